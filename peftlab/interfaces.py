@@ -1,0 +1,316 @@
+"""The plugin contract: what a method and a task are, and what peftlab hands to them.
+
+A method is one frozen config class whose fields are the recipe's keys; ``apply`` wraps the model, and the optional
+hooks do what some methods need. A task is one too: it turns rows into batches, batches into a loss, and logits into
+predictions and metrics. Neither imports torch at module level, so that listing and validating stay fast.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
+
+from pydantic import Field
+
+from peftlab.config import RegisteredConfig
+from peftlab.record import Guard
+from peftlab.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Family = Literal["encoder", "decoder", "encoder_decoder", "unknown"]
+
+TargetModules = Annotated[
+    Literal["all-linear"] | list[str],
+    Field(description="'all-linear', or names of modules that must all match."),
+]
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What is known of a base model before its weights are loaded, and without torch.
+
+    Args:
+        path: As the recipe writes it.
+        model_type: transformers' name of the architecture: ``bert``, ``gpt2``, ``llama``.
+        family: Whether it reads both ways, or left to right.
+        config: The content of ``config.json``.
+        weights: Shape of every weight by its name in the checkpoint; None where no index is at hand.
+    """
+
+    path: str
+    model_type: str
+    family: Family
+    config: Mapping[str, Any]
+    weights: Mapping[str, tuple[int, ...]] | None = None
+
+    @property
+    def max_length(self) -> int | None:
+        """The longest input in tokens, where the positions are limited."""
+        for key in ("max_position_embeddings", "n_positions"):
+            value = self.config.get(key)
+            if isinstance(value, int) and value > 0:
+                # RoBERTa's positions start after the padding token's id.
+                return value - 2 if self.model_type in {"roberta", "xlm-roberta", "camembert"} else value
+        return None
+
+    def linear_modules(self) -> list[str]:
+        """Names of modules with a weight matrix that is no embedding; empty where the weights are unknown."""
+        return [
+            name.removesuffix(".weight")
+            for name, shape in (self.weights or {}).items()
+            if name.endswith(".weight") and len(shape) == 2 and not is_embedding(name)
+        ]
+
+
+def is_embedding(weight_name: str) -> bool:
+    """Whether a weight, by its name, is an embedding table rather than a projection."""
+    last = weight_name.removesuffix(".weight").rpartition(".")[2]
+    return "embed" in last or last in {"wte", "wpe", "relative_attention_bias"}
+
+
+@dataclass(frozen=True)
+class MethodContext:
+    """What a method may need to wrap a model.
+
+    Args:
+        peft_task_type: peft's name of the task: ``SEQ_CLS``, ``TOKEN_CLS``, ``CAUSAL_LM``, …
+        total_steps: Optimizer steps of the whole run.
+        seed: The recipe's seed; torch's generators are seeded with it just before ``apply``.
+        head_modules: Full names of the modules that the checkpoint does not hold (the task's head). They always
+            train and are always saved; ``all-linear`` leaves them out.
+        family: Whether the model is an encoder or a decoder.
+        quantized: Whether the base is quantised.
+    """
+
+    peft_task_type: str
+    total_steps: int
+    seed: int = 0
+    head_modules: tuple[str, ...] = ()
+    family: Family = "unknown"
+    quantized: bool = False
+
+
+class Method(RegisteredConfig, ABC):
+    """A tuning method. The docstring's first line is what ``peftlab ls methods`` shows."""
+
+    paper: ClassVar[str] = ""
+    """Where the method comes from: a link."""
+    default_learning_rate: ClassVar[float] = 1e-3
+    """What a recipe without ``training.learning_rate`` gets, with AdamW."""
+    mergeable: ClassVar[bool] = False
+    """Whether its weights can be folded into the base model's."""
+    trains_base: ClassVar[bool] = False
+    """Whether the base's own weights train as a whole: then the whole model is saved, and dropout is kept."""
+    quantizable: ClassVar[bool] = True
+    """Whether it can sit on a quantised base."""
+
+    def check(self, facts: ModelFacts) -> None:  # noqa: B027 - an optional hook
+        """Refuse a model that the method cannot take, before anything is loaded.
+
+        Raises:
+            UnsupportedError: With the reason.
+        """
+
+    @abstractmethod
+    def apply(self, model: Any, context: MethodContext) -> Any:
+        """Wrap a transformers model so that only what the method trains requires a gradient.
+
+        Args:
+            model: A ``PreTrainedModel`` with the task's head. It may be changed in place.
+            context: Facts about the run.
+
+        Returns:
+            The model to train: a ``peft.PeftModel``, or the same model changed in place.
+        """
+
+    def trains(self, name: str) -> bool:
+        """Whether the base's own parameter of this name is meant to train, such as a bias for BitFit."""
+        return self.trains_base
+
+    def after_optimizer_step(self, model: nn.Module, step: int) -> None:  # noqa: B027
+        """Called after each optimizer step (from 1), before the gradients are cleared."""
+
+    def training_penalty(self, model: nn.Module) -> Tensor | None:
+        """A scalar that is added to the loss while training, and only then."""
+        return None
+
+    def training_state(self, model: nn.Module) -> dict[str, Tensor]:
+        """What the method must find again when a run is resumed, beside parameters and optimizer."""
+        return {}
+
+    def restore_training_state(self, model: nn.Module, state: Mapping[str, Tensor]) -> None:  # noqa: B027
+        """Take up the state that ``training_state`` gave."""
+
+    def guards(self, model: nn.Module, context: MethodContext) -> dict[str, Guard]:
+        """Checks of the trained model that only this method needs, by name."""
+        return {}
+
+    def peft_save_options(self, model: Any, scratch: Path) -> dict[str, Any]:
+        """Extra arguments for peft's ``save_pretrained``; ``scratch`` is a folder that is deleted afterwards."""
+        return {}
+
+
+@dataclass(frozen=True)
+class Split:
+    """Some rows of a table, as columns.
+
+    Args:
+        name: ``train``, ``validation`` or ``test``.
+        index: The row of each example in the source table, from 0.
+        columns: Column name to values; all as long as ``index``.
+        source: The table's name, for messages.
+    """
+
+    name: str
+    index: Sequence[int]
+    columns: Mapping[str, Sequence[Any]]
+    source: str = ""
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def where(self, position: int) -> str:
+        """The place of a row, for messages: ``tweets.csv, row 18`` (rows counted from 1, without the header)."""
+        return f"{self.source or self.name}, row {self.index[position] + 1}"
+
+
+Example = dict[str, Any]
+"""One encoded example: ``input_ids`` and what else the model takes, and the task's own keys."""
+
+
+@dataclass(frozen=True)
+class EncodedSplit:
+    """A split, tokenised.
+
+    Args:
+        name: ``train``, ``validation`` or ``test``.
+        index: The row of each example in the source table.
+        examples: The encoded rows.
+        notes: Counts that the record should hold, such as truncated texts.
+    """
+
+    name: str
+    index: Sequence[int]
+    examples: Sequence[Example]
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+    def lengths(self) -> list[int]:
+        """Tokens of each example."""
+        return [len(example["input_ids"]) for example in self.examples]
+
+
+@dataclass(frozen=True)
+class Head:
+    """The head that a task puts on a base model: transformers' auto class, and the settings of its config."""
+
+    auto_class: str
+    config: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one example, as it is stored."""
+
+    label: Any
+    prediction: Any
+    scores: Sequence[float]
+
+
+class Scorer(Protocol):
+    """Metrics that take predictions as they come."""
+
+    def add(self, predictions: Sequence[Prediction]) -> None:
+        """Take in the predictions of a batch."""
+
+    def compute(self) -> dict[str, float]:
+        """All metrics over what was added."""
+
+
+class Task(RegisteredConfig, ABC):
+    """A task. The docstring's first line is what ``peftlab ls tasks`` shows."""
+
+    peft_task_type: ClassVar[str]
+    metrics: ClassVar[tuple[str, ...]]
+    """Names of the metrics that the task computes; the first is the default for choosing the best epoch."""
+
+    @abstractmethod
+    def text_columns(self) -> tuple[str, ...]:
+        """The columns that hold text; also what makes two rows duplicates."""
+
+    @abstractmethod
+    def label_columns(self) -> tuple[str, ...]:
+        """The columns that hold what is to be predicted."""
+
+    def strata(self, split: Split) -> list[str] | None:
+        """The class of each row, by which splits are stratified; None where there are no classes."""
+        return None
+
+    def check(self, facts: ModelFacts) -> None:  # noqa: B027
+        """Refuse a model that the task cannot use.
+
+        Raises:
+            UnsupportedError: With the reason.
+        """
+
+    @abstractmethod
+    def learn_labels(self, train: Split) -> tuple[str, ...]:
+        """The names of the classes, from the training split; empty where there are none.
+
+        Raises:
+            DataError: The labels cannot be used, such as a split with one class.
+        """
+
+    @abstractmethod
+    def check_split(self, split: Split, labels: tuple[str, ...]) -> None:
+        """Check every row of a split against the labels.
+
+        Raises:
+            DataError: Naming the row.
+        """
+
+    @abstractmethod
+    def head(self, labels: tuple[str, ...]) -> Head:
+        """The head to put on the base model."""
+
+    @abstractmethod
+    def encode(self, split: Split, tokenizer: Any, labels: tuple[str, ...]) -> EncodedSplit:
+        """Tokenise the rows of a split."""
+
+    @abstractmethod
+    def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
+        """Pad examples on the right into a batch: ``input_ids`` (batch × length), ``attention_mask``, ``labels``, …"""
+
+    @abstractmethod
+    def logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """Run the model on a batch, without its loss."""
+
+    @abstractmethod
+    def loss(self, logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """The *sum* of the loss over the batch's terms, in float32; the loop divides by all terms of a step."""
+
+    @abstractmethod
+    def loss_terms(self, batch: Mapping[str, Tensor]) -> int:
+        """How many terms ``loss`` sums up: examples, or labelled tokens."""
+
+    @abstractmethod
+    def predict(self, logits: Tensor, batch: Mapping[str, Tensor], labels: tuple[str, ...]) -> list[Prediction]:
+        """Turn logits into predictions beside the true labels."""
+
+    @abstractmethod
+    def scorer(self, labels: tuple[str, ...]) -> Scorer:
+        """Fresh metrics."""
+
+
+METHODS: Registry[Method] = Registry("method", package="peftlab.methods", entry_point_group="peftlab.methods")
+TASKS: Registry[Task] = Registry("task", package="peftlab.tasks", entry_point_group="peftlab.tasks")
+
+ProgressCallback = Callable[[str], None]
+"""Takes one line that tells a person what is going on."""

@@ -1,0 +1,161 @@
+"""The record of a run: what was asked, what came out, what it cost, and whether the guards passed.
+
+This module never imports torch: reports read thousands of records. Units are in the names. A figure that was not
+measured is null; nothing here is an estimate.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+from pydantic import Field
+
+from peftlab.config import Config
+from peftlab.errors import UserError
+from peftlab.files import write_text
+
+SCHEMA_VERSION = 1
+RECORD_NAME = "record.json"
+
+Status = Literal["success", "diverged", "out_of_memory", "cancelled", "failed"]
+GuardStatus = Literal["passed", "failed", "not_applicable"]
+
+
+class Guard(Config):
+    """The outcome of one check on a run."""
+
+    status: GuardStatus
+    detail: str = Field("", description="What was seen, in one sentence.")
+    waived: bool = Field(False, description="The recipe accepts a failure of this guard.")
+
+    @classmethod
+    def check(cls, passed: bool, detail: str) -> Guard:
+        """A guard that passed or failed."""
+        return cls(status="passed" if passed else "failed", detail=detail)
+
+    @classmethod
+    def not_applicable(cls, reason: str) -> Guard:
+        """A guard that has nothing to look at in this run."""
+        return cls(status="not_applicable", detail=reason)
+
+
+class Phase(Config):
+    """The cost of one phase of a run."""
+
+    seconds: float
+    peak_memory_bytes: int | None = Field(description="Null where the phase did not reach the point of measurement.")
+
+
+class Memory(Config):
+    """Memory of training, by category. On CPU from untimed steps on the longest batch, on CUDA from the allocator."""
+
+    parameters_bytes: int
+    gradients_bytes: int
+    optimizer_bytes: int
+    activations_bytes: int = Field(description="The peak less the three others: activations and temporary buffers.")
+    peak_bytes: int
+
+
+class Throughput(Config):
+    """Speed of the timed training steps; the first ones and all evaluation are left out."""
+
+    tokens_per_second: float = Field(description="Tokens that are not padding.")
+    examples_per_second: float
+    padding_fraction: float = Field(description="Padding tokens as a share of all tokens that the model was given.")
+    flops_utilization: float | None = Field(
+        description="FLOPs due for the tokens that are not padding ÷ (seconds × measured matmul FLOP/s)."
+    )
+    timed_steps: int
+    matmul_flops_per_second: float | None = Field(description="Measured on this device just before training.")
+
+
+class Parameters(Config):
+    """How many parameters there are, and how many of them train."""
+
+    total: int
+    trainable: int
+
+
+class DataSummary(Config):
+    """The data that a run saw."""
+
+    fingerprint: str = Field(description="SHA-256 over every split's rows: equal for equal data, and only then.")
+    rows: dict[str, int]
+    notes: dict[str, Any] = Field(default_factory=dict, description="Duplicates removed, conflicting labels, and so on.")
+
+
+class RunRecord(Config):
+    """Everything that a run leaves behind about itself."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    name: str
+    status: Status
+    error: str | None = None
+    recipe: dict[str, Any]
+    scores: dict[str, dict[str, float]] = Field(default_factory=dict, description="Split, then metric.")
+    labels: list[str] | None = None
+    best_step: int | None = None
+    steps: int = 0
+    phases: dict[str, Phase] = Field(default_factory=dict)
+    memory: Memory | None = None
+    throughput: Throughput | None = None
+    parameters: Parameters | None = None
+    artifact_bytes: int | None = None
+    initial_adapter_sha256: str | None = None
+    guards: dict[str, Guard] = Field(default_factory=dict)
+    data: DataSummary | None = None
+    environment: dict[str, Any] = Field(default_factory=dict)
+    resumed: int = Field(0, description="How many times the run was taken up again.")
+    started_at: str
+    seconds: float
+
+    @property
+    def failed_guards(self) -> list[str]:
+        """The names of the guards that failed and are not waived."""
+        return [name for name, guard in self.guards.items() if guard.status == "failed" and not guard.waived]
+
+
+def write_record(record: RunRecord, folder: Path) -> Path:
+    """Write ``record.json`` into a run's folder, whole or not at all."""
+    path = folder / RECORD_NAME
+    write_text(path, json.dumps(record.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n")
+    return path
+
+
+def read_record(path: Path) -> RunRecord:
+    """Read a record.
+
+    Args:
+        path: A ``record.json``, or the folder of a run.
+
+    Raises:
+        UserError: There is none, it is cut short, or it is of another schema version.
+    """
+    file = path / RECORD_NAME if path.is_dir() else path
+    try:
+        values = json.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(
+            "this is not the folder of a finished run: it has no record.json",
+            where=str(path),
+            hint="A run that was interrupted is taken up with `peftlab run RECIPE --output-dir FOLDER --resume`.",
+        ) from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"the record is damaged: {error}", where=str(file)) from None
+    version = values.get("schema_version") if isinstance(values, Mapping) else None
+    if version != SCHEMA_VERSION:
+        raise UserError(
+            f"the record has schema version {version!r}; this peftlab reads version {SCHEMA_VERSION}",
+            where=str(file),
+            hint="Read it with the peftlab that wrote it (its `environment` names the version), or run the recipe again.",
+        )
+    try:
+        return RunRecord.model_validate(values)
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(key) for key in first["loc"])
+        raise UserError(f"the record is damaged at {place}: {first['msg']}", where=str(file)) from None
