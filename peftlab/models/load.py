@@ -1,0 +1,181 @@
+"""Load a base model with the head of a task, and its tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import nn
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
+
+from peftlab.errors import SourceError, UnsupportedError
+from peftlab.interfaces import Head
+from peftlab.models.config import ModelConfig
+from peftlab.models.gguf import convert_gguf
+
+
+@dataclass(frozen=True)
+class BaseModel:
+    """A loaded base model.
+
+    Args:
+        model: With the task's head, on CPU, in eval mode.
+        head_modules: Full names of the modules that the checkpoint does not hold.
+        source: The folder or Hub id that plain transformers loads the same base from.
+    """
+
+    model: PreTrainedModel
+    head_modules: tuple[str, ...]
+    source: str
+
+
+def local_source(location: Path | str) -> str:
+    """What ``from_pretrained`` takes for a location; a GGUF file is converted first, or found in the cache."""
+    if isinstance(location, Path):
+        return str(convert_gguf(location) if location.suffix == ".gguf" else location)
+    return location
+
+
+def load_tokenizer(source: str, config: ModelConfig, *, offline: bool) -> Any:
+    """Load a tokenizer that pads on the right and has a padding token.
+
+    A decoder without a padding token gets its end-of-text token for that: no embedding is added, and the attention
+    mask keeps padding apart from a real end of text.
+
+    Raises:
+        SourceError: The tokenizer cannot be read.
+        UnsupportedError: There is no token that could pad.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            source, revision=config.revision, local_files_only=offline, trust_remote_code=config.trust_remote_code
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise SourceError(f"the tokenizer cannot be loaded: {_first_line(error)}", where=config.path) from None
+    tokenizer.padding_side = "right"
+    if tokenizer.pad_token is None:
+        tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
+    if tokenizer.pad_token is None:
+        raise UnsupportedError("the tokenizer has no token that could serve as padding", where=config.path)
+    return tokenizer
+
+
+def load_base_model(
+    source: str,
+    config: ModelConfig,
+    head: Head,
+    *,
+    dtype: torch.dtype,
+    dropout: float | None,
+    pad_token_id: int,
+    offline: bool,
+) -> BaseModel:
+    """Load the weights and put the task's head on them.
+
+    Args:
+        source: From :func:`local_source`.
+        config: The recipe's section.
+        head: What the task needs.
+        dtype: Of the base's weights; the head is float32 in any case.
+        dropout: For every dropout of the model; None leaves what the checkpoint says.
+        pad_token_id: The tokenizer's.
+        offline: Allow no network.
+
+    Returns:
+        The model, and which of its modules are new. torch's generators must have been seeded before: the new modules
+        are drawn from them.
+
+    Raises:
+        SourceError: The weights cannot be read.
+        UnsupportedError: transformers has no head of this kind for the architecture.
+    """
+    shared: dict[str, Any] = {
+        "revision": config.revision,
+        "local_files_only": offline,
+        "trust_remote_code": config.trust_remote_code,
+    }
+    if config.attention != "auto":
+        shared["attn_implementation"] = config.attention
+    auto_class = getattr(transformers, head.auto_class)
+    try:
+        model_config = AutoConfig.from_pretrained(source, **shared, **head.config)
+        if dropout is not None:
+            _set_dropout(model_config, dropout)
+        model_config.pad_token_id = pad_token_id
+        model, info = auto_class.from_pretrained(
+            source,
+            config=model_config,
+            dtype=dtype,
+            use_safetensors=True,
+            # A checkpoint that was tuned for other classes has a head of another size: a new one takes its place.
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+            **shared,
+        )
+    except (OSError, ImportError) as error:
+        raise SourceError(f"the model cannot be loaded: {_first_line(error)}", where=config.path) from None
+    except ValueError as error:
+        if "Unrecognized configuration class" in str(error):
+            raise UnsupportedError(
+                f"transformers has no {head.auto_class.removeprefix('AutoModel')} for this architecture",
+                where=config.path,
+            ) from None
+        raise SourceError(f"the model cannot be loaded: {_first_line(error)}", where=config.path) from None
+    if not head.is_new and info["missing_keys"]:
+        raise SourceError(
+            f"the checkpoint lacks weights: {', '.join(sorted(info['missing_keys'])[:3])} …", where=config.path
+        )
+    head_modules = _new_modules(model, info) if head.is_new else ()
+    for name in head_modules:
+        model.get_submodule(name).float()
+    return BaseModel(model.eval(), head_modules, source)
+
+
+def _set_dropout(model_config: Any, dropout: float) -> None:
+    """Set every rate of dropout in a config; the names differ by architecture (``attn_pdrop``, ``dropout``, …)."""
+    for key, value in model_config.to_dict().items():
+        if ("dropout" in key or key.endswith("_pdrop")) and isinstance(value, int | float):
+            setattr(model_config, key, dropout)
+
+
+def _new_modules(model: PreTrainedModel, info: Mapping[str, Any]) -> tuple[str, ...]:
+    """The modules outside the base, and those inside it that the checkpoint lacks, such as BERT's pooler.
+
+    Not every one of them is named ``classifier`` or ``score``: DistilBERT's ``pre_classifier`` is one too, and would
+    silently stay random, and unsaved, if it were left out.
+    """
+    prefix = model.base_model_prefix
+    new = {name for name, child in model.named_children() if name != prefix and _has_parameters(child)}
+    missing = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
+    for key in missing:
+        module = key.rpartition(".")[0]
+        if module and not any(module == name or module.startswith(f"{name}.") for name in new):
+            new.add(module)
+    return tuple(sorted(new))
+
+
+def _has_parameters(module: nn.Module) -> bool:
+    return any(True for _ in module.parameters())
+
+
+def _first_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__
+
+
+def resolve_dtype(name: str, *, device: torch.device, base_is_frozen: bool) -> torch.dtype:
+    """The type of the base's weights.
+
+    ``auto`` is float32 on CPU, where bfloat16 is slow, and under full tuning, whose small updates bfloat16 weights
+    would round away; it is bfloat16 under a frozen base on CUDA devices that compute with it.
+    """
+    if name != "auto":
+        dtype: torch.dtype = getattr(torch, name)
+        return dtype
+    if device.type == "cuda" and base_is_frozen and torch.cuda.is_bf16_supported():
+        return torch.bfloat16
+    return torch.float32

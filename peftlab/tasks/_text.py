@@ -1,0 +1,129 @@
+"""What the tasks share: tokenising one or two texts, padding, and one vector of logits per text."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from peftlab.errors import ConfigError, DataError, UnsupportedError
+from peftlab.interfaces import EncodedSplit, Example, ModelFacts, Split
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+IGNORED = -100
+"""The label of a position that has none, as in ``torch.nn.functional.cross_entropy``."""
+
+
+def check_length(max_length: int, facts: ModelFacts) -> None:
+    """Refuse texts longer than the model's positions.
+
+    Raises:
+        ConfigError: ``max_length`` is beyond the model.
+    """
+    if facts.max_length is not None and max_length > facts.max_length:
+        raise ConfigError(
+            f"task.max_length is {max_length}, but {facts.path} has positions for {facts.max_length} tokens",
+            hint=f"Set task.max_length to {facts.max_length} or less.",
+        )
+
+
+def check_family(facts: ModelFacts) -> None:
+    """Refuse encoder-decoder models, whose classification heads need a decoder's input.
+
+    Raises:
+        UnsupportedError: The model is an encoder-decoder.
+    """
+    if facts.family == "encoder_decoder":
+        raise UnsupportedError(
+            f"{facts.path} ({facts.model_type}) is an encoder-decoder model; peftlab takes encoders and decoders",
+            hint="Choose a BERT-like or a GPT-like model.",
+        )
+
+
+def encode_texts(
+    split: Split, columns: Sequence[str], targets: Sequence[Any], *, tokenizer: Any, max_length: int
+) -> EncodedSplit:
+    """Tokenise one text column, or two as a pair, and put each row's target beside its tokens as ``label``.
+
+    The longer text of a pair is cut first. The texts that were cut are counted in the notes.
+    """
+    texts = [list(split.columns[column]) for column in columns]
+    encoded = tokenizer(*texts, truncation=True, max_length=max_length, padding=False, return_attention_mask=False)
+    keys = [key for key in ("input_ids", "token_type_ids") if key in encoded]
+    examples = [
+        {**{key: encoded[key][row] for key in keys}, "label": target} for row, target in enumerate(targets)
+    ]
+    for row, example in enumerate(examples):
+        if not example["input_ids"]:
+            raise DataError("the text has no tokens", where=split.where(row), hint="Remove the row.")
+    full = sum(len(example["input_ids"]) == max_length for example in examples)
+    return EncodedSplit(split.name, split.index, examples, notes={"texts_at_max_length": full})
+
+
+def pad(examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
+    """Pad on the right to the longest: ``input_ids``, ``attention_mask``, ``token_type_ids`` (batch × length)."""
+    import torch
+
+    longest = max(len(example["input_ids"]) for example in examples)
+    filler = {"input_ids": pad_token_id, "token_type_ids": 0}
+    batch = {
+        key: torch.tensor([[*example[key], *[value] * (longest - len(example[key]))] for example in examples])
+        for key, value in filler.items()
+        if key in examples[0]
+    }
+    lengths = torch.tensor([len(example["input_ids"]) for example in examples])
+    batch["attention_mask"] = (torch.arange(longest) < lengths[:, None]).long()
+    return batch
+
+
+def model_inputs(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The part of a batch that the model takes."""
+    return {key: batch[key] for key in ("input_ids", "attention_mask", "token_type_ids") if key in batch}
+
+
+def sequence_logits(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+    """One vector of logits per text (batch × classes).
+
+    A decoder's head reads the last token. transformers finds it by looking for padding ids in ``input_ids``, which it
+    does not see under prompt methods (they pass embeddings): it then reads a padding position without a word. So the
+    head's output is taken for every token, and the right position is chosen here, from the attention mask.
+    """
+    import torch
+
+    score = _token_level_head(model)
+    if score is None:
+        output: Tensor = model(**model_inputs(batch)).logits
+        return output
+    with _outputs_of(score) as outputs:
+        pooled = model(**model_inputs(batch)).logits
+    per_token = outputs[-1]
+    if per_token.ndim != 3:
+        return pooled  # type: ignore[no-any-return]
+    mask = batch["attention_mask"]
+    virtual_tokens = per_token.shape[1] - mask.shape[1]
+    last = mask.sum(dim=1) - 1 + virtual_tokens
+    return per_token[torch.arange(len(last), device=per_token.device), last]
+
+
+def _token_level_head(model: nn.Module) -> nn.Module | None:
+    """The module ``score`` of transformers' decoders for classification, under whatever wraps the model."""
+    for name, module in model.named_modules():
+        if name.rpartition(".")[2] == "score":
+            return module
+    return None
+
+
+@contextlib.contextmanager
+def _outputs_of(module: nn.Module) -> Iterator[list[Tensor]]:
+    outputs: list[Tensor] = []
+
+    def keep(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+        outputs.append(output)
+
+    handle = module.register_forward_hook(keep)
+    try:
+        yield outputs
+    finally:
+        handle.remove()

@@ -1,0 +1,200 @@
+"""Text classification: binary, multi-class, or any number of labels per text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field, PositiveInt, model_validator
+
+from peftlab.errors import DataError, did_you_mean
+from peftlab.interfaces import TASKS, EncodedSplit, Example, Head, ModelFacts, Prediction, Scorer, Split, Task
+from peftlab.tasks._metrics import ClassScorer, MultiLabelScorer
+from peftlab.tasks._text import check_family, check_length, encode_texts, pad, sequence_logits
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@TASKS.register("text_classification")
+class TextClassification(Task):
+    """Choose one class of a text (or of a pair of texts), or any number of labels."""
+
+    peft_task_type: ClassVar[str] = "SEQ_CLS"
+    metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1", "weighted_f1", "micro_f1", "matthews", "auroc")
+
+    text: str | list[str] = Field("text", description="The column of the text, or a list of two for pairs.")
+    label: str | list[str] = Field(
+        "label", description="The column of the class; a list of columns that hold 0 or 1 makes the task multi-label."
+    )
+    multi_label: bool = Field(False, description="The label column holds several labels: a list, or a separated string.")
+    label_separator: str = Field(",", min_length=1, description="What separates several labels in one string.")
+    max_length: PositiveInt = Field(128, description="Longer texts are cut to this many tokens.")
+
+    @model_validator(mode="after")
+    def _check_columns(self) -> TextClassification:
+        if len(self.text_columns()) not in (1, 2):
+            raise ValueError("`text` takes one column, or two for pairs")
+        if not self.label_columns():
+            raise ValueError("`label` names no column")
+        return self
+
+    @property
+    def is_multi_label(self) -> bool:
+        """Whether an example can carry any number of labels."""
+        return self.multi_label or isinstance(self.label, list)
+
+    def text_columns(self) -> tuple[str, ...]:
+        """The column of the text, or the two of a pair."""
+        return (self.text,) if isinstance(self.text, str) else tuple(self.text)
+
+    def label_columns(self) -> tuple[str, ...]:
+        """The column of the class, or the columns of the labels."""
+        return (self.label,) if isinstance(self.label, str) else tuple(self.label)
+
+    def check(self, facts: ModelFacts) -> None:
+        """Refuse encoder-decoders, and lengths beyond the model's positions."""
+        check_family(facts)
+        check_length(self.max_length, facts)
+
+    def strata(self, split: Split) -> list[str] | None:
+        """The class of each row; combinations of labels are too many to stratify by."""
+        return None if self.is_multi_label else self._classes(split)
+
+    def learn_labels(self, train: Split) -> tuple[str, ...]:
+        """The names of the classes in the training split, sorted; numbers in the order of numbers."""
+        if isinstance(self.label, list):
+            return tuple(self.label)
+        if self.multi_label:
+            names = {name for row in range(len(train)) for name in self._labels_of(train, row)}
+        else:
+            names = set(self._classes(train))
+        if len(names) < 2 and not (self.multi_label and names):
+            raise DataError(
+                f"every training example has the label {next(iter(names), 'nothing')!r}; two classes are needed",
+                where=f"{train.source or 'data'}, column `{self.label}`",
+                hint="Choose another label column, or more data.",
+            )
+        return tuple(sorted(names, key=_natural_order))
+
+    def check_split(self, split: Split, labels: tuple[str, ...]) -> None:
+        """Every label must be one of those seen in training."""
+        known = set(labels)
+        for row in range(len(split)):
+            for name in self._labels_of(split, row):
+                if name not in known:
+                    raise DataError(
+                        f"the label {name!r} of the {split.name} split does not occur in the training split",
+                        where=split.where(row),
+                        hint=did_you_mean(name, known),
+                    )
+
+    def head(self, labels: tuple[str, ...]) -> Head:
+        """A linear layer over one vector per text."""
+        names = dict(enumerate(labels))
+        return Head(
+            auto_class="AutoModelForSequenceClassification",
+            config={
+                "num_labels": len(labels),
+                "id2label": names,
+                "label2id": {name: position for position, name in names.items()},
+                "problem_type": "multi_label_classification"
+                if self.is_multi_label
+                else "single_label_classification",
+            },
+        )
+
+    def encode(self, split: Split, tokenizer: Any, labels: tuple[str, ...]) -> EncodedSplit:
+        """Tokens, and ``label``: a class's position, or a 0/1 vector of labels."""
+        positions = {name: position for position, name in enumerate(labels)}
+        targets: list[Any] = []
+        for row in range(len(split)):
+            own = {positions[name] for name in self._labels_of(split, row)}
+            targets.append([float(p in own) for p in range(len(labels))] if self.is_multi_label else own.pop())
+        return encode_texts(
+            split, self.text_columns(), targets, tokenizer=tokenizer, max_length=self.max_length
+        )
+
+    def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
+        """Padded tokens, and ``labels``: batch, or batch × labels."""
+        import torch
+
+        return {**pad(examples, pad_token_id), "labels": torch.tensor([example["label"] for example in examples])}
+
+    def logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """Logits, batch × classes."""
+        return sequence_logits(model, batch)
+
+    def loss(self, logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """Cross-entropy (binary, averaged over the labels, for several), summed over the examples."""
+        from torch.nn import functional
+
+        if self.is_multi_label:
+            each = functional.binary_cross_entropy_with_logits(logits.float(), batch["labels"], reduction="none")
+            return each.mean(dim=1).sum()
+        return functional.cross_entropy(logits.float(), batch["labels"], reduction="sum")
+
+    def loss_terms(self, batch: Mapping[str, Tensor]) -> int:
+        """One term an example."""
+        return len(batch["labels"])
+
+    def predict(self, logits: Tensor, batch: Mapping[str, Tensor], labels: tuple[str, ...]) -> list[Prediction]:
+        """The most likely class with every class's probability; or the labels that are more likely than not."""
+        targets = batch["labels"].tolist()
+        if self.is_multi_label:
+            scores = logits.float().sigmoid().tolist()
+            return [
+                Prediction(
+                    label=[name for name, is_on in zip(labels, target, strict=True) if is_on],
+                    prediction=[name for name, score in zip(labels, row, strict=True) if score > 0.5],
+                    scores=row,
+                )
+                for target, row in zip(targets, scores, strict=True)
+            ]
+        scores = logits.float().softmax(dim=-1).tolist()
+        best = logits.argmax(dim=-1).tolist()
+        return [
+            Prediction(label=labels[target], prediction=labels[choice], scores=row)
+            for target, choice, row in zip(targets, best, scores, strict=True)
+        ]
+
+    def scorer(self, labels: tuple[str, ...]) -> Scorer:
+        """Metrics for one label, or for several."""
+        return MultiLabelScorer(labels) if self.is_multi_label else ClassScorer(labels)
+
+    def _classes(self, split: Split) -> list[str]:
+        return [_class_name(value) for value in split.columns[self.label_columns()[0]]]
+
+    def _labels_of(self, split: Split, row: int) -> list[str]:
+        if isinstance(self.label, list):
+            return [name for name in self.label if _is_on(split, name, row)]
+        value = split.columns[self.label][row]
+        if not self.multi_label:
+            return [_class_name(value)]
+        parts = value if isinstance(value, list) else str(value).split(self.label_separator)
+        return [name for part in parts if (name := _class_name(part).strip())]
+
+
+def _class_name(value: Any) -> str:
+    """The name of a class as it is written; 1.0 and 1 are the same class."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _is_on(split: Split, column: str, row: int) -> bool:
+    value = _class_name(split.columns[column][row]).strip().lower()
+    if value in {"1", "true"}:
+        return True
+    if value in {"0", "false"}:
+        return False
+    raise DataError(
+        f"the column `{column}` of a multi-label task holds {value!r}; 0 or 1 is needed", where=split.where(row)
+    )
+
+
+def _natural_order(name: str) -> tuple[int, float, str]:
+    try:
+        return (0, float(name), name)
+    except ValueError:
+        return (1, 0.0, name)

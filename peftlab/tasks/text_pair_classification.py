@@ -1,0 +1,23 @@
+"""Text pair classification: entailment, paraphrase, question and answer."""
+
+from __future__ import annotations
+
+from pydantic import Field, model_validator
+
+from peftlab.interfaces import TASKS
+from peftlab.tasks.text_classification import TextClassification
+
+
+@TASKS.register("text_pair_classification")
+class TextPairClassification(TextClassification):
+    """Choose the class of a pair of texts, such as a premise and a hypothesis."""
+
+    text: str | list[str] = Field(
+        ["text_1", "text_2"], description="The two columns of the pair, in the order in which the model reads them."
+    )
+
+    @model_validator(mode="after")
+    def _check_pair(self) -> TextPairClassification:
+        if len(self.text_columns()) != 2:
+            raise ValueError("`text` takes two columns here, such as [premise, hypothesis]")
+        return self

@@ -1,0 +1,186 @@
+"""Token classification: a tag for every word, such as named entities in BIO tags."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field, PositiveInt
+
+from peftlab.errors import DataError, UnsupportedError, did_you_mean
+from peftlab.interfaces import TASKS, EncodedSplit, Example, Head, ModelFacts, Prediction, Scorer, Split, Task
+from peftlab.tasks._metrics import EntityScorer
+from peftlab.tasks._text import IGNORED, check_family, check_length, model_inputs, pad
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+NO_TOKEN = -1
+"""The place of a word that has no token."""
+
+
+@TASKS.register("token_classification")
+class TokenClassification(Task):
+    """Tag every word of a text, such as named entities (CoNLL files, or columns of words and tags)."""
+
+    peft_task_type: ClassVar[str] = "TOKEN_CLS"
+    metrics: ClassVar[tuple[str, ...]] = ("f1", "precision", "recall", "accuracy")
+
+    tokens: str = Field("tokens", description="The column of the words: a list, or a string with words between blanks.")
+    tags: str = Field("tags", description="The column of the tags: as many as there are words.")
+    max_length: PositiveInt = Field(128, description="Longer texts are cut to this many tokens.")
+
+    def text_columns(self) -> tuple[str, ...]:
+        """The column of the words."""
+        return (self.tokens,)
+
+    def label_columns(self) -> tuple[str, ...]:
+        """The column of the tags."""
+        return (self.tags,)
+
+    def check(self, facts: ModelFacts) -> None:
+        """Refuse encoder-decoders, and lengths beyond the model's positions."""
+        check_family(facts)
+        check_length(self.max_length, facts)
+
+    def learn_labels(self, train: Split) -> tuple[str, ...]:
+        """The tags of the training split, sorted, with ``O`` first."""
+        names = {tag for row in range(len(train)) for tag in self._tags(train, row)}
+        if len(names) < 2:
+            raise DataError(
+                f"every word of the training split has the tag {next(iter(names), 'nothing')!r}",
+                where=f"{train.source or 'data'}, column `{self.tags}`",
+            )
+        return tuple(sorted(names, key=lambda name: (name != "O", name)))
+
+    def check_split(self, split: Split, labels: tuple[str, ...]) -> None:
+        """Every row needs as many tags as words, and only tags seen in training."""
+        known = set(labels)
+        for row in range(len(split)):
+            words, tags = self._words(split, row), self._tags(split, row)
+            if len(words) != len(tags):
+                raise DataError(f"{len(words)} words, but {len(tags)} tags", where=split.where(row))
+            if not words:
+                raise DataError("the row has no words", where=split.where(row), hint="Remove the row.")
+            for tag in tags:
+                if tag not in known:
+                    raise DataError(
+                        f"the tag {tag!r} of the {split.name} split does not occur in the training split",
+                        where=split.where(row),
+                        hint=did_you_mean(tag, known),
+                    )
+
+    def head(self, labels: tuple[str, ...]) -> Head:
+        """A linear layer over every token."""
+        names = dict(enumerate(labels))
+        return Head(
+            auto_class="AutoModelForTokenClassification",
+            config={
+                "num_labels": len(labels),
+                "id2label": names,
+                "label2id": {name: position for position, name in names.items()},
+            },
+        )
+
+    def encode(self, split: Split, tokenizer: Any, labels: tuple[str, ...]) -> EncodedSplit:
+        """Tokens, and ``label``: a tag's position at the first token of each word, nothing at the others.
+
+        Words without a token (cut off by ``max_length``, or of characters that the tokenizer drops) keep their tag:
+        they are scored as if ``O`` was predicted, not left out of the score.
+        """
+        if not tokenizer.is_fast:
+            raise UnsupportedError(
+                "token classification needs a fast tokenizer, which tells the word of each token; this model has none"
+            )
+        positions = {name: position for position, name in enumerate(labels)}
+        words = [self._words(split, row) for row in range(len(split))]
+        # Byte-level tokenizers (GPT-2's, RoBERTa's) see the blank before a word as a part of it.
+        words_in = [[f" {word}" for word in row] for row in words] if _is_byte_level(tokenizer) else words
+        encoded = tokenizer(
+            words_in, is_split_into_words=True, truncation=True, max_length=self.max_length, padding=False
+        )
+        examples, without = [], 0
+        for row in range(len(split)):
+            tags = [positions[tag] for tag in self._tags(split, row)]
+            places = _first_tokens(encoded.word_ids(row), len(tags))
+            target = [IGNORED] * len(encoded["input_ids"][row])
+            for tag, place in zip(tags, places, strict=True):
+                if place != NO_TOKEN:
+                    target[place] = tag
+            without += places.count(NO_TOKEN)
+            example = {"input_ids": encoded["input_ids"][row], "label": target, "tags": tags, "places": places}
+            if "token_type_ids" in encoded:
+                example["token_type_ids"] = encoded["token_type_ids"][row]
+            examples.append(example)
+        return EncodedSplit(split.name, split.index, examples, notes={"words_without_tokens": without})
+
+    def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
+        """Padded tokens, ``labels`` (batch × length); ``tags`` and ``places`` (batch × words): each word's first token."""
+        import torch
+        from torch.nn.utils.rnn import pad_sequence
+
+        def padded(key: str) -> Tensor:
+            rows = [torch.tensor(example[key]) for example in examples]
+            return pad_sequence(rows, batch_first=True, padding_value=IGNORED)
+
+        return {**pad(examples, pad_token_id), "labels": padded("label"), "tags": padded("tags"), "places": padded("places")}
+
+    def logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """Logits, batch × length × tags. Virtual tokens, which prompt methods put in front, are left out."""
+        output: Tensor = model(**model_inputs(batch)).logits
+        return output[:, -batch["input_ids"].shape[1] :]
+
+    def loss(self, logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """Cross-entropy, summed over the first tokens of the words."""
+        from torch.nn import functional
+
+        return functional.cross_entropy(
+            logits.float().flatten(0, 1), batch["labels"].flatten(), ignore_index=IGNORED, reduction="sum"
+        )
+
+    def loss_terms(self, batch: Mapping[str, Tensor]) -> int:
+        """One term a word."""
+        return int((batch["labels"] != IGNORED).sum())
+
+    def predict(self, logits: Tensor, batch: Mapping[str, Tensor], labels: tuple[str, ...]) -> list[Prediction]:
+        """A tag for every word, with its probability; ``O`` with probability 0 for words without a token."""
+        probabilities, choices = (value.tolist() for value in logits.float().softmax(dim=-1).max(dim=-1))
+        outside = "O" if "O" in labels else labels[0]
+        predictions = []
+        for row, (tags, places) in enumerate(zip(batch["tags"].tolist(), batch["places"].tolist(), strict=True)):
+            words = [(tag, place) for tag, place in zip(tags, places, strict=True) if tag != IGNORED]
+            predictions.append(
+                Prediction(
+                    label=[labels[tag] for tag, _ in words],
+                    prediction=[outside if at == NO_TOKEN else labels[choices[row][at]] for _, at in words],
+                    scores=[0.0 if at == NO_TOKEN else probabilities[row][at] for _, at in words],
+                )
+            )
+        return predictions
+
+    def scorer(self, labels: tuple[str, ...]) -> Scorer:
+        """Entity metrics."""
+        return EntityScorer()
+
+    def _words(self, split: Split, row: int) -> list[str]:
+        return _as_list(split.columns[self.tokens][row])
+
+    def _tags(self, split: Split, row: int) -> list[str]:
+        return _as_list(split.columns[self.tags][row])
+
+
+def _first_tokens(word_ids: Sequence[int | None], words: int) -> list[int]:
+    """The position of each word's first token."""
+    places = [NO_TOKEN] * words
+    for position, word in enumerate(word_ids):
+        if word is not None and places[word] == NO_TOKEN:
+            places[word] = position
+    return places
+
+
+def _as_list(value: Any) -> list[str]:
+    return value.split() if isinstance(value, str) else [str(item) for item in value]
+
+
+def _is_byte_level(tokenizer: Any) -> bool:
+    return "ByteLevel" in str(tokenizer.backend_tokenizer.pre_tokenizer)
