@@ -148,6 +148,8 @@ def _construct(node: Node, path: KeyPath, lines: dict[KeyPath, int]) -> Any:
     """Turn a node into plain values, filling ``lines``; anything but plain YAML is an error."""
     if path not in lines:
         lines[path] = node.start_mark.line + 1
+    if not isinstance(node, ScalarNode) and str(node.tag) not in _COLLECTIONS:
+        raise MarkedYAMLError(problem=f"the tag `{node.tag}` is not allowed", problem_mark=node.start_mark)
     if isinstance(node, MappingNode):
         mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:
@@ -168,6 +170,7 @@ def _construct_key(node: Node) -> str:
     return str(node.value)
 
 
+_COLLECTIONS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 _SCALARS = YAML(typ="safe", pure=True)
 
 

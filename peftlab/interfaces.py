@@ -108,6 +108,8 @@ class Method(RegisteredConfig, ABC):
     """Whether the base's own weights train as a whole: then the whole model is saved, and dropout is kept."""
     quantizable: ClassVar[bool] = True
     """Whether it can sit on a quantised base."""
+    supports_gradient_checkpointing: ClassVar[bool] = True
+    """Whether its adapters still learn when activations are computed twice."""
 
     def check(self, facts: ModelFacts) -> None:  # noqa: B027 - an optional hook
         """Refuse a model that the method cannot take, before anything is loaded.
@@ -321,3 +323,35 @@ TASKS: Registry[Task] = Registry("task", package="peftlab.tasks", entry_point_gr
 
 ProgressCallback = Callable[[str], None]
 """Takes one line that tells a person what is going on."""
+
+
+class Reporter(Protocol):
+    """Tells a person what a run is doing."""
+
+    def say(self, line: str) -> None:
+        """One line."""
+
+    def start(self, description: str, total: int) -> None:
+        """Long work begins: so many units."""
+
+    def advance(self, units: int, detail: str = "") -> None:
+        """Some units are done; the detail is a figure worth seeing, such as the loss."""
+
+    def finish(self) -> None:
+        """The long work that began last has ended."""
+
+
+class Silent:
+    """A reporter that tells nothing."""
+
+    def say(self, line: str) -> None:
+        """Nothing."""
+
+    def start(self, description: str, total: int) -> None:
+        """Nothing."""
+
+    def advance(self, units: int, detail: str = "") -> None:
+        """Nothing."""
+
+    def finish(self) -> None:
+        """Nothing."""

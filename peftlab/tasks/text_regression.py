@@ -10,7 +10,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from peftlab.errors import DataError
 from peftlab.interfaces import TASKS, EncodedSplit, Example, Head, ModelFacts, Prediction, Scorer, Split, Task
-from peftlab.tasks._metrics import RegressionScorer
+from peftlab.tasks.metrics import RegressionScorer
 from peftlab.tasks._text import check_family, check_length, encode_texts, pad, sequence_logits
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from pydantic import Field, PositiveInt
 
 from peftlab.errors import DataError, UnsupportedError, did_you_mean
 from peftlab.interfaces import TASKS, EncodedSplit, Example, Head, ModelFacts, Prediction, Scorer, Split, Task
-from peftlab.tasks._metrics import EntityScorer
+from peftlab.tasks.metrics import EntityScorer
 from peftlab.tasks._text import IGNORED, check_family, check_length, model_inputs, pad
 
 if TYPE_CHECKING:

@@ -1,0 +1,140 @@
+"""Everything about a recipe that can be checked without loading weights, and without torch.
+
+``peftlab validate`` stops here; ``peftlab run`` goes on from here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from peftlab.config import Document, KeyPath
+from peftlab.data.locations import Location, parse_location, require_online, resolve_location
+from peftlab.data.splits import LoadedData, load_splits
+from peftlab.errors import ConfigError, DataError, PeftlabError, UnsupportedError
+from peftlab.interfaces import ModelFacts, Reporter, Silent
+from peftlab.models.facts import read_model_facts
+from peftlab.recipe import Recipe, resolve_recipe
+
+TRACKER_MODULES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
+
+
+@dataclass(frozen=True)
+class CheckedRecipe:
+    """A recipe that can run.
+
+    Args:
+        recipe: With every open value filled in.
+        model_location: The model's folder or file, or its Hub id.
+        facts: What is known of the model.
+        data: The splits.
+        labels: Names of the classes.
+    """
+
+    recipe: Recipe
+    model_location: Path | str
+    facts: ModelFacts
+    data: LoadedData
+    labels: tuple[str, ...]
+
+
+def check_recipe(recipe: Recipe, document: Document, *, offline: bool, reporter: Reporter | None = None) -> CheckedRecipe:
+    """Check a recipe against the model and the data that it names; wheels are fetched into the cache for that.
+
+    Args:
+        recipe: From :func:`peftlab.recipe.load_recipe`.
+        document: Where it was read from, for the places in messages.
+        offline: Allow no network.
+        reporter: Is told of downloads.
+
+    Raises:
+        UserError: What is wrong, where, and how to mend it.
+    """
+    report = (reporter or Silent()).say
+    with _at(document, ("evaluation", "metric")):
+        recipe = resolve_recipe(recipe)
+    _check_packages(recipe, document)
+    _check_training(recipe, document)
+    with _at(document, ("model", "path")):
+        location = parse_location(recipe.model.path, folder=document.folder)
+        place = resolve_location(location, offline=offline, report=report)
+        if isinstance(place, Location):
+            if offline:
+                require_online(place.text)
+            model_location: Path | str = place.text
+        else:
+            model_location = place
+        facts = read_model_facts(model_location, path=recipe.model.path, revision=recipe.model.revision)
+    with _at(document, ("task",)):
+        recipe.task.check(facts)
+    with _at(document, ("method",)):
+        recipe.method.check(facts)
+    with _at(document, ("data",)):
+        data = load_splits(
+            recipe.data,
+            seed=recipe.seed,
+            text_columns=recipe.task.text_columns(),
+            label_columns=recipe.task.label_columns(),
+            strata=recipe.task.strata,
+            folder=document.folder,
+            offline=offline,
+            report=report,
+        )
+        labels = recipe.task.learn_labels(data.splits["train"])
+        for split in data.splits.values():
+            recipe.task.check_split(split, labels)
+    return CheckedRecipe(recipe, model_location, facts, data, labels)
+
+
+def _check_packages(recipe: Recipe, document: Document) -> None:
+    for tracker in recipe.tracking:
+        if importlib.util.find_spec(TRACKER_MODULES[tracker]) is None:
+            raise ConfigError(
+                f"the tracker `{tracker}` is not installed",
+                where=document.where(("tracking",)),
+                hint=f"pip install 'peftlab[{tracker}]'",
+            )
+    if recipe.training.optimizer.endswith("8bit") and importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigError(
+            f"the optimizer `{recipe.training.optimizer}` needs bitsandbytes, which is not installed",
+            where=document.where(("training", "optimizer")),
+            hint="pip install bitsandbytes, or choose `adamw`.",
+        )
+
+
+def _check_training(recipe: Recipe, document: Document) -> None:
+    if recipe.training.gradient_checkpointing and not recipe.method.supports_gradient_checkpointing:
+        raise UnsupportedError(
+            f"the method {recipe.method.registered_name} does not learn under gradient checkpointing",
+            where=document.where(("training", "gradient_checkpointing")),
+            hint="Set it to false.",
+        )
+    if recipe.training.early_stopping_patience is not None and not _has_validation(recipe):
+        raise ConfigError(
+            "early stopping needs a validation split",
+            where=document.where(("training", "early_stopping_patience")),
+            hint="Set data.validation_fraction.",
+        )
+
+
+def _has_validation(recipe: Recipe) -> bool:
+    source = recipe.data.source
+    given = not isinstance(source, str) and source.validation is not None
+    return given or recipe.data.validation_fraction > 0 or bool(recipe.data.splits)
+
+
+@contextlib.contextmanager
+def _at(document: Document, path: KeyPath) -> Iterator[None]:
+    """Put the recipe's file and line on errors that come from below."""
+    try:
+        yield
+    except PeftlabError as error:
+        place = document.where(path)
+        if isinstance(error, DataError) and error.where:
+            error.where = f"{place}: {error.where}"
+        elif not (error.where or "").startswith(document.source):
+            error.where = f"{place}: {error.where}" if error.where else place
+        raise

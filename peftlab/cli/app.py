@@ -1,0 +1,54 @@
+"""The command ``peftlab``. Heavy imports live inside the verbs, so that ``--help`` answers at once."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from peftlab.cli.ls import ls
+from peftlab.cli.output import show_error
+from peftlab.cli.run import run
+from peftlab.cli.schema import schema
+from peftlab.cli.validate import validate
+
+app = typer.Typer(
+    name="peftlab",
+    help="Parameter-efficient fine-tuning: run recipes, with scores, cost and guards in a record that can be trusted.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(run)
+app.command()(ls)
+app.command()(validate)
+app.command()(schema)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from peftlab import __version__
+
+        typer.echo(f"peftlab {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and exit.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """The options before the verb."""
+
+
+def main() -> None:
+    """Run the command; every error that a user can meet becomes a message and an exit code."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(1)
+    except Exception as error:  # noqa: BLE001 - the last station: what is no PeftlabError is shown as a defect
+        sys.exit(show_error(error))

@@ -1,0 +1,103 @@
+"""``peftlab ls``: what there is."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+class Kind(StrEnum):
+    """What can be listed."""
+
+    METHODS = "methods"
+    TASKS = "tasks"
+    MODELS = "models"
+    METRICS = "metrics"
+    RECIPES = "recipes"
+
+
+def ls(
+    kind: Annotated[Kind, typer.Argument(help="What to list.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """List methods, tasks, models, metrics or recipes, with a line on each."""
+    entries, notes = _LISTS[kind]()
+    if as_json:
+        print(json.dumps({kind.value: entries, **({"broken": notes} if notes else {})}, indent=2))
+        return
+    width = max((len(entry["name"]) for entry in entries), default=0)
+    for entry in entries:
+        print(f"{entry['name']:<{width}}  {entry['description']}")
+    for name, why in notes.items():
+        typer.echo(f"The plugin `{name}` could not be loaded: {why}", err=True)
+
+
+def _registered(registry: Any) -> tuple[list[dict[str, str]], dict[str, str]]:
+    entries = [
+        {
+            "name": name,
+            "description": (cls.__doc__ or "").strip().split("\n")[0],
+            **({"paper": cls.paper} if getattr(cls, "paper", "") else {}),
+        }
+        for name, cls in registry.items()
+    ]
+    return entries, dict(registry.broken)
+
+
+def _methods() -> tuple[list[dict[str, str]], dict[str, str]]:
+    from peftlab.interfaces import METHODS
+
+    return _registered(METHODS)
+
+
+def _tasks() -> tuple[list[dict[str, str]], dict[str, str]]:
+    from peftlab.interfaces import TASKS
+
+    return _registered(TASKS)
+
+
+def _metrics() -> tuple[list[dict[str, str]], dict[str, str]]:
+    from peftlab.interfaces import TASKS
+    from peftlab.tasks.metrics import METRICS
+
+    users = {name: [task for task, cls in TASKS.items() if name in cls.metrics] for name in METRICS}
+    return [
+        {"name": name, "description": f"{text} ({', '.join(users[name])})"} for name, text in METRICS.items()
+    ], {}
+
+
+def _models() -> tuple[list[dict[str, str]], dict[str, str]]:
+    from peftlab.models.catalogue import MODELS
+
+    return [{"name": name, "description": text} for name, text in MODELS.items()], {}
+
+
+def _recipes() -> tuple[list[dict[str, str]], dict[str, str]]:
+    """The recipes below ``recipes/`` in the working directory, described by their first comment."""
+    folder = Path("recipes")
+    if not folder.is_dir():
+        typer.echo("There is no folder `recipes` here.", err=True)
+        return [], {}
+    return [
+        {"name": path.as_posix(), "description": _first_comment(path)} for path in sorted(folder.rglob("*.yaml"))
+    ], {}
+
+
+def _first_comment(path: Path) -> str:
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if line.startswith("#") and "yaml-language-server" not in line:
+            return line.lstrip("# ").strip()
+    return ""
+
+
+_LISTS = {
+    Kind.METHODS: _methods,
+    Kind.TASKS: _tasks,
+    Kind.MODELS: _models,
+    Kind.METRICS: _metrics,
+    Kind.RECIPES: _recipes,
+}

@@ -1,0 +1,162 @@
+"""What the command line prints: errors, progress, and figures that a person reads.
+
+Results go to standard output, everything else to standard error.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import sys
+import time
+import traceback
+import warnings
+from types import TracebackType
+from typing import Any, Self
+
+from peftlab.errors import PeftlabError
+
+PLAIN_LINE_SECONDS = 20.0
+
+
+def show_error(error: BaseException, *, as_json: bool = False) -> int:
+    """Print an error to standard error (and with ``as_json`` as an object to standard output).
+
+    Returns:
+        The exit code.
+    """
+    exit_code, text = 1, str(error)
+    if isinstance(error, PeftlabError):
+        exit_code = error.exit_code
+    elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        text = f"the disk is full: {error.filename or error.strerror}\n  Free some space; nothing half-written was kept."
+    elif isinstance(error, PermissionError):
+        text = f"no permission: {error.filename or error.strerror}"
+    else:
+        text = (
+            f"{''.join(traceback.format_exception(error))}\n"
+            "This is a defect of peftlab, not of your input. Please report it with the lines above."
+        )
+    print(f"Error: {text}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"error": {"message": text, "exit_code": exit_code}}))
+    return exit_code
+
+
+def quiet_libraries(*, offline: bool) -> None:
+    """Keep the libraries from writing between peftlab's lines; must come before they are imported.
+
+    Set ``PEFTLAB_VERBOSE=1`` to hear them.
+    """
+    if offline:
+        os.environ.update({"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "WANDB_MODE": "offline"})
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    if os.environ.get("PEFTLAB_VERBOSE"):
+        return
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    for name in ("bitsandbytes", "accelerate", "datasets", "peft", "torch"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.simplefilter("ignore")
+
+
+class PlainReporter:
+    """Lines on standard error: where there is no terminal."""
+
+    def __init__(self) -> None:
+        self._description, self._total, self._done = "", 0, 0
+        self._started = self._last = 0.0
+
+    def say(self, line: str) -> None:
+        """One line."""
+        print(line, file=sys.stderr, flush=True)
+
+    def start(self, description: str, total: int) -> None:
+        """Long work begins."""
+        self._description, self._total, self._done = description, total, 0
+        self._started = self._last = time.monotonic()
+
+    def advance(self, units: int, detail: str = "") -> None:
+        """A line every twenty seconds."""
+        self._done += units
+        now = time.monotonic()
+        if now - self._last >= PLAIN_LINE_SECONDS and self._done < self._total:
+            self._last = now
+            left = (now - self._started) / self._done * (self._total - self._done)
+            self.say(f"{self._description}: {self._done}/{self._total} {detail} ({duration(left)} left)")
+
+    def finish(self) -> None:
+        """A line with the time it took, where it took some."""
+        taken = time.monotonic() - self._started
+        if taken >= 1:
+            self.say(f"{self._description}: done in {duration(taken)}")
+
+
+class RichReporter:
+    """Progress bars with the time left: on a terminal."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._console = Console(stderr=True)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[detail]}"),
+            TimeRemainingColumn(),
+            console=self._console,
+        )
+        self._tasks: list[Any] = []
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, _kind: type[BaseException] | None, _error: BaseException | None, _traceback: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def say(self, line: str) -> None:
+        """One line above the bars."""
+        self._progress.print(line, markup=False, highlight=False)
+
+    def start(self, description: str, total: int) -> None:
+        """A bar appears."""
+        self._tasks.append(self._progress.add_task(description, total=total, detail=""))
+
+    def advance(self, units: int, detail: str = "") -> None:
+        """The bar moves."""
+        if detail:
+            self._progress.update(self._tasks[-1], advance=units, detail=detail)
+        else:
+            self._progress.advance(self._tasks[-1], units)
+
+    def finish(self) -> None:
+        """The bar goes."""
+        self._progress.remove_task(self._tasks.pop())
+
+
+def duration(seconds: float) -> str:
+    """Seconds for a person: ``42 s``, ``3 min 05 s``, ``2 h 10 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def size(count: float) -> str:
+    """Bytes for a person, in powers of ten: ``311.0 MB``."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if count < 1000:
+            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"

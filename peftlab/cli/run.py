@@ -1,0 +1,97 @@
+"""``peftlab run``: tune, evaluate, record."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from peftlab.cli.options import Json, Offline, Overrides
+
+
+def run(
+    recipe: Annotated[Path, typer.Argument(help="A recipe: a YAML file.", show_default=False)],
+    overrides: Overrides = None,
+    output_dir: Annotated[
+        Path | None, typer.Option(help="The run's folder; by default runs/<name>-<UTC time>.", show_default=False)
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Take up an interrupted run (in --output-dir, or the latest of its name).")
+    ] = False,
+    offline: Offline = False,
+    as_json: Json = False,
+) -> None:
+    """Tune a model as a recipe says, evaluate it, and leave a record."""
+    from peftlab.cli.output import quiet_libraries, show_error
+
+    quiet_libraries(offline=offline)
+    try:
+        with _reporter() as reporter:
+            from peftlab.recipe import load_recipe
+            from peftlab.run import run_recipe
+
+            loaded, document = load_recipe(recipe, overrides or [])
+            result = run_recipe(
+                loaded, document, output_dir=output_dir, resume=resume, offline=offline, reporter=reporter
+            )
+    except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
+        raise typer.Exit(show_error(error, as_json=as_json)) from None
+    if as_json:
+        print((result.folder / "record.json").read_text(encoding="utf-8").strip())
+    else:
+        print(summary(result))
+    raise typer.Exit(0 if result.record.status == "success" else 1)
+
+
+@contextlib.contextmanager
+def _reporter() -> Any:
+    from peftlab.cli.output import PlainReporter, RichReporter
+
+    if not sys.stderr.isatty():
+        yield PlainReporter()
+        return
+    with RichReporter() as reporter:
+        yield reporter
+
+
+def summary(result: Any) -> str:
+    """A run's outcome for a person, on less than a screen."""
+    from peftlab.cli.output import duration, size
+
+    record = result.record
+    lines = [f"{record.name}: {record.status} in {duration(record.seconds)}"]
+    if record.error:
+        lines.append(f"  error       {record.error}")
+    for split in ("validation", "test"):
+        if split in record.scores:
+            figures = "   ".join(f"{name} {value:.4f}" for name, value in record.scores[split].items())
+            lines.append(f"  {split:<11} {figures}   ({record.data.rows[split]} examples)")
+    if record.parameters:
+        share = record.parameters.trainable / record.parameters.total
+        lines.append(
+            f"  trained     {record.parameters.trainable:,} of {record.parameters.total:,} parameters ({share:.2%})"
+        )
+    if record.throughput:
+        speed = f"{record.throughput.tokens_per_second:,.0f} tokens/s"
+        if record.throughput.flops_utilization is not None:
+            speed += f", {record.throughput.flops_utilization:.0%} of this machine's matmul rate"
+        lines.append(f"  speed       {speed}; {record.throughput.padding_fraction:.1%} padding")
+    if record.memory:
+        lines.append(f"  memory      peak {size(record.memory.peak_bytes)} in training")
+    lines.append(_guards_line(record))
+    lines.append(f"  folder      {result.folder}")
+    return "\n".join(line for line in lines if line)
+
+
+def _guards_line(record: Any) -> str:
+    if not record.guards:
+        return ""
+    passed = sum(guard.status == "passed" for guard in record.guards.values())
+    line = f"  guards      {passed} passed"
+    for name, guard in record.guards.items():
+        if guard.status == "failed":
+            line += f"\n              {'waived' if guard.waived else 'FAILED'}: {name}: {guard.detail}"
+    return line

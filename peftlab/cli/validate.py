@@ -1,0 +1,66 @@
+"""``peftlab validate``: check recipes without loading weights."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from peftlab.cli.options import Json, Offline, Overrides
+
+
+def validate(
+    recipes: Annotated[list[Path], typer.Argument(metavar="RECIPE…", help="Recipe files.", show_default=False)],
+    overrides: Overrides = None,
+    offline: Offline = False,
+    as_json: Json = False,
+) -> None:
+    """Check everything about recipes that can be checked without loading weights."""
+    from peftlab.cli.output import PlainReporter, quiet_libraries
+    from peftlab.errors import PeftlabError
+
+    quiet_libraries(offline=offline)
+    results: dict[str, dict[str, Any]] = {}
+    worst = 0
+    for path in recipes:
+        try:
+            results[str(path)] = {"valid": True, **_check(path, overrides or [], offline, PlainReporter())}
+        except PeftlabError as error:
+            worst = max(worst, error.exit_code)
+            results[str(path)] = {"valid": False, "error": str(error)}
+        if not as_json:
+            _show(path, results[str(path)])
+    if as_json:
+        print(json.dumps({"recipes": results}, indent=2))
+    raise typer.Exit(worst)
+
+
+def _check(path: Path, overrides: list[str], offline: bool, reporter: Any) -> dict[str, Any]:
+    from peftlab.check import check_recipe
+    from peftlab.recipe import load_recipe
+
+    recipe, document = load_recipe(path, overrides)
+    checked = check_recipe(recipe, document, offline=offline, reporter=reporter)
+    return {
+        "model": f"{checked.facts.model_type} ({checked.facts.family})",
+        "task": recipe.task.registered_name,
+        "method": recipe.method.registered_name,
+        "rows": checked.data.summary.rows,
+        "labels": len(checked.labels),
+        "notes": checked.data.summary.notes,
+    }
+
+
+def _show(path: Path, result: dict[str, Any]) -> None:
+    if not result["valid"]:
+        print(f"Error: {result['error']}", file=sys.stderr)
+        return
+    rows = ", ".join(f"{count} {split}" for split, count in result["rows"].items())
+    labels = f", {result['labels']} labels" if result["labels"] else ""
+    print(f"{path}: valid. {result['method']} on {result['model']}, {result['task']}; rows: {rows}{labels}")
+    for name, value in result["notes"].items():
+        if value:
+            print(f"  {name.replace('_', ' ')}: {value}")

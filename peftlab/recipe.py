@@ -1,0 +1,180 @@
+"""A recipe: the stages' sections composed; loaded from YAML, overridden, resolved, written."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, NonNegativeInt, SerializeAsAny, field_validator
+from ruamel.yaml import YAML
+
+from peftlab.config import Config, Document, KeyPath, build_config, parse_yaml_value, read_yaml, replace_config
+from peftlab.data.config import DataConfig
+from peftlab.errors import ConfigError, did_you_mean
+from peftlab.files import write_text
+from peftlab.interfaces import METHODS, TASKS, Method, Task
+from peftlab.models.config import ModelConfig
+from peftlab.registry import Registry
+from peftlab.training.config import GUARDS, EvaluationConfig, Tracker, TrainingConfig
+
+DEFAULT_EPOCHS = 3
+DEFAULT_BATCH_SIZE = 32
+
+
+class Recipe(Config):
+    """What to run: a base model tuned on a task with a method."""
+
+    name: str = Field(pattern=r"^[\w][\w.-]*$", description="Names the run's folder; the file's name where not given.")
+    seed: NonNegativeInt = Field(0, lt=2**32, description="Governs splits, new weights, order of batches and dropout.")
+    model: ModelConfig = Field(description="The base model.")
+    task: SerializeAsAny[Task] = Field(description="What to learn.")
+    data: DataConfig = Field(description="From what to learn.")
+    method: SerializeAsAny[Method] = Field(description="Which parameters to train.")
+    training: TrainingConfig = Field(default_factory=TrainingConfig, description="How to train them.")
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="How to choose the best state.")
+    tracking: list[Tracker] = Field(default_factory=list, description="Where metrics go beside metrics.jsonl.")
+    waive_guards: list[str] = Field(
+        default_factory=list, description="Guards whose failure is noted but does not fail the run."
+    )
+
+    @field_validator("waive_guards")
+    @classmethod
+    def _check_guards(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if name not in GUARDS:
+                raise ValueError(f"unknown guard `{name}`. {did_you_mean(name, GUARDS) or ''}")
+        return names
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> tuple[Recipe, Document]:
+    """Read a recipe from a YAML file.
+
+    Args:
+        path: The file.
+        overrides: ``key.path=value`` each, the value in YAML.
+
+    Returns:
+        The recipe, and the document that knows the lines of its keys.
+
+    Raises:
+        ConfigError: With file, line and key.
+    """
+    document = override(read_yaml(path), overrides)
+    return build_recipe(document, default_name=path.stem), document
+
+
+def build_recipe(document: Document, *, default_name: str) -> Recipe:
+    """Validate a document as a recipe.
+
+    Raises:
+        ConfigError: With file, line and key.
+    """
+    values = dict(document.values)
+    values.setdefault("name", default_name)
+    for key, registry in (("task", TASKS), ("method", METHODS)):
+        if key in values:
+            values[key] = _build_registered(registry, values[key], document, (key,))
+    return build_config(Recipe, values, document=document)
+
+
+def _build_registered(registry: Registry[Any], values: Any, document: Document, path: KeyPath) -> Any:
+    if not isinstance(values, Mapping):
+        raise document.error(path, f"a mapping is needed, not {values!r}", f"Write `{path[0]}: {{type: …}}`.")
+    if "type" not in values:
+        raise document.error(path, "the key `type` is required", f"Known: {', '.join(registry.names())}.")
+    cls = registry.get(values["type"], where=document.where((*path, "type")))
+    return build_config(cls, values, document=document, path=path, known=["type", *cls.model_fields])
+
+
+def override(document: Document, assignments: Sequence[str]) -> Document:
+    """Apply ``--set key.path=value`` to a document.
+
+    Setting the ``type`` of a section to another one starts that section anew: the keys of the old type, which the new
+    one would not know, are dropped.
+
+    Raises:
+        ConfigError: An assignment is not of that form, or its key leads through a plain value.
+    """
+    values = _copy(document.values)
+    places = dict(document.places)
+    ordered = sorted(assignments, key=lambda text: not text.partition("=")[0].endswith(".type"))
+    for assignment in ordered:
+        dotted, equals, text = assignment.partition("=")
+        path = tuple(dotted.strip().split("."))
+        if not equals or not all(path):
+            raise ConfigError(f"`{assignment}` is not of the form KEY=VALUE", where="--set", hint="As in --set seed=1.")
+        target = values
+        for key in path[:-1]:
+            target = target.setdefault(key, {})
+            if not isinstance(target, dict):
+                raise ConfigError(f"`{key}` holds a plain value, so it has no `{path[-1]}`", where=f"--set {dotted}")
+        value = parse_yaml_value(text)
+        if path[-1] == "type" and target.get("type") != value:
+            target.clear()
+        target[path[-1]] = value
+        places[path] = "--set"
+    return replace(document, values=values, places=places)
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copy(item) for key, item in value.items()}
+    return [_copy(item) for item in value] if isinstance(value, list) else value
+
+
+def resolve_recipe(recipe: Recipe) -> Recipe:
+    """Put the values in that a recipe leaves open, so that what ran is written down.
+
+    Raises:
+        ConfigError: The metric is not one of the task's.
+    """
+    training = recipe.training
+    metric = recipe.evaluation.metric or recipe.task.metrics[0]
+    if metric not in recipe.task.metrics:
+        raise ConfigError(
+            f"the task {recipe.task.registered_name} has no metric `{metric}`",
+            where="evaluation.metric",
+            hint=did_you_mean(metric, recipe.task.metrics),
+        )
+    changes: dict[str, Any] = {}
+    if training.epochs is None and training.max_steps is None:
+        changes["epochs"] = DEFAULT_EPOCHS
+    if training.batch_size is None and training.max_tokens_per_batch is None:
+        changes["batch_size"] = DEFAULT_BATCH_SIZE
+    if training.learning_rate is None:
+        changes["learning_rate"] = recipe.method.default_learning_rate
+    return replace_config(
+        recipe,
+        training=replace_config(training, **changes),
+        evaluation=replace_config(recipe.evaluation, metric=metric),
+    )
+
+
+def write_recipe(recipe: Recipe, path: Path) -> None:
+    """Write a recipe as YAML."""
+    stream = io.StringIO()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.dump(recipe.model_dump(mode="json"), stream)
+    write_text(path, stream.getvalue())
+
+
+def recipe_schema() -> dict[str, Any]:
+    """The JSON Schema of a recipe, with every registered task and method."""
+    schema = Recipe.model_json_schema(mode="validation")
+    definitions = schema.setdefault("$defs", {})
+    for key, registry, base in (("task", TASKS, Task), ("method", METHODS, Method)):
+        definitions.pop(base.__name__, None)
+        choices = []
+        for name, cls in registry.items():
+            own = cls.schema_with_type()
+            definitions.update(own.pop("$defs", {}))
+            definitions[f"{key}.{name}"] = own
+            choices.append({"$ref": f"#/$defs/{key}.{name}"})
+        schema["properties"][key] = {"description": schema["properties"][key].get("description", ""), "oneOf": choices}
+    schema["required"] = [name for name in schema["required"] if name != "name"]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "peftlab recipe", **schema}

@@ -1,0 +1,108 @@
+"""Untimed steps before training: its memory by category, and the FLOPs that its tokens call for.
+
+The rehearsal works on the real model and leaves no trace: parameters, random generators and the method's state are put
+back afterwards.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from peftlab.interfaces import EncodedSplit
+from peftlab.measurement.memory import measure_training_memory, peak_of
+from peftlab.measurement.roofline import StepFlops, fit_step_flops
+from peftlab.record import Memory
+from peftlab.training.checkpoints import restore_parameters, trainable_parameters
+from peftlab.training.evaluate import compute_logits
+from peftlab.training.guards import GradientGuard
+from peftlab.training.loop import TrainingJob, accumulate_gradients, optimizer_step
+from peftlab.training.optimizers import build_optimizer
+
+
+def rehearse_memory(job: TrainingJob) -> Memory:
+    """Two steps on the longest batch, under a watcher of every live tensor.
+
+    Args:
+        job: As it will be trained. A throw-away optimizer takes the place of its own.
+    """
+    step = job.plan.longest_step(job.split.lengths())
+    optimizer = job.accelerator.prepare(build_optimizer(job.model, job.config, job.learning_rate))
+    trial = replace(job, optimizer=optimizer, gradients=GradientGuard(job.model))
+    with _without_trace(job):
+        return measure_training_memory(
+            lambda: optimizer_step(trial, step), model=job.model, optimizer=optimizer, device=job.accelerator.device
+        )
+
+
+def rehearse_flops(job: TrainingJob) -> StepFlops | None:
+    """The FLOPs of a training step as a function of the lengths of its texts.
+
+    Returns:
+        None where the split has texts of fewer than three lengths, which do not settle the function.
+    """
+    by_length: dict[int, int] = {}
+    for position, length in enumerate(job.split.lengths()):
+        by_length.setdefault(length, position)
+    lengths = sorted(by_length)
+    if len(lengths) < 3:
+        return None
+
+    def run(length: int) -> None:
+        batch = job.task.collate([job.split.examples[by_length[length]]], job.pad_token_id)
+        accumulate_gradients(job, [batch])
+        job.optimizer.zero_grad(set_to_none=True)
+
+    with _without_trace(job), _without_checkpointing(job.accelerator.unwrap_model(job.model)):
+        return fit_step_flops(run, (lengths[0], lengths[len(lengths) // 2], lengths[-1]))
+
+
+def rehearse_evaluation(job: TrainingJob, split: EncodedSplit, batches: list[list[int]]) -> int:
+    """The peak of live bytes while the batch with the most tokens is evaluated, the model included."""
+    lengths = split.lengths()
+    largest = max(batches, key=lambda batch: len(batch) * max(lengths[position] for position in batch))
+    examples = [split.examples[position] for position in largest]
+
+    def run() -> None:
+        batch = job.task.collate(examples, job.pad_token_id)
+        compute_logits(job.model, job.task, batch, device=job.accelerator.device, autocast_dtype=None)
+
+    job.model.eval()
+    try:
+        with torch.inference_mode():
+            tensors = [*job.model.parameters(), *job.model.buffers()]
+            return peak_of(run, device=job.accelerator.device, existing=tensors)[1]
+    finally:
+        job.model.train()
+
+
+@contextlib.contextmanager
+def _without_trace(job: TrainingJob) -> Iterator[None]:
+    model = job.accelerator.unwrap_model(job.model)
+    parameters = {name: value.detach().clone() for name, value in trainable_parameters(model).items()}
+    state = {name: value.clone() for name, value in job.method.training_state(model).items()}
+    devices = [job.accelerator.device] if job.accelerator.device.type == "cuda" else []
+    job.model.train()
+    with torch.random.fork_rng(devices=devices):
+        yield
+    for parameter in model.parameters():
+        parameter.grad = None
+    restore_parameters(model, parameters)
+    job.method.restore_training_state(model, state)
+
+
+@contextlib.contextmanager
+def _without_checkpointing(model: nn.Module) -> Iterator[None]:
+    """Recomputed activations are a price of saving memory, not FLOPs that the step calls for."""
+    layers = [module for module in model.modules() if getattr(module, "gradient_checkpointing", False) is True]
+    for layer in layers:
+        layer.gradient_checkpointing = False  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.gradient_checkpointing = True  # type: ignore[assignment]

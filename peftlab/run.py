@@ -1,0 +1,167 @@
+"""``run_recipe``: a recipe becomes a run, and every ending of it becomes a record."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+
+from peftlab.check import CheckedRecipe, check_recipe
+from peftlab.config import Document
+from peftlab.errors import PeftlabError, UserError
+from peftlab.files import write_text
+from peftlab.interfaces import Reporter, Silent
+from peftlab.recipe import Recipe
+from peftlab.record import DataSummary, Guard, RunRecord, Status, write_record
+from peftlab.run_folder import RunFolder, open_run_folder
+from peftlab.training.config import GUARDS
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A run that has ended, well or badly."""
+
+    record: RunRecord
+    folder: Path
+
+
+def run_recipe(
+    recipe: Recipe,
+    document: Document | None = None,
+    *,
+    output_dir: Path | None = None,
+    resume: bool = False,
+    offline: bool = False,
+    reporter: Reporter | None = None,
+) -> RunResult:
+    """Tune, evaluate, record.
+
+    Args:
+        recipe: From :func:`peftlab.recipe.load_recipe`.
+        document: Where it was read from, for the places in messages.
+        output_dir: The run's folder; None: ``runs/<name>-<UTC time>``.
+        resume: Take up what is there.
+        offline: Allow no network.
+        reporter: Tells a person what is going on.
+
+    Returns:
+        The record and the folder. A run that failed has a record too: look at its ``status``.
+
+    Raises:
+        UserError: The input is wrong; no run has begun.
+    """
+    document = document or Document(source=recipe.name, values={})
+    reporter = reporter or Silent()
+    checked = check_recipe(recipe, document, offline=offline, reporter=reporter)
+    folder = open_run_folder(recipe.name, output_dir, resume=resume)
+    with folder.locked():
+        finished = folder.finished_record()
+        folder.take_recipe(checked.recipe)
+        if finished is not None:
+            reporter.say("this run has already finished; its record is kept")
+            return RunResult(finished, folder.path)
+        return RunResult(_execute(checked, folder, offline=offline, reporter=reporter), folder.path)
+
+
+def _execute(checked: CheckedRecipe, folder: RunFolder, *, offline: bool, reporter: Reporter) -> RunRecord:
+    """Run the stages; whatever they raise is turned into a status, and a record is written in any case."""
+    # A workspace of fixed size makes cuBLAS repeatable; it must be set before CUDA starts.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    import torch
+
+    from peftlab.measurement.environment import describe_environment
+    from peftlab.measurement.phases import PhaseClock
+    from peftlab.pipeline import Findings, Run
+    from peftlab.training.interrupts import Interrupts
+
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    findings = Findings(PhaseClock(device))
+    started_at, started = datetime.datetime.now(datetime.UTC), time.monotonic()
+    error: BaseException | None = None
+    with Interrupts() as interrupts:
+        try:
+            Run(
+                checked,
+                folder,
+                findings,
+                device=device,
+                offline=offline,
+                reporter=reporter,
+                interrupts=interrupts,
+            ).execute()
+        except UserError:
+            raise
+        except (Exception, KeyboardInterrupt) as caught:  # noqa: BLE001 - every ending becomes a record
+            error = caught
+    guards = _all_guards(findings.guards, checked.recipe.waive_guards, error)
+    status, message = _status(error, guards, folder)
+    record = RunRecord(
+        name=checked.recipe.name,
+        status=status,
+        error=message,
+        recipe=checked.recipe.model_dump(mode="json"),
+        scores=findings.scores,
+        labels=list(checked.labels) or None,
+        best_step=findings.progress.best_step,
+        steps=findings.progress.step,
+        phases=findings.clock.summary(),
+        memory=findings.memory,
+        throughput=findings.throughput,
+        parameters=findings.parameters,
+        artifact_bytes=findings.artifact_bytes,
+        initial_adapter_sha256=findings.initial_adapter_sha256,
+        guards=guards,
+        data=_data_summary(checked.data.summary, findings.notes),
+        environment=describe_environment(device),
+        resumed=findings.resumed,
+        started_at=started_at.isoformat(timespec="seconds"),
+        seconds=findings.earlier_seconds + time.monotonic() - started,
+    )
+    write_record(record, folder.path)
+    return record
+
+
+def _all_guards(found: dict[str, Guard], waived: list[str], error: BaseException | None) -> dict[str, Guard]:
+    """Every guard by its name, in the same order in every record."""
+    from peftlab.training.evaluate import DivergedError
+    from peftlab.training.guards import waive
+
+    reason = "the method has nothing of the kind" if error is None else "the run did not get so far"
+    guards = {name: Guard.not_applicable(reason) for name in GUARDS} | found
+    if isinstance(error, DivergedError):
+        guards["loss_finite"] = Guard.check(False, error.message)
+    return waive(guards, waived)
+
+
+def _status(error: BaseException | None, guards: dict[str, Guard], folder: RunFolder) -> tuple[Status, str | None]:
+    import torch
+
+    from peftlab.training.evaluate import DivergedError
+    from peftlab.training.interrupts import CancelledError
+
+    if error is None:
+        failed = [name for name, guard in guards.items() if guard.status == "failed" and not guard.waived]
+        if failed:
+            details = "; ".join(f"{name}: {guards[name].detail}" for name in failed)
+            return "failed", f"a guard failed: {details}"
+        return "success", None
+    if isinstance(error, DivergedError):
+        return "diverged", str(error)
+    if isinstance(error, CancelledError | KeyboardInterrupt):
+        return "cancelled", "stopped by the user; the same command with --resume goes on"
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
+        return "out_of_memory", f"{str(error).splitlines()[0]} Lower training.batch_size or task.max_length."
+    if isinstance(error, PeftlabError):
+        return "failed", str(error)
+    if isinstance(error, OSError):
+        return "failed", f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
+    path = folder.path / "traceback.txt"
+    write_text(path, "".join(traceback.format_exception(error)))
+    return "failed", f"{type(error).__name__}: {error} (the traceback is in traceback.txt)"
+
+
+def _data_summary(summary: DataSummary, notes: dict[str, object]) -> DataSummary:
+    return summary.model_copy(update={"notes": {**summary.notes, **{k: v for k, v in notes.items() if v}}})

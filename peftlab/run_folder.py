@@ -1,0 +1,147 @@
+"""A run's folder: made once, locked while in use, never overwritten."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from peftlab.config import Document, parse_yaml
+from peftlab.errors import UserError
+from peftlab.recipe import Recipe, build_recipe, write_recipe
+from peftlab.record import RECORD_NAME, RunRecord, read_record
+from peftlab.training.checkpoints import CheckpointFolder
+
+RECIPE_NAME = "recipe.yaml"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> CheckpointFolder:
+        """Its checkpoints."""
+        return CheckpointFolder(self.path / "checkpoints")
+
+    @property
+    def metrics(self) -> Path:
+        """Its metrics log."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def predictions(self) -> Path:
+        """Its predictions."""
+        return self.path / "predictions.parquet"
+
+    def finished_record(self) -> RunRecord | None:
+        """The record of a run that ended with success, where there is one."""
+        if not (self.path / RECORD_NAME).exists():
+            return None
+        record = read_record(self.path)
+        return record if record.status == "success" else None
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out.
+
+        Raises:
+            UserError: Another process is at work in the folder.
+        """
+        lock = FileLock(self.path / ".lock")
+        try:
+            with lock.acquire(timeout=0):
+                yield
+        except Timeout:
+            raise UserError("another process is running in this folder", where=str(self.path)) from None
+
+    def take_recipe(self, recipe: Recipe) -> None:
+        """Write the recipe down, or see that the one that is there is the same.
+
+        Raises:
+            UserError: The folder holds a run of another recipe.
+        """
+        path = self.path / RECIPE_NAME
+        if not path.exists():
+            write_recipe(recipe, path)
+            return
+        earlier = read_run_recipe(self.path).model_dump(mode="json")
+        differing = _differences(earlier, recipe.model_dump(mode="json"))
+        if differing:
+            raise UserError(
+                f"the run in this folder is of another recipe: {'; '.join(differing[:4])}",
+                where=str(self.path),
+                hint="Resume it with the same recipe and --set options, or choose another --output-dir.",
+            )
+
+
+def read_run_recipe(folder: Path) -> Recipe:
+    """The resolved recipe that a run's folder holds."""
+    path = folder / RECIPE_NAME
+    document: Document = parse_yaml(path.read_text(encoding="utf-8"), source=str(path), folder=folder)
+    return build_recipe(document, default_name=folder.name)
+
+
+def open_run_folder(name: str, output_dir: Path | None, *, resume: bool) -> RunFolder:
+    """Make the folder of a new run, or find the one to resume.
+
+    Args:
+        name: The recipe's.
+        output_dir: The folder; None: ``runs/<name>-<UTC time>``, or with ``resume`` the latest unfinished of that name.
+        resume: Go on with what is there. Where there is nothing yet, the run starts from the beginning.
+
+    Raises:
+        UserError: The folder is in use, or there is nothing to resume.
+    """
+    if output_dir is None:
+        output_dir = _latest_unfinished(name) if resume else _new_folder(name)
+    if output_dir.exists() and not output_dir.is_dir():
+        raise UserError("the output folder is a file", where=str(output_dir), hint="Choose another --output-dir.")
+    if not resume and output_dir.is_dir() and any(output_dir.iterdir()):
+        raise UserError(
+            "the output folder exists and is not empty; a run never overwrites another",
+            where=str(output_dir),
+            hint="Choose another --output-dir, or add --resume to take up the run in it.",
+        )
+    unknown = resume and output_dir.is_dir() and any(output_dir.iterdir()) and not (output_dir / RECIPE_NAME).exists()
+    if unknown and any(item.name != ".lock" for item in output_dir.iterdir()):
+        raise UserError("there is no run in this folder to resume", where=str(output_dir))
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the output folder cannot be made: {error.strerror}", where=str(output_dir)) from None
+    return RunFolder(output_dir)
+
+
+def _new_folder(name: str) -> Path:
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
+    folder, number = Path("runs") / f"{name}-{stamp}", 1
+    while folder.exists():
+        number += 1
+        folder = Path("runs") / f"{name}-{stamp}-{number}"
+    return folder
+
+
+def _latest_unfinished(name: str) -> Path:
+    candidates = [path.parent for path in Path("runs").glob(f"{name}-*/{RECIPE_NAME}")]
+    unfinished = [path for path in candidates if RunFolder(path).finished_record() is None]
+    if not unfinished:
+        raise UserError(
+            f"there is no unfinished run of `{name}` under runs/", hint="Name its folder with --output-dir."
+        )
+    return max(unfinished, key=lambda path: path.stat().st_mtime)
+
+
+def _differences(earlier: object, now: object, prefix: str = "") -> list[str]:
+    if isinstance(earlier, dict) and isinstance(now, dict):
+        keys = sorted(earlier.keys() | now.keys())
+        return [
+            text for key in keys for text in _differences(earlier.get(key), now.get(key), f"{prefix}.{key}".strip("."))
+        ]
+    return [] if earlier == now else [f"{prefix} was {earlier!r}, is {now!r}"]

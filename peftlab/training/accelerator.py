@@ -1,0 +1,69 @@
+"""accelerate: devices, mixed precision and trackers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState, GradientState
+
+from peftlab.errors import ConfigError
+from peftlab.training.config import TrainingConfig
+
+MIXED_PRECISION = {torch.bfloat16: "bf16", torch.float16: "fp16", None: "no"}
+
+
+def autocast_dtype(precision: str, *, device: torch.device, weights: torch.dtype) -> torch.dtype | None:
+    """The type that autocast computes in, or None for no autocast.
+
+    A base in bfloat16 or float16 under float32 adapters always needs autocast: without it the float32 head would meet
+    half-precision activations. ``auto`` is bfloat16 on CUDA devices that have it, and nothing on CPU.
+
+    Raises:
+        ConfigError: float32 computation over half-precision weights.
+    """
+    if precision == "float32" and weights != torch.float32:
+        raise ConfigError(
+            f"training.precision float32 does not go with model.dtype {str(weights).removeprefix('torch.')}",
+            hint="Set model.dtype to float32, or training.precision to auto.",
+        )
+    if precision == "auto":
+        if weights != torch.float32:
+            return weights
+        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else None
+    return None if precision == "float32" else getattr(torch, precision)
+
+
+def build_accelerator(
+    config: TrainingConfig, *, computation: torch.dtype | None, tracking: list[str], folder: Path
+) -> Accelerator:
+    """An accelerator for one run; an earlier run of this process leaves no trace in it."""
+    AcceleratorState._reset_state(reset_partial_state=True)  # another run may have chosen another precision
+    GradientState._reset_state()
+    return Accelerator(
+        mixed_precision=MIXED_PRECISION[computation],
+        log_with=list(tracking) or None,
+        project_dir=folder / "tracking" if tracking else None,
+    )
+
+
+def start_trackers(accelerator: Accelerator, *, name: str, recipe: dict[str, Any]) -> None:
+    """Open the trackers, with the recipe as the run's configuration."""
+    accelerator.init_trackers(
+        "peftlab",
+        config=_flatten(recipe),
+        init_kwargs={"wandb": {"name": name}, "mlflow": {"run_name": name}},
+    )
+
+
+def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys as dotted ones, with values that every tracker takes."""
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        if isinstance(value, dict):
+            flat.update(_flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value if isinstance(value, int | float | str | bool) else str(value)
+    return flat

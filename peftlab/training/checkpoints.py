@@ -1,0 +1,160 @@
+"""Checkpoints: everything that a run needs to go on as if it had never stopped. Safetensors and JSON only.
+
+A step's checkpoint is a folder that appears whole under its name; the one before it is deleted afterwards. Beside it,
+``best`` holds the trainable parameters with the best validation score so far.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from peftlab.errors import UserError
+from peftlab.files import atomic_folder
+
+BEST = "best"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint in memory.
+
+    Args:
+        parameters: The trainable parameters by name.
+        method: The method's own training state.
+        state: Plain values: the step, the best score, the meters' sums.
+        optimizer: The optimizer's state, flattened; empty in ``best``.
+        generators: States of torch's random generators; empty in ``best``.
+    """
+
+    parameters: Mapping[str, Tensor]
+    method: Mapping[str, Tensor]
+    state: Mapping[str, Any]
+    optimizer: Mapping[str, Tensor]
+    generators: Mapping[str, Tensor]
+
+
+class CheckpointFolder:
+    """The ``checkpoints/`` folder of a run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def write(self, name: str, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint under a name, whole or not at all."""
+        with atomic_folder(self.folder / name) as partial:
+            for part in ("parameters", "method", "optimizer", "generators"):
+                tensors = {
+                    key: tensor.detach().cpu().contiguous() for key, tensor in getattr(checkpoint, part).items()
+                }
+                save_file(tensors, partial / f"{part}.safetensors")
+            (partial / "state.json").write_text(json.dumps(checkpoint.state), encoding="utf-8")
+
+    def write_step(self, step: int, checkpoint: Checkpoint) -> None:
+        """Write the checkpoint of a step, and then delete the older ones."""
+        self.write(f"step-{step:08d}", checkpoint)
+        for older in self._steps()[:-1]:
+            shutil.rmtree(older)
+
+    def read(self, name: str) -> Checkpoint:
+        """Read a checkpoint.
+
+        Raises:
+            UserError: It is damaged.
+        """
+        folder = self.folder / name
+        try:
+            parts = {
+                part: load_file(folder / f"{part}.safetensors")
+                for part in ("parameters", "method", "optimizer", "generators")
+            }
+            state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        except Exception as error:  # safetensors raises its own class without a public base
+            raise UserError(
+                f"the checkpoint cannot be read: {error}", where=str(folder), hint="Delete it to resume from before."
+            ) from None
+        return Checkpoint(**parts, state=state)
+
+    def read_latest(self) -> Checkpoint | None:
+        """The checkpoint of the latest step, or None where there is none."""
+        steps = self._steps()
+        return self.read(steps[-1].name) if steps else None
+
+    def delete(self) -> None:
+        """Delete all of them."""
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+
+    def _steps(self) -> list[Path]:
+        return sorted(self.folder.glob("step-*")) if self.folder.is_dir() else []
+
+
+def trainable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters that require a gradient, by name."""
+    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
+@torch.no_grad()
+def restore_parameters(model: nn.Module, saved: Mapping[str, Tensor]) -> None:
+    """Copy saved values into the trainable parameters.
+
+    Raises:
+        UserError: The names differ.
+    """
+    own = trainable_parameters(model)
+    if own.keys() != saved.keys():
+        different = sorted(own.keys() ^ saved.keys())
+        raise UserError(f"the checkpoint is of another model: {', '.join(different[:3])}")
+    for name, parameter in own.items():
+        parameter.copy_(saved[name])
+
+
+def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """An optimizer's state as named tensors: ``<parameter's number>.<key>``; numbers become scalars in float64."""
+    flat: dict[str, Tensor] = {}
+    for number, entries in optimizer.state_dict()["state"].items():
+        for key, value in entries.items():
+            is_tensor = isinstance(value, Tensor)
+            flat[f"{number}.{key}" if is_tensor else f"{number}.{key}.number"] = (
+                # Paged tensors of bitsandbytes are plain CPU memory here; a clone can be written like any other.
+                value.clone() if is_tensor else torch.tensor(float(value), dtype=torch.float64)
+            )
+    return flat
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, flat: Mapping[str, Tensor]) -> None:
+    """Take up a state that :func:`flatten_optimizer` gave."""
+    state: dict[int, dict[str, Any]] = {}
+    for name, value in flat.items():
+        number, _, key = name.partition(".")
+        entry = state.setdefault(int(number), {})
+        if key.endswith(".number"):
+            plain = value.item()
+            entry[key.removesuffix(".number")] = int(plain) if plain.is_integer() else plain
+        else:
+            entry[key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def generator_states() -> dict[str, Tensor]:
+    """The states of torch's random generators, on CPU and on every CUDA device."""
+    states = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        states.update({f"cuda.{index}": state for index, state in enumerate(torch.cuda.get_rng_state_all())})
+    return states
+
+
+def restore_generators(states: Mapping[str, Tensor]) -> None:
+    """Set torch's random generators."""
+    torch.set_rng_state(states["cpu"])
+    cuda = [state for name, state in sorted(states.items()) if name.startswith("cuda.")]
+    if cuda and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(cuda)

@@ -1,0 +1,78 @@
+"""The recipe's ``training`` and ``evaluation`` sections."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+
+from peftlab.config import Config
+
+Tracker = Literal["tensorboard", "wandb", "mlflow"]
+
+
+class TrainingConfig(Config):
+    """How the trainable parameters are optimised."""
+
+    epochs: PositiveInt | None = Field(None, description="Passes over the training split; 3 where max_steps is not set.")
+    max_steps: PositiveInt | None = Field(None, description="Optimizer steps, instead of epochs.")
+    batch_size: PositiveInt | None = Field(
+        None, description="Examples in a batch; 32 where max_tokens_per_batch is not set."
+    )
+    max_tokens_per_batch: PositiveInt | None = Field(
+        None, description="Tokens in a batch, padding included, instead of batch_size."
+    )
+    gradient_accumulation_steps: PositiveInt = Field(1, description="Batches whose gradients make one step.")
+    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "sgd"] = Field(
+        "adamw", description="The optimizer; the 8-bit ones keep their state in a quarter of the memory."
+    )
+    learning_rate: PositiveFloat | None = Field(None, description="Peak learning rate; null: the method's own default.")
+    weight_decay: float = Field(0.01, ge=0, description="Decoupled weight decay; never on biases and norms.")
+    schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="Of the learning rate.")
+    warmup_fraction: float = Field(0.06, ge=0, le=1, description="Share of the steps in which the rate rises.")
+    max_gradient_norm: PositiveFloat | None = Field(1.0, description="Longer gradients are scaled to it; null: never.")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="Of the computation. auto: float32 on CPU, bfloat16 autocast on CUDA."
+    )
+    gradient_checkpointing: bool = Field(False, description="Compute activations twice instead of keeping them.")
+    checkpoint_every_steps: PositiveInt | None = Field(
+        None, description="Beside the checkpoint at each evaluation, one every so many steps."
+    )
+    early_stopping_patience: PositiveInt | None = Field(
+        None, description="Stop after so many evaluations without a better score; null: never."
+    )
+    log_every_steps: PositiveInt = Field(10, description="Steps between two lines of metrics.jsonl.")
+    length_window: NonNegativeInt = Field(
+        50, description="Batches of similar length are made within shuffled windows of so many batches; 0: none."
+    )
+
+    @model_validator(mode="after")
+    def _choose(self) -> TrainingConfig:
+        if self.epochs is not None and self.max_steps is not None:
+            raise ValueError("`epochs` and `max_steps` exclude each other")
+        if self.batch_size is not None and self.max_tokens_per_batch is not None:
+            raise ValueError("`batch_size` and `max_tokens_per_batch` exclude each other")
+        return self
+
+
+class EvaluationConfig(Config):
+    """How the best state is chosen, and how evaluation runs."""
+
+    metric: str | None = Field(
+        None, description="Of the validation split; chooses the best evaluation. null: the task's first metric."
+    )
+    every: Literal["epoch"] | PositiveInt = Field("epoch", description="'epoch', or a number of steps.")
+    batch_size: PositiveInt | None = Field(None, description="Examples in a batch; null: as in training.")
+
+
+GUARDS: dict[str, str] = {
+    "target_modules_matched": "every name in target_modules matched a module",
+    "trainable_parameters": "only what the method means to train does, and the head does",
+    "gradients": "every trainable tensor got a finite, non-zero gradient within the first steps, no frozen one did",
+    "loss_finite": "the loss stayed finite",
+    "adapter_changed": "every trainable tensor changed",
+    "ranks_changed": "AdaLoRA's ranks changed",
+    "base_unchanged": "the frozen base is bit-identical",
+    "reload_agrees": "the saved and reloaded model gives the same logits, the head included",
+}
+"""What each guard checks; methods of other packages may add their own."""

@@ -1,0 +1,144 @@
+"""Evaluation: logits to predictions to metrics, a batch at a time."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from torch import Tensor, nn
+
+from peftlab.errors import RunFailedError
+from peftlab.files import atomic_file
+from peftlab.interfaces import EncodedSplit, Prediction, Task
+
+
+class DivergedError(RunFailedError):
+    """A loss or a score is no finite number any more."""
+
+
+class PredictionWriter:
+    """Writes ``predictions.parquet`` as the predictions come; the file appears when the block ends without an error.
+
+    Columns: ``split``, ``index`` (the row in the source table), ``label``, ``prediction``, ``scores``.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._stack = contextlib.ExitStack()
+        self._writer: pq.ParquetWriter | None = None
+
+    def __enter__(self) -> Self:
+        self._partial = self._stack.enter_context(atomic_file(self._path))
+        return self
+
+    def write(self, split: str, index: Sequence[int], predictions: Sequence[Prediction]) -> None:
+        """Append the predictions of a batch."""
+        table = pa.table(
+            {
+                "split": [split] * len(index),
+                "index": pa.array(index, pa.int64()),
+                "label": [item.label for item in predictions],
+                "prediction": [item.prediction for item in predictions],
+                "scores": pa.array([list(item.scores) for item in predictions], pa.list_(pa.float32())),
+            },
+            schema=self._writer.schema if self._writer else None,
+        )
+        if self._writer is None:
+            self._writer = self._stack.enter_context(pq.ParquetWriter(self._partial, _without_nulls(table.schema)))
+            table = table.cast(self._writer.schema)
+        self._writer.write_table(table)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, traceback)
+
+
+def _without_nulls(schema: pa.Schema) -> pa.Schema:
+    """A first batch of empty lists (multi-label) has lists of nothing; later ones hold strings."""
+    fields = [
+        pa.field(field.name, pa.list_(pa.string())) if field.type == pa.list_(pa.null()) else field for field in schema
+    ]
+    return pa.schema(fields)
+
+
+@torch.inference_mode()
+def evaluate(
+    model: nn.Module,
+    task: Task,
+    split: EncodedSplit,
+    batches: Sequence[Sequence[int]],
+    *,
+    labels: tuple[str, ...],
+    pad_token_id: int,
+    device: torch.device,
+    autocast_dtype: torch.dtype | None = None,
+    writer: PredictionWriter | None = None,
+    after_batch: Callable[[int], None] | None = None,
+) -> dict[str, float]:
+    """Metrics of a model on a split.
+
+    Args:
+        model: In whatever mode; it is evaluated in eval mode and left as it was.
+        task: Turns examples into batches and logits into predictions.
+        split: The encoded examples.
+        batches: Positions in the split, each once.
+        labels: Names of the classes.
+        pad_token_id: For padding.
+        device: Where the model is.
+        autocast_dtype: Type to compute in; None: the weights' own.
+        writer: Takes the predictions.
+        after_batch: Called with the number of examples of each batch; may raise to stop.
+
+    Returns:
+        The task's metrics. Metrics that are not defined on this split are left out.
+
+    Raises:
+        DivergedError: A logit is not finite.
+    """
+    scorer = task.scorer(labels)
+    was_training = model.training
+    model.eval()
+    try:
+        for positions in batches:
+            batch = task.collate([split.examples[position] for position in positions], pad_token_id)
+            logits = compute_logits(model, task, batch, device=device, autocast_dtype=autocast_dtype)
+            if not torch.isfinite(logits).all():
+                raise DivergedError(f"the model gives logits that are not finite on the {split.name} split")
+            predictions = task.predict(logits.cpu(), batch, labels)
+            scorer.add(predictions)
+            if writer is not None:
+                writer.write(split.name, [split.index[position] for position in positions], predictions)
+            if after_batch is not None:
+                after_batch(len(positions))
+    finally:
+        model.train(was_training)
+    return scorer.compute()
+
+
+def compute_logits(
+    model: nn.Module,
+    task: Task,
+    batch: Mapping[str, Tensor],
+    *,
+    device: torch.device,
+    autocast_dtype: torch.dtype | None,
+) -> Tensor:
+    """The logits of a batch, on the model's device."""
+    on_device = to_device(batch, device)
+    context: Any = contextlib.nullcontext()
+    if autocast_dtype is not None:
+        context = torch.autocast(device.type, autocast_dtype)
+    with context:
+        return task.logits(model, on_device)
+
+
+def to_device(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """A batch on a device."""
+    return {key: value.to(device, non_blocking=True) for key, value in batch.items()}

@@ -1,0 +1,211 @@
+"""Guards: checks that a run did what it says. Each has caught a failure that other tools let pass in silence."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from peftlab.interfaces import Method
+from peftlab.record import Guard
+
+FIRST_STEPS = 10
+"""Steps within which every trainable parameter must have received a gradient. LoRA's A, for one, has none in the first
+step, since B starts at zero."""
+
+
+def check_trainable_parameters(
+    model: nn.Module, method: Method, *, base_names: Mapping[int, str], head_modules: tuple[str, ...]
+) -> Guard:
+    """Of the base's own parameters, only those train that the method names, and the head does.
+
+    Args:
+        model: Wrapped by the method.
+        method: Tells by name what it means to train.
+        base_names: ``id`` of each parameter of the base before it was wrapped, and its name.
+        head_modules: Names of the modules that always train.
+    """
+    unexpected, missing, trainable = [], [], 0
+    for name, parameter in model.named_parameters():
+        trainable += parameter.requires_grad
+        base_name = base_names.get(id(parameter))
+        if base_name is None:
+            continue
+        in_head = any(base_name == head or base_name.startswith(f"{head}.") for head in head_modules)
+        if parameter.requires_grad and not (in_head or method.trains(base_name)):
+            unexpected.append(name)
+        # peft trains a copy of the head and leaves the original frozen beside it.
+        if not parameter.requires_grad and method.trains(base_name) and not in_head:
+            missing.append(name)
+    if unexpected:
+        return Guard.check(False, f"parameters of the base train that should not: {_some(unexpected)}")
+    if missing:
+        return Guard.check(False, f"parameters of the base do not train that should: {_some(missing)}")
+    untrained = [head for head in head_modules if not _head_trains(model, head)]
+    if untrained:
+        return Guard.check(False, f"the head does not train: {_some(untrained)}")
+    return Guard.check(trainable > 0, f"{trainable} tensors train, each of them meant to")
+
+
+def _head_trains(model: nn.Module, head: str) -> bool:
+    """Whether a parameter of the module trains, or of the copy that a method put in its place."""
+    return any(
+        parameter.requires_grad and (f".{head}." in f".{name}") for name, parameter in model.named_parameters()
+    )
+
+
+class GradientGuard:
+    """Watches the first steps: every trainable parameter gets a finite, non-zero gradient, and no frozen one gets any."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._waiting = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+        self._count = len(self._waiting)
+        self._not_finite: set[str] = set()
+        self._frozen: set[str] = set()
+        self._steps = 0
+
+    @property
+    def is_watching(self) -> bool:
+        """Whether there is still something to see."""
+        return self._steps < FIRST_STEPS and (bool(self._waiting) or self._steps == 0)
+
+    def observe(self, model: nn.Module) -> None:
+        """Look at the gradients of a step, before they are cleared."""
+        self._steps += 1
+        for name, parameter in model.named_parameters():
+            gradient = parameter.grad
+            if gradient is None:
+                continue
+            if not parameter.requires_grad:
+                self._frozen.add(name)
+            elif name in self._waiting:
+                if not torch.isfinite(gradient).all():
+                    self._not_finite.add(name)
+                elif gradient.count_nonzero():
+                    self._waiting.discard(name)
+                    self._not_finite.discard(name)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values, for a checkpoint."""
+        return {
+            "waiting": sorted(self._waiting),
+            "not_finite": sorted(self._not_finite),
+            "frozen": sorted(self._frozen),
+            "steps": self._steps,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up what ``state_dict`` gave."""
+        self._waiting, self._steps = set(state["waiting"]), state["steps"]
+        self._not_finite, self._frozen = set(state["not_finite"]), set(state["frozen"])
+
+    def result(self) -> Guard:
+        """The outcome."""
+        if self._frozen:
+            return Guard.check(False, f"frozen parameters got gradients: {_some(sorted(self._frozen))}")
+        if self._not_finite:
+            return Guard.check(False, f"gradients that are not finite: {_some(sorted(self._not_finite))}")
+        if self._waiting and self._steps < 3:
+            return Guard.not_applicable(f"{self._steps} steps are too few to tell (a LoRA's A learns from the second)")
+        seen = self._count - len(self._waiting)
+        if self._waiting:
+            return Guard.check(
+                False,
+                f"{len(self._waiting)} of {self._count} trainable tensors got no gradient within {self._steps} steps: "
+                f"{_some(sorted(self._waiting))}",
+            )
+        return Guard.check(True, f"all {seen} trainable tensors got a finite, non-zero gradient; no frozen one did")
+
+
+def hash_tensors(tensors: Mapping[str, Tensor]) -> dict[str, str]:
+    """SHA-256 of each tensor's bytes, shape and type."""
+    hashes = {}
+    for name, tensor in tensors.items():
+        digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(memoryview(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()))
+        hashes[name] = digest.hexdigest()
+    return hashes
+
+
+def combined_hash(hashes: Mapping[str, str]) -> str:
+    """One SHA-256 over named hashes."""
+    return hashlib.sha256("\n".join(f"{name} {value}" for name, value in sorted(hashes.items())).encode()).hexdigest()
+
+
+def check_adapter_changed(before: Mapping[str, str], after: Mapping[str, str]) -> Guard:
+    """Every trainable tensor ended elsewhere than it began, the head's included."""
+    same = sorted(name for name, value in before.items() if after.get(name) == value)
+    changed = len(before) - len(same)
+    if same:
+        return Guard.check(False, f"{len(same)} of {len(before)} trainable tensors never changed: {_some(same)}")
+    return Guard.check(changed > 0, f"all {changed} trainable tensors changed, the head's included")
+
+
+class BaseGuard:
+    """The frozen parameters and buffers are bit for bit what they were before training."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._sums = _frozen_sums(model)
+
+    def result(self, model: nn.Module) -> Guard:
+        """Compare with the model after training."""
+        if not self._sums:
+            return Guard.not_applicable("nothing is frozen")
+        now = _frozen_sums(model)
+        different = sorted(name for name, value in self._sums.items() if now.get(name) != value)
+        if different:
+            return Guard.check(False, f"frozen tensors changed: {_some(different)}")
+        return Guard.check(True, f"all {len(self._sums)} frozen tensors are bit-identical")
+
+
+def _frozen_sums(model: nn.Module) -> dict[str, tuple[int, int]]:
+    """Two checksums of each frozen tensor's bits, computed where the tensor lies: their sum, and their XOR."""
+    return {
+        name: _checksum(parameter) for name, parameter in model.named_parameters() if not parameter.requires_grad
+    }
+
+
+@torch.no_grad()
+def _checksum(tensor: Tensor) -> tuple[int, int]:
+    flat = tensor.detach().contiguous().flatten()
+    if flat.numel() == 0:
+        return 0, 0
+    words = flat.view(torch.uint8) if flat.element_size() == 1 else flat.view(_WORDS[flat.element_size()])
+    total = sum(int(chunk.sum(dtype=torch.int64)) for chunk in words.split(1 << 22))  # in pieces: sum casts a copy
+    return total, int(torch.hash_tensor(words))
+
+
+_WORDS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def check_reload(before: Tensor, after: Tensor, *, tolerance: float) -> Guard:
+    """The saved and reloaded model gives the same logits.
+
+    Args:
+        before: Logits of the trained model on a probe batch.
+        after: Logits of the model loaded from the run's folder on the same batch.
+        tolerance: Greatest difference, relative to the largest logit where that is above 1.
+    """
+    if before.shape != after.shape:
+        return Guard.check(False, f"logits of shape {tuple(after.shape)} came back for {tuple(before.shape)}")
+    difference = float((before.float() - after.float()).abs().max())
+    allowed = tolerance * max(1.0, float(before.float().abs().max()))
+    return Guard.check(
+        difference <= allowed, f"the greatest difference of a reloaded logit is {difference:.1e} (allowed {allowed:.1e})"
+    )
+
+
+def waive(guards: Mapping[str, Guard], names: list[str]) -> dict[str, Guard]:
+    """Mark the guards that the recipe waives."""
+    return {
+        name: guard.model_copy(update={"waived": True}) if name in names and guard.status == "failed" else guard
+        for name, guard in guards.items()
+    }
+
+
+def _some(names: list[str], limit: int = 3) -> str:
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+

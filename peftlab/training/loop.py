@@ -1,0 +1,302 @@
+"""The training loop: one for every method, task and device."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from peftlab.interfaces import EncodedSplit, Method, Task
+from peftlab.training.checkpoints import (
+    BEST,
+    Checkpoint,
+    CheckpointFolder,
+    flatten_optimizer,
+    generator_states,
+    restore_generators,
+    restore_optimizer,
+    restore_parameters,
+    trainable_parameters,
+)
+from peftlab.training.config import EvaluationConfig, TrainingConfig
+from peftlab.training.evaluate import DivergedError, to_device
+from peftlab.training.guards import GradientGuard
+from peftlab.training.interrupts import CancelledError, Interrupts
+from peftlab.training.metrics_log import MetricsLog
+from peftlab.training.optimizers import learning_rate_schedule, set_learning_rate
+from peftlab.training.steps import Step, StepPlan
+
+
+class Meter(Protocol):
+    """Measures the speed of the steps; see ``peftlab.measurement``."""
+
+    def step_started(self) -> None:
+        """A step's work begins."""
+
+    def step_ended(self, *, tokens: int, padded_tokens: int, examples: int) -> None:
+        """A step's work is done."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values, for a checkpoint."""
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up what ``state_dict`` gave."""
+
+
+@dataclass(frozen=True)
+class TrainingJob:
+    """Everything that the loop works on.
+
+    Args:
+        model: Wrapped by the method, prepared by accelerate.
+        optimizer: Prepared by accelerate.
+        accelerator: Of this run.
+        method: Its hooks are called.
+        task: Makes batches and the loss.
+        split: The training split.
+        plan: All steps.
+        config: The recipe's section.
+        evaluation: The recipe's section.
+        learning_rate: The peak.
+        metric: Of the validation split, or None where there is none.
+        higher_is_better: Direction of the metric.
+        pad_token_id: For padding.
+        evaluate: Scores of the validation split, or None where there is none.
+        checkpoints: Where they go.
+        log: Where the metrics go.
+        meter: Measures speed.
+        interrupts: Ctrl-C.
+        on_step: Told after each step, for a progress bar.
+        extra_state: What the run wants to find again in a checkpoint.
+    """
+
+    model: nn.Module
+    optimizer: Any
+    accelerator: Accelerator
+    method: Method
+    task: Task
+    split: EncodedSplit
+    plan: StepPlan
+    config: TrainingConfig
+    evaluation: EvaluationConfig
+    learning_rate: float
+    metric: str | None
+    higher_is_better: bool
+    pad_token_id: int
+    evaluate: Callable[[], dict[str, float]] | None
+    checkpoints: CheckpointFolder
+    log: MetricsLog
+    meter: Meter
+    interrupts: Interrupts
+    on_step: Callable[[int, float], None]
+    extra_state: Callable[[], dict[str, Any]]
+    gradients: GradientGuard
+
+
+@dataclass
+class Progress:
+    """Where a run stands."""
+
+    step: int = 0
+    best_step: int | None = None
+    best_score: float | None = None
+    evaluations_without_gain: int = 0
+    stopped_early: bool = False
+    last_scores: dict[str, float] = field(default_factory=dict)
+
+
+def train(job: TrainingJob, resume_from: Checkpoint | None = None) -> Progress:
+    """Train to the end of the plan, or until the score no longer rises.
+
+    Args:
+        job: What to train.
+        resume_from: The checkpoint to go on from.
+
+    Returns:
+        Where the run ended. The model holds the best evaluation's parameters (the last ones where there is no
+        validation split).
+
+    Raises:
+        DivergedError: The loss is not finite any more.
+        CancelledError: The user stopped the run; a checkpoint of the last step is on disk.
+    """
+    progress = _take_up(job, resume_from)
+    schedule = learning_rate_schedule(job.config, job.learning_rate, job.plan.total)
+    job.model.train()
+    for step in job.plan.steps(after=progress.step):
+        if progress.stopped_early:
+            break
+        if job.interrupts.requested:
+            _write_checkpoint(job, progress)
+            raise CancelledError("stopped by the user")
+        job.meter.step_started()
+        set_learning_rate(job.optimizer, schedule(step.number))
+        loss, norm, counts = optimizer_step(job, step)
+        job.meter.step_ended(**counts)
+        progress.step = step.number
+        _log_step(job, step, loss, norm, schedule(step.number))
+        _evaluate_and_checkpoint(job, step, progress)
+    _restore_best(job, progress)
+    return progress
+
+
+def optimizer_step(job: TrainingJob, step: Step) -> tuple[Tensor, Tensor | None, dict[str, int]]:
+    """One step: gradients of all its batches, clipping, the optimizer, the method's hook.
+
+    Each term of the loss (an example, or a labelled token) weighs the same, however the step is cut into batches.
+
+    Returns:
+        The mean loss, the gradient's norm before clipping (None where it is not clipped), and the counts of tokens,
+        padded tokens and examples.
+    """
+    batches = [
+        job.task.collate([job.split.examples[position] for position in positions], job.pad_token_id)
+        for positions in step.batches
+    ]
+    loss = accumulate_gradients(job, batches)
+    norm = None
+    if job.config.max_gradient_norm is not None:
+        norm = job.accelerator.clip_grad_norm_(job.model.parameters(), job.config.max_gradient_norm)
+    else:
+        job.accelerator.unscale_gradients()
+    if job.gradients.is_watching:
+        job.gradients.observe(job.model)
+    job.optimizer.step()
+    job.method.after_optimizer_step(job.accelerator.unwrap_model(job.model), step.number)
+    job.optimizer.zero_grad(set_to_none=True)
+    return loss, norm, count_tokens(batches)
+
+
+def accumulate_gradients(job: TrainingJob, batches: Sequence[Mapping[str, Tensor]]) -> Tensor:
+    """Forward and backward of the batches of one step; returns the mean loss over all their terms."""
+    terms = sum(job.task.loss_terms(batch) for batch in batches)
+    total = torch.zeros((), device=job.accelerator.device)
+    for number, batch in enumerate(batches, start=1):
+        last = number == len(batches)
+        synchronised: AbstractContextManager[Any] = nullcontext() if last else job.accelerator.no_sync(job.model)
+        with synchronised:
+            on_device = to_device(batch, job.accelerator.device)
+            with job.accelerator.autocast():
+                logits = job.task.logits(job.model, on_device)
+            loss = job.task.loss(logits, on_device) / max(1, terms)
+            total += loss.detach()
+            if last:
+                penalty = job.method.training_penalty(job.accelerator.unwrap_model(job.model))
+                loss = loss if penalty is None else loss + penalty
+            job.accelerator.backward(loss)
+    return total
+
+
+def count_tokens(batches: Sequence[Mapping[str, Tensor]]) -> dict[str, int]:
+    """Tokens that are not padding, tokens with padding, and examples, over some batches."""
+    return {
+        "tokens": sum(int(batch["attention_mask"].sum()) for batch in batches),
+        "padded_tokens": sum(batch["attention_mask"].numel() for batch in batches),
+        "examples": sum(len(batch["attention_mask"]) for batch in batches),
+    }
+
+
+def _log_step(job: TrainingJob, step: Step, loss: Tensor, norm: Tensor | None, rate: float) -> None:
+    if step.number % job.config.log_every_steps and step.number not in (1, job.plan.total):
+        return
+    values = {"loss": float(loss), "learning_rate": rate}
+    if norm is not None:
+        values["gradient_norm"] = float(norm)
+    # Under float16 the scaler meets infinite gradients, skips the step and lowers its scale: no divergence.
+    watched = [values["loss"]] if job.accelerator.mixed_precision == "fp16" else [values["loss"], values.get("gradient_norm", 0.0)]
+    if not all(math.isfinite(value) for value in watched):
+        raise DivergedError(
+            f"the loss is {values['loss']} and the gradient's norm {values.get('gradient_norm')} at step {step.number}",
+            hint=f"Lower training.learning_rate (it is {job.learning_rate:g}).",
+        )
+    job.log.write({"step": step.number, "epoch": step.epoch + 1, **values})
+    job.accelerator.log({f"train/{name}": value for name, value in values.items()}, step=step.number)
+    job.on_step(step.number, values["loss"])
+
+
+def _evaluate_and_checkpoint(job: TrainingJob, step: Step, progress: Progress) -> None:
+    is_last = step.number == job.plan.total
+    every = job.evaluation.every
+    due = is_last or (step.ends_epoch if every == "epoch" else step.number % every == 0)
+    if due and job.evaluate is not None and job.metric is not None:
+        scores = job.evaluate()
+        job.log.write({"step": step.number, "epoch": step.epoch + 1, "validation": scores})
+        job.accelerator.log({f"validation/{name}": value for name, value in scores.items()}, step=step.number)
+        _note_score(job, progress, step, scores)
+    regular = job.config.checkpoint_every_steps
+    if due or (regular is not None and step.number % regular == 0):
+        _write_checkpoint(job, progress)
+
+
+def _note_score(job: TrainingJob, progress: Progress, step: Step, scores: dict[str, float]) -> None:
+    """Keep the best parameters; the first of equal scores is kept."""
+    assert job.metric is not None  # noqa: S101 - the caller has checked it
+    if job.metric not in scores:
+        raise DivergedError(
+            f"the metric `{job.metric}` is not defined on the validation split at step {step.number}",
+            hint="Its labels or predictions are all equal. Choose another evaluation.metric, or more data.",
+        )
+    score = scores[job.metric]
+    progress.last_scores = scores
+    best = progress.best_score
+    if best is None or (score > best if job.higher_is_better else score < best):
+        progress.best_score, progress.best_step, progress.evaluations_without_gain = score, step.number, 0
+        job.checkpoints.write(BEST, _checkpoint(job, progress, with_optimizer=False))
+        return
+    progress.evaluations_without_gain += 1
+    patience = job.config.early_stopping_patience
+    progress.stopped_early = patience is not None and progress.evaluations_without_gain >= patience
+
+
+def _write_checkpoint(job: TrainingJob, progress: Progress) -> None:
+    job.checkpoints.write_step(progress.step, _checkpoint(job, progress, with_optimizer=True))
+
+
+def _checkpoint(job: TrainingJob, progress: Progress, *, with_optimizer: bool) -> Checkpoint:
+    model = job.accelerator.unwrap_model(job.model)
+    return Checkpoint(
+        parameters=dict(trainable_parameters(model)),
+        method=job.method.training_state(model),
+        optimizer=flatten_optimizer(job.optimizer) if with_optimizer else {},
+        generators=generator_states() if with_optimizer else {},
+        state={
+            "progress": vars(progress),
+            "meter": job.meter.state_dict(),
+            "gradients": job.gradients.state_dict(),
+            **job.extra_state(),
+        },
+    )
+
+
+def _take_up(job: TrainingJob, checkpoint: Checkpoint | None) -> Progress:
+    if checkpoint is None:
+        job.log.keep_up_to(0)
+        return Progress()
+    progress = Progress(**checkpoint.state["progress"])
+    model = job.accelerator.unwrap_model(job.model)
+    restore_parameters(model, checkpoint.parameters)
+    job.method.restore_training_state(model, checkpoint.method)
+    restore_optimizer(job.optimizer, checkpoint.optimizer)
+    restore_generators(checkpoint.generators)
+    job.meter.load_state_dict(checkpoint.state["meter"])
+    job.gradients.load_state_dict(checkpoint.state["gradients"])
+    job.log.keep_up_to(progress.step)
+    return progress
+
+
+def _restore_best(job: TrainingJob, progress: Progress) -> None:
+    if progress.best_step is None or progress.best_step == progress.step:
+        return
+    best = job.checkpoints.read(BEST)
+    model = job.accelerator.unwrap_model(job.model)
+    restore_parameters(model, best.parameters)
+    job.method.restore_training_state(model, best.method)

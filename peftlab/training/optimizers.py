@@ -1,0 +1,78 @@
+"""Optimizers and learning-rate schedules."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from peftlab.errors import UnsupportedError
+from peftlab.training.config import TrainingConfig
+
+
+def build_optimizer(model: nn.Module, config: TrainingConfig, learning_rate: float) -> torch.optim.Optimizer:
+    """The optimizer over the parameters that require a gradient.
+
+    Matrices decay, vectors (biases, norms, scalings) do not, as in BERT's and GPT-3's training.
+
+    Raises:
+        UnsupportedError: The optimizer's package cannot be imported.
+    """
+    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    groups = [
+        {
+            "params": [parameter for _, parameter in named if parameter.ndim >= 2],
+            "weight_decay": config.weight_decay,
+        },
+        {"params": [parameter for _, parameter in named if parameter.ndim < 2], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    if config.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=learning_rate, momentum=0.9)
+    return _build_8bit(config.optimizer, groups, learning_rate)
+
+
+def _build_8bit(name: str, groups: list[dict[str, Any]], learning_rate: float) -> torch.optim.Optimizer:
+    try:
+        import bitsandbytes
+    except ImportError as error:
+        raise UnsupportedError(
+            f"training.optimizer `{name}` needs bitsandbytes, which cannot be imported: {error}",
+            hint="pip install bitsandbytes, or choose `adamw`.",
+        ) from None
+    classes = {"adamw_8bit": bitsandbytes.optim.AdamW8bit, "paged_adamw_8bit": bitsandbytes.optim.PagedAdamW8bit}
+    optimizer: torch.optim.Optimizer = classes[name](groups, lr=learning_rate)
+    return optimizer
+
+
+def learning_rate_schedule(config: TrainingConfig, peak: float, total_steps: int) -> Callable[[int], float]:
+    """The learning rate of each step, from 1; a function of the step alone, so that resuming needs no state.
+
+    Warm-up rises linearly and reaches the peak at its last step; the first step already moves (a rate of 0 would waste
+    it). After it the rate is constant, or falls to 0 behind the last step: linearly, or along half a cosine
+    (https://arxiv.org/abs/1608.03983).
+    """
+    warmup = math.ceil(config.warmup_fraction * total_steps)
+
+    def rate(step: int) -> float:
+        if step <= warmup:
+            return peak * step / warmup
+        progress = (step - 1 - warmup) / max(1, total_steps - warmup)
+        if config.schedule == "linear":
+            return peak * (1 - progress)
+        if config.schedule == "cosine":
+            return peak * (1 + math.cos(math.pi * progress)) / 2
+        return peak
+
+    return rate
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give every parameter group the same learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate
