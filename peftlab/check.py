@@ -41,7 +41,9 @@ class CheckedRecipe:
     labels: tuple[str, ...]
 
 
-def check_recipe(recipe: Recipe, document: Document, *, offline: bool, reporter: Reporter | None = None) -> CheckedRecipe:
+def check_recipe(
+    recipe: Recipe, document: Document, *, offline: bool, reporter: Reporter | None = None
+) -> CheckedRecipe:
     """Check a recipe against the model and the data that it names; wheels are fetched into the cache for that.
 
     Args:

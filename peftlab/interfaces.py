@@ -111,7 +111,7 @@ class Method(RegisteredConfig, ABC):
     supports_gradient_checkpointing: ClassVar[bool] = True
     """Whether its adapters still learn when activations are computed twice."""
 
-    def check(self, facts: ModelFacts) -> None:  # noqa: B027 - an optional hook
+    def check(self, facts: ModelFacts) -> None:
         """Refuse a model that the method cannot take, before anything is loaded.
 
         Raises:
@@ -134,7 +134,7 @@ class Method(RegisteredConfig, ABC):
         """Whether the base's own parameter of this name is meant to train, such as a bias for BitFit."""
         return self.trains_base
 
-    def after_optimizer_step(self, model: nn.Module, step: int) -> None:  # noqa: B027
+    def after_optimizer_step(self, model: nn.Module, step: int) -> None:
         """Called after each optimizer step (from 1), before the gradients are cleared."""
 
     def training_penalty(self, model: nn.Module) -> Tensor | None:
@@ -145,7 +145,7 @@ class Method(RegisteredConfig, ABC):
         """What the method must find again when a run is resumed, beside parameters and optimizer."""
         return {}
 
-    def restore_training_state(self, model: nn.Module, state: Mapping[str, Tensor]) -> None:  # noqa: B027
+    def restore_training_state(self, model: nn.Module, state: Mapping[str, Tensor]) -> None:
         """Take up the state that ``training_state`` gave."""
 
     def guards(self, model: nn.Module, context: MethodContext) -> dict[str, Guard]:
@@ -262,7 +262,7 @@ class Task(RegisteredConfig, ABC):
         """The class of each row, by which splits are stratified; None where there are no classes."""
         return None
 
-    def check(self, facts: ModelFacts) -> None:  # noqa: B027
+    def check(self, facts: ModelFacts) -> None:
         """Refuse a model that the task cannot use.
 
         Raises:
@@ -295,7 +295,7 @@ class Task(RegisteredConfig, ABC):
 
     @abstractmethod
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
-        """Pad examples on the right into a batch: ``input_ids`` (batch × length), ``attention_mask``, ``labels``, …"""
+        """Pad examples on the right into a batch: ``input_ids`` (batch × length), ``attention_mask``, ``labels`` and so on."""
 
     @abstractmethod
     def logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:

@@ -216,7 +216,7 @@ class Run:
         training, metric = recipe.training, recipe.evaluation.metric
         assert training.learning_rate is not None  # noqa: S101 - resolve_recipe has filled it in
         accelerator = build_accelerator(
-            training, computation=self.autocast, tracking=list(recipe.tracking), folder=self.folder.path
+            computation=self.autocast, tracking=list(recipe.tracking), folder=self.folder.path
         )
         optimizer = build_optimizer(model.to(accelerator.device), training, training.learning_rate)
         prepared, optimizer = accelerator.prepare(model, optimizer)
@@ -339,11 +339,13 @@ class Run:
 
     def _reload(self, context: MethodContext, before: Tensor) -> nn.Module:
         """Load what was saved as a stranger would: from the files alone."""
-        model = load_artifact(
-            self._load_base().model, self.folder.path, method=self.recipe.method, context=context
-        ).to(self.device)
+        model = load_artifact(self._load_base().model, self.folder.path, method=self.recipe.method, context=context).to(
+            self.device
+        )
         self.findings.guards["reload_agrees"] = check_reload(
-            before, self._probe(model), tolerance=RELOAD_TOLERANCE[self.dtype if self.autocast is None else self.autocast]
+            before,
+            self._probe(model),
+            tolerance=RELOAD_TOLERANCE[self.dtype if self.autocast is None else self.autocast],
         )
         return model
 

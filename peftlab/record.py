@@ -18,7 +18,7 @@ from peftlab.config import Config
 from peftlab.errors import UserError
 from peftlab.files import write_text
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION: Literal[1] = 1
 RECORD_NAME = "record.json"
 
 Status = Literal["success", "diverged", "out_of_memory", "cancelled", "failed"]
@@ -85,7 +85,9 @@ class DataSummary(Config):
 
     fingerprint: str = Field(description="SHA-256 over every split's rows: equal for equal data, and only then.")
     rows: dict[str, int]
-    notes: dict[str, Any] = Field(default_factory=dict, description="Duplicates removed, conflicting labels, and so on.")
+    notes: dict[str, Any] = Field(
+        default_factory=dict, description="Duplicates removed, conflicting labels, and so on."
+    )
 
 
 class RunRecord(Config):
@@ -151,7 +153,7 @@ def read_record(path: Path) -> RunRecord:
         raise UserError(
             f"the record has schema version {version!r}; this peftlab reads version {SCHEMA_VERSION}",
             where=str(file),
-            hint="Read it with the peftlab that wrote it (its `environment` names the version), or run the recipe again.",
+            hint="Read it with the peftlab that wrote it (see its `environment`), or run the recipe again.",
         )
     try:
         return RunRecord.model_validate(values)

@@ -87,9 +87,11 @@ def test_missing_files_suggest_their_neighbours(tmp_path: Path) -> None:
         read_yaml(tmp_path / "latin.yaml")
 
 
+# JSON writes what lies beyond as two surrogates, which YAML does not join.
+text = st.text(st.characters(max_codepoint=0xFFFF, exclude_categories=["Cs"]), max_size=8)
 plain = st.recursive(
-    st.none() | st.booleans() | st.integers(-1000, 1000) | st.floats(-1e6, 1e6) | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    st.none() | st.booleans() | st.integers(-1000, 1000) | st.floats(-1e6, 1e6) | text,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(text, inner, max_size=3),
     max_leaves=8,
 )
 
@@ -111,7 +113,8 @@ def test_any_text_is_read_or_refused(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("3", 3), ("5e-4", 5e-4), ("[query, value]", ["query", "value"]), ("{a: 1}", {"a": 1}), ("", None)]
+    ("text", "value"),
+    [("3", 3), ("5e-4", 5e-4), ("[query, value]", ["query", "value"]), ("{a: 1}", {"a": 1}), ("", None)],
 )
 def test_values_of_set_are_yaml(text: str, value: object) -> None:
     assert parse_yaml_value(text) == value

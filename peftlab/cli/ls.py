@@ -65,9 +65,7 @@ def _metrics() -> tuple[list[dict[str, str]], dict[str, str]]:
     from peftlab.tasks.metrics import METRICS
 
     users = {name: [task for task, cls in TASKS.items() if name in cls.metrics] for name in METRICS}
-    return [
-        {"name": name, "description": f"{text} ({', '.join(users[name])})"} for name, text in METRICS.items()
-    ], {}
+    return [{"name": name, "description": f"{text} ({', '.join(users[name])})"} for name, text in METRICS.items()], {}
 
 
 def _models() -> tuple[list[dict[str, str]], dict[str, str]]:

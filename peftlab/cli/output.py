@@ -31,7 +31,9 @@ def show_error(error: BaseException, *, as_json: bool = False) -> int:
     if isinstance(error, PeftlabError):
         exit_code = error.exit_code
     elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        text = f"the disk is full: {error.filename or error.strerror}\n  Free some space; nothing half-written was kept."
+        text = (
+            f"the disk is full: {error.filename or error.strerror}\n  Free some space; nothing half-written was kept."
+        )
     elif isinstance(error, PermissionError):
         text = f"no permission: {error.filename or error.strerror}"
     else:

@@ -53,7 +53,7 @@ class DataConfig(Config):
     splits: dict[SplitName, str] | None = Field(
         None,
         min_length=1,
-        description="What the source calls the splits, such as {train: train, test: validation}. Null: by the usual names.",
+        description="What the source calls the splits, such as {train: train, test: validation}; null: the usual names.",
     )
     drop_missing: bool = Field(
         False, description="Leave out rows whose text or label is missing, and count them; false: they are an error."
@@ -71,7 +71,7 @@ class DataConfig(Config):
         0.1,
         ge=0,
         lt=1,
-        description="Share of the rows left after testing that is cut off for validation, where the source has no such split.",
+        description="Share of the rows then left that is cut off as the validation split, where the source has none.",
     )
     split_seed: int | None = Field(None, description="Seed of the splits. Null: the recipe's seed.")
     max_train_examples: PositiveInt | None = Field(

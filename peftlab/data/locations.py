@@ -19,8 +19,9 @@ LocationKind = Literal["package", "path", "hub"]
 
 # A name with such an ending is meant as a file, even where there is none: a Hub id would be a puzzling answer.
 _FILE_ENDINGS = frozenset(
-    ".csv .tsv .tab .txt .json .jsonl .ndjson .parquet .pq .arrow .feather .ipc .conll .iob .bio .annotated .gz .zip "
-    ".gguf .safetensors .bin .pt .pth .onnx .yaml .yml .xlsx".split()
+    {".csv", ".tsv", ".tab", ".txt", ".json", ".jsonl", ".ndjson", ".parquet", ".arrow", ".feather", ".conll"}
+    | {".iob", ".bio", ".annotated", ".gz", ".zip", ".xlsx", ".yaml", ".yml"}
+    | {".gguf", ".safetensors", ".bin", ".pt", ".pth", ".onnx"}
 )
 _HUB_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
 _HUB_ID = re.compile(rf"{_HUB_NAME}(?:/{_HUB_NAME})?")
@@ -127,15 +128,11 @@ _KINDS_HINT = (
 def _unknown_scheme(address: str, scheme: str) -> SourceError:
     rest = address[len(scheme) + 1 :]
     if scheme.lower() in {"hub", "hf", "huggingface"}:
-        return SourceError(f"`{address}`: Hub ids are written without `{scheme}:`", hint=f"Write `{rest.lstrip('/')}`.")
+        return SourceError(f"Hub ids are written without `{scheme}:`", hint=f"Write `{rest.lstrip('/')}`.")
     if scheme.lower() == "file":
-        return SourceError(
-            f"`{address}`: paths are written without `file:`", hint=f"Write `{rest.removeprefix('//')}`."
-        )
+        return SourceError("paths are written without `file:`", hint=f"Write `{rest.removeprefix('//')}`.")
     if scheme.lower() in {"http", "https", "ftp", "s3", "gs"}:
-        return SourceError(
-            "addresses of web pages are not read", hint=f"Download the file and give its path. {_KINDS_HINT}"
-        )
+        return SourceError("web addresses are not read", hint=f"Download the file and give its path. {_KINDS_HINT}")
     hint = f"Did you mean `pypi:{rest}`?" if scheme.lower() in {"pypi", "pip", "pipy", "pypy"} else _KINDS_HINT
     return SourceError(f"`{scheme}:` is no kind of address", hint=hint)
 

@@ -10,13 +10,13 @@ The wheel itself stays, so that a checksum can always be checked and another pat
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import hashlib
 import json
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
@@ -26,7 +26,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from peftlab.data.pip_download import download_wheel
-from peftlab.data.wheels import unpack_member
+from peftlab.data.wheels import check_wheel, unpack_member
 from peftlab.errors import SourceError
 from peftlab.files import atomic_folder, cache_folder
 from peftlab.interfaces import ProgressCallback
@@ -73,7 +73,7 @@ def parse_package_address(text: str) -> PackageAddress:
         hint = "Give one exact version, such as 1.0.0: a run must find the same data again."
         raise SourceError(f"`{version}` is no version, in `{text}`", hint=hint) from None
     return PackageAddress(
-        canonicalize_name(distribution), version, _check_path(match["path"], text), _sha256(match, text)
+        canonicalize_name(distribution), version, _check_path(match["path"], text), _sha256(match["fragment"], text)
     )
 
 
@@ -104,12 +104,11 @@ def fetch_package(address: PackageAddress, *, offline: bool = False, report: Pro
 
 
 def _find(folder: Path, address: PackageAddress) -> Path | None:
-    unpacked = _unpacked(folder, address)
     marker = _read_marker(folder)
     if marker is None:
         return None
     _check_sha256(marker["sha256"], address, where=str(folder / "wheel" / marker["wheel"]), cached=True)
-    path = unpacked / address.path.rpartition("/")[2]
+    path = _unpacked(folder, address) / address.path.rpartition("/")[2]
     return path if path.exists() else None
 
 
@@ -119,7 +118,7 @@ def _fetch(folder: Path, address: PackageAddress, offline: bool, report: Progres
             f"`{address}` is not in the cache, and --offline forbids the network",
             hint="Run once without --offline; after that it is found offline too.",
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     with _locked(folder, report):
         _sweep(folder)
         if _read_marker(folder) is None:
@@ -141,12 +140,8 @@ def _download(folder: Path, address: PackageAddress, report: ProgressCallback | 
         with wheel.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         _check_sha256(sha256, address, where=wheel.name, cached=False)
-        marker = {
-            "distribution": address.distribution,
-            "version": address.version,
-            "wheel": wheel.name,
-            "sha256": sha256,
-        }
+        check_wheel(wheel)
+        marker = {"wheel": wheel.name, "sha256": sha256}
         (partial / "wheel.json").write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")
         size = wheel.stat().st_size
     if report:
@@ -173,9 +168,9 @@ def _check_sha256(found: str, address: PackageAddress, *, where: str, cached: bo
     )
 
 
-@contextmanager
+@contextlib.contextmanager
 def _locked(folder: Path, report: ProgressCallback | None) -> Iterator[None]:
-    lock = FileLock(folder / ".lock")
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
     try:
         lock.acquire(timeout=1)
     except Timeout:
@@ -185,6 +180,8 @@ def _locked(folder: Path, report: ProgressCallback | None) -> Iterator[None]:
     try:
         yield
     finally:
+        with contextlib.suppress(OSError):
+            folder.rmdir()  # of a package that does not exist, nothing stays
         lock.release()
 
 
@@ -223,10 +220,10 @@ def _check_path(path: str, text: str) -> str:
     return "/".join(parts)
 
 
-def _sha256(match: re.Match[str], text: str) -> str | None:
-    if match["fragment"] is None:
+def _sha256(fragment: str | None, text: str) -> str | None:
+    if fragment is None:
         return None
-    found = re.fullmatch(r"sha256=([0-9a-fA-F]{64})", match["fragment"])
+    found = re.fullmatch(r"sha256=([0-9a-fA-F]{64})", fragment)
     if found is None:
         raise SourceError(f"after # only sha256= and 64 hexadecimal digits are understood, in `{text}`")
     return found[1].lower()

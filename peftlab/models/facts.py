@@ -17,9 +17,44 @@ from peftlab.interfaces import Family, ModelFacts
 from peftlab.models.gguf import converted_folder, read_gguf_metadata
 
 ENCODERS = frozenset(
-    "albert bert big_bird camembert deberta deberta-v2 distilbert electra ernie esm eurobert flaubert funnel ibert "
-    "layoutlm luke megatron-bert mobilebert modernbert mpnet mra nezha nomic_bert nystromformer qdqbert rembert "
-    "roberta roberta-prelayernorm roc_bert roformer squeezebert xlm xlm-roberta xlm-roberta-xl xmod yoso".split()
+    [
+        "albert",
+        "bert",
+        "big_bird",
+        "camembert",
+        "deberta",
+        "deberta-v2",
+        "distilbert",
+        "electra",
+        "ernie",
+        "esm",
+        "eurobert",
+        "flaubert",
+        "funnel",
+        "ibert",
+        "layoutlm",
+        "luke",
+        "megatron-bert",
+        "mobilebert",
+        "modernbert",
+        "mpnet",
+        "mra",
+        "nezha",
+        "nomic_bert",
+        "nystromformer",
+        "qdqbert",
+        "rembert",
+        "roberta",
+        "roberta-prelayernorm",
+        "roc_bert",
+        "roformer",
+        "squeezebert",
+        "xlm",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+        "xmod",
+        "yoso",
+    ]
 )
 DECODER_SUFFIXES = ("ForCausalLM", "LMHeadModel")
 

@@ -90,7 +90,7 @@ def _convert(file: Path, folder: Path) -> None:
     # The weights are plain float32 by now; the leftover quantisation config is what cannot be saved.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
-    model.hf_quantizer = None
+    setattr(model, "hf_quantizer", None)  # noqa: B010 - transformers declares another type
     with atomic_folder(folder) as partial:
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)

@@ -52,9 +52,7 @@ def encode_texts(
     texts = [list(split.columns[column]) for column in columns]
     encoded = tokenizer(*texts, truncation=True, max_length=max_length, padding=False, return_attention_mask=False)
     keys = [key for key in ("input_ids", "token_type_ids") if key in encoded]
-    examples = [
-        {**{key: encoded[key][row] for key in keys}, "label": target} for row, target in enumerate(targets)
-    ]
+    examples = [{**{key: encoded[key][row] for key in keys}, "label": target} for row, target in enumerate(targets)]
     for row, example in enumerate(examples):
         if not example["input_ids"]:
             raise DataError("the text has no tokens", where=split.where(row), hint="Remove the row.")
@@ -109,6 +107,7 @@ def sequence_logits(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
 
 def _token_level_head(model: nn.Module) -> nn.Module | None:
     """The module ``score`` of transformers' decoders for classification, under whatever wraps the model."""
+    module: nn.Module
     for name, module in model.named_modules():
         if name.rpartition(".")[2] == "score":
             return module

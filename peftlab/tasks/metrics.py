@@ -17,7 +17,7 @@ import numpy as np
 from peftlab.interfaces import Prediction
 
 METRICS: dict[str, str] = {
-    "accuracy": "share of examples (of tokens, for token tasks) whose prediction is right; for several labels, all right",
+    "accuracy": "share of examples (words, for token tasks) whose prediction is right; for several labels, all right",
     "macro_f1": "F1 of each class, averaged with equal weight",
     "weighted_f1": "F1 of each class, averaged by how often the class occurs",
     "micro_f1": "F1 over all decisions of a multi-label task together",

@@ -9,8 +9,8 @@ from pydantic import Field, PositiveInt, model_validator
 
 from peftlab.errors import DataError, did_you_mean
 from peftlab.interfaces import TASKS, EncodedSplit, Example, Head, ModelFacts, Prediction, Scorer, Split, Task
-from peftlab.tasks.metrics import ClassScorer, MultiLabelScorer
 from peftlab.tasks._text import check_family, check_length, encode_texts, pad, sequence_logits
+from peftlab.tasks.metrics import ClassScorer, MultiLabelScorer
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -27,7 +27,9 @@ class TextClassification(Task):
     label: str | list[str] = Field(
         "label", description="The column of the class; a list of columns that hold 0 or 1 makes the task multi-label."
     )
-    multi_label: bool = Field(False, description="The label column holds several labels: a list, or a separated string.")
+    multi_label: bool = Field(
+        False, description="The label column holds several labels: a list, or a separated string."
+    )
     label_separator: str = Field(",", min_length=1, description="What separates several labels in one string.")
     max_length: PositiveInt = Field(128, description="Longer texts are cut to this many tokens.")
 
@@ -98,9 +100,7 @@ class TextClassification(Task):
                 "num_labels": len(labels),
                 "id2label": names,
                 "label2id": {name: position for position, name in names.items()},
-                "problem_type": "multi_label_classification"
-                if self.is_multi_label
-                else "single_label_classification",
+                "problem_type": "multi_label_classification" if self.is_multi_label else "single_label_classification",
             },
         )
 
@@ -111,9 +111,7 @@ class TextClassification(Task):
         for row in range(len(split)):
             own = {positions[name] for name in self._labels_of(split, row)}
             targets.append([float(p in own) for p in range(len(labels))] if self.is_multi_label else own.pop())
-        return encode_texts(
-            split, self.text_columns(), targets, tokenizer=tokenizer, max_length=self.max_length
-        )
+        return encode_texts(split, self.text_columns(), targets, tokenizer=tokenizer, max_length=self.max_length)
 
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
         """Padded tokens, and ``labels``: batch, or batch × labels."""

@@ -10,8 +10,8 @@ from pydantic import Field, PositiveInt, model_validator
 
 from peftlab.errors import DataError
 from peftlab.interfaces import TASKS, EncodedSplit, Example, Head, ModelFacts, Prediction, Scorer, Split, Task
-from peftlab.tasks.metrics import RegressionScorer
 from peftlab.tasks._text import check_family, check_length, encode_texts, pad, sequence_logits
+from peftlab.tasks.metrics import RegressionScorer
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -70,9 +70,7 @@ class TextRegression(Task):
     def encode(self, split: Split, tokenizer: Any, labels: tuple[str, ...]) -> EncodedSplit:
         """Tokens, and ``label``: the target."""
         targets = [self._target(split, row) for row in range(len(split))]
-        return encode_texts(
-            split, self.text_columns(), targets, tokenizer=tokenizer, max_length=self.max_length
-        )
+        return encode_texts(split, self.text_columns(), targets, tokenizer=tokenizer, max_length=self.max_length)
 
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
         """Padded tokens, and ``labels`` (batch)."""

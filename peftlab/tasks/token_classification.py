@@ -9,8 +9,8 @@ from pydantic import Field, PositiveInt
 
 from peftlab.errors import DataError, UnsupportedError, did_you_mean
 from peftlab.interfaces import TASKS, EncodedSplit, Example, Head, ModelFacts, Prediction, Scorer, Split, Task
-from peftlab.tasks.metrics import EntityScorer
 from peftlab.tasks._text import IGNORED, check_family, check_length, model_inputs, pad
+from peftlab.tasks.metrics import EntityScorer
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -115,7 +115,7 @@ class TokenClassification(Task):
         return EncodedSplit(split.name, split.index, examples, notes={"words_without_tokens": without})
 
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
-        """Padded tokens, ``labels`` (batch × length); ``tags`` and ``places`` (batch × words): each word's first token."""
+        """Padded tokens, ``labels`` (batch × length); ``tags``, ``places`` of first tokens (batch × words)."""
         import torch
         from torch.nn.utils.rnn import pad_sequence
 
@@ -123,7 +123,12 @@ class TokenClassification(Task):
             rows = [torch.tensor(example[key]) for example in examples]
             return pad_sequence(rows, batch_first=True, padding_value=IGNORED)
 
-        return {**pad(examples, pad_token_id), "labels": padded("label"), "tags": padded("tags"), "places": padded("places")}
+        return {
+            **pad(examples, pad_token_id),
+            "labels": padded("label"),
+            "tags": padded("tags"),
+            "places": padded("places"),
+        }
 
     def logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """Logits, batch × length × tags. Virtual tokens, which prompt methods put in front, are left out."""

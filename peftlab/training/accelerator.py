@@ -10,7 +10,6 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 
 from peftlab.errors import ConfigError
-from peftlab.training.config import TrainingConfig
 
 MIXED_PRECISION = {torch.bfloat16: "bf16", torch.float16: "fp16", None: "no"}
 
@@ -36,9 +35,7 @@ def autocast_dtype(precision: str, *, device: torch.device, weights: torch.dtype
     return None if precision == "float32" else getattr(torch, precision)
 
 
-def build_accelerator(
-    config: TrainingConfig, *, computation: torch.dtype | None, tracking: list[str], folder: Path
-) -> Accelerator:
+def build_accelerator(*, computation: torch.dtype | None, tracking: list[str], folder: Path) -> Accelerator:
     """An accelerator for one run; an earlier run of this process leaves no trace in it."""
     AcceleratorState._reset_state(reset_partial_state=True)  # another run may have chosen another precision
     GradientState._reset_state()

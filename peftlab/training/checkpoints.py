@@ -52,9 +52,7 @@ class CheckpointFolder:
         """Write a checkpoint under a name, whole or not at all."""
         with atomic_folder(self.folder / name) as partial:
             for part in ("parameters", "method", "optimizer", "generators"):
-                tensors = {
-                    key: tensor.detach().cpu().contiguous() for key, tensor in getattr(checkpoint, part).items()
-                }
+                tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in getattr(checkpoint, part).items()}
                 save_file(tensors, partial / f"{part}.safetensors")
             (partial / "state.json").write_text(json.dumps(checkpoint.state), encoding="utf-8")
 
@@ -77,7 +75,7 @@ class CheckpointFolder:
                 for part in ("parameters", "method", "optimizer", "generators")
             }
             state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        except Exception as error:  # safetensors raises its own class without a public base
+        except Exception as error:  # noqa: BLE001 - safetensors raises its own class without a public base
             raise UserError(
                 f"the checkpoint cannot be read: {error}", where=str(folder), hint="Delete it to resume from before."
             ) from None
@@ -137,7 +135,7 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, flat: Mapping[str, Tenso
         number, _, key = name.partition(".")
         entry = state.setdefault(int(number), {})
         if key.endswith(".number"):
-            plain = value.item()
+            plain = float(value)
             entry[key.removesuffix(".number")] = int(plain) if plain.is_integer() else plain
         else:
             entry[key] = value

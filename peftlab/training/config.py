@@ -14,7 +14,9 @@ Tracker = Literal["tensorboard", "wandb", "mlflow"]
 class TrainingConfig(Config):
     """How the trainable parameters are optimised."""
 
-    epochs: PositiveInt | None = Field(None, description="Passes over the training split; 3 where max_steps is not set.")
+    epochs: PositiveInt | None = Field(
+        None, description="Passes over the training split; 3 where max_steps is not set."
+    )
     max_steps: PositiveInt | None = Field(None, description="Optimizer steps, instead of epochs.")
     batch_size: PositiveInt | None = Field(
         None, description="Examples in a batch; 32 where max_tokens_per_batch is not set."

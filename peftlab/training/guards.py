@@ -52,13 +52,11 @@ def check_trainable_parameters(
 
 def _head_trains(model: nn.Module, head: str) -> bool:
     """Whether a parameter of the module trains, or of the copy that a method put in its place."""
-    return any(
-        parameter.requires_grad and (f".{head}." in f".{name}") for name, parameter in model.named_parameters()
-    )
+    return any(parameter.requires_grad and (f".{head}." in f".{name}") for name, parameter in model.named_parameters())
 
 
 class GradientGuard:
-    """Watches the first steps: every trainable parameter gets a finite, non-zero gradient, and no frozen one gets any."""
+    """Watches the first steps: every trainable parameter gets a finite, non-zero gradient, no frozen one any."""
 
     def __init__(self, model: nn.Module) -> None:
         self._waiting = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -125,7 +123,7 @@ def hash_tensors(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     hashes = {}
     for name, tensor in tensors.items():
         digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(memoryview(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()))
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         hashes[name] = digest.hexdigest()
     return hashes
 
@@ -163,9 +161,7 @@ class BaseGuard:
 
 def _frozen_sums(model: nn.Module) -> dict[str, tuple[int, int]]:
     """Two checksums of each frozen tensor's bits, computed where the tensor lies: their sum, and their XOR."""
-    return {
-        name: _checksum(parameter) for name, parameter in model.named_parameters() if not parameter.requires_grad
-    }
+    return {name: _checksum(parameter) for name, parameter in model.named_parameters() if not parameter.requires_grad}
 
 
 @torch.no_grad()
@@ -174,8 +170,8 @@ def _checksum(tensor: Tensor) -> tuple[int, int]:
     if flat.numel() == 0:
         return 0, 0
     words = flat.view(torch.uint8) if flat.element_size() == 1 else flat.view(_WORDS[flat.element_size()])
-    total = sum(int(chunk.sum(dtype=torch.int64)) for chunk in words.split(1 << 22))  # in pieces: sum casts a copy
-    return total, int(torch.hash_tensor(words))
+    pieces = torch.split(words, 1 << 22)  # a sum in 64 bits casts what it adds up; piece by piece that stays small
+    return sum(int(piece.sum(dtype=torch.int64)) for piece in pieces), int(torch.hash_tensor(words))
 
 
 _WORDS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -194,7 +190,8 @@ def check_reload(before: Tensor, after: Tensor, *, tolerance: float) -> Guard:
     difference = float((before.float() - after.float()).abs().max())
     allowed = tolerance * max(1.0, float(before.float().abs().max()))
     return Guard.check(
-        difference <= allowed, f"the greatest difference of a reloaded logit is {difference:.1e} (allowed {allowed:.1e})"
+        difference <= allowed,
+        f"the greatest difference of a reloaded logit is {difference:.1e} (allowed {allowed:.1e})",
     )
 
 
@@ -208,4 +205,3 @@ def waive(guards: Mapping[str, Guard], names: list[str]) -> dict[str, Guard]:
 
 def _some(names: list[str], limit: int = 3) -> str:
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
-

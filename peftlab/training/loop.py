@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 import torch
@@ -212,7 +209,11 @@ def _log_step(job: TrainingJob, step: Step, loss: Tensor, norm: Tensor | None, r
     if norm is not None:
         values["gradient_norm"] = float(norm)
     # Under float16 the scaler meets infinite gradients, skips the step and lowers its scale: no divergence.
-    watched = [values["loss"]] if job.accelerator.mixed_precision == "fp16" else [values["loss"], values.get("gradient_norm", 0.0)]
+    watched = (
+        [values["loss"]]
+        if job.accelerator.mixed_precision == "fp16"
+        else [values["loss"], values.get("gradient_norm", 0.0)]
+    )
     if not all(math.isfinite(value) for value in watched):
         raise DivergedError(
             f"the loss is {values['loss']} and the gradient's norm {values.get('gradient_norm')} at step {step.number}",

@@ -24,7 +24,9 @@ def in_batches(scorer, predictions, size):
 
 @settings(max_examples=40, deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(0, 2), st.lists(st.floats(1 / 64, 1, width=32), min_size=3, max_size=3)), min_size=1),
+    st.lists(
+        st.tuples(st.integers(0, 2), st.lists(st.floats(1 / 64, 1, width=32), min_size=3, max_size=3)), min_size=1
+    ),
     st.integers(1, 7),
 )
 def test_classes(rows, size) -> None:
