@@ -295,7 +295,7 @@ class Task(RegisteredConfig, ABC):
 
     @abstractmethod
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
-        """Pad examples on the right into a batch: ``input_ids`` (batch × length), ``attention_mask``, ``labels`` and so on."""
+        """Pad examples on the right: ``input_ids`` (batch × length), ``attention_mask``, ``labels`` and so on."""
 
     @abstractmethod
     def logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:

@@ -53,7 +53,7 @@ class DataConfig(Config):
     splits: dict[SplitName, str] | None = Field(
         None,
         min_length=1,
-        description="What the source calls the splits, such as {train: train, test: validation}; null: the usual names.",
+        description="What the source calls the splits, such as {train: train, test: dev}; null: the usual names.",
     )
     drop_missing: bool = Field(
         False, description="Leave out rows whose text or label is missing, and count them; false: they are an error."

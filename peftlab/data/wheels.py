@@ -67,7 +67,11 @@ def _open_wheel(wheel: Path) -> Iterator[zipfile.ZipFile]:
         with zipfile.ZipFile(wheel) as archive:
             yield archive
     except _DAMAGED as error:
-        raise SourceError(f"the wheel is damaged: {error}", where=wheel.name) from None
+        raise SourceError(
+            f"the wheel is damaged: {error}",
+            where=wheel.name,
+            hint="If it has been used before, delete its folder in peftlab's cache, so that it is downloaded anew.",
+        ) from None
 
 
 def _refuse_unsafe_members(archive: zipfile.ZipFile, wheel_name: str) -> None:

@@ -116,27 +116,40 @@ def restore_parameters(model: nn.Module, saved: Mapping[str, Tensor]) -> None:
 
 
 def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """An optimizer's state as named tensors: ``<parameter's number>.<key>``; numbers become scalars in float64."""
+    """An optimizer's state as named tensors: ``<parameter's number>/<key>/…``; plain numbers become float64 scalars.
+
+    bitsandbytes nests the quantised part of a parameter's state in a dict of its own.
+    """
     flat: dict[str, Tensor] = {}
+
+    def walk(value: Any, path: str) -> None:
+        if isinstance(value, dict):
+            for key, item in value.items():
+                walk(item, f"{path}/{key}")
+        elif isinstance(value, Tensor):
+            flat[path] = value.clone()  # the quantisation map is one tensor in many states; files want separate ones
+        else:
+            flat[path + _NUMBER] = torch.tensor(float(value), dtype=torch.float64)
+
     for number, entries in optimizer.state_dict()["state"].items():
-        for key, value in entries.items():
-            is_tensor = isinstance(value, Tensor)
-            flat[f"{number}.{key}" if is_tensor else f"{number}.{key}.number"] = (
-                # Paged tensors of bitsandbytes are plain CPU memory here; a clone can be written like any other.
-                value.clone() if is_tensor else torch.tensor(float(value), dtype=torch.float64)
-            )
+        walk(entries, str(number))
     return flat
+
+
+_NUMBER = "#number"
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, flat: Mapping[str, Tensor]) -> None:
     """Take up a state that :func:`flatten_optimizer` gave."""
     state: dict[int, dict[str, Any]] = {}
     for name, value in flat.items():
-        number, _, key = name.partition(".")
+        number, *path, key = name.split("/")
         entry = state.setdefault(int(number), {})
-        if key.endswith(".number"):
+        for part in path:
+            entry = entry.setdefault(part, {})
+        if key.endswith(_NUMBER):
             plain = float(value)
-            entry[key.removesuffix(".number")] = int(plain) if plain.is_integer() else plain
+            entry[key.removesuffix(_NUMBER)] = int(plain) if plain.is_integer() else plain
         else:
             entry[key] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,0 +1,185 @@
+"""The same work done three ways: one contestant in one fresh process, which prints a JSON object.
+
+Not called by hand: see ``tweet_lora.py``. All contestants get the same base model, the same rows, LoRA of rank 8 on
+query and value, batches of 32, the same learning rate and number of epochs. Everything else is the contestant's default.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import torch
+
+WARMUP_STEPS = 5
+BATCH_SIZE = 32
+LABELS = ["negative", "neutral", "positive"]
+
+
+def read_rows(folder: Path, split: str) -> tuple[list[str], list[int]]:
+    """Texts and label numbers of a split."""
+    table = pq.read_table(folder / f"{split}.parquet").to_pydict()
+    return table["text"], [LABELS.index(label) for label in table["label"]]
+
+
+def build_peft_model(source: str) -> Any:
+    """MiniLM with peft's LoRA on query and value; all else at peft's defaults."""
+    import peft
+    from transformers import AutoModelForSequenceClassification
+
+    torch.manual_seed(0)
+    model = AutoModelForSequenceClassification.from_pretrained(source, num_labels=len(LABELS))
+    config = peft.LoraConfig(task_type="SEQ_CLS", r=8, lora_alpha=16, target_modules=["query", "value"])
+    return peft.get_peft_model(model, config)
+
+
+def accuracy(model: Any, tokenizer: Any, texts: list[str], labels: list[int]) -> float:
+    """Share of right predictions, in batches of 64."""
+    model.eval()
+    right = 0
+    with torch.inference_mode():
+        for start in range(0, len(texts), 64):
+            batch = tokenizer(
+                texts[start : start + 64], truncation=True, max_length=128, padding=True, return_tensors="pt"
+            )
+            predicted = model(**batch).logits.argmax(-1)
+            right += int((predicted == torch.tensor(labels[start : start + 64])).sum())
+    return right / len(texts)
+
+
+def watch_peak(step: Any, model: Any, optimizer: Any) -> int:
+    """The peak of live tensor bytes over two steps, as peftlab measures its own."""
+    from peftlab.measurement.memory import measure_training_memory
+
+    return measure_training_memory(step, model=model, optimizer=optimizer, device=torch.device("cpu")).peak_bytes
+
+
+def longest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The batch of the longest texts: the worst that a shuffled batch can be."""
+    return sorted(rows, key=lambda row: -len(row["input_ids"]))[:BATCH_SIZE]
+
+
+def run_trainer(source: str, data: Path, rate: float, epochs: int) -> dict[str, Any]:
+    """transformers' Trainer, with its defaults: padding to the longest of a shuffled batch, dropout on."""
+    from transformers import AutoTokenizer, DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments
+
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    texts, labels = read_rows(data, "train")
+    encoded = tokenizer(texts, truncation=True, max_length=128)
+    rows = [{"input_ids": ids, "labels": label} for ids, label in zip(encoded["input_ids"], labels, strict=True)]
+    model = build_peft_model(source)
+    counts: dict[str, float] = {"tokens": 0.0, "seconds": 0.0, "step": 0.0}
+
+    class Counting(Trainer):
+        """Counts the tokens of each timed step; padding has id 0."""
+
+        def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            self.tokens_now = int((inputs["input_ids"] != 0).sum())
+            return super().training_step(model, inputs, *args, **kwargs)
+
+    class Clock(TrainerCallback):
+        """Times a step from its begin to its end, the optimizer included."""
+
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            self.begin = time.perf_counter()
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            counts["step"] += 1
+            if counts["step"] > WARMUP_STEPS:
+                counts["seconds"] += time.perf_counter() - self.begin
+                counts["tokens"] += trainer.tokens_now
+
+    arguments = TrainingArguments(
+        output_dir=str(data / "trainer"),
+        per_device_train_batch_size=BATCH_SIZE,
+        num_train_epochs=epochs,
+        learning_rate=rate,
+        report_to=[],
+        save_strategy="no",
+        disable_tqdm=True,
+        seed=0,
+    )
+    trainer = Counting(
+        model=model,
+        args=arguments,
+        train_dataset=rows,
+        data_collator=DataCollatorWithPadding(tokenizer),
+        callbacks=[Clock()],
+    )
+    trainer.train()
+    batch = DataCollatorWithPadding(tokenizer)(longest(rows))
+
+    def step() -> None:
+        model.train()
+        model(**batch).loss.backward()
+        trainer.optimizer.step()
+        trainer.optimizer.zero_grad()
+
+    return {
+        "tokens_per_second": counts["tokens"] / counts["seconds"],
+        "accuracy": accuracy(model, tokenizer, *read_rows(data, "test")),
+        "peak_bytes": watch_peak(step, model, trainer.optimizer.optimizer),
+    }
+
+
+def run_padded_loop(source: str, data: Path, rate: float, epochs: int, max_steps: int = 40) -> dict[str, Any]:
+    """The loop of many a tutorial: every text padded to 512 tokens. Only some steps: it would take an hour."""
+    from torch.utils.data import DataLoader
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    texts, labels = read_rows(data, "train")
+    encoded = tokenizer(texts, truncation=True, max_length=512, padding="max_length", return_tensors="pt")
+    rows = [
+        {key: encoded[key][row] for key in encoded} | {"labels": torch.tensor(label)} for row, label in enumerate(labels)
+    ]
+    model = build_peft_model(source)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate)
+    loader = DataLoader(rows, batch_size=BATCH_SIZE, shuffle=True, generator=torch.Generator().manual_seed(0))
+    model.train()
+    tokens, seconds = 0, 0.0
+    for number, batch in enumerate(loader, start=1):
+        begin = time.perf_counter()
+        model(**batch).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        if number > 2:
+            seconds += time.perf_counter() - begin
+            tokens += int(batch["attention_mask"].sum())
+        if number >= max_steps // 4:
+            break
+    return {"tokens_per_second": tokens / seconds, "accuracy": None, "peak_bytes": None}
+
+
+def run_peftlab(recipe: Path, folder: Path, rate: float, epochs: int) -> dict[str, Any]:
+    """peftlab, with its defaults."""
+    from peftlab.recipe import load_recipe
+    from peftlab.run import run_recipe
+
+    loaded, document = load_recipe(recipe, [f"training.learning_rate={rate}", f"training.epochs={epochs}"])
+    record = run_recipe(loaded, document, output_dir=folder).record
+    assert record.throughput is not None
+    assert record.memory is not None
+    return {
+        "tokens_per_second": record.throughput.tokens_per_second,
+        "accuracy": record.scores["test"]["accuracy"],
+        "peak_bytes": record.memory.peak_bytes,
+        "flops_utilization": record.throughput.flops_utilization,
+        "padding_fraction": record.throughput.padding_fraction,
+    }
+
+
+if __name__ == "__main__":
+    name, options = sys.argv[1], json.loads(sys.argv[2])
+    source, data, rate, epochs = options["source"], Path(options["data"]), options["learning_rate"], options["epochs"]
+    if name == "trainer":
+        outcome = run_trainer(source, data, rate, epochs)
+    elif name == "padded_loop":
+        outcome = run_padded_loop(source, data, rate, epochs)
+    else:
+        outcome = run_peftlab(Path(options["recipe"]), data / "peftlab", rate, epochs)
+    print("RESULT " + json.dumps(outcome))

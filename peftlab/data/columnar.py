@@ -1,0 +1,103 @@
+"""Parquet and Arrow files, through pyarrow."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+from peftlab.errors import DataError
+
+
+def read_columnar(
+    path: Path, *, parquet: bool, keep: Collection[str] | None, where: str
+) -> tuple[list[str], dict[str, list[Any]]]:
+    """Read a Parquet file, or an Arrow file or stream (Feather included).
+
+    Args:
+        path: The file.
+        parquet: Whether it is Parquet.
+        keep: The columns to read; None: all.
+        where: The file's name, for messages.
+
+    Returns:
+        The names of all columns, and the values of those to keep. Class numbers have become names where the file
+        says what they are (as data sets of the Hub do).
+
+    Raises:
+        DataError: The file is not what it should be.
+    """
+    import pyarrow as pa
+
+    kind = "Parquet" if parquet else "Arrow"
+    try:
+        names, table = _read_parquet(path, keep) if parquet else _read_arrow(path, keep)
+        columns = {name: column_values(table.column(name)) for name in table.column_names}
+    except (pa.ArrowException, OSError, ValueError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"not a {kind} file that can be read: {reason}", where=where) from None
+    classes = _class_names(table.schema.metadata)
+    return names, {name: name_classes(values, classes.get(name)) for name, values in columns.items()}
+
+
+def column_values(column: Any) -> list[Any]:
+    """The values of an Arrow column as Python objects; NaN is a missing value, as pandas writes it."""
+    return [None if isinstance(value, float) and math.isnan(value) else value for value in column.to_pylist()]
+
+
+def name_classes(values: list[Any], names: list[str] | None) -> list[Any]:
+    """Turn class numbers (also inside lists) into names; -1, which the Hub writes for a hidden label, into None."""
+    if names is None:
+        return values
+
+    def name(value: Any) -> Any:
+        if isinstance(value, list):
+            return [name(item) for item in value]
+        return names[value] if isinstance(value, int) and 0 <= value < len(names) else None
+
+    return [name(value) for value in values]
+
+
+def _read_parquet(path: Path, keep: Collection[str] | None) -> tuple[list[str], Any]:
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(path) as file:
+        names = list(file.schema_arrow.names)
+        return names, file.read(columns=[name for name in names if keep is None or name in keep])
+
+
+def _read_arrow(path: Path, keep: Collection[str] | None) -> tuple[list[str], Any]:
+    import pyarrow as pa
+    import pyarrow.feather as feather
+
+    data = path.read_bytes()
+    if data.startswith(b"FEA1"):
+        table = feather.read_table(path)
+    elif data.startswith(b"ARROW1"):
+        table = pa.ipc.open_file(data).read_all()
+    else:  # the `datasets` library writes streams
+        table = pa.ipc.open_stream(data).read_all()
+    names = list(table.column_names)
+    return names, table.select([name for name in names if keep is None or name in keep])
+
+
+def _class_names(metadata: Any) -> dict[str, list[str]]:
+    """Names of the classes by column, from the note that the ``datasets`` library leaves in a schema."""
+    try:
+        features = json.loads((metadata or {}).get(b"huggingface", b"{}"))["info"]["features"]
+        found = {name: _names_in(feature) for name, feature in features.items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return {}
+    return {name: names for name, names in found.items() if names}
+
+
+def _names_in(feature: Any) -> list[str] | None:
+    if isinstance(feature, list):  # an older spelling of a list of one kind
+        return _names_in(feature[0]) if feature else None
+    if not isinstance(feature, dict):
+        return None
+    if feature.get("_type") == "ClassLabel":
+        return [str(name) for name in feature["names"]]
+    return _names_in(feature.get("feature"))

@@ -1,0 +1,98 @@
+"""What must hold of the columns that a task uses, before anything is split."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from peftlab.data.suggestions import suggest
+from peftlab.data.tables import Table
+from peftlab.errors import DataError
+from peftlab.interfaces import Split
+
+_NULL_HINT = "Set `data.drop_missing: true` to leave such rows out."
+
+
+def split_of_table(name: str, table: Table, columns: Sequence[str]) -> Split:
+    """A whole table as a split, with the columns that are needed.
+
+    Raises:
+        DataError: A column is not there.
+    """
+    for column in columns:
+        if column not in table.columns:
+            hint = suggest(column, table.names)
+            if len(table.names) == 1 and any(mark in table.names[0] for mark in ";,\t|"):
+                hint = (
+                    f"The header is one field, {table.names[0]!r}: set `data.delimiter` to what separates the fields."
+                )
+            raise DataError(f"there is no column `{column}`", where=table.name, hint=hint)
+    return Split(name, range(len(table)), {column: table.columns[column] for column in columns}, table.name)
+
+
+def take(split: Split, positions: Sequence[int], *, name: str | None = None) -> Split:
+    """The rows at some positions, in that order."""
+    columns = {column: [values[at] for at in positions] for column, values in split.columns.items()}
+    return Split(name or split.name, [split.index[at] for at in positions], columns, split.source)
+
+
+def drop_missing_rows(split: Split) -> Split:
+    """Leave out the rows in which any column is missing."""
+    complete = [at for at in range(len(split)) if all(values[at] is not None for values in split.columns.values())]
+    return split if len(complete) == len(split) else take(split, complete)
+
+
+def check_columns(split: Split, text_columns: Sequence[str], label_columns: Sequence[str]) -> None:
+    """Check that texts are texts, and that no label is missing.
+
+    Raises:
+        DataError: Naming the first row, and how many there are.
+    """
+    for column in text_columns:
+        values = split.columns[column]
+        _refuse(split, column, lambda value: value is None, "is missing", _NULL_HINT)
+        _refuse(split, column, lambda value: not _is_text(value), "is no text", "Choose another column for the text.")
+        _refuse(split, column, _has_half_character, "holds half of a character (a lone surrogate)", "Mend these rows.")
+        if split.name == "train" and len(values) and all(_is_number(value) for value in values):
+            raise DataError(
+                f"the column `{column}` holds numbers only, the first is {values[0]!r}; it cannot be the text",
+                where=split.where(0),
+                hint="Choose another column for the text.",
+            )
+    for column in label_columns:
+        values = split.columns[column]
+        if len(values) and all(value is None for value in values):
+            raise DataError(
+                f"the column `{column}` is missing in every row of the {split.name} split",
+                where=split.source,
+                hint="The Hub hides the labels of some test splits: `data.splits: {train: train, test: validation}`.",
+            )
+        _refuse(split, column, lambda value: value is None, "is missing", _NULL_HINT)
+
+
+def _refuse(split: Split, column: str, wrong: Callable[[Any], bool], what: str, hint: str) -> None:
+    found = [at for at, value in enumerate(split.columns[column]) if wrong(value)]
+    if not found:
+        return
+    value = split.columns[column][found[0]]
+    shown = "" if value is None else f": {repr(value)[:60]}"
+    others = f" (and in {len(found) - 1:,} more rows)" if len(found) > 1 else ""
+    raise DataError(f"the column `{column}` {what}{shown}{others}", where=split.where(found[0]), hint=hint)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) or (isinstance(value, list) and all(isinstance(token, str) for token in value))
+
+
+def _is_number(value: Any) -> bool:
+    try:
+        float(value)
+    except (TypeError, ValueError):
+        return False
+    return True
+
+
+def _has_half_character(value: Any) -> bool:
+    # JSON can write half of a surrogate pair; no tokenizer takes it, and no file can hold it.
+    text = value if isinstance(value, str) else "".join(value)
+    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)

@@ -1,0 +1,109 @@
+"""Data sets of the Hugging Face Hub, through the ``datasets`` library, which keeps its own cache."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from peftlab.data.columnar import column_values, name_classes
+from peftlab.data.config import DataConfig
+from peftlab.data.locations import require_online
+from peftlab.data.tables import Table
+from peftlab.errors import DataError, SourceError
+from peftlab.interfaces import ProgressCallback
+
+
+def load_hub_tables(
+    hub_id: str,
+    config: DataConfig,
+    *,
+    keep: Collection[str] | None = None,
+    offline: bool = False,
+    report: ProgressCallback | None = None,
+) -> dict[str, Table]:
+    """Load all splits of a Hub data set.
+
+    Class numbers become the classes' names, and hidden labels (-1) missing values.
+
+    Args:
+        hub_id: Such as ``nyu-mll/glue``; the ``datasets`` library also takes a folder's path here.
+        config: Its ``subset`` and ``revision`` say which configuration and commit.
+        keep: The columns to keep; None: all.
+        offline: Use the local cache only.
+        report: Takes lines that tell a person what is going on.
+
+    Returns:
+        A table per split, under the names that the Hub gives them.
+
+    Raises:
+        SourceError: There is no such data set, subset or revision, or it cannot be reached.
+    """
+    import datasets
+
+    if report:
+        report(f"loading the data set {hub_id} from the {'local cache' if offline else 'Hub'}")
+    try:
+        with _offline(offline):
+            loaded = datasets.load_dataset(hub_id, config.subset, revision=config.revision)
+    except Exception as error:  # noqa: BLE001 - the library raises whatever its many back ends raise
+        raise _explain(error, hub_id, config, offline) from None
+    return {str(split): _table(rows, f"{hub_id}: {split}", keep) for split, rows in loaded.items()}
+
+
+@contextmanager
+def _offline(offline: bool) -> Iterator[None]:
+    """Forbid the network to both libraries: each reads its own switch, set at import, again at every request."""
+    if not offline:
+        yield
+        return
+    import datasets
+    import huggingface_hub.constants as hub
+
+    before = datasets.config.HF_HUB_OFFLINE, hub.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = hub.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        datasets.config.HF_HUB_OFFLINE, hub.HF_HUB_OFFLINE = before
+
+
+def _table(rows: Any, name: str, keep: Collection[str] | None) -> Table:
+    names = list(rows.column_names)
+    chosen = [column for column in names if keep is None or column in keep] or names[:1]
+    if len(rows) == 0:
+        raise DataError("there are no rows", where=name)
+    arrow = rows.select_columns(chosen).with_format("arrow")[:]
+    columns = {
+        column: name_classes(column_values(arrow.column(column)), _classes(rows.features[column])) for column in chosen
+    }
+    return Table(name, columns, tuple(names))
+
+
+def _classes(feature: Any) -> list[str] | None:
+    """Names of the classes of a ``ClassLabel``, also inside a list."""
+    inner = getattr(feature, "feature", None)
+    if inner is not None:
+        return _classes(inner)
+    names = getattr(feature, "names", None)
+    return [str(name) for name in names] if names else None
+
+
+def _explain(error: Exception, hub_id: str, config: DataConfig, offline: bool) -> Exception:
+    said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    if isinstance(error, ValueError) and "config" in str(error).lower():  # a subset is missing, or unknown
+        listed = " ".join(str(error).split())
+        return SourceError(listed[:600], where=hub_id, hint="Set `data.subset` to one of the configurations.")
+    if offline:
+        try:
+            require_online(hub_id)
+        except SourceError as refused:
+            return refused
+    if isinstance(error, ConnectionError) or "connect" in type(error).__name__.lower():
+        return SourceError(f"the Hub cannot be reached: {said}", where=hub_id, hint="Check the network.")
+    revision = f" at revision `{config.revision}`" if config.revision else ""
+    return SourceError(
+        f"the data set{revision} cannot be loaded: {said}",
+        where=hub_id,
+        hint="Check the id, and `hf auth login` if it is gated. There is no file of this name either.",
+    )

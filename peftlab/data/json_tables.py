@@ -1,0 +1,96 @@
+"""JSON and JSON Lines files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from peftlab.errors import DataError
+
+_SHAPES = "A table is a list of objects, or an object of columns of one length."
+
+
+def parse_json_document(text: str, *, where: str) -> Any:
+    """Parse a JSON file. NaN and infinities, which JSON does not have, are missing values.
+
+    Raises:
+        DataError: Naming the line.
+    """
+    try:
+        return json.loads(text, parse_constant=lambda _: None)
+    except json.JSONDecodeError as error:
+        lines = text[: error.pos].count("\n") + 1
+        hint = "The file holds one object a line: set `data.format: jsonl`." if error.msg == "Extra data" else None
+        raise DataError(f"not JSON: {error.msg}", where=f"{where}, line {lines}", hint=hint) from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"not JSON that can be read: {error}", where=where) from None
+
+
+def columns_of_json(value: Any, *, column_names: Sequence[str] | None, where: str) -> dict[str, list[Any]]:
+    """The columns of a list of objects, a list of lists (named by ``column_names``), or an object of columns.
+
+    Raises:
+        DataError: The value has another shape.
+    """
+    if isinstance(value, list):
+        return _columns_of_rows(value, column_names, where, unit="item")
+    if isinstance(value, Mapping) and all(isinstance(column, list) for column in value.values()):
+        lengths = {name: len(column) for name, column in value.items()}
+        if len(set(lengths.values())) <= 1:
+            return {str(name): list(column) for name, column in value.items()}
+        shown = ", ".join(f"`{name}` {length}" for name, length in list(lengths.items())[:8])
+        raise DataError(
+            f"the lists differ in length: {shown}",
+            where=where,
+            hint="If they are splits, say which is which: `data.splits: {train: …}`.",
+        )
+    raise DataError("the JSON holds no table", where=where, hint=_SHAPES)
+
+
+def parse_json_lines(text: str, *, column_names: Sequence[str] | None, where: str) -> dict[str, list[Any]]:
+    """The columns of a file with one JSON object a line; blank lines are skipped.
+
+    Raises:
+        DataError: Naming the line.
+    """
+    rows: list[Any] = []
+    lines: list[int] = []
+    # Not splitlines(): U+2028 and its like may stand inside a JSON string.
+    for number, line in enumerate(text.split("\n"), start=1):
+        if line.strip():
+            rows.append(parse_json_document(line, where=f"{where}, line {number}") if line else None)
+            lines.append(number)
+    return _columns_of_rows(rows, column_names, where, unit="line", numbers=lines)
+
+
+def _columns_of_rows(
+    rows: Sequence[Any],
+    column_names: Sequence[str] | None,
+    where: str,
+    *,
+    unit: str,
+    numbers: Sequence[int] | None = None,
+) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {name: [] for name in column_names or ()}
+    for position, row in enumerate(rows):
+        place = f"{where}, {unit} {numbers[position] if numbers else position + 1}"
+        values = _named_values(row, column_names, place)
+        for name in values.keys() - columns.keys():
+            columns[name] = [None] * position
+        for name, column in columns.items():
+            column.append(values.get(name))
+    return columns
+
+
+def _named_values(row: Any, column_names: Sequence[str] | None, place: str) -> Mapping[str, Any]:
+    if isinstance(row, Mapping):
+        return row
+    if isinstance(row, list) and column_names is not None:
+        if len(row) != len(column_names):
+            raise DataError(f"{len(row)} values where `data.column_names` has {len(column_names)}", where=place)
+        return dict(zip(column_names, row, strict=True))
+    if isinstance(row, list):
+        raise DataError("a row is a list without names", where=place, hint="Name its values with `data.column_names`.")
+    kind = "null" if row is None else type(row).__name__
+    raise DataError(f"a row must be an object, not {kind}", where=place, hint=_SHAPES)

@@ -1,0 +1,132 @@
+"""From the ``data`` section to one table per split, as far as the source has splits."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from peftlab.data.config import SPLIT_NAMES, DataConfig, SplitName, SplitSources
+from peftlab.data.hub import load_hub_tables
+from peftlab.data.locations import parse_location, resolve_location
+from peftlab.data.suggestions import suggest
+from peftlab.data.tables import Table, read_tables, usual_splits
+from peftlab.errors import ConfigError, DataError, SourceError, UserError
+from peftlab.interfaces import ProgressCallback
+
+
+def load_tables(
+    config: DataConfig,
+    *,
+    keep: Collection[str] | None = None,
+    folder: Path | None = None,
+    offline: bool = False,
+    report: ProgressCallback | None = None,
+) -> dict[SplitName, Table]:
+    """Read the splits that the source has; ``train`` is always there.
+
+    Args:
+        config: The ``data`` section.
+        keep: The columns to keep; None: all.
+        folder: Relative paths start here (the recipe's folder).
+        offline: Forbid the network.
+        report: Takes lines that tell a person what is going on.
+
+    Raises:
+        SourceError: The source cannot be reached; ``where`` is its key, such as ``data.source.test``.
+        DataError: A file cannot be read as its format says, or no split is the training one.
+        ConfigError: A key does not go with this kind of source.
+    """
+    if isinstance(config.source, str):
+        return _choose(_load(config.source, "data.source", config, keep, folder, offline, report), config)
+    tables: dict[SplitName, Table] = {}
+    for name in SPLIT_NAMES:
+        address = getattr(config.source, name)
+        if address is not None:
+            found = _load(address, f"data.source.{name}", config, keep, folder, offline, report)
+            tables[name] = _only(found, name, address)
+    return tables
+
+
+def check_source(config: DataConfig, *, folder: Path | None = None) -> None:
+    """Check what can be told of the addresses without the network: their form, and that paths exist.
+
+    Raises:
+        SourceError: An address has no valid form, or a path does not exist.
+    """
+    sources = config.source
+    addresses: Mapping[str, str | None] = (
+        {f"data.source.{name}": getattr(sources, name) for name in SPLIT_NAMES}
+        if isinstance(sources, SplitSources)
+        else {"data.source": sources}
+    )
+    for key, address in addresses.items():
+        if address is None:
+            continue
+        try:
+            location = parse_location(address, folder=folder)
+            if location.kind == "path":
+                resolve_location(location)
+        except SourceError as error:
+            raise _placed(error, key) from None
+
+
+def _load(
+    address: str,
+    key: str,
+    config: DataConfig,
+    keep: Collection[str] | None,
+    folder: Path | None,
+    offline: bool,
+    report: ProgressCallback | None,
+) -> dict[str, Table]:
+    try:
+        place = resolve_location(parse_location(address, folder=folder), offline=offline, report=report)
+        if isinstance(place, str):
+            return load_hub_tables(place, config, keep=keep, offline=offline, report=report)
+    except SourceError as error:
+        raise _placed(error, key) from None
+    for name in ("subset", "revision"):
+        if getattr(config, name) is not None:
+            raise ConfigError(f"this is for data sets of the Hub, and {address} is none", where=f"data.{name}")
+    return read_tables(place, config, keep=keep)
+
+
+def _placed(error: UserError, key: str) -> SourceError:
+    """The same error at the key of the recipe; what was its place goes into the message."""
+    message = f"{error.where}: {error.message}" if error.where else error.message
+    return SourceError(message, where=key, hint=error.hint)
+
+
+def _choose(tables: dict[str, Table], config: DataConfig) -> dict[SplitName, Table]:
+    """Give a source's splits our names."""
+    if config.splits is not None:
+        for ours, theirs in config.splits.items():
+            if theirs not in tables:
+                known = [name for name in tables if name]
+                hint = suggest(theirs, known) or "The source is one table without splits."
+                raise ConfigError(f"the source has no split `{theirs}`", where=f"data.splits.{ours}", hint=hint)
+        return {ours: tables[theirs] for ours, theirs in config.splits.items()}
+    names = usual_splits(tables)
+    if "train" in names:
+        return {ours: tables[theirs] for ours, theirs in names.items()}
+    if len(tables) == 1 and not names:
+        return {"train": next(iter(tables.values()))}
+    raise DataError(
+        f"none of the source's splits is called train: {', '.join(list(tables)[:12])}",
+        where="data.source",
+        hint="Say which is which, such as `data.splits: {train: …, test: …}`.",
+    )
+
+
+def _only(tables: dict[str, Table], split: SplitName, address: str) -> Table:
+    """The table of a source that is to give one split."""
+    if len(tables) == 1:
+        return next(iter(tables.values()))
+    names = usual_splits(tables)
+    if split in names:
+        return tables[names[split]]
+    raise DataError(
+        f"{address} holds several splits, and none is called {split}: {', '.join(list(tables)[:12])}",
+        where=f"data.source.{split}",
+        hint="Give one file for each split.",
+    )

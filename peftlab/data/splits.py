@@ -1,0 +1,155 @@
+"""From a recipe's ``data`` section to the splits of a run: read, check, deduplicate, cut, cap. In that order."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from peftlab.data.columns import check_columns, drop_missing_rows, split_of_table, take
+from peftlab.data.config import SPLIT_NAMES, DataConfig
+from peftlab.data.duplicates import count_conflicts, count_shared_texts, remove_duplicates, text_keys
+from peftlab.data.ordering import draw_first, draw_share, random_order
+from peftlab.data.sources import load_tables
+from peftlab.errors import DataError
+from peftlab.interfaces import ProgressCallback, Split
+from peftlab.record import DataSummary
+
+Strata = Callable[[Split], list[str] | None]
+
+
+@dataclass(frozen=True)
+class LoadedData:
+    """The splits of a run, and what the record says of them.
+
+    Args:
+        splits: ``train``, and ``validation`` and ``test`` where there are any; rows in the order of their source.
+        summary: Fingerprint, rows and counts.
+    """
+
+    splits: dict[str, Split]
+    summary: DataSummary
+
+
+def load_splits(
+    config: DataConfig,
+    *,
+    seed: int,
+    text_columns: Sequence[str],
+    label_columns: Sequence[str],
+    strata: Strata = lambda split: None,
+    folder: Path | None = None,
+    offline: bool = False,
+    report: ProgressCallback | None = None,
+) -> LoadedData:
+    """Load the data of a run. Equal arguments and files give equal splits, on every machine.
+
+    Equal texts are those that agree after Unicode NFKC, case folding and collapsing of white space (see
+    :func:`peftlab.data.duplicates.text_key`). Splits are cut only where the source has none, the test split first.
+
+    Args:
+        config: The ``data`` section.
+        seed: The recipe's seed; ``data.split_seed`` goes before it.
+        text_columns: The columns that hold text, or lists of tokens; two rows that agree in them are duplicates.
+        label_columns: The columns that hold what is to be predicted.
+        strata: The class of each row of a split, to give every split the same shares of them; None: no classes.
+        folder: Relative paths start here (the recipe's folder).
+        offline: Forbid the network.
+        report: Takes lines that tell a person what is going on.
+
+    Raises:
+        SourceError: The source cannot be reached.
+        DataError: It cannot be read, a column is not there or holds something else, or a split would be empty.
+        ConfigError: A key does not go with the source.
+    """
+    seed = seed if config.split_seed is None else config.split_seed
+    columns = list(dict.fromkeys([*text_columns, *label_columns]))
+    tables = load_tables(config, keep=columns, folder=folder, offline=offline, report=report)
+    splits = {name: split_of_table(name, table, columns) for name, table in tables.items()}
+    notes: dict[str, Any] = {}
+    if config.drop_missing:
+        complete = {name: drop_missing_rows(split) for name, split in splits.items()}
+        notes["rows_dropped_missing"] = _rows(splits) - _rows(complete)
+        splits = _refuse_empty(complete, "every row has a missing value")
+    for split in splits.values():
+        check_columns(split, text_columns, label_columns)
+    notes["conflicting_labels"] = count_conflicts(splits, text_columns, label_columns)
+    if config.deduplicate:
+        splits, removed = remove_duplicates(splits, text_columns)
+        notes.update(removed)
+        _refuse_empty(splits, "all of its texts are in another split too")
+    splits = _cap(_cut(splits, config, seed, text_columns, strata), config, seed, text_columns, strata)
+    if not config.deduplicate:
+        notes["texts_in_two_splits"] = count_shared_texts(splits, text_columns)
+    rows = {name: len(split) for name, split in splits.items()}
+    return LoadedData(splits, DataSummary(fingerprint=fingerprint(splits), rows=rows, notes=notes))
+
+
+def fingerprint(splits: Mapping[str, Split]) -> str:
+    """SHA-256 over every row's place and values: equal for equal data, and only then."""
+    digest = hashlib.sha256()
+    for name in sorted(splits):
+        split = splits[name]
+        columns = sorted(split.columns)
+        digest.update(json.dumps([name, columns]).encode() + b"\n")
+        for index, *values in zip(split.index, *(split.columns[column] for column in columns), strict=True):
+            digest.update(json.dumps([index, values], default=str, sort_keys=True).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _cut(
+    splits: Mapping[str, Split], config: DataConfig, seed: int, text_columns: Sequence[str], strata: Strata
+) -> dict[str, Split]:
+    """Cut the test and then the validation split off train, where the source has none."""
+    train = splits["train"]
+    found = dict(splits)
+    for name, fraction in (("test", config.test_fraction), ("validation", config.validation_fraction)):
+        if name in splits or fraction == 0:
+            continue
+        order = random_order(text_keys(train, text_columns), seed)
+        drawn = draw_share(order, strata(train), fraction, seed)
+        if not drawn:
+            raise DataError(
+                f"{len(train)} row is too few to cut off a {name} split",
+                where=train.source,
+                hint=f"Give more rows, or set `data.{name}_fraction: 0`.",
+            )
+        chosen = set(drawn)
+        found[name] = take(train, drawn, name=name)
+        train = take(train, [at for at in range(len(train)) if at not in chosen])
+    found["train"] = train
+    return {name: found[name] for name in SPLIT_NAMES if name in found}
+
+
+def _cap(
+    splits: Mapping[str, Split], config: DataConfig, seed: int, text_columns: Sequence[str], strata: Strata
+) -> dict[str, Split]:
+    """Draw the rows of splits that are larger than wanted."""
+    limits = {
+        "train": config.max_train_examples,
+        "validation": config.max_validation_examples,
+        "test": config.max_test_examples,
+    }
+    capped = {}
+    for name, split in splits.items():
+        limit = limits[name]
+        if limit is None or limit >= len(split):
+            capped[name] = split
+            continue
+        order = random_order(text_keys(split, text_columns), seed)
+        capped[name] = take(split, draw_first(order, strata(split), limit, seed))
+    return capped
+
+
+def _rows(splits: Mapping[str, Split]) -> int:
+    return sum(len(split) for split in splits.values())
+
+
+def _refuse_empty(splits: dict[str, Split], reason: str) -> dict[str, Split]:
+    for name, split in splits.items():
+        if len(split) == 0:
+            raise DataError(f"nothing is left of the {name} split: {reason}", where=split.source)
+    return splits

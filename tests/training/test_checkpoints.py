@@ -1,0 +1,72 @@
+"""Checkpoints are whole or not there, and hold exactly what was put in."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from peftlab.errors import UserError
+from peftlab.training.checkpoints import (
+    Checkpoint,
+    CheckpointFolder,
+    generator_states,
+    restore_generators,
+    restore_parameters,
+)
+
+
+def checkpoint(value: float) -> Checkpoint:
+    return Checkpoint(
+        parameters={"w": torch.full((2, 2), value)},
+        method={},
+        state={"progress": {"step": int(value)}},
+        optimizer={"0.exp_avg": torch.zeros(2)},
+        generators=generator_states(),
+    )
+
+
+def test_only_the_latest_step_is_kept(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path / "checkpoints")
+    assert folder.read_latest() is None
+    for step in (9, 10, 100):
+        folder.write_step(step, checkpoint(step))
+    assert [path.name for path in folder.folder.iterdir()] == ["step-00000100"]
+    latest = folder.read_latest()
+    assert latest is not None
+    assert latest.state["progress"]["step"] == 100
+    assert torch.equal(latest.parameters["w"], torch.full((2, 2), 100.0))
+
+
+def test_a_write_that_fails_leaves_the_earlier_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = CheckpointFolder(tmp_path)
+    folder.write_step(1, checkpoint(1))
+
+    def full_disk(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("peftlab.training.checkpoints.save_file", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        folder.write_step(2, checkpoint(2))
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000001"]
+
+
+def test_a_damaged_checkpoint_is_told(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path)
+    folder.write_step(1, checkpoint(1))
+    (tmp_path / "step-00000001" / "parameters.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(UserError, match="cannot be read"):
+        folder.read_latest()
+
+
+def test_parameters_of_another_model_are_refused() -> None:
+    with pytest.raises(UserError, match="another model"):
+        restore_parameters(torch.nn.Linear(2, 2), {"other": torch.zeros(2, 2)})
+
+
+def test_generators_go_on_where_they_were(tmp_path: Path) -> None:
+    states = generator_states()
+    first = torch.rand(3)
+    restore_generators(states)
+    assert torch.equal(torch.rand(3), first)
