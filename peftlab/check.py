@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from peftlab.config import Document, KeyPath
-from peftlab.data.locations import Location, parse_location, require_online, resolve_location
+from peftlab.data.locations import parse_location, resolve_location
 from peftlab.data.splits import LoadedData, load_splits
 from peftlab.errors import ConfigError, DataError, PeftlabError, UnsupportedError
 from peftlab.interfaces import ModelFacts, Reporter, Silent
@@ -62,14 +62,10 @@ def check_recipe(
     _check_training(recipe, document)
     with _at(document, ("model", "path")):
         location = parse_location(recipe.model.path, folder=document.folder)
-        place = resolve_location(location, offline=offline, report=report)
-        if isinstance(place, Location):
-            if offline:
-                require_online(place.text)
-            model_location: Path | str = place.text
-        else:
-            model_location = place
-        facts = read_model_facts(model_location, path=recipe.model.path, revision=recipe.model.revision)
+        model_location = resolve_location(location, offline=offline, report=report)
+        facts = read_model_facts(
+            model_location, path=recipe.model.path, revision=recipe.model.revision, offline=offline
+        )
     with _at(document, ("task",)):
         recipe.task.check(facts)
     with _at(document, ("method",)):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -24,7 +24,7 @@ from peftlab.files import folder_bytes
 from peftlab.interfaces import EncodedSplit, MethodContext, Reporter
 from peftlab.measurement.memory import peak_of
 from peftlab.measurement.phases import PhaseClock
-from peftlab.measurement.roofline import measure_matmul_rate
+from peftlab.measurement.roofline import StepFlops, measure_matmul_rate
 from peftlab.measurement.throughput import ThroughputMeter
 from peftlab.models.load import BaseModel, load_base_model, load_tokenizer, local_source, resolve_dtype
 from peftlab.record import Guard, Memory, Parameters, Throughput
@@ -115,7 +115,7 @@ class Run:
         self.interrupts.check()
         job = self._prepare(model, context)
         with clock.phase("measure"):
-            self._measure(job)
+            job = self._measure(job)
         self.interrupts.check()
         base_guard = BaseGuard(model)
         with clock.phase("train"):
@@ -221,7 +221,6 @@ class Run:
         optimizer = build_optimizer(model.to(accelerator.device), training, training.learning_rate)
         prepared, optimizer = accelerator.prepare(model, optimizer)
         has_validation = "validation" in self.splits
-        self.meter = ThroughputMeter(min(WARMUP_STEPS, context.total_steps // 2))
         return TrainingJob(
             model=prepared,
             optimizer=optimizer,
@@ -239,15 +238,15 @@ class Run:
             evaluate=self._validation_of(prepared) if has_validation else None,
             checkpoints=self.folder.checkpoints,
             log=MetricsLog(self.folder.metrics),
-            meter=self.meter,
+            meter=self._new_meter(context.total_steps, None),
             interrupts=self.interrupts,
             on_step=self._on_step,
             extra_state=self._extra_state,
             gradients=GradientGuard(model),
-            flops_of=lambda _lengths: 0,
         )
 
-    def _measure(self, job: TrainingJob) -> None:
+    def _measure(self, job: TrainingJob) -> TrainingJob:
+        """What can be known before training; returns the job with a meter that knows its FLOPs."""
         self.reporter.say("measuring memory and speed before training")
         findings = self.findings
         findings.memory = rehearse_memory(job)
@@ -256,8 +255,11 @@ class Run:
         if largest is not None:
             peak = rehearse_evaluation(job, largest, self._evaluation_batches(largest))
             findings.clock.set_peak("evaluate", peak)
-        self.step_flops = rehearse_flops(job)
         self.matmul_rate = measure_matmul_rate(self.device, self.autocast or self.dtype)
+        return replace(job, meter=self._new_meter(job.plan.total, rehearse_flops(job)))
+
+    def _new_meter(self, total_steps: int, step_flops: StepFlops | None) -> ThroughputMeter:
+        return ThroughputMeter(min(WARMUP_STEPS, total_steps // 2), device=self.device, step_flops=step_flops)
 
     def _train(self, job: TrainingJob) -> None:
         findings = self.findings
@@ -269,7 +271,7 @@ class Run:
             findings.progress = train(job, checkpoint)
         finally:
             self.reporter.finish()
-            self._read_meter()
+            findings.throughput = job.meter.summary(matmul_flops_per_second=self.matmul_rate)
             findings.guards["gradients"] = job.gradients.result()
         job.accelerator.end_training()
         findings.guards["loss_finite"] = Guard.check(True, f"in all {findings.progress.step} steps")
@@ -311,9 +313,6 @@ class Run:
     def _on_step(self, step: int, loss: float) -> None:
         self.reporter.advance(step - self._steps_shown, f"loss {loss:.3f}")
         self._steps_shown = step
-
-    def _read_meter(self) -> None:
-        self.findings.throughput = self.meter.summary(matmul_flops_per_second=self.matmul_rate)
 
     # --- save, reload, evaluate -----------------------------------------------------------------------------------
 

@@ -31,8 +31,8 @@ def rehearse_memory(job: TrainingJob) -> Memory:
         job: As it will be trained. A throw-away optimizer takes the place of its own.
     """
     step = job.plan.longest_step(job.split.lengths())
-    optimizer = job.accelerator.prepare(build_optimizer(job.model, job.config, job.learning_rate))
-    trial = replace(job, optimizer=optimizer, gradients=GradientGuard(job.model))
+    optimizer = build_optimizer(job.model, job.config, job.learning_rate)
+    trial = replace(job, optimizer=job.accelerator.prepare(optimizer), gradients=GradientGuard(job.model))
     with _without_trace(job):
         return measure_training_memory(
             lambda: optimizer_step(trial, step), model=job.model, optimizer=optimizer, device=job.accelerator.device

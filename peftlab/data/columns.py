@@ -23,9 +23,7 @@ def split_of_table(name: str, table: Table, columns: Sequence[str]) -> Split:
         if column not in table.columns:
             hint = suggest(column, table.names)
             if len(table.names) == 1 and any(mark in table.names[0] for mark in ";,\t|"):
-                hint = (
-                    f"The header is one field, {table.names[0]!r}: set `data.delimiter` to what separates the fields."
-                )
+                hint = f"The header is one field, {table.names[0]!r}: set `data.delimiter` to what separates them."
             raise DataError(f"there is no column `{column}`", where=table.name, hint=hint)
     return Split(name, range(len(table)), {column: table.columns[column] for column in columns}, table.name)
 

@@ -13,6 +13,8 @@ from peftlab.data.tables import Table
 from peftlab.errors import DataError, SourceError
 from peftlab.interfaces import ProgressCallback
 
+_NO_FILE = "(There is no file or folder of this name either.)"
+
 
 def load_hub_tables(
     hub_id: str,
@@ -100,10 +102,10 @@ def _explain(error: Exception, hub_id: str, config: DataConfig, offline: bool) -
         except SourceError as refused:
             return refused
     if isinstance(error, ConnectionError) or "connect" in type(error).__name__.lower():
-        return SourceError(f"the Hub cannot be reached: {said}", where=hub_id, hint="Check the network.")
+        return SourceError(f"the Hub cannot be reached: {said}", where=hub_id, hint=f"Check the network. {_NO_FILE}")
     revision = f" at revision `{config.revision}`" if config.revision else ""
     return SourceError(
         f"the data set{revision} cannot be loaded: {said}",
         where=hub_id,
-        hint="Check the id, and `hf auth login` if it is gated. There is no file of this name either.",
+        hint=f"Check the id, and `hf auth login` if it is gated. {_NO_FILE}",
     )

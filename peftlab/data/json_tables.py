@@ -76,7 +76,7 @@ def _columns_of_rows(
     for position, row in enumerate(rows):
         place = f"{where}, {unit} {numbers[position] if numbers else position + 1}"
         values = _named_values(row, column_names, place)
-        for name in values.keys() - columns.keys():
+        for name in [name for name in values if name not in columns]:
             columns[name] = [None] * position
         for name, column in columns.items():
             column.append(values.get(name))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 
 def random_order(keys: Sequence[bytes], seed: int) -> list[bytes]:
@@ -99,5 +99,5 @@ def _quotas(sizes: Mapping[str, int], wanted: int, seed: int) -> dict[str, int]:
     return quotas
 
 
-def _tie_break(name: Hashable, seed: int) -> bytes:
+def _tie_break(name: str, seed: int) -> bytes:
     return hashlib.blake2b(f"{seed}/{name}".encode("utf-8", "surrogatepass"), digest_size=16).digest()

@@ -14,7 +14,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-from peftlab.data.suggestions import suggest
 from peftlab.errors import SourceError
 
 _NETWORK_SIGNS = re.compile(
@@ -86,7 +85,7 @@ def _explain(distribution: str, version: str, output: str) -> Exception:
     offered = re.search(r"from versions: ([^)]*)\)", output)
     versions = [item.strip() for item in offered[1].split(",")] if offered and offered[1] != "none" else []
     if versions and version not in versions:
-        hint = suggest(version, versions) if len(versions) <= 12 else f"The latest are {', '.join(versions[-12:])}."
+        hint = f"It has {', '.join(versions)}." if len(versions) <= 12 else f"The latest: {', '.join(versions[-12:])}."
         return SourceError(f"the package `{distribution}` has no wheel of version {version}", hint=hint)
     errors = [line.strip() for line in output.splitlines() if line.lstrip().startswith("ERROR:")]
     said = "\n  ".join(errors[-3:]) or next((line for line in reversed(output.splitlines()) if line.strip()), "nothing")

@@ -68,7 +68,7 @@ def load_splits(
     seed = seed if config.split_seed is None else config.split_seed
     columns = list(dict.fromkeys([*text_columns, *label_columns]))
     tables = load_tables(config, keep=columns, folder=folder, offline=offline, report=report)
-    splits = {name: split_of_table(name, table, columns) for name, table in tables.items()}
+    splits: dict[str, Split] = {name: split_of_table(name, table, columns) for name, table in tables.items()}
     notes: dict[str, Any] = {}
     if config.drop_missing:
         complete = {name: drop_missing_rows(split) for name, split in splits.items()}

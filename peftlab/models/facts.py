@@ -59,20 +59,21 @@ ENCODERS = frozenset(
 DECODER_SUFFIXES = ("ForCausalLM", "LMHeadModel")
 
 
-def read_model_facts(location: Path | str, *, path: str, revision: str | None = None) -> ModelFacts:
+def read_model_facts(location: Path | str, *, path: str, revision: str | None = None, offline: bool = False) -> ModelFacts:
     """Read what a model's files tell about it.
 
     Args:
         location: A folder, a ``.gguf`` file, or a Hub id (whose config and weight headers are fetched, no weights).
         path: The address as the recipe writes it, for messages.
         revision: Of a Hub id.
+        offline: Read a Hub id from the local cache alone.
 
     Raises:
         SourceError: There is no model there.
         UnsupportedError: The weights are only there as pickle files, or are quantised in a way peftlab cannot train.
     """
     if isinstance(location, str):
-        config, weights = _read_hub(location, revision)
+        config, weights = _read_hub(location, revision, offline)
     elif location.suffix == ".gguf":
         folder = converted_folder(location)
         if folder is None:
@@ -141,12 +142,14 @@ def _read_header(file: Path) -> dict[str, tuple[int, ...]]:
         raise SourceError(f"{file.name} is no safetensors file: {error}", where=str(file.parent)) from None
 
 
-def _read_hub(hub_id: str, revision: str | None) -> tuple[dict[str, Any], dict[str, tuple[int, ...]] | None]:
+def _read_hub(
+    hub_id: str, revision: str | None, offline: bool
+) -> tuple[dict[str, Any], dict[str, tuple[int, ...]] | None]:
     from huggingface_hub import get_safetensors_metadata, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, NotASafetensorsRepoError
 
     try:
-        file = hf_hub_download(hub_id, "config.json", revision=revision)
+        file = hf_hub_download(hub_id, "config.json", revision=revision, local_files_only=offline)
         config = json.loads(Path(file).read_text(encoding="utf-8"))
     except LocalEntryNotFoundError:
         raise SourceError(
@@ -156,6 +159,8 @@ def _read_hub(hub_id: str, revision: str | None) -> tuple[dict[str, Any], dict[s
         ) from None
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise SourceError(str(error).strip().splitlines()[0], where=hub_id) from None
+    if offline:
+        return config, None
     try:
         metadata = get_safetensors_metadata(hub_id, revision=revision)
     except NotASafetensorsRepoError:
@@ -163,7 +168,7 @@ def _read_hub(hub_id: str, revision: str | None) -> tuple[dict[str, Any], dict[s
             "the model has no safetensors weights", where=hub_id, hint="peftlab never loads pickle files."
         ) from None
     except (HfHubHTTPError, OSError, ValueError):
-        return config, None  # offline with a cached model: the weights themselves will tell
+        return config, None  # the weights themselves will tell
     shapes = {
         name: tuple(tensor.shape) for file in metadata.files_metadata.values() for name, tensor in file.tensors.items()
     }

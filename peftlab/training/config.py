@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from peftlab.config import Config
 
@@ -44,8 +44,8 @@ class TrainingConfig(Config):
         None, description="Stop after so many evaluations without a better score; null: never."
     )
     log_every_steps: PositiveInt = Field(10, description="Steps between two lines of metrics.jsonl.")
-    length_window: NonNegativeInt = Field(
-        50, description="Batches of similar length are made within shuffled windows of so many batches; 0: none."
+    length_window: PositiveInt = Field(
+        50, description="Batches of similar length are made within shuffled windows of so many batches; 1: none."
     )
 
     @model_validator(mode="after")

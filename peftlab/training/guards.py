@@ -171,7 +171,7 @@ def _checksum(tensor: Tensor) -> tuple[int, int]:
         return 0, 0
     words = flat.view(torch.uint8) if flat.element_size() == 1 else flat.view(_WORDS[flat.element_size()])
     pieces = torch.split(words, 1 << 22)  # a sum in 64 bits casts what it adds up; piece by piece that stays small
-    return sum(int(piece.sum(dtype=torch.int64)) for piece in pieces), int(torch.hash_tensor(words))
+    return sum(int(piece.sum(dtype=torch.int64)) for piece in pieces), int(torch.hash_tensor(words).view(torch.int64))
 
 
 _WORDS = {2: torch.int16, 4: torch.int32, 8: torch.int64}

@@ -13,6 +13,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from peftlab.interfaces import EncodedSplit, Method, Task
+from peftlab.record import Throughput
 from peftlab.training.checkpoints import (
     BEST,
     Checkpoint,
@@ -39,8 +40,11 @@ class Meter(Protocol):
     def step_started(self) -> None:
         """A step's work begins."""
 
-    def step_ended(self, *, tokens: int, padded_tokens: int, examples: int) -> None:
+    def step_ended(self, lengths: Sequence[int], padded_tokens: int) -> None:
         """A step's work is done."""
+
+    def summary(self, *, matmul_flops_per_second: float | None) -> Throughput | None:
+        """The figures so far."""
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint."""
@@ -137,8 +141,8 @@ def train(job: TrainingJob, resume_from: Checkpoint | None = None) -> Progress:
             raise CancelledError("stopped by the user")
         job.meter.step_started()
         set_learning_rate(job.optimizer, schedule(step.number))
-        loss, norm, counts = optimizer_step(job, step)
-        job.meter.step_ended(**counts)
+        loss, norm, padded_tokens = optimizer_step(job, step)
+        job.meter.step_ended(lengths_of(job.split, step), padded_tokens)
         progress.step = step.number
         _log_step(job, step, loss, norm, schedule(step.number))
         _evaluate_and_checkpoint(job, step, progress)
@@ -146,14 +150,14 @@ def train(job: TrainingJob, resume_from: Checkpoint | None = None) -> Progress:
     return progress
 
 
-def optimizer_step(job: TrainingJob, step: Step) -> tuple[Tensor, Tensor | None, dict[str, int]]:
+def optimizer_step(job: TrainingJob, step: Step) -> tuple[Tensor, Tensor | None, int]:
     """One step: gradients of all its batches, clipping, the optimizer, the method's hook.
 
     Each term of the loss (an example, or a labelled token) weighs the same, however the step is cut into batches.
 
     Returns:
-        The mean loss, the gradient's norm before clipping (None where it is not clipped), and the counts of tokens,
-        padded tokens and examples.
+        The mean loss, the gradient's norm before clipping (None where it is not clipped), and the number of tokens
+        with padding.
     """
     batches = [
         job.task.collate([job.split.examples[position] for position in positions], job.pad_token_id)
@@ -170,7 +174,7 @@ def optimizer_step(job: TrainingJob, step: Step) -> tuple[Tensor, Tensor | None,
     job.optimizer.step()
     job.method.after_optimizer_step(job.accelerator.unwrap_model(job.model), step.number)
     job.optimizer.zero_grad(set_to_none=True)
-    return loss, norm, count_tokens(batches)
+    return loss, norm, sum(batch["attention_mask"].numel() for batch in batches)
 
 
 def accumulate_gradients(job: TrainingJob, batches: Sequence[Mapping[str, Tensor]]) -> Tensor:
@@ -193,13 +197,9 @@ def accumulate_gradients(job: TrainingJob, batches: Sequence[Mapping[str, Tensor
     return total
 
 
-def count_tokens(batches: Sequence[Mapping[str, Tensor]]) -> dict[str, int]:
-    """Tokens that are not padding, tokens with padding, and examples, over some batches."""
-    return {
-        "tokens": sum(int(batch["attention_mask"].sum()) for batch in batches),
-        "padded_tokens": sum(batch["attention_mask"].numel() for batch in batches),
-        "examples": sum(len(batch["attention_mask"]) for batch in batches),
-    }
+def lengths_of(split: EncodedSplit, step: Step) -> list[int]:
+    """Tokens of each text of a step, without padding."""
+    return [len(split.examples[position]["input_ids"]) for batch in step.batches for position in batch]
 
 
 def _log_step(job: TrainingJob, step: Step, loss: Tensor, norm: Tensor | None, rate: float) -> None:

@@ -1,0 +1,144 @@
+"""Memory: live tensor bytes on CPU, the allocator's peak on CUDA.
+
+PyTorch's CPU allocator keeps no peak, and the process's resident size mixes in everything else. So each operation's
+outputs are watched: every storage counts once, from its first appearance until the last reference to it dies. Watching
+slows operations down and is never done in timed steps.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
+
+from peftlab.record import Memory
+
+Result = TypeVar("Result")
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of live tensor storages while it is entered.
+
+    Args:
+        existing: Tensors from before, to be counted as well.
+
+    Attributes:
+        current_bytes: Bytes alive now.
+        peak_bytes: The most that were alive at once.
+    """
+
+    def __init__(self, existing: Iterable[Tensor] = ()) -> None:
+        super().__init__()
+        self.current_bytes = 0
+        self.peak_bytes = 0
+        self._sizes: dict[int, int] = {}
+        self._references: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+        self.add(existing)
+
+    def add(self, tensors: Iterable[Tensor]) -> None:
+        """Count tensors that were not made under this watcher."""
+        for tensor in tensors:
+            self._count(tensor)
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        """Run the operation and count the storages of its outputs."""
+        result = func(*args, **(kwargs or {}))
+        for item in tree_iter(result):
+            if isinstance(item, Tensor):
+                self._count(item)
+        return result
+
+    def _count(self, tensor: Tensor) -> None:
+        if tensor.layout is not torch.strided or tensor.device.type == "meta":
+            return
+        storage = tensor.untyped_storage()
+        # PyTorch gives the same Python object for a storage as long as anything refers to the storage.
+        key = id(storage)
+        size = storage.nbytes()
+        known = self._sizes.get(key)
+        if known is None:
+            self._references[key] = weakref.ref(storage, lambda _reference: self._forget(key))
+        if known != size:  # new, or resized in place
+            self._sizes[key] = size
+            self.current_bytes += size - (known or 0)
+            self.peak_bytes = max(self.peak_bytes, self.current_bytes)
+
+    def _forget(self, key: int) -> None:
+        self._references.pop(key, None)
+        self.current_bytes -= self._sizes.pop(key, 0)
+
+
+def peak_of(
+    function: Callable[[], Result], *, device: torch.device, existing: Iterable[Tensor] = ()
+) -> tuple[Result, int]:
+    """Run a function and measure its peak of memory.
+
+    Args:
+        function: What to run.
+        device: On CUDA the allocator's peak is read; on CPU the live tensor bytes are watched.
+        existing: On CPU: tensors from before that count, such as the model's parameters.
+
+    Returns:
+        What the function returns, and the peak in bytes.
+    """
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+        result = function()
+        return result, torch.cuda.max_memory_allocated(device)
+    watcher = LiveBytes(existing)
+    with watcher:
+        result = function()
+    return result, watcher.peak_bytes
+
+
+def measure_training_memory(
+    step: Callable[[], Any], *, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device, steps: int = 2
+) -> Memory:
+    """Memory of training steps, by category.
+
+    Args:
+        step: Runs one whole step, which clears its gradients at the end.
+        model: Trained by it.
+        optimizer: Its state exists after the first step; that is why two are run.
+        device: Where the model is.
+        steps: How many to run.
+
+    Returns:
+        Bytes of parameters and buffers, of gradients, of the optimizer's state, and of the rest at the peak.
+    """
+    gradient_bytes = 0
+
+    def note_gradients(*_: Any) -> None:
+        nonlocal gradient_bytes
+        gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
+        gradient_bytes = max(gradient_bytes, storage_bytes(gradients))
+
+    handle = optimizer.register_step_pre_hook(note_gradients)
+    try:
+        _, peak = peak_of(
+            lambda: [step() for _ in range(steps)] and None,
+            device=device,
+            existing=[*model.parameters(), *model.buffers()],
+        )
+    finally:
+        handle.remove()
+    parameter_bytes = storage_bytes([*model.parameters(), *model.buffers()])
+    optimizer_bytes = storage_bytes(item for item in tree_iter(dict(optimizer.state)) if isinstance(item, Tensor))
+    return Memory(
+        parameters_bytes=parameter_bytes,
+        gradients_bytes=gradient_bytes,
+        optimizer_bytes=optimizer_bytes,
+        activations_bytes=max(0, peak - parameter_bytes - gradient_bytes - optimizer_bytes),
+        peak_bytes=peak,
+    )
+
+
+def storage_bytes(tensors: Iterable[Tensor]) -> int:
+    """Bytes of the storages behind some tensors, each storage once."""
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
+    return sum(storages.values())

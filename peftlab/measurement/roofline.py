@@ -1,0 +1,82 @@
+"""What the device can do, and what a training step must do: the two sides of FLOPs utilisation."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+SIZES = {"cpu": 2048, "cuda": 8192}
+REPETITIONS = 7
+
+
+def measure_matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
+    """The rate of a large square matrix product on this device, now, in FLOP/s: the median of seven.
+
+    Args:
+        device: Where to measure.
+        dtype: The type that training computes in.
+    """
+    size = SIZES.get(device.type, 2048)
+    if device.type == "cpu" and dtype != torch.float32:
+        size = 512  # half precision can be a hundred times slower on CPUs without instructions for it
+    # Its own generator: the run's must not depend on what was measured.
+    generator = torch.Generator(device=device).manual_seed(0)
+    left, right = (torch.randn(size, size, device=device, generator=generator).to(dtype) for _ in range(2))
+    seconds = []
+    for repetition in range(REPETITIONS + 2):
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        begin = time.perf_counter()
+        torch.mm(left, right)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        if repetition >= 2:
+            seconds.append(time.perf_counter() - begin)
+    return 2 * size**3 / statistics.median(seconds)
+
+
+@dataclass(frozen=True)
+class StepFlops:
+    """FLOPs of a training step: for a text of L tokens, ``constant + linear · L + quadratic · L²``.
+
+    A transformer's layers cost the same for each token, attention grows with the square of the length, and a head over
+    one vector costs the same for each text.
+    """
+
+    constant: float
+    linear: float
+    quadratic: float
+
+    def of(self, lengths: Sequence[int]) -> float:
+        """The FLOPs due for texts of these lengths, in one batch or several."""
+        sizes = np.asarray(lengths, dtype=np.float64)
+        return float(self.constant * len(sizes) + self.linear * sizes.sum() + self.quadratic * (sizes**2).sum())
+
+
+def fit_step_flops(run_step: Callable[[int], None], lengths: tuple[int, int, int]) -> StepFlops:
+    """Count the FLOPs of a training step on single texts of three lengths, and lay the parabola through them.
+
+    PyTorch's counter sees every matrix product that is really done, forward and backward: products for the gradients
+    of frozen weights are not done, and so do not count. Attention runs in its plain form while counting, since the
+    counter does not know the fused kernel for CPUs.
+
+    Args:
+        run_step: Runs forward, loss and backward on one text, without padding, of the given length.
+        lengths: Three different ones.
+    """
+    counts = []
+    for length in lengths:
+        counter = FlopCounterMode(display=False)
+        with counter, sdpa_kernel(SDPBackend.MATH):
+            run_step(length)
+        counts.append(counter.get_total_flops())
+    powers = np.vander(np.asarray(lengths, dtype=np.float64), 3, increasing=True)
+    constant, linear, quadratic = np.linalg.solve(powers, np.asarray(counts, dtype=np.float64))
+    return StepFlops(float(constant), float(linear), float(quadratic))

@@ -1,0 +1,101 @@
+"""Speed: tokens that are not padding, through training steps, by the seconds of those steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from peftlab.measurement.roofline import StepFlops
+from peftlab.record import Throughput
+
+
+@dataclass
+class Sums:
+    """What the timed steps add up to."""
+
+    steps: int = 0
+    seconds: float = 0.0
+    tokens: int = 0
+    padded_tokens: int = 0
+    examples: int = 0
+    flops: float = 0.0
+
+
+class ThroughputMeter:
+    """Times steps one by one; what happens between them, such as evaluation and checkpoints, does not count.
+
+    On CUDA the device is synchronised at the begin and the end of each timed step. That costs the overlap of two steps
+    and makes the figure, if anything, too low.
+
+    Args:
+        warmup_steps: So many first steps are left out: allocator and caches are cold in them.
+        device: Where the steps run.
+        step_flops: FLOPs of a step by the lengths of its texts; None where they could not be determined.
+    """
+
+    def __init__(self, warmup_steps: int, *, device: torch.device, step_flops: StepFlops | None) -> None:
+        self._skip = warmup_steps
+        self._device = device
+        self._step_flops = step_flops
+        self._sums = Sums()
+        self._started = 0.0
+
+    def step_started(self) -> None:
+        """A step's work begins."""
+        self._synchronize()
+        self._started = time.perf_counter()
+
+    def step_ended(self, lengths: Sequence[int], padded_tokens: int) -> None:
+        """A step's work is done.
+
+        Args:
+            lengths: Tokens of each of its texts.
+            padded_tokens: All tokens that the model was given.
+        """
+        if self._skip > 0:
+            self._skip -= 1
+            return
+        self._synchronize()
+        sums = self._sums
+        sums.seconds += time.perf_counter() - self._started
+        sums.steps += 1
+        sums.tokens += sum(lengths)
+        sums.padded_tokens += padded_tokens
+        sums.examples += len(lengths)
+        if self._step_flops is not None:
+            sums.flops += self._step_flops.of(lengths)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Plain values, for a checkpoint."""
+        return {"skip": self._skip, **asdict(self._sums)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up what ``state_dict`` gave. The first steps of the new process are cold again and are left out."""
+        values = dict(state)
+        self._skip = max(self._skip, values.pop("skip"))
+        self._sums = Sums(**values)
+
+    def summary(self, *, matmul_flops_per_second: float | None) -> Throughput | None:
+        """The figures, or None where no step was timed."""
+        sums = self._sums
+        if not sums.steps:
+            return None
+        utilization = None
+        if self._step_flops is not None and matmul_flops_per_second:
+            utilization = sums.flops / (sums.seconds * matmul_flops_per_second)
+        return Throughput(
+            tokens_per_second=sums.tokens / sums.seconds,
+            examples_per_second=sums.examples / sums.seconds,
+            padding_fraction=1 - sums.tokens / sums.padded_tokens,
+            flops_utilization=utilization,
+            timed_steps=sums.steps,
+            matmul_flops_per_second=matmul_flops_per_second,
+        )
+
+    def _synchronize(self) -> None:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
