@@ -69,6 +69,7 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
         num_hidden_layers=2,
         num_attention_heads=2,
         intermediate_size=64,
+        initializer_range=0.3,  # far enough from zero for a random model to tell words apart
         max_position_embeddings=64,
     )
     BertModel(config).save_pretrained(folder)
@@ -98,6 +99,7 @@ def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
         n_layer=2,
         n_head=2,
         n_positions=64,
+        initializer_range=0.3,
         bos_token_id=wrapped.bos_token_id,
         eos_token_id=wrapped.eos_token_id,
     )

@@ -85,7 +85,6 @@ def test_another_type_starts_the_section_anew_whatever_the_order() -> None:
         ("task.type=nothing", "unknown task `nothing`"),
         ("method=lora", "--set: method: a mapping is needed"),
         ("waive_guards=[gradient]", "Did you mean `gradients`?"),
-        ("training={epochs: 2, max_steps: 3}", "exclude each other"),
         ("seed=[1", "not YAML"),
     ],
 )

@@ -126,8 +126,8 @@ def run_trainer(source: str, data: Path, rate: float, epochs: int) -> dict[str, 
     }
 
 
-def run_padded_loop(source: str, data: Path, rate: float, epochs: int, max_steps: int = 40) -> dict[str, Any]:
-    """The loop of many a tutorial: every text padded to 512 tokens. Only some steps: it would take an hour."""
+def run_padded_loop(source: str, data: Path, rate: float, steps: int = 12) -> dict[str, Any]:
+    """The loop of many a tutorial: every text padded to 512 tokens. Only a dozen steps: an epoch would take an hour."""
     from torch.utils.data import DataLoader
     from transformers import AutoTokenizer
 
@@ -150,17 +150,17 @@ def run_padded_loop(source: str, data: Path, rate: float, epochs: int, max_steps
         if number > 2:
             seconds += time.perf_counter() - begin
             tokens += int(batch["attention_mask"].sum())
-        if number >= max_steps // 4:
+        if number >= steps:
             break
     return {"tokens_per_second": tokens / seconds, "accuracy": None, "peak_bytes": None}
 
 
-def run_peftlab(recipe: Path, folder: Path, rate: float, epochs: int) -> dict[str, Any]:
+def run_peftlab(recipe: Path, folder: Path, rate: float, epochs: int, overrides: list[str]) -> dict[str, Any]:
     """peftlab, with its defaults."""
     from peftlab.recipe import load_recipe
     from peftlab.run import run_recipe
 
-    loaded, document = load_recipe(recipe, [f"training.learning_rate={rate}", f"training.epochs={epochs}"])
+    loaded, document = load_recipe(recipe, [f"training.learning_rate={rate}", f"training.epochs={epochs}", *overrides])
     record = run_recipe(loaded, document, output_dir=folder).record
     assert record.throughput is not None
     assert record.memory is not None
@@ -179,7 +179,7 @@ if __name__ == "__main__":
     if name == "trainer":
         outcome = run_trainer(source, data, rate, epochs)
     elif name == "padded_loop":
-        outcome = run_padded_loop(source, data, rate, epochs)
+        outcome = run_padded_loop(source, data, rate)
     else:
-        outcome = run_peftlab(Path(options["recipe"]), data / "peftlab", rate, epochs)
+        outcome = run_peftlab(Path(options["recipe"]), data / "peftlab", rate, epochs, options["overrides"])
     print("RESULT " + json.dumps(outcome))

@@ -1,3 +1,77 @@
-def load_artifact(base, folder, *, method, context):
-    import peft
-    return peft.PeftModel.from_pretrained(base, folder / "adapter").eval()
+"""Load what a run left, from its files alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import peft
+import torch
+import transformers
+from safetensors.torch import load_file
+from torch import nn
+
+from peftlab.artifact.save import ADAPTER, DELTA_CONFIG, DELTA_FORMAT, DELTA_WEIGHTS, MODEL
+from peftlab.errors import UserError
+from peftlab.interfaces import METHODS, MethodContext
+
+
+def load_artifact(load_base: Callable[[], Any], folder: Path) -> nn.Module:
+    """Load a tuned model in eval mode.
+
+    Args:
+        load_base: Loads the base model with a head of the right size; not called for a fully tuned model.
+        folder: The run's.
+
+    Raises:
+        UserError: There is no artifact, or it does not fit the base.
+    """
+    if (folder / MODEL).is_dir():
+        return _load_model(folder / MODEL).eval()
+    adapter = folder / ADAPTER
+    if (adapter / "adapter_config.json").is_file():
+        return _load_peft(load_base(), adapter).eval()
+    if (adapter / DELTA_CONFIG).is_file():
+        return _load_delta(load_base(), adapter).eval()
+    raise UserError("there is no adapter/ and no model/ in this folder", where=str(folder))
+
+
+def _load_model(folder: Path) -> nn.Module:
+    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    (name,) = config.architectures
+    model: nn.Module = getattr(transformers, name).from_pretrained(folder, config=config, local_files_only=True)
+    return model
+
+
+def _load_peft(base: Any, folder: Path) -> nn.Module:
+    try:
+        model: nn.Module = peft.PeftModel.from_pretrained(base, folder)
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise _misfit(folder, str(error).splitlines()[0]) from None
+    return model
+
+
+def _load_delta(base: Any, folder: Path) -> nn.Module:
+    description = json.loads((folder / DELTA_CONFIG).read_text(encoding="utf-8"))
+    if description["format"] != DELTA_FORMAT:
+        raise UserError(f"the adapter's format is {description['format']}; this peftlab reads {DELTA_FORMAT}")
+    values = description["context"]
+    context = MethodContext(**{**values, "head_modules": tuple(values["head_modules"])})
+    method = METHODS.get(description["method"]["type"]).model_validate(description["method"])
+    model: nn.Module = method.apply(base, context)
+    saved = load_file(folder / DELTA_WEIGHTS)
+    own = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    if own.keys() != saved.keys():
+        raise _misfit(folder, f"it lacks or adds {', '.join(sorted(own.keys() ^ saved.keys())[:3])}")
+    with torch.no_grad():
+        for name, parameter in own.items():
+            if parameter.shape != saved[name].shape:
+                raise _misfit(folder, f"{name} is {tuple(saved[name].shape)}, not {tuple(parameter.shape)}")
+            parameter.copy_(saved[name])
+    return model
+
+
+def _misfit(folder: Path, detail: str) -> UserError:
+    return UserError(f"the adapter does not fit this base model: {detail}", where=str(folder))

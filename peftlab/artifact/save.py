@@ -1,5 +1,80 @@
+"""What a run leaves: an adapter that plain peft loads, a whole model that plain transformers loads, or a small delta.
+
+The tokenizer and the model's config (with the names of the labels) travel with it. Safetensors only.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import peft
+from safetensors.torch import save_file
+from torch import nn
+
 from peftlab.files import atomic_folder
-def save_artifact(model, method, *, folder, tokenizer, context, base_path):
-    with atomic_folder(folder / "adapter") as partial:
-        model.save_pretrained(partial); tokenizer.save_pretrained(partial)
-    return folder / "adapter"
+from peftlab.interfaces import Method, MethodContext
+
+ADAPTER, MODEL = "adapter", "model"
+DELTA_CONFIG = "peftlab_adapter.json"
+DELTA_WEIGHTS = "adapter_model.safetensors"
+DELTA_FORMAT = 1
+
+
+def save_artifact(
+    model: nn.Module, method: Method, *, folder: Path, tokenizer: Any, context: MethodContext, base_path: str
+) -> Path:
+    """Save what was trained.
+
+    Args:
+        model: Trained, on any device.
+        method: That wrapped it.
+        folder: The run's; ``adapter/`` or ``model/`` is made in it, whole or not at all.
+        tokenizer: Travels with it.
+        context: Of the run.
+        base_path: What plain transformers loads the base from; written into the adapter's config.
+
+    Returns:
+        The folder that was made.
+    """
+    target = folder / (MODEL if method.trains_base else ADAPTER)
+    with atomic_folder(target) as partial:
+        if isinstance(model, peft.PeftModel):
+            _save_peft(model, method, partial, base_path)
+        elif method.trains_base:
+            model.save_pretrained(partial)
+        else:
+            _save_delta(model, method, partial, context, base_path)
+        tokenizer.save_pretrained(partial)
+    return target
+
+
+def _save_peft(model: Any, method: Method, folder: Path, base_path: str) -> None:
+    for config in model.peft_config.values():
+        config.base_model_name_or_path = base_path
+    with tempfile.TemporaryDirectory(prefix="peftlab-") as scratch:
+        options = method.peft_save_options(model, Path(scratch))
+        model.save_pretrained(folder, save_embedding_layers=False, **options)
+    (folder / "README.md").unlink(missing_ok=True)  # peft's empty form
+    model.config.save_pretrained(folder)
+
+
+def _save_delta(model: Any, method: Method, folder: Path, context: MethodContext, base_path: str) -> None:
+    """Exactly the parameters that train, and what is needed to put them back in."""
+    tensors = {
+        name: parameter.detach().cpu().contiguous()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+    save_file(tensors, folder / DELTA_WEIGHTS)
+    description = {
+        "format": DELTA_FORMAT,
+        "method": method.model_dump(mode="json"),
+        "context": dataclasses.asdict(context),
+        "base_model_name_or_path": base_path,
+    }
+    (folder / DELTA_CONFIG).write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    model.config.save_pretrained(folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt
 
 from peftlab.config import Config
 
@@ -15,14 +15,14 @@ class TrainingConfig(Config):
     """How the trainable parameters are optimised."""
 
     epochs: PositiveInt | None = Field(
-        None, description="Passes over the training split; 3 where max_steps is not set."
+        None, description="Passes over the training split; 3 where max_steps is not set either."
     )
-    max_steps: PositiveInt | None = Field(None, description="Optimizer steps, instead of epochs.")
+    max_steps: PositiveInt | None = Field(None, description="Optimizer steps; with epochs, whichever ends first.")
     batch_size: PositiveInt | None = Field(
         None, description="Examples in a batch; 32 where max_tokens_per_batch is not set."
     )
     max_tokens_per_batch: PositiveInt | None = Field(
-        None, description="Tokens in a batch, padding included, instead of batch_size."
+        None, description="Tokens in a batch at most, padding included; with batch_size, both limits hold."
     )
     gradient_accumulation_steps: PositiveInt = Field(1, description="Batches whose gradients make one step.")
     optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "sgd"] = Field(
@@ -47,14 +47,6 @@ class TrainingConfig(Config):
     length_window: PositiveInt = Field(
         50, description="Batches of similar length are made within shuffled windows of so many batches; 1: none."
     )
-
-    @model_validator(mode="after")
-    def _choose(self) -> TrainingConfig:
-        if self.epochs is not None and self.max_steps is not None:
-            raise ValueError("`epochs` and `max_steps` exclude each other")
-        if self.batch_size is not None and self.max_tokens_per_batch is not None:
-            raise ValueError("`batch_size` and `max_tokens_per_batch` exclude each other")
-        return self
 
 
 class EvaluationConfig(Config):

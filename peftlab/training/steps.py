@@ -35,8 +35,8 @@ class StepPlan:
     Args:
         plan_epoch: Gives the batches of an epoch; always the same for the same epoch.
         accumulation: Batches in a step. The last step of an epoch takes what is left.
-        epochs: How many epochs, or None where ``max_steps`` rules.
-        max_steps: How many steps, or None where ``epochs`` rules.
+        epochs: At most so many; None: as many as ``max_steps`` takes.
+        max_steps: At most so many; None: as many as ``epochs`` make.
     """
 
     plan_epoch: EpochPlan
@@ -47,9 +47,10 @@ class StepPlan:
     @cached_property
     def total(self) -> int:
         """The number of steps in the whole run."""
-        if self.max_steps is not None:
-            return self.max_steps
-        return sum(self._steps_of(epoch) for epoch in range(self.epochs or 0))
+        if self.epochs is None:
+            return self.max_steps or 0
+        steps = sum(self._steps_of(epoch) for epoch in range(self.epochs))
+        return steps if self.max_steps is None else min(steps, self.max_steps)
 
     def steps(self, after: int = 0) -> Iterator[Step]:
         """The steps that follow the given number of finished ones."""

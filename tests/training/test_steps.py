@@ -36,6 +36,8 @@ def test_an_epoch_sees_every_batch_once(batches: int, accumulation: int, epochs:
 def test_max_steps_cuts_and_extends(batches: int, accumulation: int, max_steps: int) -> None:
     plan = plan_of(batches, accumulation, None, max_steps)
     assert [step.number for step in plan.steps()] == list(range(1, max_steps + 1))
+    both = plan_of(batches, accumulation, 2, max_steps)
+    assert both.total == len(list(both.steps())) == min(max_steps, 2 * math.ceil(batches / accumulation))
 
 
 def test_the_longest_step_is_found() -> None:

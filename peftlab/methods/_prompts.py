@@ -1,0 +1,68 @@
+"""What the prompt methods share: which models can take virtual tokens, and which heads peft saves with them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from peftlab.errors import UnsupportedError
+from peftlab.interfaces import MethodContext, ModelFacts
+
+SAVED_HEADS = {"classifier", "score"}
+"""With prompt methods peft trains and saves modules of these names, and no others."""
+
+WITHOUT_PAST_KEY_VALUES = frozenset(
+    {"albert", "deberta", "deberta-v2", "distilbert", "mobilebert", "modernbert", "mpnet"}
+)
+"""Encoders of transformers whose attention takes no keys and values from outside."""
+
+
+def check_virtual_tokens(facts: ModelFacts, count: int) -> None:
+    """Refuse encoder-decoders, and prompts that leave no position for a text.
+
+    Raises:
+        UnsupportedError: With the reason.
+    """
+    if facts.family == "encoder_decoder":
+        raise UnsupportedError(f"{facts.path} is an encoder-decoder model; virtual tokens are for encoders or decoders")
+    if facts.max_length is not None and count >= facts.max_length:
+        raise UnsupportedError(
+            f"num_virtual_tokens is {count}, but {facts.path} has positions for {facts.max_length} tokens in all"
+        )
+
+
+def check_heads(context: MethodContext) -> None:
+    """Refuse heads that peft would leave untrained and unsaved without a word.
+
+    Raises:
+        UnsupportedError: With the names of the modules.
+    """
+    lost = [name for name in context.head_modules if name not in SAVED_HEADS]
+    if lost:
+        raise UnsupportedError(
+            f"peft does not save {', '.join(lost)} with prompt methods, and the checkpoint does not hold it",
+            hint="Choose another method, such as lora, or a checkpoint that has these weights.",
+        )
+
+
+def check_past_key_values(facts: ModelFacts) -> None:
+    """Refuse models whose attention takes no prefix.
+
+    Raises:
+        UnsupportedError: With the reason.
+    """
+    if facts.model_type in WITHOUT_PAST_KEY_VALUES:
+        raise UnsupportedError(
+            f"prefix tuning needs attention that takes keys and values from outside; {facts.model_type} does not",
+            hint="Choose prompt_tuning, p_tuning or lora.",
+        )
+
+
+def wrap(model: Any, config: Any, context: MethodContext) -> Any:
+    """Wrap a model by a prompt method of peft."""
+    import peft
+
+    check_heads(context)
+    try:
+        return peft.get_peft_model(model, config)
+    except ValueError as error:
+        raise UnsupportedError(f"peft cannot put virtual tokens on this model: {error}") from None

@@ -1,0 +1,99 @@
+"""From ``target_modules`` to the full names of modules: every name must match, and only what was meant does.
+
+peft matches names by their end, skips what does not match, and its own ``all-linear`` takes a token classifier's head
+for a layer of the base. So the names are resolved here, and peft is given the full ones.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from peftlab.errors import UnsupportedError, did_you_mean
+from peftlab.interfaces import MethodContext, ModelFacts
+from peftlab.record import Guard
+
+if TYPE_CHECKING:
+    from torch import nn
+
+ALL_LINEAR = "all-linear"
+
+
+def linear_modules(model: nn.Module, context: MethodContext) -> list[str]:
+    """Full names of the linear layers of the base: no head, no embedding, no output embedding.
+
+    transformers' ``Conv1D`` (GPT-2) counts, and so do the quantised layers of bitsandbytes, which derive from Linear.
+    """
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    output = getattr(model, "get_output_embeddings", lambda: None)()
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear | Conv1D) and module is not output and not _in_head(name, context)
+    ]
+
+
+def resolve_targets(model: nn.Module, targets: str | Sequence[str], context: MethodContext) -> list[str]:
+    """The full names of the modules that a recipe means.
+
+    Args:
+        model: The base model with its head.
+        targets: ``all-linear``, or names that are the end of a module's full name, dot by dot.
+        context: Names the head's modules, which are left out.
+
+    Raises:
+        UnsupportedError: A name matches nothing, or the model has no linear layer.
+    """
+    known = linear_modules(model, context)
+    return _resolve(known, targets, type(model).__name__)
+
+
+def check_targets(facts: ModelFacts, targets: str | Sequence[str]) -> None:
+    """The same check on what is known without the weights.
+
+    Raises:
+        UnsupportedError: A name matches nothing.
+    """
+    known = facts.linear_modules()
+    if known:
+        _resolve(known, targets, facts.path)
+
+
+def guard_targets(model: Any, targets: str | Sequence[str]) -> Guard:
+    """Whether every name was really given an adapter by peft."""
+    adapted = list(model.base_model.targeted_module_names)
+    if targets != ALL_LINEAR:
+        missing = [name for name in targets if not _matching(adapted, name)]
+        if missing:
+            return Guard.check(False, f"no adapter was put on {', '.join(missing)}")
+    kinds = Counter(name.rpartition(".")[2] for name in adapted)
+    detail = ", ".join(f"{kind} × {count}" for kind, count in sorted(kinds.items()))
+    return Guard.check(bool(adapted), f"{len(adapted)} modules: {detail}")
+
+
+def _resolve(known: Sequence[str], targets: str | Sequence[str], model_name: str) -> list[str]:
+    if not known:
+        raise UnsupportedError(f"{model_name} has no linear layer that could be adapted")
+    if targets == ALL_LINEAR:
+        return list(known)
+    chosen: set[str] = set()
+    for target in targets:
+        found = _matching(known, target)
+        if not found:
+            ends = {name.rpartition(".")[2] for name in known}
+            raise UnsupportedError(
+                f"target_modules: `{target}` matches no linear layer of {model_name}", hint=did_you_mean(target, ends)
+            )
+        chosen.update(found)
+    return [name for name in known if name in chosen]
+
+
+def _matching(names: Iterable[str], target: str) -> list[str]:
+    return [name for name in names if name == target or name.endswith(f".{target}")]
+
+
+def _in_head(name: str, context: MethodContext) -> bool:
+    return any(name == head or name.startswith(f"{head}.") for head in context.head_modules)

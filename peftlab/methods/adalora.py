@@ -1,0 +1,151 @@
+"""AdaLoRA: LoRA whose ranks are pruned by importance while training (Zhang et al. 2023, https://arxiv.org/abs/2303.10512)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field, PositiveInt, model_validator
+
+from peftlab.errors import UnsupportedError
+from peftlab.interfaces import METHODS, Method, MethodContext, ModelFacts, TargetModules
+from peftlab.methods._targets import check_targets, guard_targets, resolve_targets
+from peftlab.record import Guard
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+PRUNINGS = 20
+"""How many times the ranks are pruned in a run, where it has so many steps between warm-up and final phase."""
+
+
+@METHODS.register("adalora")
+class AdaLora(Method):
+    """AdaLoRA: LoRA whose ranks are pruned by importance while training."""
+
+    paper: ClassVar[str] = "https://arxiv.org/abs/2303.10512"
+    default_learning_rate: ClassVar[float] = 3e-3
+    mergeable: ClassVar[bool] = True
+
+    initial_rank: PositiveInt = Field(12, description="Rank of every adapted matrix before pruning.")
+    target_rank: PositiveInt = Field(8, description="Average rank after pruning.")
+    alpha: PositiveInt = Field(16, description="Numerator of the LoRA scaling.")
+    target_modules: TargetModules = "all-linear"
+    warmup_fraction: float = Field(0.1, ge=0, lt=1, description="Share of the steps before the first pruning.")
+    final_fraction: float = Field(0.3, ge=0, lt=1, description="Share of the steps after the last pruning.")
+    orthogonality_weight: float = Field(0.5, ge=0, description="Weight of the penalty that keeps A and B orthogonal.")
+
+    @model_validator(mode="after")
+    def _check(self) -> AdaLora:
+        if self.target_rank >= self.initial_rank:
+            raise ValueError("`target_rank` must be below `initial_rank`, else nothing is pruned")
+        if self.warmup_fraction + self.final_fraction >= 1:
+            raise ValueError("`warmup_fraction` and `final_fraction` leave no step to prune in")
+        return self
+
+    def check(self, facts: ModelFacts) -> None:
+        """Refuse target modules that match nothing."""
+        check_targets(facts, self.target_modules)
+
+    def apply(self, model: Any, context: MethodContext) -> Any:
+        """Put an update P Λ Q beside each target, whose singular values Λ can be pruned.
+
+        Raises:
+            UnsupportedError: The run has too few steps to prune in.
+        """
+        import peft
+
+        warmup = int(self.warmup_fraction * context.total_steps)
+        final = int(self.final_fraction * context.total_steps)
+        pruning_steps = context.total_steps - warmup - final
+        if pruning_steps < 2:
+            raise UnsupportedError(
+                f"AdaLoRA prunes between warm-up and final phase; {context.total_steps} steps leave no time for it",
+                hint="Train for more steps.",
+            )
+        config = peft.AdaLoraConfig(
+            task_type=context.peft_task_type,
+            init_r=self.initial_rank,
+            target_r=self.target_rank,
+            lora_alpha=self.alpha,
+            target_modules=resolve_targets(model, self.target_modules, context),
+            modules_to_save=list(context.head_modules),
+            total_step=context.total_steps,
+            tinit=warmup,
+            tfinal=final,
+            deltaT=max(1, pruning_steps // PRUNINGS),
+            orth_reg_weight=self.orthogonality_weight,
+        )
+        return peft.get_peft_model(model, config)
+
+    def after_optimizer_step(self, model: Any, step: int) -> None:
+        """Update the importances, and prune where it is time; needs the step's gradients."""
+        model.base_model.update_and_allocate(step)
+
+    def training_penalty(self, model: nn.Module) -> Tensor | None:
+        """‖A Aᵀ − I‖ + ‖Bᵀ B − I‖, averaged over the matrices (equation 4 of the paper, as peft computes it).
+
+        peft adds it to the loss that the model computes, in evaluation too; peftlab's loss comes from the task.
+        """
+        import torch
+
+        if self.orthogonality_weight == 0:
+            return None
+        distances = []
+        for name, parameter in model.named_parameters():
+            if "lora_A" in name or "lora_B" in name:
+                gram = parameter @ parameter.T if "lora_A" in name else parameter.T @ parameter
+                identity = torch.eye(len(gram), device=gram.device, dtype=gram.dtype)
+                distances.append(torch.linalg.matrix_norm(gram - identity))
+        return self.orthogonality_weight * torch.stack(distances).mean()
+
+    def training_state(self, model: Any) -> dict[str, Tensor]:
+        """The importances so far, and which ranks are kept."""
+        import torch
+
+        allocator = model.base_model.rankallocator
+        state = {
+            f"{kind}/{name}": tensor for kind in _IMPORTANCES for name, tensor in getattr(allocator, kind).items()
+        }
+        pattern = model.peft_config["default"].rank_pattern or {}
+        return {**state, **{f"rank_pattern/{name}": torch.tensor(kept) for name, kept in pattern.items()}}
+
+    def restore_training_state(self, model: Any, state: Mapping[str, Tensor]) -> None:
+        """Put importances and ranks back."""
+        device = next(model.parameters()).device
+        for kind in _IMPORTANCES:
+            own = {name: tensor for name, tensor in state.items() if name.startswith(f"{kind}/")}
+            restored = {name.removeprefix(f"{kind}/"): tensor.to(device).clone() for name, tensor in own.items()}
+            setattr(model.base_model.rankallocator, kind, restored)
+        kept = {name.partition("/")[2]: t.tolist() for name, t in state.items() if name.startswith("rank_pattern/")}
+        model.peft_config["default"].rank_pattern = kept or None
+
+    def guards(self, model: nn.Module, context: MethodContext) -> dict[str, Guard]:
+        """Every target got an update, and ranks were really pruned."""
+        kept = {name: int((e != 0).sum()) for name, e in _singular_values(model).items()}
+        initial, remaining = self.initial_rank * len(kept), sum(kept.values())
+        detail = f"{remaining} of {initial} ranks remain, {remaining / max(1, len(kept)):.1f} a matrix on average"
+        return {
+            "target_modules_matched": guard_targets(model, self.target_modules),
+            "ranks_changed": Guard.check(remaining < initial, detail),
+        }
+
+    def peft_save_options(self, model: Any, scratch: Path) -> dict[str, Any]:
+        """peft saves only the ranks of its pattern.
+
+        Between two prunings the optimizer moves pruned singular values away from zero again, and a best epoch may lie
+        there. The pattern is set to what is not zero, so that nothing is lost.
+        """
+        values = _singular_values(model)
+        model.peft_config["default"].rank_pattern = {
+            name.removeprefix("base_model.model."): (e != 0).flatten().tolist() for name, e in values.items()
+        }
+        return {}
+
+
+_IMPORTANCES = ("ipt", "exp_avg_ipt", "exp_avg_unc")
+
+
+def _singular_values(model: nn.Module) -> dict[str, Tensor]:
+    return {name: parameter for name, parameter in model.named_parameters() if "lora_E" in name}

@@ -1,0 +1,42 @@
+"""BitFit: only the bias terms and the head train (Ben Zaken et al. 2021, https://arxiv.org/abs/2106.10199)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from peftlab.errors import UnsupportedError
+from peftlab.interfaces import METHODS, Method, MethodContext, ModelFacts
+from peftlab.methods._freezing import freeze_base
+
+
+@METHODS.register("bitfit")
+class BitFit(Method):
+    """BitFit: only the bias terms and the head train."""
+
+    paper: ClassVar[str] = "https://arxiv.org/abs/2106.10199"
+    default_learning_rate: ClassVar[float] = 3e-3
+    quantizable: ClassVar[bool] = False
+
+    def trains(self, name: str) -> bool:
+        """Biases, those of the norms included."""
+        return name.rpartition(".")[2] == "bias"
+
+    def check(self, facts: ModelFacts) -> None:
+        """Refuse a model without biases, such as Llama."""
+        if facts.weights is not None and not any(self.trains(name) for name in facts.weights):
+            raise UnsupportedError(_no_biases(facts.path))
+
+    def apply(self, model: Any, context: MethodContext) -> Any:
+        """Freeze all but biases and head.
+
+        Raises:
+            UnsupportedError: The model has no biases.
+        """
+        if not any(self.trains(name) for name, _ in model.base_model.named_parameters()):
+            raise UnsupportedError(_no_biases(type(model).__name__))
+        freeze_base(model, context, keep=self.trains)
+        return model
+
+
+def _no_biases(model: str) -> str:
+    return f"{model} has no bias terms, which are what BitFit trains"

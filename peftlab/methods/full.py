@@ -1,0 +1,21 @@
+"""Full tuning: every parameter trains. What the other methods are measured against."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from peftlab.interfaces import METHODS, Method, MethodContext
+
+
+@METHODS.register("full")
+class Full(Method):
+    """Full tuning: every parameter trains."""
+
+    paper: ClassVar[str] = "https://arxiv.org/abs/1810.04805"
+    default_learning_rate: ClassVar[float] = 1e-4
+    trains_base: ClassVar[bool] = True
+    quantizable: ClassVar[bool] = False
+
+    def apply(self, model: Any, context: MethodContext) -> Any:
+        """Let every parameter require a gradient."""
+        return model.requires_grad_(True)

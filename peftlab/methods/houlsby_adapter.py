@@ -1,0 +1,67 @@
+"""Houlsby adapters: a bottleneck behind attention and behind feed-forward (2019, https://arxiv.org/abs/1902.00751)."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, ClassVar
+
+from pydantic import Field, PositiveInt
+
+from peftlab.interfaces import METHODS, Method, MethodContext, ModelFacts
+from peftlab.methods._bottleneck import (
+    ATTENTION_OUTPUTS,
+    FEEDFORWARD_OUTPUTS,
+    Activation,
+    ModuleNames,
+    check_placement,
+    insert_adapters,
+    known_layers,
+    place,
+)
+from peftlab.methods._freezing import freeze_base
+
+NORM = re.compile(r"(^|\.)(\w*layer_?norm\w*|ln_\w+|norm\w*)\.(weight|bias)$", re.IGNORECASE)
+"""Names of the parameters of layer norms: ``LayerNorm``, ``layernorm``, ``ln_1``, ``norm``, ``sa_layer_norm``."""
+
+
+@METHODS.register("houlsby_adapter")
+class HoulsbyAdapter(Method):
+    """Houlsby adapters: two bottlenecks a layer, behind attention and behind feed-forward; layer norms train too."""
+
+    paper: ClassVar[str] = "https://arxiv.org/abs/1902.00751"
+    default_learning_rate: ClassVar[float] = 1e-3
+
+    reduction_factor: PositiveInt = Field(16, description="Hidden size ÷ the bottleneck's width.")
+    activation: Activation = Field("gelu", description="Between the bottleneck's two layers.")
+    train_layer_norm: bool = Field(True, description="Train the base's layer norms, as in the paper.")
+    attention_output_modules: ModuleNames = Field("auto", description="Layers that end attention; auto: by known names.")
+    feedforward_output_modules: ModuleNames = Field(
+        "auto", description="Layers that end the feed-forward block; auto: by known names."
+    )
+
+    def trains(self, name: str) -> bool:
+        """Layer norms."""
+        return self.train_layer_norm and NORM.search(name) is not None
+
+    def check(self, facts: ModelFacts) -> None:
+        """Refuse models whose blocks are unknown."""
+        for kind, key, names, ends in self._places():
+            check_placement(facts, names, ends, kind=kind, key=key)
+
+    def apply(self, model: Any, context: MethodContext) -> Any:
+        """Freeze the base and put the bottlenecks in."""
+        known = known_layers(model, context)
+        layers = [
+            name
+            for kind, key, names, ends in self._places()
+            for name in place(known, names, ends, kind=kind, key=key, model=type(model).__name__)
+        ]
+        freeze_base(model, context, keep=self.trains)
+        insert_adapters(model, layers, reduction_factor=self.reduction_factor, activation=self.activation)
+        return model
+
+    def _places(self) -> list[tuple[str, str, ModuleNames, tuple[str, ...]]]:
+        return [
+            ("attention", "attention_output_modules", self.attention_output_modules, ATTENTION_OUTPUTS),
+            ("feed-forward", "feedforward_output_modules", self.feedforward_output_modules, FEEDFORWARD_OUTPUTS),
+        ]

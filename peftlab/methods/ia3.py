@@ -1,0 +1,74 @@
+"""(IA)³: activations are rescaled by trained vectors (Liu et al. 2022, https://arxiv.org/abs/2205.05638)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from peftlab.errors import UnsupportedError
+from peftlab.interfaces import METHODS, Method, MethodContext, ModelFacts
+from peftlab.methods._targets import check_targets, guard_targets, resolve_targets
+from peftlab.record import Guard
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@METHODS.register("ia3")
+class Ia3(Method):
+    """(IA)³: keys, values and feed-forward activations are rescaled by trained vectors."""
+
+    paper: ClassVar[str] = "https://arxiv.org/abs/2205.05638"
+    default_learning_rate: ClassVar[float] = 1e-2
+    mergeable: ClassVar[bool] = True
+
+    target_modules: Literal["auto"] | list[str] = Field(
+        "auto", description="Names of the layers to rescale; auto: keys, values and the feed-forward's last layer."
+    )
+    feedforward_modules: Literal["auto"] | list[str] = Field(
+        "auto", description="Those of them that are rescaled at their input, as in the paper's feed-forward."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Ia3:
+        if (self.target_modules == "auto") != (self.feedforward_modules == "auto"):
+            raise ValueError("`target_modules` and `feedforward_modules` are both 'auto', or both lists")
+        if self.target_modules != "auto" and not set(self.feedforward_modules) <= set(self.target_modules):
+            raise ValueError("`feedforward_modules` must be among `target_modules`")
+        return self
+
+    def check(self, facts: ModelFacts) -> None:
+        """Refuse target modules that match nothing."""
+        if self.target_modules != "auto":
+            check_targets(facts, self.target_modules)
+
+    def apply(self, model: Any, context: MethodContext) -> Any:
+        """Rescale the outputs of keys and values and the inputs of the feed-forward's last layer."""
+        import peft
+
+        targets, feedforward = self._names(model.config.model_type)
+        config = peft.IA3Config(
+            task_type=context.peft_task_type,
+            target_modules=resolve_targets(model, targets, context),
+            feedforward_modules=resolve_targets(model, feedforward, context) if feedforward else [],
+            modules_to_save=list(context.head_modules),
+        )
+        return peft.get_peft_model(model, config)
+
+    def guards(self, model: Any, context: MethodContext) -> dict[str, Guard]:
+        """Every target is rescaled."""
+        return {"target_modules_matched": guard_targets(model, self._names(model.config.model_type)[0])}
+
+    def _names(self, model_type: str) -> tuple[list[str], list[str]]:
+        if self.target_modules != "auto":
+            return list(self.target_modules), list(self.feedforward_modules)
+        from peft.utils import constants
+
+        targets = constants.TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING.get(model_type)
+        if targets is None:
+            raise UnsupportedError(
+                f"it is not known which layers (IA)³ rescales in a {model_type} model",
+                hint="Name them in method.target_modules and method.feedforward_modules.",
+            )
+        return targets, constants.TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING.get(model_type, [])

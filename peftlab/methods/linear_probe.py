@@ -1,0 +1,28 @@
+"""Linear probe: the base is frozen and only the head trains (Alain and Bengio 2016, https://arxiv.org/abs/1610.01644)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from peftlab.errors import UnsupportedError
+from peftlab.interfaces import METHODS, Method, MethodContext
+from peftlab.methods._freezing import freeze_base
+
+
+@METHODS.register("linear_probe")
+class LinearProbe(Method):
+    """Linear probe: only the head trains, on the frozen base's representations."""
+
+    paper: ClassVar[str] = "https://arxiv.org/abs/1610.01644"
+    default_learning_rate: ClassVar[float] = 1e-2
+
+    def apply(self, model: Any, context: MethodContext) -> Any:
+        """Freeze all but the head.
+
+        Raises:
+            UnsupportedError: The task has no head of its own.
+        """
+        if not context.head_modules:
+            raise UnsupportedError("a linear probe trains the task's head, and this task has none of its own")
+        freeze_base(model, context)
+        return model

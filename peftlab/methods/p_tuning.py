@@ -1,0 +1,38 @@
+"""P-tuning: a prompt that a small network computes while training (Liu et al. 2021, https://arxiv.org/abs/2103.10385)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, PositiveInt
+
+from peftlab.interfaces import METHODS, Method, MethodContext, ModelFacts
+from peftlab.methods._prompts import check_virtual_tokens, wrap
+
+
+@METHODS.register("p_tuning")
+class PTuning(Method):
+    """P-tuning: a prompt that a small network computes while training."""
+
+    paper: ClassVar[str] = "https://arxiv.org/abs/2103.10385"
+    default_learning_rate: ClassVar[float] = 3e-3
+
+    num_virtual_tokens: PositiveInt = Field(16, description="Length of the prompt.")
+    encoder: Literal["mlp", "lstm"] = Field("mlp", description="The network that computes the prompt.")
+    encoder_hidden_size: PositiveInt = Field(128, description="Its hidden size.")
+
+    def check(self, facts: ModelFacts) -> None:
+        """Refuse prompts that leave no position for a text."""
+        check_virtual_tokens(facts, self.num_virtual_tokens)
+
+    def apply(self, model: Any, context: MethodContext) -> Any:
+        """Put a computed prompt before every text."""
+        import peft
+
+        config = peft.PromptEncoderConfig(
+            task_type=context.peft_task_type,
+            num_virtual_tokens=self.num_virtual_tokens,
+            encoder_reparameterization_type=self.encoder.upper(),
+            encoder_hidden_size=self.encoder_hidden_size,
+        )
+        return wrap(model, config, context)

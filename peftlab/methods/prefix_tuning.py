@@ -1,0 +1,40 @@
+"""Prefix tuning: trained keys and values before every layer's own (Li and Liang 2021, https://arxiv.org/abs/2101.00190)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import Field, PositiveInt
+
+from peftlab.interfaces import METHODS, Method, MethodContext, ModelFacts
+from peftlab.methods._prompts import check_past_key_values, check_virtual_tokens, wrap
+
+
+@METHODS.register("prefix_tuning")
+class PrefixTuning(Method):
+    """Prefix tuning: trained keys and values stand before every layer's own."""
+
+    paper: ClassVar[str] = "https://arxiv.org/abs/2101.00190"
+    default_learning_rate: ClassVar[float] = 1e-2
+    supports_gradient_checkpointing: ClassVar[bool] = False
+
+    num_virtual_tokens: PositiveInt = Field(16, description="Length of the prefix.")
+    projection: bool = Field(False, description="Compute the prefix by a two-layer network, as in the paper.")
+    projection_size: PositiveInt = Field(128, description="Hidden size of that network.")
+
+    def check(self, facts: ModelFacts) -> None:
+        """Refuse models whose attention takes no prefix."""
+        check_virtual_tokens(facts, self.num_virtual_tokens)
+        check_past_key_values(facts)
+
+    def apply(self, model: Any, context: MethodContext) -> Any:
+        """Put a prefix before the keys and values of every layer."""
+        import peft
+
+        config = peft.PrefixTuningConfig(
+            task_type=context.peft_task_type,
+            num_virtual_tokens=self.num_virtual_tokens,
+            prefix_projection=self.projection,
+            encoder_hidden_size=self.projection_size,
+        )
+        return wrap(model, config, context)

@@ -1,0 +1,38 @@
+"""Prompt tuning: trained embeddings before the text's own (Lester et al. 2021, https://arxiv.org/abs/2104.08691)."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, PositiveInt
+
+from peftlab.interfaces import METHODS, Method, MethodContext, ModelFacts
+from peftlab.methods._prompts import check_virtual_tokens, wrap
+
+
+@METHODS.register("prompt_tuning")
+class PromptTuning(Method):
+    """Prompt tuning: trained embeddings stand before the text's own."""
+
+    paper: ClassVar[str] = "https://arxiv.org/abs/2104.08691"
+    default_learning_rate: ClassVar[float] = 3e-2
+
+    num_virtual_tokens: PositiveInt = Field(16, description="Length of the prompt.")
+    initialization: Literal["random", "sample_vocab"] = Field(
+        "sample_vocab", description="Random numbers, or the embeddings of random words (better in the paper)."
+    )
+
+    def check(self, facts: ModelFacts) -> None:
+        """Refuse prompts that leave no position for a text."""
+        check_virtual_tokens(facts, self.num_virtual_tokens)
+
+    def apply(self, model: Any, context: MethodContext) -> Any:
+        """Put a prompt before every text."""
+        import peft
+
+        config = peft.PromptTuningConfig(
+            task_type=context.peft_task_type,
+            num_virtual_tokens=self.num_virtual_tokens,
+            prompt_tuning_init=self.initialization.upper(),
+        )
+        return wrap(model, config, context)

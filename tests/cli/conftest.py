@@ -1,0 +1,83 @@
+"""The real command, in a process of its own or in this one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+RECIPE = """\
+name: tiny
+model: {{path: {model}}}
+task: {{type: text_classification, max_length: 32}}
+data:
+  source: {data}
+  validation_fraction: 0.2
+method: {{type: lora, rank: 4, alpha: 8}}
+training:
+  epochs: 3
+  batch_size: 8
+  learning_rate: 2e-2
+"""
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, tiny_bert: Path, reviews: Path) -> Path:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE.format(model=tiny_bert, data=reviews))
+    return path
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    """Runs `peftlab` in this process (which spares the imports), in an empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    environment = dict(os.environ)
+
+    def run(*arguments: Any) -> subprocess.CompletedProcess[str]:
+        from peftlab.cli.app import main
+
+        monkeypatch.setattr(sys, "argv", ["peftlab", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as caught, warnings.catch_warnings():
+            main()
+        # --offline sets variables for its own process.
+        os.environ.clear()
+        os.environ.update(environment)
+        captured = capfd.readouterr()
+        code = caught.value.code
+        return subprocess.CompletedProcess(
+            ["peftlab"], code if isinstance(code, int) else int(code is not None), captured.out, captured.err
+        )
+
+    return run
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Command:
+    """Runs `peftlab` in a process of its own, in an empty working directory."""
+
+    def run(*arguments: Any, timeout: float = 180, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "peftlab", *map(str, arguments)],
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+        )
+
+    return run
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))

@@ -1,0 +1,277 @@
+"""`peftlab run`, from the recipe to the record, on a tiny model."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+from peftlab.record import RunRecord, read_record
+
+RECORD_KEYS = {
+    "schema_version", "status", "error", "recipe", "scores", "phases", "memory", "throughput", "parameters",
+    "artifact_bytes", "guards", "data", "environment", "started_at", "seconds",
+}  # fmt: skip
+
+
+def check_record(record: dict) -> None:
+    """The contract of a successful record."""
+    assert record.keys() >= RECORD_KEYS
+    assert record["status"] == "success"
+    assert record["error"] is None
+    for split in ("validation", "test"):
+        assert all(math.isfinite(value) for value in record["scores"][split].values())
+    for phase in ("load", "train", "evaluate", "save"):
+        assert record["phases"][phase]["seconds"] > 0
+        assert record["phases"][phase]["peak_memory_bytes"] > 0
+    memory = record["memory"]
+    assert all(memory[f"{kind}_bytes"] > 0 for kind in ("parameters", "gradients", "optimizer", "activations", "peak"))
+    assert memory["peak_bytes"] >= memory["parameters_bytes"] + memory["optimizer_bytes"]
+    assert record["throughput"]["tokens_per_second"] > 0
+    assert 0 <= record["throughput"]["padding_fraction"] < 1
+    assert 0 < record["parameters"]["trainable"] < record["parameters"]["total"]
+    assert {guard["status"] for guard in record["guards"].values()} <= {"passed", "not_applicable"}
+    for name in ("trainable_parameters", "gradients", "loss_finite", "adapter_changed", "base_unchanged", "reload_agrees"):
+        assert record["guards"][name]["status"] == "passed", name
+    assert record["data"]["fingerprint"]
+    assert record["environment"]["versions"]["torch"]
+
+
+def test_a_recipe_becomes_a_record(command, recipe: Path, tmp_path: Path) -> None:
+    done = command("run", recipe, "--output-dir", "out", "--json")
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    check_record(record)
+    folder = tmp_path / "out"
+    assert json.loads((folder / "record.json").read_text()) == record
+    assert isinstance(read_record(folder), RunRecord)
+    assert record["scores"]["test"]["accuracy"] >= 0.7
+    assert record["data"]["rows"] == {"train": 154, "validation": 38, "test": 48}
+    assert {path.name for path in folder.iterdir() if not path.name.startswith(".")} == {
+        "adapter", "metrics.jsonl", "predictions.parquet", "recipe.yaml", "record.json",
+    }  # fmt: skip
+    assert not list(folder.rglob("*.bin"))
+    check_predictions(folder, record)
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "validation" in line] == [20, 40, 60]
+    assert all("loss" in line or "validation" in line for line in lines)
+    best = max(line["validation"]["accuracy"] for line in lines if "validation" in line)
+    assert record["scores"]["validation"]["accuracy"] == best
+
+
+def check_predictions(folder: Path, record: dict) -> None:
+    rows = pq.read_table(folder / "predictions.parquet").to_pylist()
+    assert {row["split"] for row in rows} == {"validation", "test"}
+    source = Path(record["recipe"]["data"]["source"]).read_text().splitlines()[1:]
+    assert all(source[row["index"]].endswith(f",{row['label']}") for row in rows)
+    test = [row for row in rows if row["split"] == "test"]
+    accuracy = sum(row["label"] == row["prediction"] for row in test) / len(test)
+    assert accuracy == pytest.approx(record["scores"]["test"]["accuracy"])
+    for row in test:
+        assert sum(row["scores"]) == pytest.approx(1, abs=1e-5)
+        assert record["labels"][row["scores"].index(max(row["scores"]))] == row["prediction"]
+
+
+def test_the_same_recipe_gives_the_same_scores(command, recipe: Path, tmp_path: Path) -> None:
+    records = []
+    for name in ("a", "b"):
+        done = command("run", recipe, "--output-dir", name, "--json", "--set", "training.epochs=1")
+        assert done.returncode == 0, done.stderr
+        records.append(json.loads(done.stdout))
+    assert records[0]["scores"] == records[1]["scores"]
+    assert records[0]["initial_adapter_sha256"] == records[1]["initial_adapter_sha256"]
+    other = command("run", recipe, "--output-dir", "c", "--json", "--set", "training.epochs=1", "--set", "seed=1")
+    assert json.loads(other.stdout)["initial_adapter_sha256"] != records[0]["initial_adapter_sha256"]
+
+
+def start(recipe: Path, folder: Path, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "peftlab", "run", str(recipe), "--output-dir", str(folder), *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_step(process: subprocess.Popen[str], folder: Path, step: int) -> None:
+    """Wait until a step is in the log."""
+    deadline = time.monotonic() + 120
+    log = folder / "metrics.jsonl"
+    while time.monotonic() < deadline and process.poll() is None:
+        if log.exists() and any(f'"step": {number},' in log.read_text() for number in range(step, step + 50)):
+            return
+        time.sleep(0.01)
+    raise AssertionError(f"step {step} never came: {process.communicate()}")
+
+
+SLOW = [
+    "--set", "training.epochs=6", "--set", "training.checkpoint_every_steps=7", "--set", "training.log_every_steps=1",
+    "--set", "model.dropout=0.1",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("method", ["lora", "adalora", "full"])
+def test_a_killed_run_ends_as_if_nothing_had_been(method: str, command, recipe: Path, tmp_path: Path) -> None:
+    options = [*SLOW, "--set", f"method.type={method}"]
+    whole = command("run", recipe, "--output-dir", "whole", "--json", *options)
+    assert whole.returncode == 0, whole.stderr
+    folder = tmp_path / "killed"
+    for step in (10, 45):  # once within the first epoch, once later, each between two checkpoints
+        process = start(recipe, folder, "--resume", *options)
+        wait_for_step(process, folder, step)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    resumed = command("run", recipe, "--output-dir", "killed", "--resume", "--json", *options)
+    assert resumed.returncode == 0, resumed.stderr
+    one, other = json.loads(whole.stdout), json.loads(resumed.stdout)
+    for key in ("scores", "best_step", "steps", "memory", "parameters", "initial_adapter_sha256", "data", "guards"):
+        assert one[key] == other[key], key
+    assert other["resumed"] >= 1
+    logs = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("whole", "killed")]
+    assert logs[0] == logs[1]
+    tables = [pq.read_table(tmp_path / name / "predictions.parquet") for name in ("whole", "killed")]
+    assert tables[0].equals(tables[1])
+
+
+def test_ctrl_c_leaves_a_run_that_can_be_resumed(command, recipe: Path, tmp_path: Path) -> None:
+    whole = command("run", recipe, "--output-dir", "whole", "--json", *SLOW)
+    folder = tmp_path / "stopped"
+    process = start(recipe, folder, *SLOW)
+    wait_for_step(process, folder, 9)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "Traceback" not in errors
+    record = read_record(folder)
+    assert record.status == "cancelled"
+    assert "--resume" in (record.error or "")
+    resumed = command("run", recipe, "--output-dir", "stopped", "--resume", "--json", *SLOW)
+    assert json.loads(resumed.stdout)["scores"] == json.loads(whole.stdout)["scores"]
+
+
+def test_a_finished_run_is_neither_repeated_nor_overwritten(command, recipe: Path, tmp_path: Path) -> None:
+    options = ["--set", "training.max_steps=3"]
+    assert command("run", recipe, "--output-dir", "out", *options).returncode == 0
+    before = (tmp_path / "out" / "record.json").read_bytes()
+    again = command("run", recipe, "--output-dir", "out", *options)
+    assert again.returncode == 2
+    assert "--resume" in again.stderr
+    resumed = command("run", recipe, "--output-dir", "out", "--resume", *options)
+    assert resumed.returncode == 0
+    assert "already finished" in resumed.stderr
+    other = command("run", recipe, "--output-dir", "out", "--resume", "--set", "training.max_steps=4")
+    assert other.returncode == 2
+    assert "training.max_steps was 3, is 4" in other.stderr
+    assert (tmp_path / "out" / "record.json").read_bytes() == before
+
+
+def test_divergence_is_a_status_not_a_score(command, recipe: Path, tmp_path: Path) -> None:
+    options = ["--set", "training.learning_rate=1e30", "--set", "training.max_gradient_norm=null"]
+    done = command("run", recipe, "--output-dir", "out", "--json", *options)
+    assert done.returncode == 1
+    record = json.loads(done.stdout)
+    assert record["status"] == "diverged"
+    assert "learning_rate" in record["error"]
+    assert record["guards"]["loss_finite"]["status"] == "failed"
+    assert record["scores"] == {}
+    assert "NaN" not in (tmp_path / "out" / "record.json").read_text()
+
+
+def test_a_failed_guard_fails_the_run_unless_waived(command, recipe: Path, tmp_path: Path) -> None:
+    """A learning rate of next to nothing changes no bit of float32 weights."""
+    options = ["--set", "training.learning_rate=1e-30", "--set", "training.weight_decay=0.0"]
+    done = command("run", recipe, "--output-dir", "out", "--json", *options)
+    assert done.returncode == 1
+    record = json.loads(done.stdout)
+    assert record["status"] == "failed"
+    assert record["guards"]["adapter_changed"]["status"] == "failed"
+    assert "adapter_changed" in record["error"]
+    waived = command("run", recipe, "--output-dir", "b", "--json", *options, "--set", "waive_guards=[adapter_changed]")
+    assert waived.returncode == 0
+    assert json.loads(waived.stdout)["guards"]["adapter_changed"] == {
+        **record["guards"]["adapter_changed"], "waived": True,
+    }  # fmt: skip
+
+
+def test_early_stopping_keeps_the_best(command, recipe: Path, tmp_path: Path) -> None:
+    options = ["--set", "training.epochs=30", "--set", "training.early_stopping_patience=2"]
+    done = command("run", recipe, "--output-dir", "out", "--json", *options)
+    record = json.loads(done.stdout)
+    lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
+    evaluations = [(line["step"], line["validation"]["accuracy"]) for line in lines if "validation" in line]
+    assert record["steps"] == evaluations[-1][0] < 600
+    assert evaluations[-3][0] == record["best_step"]
+    assert max(score for _, score in evaluations) == evaluations[-3][1] == record["scores"]["validation"]["accuracy"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["training.gradient_accumulation_steps=4", "training.batch_size=2"],
+        ["training.max_tokens_per_batch=200", "training.batch_size=null"],
+        ["training.gradient_checkpointing=true"],
+        ["training.optimizer=adamw_8bit"],
+        ["training.schedule=cosine", "evaluation.every=7"],
+        ["data.validation_fraction=0.0", "data.test_fraction=0.0"],
+        ["tracking=[tensorboard]"],
+        ["method.type=linear_probe", "model.attention=eager"],
+    ],
+    ids=lambda options: options[0].partition("=")[0] + "_" + options[0].partition("=")[2][:12],
+)
+def test_the_ways_to_train(options: list[str], command, recipe: Path, tmp_path: Path) -> None:
+    sets = [word for option in ["training.epochs=1", *options] for word in ("--set", option)]
+    done = command("run", recipe, "--output-dir", "out", "--json", *sets)
+    assert done.returncode == 0, done.stderr + done.stdout
+    record = json.loads(done.stdout)
+    assert record["status"] == "success"
+    if "tracking=[tensorboard]" in options:
+        assert list((tmp_path / "out" / "tracking").rglob("events.out.tfevents.*"))
+    if "data.test_fraction=0.0" in options:
+        assert record["scores"] == {}
+        assert record["best_step"] is None
+
+
+def test_a_decoder_without_a_padding_token(command, recipe: Path, tiny_gpt2: Path, tmp_path: Path) -> None:
+    done = command("run", recipe, "--output-dir", "out", "--json", "--set", f"model.path={tiny_gpt2}")
+    assert done.returncode == 0, done.stderr + done.stdout
+    record = json.loads(done.stdout)
+    check_record(record)
+    assert record["scores"]["test"]["accuracy"] > 0.6
+
+
+def test_nothing_reaches_the_network_offline(process, recipe: Path, tmp_path: Path) -> None:
+    blocker = tmp_path / "site" / "sitecustomize.py"
+    blocker.parent.mkdir()
+    blocker.write_text(
+        "import socket\n"
+        "def refuse(*args, **kwargs):\n"
+        "    raise RuntimeError('a connection was tried')\n"
+        "socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse\n"
+    )
+    done = process(
+        "run", recipe, "--output-dir", "out", "--offline", "--set", "training.max_steps=3", PYTHONPATH=str(blocker.parent)
+    )
+    assert done.returncode == 0, done.stderr
+    hub = process(
+        "run", recipe, "--output-dir", "b", "--offline", "--set", "model.path=someone/model",
+        PYTHONPATH=str(blocker.parent), HF_HOME=str(tmp_path / "hf"),
+    )  # fmt: skip
+    assert hub.returncode == 2
+    assert "recipe.yaml" in hub.stderr or "--set: model.path" in hub.stderr
+    assert "a connection was tried" not in hub.stderr
+    assert not (tmp_path / "b").exists()
+
+
+def test_two_processes_cannot_share_a_folder(command, recipe: Path, tmp_path: Path) -> None:
+    process = start(recipe, tmp_path / "out", *SLOW)
+    wait_for_step(process, tmp_path / "out", 1)
+    second = command("run", recipe, "--output-dir", "out", "--resume", *SLOW)
+    process.kill()
+    process.communicate()
+    assert second.returncode == 2
+    assert "another process" in second.stderr
+    assert os.path.exists(tmp_path / "out")  # noqa: PTH110

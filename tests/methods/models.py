@@ -1,0 +1,97 @@
+"""Tiny random models with a task's head, for the tests of methods."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    BertForTokenClassification,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    LlamaConfig,
+    LlamaForSequenceClassification,
+    PreTrainedModel,
+    RobertaConfig,
+    RobertaForSequenceClassification,
+)
+
+from peftlab.interfaces import Family, MethodContext, ModelFacts
+from peftlab.tasks.text_classification import TextClassification
+from peftlab.tasks.token_classification import TokenClassification
+
+SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
+COMMON = {"vocab_size": 60, "num_labels": 3, "pad_token_id": 0, "initializer_range": 0.2}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of model: how to build it, and what a run would know of it."""
+
+    name: str
+    family: Family
+    task_type: str
+    head: tuple[str, ...]
+
+    def build(self) -> PreTrainedModel:
+        torch.manual_seed(0)
+        return BUILDERS[self.name]().eval()
+
+    def context(self, total_steps: int = 30) -> MethodContext:
+        return MethodContext(self.task_type, total_steps, head_modules=self.head, family=self.family)
+
+    def facts(self, model: PreTrainedModel) -> ModelFacts:
+        weights = {name: tuple(parameter.shape) for name, parameter in model.base_model.named_parameters()}
+        config = model.config.to_dict()
+        return ModelFacts("tiny", config["model_type"], self.family, config, weights)
+
+    @property
+    def task(self) -> TextClassification | TokenClassification:
+        return TokenClassification() if self.task_type == "TOKEN_CLS" else TextClassification()
+
+
+BUILDERS = {
+    "bert": lambda: BertForSequenceClassification(BertConfig(**SIZES, **COMMON, **NO_BERT_DROPOUT)),
+    "bert-tokens": lambda: BertForTokenClassification(BertConfig(**SIZES, **COMMON, **NO_BERT_DROPOUT)),
+    "roberta": lambda: RobertaForSequenceClassification(RobertaConfig(**SIZES, **COMMON, **NO_BERT_DROPOUT)),
+    "distilbert": lambda: DistilBertForSequenceClassification(
+        DistilBertConfig(dim=32, n_layers=2, n_heads=4, hidden_dim=64, dropout=0, attention_dropout=0, seq_classif_dropout=0, **COMMON)
+    ),
+    "gpt2": lambda: GPT2ForSequenceClassification(
+        GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=64, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0,
+                   bos_token_id=1, eos_token_id=1, **COMMON)
+    ),
+    "llama": lambda: LlamaForSequenceClassification(
+        LlamaConfig(num_key_value_heads=2, max_position_embeddings=64, bos_token_id=1, eos_token_id=1, **SIZES, **COMMON)
+    ),
+}  # fmt: skip
+NO_BERT_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+KINDS = [
+    Kind("bert", "encoder", "SEQ_CLS", ("classifier",)),
+    Kind("bert-tokens", "encoder", "TOKEN_CLS", ("classifier",)),
+    Kind("roberta", "encoder", "SEQ_CLS", ("classifier",)),
+    Kind("distilbert", "encoder", "SEQ_CLS", ("classifier", "pre_classifier")),
+    Kind("gpt2", "decoder", "SEQ_CLS", ("score",)),
+    Kind("llama", "decoder", "SEQ_CLS", ("score",)),
+]
+
+
+def toy_batch(kind: Kind) -> dict[str, torch.Tensor]:
+    """Texts of different lengths whose label is given away by their last token (each token's own, for tokens)."""
+    generator = torch.Generator().manual_seed(1)
+    examples = []
+    for row in range(12):
+        ids = torch.randint(5, 60, (4 + row % 5,), generator=generator).tolist()
+        if kind.task_type == "TOKEN_CLS":
+            labels = [token % 3 for token in ids]
+            places = list(range(len(ids)))
+            examples.append({"input_ids": ids, "label": labels, "tags": labels, "places": places})
+        else:
+            ids[-1] = ids[0] = 2 + row % 3
+            examples.append({"input_ids": ids, "label": row % 3})
+    return kind.task.collate(examples, 0)

@@ -1,0 +1,188 @@
+"""What every method must keep, on every kind of model. A new method is covered without a new test."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+from models import KINDS, Kind, toy_batch
+
+from peftlab.artifact.load import load_artifact
+from peftlab.artifact.save import save_artifact
+from peftlab.errors import UnsupportedError
+from peftlab.interfaces import METHODS, Method, MethodContext
+from peftlab.training.guards import BaseGuard, GradientGuard, check_trainable_parameters
+
+STEPS = 30
+
+
+class NoTokenizer:
+    def save_pretrained(self, folder: Path) -> None:
+        (Path(folder) / "tokenizer.json").write_text("{}")
+
+
+@pytest.fixture(params=METHODS.names())
+def method(request: pytest.FixtureRequest) -> Method:
+    return METHODS.get(request.param)()
+
+
+@pytest.fixture(params=KINDS, ids=lambda kind: kind.name)
+def kind(request: pytest.FixtureRequest) -> Kind:
+    return request.param
+
+
+def wrap(method: Method, kind: Kind, context: MethodContext | None = None) -> Any:
+    """The wrapped model; the test is over where the method refuses this kind of model, in words."""
+    base = kind.build()
+    context = context or kind.context(STEPS)
+    torch.manual_seed(0)
+    try:
+        method.check(kind.facts(base))
+        return method.apply(base, context)
+    except UnsupportedError as error:
+        assert len(str(error)) > 20
+        pytest.skip(f"refused: {error.message}")
+
+
+def step(method: Method, model: Any, kind: Kind, optimizer: Any, batch: dict, number: int, guard: Any = None) -> float:
+    loss = kind.task.loss(kind.task.logits(model, batch), batch) / kind.task.loss_terms(batch)
+    penalty = method.training_penalty(model)
+    (loss if penalty is None else loss + penalty).backward()
+    if guard is not None:
+        guard.observe(model)
+    optimizer.step()
+    method.after_optimizer_step(model, number)
+    optimizer.zero_grad(set_to_none=True)
+    return float(loss.detach())
+
+
+def optimizer_of(method: Method, model: Any) -> torch.optim.Optimizer:
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return torch.optim.AdamW(trained, lr=method.default_learning_rate, weight_decay=0.0)
+
+
+def test_most_methods_take_most_models() -> None:
+    refused = []
+    for name in METHODS.names():
+        for kind in KINDS:
+            base = kind.build()
+            try:
+                METHODS.get(name)().check(kind.facts(base))
+                METHODS.get(name)().apply(base, kind.context(STEPS))
+            except UnsupportedError:
+                refused.append((name, kind.name))
+    assert set(refused) == {
+        ("bitfit", "llama"),
+        ("prefix_tuning", "distilbert"),
+        ("prompt_tuning", "distilbert"),
+        ("p_tuning", "distilbert"),
+    }
+
+
+def test_only_what_is_meant_to_train_does(method: Method, kind: Kind) -> None:
+    base = kind.build()
+    names = {id(parameter): name for name, parameter in base.named_parameters()}
+    try:
+        method.check(kind.facts(base))
+        model = method.apply(base, kind.context(STEPS))
+    except UnsupportedError:
+        pytest.skip("refused")
+    guard = check_trainable_parameters(model, method, base_names=names, head_modules=kind.head)
+    assert guard.status == "passed", guard.detail
+
+
+def test_training_learns_and_leaves_the_base_alone(method: Method, kind: Kind) -> None:
+    model = wrap(method, kind)
+    batch, optimizer = toy_batch(kind), optimizer_of(method, model)
+    base, gradients = BaseGuard(model), GradientGuard(model)
+    # Prefix tuning's cache can only be used in one mode, and dropout is zero: eval mode is as good here.
+    losses = [step(method, model, kind, optimizer, batch, number, gradients) for number in range(1, STEPS + 1)]
+    assert min(losses[-3:]) < losses[0] - 0.02, losses
+    assert gradients.result().status == "passed", gradients.result().detail
+    assert base.result(model).status in ("passed", "not_applicable"), base.result(model).detail
+    for name, guard in method.guards(model, kind.context(STEPS)).items():
+        assert guard.status == "passed", (name, guard.detail)
+
+
+def trained(method: Method, kind: Kind, steps: int = 12) -> Any:
+    model = wrap(method, kind, replace(kind.context(), total_steps=steps))
+    optimizer = optimizer_of(method, model)
+    for number in range(1, steps + 1):
+        step(method, model, kind, optimizer, toy_batch(kind), number)
+    return model.eval()
+
+
+def logits_of(model: Any, kind: Kind) -> torch.Tensor:
+    with torch.inference_mode():
+        return kind.task.logits(model, toy_batch(kind))
+
+
+def test_saved_and_reloaded_logits_are_equal(method: Method, kind: Kind, tmp_path: Path) -> None:
+    model = trained(method, kind)
+    before = logits_of(model, kind)
+    context = replace(kind.context(), total_steps=12)
+    saved = save_artifact(
+        model, method, folder=tmp_path, tokenizer=NoTokenizer(), context=context, base_path="some/base"
+    )
+    assert saved.name == ("model" if method.trains_base else "adapter")
+    assert (saved / "config.json").is_file()
+    assert not list(saved.rglob("*.bin"))
+    torch.manual_seed(5)  # nothing may depend on the state of the generator
+    again = load_artifact(kind.build, tmp_path)
+    assert torch.allclose(logits_of(again, kind), before, atol=1e-5)
+    assert not torch.allclose(logits_of(kind.build(), kind), before, atol=1e-3)
+
+
+def test_merging_keeps_the_logits(method: Method, kind: Kind) -> None:
+    if not method.mergeable:
+        pytest.skip("not mergeable")
+    model = trained(method, kind)
+    before = logits_of(model, kind)
+    assert isinstance(model, peft.PeftModel)
+    assert torch.allclose(logits_of(model.merge_and_unload(), kind), before, atol=1e-4)
+
+
+def test_a_resumed_method_goes_on_alike(method: Method, kind: Kind) -> None:
+    """Parameters, optimizer and the method's own state are all that a run needs."""
+    if kind.name not in ("bert", "gpt2"):
+        pytest.skip("two kinds are enough")
+    batch = toy_batch(kind)
+
+    def start() -> tuple[Any, torch.optim.Optimizer]:
+        model = wrap(method, kind)
+        return model, optimizer_of(method, model)
+
+    model, optimizer = start()
+    for number in range(1, 21):
+        if number == 11:
+            parameters = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
+            state = {name: value.clone() for name, value in method.training_state(model).items()}
+            moments = {k: {n: v.clone() for n, v in s.items()} for k, s in optimizer.state_dict()["state"].items()}
+        step(method, model, kind, optimizer, batch, number)
+    other, fresh = start()
+    with torch.no_grad():
+        for name, parameter in other.named_parameters():
+            if parameter.requires_grad:
+                parameter.copy_(parameters[name])
+    method.restore_training_state(other, state)
+    fresh.load_state_dict({"state": moments, "param_groups": fresh.state_dict()["param_groups"]})
+    for number in range(11, 21):
+        step(method, other, kind, fresh, batch, number)
+    assert torch.equal(logits_of(model, kind), logits_of(other, kind))
+
+
+def test_a_config_is_written_and_read_back(method: Method) -> None:
+    dumped = method.model_dump(mode="json")
+    assert dumped["type"] == method.registered_name
+    assert type(method).model_validate(dumped) == method
+
+
+def test_every_key_and_method_is_described(method: Method) -> None:
+    assert (method.__doc__ or "").strip()
+    assert method.paper.startswith("https://")
+    for name, field in type(method).model_fields.items():
+        assert field.description, name
