@@ -62,6 +62,13 @@ def check_targets(facts: ModelFacts, targets: str | Sequence[str]) -> None:
         _resolve(known, targets, facts.path)
 
 
+def are_transposed(model: nn.Module, names: Sequence[str]) -> bool:
+    """Whether these layers store their matrices as inputs × outputs (GPT-2's ``Conv1D``), which peft wants to be told."""
+    from transformers.pytorch_utils import Conv1D
+
+    return bool(names) and all(isinstance(model.get_submodule(name), Conv1D) for name in names)
+
+
 def guard_targets(model: Any, targets: str | Sequence[str]) -> Guard:
     """Whether every name was really given an adapter by peft."""
     adapted = list(model.base_model.targeted_module_names)

@@ -10,7 +10,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from peftlab.errors import UnsupportedError
 from peftlab.interfaces import METHODS, Method, MethodContext, ModelFacts, TargetModules
-from peftlab.methods._targets import check_targets, guard_targets, resolve_targets
+from peftlab.methods._targets import are_transposed, check_targets, guard_targets, resolve_targets
 from peftlab.record import Guard
 
 if TYPE_CHECKING:
@@ -64,12 +64,14 @@ class AdaLora(Method):
                 f"AdaLoRA prunes between warm-up and final phase; {context.total_steps} steps leave no time for it",
                 hint="Train for more steps.",
             )
+        targets = resolve_targets(model, self.target_modules, context)
         config = peft.AdaLoraConfig(
             task_type=context.peft_task_type,
             init_r=self.initial_rank,
             target_r=self.target_rank,
             lora_alpha=self.alpha,
-            target_modules=resolve_targets(model, self.target_modules, context),
+            target_modules=targets,
+            fan_in_fan_out=are_transposed(model, targets),
             modules_to_save=list(context.head_modules),
             total_step=context.total_steps,
             tinit=warmup,

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from peftlab.errors import UnsupportedError
 from peftlab.interfaces import METHODS, Method, MethodContext, ModelFacts
-from peftlab.methods._targets import check_targets, guard_targets, resolve_targets
+from peftlab.methods._targets import are_transposed, check_targets, guard_targets, resolve_targets
 from peftlab.record import Guard
 
 if TYPE_CHECKING:
@@ -47,10 +47,12 @@ class Ia3(Method):
         """Rescale the outputs of keys and values and the inputs of the feed-forward's last layer."""
         import peft
 
-        targets, feedforward = self._names(model.config.model_type)
+        names, feedforward = self._names(model.config.model_type)
+        targets = resolve_targets(model, names, context)
         config = peft.IA3Config(
             task_type=context.peft_task_type,
-            target_modules=resolve_targets(model, targets, context),
+            target_modules=targets,
+            fan_in_fan_out=are_transposed(model, targets),
             feedforward_modules=resolve_targets(model, feedforward, context) if feedforward else [],
             modules_to_save=list(context.head_modules),
         )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, PositiveInt
 
 from peftlab.interfaces import METHODS, Method, MethodContext, ModelFacts, TargetModules
-from peftlab.methods._targets import check_targets, guard_targets, resolve_targets
+from peftlab.methods._targets import are_transposed, check_targets, guard_targets, resolve_targets
 from peftlab.record import Guard
 
 if TYPE_CHECKING:
@@ -46,12 +46,14 @@ class Lora(Method):
         """Put an update beside each target: h = W x + (alpha / rank) B A x."""
         import peft
 
+        targets = resolve_targets(model, self.target_modules, context)
         config = peft.LoraConfig(
             task_type=context.peft_task_type,
             r=self.rank,
             lora_alpha=self.alpha,
             lora_dropout=self.dropout,
-            target_modules=resolve_targets(model, self.target_modules, context),
+            target_modules=targets,
+            fan_in_fan_out=are_transposed(model, targets),
             modules_to_save=list(context.head_modules),
             use_rslora=self.rslora,
             use_dora=self.dora,

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 from peftlab.errors import SourceError, UnsupportedError
 from peftlab.interfaces import Head
 from peftlab.models.config import ModelConfig
+from peftlab.models.first_token import compute_first_token_only
 from peftlab.models.gguf import convert_gguf
 
 
@@ -132,6 +133,7 @@ def load_base_model(
     head_modules = _new_modules(model, info) if head.is_new else ()
     for name in head_modules:
         model.get_submodule(name).float()
+    compute_first_token_only(model)
     return BaseModel(model.eval(), head_modules, source)
 
 

@@ -77,6 +77,7 @@ def test_most_methods_take_most_models() -> None:
                 refused.append((name, kind.name))
     assert set(refused) == {
         ("bitfit", "llama"),
+        ("ia3", "distilbert"),
         ("prefix_tuning", "distilbert"),
         ("prompt_tuning", "distilbert"),
         ("p_tuning", "distilbert"),
@@ -143,6 +144,11 @@ def test_merging_keeps_the_logits(method: Method, kind: Kind) -> None:
     model = trained(method, kind)
     before = logits_of(model, kind)
     assert isinstance(model, peft.PeftModel)
+    if (method.registered_name, kind.name) == ("ia3", "roberta"):
+        # peft 0.21 takes RoBERTa's head, a module of several layers, for a layer that it should unwrap.
+        with pytest.raises(AttributeError, match="RobertaClassificationHead"):
+            model.merge_and_unload()
+        return
     assert torch.allclose(logits_of(model.merge_and_unload(), kind), before, atol=1e-4)
 
 
