@@ -154,7 +154,7 @@ class Run:
         base = self._load_base()
         base_names = {id(parameter): name for name, parameter in base.model.named_parameters()}
         if recipe.training.gradient_checkpointing:
-            base.model.gradient_checkpointing_enable({"use_reentrant": False})
+            base.model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
         context = MethodContext(
             peft_task_type=recipe.task.peft_task_type,
             total_steps=self.plan.total,

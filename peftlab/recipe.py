@@ -177,4 +177,4 @@ def recipe_schema() -> dict[str, Any]:
             choices.append({"$ref": f"#/$defs/{key}.{name}"})
         schema["properties"][key] = {"description": schema["properties"][key].get("description", ""), "oneOf": choices}
     schema["required"] = [name for name in schema["required"] if name != "name"]
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "peftlab recipe", **schema}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "peftlab recipe"}

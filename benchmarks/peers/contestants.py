@@ -1,7 +1,7 @@
 """The same work done three ways: one contestant in one fresh process, which prints a JSON object.
 
 Not called by hand: see ``tweet_lora.py``. All contestants get the same base model, the same rows, LoRA of rank 8 on
-query and value, batches of 32, the same learning rate and number of epochs. Everything else is the contestant's default.
+query and value, batches of 32, the same learning rate and number of epochs. All else is the contestant's default.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def longest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def run_trainer(source: str, data: Path, rate: float, epochs: int) -> dict[str, Any]:
-    """transformers' Trainer, with its defaults: padding to the longest of a shuffled batch, dropout on."""
+    """Transformers' Trainer, with its defaults: padding to the longest of a shuffled batch, dropout on."""
     from transformers import AutoTokenizer, DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments
 
     tokenizer = AutoTokenizer.from_pretrained(source)
@@ -135,7 +135,8 @@ def run_padded_loop(source: str, data: Path, rate: float, steps: int = 12) -> di
     texts, labels = read_rows(data, "train")
     encoded = tokenizer(texts, truncation=True, max_length=512, padding="max_length", return_tensors="pt")
     rows = [
-        {key: encoded[key][row] for key in encoded} | {"labels": torch.tensor(label)} for row, label in enumerate(labels)
+        {key: encoded[key][row] for key in encoded} | {"labels": torch.tensor(label)}
+        for row, label in enumerate(labels)
     ]
     model = build_peft_model(source)
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate)

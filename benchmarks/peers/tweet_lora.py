@@ -1,6 +1,6 @@
 """LoRA on tweets, side by side: transformers' Trainer + peft, a tutorial's padded loop, and peftlab.
 
-    python benchmarks/peers/tweet_lora.py [--epochs 2] [--train 6000] [--output benchmarks/peers/results/tweet_lora.json]
+    python benchmarks/peers/tweet_lora.py [--epochs 2] [--train 6000] [--output FILE.json]
 
 Each contestant runs alone in a fresh process, one after the other, on the same rows. The outcome is a JSON file with
 each one's tokens per second, test accuracy and peak of live tensor bytes, and the ratios to the Trainer.
@@ -68,8 +68,9 @@ def main() -> None:
             "learning_rate": chosen.learning_rate,
         }
         outcomes = {name: run(name, options) for name in ("trainer", "peftlab", "padded_loop")}
-    from peftlab.measurement.environment import describe_environment
     import torch
+
+    from peftlab.measurement.environment import describe_environment
 
     trainer, ours = outcomes["trainer"], outcomes["peftlab"]
     result = {

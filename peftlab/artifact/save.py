@@ -13,7 +13,6 @@ from typing import Any
 
 import peft
 from safetensors.torch import save_file
-from torch import nn
 
 from peftlab.files import atomic_folder
 from peftlab.interfaces import Method, MethodContext
@@ -25,7 +24,7 @@ DELTA_FORMAT = 1
 
 
 def save_artifact(
-    model: nn.Module, method: Method, *, folder: Path, tokenizer: Any, context: MethodContext, base_path: str
+    model: Any, method: Method, *, folder: Path, tokenizer: Any, context: MethodContext, base_path: str
 ) -> Path:
     """Save what was trained.
 

@@ -21,7 +21,7 @@ from peftlab.record import Memory
 Result = TypeVar("Result")
 
 
-class LiveBytes(TorchDispatchMode):
+class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leaves its class untyped
     """Counts the bytes of live tensor storages while it is entered.
 
     Args:
@@ -33,7 +33,7 @@ class LiveBytes(TorchDispatchMode):
     """
 
     def __init__(self, existing: Iterable[Tensor] = ()) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.current_bytes = 0
         self.peak_bytes = 0
         self._sizes: dict[int, int] = {}

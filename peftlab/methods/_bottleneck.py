@@ -107,7 +107,7 @@ def insert_adapters(model: Any, layers: Sequence[str], *, reduction_factor: int,
 
 
 def build_bottleneck(size: int, reduction_factor: int, activation: Activation) -> nn.Sequential:
-    """h ↦ up(act(down(h))), to be added to h; near zero at the start.
+    """H ↦ up(act(down(h))), to be added to h; near zero at the start.
 
     Weights are drawn from a normal distribution with standard deviation 0.01, truncated at two of them, and biases are
     zero, as in Houlsby et al. 2019, section 3.6: the block begins as nearly the identity.
@@ -121,11 +121,11 @@ def build_bottleneck(size: int, reduction_factor: int, activation: Activation) -
 
     activations = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU, "tanh": nn.Tanh}
     width = max(1, size // reduction_factor)
-    bottleneck = nn.Sequential(nn.Linear(size, width), activations[activation](), nn.Linear(width, size))
-    for layer in (bottleneck[0], bottleneck[2]):
+    down, up = nn.Linear(size, width), nn.Linear(width, size)
+    for layer in (down, up):
         nn.init.trunc_normal_(layer.weight, std=1e-2, a=-2e-2, b=2e-2)
         nn.init.zeros_(layer.bias)
-    return bottleneck
+    return nn.Sequential(down, activations[activation](), up)
 
 
 def _run_adapter(layer: nn.Module, _inputs: Any, output: Tensor) -> Tensor:

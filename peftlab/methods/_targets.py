@@ -63,7 +63,7 @@ def check_targets(facts: ModelFacts, targets: str | Sequence[str]) -> None:
 
 
 def are_transposed(model: nn.Module, names: Sequence[str]) -> bool:
-    """Whether these layers store their matrices as inputs × outputs (GPT-2's ``Conv1D``), which peft wants to be told."""
+    """Whether these layers store their matrices as inputs × outputs (GPT-2's ``Conv1D``), which peft has to know."""
     from transformers.pytorch_utils import Conv1D
 
     return bool(names) and all(isinstance(model.get_submodule(name), Conv1D) for name in names)

@@ -107,9 +107,7 @@ class AdaLora(Method):
         import torch
 
         allocator = model.base_model.rankallocator
-        state = {
-            f"{kind}/{name}": tensor for kind in _IMPORTANCES for name, tensor in getattr(allocator, kind).items()
-        }
+        state = {f"{kind}/{name}": tensor for kind in _IMPORTANCES for name, tensor in getattr(allocator, kind).items()}
         pattern = model.peft_config["default"].rank_pattern or {}
         return {**state, **{f"rank_pattern/{name}": torch.tensor(kept) for name, kept in pattern.items()}}
 
@@ -134,7 +132,7 @@ class AdaLora(Method):
         }
 
     def peft_save_options(self, model: Any, scratch: Path) -> dict[str, Any]:
-        """peft saves only the ranks of its pattern.
+        """Peft saves only the ranks of its pattern.
 
         Between two prunings the optimizer moves pruned singular values away from zero again, and a best epoch may lie
         there. The pattern is set to what is not zero, so that nothing is lost.

@@ -34,7 +34,9 @@ class HoulsbyAdapter(Method):
     reduction_factor: PositiveInt = Field(16, description="Hidden size ÷ the bottleneck's width.")
     activation: Activation = Field("gelu", description="Between the bottleneck's two layers.")
     train_layer_norm: bool = Field(True, description="Train the base's layer norms, as in the paper.")
-    attention_output_modules: ModuleNames = Field("auto", description="Layers that end attention; auto: by known names.")
+    attention_output_modules: ModuleNames = Field(
+        "auto", description="Layers that end attention; auto: by known names."
+    )
     feedforward_output_modules: ModuleNames = Field(
         "auto", description="Layers that end the feed-forward block; auto: by known names."
     )

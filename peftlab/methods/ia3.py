@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -10,9 +10,6 @@ from peftlab.errors import UnsupportedError
 from peftlab.interfaces import METHODS, Method, MethodContext, ModelFacts
 from peftlab.methods._targets import are_transposed, check_targets, guard_targets, resolve_targets
 from peftlab.record import Guard
-
-if TYPE_CHECKING:
-    from torch import nn
 
 
 @METHODS.register("ia3")

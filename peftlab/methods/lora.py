@@ -35,7 +35,7 @@ class Lora(Method):
     dora: bool = Field(False, description="Train the magnitude of each column apart from its direction.")
     initialization: Literal["default", "gaussian", "pissa", "olora"] = Field(
         "default",
-        description="default: A by Kaiming, B zero; gaussian: A normal; pissa, olora: from the matrix itself, by SVD or QR.",
+        description="default: A by Kaiming, B zero; gaussian: A normal; pissa, olora: from the matrix, by SVD or QR.",
     )
 
     def check(self, facts: ModelFacts) -> None:
@@ -86,7 +86,10 @@ class Lora(Method):
         config = copy(model.peft_config["default"])
         config.init_lora_weights = True
         config.save_pretrained(folder)
-        save_file({name: tensor.contiguous() for name, tensor in model.initial_adapter.items()}, folder / "adapter_model.safetensors")
+        save_file(
+            {name: tensor.contiguous() for name, tensor in model.initial_adapter.items()},
+            folder / "adapter_model.safetensors",
+        )
         return {"path_initial_model_for_weight_conversion": str(folder)}
 
     @property

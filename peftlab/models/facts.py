@@ -59,7 +59,9 @@ ENCODERS = frozenset(
 DECODER_SUFFIXES = ("ForCausalLM", "LMHeadModel")
 
 
-def read_model_facts(location: Path | str, *, path: str, revision: str | None = None, offline: bool = False) -> ModelFacts:
+def read_model_facts(
+    location: Path | str, *, path: str, revision: str | None = None, offline: bool = False
+) -> ModelFacts:
     """Read what a model's files tell about it.
 
     Args:

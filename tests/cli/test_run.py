@@ -39,7 +39,14 @@ def check_record(record: dict) -> None:
     assert 0 <= record["throughput"]["padding_fraction"] < 1
     assert 0 < record["parameters"]["trainable"] < record["parameters"]["total"]
     assert {guard["status"] for guard in record["guards"].values()} <= {"passed", "not_applicable"}
-    for name in ("trainable_parameters", "gradients", "loss_finite", "adapter_changed", "base_unchanged", "reload_agrees"):
+    for name in (
+        "trainable_parameters",
+        "gradients",
+        "loss_finite",
+        "adapter_changed",
+        "base_unchanged",
+        "reload_agrees",
+    ):
         assert record["guards"][name]["status"] == "passed", name
     assert record["data"]["fingerprint"]
     assert record["environment"]["versions"]["torch"]
@@ -253,7 +260,14 @@ def test_nothing_reaches_the_network_offline(process, recipe: Path, tmp_path: Pa
         "socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse\n"
     )
     done = process(
-        "run", recipe, "--output-dir", "out", "--offline", "--set", "training.max_steps=3", PYTHONPATH=str(blocker.parent)
+        "run",
+        recipe,
+        "--output-dir",
+        "out",
+        "--offline",
+        "--set",
+        "training.max_steps=3",
+        PYTHONPATH=str(blocker.parent),
     )
     assert done.returncode == 0, done.stderr
     hub = process(

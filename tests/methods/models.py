@@ -59,14 +59,16 @@ BUILDERS = {
     "bert-tokens": lambda: BertForTokenClassification(BertConfig(**SIZES, **COMMON, **NO_BERT_DROPOUT)),
     "roberta": lambda: RobertaForSequenceClassification(RobertaConfig(**SIZES, **COMMON, **NO_BERT_DROPOUT)),
     "distilbert": lambda: DistilBertForSequenceClassification(
-        DistilBertConfig(dim=32, n_layers=2, n_heads=4, hidden_dim=64, dropout=0, attention_dropout=0, seq_classif_dropout=0, **COMMON)
+        DistilBertConfig(dim=32, n_layers=2, n_heads=4, hidden_dim=64, dropout=0, attention_dropout=0,
+                         seq_classif_dropout=0, **COMMON)
     ),
     "gpt2": lambda: GPT2ForSequenceClassification(
         GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=64, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0,
                    bos_token_id=1, eos_token_id=1, **COMMON)
     ),
     "llama": lambda: LlamaForSequenceClassification(
-        LlamaConfig(num_key_value_heads=2, max_position_embeddings=64, bos_token_id=1, eos_token_id=1, **SIZES, **COMMON)
+        LlamaConfig(num_key_value_heads=2, max_position_embeddings=64, bos_token_id=1, eos_token_id=1,
+                    **SIZES, **COMMON)
     ),
 }  # fmt: skip
 NO_BERT_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
