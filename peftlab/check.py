@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 from peftlab.config import Document, KeyPath
 from peftlab.data.locations import parse_location, resolve_location
 from peftlab.data.splits import LoadedData, load_splits
-from peftlab.errors import ConfigError, DataError, PeftlabError, UnsupportedError
+from peftlab.errors import ConfigError, PeftlabError, UnsupportedError
 from peftlab.interfaces import ModelFacts, Reporter, Silent
 from peftlab.models.facts import read_model_facts
 from peftlab.recipe import Recipe, resolve_recipe
@@ -70,6 +71,7 @@ def check_recipe(
         recipe.task.check(facts)
     with _at(document, ("method",)):
         recipe.method.check(facts)
+        _check_positions(recipe, facts)
     with _at(document, ("data",)):
         data = load_splits(
             recipe.data,
@@ -118,21 +120,38 @@ def _check_training(recipe: Recipe, document: Document) -> None:
         )
 
 
+def _check_positions(recipe: Recipe, facts: ModelFacts) -> None:
+    """Virtual tokens and the longest text must fit into the model's positions together."""
+    extra, longest = recipe.method.extra_positions(), getattr(recipe.task, "max_length", None)
+    if extra and longest is not None and facts.max_length is not None and extra + longest > facts.max_length:
+        raise ConfigError(
+            f"{extra} virtual tokens and texts of up to {longest} tokens do not fit into the model's "
+            f"{facts.max_length} positions",
+            where="task.max_length",
+            hint=f"Set it to {max(1, facts.max_length - extra)} or less.",
+        )
+
+
 def _has_validation(recipe: Recipe) -> bool:
     source = recipe.data.source
     given = not isinstance(source, str) and source.validation is not None
     return given or recipe.data.validation_fraction > 0 or bool(recipe.data.splits)
 
 
+_KEY = re.compile(r"(model|task|data|method|training|evaluation)(\.\w+)*")
+
+
 @contextlib.contextmanager
 def _at(document: Document, path: KeyPath) -> Iterator[None]:
-    """Put the recipe's file and line on errors that come from below."""
+    """Put the recipe's file and line on errors that come from below, which know a key at most."""
     try:
         yield
     except PeftlabError as error:
-        place = document.where(path)
-        if isinstance(error, DataError) and error.where:
-            error.where = f"{place}: {error.where}"
-        elif not (error.where or "").startswith(document.source):
-            error.where = f"{place}: {error.where}" if error.where else place
+        inner = error.where or ""
+        if inner.startswith((document.source, "--set")):
+            raise
+        if _KEY.fullmatch(inner):
+            error.where = document.where(tuple(inner.split(".")))
+        else:
+            error.where = f"{document.where(path)}: {inner}" if inner else document.where(path)
         raise

@@ -130,6 +130,10 @@ class Method(RegisteredConfig, ABC):
             The model to train: a ``peft.PeftModel``, or the same model changed in place.
         """
 
+    def extra_positions(self) -> int:
+        """How many positions of the model the method takes up beside the text, such as a prompt's."""
+        return 0
+
     def trains(self, name: str) -> bool:
         """Whether the base's own parameter of this name is meant to train, such as a bias for BitFit."""
         return self.trains_base

@@ -68,7 +68,7 @@ def place(
         chosen = [name for name in known if any(_ends_with(name, end) for end in names)]
         unmatched = [end for end in names if not any(_ends_with(name, end) for name in known)]
         if unmatched:
-            raise UnsupportedError(f"{key}: `{unmatched[0]}` matches no linear layer of {model}")
+            raise UnsupportedError(f"`{unmatched[0]}` matches no linear layer of {model}", where=f"method.{key}")
         return chosen
     chosen = [name for name in known if any(_ends_with(name, end) for end in ends)]
     if ends is FEEDFORWARD_OUTPUTS:

@@ -16,18 +16,14 @@ WITHOUT_PAST_KEY_VALUES = frozenset(
 """Encoders of transformers whose attention takes no keys and values from outside."""
 
 
-def check_virtual_tokens(facts: ModelFacts, count: int) -> None:
-    """Refuse encoder-decoders, and prompts that leave no position for a text.
+def check_family(facts: ModelFacts) -> None:
+    """Refuse encoder-decoders.
 
     Raises:
         UnsupportedError: With the reason.
     """
     if facts.family == "encoder_decoder":
         raise UnsupportedError(f"{facts.path} is an encoder-decoder model; virtual tokens are for encoders or decoders")
-    if facts.max_length is not None and count >= facts.max_length:
-        raise UnsupportedError(
-            f"num_virtual_tokens is {count}, but {facts.path} has positions for {facts.max_length} tokens in all"
-        )
 
 
 def check_heads(context: MethodContext) -> None:

@@ -92,7 +92,9 @@ def _resolve(known: Sequence[str], targets: str | Sequence[str], model_name: str
         if not found:
             ends = {name.rpartition(".")[2] for name in known}
             raise UnsupportedError(
-                f"target_modules: `{target}` matches no linear layer of {model_name}", hint=did_you_mean(target, ends)
+                f"`{target}` matches no linear layer of {model_name}",
+                where="method.target_modules",
+                hint=did_you_mean(target, ends),
             )
         chosen.update(found)
     return [name for name in known if name in chosen]

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, PositiveInt
 
 from peftlab.interfaces import METHODS, Method, MethodContext, ModelFacts
-from peftlab.methods._prompts import check_virtual_tokens, wrap
+from peftlab.methods._prompts import check_family, wrap
 
 
 @METHODS.register("p_tuning")
@@ -21,9 +21,13 @@ class PTuning(Method):
     encoder: Literal["mlp", "lstm"] = Field("mlp", description="The network that computes the prompt.")
     encoder_hidden_size: PositiveInt = Field(128, description="Its hidden size.")
 
+    def extra_positions(self) -> int:
+        """Virtual tokens stand before the text's own."""
+        return self.num_virtual_tokens
+
     def check(self, facts: ModelFacts) -> None:
-        """Refuse prompts that leave no position for a text."""
-        check_virtual_tokens(facts, self.num_virtual_tokens)
+        """Refuse encoder-decoders."""
+        check_family(facts)
 
     def apply(self, model: Any, context: MethodContext) -> Any:
         """Put a computed prompt before every text."""

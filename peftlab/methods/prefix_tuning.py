@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from pydantic import Field, PositiveInt
 
 from peftlab.interfaces import METHODS, Method, MethodContext, ModelFacts
-from peftlab.methods._prompts import check_past_key_values, check_virtual_tokens, wrap
+from peftlab.methods._prompts import check_past_key_values, check_family, wrap
 
 
 @METHODS.register("prefix_tuning")
@@ -22,9 +22,13 @@ class PrefixTuning(Method):
     projection: bool = Field(False, description="Compute the prefix by a two-layer network, as in the paper.")
     projection_size: PositiveInt = Field(128, description="Hidden size of that network.")
 
+    def extra_positions(self) -> int:
+        """Virtual tokens stand before the text's own."""
+        return self.num_virtual_tokens
+
     def check(self, facts: ModelFacts) -> None:
         """Refuse models whose attention takes no prefix."""
-        check_virtual_tokens(facts, self.num_virtual_tokens)
+        check_family(facts)
         check_past_key_values(facts)
 
     def apply(self, model: Any, context: MethodContext) -> Any:

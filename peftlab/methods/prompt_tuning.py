@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, PositiveInt
 
 from peftlab.interfaces import METHODS, Method, MethodContext, ModelFacts
-from peftlab.methods._prompts import check_virtual_tokens, wrap
+from peftlab.methods._prompts import check_family, wrap
 
 
 @METHODS.register("prompt_tuning")
@@ -22,9 +22,13 @@ class PromptTuning(Method):
         "sample_vocab", description="Random numbers, or the embeddings of random words (better in the paper)."
     )
 
+    def extra_positions(self) -> int:
+        """Virtual tokens stand before the text's own."""
+        return self.num_virtual_tokens
+
     def check(self, facts: ModelFacts) -> None:
-        """Refuse prompts that leave no position for a text."""
-        check_virtual_tokens(facts, self.num_virtual_tokens)
+        """Refuse encoder-decoders."""
+        check_family(facts)
 
     def apply(self, model: Any, context: MethodContext) -> Any:
         """Put a prompt before every text."""

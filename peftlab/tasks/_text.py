@@ -24,8 +24,9 @@ def check_length(max_length: int, facts: ModelFacts) -> None:
     """
     if facts.max_length is not None and max_length > facts.max_length:
         raise ConfigError(
-            f"task.max_length is {max_length}, but {facts.path} has positions for {facts.max_length} tokens",
-            hint=f"Set task.max_length to {facts.max_length} or less.",
+            f"it is {max_length}, but {facts.path} has positions for {facts.max_length} tokens",
+            where="task.max_length",
+            hint=f"Set it to {facts.max_length} or less.",
         )
 
 

@@ -1,0 +1,98 @@
+"""`ls`, `validate`, `schema` and `--help` answer without torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from peftlab.interfaces import METHODS, TASKS
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PROBE = """
+import sys
+from peftlab.cli.app import main
+sys.argv = ["peftlab", *sys.argv[1:]]
+try:
+    main()
+finally:
+    heavy = {"torch", "peft", "transformers", "accelerate", "sklearn"} & set(sys.modules)
+    print("HEAVY", sorted(heavy), file=sys.stderr)
+"""
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["run", "--help"],
+        ["--version"],
+        ["ls", "methods"],
+        ["ls", "tasks", "--json"],
+        ["ls", "models"],
+        ["ls", "metrics"],
+        ["ls", "recipes"],
+        ["schema", "recipe"],
+        ["validate", "{recipe}"],
+        ["validate", "{recipe}", "--json"],
+    ],
+    ids=" ".join,
+)
+def test_no_heavy_import(arguments: list[str], recipe: Path) -> None:
+    words = [word.format(recipe=recipe) for word in arguments]
+    done = subprocess.run([sys.executable, "-c", PROBE, *words], capture_output=True, text=True, cwd=REPOSITORY)
+    assert done.returncode == 0, done.stderr
+    assert "HEAVY []" in done.stderr
+    assert done.stdout.strip()
+
+
+def test_ls_tells_what_there_is(command) -> None:
+    methods = json.loads(command("ls", "methods", "--json").stdout)["methods"]
+    assert [entry["name"] for entry in methods] == METHODS.names()
+    assert all(entry["description"] and entry["paper"].startswith("https://") for entry in methods)
+    tasks = json.loads(command("ls", "tasks", "--json").stdout)["tasks"]
+    assert [entry["name"] for entry in tasks] == TASKS.names()
+    metrics = {entry["name"] for entry in json.loads(command("ls", "metrics", "--json").stdout)["metrics"]}
+    assert metrics == {name for _, task in TASKS.items() for name in task.metrics}
+    assert "linear_probe" in command("ls", "methods").stdout
+    wrong = command("ls", "method")
+    assert wrong.returncode == 2
+
+
+def test_recipes_are_listed_with_what_they_do(command, tmp_path: Path) -> None:
+    empty = command("ls", "recipes")
+    assert empty.returncode == 0
+    assert "no folder `recipes`" in empty.stderr
+    (tmp_path / "recipes").mkdir()
+    (tmp_path / "recipes" / "a.yaml").write_text("# yaml-language-server: $schema=x\n# What it does\nname: a\n")
+    assert command("ls", "recipes").stdout == "recipes/a.yaml  What it does\n"
+
+
+def test_validate_tells_each_recipe_apart(command, recipe: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.yaml"
+    broken.write_text(recipe.read_text().replace("rank: 4", "rnak: 4"))
+    done = command("validate", recipe, broken)
+    assert done.returncode == 2
+    assert "valid. lora on bert (encoder), text_classification; rows: 154 train, 38 validation, 48 test" in done.stdout
+    assert f"{broken}:7: method.rnak: unknown key" in done.stderr
+    assert "Did you mean `rank`?" in done.stderr
+    results = json.loads(command("validate", recipe, broken, "--json").stdout)["recipes"]
+    assert [result["valid"] for result in results.values()] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("option", "reason"),
+    [
+        ("method={type: lora, target_modules: [q_proj]}", "matches no linear layer"),
+        ("method={type: prefix_tuning, num_virtual_tokens: 64}", "64 virtual tokens and texts of up to 32 tokens do not fit"),
+        ("task.max_length=65", "positions for 64 tokens"),
+    ],
+)
+def test_what_a_model_cannot_take_is_refused_before_it_is_loaded(command, recipe: Path, option: str, reason: str) -> None:
+    done = command("validate", recipe, "--set", option)
+    assert done.returncode == 2
+    assert reason in done.stderr
+    assert "--set" in done.stderr or "recipe.yaml:3: task.max_length" in done.stderr
