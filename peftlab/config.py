@@ -231,8 +231,8 @@ def _config_error(
             message = f"{mistakes[place][0]}, or {message}" if message not in mistakes[place][0] else mistakes[place][0]
         mistakes[place] = (message, hint)
     (first, (message, hint)), *others = mistakes.items()
-    more = "\n".join(f"{document.where(place)}: {text}" for place, (text, _) in others)
-    return ConfigError(message, where=document.where(first), hint="\n  ".join(filter(None, [hint, more])) or None)
+    more = [str(document.error(place, text, way_out)) for place, (text, way_out) in others]
+    return ConfigError("\n  ".join([message, *filter(None, [hint]), *more]), where=document.where(first))
 
 
 def _existing_place(path: KeyPath, document: Document) -> KeyPath:

@@ -13,7 +13,7 @@ from peftlab.cli.options import Json, Offline, Overrides
 
 
 def run(
-    recipe: Annotated[Path, typer.Argument(help="A recipe: a YAML file.", show_default=False)],
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: a YAML file.", show_default=False)],
     overrides: Overrides = None,
     output_dir: Annotated[
         Path | None, typer.Option(help="The run's folder; by default runs/<name>-<UTC time>.", show_default=False)
