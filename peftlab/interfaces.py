@@ -156,9 +156,11 @@ class Method(RegisteredConfig, ABC):
         """Checks of the trained model that only this method needs, by name."""
         return {}
 
-    def peft_save_options(self, model: Any, scratch: Path) -> dict[str, Any]:
-        """Extra arguments for peft's ``save_pretrained``; ``scratch`` is a folder that is deleted afterwards."""
-        return {}
+    def before_save(self, model: Any) -> None:  # noqa: B027
+        """Called before a ``PeftModel`` is saved by peft."""
+
+    def after_save(self, model: Any, folder: Path) -> None:  # noqa: B027
+        """Called when peft has written its files into ``folder``; they may be changed there."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -54,9 +53,9 @@ def save_artifact(
 def _save_peft(model: Any, method: Method, folder: Path, base_path: str) -> None:
     for config in model.peft_config.values():
         config.base_model_name_or_path = base_path
-    with tempfile.TemporaryDirectory(prefix="peftlab-") as scratch:
-        options = method.peft_save_options(model, Path(scratch))
-        model.save_pretrained(folder, save_embedding_layers=False, **options)
+    method.before_save(model)
+    model.save_pretrained(folder, save_embedding_layers=False)
+    method.after_save(model, folder)
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty form
     model.config.save_pretrained(folder)
 

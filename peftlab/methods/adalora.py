@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, PositiveInt, model_validator
@@ -131,7 +130,7 @@ class AdaLora(Method):
             "ranks_changed": Guard.check(remaining < initial, detail),
         }
 
-    def peft_save_options(self, model: Any, scratch: Path) -> dict[str, Any]:
+    def before_save(self, model: Any) -> None:
         """Peft saves only the ranks of its pattern.
 
         Between two prunings the optimizer moves pruned singular values away from zero again, and a best epoch may lie
@@ -141,7 +140,6 @@ class AdaLora(Method):
         model.peft_config["default"].rank_pattern = {
             name.removeprefix("base_model.model."): (e != 0).flatten().tolist() for name, e in values.items()
         }
-        return {}
 
 
 _IMPORTANCES = ("ipt", "exp_avg_ipt", "exp_avg_unc")

@@ -6,11 +6,13 @@ initialisations PiSSA (https://arxiv.org/abs/2404.02948) and OLoRA (https://arxi
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
+from peftlab.errors import UnsupportedError
 from peftlab.interfaces import METHODS, Method, MethodContext, ModelFacts, TargetModules
 from peftlab.methods._targets import are_transposed, check_targets, guard_targets, resolve_targets
 from peftlab.record import Guard
@@ -38,22 +40,39 @@ class Lora(Method):
         description="default: A by Kaiming, B zero; gaussian: A normal; pissa, olora: from the matrix, by SVD or QR.",
     )
 
+    @model_validator(mode="after")
+    def _check(self) -> Lora:
+        if self.dora and self._changes_base:
+            raise ValueError(f"`dora` does not go with the initialization {self.initialization}")
+        return self
+
     def check(self, facts: ModelFacts) -> None:
         """Refuse target modules that match nothing."""
         check_targets(facts, self.target_modules)
 
     def apply(self, model: Any, context: MethodContext) -> Any:
-        """Put an update beside each target: h = W x + (alpha / rank) B A x."""
+        """Put an update beside each target: h = W x + (alpha / rank) B A x.
+
+        Raises:
+            UnsupportedError: A target matches nothing, or the initialisation does not know this kind of layer.
+        """
         import peft
 
         targets = resolve_targets(model, self.target_modules, context)
+        transposed = are_transposed(model, targets)
+        if self.initialization == "olora" and transposed:
+            raise UnsupportedError(
+                f"peft's OLoRA does not know the transposed matrices of {type(model).__name__}",
+                where="method.initialization",
+                hint="Choose pissa.",
+            )
         config = peft.LoraConfig(
             task_type=context.peft_task_type,
             r=self.rank,
             lora_alpha=self.alpha,
             lora_dropout=self.dropout,
             target_modules=targets,
-            fan_in_fan_out=are_transposed(model, targets),
+            fan_in_fan_out=transposed,
             modules_to_save=list(context.head_modules),
             use_rslora=self.rslora,
             use_dora=self.dora,
@@ -70,27 +89,28 @@ class Lora(Method):
         """Every target got an update."""
         return {"target_modules_matched": guard_targets(model, self.target_modules)}
 
-    def peft_save_options(self, model: Any, scratch: Path) -> dict[str, Any]:
-        """PiSSA and OLoRA have moved a part of the base into the adapter.
+    def after_save(self, model: Any, folder: Path) -> None:
+        """PiSSA and OLoRA have moved a part of the base into the adapter: write the difference to it instead.
 
-        Saved as it is, the adapter would only fit a base that was changed in the same way. With the initial adapter at
-        hand, peft writes the difference as a plain LoRA of twice the rank, which fits the unchanged base.
+        With the initial A₀ and B₀, B A − B₀ A₀ = [B, −B₀] [A; A₀] is a plain LoRA of twice the rank, which fits the
+        unchanged base. (peft's own conversion leaves the head out.)
         """
         if not self._changes_base:
-            return {}
-        from copy import copy
+            return
+        import torch
+        from safetensors.torch import load_file, save_file
 
-        from safetensors.torch import save_file
-
-        folder = scratch / "initial"
-        config = copy(model.peft_config["default"])
-        config.init_lora_weights = True
-        config.save_pretrained(folder)
-        save_file(
-            {name: tensor.contiguous() for name, tensor in model.initial_adapter.items()},
-            folder / "adapter_model.safetensors",
-        )
-        return {"path_initial_model_for_weight_conversion": str(folder)}
+        weights = load_file(folder / "adapter_model.safetensors")
+        for name, first in model.initial_adapter.items():
+            if "lora_A" in name:
+                weights[name] = torch.cat([weights[name], first.cpu()], dim=0)
+            elif "lora_B" in name:
+                weights[name] = torch.cat([weights[name], -first.cpu()], dim=1)
+        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
+        growth = 2**0.5 if self.rslora else 2  # keeps alpha / rank, or alpha / √rank, as it was
+        config |= {"r": 2 * self.rank, "lora_alpha": growth * self.alpha, "init_lora_weights": True}
+        save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+        (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
     @property
     def _changes_base(self) -> bool:

@@ -1,0 +1,141 @@
+"""FLOPs by hand, phases that do not overlap, and a meter that leaves out what it should."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+from transformers import BertConfig, BertForSequenceClassification
+
+from peftlab.measurement.environment import describe_environment
+from peftlab.measurement.phases import PhaseClock
+from peftlab.measurement.roofline import StepFlops, fit_step_flops, measure_matmul_rate
+from peftlab.measurement.throughput import ThroughputMeter
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(("frozen", "products"), [((), 5), ((0,), 3), ((1,), 4), ((0, 1), 2)])
+def test_a_stack_of_layers(frozen: tuple[int, ...], products: int) -> None:
+    """Forward is one product a layer; backward one for each weight that trains, and one for each input that must."""
+    model = nn.Sequential(nn.Linear(8, 16, bias=False), nn.Linear(16, 8, bias=False))
+    for layer in frozen:
+        model[layer].weight.requires_grad_(False)
+
+    def step(length: int) -> None:
+        output = model(torch.ones(length, 8))
+        if output.requires_grad:
+            output.sum().backward()
+
+    flops = fit_step_flops(step, (3, 10, 31))
+    assert flops.linear == pytest.approx(products * 2 * 8 * 16)
+    assert flops.quadratic == pytest.approx(0, abs=1e-6)
+    assert flops.of([4, 6]) == pytest.approx(products * 2 * 8 * 16 * 10)
+
+
+def test_a_bert_with_attention_and_head() -> None:
+    config = BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
+    model = BertForSequenceClassification(config).eval()
+
+    def forward(length: int) -> None:
+        with torch.no_grad():
+            model(input_ids=torch.ones(1, length, dtype=torch.long), attention_mask=torch.ones(1, length))
+
+    flops = fit_step_flops(forward, (4, 9, 20))
+    matrices = 4 * 16 * 16 + 2 * 16 * 32
+    assert flops.linear == pytest.approx(2 * 2 * matrices)
+    assert flops.quadratic == pytest.approx(2 * 2 * 2 * 16)  # two layers, two products of 2·L²·hidden
+    assert flops.constant == pytest.approx(2 * (16 * 16 + 16 * 2), abs=1e-3)
+
+
+@given(st.lists(st.integers(1, 500), min_size=1, max_size=50))
+def test_a_batch_is_the_sum_of_its_texts(lengths: list[int]) -> None:
+    flops = StepFlops(3.0, 5.0, 0.25)
+    assert flops.of(lengths) == pytest.approx(sum(flops.of([length]) for length in lengths))
+
+
+def test_the_matmul_rate_is_a_rate() -> None:
+    assert measure_matmul_rate(CPU, torch.float32) > 1e9
+
+
+def test_inner_phases_pause_the_outer_one() -> None:
+    clock = PhaseClock(CPU)
+    with clock.phase("train"):
+        time.sleep(0.02)
+        with clock.phase("evaluate"):
+            time.sleep(0.06)
+        time.sleep(0.02)
+    summary = clock.summary()
+    assert 0.04 <= summary["train"].seconds < 0.06
+    assert summary["evaluate"].seconds >= 0.06
+    clock.set_peak("train", 10)
+    clock.set_peak("train", 5)
+    assert clock.summary()["train"].peak_memory_bytes == 10
+    assert clock.summary()["evaluate"].peak_memory_bytes is None
+
+
+def test_a_resumed_clock_adds_training_and_evaluation_only() -> None:
+    first = PhaseClock(CPU)
+    for name in ("load", "train"):
+        with first.phase(name):
+            time.sleep(0.02)
+    second = PhaseClock(CPU)
+    second.restore(first.state_dict())
+    assert second.summary()["train"].seconds >= 0.02
+    assert "load" not in second.summary()
+
+
+def meter(warmup: int) -> ThroughputMeter:
+    return ThroughputMeter(warmup, device=CPU, step_flops=StepFlops(0, 100, 0))
+
+
+def run_step(meter: ThroughputMeter, seconds: float, lengths: list[int], padded: int) -> None:
+    meter.step_started()
+    time.sleep(seconds)
+    meter.step_ended(lengths, padded)
+
+
+def test_warm_up_and_pauses_do_not_count() -> None:
+    measured = meter(1)
+    run_step(measured, 0.2, [1000], 1000)
+    run_step(measured, 0.02, [10, 20], 40)
+    time.sleep(0.2)
+    run_step(measured, 0.02, [10], 10)
+    summary = measured.summary(matmul_flops_per_second=1e6)
+    assert summary is not None
+    assert summary.timed_steps == 2
+    assert 500 < summary.tokens_per_second <= 1000
+    assert summary.padding_fraction == pytest.approx(1 - 40 / 50)
+    assert summary.flops_utilization == pytest.approx(summary.tokens_per_second * 100 / 1e6)
+
+
+def test_a_resumed_meter_goes_on() -> None:
+    first = meter(0)
+    run_step(first, 0.01, [10], 10)
+    second = meter(0)
+    second.load_state_dict(first.state_dict())
+    run_step(second, 0.01, [10], 10)
+    summary = second.summary(matmul_flops_per_second=None)
+    assert summary is not None
+    assert summary.timed_steps == 2
+    assert summary.flops_utilization is None
+
+
+def test_no_timed_step_no_figure() -> None:
+    assert meter(3).summary(matmul_flops_per_second=1.0) is None
+
+
+def test_the_environment_names_versions_and_nobody() -> None:
+    import getpass
+    import platform
+
+    environment = describe_environment(CPU)
+    assert environment["versions"]["torch"].startswith("2.")
+    assert environment["device"]["type"] == "cpu"
+    text = str(environment)
+    assert platform.node() not in text
+    assert f"'{getpass.getuser()}'" not in text

@@ -1,0 +1,66 @@
+"""Bottleneck adapters: near the identity at the start, and at the right places of every family."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from models import KINDS, Kind
+from test_contract import logits_of
+
+from peftlab.errors import UnsupportedError
+from peftlab.interfaces import METHODS, ModelFacts
+
+PLACES = {
+    "bert": ("attention.output.dense", "output.dense"),
+    "bert-tokens": ("attention.output.dense", "output.dense"),
+    "roberta": ("attention.output.dense", "output.dense"),
+    "distilbert": ("attention.out_lin", "ffn.lin2"),
+    "gpt2": ("attn.c_proj", "mlp.c_proj"),
+    "llama": ("self_attn.o_proj", "mlp.down_proj"),
+}
+
+
+def adapters_of(model) -> set[str]:
+    ends = [name.removesuffix(".adapter") for name, _ in model.named_modules() if name.endswith(".adapter")]
+    return {name.partition("layer.")[2].partition(".")[2] or ".".join(name.split(".")[-2:]) for name in ends}
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+@pytest.mark.parametrize("name", ["houlsby_adapter", "pfeiffer_adapter"])
+def test_placement_and_near_identity(name: str, kind: Kind) -> None:
+    model = METHODS.get(name)().apply(kind.build(), kind.context())
+    attention, feedforward = PLACES[kind.name]
+    expected = {attention, feedforward} if name == "houlsby_adapter" else {feedforward}
+    assert {place for place in adapters_of(model)} == expected
+    count = sum(module_name.endswith(".adapter") for module_name, _ in model.named_modules())
+    assert count == 2 * len(expected)
+    logits, base = logits_of(model, kind), logits_of(kind.build(), kind)
+    assert torch.allclose(logits, base, atol=0.02)
+    assert not torch.equal(logits, base)
+
+
+def test_the_bottleneck_is_as_narrow_as_it_says() -> None:
+    model = METHODS.get("pfeiffer_adapter")(reduction_factor=8).apply(KINDS[0].build(), KINDS[0].context())
+    adapter = model.bert.encoder.layer[0].output.dense.adapter
+    assert adapter[0].weight.shape == (4, 32)
+    assert adapter[2].weight.shape == (32, 4)
+    assert adapter[0].weight.abs().max() <= 2e-2
+    assert adapter[0].bias.abs().max() == 0
+
+
+def test_layer_norms_train_with_houlsby_unless_told_otherwise() -> None:
+    kind = KINDS[0]
+    trained = METHODS.get("houlsby_adapter")().apply(kind.build(), kind.context())
+    assert trained.bert.encoder.layer[0].output.LayerNorm.weight.requires_grad
+    frozen = METHODS.get("houlsby_adapter")(train_layer_norm=False).apply(kind.build(), kind.context())
+    assert not frozen.bert.encoder.layer[0].output.LayerNorm.weight.requires_grad
+
+
+def test_unknown_blocks_are_refused_with_the_way_out() -> None:
+    weights = {"block.0.mix.weight": (8, 8)}
+    facts = ModelFacts("odd", "odd", "encoder", {}, weights)
+    with pytest.raises(UnsupportedError, match="Name it in method.feedforward_output_modules"):
+        METHODS.get("pfeiffer_adapter")().check(facts)
+    METHODS.get("pfeiffer_adapter")(feedforward_output_modules=["mix"]).check(facts)
+    with pytest.raises(UnsupportedError, match="`mxi` matches no linear layer"):
+        METHODS.get("pfeiffer_adapter")(feedforward_output_modules=["mxi"]).check(facts)

@@ -1,0 +1,91 @@
+"""A package of somebody else's adds a method; a broken one breaks nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+GOOD = '''
+"""A method of another package."""
+from pydantic import Field, PositiveInt
+
+from peftlab import METHODS, Method
+
+
+@METHODS.register("tiny_lora")
+class TinyLora(Method):
+    """LoRA of rank one on the queries."""
+
+    alpha: PositiveInt = Field(1, description="Numerator of the scaling.")
+
+    def apply(self, model, context):
+        import peft
+
+        return peft.get_peft_model(
+            model, peft.LoraConfig(task_type=context.peft_task_type, r=1, lora_alpha=self.alpha, target_modules=["query"])
+        )
+'''
+BARE = '''
+from peftlab import Method
+
+
+class Nothing(Method):
+    """Trains the head, registered by its entry point alone."""
+
+    def apply(self, model, context):
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name.startswith(context.head_modules))
+        return model
+'''
+
+
+def install(site: Path, name: str, source: str, target: str) -> None:
+    (site / f"{name}.py").write_text(source)
+    info = site / f"{name}-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[peftlab.methods]\n{target}\n")
+
+
+def peftlab(site: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "peftlab", *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        cwd=site,
+    )
+
+
+def test_methods_of_other_packages(tmp_path: Path, tiny_bert: Path, reviews: Path) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    install(site, "good_plugin", GOOD, "tiny_lora = good_plugin")
+    install(site, "bare_plugin", BARE, "nothing_much = bare_plugin:Nothing")
+    install(site, "broken_plugin", "import does_not_exist", "broken = broken_plugin")
+    listed = peftlab(site, "ls", "methods", "--json")
+    assert listed.returncode == 0, listed.stderr
+    answer = json.loads(listed.stdout)
+    assert {"tiny_lora", "nothing_much", "lora"} <= {entry["name"] for entry in answer["methods"]}
+    assert "does_not_exist" in answer["broken"]["broken"]
+    schema = json.loads(peftlab(site, "schema", "recipe").stdout)
+    assert "alpha" in schema["$defs"]["method.tiny_lora"]["properties"]
+
+    recipe = tmp_path / "recipe.yaml"
+    recipe.write_text(
+        f"model: {{path: {tiny_bert}}}\ntask: {{type: text_classification, max_length: 32}}\n"
+        f"data: {{source: {reviews}}}\nmethod: {{type: tiny_lora, alpha: 3}}\n"
+        "training: {max_steps: 5, learning_rate: 1e-2, batch_size: 8}\n"
+    )
+    done = peftlab(site, "run", recipe, "--output-dir", tmp_path / "out", "--json")
+    assert done.returncode == 0, done.stderr
+    record = json.loads(done.stdout)
+    assert record["recipe"]["method"] == {"type": "tiny_lora", "alpha": 3}
+    bare = peftlab(site, "run", recipe, "--output-dir", tmp_path / "bare", "--json", "--set", "method.type=nothing_much")
+    assert bare.returncode == 0, bare.stderr
+    unknown = peftlab(site, "run", recipe, "--set", "method.type=brokn")
+    assert unknown.returncode == 2
+    assert "The plugin `broken` could not be loaded" in unknown.stderr
