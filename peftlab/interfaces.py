@@ -156,10 +156,10 @@ class Method(RegisteredConfig, ABC):
         """Checks of the trained model that only this method needs, by name."""
         return {}
 
-    def before_save(self, model: Any) -> None:  # noqa: B027
+    def before_save(self, model: Any) -> None:
         """Called before a ``PeftModel`` is saved by peft."""
 
-    def after_save(self, model: Any, folder: Path) -> None:  # noqa: B027
+    def after_save(self, model: Any, folder: Path) -> None:
         """Called when peft has written its files into ``folder``; they may be changed there."""
 
 

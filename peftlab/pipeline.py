@@ -18,15 +18,16 @@ from torch import Tensor, nn
 from peftlab.artifact.load import load_artifact
 from peftlab.artifact.save import save_artifact
 from peftlab.check import CheckedRecipe
-from peftlab.data.batching import plan_epoch, plan_in_order_of_length
+from peftlab.data.batching import plan_in_order_of_length
 from peftlab.errors import UserError
 from peftlab.files import folder_bytes
 from peftlab.interfaces import EncodedSplit, MethodContext, Reporter
+from peftlab.loading import Loader, Wrapped
 from peftlab.measurement.memory import peak_of, storage_bytes
 from peftlab.measurement.phases import PhaseClock
 from peftlab.measurement.roofline import StepFlops, measure_matmul_rate
 from peftlab.measurement.throughput import ThroughputMeter
-from peftlab.models.load import BaseModel, load_base_model, load_tokenizer, local_source, resolve_dtype
+from peftlab.models.load import resolve_dtype
 from peftlab.record import Guard, Memory, Parameters, Throughput
 from peftlab.rehearsal import rehearse_evaluation, rehearse_flops, rehearse_memory
 from peftlab.run_folder import RunFolder
@@ -39,7 +40,6 @@ from peftlab.training.guards import (
     GradientGuard,
     check_adapter_changed,
     check_reload,
-    check_trainable_parameters,
     combined_hash,
     hash_tensors,
 )
@@ -47,7 +47,6 @@ from peftlab.training.interrupts import Interrupts
 from peftlab.training.loop import Progress, TrainingJob, train
 from peftlab.training.metrics_log import MetricsLog
 from peftlab.training.optimizers import build_optimizer
-from peftlab.training.steps import StepPlan
 
 WARMUP_STEPS = 5
 """Steps that are not timed: allocator and caches are cold in them."""
@@ -110,7 +109,8 @@ class Run:
         """All stages."""
         clock = self.findings.clock
         with clock.phase("load"):
-            (model, context), peak = peak_of(self._load, device=self.device)
+            wrapped, peak = peak_of(self._load, device=self.device)
+        model, context = wrapped.model, wrapped.context
         # transformers reads weights in threads of its own, which the watcher does not see; they are alive now.
         clock.set_peak("load", max(peak, storage_bytes([*model.parameters(), *model.buffers()])))
         self.interrupts.check()
@@ -138,76 +138,18 @@ class Run:
         if self.recipe.training.checkpoint_every_steps is None:
             self.folder.checkpoints.delete()
 
-    # --- load ---------------------------------------------------------------------------------------------------
-
-    def _load(self) -> tuple[nn.Module, MethodContext]:
-        """Tokenise the data, load the base, wrap it by the method."""
-        recipe = self.recipe
-        self.reporter.say(f"loading {recipe.model.path}")
-        self.source = local_source(self.checked.model_location)
-        self.tokenizer = load_tokenizer(self.source, recipe.model, offline=self.offline)
-        self.splits = {
-            name: recipe.task.encode(split, self.tokenizer, self.labels) for name, split in self.data.splits.items()
-        }
-        self.findings.notes = {name: dict(split.notes) for name, split in self.splits.items()}
-        self.plan = self._plan()
-        base = self._load_base()
-        base_names = {id(parameter): name for name, parameter in base.model.named_parameters()}
-        if recipe.training.gradient_checkpointing:
-            base.model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
-        context = MethodContext(
-            peft_task_type=recipe.task.peft_task_type,
-            total_steps=self.plan.total,
-            seed=recipe.seed,
-            head_modules=base.head_modules,
-            family=self.checked.facts.family,
-        )
-        # Seeded anew, so that an adapter starts alike whatever the head before it has drawn.
-        torch.manual_seed(recipe.seed)
-        model = recipe.method.apply(base.model, context)
-        self.findings.guards["trainable_parameters"] = check_trainable_parameters(
-            model, recipe.method, base_names=base_names, head_modules=base.head_modules
-        )
-        trainable = trainable_parameters(model)
-        self.initial_hashes = hash_tensors(trainable)
-        self.findings.initial_adapter_sha256 = combined_hash(self.initial_hashes)
-        self.findings.parameters = Parameters(
-            total=sum(parameter.numel() for parameter in model.parameters()),
-            trainable=sum(parameter.numel() for parameter in trainable.values()),
-        )
-        return model, context
-
-    def _load_base(self) -> BaseModel:
-        recipe = self.recipe
-        dropout = recipe.model.dropout
-        if dropout is None and not recipe.method.trains_base:
-            dropout = 0.0
-        torch.manual_seed(recipe.seed)
-        return load_base_model(
-            self.source,
-            recipe.model,
-            recipe.task.head(self.labels),
-            dtype=self.dtype,
-            dropout=dropout,
-            pad_token_id=self.tokenizer.pad_token_id,
-            offline=self.offline,
-        )
-
-    def _plan(self) -> StepPlan:
-        training, seed = self.recipe.training, self.recipe.seed
-        lengths = self.splits["train"].lengths()
-
-        def batches(epoch: int) -> list[list[int]]:
-            return plan_epoch(
-                lengths,
-                batch_size=training.batch_size,
-                max_tokens=training.max_tokens_per_batch,
-                seed=seed,
-                epoch=epoch,
-                window=training.length_window,
-            )
-
-        return StepPlan(batches, training.gradient_accumulation_steps, training.epochs, training.max_steps)
+    def _load(self) -> Wrapped:
+        self.reporter.say(f"loading {self.recipe.model.path}")
+        self.loader = Loader(self.checked, dtype=self.dtype, offline=self.offline)
+        self.splits, self.plan = self.loader.splits, self.loader.plan
+        wrapped = self.loader.load_wrapped()
+        findings = self.findings
+        findings.notes = {name: dict(split.notes) for name, split in self.splits.items()}
+        findings.parameters = wrapped.parameters
+        findings.initial_adapter_sha256 = combined_hash(wrapped.initial_hashes)
+        findings.guards["trainable_parameters"] = wrapped.guard
+        self.initial_hashes = wrapped.initial_hashes
+        return wrapped
 
     # --- train --------------------------------------------------------------------------------------------------
 
@@ -235,7 +177,7 @@ class Run:
             learning_rate=training.learning_rate,
             metric=metric if has_validation else None,
             higher_is_better=metric not in LOWER_IS_BETTER,
-            pad_token_id=self.tokenizer.pad_token_id,
+            pad_token_id=self.loader.tokenizer.pad_token_id,
             evaluate=self._validation_of(prepared) if has_validation else None,
             checkpoints=self.folder.checkpoints,
             log=MetricsLog(self.folder.metrics),
@@ -322,15 +264,15 @@ class Run:
             model,
             self.recipe.method,
             folder=self.folder.path,
-            tokenizer=self.tokenizer,
+            tokenizer=self.loader.tokenizer,
             context=context,
-            base_path=self.source,
+            base_path=self.loader.source,
         )
         self.findings.artifact_bytes = folder_bytes(artifact)
 
     def _probe(self, model: nn.Module) -> Tensor:
         split = self.splits.get("validation", self.splits["train"])
-        batch = self.recipe.task.collate(split.examples[:PROBE_EXAMPLES], self.tokenizer.pad_token_id)
+        batch = self.recipe.task.collate(split.examples[:PROBE_EXAMPLES], self.loader.tokenizer.pad_token_id)
         model.eval()
         with torch.inference_mode():
             return compute_logits(
@@ -339,7 +281,7 @@ class Run:
 
     def _reload(self, before: Tensor) -> nn.Module:
         """Load what was saved as a stranger would: from the files alone."""
-        model = load_artifact(lambda: self._load_base().model, self.folder.path).to(self.device)
+        model = load_artifact(lambda: self.loader.load_base().model, self.folder.path).to(self.device)
         self.findings.guards["reload_agrees"] = check_reload(
             before,
             self._probe(model),
@@ -374,7 +316,7 @@ class Run:
                 split,
                 self._evaluation_batches(split),
                 labels=self.labels,
-                pad_token_id=self.tokenizer.pad_token_id,
+                pad_token_id=self.loader.tokenizer.pad_token_id,
                 device=self.device,
                 autocast_dtype=self.autocast,
                 writer=writer,

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from pydantic import Field, PositiveInt
 
 from peftlab.interfaces import METHODS, Method, MethodContext, ModelFacts
-from peftlab.methods._prompts import check_past_key_values, check_family, wrap
+from peftlab.methods._prompts import check_family, check_past_key_values, wrap
 
 
 @METHODS.register("prefix_tuning")

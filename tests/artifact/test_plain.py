@@ -65,7 +65,9 @@ def test_predictions_are_the_same(method: str, how: str, tmp_path: Path, tiny_be
     loaded, document = load_recipe(recipe)
     result = run_recipe(loaded, document, output_dir=tmp_path / "run")
     assert result.record.status == "success", result.record.error
-    rows = [row for row in pq.read_table(tmp_path / "run" / "predictions.parquet").to_pylist() if row["split"] == "test"]
+    rows = [
+        row for row in pq.read_table(tmp_path / "run" / "predictions.parquet").to_pylist() if row["split"] == "test"
+    ]
     source = reviews.read_text().splitlines()[1:]
     texts = [source[row["index"]].rpartition(",")[0] for row in rows]
     folder = tmp_path / "run" / ("model" if how == "transformers" else "adapter")

@@ -72,7 +72,7 @@ ROWS = "text,label\n" + "".join(f"text number {n} is here,{'ab'[n % 2]}\n" for n
         (b"text,label\n", ["no row"]),
         (ROWS.replace(",b\n", ",a\n").encode(), ["two classes are needed"]),
         (ROWS.replace("text number 7", "t\u00e9xt number 7").encode("latin-1"), ["offset", "data.encoding"]),
-        ("text,label\n1,a\n2,b\n3,a\n4,b\n".encode(), ["number"]),
+        (b"text,label\n1,a\n2,b\n3,a\n4,b\n", ["number"]),
         (ROWS.replace("text number 7 is here", "").encode(), ["row 8", "drop_missing"]),
         (ROWS.replace("text number 7 is here", "one,two").encode(), ["line 9"]),
         (b"\x00\x01\x02\x03,\xff\xfe", []),
@@ -160,7 +160,12 @@ def test_a_full_disk(command, recipe: Path, tmp_path: Path) -> None:
 
 MUTATIONS = st.sampled_from(["delete", "rename", "retype", "extreme", "nest"])
 VALUES = st.one_of(
-    st.none(), st.booleans(), st.integers(-3, 10**12), st.floats(allow_nan=True), st.text(max_size=12), st.lists(st.integers(), max_size=2)
+    st.none(),
+    st.booleans(),
+    st.integers(-3, 10**12),
+    st.floats(allow_nan=True),
+    st.text(max_size=12),
+    st.lists(st.integers(), max_size=2),
 )
 
 

@@ -87,11 +87,16 @@ def test_validate_tells_each_recipe_apart(command, recipe: Path, tmp_path: Path)
     ("option", "reason"),
     [
         ("method={type: lora, target_modules: [q_proj]}", "matches no linear layer"),
-        ("method={type: prefix_tuning, num_virtual_tokens: 64}", "64 virtual tokens and texts of up to 32 tokens do not fit"),
+        (
+            "method={type: prefix_tuning, num_virtual_tokens: 64}",
+            "64 virtual tokens and texts of up to 32 tokens do not fit",
+        ),
         ("task.max_length=65", "positions for 64 tokens"),
     ],
 )
-def test_what_a_model_cannot_take_is_refused_before_it_is_loaded(command, recipe: Path, option: str, reason: str) -> None:
+def test_what_a_model_cannot_take_is_refused_before_it_is_loaded(
+    command, recipe: Path, option: str, reason: str
+) -> None:
     done = command("validate", recipe, "--set", option)
     assert done.returncode == 2
     assert reason in done.stderr

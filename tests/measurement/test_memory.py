@@ -99,7 +99,9 @@ def test_checkpointing_lowers_the_peak() -> None:
     class Deep(nn.Module):
         def __init__(self, save: bool) -> None:
             super().__init__()
-            self.blocks = nn.ModuleList(nn.Sequential(*[nn.Sequential(nn.Linear(64, 64), nn.GELU())] * 4) for _ in range(4))
+            self.blocks = nn.ModuleList(
+                nn.Sequential(*[nn.Sequential(nn.Linear(64, 64), nn.GELU())] * 4) for _ in range(4)
+            )
             self.save = save
 
         def forward(self, inputs):

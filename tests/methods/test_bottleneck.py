@@ -31,7 +31,7 @@ def test_placement_and_near_identity(name: str, kind: Kind) -> None:
     model = METHODS.get(name)().apply(kind.build(), kind.context())
     attention, feedforward = PLACES[kind.name]
     expected = {attention, feedforward} if name == "houlsby_adapter" else {feedforward}
-    assert {place for place in adapters_of(model)} == expected
+    assert adapters_of(model) == expected
     count = sum(module_name.endswith(".adapter") for module_name, _ in model.named_modules())
     assert count == 2 * len(expected)
     logits, base = logits_of(model, kind), logits_of(kind.build(), kind)
@@ -59,7 +59,7 @@ def test_layer_norms_train_with_houlsby_unless_told_otherwise() -> None:
 def test_unknown_blocks_are_refused_with_the_way_out() -> None:
     weights = {"block.0.mix.weight": (8, 8)}
     facts = ModelFacts("odd", "odd", "encoder", {}, weights)
-    with pytest.raises(UnsupportedError, match="Name it in method.feedforward_output_modules"):
+    with pytest.raises(UnsupportedError, match=r"Name it in method\.feedforward_output_modules"):
         METHODS.get("pfeiffer_adapter")().check(facts)
     METHODS.get("pfeiffer_adapter")(feedforward_output_modules=["mix"]).check(facts)
     with pytest.raises(UnsupportedError, match="`mxi` matches no linear layer"):

@@ -85,11 +85,12 @@ def test_names_match_by_their_end_and_by_whole_words() -> None:
 @pytest.mark.parametrize("check", ["facts", "model"])
 def test_one_name_that_matches_nothing_is_enough(check: str) -> None:
     method = LORA(target_modules=["query", "valeu"])
+    calls = {
+        "facts": lambda: method.check(BERT.facts(BERT.build())),
+        "model": lambda: method.apply(BERT.build(), BERT.context()),
+    }
     with pytest.raises(UnsupportedError) as caught:
-        if check == "facts":
-            method.check(BERT.facts(BERT.build()))
-        else:
-            method.apply(BERT.build(), BERT.context())
+        calls[check]()
     assert "`valeu` matches no linear layer" in str(caught.value)
     assert "Did you mean `value`?" in str(caught.value)
 

@@ -84,7 +84,9 @@ def test_methods_of_other_packages(tmp_path: Path, tiny_bert: Path, reviews: Pat
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
     assert record["recipe"]["method"] == {"type": "tiny_lora", "alpha": 3}
-    bare = peftlab(site, "run", recipe, "--output-dir", tmp_path / "bare", "--json", "--set", "method.type=nothing_much")
+    bare = peftlab(
+        site, "run", recipe, "--output-dir", tmp_path / "bare", "--json", "--set", "method.type=nothing_much"
+    )
     assert bare.returncode == 0, bare.stderr
     unknown = peftlab(site, "run", recipe, "--set", "method.type=brokn")
     assert unknown.returncode == 2

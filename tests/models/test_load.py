@@ -34,7 +34,9 @@ def test_new_modules_are_found(tiny_bert: Path, tiny_gpt2: Path, tmp_path: Path)
     assert load(tiny_gpt2).head_modules == ("score",)
     DistilBertModel(DistilBertConfig(dim=8, hidden_dim=8, n_layers=1, n_heads=1)).save_pretrained(tmp_path)
     assert load(tmp_path).head_modules == ("classifier", "pre_classifier")
-    assert load(tiny_bert, head=Head("AutoModelForTokenClassification", {"num_labels": 3})).head_modules == ("classifier",)
+    assert load(tiny_bert, head=Head("AutoModelForTokenClassification", {"num_labels": 3})).head_modules == (
+        "classifier",
+    )
 
 
 def test_a_pooler_that_the_checkpoint_lacks_is_new(tiny_bert: Path, tmp_path: Path) -> None:
@@ -78,7 +80,13 @@ def test_what_cannot_be_loaded_is_told(tiny_gpt2: Path, tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text('{"model_type": "resnet"}')
     with pytest.raises((SourceError, UnsupportedError), match="the/path"):
         load_base_model(
-            str(tmp_path), ModelConfig(path="the/path"), HEAD, dtype=torch.float32, dropout=None, pad_token_id=0, offline=True
+            str(tmp_path),
+            ModelConfig(path="the/path"),
+            HEAD,
+            dtype=torch.float32,
+            dropout=None,
+            pad_token_id=0,
+            offline=True,
         )
 
 
@@ -108,7 +116,7 @@ def test_types_of_weights_and_of_computation() -> None:
     assert autocast_dtype("auto", device=CPU, weights=torch.float32) is None
     assert autocast_dtype("auto", device=CPU, weights=torch.bfloat16) is torch.bfloat16
     assert autocast_dtype("bfloat16", device=CPU, weights=torch.float32) is torch.bfloat16
-    with pytest.raises(ConfigError, match="does not go with model.dtype bfloat16"):
+    with pytest.raises(ConfigError, match=r"does not go with model\.dtype bfloat16"):
         autocast_dtype("float32", device=CPU, weights=torch.bfloat16)
 
 

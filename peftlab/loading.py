@@ -1,0 +1,125 @@
+"""The first stage of a run: tokens, base model, method; everything that training needs, and what it begins with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from peftlab.check import CheckedRecipe
+from peftlab.data.batching import plan_epoch
+from peftlab.interfaces import EncodedSplit, MethodContext
+from peftlab.models.load import BaseModel, load_base_model, load_tokenizer, local_source
+from peftlab.record import Guard, Parameters
+from peftlab.training.checkpoints import trainable_parameters
+from peftlab.training.guards import check_trainable_parameters, hash_tensors
+from peftlab.training.steps import StepPlan
+
+
+@dataclass(frozen=True)
+class Wrapped:
+    """A base model wrapped by its method.
+
+    Args:
+        model: To train.
+        context: What the method was told.
+        parameters: How many there are, and how many train.
+        initial_hashes: SHA-256 of every trainable tensor at the start.
+        guard: Whether only what is meant to train does.
+    """
+
+    model: nn.Module
+    context: MethodContext
+    parameters: Parameters
+    initial_hashes: dict[str, str]
+    guard: Guard
+
+
+class Loader:
+    """Loads what a recipe names; the base as often as it is asked to.
+
+    Args:
+        checked: The recipe, its model's place and its data.
+        dtype: Of the base's weights.
+        offline: Allow no network.
+
+    Attributes:
+        source: What plain transformers loads the base from.
+        tokenizer: The base's.
+        splits: The data, tokenised.
+        plan: All steps of the run.
+    """
+
+    def __init__(self, checked: CheckedRecipe, *, dtype: torch.dtype, offline: bool) -> None:
+        self._checked, self._recipe = checked, checked.recipe
+        self._dtype, self._offline = dtype, offline
+        self.source = local_source(checked.model_location)
+        self.tokenizer: Any = load_tokenizer(self.source, self._recipe.model, offline=offline)
+        self.splits: dict[str, EncodedSplit] = {
+            name: self._recipe.task.encode(split, self.tokenizer, checked.labels)
+            for name, split in checked.data.splits.items()
+        }
+        self.plan = self._plan_steps()
+
+    def load_wrapped(self) -> Wrapped:
+        """Load the base and wrap it by the recipe's method."""
+        recipe, base = self._recipe, self.load_base()
+        base_names = {id(parameter): name for name, parameter in base.model.named_parameters()}
+        if recipe.training.gradient_checkpointing:
+            base.model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
+        context = MethodContext(
+            peft_task_type=recipe.task.peft_task_type,
+            total_steps=self.plan.total,
+            seed=recipe.seed,
+            head_modules=base.head_modules,
+            family=self._checked.facts.family,
+        )
+        # Seeded anew, so that an adapter starts alike whatever the head before it has drawn.
+        torch.manual_seed(recipe.seed)
+        model = recipe.method.apply(base.model, context)
+        trainable = trainable_parameters(model)
+        return Wrapped(
+            model,
+            context,
+            Parameters(
+                total=sum(parameter.numel() for parameter in model.parameters()),
+                trainable=sum(parameter.numel() for parameter in trainable.values()),
+            ),
+            hash_tensors(trainable),
+            check_trainable_parameters(model, recipe.method, base_names=base_names, head_modules=base.head_modules),
+        )
+
+    def load_base(self) -> BaseModel:
+        """Load the base with the task's head; always with the same new weights."""
+        recipe = self._recipe
+        dropout = recipe.model.dropout
+        if dropout is None and not recipe.method.trains_base:
+            dropout = 0.0
+        torch.manual_seed(recipe.seed)
+        return load_base_model(
+            self.source,
+            recipe.model,
+            recipe.task.head(self._checked.labels),
+            dtype=self._dtype,
+            dropout=dropout,
+            pad_token_id=self.tokenizer.pad_token_id,
+            offline=self._offline,
+        )
+
+    def _plan_steps(self) -> StepPlan:
+        training, seed = self._recipe.training, self._recipe.seed
+        lengths = self.splits["train"].lengths()
+
+        def batches(epoch: int) -> list[list[int]]:
+            return plan_epoch(
+                lengths,
+                batch_size=training.batch_size,
+                max_tokens=training.max_tokens_per_batch,
+                seed=seed,
+                epoch=epoch,
+                window=training.length_window,
+            )
+
+        return StepPlan(batches, training.gradient_accumulation_steps, training.epochs, training.max_steps)
