@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from peftlab.config import Document, KeyPath
+from peftlab.config import Document, KeyPath, replace_config
 from peftlab.data.locations import parse_location, resolve_location
 from peftlab.data.splits import LoadedData, load_splits
 from peftlab.errors import ConfigError, PeftlabError, UnsupportedError
@@ -57,22 +57,23 @@ def check_recipe(
         UserError: What is wrong, where, and how to mend it.
     """
     report = (reporter or Silent()).say
-    with _at(document, ("evaluation", "metric")):
+    with at_place(document, ("evaluation", "metric")):
         recipe = resolve_recipe(recipe)
     _check_packages(recipe, document)
     _check_training(recipe, document)
-    with _at(document, ("model", "path")):
+    with at_place(document, ("model", "path")):
         location = parse_location(recipe.model.path, folder=document.folder)
+        recipe = _with_absolute_paths(recipe, document)
         model_location = resolve_location(location, offline=offline, report=report)
         facts = read_model_facts(
             model_location, path=recipe.model.path, revision=recipe.model.revision, offline=offline
         )
-    with _at(document, ("task",)):
+    with at_place(document, ("task",)):
         recipe.task.check(facts)
-    with _at(document, ("method",)):
+    with at_place(document, ("method",)):
         recipe.method.check(facts)
         _check_positions(recipe, facts)
-    with _at(document, ("data",)):
+    with at_place(document, ("data",)):
         data = load_splits(
             recipe.data,
             seed=recipe.seed,
@@ -87,6 +88,26 @@ def check_recipe(
         for split in data.splits.values():
             recipe.task.check_split(split, labels)
     return CheckedRecipe(recipe, model_location, facts, data, labels)
+
+
+def _with_absolute_paths(recipe: Recipe, document: Document) -> Recipe:
+    """Paths as they are from anywhere, so that the recipe that a run writes down can be run again."""
+
+    def absolute(address: str) -> str:
+        location = parse_location(address, folder=document.folder)
+        return str(location.path.resolve()) if location.path is not None and location.path.exists() else address
+
+    source = recipe.data.source
+    if isinstance(source, str):
+        source = absolute(source)
+    else:
+        given = {name: value for name, value in source.model_dump().items() if value is not None}
+        source = replace_config(source, **{name: absolute(value) for name, value in given.items()})
+    return replace_config(
+        recipe,
+        model=replace_config(recipe.model, path=absolute(recipe.model.path)),
+        data=replace_config(recipe.data, source=source),
+    )
 
 
 def _check_packages(recipe: Recipe, document: Document) -> None:
@@ -142,7 +163,7 @@ _KEY = re.compile(r"(model|task|data|method|training|evaluation)(\.\w+)*")
 
 
 @contextlib.contextmanager
-def _at(document: Document, path: KeyPath) -> Iterator[None]:
+def at_place(document: Document, path: KeyPath) -> Iterator[None]:
     """Put the recipe's file and line on errors that come from below, which know a key at most."""
     try:
         yield

@@ -219,7 +219,9 @@ class Run:
         job.accelerator.end_training()
         findings.guards["loss_finite"] = Guard.check(True, f"in all {findings.progress.step} steps")
         after = hash_tensors(trainable_parameters(job.accelerator.unwrap_model(job.model)))
-        findings.guards["adapter_changed"] = check_adapter_changed(self.initial_hashes, after)
+        findings.guards["adapter_changed"] = check_adapter_changed(
+            self.initial_hashes, after, steps=findings.progress.step
+        )
 
     def _read_checkpoint(self) -> Checkpoint | None:
         """The latest checkpoint, if it is of this very run."""

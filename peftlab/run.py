@@ -9,7 +9,7 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-from peftlab.check import CheckedRecipe, check_recipe
+from peftlab.check import CheckedRecipe, at_place, check_recipe
 from peftlab.config import Document
 from peftlab.errors import PeftlabError, UserError
 from peftlab.files import write_text
@@ -63,7 +63,13 @@ def run_recipe(
         if finished is not None:
             reporter.say("this run has already finished; its record is kept")
             return RunResult(finished, folder.path)
-        return RunResult(_execute(checked, folder, offline=offline, reporter=reporter), folder.path)
+        try:
+            with at_place(document, ("method",)):
+                record = _execute(checked, folder, offline=offline, reporter=reporter)
+        except UserError:
+            folder.discard_unused()
+            raise
+        return RunResult(record, folder.path)
 
 
 def _execute(checked: CheckedRecipe, folder: RunFolder, *, offline: bool, reporter: Reporter) -> RunRecord:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +40,11 @@ class RunFolder:
     def predictions(self) -> Path:
         """Its predictions."""
         return self.path / "predictions.parquet"
+
+    def discard_unused(self) -> None:
+        """Delete the folder of a run that was refused before it left anything but its recipe."""
+        if {item.name for item in self.path.iterdir()} <= {RECIPE_NAME, ".lock"}:
+            shutil.rmtree(self.path)
 
     def finished_record(self) -> RunRecord | None:
         """The record of a run that ended with success, where there is one."""

@@ -49,6 +49,7 @@ def main() -> None:
     try:
         app()
     except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
         sys.exit(1)
     except Exception as error:  # noqa: BLE001 - the last station: what is no PeftlabError is shown as a defect
         sys.exit(show_error(error))

@@ -16,6 +16,9 @@ FIRST_STEPS = 10
 """Steps within which every trainable parameter must have received a gradient. LoRA's A, for one, has none in the first
 step, since B starts at zero."""
 
+FEWEST_STEPS = 3
+"""Fewer steps say nothing of a tensor that has not moved."""
+
 
 def check_trainable_parameters(
     model: nn.Module, method: Method, *, base_names: Mapping[int, str], head_modules: tuple[str, ...]
@@ -106,7 +109,7 @@ class GradientGuard:
             return Guard.check(False, f"frozen parameters got gradients: {_some(sorted(self._frozen))}")
         if self._not_finite:
             return Guard.check(False, f"gradients that are not finite: {_some(sorted(self._not_finite))}")
-        if self._waiting and self._steps < 3:
+        if self._waiting and self._steps < FEWEST_STEPS:
             return Guard.not_applicable(f"{self._steps} steps are too few to tell (a LoRA's A learns from the second)")
         seen = self._count - len(self._waiting)
         if self._waiting:
@@ -133,10 +136,12 @@ def combined_hash(hashes: Mapping[str, str]) -> str:
     return hashlib.sha256("\n".join(f"{name} {value}" for name, value in sorted(hashes.items())).encode()).hexdigest()
 
 
-def check_adapter_changed(before: Mapping[str, str], after: Mapping[str, str]) -> Guard:
+def check_adapter_changed(before: Mapping[str, str], after: Mapping[str, str], *, steps: int) -> Guard:
     """Every trainable tensor ended elsewhere than it began, the head's included."""
     same = sorted(name for name, value in before.items() if after.get(name) == value)
     changed = len(before) - len(same)
+    if same and steps < FEWEST_STEPS:
+        return Guard.not_applicable(f"{steps} steps are too few to tell (a LoRA's A learns from the second)")
     if same:
         return Guard.check(False, f"{len(same)} of {len(before)} trainable tensors never changed: {_some(same)}")
     return Guard.check(changed > 0, f"all {changed} trainable tensors changed, the head's included")

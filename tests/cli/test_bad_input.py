@@ -94,6 +94,14 @@ def test_a_label_unseen_in_training(command, recipe: Path, tmp_path: Path) -> No
     refused(done, "test.csv, row 1", "'c'", "training split")
 
 
+def test_what_only_the_loaded_model_tells_leaves_no_folder(command, recipe: Path, tmp_path: Path) -> None:
+    done = command(
+        "run", recipe, "--output-dir", "out", "--set", "method.type=adalora", "--set", "training.max_steps=1"
+    )
+    refused(done, "1 steps leave no time", "method")
+    assert not (tmp_path / "out").exists()
+
+
 def test_files_that_are_no_recipe(command, tmp_path: Path) -> None:
     refused(command("run", "nothing.yaml"), "nothing.yaml: no such file")
     refused(command("run", tmp_path), "folder")

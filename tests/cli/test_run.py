@@ -87,6 +87,16 @@ def check_predictions(folder: Path, record: dict) -> None:
         assert record["labels"][row["scores"].index(max(row["scores"]))] == row["prediction"]
 
 
+def test_the_recipe_that_is_left_runs_from_anywhere(command, recipe: Path, reviews: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text(reviews.read_text())
+    recipe.write_text(recipe.read_text().replace(str(reviews), "mine.csv"))
+    done = command("run", recipe, "--output-dir", "out", "--json", "--set", "training.max_steps=4")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["recipe"]["data"]["source"] == str(tmp_path / "mine.csv")
+    again = command("run", "out/recipe.yaml", "--output-dir", "again", "--json")
+    assert json.loads(again.stdout)["scores"] == json.loads(done.stdout)["scores"]
+
+
 def test_the_same_recipe_gives_the_same_scores(command, recipe: Path, tmp_path: Path) -> None:
     records = []
     for name in ("a", "b"):
