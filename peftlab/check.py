@@ -9,7 +9,7 @@ import contextlib
 import importlib.util
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from peftlab.config import Document, KeyPath, replace_config
@@ -71,7 +71,7 @@ def check_recipe(
     with at_place(document, ("task",)):
         recipe.task.check(facts)
     with at_place(document, ("method",)):
-        recipe.method.check(facts)
+        recipe.method.check(replace(facts, peft_task_type=recipe.task.peft_task_type))
         _check_positions(recipe, facts)
     with at_place(document, ("data",)):
         data = load_splits(

@@ -40,6 +40,7 @@ class ModelFacts:
         family: Whether it reads both ways, or left to right.
         config: The content of ``config.json``.
         weights: Shape of every weight by its name in the checkpoint; None where no index is at hand.
+        peft_task_type: Of the recipe's task; empty where none is known.
     """
 
     path: str
@@ -47,6 +48,7 @@ class ModelFacts:
     family: Family
     config: Mapping[str, Any]
     weights: Mapping[str, tuple[int, ...]] | None = None
+    peft_task_type: str = ""
 
     @property
     def max_length(self) -> int | None:

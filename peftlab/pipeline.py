@@ -44,7 +44,7 @@ from peftlab.training.guards import (
     hash_tensors,
 )
 from peftlab.training.interrupts import Interrupts
-from peftlab.training.loop import Progress, TrainingJob, train
+from peftlab.training.loop import Progress, TrainingJob, restore_best, train
 from peftlab.training.metrics_log import MetricsLog
 from peftlab.training.optimizers import build_optimizer
 
@@ -120,9 +120,8 @@ class Run:
         self.interrupts.check()
         base_guard = BaseGuard(model)
         with clock.phase("train"):
-            self._train(job)
+            self._train(job, context)
         self.findings.guards["base_unchanged"] = base_guard.result(model)
-        self.findings.guards.update(self.recipe.method.guards(model, context))
         with clock.phase("save"):
             _, peak = peak_of(
                 lambda: self._save(model, context), device=self.device, existing=[*model.parameters(), *model.buffers()]
@@ -204,7 +203,7 @@ class Run:
     def _new_meter(self, total_steps: int, step_flops: StepFlops | None) -> ThroughputMeter:
         return ThroughputMeter(min(WARMUP_STEPS, total_steps // 2), device=self.device, step_flops=step_flops)
 
-    def _train(self, job: TrainingJob) -> None:
+    def _train(self, job: TrainingJob, context: MethodContext) -> None:
         findings = self.findings
         checkpoint = self._read_checkpoint()
         start_trackers(job.accelerator, name=self.recipe.name, recipe=self.recipe.model_dump(mode="json"))
@@ -217,8 +216,11 @@ class Run:
             findings.throughput = job.meter.summary(matmul_flops_per_second=self.matmul_rate)
             findings.guards["gradients"] = job.gradients.result()
         job.accelerator.end_training()
+        model = job.accelerator.unwrap_model(job.model)
+        findings.guards.update(self.recipe.method.guards(model, context))  # of what training did, best epoch or not
+        restore_best(job, findings.progress)
         findings.guards["loss_finite"] = Guard.check(True, f"in all {findings.progress.step} steps")
-        after = hash_tensors(trainable_parameters(job.accelerator.unwrap_model(job.model)))
+        after = hash_tensors(trainable_parameters(model))
         findings.guards["adapter_changed"] = check_adapter_changed(
             self.initial_hashes, after, steps=findings.progress.step
         )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import peft
 import torch
 import transformers
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -31,11 +32,24 @@ def load_artifact(load_base: Callable[[], Any], folder: Path) -> nn.Module:
     if (folder / MODEL).is_dir():
         return _load_model(folder / MODEL).eval()
     adapter = folder / ADAPTER
-    if (adapter / "adapter_config.json").is_file():
-        return _load_peft(load_base(), adapter).eval()
-    if (adapter / DELTA_CONFIG).is_file():
-        return _load_delta(load_base(), adapter).eval()
-    raise UserError("there is no adapter/ and no model/ in this folder", where=str(folder))
+    load = _load_peft if (adapter / "adapter_config.json").is_file() else _load_delta
+    if load is _load_delta and not (adapter / DELTA_CONFIG).is_file():
+        raise UserError("there is no adapter/ and no model/ in this folder", where=str(folder))
+    base = load_base()
+    try:
+        _check_base(base, adapter)
+        return load(base, adapter).eval()
+    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError, FileNotFoundError) as error:
+        raise UserError(f"the adapter is damaged: {str(error).splitlines()[0]}", where=str(adapter)) from None
+
+
+def _check_base(base: Any, folder: Path) -> None:
+    """Many an adapter goes onto a base of another depth without a word, from peft or from the shapes."""
+    saved = transformers.AutoConfig.for_model(**json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    for key in ("model_type", "hidden_size", "num_hidden_layers"):
+        own, wanted = getattr(base.config, key, None), getattr(saved, key, None)
+        if own != wanted:
+            raise _misfit(folder, f"it was trained with {key} {wanted}, and this base has {own}")
 
 
 def _load_model(folder: Path) -> nn.Module:
@@ -47,10 +61,15 @@ def _load_model(folder: Path) -> nn.Module:
 
 def _load_peft(base: Any, folder: Path) -> nn.Module:
     try:
-        model: nn.Module = peft.PeftModel.from_pretrained(base, folder)
+        model: Any = peft.PeftModel.from_pretrained(base, folder)
     except (RuntimeError, ValueError, KeyError) as error:
         raise _misfit(folder, str(error).splitlines()[0]) from None
-    return model
+    if not model.active_peft_config.is_prompt_learning:  # peft only warns of what is missing
+        saved = load_file(folder / DELTA_WEIGHTS).keys()
+        own = peft.get_peft_model_state_dict(model, save_embedding_layers=False).keys()
+        if own != saved:
+            raise _misfit(folder, f"it lacks or adds {', '.join(sorted(own ^ saved)[:3])}")
+    return cast("nn.Module", model)
 
 
 def _load_delta(base: Any, folder: Path) -> nn.Module:

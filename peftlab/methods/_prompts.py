@@ -17,13 +17,15 @@ WITHOUT_PAST_KEY_VALUES = frozenset(
 
 
 def check_family(facts: ModelFacts) -> None:
-    """Refuse encoder-decoders.
+    """Refuse encoder-decoders, and DistilBERT's classifier of two layers, of which peft would lose one.
 
     Raises:
         UnsupportedError: With the reason.
     """
     if facts.family == "encoder_decoder":
         raise UnsupportedError(f"{facts.path} is an encoder-decoder model; virtual tokens are for encoders or decoders")
+    if facts.model_type == "distilbert" and facts.peft_task_type == "SEQ_CLS":
+        raise _lost_heads(["pre_classifier"])
 
 
 def check_heads(context: MethodContext) -> None:
@@ -34,10 +36,19 @@ def check_heads(context: MethodContext) -> None:
     """
     lost = [name for name in context.head_modules if name not in SAVED_HEADS]
     if lost:
-        raise UnsupportedError(
-            f"peft does not save {', '.join(lost)} with prompt methods, and the checkpoint does not hold it",
-            hint="Choose another method, such as lora, or a checkpoint that has these weights.",
-        )
+        raise _lost_heads(lost)
+
+
+def _lost_heads(names: list[str]) -> UnsupportedError:
+    return UnsupportedError(
+        f"peft does not save {', '.join(names)} with prompt methods, and the checkpoint does not hold it",
+        hint="Choose another method, such as lora.",
+    )
+
+
+def embedding_size(model: Any) -> int:
+    """Size of the text's embeddings: smaller than the hidden size, which peft takes, in ELECTRA and ALBERT."""
+    return int(model.get_input_embeddings().weight.shape[1])
 
 
 def check_past_key_values(facts: ModelFacts) -> None:
@@ -49,6 +60,11 @@ def check_past_key_values(facts: ModelFacts) -> None:
     if facts.model_type in WITHOUT_PAST_KEY_VALUES:
         raise UnsupportedError(
             f"prefix tuning needs attention that takes keys and values from outside; {facts.model_type} does not",
+            hint="Choose prompt_tuning, p_tuning or lora.",
+        )
+    if facts.model_type == "falcon" and facts.config.get("multi_query", True):
+        raise UnsupportedError(
+            "peft's prefixes do not have the one key head that Falcon's multi-query attention has",
             hint="Choose prompt_tuning, p_tuning or lora.",
         )
 

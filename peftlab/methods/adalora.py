@@ -24,7 +24,7 @@ class AdaLora(Method):
     """AdaLoRA: LoRA whose ranks are pruned by importance while training."""
 
     paper: ClassVar[str] = "https://arxiv.org/abs/2303.10512"
-    default_learning_rate: ClassVar[float] = 3e-3
+    default_learning_rate: ClassVar[float] = 5e-3
     mergeable: ClassVar[bool] = True
 
     initial_rank: PositiveInt = Field(12, description="Rank of every adapted matrix before pruning.")
@@ -121,10 +121,17 @@ class AdaLora(Method):
         model.peft_config["default"].rank_pattern = kept or None
 
     def guards(self, model: nn.Module, context: MethodContext) -> dict[str, Guard]:
-        """Every target got an update, and ranks were really pruned."""
-        kept = {name: int((e != 0).sum()) for name, e in _singular_values(model).items()}
-        initial, remaining = self.initial_rank * len(kept), sum(kept.values())
-        detail = f"{remaining} of {initial} ranks remain, {remaining / max(1, len(kept)):.1f} a matrix on average"
+        """Every target got an update, and ranks were really pruned.
+
+        What counts is the last pruning, not which singular values are zero now: between two prunings the optimizer
+        moves the pruned ones again, and the best epoch may lie there.
+        """
+        wrapped: Any = model
+        pattern = wrapped.peft_config["default"].rank_pattern
+        matrices = len(_singular_values(model))
+        initial = self.initial_rank * matrices
+        remaining = sum(sum(kept) for kept in pattern.values()) if pattern else initial
+        detail = f"{remaining} of {initial} ranks remain, {remaining / max(1, matrices):.1f} a matrix on average"
         return {
             "target_modules_matched": guard_targets(model, self.target_modules),
             "ranks_changed": Guard.check(remaining < initial, detail),

@@ -14,7 +14,7 @@ class BitFit(Method):
     """BitFit: only the bias terms and the head train."""
 
     paper: ClassVar[str] = "https://arxiv.org/abs/2106.10199"
-    default_learning_rate: ClassVar[float] = 3e-3
+    default_learning_rate: ClassVar[float] = 4e-3
     quantizable: ClassVar[bool] = False
 
     def trains(self, name: str) -> bool:

@@ -20,8 +20,8 @@ from peftlab.methods._bottleneck import (
 )
 from peftlab.methods._freezing import freeze_base
 
-NORM = re.compile(r"(^|\.)(\w*layer_?norm\w*|ln_\w+|norm\w*)\.(weight|bias)$", re.IGNORECASE)
-"""Names of the parameters of layer norms: ``LayerNorm``, ``layernorm``, ``ln_1``, ``norm``, ``sa_layer_norm``."""
+NORM = re.compile(r"(^|\.)(\w*layer_?norm\w*|ln_\w+|norm\w*|(attn|mlp|final)_norm)\.(weight|bias)$", re.IGNORECASE)
+"""Names of the parameters of layer norms: ``LayerNorm``, ``layernorm``, ``ln_1``, ``norm``, ``attn_norm``, …"""
 
 
 @METHODS.register("houlsby_adapter")
@@ -29,7 +29,7 @@ class HoulsbyAdapter(Method):
     """Houlsby adapters: two bottlenecks a layer, behind attention and behind feed-forward; layer norms train too."""
 
     paper: ClassVar[str] = "https://arxiv.org/abs/1902.00751"
-    default_learning_rate: ClassVar[float] = 1e-3
+    default_learning_rate: ClassVar[float] = 2e-3
 
     reduction_factor: PositiveInt = Field(16, description="Hidden size ÷ the bottleneck's width.")
     activation: Activation = Field("gelu", description="Between the bottleneck's two layers.")

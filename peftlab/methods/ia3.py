@@ -11,13 +11,22 @@ from peftlab.interfaces import METHODS, Method, MethodContext, ModelFacts
 from peftlab.methods._targets import are_transposed, check_targets, guard_targets, resolve_targets
 from peftlab.record import Guard
 
+# fmt: off
+KNOWN_MODEL_TYPES = frozenset({
+    "RefinedWeb", "RefinedWebModel", "bart", "bert", "bloom", "deberta", "deberta-v2", "falcon", "gemma",
+    "gemma2", "gemma3_text", "gpt2", "gpt_bigcode", "gpt_neo", "gpt_neox", "gptj", "llama", "llama4", "mistral",
+    "mixtral", "mt5", "opt", "phi", "qwen2", "qwen3", "roberta", "t5",
+})
+# fmt: on
+"""What peft's table knows; written out, since importing it imports torch. A test holds the two together."""
+
 
 @METHODS.register("ia3")
 class Ia3(Method):
     """(IA)³: keys, values and feed-forward activations are rescaled by trained vectors."""
 
     paper: ClassVar[str] = "https://arxiv.org/abs/2205.05638"
-    default_learning_rate: ClassVar[float] = 1e-2
+    default_learning_rate: ClassVar[float] = 2e-2
     mergeable: ClassVar[bool] = True
 
     target_modules: Literal["auto"] | list[str] = Field(
@@ -39,6 +48,8 @@ class Ia3(Method):
         """Refuse target modules that match nothing."""
         if self.target_modules != "auto":
             check_targets(facts, self.target_modules)
+        elif facts.model_type not in KNOWN_MODEL_TYPES:
+            raise _unknown(facts.model_type)
 
     def apply(self, model: Any, context: MethodContext) -> Any:
         """Rescale the outputs of keys and values and the inputs of the feed-forward's last layer."""
@@ -66,8 +77,12 @@ class Ia3(Method):
 
         targets = constants.TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING.get(model_type)
         if targets is None:
-            raise UnsupportedError(
-                f"it is not known which layers (IA)³ rescales in a {model_type} model",
-                hint="Name them in method.target_modules and method.feedforward_modules.",
-            )
+            raise _unknown(model_type)
         return targets, constants.TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING.get(model_type, [])
+
+
+def _unknown(model_type: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"it is not known which layers (IA)³ rescales in a {model_type} model",
+        hint="Name them in method.target_modules and method.feedforward_modules.",
+    )

@@ -26,7 +26,7 @@ class Lora(Method):
     """LoRA: low-rank updates beside frozen matrices; also rsLoRA, DoRA, PiSSA and OLoRA."""
 
     paper: ClassVar[str] = "https://arxiv.org/abs/2106.09685"
-    default_learning_rate: ClassVar[float] = 1e-3
+    default_learning_rate: ClassVar[float] = 2e-3
     mergeable: ClassVar[bool] = True
 
     rank: PositiveInt = Field(8, description="Rank of the update of every adapted matrix.")
@@ -66,6 +66,8 @@ class Lora(Method):
                 where="method.initialization",
                 hint="Choose pissa.",
             )
+        if self._changes_base:
+            self._check_rank(model, targets)
         config = peft.LoraConfig(
             task_type=context.peft_task_type,
             r=self.rank,
@@ -81,7 +83,8 @@ class Lora(Method):
         wrapped = peft.get_peft_model(model, config)
         if self._changes_base:
             wrapped.initial_adapter = {
-                name: tensor.detach().clone() for name, tensor in peft.get_peft_model_state_dict(wrapped).items()
+                name: tensor.detach().clone()
+                for name, tensor in peft.get_peft_model_state_dict(wrapped, save_embedding_layers=False).items()
             }
         return wrapped
 
@@ -111,6 +114,16 @@ class Lora(Method):
         config |= {"r": 2 * self.rank, "lora_alpha": growth * self.alpha, "init_lora_weights": True}
         save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
         (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+    def _check_rank(self, model: Any, targets: list[str]) -> None:
+        """Peft gives a matrix fewer ranks than its config says, without a word, and nothing can load that."""
+        smallest, name = min((min(model.get_submodule(target).weight.shape), target) for target in targets)
+        if self.rank > smallest:
+            raise UnsupportedError(
+                f"{self.initialization} cannot take rank {self.rank} from {name}, whose rank is at most {smallest}",
+                where="method.rank",
+                hint="Lower the rank, or set method.initialization to default.",
+            )
 
     @property
     def _changes_base(self) -> bool:

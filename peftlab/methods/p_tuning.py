@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, PositiveInt
 
 from peftlab.interfaces import METHODS, Method, MethodContext, ModelFacts
-from peftlab.methods._prompts import check_family, wrap
+from peftlab.methods._prompts import check_family, embedding_size, wrap
 
 
 @METHODS.register("p_tuning")
@@ -15,7 +15,7 @@ class PTuning(Method):
     """P-tuning: a prompt that a small network computes while training."""
 
     paper: ClassVar[str] = "https://arxiv.org/abs/2103.10385"
-    default_learning_rate: ClassVar[float] = 3e-3
+    default_learning_rate: ClassVar[float] = 5e-3
 
     num_virtual_tokens: PositiveInt = Field(16, description="Length of the prompt.")
     encoder: Literal["mlp", "lstm"] = Field("mlp", description="The network that computes the prompt.")
@@ -36,6 +36,7 @@ class PTuning(Method):
         config = peft.PromptEncoderConfig(
             task_type=context.peft_task_type,
             num_virtual_tokens=self.num_virtual_tokens,
+            token_dim=embedding_size(model),
             encoder_reparameterization_type=self.encoder.upper(),
             encoder_hidden_size=self.encoder_hidden_size,
         )

@@ -15,7 +15,7 @@ class PrefixTuning(Method):
     """Prefix tuning: trained keys and values stand before every layer's own."""
 
     paper: ClassVar[str] = "https://arxiv.org/abs/2101.00190"
-    default_learning_rate: ClassVar[float] = 1e-2
+    default_learning_rate: ClassVar[float] = 4e-2
     supports_gradient_checkpointing: ClassVar[bool] = False
 
     num_virtual_tokens: PositiveInt = Field(16, description="Length of the prefix.")

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, PositiveInt
 
 from peftlab.interfaces import METHODS, Method, MethodContext, ModelFacts
-from peftlab.methods._prompts import check_family, wrap
+from peftlab.methods._prompts import check_family, embedding_size, wrap
 
 
 @METHODS.register("prompt_tuning")
@@ -15,7 +15,7 @@ class PromptTuning(Method):
     """Prompt tuning: trained embeddings stand before the text's own."""
 
     paper: ClassVar[str] = "https://arxiv.org/abs/2104.08691"
-    default_learning_rate: ClassVar[float] = 3e-2
+    default_learning_rate: ClassVar[float] = 5e-2
 
     num_virtual_tokens: PositiveInt = Field(16, description="Length of the prompt.")
     initialization: Literal["random", "sample_vocab"] = Field(
@@ -37,6 +37,7 @@ class PromptTuning(Method):
         config = peft.PromptTuningConfig(
             task_type=context.peft_task_type,
             num_virtual_tokens=self.num_virtual_tokens,
+            token_dim=embedding_size(model),
             prompt_tuning_init=self.initialization.upper(),
         )
         return wrap(model, config, context)

@@ -123,8 +123,7 @@ def train(job: TrainingJob, resume_from: Checkpoint | None = None) -> Progress:
         resume_from: The checkpoint to go on from.
 
     Returns:
-        Where the run ended. The model holds the best evaluation's parameters (the last ones where there is no
-        validation split).
+        Where the run ended. The model holds the last parameters; see :func:`restore_best`.
 
     Raises:
         DivergedError: The loss is not finite any more.
@@ -146,7 +145,6 @@ def train(job: TrainingJob, resume_from: Checkpoint | None = None) -> Progress:
         progress.step = step.number
         _log_step(job, step, loss, norm, schedule(step.number))
         _evaluate_and_checkpoint(job, step, progress)
-    _restore_best(job, progress)
     return progress
 
 
@@ -294,7 +292,8 @@ def _take_up(job: TrainingJob, checkpoint: Checkpoint | None) -> Progress:
     return progress
 
 
-def _restore_best(job: TrainingJob, progress: Progress) -> None:
+def restore_best(job: TrainingJob, progress: Progress) -> None:
+    """Give the model the parameters of the best evaluation; the last ones stay where there is no validation split."""
     if progress.best_step is None or progress.best_step == progress.step:
         return
     best = job.checkpoints.read(BEST)

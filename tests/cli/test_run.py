@@ -299,3 +299,14 @@ def test_two_processes_cannot_share_a_folder(command, recipe: Path, tmp_path: Pa
     assert second.returncode == 2
     assert "another process" in second.stderr
     assert os.path.exists(tmp_path / "out")  # noqa: PTH110
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("method", ["lora", "prefix_tuning", "houlsby_adapter", "full"])
+def test_on_a_gpu(method: str, command, recipe: Path) -> None:
+    """A bfloat16 base under float32 adapters, and full tuning in float32 with bfloat16 autocast."""
+    done = command("run", recipe, "--output-dir", "out", "--json", "--set", f"method.type={method}")
+    assert done.returncode == 0, done.stderr + done.stdout
+    record = json.loads(done.stdout)
+    check_record(record)
+    assert record["environment"]["device"]["type"] == "cuda"

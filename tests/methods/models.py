@@ -47,7 +47,7 @@ class Kind:
     def facts(self, model: PreTrainedModel) -> ModelFacts:
         weights = {name: tuple(parameter.shape) for name, parameter in model.base_model.named_parameters()}
         config = model.config.to_dict()
-        return ModelFacts("tiny", config["model_type"], self.family, config, weights)
+        return ModelFacts("tiny", config["model_type"], self.family, config, weights, self.task_type)
 
     @property
     def task(self) -> TextClassification | TokenClassification:

@@ -1,0 +1,87 @@
+"""What a model cannot take is said before the training, and what it can take is not refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+import transformers
+from models import COMMON, KINDS, SIZES, toy_batch
+from peft.utils import constants
+
+from peftlab.errors import UnsupportedError
+from peftlab.interfaces import METHODS, MethodContext, ModelFacts
+from peftlab.methods import ia3
+from peftlab.methods._targets import check_targets
+from peftlab.methods.adalora import AdaLora
+from peftlab.methods.houlsby_adapter import HoulsbyAdapter
+from peftlab.methods.lora import Lora
+from peftlab.methods.prefix_tuning import PrefixTuning
+
+KIND = {kind.name: kind for kind in KINDS}
+BARE = ModelFacts("tiny", "bert", "encoder", {}, {"encoder.layer.0.attention.self.query.weight": (32, 32)})
+
+
+def test_ia3_is_refused_by_validate_where_pefts_table_ends() -> None:
+    assert set(constants.TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING) == ia3.KNOWN_MODEL_TYPES
+    with pytest.raises(UnsupportedError, match="distilbert") as caught:
+        ia3.Ia3().check(KIND["distilbert"].facts(KIND["distilbert"].build()))
+    assert "method.target_modules" in str(caught.value.hint)
+
+
+def test_prefixes_are_refused_for_multi_query_falcon() -> None:
+    with pytest.raises(UnsupportedError, match="multi-query"):
+        PrefixTuning().check(ModelFacts("tiny", "falcon", "decoder", {"multi_query": True}))
+
+
+def test_a_full_name_is_right_for_a_checkpoint_without_the_models_prefix() -> None:
+    check_targets(BARE, ["bert.encoder.layer.0.attention.self.query"])
+    with pytest.raises(UnsupportedError):
+        check_targets(BARE, ["bert.encoder.layer.0.attention.self.key"])
+
+
+@pytest.mark.parametrize("initialization", ["pissa", "olora"])
+def test_a_rank_beyond_the_matrix_is_refused_before_training(initialization: str) -> None:
+    kind = KIND["bert"]
+    with pytest.raises(UnsupportedError, match="at most 32"):
+        Lora(initialization=initialization, rank=64).apply(kind.build(), kind.context())
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"), [("p_tuning", {}), ("prompt_tuning", {"initialization": "random"}), ("prompt_tuning", {})]
+)
+def test_prompts_have_the_size_of_the_embeddings(method: str, settings: dict[str, str]) -> None:
+    config = transformers.ElectraConfig(embedding_size=16, **SIZES, **COMMON)
+    base = transformers.ElectraForSequenceClassification(config)
+    model = METHODS.get(method)(**settings).apply(base, KIND["bert"].context())
+    ids = torch.tensor([[5, 6, 7]])
+    assert model(input_ids=ids, attention_mask=torch.ones_like(ids)).logits.shape == (1, 3)
+
+
+def test_modernbert_trains_all_its_norms() -> None:
+    config = transformers.ModernBertConfig(
+        **SIZES, vocab_size=60, pad_token_id=0, bos_token_id=1, eos_token_id=2, cls_token_id=1, sep_token_id=2
+    )
+    base = transformers.ModernBertForSequenceClassification(config)
+    context = MethodContext("SEQ_CLS", 10, head_modules=("classifier", "head"), family="encoder")
+    model = HoulsbyAdapter().apply(base, context)
+    assert [name for name, p in model.named_parameters() if "norm" in name and not p.requires_grad] == []
+
+
+def test_adaloras_guard_passes_when_the_best_epoch_lies_between_two_prunings() -> None:
+    kind, method = KIND["bert"], AdaLora()
+    context = replace(kind.context(), total_steps=100)
+    torch.manual_seed(0)
+    model = method.apply(kind.build(), context)
+    assert method.guards(model, context)["ranks_changed"].status == "failed"
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=3e-3)
+    batch = toy_batch(kind)
+    for step in range(1, 51):
+        (kind.task.loss(kind.task.logits(model, batch), batch) / kind.task.loss_terms(batch)).backward()
+        optimizer.step()
+        method.after_optimizer_step(model, step)
+        optimizer.zero_grad()
+    values = [parameter for name, parameter in model.named_parameters() if "lora_E" in name]
+    assert all(bool((value != 0).all()) for value in values), "the optimizer has moved the pruned values again"
+    assert method.guards(model, context)["ranks_changed"].status == "passed"
