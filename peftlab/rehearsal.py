@@ -52,8 +52,8 @@ def rehearse_flops(job: TrainingJob) -> StepFlops | None:
     if len(lengths) < 3:
         return None
 
-    def run(length: int) -> None:
-        batch = job.task.collate([job.split.examples[by_length[length]]], job.pad_token_id)
+    def run(length: int, texts: int) -> None:
+        batch = job.task.collate([job.split.examples[by_length[length]]] * texts, job.pad_token_id)
         accumulate_gradients(job, [batch])
         job.optimizer.zero_grad(set_to_none=True)
 
@@ -73,7 +73,7 @@ def rehearse_evaluation(job: TrainingJob, split: EncodedSplit, batches: list[lis
 
     job.model.eval()
     try:
-        with torch.inference_mode():
+        with torch.no_grad():  # under inference_mode the watcher would not see into composite operations
             tensors = [*job.model.parameters(), *job.model.buffers()]
             return peak_of(run, device=job.accelerator.device, existing=tensors)[1]
     finally:

@@ -46,9 +46,9 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch lea
             self._count(tensor)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Run the operation and count the storages of its outputs."""
+        """Run the operation, and count the storages of its inputs (they were alive) and outputs."""
         result = func(*args, **(kwargs or {}))
-        for item in tree_iter(result):
+        for item in tree_iter((args, kwargs, result)):
             if isinstance(item, Tensor):
                 self._count(item)
         return result
@@ -140,5 +140,5 @@ def measure_training_memory(
 
 def storage_bytes(tensors: Iterable[Tensor]) -> int:
     """Bytes of the storages behind some tensors, each storage once."""
-    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
+    storages = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in tensors}
     return sum(storages.values())

@@ -45,39 +45,47 @@ def measure_matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 @dataclass(frozen=True)
 class StepFlops:
-    """FLOPs of a training step: for a text of L tokens, ``constant + linear · L + quadratic · L²``.
+    """FLOPs of a training step: ``step``, and for each text of L tokens ``constant + linear · L + quadratic · L²``.
 
     A transformer's layers cost the same for each token, attention grows with the square of the length, and a head over
-    one vector costs the same for each text.
+    one vector costs the same for each text. Some methods work on their own weights once a step, such as DoRA.
     """
 
     constant: float
     linear: float
     quadratic: float
+    step: float = 0.0
 
     def of(self, lengths: Sequence[int]) -> float:
-        """The FLOPs due for texts of these lengths, in one batch or several."""
+        """The FLOPs due for a step over texts of these lengths."""
         sizes = np.asarray(lengths, dtype=np.float64)
-        return float(self.constant * len(sizes) + self.linear * sizes.sum() + self.quadratic * (sizes**2).sum())
+        texts = self.constant * len(sizes) + self.linear * sizes.sum() + self.quadratic * (sizes**2).sum()
+        return float(self.step + texts)
 
 
-def fit_step_flops(run_step: Callable[[int], None], lengths: tuple[int, int, int]) -> StepFlops:
-    """Count the FLOPs of a training step on single texts of three lengths, and lay the parabola through them.
+def fit_step_flops(run_step: Callable[[int, int], None], lengths: tuple[int, int, int]) -> StepFlops:
+    """Count the FLOPs of training steps on texts of three lengths, and lay the parabola through them.
+
+    What a step costs whatever its texts shows when one text is compared with two of the same length.
 
     PyTorch's counter sees every matrix product that is really done, forward and backward: products for the gradients
     of frozen weights are not done, and so do not count. Attention runs in its plain form while counting, since the
     counter does not know the fused kernel for CPUs.
 
     Args:
-        run_step: Runs forward, loss and backward on one text, without padding, of the given length.
+        run_step: Runs forward, loss and backward on texts without padding: takes their length and how many.
         lengths: Three different ones.
     """
-    counts = []
-    for length in lengths:
+
+    def count(length: int, texts: int) -> int:
         counter = FlopCounterMode(display=False)
         with counter, sdpa_kernel(SDPBackend.MATH):
-            run_step(length)
-        counts.append(counter.get_total_flops())
+            run_step(length, texts)
+        return counter.get_total_flops()
+
+    singles = [count(length, 1) for length in lengths]
+    step = 2 * singles[0] - count(lengths[0], 2)
+    counts = [single - step for single in singles]
     powers = np.vander(np.asarray(lengths, dtype=np.float64), 3, increasing=True)
     constant, linear, quadratic = np.linalg.solve(powers, np.asarray(counts, dtype=np.float64))
-    return StepFlops(float(constant), float(linear), float(quadratic))
+    return StepFlops(float(constant), float(linear), float(quadratic), float(step))

@@ -26,8 +26,8 @@ def test_a_stack_of_layers(frozen: tuple[int, ...], products: int) -> None:
     for layer in frozen:
         model[layer].weight.requires_grad_(False)
 
-    def step(length: int) -> None:
-        output = model(torch.ones(length, 8))
+    def step(length: int, texts: int) -> None:
+        output = model(torch.ones(length * texts, 8))
         if output.requires_grad:
             output.sum().backward()
 
@@ -41,9 +41,9 @@ def test_a_bert_with_attention_and_head() -> None:
     config = BertConfig(vocab_size=50, hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32)
     model = BertForSequenceClassification(config).eval()
 
-    def forward(length: int) -> None:
+    def forward(length: int, texts: int) -> None:
         with torch.no_grad():
-            model(input_ids=torch.ones(1, length, dtype=torch.long), attention_mask=torch.ones(1, length))
+            model(input_ids=torch.ones(texts, length, dtype=torch.long), attention_mask=torch.ones(texts, length))
 
     flops = fit_step_flops(forward, (4, 9, 20))
     matrices = 4 * 16 * 16 + 2 * 16 * 32
@@ -54,8 +54,20 @@ def test_a_bert_with_attention_and_head() -> None:
 
 @given(st.lists(st.integers(1, 500), min_size=1, max_size=50))
 def test_a_batch_is_the_sum_of_its_texts(lengths: list[int]) -> None:
-    flops = StepFlops(3.0, 5.0, 0.25)
-    assert flops.of(lengths) == pytest.approx(sum(flops.of([length]) for length in lengths))
+    flops = StepFlops(3.0, 5.0, 0.25, step=7.0)
+    assert flops.of(lengths) - 7 == pytest.approx(sum(flops.of([length]) - 7 for length in lengths))
+
+
+def test_what_a_step_costs_once_is_not_charged_to_every_text() -> None:
+    """DoRA multiplies its own matrices once a step, however many texts there are."""
+    weight, a, b = torch.ones(8, 8), torch.ones(2, 8), torch.ones(8, 2)
+
+    def step(length: int, texts: int) -> None:
+        torch.ones(length * texts, 8) @ (weight + b @ a)
+
+    flops = fit_step_flops(step, (3, 10, 31))
+    assert flops.step == 2 * 8 * 2 * 8
+    assert flops.of([10] * 32) == pytest.approx(2 * 8 * 2 * 8 + 32 * 10 * 2 * 8 * 8)
 
 
 def test_the_matmul_rate_is_a_rate() -> None:
