@@ -38,7 +38,7 @@ def test_shared_data_sets(recipe_name: str, command, shared_data: Path, tmp_path
     """Entities in CoNLL files, a table without quoting, and 77 classes; a few steps each."""
     folder = shared_data / recipe_name
     data = {
-        "wnut17": "{source: {train: wnut17train.conll, validation: emerging.dev.conll, test: emerging.test.annotated}}",
+        "wnut17": "{source: {train: wnut17train.conll, validation: emerging.dev.conll, test: emerging.test.annotated}, format: conll}",
         "sst2": "{source: {train: train.tsv, validation: dev.tsv, test: test.tsv}, quoting: false}",
         "banking77": "{source: {train: train.csv, test: test.csv}}",
     }[recipe_name]
