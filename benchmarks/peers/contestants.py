@@ -126,8 +126,8 @@ def run_trainer(source: str, data: Path, rate: float, epochs: int) -> dict[str, 
     }
 
 
-def run_padded_loop(source: str, data: Path, rate: float, steps: int = 12) -> dict[str, Any]:
-    """The loop of many a tutorial: every text padded to 512 tokens. Only a dozen steps: an epoch would take an hour."""
+def run_padded_loop(source: str, data: Path, rate: float, steps: int = 8) -> dict[str, Any]:
+    """The loop of many a tutorial: every text padded to 512 tokens. Only eight steps: an epoch would take an hour."""
     from torch.utils.data import DataLoader
     from transformers import AutoTokenizer
 

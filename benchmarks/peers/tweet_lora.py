@@ -53,7 +53,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--train", type=int, default=6000)
-    parser.add_argument("--learning-rate", type=float, default=1e-3)
+    parser.add_argument("--learning-rate", type=float, default=2e-3)
     parser.add_argument("--output", type=Path, default=HERE / "results" / "tweet_lora.json")
     chosen = parser.parse_args()
     overrides = [f"data.max_train_examples={chosen.train}"]
