@@ -8,6 +8,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+FEW = 13
+"""So many names fit on a line or two."""
+
 
 class PeftlabError(Exception):
     """An error with a place and a way out.
@@ -58,7 +61,7 @@ class RunFailedError(PeftlabError):
 
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str | None:
-    """The hint for a misspelt word: the closest candidate, or all of them where none is close.
+    """The hint for a misspelt word: the closest candidate, or the first dozen of them where none is close.
 
     Args:
         word: What the user wrote.
@@ -71,4 +74,8 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str | None:
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
     if close:
         return f"Did you mean `{close[0]}`?"
-    return f"Known: {', '.join(known)}." if known else None
+    if not known:
+        return None
+    if len(known) > FEW:
+        return f"Known: {', '.join(known[:FEW])}, … ({len(known)} in all)."
+    return f"Known: {', '.join(known)}."

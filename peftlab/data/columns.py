@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from peftlab.data.suggestions import suggest
 from peftlab.data.tables import Table
-from peftlab.errors import DataError
+from peftlab.errors import DataError, did_you_mean
 from peftlab.interfaces import Split
 
 _NULL_HINT = "Set `data.drop_missing: true` to leave such rows out."
@@ -21,7 +20,7 @@ def split_of_table(name: str, table: Table, columns: Sequence[str]) -> Split:
     """
     for column in columns:
         if column not in table.columns:
-            hint = suggest(column, table.names)
+            hint = did_you_mean(column, table.names)
             if len(table.names) == 1 and any(mark in table.names[0] for mark in ";,\t|"):
                 hint = f"The header is one field, {table.names[0]!r}: set `data.delimiter` to what separates them."
             raise DataError(f"there is no column `{column}`", where=table.name, hint=hint)

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Literal, NoReturn
 
 from peftlab.data.packages import PackageAddress, fetch_package, parse_package_address
-from peftlab.data.suggestions import suggest
-from peftlab.errors import SourceError
+from peftlab.errors import SourceError, did_you_mean
 from peftlab.interfaces import ProgressCallback
 
 LocationKind = Literal["package", "path", "hub"]
@@ -169,7 +168,7 @@ def _near_names(path: Path) -> str | None:
         names = [item.name for item in missing.parent.iterdir() if not item.name.startswith(".")]
     except OSError:
         return None
-    hint = suggest(missing.name, names) or f"The folder {missing.parent} is empty."
+    hint = did_you_mean(missing.name, names) or f"The folder {missing.parent} is empty."
     return hint if missing == path else f"{missing.parent} has no folder `{missing.name}`. {hint}"
 
 

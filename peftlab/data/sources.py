@@ -8,9 +8,8 @@ from pathlib import Path
 from peftlab.data.config import SPLIT_NAMES, DataConfig, SplitName, SplitSources
 from peftlab.data.hub import load_hub_tables
 from peftlab.data.locations import parse_location, resolve_location
-from peftlab.data.suggestions import suggest
 from peftlab.data.tables import Table, read_tables, usual_splits
-from peftlab.errors import ConfigError, DataError, SourceError, UserError
+from peftlab.errors import ConfigError, DataError, SourceError, UserError, did_you_mean
 from peftlab.interfaces import ProgressCallback
 
 
@@ -103,7 +102,7 @@ def _choose(tables: dict[str, Table], config: DataConfig) -> dict[SplitName, Tab
         for ours, theirs in config.splits.items():
             if theirs not in tables:
                 known = [name for name in tables if name]
-                hint = suggest(theirs, known) or "The source is one table without splits."
+                hint = did_you_mean(theirs, known) or "The source is one table without splits."
                 raise ConfigError(f"the source has no split `{theirs}`", where=f"data.splits.{ours}", hint=hint)
         return {ours: tables[theirs] for ours, theirs in config.splits.items()}
     names = usual_splits(tables)

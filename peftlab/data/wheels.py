@@ -15,8 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from peftlab.data.suggestions import suggest
-from peftlab.errors import SourceError
+from peftlab.errors import SourceError, did_you_mean
 
 # Text and tables shrink 3 to 20 times; a deflated file of zeros 1,000 times.
 _LARGEST_RATIO = 200
@@ -112,4 +111,4 @@ def _near_members(member: str, files: Sequence[zipfile.ZipInfo]) -> str | None:
     same_name = sorted(name for name in names | folders if name.rpartition("/")[2] == member.rpartition("/")[2])
     if same_name:
         return f"Did you mean `{same_name[0]}`?"
-    return suggest(member, {name for name in names | folders if ".dist-info" not in name})
+    return did_you_mean(member, {name for name in names | folders if ".dist-info" not in name})
