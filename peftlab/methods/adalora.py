@@ -24,7 +24,7 @@ class AdaLora(Method):
     """AdaLoRA: LoRA whose ranks are pruned by importance while training."""
 
     paper: ClassVar[str] = "https://arxiv.org/abs/2303.10512"
-    default_learning_rate: ClassVar[float] = 5e-3
+    default_learning_rate: ClassVar[float] = 1.5e-2
     mergeable: ClassVar[bool] = True
 
     initial_rank: PositiveInt = Field(12, description="Rank of every adapted matrix before pruning.")

@@ -28,7 +28,7 @@ class PfeifferAdapter(Method):
     """Pfeiffer adapters: one bottleneck a layer, behind feed-forward."""
 
     paper: ClassVar[str] = "https://arxiv.org/abs/2005.00247"
-    default_learning_rate: ClassVar[float] = 2e-3
+    default_learning_rate: ClassVar[float] = 6e-3
 
     reduction_factor: PositiveInt = Field(16, description="Hidden size ÷ the bottleneck's width.")
     activation: Activation = Field("relu", description="Between the bottleneck's two layers.")
