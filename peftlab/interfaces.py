@@ -86,7 +86,6 @@ class MethodContext:
         head_modules: Full names of the modules that the checkpoint does not hold (the task's head). They always
             train and are always saved; ``all-linear`` leaves them out.
         family: Whether the model is an encoder or a decoder.
-        quantized: Whether the base is quantised.
     """
 
     peft_task_type: str
@@ -94,7 +93,6 @@ class MethodContext:
     seed: int = 0
     head_modules: tuple[str, ...] = ()
     family: Family = "unknown"
-    quantized: bool = False
 
 
 class Method(RegisteredConfig, ABC):
@@ -108,8 +106,6 @@ class Method(RegisteredConfig, ABC):
     """Whether its weights can be folded into the base model's."""
     trains_base: ClassVar[bool] = False
     """Whether the base's own weights train as a whole: then the whole model is saved, and dropout is kept."""
-    quantizable: ClassVar[bool] = True
-    """Whether it can sit on a quantised base."""
     supports_gradient_checkpointing: ClassVar[bool] = True
     """Whether its adapters still learn when activations are computed twice."""
 

@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from peftlab.errors import UnsupportedError
-from peftlab.interfaces import MethodContext, ModelFacts
-from peftlab.methods._targets import linear_modules
+from peftlab.interfaces import ModelFacts
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -78,11 +77,6 @@ def place(
             f"it is not known which layer ends the {kind} block in {model}", hint=f"Name it in method.{key}."
         )
     return chosen
-
-
-def known_layers(model: Any, context: MethodContext) -> list[str]:
-    """Full names of the linear layers of a loaded model's base."""
-    return linear_modules(model, context)
 
 
 def check_placement(facts: ModelFacts, names: ModuleNames, ends: Sequence[str], *, kind: str, key: str) -> None:

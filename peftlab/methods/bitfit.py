@@ -15,7 +15,6 @@ class BitFit(Method):
 
     paper: ClassVar[str] = "https://arxiv.org/abs/2106.10199"
     default_learning_rate: ClassVar[float] = 4e-3
-    quantizable: ClassVar[bool] = False
 
     def trains(self, name: str) -> bool:
         """Biases, those of the norms included."""

@@ -14,7 +14,6 @@ class Full(Method):
     paper: ClassVar[str] = "https://arxiv.org/abs/1810.04805"
     default_learning_rate: ClassVar[float] = 1e-4
     trains_base: ClassVar[bool] = True
-    quantizable: ClassVar[bool] = False
 
     def apply(self, model: Any, context: MethodContext) -> Any:
         """Let every parameter require a gradient."""

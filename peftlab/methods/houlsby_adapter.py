@@ -15,10 +15,10 @@ from peftlab.methods._bottleneck import (
     ModuleNames,
     check_placement,
     insert_adapters,
-    known_layers,
     place,
 )
 from peftlab.methods._freezing import freeze_base
+from peftlab.methods._targets import linear_modules
 
 NORM = re.compile(r"(^|\.)(\w*layer_?norm\w*|ln_\w+|norm\w*|(attn|mlp|final)_norm)\.(weight|bias)$", re.IGNORECASE)
 """Names of the parameters of layer norms: ``LayerNorm``, ``layernorm``, ``ln_1``, ``norm``, ``attn_norm``, …"""
@@ -52,7 +52,7 @@ class HoulsbyAdapter(Method):
 
     def apply(self, model: Any, context: MethodContext) -> Any:
         """Freeze the base and put the bottlenecks in."""
-        known = known_layers(model, context)
+        known = linear_modules(model, context)
         layers = [
             name
             for kind, key, names, ends in self._places()

@@ -17,10 +17,10 @@ from peftlab.methods._bottleneck import (
     ModuleNames,
     check_placement,
     insert_adapters,
-    known_layers,
     place,
 )
 from peftlab.methods._freezing import freeze_base
+from peftlab.methods._targets import linear_modules
 
 
 @METHODS.register("pfeiffer_adapter")
@@ -49,7 +49,7 @@ class PfeifferAdapter(Method):
     def apply(self, model: Any, context: MethodContext) -> Any:
         """Freeze the base and put the bottlenecks in."""
         layers = place(
-            known_layers(model, context),
+            linear_modules(model, context),
             self.feedforward_output_modules,
             FEEDFORWARD_OUTPUTS,
             kind="feed-forward",

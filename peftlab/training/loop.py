@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -112,7 +112,6 @@ class Progress:
     best_score: float | None = None
     evaluations_without_gain: int = 0
     stopped_early: bool = False
-    last_scores: dict[str, float] = field(default_factory=dict)
 
 
 def train(job: TrainingJob, resume_from: Checkpoint | None = None) -> Progress:
@@ -245,7 +244,6 @@ def _note_score(job: TrainingJob, progress: Progress, step: Step, scores: dict[s
             hint="Its labels or predictions are all equal. Choose another evaluation.metric, or more data.",
         )
     score = scores[job.metric]
-    progress.last_scores = scores
     best = progress.best_score
     if best is None or (score > best if job.higher_is_better else score < best):
         progress.best_score, progress.best_step, progress.evaluations_without_gain = score, step.number, 0
