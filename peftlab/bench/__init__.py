@@ -1,0 +1,1 @@
+"""Suites: many recipes compared with an equal tuning budget."""

@@ -1,0 +1,1 @@
+"""Statistics of repeated runs: intervals, paired comparisons, groups."""
