@@ -35,6 +35,9 @@ class Recipe(Config):
     method: SerializeAsAny[Method] = Field(description="Which parameters to train.")
     training: TrainingConfig = Field(default_factory=TrainingConfig, description="How to train them.")
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="How to choose the best state.")
+    measure: bool = Field(
+        True, description="Measure memory and the machine's speed; false where only scores matter, as in tuning."
+    )
     tracking: list[Tracker] = Field(default_factory=list, description="Where metrics go beside metrics.jsonl.")
     waive_guards: list[str] = Field(
         default_factory=list, description="Guards whose failure is noted but does not fail the run."

@@ -106,8 +106,8 @@ def plan_rungs(trials: int, train_examples: int) -> list[tuple[int, int]]:
 
 
 def trial_recipe(cell: Cell, settings: Mapping[str, Any], *, seed: int, train_examples: int) -> Recipe:
-    """The recipe of a trial: fewer examples, and the test split is left alone."""
-    changes = {**settings, "data.max_train_examples": train_examples, "evaluation.test": False}
+    """The recipe of a trial: fewer examples, the test split is left alone, and only the score is asked for."""
+    changes = {**settings, "data.max_train_examples": train_examples, "evaluation.test": False, "measure": False}
     return cell.recipe(changes, seed=seed)
 
 

@@ -15,10 +15,11 @@ import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from peftlab.config import parse_yaml
+from peftlab.config import Document, parse_yaml
 from peftlab.errors import UserError
-from peftlab.recipe import Recipe, write_recipe
+from peftlab.recipe import Recipe, build_recipe, write_recipe
 from peftlab.record import RECORD_NAME, RunRecord, Status, read_record, write_record
 
 RECIPE_NAME = "recipe.yaml"
@@ -47,7 +48,7 @@ def is_done(folder: Path, recipe: Recipe, *, retry_failed: bool = False) -> bool
         return False
     if record.status == "cancelled" or (retry_failed and record.status != "success"):
         return False
-    return record.recipe == recipe.model_dump(mode="json")
+    return _is_same(record.recipe, recipe, source=str(folder))
 
 
 def is_of_recipe(folder: Path, recipe: Recipe) -> bool:
@@ -56,9 +57,19 @@ def is_of_recipe(folder: Path, recipe: Recipe) -> bool:
     if not path.exists():
         return not folder.exists() or not any(item.name != ".lock" for item in folder.iterdir())
     try:
-        return parse_yaml(path.read_text(encoding="utf-8"), source=str(path)).values == recipe.model_dump(mode="json")
+        values = parse_yaml(path.read_text(encoding="utf-8"), source=str(path)).values
     except UserError:
         return False
+    return _is_same(values, recipe, source=str(path))
+
+
+def _is_same(values: dict[str, Any], recipe: Recipe, *, source: str) -> bool:
+    """Whether written values mean the recipe; keys that a later peftlab has added stand at their defaults in both."""
+    try:
+        written = build_recipe(Document(source=source, values=values), default_name=recipe.name)
+    except UserError:
+        return False
+    return written.model_dump(mode="json") == recipe.model_dump(mode="json")
 
 
 class Worker:
