@@ -18,6 +18,7 @@ from peftlab.data.splits import LoadedData, load_splits
 from peftlab.errors import ConfigError, PeftlabError, UnsupportedError
 from peftlab.interfaces import ModelFacts, Reporter, Silent
 from peftlab.models.facts import read_model_facts
+from peftlab.models.quantization import check_quantization
 from peftlab.recipe import Recipe, resolve_recipe
 
 TRACKER_MODULES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
@@ -70,6 +71,10 @@ def check_recipe(
         )
     with at_place(document, ("task",)):
         recipe.task.check(facts)
+    with at_place(document, ("model", "quantization")):
+        check_quantization(recipe.model, facts)
+        if recipe.model.quantization is not None:
+            recipe.method.check_quantization(recipe.model.quantization)
     with at_place(document, ("method",)):
         recipe.method.check(replace(facts, peft_task_type=recipe.task.peft_task_type))
         _check_positions(recipe, facts)

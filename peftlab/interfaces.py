@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 from pydantic import Field
 
 from peftlab.config import RegisteredConfig
+from peftlab.errors import UnsupportedError
 from peftlab.record import Guard
 from peftlab.registry import Registry
 
@@ -115,6 +116,21 @@ class Method(RegisteredConfig, ABC):
         Raises:
             UnsupportedError: With the reason.
         """
+
+    def check_quantization(self, quantization: str) -> None:
+        """Refuse a base whose matrices are quantised, where the method cannot sit on one.
+
+        Args:
+            quantization: ``nf4``, ``fp4`` or ``int8``.
+
+        Raises:
+            UnsupportedError: With the reason.
+        """
+        if self.trains_base:
+            raise UnsupportedError(
+                f"{self.registered_name} trains the base's own matrices, and {quantization} matrices have no gradient",
+                hint="Set model.quantization to null, or choose a method that freezes the base, such as lora.",
+            )
 
     @abstractmethod
     def apply(self, model: Any, context: MethodContext) -> Any:

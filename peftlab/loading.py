@@ -13,6 +13,7 @@ from peftlab.data.batching import plan_epoch
 from peftlab.interfaces import EncodedSplit, MethodContext
 from peftlab.models.load import BaseModel, load_base_model, load_tokenizer, local_source
 from peftlab.record import Guard, Parameters
+from peftlab.tensors import count_weights
 from peftlab.training.checkpoints import trainable_parameters
 from peftlab.training.guards import check_trainable_parameters, hash_tensors
 from peftlab.training.steps import StepPlan
@@ -84,7 +85,7 @@ class Loader:
             model,
             context,
             Parameters(
-                total=sum(parameter.numel() for parameter in model.parameters()),
+                total=sum(count_weights(parameter) for parameter in model.parameters()),
                 trainable=sum(parameter.numel() for parameter in trainable.values()),
             ),
             hash_tensors(trainable),

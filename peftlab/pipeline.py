@@ -31,6 +31,7 @@ from peftlab.models.load import resolve_dtype
 from peftlab.record import Guard, Memory, Parameters, Throughput
 from peftlab.rehearsal import rehearse_evaluation, rehearse_flops, rehearse_memory
 from peftlab.run_folder import RunFolder
+from peftlab.tensors import model_tensors
 from peftlab.tasks.metrics import LOWER_IS_BETTER
 from peftlab.training.accelerator import autocast_dtype, build_accelerator, start_trackers
 from peftlab.training.checkpoints import Checkpoint, trainable_parameters
@@ -112,7 +113,7 @@ class Run:
             wrapped, peak = peak_of(self._load, device=self.device)
         model, context = wrapped.model, wrapped.context
         # transformers reads weights in threads of its own, which the watcher does not see; they are alive now.
-        clock.set_peak("load", max(peak, storage_bytes([*model.parameters(), *model.buffers()])))
+        clock.set_peak("load", max(peak, storage_bytes(model_tensors(model))))
         self.interrupts.check()
         job = self._prepare(model, context)
         with clock.phase("measure"):
@@ -124,7 +125,7 @@ class Run:
         self.findings.guards["base_unchanged"] = base_guard.result(model)
         with clock.phase("save"):
             _, peak = peak_of(
-                lambda: self._save(model, context), device=self.device, existing=[*model.parameters(), *model.buffers()]
+                lambda: self._save(model, context), device=self.device, existing=model_tensors(model)
             )
         clock.set_peak("save", peak)
         before = self._probe(model)

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from peftlab.record import Memory
+from peftlab.tensors import model_tensors
 
 Result = TypeVar("Result")
 
@@ -109,7 +110,8 @@ def measure_training_memory(
         steps: How many to run.
 
     Returns:
-        Bytes of parameters and buffers, of gradients, of the optimizer's state, and of the rest at the peak.
+        Bytes of parameters and buffers, of what quantised ones need beside them, of gradients, of the optimizer's
+        state, and of the rest at the peak.
     """
     gradient_bytes = 0
 
@@ -123,17 +125,20 @@ def measure_training_memory(
         _, peak = peak_of(
             lambda: [step() for _ in range(steps)] and None,
             device=device,
-            existing=[*model.parameters(), *model.buffers()],
+            existing=model_tensors(model),
         )
     finally:
         handle.remove()
-    parameter_bytes = storage_bytes([*model.parameters(), *model.buffers()])
+    parameters = [*model.parameters(), *model.buffers()]
+    parameter_bytes = storage_bytes(parameters)
+    quantization_bytes = storage_bytes(model_tensors(model)) - parameter_bytes
     optimizer_bytes = storage_bytes(item for item in tree_iter(dict(optimizer.state)) if isinstance(item, Tensor))
     return Memory(
         parameters_bytes=parameter_bytes,
+        quantization_bytes=quantization_bytes,
         gradients_bytes=gradient_bytes,
         optimizer_bytes=optimizer_bytes,
-        activations_bytes=max(0, peak - parameter_bytes - gradient_bytes - optimizer_bytes),
+        activations_bytes=max(0, peak - parameter_bytes - quantization_bytes - gradient_bytes - optimizer_bytes),
         peak_bytes=peak,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from peftlab.interfaces import Head
 from peftlab.models.config import ModelConfig
 from peftlab.models.first_token import compute_first_token_only
 from peftlab.models.gguf import convert_gguf
+from peftlab.models.quantization import quantization_config, settle_quantized
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class BaseModel:
     """A loaded base model.
 
     Args:
-        model: With the task's head, on CPU, in eval mode.
+        model: With the task's head, in eval mode; on CPU, but for quantised ones, which are where they were quantised.
         head_modules: Full names of the modules that the checkpoint does not hold.
         source: The folder or Hub id that plain transformers loads the same base from.
     """
@@ -104,10 +106,9 @@ def load_base_model(
     auto_class = getattr(transformers, head.auto_class)
     try:
         model_config = AutoConfig.from_pretrained(source, **shared, **head.config)
-        if dropout is not None:
-            _set_dropout(model_config, dropout)
-        model_config.pad_token_id = pad_token_id
-        model, info = auto_class.from_pretrained(
+        prepare_config(model_config, dropout=dropout, pad_token_id=pad_token_id)
+        load = functools.partial(
+            auto_class.from_pretrained,
             source,
             config=model_config,
             dtype=dtype,
@@ -117,6 +118,11 @@ def load_base_model(
             output_loading_info=True,
             **shared,
         )
+        quantization = {}
+        if config.quantization is not None:
+            keep = _unquantized_modules(*load(device_map="meta"), head)
+            quantization = {"quantization_config": quantization_config(config, dtype=dtype, keep=keep)}
+        model, info = load(**quantization)
     except (OSError, ImportError) as error:
         raise SourceError(f"the model cannot be loaded: {_first_line(error)}", where=config.path) from None
     except ValueError as error:
@@ -133,8 +139,24 @@ def load_base_model(
     head_modules = _new_modules(model, info) if head.is_new else ()
     for name in head_modules:
         model.get_submodule(name).float()
+    if config.quantization is not None:
+        settle_quantized(model, config.path)
     compute_first_token_only(model)
     return BaseModel(model.eval(), head_modules, source)
+
+
+def prepare_config(model_config: Any, *, dropout: float | None, pad_token_id: int) -> None:
+    """Set what a run decides about a model's config, in place."""
+    if dropout is not None:
+        _set_dropout(model_config, dropout)
+    model_config.pad_token_id = pad_token_id
+
+
+def _unquantized_modules(model: PreTrainedModel, info: Mapping[str, Any], head: Head) -> list[str]:
+    """What stays in high precision: new modules, and the output embedding of a language model."""
+    output = model.get_output_embeddings() if not head.is_new else None
+    names = [name for name, module in model.named_modules() if module is output and output is not None]
+    return [*names, *(_new_modules(model, info) if head.is_new else ())]
 
 
 def _set_dropout(model_config: Any, dropout: float) -> None:
