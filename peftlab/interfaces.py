@@ -313,6 +313,10 @@ class Task(RegisteredConfig, ABC):
     def encode(self, split: Split, tokenizer: Any, labels: tuple[str, ...]) -> EncodedSplit:
         """Tokenise the rows of a split."""
 
+    def placeholder(self, length: int, labels: tuple[str, ...]) -> Example:
+        """An encoded example of so many tokens that says nothing: for estimates, where no text is at hand."""
+        return {"input_ids": [0] * length, "label": 0}
+
     @abstractmethod
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
         """Pad examples on the right: ``input_ids`` (batch × length), ``attention_mask``, ``labels`` and so on."""

@@ -27,14 +27,16 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch lea
 
     Args:
         existing: Tensors from before, to be counted as well.
+        granularity: Every storage counts as a multiple of so many bytes, as an allocator hands them out.
 
     Attributes:
         current_bytes: Bytes alive now.
         peak_bytes: The most that were alive at once.
     """
 
-    def __init__(self, existing: Iterable[Tensor] = ()) -> None:
+    def __init__(self, existing: Iterable[Tensor] = (), *, granularity: int = 1) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._granularity = granularity
         self.current_bytes = 0
         self.peak_bytes = 0
         self._sizes: dict[int, int] = {}
@@ -60,7 +62,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch lea
         storage = tensor.untyped_storage()
         # PyTorch gives the same Python object for a storage as long as anything refers to the storage.
         key = id(storage)
-        size = storage.nbytes()
+        size = -(-storage.nbytes() // self._granularity) * self._granularity
         known = self._sizes.get(key)
         if known is None:
             self._references[key] = weakref.ref(storage, lambda _reference: self._forget(key))
@@ -75,7 +77,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch lea
 
 
 def peak_of(
-    function: Callable[[], Result], *, device: torch.device, existing: Iterable[Tensor] = ()
+    function: Callable[[], Result], *, device: torch.device, existing: Iterable[Tensor] = (), granularity: int = 1
 ) -> tuple[Result, int]:
     """Run a function and measure its peak of memory.
 
@@ -83,6 +85,7 @@ def peak_of(
         function: What to run.
         device: On CUDA the allocator's peak is read; on CPU the live tensor bytes are watched.
         existing: On CPU: tensors from before that count, such as the model's parameters.
+        granularity: On CPU: see :class:`LiveBytes`.
 
     Returns:
         What the function returns, and the peak in bytes.
@@ -91,14 +94,20 @@ def peak_of(
         torch.cuda.reset_peak_memory_stats(device)
         result = function()
         return result, torch.cuda.max_memory_allocated(device)
-    watcher = LiveBytes(existing)
+    watcher = LiveBytes(existing, granularity=granularity)
     with watcher:
         result = function()
     return result, watcher.peak_bytes
 
 
 def measure_training_memory(
-    step: Callable[[], Any], *, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device, steps: int = 2
+    step: Callable[[], Any],
+    *,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    device: torch.device,
+    steps: int = 2,
+    granularity: int = 1,
 ) -> Memory:
     """Memory of training steps, by category.
 
@@ -108,6 +117,7 @@ def measure_training_memory(
         optimizer: Its state exists after the first step; that is why two are run.
         device: Where the model is.
         steps: How many to run.
+        granularity: On CPU: see :class:`LiveBytes`.
 
     Returns:
         Bytes of parameters and buffers, of what quantised ones need beside them, of gradients, of the optimizer's
@@ -125,14 +135,15 @@ def measure_training_memory(
         _, peak = peak_of(
             lambda: [step() for _ in range(steps)] and None,
             device=device,
-            existing=model_tensors(model),
+            existing=[*model_tensors(model), *optimizer_tensors(optimizer)],
+            granularity=granularity,
         )
     finally:
         handle.remove()
     parameters = [*model.parameters(), *model.buffers()]
     parameter_bytes = storage_bytes(parameters)
     quantization_bytes = storage_bytes(model_tensors(model)) - parameter_bytes
-    optimizer_bytes = storage_bytes(item for item in tree_iter(dict(optimizer.state)) if isinstance(item, Tensor))
+    optimizer_bytes = storage_bytes(optimizer_tensors(optimizer))
     return Memory(
         parameters_bytes=parameter_bytes,
         quantization_bytes=quantization_bytes,
@@ -141,6 +152,11 @@ def measure_training_memory(
         activations_bytes=max(0, peak - parameter_bytes - quantization_bytes - gradient_bytes - optimizer_bytes),
         peak_bytes=peak,
     )
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """The tensors of an optimizer's state."""
+    return [item for item in tree_iter(dict(optimizer.state)) if isinstance(item, Tensor)]
 
 
 def storage_bytes(tensors: Iterable[Tensor]) -> int:

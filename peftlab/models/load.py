@@ -136,7 +136,7 @@ def load_base_model(
         raise SourceError(
             f"the checkpoint lacks weights: {', '.join(sorted(info['missing_keys'])[:3])} …", where=config.path
         )
-    head_modules = _new_modules(model, info) if head.is_new else ()
+    head_modules = new_modules(model, info) if head.is_new else ()
     for name in head_modules:
         model.get_submodule(name).float()
     if config.quantization is not None:
@@ -156,7 +156,7 @@ def _unquantized_modules(model: PreTrainedModel, info: Mapping[str, Any], head: 
     """What stays in high precision: new modules, and the output embedding of a language model."""
     output = model.get_output_embeddings() if not head.is_new else None
     names = [name for name, module in model.named_modules() if module is output and output is not None]
-    return [*names, *(_new_modules(model, info) if head.is_new else ())]
+    return [*names, *(new_modules(model, info) if head.is_new else ())]
 
 
 def _set_dropout(model_config: Any, dropout: float) -> None:
@@ -166,7 +166,7 @@ def _set_dropout(model_config: Any, dropout: float) -> None:
             setattr(model_config, key, dropout)
 
 
-def _new_modules(model: PreTrainedModel, info: Mapping[str, Any]) -> tuple[str, ...]:
+def new_modules(model: PreTrainedModel, info: Mapping[str, Any]) -> tuple[str, ...]:
     """The modules outside the base, and those inside it that the checkpoint lacks, such as BERT's pooler.
 
     Not every one of them is named ``classifier`` or ``score``: DistilBERT's ``pre_classifier`` is one too, and would
@@ -191,15 +191,24 @@ def _first_line(error: Exception) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def resolve_dtype(name: str, *, device: torch.device, base_is_frozen: bool) -> torch.dtype:
+def resolve_dtype(
+    name: str, *, device: torch.device, base_is_frozen: bool, has_bfloat16: bool | None = None
+) -> torch.dtype:
     """The type of the base's weights.
 
     ``auto`` is float32 on CPU, where bfloat16 is slow, and under full tuning, whose small updates bfloat16 weights
     would round away; it is bfloat16 under a frozen base on CUDA devices that compute with it.
+
+    Args:
+        name: As the recipe says.
+        device: Where the model will be.
+        base_is_frozen: Whether the method leaves the base as it is.
+        has_bfloat16: Of a CUDA device that is not here; None asks the one that is.
     """
     if name != "auto":
         dtype: torch.dtype = getattr(torch, name)
         return dtype
-    if device.type == "cuda" and base_is_frozen and torch.cuda.is_bf16_supported():
-        return torch.bfloat16
+    if device.type == "cuda" and base_is_frozen:
+        has_bfloat16 = torch.cuda.is_bf16_supported() if has_bfloat16 is None else has_bfloat16
+        return torch.bfloat16 if has_bfloat16 else torch.float32
     return torch.float32

@@ -29,6 +29,11 @@ class TrainingConfig(Config):
     max_tokens_per_batch: PositiveInt | None = Field(
         None, description="Tokens in a batch at most, padding included; with batch_size, both limits hold."
     )
+    micro_batch_size: PositiveInt | Literal["auto"] | None = Field(
+        None,
+        description="Examples that are computed at once; a larger batch is cut, its gradients add up to the same step. "
+        "auto: as many as fit into memory; fewer where that runs out. null: whole batches.",
+    )
     gradient_accumulation_steps: PositiveInt = Field(1, description="Batches whose gradients make one step.")
     optimizer: Optimizer = Field(
         "adamw",
