@@ -6,10 +6,10 @@ the watcher of live tensors that measures a run on CPU counts the fake storages 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,7 @@ from peftlab.measurement.memory import measure_training_memory, storage_bytes
 from peftlab.measurement.throughput import ThroughputMeter
 from peftlab.models.skeleton import build_skeleton
 from peftlab.models.load import resolve_dtype
+from peftlab.recipe import Recipe
 from peftlab.record import Memory
 from peftlab.rehearsal import rehearse_evaluation
 from peftlab.tensors import model_tensors
@@ -34,6 +35,9 @@ from peftlab.training.loop import TrainingJob, optimizer_step
 from peftlab.training.metrics_log import MetricsLog
 from peftlab.training.optimizers import build_optimizer
 from peftlab.training.steps import Step, StepPlan
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
 
 MANY_STEPS = 1000
 """The length that a run is given for methods with a plan of their own; the step that is watched is its first."""
@@ -167,34 +171,56 @@ class ShapesOfRecipe:
         with unset_fake_temporarily():  # bitsandbytes computes its code books, which are real, when it is set up
             optimizer = build_optimizer(self._model, recipe.training, 1e-3)
         model = accelerator.prepare(self._model) if self._autocast is not None else self._model
-        guard = GradientGuard(self._model)
-        # Values that decide what is done next do not exist here.
-        guard.load_state_dict({"waiting": [], "not_finite": [], "frozen": [], "steps": FIRST_STEPS})
-        examples = list(batch.examples)
-        nowhere = Path("/nonexistent")
-        return TrainingJob(
+        return bare_job(
+            recipe,
+            batch,
             model=model,
             optimizer=accelerator.prepare(optimizer),
             accelerator=accelerator,
-            method=recipe.method,
             task=cast("Task", _CollatesForReal(recipe.task)),
-            split=EncodedSplit("train", range(len(examples)), examples),
-            plan=StepPlan(lambda _epoch: [list(positions) for positions in batch.step], len(batch.step), 1, None),
-            config=recipe.training,
-            evaluation=recipe.evaluation,
-            learning_rate=1e-3,
-            metric=None,
-            higher_is_better=True,
-            pad_token_id=0,
-            evaluate=None,
-            checkpoints=CheckpointFolder(nowhere),
-            log=MetricsLog(nowhere),
-            meter=ThroughputMeter(0, device=torch.device("cpu"), step_flops=None),
-            interrupts=Interrupts(),
-            on_step=lambda _step, _loss: None,
-            extra_state=dict,
-            gradients=guard,
         )
+
+
+def bare_job(
+    recipe: Recipe, batch: Batch, *, model: nn.Module, optimizer: Any, accelerator: Accelerator, task: Task
+) -> TrainingJob:
+    """A job that can take steps on one batch, and leaves nothing behind.
+
+    Args:
+        recipe: Its sections for training.
+        batch: What it trains on.
+        model: Wrapped by the method.
+        optimizer: Prepared by the accelerator.
+        accelerator: Of this job.
+        task: The recipe's, or one in its place.
+    """
+    guard = GradientGuard(model)
+    # It decides by values, which shapes do not have.
+    guard.load_state_dict({"waiting": [], "not_finite": [], "frozen": [], "steps": FIRST_STEPS})
+    examples, nowhere = list(batch.examples), Path("/nonexistent")
+    return TrainingJob(
+        model=model,
+        optimizer=optimizer,
+        accelerator=accelerator,
+        method=recipe.method,
+        task=task,
+        split=EncodedSplit("train", range(len(examples)), examples),
+        plan=StepPlan(lambda _epoch: [list(positions) for positions in batch.step], len(batch.step), 1, None),
+        config=recipe.training,
+        evaluation=recipe.evaluation,
+        learning_rate=1e-3,
+        metric=None,
+        higher_is_better=True,
+        pad_token_id=0,
+        evaluate=None,
+        checkpoints=CheckpointFolder(nowhere),
+        log=MetricsLog(nowhere),
+        meter=ThroughputMeter(0, device=torch.device("cpu"), step_flops=None),
+        interrupts=Interrupts(),
+        on_step=lambda _step, _loss: None,
+        extra_state=dict,
+        gradients=guard,
+    )
 
 
 class _CollatesForReal:
@@ -238,6 +264,3 @@ def _drop_attention_dropout(model: Any) -> None:
                 setattr(module, name, nn.Dropout(0.0))
         if hasattr(module, "attention_dropout"):
             module.attention_dropout = 0.0
-
-
-Peak = Callable[[Batch], int]

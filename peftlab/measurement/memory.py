@@ -7,6 +7,8 @@ slows operations down and is never done in timed steps.
 
 from __future__ import annotations
 
+import math
+import sys
 import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -54,6 +56,9 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch lea
         for item in tree_iter((args, kwargs, result)):
             if isinstance(item, Tensor):
                 self._count(item)
+        if func is _gemm_4bit():
+            # The operation unpacks its matrix inside, where no watcher sees it.
+            self.peak_bytes = max(self.peak_bytes, self.current_bytes + math.prod(args[2]) * args[0].itemsize)
         return result
 
     def _count(self, tensor: Tensor) -> None:
@@ -74,6 +79,12 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch lea
     def _forget(self, key: int) -> None:
         self._references.pop(key, None)
         self.current_bytes -= self._sizes.pop(key, 0)
+
+
+def _gemm_4bit() -> Any:
+    """bitsandbytes' product with a 4-bit matrix, where the library has been imported."""
+    library = torch.ops.bitsandbytes
+    return library.gemm_4bit.default if "bitsandbytes" in sys.modules and hasattr(library, "gemm_4bit") else None
 
 
 def peak_of(
