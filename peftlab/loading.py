@@ -49,7 +49,7 @@ class Loader:
     Attributes:
         source: What plain transformers loads the base from.
         tokenizer: The base's.
-        splits: The data, tokenised.
+        splits: The data, tokenised; without the test split where the recipe leaves it alone.
         plan: All steps of the run.
     """
 
@@ -61,6 +61,7 @@ class Loader:
         self.splits: dict[str, EncodedSplit] = {
             name: self._recipe.task.encode(split, self.tokenizer, checked.labels)
             for name, split in checked.data.splits.items()
+            if name != "test" or self._recipe.evaluation.test
         }
         self.plan = self._plan_steps()
 
@@ -68,8 +69,6 @@ class Loader:
         """Load the base and wrap it by the recipe's method."""
         recipe, base = self._recipe, self.load_base()
         base_names = {id(parameter): name for name, parameter in base.model.named_parameters()}
-        if recipe.training.gradient_checkpointing:
-            base.model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
         context = MethodContext(
             peft_task_type=recipe.task.peft_task_type,
             total_steps=self.plan.total,
@@ -80,6 +79,10 @@ class Loader:
         # Seeded anew, so that an adapter starts alike whatever the head before it has drawn.
         torch.manual_seed(recipe.seed)
         model = recipe.method.apply(base.model, context)
+        if recipe.training.gradient_checkpointing:
+            # Only now: peft would let the embeddings' output require a gradient, as re-entrant checkpointing needs it, and
+            # so the frozen layers below the lowest adapter would be kept for a backward pass that nothing asks for.
+            base.model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
         trainable = trainable_parameters(model)
         return Wrapped(
             model,

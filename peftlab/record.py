@@ -103,6 +103,9 @@ class RunRecord(Config):
     labels: list[str] | None = None
     best_step: int | None = None
     steps: int = 0
+    micro_batch_size: int | None = Field(
+        None, description="Examples that were computed at once, at the end of the run; null: whole batches."
+    )
     phases: dict[str, Phase] = Field(default_factory=dict)
     memory: Memory | None = None
     throughput: Throughput | None = None

@@ -84,9 +84,7 @@ def rehearse_evaluation(job: TrainingJob, split: EncodedSplit, batches: list[lis
 def _without_trace(job: TrainingJob) -> Iterator[None]:
     model = job.accelerator.unwrap_model(job.model)
     # Kept on CPU: a copy of a fully tuned model on the device would be measured, or not fit.
-    parameters = {
-        name: value.detach().to("cpu", copy=True) for name, value in trainable_parameters(model).items()
-    }
+    parameters = {name: value.detach().to("cpu", copy=True) for name, value in trainable_parameters(model).items()}
     state = {name: value.clone() for name, value in job.method.training_state(model).items()}
     devices = [job.accelerator.device] if job.accelerator.device.type == "cuda" else []
     job.model.train()

@@ -113,6 +113,7 @@ def _execute(checked: CheckedRecipe, folder: RunFolder, *, offline: bool, report
         labels=list(checked.labels) or None,
         best_step=findings.progress.best_step,
         steps=findings.progress.step,
+        micro_batch_size=findings.micro_batches.size,
         phases=findings.clock.summary(),
         memory=findings.memory,
         throughput=findings.throughput,
@@ -159,7 +160,10 @@ def _status(error: BaseException | None, guards: dict[str, Guard], folder: RunFo
         return "cancelled", "stopped by the user; the same command with --resume goes on"
     if is_out_of_memory(error):
         first = (str(error).splitlines() or ["memory ran out"])[0]
-        return "out_of_memory", f"{first} Set training.micro_batch_size to auto; `peftlab estimate` tells what else helps."
+        return (
+            "out_of_memory",
+            f"{first} Set training.micro_batch_size to auto; `peftlab estimate` tells what else helps.",
+        )
     if isinstance(error, PeftlabError):
         return "failed", str(error)
     if isinstance(error, OSError):

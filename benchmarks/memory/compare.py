@@ -110,7 +110,10 @@ def compare(case: Case, folder: Path) -> dict:
     estimated = estimate(case, checked)
     seconds = time.perf_counter() - begin
     measured = measure(case, checked)
-    print(f"{estimated / measured - 1:+7.2%}  {estimated / 1e6:8.1f} MB  {measured / 1e6:8.1f} MB  {case.name}", flush=True)
+    print(
+        f"{estimated / measured - 1:+7.2%}  {estimated / 1e6:8.1f} MB  {measured / 1e6:8.1f} MB  {case.name}",
+        flush=True,
+    )
     return {
         "case": case.name, "model": case.model, "method": case.method, "batch_size": case.batch_size,
         "length": case.length, "settings": case.settings, "estimated_bytes": estimated, "measured_bytes": measured,
@@ -123,7 +126,11 @@ def build_random_models(folder: Path) -> None:
     for name, values in RANDOM_MODELS.items():
         config = transformers.AutoConfig.for_model(**values)
         torch.manual_seed(0)
-        auto = transformers.AutoModelForCausalLM if "Masked" not in values["architectures"][0] else transformers.AutoModelForMaskedLM
+        auto = (
+            transformers.AutoModelForCausalLM
+            if "Masked" not in values["architectures"][0]
+            else transformers.AutoModelForMaskedLM
+        )
         auto.from_config(config).save_pretrained(folder / name)
 
 
@@ -146,7 +153,9 @@ def main() -> None:
             if options.only in case.name and (options.again or case.name not in rows):
                 rows[case.name] = compare(case, Path(folder))
                 table = [rows[case.name] for case in CASES if case.name in rows]
-                write_text(options.output, json.dumps({"versions": versions, "device": "cpu", "rows": table}, indent=1) + "\n")
+                write_text(
+                    options.output, json.dumps({"versions": versions, "device": "cpu", "rows": table}, indent=1) + "\n"
+                )
     errors = [row["error"] for row in rows.values()]
     print(f"{sum(abs(error) <= 0.03 for error in errors)} of {len(errors)} within 3 %; "
           f"lowest {min(errors):+.2%}, highest {max(errors):+.2%}")  # fmt: skip

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from peftlab.cli.bench import bench
 from peftlab.cli.estimate import estimate
 from peftlab.cli.ls import ls
 from peftlab.cli.output import show_error
@@ -27,6 +28,7 @@ app.command()(ls)
 app.command()(validate)
 app.command()(schema)
 app.command()(estimate)
+app.command()(bench)
 
 
 def _show_version(wanted: bool) -> None:

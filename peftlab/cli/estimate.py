@@ -63,7 +63,9 @@ def describe(found: Any) -> str:
     from peftlab.cli.output import size
 
     source = "the longest of the data" if found.is_from_data else "the longest that task.max_length allows"
-    lines = [f"peak {size(found.peak_bytes)} on {found.target.name}, batch {found.batch.size} × {found.batch.length} tokens ({source})"]
+    lines = [
+        f"peak {size(found.peak_bytes)} on {found.target.name}, batch {found.batch.size} × {found.batch.length} tokens ({source})"
+    ]
     parts = [f"{name.replace('_', ' ')} {size(count)}" for name, count in found.categories.items() if count]
     lines.append(f"  training    {', '.join(parts)}")
     lines.append(f"  phases      {', '.join(f'{name} {size(peak)}' for name, peak in found.memory.phases.items())}")

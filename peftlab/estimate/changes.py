@@ -26,7 +26,8 @@ class Change:
 
     def and_also(self, other: Change) -> Change:
         """Both changes at once."""
-        return Change({**self.settings, **other.settings}, f"{self.effect}; {other.effect}")
+        effects = dict.fromkeys([*self.effect.split("; "), *other.effect.split("; ")])
+        return Change({**self.settings, **other.settings}, "; ".join(effects))
 
 
 def possible_changes(checked: CheckedModel, batch_size: int) -> list[Change]:
@@ -40,17 +41,15 @@ def possible_changes(checked: CheckedModel, batch_size: int) -> list[Change]:
     training, method = recipe.training, recipe.method
     if batch_size > 1:
         changes.append(
-            Change({"training.micro_batch_size": max(1, batch_size // 4)}, "same result, more and smaller products")
+            Change({"training.micro_batch_size": max(1, batch_size // 4)}, "same result; more and smaller products")
         )
     if method.supports_gradient_checkpointing and not training.gradient_checkpointing:
-        changes.append(
-            Change({"training.gradient_checkpointing": True}, "same result, activations are computed twice")
-        )
+        changes.append(Change({"training.gradient_checkpointing": True}, "same result; activations are computed twice"))
     eight_bit = EIGHT_BIT.get(training.optimizer)
     if eight_bit is not None:
-        changes.append(Change({"training.optimizer": eight_bit}, "states in 8 bits, nearly the same result"))
+        changes.append(Change({"training.optimizer": eight_bit}, "the optimizer's state in 8 bits"))
     if recipe.model.quantization is None and _can_be_quantized(checked):
-        changes.append(Change({"model.quantization": "nf4"}, "the base's matrices in 4 bits, slower"))
+        changes.append(Change({"model.quantization": "nf4"}, "the base's matrices in 4 bits; slower"))
     if method.trains_base:
         changes.append(
             Change({"method.type": "lora", "model.quantization": "nf4"}, "another method, on a base in 4 bits")

@@ -78,7 +78,9 @@ def _fake_quantized(layer: Any) -> None:
             quant_storage=old.quant_storage,
         )
         attributes = {"quant_state": state, "bnb_quantized": True}
-        attributes |= {key: getattr(old, key) for key in ("blocksize", "compress_statistics", "quant_type", "quant_storage")}
+        attributes |= {
+            key: getattr(old, key) for key in ("blocksize", "compress_statistics", "quant_type", "quant_storage")
+        }
         layer.quant_state = state
     weight = nn.Parameter(packed, requires_grad=False)
     for key, value in attributes.items():

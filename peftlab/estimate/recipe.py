@@ -96,7 +96,9 @@ class Estimate:
         }
 
 
-def estimate_recipe(checked: CheckedModel, target: Target, *, batch: Batch | None = None, advise: bool = True) -> Estimate:
+def estimate_recipe(
+    checked: CheckedModel, target: Target, *, batch: Batch | None = None, advise: bool = True
+) -> Estimate:
     """Estimate the memory of a recipe.
 
     Args:

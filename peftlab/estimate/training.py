@@ -21,8 +21,8 @@ from peftlab.estimate.target import Target
 from peftlab.interfaces import EncodedSplit, Example, MethodContext, Task
 from peftlab.measurement.memory import measure_training_memory, storage_bytes
 from peftlab.measurement.throughput import ThroughputMeter
-from peftlab.models.skeleton import build_skeleton
 from peftlab.models.load import resolve_dtype
+from peftlab.models.skeleton import build_skeleton
 from peftlab.recipe import Recipe
 from peftlab.record import Memory
 from peftlab.rehearsal import rehearse_evaluation
@@ -109,13 +109,9 @@ class ShapesOfRecipe:
         dropout = recipe.model.dropout
         if dropout is None and not method.trains_base:
             dropout = 0.0
-        base = build_skeleton(
-            checked.facts, recipe.model, recipe.task.head(labels), dtype=self._dtype, dropout=dropout
-        )
+        base = build_skeleton(checked.facts, recipe.model, recipe.task.head(labels), dtype=self._dtype, dropout=dropout)
         if target.attention_is_fused:
             _drop_attention_dropout(base.model)
-        if recipe.training.gradient_checkpointing:
-            base.model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
         context = MethodContext(
             peft_task_type=recipe.task.peft_task_type,
             total_steps=MANY_STEPS,
@@ -124,6 +120,8 @@ class ShapesOfRecipe:
             family=checked.facts.family,
         )
         self._model: nn.Module = method.apply(base.model, context)
+        if recipe.training.gradient_checkpointing:
+            base.model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
         with self._mode:
             give_fake_tensors(self._model)

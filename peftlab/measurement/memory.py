@@ -82,7 +82,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch lea
 
 
 def _gemm_4bit() -> Any:
-    """bitsandbytes' product with a 4-bit matrix, where the library has been imported."""
+    """Bitsandbytes' product with a 4-bit matrix, where the library has been imported."""
     library = torch.ops.bitsandbytes
     return library.gemm_4bit.default if "bitsandbytes" in sys.modules and hasattr(library, "gemm_4bit") else None
 

@@ -30,13 +30,15 @@ class ModelConfig(Config):
         "auto", description="Implementation of attention; auto leaves the choice to transformers."
     )
     quantization: Quantization | None = Field(
-        None, description="Of the base's matrices, by bitsandbytes; embeddings, norms, biases and heads stay as they are."
+        None,
+        description="Of the base's matrices, by bitsandbytes; embeddings, norms, biases and heads stay as they are.",
     )
     double_quantization: bool = Field(
         True, description="nf4 and fp4: quantise the blocks' scales too, which saves 0.4 bits a weight."
     )
     quantization_compute_dtype: Dtype = Field(
-        "auto", description="nf4 and fp4: the type that matrices are multiplied in; auto: the type of the other weights."
+        "auto",
+        description="nf4 and fp4: the type that matrices are multiplied in; auto: the type of the other weights.",
     )
     trust_remote_code: bool = Field(
         False, description="Run Python code that comes with the model. Only for code that you have read."

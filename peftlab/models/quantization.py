@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from peftlab.errors import ConfigError, UnsupportedError
 from peftlab.interfaces import ModelFacts
 from peftlab.models.config import ModelConfig
+from peftlab.models.int8 import forget_inputs
 
 if TYPE_CHECKING:
     import torch
@@ -40,7 +41,7 @@ def check_quantization(config: ModelConfig, facts: ModelFacts) -> None:
 
 
 def quantization_config(config: ModelConfig, *, dtype: torch.dtype, keep: Sequence[str]) -> Any:
-    """transformers' description of the quantisation.
+    """Transformers' description of the quantisation.
 
     Args:
         config: The recipe's section, with a quantization.
@@ -68,7 +69,8 @@ def settle_quantized(model: nn.Module, path: str) -> None:
     """Make quantised layers fit for training.
 
     On CPUs with bfloat16 instructions, bitsandbytes repacks a 4-bit matrix in place as soon as it meets it in eval mode,
-    and has no gradient through it afterwards. Training evaluates in between, so that is switched off.
+    and has no gradient through it afterwards. Training evaluates in between, so that is switched off. For 8-bit layers
+    see :mod:`peftlab.models.int8`.
 
     Raises:
         UnsupportedError: No layer was quantised.
@@ -79,6 +81,8 @@ def settle_quantized(model: nn.Module, path: str) -> None:
     for layer in layers:
         if hasattr(layer, "support_avx512bf16_for_cpu"):
             layer.support_avx512bf16_for_cpu = False  # type: ignore[assignment]
+        else:
+            forget_inputs(layer)
 
 
 def quantized_layers(model: nn.Module) -> list[nn.Module]:

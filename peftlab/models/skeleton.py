@@ -78,9 +78,7 @@ def _quantize(model: Any, config: ModelConfig, dtype: torch.dtype, head: Head, h
     output = None if head.is_new else model.get_output_embeddings()
     keep = [*head_modules, *(name for name, module in model.named_modules() if output is not None and module is output)]
     settings = quantization_config(config, dtype=dtype, keep=keep)
-    replace_with_bnb_linear(
-        model, modules_to_not_convert=settings.llm_int8_skip_modules, quantization_config=settings
-    )
+    replace_with_bnb_linear(model, modules_to_not_convert=settings.llm_int8_skip_modules, quantization_config=settings)
     settle_quantized(model, config.path)
     # peft asks the model which kind of layer it meets.
     model.is_loaded_in_8bit = config.quantization == "int8"
