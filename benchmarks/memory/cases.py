@@ -1,4 +1,4 @@
-"""The combinations whose estimate is held against a measurement: model × method × quantisation × batch × length × …"""
+"""The combinations whose estimate is held against a measurement."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ PATHS = {"minilm": MINILM, "smollm2": SMOLLM2}
 """Models with weights. The others are built from a config, with random weights."""
 
 RANDOM_MODELS: dict[str, dict[str, Any]] = {
-    "gpt2-6x384": {"model_type": "gpt2", "n_embd": 384, "n_layer": 6, "n_head": 6, "architectures": ["GPT2LMHeadModel"]},
+    "gpt2-6x384": {
+        "model_type": "gpt2", "n_embd": 384, "n_layer": 6, "n_head": 6, "architectures": ["GPT2LMHeadModel"],
+    },
     "roberta-6x384": {
         "model_type": "roberta", "hidden_size": 384, "num_hidden_layers": 6, "num_attention_heads": 6,
         "intermediate_size": 1536, "max_position_embeddings": 514, "architectures": ["RobertaForMaskedLM"],
@@ -41,6 +43,7 @@ class Case:
 
     @property
     def name(self) -> str:
+        """All of it, in a line."""
         extra = "".join(f" {key.rpartition('.')[2]}={value}" for key, value in self.settings.items())
         task = "" if self.task == "text_classification" else f" {self.task}"
         return f"{self.model} {self.method}{task} {self.batch_size}x{self.length}{extra}"

@@ -156,12 +156,9 @@ class ShapesOfRecipe:
 
     def _largest_source(self) -> int:
         """While a matrix is quantised, it is there in full precision too."""
-        sizes = [
-            int(module.in_features) * int(module.out_features)
-            for module in self._model.modules()
-            if type(module).__module__.startswith("bitsandbytes")
-        ]
-        return max(sizes, default=0) * self._dtype.itemsize
+        layers: list[Any] = [m for m in self._model.modules() if type(m).__module__.startswith("bitsandbytes")]
+        sizes = [layer.in_features * layer.out_features for layer in layers]
+        return int(max(sizes, default=0)) * self._dtype.itemsize
 
     def _job(self, batch: Batch) -> TrainingJob:
         recipe = self._recipe

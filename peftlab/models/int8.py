@@ -29,7 +29,8 @@ class _FrozenProduct(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient,) = gradients
-        return gradient @ _unpack(*ctx.saved_tensors, gradient.dtype), None, None, None
+        integers, scales = ctx.saved_tensors
+        return gradient @ _unpack(integers, scales, gradient.dtype), None, None, None
 
 
 def forget_inputs(layer: Any) -> None:

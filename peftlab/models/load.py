@@ -120,7 +120,8 @@ def load_base_model(
         )
         quantization = {}
         if config.quantization is not None:
-            keep = _unquantized_modules(*load(device_map="meta"), head)
+            skeleton, missing = load(device_map="meta")
+            keep = unquantized_modules(skeleton, new_modules(skeleton, missing) if head.is_new else None)
             quantization = {"quantization_config": quantization_config(config, dtype=dtype, keep=keep)}
         model, info = load(**quantization)
     except (OSError, ImportError) as error:
@@ -152,11 +153,12 @@ def prepare_config(model_config: Any, *, dropout: float | None, pad_token_id: in
     model_config.pad_token_id = pad_token_id
 
 
-def _unquantized_modules(model: PreTrainedModel, info: Mapping[str, Any], head: Head) -> list[str]:
-    """What stays in high precision: new modules, and the output embedding of a language model."""
-    output = model.get_output_embeddings() if not head.is_new else None
-    names = [name for name, module in model.named_modules() if module is output and output is not None]
-    return [*names, *(new_modules(model, info) if head.is_new else ())]
+def unquantized_modules(model: Any, head_modules: tuple[str, ...] | None) -> list[str]:
+    """What stays in high precision: the task's new modules, or else the output embedding of a language model."""
+    if head_modules is not None:
+        return list(head_modules)
+    output = model.get_output_embeddings()
+    return [name for name, module in model.named_modules() if output is not None and module is output]
 
 
 def _set_dropout(model_config: Any, dropout: float) -> None:

@@ -54,9 +54,11 @@ def quantization_config(config: ModelConfig, *, dtype: torch.dtype, keep: Sequen
     skipped = [re.escape(name) for name in keep]
     if config.quantization == "int8":
         # A threshold of zero: every column in int8. Outliers in float16 help large models, and cost a second product.
-        return BitsAndBytesConfig(load_in_8bit=True, llm_int8_threshold=0.0, llm_int8_skip_modules=skipped)
+        return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+            load_in_8bit=True, llm_int8_threshold=0.0, llm_int8_skip_modules=skipped
+        )
     computed_in = config.quantization_compute_dtype
-    return BitsAndBytesConfig(
+    return BitsAndBytesConfig(  # type: ignore[no-untyped-call]
         load_in_4bit=True,
         bnb_4bit_quant_type=config.quantization,
         bnb_4bit_use_double_quant=config.double_quantization,

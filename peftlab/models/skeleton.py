@@ -16,7 +16,7 @@ from peftlab.errors import UnsupportedError
 from peftlab.interfaces import Head, ModelFacts
 from peftlab.models.config import ModelConfig
 from peftlab.models.first_token import compute_first_token_only
-from peftlab.models.load import BaseModel, new_modules, prepare_config
+from peftlab.models.load import BaseModel, new_modules, prepare_config, unquantized_modules
 from peftlab.models.quantization import quantization_config, settle_quantized
 
 FEW = 0.2
@@ -54,7 +54,7 @@ def build_skeleton(
     info = {"missing_keys": _missing(model, facts.weights), "mismatched_keys": []}
     head_modules = new_modules(model, info) if head.is_new else ()
     if config.quantization is not None:
-        _quantize(model, config, dtype, head, head_modules)
+        _quantize(model, config, dtype, unquantized_modules(model, head_modules if head.is_new else None))
     for name in head_modules:
         model.get_submodule(name).float()
     compute_first_token_only(model)
@@ -71,12 +71,10 @@ def _missing(model: Any, weights: Mapping[str, tuple[int, ...]] | None) -> list[
     return missing if len(missing) < FEW * len(names) else []
 
 
-def _quantize(model: Any, config: ModelConfig, dtype: torch.dtype, head: Head, head_modules: tuple[str, ...]) -> None:
+def _quantize(model: Any, config: ModelConfig, dtype: torch.dtype, keep: list[str]) -> None:
     """Put quantised layers in the place of linear ones, as transformers does before it loads weights."""
-    from transformers.integrations import replace_with_bnb_linear
+    from transformers.integrations.bitsandbytes import replace_with_bnb_linear
 
-    output = None if head.is_new else model.get_output_embeddings()
-    keep = [*head_modules, *(name for name, module in model.named_modules() if output is not None and module is output)]
     settings = quantization_config(config, dtype=dtype, keep=keep)
     replace_with_bnb_linear(model, modules_to_not_convert=settings.llm_int8_skip_modules, quantization_config=settings)
     settle_quantized(model, config.path)
