@@ -80,8 +80,8 @@ class Loader:
         torch.manual_seed(recipe.seed)
         model = recipe.method.apply(base.model, context)
         if recipe.training.gradient_checkpointing:
-            # Only now: peft would let the embeddings' output require a gradient, as re-entrant checkpointing needs it, and
-            # so the frozen layers below the lowest adapter would be kept for a backward pass that nothing asks for.
+            # Only now: peft would let the embeddings' output require a gradient, as re-entrant checkpointing needs it,
+            # and so keep the frozen layers below the lowest adapter for a backward pass that nothing asks for.
             base.model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
         trainable = trainable_parameters(model)
         return Wrapped(

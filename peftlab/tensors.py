@@ -17,7 +17,7 @@ LIBRARY = "bitsandbytes"
 
 
 def quantization_state(model: nn.Module) -> dict[str, Tensor]:
-    """Scales, code books and offsets of quantised layers: ``<layer>.absmax``, ``<layer>.state2.absmax``, ``<layer>.SCB``.
+    """Scales, code books and offsets of quantised layers, by names such as ``<layer>.absmax`` and ``<layer>.SCB``.
 
     An 8-bit layer's scales move from its parameter to its own state at the first forward; the name stays the same.
     """

@@ -64,7 +64,8 @@ def describe(found: Any) -> str:
 
     source = "the longest of the data" if found.is_from_data else "the longest that task.max_length allows"
     lines = [
-        f"peak {size(found.peak_bytes)} on {found.target.name}, batch {found.batch.size} × {found.batch.length} tokens ({source})"
+        f"peak {size(found.peak_bytes)} on {found.target.name}, "
+        f"batch {found.batch.size} × {found.batch.length} tokens ({source})"
     ]
     parts = [f"{name.replace('_', ' ')} {size(count)}" for name, count in found.categories.items() if count]
     lines.append(f"  training    {', '.join(parts)}")

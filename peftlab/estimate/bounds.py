@@ -15,7 +15,7 @@ QUANTIZED_BYTES = {"nf4": 0.5, "fp4": 0.5, "int8": 1.0}
 STATE_BYTES = {"adamw": 8, "adamw_8bit": 2, "paged_adamw_8bit": 0, "lion_8bit": 1, "sgd": 4}
 """An optimizer's state for each trained weight, at least."""
 ACTIVATION_BYTES = 160
-"""More than most models keep for a number of their hidden state in each layer; only for deciding what not to look at."""
+"""More than most models keep for a number of each layer's hidden state; only for deciding what not to look at."""
 
 
 def least_bytes(recipe: Recipe, facts: ModelFacts, *, device: str) -> int | None:

@@ -30,7 +30,7 @@ class Estimate:
         workspace_bytes: What libraries take beside tensors.
         target: The device that it is for.
         batch: Of the step that was watched.
-        is_from_data: Whether the batch is the longest of the recipe's own data; else it is as long as the recipe allows.
+        is_from_data: Whether the batch is the longest of the data; else it is as long as the recipe allows.
         largest_batch_size: Examples of that length at once that fit; None where none do, or the memory is unknown.
         largest_length: Tokens of each text at that batch size that fit.
         changes: What would take less, the cheapest first; the last ones are added up until it fits.

@@ -1,7 +1,7 @@
 """The memory of training from shapes: the run's own rehearsal, on a model without weights.
 
-The model, the method, the loss, clipping and the optimizer are the real code, run once under torch's ``FakeTensorMode``;
-the watcher of live tensors that measures a run on CPU counts the fake storages as they come and go.
+Model, method, loss, clipping and optimizer are the real code, run once under torch's ``FakeTensorMode``; the watcher of
+live tensors that measures a run on CPU counts the fake storages as they come and go.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ class BitFit(Method):
         bitsandbytes sums a bias's gradient over the batch alone, which is wrong for batch × length × hidden.
         """
         raise UnsupportedError(
-            f"BitFit trains the biases of the base's layers, and {quantization} layers give their biases no usable gradient",
+            f"BitFit trains the biases of the base's layers, which have no usable gradient in {quantization} layers",
             hint="Set model.quantization to null, or choose a method that freezes the layers, such as lora.",
         )
 

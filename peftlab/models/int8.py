@@ -1,7 +1,7 @@
 """8-bit layers that do not keep their inputs.
 
-bitsandbytes' product for training on CPU keeps every layer's input until the backward pass, though only the gradient of a
-trained 8-bit matrix would need it, and keeps it where gradient checkpointing does not see it. The matrices here are
+bitsandbytes' product for training on CPU keeps every layer's input until the backward pass, though only the gradient of
+a trained 8-bit matrix would need it, and keeps it where gradient checkpointing does not see it. The matrices here are
 frozen, so the same product is done without.
 """
 

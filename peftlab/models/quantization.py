@@ -1,7 +1,7 @@
-"""A quantised base: 4-bit and 8-bit matrices by bitsandbytes (https://arxiv.org/abs/2305.14314, https://arxiv.org/abs/2208.07339).
+"""A quantised base: matrices in 4 bits (https://arxiv.org/abs/2305.14314) or 8 (https://arxiv.org/abs/2208.07339).
 
-Only the matrices of the base's layers are quantised. The task's head is new and trains, so it stays in float32: quantised
-like the rest, its first forward would die for want of a scale, or its training would be lost.
+bitsandbytes does it. Only the matrices of the base's layers are quantised. The task's head is new and trains, so it
+stays in float32: quantised like the rest, its first forward would die for want of a scale, or its training be lost.
 """
 
 from __future__ import annotations
@@ -70,9 +70,9 @@ def quantization_config(config: ModelConfig, *, dtype: torch.dtype, keep: Sequen
 def settle_quantized(model: nn.Module, path: str) -> None:
     """Make quantised layers fit for training.
 
-    On CPUs with bfloat16 instructions, bitsandbytes repacks a 4-bit matrix in place as soon as it meets it in eval mode,
-    and has no gradient through it afterwards. Training evaluates in between, so that is switched off. For 8-bit layers
-    see :mod:`peftlab.models.int8`.
+    On CPUs with bfloat16 instructions, bitsandbytes repacks a 4-bit matrix in place as soon as it meets it in eval
+    mode, and has no gradient through it afterwards. Training evaluates in between, so that is switched off. For 8-bit
+    layers see :mod:`peftlab.models.int8`.
 
     Raises:
         UnsupportedError: No layer was quantised.

@@ -12,8 +12,8 @@ Tracker = Literal["tensorboard", "wandb", "mlflow"]
 Optimizer = Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "lion_8bit", "adafactor", "sgd"]
 
 LEARNING_RATE_FACTORS: dict[str, float] = {"lion_8bit": 0.1}
-"""A method's default learning rate is meant for AdamW. Lion's steps all have the length of the rate: a rate 3 to 10 times
-smaller suits it (Chen et al. 2023, section 5, https://arxiv.org/abs/2302.06675)."""
+"""A method's default learning rate is meant for AdamW. Lion's steps all have the length of the rate: a rate 3 to 10
+times smaller suits it (Chen et al. 2023, section 5, https://arxiv.org/abs/2302.06675)."""
 
 
 class TrainingConfig(Config):
@@ -37,8 +37,8 @@ class TrainingConfig(Config):
     gradient_accumulation_steps: PositiveInt = Field(1, description="Batches whose gradients make one step.")
     optimizer: Optimizer = Field(
         "adamw",
-        description="adamw; adamw_8bit and lion_8bit: states in 8 bits; paged_adamw_8bit: moved to CPU memory where the "
-        "GPU's is short (on CPU the same as adamw_8bit); adafactor: a row and a column for each matrix; sgd.",
+        description="adamw; adamw_8bit and lion_8bit: states in 8 bits; paged_adamw_8bit: they move to CPU memory where "
+        "the GPU's is short (on CPU the same as adamw_8bit); adafactor: a row and a column for each matrix; sgd.",
     )
     learning_rate: PositiveFloat | None = Field(None, description="Peak learning rate; null: the method's own default.")
     weight_decay: float = Field(0.01, ge=0, description="Decoupled weight decay; never on biases and norms.")
