@@ -70,12 +70,12 @@ def measure(case: Case, checked: CheckedModel) -> int:
         pad_token_id=0,
         offline=True,
     )
-    if recipe.training.gradient_checkpointing:
-        base.model.gradient_checkpointing_enable({"use_reentrant": False})
     context = MethodContext(
         recipe.task.peft_task_type, 1000, head_modules=base.head_modules, family=checked.facts.family
     )
     model = method.apply(base.model, context)
+    if recipe.training.gradient_checkpointing:
+        base.model.gradient_checkpointing_enable({"use_reentrant": False})
     precision = recipe.training.precision
     accelerator = build_accelerator(
         computation=getattr(torch, precision) if precision in ("bfloat16", "float16") else None,

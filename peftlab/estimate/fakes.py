@@ -44,6 +44,20 @@ def give_fake_tensors(model: nn.Module) -> None:
                 _replace(value, fake)
 
 
+def freeze_side_values(model: nn.Module) -> None:
+    """Undo what peft does on the meta device alone.
+
+    Values beside an adapter's weights, such as AdaLoRA's number of ranks,
+    lose their ``requires_grad=False`` when they are moved there.
+    """
+    for module in model.modules():
+        for name in getattr(module, "other_param_names", ()):
+            values = getattr(module, name, None)
+            if isinstance(values, nn.ParameterDict):
+                for value in values.values():
+                    value.requires_grad_(False)
+
+
 def _replace(holder: dict[str, Any], fake: Any, skip: frozenset[str] | set[str] = frozenset()) -> None:
     for key, value in holder.items():
         if isinstance(value, Tensor) and key not in skip:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from peftlab.check import CheckedModel
-from peftlab.estimate.fakes import give_fake_tensors
+from peftlab.estimate.fakes import freeze_side_values, give_fake_tensors
 from peftlab.estimate.target import Target
 from peftlab.interfaces import EncodedSplit, Example, MethodContext, Task
 from peftlab.measurement.memory import measure_training_memory, storage_bytes
@@ -122,6 +122,8 @@ class ShapesOfRecipe:
         self._model: nn.Module = method.apply(base.model, context)
         if recipe.training.gradient_checkpointing:
             base.model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
+        freeze_side_values(self._model)
+        self._model.register_forward_pre_hook(_drop_full_mask, with_kwargs=True)
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
         with self._mode:
             give_fake_tensors(self._model)
@@ -230,7 +232,9 @@ class _CollatesForReal:
         with unset_fake_temporarily():
             batch = self._task.collate(examples, pad_token_id)
             terms = self._task.loss_terms(batch)
+            has_padding = not bool(batch["attention_mask"].all())
         fake = {key: torch.empty(value.shape, dtype=value.dtype) for key, value in batch.items()}
+        setattr(fake["attention_mask"], _HAS_PADDING, has_padding)
         self._terms[id(fake)] = terms
         return fake
 
@@ -240,6 +244,17 @@ class _CollatesForReal:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._task, name)
+
+
+_HAS_PADDING = "has_padding"
+
+
+def _drop_full_mask(_model: nn.Module, arguments: Any, keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """transformers looks whether a mask masks anything, and leaves it out if not; in a fake one it cannot look."""
+    mask = keywords.get("attention_mask")
+    if mask is not None and not getattr(mask, _HAS_PADDING, True):
+        keywords = {key: value for key, value in keywords.items() if key != "attention_mask"}
+    return arguments, keywords
 
 
 def _make_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

@@ -37,7 +37,7 @@ class TrainingConfig(Config):
     gradient_accumulation_steps: PositiveInt = Field(1, description="Batches whose gradients make one step.")
     optimizer: Optimizer = Field(
         "adamw",
-        description="adamw; adamw_8bit and lion_8bit: states in 8 bits; paged_adamw_8bit: they move to CPU memory where "
+        description="adamw; adamw_8bit, lion_8bit: states in 8 bits; paged_adamw_8bit: they move to CPU memory where "
         "the GPU's is short (on CPU the same as adamw_8bit); adafactor: a row and a column for each matrix; sgd.",
     )
     learning_rate: PositiveFloat | None = Field(None, description="Peak learning rate; null: the method's own default.")
