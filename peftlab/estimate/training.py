@@ -133,7 +133,7 @@ class ShapesOfRecipe:
         with self._mode:
             job = self._job(batch)
             optimizer = job.optimizer.optimizer
-            _make_state(job.model, optimizer)
+            self._make_state(optimizer)
             step = Step(1, 0, [list(positions) for positions in batch.step], ends_epoch=False)
             job.model.train()
             memory = measure_training_memory(
@@ -142,6 +142,7 @@ class ShapesOfRecipe:
                 optimizer=optimizer,
                 device=torch.device("cpu"),
                 steps=1,
+                existing=job.method.training_state(self._model).values(),
                 granularity=self._target.granularity,
             )
             evaluated = rehearse_evaluation(job, job.split, [step.batches[0]])
@@ -155,6 +156,15 @@ class ShapesOfRecipe:
             "save": model_bytes,
         }
         return PhaseMemory(memory, phases)
+
+    def _make_state(self, optimizer: torch.optim.Optimizer) -> None:
+        """What optimizer and method keep after a first step."""
+        for parameter in self._model.parameters():
+            if parameter.requires_grad:
+                parameter.grad = torch.empty_like(parameter)
+        optimizer.step()
+        self._recipe.method.after_optimizer_step(self._model, 1)
+        optimizer.zero_grad(set_to_none=True)
 
     def _largest_source(self) -> int:
         """While a matrix is quantised, it is there in full precision too."""
@@ -255,15 +265,6 @@ def _drop_full_mask(_model: nn.Module, arguments: Any, keywords: dict[str, Any])
     if mask is not None and not getattr(mask, _HAS_PADDING, True):
         keywords = {key: value for key, value in keywords.items() if key != "attention_mask"}
     return arguments, keywords
-
-
-def _make_state(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """An optimizer's state as it is after a first step."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    for parameter in trained:
-        parameter.grad = torch.empty_like(parameter)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
 
 
 def _drop_attention_dropout(model: Any) -> None:

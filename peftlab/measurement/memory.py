@@ -118,6 +118,7 @@ def measure_training_memory(
     optimizer: torch.optim.Optimizer,
     device: torch.device,
     steps: int = 2,
+    existing: Iterable[Tensor] = (),
     granularity: int = 1,
 ) -> Memory:
     """Memory of training steps, by category.
@@ -128,6 +129,7 @@ def measure_training_memory(
         optimizer: Its state exists after the first step; that is why two are run.
         device: Where the model is.
         steps: How many to run.
+        existing: On CPU: tensors that count beside the model and the optimizer's state.
         granularity: On CPU: see :class:`LiveBytes`.
 
     Returns:
@@ -146,7 +148,7 @@ def measure_training_memory(
         _, peak = peak_of(
             lambda: [step() for _ in range(steps)] and None,
             device=device,
-            existing=[*model_tensors(model), *optimizer_tensors(optimizer)],
+            existing=[*model_tensors(model), *optimizer_tensors(optimizer), *existing],
             granularity=granularity,
         )
     finally:
