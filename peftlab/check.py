@@ -18,26 +18,36 @@ from peftlab.data.splits import LoadedData, load_splits
 from peftlab.errors import ConfigError, PeftlabError, UnsupportedError
 from peftlab.interfaces import ModelFacts, Reporter, Silent
 from peftlab.models.facts import read_model_facts
+from peftlab.models.quantization import check_quantization
 from peftlab.recipe import Recipe, resolve_recipe
 
 TRACKER_MODULES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
 
 
 @dataclass(frozen=True)
-class CheckedRecipe:
-    """A recipe that can run.
+class CheckedModel:
+    """A recipe whose model is known, and can be tuned as it says.
 
     Args:
         recipe: With every open value filled in.
         model_location: The model's folder or file, or its Hub id.
         facts: What is known of the model.
-        data: The splits.
-        labels: Names of the classes.
     """
 
     recipe: Recipe
     model_location: Path | str
     facts: ModelFacts
+
+
+@dataclass(frozen=True)
+class CheckedRecipe(CheckedModel):
+    """A recipe that can run.
+
+    Args:
+        data: The splits.
+        labels: Names of the classes.
+    """
+
     data: LoadedData
     labels: tuple[str, ...]
 
@@ -56,21 +66,64 @@ def check_recipe(
     Raises:
         UserError: What is wrong, where, and how to mend it.
     """
-    report = (reporter or Silent()).say
+    checked = check_model(recipe, document, offline=offline, reporter=reporter)
+    return check_data(checked, document, offline=offline, reporter=reporter)
+
+
+def check_model(
+    recipe: Recipe,
+    document: Document,
+    *,
+    offline: bool,
+    reporter: Reporter | None = None,
+    need_weights: bool = True,
+) -> CheckedModel:
+    """Check all but the data.
+
+    Args:
+        recipe: From :func:`peftlab.recipe.load_recipe`.
+        document: Where it was read from.
+        offline: Allow no network.
+        reporter: Is told of downloads.
+        need_weights: Whether a model's folder must hold weights.
+
+    Raises:
+        UserError: What is wrong, where, and how to mend it.
+    """
     recipe = settle_recipe(recipe, document)
     _check_packages(recipe, document)
     _check_training(recipe, document)
     with at_place(document, ("model", "path")):
         location = parse_location(recipe.model.path, folder=document.folder)
-        model_location = resolve_location(location, offline=offline, report=report)
+        model_location = resolve_location(location, offline=offline, report=(reporter or Silent()).say)
         facts = read_model_facts(
-            model_location, path=recipe.model.path, revision=recipe.model.revision, offline=offline
+            model_location,
+            path=recipe.model.path,
+            revision=recipe.model.revision,
+            offline=offline,
+            need_weights=need_weights,
         )
     with at_place(document, ("task",)):
         recipe.task.check(facts)
+    with at_place(document, ("model", "quantization")):
+        check_quantization(recipe.model, facts)
+        if recipe.model.quantization is not None:
+            recipe.method.check_quantization(recipe.model.quantization)
     with at_place(document, ("method",)):
         recipe.method.check(replace(facts, peft_task_type=recipe.task.peft_task_type))
         _check_positions(recipe, facts)
+    return CheckedModel(recipe, model_location, facts)
+
+
+def check_data(
+    checked: CheckedModel, document: Document, *, offline: bool, reporter: Reporter | None = None
+) -> CheckedRecipe:
+    """Load the splits of a checked recipe, and check them against its task.
+
+    Raises:
+        UserError: What is wrong with the data, and where.
+    """
+    recipe = checked.recipe
     with at_place(document, ("data",)):
         data = load_splits(
             recipe.data,
@@ -80,12 +133,12 @@ def check_recipe(
             strata=recipe.task.strata,
             folder=document.folder,
             offline=offline,
-            report=report,
+            report=(reporter or Silent()).say,
         )
         labels = recipe.task.learn_labels(data.splits["train"])
         for split in data.splits.values():
             recipe.task.check_split(split, labels)
-    return CheckedRecipe(recipe, model_location, facts, data, labels)
+    return CheckedRecipe(recipe, checked.model_location, checked.facts, data, labels)
 
 
 def settle_recipe(recipe: Recipe, document: Document) -> Recipe:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 from pydantic import Field
 
 from peftlab.config import RegisteredConfig
+from peftlab.errors import UnsupportedError
 from peftlab.record import Guard
 from peftlab.registry import Registry
 
@@ -118,6 +119,21 @@ class Method(RegisteredConfig, ABC):
         Raises:
             UnsupportedError: With the reason.
         """
+
+    def check_quantization(self, quantization: str) -> None:
+        """Refuse a base whose matrices are quantised, where the method cannot sit on one.
+
+        Args:
+            quantization: ``nf4``, ``fp4`` or ``int8``.
+
+        Raises:
+            UnsupportedError: With the reason.
+        """
+        if self.trains_base:
+            raise UnsupportedError(
+                f"{self.registered_name} trains the base's own matrices, and {quantization} matrices have no gradient",
+                hint="Set model.quantization to null, or choose a method that freezes the base, such as lora.",
+            )
 
     @abstractmethod
     def apply(self, model: Any, context: MethodContext) -> Any:
@@ -303,6 +319,10 @@ class Task(RegisteredConfig, ABC):
     @abstractmethod
     def encode(self, split: Split, tokenizer: Any, labels: tuple[str, ...]) -> EncodedSplit:
         """Tokenise the rows of a split."""
+
+    def placeholder(self, length: int, labels: tuple[str, ...]) -> Example:
+        """An encoded example of so many tokens that says nothing: for estimates, where no text is at hand."""
+        return {"input_ids": [0] * length, "label": 0}
 
     @abstractmethod
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:

@@ -13,6 +13,7 @@ from peftlab.data.batching import plan_epoch
 from peftlab.interfaces import EncodedSplit, MethodContext
 from peftlab.models.load import BaseModel, load_base_model, load_tokenizer, local_source
 from peftlab.record import Guard, Parameters
+from peftlab.tensors import count_weights
 from peftlab.training.checkpoints import trainable_parameters
 from peftlab.training.guards import check_trainable_parameters, hash_tensors
 from peftlab.training.steps import StepPlan
@@ -68,8 +69,6 @@ class Loader:
         """Load the base and wrap it by the recipe's method."""
         recipe, base = self._recipe, self.load_base()
         base_names = {id(parameter): name for name, parameter in base.model.named_parameters()}
-        if recipe.training.gradient_checkpointing:
-            base.model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
         context = MethodContext(
             peft_task_type=recipe.task.peft_task_type,
             total_steps=self.plan.total,
@@ -80,12 +79,16 @@ class Loader:
         # Seeded anew, so that an adapter starts alike whatever the head before it has drawn.
         torch.manual_seed(recipe.seed)
         model = recipe.method.apply(base.model, context)
+        if recipe.training.gradient_checkpointing:
+            # Only now: peft would let the embeddings' output require a gradient, as re-entrant checkpointing needs it,
+            # and so keep the frozen layers below the lowest adapter for a backward pass that nothing asks for.
+            base.model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
         trainable = trainable_parameters(model)
         return Wrapped(
             model,
             context,
             Parameters(
-                total=sum(parameter.numel() for parameter in model.parameters()),
+                total=sum(count_weights(parameter) for parameter in model.parameters()),
                 trainable=sum(parameter.numel() for parameter in trainable.values()),
             ),
             hash_tensors(trainable),

@@ -20,6 +20,8 @@ from peftlab.artifact.save import save_artifact
 from peftlab.check import CheckedRecipe
 from peftlab.data.batching import plan_in_order_of_length
 from peftlab.errors import UserError
+from peftlab.estimate.ahead import look_ahead
+from peftlab.estimate.target import Target, find_target
 from peftlab.files import folder_bytes
 from peftlab.interfaces import EncodedSplit, MethodContext, Reporter
 from peftlab.loading import Loader, Wrapped
@@ -32,6 +34,7 @@ from peftlab.record import Guard, Memory, Parameters, Throughput
 from peftlab.rehearsal import rehearse_evaluation, rehearse_flops, rehearse_memory
 from peftlab.run_folder import RunFolder
 from peftlab.tasks.metrics import LOWER_IS_BETTER
+from peftlab.tensors import model_tensors
 from peftlab.training.accelerator import autocast_dtype, build_accelerator, start_trackers
 from peftlab.training.checkpoints import Checkpoint, trainable_parameters
 from peftlab.training.evaluate import PredictionWriter, compute_logits, evaluate
@@ -46,6 +49,7 @@ from peftlab.training.guards import (
 from peftlab.training.interrupts import Interrupts
 from peftlab.training.loop import Progress, TrainingJob, restore_best, train
 from peftlab.training.metrics_log import MetricsLog
+from peftlab.training.micro_batches import MicroBatches
 from peftlab.training.optimizers import build_optimizer
 
 WARMUP_STEPS = 5
@@ -68,6 +72,7 @@ class Findings:
     artifact_bytes: int | None = None
     initial_adapter_sha256: str | None = None
     progress: Progress = field(default_factory=Progress)
+    micro_batches: MicroBatches = field(default_factory=MicroBatches)
     notes: dict[str, Any] = field(default_factory=dict)
     resumed: int = 0
     earlier_seconds: float = 0.0
@@ -113,7 +118,7 @@ class Run:
             wrapped, peak = peak_of(self._load, device=self.device)
         model, context = wrapped.model, wrapped.context
         # transformers reads weights in threads of its own, which the watcher does not see; they are alive now.
-        clock.set_peak("load", max(peak, storage_bytes([*model.parameters(), *model.buffers()])))
+        clock.set_peak("load", max(peak, storage_bytes(model_tensors(model))))
         self.interrupts.check()
         job = self._prepare(model, context)
         if self.recipe.measure:
@@ -125,9 +130,7 @@ class Run:
             self._train(job, context)
         self.findings.guards["base_unchanged"] = base_guard.result(model)
         with clock.phase("save"):
-            _, peak = peak_of(
-                lambda: self._save(model, context), device=self.device, existing=[*model.parameters(), *model.buffers()]
-            )
+            _, peak = peak_of(lambda: self._save(model, context), device=self.device, existing=model_tensors(model))
         clock.set_peak("save", peak)
         before = self._probe(model)
         del job, model
@@ -143,6 +146,7 @@ class Run:
         self.reporter.say(f"loading {self.recipe.model.path}")
         self.loader = Loader(self.checked, dtype=self.dtype, offline=self.offline)
         self.splits, self.plan = self.loader.splits, self.loader.plan
+        self.findings.micro_batches = look_ahead(self.checked, self.loader, self._target(), say=self.reporter.say)
         wrapped = self.loader.load_wrapped()
         findings = self.findings
         findings.notes = {name: dict(split.notes) for name, split in self.splits.items()}
@@ -151,6 +155,14 @@ class Run:
         findings.guards["trainable_parameters"] = wrapped.guard
         self.initial_hashes = wrapped.initial_hashes
         return wrapped
+
+    def _target(self) -> Target:
+        """The device that this run has, with what is free of it."""
+        found = find_target("cuda" if self.device.type == "cuda" else "cpu")
+        if self.device.type != "cuda":
+            return found
+        free = torch.cuda.mem_get_info(self.device)[0]
+        return Target("cuda", min(free, found.memory_bytes or free))
 
     # --- train --------------------------------------------------------------------------------------------------
 
@@ -187,6 +199,7 @@ class Run:
             on_step=self._on_step,
             extra_state=self._extra_state,
             gradients=GradientGuard(model),
+            micro_batches=self.findings.micro_batches,
         )
 
     def _measure(self, job: TrainingJob) -> TrainingJob:

@@ -18,7 +18,7 @@ from peftlab.files import write_text
 from peftlab.interfaces import METHODS, TASKS, Method, Task
 from peftlab.models.config import ModelConfig
 from peftlab.registry import Registry
-from peftlab.training.config import GUARDS, EvaluationConfig, Tracker, TrainingConfig
+from peftlab.training.config import GUARDS, LEARNING_RATE_FACTORS, EvaluationConfig, Tracker, TrainingConfig
 
 DEFAULT_EPOCHS = 3
 DEFAULT_BATCH_SIZE = 32
@@ -170,7 +170,8 @@ def resolve_recipe(recipe: Recipe) -> Recipe:
     if training.batch_size is None and training.max_tokens_per_batch is None:
         changes["batch_size"] = DEFAULT_BATCH_SIZE
     if training.learning_rate is None:
-        changes["learning_rate"] = recipe.method.default_learning_rate
+        factor = LEARNING_RATE_FACTORS.get(training.optimizer, 1.0)
+        changes["learning_rate"] = recipe.method.default_learning_rate * factor
     return replace_config(
         recipe,
         training=replace_config(training, **changes),

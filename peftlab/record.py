@@ -54,9 +54,10 @@ class Memory(Config):
     """Memory of training, by category. On CPU from untimed steps on the longest batch, on CUDA from the allocator."""
 
     parameters_bytes: int
+    quantization_bytes: int = Field(0, description="Scales and code books of quantised parameters.")
     gradients_bytes: int
     optimizer_bytes: int
-    activations_bytes: int = Field(description="The peak less the three others: activations and temporary buffers.")
+    activations_bytes: int = Field(description="The peak less the others: activations and temporary buffers.")
     peak_bytes: int
 
 
@@ -102,6 +103,9 @@ class RunRecord(Config):
     labels: list[str] | None = None
     best_step: int | None = None
     steps: int = 0
+    micro_batch_size: int | None = Field(
+        None, description="Examples that were computed at once, at the end of the run; null: whole batches."
+    )
     phases: dict[str, Phase] = Field(default_factory=dict)
     memory: Memory | None = None
     throughput: Throughput | None = None

@@ -17,6 +17,7 @@ from peftlab.interfaces import EncodedSplit
 from peftlab.measurement.memory import measure_training_memory, peak_of
 from peftlab.measurement.roofline import StepFlops, fit_step_flops
 from peftlab.record import Memory
+from peftlab.tensors import model_tensors
 from peftlab.training.checkpoints import restore_parameters, trainable_parameters
 from peftlab.training.evaluate import compute_logits
 from peftlab.training.guards import GradientGuard
@@ -74,8 +75,7 @@ def rehearse_evaluation(job: TrainingJob, split: EncodedSplit, batches: list[lis
     job.model.eval()
     try:
         with torch.no_grad():  # under inference_mode the watcher would not see into composite operations
-            tensors = [*job.model.parameters(), *job.model.buffers()]
-            return peak_of(run, device=job.accelerator.device, existing=tensors)[1]
+            return peak_of(run, device=job.accelerator.device, existing=model_tensors(job.model))[1]
     finally:
         job.model.train()
 
@@ -83,7 +83,8 @@ def rehearse_evaluation(job: TrainingJob, split: EncodedSplit, batches: list[lis
 @contextlib.contextmanager
 def _without_trace(job: TrainingJob) -> Iterator[None]:
     model = job.accelerator.unwrap_model(job.model)
-    parameters = {name: value.detach().clone() for name, value in trainable_parameters(model).items()}
+    # Kept on CPU: a copy of a fully tuned model on the device would be measured, or not fit.
+    parameters = {name: value.detach().to("cpu", copy=True) for name, value in trainable_parameters(model).items()}
     state = {name: value.clone() for name, value in job.method.training_state(model).items()}
     devices = [job.accelerator.device] if job.accelerator.device.type == "cuda" else []
     job.model.train()

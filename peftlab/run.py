@@ -113,6 +113,7 @@ def _execute(checked: CheckedRecipe, folder: RunFolder, *, offline: bool, report
         labels=list(checked.labels) or None,
         best_step=findings.progress.best_step,
         steps=findings.progress.step,
+        micro_batch_size=findings.micro_batches.size,
         phases=findings.clock.summary(),
         memory=findings.memory,
         throughput=findings.throughput,
@@ -143,10 +144,9 @@ def _all_guards(found: dict[str, Guard], waived: list[str], error: BaseException
 
 
 def _status(error: BaseException | None, guards: dict[str, Guard], folder: RunFolder) -> tuple[Status, str | None]:
-    import torch
-
     from peftlab.training.evaluate import DivergedError
     from peftlab.training.interrupts import CancelledError
+    from peftlab.training.micro_batches import is_out_of_memory
 
     if error is None:
         failed = [name for name, guard in guards.items() if guard.status == "failed" and not guard.waived]
@@ -158,8 +158,12 @@ def _status(error: BaseException | None, guards: dict[str, Guard], folder: RunFo
         return "diverged", str(error)
     if isinstance(error, CancelledError | KeyboardInterrupt):
         return "cancelled", "stopped by the user; the same command with --resume goes on"
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error):
-        return "out_of_memory", f"{str(error).splitlines()[0]} Lower training.batch_size or task.max_length."
+    if is_out_of_memory(error):
+        first = (str(error).splitlines() or ["memory ran out"])[0]
+        return (
+            "out_of_memory",
+            f"{first} Set training.micro_batch_size to auto; `peftlab estimate` tells what else helps.",
+        )
     if isinstance(error, PeftlabError):
         return "failed", str(error)
     if isinstance(error, OSError):

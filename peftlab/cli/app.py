@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from peftlab.cli.bench import bench
+from peftlab.cli.estimate import estimate
 from peftlab.cli.ls import ls
 from peftlab.cli.output import show_error
 from peftlab.cli.report import report
@@ -29,6 +30,7 @@ app.command()(ls)
 app.command()(validate)
 app.command()(schema)
 app.command()(report)
+app.command()(estimate)
 app.command()(bench)
 app.command()(reproduce)
 

@@ -44,7 +44,9 @@ def _check(path: Path, overrides: list[str], offline: bool, reporter: Any) -> di
 
     recipe, document = load_recipe(path, overrides)
     checked = check_recipe(recipe, document, offline=offline, reporter=reporter)
+    warning = _memory_warning(checked)
     return {
+        **({"warnings": [warning]} if warning else {}),
         "model": f"{checked.facts.model_type} ({checked.facts.family})",
         "task": recipe.task.registered_name,
         "method": recipe.method.registered_name,
@@ -54,6 +56,21 @@ def _check(path: Path, overrides: list[str], offline: bool, reporter: Any) -> di
     }
 
 
+def _memory_warning(checked: Any) -> str | None:
+    """Whether not even the weights fit into what this machine has, by sizes alone."""
+    from peftlab.estimate.bounds import least_bytes
+    from peftlab.estimate.target import find_target
+
+    target = find_target()
+    least = least_bytes(checked.recipe, checked.facts, device=target.name)
+    if least is None or target.memory_bytes is None or least <= target.memory_bytes:
+        return None
+    return (
+        f"it cannot fit: weights, gradients and optimizer take {least / 1e9:.1f} GB at least, and {target.name} has "
+        f"{target.memory_bytes / 1e9:.1f} GB; `peftlab estimate` tells what would"
+    )
+
+
 def _show(path: Path, result: dict[str, Any]) -> None:
     if not result["valid"]:
         print(f"Error: {result['error']}", file=sys.stderr)
@@ -61,6 +78,8 @@ def _show(path: Path, result: dict[str, Any]) -> None:
     rows = ", ".join(f"{count} {split}" for split, count in result["rows"].items())
     labels = f", {result['labels']} labels" if result["labels"] else ""
     print(f"{path}: valid. {result['method']} on {result['model']}, {result['task']}; rows: {rows}{labels}")
+    for warning in result.get("warnings", []):
+        print(f"  warning: {warning}")
     for name, value in result["notes"].items():
         if value:
             print(f"  {name.replace('_', ' ')}: {value}")

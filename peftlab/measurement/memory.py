@@ -7,6 +7,8 @@ slows operations down and is never done in timed steps.
 
 from __future__ import annotations
 
+import math
+import sys
 import weakref
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -17,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from peftlab.record import Memory
+from peftlab.tensors import model_tensors
 
 Result = TypeVar("Result")
 
@@ -26,14 +29,16 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch lea
 
     Args:
         existing: Tensors from before, to be counted as well.
+        granularity: Every storage counts as a multiple of so many bytes, as an allocator hands them out.
 
     Attributes:
         current_bytes: Bytes alive now.
         peak_bytes: The most that were alive at once.
     """
 
-    def __init__(self, existing: Iterable[Tensor] = ()) -> None:
+    def __init__(self, existing: Iterable[Tensor] = (), *, granularity: int = 1) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
+        self._granularity = granularity
         self.current_bytes = 0
         self.peak_bytes = 0
         self._sizes: dict[int, int] = {}
@@ -51,6 +56,9 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch lea
         for item in tree_iter((args, kwargs, result)):
             if isinstance(item, Tensor):
                 self._count(item)
+        if func is _gemm_4bit():
+            # The operation unpacks its matrix inside, where no watcher sees it.
+            self.peak_bytes = max(self.peak_bytes, self.current_bytes + math.prod(args[2]) * args[0].itemsize)
         return result
 
     def _count(self, tensor: Tensor) -> None:
@@ -59,7 +67,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch lea
         storage = tensor.untyped_storage()
         # PyTorch gives the same Python object for a storage as long as anything refers to the storage.
         key = id(storage)
-        size = storage.nbytes()
+        size = -(-storage.nbytes() // self._granularity) * self._granularity
         known = self._sizes.get(key)
         if known is None:
             self._references[key] = weakref.ref(storage, lambda _reference: self._forget(key))
@@ -73,8 +81,14 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch lea
         self.current_bytes -= self._sizes.pop(key, 0)
 
 
+def _gemm_4bit() -> Any:
+    """Bitsandbytes' product with a 4-bit matrix, where the library has been imported."""
+    library = torch.ops.bitsandbytes
+    return library.gemm_4bit.default if "bitsandbytes" in sys.modules and hasattr(library, "gemm_4bit") else None
+
+
 def peak_of(
-    function: Callable[[], Result], *, device: torch.device, existing: Iterable[Tensor] = ()
+    function: Callable[[], Result], *, device: torch.device, existing: Iterable[Tensor] = (), granularity: int = 1
 ) -> tuple[Result, int]:
     """Run a function and measure its peak of memory.
 
@@ -82,6 +96,7 @@ def peak_of(
         function: What to run.
         device: On CUDA the allocator's peak is read; on CPU the live tensor bytes are watched.
         existing: On CPU: tensors from before that count, such as the model's parameters.
+        granularity: On CPU: see :class:`LiveBytes`.
 
     Returns:
         What the function returns, and the peak in bytes.
@@ -90,14 +105,21 @@ def peak_of(
         torch.cuda.reset_peak_memory_stats(device)
         result = function()
         return result, torch.cuda.max_memory_allocated(device)
-    watcher = LiveBytes(existing)
+    watcher = LiveBytes(existing, granularity=granularity)
     with watcher:
         result = function()
     return result, watcher.peak_bytes
 
 
 def measure_training_memory(
-    step: Callable[[], Any], *, model: nn.Module, optimizer: torch.optim.Optimizer, device: torch.device, steps: int = 2
+    step: Callable[[], Any],
+    *,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    device: torch.device,
+    steps: int = 2,
+    existing: Iterable[Tensor] = (),
+    granularity: int = 1,
 ) -> Memory:
     """Memory of training steps, by category.
 
@@ -107,9 +129,12 @@ def measure_training_memory(
         optimizer: Its state exists after the first step; that is why two are run.
         device: Where the model is.
         steps: How many to run.
+        existing: On CPU: tensors that count beside the model and the optimizer's state.
+        granularity: On CPU: see :class:`LiveBytes`.
 
     Returns:
-        Bytes of parameters and buffers, of gradients, of the optimizer's state, and of the rest at the peak.
+        Bytes of parameters and buffers, of what quantised ones need beside them, of gradients, of the optimizer's
+        state, and of the rest at the peak.
     """
     gradient_bytes = 0
 
@@ -123,19 +148,28 @@ def measure_training_memory(
         _, peak = peak_of(
             lambda: [step() for _ in range(steps)] and None,
             device=device,
-            existing=[*model.parameters(), *model.buffers()],
+            existing=[*model_tensors(model), *optimizer_tensors(optimizer), *existing],
+            granularity=granularity,
         )
     finally:
         handle.remove()
-    parameter_bytes = storage_bytes([*model.parameters(), *model.buffers()])
-    optimizer_bytes = storage_bytes(item for item in tree_iter(dict(optimizer.state)) if isinstance(item, Tensor))
+    parameters = [*model.parameters(), *model.buffers()]
+    parameter_bytes = storage_bytes(parameters)
+    quantization_bytes = storage_bytes(model_tensors(model)) - parameter_bytes
+    optimizer_bytes = storage_bytes(optimizer_tensors(optimizer))
     return Memory(
         parameters_bytes=parameter_bytes,
+        quantization_bytes=quantization_bytes,
         gradients_bytes=gradient_bytes,
         optimizer_bytes=optimizer_bytes,
-        activations_bytes=max(0, peak - parameter_bytes - gradient_bytes - optimizer_bytes),
+        activations_bytes=max(0, peak - parameter_bytes - quantization_bytes - gradient_bytes - optimizer_bytes),
         peak_bytes=peak,
     )
+
+
+def optimizer_tensors(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    """The tensors of an optimizer's state."""
+    return [item for item in tree_iter(dict(optimizer.state)) if isinstance(item, Tensor)]
 
 
 def storage_bytes(tensors: Iterable[Tensor]) -> int:

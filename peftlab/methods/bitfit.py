@@ -25,6 +25,16 @@ class BitFit(Method):
         if facts.weights is not None and not any(self.trains(name) for name in facts.weights):
             raise UnsupportedError(_no_biases(facts.path))
 
+    def check_quantization(self, quantization: str) -> None:
+        """Refuse: the biases sit inside the quantised layers.
+
+        bitsandbytes sums a bias's gradient over the batch alone, which is wrong for batch × length × hidden.
+        """
+        raise UnsupportedError(
+            f"BitFit trains the biases of the base's layers, which have no usable gradient in {quantization} layers",
+            hint="Set model.quantization to null, or choose a method that freezes the layers, such as lora.",
+        )
+
     def apply(self, model: Any, context: MethodContext) -> Any:
         """Freeze all but biases and head.
 

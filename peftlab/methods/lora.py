@@ -50,6 +50,15 @@ class Lora(Method):
         """Refuse target modules that match nothing."""
         check_targets(facts, self.target_modules)
 
+    def check_quantization(self, quantization: str) -> None:
+        """Refuse PiSSA and OLoRA: they subtract from the matrix what they put into A and B."""
+        if self._changes_base:
+            raise UnsupportedError(
+                f"{self.initialization} changes the base's matrices, and {quantization} matrices cannot be changed",
+                where="method.initialization",
+                hint="Set it to default, or set model.quantization to null.",
+            )
+
     def apply(self, model: Any, context: MethodContext) -> Any:
         """Put an update beside each target: h = W x + (alpha / rank) B A x.
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from peftlab.config import Config
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+Quantization = Literal["nf4", "fp4", "int8"]
 
 
 class ModelConfig(Config):
@@ -28,7 +29,23 @@ class ModelConfig(Config):
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = Field(
         "auto", description="Implementation of attention; auto leaves the choice to transformers."
     )
-    quantization: None = Field(None, description="Quantisation of the base's weights: null for now.")
+    quantization: Quantization | None = Field(
+        None,
+        description="Of the base's matrices, by bitsandbytes; embeddings, norms, biases and heads stay as they are.",
+    )
+    double_quantization: bool = Field(
+        True, description="nf4 and fp4: quantise the blocks' scales too, which saves 0.4 bits a weight."
+    )
+    quantization_compute_dtype: Dtype = Field(
+        "auto",
+        description="nf4 and fp4: the type that matrices are multiplied in; auto: the type of the other weights.",
+    )
     trust_remote_code: bool = Field(
         False, description="Run Python code that comes with the model. Only for code that you have read."
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> ModelConfig:
+        if self.quantization_compute_dtype != "auto" and self.quantization not in ("nf4", "fp4"):
+            raise ValueError("`quantization_compute_dtype` goes with the quantization nf4 or fp4")
+        return self

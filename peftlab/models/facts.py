@@ -60,7 +60,7 @@ DECODER_SUFFIXES = ("ForCausalLM", "LMHeadModel")
 
 
 def read_model_facts(
-    location: Path | str, *, path: str, revision: str | None = None, offline: bool = False
+    location: Path | str, *, path: str, revision: str | None = None, offline: bool = False, need_weights: bool = True
 ) -> ModelFacts:
     """Read what a model's files tell about it.
 
@@ -69,6 +69,7 @@ def read_model_facts(
         path: The address as the recipe writes it, for messages.
         revision: Of a Hub id.
         offline: Read a Hub id from the local cache alone.
+        need_weights: Whether a folder must hold weights; a config alone is enough for an estimate.
 
     Raises:
         SourceError: There is no model there.
@@ -81,9 +82,9 @@ def read_model_facts(
         if folder is None:
             config, weights = read_gguf_metadata(location), None
         else:
-            config, weights = _read_folder(folder, path)
+            config, weights = _read_folder(folder, path, need_weights)
     else:
-        config, weights = _read_folder(location, path)
+        config, weights = _read_folder(location, path, need_weights)
     _refuse_prequantized(config, path)
     model_type = str(config.get("model_type", ""))
     if not model_type:
@@ -104,7 +105,9 @@ def _family(config: Mapping[str, Any]) -> Family:
     return "unknown"
 
 
-def _read_folder(folder: Path, path: str) -> tuple[dict[str, Any], dict[str, tuple[int, ...]] | None]:
+def _read_folder(
+    folder: Path, path: str, need_weights: bool
+) -> tuple[dict[str, Any], dict[str, tuple[int, ...]] | None]:
     if not folder.is_dir():
         raise SourceError("a model is a folder or a .gguf file; this is another file", where=path)
     if not (folder / "config.json").is_file():
@@ -118,6 +121,8 @@ def _read_folder(folder: Path, path: str) -> tuple[dict[str, Any], dict[str, tup
     except ValueError as error:
         raise SourceError(f"config.json is damaged: {error}", where=path) from None
     files = sorted(folder.glob("*.safetensors"))
+    if not files and not need_weights:
+        return config, None
     if not files:
         pickled = [item.name for item in folder.glob("*.bin")]
         raise UnsupportedError(
@@ -184,5 +189,6 @@ def _refuse_prequantized(config: Mapping[str, Any], path: str) -> None:
         raise UnsupportedError(
             f"the checkpoint is already quantised ({method})",
             where=path,
-            hint="Choose the checkpoint in full precision.",
+            hint="Choose the checkpoint in full precision, or a .gguf file (unpacked first), and let peftlab quantise it: "
+            "model.quantization nf4, fp4 or int8.",
         )

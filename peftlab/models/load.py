@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from peftlab.interfaces import Head
 from peftlab.models.config import ModelConfig
 from peftlab.models.first_token import compute_first_token_only
 from peftlab.models.gguf import convert_gguf
+from peftlab.models.quantization import quantization_config, settle_quantized
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,7 @@ class BaseModel:
     """A loaded base model.
 
     Args:
-        model: With the task's head, on CPU, in eval mode.
+        model: With the task's head, in eval mode; on CPU, but for quantised ones, which are where they were quantised.
         head_modules: Full names of the modules that the checkpoint does not hold.
         source: The folder or Hub id that plain transformers loads the same base from.
     """
@@ -104,10 +106,9 @@ def load_base_model(
     auto_class = getattr(transformers, head.auto_class)
     try:
         model_config = AutoConfig.from_pretrained(source, **shared, **head.config)
-        if dropout is not None:
-            _set_dropout(model_config, dropout)
-        model_config.pad_token_id = pad_token_id
-        model, info = auto_class.from_pretrained(
+        prepare_config(model_config, dropout=dropout, pad_token_id=pad_token_id)
+        load = functools.partial(
+            auto_class.from_pretrained,
             source,
             config=model_config,
             dtype=dtype,
@@ -117,6 +118,12 @@ def load_base_model(
             output_loading_info=True,
             **shared,
         )
+        quantization = {}
+        if config.quantization is not None:
+            skeleton, missing = load(device_map="meta")
+            keep = unquantized_modules(skeleton, new_modules(skeleton, missing) if head.is_new else None)
+            quantization = {"quantization_config": quantization_config(config, dtype=dtype, keep=keep)}
+        model, info = load(**quantization)
     except (OSError, ImportError) as error:
         raise SourceError(f"the model cannot be loaded: {_first_line(error)}", where=config.path) from None
     except ValueError as error:
@@ -130,11 +137,28 @@ def load_base_model(
         raise SourceError(
             f"the checkpoint lacks weights: {', '.join(sorted(info['missing_keys'])[:3])} …", where=config.path
         )
-    head_modules = _new_modules(model, info) if head.is_new else ()
+    head_modules = new_modules(model, info) if head.is_new else ()
     for name in head_modules:
         model.get_submodule(name).float()
+    if config.quantization is not None:
+        settle_quantized(model, config.path)
     compute_first_token_only(model)
     return BaseModel(model.eval(), head_modules, source)
+
+
+def prepare_config(model_config: Any, *, dropout: float | None, pad_token_id: int) -> None:
+    """Set what a run decides about a model's config, in place."""
+    if dropout is not None:
+        _set_dropout(model_config, dropout)
+    model_config.pad_token_id = pad_token_id
+
+
+def unquantized_modules(model: Any, head_modules: tuple[str, ...] | None) -> list[str]:
+    """What stays in high precision: the task's new modules, or else the output embedding of a language model."""
+    if head_modules is not None:
+        return list(head_modules)
+    output = model.get_output_embeddings()
+    return [name for name, module in model.named_modules() if output is not None and module is output]
 
 
 def _set_dropout(model_config: Any, dropout: float) -> None:
@@ -144,7 +168,7 @@ def _set_dropout(model_config: Any, dropout: float) -> None:
             setattr(model_config, key, dropout)
 
 
-def _new_modules(model: PreTrainedModel, info: Mapping[str, Any]) -> tuple[str, ...]:
+def new_modules(model: PreTrainedModel, info: Mapping[str, Any]) -> tuple[str, ...]:
     """The modules outside the base, and those inside it that the checkpoint lacks, such as BERT's pooler.
 
     Not every one of them is named ``classifier`` or ``score``: DistilBERT's ``pre_classifier`` is one too, and would
@@ -169,15 +193,24 @@ def _first_line(error: Exception) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def resolve_dtype(name: str, *, device: torch.device, base_is_frozen: bool) -> torch.dtype:
+def resolve_dtype(
+    name: str, *, device: torch.device, base_is_frozen: bool, has_bfloat16: bool | None = None
+) -> torch.dtype:
     """The type of the base's weights.
 
     ``auto`` is float32 on CPU, where bfloat16 is slow, and under full tuning, whose small updates bfloat16 weights
     would round away; it is bfloat16 under a frozen base on CUDA devices that compute with it.
+
+    Args:
+        name: As the recipe says.
+        device: Where the model will be.
+        base_is_frozen: Whether the method leaves the base as it is.
+        has_bfloat16: Of a CUDA device that is not here; None asks the one that is.
     """
     if name != "auto":
         dtype: torch.dtype = getattr(torch, name)
         return dtype
-    if device.type == "cuda" and base_is_frozen and torch.cuda.is_bf16_supported():
-        return torch.bfloat16
+    if device.type == "cuda" and base_is_frozen:
+        has_bfloat16 = torch.cuda.is_bf16_supported() if has_bfloat16 is None else has_bfloat16
+        return torch.bfloat16 if has_bfloat16 else torch.float32
     return torch.float32

@@ -113,6 +113,10 @@ class TextClassification(Task):
             targets.append([float(p in own) for p in range(len(labels))] if self.is_multi_label else own.pop())
         return encode_texts(split, self.text_columns(), targets, tokenizer=tokenizer, max_length=self.max_length)
 
+    def placeholder(self, length: int, labels: tuple[str, ...]) -> Example:
+        """The first class, or no label at all."""
+        return {"input_ids": [0] * length, "label": [0.0] * len(labels) if self.is_multi_label else 0}
+
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
         """Padded tokens, and ``labels``: batch, or batch × labels."""
         import torch

@@ -72,6 +72,10 @@ class TextRegression(Task):
         targets = [self._target(split, row) for row in range(len(split))]
         return encode_texts(split, self.text_columns(), targets, tokenizer=tokenizer, max_length=self.max_length)
 
+    def placeholder(self, length: int, labels: tuple[str, ...]) -> Example:
+        """The target 0."""
+        return {"input_ids": [0] * length, "label": 0.0}
+
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
         """Padded tokens, and ``labels`` (batch)."""
         import torch

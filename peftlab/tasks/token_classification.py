@@ -114,6 +114,11 @@ class TokenClassification(Task):
             examples.append(example)
         return EncodedSplit(split.name, split.index, examples, notes={"words_without_tokens": without})
 
+    def placeholder(self, length: int, labels: tuple[str, ...]) -> Example:
+        """A word for each token, all of the first tag."""
+        tags = [0] * length
+        return {"input_ids": [0] * length, "label": tags, "tags": tags, "places": list(range(length))}
+
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
         """Padded tokens, ``labels`` (batch × length); ``tags``, ``places`` of first tokens (batch × words)."""
         import torch

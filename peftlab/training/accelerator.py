@@ -14,11 +14,19 @@ from peftlab.errors import ConfigError
 MIXED_PRECISION = {torch.bfloat16: "bf16", torch.float16: "fp16", None: "no"}
 
 
-def autocast_dtype(precision: str, *, device: torch.device, weights: torch.dtype) -> torch.dtype | None:
+def autocast_dtype(
+    precision: str, *, device: torch.device, weights: torch.dtype, has_bfloat16: bool | None = None
+) -> torch.dtype | None:
     """The type that autocast computes in, or None for no autocast.
 
     A base in bfloat16 or float16 under float32 adapters always needs autocast: without it the float32 head would meet
     half-precision activations. ``auto`` is bfloat16 on CUDA devices that have it, and nothing on CPU.
+
+    Args:
+        precision: As the recipe says.
+        device: Where it is computed.
+        weights: The type of the base's weights.
+        has_bfloat16: Of a CUDA device that is not here; None asks the one that is.
 
     Raises:
         ConfigError: float32 computation over half-precision weights.
@@ -31,19 +39,38 @@ def autocast_dtype(precision: str, *, device: torch.device, weights: torch.dtype
     if precision == "auto":
         if weights != torch.float32:
             return weights
-        return torch.bfloat16 if device.type == "cuda" and torch.cuda.is_bf16_supported() else None
+        if device.type != "cuda":
+            return None
+        has_bfloat16 = torch.cuda.is_bf16_supported() if has_bfloat16 is None else has_bfloat16
+        return torch.bfloat16 if has_bfloat16 else None
     return None if precision == "float32" else getattr(torch, precision)
 
 
 def build_accelerator(*, computation: torch.dtype | None, tracking: list[str], folder: Path) -> Accelerator:
     """An accelerator for one run; an earlier run of this process leaves no trace in it."""
-    AcceleratorState._reset_state(reset_partial_state=True)  # another run may have chosen another precision
-    GradientState._reset_state()
+    _forget_earlier_runs()
     return Accelerator(
         mixed_precision=MIXED_PRECISION[computation],
         log_with=list(tracking) or None,
         project_dir=folder / "tracking" if tracking else None,
     )
+
+
+def build_shapes_accelerator(computation: torch.dtype | None) -> Accelerator:
+    """An accelerator for a model that has shapes only: it moves nothing to a device.
+
+    Args:
+        computation: As in a run; float16, which accelerate refuses without a GPU, counts as bfloat16: it is as large.
+    """
+    _forget_earlier_runs()
+    precision = "bf16" if computation is torch.float16 else MIXED_PRECISION[computation]
+    return Accelerator(mixed_precision=precision, cpu=True, device_placement=False)
+
+
+def _forget_earlier_runs() -> None:
+    """Another run of this process may have chosen another precision."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    GradientState._reset_state()
 
 
 def start_trackers(accelerator: Accelerator, *, name: str, recipe: dict[str, Any]) -> None:

@@ -9,6 +9,11 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from peftlab.config import Config
 
 Tracker = Literal["tensorboard", "wandb", "mlflow"]
+Optimizer = Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "lion_8bit", "adafactor", "sgd"]
+
+LEARNING_RATE_FACTORS: dict[str, float] = {"lion_8bit": 0.1}
+"""A method's default learning rate is meant for AdamW. Lion's steps all have the length of the rate: a rate 3 to 10
+times smaller suits it (Chen et al. 2023, section 5, https://arxiv.org/abs/2302.06675)."""
 
 
 class TrainingConfig(Config):
@@ -24,9 +29,16 @@ class TrainingConfig(Config):
     max_tokens_per_batch: PositiveInt | None = Field(
         None, description="Tokens in a batch at most, padding included; with batch_size, both limits hold."
     )
+    micro_batch_size: PositiveInt | Literal["auto"] | None = Field(
+        None,
+        description="Examples that are computed at once; a larger batch is cut, its gradients add up to the same step. "
+        "auto: as many as fit into memory; fewer where that runs out. null: whole batches.",
+    )
     gradient_accumulation_steps: PositiveInt = Field(1, description="Batches whose gradients make one step.")
-    optimizer: Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "sgd"] = Field(
-        "adamw", description="The optimizer; the 8-bit ones keep their state in a quarter of the memory."
+    optimizer: Optimizer = Field(
+        "adamw",
+        description="adamw; adamw_8bit, lion_8bit: states in 8 bits; paged_adamw_8bit: they move to CPU memory where "
+        "the GPU's is short (on CPU the same as adamw_8bit); adafactor: a row and a column for each matrix; sgd.",
     )
     learning_rate: PositiveFloat | None = Field(None, description="Peak learning rate; null: the method's own default.")
     weight_decay: float = Field(0.01, ge=0, description="Decoupled weight decay; never on biases and norms.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from peftlab.interfaces import Method
 from peftlab.record import Guard
+from peftlab.tensors import quantization_state
 
 FIRST_STEPS = 10
 """Steps within which every trainable parameter must have received a gradient. LoRA's A, for one, has none in the first
@@ -83,9 +85,11 @@ class GradientGuard:
             if not parameter.requires_grad:
                 self._frozen.add(name)
             elif name in self._waiting:
-                if not torch.isfinite(gradient).all():
+                # The largest element tells both, NaN included, and needs no second tensor of the gradient's size.
+                largest = float(torch.linalg.vector_norm(gradient.detach(), ord=math.inf))
+                if not math.isfinite(largest):
                     self._not_finite.add(name)
-                elif gradient.count_nonzero():
+                elif largest > 0:
                     self._waiting.discard(name)
                     self._not_finite.discard(name)
 
@@ -179,7 +183,8 @@ class BaseGuard:
 
 def _frozen_sums(model: nn.Module) -> dict[str, tuple[int, int]]:
     """Two checksums of each frozen tensor's bits, computed where the tensor lies: their sum, and their XOR."""
-    return {name: _checksum(parameter) for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    frozen = {name: parameter for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    return {name: _checksum(tensor) for name, tensor in {**frozen, **quantization_state(model)}.items()}
 
 
 @torch.no_grad()

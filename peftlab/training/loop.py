@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -30,6 +30,7 @@ from peftlab.training.evaluate import DivergedError, to_device
 from peftlab.training.guards import GradientGuard
 from peftlab.training.interrupts import CancelledError, Interrupts
 from peftlab.training.metrics_log import MetricsLog
+from peftlab.training.micro_batches import MicroBatches, is_out_of_memory
 from peftlab.training.optimizers import learning_rate_schedule, set_learning_rate
 from peftlab.training.steps import Step, StepPlan
 
@@ -78,6 +79,8 @@ class TrainingJob:
         interrupts: Ctrl-C.
         on_step: Told after each step, for a progress bar.
         extra_state: What the run wants to find again in a checkpoint.
+        gradients: Watches the first steps.
+        micro_batches: How many examples are computed at once.
     """
 
     model: nn.Module
@@ -101,6 +104,7 @@ class TrainingJob:
     on_step: Callable[[int, float], None]
     extra_state: Callable[[], dict[str, Any]]
     gradients: GradientGuard
+    micro_batches: MicroBatches = field(default_factory=MicroBatches)
 
 
 @dataclass
@@ -156,11 +160,7 @@ def optimizer_step(job: TrainingJob, step: Step) -> tuple[Tensor, Tensor | None,
         The mean loss, the gradient's norm before clipping (None where it is not clipped), and the number of tokens
         with padding.
     """
-    batches = [
-        job.task.collate([job.split.examples[position] for position in positions], job.pad_token_id)
-        for positions in step.batches
-    ]
-    loss = accumulate_gradients(job, batches)
+    loss, padded_tokens = _accumulate_within_memory(job, step)
     norm = None
     if job.config.max_gradient_norm is not None:
         norm = job.accelerator.clip_grad_norm_(job.model.parameters(), job.config.max_gradient_norm)
@@ -171,7 +171,31 @@ def optimizer_step(job: TrainingJob, step: Step) -> tuple[Tensor, Tensor | None,
     job.optimizer.step()
     job.method.after_optimizer_step(job.accelerator.unwrap_model(job.model), step.number)
     job.optimizer.zero_grad(set_to_none=True)
-    return loss, norm, sum(batch["attention_mask"].numel() for batch in batches)
+    return loss, norm, padded_tokens
+
+
+def _accumulate_within_memory(job: TrainingJob, step: Step) -> tuple[Tensor, int]:
+    """The gradients of a step; where memory runs out, from its begin again with half as many examples at once.
+
+    Returns:
+        The mean loss, and the number of tokens with padding.
+    """
+    while True:
+        batches = [
+            job.task.collate([job.split.examples[position] for position in positions], job.pad_token_id)
+            for positions in job.micro_batches.split(step.batches)
+        ]
+        before = generator_states() if job.micro_batches.may_shrink else {}
+        try:
+            return accumulate_gradients(job, batches), sum(batch["attention_mask"].numel() for batch in batches)
+        except (RuntimeError, MemoryError) as error:
+            if not before or not is_out_of_memory(error) or not job.micro_batches.halve(step.batches):
+                raise
+        # Here the error is gone, and with it the tensors that its traceback held.
+        job.optimizer.zero_grad(set_to_none=True)
+        restore_generators(before)
+        if job.accelerator.device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
 def accumulate_gradients(job: TrainingJob, batches: Sequence[Mapping[str, Tensor]]) -> Tensor:
@@ -269,6 +293,7 @@ def _checkpoint(job: TrainingJob, progress: Progress, *, with_optimizer: bool) -
             "progress": vars(progress),
             "meter": job.meter.state_dict(),
             "gradients": job.gradients.state_dict(),
+            "micro_batches": vars(job.micro_batches),
             **job.extra_state(),
         },
     )
@@ -286,6 +311,7 @@ def _take_up(job: TrainingJob, checkpoint: Checkpoint | None) -> Progress:
     restore_generators(checkpoint.generators)
     job.meter.load_state_dict(checkpoint.state["meter"])
     job.gradients.load_state_dict(checkpoint.state["gradients"])
+    job.micro_batches.take_up(checkpoint.state["micro_batches"])
     job.log.keep_up_to(progress.step)
     return progress
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from peftlab.errors import UnsupportedError
-from peftlab.training.config import TrainingConfig
+from peftlab.training.config import Optimizer, TrainingConfig
 
 
 def build_optimizer(model: nn.Module, config: TrainingConfig, learning_rate: float) -> torch.optim.Optimizer:
@@ -30,24 +30,53 @@ def build_optimizer(model: nn.Module, config: TrainingConfig, learning_rate: flo
         {"params": [parameter for _, parameter in named if parameter.ndim < 2], "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]
-    if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
-    if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=learning_rate, momentum=0.9)
-    return _build_8bit(config.optimizer, groups, learning_rate)
+    return _BUILDERS[config.optimizer](groups, learning_rate)
 
 
-def _build_8bit(name: str, groups: list[dict[str, Any]], learning_rate: float) -> torch.optim.Optimizer:
-    try:
-        import bitsandbytes
-    except ImportError as error:
-        raise UnsupportedError(
-            f"training.optimizer `{name}` needs bitsandbytes, which cannot be imported: {error}",
-            hint="pip install bitsandbytes, or choose `adamw`.",
-        ) from None
-    classes = {"adamw_8bit": bitsandbytes.optim.AdamW8bit, "paged_adamw_8bit": bitsandbytes.optim.PagedAdamW8bit}
-    optimizer: torch.optim.Optimizer = classes[name](groups, lr=learning_rate)
+def _build_adamw(groups: list[dict[str, Any]], learning_rate: float) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+
+
+def _build_sgd(groups: list[dict[str, Any]], learning_rate: float) -> torch.optim.Optimizer:
+    return torch.optim.SGD(groups, lr=learning_rate, momentum=0.9)
+
+
+def _build_adafactor(groups: list[dict[str, Any]], learning_rate: float) -> torch.optim.Optimizer:
+    """Adafactor (https://arxiv.org/abs/1804.04235) with the recipe's rate, not one that it makes up by itself."""
+    from transformers.optimization import Adafactor
+
+    optimizer: torch.optim.Optimizer = Adafactor(  # type: ignore[no-untyped-call]
+        groups, lr=learning_rate, scale_parameter=False, relative_step=False, warmup_init=False
+    )
     return optimizer
+
+
+def _builder_of_bitsandbytes(class_name: str) -> OptimizerBuilder:
+    def build(groups: list[dict[str, Any]], learning_rate: float) -> torch.optim.Optimizer:
+        try:
+            import bitsandbytes
+        except ImportError as error:
+            raise UnsupportedError(
+                f"{class_name} needs bitsandbytes, which cannot be imported: {error}",
+                where="training.optimizer",
+                hint="pip install bitsandbytes, or choose `adamw`.",
+            ) from None
+        optimizer: torch.optim.Optimizer = getattr(bitsandbytes.optim, class_name)(groups, lr=learning_rate)
+        return optimizer
+
+    return build
+
+
+OptimizerBuilder = Callable[[list[dict[str, Any]], float], torch.optim.Optimizer]
+
+_BUILDERS: dict[Optimizer, OptimizerBuilder] = {
+    "adamw": _build_adamw,
+    "sgd": _build_sgd,
+    "adafactor": _build_adafactor,
+    "adamw_8bit": _builder_of_bitsandbytes("AdamW8bit"),
+    "paged_adamw_8bit": _builder_of_bitsandbytes("PagedAdamW8bit"),
+    "lion_8bit": _builder_of_bitsandbytes("Lion8bit"),
+}
 
 
 def learning_rate_schedule(config: TrainingConfig, peak: float, total_steps: int) -> Callable[[int], float]:

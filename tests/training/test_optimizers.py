@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from typing import get_args
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peftlab.training.checkpoints import flatten_optimizer, restore_optimizer
-from peftlab.training.config import TrainingConfig
+from peftlab.training.config import Optimizer, TrainingConfig
 from peftlab.training.optimizers import build_optimizer, learning_rate_schedule, set_learning_rate
 
 
@@ -47,7 +48,7 @@ def test_only_matrices_decay() -> None:
     assert decays[id(model[0].bias)] == decays[id(model[1].weight)] == 0.0
 
 
-@pytest.mark.parametrize("name", ["adamw", "sgd", "adamw_8bit", "paged_adamw_8bit"])
+@pytest.mark.parametrize("name", get_args(Optimizer))
 def test_a_restored_optimizer_goes_on_bit_for_bit(name: str) -> None:
     torch.manual_seed(0)
     # 8-bit states begin at 4096 elements; smaller tensors keep 32 bits.

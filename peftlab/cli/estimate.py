@@ -1,0 +1,86 @@
+"""``peftlab estimate``: will it fit?"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from peftlab.cli.options import Json, Offline, Overrides
+
+
+def estimate(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: a YAML file.", show_default=False)],
+    memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="Of the device, such as 8GB; by default what this machine has."),
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda; it need not be here.")] = "auto",
+    overrides: Overrides = None,
+    offline: Offline = False,
+    as_json: Json = False,
+) -> None:
+    """Tell the peak memory of a recipe before it runs, what fits, and what would make it fit."""
+    from peftlab.cli.output import PlainReporter, quiet_libraries, show_error
+
+    quiet_libraries(offline=offline)
+    try:
+        from peftlab.estimate.target import find_target
+        from peftlab.recipe import load_recipe
+
+        target = find_target(_device(device), memory)
+        loaded, document = load_recipe(recipe, overrides or [])
+        found = _estimate(loaded, document, target, offline=offline, reporter=PlainReporter())
+    except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
+        raise typer.Exit(show_error(error, as_json=as_json)) from None
+    print(json.dumps(found.to_json(), indent=2) if as_json else describe(found))
+
+
+def _device(name: str) -> Any:
+    from peftlab.errors import UserError, did_you_mean
+
+    names = ("auto", "cpu", "cuda")
+    if name not in names:
+        raise UserError(f"`{name}` is no device that peftlab knows", where="--device", hint=did_you_mean(name, names))
+    return name
+
+
+def _estimate(recipe: Any, document: Any, target: Any, *, offline: bool, reporter: Any) -> Any:
+    from peftlab.check import at_place, check_model
+    from peftlab.estimate.data import longest_of_data, with_local_data
+    from peftlab.estimate.recipe import estimate_recipe
+
+    checked = check_model(recipe, document, offline=offline, reporter=reporter, need_weights=False)
+    checked = with_local_data(checked, document)
+    with at_place(document, ("method",)):
+        return estimate_recipe(checked, target, batch=longest_of_data(checked))
+
+
+def describe(found: Any) -> str:
+    """An estimate for a person, on less than a screen."""
+    from peftlab.cli.output import size
+
+    source = "the longest of the data" if found.is_from_data else "the longest that task.max_length allows"
+    lines = [
+        f"peak {size(found.peak_bytes)} on {found.target.name}, "
+        f"batch {found.batch.size} × {found.batch.length} tokens ({source})"
+    ]
+    parts = [f"{name.replace('_', ' ')} {size(count)}" for name, count in found.categories.items() if count]
+    lines.append(f"  training    {', '.join(parts)}")
+    lines.append(f"  phases      {', '.join(f'{name} {size(peak)}' for name, peak in found.memory.phases.items())}")
+    available = found.target.memory_bytes
+    if available is not None:
+        lines.append(f"  {'fits' if found.fits else 'DOES NOT FIT'} into {size(available)}")
+        lines.append(
+            f"  at most     {found.largest_batch_size or 'no'} examples of {found.batch.length} tokens at once; "
+            f"{found.largest_length or 'no'} tokens at {found.batch.size} examples"
+        )
+    for change, peak in found.changes:
+        settings = " ".join(f"--set {key}={value}".replace("True", "true") for key, value in change.settings.items())
+        verdict = "" if available is None else (" fits" if peak <= available else "     ")
+        lines.append(f"  {size(peak):>9}{verdict}  {settings}  ({change.effect})")
+    if not found.target.is_verified:
+        lines.append("  not verified: no measurement on a GPU has confirmed estimates for cuda yet")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""Will it fit? The memory of a recipe before it runs, from shapes alone."""

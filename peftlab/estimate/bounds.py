@@ -1,0 +1,65 @@
+"""What can be said of a recipe's memory without torch: the least that it takes, and roughly what it takes.
+
+The least is what weights, gradients and the optimizer's state fill; ``peftlab validate`` warns when not even that fits.
+"""
+
+from __future__ import annotations
+
+import math
+
+from peftlab.interfaces import ModelFacts
+from peftlab.recipe import Recipe
+
+WEIGHT_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
+QUANTIZED_BYTES = {"nf4": 0.5, "fp4": 0.5, "int8": 1.0}
+STATE_BYTES = {"adamw": 8, "adamw_8bit": 2, "paged_adamw_8bit": 0, "lion_8bit": 1, "sgd": 4}
+"""An optimizer's state for each trained weight, at least."""
+ACTIVATION_BYTES = 160
+"""More than most models keep for a number of each layer's hidden state; only for deciding what not to look at."""
+
+
+def least_bytes(recipe: Recipe, facts: ModelFacts, *, device: str) -> int | None:
+    """A floor under the memory of training.
+
+    Args:
+        recipe: Checked.
+        facts: Of its model.
+        device: ``cpu`` or ``cuda``: ``dtype: auto`` depends on it.
+
+    Returns:
+        Bytes, or None where the sizes of the weights are unknown.
+    """
+    if not facts.weights:
+        return None
+    frozen, dtype = not recipe.method.trains_base, recipe.model.dtype
+    if dtype == "auto":
+        dtype = "bfloat16" if device == "cuda" and frozen else "float32"
+    each = WEIGHT_BYTES[dtype]
+    if not frozen:
+        each += each + STATE_BYTES.get(recipe.training.optimizer, 0)
+    matrices = {f"{name}.weight" for name in facts.linear_modules()} if recipe.model.quantization else set()
+    packed = QUANTIZED_BYTES.get(recipe.model.quantization or "", each)
+    sizes = ((name, math.prod(shape)) for name, shape in facts.weights.items())
+    return int(sum(size * (packed if name in matrices else each) for name, size in sizes))
+
+
+def is_surely_small(recipe: Recipe, facts: ModelFacts, *, tokens: int, device: str, memory: int) -> bool:
+    """Whether a recipe takes so little of the memory that an exact estimate is not worth its seconds.
+
+    Args:
+        recipe: Checked.
+        facts: Of its model.
+        tokens: Of a batch, padding included.
+        device: ``cpu`` or ``cuda``.
+        memory: Of the device, in bytes.
+    """
+    least = least_bytes(recipe, facts, device=device)
+    layers = _first(facts, "num_hidden_layers", "n_layer", "n_layers")
+    hidden = _first(facts, "hidden_size", "n_embd", "dim")
+    if least is None or layers is None or hidden is None:
+        return False
+    return 4 * least + tokens * layers * hidden * ACTIVATION_BYTES < memory / 4
+
+
+def _first(facts: ModelFacts, *keys: str) -> int | None:
+    return next((value for key in keys if isinstance(value := facts.config.get(key), int)), None)

@@ -1,0 +1,65 @@
+"""Changes of a recipe that take less memory, the cheapest first: in accuracy, then in time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from peftlab.check import CheckedModel
+from peftlab.errors import UnsupportedError
+
+EIGHT_BIT = {"adamw": "adamw_8bit", "sgd": None, "adafactor": None}
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of a recipe.
+
+    Args:
+        settings: What to set, as for ``--set``.
+        effect: What it costs.
+    """
+
+    settings: Mapping[str, Any]
+    effect: str
+
+    def and_also(self, other: Change) -> Change:
+        """Both changes at once."""
+        effects = dict.fromkeys([*self.effect.split("; "), *other.effect.split("; ")])
+        return Change({**self.settings, **other.settings}, "; ".join(effects))
+
+
+def possible_changes(checked: CheckedModel, batch_size: int) -> list[Change]:
+    """What can be changed about a recipe.
+
+    Args:
+        checked: The recipe and its model.
+        batch_size: Examples that are computed at once now.
+    """
+    recipe, changes = checked.recipe, []
+    training, method = recipe.training, recipe.method
+    if batch_size > 1:
+        changes.append(
+            Change({"training.micro_batch_size": max(1, batch_size // 4)}, "same result; more and smaller products")
+        )
+    if method.supports_gradient_checkpointing and not training.gradient_checkpointing:
+        changes.append(Change({"training.gradient_checkpointing": True}, "same result; activations are computed twice"))
+    eight_bit = EIGHT_BIT.get(training.optimizer)
+    if eight_bit is not None:
+        changes.append(Change({"training.optimizer": eight_bit}, "the optimizer's state in 8 bits"))
+    if recipe.model.quantization is None and _can_be_quantized(checked):
+        changes.append(Change({"model.quantization": "nf4"}, "the base's matrices in 4 bits; slower"))
+    if method.trains_base:
+        changes.append(
+            Change({"method.type": "lora", "model.quantization": "nf4"}, "another method, on a base in 4 bits")
+        )
+    return changes
+
+
+def _can_be_quantized(checked: CheckedModel) -> bool:
+    try:
+        checked.recipe.method.check_quantization("nf4")
+    except UnsupportedError:
+        return False
+    return True

@@ -1,0 +1,107 @@
+"""Fake tensors for a model of shapes: torch runs the real model code on them, kernel choices included, without data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import unset_fake_temporarily
+
+from peftlab.models.quantization import quantized_layers
+
+
+def give_fake_tensors(model: nn.Module) -> None:
+    """Replace every tensor of a model by a fake one on CPU; to be called under a ``FakeTensorMode``.
+
+    Args:
+        model: On the meta device, or partly on CPU. Tied parameters stay tied.
+    """
+    known: dict[int, Tensor] = {}
+
+    def fake(tensor: Tensor) -> Tensor:
+        if id(tensor) not in known:
+            new = torch.empty(tensor.shape, dtype=tensor.dtype)
+            if isinstance(tensor, nn.Parameter):
+                new = nn.Parameter(new, requires_grad=tensor.requires_grad)
+            known[id(tensor)] = new
+        return known[id(tensor)]
+
+    quantized = {id(layer) for layer in quantized_layers(model)} if _has_quantized(model) else set()
+    # The originals are kept alive until the end: `known` goes by their ids.
+    originals: list[Any] = []
+    for module in model.modules():
+        originals.extend([*module._parameters.values(), *module._buffers.values()])
+        if id(module) in quantized:
+            _fake_quantized(module)
+            _replace(module._parameters, fake, skip={"weight"})
+        else:
+            _replace(module._parameters, fake)
+        _replace(module._buffers, fake)
+        _replace(vars(module), fake)
+        for key, value in vars(module).items():
+            if type(value) is dict and key not in ("_parameters", "_buffers"):  # such as peft's virtual tokens
+                _replace(value, fake)
+
+
+def freeze_side_values(model: nn.Module) -> None:
+    """Undo what peft does on the meta device alone.
+
+    Values beside an adapter's weights, such as AdaLoRA's number of ranks,
+    lose their ``requires_grad=False`` when they are moved there.
+    """
+    for module in model.modules():
+        for name in getattr(module, "other_param_names", ()):
+            values = getattr(module, name, None)
+            if isinstance(values, nn.ParameterDict):
+                for value in values.values():
+                    value.requires_grad_(False)
+
+
+def _replace(holder: dict[str, Any], fake: Any, skip: frozenset[str] | set[str] = frozenset()) -> None:
+    for key, value in holder.items():
+        if isinstance(value, Tensor) and key not in skip:
+            holder[key] = fake(value)
+
+
+def _has_quantized(model: nn.Module) -> bool:
+    return any(type(module).__module__.startswith("bitsandbytes") for module in model.modules())
+
+
+def _fake_quantized(layer: Any) -> None:
+    """Quantise a fake matrix by bitsandbytes itself, which knows the shapes of what comes out.
+
+    Its own parameter classes cannot hold fake tensors; the layers ask for the attributes alone.
+    """
+    import bitsandbytes.functional as quantize
+
+    old = layer.weight
+    with unset_fake_temporarily():  # fills the library's cache of code books with real ones
+        if not hasattr(layer, "state"):
+            quantize.quantize_4bit(torch.ones(64, 64), compress_statistics=True, quant_type=old.quant_type)
+    matrix = torch.empty(layer.out_features, layer.in_features, dtype=_source_dtype(layer))
+    if hasattr(layer, "state"):
+        packed, scales, _ = quantize.int8_vectorwise_quant(matrix.half())
+        attributes = {"CB": packed, "SCB": scales, "has_fp16_weights": False}
+    else:
+        packed, state = quantize.quantize_4bit(
+            matrix,
+            blocksize=old.blocksize,
+            compress_statistics=old.compress_statistics,
+            quant_type=old.quant_type,
+            quant_storage=old.quant_storage,
+        )
+        attributes = {"quant_state": state, "bnb_quantized": True}
+        attributes |= {
+            key: getattr(old, key) for key in ("blocksize", "compress_statistics", "quant_type", "quant_storage")
+        }
+        layer.quant_state = state
+    weight = nn.Parameter(packed, requires_grad=False)
+    for key, value in attributes.items():
+        setattr(weight, key, value)
+    layer._parameters["weight"] = weight
+
+
+def _source_dtype(layer: Any) -> torch.dtype:
+    bias = layer.bias
+    return torch.float32 if bias is None else bias.dtype

@@ -1,0 +1,204 @@
+"""``estimate_recipe``: what a recipe will take, whether it fits, what would still fit, and what would make it fit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from peftlab.check import CheckedModel, CheckedRecipe
+from peftlab.config import replace_config
+from peftlab.errors import UnsupportedError
+from peftlab.estimate.changes import Change, possible_changes
+from peftlab.estimate.search import largest_fitting
+from peftlab.estimate.target import Target
+from peftlab.estimate.training import Batch, PhaseMemory, ShapesOfRecipe, placeholder_batch
+from peftlab.recipe import Recipe
+
+LARGEST_BATCH = 4096
+LENGTH_STEP = 8
+UNKNOWN_LABELS = ("a", "b")
+"""Where the data is not at hand: two classes. The head is small beside all else."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """The memory of a recipe before it runs.
+
+    Args:
+        memory: Peaks by phase, and training's by category.
+        workspace_bytes: What libraries take beside tensors.
+        target: The device that it is for.
+        batch: Of the step that was watched.
+        is_from_data: Whether the batch is the longest of the data; else it is as long as the recipe allows.
+        largest_batch_size: Examples of that length at once that fit; None where none do, or the memory is unknown.
+        largest_length: Tokens of each text at that batch size that fit.
+        changes: What would take less, the cheapest first; the last ones are added up until it fits.
+    """
+
+    memory: PhaseMemory
+    workspace_bytes: int
+    target: Target
+    batch: Batch
+    is_from_data: bool
+    largest_batch_size: int | None = None
+    largest_length: int | None = None
+    changes: tuple[tuple[Change, int], ...] = field(default=())
+
+    @property
+    def peak_bytes(self) -> int:
+        """The highest peak of all phases."""
+        return max(self.memory.phases.values())
+
+    @property
+    def fits(self) -> bool | None:
+        """Whether the peak is within the device's memory; None where that is unknown."""
+        return None if self.target.memory_bytes is None else self.peak_bytes <= self.target.memory_bytes
+
+    @property
+    def categories(self) -> dict[str, int]:
+        """Training's peak, by what it is for; they add up to it."""
+        memory = self.memory.memory
+        return {
+            "parameters": memory.parameters_bytes,
+            "quantization_state": memory.quantization_bytes,
+            "gradients": memory.gradients_bytes,
+            "optimizer": memory.optimizer_bytes,
+            "activations": memory.activations_bytes,
+            "workspace": self.workspace_bytes,
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """For ``--json``; sizes in bytes."""
+        memory = self.target.memory_bytes
+        return {
+            "peak_bytes": self.peak_bytes,
+            "categories": self.categories,
+            "phases": dict(self.memory.phases),
+            "fits": self.fits,
+            "memory_bytes": memory,
+            "device": self.target.name,
+            "verified": self.target.is_verified,
+            "batch_size": self.batch.size,
+            "length": self.batch.length,
+            "length_from": "data" if self.is_from_data else "task.max_length",
+            "largest_batch_size": self.largest_batch_size,
+            "largest_length": self.largest_length,
+            "changes": [
+                {
+                    "set": dict(change.settings),
+                    "effect": change.effect,
+                    "peak_bytes": peak,
+                    "fits": None if memory is None else peak <= memory,
+                }
+                for change, peak in self.changes
+            ],
+        }
+
+
+def estimate_recipe(
+    checked: CheckedModel, target: Target, *, batch: Batch | None = None, advise: bool = True
+) -> Estimate:
+    """Estimate the memory of a recipe.
+
+    Args:
+        checked: The recipe and its model; with its data, the labels are the data's own.
+        target: The device that it is for.
+        batch: The longest batches of the data, where they are known; else texts as long as the recipe allows.
+        advise: Also look for the largest batch and length, and for changes that make it fit.
+
+    Raises:
+        UserError: The model or the method cannot be built, or torch cannot run it on shapes.
+    """
+    labels = checked.labels if isinstance(checked, CheckedRecipe) else UNKNOWN_LABELS
+    recipe = checked.recipe
+    own_batch = batch or longest_batch(recipe, labels)
+    shapes = ShapesOfRecipe(checked, labels, target)
+    memory = shapes.memory(own_batch)
+    found = Estimate(memory, target.workspace_bytes, target, own_batch, is_from_data=batch is not None)
+    if not advise or target.memory_bytes is None:
+        return found
+    size, length, available = own_batch.size, own_batch.length, target.memory_bytes
+
+    def peak(size: int, length: int) -> int:
+        return max(shapes.memory(placeholder_batch(recipe.task, labels, size=size, length=length)).phases.values())
+
+    longest = (checked.facts.max_length or 1 << 20) - recipe.method.extra_positions()
+    return Estimate(
+        memory,
+        target.workspace_bytes,
+        target,
+        own_batch,
+        is_from_data=batch is not None,
+        largest_batch_size=largest_fitting(lambda n: peak(n, length), available, start=size, limit=LARGEST_BATCH),
+        largest_length=largest_fitting(
+            lambda n: peak(size, n), available, start=min(length, longest), limit=longest, step=LENGTH_STEP
+        ),
+        changes=() if found.fits else _find_changes(checked, labels, target, own_batch),
+    )
+
+
+def longest_batch(recipe: Recipe, labels: tuple[str, ...]) -> Batch:
+    """The largest batch that a recipe allows, of texts as long as it allows."""
+    training, length = recipe.training, int(getattr(recipe.task, "max_length", 128))
+    sizes = [] if training.batch_size is None else [training.batch_size]
+    if training.max_tokens_per_batch is not None:
+        sizes.append(max(1, training.max_tokens_per_batch // length))
+    if isinstance(training.micro_batch_size, int):
+        sizes.append(training.micro_batch_size)
+    # Accumulated batches come one after the other; that gradients are there already shows from the second on.
+    return placeholder_batch(
+        recipe.task, labels, size=min(sizes), length=length, batches=min(2, training.gradient_accumulation_steps)
+    )
+
+
+def _find_changes(
+    checked: CheckedModel, labels: tuple[str, ...], target: Target, batch: Batch
+) -> tuple[tuple[Change, int], ...]:
+    """Each possible change with its peak; then, where none is enough, several at once."""
+    assert target.memory_bytes is not None  # noqa: S101 - the caller has looked
+    found: list[tuple[Change, int]] = []
+    for change in possible_changes(checked, batch.size):
+        peak = _peak_after(checked, labels, target, batch, change)
+        if peak is not None:
+            found.append((change, peak))
+    if any(peak <= target.memory_bytes for _, peak in found):
+        return tuple(found)
+    together: Change | None = None
+    for change, _ in list(found):
+        together = change if together is None else together.and_also(change)
+        if together is change:
+            continue
+        peak = _peak_after(checked, labels, target, batch, together)
+        if peak is not None:
+            found.append((together, peak))
+            if peak <= target.memory_bytes:
+                break
+    return tuple(found)
+
+
+def _peak_after(
+    checked: CheckedModel, labels: tuple[str, ...], target: Target, batch: Batch, change: Change
+) -> int | None:
+    """The peak with a change; None where the combination does not exist."""
+    recipe = _changed(checked.recipe, change.settings)
+    size = min(batch.size, int(change.settings.get("training.micro_batch_size", batch.size)))
+    batches = 1 if size == batch.size else 2
+    try:
+        shapes = ShapesOfRecipe(CheckedModel(recipe, checked.model_location, checked.facts), labels, target)
+    except UnsupportedError:
+        return None
+    smaller = placeholder_batch(recipe.task, labels, size=size, length=batch.length, batches=batches)
+    return max(shapes.memory(smaller).phases.values())
+
+
+def _changed(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
+    for key, value in settings.items():
+        section, _, name = key.partition(".")
+        if key == "method.type":
+            from peftlab.interfaces import METHODS
+
+            recipe = replace_config(recipe, method=METHODS.get(value)())
+        else:
+            recipe = replace_config(recipe, **{section: replace_config(getattr(recipe, section), **{name: value})})
+    return recipe

@@ -1,0 +1,127 @@
+"""The device that an estimate is for, and sizes of memory as people write them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from peftlab.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+DeviceName = Literal["auto", "cpu", "cuda"]
+
+UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+UNITS |= {f"{letter}IB": 1 << (10 * power) for power, letter in enumerate("KMGT", start=1)}
+CUDA_GRANULARITY = 512
+"""PyTorch's CUDA allocator rounds every tensor up to so many bytes."""
+CUBLAS_WORKSPACE = 8 * 4096 * 1024
+"""What cuBLAS takes through the allocator, as ``peftlab run`` sets it up (CUBLAS_WORKSPACE_CONFIG=:4096:8)."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A device, as far as memory goes.
+
+    Args:
+        name: ``cpu`` or ``cuda``.
+        memory_bytes: What it has; None where that is unknown.
+    """
+
+    name: Literal["cpu", "cuda"]
+    memory_bytes: int | None
+
+    @property
+    def device(self) -> torch.device:
+        """For the rules of a run that depend on it; it need not be here."""
+        import torch
+
+        return torch.device(self.name)
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether estimates for it have been held against measurements: on CUDA they have not."""
+        return self.name == "cpu"
+
+    @property
+    def granularity(self) -> int:
+        """Tensors take up multiples of so many bytes."""
+        return CUDA_GRANULARITY if self.name == "cuda" else 1
+
+    @property
+    def workspace_bytes(self) -> int:
+        """What libraries take for themselves beside tensors."""
+        return CUBLAS_WORKSPACE if self.name == "cuda" else 0
+
+    @property
+    def attention_is_fused(self) -> bool:
+        """Whether attention with dropout keeps no probabilities. CPUs have no such kernel."""
+        return self.name == "cuda"
+
+
+def parse_memory(text: str) -> int:
+    """Bytes of a size such as ``8GB`` (8 · 10⁹) or ``7.5 GiB`` (7.5 · 2³⁰).
+
+    Raises:
+        UserError: The text is no size.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?B)?\s*", text.upper())
+    if match is None or float(match[1]) == 0:
+        raise UserError(f"`{text}` is no size of memory", where="--memory", hint="Write it as 8GB, 7.5GiB or 800MB.")
+    return int(float(match[1]) * UNITS[match[2] or "B"])
+
+
+def find_target(name: DeviceName = "auto", memory: str | None = None) -> Target:
+    """The device that a recipe is meant for: what the user says, else what is at hand. Never imports torch.
+
+    Args:
+        name: ``auto``: CUDA where this machine has it.
+        memory: A size; None: what the device at hand has, or what the variable PEFTLAB_MEMORY allows of it.
+
+    Raises:
+        UserError: The size is none.
+    """
+    card = cuda_memory()
+    own: Literal["cpu", "cuda"] = ("cuda" if card is not None else "cpu") if name == "auto" else name
+    memory = memory or os.environ.get("PEFTLAB_MEMORY")
+    if memory is not None:
+        return Target(own, parse_memory(memory))
+    return Target(own, card if own == "cuda" else system_memory())
+
+
+def cuda_memory() -> int | None:
+    """The memory of the first CUDA card in bytes, as its driver says; None where there is none."""
+    if shutil.which("nvidia-smi") is None or os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+        return None
+    try:
+        answer = subprocess.run(
+            ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=True,
+        )
+        return int(answer.stdout.splitlines()[0]) << 20
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return None
+
+
+def system_memory() -> int | None:
+    """The memory of this machine in bytes; of its container, where that has less."""
+    sizes = []
+    if hasattr(os, "sysconf") and "SC_PHYS_PAGES" in os.sysconf_names:
+        sizes.append(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        try:
+            with open(path, encoding="ascii") as file:  # noqa: PTH123
+                text = file.read().strip()
+        except OSError:
+            continue
+        if text.isdigit():
+            sizes.append(int(text))
+    return min(sizes, default=None)

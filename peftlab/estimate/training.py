@@ -1,0 +1,277 @@
+"""The memory of training from shapes: the run's own rehearsal, on a model without weights.
+
+Model, method, loss, clipping and optimizer are the real code, run once under torch's ``FakeTensorMode``; the watcher of
+live tensors that measures a run on CPU counts the fake storages as they come and go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+
+from peftlab.check import CheckedModel
+from peftlab.estimate.fakes import freeze_side_values, give_fake_tensors
+from peftlab.estimate.target import Target
+from peftlab.interfaces import EncodedSplit, Example, MethodContext, Task
+from peftlab.measurement.memory import measure_training_memory, storage_bytes
+from peftlab.measurement.throughput import ThroughputMeter
+from peftlab.models.load import resolve_dtype
+from peftlab.models.skeleton import build_skeleton
+from peftlab.recipe import Recipe
+from peftlab.record import Memory
+from peftlab.rehearsal import rehearse_evaluation
+from peftlab.tensors import model_tensors
+from peftlab.training.accelerator import autocast_dtype, build_shapes_accelerator
+from peftlab.training.checkpoints import CheckpointFolder
+from peftlab.training.guards import FIRST_STEPS, GradientGuard
+from peftlab.training.interrupts import Interrupts
+from peftlab.training.loop import TrainingJob, optimizer_step
+from peftlab.training.metrics_log import MetricsLog
+from peftlab.training.optimizers import build_optimizer
+from peftlab.training.steps import Step, StepPlan
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+MANY_STEPS = 1000
+"""The length that a run is given for methods with a plan of their own; the step that is watched is its first."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The batches of the step that takes the most memory.
+
+    Args:
+        examples: Encoded; real ones where they are at hand.
+        steps: Positions of the examples, a list for each batch of the step.
+    """
+
+    examples: Sequence[Example]
+    step: Sequence[Sequence[int]]
+
+    @property
+    def size(self) -> int:
+        """Examples of the largest batch."""
+        return max(len(positions) for positions in self.step)
+
+    @property
+    def length(self) -> int:
+        """Tokens of the longest example."""
+        return max(len(example["input_ids"]) for example in self.examples)
+
+
+def placeholder_batch(task: Task, labels: tuple[str, ...], *, size: int, length: int, batches: int = 1) -> Batch:
+    """Batches of texts of one length, one of them a token shorter: real batches have padding, and so a mask."""
+    lengths = [length] * (size - 1) + [max(1, length - 1)] if size > 1 else [length]
+    return Batch([task.placeholder(own, labels) for own in lengths], [list(range(size))] * batches)
+
+
+@dataclass(frozen=True)
+class PhaseMemory:
+    """What was found.
+
+    Args:
+        memory: Of training, by category.
+        phases: The peak of each phase.
+    """
+
+    memory: Memory
+    phases: Mapping[str, int]
+
+
+class ShapesOfRecipe:
+    """A recipe's model as shapes; its memory can be asked for many batches.
+
+    Args:
+        checked: The recipe and what is known of its model.
+        labels: Of the task.
+        target: The device that it is meant for.
+
+    Raises:
+        UserError: The model or the method cannot be built.
+    """
+
+    def __init__(self, checked: CheckedModel, labels: tuple[str, ...], target: Target) -> None:
+        self._recipe, self._labels, self._target = checked.recipe, labels, target
+        recipe, method = checked.recipe, checked.recipe.method
+        self._dtype = resolve_dtype(
+            recipe.model.dtype, device=target.device, base_is_frozen=not method.trains_base, has_bfloat16=True
+        )
+        self._autocast = autocast_dtype(
+            recipe.training.precision, device=target.device, weights=self._dtype, has_bfloat16=True
+        )
+        dropout = recipe.model.dropout
+        if dropout is None and not method.trains_base:
+            dropout = 0.0
+        base = build_skeleton(checked.facts, recipe.model, recipe.task.head(labels), dtype=self._dtype, dropout=dropout)
+        if target.attention_is_fused:
+            _drop_attention_dropout(base.model)
+        context = MethodContext(
+            peft_task_type=recipe.task.peft_task_type,
+            total_steps=MANY_STEPS,
+            seed=recipe.seed,
+            head_modules=base.head_modules,
+            family=checked.facts.family,
+        )
+        self._model: nn.Module = method.apply(base.model, context)
+        if recipe.training.gradient_checkpointing:
+            base.model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
+        freeze_side_values(self._model)
+        self._model.register_forward_pre_hook(_drop_full_mask, with_kwargs=True)
+        self._mode = FakeTensorMode(allow_non_fake_inputs=True)
+        with self._mode:
+            give_fake_tensors(self._model)
+
+    def memory(self, batch: Batch) -> PhaseMemory:
+        """The peaks for one batch."""
+        with self._mode:
+            job = self._job(batch)
+            optimizer = job.optimizer.optimizer
+            self._make_state(optimizer)
+            step = Step(1, 0, [list(positions) for positions in batch.step], ends_epoch=False)
+            job.model.train()
+            memory = measure_training_memory(
+                lambda: optimizer_step(job, step),
+                model=self._model,
+                optimizer=optimizer,
+                device=torch.device("cpu"),
+                steps=1,
+                existing=job.method.training_state(self._model).values(),
+                granularity=self._target.granularity,
+            )
+            evaluated = rehearse_evaluation(job, job.split, [step.batches[0]])
+            model_bytes = storage_bytes(model_tensors(self._model))
+        workspace = self._target.workspace_bytes
+        memory = memory.model_copy(update={"peak_bytes": memory.peak_bytes + workspace})
+        phases = {
+            "load": model_bytes + self._largest_source(),
+            "train": memory.peak_bytes,
+            "evaluate": evaluated + workspace,
+            "save": model_bytes,
+        }
+        return PhaseMemory(memory, phases)
+
+    def _make_state(self, optimizer: torch.optim.Optimizer) -> None:
+        """What optimizer and method keep after a first step."""
+        for parameter in self._model.parameters():
+            if parameter.requires_grad:
+                parameter.grad = torch.empty_like(parameter)
+        optimizer.step()
+        self._recipe.method.after_optimizer_step(self._model, 1)
+        optimizer.zero_grad(set_to_none=True)
+
+    def _largest_source(self) -> int:
+        """While a matrix is quantised, it is there in full precision too."""
+        layers: list[Any] = [m for m in self._model.modules() if type(m).__module__.startswith("bitsandbytes")]
+        sizes = [layer.in_features * layer.out_features for layer in layers]
+        return int(max(sizes, default=0)) * self._dtype.itemsize
+
+    def _job(self, batch: Batch) -> TrainingJob:
+        recipe = self._recipe
+        accelerator = build_shapes_accelerator(self._autocast)
+        with unset_fake_temporarily():  # bitsandbytes computes its code books, which are real, when it is set up
+            optimizer = build_optimizer(self._model, recipe.training, 1e-3)
+        model = accelerator.prepare(self._model) if self._autocast is not None else self._model
+        return bare_job(
+            recipe,
+            batch,
+            model=model,
+            optimizer=accelerator.prepare(optimizer),
+            accelerator=accelerator,
+            task=cast("Task", _CollatesForReal(recipe.task)),
+        )
+
+
+def bare_job(
+    recipe: Recipe, batch: Batch, *, model: nn.Module, optimizer: Any, accelerator: Accelerator, task: Task
+) -> TrainingJob:
+    """A job that can take steps on one batch, and leaves nothing behind.
+
+    Args:
+        recipe: Its sections for training.
+        batch: What it trains on.
+        model: Wrapped by the method.
+        optimizer: Prepared by the accelerator.
+        accelerator: Of this job.
+        task: The recipe's, or one in its place.
+    """
+    guard = GradientGuard(model)
+    # It decides by values, which shapes do not have.
+    guard.load_state_dict({"waiting": [], "not_finite": [], "frozen": [], "steps": FIRST_STEPS})
+    examples, nowhere = list(batch.examples), Path("/nonexistent")
+    return TrainingJob(
+        model=model,
+        optimizer=optimizer,
+        accelerator=accelerator,
+        method=recipe.method,
+        task=task,
+        split=EncodedSplit("train", range(len(examples)), examples),
+        plan=StepPlan(lambda _epoch: [list(positions) for positions in batch.step], len(batch.step), 1, None),
+        config=recipe.training,
+        evaluation=recipe.evaluation,
+        learning_rate=1e-3,
+        metric=None,
+        higher_is_better=True,
+        pad_token_id=0,
+        evaluate=None,
+        checkpoints=CheckpointFolder(nowhere),
+        log=MetricsLog(nowhere),
+        meter=ThroughputMeter(0, device=torch.device("cpu"), step_flops=None),
+        interrupts=Interrupts(),
+        on_step=lambda _step, _loss: None,
+        extra_state=dict,
+        gradients=guard,
+    )
+
+
+class _CollatesForReal:
+    """A task whose batches are made of real numbers, since the terms of a loss are counted by looking at labels."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
+        self._terms: dict[int, int] = {}
+
+    def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
+        """A batch of fake tensors, whose terms have been counted."""
+        with unset_fake_temporarily():
+            batch = self._task.collate(examples, pad_token_id)
+            terms = self._task.loss_terms(batch)
+            has_padding = not bool(batch["attention_mask"].all())
+        fake = {key: torch.empty(value.shape, dtype=value.dtype) for key, value in batch.items()}
+        setattr(fake["attention_mask"], _HAS_PADDING, has_padding)
+        self._terms[id(fake)] = terms
+        return fake
+
+    def loss_terms(self, batch: Mapping[str, Tensor]) -> int:
+        """What was counted."""
+        return self._terms[id(batch)]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+
+_HAS_PADDING = "has_padding"
+
+
+def _drop_full_mask(_model: nn.Module, arguments: Any, keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """transformers looks whether a mask masks anything, and leaves it out if not; in a fake one it cannot look."""
+    mask = keywords.get("attention_mask")
+    if mask is not None and not getattr(mask, _HAS_PADDING, True):
+        keywords = {key: value for key, value in keywords.items() if key != "attention_mask"}
+    return arguments, keywords
+
+
+def _drop_attention_dropout(model: Any) -> None:
+    """Fused attention keeps no probabilities, and so no mask of its dropout either."""
+    for module in model.modules():
+        for name, child in module.named_children():
+            if isinstance(child, nn.Dropout) and "attention" in type(module).__name__.lower():
+                setattr(module, name, nn.Dropout(0.0))
+        if hasattr(module, "attention_dropout"):
+            module.attention_dropout = 0.0

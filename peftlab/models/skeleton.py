@@ -1,0 +1,83 @@
+"""A base model of shapes: the real architecture with the task's head, and no weights behind it.
+
+Everything is on torch's meta device, so that a model of any size is built in seconds and takes no memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import transformers
+from transformers import AutoConfig
+
+from peftlab.errors import UnsupportedError
+from peftlab.interfaces import Head, ModelFacts
+from peftlab.models.config import ModelConfig
+from peftlab.models.first_token import compute_first_token_only
+from peftlab.models.load import BaseModel, new_modules, prepare_config, unquantized_modules
+from peftlab.models.quantization import quantization_config, settle_quantized
+
+FEW = 0.2
+"""A checkpoint that seems to lack more of the model than this share has other names for its weights."""
+
+
+def build_skeleton(
+    facts: ModelFacts, config: ModelConfig, head: Head, *, dtype: torch.dtype, dropout: float | None
+) -> BaseModel:
+    """Build a base model with a head on the meta device.
+
+    Args:
+        facts: Its config, and the names of its weights where they are known.
+        config: The recipe's section.
+        head: What the task needs.
+        dtype: Of the base's weights; the head is float32 in any case.
+        dropout: As for :func:`peftlab.models.load.load_base_model`.
+
+    Raises:
+        UnsupportedError: transformers does not know the architecture, or has no such head for it.
+    """
+    auto_class = getattr(transformers, head.auto_class)
+    settings: dict[str, Any] = {} if config.attention == "auto" else {"attn_implementation": config.attention}
+    try:
+        model_config = AutoConfig.for_model(**{**facts.config, **head.config})
+        prepare_config(model_config, dropout=dropout, pad_token_id=0)
+        with torch.device("meta"):
+            model = auto_class.from_config(model_config, dtype=dtype, **settings)
+    except (ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+        raise UnsupportedError(
+            f"a model of the type `{facts.model_type}` cannot be built from its config: {str(error).splitlines()[0]}",
+            where="model.path",
+            hint=f"transformers {transformers.__version__} must know the type, and the config must hold its sizes.",
+        ) from None
+    info = {"missing_keys": _missing(model, facts.weights), "mismatched_keys": []}
+    head_modules = new_modules(model, info) if head.is_new else ()
+    if config.quantization is not None:
+        _quantize(model, config, dtype, unquantized_modules(model, head_modules if head.is_new else None))
+    for name in head_modules:
+        model.get_submodule(name).float()
+    compute_first_token_only(model)
+    return BaseModel(model.eval(), head_modules, facts.path)
+
+
+def _missing(model: Any, weights: Mapping[str, tuple[int, ...]] | None) -> list[str]:
+    """The parameters inside the base that a checkpoint lacks, such as BERT's pooler."""
+    if not weights:
+        return []
+    prefix = f"{model.base_model_prefix}."
+    names = [name for name, _ in model.named_parameters() if name.startswith(prefix)]
+    missing = [name for name in names if name not in weights and name.removeprefix(prefix) not in weights]
+    return missing if len(missing) < FEW * len(names) else []
+
+
+def _quantize(model: Any, config: ModelConfig, dtype: torch.dtype, keep: list[str]) -> None:
+    """Put quantised layers in the place of linear ones, as transformers does before it loads weights."""
+    from transformers.integrations.bitsandbytes import replace_with_bnb_linear
+
+    settings = quantization_config(config, dtype=dtype, keep=keep)
+    replace_with_bnb_linear(model, modules_to_not_convert=settings.llm_int8_skip_modules, quantization_config=settings)
+    settle_quantized(model, config.path)
+    # peft asks the model which kind of layer it meets.
+    model.is_loaded_in_8bit = config.quantization == "int8"
+    model.is_loaded_in_4bit = config.quantization != "int8"

@@ -1,0 +1,60 @@
+"""Micro-batches: a batch that is too large is computed in pieces, whose gradients add up to the same step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass
+class MicroBatches:
+    """How many examples are computed at once; it shrinks when memory runs out.
+
+    Args:
+        size: Examples; None: whole batches.
+        may_shrink: Whether a step that runs out of memory is tried again with half of it.
+        halvings: How often that has happened.
+    """
+
+    size: int | None = None
+    may_shrink: bool = False
+    halvings: int = 0
+
+    def split(self, batches: Sequence[Sequence[int]]) -> list[list[int]]:
+        """The pieces of a step's batches."""
+        return split_batches(batches, self.size)
+
+    def halve(self, batches: Sequence[Sequence[int]]) -> bool:
+        """Compute half as many at once from now on.
+
+        Args:
+            batches: Of the step that did not fit.
+
+        Returns:
+            Whether there was something to halve: a single example cannot be cut.
+        """
+        largest = max(len(piece) for piece in self.split(batches))
+        if largest == 1:
+            return False
+        self.size = largest // 2
+        self.halvings += 1
+        return True
+
+    def take_up(self, state: Mapping[str, Any]) -> None:
+        """Go on as the interrupted run did: another size would add the same gradients up in another order."""
+        self.size, self.halvings = state["size"], state["halvings"]
+
+
+def split_batches(batches: Sequence[Sequence[int]], size: int | None) -> list[list[int]]:
+    """Cut batches into pieces of at most so many examples."""
+    if size is None:
+        return [list(batch) for batch in batches]
+    return [list(batch[start : start + size]) for batch in batches for start in range(0, len(batch), size)]
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that memory has run out, on CUDA or on CPU."""
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)

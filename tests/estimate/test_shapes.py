@@ -1,0 +1,176 @@
+"""Estimates agree with what training really takes: on tiny models here, and in the committed table."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from peftlab.check import check_model
+from peftlab.config import Document
+from peftlab.estimate.bounds import is_surely_small, least_bytes
+from peftlab.estimate.recipe import estimate_recipe
+from peftlab.estimate.target import Target
+from peftlab.estimate.training import ShapesOfRecipe, bare_job, placeholder_batch
+from peftlab.interfaces import MethodContext
+from peftlab.models.load import load_base_model
+from peftlab.recipe import build_recipe
+from peftlab.rehearsal import rehearse_memory
+from peftlab.training.accelerator import build_accelerator
+from peftlab.training.optimizers import build_optimizer
+
+TABLE = Path(__file__).parents[2] / "benchmarks" / "memory" / "results" / "estimates.json"
+CPU = Target("cpu", None)
+LABELS = ("a", "b")
+
+
+def checked_model(model: Path, method: str, **settings):
+    values = {
+        "model": {"path": str(model)},
+        "task": {"type": "text_classification", "max_length": 24},
+        "data": {"source": "none.csv"},
+        "method": {"type": method},
+        "training": {"batch_size": 8},
+    }
+    for key, value in settings.items():
+        section, _, name = key.partition("__")
+        values[section][name] = value
+    document = Document(source="test", values=values)
+    return check_model(build_recipe(document, default_name="test"), document, offline=True, need_weights=False)
+
+
+def measured(checked, batch) -> int:
+    recipe, method = checked.recipe, checked.recipe.method
+    torch.manual_seed(0)
+    base = load_base_model(
+        str(checked.model_location), recipe.model, recipe.task.head(LABELS), dtype=torch.float32,
+        dropout=None if method.trains_base else 0.0, pad_token_id=0, offline=True,
+    )  # fmt: skip
+    context = MethodContext("SEQ_CLS", 1000, head_modules=base.head_modules, family=checked.facts.family)
+    model = method.apply(base.model, context)
+    if recipe.training.gradient_checkpointing:
+        base.model.gradient_checkpointing_enable({"use_reentrant": False})
+    accelerator = build_accelerator(computation=None, tracking=[], folder=Path())
+    optimizer = accelerator.prepare(build_optimizer(model, recipe.training, 1e-3))
+    job = bare_job(recipe, batch, model=model, optimizer=optimizer, accelerator=accelerator, task=recipe.task)
+    return rehearse_memory(job).peak_bytes
+
+
+@pytest.mark.parametrize(
+    ("method", "settings"),
+    [
+        ("full", {}),
+        ("full", {"training__optimizer": "adafactor"}),
+        ("lora", {}),
+        ("lora", {"training__gradient_checkpointing": True, "model__quantization": "nf4"}),
+        ("lora", {"model__quantization": "int8"}),
+        ("adalora", {"training__optimizer": "adamw_8bit"}),
+        ("prefix_tuning", {}),
+        ("prompt_tuning", {"training__gradient_checkpointing": True}),
+        ("houlsby_adapter", {"model__quantization": "fp4"}),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("model", ["tiny_bert", "tiny_gpt2"])
+def test_shapes_tell_what_training_takes(model: str, method: str, settings, request: pytest.FixtureRequest) -> None:
+    checked = checked_model(request.getfixturevalue(model), method, **settings)
+    batch = placeholder_batch(checked.recipe.task, LABELS, size=8, length=24)
+    estimated = ShapesOfRecipe(checked, LABELS, CPU).memory(batch).memory.peak_bytes
+    assert estimated == pytest.approx(measured(checked, batch), rel=0.03)
+
+
+def test_real_quantisation_still_works_after_an_estimate(tiny_bert: Path) -> None:
+    """The library caches its code books: fake ones must not stay behind."""
+    checked = checked_model(tiny_bert, "lora", model__quantization="nf4")
+    batch = placeholder_batch(checked.recipe.task, LABELS, size=2, length=8)
+    ShapesOfRecipe(checked, LABELS, CPU).memory(batch)
+    assert measured(checked, batch) > 0
+
+
+def test_checkpointing_keeps_nothing_below_the_lowest_adapter(tiny_bert: Path) -> None:
+    def peak(targets: list[str]) -> int:
+        checked = checked_model(
+            tiny_bert, "lora", method__target_modules=targets, training__gradient_checkpointing=True
+        )
+        return measured(checked, placeholder_batch(checked.recipe.task, LABELS, size=32, length=24))
+
+    assert peak(["encoder.layer.1.attention.self.query"]) < peak(["encoder.layer.0.attention.self.query"])
+
+
+def test_a_config_alone_is_enough(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(
+        json.dumps({"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 4096,
+                    "num_hidden_layers": 32, "num_attention_heads": 32, "num_key_value_heads": 8,
+                    "intermediate_size": 14336, "vocab_size": 128256})
+    )  # fmt: skip
+    checked = checked_model(tmp_path, "lora", model__quantization="nf4", training__gradient_checkpointing=True)
+    found = estimate_recipe(checked, Target("cuda", 80 * 10**9), advise=False)
+    assert found.fits
+    # 7 G matrices' weights at half a byte, and an embedding of half a billion at two bytes.
+    assert 4.2e9 < found.categories["parameters"] < 4.8e9
+    assert 0.1e9 < found.categories["quantization_state"] < 0.15e9
+    assert sum(found.categories.values()) == found.memory.memory.peak_bytes
+    small = estimate_recipe(checked, Target("cuda", 4 * 10**9), advise=False)
+    assert not small.fits
+
+
+def test_advice_gets_it_to_fit(tiny_bert: Path) -> None:
+    checked = checked_model(tiny_bert, "full")
+    whole = estimate_recipe(checked, CPU)
+    assert whole.fits is None
+    tight = estimate_recipe(checked, Target("cpu", int(whole.peak_bytes * 0.6)))
+    assert tight.fits is False
+    assert any(peak <= tight.target.memory_bytes for _, peak in tight.changes)
+    assert tight.largest_batch_size is not None
+    assert 1 <= tight.largest_batch_size < 8
+    roomy = estimate_recipe(checked, Target("cpu", whole.peak_bytes * 3))
+    assert roomy.fits
+    assert roomy.largest_batch_size > 8
+    assert roomy.changes == ()
+
+
+def test_the_floor_is_below_the_estimate(tiny_bert: Path) -> None:
+    for method, settings in [("full", {}), ("lora", {}), ("lora", {"model__quantization": "nf4"})]:
+        checked = checked_model(tiny_bert, method, **settings)
+        floor = least_bytes(checked.recipe, checked.facts, device="cpu")
+        estimate = estimate_recipe(checked, CPU)
+        assert floor is not None
+        assert 0 < floor <= estimate.peak_bytes
+        assert not is_surely_small(
+            checked.recipe, checked.facts, tokens=8 * 24, device="cpu", memory=estimate.peak_bytes
+        )
+
+
+def test_the_committed_table_keeps_its_promise() -> None:
+    rows = json.loads(TABLE.read_text())["rows"]
+    assert len(rows) >= 30
+    assert len({row["model"] for row in rows}) >= 4
+    assert {"full", "lora", "adalora", "prefix_tuning"} <= {row["method"] for row in rows}
+    errors = [row["estimated_bytes"] / row["measured_bytes"] - 1 for row in rows]
+    assert sum(abs(error) <= 0.03 for error in errors) >= 0.9 * len(errors)
+    assert min(errors) >= -0.05
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_on_cuda_the_allocator_agrees(method: str, tmp_path: Path) -> None:
+    """A model large enough for its tensors to outweigh what the libraries take."""
+    import transformers
+
+    config = transformers.BertConfig(hidden_size=512, num_hidden_layers=6, num_attention_heads=8, intermediate_size=2048)
+    transformers.BertModel(config).save_pretrained(tmp_path)
+    checked = checked_model(tmp_path, method, model__dtype="float32", training__precision="float32")
+    batch = placeholder_batch(checked.recipe.task, LABELS, size=32, length=128)
+    estimated = ShapesOfRecipe(checked, LABELS, Target("cuda", None)).memory(batch).memory.peak_bytes
+    recipe = checked.recipe
+    base = load_base_model(
+        str(tmp_path), recipe.model, recipe.task.head(LABELS), dtype=torch.float32,
+        dropout=None if recipe.method.trains_base else 0.0, pad_token_id=0, offline=True,
+    )  # fmt: skip
+    model = recipe.method.apply(base.model, MethodContext("SEQ_CLS", 1000, head_modules=base.head_modules)).cuda()
+    accelerator = build_accelerator(computation=None, tracking=[], folder=Path())
+    optimizer = accelerator.prepare(build_optimizer(model, recipe.training, 1e-3))
+    job = bare_job(recipe, batch, model=model, optimizer=optimizer, accelerator=accelerator, task=recipe.task)
+    assert estimated == pytest.approx(rehearse_memory(job).peak_bytes, rel=0.1)

@@ -1,0 +1,43 @@
+"""Sizes of memory, and the device that an estimate is for."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from peftlab.errors import UserError
+from peftlab.estimate.target import find_target, parse_memory, system_memory
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("8GB", 8 * 10**9), ("8 gb", 8 * 10**9), ("7.5GiB", int(7.5 * 2**30)), ("800MB", 8 * 10**8), ("123", 123), ("1kib", 1024)],
+)  # fmt: skip
+def test_sizes(text: str, size: int) -> None:
+    assert parse_memory(text) == size
+
+
+@given(st.integers(1, 10**6), st.sampled_from(["B", "KB", "MB", "GB", "KiB", "MiB", "GiB", "TiB"]))
+def test_more_is_more(number: int, unit: str) -> None:
+    assert parse_memory(f"{number + 1}{unit}") > parse_memory(f"{number}{unit}") >= number
+
+
+@pytest.mark.parametrize("text", ["", "eight", "8XB", "-8GB", "0GB", "8GB8", "GB"])
+def test_what_is_no_size_is_told(text: str) -> None:
+    with pytest.raises(UserError, match="is no size of memory") as caught:
+        parse_memory(text)
+    assert "8GB" in str(caught.value.hint)
+
+
+def test_what_the_user_says_comes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PEFTLAB_MEMORY", "2GB")
+    assert find_target("cuda", "1GB").memory_bytes == 10**9
+    assert find_target("cpu").memory_bytes == 2 * 10**9
+    monkeypatch.delenv("PEFTLAB_MEMORY")
+    assert find_target("cpu").memory_bytes == system_memory()
+
+
+def test_only_cpu_is_verified() -> None:
+    assert find_target("cpu", "1GB").is_verified
+    assert not find_target("cuda", "1GB").is_verified
