@@ -111,6 +111,7 @@ def _execute(checked: CheckedRecipe, folder: RunFolder, *, offline: bool, report
         recipe=checked.recipe.model_dump(mode="json"),
         scores=findings.scores,
         labels=list(checked.labels) or None,
+        calibration=findings.calibration,
         best_step=findings.progress.best_step,
         steps=findings.progress.step,
         phases=findings.clock.summary(),

@@ -9,6 +9,7 @@ import typer
 
 from peftlab.cli.ls import ls
 from peftlab.cli.output import show_error
+from peftlab.cli.predict import predict
 from peftlab.cli.run import run
 from peftlab.cli.schema import schema
 from peftlab.cli.validate import validate
@@ -22,6 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(run)
+app.command()(predict)
 app.command()(ls)
 app.command()(validate)
 app.command()(schema)

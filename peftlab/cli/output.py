@@ -5,6 +5,7 @@ Results go to standard output, everything else to standard error.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import logging
@@ -13,6 +14,7 @@ import sys
 import time
 import traceback
 import warnings
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -129,8 +131,8 @@ class RichReporter:
         self._progress.print(line, markup=False, highlight=False)
 
     def start(self, description: str, total: int) -> None:
-        """A bar appears."""
-        self._tasks.append(self._progress.add_task(description, total=total, detail=""))
+        """A bar appears; one without an end where the total is 0."""
+        self._tasks.append(self._progress.add_task(description, total=total or None, detail=""))
 
     def advance(self, units: int, detail: str = "") -> None:
         """The bar moves."""
@@ -142,6 +144,16 @@ class RichReporter:
     def finish(self) -> None:
         """The bar goes."""
         self._progress.remove_task(self._tasks.pop())
+
+
+@contextlib.contextmanager
+def open_reporter() -> Iterator[PlainReporter | RichReporter]:
+    """Progress bars on a terminal, lines elsewhere."""
+    if not sys.stderr.isatty():
+        yield PlainReporter()
+        return
+    with RichReporter() as reporter:
+        yield reporter
 
 
 def duration(seconds: float) -> str:
