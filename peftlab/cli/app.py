@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from peftlab.cli.evaluate import evaluate
 from peftlab.cli.ls import ls
 from peftlab.cli.output import show_error
 from peftlab.cli.predict import predict
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 app.command()(run)
 app.command()(predict)
+app.command()(evaluate)
 app.command()(ls)
 app.command()(validate)
 app.command()(schema)

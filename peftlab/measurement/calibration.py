@@ -71,21 +71,30 @@ def fit_temperature(task: Task, kept: LogitCollector) -> float:
     return float(np.exp(found.x))
 
 
-def expected_calibration_error(confidences: Sequence[float], right: Sequence[bool]) -> float:
-    """The mean distance between confidence and accuracy, over bins of equal width, weighted by their size."""
-    sure, hits = np.asarray(confidences, dtype=np.float64), np.asarray(right, dtype=np.float64)
-    if not len(sure):
-        return 0.0
-    bins = np.minimum((sure * BINS).astype(int), BINS - 1)
-    gaps = np.bincount(bins, weights=hits - sure, minlength=BINS)
-    return float(np.abs(gaps).sum() / len(sure))
+class CalibrationMeter:
+    """The expected calibration error over decisions as they come.
+
+    It is the mean distance between confidence and accuracy, over bins of equal width, weighted by their size.
+    """
+
+    def __init__(self) -> None:
+        self._gaps = np.zeros(BINS)
+        self._count = 0
+
+    def add(self, decisions: Sequence[tuple[float, bool]]) -> None:
+        """Take in decisions: the probability of each, and whether it was right."""
+        for confidence, right in decisions:
+            self._gaps[min(int(confidence * BINS), BINS - 1)] += right - confidence
+        self._count += len(decisions)
+
+    def compute(self) -> float | None:
+        """The error; None where there were no decisions."""
+        return float(np.abs(self._gaps).sum() / self._count) if self._count else None
 
 
 def _error_of(task: Task, kept: LogitCollector, temperature: float, labels: tuple[str, ...]) -> float:
-    decisions = [
-        decision
-        for logits, batch in kept.batches
-        for prediction in task.predict(logits / temperature, batch, labels)
-        for decision in task.confidences(prediction, labels)
-    ]
-    return expected_calibration_error([sure for sure, _ in decisions], [hit for _, hit in decisions])
+    meter = CalibrationMeter()
+    for logits, batch in kept.batches:
+        for prediction in task.predict(logits / temperature, batch, labels):
+            meter.add(task.confidences(prediction, labels))
+    return meter.compute() or 0.0

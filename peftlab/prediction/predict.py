@@ -7,7 +7,7 @@ from typing import Any
 
 from peftlab.data.streaming import RowStream, splits_of
 from peftlab.errors import UserError
-from peftlab.interfaces import Reporter
+from peftlab.interfaces import EncodedSplit, Reporter, Split
 from peftlab.prediction.tuned import TunedModel
 
 DIGITS = 6
@@ -29,7 +29,7 @@ def predict_rows(tuned: TunedModel, stream: RowStream, reporter: Reporter) -> It
         DataError: A row cannot be used; the answers before it have been given.
     """
     columns, cut = tuned.task.text_columns(), 0
-    for split, encoded in _encoded_chunks(tuned, stream, reporter, columns, ()):
+    for split, encoded in encoded_chunks(tuned, stream, reporter):
         predictions = tuned.predict(encoded.examples)
         for row, (example, prediction) in enumerate(zip(encoded.examples, predictions, strict=True)):
             inputs = {column: split.columns[column][row] for column in columns}
@@ -66,14 +66,22 @@ def rounded(value: Any) -> Any:
     return [rounded(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _encoded_chunks(
-    tuned: TunedModel, stream: RowStream, reporter: Reporter, text: tuple[str, ...], labels: tuple[str, ...]
-) -> Iterator[Any]:
-    shown = 0
+def encoded_chunks(
+    tuned: TunedModel, stream: RowStream, reporter: Reporter, *, labelled: bool = False
+) -> Iterator[tuple[Split, EncodedSplit]]:
+    """The chunks of a stream, checked and tokenised, with progress.
+
+    Args:
+        tuned: Its task names the columns.
+        stream: The rows.
+        reporter: Shows the progress.
+        labelled: Whether the label columns are needed too.
+    """
+    shown, labels = 0, tuned.task.label_columns() if labelled else ()
     reporter.start(f"predicting ({stream.unit})", stream.total)
     try:
-        for split, done in splits_of(stream, text, labels):
-            if labels:
+        for split, done in splits_of(stream, tuned.task.text_columns(), labels):
+            if labelled:
                 tuned.task.check_split(split, tuned.labels)
             yield split, tuned.encode(split)
             reporter.advance(done - shown)
