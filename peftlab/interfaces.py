@@ -104,7 +104,7 @@ class Method(RegisteredConfig, ABC):
     default_learning_rate: ClassVar[float] = 1e-3
     """What a recipe without ``training.learning_rate`` gets, with AdamW."""
     mergeable: ClassVar[bool] = False
-    """Whether its weights can be folded into the base model's."""
+    """Whether its weights can be folded into the base model's, or are changes of the base's own."""
     trains_base: ClassVar[bool] = False
     """Whether the base's own weights train as a whole: then the whole model is saved, and dropout is kept."""
     supports_gradient_checkpointing: ClassVar[bool] = True

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from peftlab.cli.evaluate import evaluate
+from peftlab.cli.export import export
 from peftlab.cli.ls import ls
 from peftlab.cli.output import show_error
 from peftlab.cli.predict import predict
@@ -26,6 +27,7 @@ app = typer.Typer(
 app.command()(run)
 app.command()(predict)
 app.command()(evaluate)
+app.command()(export)
 app.command()(ls)
 app.command()(validate)
 app.command()(schema)
