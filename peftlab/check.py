@@ -57,13 +57,11 @@ def check_recipe(
         UserError: What is wrong, where, and how to mend it.
     """
     report = (reporter or Silent()).say
-    with at_place(document, ("evaluation", "metric")):
-        recipe = resolve_recipe(recipe)
+    recipe = settle_recipe(recipe, document)
     _check_packages(recipe, document)
     _check_training(recipe, document)
     with at_place(document, ("model", "path")):
         location = parse_location(recipe.model.path, folder=document.folder)
-        recipe = _with_absolute_paths(recipe, document)
         model_location = resolve_location(location, offline=offline, report=report)
         facts = read_model_facts(
             model_location, path=recipe.model.path, revision=recipe.model.revision, offline=offline
@@ -90,24 +88,29 @@ def check_recipe(
     return CheckedRecipe(recipe, model_location, facts, data, labels)
 
 
-def _with_absolute_paths(recipe: Recipe, document: Document) -> Recipe:
-    """Paths as they are from anywhere, so that the recipe that a run writes down can be run again."""
+def settle_recipe(recipe: Recipe, document: Document) -> Recipe:
+    """The recipe as a run writes it down: every open value filled in, every path as it is from anywhere.
+
+    Raises:
+        ConfigError: The metric is not one of the task's.
+    """
+    with at_place(document, ("evaluation", "metric")):
+        recipe = resolve_recipe(recipe)
 
     def absolute(address: str) -> str:
         location = parse_location(address, folder=document.folder)
         return str(location.path.resolve()) if location.path is not None and location.path.exists() else address
 
-    source = recipe.data.source
-    if isinstance(source, str):
-        source = absolute(source)
-    else:
-        given = {name: value for name, value in source.model_dump().items() if value is not None}
-        source = replace_config(source, **{name: absolute(value) for name, value in given.items()})
-    return replace_config(
-        recipe,
-        model=replace_config(recipe.model, path=absolute(recipe.model.path)),
-        data=replace_config(recipe.data, source=source),
-    )
+    with at_place(document, ("model", "path")):
+        model = replace_config(recipe.model, path=absolute(recipe.model.path))
+    with at_place(document, ("data", "source")):
+        source = recipe.data.source
+        if isinstance(source, str):
+            source = absolute(source)
+        else:
+            given = {name: value for name, value in source.model_dump().items() if value is not None}
+            source = replace_config(source, **{name: absolute(value) for name, value in given.items()})
+        return replace_config(recipe, model=model, data=replace_config(recipe.data, source=source))
 
 
 def _check_packages(recipe: Recipe, document: Document) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from peftlab.cli.bench import bench
 from peftlab.cli.evaluate import evaluate
 from peftlab.cli.export import export
 from peftlab.cli.ls import ls
@@ -31,6 +32,7 @@ app.command()(export)
 app.command()(ls)
 app.command()(validate)
 app.command()(schema)
+app.command()(bench)
 
 
 def _show_version(wanted: bool) -> None:

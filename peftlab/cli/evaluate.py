@@ -20,11 +20,11 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score a run or an export on a table of any size."""
-    from peftlab.cli.output import open_reporter, quiet_libraries, show_error
+    from peftlab.cli.output import quiet_libraries, reporting, show_error
 
     quiet_libraries(offline=offline)
     try:
-        with open_reporter() as reporter:
+        with reporting() as reporter:
             from peftlab.data.streaming import stream_file
             from peftlab.prediction.evaluate import evaluate_rows
             from peftlab.prediction.files import reading_config
@@ -41,7 +41,10 @@ def evaluate(
 
 def _summary(found: Any) -> str:
     lines = [f"{found.run} on {found.data}: {found.rows} rows"]
-    lines += [f"  {name:<20} {value:.4f}" for name, value in found.scores.items()]
+    for name, value in found.scores.items():
+        interval = found.intervals[name]
+        between = f"   95 % interval {interval.low:.4f} to {interval.high:.4f}" if interval else ""
+        lines.append(f"  {name:<20} {value:.4f}{between}")
     if found.expected_calibration_error is not None:
         lines.append(
             f"  calibration error    {found.expected_calibration_error:.4f} at temperature {found.temperature:.3f}"

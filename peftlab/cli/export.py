@@ -39,11 +39,11 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Export a run, checked against it on its validation data."""
-    from peftlab.cli.output import open_reporter, quiet_libraries, show_error
+    from peftlab.cli.output import quiet_libraries, reporting, show_error
 
     quiet_libraries(offline=offline)
     try:
-        with open_reporter() as reporter:
+        with reporting() as reporter:
             from peftlab.export.export import export_run
 
             done = export_run(

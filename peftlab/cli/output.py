@@ -147,8 +147,8 @@ class RichReporter:
 
 
 @contextlib.contextmanager
-def open_reporter() -> Iterator[PlainReporter | RichReporter]:
-    """Progress bars on a terminal, lines elsewhere."""
+def reporting() -> Iterator[PlainReporter | RichReporter]:
+    """A reporter that suits standard error: bars on a terminal, lines elsewhere."""
     if not sys.stderr.isatty():
         yield PlainReporter()
         return

@@ -34,11 +34,11 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Predict on texts, on a table of any size, or on the lines of standard input."""
-    from peftlab.cli.output import open_reporter, quiet_libraries, show_error
+    from peftlab.cli.output import quiet_libraries, reporting, show_error
 
     quiet_libraries(offline=offline)
     try:
-        with open_reporter() as reporter:
+        with reporting() as reporter:
             from peftlab.prediction.load import load_tuned
             from peftlab.prediction.outputs import check_output, write_answers
             from peftlab.prediction.predict import predict_rows

@@ -23,11 +23,11 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Tune a model as a recipe says, evaluate it, and leave a record."""
-    from peftlab.cli.output import open_reporter, quiet_libraries, show_error
+    from peftlab.cli.output import quiet_libraries, reporting, show_error
 
     quiet_libraries(offline=offline)
     try:
-        with open_reporter() as reporter:
+        with reporting() as reporter:
             from peftlab.recipe import load_recipe
             from peftlab.run import run_recipe
 

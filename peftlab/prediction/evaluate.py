@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from pydantic import Field
 
 from peftlab.config import Config
@@ -12,6 +15,13 @@ from peftlab.prediction.predict import encoded_chunks
 from peftlab.prediction.tuned import TunedModel
 
 
+class Interval(Config):
+    """A 95 % interval over the examples: other texts of the same kind. What another seed would change is not in it."""
+
+    low: float
+    high: float
+
+
 class Evaluation(Config):
     """The scores of a run on new data."""
 
@@ -20,6 +30,9 @@ class Evaluation(Config):
     rows: int
     truncated: int = Field(description="Texts that were cut to the length that the model was tuned with.")
     scores: dict[str, float]
+    intervals: dict[str, Interval | None] = Field(
+        description="By metric; null for metrics that have no contribution per example, and where there is one row."
+    )
     temperature: float
     expected_calibration_error: float | None = Field(
         description="Of the calibrated scores; null where scores are no probabilities."
@@ -38,20 +51,39 @@ def evaluate_rows(tuned: TunedModel, stream: RowStream, reporter: Reporter) -> E
         DataError: A column is missing, or a label was not seen in training.
     """
     scorer, meter = tuned.task.scorer(tuned.labels), CalibrationMeter()
-    rows = truncated = 0
+    truncated = 0
+    truths: list[Any] = []  # two references a row: names of classes are the same objects throughout
+    answers: list[Any] = []
     for _, encoded in encoded_chunks(tuned, stream, reporter, labelled=True):
         predictions = tuned.predict(encoded.examples)
         scorer.add(predictions)
         for prediction in predictions:
             meter.add(tuned.task.confidences(prediction, tuned.labels))
-        rows += len(predictions)
+        truths.extend(prediction.label for prediction in predictions)
+        answers.extend(prediction.prediction for prediction in predictions)
         truncated += sum(bool(example.get("truncated")) for example in encoded.examples)
+    scores = scorer.compute()
     return Evaluation(
         run=tuned.name,
         data=stream.name,
-        rows=rows,
+        rows=len(truths),
         truncated=truncated,
-        scores=scorer.compute(),
+        scores=scores,
+        intervals=intervals_of(scores, truths, answers),
         temperature=tuned.temperature,
         expected_calibration_error=meter.compute(),
     )
+
+
+def intervals_of(scores: Mapping[str, float], labels: list[Any], predictions: list[Any]) -> dict[str, Interval | None]:
+    """An interval for each metric that is a mean over examples, or can be written as one."""
+    from peftlab.statistics.intervals import mean_interval
+    from peftlab.statistics.pseudo_values import per_example_scores
+
+    found: dict[str, Interval | None] = dict.fromkeys(scores)
+    for metric in scores:
+        values = per_example_scores(metric, labels, predictions) if len(labels) > 1 else None
+        if values is not None:
+            interval = mean_interval(values[None, :])
+            found[metric] = Interval(low=interval.low, high=interval.high)
+    return found
