@@ -15,6 +15,7 @@ from peftlab.cli.output import show_error
 from peftlab.cli.predict import predict
 from peftlab.cli.run import run
 from peftlab.cli.schema import schema
+from peftlab.cli.serve import serve
 from peftlab.cli.validate import validate
 
 app = typer.Typer(
@@ -29,6 +30,7 @@ app.command()(run)
 app.command()(predict)
 app.command()(evaluate)
 app.command()(export)
+app.command()(serve)
 app.command()(ls)
 app.command()(validate)
 app.command()(schema)
