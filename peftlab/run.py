@@ -9,6 +9,7 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
+from peftlab.card import write_card
 from peftlab.check import CheckedRecipe, at_place, check_recipe
 from peftlab.config import Document
 from peftlab.errors import PeftlabError, UserError
@@ -128,7 +129,25 @@ def _execute(checked: CheckedRecipe, folder: RunFolder, *, offline: bool, report
         seconds=findings.earlier_seconds + time.monotonic() - started,
     )
     write_record(record, folder.path)
+    if status == "success":
+        _write_card(record, folder, checked)
     return record
+
+
+def _write_card(record: RunRecord, folder: RunFolder, checked: CheckedRecipe) -> None:
+    """A model card beside the weights, where the Hub and people look for it."""
+    from peftlab.artifact.save import ADAPTER, MODEL
+    from peftlab.measurement.example_intervals import intervals_of_file
+
+    split = "test" if "test" in record.scores else "validation"
+    is_whole = checked.recipe.method.trains_base
+    write_card(
+        record,
+        folder.path / (MODEL if is_whole else ADAPTER),
+        peft_task_type=checked.recipe.task.peft_task_type,
+        library="transformers" if is_whole else "peft",
+        intervals=intervals_of_file(folder.predictions, split, record.scores.get(split, {})),
+    )
 
 
 def _all_guards(found: dict[str, Guard], waived: list[str], error: BaseException | None) -> dict[str, Guard]:

@@ -9,6 +9,7 @@ import typer
 
 from peftlab.cli.bench import bench
 from peftlab.cli.evaluate import evaluate
+from peftlab.cli.explain import explain
 from peftlab.cli.export import export
 from peftlab.cli.ls import ls
 from peftlab.cli.output import show_error
@@ -31,6 +32,7 @@ app.command()(predict)
 app.command()(evaluate)
 app.command()(export)
 app.command()(serve)
+app.command()(explain)
 app.command()(ls)
 app.command()(validate)
 app.command()(schema)

@@ -43,7 +43,7 @@ def _summary(found: Any) -> str:
     lines = [f"{found.run} on {found.data}: {found.rows} rows"]
     for name, value in found.scores.items():
         interval = found.intervals[name]
-        between = f"   95 % interval {interval.low:.4f} to {interval.high:.4f}" if interval else ""
+        between = f"   95 % interval {interval[0]:.4f} to {interval[1]:.4f}" if interval else ""
         lines.append(f"  {name:<20} {value:.4f}{between}")
     if found.expected_calibration_error is not None:
         lines.append(

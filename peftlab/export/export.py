@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from peftlab.card import write_card
 from peftlab.errors import UserError
 from peftlab.export.check import (
     EXACT,
@@ -22,6 +23,7 @@ from peftlab.export.check import (
 from peftlab.export.onnx import check_packages, export_onnx, quantize_int8
 from peftlab.files import atomic_folder, write_text
 from peftlab.interfaces import EncodedSplit, Reporter
+from peftlab.measurement.example_intervals import intervals_of_file
 from peftlab.prediction.exported import (
     EXPORT_NAME,
     ONNX_NAME,
@@ -32,6 +34,8 @@ from peftlab.prediction.exported import (
 from peftlab.prediction.load import load_run
 from peftlab.prediction.reference import load_held_out
 from peftlab.prediction.tuned import TunedModel
+from peftlab.record import read_record
+from peftlab.run_folder import RunFolder
 
 SAMPLE = 8
 """Examples with which torch traces a model."""
@@ -125,6 +129,7 @@ def export_tuned(
         _enforce(check, limits, max_score_loss, tuned, reference)
         description = description.model_copy(update={"check": check})
         _describe(partial, description)
+        _write_card(partial, tuned, description)
     return description
 
 
@@ -178,6 +183,28 @@ def _enforce(check: Any, limits: Limits, max_score_loss: float | None, tuned: Tu
         limits = dataclasses.replace(limits, score_loss=max_score_loss)
     metric = tuned.recipe.evaluation.metric or tuned.task.metrics[0]
     enforce(check, limits, metric=metric, largest_logit=largest_logit(reference))
+
+
+def _write_card(folder: Path, tuned: TunedModel, description: ExportDescription) -> None:
+    check = description.check
+    assert check is not None  # noqa: S101 - a card comes after the check
+    record = read_record(tuned.folder)
+    split = "test" if "test" in record.scores else "validation"
+    scores = ", ".join(
+        f"{name} {value:.4f} (the run: {check.run_scores[name]:.4f})" for name, value in check.scores.items()
+    )
+    write_card(
+        record,
+        folder,
+        peft_task_type=tuned.task.peft_task_type,
+        library="transformers" if description.format == "merged" else "onnx",
+        intervals=intervals_of_file(RunFolder(tuned.folder).predictions, split, record.scores.get(split, {})),
+        export=(
+            f"Exported as `{description.format}` and compared with the run on {check.examples} {check.split} examples: "
+            f"{check.equal_predictions:.2%} of the predictions are equal, a logit differs by "
+            f"{check.greatest_logit_difference:.3g} at most; {scores}. The scores below are the run's own."
+        ),
+    )
 
 
 def _describe(folder: Path, description: ExportDescription) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from pydantic import Field
@@ -11,15 +10,9 @@ from peftlab.config import Config
 from peftlab.data.streaming import RowStream
 from peftlab.interfaces import Reporter
 from peftlab.measurement.calibration import CalibrationMeter
+from peftlab.measurement.example_intervals import example_intervals
 from peftlab.prediction.predict import encoded_chunks
 from peftlab.prediction.tuned import TunedModel
-
-
-class Interval(Config):
-    """A 95 % interval over the examples: other texts of the same kind. What another seed would change is not in it."""
-
-    low: float
-    high: float
 
 
 class Evaluation(Config):
@@ -30,8 +23,8 @@ class Evaluation(Config):
     rows: int
     truncated: int = Field(description="Texts that were cut to the length that the model was tuned with.")
     scores: dict[str, float]
-    intervals: dict[str, Interval | None] = Field(
-        description="By metric; null for metrics that have no contribution per example, and where there is one row."
+    intervals: dict[str, tuple[float, float] | None] = Field(
+        description="95 % intervals over the examples; null for metrics that have no contribution per example."
     )
     temperature: float
     expected_calibration_error: float | None = Field(
@@ -69,21 +62,7 @@ def evaluate_rows(tuned: TunedModel, stream: RowStream, reporter: Reporter) -> E
         rows=len(truths),
         truncated=truncated,
         scores=scores,
-        intervals=intervals_of(scores, truths, answers),
+        intervals=example_intervals(scores, truths, answers),
         temperature=tuned.temperature,
         expected_calibration_error=meter.compute(),
     )
-
-
-def intervals_of(scores: Mapping[str, float], labels: list[Any], predictions: list[Any]) -> dict[str, Interval | None]:
-    """An interval for each metric that is a mean over examples, or can be written as one."""
-    from peftlab.statistics.intervals import mean_interval
-    from peftlab.statistics.pseudo_values import per_example_scores
-
-    found: dict[str, Interval | None] = dict.fromkeys(scores)
-    for metric in scores:
-        values = per_example_scores(metric, labels, predictions) if len(labels) > 1 else None
-        if values is not None:
-            interval = mean_interval(values[None, :])
-            found[metric] = Interval(low=interval.low, high=interval.high)
-    return found
