@@ -104,7 +104,7 @@ class Method(RegisteredConfig, ABC):
     default_learning_rate: ClassVar[float] = 1e-3
     """What a recipe without ``training.learning_rate`` gets, with AdamW."""
     mergeable: ClassVar[bool] = False
-    """Whether its weights can be folded into the base model's."""
+    """Whether its weights can be folded into the base model's, or are changes of the base's own."""
     trains_base: ClassVar[bool] = False
     """Whether the base's own weights train as a whole: then the whole model is saved, and dropout is kept."""
     supports_gradient_checkpointing: ClassVar[bool] = True
@@ -276,6 +276,8 @@ class Task(RegisteredConfig, ABC):
     peft_task_type: ClassVar[str]
     metrics: ClassVar[tuple[str, ...]]
     """Names of the metrics that the task computes; the first is the default for choosing the best epoch."""
+    has_probabilities: ClassVar[bool] = False
+    """Whether scores are probabilities of decisions, which a temperature on the logits can calibrate."""
 
     @abstractmethod
     def text_columns(self) -> tuple[str, ...]:
@@ -347,6 +349,28 @@ class Task(RegisteredConfig, ABC):
     @abstractmethod
     def scorer(self, labels: tuple[str, ...]) -> Scorer:
         """Fresh metrics."""
+
+    def placeholder_labels(self, split: Split, labels: tuple[str, ...]) -> Mapping[str, Sequence[Any]]:
+        """Values for the label columns of rows that have no label, so that they can be encoded like others.
+
+        Raises:
+            UnsupportedError: The task predicts nothing for rows without a label.
+        """
+        raise UnsupportedError(f"the task {self.registered_name} does not predict on texts without labels")
+
+    def answer(self, prediction: Prediction, inputs: Mapping[str, Any], labels: tuple[str, ...]) -> dict[str, Any]:
+        """What a user is told of one prediction: plain JSON values, ``prediction`` among them.
+
+        Args:
+            prediction: From ``predict``; its ``label`` may be a placeholder.
+            inputs: The text columns of the row.
+            labels: Names of the classes.
+        """
+        return {"prediction": prediction.prediction, "scores": list(prediction.scores)}
+
+    def confidences(self, prediction: Prediction, labels: tuple[str, ...]) -> list[tuple[float, bool]]:
+        """The probability of each decision on an example, and whether it was right."""
+        return []
 
 
 METHODS: Registry[Method] = Registry("method", package="peftlab.methods", entry_point_group="peftlab.methods")

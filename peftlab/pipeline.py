@@ -25,12 +25,13 @@ from peftlab.estimate.target import Target, find_target
 from peftlab.files import folder_bytes
 from peftlab.interfaces import EncodedSplit, MethodContext, Reporter
 from peftlab.loading import Loader, Wrapped
+from peftlab.measurement.calibration import LogitCollector, calibrate
 from peftlab.measurement.memory import peak_of, storage_bytes
 from peftlab.measurement.phases import PhaseClock
 from peftlab.measurement.roofline import StepFlops, measure_matmul_rate
 from peftlab.measurement.throughput import ThroughputMeter
 from peftlab.models.load import resolve_dtype
-from peftlab.record import Guard, Memory, Parameters, Throughput
+from peftlab.record import Calibration, Guard, Memory, Parameters, Throughput
 from peftlab.rehearsal import rehearse_evaluation, rehearse_flops, rehearse_memory
 from peftlab.run_folder import RunFolder
 from peftlab.tasks.metrics import LOWER_IS_BETTER
@@ -65,6 +66,7 @@ class Findings:
 
     clock: PhaseClock
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    calibration: Calibration | None = None
     guards: dict[str, Guard] = field(default_factory=dict)
     memory: Memory | None = None
     throughput: Throughput | None = None
@@ -312,10 +314,14 @@ class Run:
         return model
 
     def _evaluate(self, model: nn.Module) -> None:
+        kept: dict[str, LogitCollector] = {}
         with PredictionWriter(self.folder.predictions) as writer:
             for name in ("validation", "test"):
                 if name in self.splits:
-                    self.findings.scores[name] = self._score(model, self.splits[name], writer)
+                    if self.recipe.task.has_probabilities:
+                        kept[name] = LogitCollector()
+                    self.findings.scores[name] = self._score(model, self.splits[name], writer, kept.get(name))
+        self.findings.calibration = calibrate(self.recipe.task, kept, self.labels)
 
     def _validation_of(self, model: nn.Module) -> Callable[[], dict[str, float]]:
         def scores() -> dict[str, float]:
@@ -324,7 +330,13 @@ class Run:
 
         return scores
 
-    def _score(self, model: nn.Module, split: EncodedSplit, writer: PredictionWriter | None) -> dict[str, float]:
+    def _score(
+        self,
+        model: nn.Module,
+        split: EncodedSplit,
+        writer: PredictionWriter | None,
+        keep_logits: LogitCollector | None = None,
+    ) -> dict[str, float]:
         self.reporter.start(f"evaluating {split.name}", len(split))
 
         def after_batch(examples: int) -> None:
@@ -343,6 +355,7 @@ class Run:
                 autocast_dtype=self.autocast,
                 writer=writer,
                 after_batch=after_batch,
+                keep_logits=keep_logits,
             )
         finally:
             self.reporter.finish()

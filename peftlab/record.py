@@ -91,6 +91,22 @@ class DataSummary(Config):
     )
 
 
+class CalibrationError(Config):
+    """The expected calibration error of one split (15 bins), as the model scores, and with the temperature."""
+
+    uncalibrated: float
+    calibrated: float
+
+
+class Calibration(Config):
+    """How far scores can be taken for probabilities."""
+
+    temperature: float = Field(description="Logits are divided by it; fitted on the validation split.")
+    expected_calibration_error: dict[str, CalibrationError] = Field(
+        description="By split. That of the validation split is of the data on which the temperature was fitted."
+    )
+
+
 class RunRecord(Config):
     """Everything that a run leaves behind about itself."""
 
@@ -101,6 +117,7 @@ class RunRecord(Config):
     recipe: dict[str, Any]
     scores: dict[str, dict[str, float]] = Field(default_factory=dict, description="Split, then metric.")
     labels: list[str] | None = None
+    calibration: Calibration | None = None
     best_step: int | None = None
     steps: int = 0
     micro_batch_size: int | None = Field(

@@ -9,6 +9,7 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
+from peftlab.card import write_card
 from peftlab.check import CheckedRecipe, at_place, check_recipe
 from peftlab.config import Document
 from peftlab.errors import PeftlabError, UserError
@@ -111,6 +112,7 @@ def _execute(checked: CheckedRecipe, folder: RunFolder, *, offline: bool, report
         recipe=checked.recipe.model_dump(mode="json"),
         scores=findings.scores,
         labels=list(checked.labels) or None,
+        calibration=findings.calibration,
         best_step=findings.progress.best_step,
         steps=findings.progress.step,
         micro_batch_size=findings.micro_batches.size,
@@ -128,7 +130,25 @@ def _execute(checked: CheckedRecipe, folder: RunFolder, *, offline: bool, report
         seconds=findings.earlier_seconds + time.monotonic() - started,
     )
     write_record(record, folder.path)
+    if status == "success":
+        _write_card(record, folder, checked)
     return record
+
+
+def _write_card(record: RunRecord, folder: RunFolder, checked: CheckedRecipe) -> None:
+    """A model card beside the weights, where the Hub and people look for it."""
+    from peftlab.artifact.save import ADAPTER, MODEL
+    from peftlab.measurement.example_intervals import intervals_of_file
+
+    split = "test" if "test" in record.scores else "validation"
+    is_whole = checked.recipe.method.trains_base
+    write_card(
+        record,
+        folder.path / (MODEL if is_whole else ADAPTER),
+        peft_task_type=checked.recipe.task.peft_task_type,
+        library="transformers" if is_whole else "peft",
+        intervals=intervals_of_file(folder.predictions, split, record.scores.get(split, {})),
+    )
 
 
 def _all_guards(found: dict[str, Guard], waived: list[str], error: BaseException | None) -> dict[str, Guard]:

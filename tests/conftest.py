@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,64 @@ def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     GPT2LMHeadModel(config).save_pretrained(folder)
     wrapped.save_pretrained(folder)
     return folder
+
+
+TINY_RECIPE = """\
+name: tiny-{name}
+seed: {seed}
+model: {{path: {model}}}
+task: {task}
+data: {{source: {data}, validation_fraction: 0.2}}
+method: {method}
+training: {{max_steps: 40, batch_size: 8, learning_rate: 2e-2}}
+"""
+
+
+@pytest.fixture(scope="session")
+def tiny_run(
+    tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path, tiny_gpt2: Path, reviews: Path
+) -> Callable[..., Path]:
+    """Runs of tiny models, made when a test first asks for them: `tiny_run("{type: lora}", seed=1)` is a folder."""
+    made: dict[tuple[object, ...], Path] = {}
+
+    def run(
+        method: str = "{type: lora, rank: 4}",
+        *,
+        seed: int = 0,
+        base: str = "bert",
+        task: str = "{type: text_classification, max_length: 32}",
+        data: Path = reviews,
+    ) -> Path:
+        from peftlab.recipe import load_recipe
+        from peftlab.run import run_recipe
+
+        key = (method, seed, base, task, data)
+        if key not in made:
+            folder = tmp_path_factory.mktemp("runs")
+            model = tiny_bert if base == "bert" else tiny_gpt2
+            values = {"name": base, "seed": seed, "model": model, "task": task, "data": data, "method": method}
+            (folder / "recipe.yaml").write_text(TINY_RECIPE.format(**values))
+            loaded, document = load_recipe(folder / "recipe.yaml")
+            result = run_recipe(loaded, document, output_dir=folder / "run")
+            assert result.record.status == "success", result.record.error
+            made[key] = folder / "run"
+        return made[key]
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def entities(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """CoNLL sentences whose good and bad words are entities of one or two words."""
+    path = tmp_path_factory.mktemp("data") / "entities.conll"
+    blocks = []
+    for text, _ in sentences(160, seed=3):
+        lines, inside = [], ""
+        for word in text.split():
+            kind = "GOOD" if word in GOOD else "BAD" if word in BAD else ""
+            tag = f"{'I' if inside == kind else 'B'}-{kind}" if kind else "O"
+            lines.append(f"{word}\t{tag}")
+            inside = kind
+        blocks.append("\n".join(lines))
+    path.write_text("\n\n".join(blocks) + "\n")
+    return path

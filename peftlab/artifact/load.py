@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from peftlab.artifact.save import ADAPTER, DELTA_CONFIG, DELTA_FORMAT, DELTA_WEIGHTS, MODEL
+from peftlab.artifact.whole import load_model
 from peftlab.errors import UserError
 from peftlab.interfaces import METHODS, MethodContext
 
@@ -30,7 +31,7 @@ def load_artifact(load_base: Callable[[], Any], folder: Path) -> nn.Module:
         UserError: There is no artifact, or it does not fit the base.
     """
     if (folder / MODEL).is_dir():
-        return _load_model(folder / MODEL).eval()
+        return load_model(folder / MODEL).eval()
     adapter = folder / ADAPTER
     load = _load_peft if (adapter / "adapter_config.json").is_file() else _load_delta
     if load is _load_delta and not (adapter / DELTA_CONFIG).is_file():
@@ -50,13 +51,6 @@ def _check_base(base: Any, folder: Path) -> None:
         own, wanted = getattr(base.config, key, None), getattr(saved, key, None)
         if own != wanted:
             raise _misfit(folder, f"it was trained with {key} {wanted}, and this base has {own}")
-
-
-def _load_model(folder: Path) -> nn.Module:
-    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
-    (name,) = config.architectures
-    model: nn.Module = getattr(transformers, name).from_pretrained(folder, config=config, local_files_only=True)
-    return model
 
 
 def _load_peft(base: Any, folder: Path) -> nn.Module:

@@ -9,12 +9,17 @@ import typer
 
 from peftlab.cli.bench import bench
 from peftlab.cli.estimate import estimate
+from peftlab.cli.evaluate import evaluate
+from peftlab.cli.explain import explain
+from peftlab.cli.export import export
 from peftlab.cli.ls import ls
 from peftlab.cli.output import show_error
+from peftlab.cli.predict import predict
 from peftlab.cli.report import report
 from peftlab.cli.reproduce import reproduce
 from peftlab.cli.run import run
 from peftlab.cli.schema import schema
+from peftlab.cli.serve import serve
 from peftlab.cli.validate import validate
 
 app = typer.Typer(
@@ -26,6 +31,11 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(run)
+app.command()(predict)
+app.command()(evaluate)
+app.command()(export)
+app.command()(serve)
+app.command()(explain)
 app.command()(ls)
 app.command()(validate)
 app.command()(schema)

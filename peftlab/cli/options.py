@@ -12,3 +12,8 @@ Overrides = Annotated[
 ]
 Offline = Annotated[bool, typer.Option("--offline", help="Allow no network access; use what is on disk or cached.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else there.")]
+Format = Annotated[
+    str | None,
+    typer.Option("--format", metavar="FORMAT", help="How the input is written: csv, tsv, jsonl, parquet, …"),
+]
+Encoding = Annotated[str, typer.Option(help="Character encoding of a text file.")]

@@ -131,8 +131,8 @@ class RichReporter:
         self._progress.print(line, markup=False, highlight=False)
 
     def start(self, description: str, total: int) -> None:
-        """A bar appears."""
-        self._tasks.append(self._progress.add_task(description, total=total, detail=""))
+        """A bar appears; one without an end where the total is 0."""
+        self._tasks.append(self._progress.add_task(description, total=total or None, detail=""))
 
     def advance(self, units: int, detail: str = "") -> None:
         """The bar moves."""

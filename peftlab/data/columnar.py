@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,52 @@ def read_columnar(
         raise DataError(f"not a {kind} file that can be read: {reason}", where=where) from None
     classes = _class_names(table.schema.metadata)
     return names, {name: name_classes(values, classes.get(name)) for name, values in columns.items()}
+
+
+def stream_parquet(
+    path: Path, *, keep: Collection[str], rows: int, where: str
+) -> Iterator[tuple[list[str], dict[str, list[Any]]]]:
+    """Parts of a Parquet file: the names of all columns, and the values of those to keep in at most ``rows`` rows.
+
+    Raises:
+        DataError: The file is not what it should be.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            names = list(file.schema_arrow.names)
+            classes = _class_names(file.schema_arrow.metadata)
+            # Where none of the wanted columns is there, one is read, so that the rows can be counted.
+            wanted = [name for name in names if name in keep] or names[:1]
+            for batch in file.iter_batches(batch_size=rows, columns=wanted):
+                table = pa.table(batch)
+                yield (
+                    names,
+                    {
+                        name: name_classes(column_values(table.column(name)), classes.get(name))
+                        for name in table.column_names
+                    },
+                )
+    except (pa.ArrowException, OSError, ValueError, UnicodeDecodeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"not a Parquet file that can be read: {reason}", where=where) from None
+
+
+def parquet_rows(path: Path) -> int:
+    """The number of rows, from the file's end.
+
+    Raises:
+        DataError: The file is no Parquet file.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"not a Parquet file that can be read: {str(error).splitlines()[0]}", where=path.name) from None
 
 
 def column_values(column: Any) -> list[Any]:

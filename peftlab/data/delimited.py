@@ -7,11 +7,12 @@ import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
-from typing import Any
+from typing import Any, TextIO
 
 from peftlab.errors import DataError
 
 _FIELD_LIMIT = Lock()
+STREAMED_FIELD_LIMIT = 2**24
 
 
 def parse_delimited(
@@ -30,7 +31,7 @@ def parse_delimited(
         DataError: Naming the line: a wrong number of fields, a quote that never ends, a name that is there twice.
     """
     with _unlimited_fields(len(text)):
-        rows = _rows(text, delimiter, quoting, where)
+        rows = _rows(io.StringIO(text, newline=""), delimiter, quoting, where)
         names = list(column_names) if column_names is not None else _header(rows, where)
         columns: list[list[str | None]] = [[] for _ in names]
         for line, row in rows:
@@ -41,10 +42,37 @@ def parse_delimited(
     return dict(zip(names, columns, strict=True))
 
 
-def _rows(text: str, delimiter: str, quoting: bool, where: str) -> Iterator[tuple[int, list[str]]]:
+def stream_delimited(
+    stream: TextIO, *, delimiter: str, quoting: bool, column_names: Sequence[str] | None, where: str
+) -> Iterator[dict[str, str | None]]:
+    """The rows of a delimited text as they are read, by the rules of :func:`parse_delimited`.
+
+    A field has at most 16 million characters, so that a quote which never ends does not take up all memory.
+
+    Args:
+        stream: Opened with ``newline=""``.
+        delimiter: What separates the fields.
+        quoting: Whether double quotes enclose fields.
+        column_names: Names where the file has no header.
+        where: The file's name, for messages.
+
+    Raises:
+        DataError: As for :func:`parse_delimited`.
+    """
+    with _FIELD_LIMIT:
+        csv.field_size_limit(max(csv.field_size_limit(), STREAMED_FIELD_LIMIT))
+    rows = _rows(stream, delimiter, quoting, where)
+    names = list(column_names) if column_names is not None else _header(rows, where)
+    for line, row in rows:
+        if len(row) != len(names):
+            raise _wrong_width(line, row, names, column_names is not None, quoting, where)
+        yield {name: value or None for name, value in zip(names, row, strict=True)}
+
+
+def _rows(stream: TextIO, delimiter: str, quoting: bool, where: str) -> Iterator[tuple[int, list[str]]]:
     """Rows with the line on which each starts, from 1."""
     reader = csv.reader(
-        io.StringIO(text, newline=""),
+        stream,
         delimiter=delimiter,
         quoting=csv.QUOTE_MINIMAL if quoting else csv.QUOTE_NONE,
         strict=True,  # else a quote that never ends swallows the rest of the file without a word
@@ -76,7 +104,9 @@ def _unlimited_fields(length: int) -> Iterator[None]:
 
 
 def _header(rows: Iterator[tuple[int, list[str]]], where: str) -> list[str]:
-    line, header = next(rows)
+    line, header = next(rows, (1, []))
+    if not header:
+        raise DataError("the file is empty", where=where)
     names = [name.strip() or f"unnamed_{position}" for position, name in enumerate(header, start=1)]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from peftlab.errors import DataError
@@ -62,6 +62,20 @@ def parse_json_lines(text: str, *, column_names: Sequence[str] | None, where: st
             rows.append(parse_json_document(line, where=f"{where}, line {number}") if line else None)
             lines.append(number)
     return _columns_of_rows(rows, column_names, where, unit="line", numbers=lines)
+
+
+def stream_json_lines(
+    stream: Iterable[str], *, column_names: Sequence[str] | None, where: str
+) -> Iterator[Mapping[str, Any]]:
+    """The rows of a text with one JSON object a line, as they are read; blank lines are skipped.
+
+    Raises:
+        DataError: Naming the line.
+    """
+    for number, line in enumerate(stream, start=1):
+        if line.strip():
+            place = f"{where}, line {number}"
+            yield _named_values(parse_json_document(line, where=place), column_names, place)
 
 
 def _columns_of_rows(

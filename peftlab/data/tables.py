@@ -68,7 +68,7 @@ def read_table(path: Path, config: DataConfig, *, keep: Collection[str] | None =
     """
     if path.is_dir():
         raise DataError("this is a folder; a file is needed", where=str(path))
-    kind = _format_of(path, config)
+    kind = format_of(path, config)
     where = path.name
     if kind in {"parquet", "arrow"}:
         read_bytes(path, where=where)
@@ -98,7 +98,7 @@ def read_tables(path: Path, config: DataConfig, *, keep: Collection[str] | None 
     """
     if path.is_dir():
         return _read_folder(path, config, keep)
-    if _format_of(path, config) == "json":
+    if format_of(path, config) == "json":
         value = parse_json_document(read_text(path, config.encoding, where=path.name), where=path.name)
         if _holds_splits(value, config):
             return {str(name): _json_table(rows, config, f"{path.name}: {name}", keep) for name, rows in value.items()}
@@ -117,7 +117,12 @@ def usual_splits(names: Iterable[str]) -> dict[SplitName, str]:
     return found
 
 
-def _format_of(path: Path, config: DataConfig) -> TableFormat:
+def format_of(path: Path, config: DataConfig) -> TableFormat:
+    """How a file is written: what the config says, else what its ending says.
+
+    Raises:
+        DataError: The ending says nothing.
+    """
     if config.format != "auto":
         return config.format
     found = _ENDINGS.get(path.suffix.lower())
@@ -207,4 +212,4 @@ def _concatenate(tables: list[Table], name: str) -> Table:
     return Table(name, columns, first.names)
 
 
-__all__ = ["Table", "read_table", "read_tables", "usual_splits"]
+__all__ = ["Table", "format_of", "read_table", "read_tables", "usual_splits"]

@@ -13,6 +13,7 @@ class Full(Method):
 
     paper: ClassVar[str] = "https://arxiv.org/abs/1810.04805"
     default_learning_rate: ClassVar[float] = 1e-4
+    mergeable: ClassVar[bool] = True
     trains_base: ClassVar[bool] = True
 
     def apply(self, model: Any, context: MethodContext) -> Any:

@@ -48,17 +48,32 @@ def encode_texts(
 ) -> EncodedSplit:
     """Tokenise one text column, or two as a pair, and put each row's target beside its tokens as ``label``.
 
-    The longer text of a pair is cut first. The texts that were cut are counted in the notes.
+    The longer text of a pair is cut first. The texts that fill ``max_length`` are counted in the notes; each example
+    says in ``truncated`` whether something was cut.
     """
     texts = [list(split.columns[column]) for column in columns]
     encoded = tokenizer(*texts, truncation=True, max_length=max_length, padding=False, return_attention_mask=False)
     keys = [key for key in ("input_ids", "token_type_ids") if key in encoded]
-    examples = [{**{key: encoded[key][row] for key in keys}, "label": target} for row, target in enumerate(targets)]
+    examples = [
+        {
+            **{key: encoded[key][row] for key in keys},
+            "label": target,
+            "truncated": is_truncated(encoded, row, max_length),
+        }
+        for row, target in enumerate(targets)
+    ]
     for row, example in enumerate(examples):
         if not example["input_ids"]:
             raise DataError("the text has no tokens", where=split.where(row), hint="Remove the row.")
     full = sum(len(example["input_ids"]) == max_length for example in examples)
     return EncodedSplit(split.name, split.index, examples, notes={"texts_at_max_length": full})
+
+
+def is_truncated(encoded: Any, row: int, max_length: int) -> bool:
+    """Whether a tokenizer has cut a text; of a slow one it is only known whether the text fills the length."""
+    if len(encoded["input_ids"][row]) < max_length:
+        return False
+    return not encoded.is_fast or bool(encoded.encodings[row].overflowing)
 
 
 def pad(examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:

@@ -22,6 +22,7 @@ class TextClassification(Task):
 
     peft_task_type: ClassVar[str] = "SEQ_CLS"
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1", "weighted_f1", "micro_f1", "matthews", "auroc")
+    has_probabilities: ClassVar[bool] = True
 
     text: str | list[str] = Field("text", description="The column of the text, or a list of two for pairs.")
     label: str | list[str] = Field(
@@ -163,6 +164,28 @@ class TextClassification(Task):
     def scorer(self, labels: tuple[str, ...]) -> Scorer:
         """Metrics for one label, or for several."""
         return MultiLabelScorer(labels) if self.is_multi_label else ClassScorer(labels)
+
+    def placeholder_labels(self, split: Split, labels: tuple[str, ...]) -> Mapping[str, Sequence[Any]]:
+        """No label at all, or the first class where there must be one."""
+        filler: Any = labels[0]
+        if self.is_multi_label:
+            filler = "0" if isinstance(self.label, list) else []
+        return {column: [filler] * len(split) for column in self.label_columns()}
+
+    def answer(self, prediction: Prediction, inputs: Mapping[str, Any], labels: tuple[str, ...]) -> dict[str, Any]:
+        """The class with its probability, or the labels; and the probability of each."""
+        scores = dict(zip(labels, prediction.scores, strict=True))
+        score = {} if self.is_multi_label else {"score": scores[prediction.prediction]}
+        return {"prediction": prediction.prediction, **score, "scores": scores}
+
+    def confidences(self, prediction: Prediction, labels: tuple[str, ...]) -> list[tuple[float, bool]]:
+        """Of the chosen class; or of the decision on every label."""
+        if not self.is_multi_label:
+            return [(max(prediction.scores), prediction.prediction == prediction.label)]
+        return [
+            (max(score, 1 - score), (name in prediction.prediction) == (name in prediction.label))
+            for name, score in zip(labels, prediction.scores, strict=True)
+        ]
 
     def _classes(self, split: Split) -> list[str]:
         return [_class_name(value) for value in split.columns[self.label_columns()[0]]]

@@ -108,6 +108,14 @@ class TextRegression(Task):
         """Correlations and errors."""
         return RegressionScorer()
 
+    def placeholder_labels(self, split: Split, labels: tuple[str, ...]) -> Mapping[str, Sequence[Any]]:
+        """Zeros."""
+        return {self.label: [0.0] * len(split)}
+
+    def answer(self, prediction: Prediction, inputs: Mapping[str, Any], labels: tuple[str, ...]) -> dict[str, Any]:
+        """The number."""
+        return {"prediction": prediction.prediction}
+
     def _target(self, split: Split, row: int) -> float:
         value = split.columns[self.label][row]
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -9,7 +10,7 @@ from pydantic import Field, PositiveInt
 
 from peftlab.errors import DataError, UnsupportedError, did_you_mean
 from peftlab.interfaces import TASKS, EncodedSplit, Example, Head, ModelFacts, Prediction, Scorer, Split, Task
-from peftlab.tasks._text import IGNORED, check_family, check_length, model_inputs, pad
+from peftlab.tasks._text import IGNORED, check_family, check_length, is_truncated, model_inputs, pad
 from peftlab.tasks.metrics import EntityScorer
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ class TokenClassification(Task):
 
     peft_task_type: ClassVar[str] = "TOKEN_CLS"
     metrics: ClassVar[tuple[str, ...]] = ("f1", "precision", "recall", "accuracy")
+    has_probabilities: ClassVar[bool] = True
 
     tokens: str = Field("tokens", description="The column of the words: a list, or a string with words between blanks.")
     tags: str = Field("tags", description="The column of the tags: as many as there are words.")
@@ -108,7 +110,13 @@ class TokenClassification(Task):
                 if place != NO_TOKEN:
                     target[place] = tag
             without += places.count(NO_TOKEN)
-            example = {"input_ids": encoded["input_ids"][row], "label": target, "tags": tags, "places": places}
+            example = {
+                "input_ids": encoded["input_ids"][row],
+                "label": target,
+                "tags": tags,
+                "places": places,
+                "truncated": is_truncated(encoded, row, self.max_length),
+            }
             if "token_type_ids" in encoded:
                 example["token_type_ids"] = encoded["token_type_ids"][row]
             examples.append(example)
@@ -172,6 +180,26 @@ class TokenClassification(Task):
         """Entity metrics."""
         return EntityScorer()
 
+    def placeholder_labels(self, split: Split, labels: tuple[str, ...]) -> Mapping[str, Sequence[Any]]:
+        """The first tag for every word."""
+        return {self.tags: [[labels[0]] * len(self._words(split, row)) for row in range(len(split))]}
+
+    def answer(self, prediction: Prediction, inputs: Mapping[str, Any], labels: tuple[str, ...]) -> dict[str, Any]:
+        """The tag of every word, and the entities that they make up."""
+        return {
+            "prediction": prediction.prediction,
+            "scores": list(prediction.scores),
+            "entities": find_entities(inputs[self.tokens], prediction.prediction, prediction.scores),
+        }
+
+    def confidences(self, prediction: Prediction, labels: tuple[str, ...]) -> list[tuple[float, bool]]:
+        """Of the tag of every word that has a token."""
+        return [
+            (score, own == true)
+            for score, own, true in zip(prediction.scores, prediction.prediction, prediction.label, strict=True)
+            if score > 0
+        ]
+
     def _words(self, split: Split, row: int) -> list[str]:
         return _as_list(split.columns[self.tokens][row])
 
@@ -186,6 +214,33 @@ def _first_tokens(word_ids: Sequence[int | None], words: int) -> list[int]:
         if word is not None and places[word] == NO_TOKEN:
             places[word] = position
     return places
+
+
+def find_entities(text: Any, tags: Sequence[str], scores: Sequence[float]) -> list[dict[str, Any]]:
+    """The entities that tags make up, by seqeval's definition.
+
+    Args:
+        text: The words as a list, or as a string with blanks between them.
+        tags: One a word.
+        scores: The probability of each tag.
+
+    Returns:
+        Of each entity: ``type``, ``text``, the ``score`` of its least certain word, ``first_word`` and ``end_word``
+        (exclusive); for a string also ``start`` and ``end`` in characters (exclusive).
+    """
+    from seqeval.metrics.sequence_labeling import get_entities
+
+    spans = [match.span() for match in re.finditer(r"\S+", text)] if isinstance(text, str) else None
+    entities = []
+    for kind, first, last in get_entities(list(tags)):
+        entity = {"type": kind, "score": min(scores[first : last + 1]), "first_word": first, "end_word": last + 1}
+        if spans is None:
+            entity["text"] = " ".join(str(word) for word in text[first : last + 1])
+        else:
+            start, end = spans[first][0], spans[last][1]
+            entity |= {"text": text[start:end], "start": start, "end": end}
+        entities.append(entity)
+    return entities
 
 
 def _as_list(value: Any) -> list[str]:

@@ -81,6 +81,7 @@ def evaluate(
     autocast_dtype: torch.dtype | None = None,
     writer: PredictionWriter | None = None,
     after_batch: Callable[[int], None] | None = None,
+    keep_logits: Callable[[Tensor, Mapping[str, Tensor]], None] | None = None,
 ) -> dict[str, float]:
     """Metrics of a model on a split.
 
@@ -95,6 +96,7 @@ def evaluate(
         autocast_dtype: Type to compute in; None: the weights' own.
         writer: Takes the predictions.
         after_batch: Called with the number of examples of each batch; may raise to stop.
+        keep_logits: Takes the logits and the batch that they are of, on CPU.
 
     Returns:
         The task's metrics. Metrics that are not defined on this split are left out.
@@ -111,7 +113,10 @@ def evaluate(
             logits = compute_logits(model, task, batch, device=device, autocast_dtype=autocast_dtype)
             if not torch.isfinite(logits).all():
                 raise DivergedError(f"the model gives logits that are not finite on the {split.name} split")
-            predictions = task.predict(logits.cpu(), batch, labels)
+            logits = logits.cpu()
+            if keep_logits is not None:
+                keep_logits(logits, batch)
+            predictions = task.predict(logits, batch, labels)
             scorer.add(predictions)
             if writer is not None:
                 writer.write(split.name, [split.index[position] for position in positions], predictions)

@@ -143,7 +143,10 @@ def test_merging_keeps_the_logits(method: Method, kind: Kind) -> None:
         pytest.skip("not mergeable")
     model = trained(method, kind)
     before = logits_of(model, kind)
-    assert isinstance(model, peft.PeftModel)
+    if not isinstance(model, peft.PeftModel):  # the method has changed the base's own weights: it is merged already
+        plain = {name for name, _ in kind.build().named_parameters()}
+        assert {name for name, _ in model.named_parameters()} == plain
+        return
     if (method.registered_name, kind.name) == ("ia3", "roberta"):
         # peft 0.21 takes RoBERTa's head, a module of several layers, for a layer that it should unwrap.
         with pytest.raises(AttributeError, match="RobertaClassificationHead"):

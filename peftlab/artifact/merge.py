@@ -1,0 +1,40 @@
+"""Fold what was tuned into the base's own weights, so that plain transformers runs the result."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import peft
+
+from peftlab.errors import UnsupportedError
+from peftlab.interfaces import METHODS, Method
+
+
+def merge(model: Any, method: Method) -> Any:
+    """Merge a tuned model.
+
+    Args:
+        model: As loaded from an artifact; it is changed in place.
+        method: That tuned it.
+
+    Returns:
+        A ``PreTrainedModel`` without any adapter.
+
+    Raises:
+        UnsupportedError: What the method has trained is no change of the base's weights.
+    """
+    if not method.mergeable:
+        able = ", ".join(name for name, cls in METHODS.items() if cls.mergeable)
+        raise UnsupportedError(
+            f"what {method.registered_name} trains cannot be folded into the base's weights",
+            hint=f"Export it as onnx, or use its adapter/ with peft. Methods that merge: {able}.",
+        )
+    if not isinstance(model, peft.PeftModel):
+        return model
+    try:
+        return model.merge_and_unload(safe_merge=True)
+    except (AttributeError, ValueError) as error:
+        raise UnsupportedError(
+            f"peft cannot merge {method.registered_name} in this model: {str(error).splitlines()[0]}",
+            hint="Export it as onnx, or use its adapter/ with peft.",
+        ) from None

@@ -1,0 +1,16 @@
+"""Whole models, which need no peft: what full tuning and merging leave."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import transformers
+from torch import nn
+
+
+def load_model(folder: Path) -> nn.Module:
+    """Load a whole model by the class that its config names."""
+    config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
+    (name,) = config.architectures
+    model: nn.Module = getattr(transformers, name).from_pretrained(folder, config=config, local_files_only=True)
+    return model

@@ -1,0 +1,54 @@
+"""``peftlab evaluate``: the scores of a run on new data."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from peftlab.cli.options import Encoding, Format, Json, Offline
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run or export.", show_default=False)],
+    data: Annotated[Path, typer.Option(metavar="FILE", help="A table with text and label columns.")],
+    file_format: Format = None,
+    encoding: Encoding = "utf-8",
+    offline: Offline = False,
+    as_json: Json = False,
+) -> None:
+    """Score a run or an export on a table of any size."""
+    from peftlab.cli.output import quiet_libraries, reporting, show_error
+
+    quiet_libraries(offline=offline)
+    try:
+        with reporting() as reporter:
+            from peftlab.data.streaming import stream_file
+            from peftlab.prediction.evaluate import evaluate_rows
+            from peftlab.prediction.files import reading_config
+            from peftlab.prediction.load import load_tuned
+
+            tuned = load_tuned(run, offline=offline, report=reporter.say)
+            keep = [*tuned.task.text_columns(), *tuned.task.label_columns()]
+            stream = stream_file(data, reading_config(tuned.recipe, file_format, encoding), keep=keep)
+            found = evaluate_rows(tuned, stream, reporter)
+    except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
+        raise typer.Exit(show_error(error, as_json=as_json)) from None
+    print(json.dumps(found.model_dump(mode="json"), indent=2) if as_json else _summary(found))
+
+
+def _summary(found: Any) -> str:
+    lines = [f"{found.run} on {found.data}: {found.rows} rows"]
+    for name, value in found.scores.items():
+        interval = found.intervals[name]
+        between = f"   95 % interval {interval[0]:.4f} to {interval[1]:.4f}" if interval else ""
+        lines.append(f"  {name:<20} {value:.4f}{between}")
+    if found.expected_calibration_error is not None:
+        lines.append(
+            f"  calibration error    {found.expected_calibration_error:.4f} at temperature {found.temperature:.3f}"
+        )
+    if found.truncated:
+        lines.append(f"  {found.truncated} texts were cut to the length that the model was tuned with")
+    return "\n".join(lines)

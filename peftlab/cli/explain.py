@@ -1,0 +1,62 @@
+"""``peftlab explain``: which tokens carried a decision."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from peftlab.cli.options import Json, Offline
+
+
+def explain(
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="The folder of a run or merged export.", show_default=False)
+    ],
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="The text; a pair has a tab in it.", show_default=False)],
+    target: Annotated[str | None, typer.Option(help="The class to explain; by default the predicted one.")] = None,
+    steps: Annotated[int, typer.Option(min=2, max=10_000, help="Steps of the integral.")] = 64,
+    output: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page, too.")] = None,
+    offline: Offline = False,
+    as_json: Json = False,
+) -> None:
+    """Show which tokens carried a decision, by integrated gradients."""
+    from peftlab.cli.output import quiet_libraries, reporting, show_error
+
+    quiet_libraries(offline=offline)
+    try:
+        from peftlab.errors import UserError
+
+        if importlib.util.find_spec("captum") is None:
+            raise UserError("explanations need captum", hint="pip install 'peftlab[explain]'")
+        if output is not None and output.is_dir():
+            raise UserError("this is a folder", where=str(output), hint="Give the name of a file.")
+        with reporting() as reporter:
+            from peftlab.explanation.attributions import explain as explain_text
+            from peftlab.explanation.page import coloured_text, completeness, write_page
+            from peftlab.prediction.load import load_tuned
+
+            found = explain_text(
+                load_tuned(run, offline=offline, report=reporter.say), text, target=target, steps=steps
+            )
+        if output is not None:
+            write_page(found, output)
+    except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
+        raise typer.Exit(show_error(error, as_json=as_json)) from None
+    if as_json:
+        print(json.dumps({**dataclasses.asdict(found), "completeness_gap": found.completeness_gap}, ensure_ascii=False))
+        return
+    from rich.console import Console
+
+    console = Console()
+    console.print(
+        f"{found.run}: {found.prediction}; tokens for (blue) and against (orange) {found.target}", markup=False
+    )
+    console.print(coloured_text(found))
+    for token, value in sorted(zip(found.tokens, found.attributions, strict=True), key=lambda pair: -abs(pair[1])):
+        console.print(f"  {value:+.4f}  {token}", markup=False, highlight=False)
+    console.print(completeness(found), markup=False, highlight=False)

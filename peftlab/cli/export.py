@@ -1,0 +1,74 @@
+"""``peftlab export``: a run for other tools."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from peftlab.cli.options import Json, Offline
+
+
+class Kind(StrEnum):
+    """What can be made of a run."""
+
+    MERGED = "merged"
+    ONNX = "onnx"
+    ONNX_INT8 = "onnx-int8"
+
+
+def export(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.", show_default=False)],
+    kind: Annotated[
+        Kind,
+        typer.Option(
+            "--format",
+            help="merged: plain transformers; onnx; onnx-int8: smaller and faster, on CPUs.",
+            show_default=False,
+        ),
+    ],
+    output: Annotated[Path, typer.Option(metavar="DIR", help="The folder to make.", show_default=False)],
+    max_score_loss: Annotated[
+        float | None,
+        typer.Option(help="Loss in the recipe's metric that is accepted; by default 0.001, and 0.01 for onnx-int8."),
+    ] = None,
+    offline: Offline = False,
+    as_json: Json = False,
+) -> None:
+    """Export a run, checked against it on its validation data."""
+    from peftlab.cli.output import quiet_libraries, reporting, show_error
+
+    quiet_libraries(offline=offline)
+    try:
+        with reporting() as reporter:
+            from peftlab.export.export import export_run
+
+            done = export_run(
+                run, kind.value, output, offline=offline, reporter=reporter, max_score_loss=max_score_loss
+            )
+    except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
+        raise typer.Exit(show_error(error, as_json=as_json)) from None
+    if as_json:
+        print(json.dumps({"output": str(output), **done.model_dump(mode="json")}, indent=2))
+    else:
+        print(_summary(done, output))
+
+
+def _summary(done: Any, output: Path) -> str:
+    from peftlab.cli.output import size
+    from peftlab.files import folder_bytes
+
+    check = done.check
+    lines = [f"{done.name}: exported as {done.format} to {output} ({size(folder_bytes(output))})"]
+    lines.append(f"  checked on           {check.examples} {check.split} examples")
+    lines.append(f"  logits differ by     {check.greatest_logit_difference:.3g} at most")
+    lines.append(f"  equal predictions    {check.equal_predictions:.2%}")
+    for name, value in check.scores.items():
+        if name in check.run_scores:
+            lines.append(f"  {name:<20} {value:.4f} (the run: {check.run_scores[name]:.4f})")
+    if check.logit_drift_of_dequantization is not None:
+        lines.append(f"  dequantising moved a logit by {check.logit_drift_of_dequantization:.3g} at most")
+    return "\n".join(lines)

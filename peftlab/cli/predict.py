@@ -1,0 +1,113 @@
+"""``peftlab predict``: what a run says of new texts."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from peftlab.cli.options import Encoding, Format, Json, Offline
+
+if TYPE_CHECKING:
+    from peftlab.data.streaming import RowStream
+    from peftlab.prediction.tuned import TunedModel
+
+
+def predict(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run or export.", show_default=False)],
+    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT…]", help="Texts.", show_default=False)] = None,
+    source: Annotated[
+        str | None,
+        typer.Option("--input", metavar="FILE", help="A table with the text column; - for standard input."),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Where the answers go: .csv, .jsonl or .parquet.")
+    ] = None,
+    file_format: Format = None,
+    encoding: Encoding = "utf-8",
+    offline: Offline = False,
+    as_json: Json = False,
+) -> None:
+    """Predict on texts, on a table of any size, or on the lines of standard input."""
+    from peftlab.cli.output import quiet_libraries, reporting, show_error
+
+    quiet_libraries(offline=offline)
+    try:
+        with reporting() as reporter:
+            from peftlab.prediction.load import load_tuned
+            from peftlab.prediction.outputs import check_output, write_answers
+            from peftlab.prediction.predict import predict_rows
+
+            if output is not None:
+                check_output(output)
+            _check_input(texts, source)
+            tuned = load_tuned(run, offline=offline, report=reporter.say)
+            answers = predict_rows(tuned, _rows(tuned, texts, source, file_format, encoding), reporter)
+            if output is not None:
+                count = write_answers(output, answers)
+                summary = {"run": tuned.name, "rows": count, "output": str(output)}
+                print(json.dumps(summary) if as_json else f"{count} predictions: {output}")
+            elif as_json:
+                _print_object(tuned, answers)
+            else:
+                _print_lines(tuned, answers)
+    except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
+        raise typer.Exit(show_error(error, as_json=as_json)) from None
+
+
+def _check_input(texts: list[str] | None, source: str | None) -> None:
+    from peftlab.errors import UserError
+
+    if texts and source is not None:
+        raise UserError("texts are given both as arguments and by --input", hint="Leave one of them out.")
+    if not texts and source is None and sys.stdin.isatty():
+        raise UserError("there is nothing to predict on", hint="Give texts, --input FILE, or lines on standard input.")
+
+
+def _rows(
+    tuned: TunedModel, texts: list[str] | None, source: str | None, file_format: str | None, encoding: str
+) -> RowStream:
+    from peftlab.data.streaming import stream_file, stream_rows, stream_standard_input
+    from peftlab.prediction.files import reading_config
+    from peftlab.prediction.predict import text_row
+
+    keep = tuned.task.text_columns()
+    if texts:
+        return stream_rows("the arguments", [text_row(text, tuned) for text in texts], keep=keep, total=len(texts))
+    if source is not None and source != "-":
+        return stream_file(Path(source), reading_config(tuned.recipe, file_format, encoding), keep=keep)
+    if file_format is None:
+        lines = (line.decode(encoding).rstrip("\r\n") for line in sys.stdin.buffer)
+        rows = (text_row(line, tuned) for line in lines if line.strip())
+        return stream_rows("standard input", rows, keep=keep)
+    return stream_standard_input(sys.stdin.buffer, reading_config(tuned.recipe, file_format, encoding), keep=keep)
+
+
+def _print_lines(tuned: TunedModel, answers: Iterable[Mapping[str, Any]]) -> None:
+    for answer in answers:
+        text = "\t".join(_shown(answer[column]) for column in tuned.task.text_columns())
+        found = answer["entities"] if "entities" in answer else answer["prediction"]
+        score = f"\t{answer['score']:.3f}" if "score" in answer else ""
+        print(f"{_shown(found)}{score}\t{text}", flush=True)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return ", ".join(f"{entity['type']}: {entity['text']} ({entity['score']:.2f})" for entity in value)
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) if value else "-"
+    return str(value)
+
+
+def _print_object(tuned: TunedModel, answers: Iterator[Mapping[str, Any]]) -> None:
+    """One JSON object, written as the answers come."""
+    first = next(answers, None)
+    print(json.dumps({"run": tuned.name, "temperature": tuned.temperature})[:-1] + ', "predictions": [', end="")
+    for position, answer in enumerate(itertools.chain([first] if first is not None else [], answers)):
+        print(("," if position else "") + "\n" + json.dumps(answer, ensure_ascii=False), end="")
+    print("\n]}")

@@ -1,0 +1,78 @@
+"""``peftlab serve``: runs and exports over HTTP."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from peftlab.cli.options import Offline
+
+PACKAGES = ("fastapi", "uvicorn", "prometheus_client")
+
+
+def serve(
+    runs: Annotated[
+        list[str],
+        typer.Argument(metavar="RUN…", help="Folders of runs or exports; NAME=FOLDER names one.", show_default=False),
+    ],
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; any but loopback needs PEFTLAB_TOKEN.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any that is free.")] = 8000,
+    adapters_from: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="Adapters may be added from below here; by default beside the runs given."),
+    ] = None,
+    max_batch: Annotated[int, typer.Option(min=1, help="Texts of a batch.")] = 32,
+    max_wait_ms: Annotated[float, typer.Option(min=0, help="Milliseconds that a text waits for others.")] = 4.0,
+    max_queue: Annotated[int, typer.Option(min=1, help="Texts that may wait; more are refused with 429.")] = 512,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that a request may take.")] = 30.0,
+    offline: Offline = False,
+) -> None:
+    """Serve predictions over HTTP. The variable PEFTLAB_TOKEN sets a bearer token."""
+    from peftlab.cli.output import quiet_libraries, reporting, show_error
+
+    quiet_libraries(offline=offline)
+    try:
+        from peftlab.errors import UserError
+
+        missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+        if missing:
+            raise UserError(f"serving needs {', '.join(missing)}", hint="pip install 'peftlab[serve]'")
+        folders = _named(runs)
+        with reporting() as reporter:
+            from peftlab.serving.config import Batching, Limits, ServingConfig
+            from peftlab.serving.server import serve as serve_runs
+
+            allowed = adapters_from or [folder.parent for folder in folders.values()]
+            token = os.environ.get("PEFTLAB_TOKEN") or None
+            if token is not None and len(token) < 8:
+                raise UserError("the token has fewer than 8 characters", where="PEFTLAB_TOKEN")
+            config = ServingConfig(
+                limits=Limits(max_queue=max_queue, request_timeout_seconds=timeout),
+                batching=Batching(max_batch=max_batch, max_wait_seconds=max_wait_ms / 1000),
+                token=token,
+                adapter_folders=tuple(folder.resolve() for folder in allowed),
+            )
+            serve_runs(folders, config, address=host, port=port, offline=offline, reporter=reporter)
+    except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
+        raise typer.Exit(show_error(error)) from None
+
+
+def _named(runs: list[str]) -> dict[str, Path]:
+    """Folders by name: what stands before `=`, else the folder's own name."""
+    from peftlab.errors import UserError
+
+    named: dict[str, Path] = {}
+    for text in runs:
+        name, equals, folder = text.partition("=")
+        path = Path(folder if equals else text)
+        name = name if equals else path.resolve().name
+        if not name or name in named:
+            raise UserError(f"two runs are called `{name}`", where=text, hint="Name them: NAME=FOLDER.")
+        named[name] = path
+    return named

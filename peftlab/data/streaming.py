@@ -1,0 +1,165 @@
+"""Tables of any size, a chunk of rows at a time: for using a model, where training needs the whole table."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from peftlab.data.columnar import parquet_rows, stream_parquet
+from peftlab.data.columns import check_columns, split_of_table
+from peftlab.data.config import DataConfig
+from peftlab.data.delimited import stream_delimited
+from peftlab.data.json_tables import stream_json_lines
+from peftlab.data.tables import Table, format_of, read_table
+from peftlab.errors import DataError
+from peftlab.interfaces import Split
+
+CHUNK_ROWS = 1024
+"""So many rows are sorted by length together, and are in memory at once."""
+
+
+@dataclass(frozen=True)
+class RowStream:
+    """The rows of a table, to be gone through once.
+
+    Args:
+        name: For messages.
+        total: Units of progress in all; 0 where it is not known.
+        unit: What the units are: ``rows`` or ``kB``.
+        chunks: Each with the units of progress up to its end.
+    """
+
+    name: str
+    total: int
+    unit: str
+    chunks: Iterator[tuple[Table, int]]
+
+
+def stream_file(path: Path, config: DataConfig, *, keep: Sequence[str]) -> RowStream:
+    """Open a file. CSV, TSV, JSON Lines and Parquet are read as they are needed; other formats are read whole.
+
+    Args:
+        path: The file.
+        config: Says how it is written.
+        keep: The columns that are needed.
+
+    Raises:
+        DataError: There is no such file, or it is not what its format says (also later, while it is read).
+    """
+    if not path.is_file():
+        raise DataError("this is a folder; a file is needed" if path.is_dir() else "no such file", where=str(path))
+    kind, where = format_of(path, config), path.name
+    if path.stat().st_size == 0:
+        raise DataError("the file is empty", where=where)
+    if kind == "parquet":
+        return RowStream(where, parquet_rows(path), "rows", _parquet_chunks(path, keep, where))
+    if kind in {"csv", "tsv", "jsonl"}:
+        return RowStream(where, _kilobytes(path.stat().st_size), "kB", _file_chunks(path, config, kind, keep))
+    table = read_table(path, config, keep=keep)
+    return RowStream(where, len(table), "rows", _table_chunks(table))
+
+
+def stream_standard_input(source: BinaryIO, config: DataConfig, *, keep: Sequence[str]) -> RowStream:
+    """CSV, TSV or JSON Lines from a pipe; the format must be said."""
+    if config.format not in {"csv", "tsv", "jsonl"}:
+        raise DataError(
+            f"the format {config.format} cannot be read from standard input",
+            hint="Give csv, tsv or jsonl, or a file's name.",
+        )
+    name = "standard input"
+    return RowStream(name, 0, "rows", _text_chunks(source, config, config.format, keep, name, lambda rows: rows))
+
+
+def stream_rows(name: str, rows: Iterable[Mapping[str, Any]], *, keep: Sequence[str], total: int = 0) -> RowStream:
+    """Rows from anywhere else, such as a command's arguments."""
+    return RowStream(name, total, "rows", _chunks(iter(rows), keep, name, lambda count: count))
+
+
+def splits_of(
+    stream: RowStream, text_columns: Sequence[str], label_columns: Sequence[str]
+) -> Iterator[tuple[Split, int]]:
+    """The chunks as splits whose columns have been checked, with the units of progress up to the end of each.
+
+    The rows are counted through all chunks.
+
+    Raises:
+        DataError: A column is not there, a text is none, or a label is missing.
+    """
+    start = 0
+    for table, done in stream.chunks:
+        part = split_of_table("data", table, [*text_columns, *label_columns])
+        split = Split("data", range(start, start + len(table)), part.columns, stream.name)
+        check_columns(split, text_columns, label_columns)
+        start += len(table)
+        yield split, done
+    if start == 0:
+        raise DataError("there are no rows", where=stream.name)
+
+
+def _file_chunks(path: Path, config: DataConfig, kind: str, keep: Sequence[str]) -> Iterator[tuple[Table, int]]:
+    with path.open("rb") as file:
+        yield from _text_chunks(file, config, kind, keep, path.name, lambda _: _kilobytes(file.tell()))
+
+
+def _text_chunks(
+    source: BinaryIO, config: DataConfig, kind: str, keep: Sequence[str], where: str, progress: Callable[[int], int]
+) -> Iterator[tuple[Table, int]]:
+    encoding = "utf-8-sig" if config.encoding.lower().replace("_", "-") in {"utf-8", "utf8"} else config.encoding
+    # JSON Lines end at \n only: U+2028 and its like may stand inside a string.
+    text = io.TextIOWrapper(source, encoding=encoding, newline="\n" if kind == "jsonl" else "")
+    rows: Iterator[Mapping[str, Any]]
+    if kind == "jsonl":
+        rows = stream_json_lines(text, column_names=config.column_names, where=where)
+    else:
+        rows = stream_delimited(
+            text,
+            delimiter=config.delimiter or ("\t" if kind == "tsv" else ","),
+            quoting=config.quoting,
+            column_names=config.column_names,
+            where=where,
+        )
+    try:
+        yield from _chunks(rows, keep, where, progress)
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"the byte 0x{error.object[error.start]:02x} is not {config.encoding}",
+            where=where,
+            hint="Say how the file is encoded, such as --encoding cp1252.",
+        ) from None
+    finally:
+        text.detach()  # the caller closes the file
+
+
+def _chunks(
+    rows: Iterator[Mapping[str, Any]], keep: Sequence[str], name: str, progress: Callable[[int], int]
+) -> Iterator[tuple[Table, int]]:
+    done = 0
+    while part := list(islice(rows, CHUNK_ROWS)):
+        names = list(dict.fromkeys(key for row in part for key in row))
+        columns = {key: [row.get(key) for row in part] for key in names if key in keep}
+        # Where none of the wanted columns is there, one stays, so that the rows can be counted.
+        columns = columns or {key: [row.get(key) for row in part] for key in names[:1]}
+        done += len(part)
+        yield Table(name, columns, tuple(names)), progress(done)
+
+
+def _parquet_chunks(path: Path, keep: Sequence[str], where: str) -> Iterator[tuple[Table, int]]:
+    done = 0
+    for names, columns in stream_parquet(path, keep=keep, rows=CHUNK_ROWS, where=where):
+        table = Table(where, columns, tuple(names))
+        done += len(table)
+        yield table, done
+
+
+def _table_chunks(table: Table) -> Iterator[tuple[Table, int]]:
+    for start in range(0, len(table), CHUNK_ROWS):
+        columns = {name: values[start : start + CHUNK_ROWS] for name, values in table.columns.items()}
+        yield Table(table.name, columns, table.names), min(start + CHUNK_ROWS, len(table))
+
+
+def _kilobytes(count: int) -> int:
+    return max(1, count // 1000)

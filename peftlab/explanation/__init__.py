@@ -1,0 +1,1 @@
+"""Which tokens carried a decision."""

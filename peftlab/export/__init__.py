@@ -1,0 +1,1 @@
+"""Exports of runs, each checked against its run before it counts."""

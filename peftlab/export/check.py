@@ -1,0 +1,125 @@
+"""An export is compared with its run, example by example, before it counts as done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from peftlab.errors import RunFailedError
+from peftlab.interfaces import EncodedSplit, Prediction, Reporter
+from peftlab.prediction.exported import ExportCheck
+from peftlab.prediction.tuned import TunedModel
+from peftlab.tasks.metrics import LOWER_IS_BETTER
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How far an export may be from its run.
+
+    Args:
+        logit_difference: The greatest, as a share of the greatest logit of the run; None: any.
+        equal_predictions: The least share of examples with the same prediction.
+        score_loss: The greatest loss in the recipe's metric.
+    """
+
+    logit_difference: float | None
+    equal_predictions: float
+    score_loss: float
+
+
+EXACT = Limits(logit_difference=1e-3, equal_predictions=0.999, score_loss=0.001)
+"""The same weights, computed in another order."""
+ROUNDED = Limits(logit_difference=None, equal_predictions=0.95, score_loss=0.01)
+"""Weights that were rounded: int8, or a quantised base that was dequantised before merging."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model says of a split.
+
+    Args:
+        logits: Of every batch, without those of padding.
+        predictions: Of every example, in the order of the batches.
+        scores: The task's metrics.
+    """
+
+    logits: list[Tensor]
+    predictions: list[Prediction]
+    scores: dict[str, float]
+
+
+def collect_answers(tuned: TunedModel, split: EncodedSplit, reporter: Reporter, description: str) -> Answers:
+    """Run a model on a split, in batches that depend on the split alone."""
+    scorer = tuned.task.scorer(tuned.labels)
+    all_logits: list[Tensor] = []
+    predictions: list[Prediction] = []
+    reporter.start(description, len(split))
+    try:
+        for positions in tuned.batches(split.lengths()):
+            batch = tuned.task.collate([split.examples[at] for at in positions], tuned.tokenizer.pad_token_id)
+            logits = tuned.compute_logits(batch)
+            found = tuned.task.predict(logits, batch, tuned.labels)
+            scorer.add(found)
+            predictions.extend(found)
+            all_logits.append(logits if logits.ndim == 2 else logits[batch["attention_mask"].bool()])
+            reporter.advance(len(positions))
+    finally:
+        reporter.finish()
+    return Answers(all_logits, predictions, scorer.compute())
+
+
+def compare(run: Answers, export: Answers, split: str) -> ExportCheck:
+    """How far an export is from its run."""
+    pairs = list(zip(run.predictions, export.predictions, strict=True))
+    return ExportCheck(
+        split=split,
+        examples=len(pairs),
+        greatest_logit_difference=greatest_difference(run, export),
+        equal_predictions=sum(_same(a.prediction, b.prediction) for a, b in pairs) / len(pairs),
+        scores=export.scores,
+        run_scores=run.scores,
+    )
+
+
+def greatest_difference(one: Answers, other: Answers) -> float:
+    """The greatest difference of two logits."""
+    return max(float((a - b).abs().max()) for a, b in zip(one.logits, other.logits, strict=True))
+
+
+def enforce(check: ExportCheck, limits: Limits, *, metric: str, largest_logit: float) -> None:
+    """Refuse an export that is too far from its run.
+
+    Raises:
+        RunFailedError: With every limit that does not hold.
+    """
+    sign = -1 if metric in LOWER_IS_BETTER else 1
+    loss = sign * (check.run_scores[metric] - check.scores[metric])
+    failures = []
+    allowed = None if limits.logit_difference is None else limits.logit_difference * max(1.0, largest_logit)
+    if allowed is not None and not check.greatest_logit_difference <= allowed:
+        failures.append(f"a logit differs by {check.greatest_logit_difference:.3g}; allowed is {allowed:.3g}")
+    if not check.equal_predictions >= limits.equal_predictions:
+        failures.append(
+            f"{check.equal_predictions:.2%} of the predictions are equal; needed is {limits.equal_predictions:.2%}"
+        )
+    if not loss <= limits.score_loss:
+        failures.append(f"{metric} falls by {loss:.4f}; allowed is {limits.score_loss:.4f}")
+    if failures:
+        raise RunFailedError(
+            f"the export is not the same as its run on {check.examples} {check.split} examples: {'; '.join(failures)}",
+            hint="Nothing was kept. --max-score-loss allows a greater loss.",
+        )
+
+
+def largest_logit(answers: Answers) -> float:
+    """The greatest logit by its size."""
+    return max(float(logits.abs().max()) for logits in answers.logits)
+
+
+def _same(one: object, other: object) -> bool:
+    """Equal labels; of numbers, equal up to what float32 can hold."""
+    if isinstance(one, float) and isinstance(other, float):
+        return bool(torch.isclose(torch.tensor(one), torch.tensor(other), rtol=1e-3, atol=1e-3))
+    return one == other

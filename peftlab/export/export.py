@@ -1,0 +1,212 @@
+"""``export_run``: a run becomes a folder that other tools use without peftlab."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+from peftlab.card import write_card
+from peftlab.errors import UserError
+from peftlab.export.check import (
+    EXACT,
+    ROUNDED,
+    Answers,
+    Limits,
+    collect_answers,
+    compare,
+    enforce,
+    greatest_difference,
+    largest_logit,
+)
+from peftlab.export.onnx import check_packages, export_onnx, quantize_int8
+from peftlab.files import atomic_folder, write_text
+from peftlab.interfaces import EncodedSplit, Reporter
+from peftlab.measurement.example_intervals import intervals_of_file
+from peftlab.prediction.exported import (
+    EXPORT_NAME,
+    ONNX_NAME,
+    ExportDescription,
+    ExportFormat,
+    load_export,
+)
+from peftlab.prediction.load import load_run
+from peftlab.prediction.reference import load_held_out
+from peftlab.prediction.tuned import TunedModel
+from peftlab.record import read_record
+from peftlab.run_folder import RunFolder
+
+SAMPLE = 8
+"""Examples with which torch traces a model."""
+
+
+def export_run(
+    run: Path,
+    kind: ExportFormat,
+    output: Path,
+    *,
+    offline: bool,
+    reporter: Reporter,
+    max_score_loss: float | None = None,
+) -> ExportDescription:
+    """Export a run and check the export against it.
+
+    Args:
+        run: The run's folder.
+        kind: What to make.
+        output: The folder to make; it appears once the check has passed.
+        offline: Allow no network.
+        reporter: Tells a person.
+        max_score_loss: The greatest loss in the recipe's metric; None: that of the format.
+
+    Raises:
+        UserError: There is no path from this run to this format, or the folder is in use.
+        RunFailedError: The export is not the same as its run; nothing was kept.
+    """
+    check_output(output)
+    if kind != "merged":
+        check_packages()
+    reporter.say(f"loading {run}")
+    tuned = load_run(run, offline=offline, report=reporter.say)
+    split = load_held_out(tuned, offline=offline, report=reporter.say)
+    reference = collect_answers(tuned, split, reporter, f"the run on {split.name}")
+    return export_tuned(
+        tuned, reference, split, kind, output, offline=offline, reporter=reporter, max_score_loss=max_score_loss
+    )
+
+
+def export_tuned(
+    tuned: TunedModel,
+    reference: Answers,
+    split: EncodedSplit,
+    kind: ExportFormat,
+    output: Path,
+    *,
+    offline: bool,
+    reporter: Reporter,
+    max_score_loss: float | None = None,
+) -> ExportDescription:
+    """Export a loaded model and check the export against what the model itself said.
+
+    Args:
+        tuned: The model; its weights may be merged in place.
+        reference: What it says of ``split``.
+        split: Held-out data.
+        kind: What to make.
+        output: The folder to make.
+        offline: Allow no network.
+        reporter: Tells a person.
+        max_score_loss: The greatest loss in the recipe's metric; None: that of the format.
+    """
+    # Importing peft takes seconds, and a wrong output folder is told before.
+    from peftlab.artifact.merge import merge
+
+    method, quantized = tuned.recipe.method, tuned.recipe.model.quantization is not None
+    drift = None
+    if quantized and (method.mergeable or kind != "merged"):
+        plain = load_run(tuned.folder, offline=offline, report=reporter.say, dequantize=True)
+        answers = collect_answers(plain, split, reporter, f"the dequantised base on {split.name}")
+        drift = greatest_difference(reference, answers)
+        reporter.say(f"dequantising the base moves a logit by {drift:.4g} at most")
+        tuned = plain
+    assert tuned.model is not None  # noqa: S101 - runs are loaded by torch
+    model = merge(tuned.model, method) if method.mergeable or kind == "merged" else tuned.model
+    with atomic_folder(output) as partial:
+        inputs = _write(model, tuned, split, kind, partial, reporter)
+        description = ExportDescription(
+            format=kind,
+            name=tuned.name,
+            recipe=tuned.recipe.model_dump(mode="json"),
+            labels=list(tuned.labels),
+            temperature=tuned.temperature,
+            inputs=inputs,
+        )
+        _describe(partial, description)
+        exported = collect_answers(load_export(partial), split, reporter, f"the export on {split.name}")
+        check = compare(reference, exported, split.name).model_copy(update={"logit_drift_of_dequantization": drift})
+        limits = ROUNDED if quantized or kind == "onnx-int8" else EXACT
+        _enforce(check, limits, max_score_loss, tuned, reference)
+        description = description.model_copy(update={"check": check})
+        _describe(partial, description)
+        _write_card(partial, tuned, description)
+    return description
+
+
+def check_output(output: Path) -> None:
+    """Refuse a folder that holds something.
+
+    Raises:
+        UserError: The path is a file, or a folder that is not empty.
+    """
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(
+            "the output folder exists and is not empty; an export never overwrites anything",
+            where=str(output),
+            hint="Choose another --output.",
+        )
+
+
+def _write(
+    model: Any, tuned: TunedModel, split: EncodedSplit, kind: ExportFormat, folder: Path, reporter: Reporter
+) -> list[str]:
+    """Write weights and tokenizer; returns the names of the model's inputs."""
+    model = model.cpu().eval()
+    tuned.tokenizer.save_pretrained(folder)
+    batch = tuned.task.collate(_sample(split), tuned.tokenizer.pad_token_id)
+    if kind == "merged":
+        reporter.say("writing the merged model")
+        model.save_pretrained(folder)
+        return [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch]
+    reporter.say("exporting to ONNX")
+    model = model.float()  # onnxruntime computes in float32 on CPUs
+    model.config.save_pretrained(folder)
+    path = folder / ONNX_NAME
+    inputs = export_onnx(model, tuned.task, batch, path, max_length=tuned.max_length)
+    if kind == "onnx-int8":
+        full = folder / "float32.onnx"
+        path.rename(full)
+        quantize_int8(full, path)
+        for leftover in folder.glob("float32.onnx*"):
+            leftover.unlink()
+    return inputs
+
+
+def _sample(split: EncodedSplit) -> list[dict[str, Any]]:
+    """Examples of different lengths: torch takes a size of 1 for a constant."""
+    order = sorted(range(len(split)), key=lambda at: -len(split.examples[at]["input_ids"]))
+    return [split.examples[at] for at in (order * 2)[:: max(1, len(order) // SAMPLE)][: max(2, SAMPLE)]]
+
+
+def _enforce(check: Any, limits: Limits, max_score_loss: float | None, tuned: TunedModel, reference: Answers) -> None:
+    if max_score_loss is not None:
+        limits = dataclasses.replace(limits, score_loss=max_score_loss)
+    metric = tuned.recipe.evaluation.metric or tuned.task.metrics[0]
+    enforce(check, limits, metric=metric, largest_logit=largest_logit(reference))
+
+
+def _write_card(folder: Path, tuned: TunedModel, description: ExportDescription) -> None:
+    check = description.check
+    assert check is not None  # noqa: S101 - a card comes after the check
+    record = read_record(tuned.folder)
+    split = "test" if "test" in record.scores else "validation"
+    scores = ", ".join(
+        f"{name} {value:.4f} (the run: {check.run_scores[name]:.4f})" for name, value in check.scores.items()
+    )
+    write_card(
+        record,
+        folder,
+        peft_task_type=tuned.task.peft_task_type,
+        library="transformers" if description.format == "merged" else "onnx",
+        intervals=intervals_of_file(RunFolder(tuned.folder).predictions, split, record.scores.get(split, {})),
+        export=(
+            f"Exported as `{description.format}` and compared with the run on {check.examples} {check.split} examples: "
+            f"{check.equal_predictions:.2%} of the predictions are equal, a logit differs by "
+            f"{check.greatest_logit_difference:.3g} at most; {scores}. The scores below are the run's own."
+        ),
+    )
+
+
+def _describe(folder: Path, description: ExportDescription) -> None:
+    text = json.dumps(description.model_dump(mode="json"), indent=2, ensure_ascii=False)
+    write_text(folder / EXPORT_NAME, text + "\n")

@@ -1,0 +1,43 @@
+"""Intervals of a single model's metrics over the examples that it was scored on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+
+def example_intervals(
+    metrics: Iterable[str], labels: Sequence[Any], predictions: Sequence[Any]
+) -> dict[str, tuple[float, float] | None]:
+    """A 95 % interval for each metric that is a mean over examples, or can be written as one.
+
+    It is about other examples of the same kind; what another seed would change is not in it.
+
+    Args:
+        metrics: Names, as in a record's scores.
+        labels: The true label of each example.
+        predictions: What was predicted.
+
+    Returns:
+        None for metrics without a contribution per example, and for all where there are fewer than two examples.
+    """
+    from peftlab.statistics.intervals import mean_interval
+    from peftlab.statistics.pseudo_values import per_example_scores
+
+    found: dict[str, tuple[float, float] | None] = dict.fromkeys(metrics)
+    for metric in found:
+        values = per_example_scores(metric, labels, predictions) if len(labels) > 1 else None
+        if values is not None:
+            interval = mean_interval(values[None, :])
+            found[metric] = (interval.low, interval.high)
+    return found
+
+
+def intervals_of_file(path: Path, split: str, metrics: Iterable[str]) -> dict[str, tuple[float, float] | None]:
+    """The same from a run's ``predictions.parquet``."""
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path, columns=["split", "label", "prediction"])
+    rows = [row for row in table.to_pylist() if row["split"] == split]
+    return example_intervals(metrics, [row["label"] for row in rows], [row["prediction"] for row in rows])

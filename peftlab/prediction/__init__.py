@@ -1,0 +1,1 @@
+"""Using what was tuned: predictions on new texts, and scores on new data."""

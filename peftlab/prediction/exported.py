@@ -1,0 +1,119 @@
+"""Exports as they are found on disk: what ``peftlab export`` wrote about them, and how their logits are computed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+import torch
+from pydantic import Field
+from torch import Tensor
+
+from peftlab.artifact.whole import load_model
+from peftlab.config import Config, Document
+from peftlab.errors import UserError
+from peftlab.models.load import load_tokenizer
+from peftlab.prediction.tuned import ComputeLogits, TunedModel, torch_logits
+from peftlab.recipe import build_recipe
+
+EXPORT_NAME = "peftlab_export.json"
+ONNX_NAME = "model.onnx"
+FORMAT_VERSION: Literal[1] = 1
+
+ExportFormat = Literal["merged", "onnx", "onnx-int8"]
+
+
+class ExportCheck(Config):
+    """An export compared with its run, on data that the run was not trained on."""
+
+    split: str = Field(description="The split of the run's data on which both were compared.")
+    examples: int
+    greatest_logit_difference: float
+    equal_predictions: float = Field(description="Share of examples with the same prediction.")
+    scores: dict[str, float] = Field(description="Metrics of the export.")
+    run_scores: dict[str, float] = Field(description="Metrics of the run on the same examples.")
+    logit_drift_of_dequantization: float | None = Field(
+        None, description="Greatest logit difference between the quantised base and the same base dequantised."
+    )
+
+
+class ExportDescription(Config):
+    """What an export is and where it comes from."""
+
+    format_version: Literal[1] = FORMAT_VERSION
+    format: ExportFormat
+    name: str
+    recipe: dict[str, Any] = Field(description="The resolved recipe of the run.")
+    labels: list[str]
+    temperature: float
+    inputs: list[str] = Field(description="What the model takes, in this order.")
+    check: ExportCheck | None = None
+
+
+def read_export(folder: Path) -> ExportDescription:
+    """Read what an export says of itself.
+
+    Raises:
+        UserError: The description is damaged, or of another version.
+    """
+    path = folder / EXPORT_NAME
+    try:
+        return ExportDescription.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, pydantic.ValidationError) as error:
+        raise UserError(f"the export is damaged: {str(error).splitlines()[0]}", where=str(path)) from None
+
+
+def load_export(folder: Path) -> TunedModel:
+    """Load an export; merged ones through transformers, ONNX ones through onnxruntime.
+
+    Raises:
+        UserError: The export is damaged, or onnxruntime is not installed.
+    """
+    description = read_export(folder)
+    recipe = build_recipe(Document(source=str(folder / EXPORT_NAME), values=description.recipe), default_name="export")
+    tokenizer = load_tokenizer(str(folder), recipe.model.model_copy(update={"revision": None}), offline=True)
+    model = None
+    if description.format == "merged":
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        model = load_model(folder).eval().to(device)
+        compute = torch_logits(model, recipe.task, device=device, autocast_dtype=None)
+    else:
+        compute = onnx_logits(folder / ONNX_NAME, description.inputs)
+    return TunedModel(
+        name=description.name,
+        folder=folder,
+        recipe=recipe,
+        labels=tuple(description.labels),
+        temperature=description.temperature,
+        tokenizer=tokenizer,
+        compute_logits=compute,
+        model=model,
+    )
+
+
+def onnx_logits(path: Path, inputs: list[str]) -> ComputeLogits:
+    """Logits from an ONNX file, on as many threads as torch uses.
+
+    Raises:
+        UserError: onnxruntime is not installed, or cannot read the file.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise UserError("onnxruntime is not installed", hint="pip install 'peftlab[onnx]'") from None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # noqa: BLE001 - its errors have no base class of their own
+        raise UserError(f"the ONNX file cannot be read: {str(error).splitlines()[0]}", where=str(path)) from None
+
+    def compute(batch: Mapping[str, Tensor]) -> Tensor:
+        (logits,) = session.run(["logits"], {name: batch[name].numpy() for name in inputs})
+        return torch.from_numpy(logits)
+
+    return compute

@@ -1,0 +1,129 @@
+"""Load a finished run, or an export of one, from its folder alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from peftlab.config import replace_config
+from peftlab.data.locations import parse_location, resolve_location
+from peftlab.errors import SourceError, UserError, did_you_mean
+from peftlab.interfaces import ProgressCallback
+from peftlab.models.load import load_base_model, load_tokenizer, local_source, resolve_dtype
+from peftlab.prediction.exported import EXPORT_NAME, load_export
+from peftlab.prediction.tuned import TunedModel, torch_logits
+from peftlab.recipe import Recipe
+from peftlab.record import RunRecord, read_record
+from peftlab.run_folder import read_run_recipe
+from peftlab.training.accelerator import autocast_dtype
+
+
+def load_tuned(folder: Path, *, offline: bool = False, report: ProgressCallback | None = None) -> TunedModel:
+    """Load what a run left, or what ``peftlab export`` made of it.
+
+    Args:
+        folder: A run's or an export's.
+        offline: Allow no network.
+        report: Is told of downloads.
+
+    Raises:
+        UserError: There is no finished run in the folder, or its base model cannot be loaded.
+    """
+    check_folder(folder)
+    if (folder / EXPORT_NAME).is_file():
+        return load_export(folder)
+    return load_run(folder, offline=offline, report=report)
+
+
+def load_run(
+    folder: Path, *, offline: bool = False, report: ProgressCallback | None = None, dequantize: bool = False
+) -> TunedModel:
+    """Load the base model that a run names, and what the run has tuned of it.
+
+    Args:
+        folder: The run's.
+        offline: Allow no network.
+        report: Is told of downloads.
+        dequantize: Turn the weights of a quantised base into plain ones before the adapter is put on them.
+
+    Raises:
+        UserError: There is no finished run in the folder, or its base model cannot be loaded.
+    """
+    # Not needed for exports, and importing peft takes seconds.
+    from peftlab.artifact.load import load_artifact
+    from peftlab.artifact.save import ADAPTER, MODEL
+
+    record, recipe = read_finished_run(folder)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    dtype = resolve_dtype(recipe.model.dtype, device=device, base_is_frozen=not recipe.method.trains_base)
+    artifact = folder / (MODEL if recipe.method.trains_base else ADAPTER)
+    if not artifact.is_dir():
+        raise UserError(f"the run has no {artifact.name}/: its weights are missing", where=str(folder))
+    tokenizer = load_tokenizer(str(artifact), replace_config(recipe.model, revision=None), offline=True)
+    labels = tuple(record.labels or ())
+
+    def load_base() -> Any:
+        location = resolve_location(parse_location(recipe.model.path), offline=offline, report=report)
+        # As in training: new modules that the artifact does not hold are drawn alike.
+        torch.manual_seed(recipe.seed)
+        base = load_base_model(
+            local_source(location),
+            recipe.model,
+            recipe.task.head(labels),
+            dtype=dtype,
+            dropout=None,
+            pad_token_id=tokenizer.pad_token_id,
+            offline=offline,
+        ).model
+        return base.dequantize() if dequantize else base  # type: ignore[no-untyped-call]
+
+    try:
+        model: nn.Module = load_artifact(load_base, folder).to(device)
+    except SourceError as error:
+        error.hint = error.hint or f"The run was tuned from {recipe.model.path}, which is needed to use it."
+        raise
+    compute_type = autocast_dtype(recipe.training.precision, device=device, weights=dtype)
+    return TunedModel(
+        name=record.name,
+        folder=folder,
+        recipe=recipe,
+        labels=labels,
+        temperature=record.calibration.temperature if record.calibration else 1.0,
+        tokenizer=tokenizer,
+        compute_logits=torch_logits(model, recipe.task, device=device, autocast_dtype=compute_type),
+        model=model,
+    )
+
+
+def read_finished_run(folder: Path) -> tuple[RunRecord, Recipe]:
+    """The record and the resolved recipe of a run that can be used.
+
+    Raises:
+        UserError: The folder holds no run, or one that has not ended with success.
+    """
+    check_folder(folder)
+    record = read_record(folder)
+    if record.status != "success":
+        raise UserError(
+            f"the run has the status {record.status}, so there is nothing to use: {record.error or 'unknown'}",
+            where=str(folder),
+            hint="Only a run that ended with success can be used.",
+        )
+    return record, read_run_recipe(folder)
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a path that is no folder.
+
+    Raises:
+        UserError: With near names.
+    """
+    if folder.is_dir():
+        return
+    if folder.exists():
+        raise UserError("this is a file; the folder of a run or of an export is needed", where=str(folder))
+    near = [str(item.name) for item in folder.parent.iterdir() if item.is_dir()] if folder.parent.is_dir() else []
+    raise UserError("no such folder", where=str(folder), hint=did_you_mean(folder.name, near))

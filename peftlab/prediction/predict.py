@@ -1,0 +1,90 @@
+"""Predictions on rows of any number, a chunk at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from peftlab.data.streaming import RowStream, splits_of
+from peftlab.errors import UserError
+from peftlab.interfaces import EncodedSplit, Reporter, Split
+from peftlab.prediction.tuned import TunedModel
+
+DIGITS = 6
+"""Of the scores that are written: float32 has no more."""
+
+
+def predict_rows(tuned: TunedModel, stream: RowStream, reporter: Reporter) -> Iterator[dict[str, Any]]:
+    """An answer for each row, in the order of the rows.
+
+    Args:
+        tuned: The model.
+        stream: The rows; their text columns have the names of the recipe's task.
+        reporter: Shows the progress, and is told of texts that were cut.
+
+    Yields:
+        ``index`` (from 0), the text columns, what the task answers, and ``truncated``.
+
+    Raises:
+        DataError: A row cannot be used; the answers before it have been given.
+    """
+    columns, cut = tuned.task.text_columns(), 0
+    for split, encoded in encoded_chunks(tuned, stream, reporter):
+        predictions = tuned.predict(encoded.examples)
+        for row, (example, prediction) in enumerate(zip(encoded.examples, predictions, strict=True)):
+            inputs = {column: split.columns[column][row] for column in columns}
+            truncated = bool(example.get("truncated", False))
+            cut += truncated
+            answer = rounded(tuned.task.answer(prediction, inputs, tuned.labels))
+            yield {"index": split.index[row], **inputs, **answer, "truncated": truncated}
+    if cut:
+        reporter.say(f"{cut} of the texts were longer than {tuned.max_length} tokens and were cut to that length")
+
+
+def text_row(text: str, tuned: TunedModel) -> dict[str, str]:
+    """The row of a text that stands alone, as an argument or a line; the two texts of a pair have a tab between them.
+
+    Raises:
+        UserError: The task takes two texts, and there are not two.
+    """
+    columns = tuned.task.text_columns()
+    parts = text.split("\t") if len(columns) > 1 else [text]
+    if len(parts) != len(columns):
+        raise UserError(
+            f"the task takes {len(columns)} texts ({', '.join(columns)}) with a tab between them, not {len(parts)}",
+            hint="Or give a file with these columns: --input FILE.",
+        )
+    return dict(zip(columns, parts, strict=True))
+
+
+def rounded(value: Any) -> Any:
+    """The same value with every float cut to the digits that mean something."""
+    if isinstance(value, float):
+        return round(value, DIGITS)
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    return [rounded(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def encoded_chunks(
+    tuned: TunedModel, stream: RowStream, reporter: Reporter, *, labelled: bool = False
+) -> Iterator[tuple[Split, EncodedSplit]]:
+    """The chunks of a stream, checked and tokenised, with progress.
+
+    Args:
+        tuned: Its task names the columns.
+        stream: The rows.
+        reporter: Shows the progress.
+        labelled: Whether the label columns are needed too.
+    """
+    shown, labels = 0, tuned.task.label_columns() if labelled else ()
+    reporter.start(f"predicting ({stream.unit})", stream.total)
+    try:
+        for split, done in splits_of(stream, tuned.task.text_columns(), labels):
+            if labelled:
+                tuned.task.check_split(split, tuned.labels)
+            yield split, tuned.encode(split)
+            reporter.advance(done - shown)
+            shown = done
+    finally:
+        reporter.finish()

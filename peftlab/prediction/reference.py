@@ -1,0 +1,40 @@
+"""The data of a run that it was not trained on: what an export, or a merge of several runs, is measured with."""
+
+from __future__ import annotations
+
+from peftlab.data.splits import load_splits
+from peftlab.errors import UserError
+from peftlab.interfaces import EncodedSplit, ProgressCallback
+from peftlab.prediction.tuned import TunedModel
+
+
+def load_held_out(
+    tuned: TunedModel, *, names: tuple[str, ...] = ("validation", "test"), offline: bool, report: ProgressCallback
+) -> EncodedSplit:
+    """The first of the named splits that the run has, tokenised.
+
+    Args:
+        tuned: Its recipe names the data.
+        names: Splits, in the order of preference.
+        offline: Allow no network.
+        report: Is told of downloads.
+
+    Raises:
+        UserError: The run has none of these splits, or its data are not there any more.
+    """
+    recipe, task = tuned.recipe, tuned.task
+    data = load_splits(
+        recipe.data,
+        seed=recipe.seed,
+        text_columns=task.text_columns(),
+        label_columns=task.label_columns(),
+        strata=task.strata,
+        offline=offline,
+        report=report,
+    )
+    for name in names:
+        if name in data.splits:
+            split = data.splits[name]
+            task.check_split(split, tuned.labels)
+            return tuned.encode(split)
+    raise UserError(f"the run has no {' and no '.join(names)} split to check an export on", where=str(tuned.folder))

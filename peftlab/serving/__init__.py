@@ -1,0 +1,1 @@
+"""An HTTP service that holds one base model and any number of tuned adapters."""

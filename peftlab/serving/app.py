@@ -1,0 +1,163 @@
+"""The routes of the HTTP interface; ``/docs`` shows them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import fastapi
+from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, Response
+from starlette.exceptions import HTTPException
+
+from peftlab.errors import UserError
+from peftlab.serving.batcher import ClosingError, QueueFullError
+from peftlab.serving.disconnect import unless_disconnected
+from peftlab.serving.gate import Gate
+from peftlab.serving.host import Hosted
+from peftlab.serving.schemas import (
+    AdapterInfo,
+    AdaptersResponse,
+    AddAdapterRequest,
+    Health,
+    PredictRequest,
+    PredictResponse,
+    Problem,
+)
+from peftlab.serving.service import ForbiddenFolderError, Service, UnknownAdapterError
+
+router = fastapi.APIRouter()
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": Problem} for status in (400, 401, 404, 408, 413, 422, 429, 503, 504)
+}
+
+
+def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+Served = Annotated[Service, Depends(_service)]
+
+
+@router.post("/v1/predict", responses=PROBLEMS, response_model=PredictResponse)
+async def predict(body: PredictRequest, request: Request, service: Served) -> Any:
+    """Predict on texts with one of the adapters."""
+    hosted = service.find(body.adapter)
+    request.state.facts.update(adapter=hosted.name, texts=len(body.texts))
+    answers = await unless_disconnected(request, service.predict(hosted.name, body.texts))
+    # As a response of its own: the answers are plain values, and need no second validation.
+    return JSONResponse({"adapter": hosted.name, "predictions": answers})
+
+
+@router.get("/v1/adapters", responses=PROBLEMS)
+async def adapters(service: Served) -> AdaptersResponse:
+    """List the adapters."""
+    return AdaptersResponse(adapters=[_describe(hosted) for hosted in service.adapters()])
+
+
+@router.post("/v1/adapters", responses={**PROBLEMS, 403: {"model": Problem}}, status_code=201)
+async def add_adapter(body: AddAdapterRequest, service: Served) -> AdapterInfo:
+    """Load another run or export from the server's disk."""
+    return _describe(await service.add(body.name, body.folder))
+
+
+@router.delete("/v1/adapters/{name}", responses=PROBLEMS, status_code=204)
+async def remove_adapter(name: str, service: Served) -> None:
+    """Remove an adapter once the requests that were accepted for it are answered."""
+    await service.remove(name)
+
+
+@router.get("/healthz")
+async def health(service: Served) -> Health:
+    """Tell whether requests are taken."""
+    status = "closing" if service.batcher.is_closing else "ok"
+    return Health(status=status, adapters=len(service.adapters()), waiting=service.batcher.waiting)
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics(service: Served) -> Response:
+    """Metrics for Prometheus."""
+    service.telemetry.waiting.set(service.batcher.waiting)
+    return Response(service.telemetry.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def build_app(service: Service) -> Gate:
+    """The whole ASGI application around a service."""
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        service.batcher.start()
+        service.telemetry.adapters.set(len(service.host.models))
+        yield
+        await service.batcher.close()
+        service.telemetry.event("stopped")
+
+    app = FastAPI(title="peftlab", summary="Predictions of tuned models.", lifespan=lifespan, responses={})
+    app.state.service = service
+    app.include_router(router)
+    app.add_exception_handler(UserError, _user_error)
+    app.add_exception_handler(QueueFullError, _queue_full)
+    app.add_exception_handler(ClosingError, _closing)
+    app.add_exception_handler(TimeoutError, _timeout)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _defect)
+    return Gate(app, service.config, service.telemetry)
+
+
+def _problem(status: int, error: str, hint: str | None = None, **headers: str) -> JSONResponse:
+    return JSONResponse({"error": error, "hint": hint}, status, headers=headers)
+
+
+async def _user_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, UserError)  # noqa: S101 - registered for it alone
+    status = 404 if isinstance(error, UnknownAdapterError) else 403 if isinstance(error, ForbiddenFolderError) else 422
+    return _problem(status, f"{error.where}: {error.message}" if error.where else error.message, error.hint)
+
+
+async def _queue_full(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, QueueFullError)  # noqa: S101
+    return _problem(429, "too many texts are waiting", **{"Retry-After": str(error.retry_after)})
+
+
+async def _closing(_: Request, _error: Exception) -> JSONResponse:
+    return _problem(503, "the service is shutting down", **{"Retry-After": "5"})
+
+
+async def _timeout(_: Request, _error: Exception) -> JSONResponse:
+    return _problem(504, "the answer did not come in time")
+
+
+async def _invalid(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return _problem(422, f"{place}: {first['msg']}")
+
+
+async def _http_error(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101
+    return _problem(error.status_code, str(error.detail), **dict(error.headers or {}))
+
+
+async def _defect(request: Request, error: Exception) -> JSONResponse:
+    # The message may hold a text; the class does not.
+    request.app.state.service.telemetry.event("defect", error=type(error).__name__)
+    return _problem(500, "this is a defect of peftlab")
+
+
+def _describe(hosted: Hosted) -> AdapterInfo:
+    tuned = hosted.tuned
+    return AdapterInfo(
+        name=hosted.name,
+        run=tuned.name,
+        task=tuned.task.registered_name,
+        method=tuned.recipe.method.registered_name,
+        labels=list(tuned.labels),
+        max_length=tuned.max_length,
+        temperature=tuned.temperature,
+        rides_with_others=hosted.lane.is_mixed,
+    )

@@ -1,0 +1,191 @@
+"""Dynamic batching: texts of many requests wait a moment for one another and go through the model together.
+
+Everything here runs in the event loop's thread; the model runs in one thread of its own, so that batches, and what
+changes the models, come one after the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from peftlab.interfaces import Prediction
+from peftlab.serving.config import Batching
+from peftlab.serving.host import WorkItem
+
+Compute = Callable[[Sequence[WorkItem]], list[Prediction]]
+
+
+class QueueFullError(Exception):
+    """The queue holds as much as it may.
+
+    Args:
+        retry_after: Seconds after which there is likely to be room.
+    """
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__("the queue is full")
+        self.retry_after = retry_after
+
+
+class ClosingError(Exception):
+    """The service is shutting down and takes nothing new."""
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    item: WorkItem
+    answer: asyncio.Future[Prediction]
+    since: float
+
+    @property
+    def length(self) -> int:
+        return len(self.item.example["input_ids"])
+
+
+class Batcher:
+    """Turns single texts into batches.
+
+    Args:
+        compute: Predicts a batch of texts of one lane.
+        settings: Size and waiting time.
+        max_queue: Texts that may wait.
+        on_batch: Is told the size of each batch, and its seconds.
+    """
+
+    def __init__(
+        self, compute: Compute, settings: Batching, *, max_queue: int, on_batch: Callable[[int, float], None]
+    ) -> None:
+        self._compute, self._settings, self._max_queue, self._on_batch = compute, settings, max_queue, on_batch
+        self._queue: deque[_Waiting] = deque()
+        self._changed = asyncio.Event()
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
+        self._pending: dict[str, int] = {}
+        self._seconds_per_text = 0.02
+        self._closing = False
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Begin; needs a running event loop."""
+        self._task = asyncio.get_running_loop().create_task(self._run())
+
+    @property
+    def waiting(self) -> int:
+        """Texts in the queue."""
+        return len(self._queue)
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether nothing new is taken."""
+        return self._closing
+
+    def submit(self, items: Sequence[WorkItem]) -> list[asyncio.Future[Prediction]]:
+        """Accept all texts of a request, or none.
+
+        Raises:
+            QueueFullError: There is no room for them.
+            ClosingError: The service is shutting down.
+        """
+        if self._closing:
+            raise ClosingError
+        if len(self._queue) + len(items) > self._max_queue:
+            raise QueueFullError(max(1, math.ceil(len(self._queue) * self._seconds_per_text)))
+        now, loop = time.monotonic(), asyncio.get_running_loop()
+        answers = []
+        for item in items:
+            answer: asyncio.Future[Prediction] = loop.create_future()
+            name = item.hosted.name
+            self._pending[name] = self._pending.get(name, 0) + 1
+            answer.add_done_callback(functools.partial(self._done, name))
+            self._queue.append(_Waiting(item, answer, now))
+            answers.append(answer)
+        self._changed.set()
+        return answers
+
+    async def idle(self, name: str) -> None:
+        """Return when no text of this model is on its way."""
+        while self._pending.get(name, 0):
+            await asyncio.sleep(0.01)
+
+    async def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Run something between two batches."""
+        return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
+
+    async def close(self) -> None:
+        """Finish what was accepted, and stop."""
+        self._closing = True
+        self._changed.set()
+        if self._task is not None:
+            await self._task
+        self._executor.shutdown()
+
+    async def _run(self) -> None:
+        while True:
+            self._drop_cancelled()
+            if not self._queue:
+                if self._closing:
+                    return
+                self._changed.clear()
+                await self._changed.wait()
+                continue
+            await self._gather()
+            batch = self._take()
+            if batch:
+                await self._compute_batch(batch)
+
+    async def _gather(self) -> None:
+        """Wait until there is a full batch, or the oldest text has waited long enough."""
+        deadline = self._queue[0].since + self._settings.max_wait_seconds
+        while len(self._queue) < self._settings.max_batch and not self._closing:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return
+            self._changed.clear()
+            try:
+                await asyncio.wait_for(self._changed.wait(), left)
+            except TimeoutError:
+                return
+
+    def _take(self) -> list[_Waiting]:
+        """The oldest text, and those of its lane that are nearest to it in length: little of the batch is padding."""
+        self._drop_cancelled()
+        if not self._queue:
+            return []
+        oldest = self._queue[0]
+        lane = [waiting for waiting in self._queue if waiting.item.hosted.lane is oldest.item.hosted.lane]
+        lane.sort(key=lambda waiting: (abs(waiting.length - oldest.length), waiting.since))
+        batch = [oldest, *[waiting for waiting in lane if waiting is not oldest][: self._settings.max_batch - 1]]
+        taken = {id(waiting) for waiting in batch}
+        self._queue = deque(waiting for waiting in self._queue if id(waiting) not in taken)
+        return batch
+
+    async def _compute_batch(self, batch: list[_Waiting]) -> None:
+        started = time.monotonic()
+        try:
+            predictions = await self.call(self._compute, [waiting.item for waiting in batch])
+        except Exception as error:  # noqa: BLE001 - whoever asked must hear of it, and the others must go on
+            for waiting in batch:
+                if not waiting.answer.done():
+                    waiting.answer.set_exception(error)
+            return
+        seconds = time.monotonic() - started
+        self._seconds_per_text = 0.9 * self._seconds_per_text + 0.1 * seconds / len(batch)
+        self._on_batch(len(batch), seconds)
+        for waiting, prediction in zip(batch, predictions, strict=True):
+            if not waiting.answer.done():
+                waiting.answer.set_result(prediction)
+
+    def _drop_cancelled(self) -> None:
+        """Texts whose client has gone, or whose time is over."""
+        if any(waiting.answer.done() for waiting in self._queue):
+            self._queue = deque(waiting for waiting in self._queue if not waiting.answer.done())
+
+    def _done(self, name: str, _answer: asyncio.Future[Prediction]) -> None:
+        self._pending[name] -= 1

@@ -1,0 +1,35 @@
+"""Limits of the service. Every one of them is there so that no client can take the service away from the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from peftlab.config import Config
+
+
+class Limits(Config):
+    """What a client may ask for, and how long things may take."""
+
+    max_text_characters: PositiveInt = Field(20_000, description="Characters of a text.")
+    max_texts: PositiveInt = Field(64, description="Texts of a request.")
+    max_body_bytes: PositiveInt = Field(1_000_000, description="Bytes of a request's body.")
+    max_queue: PositiveInt = Field(512, description="Texts that wait; more are refused with 429.")
+    request_timeout_seconds: PositiveFloat = Field(30.0, description="For the body to arrive, and for the answer.")
+
+
+class Batching(Config):
+    """How requests become batches."""
+
+    max_batch: PositiveInt = Field(32, description="Texts of a batch.")
+    max_wait_seconds: float = Field(0.004, ge=0, description="A text waits so long for others, and no longer.")
+
+
+class ServingConfig(Config):
+    """All settings of a service."""
+
+    limits: Limits = Field(default_factory=Limits, description="What clients may ask for.")
+    batching: Batching = Field(default_factory=Batching, description="How requests become batches.")
+    token: str | None = Field(None, min_length=8, description="Bearer token that every request must bring.")
+    adapter_folders: tuple[Path, ...] = Field((), description="Adapters may be added from below these folders only.")

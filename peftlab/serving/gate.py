@@ -1,0 +1,92 @@
+"""What stands before the routes: the token, the size of the body, the time it takes to arrive, and the log."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import time
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from peftlab.serving.config import ServingConfig
+from peftlab.serving.telemetry import Telemetry
+
+OPEN_ROUTES = frozenset({"/healthz"})
+
+
+class Gate:
+    """An ASGI application around another.
+
+    Args:
+        app: The routes.
+        config: Token and limits.
+        telemetry: Is told of every request.
+    """
+
+    def __init__(self, app: ASGIApp, config: ServingConfig, telemetry: Telemetry) -> None:
+        self._app, self._config, self._telemetry = app, config, telemetry
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let a request in, or answer it here."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started, status = time.monotonic(), 499  # as nginx logs a client that has gone before the answer
+        facts: dict[str, Any] = {}
+        scope.setdefault("state", {})["facts"] = facts
+
+        async def watched_send(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            refusal = self._refuse(scope)
+            if refusal is not None:
+                await refusal(scope, receive, watched_send)
+            else:
+                await self._app(scope, self._limited(receive), watched_send)
+        finally:
+            route = getattr(scope.get("route"), "path", "unmatched")
+            self._telemetry.request(route, status, time.monotonic() - started, **facts)
+
+    def _refuse(self, scope: Scope) -> JSONResponse | None:
+        headers = dict(scope["headers"])
+        if self._config.token is not None and scope["path"] not in OPEN_ROUTES:
+            given = headers.get(b"authorization", b"")
+            if not hmac.compare_digest(given, b"Bearer " + self._config.token.encode()):
+                problem = {"error": "a valid token is needed", "hint": "Send `Authorization: Bearer TOKEN`."}
+                return JSONResponse(problem, 401, headers={"WWW-Authenticate": "Bearer"})
+        length = headers.get(b"content-length", b"0")
+        if length.isdigit() and int(length) > self._config.limits.max_body_bytes:
+            # The rest of the body is not read, so the connection cannot be used again.
+            return JSONResponse({"error": self._too_large()}, 413, headers={"Connection": "close"})
+        return None
+
+    def _limited(self, receive: Receive) -> Receive:
+        """The same messages, but no more bytes than allowed, and none that keeps us waiting for too long."""
+        limits, seen, complete = self._config.limits, 0, False
+        deadline = time.monotonic() + limits.request_timeout_seconds
+
+        async def limited() -> Message:
+            nonlocal seen, complete
+            if complete:
+                return await receive()
+            try:
+                message: Any = await asyncio.wait_for(receive(), max(0.0, deadline - time.monotonic()))
+            except TimeoutError:
+                raise HTTPException(408, "the body did not arrive in time") from None
+            seen += len(message.get("body", b""))
+            complete = message["type"] != "http.request" or not message.get("more_body", False)
+            if seen > limits.max_body_bytes:
+                raise HTTPException(413, self._too_large(), headers={"Connection": "close"})
+            return message  # type: ignore[no-any-return]
+
+        return limited
+
+    def _too_large(self) -> str:
+        return f"the body is larger than {self._config.limits.max_body_bytes} bytes"

@@ -1,0 +1,193 @@
+"""The models that a service holds: which of them can ride in one batch, and how a batch is computed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from peftlab.artifact.hosting import MixedBatch, TensorPool, add_adapter, remove_adapter, rides_with_others
+from peftlab.artifact.save import ADAPTER
+from peftlab.config import replace_config
+from peftlab.errors import UserError
+from peftlab.interfaces import Example, Prediction
+from peftlab.models.load import load_tokenizer
+from peftlab.prediction.exported import EXPORT_NAME
+from peftlab.prediction.load import check_folder, load_tuned, read_finished_run
+from peftlab.prediction.tuned import TunedModel
+from peftlab.recipe import Recipe
+from peftlab.record import RunRecord
+
+
+@dataclass
+class Lane:
+    """Adapters whose texts can be in one batch.
+
+    Args:
+        first: The model that was loaded first; its task makes the batches.
+        is_mixed: Whether peft holds several adapters in the model.
+        names: The service's name of each adapter, and peft's.
+    """
+
+    first: TunedModel
+    is_mixed: bool
+    names: dict[str, str] = field(default_factory=dict)
+    added: int = 0
+
+    def compute(self, batch: Mapping[str, Tensor], adapters: Sequence[str]) -> Tensor:
+        """Logits of a batch whose examples have these adapters."""
+        if not self.is_mixed or set(self.names.values()) == {"default"}:
+            return self.first.compute_logits(batch)
+        assert self.first.model is not None  # noqa: S101 - mixed lanes are run by torch
+        mixed = MixedBatch(self.first.model, [self.names[name] for name in adapters]).eval()
+        device = next(self.first.model.parameters()).device
+        with torch.inference_mode():
+            inputs = {key: value.to(device) for key, value in batch.items()}
+            return self.first.task.logits(mixed, inputs).float().cpu()
+
+
+@dataclass(frozen=True)
+class Hosted:
+    """One tuned model in the service."""
+
+    name: str
+    tuned: TunedModel
+    lane: Lane
+
+
+@dataclass(frozen=True)
+class WorkItem:
+    """One text on its way through the model."""
+
+    hosted: Hosted
+    example: Example
+
+
+class Host:
+    """Holds models by name.
+
+    Removing a model, and adding one that ``joins`` another, must not happen while a batch is computed.
+    """
+
+    def __init__(self, *, offline: bool = False) -> None:
+        self.models: dict[str, Hosted] = {}
+        self._lanes: dict[Any, Lane] = {}
+        self._pool = TensorPool()
+        self._offline = offline
+        self._base: Recipe | None = None
+        self._lock = threading.Lock()
+
+    def joins(self, folder: Path) -> bool:
+        """Whether this is a LoRA run that goes into a model that is there: quick, but not while a batch is computed.
+
+        Raises:
+            UserError: There is no run or export in the folder.
+        """
+        check_folder(folder)
+        return not (folder / EXPORT_NAME).is_file() and self._lane_of(*read_finished_run(folder)) is not None
+
+    def add(self, name: str, folder: Path) -> Hosted:
+        """Load a run or an export.
+
+        Raises:
+            UserError: It cannot be loaded, is of another base, or the name is taken.
+        """
+        with self._lock:
+            if name in self.models:
+                raise UserError(f"there is an adapter `{name}` already", hint="Choose another name.")
+            check_folder(folder)
+            is_run = not (folder / EXPORT_NAME).is_file()
+            recipe = self._check_base(folder) if is_run else None
+            hosted = self._join(name, folder) if is_run else None
+            if hosted is None:
+                tuned = load_tuned(folder, offline=self._offline)
+                lane = Lane(tuned, is_run and rides_with_others(tuned.model), {name: "default"})
+                if lane.is_mixed:
+                    self._lanes[_lane_key(tuned.recipe, tuned.labels)] = lane
+                hosted = Hosted(name, tuned, lane)
+            model = hosted.tuned.model
+            if model is not None:
+                self._pool.share(model)
+            self._base = self._base or recipe
+            self.models[name] = hosted
+            return hosted
+
+    def remove(self, name: str) -> None:
+        """Give a model's memory back; none of its texts may be on the way any more."""
+        with self._lock:
+            hosted = self.models.pop(name)
+            lane = hosted.lane
+            peft_name = lane.names.pop(name)
+            if lane.names:
+                remove_adapter(lane.first.model, peft_name)
+            else:
+                self._pool.keep_only(other.tuned.model for other in self.models.values() if other.tuned.model)
+                self._lanes = {key: value for key, value in self._lanes.items() if value is not lane}
+
+    def predict(self, items: Sequence[WorkItem]) -> list[Prediction]:
+        """Predictions with calibrated scores for texts of one lane."""
+        lane = items[0].hosted.lane
+        tokenizer = lane.first.tokenizer
+        batch = lane.first.task.collate([item.example for item in items], tokenizer.pad_token_id)
+        logits = lane.compute(batch, [item.hosted.name for item in items])
+        found: dict[int, Prediction] = {}
+        by_name: dict[str, list[int]] = {}
+        for at, item in enumerate(items):
+            by_name.setdefault(item.hosted.name, []).append(at)
+        for places in by_name.values():
+            tuned = items[places[0]].hosted.tuned
+            part = {key: value[places] for key, value in batch.items()}
+            predictions = tuned.task.predict(logits[places] / tuned.temperature, part, tuned.labels)
+            found.update(zip(places, predictions, strict=True))
+        return [found[at] for at in range(len(items))]
+
+    def _check_base(self, folder: Path) -> Recipe:
+        """A service holds one base: whoever wants two starts two."""
+        _, recipe = read_finished_run(folder)
+        if self._base is not None and recipe.model != self._base.model:
+            raise UserError(
+                f"the run was tuned from another base: {recipe.model.path}, and this service holds "
+                f"{self._base.model.path} (or the two differ in dtype, revision or quantisation)",
+                where=str(folder),
+                hint="Start another service for it, or serve an export of it.",
+            )
+        return recipe
+
+    def _join(self, name: str, folder: Path) -> Hosted | None:
+        """Put a LoRA adapter into the model of a lane that it fits, without loading the base again."""
+        record, recipe = read_finished_run(folder)
+        lane = self._lane_of(record, recipe)
+        if lane is None:
+            return None
+        labels = tuple(record.labels or ())
+        lane.added += 1
+        peft_name = f"adapter_{lane.added}"
+        add_adapter(lane.first.model, folder, peft_name)
+        lane.names[name] = peft_name
+        config = replace_config(recipe.model, revision=None)
+        tuned = replace(
+            lane.first,
+            name=record.name,
+            folder=folder,
+            recipe=recipe,
+            labels=labels,
+            temperature=record.calibration.temperature if record.calibration else 1.0,
+            tokenizer=load_tokenizer(str(folder / ADAPTER), config, offline=True),
+        )
+        return Hosted(name, tuned, lane)
+
+    def _lane_of(self, record: RunRecord, recipe: Recipe) -> Lane | None:
+        return self._lanes.get(_lane_key(recipe, tuple(record.labels or ())))
+
+
+def _lane_key(recipe: Recipe, labels: tuple[str, ...]) -> tuple[Any, ...]:
+    """Equal for runs whose adapters fit one model: method and its settings, task, and shape of the head."""
+    head = recipe.task.head(labels)
+    shape = {key: value for key, value in head.config.items() if key not in {"id2label", "label2id"}}
+    kind = (recipe.method.registered_name, recipe.method.model_dump_json())
+    return (*kind, recipe.task.registered_name, head.auto_class, tuple(sorted(shape.items())))
