@@ -10,7 +10,6 @@ from peftlab.check import CheckedModel
 from peftlab.errors import UnsupportedError
 
 
-
 @dataclass(frozen=True)
 class Change:
     """A change of a recipe.

@@ -124,7 +124,9 @@ def test_without_bitsandbytes(command, recipe: Path, monkeypatch: pytest.MonkeyP
     import importlib.util
 
     real = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "bitsandbytes" else real(name, *a))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name == "bitsandbytes" else real(name, *a)
+    )
     for setting in ("model.quantization=nf4", "training.optimizer=lion_8bit"):
         done = command("validate", recipe, "--set", setting)
         assert done.returncode == 2

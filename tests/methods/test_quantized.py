@@ -41,9 +41,7 @@ def load(kind: Kind, folder: Path, quantization: str | None) -> BaseModel:
     torch.manual_seed(0)
     config = ModelConfig(path=str(folder), quantization=quantization)
     head = kind.task.head(("a", "b", "c"))
-    return load_base_model(
-        str(folder), config, head, dtype=torch.float32, dropout=0.0, pad_token_id=0, offline=True
-    )
+    return load_base_model(str(folder), config, head, dtype=torch.float32, dropout=0.0, pad_token_id=0, offline=True)
 
 
 @pytest.mark.parametrize("name", METHODS.names())
