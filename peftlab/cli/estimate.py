@@ -39,11 +39,10 @@ def estimate(
 
 
 def _device(name: str) -> Any:
-    from peftlab.errors import UserError, did_you_mean
+    from peftlab.errors import UserError
 
-    names = ("auto", "cpu", "cuda")
-    if name not in names:
-        raise UserError(f"`{name}` is no device that peftlab knows", where="--device", hint=did_you_mean(name, names))
+    if name not in ("auto", "cpu", "cuda"):
+        raise UserError(f"`{name}` is no device that peftlab knows", where="--device", hint="Write auto, cpu or cuda.")
     return name
 
 

@@ -9,8 +9,6 @@ from typing import Any
 from peftlab.check import CheckedModel
 from peftlab.errors import UnsupportedError
 
-EIGHT_BIT = {"adamw": "adamw_8bit", "sgd": None, "adafactor": None}
-
 
 @dataclass(frozen=True)
 class Change:
@@ -45,9 +43,8 @@ def possible_changes(checked: CheckedModel, batch_size: int) -> list[Change]:
         )
     if method.supports_gradient_checkpointing and not training.gradient_checkpointing:
         changes.append(Change({"training.gradient_checkpointing": True}, "same result; activations are computed twice"))
-    eight_bit = EIGHT_BIT.get(training.optimizer)
-    if eight_bit is not None:
-        changes.append(Change({"training.optimizer": eight_bit}, "the optimizer's state in 8 bits"))
+    if training.optimizer == "adamw":
+        changes.append(Change({"training.optimizer": "adamw_8bit"}, "the optimizer's state in 8 bits"))
     if recipe.model.quantization is None and _can_be_quantized(checked):
         changes.append(Change({"model.quantization": "nf4"}, "the base's matrices in 4 bits; slower"))
     if method.trains_base:

@@ -260,7 +260,7 @@ _HAS_PADDING = "has_padding"
 
 
 def _drop_full_mask(_model: nn.Module, arguments: Any, keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """transformers looks whether a mask masks anything, and leaves it out if not; in a fake one it cannot look."""
+    """Leave out a mask that masks nothing, as transformers does when it looks; into a fake one it cannot look."""
     mask = keywords.get("attention_mask")
     if mask is not None and not getattr(mask, _HAS_PADDING, True):
         keywords = {key: value for key, value in keywords.items() if key != "attention_mask"}

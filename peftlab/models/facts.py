@@ -189,6 +189,6 @@ def _refuse_prequantized(config: Mapping[str, Any], path: str) -> None:
         raise UnsupportedError(
             f"the checkpoint is already quantised ({method})",
             where=path,
-            hint="Choose the checkpoint in full precision, or a .gguf file (unpacked first), and let peftlab quantise it: "
+            hint="Choose the checkpoint in full precision, or a .gguf file, and let peftlab quantise it: "
             "model.quantization nf4, fp4 or int8.",
         )

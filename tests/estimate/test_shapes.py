@@ -159,7 +159,9 @@ def test_on_cuda_the_allocator_agrees(method: str, tmp_path: Path) -> None:
     """A model large enough for its tensors to outweigh what the libraries take."""
     import transformers
 
-    config = transformers.BertConfig(hidden_size=512, num_hidden_layers=6, num_attention_heads=8, intermediate_size=2048)
+    config = transformers.BertConfig(
+        hidden_size=512, num_hidden_layers=6, num_attention_heads=8, intermediate_size=2048
+    )
     transformers.BertModel(config).save_pretrained(tmp_path)
     checked = checked_model(tmp_path, method, model__dtype="float32", training__precision="float32")
     batch = placeholder_batch(checked.recipe.task, LABELS, size=32, length=128)

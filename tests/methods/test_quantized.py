@@ -1,0 +1,138 @@
+"""Every method on a quantised base: it learns, leaves the base alone and can be loaded again, or says why it cannot."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+from models import KINDS, Kind, toy_batch
+from test_contract import NoTokenizer, logits_of, optimizer_of, step
+
+from peftlab.artifact.load import load_artifact
+from peftlab.artifact.save import save_artifact
+from peftlab.errors import UnsupportedError
+from peftlab.interfaces import METHODS, Method
+from peftlab.models.config import ModelConfig
+from peftlab.models.load import BaseModel, load_base_model
+from peftlab.models.quantization import quantized_layers
+from peftlab.tensors import count_weights, quantization_state
+from peftlab.training.guards import BaseGuard, GradientGuard, check_trainable_parameters
+
+REFUSED = {"full", "bitfit"}
+STEPS = 12
+BERT, GPT2, LLAMA = (next(kind for kind in KINDS if kind.name == name) for name in ("bert", "gpt2", "llama"))
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The kinds' bases on disk, without heads."""
+    folders = {}
+    for kind in (BERT, GPT2, LLAMA):
+        folders[kind.name] = tmp_path_factory.mktemp(kind.name)
+        kind.build().base_model.save_pretrained(folders[kind.name])
+    return folders
+
+
+def load(kind: Kind, folder: Path, quantization: str | None) -> BaseModel:
+    torch.manual_seed(0)
+    config = ModelConfig(path=str(folder), quantization=quantization)
+    head = kind.task.head(("a", "b", "c"))
+    return load_base_model(str(folder), config, head, dtype=torch.float32, dropout=0.0, pad_token_id=0, offline=True)
+
+
+@pytest.mark.parametrize("name", METHODS.names())
+@pytest.mark.parametrize(
+    ("kind", "quantization"), [(BERT, "nf4"), (LLAMA, "nf4"), (GPT2, "fp4"), (BERT, "int8"), (GPT2, "int8")],
+    ids=lambda value: getattr(value, "name", value),
+)  # fmt: skip
+def test_methods_on_a_quantised_base(
+    name: str, kind: Kind, quantization: str, folders: dict[str, Path], tmp_path: Path
+) -> None:
+    method: Method = METHODS.get(name)()
+    if name in REFUSED:
+        with pytest.raises(UnsupportedError, match="gradient"):
+            method.check_quantization(quantization)
+        return
+    method.check_quantization(quantization)
+    base = load(kind, folders[kind.name], quantization)
+    names = {id(parameter): name for name, parameter in base.model.named_parameters()}
+    context = replace(kind.context(STEPS), head_modules=base.head_modules)
+    torch.manual_seed(0)
+    model = method.apply(base.model, context)
+    trainable = check_trainable_parameters(model, method, base_names=names, head_modules=base.head_modules)
+    assert trainable.status == "passed", trainable.detail
+    model.train()
+    batch, optimizer = toy_batch(kind), optimizer_of(method, model)
+    frozen, gradients = BaseGuard(model), GradientGuard(model)
+    losses = [step(method, model, kind, optimizer, batch, number, gradients) for number in range(1, STEPS + 1)]
+    assert min(losses[-3:]) < losses[0]
+    assert gradients.result().status == "passed", gradients.result().detail
+    assert frozen.result(model).status == "passed", frozen.result(model).detail
+    before = logits_of(model.eval(), kind)
+    # Evaluating has repacked nothing: the base is what it was, and training can go on.
+    assert frozen.result(model).status == "passed", frozen.result(model).detail
+    model.train()
+    step(method, model, kind, optimizer, batch, STEPS)
+    save_artifact(
+        model, method, folder=tmp_path, tokenizer=NoTokenizer(), context=context, base_path=str(folders[kind.name])
+    )
+    model.eval()
+    again = load_artifact(lambda: load(kind, folders[kind.name], quantization).model, tmp_path)
+    assert torch.allclose(logits_of(again, kind), logits_of(model, kind), atol=1e-4)
+    assert not torch.allclose(logits_of(again, kind), before, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", [BERT, GPT2], ids=lambda kind: kind.name)
+def test_plain_peft_loads_the_adapter_onto_either_base(kind: Kind, folders: dict[str, Path], tmp_path: Path) -> None:
+    method: Any = METHODS.get("lora")(rank=4, alpha=8)
+    base = load(kind, folders[kind.name], "nf4")
+    context = replace(kind.context(STEPS), head_modules=base.head_modules)
+    model = method.apply(base.model, context)
+    optimizer = optimizer_of(method, model)
+    for number in range(1, STEPS + 1):
+        step(method, model, kind, optimizer, toy_batch(kind), number)
+    save_artifact(model, method, folder=tmp_path, tokenizer=NoTokenizer(), context=context, base_path="some/base")
+    trained = logits_of(model.eval(), kind)
+    for quantization in ("nf4", None):
+        plain = peft.PeftModel.from_pretrained(
+            load(kind, folders[kind.name], quantization).model, tmp_path / "adapter"
+        ).eval()
+        assert torch.allclose(logits_of(plain, kind), trained, atol=1e-4 if quantization else 1.5)
+
+
+@pytest.mark.parametrize("quantization", ["nf4", "int8"])
+def test_heads_and_embeddings_keep_their_precision(quantization: str, folders: dict[str, Path]) -> None:
+    base = load(BERT, folders["bert"], quantization)
+    full = load(BERT, folders["bert"], None)
+    names = {name for name, module in base.model.named_modules() if module in quantized_layers(base.model)}
+    assert len(names) == 13  # six matrices in each of two layers, and the pooler
+    for head in base.head_modules:
+        assert base.model.get_submodule(head).weight.dtype == torch.float32
+        assert head not in names
+    assert base.model.bert.embeddings.word_embeddings.weight.dtype == torch.float32
+    counts = [sum(count_weights(parameter) for parameter in model.parameters()) for model in (base.model, full.model)]
+    assert counts[0] == counts[1]
+    assert quantization_state(base.model)
+    assert not quantization_state(full.model)
+
+
+def test_int8_layers_give_bitsandbytes_own_products_and_gradients(folders: dict[str, Path]) -> None:
+    layer = quantized_layers(load(BERT, folders["bert"], "int8").model)[0].train()
+    inputs = torch.randn(4, 7, layer.in_features, requires_grad=True)
+    results = []
+    for forward in (layer.forward, lambda x: type(layer).forward(layer, x)):
+        output = forward(inputs)
+        (gradient,) = torch.autograd.grad(output.square().sum(), inputs)
+        results.append((output, gradient))
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.allclose(results[0][1], results[1][1])
+
+
+@pytest.mark.parametrize("initialization", ["pissa", "olora"])
+def test_what_changes_the_base_is_refused(initialization: str) -> None:
+    with pytest.raises(UnsupportedError, match="cannot be changed"):
+        METHODS.get("lora")(initialization=initialization).check_quantization("nf4")
