@@ -14,6 +14,7 @@ from peftlab.cli.export import export
 from peftlab.cli.ls import ls
 from peftlab.cli.output import show_error
 from peftlab.cli.predict import predict
+from peftlab.cli.push import push
 from peftlab.cli.run import run
 from peftlab.cli.schema import schema
 from peftlab.cli.serve import serve
@@ -33,6 +34,7 @@ app.command()(evaluate)
 app.command()(export)
 app.command()(serve)
 app.command()(explain)
+app.command()(push)
 app.command()(ls)
 app.command()(validate)
 app.command()(schema)
