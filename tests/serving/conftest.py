@@ -39,7 +39,7 @@ class Client:
             answer = connection.getresponse()
             text = answer.read().decode()
             is_json = answer.headers.get("content-type", "").startswith("application/json")
-            return answer.status, json.loads(text) if is_json else text, dict(answer.headers)
+            return answer.status, json.loads(text) if is_json and text else text, dict(answer.headers)
         finally:
             connection.close()
 

@@ -23,6 +23,7 @@ from peftlab.serving.server import bind, check_address
 from tests.conftest import sentences
 
 TEXTS = [text for text, _ in sentences(60, seed=9)]
+JSON = {"Content-Type": "application/json"}
 Run = Callable[..., Path]
 
 
@@ -160,7 +161,7 @@ def test_what_was_accepted_is_finished(start, runs: dict[str, Path]) -> None:
 
     def ask(number: int) -> None:
         connection = http.client.HTTPConnection("127.0.0.1", client.port, timeout=60)
-        connection.request("POST", "/v1/predict", json.dumps({"texts": TEXTS[number : number + 20]}))
+        connection.request("POST", "/v1/predict", json.dumps({"texts": TEXTS[number : number + 20]}), JSON)
         began.wait()
         statuses.append(connection.getresponse().status)
         connection.close()
@@ -169,7 +170,8 @@ def test_what_was_accepted_is_finished(start, runs: dict[str, Path]) -> None:
     for thread in threads:
         thread.start()
     began.wait()
-    time.sleep(0.05)
+    while client.service.batcher.accepted < 8 * 20:
+        time.sleep(0.01)
     client.server.should_exit = True
     for thread in threads:
         thread.join(60)
