@@ -15,6 +15,8 @@ from peftlab.cli.ls import ls
 from peftlab.cli.output import show_error
 from peftlab.cli.predict import predict
 from peftlab.cli.push import push
+from peftlab.cli.report import report
+from peftlab.cli.reproduce import reproduce
 from peftlab.cli.run import run
 from peftlab.cli.schema import schema
 from peftlab.cli.serve import serve
@@ -38,7 +40,9 @@ app.command()(push)
 app.command()(ls)
 app.command()(validate)
 app.command()(schema)
+app.command()(report)
 app.command()(bench)
+app.command()(reproduce)
 
 
 def _show_version(wanted: bool) -> None:

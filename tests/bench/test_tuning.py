@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -32,7 +33,7 @@ def test_rungs_halve_the_trials_and_never_repeat_a_size(trials: int, examples: i
     rungs = plan_rungs(trials, examples)
     counts, sizes = [count for count, _ in rungs], [size for _, size in rungs]
     assert counts[0] == trials
-    assert all(later <= -(-earlier // 2) for earlier, later in zip(counts, counts[1:], strict=False))
+    assert all(later <= -(-earlier // 2) for earlier, later in itertools.pairwise(counts))
     assert sizes == sorted(set(sizes))
     assert all(1 <= size <= examples for size in sizes)
 
