@@ -13,7 +13,7 @@ from peftlab.errors import UserError
 from peftlab.export.check import collect_answers
 from peftlab.export.export import check_output, export_tuned
 from peftlab.export.onnx import check_packages
-from peftlab.interfaces import EncodedSplit, Reporter
+from peftlab.interfaces import Reporter
 from peftlab.prediction.exported import ComposedPart, ExportDescription, ExportFormat
 from peftlab.prediction.load import load_run
 from peftlab.prediction.reference import load_held_out
@@ -61,8 +61,6 @@ def export_composition(
     Raises:
         UserError: The runs do not go together.
     """
-    from peftlab.artifact.compose import compose
-
     check_output(output)
     if kind != "merged":
         check_packages()
@@ -76,41 +74,9 @@ def export_composition(
         collect_answers(part, split, reporter, f"{part.folder.name} on {split.name}").scores
         for part, split in zip(parts, splits, strict=True)
     ]
-    model = compose(
-        [part.model for part in parts],
-        weights,
-        composition.combination,
-        density=composition.density,
-        seed=composition.seed,
-    )
-    device = next(model.parameters()).device
-    combined = replace(
-        parts[0],
-        name="-".join(dict.fromkeys(part.name for part in parts)) + f"-{composition.combination}",
-        model=model,
-        temperature=1.0,
-        compute_logits=torch_logits(model.eval(), parts[0].task, device=device, autocast_dtype=None),
-    )
-    return _export_measured(
-        combined, parts, splits, own, weights, composition, kind, output, offline, reporter, max_score_loss
-    )
-
-
-def _export_measured(
-    combined: TunedModel,
-    parts: Sequence[TunedModel],
-    splits: Sequence[EncodedSplit],
-    own: Sequence[dict[str, float]],
-    weights: Sequence[float],
-    composition: Composition,
-    kind: ExportFormat,
-    output: Path,
-    offline: bool,
-    reporter: Reporter,
-    max_score_loss: float | None,
-) -> ExportDescription:
+    combined = _combine(parts, weights, composition)
     answers = [collect_answers(combined, split, reporter, f"the merge on {split.name}") for split in splits]
-    composed = [
+    composed_of = [
         ComposedPart(
             run=part.name,
             folder=part.folder.name,
@@ -132,7 +98,28 @@ def _export_measured(
         offline=offline,
         reporter=reporter,
         max_score_loss=max_score_loss,
-        composed_of=composed,
+        composed_of=composed_of,
+    )
+
+
+def _combine(parts: Sequence[TunedModel], weights: Sequence[float], composition: Composition) -> TunedModel:
+    """The merge as a model; the first part's weights are changed in place."""
+    from peftlab.artifact.compose import compose
+
+    model = compose(
+        [part.model for part in parts],
+        weights,
+        composition.combination,
+        density=composition.density,
+        seed=composition.seed,
+    ).eval()
+    device = next(model.parameters()).device
+    return replace(
+        parts[0],
+        name="-".join(dict.fromkeys(part.name for part in parts)) + f"-{composition.combination}",
+        model=model,
+        temperature=1.0,  # that of no part is fitted to the merge
+        compute_logits=torch_logits(model, parts[0].task, device=device, autocast_dtype=None),
     )
 
 
