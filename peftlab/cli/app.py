@@ -15,6 +15,7 @@ from peftlab.cli.export import export
 from peftlab.cli.ls import ls
 from peftlab.cli.output import show_error
 from peftlab.cli.predict import predict
+from peftlab.cli.push import push
 from peftlab.cli.report import report
 from peftlab.cli.reproduce import reproduce
 from peftlab.cli.run import run
@@ -36,6 +37,7 @@ app.command()(evaluate)
 app.command()(export)
 app.command()(serve)
 app.command()(explain)
+app.command()(push)
 app.command()(ls)
 app.command()(validate)
 app.command()(schema)

@@ -20,8 +20,18 @@ class Kind(StrEnum):
     ONNX_INT8 = "onnx-int8"
 
 
+class Combine(StrEnum):
+    """How several runs are merged."""
+
+    LINEAR = "linear"
+    TIES = "ties"
+    DARE = "dare"
+
+
 def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.", show_default=False)],
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN…", help="Folders of runs; several are merged.", show_default=False)
+    ],
     kind: Annotated[
         Kind,
         typer.Option(
@@ -31,6 +41,11 @@ def export(
         ),
     ],
     output: Annotated[Path, typer.Option(metavar="DIR", help="The folder to make.", show_default=False)],
+    combine: Annotated[Combine, typer.Option(help="How several LoRA runs are merged.")] = Combine.LINEAR,
+    weights: Annotated[
+        str | None, typer.Option(metavar="W,W…", help="A weight for each run; by default equal shares.")
+    ] = None,
+    density: Annotated[float, typer.Option(min=0.01, max=1, help="Share of the values that ties and dare keep.")] = 0.5,
     max_score_loss: Annotated[
         float | None,
         typer.Option(help="Loss in the recipe's metric that is accepted; by default 0.001, and 0.01 for onnx-int8."),
@@ -44,17 +59,30 @@ def export(
     quiet_libraries(offline=offline)
     try:
         with reporting() as reporter:
+            from peftlab.export.compose import Composition, export_composition
             from peftlab.export.export import export_run
 
-            done = export_run(
-                run, kind.value, output, offline=offline, reporter=reporter, max_score_loss=max_score_loss
-            )
+            shared: Any = {"offline": offline, "reporter": reporter, "max_score_loss": max_score_loss}
+            if len(runs) == 1:
+                done = export_run(runs[0], kind.value, output, **shared)
+            else:
+                composition = Composition(combine.value, _numbers(weights), density)
+                done = export_composition(runs, composition, kind.value, output, **shared)
     except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
         raise typer.Exit(show_error(error, as_json=as_json)) from None
     if as_json:
         print(json.dumps({"output": str(output), **done.model_dump(mode="json")}, indent=2))
     else:
         print(_summary(done, output))
+
+
+def _numbers(text: str | None) -> tuple[float, ...]:
+    from peftlab.errors import UserError
+
+    try:
+        return tuple(float(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise UserError(f"`{text}` is no list of numbers", where="--weights", hint="As in --weights 0.7,0.3.") from None
 
 
 def _summary(done: Any, output: Path) -> str:
@@ -71,4 +99,9 @@ def _summary(done: Any, output: Path) -> str:
             lines.append(f"  {name:<20} {value:.4f} (the run: {check.run_scores[name]:.4f})")
     if check.logit_drift_of_dequantization is not None:
         lines.append(f"  dequantising moved a logit by {check.logit_drift_of_dequantization:.3g} at most")
+    for part in done.composed_of:
+        scores = ", ".join(f"{name} {part.run_scores[name]:.4f} → {value:.4f}" for name, value in part.scores.items())
+        lines.append(
+            f"  {part.folder} (weight {part.weight:.3g}), by itself → merged, on its {part.split} split: {scores}"
+        )
     return "\n".join(lines)

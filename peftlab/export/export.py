@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from peftlab.measurement.example_intervals import intervals_of_file
 from peftlab.prediction.exported import (
     EXPORT_NAME,
     ONNX_NAME,
+    ComposedPart,
     ExportDescription,
     ExportFormat,
     load_export,
@@ -86,6 +88,7 @@ def export_tuned(
     offline: bool,
     reporter: Reporter,
     max_score_loss: float | None = None,
+    composed_of: Sequence[ComposedPart] = (),
 ) -> ExportDescription:
     """Export a loaded model and check the export against what the model itself said.
 
@@ -98,6 +101,7 @@ def export_tuned(
         offline: Allow no network.
         reporter: Tells a person.
         max_score_loss: The greatest loss in the recipe's metric; None: that of the format.
+        composed_of: The runs that were merged into this model.
     """
     # Importing peft takes seconds, and a wrong output folder is told before.
     from peftlab.artifact.merge import merge
@@ -121,6 +125,7 @@ def export_tuned(
             labels=list(tuned.labels),
             temperature=tuned.temperature,
             inputs=inputs,
+            composed_of=list(composed_of),
         )
         _describe(partial, description)
         exported = collect_answers(load_export(partial), split, reporter, f"the export on {split.name}")
@@ -190,6 +195,13 @@ def _write_card(folder: Path, tuned: TunedModel, description: ExportDescription)
     assert check is not None  # noqa: S101 - a card comes after the check
     record = read_record(tuned.folder)
     split = "test" if "test" in record.scores else "validation"
+    intervals = intervals_of_file(RunFolder(tuned.folder).predictions, split, record.scores.get(split, {}))
+    if description.composed_of:  # the card is about the merge, of which only this is known
+        first = description.composed_of[0]
+        record = record.model_copy(
+            update={"name": tuned.name, "scores": {first.split: first.scores}, "calibration": None, "throughput": None}
+        )
+        intervals = {}
     scores = ", ".join(
         f"{name} {value:.4f} (the run: {check.run_scores[name]:.4f})" for name, value in check.scores.items()
     )
@@ -198,13 +210,25 @@ def _write_card(folder: Path, tuned: TunedModel, description: ExportDescription)
         folder,
         peft_task_type=tuned.task.peft_task_type,
         library="transformers" if description.format == "merged" else "onnx",
-        intervals=intervals_of_file(RunFolder(tuned.folder).predictions, split, record.scores.get(split, {})),
-        export=(
+        intervals=intervals,
+        export=_composition_text(description)
+        + (
             f"Exported as `{description.format}` and compared with the run on {check.examples} {check.split} examples: "
             f"{check.equal_predictions:.2%} of the predictions are equal, a logit differs by "
-            f"{check.greatest_logit_difference:.3g} at most; {scores}. The scores below are the run's own."
+            f"{check.greatest_logit_difference:.3g} at most; {scores}."
         ),
     )
+
+
+def _composition_text(description: ExportDescription) -> str:
+    """What was merged, and the scores of each run and of the merge on that run's data."""
+    if not description.composed_of:
+        return ""
+    lines = [f"- {part.run} ({part.folder}), weight {part.weight:.3g}; on its {part.split} split: "
+        + ", ".join(f"{name} {part.run_scores[name]:.4f} → {value:.4f}" for name, value in part.scores.items())
+        for part in description.composed_of]  # fmt: skip
+    how = description.composed_of[0].combination
+    return f"A {how} merge of {len(lines)} runs; scores of each run → of the merge:\n\n" + "\n".join(lines) + "\n\n"
 
 
 def _describe(folder: Path, description: ExportDescription) -> None:

@@ -40,6 +40,19 @@ class ExportCheck(Config):
     )
 
 
+class ComposedPart(Config):
+    """One of the runs that were merged into one, and what became of its scores."""
+
+    run: str
+    folder: str = Field(description="The name of its folder.")
+    weight: float
+    combination: str
+    density: float | None = Field(description="Share of the update's values that was kept; null for linear.")
+    split: str = Field(description="The split of this run's data on which both were scored.")
+    run_scores: dict[str, float] = Field(description="Of the run itself.")
+    scores: dict[str, float] = Field(description="Of the merge.")
+
+
 class ExportDescription(Config):
     """What an export is and where it comes from."""
 
@@ -51,6 +64,7 @@ class ExportDescription(Config):
     temperature: float
     inputs: list[str] = Field(description="What the model takes, in this order.")
     check: ExportCheck | None = None
+    composed_of: list[ComposedPart] = Field(default_factory=list, description="Empty for an export of one run.")
 
 
 def read_export(folder: Path) -> ExportDescription:

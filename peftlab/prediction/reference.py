@@ -6,6 +6,7 @@ from peftlab.data.splits import load_splits
 from peftlab.errors import UserError
 from peftlab.interfaces import EncodedSplit, ProgressCallback
 from peftlab.prediction.tuned import TunedModel
+from peftlab.record import read_record
 
 
 def load_held_out(
@@ -32,6 +33,9 @@ def load_held_out(
         offline=offline,
         report=report,
     )
+    record = read_record(tuned.folder)
+    if record.data is not None and record.data.fingerprint != data.summary.fingerprint:
+        report("the data have changed since the run; what is held out now may have been trained on then")
     for name in names:
         if name in data.splits:
             split = data.splits[name]

@@ -58,6 +58,9 @@ class Batcher:
         settings: Size and waiting time.
         max_queue: Texts that may wait.
         on_batch: Is told the size of each batch, and its seconds.
+
+    Attributes:
+        accepted: Texts taken so far.
     """
 
     def __init__(
@@ -70,6 +73,7 @@ class Batcher:
         self._pending: dict[str, int] = {}
         self._seconds_per_text = 0.02
         self._closing = False
+        self.accepted = 0
         self._task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -78,8 +82,8 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """Texts in the queue."""
-        return len(self._queue)
+        """Texts in the queue that somebody still waits for."""
+        return sum(not waiting.answer.done() for waiting in self._queue)
 
     @property
     def is_closing(self) -> bool:
@@ -95,6 +99,7 @@ class Batcher:
         """
         if self._closing:
             raise ClosingError
+        self._drop_cancelled()
         if len(self._queue) + len(items) > self._max_queue:
             raise QueueFullError(max(1, math.ceil(len(self._queue) * self._seconds_per_text)))
         now, loop = time.monotonic(), asyncio.get_running_loop()
@@ -106,6 +111,7 @@ class Batcher:
             answer.add_done_callback(functools.partial(self._done, name))
             self._queue.append(_Waiting(item, answer, now))
             answers.append(answer)
+        self.accepted += len(items)
         self._changed.set()
         return answers
 

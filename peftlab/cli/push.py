@@ -1,0 +1,34 @@
+"""``peftlab push``: a run's weights or an export to the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from peftlab.cli.options import Json
+
+
+def push(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run or export.", show_default=False)],
+    repository: Annotated[
+        str,
+        typer.Option("--repository", metavar="OWNER/NAME", help="The repository; made if needed.", show_default=False),
+    ],
+    public: Annotated[bool, typer.Option("--public", help="Make a new repository public; else it is private.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Upload what a run left, or an export, with its model card. Log in with `hf auth login` before."""
+    from peftlab.cli.output import quiet_libraries, reporting, show_error
+
+    quiet_libraries(offline=False)
+    try:
+        with reporting() as reporter:
+            from peftlab.prediction.push import push_folder
+
+            address = push_folder(folder, repository, private=not public, report=reporter.say)
+    except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
+        raise typer.Exit(show_error(error, as_json=as_json)) from None
+    print(json.dumps({"address": address}) if as_json else address)

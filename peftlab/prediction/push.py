@@ -1,0 +1,65 @@
+"""Upload a run's weights, or an export, to the Hugging Face Hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from peftlab.card import CARD_NAME
+from peftlab.errors import SourceError, UserError
+from peftlab.interfaces import ProgressCallback
+from peftlab.prediction.exported import EXPORT_NAME
+from peftlab.prediction.load import check_folder, read_finished_run
+
+
+def push_folder(folder: Path, repository: str, *, private: bool, report: ProgressCallback) -> str:
+    """Upload ``adapter/`` or ``model/`` of a run, or the whole of an export.
+
+    Data, predictions and checkpoints of a run stay here.
+
+    Args:
+        folder: Of a finished run, or of an export.
+        repository: ``owner/name``; it is made where there is none.
+        private: Whether a new repository is private.
+        report: Is told what is uploaded.
+
+    Returns:
+        The repository's address.
+
+    Raises:
+        UserError: There is nothing to upload.
+        SourceError: The Hub cannot be reached, or refuses.
+    """
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HFValidationError
+
+    source = what_to_push(folder)
+    api = HfApi()
+    report(f"uploading {source}")
+    try:
+        address = api.create_repo(repository, private=private, exist_ok=True)
+        api.upload_folder(repo_id=repository, folder_path=source, commit_message=f"{folder.name}, by peftlab")
+    except HFValidationError as error:
+        raise UserError(str(error).splitlines()[0], where="--repository", hint="Write OWNER/NAME.") from None
+    except Exception as error:  # noqa: BLE001 - the errors of whichever HTTP library the client is built on
+        raise SourceError(
+            f"the Hub does not take it: {(str(error).strip() or type(error).__name__).splitlines()[0]}",
+            where=repository,
+            hint="Log in with `hf auth login`, and check the connection.",
+        ) from None
+    return str(address)
+
+
+def what_to_push(folder: Path) -> Path:
+    """The folder that goes to the Hub.
+
+    Raises:
+        UserError: It is not there, or has no model card.
+    """
+    check_folder(folder)
+    source = folder
+    if not (folder / EXPORT_NAME).is_file():
+        _, recipe = read_finished_run(folder)
+        source = folder / ("model" if recipe.method.trains_base else "adapter")
+    if not (source / CARD_NAME).is_file():
+        raise UserError("there is no model card (README.md) beside the weights", where=str(source))
+    return source
