@@ -14,10 +14,11 @@ from pathlib import Path
 
 from peftlab.config import Document, KeyPath, replace_config
 from peftlab.data.locations import parse_location, resolve_location
-from peftlab.data.splits import LoadedData, load_splits
+from peftlab.data.splits import LoadedData, load_splits, summarise_splits
 from peftlab.errors import ConfigError, PeftlabError, UnsupportedError
-from peftlab.interfaces import ModelFacts, Reporter, Silent
+from peftlab.interfaces import ModelFacts, ProgressCallback, Reporter, Silent
 from peftlab.models.facts import read_model_facts
+from peftlab.models.new import facts_of_new_model
 from peftlab.recipe import Recipe, resolve_recipe
 
 TRACKER_MODULES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
@@ -29,14 +30,14 @@ class CheckedRecipe:
 
     Args:
         recipe: With every open value filled in.
-        model_location: The model's folder or file, or its Hub id.
+        model_location: The model's folder or file, or its Hub id; None: it starts from nothing.
         facts: What is known of the model.
         data: The splits.
         labels: Names of the classes.
     """
 
     recipe: Recipe
-    model_location: Path | str
+    model_location: Path | str | None
     facts: ModelFacts
     data: LoadedData
     labels: tuple[str, ...]
@@ -61,33 +62,60 @@ def check_recipe(
         recipe = resolve_recipe(recipe)
     _check_packages(recipe, document)
     _check_training(recipe, document)
-    with at_place(document, ("model", "path")):
-        location = parse_location(recipe.model.path, folder=document.folder)
-        recipe = _with_absolute_paths(recipe, document)
-        model_location = resolve_location(location, offline=offline, report=report)
-        facts = read_model_facts(
-            model_location, path=recipe.model.path, revision=recipe.model.revision, offline=offline
-        )
+    with at_place(document, ("model",) if recipe.model.from_config else ("model", "path")):
+        recipe, model_location, facts = _find_model(recipe, document, offline=offline, report=report)
     with at_place(document, ("task",)):
         recipe.task.check(facts)
     with at_place(document, ("method",)):
         recipe.method.check(replace(facts, peft_task_type=recipe.task.peft_task_type))
         _check_positions(recipe, facts)
-    with at_place(document, ("data",)):
-        data = load_splits(
-            recipe.data,
-            seed=recipe.seed,
-            text_columns=recipe.task.text_columns(),
-            label_columns=recipe.task.label_columns(),
-            strata=recipe.task.strata,
-            folder=document.folder,
-            offline=offline,
-            report=report,
-        )
+    with at_place(document, ("data",) if recipe.data is not None else ("task",)):
+        data = _load_data(recipe, document, offline=offline, report=report)
         labels = recipe.task.learn_labels(data.splits["train"])
         for split in data.splits.values():
             recipe.task.check_split(split, labels)
     return CheckedRecipe(recipe, model_location, facts, data, labels)
+
+
+def _find_model(
+    recipe: Recipe, document: Document, *, offline: bool, report: ProgressCallback
+) -> tuple[Recipe, Path | str | None, ModelFacts]:
+    """The recipe with absolute paths, the base model's place (None: it starts from nothing), and what is known of it."""
+    model = recipe.model
+    if model.from_config is not None:
+        if not recipe.method.trains_base:
+            raise UnsupportedError(
+                f"a model that starts from nothing has nothing that {recipe.method.registered_name} could build on",
+                where="method.type",
+                hint="Choose the method `full`; adapt what that run leaves in a second recipe.",
+            )
+        return _with_absolute_paths(recipe, document), None, facts_of_new_model(model)
+    location = parse_location(model.path, folder=document.folder)
+    recipe = _with_absolute_paths(recipe, document)
+    place = resolve_location(location, offline=offline, report=report)
+    facts = read_model_facts(place, path=recipe.model.path, revision=model.revision, offline=offline)
+    return recipe, place, facts
+
+
+def _load_data(recipe: Recipe, document: Document, *, offline: bool, report: ProgressCallback) -> LoadedData:
+    """The splits, from the source or made by the task."""
+    task = recipe.task
+    if recipe.data is None:
+        splits = task.make_splits(recipe.seed)
+        return LoadedData(splits, summarise_splits(splits))
+    return load_splits(
+        recipe.data,
+        seed=recipe.seed,
+        text_columns=task.text_columns(),
+        label_columns=task.label_columns(),
+        strata=task.strata,
+        arrange=task.arrange,
+        source_columns=task.source_columns(),
+        optional_columns=task.optional_columns(),
+        folder=document.folder,
+        offline=offline,
+        report=report,
+    )
 
 
 def _with_absolute_paths(recipe: Recipe, document: Document) -> Recipe:
@@ -97,17 +125,19 @@ def _with_absolute_paths(recipe: Recipe, document: Document) -> Recipe:
         location = parse_location(address, folder=document.folder)
         return str(location.path.resolve()) if location.path is not None and location.path.exists() else address
 
+    for key in ("path", "tokenizer"):
+        address = getattr(recipe.model, key)
+        if address:
+            recipe = replace_config(recipe, model=replace_config(recipe.model, **{key: absolute(address)}))
+    if recipe.data is None:
+        return recipe
     source = recipe.data.source
     if isinstance(source, str):
         source = absolute(source)
     else:
         given = {name: value for name, value in source.model_dump().items() if value is not None}
         source = replace_config(source, **{name: absolute(value) for name, value in given.items()})
-    return replace_config(
-        recipe,
-        model=replace_config(recipe.model, path=absolute(recipe.model.path)),
-        data=replace_config(recipe.data, source=source),
-    )
+    return replace_config(recipe, data=replace_config(recipe.data, source=source))
 
 
 def _check_packages(recipe: Recipe, document: Document) -> None:
@@ -144,6 +174,12 @@ def _check_training(recipe: Recipe, document: Document) -> None:
 def _check_positions(recipe: Recipe, facts: ModelFacts) -> None:
     """Virtual tokens and the longest text must fit into the model's positions together."""
     extra, longest = recipe.method.extra_positions(), getattr(recipe.task, "max_length", None)
+    if extra and not recipe.task.supports_virtual_tokens:
+        raise UnsupportedError(
+            f"{recipe.method.registered_name} puts virtual tokens before the text, which does not go with this task's "
+            "settings (positions of its own, or several examples in a row)",
+            hint="Choose another method, or the task's plain settings.",
+        )
     if extra and longest is not None and facts.max_length is not None and extra + longest > facts.max_length:
         raise ConfigError(
             f"{extra} virtual tokens and texts of up to {longest} tokens do not fit into the model's "
@@ -154,6 +190,8 @@ def _check_positions(recipe: Recipe, facts: ModelFacts) -> None:
 
 
 def _has_validation(recipe: Recipe) -> bool:
+    if recipe.data is None:
+        return True
     source = recipe.data.source
     given = not isinstance(source, str) and source.validation is not None
     return given or recipe.data.validation_fraction > 0 or bool(recipe.data.splits)

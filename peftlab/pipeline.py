@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,7 +21,7 @@ from peftlab.check import CheckedRecipe
 from peftlab.data.batching import plan_in_order_of_length
 from peftlab.errors import UserError
 from peftlab.files import folder_bytes
-from peftlab.interfaces import EncodedSplit, MethodContext, Reporter
+from peftlab.interfaces import EncodedSplit, Example, MethodContext, Reporter
 from peftlab.loading import Loader, Wrapped
 from peftlab.measurement.memory import peak_of, storage_bytes
 from peftlab.measurement.phases import PhaseClock
@@ -34,7 +34,7 @@ from peftlab.run_folder import RunFolder
 from peftlab.tasks.metrics import LOWER_IS_BETTER
 from peftlab.training.accelerator import autocast_dtype, build_accelerator, start_trackers
 from peftlab.training.checkpoints import Checkpoint, trainable_parameters
-from peftlab.training.evaluate import PredictionWriter, compute_logits, evaluate
+from peftlab.training.evaluate import Asking, PredictionWriter, compute_logits, evaluate
 from peftlab.training.guards import (
     BaseGuard,
     GradientGuard,
@@ -50,8 +50,8 @@ from peftlab.training.optimizers import build_optimizer
 
 WARMUP_STEPS = 5
 """Steps that are not timed: allocator and caches are cold in them."""
-PROBE_EXAMPLES = 16
-"""Examples on which the reloaded model is compared with the trained one."""
+PROBE_EXAMPLES, PROBE_TOKENS = 16, 2048
+"""Examples, and their tokens, on which the reloaded model is compared with the trained one; one example at least."""
 RELOAD_TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}
 
 
@@ -138,7 +138,7 @@ class Run:
             self.folder.checkpoints.delete()
 
     def _load(self) -> Wrapped:
-        self.reporter.say(f"loading {self.recipe.model.path}")
+        self.reporter.say(f"loading {self.checked.facts.path}")
         self.loader = Loader(self.checked, dtype=self.dtype, offline=self.offline)
         self.splits, self.plan = self.loader.splits, self.loader.plan
         wrapped = self.loader.load_wrapped()
@@ -195,7 +195,7 @@ class Run:
         findings.clock.set_peak("train", findings.memory.peak_bytes)
         largest = max((split for name, split in self.splits.items() if name != "train"), key=len, default=None)
         if largest is not None:
-            peak = rehearse_evaluation(job, largest, self._evaluation_batches(largest))
+            peak = rehearse_evaluation(job, largest, self._evaluation_batches(largest), self._asking())
             findings.clock.set_peak("evaluate", peak)
         self.matmul_rate = measure_matmul_rate(self.device, self.autocast or self.dtype)
         return replace(job, meter=self._new_meter(job.plan.total, rehearse_flops(job)))
@@ -276,7 +276,8 @@ class Run:
 
     def _probe(self, model: nn.Module) -> Tensor:
         split = self.splits.get("validation", self.splits["train"])
-        batch = self.recipe.task.collate(split.examples[:PROBE_EXAMPLES], self.loader.tokenizer.pad_token_id)
+        examples = _first_tokens(split.examples[:PROBE_EXAMPLES])
+        batch = self.recipe.task.collate(examples, self.loader.tokenizer.pad_token_id)
         model.eval()
         with torch.inference_mode():
             return compute_logits(
@@ -295,18 +296,20 @@ class Run:
 
     def _evaluate(self, model: nn.Module) -> None:
         with PredictionWriter(self.folder.predictions) as writer:
-            for name in ("validation", "test"):
-                if name in self.splits:
-                    self.findings.scores[name] = self._score(model, self.splits[name], writer)
+            for name, split in self.splits.items():
+                if name != "train":
+                    self.findings.scores[name] = self._score(model, split, writer)
 
     def _validation_of(self, model: nn.Module) -> Callable[[], dict[str, float]]:
         def scores() -> dict[str, float]:
             with self.findings.clock.phase("evaluate"):
-                return self._score(model, self.splits["validation"], None)
+                return self._score(model, self.splits["validation"], None, metric=self.recipe.evaluation.metric)
 
         return scores
 
-    def _score(self, model: nn.Module, split: EncodedSplit, writer: PredictionWriter | None) -> dict[str, float]:
+    def _score(
+        self, model: nn.Module, split: EncodedSplit, writer: PredictionWriter | None, metric: str | None = None
+    ) -> dict[str, float]:
         self.reporter.start(f"evaluating {split.name}", len(split))
 
         def after_batch(examples: int) -> None:
@@ -319,15 +322,23 @@ class Run:
                 self.recipe.task,
                 split,
                 self._evaluation_batches(split),
-                labels=self.labels,
                 pad_token_id=self.loader.tokenizer.pad_token_id,
-                device=self.device,
-                autocast_dtype=self.autocast,
+                asking=self._asking(metric),
                 writer=writer,
                 after_batch=after_batch,
             )
         finally:
             self.reporter.finish()
+
+    def _asking(self, metric: str | None = None) -> Asking:
+        return Asking(
+            tokenizer=self.loader.tokenizer,
+            labels=self.labels,
+            metric=metric,
+            virtual_tokens=self.recipe.method.extra_positions(),
+            device=self.device,
+            autocast_dtype=self.autocast,
+        )
 
     def _evaluation_batches(self, split: EncodedSplit) -> list[list[int]]:
         training = self.recipe.training
@@ -336,3 +347,9 @@ class Run:
             batch_size=self.recipe.evaluation.batch_size or training.batch_size,
             max_tokens=None if self.recipe.evaluation.batch_size else training.max_tokens_per_batch,
         )
+
+
+def _first_tokens(examples: Sequence[Example]) -> Sequence[Example]:
+    """The first examples, of so many tokens with padding; logits over a whole vocabulary take room."""
+    longest = max(len(example["input_ids"]) for example in examples)
+    return examples[: max(1, PROBE_TOKENS // longest)]

@@ -13,12 +13,11 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from peftlab.interfaces import EncodedSplit
+from peftlab.interfaces import EncodedSplit, Inference
 from peftlab.measurement.memory import measure_training_memory, peak_of
 from peftlab.measurement.roofline import StepFlops, fit_step_flops
 from peftlab.record import Memory
 from peftlab.training.checkpoints import restore_parameters, trainable_parameters
-from peftlab.training.evaluate import compute_logits
 from peftlab.training.guards import GradientGuard
 from peftlab.training.loop import TrainingJob, accumulate_gradients, optimizer_step
 from peftlab.training.optimizers import build_optimizer
@@ -61,15 +60,14 @@ def rehearse_flops(job: TrainingJob) -> StepFlops | None:
         return fit_step_flops(run, (lengths[0], lengths[len(lengths) // 2], lengths[-1]))
 
 
-def rehearse_evaluation(job: TrainingJob, split: EncodedSplit, batches: list[list[int]]) -> int:
+def rehearse_evaluation(job: TrainingJob, split: EncodedSplit, batches: list[list[int]], asking: Inference) -> int:
     """The peak of live bytes while the batch with the most tokens is evaluated, the model included."""
     lengths = split.lengths()
     largest = max(batches, key=lambda batch: len(batch) * max(lengths[position] for position in batch))
     examples = [split.examples[position] for position in largest]
 
     def run() -> None:
-        batch = job.task.collate(examples, job.pad_token_id)
-        compute_logits(job.model, job.task, batch, device=job.accelerator.device, autocast_dtype=None)
+        job.task.answer(job.model, examples, job.pad_token_id, asking)
 
     job.model.eval()
     try:

@@ -30,6 +30,10 @@ METRICS: dict[str, str] = {
     "f1": "F1 over entities: type and both borders right (seqeval's definition)",
     "precision": "share of the predicted entities that are right",
     "recall": "share of the true entities that were found",
+    "step_exact_match": "share of a machine's steps that are written right, given the right configuration before",
+    "run_exact_match": "share of runs that are right to the end when the model goes on from what it wrote itself",
+    "steps_survived": "steps before the first error of a run, on average",
+    "survived_fraction": "the same as a share of the run's steps",
 }
 LOWER_IS_BETTER = frozenset({"mean_squared_error", "mean_absolute_error"})
 

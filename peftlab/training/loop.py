@@ -184,8 +184,7 @@ def accumulate_gradients(job: TrainingJob, batches: Sequence[Mapping[str, Tensor
         with synchronised:
             on_device = to_device(batch, job.accelerator.device)
             with job.accelerator.autocast():
-                logits = job.task.logits(job.model, on_device)
-            loss = job.task.loss(logits, on_device) / max(1, terms)
+                loss = job.task.training_loss(job.model, on_device) / max(1, terms)
             total += loss.detach()
             if last:
                 penalty = job.method.training_penalty(job.accelerator.unwrap_model(job.model))
