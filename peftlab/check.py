@@ -80,7 +80,7 @@ def check_recipe(
 def _find_model(
     recipe: Recipe, document: Document, *, offline: bool, report: ProgressCallback
 ) -> tuple[Recipe, Path | str | None, ModelFacts]:
-    """The recipe with absolute paths, the base model's place (None: it starts from nothing), and what is known of it."""
+    """The recipe with absolute paths, the base model's place (None: it starts from nothing), and its facts."""
     model = recipe.model
     if model.from_config is not None:
         if not recipe.method.trains_base:

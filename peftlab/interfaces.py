@@ -224,11 +224,13 @@ class Head:
         auto_class: transformers' auto class, such as ``AutoModelForSequenceClassification``.
         config: Settings of the model's config, such as ``num_labels``.
         is_new: Whether the head starts from nothing and so trains with every method; a language model's own does not.
+        may_be_missing: Of a head that is not new: whether a checkpoint may lack it. What it lacks is new.
     """
 
     auto_class: str
     config: Mapping[str, Any]
     is_new: bool = True
+    may_be_missing: bool = False
 
 
 @dataclass(frozen=True)

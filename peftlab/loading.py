@@ -21,7 +21,6 @@ from peftlab.training.checkpoints import trainable_parameters
 from peftlab.training.guards import check_trainable_parameters, hash_tensors
 from peftlab.training.steps import StepPlan
 
-
 NEW_VOCABULARY_SIZE = 8192
 """Tokens of a new tokenizer where model.from_config says nothing of its vocab_size."""
 

@@ -277,7 +277,9 @@ class Run:
     def _probe(self, model: nn.Module) -> Tensor:
         split = self.splits.get("validation", self.splits["train"])
         examples = _first_tokens(split.examples[:PROBE_EXAMPLES])
-        batch = self.recipe.task.collate(examples, self.loader.tokenizer.pad_token_id)
+        with torch.random.fork_rng(devices=[]):  # what a batch draws, such as masks, must be the same both times
+            torch.manual_seed(0)
+            batch = self.recipe.task.collate(examples, self.loader.tokenizer.pad_token_id)
         model.eval()
         with torch.inference_mode():
             return compute_logits(

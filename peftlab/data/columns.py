@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from peftlab.data.tables import Table
+from peftlab.data.text_files import TextRows
 from peftlab.errors import DataError, did_you_mean
 from peftlab.interfaces import Split
 
@@ -30,7 +31,10 @@ def split_of_table(name: str, table: Table, columns: Sequence[str], *, optional:
 
 def take(split: Split, positions: Sequence[int], *, name: str | None = None) -> Split:
     """The rows at some positions, in that order."""
-    columns = {column: [values[at] for at in positions] for column, values in split.columns.items()}
+    columns = {
+        column: values.take(positions) if isinstance(values, TextRows) else [values[at] for at in positions]
+        for column, values in split.columns.items()
+    }
     return Split(name or split.name, [split.index[at] for at in positions], columns, split.source)
 
 

@@ -13,7 +13,7 @@ from peftlab.errors import did_you_mean
 SplitName = Literal["train", "validation", "test"]
 SPLIT_NAMES: tuple[SplitName, ...] = ("train", "validation", "test")
 
-TableFormat = Literal["csv", "tsv", "json", "jsonl", "parquet", "arrow", "conll"]
+TableFormat = Literal["csv", "tsv", "json", "jsonl", "parquet", "arrow", "conll", "text"]
 
 _COMMON_ENCODINGS = ("utf-8", "utf-16", "latin-1", "cp1252", "mac-roman", "gb18030", "shift_jis", "euc-kr", "koi8-r")
 

@@ -27,7 +27,7 @@ class ModelConfig(Config):
     tokenizer: str | None = Field(
         None,
         min_length=1,
-        description="With from_config: where to take the tokenizer from. Null: the task makes one from its training split.",
+        description="With from_config: where to take the tokenizer from. Null: the task makes one.",
     )
     revision: str | None = Field(None, description="Branch, tag or commit of a Hub id; a commit makes runs repeatable.")
     dtype: Dtype = Field(

@@ -62,20 +62,21 @@ def write_new_model(config: ModelConfig, head: Head, *, tokenizer: Any, seed: in
 
 
 def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
-    """transformers takes every unknown setting without a word."""
+    """Transformers takes every unknown setting without a word."""
     from transformers import CONFIG_MAPPING, AutoConfig
 
     model_type = str(given.get("model_type", ""))
     if model_type not in CONFIG_MAPPING:
-        known = list(CONFIG_MAPPING.keys())
         raise ConfigError(
             f"transformers has no model type `{model_type}`",
             where=f"{WHERE}.model_type",
-            hint=did_you_mean(model_type, known),
+            hint=did_you_mean(model_type, CONFIG_MAPPING.keys()),
         )
     default = AutoConfig.for_model(model_type)
     known = {*default.to_dict(), *default.attribute_map}
     for key in given:
         if key not in known:
-            raise ConfigError(f"{model_type} has no setting `{key}`", where=f"{WHERE}.{key}", hint=did_you_mean(key, known))
+            raise ConfigError(
+                f"{model_type} has no setting `{key}`", where=f"{WHERE}.{key}", hint=did_you_mean(key, known)
+            )
     return dict(given)

@@ -17,9 +17,7 @@ from torch.nn import functional
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(
-        ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, rows: int
-    ) -> Tensor:
+    def forward(ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, rows: int) -> Tensor:
         wants = ctx.needs_input_grad
         by_states = torch.empty_like(states) if wants[0] else None
         by_weight = torch.zeros_like(weight, dtype=torch.float32) if wants[1] else None

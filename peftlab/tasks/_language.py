@@ -11,11 +11,13 @@ https://arxiv.org/abs/2410.10989). The sums are the same.
 from __future__ import annotations
 
 import contextlib
+import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from peftlab.interfaces import Example
-from peftlab.tasks._text import IGNORED, model_inputs, pad
+from peftlab.errors import UnsupportedError
+from peftlab.interfaces import Example, Head, ModelFacts, Prediction, Split, Task
+from peftlab.tasks._text import IGNORED, check_length, model_inputs, pad
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -24,6 +26,67 @@ CHUNK_ELEMENTS = 1 << 23
 """Logits that are held at once: 32 MiB in float32."""
 SCALED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
 """Settings of models that change the logits after the head: there the whole head is left to the model."""
+
+
+class LanguageTask(Task):
+    """What all tasks have in common whose model predicts tokens of its vocabulary."""
+
+    def label_columns(self) -> tuple[str, ...]:
+        """None: the text itself is what is to be predicted."""
+        return ()
+
+    def learn_labels(self, train: Split) -> tuple[str, ...]:
+        """There are no classes."""
+        return ()
+
+    def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
+        """Padded tokens and labels (batch × length), and position ids where they are the task's own."""
+        return pad_language(examples, pad_token_id)
+
+    def logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """Logits where something is to be predicted: labels × vocabulary."""
+        return labelled_logits(model, batch)
+
+    def loss(self, logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """Cross-entropy, summed over the labels."""
+        from torch.nn import functional
+
+        return functional.cross_entropy(logits.float(), batch["labels"][batch["labels"] != IGNORED], reduction="sum")
+
+    def training_loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """The same sum, in chunks."""
+        return labelled_loss(model, batch)
+
+    def loss_terms(self, batch: Mapping[str, Tensor]) -> int:
+        """One term a label."""
+        return int((batch["labels"] != IGNORED).sum())
+
+    def predict(self, logits: Tensor, batch: Mapping[str, Tensor], labels: tuple[str, ...]) -> list[Prediction]:
+        """What these tasks predict needs more than logits: see ``answer``.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        raise NotImplementedError(f"{self.registered_name} is asked through `answer`")
+
+
+class DecoderTask(LanguageTask):
+    """A language task for models that read from left to right."""
+
+    peft_task_type: ClassVar[str] = "CAUSAL_LM"
+
+    def check(self, facts: ModelFacts) -> None:
+        """Refuse models that do not write from left to right, and lengths beyond their positions."""
+        if facts.family in {"encoder", "encoder_decoder"}:
+            raise UnsupportedError(
+                f"{facts.path} ({facts.model_type}) does not write text from left to right",
+                hint="Choose a GPT-like model.",
+            )
+        check_length(getattr(self, "max_length", 1), facts)
+
+    def head(self, labels: tuple[str, ...]) -> Head:
+        """The language model's own."""
+        return Head("AutoModelForCausalLM", {}, is_new=False)
 
 
 def pad_language(examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
@@ -40,10 +103,10 @@ def pad_language(examples: Sequence[Example], pad_token_id: int) -> dict[str, Te
         [[*example["labels"], *[IGNORED] * (longest - len(example["labels"]))] for example in examples]
     )
     if "position_ids" in examples[0]:
-        rows = [
-            [*example["position_ids"], *range(longest - len(example["position_ids"]))] for example in examples
-        ]
+        rows = [[*example["position_ids"], *range(longest - len(example["position_ids"]))] for example in examples]
         batch["position_ids"] = torch.tensor(rows)
+    if "packed" in examples[0]:
+        batch["is_packed"] = torch.ones(1)
     return batch
 
 
@@ -52,24 +115,27 @@ def shifted(input_ids: Sequence[int], first: int) -> list[int]:
     return [*[IGNORED] * (first - 1), *input_ids[first:], IGNORED]
 
 
-def language_inputs(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def language_inputs(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Any]:
     """The part of a batch that the model takes.
 
     A row of several examples comes without an attention mask: transformers then draws their borders from position ids
-    that start anew, in every implementation of attention. Padding at the end is an example of its own, without labels.
+    that start anew, in every implementation of attention, if there is no cache. A cache is of no use in training and
+    only holds copies of all keys and values.
     """
-    inputs = model_inputs(batch)
+    inputs: dict[str, Any] = model_inputs(batch)
     if "position_ids" in batch:
         inputs["position_ids"] = batch["position_ids"]
-        if "is_packed" in batch:
-            del inputs["attention_mask"]
+    if "is_packed" in batch:
+        del inputs["attention_mask"]
+    if "use_cache" in inspect.signature(language_model(model).forward).parameters:
+        inputs["use_cache"] = False
     return inputs
 
 
 def labelled_logits(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
     """Logits where there is a label: labels × vocabulary, in the order of the batch's rows."""
     with _picked_states(model, batch["labels"], keep_head=True):
-        logits: Tensor = model(**language_inputs(batch)).logits
+        logits: Tensor = model(**language_inputs(model, batch)).logits
     return logits
 
 
@@ -95,7 +161,7 @@ def score_labels(model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor,
     if states is None:
         chunks: Any = [labelled_logits(model, batch)]
     else:
-        chunks = (head(part) for part in states.split(_rows(head)))
+        chunks = (head(part) for part in torch.split(states, _rows(head)))
     losses, choices = [], []
     start = 0
     for logits in chunks:
@@ -127,7 +193,7 @@ def _states(model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor | Non
     if type(head) is not nn.Linear or any(getattr(config, name, None) not in (None, 1, 1.0) for name in SCALED_LOGITS):
         return None, head
     with _picked_states(model, batch["labels"], keep_head=False) as picked:
-        model(**language_inputs(batch))
+        model(**language_inputs(model, batch))
     return picked[0], head
 
 

@@ -17,12 +17,12 @@ def word_tokenizer(words: Sequence[str]) -> Any:
 
     numbers = {word: number for number, word in enumerate((*SPECIALS, *words))}
     tokenizer = Tokenizer(WordLevel(numbers, unk_token=UNKNOWN))
-    tokenizer.pre_tokenizer = WhitespaceSplit()  # type: ignore[assignment]
+    tokenizer.pre_tokenizer = WhitespaceSplit()
     return _wrapped(tokenizer)
 
 
 def byte_pair_tokenizer(texts: Iterable[str], vocabulary_size: int) -> Any:
-    """A byte-level BPE tokenizer (Sennrich et al. 2016, Radford et al. 2019) trained on texts; it can write anything."""
+    """A byte-level BPE tokenizer (Sennrich et al. 2016, Radford et al. 2019) that is trained on texts."""
     from tokenizers import ByteLevelBPETokenizer
 
     tokenizer = ByteLevelBPETokenizer()
@@ -35,7 +35,7 @@ def byte_pair_tokenizer(texts: Iterable[str], vocabulary_size: int) -> Any:
 def _wrapped(tokenizer: Any) -> Any:
     from transformers import PreTrainedTokenizerFast
 
-    return PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(  # type: ignore[no-untyped-call]
         tokenizer_object=tokenizer,
         pad_token=PADDING,
         eos_token=END,

@@ -4,46 +4,35 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from peftlab.errors import ConfigError, DataError, UnsupportedError, did_you_mean
-from peftlab.interfaces import (
-    TASKS,
-    EncodedSplit,
-    Example,
-    Head,
-    Inference,
-    ModelFacts,
-    Prediction,
-    Scorer,
-    Split,
-    Task,
-)
-from peftlab.tasks._language import labelled_logits, labelled_loss, pad_language, score_labels, shifted
+from peftlab.interfaces import TASKS, EncodedSplit, Example, Inference, Prediction, Scorer, Split
+from peftlab.tasks._language import DecoderTask, score_labels, shifted
 from peftlab.tasks._machine_data import Player, draw_runs, named_players, random_players
 from peftlab.tasks._survival import SurvivalScorer
-from peftlab.tasks._text import IGNORED, check_length
+from peftlab.tasks._text import IGNORED
 from peftlab.tasks._tokenizers import word_tokenizer
-from peftlab.turing.machine import SYMBOL_NAMES, STATE_NAMES, Machine, Trace
+from peftlab.turing.machine import STATE_NAMES, SYMBOL_NAMES, Machine, Trace
 from peftlab.turing.named import NAMED
 from peftlab.turing.notation import BETWEEN, HALTS, NEXT, TABLE_END, read_machine, vocabulary, write_configuration
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import nn
 
 
 @TASKS.register("turing_machine")
-class TuringMachine(Task):
+class TuringMachine(DecoderTask):
     """Compute: write what a Turing machine does next, or its whole run; the data is generated and exact.
 
     A run is right as far as the model's most likely token is the true one everywhere: that is just what greedy
     generation, fed with its own output, would have written up to there. So one pass over the true run scores it.
     """
 
-    peft_task_type: ClassVar[str] = "CAUSAL_LM"
     metrics: ClassVar[tuple[str, ...]] = (
         "step_exact_match",
         "run_exact_match",
@@ -68,7 +57,10 @@ class TuringMachine(Task):
         None, description="Longest tape of the split test_longer_tapes; null: twice tape_length."
     )
     more_states: int | None = Field(
-        None, ge=1, le=len(STATE_NAMES), description="States in the split test_more_states; null: one more. 'random' only."
+        None,
+        ge=1,
+        le=len(STATE_NAMES),
+        description="States in the split test_more_states; null: one more. 'random' only.",
     )
     writes: Literal["step", "run"] = Field(
         "step", description="What the model writes: the next configuration, or all of them until the machine halts."
@@ -77,9 +69,10 @@ class TuringMachine(Task):
     addresses: NonNegativeInt = Field(
         0, description="Number the cells modulo this many (index hints, from a random start); 0: no numbers."
     )
-    positions: Literal["absolute", "none", "random_offset"] = Field(
+    positions: Literal["absolute", "none", "random_offset", "cells"] = Field(
         "absolute",
-        description="Position ids of the model: from 0, all 0 (none), or from a random start in training.",
+        description="Position ids of the model: from 0; all 0; from a random start in training; or the address "
+        "that was written last (Abacus embeddings), which needs `addresses`.",
     )
     max_length: PositiveInt = Field(256, description="Tokens at most; a longer run is an error.")
 
@@ -97,6 +90,8 @@ class TuringMachine(Task):
     def _longer_is_longer(self) -> TuringMachine:
         if self.longer_tape_length is not None and self.longer_tape_length <= self.tape_length:
             raise ValueError("`longer_tape_length` must be more than `tape_length`")
+        if self.positions == "cells" and not self.addresses:
+            raise ValueError("`positions: cells` needs `addresses`, the number of cells that can be told apart")
         return self
 
     @property
@@ -111,12 +106,6 @@ class TuringMachine(Task):
     def label_columns(self) -> tuple[str, ...]:
         """None: the simulator makes them."""
         return ()
-
-    def check(self, facts: ModelFacts) -> None:
-        """Refuse models that do not write from left to right."""
-        if facts.family in {"encoder", "encoder_decoder"}:
-            raise UnsupportedError(f"{facts.path} ({facts.model_type}) does not write text from left to right")
-        check_length(self.max_length, facts)
 
     def make_splits(self, seed: int) -> dict[str, Split]:
         """Runs for training, validation and test, and a test split for each kind of generalisation."""
@@ -148,24 +137,20 @@ class TuringMachine(Task):
     def _players(self) -> tuple[list[Player], dict[str, list[Player]]]:
         if isinstance(self.machines, list):
             return named_players(self.machines), {}
-        size = {"states": self.states, "symbols": self.symbols}
-        trained = random_players(f"machines/{self.machine_seed}", self.machine_count, **size)
+        draw = partial(random_players, symbols=self.symbols)
+        trained = draw(f"machines/{self.machine_seed}", self.machine_count, states=self.states)
         known = frozenset(player.table for player in trained)
-        larger = {**size, "states": self.more_states or min(self.states + 1, len(STATE_NAMES))}
+        more = self.more_states or min(self.states + 1, len(STATE_NAMES))
         return trained, {
-            "test_unseen_machines": random_players(
-                f"unseen/{self.machine_seed}", self.test_runs, **size, without=known
+            "test_unseen_machines": draw(
+                f"unseen/{self.machine_seed}", self.test_runs, states=self.states, without=known
             ),
-            "test_more_states": random_players(f"larger/{self.machine_seed}", self.test_runs, **larger, without=known),
+            "test_more_states": draw(f"larger/{self.machine_seed}", self.test_runs, states=more, without=known),
         }
 
     def build_tokenizer(self, train: Split, vocabulary_size: int) -> Any:
         """One token for each word of the notation."""
         return word_tokenizer(vocabulary(self.addresses))
-
-    def learn_labels(self, train: Split) -> tuple[str, ...]:
-        """There are no classes."""
-        return ()
 
     def check_split(self, split: Split, labels: tuple[str, ...]) -> None:
         """Every machine must be able to run and to halt, and to read its tape."""
@@ -177,19 +162,15 @@ class TuringMachine(Task):
             if not trace.steps:
                 raise DataError("the run has no steps", where=split.where(row))
 
-    def head(self, labels: tuple[str, ...]) -> Head:
-        """The language model's own."""
-        return Head("AutoModelForCausalLM", {}, is_new=False)
-
     def encode(self, split: Split, tokenizer: Any, labels: tuple[str, ...]) -> EncodedSplit:
         """One example a step, or one a run; ``pieces`` are the tokens of each configuration that is to be written."""
         examples: list[Example] = []
         index: list[int] = []
-        endless = 0
+        endless, numbers = 0, self._address_numbers(tokenizer)
         for row in range(len(split)):
             trace = self._trace(split, row)
             endless += not trace.halted
-            for example in self._examples(split, row, trace, tokenizer):
+            for example in self._examples(split, row, trace, tokenizer, numbers):
                 examples.append(example)
                 index.append(split.index[row])
         longest = max(len(example["input_ids"]) for example in examples)
@@ -202,41 +183,13 @@ class TuringMachine(Task):
         notes = {"steps": sum(len(example["pieces"]) for example in examples), "runs_that_do_not_halt": endless}
         return EncodedSplit(split.name, index, examples, notes)
 
-    def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
-        """Padded tokens and labels (batch × length), and position ids where they are the task's own."""
-        return pad_language(examples, pad_token_id)
-
-    def logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-        """Logits where something is to be written: labels × vocabulary."""
-        return labelled_logits(model, batch)
-
-    def loss(self, logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-        """Cross-entropy, summed over the tokens to be written."""
-        from torch.nn import functional
-
-        return functional.cross_entropy(logits.float(), batch["labels"][batch["labels"] != IGNORED], reduction="sum")
-
-    def training_loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-        """The same sum, in chunks."""
-        return labelled_loss(model, batch)
-
-    def loss_terms(self, batch: Mapping[str, Tensor]) -> int:
-        """One term a token to be written."""
-        return int((batch["labels"] != IGNORED).sum())
-
-    def predict(self, logits: Tensor, batch: Mapping[str, Tensor], labels: tuple[str, ...]) -> list[Prediction]:
-        """Not used: see ``answer``.
-
-        Raises:
-            NotImplementedError: Always.
-        """
-        raise NotImplementedError("turing_machine answers with text, which needs the examples")
-
     def answer(
         self, model: nn.Module, examples: Sequence[Example], pad_token_id: int, inference: Inference
     ) -> list[Prediction]:
-        """What the model writes, up to its first error; the scores are run, first step, tape's length, and 1 or 0 for
-        each step: whether it is right, given the right configuration before.
+        """What the model writes, up to its first error.
+
+        The scores are the run's number, its first step, the tape's length, and 1 or 0 for each step: whether it is
+        right, given the right configuration before.
         """
         _, choices = inference.compute(score_labels, model, self.collate(examples, pad_token_id))
         written, predictions = choices.tolist(), []
@@ -247,7 +200,9 @@ class TuringMachine(Task):
             for count in example["pieces"]:
                 right.append(float(own[start : start + count] == target[start : start + count]))
                 start += count
-            wrong = next((place for place, pair in enumerate(zip(own, target, strict=True)) if pair[0] != pair[1]), None)
+            wrong = next(
+                (place for place, pair in enumerate(zip(own, target, strict=True)) if pair[0] != pair[1]), None
+            )
             said = own if wrong is None else own[: wrong + 1]
             predictions.append(
                 Prediction(
@@ -268,12 +223,12 @@ class TuringMachine(Task):
         machine = _machine(str(split.columns["machine"][row]).strip())
         return machine.run(_tape(str(split.columns["tape"][row])), self.max_steps)
 
-    def _examples(self, split: Split, row: int, trace: Trace, tokenizer: Any) -> list[Example]:
-        generator = random.Random(f"{split.name}/{row}")
+    def _examples(
+        self, split: Split, row: int, trace: Trace, tokenizer: Any, numbers: Mapping[int, int]
+    ) -> list[Example]:
+        generator = random.Random(f"{split.name}/{row}")  # noqa: S311 - no secret
         shift = int(generator.random() * self.addresses)
-        texts = [
-            write_configuration(item, addresses=self.addresses, shift=shift) for item in trace.configurations
-        ]
+        texts = [write_configuration(item, addresses=self.addresses, shift=shift) for item in trace.configurations]
         table = f"{split.columns['machine'][row]} {TABLE_END} " if self.table else ""
         common = {"run": row, "tape_length": len(_tape(str(split.columns["tape"][row])))}
         if self.writes == "step":
@@ -295,17 +250,39 @@ class TuringMachine(Task):
                 "first_step": step,
                 **common,
             }
-            examples.append(self._with_positions(example, generator, training=split.name == "train"))
+            positions = self._position_ids(ids, generator, numbers, training=split.name == "train")
+            examples.append(example if positions is None else {**example, "position_ids": positions})
         return examples
 
-    def _with_positions(self, example: Example, generator: random.Random, *, training: bool) -> Example:
-        length = len(example["input_ids"])
+    def _position_ids(
+        self, ids: Sequence[int], generator: random.Random, numbers: Mapping[int, int], *, training: bool
+    ) -> list[int] | None:
+        length = len(ids)
         if self.positions == "none":
-            example["position_ids"] = [0] * length
-        elif self.positions == "random_offset":
+            return [0] * length
+        if self.positions == "random_offset":
             start = int(generator.random() * (self.max_length - length + 1)) if training else 0
-            example["position_ids"] = list(range(start, start + length))
-        return example
+            return list(range(start, start + length))
+        if self.positions == "cells":
+            # Like Abacus embeddings (McLeish et al. 2024, https://arxiv.org/abs/2405.17399): equal places of a number
+            # share a position. The last address written decides, so generated text has its positions too.
+            return list(accumulate(ids, lambda last, token: numbers.get(token, last), initial=0))[1:]
+        return None
+
+    def _address_numbers(self, tokenizer: Any) -> dict[int, int]:
+        """Position of each address token, from 1; every other end of a configuration goes back to 0."""
+        if self.positions != "cells":
+            return {}
+        words = {f"@{number}": number + 1 for number in range(self.addresses)}
+        words |= dict.fromkeys((TABLE_END, NEXT, BETWEEN, HALTS), 0)
+        ids = {word: _tokens(tokenizer, word) for word in words}
+        if any(len(tokens) != 1 for tokens in ids.values()):
+            raise UnsupportedError(
+                "`positions: cells` needs a tokenizer with one token for each address",
+                where="task.positions",
+                hint="Start from nothing with model.from_config, or choose `absolute`.",
+            )
+        return {ids[word][0]: number for word, number in words.items()}
 
 
 @lru_cache(maxsize=4096)

@@ -1,1 +1,1 @@
-"""Turing machines: an exact simulator, named and random machines, and how they are written down. Never imports torch."""
+"""Turing machines: an exact simulator, named and random machines, and their notation. Never imports torch."""

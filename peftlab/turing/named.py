@@ -65,9 +65,7 @@ C 1 _ S H ; C 0 0 S H ; C _ _ S H
 """
 _BUSY_BEAVER_2 = "A _ 1 R B ; A 1 1 L B ; B _ 1 L A ; B 1 1 R H"
 _BUSY_BEAVER_3 = "A _ 1 R B ; A 1 1 R H ; B _ _ R C ; B 1 1 R B ; C _ 1 L C ; C 1 1 L A"
-_BUSY_BEAVER_4 = (
-    "A _ 1 R B ; A 1 1 L B ; B _ 1 L A ; B 1 _ L C ; C _ 1 R H ; C 1 1 L D ; D _ 1 R D ; D 1 _ R A"
-)
+_BUSY_BEAVER_4 = "A _ 1 R B ; A 1 1 L B ; B _ 1 L A ; B 1 _ L C ; C _ 1 R H ; C 1 1 L D ; D _ 1 R D ; D 1 _ R A"
 
 
 def _named(name: str, table: str, description: str, make_tape: MakeTape) -> NamedMachine:

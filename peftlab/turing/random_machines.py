@@ -33,7 +33,7 @@ def random_machine(generator: random.Random, *, states: int, symbols: int, name:
     return Machine(rules, name)
 
 
-def random_tape(generator: random.Random, machine: Machine, length: int) -> tuple[str, ...]:
+def random_tape(generator: random.Random, length: int, *, machine: Machine) -> tuple[str, ...]:
     """Draw a tape of so many cells, blanks among them."""
     return tuple(machine.symbols[below(generator, len(machine.symbols))] for _ in range(length))
 

@@ -42,7 +42,7 @@ def simulate(machine: Machine, tape: list[str], steps: int) -> list[tuple[dict[i
 @settings(max_examples=150, deadline=None)
 @given(machines(), st.integers(0, 10**9), st.integers(0, 8))
 def test_two_simulators_agree(machine: Machine, seed: int, length: int) -> None:
-    tape = list(random_tape(random.Random(seed), machine, length))
+    tape = list(random_tape(random.Random(seed), length, machine=machine))
     trace = machine.run(tape, 60)
     seen = simulate(machine, tape, 60)
     assert len(trace.configurations) == len(seen)
