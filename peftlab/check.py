@@ -20,6 +20,7 @@ from peftlab.interfaces import ModelFacts, ProgressCallback, Reporter, Silent
 from peftlab.models.facts import read_model_facts
 from peftlab.models.new import facts_of_new_model
 from peftlab.recipe import Recipe, resolve_recipe
+from peftlab.trained import facts_of_run, is_run, open_run
 
 TRACKER_MODULES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
 
@@ -93,6 +94,8 @@ def _find_model(
     location = parse_location(model.path, folder=document.folder)
     recipe = _with_absolute_paths(recipe, document)
     place = resolve_location(location, offline=offline, report=report)
+    if isinstance(place, Path) and is_run(place):
+        return recipe, place, facts_of_run(open_run(place), recipe.model.path)
     facts = read_model_facts(place, path=recipe.model.path, revision=model.revision, offline=offline)
     return recipe, place, facts
 

@@ -107,6 +107,8 @@ class Method(RegisteredConfig, ABC):
     """What a recipe without ``training.learning_rate`` gets, with AdamW."""
     mergeable: ClassVar[bool] = False
     """Whether its weights can be folded into the base model's."""
+    changes_base: ClassVar[bool] = False
+    """Whether it trains parameters that the base has itself, and adds none: the tuned model is a plain one."""
     trains_base: ClassVar[bool] = False
     """Whether the base's own weights train as a whole: then the whole model is saved, and dropout is kept."""
     supports_gradient_checkpointing: ClassVar[bool] = True

@@ -17,6 +17,7 @@ from peftlab.interfaces import EncodedSplit, MethodContext
 from peftlab.models.load import BaseModel, load_base_model, load_tokenizer, local_source
 from peftlab.models.new import write_new_model
 from peftlab.record import Guard, Parameters
+from peftlab.trained import checkpoint_of
 from peftlab.training.checkpoints import trainable_parameters
 from peftlab.training.guards import check_trainable_parameters, hash_tensors
 from peftlab.training.steps import StepPlan
@@ -66,7 +67,7 @@ class Loader:
             self.tokenizer: Any = self._new_tokenizer()
             self.source = self._new_model()
         else:
-            self.source = local_source(checked.model_location)
+            self.source = checkpoint_of(checked.model_location, offline=offline)
             self.tokenizer = load_tokenizer(self.source, self._recipe.model, offline=offline)
         self.splits: dict[str, EncodedSplit] = {
             name: self._recipe.task.encode(split, self.tokenizer, checked.labels)

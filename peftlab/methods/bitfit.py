@@ -14,6 +14,7 @@ class BitFit(Method):
     """BitFit: only the bias terms and the head train."""
 
     paper: ClassVar[str] = "https://arxiv.org/abs/2106.10199"
+    changes_base: ClassVar[bool] = True
     default_learning_rate: ClassVar[float] = 4e-3
 
     def trains(self, name: str) -> bool:

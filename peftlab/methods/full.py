@@ -12,6 +12,7 @@ class Full(Method):
     """Full tuning: every parameter trains."""
 
     paper: ClassVar[str] = "https://arxiv.org/abs/1810.04805"
+    changes_base: ClassVar[bool] = True
     default_learning_rate: ClassVar[float] = 1e-4
     trains_base: ClassVar[bool] = True
 

@@ -14,6 +14,7 @@ class LinearProbe(Method):
     """Linear probe: only the head trains, on the frozen base's representations."""
 
     paper: ClassVar[str] = "https://arxiv.org/abs/1610.01644"
+    changes_base: ClassVar[bool] = True
     default_learning_rate: ClassVar[float] = 1e-2
 
     def apply(self, model: Any, context: MethodContext) -> Any:

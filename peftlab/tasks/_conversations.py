@@ -1,7 +1,7 @@
 """Rows of many layouts as conversations: a context, and one or more responses that may end it.
 
-Two plain columns, Alpaca's three (https://github.com/tatsu-lab/stanford_alpaca), messages with ``role`` and ``content``,
-ShareGPT's with ``from`` and ``value``. Every row is checked here, so that nothing is trained on garbage.
+Two plain columns, Alpaca's three (https://github.com/tatsu-lab/stanford_alpaca), messages with ``role`` and
+``content``, ShareGPT's with ``from`` and ``value``. Every row is checked here, so that nothing is trained on garbage.
 """
 
 from __future__ import annotations

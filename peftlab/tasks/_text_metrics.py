@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from peftlab.interfaces import Prediction
 
@@ -62,7 +63,7 @@ def overlap(texts: Sequence[str], references: Sequence[Sequence[str]]) -> dict[s
     from sacrebleu import corpus_bleu, corpus_chrf
 
     most = max(map(len, references))
-    columns = [[row[place] if place < len(row) else None for row in references] for place in range(most)]
+    columns: list[Any] = [[row[place] if place < len(row) else None for row in references] for place in range(most)]
     scorer, names = RougeScorer(["rouge1", "rouge2", "rougeL"]), ("rouge1", "rouge2", "rougeL")
     best = [scorer.score_multi(list(row), text) for text, row in zip(texts, references, strict=True)]
     rouge = {name: sum(row[name].fmeasure for row in best) / len(best) for name in names}

@@ -61,7 +61,7 @@ class InstructionTuning(DecoderTask):
     max_length: int = Field(
         512,
         ge=2,
-        description="Tokens of prompt and response. A longer chat loses its first turns, a longer prompt its beginning.",
+        description="Tokens of prompt and response. Longer chats lose first turns, longer prompts their beginning.",
     )
     drop_too_long: bool = Field(
         False, description="Leave out training rows whose response does not fit, and count them; false: an error."
