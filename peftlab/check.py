@@ -59,12 +59,11 @@ def check_recipe(
         UserError: What is wrong, where, and how to mend it.
     """
     report = (reporter or Silent()).say
-    with at_place(document, ("evaluation", "metric")):
-        recipe = resolve_recipe(recipe)
+    recipe = settle_recipe(recipe, document)
     _check_packages(recipe, document)
     _check_training(recipe, document)
     with at_place(document, ("model",) if recipe.model.from_config else ("model", "path")):
-        recipe, model_location, facts = _find_model(recipe, document, offline=offline, report=report)
+        model_location, facts = _find_model(recipe, document, offline=offline, report=report)
     with at_place(document, ("task",)):
         recipe.task.check(facts)
     with at_place(document, ("method",)):
@@ -80,8 +79,8 @@ def check_recipe(
 
 def _find_model(
     recipe: Recipe, document: Document, *, offline: bool, report: ProgressCallback
-) -> tuple[Recipe, Path | str | None, ModelFacts]:
-    """The recipe with absolute paths, the base model's place (None: it starts from nothing), and its facts."""
+) -> tuple[Path | str | None, ModelFacts]:
+    """The base model's place (None: it starts from nothing), and what is known of it."""
     model = recipe.model
     if model.from_config is not None:
         if not recipe.method.trains_base:
@@ -90,14 +89,12 @@ def _find_model(
                 where="method.type",
                 hint="Choose the method `full`; adapt what that run leaves in a second recipe.",
             )
-        return _with_absolute_paths(recipe, document), None, facts_of_new_model(model)
+        return None, facts_of_new_model(model)
     location = parse_location(model.path, folder=document.folder)
-    recipe = _with_absolute_paths(recipe, document)
     place = resolve_location(location, offline=offline, report=report)
     if isinstance(place, Path) and is_run(place):
-        return recipe, place, facts_of_run(open_run(place), recipe.model.path)
-    facts = read_model_facts(place, path=recipe.model.path, revision=model.revision, offline=offline)
-    return recipe, place, facts
+        return place, facts_of_run(open_run(place), model.path)
+    return place, read_model_facts(place, path=model.path, revision=model.revision, offline=offline)
 
 
 def _load_data(recipe: Recipe, document: Document, *, offline: bool, report: ProgressCallback) -> LoadedData:
@@ -121,26 +118,34 @@ def _load_data(recipe: Recipe, document: Document, *, offline: bool, report: Pro
     )
 
 
-def _with_absolute_paths(recipe: Recipe, document: Document) -> Recipe:
-    """Paths as they are from anywhere, so that the recipe that a run writes down can be run again."""
+def settle_recipe(recipe: Recipe, document: Document) -> Recipe:
+    """The recipe as a run writes it down: every open value filled in, every path as it is from anywhere.
+
+    Raises:
+        ConfigError: The metric is not one of the task's.
+    """
+    with at_place(document, ("evaluation", "metric")):
+        recipe = resolve_recipe(recipe)
 
     def absolute(address: str) -> str:
         location = parse_location(address, folder=document.folder)
         return str(location.path.resolve()) if location.path is not None and location.path.exists() else address
 
-    for key in ("path", "tokenizer"):
-        address = getattr(recipe.model, key)
-        if address:
-            recipe = replace_config(recipe, model=replace_config(recipe.model, **{key: absolute(address)}))
+    with at_place(document, ("model", "path")):
+        model = recipe.model
+        given = {key: value for key, value in (("path", model.path), ("tokenizer", model.tokenizer)) if value}
+        places = {key: absolute(value) for key, value in given.items()}
+        recipe = replace_config(recipe, model=replace_config(model, **places))
     if recipe.data is None:
         return recipe
-    source = recipe.data.source
-    if isinstance(source, str):
-        source = absolute(source)
-    else:
-        given = {name: value for name, value in source.model_dump().items() if value is not None}
-        source = replace_config(source, **{name: absolute(value) for name, value in given.items()})
-    return replace_config(recipe, data=replace_config(recipe.data, source=source))
+    with at_place(document, ("data", "source")):
+        source = recipe.data.source
+        if isinstance(source, str):
+            source = absolute(source)
+        else:
+            given = {name: value for name, value in source.model_dump().items() if value is not None}
+            source = replace_config(source, **{name: absolute(value) for name, value in given.items()})
+        return replace_config(recipe, data=replace_config(recipe.data, source=source))
 
 
 def _check_packages(recipe: Recipe, document: Document) -> None:

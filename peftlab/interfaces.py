@@ -113,6 +113,9 @@ class Method(RegisteredConfig, ABC):
     """Whether the base's own weights train as a whole: then the whole model is saved, and dropout is kept."""
     supports_gradient_checkpointing: ClassVar[bool] = True
     """Whether its adapters still learn when activations are computed twice."""
+    search_space: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    """Recipe keys that matter to this method beside the learning rate, each with the values that a suite may
+    try; the first is the default."""
 
     def check(self, facts: ModelFacts) -> None:
         """Refuse a model that the method cannot take, before anything is loaded.

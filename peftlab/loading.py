@@ -56,7 +56,7 @@ class Loader:
     Attributes:
         source: What plain transformers loads the base from.
         tokenizer: The base's.
-        splits: The data, tokenised.
+        splits: The data, tokenised; without the test split where the recipe leaves it alone.
         plan: All steps of the run.
     """
 
@@ -72,6 +72,7 @@ class Loader:
         self.splits: dict[str, EncodedSplit] = {
             name: self._recipe.task.encode(split, self.tokenizer, checked.labels)
             for name, split in checked.data.splits.items()
+            if not name.startswith("test") or self._recipe.evaluation.test
         }
         self.plan = self._plan_steps()
 

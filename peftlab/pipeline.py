@@ -101,6 +101,7 @@ class Run:
         self.checked, self.folder, self.findings = checked, folder, findings
         self.device, self.offline, self.reporter, self.interrupts = device, offline, reporter, interrupts
         self.started = time.monotonic()
+        self.matmul_rate: float | None = None
         method, model = self.recipe.method, self.recipe.model
         self.dtype = resolve_dtype(model.dtype, device=device, base_is_frozen=not method.trains_base)
         self.autocast = autocast_dtype(self.recipe.training.precision, device=device, weights=self.dtype)
@@ -115,8 +116,9 @@ class Run:
         clock.set_peak("load", max(peak, storage_bytes([*model.parameters(), *model.buffers()])))
         self.interrupts.check()
         job = self._prepare(model, context)
-        with clock.phase("measure"):
-            job = self._measure(job)
+        if self.recipe.measure:
+            with clock.phase("measure"):
+                job = self._measure(job)
         self.interrupts.check()
         base_guard = BaseGuard(model)
         with clock.phase("train"):

@@ -37,6 +37,9 @@ class Recipe(Config):
     method: SerializeAsAny[Method] = Field(description="Which parameters to train.")
     training: TrainingConfig = Field(default_factory=TrainingConfig, description="How to train them.")
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="How to choose the best state.")
+    measure: bool = Field(
+        True, description="Measure memory and the machine's speed; false where only scores matter, as in tuning."
+    )
     tracking: list[Tracker] = Field(default_factory=list, description="Where metrics go beside metrics.jsonl.")
     waive_guards: list[str] = Field(
         default_factory=list, description="Guards whose failure is noted but does not fail the run."
@@ -103,24 +106,46 @@ def override(document: Document, assignments: Sequence[str]) -> Document:
     Raises:
         ConfigError: An assignment is not of that form, or its key leads through a plain value.
     """
+    parsed: dict[str, Any] = {}
+    for assignment in assignments:
+        dotted, equals, text = assignment.partition("=")
+        if not equals or not all(dotted.strip().split(".")):
+            raise ConfigError(f"`{assignment}` is not of the form KEY=VALUE", where="--set", hint="As in --set seed=1.")
+        parsed[dotted.strip()] = parse_yaml_value(text)
+    return assign(document, parsed, dict.fromkeys(parsed, "--set"))
+
+
+def assign(document: Document, values_by_key: Mapping[str, Any], places_by_key: Mapping[str, str]) -> Document:
+    """Put values at dotted keys of a document.
+
+    Setting the ``type`` of a section to another one starts that section anew.
+
+    Args:
+        document: Stays as it is.
+        values_by_key: ``training.epochs`` → 3.
+        places_by_key: Where each key was written, for messages.
+
+    Returns:
+        A changed copy.
+
+    Raises:
+        ConfigError: A key leads through a plain value.
+    """
     values = _copy(document.values)
     places = dict(document.places)
-    ordered = sorted(assignments, key=lambda text: not text.partition("=")[0].endswith(".type"))
-    for assignment in ordered:
-        dotted, equals, text = assignment.partition("=")
-        path = tuple(dotted.strip().split("."))
-        if not equals or not all(path):
-            raise ConfigError(f"`{assignment}` is not of the form KEY=VALUE", where="--set", hint="As in --set seed=1.")
+    for dotted, value in sorted(values_by_key.items(), key=lambda item: not item[0].endswith(".type")):
+        path = tuple(dotted.split("."))
         target = values
         for key in path[:-1]:
             target = target.setdefault(key, {})
             if not isinstance(target, dict):
-                raise ConfigError(f"`{key}` holds a plain value, so it has no `{path[-1]}`", where=f"--set {dotted}")
-        value = parse_yaml_value(text)
+                place = places_by_key[dotted]
+                where = f"{place} {dotted}" if place == "--set" else place
+                raise ConfigError(f"`{key}` holds a plain value, so it has no `{path[-1]}`", where=where)
         if path[-1] == "type" and target.get("type") != value:
             target.clear()
         target[path[-1]] = value
-        places[path] = "--set"
+        places[path] = places_by_key[dotted]
     return replace(document, values=values, places=places)
 
 

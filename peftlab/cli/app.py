@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from peftlab.cli.bench import bench
 from peftlab.cli.ls import ls
 from peftlab.cli.output import show_error
 from peftlab.cli.run import run
@@ -25,6 +26,7 @@ app.command()(run)
 app.command()(ls)
 app.command()(validate)
 app.command()(schema)
+app.command()(bench)
 
 
 def _show_version(wanted: bool) -> None:

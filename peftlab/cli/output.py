@@ -5,6 +5,7 @@ Results go to standard output, everything else to standard error.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import logging
@@ -13,6 +14,7 @@ import sys
 import time
 import traceback
 import warnings
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
@@ -142,6 +144,16 @@ class RichReporter:
     def finish(self) -> None:
         """The bar goes."""
         self._progress.remove_task(self._tasks.pop())
+
+
+@contextlib.contextmanager
+def reporting() -> Iterator[PlainReporter | RichReporter]:
+    """A reporter that suits standard error: bars on a terminal, lines elsewhere."""
+    if not sys.stderr.isatty():
+        yield PlainReporter()
+        return
+    with RichReporter() as reporter:
+        yield reporter
 
 
 def duration(seconds: float) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,11 +23,11 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Tune a model as a recipe says, evaluate it, and leave a record."""
-    from peftlab.cli.output import quiet_libraries, show_error
+    from peftlab.cli.output import quiet_libraries, reporting, show_error
 
     quiet_libraries(offline=offline)
     try:
-        with _reporter() as reporter:
+        with reporting() as reporter:
             from peftlab.recipe import load_recipe
             from peftlab.run import run_recipe
 
@@ -44,17 +42,6 @@ def run(
     else:
         print(summary(result))
     raise typer.Exit(0 if result.record.status == "success" else 1)
-
-
-@contextlib.contextmanager
-def _reporter() -> Any:
-    from peftlab.cli.output import PlainReporter, RichReporter
-
-    if not sys.stderr.isatty():
-        yield PlainReporter()
-        return
-    with RichReporter() as reporter:
-        yield reporter
 
 
 def summary(result: Any) -> str:

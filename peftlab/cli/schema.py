@@ -13,11 +13,17 @@ class Document(StrEnum):
     """What there is a schema of."""
 
     RECIPE = "recipe"
+    SUITE = "suite"
 
 
 def schema(document: Annotated[Document, typer.Argument(help="The kind of file.", show_default=False)]) -> None:
-    """Print the JSON Schema of a recipe, with every installed task and method."""
-    from peftlab.recipe import recipe_schema
+    """Print the JSON Schema of a recipe or a suite, with every installed task and method."""
+    if document is Document.RECIPE:
+        from peftlab.recipe import recipe_schema
 
-    assert document is Document.RECIPE  # noqa: S101 - the only one so far
-    print(json.dumps(recipe_schema(), indent=2, ensure_ascii=False))
+        content = recipe_schema()
+    else:
+        from peftlab.bench.suite import suite_schema
+
+        content = suite_schema()
+    print(json.dumps(content, indent=2, ensure_ascii=False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
@@ -16,6 +17,7 @@ class PTuning(Method):
 
     paper: ClassVar[str] = "https://arxiv.org/abs/2103.10385"
     default_learning_rate: ClassVar[float] = 5e-3
+    search_space: ClassVar[Mapping[str, tuple[Any, ...]]] = {"method.encoder": ("mlp", "lstm")}
 
     num_virtual_tokens: PositiveInt = Field(16, description="Length of the prompt.")
     encoder: Literal["mlp", "lstm"] = Field("mlp", description="The network that computes the prompt.")

@@ -57,6 +57,7 @@ class EvaluationConfig(Config):
     )
     every: Literal["epoch"] | PositiveInt = Field("epoch", description="'epoch', or a number of steps.")
     batch_size: PositiveInt | None = Field(None, description="Examples in a batch; null: as in training.")
+    test: bool = Field(True, description="Score the test split; false while settings are still being chosen.")
 
 
 GUARDS: dict[str, str] = {

@@ -1,0 +1,112 @@
+"""The cells of a suite: each method with each value of each axis, as a recipe of its own."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from peftlab.bench.suite import ENTRY_KEYS, Suite, method_name
+from peftlab.check import settle_recipe
+from peftlab.config import Document, read_yaml
+from peftlab.recipe import Recipe, assign, build_recipe
+
+LEARNING_RATE = "training.learning_rate"
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One method at one point of the axes: what all its trials and seeds share.
+
+    Args:
+        name: ``<method>[--<axis value>…]``.
+        method: The method's name in the suite.
+        combination: The values of the axes, by the axes' names.
+        document: The recipe before settings and seed, which knows where its keys come from.
+    """
+
+    name: str
+    method: str
+    combination: tuple[str, ...]
+    document: Document
+
+    def recipe(self, settings: Mapping[str, Any], *, seed: int) -> Recipe:
+        """The recipe of one run.
+
+        Args:
+            settings: What tuning has chosen, by the recipe's keys.
+            seed: Of new weights, order of batches and dropout. The splits stay those of the suite.
+
+        Raises:
+            ConfigError: With file, line and key.
+        """
+        values = {**settings, "seed": seed}
+        document = assign(self.document, values, dict.fromkeys(values, self.document.source))
+        return settle_recipe(build_recipe(document, default_name=self.name), document)
+
+
+def expand_cells(suite: Suite, document: Document) -> list[Cell]:
+    """All cells of a suite, checked as recipes.
+
+    Args:
+        suite: From :func:`peftlab.bench.suite.load_suite`.
+        document: Of the suite, for the places in messages.
+
+    Raises:
+        ConfigError: The base recipe, an override or a method is wrong.
+    """
+    base = _without_learning_rate(read_yaml((document.folder or Path()) / suite.recipe))
+    base = assign(base, suite.set, {key: document.where(("set", key)) for key in suite.set})
+    build_recipe(base, default_name=suite.name)
+    cells = []
+    for names, overrides, places in _combinations(suite, document):
+        shared = assign(base, overrides, places)
+        for position, entry in enumerate(suite.methods):
+            name = "--".join([method_name(entry), *names])
+            cell = Cell(name, method_name(entry), names, _cell_document(shared, entry, name, document, position))
+            cell.recipe({}, seed=suite.seeds[0])
+            cells.append(cell)
+    return cells
+
+
+def _combinations(suite: Suite, document: Document) -> Iterator[tuple[tuple[str, ...], dict[str, Any], dict[str, str]]]:
+    for names in itertools.product(*suite.axes.values()):
+        overrides, places = {}, {}
+        for (axis, choices), name in zip(suite.axes.items(), names, strict=True):
+            overrides.update(choices[name])
+            places.update({key: document.where(("axes", axis, name, key)) for key in choices[name]})
+        yield names, overrides, places
+
+
+def _without_learning_rate(base: Document) -> Document:
+    """The base recipe's rate suits its own method; every other has another."""
+    training = base.values.get("training")
+    if not isinstance(training, Mapping):
+        return base
+    kept = {key: value for key, value in training.items() if key != "learning_rate"}
+    return replace(base, values={**base.values, "training": kept})
+
+
+def _cell_document(
+    shared: Document, entry: Mapping[str, Any], name: str, document: Document, position: int
+) -> Document:
+    """The shared recipe with one method in it, and nothing left of the method that the base recipe is of."""
+    lines = {path: line for path, line in shared.lines.items() if path[:1] != ("method",)}
+    shared = replace(shared, values={**shared.values, "method": {}}, lines=lines)
+    method = {f"method.{key}": value for key, value in entry.items() if key not in ENTRY_KEYS}
+    split_seed = shared.values["data"].get("split_seed")
+    values = {
+        "name": name,
+        # Every seed sees the same examples: only then can runs be compared example by example.
+        "data.split_seed": shared.values.get("seed", 0) if split_seed is None else split_seed,
+        **method,
+        **entry.get("set", {}),
+    }
+    entry_place = ("methods", position)
+    places = dict.fromkeys(values, document.where(entry_place))
+    places |= {f"method.{key}": document.where((*entry_place, key)) for key in entry}
+    places |= {key: document.where((*entry_place, "set", key)) for key in entry.get("set", {})}
+    cell = assign(shared, values, places)
+    return replace(cell, places={**cell.places, ("method",): document.where(entry_place)})

@@ -1,0 +1,239 @@
+"""Running a suite: tuning first, then every cell with every seed, each run in a process of its own.
+
+A killed suite loses at most the steps since the running run's last checkpoint: everything else is read from the
+folder. A run that fails is a record with a status; the others go on.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import datetime
+import json
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from filelock import FileLock, Timeout
+
+from peftlab.bench.cells import Cell
+from peftlab.bench.plan import Plan, PlannedRun
+from peftlab.bench.suite import Suite, write_suite
+from peftlab.bench.tuning import Choice, tune
+from peftlab.bench.worker import Finished, Worker, is_done, is_of_recipe, leave_record, move_aside
+from peftlab.errors import UserError
+from peftlab.files import write_text
+from peftlab.interfaces import Reporter
+from peftlab.recipe import Recipe
+from peftlab.record import RunRecord, read_record
+from peftlab.tasks.metrics import LOWER_IS_BETTER
+
+SECONDS_NAME = "suite_seconds.json"
+SUITE_NAME = "suite.yaml"
+ARTIFACTS = ("adapter", "model", "checkpoints", "predictions.parquet")
+"""What a trial leaves that nobody needs once its score is known."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A suite that has come to its end.
+
+    Args:
+        statuses: How many compared runs ended how.
+        runs_done: Runs of this call, trials included.
+        seconds: Of this call.
+    """
+
+    statuses: dict[str, int]
+    runs_done: int
+    seconds: float
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a suite's folder.
+
+    Raises:
+        UserError: Another process runs the suite there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock").acquire(timeout=0):
+            yield
+    except Timeout:
+        raise UserError("another process is running a suite in this folder", where=str(folder)) from None
+
+
+class Execution:
+    """One call of ``peftlab bench``.
+
+    Args:
+        plan: What to run.
+        workers: How many runs at once.
+        offline: Allow no network.
+        retry_failed: Run again what has failed.
+        reporter: Tells a person.
+    """
+
+    def __init__(self, plan: Plan, *, workers: int, offline: bool, retry_failed: bool, reporter: Reporter) -> None:
+        self.plan, self.workers, self.retry_failed, self.reporter = plan, workers, retry_failed, reporter
+        threads = max(1, (os.cpu_count() or 1) // workers) if workers > 1 else None
+        self.worker = Worker(plan.folder.logs, threads=threads, offline=offline)
+        self._lock = threading.Lock()
+        self._runs_done = 0
+
+    def execute(self) -> Outcome:
+        """Run all that is missing.
+
+        Raises:
+            KeyboardInterrupt: The user stopped it; what was running can be resumed.
+        """
+        started = time.monotonic()
+        plan = self.plan
+        self._take_suite(plan.suite)
+        missing = sum(not run.done for run in plan.runs(retry_failed=self.retry_failed))
+        self.reporter.start("runs", missing)
+        try:
+            choices = dict(zip(plan.cells, self._each(self._tune, plan.cells), strict=True))
+            finals = [(cell, seed, choices[cell]) for seed in plan.suite.seeds for cell in plan.cells]
+            records = self._each(lambda final: self._final(*final), finals)
+        finally:
+            self.reporter.finish()
+        statuses: dict[str, int] = {}
+        for record in records:
+            statuses[record.status] = statuses.get(record.status, 0) + 1
+        return Outcome(statuses, self._runs_done, time.monotonic() - started)
+
+    def _each(self, work: Callable[[T], object], items: Iterable[T]) -> list:  # type: ignore[type-arg]
+        """Work on several items at once; Ctrl-C stops the processes, which leave records."""
+        with concurrent.futures.ThreadPoolExecutor(self.workers) as pool:
+            futures = [pool.submit(work, item) for item in items]
+            try:
+                return [future.result() for future in futures]
+            except BaseException:
+                for future in futures:
+                    future.cancel()
+                self.worker.stop()
+                raise
+
+    # --- tuning ---------------------------------------------------------------------------------------------------
+
+    def _tune(self, cell: Cell) -> Choice:
+        tuning = self.plan.suite.tuning
+        if tuning is None:
+            return Choice({})
+        seed = self.plan.tuning_seed
+        metric = str(cell.recipe({}, seed=seed).evaluation.metric)
+        return tune(
+            cell,
+            tuning,
+            seed=seed,
+            train_examples=self.plan.train_examples(cell),
+            higher_is_better=metric not in LOWER_IS_BETTER,
+            folder=self.plan.folder.tuning,
+            run=self._trial,
+        )
+
+    def _trial(self, recipe: Recipe, name: str) -> RunRecord:
+        folder = self.plan.folder.trials / name
+        record = self._run(recipe, folder, name)
+        for item in ARTIFACTS:
+            path = folder / item
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        return record
+
+    # --- the compared runs ------------------------------------------------------------------------------------------
+
+    def _final(self, cell: Cell, seed: int, choice: Choice) -> RunRecord:
+        folder = self.plan.folder.cells / f"{cell.name}--seed{seed}"
+        recipe = cell.recipe(choice.settings or {}, seed=seed)
+        if choice.settings is None:
+            return self._leave_untuned(recipe, folder, choice.error)
+        return self._run(recipe, folder, f"{cell.name} seed {seed}")
+
+    def _leave_untuned(self, recipe: Recipe, folder: Path, error: str | None) -> RunRecord:
+        """The record of a run that never started, since no setting of its method worked."""
+        if folder.exists() and not is_of_recipe(folder, recipe):
+            move_aside(folder, self.plan.folder.replaced)
+        record = RunRecord(
+            name=recipe.name,
+            status="failed",
+            error=f"every trial of the tuning failed; the first: {error}",
+            recipe=recipe.model_dump(mode="json"),
+            started_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+            seconds=0.0,
+        )
+        leave_record(record, folder)
+        self._tell(f"{folder.name}: {record.error}")
+        return record
+
+    # --- one run -------------------------------------------------------------------------------------------------
+
+    def _run(self, recipe: Recipe, folder: Path, name: str) -> RunRecord:
+        if is_done(folder, recipe, retry_failed=self.retry_failed):
+            return read_record(folder)
+        if folder.exists() and not is_of_recipe(folder, recipe):
+            move_aside(folder, self.plan.folder.replaced)
+        finished = self.worker.run(recipe, folder)
+        if self.worker.stopped:
+            raise KeyboardInterrupt
+        self._note_seconds(finished)
+        self._tell(f"{name}: {_outcome(finished.record)}, {finished.wall_seconds:.0f} s")
+        return finished.record
+
+    def _tell(self, line: str) -> None:
+        with self._lock:
+            self._runs_done += 1
+            self.reporter.say(line)
+            self.reporter.advance(1)
+
+    def _note_seconds(self, finished: Finished) -> None:
+        """Add up what processes took beside their runs, for the report; over all calls of ``bench``."""
+        path = self.plan.folder.path / SECONDS_NAME
+        with self._lock:
+            noted = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+            runs = noted.get("runs", 0) + 1
+            wall = noted.get("wall_seconds", 0.0) + finished.wall_seconds
+            inside = noted.get("run_seconds", 0.0) + finished.record.seconds
+            summary = {
+                "runs": runs,
+                "wall_seconds": round(wall, 2),
+                "run_seconds": round(inside, 2),
+                "overhead_seconds_per_run": round((wall - inside) / runs, 2),
+                "workers": self.workers,
+            }
+            write_text(path, json.dumps(summary, indent=2) + "\n")
+
+    def _take_suite(self, suite: Suite) -> None:
+        """Write the suite down; runs of cells that it no longer has are put aside."""
+        folder = self.plan.folder
+        write_suite(suite, folder.path / SUITE_NAME)
+        wanted = {f"{cell.name}--seed{seed}" for cell in self.plan.cells for seed in suite.seeds}
+        for path in sorted(folder.cells.glob("*")) if folder.cells.is_dir() else []:
+            if path.is_dir() and path.name not in wanted:
+                move_aside(path, folder.replaced)
+        names = {cell.name for cell in self.plan.cells}
+        for path in sorted(folder.tuning.glob("*.json")) if folder.tuning.is_dir() else []:
+            if path.stem not in names or suite.tuning is None:
+                path.unlink()
+
+
+def _outcome(record: RunRecord) -> str:
+    if record.status != "success":
+        return f"{record.status}: {(record.error or '').splitlines()[0]}"
+    metric = record.recipe["evaluation"]["metric"]
+    scores = record.scores.get("validation") or record.scores.get("test") or {}
+    return f"validation {metric} {scores[metric]:.4f}" if metric in scores else "done"
+
+
+__all__ = ["Execution", "Outcome", "PlannedRun", "locked"]

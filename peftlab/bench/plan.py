@@ -1,0 +1,192 @@
+"""What a suite's folder holds, what is missing in it, and how long that will take."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from peftlab.bench.cells import Cell, expand_cells
+from peftlab.bench.suite import Suite
+from peftlab.bench.timing import Clock, Workload
+from peftlab.bench.tuning import plan_rungs, propose_settings, trial_recipe
+from peftlab.bench.worker import is_done
+from peftlab.check import CheckedRecipe, check_recipe
+from peftlab.config import Document
+from peftlab.errors import ConfigError, UnsupportedError
+from peftlab.interfaces import Reporter
+from peftlab.recipe import Recipe
+from peftlab.record import read_record
+
+
+@dataclass(frozen=True)
+class SuiteFolder:
+    """The folder of a suite."""
+
+    path: Path
+
+    @property
+    def cells(self) -> Path:
+        """The runs that are compared."""
+        return self.path / "cells"
+
+    @property
+    def tuning(self) -> Path:
+        """What tuning has found."""
+        return self.path / "tuning"
+
+    @property
+    def trials(self) -> Path:
+        """The runs of tuning."""
+        return self.tuning / "trials"
+
+    @property
+    def replaced(self) -> Path:
+        """Runs that no longer belong to the suite."""
+        return self.path / "replaced"
+
+    @property
+    def logs(self) -> Path:
+        """What the processes said."""
+        return self.path / "logs"
+
+    def choice(self, cell: Cell) -> dict[str, Any] | None:
+        """The settings that tuning has chosen for a cell; None where it has not been done."""
+        path = self.tuning / f"{cell.name}.json"
+        if not path.exists():
+            return None
+        chosen: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8"))["chosen"]
+        return chosen
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """A run that the suite needs.
+
+    Args:
+        cell: Of which cell.
+        folder: Where it is, or will be.
+        recipe: Of the run. Before tuning is done: at settings that stand for those not known yet.
+        done: Whether its outcome is there.
+        trial: Whether it is one of tuning's.
+    """
+
+    cell: Cell
+    folder: Path
+    recipe: Recipe
+    done: bool
+    trial: bool
+
+
+class Plan:
+    """A suite and its folder, checked and laid out.
+
+    Args:
+        suite: What to compare.
+        document: Of the suite, for the places in messages.
+        folder: Of the suite.
+        offline: Allow no network.
+        reporter: Is told of downloads.
+
+    Raises:
+        UserError: The suite, its recipe or its data is wrong.
+    """
+
+    def __init__(
+        self, suite: Suite, document: Document, folder: SuiteFolder, *, offline: bool, reporter: Reporter
+    ) -> None:
+        self.suite, self.folder = suite, folder
+        self.cells = expand_cells(suite, document)
+        self.checked = {
+            combination: _check_one(
+                [cell for cell in self.cells if cell.combination == combination], suite, offline, reporter
+            )
+            for combination in dict.fromkeys(cell.combination for cell in self.cells)
+        }
+        for combination, checked in self.checked.items():
+            if suite.tuning is not None and "validation" not in checked.data.splits:
+                raise ConfigError(
+                    "tuning chooses by the validation split, and there is none"
+                    + (f" at {', '.join(combination)}" if combination else ""),
+                    where=document.where(("tuning",)),
+                    hint="Set data.validation_fraction in the recipe, or `tuning: null`.",
+                )
+        self.clock = Clock({key: Workload.of(checked) for key, checked in self.checked.items()})
+
+    @property
+    def tuning_seed(self) -> int:
+        """A seed that no compared run has."""
+        return next(seed for seed in range(len(self.suite.seeds) + 1) if seed not in self.suite.seeds)
+
+    def train_examples(self, cell: Cell) -> int:
+        """Rows of the training split at a cell's point of the axes."""
+        return self.checked[cell.combination].data.summary.rows["train"]
+
+    def runs(self, *, retry_failed: bool = False) -> Iterator[PlannedRun]:
+        """All runs in their order: tuning, then seed by seed, so that early stopping leaves comparable methods."""
+        for cell in self.cells:
+            yield from self.trials(cell)
+        for seed in self.suite.seeds:
+            for cell in self.cells:
+                yield self.final(cell, seed, retry_failed=retry_failed)
+
+    def trials(self, cell: Cell) -> Iterator[PlannedRun]:
+        """A cell's trials; those of later rungs stand for whichever settings get so far."""
+        tuning = self.suite.tuning
+        if tuning is None:
+            return
+        settings = propose_settings(cell, tuning, seed=self.tuning_seed)
+        tuned = self.folder.choice(cell) is not None
+        for count, examples in plan_rungs(tuning.trials, self.train_examples(cell)):
+            for number in range(count):
+                recipe = trial_recipe(cell, settings[number], seed=self.tuning_seed, train_examples=examples)
+                folder = self.folder.trials / trial_name(cell, number, examples)
+                yield PlannedRun(cell, folder, recipe, tuned or is_done(folder, recipe), trial=True)
+
+    def final(self, cell: Cell, seed: int, *, retry_failed: bool = False) -> PlannedRun:
+        """A cell's run with one seed, at the settings that tuning has chosen."""
+        chosen = {} if self.suite.tuning is None else self.folder.choice(cell)
+        recipe = cell.recipe(chosen or {}, seed=seed)
+        folder = self.folder.cells / f"{cell.name}--seed{seed}"
+        done = chosen is not None and is_done(folder, recipe, retry_failed=retry_failed)
+        return PlannedRun(cell, folder, recipe, done, trial=False)
+
+    def learn_from_finished(self) -> None:
+        """Let the clock see the runs that are there."""
+        for run in self.runs():
+            if run.done and (run.folder / "record.json").exists():
+                record = read_record(run.folder)
+                if record.status == "success":
+                    self.clock.learn(run.cell.method, run.cell.combination, run.recipe, record.seconds)
+
+    def seconds_left(self, *, retry_failed: bool = False) -> float:
+        """Of all runs that are missing, one after the other."""
+        return sum(
+            self.clock.estimate(run.cell.method, run.cell.combination, run.recipe)
+            for run in self.runs(retry_failed=retry_failed)
+            if not run.done
+        )
+
+
+def trial_name(cell: Cell, number: int, examples: int) -> str:
+    """The folder of a trial."""
+    return f"{cell.name}--trial{number}-on-{examples}"
+
+
+def _check_one(cells: list[Cell], suite: Suite, offline: bool, reporter: Reporter) -> CheckedRecipe:
+    """Check data and model with the first method that the model can take.
+
+    Raises:
+        UserError: The data or the model is wrong, or no method fits.
+    """
+    refusal: UnsupportedError | None = None
+    for cell in cells:
+        try:
+            recipe = cell.recipe({}, seed=suite.seeds[0])
+            return check_recipe(recipe, cell.document, offline=offline, reporter=reporter)
+        except UnsupportedError as error:
+            refusal = refusal or error
+    assert refusal is not None  # noqa: S101 - there is at least one cell
+    raise refusal

@@ -1,0 +1,160 @@
+"""A suite: which methods are compared, on what, with how many seeds and how much tuning."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
+from ruamel.yaml import YAML
+
+from peftlab.config import Config, Document, build_config, read_yaml
+from peftlab.files import write_text
+from peftlab.interfaces import METHODS
+
+NAME = r"^[\w][\w.]*(-[\w.]+)*$"
+"""Names of cells and axes: no double hyphen, which separates them in the names of folders."""
+ENTRY_KEYS = ("name", "set")
+"""Keys of an entry under ``methods`` that are the suite's; all others are the method's."""
+
+
+class Tuning(Config):
+    """The budget that every method gets for finding its settings."""
+
+    trials: PositiveInt = Field(description="Settings that are tried for every method.")
+    learning_rate: list[PositiveFloat] = Field(
+        min_length=2, max_length=2, description="The smallest and the largest learning rate that is tried."
+    )
+
+    @field_validator("learning_rate")
+    @classmethod
+    def _is_a_range(cls, value: list[float]) -> list[float]:
+        if value[0] >= value[1]:
+            raise ValueError(f"the smallest rate comes first, as in [1e-5, 1e-2], not {value}")
+        return value
+
+
+class Published(Config):
+    """A figure of a paper, shown beside the measured one."""
+
+    score: float = Field(description="In the metric's own unit: 0.935, not 93.5.")
+    metric: str = Field(description="The metric, such as accuracy.")
+    source: str = Field(description="Paper and table.")
+
+
+class Suite(Config):
+    """Methods crossed with axes and seeds."""
+
+    name: str = Field(pattern=NAME, description="Names the suite's folder.")
+    recipe: str = Field(description="What all cells share: a recipe, relative to the suite's file.")
+    set: dict[str, Any] = Field(default_factory=dict, description="Overrides for every cell: training.epochs: 3.")
+    methods: list[dict[str, Any]] = Field(
+        min_length=1,
+        description="Each a recipe's `method`, with two keys more: `name` of the cell (else the type), and `set`, "
+        "overrides for this method alone.",
+    )
+    axes: dict[str, dict[str, dict[str, Any]]] = Field(
+        default_factory=dict, description="Axis → value's name → overrides; crossed with the methods."
+    )
+    seeds: list[NonNegativeInt] = Field(min_length=1, description="One run of every cell for each.")
+    tuning: Tuning | None = Field(description="Null: no tuning, every method runs at its default learning rate.")
+    published: dict[str, Published] = Field(
+        default_factory=dict, description="Name of a cell → what a paper reports for it."
+    )
+
+    @field_validator("seeds")
+    @classmethod
+    def _seeds_differ(cls, value: list[int]) -> list[int]:
+        if len(set(value)) < len(value):
+            raise ValueError(f"every seed counts once, not {value}")
+        return value
+
+    @field_validator("axes")
+    @classmethod
+    def _axes_have_values(cls, value: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+        for axis, choices in value.items():
+            if not choices:
+                raise ValueError(f"the axis `{axis}` has no value")
+            _check_names(choices)
+        return value
+
+    @model_validator(mode="after")
+    def _cells_differ(self) -> Suite:
+        names = [method_name(entry) for entry in self.methods]
+        _check_names(names)
+        twice = [name for name, count in Counter(names).items() if count > 1]
+        if twice:
+            raise ValueError(f"two methods are both called `{twice[0]}`; give one of them a `name`")
+        for key in {key for entry in self.methods for key in entry.get("set", {})} | set(self.set):
+            if key.split(".")[0] in {"method", "seed", "name"}:
+                raise ValueError(f"`{key}` cannot be set here; a suite has `methods`, `seeds` and `name` for it")
+            if key == "training.learning_rate" and self.tuning is not None:
+                raise ValueError("`training.learning_rate` is what the suite tunes; set it or tune it (`tuning: null`)")
+        return self
+
+
+def _check_names(names: Any) -> None:
+    import re
+
+    for name in names:
+        if not re.match(NAME, str(name)):
+            raise ValueError(f"`{name}` cannot name a folder; use letters, digits, `_`, `.` and single hyphens")
+
+
+def method_name(entry: Mapping[str, Any]) -> str:
+    """What an entry under ``methods`` is called."""
+    return str(entry.get("name", entry.get("type", "")))
+
+
+def load_suite(path: Path) -> tuple[Suite, Document]:
+    """Read a suite.
+
+    Returns:
+        The suite, and the document that knows the lines of its keys.
+
+    Raises:
+        ConfigError: With file, line and key.
+    """
+    document = read_yaml(path)
+    suite = build_config(Suite, {"name": path.stem, **document.values}, document=document)
+    for position, entry in enumerate(suite.methods):
+        place = ("methods", position)
+        if "type" not in entry:
+            raise document.error(place, "the key `type` is required", f"Known: {', '.join(METHODS.names())}.")
+        METHODS.get(entry["type"], where=document.where((*place, "type")))
+        if not isinstance(entry.get("set", {}), Mapping):
+            raise document.error((*place, "set"), "a mapping of keys to values is needed")
+    cells = {method_name(entry) for entry in suite.methods}
+    for name in suite.published:
+        if name.split("--")[0] not in cells:
+            raise document.error(("published", name), "there is no such cell", f"Methods: {', '.join(sorted(cells))}.")
+    return suite, document
+
+
+def write_suite(suite: Suite, path: Path) -> None:
+    """Write a suite as YAML."""
+    stream = io.StringIO()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.dump(suite.model_dump(mode="json"), stream)
+    write_text(path, stream.getvalue())
+
+
+def suite_schema() -> dict[str, Any]:
+    """The JSON Schema of a suite, with every registered method."""
+    schema = Suite.model_json_schema(mode="validation")
+    definitions = schema.setdefault("$defs", {})
+    choices = []
+    for name, cls in METHODS.items():
+        own = cls.schema_with_type()
+        definitions.update(own.pop("$defs", {}))
+        own["properties"] |= {"name": {"type": "string"}, "set": {"type": "object"}}
+        definitions[f"method.{name}"] = own
+        choices.append({"$ref": f"#/$defs/method.{name}"})
+    schema["properties"]["methods"]["items"] = {"oneOf": choices}
+    schema["required"] = [name for name in schema["required"] if name != "name"]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "peftlab suite"}

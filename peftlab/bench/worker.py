@@ -1,0 +1,194 @@
+"""One run in a process of its own: memory figures start clean, and a crash costs one run.
+
+Whatever becomes of the process, a record is left: the run's own, or one that says how the process ended.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import datetime
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from peftlab.config import Document, parse_yaml
+from peftlab.errors import UserError
+from peftlab.recipe import Recipe, build_recipe, write_recipe
+from peftlab.record import RECORD_NAME, RunRecord, Status, read_record, write_record
+
+RECIPE_NAME = "recipe.yaml"
+KILLED_BY_KERNEL = Path("/proc/vmstat")
+ERROR_LINES = 6
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that has ended.
+
+    Args:
+        record: Its own, or one that says how its process ended.
+        wall_seconds: From the start of the process to its end.
+    """
+
+    record: RunRecord
+    wall_seconds: float
+
+
+def is_done(folder: Path, recipe: Recipe, *, retry_failed: bool = False) -> bool:
+    """Whether a folder holds the outcome of exactly this recipe."""
+    try:
+        record = read_record(folder)
+    except UserError:
+        return False
+    if record.status == "cancelled" or (retry_failed and record.status != "success"):
+        return False
+    return _is_same(record.recipe, recipe, source=str(folder))
+
+
+def is_of_recipe(folder: Path, recipe: Recipe) -> bool:
+    """Whether a folder is empty, or holds this recipe's run, finished or not."""
+    path = folder / RECIPE_NAME
+    if not path.exists():
+        return not folder.exists() or not any(item.name != ".lock" for item in folder.iterdir())
+    try:
+        values = parse_yaml(path.read_text(encoding="utf-8"), source=str(path)).values
+    except UserError:
+        return False
+    return _is_same(values, recipe, source=str(path))
+
+
+def _is_same(values: dict[str, Any], recipe: Recipe, *, source: str) -> bool:
+    """Whether written values mean the recipe; keys that a later peftlab has added stand at their defaults in both."""
+    try:
+        written = build_recipe(Document(source=source, values=values), default_name=recipe.name)
+    except UserError:
+        return False
+    return written.model_dump(mode="json") == recipe.model_dump(mode="json")
+
+
+class Worker:
+    """Runs recipes, each in a fresh process; several threads may use one worker.
+
+    Args:
+        logs: Folder for what the processes say.
+        threads: How many threads each process may use; None: all.
+        offline: Allow no network.
+    """
+
+    def __init__(self, logs: Path, *, threads: int | None = None, offline: bool = False) -> None:
+        self._logs, self._threads, self._offline = logs, threads, offline
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._lock = threading.Lock()
+        self.stopped = False
+
+    def run(self, recipe: Recipe, folder: Path) -> Finished:
+        """Run a recipe, or go on with what an earlier process has left of it.
+
+        Args:
+            recipe: Settled: with every value filled in.
+            folder: The run's.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / RECORD_NAME).unlink(missing_ok=True)
+        write_recipe(recipe, folder / RECIPE_NAME)
+        log = self._logs / f"{folder.name}.txt"
+        kills, started, started_at = _kernel_kills(), time.monotonic(), datetime.datetime.now(datetime.UTC)
+        code = self._run_process(folder, log)
+        seconds = time.monotonic() - started
+        try:
+            return Finished(read_record(folder), seconds)
+        except UserError:
+            status, error = _explain_end(code, log, out_of_memory=_kernel_kills() > kills)
+            record = RunRecord(
+                name=recipe.name,
+                status="cancelled" if self.stopped else status,
+                error=error,
+                recipe=recipe.model_dump(mode="json"),
+                started_at=started_at.isoformat(timespec="seconds"),
+                seconds=seconds,
+            )
+            leave_record(record, folder)
+            return Finished(record, seconds)
+
+    def stop(self) -> None:
+        """Ask all running processes to leave a record and end; they can be resumed."""
+        with self._lock:
+            self.stopped = True
+            for process in self._running:
+                process.send_signal(signal.SIGINT)
+
+    def _run_process(self, folder: Path, log: Path) -> int:
+        command = [sys.executable, "-m", "peftlab", "run", str(folder / RECIPE_NAME)]
+        command += ["--output-dir", str(folder), "--resume", *(["--offline"] if self._offline else [])]
+        environment = dict(os.environ) | ({"OMP_NUM_THREADS": str(self._threads)} if self._threads else {})
+        log.parent.mkdir(parents=True, exist_ok=True)
+        with log.open("wb") as output:
+            with self._lock:
+                if self.stopped:
+                    return -signal.SIGINT
+                process = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    env=environment,
+                    start_new_session=True,  # Ctrl-C reaches the suite alone, which passes it on once
+                    preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                )
+                self._running.add(process)
+            try:
+                return process.wait()
+            finally:
+                with self._lock:
+                    self._running.discard(process)
+
+
+def leave_record(record: RunRecord, folder: Path) -> None:
+    """Write a record for a run that could not leave one itself."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_record(record, folder)
+
+
+def move_aside(folder: Path, to: Path) -> None:
+    """Keep a run that no longer belongs to the suite, under a name with the time."""
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%S%fZ")
+    to.mkdir(parents=True, exist_ok=True)
+    folder.replace(to / f"{folder.name}-{stamp}")
+
+
+def _explain_end(code: int, log: Path, *, out_of_memory: bool) -> tuple[Status, str]:
+    if code == -signal.SIGKILL and out_of_memory:
+        return "out_of_memory", "the kernel killed the process: the machine's memory ran out"
+    if code < 0:
+        return "failed", f"the process was ended by {signal.Signals(-code).name}"
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    starts = [number for number, line in enumerate(lines) if line.startswith("Error: ")]
+    told = lines[starts[-1] :] if starts else lines
+    text = "\n".join(told[:ERROR_LINES] if starts else told[-ERROR_LINES:]).removeprefix("Error: ")
+    return "failed", text or f"the process ended with exit code {code} and said nothing"
+
+
+def _kernel_kills() -> int:
+    """How many processes the kernel has killed for want of memory since the machine started; 0 where it cannot tell."""
+    if not KILLED_BY_KERNEL.exists():
+        return 0
+    for line in KILLED_BY_KERNEL.read_text(encoding="ascii").splitlines():
+        if line.startswith("oom_kill "):
+            return int(line.split()[1])
+    return 0
+
+
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_PR_SET_PDEATHSIG = 1
+
+
+def _die_with_parent() -> None:
+    """Linux ends the run when the suite's process is killed, so that no orphan goes on in the run's folder."""
+    assert _LIBC is not None  # noqa: S101 - only used on Linux
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

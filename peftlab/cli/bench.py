@@ -1,0 +1,127 @@
+"""``peftlab bench``: run what is missing of a suite, and report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from peftlab.cli.options import Json, Offline
+
+
+def bench(
+    suite: Annotated[Path, typer.Argument(metavar="SUITE", help="A suite: a YAML file.", show_default=False)],
+    output_dir: Annotated[
+        Path | None, typer.Option(help="The suite's folder; by default runs/<name of the suite>.", show_default=False)
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(min=1, help="Runs at once. With more than one, they disturb each other's timings.")
+    ] = 1,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show what would run and how long it takes; stop.")
+    ] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run again what has failed.")] = False,
+    offline: Offline = False,
+    as_json: Json = False,
+) -> None:
+    """Compare methods: tune each with the same budget, run all seeds, and write a report. Always resumable."""
+    from peftlab.cli.output import quiet_libraries, reporting, show_error
+
+    quiet_libraries(offline=offline)
+    try:
+        with reporting() as reporter:
+            from peftlab.bench.execute import Execution, locked
+            from peftlab.bench.plan import Plan, SuiteFolder
+            from peftlab.bench.suite import load_suite
+
+            loaded, document = load_suite(suite)
+            path = output_dir or Path("runs") / loaded.name
+            plan = Plan(loaded, document, SuiteFolder(path), offline=offline, reporter=reporter)
+            plan.learn_from_finished()
+            shown = describe(plan, workers=workers, retry_failed=retry_failed)
+            if dry_run:
+                print(json.dumps(shown, indent=2) if as_json else as_text(shown))
+                return
+            reporter.say(as_text(shown))
+            with locked(path):
+                outcome = Execution(
+                    plan, workers=workers, offline=offline, retry_failed=retry_failed, reporter=reporter
+                ).execute()
+            from peftlab.report.page import write_report
+
+            write_report([path], path / "report.html")
+    except KeyboardInterrupt:
+        typer.echo("Stopped. The same command goes on from here.", err=True)
+        raise typer.Exit(1) from None
+    except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
+        raise typer.Exit(show_error(error, as_json=as_json)) from None
+    failed = sum(count for status, count in outcome.statuses.items() if status != "success")
+    result = {
+        "folder": str(path),
+        "report": str(path / "report.html"),
+        "statuses": outcome.statuses,
+        "runs": outcome.runs_done,
+        "seconds": round(outcome.seconds, 1),
+    }
+    print(json.dumps(result, indent=2) if as_json else ending(result))
+    raise typer.Exit(1 if failed else 0)
+
+
+def describe(plan: Any, *, workers: int, retry_failed: bool) -> dict[str, Any]:
+    """What would run."""
+    runs = list(plan.runs(retry_failed=retry_failed))
+    cells = []
+    for cell in plan.cells:
+        own = [run for run in runs if run.cell is cell]
+        cells.append(
+            {
+                "cell": cell.name,
+                "trials": sum(run.trial for run in own),
+                "runs": sum(not run.trial for run in own),
+                "missing": sum(not run.done for run in own),
+            }
+        )
+    return {
+        "suite": plan.suite.name,
+        "folder": str(plan.folder.path),
+        "tuning": plan.suite.tuning is not None,
+        "cells": cells,
+        "missing": sum(not run.done for run in runs),
+        "done": sum(run.done for run in runs),
+        "workers": workers,
+        "estimated_seconds": round(plan.seconds_left(retry_failed=retry_failed) / workers),
+        "estimate_is_rough": plan.clock.is_rough,
+    }
+
+
+def as_text(shown: dict[str, Any]) -> str:
+    """The plan for a person."""
+    from peftlab.cli.output import duration
+
+    width = max(len(cell["cell"]) for cell in shown["cells"])
+    lines = [f"suite {shown['suite']} in {shown['folder']}"]
+    lines += [
+        f"  {cell['cell']:<{width}}  {cell['trials']:>3} trials  {cell['runs']:>3} runs  {cell['missing']:>3} missing"
+        for cell in shown["cells"]
+    ]
+    if not shown["tuning"]:
+        lines.append("  tuning is off: every method runs at its own default learning rate")
+    basis = "roughly, before any run has been timed" if shown["estimate_is_rough"] else "by the runs that are done"
+    lines.append(
+        f"{shown['missing']} runs are missing, {shown['done']} are done; about "
+        f"{duration(shown['estimated_seconds'])} ({basis}; workers: {shown['workers']})"
+    )
+    return "\n".join(lines)
+
+
+def ending(result: dict[str, Any]) -> str:
+    """The outcome for a person."""
+    from peftlab.cli.output import duration
+
+    statuses = ", ".join(f"{count} {status}" for status, count in sorted(result["statuses"].items()))
+    return (
+        f"{result['runs']} runs in {duration(result['seconds'])}; compared: {statuses}\n"
+        f"  folder      {result['folder']}\n  report      {result['report']}"
+    )
