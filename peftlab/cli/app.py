@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from peftlab.cli.bench import bench
+from peftlab.cli.chat import chat
 from peftlab.cli.ls import ls
 from peftlab.cli.output import show_error
 from peftlab.cli.run import run
@@ -23,6 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(run)
+app.command()(chat)
 app.command()(ls)
 app.command()(validate)
 app.command()(schema)
