@@ -10,8 +10,7 @@ import torch
 
 from peftlab.errors import UnsupportedError, UserError
 from peftlab.tasks._generation import greedy
-from peftlab.tasks._rendering import Renderer
-from peftlab.tasks.instruction_tuning import InstructionTuning
+from peftlab.tasks._language import DecoderTask
 from peftlab.trained import TrainedRun, open_run
 
 TUNED, BASE = "tuned", "none"
@@ -34,8 +33,8 @@ class ChatSession:
     def __init__(
         self, run: Path, *, max_new_tokens: int = 256, temperature: float = 0.0, seed: int = 0, offline: bool = False
     ) -> None:
-        self._first = _talking_run(run)
-        self._renderer = _renderer_of(self._first)
+        self._first = open_run(run)
+        self._renderer = _task_of(self._first).renderer(self._first.tokenizer)
         self._offline, self._max_new_tokens, self._temperature = offline, max_new_tokens, temperature
         self._models: dict[str, Any] = {}
         self._messages: list[dict[str, str]] = []
@@ -129,11 +128,10 @@ class ChatSession:
         return self._models[name]
 
     def _other(self, folder: Path) -> TrainedRun:
-        other = _talking_run(folder)
+        other = open_run(folder)
+        _task_of(other)
         if other.tokenizer.get_vocab() != self.tokenizer.get_vocab():
-            raise UserError(
-                "that run has another tokenizer, so it cannot go on with this conversation", where=str(folder)
-            )
+            raise UserError("that run has another tokenizer, so it cannot take this over", where=str(folder))
         return other
 
 
@@ -173,20 +171,12 @@ class _Streamer:
         self.text = text
 
 
-def _talking_run(folder: Path) -> TrainedRun:
-    run = open_run(folder)
-    if run.recipe.task.peft_task_type != "CAUSAL_LM":
+def _task_of(run: TrainedRun) -> DecoderTask:
+    task = run.recipe.task
+    if not isinstance(task, DecoderTask):
         raise UnsupportedError(
-            f"a run of {run.recipe.task.registered_name} does not write text, so one cannot talk to it",
-            where=str(folder),
+            f"a run of {task.registered_name} does not write text, so one cannot talk to it",
+            where=str(run.folder),
             hint="Choose a run of instruction_tuning, text_generation or causal_lm.",
         )
-    return run
-
-
-def _renderer_of(run: TrainedRun) -> Renderer:
-    """As in training; a run that learned raw text goes on with what is typed."""
-    task = run.recipe.task
-    if isinstance(task, InstructionTuning):
-        return task.renderer(run.tokenizer)
-    return Renderer(run.tokenizer, chat=False, template="{prompt}")
+    return task

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from peftlab.errors import UnsupportedError
 from peftlab.interfaces import Example, Head, ModelFacts, Prediction, Split, Task
+from peftlab.tasks._rendering import Renderer
 from peftlab.tasks._text import IGNORED, check_length, model_inputs, pad
 
 if TYPE_CHECKING:
@@ -87,6 +88,10 @@ class DecoderTask(LanguageTask):
     def head(self, labels: tuple[str, ...]) -> Head:
         """The language model's own."""
         return Head("AutoModelForCausalLM", {}, is_new=False)
+
+    def renderer(self, tokenizer: Any) -> Renderer:
+        """How what a user says becomes tokens; by default the model goes on with it as it is."""
+        return Renderer(tokenizer, chat=False, template="{prompt}")
 
 
 def pad_language(examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
