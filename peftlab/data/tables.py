@@ -14,6 +14,7 @@ from peftlab.data.config import DataConfig, SplitName, TableFormat
 from peftlab.data.conll import parse_conll
 from peftlab.data.decoding import read_bytes, read_text
 from peftlab.data.delimited import parse_delimited
+from peftlab.data.dialogue import CONVERSATIONS, parse_conversations
 from peftlab.data.json_tables import columns_of_json, parse_json_document, parse_json_lines
 from peftlab.data.text_files import COLUMN, TextRows, read_text_rows
 from peftlab.errors import DataError
@@ -32,6 +33,8 @@ _ENDINGS: dict[str, TableFormat] = {
     ".iob": "conll",
     ".bio": "conll",
     ".txt": "text",
+    ".yml": "yaml",
+    ".yaml": "yaml",
 }
 _USUAL_NAMES: dict[SplitName, tuple[str, ...]] = {
     "train": ("train", "training"),
@@ -139,6 +142,8 @@ def _format_of(path: Path, config: DataConfig) -> TableFormat:
 def _parse(text: str, kind: TableFormat, config: DataConfig, where: str) -> dict[str, list[Any]]:
     if kind == "json":
         return columns_of_json(parse_json_document(text, where=where), column_names=config.column_names, where=where)
+    if kind == "yaml":
+        return {CONVERSATIONS: parse_conversations(text, where=where)}
     if kind == "jsonl":
         return parse_json_lines(text, column_names=config.column_names, where=where)
     if kind == "conll":
@@ -199,8 +204,8 @@ def _read_folder(folder: Path, config: DataConfig, keep: Collection[str] | None)
 
 
 def _are_documents(files: Sequence[Path], config: DataConfig) -> bool:
-    """Whether a folder's files are texts, and none is named like a split: then they are one table together."""
-    if not files or any(_format_of(file, config) != "text" for file in files):
+    """Whether a folder's files are texts or dialogues, and none is named like a split: then they are one table."""
+    if not files or any(_format_of(file, config) not in {"text", "yaml"} for file in files):
         return False
     return not usual_splits([_split_in_name(file) for file in files])
 

@@ -100,6 +100,8 @@ def _messages(value: Any, where: str) -> list[Message]:
             value = json.loads(value)
         except ValueError:
             raise DataError(f"a list of messages is needed, not the text {value!r:.60}", where=where) from None
+    if isinstance(value, Sequence) and value and all(isinstance(item, str) for item in value):
+        value = [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(value)]
     if not isinstance(value, Sequence) or not all(isinstance(item, Mapping) for item in value) or not value:
         raise DataError(f"a list of messages is needed, not {value!r:.60}", where=where)
     messages = [_message(item, where) for item in value]

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache, partial
-from itertools import accumulate
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
-from peftlab.errors import ConfigError, DataError, UnsupportedError, did_you_mean
+from peftlab.errors import ConfigError, DataError, did_you_mean
 from peftlab.interfaces import TASKS, EncodedSplit, Example, Inference, Prediction, Scorer, Split
 from peftlab.tasks._language import DecoderTask, score_labels, shifted
 from peftlab.tasks._machine_data import Player, draw_runs, named_players, random_players
+from peftlab.tasks._machine_positions import PositionIds, Positions
 from peftlab.tasks._survival import SurvivalScorer
 from peftlab.tasks._text import IGNORED
 from peftlab.tasks._tokenizers import word_tokenizer
@@ -69,7 +69,7 @@ class TuringMachine(DecoderTask):
     addresses: NonNegativeInt = Field(
         0, description="Number the cells modulo this many (index hints, from a random start); 0: no numbers."
     )
-    positions: Literal["absolute", "none", "random_offset", "cells"] = Field(
+    positions: Positions = Field(
         "absolute",
         description="Position ids of the model: from 0; all 0; from a random start in training; or the address "
         "that was written last (Abacus embeddings), which needs `addresses`.",
@@ -166,11 +166,12 @@ class TuringMachine(DecoderTask):
         """One example a step, or one a run; ``pieces`` are the tokens of each configuration that is to be written."""
         examples: list[Example] = []
         index: list[int] = []
-        endless, numbers = 0, self._address_numbers(tokenizer)
+        endless = 0
+        positions = PositionIds(self.positions, tokenizer, addresses=self.addresses, max_length=self.max_length)
         for row in range(len(split)):
             trace = self._trace(split, row)
             endless += not trace.halted
-            for example in self._examples(split, row, trace, tokenizer, numbers):
+            for example in self._examples(split, row, trace, tokenizer, positions):
                 examples.append(example)
                 index.append(split.index[row])
         longest = max(len(example["input_ids"]) for example in examples)
@@ -223,13 +224,11 @@ class TuringMachine(DecoderTask):
         machine = _machine(str(split.columns["machine"][row]).strip())
         return machine.run(_tape(str(split.columns["tape"][row])), self.max_steps)
 
-    def _examples(
-        self, split: Split, row: int, trace: Trace, tokenizer: Any, numbers: Mapping[int, int]
-    ) -> list[Example]:
+    def _examples(self, split: Split, row: int, trace: Trace, tokenizer: Any, positions: PositionIds) -> list[Example]:
         generator = random.Random(f"{split.name}/{row}")  # noqa: S311 - no secret
         shift = int(generator.random() * self.addresses)
         texts = [write_configuration(item, addresses=self.addresses, shift=shift) for item in trace.configurations]
-        table = f"{split.columns['machine'][row]} {TABLE_END} " if self.table else ""
+        table = f"{split.columns['machine'][row]} {TABLE_END} " if self.table else f"{TABLE_END} "
         common = {"run": row, "tape_length": len(_tape(str(split.columns["tape"][row])))}
         if self.writes == "step":
             pairs = [(step, [after]) for step, after in enumerate(texts[1:])]
@@ -250,39 +249,9 @@ class TuringMachine(DecoderTask):
                 "first_step": step,
                 **common,
             }
-            positions = self._position_ids(ids, generator, numbers, training=split.name == "train")
-            examples.append(example if positions is None else {**example, "position_ids": positions})
+            own = positions.of(ids, generator, training=split.name == "train")
+            examples.append(example if own is None else {**example, "position_ids": own})
         return examples
-
-    def _position_ids(
-        self, ids: Sequence[int], generator: random.Random, numbers: Mapping[int, int], *, training: bool
-    ) -> list[int] | None:
-        length = len(ids)
-        if self.positions == "none":
-            return [0] * length
-        if self.positions == "random_offset":
-            start = int(generator.random() * (self.max_length - length + 1)) if training else 0
-            return list(range(start, start + length))
-        if self.positions == "cells":
-            # Like Abacus embeddings (McLeish et al. 2024, https://arxiv.org/abs/2405.17399): equal places of a number
-            # share a position. The last address written decides, so generated text has its positions too.
-            return list(accumulate(ids, lambda last, token: numbers.get(token, last), initial=0))[1:]
-        return None
-
-    def _address_numbers(self, tokenizer: Any) -> dict[int, int]:
-        """Position of each address token, from 1; every other end of a configuration goes back to 0."""
-        if self.positions != "cells":
-            return {}
-        words = {f"@{number}": number + 1 for number in range(self.addresses)}
-        words |= dict.fromkeys((TABLE_END, NEXT, BETWEEN, HALTS), 0)
-        ids = {word: _tokens(tokenizer, word) for word in words}
-        if any(len(tokens) != 1 for tokens in ids.values()):
-            raise UnsupportedError(
-                "`positions: cells` needs a tokenizer with one token for each address",
-                where="task.positions",
-                hint="Start from nothing with model.from_config, or choose `absolute`.",
-            )
-        return {ids[word][0]: number for word, number in words.items()}
 
 
 @lru_cache(maxsize=4096)
