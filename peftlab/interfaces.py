@@ -158,6 +158,10 @@ class Method(RegisteredConfig, ABC):
     def restore_training_state(self, model: nn.Module, state: Mapping[str, Tensor]) -> None:
         """Take up the state that ``training_state`` gave."""
 
+    def may_stay(self, name: str, parameter: Tensor) -> bool:
+        """Whether a trained tensor may end where it began, as a matrix does whose every rank AdaLoRA has pruned."""
+        return False
+
     def guards(self, model: nn.Module, context: MethodContext) -> dict[str, Guard]:
         """Checks of the trained model that only this method needs, by name."""
         return {}

@@ -222,9 +222,12 @@ class Run:
         findings.guards.update(self.recipe.method.guards(model, context))  # of what training did, best epoch or not
         restore_best(job, findings.progress)
         findings.guards["loss_finite"] = Guard.check(True, f"in all {findings.progress.step} steps")
-        after = hash_tensors(trainable_parameters(model))
+        trained = trainable_parameters(model)
         findings.guards["adapter_changed"] = check_adapter_changed(
-            self.initial_hashes, after, steps=findings.progress.step
+            self.initial_hashes,
+            hash_tensors(trained),
+            steps=findings.progress.step,
+            may_stay={name for name, parameter in trained.items() if self.recipe.method.may_stay(name, parameter)},
         )
 
     def _read_checkpoint(self) -> Checkpoint | None:

@@ -232,6 +232,7 @@ def store_trials(cell: Cell, tuning: Tuning, rungs: list[Rung], *, maximize: boo
             states[trial.number] = (trial, reached if trial.score is not None else TrialState.FAIL)
             if trial.score is not None:
                 values.setdefault(trial.number, {})[rung.train_examples] = trial.score
+    storage.parent.mkdir(parents=True, exist_ok=True)
     with _STORAGE_LOCK:
         database = f"sqlite:///{storage.resolve()}"
         if cell.name in optuna.get_all_study_names(database):

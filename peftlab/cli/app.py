@@ -11,6 +11,8 @@ from peftlab.cli.bench import bench
 from peftlab.cli.chat import chat
 from peftlab.cli.ls import ls
 from peftlab.cli.output import show_error
+from peftlab.cli.report import report
+from peftlab.cli.reproduce import reproduce
 from peftlab.cli.run import run
 from peftlab.cli.schema import schema
 from peftlab.cli.validate import validate
@@ -28,7 +30,9 @@ app.command()(chat)
 app.command()(ls)
 app.command()(validate)
 app.command()(schema)
+app.command()(report)
 app.command()(bench)
+app.command()(reproduce)
 
 
 def _show_version(wanted: bool) -> None:

@@ -120,6 +120,10 @@ class AdaLora(Method):
         kept = {name.partition("/")[2]: t.tolist() for name, t in state.items() if name.startswith("rank_pattern/")}
         model.peft_config["default"].rank_pattern = kept or None
 
+    def may_stay(self, name: str, parameter: Tensor) -> bool:
+        """Singular values begin at zero and are there again where every rank of the matrix is pruned."""
+        return "lora_E" in name and not parameter.any()
+
     def guards(self, model: nn.Module, context: MethodContext) -> dict[str, Guard]:
         """Every target got an update, and ranks were really pruned.
 

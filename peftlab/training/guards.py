@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import torch
@@ -136,14 +136,27 @@ def combined_hash(hashes: Mapping[str, str]) -> str:
     return hashlib.sha256("\n".join(f"{name} {value}" for name, value in sorted(hashes.items())).encode()).hexdigest()
 
 
-def check_adapter_changed(before: Mapping[str, str], after: Mapping[str, str], *, steps: int) -> Guard:
-    """Every trainable tensor ended elsewhere than it began, the head's included."""
-    same = sorted(name for name, value in before.items() if after.get(name) == value)
-    changed = len(before) - len(same)
+def check_adapter_changed(
+    before: Mapping[str, str], after: Mapping[str, str], *, steps: int, may_stay: Collection[str] = ()
+) -> Guard:
+    """Every trainable tensor ended elsewhere than it began, the head's included.
+
+    Args:
+        before: Hash of each at the start.
+        after: Hash of each at the end.
+        steps: Of training.
+        may_stay: Those that the method has put back to where they began.
+    """
+    unchanged = sorted(name for name, value in before.items() if after.get(name) == value)
+    same = [name for name in unchanged if name not in may_stay]
+    changed = len(before) - len(unchanged)
     if same and steps < FEWEST_STEPS:
         return Guard.not_applicable(f"{steps} steps are too few to tell (a LoRA's A learns from the second)")
     if same:
         return Guard.check(False, f"{len(same)} of {len(before)} trainable tensors never changed: {_some(same)}")
+    if unchanged:
+        rest = f"the method put {len(unchanged)} others back to where they began"
+        return Guard.check(changed > 0, f"{changed} trainable tensors changed, the head's included; {rest}")
     return Guard.check(changed > 0, f"all {changed} trainable tensors changed, the head's included")
 
 

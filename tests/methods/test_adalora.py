@@ -59,3 +59,33 @@ def test_the_penalty_is_pefts_own() -> None:
     assert penalty is not None
     assert float(model(**batch, labels=labels).loss) == pytest.approx(float(loss + penalty), rel=1e-5)
     assert ADALORA(orthogonality_weight=0.0).training_penalty(model) is None
+
+
+def test_a_matrix_whose_every_rank_is_pruned_is_no_defect() -> None:
+    """Singular values begin at zero, and are back there; a direction that never moved is still found."""
+    from peftlab.training.checkpoints import trainable_parameters
+    from peftlab.training.guards import check_adapter_changed, hash_tensors
+
+    method = ADALORA()
+    torch.manual_seed(0)
+    model = method.apply(BERT.build(), BERT.context())
+    trained = trainable_parameters(model)
+    before = hash_tensors(trained)
+    pruned = next(name for name in trained if "lora_E" in name)
+    stuck = next(name for name in trained if "lora_A" in name)
+    with torch.no_grad():
+        for name, parameter in trained.items():
+            if name not in (pruned, stuck):
+                parameter.add_(1.0)
+
+    def guard() -> tuple[str, str]:
+        may_stay = {name for name, parameter in trained.items() if method.may_stay(name, parameter)}
+        result = check_adapter_changed(before, hash_tensors(trained), steps=100, may_stay=may_stay)
+        return result.status, result.detail
+
+    assert guard()[0] == "failed"
+    assert stuck in guard()[1]
+    assert pruned not in guard()[1]
+    with torch.no_grad():
+        trained[stuck].add_(1.0)
+    assert guard()[0] == "passed"

@@ -1,0 +1,146 @@
+"""``peftlab report``: compare records."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from peftlab.cli.options import Json
+
+if TYPE_CHECKING:
+    from peftlab.report.choice import Limits
+    from peftlab.report.document import Report
+
+DEFAULT_OUTPUT = Path("report.html")
+
+
+class Format(StrEnum):
+    """What a report is written as."""
+
+    HTML = "html"
+    MARKDOWN = "markdown"
+    CSV = "csv"
+
+
+SUFFIXES = {".md": Format.MARKDOWN, ".markdown": Format.MARKDOWN, ".csv": Format.CSV}
+
+
+def report(
+    directories: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="DIR…", help="Folders of runs or suites, or huggingface/peft's result files.", show_default=False
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(help="The file to write; by default report.html, or standard output.", show_default=False),
+    ] = None,
+    form: Annotated[
+        Format | None,
+        typer.Option("--format", help="By default what the output's ending says, else html.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+    max_memory: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Which method trains within this memory? As in 400MB.")
+    ] = None,
+    max_seconds: Annotated[
+        float | None, typer.Option(metavar="S", min=0, help="Which method trains within so many seconds?")
+    ] = None,
+    max_loss: Annotated[
+        float | None,
+        typer.Option(metavar="POINTS", min=0, help="Which method loses at most so many points to the best?"),
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What to rank by; by default what the runs were judged by.")
+    ] = None,
+) -> None:
+    """Compare records: who cannot be told apart, what a score costs, which method fits your limits."""
+    from peftlab.cli.output import show_error
+
+    try:
+        form = form or SUFFIXES.get(output.suffix.lower() if output else "", Format.HTML)
+        if output is None and form is Format.HTML and not as_json:
+            output = _default_output()
+        made, text = _make(
+            directories, output, form, metric, _limits(max_memory, max_seconds, max_loss), as_json=as_json
+        )
+        if output is not None:
+            from peftlab.files import write_text
+
+            write_text(output, text)
+    except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
+        raise typer.Exit(show_error(error, as_json=as_json)) from None
+    if as_json:
+        from peftlab.report.document import report_json
+
+        print(json.dumps(report_json(made), indent=2, ensure_ascii=False))
+    elif output is None:
+        print(text, end="")
+    else:
+        print(summary(made, output))
+
+
+def _limits(max_memory: str | None, max_seconds: float | None, max_loss: float | None) -> Limits:
+    from peftlab.report.choice import Limits, parse_size
+
+    return Limits(parse_size(max_memory) if max_memory is not None else None, max_seconds, max_loss)
+
+
+def _default_output() -> Path:
+    """``report.html`` here, unless that is something of the user's.
+
+    Raises:
+        UserError: The file is there, and no report of ours.
+    """
+    from peftlab.errors import UserError
+    from peftlab.report.page import MARKER
+
+    if DEFAULT_OUTPUT.exists():
+        with DEFAULT_OUTPUT.open("rb") as file:
+            ours = file.read(len(MARKER)) == MARKER.encode()
+        if not ours:
+            raise UserError(
+                "this file is no report of peftlab, so it is not overwritten",
+                where=str(DEFAULT_OUTPUT),
+                hint="Name another file with --output.",
+            )
+    return DEFAULT_OUTPUT
+
+
+def _make(
+    directories: list[Path], output: Path | None, form: Format, metric: str | None, limits: Limits, *, as_json: bool
+) -> tuple[Report, str]:
+    from peftlab.report.csv_file import render_csv
+    from peftlab.report.document import build_report
+    from peftlab.report.markdown import render_markdown
+    from peftlab.report.page import render_html
+
+    made = build_report(directories, base=output.parent if output else None, metric=metric, limits=limits)
+    if output is None and as_json:
+        return made, ""
+    render = {Format.HTML: render_html, Format.MARKDOWN: render_markdown, Format.CSV: render_csv}[form]
+    return made, render(made)
+
+
+def summary(made: Report, output: Path) -> str:
+    """A report for a person, on less than a screen."""
+    from peftlab.report.notices import headline
+
+    lines = []
+    for comparison, choice in zip(made.comparisons, made.choices(), strict=True):
+        prefix = f"{comparison.title}: " if len(made.comparisons) > 1 else ""
+        lines.append(f"{prefix}{headline(comparison)}")
+        if made.limits.any:
+            lines += [f"  {choice.answer}", *(f"    {line}" for line in choice.evidence)]
+    if not made.comparisons:
+        lines.append("There is nothing to compare: no run ended with success.")
+    lines += [f"  Note: {notice.text}" for notice in made.notices if notice.warning]
+    lines += [f"  Left out: {item.path}: {item.reason}" for item in made.excluded[:8]]
+    if len(made.excluded) > 8:
+        lines.append(f"  … and {len(made.excluded) - 8} more; the report lists them all.")
+    return "\n".join([*lines, f"  report  {output}"])

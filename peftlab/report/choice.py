@@ -1,0 +1,250 @@
+"""Which one for me? The methods that fit some limits, with the evidence; or that the data does not decide."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from peftlab.errors import UserError
+from peftlab.report import wording
+from peftlab.report.comparison import LEVEL, Comparison, MethodResult
+
+UNITS = {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "kib": 2**10, "mib": 2**20, "gib": 2**30}
+MOST = 12
+"""So many methods are named in a sentence, or with their evidence."""
+ONE_SEED = " With one seed a method, another seed may change this."
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a method may take.
+
+    Args:
+        memory_bytes: Peak memory of training.
+        seconds: Of training.
+        loss_points: How far the mean score may lie behind the best method's, in points.
+    """
+
+    memory_bytes: float | None = None
+    seconds: float | None = None
+    loss_points: float | None = None
+
+    @property
+    def any(self) -> bool:
+        """Whether there is a limit at all."""
+        return (self.memory_bytes, self.seconds, self.loss_points) != (None, None, None)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An answer.
+
+    Args:
+        decided: Whether the data names the methods.
+        methods: Names that fit, best mean first; where nothing is decided, those that may.
+        answer: One or two sentences.
+        evidence: A line for each method that is named.
+    """
+
+    decided: bool
+    methods: list[str]
+    answer: str
+    evidence: list[str] = field(default_factory=list)
+
+
+def parse_size(text: str) -> float:
+    """Bytes from ``400MB``, ``8 GB``, ``1.5GiB`` or a plain number of bytes.
+
+    Raises:
+        UserError: It is no size.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
+    if not match or match[2] not in UNITS or float(match[1]) == 0:
+        raise UserError(f"`{text}` is no size", where="--max-memory", hint="Write 400MB, 8GB or 1.5GiB.")
+    return float(match[1]) * UNITS[match[2]]
+
+
+def size_for_input(value: float | None) -> str:
+    """Bytes as :func:`parse_size` reads them: ``400MB``."""
+    if value is None:
+        return ""
+    unit = next((unit for unit in ("tb", "gb", "mb", "kb") if value % UNITS[unit] == 0), "")
+    return f"{value / UNITS[unit]:.0f}{unit.upper()}"
+
+
+def choose(comparison: Comparison, limits: Limits) -> Choice:
+    """Name the methods that fit.
+
+    Memory is held against the greatest peak of the seeds, time against the mean over them. A loss fits where the 95 %
+    interval of the distance to the best method ends within the limit, and does not fit where it begins beyond it;
+    in between the data does not decide. Without such a limit, the best method that fits is named, and every other one
+    that fits and cannot be told apart from it. ``report.js`` does the same for the page's inputs.
+
+    Args:
+        comparison: Methods, best first, with the tests between them.
+        limits: Any of them may be left out.
+    """
+    choice = _choose(comparison, limits)
+    return replace(choice, answer=choice.answer + caveat(comparison)) if choice.methods else choice
+
+
+def caveat(comparison: Comparison) -> str:
+    """What stands behind every answer that names methods."""
+    return ONE_SEED if all(len(method.scores) == 1 for method in comparison.methods) else ""
+
+
+def _choose(comparison: Comparison, limits: Limits) -> Choice:
+    methods = comparison.methods
+    fitting = [at for at, method in enumerate(methods) if _fits(method, limits)]
+    unknown = [at for at, method in enumerate(methods) if _is_unknown(method, limits)]
+    if not fitting:
+        answer = "No method fits these limits." if not unknown else "No method is known to fit these limits."
+        return Choice(not unknown, [], answer + _unknown_sentence(methods, unknown))
+    if limits.loss_points is None:
+        return _best_of(comparison, fitting, unknown, limits)
+    return _within_loss(comparison, fitting, unknown, limits.loss_points)
+
+
+def _fits(method: MethodResult, limits: Limits) -> bool:
+    return _below(method.peak_memory_bytes, limits.memory_bytes) and _below(method.costs.train_seconds, limits.seconds)
+
+
+def _below(value: float | None, limit: float | None) -> bool:
+    return limit is None or (value is not None and value <= limit)
+
+
+def _is_unknown(method: MethodResult, limits: Limits) -> bool:
+    """A figure that a limit needs was not measured, and no other limit rules the method out."""
+    pairs = ((method.peak_memory_bytes, limits.memory_bytes), (method.costs.train_seconds, limits.seconds))
+    missing = any(limit is not None and value is None for value, limit in pairs)
+    return missing and all(limit is None or value is None or value <= limit for value, limit in pairs)
+
+
+def _best_of(comparison: Comparison, fitting: list[int], unknown: list[int], limits: Limits) -> Choice:
+    best = fitting[0]
+    named = [at for at in fitting if at == best or not comparison.pairs.adjusted[best, at] < LEVEL]
+    methods = comparison.methods
+    label, that_fit = methods[best].label, " of the methods that fit" if limits.any else ""
+    if len(named) > 1:
+        others = _labels(methods, named[1:])
+        answer = (
+            f"The data does not decide: {label} has the best mean{that_fit}; {others} cannot be told apart from it."
+        )
+        answer += _cheapest_sentence([methods[at] for at in named])
+    elif len(fitting) == 1:
+        answer = f"{label}: it is the only method{' that fits' if limits.any else ''}."
+    else:
+        answer = f"{label}: it is the best{that_fit}, and every other one is worse."
+    answer += _unknown_sentence(methods, unknown)
+    return Choice(len(named) == 1, _names(methods, named), answer, _evidence(comparison, named))
+
+
+def _within_loss(comparison: Comparison, fitting: list[int], unknown: list[int], points: float) -> Choice:
+    bounds = {at: loss_bounds(comparison, at) for at in fitting}
+    within = [at for at, (_, _, high) in bounds.items() if high is not None and high <= points]
+    perhaps = [at for at, (_, low, _) in bounds.items() if at not in within and (low is None or low <= points)]
+    methods = comparison.methods
+    left_out = _unknown_sentence(methods, unknown)
+    if within:
+        verbs = "fits, and loses" if len(within) == 1 else "fit, and lose"
+        answer = f"{_labels(methods, within)}: {verbs} at most {points:g} points."
+        answer += _cheapest_sentence([methods[at] for at in within])
+        if perhaps:
+            answer += f" The data does not decide whether {_labels(methods, perhaps)} would do too."
+        return Choice(True, _names(methods, within), answer + left_out, _evidence(comparison, within + perhaps))
+    if perhaps:
+        verb = "fits" if len(perhaps) == 1 else "fit"
+        named = f"{_labels(methods, perhaps)} {verb}"
+        answer = f"The data does not decide: {named}, and may lose more or less than {points:g} points."
+        return Choice(False, _names(methods, perhaps), answer + left_out, _evidence(comparison, perhaps))
+    answer = f"No method fits these limits: all that fit otherwise lose more than {points:g} points."
+    return Choice(not unknown, [], answer + left_out)
+
+
+def loss_bounds(comparison: Comparison, at: int) -> tuple[float, float | None, float | None]:
+    """How far a method lies behind the best one, in points, and the ends of the 95 % interval."""
+    if at == 0:
+        return 0.0, 0.0, 0.0
+    sign = 1 / wording.point_size(comparison.metric)
+    pairs = comparison.pairs
+    difference, low, high = pairs.difference[0, at] * sign, pairs.low[0, at] * sign, pairs.high[0, at] * sign
+    if wording.lower_is_better(comparison.metric):
+        difference, low, high = -difference, -high, -low
+    return float(difference), _known(low), _known(high)
+
+
+def _known(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _cheapest_sentence(methods: Sequence[MethodResult]) -> str:
+    if len(methods) < 2:
+        return ""
+    parts = []
+    in_memory = [method for method in methods if method.peak_memory_bytes is not None]
+    in_time = [method for method in methods if method.costs.train_seconds is not None]
+    if in_memory:
+        least = min(in_memory, key=lambda method: method.peak_memory_bytes or 0)
+        parts.append(f"{least.label} takes the least memory ({wording.size(least.peak_memory_bytes)})")
+    if in_time:
+        fastest = min(in_time, key=lambda method: method.costs.train_seconds or 0)
+        parts.append(f"{fastest.label} takes the least time ({wording.seconds(fastest.costs.train_seconds)})")
+    return f" Of these, {' and '.join(parts)}." if parts else ""
+
+
+def _unknown_sentence(methods: Sequence[MethodResult], unknown: Sequence[int]) -> str:
+    if not unknown:
+        return ""
+    return f" Not measured, so left out: {_labels(methods, unknown)}."
+
+
+def _names(methods: Sequence[MethodResult], positions: Sequence[int]) -> list[str]:
+    return [methods[at].name for at in positions]
+
+
+def _labels(methods: Sequence[MethodResult], positions: Sequence[int]) -> str:
+    return wording.listing([methods[at].label for at in positions], MOST)
+
+
+def _evidence(comparison: Comparison, positions: Sequence[int]) -> list[str]:
+    return [_evidence_line(comparison, at) for at in positions[:MOST]]
+
+
+def _evidence_line(comparison: Comparison, at: int) -> str:
+    method = comparison.methods[at]
+    parts = [f"{method.label}: {wording.score(method.mean, comparison.metric)}"]
+    if at:
+        loss, low, high = loss_bounds(comparison, at)
+        text = f"{loss:.2f} points behind {comparison.methods[0].label}"
+        if low is not None and high is not None:
+            text += f" (95 % interval {low:.2f} to {high:.2f})".replace("-", "−")
+        parts.append(text)
+    parts.append(f"{wording.size(method.peak_memory_bytes)} peak memory")
+    parts.append(f"{wording.seconds(method.costs.train_seconds)} of training")
+    return ", ".join(parts)
+
+
+def choice_data(comparison: Comparison) -> dict[str, Any]:
+    """What the page needs to answer by itself: figures of each method, and which pairs differ, a digit per method."""
+    rows = []
+    for at, method in enumerate(comparison.methods):
+        loss, low, high = loss_bounds(comparison, at)
+        rows.append(
+            {
+                "name": method.label,
+                "memory": method.peak_memory_bytes,
+                "seconds": method.costs.train_seconds,
+                "loss": loss,
+                "low": low,
+                "high": high,
+                "evidence": _evidence_line(comparison, at),
+                "memory_text": wording.size(method.peak_memory_bytes),
+                "seconds_text": wording.seconds(method.costs.train_seconds),
+                "differs": "".join("01"[bool(value < LEVEL)] for value in comparison.pairs.adjusted[at]),
+            }
+        )
+    return {"methods": rows, "caveat": caveat(comparison)}

@@ -1,0 +1,344 @@
+"""Which runs are compared with which, and what each method came to.
+
+Runs are compared only where data fingerprint, task, base model, metric, split and the suite's axes are the same. Within
+a comparison, runs of the same name and recipe that differ in nothing but the seed are one method.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peftlab.errors import UserError, did_you_mean
+from peftlab.record import Memory
+from peftlab.report.entry import Costs, Entry, Excluded
+from peftlab.report.evidence import PairEvidence, ScoreInterval, compare_methods, score_interval
+from peftlab.report.examples import ExampleTable
+from peftlab.report.wording import lower_is_better
+from peftlab.statistics.groups import group_indistinguishable
+
+LEVEL = 0.05
+COST_NAMES = tuple(Costs.__dataclass_fields__)
+
+
+@dataclass(frozen=True)
+class Key:
+    """What runs must share to be compared."""
+
+    origin: str
+    task: str
+    model: str
+    fingerprint: str
+    metric: str
+    split: str
+    axis: str
+
+
+@dataclass
+class MethodResult:
+    """One method: its runs, one per seed, and what they came to.
+
+    Args:
+        name: Unique in the report.
+        label: Short, and unique in the comparison.
+        entries: One run per seed, by seed.
+        scores: The metric of each run.
+        interval: Of the mean.
+        per_example: Seeds × examples, what each contributes to the metric; None where that cannot be had.
+        predicted: Seeds × examples, codes of the comparison's example table, or numbers.
+        costs: Means over the seeds.
+        peak_memory_bytes: The greatest of the seeds: what must fit.
+        letters: Groups of methods that cannot be told apart.
+    """
+
+    name: str
+    entries: Sequence[Entry]
+    scores: Sequence[float]
+    interval: ScoreInterval
+    per_example: NDArray[np.float64] | None
+    predicted: NDArray[Any] | None
+    costs: Costs
+    peak_memory_bytes: float | None
+    letters: str = ""
+    label: str = ""
+
+    @property
+    def mean(self) -> float:
+        """Mean of the recorded scores over the seeds."""
+        return self.interval.mean
+
+    @property
+    def seeds(self) -> list[int]:
+        """The seeds, in order."""
+        return [entry.seed for entry in self.entries]
+
+    @property
+    def cell(self) -> str:
+        """The name that the runs themselves have."""
+        return self.entries[0].name
+
+    @property
+    def memory(self) -> Memory | None:
+        """Memory by category, the mean over the seeds."""
+        found = [entry.memory for entry in self.entries if entry.memory]
+        if not found:
+            return None
+        return Memory(**{name: round(np.mean([getattr(item, name) for item in found])) for name in Memory.model_fields})
+
+
+@dataclass
+class Comparison:
+    """Methods that were run on the same data with the same base model.
+
+    Args:
+        key: What they share.
+        title: Tells it from the report's other comparisons.
+        methods: Best mean first.
+        examples: What they were tested on.
+        pairs: Between all methods, in their order.
+        groups: Names of methods that cannot be told apart, best first.
+    """
+
+    key: Key
+    methods: list[MethodResult]
+    examples: ExampleTable
+    pairs: PairEvidence
+    groups: list[list[str]]
+    title: str = ""
+    rows: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def metric(self) -> str:
+        """The metric that methods are ranked by."""
+        return self.key.metric
+
+    @property
+    def entries(self) -> list[Entry]:
+        """All runs."""
+        return [entry for method in self.methods for entry in method.entries]
+
+    @property
+    def data(self) -> str:
+        """What the data is called."""
+        return self.methods[0].entries[0].data
+
+
+def build_comparisons(entries: Sequence[Entry], metric: str | None = None) -> tuple[list[Comparison], list[Excluded]]:
+    """Sort runs into comparisons and evaluate each.
+
+    Args:
+        entries: All runs that could be read.
+        metric: What to rank by; None: what each run itself was judged by.
+
+    Returns:
+        The comparisons in the order in which their first run was found, and what is left out.
+
+    Raises:
+        UserError: No run has the metric.
+    """
+    _check_metric(entries, metric)
+    excluded: list[Excluded] = []
+    by_key: dict[Key, list[Entry]] = defaultdict(list)
+    for entry in entries:
+        key, reason = _key(entry, metric)
+        if key is None:
+            excluded.append(Excluded(entry.shown_path, reason))
+        else:
+            by_key[key].append(entry)
+    cells = {key: _cells(found, excluded) for key, found in by_key.items()}
+    names = _unique_names(cells)
+    comparisons = [_comparison(key, found, names, excluded) for key, found in cells.items()]
+    comparisons = [comparison for comparison in comparisons if comparison.methods]
+    for comparison, title in zip(comparisons, _titles(comparisons), strict=True):
+        comparison.title = title
+    return comparisons, excluded
+
+
+def _check_metric(entries: Sequence[Entry], metric: str | None) -> None:
+    known = {name for entry in entries for scores in entry.scores.values() for name in scores}
+    if metric is not None and metric not in known:
+        raise UserError(f"no run has the metric `{metric}`", where="--metric", hint=did_you_mean(metric, known))
+
+
+def _key(entry: Entry, metric: str | None) -> tuple[Key | None, str]:
+    if entry.status != "success":
+        return None, f"status {entry.status}" + (f": {entry.error}" if entry.error else "")
+    if entry.failed_guards:
+        details = "; ".join(f"{name} ({entry.guards[name].detail})" for name in entry.failed_guards)
+        return None, f"a guard failed: {details}"
+    if not entry.fingerprint:
+        return None, "the record holds no fingerprint of its data, so nothing says what it can be compared with"
+    split = next((name for name in ("test", "validation") if entry.scores.get(name)), None)
+    if split is None:
+        return None, "the record holds no score"
+    wanted = metric or entry.metric or next(iter(entry.scores[split]))
+    if wanted not in entry.scores[split]:
+        return None, f"the {split} split has no score `{wanted}`; it has {', '.join(entry.scores[split])}"
+    key = Key(entry.origin, entry.task, entry.model, entry.fingerprint, wanted, split, entry.axis)
+    return key, ""
+
+
+def _cells(entries: Sequence[Entry], excluded: list[Excluded]) -> dict[tuple[str, str], list[Entry]]:
+    """Runs by name and recipe; of several with the same seed the latest."""
+    cells: dict[tuple[str, str], dict[int, Entry]] = defaultdict(dict)
+    for entry in sorted(entries, key=lambda entry: entry.started_at):
+        cell = cells[entry.name, json.dumps(entry.settings, sort_keys=True, default=str)]
+        earlier = cell.get(entry.seed)
+        if earlier is not None:
+            excluded.append(
+                Excluded(earlier.shown_path, f"a later run has the same recipe and seed: {entry.shown_path}")
+            )
+        cell[entry.seed] = entry
+    return {cell: [runs[seed] for seed in sorted(runs)] for cell, runs in cells.items()}
+
+
+def _unique_names(cells: Mapping[Key, Mapping[tuple[str, str], list[Entry]]]) -> dict[tuple[Key, tuple[str, str]], str]:
+    """A name for every method of the report: the run's own, and what tells it from others of that name."""
+    alike: dict[str, list[tuple[Key, tuple[str, str]]]] = defaultdict(list)
+    for key, found in cells.items():
+        for cell in found:
+            alike[cell[0]].append((key, cell))
+    names: dict[tuple[Key, tuple[str, str]], str] = {}
+    for name, places in alike.items():
+        settings = [_distinguishing(key, cells[key][cell][0]) for key, cell in places]
+        differing = [
+            option
+            for option in _all_keys(settings)
+            if len({json.dumps(s.get(option), default=str) for s in settings}) > 1
+        ]
+        for place, values in zip(places, settings, strict=True):
+            suffix = ", ".join(f"{option.rpartition('.')[2]} {values.get(option)}" for option in differing[:3])
+            names[place] = f"{name} ({suffix})" if suffix else name
+    return _numbered(names)
+
+
+def _distinguishing(key: Key, entry: Entry) -> dict[str, Any]:
+    return {**entry.settings, "fingerprint": key.fingerprint[:8], "split": key.split}
+
+
+def _all_keys(settings: Iterable[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(option for values in settings for option in values))
+
+
+def _numbered(names: dict[tuple[Key, tuple[str, str]], str]) -> dict[tuple[Key, tuple[str, str]], str]:
+    """Names that still clash get a number."""
+    counts: dict[str, int] = defaultdict(int)
+    numbered = {}
+    for place, name in names.items():
+        counts[name] += 1
+        numbered[place] = name if counts[name] == 1 else f"{name} #{counts[name]}"
+    return numbered
+
+
+def _comparison(
+    key: Key,
+    cells: Mapping[tuple[str, str], list[Entry]],
+    names: Mapping[tuple[Key, tuple[str, str]], str],
+    excluded: list[Excluded],
+) -> Comparison:
+    table = ExampleTable()
+    methods = []
+    for cell, entries in cells.items():
+        method = _method(names[key, cell], entries, key, table, excluded)
+        if method is not None:
+            methods.append(method)
+    methods.sort(key=lambda method: (method.mean if lower_is_better(key.metric) else -method.mean, method.name))
+    for method, label in zip(methods, short_labels([method.name for method in methods]), strict=True):
+        method.label = label
+    pairs = compare_methods(methods)
+    order = [method.name for method in methods]
+    differing = {frozenset((order[a], order[b])) for a, b in np.argwhere(np.triu(pairs.adjusted < LEVEL, 1))}
+    grouping = group_indistinguishable(order, differing)
+    for method in methods:
+        method.letters = grouping.letters[method.name]
+    rows = methods[0].entries[0].rows if methods else {}
+    return Comparison(key, methods, table, pairs, [list(group) for group in grouping.groups], rows=rows)
+
+
+def short_labels(names: Sequence[str]) -> list[str]:
+    """Names without the words, between hyphens, that all have; the names themselves where that leaves nothing."""
+    words = [re.split(r"-+", name) for name in names]
+    common = set(words[0]).intersection(*words[1:]) if words else set()
+    labels = ["-".join(word for word in of_name if word not in common) for of_name in words]
+    return labels if all(labels) and len(set(labels)) == len(names) else list(names)
+
+
+def _method(
+    name: str, entries: Sequence[Entry], key: Key, table: ExampleTable, excluded: list[Excluded]
+) -> MethodResult | None:
+    kept, predicted, contributions = [], [], []
+    for entry in entries:
+        try:
+            of_run, scores = table.read(entry, key.split, key.metric)
+        except UserError as error:
+            excluded.append(Excluded(entry.shown_path, error.message))
+            continue
+        kept.append(entry)
+        predicted.append(of_run)
+        contributions.append(scores)
+    if not kept:
+        return None
+    values = [entry.scores[key.split][key.metric] for entry in kept]
+    complete = [scores for scores in contributions if scores is not None]
+    per_example = np.array(complete) if len(complete) == len(kept) else None
+    all_predicted = [of_run for of_run in predicted if of_run is not None]
+    peaks = [entry.costs.peak_memory_bytes for entry in kept if entry.costs.peak_memory_bytes is not None]
+    return MethodResult(
+        name=name,
+        entries=kept,
+        scores=values,
+        interval=score_interval(values, per_example, key.metric, kept[0].rows.get(key.split)),
+        per_example=per_example,
+        predicted=np.array(all_predicted) if len(all_predicted) == len(kept) else None,
+        costs=_mean_costs(kept),
+        peak_memory_bytes=max(peaks, default=None),
+    )
+
+
+def _mean_costs(entries: Sequence[Entry]) -> Costs:
+    means = {}
+    for name in COST_NAMES:
+        values = [value for entry in entries if (value := getattr(entry.costs, name)) is not None]
+        means[name] = float(np.mean(values)) if values else None
+    return Costs(**means)
+
+
+def _short_model(path: str) -> str:
+    """``pypi:DIST==VERSION/PATH`` → DIST; the last part of a folder or a Hub id."""
+    if path.startswith("pypi:"):
+        return re.split("==|/", path.removeprefix("pypi:"))[0]
+    return path.rstrip("/").rpartition("/")[2]
+
+
+def _titles(comparisons: Sequence[Comparison]) -> list[str]:
+    """What tells the comparisons apart."""
+    parts = [
+        {
+            "axis": comparison.key.axis.replace("--", ", "),
+            "data": comparison.data,
+            "model": _short_model(comparison.key.model),
+            "task": comparison.key.task,
+            "metric": comparison.metric,
+            "split": comparison.key.split,
+            "rows": f"{comparison.rows['train']:,} training examples" if "train" in comparison.rows else "",
+            "fingerprint": f"data {comparison.key.fingerprint[:8]}",
+        }
+        for comparison in comparisons
+    ]
+    shown: list[str] = []
+    for part in ("axis", "data", "model", "rows", "task", "metric", "split", "fingerprint"):
+        titles = [tuple(values[name] for name in shown) for values in parts]
+        if len(set(titles)) == len(titles):
+            break
+        if len({values[part] for values in parts}) > 1:
+            shown.append(part)
+    if not shown:
+        return [f"{values['data']} · {values['model']}" for values in parts]
+    return [" · ".join(values[name] for name in shown if values[name]) for values in parts]

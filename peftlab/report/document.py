@@ -1,0 +1,138 @@
+"""A report before it has a format: what was found, compared, chosen and left out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from peftlab.report.choice import Choice, Limits, choose
+from peftlab.report.comparison import Comparison, MethodResult, build_comparisons
+from peftlab.report.entry import Entry, Excluded
+from peftlab.report.notices import Notice, comparison_notices, headline, report_notices
+from peftlab.report.reading import Found, read_folders
+from peftlab.report.suites import Published, SuiteInfo, TuningResult
+
+
+@dataclass(frozen=True)
+class Report:
+    """Everything that a format writes."""
+
+    title: str
+    found: Found
+    comparisons: Sequence[Comparison]
+    excluded: Sequence[Excluded]
+    notices: Sequence[Notice]
+    limits: Limits
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        """Every run that could be read."""
+        return self.found.entries
+
+    @property
+    def suites(self) -> Sequence[SuiteInfo]:
+        """The suites that runs are cells of."""
+        return list(self.found.suites.values())
+
+    def published(self, comparison: Comparison) -> dict[str, Published]:
+        """Figures of papers, by cell; a figure of a method holds for its cells too."""
+        figures: dict[str, Published] = {}
+        for entry in comparison.entries:
+            if entry.suite is not None:
+                known = self.found.suites[entry.suite].published
+                figure = known.get(entry.name) or known.get(entry.method)
+                if figure:
+                    figures[entry.name] = figure
+        return figures
+
+    def tuning(self, comparison: Comparison) -> list[TuningResult]:
+        """How the cells of a comparison were tuned, best method first."""
+        results = []
+        for method in comparison.methods:
+            suite = method.entries[0].suite
+            if suite is not None and (result := self.found.suites[suite].results.get(method.cell)):
+                results.append(result)
+        return results
+
+    def choices(self) -> list[Choice]:
+        """The answer to "which one for me?" in each comparison."""
+        return [choose(comparison, self.limits) for comparison in self.comparisons]
+
+
+def build_report(
+    directories: Sequence[Path], *, base: Path | None = None, metric: str | None = None, limits: Limits | None = None
+) -> Report:
+    """Read, compare, choose.
+
+    Args:
+        directories: Folders of runs, of suites, or with such folders in them.
+        base: Paths below it are shown relative to it.
+        metric: What to rank by; None: what each run was judged by.
+        limits: What a method may take.
+
+    Raises:
+        UserError: Nothing can be read, or no run has the metric.
+    """
+    found = read_folders(directories, base=base)
+    comparisons, left_out = build_comparisons(found.entries, metric)
+    excluded = [*found.excluded, *left_out]
+    notices = report_notices(found, comparisons, excluded)
+    return Report(_title(found), found, comparisons, excluded, notices, limits or Limits())
+
+
+def _title(found: Found) -> str:
+    names = [suite.name for suite in found.suites.values()]
+    origins = {entry.origin for entry in found.entries}
+    if len(names) == 1 and len(origins) == 1:
+        return names[0]
+    if not names and origins != {"peftlab"} and len(origins) == 1:
+        return origins.pop()
+    return "Comparison of runs"
+
+
+def report_json(report: Report) -> dict[str, Any]:
+    """The report for programs: ``groups``, ``methods``, ``excluded``, and more."""
+    choices = report.choices()
+    return {
+        "groups": [group for comparison in report.comparisons for group in comparison.groups],
+        "methods": {
+            method.name: _method_json(method, comparison)
+            for comparison in report.comparisons
+            for method in comparison.methods
+        },
+        "excluded": [asdict(item) for item in report.excluded],
+        "comparisons": [
+            {
+                "title": comparison.title,
+                **asdict(comparison.key),
+                "headline": headline(comparison),
+                "groups": comparison.groups,
+                "methods": [method.name for method in comparison.methods],
+                "notices": [notice.text for notice in comparison_notices(comparison)],
+                "choice": asdict(choice),
+            }
+            for comparison, choice in zip(report.comparisons, choices, strict=True)
+        ],
+        "notices": [notice.text for notice in report.notices],
+    }
+
+
+def _method_json(method: MethodResult, comparison: Comparison) -> dict[str, Any]:
+    interval = method.interval
+    return {
+        "comparison": comparison.title,
+        "metric": comparison.metric,
+        "mean": method.mean,
+        "interval": [interval.low, interval.high],
+        "interval_over": str(interval.basis),
+        "standard_error": interval.standard_error,
+        "seed_share": interval.seed_share,
+        "example_share": interval.example_share,
+        "letters": method.letters,
+        "seeds": method.seeds,
+        "scores": list(method.scores),
+        "cost": asdict(method.costs),
+        "memory": method.memory.model_dump() if method.memory else None,
+    }

@@ -1,0 +1,129 @@
+"""One run as a report sees it, whatever wrote it: peftlab's own record, or another project's result file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from peftlab.record import Guard, Memory
+
+
+@dataclass(frozen=True)
+class Excluded:
+    """Something that was found and is not compared, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What a run cost. None where it was not measured. Units are in the names."""
+
+    peak_memory_bytes: float | None = None
+    tokens_per_second: float | None = None
+    train_seconds: float | None = None
+    total_seconds: float | None = None
+    trainable_parameters: float | None = None
+    artifact_bytes: float | None = None
+
+
+@dataclass(frozen=True)
+class History:
+    """How a run learned.
+
+    Args:
+        loss: Step and training loss.
+        validation: Step and the metrics of the validation split.
+    """
+
+    loss: Sequence[tuple[float, float]] = ()
+    validation: Sequence[tuple[float, Mapping[str, float]]] = ()
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One run.
+
+    Args:
+        name: Of the cell, without the seed.
+        seed: Of the run.
+        path: The run's folder, or the result file.
+        shown_path: The path as the report prints it.
+        status: ``success``, or why not.
+        error: What went wrong.
+        task: The task's type.
+        model: The base model.
+        data: What the data is called.
+        fingerprint: Of the data; runs with different ones are never compared.
+        metric: That the run itself was judged by.
+        scores: Split, then metric.
+        rows: Examples of each split.
+        settings: The recipe without name and seed, flat: ``training.epochs`` → 2.
+        costs: What it cost.
+        memory: By category.
+        guards: The checks of the run.
+        environment: Versions and device, flat.
+        started_at: ISO 8601.
+        suite: The folder of the suite that the run is a cell of.
+        history: Where it does not come from ``metrics.jsonl``.
+        command: What reproduces the run.
+        origin: Who wrote the result.
+    """
+
+    name: str
+    seed: int
+    path: Path
+    shown_path: str
+    status: str
+    error: str | None
+    task: str
+    model: str
+    data: str
+    fingerprint: str
+    metric: str
+    scores: Mapping[str, Mapping[str, float]]
+    rows: Mapping[str, int]
+    settings: Mapping[str, Any]
+    costs: Costs
+    memory: Memory | None = None
+    labels: Sequence[str] = ()
+    guards: Mapping[str, Guard] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    started_at: str = ""
+    suite: Path | None = None
+    history: History | None = None
+    command: str = ""
+    origin: str = "peftlab"
+
+    @property
+    def method(self) -> str:
+        """The name of the cell's method: a suite writes the values of its axes behind it."""
+        return self.name.partition("--")[0] if self.suite else self.name
+
+    @property
+    def axis(self) -> str:
+        """The values of the suite's axes, as the cell's name has them."""
+        return self.name.partition("--")[2] if self.suite else ""
+
+    @property
+    def failed_guards(self) -> list[str]:
+        """The guards that failed and are not waived."""
+        return [name for name, guard in self.guards.items() if guard.status == "failed" and not guard.waived]
+
+    @property
+    def waived_guards(self) -> list[str]:
+        """The guards that failed although the recipe accepts it."""
+        return [name for name, guard in self.guards.items() if guard.status == "failed" and guard.waived]
+
+
+def flatten(values: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as dotted keys; everything else is a value."""
+    if not isinstance(values, Mapping):
+        return {prefix: values}
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        flat.update(flatten(value, f"{prefix}.{key}" if prefix else str(key)))
+    return flat

@@ -1,0 +1,237 @@
+"""Intervals of scores and tests between methods, with the strongest procedure that the records allow."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peftlab.report.entry import Entry
+from peftlab.report.pairs import Floats, PairTable, compare_all_paired
+from peftlab.statistics.intervals import mean_interval, seeds_interval
+from peftlab.statistics.pairs import holm
+from peftlab.statistics.proportions import compare_proportions, wilson_interval
+
+
+class Basis(StrEnum):
+    """What an interval accounts for."""
+
+    SEEDS_AND_EXAMPLES = "seeds and examples"
+    EXAMPLES = "examples only"
+    SEEDS = "seeds only"
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True)
+class ScoreInterval:
+    """A mean score with its 95 % interval; the ends are None where the records do not allow one."""
+
+    mean: float
+    low: float | None = None
+    high: float | None = None
+    standard_error: float | None = None
+    basis: Basis = Basis.NOTHING
+    seed_share: float | None = None
+    example_share: float | None = None
+
+
+@dataclass
+class PairEvidence:
+    """Differences between all methods, in their order.
+
+    Args:
+        difference: Row's mean minus column's.
+        low: Of the 95 % interval of the difference; nan where there is none.
+        high: Of the same.
+        p_value: nan where the records allow no test.
+        adjusted: Holm's, over all pairs of the comparison.
+    """
+
+    difference: Floats
+    low: Floats
+    high: Floats
+    p_value: Floats
+    adjusted: Floats
+
+
+class Measured(Protocol):
+    """The part of a method's result that tests need."""
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        """One run per seed."""
+
+    @property
+    def scores(self) -> Sequence[float]:
+        """The metric of each run."""
+
+    @property
+    def interval(self) -> ScoreInterval:
+        """Of the mean."""
+
+    @property
+    def per_example(self) -> NDArray[np.float64] | None:
+        """Seeds × examples."""
+
+    @property
+    def seeds(self) -> list[int]:
+        """Of the runs."""
+
+
+def score_interval(
+    scores: Sequence[float], per_example: Floats | None, metric: str, examples: int | None
+) -> ScoreInterval:
+    """The interval of a method's mean.
+
+    Args:
+        scores: The metric of each seed.
+        per_example: Seeds × examples; None where the metric or the records have no such values.
+        metric: Its name.
+        examples: How many there are in the split.
+    """
+    mean = float(np.mean(scores))
+    if per_example is not None:
+        found = mean_interval(per_example)
+        basis = Basis.SEEDS_AND_EXAMPLES if len(scores) > 1 else Basis.EXAMPLES
+    elif len(scores) > 1:
+        found, basis = seeds_interval(scores), Basis.SEEDS
+    else:
+        right = _right_answers(scores[0], metric, examples)
+        if right is None or not examples:
+            return ScoreInterval(mean)
+        low, high = wilson_interval(right, examples)
+        error = math.sqrt(mean * (1 - mean) / examples)
+        return ScoreInterval(mean, low, high, error, Basis.EXAMPLES)
+    return ScoreInterval(
+        mean, found.low, found.high, found.standard_error, basis, found.seed_share, found.example_share
+    )
+
+
+def _right_answers(score: float, metric: str, examples: int | None) -> int | None:
+    """How many answers were right, where an accuracy says so."""
+    if metric != "accuracy" or not examples:
+        return None
+    right = round(score * examples)
+    return right if abs(score * examples - right) < 1e-6 * examples else None
+
+
+def compare_methods(methods: Sequence[Measured]) -> PairEvidence:
+    """Test every method against every other one.
+
+    Methods with predictions are compared on the same seeds and examples; methods with several seeds but without values
+    per example on the same seeds; single accuracies as proportions.
+
+    Args:
+        methods: In the order that the tables get.
+    """
+    size = len(methods)
+    means = np.array([method.interval.mean for method in methods])
+    tables = {name: np.full((size, size), np.nan) for name in ("low", "high", "p_value")}
+    evidence = PairEvidence(means[:, None] - means[None, :], **tables, adjusted=np.full((size, size), np.nan))
+    with_examples: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for position, method in enumerate(methods):
+        if method.per_example is not None:
+            with_examples[tuple(method.seeds)].append(position)
+    for seeds, other in itertools.combinations_with_replacement(with_examples, 2):
+        _compare_block(evidence, methods, with_examples[seeds], with_examples[other], seeds, other)
+    for a, b in itertools.combinations(range(size), 2):
+        if methods[a].per_example is None or methods[b].per_example is None:
+            _compare_without_examples(evidence, a, b, methods[a], methods[b])
+    _adjust(evidence)
+    return evidence
+
+
+def shared_seeds(a: Sequence[int], b: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Positions of the runs to pair: the seeds that both have; where they share fewer than two, in their order."""
+    common = sorted(set(a) & set(b))
+    if len(common) > 1 or len(common) == min(len(a), len(b)):
+        return [a.index(seed) for seed in common], [b.index(seed) for seed in common]
+    number = min(len(a), len(b))
+    return list(range(number)), list(range(number))
+
+
+def _compare_block(
+    evidence: PairEvidence,
+    methods: Sequence[Measured],
+    rows: list[int],
+    columns: list[int],
+    row_seeds: tuple[int, ...],
+    column_seeds: tuple[int, ...],
+) -> None:
+    """Methods with one set of seeds against those with another."""
+    of_rows, of_columns = shared_seeds(row_seeds, column_seeds)
+    a = np.array([methods[row].per_example[of_rows] for row in rows])  # type: ignore[index]
+    if rows is columns:
+        _store(evidence, compare_all_paired(a), rows, rows)
+        return
+    b = np.array([methods[column].per_example[of_columns] for column in columns])  # type: ignore[index]
+    table = compare_all_paired(a, b)
+    _store(evidence, table, rows, columns)
+    turned = PairTable(-table.difference.T, -table.high.T, -table.low.T, table.p_value.T)
+    _store(evidence, turned, columns, rows)
+
+
+def _store(evidence: PairEvidence, table: PairTable, rows: list[int], columns: list[int]) -> None:
+    at = np.ix_(rows, columns)
+    for name in ("difference", "low", "high", "p_value"):
+        getattr(evidence, name)[at] = getattr(table, name)
+
+
+def _compare_without_examples(evidence: PairEvidence, a: int, b: int, first: Measured, second: Measured) -> None:
+    if len(first.scores) > 1 and len(second.scores) > 1:
+        of_first, of_second = shared_seeds(first.seeds, second.seeds)
+        differences = [first.scores[i] - second.scores[j] for i, j in zip(of_first, of_second, strict=True)]
+        low, high, p_value = _paired_by_seed(differences)
+    elif first.interval.low is not None and second.interval.low is not None:
+        low, high, p_value = _two_proportions(first, second)
+    else:
+        return
+    evidence.low[a, b], evidence.high[a, b] = low, high
+    evidence.low[b, a], evidence.high[b, a] = -high, -low
+    evidence.p_value[a, b] = evidence.p_value[b, a] = p_value
+
+
+def _paired_by_seed(differences: Sequence[float]) -> tuple[float, float, float]:
+    """Student's paired t test over the seeds (Biometrika 6, 1908)."""
+    from scipy.special import stdtr
+
+    found = seeds_interval(differences)
+    if found.standard_error == 0:
+        return found.low, found.high, 1.0 if found.mean == 0 else 0.0
+    statistic = abs(found.mean) / found.standard_error
+    return found.low, found.high, float(2 * stdtr(found.degrees_of_freedom, -statistic))
+
+
+def _two_proportions(first: Measured, second: Measured) -> tuple[float, float, float]:
+    """Two accuracies on equally many examples; Newcombe's interval (Statistics in Medicine 17, 1998, method 10)."""
+    a, b = first.interval, second.interval
+    examples = _examples(first)
+    if examples is None or examples != _examples(second) or None in (a.low, a.high, b.low, b.high):
+        return math.nan, math.nan, math.nan
+    difference = a.mean - b.mean
+    low = difference - math.hypot(a.mean - a.low, b.high - b.mean)  # type: ignore[operator]
+    high = difference + math.hypot(a.high - a.mean, b.mean - b.low)  # type: ignore[operator]
+    return low, high, compare_proportions(round(a.mean * examples), round(b.mean * examples), examples)
+
+
+def _examples(method: Measured) -> int | None:
+    entry = method.entries[0]
+    if len(method.scores) != 1:
+        return None
+    return next((entry.rows.get(split) for split in ("test", "validation") if entry.scores.get(split)), None)
+
+
+def _adjust(evidence: PairEvidence) -> None:
+    """Holm's correction over every pair that was tested."""
+    upper = np.triu(np.isfinite(evidence.p_value), 1)
+    adjusted = np.array(holm(np.clip(evidence.p_value[upper], 0, 1).tolist()))
+    evidence.adjusted[upper] = adjusted
+    evidence.adjusted.T[upper] = adjusted
+    np.fill_diagonal(evidence.adjusted, np.nan)

@@ -1,0 +1,80 @@
+"""The predictions of all methods of a comparison, on the same examples and in the same codes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peftlab.errors import UserError
+from peftlab.report.entry import Entry
+from peftlab.report.predictions import Coded, Column, Predictions, read_predictions
+from peftlab.statistics.pseudo_values import per_example_scores
+
+AGREEMENT = 1e-4
+"""Scores are kept in 32 bits in places; a record and its predictions agree to this."""
+MEANS = frozenset({"accuracy", "mean_squared_error", "mean_absolute_error"})
+"""Metrics that are plain means over the examples, so that a record must agree with its predictions."""
+
+
+@dataclass
+class ExampleTable:
+    """The examples that the methods of a comparison were tested on.
+
+    Args:
+        index: Row of each example in the source table.
+        truth: Codes of the true labels; or the numbers themselves.
+        values: What the codes stand for: strings, or tuples of strings; empty for numbers.
+    """
+
+    index: NDArray[np.int64] | None = None
+    truth: NDArray[Any] | None = None
+    codes: dict[Any, int] = field(default_factory=dict)
+
+    @property
+    def values(self) -> list[Any]:
+        """What the codes stand for."""
+        return list(self.codes)
+
+    @property
+    def numeric(self) -> bool:
+        """Whether labels are numbers."""
+        return self.truth is not None and self.truth.dtype.kind == "f"
+
+    def read(self, entry: Entry, split: str, metric: str) -> tuple[NDArray[Any] | None, NDArray[np.float64] | None]:
+        """A run's predictions in the table's codes, and what each contributes to the metric.
+
+        Raises:
+            UserError: The file is damaged, holds other examples than the other runs', or contradicts the record.
+        """
+        found = read_predictions(entry.path, split) if entry.path.is_dir() else None
+        if found is None:
+            return None, None
+        truth, predicted = self._encode(found.labels), self._encode(found.predictions)
+        if self.index is None or self.truth is None:
+            self.index, self.truth = found.index, truth
+        self._check_same_examples(found, truth)
+        scores = per_example_scores(metric, self._plain(truth), self._plain(predicted))
+        recorded = entry.scores[split][metric]
+        if scores is not None and metric in MEANS and abs(scores.mean() - recorded) > AGREEMENT * max(1, abs(recorded)):
+            raise UserError(
+                f"the record says {metric} {recorded:.6g} on {split}, its predictions say {scores.mean():.6g}"
+            )
+        return predicted, scores if scores is None or len(scores) > 1 else None
+
+    def _encode(self, column: Column) -> NDArray[Any]:
+        return column.recode(self.codes) if isinstance(column, Coded) else column
+
+    def _plain(self, codes: NDArray[Any]) -> Sequence[Any]:
+        """Numbers and classes as they are compared; lists as lists."""
+        values = self.values
+        if values and isinstance(values[0], tuple):
+            return [list(values[code]) for code in codes]
+        return list(codes.tolist())
+
+    def _check_same_examples(self, found: Predictions, truth: NDArray[Any]) -> None:
+        if not np.array_equal(self.index, found.index) or not np.array_equal(self.truth, truth):  # type: ignore[arg-type]
+            raise UserError("its predictions are of other examples than those of the runs it is compared with")

@@ -1,0 +1,173 @@
+"""The figures of one comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from peftlab.report import wording
+from peftlab.report.budget import budget_curve
+from peftlab.report.comparison import Comparison, MethodResult
+from peftlab.report.comparison_tables import MEMORY_PARTS
+from peftlab.report.figures.bars import draw_interval, draw_stack
+from peftlab.report.figures.lines import Curve, CurveAxes, draw_curves
+from peftlab.report.figures.pareto import Axes, CostPoint, draw_pareto
+from peftlab.report.history import mean_curve, read_history
+from peftlab.report.suites import TuningResult
+
+MOST_CURVES = 16
+MOST_BARS = 40
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure with its heading and what one must know to read it."""
+
+    title: str
+    drawing: Markup
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class CostAxis:
+    """A cost that scores are drawn against."""
+
+    name: str
+    title: str
+    form: Callable[[float | None], str]
+    smaller_is_better: bool = True
+
+
+COST_AXES = (
+    CostAxis("peak_memory_bytes", "peak memory", wording.size),
+    CostAxis("tokens_per_second", "tokens per second", wording.rate, smaller_is_better=False),
+    CostAxis("trainable_parameters", "trainable parameters", wording.count),
+)
+
+
+def pareto_figures(comparison: Comparison) -> list[Figure]:
+    """Score against peak memory, speed and trainable parameters; none where fewer than two methods have the figure."""
+    return [figure for axis in COST_AXES if (figure := _pareto(comparison, axis))]
+
+
+def _pareto(comparison: Comparison, axis: CostAxis) -> Figure | None:
+    points = []
+    for number, method in enumerate(comparison.methods):
+        cost = getattr(method.costs, axis.name)
+        if cost is not None:
+            interval = method.interval
+            points.append(CostPoint(number, method.label, cost, method.mean, interval.low, interval.high))
+    if len(points) < 2:
+        return None
+    metric = comparison.metric
+    title = f"{metric} × {axis.title}"
+    axes = Axes(
+        title,
+        f"{axis.title}, {'less' if axis.smaller_is_better else 'more'} is better",
+        f"{metric}, 95 % interval",
+        axis.form,
+        lambda value: wording.score(value, metric, unit=False),
+        axis.smaller_is_better,
+        not wording.lower_is_better(metric),
+    )
+    return Figure(title, draw_pareto(points, axes))
+
+
+def learning_figures(comparison: Comparison) -> list[Figure]:
+    """Training loss and validation score along the steps, as means over the seeds."""
+    losses, scores = [], []
+    metric = comparison.metric
+    for number, method in enumerate(comparison.methods[:MOST_CURVES]):
+        histories = [read_history(entry) for entry in method.entries]
+        if loss := mean_curve([history.loss for history in histories]):
+            losses.append(Curve(number, method.label, loss))
+        of_runs = [[(step, values[metric]) for step, values in h.validation if metric in values] for h in histories]
+        if score := mean_curve(of_runs):
+            scores.append(Curve(number, method.label, score))
+    figures = []
+    if scores:
+        form = lambda value: wording.score(value, metric, unit=False)  # noqa: E731
+        axes = CurveAxes("Learning curves: validation", "step", f"validation {metric}", _step, form, dots=True)
+        figures.append(Figure(axes.title, draw_curves(scores, axes)))
+    if losses:
+        axes = CurveAxes("Learning curves: training loss", "step", "training loss", _step, lambda value: f"{value:.3g}")
+        figures.append(Figure(axes.title, draw_curves(losses, axes)))
+    return figures
+
+
+def _step(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def budget_figure(comparison: Comparison, results: Sequence[TuningResult]) -> Figure | None:
+    """Score against number of trials."""
+    numbers = {method.cell: (number, method.label) for number, method in enumerate(comparison.methods)}
+    curves, metric = [], comparison.metric
+    for result in results[:MOST_CURVES]:
+        found = budget_curve(result)
+        if found and len(found.expected) > 1:
+            number, name = numbers[result.cell]
+            curves.append(Curve(number, name, list(enumerate(found.expected, start=1))))
+            metric = found.metric
+    if not curves:
+        return None
+    axes = CurveAxes(
+        "Was the tuning budget enough?",
+        "trials",
+        f"expected best validation {metric}",
+        lambda value: f"{value:.0f}" if abs(value - round(value)) < 1e-9 else "",
+        lambda value: wording.score(value, metric, unit=False),
+        dots=True,
+    )
+    note = (
+        "The best score that so many random trials are expected to find, at the first rung of the successive halving "
+        "(Dodge et al., 2019). A curve that still rises at its end says that more trials would have paid."
+    )
+    return Figure(axes.title, draw_curves(curves, axes), note)
+
+
+@dataclass(frozen=True)
+class MemoryBar:
+    """A method's peak, drawn by category."""
+
+    number: int
+    name: str
+    total: str
+    drawing: Markup
+
+
+def memory_bars(comparison: Comparison) -> list[MemoryBar]:
+    """Memory of training by category, a bar per method, on one scale."""
+    found = [
+        (number, method, memory)
+        for number, method in enumerate(comparison.methods[:MOST_BARS])
+        if (memory := method.memory)
+    ]
+    greatest = max((memory.peak_bytes for _, _, memory in found), default=0)
+    bars = []
+    for number, method, memory in found:
+        parts = [(f"part-{label}", float(getattr(memory, name))) for name, label in MEMORY_PARTS.items()]
+        text = ", ".join(f"{label} {wording.size(getattr(memory, name))}" for name, label in MEMORY_PARTS.items())
+        drawing = draw_stack(parts, total=greatest, title=f"{method.label}: {text}")
+        bars.append(MemoryBar(number, method.label, wording.size(memory.peak_bytes), drawing))
+    return bars
+
+
+def interval_bars(comparison: Comparison) -> list[Markup]:
+    """The interval of every method, on one scale."""
+    methods, metric = comparison.methods, comparison.metric
+    ends = [end for m in methods for end in (m.mean, m.interval.low, m.interval.high) if end is not None]
+    room = (max(ends) - min(ends)) * 0.04 or 0.01
+    domain = (min(ends) - room, max(ends) + room)
+    return [_interval_bar(number, method, metric, domain) for number, method in enumerate(methods)]
+
+
+def _interval_bar(number: int, method: MethodResult, metric: str, domain: tuple[float, float]) -> Markup:
+    interval = method.interval
+    title = f"{method.label}: {wording.score(method.mean, metric)}"
+    if interval.low is not None:
+        low, high = wording.score(interval.low, metric, unit=False), wording.score(interval.high, metric, unit=False)
+        title += f", 95 % interval {low} to {high}"
+    return draw_interval(method.mean, interval.low, interval.high, domain=domain, number=number, title=title)

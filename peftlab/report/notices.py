@@ -1,0 +1,212 @@
+"""What a reader must know before the figures: in sentences."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from peftlab.report import wording
+from peftlab.report.budget import at_edge
+from peftlab.report.comparison import Comparison
+from peftlab.report.entry import Entry, Excluded
+from peftlab.report.evidence import Basis
+from peftlab.report.reading import Found
+from peftlab.report.report_tables import tied_with_best
+from peftlab.report.suites import SuiteInfo
+
+MACHINE = ("device", "device.type", "device.name", "threads")
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A sentence; a warning where it limits what the figures say."""
+
+    text: str
+    warning: bool = True
+
+
+def headline(comparison: Comparison) -> str:
+    """A comparison in a sentence or two."""
+    metric, best = comparison.metric, comparison.methods[0]
+    score = wording.score(best.mean, metric)
+    interval = best.interval
+    if interval.low is not None:
+        ends = f"{wording.score(interval.low, metric, unit=False)} to {wording.score(interval.high, metric)}"
+        score += f" (95 % interval {ends})"
+    if len(comparison.methods) == 1:
+        return f"{best.label}: {metric} {score}. There is no other method to compare it with."
+    tied = [method.label for method in tied_with_best(comparison)]
+    if len(tied) == 1:
+        number = len(comparison.methods)
+        return f"{best.label} is the best of {number} methods: {metric} {score}. Every other one is worse."
+    names = wording.listing(tied)
+    if len(tied) == len(comparison.methods):
+        names = f"All {len(tied)} methods ({names})" if len(tied) > 2 else f"{names}"
+        return f"{names} cannot be told apart from the best. The best mean {metric} is {best.label}'s, {score}."
+    others = wording.listing(tied[1:])
+    worse = len(comparison.methods) - len(tied)
+    return (
+        f"{others} cannot be told apart from {best.label}, which has the best mean {metric}: {score}. "
+        f"{'The other method is' if worse == 1 else f'The other {worse} methods are'} worse."
+    )
+
+
+def report_notices(found: Found, comparisons: Sequence[Comparison], excluded: Sequence[Excluded]) -> list[Notice]:
+    """What holds for the whole report."""
+    notices = []
+    for suite in found.suites.values():
+        notices += _suite_notices(suite, found)
+    loose = [entry for entry in found.entries if entry.suite is None]
+    if loose:
+        which = "These records are" if len(loose) == len(found.entries) else f"{wording.plural(len(loose), 'run')} are"
+        notices.append(
+            Notice(
+                f"{which} no suite: nothing says that the methods had the same budget for tuning. "
+                "A method that looks worse may only have been tuned less."
+            )
+        )
+    notices += _own_splits(comparisons)
+    if excluded:
+        notices.append(
+            Notice(f"{wording.plural(len(excluded), 'item')} left out of the comparison, listed below with the reason.")
+        )
+    return notices
+
+
+def _suite_notices(suite: SuiteInfo, found: Found) -> list[Notice]:
+    notices = []
+    if not suite.tuning:
+        notices.append(
+            Notice(
+                f"Tuning is off in the suite {suite.name}: every method ran at its default learning rate. "
+                "A method that looks worse may only suit its default less."
+            )
+        )
+    else:
+        trials = suite.tuning.get("trials")
+        notices.append(
+            Notice(
+                f"In the suite {suite.name} every method got {trials} trials, chosen on the validation split alone.",
+                False,
+            )
+        )
+    done = {
+        (entry.name, entry.seed) for entry in found.entries if entry.suite == suite.folder and entry.status == "success"
+    }
+    missing = [run for run in suite.planned if run not in done]
+    if missing:
+        planned = wording.plural(len(suite.planned), "planned run")
+        notices.append(
+            Notice(f"{len(missing)} of {planned} of the suite {suite.name} have no result; see the statuses below.")
+        )
+    if suite.overhead_seconds_per_run is not None:
+        text = (
+            f"The suite {suite.name} added {suite.overhead_seconds_per_run:.1f} s to each run for starting its process."
+        )
+    else:
+        text = f"The suite {suite.name} has not written down what it added to the time of its runs."
+    notices.append(Notice(text, False))
+    edges = [edge for result in suite.results.values() if (edge := at_edge(result, suite.tuning))]
+    notices += [Notice(f"{edge}; a wider range may do better.") for edge in edges]
+    return notices
+
+
+def _own_splits(comparisons: Sequence[Comparison]) -> list[Notice]:
+    """Runs that differ in the seed alone and yet saw different data."""
+    places: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for comparison in comparisons:
+        for entry in comparison.entries:
+            if entry.settings.get("data.split_seed", 0) is None:
+                settings = str(sorted((key, str(value)) for key, value in entry.settings.items()))
+                places[entry.name, settings].add(comparison.key.fingerprint)
+    names = list(dict.fromkeys(name for (name, _), fingerprints in places.items() if len(fingerprints) > 1))
+    if not names:
+        return []
+    return [
+        Notice(
+            f"Each seed of {wording.listing(names)} cut its own splits, so the seeds saw different data and are not "
+            "taken together. Set data.split_seed to compare over seeds."
+        )
+    ]
+
+
+def comparison_notices(comparison: Comparison) -> list[Notice]:
+    """What holds for one comparison."""
+    return [
+        Notice(text)
+        for text in (
+            *_evidence_notices(comparison),
+            *_environment_notices(comparison.entries),
+            *_settings_notices(comparison),
+            *_waived_notices(comparison.entries),
+        )
+    ]
+
+
+def _evidence_notices(comparison: Comparison) -> list[str]:
+    texts, methods = [], comparison.methods
+    if comparison.key.split != "test":
+        texts.append(
+            f"There is no test score; the {comparison.key.split} split also chose the best state, so scores are too "
+            "good."
+        )
+    seeds = {len(method.scores) for method in methods}
+    if seeds == {1}:
+        texts.append(
+            "One seed a method: intervals are over the test examples alone. What another seed would change is not in "
+            "them, so they are too narrow and the tests find differences too easily."
+        )
+    elif len(seeds) > 1:
+        fewest = [method.label for method in methods if len(method.scores) < max(seeds)]
+        texts.append(f"{wording.listing(fewest)} {'has' if len(fewest) == 1 else 'have'} fewer seeds than the others.")
+    if any(method.interval.basis is Basis.SEEDS for method in methods):
+        texts.append(
+            f"{comparison.metric} has no values per example here: intervals and tests are over the seeds alone, and "
+            "do not say what other test examples would change."
+        )
+    if len(methods) > 1 and seeds == {1} and all(method.per_example is None for method in methods):
+        texts.append(
+            "Predictions are not published with these results, so accuracies are compared as independent proportions: "
+            "a test on the same examples would find more differences."
+        )
+    without = [method.label for method in methods if method.interval.basis is Basis.NOTHING]
+    if without:
+        texts.append(f"No interval can be given for {wording.listing(without)}: one seed, and no values per example.")
+    return texts
+
+
+def _environment_notices(entries: Sequence[Entry]) -> list[str]:
+    texts = []
+    for key in MACHINE:
+        values = sorted({entry.environment[key] for entry in entries if key in entry.environment})
+        if len(values) > 1:
+            texts.append(
+                f"Costs were measured with different {key} ({wording.listing(values)}): compare them with care."
+            )
+    keys = {key for entry in entries for key in entry.environment} - {*MACHINE, "commit", "uncommitted_changes"}
+    differing = [key for key in sorted(keys) if len({entry.environment.get(key) for entry in entries}) > 1]
+    if differing:
+        texts.append(f"Runs differ in {wording.listing(differing)}; see the environment below.")
+    return texts
+
+
+def _settings_notices(comparison: Comparison) -> list[str]:
+    """What differs between the methods beside the method itself and what tuning chose."""
+    tuned = all(entry.suite is not None for entry in comparison.entries)
+    first = [method.entries[0].settings for method in comparison.methods]
+    keys = dict.fromkeys(key for settings in first for key in settings if not key.startswith("method."))
+    differing = [key for key in keys if len({str(settings.get(key)) for settings in first}) > 1]
+    differing = [key for key in differing if not (tuned and key == "training.learning_rate")]
+    return [f"The methods' recipes differ in more than the method: {wording.listing(differing)}."] if differing else []
+
+
+def _waived_notices(entries: Sequence[Entry]) -> list[str]:
+    waived = [
+        f"{entry.name} seed {entry.seed} ({wording.listing(entry.waived_guards)})"
+        for entry in entries
+        if entry.waived_guards
+    ]
+    return (
+        [f"Compared although a guard failed, since the recipe waives it: {wording.listing(waived)}."] if waived else []
+    )

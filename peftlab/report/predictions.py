@@ -1,0 +1,93 @@
+"""What a run predicted, example by example, from ``predictions.parquet``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peftlab.errors import UserError
+
+PREDICTIONS_NAME = "predictions.parquet"
+COLUMNS = ["split", "index", "label", "prediction"]
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A column of classes, or of lists of them.
+
+    Args:
+        codes: Position in ``values`` of each example's value.
+        values: Strings, or tuples of strings.
+    """
+
+    codes: NDArray[np.int64]
+    values: Sequence[Any]
+
+    def recode(self, codes: dict[Any, int]) -> NDArray[np.int64]:
+        """The column in codes that other columns share; new values are added to them."""
+        return np.array([codes.setdefault(value, len(codes)) for value in self.values], dtype=np.int64)[self.codes]
+
+
+Column = Coded | NDArray[np.float64]
+"""Classes, or numbers."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """One split's predictions, in the order of the source table.
+
+    Args:
+        index: Row of each example in the source table.
+        labels: What is true.
+        predictions: What was predicted.
+    """
+
+    index: NDArray[np.int64]
+    labels: Column
+    predictions: Column
+
+
+def read_predictions(folder: Path, split: str) -> Predictions | None:
+    """Read a run's predictions of a split.
+
+    Returns:
+        None where the run left no such file, or the file has nothing of the split.
+
+    Raises:
+        UserError: The file is damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    path = folder / PREDICTIONS_NAME
+    if not path.is_file():
+        return None
+    try:
+        table = pq.ParquetFile(path, memory_map=True).read(columns=COLUMNS, use_threads=False)
+        table = table.filter(pc.equal(table["split"], split))
+        if not len(table):
+            return None
+        table = table.take(pc.sort_indices(table["index"])).combine_chunks()
+        return Predictions(table["index"].to_numpy(), _column(table["label"]), _column(table["prediction"]))
+    except (pa.ArrowException, OSError, KeyError, TypeError) as error:
+        raise UserError(f"the predictions are damaged: {str(error).splitlines()[0]}", where=str(path)) from None
+
+
+def _column(values: Any) -> Column:
+    import pyarrow as pa
+
+    if pa.types.is_floating(values.type) or pa.types.is_integer(values.type):
+        return np.asarray(values.to_numpy(), dtype=np.float64)
+    if pa.types.is_list(values.type):
+        codes: dict[Any, int] = {}
+        coded = [codes.setdefault(tuple(value), len(codes)) for value in values.to_pylist()]
+        return Coded(np.array(coded, dtype=np.int64), list(codes))
+    encoded = values.combine_chunks().dictionary_encode()
+    encoded = encoded.combine_chunks() if hasattr(encoded, "combine_chunks") else encoded
+    return Coded(encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64), encoded.dictionary.to_pylist())

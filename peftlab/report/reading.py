@@ -1,0 +1,180 @@
+"""Find the runs below some folders, and read them. What cannot be read is listed with the reason, never dropped."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from peftlab.errors import UserError
+from peftlab.record import RECORD_NAME, RunRecord, read_record
+from peftlab.report.entry import Costs, Entry, Excluded, flatten
+from peftlab.report.peft_results import looks_like_peft_result, read_peft_result
+from peftlab.report.suites import SuiteInfo, read_suite, suite_folder
+
+RECIPE_NAME = "recipe.yaml"
+MISSING = "not_run"
+"""The status of a planned run that has left no record."""
+
+
+@dataclass
+class Found:
+    """All that was found below some folders."""
+
+    entries: list[Entry] = field(default_factory=list)
+    excluded: list[Excluded] = field(default_factory=list)
+    suites: dict[Path, SuiteInfo] = field(default_factory=dict)
+    unreadable: dict[Path, str] = field(default_factory=dict)
+    """Folders of runs whose record cannot be read, and why."""
+
+
+def read_folders(directories: Sequence[Path], *, base: Path | None = None) -> Found:
+    """Read every record below some folders.
+
+    Args:
+        directories: Folders of runs, of suites, or with such folders in them; result files of huggingface/peft.
+        base: Paths below it are shown relative to it; others as they were given.
+
+    Raises:
+        UserError: A folder does not exist, or nothing in them can be read.
+    """
+    found = Found()
+    seen: set[Path] = set()
+    for directory in directories:
+        if not directory.exists():
+            raise UserError("there is no such folder", where=str(directory), hint="Give the folder of a run or suite.")
+        for path in _candidates(directory):
+            if (resolved := path.resolve()) not in seen:
+                seen.add(resolved)
+                _read(path, _shown(path, base), found, base)
+    if not found.entries:
+        reasons = "".join(f"\n  {item.path}: {item.reason}" for item in found.excluded[:8])
+        raise UserError(
+            "no record that can be read is here" + reasons,
+            where=", ".join(map(str, directories)),
+            hint="A report reads folders of finished runs, folders of suites, and result files of huggingface/peft's "
+            "method_comparison.",
+        )
+    return found
+
+
+def _candidates(directory: Path) -> Iterator[Path]:
+    """Folders of runs, and JSON files that look like peft's results."""
+    if directory.is_file():
+        yield directory.parent if directory.name == RECORD_NAME else directory
+        return
+    for root, folders, files in os.walk(directory):
+        folder = Path(root)
+        if RECORD_NAME in files or RECIPE_NAME in files:
+            folders.clear()
+            yield folder
+            continue
+        if "suite.yaml" in files:
+            # The trials of the tuning are runs too, but they are no results: they have seen less data.
+            folders[:] = [name for name in folders if name == "cells"]
+            continue
+        folders.sort()
+        for name in sorted(files):
+            if name.endswith(".json") and looks_like_peft_result(folder / name):
+                yield folder / name
+
+
+def _shown(path: Path, base: Path | None) -> str:
+    if base is not None:
+        resolved, root = path.resolve(), base.resolve()
+        if resolved.is_relative_to(root):
+            return resolved.relative_to(root).as_posix()
+    return path.as_posix()
+
+
+def _read(path: Path, shown: str, found: Found, base: Path | None) -> None:
+    try:
+        if path.is_file():
+            found.entries.append(read_peft_result(path, shown))
+            return
+        suite = suite_folder(path)
+        if suite is not None and suite not in found.suites:
+            info = read_suite(suite, _shown(suite, base))
+            found.suites[suite] = info
+            found.excluded.extend(info.problems)
+        if not (path / RECORD_NAME).exists():
+            raise UserError("it has no record.json: the run has not finished")
+        found.entries.append(entry_of(read_record(path), path, shown, suite))
+    except UserError as error:
+        found.excluded.append(Excluded(shown, error.message))
+        found.unreadable[path] = error.message
+    except OSError as error:
+        found.excluded.append(Excluded(shown, f"it cannot be read: {error.strerror}"))
+        found.unreadable[path] = str(error.strerror)
+
+
+def entry_of(record: RunRecord, folder: Path, shown_path: str, suite: Path | None = None) -> Entry:
+    """A record as a report sees it."""
+    recipe = record.recipe
+    return Entry(
+        name=record.name,
+        seed=int(recipe.get("seed", 0)),
+        path=folder,
+        shown_path=shown_path,
+        status=record.status,
+        error=record.error,
+        task=str(_get(recipe, "task", "type")),
+        model=_model(recipe),
+        data=_data(recipe),
+        fingerprint=record.data.fingerprint if record.data else "",
+        metric=str(_get(recipe, "evaluation", "metric") or ""),
+        scores=record.scores,
+        rows=record.data.rows if record.data else {},
+        settings=flatten({key: value for key, value in recipe.items() if key not in ("name", "seed")}),
+        costs=_costs(record),
+        memory=record.memory,
+        labels=record.labels or (),
+        guards=record.guards,
+        environment=_environment(record.environment),
+        started_at=record.started_at,
+        suite=suite,
+        command=f"peftlab reproduce {shlex.quote(shown_path)}",
+    )
+
+
+def _get(values: Any, *keys: str) -> Any:
+    for key in keys:
+        values = values.get(key) if isinstance(values, dict) else None
+    return values
+
+
+def _model(recipe: dict[str, Any]) -> str:
+    path, revision = _get(recipe, "model", "path"), _get(recipe, "model", "revision")
+    return f"{path}@{revision}" if revision else str(path)
+
+
+def _data(recipe: dict[str, Any]) -> str:
+    source, subset = _get(recipe, "data", "source"), _get(recipe, "data", "subset")
+    if isinstance(source, dict):
+        source = source.get("train")
+    name = str(source).rstrip("/").rpartition("/")[2]
+    return f"{name} {subset}" if subset else name
+
+
+def _costs(record: RunRecord) -> Costs:
+    train = record.phases.get("train")
+    peak = train.peak_memory_bytes if train else None
+    if peak is None and record.memory:
+        peak = record.memory.peak_bytes
+    return Costs(
+        peak_memory_bytes=peak,
+        tokens_per_second=record.throughput.tokens_per_second if record.throughput else None,
+        train_seconds=train.seconds if train else None,
+        total_seconds=record.seconds,
+        trainable_parameters=record.parameters.trainable if record.parameters else None,
+        artifact_bytes=record.artifact_bytes,
+    )
+
+
+def _environment(values: dict[str, Any]) -> dict[str, str]:
+    flat = {key.removeprefix("versions."): value for key, value in flatten(values).items()}
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in flat.items()}

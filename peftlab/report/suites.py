@@ -1,0 +1,154 @@
+"""What a suite's folder says beside its cells: the plan, the tuning, the overhead."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from peftlab.config import read_yaml
+from peftlab.errors import UserError
+from peftlab.report.entry import Excluded
+
+SUITE_NAME = "suite.yaml"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One setting that was tried: its score on the validation split, None where the trial failed."""
+
+    number: int
+    parameters: Mapping[str, Any]
+    score: float | None
+    status: str
+
+
+@dataclass(frozen=True)
+class Rung:
+    """Trials at one amount of training data; the next rung has fewer of them and more data."""
+
+    train_examples: int | None
+    trials: Sequence[Trial]
+
+
+@dataclass(frozen=True)
+class TuningResult:
+    """How one cell was tuned."""
+
+    cell: str
+    metric: str
+    higher_is_better: bool
+    rungs: Sequence[Rung]
+    chosen: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Published:
+    """A figure of a paper."""
+
+    metric: str
+    score: float
+    source: str
+
+
+@dataclass(frozen=True)
+class SuiteInfo:
+    """A suite as its folder tells it.
+
+    Args:
+        folder: Of the suite.
+        name: Of the suite.
+        planned: Name of the cell and seed of every run that the suite wants.
+        tuning: Trials and range of the learning rate; None: tuning is off.
+        results: How the cells were tuned, by the cell's name.
+        published: Figures of papers, by the cell's name.
+        overhead_seconds_per_run: What the suite adds to its runs; None where it did not write it down.
+        problems: Parts of the folder that cannot be read.
+    """
+
+    folder: Path
+    name: str
+    planned: Sequence[tuple[str, int]] = ()
+    tuning: Mapping[str, Any] | None = None
+    results: Mapping[str, TuningResult] = field(default_factory=dict)
+    published: Mapping[str, Published] = field(default_factory=dict)
+    overhead_seconds_per_run: float | None = None
+    problems: Sequence[Excluded] = ()
+
+
+def suite_folder(run_folder: Path) -> Path | None:
+    """The folder of the suite that a run's folder is a cell of."""
+    cells = run_folder.parent
+    return cells.parent if cells.name == "cells" and (cells.parent / SUITE_NAME).is_file() else None
+
+
+def read_suite(folder: Path, shown_path: str) -> SuiteInfo:
+    """Read what there is; what cannot be read becomes a problem, not an error."""
+    problems: list[Excluded] = []
+    values: dict[str, Any] = {}
+    try:
+        values = read_yaml(folder / SUITE_NAME).values
+        plan = _plan(values)
+        published = {name: Published(**figure) for name, figure in (values.get("published") or {}).items()}
+    except UserError as error:
+        problems.append(Excluded(f"{shown_path}/{SUITE_NAME}", error.message))
+        plan, published = [], {}
+    except (TypeError, KeyError, AttributeError) as error:
+        problems.append(Excluded(f"{shown_path}/{SUITE_NAME}", f"it is no suite: {error}"))
+        plan, published = [], {}
+    results: dict[str, TuningResult] = {}
+    for path in sorted((folder / "tuning").glob("*.json")):
+        try:
+            result = _read_tuning(path)
+            results[result.cell] = result
+        except (ValueError, KeyError, TypeError) as error:
+            problems.append(Excluded(f"{shown_path}/tuning/{path.name}", f"the tuning's result is damaged: {error!r}"))
+    return SuiteInfo(
+        folder=folder,
+        name=str(values.get("name", folder.name)),
+        planned=plan,
+        tuning=values.get("tuning"),
+        results=results,
+        published=published,
+        overhead_seconds_per_run=_overhead(folder),
+        problems=problems,
+    )
+
+
+def _plan(values: Mapping[str, Any]) -> list[tuple[str, int]]:
+    methods = [str(entry.get("name", entry.get("type"))) for entry in values["methods"]]
+    combinations = list(itertools.product(*((values.get("axes") or {}).values())))
+    cells = ["--".join([method, *names]) for names in combinations for method in methods]
+    return [(cell, seed) for cell in cells for seed in values["seeds"]]
+
+
+def _read_tuning(path: Path) -> TuningResult:
+    values = json.loads(path.read_text(encoding="utf-8"))
+    rungs = [
+        Rung(
+            rung.get("train_examples"),
+            [
+                Trial(trial["number"], trial["parameters"], trial.get("score"), trial.get("status", "success"))
+                for trial in rung["trials"]
+            ],
+        )
+        for rung in values["rungs"]
+    ]
+    return TuningResult(
+        cell=values["method"],
+        metric=values["metric"],
+        higher_is_better=values.get("higher_is_better", True),
+        rungs=rungs,
+        chosen=values.get("chosen") or {},
+    )
+
+
+def _overhead(folder: Path) -> float | None:
+    try:
+        values = json.loads((folder / "suite_seconds.json").read_text(encoding="utf-8"))
+        return float(values["overhead_seconds_per_run"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

@@ -1,0 +1,126 @@
+"""Figures and short sentences for people: one spelling for every format."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+from peftlab.tasks.metrics import LOWER_IS_BETTER
+
+SHARES = frozenset(
+    {"accuracy", "macro_f1", "weighted_f1", "micro_f1", "f1", "precision", "recall", "auroc"},
+)
+"""Metrics from 0 to 1 that are shown in percent."""
+NONE = "–"
+
+
+def is_share(metric: str) -> bool:
+    """Whether a metric is shown in percent."""
+    return metric in SHARES
+
+
+def lower_is_better(metric: str) -> bool:
+    """Whether smaller values of a metric are better."""
+    return metric in LOWER_IS_BETTER
+
+
+def point_size(metric: str) -> float:
+    """What ``--max-loss 1`` means: a percentage point, a hundredth of a correlation, one unit of an error."""
+    return 1.0 if lower_is_better(metric) else 0.01
+
+
+def score(value: float | None, metric: str, *, unit: bool = True) -> str:
+    """A score: ``78.4 %``, or with four digits where it is no share."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    if is_share(metric):
+        return f"{100 * value:.1f}" + (" %" if unit else "")
+    return f"{value:.4g}"
+
+
+def points(value: float | None, metric: str) -> str:
+    """A difference of scores, with its sign: ``−0.8``."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    scaled = value / point_size(metric)
+    text = f"{scaled:+.2f}" if abs(scaled) < 10 else f"{scaled:+.1f}"
+    return text.replace("-", "−")
+
+
+def unit_of_points(metric: str) -> str:
+    """What differences of a metric are counted in."""
+    if is_share(metric):
+        return "percentage points"
+    return metric if lower_is_better(metric) else "hundredths"
+
+
+def size(value: float | None) -> str:
+    """Bytes in powers of ten: ``311 MB``."""
+    if value is None:
+        return NONE
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if value < 999.5:
+            return f"{value:.0f} {unit}" if value >= 100 or unit == "bytes" else f"{value:.3g} {unit}"
+        value /= 1000
+    return f"{value:.3g} TB"
+
+
+def seconds(value: float | None) -> str:
+    """A time: ``42 s``, ``3 min 05 s``, ``2 h 10 min``."""
+    if value is None:
+        return NONE
+    if value < 10:
+        return f"{value:.1f} s"
+    whole = round(value)
+    if whole < 60:
+        return f"{whole} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def count(value: float | None) -> str:
+    """A large number: ``508 k``, ``1.24 M``."""
+    if value is None:
+        return NONE
+    for unit in ("", " k", " M", " G"):
+        if value < 999.5:
+            return f"{value:.0f}{unit}" if value >= 100 or not unit else f"{value:.3g}{unit}"
+        value /= 1000
+    return f"{value:.3g} T"
+
+
+def rate(value: float | None) -> str:
+    """Tokens per second: ``1,433``."""
+    return NONE if value is None else f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+def share(value: float | None) -> str:
+    """A share as a whole percentage."""
+    return NONE if value is None else f"{100 * value:.0f} %"
+
+
+def p_value(value: float | None) -> str:
+    """A p-value: ``0.013``, ``< 0.001``."""
+    if value is None or math.isnan(value):
+        return NONE
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def tied(text: str) -> str:
+    """The text with spaces at which no line breaks, between a number and its unit."""
+    return re.sub(r"(\d) (?=(?:%|bytes|[kMGT]?B|[kMGT]|h|min|s|points)(?!\w))", "\\1\N{NO-BREAK SPACE}", text)
+
+
+def listing(names: Sequence[str], most: int = 6) -> str:
+    """Names in a sentence: ``a, b and c``; the rest of a long list is counted."""
+    if len(names) > most:
+        return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
+    return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
+
+
+def plural(number: int, noun: str) -> str:
+    """``1 run``, ``3 runs``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

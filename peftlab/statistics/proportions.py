@@ -1,0 +1,65 @@
+"""Published results of which only the number of test examples is known."""
+
+from __future__ import annotations
+
+import math
+
+
+def wilson_interval(successes: float, trials: int, level: float = 0.95) -> tuple[float, float]:
+    """Wilson's score interval of a proportion (Journal of the American Statistical Association 22, 1927).
+
+    It covers the choice of the examples only: what another seed would change is not in it.
+
+    Args:
+        successes: How many examples were right; accuracy times ``trials``, which rounding may have made uneven.
+        trials: How many examples there were.
+        level: Coverage that is aimed at.
+
+    Returns:
+        Lower and upper end, 0 to 1.
+
+    Raises:
+        ValueError: There are no trials, or the successes are not between 0 and their number.
+    """
+    from scipy.special import ndtri
+
+    _check(successes, trials)
+    quantile = float(ndtri((1 + level) / 2))
+    share = successes / trials
+    scale = 1 + quantile**2 / trials
+    centre = (share + quantile**2 / (2 * trials)) / scale
+    half = quantile * math.sqrt(share * (1 - share) / trials + (quantile / (2 * trials)) ** 2) / scale
+    # At 0 and 1 the ends are exact; rounding must not move them past.
+    return (0.0 if share == 0 else centre - half), (1.0 if share == 1 else centre + half)
+
+
+def compare_proportions(successes_a: float, successes_b: float, trials: int) -> float:
+    """Two-sided p-value that two methods are right equally often, each on ``trials`` examples.
+
+    The "N − 1" chi-squared test of two independent proportions (Campbell, Statistics in Medicine 26, 2007). Where both
+    methods answered the same examples, their right answers go together and the test is too careful: it finds fewer
+    differences than a paired test, which needs the answers themselves.
+
+    Args:
+        successes_a: How many examples method A had right.
+        successes_b: How many examples method B had right.
+        trials: How many examples each answered.
+
+    Raises:
+        ValueError: There are no trials, or successes are not between 0 and their number.
+    """
+    from scipy.special import ndtr
+
+    _check(successes_a, trials)
+    _check(successes_b, trials)
+    together = (successes_a + successes_b) / (2 * trials)
+    variance = together * (1 - together) * 2 / trials
+    if variance == 0:
+        return 1.0
+    squared = ((successes_a - successes_b) / trials) ** 2 / variance * (2 * trials - 1) / (2 * trials)
+    return float(2 * ndtr(-math.sqrt(squared)))
+
+
+def _check(successes: float, trials: int) -> None:
+    if trials < 1 or not 0 <= successes <= trials:
+        raise ValueError(f"{successes} successes in {trials} trials: there must be trials, and no more successes.")

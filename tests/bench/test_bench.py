@@ -1,0 +1,194 @@
+"""The real command on a tiny suite: what is missing runs, what is there stays, whatever is killed or fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from peftlab.record import read_record
+from tests.conftest import REPOSITORY
+
+pytestmark = pytest.mark.slow
+
+RECIPE = """\
+name: tiny
+model: {{path: {model}}}
+task: {{type: text_classification, max_length: 32}}
+data: {{source: {data}, validation_fraction: 0.2}}
+method: {{type: lora, rank: 4, alpha: 8}}
+training: {{epochs: 1, batch_size: 8}}
+"""
+SUITE = """\
+name: tiny
+recipe: recipe.yaml
+methods:
+  - {type: linear_probe}
+  - {name: refused, type: lora, target_modules: [no_such_module]}
+  - {type: bitfit}
+seeds: [0, 1]
+tuning: null
+"""
+
+
+@pytest.fixture
+def suite(tmp_path: Path, tiny_bert: Path, reviews: Path) -> Path:
+    (tmp_path / "recipe.yaml").write_text(RECIPE.format(model=tiny_bert, data=reviews))
+    path = tmp_path / "suite.yaml"
+    path.write_text(SUITE)
+    return path
+
+
+def start(suite: Path, *options: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "peftlab", "bench", str(suite), "--output-dir", "out", *options],
+        cwd=suite.parent,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def bench(suite: Path, *options: str) -> tuple[int, dict[str, Any], str]:
+    process = start(suite, "--json", *options)
+    output, errors = process.communicate(timeout=400)
+    return process.returncode, json.loads(output), errors
+
+
+def stamps(suite: Path) -> dict[str, str]:
+    return {path.parent.name: read_record(path).started_at for path in suite.parent.glob("out/cells/*/record.json")}
+
+
+def test_a_suite_from_its_start_to_a_changed_cell(suite: Path) -> None:
+    code, shown, _ = bench(suite, "--dry-run")
+    assert (code, shown["missing"], shown["done"]) == (0, 6, 0)
+    assert not (suite.parent / "out").exists()
+
+    # One cell fails: it is a record with its reason, and the others go on.
+    code, result, _ = bench(suite, "--workers", "2")
+    assert code == 1
+    assert result["statuses"] == {"success": 4, "failed": 2}
+    refused = read_record(suite.parent / "out/cells/refused--seed0")
+    assert "no_such_module" in str(refused.error)
+    assert "Traceback" not in str(refused.error)
+    report = (suite.parent / "out/report.html").read_text()
+    assert "linear_probe" in report
+    assert "no_such_module" in report
+
+    # Nothing is missing: nothing runs.
+    before = stamps(suite)
+    code, result, _ = bench(suite)
+    assert result["runs"] == 0
+    assert stamps(suite) == before
+
+    # A changed method runs again, the others stay; what was there is put aside, not lost.
+    suite.write_text(SUITE.replace("{type: bitfit}", "{type: bitfit, set: {training.learning_rate: 2e-2}}"))
+    _, result, _ = bench(suite)
+    assert result["runs"] == 2
+    assert {name for name, at in stamps(suite).items() if at != before.get(name)} == {"bitfit--seed0", "bitfit--seed1"}
+    assert len(list(suite.parent.glob("out/replaced/bitfit--seed*"))) == 2
+
+    # A method that is no longer in the suite is not in its report either.
+    suite.write_text(SUITE.replace("  - {name: refused, type: lora, target_modules: [no_such_module]}\n", ""))
+    _, result, _ = bench(suite)
+    assert "refused" not in (suite.parent / "out/report.html").read_text()
+    assert result["statuses"] == {"success": 4}
+
+
+def test_a_killed_suite_loses_the_running_run_at_most(suite: Path) -> None:
+    process = start(suite)
+    deadline = time.monotonic() + 200
+    while not stamps(suite) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    second = suite.parent / "out/cells/refused--seed0"
+    while not second.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    if sys.platform == "linux":
+        time.sleep(1)
+        running = subprocess.run(["pgrep", "-f", f"output-dir {suite.parent}|output-dir out/"], capture_output=True)
+        assert running.stdout == b"", "a killed suite leaves no orphan"
+    before = stamps(suite)
+    assert "linear_probe--seed0" in before
+    _, result, _ = bench(suite)
+    assert result["statuses"] == {"success": 4, "failed": 2}
+    assert stamps(suite)["linear_probe--seed0"] == before["linear_probe--seed0"]
+
+
+def test_ctrl_c_stops_a_suite_that_can_be_resumed(suite: Path) -> None:
+    process = start(suite)
+    deadline = time.monotonic() + 200
+    while not (suite.parent / "out/cells/linear_probe--seed0").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == 1
+    assert "The same command goes on from here" in errors
+    assert "Traceback" not in errors
+    code, shown, _ = bench(suite, "--dry-run")
+    assert code == 0
+    assert shown["missing"] >= 5
+
+
+def test_two_suites_do_not_share_a_folder(suite: Path) -> None:
+    process = start(suite)
+    deadline = time.monotonic() + 200
+    while not (suite.parent / "out/cells").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    code, _, errors = bench(suite)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=100)
+    assert code == 2
+    assert "another process is running a suite" in errors
+
+
+def test_tuning_without_a_validation_split_is_refused(suite: Path) -> None:
+    recipe = suite.parent / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("validation_fraction: 0.2", "validation_fraction: 0"))
+    suite.write_text(SUITE.replace("tuning: null", "tuning: {trials: 2, learning_rate: [1e-4, 1e-2]}"))
+    code, _, errors = bench(suite)
+    assert code == 2
+    assert "suite.yaml:8: tuning" in errors
+    assert "there is none" in errors
+
+
+def test_the_smoke_suite(tmp_path: Path) -> None:
+    """The shipped suite with real model and data, and a record of it made again."""
+    suite = REPOSITORY / "benchmarks" / "suites" / "smoke.yaml"
+    arguments = [sys.executable, "-m", "peftlab"]
+    done = subprocess.run(
+        [*arguments, "bench", str(suite), "--output-dir", str(tmp_path / "out"), "--json"],
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["statuses"] == {"success": 4}
+    for name in ("lora", "linear_probe"):
+        tuned = json.loads((tmp_path / "out/tuning" / f"{name}.json").read_text())
+        record = read_record(tmp_path / f"out/cells/{name}--seed1")
+        assert record.recipe["training"]["learning_rate"] == tuned["chosen"]["training.learning_rate"]
+        for trial in (tmp_path / "out/tuning/trials").glob(f"{name}--*"):
+            assert "test" not in read_record(trial).scores, "the test split is not read while settings are chosen"
+    again = subprocess.run(
+        [*arguments, "reproduce", str(tmp_path / "out/cells/linear_probe--seed0"), "--json"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert again.returncode == 0, again.stdout + again.stderr
+    outcome = json.loads(again.stdout)
+    scores = [figure for figure in outcome["figures"] if figure["name"].startswith(("validation", "test"))]
+    assert outcome["same_environment"] == (not outcome["differences"])
+    assert scores
+    assert all(figure["verdict"] == "identical" for figure in scores)

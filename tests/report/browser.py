@@ -1,0 +1,128 @@
+"""A headless chromium, driven through its DevTools protocol over two pipes (no package is needed for it)."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = ("--headless", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage", "--hide-scrollbars")
+
+
+def find_browser() -> str | None:
+    return next((path for name in NAMES if (path := shutil.which(name))), None)
+
+
+class Page:
+    """A tab."""
+
+    def __init__(self, reading: int, writing: int) -> None:
+        self._reading, self._writing = os.fdopen(reading, "rb", 0), os.fdopen(writing, "wb", 0)
+        self._buffer, self._number, self._session = b"", 0, None
+        self.errors: list[str] = []
+        self.requests: list[str] = []
+        self._loaded = False
+        target = self._call("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self._call(f"{domain}.enable")
+
+    def open(
+        self, path: Path, *, width: int, height: int = 900, phone: bool = False, dark: bool = False, fragment: str = ""
+    ) -> None:
+        """Load a file as a screen of this kind would show it."""
+        self._call(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=2 if phone else 1,
+            mobile=phone,
+        )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self._call("Emulation.setEmulatedMedia", features=[scheme])
+        self._call("Page.navigate", url="about:blank")
+        self._loaded = False
+        self._call("Page.navigate", url=path.resolve().as_uri() + fragment)
+        deadline = time.monotonic() + 60
+        while not self._loaded:
+            assert time.monotonic() < deadline, "the page did not load within a minute"
+            self._take()
+
+    def evaluate(self, expression: str) -> Any:
+        """The value of a JavaScript expression."""
+        done = self._call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in done, done["exceptionDetails"]
+        return done["result"].get("value")
+
+    def screenshot(self, path: Path, *, whole: bool = False) -> None:
+        done = self._call("Page.captureScreenshot", format="png", captureBeyondViewport=whole)
+        path.write_bytes(base64.b64decode(done["data"]))
+
+    def _call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        self._number += 1
+        message = {"id": self._number, "method": method, "params": parameters}
+        if self._session:
+            message["sessionId"] = self._session
+        self._writing.write(json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._take()
+            if answer.get("id") == self._number:
+                assert "error" not in answer, answer["error"]
+                return answer["result"]
+
+    def _take(self) -> dict[str, Any]:
+        while b"\0" not in self._buffer:
+            piece = self._reading.read(1 << 16)
+            assert piece, "the browser has gone"
+            self._buffer += piece
+        text, _, self._buffer = self._buffer.partition(b"\0")
+        message: dict[str, Any] = json.loads(text)
+        self._note(message.get("method", ""), message.get("params", {}))
+        return message
+
+    def _note(self, method: str, values: dict[str, Any]) -> None:
+        if method == "Page.loadEventFired":
+            self._loaded = True
+        elif method == "Runtime.exceptionThrown":
+            self.errors.append(json.dumps(values["exceptionDetails"]))
+        elif method == "Runtime.consoleAPICalled" and values["type"] in ("error", "warning", "assert"):
+            self.errors.append(json.dumps(values["args"]))
+        elif method == "Log.entryAdded" and values["entry"]["level"] in ("error", "warning"):
+            self.errors.append(values["entry"]["text"])
+        elif method == "Network.requestWillBeSent":
+            self.requests.append(values["request"]["url"])
+
+
+@contextmanager
+def open_browser(executable: str, profile: Path) -> Iterator[Page]:
+    """A browser of its own; it and all its processes end with the block."""
+    to_browser, from_us = os.pipe()
+    to_us, from_browser = os.pipe()
+    flags = [*FLAGS, f"--user-data-dir={profile}", "--remote-debugging-pipe"]
+    if os.geteuid() == 0:
+        flags.append("--no-sandbox")
+    # The protocol wants the descriptors 3 and 4; a shell puts them there.
+    command = f'exec "$@" 3<&{to_browser} 4>&{from_browser}'
+    process = subprocess.Popen(
+        ["bash", "-c", command, "bash", executable, *flags],
+        pass_fds=(to_browser, from_browser),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    os.close(to_browser)
+    os.close(from_browser)
+    try:
+        yield Page(to_us, from_us)
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(timeout=30)

@@ -1,0 +1,95 @@
+"""The interval of a mean against analyses of variance done another way, and where there is little to go by."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy import stats
+
+from peftlab.statistics.intervals import mean_interval, seeds_interval
+from peftlab.statistics.proportions import wilson_interval
+
+TABLES = st.tuples(st.integers(2, 6), st.integers(2, 30)).flatmap(
+    lambda shape: arrays(np.float64, shape, elements=st.floats(-100, 100, width=32))
+)
+
+
+def by_covariances(scores):
+    """The same two parts by another road: variances and covariances of the seeds' scores."""
+    seeds, examples = scores.shape
+    covariances = np.cov(scores)
+    between = (covariances.sum() - np.trace(covariances)) / (seeds * (seeds - 1))
+    return scores.mean(axis=1).var(ddof=1) / seeds, max(0.0, between) / examples
+
+
+@settings(deadline=None)
+@given(TABLES)
+def test_the_parts_of_the_variance(scores) -> None:
+    of_seeds, of_examples = by_covariances(scores)
+    interval = mean_interval(scores)
+    total = of_seeds + of_examples
+    assert interval.standard_error**2 == pytest.approx(total, rel=1e-6, abs=1e-9)
+    assert interval.low <= interval.mean <= interval.high
+    assert min(scores.shape) - 1 <= interval.degrees_of_freedom * (1 + 1e-9)
+    assert interval.degrees_of_freedom <= (max(scores.shape) - 1) * (1 + 1e-9)
+    if total > 1e-6:
+        assert interval.seed_share == pytest.approx(of_seeds / total, abs=1e-3)
+        assert interval.seed_share + interval.example_share == pytest.approx(1)
+
+
+def test_only_the_seeds_vary() -> None:
+    per_seed = np.array([0.2, 0.5, 0.9])
+    interval = mean_interval(np.repeat(per_seed[:, None], 50, axis=1))
+    expected = stats.t.interval(0.95, 2, per_seed.mean(), stats.sem(per_seed))
+    assert (interval.low, interval.high) == pytest.approx(expected)
+    assert (interval.seed_share, interval.degrees_of_freedom) == pytest.approx((1, 2))
+
+
+def test_only_the_examples_vary() -> None:
+    values = np.random.default_rng(0).normal(size=40)
+    expected = stats.t.interval(0.9, 39, values.mean(), stats.sem(values))
+    for seeds in (1, 4):
+        interval = mean_interval(np.tile(values, (seeds, 1)), level=0.9)
+        assert (interval.low, interval.high) == pytest.approx(expected)
+        assert interval.degrees_of_freedom == pytest.approx(39)
+    assert interval.seed_share == pytest.approx(0, abs=1e-12)
+    assert mean_interval(values[None]).seed_share is None
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_every_answer_right(seeds) -> None:
+    interval = mean_interval(np.ones((seeds, 300)))
+    assert (interval.low, interval.high) == wilson_interval(300, 300)
+    assert interval.low < 0.99
+    assert interval.seed_share is None
+
+
+def test_zeros_and_ones_stay_between_zero_and_one() -> None:
+    scores = np.ones((3, 100))
+    scores[0, 0] = 0
+    assert mean_interval(scores).high == 1
+    assert mean_interval(scores * 2).high > 2
+
+
+def test_a_metric_of_seeds_only() -> None:
+    values = [0.81, 0.83, 0.80]
+    interval = seeds_interval(values)
+    assert (interval.low, interval.high) == pytest.approx(stats.t.interval(0.95, 2, np.mean(values), stats.sem(values)))
+    assert (interval.examples, interval.seed_share) == (0, None)
+
+
+@pytest.mark.parametrize(
+    "scores", [np.zeros((3, 1)), np.zeros((0, 5)), np.zeros(5), [[0.0, np.nan]], np.zeros((2, 2, 2))]
+)
+def test_scores_of_which_nothing_can_be_said(scores) -> None:
+    with pytest.raises(ValueError):
+        mean_interval(scores)
+
+
+@pytest.mark.parametrize("values", [[], [0.5], [0.5, np.inf]])
+def test_values_of_which_nothing_can_be_said(values) -> None:
+    with pytest.raises(ValueError):
+        seeds_interval(values)
