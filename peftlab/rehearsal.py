@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from peftlab.interfaces import EncodedSplit, Inference
 from peftlab.measurement.memory import measure_training_memory, peak_of
@@ -21,6 +21,10 @@ from peftlab.training.checkpoints import restore_parameters, trainable_parameter
 from peftlab.training.guards import GradientGuard
 from peftlab.training.loop import TrainingJob, accumulate_gradients, optimizer_step
 from peftlab.training.optimizers import build_optimizer
+
+
+SAMPLES = 6
+"""Texts of different lengths whose FLOPs are counted."""
 
 
 def rehearse_memory(job: TrainingJob) -> Memory:
@@ -38,26 +42,24 @@ def rehearse_memory(job: TrainingJob) -> Memory:
         )
 
 
-def rehearse_flops(job: TrainingJob) -> StepFlops | None:
-    """The FLOPs of a training step as a function of the lengths of its texts.
-
-    Returns:
-        None where the split has texts of fewer than three lengths, which do not settle the function.
-    """
+def rehearse_flops(job: TrainingJob) -> StepFlops:
+    """The FLOPs of a training step as a function of the lengths of its texts and of the terms of its loss."""
     by_length: dict[int, int] = {}
     for position, length in enumerate(job.split.lengths()):
         by_length.setdefault(length, position)
-    lengths = sorted(by_length)
-    if len(lengths) < 3:
-        return None
+    known = sorted(by_length)
+    lengths = sorted({known[round(place * (len(known) - 1) / (SAMPLES - 1))] for place in range(SAMPLES)})
+
+    def batch_of(length: int, texts: int) -> dict[str, Tensor]:
+        return job.task.collate([job.split.examples[by_length[length]]] * texts, job.pad_token_id)
 
     def run(length: int, texts: int) -> None:
-        batch = job.task.collate([job.split.examples[by_length[length]]] * texts, job.pad_token_id)
-        accumulate_gradients(job, [batch])
+        accumulate_gradients(job, [batch_of(length, texts)])
         job.optimizer.zero_grad(set_to_none=True)
 
     with _without_trace(job), _without_checkpointing(job.accelerator.unwrap_model(job.model)):
-        return fit_step_flops(run, (lengths[0], lengths[len(lengths) // 2], lengths[-1]))
+        terms = [job.task.loss_terms(batch_of(length, 1)) for length in lengths]
+        return fit_step_flops(run, lengths, terms if len(set(terms)) > 1 else ())
 
 
 def rehearse_evaluation(job: TrainingJob, split: EncodedSplit, batches: list[list[int]], asking: Inference) -> int:

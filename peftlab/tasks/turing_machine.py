@@ -46,6 +46,7 @@ class TuringMachine(DecoderTask):
     )
     machine_count: PositiveInt = Field(512, description="Random machines in the training split.")
     machine_seed: NonNegativeInt = Field(0, description="Of the random machines; another seed gives others.")
+    data_seed: NonNegativeInt | None = Field(None, description="Of the runs that are drawn. Null: the recipe's seed.")
     states: int = Field(2, ge=1, le=len(STATE_NAMES), description="States of random machines, halting ones left out.")
     symbols: int = Field(3, ge=2, le=len(SYMBOL_NAMES), description="Symbols of random machines, the blank included.")
     tape_length: PositiveInt = Field(6, description="Cells of the longest tape in the training, validation and test.")
@@ -109,6 +110,7 @@ class TuringMachine(DecoderTask):
 
     def make_splits(self, seed: int) -> dict[str, Split]:
         """Runs for training, validation and test, and a test split for each kind of generalisation."""
+        seed = seed if self.data_seed is None else self.data_seed
         usual = range(1, self.tape_length + 1)
         longer = range(self.tape_length + 1, (self.longer_tape_length or 2 * self.tape_length) + 1)
         trained, others = self._players()

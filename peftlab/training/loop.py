@@ -40,7 +40,7 @@ class Meter(Protocol):
     def step_started(self) -> None:
         """A step's work begins."""
 
-    def step_ended(self, lengths: Sequence[int], padded_tokens: int) -> None:
+    def step_ended(self, lengths: Sequence[int], padded_tokens: int, terms: int) -> None:
         """A step's work is done."""
 
     def summary(self, *, matmul_flops_per_second: float | None) -> Throughput | None:
@@ -139,22 +139,23 @@ def train(job: TrainingJob, resume_from: Checkpoint | None = None) -> Progress:
             raise CancelledError("stopped by the user")
         job.meter.step_started()
         set_learning_rate(job.optimizer, schedule(step.number))
-        loss, norm, padded_tokens = optimizer_step(job, step)
-        job.meter.step_ended(lengths_of(job.split, step), padded_tokens)
+        loss, norm, batches = optimizer_step(job, step)
+        padded_tokens = sum(batch["attention_mask"].numel() for batch in batches)
+        terms = sum(job.task.loss_terms(batch) for batch in batches)
+        job.meter.step_ended(lengths_of(job.split, step), padded_tokens, terms)
         progress.step = step.number
         _log_step(job, step, loss, norm, schedule(step.number))
         _evaluate_and_checkpoint(job, step, progress)
     return progress
 
 
-def optimizer_step(job: TrainingJob, step: Step) -> tuple[Tensor, Tensor | None, int]:
+def optimizer_step(job: TrainingJob, step: Step) -> tuple[Tensor, Tensor | None, list[dict[str, Tensor]]]:
     """One step: gradients of all its batches, clipping, the optimizer, the method's hook.
 
     Each term of the loss (an example, or a labelled token) weighs the same, however the step is cut into batches.
 
     Returns:
-        The mean loss, the gradient's norm before clipping (None where it is not clipped), and the number of tokens
-        with padding.
+        The mean loss, the gradient's norm before clipping (None where it is not clipped), and the batches.
     """
     batches = [
         job.task.collate([job.split.examples[position] for position in positions], job.pad_token_id)
@@ -171,7 +172,7 @@ def optimizer_step(job: TrainingJob, step: Step) -> tuple[Tensor, Tensor | None,
     job.optimizer.step()
     job.method.after_optimizer_step(job.accelerator.unwrap_model(job.model), step.number)
     job.optimizer.zero_grad(set_to_none=True)
-    return loss, norm, sum(batch["attention_mask"].numel() for batch in batches)
+    return loss, norm, batches
 
 
 def accumulate_gradients(job: TrainingJob, batches: Sequence[Mapping[str, Tensor]]) -> Tensor:
