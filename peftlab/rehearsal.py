@@ -22,7 +22,6 @@ from peftlab.training.guards import GradientGuard
 from peftlab.training.loop import TrainingJob, accumulate_gradients, optimizer_step
 from peftlab.training.optimizers import build_optimizer
 
-
 SAMPLES = 6
 """Texts of different lengths whose FLOPs are counted."""
 
