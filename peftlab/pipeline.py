@@ -197,7 +197,9 @@ class Run:
         findings.clock.set_peak("train", findings.memory.peak_bytes)
         largest = max((split for name, split in self.splits.items() if name != "train"), key=len, default=None)
         if largest is not None:
-            peak = rehearse_evaluation(job, largest, self._evaluation_batches(largest), self._asking())
+            peak = rehearse_evaluation(
+                job, largest, self._evaluation_batches(largest), self._asking(self.recipe.evaluation.metric)
+            )
             findings.clock.set_peak("evaluate", peak)
         self.matmul_rate = measure_matmul_rate(self.device, self.autocast or self.dtype)
         return replace(job, meter=self._new_meter(job.plan.total, rehearse_flops(job)))

@@ -45,7 +45,7 @@ def measure_matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 @dataclass(frozen=True)
 class StepFlops:
-    """FLOPs of a step: ``step``, ``constant + linear · L + quadratic · L²`` for a text, ``term`` for a term of the loss.
+    """FLOPs of a step: ``step``, ``constant + linear · L + quadratic · L²`` a text, and ``term`` a term of its loss.
 
     A transformer's layers cost the same for each of a text's L tokens, attention grows with the square of the length,
     and a head over one vector costs the same for each text; one over a vocabulary costs by the tokens that are to be
