@@ -7,9 +7,8 @@ a comparison, runs of the same name and recipe that differ in nothing but the se
 from __future__ import annotations
 
 import json
-import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,24 +20,12 @@ from peftlab.record import Memory
 from peftlab.report.entry import Costs, Entry, Excluded
 from peftlab.report.evidence import PairEvidence, ScoreInterval, compare_methods, score_interval
 from peftlab.report.examples import ExampleTable
+from peftlab.report.naming import Cell, Key, Names, comparison_titles, short_labels, unique_names
 from peftlab.report.wording import lower_is_better
 from peftlab.statistics.groups import group_indistinguishable
 
 LEVEL = 0.05
 COST_NAMES = tuple(Costs.__dataclass_fields__)
-
-
-@dataclass(frozen=True)
-class Key:
-    """What runs must share to be compared."""
-
-    origin: str
-    task: str
-    model: str
-    fingerprint: str
-    metric: str
-    split: str
-    axis: str
 
 
 @dataclass
@@ -153,10 +140,10 @@ def build_comparisons(entries: Sequence[Entry], metric: str | None = None) -> tu
         else:
             by_key[key].append(entry)
     cells = {key: _cells(found, excluded) for key, found in by_key.items()}
-    names = _unique_names(cells)
+    names = unique_names(cells)
     comparisons = [_comparison(key, found, names, excluded) for key, found in cells.items()]
     comparisons = [comparison for comparison in comparisons if comparison.methods]
-    for comparison, title in zip(comparisons, _titles(comparisons), strict=True):
+    for comparison, title in zip(comparisons, comparison_titles(comparisons), strict=True):
         comparison.title = title
     return comparisons, excluded
 
@@ -185,9 +172,9 @@ def _key(entry: Entry, metric: str | None) -> tuple[Key | None, str]:
     return key, ""
 
 
-def _cells(entries: Sequence[Entry], excluded: list[Excluded]) -> dict[tuple[str, str], list[Entry]]:
+def _cells(entries: Sequence[Entry], excluded: list[Excluded]) -> dict[Cell, list[Entry]]:
     """Runs by name and recipe; of several with the same seed the latest."""
-    cells: dict[tuple[str, str], dict[int, Entry]] = defaultdict(dict)
+    cells: dict[Cell, dict[int, Entry]] = defaultdict(dict)
     for entry in sorted(entries, key=lambda entry: entry.started_at):
         cell = cells[entry.name, json.dumps(entry.settings, sort_keys=True, default=str)]
         earlier = cell.get(entry.seed)
@@ -199,48 +186,10 @@ def _cells(entries: Sequence[Entry], excluded: list[Excluded]) -> dict[tuple[str
     return {cell: [runs[seed] for seed in sorted(runs)] for cell, runs in cells.items()}
 
 
-def _unique_names(cells: Mapping[Key, Mapping[tuple[str, str], list[Entry]]]) -> dict[tuple[Key, tuple[str, str]], str]:
-    """A name for every method of the report: the run's own, and what tells it from others of that name."""
-    alike: dict[str, list[tuple[Key, tuple[str, str]]]] = defaultdict(list)
-    for key, found in cells.items():
-        for cell in found:
-            alike[cell[0]].append((key, cell))
-    names: dict[tuple[Key, tuple[str, str]], str] = {}
-    for name, places in alike.items():
-        settings = [_distinguishing(key, cells[key][cell][0]) for key, cell in places]
-        differing = [
-            option
-            for option in _all_keys(settings)
-            if len({json.dumps(s.get(option), default=str) for s in settings}) > 1
-        ]
-        for place, values in zip(places, settings, strict=True):
-            suffix = ", ".join(f"{option.rpartition('.')[2]} {values.get(option)}" for option in differing[:3])
-            names[place] = f"{name} ({suffix})" if suffix else name
-    return _numbered(names)
-
-
-def _distinguishing(key: Key, entry: Entry) -> dict[str, Any]:
-    return {**entry.settings, "fingerprint": key.fingerprint[:8], "split": key.split}
-
-
-def _all_keys(settings: Iterable[Mapping[str, Any]]) -> list[str]:
-    return list(dict.fromkeys(option for values in settings for option in values))
-
-
-def _numbered(names: dict[tuple[Key, tuple[str, str]], str]) -> dict[tuple[Key, tuple[str, str]], str]:
-    """Names that still clash get a number."""
-    counts: dict[str, int] = defaultdict(int)
-    numbered = {}
-    for place, name in names.items():
-        counts[name] += 1
-        numbered[place] = name if counts[name] == 1 else f"{name} #{counts[name]}"
-    return numbered
-
-
 def _comparison(
     key: Key,
-    cells: Mapping[tuple[str, str], list[Entry]],
-    names: Mapping[tuple[Key, tuple[str, str]], str],
+    cells: Mapping[Cell, list[Entry]],
+    names: Names,
     excluded: list[Excluded],
 ) -> Comparison:
     table = ExampleTable()
@@ -260,14 +209,6 @@ def _comparison(
         method.letters = grouping.letters[method.name]
     rows = methods[0].entries[0].rows if methods else {}
     return Comparison(key, methods, table, pairs, [list(group) for group in grouping.groups], rows=rows)
-
-
-def short_labels(names: Sequence[str]) -> list[str]:
-    """Names without the words, between hyphens, that all have; the names themselves where that leaves nothing."""
-    words = [re.split(r"-+", name) for name in names]
-    common = set(words[0]).intersection(*words[1:]) if words else set()
-    labels = ["-".join(word for word in of_name if word not in common) for of_name in words]
-    return labels if all(labels) and len(set(labels)) == len(names) else list(names)
 
 
 def _method(
@@ -308,37 +249,3 @@ def _mean_costs(entries: Sequence[Entry]) -> Costs:
         values = [value for entry in entries if (value := getattr(entry.costs, name)) is not None]
         means[name] = float(np.mean(values)) if values else None
     return Costs(**means)
-
-
-def _short_model(path: str) -> str:
-    """``pypi:DIST==VERSION/PATH`` → DIST; the last part of a folder or a Hub id."""
-    if path.startswith("pypi:"):
-        return re.split("==|/", path.removeprefix("pypi:"))[0]
-    return path.rstrip("/").rpartition("/")[2]
-
-
-def _titles(comparisons: Sequence[Comparison]) -> list[str]:
-    """What tells the comparisons apart."""
-    parts = [
-        {
-            "axis": comparison.key.axis.replace("--", ", "),
-            "data": comparison.data,
-            "model": _short_model(comparison.key.model),
-            "task": comparison.key.task,
-            "metric": comparison.metric,
-            "split": comparison.key.split,
-            "rows": f"{comparison.rows['train']:,} training examples" if "train" in comparison.rows else "",
-            "fingerprint": f"data {comparison.key.fingerprint[:8]}",
-        }
-        for comparison in comparisons
-    ]
-    shown: list[str] = []
-    for part in ("axis", "data", "model", "rows", "task", "metric", "split", "fingerprint"):
-        titles = [tuple(values[name] for name in shown) for values in parts]
-        if len(set(titles)) == len(titles):
-            break
-        if len({values[part] for values in parts}) > 1:
-            shown.append(part)
-    if not shown:
-        return [f"{values['data']} · {values['model']}" for values in parts]
-    return [" · ".join(values[name] for name in shown if values[name]) for values in parts]

@@ -25,6 +25,8 @@ MATRIX_METHODS = 12
 MOST_CLASSES = 12
 CONFUSED = 10
 MOST_ALIGNED = 16
+MOST_LETTERS = 6
+MOST_GROUPS = 40
 
 
 def interval_text(method: MethodResult, metric: str) -> str:
@@ -48,7 +50,7 @@ def ranking_table(comparison: Comparison, published: dict[str, Published]) -> Ta
             method.label,
             wording.score(method.mean, metric),
             interval_text(method, metric),
-            method.letters,
+            shortened_letters(method.letters) if len(comparison.groups) > MOST_ALIGNED else method.letters,
             str(len(method.scores)),
             _shares(method),
             wording.size(costs.peak_memory_bytes),
@@ -87,8 +89,14 @@ def aligned_letters(comparison: Comparison) -> list[str]:
     """Each method's letters, every letter in a column of its own: ``ab d``."""
     signs = group_signs(comparison)
     if len(signs) > MOST_ALIGNED:
-        return [method.letters for method in comparison.methods]
+        return [shortened_letters(method.letters) for method in comparison.methods]
     return ["".join(sign if sign in method.letters else " " for sign in signs) for method in comparison.methods]
+
+
+def shortened_letters(letters: str) -> str:
+    """A long row of letters by its ends: ``a…c2 (14)``."""
+    signs = re.findall(r"[a-z]\d*", letters)
+    return letters if len(signs) <= MOST_LETTERS else f"{signs[0]}…{signs[-1]} ({len(signs)})"
 
 
 def group_table(comparison: Comparison) -> Table:
@@ -98,7 +106,9 @@ def group_table(comparison: Comparison) -> Table:
         [sign, ", ".join(labels[name] for name in group)]
         for sign, group in zip(group_signs(comparison), comparison.groups, strict=True)
     ]
-    return Table("Groups that cannot be told apart", ["group", "methods"], rows, words=frozenset({1}))
+    left = len(rows) - MOST_GROUPS
+    note = f"{left} more groups of worse methods are in the JSON output." if left > 0 else ""
+    return Table("Groups that cannot be told apart", ["group", "methods"], rows[:MOST_GROUPS], note, frozenset({1}))
 
 
 def published_text(method: MethodResult, figure: Published | None, metric: str) -> str:
@@ -126,9 +136,6 @@ def against_best_table(comparison: Comparison) -> Table:
             f"{wording.points(low, metric)} to {wording.points(high, metric)}" if np.isfinite(low) else wording.NONE
         )
         adjusted = float(pairs.adjusted[at, 0])
-        differs = Marked("differs", "good") if adjusted < LEVEL else Marked("not told apart", "muted")
-        if np.isnan(adjusted):
-            differs = Marked("no test possible", "muted")
         rows.append(
             [
                 method.label,
@@ -136,7 +143,7 @@ def against_best_table(comparison: Comparison) -> Table:
                 interval,
                 wording.p_value(float(pairs.p_value[at, 0])),
                 wording.p_value(adjusted),
-                differs,
+                _verdict(float(pairs.p_value[at, 0]), adjusted),
             ]
         )
     return Table(
@@ -146,6 +153,17 @@ def against_best_table(comparison: Comparison) -> Table:
         f"Differences in {wording.unit_of_points(metric)}. The interval is of this pair alone; the verdict is from "
         "Holm's p over all pairs of the comparison.",
         frozenset({5}),
+    )
+
+
+def _verdict(p_value: float, adjusted: float) -> Cell:
+    if np.isnan(adjusted):
+        return Marked("no test possible", "muted")
+    if adjusted < LEVEL:
+        return Marked("differs", "good")
+    alone = p_value < LEVEL
+    return Marked(
+        "not told apart: alone it would be, among all pairs it is not" if alone else "not told apart", "muted"
     )
 
 

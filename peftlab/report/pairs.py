@@ -22,7 +22,7 @@ SMALLEST_P = 1e-15
 LEVEL = 0.95
 MOST_PATTERNS = 4
 STEPS = 60
-TOLERANCE = 1e-8
+TOLERANCE = 1e-7
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def compare_all_paired(a: Floats, b: Floats | None = None) -> PairTable:
     return PairTable(difference, low, high, p_value)
 
 
-def _select(parts: VarianceOfMean, wanted: NDArray[np.bool_]) -> VarianceOfMean:
+def _select(parts: VarianceOfMean, wanted: NDArray[np.bool_] | NDArray[np.int64]) -> VarianceOfMean:
     return VarianceOfMean(
         parts.mean[wanted],
         parts.seeds[wanted],
@@ -144,24 +144,31 @@ def _p_values(parts: VarianceOfMean, examples: int) -> Floats:
 
 
 def _touching(parts: VarianceOfMean, smallest: Floats, largest: Floats) -> Floats:
-    def excess(log_p: Floats) -> Floats:
-        return np.asarray(difference_half_width(parts, cast("float", -np.expm1(log_p)))) - np.abs(parts.mean)
-
+    """The p at which the half width is the distance, for each pair; ``smallest`` ≤ p ≤ ``largest``."""
     low = np.log(np.maximum(smallest, SMALLEST_P))
     high = np.log(np.clip(largest, SMALLEST_P, 1))
-    at_low, at_high = excess(low), excess(high)
+    at_low, at_high = _excess(parts, low), _excess(parts, high)
     found = np.where(at_low <= 0, low, high)
-    inside = (at_low > 0) & (at_high < 0)
-    was_above = np.zeros(len(low), dtype=bool)
-    for step in range(STEPS):
-        share = np.divide(at_low, at_low - at_high, out=np.full_like(low, 0.5), where=inside)
-        found = np.where(inside, low + share * (high - low), found)
-        value = excess(found)
-        if (np.abs(value[inside]) < TOLERANCE * np.abs(parts.mean[inside])).all():
-            break
+    active = np.flatnonzero((at_low > 0) & (at_high < 0))
+    stayed = np.zeros(len(low), dtype=np.int8)
+    for _ in range(STEPS):
+        a, b = at_low[active], at_high[active]
+        middle = low[active] + a / (a - b) * (high[active] - low[active])
+        value = _excess(_select(parts, active), middle)
+        found[active] = middle
         above = value > 0
         # An end that stays for the second time is given half its weight, so that both ends close in.
-        stays = np.where((above == was_above) & (step > 0), 0.5, 1.0)
-        at_low, at_high = np.where(above, value, at_low * stays), np.where(above, at_high * stays, value)
-        low, high, was_above = np.where(above, found, low), np.where(above, high, found), above
+        at_high[active] = np.where(above, np.where(stayed[active] == 1, b / 2, b), value)
+        at_low[active] = np.where(above, value, np.where(stayed[active] == -1, a / 2, a))
+        low[active] = np.where(above, middle, low[active])
+        high[active] = np.where(above, high[active], middle)
+        stayed[active] = np.where(above, 1, -1)
+        active = active[np.abs(value) > TOLERANCE * np.abs(parts.mean[active])]
+        if not len(active):
+            break
     return np.exp(found)
+
+
+def _excess(parts: VarianceOfMean, log_p: Floats) -> Floats:
+    """By how much the interval of level 1 − p reaches over zero."""
+    return np.asarray(difference_half_width(parts, cast("float", -np.expm1(log_p))) - np.abs(parts.mean))

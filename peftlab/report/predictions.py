@@ -69,25 +69,25 @@ def read_predictions(folder: Path, split: str) -> Predictions | None:
     if not path.is_file():
         return None
     try:
-        table = pq.ParquetFile(path, memory_map=True).read(columns=COLUMNS, use_threads=False)
-        table = table.filter(pc.equal(table["split"], split))
-        if not len(table):
+        table = pq.ParquetFile(path, memory_map=True).read(columns=COLUMNS, use_threads=False).combine_chunks()
+        index = table["index"].to_numpy()
+        rows = np.flatnonzero(pc.equal(table["split"], split).to_numpy())
+        if not len(rows):
             return None
-        table = table.take(pc.sort_indices(table["index"])).combine_chunks()
-        return Predictions(table["index"].to_numpy(), _column(table["label"]), _column(table["prediction"]))
+        rows = rows[np.argsort(index[rows], kind="stable")]
+        return Predictions(index[rows], _column(table["label"], rows), _column(table["prediction"], rows))
     except (pa.ArrowException, OSError, KeyError, TypeError) as error:
         raise UserError(f"the predictions are damaged: {str(error).splitlines()[0]}", where=str(path)) from None
 
 
-def _column(values: Any) -> Column:
+def _column(values: Any, rows: NDArray[np.int64]) -> Column:
     import pyarrow as pa
 
     if pa.types.is_floating(values.type) or pa.types.is_integer(values.type):
-        return np.asarray(values.to_numpy(), dtype=np.float64)
+        return np.asarray(values.to_numpy(), dtype=np.float64)[rows]
     if pa.types.is_list(values.type):
         codes: dict[Any, int] = {}
         coded = [codes.setdefault(tuple(value), len(codes)) for value in values.to_pylist()]
-        return Coded(np.array(coded, dtype=np.int64), list(codes))
-    encoded = values.combine_chunks().dictionary_encode()
-    encoded = encoded.combine_chunks() if hasattr(encoded, "combine_chunks") else encoded
-    return Coded(encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64), encoded.dictionary.to_pylist())
+        return Coded(np.array(coded, dtype=np.int64)[rows], list(codes))
+    encoded = values.chunk(0).dictionary_encode()
+    return Coded(encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)[rows], encoded.dictionary.to_pylist())

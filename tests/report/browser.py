@@ -49,9 +49,13 @@ class Page:
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self._call("Emulation.setEmulatedMedia", features=[scheme])
-        self._call("Page.navigate", url="about:blank")
+        # A change of the fragment alone would not load the page anew.
+        self._load("about:blank")
+        self._load(path.resolve().as_uri() + fragment)
+
+    def _load(self, url: str) -> None:
         self._loaded = False
-        self._call("Page.navigate", url=path.resolve().as_uri() + fragment)
+        self._call("Page.navigate", url=url)
         deadline = time.monotonic() + 60
         while not self._loaded:
             assert time.monotonic() < deadline, "the page did not load within a minute"

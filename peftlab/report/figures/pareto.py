@@ -14,7 +14,7 @@ from peftlab.report.figures.scale import Scale, fit_scale
 from peftlab.report.figures.svg import color, joined, tag
 
 RADIUS = 4.5
-MOST_LABELS = 30
+MOST_SHOWN = 30
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,8 @@ def _draw(points: Sequence[CostPoint], axes: Axes, size: Size) -> Markup:
     ends = [end for point in points for end in (point.score, point.low, point.high) if end is not None]
     y = fit_scale(ends, plot.bottom, plot.top)
     front = pareto_front(points, axes)
+    # Of very many points only some have room for a label and an error bar: the front first, then the best.
+    shown = [*front, *(point for point in points if point not in front)][:MOST_SHOWN]
     corners = _staircase(front, axes, x, y, plot)
     frame = draw_frame(
         plot,
@@ -88,8 +90,8 @@ def _draw(points: Sequence[CostPoint], axes: Axes, size: Size) -> Markup:
         axes.title,
         frame,
         tag("polyline", points=" ".join(f"{across:.1f},{down:.1f}" for across, down in corners), class_="front"),
-        joined(_mark(point, x, y, point in front) for point in points),
-        _labels(points, front, corners, x, y, plot),
+        joined(_mark(point, x, y, point in front, point in shown) for point in points),
+        _labels(shown, points, corners, x, y, plot),
     )
 
 
@@ -105,10 +107,10 @@ def _staircase(front: Sequence[CostPoint], axes: Axes, x: Scale, y: Scale, plot:
     return corners
 
 
-def _mark(point: CostPoint, x: Scale, y: Scale, on_front: bool) -> Markup:
+def _mark(point: CostPoint, x: Scale, y: Scale, on_front: bool, with_bar: bool) -> Markup:
     across, down = x(point.cost), y(point.score)
     parts = []
-    if point.low is not None and point.high is not None:
+    if with_bar and point.low is not None and point.high is not None:
         parts.append(tag("path", d=f"M{across:.1f} {y(point.low):.1f}V{y(point.high):.1f}", class_="error"))
     kind = "dot front-dot" if on_front else "dot"
     parts.append(tag("circle", cx=across, cy=down, r=RADIUS, class_=kind))
@@ -116,8 +118,8 @@ def _mark(point: CostPoint, x: Scale, y: Scale, on_front: bool) -> Markup:
 
 
 def _labels(
+    shown: Sequence[CostPoint],
     points: Sequence[CostPoint],
-    front: Sequence[CostPoint],
     corners: Sequence[tuple[float, float]],
     x: Scale,
     y: Scale,
@@ -126,15 +128,14 @@ def _labels(
     dots = [Box(x(p.cost) - RADIUS, y(p.score) - RADIUS, x(p.cost) + RADIUS, y(p.score) + RADIUS) for p in points]
     bars = [
         Box(x(p.cost) - 1, y(p.high), x(p.cost) + 1, y(p.low))
-        for p in points
+        for p in shown
         if p.low is not None and p.high is not None
     ]
     bars += [
         Box(min(a, c) - 1, min(b, d) - 1, max(a, c) + 1, max(b, d) + 1)
         for (a, b), (c, d) in itertools.pairwise(corners)
     ]
-    order = [*front, *(point for point in points if point not in front)][:MOST_LABELS]
-    wanted = [Point(x(point.cost), y(point.score), point.name, point.number) for point in order]
+    wanted = [Point(x(point.cost), y(point.score), point.name, point.number) for point in shown]
     bounds = Box(plot.left, plot.top - 8, plot.right, plot.bottom)
     parts = []
     for label in place_labels(wanted, bounds, obstacles=dots, avoid=bars):

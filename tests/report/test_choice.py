@@ -1,0 +1,95 @@
+"""Which one for me?"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from fakes import FakeData, FakeMethod, write_run
+
+from peftlab.errors import UserError
+from peftlab.report.choice import Limits, choose, parse_size, size_for_input
+from peftlab.report.comparison import Comparison
+from peftlab.report.document import build_report
+
+BEST = FakeMethod("best", 0.90, 20_000_000, 900_000_000, 1000)
+CLOSE = FakeMethod("close", 0.8995, 300_000, 400_000_000, 1500)
+POOR = FakeMethod("poor", 0.60, 1_000, 50_000_000, 6000)
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> Comparison:
+    folder = tmp_path_factory.mktemp("choice")
+    data = FakeData(2000)
+    for method in (BEST, CLOSE, POOR):
+        for seed in range(5):
+            write_run(folder / f"{method.name}{seed}", method, seed, data)
+    return build_report([folder]).comparisons[0]
+
+
+def test_without_limits_the_best_and_what_cannot_be_told_apart(comparison: Comparison) -> None:
+    choice = choose(comparison, Limits())
+    assert (choice.decided, choice.methods) == (False, ["best", "close"])
+    assert choice.answer.startswith("The data does not decide: best has the best mean; close cannot be told apart")
+    assert "close takes the least memory" in choice.answer
+
+
+def test_limits_rule_methods_out(comparison: Comparison) -> None:
+    small = choose(comparison, Limits(memory_bytes=600e6))
+    assert (small.decided, small.methods) == (True, ["close"])
+    assert "every other one is worse" in small.answer
+    assert "496 MB peak memory" in small.evidence[0]
+    fast = choose(comparison, Limits(seconds=100))
+    assert (fast.decided, fast.methods) == (True, ["poor"])
+    assert "the only method that fits" in fast.answer
+    none = choose(comparison, Limits(memory_bytes=1e6))
+    assert (none.decided, none.methods) == (True, [])
+    assert none.answer == "No method fits these limits."
+
+
+def test_a_loss_is_within_beyond_or_undecided(comparison: Comparison) -> None:
+    at = [method.name for method in comparison.methods].index("close")
+    low, high = (100 * float(table[0, at]) for table in (comparison.pairs.low, comparison.pairs.high))
+    assert low < high
+    generous = choose(comparison, Limits(memory_bytes=600e6, loss_points=high + 0.01))
+    assert (generous.decided, generous.methods) == (True, ["close"])
+    assert "fits, and loses at most" in generous.answer
+    undecided = choose(comparison, Limits(memory_bytes=600e6, loss_points=max(0.0, high - 0.01)))
+    assert (undecided.decided, undecided.methods) == (False, ["close"])
+    assert undecided.answer.startswith("The data does not decide: close fits")
+    beyond = choose(comparison, Limits(memory_bytes=200e6, loss_points=1))
+    assert beyond.methods == []
+    assert "all that fit otherwise lose more than 1 points" in beyond.answer
+
+
+def test_what_was_not_measured_is_not_said_to_fit(comparison: Comparison) -> None:
+    methods = [
+        replace(method, peak_memory_bytes=None) if method.name == "close" else method for method in comparison.methods
+    ]
+    unknown = replace(comparison, methods=methods)
+    choice = choose(unknown, Limits(memory_bytes=600e6))
+    assert choice.methods == ["poor"]
+    assert "Not measured, so left out: close." in choice.answer
+    assert not choose(unknown, Limits(memory_bytes=1e6)).decided
+
+
+def test_one_seed_is_never_the_last_word(tmp_path: Path) -> None:
+    data = FakeData(500)
+    for method in (BEST, POOR):
+        write_run(tmp_path / method.name, method, 0, data)
+    assert "another seed may change this" in choose(build_report([tmp_path]).comparisons[0], Limits()).answer
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("400MB", 4e8), ("8 gb", 8e9), ("1.5GiB", 1.5 * 2**30), ("123", 123), ("2kB", 2000)]
+)
+def test_sizes(text: str, value: float) -> None:
+    assert parse_size(text) == value
+    assert parse_size(size_for_input(value)) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("text", ["", "MB", "4 apples", "-1GB", "0", "1e3MB"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(UserError, match="is no size"):
+        parse_size(text)

@@ -1,0 +1,95 @@
+"""Figures: labels that never overlap, round ticks, the front."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from peftlab.report.figures.labels import Box, Point, place_labels, spread_labels
+from peftlab.report.figures.pareto import Axes, CostPoint, pareto_front
+from peftlab.report.figures.scale import fit_scale
+from peftlab.report.figures.svg import shortened, tag, text_width
+
+BOUNDS = Box(40, 20, 340, 260)
+names = st.text("abcdefgmW_-9", min_size=1, max_size=20)
+places = st.tuples(st.floats(40, 340), st.floats(20, 260))
+finite = st.floats(-1e6, 1e6)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(places, names), min_size=1, max_size=25))
+def test_labels_overlap_neither_each_other_nor_a_point(wanted: list[tuple[tuple[float, float], str]]) -> None:
+    points = [Point(x, y, text, number) for number, ((x, y), text) in enumerate(wanted)]
+    dots = [Box(point.x - 4, point.y - 4, point.x + 4, point.y + 4) for point in points]
+    labels = place_labels(points, BOUNDS, obstacles=dots)
+    for a, b in itertools.combinations(labels, 2):
+        assert not a.box.overlaps(b.box)
+    for label in labels:
+        assert not any(label.box.overlaps(dot) for dot in dots)
+        assert label.box.right - label.box.left >= text_width(label.point.text) - 1e-6
+        assert BOUNDS.left <= label.box.left < label.box.right <= BOUNDS.right
+        assert BOUNDS.top <= label.box.top < label.box.bottom <= BOUNDS.bottom
+
+
+def test_all_labels_are_placed_where_there_is_room() -> None:
+    points = [Point(60 + 25 * number, 250 - 20 * number, f"method_{number}", number) for number in range(11)]
+    assert len(place_labels(points, BOUNDS)) == 11
+
+
+def test_overlap_is_symmetric_and_touching_is_none() -> None:
+    a, b, c = Box(0, 0, 2, 2), Box(1, 1, 3, 3), Box(2, 0, 4, 2)
+    assert a.overlaps(b)
+    assert b.overlaps(a)
+    assert not a.overlaps(c)
+
+
+@given(st.lists(st.floats(0, 300), max_size=20))
+def test_spread_labels_keep_their_distance_and_order(wanted: list[float]) -> None:
+    placed = spread_labels(wanted, 0, 300, 12)
+    assert all(-1e-6 <= place <= 300 + 1e-6 for place in placed)
+    ordered = [place for _, place in sorted(zip(wanted, placed, strict=True), key=lambda pair: (pair[0], pair[1]))]
+    assert all(b - a >= 12 - 1e-6 for a, b in itertools.pairwise(ordered))
+
+
+@given(st.lists(finite, min_size=1, max_size=8), st.booleans())
+def test_a_scale_holds_its_values_and_has_ticks(values: list[float], log: bool) -> None:
+    scale = fit_scale(values, 0, 100, may_be_log=log)
+    for value in values:
+        assert -1e-6 <= scale(value) <= 100 + 1e-6
+        assert scale.low <= value <= scale.high
+    ticks = scale.ticks(6)
+    assert 1 <= len(ticks) <= 9
+    assert all(scale.low - 1e-6 <= tick <= scale.high + abs(scale.high) * 1e-9 + 1e-6 for tick in ticks)
+    assert math.isfinite(scale(0.0) if not scale.logarithmic else scale(1.0))
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 9)), min_size=1, max_size=12), st.booleans(), st.booleans())
+def test_nothing_beats_the_front_and_the_front_beats_the_rest(
+    pairs: list[tuple[int, int]], small_cost: bool, great_score: bool
+) -> None:
+    points = [CostPoint(number, str(number), cost, score, None, None) for number, (cost, score) in enumerate(pairs)]
+    axes = Axes("", "", "", str, str, small_cost, great_score)
+    front = pareto_front(points, axes)
+
+    def beats(a: CostPoint, b: CostPoint) -> bool:
+        cost = (b.cost - a.cost) * (1 if small_cost else -1)
+        score = (a.score - b.score) * (1 if great_score else -1)
+        return cost >= 0 and score >= 0 and (cost > 0 or score > 0)
+
+    assert front
+    assert not any(beats(point, other) for other in front for point in points)
+    for point in points:
+        same = any((f.cost, f.score) == (point.cost, point.score) for f in front)
+        assert same or any(beats(f, point) for f in front)
+
+
+@given(names, st.floats(15, 200))
+def test_shortened_text_fits(text: str, width: float) -> None:
+    assert text_width(shortened(text, width)) <= width
+
+
+def test_svg_text_is_escaped() -> None:
+    assert tag("text", "<b>", data_m='"&') == '<text data-m="&#34;&amp;">&lt;b&gt;</text>'

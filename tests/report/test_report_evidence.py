@@ -1,0 +1,179 @@
+"""Intervals and tests: the report's figures are those of peftlab.statistics, for many methods at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fakes import LABELS, METHODS, FakeData, write_predictions, write_run
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from peftlab.report.classes import class_scores
+from peftlab.report.disagreement import find_disagreements
+from peftlab.report.document import build_report, report_json
+from peftlab.report.evidence import Basis, score_interval, shared_seeds
+from peftlab.report.naming import short_labels
+from peftlab.report.pairs import SMALLEST_P, compare_all_paired
+from peftlab.statistics.intervals import mean_interval, seeds_interval
+from peftlab.statistics.pairs import compare_paired, holm
+from peftlab.statistics.proportions import wilson_interval
+
+FULL, LORA, ADALORA, *_ = METHODS
+
+
+@pytest.mark.parametrize("binary", [True, False])
+@pytest.mark.parametrize("seeds", [1, 2, 3, 6])
+def test_all_pairs_at_once_are_the_pairs_one_by_one(seeds: int, binary: bool) -> None:
+    generator = np.random.default_rng(seeds)
+    scores = (
+        generator.normal(size=(7, 1, 1)) * 0.3
+        + generator.normal(size=(1, 1, 80))
+        + generator.normal(size=(7, seeds, 80))
+    )
+    scores = (scores > 0).astype(float) if binary else scores
+    scores[3] = scores[2]  # equal methods
+    scores[4] = scores[2]
+    scores[4, 0, :3] = 1 - scores[4, 0, :3]  # equal but for three examples
+    square, block = compare_all_paired(scores), compare_all_paired(scores, scores[:4])
+    for a in range(7):
+        for b in range(7):
+            pair = compare_paired(scores[a], scores[b])
+            tables = [square] if b >= 4 else [square, block]
+            for table in tables:
+                for name in ("difference", "low", "high"):
+                    assert getattr(table, name)[a, b] == pytest.approx(getattr(pair, name), abs=1e-9)
+                expected = max(pair.p_value, SMALLEST_P)
+                assert max(table.p_value[a, b], SMALLEST_P) == pytest.approx(expected, rel=1e-4)
+
+
+def test_methods_that_differ_alike_on_every_example() -> None:
+    scores = np.zeros((2, 3, 10))
+    scores[1] = 1
+    assert compare_all_paired(scores).p_value[0, 1] == pytest.approx(compare_paired(scores[0], scores[1]).p_value)
+
+
+def test_a_suite_gets_the_intervals_tests_and_groups_of_the_statistics(suite: Path) -> None:
+    report = build_report([suite])
+    comparison = report.comparisons[0]
+    methods = comparison.methods
+    assert [m.mean for m in methods] == sorted((m.mean for m in methods), reverse=True)
+    p_values = []
+    for at, method in enumerate(methods):
+        found = mean_interval(np.asarray(method.per_example))
+        assert method.mean == pytest.approx(np.mean(method.scores))
+        assert (method.interval.low, method.interval.high) == pytest.approx((found.low, found.high))
+        assert method.interval.seed_share == pytest.approx(found.seed_share)
+        for other in methods[at + 1 :]:
+            p_values.append(compare_paired(np.asarray(method.per_example), np.asarray(other.per_example)).p_value)
+    upper = np.triu_indices(len(methods), 1)
+    assert comparison.pairs.adjusted[upper] == pytest.approx(holm(p_values), rel=1e-4)
+    together = [set(group) for group in report_json(report)["groups"]]
+    for at, method in enumerate(methods):
+        for other in range(at + 1, len(methods)):
+            share = any({method.name, methods[other].name} <= group for group in together)
+            assert share == (comparison.pairs.adjusted[at, other] >= 0.05)
+
+
+def test_what_an_interval_accounts_for_depends_on_what_there_is() -> None:
+    scores = np.array([[1.0, 0, 1, 1], [1, 1, 1, 0]])
+    assert score_interval([0.75, 0.75], scores, "accuracy", 4).basis is Basis.SEEDS_AND_EXAMPLES
+    assert score_interval([0.75], scores[:1], "accuracy", 4).basis is Basis.EXAMPLES
+    of_seeds = score_interval([0.7, 0.8], None, "auroc", 4)
+    assert of_seeds.basis is Basis.SEEDS
+    assert of_seeds.low == pytest.approx(seeds_interval([0.7, 0.8]).low)
+    single = score_interval([0.75], None, "accuracy", 4)
+    assert (single.basis, (single.low, single.high)) == (Basis.EXAMPLES, pytest.approx(wilson_interval(3, 4)))
+    assert score_interval([0.7], None, "accuracy", 4).basis is Basis.NOTHING  # no share of four
+    assert score_interval([0.7], None, "auroc", 4).low is None
+
+
+def test_the_report_says_what_its_intervals_leave_out(tmp_path: Path) -> None:
+    data = FakeData(200)
+    for seed in (0, 1):
+        for method in (FULL, LORA):
+            write_run(tmp_path / f"{method.name}{seed}", method, seed, data, predictions=False)
+    over_seeds = report_json(build_report([tmp_path]))
+    assert over_seeds["methods"]["full"]["interval_over"] == "seeds only"
+    assert any("over the seeds alone" in text for text in over_seeds["comparisons"][0]["notices"])
+    one_seed = report_json(build_report([tmp_path / "full0", tmp_path / "lora0"]))
+    assert one_seed["methods"]["full"]["interval_over"] == "examples only"
+    assert any("One seed a method" in text for text in one_seed["comparisons"][0]["notices"])
+
+
+def test_fewer_seeds_than_others_is_said_and_compared_on_the_shared_ones(tmp_path: Path) -> None:
+    data = FakeData(300)
+    for method, seeds in ((FULL, (0, 1, 2)), (LORA, (0, 2)), (ADALORA, (1, 2))):
+        for seed in seeds:
+            write_run(tmp_path / f"{method.name}{seed}", method, seed, data)
+    report = build_report([tmp_path])
+    comparison = report.comparisons[0]
+    at = {method.name: number for number, method in enumerate(comparison.methods)}
+    full, lora = (np.asarray(comparison.methods[at[name]].per_example) for name in ("full", "lora"))
+    expected = compare_paired(full[[0, 2]], lora)
+    assert comparison.pairs.p_value[at["full"], at["lora"]] == pytest.approx(expected.p_value, rel=1e-4)
+    assert comparison.pairs.difference[at["lora"], at["full"]] == pytest.approx(-expected.difference)
+    assert np.isfinite(comparison.pairs.p_value[at["lora"], at["adalora"]])
+    assert any("fewer seeds" in text for text in report_json(report)["comparisons"][0]["notices"])
+
+
+@given(st.lists(st.integers(0, 9), min_size=1, unique=True), st.lists(st.integers(0, 9), min_size=1, unique=True))
+def test_seeds_are_paired_where_both_have_them(a: list[int], b: list[int]) -> None:
+    a, b = sorted(a), sorted(b)
+    of_a, of_b = shared_seeds(a, b)
+    assert len(of_a) == len(of_b) >= 1
+    if len(set(a) & set(b)) > 1:
+        assert [a[i] for i in of_a] == [b[i] for i in of_b] == sorted(set(a) & set(b))
+
+
+@settings(max_examples=50)
+@given(st.lists(st.text("ab-", min_size=1, max_size=8), min_size=1, max_size=5, unique=True))
+def test_short_labels_stay_apart(names: list[str]) -> None:
+    labels = short_labels(names)
+    assert len(set(labels)) == len(names)
+    assert all(labels)
+
+
+def test_short_labels_drop_what_all_share() -> None:
+    names = ["lora--llama-3B-rank32", "lora--llama-3B-rank32-dora", "ia3--llama-3B-default"]
+    assert short_labels(names) == ["lora-rank32", "lora-rank32-dora", "ia3-default"]
+    assert short_labels(["only-one"]) == ["only-one"]
+
+
+def test_classes_and_confusions_are_those_of_the_predictions(tmp_path: Path) -> None:
+    from sklearn.metrics import confusion_matrix, f1_score
+
+    data = FakeData(300)
+    for seed in (0, 1):
+        write_run(tmp_path / str(seed), LORA, seed, data)
+    comparison = build_report([tmp_path]).comparisons[0]
+    found = class_scores(comparison, 12)
+    assert found is not None
+    assert found.names == LABELS
+    truth = np.concatenate([data.labels] * 2)
+    predicted = np.concatenate([data.predict(LORA.accuracy, seed)[0] for seed in (0, 1)])
+    assert found.methods[0].f1 == pytest.approx(f1_score(truth, predicted, average=None))
+    assert found.methods[0].confusion == pytest.approx(confusion_matrix(truth, predicted, normalize="true"))
+
+
+def test_examples_on_which_methods_disagree(tmp_path: Path) -> None:
+    data = FakeData(50)
+    wrong = (data.labels + 1) % 3
+    said = {"full": data.labels.copy(), "lora": data.labels.copy(), "adalora": data.labels.copy()}
+    said["lora"][7] = said["adalora"][7] = wrong[7]
+    for name in said:
+        said[name][9] = wrong[9]
+    for method in (FULL, LORA, ADALORA):
+        folder = write_run(tmp_path / method.name, method, 0, data)
+        write_predictions(folder, data, said[method.name])
+        record = (folder / "record.json").read_text()
+        accuracy = float((data.predict(method.accuracy, 0)[0] == data.labels).mean())
+        right = float((said[method.name] == data.labels).mean())
+        (folder / "record.json").write_text(record.replace(f'"accuracy": {accuracy},', f'"accuracy": {right},'))
+    found = find_disagreements(build_report([tmp_path]).comparisons[0], most_methods=9, most_examples=9)
+    assert found is not None
+    assert (found.differing, found.none_right) == (1, 1 / 50)
+    assert found.examples[0].index == data.index[7]
+    assert found.examples[0].right_methods == 1
+    assert found.examples[0].label == LABELS[data.labels[7]]

@@ -1,0 +1,223 @@
+"""What a report finds below some folders, and what it says of the rest."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from fakes import METHODS, FakeData, fake_record, write_run, write_suite
+
+from peftlab.errors import UserError
+from peftlab.record import Guard, write_record
+from peftlab.report.document import Report, build_report, report_json
+
+FULL, LORA, ADALORA, *_ = METHODS
+DATA = FakeData(200)
+SCORES = {"test": {"accuracy": 0.7}}
+
+
+def reasons(report: Report) -> dict[str, str]:
+    return {Path(item.path).name: item.reason for item in report.excluded}
+
+
+def notices(report: Report) -> str:
+    return " ".join(notice.text for notice in report.notices)
+
+
+def test_a_suite_is_read_whole(suite: Path) -> None:
+    report = build_report([suite])
+    assert [len(method.scores) for method in report.comparisons[0].methods] == [3] * 11
+    assert not report.excluded
+    assert report.title == "tweet-sentiment"
+    assert "every method got 4 trials" in notices(report)
+    assert "added 4.5 s to each run" in notices(report)
+
+
+def test_the_same_run_is_counted_once(suite: Path) -> None:
+    once, twice = build_report([suite]), build_report([suite, suite / "cells", suite / "cells" / "lora--seed0"])
+    assert len(twice.entries) == len(once.entries) == 33
+
+
+def test_trials_of_the_tuning_are_no_results(tmp_path: Path) -> None:
+    folder = write_suite(tmp_path / "suite", [FULL, LORA], examples=200)
+    write_run(folder / "tuning" / "lora" / "trial0", LORA, 0, DATA, name="trial")
+    assert {entry.name for entry in build_report([folder]).entries} == {"full", "lora"}
+
+
+def test_statuses_are_listed_and_not_compared(tmp_path: Path) -> None:
+    folder = write_suite(tmp_path / "suite", [FULL, LORA, ADALORA], examples=200)
+    cells = folder / "cells"
+    record = fake_record(LORA, 1, {}, status="out_of_memory", error="it needs 20 GB")
+    write_record(record, cells / "lora--seed1")
+    (cells / "lora--seed2" / "record.json").unlink()
+    shutil.rmtree(cells / "adalora--seed0")
+    report = build_report([folder])
+    methods = {method.name: method.seeds for method in report.comparisons[0].methods}
+    assert methods == {"full": [0, 1, 2], "lora": [0], "adalora": [1, 2]}
+    assert reasons(report)["lora--seed1"] == "status out_of_memory: it needs 20 GB"
+    assert "has not finished" in reasons(report)["lora--seed2"]
+    assert "3 of 9 planned runs of the suite tweet-sentiment have no result" in notices(report)
+    from peftlab.report.report_tables import status_table
+
+    rows = {str(row[0]): [str(cell) for cell in row[1:]] for row in status_table(report.suites[0], report.found).rows}
+    assert rows == {
+        "full": ["success"] * 3,
+        "lora": ["success", "out of memory", "not finished"],
+        "adalora": ["not run", "success", "success"],
+    }
+
+
+def test_records_that_cannot_be_read_are_named_with_the_reason(tmp_path: Path) -> None:
+    for number, name in enumerate(("whole", "cut", "old", "strange")):
+        write_run(tmp_path / name, LORA, number, DATA)
+    text = (tmp_path / "cut" / "record.json").read_text()
+    (tmp_path / "cut" / "record.json").write_text(text[: len(text) // 2])
+    (tmp_path / "old" / "record.json").write_text(text.replace('"schema_version": 1', '"schema_version": 7'))
+    (tmp_path / "strange" / "record.json").write_text("[1, 2]")
+    report = build_report([tmp_path])
+    assert len(report.entries) == 1
+    found = reasons(report)
+    assert "damaged" in found["cut"]
+    assert "schema version 7" in found["old"]
+    assert "schema version None" in found["strange"]
+
+
+def test_nothing_that_can_be_read_is_an_error_that_says_why(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such folder"):
+        build_report([tmp_path / "nowhere"])
+    with pytest.raises(UserError, match="no record"):
+        build_report([tmp_path])
+    write_run(tmp_path / "run", LORA, 0, DATA)
+    (tmp_path / "run" / "record.json").write_text("{")
+    with pytest.raises(UserError, match=r"run: the record is damaged"):
+        build_report([tmp_path])
+
+
+def test_other_data_is_another_comparison(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", LORA, 0, DATA)
+    write_run(tmp_path / "b", FULL, 0, DATA)
+    write_run(tmp_path / "c", ADALORA, 0, DATA, fingerprint="cd" * 32)
+    report = build_report([tmp_path])
+    assert [[method.name for method in c.methods] for c in report.comparisons] == [["full", "lora"], ["adalora"]]
+    assert len({comparison.title for comparison in report.comparisons}) == 2
+    assert all(len({"adalora", "lora"} & set(group)) < 2 for group in report_json(report)["groups"])
+
+
+def test_seeds_that_cut_their_own_splits_are_pointed_out(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        record = fake_record(LORA, seed, SCORES, fingerprint=f"{seed:064d}")
+        recipe = {**record.recipe, "data": {**record.recipe["data"], "split_seed": None}}
+        (tmp_path / str(seed)).mkdir()
+        write_record(record.model_copy(update={"recipe": recipe}), tmp_path / str(seed))
+    report = build_report([tmp_path])
+    assert len(report.comparisons) == 2
+    assert "Set data.split_seed" in notices(report)
+
+
+def test_failed_guards_are_not_compared_and_waived_ones_are_mentioned(tmp_path: Path) -> None:
+    failed = Guard(status="failed", detail="two tensors stand still")
+    waived = Guard(status="failed", detail="two tensors stand still", waived=True)
+    write_run(tmp_path / "good", FULL, 0, DATA)
+    write_run(tmp_path / "bad", LORA, 0, DATA, guards={"adapter_changed": failed})
+    write_run(tmp_path / "waived", ADALORA, 0, DATA, guards={"adapter_changed": waived})
+    report = build_report([tmp_path])
+    assert "adapter_changed (two tensors stand still)" in reasons(report)["bad"]
+    assert [method.name for method in report.comparisons[0].methods] == ["full", "adalora"]
+    texts = report_json(report)["comparisons"][0]["notices"]
+    assert any("adalora seed 0 (adapter_changed)" in text for text in texts)
+
+
+def test_of_equal_runs_the_latest_counts(tmp_path: Path) -> None:
+    write_run(tmp_path / "new", LORA, 0, DATA, started_at="2026-11-25T00:00:00+00:00")
+    write_run(tmp_path / "old", LORA, 0, DATA, started_at="2026-11-24T00:00:00+00:00")
+    report = build_report([tmp_path])
+    assert [entry.path.name for entry in report.comparisons[0].entries] == ["new"]
+    assert "a later run" in reasons(report)["old"]
+
+
+def test_runs_of_one_name_and_other_settings_are_told_apart(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    for rank in (4, 8):
+        write_run(tmp_path / str(rank), replace(LORA, accuracy=0.7 + rank / 100, settings={"rank": rank}), 0, DATA)
+    report = build_report([tmp_path])
+    assert [method.name for method in report.comparisons[0].methods] == ["lora (rank 8)", "lora (rank 4)"]
+
+
+def test_a_record_that_contradicts_its_predictions_is_left_out(tmp_path: Path) -> None:
+    write_run(tmp_path / "good", FULL, 0, DATA)
+    folder = write_run(tmp_path / "better", LORA, 0, DATA)
+    record = json.loads((folder / "record.json").read_text())
+    record["scores"]["test"]["accuracy"] = 0.99
+    (folder / "record.json").write_text(json.dumps(record))
+    assert "the record says accuracy 0.99" in reasons(build_report([tmp_path]))["better"]
+
+
+def test_predictions_of_other_examples_are_left_out(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", FULL, 0, DATA)
+    write_run(tmp_path / "b", LORA, 0, FakeData(200, seed=1))
+    assert "other examples" in reasons(build_report([tmp_path]))["b"]
+
+
+def test_damaged_predictions_are_named(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", FULL, 0, DATA)
+    write_run(tmp_path / "b", LORA, 0, DATA)
+    (tmp_path / "b" / "predictions.parquet").write_bytes(b"PAR1 and no more")
+    assert "the predictions are damaged" in reasons(build_report([tmp_path]))["b"]
+
+
+def test_tuning_that_is_off_is_said_at_the_top(tmp_path: Path) -> None:
+    off = build_report([write_suite(tmp_path / "suite", [FULL, LORA], examples=200, tuning=False)])
+    assert off.notices[0].warning
+    assert off.notices[0].text.startswith("Tuning is off in the suite tweet-sentiment")
+    write_run(tmp_path / "loose", LORA, 0, DATA)
+    loose = build_report([tmp_path / "loose"])
+    assert loose.notices[0].text.startswith("These records are no suite")
+
+
+def test_a_damaged_suite_still_shows_its_cells(tmp_path: Path) -> None:
+    folder = write_suite(tmp_path / "suite", [FULL, LORA], examples=200)
+    (folder / "suite.yaml").write_text("methods: [")
+    (folder / "tuning" / "lora.json").write_text("{}")
+    (folder / "suite_seconds.json").write_text("{")
+    report = build_report([folder])
+    assert len(report.comparisons[0].methods) == 2
+    assert {"suite.yaml", "lora.json"} <= set(reasons(report))
+    assert "has not written down what it added" in notices(report)
+
+
+def test_the_metric_can_be_chosen(suite: Path) -> None:
+    report = build_report([suite], metric="macro_f1")
+    method = report.comparisons[0].methods[0]
+    assert method.mean == pytest.approx(sum(e.scores["test"]["macro_f1"] for e in method.entries) / 3)
+    with pytest.raises(UserError, match=r"no run has the metric `macro_f2`[\s\S]*Did you mean `macro_f1`"):
+        build_report([suite], metric="macro_f2")
+
+
+def test_without_a_test_split_the_report_warns(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    write_record(fake_record(LORA, 0, {"validation": {"accuracy": 0.8}}), folder)
+    comparison = report_json(build_report([tmp_path]))["comparisons"][0]
+    assert comparison["split"] == "validation"
+    assert any("no test score" in text for text in comparison["notices"])
+
+
+def test_axes_of_a_suite_are_compared_apart(tmp_path: Path) -> None:
+    folder = tmp_path / "suite"
+    for method in (FULL, LORA):
+        for axis in ("short", "long"):
+            name = f"{method.name}--{axis}"
+            write_run(folder / "cells" / f"{name}--seed0", method, 0, DATA, name=name)
+    values = {"name": "axes", "methods": [{"type": "full"}, {"type": "lora"}], "seeds": [0], "tuning": None}
+    values["axes"] = {"length": {"short": {"task.max_length": 16}, "long": {"task.max_length": 128}}}
+    (folder / "suite.yaml").write_text(json.dumps(values))
+    report = build_report([folder])
+    assert {c.title: [m.label for m in c.methods] for c in report.comparisons} == {
+        "short": ["full", "lora"],
+        "long": ["full", "lora"],
+    }
+    assert [comparison.title for comparison in report.comparisons] == ["short", "long"]  # in the order of the suite
+    assert not any("have no result" in notice.text for notice in report.notices)
