@@ -6,7 +6,9 @@ import csv
 import io
 import json
 import random
+import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
