@@ -14,12 +14,14 @@ from pathlib import Path
 
 from peftlab.config import Document, KeyPath, replace_config
 from peftlab.data.locations import parse_location, resolve_location
-from peftlab.data.splits import LoadedData, load_splits
+from peftlab.data.splits import LoadedData, load_splits, summarise_splits
 from peftlab.errors import ConfigError, PeftlabError, UnsupportedError
-from peftlab.interfaces import ModelFacts, Reporter, Silent
+from peftlab.interfaces import ModelFacts, ProgressCallback, Reporter, Silent
 from peftlab.models.facts import read_model_facts
+from peftlab.models.new import facts_of_new_model
 from peftlab.models.quantization import check_quantization
 from peftlab.recipe import Recipe, resolve_recipe
+from peftlab.trained import facts_of_run, is_run, open_run
 
 TRACKER_MODULES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
 
@@ -30,12 +32,12 @@ class CheckedModel:
 
     Args:
         recipe: With every open value filled in.
-        model_location: The model's folder or file, or its Hub id.
+        model_location: The model's folder or file, or its Hub id; None: it starts from nothing.
         facts: What is known of the model.
     """
 
     recipe: Recipe
-    model_location: Path | str
+    model_location: Path | str | None
     facts: ModelFacts
 
 
@@ -93,15 +95,9 @@ def check_model(
     recipe = settle_recipe(recipe, document)
     _check_packages(recipe, document)
     _check_training(recipe, document)
-    with at_place(document, ("model", "path")):
-        location = parse_location(recipe.model.path, folder=document.folder)
-        model_location = resolve_location(location, offline=offline, report=(reporter or Silent()).say)
-        facts = read_model_facts(
-            model_location,
-            path=recipe.model.path,
-            revision=recipe.model.revision,
-            offline=offline,
-            need_weights=need_weights,
+    with at_place(document, ("model",) if recipe.model.from_config else ("model", "path")):
+        model_location, facts = _find_model(
+            recipe, document, offline=offline, report=(reporter or Silent()).say, need_weights=need_weights
         )
     with at_place(document, ("task",)):
         recipe.task.check(facts)
@@ -124,21 +120,56 @@ def check_data(
         UserError: What is wrong with the data, and where.
     """
     recipe = checked.recipe
-    with at_place(document, ("data",)):
-        data = load_splits(
-            recipe.data,
-            seed=recipe.seed,
-            text_columns=recipe.task.text_columns(),
-            label_columns=recipe.task.label_columns(),
-            strata=recipe.task.strata,
-            folder=document.folder,
-            offline=offline,
-            report=(reporter or Silent()).say,
-        )
+    with at_place(document, ("data",) if recipe.data is not None else ("task",)):
+        data = _load_data(recipe, document, offline=offline, report=(reporter or Silent()).say)
         labels = recipe.task.learn_labels(data.splits["train"])
         for split in data.splits.values():
             recipe.task.check_split(split, labels)
     return CheckedRecipe(recipe, checked.model_location, checked.facts, data, labels)
+
+
+def _find_model(
+    recipe: Recipe, document: Document, *, offline: bool, report: ProgressCallback, need_weights: bool
+) -> tuple[Path | str | None, ModelFacts]:
+    """The base model's place (None: it starts from nothing), and what is known of it."""
+    model = recipe.model
+    if model.from_config is not None:
+        if not recipe.method.trains_base:
+            raise UnsupportedError(
+                f"a model that starts from nothing has nothing that {recipe.method.registered_name} could build on",
+                where="method.type",
+                hint="Choose the method `full`; adapt what that run leaves in a second recipe.",
+            )
+        return None, facts_of_new_model(model)
+    location = parse_location(model.path, folder=document.folder)
+    place = resolve_location(location, offline=offline, report=report)
+    if isinstance(place, Path) and is_run(place):
+        return place, facts_of_run(open_run(place), model.path)
+    facts = read_model_facts(
+        place, path=model.path, revision=model.revision, offline=offline, need_weights=need_weights
+    )
+    return place, facts
+
+
+def _load_data(recipe: Recipe, document: Document, *, offline: bool, report: ProgressCallback) -> LoadedData:
+    """The splits, from the source or made by the task."""
+    task = recipe.task
+    if recipe.data is None:
+        splits = task.make_splits(recipe.seed)
+        return LoadedData(splits, summarise_splits(splits))
+    return load_splits(
+        recipe.data,
+        seed=recipe.seed,
+        text_columns=task.text_columns(),
+        label_columns=task.label_columns(),
+        strata=task.strata,
+        arrange=task.arrange,
+        source_columns=task.source_columns(),
+        optional_columns=task.optional_columns(),
+        folder=document.folder,
+        offline=offline,
+        report=report,
+    )
 
 
 def settle_recipe(recipe: Recipe, document: Document) -> Recipe:
@@ -155,7 +186,12 @@ def settle_recipe(recipe: Recipe, document: Document) -> Recipe:
         return str(location.path.resolve()) if location.path is not None and location.path.exists() else address
 
     with at_place(document, ("model", "path")):
-        model = replace_config(recipe.model, path=absolute(recipe.model.path))
+        model = recipe.model
+        given = {key: value for key, value in (("path", model.path), ("tokenizer", model.tokenizer)) if value}
+        places = {key: absolute(value) for key, value in given.items()}
+        recipe = replace_config(recipe, model=replace_config(model, **places))
+    if recipe.data is None:
+        return recipe
     with at_place(document, ("data", "source")):
         source = recipe.data.source
         if isinstance(source, str):
@@ -163,7 +199,7 @@ def settle_recipe(recipe: Recipe, document: Document) -> Recipe:
         else:
             given = {name: value for name, value in source.model_dump().items() if value is not None}
             source = replace_config(source, **{name: absolute(value) for name, value in given.items()})
-        return replace_config(recipe, model=model, data=replace_config(recipe.data, source=source))
+        return replace_config(recipe, data=replace_config(recipe.data, source=source))
 
 
 def _check_packages(recipe: Recipe, document: Document) -> None:
@@ -200,6 +236,12 @@ def _check_training(recipe: Recipe, document: Document) -> None:
 def _check_positions(recipe: Recipe, facts: ModelFacts) -> None:
     """Virtual tokens and the longest text must fit into the model's positions together."""
     extra, longest = recipe.method.extra_positions(), getattr(recipe.task, "max_length", None)
+    if extra and not recipe.task.supports_virtual_tokens:
+        raise UnsupportedError(
+            f"{recipe.method.registered_name} puts virtual tokens before the text, which does not go with this task's "
+            "settings (positions of its own, or several examples in a row)",
+            hint="Choose another method, or the task's plain settings.",
+        )
     if extra and longest is not None and facts.max_length is not None and extra + longest > facts.max_length:
         raise ConfigError(
             f"{extra} virtual tokens and texts of up to {longest} tokens do not fit into the model's "
@@ -210,6 +252,8 @@ def _check_positions(recipe: Recipe, facts: ModelFacts) -> None:
 
 
 def _has_validation(recipe: Recipe) -> bool:
+    if recipe.data is None:
+        return True
     source = recipe.data.source
     given = not isinstance(source, str) and source.validation is not None
     return given or recipe.data.validation_fraction > 0 or bool(recipe.data.splits)

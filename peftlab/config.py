@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, get_args
 
 import pydantic
 from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler
@@ -273,7 +273,9 @@ def _fields_at(cls: type[Config], loc: tuple[Key, ...]) -> list[str] | None:
     for key in loc:
         if not (isinstance(current, type) and issubclass(current, BaseModel) and key in current.model_fields):
             return None
-        current = current.model_fields[str(key)].annotation
+        annotation = current.model_fields[str(key)].annotation
+        choices = [item for item in get_args(annotation) if isinstance(item, type) and issubclass(item, BaseModel)]
+        current = choices[0] if choices else annotation  # `DataConfig | None` has the fields of `DataConfig`
     return list(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else None
 
 

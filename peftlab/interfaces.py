@@ -11,17 +11,19 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, TypeVar
 
 from pydantic import Field
 
 from peftlab.config import RegisteredConfig
-from peftlab.errors import UnsupportedError
+from peftlab.errors import ConfigError, UnsupportedError
 from peftlab.record import Guard
 from peftlab.registry import Registry
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+Result = TypeVar("Result")
 
 Family = Literal["encoder", "decoder", "encoder_decoder", "unknown"]
 
@@ -244,11 +246,13 @@ class Head:
         auto_class: transformers' auto class, such as ``AutoModelForSequenceClassification``.
         config: Settings of the model's config, such as ``num_labels``.
         is_new: Whether the head starts from nothing and so trains with every method; a language model's own does not.
+        may_be_missing: Of a head that is not new: whether a checkpoint may lack it. What it lacks is new.
     """
 
     auto_class: str
     config: Mapping[str, Any]
     is_new: bool = True
+    may_be_missing: bool = False
 
 
 @dataclass(frozen=True)
@@ -270,6 +274,35 @@ class Scorer(Protocol):
         """All metrics over what was added."""
 
 
+class Inference(Protocol):
+    """How a model is asked: what a task needs beside model and examples to say what the model answers."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """Of the base model."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes."""
+
+    @property
+    def metric(self) -> str | None:
+        """The only metric that is asked for, while training; None: all of them. Spares work such as generation."""
+
+    @property
+    def virtual_tokens(self) -> int:
+        """Positions that the method puts before the text."""
+
+    def compute(
+        self, function: Callable[[Any, Mapping[str, Tensor]], Result], model: nn.Module, batch: Mapping[str, Tensor]
+    ) -> Result:
+        """Run a function of model and batch on the model's device, in the run's precision.
+
+        Raises:
+            RunFailedError: A result is not finite.
+        """
+
+
 class Task(RegisteredConfig, ABC):
     """A task. The docstring's first line is what ``peftlab ls tasks`` shows."""
 
@@ -278,6 +311,13 @@ class Task(RegisteredConfig, ABC):
     """Names of the metrics that the task computes; the first is the default for choosing the best epoch."""
     has_probabilities: ClassVar[bool] = False
     """Whether scores are probabilities of decisions, which a temperature on the logits can calibrate."""
+    makes_data: ClassVar[bool] = False
+    """Whether the task can make its own data: then a recipe may do without the section ``data``."""
+
+    @property
+    def supports_virtual_tokens(self) -> bool:
+        """Whether methods that put virtual tokens before the text can be used with these settings."""
+        return True
 
     @abstractmethod
     def text_columns(self) -> tuple[str, ...]:
@@ -286,6 +326,45 @@ class Task(RegisteredConfig, ABC):
     @abstractmethod
     def label_columns(self) -> tuple[str, ...]:
         """The columns that hold what is to be predicted."""
+
+    def source_columns(self) -> tuple[str, ...]:
+        """The columns to read from the source, of which ``arrange`` makes the text and label columns."""
+        return (*self.text_columns(), *self.label_columns())
+
+    def optional_columns(self) -> tuple[str, ...]:
+        """Those of the source's columns that may be missing; ``arrange`` gets them as None in every row."""
+        return ()
+
+    def arrange(self, split: Split) -> Split:
+        """Make a split with the text and label columns of the source's rows, before anything is removed or cut.
+
+        Raises:
+            DataError: Naming the row.
+        """
+        return split
+
+    def make_splits(self, seed: int) -> dict[str, Split]:
+        """The data that the task makes itself: ``train``, and others of any name, of which all but train are scored.
+
+        Raises:
+            ConfigError: The task makes no data.
+        """
+        raise ConfigError(f"the task {self.registered_name} needs the section `data`", where="task")
+
+    def build_tokenizer(self, train: Split, vocabulary_size: int) -> Any:
+        """A new tokenizer for a model that starts from nothing.
+
+        Args:
+            train: The training split; nothing else may be looked at.
+            vocabulary_size: Tokens at most.
+
+        Raises:
+            UnsupportedError: The task's models start from a checkpoint.
+        """
+        raise UnsupportedError(
+            f"the task {self.registered_name} has no tokenizer of its own for a model that starts from nothing",
+            hint="Name one with model.tokenizer.",
+        )
 
     def strata(self, split: Split) -> list[str] | None:
         """The class of each row, by which splits are stratified; None where there are no classes."""
@@ -338,6 +417,10 @@ class Task(RegisteredConfig, ABC):
     def loss(self, logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
         """The *sum* of the loss over the batch's terms, in float32; the loop divides by all terms of a step."""
 
+    def training_loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """``loss`` of ``logits``; a task may reach the same sum without holding all logits at once."""
+        return self.loss(self.logits(model, batch), batch)
+
     @abstractmethod
     def loss_terms(self, batch: Mapping[str, Tensor]) -> int:
         """How many terms ``loss`` sums up: examples, or labelled tokens."""
@@ -345,6 +428,14 @@ class Task(RegisteredConfig, ABC):
     @abstractmethod
     def predict(self, logits: Tensor, batch: Mapping[str, Tensor], labels: tuple[str, ...]) -> list[Prediction]:
         """Turn logits into predictions beside the true labels."""
+
+    def predict_examples(
+        self, model: nn.Module, examples: Sequence[Example], pad_token_id: int, inference: Inference
+    ) -> list[Prediction]:
+        """What the model, in eval mode, says of examples. By default ``predict`` of ``logits``."""
+        batch = self.collate(examples, pad_token_id)
+        logits = inference.compute(self.logits, model, batch)
+        return self.predict(logits.cpu(), batch, inference.labels)
 
     @abstractmethod
     def scorer(self, labels: tuple[str, ...]) -> Scorer:

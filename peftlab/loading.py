@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,13 +12,19 @@ from torch import nn
 
 from peftlab.check import CheckedRecipe
 from peftlab.data.batching import plan_epoch
+from peftlab.data.locations import parse_location, resolve_location
 from peftlab.interfaces import EncodedSplit, MethodContext
 from peftlab.models.load import BaseModel, load_base_model, load_tokenizer, local_source
+from peftlab.models.new import write_new_model
 from peftlab.record import Guard, Parameters
 from peftlab.tensors import count_weights
+from peftlab.trained import checkpoint_of
 from peftlab.training.checkpoints import trainable_parameters
 from peftlab.training.guards import check_trainable_parameters, hash_tensors
 from peftlab.training.steps import StepPlan
+
+NEW_VOCABULARY_SIZE = 8192
+"""Tokens of a new tokenizer where model.from_config says nothing of its vocab_size."""
 
 
 @dataclass(frozen=True)
@@ -56,14 +64,35 @@ class Loader:
     def __init__(self, checked: CheckedRecipe, *, dtype: torch.dtype, offline: bool) -> None:
         self._checked, self._recipe = checked, checked.recipe
         self._dtype, self._offline = dtype, offline
-        self.source = local_source(checked.model_location)
-        self.tokenizer: Any = load_tokenizer(self.source, self._recipe.model, offline=offline)
+        if checked.model_location is None:
+            self.tokenizer: Any = self._new_tokenizer()
+            self.source = self._new_model()
+        else:
+            self.source = checkpoint_of(checked.model_location, offline=offline)
+            self.tokenizer = load_tokenizer(self.source, self._recipe.model, offline=offline)
         self.splits: dict[str, EncodedSplit] = {
             name: self._recipe.task.encode(split, self.tokenizer, checked.labels)
             for name, split in checked.data.splits.items()
-            if name != "test" or self._recipe.evaluation.test
+            if not name.startswith("test") or self._recipe.evaluation.test
         }
         self.plan = self._plan_steps()
+
+    def _new_tokenizer(self) -> Any:
+        """The tokenizer of a model that starts from nothing: another model's, or one that the task makes."""
+        model = self._recipe.model
+        if model.tokenizer is not None:
+            place = resolve_location(parse_location(model.tokenizer), offline=self._offline)
+            return load_tokenizer(local_source(place), model, offline=self._offline)
+        size = (model.from_config or {}).get("vocab_size", NEW_VOCABULARY_SIZE)
+        return self._recipe.task.build_tokenizer(self._checked.data.splits["train"], size)
+
+    def _new_model(self) -> str:
+        """A checkpoint with new weights, which is gone when the loader is."""
+        self._new_folder = tempfile.TemporaryDirectory(prefix="peftlab-")
+        folder = Path(self._new_folder.name)
+        head = self._recipe.task.head(self._checked.labels)
+        write_new_model(self._recipe.model, head, tokenizer=self.tokenizer, seed=self._recipe.seed, folder=folder)
+        return str(folder)
 
     def load_wrapped(self) -> Wrapped:
         """Load the base and wrap it by the recipe's method."""

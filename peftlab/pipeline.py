@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from peftlab.errors import UserError
 from peftlab.estimate.ahead import look_ahead
 from peftlab.estimate.target import Target, find_target
 from peftlab.files import folder_bytes
-from peftlab.interfaces import EncodedSplit, MethodContext, Reporter
+from peftlab.interfaces import EncodedSplit, Example, MethodContext, Reporter
 from peftlab.loading import Loader, Wrapped
 from peftlab.measurement.calibration import LogitCollector, calibrate
 from peftlab.measurement.memory import peak_of, storage_bytes
@@ -38,7 +38,7 @@ from peftlab.tasks.metrics import LOWER_IS_BETTER
 from peftlab.tensors import model_tensors
 from peftlab.training.accelerator import autocast_dtype, build_accelerator, start_trackers
 from peftlab.training.checkpoints import Checkpoint, trainable_parameters
-from peftlab.training.evaluate import PredictionWriter, compute_logits, evaluate
+from peftlab.training.evaluate import Asking, PredictionWriter, compute_logits, evaluate
 from peftlab.training.guards import (
     BaseGuard,
     GradientGuard,
@@ -55,8 +55,8 @@ from peftlab.training.optimizers import build_optimizer
 
 WARMUP_STEPS = 5
 """Steps that are not timed: allocator and caches are cold in them."""
-PROBE_EXAMPLES = 16
-"""Examples on which the reloaded model is compared with the trained one."""
+PROBE_EXAMPLES, PROBE_TOKENS = 16, 2048
+"""Examples, and their tokens, on which the reloaded model is compared with the trained one; one example at least."""
 RELOAD_TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}
 
 
@@ -145,7 +145,7 @@ class Run:
             self.folder.checkpoints.delete()
 
     def _load(self) -> Wrapped:
-        self.reporter.say(f"loading {self.recipe.model.path}")
+        self.reporter.say(f"loading {self.checked.facts.path}")
         self.loader = Loader(self.checked, dtype=self.dtype, offline=self.offline)
         self.splits, self.plan = self.loader.splits, self.loader.plan
         self.findings.micro_batches = look_ahead(self.checked, self.loader, self._target(), say=self.reporter.say)
@@ -212,7 +212,9 @@ class Run:
         findings.clock.set_peak("train", findings.memory.peak_bytes)
         largest = max((split for name, split in self.splits.items() if name != "train"), key=len, default=None)
         if largest is not None:
-            peak = rehearse_evaluation(job, largest, self._evaluation_batches(largest))
+            peak = rehearse_evaluation(
+                job, largest, self._evaluation_batches(largest), self._asking(self.recipe.evaluation.metric)
+            )
             findings.clock.set_peak("evaluate", peak)
         self.matmul_rate = measure_matmul_rate(self.device, self.autocast or self.dtype)
         return replace(job, meter=self._new_meter(job.plan.total, rehearse_flops(job)))
@@ -296,7 +298,10 @@ class Run:
 
     def _probe(self, model: nn.Module) -> Tensor:
         split = self.splits.get("validation", self.splits["train"])
-        batch = self.recipe.task.collate(split.examples[:PROBE_EXAMPLES], self.loader.tokenizer.pad_token_id)
+        examples = _first_tokens(split.examples[:PROBE_EXAMPLES])
+        with torch.random.fork_rng(devices=[]):  # what a batch draws, such as masks, must be the same both times
+            torch.manual_seed(0)
+            batch = self.recipe.task.collate(examples, self.loader.tokenizer.pad_token_id)
         model.eval()
         with torch.inference_mode():
             return compute_logits(
@@ -316,17 +321,18 @@ class Run:
     def _evaluate(self, model: nn.Module) -> None:
         kept: dict[str, LogitCollector] = {}
         with PredictionWriter(self.folder.predictions) as writer:
-            for name in ("validation", "test"):
-                if name in self.splits:
-                    if self.recipe.task.has_probabilities:
-                        kept[name] = LogitCollector()
-                    self.findings.scores[name] = self._score(model, self.splits[name], writer, kept.get(name))
+            for name, split in self.splits.items():
+                if name == "train":
+                    continue
+                if self.recipe.task.has_probabilities and name in ("validation", "test"):
+                    kept[name] = LogitCollector()
+                self.findings.scores[name] = self._score(model, split, writer, keep_logits=kept.get(name))
         self.findings.calibration = calibrate(self.recipe.task, kept, self.labels)
 
     def _validation_of(self, model: nn.Module) -> Callable[[], dict[str, float]]:
         def scores() -> dict[str, float]:
             with self.findings.clock.phase("evaluate"):
-                return self._score(model, self.splits["validation"], None)
+                return self._score(model, self.splits["validation"], None, metric=self.recipe.evaluation.metric)
 
         return scores
 
@@ -335,6 +341,8 @@ class Run:
         model: nn.Module,
         split: EncodedSplit,
         writer: PredictionWriter | None,
+        *,
+        metric: str | None = None,
         keep_logits: LogitCollector | None = None,
     ) -> dict[str, float]:
         self.reporter.start(f"evaluating {split.name}", len(split))
@@ -349,16 +357,24 @@ class Run:
                 self.recipe.task,
                 split,
                 self._evaluation_batches(split),
-                labels=self.labels,
                 pad_token_id=self.loader.tokenizer.pad_token_id,
-                device=self.device,
-                autocast_dtype=self.autocast,
+                asking=self._asking(metric),
                 writer=writer,
                 after_batch=after_batch,
                 keep_logits=keep_logits,
             )
         finally:
             self.reporter.finish()
+
+    def _asking(self, metric: str | None = None) -> Asking:
+        return Asking(
+            tokenizer=self.loader.tokenizer,
+            labels=self.labels,
+            metric=metric,
+            virtual_tokens=self.recipe.method.extra_positions(),
+            device=self.device,
+            autocast_dtype=self.autocast,
+        )
 
     def _evaluation_batches(self, split: EncodedSplit) -> list[list[int]]:
         training = self.recipe.training
@@ -367,3 +383,9 @@ class Run:
             batch_size=self.recipe.evaluation.batch_size or training.batch_size,
             max_tokens=None if self.recipe.evaluation.batch_size else training.max_tokens_per_batch,
         )
+
+
+def _first_tokens(examples: Sequence[Example]) -> Sequence[Example]:
+    """The first examples, of so many tokens with padding; logits over a whole vocabulary take room."""
+    longest = max(len(example["input_ids"]) for example in examples)
+    return examples[: max(1, PROBE_TOKENS // longest)]

@@ -31,7 +31,9 @@ class Recipe(Config):
     seed: NonNegativeInt = Field(0, lt=2**32, description="Governs splits, new weights, order of batches and dropout.")
     model: ModelConfig = Field(description="The base model.")
     task: SerializeAsAny[Task] = Field(description="What to learn.")
-    data: DataConfig = Field(description="From what to learn.")
+    data: DataConfig | None = Field(
+        None, description="From what to learn; null only for tasks that make their own data, such as turing_machine."
+    )
     method: SerializeAsAny[Method] = Field(description="Which parameters to train.")
     training: TrainingConfig = Field(default_factory=TrainingConfig, description="How to train them.")
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="How to choose the best state.")
@@ -80,7 +82,10 @@ def build_recipe(document: Document, *, default_name: str) -> Recipe:
     for key, registry in (("task", TASKS), ("method", METHODS)):
         if key in values:
             values[key] = _build_registered(registry, values[key], document, (key,))
-    return build_config(Recipe, values, document=document)
+    recipe = build_config(Recipe, values, document=document)
+    if recipe.data is None and not recipe.task.makes_data:
+        raise document.error(("data",), "this key is required", "Name a source: `data: {source: …}`.")
+    return recipe
 
 
 def _build_registered(registry: Registry[Any], values: Any, document: Document, path: KeyPath) -> Any:

@@ -11,18 +11,20 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from peftlab.interfaces import EncodedSplit
+from peftlab.interfaces import EncodedSplit, Inference
 from peftlab.measurement.memory import measure_training_memory, peak_of
 from peftlab.measurement.roofline import StepFlops, fit_step_flops
 from peftlab.record import Memory
 from peftlab.tensors import model_tensors
 from peftlab.training.checkpoints import restore_parameters, trainable_parameters
-from peftlab.training.evaluate import compute_logits
 from peftlab.training.guards import GradientGuard
 from peftlab.training.loop import TrainingJob, accumulate_gradients, optimizer_step
 from peftlab.training.optimizers import build_optimizer
+
+SAMPLES = 6
+"""Texts of different lengths whose FLOPs are counted."""
 
 
 def rehearse_memory(job: TrainingJob) -> Memory:
@@ -40,37 +42,34 @@ def rehearse_memory(job: TrainingJob) -> Memory:
         )
 
 
-def rehearse_flops(job: TrainingJob) -> StepFlops | None:
-    """The FLOPs of a training step as a function of the lengths of its texts.
-
-    Returns:
-        None where the split has texts of fewer than three lengths, which do not settle the function.
-    """
+def rehearse_flops(job: TrainingJob) -> StepFlops:
+    """The FLOPs of a training step as a function of the lengths of its texts and of the terms of its loss."""
     by_length: dict[int, int] = {}
     for position, length in enumerate(job.split.lengths()):
         by_length.setdefault(length, position)
-    lengths = sorted(by_length)
-    if len(lengths) < 3:
-        return None
+    known = sorted(by_length)
+    lengths = sorted({known[round(place * (len(known) - 1) / (SAMPLES - 1))] for place in range(SAMPLES)})
+
+    def batch_of(length: int, texts: int) -> dict[str, Tensor]:
+        return job.task.collate([job.split.examples[by_length[length]]] * texts, job.pad_token_id)
 
     def run(length: int, texts: int) -> None:
-        batch = job.task.collate([job.split.examples[by_length[length]]] * texts, job.pad_token_id)
-        accumulate_gradients(job, [batch])
+        accumulate_gradients(job, [batch_of(length, texts)])
         job.optimizer.zero_grad(set_to_none=True)
 
     with _without_trace(job), _without_checkpointing(job.accelerator.unwrap_model(job.model)):
-        return fit_step_flops(run, (lengths[0], lengths[len(lengths) // 2], lengths[-1]))
+        terms = [job.task.loss_terms(batch_of(length, 1)) for length in lengths]
+        return fit_step_flops(run, lengths, terms if len(set(terms)) > 1 else ())
 
 
-def rehearse_evaluation(job: TrainingJob, split: EncodedSplit, batches: list[list[int]]) -> int:
+def rehearse_evaluation(job: TrainingJob, split: EncodedSplit, batches: list[list[int]], asking: Inference) -> int:
     """The peak of live bytes while the batch with the most tokens is evaluated, the model included."""
     lengths = split.lengths()
     largest = max(batches, key=lambda batch: len(batch) * max(lengths[position] for position in batch))
     examples = [split.examples[position] for position in largest]
 
     def run() -> None:
-        batch = job.task.collate(examples, job.pad_token_id)
-        compute_logits(job.model, job.task, batch, device=job.accelerator.device, autocast_dtype=None)
+        job.task.predict_examples(job.model, examples, job.pad_token_id, asking)
 
     job.model.eval()
     try:

@@ -89,6 +89,15 @@ def _without_learning_rate(base: Document) -> Document:
     return replace(base, values={**base.values, "training": kept})
 
 
+def _same_examples(shared: Document) -> dict[str, Any]:
+    """Every seed sees the same examples: only then can runs be compared example by example."""
+    data = shared.values.get("data")
+    if data is None:  # the task makes its own; see its `data_seed`
+        return {"task.data_seed": shared.values.get("seed", 0)}
+    split_seed = data.get("split_seed")
+    return {"data.split_seed": shared.values.get("seed", 0) if split_seed is None else split_seed}
+
+
 def _cell_document(
     shared: Document, entry: Mapping[str, Any], name: str, document: Document, position: int
 ) -> Document:
@@ -96,11 +105,9 @@ def _cell_document(
     lines = {path: line for path, line in shared.lines.items() if path[:1] != ("method",)}
     shared = replace(shared, values={**shared.values, "method": {}}, lines=lines)
     method = {f"method.{key}": value for key, value in entry.items() if key not in ENTRY_KEYS}
-    split_seed = shared.values["data"].get("split_seed")
     values = {
         "name": name,
-        # Every seed sees the same examples: only then can runs be compared example by example.
-        "data.split_seed": shared.values.get("seed", 0) if split_seed is None else split_seed,
+        **_same_examples(shared),
         **method,
         **entry.get("set", {}),
     }

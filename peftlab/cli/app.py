@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from peftlab.cli.bench import bench
+from peftlab.cli.chat import chat
 from peftlab.cli.estimate import estimate
 from peftlab.cli.evaluate import evaluate
 from peftlab.cli.explain import explain
@@ -38,6 +39,7 @@ app.command()(export)
 app.command()(serve)
 app.command()(explain)
 app.command()(push)
+app.command()(chat)
 app.command()(ls)
 app.command()(validate)
 app.command()(schema)

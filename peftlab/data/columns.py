@@ -6,36 +6,42 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from peftlab.data.tables import Table
+from peftlab.data.text_files import TextRows
 from peftlab.errors import DataError, did_you_mean
 from peftlab.interfaces import Split
 
 _NULL_HINT = "Set `data.drop_missing: true` to leave such rows out."
 
 
-def split_of_table(name: str, table: Table, columns: Sequence[str]) -> Split:
-    """A whole table as a split, with the columns that are needed.
+def split_of_table(name: str, table: Table, columns: Sequence[str], *, optional: Sequence[str] = ()) -> Split:
+    """A whole table as a split, with the columns that are needed; optional ones that are not there are all None.
 
     Raises:
         DataError: A column is not there.
     """
     for column in columns:
-        if column not in table.columns:
+        if column not in table.columns and column not in optional:
             hint = did_you_mean(column, table.names)
             if len(table.names) == 1 and any(mark in table.names[0] for mark in ";,\t|"):
                 hint = f"The header is one field, {table.names[0]!r}: set `data.delimiter` to what separates them."
             raise DataError(f"there is no column `{column}`", where=table.name, hint=hint)
-    return Split(name, range(len(table)), {column: table.columns[column] for column in columns}, table.name)
+    values = {column: table.columns.get(column, [None] * len(table)) for column in columns}
+    return Split(name, range(len(table)), values, table.name)
 
 
 def take(split: Split, positions: Sequence[int], *, name: str | None = None) -> Split:
     """The rows at some positions, in that order."""
-    columns = {column: [values[at] for at in positions] for column, values in split.columns.items()}
+    columns = {
+        column: values.take(positions) if isinstance(values, TextRows) else [values[at] for at in positions]
+        for column, values in split.columns.items()
+    }
     return Split(name or split.name, [split.index[at] for at in positions], columns, split.source)
 
 
-def drop_missing_rows(split: Split) -> Split:
-    """Leave out the rows in which any column is missing."""
-    complete = [at for at in range(len(split)) if all(values[at] is not None for values in split.columns.values())]
+def drop_missing_rows(split: Split, *, optional: Sequence[str] = ()) -> Split:
+    """Leave out the rows in which any column is missing that is not optional."""
+    needed = [values for column, values in split.columns.items() if column not in optional]
+    complete = [at for at in range(len(split)) if all(values[at] is not None for values in needed)]
     return split if len(complete) == len(split) else take(split, complete)
 
 

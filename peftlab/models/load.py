@@ -133,11 +133,11 @@ def load_base_model(
                 where=config.path,
             ) from None
         raise SourceError(f"the model cannot be loaded: {_first_line(error)}", where=config.path) from None
-    if not head.is_new and info["missing_keys"]:
+    if not (head.is_new or head.may_be_missing) and info["missing_keys"]:
         raise SourceError(
             f"the checkpoint lacks weights: {', '.join(sorted(info['missing_keys'])[:3])} …", where=config.path
         )
-    head_modules = new_modules(model, info) if head.is_new else ()
+    head_modules = new_modules(model, info) if head.is_new else _missing_modules(model, info)
     for name in head_modules:
         model.get_submodule(name).float()
     if config.quantization is not None:
@@ -182,6 +182,18 @@ def new_modules(model: PreTrainedModel, info: Mapping[str, Any]) -> tuple[str, .
         if module and not any(module == name or module.startswith(f"{name}.") for name in new):
             new.add(module)
     return tuple(sorted(new))
+
+
+def _missing_modules(model: PreTrainedModel, info: Mapping[str, Any]) -> tuple[str, ...]:
+    """The layers of a language model's own head that the checkpoint lacks; its bias, which starts at zero, stays.
+
+    The layer over the vocabulary is never one of them: its matrix is the embeddings'.
+    """
+    output = model.get_output_embeddings()  # type: ignore[no-untyped-call]
+    names = {str(key).rpartition(".")[0] for key in info["missing_keys"]}
+    modules = {name: model.get_submodule(name) for name in names if name}
+    leaves = {name: module for name, module in modules.items() if not list(module.children())}
+    return tuple(sorted(name for name, module in leaves.items() if module is not output))
 
 
 def _has_parameters(module: nn.Module) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,14 +13,50 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_iter
 
 from peftlab.errors import RunFailedError
 from peftlab.files import atomic_file
-from peftlab.interfaces import EncodedSplit, Prediction, Task
+from peftlab.interfaces import EncodedSplit, Prediction, Result, Task
 
 
 class DivergedError(RunFailedError):
     """A loss or a score is no finite number any more."""
+
+
+@dataclass(frozen=True)
+class Asking:
+    """How a run asks its model; see :class:`peftlab.interfaces.Inference`.
+
+    Args:
+        tokenizer: Of the base model.
+        labels: Names of the classes.
+        device: Where the model is.
+        metric: The only metric that is asked for; None: all.
+        virtual_tokens: Positions that the method puts before the text.
+        autocast_dtype: Type to compute in; None: the weights' own.
+    """
+
+    tokenizer: Any
+    labels: tuple[str, ...]
+    device: torch.device
+    metric: str | None = None
+    virtual_tokens: int = 0
+    autocast_dtype: torch.dtype | None = None
+
+    def compute(
+        self, function: Callable[[Any, Mapping[str, Tensor]], Result], model: nn.Module, batch: Mapping[str, Tensor]
+    ) -> Result:
+        """Run a function on the model's device.
+
+        Raises:
+            DivergedError: A number of the result is not finite.
+        """
+        result = _run(function, model, batch, self.device, self.autocast_dtype)
+        for item in tree_iter(result):
+            if isinstance(item, Tensor) and not torch.isfinite(item).all():
+                raise DivergedError("the model gives logits that are not finite")
+        return result
 
 
 class PredictionWriter:
@@ -75,10 +112,8 @@ def evaluate(
     split: EncodedSplit,
     batches: Sequence[Sequence[int]],
     *,
-    labels: tuple[str, ...],
     pad_token_id: int,
-    device: torch.device,
-    autocast_dtype: torch.dtype | None = None,
+    asking: Asking,
     writer: PredictionWriter | None = None,
     after_batch: Callable[[int], None] | None = None,
     keep_logits: Callable[[Tensor, Mapping[str, Tensor]], None] | None = None,
@@ -90,10 +125,8 @@ def evaluate(
         task: Turns examples into batches and logits into predictions.
         split: The encoded examples.
         batches: Positions in the split, each once.
-        labels: Names of the classes.
         pad_token_id: For padding.
-        device: Where the model is.
-        autocast_dtype: Type to compute in; None: the weights' own.
+        asking: How the model is asked.
         writer: Takes the predictions.
         after_batch: Called with the number of examples of each batch; may raise to stop.
         keep_logits: Takes the logits and the batch that they are of, on CPU.
@@ -104,19 +137,19 @@ def evaluate(
     Raises:
         DivergedError: A logit is not finite.
     """
-    scorer = task.scorer(labels)
+    scorer = task.scorer(asking.labels)
     was_training = model.training
     model.eval()
     try:
         for positions in batches:
-            batch = task.collate([split.examples[position] for position in positions], pad_token_id)
-            logits = compute_logits(model, task, batch, device=device, autocast_dtype=autocast_dtype)
-            if not torch.isfinite(logits).all():
-                raise DivergedError(f"the model gives logits that are not finite on the {split.name} split")
-            logits = logits.cpu()
-            if keep_logits is not None:
+            examples = [split.examples[position] for position in positions]
+            if keep_logits is None:
+                predictions = task.predict_examples(model, examples, pad_token_id, asking)
+            else:
+                batch = task.collate(examples, pad_token_id)
+                logits = asking.compute(task.logits, model, batch).cpu()
                 keep_logits(logits, batch)
-            predictions = task.predict(logits, batch, labels)
+                predictions = task.predict(logits, batch, asking.labels)
             scorer.add(predictions)
             if writer is not None:
                 writer.write(split.name, [split.index[position] for position in positions], predictions)
@@ -136,12 +169,22 @@ def compute_logits(
     autocast_dtype: torch.dtype | None,
 ) -> Tensor:
     """The logits of a batch, on the model's device."""
+    return _run(task.logits, model, batch, device, autocast_dtype)
+
+
+def _run(
+    function: Callable[[Any, Mapping[str, Tensor]], Result],
+    model: nn.Module,
+    batch: Mapping[str, Tensor],
+    device: torch.device,
+    autocast_dtype: torch.dtype | None,
+) -> Result:
     on_device = to_device(batch, device)
     context: Any = contextlib.nullcontext()
     if autocast_dtype is not None:
         context = torch.autocast(device.type, autocast_dtype)
     with context:
-        return task.logits(model, on_device)
+        return function(model, on_device)
 
 
 def to_device(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:

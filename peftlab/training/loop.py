@@ -41,7 +41,7 @@ class Meter(Protocol):
     def step_started(self) -> None:
         """A step's work begins."""
 
-    def step_ended(self, lengths: Sequence[int], padded_tokens: int) -> None:
+    def step_ended(self, lengths: Sequence[int], padded_tokens: int, terms: int) -> None:
         """A step's work is done."""
 
     def summary(self, *, matmul_flops_per_second: float | None) -> Throughput | None:
@@ -143,24 +143,25 @@ def train(job: TrainingJob, resume_from: Checkpoint | None = None) -> Progress:
             raise CancelledError("stopped by the user")
         job.meter.step_started()
         set_learning_rate(job.optimizer, schedule(step.number))
-        loss, norm, padded_tokens = optimizer_step(job, step)
-        job.meter.step_ended(lengths_of(job.split, step), padded_tokens)
+        loss, norm, batches = optimizer_step(job, step)
+        padded_tokens = sum(batch["attention_mask"].numel() for batch in batches)
+        terms = sum(job.task.loss_terms(batch) for batch in batches)
+        job.meter.step_ended(lengths_of(job.split, step), padded_tokens, terms)
         progress.step = step.number
         _log_step(job, step, loss, norm, schedule(step.number))
         _evaluate_and_checkpoint(job, step, progress)
     return progress
 
 
-def optimizer_step(job: TrainingJob, step: Step) -> tuple[Tensor, Tensor | None, int]:
+def optimizer_step(job: TrainingJob, step: Step) -> tuple[Tensor, Tensor | None, list[dict[str, Tensor]]]:
     """One step: gradients of all its batches, clipping, the optimizer, the method's hook.
 
     Each term of the loss (an example, or a labelled token) weighs the same, however the step is cut into batches.
 
     Returns:
-        The mean loss, the gradient's norm before clipping (None where it is not clipped), and the number of tokens
-        with padding.
+        The mean loss, the gradient's norm before clipping (None where it is not clipped), and the batches.
     """
-    loss, padded_tokens = _accumulate_within_memory(job, step)
+    loss, batches = _accumulate_within_memory(job, step)
     norm = None
     if job.config.max_gradient_norm is not None:
         norm = job.accelerator.clip_grad_norm_(job.model.parameters(), job.config.max_gradient_norm)
@@ -171,14 +172,14 @@ def optimizer_step(job: TrainingJob, step: Step) -> tuple[Tensor, Tensor | None,
     job.optimizer.step()
     job.method.after_optimizer_step(job.accelerator.unwrap_model(job.model), step.number)
     job.optimizer.zero_grad(set_to_none=True)
-    return loss, norm, padded_tokens
+    return loss, norm, batches
 
 
-def _accumulate_within_memory(job: TrainingJob, step: Step) -> tuple[Tensor, int]:
+def _accumulate_within_memory(job: TrainingJob, step: Step) -> tuple[Tensor, list[dict[str, Tensor]]]:
     """The gradients of a step; where memory runs out, from its begin again with half as many examples at once.
 
     Returns:
-        The mean loss, and the number of tokens with padding.
+        The mean loss, and the batches.
     """
     while True:
         batches = [
@@ -187,7 +188,7 @@ def _accumulate_within_memory(job: TrainingJob, step: Step) -> tuple[Tensor, int
         ]
         before = generator_states() if job.micro_batches.may_shrink else {}
         try:
-            return accumulate_gradients(job, batches), sum(batch["attention_mask"].numel() for batch in batches)
+            return accumulate_gradients(job, batches), batches
         except (RuntimeError, MemoryError) as error:
             if not before or not is_out_of_memory(error) or not job.micro_batches.halve(step.batches):
                 raise
@@ -208,8 +209,7 @@ def accumulate_gradients(job: TrainingJob, batches: Sequence[Mapping[str, Tensor
         with synchronised:
             on_device = to_device(batch, job.accelerator.device)
             with job.accelerator.autocast():
-                logits = job.task.logits(job.model, on_device)
-            loss = job.task.loss(logits, on_device) / max(1, terms)
+                loss = job.task.training_loss(job.model, on_device) / max(1, terms)
             total += loss.detach()
             if last:
                 penalty = job.method.training_penalty(job.accelerator.unwrap_model(job.model))

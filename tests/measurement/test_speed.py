@@ -150,3 +150,23 @@ def test_the_environment_names_versions_and_nobody() -> None:
     text = str(environment)
     assert platform.node() not in text
     assert f"'{getpass.getuser()}'" not in text
+
+
+def test_a_head_that_only_sees_what_is_to_be_predicted() -> None:
+    """Texts of other lengths and other numbers of labels than those that were counted."""
+    body, head = torch.ones(8, 8), torch.ones(8, 100)
+    labels = {4: 1, 9: 7, 20: 3, 31: 30, 40: 12, 50: 2}
+
+    def step(length: int, texts: int) -> None:
+        states = torch.ones(length * texts, 8) @ body
+        states[: labels[length] * texts] @ head
+
+    flops = fit_step_flops(step, list(labels), list(labels.values()))
+    assert flops.of([15, 25], terms=11) == pytest.approx(2 * 8 * 8 * 40 + 2 * 8 * 100 * 11)
+
+
+def test_texts_of_one_length_settle_what_they_cost_themselves() -> None:
+    def step(length: int, texts: int) -> None:
+        torch.ones(length * texts, 8) @ torch.ones(8, 8)
+
+    assert fit_step_flops(step, [12]).of([12] * 5) == pytest.approx(2 * 8 * 8 * 60)

@@ -7,20 +7,25 @@ from dataclasses import dataclass
 import torch
 from transformers import (
     BertConfig,
+    BertForMaskedLM,
     BertForSequenceClassification,
     BertForTokenClassification,
     DistilBertConfig,
     DistilBertForSequenceClassification,
     GPT2Config,
     GPT2ForSequenceClassification,
+    GPT2LMHeadModel,
     LlamaConfig,
+    LlamaForCausalLM,
     LlamaForSequenceClassification,
     PreTrainedModel,
     RobertaConfig,
     RobertaForSequenceClassification,
 )
 
-from peftlab.interfaces import Family, MethodContext, ModelFacts
+from peftlab.interfaces import Family, MethodContext, ModelFacts, Task
+from peftlab.tasks.causal_lm import CausalLm
+from peftlab.tasks.masked_lm import MaskedLm
 from peftlab.tasks.text_classification import TextClassification
 from peftlab.tasks.token_classification import TokenClassification
 
@@ -50,10 +55,16 @@ class Kind:
         return ModelFacts("tiny", config["model_type"], self.family, config, weights, self.task_type)
 
     @property
-    def task(self) -> TextClassification | TokenClassification:
-        return TokenClassification() if self.task_type == "TOKEN_CLS" else TextClassification()
+    def task(self) -> Task:
+        return TASKS[self.task_type]
 
 
+TASKS: dict[str, Task] = {
+    "SEQ_CLS": TextClassification(),
+    "TOKEN_CLS": TokenClassification(),
+    "CAUSAL_LM": CausalLm(),
+    "FEATURE_EXTRACTION": MaskedLm(),
+}
 BUILDERS = {
     "bert": lambda: BertForSequenceClassification(BertConfig(**SIZES, **COMMON, **NO_BERT_DROPOUT)),
     "bert-tokens": lambda: BertForTokenClassification(BertConfig(**SIZES, **COMMON, **NO_BERT_DROPOUT)),
@@ -70,6 +81,15 @@ BUILDERS = {
         LlamaConfig(num_key_value_heads=2, max_position_embeddings=64, bos_token_id=1, eos_token_id=1,
                     **SIZES, **COMMON)
     ),
+    "bert-lm": lambda: BertForMaskedLM(BertConfig(**SIZES, **COMMON, **NO_BERT_DROPOUT)),
+    "gpt2-lm": lambda: GPT2LMHeadModel(
+        GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=64, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0,
+                   bos_token_id=1, eos_token_id=1, **COMMON)
+    ),
+    "llama-lm": lambda: LlamaForCausalLM(
+        LlamaConfig(num_key_value_heads=2, max_position_embeddings=64, bos_token_id=1, eos_token_id=1,
+                    **SIZES, **COMMON)
+    ),
 }  # fmt: skip
 NO_BERT_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
@@ -80,6 +100,9 @@ KINDS = [
     Kind("distilbert", "encoder", "SEQ_CLS", ("classifier", "pre_classifier")),
     Kind("gpt2", "decoder", "SEQ_CLS", ("score",)),
     Kind("llama", "decoder", "SEQ_CLS", ("score",)),
+    Kind("bert-lm", "encoder", "FEATURE_EXTRACTION", ()),
+    Kind("gpt2-lm", "decoder", "CAUSAL_LM", ()),
+    Kind("llama-lm", "decoder", "CAUSAL_LM", ()),
 ]
 
 
@@ -93,6 +116,9 @@ def toy_batch(kind: Kind) -> dict[str, torch.Tensor]:
             labels = [token % 3 for token in ids]
             places = list(range(len(ids)))
             examples.append({"input_ids": ids, "label": labels, "tags": labels, "places": places})
+        elif kind.task_type in ("CAUSAL_LM", "FEATURE_EXTRACTION"):
+            # The token to be predicted is the same in every text of one kind.
+            examples.append({"input_ids": ids, "labels": [-100] + [2 + row % 3] * (len(ids) - 1)})
         else:
             ids[-1] = ids[0] = 2 + row % 3
             examples.append({"input_ids": ids, "label": row % 3})

@@ -1,0 +1,182 @@
+"""A conversation with the model of a run, or with its base for comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from peftlab.errors import UnsupportedError, UserError
+from peftlab.tasks._generation import greedy
+from peftlab.tasks._language import DecoderTask
+from peftlab.trained import TrainedRun, open_run
+
+TUNED, BASE = "tuned", "none"
+
+
+class ChatSession:
+    """Multi-turn, streaming; every model is loaded when it is first asked.
+
+    Args:
+        run: The folder of a run of ``instruction_tuning`` or ``text_generation``, or of ``causal_lm``.
+        max_new_tokens: Where an answer is cut.
+        temperature: 0: greedy.
+        seed: Of sampling.
+        offline: Allow no network.
+
+    Raises:
+        UserError: There is no such run, or it is none that one can talk to.
+    """
+
+    def __init__(
+        self, run: Path, *, max_new_tokens: int = 256, temperature: float = 0.0, seed: int = 0, offline: bool = False
+    ) -> None:
+        self._first = open_run(run)
+        self._renderer = _task_of(self._first).renderer(self._first.tokenizer)
+        self._offline, self._max_new_tokens, self._temperature = offline, max_new_tokens, temperature
+        self._models: dict[str, Any] = {}
+        self._messages: list[dict[str, str]] = []
+        self._name = TUNED
+        torch.manual_seed(seed)
+        self._model()
+
+    @property
+    def description(self) -> str:
+        """Who answers."""
+        recipe = self._first.recipe
+        base = recipe.model.path or "a model that started from nothing"
+        return f"{recipe.name}: {base}, tuned with {recipe.method.registered_name}."
+
+    @property
+    def tokenizer(self) -> Any:
+        """Of the run."""
+        return self._first.tokenizer
+
+    def reset(self) -> None:
+        """Forget what was said."""
+        self._messages.clear()
+
+    def choose(self, name: str) -> str:
+        """Let another one answer from now on; what was said stays.
+
+        Args:
+            name: ``none`` for the base, ``tuned`` (or the run's name) for the run itself, or another run's folder.
+
+        Returns:
+            A sentence on who answers now.
+
+        Raises:
+            UserError: There is no such run, or it has another base or tokenizer.
+        """
+        before = self._name
+        self._name = TUNED if name == self._first.recipe.name else name
+        try:
+            self._model()
+        except UserError:
+            self._name = before
+            raise
+        return {BASE: "The base answers now, without an adapter."}.get(self._name, f"{name} answers now.")
+
+    def answer(self, text: str, show: Callable[[str], None] = lambda text: None) -> str:
+        """Answer a message.
+
+        Args:
+            text: What the user says.
+            show: Is given the answer piece by piece, as it is written.
+        """
+        messages = [*self._messages, {"role": "user", "content": text}]
+        ids = self._renderer.tokens(self._renderer.prompt_text(messages))
+        written = self._write(self._fitted(ids), show)
+        self._messages = [*messages, {"role": "assistant", "content": written}]
+        return written
+
+    def _write(self, ids: list[int], show: Callable[[str], None]) -> str:
+        model, tokenizer = self._model(), self.tokenizer
+        streamer = _Streamer(tokenizer, show)
+        sampling = {"do_sample": True, "temperature": self._temperature} if self._temperature else {}
+        inputs = torch.tensor([ids])
+        with torch.inference_mode():
+            model.generate(
+                input_ids=inputs,
+                attention_mask=torch.ones_like(inputs),
+                streamer=streamer,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+                **{**greedy(model), "max_new_tokens": self._max_new_tokens, **sampling},
+            )
+        return streamer.text
+
+    def _fitted(self, ids: list[int]) -> list[int]:
+        """The end of what was said, where all of it is too long for the model."""
+        limit = getattr(self._model().config, "max_position_embeddings", None)
+        if limit is None:
+            return ids
+        room = limit - self._first.recipe.method.extra_positions() - self._max_new_tokens
+        return ids[-max(1, room) :]
+
+    def _model(self) -> Any:
+        name = self._name
+        if name not in self._models:
+            if name == TUNED:
+                self._models[name] = self._first.load_tuned(offline=self._offline)
+            elif name == BASE:
+                self._models[name] = self._first.load_base(offline=self._offline)
+            else:
+                self._models[name] = self._other(Path(name)).load_tuned(offline=self._offline)
+        return self._models[name]
+
+    def _other(self, folder: Path) -> TrainedRun:
+        other = open_run(folder)
+        _task_of(other)
+        if other.tokenizer.get_vocab() != self.tokenizer.get_vocab():
+            raise UserError("that run has another tokenizer, so it cannot take this over", where=str(folder))
+        return other
+
+
+class _Streamer:
+    """Takes tokens as they are generated and shows whole characters.
+
+    Args:
+        tokenizer: Decodes them.
+        show: Is given each new piece of text.
+
+    Attributes:
+        text: All of it so far.
+    """
+
+    def __init__(self, tokenizer: Any, show: Callable[[str], None]) -> None:
+        self._tokenizer, self._show = tokenizer, show
+        self._ids: list[int] = []
+        self._prompt_seen = False
+        self.text = ""
+
+    def put(self, value: Any) -> None:
+        """``generate`` gives the prompt first, then one token at a time."""
+        if not self._prompt_seen:
+            self._prompt_seen = True
+            return
+        self._ids.extend(value.flatten().tolist())
+        text = self._tokenizer.decode(self._ids, skip_special_tokens=True)
+        if not text.endswith("\ufffd"):  # the first bytes of a character that is not there yet
+            self._tell(text)
+
+    def end(self) -> None:
+        """The text is whole."""
+        self._tell(self._tokenizer.decode(self._ids, skip_special_tokens=True))
+
+    def _tell(self, text: str) -> None:
+        self._show(text[len(self.text) :])
+        self.text = text
+
+
+def _task_of(run: TrainedRun) -> DecoderTask:
+    task = run.recipe.task
+    if not isinstance(task, DecoderTask):
+        raise UnsupportedError(
+            f"a run of {task.registered_name} does not write text, so one cannot talk to it",
+            where=str(run.folder),
+            hint="Choose a run of instruction_tuning, text_generation or causal_lm.",
+        )
+    return task

@@ -1,0 +1,76 @@
+"""``peftlab chat``: talk to a tuned model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from peftlab.cli.options import Offline
+
+HELP = """\
+/reset                  forget what was said
+/adapter NAME | none    answer with a run (its folder, or `tuned` for the first one), or with the base alone
+/help                   this
+/quit                   leave (also Ctrl-D)"""
+
+
+def chat(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.", show_default=False)],
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Where an answer is cut.")] = 256,
+    temperature: Annotated[float, typer.Option(min=0.0, help="0: always the most likely word.")] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="For temperatures above 0.")] = 0,
+    offline: Offline = False,
+) -> None:
+    """Talk to a tuned model in the terminal. Type /help there."""
+    from peftlab.cli.output import quiet_libraries, show_error
+
+    quiet_libraries(offline=offline)
+    try:
+        _talk(run, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, offline=offline)
+    except KeyboardInterrupt:
+        print("", file=sys.stderr)
+    except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
+        raise typer.Exit(show_error(error)) from None
+
+
+def _talk(run: Path, *, max_new_tokens: int, temperature: float, seed: int, offline: bool) -> None:
+    from peftlab.chat import ChatSession
+    from peftlab.errors import UserError
+
+    session = ChatSession(run, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, offline=offline)
+    print(f"{session.description} Type /help for what can be done.", file=sys.stderr)
+    for line in _lines():
+        word, _, rest = line.partition(" ")
+        if word in ("/quit", "/exit"):
+            break
+        if word == "/help":
+            print(HELP, file=sys.stderr)
+        elif word == "/reset":
+            session.reset()
+            print("Forgotten.", file=sys.stderr)
+        elif word == "/adapter":
+            try:
+                print(session.choose(rest.strip()), file=sys.stderr)
+            except UserError as error:  # a slip of the hand ends no conversation
+                print(f"Error: {error}", file=sys.stderr)
+        elif word.startswith("/"):
+            print(f"Error: unknown command {word}\n{HELP}", file=sys.stderr)
+        else:
+            session.answer(line, lambda text: print(text, end="", flush=True))
+            print(flush=True)
+
+
+def _lines() -> Iterator[str]:
+    """What is typed, line by line; a prompt is shown on a terminal only. Blank lines are passed over."""
+    while True:
+        if sys.stdin.isatty():
+            print("> ", end="", file=sys.stderr, flush=True)
+        line = sys.stdin.readline()
+        if not line:
+            return
+        if line.strip():
+            yield line.strip()

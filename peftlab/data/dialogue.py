@@ -1,0 +1,45 @@
+"""Dialogues in YAML, as ChatterBot's corpus has them (https://github.com/gunthercox/chatterbot-corpus).
+
+The file holds ``conversations``: lists of what is said in turn. Each list is a row. What is said last and has no answer
+is left out; a list without any answer is no row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+
+from peftlab.errors import DataError
+
+CONVERSATIONS = "conversations"
+
+
+def parse_conversations(text: str, *, where: str) -> list[list[str]]:
+    """The conversations of a file, each of an even number of texts.
+
+    Raises:
+        DataError: The file is no YAML, or holds no conversations.
+    """
+    try:
+        document = YAML(typ="safe", pure=True).load(text)
+    except MarkedYAMLError as error:
+        line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
+        raise DataError(f"not YAML: {error.problem or error.context}", where=f"{where}{line}") from None
+    except (YAMLError, ValueError) as error:
+        raise DataError(f"not YAML: {str(error).splitlines()[0]}", where=where) from None
+    found = document.get(CONVERSATIONS) if isinstance(document, Mapping) else None
+    if not isinstance(found, list) or not any(isinstance(item, list) for item in found):
+        raise DataError(
+            f"there is no list of lists under the key `{CONVERSATIONS}`", where=where, hint="Is this a dialogue file?"
+        )
+    spoken = [item if isinstance(item, list) else [item] for item in found]  # a text by itself has no answer
+    rows = [_texts(item)[: len(item) // 2 * 2] for item in spoken]
+    return [row for row in rows if row]
+
+
+def _texts(items: list[Any]) -> list[str]:
+    """YAML takes `42` for a number and an empty item for null."""
+    return ["" if item is None else str(item).strip() for item in items]

@@ -1,0 +1,122 @@
+"""Plain text files as rows that stay on disk: only the place of each row is held, and a row is read when asked for.
+
+A row is a paragraph: what stands between blank lines. A file without blank lines has its lines as rows.
+"""
+
+from __future__ import annotations
+
+import codecs
+from array import array
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import overload
+
+from peftlab.data.decoding import read_text
+from peftlab.errors import DataError
+
+COLUMN = "text"
+ASCII_COMPATIBLE = frozenset({"utf-8", "ascii", "iso8859-1", "iso8859-15", "cp1252", "mac-roman", "koi8-r"})
+"""Encodings in which a line feed is one byte that is nothing else: their rows are found without decoding."""
+
+
+class TextRows(Sequence[str]):
+    """Rows of text files.
+
+    Args:
+        files: The files.
+        encoding: Of all of them.
+        places: For each row the number of its file, its first byte, and how many there are.
+    """
+
+    def __init__(self, files: Sequence[Path], encoding: str, places: Sequence[tuple[int, int, int]]) -> None:
+        self._files, self._encoding = list(files), encoding
+        self._file, self._start, self._count = (array("Q", column) for column in zip(*places, strict=True))
+
+    def take(self, positions: Sequence[int]) -> TextRows:
+        """Some of the rows."""
+        return TextRows(self._files, self._encoding, [self._place(position) for position in positions])
+
+    def joined(self, other: TextRows) -> TextRows:
+        """The rows of both."""
+        places = [self._place(row) for row in range(len(self))]
+        shift = len(self._files)
+        places += [(file + shift, start, count) for file, start, count in map(other._place, range(len(other)))]
+        return TextRows([*self._files, *other._files], self._encoding, places)
+
+    def __len__(self) -> int:
+        return len(self._start)
+
+    @overload
+    def __getitem__(self, row: int) -> str: ...
+
+    @overload
+    def __getitem__(self, row: slice) -> list[str]: ...
+
+    def __getitem__(self, row: int | slice) -> str | list[str]:
+        if isinstance(row, slice):
+            return [self[place] for place in range(*row.indices(len(self)))]
+        file, start, count = self._place(row)
+        with self._files[file].open("rb") as stream:
+            stream.seek(start)
+            return _decoded(stream.read(count), self._encoding)
+
+    def __iter__(self) -> Iterator[str]:
+        return (self[row] for row in range(len(self)))
+
+    def _place(self, row: int) -> tuple[int, int, int]:
+        return self._file[row], self._start[row], self._count[row]
+
+
+def read_text_rows(path: Path, encoding: str) -> Sequence[str]:
+    """The rows of a text file.
+
+    Raises:
+        DataError: The file is empty, or holds bytes that are not of its encoding; with the line.
+    """
+    if codecs.lookup(encoding).name not in ASCII_COMPATIBLE or not path.stat().st_size:
+        rows: Sequence[str] = _rows_of(read_text(path, encoding, where=path.name))
+    else:
+        places = _paragraphs(path, encoding)
+        rows = TextRows([path], encoding, [(0, *place) for place in places]) if places else []
+    if not rows:
+        raise DataError("the file is empty", where=path.name)
+    return rows
+
+
+def _paragraphs(path: Path, encoding: str) -> list[tuple[int, int]]:
+    """First byte and number of bytes of each paragraph, or of each line where there is only one paragraph."""
+    paragraphs: list[tuple[int, int]] = []
+    lines: list[tuple[int, int]] = []
+    offset, open_paragraph = 0, False
+    with path.open("rb") as stream:
+        for line in stream:
+            try:
+                blank = not line.decode(encoding).strip("\ufeff \t\r\n\v\f")
+            except UnicodeDecodeError:
+                read_text(path, encoding, where=path.name)  # raises, and says which encoding it may be
+                raise
+            if not blank and open_paragraph:
+                start, _ = paragraphs[-1]
+                paragraphs[-1] = (start, offset + len(line) - start)
+            elif not blank:
+                paragraphs.append((offset, len(line)))
+            if not blank and len(paragraphs) < 2:
+                lines.append((offset, len(line)))
+            open_paragraph = not blank
+            offset += len(line)
+    return lines if len(paragraphs) == 1 else paragraphs
+
+
+def _rows_of(text: str) -> list[str]:
+    paragraphs: list[list[str]] = [[]]
+    for line in text.split("\n"):
+        if line.strip():
+            paragraphs[-1].append(line)
+        elif paragraphs[-1]:
+            paragraphs.append([])
+    full = ["\n".join(lines).strip() for lines in paragraphs if lines]
+    return [line.strip() for line in full[0].split("\n")] if len(full) == 1 else full
+
+
+def _decoded(data: bytes, encoding: str) -> str:
+    return data.decode(encoding).replace("\r\n", "\n").strip("\ufeff \t\r\n\v\f")

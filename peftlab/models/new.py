@@ -1,0 +1,82 @@
+"""A model that starts from nothing: its weights are drawn, and written down as a checkpoint like any other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from peftlab.errors import ConfigError, did_you_mean
+from peftlab.interfaces import Head, ModelFacts
+from peftlab.models.config import ModelConfig
+from peftlab.models.facts import ENCODERS
+
+WHERE = "model.from_config"
+
+
+def facts_of_new_model(config: ModelConfig) -> ModelFacts:
+    """What is known of a model that does not exist yet."""
+    values = dict(config.from_config or {})
+    model_type = str(values.get("model_type", ""))
+    family = "encoder" if model_type in ENCODERS and not values.get("is_decoder") else "decoder"
+    return ModelFacts(f"a new {model_type}", model_type, family, values)  # type: ignore[arg-type]
+
+
+def write_new_model(config: ModelConfig, head: Head, *, tokenizer: Any, seed: int, folder: Path) -> None:
+    """Draw the weights of a new model and write it into a folder, with its tokenizer.
+
+    Args:
+        config: Its ``from_config`` holds ``model_type`` and whatever that type's config knows.
+        head: Of the task.
+        tokenizer: Decides the size of the vocabulary.
+        seed: Of the weights.
+        folder: To be filled.
+
+    Raises:
+        ConfigError: transformers has no such type, or the type no such setting.
+    """
+    import torch
+    import transformers
+
+    values = _checked(config.from_config or {})
+    known_size = values.pop("vocab_size", None)
+    if known_size is not None and known_size < len(tokenizer):
+        raise ConfigError(f"the tokenizer has {len(tokenizer)} tokens", where=f"{WHERE}.vocab_size")
+    model_type = values.pop("model_type")
+    model_config = transformers.AutoConfig.for_model(
+        model_type,
+        vocab_size=len(tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        **values,
+        **head.config,
+    )
+    torch.manual_seed(seed)
+    try:
+        model = getattr(transformers, head.auto_class).from_config(model_config)
+    except ValueError as error:
+        raise ConfigError(f"the model cannot be built: {str(error).splitlines()[0]}", where=WHERE) from None
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def _checked(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Transformers takes every unknown setting without a word."""
+    from transformers import CONFIG_MAPPING, AutoConfig
+
+    model_type = str(given.get("model_type", ""))
+    if model_type not in CONFIG_MAPPING:
+        raise ConfigError(
+            f"transformers has no model type `{model_type}`",
+            where=f"{WHERE}.model_type",
+            hint=did_you_mean(model_type, CONFIG_MAPPING.keys()),
+        )
+    default = AutoConfig.for_model(model_type)
+    known = {*default.to_dict(), *default.attribute_map}
+    for key in given:
+        if key not in known:
+            raise ConfigError(
+                f"{model_type} has no setting `{key}`", where=f"{WHERE}.{key}", hint=did_you_mean(key, known)
+            )
+    return dict(given)

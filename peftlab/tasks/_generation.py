@@ -1,0 +1,82 @@
+"""Greedy or sampled text from a decoder, many prompts at a time, with the cache of keys and values.
+
+Prompts are padded on the left, so that each row's next token stands at the end; transformers then counts positions
+from the attention mask. peft drops those positions under methods with virtual tokens, and would count padding as text:
+there only prompts of one length share a batch, which needs no padding at all.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from peftlab.interfaces import Inference
+from peftlab.tasks._language import language_model
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def generate_tokens(
+    model: nn.Module, prompts: Sequence[Sequence[int]], inference: Inference, *, max_new_tokens: int, **options: Any
+) -> list[list[int]]:
+    """What a model writes after each prompt, without the end token.
+
+    Args:
+        model: In eval mode; a language model under whatever wraps it.
+        prompts: Tokens, in any order and of any length.
+        inference: How the model is asked.
+        max_new_tokens: Where a text is cut that does not end by itself.
+        **options: Of transformers' ``generate``, such as ``do_sample``; greedy by default.
+    """
+    end = int(inference.tokenizer.eos_token_id)
+    written: list[list[int]] = [[]] * len(prompts)
+    for group in _groups(prompts, same_length=inference.virtual_tokens > 0):
+        batch = _left_padded([prompts[place] for place in group], inference.tokenizer.pad_token_id)
+
+        def generate(module: Any, inputs: Mapping[str, Tensor]) -> Tensor:
+            made: Tensor = module.generate(
+                **inputs,
+                **{**greedy(module), "max_new_tokens": max_new_tokens, **options},
+                eos_token_id=end,
+                pad_token_id=end,
+            )
+            return made
+
+        made = inference.compute(generate, model, batch)
+        length = batch["input_ids"].shape[1]
+        for place, row in zip(group, made[:, length:].tolist(), strict=True):
+            written[place] = row[: row.index(end)] if end in row else row
+    return written
+
+
+def greedy(model: Any) -> dict[str, Any]:
+    """Settings that make ``generate`` greedy, whatever the checkpoint's own generation settings say."""
+    config = language_model(model).generation_config
+    neutral = {"temperature": None, "top_p": None, "top_k": None, "repetition_penalty": None}
+    return {
+        "do_sample": False,
+        "num_beams": 1,
+        "use_cache": True,
+        **{k: v for k, v in neutral.items() if hasattr(config, k)},
+    }
+
+
+def _groups(prompts: Sequence[Sequence[int]], *, same_length: bool) -> list[list[int]]:
+    if not same_length:
+        return [list(range(len(prompts)))]
+    groups: dict[int, list[int]] = defaultdict(list)
+    for place, prompt in enumerate(prompts):
+        groups[len(prompt)].append(place)
+    return list(groups.values())
+
+
+def _left_padded(prompts: Sequence[Sequence[int]], pad_token_id: int) -> dict[str, Tensor]:
+    import torch
+
+    longest = max(map(len, prompts))
+    return {
+        "input_ids": torch.tensor([[*[pad_token_id] * (longest - len(row)), *row] for row in prompts]),
+        "attention_mask": torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in prompts]),
+    }

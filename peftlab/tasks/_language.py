@@ -1,0 +1,225 @@
+"""What the language tasks share: the head over the vocabulary, computed only where there is something to predict.
+
+In a batch of these tasks ``labels`` (batch × length) holds, at each position, the token that the hidden state *there*
+is to predict, or ``IGNORED``: for language models that read from left to right the labels are shifted when the batch
+is made. The head's matrix has tens of thousands of rows, so most of the memory and a good part of the time of tuning a
+small language model go into logits that nobody asked for, of the prompt's tokens. Here the hidden states are picked
+before the head, and the loss is taken in chunks whose logits are freed at once (as in Liger,
+https://arxiv.org/abs/2410.10989). The sums are the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from peftlab.errors import UnsupportedError
+from peftlab.interfaces import Example, Head, ModelFacts, Prediction, Split, Task
+from peftlab.tasks._rendering import Renderer
+from peftlab.tasks._text import IGNORED, check_length, model_inputs, pad
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+CHUNK_ELEMENTS = 1 << 23
+"""Logits that are held at once: 32 MiB in float32."""
+SCALED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
+"""Settings of models that change the logits after the head: there the whole head is left to the model."""
+
+
+class LanguageTask(Task):
+    """What all tasks have in common whose model predicts tokens of its vocabulary."""
+
+    def label_columns(self) -> tuple[str, ...]:
+        """None: the text itself is what is to be predicted."""
+        return ()
+
+    def learn_labels(self, train: Split) -> tuple[str, ...]:
+        """There are no classes."""
+        return ()
+
+    def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
+        """Padded tokens and labels (batch × length), and position ids where they are the task's own."""
+        return pad_language(examples, pad_token_id)
+
+    def logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """Logits where something is to be predicted: labels × vocabulary."""
+        return labelled_logits(model, batch)
+
+    def loss(self, logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """Cross-entropy, summed over the labels."""
+        from torch.nn import functional
+
+        return functional.cross_entropy(logits.float(), batch["labels"][batch["labels"] != IGNORED], reduction="sum")
+
+    def training_loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """The same sum, in chunks."""
+        return labelled_loss(model, batch)
+
+    def loss_terms(self, batch: Mapping[str, Tensor]) -> int:
+        """One term a label."""
+        return int((batch["labels"] != IGNORED).sum())
+
+    def predict(self, logits: Tensor, batch: Mapping[str, Tensor], labels: tuple[str, ...]) -> list[Prediction]:
+        """What these tasks predict needs more than logits: see ``answer``.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        raise NotImplementedError(f"{self.registered_name} is asked through `answer`")
+
+
+class DecoderTask(LanguageTask):
+    """A language task for models that read from left to right."""
+
+    peft_task_type: ClassVar[str] = "CAUSAL_LM"
+
+    def check(self, facts: ModelFacts) -> None:
+        """Refuse models that do not write from left to right, and lengths beyond their positions."""
+        if facts.family in {"encoder", "encoder_decoder"}:
+            raise UnsupportedError(
+                f"{facts.path} ({facts.model_type}) does not write text from left to right",
+                hint="Choose a GPT-like model.",
+            )
+        check_length(getattr(self, "max_length", 1), facts)
+
+    def head(self, labels: tuple[str, ...]) -> Head:
+        """The language model's own."""
+        return Head("AutoModelForCausalLM", {}, is_new=False)
+
+    def renderer(self, tokenizer: Any) -> Renderer:
+        """How what a user says becomes tokens; by default the model goes on with it as it is."""
+        return Renderer(tokenizer, chat=False, template="{prompt}")
+
+
+def pad_language(examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
+    """Pad on the right: ``input_ids``, ``attention_mask``, ``labels``, ``position_ids`` where there are some.
+
+    Examples in a row that must not see each other have position ids that start anew with each of them; see
+    :func:`language_inputs`.
+    """
+    import torch
+
+    batch = pad(examples, pad_token_id)
+    longest = batch["input_ids"].shape[1]
+    batch["labels"] = torch.tensor(
+        [[*example["labels"], *[IGNORED] * (longest - len(example["labels"]))] for example in examples]
+    )
+    if "position_ids" in examples[0]:
+        rows = [[*example["position_ids"], *range(longest - len(example["position_ids"]))] for example in examples]
+        batch["position_ids"] = torch.tensor(rows)
+    if "packed" in examples[0]:
+        batch["is_packed"] = torch.ones(1)
+    return batch
+
+
+def shifted(input_ids: Sequence[int], first: int) -> list[int]:
+    """Labels for a model that reads from left to right: the next token, from the token at ``first`` on."""
+    return [*[IGNORED] * (first - 1), *input_ids[first:], IGNORED]
+
+
+def language_inputs(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Any]:
+    """The part of a batch that the model takes.
+
+    A row of several examples comes without an attention mask: transformers then draws their borders from position ids
+    that start anew, in every implementation of attention, if there is no cache. A cache is of no use in training and
+    only holds copies of all keys and values.
+    """
+    inputs: dict[str, Any] = model_inputs(batch)
+    if "position_ids" in batch:
+        inputs["position_ids"] = batch["position_ids"]
+    if "is_packed" in batch:
+        del inputs["attention_mask"]
+    if "use_cache" in inspect.signature(language_model(model).forward).parameters:
+        inputs["use_cache"] = False
+    return inputs
+
+
+def labelled_logits(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+    """Logits where there is a label: labels × vocabulary, in the order of the batch's rows."""
+    with _picked_states(model, batch["labels"], keep_head=True):
+        logits: Tensor = model(**language_inputs(model, batch)).logits
+    return logits
+
+
+def labelled_loss(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+    """Cross-entropy, summed over the labels; never more than a chunk of the logits is held."""
+    from torch.nn import functional
+
+    labels = batch["labels"][batch["labels"] != IGNORED]
+    states, head = _states(model, batch)
+    if states is None:
+        return functional.cross_entropy(labelled_logits(model, batch).float(), labels, reduction="sum")
+    from peftlab.tasks._chunked import chunked_cross_entropy
+
+    return chunked_cross_entropy(states, head.weight, head.bias, labels, _rows(head))
+
+
+def score_labels(model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """For every label: minus its log-probability, and the most likely token there; both of length labels."""
+    import torch
+
+    labels = batch["labels"][batch["labels"] != IGNORED]
+    states, head = _states(model, batch)
+    if states is None:
+        chunks: Any = [labelled_logits(model, batch)]
+    else:
+        chunks = (head(part) for part in torch.split(states, _rows(head)))
+    losses, choices = [], []
+    start = 0
+    for logits in chunks:
+        part = labels[start : start + len(logits)]
+        start += len(logits)
+        losses.append(torch.nn.functional.cross_entropy(logits.float(), part, reduction="none"))
+        choices.append(logits.argmax(dim=-1))
+    return torch.cat(losses), torch.cat(choices)
+
+
+def output_head(model: nn.Module) -> Any:
+    """The module that turns hidden states into logits over the vocabulary, under whatever wraps the model."""
+    return language_model(model).get_output_embeddings()
+
+
+def language_model(model: nn.Module) -> Any:
+    """The transformers model with the head, under whatever wraps it."""
+    from transformers import PreTrainedModel
+
+    return next(module for module in model.modules() if isinstance(module, PreTrainedModel))
+
+
+def _states(model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor | None, Any]:
+    """The hidden states that have a label, and the head; None for the states where the head must not be taken apart."""
+    from torch import nn
+
+    head = output_head(model)
+    config = language_model(model).config
+    if type(head) is not nn.Linear or any(getattr(config, name, None) not in (None, 1, 1.0) for name in SCALED_LOGITS):
+        return None, head
+    with _picked_states(model, batch["labels"], keep_head=False) as picked:
+        model(**language_inputs(model, batch))
+    return picked[0], head
+
+
+def _rows(head: Any) -> int:
+    """Rows of a chunk."""
+    return max(1, CHUNK_ELEMENTS // int(head.weight.shape[0]))
+
+
+@contextlib.contextmanager
+def _picked_states(model: nn.Module, labels: Tensor, *, keep_head: bool) -> Iterator[list[Tensor]]:
+    """Give the head only the hidden states that have a label, or none at all; they are put into the list."""
+    picked: list[Tensor] = []
+    length, wanted = labels.shape[1], labels != IGNORED
+
+    def pick(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        states = inputs[0][:, -length:][wanted]  # virtual tokens stand before the text
+        picked.append(states)
+        return (states if keep_head else states[:0].detach(), *inputs[1:])
+
+    handle = output_head(model).register_forward_pre_hook(pick)
+    try:
+        yield picked
+    finally:
+        handle.remove()

@@ -1,0 +1,90 @@
+"""Metrics of written text against one or several references.
+
+BLEU and chrF are sacrebleu's (Post 2018), ROUGE is rouge-score's with stemming off, the best over the references.
+Distinct-n is Li et al. 2016 (https://arxiv.org/abs/1510.03055).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from peftlab.interfaces import Prediction
+
+TEXT_METRICS = (
+    "exact_match",
+    "bleu",
+    "chrf",
+    "rouge_1",
+    "rouge_2",
+    "rouge_l",
+    "distinct_1",
+    "distinct_2",
+)
+LOSS_METRICS = ("loss", "perplexity")
+
+
+class TextScorer:
+    """Metrics of generated text, and the loss of the true responses.
+
+    A prediction's label is the list of references, its prediction the text or None where none was generated; its
+    scores are the summed loss of the true response and how many tokens that has.
+    """
+
+    def __init__(self) -> None:
+        self._texts: list[str] = []
+        self._references: list[list[str]] = []
+        self._loss, self._tokens = 0.0, 0.0
+
+    def add(self, predictions: Sequence[Prediction]) -> None:
+        """Take in texts."""
+        for item in predictions:
+            loss, tokens = item.scores
+            self._loss, self._tokens = self._loss + loss, self._tokens + tokens
+            if item.prediction is not None:
+                self._texts.append(item.prediction.strip())
+                self._references.append([reference.strip() for reference in item.label])
+
+    def compute(self) -> dict[str, float]:
+        """All metrics for which something was added."""
+        scores = {}
+        if self._tokens:
+            mean = self._loss / self._tokens
+            scores = {"loss": mean, "perplexity": math.exp(min(mean, 700))}
+        if not self._texts:
+            return scores
+        return {**scores, **overlap(self._texts, self._references), **diversity(self._texts)}
+
+
+def overlap(texts: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
+    """Exact match as a share, ROUGE as F1 from 0 to 1, BLEU and chrF from 0 to 100, as they are usually written."""
+    from rouge_score.rouge_scorer import RougeScorer
+    from sacrebleu import corpus_bleu, corpus_chrf
+
+    most = max(map(len, references))
+    columns: list[Any] = [[row[place] if place < len(row) else None for row in references] for place in range(most)]
+    scorer, names = RougeScorer(["rouge1", "rouge2", "rougeL"]), ("rouge1", "rouge2", "rougeL")
+    best = [scorer.score_multi(list(row), text) for text, row in zip(texts, references, strict=True)]
+    rouge = {name: sum(row[name].fmeasure for row in best) / len(best) for name in names}
+    return {
+        "exact_match": sum(text in row for text, row in zip(texts, references, strict=True)) / len(texts),
+        "bleu": float(corpus_bleu(list(texts), columns).score),
+        "chrf": float(corpus_chrf(list(texts), columns).score),
+        "rouge_1": rouge["rouge1"],
+        "rouge_2": rouge["rouge2"],
+        "rouge_l": rouge["rougeL"],
+    }
+
+
+def diversity(texts: Sequence[str]) -> dict[str, float]:
+    """Different n-grams of words as a share of all n-grams in all texts together; 0 where there are none."""
+    scores = {}
+    for size in (1, 2):
+        grams = [
+            tuple(words[start : start + size])
+            for words in (text.split() for text in texts)
+            for start in range(len(words) - size + 1)
+        ]
+        scores[f"distinct_{size}"] = len(set(grams)) / len(grams) if grams else 0.0
+    return scores

@@ -1,0 +1,66 @@
+"""Causal language modelling: pre-training on raw text, from a checkpoint or from nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field
+
+from peftlab.errors import DataError
+from peftlab.interfaces import TASKS, EncodedSplit, Example, Inference, Prediction, Scorer, Split
+from peftlab.tasks._blocks import Blocks, TokenStream
+from peftlab.tasks._language import DecoderTask, shifted
+from peftlab.tasks._perplexity import PerplexityScorer, predict_losses
+from peftlab.tasks._tokenizers import byte_pair_tokenizer
+
+if TYPE_CHECKING:
+    from torch import nn
+
+
+@TASKS.register("causal_lm")
+class CausalLm(DecoderTask):
+    """Predict the next token of raw text: pre-training of GPT-like models."""
+
+    metrics: ClassVar[tuple[str, ...]] = ("perplexity", "loss", "perplexity_low", "perplexity_high")
+
+    text: str = Field("text", description="The column of the text; text files have one of this name.")
+    max_length: int = Field(256, ge=2, description="Tokens of a block.")
+
+    def text_columns(self) -> tuple[str, ...]:
+        """The column of the text."""
+        return (self.text,)
+
+    def check_split(self, split: Split, labels: tuple[str, ...]) -> None:
+        """Any text will do."""
+
+    def build_tokenizer(self, train: Split, vocabulary_size: int) -> Any:
+        """Byte-level BPE, trained on the training split."""
+        return byte_pair_tokenizer(train.columns[self.text], vocabulary_size)
+
+    def encode(self, split: Split, tokenizer: Any, labels: tuple[str, ...]) -> EncodedSplit:
+        """Rows one after the other, an end-of-text token after each, cut into blocks.
+
+        A block begins with the last token of the one before, so that every token is predicted once.
+        """
+        stream = TokenStream(split.columns[self.text], tokenizer, separator=tokenizer.eos_token_id)
+        if len(stream.tokens) < 2:
+            raise DataError(f"the {split.name} split has too little text", where=split.source)
+
+        def make(start: int, stop: int) -> Example:
+            ids = stream.tokens[start:stop].tolist()
+            return {"input_ids": ids, "labels": shifted(ids, 1)}
+
+        blocks = Blocks(stream, length=self.max_length, overlap=1, make=make)
+        index = [split.index[row] for row in blocks.first_rows]
+        return EncodedSplit(split.name, index, blocks, {"tokens": len(stream.tokens)})
+
+    def predict_examples(
+        self, model: nn.Module, examples: Sequence[Example], pad_token_id: int, inference: Inference
+    ) -> list[Prediction]:
+        """The loss of each block."""
+        return predict_losses(model, examples, pad_token_id, inference)
+
+    def scorer(self, labels: tuple[str, ...]) -> Scorer:
+        """Perplexity."""
+        return PerplexityScorer()

@@ -1,0 +1,205 @@
+"""Instruction tuning: learn to respond, from prompts with responses or from chats."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field, PositiveInt, field_validator, model_validator
+
+from peftlab.errors import DataError
+from peftlab.interfaces import TASKS, EncodedSplit, Example, Inference, ModelFacts, Prediction, Scorer, Split
+from peftlab.tasks._conversations import (
+    CONTEXT,
+    RESPONSES,
+    conversations_of_columns,
+    conversations_of_messages,
+    read_context,
+)
+from peftlab.tasks._generation import generate_tokens
+from peftlab.tasks._language import DecoderTask
+from peftlab.tasks._packing import check_packing, pack, packed
+from peftlab.tasks._perplexity import token_losses
+from peftlab.tasks._rendering import Renderer, Turn, fit_turns, tokens_and_labels
+from peftlab.tasks._text_metrics import LOSS_METRICS, TEXT_METRICS, TextScorer
+
+if TYPE_CHECKING:
+    from torch import nn
+
+ALPACA_TEMPLATE = (
+    "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
+    "### Instruction:\n{prompt}\n\n### Response:\n"
+)
+
+
+@TASKS.register("instruction_tuning")
+class InstructionTuning(DecoderTask):
+    """Learn to respond to prompts or in chats; the loss is on the responses only."""
+
+    metrics: ClassVar[tuple[str, ...]] = (*LOSS_METRICS, *TEXT_METRICS)
+
+    prompt: str = Field("prompt", description="The column of the prompt.")
+    response: str = Field("response", description="The column of the response.")
+    input: str | None = Field(
+        None, description="A column of what the prompt is about, which follows it after a blank line where not empty."
+    )
+    messages: str | None = Field(
+        None,
+        description="Instead: the column of chats, lists of {role, content} or {from, value}. The model's own chat "
+        "template renders them.",
+    )
+    layout: Literal["alpaca", "sharegpt"] | None = Field(
+        None,
+        description="alpaca: columns instruction, input, output and Alpaca's prompt; sharegpt: messages in the column "
+        "conversations.",
+    )
+    chat: bool = Field(False, description="Render prompts and responses by the model's chat template too.")
+    template: str = Field(
+        "{prompt}\n", description="How a prompt is written where no chat template is used; the response follows it."
+    )
+    max_length: int = Field(
+        512,
+        ge=2,
+        description="Tokens of prompt and response. Longer chats lose first turns, longer prompts their beginning.",
+    )
+    drop_too_long: bool = Field(
+        False, description="Leave out training rows whose response does not fit, and count them; false: an error."
+    )
+    packing: bool = Field(False, description="Put several training examples into one row; they do not see each other.")
+    max_new_tokens: PositiveInt = Field(
+        64, description="Where a generated response is cut that does not end by itself."
+    )
+
+    @field_validator("template")
+    @classmethod
+    def _template_has_a_prompt(cls, value: str) -> str:
+        if "{prompt}" not in value:
+            raise ValueError("the template must hold `{prompt}`")
+        return value
+
+    @model_validator(mode="after")
+    def _one_layout(self) -> InstructionTuning:
+        if self.layout is not None and self.model_fields_set & {"prompt", "response", "input", "messages"}:
+            raise ValueError("`layout` already says what the columns are called")
+        if self.messages is not None and self.model_fields_set & {"prompt", "response", "input", "template"}:
+            raise ValueError("with `messages` there is no prompt, response, input or template")
+        return self
+
+    @property
+    def supports_virtual_tokens(self) -> bool:
+        """Only the first of several examples in a row would see them."""
+        return not self.packing
+
+    @property
+    def is_chat(self) -> bool:
+        """Whether the model's chat template is used."""
+        return self.chat or self._message_column is not None
+
+    @property
+    def _message_column(self) -> str | None:
+        return "conversations" if self.layout == "sharegpt" else self.messages
+
+    @property
+    def _columns(self) -> tuple[str, str, str | None]:
+        """Prompt, response and input."""
+        return (
+            ("instruction", "output", "input") if self.layout == "alpaca" else (self.prompt, self.response, self.input)
+        )
+
+    def text_columns(self) -> tuple[str, ...]:
+        """The context of the response."""
+        return (CONTEXT,)
+
+    def label_columns(self) -> tuple[str, ...]:
+        """The responses, of which each row has one at least."""
+        return (RESPONSES,)
+
+    def source_columns(self) -> tuple[str, ...]:
+        """The columns of the layout."""
+        if self._message_column is not None:
+            return (self._message_column,)
+        return tuple(column for column in self._columns if column is not None)
+
+    def optional_columns(self) -> tuple[str, ...]:
+        """What an instruction is about."""
+        extra = self._columns[2]
+        return (extra,) if extra is not None and self._message_column is None else ()
+
+    def arrange(self, split: Split) -> Split:
+        """Contexts, each with all of its responses."""
+        if self._message_column is not None:
+            return conversations_of_messages(split, self._message_column)
+        prompt, response, extra = self._columns
+        return conversations_of_columns(split, prompt=prompt, response=response, extra=extra)
+
+    def check(self, facts: ModelFacts) -> None:
+        """Refuse models that do not write from left to right, or that would mix up packed examples."""
+        super().check(facts)
+        if self.packing:
+            check_packing(facts)
+
+    def check_split(self, split: Split, labels: tuple[str, ...]) -> None:
+        """Rows were checked when they were arranged."""
+
+    def encode(self, split: Split, tokenizer: Any, labels: tuple[str, ...]) -> EncodedSplit:
+        """A training example for each response; elsewhere one for each row, with all its references."""
+        renderer = self.renderer(tokenizer)
+        notes: Counter[str] = Counter()
+        examples: list[Example] = []
+        index: list[int] = []
+        is_training = split.name == "train"
+        for row in range(len(split)):
+            context, references = read_context(split.columns[CONTEXT][row]), split.columns[RESPONSES][row]
+            for response in references if is_training else references[:1]:
+                turns = renderer.turns([*context, {"role": "assistant", "content": response}], where=split.where(row))
+                kept = self._fit(turns, notes, split.where(row), is_training)
+                if kept is None:
+                    continue
+                ids, targets = tokens_and_labels(kept)
+                example: Example = {"input_ids": ids, "labels": targets}
+                if not is_training:
+                    example |= {"prompt_ids": ids[: len(ids) - len(kept[-1].response)], "references": references}
+                examples.append(example)
+                index.append(split.index[row])
+        if not examples:
+            raise DataError("no row is left: every response is longer than max_length", where=split.source)
+        if is_training and self.packing:
+            rows = pack(examples, self.max_length)
+            notes["examples_packed"] = len(examples)
+            index = [index[row[0]] for row in rows]
+            examples = [packed([examples[at] for at in row]) for row in rows]
+        return EncodedSplit(split.name, index, examples, dict(notes))
+
+    def _fit(self, turns: list[Turn], notes: Counter[str], where: str, is_training: bool) -> list[Turn] | None:
+        if is_training and self.drop_too_long and len(turns[-1].response) >= self.max_length:
+            notes["rows_dropped_response_too_long"] += 1
+            return None
+        kept, turns_lost, cut = fit_turns(turns, self.max_length, where=where)
+        notes["earlier_responses_cut_away"] += turns_lost
+        notes["prompts_cut"] += cut > 0
+        return kept
+
+    def renderer(self, tokenizer: Any) -> Renderer:
+        """Turns conversations into this model's tokens."""
+        template = ALPACA_TEMPLATE if self.layout == "alpaca" else self.template
+        return Renderer(tokenizer, chat=self.is_chat, template=template)
+
+    def predict_examples(
+        self, model: nn.Module, examples: Sequence[Example], pad_token_id: int, inference: Inference
+    ) -> list[Prediction]:
+        """The generated response beside all references; the summed loss of the first reference, and its tokens."""
+        losses = token_losses(model, examples, pad_token_id, inference)
+        texts: list[str | None] = [None] * len(examples)
+        if inference.metric not in LOSS_METRICS:
+            prompts = [example["prompt_ids"] for example in examples]
+            written = generate_tokens(model, prompts, inference, max_new_tokens=self.max_new_tokens)
+            texts = [inference.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in written]
+        return [
+            Prediction(label=list(example["references"]), prediction=text, scores=[sum(each), float(len(each))])
+            for example, text, each in zip(examples, texts, losses, strict=True)
+        ]
+
+    def scorer(self, labels: tuple[str, ...]) -> Scorer:
+        """Metrics of text, and the loss."""
+        return TextScorer()

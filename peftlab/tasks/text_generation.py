@@ -1,0 +1,16 @@
+"""Text generation: instruction tuning that is judged by the text it writes, against one or several references."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from peftlab.interfaces import TASKS
+from peftlab.tasks._text_metrics import LOSS_METRICS, TEXT_METRICS
+from peftlab.tasks.instruction_tuning import InstructionTuning
+
+
+@TASKS.register("text_generation")
+class TextGeneration(InstructionTuning):
+    """Write a text for an input, such as a sentence for a table; rows with the same input are its references."""
+
+    metrics: ClassVar[tuple[str, ...]] = ("bleu", *(name for name in TEXT_METRICS if name != "bleu"), *LOSS_METRICS)

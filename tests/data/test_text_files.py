@@ -1,0 +1,92 @@
+"""Text files and dialogues as rows; delimiters of several characters."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from peftlab.data.columns import take
+from peftlab.data.config import DataConfig
+from peftlab.data.dialogue import parse_conversations
+from peftlab.data.splits import load_splits
+from peftlab.data.tables import read_table, read_tables
+from peftlab.data.text_files import TextRows, read_text_rows
+from peftlab.errors import DataError
+
+
+def config(source: Path, **keys) -> DataConfig:
+    return DataConfig(source=str(source), **keys)
+
+
+def test_rows_are_paragraphs_and_lines_where_there_is_only_one(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_bytes("\ufeffOne\r\ntwo.\r\n\r\n \r\nThrée\n\n\nfour".encode())
+    assert list(read_text_rows(file, "utf-8")) == ["One\ntwo.", "Thrée", "four"]
+    file.write_text("one\ntwo\nthree\n")
+    assert list(read_text_rows(file, "utf-8")) == ["one", "two", "three"]
+    file.write_text("one\n\n\ntwo", encoding="utf-16")
+    assert list(read_text_rows(file, "utf-16")) == ["one", "two"]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.text(st.characters(blacklist_categories=["Cs", "Cc", "Z"]), min_size=1), min_size=2, max_size=8))
+def test_any_paragraphs_are_read_back(tmp_path_factory, paragraphs: list[str]) -> None:
+    file = tmp_path_factory.mktemp("text") / "a.txt"
+    file.write_text("\n\n".join(paragraphs), encoding="utf-8", newline="")
+    expected = [text.strip("\ufeff") for text in paragraphs]
+    if all(expected):
+        assert list(read_text_rows(file, "utf-8")) == expected
+
+
+def test_rows_stay_on_disk_through_splits(tmp_path: Path) -> None:
+    (tmp_path / "corpus").mkdir()
+    for name in ("a", "b"):
+        text = "\n\n".join(f"{name} paragraph {number}" for number in range(30))
+        (tmp_path / "corpus" / f"{name}.txt").write_text(text)
+    (table,) = read_tables(tmp_path / "corpus", config(tmp_path)).values()
+    assert len(table) == 60
+    assert table.columns["text"][35] == "b paragraph 5"
+    loaded = load_splits(config(tmp_path / "corpus"), seed=0, text_columns=["text"], label_columns=[])
+    assert {name: len(split) for name, split in loaded.splits.items()} == {"train": 43, "validation": 5, "test": 12}
+    for split in loaded.splits.values():
+        assert isinstance(split.columns["text"], TextRows)
+        assert list(take(split, [1, 0]).columns["text"]) == [split.columns["text"][1], split.columns["text"][0]]
+    everything = [text for split in loaded.splits.values() for text in split.columns["text"]]
+    assert len(set(everything)) == 60
+
+
+def test_a_wrong_encoding_and_an_empty_file_are_told(tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_bytes("one\n\ncafé".encode("latin-1"))
+    with pytest.raises(DataError, match=r"\(line 3\) is not utf-8"):
+        read_text_rows(file, "utf-8")
+    file.write_text("\n \n")
+    with pytest.raises(DataError, match="empty"):
+        read_text_rows(file, "utf-8")
+
+
+def test_dialogues(tmp_path: Path) -> None:
+    file = tmp_path / "talk.yml"
+    file.write_text(
+        "categories: [x]\nconversations:\n- - Hi\n  - Hello\n  - How?\n- - Year?\n  - 1963\n- - alone\n- bare\n"
+    )
+    table = read_table(file, config(file))
+    assert table.columns["conversations"] == [["Hi", "Hello"], ["Year?", "1963"]]
+    with pytest.raises(DataError, match="no list of lists under the key"):
+        parse_conversations("a: 1", where="talk.yml")
+    with pytest.raises(DataError, match=r"not YAML.*"):
+        parse_conversations("a: [1", where="talk.yml")
+
+
+def test_a_delimiter_of_several_characters(tmp_path: Path) -> None:
+    file = tmp_path / "e2e.csv"
+    file.write_text('name : A | eat : "x"||A is "x"\nname : B||B\n')
+    table = read_table(file, config(file, delimiter="||", quoting=False, column_names=["mr", "text"]))
+    assert table.columns == {"mr": ['name : A | eat : "x"', "name : B"], "text": ['A is "x"', "B"]}
+    with pytest.raises(DataError, match="line 2"):
+        read_table(file, config(file, delimiter="| ", quoting=False, column_names=["mr", "text"]))
+    with pytest.raises(ValueError, match="quoting: false"):
+        config(file, delimiter="||")

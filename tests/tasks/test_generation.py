@@ -1,0 +1,65 @@
+"""Many prompts at a time write what each writes alone, token by token, without a cache; with every method."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from language_models import Reading, tiny_decoder
+
+from peftlab.errors import UnsupportedError
+from peftlab.interfaces import METHODS, Method, MethodContext, ModelFacts
+from peftlab.tasks._generation import generate_tokens
+
+PROMPTS = [[5, 9, 30], [7], [11, 12, 13, 14, 15, 16, 17], [8, 8], [40, 3, 22]]
+TOKENIZER = SimpleNamespace(eos_token_id=1, pad_token_id=0)
+
+
+@pytest.fixture(params=METHODS.names())
+def method(request: pytest.FixtureRequest) -> Method:
+    return METHODS.get(request.param)()
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "llama"])
+def test_batches_write_what_single_prompts_write(method: Method, model_type: str) -> None:
+    base = tiny_decoder(model_type)
+    context = MethodContext("CAUSAL_LM", 10, head_modules=(), family="decoder")
+    facts = ModelFacts("tiny", model_type, "decoder", base.config.to_dict(), None, "CAUSAL_LM")
+    try:
+        method.check(facts)
+        model = method.apply(base, context)
+    except UnsupportedError as error:
+        assert method.registered_name in ("linear_probe", "bitfit"), error
+        pytest.skip(f"refused: {error.message}")
+    torch.manual_seed(3)
+    for parameter in model.parameters():  # an adapter that does nothing would prove nothing
+        if parameter.requires_grad and not method.trains_base:
+            parameter.data += 0.3 * torch.randn_like(parameter)
+    model.eval()
+    reading = Reading(TOKENIZER, virtual_tokens=method.extra_positions())
+    with torch.inference_mode():
+        together = generate_tokens(model, PROMPTS, reading, max_new_tokens=6)
+        alone = [step_by_step(model, prompt, 6) for prompt in PROMPTS]
+    assert together == alone
+    assert len({tuple(text) for text in together}) > 1
+
+
+def step_by_step(model: torch.nn.Module, prompt: list[int], count: int) -> list[int]:
+    """Greedy decoding as its definition says, with a whole forward pass for each token."""
+    ids = list(prompt)
+    for _ in range(count):
+        batch = {"input_ids": torch.tensor([ids]), "attention_mask": torch.ones(1, len(ids), dtype=torch.long)}
+        token = int(model(**batch).logits[0, -1].argmax())
+        if token == TOKENIZER.eos_token_id:
+            break
+        ids.append(token)
+    return ids[len(prompt) :]
+
+
+def test_a_text_ends_at_its_end_token() -> None:
+    model = tiny_decoder("gpt2")
+    with torch.inference_mode():
+        written = generate_tokens(model, PROMPTS, Reading(TOKENIZER), max_new_tokens=40)
+    assert all(TOKENIZER.eos_token_id not in text for text in written)
+    assert all(len(text) <= 40 for text in written)

@@ -1,0 +1,106 @@
+"""The head over the vocabulary, only where there are labels, gives what the whole head gives."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from language_models import tiny_decoder, tiny_masked_model
+from torch.nn import functional
+
+from peftlab.tasks import _language
+from peftlab.tasks._chunked import chunked_cross_entropy
+from peftlab.tasks._language import IGNORED, labelled_logits, labelled_loss, pad_language, score_labels, shifted
+
+
+def batch_of(lengths: list[int], *, first: int = 2) -> dict[str, torch.Tensor]:
+    generator = random.Random(0)
+    rows = [[generator.randrange(2, 60) for _ in range(length)] for length in lengths]
+    return pad_language([{"input_ids": ids, "labels": shifted(ids, first)} for ids in rows], 0)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 30), st.integers(1, 40), st.booleans(), st.integers(0, 1000))
+def test_chunks_change_nothing(count: int, rows: int, with_bias: bool, seed: int) -> None:
+    torch.manual_seed(seed)
+    values = [torch.randn(count, 8), torch.randn(50, 8), torch.randn(50) if with_bias else None]
+    labels = torch.randint(50, (count,))
+    results = []
+    for chunked in (False, True):
+        inputs = [None if value is None else value.clone().requires_grad_() for value in values]
+        states, weight, bias = inputs
+        if chunked:
+            loss = chunked_cross_entropy(states, weight, bias, labels, rows)
+        else:
+            loss = functional.cross_entropy(functional.linear(states, weight, bias), labels, reduction="sum")
+        (loss / 7).backward()
+        results.append([loss, *(value.grad for value in inputs if value is not None)])
+    for plain, ours in zip(*results, strict=True):
+        assert torch.allclose(plain, ours, atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "llama", "gemma2"])
+@pytest.mark.parametrize("rows", [1, 5, 10_000])
+def test_loss_and_gradients_are_those_of_the_model_itself(
+    model_type: str, rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_language, "CHUNK_ELEMENTS", 60 * rows)
+    model, batch = tiny_decoder(model_type), batch_of([9, 4, 12])
+    ours = labelled_loss(model, batch)
+    ours.backward()
+    gradients = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    model.zero_grad()
+    # transformers shifts labels itself: give it those of the next place.
+    labels = torch.full_like(batch["labels"], IGNORED)
+    labels[:, 1:] = batch["labels"][:, :-1]
+    terms = int((labels != IGNORED).sum())
+    theirs = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"], labels=labels).loss * terms
+    theirs.backward()
+    assert torch.allclose(ours, theirs, rtol=1e-5)
+    for name, parameter in model.named_parameters():
+        assert torch.allclose(gradients[name], parameter.grad, atol=1e-4, rtol=1e-4), name
+
+
+def test_a_masked_model_too() -> None:
+    model, batch = tiny_masked_model(), batch_of([9, 4, 12])
+    inputs = {"input_ids": batch["input_ids"], "attention_mask": batch["attention_mask"]}
+    theirs = model(**inputs, labels=batch["labels"]).loss * int((batch["labels"] != IGNORED).sum())
+    assert torch.allclose(labelled_loss(model, batch), theirs, rtol=1e-5)
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "gemma2"])
+def test_logits_and_scores_are_the_models_own(model_type: str) -> None:
+    model, batch = tiny_decoder(model_type), batch_of([5, 11])
+    with torch.inference_mode():
+        whole = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+        wanted = batch["labels"] != IGNORED
+        assert torch.allclose(labelled_logits(model, batch), whole[wanted], atol=1e-5)
+        losses, choices = score_labels(model, batch)
+    assert torch.equal(choices, whole[wanted].argmax(-1))
+    expected = functional.cross_entropy(whole[wanted], batch["labels"][wanted], reduction="none")
+    assert torch.allclose(losses, expected, atol=1e-5)
+
+
+def test_the_logits_of_prompts_are_never_computed() -> None:
+    model, batch = tiny_decoder("llama"), batch_of([30, 30], first=28)
+    seen = []
+    handle = model.lm_head.register_forward_hook(lambda _module, _inputs, output: seen.append(output.shape[0]))
+    labelled_logits(model, batch)
+    handle.remove()
+    assert seen == [4]  # two tokens of each of the two texts
+
+
+def test_no_label_at_all_is_a_loss_of_zero() -> None:
+    model, batch = tiny_decoder("gpt2"), batch_of([5, 6])
+    batch["labels"].fill_(IGNORED)
+    loss = labelled_loss(model, batch)
+    loss.backward()
+    assert float(loss) == 0
+
+
+def test_labels_are_shifted_from_the_first_wanted_token_on() -> None:
+    assert shifted([7, 8, 9, 4], 2) == [IGNORED, 9, 4, IGNORED]
+    assert shifted([7, 8, 9, 4], 1) == [8, 9, 4, IGNORED]
