@@ -45,8 +45,8 @@ def planning() -> list[str]:
     table = json.loads((FOLDER / "results" / "planning.json").read_text())
     cards = list(table["rows"][0]["largest"])
     return [
-        f"Texts of {table['length']} tokens, gradient checkpointing. Numbers are the largest micro-batches (512 at most); "
-        "– does not fit.",
+        f"Texts of {table['length']} tokens, gradient checkpointing. Numbers are the largest micro-batches "
+        "(512 at most); – does not fit.",
         "",
         f"| model | tuning | one text, GB | {' | '.join(cards)} |",
         f"|---|---|---:|{'---:|' * len(cards)}",
