@@ -26,6 +26,9 @@ LABELS = ("a", "b")
 CARDS = (8, 16, 24, 80)
 """GB, of 10⁹ bytes; so much of each is kept free for the driver, other programs and fragments."""
 FREE = 0.08
+SIZES = (1, 16, 32)
+"""Micro-batches that are estimated; the others lie on the line through the last two."""
+MOST = 512
 
 
 def llama(hidden: int, layers: int, heads: int, intermediate: int, head_dim: int = 128) -> dict[str, Any]:
@@ -72,29 +75,43 @@ def shapes_of(config: dict[str, Any], variant: dict[str, Any], folder: Path) -> 
     return ShapesOfRecipe(checked, LABELS, Target("cuda", None)), checked.recipe.task
 
 
+def peaks(name: str, kind: str, layers: int, folder: Path) -> list[int]:
+    """The peaks of micro-batches of SIZES, with so few layers."""
+    config = dict(MODELS[name])
+    config["n_layer" if "n_layer" in config else "num_hidden_layers"] = layers
+    shapes, task = shapes_of(config, VARIANTS[kind], folder)
+    batches = [placeholder_batch(task, LABELS, size=size, length=LENGTH) for size in SIZES]
+    return [shapes.memory(batch).memory.peak_bytes for batch in batches]
+
+
 def plan(name: str, kind: str, folder: Path) -> dict[str, Any]:
-    """A row: the peak for one text and for each further one, and the largest micro-batch of each card."""
-    shapes, task = shapes_of(MODELS[name], VARIANTS[kind], folder)
-    one, five = (
-        shapes.memory(placeholder_batch(task, LABELS, size=size, length=LENGTH)).memory.peak_bytes for size in (1, 5)
-    )
-    each = max(1, (five - one) // 4)
+    """A row: the peak for one text, and the largest micro-batch of each card.
+
+    A model's layers are alike, so its memory is a straight line over their number: two shallow models settle it.
+    """
+    depth = MODELS[name].get("n_layer") or MODELS[name]["num_hidden_layers"]
+    few, more = (peaks(name, kind, layers, folder) for layers in (2, 4))
+    one, many, twice = (low + (high - low) * (depth - 2) // 2 for low, high in zip(few, more, strict=True))
+    # Small micro-batches may peak in the optimizer's step, whatever their size; larger ones in the backward pass.
+    each = max(1, (twice - many) // (SIZES[2] - SIZES[1]))
     largest = {}
     for card in CARDS:
         room = int(card * 1e9 * (1 - FREE))
-        largest[f"{card} GB"] = 0 if one > room else min(512, 1 + (room - one) // each)
+        largest[f"{card} GB"] = 0 if one > room else max(1, min(MOST, SIZES[1] + (room - many) // each))
     print(f"{name:14} {kind:6} {one / 1e9:7.2f} GB + {each / 1e6:7.1f} MB a text  {largest}", flush=True)
     return {"model": name, "variant": kind, "one_text_bytes": one, "further_text_bytes": each, "largest": largest}
 
 
 def main() -> None:
-    """Write the table."""
+    """Write the table, after each row."""
     quiet_libraries(offline=True)
     transformers.utils.logging.set_verbosity_error()
+    table: dict[str, Any] = {"device": "cuda", "verified": False, "length": LENGTH, "rows": []}
     with tempfile.TemporaryDirectory() as folder:
-        rows = [plan(name, kind, Path(folder)) for name in MODELS for kind in VARIANTS]
-    table = {"device": "cuda", "verified": False, "length": LENGTH, "gradient_checkpointing": True, "rows": rows}
-    write_text(RESULTS, json.dumps(table, indent=1) + "\n")
+        for name in MODELS:
+            for kind in VARIANTS:
+                table["rows"].append(plan(name, kind, Path(folder)))
+                write_text(RESULTS, json.dumps(table, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -13,11 +13,6 @@ def megabytes(count: int) -> str:
     return f"{count / 1e6:,.1f}"
 
 
-def shown(settings: dict[str, object]) -> str:
-    """The last part of each key, and its value."""
-    return ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in settings.items())
-
-
 def estimates() -> list[str]:
     """Estimate against measurement, a line for each case."""
     table = json.loads((FOLDER / "results" / "estimates.json").read_text())
@@ -33,11 +28,16 @@ def estimates() -> list[str]:
         "|---|---|---|---|---:|---:|---:|",
         *(
             f"| {row['model']} | {row['method']} | {row['batch_size']} × {row['length']} | "
-            f"{shown(row['settings'])} | "
+            f"{settings(row)} | "
             f"{megabytes(row['estimated_bytes'])} | {megabytes(row['measured_bytes'])} | {error:+.2%} |"
             for row, error in zip(rows, errors, strict=True)
         ),
     ]
+
+
+def settings(row: dict) -> str:
+    """What the case sets beside its method."""
+    return ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in row["settings"].items())
 
 
 def planning() -> list[str]:
@@ -45,8 +45,8 @@ def planning() -> list[str]:
     table = json.loads((FOLDER / "results" / "planning.json").read_text())
     cards = list(table["rows"][0]["largest"])
     return [
-        f"Texts of {table['length']} tokens, gradient checkpointing. A number is the largest micro-batch; "
-        "– does not fit.",
+        f"Texts of {table['length']} tokens, gradient checkpointing. Numbers are the largest micro-batches "
+        "(512 at most); – does not fit.",
         "",
         f"| model | tuning | one text, GB | {' | '.join(cards)} |",
         f"|---|---|---:|{'---:|' * len(cards)}",
