@@ -121,7 +121,7 @@ def check_data(
     """
     recipe = checked.recipe
     with at_place(document, ("data",) if recipe.data is not None else ("task",)):
-        data = _load_data(recipe, document, offline=offline, report=(reporter or Silent()).say)
+        data = load_data(recipe, folder=document.folder, offline=offline, report=(reporter or Silent()).say)
         labels = recipe.task.learn_labels(data.splits["train"])
         for split in data.splits.values():
             recipe.task.check_split(split, labels)
@@ -151,8 +151,18 @@ def _find_model(
     return place, facts
 
 
-def _load_data(recipe: Recipe, document: Document, *, offline: bool, report: ProgressCallback) -> LoadedData:
-    """The splits, from the source or made by the task."""
+def load_data(recipe: Recipe, *, folder: Path | None = None, offline: bool, report: ProgressCallback) -> LoadedData:
+    """The splits, from the source or made by the task.
+
+    Args:
+        recipe: Its data and its task.
+        folder: Relative paths start here (the recipe's folder).
+        offline: Allow no network.
+        report: Is told of downloads.
+
+    Raises:
+        UserError: The data cannot be had, or cannot be used.
+    """
     task = recipe.task
     if recipe.data is None:
         splits = task.make_splits(recipe.seed)
@@ -166,7 +176,7 @@ def _load_data(recipe: Recipe, document: Document, *, offline: bool, report: Pro
         arrange=task.arrange,
         source_columns=task.source_columns(),
         optional_columns=task.optional_columns(),
-        folder=document.folder,
+        folder=folder,
         offline=offline,
         report=report,
     )

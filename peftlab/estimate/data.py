@@ -27,8 +27,9 @@ def longest_of_data(checked: CheckedModel) -> Batch | None:
     """The batches of the data that take the most memory; None where data or tokenizer are not on this machine."""
     if not isinstance(checked, CheckedRecipe):
         return None
-    source = Path(local_source(checked.model_location))
-    if source.is_dir() and not (source / "tokenizer_config.json").is_file():
+    place = checked.model_location
+    source = Path(local_source(place)) if place is not None else None
+    if source is not None and source.is_dir() and not (source / "tokenizer_config.json").is_file():
         return None
     try:
         loader = Loader(checked, dtype=torch.float32, offline=True)

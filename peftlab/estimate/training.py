@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from peftlab.check import CheckedModel
+from peftlab.errors import UnsupportedError
 from peftlab.estimate.fakes import freeze_side_values, give_fake_tensors
 from peftlab.estimate.target import Target
-from peftlab.interfaces import EncodedSplit, Example, MethodContext, Task
+from peftlab.interfaces import EncodedSplit, Example, Inference, MethodContext, Prediction, Task
 from peftlab.measurement.memory import measure_training_memory, storage_bytes
 from peftlab.measurement.throughput import ThroughputMeter
 from peftlab.models.load import resolve_dtype
@@ -29,6 +30,7 @@ from peftlab.rehearsal import rehearse_evaluation
 from peftlab.tensors import model_tensors
 from peftlab.training.accelerator import autocast_dtype, build_shapes_accelerator
 from peftlab.training.checkpoints import CheckpointFolder
+from peftlab.training.evaluate import Asking, compute_logits
 from peftlab.training.guards import FIRST_STEPS, GradientGuard
 from peftlab.training.interrupts import Interrupts
 from peftlab.training.loop import TrainingJob, optimizer_step
@@ -98,6 +100,11 @@ class ShapesOfRecipe:
     """
 
     def __init__(self, checked: CheckedModel, labels: tuple[str, ...], target: Target) -> None:
+        if not checked.recipe.task.works_on_shapes:
+            raise UnsupportedError(
+                f"the memory of {checked.recipe.task.registered_name} is not estimated: its loss looks at values",
+                hint="`peftlab run` measures it.",
+            )
         self._recipe, self._labels, self._target = checked.recipe, labels, target
         recipe, method = checked.recipe, checked.recipe.method
         self._dtype = resolve_dtype(
@@ -145,7 +152,8 @@ class ShapesOfRecipe:
                 existing=job.method.training_state(self._model).values(),
                 granularity=self._target.granularity,
             )
-            evaluated = rehearse_evaluation(job, job.split, [step.batches[0]])
+            asking = Asking(tokenizer=None, labels=self._labels, device=torch.device("cpu"))
+            evaluated = rehearse_evaluation(job, job.split, [step.batches[0]], asking)
             model_bytes = storage_bytes(model_tensors(self._model))
         workspace = self._target.workspace_bytes
         memory = memory.model_copy(update={"peak_bytes": memory.peak_bytes + workspace})
@@ -184,7 +192,7 @@ class ShapesOfRecipe:
             model=model,
             optimizer=accelerator.prepare(optimizer),
             accelerator=accelerator,
-            task=cast("Task", _CollatesForReal(recipe.task)),
+            task=cast("Task", _CollatesForReal(recipe.task, self._autocast)),
         )
 
 
@@ -233,8 +241,8 @@ def bare_job(
 class _CollatesForReal:
     """A task whose batches are made of real numbers, since the terms of a loss are counted by looking at labels."""
 
-    def __init__(self, task: Task) -> None:
-        self._task = task
+    def __init__(self, task: Task, autocast: torch.dtype | None) -> None:
+        self._task, self._autocast = task, autocast
         self._terms: dict[int, int] = {}
 
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
@@ -251,6 +259,14 @@ class _CollatesForReal:
     def loss_terms(self, batch: Mapping[str, Tensor]) -> int:
         """What was counted."""
         return self._terms[id(batch)]
+
+    def predict_examples(
+        self, model: nn.Module, examples: Sequence[Example], pad_token_id: int, _inference: Inference
+    ) -> list[Prediction]:
+        """The logits, as shapes; what they would mean needs their values."""
+        batch = self.collate(examples, pad_token_id)
+        compute_logits(model, self._task, batch, device=torch.device("cpu"), autocast_dtype=self._autocast)
+        return []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._task, name)

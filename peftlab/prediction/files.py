@@ -28,8 +28,6 @@ def reading_config(recipe: Recipe, file_format: str | None, encoding: str) -> Da
         "source": "data",
         "format": file_format or "auto",
         "encoding": encoding,
-        "delimiter": own.delimiter,
-        "quoting": own.quoting,
-        "column_names": own.column_names,
+        **({} if own is None else {key: getattr(own, key) for key in ("delimiter", "quoting", "column_names")}),
     }
     return build_config(DataConfig, values, document=Document(source="--format, --encoding", values=values))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from peftlab.data.splits import load_splits
+from peftlab.check import load_data
 from peftlab.errors import UserError
 from peftlab.interfaces import EncodedSplit, ProgressCallback
 from peftlab.prediction.tuned import TunedModel
@@ -24,15 +24,7 @@ def load_held_out(
         UserError: The run has none of these splits, or its data are not there any more.
     """
     recipe, task = tuned.recipe, tuned.task
-    data = load_splits(
-        recipe.data,
-        seed=recipe.seed,
-        text_columns=task.text_columns(),
-        label_columns=task.label_columns(),
-        strata=task.strata,
-        offline=offline,
-        report=report,
-    )
+    data = load_data(recipe, offline=offline, report=report)
     record = read_record(tuned.folder)
     if record.data is not None and record.data.fingerprint != data.summary.fingerprint:
         report("the data have changed since the run; what is held out now may have been trained on then")

@@ -32,6 +32,8 @@ SCALED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm
 class LanguageTask(Task):
     """What all tasks have in common whose model predicts tokens of its vocabulary."""
 
+    works_on_shapes: ClassVar[bool] = False
+
     def label_columns(self) -> tuple[str, ...]:
         """None: the text itself is what is to be predicted."""
         return ()
