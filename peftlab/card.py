@@ -160,6 +160,8 @@ def _parameters(record: RunRecord) -> str:
 
 
 def _data_name(record: RunRecord) -> str:
+    if record.recipe["data"] is None:
+        return "made by the task"
     source = record.recipe["data"]["source"]
     return source if isinstance(source, str) else ", ".join(value for value in source.values() if value)
 

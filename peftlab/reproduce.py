@@ -15,11 +15,10 @@ from typing import Any, Literal
 from peftlab.config import Document
 from peftlab.errors import UserError
 from peftlab.interfaces import Reporter
+from peftlab.measurement.example_intervals import intervals_of_file
 from peftlab.recipe import build_recipe
 from peftlab.record import RunRecord, read_record
 from peftlab.run import run_recipe
-from peftlab.statistics.intervals import mean_interval
-from peftlab.statistics.pseudo_values import per_example_scores
 
 Verdict = Literal["identical", "inside", "outside", "differs", "unjudged"]
 AGREES: frozenset[Verdict] = frozenset({"identical", "inside", "unjudged"})
@@ -134,22 +133,15 @@ def compare_records(
 
 def score_intervals(run: Path, record: RunRecord) -> dict[tuple[str, str], tuple[float, float]]:
     """The 95 % interval of every score that has one, over the examples that the run has stored."""
-    import pyarrow.parquet as pq
-
     path = run / "predictions.parquet"
     if not path.exists():
         return {}
-    rows = pq.read_table(path, columns=["split", "label", "prediction"]).to_pydict()
-    intervals = {}
-    for split, scores in record.scores.items():
-        chosen = [number for number, name in enumerate(rows["split"]) if name == split]
-        labels, predictions = ([rows[key][number] for number in chosen] for key in ("label", "prediction"))
-        for metric in scores:
-            values = per_example_scores(metric, labels, predictions)
-            if values is not None and len(values) > 1:
-                interval = mean_interval(values.reshape(1, -1))
-                intervals[split, metric] = (interval.low, interval.high)
-    return intervals
+    return {
+        (split, metric): interval
+        for split, scores in record.scores.items()
+        for metric, interval in intervals_of_file(path, split, scores).items()
+        if interval is not None
+    }
 
 
 def _exact(name: str, before: Any, now: Any) -> Figure:

@@ -52,10 +52,9 @@ def summary(result: Any) -> str:
     lines = [f"{record.name}: {record.status} in {duration(record.seconds)}"]
     if record.error:
         lines.append(f"  error       {record.error}")
-    for split in ("validation", "test"):
-        if split in record.scores:
-            figures = "   ".join(f"{name} {value:.4f}" for name, value in record.scores[split].items())
-            lines.append(f"  {split:<11} {figures}   ({record.data.rows[split]} examples)")
+    for split, scores in record.scores.items():
+        figures = "   ".join(f"{name} {value:.4f}" for name, value in scores.items())
+        lines.append(f"  {split:<11} {figures}   ({record.data.rows[split]} examples)")
     if record.parameters:
         share = record.parameters.trainable / record.parameters.total
         lines.append(

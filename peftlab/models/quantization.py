@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 from peftlab.errors import ConfigError, UnsupportedError
 from peftlab.interfaces import ModelFacts
 from peftlab.models.config import ModelConfig
-from peftlab.models.int8 import forget_inputs
 
 if TYPE_CHECKING:
     import torch
@@ -77,6 +76,8 @@ def settle_quantized(model: nn.Module, path: str) -> None:
     Raises:
         UnsupportedError: No layer was quantised.
     """
+    from peftlab.models.int8 import forget_inputs
+
     layers = quantized_layers(model)
     if not layers:
         raise _nothing_to_quantize(path)

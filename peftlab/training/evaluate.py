@@ -94,6 +94,8 @@ class PredictionWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if kind is None and self._writer is None:
+            self.write("", [], [])
         self._stack.__exit__(kind, error, traceback)
 
 

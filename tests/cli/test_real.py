@@ -26,10 +26,11 @@ def test_quickstart_cut_short(command, tmp_path: Path) -> None:
 
 
 def test_every_recipe_of_packages_is_valid(command) -> None:
-    done = command("validate", *sorted((RECIPES / "tweet_sentiment").glob("*.yaml")), "--json")
+    recipes = sorted((RECIPES / "tweet_sentiment").glob("*.yaml"))
+    done = command("validate", *recipes, "--json")
     assert done.returncode == 0, done.stdout
     results = json.loads(done.stdout)["recipes"]
-    assert len(results) == 12
+    assert len(results) == len(recipes) >= 12
     assert {tuple(result["rows"].values()) for result in results.values()} == {(6000, 1000, 2000)}
 
 

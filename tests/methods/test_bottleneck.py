@@ -29,7 +29,7 @@ def adapters_of(model) -> set[str]:
 @pytest.mark.parametrize("name", ["houlsby_adapter", "pfeiffer_adapter"])
 def test_placement_and_near_identity(name: str, kind: Kind) -> None:
     model = METHODS.get(name)().apply(kind.build(), kind.context())
-    attention, feedforward = PLACES[kind.name]
+    attention, feedforward = PLACES[kind.name.removesuffix("-lm")]
     expected = {attention, feedforward} if name == "houlsby_adapter" else {feedforward}
     assert adapters_of(model) == expected
     count = sum(module_name.endswith(".adapter") for module_name, _ in model.named_modules())
