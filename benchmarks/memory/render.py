@@ -37,7 +37,8 @@ def estimates() -> list[str]:
 
 def settings(row: dict) -> str:
     """What the case sets beside its method."""
-    return ", ".join(f"{key.rpartition('.')[2]} {value}" for key, value in row["settings"].items())
+    task = ["token_classification"] if "token_classification" in row["case"] else []
+    return ", ".join([*task, *(f"{key.rpartition('.')[2]} {value}" for key, value in row["settings"].items())])
 
 
 def planning() -> list[str]:
