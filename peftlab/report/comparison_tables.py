@@ -136,9 +136,6 @@ def against_best_table(comparison: Comparison) -> Table:
             f"{wording.points(low, metric)} to {wording.points(high, metric)}" if np.isfinite(low) else wording.NONE
         )
         adjusted = float(pairs.adjusted[at, 0])
-        differs = Marked("differs", "good") if adjusted < LEVEL else Marked("not told apart", "muted")
-        if np.isnan(adjusted):
-            differs = Marked("no test possible", "muted")
         rows.append(
             [
                 method.label,
@@ -146,7 +143,7 @@ def against_best_table(comparison: Comparison) -> Table:
                 interval,
                 wording.p_value(float(pairs.p_value[at, 0])),
                 wording.p_value(adjusted),
-                differs,
+                _verdict(float(pairs.p_value[at, 0]), adjusted),
             ]
         )
     return Table(
@@ -156,6 +153,17 @@ def against_best_table(comparison: Comparison) -> Table:
         f"Differences in {wording.unit_of_points(metric)}. The interval is of this pair alone; the verdict is from "
         "Holm's p over all pairs of the comparison.",
         frozenset({5}),
+    )
+
+
+def _verdict(p_value: float, adjusted: float) -> Cell:
+    if np.isnan(adjusted):
+        return Marked("no test possible", "muted")
+    if adjusted < LEVEL:
+        return Marked("differs", "good")
+    alone = p_value < LEVEL
+    return Marked(
+        "not told apart: alone it would be, among all pairs it is not" if alone else "not told apart", "muted"
     )
 
 

@@ -59,7 +59,16 @@ def read_folders(directories: Sequence[Path], *, base: Path | None = None) -> Fo
             hint="A report reads folders of finished runs, folders of suites, and result files of huggingface/peft's "
             "method_comparison.",
         )
+    found.entries.sort(key=lambda entry: _place_in_plan(entry, found))
     return found
+
+
+def _place_in_plan(entry: Entry, found: Found) -> int:
+    """Cells come in the order of their suite; other runs before them, as they were found."""
+    if entry.suite is None:
+        return -1
+    run, planned = (entry.name, entry.seed), found.suites[entry.suite].planned
+    return planned.index(run) if run in planned else len(planned)
 
 
 def _candidates(directory: Path) -> Iterator[Path]:

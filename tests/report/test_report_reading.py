@@ -219,4 +219,5 @@ def test_axes_of_a_suite_are_compared_apart(tmp_path: Path) -> None:
         "short": ["full", "lora"],
         "long": ["full", "lora"],
     }
+    assert [comparison.title for comparison in report.comparisons] == ["short", "long"]  # in the order of the suite
     assert not any("have no result" in notice.text for notice in report.notices)
