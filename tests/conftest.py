@@ -121,7 +121,7 @@ model: {{path: {model}}}
 task: {task}
 data: {{source: {data}, validation_fraction: 0.2}}
 method: {method}
-training: {{max_steps: 40, batch_size: 8, learning_rate: 2e-2}}
+training: {{max_steps: {steps}, batch_size: 8, learning_rate: 2e-2}}
 """
 
 
@@ -139,16 +139,17 @@ def tiny_run(
         base: str = "bert",
         task: str = "{type: text_classification, max_length: 32}",
         data: Path = reviews,
+        steps: int = 40,
     ) -> Path:
         from peftlab.recipe import load_recipe
         from peftlab.run import run_recipe
 
-        key = (method, seed, base, task, data)
+        key = (method, seed, base, task, data, steps)
         if key not in made:
             folder = tmp_path_factory.mktemp("runs")
             model = tiny_bert if base == "bert" else tiny_gpt2
             values = {"name": base, "seed": seed, "model": model, "task": task, "data": data, "method": method}
-            (folder / "recipe.yaml").write_text(TINY_RECIPE.format(**values))
+            (folder / "recipe.yaml").write_text(TINY_RECIPE.format(**values, steps=steps))
             loaded, document = load_recipe(folder / "recipe.yaml")
             result = run_recipe(loaded, document, output_dir=folder / "run")
             assert result.record.status == "success", result.record.error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import signal
 import socket
 from pathlib import Path
 
@@ -52,6 +53,9 @@ def serve(
             lifespan="on",
             timeout_graceful_shutdown=int(config.limits.request_timeout_seconds) + 5,
         )
+        for wanted in (signal.SIGINT, signal.SIGTERM):
+            # Once it has shut down, uvicorn raises the signal again: an orderly end is no failure.
+            signal.signal(wanted, lambda *_: None)
         uvicorn.Server(settings).run(sockets=[bound])
     finally:
         bound.close()
@@ -82,7 +86,8 @@ def bind(address: str, port: int) -> socket.socket:
         UserError: The port is in use, or there is no such address here.
     """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio turns Nagle's algorithm off only where it is told that this is TCP; else small answers wait for 40 ms.
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((address, port))

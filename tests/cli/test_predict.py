@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from peftlab.tasks.token_classification import find_entities
 from tests.conftest import GOOD, sentences
 
 ROWS = sentences(60, seed=5)
@@ -85,14 +86,25 @@ def test_calibration_helps_where_it_was_fitted(run: Path) -> None:
 
 
 def test_entities_have_spans(command, tiny_run: Callable[..., Path], entities: Path) -> None:
-    run = tiny_run(task="{type: token_classification, max_length: 32}", data=entities)
-    text = f"the  film was {GOOD[0]} and then"
-    (answer,) = json.loads(command("predict", run, text, "--json").stdout)["predictions"]
-    assert len(answer["prediction"]) == 6
-    for entity in answer["entities"]:
-        assert text[entity["start"] : entity["end"]] == entity["text"]
-        assert " ".join(text.split()[entity["first_word"] : entity["end_word"]]) == entity["text"]
-    assert {"type": "GOOD", "text": GOOD[0]}.items() <= next(iter(answer["entities"]), {}).items()
+    run = tiny_run(task="{type: token_classification, max_length: 32}", data=entities, steps=200)
+    texts = [text.replace(" ", "  ") for text, _ in ROWS]
+    answers = json.loads(command("predict", run, *texts, "--json").stdout)["predictions"]
+    found = 0
+    for text, answer in zip(texts, answers, strict=True):
+        assert len(answer["prediction"]) == len(text.split())
+        for entity in answer["entities"]:
+            assert text[entity["start"] : entity["end"]] == entity["text"]
+            assert text.split()[entity["first_word"] : entity["end_word"]] == entity["text"].split()
+            found += entity["type"] == "GOOD" and entity["text"] in GOOD
+    assert found > 5
+
+
+def test_entities_by_their_tags() -> None:
+    tags, scores = ["O", "B-X", "I-X", "O", "B-Y"], [0.9, 0.8, 0.7, 0.9, 0.6]
+    first, second = find_entities("a  bc d e\tf", tags, scores)
+    assert first == {"type": "X", "score": 0.7, "first_word": 1, "end_word": 3, "text": "bc d", "start": 3, "end": 7}
+    assert (second["text"], second["start"]) == ("f", 10)
+    assert find_entities(["a", "bc", "d", "e", "f"], tags, scores)[0]["text"] == "bc d"
 
 
 def test_a_text_that_is_cut_is_said_to_be(command, run: Path) -> None:
