@@ -88,7 +88,25 @@ def export_onnx(
         raise UnsupportedError(
             f"torch cannot export this model to ONNX: {type(error).__name__}: {_reason(error)}"
         ) from error
+    _check_sizes_are_open(path)
     return inputs
+
+
+def _check_sizes_are_open(path: Path) -> None:
+    """The exporter may fix a size without a word, as it does for GPT-2's classifier.
+
+    Raises:
+        UnsupportedError: Batch or length are numbers.
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for item in session.get_inputs():
+        if any(isinstance(size, int) for size in item.shape):
+            raise UnsupportedError(
+                f"torch's exporter fixes the sizes of `{item.name}` to {item.shape} for this model",
+                hint="Export it as `merged`.",
+            )
 
 
 def quantize_int8(source: Path, target: Path) -> None:
