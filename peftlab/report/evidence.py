@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftlab.report.entry import Entry
-from peftlab.report.pairs import Floats, PairTable, compare_all_paired
+from peftlab.statistics.crossed import Floats
 from peftlab.statistics.intervals import mean_interval, seeds_interval
-from peftlab.statistics.pairs import holm
+from peftlab.statistics.pairs import compare_all, holm
 from peftlab.statistics.proportions import compare_proportions, wilson_interval
 
 
@@ -125,8 +124,9 @@ def _right_answers(score: float, metric: str, examples: int | None) -> int | Non
 def compare_methods(methods: Sequence[Measured]) -> PairEvidence:
     """Test every method against every other one.
 
-    Methods with predictions are compared on the same seeds and examples; methods with several seeds but without values
-    per example on the same seeds; single accuracies as proportions.
+    Methods with predictions are compared on the same examples, all of them together, since what the seeds of one say
+    helps to judge the others; methods with several seeds but without values per example on the same seeds; single
+    accuracies as proportions.
 
     Args:
         methods: In the order that the tables get.
@@ -135,12 +135,10 @@ def compare_methods(methods: Sequence[Measured]) -> PairEvidence:
     means = np.array([method.interval.mean for method in methods])
     tables = {name: np.full((size, size), np.nan) for name in ("low", "high", "p_value")}
     evidence = PairEvidence(means[:, None] - means[None, :], **tables, adjusted=np.full((size, size), np.nan))
-    with_examples: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for position, method in enumerate(methods):
-        if method.per_example is not None:
-            with_examples[tuple(method.seeds)].append(position)
-    for seeds, other in itertools.combinations_with_replacement(with_examples, 2):
-        _compare_block(evidence, methods, with_examples[seeds], with_examples[other], seeds, other)
+    with_examples = [at for at, method in enumerate(methods) if method.per_example is not None]
+    table = compare_all([method.per_example for method in methods if method.per_example is not None])
+    for name in ("difference", "low", "high", "p_value"):
+        getattr(evidence, name)[np.ix_(with_examples, with_examples)] = getattr(table, name)
     for a, b in itertools.combinations(range(size), 2):
         if methods[a].per_example is None or methods[b].per_example is None:
             _compare_without_examples(evidence, a, b, methods[a], methods[b])
@@ -155,33 +153,6 @@ def shared_seeds(a: Sequence[int], b: Sequence[int]) -> tuple[list[int], list[in
         return [a.index(seed) for seed in common], [b.index(seed) for seed in common]
     number = min(len(a), len(b))
     return list(range(number)), list(range(number))
-
-
-def _compare_block(
-    evidence: PairEvidence,
-    methods: Sequence[Measured],
-    rows: list[int],
-    columns: list[int],
-    row_seeds: tuple[int, ...],
-    column_seeds: tuple[int, ...],
-) -> None:
-    """Methods with one set of seeds against those with another."""
-    of_rows, of_columns = shared_seeds(row_seeds, column_seeds)
-    a = np.array([methods[row].per_example[of_rows] for row in rows])  # type: ignore[index]
-    if rows is columns:
-        _store(evidence, compare_all_paired(a), rows, rows)
-        return
-    b = np.array([methods[column].per_example[of_columns] for column in columns])  # type: ignore[index]
-    table = compare_all_paired(a, b)
-    _store(evidence, table, rows, columns)
-    turned = PairTable(-table.difference.T, -table.high.T, -table.low.T, table.p_value.T)
-    _store(evidence, turned, columns, rows)
-
-
-def _store(evidence: PairEvidence, table: PairTable, rows: list[int], columns: list[int]) -> None:
-    at = np.ix_(rows, columns)
-    for name in ("difference", "low", "high", "p_value"):
-        getattr(evidence, name)[at] = getattr(table, name)
 
 
 def _compare_without_examples(evidence: PairEvidence, a: int, b: int, first: Measured, second: Measured) -> None:

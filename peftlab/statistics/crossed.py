@@ -15,6 +15,23 @@ Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
+class MeanSquares:
+    """The mean squares of crossed scores, with the mean. Arrays have one entry per table of scores.
+
+    Args:
+        mean: Mean over seeds and examples.
+        seeds: With S − 1 degrees of freedom; zero for one seed.
+        examples: With n − 1 degrees of freedom.
+        interaction: With (S − 1)(n − 1) degrees of freedom; zero for one seed.
+    """
+
+    mean: Floats
+    seeds: Floats
+    examples: Floats
+    interaction: Floats
+
+
+@dataclass(frozen=True)
 class VarianceOfMean:
     """What the squared standard error of a mean is made of. Arrays have one entry per table of scores.
 
@@ -24,14 +41,14 @@ class VarianceOfMean:
             where it cannot be estimated.
         examples: What only further examples would cut: σ²_b / n, estimated by (MS_examples − MS_interaction) / (n·S),
             never below zero.
-        seeds_freedom: Degrees of freedom of ``seeds``: S − 1.
+        seeds_freedom: Degrees of freedom of ``seeds``: S − 1, where no caller knows better.
         examples_freedom: Degrees of freedom of ``examples``: n − 1, where no caller knows better.
     """
 
     mean: Floats
     seeds: Floats
     examples: Floats
-    seeds_freedom: int
+    seeds_freedom: int | Floats
     examples_freedom: int | NDArray[np.int64]
 
     @property
@@ -45,8 +62,8 @@ class VarianceOfMean:
         return np.divide(self.seeds, self.total, out=np.zeros_like(self.total), where=self.total > 0)
 
 
-def variance_of_mean(scores: Floats) -> VarianceOfMean:
-    """Split the variance of the mean of crossed scores.
+def mean_squares(scores: Floats) -> MeanSquares:
+    """Split the variation of crossed scores.
 
     Args:
         scores: … × seeds × examples.
@@ -62,15 +79,19 @@ def variance_of_mean(scores: Floats) -> VarianceOfMean:
     seeds, examples = scores.shape[-2:]
     mean = scores.mean(axis=(-2, -1))
     centred = scores - mean[..., None, None]
-    of_seeds = centred.mean(axis=-1)
-    of_examples = centred.mean(axis=-2)
-    square_examples = seeds * np.sum(of_examples**2, axis=-1) / (examples - 1)
+    square_examples = seeds * np.sum(centred.mean(axis=-2) ** 2, axis=-1) / (examples - 1)
     if seeds == 1:
-        return VarianceOfMean(mean, np.zeros_like(mean), square_examples / examples, 0, examples - 1)
-    sum_seeds = examples * np.sum(of_seeds**2, axis=-1)
-    square_seeds = sum_seeds / (seeds - 1)
+        return MeanSquares(mean, np.zeros_like(mean), square_examples, np.zeros_like(mean))
+    sum_seeds = examples * np.sum(centred.mean(axis=-1) ** 2, axis=-1)
     sum_interaction = np.einsum("...si,...si->...", centred, centred) - sum_seeds - square_examples * (examples - 1)
     square_interaction = np.maximum(sum_interaction, 0) / ((seeds - 1) * (examples - 1))
+    return MeanSquares(mean, sum_seeds / (seeds - 1), square_examples, square_interaction)
+
+
+def variance_of_mean(scores: Floats) -> VarianceOfMean:
+    """Split the variance of the mean of crossed scores, … × seeds × examples: see ``mean_squares``."""
+    squares = mean_squares(scores)
+    seeds, examples = np.shape(scores)[-2:]
     cells = seeds * examples
-    of_both = np.maximum(square_examples - square_interaction, 0) / cells
-    return VarianceOfMean(mean, square_seeds / cells, of_both, seeds - 1, examples - 1)
+    of_both = np.maximum(squares.examples - squares.interaction, 0) / cells
+    return VarianceOfMean(squares.mean, squares.seeds / cells, of_both, seeds - 1, examples - 1)

@@ -6,6 +6,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from string import ascii_lowercase
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 @dataclass(frozen=True)
 class Grouping:
@@ -70,21 +73,39 @@ def _alike(position: dict[str, int], differing: Collection[frozenset[str]]) -> l
 def _cover(alike: list[int]) -> list[int]:
     """Maximal groups such that each method is in one, and each pair that is alike."""
     groups: list[int] = []
-    shared = [0] * len(alike)
-    for first, candidates in enumerate(alike):
+    rows = _matrix(alike)
+    shared = np.zeros_like(rows)
+    for first, candidates in enumerate(rows):
         # A method shares a group with itself once it is in any, so lonely methods get a group too.
-        while missing := candidates & ~shared[first]:
-            second = _lowest(missing)
-            group, open_to = (1 << first) | (1 << second), candidates & alike[second]
-            while rest := _members(open_to & ~group):
-                # The one that settles most pairs; of several the best. Always the best would need very many groups.
-                chosen = max(rest, key=lambda at: (group & ~shared[at]).bit_count())
-                group |= 1 << chosen
-                open_to &= alike[chosen]
-            groups.append(group)
-            for at in _members(group):
-                shared[at] |= group
+        while (missing := candidates & ~shared[first]).any():
+            members = _grow(first, int(missing.argmax()), rows, shared)
+            shared[np.ix_(members, members)] = True
+            groups.append(sum(1 << at for at in members))
     return groups
+
+
+def _grow(first: int, second: int, rows: NDArray[np.bool_], shared: NDArray[np.bool_]) -> list[int]:
+    """A maximal group around two methods that are alike, or around one."""
+    members = list({first: None, second: None})
+    open_to = rows[first] & rows[second]
+    open_to[members] = False
+    unsettled = (~shared[members]).sum(axis=0)
+    while open_to.any():
+        # The one that settles most pairs; of several the best. Always the best would need very many groups.
+        chosen = int(np.where(open_to, unsettled, -1).argmax())
+        members.append(chosen)
+        unsettled += ~shared[chosen]
+        open_to &= rows[chosen]
+        open_to[chosen] = False
+    return members
+
+
+def _matrix(alike: list[int]) -> NDArray[np.bool_]:
+    """The bits of the numbers, a row each."""
+    size, width = len(alike), (len(alike) + 7) // 8
+    octets = np.frombuffer(b"".join(bits.to_bytes(width, "little") for bits in alike), np.uint8)
+    bits = np.unpackbits(octets.reshape(size, width), axis=1, count=size, bitorder="little")
+    return np.asarray(bits.astype(np.bool_))
 
 
 def _without_redundant(groups: list[int]) -> list[int]:

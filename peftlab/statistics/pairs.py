@@ -1,72 +1,77 @@
-"""Comparisons of methods on the same seeds and examples."""
+"""Comparisons of all pairs of methods on the same examples, for hundreds of methods at once."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from peftlab.statistics.crossed import Floats, VarianceOfMean, variance_of_mean
+from peftlab.statistics.crossed import Floats, VarianceOfMean, mean_squares
+from peftlab.statistics.moderation import moderate
 
 # Smaller ones are given as this: the quantiles behind them overflow.
-SMALLEST_P = 1e-100
+SMALLEST_P = 1e-15
+MOST_VALUES = 24
+STEPS = 60
+TOLERANCE = 1e-7
 
 
 @dataclass(frozen=True)
-class PairedComparison:
-    """How far two methods are apart.
+class PairTable:
+    """How far methods are apart: row's mean minus column's. All tables are methods × methods.
 
     Args:
-        difference: Mean of the first minus mean of the second.
+        difference: Of the means.
         low: Lower end of the difference's interval.
         high: Upper end of the difference's interval.
-        p_value: Two-sided; at most 1 − level exactly where the interval leaves 0 out.
-        seeds: How many seeds.
-        examples: How many examples.
+        p_value: Two-sided; at most 1 − level exactly where the interval leaves 0 out. 1 on the diagonal.
     """
 
-    difference: float
-    low: float
-    high: float
-    p_value: float
-    seeds: int
-    examples: int
+    difference: Floats
+    low: Floats
+    high: Floats
+    p_value: Floats
 
 
-def compare_paired(a: NDArray[np.float64], b: NDArray[np.float64], level: float = 0.95) -> PairedComparison:
-    """Compare two methods on the same seeds and examples.
+def compare_all(scores: Sequence[Floats], level: float = 0.95) -> PairTable:
+    """Compare every method with every other one on the same examples.
 
-    The differences a − b are crossed scores themselves (``crossed.py``). Their mean over its standard error is held
-    against Cochran's quantile: Student's t of the seeds' and of the examples' degrees of freedom, weighted by the
-    two parts of the squared standard error (Cochran and Cox, Experimental Designs, 1957, section 4.14). It is on the
-    safe side for every share of the seeds from three seeds on: ``benchmarks/statistics/coverage.md``. With two seeds
-    false alarms can reach 6 %; with one seed the test is over the examples only and **finds too many differences**.
+    The squared standard error of a difference has two parts (``crossed.py``). The examples' part is that of the
+    differences on the same examples. The seeds' part is v_a / (n·S_a) + v_b / (n·S_b): v is the mean square of a
+    method's seeds, moderated by those of the others (``moderation.py``), without which three seeds have two degrees of
+    freedom and hardly a difference survives a correction for many pairs. The difference over its standard error is
+    held against Cochran's quantile: Student's t of the seeds' and of the examples' degrees of freedom, weighted by the
+    two parts (Cochran and Cox, Experimental Designs, 1957, section 4.14).
 
-    Examples on which the methods never differ say nothing of which is better (McNemar, Psychometrika 12, 1947): the
-    examples' degrees of freedom are the number of the others, less one. Where no seed changes any answer, the counts
-    are so coarse that false alarms can reach 6.2 %, as McNemar's do (with fewer than 22 differing examples: at most
-    5 %).
+    Limits, from ``benchmarks/statistics/all_pairs.md``: false alarms stay below 5 % of all equal pairs, but where a
+    few methods are much noisier than the rest, their own pairs can be above it. A seed is taken to mean nothing in
+    common to two methods. If the same seed helps both, the test is too careful; if it helps one and harms the other, it
+    finds too much, but among M methods the mean correlation cannot be below −1 / (M − 1). With one seed everywhere the
+    test is over the examples only and **finds too many differences**.
+
+    Examples on which two means are the same say nothing of which method is better (McNemar, Psychometrika 12, 1947):
+    the examples' degrees of freedom are the number of the others, less one.
 
     Args:
-        a: Seeds × examples, scores of the first method.
-        b: The same of the second method; same seeds and examples in the same order.
-        level: Coverage of the difference's interval.
+        scores: Seeds × examples of each method; the same examples in the same order, any number of seeds.
+        level: Coverage of the differences' intervals.
 
     Raises:
-        ValueError: The shapes differ, there are fewer than two examples, or scores are not finite.
+        ValueError: The numbers of examples differ or are below two, there is no seed, or scores are not finite.
     """
-    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    if a.shape != b.shape or a.ndim != 2:
-        raise ValueError(f"Both must be seeds × examples of the same seeds and examples, not {a.shape} and {b.shape}.")
-    parts = variance_of_difference(a - b)
-    seeds, examples = a.shape
-    difference, error = float(parts.mean), math.sqrt(float(parts.total))
-    half = float(difference_half_width(parts, level))
-    p_value = _p_value(abs(difference), error, examples, parts)
-    return PairedComparison(difference, difference - half, difference + half, p_value, seeds, examples)
+    size = len(scores)
+    if len({np.shape(method)[-1:] for method in scores}) > 1 or any(np.ndim(method) != 2 for method in scores):
+        raise ValueError("Every method must have seeds × examples of the same examples.")
+    if size < 2:
+        return PairTable(*(np.full((size, size), value) for value in (0.0, 0.0, 0.0, 1.0)))
+    parts = _variance_of_differences(scores)
+    half = _quantile(parts, np.asarray(1 - level)) * np.sqrt(parts.total)
+    p_values = _p_values(parts, np.shape(scores[0])[1])
+    difference, low, high = (_square(values, size, 0) for values in (parts.mean, parts.mean - half, parts.mean + half))
+    p_value = _square(p_values, size, 1)
+    return PairTable(difference - difference.T, low - high.T, high - low.T, np.minimum(p_value, p_value.T))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -93,43 +98,121 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
-def variance_of_difference(differences: Floats) -> VarianceOfMean:
-    """The crossed layout of … × seeds × examples differences, with the degrees of freedom of ``compare_paired``."""
-    parts = variance_of_mean(differences)
-    informative = np.count_nonzero(np.any(differences != 0, axis=-2), axis=-1)
-    return replace(parts, examples_freedom=np.maximum(informative - 1, 1))
+def _square(values: Floats, size: int, elsewhere: float) -> Floats:
+    """Put the values of all pairs above the diagonal."""
+    table = np.full((size, size), elsewhere, dtype=np.float64)
+    table[np.triu_indices(size, 1)] = values
+    return table
 
 
-def difference_half_width(parts: VarianceOfMean, level: float) -> Floats:
-    """Half the width of ``compare_paired``'s interval, for any number of pairs at once."""
-    return np.asarray(_quantile(parts, 1 - level) * np.sqrt(parts.total))
+def _variance_of_differences(scores: Sequence[Floats]) -> VarianceOfMean:
+    """The parts of all pairs of methods, in the order of ``numpy.triu_indices``."""
+    upper = np.triu_indices(len(scores), 1)
+    first, second = upper
+    examples = np.shape(scores[0])[1]
+    squares = [mean_squares(method) for method in scores]
+    seeds = np.array([len(method) for method in scores])
+    mean = np.array([method.mean for method in squares])
+    moderated = moderate(np.array([method.seeds for method in squares]), seeds - 1)
+    of_seeds = moderated.variance / (examples * seeds)
+    of_interaction = np.array([method.interaction for method in squares]) / (examples * seeds)
+    per_example = np.array([np.mean(method, axis=0) for method in scores])
+    of_both = _squared_distances(per_example - mean[:, None])[upper] / (examples * (examples - 1))
+    return VarianceOfMean(
+        mean[first] - mean[second],
+        of_seeds[first] + of_seeds[second],
+        np.maximum(of_both - of_interaction[first] - of_interaction[second], 0),
+        moderated.freedom_of_sums(first, second, 1 / seeds),
+        np.maximum(_differing(per_example)[upper] - 1, 1),
+    )
 
 
-def _quantile(parts: VarianceOfMean, p_value: float) -> Floats:
+def _squared_distances(rows: Floats) -> Floats:
+    """|a − b|² of all rows, as |a|² + |b|² − 2·a·b: a product of matrices, also for hundreds of methods."""
+    lengths = (rows**2).sum(axis=1)
+    squared = lengths[:, None] + lengths[None, :]
+    distances = squared - 2 * (rows @ rows.T)
+    # What is left of the subtraction of equal numbers is rounding, not variance.
+    return np.asarray(np.where(distances > 1e-12 * squared, distances, 0))
+
+
+def _differing(per_example: Floats) -> NDArray[np.int64]:
+    """On how many examples the means of two methods differ."""
+    values = np.unique(per_example)
+    if len(values) > MOST_VALUES:
+        return np.array([np.count_nonzero(method != per_example, axis=1) for method in per_example])
+    # Right and wrong over a few seeds make a few means; equal ones are counted by a product of matrices.
+    equal = np.zeros((len(per_example),) * 2, dtype=np.float64)
+    for value in values:
+        has = (per_example == value).astype(np.float32)
+        equal += has @ has.T
+    return np.asarray(per_example.shape[1] - np.rint(equal).astype(np.int64))
+
+
+def _select(parts: VarianceOfMean, wanted: NDArray[np.bool_] | NDArray[np.intp]) -> VarianceOfMean:
+    return VarianceOfMean(
+        parts.mean[wanted],
+        parts.seeds[wanted],
+        parts.examples[wanted],
+        np.asarray(parts.seeds_freedom)[wanted],
+        np.asarray(parts.examples_freedom)[wanted],
+    )
+
+
+def _quantile(parts: VarianceOfMean, p_value: Floats) -> Floats:
     """Cochran's weighted quantile of a two-sided test."""
     from scipy.special import stdtrit
 
-    of_examples = -stdtrit(parts.examples_freedom, p_value / 2)
-    if parts.seeds_freedom == 0:
-        return np.asarray(of_examples)
     share = parts.seed_share
-    return np.asarray(share * -stdtrit(parts.seeds_freedom, p_value / 2) + (1 - share) * of_examples)
+    of_seeds, of_examples = (-stdtrit(f, p_value / 2) for f in (parts.seeds_freedom, parts.examples_freedom))
+    return np.asarray(share * of_seeds + (1 - share) * of_examples)
 
 
-def _p_value(difference: float, error: float, examples: int, parts: VarianceOfMean) -> float:
-    """The level at which the quantile is exactly what was observed."""
-    from scipy.optimize import brentq
+def _p_values(parts: VarianceOfMean, examples: int) -> Floats:
+    """The level at which an interval just touches zero.
 
-    if difference == 0:
-        return 1.0
-    if error == 0:
-        # Every example differs, and all alike: the sign test.
-        return max(SMALLEST_P, 2.0 ** (1 - examples))
-    observed = difference / error
-    if observed >= _quantile(parts, SMALLEST_P):
-        return SMALLEST_P
+    It lies between what the degrees of freedom of the seeds and those of the examples would give alone, and is found by
+    the Illinois rule (Dowell and Jarratt, BIT 11, 1971) on the logarithm of p, for all pairs together.
+    """
+    from scipy.special import stdtr
 
-    def excess(log_p: float) -> float:
-        return float(_quantile(parts, math.exp(log_p))) - observed
+    distance, error = np.abs(parts.mean), np.sqrt(parts.total)
+    # Where every example differs, and all alike, nothing varies: the sign test.
+    p_values = np.where(distance > 0, max(SMALLEST_P, 2.0 ** (1 - examples)), 1.0)
+    open_pairs = (distance > 0) & (error > 0)
+    parts = _select(parts, open_pairs)
+    statistic = distance[open_pairs] / error[open_pairs]
+    by_seeds, by_examples = (2 * stdtr(f, -statistic) for f in (parts.seeds_freedom, parts.examples_freedom))
+    p_values[open_pairs] = _touching(parts, np.minimum(by_examples, by_seeds), np.maximum(by_examples, by_seeds))
+    return p_values
 
-    return math.exp(brentq(excess, math.log(SMALLEST_P), 0.0))
+
+def _touching(parts: VarianceOfMean, smallest: Floats, largest: Floats) -> Floats:
+    """The p at which the half width is the distance, for each pair; ``smallest`` ≤ p ≤ ``largest``."""
+    low = np.log(np.maximum(smallest, SMALLEST_P))
+    high = np.log(np.clip(largest, SMALLEST_P, 1))
+    at_low, at_high = _excess(parts, low), _excess(parts, high)
+    found = np.where(at_low <= 0, low, high)
+    active = np.flatnonzero((at_low > 0) & (at_high < 0))
+    stayed = np.zeros(len(low), dtype=np.int8)
+    for _ in range(STEPS):
+        a, b = at_low[active], at_high[active]
+        middle = low[active] + a / (a - b) * (high[active] - low[active])
+        value = _excess(_select(parts, active), middle)
+        found[active] = middle
+        above = value > 0
+        # An end that stays for the second time is given half its weight, so that both ends close in.
+        at_high[active] = np.where(above, np.where(stayed[active] == 1, b / 2, b), value)
+        at_low[active] = np.where(above, value, np.where(stayed[active] == -1, a / 2, a))
+        low[active] = np.where(above, middle, low[active])
+        high[active] = np.where(above, high[active], middle)
+        stayed[active] = np.where(above, 1, -1)
+        active = active[np.abs(value) > TOLERANCE * np.abs(parts.mean[active])]
+        if not len(active):
+            break
+    return np.exp(found)
+
+
+def _excess(parts: VarianceOfMean, log_p: Floats) -> Floats:
+    """By how much the interval of level 1 − p reaches over zero."""
+    return np.asarray(_quantile(parts, np.exp(log_p)) * np.sqrt(parts.total) - np.abs(parts.mean))

@@ -15,43 +15,11 @@ from peftlab.report.disagreement import find_disagreements
 from peftlab.report.document import build_report, report_json
 from peftlab.report.evidence import Basis, score_interval, shared_seeds
 from peftlab.report.naming import short_labels
-from peftlab.report.pairs import SMALLEST_P, compare_all_paired
 from peftlab.statistics.intervals import mean_interval, seeds_interval
-from peftlab.statistics.pairs import compare_paired, holm
+from peftlab.statistics.pairs import compare_all, holm
 from peftlab.statistics.proportions import wilson_interval
 
 FULL, LORA, ADALORA, *_ = METHODS
-
-
-@pytest.mark.parametrize("binary", [True, False])
-@pytest.mark.parametrize("seeds", [1, 2, 3, 6])
-def test_all_pairs_at_once_are_the_pairs_one_by_one(seeds: int, binary: bool) -> None:
-    generator = np.random.default_rng(seeds)
-    scores = (
-        generator.normal(size=(7, 1, 1)) * 0.3
-        + generator.normal(size=(1, 1, 80))
-        + generator.normal(size=(7, seeds, 80))
-    )
-    scores = (scores > 0).astype(float) if binary else scores
-    scores[3] = scores[2]  # equal methods
-    scores[4] = scores[2]
-    scores[4, 0, :3] = 1 - scores[4, 0, :3]  # equal but for three examples
-    square, block = compare_all_paired(scores), compare_all_paired(scores, scores[:4])
-    for a in range(7):
-        for b in range(7):
-            pair = compare_paired(scores[a], scores[b])
-            tables = [square] if b >= 4 else [square, block]
-            for table in tables:
-                for name in ("difference", "low", "high"):
-                    assert getattr(table, name)[a, b] == pytest.approx(getattr(pair, name), abs=1e-9)
-                expected = max(pair.p_value, SMALLEST_P)
-                assert max(table.p_value[a, b], SMALLEST_P) == pytest.approx(expected, rel=1e-4)
-
-
-def test_methods_that_differ_alike_on_every_example() -> None:
-    scores = np.zeros((2, 3, 10))
-    scores[1] = 1
-    assert compare_all_paired(scores).p_value[0, 1] == pytest.approx(compare_paired(scores[0], scores[1]).p_value)
 
 
 def test_a_suite_gets_the_intervals_tests_and_groups_of_the_statistics(suite: Path) -> None:
@@ -59,16 +27,16 @@ def test_a_suite_gets_the_intervals_tests_and_groups_of_the_statistics(suite: Pa
     comparison = report.comparisons[0]
     methods = comparison.methods
     assert [m.mean for m in methods] == sorted((m.mean for m in methods), reverse=True)
-    p_values = []
-    for at, method in enumerate(methods):
+    for method in methods:
         found = mean_interval(np.asarray(method.per_example))
         assert method.mean == pytest.approx(np.mean(method.scores))
         assert (method.interval.low, method.interval.high) == pytest.approx((found.low, found.high))
         assert method.interval.seed_share == pytest.approx(found.seed_share)
-        for other in methods[at + 1 :]:
-            p_values.append(compare_paired(np.asarray(method.per_example), np.asarray(other.per_example)).p_value)
+    expected = compare_all([np.asarray(method.per_example) for method in methods])
     upper = np.triu_indices(len(methods), 1)
-    assert comparison.pairs.adjusted[upper] == pytest.approx(holm(p_values), rel=1e-4)
+    assert comparison.pairs.p_value[upper] == pytest.approx(expected.p_value[upper])
+    assert comparison.pairs.low == pytest.approx(expected.low)
+    assert comparison.pairs.adjusted[upper] == pytest.approx(holm(expected.p_value[upper].tolist()))
     together = [set(group) for group in report_json(report)["groups"]]
     for at, method in enumerate(methods):
         for other in range(at + 1, len(methods)):
@@ -102,7 +70,7 @@ def test_the_report_says_what_its_intervals_leave_out(tmp_path: Path) -> None:
     assert any("One seed a method" in text for text in one_seed["comparisons"][0]["notices"])
 
 
-def test_fewer_seeds_than_others_is_said_and_compared_on_the_shared_ones(tmp_path: Path) -> None:
+def test_fewer_seeds_than_others_is_said_and_every_seed_counts(tmp_path: Path) -> None:
     data = FakeData(300)
     for method, seeds in ((FULL, (0, 1, 2)), (LORA, (0, 2)), (ADALORA, (1, 2))):
         for seed in seeds:
@@ -110,10 +78,10 @@ def test_fewer_seeds_than_others_is_said_and_compared_on_the_shared_ones(tmp_pat
     report = build_report([tmp_path])
     comparison = report.comparisons[0]
     at = {method.name: number for number, method in enumerate(comparison.methods)}
-    full, lora = (np.asarray(comparison.methods[at[name]].per_example) for name in ("full", "lora"))
-    expected = compare_paired(full[[0, 2]], lora)
-    assert comparison.pairs.p_value[at["full"], at["lora"]] == pytest.approx(expected.p_value, rel=1e-4)
-    assert comparison.pairs.difference[at["lora"], at["full"]] == pytest.approx(-expected.difference)
+    expected = compare_all([np.asarray(method.per_example) for method in comparison.methods])
+    assert comparison.pairs.p_value[at["full"], at["lora"]] == pytest.approx(expected.p_value[at["full"], at["lora"]])
+    means = {method.name: method.mean for method in comparison.methods}
+    assert comparison.pairs.difference[at["lora"], at["full"]] == pytest.approx(means["lora"] - means["full"])
     assert np.isfinite(comparison.pairs.p_value[at["lora"], at["adalora"]])
     assert any("fewer seeds" in text for text in report_json(report)["comparisons"][0]["notices"])
 

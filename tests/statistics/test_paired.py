@@ -1,4 +1,4 @@
-"""Paired comparisons: agreement of test and interval, sparse differences, and Holm's correction."""
+"""Comparisons of all pairs: agreement of tests and intervals, sparse differences, and Holm's correction."""
 
 from __future__ import annotations
 
@@ -6,54 +6,79 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from peftlab.statistics.pairs import compare_paired, holm
+from peftlab.statistics.pairs import compare_all, holm
 
-PAIRS = st.tuples(st.integers(1, 5), st.integers(2, 25)).flatmap(
-    lambda shape: st.tuples(*[arrays(np.float64, shape, elements=st.integers(0, 1).map(float))] * 2)
+# Few methods and many, which borrow from each other; few seeds and one.
+COMPARISONS = st.tuples(st.integers(2, 6), st.integers(1, 4), st.integers(2, 25)).flatmap(
+    lambda shape: arrays(np.float64, shape, elements=st.integers(0, 1).map(float))
 )
 P_VALUES = st.lists(st.floats(0, 1), max_size=30)
 
 
 @settings(deadline=None)
-@given(PAIRS, st.sampled_from([0.9, 0.95, 0.99]))
-def test_the_test_and_the_interval_agree(pair, level) -> None:
-    a, b = pair
-    compared = compare_paired(a, b, level)
-    assert 0 <= compared.p_value <= 1
-    assume(compared.low < compared.high)
-    assume(abs(compared.p_value - (1 - level)) > 1e-9)
-    assert (compared.p_value < 1 - level) == (compared.low > 0 or compared.high < 0)
+@given(COMPARISONS, st.sampled_from([0.9, 0.95, 0.99]))
+def test_the_tests_and_the_intervals_agree(scores, level) -> None:
+    table = compare_all(list(scores), level)
+    assert ((table.p_value >= 0) & (table.p_value <= 1)).all()
+    clear = (table.low < table.high) & (np.abs(table.p_value - (1 - level)) > 1e-6)
+    assert ((table.p_value < 1 - level) == ((table.low > 0) | (table.high < 0)))[clear].all()
 
 
 @settings(deadline=None)
-@given(PAIRS)
-def test_the_other_way_round(pair) -> None:
-    there, back = compare_paired(*pair), compare_paired(*pair[::-1])
-    assert there.p_value == pytest.approx(back.p_value)
-    assert (there.difference, there.low, there.high) == pytest.approx((-back.difference, -back.high, -back.low))
+@given(COMPARISONS, st.randoms())
+def test_the_order_of_the_methods_does_not_matter(scores, random) -> None:
+    order = list(range(len(scores)))
+    random.shuffle(order)
+    table, shuffled = compare_all(list(scores)), compare_all([scores[at] for at in order])
+    at = np.ix_(order, order)
+    for name in ("difference", "low", "high"):
+        assert getattr(shuffled, name) == pytest.approx(getattr(table, name)[at], abs=1e-9)
+    assert shuffled.p_value == pytest.approx(table.p_value[at], rel=1e-4)
+    assert table.difference == pytest.approx(-table.difference.T)
+    assert table.low == pytest.approx(-table.high.T)
 
 
-def test_differences_of_the_seeds_alone_are_a_paired_t_test() -> None:
-    a = np.repeat(np.array([[0.7], [0.8], [0.6], [0.9]]), 30, axis=1)
-    b = np.repeat(np.array([[0.6], [0.5], [0.5], [0.6]]), 30, axis=1)
-    assert compare_paired(a, b).p_value == pytest.approx(stats.ttest_rel(a[:, 0], b[:, 0]).pvalue)
+def test_two_methods_whose_seeds_alone_vary_are_a_welch_test() -> None:
+    a, b = np.array([0.7, 0.8, 0.6, 0.9]), np.array([0.6, 0.5, 0.58])
+    table = compare_all([np.repeat(a[:, None], 30, axis=1), np.repeat(b[:, None], 30, axis=1)])
+    expected = stats.ttest_ind(a, b, equal_var=False)
+    interval = expected.confidence_interval(0.95)
+    assert table.p_value[0, 1] == pytest.approx(expected.pvalue, rel=1e-5)
+    assert (table.low[0, 1], table.high[0, 1]) == pytest.approx((interval.low, interval.high))
 
 
-def test_a_method_against_itself() -> None:
+def test_one_seed_is_a_paired_test_over_the_examples() -> None:
+    a, b = np.random.default_rng(3).normal(size=(2, 1, 40))
+    table = compare_all([a, b])
+    assert table.p_value[0, 1] == pytest.approx(stats.ttest_rel(a[0], b[0]).pvalue, rel=1e-5)
+
+
+def test_many_methods_find_what_two_alone_do_not() -> None:
+    """Two seeds apart, and a difference that only the other methods' steady seeds make believable."""
+    steady = [np.repeat(np.array([[0.5], [0.51], [0.49]]) + at / 1000, 500, axis=1) for at in range(10)]
+    better = np.repeat(np.array([[0.58], [0.61], [0.59]]), 500, axis=1)
+    alone, together = compare_all([steady[0], better]), compare_all([*steady, better])
+    assert together.p_value[0, 10] < alone.p_value[0, 1] / 10
+
+
+def test_equal_methods() -> None:
     a = np.random.default_rng(0).integers(0, 2, (3, 100)).astype(float)
-    compared = compare_paired(a, a)
-    assert (compared.difference, compared.low, compared.high, compared.p_value) == (0, 0, 0, 1)
+    for count in (1, 2, 5):
+        table = compare_all([a] * count)
+        assert table.difference == pytest.approx(np.zeros((count, count)))
+        assert (table.p_value == 1).all()
+    assert compare_all([]).p_value.shape == (0, 0)
 
 
-@pytest.mark.parametrize("examples", [2, 5, 300])
+@pytest.mark.parametrize("examples", [2, 5, 40])
 def test_one_is_right_everywhere_and_the_other_nowhere(examples) -> None:
-    compared = compare_paired(np.ones((3, examples)), np.zeros((3, examples)))
-    assert compared.p_value == pytest.approx(2 * 0.5**examples)
+    table = compare_all([np.ones((3, examples)), np.zeros((3, examples))])
+    assert table.p_value[0, 1] == pytest.approx(2 * 0.5**examples)
 
 
 @pytest.mark.parametrize("differing", [*range(1, 31), 41, 100, 200])
@@ -64,10 +89,25 @@ def test_few_examples_that_differ_do_not_make_a_difference(differing) -> None:
         a, b = np.zeros((3, 1000)), np.zeros((3, 1000))
         a[:, :of_a] = 1
         b[:, of_a:differing] = 1
-        if compare_paired(a, b).p_value <= 0.05:
+        if compare_all([a, b]).p_value[0, 1] <= 0.05:
             false_alarms += stats.binom.pmf(of_a, differing, 0.5)
     # The steps of the binomial: the docstring says by how much, and from where on.
     assert false_alarms <= (0.05 if differing < 22 else 0.062)
+
+
+def test_methods_with_different_numbers_of_seeds() -> None:
+    """All seeds count, and a method with one seed is as uncertain as the others' seeds say."""
+    generator = np.random.default_rng(5)
+    scores = [
+        (generator.random((seeds, 800)) < 0.7 + generator.normal(0, 0.05, (seeds, 1))) * 1.0
+        for seeds in (5, 3, 3, 4, 2)
+    ]
+    table = compare_all([*scores, scores[0][:1]])
+    assert table.difference[0, 1] == pytest.approx(scores[0].mean() - scores[1].mean())
+    width = table.high - table.low
+    of_examples_alone = compare_all([scores[0][:1], scores[1][:1]])
+    assert width[5, 1] > width[0, 1]
+    assert width[5, 1] > 1.5 * (of_examples_alone.high - of_examples_alone.low)[0, 1]
 
 
 @given(P_VALUES)
@@ -85,19 +125,17 @@ def test_holm_by_hand() -> None:
     assert holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
 
 
-def test_all_pairs_of_sixty_methods_take_seconds() -> None:
-    scores = np.random.default_rng(1).integers(0, 2, (60, 3, 2000)).astype(float)
+def test_all_pairs_of_three_hundred_methods_take_seconds() -> None:
+    scores = np.random.default_rng(1).integers(0, 2, (300, 3, 1000)).astype(float)
     start = time.process_time()
-    for first in range(60):
-        for second in range(first):
-            compare_paired(scores[first], scores[second])
+    compare_all(list(scores))
     assert time.process_time() - start < 10
 
 
-@pytest.mark.parametrize(("a", "b"), [((3, 10), (3, 11)), ((3, 10), (2, 10)), ((10,), (10,)), ((3, 1), (3, 1))])
-def test_what_cannot_be_paired(a, b) -> None:
+@pytest.mark.parametrize(("a", "b"), [((3, 10), (3, 11)), ((10,), (10,)), ((3, 1), (3, 1)), ((0, 10), (3, 10))])
+def test_what_cannot_be_compared(a, b) -> None:
     with pytest.raises(ValueError):
-        compare_paired(np.zeros(a), np.zeros(b))
+        compare_all([np.zeros(a), np.zeros(b)])
 
 
 @pytest.mark.parametrize("p_values", [[-0.1], [1.1], [0.5, float("nan")]])
