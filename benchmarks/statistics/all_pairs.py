@@ -189,7 +189,11 @@ def table(rows: list[dict[str, str]]) -> str:
         ("Equal methods: pairs that seem to differ, uncorrected", "True", "false_alarms"),
         ("Equal methods: comparisons with any difference after Holm's correction", "True", "any_after_holm"),
         *(
-            (f"Pairs that are {size} points apart and are found after Holm's correction", "False", f"found_{size}")
+            (
+                f"Pairs that are {size} point{'s' * (size > 1)} apart and are found after Holm's correction",
+                "False",
+                f"found_{size}",
+            )
             for size in POINTS
         ),
     )

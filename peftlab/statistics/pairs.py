@@ -45,11 +45,13 @@ def compare_all(scores: Sequence[Floats], level: float = 0.95) -> PairTable:
     held against Cochran's quantile: Student's t of the seeds' and of the examples' degrees of freedom, weighted by the
     two parts (Cochran and Cox, Experimental Designs, 1957, section 4.14).
 
-    Limits, from ``benchmarks/statistics/all_pairs.md``: false alarms stay below 5 % of all equal pairs, but where a
-    few methods are much noisier than the rest, their own pairs can be above it. A seed is taken to mean nothing in
-    common to two methods. If the same seed helps both, the test is too careful; if it helps one and harms the other, it
-    finds too much, but among M methods the mean correlation cannot be below −1 / (M − 1). With one seed everywhere the
-    test is over the examples only and **finds too many differences**.
+    Limits, from ``benchmarks/statistics/all_pairs.md``: apart from chance, false alarms stay within 5 % of all equal
+    pairs, and within 5 % of comparisons after Holm's correction. Where the seeds of a few methods vary much more than
+    those of the rest, the pairs of just these are above it: with three seeds and one such method among twelve, before
+    the correction, 6 to 10 % of its pairs. A seed is taken to mean nothing in common to two methods. If the same seed
+    helps both, the test is too careful; if it helps one and harms the other, it finds too much, but among M methods the
+    mean correlation cannot be below −1 / (M − 1). With one seed everywhere the test is over the examples only and
+    **finds too many differences**.
 
     Examples on which two means are the same say nothing of which method is better (McNemar, Psychometrika 12, 1947):
     the examples' degrees of freedom are the number of the others, less one.
