@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -47,9 +48,10 @@ def fit_scale(
 ) -> Scale:
     """An axis that holds all values, with some room at both ends."""
     low, high = min(values), max(values)
-    if may_be_log and low > 0 and high / low >= LOG_SPAN:
+    if may_be_log and low >= sys.float_info.min and high / low >= LOG_SPAN:
         room = (high / low) ** pad
-        return Scale(low / room, high * room, start, end, True)
+        # Nothing below the smallest float, nor beyond the largest, has a place on the axis.
+        return Scale(max(low / room, sys.float_info.min), min(high * room, sys.float_info.max), start, end, True)
     room = (high - low) * pad or abs(high) * 0.05 or 0.5
     return Scale(low - room, high + room, start, end)
 
