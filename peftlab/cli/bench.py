@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import signal
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -45,7 +49,7 @@ def bench(
                 print(json.dumps(shown, indent=2) if as_json else as_text(shown))
                 return
             reporter.say(as_text(shown))
-            with locked(path):
+            with locked(path), _stoppable():
                 outcome = Execution(
                     plan, workers=workers, offline=offline, retry_failed=retry_failed, reporter=reporter
                 ).execute()
@@ -67,6 +71,24 @@ def bench(
     }
     print(json.dumps(result, indent=2) if as_json else ending(result))
     raise typer.Exit(1 if failed else 0)
+
+
+@contextlib.contextmanager
+def _stoppable() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end the suite in good order, also where a shell has started it with Ctrl-C ignored."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(_number: int, _frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def describe(plan: Any, *, workers: int, retry_failed: bool) -> dict[str, Any]:

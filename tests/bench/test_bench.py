@@ -124,12 +124,13 @@ def test_a_killed_suite_loses_the_running_run_at_most(suite: Path) -> None:
     assert stamps(suite)["linear_probe--seed0"] == before["linear_probe--seed0"]
 
 
-def test_ctrl_c_stops_a_suite_that_can_be_resumed(suite: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_stops_a_suite_that_can_be_resumed(suite: Path, number: signal.Signals) -> None:
     process = start(suite)
     deadline = time.monotonic() + 200
     while not (suite.parent / "out/cells/linear_probe--seed0").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     _, errors = process.communicate(timeout=100)
     assert process.returncode == 1
     assert "The same command goes on from here" in errors
