@@ -186,11 +186,16 @@ def resolve_recipe(recipe: Recipe) -> Recipe:
 
 def write_recipe(recipe: Recipe, path: Path) -> None:
     """Write a recipe as YAML."""
+    write_yaml(recipe, path)
+
+
+def write_yaml(config: Config, path: Path) -> None:
+    """Write a configuration as YAML, its keys in their own order."""
     stream = io.StringIO()
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    yaml.dump(recipe.model_dump(mode="json"), stream)
+    yaml.dump(config.model_dump(mode="json"), stream)
     write_text(path, stream.getvalue())
 
 

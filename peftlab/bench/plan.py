@@ -11,7 +11,7 @@ from typing import Any
 from peftlab.bench.cells import Cell, expand_cells
 from peftlab.bench.suite import Suite
 from peftlab.bench.timing import Clock, Workload
-from peftlab.bench.tuning import plan_rungs, propose_settings, trial_recipe
+from peftlab.bench.tuning import plan_rungs, propose_settings, trial_name, trial_recipe
 from peftlab.bench.worker import is_done
 from peftlab.check import CheckedRecipe, check_recipe
 from peftlab.config import Document
@@ -168,11 +168,6 @@ class Plan:
             for run in self.runs(retry_failed=retry_failed)
             if not run.done
         )
-
-
-def trial_name(cell: Cell, number: int, examples: int) -> str:
-    """The folder of a trial."""
-    return f"{cell.name}--trial{number}-on-{examples}"
 
 
 def _check_one(cells: list[Cell], suite: Suite, offline: bool, reporter: Reporter) -> CheckedRecipe:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
-from ruamel.yaml import YAML
 
 from peftlab.config import Config, Document, build_config, read_yaml
-from peftlab.files import write_text
 from peftlab.interfaces import METHODS
+from peftlab.recipe import write_yaml
 
 NAME = r"^[\w][\w.]*(-[\w.]+)*$"
 """Names of cells and axes: no double hyphen, which separates them in the names of folders."""
@@ -136,12 +134,7 @@ def load_suite(path: Path) -> tuple[Suite, Document]:
 
 def write_suite(suite: Suite, path: Path) -> None:
     """Write a suite as YAML."""
-    stream = io.StringIO()
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    yaml.dump(suite.model_dump(mode="json"), stream)
-    write_text(path, stream.getvalue())
+    write_yaml(suite, path)
 
 
 def suite_schema() -> dict[str, Any]:

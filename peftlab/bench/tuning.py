@@ -105,6 +105,11 @@ def plan_rungs(trials: int, train_examples: int) -> list[tuple[int, int]]:
     return [(count, size) for at, (count, size) in enumerate(zip(counts, sizes, strict=True)) if size not in sizes[:at]]
 
 
+def trial_name(cell: Cell, number: int, examples: int) -> str:
+    """The folder of a trial."""
+    return f"{cell.name}--trial{number}-on-{examples}"
+
+
 def trial_recipe(cell: Cell, settings: Mapping[str, Any], *, seed: int, train_examples: int) -> Recipe:
     """The recipe of a trial: fewer examples, the test split is left alone, and only the score is asked for."""
     changes = {**settings, "data.max_train_examples": train_examples, "evaluation.test": False, "measure": False}
@@ -136,7 +141,7 @@ def tune(
         rungs.append(rung)
         for candidate in candidates[:count]:
             recipe = trial_recipe(cell, candidate.settings, seed=seed, train_examples=examples)
-            record = run(recipe, f"{cell.name}--trial{candidate.number}-on-{examples}")
+            record = run(recipe, trial_name(cell, candidate.number, examples))
             error = error or record.error
             trial = Trial(candidate.number, candidate.settings, _score(record), record.status, record.seconds)
             rung.trials.append(trial)

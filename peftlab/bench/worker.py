@@ -21,8 +21,8 @@ from peftlab.config import Document, parse_yaml
 from peftlab.errors import UserError
 from peftlab.recipe import Recipe, build_recipe, write_recipe
 from peftlab.record import RECORD_NAME, RunRecord, Status, read_record, write_record
+from peftlab.run_folder import RECIPE_NAME
 
-RECIPE_NAME = "recipe.yaml"
 KILLED_BY_KERNEL = Path("/proc/vmstat")
 ERROR_LINES = 6
 

@@ -65,12 +65,12 @@ class LanguageTask(Task):
         return int((batch["labels"] != IGNORED).sum())
 
     def predict(self, logits: Tensor, batch: Mapping[str, Tensor], labels: tuple[str, ...]) -> list[Prediction]:
-        """What these tasks predict needs more than logits: see ``answer``.
+        """What these tasks predict needs more than logits: see ``predict_examples``.
 
         Raises:
             NotImplementedError: Always.
         """
-        raise NotImplementedError(f"{self.registered_name} is asked through `answer`")
+        raise NotImplementedError(f"{self.registered_name} is asked through `predict_examples`")
 
 
 class DecoderTask(LanguageTask):
