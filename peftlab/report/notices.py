@@ -6,6 +6,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from peftlab.report import wording
 from peftlab.report.budget import at_edge
 from peftlab.report.comparison import Comparison
@@ -140,6 +142,7 @@ def comparison_notices(comparison: Comparison) -> list[Notice]:
             *_environment_notices(comparison.entries),
             *_settings_notices(comparison),
             *_waived_notices(comparison.entries),
+            *_collapse_notices(comparison),
         )
     ]
 
@@ -210,3 +213,23 @@ def _waived_notices(entries: Sequence[Entry]) -> list[str]:
     return (
         [f"Compared although a guard failed, since the recipe waives it: {wording.listing(waived)}."] if waived else []
     )
+
+
+def _collapse_notices(comparison: Comparison) -> list[str]:
+    """Runs that give every example the same answer: their score is that answer's share of the examples."""
+    table = comparison.examples
+    if table.truth is None or table.numeric or len(np.unique(table.truth)) < 2:
+        return []
+    collapsed = [
+        f"{method.label} seed {seed}"
+        for method in comparison.methods
+        if method.predicted is not None
+        for seed, predicted in zip(method.seeds, method.predicted, strict=True)
+        if len(np.unique(predicted)) == 1
+    ]
+    if not collapsed:
+        return []
+    return [
+        f"Training has collapsed: {wording.listing(collapsed)} gave every example the same answer. Such a run "
+        "says that the method is not stable at its learning rate, not what it can reach."
+    ]

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fakes import LABELS, METHODS, FakeData, write_predictions, write_run
+from fakes import LABELS, METHODS, FakeData, fake_record, write_predictions, write_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from peftlab.record import write_record
 from peftlab.report.classes import class_scores
 from peftlab.report.disagreement import find_disagreements
 from peftlab.report.document import build_report, report_json
@@ -84,6 +85,23 @@ def test_fewer_seeds_than_others_is_said_and_every_seed_counts(tmp_path: Path) -
     assert comparison.pairs.difference[at["lora"], at["full"]] == pytest.approx(means["lora"] - means["full"])
     assert np.isfinite(comparison.pairs.p_value[at["lora"], at["adalora"]])
     assert any("fewer seeds" in text for text in report_json(report)["comparisons"][0]["notices"])
+
+
+def test_a_run_that_gives_every_example_the_same_answer_is_named(tmp_path: Path) -> None:
+    data = FakeData(300)
+    for seed in (0, 1):
+        write_run(tmp_path / f"full{seed}", FULL, seed, data)
+    share = float((data.labels == 0).mean())
+    scores = {"validation": {"accuracy": share}, "test": {"accuracy": share, "macro_f1": 0.2}}
+    write_run(tmp_path / "lora0", LORA, 0, data)
+    collapsed = tmp_path / "lora1"
+    write_run(collapsed, LORA, 1, data, predictions=False)
+    write_record(fake_record(LORA, 1, scores, rows={"train": 2500, "validation": 500, "test": 300}), collapsed)
+    write_predictions(collapsed, data, np.zeros(len(data.labels), dtype=int))
+    (text,) = [t for t in report_json(build_report([tmp_path]))["comparisons"][0]["notices"] if "collapsed" in t]
+    assert "lora seed 1 gave" in text
+    assert "lora seed 0" not in text
+    assert "full" not in text
 
 
 @given(st.lists(st.integers(0, 9), min_size=1, unique=True), st.lists(st.integers(0, 9), min_size=1, unique=True))
