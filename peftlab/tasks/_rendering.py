@@ -56,10 +56,13 @@ class Renderer:
         """The turns of a whole conversation.
 
         Raises:
-            DataError: The template changes what stands before when a message is added.
+            DataError: The template refuses the messages, or changes what stands before when one is added.
         """
         turns, done = [], 0
-        texts = [(self.prompt_text(messages[:at]), self._text(messages[: at + 1])) for at in _responses(messages)]
+        texts = [
+            (self.prompt_text(messages[:at], where=where), self._text(messages[: at + 1], where))
+            for at in _responses(messages)
+        ]
         for before, after in texts:
             if not after.startswith(before):
                 raise DataError("the chat template does not go on where its prompt ends", where=where)
@@ -74,21 +77,36 @@ class Renderer:
             done = len(before) + len(kept)
         return turns
 
-    def prompt_text(self, messages: Sequence[Message]) -> str:
-        """What the model reads before it writes the next response."""
-        if self._chat:
-            text: str = self._tokenizer.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
-            return text
-        return self._text(messages)
+    def prompt_text(self, messages: Sequence[Message], *, where: str | None = None) -> str:
+        """What the model reads before it writes the next response.
+
+        Raises:
+            DataError: The chat template refuses the messages, such as a system message that it does not know.
+        """
+        return self._by_chat_template(messages, where, prompt=True) if self._chat else self._text(messages, where)
 
     def tokens(self, text: str) -> list[int]:
         """Tokens of a text, without special ones that it does not hold."""
         return list(self._tokenizer(text, add_special_tokens=False)["input_ids"])
 
-    def _text(self, messages: Sequence[Message]) -> str:
+    def _by_chat_template(self, messages: Sequence[Message], where: str | None, *, prompt: bool) -> str:
+        from jinja2 import TemplateError
+
+        try:
+            text: str = self._tokenizer.apply_chat_template(
+                list(messages), tokenize=False, add_generation_prompt=prompt
+            )
+        except TemplateError as error:
+            raise DataError(
+                f"the model's chat template refuses the messages: {error}",
+                where=where,
+                hint="Change the row, or choose a model whose template takes such a conversation.",
+            ) from None
+        return text
+
+    def _text(self, messages: Sequence[Message], where: str | None) -> str:
         if self._chat:
-            text: str = self._tokenizer.apply_chat_template(list(messages), tokenize=False)
-            return text
+            return self._by_chat_template(messages, where, prompt=False)
         end = self._tokenizer.eos_token
         return "".join(
             self._template.replace("{prompt}", message["content"])

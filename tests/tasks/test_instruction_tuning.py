@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 
 import pytest
@@ -156,6 +157,18 @@ def test_a_chat_needs_a_template(tokenizer) -> None:
     task = InstructionTuning(messages="m")
     with pytest.raises(UnsupportedError, match="no chat template"):
         task.encode(task.arrange(split_of(m=[["a", "b"]])), tokenizer, ())
+
+
+def test_a_conversation_that_the_template_refuses_is_named_by_its_row(chat_tokenizer) -> None:
+    strict = copy.deepcopy(chat_tokenizer)
+    strict.chat_template = (
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + CHATML
+    )
+    system = [{"role": role, "content": "x"} for role in ("system", "user", "assistant")]
+    task = InstructionTuning(messages="m")
+    with pytest.raises(DataError, match="System role not supported") as caught:
+        task.encode(task.arrange(split_of(m=[["a", "b"], system])), strict, ())
+    assert "row 2" in str(caught.value)
 
 
 def test_a_response_that_does_not_fit_is_refused_or_dropped_and_counted(tokenizer) -> None:
