@@ -31,6 +31,7 @@ from peftlab.measurement.phases import PhaseClock
 from peftlab.measurement.roofline import StepFlops, measure_matmul_rate
 from peftlab.measurement.throughput import ThroughputMeter
 from peftlab.models.load import resolve_dtype
+from peftlab.onednn import through_onednn
 from peftlab.record import Calibration, Guard, Memory, Parameters, Throughput
 from peftlab.rehearsal import rehearse_evaluation, rehearse_flops, rehearse_memory
 from peftlab.run_folder import RunFolder
@@ -229,7 +230,8 @@ class Run:
         self._steps_shown = checkpoint.state["progress"]["step"] if checkpoint else 0
         self.reporter.start("training", self.plan.total - self._steps_shown)
         try:
-            findings.progress = train(job, checkpoint)
+            with through_onednn(job.model):
+                findings.progress = train(job, checkpoint)
         finally:
             self.reporter.finish()
             findings.throughput = job.meter.summary(matmul_flops_per_second=self.matmul_rate)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import peft
 import pytest
 import torch
 from transformers import (
@@ -26,6 +27,7 @@ SIZES = {
 }  # fmt: skip
 
 
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
 @pytest.mark.parametrize(
     ("config", "cls"),
     [
@@ -35,9 +37,9 @@ SIZES = {
     ],
     ids=lambda value: getattr(value, "model_type", None),
 )
-def test_logits_and_gradients_are_the_same(config, cls) -> None:
+def test_logits_and_gradients_are_the_same(config, cls, attention: str) -> None:
     torch.manual_seed(0)
-    whole = cls(config)
+    whole = cls._from_config(config, attn_implementation=attention)
     cut = copy.deepcopy(whole)
     assert compute_first_token_only(cut)
     ids = torch.randint(3, 60, (4, 9))
@@ -45,17 +47,35 @@ def test_logits_and_gradients_are_the_same(config, cls) -> None:
     mask[0, 5:] = mask[2, 3:] = 0
     rows = []
     outputs = []
-    cut.base_model.encoder.layer[-1].register_forward_hook(
+    last = cut.base_model.encoder.layer[-1]
+    last.register_forward_hook(
         lambda _m, _i, output: rows.append((output if torch.is_tensor(output) else output[0]).shape[1])
+    )
+    last.attention.get_submodule("self").query.register_forward_hook(
+        lambda _m, _i, output: rows.append(output.shape[1])
     )
     for model in (whole, cut):
         logits = model(input_ids=ids, attention_mask=mask).logits
         logits.square().sum().backward()
         outputs.append(logits)
-    assert rows == [1]
+    assert rows == [1, 1]
     assert torch.allclose(outputs[0], outputs[1], atol=1e-6)
     for (name, mine), (_, its) in zip(whole.named_parameters(), cut.named_parameters(), strict=True):
         assert torch.allclose(mine.grad, its.grad, atol=1e-5), name
+
+
+def test_behind_a_prefix_every_token_asks_and_the_logits_are_the_same() -> None:
+    torch.manual_seed(0)
+    whole = BertForSequenceClassification(BertConfig(**SIZES))
+    cut = copy.deepcopy(whole)
+    assert compute_first_token_only(cut)
+    ids = torch.randint(3, 60, (4, 9))
+    config = peft.PrefixTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=3)
+    logits = []
+    for model in (whole, cut):
+        torch.manual_seed(1)
+        logits.append(peft.get_peft_model(model, config).eval()(input_ids=ids).logits)
+    assert torch.allclose(*logits, atol=1e-6)
 
 
 def test_other_models_are_left_alone() -> None:

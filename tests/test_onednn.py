@@ -1,0 +1,71 @@
+"""Products through oneDNN are those of torch, forward and backward, and the layers are as before afterwards."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from peftlab.onednn import SMALLEST, OneDnnLinear, is_available, through_onednn
+
+pytestmark = pytest.mark.skipif(not is_available(), reason="this torch has no oneDNN")
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    shape=st.lists(st.integers(1, 7), min_size=1, max_size=3),
+    sizes=st.tuples(st.integers(SMALLEST, 130), st.integers(SMALLEST, 130)),
+    bias=st.booleans(),
+    frozen=st.booleans(),
+    input_learns=st.booleans(),
+)
+def test_values_and_gradients_are_those_of_torch(
+    shape: list[int], sizes: tuple[int, int], bias: bool, frozen: bool, input_learns: bool
+) -> None:
+    torch.manual_seed(0)
+    layer = nn.Linear(*sizes, bias=bias).requires_grad_(not frozen)
+    model = nn.Sequential(layer, nn.Linear(sizes[1], 2))
+    results = []
+    for through in (False, True):
+        states = torch.randn(*shape, sizes[0], generator=torch.Generator().manual_seed(1)).requires_grad_(input_learns)
+        model.zero_grad()
+        if through:
+            with through_onednn(model):
+                assert type(layer) is OneDnnLinear
+                output = model(states)
+                output.square().sum().backward()
+        else:
+            output = model(states)
+            output.square().sum().backward()
+        gradients = [states.grad, *(parameter.grad for parameter in model.parameters())]
+        results.append([output, *(None if value is None else value.clone() for value in gradients)])
+    assert type(layer) is nn.Linear
+    for expected, found in zip(*results, strict=True):
+        assert (expected is None) == (found is None)
+        if expected is not None:
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_layers_that_gain_nothing_or_are_of_another_kind_are_left_alone() -> None:
+    class Other(nn.Linear):
+        """Another class, as a quantised layer is."""
+
+    model = nn.ModuleList([nn.Linear(8, 200), Other(100, 100), nn.Linear(100, 100).double(), nn.Linear(100, 100)])
+    with through_onednn(model):
+        assert [type(layer) for layer in model] == [nn.Linear, Other, nn.Linear, OneDnnLinear]
+    assert [type(layer) for layer in model] == [nn.Linear, Other, nn.Linear, nn.Linear]
+
+
+def test_an_error_leaves_plain_layers_behind_too() -> None:
+    model = nn.Linear(100, 100)
+    with pytest.raises(KeyError), through_onednn(model):
+        raise KeyError
+    assert type(model) is nn.Linear
+
+
+def test_under_autocast_a_layer_computes_as_torch_does() -> None:
+    layer, states = nn.Linear(100, 100), torch.randn(2, 100)
+    with through_onednn(layer), torch.autocast("cpu", dtype=torch.bfloat16):
+        assert layer(states).dtype == torch.bfloat16
