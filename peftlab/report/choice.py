@@ -184,15 +184,16 @@ def _known(value: float) -> float | None:
 def _cheapest_sentence(methods: Sequence[MethodResult]) -> str:
     if len(methods) < 2:
         return ""
-    parts = []
     in_memory = [method for method in methods if method.peak_memory_bytes is not None]
     in_time = [method for method in methods if method.costs.train_seconds is not None]
+    wants: dict[str, list[str]] = {}
     if in_memory:
         least = min(in_memory, key=lambda method: method.peak_memory_bytes or 0)
-        parts.append(f"{least.label} takes the least memory ({wording.size(least.peak_memory_bytes)})")
+        wants.setdefault(least.label, []).append(f"the least memory ({wording.size(least.peak_memory_bytes)})")
     if in_time:
         fastest = min(in_time, key=lambda method: method.costs.train_seconds or 0)
-        parts.append(f"{fastest.label} takes the least time ({wording.seconds(fastest.costs.train_seconds)})")
+        wants.setdefault(fastest.label, []).append(f"the least time ({wording.seconds(fastest.costs.train_seconds)})")
+    parts = [f"{label} takes {' and '.join(what)}" for label, what in wants.items()]
     return f" Of these, {' and '.join(parts)}." if parts else ""
 
 

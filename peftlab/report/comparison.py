@@ -40,8 +40,7 @@ class MethodResult:
         interval: Of the mean.
         per_example: Seeds × examples, what each contributes to the metric; None where that cannot be had.
         predicted: Seeds × examples, codes of the comparison's example table, or numbers.
-        costs: Means over the seeds.
-        peak_memory_bytes: The greatest of the seeds: what must fit.
+        costs: Means over the seeds; of the peak memory the greatest, which must fit.
         letters: Groups of methods that cannot be told apart.
     """
 
@@ -52,7 +51,6 @@ class MethodResult:
     per_example: NDArray[np.float64] | None
     predicted: NDArray[Any] | None
     costs: Costs
-    peak_memory_bytes: float | None
     letters: str = ""
     label: str = ""
 
@@ -73,11 +71,14 @@ class MethodResult:
 
     @property
     def memory(self) -> Memory | None:
-        """Memory by category, the mean over the seeds."""
+        """Memory by category, of the seed that took the most."""
         found = [entry.memory for entry in self.entries if entry.memory]
-        if not found:
-            return None
-        return Memory(**{name: round(np.mean([getattr(item, name) for item in found])) for name in Memory.model_fields})
+        return max(found, key=lambda memory: memory.peak_bytes, default=None)
+
+    @property
+    def peak_memory_bytes(self) -> float | None:
+        """The greatest of the seeds: what must fit."""
+        return self.costs.peak_memory_bytes
 
 
 @dataclass
@@ -230,7 +231,6 @@ def _method(
     complete = [scores for scores in contributions if scores is not None]
     per_example = np.array(complete) if len(complete) == len(kept) else None
     all_predicted = [of_run for of_run in predicted if of_run is not None]
-    peaks = [entry.costs.peak_memory_bytes for entry in kept if entry.costs.peak_memory_bytes is not None]
     return MethodResult(
         name=name,
         entries=kept,
@@ -238,14 +238,14 @@ def _method(
         interval=score_interval(values, per_example, key.metric, kept[0].rows.get(key.split)),
         per_example=per_example,
         predicted=np.array(all_predicted) if len(all_predicted) == len(kept) else None,
-        costs=_mean_costs(kept),
-        peak_memory_bytes=max(peaks, default=None),
+        costs=_costs(kept),
     )
 
 
-def _mean_costs(entries: Sequence[Entry]) -> Costs:
-    means = {}
+def _costs(entries: Sequence[Entry]) -> Costs:
+    costs = {}
     for name in COST_NAMES:
         values = [value for entry in entries if (value := getattr(entry.costs, name)) is not None]
-        means[name] = float(np.mean(values)) if values else None
-    return Costs(**means)
+        of_seeds = np.max if name == "peak_memory_bytes" else np.mean
+        costs[name] = float(of_seeds(values)) if values else None
+    return Costs(**costs)

@@ -6,7 +6,6 @@ import re
 
 import numpy as np
 
-from peftlab.record import Memory
 from peftlab.report import wording
 from peftlab.report.classes import Classes, ClassScores, confusions
 from peftlab.report.comparison import LEVEL, Comparison, MethodResult
@@ -17,6 +16,7 @@ from peftlab.report.table import Cell, Marked, Table
 
 MEMORY_PARTS = {
     "parameters_bytes": "parameters",
+    "quantization_bytes": "quantization",
     "gradients_bytes": "gradients",
     "optimizer_bytes": "optimizer",
     "activations_bytes": "activations",
@@ -53,7 +53,7 @@ def ranking_table(comparison: Comparison, published: dict[str, Published]) -> Ta
             shortened_letters(method.letters) if len(comparison.groups) > MOST_ALIGNED else method.letters,
             str(len(method.scores)),
             _shares(method),
-            wording.size(costs.peak_memory_bytes),
+            wording.size(method.peak_memory_bytes),
             wording.rate(costs.tokens_per_second),
             wording.seconds(costs.train_seconds),
             wording.seconds(costs.total_seconds),
@@ -65,7 +65,8 @@ def ranking_table(comparison: Comparison, published: dict[str, Published]) -> Ta
         rows.append(row)
     note = (
         f"Sorted by mean {metric} on the {comparison.key.split} split. Methods that share a letter cannot be told "
-        "apart. Costs are means over the seeds; training is the training phase alone."
+        "apart. Costs are means over the seeds, peak memory is the greatest of them; training is the training phase "
+        "alone."
     )
     words = frozenset({3, len(columns)} if with_published else {3})
     return Table("Methods", columns + ["published"] * with_published, rows, note, words)
@@ -212,7 +213,7 @@ def memory_table(comparison: Comparison) -> Table | None:
     if not found:
         return None
     rows: list[list[Cell]] = [
-        [method.label, *(wording.size(getattr(memory, name)) for name in Memory.model_fields)]
+        [method.label, *(wording.size(getattr(memory, name)) for name in (*MEMORY_PARTS, "peak_bytes"))]
         for method, memory in found
     ]
     return Table("Memory of training by category", ["method", *MEMORY_PARTS.values(), "peak"], rows)

@@ -14,6 +14,7 @@ from peftlab.report.comparison_tables import MEMORY_PARTS
 from peftlab.report.figures.bars import draw_interval, draw_stack
 from peftlab.report.figures.lines import Curve, CurveAxes, draw_curves
 from peftlab.report.figures.pareto import Axes, CostPoint, draw_pareto
+from peftlab.report.figures.scale import interval_ends
 from peftlab.report.history import mean_curve, read_history
 from peftlab.report.suites import TuningResult
 
@@ -158,7 +159,8 @@ def memory_bars(comparison: Comparison) -> list[MemoryBar]:
 def interval_bars(comparison: Comparison) -> list[Markup]:
     """The interval of every method, on one scale."""
     methods, metric = comparison.methods, comparison.metric
-    ends = [end for m in methods for end in (m.mean, m.interval.low, m.interval.high) if end is not None]
+    ends = [end for m in methods for end in (m.interval.low, m.interval.high) if end is not None]
+    ends = interval_ends([m.mean for m in methods], ends)
     room = (max(ends) - min(ends)) * 0.04 or 0.01
     domain = (min(ends) - room, max(ends) + room)
     return [_interval_bar(number, method, metric, domain) for number, method in enumerate(methods)]

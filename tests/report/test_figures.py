@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 import math
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peftlab.report.figures.labels import Box, Point, place_labels, spread_labels
 from peftlab.report.figures.pareto import Axes, CostPoint, pareto_front
-from peftlab.report.figures.scale import fit_scale
+from peftlab.report.figures.scale import fit_scale, interval_ends
 from peftlab.report.figures.svg import shortened, tag, text_width
 
 BOUNDS = Box(40, 20, 340, 260)
@@ -52,6 +53,13 @@ def test_spread_labels_keep_their_distance_and_order(wanted: list[float]) -> Non
     assert all(-1e-6 <= place <= 300 + 1e-6 for place in placed)
     ordered = [place for _, place in sorted(zip(wanted, placed, strict=True), key=lambda pair: (pair[0], pair[1]))]
     assert all(b - a >= 12 - 1e-6 for a, b in itertools.pairwise(ordered))
+
+
+def test_one_very_wide_interval_does_not_press_the_others_into_a_line() -> None:
+    ends = interval_ends([0.59, 0.75, 0.77], [0.24, 0.94, 0.73, 0.77, 0.74, 0.79])
+    assert (min(ends), max(ends)) == (pytest.approx(0.41), pytest.approx(0.94))
+    assert {0.59, 0.75, 0.77, 0.73, 0.79} <= set(ends)
+    assert interval_ends([0.5], [0.1, 0.9]) == [0.5, 0.1, 0.9]
 
 
 @given(st.lists(finite, min_size=1, max_size=8), st.booleans())

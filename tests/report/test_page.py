@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import re
 import subprocess
@@ -164,6 +165,10 @@ def test_markdown_says_the_same(suite: Path) -> None:
         assert part in text, part
     tables = [line for line in render_markdown(report).splitlines() if line.startswith("|")]
     assert all(line.endswith("|") for line in tables)
+    widths = [len(re.findall(r"(?<!\\)\|", line)) for line in tables]
+    starts = [at for at, line in enumerate(tables) if line.startswith("| :--")]
+    for start, end in itertools.pairwise([*starts, len(tables) + 1]):
+        assert len(set(widths[start - 1 : end - 1])) == 1, tables[start - 1]
 
 
 def test_csv_has_a_row_for_each_method(suite: Path) -> None:

@@ -23,7 +23,8 @@ def draw_interval(
 
 
 def _place(value: float, domain: tuple[float, float]) -> str:
-    return f"{100 * (value - domain[0]) / (domain[1] - domain[0]):.2f}%"
+    share = (value - domain[0]) / (domain[1] - domain[0])
+    return f"{100 * min(max(share, 0), 1):.2f}%"
 
 
 def draw_stack(parts: Sequence[tuple[str, float]], *, total: float, title: str) -> Markup:

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from peftlab.report.figures.frame import NARROW, WIDE, Format, Plot, Size, draw_chart, draw_frame
 from peftlab.report.figures.labels import Box, Point, place_labels
-from peftlab.report.figures.scale import Scale, fit_scale
+from peftlab.report.figures.scale import Scale, fit_scale, interval_ends
 from peftlab.report.figures.svg import color, joined, tag
 
 RADIUS = 4.5
@@ -70,8 +70,8 @@ def draw_pareto(points: Sequence[CostPoint], axes: Axes) -> Markup:
 def _draw(points: Sequence[CostPoint], axes: Axes, size: Size) -> Markup:
     plot = Plot(46, 24, size.width - 12, size.height - 42)
     x = fit_scale([point.cost for point in points], plot.left, plot.right, may_be_log=True)
-    ends = [end for point in points for end in (point.score, point.low, point.high) if end is not None]
-    y = fit_scale(ends, plot.bottom, plot.top)
+    ends = [end for point in points for end in (point.low, point.high) if end is not None]
+    y = fit_scale(interval_ends([point.score for point in points], ends), plot.bottom, plot.top)
     front = pareto_front(points, axes)
     # Of very many points only some have room for a label and an error bar: the front first, then the best.
     shown = [*front, *(point for point in points if point not in front)][:MOST_SHOWN]

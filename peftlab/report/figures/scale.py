@@ -56,6 +56,21 @@ def fit_scale(
     return Scale(low - room, high + room, start, end)
 
 
+def interval_ends(means: Sequence[float], ends: Sequence[float]) -> list[float]:
+    """What an axis of means with intervals must hold: the means, and the intervals as far as these let one see.
+
+    One interval that is very wide, of a method whose seeds fell apart, would else press all others into a line. Such an
+    end is drawn at the axis's end.
+
+    Args:
+        means: Of all methods.
+        ends: Of all intervals.
+    """
+    low, high = min(means), max(means)
+    room = high - low
+    return [*means, *(min(max(end, low - room), high + room) if room > 0 else end for end in ends)]
+
+
 def linear_ticks(low: float, high: float, most: int) -> list[float]:
     """Multiples of 1, 2 or 5 times a power of ten."""
     rough = (high - low) / max(1, most)

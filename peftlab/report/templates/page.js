@@ -17,7 +17,8 @@
     const parts = [];
     const small = least("memory"), fast = least("seconds");
     if (small) parts.push(`${small.name} takes the least memory (${small.memory_text})`);
-    if (fast) parts.push(`${fast.name} takes the least time (${fast.seconds_text})`);
+    const time = fast && `the least time (${fast.seconds_text})`;
+    if (fast) parts.push(small === fast ? time : `${fast.name} takes ${time}`);
     return parts.length ? ` Of these, ${parts.join(" and ")}.` : "";
   };
   const choose = (comparison, limits) => {
