@@ -67,7 +67,7 @@ def interval_ends(means: Sequence[float], ends: Sequence[float]) -> list[float]:
         ends: Of all intervals.
     """
     low, high = min(means), max(means)
-    room = high - low
+    room = (high - low) / 2
     return [*means, *(min(max(end, low - room), high + room) if room > 0 else end for end in ends)]
 
 
