@@ -85,7 +85,8 @@ def load_run(
     try:
         model: nn.Module = load_artifact(load_base, folder).to(device)
     except SourceError as error:
-        error.hint = error.hint or f"The run was tuned from {recipe.model.path}, which is needed to use it."
+        needed = f"The run was tuned from {recipe.model.path}, which is needed to use it."
+        error.hint = f"{needed} {error.hint}" if error.hint else needed
         raise
     compute_type = autocast_dtype(recipe.training.precision, device=device, weights=dtype)
     return TunedModel(
