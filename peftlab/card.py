@@ -54,8 +54,9 @@ def write_card(
 def _metadata(record: RunRecord, peft_task_type: str, library: str) -> dict[str, Any]:
     split, scores = _reported(record)
     pipeline = PIPELINES.get(peft_task_type)
+    path = record.recipe["model"]["path"]
     metadata: dict[str, Any] = {
-        "base_model": record.recipe["model"]["path"],
+        **({"base_model": path} if path else {}),  # a model from nothing has none
         "library_name": library,
         "tags": ["peftlab", record.recipe["method"]["type"], record.recipe["task"]["type"]],
         # Nobody but its owner can say under which licence a model is given away.
@@ -83,10 +84,10 @@ def _metadata(record: RunRecord, peft_task_type: str, library: str) -> dict[str,
 def _body(record: RunRecord, intervals: Intervals, export: str | None) -> str:
     recipe, method = record.recipe, record.recipe["method"]
     settings = ", ".join(f"{key}: {value}" for key, value in method.items() if key != "type")
-    paper = METHODS.get(method["type"]).paper
+    path, paper = recipe["model"]["path"], METHODS.get(method["type"]).paper
     parts = [
         f"# {record.name}",
-        f"{recipe['model']['path']}, tuned with {method['type']} by peftlab on {recipe['task']['type']}.",
+        f"{_base_name(recipe)}, tuned with {method['type']} by peftlab on {recipe['task']['type']}.",
         "## Intended use",
         _intended_use(record),
         "## Scores",
@@ -104,7 +105,7 @@ def _body(record: RunRecord, intervals: Intervals, export: str | None) -> str:
         ),
         "## Licences",
         "- This model: not stated; put the licence into the metadata above before it is given away.\n"
-        f"- Base model: see {recipe['model']['path']}.\n- Data: see {_data_name(record)}.",
+        f"- Base model: {f'see {path}' if path else 'none'}.\n- Data: {_data_licence(record)}.",
     ]
     if export:
         parts[2:2] = ["## Export", export]
@@ -164,6 +165,14 @@ def _data_name(record: RunRecord) -> str:
         return "made by the task"
     source = record.recipe["data"]["source"]
     return source if isinstance(source, str) else ", ".join(value for value in source.values() if value)
+
+
+def _data_licence(record: RunRecord) -> str:
+    return "none; the task makes them" if record.recipe["data"] is None else f"see {_data_name(record)}"
+
+
+def _base_name(recipe: Mapping[str, Any]) -> str:
+    return recipe["model"]["path"] or f"A new {recipe['model']['from_config']['model_type']} model"
 
 
 def _data(record: RunRecord) -> str:

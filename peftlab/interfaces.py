@@ -311,6 +311,8 @@ class Task(RegisteredConfig, ABC):
     """Names of the metrics that the task computes; the first is the default for choosing the best epoch."""
     has_probabilities: ClassVar[bool] = False
     """Whether scores are probabilities of decisions, which a temperature on the logits can calibrate."""
+    predicts_from_logits: ClassVar[bool] = True
+    """Whether ``predict`` of ``logits`` is all that a model says of an example; else ``predict_examples`` is asked."""
     works_on_shapes: ClassVar[bool] = True
     """Whether loss and logits can be computed on shapes alone, for estimates of memory."""
     makes_data: ClassVar[bool] = False

@@ -54,8 +54,12 @@ class TrainedRun:
 
         return load_tokenizer(str(self.artifact), self.recipe.model, offline=True)
 
-    def load_base(self, *, offline: bool = False) -> Any:
+    def load_base(self, *, offline: bool = False, dequantize: bool = False) -> Any:
         """The base model with the task's head, as it was before the run; in eval mode.
+
+        Args:
+            offline: Allow no network.
+            dequantize: Turn the weights of a quantised base into plain ones.
 
         Raises:
             UnsupportedError: The run's model started from nothing.
@@ -63,6 +67,7 @@ class TrainedRun:
         import torch
 
         from peftlab.models.load import load_base_model, resolve_dtype
+        from peftlab.models.quantization import dequantize as dequantized
 
         if self.recipe.model.from_config is not None:
             raise UnsupportedError("the run's model started from nothing, so it has no base", where=str(self.folder))
@@ -77,13 +82,14 @@ class TrainedRun:
             pad_token_id=self.tokenizer.pad_token_id,
             offline=offline,
         )
-        return base.model
+        is_quantized = self.recipe.model.quantization is not None
+        return dequantized(base.model) if dequantize and is_quantized else base.model
 
-    def load_tuned(self, *, offline: bool = False) -> nn.Module:
-        """The tuned model, in eval mode."""
+    def load_tuned(self, *, offline: bool = False, dequantize: bool = False) -> nn.Module:
+        """The tuned model, in eval mode; the arguments are those of ``load_base``."""
         from peftlab.artifact.load import load_artifact
 
-        return load_artifact(lambda: self.load_base(offline=offline), self.folder)
+        return load_artifact(lambda: self.load_base(offline=offline, dequantize=dequantize), self.folder)
 
 
 def is_run(path: Path) -> bool:
@@ -149,7 +155,8 @@ def _merged(run: TrainedRun, *, offline: bool) -> Path:
     target.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(target.with_suffix(".lock")):
         if not (target / "config.json").is_file():
-            model: Any = run.load_tuned(offline=offline)
+            # Merged into quantised matrices, an update would be rounded away.
+            model: Any = run.load_tuned(offline=offline, dequantize=True)
             if hasattr(model, "merge_and_unload"):
                 model = model.merge_and_unload()
             with atomic_folder(target) as partial:

@@ -2,11 +2,12 @@
 
     python benchmarks/serving/load.py RUN RUN RUN RUN --requests 10000 --output results.json
 
-It starts the service in a process of its own, asks `peftlab predict` for the right answers, measures one request at a
-time, then sends the requests from many clients at once, over all adapters and texts of mixed lengths. Meanwhile some
-clients hang up, some send bodies that are too large or broken, and one adapter is removed half-way and added again.
-It exits with 1 if an answer is wrong, an accepted request is lost, or a fault is answered with another status than it
-should be.
+It asks `peftlab predict` for the right answers, and says for how many texts these tell the adapters apart: where two
+adapters give the same answer, a mix-up would not be seen. It starts the service in a process of its own and measures
+one request at a time, with a service that does not wait for others; then it sends the requests from many clients at
+once, over all adapters and texts of mixed lengths. Meanwhile some clients hang up, some send bodies that are too large
+or broken, and one adapter is removed half-way and added again. It exits with 1 if an answer is wrong, a request is
+left without an answer, a fault is answered with another status than it should be, or the service does not end in order.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import collections
 import http.client
+import itertools
 import json
 import queue
 import random
@@ -48,9 +50,11 @@ def main() -> int:
     texts = read_texts(options.texts, options.seed)
     runs = {f"adapter-{number}": run.resolve() for number, run in enumerate(options.runs)}
     expected = {name: ask_predict(run, texts) for name, run in runs.items()}
-    with Service(runs) as service:
+    with Service(runs, "--max-wait-ms", "0") as service:
         alone = Load(service, runs, expected, texts, clients=1, faults=0.0, seed=options.seed)
         alone.send(options.alone, leaving=None)
+        service.stop()
+    with Service(runs) as service:
         load = Load(service, runs, expected, texts, options.clients, options.faults, options.seed + 1)
         load.send(options.requests, leaving=next(reversed(runs)) if len(runs) > 1 else None)
         metrics = service.request("GET", "/metrics")[1].decode()
@@ -58,6 +62,7 @@ def main() -> int:
     found = {
         "adapters": len(runs),
         "texts": len(texts),
+        "texts_that_tell_adapters_apart": tell_apart(expected),
         "clients": options.clients,
         "one_at_a_time": alone.summary(),
         "under_load": load.summary(),
@@ -112,12 +117,12 @@ def text_column(run: Path) -> str:
 class Service:
     """`peftlab serve` in a process of its own."""
 
-    def __init__(self, runs: dict[str, Path]) -> None:
-        self.runs = runs
+    def __init__(self, runs: dict[str, Path], *options: str) -> None:
+        self.runs, self.options = runs, options
 
     def __enter__(self) -> Service:
         named = [f"{name}={run}" for name, run in self.runs.items()]
-        command = [sys.executable, "-m", "peftlab", "serve", *named, "--port", "0", "--offline"]
+        command = [sys.executable, "-m", "peftlab", "serve", *named, "--port", "0", "--offline", *self.options]
         self.log = tempfile.NamedTemporaryFile("w+", suffix=".log", delete=False)
         self.process = subprocess.Popen(command, stderr=self.log, stdout=subprocess.DEVNULL)
         deadline = time.monotonic() + 300
@@ -193,6 +198,8 @@ class Load:
         for thread in threads:
             thread.join()
         self.seconds = time.perf_counter() - started
+        if len(self.latencies) != count:
+            self._problem(f"{count} requests were sent, and {len(self.latencies)} answered")
 
     def _replace(self, name: str) -> None:
         self.absent.set()
@@ -210,11 +217,14 @@ class Load:
         for name, at in iter(jobs.get, None):
             try:
                 self._ask(connection, name, at, leaving)
-            except (OSError, http.client.HTTPException) as error:
+            except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
                 self._problem(f"a request was lost: {error!r}")
                 connection.close()
             if generator.random() < self.fault_share:
-                self._fault(generator)
+                try:
+                    self._fault(generator)
+                except (OSError, http.client.HTTPException) as error:
+                    self._problem(f"a fault was not answered: {error!r}")
         connection.close()
 
     def _ask(self, connection: http.client.HTTPConnection, name: str, at: int, leaving: str | None) -> None:
@@ -283,6 +293,13 @@ class Load:
             "problems": len(self.problems),
             "first_problems": self.problems[:5],
         }
+
+
+def tell_apart(expected: dict[str, list[dict[str, Any]]]) -> float:
+    """The share of texts to which no two adapters give the same answer."""
+    told = list(zip(*expected.values(), strict=True))
+    apart = [all(not same(one, other) for one, other in itertools.combinations(answers, 2)) for answers in told]
+    return sum(apart) / len(apart)
 
 
 def same(answer: dict[str, Any], expected: dict[str, Any]) -> bool:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import peft
-
 from peftlab.errors import UnsupportedError
 from peftlab.interfaces import METHODS, Method
 
@@ -23,12 +21,9 @@ def merge(model: Any, method: Method) -> Any:
     Raises:
         UnsupportedError: What the method has trained is no change of the base's weights.
     """
-    if not method.mergeable:
-        able = ", ".join(name for name, cls in METHODS.items() if cls.mergeable)
-        raise UnsupportedError(
-            f"what {method.registered_name} trains cannot be folded into the base's weights",
-            hint=f"Export it as onnx, or use its adapter/ with peft. Methods that merge: {able}.",
-        )
+    check_mergeable(method)
+    import peft
+
     if not isinstance(model, peft.PeftModel):
         return model
     try:
@@ -38,3 +33,17 @@ def merge(model: Any, method: Method) -> Any:
             f"peft cannot merge {method.registered_name} in this model: {str(error).splitlines()[0]}",
             hint="Export it as onnx, or use its adapter/ with peft.",
         ) from None
+
+
+def check_mergeable(method: Method) -> None:
+    """Refuse a method whose runs cannot be merged; quick, and before anything is loaded.
+
+    Raises:
+        UnsupportedError: What the method has trained is no change of the base's weights.
+    """
+    if not method.mergeable:
+        able = ", ".join(name for name, cls in METHODS.items() if cls.mergeable)
+        raise UnsupportedError(
+            f"what {method.registered_name} trains cannot be folded into the base's weights",
+            hint=f"Export it as onnx, or use its adapter/. Methods that merge: {able}.",
+        )

@@ -48,7 +48,10 @@ def export(
     density: Annotated[float, typer.Option(min=0.01, max=1, help="Share of the values that ties and dare keep.")] = 0.5,
     max_score_loss: Annotated[
         float | None,
-        typer.Option(help="Loss in the recipe's metric that is accepted; by default 0.001, and 0.01 for onnx-int8."),
+        typer.Option(
+            help="Loss in the recipe's metric that is accepted; by default 0.001, and 0.01 for onnx-int8 and for "
+            "quantised bases."
+        ),
     ] = None,
     offline: Offline = False,
     as_json: Json = False,
@@ -59,11 +62,14 @@ def export(
     quiet_libraries(offline=offline)
     try:
         with reporting() as reporter:
+            from peftlab.errors import UserError
             from peftlab.export.compose import Composition, export_composition
             from peftlab.export.export import export_run
 
             shared: Any = {"offline": offline, "reporter": reporter, "max_score_loss": max_score_loss}
             if len(runs) == 1:
+                if weights is not None:
+                    raise UserError("weights are for several runs that are merged, and there is one", where="--weights")
                 done = export_run(runs[0], kind.value, output, **shared)
             else:
                 composition = Composition(combine.value, _numbers(weights), density)

@@ -54,7 +54,8 @@ def stream_parquet(
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
+        # With a buffer ahead, which pyarrow has by default, the whole file is in memory before its last row is read.
+        with pq.ParquetFile(path, pre_buffer=False) as file:
             names = list(file.schema_arrow.names)
             classes = _class_names(file.schema_arrow.metadata)
             # Where none of the wanted columns is there, one is read, so that the rows can be counted.

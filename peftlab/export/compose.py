@@ -11,8 +11,7 @@ import torch
 
 from peftlab.errors import UserError
 from peftlab.export.check import collect_answers
-from peftlab.export.export import check_output, export_tuned
-from peftlab.export.onnx import check_packages
+from peftlab.export.export import check_output, check_path, export_tuned
 from peftlab.interfaces import Reporter
 from peftlab.prediction.exported import ComposedPart, ExportDescription, ExportFormat
 from peftlab.prediction.load import load_run
@@ -62,8 +61,8 @@ def export_composition(
         UserError: The runs do not go together.
     """
     check_output(output)
-    if kind != "merged":
-        check_packages()
+    for run in runs:
+        check_path(run, kind)
     weights = composition.weights or tuple(1 / len(runs) for _ in runs)
     if len(weights) != len(runs) or sum(weights) <= 0:
         raise UserError(f"{len(weights)} weights for {len(runs)} runs; one each is needed, with a sum above 0")

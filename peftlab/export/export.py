@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from peftlab.card import write_card
-from peftlab.errors import UserError
+from peftlab.errors import UnsupportedError, UserError
 from peftlab.export.check import (
     EXACT,
     ROUNDED,
@@ -29,11 +29,12 @@ from peftlab.prediction.exported import (
     EXPORT_NAME,
     ONNX_NAME,
     ComposedPart,
+    ExportCheck,
     ExportDescription,
     ExportFormat,
     load_export,
 )
-from peftlab.prediction.load import load_run
+from peftlab.prediction.load import load_run, read_finished_run
 from peftlab.prediction.reference import load_held_out
 from peftlab.prediction.tuned import TunedModel
 from peftlab.record import read_record
@@ -67,8 +68,7 @@ def export_run(
         RunFailedError: The export is not the same as its run; nothing was kept.
     """
     check_output(output)
-    if kind != "merged":
-        check_packages()
+    check_path(run, kind)
     reporter.say(f"loading {run}")
     tuned = load_run(run, offline=offline, report=reporter.say)
     split = load_held_out(tuned, offline=offline, report=reporter.say)
@@ -76,6 +76,28 @@ def export_run(
     return export_tuned(
         tuned, reference, split, kind, output, offline=offline, reporter=reporter, max_score_loss=max_score_loss
     )
+
+
+def check_path(run: Path, kind: ExportFormat) -> None:
+    """Refuse a run that there is no path from to a format, before anything is loaded.
+
+    Raises:
+        UserError: There is no finished run, its method or task has no such export, or packages are missing.
+    """
+    from peftlab.artifact.merge import check_mergeable
+
+    _, recipe = read_finished_run(run)
+    if kind == "merged":
+        check_mergeable(recipe.method)
+        return
+    if not recipe.task.predicts_from_logits:
+        raise UnsupportedError(
+            f"runs of the task {recipe.task.registered_name} are not exported as {kind}: an ONNX file holds no loop "
+            "that writes text, and no labels to compute a loss with",
+            where=str(run),
+            hint="Export it as `merged`.",
+        )
+    check_packages()
 
 
 def export_tuned(
@@ -187,6 +209,8 @@ def _enforce(check: Any, limits: Limits, max_score_loss: float | None, tuned: Tu
     if max_score_loss is not None:
         limits = dataclasses.replace(limits, score_loss=max_score_loss)
     metric = tuned.recipe.evaluation.metric or tuned.task.metrics[0]
+    if metric not in check.scores:  # of generated text, which takes too long: what is compared then is the loss
+        metric = next(iter(check.scores))
     enforce(check, limits, metric=metric, largest_logit=largest_logit(reference))
 
 
@@ -216,7 +240,18 @@ def _write_card(folder: Path, tuned: TunedModel, description: ExportDescription)
             f"Exported as `{description.format}` and compared with the run on {check.examples} {check.split} examples: "
             f"{check.equal_predictions:.2%} of the predictions are equal, a logit differs by "
             f"{check.greatest_logit_difference:.3g} at most; {scores}."
-        ),
+        )
+        + _dequantization_text(tuned, check),
+    )
+
+
+def _dequantization_text(tuned: TunedModel, check: ExportCheck) -> str:
+    """What became of a quantised base."""
+    if check.logit_drift_of_dequantization is None:
+        return ""
+    return (
+        f" The run's base is quantised ({tuned.recipe.model.quantization}); here it is dequantised, which by itself "
+        f"moves a logit by {check.logit_drift_of_dequantization:.3g} at most."
     )
 
 

@@ -93,7 +93,7 @@ def export_onnx(
 
 
 def _check_sizes_are_open(path: Path) -> None:
-    """The exporter may fix a size without a word, as it does for GPT-2's classifier.
+    """The exporter may fix a size without a word, where a model makes a plain number of it (``len`` of a tensor).
 
     Raises:
         UnsupportedError: Batch or length are numbers.

@@ -88,6 +88,34 @@ def settle_quantized(model: nn.Module, path: str) -> None:
             forget_inputs(layer)
 
 
+def dequantize(model: Any) -> Any:
+    """Turn quantised matrices into plain ones, in layers of the kind that the architecture has.
+
+    transformers puts an ``nn.Linear`` into the place of every quantised layer, also where the architecture has GPT-2's
+    ``Conv1D``, whose matrix lies the other way round. Saved like that, it could not be loaded, or, where it is square,
+    would be loaded wrong without a word.
+
+    Args:
+        model: A ``PreTrainedModel`` with quantised layers; it is changed in place.
+
+    Returns:
+        The same model.
+    """
+    from torch import nn
+    from transformers.pytorch_utils import Conv1D
+
+    quantized = {id(layer) for layer in quantized_layers(model) if getattr(layer, "source_cls", None) is Conv1D}
+    transposed = [name for name, module in model.named_modules() if id(module) in quantized]
+    model.dequantize()
+    for name in transposed:
+        linear = model.get_submodule(name)
+        layer = Conv1D(linear.out_features, linear.in_features)
+        layer.weight = nn.Parameter(linear.weight.detach().T.contiguous())
+        layer.bias = linear.bias
+        model.set_submodule(name, layer)
+    return model
+
+
 def quantized_layers(model: nn.Module) -> list[nn.Module]:
     """The layers whose matrices are quantised."""
     from bitsandbytes.nn import Linear4bit, Linear8bitLt

@@ -15,6 +15,7 @@ from torch import Tensor
 from peftlab.artifact.whole import load_model
 from peftlab.config import Config, Document
 from peftlab.errors import UserError
+from peftlab.models.first_token import compute_first_token_only
 from peftlab.models.load import load_tokenizer
 from peftlab.prediction.tuned import ComputeLogits, TunedModel, torch_logits
 from peftlab.recipe import build_recipe
@@ -93,6 +94,7 @@ def load_export(folder: Path) -> TunedModel:
     if description.format == "merged":
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = load_model(folder).eval().to(device)
+        compute_first_token_only(model)  # as in the run
         compute = torch_logits(model, recipe.task, device=device, autocast_dtype=None)
     else:
         compute = onnx_logits(folder / ONNX_NAME, description.inputs)

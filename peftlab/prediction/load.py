@@ -12,12 +12,14 @@ from peftlab.config import replace_config
 from peftlab.data.locations import parse_location, resolve_location
 from peftlab.errors import SourceError, UserError, did_you_mean
 from peftlab.interfaces import ProgressCallback
-from peftlab.models.load import load_base_model, load_tokenizer, local_source, resolve_dtype
+from peftlab.models.load import load_base_model, load_tokenizer, resolve_dtype
+from peftlab.models.quantization import dequantize as dequantized
 from peftlab.prediction.exported import EXPORT_NAME, load_export
 from peftlab.prediction.tuned import TunedModel, torch_logits
 from peftlab.recipe import Recipe
 from peftlab.record import RunRecord, read_record
 from peftlab.run_folder import read_run_recipe
+from peftlab.trained import checkpoint_of
 from peftlab.training.accelerator import autocast_dtype
 
 
@@ -70,7 +72,7 @@ def load_run(
         # As in training: new modules that the artifact does not hold are drawn alike.
         torch.manual_seed(recipe.seed)
         base = load_base_model(
-            local_source(location),
+            checkpoint_of(location, offline=offline),
             recipe.model,
             recipe.task.head(labels),
             dtype=dtype,
@@ -78,12 +80,13 @@ def load_run(
             pad_token_id=tokenizer.pad_token_id,
             offline=offline,
         ).model
-        return base.dequantize() if dequantize else base  # type: ignore[no-untyped-call]
+        return dequantized(base) if dequantize else base
 
     try:
         model: nn.Module = load_artifact(load_base, folder).to(device)
     except SourceError as error:
-        error.hint = error.hint or f"The run was tuned from {recipe.model.path}, which is needed to use it."
+        needed = f"The run was tuned from {recipe.model.path}, which is needed to use it."
+        error.hint = f"{needed} {error.hint}" if error.hint else needed
         raise
     compute_type = autocast_dtype(recipe.training.precision, device=device, weights=dtype)
     return TunedModel(
@@ -105,6 +108,8 @@ def read_finished_run(folder: Path) -> tuple[RunRecord, Recipe]:
         UserError: The folder holds no run, or one that has not ended with success.
     """
     check_folder(folder)
+    if (folder / EXPORT_NAME).is_file():
+        raise UserError("this is an export; the folder of the run itself is needed", where=str(folder))
     record = read_record(folder)
     if record.status != "success":
         raise UserError(

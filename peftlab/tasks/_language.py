@@ -32,6 +32,7 @@ SCALED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm
 class LanguageTask(Task):
     """What all tasks have in common whose model predicts tokens of its vocabulary."""
 
+    predicts_from_logits: ClassVar[bool] = False
     works_on_shapes: ClassVar[bool] = False
 
     def label_columns(self) -> tuple[str, ...]:

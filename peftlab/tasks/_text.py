@@ -118,7 +118,8 @@ def sequence_logits(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
     mask = batch["attention_mask"]
     virtual_tokens = per_token.shape[1] - mask.shape[1]
     last = mask.sum(dim=1) - 1 + virtual_tokens
-    return per_token[torch.arange(len(last), device=per_token.device), last]
+    # `len` would be a plain number, to which torch's exporter fixes the batch.
+    return per_token[torch.arange(last.shape[0], device=per_token.device), last]
 
 
 def _token_level_head(model: nn.Module) -> nn.Module | None:

@@ -44,6 +44,7 @@ def refused(done, *expected: str) -> str:
         (("name: tiny", "name: ../escape"), ["recipe.yaml:1: name"]),
         (("reviews.csv", "reviws.csv"), ["recipe.yaml:5: data.source", "Did you mean `reviews.csv`?"]),
         (("tiny-bert", "tinny-bert"), ["recipe.yaml:2: model.path", "Did you mean `tiny-bert`?"]),
+        (("max_length: 32", "max_length: 100"), ["recipe.yaml:3: task.max_length", "positions for 64 tokens", "64 or less"]),
         (("max_length: 32", "max_length: 32, text: txt"), ["txt", "Did you mean `text`?"]),
         (("max_length: 32", "max_length: 32, label: lable"), ["lable", "Did you mean `label`?"]),
         (("{path:", "{path: 'pypi:x==1/../../etc', revision:"), ["recipe.yaml:2: model.path"]),
