@@ -97,7 +97,9 @@ class Loader:
     def load_wrapped(self) -> Wrapped:
         """Load the base and wrap it by the recipe's method."""
         recipe, base = self._recipe, self.load_base()
-        base_names = {id(parameter): name for name, parameter in base.model.named_parameters()}
+        # Kept until the check that goes by their ids: peft puts others in the place of 8-bit ones when it unpacks them.
+        own = list(base.model.named_parameters())
+        base_names = {id(parameter): name for name, parameter in own}
         context = MethodContext(
             peft_task_type=recipe.task.peft_task_type,
             total_steps=self.plan.total,

@@ -17,7 +17,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from peftlab.check import CheckedModel
 from peftlab.errors import UnsupportedError
-from peftlab.estimate.fakes import freeze_side_values, give_fake_tensors
+from peftlab.estimate.fakes import fake_quantized_layers, freeze_side_values, give_fake_tensors
 from peftlab.estimate.target import Target
 from peftlab.interfaces import EncodedSplit, Example, Inference, MethodContext, Prediction, Task
 from peftlab.measurement.memory import measure_training_memory, storage_bytes
@@ -126,12 +126,14 @@ class ShapesOfRecipe:
             head_modules=base.head_modules,
             family=checked.facts.family,
         )
+        self._mode = FakeTensorMode(allow_non_fake_inputs=True)
+        with self._mode:
+            fake_quantized_layers(base.model)
         self._model: nn.Module = method.apply(base.model, context)
         if recipe.training.gradient_checkpointing:
             base.model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
         freeze_side_values(self._model)
         self._model.register_forward_pre_hook(_drop_full_mask, with_kwargs=True)
-        self._mode = FakeTensorMode(allow_non_fake_inputs=True)
         with self._mode:
             give_fake_tensors(self._model)
 

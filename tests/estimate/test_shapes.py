@@ -70,6 +70,9 @@ def measured(checked, batch) -> int:
         ("prefix_tuning", {}),
         ("prompt_tuning", {"training__gradient_checkpointing": True}),
         ("houlsby_adapter", {"model__quantization": "fp4"}),
+        ("lora", {"method__dora": True}),
+        ("lora", {"method__dora": True, "model__quantization": "nf4"}),
+        ("lora", {"method__dora": True, "model__quantization": "int8"}),
     ],
     ids=str,
 )
