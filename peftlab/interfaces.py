@@ -311,8 +311,8 @@ class Task(RegisteredConfig, ABC):
     """Names of the metrics that the task computes; the first is the default for choosing the best epoch."""
     has_probabilities: ClassVar[bool] = False
     """Whether scores are probabilities of decisions, which a temperature on the logits can calibrate."""
-    works_on_shapes: ClassVar[bool] = True
-    """Whether loss and logits can be computed on shapes alone, for estimates of memory."""
+    generates_text: ClassVar[bool] = False
+    """Whether evaluation also writes texts, token by token; estimates of memory leave that out, and say so."""
     makes_data: ClassVar[bool] = False
     """Whether the task can make its own data: then a recipe may do without the section ``data``."""
 
@@ -404,7 +404,10 @@ class Task(RegisteredConfig, ABC):
         """Tokenise the rows of a split."""
 
     def placeholder(self, length: int, labels: tuple[str, ...]) -> Example:
-        """An encoded example of so many tokens that says nothing: for estimates, where no text is at hand."""
+        """An encoded example of so many tokens that says nothing: for estimates, where no text is at hand.
+
+        Where tokens carry labels, as many do as can.
+        """
         return {"input_ids": [0] * length, "label": 0}
 
     @abstractmethod

@@ -15,16 +15,13 @@ from peftlab.data.batching import plan_epoch
 from peftlab.data.locations import parse_location, resolve_location
 from peftlab.interfaces import EncodedSplit, MethodContext
 from peftlab.models.load import BaseModel, load_base_model, load_tokenizer, local_source
-from peftlab.models.new import write_new_model
+from peftlab.models.new import NEW_VOCABULARY_SIZE, write_new_model
 from peftlab.record import Guard, Parameters
 from peftlab.tensors import count_weights
 from peftlab.trained import checkpoint_of
 from peftlab.training.checkpoints import trainable_parameters
 from peftlab.training.guards import check_trainable_parameters, hash_tensors
 from peftlab.training.steps import StepPlan
-
-NEW_VOCABULARY_SIZE = 8192
-"""Tokens of a new tokenizer where model.from_config says nothing of its vocab_size."""
 
 
 @dataclass(frozen=True)
