@@ -105,6 +105,9 @@ def check_model(
         check_quantization(recipe.model, facts)
         if recipe.model.quantization is not None:
             recipe.method.check_quantization(recipe.model.quantization)
+    if recipe.model.offload is not None:
+        with at_place(document, ("model", "offload")):
+            _check_offload(recipe)
     with at_place(document, ("method",)):
         recipe.method.check(replace(facts, peft_task_type=recipe.task.peft_task_type))
         _check_positions(recipe, facts)
@@ -240,6 +243,16 @@ def _check_training(recipe: Recipe, document: Document) -> None:
             "early stopping needs a validation split",
             where=document.where(("training", "early_stopping_patience")),
             hint="Set data.validation_fraction.",
+        )
+
+
+def _check_offload(recipe: Recipe) -> None:
+    """What the backward pass keeps would hold the whole base, if blocks were not computed anew."""
+    recipe.method.check_offload()
+    if not recipe.training.gradient_checkpointing:
+        raise ConfigError(
+            "an offloaded base needs gradient checkpointing: else the backward pass keeps every matrix on the device",
+            hint="Set training.gradient_checkpointing to true.",
         )
 
 

@@ -137,6 +137,18 @@ class Method(RegisteredConfig, ABC):
                 hint="Set model.quantization to null, or choose a method that freezes the base, such as lora.",
             )
 
+    def check_offload(self) -> None:
+        """Refuse a base whose matrices are fetched only while their layers compute, where the method needs more.
+
+        Raises:
+            UnsupportedError: With the reason.
+        """
+        if self.trains_base:
+            raise UnsupportedError(
+                f"{self.registered_name} trains the base's own matrices, and what trains must stay on the device",
+                hint="Set model.offload to null, or choose a method that freezes the base, such as lora.",
+            )
+
     @abstractmethod
     def apply(self, model: Any, context: MethodContext) -> Any:
         """Wrap a transformers model so that only what the method trains requires a gradient.

@@ -14,7 +14,7 @@ from peftlab.check import CheckedRecipe
 from peftlab.data.batching import plan_epoch
 from peftlab.data.locations import parse_location, resolve_location
 from peftlab.interfaces import EncodedSplit, MethodContext
-from peftlab.models.load import BaseModel, load_base_model, load_tokenizer, local_source
+from peftlab.models.load import BaseModel, checkpoint_activations, load_base_model, load_tokenizer, local_source
 from peftlab.models.new import NEW_VOCABULARY_SIZE, write_new_model
 from peftlab.record import Guard, Parameters
 from peftlab.tensors import count_weights
@@ -108,9 +108,7 @@ class Loader:
         torch.manual_seed(recipe.seed)
         model = recipe.method.apply(base.model, context)
         if recipe.training.gradient_checkpointing:
-            # Only now: peft would let the embeddings' output require a gradient, as re-entrant checkpointing needs it,
-            # and so keep the frozen layers below the lowest adapter for a backward pass that nothing asks for.
-            base.model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
+            checkpoint_activations(base.model, recipe.model)
         trainable = trainable_parameters(model)
         return Wrapped(
             model,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -66,6 +67,31 @@ def give_fake_tensors(model: nn.Module) -> None:
         for key, value in vars(module).items():
             if type(value) is dict and key not in ("_parameters", "_buffers"):  # such as peft's virtual tokens
                 _replace(value, fake)
+
+
+def drop_between_forwards(layers: Iterable[nn.Module]) -> None:
+    """Let layers have their parameters only while they compute; to be called under a ``FakeTensorMode``.
+
+    As accelerate's hooks do for an offloaded base. They themselves cannot make a fake parameter anew.
+    """
+    for layer in layers:
+        with unset_fake_temporarily():
+            absent = {
+                key: nn.Parameter(torch.empty(value.shape, dtype=value.dtype, device="meta"), requires_grad=False)
+                for key, value in layer.named_parameters(recurse=False)
+            }
+
+        def fetch(module: nn.Module, _inputs: Any, absent: dict[str, nn.Parameter] = absent) -> None:
+            for key, value in absent.items():
+                present = torch.empty(value.shape, dtype=value.dtype)
+                module._parameters[key] = nn.Parameter(present, requires_grad=False)
+
+        def drop(module: nn.Module, _inputs: Any, _output: Any, absent: dict[str, nn.Parameter] = absent) -> None:
+            module._parameters.update(absent)
+
+        layer._parameters.update(absent)
+        layer.register_forward_pre_hook(fetch)
+        layer.register_forward_hook(drop, prepend=True)  # accelerate's are inside the forward, before all others
 
 
 def freeze_side_values(model: nn.Module) -> None:

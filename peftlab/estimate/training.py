@@ -24,13 +24,13 @@ from torch._subclasses.fake_tensor import (
 
 from peftlab.check import CheckedModel
 from peftlab.errors import UnsupportedError
-from peftlab.estimate.fakes import fake_quantized_layers, freeze_side_values, give_fake_tensors
+from peftlab.estimate.fakes import drop_between_forwards, fake_quantized_layers, freeze_side_values, give_fake_tensors
 from peftlab.estimate.target import Target
 from peftlab.estimate.task import TaskOnShapes, drop_full_mask
 from peftlab.interfaces import EncodedSplit, Example, MethodContext, Task
 from peftlab.measurement.memory import measure_training_memory, storage_bytes
 from peftlab.measurement.throughput import ThroughputMeter
-from peftlab.models.load import resolve_dtype
+from peftlab.models.load import checkpoint_activations, resolve_dtype
 from peftlab.models.skeleton import build_skeleton
 from peftlab.recipe import Recipe
 from peftlab.record import Memory
@@ -43,6 +43,7 @@ from peftlab.training.guards import FIRST_STEPS, GradientGuard
 from peftlab.training.interrupts import Interrupts
 from peftlab.training.loop import TrainingJob, optimizer_step
 from peftlab.training.metrics_log import MetricsLog
+from peftlab.training.offload import frozen_layers
 from peftlab.training.optimizers import build_optimizer
 from peftlab.training.steps import Step, StepPlan
 
@@ -138,11 +139,14 @@ class ShapesOfRecipe:
             fake_quantized_layers(base.model)
         self._model: nn.Module = method.apply(base.model, context)
         if recipe.training.gradient_checkpointing:
-            base.model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
+            checkpoint_activations(base.model, recipe.model)
         freeze_side_values(self._model)
         self._model.register_forward_pre_hook(drop_full_mask, with_kwargs=True)
         with self._mode:
             give_fake_tensors(self._model)
+            self._loaded_bytes = storage_bytes(model_tensors(self._model))
+            if recipe.model.offload is not None:
+                drop_between_forwards(frozen_layers(self._model).values())
 
     def memory(self, batch: Batch) -> PhaseMemory:
         """The peaks for one batch.
@@ -172,7 +176,8 @@ class ShapesOfRecipe:
         workspace = self._target.workspace_bytes
         memory = memory.model_copy(update={"peak_bytes": memory.peak_bytes + workspace})
         phases = {
-            "load": model_bytes + self._largest_source(),
+            # What is offloaded is in the CPU's memory first.
+            "load": (self._loaded_bytes if self._target.name == "cpu" else model_bytes) + self._largest_source(),
             "train": memory.peak_bytes,
             "evaluate": evaluated + workspace,
             "save": model_bytes,

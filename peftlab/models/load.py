@@ -167,6 +167,22 @@ def _set_dropout(model_config: Any, dropout: float) -> None:
             setattr(model_config, key, dropout)
 
 
+def checkpoint_activations(model: PreTrainedModel, config: ModelConfig) -> None:
+    """Compute activations twice instead of keeping them.
+
+    To be called when the method has wrapped the model: peft would let the embeddings' output require a gradient, as
+    re-entrant checkpointing needs it, and so keep the frozen layers below the lowest adapter for a backward pass that
+    nothing asks for.
+
+    Args:
+        model: The base.
+        config: The recipe's section. Where it offloads, a block is computed anew to its end: a layer in whose midst
+            that stopped would keep its matrix.
+    """
+    settings = {"use_reentrant": False, "early_stop": config.offload is None}
+    model.gradient_checkpointing_enable(settings)  # type: ignore[no-untyped-call]
+
+
 def find_head_modules(model: PreTrainedModel, head: Head, info: Mapping[str, Any]) -> tuple[str, ...]:
     """The modules that a checkpoint does not hold, and that train with every method.
 

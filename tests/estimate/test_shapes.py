@@ -16,7 +16,7 @@ from peftlab.estimate.recipe import estimate_recipe
 from peftlab.estimate.target import Target
 from peftlab.estimate.training import ShapesOfRecipe, bare_job, placeholder_batch
 from peftlab.interfaces import MethodContext
-from peftlab.models.load import load_base_model
+from peftlab.models.load import checkpoint_activations, load_base_model
 from peftlab.recipe import build_recipe
 from peftlab.rehearsal import rehearse_memory
 from peftlab.tasks.text_classification import TextClassification
@@ -55,7 +55,7 @@ def measured(checked, batch) -> int:
     )
     model = method.apply(base.model, context)
     if recipe.training.gradient_checkpointing:
-        base.model.gradient_checkpointing_enable({"use_reentrant": False})
+        checkpoint_activations(base.model, recipe.model)
     accelerator = build_accelerator(computation=None, tracking=[], folder=Path())
     optimizer = accelerator.prepare(build_optimizer(model, recipe.training, 1e-3))
     job = bare_job(recipe, batch, model=model, optimizer=optimizer, accelerator=accelerator, task=recipe.task)
