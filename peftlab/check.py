@@ -229,6 +229,12 @@ def _check_packages(recipe: Recipe, document: Document) -> None:
             where=document.where(("training", "optimizer")),
             hint="pip install bitsandbytes, or choose `adamw`.",
         )
+    if recipe.training.optimizer == "galore_adamw" and importlib.util.find_spec("pytorch_optimizer") is None:
+        raise ConfigError(
+            "the optimizer `galore_adamw` needs pytorch-optimizer, which is not installed",
+            where=document.where(("training", "optimizer")),
+            hint="pip install 'peftlab[galore]', or choose `adafactor`.",
+        )
 
 
 def _check_training(recipe: Recipe, document: Document) -> None:
@@ -237,6 +243,12 @@ def _check_training(recipe: Recipe, document: Document) -> None:
             f"the method {recipe.method.registered_name} does not learn under gradient checkpointing",
             where=document.where(("training", "gradient_checkpointing")),
             hint="Set it to false.",
+        )
+    if recipe.training.optimizer == "galore_adamw" and not recipe.method.trains_base:
+        raise UnsupportedError(
+            f"galore_adamw saves states of whole matrices, of which {recipe.method.registered_name} trains none",
+            where=document.where(("training", "optimizer")),
+            hint="Choose `adamw_8bit`, or the method `full`.",
         )
     if recipe.training.early_stopping_patience is not None and not _has_validation(recipe):
         raise ConfigError(
