@@ -105,6 +105,9 @@ def check_model(
         check_quantization(recipe.model, facts)
         if recipe.model.quantization is not None:
             recipe.method.check_quantization(recipe.model.quantization)
+    if recipe.model.offload is not None:
+        with at_place(document, ("model", "offload")):
+            _check_offload(recipe)
     with at_place(document, ("method",)):
         recipe.method.check(replace(facts, peft_task_type=recipe.task.peft_task_type))
         _check_positions(recipe, facts)
@@ -226,6 +229,12 @@ def _check_packages(recipe: Recipe, document: Document) -> None:
             where=document.where(("training", "optimizer")),
             hint="pip install bitsandbytes, or choose `adamw`.",
         )
+    if recipe.training.optimizer == "galore_adamw" and importlib.util.find_spec("pytorch_optimizer") is None:
+        raise ConfigError(
+            "the optimizer `galore_adamw` needs pytorch-optimizer, which is not installed",
+            where=document.where(("training", "optimizer")),
+            hint="pip install 'peftlab[galore]', or choose `adafactor`.",
+        )
 
 
 def _check_training(recipe: Recipe, document: Document) -> None:
@@ -235,11 +244,27 @@ def _check_training(recipe: Recipe, document: Document) -> None:
             where=document.where(("training", "gradient_checkpointing")),
             hint="Set it to false.",
         )
+    if recipe.training.optimizer == "galore_adamw" and not recipe.method.trains_base:
+        raise UnsupportedError(
+            f"galore_adamw saves states of whole matrices, of which {recipe.method.registered_name} trains none",
+            where=document.where(("training", "optimizer")),
+            hint="Choose `adamw_8bit`, or the method `full`.",
+        )
     if recipe.training.early_stopping_patience is not None and not _has_validation(recipe):
         raise ConfigError(
             "early stopping needs a validation split",
             where=document.where(("training", "early_stopping_patience")),
             hint="Set data.validation_fraction.",
+        )
+
+
+def _check_offload(recipe: Recipe) -> None:
+    """What the backward pass keeps would hold the whole base, if blocks were not computed anew."""
+    recipe.method.check_offload()
+    if not recipe.training.gradient_checkpointing:
+        raise ConfigError(
+            "an offloaded base needs gradient checkpointing: else the backward pass keeps every matrix on the device",
+            hint="Set training.gradient_checkpointing to true.",
         )
 
 

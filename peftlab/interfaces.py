@@ -137,6 +137,18 @@ class Method(RegisteredConfig, ABC):
                 hint="Set model.quantization to null, or choose a method that freezes the base, such as lora.",
             )
 
+    def check_offload(self) -> None:
+        """Refuse a base whose matrices are fetched only while their layers compute, where the method needs more.
+
+        Raises:
+            UnsupportedError: With the reason.
+        """
+        if self.trains_base:
+            raise UnsupportedError(
+                f"{self.registered_name} trains the base's own matrices, and what trains must stay on the device",
+                hint="Set model.offload to null, or choose a method that freezes the base, such as lora.",
+            )
+
     @abstractmethod
     def apply(self, model: Any, context: MethodContext) -> Any:
         """Wrap a transformers model so that only what the method trains requires a gradient.
@@ -313,8 +325,8 @@ class Task(RegisteredConfig, ABC):
     """Whether scores are probabilities of decisions, which a temperature on the logits can calibrate."""
     predicts_from_logits: ClassVar[bool] = True
     """Whether ``predict`` of ``logits`` is all that a model says of an example; else ``predict_examples`` is asked."""
-    works_on_shapes: ClassVar[bool] = True
-    """Whether loss and logits can be computed on shapes alone, for estimates of memory."""
+    generates_text: ClassVar[bool] = False
+    """Whether evaluation also writes texts, token by token; estimates of memory leave that out, and say so."""
     makes_data: ClassVar[bool] = False
     """Whether the task can make its own data: then a recipe may do without the section ``data``."""
 
@@ -406,7 +418,10 @@ class Task(RegisteredConfig, ABC):
         """Tokenise the rows of a split."""
 
     def placeholder(self, length: int, labels: tuple[str, ...]) -> Example:
-        """An encoded example of so many tokens that says nothing: for estimates, where no text is at hand."""
+        """An encoded example of so many tokens that says nothing: for estimates, where no text is at hand.
+
+        Where tokens carry labels, as many do as can.
+        """
         return {"input_ids": [0] * length, "label": 0}
 
     @abstractmethod

@@ -14,17 +14,14 @@ from peftlab.check import CheckedRecipe
 from peftlab.data.batching import plan_epoch
 from peftlab.data.locations import parse_location, resolve_location
 from peftlab.interfaces import EncodedSplit, MethodContext
-from peftlab.models.load import BaseModel, load_base_model, load_tokenizer, local_source
-from peftlab.models.new import write_new_model
+from peftlab.models.load import BaseModel, checkpoint_activations, load_base_model, load_tokenizer, local_source
+from peftlab.models.new import NEW_VOCABULARY_SIZE, write_new_model
 from peftlab.record import Guard, Parameters
 from peftlab.tensors import count_weights
 from peftlab.trained import checkpoint_of
 from peftlab.training.checkpoints import trainable_parameters
 from peftlab.training.guards import check_trainable_parameters, hash_tensors
 from peftlab.training.steps import StepPlan
-
-NEW_VOCABULARY_SIZE = 8192
-"""Tokens of a new tokenizer where model.from_config says nothing of its vocab_size."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +94,9 @@ class Loader:
     def load_wrapped(self) -> Wrapped:
         """Load the base and wrap it by the recipe's method."""
         recipe, base = self._recipe, self.load_base()
-        base_names = {id(parameter): name for name, parameter in base.model.named_parameters()}
+        # Kept until the check that goes by their ids: peft puts others in the place of 8-bit ones when it unpacks them.
+        own = list(base.model.named_parameters())
+        base_names = {id(parameter): name for name, parameter in own}
         context = MethodContext(
             peft_task_type=recipe.task.peft_task_type,
             total_steps=self.plan.total,
@@ -109,9 +108,7 @@ class Loader:
         torch.manual_seed(recipe.seed)
         model = recipe.method.apply(base.model, context)
         if recipe.training.gradient_checkpointing:
-            # Only now: peft would let the embeddings' output require a gradient, as re-entrant checkpointing needs it,
-            # and so keep the frozen layers below the lowest adapter for a backward pass that nothing asks for.
-            base.model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
+            checkpoint_activations(base.model, recipe.model)
         trainable = trainable_parameters(model)
         return Wrapped(
             model,

@@ -52,6 +52,7 @@ from peftlab.training.interrupts import Interrupts
 from peftlab.training.loop import Progress, TrainingJob, restore_best, train
 from peftlab.training.metrics_log import MetricsLog
 from peftlab.training.micro_batches import MicroBatches
+from peftlab.training.offload import Placement
 from peftlab.training.optimizers import build_optimizer
 
 WARMUP_STEPS = 5
@@ -113,9 +114,14 @@ class Run:
         method, model = self.recipe.method, self.recipe.model
         self.dtype = resolve_dtype(model.dtype, device=device, base_is_frozen=not method.trains_base)
         self.autocast = autocast_dtype(self.recipe.training.precision, device=device, weights=self.dtype)
+        self.placement = Placement(model.offload, device=device, folder=folder.path)
 
     def execute(self) -> None:
         """All stages."""
+        with self.placement:
+            self._execute()
+
+    def _execute(self) -> None:
         clock = self.findings.clock
         with clock.phase("load"):
             wrapped, peak = peak_of(self._load, device=self.device)
@@ -177,8 +183,8 @@ class Run:
         accelerator = build_accelerator(
             computation=self.autocast, tracking=list(recipe.tracking), folder=self.folder.path
         )
-        optimizer = build_optimizer(model.to(accelerator.device), training, training.learning_rate)
-        prepared, optimizer = accelerator.prepare(model, optimizer)
+        optimizer = build_optimizer(self.placement.place(model), training, training.learning_rate)
+        prepared, optimizer = accelerator.prepare(model, optimizer, device_placement=[False, True])
         has_validation = "validation" in self.splits
         return TrainingJob(
             model=prepared,
@@ -218,7 +224,9 @@ class Run:
             )
             findings.clock.set_peak("evaluate", peak)
         self.matmul_rate = measure_matmul_rate(self.device, self.autocast or self.dtype)
-        return replace(job, meter=self._new_meter(job.plan.total, rehearse_flops(job)))
+        # Of FLOPs those count that are not done twice; without checkpointing an offloaded base would not fit.
+        flops = rehearse_flops(job) if self.recipe.model.offload is None else None
+        return replace(job, meter=self._new_meter(job.plan.total, flops))
 
     def _new_meter(self, total_steps: int, step_flops: StepFlops | None) -> ThroughputMeter:
         return ThroughputMeter(min(WARMUP_STEPS, total_steps // 2), device=self.device, step_flops=step_flops)
@@ -312,7 +320,7 @@ class Run:
 
     def _reload(self, before: Tensor) -> nn.Module:
         """Load what was saved as a stranger would: from the files alone."""
-        model = load_artifact(lambda: self.loader.load_base().model, self.folder.path).to(self.device)
+        model = self.placement.place(load_artifact(lambda: self.loader.load_base().model, self.folder.path))
         self.findings.guards["reload_agrees"] = check_reload(
             before,
             self._probe(model),

@@ -101,4 +101,13 @@ CASES = [
     Case("distilbert-6x384", "lora", 16, 128),
     Case("qwen2-4x512", "lora", 8, 128, INT8),
     Case("qwen2-4x512", "lora", 8, 256, CHECKPOINTING),
+    Case("minilm", "lora", 16, 64, {"method.dora": True, **NF4}),
+    Case("minilm", "lora", 16, 128, task="masked_lm"),
+    Case("gpt2-6x384", "full", 8, 128, task="causal_lm"),
+    Case("gpt2-6x384", "lora", 8, 128, task="causal_lm"),
+    Case("gpt2-6x384", "prompt_tuning", 8, 128, CHECKPOINTING, task="causal_lm"),
+    Case("qwen2-4x512", "lora", 4, 256, {"task.packing": True}, task="instruction_tuning"),
+    Case("smollm2", "lora", 1, 512, task="causal_lm"),
+    Case("smollm2", "lora", 2, 256, {**NF4, **CHECKPOINTING}, task="instruction_tuning"),
+    Case("smollm2", "lora", 1, 512, {"model.offload": "disk", **CHECKPOINTING}, task="causal_lm"),
 ]  # fmt: skip

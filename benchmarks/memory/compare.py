@@ -24,11 +24,12 @@ from peftlab.estimate.target import Target
 from peftlab.estimate.training import ShapesOfRecipe, bare_job, placeholder_batch
 from peftlab.files import write_text
 from peftlab.interfaces import MethodContext
-from peftlab.models.load import load_base_model, local_source
+from peftlab.models.load import checkpoint_activations, load_base_model, local_source
 from peftlab.recipe import build_recipe
 from peftlab.rehearsal import rehearse_memory
 from peftlab.training.accelerator import build_accelerator
 from peftlab.training.micro_batches import MicroBatches
+from peftlab.training.offload import Placement
 from peftlab.training.optimizers import build_optimizer
 
 RESULTS = Path(__file__).parent / "results" / "estimates.json"
@@ -59,6 +60,15 @@ def estimate(case: Case, checked: CheckedModel) -> int:
 
 def measure(case: Case, checked: CheckedModel) -> int:
     """Peak bytes of training, for real."""
+    with (
+        tempfile.TemporaryDirectory() as files,
+        Placement(checked.recipe.model.offload, device=torch.device("cpu"), folder=Path(files)) as placement,
+    ):
+        return train_two_steps(case, checked, placement)
+
+
+def train_two_steps(case: Case, checked: CheckedModel, placement: Placement) -> int:
+    """Peak bytes of the two."""
     recipe, method = checked.recipe, checked.recipe.method
     torch.manual_seed(0)
     base = load_base_model(
@@ -75,18 +85,19 @@ def measure(case: Case, checked: CheckedModel) -> int:
     )
     model = method.apply(base.model, context)
     if recipe.training.gradient_checkpointing:
-        base.model.gradient_checkpointing_enable({"use_reentrant": False})
+        checkpoint_activations(base.model, recipe.model)
     precision = recipe.training.precision
     accelerator = build_accelerator(
         computation=getattr(torch, precision) if precision in ("bfloat16", "float16") else None,
         tracking=[],
         folder=Path(),
     )
+    model = placement.place(model)
     optimizer = build_optimizer(model, recipe.training, 1e-3)
     job = bare_job(
         recipe,
         batch_of(case, checked),
-        model=accelerator.prepare(model),
+        model=accelerator.prepare_model(model, device_placement=False),
         optimizer=accelerator.prepare(optimizer),
         accelerator=accelerator,
         task=recipe.task,

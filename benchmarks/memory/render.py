@@ -37,7 +37,8 @@ def estimates() -> list[str]:
 
 def settings(row: dict) -> str:
     """What the case sets beside its method."""
-    task = ["token_classification"] if "token_classification" in row["case"] else []
+    words = row["case"].split()
+    task = words[2 : words.index(f"{row['batch_size']}x{row['length']}")]
     return ", ".join([*task, *(f"{key.rpartition('.')[2]} {value}" for key, value in row["settings"].items())])
 
 

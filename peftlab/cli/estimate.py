@@ -48,13 +48,13 @@ def _device(name: str) -> Any:
 
 def _estimate(recipe: Any, document: Any, target: Any, *, offline: bool, reporter: Any) -> Any:
     from peftlab.check import at_place, check_model
-    from peftlab.estimate.data import longest_of_data, with_local_data
+    from peftlab.estimate.data import look_at_data, with_local_data
     from peftlab.estimate.recipe import estimate_recipe
 
     checked = check_model(recipe, document, offline=offline, reporter=reporter, need_weights=False)
-    checked = with_local_data(checked, document)
+    checked, batch = look_at_data(with_local_data(checked, document))
     with at_place(document, ("method",)):
-        return estimate_recipe(checked, target, batch=longest_of_data(checked))
+        return estimate_recipe(checked, target, batch=batch)
 
 
 def describe(found: Any) -> str:
@@ -62,6 +62,9 @@ def describe(found: Any) -> str:
     from peftlab.cli.output import size
 
     source = "the longest of the data" if found.is_from_data else "the longest that task.max_length allows"
+    labels = found.memory.loss_terms
+    if labels > found.batch.size:
+        source += f"; {labels} of its tokens carry a label" + ("" if found.is_from_data else ": as many as can")
     lines = [
         f"peak {size(found.peak_bytes)} on {found.target.name}, "
         f"batch {found.batch.size} × {found.batch.length} tokens ({source})"
@@ -80,6 +83,7 @@ def describe(found: Any) -> str:
         settings = " ".join(f"--set {key}={value}".replace("True", "true") for key, value in change.settings.items())
         verdict = "" if available is None else (" fits" if peak <= available else "     ")
         lines.append(f"  {size(peak):>9}{verdict}  {settings}  ({change.effect})")
+    lines += [f"  {note}" for note in found.notes]
     if not found.target.is_verified:
         lines.append("  not verified: no measurement on a GPU has confirmed estimates for cuda yet")
     return "\n".join(lines)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from peftlab.check import CheckedRecipe
 from peftlab.errors import UnsupportedError
 from peftlab.estimate.bounds import is_surely_small
-from peftlab.estimate.data import batch_of
+from peftlab.estimate.data import batch_of, with_new_facts
 from peftlab.estimate.search import largest_fitting
 from peftlab.estimate.target import Target
 from peftlab.estimate.training import ShapesOfRecipe
@@ -27,6 +27,7 @@ def look_ahead(checked: CheckedRecipe, loader: Loader, target: Target, *, say: C
     Returns:
         The micro-batches to begin with: the recipe's, or with ``auto`` the largest that fits by estimate.
     """
+    checked = with_new_facts(checked, loader)
     setting = checked.recipe.training.micro_batch_size
     micro_batches = MicroBatches(setting if isinstance(setting, int) else None, may_shrink=setting == "auto")
     memory = target.memory_bytes

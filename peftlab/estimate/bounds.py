@@ -11,7 +11,8 @@ from peftlab.interfaces import ModelFacts
 from peftlab.recipe import Recipe
 
 WEIGHT_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
-QUANTIZED_BYTES = {"nf4": 0.5, "fp4": 0.5, "int8": 1.0}
+MATRIX_BYTES = {"nf4": 0.5, "fp4": 0.5, "int8": 1.0, "cpu": 0.0, "disk": 0.0}
+"""Of each weight of a matrix that is quantised, or offloaded."""
 STATE_BYTES = {"adamw": 8, "adamw_8bit": 2, "paged_adamw_8bit": 0, "lion_8bit": 1, "sgd": 4}
 """An optimizer's state for each trained weight, at least."""
 ACTIVATION_BYTES = 160
@@ -37,8 +38,9 @@ def least_bytes(recipe: Recipe, facts: ModelFacts, *, device: str) -> int | None
     each = WEIGHT_BYTES[dtype]
     if not frozen:
         each += each + STATE_BYTES.get(recipe.training.optimizer, 0)
-    matrices = {f"{name}.weight" for name in facts.linear_modules()} if recipe.model.quantization else set()
-    packed = QUANTIZED_BYTES.get(recipe.model.quantization or "", each)
+    moved = recipe.model.quantization or recipe.model.offload
+    matrices = {f"{name}.weight" for name in facts.linear_modules()} if moved else set()
+    packed = MATRIX_BYTES.get(moved or "", each)
     sizes = ((name, math.prod(shape)) for name, shape in facts.weights.items())
     return int(sum(size * (packed if name in matrices else each) for name, size in sizes))
 

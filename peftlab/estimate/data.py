@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from peftlab.config import Document
 from peftlab.errors import SourceError
 from peftlab.estimate.training import Batch
 from peftlab.loading import Loader
+from peftlab.models.facts import read_model_facts
 from peftlab.models.load import local_source
 from peftlab.training.micro_batches import split_batches
 
@@ -23,20 +25,31 @@ def with_local_data(checked: CheckedModel, document: Document) -> CheckedModel:
         return checked
 
 
-def longest_of_data(checked: CheckedModel) -> Batch | None:
-    """The batches of the data that take the most memory; None where data or tokenizer are not on this machine."""
+def look_at_data(checked: CheckedModel) -> tuple[CheckedModel, Batch | None]:
+    """The batches of the data that take the most memory; None where data or tokenizer are not on this machine.
+
+    Returns:
+        The recipe, with what the tokenizer tells of a model that starts from nothing; and the batches.
+    """
     if not isinstance(checked, CheckedRecipe):
-        return None
+        return checked, None
     place = checked.model_location
     source = Path(local_source(place)) if place is not None else None
     if source is not None and source.is_dir() and not (source / "tokenizer_config.json").is_file():
-        return None
+        return checked, None
     try:
         loader = Loader(checked, dtype=torch.float32, offline=True)
     except SourceError:
-        return None
+        return checked, None
     setting = checked.recipe.training.micro_batch_size
-    return batch_of(loader, setting if isinstance(setting, int) else None)
+    return with_new_facts(checked, loader), batch_of(loader, setting if isinstance(setting, int) else None)
+
+
+def with_new_facts(checked: CheckedRecipe, loader: Loader) -> CheckedRecipe:
+    """The recipe, with the size that the tokenizer has given to a model that starts from nothing."""
+    if checked.model_location is not None:
+        return checked
+    return replace(checked, facts=read_model_facts(Path(loader.source), path=checked.facts.path))
 
 
 def batch_of(loader: Loader, micro_batch_size: int | None) -> Batch:

@@ -2,13 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch._subclasses.fake_tensor import unset_fake_temporarily
+from torch._subclasses.fake_tensor import FakeTensor, unset_fake_temporarily
 
 from peftlab.models.quantization import quantized_layers
+
+
+class _Quantized(FakeTensor):
+    """A quantised matrix without numbers.
+
+    bitsandbytes' own parameter classes cannot hold fake tensors. Its layers ask for their attributes alone; peft, when
+    it unpacks a matrix for DoRA, asks for the name of the class too.
+    """
+
+    def __deepcopy__(self, _memo: Any) -> _Quantized:
+        """Itself: it has no numbers that could be changed in one copy alone."""
+        return self
+
+
+class Params4bit(_Quantized):
+    """Goes by the name of bitsandbytes' 4-bit matrix."""
+
+
+class Int8Params(_Quantized):
+    """Goes by the name of bitsandbytes' 8-bit matrix."""
+
+
+def fake_quantized_layers(model: nn.Module) -> None:
+    """Quantise the matrices of a model on the meta device by bitsandbytes itself, under a ``FakeTensorMode``.
+
+    For the base alone, before a method wraps it: DoRA begins with the norms of the unpacked matrices.
+    """
+    for layer in quantized_layers(model) if _has_quantized(model) else ():
+        _fake_quantized(layer)
 
 
 def give_fake_tensors(model: nn.Module) -> None:
@@ -27,21 +57,41 @@ def give_fake_tensors(model: nn.Module) -> None:
             known[id(tensor)] = new
         return known[id(tensor)]
 
-    quantized = {id(layer) for layer in quantized_layers(model)} if _has_quantized(model) else set()
     # The originals are kept alive until the end: `known` goes by their ids.
     originals: list[Any] = []
     for module in model.modules():
         originals.extend([*module._parameters.values(), *module._buffers.values()])
-        if id(module) in quantized:
-            _fake_quantized(module)
-            _replace(module._parameters, fake, skip={"weight"})
-        else:
-            _replace(module._parameters, fake)
+        _replace(module._parameters, fake)
         _replace(module._buffers, fake)
         _replace(vars(module), fake)
         for key, value in vars(module).items():
             if type(value) is dict and key not in ("_parameters", "_buffers"):  # such as peft's virtual tokens
                 _replace(value, fake)
+
+
+def drop_between_forwards(layers: Iterable[nn.Module]) -> None:
+    """Let layers have their parameters only while they compute; to be called under a ``FakeTensorMode``.
+
+    As accelerate's hooks do for an offloaded base. They themselves cannot make a fake parameter anew.
+    """
+    for layer in layers:
+        with unset_fake_temporarily():
+            absent = {
+                key: nn.Parameter(torch.empty(value.shape, dtype=value.dtype, device="meta"), requires_grad=False)
+                for key, value in layer.named_parameters(recurse=False)
+            }
+
+        def fetch(module: nn.Module, _inputs: Any, absent: dict[str, nn.Parameter] = absent) -> None:
+            for key, value in absent.items():
+                present = torch.empty(value.shape, dtype=value.dtype)
+                module._parameters[key] = nn.Parameter(present, requires_grad=False)
+
+        def drop(module: nn.Module, _inputs: Any, _output: Any, absent: dict[str, nn.Parameter] = absent) -> None:
+            module._parameters.update(absent)
+
+        layer._parameters.update(absent)
+        layer.register_forward_pre_hook(fetch)
+        layer.register_forward_hook(drop, prepend=True)  # accelerate's are inside the forward, before all others
 
 
 def freeze_side_values(model: nn.Module) -> None:
@@ -58,9 +108,9 @@ def freeze_side_values(model: nn.Module) -> None:
                     value.requires_grad_(False)
 
 
-def _replace(holder: dict[str, Any], fake: Any, skip: frozenset[str] | set[str] = frozenset()) -> None:
+def _replace(holder: dict[str, Any], fake: Any) -> None:
     for key, value in holder.items():
-        if isinstance(value, Tensor) and key not in skip:
+        if isinstance(value, Tensor) and not isinstance(value, _Quantized):
             holder[key] = fake(value)
 
 
@@ -69,10 +119,7 @@ def _has_quantized(model: nn.Module) -> bool:
 
 
 def _fake_quantized(layer: Any) -> None:
-    """Quantise a fake matrix by bitsandbytes itself, which knows the shapes of what comes out.
-
-    Its own parameter classes cannot hold fake tensors; the layers ask for the attributes alone.
-    """
+    """Quantise a fake matrix by bitsandbytes itself, which knows the shapes of what comes out."""
     import bitsandbytes.functional as quantize
 
     old = layer.weight
@@ -96,7 +143,8 @@ def _fake_quantized(layer: Any) -> None:
             key: getattr(old, key) for key in ("blocksize", "compress_statistics", "quant_type", "quant_storage")
         }
         layer.quant_state = state
-    weight = nn.Parameter(packed, requires_grad=False)
+    weight: Any = nn.Parameter(packed, requires_grad=False)
+    weight.__class__ = Int8Params if hasattr(layer, "state") else Params4bit
     for key, value in attributes.items():
         setattr(weight, key, value)
     layer._parameters["weight"] = weight

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from peftlab.check import CheckedModel, CheckedRecipe
@@ -19,6 +19,7 @@ LARGEST_BATCH = 4096
 LENGTH_STEP = 8
 UNKNOWN_LABELS = ("a", "b")
 """Where the data is not at hand: two classes. The head is small beside all else."""
+WITHOUT_GENERATION = "the texts that evaluation writes, and their cache of keys and values, are not counted"
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,9 @@ class Estimate:
         workspace_bytes: What libraries take beside tensors.
         target: The device that it is for.
         batch: Of the step that was watched.
-        is_from_data: Whether the batch is the longest of the data; else it is as long as the recipe allows.
+        is_from_data: Whether the batch is the longest of the data; else it is as long as the recipe allows, and every
+            token that can carry a label does.
+        notes: What the estimate leaves out.
         largest_batch_size: Examples of that length at once that fit; None where none do, or the memory is unknown.
         largest_length: Tokens of each text at that batch size that fit.
         changes: What would take less, the cheapest first; the last ones are added up until it fits.
@@ -41,6 +44,7 @@ class Estimate:
     target: Target
     batch: Batch
     is_from_data: bool
+    notes: tuple[str, ...] = ()
     largest_batch_size: int | None = None
     largest_length: int | None = None
     changes: tuple[tuple[Change, int], ...] = field(default=())
@@ -82,6 +86,8 @@ class Estimate:
             "batch_size": self.batch.size,
             "length": self.batch.length,
             "length_from": "data" if self.is_from_data else "task.max_length",
+            "loss_terms": self.memory.loss_terms,
+            "notes": list(self.notes),
             "largest_batch_size": self.largest_batch_size,
             "largest_length": self.largest_length,
             "changes": [
@@ -115,7 +121,8 @@ def estimate_recipe(
     own_batch = batch or longest_batch(recipe, labels)
     shapes = ShapesOfRecipe(checked, labels, target)
     memory = shapes.memory(own_batch)
-    found = Estimate(memory, target.workspace_bytes, target, own_batch, is_from_data=batch is not None)
+    notes = (WITHOUT_GENERATION,) if recipe.task.generates_text else ()
+    found = Estimate(memory, target.workspace_bytes, target, own_batch, is_from_data=batch is not None, notes=notes)
     if not advise or target.memory_bytes is None:
         return found
     size, length, available = own_batch.size, own_batch.length, target.memory_bytes
@@ -124,12 +131,8 @@ def estimate_recipe(
         return max(shapes.memory(placeholder_batch(recipe.task, labels, size=size, length=length)).phases.values())
 
     longest = (checked.facts.max_length or 1 << 20) - recipe.method.extra_positions()
-    return Estimate(
-        memory,
-        target.workspace_bytes,
-        target,
-        own_batch,
-        is_from_data=batch is not None,
+    return replace(
+        found,
         largest_batch_size=largest_fitting(lambda n: peak(n, length), available, start=size, limit=LARGEST_BATCH),
         largest_length=largest_fitting(
             lambda n: peak(size, n), available, start=min(length, longest), limit=longest, step=LENGTH_STEP

@@ -6,23 +6,31 @@ live tensors that measures a run on CPU counts the fake storages as they come an
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
-from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+from torch import nn
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+    UnsupportedOperatorException,
+    unset_fake_temporarily,
+)
 
 from peftlab.check import CheckedModel
 from peftlab.errors import UnsupportedError
-from peftlab.estimate.fakes import freeze_side_values, give_fake_tensors
+from peftlab.estimate.fakes import drop_between_forwards, fake_quantized_layers, freeze_side_values, give_fake_tensors
 from peftlab.estimate.target import Target
-from peftlab.interfaces import EncodedSplit, Example, Inference, MethodContext, Prediction, Task
+from peftlab.estimate.task import TaskOnShapes, drop_full_mask
+from peftlab.interfaces import EncodedSplit, Example, MethodContext, Task
 from peftlab.measurement.memory import measure_training_memory, storage_bytes
 from peftlab.measurement.throughput import ThroughputMeter
-from peftlab.models.load import resolve_dtype
+from peftlab.models.load import checkpoint_activations, resolve_dtype
 from peftlab.models.skeleton import build_skeleton
 from peftlab.recipe import Recipe
 from peftlab.record import Memory
@@ -30,17 +38,20 @@ from peftlab.rehearsal import rehearse_evaluation
 from peftlab.tensors import model_tensors
 from peftlab.training.accelerator import autocast_dtype, build_shapes_accelerator
 from peftlab.training.checkpoints import CheckpointFolder
-from peftlab.training.evaluate import Asking, compute_logits
+from peftlab.training.evaluate import Asking
 from peftlab.training.guards import FIRST_STEPS, GradientGuard
 from peftlab.training.interrupts import Interrupts
 from peftlab.training.loop import TrainingJob, optimizer_step
 from peftlab.training.metrics_log import MetricsLog
+from peftlab.training.offload import frozen_layers
 from peftlab.training.optimizers import build_optimizer
 from peftlab.training.steps import Step, StepPlan
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+NEEDS_VALUES = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException)
+"""What torch raises where shapes do not tell how to go on."""
 MANY_STEPS = 1000
 """The length that a run is given for methods with a plan of their own; the step that is watched is its first."""
 
@@ -81,10 +92,12 @@ class PhaseMemory:
     Args:
         memory: Of training, by category.
         phases: The peak of each phase.
+        loss_terms: Of the largest batch: examples, or labelled tokens.
     """
 
     memory: Memory
     phases: Mapping[str, int]
+    loss_terms: int
 
 
 class ShapesOfRecipe:
@@ -100,11 +113,6 @@ class ShapesOfRecipe:
     """
 
     def __init__(self, checked: CheckedModel, labels: tuple[str, ...], target: Target) -> None:
-        if not checked.recipe.task.works_on_shapes:
-            raise UnsupportedError(
-                f"the memory of {checked.recipe.task.registered_name} is not estimated: its loss looks at values",
-                hint="`peftlab run` measures it.",
-            )
         self._recipe, self._labels, self._target = checked.recipe, labels, target
         recipe, method = checked.recipe, checked.recipe.method
         self._dtype = resolve_dtype(
@@ -126,19 +134,29 @@ class ShapesOfRecipe:
             head_modules=base.head_modules,
             family=checked.facts.family,
         )
-        self._model: nn.Module = method.apply(base.model, context)
-        if recipe.training.gradient_checkpointing:
-            base.model.gradient_checkpointing_enable({"use_reentrant": False})  # type: ignore[no-untyped-call]
-        freeze_side_values(self._model)
-        self._model.register_forward_pre_hook(_drop_full_mask, with_kwargs=True)
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
         with self._mode:
+            fake_quantized_layers(base.model)
+        self._model: nn.Module = method.apply(base.model, context)
+        if recipe.training.gradient_checkpointing:
+            checkpoint_activations(base.model, recipe.model)
+        freeze_side_values(self._model)
+        self._model.register_forward_pre_hook(drop_full_mask, with_kwargs=True)
+        with self._mode:
             give_fake_tensors(self._model)
+            self._loaded_bytes = storage_bytes(model_tensors(self._model))
+            if recipe.model.offload is not None:
+                drop_between_forwards(frozen_layers(self._model).values())
 
     def memory(self, batch: Batch) -> PhaseMemory:
-        """The peaks for one batch."""
-        with self._mode:
-            job = self._job(batch)
+        """The peaks for one batch.
+
+        Raises:
+            UnsupportedError: Model or task decide by values what they compute.
+        """
+        task = TaskOnShapes(self._recipe.task, self._mode, self._autocast)
+        with self._mode, _refused_where_values_are_needed():
+            job = self._job(batch, cast("Task", task))
             optimizer = job.optimizer.optimizer
             self._make_state(optimizer)
             step = Step(1, 0, [list(positions) for positions in batch.step], ends_epoch=False)
@@ -158,12 +176,13 @@ class ShapesOfRecipe:
         workspace = self._target.workspace_bytes
         memory = memory.model_copy(update={"peak_bytes": memory.peak_bytes + workspace})
         phases = {
-            "load": model_bytes + self._largest_source(),
+            # What is offloaded is in the CPU's memory first.
+            "load": (self._loaded_bytes if self._target.name == "cpu" else model_bytes) + self._largest_source(),
             "train": memory.peak_bytes,
             "evaluate": evaluated + workspace,
             "save": model_bytes,
         }
-        return PhaseMemory(memory, phases)
+        return PhaseMemory(memory, phases, loss_terms=task.most_terms)
 
     def _make_state(self, optimizer: torch.optim.Optimizer) -> None:
         """What optimizer and method keep after a first step."""
@@ -180,7 +199,7 @@ class ShapesOfRecipe:
         sizes = [layer.in_features * layer.out_features for layer in layers]
         return int(max(sizes, default=0)) * self._dtype.itemsize
 
-    def _job(self, batch: Batch) -> TrainingJob:
+    def _job(self, batch: Batch, task: Task) -> TrainingJob:
         recipe = self._recipe
         accelerator = build_shapes_accelerator(self._autocast)
         with unset_fake_temporarily():  # bitsandbytes computes its code books, which are real, when it is set up
@@ -192,7 +211,7 @@ class ShapesOfRecipe:
             model=model,
             optimizer=accelerator.prepare(optimizer),
             accelerator=accelerator,
-            task=cast("Task", _CollatesForReal(recipe.task, self._autocast)),
+            task=task,
         )
 
 
@@ -238,49 +257,15 @@ def bare_job(
     )
 
 
-class _CollatesForReal:
-    """A task whose batches are made of real numbers, since the terms of a loss are counted by looking at labels."""
-
-    def __init__(self, task: Task, autocast: torch.dtype | None) -> None:
-        self._task, self._autocast = task, autocast
-        self._terms: dict[int, int] = {}
-
-    def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
-        """A batch of fake tensors, whose terms have been counted."""
-        with unset_fake_temporarily():
-            batch = self._task.collate(examples, pad_token_id)
-            terms = self._task.loss_terms(batch)
-            has_padding = not bool(batch["attention_mask"].all())
-        fake = {key: torch.empty(value.shape, dtype=value.dtype) for key, value in batch.items()}
-        setattr(fake["attention_mask"], _HAS_PADDING, has_padding)
-        self._terms[id(fake)] = terms
-        return fake
-
-    def loss_terms(self, batch: Mapping[str, Tensor]) -> int:
-        """What was counted."""
-        return self._terms[id(batch)]
-
-    def predict_examples(
-        self, model: nn.Module, examples: Sequence[Example], pad_token_id: int, _inference: Inference
-    ) -> list[Prediction]:
-        """The logits, as shapes; what they would mean needs their values."""
-        batch = self.collate(examples, pad_token_id)
-        compute_logits(model, self._task, batch, device=torch.device("cpu"), autocast_dtype=self._autocast)
-        return []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._task, name)
-
-
-_HAS_PADDING = "has_padding"
-
-
-def _drop_full_mask(_model: nn.Module, arguments: Any, keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Leave out a mask that masks nothing, as transformers does when it looks; into a fake one it cannot look."""
-    mask = keywords.get("attention_mask")
-    if mask is not None and not getattr(mask, _HAS_PADDING, True):
-        keywords = {key: value for key, value in keywords.items() if key != "attention_mask"}
-    return arguments, keywords
+@contextlib.contextmanager
+def _refused_where_values_are_needed() -> Iterator[None]:
+    try:
+        yield
+    except NEEDS_VALUES as error:
+        raise UnsupportedError(
+            f"the memory of this recipe cannot be told from shapes: {error.args[0]} depends on values",
+            hint="`peftlab run` measures it.",
+        ) from None
 
 
 def _drop_attention_dropout(model: Any) -> None:

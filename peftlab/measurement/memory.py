@@ -173,6 +173,6 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> list[Tensor]:
 
 
 def storage_bytes(tensors: Iterable[Tensor]) -> int:
-    """Bytes of the storages behind some tensors, each storage once."""
-    storages = {tensor.untyped_storage()._cdata: tensor.untyped_storage().nbytes() for tensor in tensors}
-    return sum(storages.values())
+    """Bytes of the storages behind some tensors, each storage once; what is offloaded takes none."""
+    storages = [tensor.untyped_storage() for tensor in tensors if tensor.device.type != "meta"]
+    return sum({storage._cdata: storage.nbytes() for storage in storages}.values())

@@ -36,6 +36,13 @@ class BitFit(Method):
             hint="Set model.quantization to null, or choose a method that freezes the layers, such as lora.",
         )
 
+    def check_offload(self) -> None:
+        """Refuse: a layer is offloaded with its bias, or not at all."""
+        raise UnsupportedError(
+            "BitFit trains the biases of the base's layers, and what trains must stay on the device",
+            hint="Set model.offload to null, or choose a method that freezes the layers, such as lora.",
+        )
+
     def apply(self, model: Any, context: MethodContext) -> Any:
         """Freeze all but biases and head.
 

@@ -59,6 +59,15 @@ class Lora(Method):
                 hint="Set it to default, or set model.quantization to null.",
             )
 
+    def check_offload(self) -> None:
+        """Refuse DoRA: it reads the matrices beside the forward of their layers, when they are not there."""
+        if self.dora:
+            raise UnsupportedError(
+                "DoRA needs the norms of the base's matrices in every step, beside the layers that fetch them",
+                where="method.dora",
+                hint="Set it to false, or set model.offload to null.",
+            )
+
     def apply(self, model: Any, context: MethodContext) -> Any:
         """Put an update beside each target: h = W x + (alpha / rank) B A x.
 

@@ -51,6 +51,11 @@ class ModelConfig(Config):
         "auto",
         description="nf4 and fp4: the type that matrices are multiplied in; auto: the type of the other weights.",
     )
+    offload: Literal["cpu", "disk"] | None = Field(
+        None,
+        description="Where the matrices of a frozen base lie while they are not computed with, for a base that does "
+        "not fit otherwise: in the CPU's memory, or in files. Slow. Needs training.gradient_checkpointing.",
+    )
     trust_remote_code: bool = Field(
         False, description="Run Python code that comes with the model. Only for code that you have read."
     )
@@ -67,4 +72,6 @@ class ModelConfig(Config):
             raise ValueError("`tokenizer` goes with `from_config`; a checkpoint has its own")
         if self.quantization_compute_dtype != "auto" and self.quantization not in ("nf4", "fp4"):
             raise ValueError("`quantization_compute_dtype` goes with the quantization nf4 or fp4")
+        if self.offload is not None and self.quantization is not None:
+            raise ValueError("`offload` and `quantization` do not go together: set one of them to null")
         return self

@@ -39,6 +39,10 @@ def forget_inputs(layer: Any) -> None:
 
 
 def _forward(layer: Any, inputs: Tensor) -> Tensor:
+    if layer.weight.SCB is None:
+        # peft, which unpacks the matrix for DoRA, leaves a parameter that asks for a new state but has lost its scales;
+        # the layer has had them since its first forward.
+        layer.weight.CB = None
     if not layer.training or inputs.device.type != "cpu":
         result: Tensor = type(layer).forward(layer, inputs)
         return result

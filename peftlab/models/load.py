@@ -121,7 +121,7 @@ def load_base_model(
         quantization = {}
         if config.quantization is not None:
             skeleton, missing = load(device_map="meta")
-            keep = unquantized_modules(skeleton, new_modules(skeleton, missing) if head.is_new else None)
+            keep = unquantized_modules(skeleton, find_head_modules(skeleton, head, missing))
             quantization = {"quantization_config": quantization_config(config, dtype=dtype, keep=keep)}
         model, info = load(**quantization)
     except (OSError, ImportError) as error:
@@ -137,7 +137,7 @@ def load_base_model(
         raise SourceError(
             f"the checkpoint lacks weights: {', '.join(sorted(info['missing_keys'])[:3])} …", where=config.path
         )
-    head_modules = new_modules(model, info) if head.is_new else _missing_modules(model, info)
+    head_modules = find_head_modules(model, head, info)
     for name in head_modules:
         model.get_submodule(name).float()
     if config.quantization is not None:
@@ -153,12 +153,11 @@ def prepare_config(model_config: Any, *, dropout: float | None, pad_token_id: in
     model_config.pad_token_id = pad_token_id
 
 
-def unquantized_modules(model: Any, head_modules: tuple[str, ...] | None) -> list[str]:
-    """What stays in high precision: the task's new modules, or else the output embedding of a language model."""
-    if head_modules is not None:
-        return list(head_modules)
+def unquantized_modules(model: Any, head_modules: tuple[str, ...]) -> list[str]:
+    """What stays in high precision: the new modules, and the output embedding of a language model."""
     output = model.get_output_embeddings()
-    return [name for name, module in model.named_modules() if output is not None and module is output]
+    embedding = [name for name, module in model.named_modules() if output is not None and module is output]
+    return [*head_modules, *embedding]
 
 
 def _set_dropout(model_config: Any, dropout: float) -> None:
@@ -168,7 +167,34 @@ def _set_dropout(model_config: Any, dropout: float) -> None:
             setattr(model_config, key, dropout)
 
 
-def new_modules(model: PreTrainedModel, info: Mapping[str, Any]) -> tuple[str, ...]:
+def checkpoint_activations(model: PreTrainedModel, config: ModelConfig) -> None:
+    """Compute activations twice instead of keeping them.
+
+    To be called when the method has wrapped the model: peft would let the embeddings' output require a gradient, as
+    re-entrant checkpointing needs it, and so keep the frozen layers below the lowest adapter for a backward pass that
+    nothing asks for.
+
+    Args:
+        model: The base.
+        config: The recipe's section. Where it offloads, a block is computed anew to its end: a layer in whose midst
+            that stopped would keep its matrix.
+    """
+    settings = {"use_reentrant": False, "early_stop": config.offload is None}
+    model.gradient_checkpointing_enable(settings)  # type: ignore[no-untyped-call]
+
+
+def find_head_modules(model: PreTrainedModel, head: Head, info: Mapping[str, Any]) -> tuple[str, ...]:
+    """The modules that a checkpoint does not hold, and that train with every method.
+
+    Args:
+        model: With the head.
+        head: What the task needs.
+        info: ``missing_keys`` and ``mismatched_keys`` of the checkpoint, as transformers tells them.
+    """
+    return _new_modules(model, info) if head.is_new else _missing_modules(model, info)
+
+
+def _new_modules(model: PreTrainedModel, info: Mapping[str, Any]) -> tuple[str, ...]:
     """The modules outside the base, and those inside it that the checkpoint lacks, such as BERT's pooler.
 
     Not every one of them is named ``classifier`` or ``score``: DistilBERT's ``pre_classifier`` is one too, and would

@@ -12,11 +12,15 @@ from peftlab.models.config import ModelConfig
 from peftlab.models.facts import ENCODERS
 
 WHERE = "model.from_config"
+NEW_VOCABULARY_SIZE = 8192
+"""Tokens of a new tokenizer, at most, where model.from_config says nothing of its vocab_size."""
 
 
 def facts_of_new_model(config: ModelConfig) -> ModelFacts:
     """What is known of a model that does not exist yet."""
     values = dict(config.from_config or {})
+    if config.tokenizer is None:
+        values.setdefault("vocab_size", NEW_VOCABULARY_SIZE)
     model_type = str(values.get("model_type", ""))
     family = "encoder" if model_type in ENCODERS and not values.get("is_decoder") else "decoder"
     return ModelFacts(f"a new {model_type}", model_type, family, values)  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from peftlab.errors import UnsupportedError
 from peftlab.interfaces import Head, ModelFacts
 from peftlab.models.config import ModelConfig
 from peftlab.models.first_token import compute_first_token_only
-from peftlab.models.load import BaseModel, new_modules, prepare_config, unquantized_modules
+from peftlab.models.load import BaseModel, find_head_modules, prepare_config, unquantized_modules
 from peftlab.models.quantization import quantization_config, settle_quantized
 
 FEW = 0.2
@@ -51,22 +51,22 @@ def build_skeleton(
             where="model.path",
             hint=f"transformers {transformers.__version__} must know the type, and the config must hold its sizes.",
         ) from None
-    info = {"missing_keys": _missing(model, facts.weights), "mismatched_keys": []}
-    head_modules = new_modules(model, info) if head.is_new else ()
+    info = {"missing_keys": _missing(model, facts.weights, head), "mismatched_keys": []}
+    head_modules = find_head_modules(model, head, info)
     if config.quantization is not None:
-        _quantize(model, config, dtype, unquantized_modules(model, head_modules if head.is_new else None))
+        _quantize(model, config, dtype, unquantized_modules(model, head_modules))
     for name in head_modules:
         model.get_submodule(name).float()
     compute_first_token_only(model)
     return BaseModel(model.eval(), head_modules, facts.path)
 
 
-def _missing(model: Any, weights: Mapping[str, tuple[int, ...]] | None) -> list[str]:
-    """The parameters inside the base that a checkpoint lacks, such as BERT's pooler."""
-    if not weights:
+def _missing(model: Any, weights: Mapping[str, tuple[int, ...]] | None, head: Head) -> list[str]:
+    """The parameters that a checkpoint lacks inside the base, such as BERT's pooler, or in a head that it may lack."""
+    if not weights or not (head.is_new or head.may_be_missing):
         return []
     prefix = f"{model.base_model_prefix}."
-    names = [name for name, _ in model.named_parameters() if name.startswith(prefix)]
+    names = [name for name, _ in model.named_parameters() if not head.is_new or name.startswith(prefix)]
     missing = [name for name in names if name not in weights and name.removeprefix(prefix) not in weights]
     return missing if len(missing) < FEW * len(names) else []
 

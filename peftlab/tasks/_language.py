@@ -33,7 +33,6 @@ class LanguageTask(Task):
     """What all tasks have in common whose model predicts tokens of its vocabulary."""
 
     predicts_from_logits: ClassVar[bool] = False
-    works_on_shapes: ClassVar[bool] = False
 
     def label_columns(self) -> tuple[str, ...]:
         """None: the text itself is what is to be predicted."""
@@ -43,8 +42,12 @@ class LanguageTask(Task):
         """There are no classes."""
         return ()
 
+    def placeholder(self, length: int, labels: tuple[str, ...]) -> Example:
+        """Every token carries a label: the most that there can be."""
+        return {"input_ids": [0] * length, "labels": [0] * length}
+
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
-        """Padded tokens and labels (batch × length), and position ids where they are the task's own."""
+        """Padded tokens and labels (batch × length), their places, and position ids where they are the task's own."""
         return pad_language(examples, pad_token_id)
 
     def logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
@@ -55,7 +58,7 @@ class LanguageTask(Task):
         """Cross-entropy, summed over the labels."""
         from torch.nn import functional
 
-        return functional.cross_entropy(logits.float(), batch["labels"][batch["labels"] != IGNORED], reduction="sum")
+        return functional.cross_entropy(logits.float(), _targets(batch), reduction="sum")
 
     def training_loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """The same sum, in chunks."""
@@ -63,7 +66,7 @@ class LanguageTask(Task):
 
     def loss_terms(self, batch: Mapping[str, Tensor]) -> int:
         """One term a label."""
-        return int((batch["labels"] != IGNORED).sum())
+        return len(batch["label_rows"])
 
     def predict(self, logits: Tensor, batch: Mapping[str, Tensor], labels: tuple[str, ...]) -> list[Prediction]:
         """What these tasks predict needs more than logits: see ``predict_examples``.
@@ -100,6 +103,9 @@ class DecoderTask(LanguageTask):
 def pad_language(examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
     """Pad on the right: ``input_ids``, ``attention_mask``, ``labels``, ``position_ids`` where there are some.
 
+    ``label_rows`` and ``label_columns`` say where the labels are, row by row. They are looked up here, on CPU: a GPU
+    would have to be waited for, and shapes alone, of which estimates are made, do not tell.
+
     Examples in a row that must not see each other have position ids that start anew with each of them; see
     :func:`language_inputs`.
     """
@@ -110,6 +116,7 @@ def pad_language(examples: Sequence[Example], pad_token_id: int) -> dict[str, Te
     batch["labels"] = torch.tensor(
         [[*example["labels"], *[IGNORED] * (longest - len(example["labels"]))] for example in examples]
     )
+    batch["label_rows"], batch["label_columns"] = (batch["labels"] != IGNORED).nonzero(as_tuple=True)
     if "position_ids" in examples[0]:
         rows = [[*example["position_ids"], *range(longest - len(example["position_ids"]))] for example in examples]
         batch["position_ids"] = torch.tensor(rows)
@@ -142,7 +149,7 @@ def language_inputs(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, 
 
 def labelled_logits(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
     """Logits where there is a label: labels × vocabulary, in the order of the batch's rows."""
-    with _picked_states(model, batch["labels"], keep_head=True):
+    with _picked_states(model, batch, keep_head=True):
         logits: Tensor = model(**language_inputs(model, batch)).logits
     return logits
 
@@ -151,7 +158,7 @@ def labelled_loss(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
     """Cross-entropy, summed over the labels; never more than a chunk of the logits is held."""
     from torch.nn import functional
 
-    labels = batch["labels"][batch["labels"] != IGNORED]
+    labels = _targets(batch)
     states, head = _states(model, batch)
     if states is None:
         return functional.cross_entropy(labelled_logits(model, batch).float(), labels, reduction="sum")
@@ -164,7 +171,7 @@ def score_labels(model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor,
     """For every label: minus its log-probability, and the most likely token there; both of length labels."""
     import torch
 
-    labels = batch["labels"][batch["labels"] != IGNORED]
+    labels = _targets(batch)
     states, head = _states(model, batch)
     if states is None:
         chunks: Any = [labelled_logits(model, batch)]
@@ -200,9 +207,14 @@ def _states(model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor | Non
     config = language_model(model).config
     if type(head) is not nn.Linear or any(getattr(config, name, None) not in (None, 1, 1.0) for name in SCALED_LOGITS):
         return None, head
-    with _picked_states(model, batch["labels"], keep_head=False) as picked:
+    with _picked_states(model, batch, keep_head=False) as picked:
         model(**language_inputs(model, batch))
     return picked[0], head
+
+
+def _targets(batch: Mapping[str, Tensor]) -> Tensor:
+    """The labels themselves, row by row."""
+    return batch["labels"][batch["label_rows"], batch["label_columns"]]
 
 
 def _rows(head: Any) -> int:
@@ -211,10 +223,10 @@ def _rows(head: Any) -> int:
 
 
 @contextlib.contextmanager
-def _picked_states(model: nn.Module, labels: Tensor, *, keep_head: bool) -> Iterator[list[Tensor]]:
+def _picked_states(model: nn.Module, batch: Mapping[str, Tensor], *, keep_head: bool) -> Iterator[list[Tensor]]:
     """Give the head only the hidden states that have a label, or none at all; they are put into the list."""
     picked: list[Tensor] = []
-    length, wanted = labels.shape[1], labels != IGNORED
+    length, wanted = batch["labels"].shape[1], (batch["label_rows"], batch["label_columns"])
 
     def pick(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         states = inputs[0][:, -length:][wanted]  # virtual tokens stand before the text

@@ -38,6 +38,7 @@ class InstructionTuning(DecoderTask):
     """Learn to respond to prompts or in chats; the loss is on the responses only."""
 
     metrics: ClassVar[tuple[str, ...]] = (*LOSS_METRICS, *TEXT_METRICS)
+    generates_text: ClassVar[bool] = True
 
     prompt: str = Field("prompt", description="The column of the prompt.")
     response: str = Field("response", description="The column of the response.")
@@ -184,6 +185,11 @@ class InstructionTuning(DecoderTask):
         """Turns conversations into this model's tokens."""
         template = ALPACA_TEMPLATE if self.layout == "alpaca" else self.template
         return Renderer(tokenizer, chat=self.is_chat, template=template)
+
+    def placeholder(self, length: int, labels: tuple[str, ...]) -> Example:
+        """A row that is full, with a label on every token."""
+        example = super().placeholder(length, labels)
+        return packed([example]) if self.packing else example
 
     def predict_examples(
         self, model: nn.Module, examples: Sequence[Example], pad_token_id: int, inference: Inference

@@ -113,8 +113,9 @@ class MaskedLm(LanguageTask):
     def predict_examples(
         self, model: nn.Module, examples: Sequence[Example], pad_token_id: int, inference: Inference
     ) -> list[Prediction]:
-        """The loss of each block's masked tokens."""
-        return predict_losses(model, examples, pad_token_id, inference)
+        """The loss of each block's masked tokens; training blocks are masked from their own tokens, too."""
+        masked = [each if "labels" in each else self._masked(each, _draws_of(each)) for each in examples]
+        return predict_losses(model, masked, pad_token_id, inference)
 
     def scorer(self, labels: tuple[str, ...]) -> Scorer:
         """Perplexity of the masked tokens."""

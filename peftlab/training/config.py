@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from peftlab.config import Config
 
 Tracker = Literal["tensorboard", "wandb", "mlflow"]
-Optimizer = Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "lion_8bit", "adafactor", "sgd"]
+Optimizer = Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "lion_8bit", "adafactor", "galore_adamw", "sgd"]
 
 LEARNING_RATE_FACTORS: dict[str, float] = {"lion_8bit": 0.1}
 """A method's default learning rate is meant for AdamW. Lion's steps all have the length of the rate: a rate 3 to 10
@@ -38,7 +38,8 @@ class TrainingConfig(Config):
     optimizer: Optimizer = Field(
         "adamw",
         description="adamw; adamw_8bit, lion_8bit: states in 8 bits; paged_adamw_8bit: they move to CPU memory where "
-        "the GPU's is short (on CPU the same as adamw_8bit); adafactor: a row and a column for each matrix; sgd.",
+        "the GPU's is short (on CPU the same as adamw_8bit); adafactor: a row and a column for each matrix; "
+        "galore_adamw: for full tuning, states of 128 directions of each matrix; sgd.",
     )
     learning_rate: PositiveFloat | None = Field(None, description="Peak learning rate; null: the method's own default.")
     weight_decay: float = Field(0.01, ge=0, description="Decoupled weight decay; never on biases and norms.")

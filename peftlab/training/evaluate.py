@@ -52,7 +52,7 @@ class Asking:
         Raises:
             DivergedError: A number of the result is not finite.
         """
-        result = _run(function, model, batch, self.device, self.autocast_dtype)
+        result = run_on_device(function, model, batch, device=self.device, autocast_dtype=self.autocast_dtype)
         for item in tree_iter(result):
             if isinstance(item, Tensor) and not torch.isfinite(item).all():
                 raise DivergedError("the model gives logits that are not finite")
@@ -171,16 +171,18 @@ def compute_logits(
     autocast_dtype: torch.dtype | None,
 ) -> Tensor:
     """The logits of a batch, on the model's device."""
-    return _run(task.logits, model, batch, device, autocast_dtype)
+    return run_on_device(task.logits, model, batch, device=device, autocast_dtype=autocast_dtype)
 
 
-def _run(
+def run_on_device(
     function: Callable[[Any, Mapping[str, Tensor]], Result],
     model: nn.Module,
     batch: Mapping[str, Tensor],
+    *,
     device: torch.device,
     autocast_dtype: torch.dtype | None,
 ) -> Result:
+    """A function of model and batch, in the precision of the computation."""
     on_device = to_device(batch, device)
     context: Any = contextlib.nullcontext()
     if autocast_dtype is not None:

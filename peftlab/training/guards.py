@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Collection, Mapping
+from itertools import chain
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from peftlab.interfaces import Method
 from peftlab.record import Guard
 from peftlab.tensors import quantization_state
+from peftlab.training.offload import frozen_tensors
 
 FIRST_STEPS = 10
 """Steps within which every trainable parameter must have received a gradient. LoRA's A, for one, has none in the first
@@ -183,8 +185,7 @@ class BaseGuard:
 
 def _frozen_sums(model: nn.Module) -> dict[str, tuple[int, int]]:
     """Two checksums of each frozen tensor's bits, computed where the tensor lies: their sum, and their XOR."""
-    frozen = {name: parameter for name, parameter in model.named_parameters() if not parameter.requires_grad}
-    return {name: _checksum(tensor) for name, tensor in {**frozen, **quantization_state(model)}.items()}
+    return {name: _checksum(tensor) for name, tensor in chain(frozen_tensors(model), quantization_state(model).items())}
 
 
 @torch.no_grad()

@@ -21,15 +21,22 @@ def build_optimizer(model: nn.Module, config: TrainingConfig, learning_rate: flo
     Raises:
         UnsupportedError: The optimizer's package cannot be imported.
     """
-    named = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    tables = {id(layer.weight) for layer in model.modules() if isinstance(layer, nn.Embedding)}
+    kinds = {
+        "embeddings": [parameter for parameter in trained if id(parameter) in tables],
+        "matrices": [parameter for parameter in trained if parameter.ndim >= 2 and id(parameter) not in tables],
+        "vectors": [parameter for parameter in trained if parameter.ndim < 2],
+    }
     groups = [
         {
-            "params": [parameter for _, parameter in named if parameter.ndim >= 2],
-            "weight_decay": config.weight_decay,
-        },
-        {"params": [parameter for _, parameter in named if parameter.ndim < 2], "weight_decay": 0.0},
+            "params": parameters,
+            "weight_decay": 0.0 if kind == "vectors" else config.weight_decay,
+            "low_rank": kind == "matrices",
+        }
+        for kind, parameters in kinds.items()
+        if parameters
     ]
-    groups = [group for group in groups if group["params"]]
     return _BUILDERS[config.optimizer](groups, learning_rate)
 
 
@@ -49,6 +56,12 @@ def _build_adafactor(groups: list[dict[str, Any]], learning_rate: float) -> torc
         groups, lr=learning_rate, scale_parameter=False, relative_step=False, warmup_init=False
     )
     return optimizer
+
+
+def _build_galore(groups: list[dict[str, Any]], learning_rate: float) -> torch.optim.Optimizer:
+    from peftlab.training.galore import build_galore
+
+    return build_galore(groups, learning_rate)
 
 
 def _builder_of_bitsandbytes(class_name: str) -> OptimizerBuilder:
@@ -75,6 +88,7 @@ _BUILDERS: dict[Optimizer, OptimizerBuilder] = {
     "adafactor": _build_adafactor,
     "adamw_8bit": _builder_of_bitsandbytes("AdamW8bit"),
     "paged_adamw_8bit": _builder_of_bitsandbytes("PagedAdamW8bit"),
+    "galore_adamw": _build_galore,
     "lion_8bit": _builder_of_bitsandbytes("Lion8bit"),
 }
 

@@ -10,14 +10,16 @@ import torch
 
 from peftlab.check import check_model
 from peftlab.config import Document
+from peftlab.errors import UnsupportedError
 from peftlab.estimate.bounds import is_surely_small, least_bytes
 from peftlab.estimate.recipe import estimate_recipe
 from peftlab.estimate.target import Target
 from peftlab.estimate.training import ShapesOfRecipe, bare_job, placeholder_batch
 from peftlab.interfaces import MethodContext
-from peftlab.models.load import load_base_model
+from peftlab.models.load import checkpoint_activations, load_base_model
 from peftlab.recipe import build_recipe
 from peftlab.rehearsal import rehearse_memory
+from peftlab.tasks.text_classification import TextClassification
 from peftlab.training.accelerator import build_accelerator
 from peftlab.training.optimizers import build_optimizer
 
@@ -48,10 +50,12 @@ def measured(checked, batch) -> int:
         str(checked.model_location), recipe.model, recipe.task.head(LABELS), dtype=torch.float32,
         dropout=None if method.trains_base else 0.0, pad_token_id=0, offline=True,
     )  # fmt: skip
-    context = MethodContext("SEQ_CLS", 1000, head_modules=base.head_modules, family=checked.facts.family)
+    context = MethodContext(
+        recipe.task.peft_task_type, 1000, head_modules=base.head_modules, family=checked.facts.family
+    )
     model = method.apply(base.model, context)
     if recipe.training.gradient_checkpointing:
-        base.model.gradient_checkpointing_enable({"use_reentrant": False})
+        checkpoint_activations(base.model, recipe.model)
     accelerator = build_accelerator(computation=None, tracking=[], folder=Path())
     optimizer = accelerator.prepare(build_optimizer(model, recipe.training, 1e-3))
     job = bare_job(recipe, batch, model=model, optimizer=optimizer, accelerator=accelerator, task=recipe.task)
@@ -70,6 +74,9 @@ def measured(checked, batch) -> int:
         ("prefix_tuning", {}),
         ("prompt_tuning", {"training__gradient_checkpointing": True}),
         ("houlsby_adapter", {"model__quantization": "fp4"}),
+        ("lora", {"method__dora": True}),
+        ("lora", {"method__dora": True, "model__quantization": "nf4"}),
+        ("lora", {"method__dora": True, "model__quantization": "int8"}),
     ],
     ids=str,
 )
@@ -79,6 +86,50 @@ def test_shapes_tell_what_training_takes(model: str, method: str, settings, requ
     batch = placeholder_batch(checked.recipe.task, LABELS, size=8, length=24)
     estimated = ShapesOfRecipe(checked, LABELS, CPU).memory(batch).memory.peak_bytes
     assert estimated == pytest.approx(measured(checked, batch), rel=0.03)
+
+
+LANGUAGE = [
+    ("tiny_gpt2", "full", {"task__type": "causal_lm"}),
+    ("tiny_gpt2", "lora", {"task__type": "causal_lm", "training__gradient_checkpointing": True}),
+    ("tiny_gpt2", "prompt_tuning", {"task__type": "causal_lm"}),
+    ("tiny_gpt2", "lora", {"task__type": "instruction_tuning", "model__quantization": "nf4"}),
+    ("tiny_gpt2", "lora", {"task__type": "instruction_tuning", "task__packing": True}),
+    ("tiny_gpt2", "lora", {"task__type": "turing_machine"}),
+    ("tiny_bert", "full", {"task__type": "masked_lm"}),
+    ("tiny_bert", "lora", {"task__type": "masked_lm", "model__quantization": "int8"}),
+]
+
+
+@pytest.mark.parametrize(("model", "method", "settings"), LANGUAGE, ids=str)
+def test_losses_over_a_vocabulary_too(model: str, method: str, settings, request: pytest.FixtureRequest) -> None:
+    checked = checked_model(request.getfixturevalue(model), method, **settings)
+    batch = placeholder_batch(checked.recipe.task, LABELS, size=8, length=24)
+    found = ShapesOfRecipe(checked, LABELS, CPU).memory(batch)
+    assert found.memory.peak_bytes == pytest.approx(measured(checked, batch), rel=0.03)
+    assert found.loss_terms == 8 * 24 - 1  # one of the texts is a token shorter
+
+
+def test_fewer_labels_take_less(tiny_gpt2: Path) -> None:
+    """A batch of data has the labels that it has, not as many as there could be."""
+    checked = checked_model(tiny_gpt2, "lora", task__type="instruction_tuning")
+    every = placeholder_batch(checked.recipe.task, LABELS, size=8, length=24)
+    few = [{**example, "labels": [-100] * 20 + example["labels"][20:]} for example in every.examples]
+    some = type(every)(few, every.step)
+    shapes = ShapesOfRecipe(checked, LABELS, CPU)
+    all_of_them, some_of_them = shapes.memory(every), shapes.memory(some)
+    assert (all_of_them.loss_terms, some_of_them.loss_terms) == (8 * 24 - 1, 8 * 4 - 1)
+    assert some_of_them.memory.peak_bytes < all_of_them.memory.peak_bytes
+    assert some_of_them.memory.peak_bytes == pytest.approx(measured(checked, some), rel=0.03)
+
+
+def test_what_depends_on_values_is_refused_in_words(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def training_loss(self, model, batch):
+        return self.logits(model, batch).sum() * float(batch["labels"].sum())
+
+    monkeypatch.setattr(TextClassification, "training_loss", training_loss)
+    checked = checked_model(tiny_bert, "lora")
+    with pytest.raises(UnsupportedError, match="cannot be told from shapes"):
+        estimate_recipe(checked, CPU)
 
 
 def test_real_quantisation_still_works_after_an_estimate(tiny_bert: Path) -> None:

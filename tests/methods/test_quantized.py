@@ -57,9 +57,21 @@ def test_methods_on_a_quantised_base(
         with pytest.raises(UnsupportedError, match="gradient"):
             method.check_quantization(quantization)
         return
+    learn_and_load_again(method, kind, quantization, folders[kind.name], tmp_path)
+
+
+@pytest.mark.parametrize("kind", [BERT, GPT2], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("quantization", ["nf4", "int8"])
+def test_dora_on_a_quantised_base(kind: Kind, quantization: str, folders: dict[str, Path], tmp_path: Path) -> None:
+    """It unpacks the matrices, at the start and in every forward."""
+    learn_and_load_again(METHODS.get("lora")(dora=True), kind, quantization, folders[kind.name], tmp_path)
+
+
+def learn_and_load_again(method: Method, kind: Kind, quantization: str, folder: Path, tmp_path: Path) -> None:
     method.check_quantization(quantization)
-    base = load(kind, folders[kind.name], quantization)
-    names = {id(parameter): name for name, parameter in base.model.named_parameters()}
+    base = load(kind, folder, quantization)
+    own = list(base.model.named_parameters())
+    names = {id(parameter): name for name, parameter in own}
     context = replace(kind.context(STEPS), head_modules=base.head_modules)
     torch.manual_seed(0)
     model = method.apply(base.model, context)
@@ -77,11 +89,9 @@ def test_methods_on_a_quantised_base(
     assert frozen.result(model).status == "passed", frozen.result(model).detail
     model.train()
     step(method, model, kind, optimizer, batch, STEPS)
-    save_artifact(
-        model, method, folder=tmp_path, tokenizer=NoTokenizer(), context=context, base_path=str(folders[kind.name])
-    )
+    save_artifact(model, method, folder=tmp_path, tokenizer=NoTokenizer(), context=context, base_path=str(folder))
     model.eval()
-    again = load_artifact(lambda: load(kind, folders[kind.name], quantization).model, tmp_path)
+    again = load_artifact(lambda: load(kind, folder, quantization).model, tmp_path)
     assert torch.allclose(logits_of(again, kind), logits_of(model, kind), atol=1e-4)
     assert not torch.allclose(logits_of(again, kind), before, atol=1e-7)
 

@@ -94,8 +94,8 @@ def test_the_logits_of_prompts_are_never_computed() -> None:
 
 
 def test_no_label_at_all_is_a_loss_of_zero() -> None:
-    model, batch = tiny_decoder("gpt2"), batch_of([5, 6])
-    batch["labels"].fill_(IGNORED)
+    model = tiny_decoder("gpt2")
+    batch = pad_language([{"input_ids": [3] * length, "labels": [IGNORED] * length} for length in (5, 6)], 0)
     loss = labelled_loss(model, batch)
     loss.backward()
     assert float(loss) == 0

@@ -1,0 +1,112 @@
+"""A task on shapes: its batches are made of real numbers, and then lose them.
+
+How many labels a batch has, and whether there is padding, cannot be seen from shapes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
+
+from peftlab.interfaces import Example, Inference, Prediction, Result, Task
+from peftlab.training.evaluate import run_on_device
+
+
+class TaskOnShapes:
+    """A task whose batches are made of real numbers, which are then replaced by shapes.
+
+    Args:
+        task: The recipe's.
+        mode: Makes the shapes.
+        autocast: Type to compute in; None: the weights' own.
+
+    Attributes:
+        most_terms: Of the loss, in the largest batch so far.
+    """
+
+    def __init__(self, task: Task, mode: FakeTensorMode, autocast: torch.dtype | None) -> None:
+        self._task, self._mode, self._autocast = task, mode, autocast
+        self._terms: dict[int, int] = {}
+        self.most_terms = 0
+
+    def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
+        """A batch of fake tensors, whose terms have been counted."""
+        with unset_fake_temporarily(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)  # what a batch draws, such as masks, is the same in every estimate
+            batch = self._task.collate(examples, pad_token_id)
+            terms = self._task.loss_terms(batch)
+        self.most_terms = max(self.most_terms, terms)
+        fake = self._without_values(batch)
+        self._terms[id(fake)] = terms
+        return fake
+
+    def loss_terms(self, batch: Mapping[str, Tensor]) -> int:
+        """What was counted."""
+        return self._terms[id(batch)]
+
+    def predict_examples(
+        self, model: nn.Module, examples: Sequence[Example], pad_token_id: int, inference: Inference
+    ) -> list[Prediction]:
+        """What the task computes first, as shapes; what that means, and so what it computes next, needs values."""
+        with contextlib.suppress(_ComputedError), unset_fake_temporarily():
+            self._task.predict_examples(
+                model, examples, pad_token_id, cast("Inference", _ComputesOnce(inference, self._compute))
+            )
+        return []
+
+    def _compute(self, function: Callable[..., Any], model: nn.Module, batch: Mapping[str, Tensor]) -> None:
+        with self._mode:
+            fake = self._without_values(batch)
+            run_on_device(function, model, fake, device=torch.device("cpu"), autocast_dtype=self._autocast)
+
+    def _without_values(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        with unset_fake_temporarily():
+            has_padding = not bool(batch["attention_mask"].all())
+        with self._mode:
+            fake = {key: torch.empty(value.shape, dtype=value.dtype) for key, value in batch.items()}
+        setattr(fake["attention_mask"], _HAS_PADDING, has_padding)
+        return fake
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._task, name)
+
+
+class _ComputedError(Exception):
+    """The first computation is done."""
+
+
+class _ComputesOnce:
+    """Lets a task compute once."""
+
+    def __init__(self, inference: Inference, compute: Callable[..., None]) -> None:
+        self._inference, self._compute = inference, compute
+
+    def compute(
+        self, function: Callable[[Any, Mapping[str, Tensor]], Result], model: nn.Module, batch: Mapping[str, Tensor]
+    ) -> Result:
+        """Run the function on shapes.
+
+        Raises:
+            _ComputedError: Always, afterwards.
+        """
+        self._compute(function, model, batch)
+        raise _ComputedError
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inference, name)
+
+
+_HAS_PADDING = "has_padding"
+
+
+def drop_full_mask(_model: nn.Module, arguments: Any, keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Leave out a mask that masks nothing, as transformers does when it looks; into a fake one it cannot look."""
+    mask = keywords.get("attention_mask")
+    if mask is not None and not getattr(mask, _HAS_PADDING, True):
+        keywords = {key: value for key, value in keywords.items() if key != "attention_mask"}
+    return arguments, keywords
