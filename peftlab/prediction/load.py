@@ -12,13 +12,15 @@ from peftlab.config import replace_config
 from peftlab.data.locations import parse_location, resolve_location
 from peftlab.errors import SourceError, UserError, did_you_mean
 from peftlab.interfaces import ProgressCallback
-from peftlab.models.load import load_base_model, load_tokenizer, local_source, resolve_dtype
+from peftlab.models.load import load_base_model, load_tokenizer, resolve_dtype
 from peftlab.prediction.exported import EXPORT_NAME, load_export
 from peftlab.prediction.tuned import TunedModel, torch_logits
 from peftlab.recipe import Recipe
 from peftlab.record import RunRecord, read_record
 from peftlab.run_folder import read_run_recipe
+from peftlab.trained import checkpoint_of
 from peftlab.training.accelerator import autocast_dtype
+from peftlab.training.evaluate import Asking
 
 
 def load_tuned(folder: Path, *, offline: bool = False, report: ProgressCallback | None = None) -> TunedModel:
@@ -70,7 +72,7 @@ def load_run(
         # As in training: new modules that the artifact does not hold are drawn alike.
         torch.manual_seed(recipe.seed)
         base = load_base_model(
-            local_source(location),
+            checkpoint_of(location, offline=offline),
             recipe.model,
             recipe.task.head(labels),
             dtype=dtype,
@@ -95,6 +97,13 @@ def load_run(
         tokenizer=tokenizer,
         compute_logits=torch_logits(model, recipe.task, device=device, autocast_dtype=compute_type),
         model=model,
+        asking=Asking(
+            tokenizer=tokenizer,
+            labels=labels,
+            device=device,
+            virtual_tokens=recipe.method.extra_positions(),
+            autocast_dtype=compute_type,
+        ),
     )
 
 
