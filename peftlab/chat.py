@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from peftlab.errors import UnsupportedError, UserError
-from peftlab.tasks._generation import greedy
+from peftlab.tasks._generation import TokenStreamer, decode_tokens, greedy
 from peftlab.tasks._language import DecoderTask
 from peftlab.trained import TrainedRun, open_run
 
@@ -94,7 +94,7 @@ class ChatSession:
 
     def _write(self, ids: list[int], show: Callable[[str], None]) -> str:
         model, tokenizer = self._model(), self.tokenizer
-        streamer = _Streamer(tokenizer, show)
+        streamer = TokenStreamer(lambda ids: decode_tokens(tokenizer, ids), show, tokenizer.eos_token_id)
         sampling = {"do_sample": True, "temperature": self._temperature} if self._temperature else {}
         inputs = torch.tensor([ids])
         with torch.inference_mode():
@@ -133,42 +133,6 @@ class ChatSession:
         if other.tokenizer.get_vocab() != self.tokenizer.get_vocab():
             raise UserError("that run has another tokenizer, so it cannot take this over", where=str(folder))
         return other
-
-
-class _Streamer:
-    """Takes tokens as they are generated and shows whole characters.
-
-    Args:
-        tokenizer: Decodes them.
-        show: Is given each new piece of text.
-
-    Attributes:
-        text: All of it so far.
-    """
-
-    def __init__(self, tokenizer: Any, show: Callable[[str], None]) -> None:
-        self._tokenizer, self._show = tokenizer, show
-        self._ids: list[int] = []
-        self._prompt_seen = False
-        self.text = ""
-
-    def put(self, value: Any) -> None:
-        """``generate`` gives the prompt first, then one token at a time."""
-        if not self._prompt_seen:
-            self._prompt_seen = True
-            return
-        self._ids.extend(value.flatten().tolist())
-        text = self._tokenizer.decode(self._ids, skip_special_tokens=True)
-        if not text.endswith("\ufffd"):  # the first bytes of a character that is not there yet
-            self._tell(text)
-
-    def end(self) -> None:
-        """The text is whole."""
-        self._tell(self._tokenizer.decode(self._ids, skip_special_tokens=True))
-
-    def _tell(self, text: str) -> None:
-        self._show(text[len(self.text) :])
-        self.text = text
 
 
 def _task_of(run: TrainedRun) -> DecoderTask:

@@ -57,6 +57,11 @@ def add_adapter(model: Any, folder: Path, name: str) -> None:
     model.eval()
 
 
+def use_adapter(model: Any, name: str) -> None:
+    """Let every example of the batches to come have one adapter."""
+    model.set_adapter(name, inference_mode=True)
+
+
 def remove_adapter(model: Any, name: str) -> None:
     """Take an adapter away from a model that has others."""
     model.delete_adapter(name)

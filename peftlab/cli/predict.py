@@ -28,12 +28,16 @@ def predict(
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Where the answers go: .csv, .jsonl or .parquet.")
     ] = None,
+    max_new_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, help="Where generated text is cut; by default as the recipe says.", show_default=False),
+    ] = None,
     file_format: Format = None,
     encoding: Encoding = "utf-8",
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
-    """Predict on texts, on a table of any size, or on the lines of standard input."""
+    """Predict on texts, on a table of any size, or on the lines of standard input; or write what follows them."""
     from peftlab.cli.output import quiet_libraries, reporting, show_error
 
     quiet_libraries(offline=offline)
@@ -41,13 +45,15 @@ def predict(
         with reporting() as reporter:
             from peftlab.prediction.load import load_tuned
             from peftlab.prediction.outputs import check_output, write_answers
-            from peftlab.prediction.predict import predict_rows
+            from peftlab.prediction.predict import answer_rows, check_answers
 
             if output is not None:
                 check_output(output)
             _check_input(texts, source)
             tuned = load_tuned(run, offline=offline, report=reporter.say)
-            answers = predict_rows(tuned, _rows(tuned, texts, source, file_format, encoding), reporter)
+            check_answers(tuned)
+            rows = _rows(tuned, texts, source, file_format, encoding)
+            answers = answer_rows(tuned, rows, reporter, max_new_tokens=max_new_tokens)
             if output is not None:
                 count = write_answers(output, answers)
                 summary = {"run": tuned.name, "rows": count, "output": str(output)}
@@ -74,9 +80,9 @@ def _rows(
 ) -> RowStream:
     from peftlab.data.streaming import stream_file, stream_rows, stream_standard_input
     from peftlab.prediction.files import reading_config
-    from peftlab.prediction.predict import text_row
+    from peftlab.prediction.predict import input_columns, text_row
 
-    keep = tuned.task.text_columns()
+    keep = input_columns(tuned)
     if texts:
         return stream_rows("the arguments", [text_row(text, tuned) for text in texts], keep=keep, total=len(texts))
     if source is not None and source != "-":
@@ -89,14 +95,27 @@ def _rows(
 
 
 def _print_lines(tuned: TunedModel, answers: Iterable[Mapping[str, Any]]) -> None:
+    from peftlab.prediction.predict import input_columns
+
+    columns = input_columns(tuned)
     for answer in answers:
-        text = "\t".join(_shown(answer[column]) for column in tuned.task.text_columns())
+        text = "\t".join(_shown(answer[column]) for column in columns if answer[column] is not None)
+        if "generated" in answer:
+            print(f"{_one_line(answer['generated'])}\t{_one_line(text)}", flush=True)
+            continue
         found = answer["entities"] if "entities" in answer else answer["prediction"]
         score = f"\t{answer['score']:.3f}" if "score" in answer else ""
         print(f"{_shown(found)}{score}\t{text}", flush=True)
 
 
+def _one_line(text: str) -> str:
+    """The same text, with its line breaks written out: every answer is one line."""
+    return text.replace("\\", "\\\\").replace("\n", "\\n").replace("\r", "\\r")
+
+
 def _shown(value: Any) -> str:
+    if isinstance(value, list) and value and isinstance(value[0], dict) and "type" not in value[0]:
+        return json.dumps(value, ensure_ascii=False)
     if isinstance(value, list) and value and isinstance(value[0], dict):
         return ", ".join(f"{entity['type']}: {entity['text']} ({entity['score']:.2f})" for entity in value)
     if isinstance(value, list):
@@ -107,7 +126,10 @@ def _shown(value: Any) -> str:
 def _print_object(tuned: TunedModel, answers: Iterator[Mapping[str, Any]]) -> None:
     """One JSON object, written as the answers come."""
     first = next(answers, None)
-    print(json.dumps({"run": tuned.name, "temperature": tuned.temperature})[:-1] + ', "predictions": [', end="")
+    head: dict[str, Any] = {"run": tuned.name}
+    if first is None or "generated" not in first:
+        head["temperature"] = tuned.temperature
+    print(json.dumps(head)[:-1] + ', "predictions": [', end="")
     for position, answer in enumerate(itertools.chain([first] if first is not None else [], answers)):
         print(("," if position else "") + "\n" + json.dumps(answer, ensure_ascii=False), end="")
     print("\n]}")

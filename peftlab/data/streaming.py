@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -89,11 +89,23 @@ def splits_of(
     Raises:
         DataError: A column is not there, a text is none, or a label is missing.
     """
+    for split, done in unchecked_splits_of(stream, [*text_columns, *label_columns]):
+        check_columns(split, text_columns, label_columns)
+        yield split, done
+
+
+def unchecked_splits_of(
+    stream: RowStream, columns: Sequence[str], *, optional: Collection[str] = ()
+) -> Iterator[tuple[Split, int]]:
+    """The chunks as splits whose values may be anything; optional columns that are not there are all None.
+
+    Raises:
+        DataError: A column is not there, or there are no rows.
+    """
     start = 0
     for table, done in stream.chunks:
-        part = split_of_table("data", table, [*text_columns, *label_columns])
+        part = split_of_table("data", table, columns, optional=tuple(optional))
         split = Split("data", range(start, start + len(table)), part.columns, stream.name)
-        check_columns(split, text_columns, label_columns)
         start += len(table)
         yield split, done
     if start == 0:

@@ -19,6 +19,7 @@ from peftlab.models.first_token import compute_first_token_only
 from peftlab.models.load import load_tokenizer
 from peftlab.prediction.tuned import ComputeLogits, TunedModel, torch_logits
 from peftlab.recipe import build_recipe
+from peftlab.training.evaluate import Asking
 
 EXPORT_NAME = "peftlab_export.json"
 ONNX_NAME = "model.onnx"
@@ -90,12 +91,13 @@ def load_export(folder: Path) -> TunedModel:
     description = read_export(folder)
     recipe = build_recipe(Document(source=str(folder / EXPORT_NAME), values=description.recipe), default_name="export")
     tokenizer = load_tokenizer(str(folder), recipe.model.model_copy(update={"revision": None}), offline=True)
-    model = None
+    model, asking = None, None
     if description.format == "merged":
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = load_model(folder).eval().to(device)
         compute_first_token_only(model)  # as in the run
         compute = torch_logits(model, recipe.task, device=device, autocast_dtype=None)
+        asking = Asking(tokenizer=tokenizer, labels=tuple(description.labels), device=device)
     else:
         compute = onnx_logits(folder / ONNX_NAME, description.inputs)
     return TunedModel(
@@ -107,6 +109,7 @@ def load_export(folder: Path) -> TunedModel:
         tokenizer=tokenizer,
         compute_logits=compute,
         model=model,
+        asking=asking,
     )
 
 

@@ -21,6 +21,7 @@ from peftlab.record import RunRecord, read_record
 from peftlab.run_folder import read_run_recipe
 from peftlab.trained import checkpoint_of
 from peftlab.training.accelerator import autocast_dtype
+from peftlab.training.evaluate import Asking
 
 
 def load_tuned(folder: Path, *, offline: bool = False, report: ProgressCallback | None = None) -> TunedModel:
@@ -98,6 +99,13 @@ def load_run(
         tokenizer=tokenizer,
         compute_logits=torch_logits(model, recipe.task, device=device, autocast_dtype=compute_type),
         model=model,
+        asking=Asking(
+            tokenizer=tokenizer,
+            labels=labels,
+            device=device,
+            virtual_tokens=recipe.method.extra_positions(),
+            autocast_dtype=compute_type,
+        ),
     )
 
 

@@ -112,4 +112,6 @@ _ENTITY = pa.struct(
 def _settled(field: Any) -> Any:
     if field.name == "entities":
         return pa.field(field.name, pa.list_(_ENTITY))
+    if pa.types.is_null(field.type):  # an optional column that no row of the first ones has
+        return pa.field(field.name, pa.string())
     return pa.field(field.name, pa.list_(pa.string())) if field.type == pa.list_(pa.null()) else field

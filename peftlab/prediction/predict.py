@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from peftlab.data.streaming import RowStream, splits_of
-from peftlab.errors import UserError
+from peftlab.errors import UnsupportedError, UserError
 from peftlab.interfaces import EncodedSplit, Reporter, Split
+from peftlab.prediction.generate import generate_rows, options_of, prompt_columns
 from peftlab.prediction.tuned import TunedModel
+from peftlab.tasks._language import DecoderTask, LanguageTask
 
 DIGITS = 6
 """Of the scores that are written: float32 has no more."""
@@ -41,12 +43,55 @@ def predict_rows(tuned: TunedModel, stream: RowStream, reporter: Reporter) -> It
         reporter.say(f"{cut} of the texts were longer than {tuned.max_length} tokens and were cut to that length")
 
 
-def text_row(text: str, tuned: TunedModel) -> dict[str, str]:
+def answer_rows(
+    tuned: TunedModel, stream: RowStream, reporter: Reporter, *, max_new_tokens: int | None = None
+) -> Iterator[dict[str, Any]]:
+    """An answer for each row, whatever the task: what is predicted, or what is written.
+
+    Args:
+        tuned: The model.
+        stream: The rows, with :func:`input_columns`.
+        reporter: Shows the progress.
+        max_new_tokens: Where a text is cut that does not end by itself; None: as the recipe says.
+
+    Raises:
+        UserError: The model says nothing of new texts, or writes none.
+    """
+    check_answers(tuned)
+    if isinstance(tuned.task, DecoderTask):
+        return generate_rows(tuned, stream, reporter, options_of(tuned, max_new_tokens=max_new_tokens))
+    if max_new_tokens is not None:
+        raise UserError(f"a run of {tuned.task.registered_name} writes no text", where="--max-new-tokens")
+    return predict_rows(tuned, stream, reporter)
+
+
+def input_columns(tuned: TunedModel) -> tuple[str, ...]:
+    """The columns that an answer is made from."""
+    return prompt_columns(tuned) if isinstance(tuned.task, DecoderTask) else tuned.task.text_columns()
+
+
+def check_answers(tuned: TunedModel) -> None:
+    """Refuse a model that is only a beginning for others.
+
+    Raises:
+        UnsupportedError: It neither predicts nor writes.
+    """
+    if isinstance(tuned.task, LanguageTask) and not isinstance(tuned.task, DecoderTask):
+        raise UnsupportedError(
+            f"a run of {tuned.task.registered_name} learns to fill gaps: of a whole text it says nothing",
+            where=tuned.name,
+            hint="Start a run of another task from it: model.path names this run's folder.",
+        )
+
+
+def text_row(text: str, tuned: TunedModel) -> dict[str, Any]:
     """The row of a text that stands alone, as an argument or a line; the two texts of a pair have a tab between them.
 
     Raises:
         UserError: The task takes two texts, and there are not two.
     """
+    if isinstance(tuned.task, DecoderTask):
+        return tuned.task.prompt_row(text)
     columns = tuned.task.text_columns()
     parts = text.split("\t") if len(columns) > 1 else [text]
     if len(parts) != len(columns):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from peftlab.data.batching import plan_in_order_of_length
 from peftlab.interfaces import EncodedSplit, Example, Prediction, Split, Task
 from peftlab.recipe import Recipe
-from peftlab.training.evaluate import compute_logits
+from peftlab.training.evaluate import Asking, compute_logits
 
 ComputeLogits = Callable[[Mapping[str, Tensor]], Tensor]
 """Takes a padded batch on CPU and gives its logits on CPU."""
@@ -33,6 +33,7 @@ class TunedModel:
         tokenizer: Travels with the weights.
         compute_logits: On whatever runs the model.
         model: The module, where torch runs it.
+        asking: How that module is asked to generate.
     """
 
     name: str
@@ -43,6 +44,7 @@ class TunedModel:
     tokenizer: Any
     compute_logits: ComputeLogits
     model: nn.Module | None = None
+    asking: Asking | None = None
 
     @property
     def task(self) -> Task:
@@ -69,6 +71,11 @@ class TunedModel:
         return plan_in_order_of_length(
             lengths, batch_size=size or (None if limit else DEFAULT_BATCH_SIZE), max_tokens=limit
         )
+
+    @property
+    def batch_size(self) -> int:
+        """Examples of a batch that the run was evaluated with, or a usual number where tokens were counted instead."""
+        return self.recipe.evaluation.batch_size or self.recipe.training.batch_size or DEFAULT_BATCH_SIZE
 
     def predict(self, examples: Sequence[Example]) -> list[Prediction]:
         """Predictions with calibrated scores, in the order of the examples."""

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Annotated, Any
+from typing import Any
 
 import fastapi
-from fastapi import Depends, FastAPI, Request
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
 from peftlab.errors import UserError
+from peftlab.serving import generation
 from peftlab.serving.batcher import ClosingError, QueueFullError
 from peftlab.serving.disconnect import unless_disconnected
 from peftlab.serving.gate import Gate
@@ -26,20 +27,10 @@ from peftlab.serving.schemas import (
     PredictResponse,
     Problem,
 )
+from peftlab.serving.served import PROBLEMS, Served
 from peftlab.serving.service import ForbiddenFolderError, Service, UnknownAdapterError
 
 router = fastapi.APIRouter()
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Problem} for status in (400, 401, 404, 408, 413, 422, 429, 503, 504)
-}
-
-
-def _service(request: Request) -> Service:
-    service: Service = request.app.state.service
-    return service
-
-
-Served = Annotated[Service, Depends(_service)]
 
 
 @router.post("/v1/predict", responses=PROBLEMS, response_model=PredictResponse)
@@ -95,9 +86,10 @@ def build_app(service: Service) -> Gate:
         await service.batcher.close()
         service.telemetry.event("stopped")
 
-    app = FastAPI(title="peftlab", summary="Predictions of tuned models.", lifespan=lifespan, responses={})
+    app = FastAPI(title="peftlab", summary="Predictions and texts of tuned models.", lifespan=lifespan, responses={})
     app.state.service = service
     app.include_router(router)
+    app.include_router(generation.router)
     app.add_exception_handler(UserError, _user_error)
     app.add_exception_handler(QueueFullError, _queue_full)
     app.add_exception_handler(ClosingError, _closing)
@@ -159,5 +151,6 @@ def _describe(hosted: Hosted) -> AdapterInfo:
         labels=list(tuned.labels),
         max_length=tuned.max_length,
         temperature=tuned.temperature,
-        rides_with_others=hosted.lane.is_mixed,
+        generates=hosted.generates,
+        rides_with_others=hosted.lane.is_mixed and not hosted.generates,
     )

@@ -17,10 +17,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from peftlab.interfaces import Prediction
+from peftlab.prediction.generate import Written
 from peftlab.serving.config import Batching
 from peftlab.serving.host import WorkItem
 
-Compute = Callable[[Sequence[WorkItem]], list[Prediction]]
+Answer = Prediction | Written
+Compute = Callable[[Sequence[WorkItem]], Sequence[Answer]]
 
 
 class QueueFullError(Exception):
@@ -42,7 +44,7 @@ class ClosingError(Exception):
 @dataclass(frozen=True)
 class _Waiting:
     item: WorkItem
-    answer: asyncio.Future[Prediction]
+    answer: asyncio.Future[Any]
     since: float
 
     @property
@@ -54,7 +56,7 @@ class Batcher:
     """Turns single texts into batches.
 
     Args:
-        compute: Predicts a batch of texts of one lane.
+        compute: Answers a batch of texts of one company.
         settings: Size and waiting time.
         max_queue: Texts that may wait.
         on_batch: Is told the size of each batch, and its seconds.
@@ -90,7 +92,7 @@ class Batcher:
         """Whether nothing new is taken."""
         return self._closing
 
-    def submit(self, items: Sequence[WorkItem]) -> list[asyncio.Future[Prediction]]:
+    def submit(self, items: Sequence[WorkItem]) -> list[asyncio.Future[Any]]:
         """Accept all texts of a request, or none.
 
         Raises:
@@ -105,10 +107,9 @@ class Batcher:
         now, loop = time.monotonic(), asyncio.get_running_loop()
         answers = []
         for item in items:
-            answer: asyncio.Future[Prediction] = loop.create_future()
-            name = item.hosted.name
-            self._pending[name] = self._pending.get(name, 0) + 1
-            answer.add_done_callback(functools.partial(self._done, name))
+            answer: asyncio.Future[Any] = loop.create_future()
+            self._pending[item.hosted.name] = self._pending.get(item.hosted.name, 0) + 1
+            answer.add_done_callback(functools.partial(self._done, item))
             self._queue.append(_Waiting(item, answer, now))
             answers.append(answer)
         self.accepted += len(items)
@@ -160,14 +161,14 @@ class Batcher:
                 return
 
     def _take(self) -> list[_Waiting]:
-        """The oldest text, and those of its lane that are nearest to it in length: little of the batch is padding."""
+        """The oldest text, and those of its company nearest to it in length: little of the batch is padding."""
         self._drop_cancelled()
         if not self._queue:
             return []
         oldest = self._queue[0]
-        lane = [waiting for waiting in self._queue if waiting.item.hosted.lane is oldest.item.hosted.lane]
-        lane.sort(key=lambda waiting: (abs(waiting.length - oldest.length), waiting.since))
-        batch = [oldest, *[waiting for waiting in lane if waiting is not oldest][: self._settings.max_batch - 1]]
+        company = [waiting for waiting in self._queue if waiting.item.company == oldest.item.company]
+        company.sort(key=lambda waiting: (abs(waiting.length - oldest.length), waiting.since))
+        batch = [oldest, *[waiting for waiting in company if waiting is not oldest][: self._settings.max_batch - 1]]
         taken = {id(waiting) for waiting in batch}
         self._queue = deque(waiting for waiting in self._queue if id(waiting) not in taken)
         return batch
@@ -193,5 +194,7 @@ class Batcher:
         if any(waiting.answer.done() for waiting in self._queue):
             self._queue = deque(waiting for waiting in self._queue if not waiting.answer.done())
 
-    def _done(self, name: str, _answer: asyncio.Future[Prediction]) -> None:
-        self._pending[name] -= 1
+    def _done(self, item: WorkItem, answer: asyncio.Future[Any]) -> None:
+        self._pending[item.hosted.name] -= 1
+        if answer.cancelled() and item.writing is not None:
+            item.writing.abandoned.set()

@@ -13,6 +13,7 @@ class Limits(Config):
     """What a client may ask for, and how long things may take."""
 
     max_text_characters: PositiveInt = Field(20_000, description="Characters of a text.")
+    max_new_tokens: PositiveInt = Field(1024, description="Tokens that a request may ask to be written.")
     max_texts: PositiveInt = Field(64, description="Texts of a request.")
     max_body_bytes: PositiveInt = Field(1_000_000, description="Bytes of a request's body.")
     max_queue: PositiveInt = Field(512, description="Texts that wait; more are refused with 429.")

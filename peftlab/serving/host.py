@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,17 +11,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from peftlab.artifact.hosting import MixedBatch, TensorPool, add_adapter, remove_adapter, rides_with_others
+from peftlab.artifact.hosting import MixedBatch, TensorPool, add_adapter, remove_adapter, rides_with_others, use_adapter
 from peftlab.artifact.save import ADAPTER
 from peftlab.config import replace_config
 from peftlab.errors import UserError
 from peftlab.interfaces import Example, Prediction
 from peftlab.models.load import load_tokenizer
 from peftlab.prediction.exported import EXPORT_NAME
+from peftlab.prediction.generate import GenerationOptions, Written, generate
 from peftlab.prediction.load import check_folder, load_tuned, read_finished_run
+from peftlab.prediction.predict import check_answers
 from peftlab.prediction.tuned import TunedModel
 from peftlab.recipe import Recipe
 from peftlab.record import RunRecord
+from peftlab.tasks._language import DecoderTask
 
 
 @dataclass
@@ -50,6 +53,11 @@ class Lane:
             inputs = {key: value.to(device) for key, value in batch.items()}
             return self.first.task.logits(mixed, inputs).float().cpu()
 
+    def use(self, adapter: str) -> None:
+        """Let the model be this adapter's from now on, for batches of its own."""
+        if self.is_mixed:
+            use_adapter(self.first.model, self.names[adapter])
+
 
 @dataclass(frozen=True)
 class Hosted:
@@ -59,13 +67,42 @@ class Hosted:
     tuned: TunedModel
     lane: Lane
 
+    @property
+    def generates(self) -> bool:
+        """Whether it writes text, and predicts nothing."""
+        return isinstance(self.tuned.task, DecoderTask)
+
+
+@dataclass(frozen=True)
+class Writing:
+    """What is asked of a text that is to be written.
+
+    Args:
+        options: How it is written.
+        show: Is given the text piece by piece, in the model's thread; None: it is wanted whole.
+        abandoned: Set once nobody waits for it any more.
+    """
+
+    options: GenerationOptions
+    show: Callable[[str], None] | None = None
+    abandoned: threading.Event = field(default_factory=threading.Event)
+
 
 @dataclass(frozen=True)
 class WorkItem:
-    """One text on its way through the model."""
+    """One text on its way through the model; with ``writing``, its example is a prompt."""
 
     hosted: Hosted
     example: Example
+    writing: Writing | None = None
+
+    @property
+    def company(self) -> Hashable:
+        """Equal for those that can be in one batch: what is written must be for one adapter, and in one manner."""
+        if self.writing is None:
+            return id(self.hosted.lane)
+        alone = None if self.writing.show is None else id(self.writing)
+        return (self.hosted.name, self.writing.options, alone)
 
 
 class Host:
@@ -106,6 +143,7 @@ class Host:
             hosted = self._join(name, folder) if is_run else None
             if hosted is None:
                 tuned = load_tuned(folder, offline=self._offline)
+                check_answers(tuned)
                 lane = Lane(tuned, is_run and rides_with_others(tuned.model), {name: "default"})
                 if lane.is_mixed:
                     self._lanes[_lane_key(tuned.recipe, tuned.labels)] = lane
@@ -128,6 +166,22 @@ class Host:
             else:
                 self._pool.keep_only(other.tuned.model for other in self.models.values() if other.tuned.model)
                 self._lanes = {key: value for key, value in self._lanes.items() if value is not lane}
+
+    def answer(self, items: Sequence[WorkItem]) -> Sequence[Prediction | Written]:
+        """What the models say of texts, or write after them; all of one company."""
+        return self.predict(items) if items[0].writing is None else self.write(items)
+
+    def write(self, items: Sequence[WorkItem]) -> list[Written]:
+        """Texts after prompts of one adapter."""
+        hosted, asked = items[0].hosted, [item.writing for item in items if item.writing is not None]
+        hosted.lane.use(hosted.name)
+        return generate(
+            hosted.tuned,
+            [item.example["input_ids"] for item in items],
+            asked[0].options,
+            show=asked[0].show,
+            is_wanted=lambda place: not asked[place].abandoned.is_set(),
+        )
 
     def predict(self, items: Sequence[WorkItem]) -> list[Prediction]:
         """Predictions with calibrated scores for texts of one lane."""
@@ -170,6 +224,8 @@ class Host:
         add_adapter(lane.first.model, folder, peft_name)
         lane.names[name] = peft_name
         config = replace_config(recipe.model, revision=None)
+        tokenizer = load_tokenizer(str(folder / ADAPTER), config, offline=True)
+        asking = lane.first.asking
         tuned = replace(
             lane.first,
             name=record.name,
@@ -177,7 +233,8 @@ class Host:
             recipe=recipe,
             labels=labels,
             temperature=record.calibration.temperature if record.calibration else 1.0,
-            tokenizer=load_tokenizer(str(folder / ADAPTER), config, offline=True),
+            tokenizer=tokenizer,
+            asking=None if asking is None else replace(asking, tokenizer=tokenizer, labels=labels),
         )
         return Hosted(name, tuned, lane)
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class Body(BaseModel):
@@ -27,6 +27,42 @@ class PredictResponse(BaseModel):
     predictions: list[dict[str, Any]]
 
 
+class Message(Body):
+    """What somebody said."""
+
+    role: str
+    content: str
+
+
+class GenerateRequest(Body):
+    """A text, or the messages of a conversation, for one adapter to go on with."""
+
+    text: str | None = Field(None, description="One prompt, as for `peftlab predict`.")
+    messages: list[Message] | None = Field(
+        None, min_length=1, max_length=256, description="Instead: a conversation that ends with the user's message."
+    )
+    adapter: str | None = Field(None, description="Its name; may be left out where there is one only.")
+    max_new_tokens: int | None = Field(None, ge=1, description="Where the text is cut; null: as the recipe says.")
+    temperature: float = Field(0.0, ge=0, le=10, description="0: always the most likely token.")
+    stream: bool = Field(False, description="Send the text as server-sent events, while it is written.")
+
+    @model_validator(mode="after")
+    def _one_prompt(self) -> Self:
+        if (self.text is None) == (self.messages is None):
+            raise ValueError("give either `text` or `messages`")
+        return self
+
+
+class GenerateResponse(BaseModel):
+    """What was written; without a temperature, the same as `peftlab predict` writes."""
+
+    adapter: str
+    generated: str
+    finish_reason: str = Field(description="`stop`: the model ended the text; `length`: it was cut.")
+    prompt_tokens: int
+    new_tokens: int
+
+
 class AdapterInfo(BaseModel):
     """One adapter."""
 
@@ -36,7 +72,8 @@ class AdapterInfo(BaseModel):
     method: str
     labels: list[str]
     max_length: int | None
-    temperature: float
+    temperature: float = Field(description="By which the scores of its predictions are calibrated.")
+    generates: bool = Field(description="Whether it writes text (/v1/generate) or predicts (/v1/predict).")
     rides_with_others: bool = Field(description="Whether its texts share batches with those of other adapters.")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from peftlab.data.columns import check_columns
-from peftlab.errors import UserError, did_you_mean
+from peftlab.errors import UnsupportedError, UserError, did_you_mean
 from peftlab.interfaces import Split
 from peftlab.prediction.predict import rounded
 from peftlab.serving.batcher import Batcher
@@ -38,7 +38,7 @@ class Service:
         self._leaving: set[str] = set()
         self._adding = asyncio.Lock()
         self.batcher = Batcher(
-            host.predict, config.batching, max_queue=config.limits.max_queue, on_batch=telemetry.batch
+            host.answer, config.batching, max_queue=config.limits.max_queue, on_batch=telemetry.batch
         )
 
     def adapters(self) -> list[Hosted]:
@@ -77,6 +77,11 @@ class Service:
             TimeoutError: The answer is not there in time.
         """
         hosted = self.find(adapter)
+        if hosted.generates:
+            raise UnsupportedError(
+                f"the adapter `{hosted.name}` ({hosted.tuned.task.registered_name}) writes text and predicts nothing",
+                hint="Ask /v1/generate.",
+            )
         tuned = hosted.tuned
         split = self._split(hosted, texts)
         examples = tuned.encode(split).examples

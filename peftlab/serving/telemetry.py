@@ -29,6 +29,7 @@ class Telemetry:
             buckets=LATENCIES, registry=self.registry,
         )  # fmt: skip
         self.texts = Counter("peftlab_texts", "Texts answered.", ["adapter"], registry=self.registry)
+        self.tokens = Counter("peftlab_generated_tokens", "Tokens written.", ["adapter"], registry=self.registry)
         self.batches = Histogram("peftlab_batch_texts", "Texts of a batch.", buckets=SIZES, registry=self.registry)
         self.batch_seconds = Histogram(
             "peftlab_batch_seconds", "Seconds of a batch in the model.", buckets=LATENCIES, registry=self.registry

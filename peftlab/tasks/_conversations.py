@@ -43,11 +43,8 @@ def conversations_of_columns(split: Split, *, prompt: str, response: str, extra:
     """
     pairs = []
     for row in range(len(split)):
-        text, answer = (_text(split, row, column) for column in (prompt, response))
-        about = split.columns[extra][row] if extra is not None else None
-        if about is not None and str(about).strip():
-            text = f"{text}\n\n{str(about).strip()}"
-        pairs.append(([{"role": "user", "content": text}], answer))
+        question = open_question(split, row, prompt=prompt, extra=extra)
+        pairs.append((question, _text(split, row, response)))
     return _grouped(split, pairs)
 
 
@@ -62,6 +59,34 @@ def conversations_of_messages(split: Split, column: str) -> Split:
         messages = _messages(split.columns[column][row], split.where(row))
         pairs.append((messages[:-1], messages[-1]["content"]))
     return _grouped(split, pairs)
+
+
+def open_conversation(value: Any, where: str) -> list[Message]:
+    """The messages before the next response; a response that is there already, as in training data, is left out.
+
+    Args:
+        value: A list of messages in any layout, or its JSON.
+        where: The row, for messages.
+
+    Raises:
+        DataError: It is no conversation, or has nothing to respond to.
+    """
+    messages = _parsed_messages(value, where)
+    if messages[-1]["role"] == "assistant":
+        messages = messages[:-1]
+    if not messages or messages[-1]["role"] != "user":
+        raise DataError("the conversation holds nothing of the user's to respond to", where=where)
+    _check_order([*messages, {"role": "assistant", "content": "."}], where)
+    return messages
+
+
+def open_question(split: Split, row: int, *, prompt: str, extra: str | None) -> list[Message]:
+    """A row's prompt, with what it is about, as the messages before the response.
+
+    Raises:
+        DataError: The prompt is empty.
+    """
+    return [{"role": "user", "content": _question(split, row, prompt, extra)}]
 
 
 def read_context(text: str) -> list[Message]:
@@ -84,6 +109,12 @@ def _grouped(split: Split, pairs: Sequence[tuple[list[Message], str]]) -> Split:
     return Split(split.name, index, {CONTEXT: list(rows), RESPONSES: list(responses.values())}, split.source)
 
 
+def _question(split: Split, row: int, prompt: str, extra: str | None) -> str:
+    text = _text(split, row, prompt)
+    about = split.columns[extra][row] if extra is not None else None
+    return f"{text}\n\n{str(about).strip()}" if about is not None and str(about).strip() else text
+
+
 def _text(split: Split, row: int, column: str) -> str:
     value = split.columns[column][row]
     if not isinstance(value, str):
@@ -95,6 +126,12 @@ def _text(split: Split, row: int, column: str) -> str:
 
 
 def _messages(value: Any, where: str) -> list[Message]:
+    messages = _parsed_messages(value, where)
+    _check_order(messages, where)
+    return messages
+
+
+def _parsed_messages(value: Any, where: str) -> list[Message]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
@@ -104,9 +141,7 @@ def _messages(value: Any, where: str) -> list[Message]:
         value = [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(value)]
     if not isinstance(value, Sequence) or not all(isinstance(item, Mapping) for item in value) or not value:
         raise DataError(f"a list of messages is needed, not {value!r:.60}", where=where)
-    messages = [_message(item, where) for item in value]
-    _check_order(messages, where)
-    return messages
+    return [_message(item, where) for item in value]
 
 
 def _message(item: Mapping[str, Any], where: str) -> Message:

@@ -8,11 +8,10 @@ there only prompts of one length share a batch, which needs no padding at all.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from peftlab.interfaces import Inference
-from peftlab.tasks._language import language_model
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -51,8 +50,54 @@ def generate_tokens(
     return written
 
 
+class TokenStreamer:
+    """Takes tokens as transformers generates them, one prompt at a time, and shows whole characters.
+
+    Args:
+        decode: Turns all tokens so far into text.
+        show: Is given each new piece of text.
+        end: The end token, which is not shown.
+
+    Attributes:
+        text: All of it so far.
+    """
+
+    def __init__(self, decode: Callable[[list[int]], str], show: Callable[[str], None], end: int) -> None:
+        self._decode, self._show, self._end = decode, show, end
+        self._ids: list[int] = []
+        self._prompt_seen = False
+        self.text = ""
+
+    def put(self, value: Any) -> None:
+        """``generate`` gives the prompt first, then one token at a time."""
+        if not self._prompt_seen:
+            self._prompt_seen = True
+            return
+        self._ids.extend(token for token in value.flatten().tolist() if token != self._end)
+        text = self._decode(self._ids)
+        if not text.endswith("\ufffd"):  # the first bytes of a character that is not there yet
+            self._tell(text)
+
+    def end(self) -> None:
+        """The text is whole."""
+        self._tell(self._decode(self._ids))
+
+    def _tell(self, text: str) -> None:
+        if len(text) > len(self.text):
+            self._show(text[len(self.text) :])
+            self.text = text
+
+
+def decode_tokens(tokenizer: Any, ids: Sequence[int]) -> str:
+    """The text of generated tokens, just as they stand: more tokens only ever make it longer."""
+    text: str = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return text
+
+
 def greedy(model: Any) -> dict[str, Any]:
     """Settings that make ``generate`` greedy, whatever the checkpoint's own generation settings say."""
+    from peftlab.tasks._language import language_model
+
     config = language_model(model).generation_config
     neutral = {"temperature": None, "top_p": None, "top_k": None, "repetition_penalty": None}
     return {

@@ -15,8 +15,10 @@ import inspect
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from peftlab.errors import UnsupportedError
+from peftlab.errors import DataError, UnsupportedError
 from peftlab.interfaces import Example, Head, ModelFacts, Prediction, Split, Task
+from peftlab.tasks._conversations import Message
+from peftlab.tasks._generation import decode_tokens
 from peftlab.tasks._rendering import Renderer
 from peftlab.tasks._text import IGNORED, check_length, model_inputs, pad
 
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 CHUNK_ELEMENTS = 1 << 23
 """Logits that are held at once: 32 MiB in float32."""
+NEW_TOKENS = 64
+"""Where a generated text is cut, for tasks without a key for it."""
 SCALED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
 """Settings of models that change the logits after the head: there the whole head is left to the model."""
 
@@ -98,6 +102,55 @@ class DecoderTask(LanguageTask):
     def renderer(self, tokenizer: Any) -> Renderer:
         """How what a user says becomes tokens; by default the model goes on with it as it is."""
         return Renderer(tokenizer, chat=False, template="{prompt}")
+
+    def prompt_columns(self) -> tuple[str, ...]:
+        """The columns that a text is to be written for."""
+        return self.text_columns()
+
+    def prompt_row(self, text: str) -> dict[str, Any]:
+        """The row of a text that stands alone; where there are several columns, tabs part them.
+
+        Raises:
+            DataError: There are not as many texts as columns.
+        """
+        columns = self.prompt_columns()
+        parts = text.split("\t") if len(columns) > 1 else [text]
+        if len(parts) != len(columns):
+            raise DataError(f"the task takes {' and '.join(columns)} with a tab between them")
+        return dict(zip(columns, parts, strict=True))
+
+    def prompts(self, split: Split, tokenizer: Any) -> list[list[int]]:
+        """Tokens of each row's prompt, as they stood before what was learned.
+
+        Raises:
+            DataError: A row has no prompt.
+            UnsupportedError: The task's settings allow no generation.
+        """
+        (column,) = self.prompt_columns()
+        renderer, prompts = self.renderer(tokenizer), []
+        for row, text in enumerate(split.columns[column]):
+            prompts.append(renderer.tokens(text))
+            if not prompts[-1]:
+                raise DataError(f"the column `{column}` is empty", where=split.where(row), hint="A prompt is needed.")
+        return prompts
+
+    def conversation_prompt(self, messages: Sequence[Message], tokenizer: Any) -> list[int]:
+        """Tokens of a conversation whose next message is to be written.
+
+        Raises:
+            UnsupportedError: The task has not learned from conversations.
+        """
+        raise UnsupportedError(
+            f"a run of {self.registered_name} goes on with a text; it takes no messages", hint="Give a text instead."
+        )
+
+    def new_tokens(self) -> int:
+        """Where a generated text is cut that does not end by itself."""
+        return NEW_TOKENS
+
+    def written_text(self, ids: Sequence[int], tokenizer: Any) -> str:
+        """The text of generated tokens."""
+        return decode_tokens(tokenizer, ids)
 
 
 def pad_language(examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:

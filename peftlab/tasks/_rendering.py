@@ -77,6 +77,15 @@ class Renderer:
             done = len(before) + len(kept)
         return turns
 
+    def prompt(self, messages: Sequence[Message], *, where: str) -> list[int]:
+        """Tokens of what stands before the next response, piece by piece as in training.
+
+        Raises:
+            DataError: The template refuses the messages, or changes what stands before when one is added.
+        """
+        *before, last = self.turns([*messages, {"role": "assistant", "content": "."}], where=where)
+        return [token for turn in before for token in (*turn.before, *turn.response)] + last.before
+
     def prompt_text(self, messages: Sequence[Message], *, where: str | None = None) -> str:
         """What the model reads before it writes the next response.
 

@@ -13,8 +13,11 @@ from peftlab.interfaces import TASKS, EncodedSplit, Example, Inference, ModelFac
 from peftlab.tasks._conversations import (
     CONTEXT,
     RESPONSES,
+    Message,
     conversations_of_columns,
     conversations_of_messages,
+    open_conversation,
+    open_question,
     read_context,
 )
 from peftlab.tasks._generation import generate_tokens
@@ -191,6 +194,39 @@ class InstructionTuning(DecoderTask):
         example = super().placeholder(length, labels)
         return packed([example]) if self.packing else example
 
+    def prompt_columns(self) -> tuple[str, ...]:
+        """The prompt, or the messages; what a prompt is about is optional."""
+        return (self._message_column or self._columns[0],)
+
+    def prompt_row(self, text: str) -> dict[str, Any]:
+        """The row of a single prompt."""
+        is_message = self._message_column is not None
+        return {self.prompt_columns()[0]: [{"role": "user", "content": text}] if is_message else text}
+
+    def prompts(self, split: Split, tokenizer: Any) -> list[list[int]]:
+        """Tokens before the response, as in training; nothing is cut away."""
+        renderer, (column,), prompts = self.renderer(tokenizer), self.prompt_columns(), []
+        extra = None if self._message_column is not None else self._columns[2]
+        for row in range(len(split)):
+            if self._message_column is not None:
+                messages = open_conversation(split.columns[column][row], split.where(row))
+            else:
+                messages = open_question(split, row, prompt=column, extra=extra)
+            prompts.append(renderer.prompt(messages, where=split.where(row)))
+        return prompts
+
+    def conversation_prompt(self, messages: Sequence[Message], tokenizer: Any) -> list[int]:
+        """Tokens before the response to the last message."""
+        return self.renderer(tokenizer).prompt(open_conversation(list(messages), "messages"), where="messages")
+
+    def new_tokens(self) -> int:
+        """As the recipe says."""
+        return self.max_new_tokens
+
+    def written_text(self, ids: Sequence[int], tokenizer: Any) -> str:
+        """A response without the blanks around it, which no metric counts."""
+        return super().written_text(ids, tokenizer).strip()
+
     def predict_examples(
         self, model: nn.Module, examples: Sequence[Example], pad_token_id: int, inference: Inference
     ) -> list[Prediction]:
@@ -200,7 +236,7 @@ class InstructionTuning(DecoderTask):
         if inference.metric not in LOSS_METRICS:
             prompts = [example["prompt_ids"] for example in examples]
             written = generate_tokens(model, prompts, inference, max_new_tokens=self.max_new_tokens)
-            texts = [inference.tokenizer.decode(ids, skip_special_tokens=True).strip() for ids in written]
+            texts = [self.written_text(ids, inference.tokenizer) for ids in written]
         return [
             Prediction(label=list(example["references"]), prediction=text, scores=[sum(each), float(len(each))])
             for example, text, each in zip(examples, texts, losses, strict=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
-from peftlab.errors import ConfigError, DataError, did_you_mean
+from peftlab.errors import ConfigError, DataError, UnsupportedError, did_you_mean
 from peftlab.interfaces import TASKS, EncodedSplit, Example, Inference, Prediction, Scorer, Split
 from peftlab.tasks._language import DecoderTask, score_labels, shifted
 from peftlab.tasks._machine_data import Player, draw_runs, named_players, random_players
@@ -186,6 +186,17 @@ class TuringMachine(DecoderTask):
         notes = {"steps": sum(len(example["pieces"]) for example in examples), "runs_that_do_not_halt": endless}
         return EncodedSplit(split.name, index, examples, notes)
 
+    def prompts(self, split: Split, tokenizer: Any) -> list[list[int]]:
+        """The table and the first configuration of each row, with the cells numbered from 0."""
+        if self.positions != "absolute":
+            raise UnsupportedError(
+                f"text is generated with positions from 0, and this run was tuned with `positions: {self.positions}`"
+            )
+        self.check_split(split, ())
+        first = [self._trace(split, row).configurations[0] for row in range(len(split))]
+        texts = [write_configuration(configuration, addresses=self.addresses) for configuration in first]
+        return [self._prompt(split, row, text, tokenizer) for row, text in enumerate(texts)]
+
     def predict_examples(
         self, model: nn.Module, examples: Sequence[Example], pad_token_id: int, inference: Inference
     ) -> list[Prediction]:
@@ -226,11 +237,14 @@ class TuringMachine(DecoderTask):
         machine = _machine(str(split.columns["machine"][row]).strip())
         return machine.run(_tape(str(split.columns["tape"][row])), self.max_steps)
 
+    def _prompt(self, split: Split, row: int, configuration: str, tokenizer: Any) -> list[int]:
+        table = f"{split.columns['machine'][row]} {TABLE_END} " if self.table else f"{TABLE_END} "
+        return _tokens(tokenizer, f"{table}{configuration} {NEXT}")
+
     def _examples(self, split: Split, row: int, trace: Trace, tokenizer: Any, positions: PositionIds) -> list[Example]:
         generator = random.Random(f"{split.name}/{row}")  # noqa: S311 - no secret
         shift = int(generator.random() * self.addresses)
         texts = [write_configuration(item, addresses=self.addresses, shift=shift) for item in trace.configurations]
-        table = f"{split.columns['machine'][row]} {TABLE_END} " if self.table else f"{TABLE_END} "
         common = {"run": row, "tape_length": len(_tape(str(split.columns["tape"][row])))}
         if self.writes == "step":
             pairs = [(step, [after]) for step, after in enumerate(texts[1:])]
@@ -239,7 +253,7 @@ class TuringMachine(DecoderTask):
             pairs = [(0, [f"{text} {end}" for text, end in zip(texts[1:], ends, strict=True)])]
         examples = []
         for step, answers in pairs:
-            prompt = _tokens(tokenizer, f"{table}{texts[step]} {NEXT}")
+            prompt = self._prompt(split, row, texts[step], tokenizer)
             pieces = [_tokens(tokenizer, f" {answer}") for answer in answers]
             if trace.halted or self.writes == "step":
                 pieces[-1].append(tokenizer.eos_token_id)

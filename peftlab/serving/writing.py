@@ -1,0 +1,146 @@
+"""From a request to text that a model writes: its prompt, its place in the queue, and its pieces as they come."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from peftlab.errors import UnsupportedError, UserError
+from peftlab.interfaces import Split
+from peftlab.prediction.generate import (
+    GenerationOptions,
+    Written,
+    check_room,
+    check_texts,
+    encode_prompts,
+    options_of,
+    prompt_columns,
+)
+from peftlab.serving.config import Limits
+from peftlab.serving.host import Hosted, WorkItem, Writing
+from peftlab.serving.schemas import GenerateRequest, GenerateResponse
+from peftlab.serving.service import Service
+from peftlab.tasks._language import DecoderTask
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A request in the queue.
+
+    Args:
+        hosted: Who answers.
+        prompt_tokens: How many.
+        answer: The whole text, in the end; cancelling it stops the work.
+        pieces: The text as it is written, and None behind its end; empty where it is not streamed.
+        deadline: When the answer is late, on the monotonic clock.
+    """
+
+    hosted: Hosted
+    prompt_tokens: int
+    answer: asyncio.Future[Written]
+    pieces: asyncio.Queue[str | None]
+    deadline: float
+
+    def response(self, written: Written) -> GenerateResponse:
+        """What the client gets of a whole text."""
+        return GenerateResponse(
+            adapter=self.hosted.name,
+            generated=written.text,
+            finish_reason=written.finish_reason,
+            prompt_tokens=self.prompt_tokens,
+            new_tokens=written.new_tokens,
+        )
+
+
+def accept(service: Service, body: GenerateRequest) -> Accepted:
+    """Put a request into the queue, or refuse it.
+
+    As for predictions, nothing is awaited between the look-up of the adapter and the queue.
+
+    Raises:
+        UserError: There is no such adapter, it writes no text, or the prompt cannot be used.
+        QueueFullError: There is no room in the queue.
+        ClosingError: The service is shutting down.
+    """
+    hosted, limits = service.find(body.adapter), service.config.limits
+    if not isinstance(hosted.tuned.task, DecoderTask):
+        raise UnsupportedError(
+            f"the adapter `{hosted.name}` ({hosted.tuned.task.registered_name}) writes no text",
+            hint="Ask /v1/predict.",
+        )
+    if body.max_new_tokens is not None and body.max_new_tokens > limits.max_new_tokens:
+        raise UserError(f"max_new_tokens is {body.max_new_tokens}; {limits.max_new_tokens} are allowed")
+    options = options_of(hosted.tuned, max_new_tokens=body.max_new_tokens, temperature=body.temperature)
+    prompt = _prompt(hosted, hosted.tuned.task, body, options, limits)
+    loop, pieces = asyncio.get_running_loop(), asyncio.Queue[str | None]()
+
+    def show(piece: str) -> None:
+        loop.call_soon_threadsafe(pieces.put_nowait, piece)
+
+    writing = Writing(options, show if body.stream else None)
+    deadline = time.monotonic() + limits.request_timeout_seconds
+    (answer,) = service.batcher.submit([WorkItem(hosted, {"input_ids": prompt}, writing)])
+    answer.add_done_callback(lambda _: pieces.put_nowait(None))
+    return Accepted(hosted, len(prompt), answer, pieces, deadline)
+
+
+async def whole(service: Service, accepted: Accepted) -> GenerateResponse:
+    """The text once it is there.
+
+    Raises:
+        TimeoutError: It is late.
+    """
+    try:
+        async with asyncio.timeout(max(0.0, accepted.deadline - time.monotonic())):
+            written = await accepted.answer
+    finally:
+        accepted.answer.cancel()  # the client has gone, or its time is over: the model stops at its next token
+    _count(service, accepted, written)
+    return accepted.response(written)
+
+
+async def pieces_of(service: Service, accepted: Accepted) -> AsyncIterator[str | GenerateResponse]:
+    """The text as it is written, and at last what the client would have got of it whole.
+
+    Raises:
+        TimeoutError: It is late.
+    """
+    while True:
+        piece = await asyncio.wait_for(accepted.pieces.get(), max(0.0, accepted.deadline - time.monotonic()))
+        if piece is None:
+            break
+        yield piece
+    written = await accepted.answer
+    _count(service, accepted, written)
+    yield accepted.response(written)
+
+
+def _count(service: Service, accepted: Accepted, written: Written) -> None:
+    service.telemetry.texts.labels(accepted.hosted.name).inc()
+    service.telemetry.tokens.labels(accepted.hosted.name).inc(written.new_tokens)
+
+
+def _prompt(
+    hosted: Hosted, task: DecoderTask, body: GenerateRequest, options: GenerationOptions, limits: Limits
+) -> list[int]:
+    tuned = hosted.tuned
+    if body.messages is not None:
+        _check_size(sum(len(message.content) for message in body.messages), limits)
+        messages = [message.model_dump() for message in body.messages]
+        check_texts(Split("request", range(1), {"messages": [messages]}, "messages"), ["messages"])
+        prompt = task.conversation_prompt(messages, tuned.tokenizer)
+        check_room(tuned, prompt, options, where="messages")
+        return prompt
+    text = body.text or ""
+    _check_size(len(text), limits)
+    row = task.prompt_row(text)
+    split = Split("request", range(1), {name: [row.get(name)] for name in prompt_columns(tuned)}, "text")
+    check_texts(split, task.prompt_columns())
+    return encode_prompts(tuned, split, options)[0]
+
+
+def _check_size(characters: int, limits: Limits) -> None:
+    if characters > limits.max_text_characters:
+        raise UserError(f"the prompt has {characters} characters; {limits.max_text_characters} are allowed")
