@@ -61,7 +61,7 @@ def export_composition(
         UserError: The runs do not go together.
     """
     check_output(output)
-    for run in runs:
+    for run in runs if kind != "merged" else ():  # which methods can be combined, compose says better
         check_path(run, kind)
     weights = composition.weights or tuple(1 / len(runs) for _ in runs)
     if len(weights) != len(runs) or sum(weights) <= 0:

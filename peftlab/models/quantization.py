@@ -109,7 +109,7 @@ def dequantize(model: Any) -> Any:
     model.dequantize()
     for name in transposed:
         linear = model.get_submodule(name)
-        layer = Conv1D(linear.out_features, linear.in_features)
+        layer = Conv1D(linear.out_features, linear.in_features)  # type: ignore[no-untyped-call]
         layer.weight = nn.Parameter(linear.weight.detach().T.contiguous())
         layer.bias = linear.bias
         model.set_submodule(name, layer)
