@@ -84,9 +84,12 @@ class InstructionTuning(DecoderTask):
 
     @model_validator(mode="after")
     def _one_layout(self) -> InstructionTuning:
-        if self.layout is not None and self.model_fields_set & {"prompt", "response", "input", "messages"}:
+        # A run's resolved recipe says everything: only what differs from the default was meant.
+        fields = type(self).model_fields
+        chosen = {name for name, field in fields.items() if getattr(self, name) != field.default}
+        if self.layout is not None and chosen & {"prompt", "response", "input", "messages"}:
             raise ValueError("`layout` already says what the columns are called")
-        if self.messages is not None and self.model_fields_set & {"prompt", "response", "input", "template"}:
+        if self.messages is not None and chosen & {"prompt", "response", "input", "template"}:
             raise ValueError("with `messages` there is no prompt, response, input or template")
         return self
 

@@ -128,7 +128,7 @@ def test_machines_are_given_as_machine_and_tape(command, tmp_path: Path) -> None
         "name: machine\n"
         "model: {from_config: {model_type: gpt2, n_layer: 1, n_head: 2, n_embd: 32, n_positions: 128}}\n"
         "task: {type: turing_machine, machines: [binary_increment], train_runs: 20, validation_runs: 3, test_runs: 3,\n"
-        "  tape_length: 3, max_length: 128}\n"
+        "  tape_length: 6, max_length: 128}\n"
         "method: {type: full}\ntraining: {max_steps: 2, batch_size: 4}\n"
     )
     assert command("run", "machine.yaml", "--output-dir", "run").returncode == 0
