@@ -67,6 +67,7 @@ def measured(checked, batch) -> int:
     [
         ("full", {}),
         ("full", {"training__optimizer": "adafactor"}),
+        ("full", {"training__optimizer": "galore_adamw"}),
         ("lora", {}),
         ("lora", {"training__gradient_checkpointing": True, "model__quantization": "nf4"}),
         ("lora", {"model__quantization": "int8"}),
