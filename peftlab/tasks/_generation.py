@@ -7,6 +7,7 @@ there only prompts of one length share a batch, which needs no padding at all.
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -26,18 +27,23 @@ def generate_tokens(
         model: In eval mode; a language model under whatever wraps it.
         prompts: Tokens, in any order and of any length.
         inference: How the model is asked.
-        max_new_tokens: Where a text is cut that does not end by itself.
+        max_new_tokens: Where a text is cut that does not end by itself, if the model's positions do not end before.
         **options: Of transformers' ``generate``, such as ``do_sample``; greedy by default.
     """
     end = int(inference.tokenizer.eos_token_id)
     written: list[list[int]] = [[]] * len(prompts)
-    for group in _groups(prompts, same_length=inference.virtual_tokens > 0):
+    room = _room(model, inference)
+    together = 0 if inference.virtual_tokens else room - max_new_tokens
+    for group in _groups(prompts, longest=together):
+        left = room - max(len(prompts[place]) for place in group)
+        if left < 1:
+            continue
         batch = _left_padded([prompts[place] for place in group], inference.tokenizer.pad_token_id)
 
         def generate(module: Any, inputs: Mapping[str, Tensor]) -> Tensor:
             made: Tensor = module.generate(
                 **inputs,
-                **{**greedy(module), "max_new_tokens": max_new_tokens, **options},
+                **{**greedy(module), "max_new_tokens": min(max_new_tokens, left), **options},  # noqa: B023 - called below
                 eos_token_id=end,
                 pad_token_id=end,
             )
@@ -108,12 +114,19 @@ def greedy(model: Any) -> dict[str, Any]:
     }
 
 
-def _groups(prompts: Sequence[Sequence[int]], *, same_length: bool) -> list[list[int]]:
-    if not same_length:
-        return [list(range(len(prompts)))]
+def _room(model: Any, inference: Inference) -> int:
+    """Tokens that the model has positions for."""
+    from peftlab.tasks._language import language_model
+
+    positions = getattr(language_model(model).config, "max_position_embeddings", None)
+    return sys.maxsize if positions is None else positions - inference.virtual_tokens
+
+
+def _groups(prompts: Sequence[Sequence[int]], *, longest: int) -> list[list[int]]:
+    """Prompts up to a length share a batch; longer ones only with those of their own, so that none cuts another."""
     groups: dict[int, list[int]] = defaultdict(list)
     for place, prompt in enumerate(prompts):
-        groups[len(prompt)].append(place)
+        groups[len(prompt) if len(prompt) > longest else 0].append(place)
     return list(groups.values())
 
 

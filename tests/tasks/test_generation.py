@@ -63,3 +63,15 @@ def test_a_text_ends_at_its_end_token() -> None:
         written = generate_tokens(model, PROMPTS, Reading(TOKENIZER), max_new_tokens=40)
     assert all(TOKENIZER.eos_token_id not in text for text in written)
     assert all(len(text) <= 40 for text in written)
+
+
+@pytest.mark.parametrize("model_type", ["gpt2", "llama"])
+def test_a_text_ends_where_the_models_positions_end(model_type: str) -> None:
+    model = tiny_decoder(model_type)
+    positions = model.config.max_position_embeddings
+    prompts = [*PROMPTS, [5] * (positions - 1), [5] * positions]
+    unending = SimpleNamespace(eos_token_id=model.config.vocab_size - 1, pad_token_id=0)
+    with torch.inference_mode():
+        model.get_output_embeddings().weight[unending.eos_token_id] = 0
+        written = generate_tokens(model, prompts, Reading(unending), max_new_tokens=positions + 5)
+    assert [len(text) for text in written] == [positions - len(prompt) for prompt in prompts]
