@@ -19,9 +19,9 @@ from peftlab.errors import UserError
 
 
 def rides_with_others(model: Any) -> bool:
-    """Whether peft can run this adapter and others of its kind in one batch.
+    """Whether this adapter and others of its kind can be in one batch.
 
-    It can for LoRA without DoRA, where everything that was trained whole, such as the head, is a plain linear layer.
+    They can for LoRA without DoRA, where everything that was trained whole, such as the head, is a plain linear layer.
     """
     if not isinstance(model, peft.PeftModel) or not isinstance(model.active_peft_config, peft.LoraConfig):
         return False
@@ -65,23 +65,6 @@ def use_adapter(model: Any, name: str) -> None:
 def remove_adapter(model: Any, name: str) -> None:
     """Take an adapter away from a model that has others."""
     model.delete_adapter(name)
-
-
-class MixedBatch(nn.Module):
-    """A model in whose batches every example has its own adapter.
-
-    Args:
-        model: A ``PeftModel``.
-        names: The adapter of each example.
-    """
-
-    def __init__(self, model: Any, names: list[str]) -> None:
-        super().__init__()
-        self.model, self.names = model, names
-
-    def forward(self, **inputs: Any) -> Any:
-        """The model's own output."""
-        return self.model(**inputs, adapter_names=self.names)
 
 
 class TensorPool:

@@ -11,7 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from peftlab.artifact.hosting import MixedBatch, TensorPool, add_adapter, remove_adapter, rides_with_others, use_adapter
+from peftlab.artifact.hosting import TensorPool, add_adapter, remove_adapter, rides_with_others, use_adapter
+from peftlab.artifact.mixing import MixedBatch
 from peftlab.artifact.save import ADAPTER
 from peftlab.config import replace_config
 from peftlab.errors import UserError

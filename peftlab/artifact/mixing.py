@@ -1,0 +1,100 @@
+"""A batch in which every example has its own LoRA adapter.
+
+peft can do this too (``adapter_names``), but takes the batch apart in every layer, adapter by adapter. Here the
+matrices of all adapters stand side by side: h = W x + [B₁ B₂ …] (m ⊙ [A₁; A₂; …] x), where m lets each example keep the
+part of its own adapter. Ranks are small, so what is computed for nothing costs less than taking the batch apart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import peft
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class MixedBatch(nn.Module):
+    """A model in whose batches every example has its own adapter.
+
+    Args:
+        model: A ``PeftModel`` with LoRA adapters for which ``rides_with_others`` holds.
+        names: The adapter of each example.
+    """
+
+    def __init__(self, model: Any, names: Sequence[str]) -> None:
+        super().__init__()
+        self.model, self.names = model, list(names)
+
+    def forward(self, **inputs: Any) -> Any:
+        """The model's own output."""
+        with _mixed(self.model, self.names):
+            return self.model(**inputs)
+
+
+@contextlib.contextmanager
+def _mixed(model: nn.Module, names: Sequence[str]) -> Iterator[None]:
+    parts, replaced = _Parts(names), []
+    try:
+        for module in model.modules():
+            if isinstance(module, peft.tuners.lora.LoraLayer):
+                module.forward = functools.partial(_lora, module, parts)
+            elif isinstance(module, peft.utils.ModulesToSaveWrapper):
+                module.forward = functools.partial(_whole, module, parts)
+            else:
+                continue
+            replaced.append(module)
+        yield
+    finally:
+        for module in replaced:
+            del module.forward
+
+
+class _Parts:
+    """Which examples have which adapter.
+
+    Args:
+        names: The adapter of each example.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = list(dict.fromkeys(names))
+        self.rows = {name: [at for at, other in enumerate(names) if other == name] for name in self.names}
+        self.count = len(names)
+        self._masks: dict[tuple[int, ...], Tensor] = {}
+
+    def mask(self, ranks: tuple[int, ...], like: Tensor) -> Tensor:
+        """Examples × ranks of all adapters: 1 where the rank is of the example's adapter."""
+        if ranks not in self._masks:
+            mask = torch.zeros(self.count, sum(ranks), dtype=like.dtype, device=like.device)
+            start = 0
+            for name, rank in zip(self.names, ranks, strict=True):
+                mask[self.rows[name], start : start + rank] = 1
+                start += rank
+            self._masks[ranks] = mask
+        return self._masks[ranks]
+
+
+def _lora(layer: Any, parts: _Parts, states: Tensor, *arguments: Any, **options: Any) -> Tensor:
+    """States: examples × … × inputs."""
+    result: Tensor = layer.base_layer(states, *arguments, **options)
+    first = torch.cat([layer.lora_A[name].weight for name in parts.names])
+    second = torch.cat([layer.lora_B[name].weight * layer.scaling[name] for name in parts.names], dim=1)
+    inner = functional.linear(states.to(first.dtype), first)
+    if len(parts.names) > 1:
+        mask = parts.mask(tuple(layer.lora_A[name].out_features for name in parts.names), inner)
+        inner = inner * mask.view(len(mask), *[1] * (inner.ndim - 2), -1)
+    return result + functional.linear(inner, second).to(result.dtype)
+
+
+def _whole(wrapper: Any, parts: _Parts, states: Tensor) -> Tensor:
+    """A layer that each adapter has trained whole, such as the head: few rows, one adapter after the other."""
+    found: dict[int, Tensor] = {}
+    for name in parts.names:
+        rows = parts.rows[name]
+        found.update(zip(rows, wrapper.modules_to_save[name](states[rows]), strict=True))
+    return torch.stack([found[row] for row in range(parts.count)])

@@ -1,0 +1,82 @@
+"""Examples with different LoRA adapters in one batch get what each adapter says alone."""
+
+from __future__ import annotations
+
+import peft
+import pytest
+import torch
+from torch import nn
+from transformers import (
+    BertConfig,
+    BertForSequenceClassification,
+    GPT2Config,
+    GPT2ForSequenceClassification,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
+
+from peftlab.artifact.mixing import MixedBatch
+
+BERT = BertConfig(
+    hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, vocab_size=60, num_labels=3
+)
+GPT2 = GPT2Config(n_embd=32, n_layer=2, n_head=4, vocab_size=60, num_labels=3, pad_token_id=0)
+LLAMA = LlamaConfig(
+    hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, vocab_size=60, pad_token_id=0
+)
+
+
+def with_adapters(base: nn.Module, targets: list[str], ranks: list[int], **settings) -> peft.PeftModel:
+    """Adapters a, b, … that all do something; their heads differ too."""
+    names = "abc"[: len(ranks)]
+    configs = {
+        name: peft.LoraConfig(
+            r=rank, lora_alpha=2 * rank + 1, target_modules=targets, init_lora_weights=False, **settings
+        )
+        for name, rank in zip(names, ranks, strict=True)
+    }
+    model = peft.get_peft_model(base, configs["a"], adapter_name="a")
+    for name in names[1:]:
+        model.add_adapter(name, configs[name])
+    torch.manual_seed(2)
+    for name, parameter in model.named_parameters():
+        if "modules_to_save" in name:
+            parameter.data = torch.randn_like(parameter)
+    return model.eval()
+
+
+@pytest.mark.parametrize(
+    ("config", "cls", "targets", "settings"),
+    [
+        (BERT, BertForSequenceClassification, ["query", "value", "dense"], {"task_type": "SEQ_CLS"}),
+        (GPT2, GPT2ForSequenceClassification, ["c_attn"], {"task_type": "SEQ_CLS", "fan_in_fan_out": True}),
+        (LLAMA, LlamaForCausalLM, ["q_proj", "down_proj"], {"task_type": "CAUSAL_LM"}),
+    ],
+    ids=["bert", "gpt2", "llama"],
+)
+@pytest.mark.parametrize("ranks", [[4, 4, 4], [2, 5, 3]])
+def test_a_mixed_batch_gives_what_each_adapter_gives_alone(config, cls, targets, settings, ranks) -> None:
+    torch.manual_seed(0)
+    model = with_adapters(cls(config), targets, ranks, **settings)
+    ids = torch.randint(3, 60, (6, 7))
+    mask = torch.ones_like(ids)
+    mask[1, 4:] = mask[4, 2:] = 0
+    names = ["b", "a", "c", "b", "b", "a"]
+    with torch.inference_mode():
+        mixed = MixedBatch(model, names)(input_ids=ids, attention_mask=mask).logits
+        single = MixedBatch(model, ["c"] * 6)(input_ids=ids, attention_mask=mask).logits
+        alone = {}
+        for name in "abc":
+            model.set_adapter(name)
+            alone[name] = model(input_ids=ids, attention_mask=mask).logits
+    for row, name in enumerate(names):
+        torch.testing.assert_close(mixed[row], alone[name][row], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(single, alone["c"], rtol=1e-4, atol=1e-5)
+    assert (alone["a"] - alone["b"]).abs().max() > 0.01
+
+
+def test_the_model_is_as_before_also_after_an_error() -> None:
+    model = with_adapters(BertForSequenceClassification(BERT), ["query"], [4, 4], task_type="SEQ_CLS")
+    with pytest.raises(KeyError):
+        MixedBatch(model, ["a", "missing"])(input_ids=torch.tensor([[5, 6], [7, 8]]))
+    assert not any("forward" in vars(module) for module in model.modules())
