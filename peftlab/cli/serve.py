@@ -45,7 +45,9 @@ def serve(
             raise UserError(f"serving needs {', '.join(missing)}", hint="pip install 'peftlab[serve]'")
         folders = _named(runs)
         with reporting() as reporter:
-            from peftlab.serving.config import Batching, Limits, ServingConfig
+            import torch
+
+            from peftlab.serving.config import CPU_PADDING, GPU_PADDING, Batching, Limits, ServingConfig
             from peftlab.serving.server import serve as serve_runs
 
             allowed = adapters_from or [folder.parent for folder in folders.values()]
@@ -54,7 +56,11 @@ def serve(
                 raise UserError("the token has fewer than 8 characters", where="PEFTLAB_TOKEN")
             config = ServingConfig(
                 limits=Limits(max_queue=max_queue, request_timeout_seconds=timeout),
-                batching=Batching(max_batch=max_batch, max_wait_seconds=max_wait_ms / 1000),
+                batching=Batching(
+                    max_batch=max_batch,
+                    max_wait_seconds=max_wait_ms / 1000,
+                    free_padding=GPU_PADDING if torch.cuda.is_available() else CPU_PADDING,
+                ),
                 token=token,
                 adapter_folders=tuple(folder.resolve() for folder in allowed),
             )

@@ -18,6 +18,7 @@ from typing import Any
 
 from peftlab.interfaces import Prediction
 from peftlab.prediction.generate import Written
+from peftlab.serving.company import choose_company
 from peftlab.serving.config import Batching
 from peftlab.serving.host import WorkItem
 
@@ -161,14 +162,18 @@ class Batcher:
                 return
 
     def _take(self) -> list[_Waiting]:
-        """The oldest text, and those of its company nearest to it in length: little of the batch is padding."""
+        """The oldest text, and those that go well with it."""
         self._drop_cancelled()
         if not self._queue:
             return []
         oldest = self._queue[0]
         company = [waiting for waiting in self._queue if waiting.item.company == oldest.item.company]
-        company.sort(key=lambda waiting: (abs(waiting.length - oldest.length), waiting.since))
-        batch = [oldest, *[waiting for waiting in company if waiting is not oldest][: self._settings.max_batch - 1]]
+        places = choose_company(
+            [waiting.length for waiting in company],
+            most=self._settings.max_batch,
+            free_padding=self._settings.free_padding,
+        )
+        batch = [company[place] for place in places]
         taken = {id(waiting) for waiting in batch}
         self._queue = deque(waiting for waiting in self._queue if id(waiting) not in taken)
         return batch

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from peftlab.config import Config
+
+CPU_PADDING, GPU_PADDING = 64, 8192
+"""Tokens that take about as long as starting a batch, on each kind of device."""
 
 
 class Limits(Config):
@@ -24,6 +27,10 @@ class Batching(Config):
     """How requests become batches."""
 
     max_batch: PositiveInt = Field(32, description="Texts of a batch.")
+    free_padding: NonNegativeInt = Field(
+        CPU_PADDING,
+        description="Tokens of padding that cost less than another batch: few on a CPU, thousands on a GPU.",
+    )
     max_wait_seconds: float = Field(0.004, ge=0, description="A text waits so long for others, and no longer.")
 
 
