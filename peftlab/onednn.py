@@ -20,7 +20,7 @@ SMALLEST = 64
 
 @contextlib.contextmanager
 def through_onednn(model: nn.Module) -> Iterator[None]:
-    """Compute a model's plain linear layers by oneDNN, forward and backward, as long as the context lasts.
+    """Compute a model's plain linear layers by oneDNN, forward and back to their inputs, as long as the context lasts.
 
     Layers on other devices, of other types, or of other classes, such as quantised ones, are left as they are.
     """
@@ -60,7 +60,8 @@ class _Product(torch.autograd.Function):
         rows = gradient.flatten(0, -2)
         return (
             product(gradient, weight.t()) if of_states else None,
-            product(rows.t(), states.flatten(0, -2).t()) if of_weight else None,
+            # Both factors lie across here, and MKL is as fast or faster.
+            rows.t() @ states.flatten(0, -2) if of_weight else None,
             rows.sum(0) if of_bias else None,
         )
 
