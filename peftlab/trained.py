@@ -8,15 +8,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from peftlab.config import replace_config
 from peftlab.data.locations import parse_location, resolve_location
 from peftlab.errors import UnsupportedError, UserError
 from peftlab.files import atomic_folder, cache_folder
-from peftlab.interfaces import ModelFacts
+from peftlab.interfaces import ModelFacts, ProgressCallback
 from peftlab.models.facts import read_model_facts
 from peftlab.recipe import Recipe, load_recipe
 from peftlab.record import RECORD_NAME, RunRecord, read_record
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 ADAPTER, MODEL = "adapter", "model"
@@ -52,14 +54,24 @@ class TrainedRun:
         """The tokenizer that the run used."""
         from peftlab.models.load import load_tokenizer
 
-        return load_tokenizer(str(self.artifact), self.recipe.model, offline=True)
+        # The revision is the base's; the tokenizer lies here.
+        return load_tokenizer(str(self.artifact), replace_config(self.recipe.model, revision=None), offline=True)
 
-    def load_base(self, *, offline: bool = False, dequantize: bool = False) -> Any:
+    def load_base(
+        self,
+        *,
+        offline: bool = False,
+        dequantize: bool = False,
+        dtype: torch.dtype | None = None,
+        report: ProgressCallback | None = None,
+    ) -> Any:
         """The base model with the task's head, as it was before the run; in eval mode.
 
         Args:
             offline: Allow no network.
             dequantize: Turn the weights of a quantised base into plain ones.
+            dtype: Of the weights; None: as for a frozen base on CPU.
+            report: Is told of downloads.
 
         Raises:
             UnsupportedError: The run's model started from nothing.
@@ -71,10 +83,13 @@ class TrainedRun:
 
         if self.recipe.model.from_config is not None:
             raise UnsupportedError("the run's model started from nothing, so it has no base", where=str(self.folder))
-        dtype = resolve_dtype(self.recipe.model.dtype, device=torch.device("cpu"), base_is_frozen=True)
+        if dtype is None:
+            dtype = resolve_dtype(self.recipe.model.dtype, device=torch.device("cpu"), base_is_frozen=True)
+        location = resolve_location(parse_location(self.recipe.model.path), offline=offline, report=report)
+        # As in training: new modules that the artifact does not hold are drawn alike.
         torch.manual_seed(self.recipe.seed)
         base = load_base_model(
-            checkpoint_of(_place(self.recipe.model.path, offline=offline), offline=offline),
+            checkpoint_of(location, offline=offline),
             self.recipe.model,
             self.recipe.task.head(tuple(self.record.labels or ())),
             dtype=dtype,
@@ -139,10 +154,6 @@ def checkpoint_of(place: Path | str, *, offline: bool) -> str:
         return local_source(place)
     run = open_run(place)
     return str(run.artifact) if run.is_whole else str(_merged(run, offline=offline))
-
-
-def _place(address: str, *, offline: bool) -> Path | str:
-    return resolve_location(parse_location(address), offline=offline)
 
 
 def _merged(run: TrainedRun, *, offline: bool) -> Path:

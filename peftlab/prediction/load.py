@@ -8,18 +8,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from peftlab.config import replace_config
-from peftlab.data.locations import parse_location, resolve_location
 from peftlab.errors import SourceError, UserError, did_you_mean
 from peftlab.interfaces import ProgressCallback
-from peftlab.models.load import load_base_model, load_tokenizer, resolve_dtype
-from peftlab.models.quantization import dequantize as dequantized
+from peftlab.models.load import resolve_dtype
 from peftlab.prediction.exported import EXPORT_NAME, load_export
 from peftlab.prediction.tuned import TunedModel, torch_logits
 from peftlab.recipe import Recipe
 from peftlab.record import RunRecord, read_record
 from peftlab.run_folder import read_run_recipe
-from peftlab.trained import checkpoint_of
+from peftlab.trained import TrainedRun
 from peftlab.training.accelerator import autocast_dtype
 from peftlab.training.evaluate import Asking
 
@@ -65,23 +62,10 @@ def load_run(
     artifact = folder / (MODEL if recipe.method.trains_base else ADAPTER)
     if not artifact.is_dir():
         raise UserError(f"the run has no {artifact.name}/: its weights are missing", where=str(folder))
-    tokenizer = load_tokenizer(str(artifact), replace_config(recipe.model, revision=None), offline=True)
-    labels = tuple(record.labels or ())
+    run, labels = TrainedRun(folder, record, recipe), tuple(record.labels or ())
 
     def load_base() -> Any:
-        location = resolve_location(parse_location(recipe.model.path), offline=offline, report=report)
-        # As in training: new modules that the artifact does not hold are drawn alike.
-        torch.manual_seed(recipe.seed)
-        base = load_base_model(
-            checkpoint_of(location, offline=offline),
-            recipe.model,
-            recipe.task.head(labels),
-            dtype=dtype,
-            dropout=None,
-            pad_token_id=tokenizer.pad_token_id,
-            offline=offline,
-        ).model
-        return dequantized(base) if dequantize else base
+        return run.load_base(offline=offline, dequantize=dequantize, dtype=dtype, report=report)
 
     try:
         model: nn.Module = load_artifact(load_base, folder).to(device)
@@ -96,11 +80,11 @@ def load_run(
         recipe=recipe,
         labels=labels,
         temperature=record.calibration.temperature if record.calibration else 1.0,
-        tokenizer=tokenizer,
+        tokenizer=run.tokenizer,
         compute_logits=torch_logits(model, recipe.task, device=device, autocast_dtype=compute_type),
         model=model,
         asking=Asking(
-            tokenizer=tokenizer,
+            tokenizer=run.tokenizer,
             labels=labels,
             device=device,
             virtual_tokens=recipe.method.extra_positions(),
