@@ -7,9 +7,9 @@ part of its own adapter. Ranks are small, so what is computed for nothing costs 
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import peft
@@ -18,11 +18,26 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 
-class MixedBatch(nn.Module):
-    """A model in whose batches every example has its own adapter.
+def let_adapters_mix(model: nn.Module) -> None:
+    """Prepare a model, in place, for batches whose examples have different adapters; others it computes as before.
 
     Args:
         model: A ``PeftModel`` with LoRA adapters for which ``rides_with_others`` holds.
+    """
+    for module in model.modules():
+        if isinstance(module, peft.tuners.lora.LoraLayer):
+            module.forward = functools.partial(_lora, module, module.forward)
+        elif isinstance(module, peft.utils.ModulesToSaveWrapper):
+            module.forward = functools.partial(_whole, module, module.forward)
+
+
+class MixedBatch(nn.Module):
+    """A model in whose batches every example has its own adapter; for inference.
+
+    Several threads may compute such batches at once, as long as nobody changes the model.
+
+    Args:
+        model: One that ``let_adapters_mix`` has prepared.
         names: The adapter of each example.
     """
 
@@ -30,28 +45,14 @@ class MixedBatch(nn.Module):
         super().__init__()
         self.model, self.names = model, list(names)
 
+    @torch.inference_mode()
     def forward(self, **inputs: Any) -> Any:
         """The model's own output."""
-        with _mixed(self.model, self.names):
+        _current.parts = _Parts(self.names)
+        try:
             return self.model(**inputs)
-
-
-@contextlib.contextmanager
-def _mixed(model: nn.Module, names: Sequence[str]) -> Iterator[None]:
-    parts, replaced = _Parts(names), []
-    try:
-        for module in model.modules():
-            if isinstance(module, peft.tuners.lora.LoraLayer):
-                module.forward = functools.partial(_lora, module, parts)
-            elif isinstance(module, peft.utils.ModulesToSaveWrapper):
-                module.forward = functools.partial(_whole, module, parts)
-            else:
-                continue
-            replaced.append(module)
-        yield
-    finally:
-        for module in replaced:
-            del module.forward
+        finally:
+            _current.parts = None
 
 
 class _Parts:
@@ -79,20 +80,39 @@ class _Parts:
         return self._masks[ranks]
 
 
-def _lora(layer: Any, parts: _Parts, states: Tensor, *arguments: Any, **options: Any) -> Tensor:
+class _Current(threading.local):
+    """What the batch of this thread consists of; None where it has one adapter only."""
+
+    parts: _Parts | None = None
+
+
+_current = _Current()
+
+
+def _lora(layer: Any, alone: Callable[..., Tensor], states: Tensor, *arguments: Any, **options: Any) -> Tensor:
     """States: examples × … × inputs."""
+    parts = _current.parts
+    if parts is None:
+        return alone(states, *arguments, **options)
     result: Tensor = layer.base_layer(states, *arguments, **options)
     first = torch.cat([layer.lora_A[name].weight for name in parts.names])
     second = torch.cat([layer.lora_B[name].weight * layer.scaling[name] for name in parts.names], dim=1)
     inner = functional.linear(states.to(first.dtype), first)
     if len(parts.names) > 1:
         mask = parts.mask(tuple(layer.lora_A[name].out_features for name in parts.names), inner)
-        inner = inner * mask.view(len(mask), *[1] * (inner.ndim - 2), -1)
-    return result + functional.linear(inner, second).to(result.dtype)
+        inner *= mask.view(len(mask), *[1] * (inner.ndim - 2), -1)
+    if result.dtype != second.dtype:
+        return result + functional.linear(inner, second).to(result.dtype)
+    # Added as it is computed: the result is not written and read once more.
+    result.view(-1, result.shape[-1]).addmm_(inner.view(-1, inner.shape[-1]), second.T)
+    return result
 
 
-def _whole(wrapper: Any, parts: _Parts, states: Tensor) -> Tensor:
+def _whole(wrapper: Any, alone: Callable[..., Tensor], states: Tensor, *arguments: Any, **options: Any) -> Tensor:
     """A layer that each adapter has trained whole, such as the head: few rows, one adapter after the other."""
+    parts = _current.parts
+    if parts is None:
+        return alone(states, *arguments, **options)
     found: dict[int, Tensor] = {}
     for name in parts.names:
         rows = parts.rows[name]

@@ -29,6 +29,14 @@ def serve(
     ] = None,
     max_batch: Annotated[int, typer.Option(min=1, help="Texts of a batch.")] = 32,
     max_wait_ms: Annotated[float, typer.Option(min=0, help="Milliseconds that a text waits for others.")] = 4.0,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Batches that are computed at once, each on its share of the cores.",
+            show_default="one per core, at most 4; 1 on a GPU",
+        ),
+    ] = None,
     max_queue: Annotated[int, typer.Option(min=1, help="Texts that may wait; more are refused with 429.")] = 512,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that a request may take.")] = 30.0,
     offline: Offline = False,
@@ -47,9 +55,10 @@ def serve(
         with reporting() as reporter:
             import torch
 
-            from peftlab.serving.config import CPU_PADDING, GPU_PADDING, Batching, Limits, ServingConfig
+            from peftlab.serving.config import CPU_PADDING, GPU_PADDING, MOST_WORKERS, Batching, Limits, ServingConfig
             from peftlab.serving.server import serve as serve_runs
 
+            on_gpu = torch.cuda.is_available()
             allowed = adapters_from or [folder.parent for folder in folders.values()]
             token = os.environ.get("PEFTLAB_TOKEN") or None
             if token is not None and len(token) < 8:
@@ -59,7 +68,8 @@ def serve(
                 batching=Batching(
                     max_batch=max_batch,
                     max_wait_seconds=max_wait_ms / 1000,
-                    free_padding=GPU_PADDING if torch.cuda.is_available() else CPU_PADDING,
+                    free_padding=GPU_PADDING if on_gpu else CPU_PADDING,
+                    workers=workers or (1 if on_gpu else min(MOST_WORKERS, torch.get_num_threads())),
                 ),
                 token=token,
                 adapter_folders=tuple(folder.resolve() for folder in allowed),

@@ -1,17 +1,19 @@
 """Dynamic batching: texts of many requests wait a moment for one another and go through the model together.
 
-Everything here runs in the event loop's thread; the model runs in one thread of its own, so that batches, and what
-changes the models, come one after the other.
+Everything here runs in the event loop's thread; batches are computed by workers, each a thread. Two batches at once,
+each on half of the cores, take less time than one after the other on all of them: threads that share the products of
+one small batch mostly wait for each other. What changes the models waits until no batch is computed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -57,8 +59,8 @@ class Batcher:
     """Turns single texts into batches.
 
     Args:
-        compute: Answers a batch of texts of one company.
-        settings: Size and waiting time.
+        compute: Answers a batch of texts of one company; by several threads at once.
+        settings: Size and waiting time, and how many batches are computed at once.
         max_queue: Texts that may wait.
         on_batch: Is told the size of each batch, and its seconds.
 
@@ -72,7 +74,10 @@ class Batcher:
         self._compute, self._settings, self._max_queue, self._on_batch = compute, settings, max_queue, on_batch
         self._queue: deque[_Waiting] = deque()
         self._changed = asyncio.Event()
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="model")
+        self._executor = ThreadPoolExecutor(max_workers=settings.workers, thread_name_prefix="model")
+        self._free = asyncio.Semaphore(settings.workers)
+        self._turn = asyncio.Lock()
+        self._computing: set[asyncio.Task[None]] = set()
         self._pending: dict[str, int] = {}
         self._seconds_per_text = 0.02
         self._closing = False
@@ -123,8 +128,9 @@ class Batcher:
             await asyncio.sleep(0.01)
 
     async def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Run something between two batches."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
+        """Run something while no batch is computed."""
+        async with self._all_workers():
+            return await self._in_thread(function, *arguments)
 
     async def close(self) -> None:
         """Finish what was accepted, and stop."""
@@ -139,17 +145,42 @@ class Batcher:
             self._drop_cancelled()
             if not self._queue:
                 if self._closing:
-                    return
+                    break
                 self._changed.clear()
                 await self._changed.wait()
                 continue
+            await self._free.acquire()
             await self._gather()
             batch = self._take()
+            if batch and not batch[0].item.needs_host_alone:
+                task = asyncio.create_task(self._compute_batch(batch))
+                self._computing.add(task)
+                task.add_done_callback(self._finished)
+                continue
+            self._free.release()
             if batch:
-                await self._compute_batch(batch)
+                async with self._all_workers():
+                    await self._compute_batch(batch)
+        await asyncio.gather(*self._computing)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._computing.discard(task)
+        self._free.release()
+
+    @contextlib.asynccontextmanager
+    async def _all_workers(self) -> AsyncIterator[None]:
+        async with self._turn, contextlib.AsyncExitStack() as held:  # two that held half of them would wait forever
+            for _ in range(self._settings.workers):
+                await held.enter_async_context(self._free)
+            yield
+
+    async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
 
     async def _gather(self) -> None:
         """Wait until there is a full batch, or the oldest text has waited long enough."""
+        if not self._queue:  # whoever asked has gone while there was no free worker
+            return
         deadline = self._queue[0].since + self._settings.max_wait_seconds
         while len(self._queue) < self._settings.max_batch and not self._closing:
             left = deadline - time.monotonic()
@@ -181,14 +212,14 @@ class Batcher:
     async def _compute_batch(self, batch: list[_Waiting]) -> None:
         started = time.monotonic()
         try:
-            predictions = await self.call(self._compute, [waiting.item for waiting in batch])
+            predictions = await self._in_thread(self._compute, [waiting.item for waiting in batch])
         except Exception as error:  # noqa: BLE001 - whoever asked must hear of it, and the others must go on
             for waiting in batch:
                 if not waiting.answer.done():
                     waiting.answer.set_exception(error)
             return
         seconds = time.monotonic() - started
-        self._seconds_per_text = 0.9 * self._seconds_per_text + 0.1 * seconds / len(batch)
+        self._seconds_per_text = 0.9 * self._seconds_per_text + 0.1 * seconds / (len(batch) * self._settings.workers)
         self._on_batch(len(batch), seconds)
         for waiting, prediction in zip(batch, predictions, strict=True):
             if not waiting.answer.done():

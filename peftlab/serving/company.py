@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-PADDING = 0.25
+PADDING = 0.05
 """Padding may be this share of a batch's own tokens."""
 
 

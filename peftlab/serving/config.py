@@ -8,8 +8,10 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
 from peftlab.config import Config
 
-CPU_PADDING, GPU_PADDING = 64, 8192
+CPU_PADDING, GPU_PADDING = 32, 8192
 """Tokens that take about as long as starting a batch, on each kind of device."""
+MOST_WORKERS = 4
+"""More would mostly wait for Python's lock."""
 
 
 class Limits(Config):
@@ -31,6 +33,7 @@ class Batching(Config):
         CPU_PADDING,
         description="Tokens of padding that cost less than another batch: few on a CPU, thousands on a GPU.",
     )
+    workers: PositiveInt = Field(1, description="Batches that are computed at once, each on its share of the cores.")
     max_wait_seconds: float = Field(0.004, ge=0, description="A text waits so long for others, and no longer.")
 
 

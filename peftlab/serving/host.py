@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from peftlab.artifact.hosting import TensorPool, add_adapter, remove_adapter, rides_with_others, use_adapter
-from peftlab.artifact.mixing import MixedBatch
+from peftlab.artifact.mixing import MixedBatch, let_adapters_mix
 from peftlab.artifact.save import ADAPTER
 from peftlab.config import replace_config
 from peftlab.errors import UserError
@@ -43,11 +43,16 @@ class Lane:
     names: dict[str, str] = field(default_factory=dict)
     added: int = 0
 
+    def __post_init__(self) -> None:
+        if self.is_mixed:
+            assert self.first.model is not None  # noqa: S101 - an adapter is run by torch
+            let_adapters_mix(self.first.model)
+
     def compute(self, batch: Mapping[str, Tensor], adapters: Sequence[str]) -> Tensor:
         """Logits of a batch whose examples have these adapters."""
         if not self.is_mixed or set(self.names.values()) == {"default"}:
             return self.first.compute_logits(batch)
-        assert self.first.model is not None  # noqa: S101 - mixed lanes are run by torch
+        assert self.first.model is not None  # noqa: S101 - as above
         mixed = MixedBatch(self.first.model, [self.names[name] for name in adapters]).eval()
         device = next(self.first.model.parameters()).device
         with torch.inference_mode():
@@ -105,14 +110,26 @@ class WorkItem:
         alone = None if self.writing.show is None else id(self.writing)
         return (self.hosted.name, self.writing.options, alone)
 
+    @property
+    def needs_host_alone(self) -> bool:
+        """Whether nothing else may be computed meanwhile: a model that writes is switched to one adapter."""
+        return self.writing is not None
+
 
 class Host:
     """Holds models by name.
 
-    Removing a model, and adding one that ``joins`` another, must not happen while a batch is computed.
+    Several threads may ``answer`` at once. Removing a model, adding one that ``joins`` another, and writing must not
+    happen while a batch is computed.
+
+    Args:
+        offline: Allow no network.
+        threads: Of the CPU for a batch that is computed beside others; None: all.
     """
 
-    def __init__(self, *, offline: bool = False) -> None:
+    def __init__(self, *, offline: bool = False, threads: int | None = None) -> None:
+        self._all_threads = torch.get_num_threads()
+        self._threads = threads or self._all_threads
         self.models: dict[str, Hosted] = {}
         self._lanes: dict[Any, Lane] = {}
         self._pool = TensorPool()
@@ -170,7 +187,9 @@ class Host:
 
     def answer(self, items: Sequence[WorkItem]) -> Sequence[Prediction | Written]:
         """What the models say of texts, or write after them; all of one company."""
-        return self.predict(items) if items[0].writing is None else self.write(items)
+        is_writing = items[0].needs_host_alone
+        torch.set_num_threads(self._all_threads if is_writing else self._threads)
+        return self.write(items) if is_writing else self.predict(items)
 
     def write(self, items: Sequence[WorkItem]) -> list[Written]:
         """Texts after prompts of one adapter."""

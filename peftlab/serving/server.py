@@ -7,6 +7,7 @@ import signal
 import socket
 from pathlib import Path
 
+import torch
 import uvicorn
 
 from peftlab.errors import UserError
@@ -39,7 +40,8 @@ def serve(
     check_address(address, config.token)
     bound = bind(address, port)
     try:
-        host = Host(offline=offline)
+        threads = max(1, torch.get_num_threads() // config.batching.workers)
+        host = Host(offline=offline, threads=threads)
         for name, folder in runs.items():
             reporter.say(f"loading {folder} as {name}")
             host.add(name, folder)

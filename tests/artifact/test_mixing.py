@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import peft
 import pytest
 import torch
@@ -15,7 +17,7 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from peftlab.artifact.mixing import MixedBatch
+from peftlab.artifact.mixing import MixedBatch, let_adapters_mix
 
 BERT = BertConfig(
     hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, vocab_size=60, num_labels=3
@@ -42,6 +44,7 @@ def with_adapters(base: nn.Module, targets: list[str], ranks: list[int], **setti
     for name, parameter in model.named_parameters():
         if "modules_to_save" in name:
             parameter.data = torch.randn_like(parameter)
+    let_adapters_mix(model)
     return model.eval()
 
 
@@ -75,8 +78,29 @@ def test_a_mixed_batch_gives_what_each_adapter_gives_alone(config, cls, targets,
     assert (alone["a"] - alone["b"]).abs().max() > 0.01
 
 
-def test_the_model_is_as_before_also_after_an_error() -> None:
+def test_alone_the_model_computes_as_before_also_after_an_error() -> None:
     model = with_adapters(BertForSequenceClassification(BERT), ["query"], [4, 4], task_type="SEQ_CLS")
-    with pytest.raises(KeyError):
-        MixedBatch(model, ["a", "missing"])(input_ids=torch.tensor([[5, 6], [7, 8]]))
-    assert not any("forward" in vars(module) for module in model.modules())
+    ids = torch.tensor([[5, 6], [7, 8]])
+    model.set_adapter("b")
+    with torch.inference_mode():
+        before = model(input_ids=ids).logits
+        MixedBatch(model, ["a", "a"])(input_ids=ids)
+        with pytest.raises(KeyError):
+            MixedBatch(model, ["a", "missing"])(input_ids=ids)
+        assert torch.equal(model(input_ids=ids).logits, before)
+
+
+def test_threads_that_compute_different_batches_do_not_mix_them_up() -> None:
+    torch.manual_seed(0)
+    model = with_adapters(BertForSequenceClassification(BERT), ["query", "value", "dense"], [4, 4], task_type="SEQ_CLS")
+    ids = torch.randint(3, 60, (8, 16))
+    asked = [["a"] * 8, ["b"] * 8, ["a", "b"] * 4, ["b", "a"] * 4]
+    wanted = [MixedBatch(model, names)(input_ids=ids).logits for names in asked]
+    assert (wanted[0] - wanted[1]).abs().max() > 0.01
+
+    def compute(turn: int) -> torch.Tensor:
+        return MixedBatch(model, asked[turn % 4])(input_ids=ids).logits
+
+    with ThreadPoolExecutor(4) as threads:
+        for turn, found in enumerate(threads.map(compute, range(200))):
+            torch.testing.assert_close(found, wanted[turn % 4], rtol=1e-4, atol=1e-5)

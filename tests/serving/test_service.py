@@ -54,7 +54,7 @@ def test_many_clients_get_the_answers_of_their_adapter(start, runs: dict[str, Pa
         a["prediction"] != b["prediction"] for a, b in zip(expected["first"], expected["second"], strict=True)
     )
     assert differing or expected["first"][0]["scores"] != expected["second"][0]["scores"]
-    client = start(runs)
+    client = start(runs, batching={"workers": 2})
     riding = {item["name"]: item["rides_with_others"] for item in client.request("GET", "/v1/adapters")[1]["adapters"]}
     assert riding == {"first": True, "second": True, "third": True, "bottleneck": False}
 
@@ -83,7 +83,11 @@ def test_many_clients_get_the_answers_of_their_adapter(start, runs: dict[str, Pa
 
 
 def test_adapters_come_and_go(start, runs: dict[str, Path]) -> None:
-    client = start({"first": runs["first"], "second": runs["second"]}, adapter_folders=(runs["third"].parent,))
+    client = start(
+        {"first": runs["first"], "second": runs["second"]},
+        adapter_folders=(runs["third"].parent,),
+        batching={"workers": 2},
+    )
     status, body, _ = client.request("POST", "/v1/adapters", {"name": "third", "folder": str(runs["third"])})
     assert status == 201, body
     expected = told_by_predict(runs["third"], TEXTS[:4])
@@ -155,7 +159,7 @@ def test_a_token(start, runs: dict[str, Path]) -> None:
 
 
 def test_what_was_accepted_is_finished(start, runs: dict[str, Path]) -> None:
-    client = start({"first": runs["first"]}, batching={"max_batch": 2})
+    client = start({"first": runs["first"]}, batching={"max_batch": 2, "workers": 2})
     statuses: list[int] = []
     began = threading.Barrier(9)
 
