@@ -174,10 +174,14 @@ def _key(entry: Entry, metric: str | None) -> tuple[Key | None, str]:
 
 
 def _cells(entries: Sequence[Entry], excluded: list[Excluded]) -> dict[Cell, list[Entry]]:
-    """Runs by name and recipe; of several with the same seed the latest."""
+    """Runs by name and recipe; of several with the same seed the latest.
+
+    A key that is null counts as one that is not there: records of older versions lack the keys that were added since.
+    """
     cells: dict[Cell, dict[int, Entry]] = defaultdict(dict)
     for entry in sorted(entries, key=lambda entry: entry.started_at):
-        cell = cells[entry.name, json.dumps(entry.settings, sort_keys=True, default=str)]
+        settings = {key: value for key, value in entry.settings.items() if value is not None}
+        cell = cells[entry.name, json.dumps(settings, sort_keys=True, default=str)]
         earlier = cell.get(entry.seed)
         if earlier is not None:
             excluded.append(

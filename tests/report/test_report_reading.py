@@ -146,6 +146,15 @@ def test_runs_of_one_name_and_other_settings_are_told_apart(tmp_path: Path) -> N
     assert [method.name for method in report.comparisons[0].methods] == ["lora (rank 8)", "lora (rank 4)"]
 
 
+def test_a_key_that_an_older_record_lacks_is_as_good_as_null(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    write_run(tmp_path / "old", LORA, 0, DATA)
+    write_run(tmp_path / "new", replace(LORA, settings={**LORA.settings, "added_since": None}), 1, DATA)
+    (method,) = build_report([tmp_path]).comparisons[0].methods
+    assert (method.name, len(method.entries)) == ("lora", 2)
+
+
 def test_a_record_that_contradicts_its_predictions_is_left_out(tmp_path: Path) -> None:
     write_run(tmp_path / "good", FULL, 0, DATA)
     folder = write_run(tmp_path / "better", LORA, 0, DATA)
