@@ -90,6 +90,7 @@ CASES = [
     Case("smollm2", "full", 2, 128),
     Case("smollm2", "lora", 2, 128),
     Case("smollm2", "lora", 1, 512),
+    Case("smollm2", "lora", 1, 512, CHECKPOINTING),
     Case("smollm2", "lora", 1, 512, {**NF4, **CHECKPOINTING}),
     Case("smollm2", "lora", 2, 128, {**NF4, **CHECKPOINTING, **EIGHT_BIT}),
     Case("smollm2", "prompt_tuning", 2, 128),

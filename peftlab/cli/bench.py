@@ -129,7 +129,7 @@ def as_text(shown: dict[str, Any]) -> str:
         for cell in shown["cells"]
     ]
     if not shown["tuning"]:
-        lines.append("  tuning is off: every method runs at its own default learning rate")
+        lines.append("  tuning is off: learning rates are those that the suite sets, or the default of each method")
     basis = "roughly, before any run has been timed" if shown["estimate_is_rough"] else "by the runs that are done"
     lines.append(
         f"{shown['missing']} runs are missing, {shown['done']} are done; about "
