@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from peftlab.artifact.load import load_artifact
 from peftlab.artifact.save import save_artifact
 from peftlab.check import CheckedRecipe
-from peftlab.data.batching import plan_in_order_of_length
 from peftlab.errors import UserError
 from peftlab.estimate.ahead import look_ahead
 from peftlab.estimate.target import Target, find_target
@@ -219,9 +218,8 @@ class Run:
         findings.clock.set_peak("train", findings.memory.peak_bytes)
         largest = max((split for name, split in self.splits.items() if name != "train"), key=len, default=None)
         if largest is not None:
-            peak = rehearse_evaluation(
-                job, largest, self._evaluation_batches(largest), self._asking(self.recipe.evaluation.metric)
-            )
+            batches = self.recipe.evaluation_batches(largest.lengths())
+            peak = rehearse_evaluation(job, largest, batches, self._asking(self.recipe.evaluation.metric))
             findings.clock.set_peak("evaluate", peak)
         self.matmul_rate = measure_matmul_rate(self.device, self.autocast or self.dtype)
         # Of FLOPs those count that are not done twice; without checkpointing an offloaded base would not fit.
@@ -366,7 +364,7 @@ class Run:
                 model,
                 self.recipe.task,
                 split,
-                self._evaluation_batches(split),
+                self.recipe.evaluation_batches(split.lengths()),
                 pad_token_id=self.loader.tokenizer.pad_token_id,
                 asking=self._asking(metric),
                 writer=writer,
@@ -384,14 +382,6 @@ class Run:
             virtual_tokens=self.recipe.method.extra_positions(),
             device=self.device,
             autocast_dtype=self.autocast,
-        )
-
-    def _evaluation_batches(self, split: EncodedSplit) -> list[list[int]]:
-        training = self.recipe.training
-        return plan_in_order_of_length(
-            split.lengths(),
-            batch_size=self.recipe.evaluation.batch_size or training.batch_size,
-            max_tokens=None if self.recipe.evaluation.batch_size else training.max_tokens_per_batch,
         )
 
 

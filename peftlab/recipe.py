@@ -53,6 +53,19 @@ class Recipe(Config):
                 raise ValueError(f"unknown guard `{name}`. {did_you_mean(name, GUARDS) or ''}")
         return names
 
+    def evaluation_batches(self, lengths: Sequence[int]) -> list[list[int]]:
+        """Batches for evaluation: positions of examples of like length, the longest first.
+
+        Args:
+            lengths: Tokens of each example.
+        """
+        from peftlab.data.batching import plan_in_order_of_length
+
+        own, training = self.evaluation.batch_size, self.training
+        limit = None if own else training.max_tokens_per_batch
+        size = own or training.batch_size or (None if limit else DEFAULT_BATCH_SIZE)
+        return plan_in_order_of_length(lengths, batch_size=size, max_tokens=limit)
+
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> tuple[Recipe, Document]:
     """Read a recipe from a YAML file.

@@ -13,13 +13,13 @@ from peftlab.cli.options import Encoding, Format, Json, Offline
 
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run or export.", show_default=False)],
-    data: Annotated[Path, typer.Option(metavar="FILE", help="A table with text and label columns.")],
+    data: Annotated[Path, typer.Option(metavar="FILE", help="A table with the columns that the run was tuned on.")],
     file_format: Format = None,
     encoding: Encoding = "utf-8",
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
-    """Score a run or an export on a table of any size."""
+    """Score a run or an export on a table, by the metrics of its own evaluation; generated text too."""
     from peftlab.cli.output import quiet_libraries, reporting, show_error
 
     quiet_libraries(offline=offline)
@@ -31,7 +31,7 @@ def evaluate(
             from peftlab.prediction.load import load_tuned
 
             tuned = load_tuned(run, offline=offline, report=reporter.say)
-            keep = [*tuned.task.text_columns(), *tuned.task.label_columns()]
+            keep = tuned.task.source_columns()
             stream = stream_file(data, reading_config(tuned.recipe, file_format, encoding), keep=keep)
             found = evaluate_rows(tuned, stream, reporter)
     except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
@@ -40,7 +40,8 @@ def evaluate(
 
 
 def _summary(found: Any) -> str:
-    lines = [f"{found.run} on {found.data}: {found.rows} rows"]
+    scored = f", scored as {found.examples} examples" if found.examples != found.rows else ""
+    lines = [f"{found.run} on {found.data}: {found.rows} rows{scored}"]
     for name, value in found.scores.items():
         interval = found.intervals[name]
         between = f"   95 % interval {interval[0]:.4f} to {interval[1]:.4f}" if interval else ""
@@ -50,5 +51,5 @@ def _summary(found: Any) -> str:
             f"  calibration error    {found.expected_calibration_error:.4f} at temperature {found.temperature:.3f}"
         )
     if found.truncated:
-        lines.append(f"  {found.truncated} texts were cut to the length that the model was tuned with")
+        lines.append(f"  {found.truncated} texts were longer than the model was tuned for, and were cut")
     return "\n".join(lines)

@@ -55,8 +55,9 @@ def predict(
             rows = _rows(tuned, texts, source, file_format, encoding)
             answers = answer_rows(tuned, rows, reporter, max_new_tokens=max_new_tokens)
             if output is not None:
-                count = write_answers(output, answers)
-                summary = {"run": tuned.name, "rows": count, "output": str(output)}
+                cut: list[int] = []
+                count = write_answers(output, _noting_cuts(answers, cut))
+                summary = {"run": tuned.name, "rows": count, "truncated": len(cut), "output": str(output)}
                 print(json.dumps(summary) if as_json else f"{count} predictions: {output}")
             elif as_json:
                 _print_object(tuned, answers)
@@ -106,6 +107,14 @@ def _print_lines(tuned: TunedModel, answers: Iterable[Mapping[str, Any]]) -> Non
         found = answer["entities"] if "entities" in answer else answer["prediction"]
         score = f"\t{answer['score']:.3f}" if "score" in answer else ""
         print(f"{_shown(found)}{score}\t{text}", flush=True)
+
+
+def _noting_cuts(answers: Iterable[Mapping[str, Any]], cut: list[int]) -> Iterator[Mapping[str, Any]]:
+    """The same answers; the list takes the row of each whose text or prompt was cut."""
+    for answer in answers:
+        if answer["truncated"]:
+            cut.append(answer["index"])
+        yield answer
 
 
 def _one_line(text: str) -> str:

@@ -112,6 +112,23 @@ def unchecked_splits_of(
         raise DataError("there are no rows", where=stream.name)
 
 
+def whole_split_of(stream: RowStream, name: str, columns: Sequence[str], *, optional: Collection[str] = ()) -> Split:
+    """All chunks together, as :func:`unchecked_splits_of` gives them: for tasks whose examples are not rows.
+
+    Args:
+        stream: The rows.
+        name: Of the split.
+        columns: To read.
+        optional: Those of them that may be missing.
+
+    Raises:
+        DataError: A column is not there, or there are no rows.
+    """
+    parts = [part for part, _ in unchecked_splits_of(stream, columns, optional=optional)]
+    values = {column: [value for part in parts for value in part.columns[column]] for column in columns}
+    return Split(name, range(sum(map(len, parts))), values, stream.name)
+
+
 def _file_chunks(path: Path, config: DataConfig, kind: str, keep: Sequence[str]) -> Iterator[tuple[Table, int]]:
     with path.open("rb") as file:
         yield from _text_chunks(file, config, kind, keep, path.name, lambda _: _kilobytes(file.tell()))

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 def example_intervals(
@@ -16,22 +20,30 @@ def example_intervals(
 
     Args:
         metrics: Names, as in a record's scores.
-        labels: The true label of each example.
-        predictions: What was predicted.
+        labels: The true label of each example; for written texts, its references.
+        predictions: What was predicted, or written.
 
     Returns:
         None for metrics without a contribution per example, and for all where there are fewer than two examples.
     """
     from peftlab.statistics.intervals import mean_interval
-    from peftlab.statistics.pseudo_values import per_example_scores
 
     found: dict[str, tuple[float, float] | None] = dict.fromkeys(metrics)
     for metric in found:
-        values = per_example_scores(metric, labels, predictions) if len(labels) > 1 else None
+        values = _values(metric, labels, predictions) if len(labels) > 1 else None
         if values is not None:
             interval = mean_interval(values[None, :])
             found[metric] = (interval.low, interval.high)
     return found
+
+
+def _values(metric: str, labels: Sequence[Any], predictions: Sequence[Any]) -> NDArray[np.float64] | None:
+    from peftlab.statistics.pseudo_values import per_example_scores
+    from peftlab.statistics.texts import OF_TEXTS
+
+    if metric in OF_TEXTS and isinstance(predictions[0], str) and isinstance(labels[0], list):
+        return OF_TEXTS[metric](predictions, labels)
+    return per_example_scores(metric, labels, predictions)
 
 
 def intervals_of_file(path: Path, split: str, metrics: Iterable[str]) -> dict[str, tuple[float, float] | None]:

@@ -59,7 +59,8 @@ class GenerateResponse(BaseModel):
     adapter: str
     generated: str
     finish_reason: str = Field(description="`stop`: the model ended the text; `length`: it was cut.")
-    prompt_tokens: int
+    prompt_tokens: int = Field(description="That the model read.")
+    truncated: bool = Field(description="Whether the beginning of a long prompt was cut away, as in evaluation.")
     new_tokens: int
 
 

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from peftlab.errors import UnsupportedError, UserError
-from peftlab.interfaces import Split
+from peftlab.interfaces import Example, Split
 from peftlab.prediction.generate import (
     GenerationOptions,
     Written,
@@ -31,17 +31,22 @@ class Accepted:
 
     Args:
         hosted: Who answers.
-        prompt_tokens: How many.
+        prompt: Its tokens, and whether they were cut.
         answer: The whole text, in the end; cancelling it stops the work.
         pieces: The text as it is written, and None behind its end; empty where it is not streamed.
         deadline: When the answer is late, on the monotonic clock.
     """
 
     hosted: Hosted
-    prompt_tokens: int
+    prompt: Example
     answer: asyncio.Future[Written]
     pieces: asyncio.Queue[str | None]
     deadline: float
+
+    @property
+    def prompt_tokens(self) -> int:
+        """How many the model reads."""
+        return len(self.prompt["input_ids"])
 
     def response(self, written: Written) -> GenerateResponse:
         """What the client gets of a whole text."""
@@ -50,6 +55,7 @@ class Accepted:
             generated=written.text,
             finish_reason=written.finish_reason,
             prompt_tokens=self.prompt_tokens,
+            truncated=bool(self.prompt.get("truncated", False)),
             new_tokens=written.new_tokens,
         )
 
@@ -81,9 +87,9 @@ def accept(service: Service, body: GenerateRequest) -> Accepted:
 
     writing = Writing(options, show if body.stream else None)
     deadline = time.monotonic() + limits.request_timeout_seconds
-    (answer,) = service.batcher.submit([WorkItem(hosted, {"input_ids": prompt}, writing)])
+    (answer,) = service.batcher.submit([WorkItem(hosted, prompt, writing)])
     answer.add_done_callback(lambda _: pieces.put_nowait(None))
-    return Accepted(hosted, len(prompt), answer, pieces, deadline)
+    return Accepted(hosted, prompt, answer, pieces, deadline)
 
 
 async def whole(service: Service, accepted: Accepted) -> GenerateResponse:
@@ -124,14 +130,14 @@ def _count(service: Service, accepted: Accepted, written: Written) -> None:
 
 def _prompt(
     hosted: Hosted, task: DecoderTask, body: GenerateRequest, options: GenerationOptions, limits: Limits
-) -> list[int]:
+) -> Example:
     tuned = hosted.tuned
     if body.messages is not None:
         _check_size(sum(len(message.content) for message in body.messages), limits)
         messages = [message.model_dump() for message in body.messages]
         check_texts(Split("request", range(1), {"messages": [messages]}, "messages"), ["messages"])
         prompt = task.conversation_prompt(messages, tuned.tokenizer)
-        check_room(tuned, prompt, options, where="messages")
+        check_room(tuned, prompt["input_ids"], options, where="messages")
         return prompt
     text = body.text or ""
     _check_size(len(text), limits)

@@ -32,7 +32,7 @@ def generate_tokens(
     """
     end = int(inference.tokenizer.eos_token_id)
     written: list[list[int]] = [[]] * len(prompts)
-    room = _room(model, inference)
+    room = positions_left(model, inference)
     together = 0 if inference.virtual_tokens else room - max_new_tokens
     for group in _groups(prompts, longest=together):
         left = room - max(len(prompts[place]) for place in group)
@@ -114,8 +114,8 @@ def greedy(model: Any) -> dict[str, Any]:
     }
 
 
-def _room(model: Any, inference: Inference) -> int:
-    """Tokens that the model has positions for."""
+def positions_left(model: Any, inference: Inference) -> int:
+    """Tokens of prompt and text that the model has positions for."""
     from peftlab.tasks._language import language_model
 
     positions = getattr(language_model(model).config, "max_position_embeddings", None)

@@ -119,23 +119,23 @@ class DecoderTask(LanguageTask):
             raise DataError(f"the task takes {' and '.join(columns)} with a tab between them")
         return dict(zip(columns, parts, strict=True))
 
-    def prompts(self, split: Split, tokenizer: Any) -> list[list[int]]:
-        """Tokens of each row's prompt, as they stood before what was learned.
+    def prompts(self, split: Split, tokenizer: Any) -> list[Example]:
+        """Each row's prompt, as it stood before what was learned: ``input_ids``, and ``truncated`` where it was cut.
 
         Raises:
             DataError: A row has no prompt.
             UnsupportedError: The task's settings allow no generation.
         """
         (column,) = self.prompt_columns()
-        renderer, prompts = self.renderer(tokenizer), []
+        renderer, prompts = self.renderer(tokenizer), list[Example]()
         for row, text in enumerate(split.columns[column]):
-            prompts.append(renderer.tokens(text))
-            if not prompts[-1]:
+            prompts.append({"input_ids": renderer.tokens(text)})
+            if not prompts[-1]["input_ids"]:
                 raise DataError(f"the column `{column}` is empty", where=split.where(row), hint="A prompt is needed.")
         return prompts
 
-    def conversation_prompt(self, messages: Sequence[Message], tokenizer: Any) -> list[int]:
-        """Tokens of a conversation whose next message is to be written.
+    def conversation_prompt(self, messages: Sequence[Message], tokenizer: Any) -> Example:
+        """The prompt of a conversation whose next message is to be written.
 
         Raises:
             UnsupportedError: The task has not learned from conversations.

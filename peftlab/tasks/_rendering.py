@@ -77,14 +77,13 @@ class Renderer:
             done = len(before) + len(kept)
         return turns
 
-    def prompt(self, messages: Sequence[Message], *, where: str) -> list[int]:
-        """Tokens of what stands before the next response, piece by piece as in training.
+    def open_turns(self, messages: Sequence[Message], *, where: str) -> list[Turn]:
+        """The turns of a conversation whose next response is to be written, piece by piece as in training.
 
         Raises:
             DataError: The template refuses the messages, or changes what stands before when one is added.
         """
-        *before, last = self.turns([*messages, {"role": "assistant", "content": "."}], where=where)
-        return [token for turn in before for token in (*turn.before, *turn.response)] + last.before
+        return self.turns([*messages, {"role": "assistant", "content": "."}], where=where)
 
     def prompt_text(self, messages: Sequence[Message], *, where: str | None = None) -> str:
         """What the model reads before it writes the next response.
@@ -148,6 +147,21 @@ def fit_turns(turns: Sequence[Turn], max_length: int, *, where: str) -> tuple[li
     if cut:
         kept = [Turn(last.before[cut:], last.response)]
     return kept, len(turns) - len(kept), cut
+
+
+def fit_prompt(turns: Sequence[Turn], max_tokens: int) -> tuple[list[int], bool]:
+    """What the model reads before it writes the last response, which itself is not looked at.
+
+    Args:
+        turns: Of the conversation, the last response (of any length) included.
+        max_tokens: Of the prompt; it is cut as examples are, see :func:`fit_turns`.
+
+    Returns:
+        The prompt's tokens; and whether its beginning was cut away.
+    """
+    *before, last = turns
+    kept, turns_lost, cut = fit_turns([*before, Turn(last.before, [])], max_tokens, where="the prompt")
+    return [token for turn in kept for token in (*turn.before, *turn.response)], turns_lost + cut > 0
 
 
 def tokens_and_labels(turns: Sequence[Turn]) -> tuple[list[int], list[int]]:

@@ -1,6 +1,6 @@
 """Metrics of written text against one or several references.
 
-BLEU and chrF are sacrebleu's (Post 2018), ROUGE is rouge-score's with stemming off, the best over the references.
+BLEU and chrF are sacrebleu's (Post 2018); ROUGE and exact match are means over texts (``peftlab.statistics.texts``).
 Distinct-n is Li et al. 2016 (https://arxiv.org/abs/1510.03055).
 """
 
@@ -59,22 +59,18 @@ class TextScorer:
 
 def overlap(texts: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
     """Exact match as a share, ROUGE as F1 from 0 to 1, BLEU and chrF from 0 to 100, as they are usually written."""
-    from rouge_score.rouge_scorer import RougeScorer
     from sacrebleu import corpus_bleu, corpus_chrf
+
+    from peftlab.statistics.texts import OF_TEXTS
 
     most = max(map(len, references))
     columns: list[Any] = [[row[place] if place < len(row) else None for row in references] for place in range(most)]
-    scorer, names = RougeScorer(["rouge1", "rouge2", "rougeL"]), ("rouge1", "rouge2", "rougeL")
-    best = [scorer.score_multi(list(row), text) for text, row in zip(texts, references, strict=True)]
-    rouge = {name: sum(row[name].fmeasure for row in best) / len(best) for name in names}
-    return {
-        "exact_match": sum(text in row for text, row in zip(texts, references, strict=True)) / len(texts),
+    found = {
         "bleu": float(corpus_bleu(list(texts), columns).score),
         "chrf": float(corpus_chrf(list(texts), columns).score),
-        "rouge_1": rouge["rouge1"],
-        "rouge_2": rouge["rouge2"],
-        "rouge_l": rouge["rougeL"],
+        **{name: float(values(texts, references).mean()) for name, values in OF_TEXTS.items()},
     }
+    return {name: found[name] for name in TEXT_METRICS if name in found}
 
 
 def diversity(texts: Sequence[str]) -> dict[str, float]:

@@ -24,7 +24,7 @@ from peftlab.tasks._generation import generate_tokens
 from peftlab.tasks._language import DecoderTask
 from peftlab.tasks._packing import check_packing, pack, packed
 from peftlab.tasks._perplexity import token_losses
-from peftlab.tasks._rendering import Renderer, Turn, fit_turns, tokens_and_labels
+from peftlab.tasks._rendering import Renderer, Turn, fit_prompt, fit_turns, tokens_and_labels
 from peftlab.tasks._text_metrics import LOSS_METRICS, TEXT_METRICS, TextScorer
 
 if TYPE_CHECKING:
@@ -72,7 +72,9 @@ class InstructionTuning(DecoderTask):
     )
     packing: bool = Field(False, description="Put several training examples into one row; they do not see each other.")
     max_new_tokens: PositiveInt = Field(
-        64, description="Where a generated response is cut that does not end by itself."
+        64,
+        description="Where a generated response is cut that does not end by itself. So much of max_length, but half of "
+        "it at most, is left free behind the prompts that responses are written to.",
     )
 
     @field_validator("template")
@@ -166,7 +168,13 @@ class InstructionTuning(DecoderTask):
                 ids, targets = tokens_and_labels(kept)
                 example: Example = {"input_ids": ids, "labels": targets}
                 if not is_training:
-                    example |= {"prompt_ids": ids[: len(ids) - len(kept[-1].response)], "references": references}
+                    prompt = self._prompt(turns)
+                    notes["prompts_cut_for_generation"] += prompt["truncated"]
+                    example |= {
+                        "prompt_ids": prompt["input_ids"],
+                        "truncated": prompt["truncated"],
+                        "references": references,
+                    }
                 examples.append(example)
                 index.append(split.index[row])
         if not examples:
@@ -187,6 +195,15 @@ class InstructionTuning(DecoderTask):
         notes["prompts_cut"] += cut > 0
         return kept
 
+    def _prompt(self, turns: Sequence[Turn]) -> Example:
+        """What is read before the last response is written.
+
+        The room for it depends on no response: evaluation must not know more than a user's prompt tells.
+        """
+        room = min(self.max_new_tokens, self.max_length // 2)
+        ids, truncated = fit_prompt(turns, self.max_length - room)
+        return {"input_ids": ids, "truncated": truncated}
+
     def renderer(self, tokenizer: Any) -> Renderer:
         """Turns conversations into this model's tokens."""
         template = ALPACA_TEMPLATE if self.layout == "alpaca" else self.template
@@ -206,8 +223,8 @@ class InstructionTuning(DecoderTask):
         is_message = self._message_column is not None
         return {self.prompt_columns()[0]: [{"role": "user", "content": text}] if is_message else text}
 
-    def prompts(self, split: Split, tokenizer: Any) -> list[list[int]]:
-        """Tokens before the response, as in training; nothing is cut away."""
+    def prompts(self, split: Split, tokenizer: Any) -> list[Example]:
+        """Tokens before the response, cut as in evaluation."""
         renderer, (column,), prompts = self.renderer(tokenizer), self.prompt_columns(), []
         extra = None if self._message_column is not None else self._columns[2]
         for row in range(len(split)):
@@ -215,12 +232,13 @@ class InstructionTuning(DecoderTask):
                 messages = open_conversation(split.columns[column][row], split.where(row))
             else:
                 messages = open_question(split, row, prompt=column, extra=extra)
-            prompts.append(renderer.prompt(messages, where=split.where(row)))
+            prompts.append(self._prompt(renderer.open_turns(messages, where=split.where(row))))
         return prompts
 
-    def conversation_prompt(self, messages: Sequence[Message], tokenizer: Any) -> list[int]:
-        """Tokens before the response to the last message."""
-        return self.renderer(tokenizer).prompt(open_conversation(list(messages), "messages"), where="messages")
+    def conversation_prompt(self, messages: Sequence[Message], tokenizer: Any) -> Example:
+        """Tokens before the response to the last message, cut as in evaluation."""
+        messages = open_conversation(list(messages), "messages")
+        return self._prompt(self.renderer(tokenizer).open_turns(messages, where="messages"))
 
     def new_tokens(self) -> int:
         """As the recipe says."""

@@ -186,8 +186,8 @@ class TuringMachine(DecoderTask):
         notes = {"steps": sum(len(example["pieces"]) for example in examples), "runs_that_do_not_halt": endless}
         return EncodedSplit(split.name, index, examples, notes)
 
-    def prompts(self, split: Split, tokenizer: Any) -> list[list[int]]:
-        """The table and the first configuration of each row, with the cells numbered from 0."""
+    def prompts(self, split: Split, tokenizer: Any) -> list[Example]:
+        """The table and the first configuration of each row, with the cells numbered from 0; too long is an error."""
         if self.positions != "absolute":
             raise UnsupportedError(
                 f"text is generated with positions from 0, and this run was tuned with `positions: {self.positions}`"
@@ -195,7 +195,15 @@ class TuringMachine(DecoderTask):
         self.check_split(split, ())
         first = [self._trace(split, row).configurations[0] for row in range(len(split))]
         texts = [write_configuration(configuration, addresses=self.addresses) for configuration in first]
-        return [self._prompt(split, row, text, tokenizer) for row, text in enumerate(texts)]
+        prompts = [self._prompt(split, row, text, tokenizer) for row, text in enumerate(texts)]
+        for row, prompt in enumerate(prompts):
+            if len(prompt) > self.max_length:  # as for the runs of a split: half a machine is none
+                raise DataError(
+                    f"machine and tape have {len(prompt)} tokens; the model was tuned for {self.max_length} at most",
+                    where=split.where(row),
+                    hint="Shorten the tape.",
+                )
+        return [{"input_ids": prompt} for prompt in prompts]
 
     def predict_examples(
         self, model: nn.Module, examples: Sequence[Example], pad_token_id: int, inference: Inference

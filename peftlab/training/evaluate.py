@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -57,6 +57,13 @@ class Asking:
             if isinstance(item, Tensor) and not torch.isfinite(item).all():
                 raise DivergedError("the model gives logits that are not finite")
         return result
+
+
+class TakesPredictions(Protocol):
+    """Keeps predictions as they come."""
+
+    def write(self, split: str, index: Sequence[int], predictions: Sequence[Prediction]) -> None:
+        """Take the predictions of a batch, and the source's row of each."""
 
 
 class PredictionWriter:
@@ -116,7 +123,7 @@ def evaluate(
     *,
     pad_token_id: int,
     asking: Asking,
-    writer: PredictionWriter | None = None,
+    writer: TakesPredictions | None = None,
     after_batch: Callable[[int], None] | None = None,
     keep_logits: Callable[[Tensor, Mapping[str, Tensor]], None] | None = None,
 ) -> dict[str, float]:

@@ -126,6 +126,21 @@ def test_messages_and_options(start, runs: dict[str, Path], expected: dict[str, 
     assert generate(client, TEXTS[0])[1]["generated"] == expected["first"][0]
 
 
+def test_a_long_prompt_is_cut_as_by_predict_and_said_to_be(start, runs: dict[str, Path]) -> None:
+    client = start({"first": runs["first"]})
+    text = " ".join(TEXTS[:12])
+    rows = stream_rows("texts", [{"prompt": text}], keep=["prompt"])
+    (expected,) = answer_rows(load_tuned(runs["first"], offline=True), rows, Silent())
+    said = [{"role": "user", "content": TEXTS[0]}, {"role": "assistant", "content": "good"}]
+    asked = [{"text": text}, {"messages": [*said, {"role": "user", "content": text}]}]
+    for body in (*asked, {**asked[0], "stream": True}):
+        status, answer, _ = client.request("POST", "/v1/generate", body)
+        answer = answer if isinstance(answer, dict) else events(answer)[-1][1]
+        assert (status, answer["truncated"], answer["prompt_tokens"]) == (200, True, 54)
+        assert answer["generated"] == expected["generated"]
+    assert generate(client, TEXTS[0])[1]["truncated"] is False
+
+
 def test_bad_requests(start, runs: dict[str, Path], tiny_run: Run) -> None:
     limits = {"max_text_characters": 400, "max_new_tokens": 40, "max_body_bytes": 4000}
     client = start({"first": runs["first"], "classes": runs["classes"]}, limits=limits)
@@ -140,7 +155,7 @@ def test_bad_requests(start, runs: dict[str, Path], tiny_run: Run) -> None:
         ({"text": "  ", "adapter": "first"}, 422, "is empty"),
         ({"text": "x" * 401, "adapter": "first"}, 422, "401 characters"),
         ({"messages": [{**user, "content": "x" * 401}], "adapter": "first"}, 422, "401 characters"),
-        ({"text": "a day " * 40, "adapter": "first"}, 422, "the model has room for"),
+        ({"text": "a day " * 40, "adapter": "first", "max_new_tokens": 40}, 422, "the model has room for"),
         ({"text": "half \ud800", "adapter": "first"}, 422, "half of a character"),
         ({"messages": [{**user, "content": "half \ud800"}], "adapter": "first"}, 422, "half of a character"),
         ({"messages": [{**user, "role": "nobody"}], "adapter": "first"}, 422, "role 'nobody'"),

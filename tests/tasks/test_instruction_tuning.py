@@ -13,7 +13,7 @@ from language_models import Reading, tiny_decoder
 
 from peftlab.errors import DataError, UnsupportedError
 from peftlab.interfaces import Split
-from peftlab.tasks._rendering import Renderer, Turn, fit_turns
+from peftlab.tasks._rendering import Renderer, Turn, fit_prompt, fit_turns
 from peftlab.tasks.instruction_tuning import InstructionTuning
 from peftlab.tasks.text_generation import TextGeneration
 
@@ -207,6 +207,37 @@ def test_the_last_response_is_never_cut(sizes, max_length: int) -> None:
     assert cut == len(turns[-1].before) - len(kept[-1].before)
     if lost:  # nothing was given up that would have fitted
         assert sum(map(len, turns[lost - 1 :])) > max_length
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 9)), min_size=1, max_size=6), st.integers(1, 40))
+def test_a_prompt_that_is_cut_is_the_end_of_the_whole(sizes, max_tokens: int) -> None:
+    turns = [Turn([10 * at + 1] * before, [10 * at + 2] * response) for at, (before, response) in enumerate(sizes)]
+    whole, _ = fit_prompt(turns, 1000)
+    prompt, truncated = fit_prompt(turns, max_tokens)
+    assert len(prompt) <= max_tokens
+    assert prompt == whole[len(whole) - len(prompt) :]
+    assert truncated == (prompt != whole) == (len(whole) > max_tokens)
+
+
+def test_a_user_gets_the_prompt_that_evaluation_has_whatever_the_response(chat_tokenizer) -> None:
+    task = InstructionTuning(messages="m", max_length=40, max_new_tokens=9)
+    long = "the film was a day in town and we saw it then " * 4
+    chats = [["a film", "good"], [long, "sad", "the day", "bad"], ["a", "good", long, "bad"]]
+    columns = {"m": chats}
+    others = {"m": [[*chat[:-1], "kind and bright"] for chat in chats]}
+    prompts = task.prompts(split_of(**columns), chat_tokenizer)
+    for rows in (columns, others):
+        evaluated = task.encode(task.arrange(split_of("test", **rows)), chat_tokenizer, ())
+        assert [example["prompt_ids"] for example in evaluated.examples] == [p["input_ids"] for p in prompts]
+        assert [example["truncated"] for example in evaluated.examples] == [p["truncated"] for p in prompts]
+        assert evaluated.notes["prompts_cut_for_generation"] == 2
+    assert [prompt["truncated"] for prompt in prompts] == [False, True, True]
+    first, second, third = (chat_tokenizer.decode(prompt["input_ids"]) for prompt in prompts)
+    asked = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+    assert first == asked.format("a film")
+    assert second.strip() == asked.format("the day").strip(), "an old turn goes as a whole"
+    assert len(prompts[2]["input_ids"]) == 31, "room is left for a response"
+    assert asked.format(long).endswith(third)
 
 
 def test_packing_keeps_every_example(tokenizer) -> None:
