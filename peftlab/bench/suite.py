@@ -58,7 +58,9 @@ class Suite(Config):
         default_factory=dict, description="Axis → value's name → overrides; crossed with the methods."
     )
     seeds: list[NonNegativeInt] = Field(min_length=1, description="One run of every cell for each.")
-    tuning: Tuning | None = Field(description="Null: no tuning; learning rates are those that the suite sets, or the default of each method.")
+    tuning: Tuning | None = Field(
+        description="Null: none; learning rates are those that the suite sets, or the default of each method."
+    )
     published: dict[str, Published] = Field(
         default_factory=dict, description="Name of a cell → what a paper reports for it."
     )

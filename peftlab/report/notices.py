@@ -81,8 +81,8 @@ def _suite_notices(suite: SuiteInfo, found: Found) -> list[Notice]:
     if not suite.tuning:
         notices.append(
             Notice(
-                f"Tuning is off in the suite {suite.name}: learning rates are those that it sets, or the default of each "
-                "method. A method that looks worse may only suit its rate less."
+                f"Tuning is off in the suite {suite.name}: learning rates are those that it sets, or the default of "
+                "each method. A method that looks worse may only suit its rate less."
             )
         )
     else:
