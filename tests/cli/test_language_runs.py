@@ -15,25 +15,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from tests.conftest import NEUTRAL
+
 Command = Callable[..., subprocess.CompletedProcess[str]]
-WORDS = [
-    "the",
-    "film",
-    "was",
-    "a",
-    "day",
-    "in",
-    "town",
-    "and",
-    "we",
-    "saw",
-    "it",
-    "then",
-    "good",
-    "bad",
-    "lovely",
-    "kind",
-]
+WORDS = [*NEUTRAL, "good", "bad", "lovely", "kind"]
 
 PRETRAIN = """\
 name: words
