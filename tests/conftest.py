@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import random
-from collections.abc import Callable
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,10 +18,17 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     # Each worker has a core of its own; two threads each would only wait for one another.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+Command = Callable[..., subprocess.CompletedProcess[str]]
 REPOSITORY = Path(__file__).resolve().parent.parent
 GOOD = ["good", "great", "lovely", "happy", "bright", "kind"]
 BAD = ["bad", "awful", "ugly", "sad", "dark", "cruel"]
 NEUTRAL = ["the", "film", "was", "a", "day", "in", "town", "and", "we", "saw", "it", "then"]
+
+
+def pytest_collection_finish() -> None:
+    """Leave what the imports have made out of every later collection of garbage: each run collects."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -27,6 +39,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "gpu" in item.keywords:
             item.add_marker(pytest.mark.skip(reason="there is no CUDA device here"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def real_sizes() -> Iterator[dict[str, int]]:
+    """Runs of tests measure this machine's matmul rate on small matrices; the real sizes, for the test of that rate."""
+    from peftlab.measurement import roofline
+
+    real = roofline.SIZES
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(roofline, "SIZES", {**real, "cpu": 128})
+        yield real
 
 
 @pytest.fixture(scope="session")
@@ -176,3 +199,28 @@ def entities(tmp_path_factory: pytest.TempPathFactory) -> Path:
         blocks.append("\n".join(lines))
     path.write_text("\n\n".join(blocks) + "\n")
     return path
+
+
+@pytest.fixture
+def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
+    """Runs `peftlab` in this process (which spares the imports), in an empty working directory."""
+    monkeypatch.chdir(tmp_path)
+    environment = dict(os.environ)
+
+    def run(*arguments: Any) -> subprocess.CompletedProcess[str]:
+        from peftlab.cli.app import main
+
+        monkeypatch.setattr(sys, "argv", ["peftlab", *map(str, arguments)])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as caught, warnings.catch_warnings():
+            main()
+        # --offline sets variables for its own process.
+        os.environ.clear()
+        os.environ.update(environment)
+        captured = capfd.readouterr()
+        code = caught.value.code
+        return subprocess.CompletedProcess(
+            ["peftlab"], code if isinstance(code, int) else int(code is not None), captured.out, captured.err
+        )
+
+    return run

@@ -14,8 +14,8 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import torch
+from contest import build_trainer, peak_of_training, print_outcome, run_peftlab
 
-WARMUP_STEPS = 5
 BATCH_SIZE = 32
 LABELS = ["negative", "neutral", "positive"]
 
@@ -51,13 +51,6 @@ def accuracy(model: Any, tokenizer: Any, texts: list[str], labels: list[int]) ->
     return right / len(texts)
 
 
-def watch_peak(step: Any, model: Any, optimizer: Any) -> int:
-    """The peak of live tensor bytes over two steps, as peftlab measures its own."""
-    from peftlab.measurement.memory import measure_training_memory
-
-    return measure_training_memory(step, model=model, optimizer=optimizer, device=torch.device("cpu")).peak_bytes
-
-
 def longest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The batch of the longest texts: the worst that a shuffled batch can be."""
     return sorted(rows, key=lambda row: -len(row["input_ids"]))[:BATCH_SIZE]
@@ -65,64 +58,28 @@ def longest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def run_trainer(source: str, data: Path, rate: float, epochs: int) -> dict[str, Any]:
     """Transformers' Trainer, with its defaults: padding to the longest of a shuffled batch, dropout on."""
-    from transformers import AutoTokenizer, DataCollatorWithPadding, Trainer, TrainerCallback, TrainingArguments
+    from transformers import AutoTokenizer, DataCollatorWithPadding
 
     tokenizer = AutoTokenizer.from_pretrained(source)
     texts, labels = read_rows(data, "train")
     encoded = tokenizer(texts, truncation=True, max_length=128)
     rows = [{"input_ids": ids, "labels": label} for ids, label in zip(encoded["input_ids"], labels, strict=True)]
-    model = build_peft_model(source)
-    counts: dict[str, float] = {"tokens": 0.0, "seconds": 0.0, "step": 0.0}
-
-    class Counting(Trainer):
-        """Counts the tokens of each timed step; padding has id 0."""
-
-        def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            self.tokens_now = int((inputs["input_ids"] != 0).sum())
-            return super().training_step(model, inputs, *args, **kwargs)
-
-    class Clock(TrainerCallback):
-        """Times a step from its begin to its end, the optimizer included."""
-
-        def on_step_begin(self, *_: Any, **__: Any) -> None:
-            self.begin = time.perf_counter()
-
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            counts["step"] += 1
-            if counts["step"] > WARMUP_STEPS:
-                counts["seconds"] += time.perf_counter() - self.begin
-                counts["tokens"] += trainer.tokens_now
-
-    arguments = TrainingArguments(
-        output_dir=str(data / "trainer"),
-        per_device_train_batch_size=BATCH_SIZE,
-        num_train_epochs=epochs,
+    collate = DataCollatorWithPadding(tokenizer)
+    trainer, times = build_trainer(
+        lambda batch: int((batch["input_ids"] != 0).sum()),  # padding has id 0
+        folder=str(data / "trainer"),
+        batch_size=BATCH_SIZE,
+        epochs=epochs,
         learning_rate=rate,
-        report_to=[],
-        save_strategy="no",
-        disable_tqdm=True,
-        seed=0,
-    )
-    trainer = Counting(
-        model=model,
-        args=arguments,
+        model=build_peft_model(source),
         train_dataset=rows,
-        data_collator=DataCollatorWithPadding(tokenizer),
-        callbacks=[Clock()],
+        data_collator=collate,
     )
     trainer.train()
-    batch = DataCollatorWithPadding(tokenizer)(longest(rows))
-
-    def step() -> None:
-        model.train()
-        model(**batch).loss.backward()
-        trainer.optimizer.step()
-        trainer.optimizer.zero_grad()
-
     return {
-        "tokens_per_second": counts["tokens"] / counts["seconds"],
-        "accuracy": accuracy(model, tokenizer, *read_rows(data, "test")),
-        "peak_bytes": watch_peak(step, model, trainer.optimizer.optimizer),
+        "tokens_per_second": times.tokens_per_second,
+        "accuracy": accuracy(trainer.model, tokenizer, *read_rows(data, "test")),
+        "peak_bytes": peak_of_training(trainer, collate(longest(rows))),
     }
 
 
@@ -156,22 +113,11 @@ def run_padded_loop(source: str, data: Path, rate: float, steps: int = 8) -> dic
     return {"tokens_per_second": tokens / seconds, "accuracy": None, "peak_bytes": None}
 
 
-def run_peftlab(recipe: Path, folder: Path, rate: float, epochs: int, overrides: list[str]) -> dict[str, Any]:
+def run_ours(recipe: Path, folder: Path, rate: float, epochs: int, overrides: list[str]) -> dict[str, Any]:
     """peftlab, with its defaults."""
-    from peftlab.recipe import load_recipe
-    from peftlab.run import run_recipe
-
-    loaded, document = load_recipe(recipe, [f"training.learning_rate={rate}", f"training.epochs={epochs}", *overrides])
-    record = run_recipe(loaded, document, output_dir=folder).record
-    assert record.throughput is not None
-    assert record.memory is not None
-    return {
-        "tokens_per_second": record.throughput.tokens_per_second,
-        "accuracy": record.scores["test"]["accuracy"],
-        "peak_bytes": record.memory.peak_bytes,
-        "flops_utilization": record.throughput.flops_utilization,
-        "padding_fraction": record.throughput.padding_fraction,
-    }
+    changes = [f"training.learning_rate={rate}", f"training.epochs={epochs}", *overrides]
+    record, figures = run_peftlab(recipe, changes, folder)
+    return {**figures, "accuracy": record.scores["test"]["accuracy"]}
 
 
 if __name__ == "__main__":
@@ -182,5 +128,5 @@ if __name__ == "__main__":
     elif name == "padded_loop":
         outcome = run_padded_loop(source, data, rate)
     else:
-        outcome = run_peftlab(Path(options["recipe"]), data / "peftlab", rate, epochs, options["overrides"])
-    print("RESULT " + json.dumps(outcome))
+        outcome = run_ours(Path(options["recipe"]), data / "peftlab", rate, epochs, options["overrides"])
+    print_outcome(outcome)

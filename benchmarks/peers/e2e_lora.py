@@ -12,18 +12,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
+from contest import HERE, build_trainer, peak_of_training, print_outcome, run_alone, run_peftlab, write_result
 
-HERE = Path(__file__).resolve().parent
 RECIPE = HERE.parents[1] / "recipes" / "e2e_nlg" / "smollm2_lora.yaml"
-BATCH_SIZE, WARMUP_STEPS, LEARNING_RATE = 16, 5, 5e-4
+BATCH_SIZE, LEARNING_RATE = 16, 5e-4
 IGNORED = -100
 
 
@@ -95,91 +92,34 @@ def check_losses(options: dict[str, Any]) -> dict[str, Any]:
 
 def run_trainer(options: dict[str, Any]) -> dict[str, Any]:
     """Transformers' Trainer with its defaults."""
-    from transformers import Trainer, TrainerCallback, TrainingArguments
-
-    from peftlab.measurement.memory import measure_training_memory
-
     loader, _ = load(options)
-    rows = [unshifted(example) for example in loader.splits["train"].examples]
-    model = with_lora(loader.source)
-    counts = {"tokens": 0, "seconds": 0.0, "step": 0}
-
-    class Counting(Trainer):
-        """Counts the tokens of each step that are not padding."""
-
-        def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            self.tokens_now = int(inputs["attention_mask"].sum())
-            return super().training_step(model, inputs, *args, **kwargs)
-
-    class Clock(TrainerCallback):
-        """Times a step from its begin to its end, the optimizer included."""
-
-        def on_step_begin(self, *_: Any, **__: Any) -> None:
-            self.begin = time.perf_counter()
-
-        def on_step_end(self, *_: Any, **__: Any) -> None:
-            counts["step"] += 1
-            if counts["step"] > WARMUP_STEPS:
-                counts["seconds"] += time.perf_counter() - self.begin
-                counts["tokens"] += trainer.tokens_now
-
-    arguments = TrainingArguments(
-        output_dir=options["folder"],
-        per_device_train_batch_size=BATCH_SIZE,
-        num_train_epochs=1,
+    rows, collate = [unshifted(example) for example in loader.splits["train"].examples], collator(loader)
+    trainer, times = build_trainer(
+        lambda batch: int(batch["attention_mask"].sum()),
+        folder=options["folder"],
+        batch_size=BATCH_SIZE,
+        epochs=1,
         learning_rate=LEARNING_RATE,
-        report_to=[],
-        save_strategy="no",
-        disable_tqdm=True,
-        seed=0,
+        model=with_lora(loader.source),
+        train_dataset=rows,
+        data_collator=collate,
     )
-    collate = collator(loader)
-    trainer = Counting(model=model, args=arguments, train_dataset=rows, data_collator=collate, callbacks=[Clock()])
     trainer.train()
-    batch = collate(sorted(rows, key=lambda row: -len(row["input_ids"]))[:BATCH_SIZE])
-
-    def step() -> None:
-        model.train()
-        model(**batch).loss.backward()
-        trainer.optimizer.step()
-        trainer.optimizer.zero_grad()
-
-    memory = measure_training_memory(
-        step, model=model, optimizer=trainer.optimizer.optimizer, device=torch.device("cpu")
-    )
-    return {"tokens_per_second": counts["tokens"] / counts["seconds"], "peak_bytes": memory.peak_bytes}
-
-
-def run_peftlab(options: dict[str, Any]) -> dict[str, Any]:
-    """Peftlab with its defaults."""
-    from peftlab.recipe import load_recipe
-    from peftlab.run import run_recipe
-
-    recipe, document = load_recipe(RECIPE, overrides(Path(options["data"]), options["rows"]))
-    record = run_recipe(recipe, document, output_dir=Path(options["folder"]) / "peftlab").record
-    assert record.throughput is not None
-    assert record.memory is not None
+    longest = sorted(rows, key=lambda row: -len(row["input_ids"]))[:BATCH_SIZE]
     return {
-        "tokens_per_second": record.throughput.tokens_per_second,
-        "peak_bytes": record.memory.peak_bytes,
-        "flops_utilization": record.throughput.flops_utilization,
-        "padding_fraction": record.throughput.padding_fraction,
+        "tokens_per_second": times.tokens_per_second,
+        "peak_bytes": peak_of_training(trainer, collate(longest)),
     }
 
 
-CONTESTANTS = {"losses": check_losses, "trainer": run_trainer, "peftlab": run_peftlab}
+def run_ours(options: dict[str, Any]) -> dict[str, Any]:
+    """Peftlab with its defaults."""
+    changes = overrides(Path(options["data"]), options["rows"])
+    _, figures = run_peftlab(RECIPE, changes, Path(options["folder"]) / "peftlab")
+    return figures
 
 
-def run(name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """One contestant in a fresh process."""
-    command = [sys.executable, __file__, "--contestant", name, "--options", json.dumps(options)]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
-    if finished.returncode != 0:
-        raise SystemExit(f"{name} failed:\n{finished.stderr[-3000:]}")
-    line = next(line for line in finished.stdout.splitlines() if line.startswith("RESULT "))
-    outcome: dict[str, Any] = json.loads(line.removeprefix("RESULT "))
-    print(name, outcome, flush=True)
-    return outcome
+CONTESTANTS = {"losses": check_losses, "trainer": run_trainer, "peftlab": run_ours}
 
 
 def main() -> None:
@@ -192,25 +132,23 @@ def main() -> None:
     parser.add_argument("--options", help=argparse.SUPPRESS)
     chosen = parser.parse_args()
     if chosen.contestant:
-        print("RESULT " + json.dumps(CONTESTANTS[chosen.contestant](json.loads(chosen.options))))
+        print_outcome(CONTESTANTS[chosen.contestant](json.loads(chosen.options)))
         return
     if chosen.data is None:
         parser.error("--data is required")
     with tempfile.TemporaryDirectory() as folder:
         options = {"data": str(chosen.data.resolve()), "rows": chosen.rows, "folder": folder}
-        outcomes = {name: run(name, options) for name in CONTESTANTS}
-    from peftlab.measurement.environment import describe_environment
-
+        words = json.dumps(options)
+        outcomes = {
+            name: run_alone(name, Path(__file__).name, "--contestant", name, "--options", words) for name in CONTESTANTS
+        }
     trainer, ours = outcomes["trainer"], outcomes["peftlab"]
     result = {
         "setting": {"rows": chosen.rows, "batch_size": BATCH_SIZE, "learning_rate": LEARNING_RATE},
         "contestants": outcomes,
         "peftlab_over_trainer": {key: ours[key] / trainer[key] for key in ("tokens_per_second", "peak_bytes")},
-        "environment": describe_environment(torch.device("cpu")),
     }
-    chosen.output.parent.mkdir(parents=True, exist_ok=True)
-    chosen.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(result["peftlab_over_trainer"], indent=2))
+    write_result(result, chosen.output)
 
 
 if __name__ == "__main__":

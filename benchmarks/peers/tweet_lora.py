@@ -10,16 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
+from contest import HERE, run_alone, write_result
 
-HERE = Path(__file__).resolve().parent
 RECIPE = HERE.parents[1] / "recipes" / "tweet_sentiment" / "minilm_lora_query_value.yaml"
 
 
@@ -34,18 +31,6 @@ def prepare(recipe: Path, overrides: list[str], folder: Path) -> str:
         table = {"text": list(split.columns["text"]), "label": list(split.columns["sentiment"])}
         pq.write_table(pa.table(table), folder / f"{name}.parquet")
     return str(checked.model_location)
-
-
-def run(name: str, options: dict[str, Any]) -> dict[str, Any]:
-    """One contestant in a fresh process."""
-    command = [sys.executable, str(HERE / "contestants.py"), name, json.dumps(options)]
-    finished = subprocess.run(command, capture_output=True, text=True, check=False)
-    if finished.returncode != 0:
-        raise SystemExit(f"{name} failed:\n{finished.stderr[-3000:]}")
-    line = next(line for line in finished.stdout.splitlines() if line.startswith("RESULT "))
-    outcome: dict[str, Any] = json.loads(line.removeprefix("RESULT "))
-    print(name, outcome, flush=True)
-    return outcome
 
 
 def main() -> None:
@@ -67,11 +52,10 @@ def main() -> None:
             "epochs": chosen.epochs,
             "learning_rate": chosen.learning_rate,
         }
-        outcomes = {name: run(name, options) for name in ("trainer", "peftlab", "padded_loop")}
-    import torch
-
-    from peftlab.measurement.environment import describe_environment
-
+        words = json.dumps(options)
+        outcomes = {
+            name: run_alone(name, "contestants.py", name, words) for name in ("trainer", "peftlab", "padded_loop")
+        }
     trainer, ours = outcomes["trainer"], outcomes["peftlab"]
     result = {
         "setting": {"epochs": chosen.epochs, "train": chosen.train, "learning_rate": chosen.learning_rate},
@@ -81,11 +65,8 @@ def main() -> None:
             "peak_bytes": ours["peak_bytes"] / trainer["peak_bytes"],
             "accuracy_difference": ours["accuracy"] - trainer["accuracy"],
         },
-        "environment": describe_environment(torch.device("cpu")),
     }
-    chosen.output.parent.mkdir(parents=True, exist_ok=True)
-    chosen.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
-    print(json.dumps(result["peftlab_over_trainer"], indent=2))
+    write_result(result, chosen.output)
 
 
 if __name__ == "__main__":

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-
-from peftlab.recipe import load_recipe
-from peftlab.run import run_recipe
 
 PLAIN = """
 import json, sys
@@ -24,61 +22,60 @@ class Blocker:
 sys.meta_path.insert(0, Blocker())
 import peft, torch, transformers
 
-folder, base, how, texts = sys.argv[1], sys.argv[2], sys.argv[3], json.loads(sys.argv[4])
-if how == "auto":
-    model = peft.AutoPeftModelForSequenceClassification.from_pretrained(folder, num_labels=2)
-elif how == "peft":
+def load(folder, how):
+    if how == "auto":
+        return peft.AutoPeftModelForSequenceClassification.from_pretrained(folder, num_labels=2)
+    if how == "transformers":
+        return transformers.AutoModelForSequenceClassification.from_pretrained(folder)
     config = transformers.AutoConfig.from_pretrained(folder)
-    base_model = transformers.AutoModelForSequenceClassification.from_pretrained(base, config=config)
-    model = peft.PeftModel.from_pretrained(base_model, folder)
-else:
-    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
-tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
-model.eval()
-names = transformers.AutoConfig.from_pretrained(folder).id2label
+    base_model = transformers.AutoModelForSequenceClassification.from_pretrained(sys.argv[1], config=config)
+    return peft.PeftModel.from_pretrained(base_model, folder)
+
 out = []
-with torch.inference_mode():
-    for text in texts:
-        scores = model(**tokenizer(text, return_tensors="pt")).logits.softmax(-1)[0]
-        out.append([names[int(scores.argmax())], scores.tolist()])
+for folder, how, texts in json.load(sys.stdin):
+    model = load(folder, how).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    names = transformers.AutoConfig.from_pretrained(folder).id2label
+    answers = []
+    with torch.inference_mode():
+        for text in texts:
+            scores = model(**tokenizer(text, return_tensors="pt")).logits.softmax(-1)[0]
+            answers.append([names[int(scores.argmax())], scores.tolist()])
+    out.append(answers)
 print(json.dumps(out))
 """
+CASES = [
+    ("{type: lora, rank: 4, initialization: pissa}", "peft"),
+    ("{type: lora, rank: 4}", "auto"),
+    ("{type: adalora}", "peft"),
+    ("{type: prefix_tuning}", "peft"),
+    ("{type: ia3}", "auto"),
+    ("{type: full}", "transformers"),
+]
 
 
-@pytest.mark.parametrize(
-    ("method", "how"),
-    [
-        ("{type: lora, rank: 4, initialization: pissa}", "peft"),
-        ("{type: lora, rank: 4}", "auto"),
-        ("{type: adalora}", "peft"),
-        ("{type: prefix_tuning}", "peft"),
-        ("{type: ia3}", "auto"),
-        ("{type: full}", "transformers"),
-    ],
-)
-def test_predictions_are_the_same(method: str, how: str, tmp_path: Path, tiny_bert: Path, reviews: Path) -> None:
-    recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(
-        f"model: {{path: {tiny_bert}}}\ntask: {{type: text_classification, max_length: 32}}\n"
-        f"data: {{source: {reviews}}}\nmethod: {method}\ntraining: {{max_steps: 30, batch_size: 8}}\n"
-    )
-    loaded, document = load_recipe(recipe)
-    result = run_recipe(loaded, document, output_dir=tmp_path / "run")
-    assert result.record.status == "success", result.record.error
-    rows = [
-        row for row in pq.read_table(tmp_path / "run" / "predictions.parquet").to_pylist() if row["split"] == "test"
-    ]
+def test_predictions_are_the_same(
+    tiny_run: Callable[..., Path], tmp_path: Path, tiny_bert: Path, reviews: Path
+) -> None:
     source = reviews.read_text().splitlines()[1:]
-    texts = [source[row["index"]].rpartition(",")[0] for row in rows]
-    folder = tmp_path / "run" / ("model" if how == "transformers" else "adapter")
+    jobs, expected = [], []
+    for method, how in CASES:
+        run = tiny_run(method)
+        rows = [row for row in pq.read_table(run / "predictions.parquet").to_pylist() if row["split"] == "test"]
+        texts = [source[row["index"]].rpartition(",")[0] for row in rows]
+        jobs.append((str(run / ("model" if how == "transformers" else "adapter")), how, texts))
+        expected.append(rows)
     done = subprocess.run(
-        [sys.executable, "-c", PLAIN, str(folder), str(tiny_bert), how, json.dumps(texts)],
+        [sys.executable, "-c", PLAIN, str(tiny_bert)],
+        input=json.dumps(jobs),
         capture_output=True,
         text=True,
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    for row, (prediction, scores) in zip(rows, json.loads(done.stdout), strict=True):
-        assert scores == pytest.approx(row["scores"], abs=1e-4)
-        if abs(row["scores"][0] - row["scores"][1]) > 1e-3:
-            assert prediction == row["prediction"]
+    for case, rows, answers in zip(CASES, expected, json.loads(done.stdout), strict=True):
+        assert rows
+        for row, (prediction, scores) in zip(rows, answers, strict=True):
+            assert scores == pytest.approx(row["scores"], abs=1e-4), case
+            if abs(row["scores"][0] - row["scores"][1]) > 1e-3:
+                assert prediction == row["prediction"], case

@@ -1,4 +1,4 @@
-"""The real command, in a process of its own or in this one."""
+"""A recipe for the real command, and the command in a process of its own."""
 
 from __future__ import annotations
 
@@ -6,14 +6,12 @@ import json
 import os
 import subprocess
 import sys
-import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-Command = Callable[..., subprocess.CompletedProcess[str]]
+from tests.conftest import Command
 
 RECIPE = """\
 name: tiny
@@ -35,31 +33,6 @@ def recipe(tmp_path: Path, tiny_bert: Path, reviews: Path) -> Path:
     path = tmp_path / "recipe.yaml"
     path.write_text(RECIPE.format(model=tiny_bert, data=reviews))
     return path
-
-
-@pytest.fixture
-def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Command:
-    """Runs `peftlab` in this process (which spares the imports), in an empty working directory."""
-    monkeypatch.chdir(tmp_path)
-    environment = dict(os.environ)
-
-    def run(*arguments: Any) -> subprocess.CompletedProcess[str]:
-        from peftlab.cli.app import main
-
-        monkeypatch.setattr(sys, "argv", ["peftlab", *map(str, arguments)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as caught, warnings.catch_warnings():
-            main()
-        # --offline sets variables for its own process.
-        os.environ.clear()
-        os.environ.update(environment)
-        captured = capfd.readouterr()
-        code = caught.value.code
-        return subprocess.CompletedProcess(
-            ["peftlab"], code if isinstance(code, int) else int(code is not None), captured.out, captured.err
-        )
-
-    return run
 
 
 @pytest.fixture

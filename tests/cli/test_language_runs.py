@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import random
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,25 +14,9 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-Command = Callable[..., subprocess.CompletedProcess[str]]
-WORDS = [
-    "the",
-    "film",
-    "was",
-    "a",
-    "day",
-    "in",
-    "town",
-    "and",
-    "we",
-    "saw",
-    "it",
-    "then",
-    "good",
-    "bad",
-    "lovely",
-    "kind",
-]
+from tests.conftest import NEUTRAL, Command
+
+WORDS = [*NEUTRAL, "good", "bad", "lovely", "kind"]
 
 PRETRAIN = """\
 name: words
@@ -171,8 +154,7 @@ def test_bad_recipes_are_told_before_anything_is_trained(
     assert not list((tmp_path / "runs").glob("*")) if (tmp_path / "runs").exists() else True
 
 
-def test_one_cannot_talk_to_a_classifier(command: Command, recipe: Path) -> None:
-    assert command("run", recipe, "--set", "training.epochs=1", "--output-dir", "run").returncode == 0
-    finished = command("chat", "run")
+def test_one_cannot_talk_to_a_classifier(command: Command, tiny_run: Callable[..., Path]) -> None:
+    finished = command("chat", tiny_run())
     assert finished.returncode == 2
     assert "does not write text" in finished.stderr

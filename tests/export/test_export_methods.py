@@ -20,9 +20,33 @@ def recipe_of(method: str) -> str:
     return SETTINGS.get(method, f"{{type: {method}}}")
 
 
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path, tiny_gpt2: Path) -> dict[str, Path]:
+    """The tiny models cut to their first layer: most of an export's time goes by the number of layers."""
+    from transformers import AutoTokenizer, BertModel, GPT2LMHeadModel
+
+    found = {}
+    for name, base, loader in (("bert", tiny_bert, BertModel), ("gpt2", tiny_gpt2, GPT2LMHeadModel)):
+        found[name] = tmp_path_factory.mktemp("models") / f"flat-{name}"
+        loader.from_pretrained(base, num_hidden_layers=1).save_pretrained(found[name])
+        AutoTokenizer.from_pretrained(base).save_pretrained(found[name])
+    # A prefix goes to its own layer: one layer could not mix them up.
+    return {**found, "bert-prefix_tuning": tiny_bert, "gpt2-prefix_tuning": tiny_gpt2}
+
+
+@pytest.fixture
+def made(tiny_run: Callable[..., Path], bases: dict[str, Path]) -> Callable[[str, str], Path]:
+    """The run of a method on a base."""
+
+    def run(method: str, base: str) -> Path:
+        return tiny_run(recipe_of(method), base=bases.get(f"{base}-{method}", bases[base]), steps=STEPS)
+
+    return run
+
+
 @pytest.mark.parametrize("method", METHODS.names())
-def test_merged(method: str, tiny_run: Callable[..., Path], tmp_path: Path) -> None:
-    run, output = tiny_run(recipe_of(method), steps=STEPS), tmp_path / "out"
+def test_merged(method: str, made: Callable[[str, str], Path], tmp_path: Path) -> None:
+    run, output = made(method, "bert"), tmp_path / "out"
     if not METHODS.get(method).mergeable:
         with pytest.raises(UnsupportedError, match=f"what {method} trains cannot be folded") as caught:
             export_run(run, "merged", output, offline=True, reporter=Silent())
@@ -38,9 +62,8 @@ def test_merged(method: str, tiny_run: Callable[..., Path], tmp_path: Path) -> N
 @pytest.mark.slow
 @pytest.mark.parametrize("base", ["bert", "gpt2"])
 @pytest.mark.parametrize("method", METHODS.names())
-def test_onnx(method: str, base: str, tiny_run: Callable[..., Path], tmp_path: Path) -> None:
-    run = tiny_run(recipe_of(method), base=base, steps=STEPS)
-    check = export_run(run, "onnx", tmp_path / "out", offline=True, reporter=Silent()).check
+def test_onnx(method: str, base: str, made: Callable[[str, str], Path], tmp_path: Path) -> None:
+    check = export_run(made(method, base), "onnx", tmp_path / "out", offline=True, reporter=Silent()).check
     assert check.equal_predictions == 1.0
     assert check.scores == pytest.approx(check.run_scores, abs=1e-6)
 
@@ -70,8 +93,10 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
         *[pytest.param(task, "onnx", marks=pytest.mark.slow) for task in TASKS],
     ],
 )
-def test_tasks(task: str, kind: str, tiny_run: Callable[..., Path], table: Path, tmp_path: Path) -> None:
-    run = tiny_run(task=TASKS[task], data=table, steps=STEPS)
+def test_tasks(
+    task: str, kind: str, tiny_run: Callable[..., Path], bases: dict[str, Path], table: Path, tmp_path: Path
+) -> None:
+    run = tiny_run(base=bases["bert"], task=TASKS[task], data=table, steps=STEPS)
     check = export_run(run, kind, tmp_path / "out", offline=True, reporter=Silent()).check
     assert check.equal_predictions == 1.0
     assert check.scores == pytest.approx(check.run_scores, abs=1e-4)

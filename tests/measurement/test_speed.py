@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
+from peftlab.measurement import roofline
 from peftlab.measurement.environment import describe_environment
 from peftlab.measurement.phases import PhaseClock
 from peftlab.measurement.roofline import StepFlops, fit_step_flops, measure_matmul_rate
@@ -70,7 +71,8 @@ def test_what_a_step_costs_once_is_not_charged_to_every_text() -> None:
     assert flops.of([10] * 32) == pytest.approx(2 * 8 * 2 * 8 + 32 * 10 * 2 * 8 * 8)
 
 
-def test_the_matmul_rate_is_a_rate() -> None:
+def test_the_matmul_rate_is_a_rate(real_sizes: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roofline, "SIZES", real_sizes)
     assert measure_matmul_rate(CPU, torch.float32) > 1e9
 
 

@@ -50,14 +50,35 @@ def install(site: Path, name: str, source: str, target: str) -> None:
     (info / "entry_points.txt").write_text(f"[peftlab.methods]\n{target}\n")
 
 
-def peftlab(site: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "peftlab", *map(str, arguments)],
+SEVERAL = """
+import contextlib, io, json, sys
+from peftlab.cli.app import main
+
+outcomes = []
+for arguments in json.load(sys.stdin):
+    sys.argv, code = ["peftlab", *arguments], 0
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+        try:
+            main()
+        except SystemExit as end:
+            code = end.code or 0
+    outcomes.append([code, out.getvalue(), err.getvalue()])
+print(json.dumps(outcomes))
+"""
+
+
+def peftlab(site: Path, *commands: tuple[object, ...]) -> list[tuple[int, str, str]]:
+    """Exit code, output and errors of commands, one after the other in one fresh process that finds the plugins."""
+    done = subprocess.run(
+        [sys.executable, "-c", SEVERAL],
+        input=json.dumps([list(map(str, arguments)) for arguments in commands]),
         env={**os.environ, "PYTHONPATH": str(site)},
         capture_output=True,
         text=True,
         cwd=site,
     )
+    assert done.returncode == 0, done.stderr
+    return [tuple(outcome) for outcome in json.loads(done.stdout)]
 
 
 def test_methods_of_other_packages(tmp_path: Path, tiny_bert: Path, reviews: Path) -> None:
@@ -66,28 +87,29 @@ def test_methods_of_other_packages(tmp_path: Path, tiny_bert: Path, reviews: Pat
     install(site, "good_plugin", GOOD, "tiny_lora = good_plugin")
     install(site, "bare_plugin", BARE, "nothing_much = bare_plugin:Nothing")
     install(site, "broken_plugin", "import does_not_exist", "broken = broken_plugin")
-    listed = peftlab(site, "ls", "methods", "--json")
-    assert listed.returncode == 0, listed.stderr
-    answer = json.loads(listed.stdout)
-    assert {"tiny_lora", "nothing_much", "lora"} <= {entry["name"] for entry in answer["methods"]}
-    assert "does_not_exist" in answer["broken"]["broken"]
-    schema = json.loads(peftlab(site, "schema", "recipe").stdout)
-    assert "alpha" in schema["$defs"]["method.tiny_lora"]["properties"]
-
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(
         f"model: {{path: {tiny_bert}}}\ntask: {{type: text_classification, max_length: 32}}\n"
         f"data: {{source: {reviews}}}\nmethod: {{type: tiny_lora, alpha: 3}}\n"
         "training: {max_steps: 5, learning_rate: 1e-2, batch_size: 8}\n"
     )
-    done = peftlab(site, "run", recipe, "--output-dir", tmp_path / "out", "--json")
-    assert done.returncode == 0, done.stderr
-    record = json.loads(done.stdout)
-    assert record["recipe"]["method"] == {"type": "tiny_lora", "alpha": 3}
-    bare = peftlab(
-        site, "run", recipe, "--output-dir", tmp_path / "bare", "--json", "--set", "method.type=nothing_much"
+    listed, schema, done, bare, unknown = peftlab(
+        site,
+        ("ls", "methods", "--json"),
+        ("schema", "recipe"),
+        ("run", recipe, "--output-dir", tmp_path / "out", "--json"),
+        ("run", recipe, "--output-dir", tmp_path / "bare", "--json", "--set", "method.type=nothing_much"),
+        ("run", recipe, "--set", "method.type=brokn"),
     )
-    assert bare.returncode == 0, bare.stderr
-    unknown = peftlab(site, "run", recipe, "--set", "method.type=brokn")
-    assert unknown.returncode == 2
-    assert "The plugin `broken` could not be loaded" in unknown.stderr
+    code, output, errors = listed
+    assert code == 0, errors
+    answer = json.loads(output)
+    assert {"tiny_lora", "nothing_much", "lora"} <= {entry["name"] for entry in answer["methods"]}
+    assert "does_not_exist" in answer["broken"]["broken"]
+    assert "alpha" in json.loads(schema[1])["$defs"]["method.tiny_lora"]["properties"]
+    code, output, errors = done
+    assert code == 0, errors
+    assert json.loads(output)["recipe"]["method"] == {"type": "tiny_lora", "alpha": 3}
+    assert bare[0] == 0, bare[2]
+    assert unknown[0] == 2
+    assert "The plugin `broken` could not be loaded" in unknown[2]

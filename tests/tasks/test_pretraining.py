@@ -17,25 +17,9 @@ from peftlab.interfaces import Prediction, Split
 from peftlab.tasks._perplexity import PerplexityScorer
 from peftlab.tasks.causal_lm import CausalLm
 from peftlab.tasks.masked_lm import MaskedLm
+from tests.conftest import NEUTRAL
 
-WORDS = [
-    "the",
-    "film",
-    "was",
-    "a",
-    "day",
-    "in",
-    "town",
-    "and",
-    "we",
-    "saw",
-    "it",
-    "then",
-    "good",
-    "bad",
-    "lovely",
-    "unheard",
-]
+WORDS = [*NEUTRAL, "good", "bad", "lovely", "unheard"]
 
 
 def text_split(name: str, rows: int = 30) -> Split:
