@@ -17,6 +17,19 @@ from torch import nn
 from peftlab.artifact.save import ADAPTER, DELTA_WEIGHTS
 from peftlab.errors import UserError
 
+STATELESS_PACKAGES = frozenset({"torch", "transformers", "peft", "peftlab"})
+"""Packages whose layers, in eval mode, keep nothing of a batch, but for the cases that ``may_compute_at_once`` knows.
+
+bitsandbytes is none of them: its layers settle their state in the first forward, and 8-bit ones write to it in every
+one. Of layers that came with a checkpoint or a plugin, nothing is known.
+"""
+
+STATEFUL_MODELS = frozenset({"big_bird", "funnel", "recurrent_gemma", "reformer", "rwkv", "xglm"})
+"""Model types of transformers whose forward writes to the model: what the length asks for, or states of the batch.
+
+Found by searching transformers 5.23 for what the forwards of its language models assign.
+"""
+
 
 def rides_with_others(model: Any) -> bool:
     """Whether this adapter and others of its kind can be in one batch.
@@ -29,6 +42,29 @@ def rides_with_others(model: Any) -> bool:
     adalora = isinstance(model.active_peft_config, peft.AdaLoraConfig)
     plain = all(isinstance(module.original_module, nn.Linear) for module in whole)
     return plain and not adalora and not model.active_peft_config.use_dora
+
+
+def may_compute_at_once(model: nn.Module) -> bool:
+    """Whether several threads may compute batches by this model at once, because its forward leaves it as it is.
+
+    Args:
+        model: In eval mode.
+    """
+    return not any(_keeps_state(module) for module in model.modules())
+
+
+def _keeps_state(module: Any) -> bool:
+    if type(module).__module__.partition(".")[0] not in STATELESS_PACKAGES:
+        return True
+    rope_types = getattr(module, "rope_type", None)  # a name, or one for each type of layer
+    for rope_type in rope_types.values() if isinstance(rope_types, dict) else [rope_types]:
+        # Each batch puts the frequencies for its own length into the buffers.
+        if rope_type is not None and ("dynamic" in rope_type or rope_type == "longrope"):
+            return True
+    config = getattr(module, "config", None)
+    # Where `is_causal` is given, transformers writes it to the config for the time of a forward, and deletes it again.
+    is_causal = getattr(config, "is_causal", None)
+    return is_causal is not None or getattr(config, "model_type", None) in STATEFUL_MODELS
 
 
 def add_adapter(model: Any, folder: Path, name: str) -> None:
@@ -71,7 +107,8 @@ class TensorPool:
     """Keeps one copy of tensors of equal content, whatever model they are in.
 
     A frozen base is the same in every model that was tuned from it, bit by bit, under whatever names the methods'
-    wrappers give its weights. Models in a pool must not be changed in place any more.
+    wrappers give its weights. Models in a pool must not be changed in place any more; buffers that a forward may
+    change, such as frequencies for the text's length, stay the model's own.
     """
 
     def __init__(self) -> None:
@@ -84,7 +121,8 @@ class TensorPool:
             How many bytes of its tensors the pool had already.
         """
         saved = 0
-        for tensor in [*model.parameters(), *model.buffers()]:
+        buffers = model.buffers() if may_compute_at_once(model) else []
+        for tensor in [*model.parameters(), *buffers]:
             if tensor.device.type != "cpu" or not tensor.numel():
                 continue
             content = tensor.detach().contiguous().reshape(-1).view(torch.uint8).numpy()

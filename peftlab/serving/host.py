@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -11,7 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from peftlab.artifact.hosting import TensorPool, add_adapter, remove_adapter, rides_with_others, use_adapter
+from peftlab.artifact.hosting import (
+    TensorPool,
+    add_adapter,
+    may_compute_at_once,
+    remove_adapter,
+    rides_with_others,
+    use_adapter,
+)
 from peftlab.artifact.mixing import MixedBatch, let_adapters_mix
 from peftlab.artifact.save import ADAPTER
 from peftlab.config import replace_config
@@ -32,6 +40,8 @@ from peftlab.tasks._language import DecoderTask
 class Lane:
     """Adapters whose texts can be in one batch.
 
+    Several threads may ``compute`` batches; where the model is not fit for that, one waits for the other.
+
     Args:
         first: The model that was loaded first; its task makes the batches.
         is_mixed: Whether peft holds several adapters in the model.
@@ -44,18 +54,25 @@ class Lane:
     added: int = 0
 
     def __post_init__(self) -> None:
+        model = self.first.model
+        is_safe = model is None or may_compute_at_once(model)
+        self._turn: contextlib.AbstractContextManager[Any] = contextlib.nullcontext() if is_safe else threading.Lock()
         if self.is_mixed:
             assert self.first.model is not None  # noqa: S101 - an adapter is run by torch
             let_adapters_mix(self.first.model)
 
     def compute(self, batch: Mapping[str, Tensor], adapters: Sequence[str]) -> Tensor:
         """Logits of a batch whose examples have these adapters."""
+        with self._turn:
+            return self._compute(batch, adapters)
+
+    def _compute(self, batch: Mapping[str, Tensor], adapters: Sequence[str]) -> Tensor:
         if not self.is_mixed or set(self.names.values()) == {"default"}:
             return self.first.compute_logits(batch)
         assert self.first.model is not None  # noqa: S101 - as above
         mixed = MixedBatch(self.first.model, [self.names[name] for name in adapters]).eval()
         device = next(self.first.model.parameters()).device
-        with torch.inference_mode():
+        with torch.inference_mode():  # the model has it; this is for what the task does with its output
             inputs = {key: value.to(device) for key, value in batch.items()}
             return self.first.task.logits(mixed, inputs).float().cpu()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -131,15 +132,34 @@ def _token_level_head(model: nn.Module) -> nn.Module | None:
     return None
 
 
+class _Asked(threading.local):
+    """What a watched module has computed in this thread; None where nobody asks."""
+
+    outputs: list[Tensor] | None = None
+
+
+_asked = _Asked()
+_watching = threading.Lock()
+
+
 @contextlib.contextmanager
 def _outputs_of(module: nn.Module) -> Iterator[list[Tensor]]:
+    """Keep what a module computes in this thread.
+
+    Its hook stays: other threads may compute by the same model, and must neither see a hook come and go nor each
+    other's outputs.
+    """
+    with _watching:
+        if _keep_output not in module._forward_hooks.values():
+            module.register_forward_hook(_keep_output)
     outputs: list[Tensor] = []
-
-    def keep(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
-        outputs.append(output)
-
-    handle = module.register_forward_hook(keep)
+    _asked.outputs = outputs
     try:
         yield outputs
     finally:
-        handle.remove()
+        _asked.outputs = None
+
+
+def _keep_output(_module: nn.Module, _inputs: Any, output: Tensor) -> None:
+    if _asked.outputs is not None:
+        _asked.outputs.append(output)
