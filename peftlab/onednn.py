@@ -8,14 +8,16 @@ results agree to rounding.
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 SMALLEST = 64
-"""Layers with fewer inputs or outputs, such as LoRA's, gain nothing: calling costs them more than computing."""
+"""Layers with fewer inputs or outputs gain nothing: calling costs them more than computing."""
 
 
 @contextlib.contextmanager
@@ -60,8 +62,7 @@ class _Product(torch.autograd.Function):
         rows = gradient.flatten(0, -2)
         return (
             product(gradient, weight.t()) if of_states else None,
-            # Both factors lie across here, and MKL is as fast or faster.
-            rows.t() @ states.flatten(0, -2) if of_weight else None,
+            product(rows.t(), states.flatten(0, -2).t()) if of_weight else None,
             rows.sum(0) if of_bias else None,
         )
 
@@ -81,6 +82,14 @@ def product(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
     return found
 
 
+def linear(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """As torch's ``linear``, by oneDNN where that can be; outside of autocast."""
+    if states.dtype == weight.dtype == torch.float32 and weight.device.type == "cpu" and is_available():
+        return product(states, weight, bias)
+    return functional.linear(states, weight, bias)
+
+
+@functools.cache
 def is_available() -> bool:
     """Whether torch has the operation: it is one of its compiler's, which other builds may lack."""
     return bool(torch.backends.mkldnn.is_available()) and hasattr(  # type: ignore[no-untyped-call]

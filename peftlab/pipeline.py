@@ -22,6 +22,7 @@ from peftlab.errors import UserError
 from peftlab.estimate.ahead import look_ahead
 from peftlab.estimate.target import Target, find_target
 from peftlab.files import folder_bytes
+from peftlab.fused.layers import fused
 from peftlab.interfaces import EncodedSplit, Example, MethodContext, Reporter
 from peftlab.loading import Loader, Wrapped
 from peftlab.measurement.calibration import LogitCollector, calibrate
@@ -30,7 +31,6 @@ from peftlab.measurement.phases import PhaseClock
 from peftlab.measurement.roofline import StepFlops, measure_matmul_rate
 from peftlab.measurement.throughput import ThroughputMeter
 from peftlab.models.load import resolve_dtype
-from peftlab.onednn import through_onednn
 from peftlab.record import Calibration, Guard, Memory, Parameters, Throughput
 from peftlab.rehearsal import rehearse_evaluation, rehearse_flops, rehearse_memory
 from peftlab.run_folder import RunFolder
@@ -214,7 +214,10 @@ class Run:
         """What can be known before training; returns the job with a meter that knows its FLOPs."""
         self.reporter.say("measuring memory and speed before training")
         findings = self.findings
-        findings.memory = rehearse_memory(job)
+        with fused(job.model):
+            findings.memory = rehearse_memory(job)
+            # Of FLOPs those count that are not done twice; without checkpointing an offloaded base would not fit.
+            flops = rehearse_flops(job) if self.recipe.model.offload is None else None
         findings.clock.set_peak("train", findings.memory.peak_bytes)
         largest = max((split for name, split in self.splits.items() if name != "train"), key=len, default=None)
         if largest is not None:
@@ -222,8 +225,6 @@ class Run:
             peak = rehearse_evaluation(job, largest, batches, self._asking(self.recipe.evaluation.metric))
             findings.clock.set_peak("evaluate", peak)
         self.matmul_rate = measure_matmul_rate(self.device, self.autocast or self.dtype)
-        # Of FLOPs those count that are not done twice; without checkpointing an offloaded base would not fit.
-        flops = rehearse_flops(job) if self.recipe.model.offload is None else None
         return replace(job, meter=self._new_meter(job.plan.total, flops))
 
     def _new_meter(self, total_steps: int, step_flops: StepFlops | None) -> ThroughputMeter:
@@ -236,7 +237,7 @@ class Run:
         self._steps_shown = checkpoint.state["progress"]["step"] if checkpoint else 0
         self.reporter.start("training", self.plan.total - self._steps_shown)
         try:
-            with through_onednn(job.model):
+            with fused(job.model):
                 findings.progress = train(job, checkpoint)
         finally:
             self.reporter.finish()

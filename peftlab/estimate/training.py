@@ -27,6 +27,7 @@ from peftlab.errors import UnsupportedError
 from peftlab.estimate.fakes import drop_between_forwards, fake_quantized_layers, freeze_side_values, give_fake_tensors
 from peftlab.estimate.target import Target
 from peftlab.estimate.task import TaskOnShapes, drop_full_mask
+from peftlab.fused.layers import fused
 from peftlab.interfaces import EncodedSplit, Example, MethodContext, Task
 from peftlab.measurement.memory import measure_training_memory, storage_bytes
 from peftlab.measurement.throughput import ThroughputMeter
@@ -161,15 +162,16 @@ class ShapesOfRecipe:
             self._make_state(optimizer)
             step = Step(1, 0, [list(positions) for positions in batch.step], ends_epoch=False)
             job.model.train()
-            memory = measure_training_memory(
-                lambda: optimizer_step(job, step),
-                model=self._model,
-                optimizer=optimizer,
-                device=torch.device("cpu"),
-                steps=1,
-                existing=job.method.training_state(self._model).values(),
-                granularity=self._target.granularity,
-            )
+            with fused(self._model) if self._target.name == "cpu" else contextlib.nullcontext():
+                memory = measure_training_memory(
+                    lambda: optimizer_step(job, step),
+                    model=self._model,
+                    optimizer=optimizer,
+                    device=torch.device("cpu"),
+                    steps=1,
+                    existing=job.method.training_state(self._model).values(),
+                    granularity=self._target.granularity,
+                )
             asking = Asking(tokenizer=None, labels=self._labels, device=torch.device("cpu"))
             evaluated = rehearse_evaluation(job, job.split, [step.batches[0]], asking)
             model_bytes = storage_bytes(model_tensors(self._model))

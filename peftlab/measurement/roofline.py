@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -94,7 +96,7 @@ def fit_step_flops(
     """
 
     def count(length: int, texts: int) -> int:
-        counter = FlopCounterMode(display=False)
+        counter = FlopCounterMode(display=False, custom_mapping=_onednn_flops())
         with counter, sdpa_kernel(SDPBackend.MATH):
             run_step(length, texts)
         return counter.get_total_flops()
@@ -109,3 +111,12 @@ def fit_step_flops(
     scales[scales == 0] = 1
     constant, linear, quadratic, *term = np.linalg.lstsq(columns / scales, counts, rcond=None)[0] / scales
     return StepFlops(float(constant), float(linear), float(quadratic), float(step), *map(float, term))
+
+
+def _onednn_flops() -> dict[Any, Any]:
+    """How the counter is to count products by oneDNN, which it does not know."""
+
+    def flops(states: Sequence[int], weight: Sequence[int], *_: Any, out_shape: Sequence[int]) -> int:
+        return 2 * math.prod(out_shape) * weight[1]
+
+    return {torch.ops.mkldnn._linear_pointwise: flops} if onednn.is_available() else {}

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from peftlab import onednn
+
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
@@ -25,7 +27,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.float32, device=states.device)
         for start in range(0, len(states), rows):
             part, targets = states[start : start + rows], labels[start : start + rows, None]
-            logits = functional.linear(part, weight, bias)
+            logits = _linear(part, weight, bias)
             kind = logits.dtype
             logits = logits.float()
             logits -= logits.logsumexp(dim=-1, keepdim=True)
@@ -38,7 +40,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
                 by_bias += gradient.sum(dim=0)
             gradient = gradient.to(kind)
             if by_states is not None:
-                by_states[start : start + rows] = gradient @ weight.to(kind)
+                by_states[start : start + rows] = _linear(gradient, weight.to(kind).t())
             if by_weight is not None:
                 by_weight += gradient.T @ part.to(kind)
         ctx.gradients = (
@@ -55,6 +57,11 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         scaled = [None if gradient is None else gradient.mul_(scale) for gradient in ctx.gradients]
         ctx.gradients = None
         return (*scaled, None, None)
+
+
+def _linear(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    compute = functional.linear if torch.is_autocast_enabled(states.device.type) else onednn.linear
+    return compute(states, weight, bias)
 
 
 def chunked_cross_entropy(states: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, rows: int) -> Tensor:

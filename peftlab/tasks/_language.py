@@ -256,9 +256,13 @@ def _states(model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor | Non
     """The hidden states that have a label, and the head; None for the states where the head must not be taken apart."""
     from torch import nn
 
+    from peftlab.onednn import OneDnnLinear
+
     head = output_head(model)
     config = language_model(model).config
-    if type(head) is not nn.Linear or any(getattr(config, name, None) not in (None, 1, 1.0) for name in SCALED_LOGITS):
+    if type(head) not in (nn.Linear, OneDnnLinear) or any(
+        getattr(config, name, None) not in (None, 1, 1.0) for name in SCALED_LOGITS
+    ):
         return None, head
     with _picked_states(model, batch, keep_head=False) as picked:
         model(**language_inputs(model, batch))

@@ -6,11 +6,14 @@ import random
 
 import pytest
 import torch
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from language_models import tiny_decoder, tiny_masked_model
+from language_models import SIZES, tiny_decoder, tiny_masked_model
+from torch import nn
 from torch.nn import functional
 
+from peftlab.fused.layers import fused
 from peftlab.tasks import _language
 from peftlab.tasks._chunked import chunked_cross_entropy
 from peftlab.tasks._language import IGNORED, labelled_logits, labelled_loss, pad_language, score_labels, shifted
@@ -91,6 +94,16 @@ def test_the_logits_of_prompts_are_never_computed() -> None:
     labelled_logits(model, batch)
     handle.remove()
     assert seen == [4]  # two tokens of each of the two texts
+
+
+def test_the_loss_is_computed_in_chunks_while_training_too() -> None:
+    model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**{**SIZES, "vocab_size": 80, "hidden_size": 64}))
+    seen = []
+    with fused(model):
+        assert type(model.lm_head) is not nn.Linear  # the head's class is another one while training
+        model.lm_head.register_forward_hook(lambda _module, _inputs, output: seen.append(output.shape[0]))
+        labelled_loss(model, batch_of([30, 30], first=28)).backward()
+    assert seen == [0]
 
 
 def test_no_label_at_all_is_a_loss_of_zero() -> None:

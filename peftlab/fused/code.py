@@ -1,0 +1,16 @@
+"""Which of transformers' many classes for the same part of a model compute the same."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+def is_same_code(function: Callable[..., Any], other: Callable[..., Any]) -> bool:
+    """Whether two functions were compiled to the same code, names and constants.
+
+    Transformers copies the parts that models share word for word from one model's file to the next.
+    """
+    codes = [getattr(each, "__code__", None) for each in (function, other)]
+    first, second = ((c.co_code, c.co_names, c.co_consts, c.co_varnames) if c else None for c in codes)
+    return first is not None and first == second

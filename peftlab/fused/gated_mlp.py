@@ -1,0 +1,101 @@
+"""The gated part of Llama-like layers, down(silu(gate(x)) · up(x)), SwiGLU (Shazeer 2020, https://arxiv.org/abs/2002.05202).
+
+Of the four tensors as wide as the part that autograd would keep, two are enough: what gate and up give.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers.activations import SiLUActivation
+from transformers.models.llama.modeling_llama import LlamaMLP
+
+from peftlab.fused.code import is_same_code
+from peftlab.fused.lora import FusedLora, LoraMatrices
+
+
+class FusedGatedMlp(nn.Module):
+    """Takes the place of any model's part with the same code as Llama's."""
+
+    gate_proj: nn.Module
+    up_proj: nn.Module
+    down_proj: nn.Module
+
+    def forward(self, x: Tensor) -> Tensor:
+        """… × size to … × size."""
+        gate, up, down = self.gate_proj(x), self.up_proj(x), self.down_proj
+        if isinstance(down, FusedLora) and (matrices := down.matrices(gate)) is not None:
+            weights = (matrices.weight, matrices.bias, matrices.down, matrices.up)
+            found: Tensor = _GatedLora.apply(gate, up, *weights, matrices.scaling)  # type: ignore[no-untyped-call]
+            return found
+        outputs: Tensor = down(_Gated.apply(gate, up))  # type: ignore[no-untyped-call]
+        return outputs
+
+
+class _Gated(torch.autograd.Function):
+    """silu(gate) · up."""
+
+    @staticmethod
+    def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
+        ctx.save_for_backward(gate, up)
+        return functional.silu(gate).mul_(up)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        gate, up = ctx.saved_tensors
+        (gradient,) = gradients
+        return _by_gate_and_up(gradient, gate, up, functional.silu(gate))
+
+
+class _GatedLora(torch.autograd.Function):
+    """The same, with the layer after it, which has a LoRA update: not even its inputs are kept."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        gate: Tensor,
+        up: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        lora_down: Tensor,
+        lora_up: Tensor,
+        scaling: float,
+    ) -> Tensor:
+        hidden = functional.silu(gate).mul_(up)
+        rows = hidden.reshape(-1, hidden.shape[-1])
+        outputs, low = LoraMatrices(weight, bias, lora_down, lora_up, scaling).outputs(rows)
+        ctx.save_for_backward(gate, up, weight, lora_down, lora_up, low)
+        ctx.scaling = scaling
+        return outputs.view(*gate.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        gate, up, weight, lora_down, lora_up, low = ctx.saved_tensors
+        (gradient,) = gradients
+        activated = functional.silu(gate)
+        hidden = (activated * up).reshape(-1, up.shape[-1])
+        of_hidden, of_down, of_up = LoraMatrices(weight, None, lora_down, lora_up, ctx.scaling).gradients(
+            gradient.reshape(-1, gradient.shape[-1]), hidden, low, (True, *ctx.needs_input_grad[4:6])
+        )
+        del hidden
+        assert of_hidden is not None  # noqa: S101 - it was wanted
+        by_gate, by_up = _by_gate_and_up(of_hidden.view_as(gate), gate, up, activated)
+        return by_gate, by_up, None, None, of_down, of_up, None
+
+
+def _by_gate_and_up(gradient: Tensor, gate: Tensor, up: Tensor, activated: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients, from that by silu(gate) · up; takes the room of ``activated``."""
+    of_gate: Tensor = torch.ops.aten.silu_backward(gradient * up, gate)
+    return of_gate, activated.mul_(gradient)
+
+
+def can_fuse(module: nn.Module) -> bool:
+    """Whether its class computes as Llama's does, word for word, with this activation, in float32 on CPU."""
+    return (
+        is_same_code(type(module).forward, LlamaMLP.forward)
+        and isinstance(module.act_fn, nn.SiLU | SiLUActivation)
+        and all(p.device.type == "cpu" and p.is_floating_point() for p in module.parameters())
+    )

@@ -1,0 +1,50 @@
+"""A model whose parts are fused, as long as it trains."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Iterator
+
+from torch import nn
+
+from peftlab.onednn import through_onednn
+
+
+@contextlib.contextmanager
+def fused(model: nn.Module) -> Iterator[None]:
+    """Let the parts of a model that are known compute by fused operations, as long as the context lasts.
+
+    Linear layers with LoRA, gated MLPs and RMSNorms, in float32 on CPU; plain linear layers go through oneDNN. All
+    others are left as they are.
+    """
+    before: list[tuple[nn.Module, type]] = []
+    try:
+        for module in model.modules():
+            for can_fuse, replacement in _known():
+                if can_fuse(module):
+                    before.append((module, type(module)))
+                    module.__class__ = _in_place_of(type(module), replacement)
+                    break
+        with through_onednn(model):
+            yield
+    finally:
+        for module, own in before:
+            module.__class__ = own
+
+
+def _known() -> list[tuple[Callable[[nn.Module], bool], type[nn.Module]]]:
+    """Those whose libraries are loaded: there is no LoRA layer before there is peft, which takes seconds to load."""
+    known: list[tuple[Callable[[nn.Module], bool], type[nn.Module]]] = []
+    if "peft" in sys.modules:
+        from peftlab.fused import lora
+
+        known.append((lora.can_fuse, lora.FusedLora))
+    from peftlab.fused import gated_mlp, rms_norm
+
+    return [*known, (gated_mlp.can_fuse, gated_mlp.FusedGatedMlp), (rms_norm.can_fuse, rms_norm.FusedRmsNorm)]
+
+
+def _in_place_of(own: type[nn.Module], replacement: type[nn.Module]) -> type[nn.Module]:
+    """A class that is still one of the module's own, for all who ask."""
+    return replacement if issubclass(replacement, own) else type(replacement.__name__, (replacement, own), {})

@@ -1,0 +1,112 @@
+"""A linear layer with a LoRA update as one operation: y = x Wᵀ + b + s (x Aᵀ) Bᵀ.
+
+The update is added to the layer's own outputs in place, and its gradient to that of the layer's inputs; neither is ever
+there apart. Kept are the inputs, and rank numbers a token.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from peft.tuners.lora.layer import Linear
+from torch import Tensor, nn
+
+from peftlab.onednn import linear
+
+
+@dataclass(frozen=True)
+class LoraMatrices:
+    """What a layer with an update consists of.
+
+    Args:
+        weight: Outputs × inputs, frozen.
+        bias: Outputs, frozen.
+        down: A, rank × inputs.
+        up: B, outputs × rank.
+        scaling: Of the update.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    down: Tensor
+    up: Tensor
+    scaling: float
+
+    def outputs(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs of n × inputs, and what A makes of them, n × rank."""
+        outputs, low = linear(states, self.weight, self.bias), linear(states, self.down)
+        return outputs.addmm_(low, self.up.t(), alpha=self.scaling), low
+
+    def gradients(
+        self, gradient: Tensor, states: Tensor, low: Tensor, wanted: tuple[bool, bool, bool]
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """By the states, A and B, as far as they are wanted; from that by the outputs, n × outputs."""
+        of_low = linear(gradient, self.up.t()).mul_(self.scaling)
+        of_states = linear(gradient, self.weight.t()).addmm_(of_low, self.down) if wanted[0] else None
+        of_down = linear(of_low.t(), states.t()) if wanted[1] else None
+        # This way around, with the low-rank factor laid out anew, is the faster one.
+        of_up = linear(low.t().contiguous(), gradient.t()).mul_(self.scaling).t() if wanted[2] else None
+        return of_states, of_down, of_up
+
+
+class FusedLora(Linear):  # type: ignore[misc] # peft leaves its class untyped
+    """Peft's linear layer with LoRA; computes as peft does where anything is out of the ordinary."""
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """… × inputs to … × outputs."""
+        matrices = None if args or kwargs else self.matrices(x)
+        if matrices is None:
+            outputs: Tensor = super().forward(x, *args, **kwargs)
+            return outputs
+        weights = (matrices.weight, matrices.bias, matrices.down, matrices.up)
+        found: Tensor = _Lora.apply(x, *weights, matrices.scaling)  # type: ignore[no-untyped-call]
+        return found
+
+    def matrices(self, states: Tensor) -> LoraMatrices | None:
+        """The layer's matrices; None where the update is switched off, merged, or of more than one adapter."""
+        active = self.active_adapters
+        plain = not self.disable_adapters and not self.merged and len(active) == 1 and active[0] in self.lora_A
+        if not plain or states.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+            return None
+        (name,) = active
+        base, down, up = self.base_layer, self.lora_A[name].weight, self.lora_B[name].weight
+        return LoraMatrices(base.weight, base.bias, down, up, self.scaling[name])
+
+
+class _Lora(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scaling: float
+    ) -> Tensor:
+        rows = states.reshape(-1, states.shape[-1])
+        outputs, low = LoraMatrices(weight, bias, down, up, scaling).outputs(rows)
+        ctx.save_for_backward(states, weight, down, up, low)
+        ctx.scaling = scaling
+        return outputs.view(*states.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        states, weight, down, up, low = ctx.saved_tensors
+        (gradient,) = gradients
+        rows, by_rows = states.reshape(-1, states.shape[-1]), gradient.reshape(-1, gradient.shape[-1])
+        wants = ctx.needs_input_grad
+        matrices = LoraMatrices(weight, None, down, up, ctx.scaling)
+        of_states, of_down, of_up = matrices.gradients(by_rows, rows, low, (wants[0], wants[3], wants[4]))
+        return None if of_states is None else of_states.view_as(states), None, None, of_down, of_up, None
+
+
+def can_fuse(module: Any) -> bool:
+    """Whether this is a LoRA layer without dropout, DoRA and biases of its own, in float32 on CPU, of a frozen base."""
+    if type(module) is not Linear or module.lora_variant or not isinstance(module.base_layer, nn.Linear):
+        return False
+    parts = [*module.lora_A.values(), *module.lora_B.values()]
+    tensors = [*module.base_layer.parameters(), *(part.weight for part in parts)]
+    return (
+        all(isinstance(dropout, nn.Identity) for dropout in module.lora_dropout.values())
+        and all(isinstance(part, nn.Linear) and part.bias is None for part in parts)
+        and all(tensor.device.type == "cpu" and tensor.dtype == torch.float32 for tensor in tensors)
+        and not any(parameter.requires_grad for parameter in module.base_layer.parameters())
+        and not module.fan_in_fan_out
+    )
