@@ -214,10 +214,7 @@ class Run:
         """What can be known before training; returns the job with a meter that knows its FLOPs."""
         self.reporter.say("measuring memory and speed before training")
         findings = self.findings
-        with fused(job.model):
-            findings.memory = rehearse_memory(job)
-            # Of FLOPs those count that are not done twice; without checkpointing an offloaded base would not fit.
-            flops = rehearse_flops(job) if self.recipe.model.offload is None else None
+        findings.memory = rehearse_memory(job)
         findings.clock.set_peak("train", findings.memory.peak_bytes)
         largest = max((split for name, split in self.splits.items() if name != "train"), key=len, default=None)
         if largest is not None:
@@ -225,6 +222,8 @@ class Run:
             peak = rehearse_evaluation(job, largest, batches, self._asking(self.recipe.evaluation.metric))
             findings.clock.set_peak("evaluate", peak)
         self.matmul_rate = measure_matmul_rate(self.device, self.autocast or self.dtype)
+        # Of FLOPs those count that are not done twice; without checkpointing an offloaded base would not fit.
+        flops = rehearse_flops(job) if self.recipe.model.offload is None else None
         return replace(job, meter=self._new_meter(job.plan.total, flops))
 
     def _new_meter(self, total_steps: int, step_flops: StepFlops | None) -> ThroughputMeter:

@@ -13,6 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from peftlab.fused.layers import fused
 from peftlab.interfaces import EncodedSplit, Inference
 from peftlab.measurement.memory import measure_training_memory, peak_of
 from peftlab.measurement.roofline import StepFlops, fit_step_flops
@@ -36,7 +37,7 @@ def rehearse_memory(job: TrainingJob) -> Memory:
     step = job.plan.longest_step(job.split.lengths())
     optimizer = build_optimizer(job.model, job.config, job.learning_rate)
     trial = replace(job, optimizer=job.accelerator.prepare(optimizer), gradients=GradientGuard(job.model))
-    with _without_trace(job):
+    with _without_trace(job), fused(job.model):
         return measure_training_memory(
             lambda: optimizer_step(trial, step), model=job.model, optimizer=optimizer, device=job.accelerator.device
         )
@@ -57,7 +58,7 @@ def rehearse_flops(job: TrainingJob) -> StepFlops:
         accumulate_gradients(job, [batch_of(length, texts)])
         job.optimizer.zero_grad(set_to_none=True)
 
-    with _without_trace(job), _without_checkpointing(job.accelerator.unwrap_model(job.model)):
+    with _without_trace(job), _without_checkpointing(job.accelerator.unwrap_model(job.model)), fused(job.model):
         terms = [job.task.loss_terms(batch_of(length, 1)) for length in lengths]
         return fit_step_flops(run, lengths, terms if len(set(terms)) > 1 else ())
 

@@ -15,13 +15,14 @@ from peftlab.onednn import through_onednn
 def fused(model: nn.Module) -> Iterator[None]:
     """Let the parts of a model that are known compute by fused operations, as long as the context lasts.
 
-    Linear layers with LoRA, gated MLPs and RMSNorms, in float32 on CPU; plain linear layers go through oneDNN. All
-    others are left as they are.
+    Linear layers with LoRA, gated MLPs and RMSNorms, in float32 on CPU; plain linear layers, GPT-2's too, go through
+    oneDNN. All others are left as they are.
     """
     before: list[tuple[nn.Module, type]] = []
+    known = _known()
     try:
         for module in model.modules():
-            for can_fuse, replacement in _known():
+            for can_fuse, replacement in known:
                 if can_fuse(module):
                     before.append((module, type(module)))
                     module.__class__ = _in_place_of(type(module), replacement)
@@ -40,9 +41,14 @@ def _known() -> list[tuple[Callable[[nn.Module], bool], type[nn.Module]]]:
         from peftlab.fused import lora
 
         known.append((lora.can_fuse, lora.FusedLora))
-    from peftlab.fused import gated_mlp, rms_norm
+    from peftlab.fused import conv1d, gated_mlp, rms_norm
 
-    return [*known, (gated_mlp.can_fuse, gated_mlp.FusedGatedMlp), (rms_norm.can_fuse, rms_norm.FusedRmsNorm)]
+    return [
+        *known,
+        (conv1d.can_fuse, conv1d.OneDnnConv1D),
+        (gated_mlp.can_fuse, gated_mlp.FusedGatedMlp),
+        (rms_norm.can_fuse, rms_norm.FusedRmsNorm),
+    ]
 
 
 def _in_place_of(own: type[nn.Module], replacement: type[nn.Module]) -> type[nn.Module]:

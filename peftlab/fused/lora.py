@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from peft.tuners.lora.layer import Linear
 from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
 
 from peftlab.onednn import linear
 
@@ -72,7 +73,8 @@ class FusedLora(Linear):  # type: ignore[misc] # peft leaves its class untyped
             return None
         (name,) = active
         base, down, up = self.base_layer, self.lora_A[name].weight, self.lora_B[name].weight
-        return LoraMatrices(base.weight, base.bias, down, up, self.scaling[name])
+        weight = base.weight.t() if isinstance(base, Conv1D) else base.weight
+        return LoraMatrices(weight, base.bias, down, up, self.scaling[name])
 
 
 class _Lora(torch.autograd.Function):
@@ -99,7 +101,7 @@ class _Lora(torch.autograd.Function):
 
 def can_fuse(module: Any) -> bool:
     """Whether this is a LoRA layer without dropout, DoRA and biases of its own, in float32 on CPU, of a frozen base."""
-    if type(module) is not Linear or module.lora_variant or not isinstance(module.base_layer, nn.Linear):
+    if type(module) is not Linear or module.lora_variant or type(module.base_layer) not in (nn.Linear, Conv1D):
         return False
     parts = [*module.lora_A.values(), *module.lora_B.values()]
     tensors = [*module.base_layer.parameters(), *(part.weight for part in parts)]
@@ -108,5 +110,4 @@ def can_fuse(module: Any) -> bool:
         and all(isinstance(part, nn.Linear) and part.bias is None for part in parts)
         and all(tensor.device.type == "cpu" and tensor.dtype == torch.float32 for tensor in tensors)
         and not any(parameter.requires_grad for parameter in module.base_layer.parameters())
-        and not module.fan_in_fan_out
     )

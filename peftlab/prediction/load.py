@@ -11,6 +11,7 @@ from torch import nn
 from peftlab.errors import SourceError, UserError, did_you_mean
 from peftlab.interfaces import ProgressCallback
 from peftlab.models.load import resolve_dtype
+from peftlab.onednn import use_onednn
 from peftlab.prediction.exported import EXPORT_NAME, load_export
 from peftlab.prediction.tuned import TunedModel, torch_logits
 from peftlab.recipe import Recipe
@@ -22,7 +23,7 @@ from peftlab.training.evaluate import Asking
 
 
 def load_tuned(folder: Path, *, offline: bool = False, report: ProgressCallback | None = None) -> TunedModel:
-    """Load what a run left, or what ``peftlab export`` made of it.
+    """Load what a run left, or what ``peftlab export`` made of it, ready to answer: on CPU it computes by oneDNN.
 
     Args:
         folder: A run's or an export's.
@@ -33,9 +34,11 @@ def load_tuned(folder: Path, *, offline: bool = False, report: ProgressCallback 
         UserError: There is no finished run in the folder, or its base model cannot be loaded.
     """
     check_folder(folder)
-    if (folder / EXPORT_NAME).is_file():
-        return load_export(folder)
-    return load_run(folder, offline=offline, report=report)
+    is_export = (folder / EXPORT_NAME).is_file()
+    tuned = load_export(folder) if is_export else load_run(folder, offline=offline, report=report)
+    if tuned.model is not None:
+        use_onednn(tuned.model)
+    return tuned
 
 
 def load_run(

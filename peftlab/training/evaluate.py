@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_iter
 
 from peftlab.errors import RunFailedError
 from peftlab.files import atomic_file
+from peftlab.fused.layers import fused
 from peftlab.interfaces import EncodedSplit, Prediction, Result, Task
 
 
@@ -150,20 +151,21 @@ def evaluate(
     was_training = model.training
     model.eval()
     try:
-        for positions in batches:
-            examples = [split.examples[position] for position in positions]
-            if keep_logits is None:
-                predictions = task.predict_examples(model, examples, pad_token_id, asking)
-            else:
-                batch = task.collate(examples, pad_token_id)
-                logits = asking.compute(task.logits, model, batch).cpu()
-                keep_logits(logits, batch)
-                predictions = task.predict(logits, batch, asking.labels)
-            scorer.add(predictions)
-            if writer is not None:
-                writer.write(split.name, [split.index[position] for position in positions], predictions)
-            if after_batch is not None:
-                after_batch(len(positions))
+        with fused(model):
+            for positions in batches:
+                examples = [split.examples[position] for position in positions]
+                if keep_logits is None:
+                    predictions = task.predict_examples(model, examples, pad_token_id, asking)
+                else:
+                    batch = task.collate(examples, pad_token_id)
+                    logits = asking.compute(task.logits, model, batch).cpu()
+                    keep_logits(logits, batch)
+                    predictions = task.predict(logits, batch, asking.labels)
+                scorer.add(predictions)
+                if writer is not None:
+                    writer.write(split.name, [split.index[position] for position in positions], predictions)
+                if after_batch is not None:
+                    after_batch(len(positions))
     finally:
         model.train(was_training)
     return scorer.compute()
