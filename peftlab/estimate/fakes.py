@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import contextlib
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -153,3 +154,20 @@ def _fake_quantized(layer: Any) -> None:
 def _source_dtype(layer: Any) -> torch.dtype:
     bias = layer.bias
     return torch.float32 if bias is None else bias.dtype
+
+
+@contextlib.contextmanager
+def one_text_a_row() -> Iterator[None]:
+    """Tell transformers that no row holds several texts.
+
+    Where there is no mask, it looks for their borders in the position ids; into fake ones it cannot look, and makes
+    a mask in any case.
+    """
+    from transformers import masking_utils
+
+    own = masking_utils.find_packed_sequence_indices
+    masking_utils.find_packed_sequence_indices = lambda position_ids: None
+    try:
+        yield
+    finally:
+        masking_utils.find_packed_sequence_indices = own

@@ -24,7 +24,13 @@ from torch._subclasses.fake_tensor import (
 
 from peftlab.check import CheckedModel
 from peftlab.errors import UnsupportedError
-from peftlab.estimate.fakes import drop_between_forwards, fake_quantized_layers, freeze_side_values, give_fake_tensors
+from peftlab.estimate.fakes import (
+    drop_between_forwards,
+    fake_quantized_layers,
+    freeze_side_values,
+    give_fake_tensors,
+    one_text_a_row,
+)
 from peftlab.estimate.target import Target
 from peftlab.estimate.task import TaskOnShapes, drop_full_mask
 from peftlab.fused.layers import fused
@@ -156,7 +162,8 @@ class ShapesOfRecipe:
             UnsupportedError: Model or task decide by values what they compute.
         """
         task = TaskOnShapes(self._recipe.task, self._mode, self._autocast)
-        with self._mode, _refused_where_values_are_needed():
+        borders = contextlib.nullcontext() if "position_ids" in batch.examples[0] else one_text_a_row()
+        with self._mode, borders, _refused_where_values_are_needed():
             job = self._job(batch, cast("Task", task))
             optimizer = job.optimizer.optimizer
             self._make_state(optimizer)

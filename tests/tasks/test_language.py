@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import random
 
+import peft
 import pytest
 import torch
 import transformers
@@ -16,7 +18,15 @@ from torch.nn import functional
 from peftlab.fused.layers import fused
 from peftlab.tasks import _language
 from peftlab.tasks._chunked import chunked_cross_entropy
-from peftlab.tasks._language import IGNORED, labelled_logits, labelled_loss, pad_language, score_labels, shifted
+from peftlab.tasks._language import (
+    IGNORED,
+    labelled_logits,
+    labelled_loss,
+    language_inputs,
+    pad_language,
+    score_labels,
+    shifted,
+)
 
 
 def batch_of(lengths: list[int], *, first: int = 2) -> dict[str, torch.Tensor]:
@@ -104,6 +114,67 @@ def test_the_loss_is_computed_in_chunks_while_training_too() -> None:
         model.lm_head.register_forward_hook(lambda _module, _inputs, output: seen.append(output.shape[0]))
         labelled_loss(model, batch_of([30, 30], first=28)).backward()
     assert seen == [0]
+
+
+FAMILIES = [
+    "llama",
+    "mistral",
+    "qwen2",
+    "qwen3",
+    "gemma",
+    "gemma2",
+    "olmo2",
+    "phi3",
+    "smollm3",
+    "gpt2",
+    "gpt_neox",
+    "opt",
+]
+
+
+@pytest.mark.parametrize("attention", [None, "eager"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_text_learns_the_same_whatever_it_is_padded_to(family: str, attention: str | None) -> None:
+    padding_changes_nothing(tiny_decoder(family, attention))
+
+
+def test_models_that_read_both_ways_are_told_what_is_padding() -> None:
+    batch = batch_of([4, 19])
+    assert "attention_mask" not in language_inputs(tiny_decoder("llama"), batch)
+    assert "attention_mask" in language_inputs(tiny_masked_model(), batch)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        peft.PrefixTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3),
+        peft.PromptTuningConfig(task_type="CAUSAL_LM", num_virtual_tokens=3),
+        peft.PromptEncoderConfig(task_type="CAUSAL_LM", num_virtual_tokens=3, encoder_hidden_size=8),
+    ],
+)
+@pytest.mark.parametrize("family", ["llama", "gpt2", "gemma2"])
+def test_behind_virtual_tokens_too(family: str, config: peft.PeftConfig) -> None:
+    padding_changes_nothing(peft.get_peft_model(tiny_decoder(family), copy.deepcopy(config)).eval())
+
+
+def padding_changes_nothing(model: nn.Module) -> None:
+    """Texts of three lengths together have the loss that they have alone, and the same gradients."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    together = labelled_loss(model, batch_of([4, 19, 11]))
+    expected = torch.autograd.grad(together, trained, allow_unused=True)
+    rows = batch_of([4, 19, 11])
+    alone = []
+    for row, length in enumerate([4, 19, 11]):
+        ids, labels = rows["input_ids"][row, :length].tolist(), rows["labels"][row, :length].tolist()
+        alone.append(labelled_loss(model, pad_language([{"input_ids": ids, "labels": labels}], 0)))
+    total = sum(alone, torch.zeros(()))
+    assert torch.allclose(together, total, rtol=1e-5)
+    found = torch.autograd.grad(total, trained, allow_unused=True)
+    largest = max(float(gradient.abs().max()) for gradient in found if gradient is not None)
+    for one, other in zip(expected, found, strict=True):
+        assert (one is None) == (other is None)
+        if one is not None and other is not None:
+            torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-6 * largest)
 
 
 def test_no_label_at_all_is_a_loss_of_zero() -> None:
