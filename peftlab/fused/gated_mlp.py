@@ -9,12 +9,13 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from transformers.activations import SiLUActivation
 from transformers.models.llama.modeling_llama import LlamaMLP
 
 from peftlab.fused.code import is_same_code
-from peftlab.fused.lora import FusedLora, LoraMatrices
+from peftlab.fused.lora_matrices import LoraMatrices
 
 
 class FusedGatedMlp(nn.Module):
@@ -27,7 +28,8 @@ class FusedGatedMlp(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """… × size to … × size."""
         gate, up, down = self.gate_proj(x), self.up_proj(x), self.down_proj
-        if isinstance(down, FusedLora) and (matrices := down.matrices(gate)) is not None:
+        find = getattr(down, "lora_matrices", None)  # where the layer is a fused one with LoRA
+        if find is not None and (matrices := find(gate)) is not None:
             weights = (matrices.weight, matrices.bias, matrices.down, matrices.up)
             found: Tensor = _GatedLora.apply(gate, up, *weights, matrices.scaling)  # type: ignore[no-untyped-call]
             return found
@@ -44,6 +46,7 @@ class _Gated(torch.autograd.Function):
         return functional.silu(gate).mul_(up)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
         gate, up = ctx.saved_tensors
         (gradient,) = gradients
@@ -72,6 +75,7 @@ class _GatedLora(torch.autograd.Function):
         return outputs.view(*gate.shape[:-1], -1)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         gate, up, weight, lora_down, lora_up, low = ctx.saved_tensors
         (gradient,) = gradients

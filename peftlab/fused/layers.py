@@ -1,10 +1,12 @@
-"""A model whose parts are fused, as long as it trains."""
+"""A model whose parts are fused, as long as it trains or is evaluated."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from torch import nn
 
@@ -24,8 +26,9 @@ def fused(model: nn.Module) -> Iterator[None]:
         for module in model.modules():
             for can_fuse, replacement in known:
                 if can_fuse(module):
-                    before.append((module, type(module)))
-                    module.__class__ = _in_place_of(type(module), replacement)
+                    own: Any = type(module)
+                    before.append((module, own))
+                    module.__class__ = _in_place_of(own, replacement)
                     break
         with through_onednn(model):
             yield
@@ -34,9 +37,9 @@ def fused(model: nn.Module) -> Iterator[None]:
             module.__class__ = own
 
 
-def _known() -> list[tuple[Callable[[nn.Module], bool], type[nn.Module]]]:
+def _known() -> list[tuple[Callable[[nn.Module], bool], Any]]:
     """Those whose libraries are loaded: there is no LoRA layer before there is peft, which takes seconds to load."""
-    known: list[tuple[Callable[[nn.Module], bool], type[nn.Module]]] = []
+    known: list[tuple[Callable[[nn.Module], bool], Any]] = []
     if "peft" in sys.modules:
         from peftlab.fused import lora
 
@@ -51,6 +54,7 @@ def _known() -> list[tuple[Callable[[nn.Module], bool], type[nn.Module]]]:
     ]
 
 
-def _in_place_of(own: type[nn.Module], replacement: type[nn.Module]) -> type[nn.Module]:
+@functools.cache
+def _in_place_of(own: Any, replacement: Any) -> type[nn.Module]:
     """A class that is still one of the module's own, for all who ask."""
     return replacement if issubclass(replacement, own) else type(replacement.__name__, (replacement, own), {})

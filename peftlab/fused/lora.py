@@ -1,55 +1,16 @@
-"""A linear layer with a LoRA update as one operation: y = x Wᵀ + b + s (x Aᵀ) Bᵀ.
-
-The update is added to the layer's own outputs in place, and its gradient to that of the layer's inputs; neither is ever
-there apart. Kept are the inputs, and rank numbers a token.
-"""
+"""A linear layer with a LoRA update as one operation. Kept are its inputs, and rank numbers a token."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from peft.tuners.lora.layer import Linear
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from transformers.pytorch_utils import Conv1D
 
-from peftlab.onednn import linear
-
-
-@dataclass(frozen=True)
-class LoraMatrices:
-    """What a layer with an update consists of.
-
-    Args:
-        weight: Outputs × inputs, frozen.
-        bias: Outputs, frozen.
-        down: A, rank × inputs.
-        up: B, outputs × rank.
-        scaling: Of the update.
-    """
-
-    weight: Tensor
-    bias: Tensor | None
-    down: Tensor
-    up: Tensor
-    scaling: float
-
-    def outputs(self, states: Tensor) -> tuple[Tensor, Tensor]:
-        """Outputs of n × inputs, and what A makes of them, n × rank."""
-        outputs, low = linear(states, self.weight, self.bias), linear(states, self.down)
-        return outputs.addmm_(low, self.up.t(), alpha=self.scaling), low
-
-    def gradients(
-        self, gradient: Tensor, states: Tensor, low: Tensor, wanted: tuple[bool, bool, bool]
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """By the states, A and B, as far as they are wanted; from that by the outputs, n × outputs."""
-        of_low = linear(gradient, self.up.t()).mul_(self.scaling)
-        of_states = linear(gradient, self.weight.t()).addmm_(of_low, self.down) if wanted[0] else None
-        of_down = linear(of_low.t(), states.t()) if wanted[1] else None
-        # This way around, with the low-rank factor laid out anew, is the faster one.
-        of_up = linear(low.t().contiguous(), gradient.t()).mul_(self.scaling).t() if wanted[2] else None
-        return of_states, of_down, of_up
+from peftlab.fused.lora_matrices import LoraMatrices
 
 
 class FusedLora(Linear):  # type: ignore[misc] # peft leaves its class untyped
@@ -57,7 +18,7 @@ class FusedLora(Linear):  # type: ignore[misc] # peft leaves its class untyped
 
     def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """… × inputs to … × outputs."""
-        matrices = None if args or kwargs else self.matrices(x)
+        matrices = None if args or kwargs else self.lora_matrices(x)
         if matrices is None:
             outputs: Tensor = super().forward(x, *args, **kwargs)
             return outputs
@@ -65,7 +26,7 @@ class FusedLora(Linear):  # type: ignore[misc] # peft leaves its class untyped
         found: Tensor = _Lora.apply(x, *weights, matrices.scaling)  # type: ignore[no-untyped-call]
         return found
 
-    def matrices(self, states: Tensor) -> LoraMatrices | None:
+    def lora_matrices(self, states: Tensor) -> LoraMatrices | None:
         """The layer's matrices; None where the update is switched off, merged, or of more than one adapter."""
         active = self.active_adapters
         plain = not self.disable_adapters and not self.merged and len(active) == 1 and active[0] in self.lora_A
@@ -89,6 +50,7 @@ class _Lora(torch.autograd.Function):
         return outputs.view(*states.shape[:-1], -1)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         states, weight, down, up, low = ctx.saved_tensors
         (gradient,) = gradients

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from peftlab.fused.code import is_same_code
@@ -35,6 +36,7 @@ class _RmsNorm(torch.autograd.Function):
         return (states * inverse).mul_(weight)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         states, weight, inverse = ctx.saved_tensors
         (gradient,) = gradients

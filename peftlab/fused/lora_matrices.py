@@ -1,0 +1,48 @@
+"""A linear layer and its LoRA update, as numbers: y = x Wᵀ + b + s (x Aᵀ) Bᵀ.
+
+The update is added to the layer's own outputs in place, and its gradient to that of the layer's inputs; neither is ever
+there apart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from peftlab.onednn import linear
+
+
+@dataclass(frozen=True)
+class LoraMatrices:
+    """What a layer with an update consists of.
+
+    Args:
+        weight: Outputs × inputs, frozen.
+        bias: Outputs, frozen.
+        down: A, rank × inputs.
+        up: B, outputs × rank.
+        scaling: Of the update.
+    """
+
+    weight: Tensor
+    bias: Tensor | None
+    down: Tensor
+    up: Tensor
+    scaling: float
+
+    def outputs(self, states: Tensor) -> tuple[Tensor, Tensor]:
+        """Outputs of n × inputs, and what A makes of them, n × rank."""
+        outputs, low = linear(states, self.weight, self.bias), linear(states, self.down)
+        return outputs.addmm_(low, self.up.t(), alpha=self.scaling), low
+
+    def gradients(
+        self, gradient: Tensor, states: Tensor, low: Tensor, wanted: tuple[bool, bool, bool]
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+        """By the states, A and B, as far as they are wanted; from that by the outputs, n × outputs."""
+        of_low = linear(gradient, self.up.t()).mul_(self.scaling)
+        of_states = linear(gradient, self.weight.t()).addmm_(of_low, self.down) if wanted[0] else None
+        of_down = linear(of_low.t(), states.t()) if wanted[1] else None
+        # This way around, with the low-rank factor laid out anew, is the faster one.
+        of_up = linear(low.t().contiguous(), gradient.t()).mul_(self.scaling).t() if wanted[2] else None
+        return of_states, of_down, of_up
