@@ -58,7 +58,7 @@ class OneDnnLinear(nn.Linear):
 
 
 class _Product(torch.autograd.Function):
-    """states · weightᵀ + bias."""
+    """states · weightᵀ + bias, for n × inputs."""
 
     @staticmethod
     def forward(ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -71,17 +71,18 @@ class _Product(torch.autograd.Function):
         states, weight = ctx.saved_tensors
         of_states, of_weight, of_bias = ctx.needs_input_grad
         (gradient,) = gradients
-        rows = gradient.flatten(0, -2)
         return (
             product(gradient, weight.t()) if of_states else None,
-            product(rows.t(), states.flatten(0, -2).t()) if of_weight else None,
-            rows.sum(0) if of_bias else None,
+            product(gradient.t(), states.t()) if of_weight else None,
+            gradient.sum(0) if of_bias else None,
         )
 
 
 def multiply(states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """`product` that can be differentiated."""
-    return cast("Tensor", _Product.apply(states, weight, bias))  # type: ignore[no-untyped-call]
+    """`product` that can be differentiated, and changed in place."""
+    # Of more than two dimensions oneDNN gives a view; what a Function gives as a view must not be changed in place.
+    rows = _Product.apply(states.reshape(-1, states.shape[-1]), weight, bias)  # type: ignore[no-untyped-call]
+    return cast("Tensor", rows.view(*states.shape[:-1], -1))
 
 
 def product(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -69,3 +71,15 @@ def test_under_autocast_a_layer_computes_as_torch_does() -> None:
     layer, states = nn.Linear(100, 100), torch.randn(2, 100)
     with through_onednn(layer), torch.autocast("cpu", dtype=torch.bfloat16):
         assert layer(states).dtype == torch.bfloat16
+
+
+def test_what_a_layer_gives_may_be_changed_in_place() -> None:
+    """As AdaLoRA does with the outputs of the base's layers."""
+    layer, states = nn.Linear(100, 100), torch.randn(2, 3, 100, requires_grad=True)
+    gradients = []
+    for through in (False, True):
+        with through_onednn(layer) if through else contextlib.nullcontext():
+            output = layer(states)
+            output += states
+            gradients.append(torch.autograd.grad(output.square().sum(), states)[0])
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-4)

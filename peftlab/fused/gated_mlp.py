@@ -31,8 +31,9 @@ class FusedGatedMlp(nn.Module):
         find = getattr(down, "lora_matrices", None)  # where the layer is a fused one with LoRA
         if find is not None and (matrices := find(gate)) is not None:
             weights = (matrices.weight, matrices.bias, matrices.down, matrices.up)
-            found: Tensor = _GatedLora.apply(gate, up, *weights, matrices.scaling)  # type: ignore[no-untyped-call]
-            return found
+            wide = (gate.reshape(-1, gate.shape[-1]), up.reshape(-1, up.shape[-1]))
+            rows: Tensor = _GatedLora.apply(*wide, *weights, matrices.scaling)  # type: ignore[no-untyped-call]
+            return rows.view(*gate.shape[:-1], -1)
         outputs: Tensor = down(_Gated.apply(gate, up))  # type: ignore[no-untyped-call]
         return outputs
 
@@ -54,7 +55,7 @@ class _Gated(torch.autograd.Function):
 
 
 class _GatedLora(torch.autograd.Function):
-    """The same, with the layer after it, which has a LoRA update: not even its inputs are kept."""
+    """The same for n × width, with the layer after it, which has a LoRA update: not even its inputs are kept."""
 
     @staticmethod
     def forward(
@@ -68,11 +69,10 @@ class _GatedLora(torch.autograd.Function):
         scaling: float,
     ) -> Tensor:
         hidden = functional.silu(gate).mul_(up)
-        rows = hidden.reshape(-1, hidden.shape[-1])
-        outputs, low = LoraMatrices(weight, bias, lora_down, lora_up, scaling).outputs(rows)
+        outputs, low = LoraMatrices(weight, bias, lora_down, lora_up, scaling).outputs(hidden)
         ctx.save_for_backward(gate, up, weight, lora_down, lora_up, low)
         ctx.scaling = scaling
-        return outputs.view(*gate.shape[:-1], -1)
+        return outputs
 
     @staticmethod
     @once_differentiable
@@ -80,13 +80,13 @@ class _GatedLora(torch.autograd.Function):
         gate, up, weight, lora_down, lora_up, low = ctx.saved_tensors
         (gradient,) = gradients
         activated = functional.silu(gate)
-        hidden = (activated * up).reshape(-1, up.shape[-1])
+        hidden = activated * up
         of_hidden, of_down, of_up = LoraMatrices(weight, None, lora_down, lora_up, ctx.scaling).gradients(
-            gradient.reshape(-1, gradient.shape[-1]), hidden, low, (True, *ctx.needs_input_grad[4:6])
+            gradient, hidden, low, (True, *ctx.needs_input_grad[4:6])
         )
         del hidden
         assert of_hidden is not None  # noqa: S101 - it was wanted
-        by_gate, by_up = _by_gate_and_up(of_hidden.view_as(gate), gate, up, activated)
+        by_gate, by_up = _by_gate_and_up(of_hidden, gate, up, activated)
         return by_gate, by_up, None, None, of_down, of_up, None
 
 

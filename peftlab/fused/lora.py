@@ -23,8 +23,8 @@ class FusedLora(Linear):  # type: ignore[misc] # peft leaves its class untyped
             outputs: Tensor = super().forward(x, *args, **kwargs)
             return outputs
         weights = (matrices.weight, matrices.bias, matrices.down, matrices.up)
-        found: Tensor = _Lora.apply(x, *weights, matrices.scaling)  # type: ignore[no-untyped-call]
-        return found
+        rows: Tensor = _Lora.apply(x.reshape(-1, x.shape[-1]), *weights, matrices.scaling)  # type: ignore[no-untyped-call]
+        return rows.view(*x.shape[:-1], -1)
 
     def lora_matrices(self, states: Tensor) -> LoraMatrices | None:
         """The layer's matrices; None where the update is switched off, merged, or of more than one adapter."""
@@ -39,26 +39,26 @@ class FusedLora(Linear):  # type: ignore[misc] # peft leaves its class untyped
 
 
 class _Lora(torch.autograd.Function):
+    """For n × inputs: what a Function gives as a view must not be changed in place by whoever gets it."""
+
     @staticmethod
     def forward(
         ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scaling: float
     ) -> Tensor:
-        rows = states.reshape(-1, states.shape[-1])
-        outputs, low = LoraMatrices(weight, bias, down, up, scaling).outputs(rows)
+        outputs, low = LoraMatrices(weight, bias, down, up, scaling).outputs(states)
         ctx.save_for_backward(states, weight, down, up, low)
         ctx.scaling = scaling
-        return outputs.view(*states.shape[:-1], -1)
+        return outputs
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         states, weight, down, up, low = ctx.saved_tensors
         (gradient,) = gradients
-        rows, by_rows = states.reshape(-1, states.shape[-1]), gradient.reshape(-1, gradient.shape[-1])
         wants = ctx.needs_input_grad
         matrices = LoraMatrices(weight, None, down, up, ctx.scaling)
-        of_states, of_down, of_up = matrices.gradients(by_rows, rows, low, (wants[0], wants[3], wants[4]))
-        return None if of_states is None else of_states.view_as(states), None, None, of_down, of_up, None
+        of_states, of_down, of_up = matrices.gradients(gradient, states, low, (wants[0], wants[3], wants[4]))
+        return of_states, None, None, of_down, of_up, None
 
 
 def can_fuse(module: Any) -> bool:

@@ -112,6 +112,18 @@ def test_decoders_like_llama_learn_the_same_by_all_fused_parts(family: str) -> N
     agree(model, batch_of([9, 5, 12]))
 
 
+@pytest.mark.parametrize("part", ["self_attn.q_proj", "mlp", "input_layernorm"])
+def test_what_a_part_gives_may_be_changed_in_place(part: str) -> None:
+    model = with_lora(tiny_decoder("llama"))
+
+    def change(_module: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
+        output *= 1.5
+        return output
+
+    model.base_model.model.model.layers[0].get_submodule(part).register_forward_hook(change)
+    agree(model, batch_of([9, 5, 12]))
+
+
 @pytest.mark.parametrize("family", ["gemma", "gemma2", "olmo2", "phi3", "gpt2", "gpt_neox"])
 def test_decoders_with_parts_of_their_own_learn_the_same_too(family: str) -> None:
     agree(with_lora(tiny_decoder(family)), batch_of([9, 5, 12]))
