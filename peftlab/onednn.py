@@ -52,8 +52,8 @@ class OneDnnLinear(nn.Linear):
 
     def forward(self, states: Tensor) -> Tensor:
         """… × inputs to … × outputs."""
-        if torch.is_autocast_enabled("cpu") or states.dtype != torch.float32:
-            return super().forward(states)
+        if torch.is_autocast_enabled("cpu") or states.dtype != torch.float32 or not states.numel():
+            return super().forward(states)  # oneDNN knows no products of nothing
         return multiply(states, self.weight, self.bias)
 
 
@@ -82,7 +82,7 @@ def multiply(states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """`product` that can be differentiated, and changed in place."""
     # Of more than two dimensions oneDNN gives a view; what a Function gives as a view must not be changed in place.
     rows = _Product.apply(states.reshape(-1, states.shape[-1]), weight, bias)  # type: ignore[no-untyped-call]
-    return cast("Tensor", rows.view(*states.shape[:-1], -1))
+    return cast("Tensor", rows.view(*states.shape[:-1], weight.shape[0]))
 
 
 def product(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:

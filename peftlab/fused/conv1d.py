@@ -16,7 +16,7 @@ class OneDnnConv1D(Conv1D):
 
     def forward(self, x: Tensor) -> Tensor:
         """… × inputs to … × outputs."""
-        if torch.is_autocast_enabled("cpu") or x.dtype != torch.float32:
+        if torch.is_autocast_enabled("cpu") or x.dtype != torch.float32 or not x.numel():
             outputs: Tensor = super().forward(x)  # type: ignore[no-untyped-call]
             return outputs
         return multiply(x, self.weight.t(), self.bias)

@@ -33,7 +33,7 @@ class FusedGatedMlp(nn.Module):
             weights = (matrices.weight, matrices.bias, matrices.down, matrices.up)
             wide = (gate.reshape(-1, gate.shape[-1]), up.reshape(-1, up.shape[-1]))
             rows: Tensor = _GatedLora.apply(*wide, *weights, matrices.scaling)  # type: ignore[no-untyped-call]
-            return rows.view(*gate.shape[:-1], -1)
+            return rows.view(*gate.shape[:-1], rows.shape[-1])
         outputs: Tensor = down(_Gated.apply(gate, up))  # type: ignore[no-untyped-call]
         return outputs
 

@@ -24,13 +24,14 @@ class FusedLora(Linear):  # type: ignore[misc] # peft leaves its class untyped
             return outputs
         weights = (matrices.weight, matrices.bias, matrices.down, matrices.up)
         rows: Tensor = _Lora.apply(x.reshape(-1, x.shape[-1]), *weights, matrices.scaling)  # type: ignore[no-untyped-call]
-        return rows.view(*x.shape[:-1], -1)
+        return rows.view(*x.shape[:-1], rows.shape[-1])
 
     def lora_matrices(self, states: Tensor) -> LoraMatrices | None:
-        """The layer's matrices; None where the update is switched off, merged, or of more than one adapter."""
+        """The layer's matrices; None where its update is not just one adapter's, or the states are of another kind."""
         active = self.active_adapters
         plain = not self.disable_adapters and not self.merged and len(active) == 1 and active[0] in self.lora_A
-        if not plain or states.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+        fits = states.dtype == torch.float32 and states.numel() > 0 and not torch.is_autocast_enabled("cpu")
+        if not plain or not fits:
             return None
         (name,) = active
         base, down, up = self.base_layer, self.lora_A[name].weight, self.lora_B[name].weight
