@@ -198,7 +198,12 @@ class Execution:
             self.reporter.advance(1)
 
     def _note_seconds(self, finished: Finished) -> None:
-        """Add up what processes took beside their runs, for the report; over all calls of ``bench``."""
+        """Add up what processes took beside their runs, for the report; over all calls of ``bench``.
+
+        A run that was taken up again also counts the seconds of processes that are gone: it tells nothing of this one.
+        """
+        if finished.record.resumed:
+            return
         path = self.plan.folder.path / SECONDS_NAME
         with self._lock:
             noted = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
