@@ -7,14 +7,17 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from peftlab.record import read_record
+from peftlab.bench.execute import SECONDS_NAME, Execution
+from peftlab.record import RunRecord, read_record
 from tests.conftest import REPOSITORY, Command
 
 pytestmark = pytest.mark.slow
@@ -198,3 +201,21 @@ def test_the_smoke_suite(command: Command, tmp_path: Path) -> None:
     assert outcome["same_environment"] == (not outcome["differences"])
     assert scores
     assert all(figure["verdict"] == "identical" for figure in scores)
+
+
+def test_an_interrupted_run_does_not_count_in_the_overhead(tmp_path: Path) -> None:
+    """Its record's seconds span processes that are gone, so the difference to this one's would be below nothing."""
+    execution = SimpleNamespace(
+        plan=SimpleNamespace(folder=SimpleNamespace(path=tmp_path)), _lock=threading.Lock(), workers=1
+    )
+    for resumed, seconds, wall in ((0, 90.0, 100.0), (1, 900.0, 50.0)):
+        record = RunRecord(
+            name="a",
+            status="success",
+            recipe={},
+            started_at="2026-01-01T00:00:00+00:00",
+            seconds=seconds,
+            resumed=resumed,
+        )
+        Execution._note_seconds(execution, SimpleNamespace(record=record, wall_seconds=wall))  # type: ignore[arg-type]
+    assert json.loads((tmp_path / SECONDS_NAME).read_text())["overhead_seconds_per_run"] == 10.0
