@@ -27,13 +27,14 @@ def example_intervals(
         None for metrics without a contribution per example, and for all where there are fewer than two examples.
     """
     from peftlab.statistics.intervals import mean_interval
+    from peftlab.statistics.ranges import within_range
 
     found: dict[str, tuple[float, float] | None] = dict.fromkeys(metrics)
     for metric in found:
         values = _values(metric, labels, predictions) if len(labels) > 1 else None
         if values is not None:
             interval = mean_interval(values[None, :])
-            found[metric] = (interval.low, interval.high)
+            found[metric] = within_range(metric, interval.low, interval.high)
     return found
 
 

@@ -17,6 +17,7 @@ from peftlab.statistics.crossed import Floats
 from peftlab.statistics.intervals import mean_interval, seeds_interval
 from peftlab.statistics.pairs import compare_all, holm
 from peftlab.statistics.proportions import compare_proportions, wilson_interval
+from peftlab.statistics.ranges import within_range
 
 
 class Basis(StrEnum):
@@ -108,9 +109,8 @@ def score_interval(
         low, high = wilson_interval(right, examples)
         error = math.sqrt(mean * (1 - mean) / examples)
         return ScoreInterval(mean, low, high, error, Basis.EXAMPLES)
-    return ScoreInterval(
-        mean, found.low, found.high, found.standard_error, basis, found.seed_share, found.example_share
-    )
+    low, high = within_range(metric, found.low, found.high)
+    return ScoreInterval(mean, low, high, found.standard_error, basis, found.seed_share, found.example_share)
 
 
 def _right_answers(score: float, metric: str, examples: int | None) -> int | None:

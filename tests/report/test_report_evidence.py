@@ -52,6 +52,7 @@ def test_what_an_interval_accounts_for_depends_on_what_there_is() -> None:
     of_seeds = score_interval([0.7, 0.8], None, "auroc", 4)
     assert of_seeds.basis is Basis.SEEDS
     assert of_seeds.low == pytest.approx(seeds_interval([0.7, 0.8]).low)
+    assert of_seeds.high == 1  # 0.75 + 12.7 standard errors would be beyond what an AUROC can be
     single = score_interval([0.75], None, "accuracy", 4)
     assert (single.basis, (single.low, single.high)) == (Basis.EXAMPLES, pytest.approx(wilson_interval(3, 4)))
     assert score_interval([0.7], None, "accuracy", 4).basis is Basis.NOTHING  # no share of four
