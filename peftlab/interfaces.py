@@ -327,8 +327,9 @@ class Task(RegisteredConfig, ABC):
     """Whether ``predict`` of ``logits`` is all that a model says of an example; else ``predict_examples`` is asked."""
     generates_text: ClassVar[bool] = False
     """Whether evaluation also writes texts, token by token; estimates of memory leave that out, and say so."""
-    makes_data: ClassVar[bool] = False
-    """Whether the task can make its own data: then a recipe may do without the section ``data``."""
+    train_rows_key: ClassVar[str | None] = None
+    """Of a task that makes its own data where a recipe has no section ``data``: the key that says how many rows for
+    training. None: it makes none."""
 
     @property
     def supports_virtual_tokens(self) -> bool:

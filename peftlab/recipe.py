@@ -53,6 +53,18 @@ class Recipe(Config):
                 raise ValueError(f"unknown guard `{name}`. {did_you_mean(name, GUARDS) or ''}")
         return names
 
+    @property
+    def train_rows_key(self) -> str:
+        """The key that says how many rows there are for training, at most."""
+        return "data.max_train_examples" if self.data is not None else f"task.{self.task.train_rows_key}"
+
+    @property
+    def train_rows(self) -> int | None:
+        """Its value; None: all that there are."""
+        section, key = self.train_rows_key.split(".")
+        rows: int | None = getattr(getattr(self, section), key)
+        return rows
+
     def evaluation_batches(self, lengths: Sequence[int]) -> list[list[int]]:
         """Batches for evaluation: positions of examples of like length, the longest first.
 
@@ -96,7 +108,7 @@ def build_recipe(document: Document, *, default_name: str) -> Recipe:
         if key in values:
             values[key] = _build_registered(registry, values[key], document, (key,))
     recipe = build_config(Recipe, values, document=document)
-    if recipe.data is None and not recipe.task.makes_data:
+    if recipe.data is None and recipe.task.train_rows_key is None:
         raise document.error(("data",), "this key is required", "Name a source: `data: {source: …}`.")
     return recipe
 

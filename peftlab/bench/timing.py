@@ -50,8 +50,7 @@ class Workload:
     def flops(self, recipe: Recipe) -> float:
         """Of a whole run: two per weight and token forward, two more for what flows back, two more for gradients."""
         training, trains_base = recipe.training, recipe.method.trains_base
-        limit = recipe.data.max_train_examples if recipe.data is not None else None
-        rows = min(self.rows["train"], limit or self.rows["train"])
+        rows = min(self.rows["train"], recipe.train_rows or self.rows["train"])
         epochs = training.epochs or 1
         trained = rows * epochs
         if training.max_steps is not None and training.batch_size is not None:

@@ -112,8 +112,8 @@ def trial_name(cell: Cell, number: int, examples: int) -> str:
 
 def trial_recipe(cell: Cell, settings: Mapping[str, Any], *, seed: int, train_examples: int) -> Recipe:
     """The recipe of a trial: fewer examples, the test split is left alone, and only the score is asked for."""
-    changes = {**settings, "data.max_train_examples": train_examples, "evaluation.test": False, "measure": False}
-    return cell.recipe(changes, seed=seed)
+    fewer = {cell.recipe({}, seed=seed).train_rows_key: train_examples}
+    return cell.recipe({**settings, **fewer, "evaluation.test": False, "measure": False}, seed=seed)
 
 
 def tune(

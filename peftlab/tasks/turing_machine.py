@@ -39,7 +39,7 @@ class TuringMachine(DecoderTask):
         "steps_survived",
         "survived_fraction",
     )
-    makes_data: ClassVar[bool] = True
+    train_rows_key: ClassVar[str | None] = "train_runs"
 
     machines: Literal["random"] | list[str] = Field(
         "random", description=f"'random', or names: {', '.join(NAMED)}. Not used where `data` names a table of runs."

@@ -16,7 +16,10 @@ from typing import Any
 
 import pytest
 
+from peftlab.bench.cells import expand_cells
 from peftlab.bench.execute import SECONDS_NAME, Execution
+from peftlab.bench.suite import load_suite
+from peftlab.bench.tuning import trial_recipe
 from peftlab.record import RunRecord, read_record
 from tests.conftest import REPOSITORY, Command
 
@@ -180,6 +183,30 @@ def test_tuning_without_a_validation_split_is_refused(suite: Path, bench: Bench)
     assert code == 2
     assert "suite.yaml:8: tuning" in errors
     assert "there is none" in errors
+
+
+MACHINES = """\
+model: {from_config: {model_type: gpt2, n_layer: 1, n_head: 1, n_embd: 8, n_positions: 64}}
+task: {type: turing_machine, machine_count: 8, tape_length: 4, train_runs: 400, validation_runs: 8, test_runs: 8}
+method: {type: full}
+training: {epochs: 1, batch_size: 32}
+"""
+
+
+def test_tuning_where_the_task_makes_the_data(tmp_path: Path, command: Command) -> None:
+    """Trials on fewer examples: there is no section `data` that could say so."""
+    (tmp_path / "recipe.yaml").write_text(MACHINES)
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(
+        "name: machines\nrecipe: recipe.yaml\nmethods: [{type: full}]\nseeds: [0]\ntuning: {trials: 4, learning_rate: [1e-4, 1e-1]}\n"
+    )
+    done = command("bench", suite, "--output-dir", tmp_path / "out", "--dry-run", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["missing"] == 7
+    (cell,) = expand_cells(*load_suite(suite))
+    trial = trial_recipe(cell, {}, seed=0, train_examples=100)
+    assert trial.data is None
+    assert (trial.train_rows, cell.recipe({}, seed=0).train_rows) == (100, 400)
 
 
 def test_the_smoke_suite(command: Command, tmp_path: Path) -> None:
