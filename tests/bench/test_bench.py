@@ -186,10 +186,17 @@ def test_tuning_without_a_validation_split_is_refused(suite: Path, bench: Bench)
 
 
 MACHINES = """\
-model: {from_config: {model_type: gpt2, n_layer: 1, n_head: 1, n_embd: 8, n_positions: 64}}
-task: {type: turing_machine, machine_count: 8, tape_length: 4, train_runs: 400, validation_runs: 8, test_runs: 8}
+model: {from_config: {model_type: gpt2, n_layer: 1, n_head: 1, n_embd: 8, n_positions: 256}}
+task: {type: turing_machine, machine_count: 64, tape_length: 4, train_runs: 1200, validation_runs: 8, test_runs: 8}
 method: {type: full}
 training: {epochs: 1, batch_size: 32}
+"""
+MACHINES_SUITE = """\
+name: machines
+recipe: recipe.yaml
+methods: [{type: full}]
+seeds: [0]
+tuning: {trials: 4, learning_rate: [1e-4, 1e-1]}
 """
 
 
@@ -197,16 +204,14 @@ def test_tuning_where_the_task_makes_the_data(tmp_path: Path, command: Command) 
     """Trials on fewer examples: there is no section `data` that could say so."""
     (tmp_path / "recipe.yaml").write_text(MACHINES)
     suite = tmp_path / "suite.yaml"
-    suite.write_text(
-        "name: machines\nrecipe: recipe.yaml\nmethods: [{type: full}]\nseeds: [0]\ntuning: {trials: 4, learning_rate: [1e-4, 1e-1]}\n"
-    )
+    suite.write_text(MACHINES_SUITE)
     done = command("bench", suite, "--output-dir", tmp_path / "out", "--dry-run", "--json")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["missing"] == 7
     (cell,) = expand_cells(*load_suite(suite))
     trial = trial_recipe(cell, {}, seed=0, train_examples=100)
     assert trial.data is None
-    assert (trial.train_rows, cell.recipe({}, seed=0).train_rows) == (100, 400)
+    assert (trial.train_rows, cell.recipe({}, seed=0).train_rows) == (100, 1200)
 
 
 def test_the_smoke_suite(command: Command, tmp_path: Path) -> None:
