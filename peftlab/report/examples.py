@@ -11,13 +11,15 @@ from numpy.typing import NDArray
 
 from peftlab.errors import UserError
 from peftlab.report.entry import Entry
+from peftlab.report.machine_predictions import TASK, read_machine_runs, runs_as_predictions
 from peftlab.report.predictions import Coded, Column, Predictions, read_predictions
+from peftlab.statistics.machine_runs import OF_RUNS, scores_of_runs
 from peftlab.statistics.pseudo_values import per_example_scores
 
 AGREEMENT = 1e-4
 """Scores are kept in 32 bits in places; a record and its predictions agree to this."""
-MEANS = frozenset({"accuracy", "mean_squared_error", "mean_absolute_error"})
-"""Metrics that are plain means over the examples, so that a record must agree with its predictions."""
+MEANS = frozenset({"accuracy", "mean_squared_error", "mean_absolute_error", *OF_RUNS})
+"""Metrics that are means over the examples, so that a record must agree with its predictions."""
 
 
 @dataclass
@@ -50,14 +52,18 @@ class ExampleTable:
         Raises:
             UserError: The file is damaged, holds other examples than the other runs', or contradicts the record.
         """
-        found = read_predictions(entry.path, split) if entry.path.is_dir() else None
+        runs = read_machine_runs(entry.path, split) if entry.task == TASK else []
+        found = runs_as_predictions(runs) if runs else read_predictions(entry.path, split)
         if found is None:
             return None, None
         truth, predicted = self._encode(found.labels), self._encode(found.predictions)
         if self.index is None or self.truth is None:
             self.index, self.truth = found.index, truth
         self._check_same_examples(found, truth)
-        scores = per_example_scores(metric, self._plain(truth), self._plain(predicted))
+        if runs:
+            scores = scores_of_runs(metric, runs)
+        else:
+            scores = per_example_scores(metric, self._plain(truth), self._plain(predicted))
         recorded = entry.scores[split][metric]
         if scores is not None and metric in MEANS and abs(scores.mean() - recorded) > AGREEMENT * max(1, abs(recorded)):
             raise UserError(

@@ -17,6 +17,7 @@ from peftlab.report.figures.pareto import Axes, CostPoint, draw_pareto
 from peftlab.report.figures.scale import interval_ends
 from peftlab.report.history import mean_curve, read_history
 from peftlab.report.suites import TuningResult
+from peftlab.report.survival import Survival
 
 MOST_CURVES = 16
 MOST_BARS = 40
@@ -102,6 +103,28 @@ def _step(value: float) -> str:
     return f"{value:,.0f}"
 
 
+def survival_figure(found: Sequence[Survival], trained_length: int | None) -> Figure | None:
+    """Steps survived against the length of the tape."""
+    if not found:
+        return None
+    curves = [Curve(one.number, one.name, list(one.steps.items())) for one in found]
+    axes = CurveAxes(
+        "Steps survived × tape length", "cells of the tape", "steps before the first error", _whole, _decimal, dots=True
+    )
+    note = "Means over runs and seeds; the uppermost line is that of a model without error."
+    if trained_length is not None:
+        note += f" The tapes in training had {trained_length} cells at most."
+    return Figure(axes.title, draw_curves(curves, axes), note)
+
+
+def _whole(value: float) -> str:
+    return f"{value:.0f}" if abs(value - round(value)) < 1e-9 else ""
+
+
+def _decimal(value: float) -> str:
+    return f"{value:.3g}"
+
+
 def budget_figure(comparison: Comparison, results: Sequence[TuningResult]) -> Figure | None:
     """Score against number of trials."""
     numbers = {method.cell: (number, method.label) for number, method in enumerate(comparison.methods)}
@@ -118,7 +141,7 @@ def budget_figure(comparison: Comparison, results: Sequence[TuningResult]) -> Fi
         "Was the tuning budget enough?",
         "trials",
         f"expected best validation {metric}",
-        lambda value: f"{value:.0f}" if abs(value - round(value)) < 1e-9 else "",
+        _whole,
         lambda value: wording.score(value, metric, unit=False),
         dots=True,
     )

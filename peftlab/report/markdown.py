@@ -24,6 +24,7 @@ from peftlab.report.comparison_tables import (
 from peftlab.report.disagreement import find_disagreements
 from peftlab.report.document import Report
 from peftlab.report.notices import Notice, comparison_notices, headline
+from peftlab.report.survival import survival_table, survivals
 from peftlab.report.table import Table, markdown_table, markdown_text
 
 MOST_METHODS = 12
@@ -68,6 +69,7 @@ def _comparison(report: Report, comparison: Comparison, choice: Choice) -> list[
         matrix_table(comparison),
         memory_table(comparison),
         history_table(comparison, len(comparison.methods)),
+        survival_table(survivals(comparison, len(comparison.methods))),
         tables.tuning_table(tuning),
         tables.trials_table(tuning),
     ):

@@ -42,8 +42,10 @@ from peftlab.report.figure_set import (
     learning_figures,
     memory_bars,
     pareto_figures,
+    survival_figure,
 )
 from peftlab.report.notices import Notice, comparison_notices, headline
+from peftlab.report.survival import survival_table, survivals, trained_length
 from peftlab.report.table import Marked, Table
 
 MARKER = "<!-- peftlab report -->"
@@ -73,6 +75,8 @@ class Section:
     history: Table | None = None
     memory_bars: Sequence[MemoryBar] = ()
     memory: Table | None = None
+    survival: Figure | None = None
+    survival_table: Table | None = None
     budget: Figure | None = None
     tuning: Table | None = None
     trials: Table | None = None
@@ -198,6 +202,7 @@ def _section(report: Report, number: int) -> Section:
     tuning = report.tuning(comparison)
     classes = class_scores(comparison, MOST_METHODS)
     disagreements = find_disagreements(comparison, most_methods=MOST_METHODS, most_examples=MOST_EXAMPLES)
+    survived = survivals(comparison, MOST_CURVES)
     return Section(
         **basic,
         matrix=matrix_table(comparison),
@@ -206,6 +211,8 @@ def _section(report: Report, number: int) -> Section:
         history=history_table(comparison, len(comparison.methods)),
         memory_bars=memory_bars(comparison),
         memory=memory_table(comparison),
+        survival=survival_figure(survived, trained_length(comparison)),
+        survival_table=survival_table(survived),
         budget=budget_figure(comparison, tuning),
         tuning=tables.tuning_table(tuning),
         trials=tables.trials_table(tuning),

@@ -158,11 +158,15 @@ def _get(values: Any, *keys: str) -> Any:
 
 def _model(recipe: dict[str, Any]) -> str:
     path, revision = _get(recipe, "model", "path"), _get(recipe, "model", "revision")
+    if path is None and (new := _get(recipe, "model", "from_config")):
+        return f"a new {new['model_type']}"
     return f"{path}@{revision}" if revision else str(path)
 
 
 def _data(recipe: dict[str, Any]) -> str:
     source, subset = _get(recipe, "data", "source"), _get(recipe, "data", "subset")
+    if source is None:
+        return "data that the task makes"
     if isinstance(source, dict):
         source = source.get("train")
     name = str(source).rstrip("/").rpartition("/")[2]

@@ -6,18 +6,15 @@ import math
 import re
 from collections.abc import Sequence
 
+from peftlab.statistics.ranges import CORRELATION, RANGES, SHARE
 from peftlab.tasks.metrics import LOWER_IS_BETTER
 
-SHARES = frozenset(
-    {"accuracy", "macro_f1", "weighted_f1", "micro_f1", "f1", "precision", "recall", "auroc"},
-)
-"""Metrics from 0 to 1 that are shown in percent."""
 NONE = "–"
 
 
 def is_share(metric: str) -> bool:
-    """Whether a metric is shown in percent."""
-    return metric in SHARES
+    """Whether a metric goes from 0 to 1, and is shown in percent."""
+    return RANGES.get(metric) == SHARE
 
 
 def lower_is_better(metric: str) -> bool:
@@ -26,8 +23,8 @@ def lower_is_better(metric: str) -> bool:
 
 
 def point_size(metric: str) -> float:
-    """What ``--max-loss 1`` means: a percentage point, a hundredth of a correlation, one unit of an error."""
-    return 1.0 if lower_is_better(metric) else 0.01
+    """What ``--max-loss 1`` means: a percentage point, a hundredth of a correlation, one unit of all else."""
+    return 0.01 if RANGES.get(metric, SHARE) in (SHARE, CORRELATION) else 1.0
 
 
 def score(value: float | None, metric: str, *, unit: bool = True) -> str:
@@ -52,7 +49,7 @@ def unit_of_points(metric: str) -> str:
     """What differences of a metric are counted in."""
     if is_share(metric):
         return "percentage points"
-    return metric if lower_is_better(metric) else "hundredths"
+    return metric if point_size(metric) == 1 else "hundredths"
 
 
 def size(value: float | None) -> str:

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-_SHARE, _PERCENT, _CORRELATION, _ERROR = (0.0, 1.0), (0.0, 100.0), (-1.0, 1.0), (0.0, math.inf)
+SHARE, CORRELATION = (0.0, 1.0), (-1.0, 1.0)
+_PERCENT, _AMOUNT = (0.0, 100.0), (0.0, math.inf)
 RANGES: Mapping[str, tuple[float, float]] = {
-    **dict.fromkeys(("accuracy", "macro_f1", "weighted_f1", "micro_f1", "auroc", "f1", "precision", "recall"), _SHARE),
-    **dict.fromkeys(("exact_match", "rouge_1", "rouge_2", "rouge_l", "distinct_1", "distinct_2"), _SHARE),
-    **dict.fromkeys(("step_exact_match", "run_exact_match", "survived_fraction"), _SHARE),
+    **dict.fromkeys(("accuracy", "macro_f1", "weighted_f1", "micro_f1", "auroc", "f1", "precision", "recall"), SHARE),
+    **dict.fromkeys(("exact_match", "rouge_1", "rouge_2", "rouge_l", "distinct_1", "distinct_2"), SHARE),
+    **dict.fromkeys(("step_exact_match", "run_exact_match", "survived_fraction"), SHARE),
     **dict.fromkeys(("bleu", "chrf"), _PERCENT),
-    **dict.fromkeys(("matthews", "pearson", "spearman"), _CORRELATION),
-    **dict.fromkeys(("mean_squared_error", "mean_absolute_error", "loss", "steps_survived"), _ERROR),
+    **dict.fromkeys(("matthews", "pearson", "spearman"), CORRELATION),
+    **dict.fromkeys(("mean_squared_error", "mean_absolute_error", "loss", "steps_survived"), _AMOUNT),
     **dict.fromkeys(("perplexity", "perplexity_low", "perplexity_high"), (1.0, math.inf)),
 }
 

@@ -60,9 +60,17 @@ def random_players(
 
 
 def draw_runs(
-    name: str, players: Sequence[Player], count: int, lengths: range, *, seed: str, max_steps: int, bucket: str | None
+    name: str,
+    players: Sequence[Player],
+    count: int,
+    lengths: range,
+    *,
+    seed: str,
+    max_steps: int,
+    bucket: str | None,
+    repeats: bool = False,
 ) -> Split:
-    """Draw runs, each machine in turn, none twice.
+    """Draw runs, each machine in turn.
 
     Args:
         name: Of the split.
@@ -72,21 +80,22 @@ def draw_runs(
         seed: Of the draw.
         max_steps: Longer runs are cut, and labelled as not halting.
         bucket: The share of all runs that may be drawn; None: every one.
+        repeats: Whether a run may be drawn twice.
     """
-    rows: dict[tuple[str, str], bool] = {}
+    rows: list[tuple[str, str, bool]] = []
+    known: set[tuple[str, str]] = set()
     for player, tape in _draws(players, lengths, seed, count * ATTEMPTS):
         if len(rows) == count:
             break
         key = (player.table, " ".join(tape))
-        if key in rows or (bucket is not None and _bucket(key) not in BUCKETS[bucket]):
+        if (key in known and not repeats) or (bucket is not None and _bucket(key) not in BUCKETS[bucket]):
             continue
         trace = player.machine.run(tape, max_steps)
         if trace.steps:
-            rows[key] = trace.halted
+            known.add(key)
+            rows.append((*key, trace.halted))
     columns: dict[str, list[Any]] = {
-        "machine": [table for table, _ in rows],
-        "tape": [tape for _, tape in rows],
-        "halts": list(rows.values()),
+        column: [row[at] for row in rows] for at, column in enumerate(("machine", "tape", "halts"))
     }
     return Split(name, range(len(rows)), columns, SOURCE)
 

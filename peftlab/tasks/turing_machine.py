@@ -52,6 +52,11 @@ class TuringMachine(DecoderTask):
     tape_length: PositiveInt = Field(6, description="Cells of the longest tape in the training, validation and test.")
     max_steps: PositiveInt = Field(30, description="Longer runs are cut there, and count as not halting.")
     train_runs: PositiveInt = Field(4000, description="Runs in the training split.")
+    train_repeats: bool = Field(
+        False,
+        description="Whether a run may occur more than once in training, each time with cells numbered from another "
+        "random start: for machines with few tapes. Needs `addresses`, or random positions.",
+    )
     validation_runs: PositiveInt = Field(100, description="Runs in the validation split.")
     test_runs: PositiveInt = Field(200, description="Runs in each test split.")
     longer_tape_length: PositiveInt | None = Field(
@@ -91,6 +96,10 @@ class TuringMachine(DecoderTask):
     def _longer_is_longer(self) -> TuringMachine:
         if self.longer_tape_length is not None and self.longer_tape_length <= self.tape_length:
             raise ValueError("`longer_tape_length` must be more than `tape_length`")
+        if self.train_repeats and not self.addresses and self.positions != "random_offset":
+            raise ValueError(
+                "`train_repeats` needs `addresses` or `positions: random_offset`: nothing else would differ"
+            )
         if self.positions == "cells" and not self.addresses:
             raise ValueError("`positions: cells` needs `addresses`, the number of cells that can be told apart")
         return self
@@ -123,7 +132,14 @@ class TuringMachine(DecoderTask):
         }
         splits = {
             name: draw_runs(
-                name, players, count, lengths, seed=f"{seed}/{name}", max_steps=self.max_steps, bucket=bucket
+                name,
+                players,
+                count,
+                lengths,
+                seed=f"{seed}/{name}",
+                max_steps=self.max_steps,
+                bucket=bucket,
+                repeats=self.train_repeats and name == "train",
             )
             for name, (players, count, lengths, bucket) in plan.items()
         }

@@ -28,6 +28,16 @@ def binary_tape(generator: random.Random, length: int) -> tuple[str, ...]:
     return tuple("01"[below(generator, 2)] for _ in range(max(1, length)))
 
 
+def carrying_tape(generator: random.Random, length: int) -> tuple[str, ...]:
+    """A binary number; every second one ends in ones, any count of them, along which the carry goes.
+
+    Among numbers drawn alike one in a thousand carries over ten digits.
+    """
+    digits = binary_tape(generator, length)
+    ones = below(generator, len(digits) + 1) if generator.random() < 0.5 else 0
+    return (*digits[: len(digits) - ones], *"1" * ones)
+
+
 def unary_sum_tape(generator: random.Random, length: int) -> tuple[str, ...]:
     """Two unary numbers with a 0 between them: ``1 1 0 1 1 1``."""
     ones = max(2, length - 1)
@@ -75,7 +85,7 @@ def _named(name: str, table: str, description: str, make_tape: MakeTape) -> Name
 NAMED: Mapping[str, NamedMachine] = {
     machine.machine.name: machine
     for machine in (
-        _named("binary_increment", _INCREMENT, "adds one to a binary number", binary_tape),
+        _named("binary_increment", _INCREMENT, "adds one to a binary number", carrying_tape),
         _named("palindrome", _PALINDROME, "accepts (Y) words of 0 and 1 that read the same backwards", binary_tape),
         _named("unary_addition", _ADDITION, "adds two unary numbers", unary_sum_tape),
         # Rado 1962; the champions of 2, 3 (most ones: 6) and 4 states run 6, 14 and 107 steps from a blank tape.

@@ -83,3 +83,44 @@ def test_numbers_where_less_is_better(tmp_path: Path) -> None:
     loss = report_json(build_report([tmp_path]))["comparisons"][0]["choice"]
     assert loss["methods"] == ["full"]
     assert "full is the best of 2 methods" in render_html(report)
+
+
+def test_runs_of_machines(tmp_path: Path) -> None:
+    """Runs are the units, whatever the steps are written like; survival is drawn by the length of the tape."""
+    for number, (method, wrong_from) in enumerate([(FULL, 9), (FULL, 9), (LORA, 2), (LORA, 3)]):
+        lengths, steps = [2, 3, 4, 5] * 5, 4
+        columns: dict[str, list[Any]] = {"split": [], "index": [], "label": [], "prediction": [], "scores": []}
+        for split in ("test", "test_longer_tapes"):
+            for run, length in enumerate(lengths):
+                for step in range(steps):
+                    columns["split"].append(split)
+                    columns["index"].append(run)
+                    columns["label"].append(f"@{number} of {method.name}")  # as with other addresses, of other models
+                    columns["prediction"].append("")
+                    cells = length if split == "test" else length + 4
+                    columns["scores"].append([float(run), float(step), float(cells), float(step < wrong_from)])
+        (tmp_path / str(number)).mkdir()
+        survived = min(steps, wrong_from)
+        record = fake_record(
+            method, number % 2, {"test": {"steps_survived": survived}}, rows={"train": 10, "test": 20}, labels=None
+        )
+        recipe = {**record.recipe, "evaluation": {"metric": "steps_survived"}}
+        recipe["task"] = {"type": "turing_machine", "tape_length": 5}
+        recipe["model"] = {"path": None, "from_config": {"model_type": "gpt2"}}
+        recipe["data"] = None
+        write_record(record.model_copy(update={"recipe": recipe}), tmp_path / str(number))
+        pq.write_table(pa.table(columns), tmp_path / str(number) / "predictions.parquet")
+    report = build_report([tmp_path])
+    (comparison,) = report.comparisons
+    assert comparison.methods[0].per_example is not None
+    assert comparison.methods[0].per_example.shape == (2, 20)
+    assert [method.mean for method in comparison.methods] == [4, 2.5]
+    (table,) = [lines for lines in render_markdown(report).split("\n\n") if "all steps" in lines]
+    rows = [line.strip("| ").split(" | ") for line in table.splitlines()]
+    assert rows[0][1:] == ["2", "3", "4", "5", "6", "7", "8", "9"]
+    assert {row[0]: set(row[1:]) for row in rows[2:]} == {"full": {"4.00"}, "lora": {"2.50"}, "all steps": {"4.00"}}
+    page = render_html(report)
+    assert "Steps survived × tape length" in page
+    assert "The tapes in training had 5 cells at most" in page
+    assert "a new gpt2" in page
+    assert "F1 by class" not in page

@@ -1,0 +1,41 @@
+"""What runs of the task ``turing_machine`` predicted: whole runs of machines, put together from their steps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from peftlab.errors import UserError
+from peftlab.report.predictions import PREDICTIONS_NAME, Predictions
+from peftlab.statistics.machine_runs import MachineRun, machine_runs
+
+TASK = "turing_machine"
+
+
+def read_machine_runs(folder: Path, split: str) -> list[MachineRun]:
+    """The runs of a split by number; none where the folder has no predictions of it.
+
+    Raises:
+        UserError: The file is damaged.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = folder / PREDICTIONS_NAME
+    if not path.is_file():
+        return []
+    try:
+        scores = pq.read_table(path, columns=["scores"], filters=[("split", "=", split)], use_threads=False)["scores"]
+        return machine_runs(scores.to_pylist())
+    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
+        raise UserError(f"the predictions are damaged: {str(error).splitlines()[0]}", where=str(path)) from None
+
+
+def runs_as_predictions(runs: list[MachineRun]) -> Predictions:
+    """Runs as examples with numbers: how many steps there are, and how many were made before the first error."""
+    return Predictions(
+        np.array([run.number for run in runs], dtype=np.int64),
+        np.array([len(run.right) for run in runs], dtype=np.float64),
+        np.array([run.survived for run in runs], dtype=np.float64),
+    )
