@@ -54,8 +54,8 @@ class TuringMachine(DecoderTask):
     train_runs: PositiveInt = Field(4000, description="Runs in the training split.")
     train_repeats: bool = Field(
         False,
-        description="Whether a run may occur more than once in training, each time with cells numbered from another "
-        "random start: for machines with few tapes. Needs `addresses`, or random positions.",
+        description="Whether a run may occur more than once in training, for machines with few tapes. Each time its "
+        "random starts are others: those of the numbers of its cells (`addresses`), and of random positions.",
     )
     validation_runs: PositiveInt = Field(100, description="Runs in the validation split.")
     test_runs: PositiveInt = Field(200, description="Runs in each test split.")
@@ -96,10 +96,6 @@ class TuringMachine(DecoderTask):
     def _longer_is_longer(self) -> TuringMachine:
         if self.longer_tape_length is not None and self.longer_tape_length <= self.tape_length:
             raise ValueError("`longer_tape_length` must be more than `tape_length`")
-        if self.train_repeats and not self.addresses and self.positions != "random_offset":
-            raise ValueError(
-                "`train_repeats` needs `addresses` or `positions: random_offset`: nothing else would differ"
-            )
         if self.positions == "cells" and not self.addresses:
             raise ValueError("`positions: cells` needs `addresses`, the number of cells that can be told apart")
         return self

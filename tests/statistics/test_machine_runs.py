@@ -22,14 +22,14 @@ def test_runs_are_put_together_from_steps_or_from_whole_runs(rights: list[list[b
     assert [(run.number, list(run.right), run.tape_length) for run in found] == [
         (number, right, 5) for number, right in enumerate(rights)
     ]
-    assert [run.survived for run in found] == [(right + [False]).index(False) for right in rights]
+    assert [run.survived for run in found] == [([*right, False]).index(False) for right in rights]
 
 
 @given(rights=RUNS)
 def test_the_mean_over_runs_is_the_metric(rights: list[list[bool]]) -> None:
     runs = machine_runs([[number, 0, 3, *map(float, right)] for number, right in enumerate(rights)])
     steps = [value for right in rights for value in right]
-    survived = [(right + [False]).index(False) for right in rights]
+    survived = [([*right, False]).index(False) for right in rights]
     expected = {
         "step_exact_match": np.mean(steps),
         "run_exact_match": np.mean([all(right) for right in rights]),

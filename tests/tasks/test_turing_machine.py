@@ -39,6 +39,28 @@ def test_no_run_is_in_two_splits(machines) -> None:
     assert {len(tape.split()) for tape in splits["test_longer_tapes"].columns["tape"]} <= set(range(6, 11))
 
 
+def test_repeated_runs_stay_in_training_and_start_at_other_addresses() -> None:
+    task = TuringMachine(
+        machines=["binary_increment"], table=False, addresses=16, train_repeats=True, **{**SMALL, "train_runs": 300}
+    )
+    splits = task.make_splits(0)
+    assert len(splits["train"]) == 300 > len(rows_of(splits["train"]))
+    for name, split in splits.items():
+        if name != "train":
+            assert len(rows_of(split)) == len(split)
+            assert not rows_of(split) & rows_of(splits["train"])
+    found, tokenizer = encoded(task)
+    tapes = splits["train"].columns["tape"]
+    often = max(set(tapes), key=tapes.count)
+    firsts = [
+        tokenizer.decode(example["input_ids"])
+        for example in found.examples
+        if tapes[example["run"]] == often and example["first_step"] == 0
+    ]
+    assert 1 < len(set(firsts)) <= len(firsts)
+    assert {text.replace("@", "").split()[0] for text in firsts} == {"|"}
+
+
 def test_unseen_machines_are_unseen_and_larger_ones_larger() -> None:
     splits = TuringMachine(machine_count=20, states=2, **SMALL).make_splits(0)
     known = set(splits["train"].columns["machine"])

@@ -101,6 +101,16 @@ def test_named_machines_take_their_own_tapes(name: str) -> None:
         named.machine.run(named.make_tape(generator, length), 50)
 
 
+def test_binary_increment_carries_over_any_count_of_digits() -> None:
+    """Of ten digits drawn alike one number in a thousand is all ones; of these tapes one in twenty is."""
+    generator = random.Random(0)
+    tapes = ["".join(NAMED["binary_increment"].make_tape(generator, 10)) for _ in range(3000)]
+    ones = [len(tape) - len(tape.rstrip("1")) for tape in tapes]
+    assert {len(tape) for tape in tapes} == {10}
+    assert all(ones.count(count) > 80 for count in range(11))
+    assert ones.count(0) > 600
+
+
 def test_a_run_that_is_cut_says_so() -> None:
     machine = read_machine("A _ 1 R A ; A 1 1 S H")
     trace = machine.run("", 7)
