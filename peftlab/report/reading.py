@@ -158,7 +158,7 @@ def _get(values: Any, *keys: str) -> Any:
 
 def _model(recipe: dict[str, Any]) -> str:
     path, revision = _get(recipe, "model", "path"), _get(recipe, "model", "revision")
-    if path is None and (new := _get(recipe, "model", "from_config")):
+    if not path and (new := _get(recipe, "model", "from_config")):
         return f"a new {new['model_type']}"
     return f"{path}@{revision}" if revision else str(path)
 

@@ -106,7 +106,7 @@ def test_runs_of_machines(tmp_path: Path) -> None:
         )
         recipe = {**record.recipe, "evaluation": {"metric": "steps_survived"}}
         recipe["task"] = {"type": "turing_machine", "tape_length": 5}
-        recipe["model"] = {"path": None, "from_config": {"model_type": "gpt2"}}
+        recipe["model"] = {"path": "", "from_config": {"model_type": "gpt2"}}
         recipe["data"] = None
         write_record(record.model_copy(update={"recipe": recipe}), tmp_path / str(number))
         pq.write_table(pa.table(columns), tmp_path / str(number) / "predictions.parquet")
