@@ -13,9 +13,9 @@ from peftlab.bench.suite import Suite
 from peftlab.bench.timing import Clock, Workload
 from peftlab.bench.tuning import plan_rungs, propose_settings, trial_name, trial_recipe
 from peftlab.bench.worker import is_done
-from peftlab.check import CheckedRecipe, check_recipe
+from peftlab.check import CheckedRecipe, check_model, check_recipe
 from peftlab.config import Document
-from peftlab.errors import ConfigError, UnsupportedError
+from peftlab.errors import ConfigError, UnsupportedError, UserError
 from peftlab.interfaces import Reporter
 from peftlab.recipe import Recipe
 from peftlab.record import read_record
@@ -113,7 +113,19 @@ class Plan:
                     where=document.where(("tuning",)),
                     hint="Set data.validation_fraction in the recipe, or `tuning: null`.",
                 )
+        self.refusals = self._refusals(offline, reporter)
+        """By cell: why it cannot run, as far as that shows beforehand. It fails, and the others go on."""
         self.clock = Clock({key: Workload.of(checked) for key, checked in self.checked.items()})
+
+    def _refusals(self, offline: bool, reporter: Reporter) -> dict[str, str]:
+        refusals = {}
+        for cell in self.cells:
+            try:
+                recipe = cell.recipe({}, seed=self.suite.seeds[0])
+                check_model(recipe, cell.document, offline=offline, reporter=reporter)
+            except UserError as error:
+                refusals[cell.name] = str(error)
+        return refusals
 
     @property
     def tuning_seed(self) -> int:

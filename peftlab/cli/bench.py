@@ -103,6 +103,7 @@ def describe(plan: Any, *, workers: int, retry_failed: bool) -> dict[str, Any]:
                 "trials": sum(run.trial for run in own),
                 "runs": sum(not run.trial for run in own),
                 "missing": sum(not run.done for run in own),
+                "refused": plan.refusals.get(cell.name),
             }
         )
     return {
@@ -128,6 +129,9 @@ def as_text(shown: dict[str, Any]) -> str:
         f"  {cell['cell']:<{width}}  {cell['trials']:>3} trials  {cell['runs']:>3} runs  {cell['missing']:>3} missing"
         for cell in shown["cells"]
     ]
+    for cell in shown["cells"]:
+        if cell["refused"]:
+            lines.append(f"  {cell['cell']} cannot run: " + cell["refused"].replace("\n", "\n  "))
     if not shown["tuning"]:
         lines.append("  tuning is off: learning rates are those that the suite sets, or the default of each method")
     basis = "roughly, before any run has been timed" if shown["estimate_is_rough"] else "by the runs that are done"

@@ -91,6 +91,9 @@ def stamps(suite: Path) -> dict[str, str]:
 def test_a_suite_from_its_start_to_a_changed_cell(suite: Path, bench: Bench) -> None:
     code, shown, _ = bench("--dry-run")
     assert (code, shown["missing"], shown["done"]) == (0, 6, 0)
+    refused = {cell["cell"]: cell["refused"] for cell in shown["cells"] if cell["refused"]}
+    assert list(refused) == ["refused"]
+    assert "no_such_module" in refused["refused"]
     assert not (suite.parent / "out").exists()
 
     # A suite that is killed loses the running run at most.
