@@ -6,18 +6,18 @@
 - ``cells``: the address of the cell that was written last, as in Abacus embeddings (McLeish et al. 2024,
   https://arxiv.org/abs/2405.17399): a cell has the same position before and after a step. It follows from the text, so
   generated text has its positions too. Only the mark before the first configuration looks ahead, to its first cell:
-  else nothing would tell which one is the first. The table's words are counted from behind the cells.
+  else nothing would tell which one is the first. A mark behind a configuration goes back to that one's first cell, from
+  where the next is written. The table's words are counted from behind the cells.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any, Literal
 
 from peftlab.errors import UnsupportedError
-from peftlab.turing.notation import TABLE_END
+from peftlab.turing.notation import BETWEEN, NEXT, TABLE_END
 
 Positions = Literal["absolute", "none", "random_offset", "cells"]
 
@@ -40,6 +40,7 @@ class PositionIds:
         if kind == "cells":
             self._numbers = {_single_token(tokenizer, f"@{number}"): number + 1 for number in range(addresses)}
             self._mark = _single_token(tokenizer, TABLE_END)
+            self._behind = {_single_token(tokenizer, mark) for mark in (NEXT, BETWEEN)}
 
     def of(self, ids: Sequence[int], generator: random.Random, *, training: bool) -> list[int] | None:
         """The position of each token; None: the model's own.
@@ -58,10 +59,18 @@ class PositionIds:
         return self._cells(ids) if self._kind == "cells" else None
 
     def _cells(self, ids: Sequence[int]) -> list[int]:
-        places = list(accumulate(ids, lambda last, token: self._numbers.get(token, last), initial=0))[1:]
-        first = next(at for at, token in enumerate(ids) if token in self._numbers)
         table, behind = ids.index(self._mark), self._addresses + 1
-        return [*range(behind, behind + table), *[places[first]] * (first - table), *places[first:]]
+        last = next(self._numbers[token] for token in ids[table:] if token in self._numbers)
+        first: int | None = None
+        places = []
+        for token in ids[table:]:
+            if token in self._numbers:
+                last = self._numbers[token]
+                first = last if first is None else first
+            elif token in self._behind and first is not None:
+                last, first = first, None
+            places.append(last)
+        return [*range(behind, behind + table), *places]
 
 
 def _single_token(tokenizer: Any, word: str) -> int:
