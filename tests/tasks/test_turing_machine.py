@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
 import transformers
@@ -186,6 +188,20 @@ def test_cells_have_the_same_position_before_and_after_a_step() -> None:
             assert position == int(word[1:]) + 1
             assert example["position_ids"][place + 1] == position
     assert example["position_ids"][:start] == list(range(17, 17 + start))
+
+
+@pytest.mark.parametrize("writes", ["step", "run"])
+def test_a_mark_behind_a_configuration_goes_back_to_its_first_cell(writes: str) -> None:
+    task = TuringMachine(machines=["binary_increment"], positions="cells", addresses=16, writes=writes, **SMALL)
+    found, tokenizer = encoded(task)
+    for example in found.examples:
+        words = tokenizer.convert_ids_to_tokens(example["input_ids"])
+        start = words.index("|")
+        marks = [place for place in range(start, len(words)) if words[place] in ("|", NEXT, ",")]
+        for before, after in itertools.pairwise(marks):
+            first = next(int(word[1:]) for word in words[before:after] if word.startswith("@"))
+            assert example["position_ids"][after] == first + 1
+        assert example["position_ids"][start] == example["position_ids"][marks[1]]
 
 
 def test_no_positions_and_random_ones() -> None:
