@@ -5,9 +5,9 @@
 - ``random_offset``: from a random start in training, so that no position is unseen.
 - ``cells``: the address of the cell that was written last, as in Abacus embeddings (McLeish et al. 2024,
   https://arxiv.org/abs/2405.17399): a cell has the same position before and after a step. It follows from the text, so
-  generated text has its positions too. Only the mark before the first configuration looks ahead, to its first cell:
-  else nothing would tell which one is the first. A mark behind a configuration goes back to that one's first cell, from
-  where the next is written. The table's words are counted from behind the cells.
+  generated text has its positions too. A mark opens each configuration, at the first cell of the one before, from where
+  it is written; the mark of the very first looks ahead to its own first cell, since else nothing would tell which it
+  is. The table's words are counted from behind the cells.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from peftlab.errors import UnsupportedError
-from peftlab.turing.notation import BETWEEN, NEXT, TABLE_END
+from peftlab.turing.notation import TABLE_END
 
 Positions = Literal["absolute", "none", "random_offset", "cells"]
 
@@ -40,7 +40,6 @@ class PositionIds:
         if kind == "cells":
             self._numbers = {_single_token(tokenizer, f"@{number}"): number + 1 for number in range(addresses)}
             self._mark = _single_token(tokenizer, TABLE_END)
-            self._behind = {_single_token(tokenizer, mark) for mark in (NEXT, BETWEEN)}
 
     def of(self, ids: Sequence[int], generator: random.Random, *, training: bool) -> list[int] | None:
         """The position of each token; None: the model's own.
@@ -67,7 +66,7 @@ class PositionIds:
             if token in self._numbers:
                 last = self._numbers[token]
                 first = last if first is None else first
-            elif token in self._behind and first is not None:
+            elif token == self._mark and first is not None:
                 last, first = first, None
             places.append(last)
         return [*range(behind, behind + table), *places]

@@ -259,7 +259,11 @@ class TuringMachine(DecoderTask):
 
     def _prompt(self, split: Split, row: int, configuration: str, tokenizer: Any) -> list[int]:
         table = f"{split.columns['machine'][row]} {TABLE_END} " if self.table else f"{TABLE_END} "
-        return _tokens(tokenizer, f"{table}{configuration} {NEXT}")
+        return _tokens(tokenizer, f"{table}{configuration} {self._opening(NEXT)}")
+
+    def _opening(self, mark: str) -> str:
+        """What stands before a configuration that the model writes; by cells, its first cell has a mark of its own."""
+        return f"{mark} {TABLE_END}" if self.positions == "cells" else mark
 
     def _examples(self, split: Split, row: int, trace: Trace, tokenizer: Any, positions: PositionIds) -> list[Example]:
         generator = random.Random(f"{split.name}/{row}")  # noqa: S311 - no secret
@@ -269,7 +273,7 @@ class TuringMachine(DecoderTask):
         if self.writes == "step":
             pairs = [(step, [after]) for step, after in enumerate(texts[1:])]
         else:
-            ends = [BETWEEN] * (trace.steps - 1) + [HALTS if trace.halted else BETWEEN]
+            ends = [self._opening(BETWEEN)] * (trace.steps - 1) + [HALTS if trace.halted else BETWEEN]
             pairs = [(0, [f"{text} {end}" for text, end in zip(texts[1:], ends, strict=True)])]
         examples = []
         for step, answers in pairs:

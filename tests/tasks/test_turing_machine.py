@@ -191,17 +191,19 @@ def test_cells_have_the_same_position_before_and_after_a_step() -> None:
 
 
 @pytest.mark.parametrize("writes", ["step", "run"])
-def test_a_mark_behind_a_configuration_goes_back_to_its_first_cell(writes: str) -> None:
+def test_a_mark_at_the_first_cell_of_the_configuration_before_opens_each(writes: str) -> None:
     task = TuringMachine(machines=["binary_increment"], positions="cells", addresses=16, writes=writes, **SMALL)
     found, tokenizer = encoded(task)
     for example in found.examples:
-        words = tokenizer.convert_ids_to_tokens(example["input_ids"])
-        start = words.index("|")
-        marks = [place for place in range(start, len(words)) if words[place] in ("|", NEXT, ",")]
+        words, positions = tokenizer.convert_ids_to_tokens(example["input_ids"]), example["position_ids"]
+        marks = [place for place, word in enumerate(words) if word == "|"]
+        assert len(marks) == 1 + (len(example["pieces"]))
         for before, after in itertools.pairwise(marks):
-            first = next(int(word[1:]) for word in words[before:after] if word.startswith("@"))
-            assert example["position_ids"][after] == first + 1
-        assert example["position_ids"][start] == example["position_ids"][marks[1]]
+            cells = [int(word[1:]) for word in words[before:after] if word.startswith("@")]
+            assert positions[after] == cells[0] + 1
+            assert words[after - 1] in (NEXT, ",")
+            assert positions[after - 1] == cells[-1] + 1
+        assert positions[marks[0]] == positions[marks[1]]
 
 
 def test_no_positions_and_random_ones() -> None:
