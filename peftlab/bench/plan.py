@@ -13,7 +13,7 @@ from peftlab.bench.suite import Suite
 from peftlab.bench.timing import Clock, Workload
 from peftlab.bench.tuning import plan_rungs, propose_settings, trial_name, trial_recipe
 from peftlab.bench.worker import is_done
-from peftlab.check import CheckedRecipe, check_model, check_recipe
+from peftlab.check import CheckedModel, CheckedRecipe, check_data, check_model
 from peftlab.config import Document
 from peftlab.errors import ConfigError, UnsupportedError, UserError
 from peftlab.interfaces import Reporter
@@ -99,9 +99,11 @@ class Plan:
     ) -> None:
         self.suite, self.folder = suite, folder
         self.cells = expand_cells(suite, document)
+        self.refusals: dict[str, str] = {}
+        """By cell: why it cannot run, as far as that shows beforehand. It fails, and the others go on."""
         self.checked = {
-            combination: _check_one(
-                [cell for cell in self.cells if cell.combination == combination], suite, offline, reporter
+            combination: self._check(
+                [cell for cell in self.cells if cell.combination == combination], offline, reporter
             )
             for combination in dict.fromkeys(cell.combination for cell in self.cells)
         }
@@ -113,19 +115,27 @@ class Plan:
                     where=document.where(("tuning",)),
                     hint="Set data.validation_fraction in the recipe, or `tuning: null`.",
                 )
-        self.refusals = self._refusals(offline, reporter)
-        """By cell: why it cannot run, as far as that shows beforehand. It fails, and the others go on."""
         self.clock = Clock({key: Workload.of(checked) for key, checked in self.checked.items()})
 
-    def _refusals(self, offline: bool, reporter: Reporter) -> dict[str, str]:
-        refusals = {}
-        for cell in self.cells:
+    def _check(self, cells: list[Cell], offline: bool, reporter: Reporter) -> CheckedRecipe:
+        """Check every cell of a point of the axes, and the data with the first that can run.
+
+        Raises:
+            UserError: The data or the model is wrong, or no cell can run.
+        """
+        fits: list[tuple[Cell, CheckedModel]] = []
+        first: UserError | None = None
+        for cell in cells:
+            recipe = cell.recipe({}, seed=self.suite.seeds[0])
             try:
-                recipe = cell.recipe({}, seed=self.suite.seeds[0])
-                check_model(recipe, cell.document, offline=offline, reporter=reporter)
-            except UserError as error:
-                refusals[cell.name] = str(error)
-        return refusals
+                fits.append((cell, check_model(recipe, cell.document, offline=offline, reporter=reporter)))
+            except (ConfigError, UnsupportedError) as error:
+                self.refusals[cell.name] = str(error)
+                first = first or error
+        if first is not None and not fits:
+            raise first
+        cell, checked = fits[0]
+        return check_data(checked, cell.document, offline=offline, reporter=reporter)
 
     @property
     def tuning_seed(self) -> int:
@@ -180,20 +190,3 @@ class Plan:
             for run in self.runs(retry_failed=retry_failed)
             if not run.done
         )
-
-
-def _check_one(cells: list[Cell], suite: Suite, offline: bool, reporter: Reporter) -> CheckedRecipe:
-    """Check data and model with the first method that the model can take.
-
-    Raises:
-        UserError: The data or the model is wrong, or no method fits.
-    """
-    refusal: UnsupportedError | None = None
-    for cell in cells:
-        try:
-            recipe = cell.recipe({}, seed=suite.seeds[0])
-            return check_recipe(recipe, cell.document, offline=offline, reporter=reporter)
-        except UnsupportedError as error:
-            refusal = refusal or error
-    assert refusal is not None  # noqa: S101 - there is at least one cell
-    raise refusal

@@ -217,6 +217,21 @@ def test_tuning_where_the_task_makes_the_data(tmp_path: Path, command: Command) 
     assert (trial.train_rows, cell.recipe({}, seed=0).train_rows) == (100, 1200)
 
 
+def test_a_first_method_that_cannot_run_stops_no_other(tmp_path: Path, command: Command) -> None:
+    """The one before asks for more positions than the model has."""
+    (tmp_path / "recipe.yaml").write_text(MACHINES)
+    suite, long = tmp_path / "suite.yaml", "{name: long, type: full, set: {task.max_length: 300}}"
+    suite.write_text(MACHINES_SUITE.replace("[{type: full}]", f"[{long}, {{type: full}}]"))
+    done = command("bench", suite, "--output-dir", tmp_path / "out", "--dry-run")
+    assert done.returncode == 0, done.stderr
+    assert "long cannot run" in done.stdout
+    assert "full cannot run" not in done.stdout
+    suite.write_text(MACHINES_SUITE.replace("[{type: full}]", f"[{long}]"))
+    alone = command("bench", suite, "--output-dir", tmp_path / "out", "--dry-run")
+    assert alone.returncode == 2
+    assert "positions for 256 tokens" in alone.stderr
+
+
 def test_the_smoke_suite(command: Command, tmp_path: Path) -> None:
     """The shipped suite with real model and data, and a record of it made again."""
     suite = REPOSITORY / "benchmarks" / "suites" / "smoke.yaml"
