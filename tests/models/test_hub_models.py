@@ -56,5 +56,6 @@ def test_what_the_hub_does_not_have(hub: list, monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(UnsupportedError, match="no safetensors weights"):
         read_model_facts("someone/model", path="someone/model")
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", missing)
-    with pytest.raises(SourceError, match="cannot be reached"):
+    with pytest.raises(SourceError, match="cannot be reached") as unreachable:
         read_model_facts("someone/model", path="someone/model")
+    assert "no such folder" in str(unreachable.value.hint)  # a folder with a slip of the pen looks like an id
