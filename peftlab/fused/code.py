@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
 
-
-def is_same_code(function: Callable[..., Any], other: Callable[..., Any]) -> bool:
+def is_same_code(function: object, other: object) -> bool:
     """Whether two functions were compiled to the same code, names and constants.
 
     Transformers copies the parts that models share word for word from one model's file to the next.

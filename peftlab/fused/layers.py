@@ -17,8 +17,8 @@ from peftlab.onednn import through_onednn
 def fused(model: nn.Module) -> Iterator[None]:
     """Let the parts of a model that are known compute by fused operations, as long as the context lasts.
 
-    Linear layers with LoRA, gated MLPs and RMSNorms, in float32 on CPU; plain linear layers, GPT-2's too, go through
-    oneDNN. All others are left as they are.
+    Linear layers with LoRA, gated MLPs, RMSNorms and rotary positions, in float32 on CPU; plain linear layers, GPT-2's
+    too, go through oneDNN. All others are left as they are.
     """
     before: list[tuple[nn.Module, type]] = []
     known = _known()
@@ -44,13 +44,14 @@ def _known() -> list[tuple[Callable[[nn.Module], bool], Any]]:
         from peftlab.fused import lora
 
         known.append((lora.can_fuse, lora.FusedLora))
-    from peftlab.fused import conv1d, gated_mlp, rms_norm
+    from peftlab.fused import conv1d, gated_mlp, rms_norm, rotary
 
     return [
         *known,
         (conv1d.can_fuse, conv1d.OneDnnConv1D),
         (gated_mlp.can_fuse, gated_mlp.FusedGatedMlp),
         (rms_norm.can_fuse, rms_norm.FusedRmsNorm),
+        (rotary.can_fuse, rotary.FusedRotaryAttention),
     ]
 
 

@@ -19,11 +19,12 @@ from peftlab.fused.gated_mlp import FusedGatedMlp
 from peftlab.fused.layers import fused
 from peftlab.fused.lora import FusedLora
 from peftlab.fused.rms_norm import FusedRmsNorm
+from peftlab.fused.rotary import FusedRotaryAttention
 from peftlab.measurement.memory import peak_of
 from peftlab.onednn import is_available
 from peftlab.tasks._language import labelled_loss, pad_language, shifted
 
-PARTS = (FusedLora, FusedGatedMlp, FusedRmsNorm, OneDnnConv1D)
+PARTS = (FusedLora, FusedGatedMlp, FusedRmsNorm, FusedRotaryAttention, OneDnnConv1D)
 
 
 def with_lora(model: nn.Module, targets: Any = "all-linear", **settings: Any) -> Any:
@@ -111,7 +112,7 @@ def _low_rank(layer: Any) -> list[Any]:
 def test_decoders_like_llama_learn_the_same_by_all_fused_parts(family: str) -> None:
     model = with_lora(tiny_decoder(family))
     with fused(model):
-        assert parts_in(model) == {FusedLora, FusedGatedMlp, FusedRmsNorm}
+        assert parts_in(model) == {FusedLora, FusedGatedMlp, FusedRmsNorm, FusedRotaryAttention}
     assert not parts_in(model)
     agree(model, batch_of([9, 5, 12]))
 
@@ -128,7 +129,7 @@ def test_what_a_part_gives_may_be_changed_in_place(part: str) -> None:
     agree(model, batch_of([9, 5, 12]))
 
 
-@pytest.mark.parametrize("family", ["gemma", "gemma2", "olmo2", "phi3", "gpt2", "gpt_neox"])
+@pytest.mark.parametrize("family", ["gemma", "gemma2", "olmo2", "phi", "phi3", "gpt2", "gpt_neox"])
 def test_decoders_with_parts_of_their_own_learn_the_same_too(family: str) -> None:
     agree(with_lora(tiny_decoder(family)), batch_of([9, 5, 12]))
 
@@ -147,7 +148,14 @@ def test_gpt2s_matrices_lie_the_other_way_around() -> None:
 def test_gemmas_norm_and_gelu_are_not_taken_for_llamas() -> None:
     model = with_lora(tiny_decoder("gemma"))
     with fused(model):
-        assert parts_in(model) == {FusedLora}
+        assert parts_in(model) == {FusedLora, FusedRotaryAttention}
+
+
+def test_positions_turned_pair_by_pair_are_not_taken_for_llamas() -> None:
+    model = with_lora(tiny_decoder("glm"))
+    with fused(model):
+        assert FusedRotaryAttention not in parts_in(model)
+    agree(model, batch_of([9, 5, 12]))
 
 
 @pytest.mark.parametrize("targets", [["q_proj", "v_proj"], ["gate_proj", "down_proj"], ["up_proj"]])
@@ -158,7 +166,7 @@ def test_any_layers_may_have_an_update(targets: list[str]) -> None:
 def test_full_tuning_has_the_same_gradients_for_every_weight() -> None:
     model = tiny_decoder("llama").train()
     with fused(model):
-        assert parts_in(model) == {FusedGatedMlp, FusedRmsNorm}
+        assert parts_in(model) == {FusedGatedMlp, FusedRmsNorm, FusedRotaryAttention}
     agree(model, batch_of([9, 5, 12]))
 
 
@@ -207,7 +215,7 @@ def test_under_autocast_parts_compute_as_the_plain_ones() -> None:
 def test_layers_with_more_to_them_stay_pefts(own: dict[str, Any]) -> None:
     model = with_lora(tiny_decoder("llama"), **own)
     with fused(model):
-        assert parts_in(model) == {FusedGatedMlp, FusedRmsNorm}
+        assert parts_in(model) == {FusedGatedMlp, FusedRmsNorm, FusedRotaryAttention}
 
 
 def test_other_types_of_numbers_are_left_alone() -> None:

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from peftlab.fused.layers import fused
-from peftlab.tasks import _language
+from peftlab.tasks import _chunked, _language
 from peftlab.tasks._chunked import chunked_cross_entropy
 from peftlab.tasks._language import (
     IGNORED,
@@ -36,8 +36,8 @@ def batch_of(lengths: list[int], *, first: int = 2) -> dict[str, torch.Tensor]:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(1, 30), st.integers(1, 40), st.booleans(), st.integers(0, 1000))
-def test_chunks_change_nothing(count: int, rows: int, with_bias: bool, seed: int) -> None:
+@given(st.integers(1, 30), st.integers(1, 40), st.integers(1, 60), st.booleans(), st.integers(0, 1000))
+def test_chunks_and_blocks_change_nothing(count: int, rows: int, block: int, with_bias: bool, seed: int) -> None:
     torch.manual_seed(seed)
     values = [torch.randn(count, 8), torch.randn(50, 8), torch.randn(50) if with_bias else None]
     labels = torch.randint(50, (count,))
@@ -46,7 +46,9 @@ def test_chunks_change_nothing(count: int, rows: int, with_bias: bool, seed: int
         inputs = [None if value is None else value.clone().requires_grad_() for value in values]
         states, weight, bias = inputs
         if chunked:
-            loss = chunked_cross_entropy(states, weight, bias, labels, rows)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(_chunked, "CPU_BLOCK", block)
+                loss = chunked_cross_entropy(states, weight, bias, labels, rows)
         else:
             loss = functional.cross_entropy(functional.linear(states, weight, bias), labels, reduction="sum")
         (loss / 7).backward()
