@@ -27,6 +27,13 @@ def run_alone(name: str, script: str, *arguments: str) -> dict[str, Any]:
     return outcome
 
 
+def median_run(runs: list[dict[str, Any]]) -> dict[str, Any]:
+    """The run of median speed, the lower of two, and the figures of all runs in their order."""
+    ordered = sorted(runs, key=lambda run: float(run["tokens_per_second"]))
+    figures = {key: [run[key] for run in runs] for key in ("tokens_per_second", "flops_utilization") if key in runs[0]}
+    return {**ordered[(len(runs) - 1) // 2], "all_runs": figures}
+
+
 def print_outcome(outcome: dict[str, Any]) -> None:
     """How a contestant in its own process tells its outcome to `run_alone`."""
     print("RESULT " + json.dumps(outcome))

@@ -1,11 +1,12 @@
 """LoRA of SmolLM2 on E2E text, side by side: transformers' Trainer with peft, and peftlab.
 
-    python benchmarks/peers/e2e_lora.py --data FOLDER [--rows 640] [--output FILE.json]
+    python benchmarks/peers/e2e_lora.py --data FOLDER [--rows 640] [--repeats 1] [--output FILE.json]
 
 FOLDER holds E2E NLG's ``valid.txt`` and ``test.txt`` with lines of ``MR||text``. Both get the same base, the same rows
 and tokens, LoRA of rank 8 on every linear layer, batches of 16, one epoch, the same learning rate, and learn the
-responses only; all else is each one's default. Each runs alone in a fresh process. Before that, both compute the loss
-of the same batches with the same adapter: it must be equal.
+responses only; all else is each one's default. Each runs alone in a fresh process; with repeats, by turns: shared
+machines are not equally fast at all times. The runs of median speed are compared, the others told too. Before that,
+both compute the loss of the same batches with the same adapter: it must be equal.
 """
 
 from __future__ import annotations
@@ -17,7 +18,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from contest import HERE, build_trainer, peak_of_training, print_outcome, run_alone, run_peftlab, write_result
+from contest import (
+    HERE,
+    build_trainer,
+    median_run,
+    peak_of_training,
+    print_outcome,
+    run_alone,
+    run_peftlab,
+    write_result,
+)
 
 RECIPE = HERE.parents[1] / "recipes" / "e2e_nlg" / "smollm2_lora.yaml"
 BATCH_SIZE, LEARNING_RATE = 16, 5e-4
@@ -115,7 +125,7 @@ def run_trainer(options: dict[str, Any]) -> dict[str, Any]:
 def run_ours(options: dict[str, Any]) -> dict[str, Any]:
     """Peftlab with its defaults."""
     changes = overrides(Path(options["data"]), options["rows"])
-    _, figures = run_peftlab(RECIPE, changes, Path(options["folder"]) / "peftlab")
+    _, figures = run_peftlab(RECIPE, changes, Path(tempfile.mkdtemp(dir=options["folder"])) / "run")
     return figures
 
 
@@ -127,6 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, help="Folder with valid.txt and test.txt.")
     parser.add_argument("--rows", type=int, default=640, help="Different tables in the training split.")
+    parser.add_argument("--repeats", type=int, default=1, help="Runs of each, by turns.")
     parser.add_argument("--output", type=Path, default=HERE / "results" / "e2e_lora.json")
     parser.add_argument("--contestant", choices=CONTESTANTS, help=argparse.SUPPRESS)
     parser.add_argument("--options", help=argparse.SUPPRESS)
@@ -139,10 +150,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         options = {"data": str(chosen.data.resolve()), "rows": chosen.rows, "folder": folder}
         words = json.dumps(options)
-        outcomes = {
-            name: run_alone(name, Path(__file__).name, "--contestant", name, "--options", words) for name in CONTESTANTS
-        }
-    trainer, ours = outcomes["trainer"], outcomes["peftlab"]
+        runs: dict[str, list[dict[str, Any]]] = {name: [] for name in CONTESTANTS}
+        for name in ("losses", *("trainer", "peftlab") * chosen.repeats):
+            runs[name].append(run_alone(name, Path(__file__).name, "--contestant", name, "--options", words))
+    trainer, ours = median_run(runs["trainer"]), median_run(runs["peftlab"])
+    outcomes = {"losses": runs["losses"][0], "trainer": trainer, "peftlab": ours}
     result = {
         "setting": {"rows": chosen.rows, "batch_size": BATCH_SIZE, "learning_rate": LEARNING_RATE},
         "contestants": outcomes,
