@@ -6,7 +6,7 @@ import contextlib
 import functools
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
 
@@ -57,5 +57,7 @@ def _known() -> list[tuple[Callable[[nn.Module], bool], Any]]:
 
 @functools.cache
 def _in_place_of(own: Any, replacement: Any) -> type[nn.Module]:
-    """A class that is still one of the module's own, for all who ask."""
-    return replacement if issubclass(replacement, own) else type(replacement.__name__, (replacement, own), {})
+    """A class that is still one of the module's own, for all who ask, and of its file."""
+    if issubclass(replacement, own):
+        return cast("type[nn.Module]", replacement)
+    return type(replacement.__name__, (replacement, own), {"__module__": own.__module__})

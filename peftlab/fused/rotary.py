@@ -52,24 +52,25 @@ class _Rotation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ctx.save_for_backward(cos, sin)
-        first, second = states.chunk(2, dim=-1)
-        turned = states * cos
-        of_first, of_second = turned.chunk(2, dim=-1)
-        of_first.addcmul_(second, sin.chunk(2, dim=-1)[0], value=-1)
-        of_second.addcmul_(first, sin.chunk(2, dim=-1)[1])
-        return turned
+        return _turn(states, cos, *sin.chunk(2, dim=-1))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
         cos, sin = ctx.saved_tensors
         (gradient,) = gradients
-        by_first, by_second = gradient.chunk(2, dim=-1)
-        of_states = gradient * cos
-        of_first, of_second = of_states.chunk(2, dim=-1)
-        of_first.addcmul_(by_second, sin.chunk(2, dim=-1)[1])
-        of_second.addcmul_(by_first, sin.chunk(2, dim=-1)[0], value=-1)
-        return of_states, None, None
+        of_first, of_second = sin.chunk(2, dim=-1)
+        return _turn(gradient, cos, -of_second, -of_first), None, None
+
+
+def _turn(states: Tensor, cos: Tensor, sin_of_first: Tensor, sin_of_second: Tensor) -> Tensor:
+    """Each half times cos, less or plus the other one times its own sin."""
+    first, second = states.chunk(2, dim=-1)
+    turned = states * cos
+    turned_first, turned_second = turned.chunk(2, dim=-1)
+    turned_first.addcmul_(second, sin_of_first, value=-1)
+    turned_second.addcmul_(first, sin_of_second)
+    return turned
 
 
 def can_fuse(module: nn.Module) -> bool:

@@ -239,6 +239,8 @@ def test_the_classes_are_still_the_models_own() -> None:
     before = [type(module) for module in model.modules()]
     with fused(model):
         assert all(isinstance(module, own) for module, own in zip(model.modules(), before, strict=True))
+        files = {own.__module__ for own in before if own.__module__.startswith("transformers.")}
+        assert files <= {type(module).__module__ for module in model.modules()}
         copy.deepcopy(model)
 
 
