@@ -28,28 +28,31 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, rows: int) -> Tensor:
         wants = ctx.needs_input_grad
-        by_states = torch.zeros_like(states, dtype=torch.float32) if wants[0] else None
+        by_states = torch.empty_like(states) if wants[0] else None
         by_weight = torch.zeros_like(weight, dtype=torch.float32) if wants[1] else None
         by_bias = torch.zeros_like(bias, dtype=torch.float32) if bias is not None and wants[2] else None
         total = torch.zeros((), dtype=torch.float32, device=states.device)
         for start in range(0, len(states), rows):
-            chunk = slice(start, start + rows)
-            part = states[chunk]
-            blocks = [_Block.of(part, labels[chunk], weight, bias, tokens) for tokens in _blocks(weight)]
-            of_labels, maxima, sums = (torch.cat(each, dim=1) for each in zip(*map(_exponentiate, blocks), strict=True))
+            part, targets = states[start : start + rows], labels[start : start + rows, None]
+            blocks = [_Block.of(part, targets, weight, bias, tokens) for tokens in _blocks(weight)]
+            maxima = torch.cat([block.maximum for block in blocks], dim=1)
+            sums = torch.cat([block.exponentials.sum(dim=1, keepdim=True) for block in blocks], dim=1)
             normaliser = (maxima + sums.log()).logsumexp(dim=1, keepdim=True)
-            total += (normaliser - of_labels.sum(dim=1, keepdim=True)).sum()
+            total += normaliser.sum() - torch.stack([block.of_labels for block in blocks]).sum()
             if not any(wants[:3]):
                 continue
-            for block, factor in zip(blocks, torch.split((maxima - normaliser).exp_(), 1, dim=1), strict=True):
-                gradient = block.values.mul_(factor).scatter_add_(1, block.places, -block.is_here.float())
+            by_part = torch.zeros_like(part, dtype=torch.float32) if by_states is not None else None
+            for block in blocks:
+                gradient = block.gradient(normaliser)
                 if by_bias is not None:
                     by_bias[block.tokens] += gradient.sum(dim=0)
                 gradient = gradient.to(block.kind)
-                if by_states is not None:
-                    by_states[chunk] += _linear(gradient, weight[block.tokens].to(block.kind).t())
+                if by_part is not None:
+                    by_part += _linear(gradient, weight[block.tokens].to(block.kind).t())
                 if by_weight is not None:
                     by_weight[block.tokens] += gradient.T @ part.to(block.kind)
+            if by_states is not None and by_part is not None:
+                by_states[start : start + rows] = by_part
         found = zip((by_states, by_weight, by_bias), (states, weight, bias), strict=True)
         ctx.gradients = [
             None if gradient is None or tensor is None else gradient.to(tensor.dtype) for gradient, tensor in found
@@ -71,37 +74,37 @@ class _Block:
 
     Args:
         tokens: Which ones.
-        values: Rows × tokens, in float32: the logits, and in their place what is made of them.
-        kind: The type that the logits were computed in.
+        kind: The type that the logits were computed in; all else is in float32.
+        maximum: Rows × 1: the greatest logit m.
+        exponentials: Rows × tokens: exp(logit − m).
         places: Rows × 1: where the label stands among the tokens; anywhere, where it is none of them.
-        is_here: Rows × 1: whether it is one of them.
+        is_here: Rows × 1: 1 where the label is one of them, else 0.
+        of_labels: Rows × 1: the label's logit, or 0.
     """
 
     tokens: slice
-    values: Tensor
     kind: torch.dtype
+    maximum: Tensor
+    exponentials: Tensor
     places: Tensor
     is_here: Tensor
+    of_labels: Tensor
 
     @classmethod
     def of(cls, states: Tensor, labels: Tensor, weight: Tensor, bias: Tensor | None, tokens: slice) -> _Block:
-        """The logits of these states for these tokens."""
-        logits = _linear(states, weight[tokens], None if bias is None else bias[tokens])
-        last = logits.shape[1] - 1
-        places = (labels - tokens.start)[:, None]
-        clamped = places.clamp(0, last)
-        return cls(tokens, logits.float(), logits.dtype, clamped, places == clamped)
+        """Of states (rows × size) and their labels (rows × 1)."""
+        computed = _linear(states, weight[tokens], None if bias is None else bias[tokens])
+        logits = computed.float()
+        places = (labels - tokens.start).clamp(0, logits.shape[1] - 1)
+        is_here = (places == labels - tokens.start).float()
+        of_labels = logits.gather(1, places) * is_here
+        maximum = logits.amax(dim=1, keepdim=True)
+        return cls(tokens, computed.dtype, maximum, logits.sub_(maximum).exp_(), places, is_here, of_labels)
 
-
-def _exponentiate(block: _Block) -> tuple[Tensor, Tensor, Tensor]:
-    """Put exp(logit − the row's maximum in this block) in the place of the logits.
-
-    Returns:
-        Rows × 1 each: the label's logit, 0 where it is in another block; the maximum; the sum of the new values.
-    """
-    of_labels = block.values.gather(1, block.places) * block.is_here
-    maximum = block.values.amax(dim=1, keepdim=True)
-    return of_labels, maximum, block.values.sub_(maximum).exp_().sum(dim=1, keepdim=True)
+    def gradient(self, normaliser: Tensor) -> Tensor:
+        """By the logits, for the rows' log Σ exp(logit) over all blocks; takes the place of the exponentials."""
+        softmax = self.exponentials.mul_((self.maximum - normaliser).exp_())
+        return softmax.scatter_add_(1, self.places, -self.is_here)
 
 
 def _blocks(weight: Tensor) -> list[slice]:
@@ -127,7 +130,7 @@ def chunked_cross_entropy(states: Tensor, weight: Tensor, bias: Tensor | None, l
     Returns:
         A scalar in float32; it can be differentiated once.
     """
-    chunks = math.ceil(len(states) / rows)
-    even = math.ceil(len(states) / max(1, chunks))
-    loss: Tensor = _ChunkedCrossEntropy.apply(states, weight, bias, labels, max(1, even))  # type: ignore[no-untyped-call]
+    chunks = max(1, math.ceil(len(states) / rows))
+    even = max(1, math.ceil(len(states) / chunks))
+    loss: Tensor = _ChunkedCrossEntropy.apply(states, weight, bias, labels, even)  # type: ignore[no-untyped-call]
     return loss

@@ -14,12 +14,13 @@ from language_models import SIZES, tiny_decoder
 from peft.tuners.lora.layer import Linear as LoraLinear
 from torch import Tensor, nn
 
+from peftlab.fused.code import is_same_code
 from peftlab.fused.conv1d import OneDnnConv1D
 from peftlab.fused.gated_mlp import FusedGatedMlp
 from peftlab.fused.layers import fused
 from peftlab.fused.lora import FusedLora
 from peftlab.fused.rms_norm import FusedRmsNorm
-from peftlab.fused.rotary import FusedRotaryAttention
+from peftlab.fused.rotary import FusedRotaryAttention, rotate
 from peftlab.measurement.memory import peak_of
 from peftlab.onednn import is_available
 from peftlab.tasks._language import labelled_loss, pad_language, shifted
@@ -257,3 +258,11 @@ def test_less_is_kept_for_the_backward_pass() -> None:
         8 * 48 * SIZES["intermediate_size"] * 4 * SIZES["num_hidden_layers"]
     )  # bytes of a tensor of every layer's MLP
     assert plain - less > wide  # of two, as elsewhere in the step less is alive now
+
+
+def test_what_a_decorator_hides_is_not_taken_for_the_same() -> None:
+    def decorated(function: Any) -> Any:
+        return lambda *values: function(*values)
+
+    assert is_same_code(rotate, rotate)
+    assert not is_same_code(decorated(rotate), decorated(agree))

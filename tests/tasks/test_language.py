@@ -57,6 +57,21 @@ def test_chunks_and_blocks_change_nothing(count: int, rows: int, block: int, wit
         assert torch.allclose(plain, ours, atol=1e-4, rtol=1e-5)
 
 
+def test_gradients_of_half_precision_are_kept_in_it_and_summed_in_full(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Blocks would each round to eight bits else."""
+    monkeypatch.setattr(_chunked, "CPU_BLOCK", 4)
+    torch.manual_seed(0)
+    states, weight, labels = torch.randn(9, 8), torch.randn(50, 8), torch.randint(50, (9,))
+    gradients = []
+    for kind in (torch.float32, torch.bfloat16):
+        inputs = states.bfloat16().to(kind).requires_grad_()
+        chunked_cross_entropy(inputs, weight.bfloat16().to(kind), None, labels, 4).backward()
+        assert inputs.grad is not None
+        assert inputs.grad.dtype == kind
+        gradients.append(inputs.grad.float())
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=0.02, atol=0.02)
+
+
 @pytest.mark.parametrize("model_type", ["gpt2", "llama", "gemma2"])
 @pytest.mark.parametrize("rows", [1, 5, 10_000])
 def test_loss_and_gradients_are_those_of_the_model_itself(
