@@ -19,6 +19,7 @@ from peftlab.recipe import Recipe
 from peftlab.record import DataSummary, Guard, RunRecord, Status, write_record
 from peftlab.run_folder import RunFolder, open_run_folder
 from peftlab.training.config import GUARDS
+from peftlab.training.launch import refuse_several_processes
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ def run_recipe(
     """
     document = document or Document(source=recipe.name, values={})
     reporter = reporter or Silent()
+    refuse_several_processes()
     checked = check_recipe(recipe, document, offline=offline, reporter=reporter)
     folder = open_run_folder(recipe.name, output_dir, resume=resume)
     with folder.locked():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import random
+import re
 import subprocess
 import sys
 import warnings
@@ -25,20 +26,46 @@ BAD = ["bad", "awful", "ugly", "sad", "dark", "cruel"]
 NEUTRAL = ["the", "film", "was", "a", "day", "in", "town", "and", "we", "saw", "it", "then"]
 
 
+def wants_gpu(config: pytest.Config) -> bool:
+    """Whether this call asks for the tests of a GPU, as `-m gpu` does."""
+    expression = config.getoption("-m")
+    return re.search(r"(?<!not )\bgpu\b", " ".join(expression.split())) is not None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Every other test is written for a CPU: hide the GPU from it, before CUDA is started, and from its processes."""
+    if not wants_gpu(config):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 def pytest_collection_finish() -> None:
     """Leave what the imports have made out of every later collection of garbage: each run collects."""
     gc.collect()
     gc.freeze()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     import torch
 
-    if torch.cuda.is_available():
-        return
+    with_gpu = wants_gpu(config)
     for item in items:
-        if "gpu" in item.keywords:
+        if "gpu" not in item.keywords:
+            if with_gpu and torch.cuda.is_available():
+                item.add_marker(pytest.mark.skip(reason="a test for a CPU, and the GPU is shown: leave out -m gpu"))
+        elif not with_gpu:
+            item.add_marker(pytest.mark.skip(reason="the GPU is hidden from the other tests: run these with -m gpu"))
+        elif not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="there is no CUDA device here"))
+
+
+@pytest.fixture(autouse=True)
+def empty_gpu(request: pytest.FixtureRequest) -> None:
+    """What earlier tests have left on the GPU would count in the allocator's peaks."""
+    if "gpu" in request.keywords:
+        import torch
+
+        gc.collect()
+        torch.cuda.empty_cache()
 
 
 @pytest.fixture(scope="session", autouse=True)

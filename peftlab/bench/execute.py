@@ -32,6 +32,7 @@ from peftlab.interfaces import Reporter
 from peftlab.recipe import Recipe
 from peftlab.record import RunRecord, read_record
 from peftlab.tasks.metrics import LOWER_IS_BETTER
+from peftlab.training.launch import refuse_several_processes
 
 SECONDS_NAME = "suite_seconds.json"
 SUITE_NAME = "suite.yaml"
@@ -94,7 +95,9 @@ class Execution:
 
         Raises:
             KeyboardInterrupt: The user stopped it; what was running can be resumed.
+            UserError: A launcher has started several of these processes.
         """
+        refuse_several_processes()  # here, and not only in each run: every cell would be a failure
         started = time.monotonic()
         plan = self.plan
         self._take_suite(plan.suite)

@@ -122,12 +122,8 @@ class ShapesOfRecipe:
     def __init__(self, checked: CheckedModel, labels: tuple[str, ...], target: Target) -> None:
         self._recipe, self._labels, self._target = checked.recipe, labels, target
         recipe, method = checked.recipe, checked.recipe.method
-        self._dtype = resolve_dtype(
-            recipe.model.dtype, device=target.device, base_is_frozen=not method.trains_base, has_bfloat16=True
-        )
-        self._autocast = autocast_dtype(
-            recipe.training.precision, device=target.device, weights=self._dtype, has_bfloat16=True
-        )
+        self._dtype = resolve_dtype(recipe.model.dtype, device=target.device, base_is_frozen=not method.trains_base)
+        self._autocast = autocast_dtype(recipe.training.precision, device=target.device, weights=self._dtype)
         dropout = recipe.model.dropout
         if dropout is None and not method.trains_base:
             dropout = 0.0

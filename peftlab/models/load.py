@@ -13,6 +13,7 @@ import transformers
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
+from peftlab.bfloat16 import card_has_bfloat16
 from peftlab.errors import SourceError, UnsupportedError
 from peftlab.interfaces import Head
 from peftlab.models.config import ModelConfig
@@ -231,9 +232,7 @@ def _first_line(error: Exception) -> str:
     return lines[0] if lines else type(error).__name__
 
 
-def resolve_dtype(
-    name: str, *, device: torch.device, base_is_frozen: bool, has_bfloat16: bool | None = None
-) -> torch.dtype:
+def resolve_dtype(name: str, *, device: torch.device, base_is_frozen: bool) -> torch.dtype:
     """The type of the base's weights.
 
     ``auto`` is float32 on CPU, where bfloat16 is slow, and under full tuning, whose small updates bfloat16 weights
@@ -243,12 +242,8 @@ def resolve_dtype(
         name: As the recipe says.
         device: Where the model will be.
         base_is_frozen: Whether the method leaves the base as it is.
-        has_bfloat16: Of a CUDA device that is not here; None asks the one that is.
     """
     if name != "auto":
         dtype: torch.dtype = getattr(torch, name)
         return dtype
-    if device.type == "cuda" and base_is_frozen:
-        has_bfloat16 = torch.cuda.is_bf16_supported() if has_bfloat16 is None else has_bfloat16
-        return torch.bfloat16 if has_bfloat16 else torch.float32
-    return torch.float32
+    return torch.bfloat16 if device.type == "cuda" and base_is_frozen and card_has_bfloat16() else torch.float32

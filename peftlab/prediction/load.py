@@ -20,6 +20,7 @@ from peftlab.run_folder import read_run_recipe
 from peftlab.trained import TrainedRun
 from peftlab.training.accelerator import autocast_dtype
 from peftlab.training.evaluate import Asking
+from peftlab.training.launch import refuse_several_processes
 
 
 def load_tuned(folder: Path, *, offline: bool = False, report: ProgressCallback | None = None) -> TunedModel:
@@ -33,6 +34,7 @@ def load_tuned(folder: Path, *, offline: bool = False, report: ProgressCallback 
     Raises:
         UserError: There is no finished run in the folder, or its base model cannot be loaded.
     """
+    refuse_several_processes()
     check_folder(folder)
     is_export = (folder / EXPORT_NAME).is_file()
     tuned = load_export(folder) if is_export else load_run(folder, offline=offline, report=report)
@@ -59,6 +61,7 @@ def load_run(
     from peftlab.artifact.load import load_artifact
     from peftlab.artifact.save import ADAPTER, MODEL
 
+    refuse_several_processes()
     record, recipe = read_finished_run(folder)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     dtype = resolve_dtype(recipe.model.dtype, device=device, base_is_frozen=not recipe.method.trains_base)

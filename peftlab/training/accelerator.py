@@ -9,14 +9,13 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 
+from peftlab.bfloat16 import card_has_bfloat16
 from peftlab.errors import ConfigError
 
 MIXED_PRECISION = {torch.bfloat16: "bf16", torch.float16: "fp16", None: "no"}
 
 
-def autocast_dtype(
-    precision: str, *, device: torch.device, weights: torch.dtype, has_bfloat16: bool | None = None
-) -> torch.dtype | None:
+def autocast_dtype(precision: str, *, device: torch.device, weights: torch.dtype) -> torch.dtype | None:
     """The type that autocast computes in, or None for no autocast.
 
     A base in bfloat16 or float16 under float32 adapters always needs autocast: without it the float32 head would meet
@@ -26,7 +25,6 @@ def autocast_dtype(
         precision: As the recipe says.
         device: Where it is computed.
         weights: The type of the base's weights.
-        has_bfloat16: Of a CUDA device that is not here; None asks the one that is.
 
     Raises:
         ConfigError: float32 computation over half-precision weights.
@@ -39,10 +37,7 @@ def autocast_dtype(
     if precision == "auto":
         if weights != torch.float32:
             return weights
-        if device.type != "cuda":
-            return None
-        has_bfloat16 = torch.cuda.is_bf16_supported() if has_bfloat16 is None else has_bfloat16
-        return torch.bfloat16 if has_bfloat16 else None
+        return torch.bfloat16 if device.type == "cuda" and card_has_bfloat16() else None
     return None if precision == "float32" else getattr(torch, precision)
 
 

@@ -40,17 +40,19 @@ def check_record(record: dict) -> None:
     assert memory["peak_bytes"] >= memory["parameters_bytes"] + memory["optimizer_bytes"]
     assert record["throughput"]["tokens_per_second"] > 0
     assert 0 <= record["throughput"]["padding_fraction"] < 1
-    assert 0 < record["parameters"]["trainable"] < record["parameters"]["total"]
+    parameters, is_whole = record["parameters"], record["recipe"]["method"]["type"] == "full"
+    assert 0 < parameters["trainable"] <= parameters["total"]
+    assert (parameters["trainable"] == parameters["total"]) == is_whole
     assert {guard["status"] for guard in record["guards"].values()} <= {"passed", "not_applicable"}
     for name in (
         "trainable_parameters",
         "gradients",
         "loss_finite",
         "adapter_changed",
-        "base_unchanged",
         "reload_agrees",
     ):
         assert record["guards"][name]["status"] == "passed", name
+    assert is_whole or record["guards"]["base_unchanged"]["status"] == "passed"
     assert record["data"]["fingerprint"]
     assert record["environment"]["versions"]["torch"]
 
@@ -333,6 +335,12 @@ def test_two_processes_cannot_share_a_folder(command, recipe: Path, tmp_path: Pa
     assert second.returncode == 2
     assert "another process" in second.stderr
     assert os.path.exists(tmp_path / "out")  # noqa: PTH110
+
+
+def test_full_tuning_leaves_the_same_record(command, recipe: Path) -> None:
+    done = command("run", recipe, "--output-dir", "out", "--json", "--set", "method.type=full")
+    assert done.returncode == 0, done.stderr
+    check_record(json.loads(done.stdout))
 
 
 @pytest.mark.gpu
