@@ -159,7 +159,8 @@ def pad_language(examples: Sequence[Example], pad_token_id: int) -> dict[str, Te
     ``label_rows`` and ``label_columns`` say where the labels are, row by row. They are looked up here, on CPU: a GPU
     would have to be waited for, and shapes alone, of which estimates are made, do not tell.
 
-    Examples in a row that must not see each other have position ids that start anew with each of them; see
+    Examples in a row that must not see each other have position ids that start anew with each of them. Then
+    ``text_bounds`` holds where each begins, and the last ends, if all rows stand behind one another; see
     :func:`language_inputs`.
     """
     import torch
@@ -174,7 +175,8 @@ def pad_language(examples: Sequence[Example], pad_token_id: int) -> dict[str, Te
         rows = [[*example["position_ids"], *range(longest - len(example["position_ids"]))] for example in examples]
         batch["position_ids"] = torch.tensor(rows)
     if "packed" in examples[0]:
-        batch["is_packed"] = torch.ones(1)
+        begins = (batch["position_ids"].flatten() == 0).nonzero().flatten()
+        batch["text_bounds"] = torch.cat([begins, torch.tensor([batch["input_ids"].numel()])]).int()
     return batch
 
 
@@ -187,18 +189,38 @@ def language_inputs(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, 
     """The part of a batch that the model takes.
 
     A row of several examples comes without an attention mask: transformers then draws their borders from position ids
-    that start anew, in every implementation of attention, if there is no cache. So do texts that are read from left to
-    right: what they are padded with stands to their right, where no token looks, and without a mask attention is
-    computed faster and takes less memory. A cache is of no use in training and only holds copies of keys and values.
+    that start anew, if there is no cache. FlashAttention alone is told the borders in words: it would look for them in
+    batches of one row only. So do texts that are read from left to right come without a mask: what they are padded
+    with stands to their right, where no token looks, and without a mask attention is computed faster and takes less
+    memory. A cache is of no use in training and only holds copies of keys and values.
     """
     inputs: dict[str, Any] = model_inputs(batch)
+    inner = language_model(model)
     if "position_ids" in batch:
         inputs["position_ids"] = batch["position_ids"]
-    if "is_packed" in batch or ("position_ids" not in batch and _reads_from_left(language_model(model))):
+        if "flash" in (inner.config._attn_implementation or ""):
+            inputs |= _flash_bounds(batch)
+    if "text_bounds" in batch or ("position_ids" not in batch and _reads_from_left(inner)):
         del inputs["attention_mask"]
-    if "use_cache" in inspect.signature(language_model(model).forward).parameters:
+    if "use_cache" in inspect.signature(inner.forward).parameters:
         inputs["use_cache"] = False
     return inputs
+
+
+def _flash_bounds(batch: Mapping[str, Tensor]) -> dict[str, Any]:
+    """Where FlashAttention's texts begin and end, counted through all rows; a row that is not packed is one text.
+
+    Without them it takes every step back in the positions of a lone row for the beginning of another text, and none in
+    a batch of several rows. The longest text is only needed as a bound, and a row's length is known without waiting
+    for the device.
+    """
+    import torch
+
+    rows, length = batch["input_ids"].shape
+    bounds = batch.get("text_bounds")
+    if bounds is None:
+        bounds = torch.arange(0, rows * length + 1, length, dtype=torch.int32, device=batch["input_ids"].device)
+    return {"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds, "max_length_q": length, "max_length_k": length}
 
 
 def _reads_from_left(model: Any) -> bool:
