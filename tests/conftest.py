@@ -167,7 +167,7 @@ def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
 TINY_RECIPE = """\
 name: tiny-{name}
 seed: {seed}
-model: {{path: {model}, quantization: {quantization}}}
+model: {{path: {model}, quantization: {quantization}, dtype: {dtype}}}
 task: {task}
 data: {{source: {data}, validation_fraction: 0.2}}
 method: {method}
@@ -188,6 +188,7 @@ def tiny_run(
         seed: int = 0,
         base: str | Path = "bert",
         quantization: str = "null",
+        dtype: str = "auto",
         task: str = "{type: text_classification, max_length: 32}",
         data: Path = reviews,
         steps: int = 40,
@@ -195,12 +196,12 @@ def tiny_run(
         from peftlab.recipe import load_recipe
         from peftlab.run import run_recipe
 
-        key = (method, seed, base, quantization, task, data, steps)
+        key = (method, seed, base, quantization, dtype, task, data, steps)
         if key not in made:
             folder = tmp_path_factory.mktemp("runs")
             model = {"bert": tiny_bert, "gpt2": tiny_gpt2}.get(str(base), base)
             values = {"name": Path(base).name, "seed": seed, "model": model, "task": task, "data": data}
-            values |= {"method": method, "quantization": quantization}
+            values |= {"method": method, "quantization": quantization, "dtype": dtype}
             (folder / "recipe.yaml").write_text(TINY_RECIPE.format(**values, steps=steps))
             loaded, document = load_recipe(folder / "recipe.yaml")
             result = run_recipe(loaded, document, output_dir=folder / "run")

@@ -6,6 +6,7 @@ all tokens together must make up the difference of the two logits: how nearly th
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from peftlab.errors import UnsupportedError, UserError
 from peftlab.interfaces import Split
 from peftlab.prediction.predict import text_row
 from peftlab.prediction.tuned import TunedModel
+from peftlab.training.evaluate import to_device
 
 STEPS = 64
 CHUNK = 16
@@ -65,51 +67,57 @@ def explain(tuned: TunedModel, text: str, *, target: str | None = None, steps: i
         UnsupportedError: The model is run by onnxruntime, or the task decides on every word apart.
         UserError: There is no such class.
     """
-    from captum.attr import LayerIntegratedGradients
-
-    model, task = tuned.model, tuned.task
-    if model is None:
+    if tuned.model is None or tuned.asking is None:
         raise UnsupportedError("gradients need the run itself, or a merged export", where=str(tuned.folder))
+    model, asking, task = tuned.model, tuned.asking, tuned.task
     row = text_row(text, tuned)
     encoded = tuned.encode(Split("text", [0], {column: [value] for column, value in row.items()}, "the text"))
     batch = task.collate(encoded.examples, tuned.tokenizer.pad_token_id)
-    device = next(model.parameters()).device
-    batch = {key: value.to(device) for key, value in batch.items()}
     with torch.no_grad():
-        logits = task.logits(model, batch)
+        logits = asking.compute(task.logits, model, batch).float().cpu()
     if logits.ndim != 2:
         raise UnsupportedError(
             f"{task.registered_name} decides on every word apart; there is no one decision to explain",
             hint="Explain a run of a task with one decision per text.",
         )
-    (prediction,) = task.predict(
-        (logits / tuned.temperature).cpu(), {k: v.cpu() for k, v in batch.items()}, tuned.labels
-    )
+    (prediction,) = task.predict(logits / tuned.temperature, batch, tuned.labels)
     position = _target_position(tuned, target, logits)
-    baseline = _baseline(batch["input_ids"], tuned.tokenizer)
+    attributions, logit, baseline_logit = _integrate(tuned, to_device(batch, asking.device), position, steps)
+    return Explanation(
+        run=tuned.name,
+        prediction=prediction.prediction,
+        target=tuned.labels[position] if tuned.labels else "the number",
+        tokens=tuned.tokenizer.convert_ids_to_tokens(batch["input_ids"][0].tolist()),
+        attributions=attributions,
+        logit=logit,
+        baseline_logit=baseline_logit,
+        steps=steps,
+    )
+
+
+def _integrate(
+    tuned: TunedModel, batch: Mapping[str, Tensor], position: int, steps: int
+) -> tuple[list[float], float, float]:
+    """The attribution of each token to a logit, that logit for the text, and for padding."""
+    from captum.attr import LayerIntegratedGradients
+
+    model, asking = tuned.module()
     others = {key: value for key, value in batch.items() if key != "input_ids"}
 
     def logit_of(input_ids: Tensor) -> Tensor:
         count = len(input_ids)
         repeated = {key: value.expand(count, *value.shape[1:]) for key, value in others.items()}
-        return task.logits(model, {"input_ids": input_ids, **repeated})[:, position]
+        logits = asking.compute(tuned.task.logits, model, {"input_ids": input_ids, **repeated})
+        return logits[:, position].float()
 
     embeddings = model.get_input_embeddings()  # type: ignore[operator]
-    integral: Any = LayerIntegratedGradients(logit_of, embeddings)
     ids = batch["input_ids"]
+    baseline = _baseline(ids, tuned.tokenizer)
+    integral: Any = LayerIntegratedGradients(logit_of, embeddings)
     attributions = integral.attribute(ids, baselines=baseline, n_steps=steps, internal_batch_size=CHUNK)
     with torch.no_grad():
-        baseline_logit = float(logit_of(baseline)[0])
-    return Explanation(
-        run=tuned.name,
-        prediction=prediction.prediction,
-        target=tuned.labels[position] if tuned.labels else "the number",
-        tokens=tuned.tokenizer.convert_ids_to_tokens(ids[0].tolist()),
-        attributions=attributions[0].sum(dim=-1).tolist(),
-        logit=float(logits[0, position]),
-        baseline_logit=baseline_logit,
-        steps=steps,
-    )
+        logit, baseline_logit = float(logit_of(ids)[0]), float(logit_of(baseline)[0])
+    return attributions[0].float().sum(dim=-1).tolist(), logit, baseline_logit
 
 
 def _target_position(tuned: TunedModel, target: str | None, logits: Tensor) -> int:

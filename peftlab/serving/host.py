@@ -69,12 +69,10 @@ class Lane:
     def _compute(self, batch: Mapping[str, Tensor], adapters: Sequence[str]) -> Tensor:
         if not self.is_mixed or set(self.names.values()) == {"default"}:
             return self.first.compute_logits(batch)
-        assert self.first.model is not None  # noqa: S101 - as above
-        mixed = MixedBatch(self.first.model, [self.names[name] for name in adapters]).eval()
-        device = next(self.first.model.parameters()).device
+        model, asking = self.first.module()
+        mixed = MixedBatch(model, [self.names[name] for name in adapters]).eval()
         with torch.inference_mode():  # the model has it; this is for what the task does with its output
-            inputs = {key: value.to(device) for key, value in batch.items()}
-            return self.first.task.logits(mixed, inputs).float().cpu()
+            return asking.compute(self.first.task.logits, mixed, batch).float().cpu()
 
     def use(self, adapter: str) -> None:
         """Let the model be this adapter's from now on, for batches of its own."""

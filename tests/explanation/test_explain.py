@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,20 @@ def test_attributions_are_complete(method: str, tiny_run: Callable[..., Path], t
     assert explain(tuned, "we saw the lovely film", target=other).target == other
     with pytest.raises(UserError, match="no class"):
         explain(tuned, "a film", target="goood")
+
+
+@pytest.mark.parametrize("base", ["bert", "gpt2"])
+def test_a_base_in_half_precision_is_explained(base: str, tiny_run: Callable[..., Path]) -> None:
+    """The adapter is float32 and the base is not: only under autocast do they meet."""
+    tuned, text = load_tuned(tiny_run(base=base, dtype="bfloat16"), offline=True), "we saw the lovely film"
+    half = explain(tuned, text)
+    assert tuned.model is not None
+    assert tuned.asking is not None
+    tuned.model.float()
+    whole = explain(replace(tuned, asking=replace(tuned.asking, autocast_dtype=None)), text)
+    scale = max(1.0, max(map(abs, whole.attributions)))
+    assert abs(half.completeness_gap) < 0.1 * max(scale, abs(half.logit - half.baseline_logit))
+    assert half.attributions == pytest.approx(whole.attributions, abs=0.1 * scale)
 
 
 def test_words_apart_have_no_one_decision(tiny_run: Callable[..., Path], entities: Path) -> None:

@@ -82,6 +82,24 @@ def test_many_clients_get_the_answers_of_their_adapter(start, runs: dict[str, Pa
     assert not any(text in client.log.getvalue() for text in TEXTS)
 
 
+def test_adapters_share_a_base_in_half_precision(start, tiny_run: Run) -> None:
+    """Their matrices and heads are float32: only under autocast do they meet the base."""
+    runs = {name: tiny_run(seed=seed, dtype="bfloat16") for seed, name in enumerate(["first", "second", "third"])}
+    expected = {name: told_by_predict(folder, TEXTS[:9]) for name, folder in runs.items()}
+    client = start(runs, batching={"max_wait_seconds": 0.2})
+
+    def ask(number: int) -> None:
+        name = list(runs)[number % 3]
+        status, body = client.predict([TEXTS[number % 9]], name)
+        assert status == 200, body
+        wanted = expected[name][number % 9]
+        assert body["predictions"][0]["scores"] == pytest.approx(wanted["scores"], abs=0.02)
+
+    with ThreadPoolExecutor(9) as pool:
+        list(pool.map(ask, range(27)))
+    assert len({id(hosted.tuned.model) for hosted in client.service.host.models.values()}) == 1
+
+
 def test_adapters_come_and_go(start, runs: dict[str, Path]) -> None:
     client = start(
         {"first": runs["first"], "second": runs["second"]},
