@@ -183,6 +183,10 @@ class Method(RegisteredConfig, ABC):
     def restore_training_state(self, model: nn.Module, state: Mapping[str, Tensor]) -> None:
         """Take up the state that ``training_state`` gave."""
 
+    def may_be_kept(self, model: nn.Module, step: int) -> bool:
+        """Whether the model as it is after this step may be what the run leaves; after the last one it always may."""
+        return True
+
     def may_stay(self, name: str, parameter: Tensor) -> bool:
         """Whether a trained tensor may end where it began, as a matrix does whose every rank AdaLoRA has pruned."""
         return False

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,10 +35,11 @@ def rehearse_memory(job: TrainingJob) -> Memory:
     Args:
         job: As it will be trained. A throw-away optimizer takes the place of its own.
     """
-    step = job.plan.longest_step(job.split.lengths())
+    # Methods with a schedule do each step's work: the rehearsal is of the first one, whichever texts it borrows.
+    step = replace(job.plan.longest_step(job.split.lengths()), number=1)
     optimizer = build_optimizer(job.model, job.config, job.learning_rate)
-    trial = replace(job, optimizer=job.accelerator.prepare(optimizer), gradients=GradientGuard(job.model))
-    with _without_trace(job), fused(job.model):
+    with _without_trace(job), _in_place_of_own(job, optimizer) as prepared, fused(job.model):
+        trial = replace(job, optimizer=prepared, gradients=GradientGuard(job.model))
         return measure_training_memory(
             lambda: optimizer_step(trial, step), model=job.model, optimizer=optimizer, device=job.accelerator.device
         )
@@ -81,11 +83,29 @@ def rehearse_evaluation(job: TrainingJob, split: EncodedSplit, batches: list[lis
 
 
 @contextlib.contextmanager
+def _in_place_of_own(job: TrainingJob, optimizer: torch.optim.Optimizer) -> Iterator[Any]:
+    """Another optimizer in accelerate's hands, as long as the context lasts.
+
+    accelerate keeps every optimizer that it has prepared, with its state, and unscales the gradients for each of them.
+    """
+    own = job.accelerator._optimizers
+    job.accelerator._optimizers = []
+    try:
+        yield job.accelerator.prepare(optimizer)
+    finally:
+        job.accelerator._optimizers = own
+
+
+@contextlib.contextmanager
 def _without_trace(job: TrainingJob) -> Iterator[None]:
     model = job.accelerator.unwrap_model(job.model)
     # Kept on CPU: a copy of a fully tuned model on the device would be measured, or not fit.
     parameters = {name: value.detach().to("cpu", copy=True) for name, value in trainable_parameters(model).items()}
     state = {name: value.clone() for name, value in job.method.training_state(model).items()}
+    scaler = job.accelerator.scaler
+    scaling: dict[str, Any] = {} if scaler is None else scaler.state_dict()
+    if scaler is not None:  # at its first scale it skips steps, and a step that is skipped shows no optimizer's state
+        scaler.load_state_dict({**scaling, "scale": 1.0})
     devices = [job.accelerator.device] if job.accelerator.device.type == "cuda" else []
     job.model.train()
     with torch.random.fork_rng(devices=devices):
@@ -94,6 +114,8 @@ def _without_trace(job: TrainingJob) -> Iterator[None]:
         parameter.grad = None
     restore_parameters(model, parameters)
     job.method.restore_training_state(model, state)
+    if scaler is not None:
+        scaler.load_state_dict(scaling)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from peftlab.errors import UnsupportedError
 from peftlab.interfaces import METHODS, Method, MethodContext, ModelFacts, TargetModules
+from peftlab.methods._rank_allocator import build_rank_allocator
 from peftlab.methods._targets import are_transposed, check_targets, guard_targets, resolve_targets
 from peftlab.record import Guard
 
@@ -78,11 +79,18 @@ class AdaLora(Method):
             deltaT=max(1, pruning_steps // PRUNINGS),
             orth_reg_weight=self.orthogonality_weight,
         )
-        return peft.get_peft_model(model, config)
+        wrapped = peft.get_peft_model(model, config)
+        wrapped.base_model.rankallocator = build_rank_allocator(wrapped.base_model)
+        return wrapped
 
     def after_optimizer_step(self, model: Any, step: int) -> None:
         """Update the importances, and prune where it is time; needs the step's gradients."""
         model.base_model.update_and_allocate(step)
+
+    def may_be_kept(self, model: Any, step: int) -> bool:
+        """Only with the ranks that the recipe asks for: from the last pruning on."""
+        config = model.peft_config["default"]
+        return bool(step >= config.total_step - config.tfinal)
 
     def training_penalty(self, model: nn.Module) -> Tensor | None:
         """‖A Aᵀ − I‖ + ‖Bᵀ B − I‖, averaged over the matrices (equation 4 of the paper, as peft computes it).
@@ -125,32 +133,34 @@ class AdaLora(Method):
         return "lora_E" in name and not parameter.any()
 
     def guards(self, model: nn.Module, context: MethodContext) -> dict[str, Guard]:
-        """Every target got an update, and ranks were really pruned.
-
-        What counts is the last pruning, not which singular values are zero now: between two prunings the optimizer
-        moves the pruned ones again, and the best epoch may lie there.
-        """
+        """Every target got an update, and the ranks were pruned to what the recipe asks for."""
         wrapped: Any = model
         pattern = wrapped.peft_config["default"].rank_pattern
         matrices = len(_singular_values(model))
-        initial = self.initial_rank * matrices
+        initial, target = self.initial_rank * matrices, self.target_rank * matrices
         remaining = sum(sum(kept) for kept in pattern.values()) if pattern else initial
         detail = f"{remaining} of {initial} ranks remain, {remaining / max(1, matrices):.1f} a matrix on average"
+        if remaining != target:
+            detail += f", where the recipe asks for {self.target_rank}"
         return {
             "target_modules_matched": guard_targets(model, self.target_modules),
-            "ranks_changed": Guard.check(remaining < initial, detail),
+            "ranks_changed": Guard.check(remaining == target, detail),
         }
 
     def before_save(self, model: Any) -> None:
-        """Peft saves only the ranks of its pattern.
+        """Peft saves only the ranks of its pattern: so the pattern must hold all that are not zero.
 
-        Between two prunings the optimizer moves pruned singular values away from zero again, and a best epoch may lie
-        there. The pattern is set to what is not zero, so that nothing is lost.
+        In the final phase it does. Between two prunings the optimizer moves pruned singular values away from zero.
         """
-        values = _singular_values(model)
-        model.peft_config["default"].rank_pattern = {
-            name.removeprefix("base_model.model."): (e != 0).flatten().tolist() for name, e in values.items()
-        }
+        config, values = model.peft_config["default"], _singular_values(model)
+        kept = {name.removesuffix(".default"): ranks for name, ranks in (config.rank_pattern or {}).items()}
+        pattern = {}
+        for name, value in values.items():
+            own = name.removeprefix("base_model.model.")
+            moved = (value != 0).flatten().tolist()
+            pruned = kept.get(own.removesuffix(".default"), moved)
+            pattern[own] = [one or other for one, other in zip(moved, pruned, strict=True)]
+        config.rank_pattern = pattern
 
 
 _IMPORTANCES = ("ipt", "exp_avg_ipt", "exp_avg_unc")

@@ -172,6 +172,11 @@ def optimizer_step(job: TrainingJob, step: Step) -> tuple[Tensor, Tensor | None,
     if job.gradients.is_watching:
         job.gradients.observe(job.model)
     job.optimizer.step()
+    if job.accelerator.scaler is not None:  # where float16 overflowed nothing was applied, and nothing is to be noted
+        for group in job.optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    parameter.grad.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
     job.method.after_optimizer_step(job.accelerator.unwrap_model(job.model), step.number)
     job.optimizer.zero_grad(set_to_none=True)
     return loss, norm, batches
@@ -255,7 +260,8 @@ def _evaluate_and_checkpoint(job: TrainingJob, step: Step, progress: Progress) -
         scores = job.evaluate()
         job.log.write({"step": step.number, "epoch": step.epoch + 1, "validation": scores})
         job.accelerator.log({f"validation/{name}": value for name, value in scores.items()}, step=step.number)
-        _note_score(job, progress, step, scores)
+        if job.method.may_be_kept(job.accelerator.unwrap_model(job.model), step.number):
+            _note_score(job, progress, step, scores)
     regular = job.config.checkpoint_every_steps
     if due or (regular is not None and step.number % regular == 0):
         _write_checkpoint(job, progress)
@@ -296,6 +302,7 @@ def _checkpoint(job: TrainingJob, progress: Progress, *, with_optimizer: bool) -
             "meter": job.meter.state_dict(),
             "gradients": job.gradients.state_dict(),
             "micro_batches": vars(job.micro_batches),
+            "scaler": job.accelerator.scaler.state_dict() if job.accelerator.scaler is not None else None,
             **job.extra_state(),
         },
     )
@@ -314,6 +321,8 @@ def _take_up(job: TrainingJob, checkpoint: Checkpoint | None) -> Progress:
     job.meter.load_state_dict(checkpoint.state["meter"])
     job.gradients.load_state_dict(checkpoint.state["gradients"])
     job.micro_batches.take_up(checkpoint.state["micro_batches"])
+    if job.accelerator.scaler is not None:
+        job.accelerator.scaler.load_state_dict(checkpoint.state["scaler"])
     job.log.keep_up_to(progress.step)
     return progress
 

@@ -17,7 +17,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from peftlab.interfaces import METHODS
+from peftlab.pipeline import Run
 from peftlab.record import RunRecord, read_record
+from tests.conftest import sentences
 
 RECORD_KEYS = {
     "schema_version", "status", "error", "recipe", "scores", "phases", "memory", "throughput", "parameters",
@@ -171,7 +174,8 @@ def test_a_killed_run_ends_as_if_nothing_had_been(method: str, command, recipe: 
     whole = command("run", recipe, "--output-dir", "whole", "--json", *options)
     assert whole.returncode == 0, whole.stderr
     folder = tmp_path / "killed"
-    for step in (10, 45):  # once within the first epoch, once later, each between two checkpoints
+    # Within the first epoch, later, and near the end, each between two checkpoints: all of AdaLoRA's phases.
+    for step in (10, 45, 100):
         process = fork(recipe, folder, "--resume", *options)
         wait_for_step(process.is_alive, folder, step)
         process.kill()
@@ -187,6 +191,43 @@ def test_a_killed_run_ends_as_if_nothing_had_been(method: str, command, recipe: 
     assert logs[0] == logs[1]
     tables = [pq.read_table(tmp_path / name / "predictions.parquet") for name in ("whole", "killed")]
     assert tables[0].equals(tables[1])
+
+
+@pytest.mark.parametrize("method", METHODS.names())
+@pytest.mark.parametrize(("rows", "steps"), [(16, 2), (60, 10)])
+def test_few_rows_and_short_runs(method: str, rows: int, steps: int, command, recipe: Path, tmp_path: Path) -> None:
+    (tmp_path / "few.csv").write_text("text,label\n" + "".join(f"{t},{label}\n" for t, label in sentences(rows)))
+    options = [f"method={{type: {method}}}", f"training={{max_steps: {steps}, batch_size: 4}}", "seed=1"]
+    sets = [word for option in (f"data.source={tmp_path / 'few.csv'}", *options) for word in ("--set", option)]
+    done = command("run", recipe, "--output-dir", "out", "--json", *sets)
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert json.loads(done.stdout)["steps"] == steps
+
+
+@pytest.mark.parametrize("best", [2, 14, 32, 40], ids=["warm-up", "pruning", "last pruning", "final"])
+def test_adalora_leaves_what_it_promises_whatever_the_best_epoch(
+    best: int, command, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before the last pruning the ranks are more than the recipe asks for: what is kept is of the final phase."""
+    score, calls = Run._score, []
+
+    def scored(self, *arguments, **keywords):
+        scores = score(self, *arguments, **keywords)
+        calls.append(1)
+        step = 2 * len(calls)  # every second one is evaluated; then comes the reloaded model
+        return {**scores, "accuracy": 1.0 - abs(step - best) / 100} if step <= 40 else scores
+
+    monkeypatch.setattr(Run, "_score", scored)
+    options = ["method={type: adalora, initial_rank: 6, target_rank: 2}", "training.max_steps=40", "evaluation.every=2"]
+    sets = [word for option in options for word in ("--set", option)]
+    done = command("run", recipe, "--output-dir", "out", "--json", *sets)
+    assert done.returncode == 0, done.stderr + done.stdout
+    record = json.loads(done.stdout)
+    assert record["best_step"] == max(best, 28)
+    config = json.loads((tmp_path / "out" / "adapter" / "adapter_config.json").read_text())
+    pattern = config["rank_pattern"]
+    assert sum(sum(kept) for kept in pattern.values()) == 2 * len(pattern)
+    assert record["guards"]["ranks_changed"]["status"] == "passed"
 
 
 def test_ctrl_c_leaves_a_run_that_can_be_resumed(command, recipe: Path, tmp_path: Path) -> None:
