@@ -33,7 +33,8 @@ class Limits:
 EXACT = Limits(logit_difference=1e-3, equal_predictions=0.999, score_loss=0.001)
 """The same weights, computed in another order."""
 ROUNDED = Limits(logit_difference=None, equal_predictions=0.95, score_loss=0.01)
-"""Weights that were rounded: int8, or a quantised base that was dequantised before merging."""
+"""Numbers that were rounded: int8, a quantised base that was dequantised before merging, or a run that computes in half
+precision, whose merged weights are rounded to it, and which ONNX computes in float32."""
 
 
 @dataclass(frozen=True)

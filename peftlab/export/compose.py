@@ -112,13 +112,13 @@ def _combine(parts: Sequence[TunedModel], weights: Sequence[float], composition:
         density=composition.density,
         seed=composition.seed,
     ).eval()
-    device = next(model.parameters()).device
+    _, asking = parts[0].module()
     return replace(
         parts[0],
         name="-".join(dict.fromkeys(part.name for part in parts)) + f"-{composition.combination}",
         model=model,
         temperature=1.0,  # that of no part is fitted to the merge
-        compute_logits=torch_logits(model, parts[0].task, device=device, autocast_dtype=None),
+        compute_logits=torch_logits(model, parts[0].task, device=asking.device, autocast_dtype=asking.autocast_dtype),
     )
 
 

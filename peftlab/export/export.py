@@ -152,7 +152,8 @@ def export_tuned(
         _describe(partial, description)
         exported = collect_answers(load_export(partial), split, reporter, f"the export on {split.name}")
         check = compare(reference, exported, split.name).model_copy(update={"logit_drift_of_dequantization": drift})
-        limits = ROUNDED if quantized or kind == "onnx-int8" else EXACT
+        is_exact = not quantized and kind != "onnx-int8" and not tuned.computes_in_half_precision
+        limits = EXACT if is_exact else ROUNDED
         _enforce(check, limits, max_score_loss, tuned, reference)
         description = description.model_copy(update={"check": check})
         _describe(partial, description)

@@ -77,6 +77,11 @@ class TunedModel:
         return self.model, self.asking
 
     @property
+    def computes_in_half_precision(self) -> bool:
+        """Whether each product is rounded to half precision, so that other kernels give other last digits."""
+        return self.asking is not None and self.asking.autocast_dtype is not None
+
+    @property
     def batch_size(self) -> int:
         """Examples of a batch that the run was evaluated with, or a usual number where tokens were counted instead."""
         return self.recipe.evaluation.batch_size or self.recipe.training.batch_size or DEFAULT_BATCH_SIZE

@@ -77,3 +77,12 @@ def test_what_does_not_go_together(tiny_run: Callable[..., Path], tmp_path: Path
     with pytest.raises(UnsupportedError, match="only LoRA"):
         combine([tiny_run(), tiny_run("{type: houlsby_adapter}")])
     assert not list(tmp_path.iterdir())
+
+
+def test_runs_on_a_base_in_half_precision_are_combined(tiny_run: Callable[..., Path], tmp_path: Path) -> None:
+    runs = [tiny_run(seed=seed, dtype="bfloat16") for seed in (0, 1)]
+    made = export_composition(
+        runs, Composition("linear"), "merged", tmp_path / "both", offline=True, reporter=Silent(), max_score_loss=0.1
+    )
+    assert made.check is not None
+    assert made.check.equal_predictions >= 0.95

@@ -163,3 +163,14 @@ def test_bad_input(tiny_run: Callable[..., Path], tmp_path: Path) -> None:
     (failed / "record.json").write_text(json.dumps({**record, "status": "diverged", "error": "the loss is nan"}))
     with pytest.raises(UserError, match="diverged"):
         export(failed, "merged", tmp_path / "out")
+
+
+@pytest.mark.parametrize("kind", ["merged", "onnx"])
+@pytest.mark.parametrize("base", ["bert", "gpt2"])
+def test_a_run_in_half_precision_is_exported(base: str, kind, tiny_run: Callable[..., Path], tmp_path: Path) -> None:
+    """Its own last digits are rounding, so that an export that has others must not be refused for them."""
+    run = tiny_run(base=base, dtype="bfloat16")
+    check = export_run(run, kind, tmp_path / kind, offline=True, reporter=Silent(), max_score_loss=0.05).check
+    assert check is not None
+    assert check.equal_predictions >= 0.95
+    assert 1e-4 < check.greatest_logit_difference < 0.2
