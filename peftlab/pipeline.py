@@ -36,8 +36,14 @@ from peftlab.rehearsal import rehearse_evaluation, rehearse_flops, rehearse_memo
 from peftlab.run_folder import RunFolder
 from peftlab.tasks.metrics import LOWER_IS_BETTER
 from peftlab.tensors import model_tensors
-from peftlab.training.accelerator import autocast_dtype, build_accelerator, start_trackers
+from peftlab.training.accelerator import (
+    autocast_dtype,
+    build_accelerator,
+    check_training_precision,
+    start_trackers,
+)
 from peftlab.training.checkpoints import Checkpoint, trainable_parameters
+from peftlab.training.determinism import determinism
 from peftlab.training.evaluate import Asking, PredictionWriter, compute_logits, evaluate
 from peftlab.training.guards import (
     BaseGuard,
@@ -113,11 +119,12 @@ class Run:
         method, model = self.recipe.method, self.recipe.model
         self.dtype = resolve_dtype(model.dtype, device=device, base_is_frozen=not method.trains_base)
         self.autocast = autocast_dtype(self.recipe.training.precision, device=device, weights=self.dtype)
+        check_training_precision(self.autocast, device=device)
         self.placement = Placement(model.offload, device=device, folder=folder.path)
 
     def execute(self) -> None:
         """All stages."""
-        with self.placement:
+        with determinism(self.recipe.training.deterministic, self.device), self.placement:
             self._execute()
 
     def _execute(self) -> None:

@@ -126,7 +126,7 @@ def _execute(checked: CheckedRecipe, folder: RunFolder, *, offline: bool, report
         initial_adapter_sha256=findings.initial_adapter_sha256,
         guards=guards,
         data=_data_summary(checked.data.summary, findings.notes),
-        environment=describe_environment(device),
+        environment=describe_environment(device, deterministic=checked.recipe.training.deterministic),
         resumed=findings.resumed,
         started_at=started_at.isoformat(timespec="seconds"),
         seconds=findings.earlier_seconds + time.monotonic() - started,
@@ -166,6 +166,7 @@ def _all_guards(found: dict[str, Guard], waived: list[str], error: BaseException
 
 
 def _status(error: BaseException | None, guards: dict[str, Guard], folder: RunFolder) -> tuple[Status, str | None]:
+    from peftlab.training.determinism import lacks_determinism
     from peftlab.training.evaluate import DivergedError
     from peftlab.training.interrupts import CancelledError
     from peftlab.training.micro_batches import is_out_of_memory
@@ -188,6 +189,8 @@ def _status(error: BaseException | None, guards: dict[str, Guard], folder: RunFo
         )
     if isinstance(error, PeftlabError):
         return "failed", str(error)
+    if lacks_determinism(error):
+        return "failed", f"{str(error).splitlines()[0]} Set training.deterministic to false."
     if isinstance(error, OSError):
         return "failed", f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
     path = folder.path / "traceback.txt"

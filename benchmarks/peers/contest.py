@@ -45,7 +45,7 @@ def write_result(result: dict[str, Any], output: Path) -> None:
 
     from peftlab.measurement.environment import describe_environment
 
-    result = {**result, "environment": describe_environment(torch.device("cpu"))}
+    result = {**result, "environment": describe_environment(torch.device("cpu"), deterministic=True)}
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(json.dumps(result["peftlab_over_trainer"], indent=2))

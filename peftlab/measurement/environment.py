@@ -14,11 +14,12 @@ import torch
 PACKAGES = ("peftlab", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets", "tokenizers", "numpy")
 
 
-def describe_environment(device: torch.device) -> dict[str, Any]:
+def describe_environment(device: torch.device, *, deterministic: bool) -> dict[str, Any]:
     """What a reader needs to judge, or to repeat, a run.
 
     Args:
         device: Where it ran.
+        deterministic: Whether it kept to kernels that give the same bits every time; on CPU all do.
     """
     return {
         "python": platform.python_version(),
@@ -26,6 +27,7 @@ def describe_environment(device: torch.device) -> dict[str, Any]:
         "versions": {name: _version(name) for name in PACKAGES},
         "device": _describe_device(device),
         "threads": torch.get_num_threads(),
+        "determinism": deterministic or device.type == "cpu",
         **_commit(),
     }
 

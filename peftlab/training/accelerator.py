@@ -41,6 +41,20 @@ def autocast_dtype(precision: str, *, device: torch.device, weights: torch.dtype
     return None if precision == "float32" else getattr(torch, precision)
 
 
+def check_training_precision(computation: torch.dtype | None, *, device: torch.device) -> None:
+    """Refuse to train in float16 on CPU.
+
+    Raises:
+        ConfigError: It is asked for. Gradients in float16 need a scale that changes while training, which accelerate
+            keeps on GPUs only; on CPU it would compute in no autocast at all.
+    """
+    if computation == torch.float16 and device.type == "cpu":
+        raise ConfigError(
+            "float16 is for training on a GPU, and this run is on CPU",
+            hint="Set model.dtype and training.precision to bfloat16 or float32.",
+        )
+
+
 def build_accelerator(*, computation: torch.dtype | None, tracking: list[str], folder: Path) -> Accelerator:
     """An accelerator for one run; an earlier run of this process leaves no trace in it."""
     _forget_earlier_runs()

@@ -49,6 +49,11 @@ class TrainingConfig(Config):
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Of the computation. auto: float32 on CPU, bfloat16 autocast on CUDA."
     )
+    deterministic: bool = Field(
+        True,
+        description="Give the same bits every time. false: on a GPU, faster kernels whose sums come out in any order, "
+        "so that a resumed or repeated run may differ in its last digits.",
+    )
     gradient_checkpointing: bool = Field(False, description="Compute activations twice instead of keeping them.")
     checkpoint_every_steps: PositiveInt | None = Field(
         None, description="Beside the checkpoint at each evaluation, one every so many steps."
