@@ -92,6 +92,8 @@ def check_model(
     Raises:
         UserError: What is wrong, where, and how to mend it.
     """
+    for note in document.notes:
+        (reporter or Silent()).say(note)
     recipe = settle_recipe(recipe, document)
     _check_packages(recipe, document)
     _check_training(recipe, document)

@@ -73,6 +73,7 @@ class Document:
         places: For every key path that is not at its place in ``source``: the words that name its place.
         lines: The line, from 1, of every key path.
         folder: Relative paths in the file start here first.
+        notes: What a person should know of how the values came about.
     """
 
     source: str
@@ -80,6 +81,7 @@ class Document:
     lines: Mapping[KeyPath, int] = field(default_factory=dict)
     places: Mapping[KeyPath, str] = field(default_factory=dict)
     folder: Path | None = None
+    notes: tuple[str, ...] = ()
 
     def where(self, path: Sequence[Key]) -> str:
         """The place of a key: ``recipe.yaml:14: method.rank``; the nearest parent's line where the key has none."""

@@ -12,7 +12,7 @@ from pydantic import Field, NonNegativeInt, SerializeAsAny, field_validator
 from ruamel.yaml import YAML
 
 from peftlab.config import Config, Document, KeyPath, build_config, parse_yaml_value, read_yaml, replace_config
-from peftlab.data.config import DataConfig
+from peftlab.data.config import SOURCE_KEYS, DataConfig
 from peftlab.errors import ConfigError, did_you_mean
 from peftlab.files import write_text
 from peftlab.interfaces import METHODS, TASKS, Method, Task
@@ -20,6 +20,11 @@ from peftlab.models.config import ModelConfig
 from peftlab.registry import Registry
 from peftlab.training.config import GUARDS, LEARNING_RATE_FACTORS, EvaluationConfig, Tracker, TrainingConfig
 
+BELONGS_TO: Mapping[KeyPath, tuple[str, ...]] = {
+    ("data", "source"): SOURCE_KEYS,
+    ("model", "path"): ("revision", "trust_remote_code"),
+}
+"""Keys beside an address that hold for this address alone: with another one they are as if not written."""
 DEFAULT_EPOCHS = 3
 DEFAULT_BATCH_SIZE = 32
 
@@ -79,7 +84,7 @@ class Recipe(Config):
         return plan_in_order_of_length(lengths, batch_size=size, max_tokens=limit)
 
 
-def load_recipe(path: Path, overrides: Sequence[str] = ()) -> tuple[Recipe, Document]:
+def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> tuple[Recipe, Document]:
     """Read a recipe from a YAML file.
 
     Args:
@@ -92,6 +97,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> tuple[Recipe, Docu
     Raises:
         ConfigError: With file, line and key.
     """
+    path = Path(path)
     document = override(read_yaml(path), overrides)
     return build_recipe(document, default_name=path.stem), document
 
@@ -143,7 +149,8 @@ def override(document: Document, assignments: Sequence[str]) -> Document:
 def assign(document: Document, values_by_key: Mapping[str, Any], places_by_key: Mapping[str, str]) -> Document:
     """Put values at dotted keys of a document.
 
-    Setting the ``type`` of a section to another one starts that section anew.
+    Setting the ``type`` of a section to another one starts that section anew, and setting an address to another one
+    takes the keys away that hold for the old one alone, such as its encoding, unless they are set too.
 
     Args:
         document: Stays as it is.
@@ -157,7 +164,7 @@ def assign(document: Document, values_by_key: Mapping[str, Any], places_by_key: 
         ConfigError: A key leads through a plain value.
     """
     values = _copy(document.values)
-    places = dict(document.places)
+    places, lines, notes = dict(document.places), dict(document.lines), list(document.notes)
     for dotted, value in sorted(values_by_key.items(), key=lambda item: not item[0].endswith(".type")):
         path = tuple(dotted.split("."))
         target = values
@@ -169,9 +176,18 @@ def assign(document: Document, values_by_key: Mapping[str, Any], places_by_key: 
                 raise ConfigError(f"`{key}` holds a plain value, so it has no `{path[-1]}`", where=where)
         if path[-1] == "type" and target.get("type") != value:
             target.clear()
+        if target.get(path[-1], value) != value:
+            gone = [
+                key for key in BELONGS_TO.get(path, ()) if key in target and f"{path[0]}.{key}" not in values_by_key
+            ]
+            shown = ", ".join(f"{path[0]}.{key}: {target.pop(key)}" for key in gone)
+            if gone:
+                notes.append(f"{dotted} is another one now, so what was said of the old one is left out: {shown}")
         target[path[-1]] = value
+        places = {key: place for key, place in places.items() if key[: len(path)] != path}
+        lines = {key: line for key, line in lines.items() if key[: len(path)] != path}
         places[path] = places_by_key[dotted]
-    return replace(document, values=values, places=places)
+    return replace(document, values=values, places=places, lines=lines, notes=tuple(notes))
 
 
 def _copy(value: Any) -> Any:

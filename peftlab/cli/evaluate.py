@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from peftlab.cli.options import Encoding, Format, Json, Offline
+from peftlab.cli.options import Encoding, Format, Json, Offline, Read
 
 
 def evaluate(
@@ -16,6 +16,7 @@ def evaluate(
     data: Annotated[Path, typer.Option(metavar="FILE", help="A table with the columns that the run was tuned on.")],
     file_format: Format = None,
     encoding: Encoding = "utf-8",
+    read: Read = None,
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
@@ -27,13 +28,14 @@ def evaluate(
         with reporting() as reporter:
             from peftlab.data.streaming import stream_file
             from peftlab.prediction.evaluate import evaluate_rows
-            from peftlab.prediction.files import reading_config
+            from peftlab.prediction.files import options_in_hints, reading_config
             from peftlab.prediction.load import load_tuned
 
             tuned = load_tuned(run, offline=offline, report=reporter.say)
             keep = tuned.task.source_columns()
-            stream = stream_file(data, reading_config(tuned.recipe, file_format, encoding), keep=keep)
-            found = evaluate_rows(tuned, stream, reporter)
+            config = reading_config(tuned.recipe, file_format, encoding, read or [])
+            with options_in_hints():
+                found = evaluate_rows(tuned, stream_file(data, config, keep=keep), reporter)
     except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
         raise typer.Exit(show_error(error, as_json=as_json)) from None
     print(json.dumps(found.model_dump(mode="json"), indent=2) if as_json else _summary(found))

@@ -16,4 +16,13 @@ Format = Annotated[
     str | None,
     typer.Option("--format", metavar="FORMAT", help="How the input is written: csv, tsv, jsonl, parquet, …"),
 ]
+Read = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--read",
+        metavar="KEY=VALUE",
+        help="How the input is written, by a key of a recipe's data section: delimiter, quoting, escape, header, "
+        "column_names, decimal, sheet. May be repeated.",
+    ),
+]
 Encoding = Annotated[str, typer.Option(help="Character encoding of a text file.")]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from peftlab.cli.options import Encoding, Format, Json, Offline
+from peftlab.cli.options import Encoding, Format, Json, Offline, Read
 
 if TYPE_CHECKING:
     from peftlab.data.streaming import RowStream
@@ -34,6 +34,7 @@ def predict(
     ] = None,
     file_format: Format = None,
     encoding: Encoding = "utf-8",
+    read: Read = None,
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
@@ -42,7 +43,9 @@ def predict(
 
     quiet_libraries(offline=offline)
     try:
-        with reporting() as reporter:
+        from peftlab.prediction.files import options_in_hints
+
+        with reporting() as reporter, options_in_hints():
             from peftlab.prediction.load import load_tuned
             from peftlab.prediction.outputs import check_output, write_answers
             from peftlab.prediction.predict import answer_rows, check_answers
@@ -52,7 +55,7 @@ def predict(
             _check_input(texts, source)
             tuned = load_tuned(run, offline=offline, report=reporter.say)
             check_answers(tuned)
-            rows = _rows(tuned, texts, source, file_format, encoding)
+            rows = _rows(tuned, texts, source, file_format, encoding, read or [])
             answers = answer_rows(tuned, rows, reporter, max_new_tokens=max_new_tokens)
             if output is not None:
                 cut: list[int] = []
@@ -77,8 +80,14 @@ def _check_input(texts: list[str] | None, source: str | None) -> None:
 
 
 def _rows(
-    tuned: TunedModel, texts: list[str] | None, source: str | None, file_format: str | None, encoding: str
+    tuned: TunedModel,
+    texts: list[str] | None,
+    source: str | None,
+    file_format: str | None,
+    encoding: str,
+    settings: list[str],
 ) -> RowStream:
+    from peftlab.data.decoding import open_lines
     from peftlab.data.streaming import stream_file, stream_rows, stream_standard_input
     from peftlab.prediction.files import reading_config
     from peftlab.prediction.predict import input_columns, text_row
@@ -87,12 +96,13 @@ def _rows(
     if texts:
         return stream_rows("the arguments", [text_row(text, tuned) for text in texts], keep=keep, total=len(texts))
     if source is not None and source != "-":
-        return stream_file(Path(source), reading_config(tuned.recipe, file_format, encoding), keep=keep)
+        return stream_file(Path(source), reading_config(tuned.recipe, file_format, encoding, settings), keep=keep)
     if file_format is None:
-        lines = (line.decode(encoding).rstrip("\r\n") for line in sys.stdin.buffer)
+        lines = open_lines(sys.stdin.buffer, encoding, where="standard input")
         rows = (text_row(line, tuned) for line in lines if line.strip())
         return stream_rows("standard input", rows, keep=keep)
-    return stream_standard_input(sys.stdin.buffer, reading_config(tuned.recipe, file_format, encoding), keep=keep)
+    config = reading_config(tuned.recipe, file_format, encoding, settings)
+    return stream_standard_input(sys.stdin.buffer, config, keep=keep)
 
 
 def _print_lines(tuned: TunedModel, answers: Iterable[Mapping[str, Any]]) -> None:

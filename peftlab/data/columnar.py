@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Collection, Iterator
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from peftlab.errors import DataError
 
 
 def read_columnar(
-    path: Path, *, parquet: bool, keep: Collection[str] | None, where: str
+    source: BinaryIO, *, parquet: bool, keep: Collection[str] | None, where: str
 ) -> tuple[list[str], dict[str, list[Any]]]:
     """Read a Parquet file, or an Arrow file or stream (Feather included).
 
     Args:
-        path: The file.
+        source: The file, open.
         parquet: Whether it is Parquet.
         keep: The columns to read; None: all.
         where: The file's name, for messages.
@@ -33,7 +33,7 @@ def read_columnar(
 
     kind = "Parquet" if parquet else "Arrow"
     try:
-        names, table = _read_parquet(path, keep) if parquet else _read_arrow(path, keep)
+        names, table = _read_parquet(source, keep) if parquet else _read_arrow(source, keep)
         columns = {name: column_values(table.column(name)) for name in table.column_names}
     except (pa.ArrowException, OSError, ValueError, UnicodeDecodeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
@@ -43,7 +43,7 @@ def read_columnar(
 
 
 def stream_parquet(
-    path: Path, *, keep: Collection[str], rows: int, where: str
+    source: BinaryIO, *, keep: Collection[str], rows: int, where: str
 ) -> Iterator[tuple[list[str], dict[str, list[Any]]]]:
     """Parts of a Parquet file: the names of all columns, and the values of those to keep in at most ``rows`` rows.
 
@@ -55,7 +55,7 @@ def stream_parquet(
 
     try:
         # With a buffer ahead, which pyarrow has by default, the whole file is in memory before its last row is read.
-        with pq.ParquetFile(path, pre_buffer=False) as file:
+        with pq.ParquetFile(source, pre_buffer=False) as file:
             names = list(file.schema_arrow.names)
             classes = _class_names(file.schema_arrow.metadata)
             # Where none of the wanted columns is there, one is read, so that the rows can be counted.
@@ -74,7 +74,7 @@ def stream_parquet(
         raise DataError(f"not a Parquet file that can be read: {reason}", where=where) from None
 
 
-def parquet_rows(path: Path) -> int:
+def parquet_rows(source: BinaryIO, *, where: str) -> int:
     """The number of rows, from the file's end.
 
     Raises:
@@ -84,9 +84,9 @@ def parquet_rows(path: Path) -> int:
     import pyarrow.parquet as pq
 
     try:
-        return int(pq.read_metadata(path).num_rows)
+        return int(pq.read_metadata(source).num_rows)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"not a Parquet file that can be read: {str(error).splitlines()[0]}", where=path.name) from None
+        raise DataError(f"not a Parquet file that can be read: {str(error).splitlines()[0]}", where=where) from None
 
 
 def column_values(column: Any) -> list[Any]:
@@ -107,21 +107,21 @@ def name_classes(values: list[Any], names: list[str] | None) -> list[Any]:
     return [name(value) for value in values]
 
 
-def _read_parquet(path: Path, keep: Collection[str] | None) -> tuple[list[str], Any]:
+def _read_parquet(source: BinaryIO, keep: Collection[str] | None) -> tuple[list[str], Any]:
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
+    with pq.ParquetFile(source) as file:
         names = list(file.schema_arrow.names)
         return names, file.read(columns=[name for name in names if keep is None or name in keep])
 
 
-def _read_arrow(path: Path, keep: Collection[str] | None) -> tuple[list[str], Any]:
+def _read_arrow(source: BinaryIO, keep: Collection[str] | None) -> tuple[list[str], Any]:
     import pyarrow as pa
     import pyarrow.feather as feather
 
-    data = path.read_bytes()
+    data = source.read()
     if data.startswith(b"FEA1"):
-        table = feather.read_table(path)
+        table = feather.read_table(io.BytesIO(data))
     elif data.startswith(b"ARROW1"):
         table = pa.ipc.open_file(data).read_all()
     else:  # the `datasets` library writes streams

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from peftlab.data.delimited import NAMELESS
+from peftlab.data.nested import nested_column
 from peftlab.data.tables import Table
 from peftlab.data.text_files import TextRows
 from peftlab.errors import DataError, did_you_mean
@@ -19,14 +22,26 @@ def split_of_table(name: str, table: Table, columns: Sequence[str], *, optional:
     Raises:
         DataError: A column is not there.
     """
+    values: dict[str, Sequence[Any]] = {}
     for column in columns:
-        if column not in table.columns and column not in optional:
-            hint = did_you_mean(column, table.names)
-            if len(table.names) == 1 and any(mark in table.names[0] for mark in ";,\t|"):
-                hint = f"The header is one field, {table.names[0]!r}: set `data.delimiter` to what separates them."
-            raise DataError(f"there is no column `{column}`", where=table.name, hint=hint)
-    values = {column: table.columns.get(column, [None] * len(table)) for column in columns}
+        found = table.columns.get(column)
+        if found is None:
+            found = nested_column(table.columns, column, table.name)
+        if found is None and column not in optional:
+            raise DataError(f"there is no column `{column}`", where=table.name, hint=_hint_for_column(column, table))
+        values[column] = [None] * len(table) if found is None else found
     return Split(name, range(len(table)), values, table.name)
+
+
+def _hint_for_column(column: str, table: Table) -> str | None:
+    if len(table.names) == 1 and re.search(r"[^\w .-]", table.names[0]):
+        return f"The header is one field, {table.names[0]!r}: set `data.delimiter` to what separates them."
+    if column.removeprefix(NAMELESS).isdecimal():
+        return f"The first row is read as names: {', '.join(table.names[:8])}. If it is none, set `data.header: false`."
+    hint = did_you_mean(column, table.names)
+    if any(len(name) > 40 or name.replace(".", "").isdecimal() for name in table.names):
+        hint = f"{hint} If the file has no header, set `data.header: false`: its columns are {NAMELESS}1 and so on."
+    return hint
 
 
 def take(split: Split, positions: Sequence[int], *, name: str | None = None) -> Split:

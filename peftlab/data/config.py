@@ -8,14 +8,31 @@ from typing import Literal
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from peftlab.config import Config
+from peftlab.data.dialects import Dialect
 from peftlab.errors import did_you_mean
 
 SplitName = Literal["train", "validation", "test"]
 SPLIT_NAMES: tuple[SplitName, ...] = ("train", "validation", "test")
 
-TableFormat = Literal["csv", "tsv", "json", "jsonl", "parquet", "arrow", "conll", "text", "yaml"]
+TableFormat = Literal["csv", "tsv", "json", "jsonl", "parquet", "arrow", "xlsx", "conll", "text", "yaml"]
 
 _COMMON_ENCODINGS = ("utf-8", "utf-16", "latin-1", "cp1252", "mac-roman", "gb18030", "shift_jis", "euc-kr", "koi8-r")
+
+
+READING_KEYS = (
+    "format",
+    "encoding",
+    "delimiter",
+    "quoting",
+    "escape",
+    "header",
+    "column_names",
+    "decimal",
+    "sheet",
+)
+"""Keys that say how a file is written."""
+SOURCE_KEYS = (*READING_KEYS, "subset", "revision", "splits")
+"""Keys that hold for one source, and say nothing of another."""
 
 
 class SplitSources(Config):
@@ -40,14 +57,31 @@ class DataConfig(Config):
     delimiter: str | None = Field(
         None,
         description="What stands between the fields of a CSV or TSV file; of several characters only without quoting. "
-        "Null: a comma for CSV, a tab for TSV.",
+        "Null: what the file's first lines tell: commas, semicolons, tabs or |.",
     )
     quoting: bool = Field(
         True, description="Whether double quotes enclose fields of a CSV or TSV file; false: they are plain characters."
     )
+    escape: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1,
+        description="What stands before a quote or a delimiter that is a plain character in a CSV or TSV file, such as "
+        "a backslash. Null: a quote is doubled, unless the file shows otherwise.",
+    )
+    header: bool = Field(
+        True,
+        description="Whether the first row of a CSV, TSV or Excel file holds the columns' names; false: their names "
+        "are column_1, column_2, ….",
+    )
     column_names: list[str] | None = Field(
         None, min_length=1, description="Names of the columns, for files that have no header."
     )
+    decimal: Literal[".", ","] | None = Field(
+        None,
+        description="What stands before the decimals in columns of numbers. Null: what the column itself tells.",
+    )
+    sheet: str | None = Field(None, min_length=1, description="The sheet of an Excel workbook that has several.")
     subset: str | None = Field(
         None, min_length=1, description="The configuration of a Hub data set, such as sst2 of GLUE."
     )
@@ -107,6 +141,13 @@ class DataConfig(Config):
             raise ValueError(f"a character such as ';' or \"\\t\" is needed, not {value!r}")
         return value
 
+    @field_validator("escape")
+    @classmethod
+    def _escape_can_escape(cls, value: str | None) -> str | None:
+        if value is not None and (value.isalnum() or value.isspace() or value in '"\0'):
+            raise ValueError(f"a character such as '\\' is needed, not {value!r}")
+        return value
+
     @field_validator("column_names")
     @classmethod
     def _column_names_differ(cls, value: list[str] | None) -> list[str] | None:
@@ -128,3 +169,9 @@ class DataConfig(Config):
         if self.splits is not None and "train" not in self.splits:
             raise ValueError("`splits` must say what the source calls `train`")
         return self
+
+    @property
+    def dialect(self) -> Dialect:
+        """How delimited files and sheets are written, as far as it is said."""
+        names = None if self.column_names is None else tuple(self.column_names)
+        return Dialect(self.delimiter, self.quoting, self.escape, self.header, names)

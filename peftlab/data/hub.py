@@ -50,7 +50,7 @@ def load_hub_tables(
             loaded = datasets.load_dataset(hub_id, config.subset, revision=config.revision)
     except Exception as error:  # noqa: BLE001 - the library raises whatever its many back ends raise
         raise _explain(error, hub_id, config, offline) from None
-    return {str(split): _table(rows, f"{hub_id}: {split}", keep) for split, rows in loaded.items()}
+    return {str(split): table_of_dataset(rows, f"{hub_id}: {split}", keep) for split, rows in loaded.items()}
 
 
 @contextmanager
@@ -70,7 +70,12 @@ def _offline(offline: bool) -> Iterator[None]:
         datasets.config.HF_HUB_OFFLINE, hub.HF_HUB_OFFLINE = before
 
 
-def _table(rows: Any, name: str, keep: Collection[str] | None) -> Table:
+def table_of_dataset(rows: Any, name: str, keep: Collection[str] | None) -> Table:
+    """The columns of a ``datasets.Dataset``, with names for class numbers.
+
+    Raises:
+        DataError: It has no rows.
+    """
     names = list(rows.column_names)
     chosen = [column for column in names if keep is None or column in keep] or names[:1]
     if len(rows) == 0:

@@ -19,7 +19,7 @@ LocationKind = Literal["package", "path", "hub"]
 # A name with such an ending is meant as a file, even where there is none: a Hub id would be a puzzling answer.
 _FILE_ENDINGS = frozenset(
     {".csv", ".tsv", ".tab", ".txt", ".json", ".jsonl", ".ndjson", ".parquet", ".arrow", ".feather", ".conll"}
-    | {".iob", ".bio", ".annotated", ".gz", ".zip", ".xlsx", ".yaml", ".yml"}
+    | {".iob", ".bio", ".annotated", ".gz", ".bz2", ".xz", ".zip", ".xlsx", ".xls", ".yaml", ".yml"}
     | {".gguf", ".safetensors", ".bin", ".pt", ".pth", ".onnx"}
 )
 _HUB_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"
@@ -102,7 +102,7 @@ def resolve_location(
     if location.path is None:
         return location.text
     if not location.path.exists():
-        raise SourceError(f"no such file or folder: {location.path}", hint=_near_names(location.path))
+        raise SourceError(f"no such file or folder: {location.path}", hint=_hint_for_missing(location))
     return location.path
 
 
@@ -155,6 +155,14 @@ def _as_path(address: str, folder: Path | None) -> Path | None:
         or path.suffix.lower() in _FILE_ENDINGS
     )
     return candidates[0] if looks_like_path else None
+
+
+def _hint_for_missing(location: Location) -> str | None:
+    assert location.path is not None  # noqa: S101 - of paths alone
+    near = _near_names(location.path)
+    if Path(location.text).is_absolute() or str(location.path) == str(Path(location.text)):
+        return near
+    return f"{near or ''} It is not in the working directory either.".strip()
 
 
 def _near_names(path: Path) -> str | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from peftlab.data.config import SPLIT_NAMES, DataConfig, SplitName, SplitSources
 from peftlab.data.hub import load_hub_tables
 from peftlab.data.locations import parse_location, resolve_location
+from peftlab.data.nested import with_roots
 from peftlab.data.tables import Table, read_tables, usual_splits
 from peftlab.errors import ConfigError, DataError, SourceError, UserError, did_you_mean
 from peftlab.interfaces import ProgressCallback
@@ -35,6 +36,7 @@ def load_tables(
         DataError: A file cannot be read as its format says, or no split is the training one.
         ConfigError: A key does not go with this kind of source.
     """
+    keep = None if keep is None else with_roots(keep)
     if isinstance(config.source, str):
         return _choose(_load(config.source, "data.source", config, keep, folder, offline, report), config)
     tables: dict[SplitName, Table] = {}
@@ -87,7 +89,7 @@ def _load(
     for name in ("subset", "revision"):
         if getattr(config, name) is not None:
             raise ConfigError(f"this is for data sets of the Hub, and {address} is none", where=f"data.{name}")
-    return read_tables(place, config, keep=keep)
+    return read_tables(place, config, keep=keep, report=report)
 
 
 def _placed(error: UserError, key: str) -> SourceError:

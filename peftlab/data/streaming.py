@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from peftlab.data.class_folders import LABEL_COLUMN, class_folders, text_rows
 from peftlab.data.columnar import parquet_rows, stream_parquet
 from peftlab.data.columns import check_columns, split_of_table
 from peftlab.data.config import DataConfig
+from peftlab.data.decoding import open_text, undecodable_as_error
 from peftlab.data.delimited import stream_delimited
+from peftlab.data.excel import chosen_sheet, stream_sheet
+from peftlab.data.formats import format_of, usual_delimiter
 from peftlab.data.json_tables import stream_json_lines
-from peftlab.data.tables import Table, format_of, read_table
+from peftlab.data.nested import with_roots
+from peftlab.data.saved_datasets import is_saved_dataset, stream_saved_dataset
+from peftlab.data.table_files import TableFile, the_only_file
+from peftlab.data.tables import Table, read_table
+from peftlab.data.text_files import COLUMN
 from peftlab.errors import DataError
 from peftlab.interfaces import Split
 
@@ -40,25 +47,37 @@ class RowStream:
 
 
 def stream_file(path: Path, config: DataConfig, *, keep: Sequence[str]) -> RowStream:
-    """Open a file. CSV, TSV, JSON Lines and Parquet are read as they are needed; other formats are read whole.
+    """Open a table.
+
+    CSV, TSV, JSON Lines, Parquet and Excel files are read as they are needed, packed or not, and so are folders of
+    texts and saved data sets. Other formats are read whole: in JSON, what is a row is known only at the end.
 
     Args:
-        path: The file.
+        path: The file, or a folder that is one table.
         config: Says how it is written.
         keep: The columns that are needed.
 
     Raises:
         DataError: There is no such file, or it is not what its format says (also later, while it is read).
     """
+    path, keep = Path(path), sorted(with_roots(keep))
+    if path.is_dir():
+        return _stream_folder(path, config, keep)
     if not path.is_file():
-        raise DataError("this is a folder; a file is needed" if path.is_dir() else "no such file", where=str(path))
-    kind, where = format_of(path, config), path.name
+        raise DataError("no such file", where=str(path))
     if path.stat().st_size == 0:
-        raise DataError("the file is empty", where=where)
+        raise DataError("the file is empty", where=path.name)
+    file = the_only_file(path)
+    kind, where, size = format_of(file, config), file.name, _kilobytes(path.stat().st_size)
     if kind == "parquet":
-        return RowStream(where, parquet_rows(path), "rows", _parquet_chunks(path, keep, where))
+        with file.open_seekable() as source:
+            total = parquet_rows(source, where=where)
+        return RowStream(where, total, "rows", _parquet_chunks(file, keep, where))
     if kind in {"csv", "tsv", "jsonl"}:
-        return RowStream(where, _kilobytes(path.stat().st_size), "kB", _file_chunks(path, config, kind, keep))
+        return RowStream(where, size, "kB", _file_chunks(file, config, kind, keep))
+    if kind == "xlsx":
+        rows = stream_sheet(file, chosen_sheet(file, config.sheet), config.dialect)
+        return RowStream(where, 0, "rows", _chunks(rows, keep, where, lambda done: done))
     table = read_table(path, config, keep=keep)
     return RowStream(where, len(table), "rows", _table_chunks(table))
 
@@ -70,13 +89,13 @@ def stream_standard_input(source: BinaryIO, config: DataConfig, *, keep: Sequenc
             f"the format {config.format} cannot be read from standard input",
             hint="Give csv, tsv or jsonl, or a file's name.",
         )
-    name = "standard input"
+    name, keep = "standard input", sorted(with_roots(keep))
     return RowStream(name, 0, "rows", _text_chunks(source, config, config.format, keep, name, lambda rows: rows))
 
 
 def stream_rows(name: str, rows: Iterable[Mapping[str, Any]], *, keep: Sequence[str], total: int = 0) -> RowStream:
     """Rows from anywhere else, such as a command's arguments."""
-    return RowStream(name, total, "rows", _chunks(iter(rows), keep, name, lambda count: count))
+    return RowStream(name, total, "rows", _chunks(iter(rows), sorted(with_roots(keep)), name, lambda count: count))
 
 
 def splits_of(
@@ -129,38 +148,50 @@ def whole_split_of(stream: RowStream, name: str, columns: Sequence[str], *, opti
     return Split(name, range(sum(map(len, parts))), values, stream.name)
 
 
-def _file_chunks(path: Path, config: DataConfig, kind: str, keep: Sequence[str]) -> Iterator[tuple[Table, int]]:
-    with path.open("rb") as file:
-        yield from _text_chunks(file, config, kind, keep, path.name, lambda _: _kilobytes(file.tell()))
+def _stream_folder(folder: Path, config: DataConfig, keep: Sequence[str]) -> RowStream:
+    """A saved data set of one split, or a folder of texts for each class."""
+    if is_saved_dataset(folder):
+        total, tables = stream_saved_dataset(folder, keep=keep, rows=CHUNK_ROWS)
+        return RowStream(folder.name, total, "rows", _counted(tables))
+    classes = class_folders(folder)
+    if not classes:
+        raise DataError("this is a folder; a file is needed", where=str(folder))
+    if set(classes) != {""}:
+        raise DataError(
+            f"the folder holds several splits: {', '.join(classes)}",
+            where=str(folder),
+            hint=f"Give the folder of one of them, such as {folder / next(iter(classes))}.",
+        )
+    texts = text_rows(classes[""], config.encoding, folder)
+    rows = ({COLUMN: text, LABEL_COLUMN: name} for text, name in texts)
+    total = sum(map(len, classes[""].values()))
+    return RowStream(folder.name, total, "rows", _chunks(rows, keep, folder.name, lambda done: done))
+
+
+def _counted(tables: Iterable[Table]) -> Iterator[tuple[Table, int]]:
+    done = 0
+    for table in tables:
+        done += len(table)
+        yield table, done
+
+
+def _file_chunks(file: TableFile, config: DataConfig, kind: str, keep: Sequence[str]) -> Iterator[tuple[Table, int]]:
+    with file.open() as (source, position):
+        yield from _text_chunks(source, config, kind, keep, file.name, lambda _: _kilobytes(position()))
 
 
 def _text_chunks(
     source: BinaryIO, config: DataConfig, kind: str, keep: Sequence[str], where: str, progress: Callable[[int], int]
 ) -> Iterator[tuple[Table, int]]:
-    encoding = "utf-8-sig" if config.encoding.lower().replace("_", "-") in {"utf-8", "utf8"} else config.encoding
     # JSON Lines end at \n only: U+2028 and its like may stand inside a string.
-    text = io.TextIOWrapper(source, encoding=encoding, newline="\n" if kind == "jsonl" else "")
+    text = open_text(source, config.encoding, newline="\n" if kind == "jsonl" else "", where=where)
     rows: Iterator[Mapping[str, Any]]
     if kind == "jsonl":
         rows = stream_json_lines(text, column_names=config.column_names, where=where)
     else:
-        rows = stream_delimited(
-            text,
-            delimiter=config.delimiter or ("\t" if kind == "tsv" else ","),
-            quoting=config.quoting,
-            column_names=config.column_names,
-            where=where,
-        )
-    try:
+        rows = stream_delimited(text, config.dialect, where=where, usual=usual_delimiter(kind), wanted=keep)
+    with undecodable_as_error(config.encoding, where=where):
         yield from _chunks(rows, keep, where, progress)
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"the byte 0x{error.object[error.start]:02x} is not {config.encoding}",
-            where=where,
-            hint="Say how the file is encoded, such as --encoding cp1252.",
-        ) from None
-    finally:
-        text.detach()  # the caller closes the file
 
 
 def _chunks(
@@ -176,12 +207,10 @@ def _chunks(
         yield Table(name, columns, tuple(names)), progress(done)
 
 
-def _parquet_chunks(path: Path, keep: Sequence[str], where: str) -> Iterator[tuple[Table, int]]:
-    done = 0
-    for names, columns in stream_parquet(path, keep=keep, rows=CHUNK_ROWS, where=where):
-        table = Table(where, columns, tuple(names))
-        done += len(table)
-        yield table, done
+def _parquet_chunks(file: TableFile, keep: Sequence[str], where: str) -> Iterator[tuple[Table, int]]:
+    with file.open_seekable() as source:
+        parts = stream_parquet(source, keep=keep, rows=CHUNK_ROWS, where=where)
+        yield from _counted(Table(where, columns, tuple(names)) for names, columns in parts)
 
 
 def _table_chunks(table: Table) -> Iterator[tuple[Table, int]]:

@@ -1,4 +1,4 @@
-"""Files as tables: one reader for every format, and folders or JSON files that hold several splits."""
+"""Files as tables: one reader for every format, and folders, archives and files that hold several splits."""
 
 from __future__ import annotations
 
@@ -6,36 +6,26 @@ import functools
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, get_args
+from pathlib import Path, PurePosixPath
+from typing import Any
 
+from peftlab.data.class_folders import LABEL_COLUMN, class_folders, columns_of_classes
 from peftlab.data.columnar import read_columnar
 from peftlab.data.config import DataConfig, SplitName, TableFormat
 from peftlab.data.conll import parse_conll
-from peftlab.data.decoding import read_bytes, read_text
+from peftlab.data.decoding import read_text
 from peftlab.data.delimited import parse_delimited
 from peftlab.data.dialogue import CONVERSATIONS, parse_conversations
+from peftlab.data.excel import chosen_sheet, read_sheet, sheet_names
+from peftlab.data.formats import ENDINGS, format_of, usual_delimiter
+from peftlab.data.json_shapes import unwrapped
 from peftlab.data.json_tables import columns_of_json, parse_json_document, parse_json_lines
+from peftlab.data.table_files import TableFile, table_files, the_only_file
 from peftlab.data.text_files import COLUMN, TextRows, read_text_rows
 from peftlab.errors import DataError
+from peftlab.interfaces import ProgressCallback
 
-_ENDINGS: dict[str, TableFormat] = {
-    ".csv": "csv",
-    ".tsv": "tsv",
-    ".tab": "tsv",
-    ".json": "json",
-    ".jsonl": "jsonl",
-    ".ndjson": "jsonl",
-    ".parquet": "parquet",
-    ".arrow": "arrow",
-    ".feather": "arrow",
-    ".conll": "conll",
-    ".iob": "conll",
-    ".bio": "conll",
-    ".txt": "text",
-    ".yml": "yaml",
-    ".yaml": "yaml",
-}
+_NOTES = ("readme", "license", "licence", "citation", "notes")
 _USUAL_NAMES: dict[SplitName, tuple[str, ...]] = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev", "validation_matched", "eval"),
@@ -61,42 +51,40 @@ class Table:
         return len(next(iter(self.columns.values()), []))
 
 
-def read_table(path: Path, config: DataConfig, *, keep: Collection[str] | None = None) -> Table:
+def read_table(
+    path: Path, config: DataConfig, *, keep: Collection[str] | None = None, report: ProgressCallback | None = None
+) -> Table:
     """Read one file as one table.
 
     Args:
-        path: A CSV, TSV, JSON, JSONL, Parquet, Arrow or CoNLL file.
+        path: A CSV, TSV, JSON, JSONL, Parquet, Arrow, Excel or CoNLL file, or a packed one (gzip, bzip2, xz, zip).
         config: Says how the file is written.
         keep: The columns to keep; None: all. Columns that are not there are no error here.
+        report: Is told how a file is read, where that had to be found out.
 
     Raises:
         DataError: The file is empty, is not what its format says, or cannot be decoded; with the line.
     """
     if path.is_dir():
         raise DataError("this is a folder; a file is needed", where=str(path))
-    kind = format_of(path, config)
-    where = path.name
-    if kind in {"parquet", "arrow"}:
-        read_bytes(path, where=where)
-        names, columns = read_columnar(path, parquet=kind == "parquet", keep=keep, where=where)
-        return _table(where, columns, names, keep)
-    if kind == "text":
-        return _table(where, {COLUMN: read_text_rows(path, config.encoding)}, [COLUMN], keep)
-    columns = _parse(read_text(path, config.encoding, where=where), kind, config, where)
-    return _table(where, columns, list(columns), keep)
+    return _read_file(the_only_file(path), config, keep, report)
 
 
-def read_tables(path: Path, config: DataConfig, *, keep: Collection[str] | None = None) -> dict[str, Table]:
+def read_tables(
+    path: Path, config: DataConfig, *, keep: Collection[str] | None = None, report: ProgressCallback | None = None
+) -> dict[str, Table]:
     """Read all splits that a path holds, under the names that the source gives them.
 
     A folder's files are splits by their names (``train.csv``, ``dev.csv``; ``train-00000-of-00002.parquet`` is a part
-    of one). A JSON object of lists is a table of columns, or holds splits where ``data.splits`` says so, or where a
-    list is called ``train`` and holds rows. Any other file is one table.
+    of one), and so are an archive's files and a workbook's sheets. A folder of folders of texts holds a class in each.
+    A JSON object of lists is a table of columns, or holds splits where ``data.splits`` says so, or where a list is
+    called ``train`` and holds rows. Any other file is one table.
 
     Args:
         path: A file or folder.
         config: Says how files are written.
         keep: The columns to keep; None: all.
+        report: Is told how a file is read, where that had to be found out.
 
     Returns:
         One table under the name ``""`` where there are no splits, else a table per split.
@@ -105,13 +93,24 @@ def read_tables(path: Path, config: DataConfig, *, keep: Collection[str] | None 
         DataError: As for :func:`read_table`; or the folder holds no tables.
     """
     if path.is_dir():
-        return _read_folder(path, config, keep)
-    if format_of(path, config) == "json":
-        value = parse_json_document(read_text(path, config.encoding, where=path.name), where=path.name)
+        return _read_folder(path, config, keep, report)
+    files = table_files(path)
+    if len(files) > 1:
+        tables = [file for file in files if file.suffix in ENDINGS]
+        return _read_files(tables, config, keep, report, where=path, several=len(files))
+    (file,) = files
+    kind = format_of(file, config)
+    if kind == "json":
+        value = unwrapped(parse_json_document(read_text(file, config.encoding), where=file.name))
         if _holds_splits(value, config):
-            return {str(name): _json_table(rows, config, f"{path.name}: {name}", keep) for name, rows in value.items()}
-        return {"": _json_table(value, config, path.name, keep)}
-    return {"": read_table(path, config, keep=keep)}
+            return {str(name): _json_table(rows, config, f"{file.name}: {name}", keep) for name, rows in value.items()}
+        return {"": _json_table(value, config, file.name, keep)}
+    if kind == "xlsx" and config.sheet is None:
+        sheets = sheet_names(file)
+        chosen = set((config.splits or usual_splits(sheets)).values()) & set(sheets)
+        if chosen and (config.splits is not None or "train" in usual_splits(sheets)):
+            return {sheet: _sheet_table(file, sheet, config, keep) for sheet in sheets if sheet in chosen}
+    return {"": _read_file(file, config, keep, report)}
 
 
 def usual_splits(names: Iterable[str]) -> dict[SplitName, str]:
@@ -125,28 +124,40 @@ def usual_splits(names: Iterable[str]) -> dict[SplitName, str]:
     return found
 
 
-def format_of(path: Path, config: DataConfig) -> TableFormat:
-    """How a file is written: what the config says, else what its ending says.
+def _read_file(
+    file: TableFile, config: DataConfig, keep: Collection[str] | None, report: ProgressCallback | None
+) -> Table:
+    kind, where = format_of(file, config), file.name
+    if kind in {"parquet", "arrow"}:
+        if file.member is None and file.path.stat().st_size == 0:
+            raise DataError("the file is empty", where=where)
+        with file.open_seekable() as source:
+            names, columns = read_columnar(source, parquet=kind == "parquet", keep=keep, where=where)
+        return _table(where, columns, names, keep)
+    if kind == "xlsx":
+        return _sheet_table(file, chosen_sheet(file, config.sheet), config, keep)
+    if kind == "text":
+        return _table(where, {COLUMN: read_text_rows(file, config.encoding)}, [COLUMN], keep)
+    columns = _parse(read_text(file, config.encoding), kind, config, where, keep, report)
+    return _table(where, columns, list(columns), keep)
 
-    Raises:
-        DataError: The ending says nothing.
-    """
-    if config.format != "auto":
-        return config.format
-    found = _ENDINGS.get(path.suffix.lower())
-    if found is None:
-        known = ", ".join(get_args(TableFormat))
-        raise DataError(
-            f"the ending {path.suffix or 'of the name'} does not tell how the file is written",
-            where=path.name,
-            hint=f"Set `data.format` to one of {known}.",
-        )
-    return found
+
+def _sheet_table(file: TableFile, sheet: str, config: DataConfig, keep: Collection[str] | None) -> Table:
+    columns = read_sheet(file, sheet, config.dialect)
+    return _table(f"{file.name}: {sheet}", columns, list(columns), keep)
 
 
-def _parse(text: str, kind: TableFormat, config: DataConfig, where: str) -> dict[str, list[Any]]:
+def _parse(
+    text: str,
+    kind: TableFormat,
+    config: DataConfig,
+    where: str,
+    keep: Collection[str] | None,
+    report: ProgressCallback | None,
+) -> dict[str, list[Any]]:
     if kind == "json":
-        return columns_of_json(parse_json_document(text, where=where), column_names=config.column_names, where=where)
+        value = unwrapped(parse_json_document(text, where=where))
+        return columns_of_json(value, column_names=config.column_names, where=where)
     if kind == "yaml":
         return {CONVERSATIONS: parse_conversations(text, where=where)}
     if kind == "jsonl":
@@ -154,11 +165,7 @@ def _parse(text: str, kind: TableFormat, config: DataConfig, where: str) -> dict
     if kind == "conll":
         return dict(parse_conll(text, column_names=config.column_names, where=where))
     return parse_delimited(
-        text,
-        delimiter=config.delimiter or ("\t" if kind == "tsv" else ","),
-        quoting=config.quoting,
-        column_names=config.column_names,
-        where=where,
+        text, config.dialect, where=where, usual=usual_delimiter(kind), wanted=keep or (), report=report
     )
 
 
@@ -188,35 +195,71 @@ def _holds_splits(value: Any, config: DataConfig) -> bool:
     return bool(train) and all(isinstance(row, dict | list) for row in train or [])
 
 
-def _read_folder(folder: Path, config: DataConfig, keep: Collection[str] | None) -> dict[str, Table]:
-    files = [file for file in sorted([*folder.glob("*"), *folder.glob("data/*")]) if file.suffix.lower() in _ENDINGS]
+def _read_folder(
+    folder: Path, config: DataConfig, keep: Collection[str] | None, report: ProgressCallback | None
+) -> dict[str, Table]:
+    from peftlab.data.saved_datasets import is_saved_dataset, read_saved_dataset
+
+    if is_saved_dataset(folder):
+        return read_saved_dataset(folder, keep=keep)
+    paths = [path for path in sorted([*folder.glob("*"), *folder.glob("data/*")]) if path.is_file()]
+    files = [file for file in map(TableFile, paths) if file.suffix in ENDINGS]
+    tables = [file for file in files if file.path.stem.lower() not in _NOTES]
+    classes = class_folders(folder)
+    # Files beside the classes' folders may be lists of where the texts come from; else they are what is meant.
+    if classes and (not tables or (LABEL_COLUMN in (keep or ()) and all(file.suffix == ".txt" for file in tables))):
+        return {
+            name: _table(
+                f"{folder.name}: {name}" if name else folder.name,
+                columns_of_classes(texts, config.encoding, folder),
+                [COLUMN, LABEL_COLUMN],
+                keep,
+            )
+            for name, texts in classes.items()
+        }
+    return _read_files(files, config, keep, report, where=folder, several=len(files))
+
+
+def _read_files(
+    files: list[TableFile],
+    config: DataConfig,
+    keep: Collection[str] | None,
+    report: ProgressCallback | None,
+    *,
+    where: Path,
+    several: int,
+) -> dict[str, Table]:
+    """The files of a folder or an archive as splits by their names, or as one table of texts."""
+    chosen = files
     if config.splits is None and len(files) > 1:
-        files = [file for file in files if usual_splits([_split_in_name(file)])] or files
+        chosen = [file for file in files if usual_splits([_split_in_name(file)])] or files
     parts: dict[str, list[Table]] = {}
-    if config.splits is None and _are_documents(files, config):
-        return {"": _concatenate([read_table(file, config, keep=keep) for file in files], folder.name)}
-    for file in files:
+    if config.splits is None and _are_documents(chosen, config):
+        return {"": _concatenate([_read_file(file, config, keep, report) for file in chosen], where.name)}
+    for file in chosen:
         if config.splits is None or _split_in_name(file) in config.splits.values():
-            parts.setdefault(_split_in_name(file), []).append(read_table(file, config, keep=keep))
+            parts.setdefault(_split_in_name(file), []).append(_read_file(file, config, keep, report))
     if not parts:
-        hint = f"There are: {', '.join(file.name for file in files[:12])}." if files else "Give the path of a file."
+        names = [file.member or file.path.name for file in files[:12]]
+        hint = f"There are: {', '.join(names)}." if names else "Give the path of a file."
+        what = "the folder holds no tables" if where.is_dir() else f"the archive of {several} files holds no tables"
         raise DataError(
-            "the folder holds no tables" if not files else "no file has a name of `data.splits`",
-            where=str(folder),
+            what if not files else "no file has a name of `data.splits`",
+            where=str(where),
             hint=hint,
         )
-    return {name: _concatenate(tables, f"{folder.name}: {name}") for name, tables in parts.items()}
+    return {name: _concatenate(tables, f"{where.name}: {name}") for name, tables in parts.items()}
 
 
-def _are_documents(files: Sequence[Path], config: DataConfig) -> bool:
+def _are_documents(files: Sequence[TableFile], config: DataConfig) -> bool:
     """Whether a folder's files are texts or dialogues, and none is named like a split: then they are one table."""
     if not files or any(format_of(file, config) not in {"text", "yaml"} for file in files):
         return False
     return not usual_splits([_split_in_name(file) for file in files])
 
 
-def _split_in_name(file: Path) -> str:
-    return re.sub(r"-\d+-of-\d+$", "", file.stem)
+def _split_in_name(file: TableFile) -> str:
+    return re.sub(r"-\d+-of-\d+$", "", PurePosixPath(file.unpacked_name).stem)
 
 
 def _concatenate(tables: list[Table], name: str) -> Table:
@@ -237,4 +280,4 @@ def _joined(columns: Sequence[Sequence[Any]]) -> Sequence[Any]:
     return [value for column in columns for value in column]
 
 
-__all__ = ["Table", "format_of", "read_table", "read_tables", "usual_splits"]
+__all__ = ["Table", "read_table", "read_tables", "usual_splits"]

@@ -11,7 +11,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import overload
 
-from peftlab.data.decoding import read_text
+from peftlab.data.decoding import Utf8Watch, read_text, refuse_known_type
+from peftlab.data.file_types import HEAD_BYTES
+from peftlab.data.table_files import TableFile
 from peftlab.errors import DataError
 
 COLUMN = "text"
@@ -67,33 +69,38 @@ class TextRows(Sequence[str]):
         return self._file[row], self._start[row], self._count[row]
 
 
-def read_text_rows(path: Path, encoding: str) -> Sequence[str]:
-    """The rows of a text file.
+def read_text_rows(file: TableFile, encoding: str) -> Sequence[str]:
+    """The rows of a text file; of a packed one they are held in memory, since it cannot be read from its middle.
 
     Raises:
         DataError: The file is empty, or holds bytes that are not of its encoding; with the line.
     """
-    if codecs.lookup(encoding).name not in ASCII_COMPATIBLE or not path.stat().st_size:
-        rows: Sequence[str] = _rows_of(read_text(path, encoding, where=path.name))
+    is_simple = codecs.lookup(encoding).name in ASCII_COMPATIBLE and not file.is_packed
+    if not is_simple or not file.path.stat().st_size:
+        rows: Sequence[str] = _rows_of(read_text(file, encoding))
     else:
-        places = _paragraphs(path, encoding)
-        rows = TextRows([path], encoding, [(0, *place) for place in places]) if places else []
+        places = _paragraphs(file, encoding)
+        rows = TextRows([file.path], encoding, [(0, *place) for place in places]) if places else []
     if not rows:
-        raise DataError("the file is empty", where=path.name)
+        raise DataError("the file is empty", where=file.name)
     return rows
 
 
-def _paragraphs(path: Path, encoding: str) -> list[tuple[int, int]]:
+def _paragraphs(file: TableFile, encoding: str) -> list[tuple[int, int]]:
     """First byte and number of bytes of each paragraph, or of each line where there is only one paragraph."""
     paragraphs: list[tuple[int, int]] = []
     lines: list[tuple[int, int]] = []
     offset, open_paragraph = 0, False
-    with path.open("rb") as stream:
+    watch = Utf8Watch(encoding, file.name)
+    with file.path.open("rb") as stream:
+        refuse_known_type(stream.read(HEAD_BYTES), where=file.name)
+        stream.seek(0)
         for line in stream:
+            watch.read(line, is_all=False)
             try:
                 blank = not line.decode(encoding).strip("\ufeff \t\r\n\v\f")
             except UnicodeDecodeError:
-                read_text(path, encoding, where=path.name)  # raises, and says which encoding it may be
+                read_text(file, encoding)  # raises, and says which encoding it may be
                 raise
             if not blank and open_paragraph:
                 start, _ = paragraphs[-1]
@@ -104,6 +111,7 @@ def _paragraphs(path: Path, encoding: str) -> list[tuple[int, int]]:
                 lines.append((offset, len(line)))
             open_paragraph = not blank
             offset += len(line)
+    watch.read(b"", is_all=True)
     return lines if len(paragraphs) == 1 else paragraphs
 
 

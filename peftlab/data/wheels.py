@@ -96,10 +96,15 @@ def _refuse_unsafe(info: zipfile.ZipInfo, wheel_name: str) -> None:
     )
 
 
+def largest_unpacked(file: Path) -> int:
+    """To how many bytes a packed file may unpack."""
+    return _ALWAYS_ALLOWED_BYTES + _LARGEST_RATIO * file.stat().st_size
+
+
 def _refuse_bomb(wanted: Sequence[zipfile.ZipInfo], wheel: Path) -> None:
     # zipfile never writes more of a member than its declared size, so the declared sizes can be relied on.
     unpacked = sum(info.file_size for info in wanted)
-    if unpacked > _ALWAYS_ALLOWED_BYTES + _LARGEST_RATIO * wheel.stat().st_size:
+    if unpacked > largest_unpacked(wheel):
         raise SourceError(
             f"the wheel is unsafe: its {wheel.stat().st_size:,} bytes would unpack to {unpacked:,}", where=wheel.name
         )

@@ -262,7 +262,7 @@ def test_columns_that_cannot_be_used_name_the_row(rows, message, tmp_path):
 
 
 def test_a_header_that_is_one_field_points_to_the_delimiter(tmp_path):
-    (tmp_path / "a.csv").write_text("text;label\na;b\n", encoding="utf-8")
+    (tmp_path / "a.csv").write_text("text~label\na~b\n", encoding="utf-8")
     with pytest.raises(DataError, match=r"`data.delimiter`"):
         load(str(tmp_path / "a.csv"))
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from peftlab.data.config import DataConfig
 from peftlab.data.delimited import parse_delimited
+from peftlab.data.dialects import Dialect
 from peftlab.data.tables import read_table, read_tables
 from peftlab.errors import DataError
 
@@ -184,7 +185,7 @@ def test_what_the_csv_module_writes_is_read_back(rows, delimiter):
     file = io.StringIO(newline="")
     writer = csv.writer(file, delimiter=delimiter, quoting=csv.QUOTE_ALL)
     writer.writerows([["a", "b", "c"], *rows])
-    columns = parse_delimited(file.getvalue(), delimiter=delimiter, quoting=True, column_names=None, where="x")
+    columns = parse_delimited(file.getvalue(), Dialect(delimiter), where="x")
     assert [list(row) for row in zip(*columns.values(), strict=True)] == [
         [field or None for field in row] for row in rows
     ]

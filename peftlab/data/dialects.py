@@ -1,0 +1,121 @@
+"""How a delimited file is written, as far as nobody has said it: its beginning is read in each way that is usual.
+
+A way fits where all rows have one number of fields, two at least. Of the ways that fit, the one whose header has most
+of the wanted columns is taken, then the one that the file's ending stands for.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+
+DELIMITERS = (",", ";", "\t", "|")
+HEAD_LINES, HEAD_CHARACTERS = 200, 2**18
+DELIMITER_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "|"}
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a delimited file is written.
+
+    Args:
+        delimiter: What stands between the fields; None: not known yet.
+        quoting: Whether double quotes enclose fields.
+        escape: What makes a quote in a field, or a delimiter, a plain character; None: a quote is doubled.
+        header: Whether the first row holds names.
+        column_names: Names of the columns, where the file has none.
+    """
+
+    delimiter: str | None
+    quoting: bool = True
+    escape: str | None = None
+    header: bool = True
+    column_names: tuple[str, ...] | None = None
+
+    @property
+    def has_names(self) -> bool:
+        """Whether the first row holds the columns' names."""
+        return self.header and self.column_names is None
+
+    def reader(self, lines: Iterator[str]) -> Iterator[list[str]]:
+        """Python's reader of such a file."""
+        assert self.delimiter is not None  # noqa: S101 - `guess` has filled it in
+        if self.escape is not None:
+            lines = (_with_plain_escapes(line, self.escape, self.delimiter) for line in lines)
+        return csv.reader(
+            lines,
+            delimiter=self.delimiter,
+            quoting=csv.QUOTE_MINIMAL if self.quoting else csv.QUOTE_NONE,
+            escapechar=self.escape,
+            strict=True,  # else a quote that never ends swallows the rest of the file without a word
+        )
+
+
+def guess(dialect: Dialect, head: Sequence[str], *, is_all: bool, usual: str, wanted: Collection[str]) -> Dialect:
+    """Fill in what is not known of a dialect.
+
+    Args:
+        dialect: What is known.
+        head: The first lines.
+        is_all: Whether there are no others.
+        usual: The delimiter that the file's ending stands for.
+        wanted: Columns that are needed.
+    """
+    if dialect.delimiter is not None and len(dialect.delimiter) > 1:
+        return dialect
+    delimiters = [usual, *(mark for mark in DELIMITERS if mark != usual)]
+    if dialect.delimiter is not None:
+        delimiters = [dialect.delimiter]
+    escapes = [dialect.escape]
+    if dialect.escape is None and dialect.quoting and any('\\"' in line for line in head):
+        escapes.append("\\")
+    for escape in escapes:
+        ways = [replace(dialect, delimiter=delimiter, escape=escape) for delimiter in delimiters]
+        fitting = [way for way in ways if _width(way, head, is_all) >= (1 if len(ways) == 1 else 2)]
+        if fitting:
+            return max(fitting, key=lambda way: _names_found(way, head, wanted))  # the first of equal ones
+    ways = [replace(dialect, delimiter=delimiter) for delimiter in delimiters]
+    return max(ways, key=lambda way: _names_found(way, head, wanted))
+
+
+def _width(way: Dialect, head: Sequence[str], is_all: bool) -> int:
+    """The number of fields of all rows; 0 where they differ, or cannot be read."""
+    reader = way.reader(iter(head))
+    widths: set[int] = {len(way.column_names)} if way.column_names is not None else set()
+    try:
+        for row in reader:
+            if row:
+                widths.add(len(row))
+    except csv.Error:
+        if is_all or reader.line_num < len(head):  # type: ignore[attr-defined]
+            return 0
+    return widths.pop() if len(widths) == 1 else 0
+
+
+def _names_found(way: Dialect, head: Sequence[str], wanted: Collection[str]) -> int:
+    if not way.has_names:
+        return 0
+    try:
+        first = next((row for row in way.reader(iter(head)) if row), [])
+    except csv.Error:
+        return 0
+    return len({name.strip() for name in first} & set(wanted))
+
+
+def _with_plain_escapes(line: str, escape: str, delimiter: str) -> str:
+    """The line with each escape doubled that escapes nothing: the csv module would drop it from a path."""
+    if escape not in line:
+        return line
+    parts, at = [], 0
+    while at < len(line):
+        character = line[at]
+        if character != escape:
+            parts.append(character)
+            at += 1
+            continue
+        following = line[at + 1 : at + 2]
+        escapes = following in {escape, '"', delimiter, "\r", "\n"}
+        parts.append(escape + following if escapes else escape * 2)
+        at += 2 if escapes else 1
+    return "".join(parts)
