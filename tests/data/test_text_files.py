@@ -12,6 +12,7 @@ from peftlab.data.columns import take
 from peftlab.data.config import DataConfig
 from peftlab.data.dialogue import parse_conversations
 from peftlab.data.splits import load_splits
+from peftlab.data.table_files import TableFile
 from peftlab.data.tables import read_table, read_tables
 from peftlab.data.text_files import TextRows, read_text_rows
 from peftlab.errors import DataError
@@ -24,11 +25,11 @@ def config(source: Path, **keys) -> DataConfig:
 def test_rows_are_paragraphs_and_lines_where_there_is_only_one(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     file.write_bytes("\ufeffOne\r\ntwo.\r\n\r\n \r\nThrée\n\n\nfour".encode())
-    assert list(read_text_rows(file, "utf-8")) == ["One\ntwo.", "Thrée", "four"]
+    assert list(read_text_rows(TableFile(file), "utf-8")) == ["One\ntwo.", "Thrée", "four"]
     file.write_text("one\ntwo\nthree\n")
-    assert list(read_text_rows(file, "utf-8")) == ["one", "two", "three"]
+    assert list(read_text_rows(TableFile(file), "utf-8")) == ["one", "two", "three"]
     file.write_text("one\n\n\ntwo", encoding="utf-16")
-    assert list(read_text_rows(file, "utf-16")) == ["one", "two"]
+    assert list(read_text_rows(TableFile(file), "utf-16")) == ["one", "two"]
 
 
 @settings(max_examples=60, deadline=None)
@@ -38,7 +39,7 @@ def test_any_paragraphs_are_read_back(tmp_path_factory, paragraphs: list[str]) -
     file.write_text("\n\n".join(paragraphs), encoding="utf-8", newline="")
     expected = [text.strip("\ufeff") for text in paragraphs]
     if all(expected):
-        assert list(read_text_rows(file, "utf-8")) == expected
+        assert list(read_text_rows(TableFile(file), "utf-8")) == expected
 
 
 def test_rows_stay_on_disk_through_splits(tmp_path: Path) -> None:
@@ -62,10 +63,10 @@ def test_a_wrong_encoding_and_an_empty_file_are_told(tmp_path: Path) -> None:
     file = tmp_path / "a.txt"
     file.write_bytes("one\n\ncafé".encode("latin-1"))
     with pytest.raises(DataError, match=r"\(line 3\) is not utf-8"):
-        read_text_rows(file, "utf-8")
+        read_text_rows(TableFile(file), "utf-8")
     file.write_text("\n \n")
     with pytest.raises(DataError, match="empty"):
-        read_text_rows(file, "utf-8")
+        read_text_rows(TableFile(file), "utf-8")
 
 
 def test_dialogues(tmp_path: Path) -> None:
