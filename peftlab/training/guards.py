@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Collection, Mapping
-from itertools import chain
 from typing import Any
 
 import torch
@@ -13,8 +12,7 @@ from torch import Tensor, nn
 
 from peftlab.interfaces import Method
 from peftlab.record import Guard
-from peftlab.tensors import quantization_state
-from peftlab.training.offload import frozen_tensors
+from peftlab.training.fingerprints import fingerprint, frozen_state, grown_tables
 
 FIRST_STEPS = 10
 """Steps within which every trainable parameter must have received a gradient. LoRA's A, for one, has none in the first
@@ -167,38 +165,28 @@ def check_adapter_changed(
 
 
 class BaseGuard:
-    """The frozen parameters and buffers are bit for bit what they were before training."""
+    """The frozen parameters and the buffers are bit for bit, and place for place, what they were before training."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._sums = _frozen_sums(model)
+        self._before = _fingerprints(model)
 
     def result(self, model: nn.Module) -> Guard:
         """Compare with the model after training."""
-        if not self._sums:
+        if not self._before:
             return Guard.not_applicable("nothing is frozen")
-        now = _frozen_sums(model)
-        different = sorted(name for name, value in self._sums.items() if now.get(name) != value)
+        now, tables = _fingerprints(model), grown_tables(model)
+        different = []
+        for name, (shape, before) in sorted(self._before.items()):
+            shape_now, after = now.get(name, ((), ""))
+            if after != before and not (name in tables and shape_now != shape):
+                different.append(name)
         if different:
             return Guard.check(False, f"frozen tensors changed: {_some(different)}")
-        return Guard.check(True, f"all {len(self._sums)} frozen tensors are bit-identical")
+        return Guard.check(True, f"all {len(self._before)} frozen tensors are bit-identical, buffers included")
 
 
-def _frozen_sums(model: nn.Module) -> dict[str, tuple[int, int]]:
-    """Two checksums of each frozen tensor's bits, computed where the tensor lies: their sum, and their XOR."""
-    return {name: _checksum(tensor) for name, tensor in chain(frozen_tensors(model), quantization_state(model).items())}
-
-
-@torch.no_grad()
-def _checksum(tensor: Tensor) -> tuple[int, int]:
-    flat = tensor.detach().contiguous().flatten()
-    if flat.numel() == 0:
-        return 0, 0
-    words = flat.view(torch.uint8) if flat.element_size() == 1 else flat.view(_WORDS[flat.element_size()])
-    pieces = torch.split(words, 1 << 22)  # a sum in 64 bits casts what it adds up; piece by piece that stays small
-    return sum(int(piece.sum(dtype=torch.int64)) for piece in pieces), int(torch.hash_tensor(words).view(torch.int64))
-
-
-_WORDS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+def _fingerprints(model: nn.Module) -> dict[str, tuple[tuple[int, ...], str]]:
+    return {name: (tuple(tensor.shape), fingerprint(tensor)) for name, tensor in frozen_state(model)}
 
 
 def check_reload(before: Tensor, after: Tensor, *, tolerance: float) -> Guard:

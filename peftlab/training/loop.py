@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -29,6 +28,7 @@ from peftlab.training.config import EvaluationConfig, TrainingConfig
 from peftlab.training.evaluate import DivergedError, to_device
 from peftlab.training.guards import GradientGuard
 from peftlab.training.interrupts import CancelledError, Interrupts
+from peftlab.training.loss_watch import LossWatch
 from peftlab.training.metrics_log import MetricsLog
 from peftlab.training.micro_batches import MicroBatches, is_out_of_memory
 from peftlab.training.optimizers import learning_rate_schedule, set_learning_rate
@@ -134,11 +134,13 @@ def train(job: TrainingJob, resume_from: Checkpoint | None = None) -> Progress:
     """
     progress = _take_up(job, resume_from)
     schedule = learning_rate_schedule(job.config, job.learning_rate, job.plan.total)
+    watch = LossWatch(job.accelerator.device, job.learning_rate)
     job.model.train()
     for step in job.plan.steps(after=progress.step):
         if progress.stopped_early:
             break
         if job.interrupts.requested:
+            watch.check()
             _write_checkpoint(job, progress)
             raise CancelledError("stopped by the user")
         job.meter.step_started()
@@ -147,8 +149,13 @@ def train(job: TrainingJob, resume_from: Checkpoint | None = None) -> Progress:
         padded_tokens = sum(batch["attention_mask"].numel() for batch in batches)
         terms = sum(job.task.loss_terms(batch) for batch in batches)
         job.meter.step_ended(lengths_of(job.split, step), padded_tokens, terms)
+        # Under float16 the scaler meets infinite gradients, skips the step and lowers its scale: no divergence.
+        watch.look(step.number, *([loss] if norm is None or job.accelerator.scaler is not None else [loss, norm]))
         progress.step = step.number
-        _log_step(job, step, loss, norm, schedule(step.number))
+        if _is_logged(job, step) or _is_kept(job, step):
+            watch.check()
+        if _is_logged(job, step):
+            _log_step(job, step, loss, norm, schedule(step.number))
         _evaluate_and_checkpoint(job, step, progress)
     return progress
 
@@ -230,40 +237,38 @@ def lengths_of(split: EncodedSplit, step: Step) -> list[int]:
     return [len(split.examples[position]["input_ids"]) for batch in step.batches for position in batch]
 
 
+def _is_logged(job: TrainingJob, step: Step) -> bool:
+    return step.number % job.config.log_every_steps == 0 or step.number in (1, job.plan.total)
+
+
+def _is_evaluated(job: TrainingJob, step: Step) -> bool:
+    every = job.evaluation.every
+    return step.number == job.plan.total or (step.ends_epoch if every == "epoch" else step.number % every == 0)
+
+
+def _is_kept(job: TrainingJob, step: Step) -> bool:
+    """Whether a checkpoint is written after the step."""
+    regular = job.config.checkpoint_every_steps
+    return _is_evaluated(job, step) or (regular is not None and step.number % regular == 0)
+
+
 def _log_step(job: TrainingJob, step: Step, loss: Tensor, norm: Tensor | None, rate: float) -> None:
-    if step.number % job.config.log_every_steps and step.number not in (1, job.plan.total):
-        return
     values = {"loss": float(loss), "learning_rate": rate}
     if norm is not None:
         values["gradient_norm"] = float(norm)
-    # Under float16 the scaler meets infinite gradients, skips the step and lowers its scale: no divergence.
-    watched = (
-        [values["loss"]]
-        if job.accelerator.mixed_precision == "fp16"
-        else [values["loss"], values.get("gradient_norm", 0.0)]
-    )
-    if not all(math.isfinite(value) for value in watched):
-        raise DivergedError(
-            f"the loss is {values['loss']} and the gradient's norm {values.get('gradient_norm')} at step {step.number}",
-            hint=f"Lower training.learning_rate (it is {job.learning_rate:g}).",
-        )
     job.log.write({"step": step.number, "epoch": step.epoch + 1, **values})
     job.accelerator.log({f"train/{name}": value for name, value in values.items()}, step=step.number)
     job.on_step(step.number, values["loss"])
 
 
 def _evaluate_and_checkpoint(job: TrainingJob, step: Step, progress: Progress) -> None:
-    is_last = step.number == job.plan.total
-    every = job.evaluation.every
-    due = is_last or (step.ends_epoch if every == "epoch" else step.number % every == 0)
-    if due and job.evaluate is not None and job.metric is not None:
+    if _is_evaluated(job, step) and job.evaluate is not None and job.metric is not None:
         scores = job.evaluate()
         job.log.write({"step": step.number, "epoch": step.epoch + 1, "validation": scores})
         job.accelerator.log({f"validation/{name}": value for name, value in scores.items()}, step=step.number)
         if job.method.may_be_kept(job.accelerator.unwrap_model(job.model), step.number):
             _note_score(job, progress, step, scores)
-    regular = job.config.checkpoint_every_steps
-    if due or (regular is not None and step.number % regular == 0):
+    if _is_kept(job, step):
         _write_checkpoint(job, progress)
 
 

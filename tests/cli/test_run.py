@@ -20,6 +20,7 @@ import pytest
 from peftlab.interfaces import METHODS
 from peftlab.pipeline import Run
 from peftlab.record import RunRecord, read_record
+from peftlab.tasks.text_classification import TextClassification
 from tests.conftest import sentences
 
 RECORD_KEYS = {
@@ -271,6 +272,27 @@ def test_divergence_is_a_status_not_a_score(command, recipe: Path, tmp_path: Pat
     assert record["guards"]["loss_finite"]["status"] == "failed"
     assert record["scores"] == {}
     assert "NaN" not in (tmp_path / "out" / "record.json").read_text()
+
+
+@pytest.mark.parametrize("bad_step", [3, 12, 19])
+def test_a_loss_that_was_not_finite_in_one_step_between_two_logged_ones(
+    bad_step: int, command, recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is found at the next logged step, though the loss has been finite again since."""
+    own, calls = TextClassification.loss, []
+
+    def loss(self, logits, batch):
+        calls.append(1)
+        value = own(self, logits, batch)
+        # No part of the graph: the gradients, and so the parameters, stay finite.
+        return value + float("nan") if len(calls) == bad_step else value
+
+    monkeypatch.setattr(TextClassification, "loss", loss)
+    done = command("run", recipe, "--output-dir", "out", "--json", "--set", "measure=false")
+    record = json.loads(done.stdout)
+    assert (done.returncode, record["status"]) == (1, "diverged")
+    assert f"at step {bad_step}" in record["error"]
+    assert record["guards"]["loss_finite"]["status"] == "failed"
 
 
 def test_a_failed_guard_fails_the_run_unless_waived(command, recipe: Path, tmp_path: Path) -> None:
