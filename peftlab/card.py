@@ -33,6 +33,7 @@ def write_card(
     peft_task_type: str,
     library: str,
     intervals: Intervals | None = None,
+    usage: str = "",
     export: str | None = None,
 ) -> Path:
     """Write ``README.md`` beside the weights.
@@ -43,11 +44,12 @@ def write_card(
         peft_task_type: peft's name of the task.
         library: What loads the folder: ``peft``, ``transformers`` or ``onnx``.
         intervals: Of the metrics on the test split (on the validation split where there is none).
+        usage: What must be done with the model's outputs.
         export: What was checked of an export, as a paragraph.
     """
     path = folder / CARD_NAME
     metadata = _metadata(record, peft_task_type, library)
-    write_text(path, f"---\n{_yaml(metadata)}---\n\n{_body(record, intervals or {}, export)}")
+    write_text(path, f"---\n{_yaml(metadata)}---\n\n{_body(record, intervals or {}, usage, export)}")
     return path
 
 
@@ -81,7 +83,7 @@ def _metadata(record: RunRecord, peft_task_type: str, library: str) -> dict[str,
     return metadata
 
 
-def _body(record: RunRecord, intervals: Intervals, export: str | None) -> str:
+def _body(record: RunRecord, intervals: Intervals, usage: str, export: str | None) -> str:
     recipe, method = record.recipe, record.recipe["method"]
     settings = ", ".join(f"{key}: {value}" for key, value in method.items() if key != "type")
     path, paper = recipe["model"]["path"], METHODS.get(method["type"]).paper
@@ -89,7 +91,7 @@ def _body(record: RunRecord, intervals: Intervals, export: str | None) -> str:
         f"# {record.name}",
         f"{_base_name(recipe)}, tuned with {method['type']} by peftlab on {recipe['task']['type']}.",
         "## Intended use",
-        _intended_use(record),
+        " ".join(filter(None, [_intended_use(record), usage])),
         "## Scores",
         _scores(record, intervals),
         "## Method",

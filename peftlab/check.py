@@ -15,12 +15,12 @@ from pathlib import Path
 from peftlab.config import Document, KeyPath, replace_config
 from peftlab.data.locations import parse_location, resolve_location
 from peftlab.data.splits import LoadedData, load_splits, summarise_splits
-from peftlab.errors import ConfigError, PeftlabError, UnsupportedError
-from peftlab.interfaces import ModelFacts, ProgressCallback, Reporter, Silent
+from peftlab.errors import ConfigError, DataError, PeftlabError, UnsupportedError
+from peftlab.interfaces import ModelFacts, ProgressCallback, Reporter, Silent, Split
 from peftlab.models.facts import read_model_facts
 from peftlab.models.new import facts_of_new_model
 from peftlab.models.quantization import check_quantization
-from peftlab.recipe import Recipe, resolve_recipe
+from peftlab.recipe import Recipe, resolve_recipe, with_learned
 from peftlab.trained import facts_of_run, is_run, open_run
 
 TRACKER_MODULES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
@@ -128,9 +128,36 @@ def check_data(
     with at_place(document, ("data",) if recipe.data is not None else ("task",)):
         data = load_data(recipe, folder=document.folder, offline=offline, report=(reporter or Silent()).say)
         labels = recipe.task.learn_labels(data.splits["train"])
+        recipe = with_learned(recipe, recipe.task.learn(data.splits["train"]))
         for split in data.splits.values():
+            _check_lost_classes(data, split, recipe)
             recipe.task.check_split(split, labels)
+        data = _with_notices(data, recipe, labels, (reporter or Silent()).say)
     return CheckedRecipe(recipe, checked.model_location, checked.facts, data, labels)
+
+
+def _check_lost_classes(data: LoadedData, split: Split, recipe: Recipe) -> None:
+    """Say what has taken a class's training rows, where another split still has it."""
+    found = sorted(set(data.lost_classes) & set(recipe.task.classes(split))) if split.name != "train" else []
+    if found:
+        raise DataError(
+            f"the {split.name} split has the class {found[0]!r}, which is in the source's training rows too, but "
+            f"{data.lost_classes[found[0]]} leaves none of them",
+            where=split.source,
+            hint="Keep more training rows, or leave this class out of the data.",
+        )
+
+
+def _with_notices(data: LoadedData, recipe: Recipe, labels: tuple[str, ...], say: ProgressCallback) -> LoadedData:
+    """Tell and note how the labels were understood."""
+    notices = recipe.task.notices(data.splits, labels)
+    if data.lost_classes:
+        shown = ", ".join(f"{name!r} ({key})" for name, key in sorted(data.lost_classes.items())[:5])
+        notices["classes_lost"] = f"no training row is left of {shown}: the model cannot learn it"
+    for notice in notices.values():
+        say(notice)
+    summary = data.summary.model_copy(update={"notes": {**data.summary.notes, **notices}})
+    return replace(data, summary=summary)
 
 
 def _find_model(
@@ -178,9 +205,11 @@ def load_data(recipe: Recipe, *, folder: Path | None = None, offline: bool, repo
         text_columns=task.text_columns(),
         label_columns=task.label_columns(),
         strata=task.strata,
-        arrange=task.arrange,
+        arrange=lambda split: task.tidy_rows(task.arrange(split)),
         source_columns=task.source_columns(),
         optional_columns=task.optional_columns(),
+        nullable_columns=task.nullable_columns(),
+        classes=task.classes,
         folder=folder,
         offline=offline,
         report=report,

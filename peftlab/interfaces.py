@@ -8,12 +8,12 @@ predictions and metrics. Neither imports torch at module level, so that listing 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from peftlab.config import RegisteredConfig
 from peftlab.errors import ConfigError, UnsupportedError
@@ -263,12 +263,14 @@ class Head:
         config: Settings of the model's config, such as ``num_labels``.
         is_new: Whether the head starts from nothing and so trains with every method; a language model's own does not.
         may_be_missing: Of a head that is not new: whether a checkpoint may lack it. What it lacks is new.
+        notes: Further values for the model's config, for those who load the model without peftlab.
     """
 
     auto_class: str
     config: Mapping[str, Any]
     is_new: bool = True
     may_be_missing: bool = False
+    notes: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -335,6 +337,8 @@ class Task(RegisteredConfig, ABC):
     """Of a task that makes its own data where a recipe has no section ``data``: the key that says how many rows for
     training. None: it makes none."""
 
+    _learned: dict[str, Any] = PrivateAttr(default_factory=dict)
+
     @property
     def supports_virtual_tokens(self) -> bool:
         """Whether methods that put virtual tokens before the text can be used with these settings."""
@@ -363,6 +367,22 @@ class Task(RegisteredConfig, ABC):
             DataError: Naming the row.
         """
         return split
+
+    def nullable_columns(self) -> tuple[str, ...]:
+        """Those of the source's columns in which an empty value says something, such as that no label applies."""
+        return ()
+
+    def tidy_rows(self, split: Split) -> Split:
+        """Write in one way what tables write in several, such as blanks around a label; empty values are None.
+
+        Called when a split is arranged, and for every part of a table that is predicted or scored; label columns may
+        be missing then.
+        """
+        return split
+
+    def classes(self, split: Split) -> Collection[str]:
+        """The classes that occur in a split; empty where there are none."""
+        return set(self.strata(split) or ())
 
     def make_splits(self, seed: int) -> dict[str, Split]:
         """The data that the task makes itself: ``train``, and others of any name, of which all but train are scored.
@@ -405,6 +425,29 @@ class Task(RegisteredConfig, ABC):
         Raises:
             DataError: The labels cannot be used, such as a split with one class.
         """
+
+    def learn(self, train: Split) -> dict[str, Any]:
+        """What the task must know of the training split beside the classes, as plain JSON; the record holds it.
+
+        Raises:
+            DataError: The split cannot be learned from.
+        """
+        return {}
+
+    def fitted(self, learned: Mapping[str, Any]) -> Self:
+        """The same task, with what :meth:`learn` gave when the model was trained."""
+        task = self.model_copy()
+        task._learned = dict(learned)
+        return task
+
+    @property
+    def learned(self) -> Mapping[str, Any]:
+        """What :meth:`learn` gave; empty before."""
+        return self._learned
+
+    def notices(self, splits: Mapping[str, Split], labels: tuple[str, ...]) -> dict[str, str]:
+        """How the labels were understood, where a person could think otherwise: a sentence each, for the record."""
+        return {}
 
     @abstractmethod
     def check_split(self, split: Split, labels: tuple[str, ...]) -> None:
@@ -472,6 +515,30 @@ class Task(RegisteredConfig, ABC):
             UnsupportedError: The task predicts nothing for rows without a label.
         """
         raise UnsupportedError(f"the task {self.registered_name} does not predict on texts without labels")
+
+    def complete(self, model: nn.Module, *, may_add: bool) -> Task:
+        """Build into a merged model, in place, what ``predict`` does to its logits: for tools that know no peftlab.
+
+        Args:
+            model: With plain layers.
+            may_add: Whether parameters may be added that the architecture does not have.
+
+        Returns:
+            The task whose ``predict`` takes what the model gives now.
+        """
+        return self
+
+    def comparable(self, logits: Tensor) -> Tensor:
+        """Logits as they were before :meth:`complete`, so that a run's and an export's can be compared."""
+        return logits
+
+    def is_learned_alike(self, other: Task) -> bool:
+        """Whether what two runs learned of their data is so alike that their models can be mixed."""
+        return self.learned == other.learned
+
+    def usage_note(self) -> str:
+        """For the model card: what must be done with the model's outputs where peftlab does not do it."""
+        return ""
 
     def answer(self, prediction: Prediction, inputs: Mapping[str, Any], labels: tuple[str, ...]) -> dict[str, Any]:
         """What a user is told of one prediction: plain JSON values, ``prediction`` among them.

@@ -268,7 +268,7 @@ class Run:
         if checkpoint is None:
             return None
         for key, now in self._identity().items():
-            if checkpoint.state[key] != now:
+            if checkpoint.state.get(key, now) != now:  # checkpoints of earlier versions lack some keys
                 raise UserError(
                     f"the run cannot be resumed here: its {key} is another one",
                     where=str(self.folder.path),
@@ -284,6 +284,8 @@ class Run:
         return {
             "initial_adapter_sha256": self.findings.initial_adapter_sha256,
             "data_fingerprint": self.data.summary.fingerprint,
+            "labels": list(self.labels),
+            "learned": dict(self.recipe.task.learned),
         }
 
     def _extra_state(self) -> dict[str, Any]:

@@ -225,6 +225,11 @@ def resolve_recipe(recipe: Recipe) -> Recipe:
     )
 
 
+def with_learned(recipe: Recipe, learned: Mapping[str, Any]) -> Recipe:
+    """The recipe, its task with what it learned of the training split."""
+    return replace_config(recipe, task=recipe.task.fitted(learned))
+
+
 def write_recipe(recipe: Recipe, path: Path) -> None:
     """Write a recipe as YAML."""
     write_yaml(recipe, path)

@@ -117,6 +117,9 @@ class RunRecord(Config):
     recipe: dict[str, Any]
     scores: dict[str, dict[str, float]] = Field(default_factory=dict, description="Split, then metric.")
     labels: list[str] | None = None
+    learned: dict[str, Any] = Field(
+        default_factory=dict, description="What the task learned of the training split beside the classes."
+    )
     calibration: Calibration | None = None
     best_step: int | None = None
     steps: int = 0

@@ -114,6 +114,7 @@ def _execute(checked: CheckedRecipe, folder: RunFolder, *, offline: bool, report
         recipe=checked.recipe.model_dump(mode="json"),
         scores=findings.scores,
         labels=list(checked.labels) or None,
+        learned=dict(checked.recipe.task.learned),
         calibration=findings.calibration,
         best_step=findings.progress.best_step,
         steps=findings.progress.step,
@@ -149,6 +150,7 @@ def _write_card(record: RunRecord, folder: RunFolder, checked: CheckedRecipe) ->
         folder.path / (MODEL if is_whole else ADAPTER),
         peft_task_type=checked.recipe.task.peft_task_type,
         library="transformers" if is_whole else "peft",
+        usage=checked.recipe.task.usage_note(),
         intervals=intervals_of_file(folder.predictions, split, record.scores.get(split, {})),
     )
 

@@ -45,6 +45,14 @@ def count_weights(parameter: Tensor) -> int:
     return parameter.numel() if state is None else math.prod(state.shape)
 
 
+def output_layer(model: nn.Module, outputs: int) -> nn.Linear | None:
+    """The last linear layer that gives so many numbers: that of a classifier's or a regressor's head."""
+    from torch import nn
+
+    layers = [module for module in model.modules() if type(module) is nn.Linear and module.out_features == outputs]
+    return layers[-1] if layers else None
+
+
 def _tensors(value: Any, name: str) -> Iterator[tuple[str, Tensor]]:
     from torch import Tensor
 

@@ -14,7 +14,7 @@ from peftlab.errors import UnsupportedError, UserError
 from peftlab.files import atomic_folder, cache_folder
 from peftlab.interfaces import ModelFacts, ProgressCallback
 from peftlab.models.facts import read_model_facts
-from peftlab.recipe import Recipe, load_recipe
+from peftlab.recipe import Recipe, load_recipe, with_learned
 from peftlab.record import RECORD_NAME, RunRecord, read_record
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def open_run(folder: Path) -> TrainedRun:
     if record.status != "success":
         raise UserError(f"the run has not succeeded: its status is {record.status}", where=str(folder))
     recipe, _ = load_recipe(folder / "recipe.yaml")
-    run = TrainedRun(folder, record, recipe)
+    run = TrainedRun(folder, record, with_learned(recipe, record.learned))
     if not run.artifact.is_dir():
         raise UserError("the run has no model/ and no adapter/ any more", where=str(folder))
     return run

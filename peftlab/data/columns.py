@@ -13,6 +13,7 @@ from peftlab.data.text_files import TextRows
 from peftlab.errors import DataError, did_you_mean
 from peftlab.interfaces import Split
 
+_MISSING = "is missing or empty"
 _NULL_HINT = "Set `data.drop_missing: true` to leave such rows out."
 
 
@@ -68,7 +69,7 @@ def check_columns(split: Split, text_columns: Sequence[str], label_columns: Sequ
     """
     for column in text_columns:
         values = split.columns[column]
-        _refuse(split, column, lambda value: value is None, "is missing", _NULL_HINT)
+        _refuse(split, column, lambda value: value is None, _MISSING, _NULL_HINT)
         _refuse(split, column, lambda value: not _is_text(value), "is no text", "Choose another column for the text.")
         _refuse(split, column, _has_half_character, "holds half of a character (a lone surrogate)", "Mend these rows.")
         if split.name == "train" and len(values) and all(_is_number(value) for value in values):
@@ -78,14 +79,23 @@ def check_columns(split: Split, text_columns: Sequence[str], label_columns: Sequ
                 hint="Choose another column for the text.",
             )
     for column in label_columns:
-        values = split.columns[column]
-        if len(values) and all(value is None for value in values):
-            raise DataError(
-                f"the column `{column}` is missing in every row of the {split.name} split",
-                where=split.source,
-                hint="The Hub hides the labels of some test splits: `data.splits: {train: train, test: validation}`.",
-            )
-        _refuse(split, column, lambda value: value is None, "is missing", _NULL_HINT)
+        refuse_all_missing(split, column)
+        _refuse(split, column, lambda value: value is None, _MISSING, _NULL_HINT)
+
+
+def refuse_all_missing(split: Split, column: str) -> None:
+    """Refuse a split whose column holds nothing at all.
+
+    Raises:
+        DataError: Naming the column.
+    """
+    values = split.columns[column]
+    if len(values) and all(value is None for value in values):
+        raise DataError(
+            f"the column `{column}` is missing in every row of the {split.name} split",
+            where=split.source,
+            hint="The Hub hides the labels of some test splits: `data.splits: {train: train, test: validation}`.",
+        )
 
 
 def _refuse(split: Split, column: str, wrong: Callable[[Any], bool], what: str, hint: str) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from peftlab.data.columns import check_columns, drop_missing_rows, split_of_table, take
+from peftlab.data.columns import check_columns, drop_missing_rows, refuse_all_missing, split_of_table, take
 from peftlab.data.config import SPLIT_NAMES, DataConfig
 from peftlab.data.duplicates import count_conflicts, count_shared_texts, remove_duplicates, text_keys
 from peftlab.data.ordering import draw_first, draw_share, random_order
@@ -20,6 +20,7 @@ from peftlab.record import DataSummary
 
 Strata = Callable[[Split], list[str] | None]
 Arrange = Callable[[Split], Split]
+Classes = Callable[[Split], Collection[str]]
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,13 @@ class LoadedData:
     Args:
         splits: ``train``, and ``validation`` and ``test`` where there are any; rows in the order of their source.
         summary: Fingerprint, rows and counts.
+        lost_classes: Classes that the source's training rows have and those that are left have not, each with the
+            key of the recipe that has taken their rows.
     """
 
     splits: dict[str, Split]
     summary: DataSummary
+    lost_classes: Mapping[str, str] = field(default_factory=dict)
 
 
 def load_splits(
@@ -45,6 +49,8 @@ def load_splits(
     arrange: Arrange = lambda split: split,
     source_columns: Sequence[str] | None = None,
     optional_columns: Sequence[str] = (),
+    nullable_columns: Sequence[str] = (),
+    classes: Classes = lambda split: (),
     folder: Path | None = None,
     offline: bool = False,
     report: ProgressCallback | None = None,
@@ -63,6 +69,8 @@ def load_splits(
         arrange: Makes the text and label columns of the source's.
         source_columns: The columns to read; None: the text and label columns themselves.
         optional_columns: Those of them that the source may lack.
+        nullable_columns: Those of them in which an empty value says something, and is not missing.
+        classes: The classes that occur in a split.
         folder: Relative paths start here (the recipe's folder).
         offline: Forbid the network.
         report: Takes lines that tell a person what is going on.
@@ -79,23 +87,37 @@ def load_splits(
         name: split_of_table(name, table, columns, optional=optional_columns) for name, table in tables.items()
     }
     notes: dict[str, Any] = {}
+    for split in splits.values():
+        for column in nullable_columns:
+            refuse_all_missing(split, column)
     if config.drop_missing:
-        complete = {name: drop_missing_rows(split, optional=optional_columns) for name, split in splits.items()}
-        notes["rows_dropped_missing"] = _rows(splits) - _rows(complete)
-        splits = _refuse_empty(complete, "every row has a missing value")
-    splits = {name: arrange(split) for name, split in splits.items()}
+        empty = [*optional_columns, *nullable_columns]
+        complete = {name: drop_missing_rows(split, optional=empty) for name, split in splits.items()}
+        arranged = {name: arrange(split) for name, split in complete.items()}
+        # What only shows nothing, such as a text of blanks, is missing once it is arranged.
+        shown = {name: drop_missing_rows(split, optional=empty) for name, split in arranged.items()}
+        notes["rows_dropped_missing"] = _rows(splits) - _rows(complete) + _rows(arranged) - _rows(shown)
+        splits = _refuse_empty(shown, "every row has a missing value")
+    else:
+        splits = {name: arrange(split) for name, split in splits.items()}
     for split in splits.values():
         check_columns(split, text_columns, label_columns)
     notes["conflicting_labels"] = count_conflicts(splits, text_columns, label_columns)
+    found = set(classes(splits["train"]))
+    lost: dict[str, str] = {}
     if config.deduplicate:
         splits, removed = remove_duplicates(splits, text_columns)
         notes.update(removed)
         _refuse_empty(splits, "all of its texts are in another split too")
-    splits = _cap(_cut(splits, config, seed, text_columns, strata), config, seed, text_columns, strata)
+        lost |= dict.fromkeys(found - set(classes(splits["train"])), "data.deduplicate")
+    splits = _cut(splits, config, seed, text_columns, strata)
+    lost = dict.fromkeys(found - set(classes(splits["train"])), "data.validation_fraction or data.test_fraction") | lost
+    splits = _cap(splits, config, seed, text_columns, strata)
+    lost = dict.fromkeys(found - set(classes(splits["train"])), "data.max_train_examples") | lost
     if not config.deduplicate:
         notes["texts_in_two_splits"] = count_shared_texts(splits, text_columns)
     rows = {name: len(split) for name, split in splits.items()}
-    return LoadedData(splits, DataSummary(fingerprint=fingerprint(splits), rows=rows, notes=notes))
+    return LoadedData(splits, DataSummary(fingerprint=fingerprint(splits), rows=rows, notes=notes), lost)
 
 
 def summarise_splits(splits: Mapping[str, Split]) -> DataSummary:

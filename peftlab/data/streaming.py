@@ -99,16 +99,26 @@ def stream_rows(name: str, rows: Iterable[Mapping[str, Any]], *, keep: Sequence[
 
 
 def splits_of(
-    stream: RowStream, text_columns: Sequence[str], label_columns: Sequence[str]
+    stream: RowStream,
+    text_columns: Sequence[str],
+    label_columns: Sequence[str],
+    tidy: Callable[[Split], Split] = lambda split: split,
 ) -> Iterator[tuple[Split, int]]:
     """The chunks as splits whose columns have been checked, with the units of progress up to the end of each.
 
     The rows are counted through all chunks.
 
+    Args:
+        stream: The rows.
+        text_columns: Hold texts.
+        label_columns: Hold what is to be predicted.
+        tidy: Writes in one way what tables write in several, before the columns are checked.
+
     Raises:
         DataError: A column is not there, a text is none, or a label is missing.
     """
     for split, done in unchecked_splits_of(stream, [*text_columns, *label_columns]):
+        split = tidy(split)
         check_columns(split, text_columns, label_columns)
         yield split, done
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from peftlab.data.columns import check_columns
 from peftlab.errors import UnsupportedError, UserError
 from peftlab.interfaces import Split
 from peftlab.prediction.predict import text_row
@@ -71,7 +72,9 @@ def explain(tuned: TunedModel, text: str, *, target: str | None = None, steps: i
         raise UnsupportedError("gradients need the run itself, or a merged export", where=str(tuned.folder))
     model, asking, task = tuned.model, tuned.asking, tuned.task
     row = text_row(text, tuned)
-    encoded = tuned.encode(Split("text", [0], {column: [value] for column, value in row.items()}, "the text"))
+    split = task.tidy_rows(Split("text", [0], {column: [value] for column, value in row.items()}, "the text"))
+    check_columns(split, task.text_columns(), ())
+    encoded = tuned.encode(split)
     batch = task.collate(encoded.examples, tuned.tokenizer.pad_token_id)
     with torch.no_grad():
         logits = asking.compute(task.logits, model, batch).float().cpu()

@@ -132,6 +132,12 @@ def _check_parts(parts: Sequence[TunedModel]) -> None:
             )
         if part.labels != first.labels or part.task.registered_name != first.task.registered_name:
             raise UserError("it has another task or other classes than the first run", where=str(part.folder))
+        if not first.task.is_learned_alike(part.task):
+            raise UserError(
+                "it learned from other data than the first run, by which its outputs are read differently: "
+                f"{dict(part.task.learned)}, not {dict(first.task.learned)}",
+                where=str(part.folder),
+            )
     if first.recipe.model.quantization is not None:
         raise UserError("runs of a quantised base cannot be combined", where=str(first.folder))
     if not all(isinstance(part.model, torch.nn.Module) for part in parts):

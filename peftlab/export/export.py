@@ -23,7 +23,7 @@ from peftlab.export.check import (
 )
 from peftlab.export.onnx import check_packages, export_onnx, quantize_int8
 from peftlab.files import atomic_folder, write_text
-from peftlab.interfaces import EncodedSplit, Reporter
+from peftlab.interfaces import EncodedSplit, Reporter, Task
 from peftlab.measurement.example_intervals import intervals_of_file
 from peftlab.prediction.exported import (
     EXPORT_NAME,
@@ -139,12 +139,13 @@ def export_tuned(
     assert tuned.model is not None  # noqa: S101 - runs are loaded by torch
     model = merge(tuned.model, method) if method.mergeable or kind == "merged" else tuned.model
     with atomic_folder(output) as partial:
-        inputs = _write(model, tuned, split, kind, partial, reporter)
+        task, inputs = _write(model, tuned, split, kind, partial, reporter)
         description = ExportDescription(
             format=kind,
             name=tuned.name,
             recipe=tuned.recipe.model_dump(mode="json"),
             labels=list(tuned.labels),
+            learned=dict(task.learned),
             temperature=tuned.temperature,
             inputs=inputs,
             composed_of=list(composed_of),
@@ -157,7 +158,7 @@ def export_tuned(
         _enforce(check, limits, max_score_loss, tuned, reference)
         description = description.model_copy(update={"check": check})
         _describe(partial, description)
-        _write_card(partial, tuned, description)
+        _write_card(partial, tuned, description, task)
     return description
 
 
@@ -177,15 +178,16 @@ def check_output(output: Path) -> None:
 
 def _write(
     model: Any, tuned: TunedModel, split: EncodedSplit, kind: ExportFormat, folder: Path, reporter: Reporter
-) -> list[str]:
-    """Write weights and tokenizer; returns the names of the model's inputs."""
+) -> tuple[Task, list[str]]:
+    """Write weights and tokenizer; returns the task that goes with them, and the names of the model's inputs."""
     model = model.cpu().eval()
+    task = tuned.task.complete(model, may_add=kind != "merged")
     tuned.tokenizer.save_pretrained(folder)
     batch = tuned.task.collate(_sample(split), tuned.tokenizer.pad_token_id)
     if kind == "merged":
         reporter.say("writing the merged model")
         model.save_pretrained(folder)
-        return [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch]
+        return task, [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch]
     reporter.say("exporting to ONNX")
     model = model.float()  # onnxruntime computes in float32 on CPUs
     model.config.save_pretrained(folder)
@@ -197,7 +199,7 @@ def _write(
         quantize_int8(full, path)
         for leftover in folder.glob("float32.onnx*"):
             leftover.unlink()
-    return inputs
+    return task, inputs
 
 
 def _sample(split: EncodedSplit) -> list[dict[str, Any]]:
@@ -215,7 +217,7 @@ def _enforce(check: Any, limits: Limits, max_score_loss: float | None, tuned: Tu
     enforce(check, limits, metric=metric, largest_logit=largest_logit(reference))
 
 
-def _write_card(folder: Path, tuned: TunedModel, description: ExportDescription) -> None:
+def _write_card(folder: Path, tuned: TunedModel, description: ExportDescription, task: Task) -> None:
     check = description.check
     assert check is not None  # noqa: S101 - a card comes after the check
     record = read_record(tuned.folder)
@@ -236,6 +238,7 @@ def _write_card(folder: Path, tuned: TunedModel, description: ExportDescription)
         peft_task_type=tuned.task.peft_task_type,
         library="transformers" if description.format == "merged" else "onnx",
         intervals=intervals,
+        usage=task.usage_note(),
         export=_composition_text(description)
         + (
             f"Exported as `{description.format}` and compared with the run on {check.examples} {check.split} examples: "

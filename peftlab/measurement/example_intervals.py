@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +35,8 @@ def example_intervals(
         values = _values(metric, labels, predictions) if len(labels) > 1 else None
         if values is not None:
             interval = mean_interval(values[None, :])
-            found[metric] = within_range(metric, interval.low, interval.high)
+            if math.isfinite(interval.high - interval.low):  # squares of very large errors are beyond any float
+                found[metric] = within_range(metric, interval.low, interval.high)
     return found
 
 

@@ -108,6 +108,8 @@ def load_base_model(
     try:
         model_config = AutoConfig.from_pretrained(source, **shared, **head.config)
         prepare_config(model_config, dropout=dropout, pad_token_id=pad_token_id)
+        for name, value in head.notes.items():
+            setattr(model_config, name, value)
         load = functools.partial(
             auto_class.from_pretrained,
             source,

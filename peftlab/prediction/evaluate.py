@@ -103,7 +103,7 @@ def _score_table(tuned: TunedModel, stream: RowStream, reporter: Reporter, kept:
     """A whole table, as a run scores its test split: rows may be references of one another, or make one long text."""
     task, (model, asking) = tuned.task, tuned.module()
     table = whole_split_of(stream, "test", task.source_columns(), optional=task.optional_columns())
-    split = task.arrange(table)
+    split = task.tidy_rows(task.arrange(table))
     check_columns(split, task.text_columns(), task.label_columns())
     task.check_split(split, tuned.labels)
     encoded = task.encode(split, tuned.tokenizer, tuned.labels)

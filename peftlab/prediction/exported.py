@@ -18,7 +18,7 @@ from peftlab.errors import UserError
 from peftlab.models.first_token import compute_first_token_only
 from peftlab.models.load import load_tokenizer
 from peftlab.prediction.tuned import ComputeLogits, TunedModel, torch_logits
-from peftlab.recipe import build_recipe
+from peftlab.recipe import build_recipe, with_learned
 from peftlab.training.evaluate import Asking
 
 EXPORT_NAME = "peftlab_export.json"
@@ -65,6 +65,9 @@ class ExportDescription(Config):
     name: str
     recipe: dict[str, Any] = Field(description="The resolved recipe of the run.")
     labels: list[str]
+    learned: dict[str, Any] = Field(
+        default_factory=dict, description="What the task learned of the training split beside the classes."
+    )
     temperature: float
     inputs: list[str] = Field(description="What the model takes, in this order.")
     check: ExportCheck | None = None
@@ -91,7 +94,8 @@ def load_export(folder: Path) -> TunedModel:
         UserError: The export is damaged, or onnxruntime is not installed.
     """
     description = read_export(folder)
-    recipe = build_recipe(Document(source=str(folder / EXPORT_NAME), values=description.recipe), default_name="export")
+    document = Document(source=str(folder / EXPORT_NAME), values=description.recipe)
+    recipe = with_learned(build_recipe(document, default_name="export"), description.learned)
     tokenizer = load_tokenizer(str(folder), recipe.model.model_copy(update={"revision": None}), offline=True)
     model, asking = None, None
     if description.format == "merged":

@@ -14,7 +14,7 @@ from peftlab.models.load import resolve_dtype
 from peftlab.onednn import use_onednn
 from peftlab.prediction.exported import EXPORT_NAME, load_export
 from peftlab.prediction.tuned import TunedModel, torch_logits
-from peftlab.recipe import Recipe
+from peftlab.recipe import Recipe, with_learned
 from peftlab.record import RunRecord, read_record
 from peftlab.run_folder import read_run_recipe
 from peftlab.trained import TrainedRun
@@ -115,7 +115,7 @@ def read_finished_run(folder: Path) -> tuple[RunRecord, Recipe]:
             where=str(folder),
             hint="Only a run that ended with success can be used.",
         )
-    return record, read_run_recipe(folder)
+    return record, with_learned(read_run_recipe(folder), record.learned)
 
 
 def check_folder(folder: Path) -> None:

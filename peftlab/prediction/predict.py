@@ -103,9 +103,9 @@ def text_row(text: str, tuned: TunedModel) -> dict[str, Any]:
 
 
 def rounded(value: Any) -> Any:
-    """The same value with every float cut to the digits that mean something."""
+    """The same value with every float cut to the digits that mean something, however small it is."""
     if isinstance(value, float):
-        return round(value, DIGITS)
+        return round(value, DIGITS) if abs(value) >= 1 or value == 0 else float(f"{value:.{DIGITS}g}")
     if isinstance(value, dict):
         return {key: rounded(item) for key, item in value.items()}
     return [rounded(item) for item in value] if isinstance(value, list | tuple) else value
@@ -125,7 +125,7 @@ def encoded_chunks(
     shown, labels = 0, tuned.task.label_columns() if labelled else ()
     reporter.start(f"predicting ({stream.unit})", stream.total)
     try:
-        for split, done in splits_of(stream, tuned.task.text_columns(), labels):
+        for split, done in splits_of(stream, tuned.task.text_columns(), labels, tuned.task.tidy_rows):
             if labelled:
                 tuned.task.check_split(split, tuned.labels)
             yield split, tuned.encode(split)

@@ -124,7 +124,7 @@ class Service:
                 if not part.strip():
                     raise UserError(f"texts[{number}] is empty")
                 values[column].append(part)
-        split = Split("request", range(len(texts)), values, "texts")
+        split = hosted.tuned.task.tidy_rows(Split("request", range(len(texts)), values, "texts"))
         check_columns(split, columns, ())
         return split
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from peftlab.errors import ConfigError, DataError, UnsupportedError
 from peftlab.interfaces import EncodedSplit, Example, ModelFacts, Split
+from peftlab.tasks._labels import is_blank
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -42,6 +44,25 @@ def check_family(facts: ModelFacts) -> None:
             f"{facts.path} ({facts.model_type}) is an encoder-decoder model; peftlab takes encoders and decoders",
             hint="Choose a BERT-like or a GPT-like model.",
         )
+
+
+def with_columns(split: Split, columns: Sequence[str], change: Callable[[Any], Any]) -> Split:
+    """A split whose values in some columns are changed; columns that it does not have are left out."""
+    changed: dict[str, Sequence[Any]] = {}
+    for column in columns:
+        values = split.columns.get(column)
+        if values is not None:
+            changed[column] = [change(value) for value in values]
+    return replace(split, columns={**split.columns, **changed})
+
+
+def without_blank_texts(split: Split, columns: Sequence[str]) -> Split:
+    """The same split; texts that show nothing are None, as empty fields of a CSV file are.
+
+    A tokenizer may make something of them, or nothing at all. They are judged here, so that no base model decides
+    whether a row can be used.
+    """
+    return with_columns(split, columns, lambda value: None if isinstance(value, str) and is_blank(value) else value)
 
 
 def encode_texts(

@@ -7,6 +7,7 @@ seqeval's.
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections import Counter
 from collections.abc import Sequence
@@ -50,6 +51,8 @@ METRICS: dict[str, str] = {
 LOWER_IS_BETTER = frozenset(
     {"mean_squared_error", "mean_absolute_error", "perplexity", "perplexity_low", "perplexity_high", "loss"}
 )
+IN_UNIT_OF_TARGETS = frozenset({"mean_squared_error", "mean_absolute_error"})
+"""Metrics whose values mean nothing without the unit of what is predicted."""
 
 
 class ClassScorer:
@@ -163,8 +166,8 @@ class RegressionScorer:
     """Correlations and errors of one number per example. Correlations are left out where a side is constant."""
 
     def __init__(self) -> None:
-        self._targets = array("f")
-        self._predictions = array("f")
+        self._targets = array("d")
+        self._predictions = array("d")
 
     def add(self, predictions: Sequence[Prediction]) -> None:
         """Take in the predictions of a batch."""
@@ -172,16 +175,19 @@ class RegressionScorer:
         self._predictions.extend(item.prediction for item in predictions)
 
     def compute(self) -> dict[str, float]:
-        """All metrics."""
+        """All metrics; squares that no float can hold are left out."""
         from scipy.stats import pearsonr, spearmanr
 
         targets = np.asarray(self._targets, dtype=np.float64)
         predictions = np.asarray(self._predictions, dtype=np.float64)
         errors = predictions - targets
+        # Divided by a power of two, which changes no digit, so that no square is infinite or zero on the way.
+        size = math.ldexp(1.0, math.frexp(float(np.abs(errors).max()))[1] - 1)
         scores = {
-            "mean_squared_error": float(np.mean(errors**2)),
-            "mean_absolute_error": float(np.mean(np.abs(errors))),
+            "mean_squared_error": float(np.mean((errors / size) ** 2)) * size * size,
+            "mean_absolute_error": float(np.mean(np.abs(errors / size))) * size,
         }
+        scores = {name: value for name, value in scores.items() if np.isfinite(value)}
         if len(targets) > 1 and np.ptp(targets) > 0 and np.ptp(predictions) > 0:
             scores["spearman"] = float(spearmanr(targets, predictions).statistic)
             scores["pearson"] = float(pearsonr(targets, predictions).statistic)

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, PositiveInt, model_validator
 
 from peftlab.errors import DataError, did_you_mean
 from peftlab.interfaces import TASKS, EncodedSplit, Example, Head, ModelFacts, Prediction, Scorer, Split, Task
-from peftlab.tasks._text import check_family, check_length, encode_texts, pad, sequence_logits
+from peftlab.tasks._labels import (
+    class_finder,
+    class_names,
+    in_order,
+    is_blank,
+    label_key,
+    notices_of_spellings,
+    split_labels,
+    tidy,
+    tidy_value,
+)
+from peftlab.tasks._text import (
+    check_family,
+    check_length,
+    encode_texts,
+    pad,
+    sequence_logits,
+    with_columns,
+    without_blank_texts,
+)
 from peftlab.tasks.metrics import ClassScorer, MultiLabelScorer
 
 if TYPE_CHECKING:
@@ -60,6 +79,25 @@ class TextClassification(Task):
         check_family(facts)
         check_length(self.max_length, facts)
 
+    def nullable_columns(self) -> tuple[str, ...]:
+        """A row without any of several labels is one to which none applies."""
+        return self.label_columns() if self.multi_label and isinstance(self.label, str) else ()
+
+    def tidy_rows(self, split: Split) -> Split:
+        """Blank texts and classes are missing; a row without any of several labels has an empty list of them."""
+        split = without_blank_texts(split, self.text_columns())
+        nothing: Any = [] if self.nullable_columns() else None
+        return with_columns(split, self.label_columns(), lambda value: tidy_value(value, nothing))
+
+    def classes(self, split: Split) -> Collection[str]:
+        """The classes, or the labels."""
+        return set(class_names(self._spellings(split)).values())
+
+    def notices(self, splits: Mapping[str, Split], labels: tuple[str, ...]) -> dict[str, str]:
+        """Classes that are spelt in several ways."""
+        spellings = [name for split in splits.values() for name in self._spellings(split)]
+        return {} if isinstance(self.label, list) else notices_of_spellings(spellings, labels)
+
     def strata(self, split: Split) -> list[str] | None:
         """The class of each row; combinations of labels are too many to stratify by."""
         return None if self.is_multi_label else self._classes(split)
@@ -68,28 +106,25 @@ class TextClassification(Task):
         """The names of the classes in the training split, sorted; numbers in the order of numbers."""
         if isinstance(self.label, list):
             return tuple(self.label)
-        if self.multi_label:
-            names = {name for row in range(len(train)) for name in self._labels_of(train, row)}
-        else:
-            names = set(self._classes(train))
+        names = self.classes(train)
         if len(names) < 2 and not (self.multi_label and names):
             raise DataError(
                 f"every training example has the label {next(iter(names), 'nothing')!r}; two classes are needed",
                 where=f"{train.source or 'data'}, column `{self.label}`",
                 hint="Choose another label column, or more data.",
             )
-        return tuple(sorted(names, key=_natural_order))
+        return in_order(names)
 
     def check_split(self, split: Split, labels: tuple[str, ...]) -> None:
         """Every label must be one of those seen in training."""
-        known = set(labels)
+        find = class_finder(labels)
         for row in range(len(split)):
             for name in self._labels_of(split, row):
-                if name not in known:
+                if find(name) is None:
                     raise DataError(
                         f"the label {name!r} of the {split.name} split does not occur in the training split",
                         where=split.where(row),
-                        hint=did_you_mean(name, known),
+                        hint=did_you_mean(name, labels),
                     )
 
     def head(self, labels: tuple[str, ...]) -> Head:
@@ -108,9 +143,10 @@ class TextClassification(Task):
     def encode(self, split: Split, tokenizer: Any, labels: tuple[str, ...]) -> EncodedSplit:
         """Tokens, and ``label``: a class's position, or a 0/1 vector of labels."""
         positions = {name: position for position, name in enumerate(labels)}
+        find = class_finder(labels)
         targets: list[Any] = []
         for row in range(len(split)):
-            own = {positions[name] for name in self._labels_of(split, row)}
+            own = {positions[find(name) or name] for name in self._labels_of(split, row)}
             targets.append([float(p in own) for p in range(len(labels))] if self.is_multi_label else own.pop())
         return encode_texts(split, self.text_columns(), targets, tokenizer=tokenizer, max_length=self.max_length)
 
@@ -188,27 +224,26 @@ class TextClassification(Task):
         ]
 
     def _classes(self, split: Split) -> list[str]:
-        return [_class_name(value) for value in split.columns[self.label_columns()[0]]]
+        values = split.columns[self.label_columns()[0]]
+        names = class_names(values)
+        return [names[label_key(tidy(value))] for value in values]
 
-    def _labels_of(self, split: Split, row: int) -> list[str]:
+    def _spellings(self, split: Split) -> list[Any]:
+        """Every value of the label column, or every label of it, as it is written."""
+        return [name for row in range(len(split)) for name in self._labels_of(split, row)]
+
+    def _labels_of(self, split: Split, row: int) -> list[Any]:
         if isinstance(self.label, list):
             return [name for name in self.label if _is_on(split, name, row)]
         value = split.columns[self.label][row]
         if not self.multi_label:
-            return [_class_name(value)]
-        parts = value if isinstance(value, list) else str(value).split(self.label_separator)
-        return [name for part in parts if (name := _class_name(part).strip())]
-
-
-def _class_name(value: Any) -> str:
-    """The name of a class as it is written; 1.0 and 1 are the same class."""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
+            return [value]
+        parts = value if isinstance(value, list) else split_labels(str(value), self.label_separator)
+        return [part for part in parts if part is not None and not is_blank(str(part))]
 
 
 def _is_on(split: Split, column: str, row: int) -> bool:
-    value = _class_name(split.columns[column][row]).strip().lower()
+    value = label_key(tidy(split.columns[column][row])).lower()
     if value in {"1", "true"}:
         return True
     if value in {"0", "false"}:
@@ -216,10 +251,3 @@ def _is_on(split: Split, column: str, row: int) -> bool:
     raise DataError(
         f"the column `{column}` of a multi-label task holds {value!r}; 0 or 1 is needed", where=split.where(row)
     )
-
-
-def _natural_order(name: str) -> tuple[int, float, str]:
-    try:
-        return (0, float(name), name)
-    except ValueError:
-        return (1, 0.0, name)

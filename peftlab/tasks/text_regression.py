@@ -10,11 +10,30 @@ from pydantic import Field, PositiveInt, model_validator
 
 from peftlab.errors import DataError
 from peftlab.interfaces import TASKS, EncodedSplit, Example, Head, ModelFacts, Prediction, Scorer, Split, Task
-from peftlab.tasks._text import check_family, check_length, encode_texts, pad, sequence_logits
+from peftlab.tasks._labels import tidy_value
+from peftlab.tasks._text import (
+    check_family,
+    check_length,
+    encode_texts,
+    pad,
+    sequence_logits,
+    with_columns,
+    without_blank_texts,
+)
 from peftlab.tasks.metrics import RegressionScorer
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+MEAN, SCALE = "target_mean", "target_scale"
+COMPLETE = "logits_in_unit_of_targets"
+LARGEST_SHIFT = 1e3
+"""Standard deviations from 0 to the mean, beyond which float32 has too few digits for what lies about the mean."""
+LARGEST_SCALE = 1e30
+ALIKE = 0.05
+"""Of a standard deviation: how far the statistics of two runs may lie apart that are mixed."""
+FAR = 10.0
+"""Targets whose mean or spread is further than this from 0 and 1 are told of."""
 
 
 @TASKS.register("text_regression")
@@ -47,14 +66,39 @@ class TextRegression(Task):
         check_family(facts)
         check_length(self.max_length, facts)
 
+    def tidy_rows(self, split: Split) -> Split:
+        """Blank texts and targets are missing."""
+        split = without_blank_texts(split, self.text_columns())
+        return with_columns(split, self.label_columns(), lambda value: tidy_value(value, None))
+
     def learn_labels(self, train: Split) -> tuple[str, ...]:
         """There are no classes, but the targets must differ."""
+        self.learn(train)
+        return ()
+
+    def learn(self, train: Split) -> dict[str, Any]:
+        """Mean and standard deviation of the targets: the model learns and gives targets in standard deviations."""
         targets = [self._target(train, row) for row in range(len(train))]
-        if len(set(targets)) < 2:
+        # In units of the largest, so that no square of a very large or very small target is infinite or zero.
+        largest = max(map(abs, targets), default=0.0) or 1.0
+        shares = [target / largest for target in targets]
+        mean = math.fsum(shares) / max(1, len(shares))
+        spread = math.sqrt(math.fsum((share - mean) ** 2 for share in shares) / max(1, len(shares)))
+        if len(set(targets)) < 2 or not spread * largest > 0:
             raise DataError(
                 "every training example has the same target", where=f"{train.source or 'data'}, column `{self.label}`"
             )
-        return ()
+        return {MEAN: mean * largest, SCALE: spread * largest}
+
+    def notices(self, splits: Mapping[str, Split], labels: tuple[str, ...]) -> dict[str, str]:
+        """Targets that a model without their mean and spread could hardly learn."""
+        mean, scale = self._mean, self._scale
+        if abs(mean) <= FAR * max(scale, 1.0) and 1 / FAR <= scale <= FAR:
+            return {}
+        return {
+            "targets_standardised": f"targets lie around {mean:.6g} with a standard deviation of {scale:.6g}: the "
+            "model learns them in standard deviations; predictions and metrics are in the targets' own unit"
+        }
 
     def check_split(self, split: Split, labels: tuple[str, ...]) -> None:
         """Every target must be a finite number."""
@@ -64,26 +108,38 @@ class TextRegression(Task):
     def head(self, labels: tuple[str, ...]) -> Head:
         """A linear layer to one number."""
         return Head(
-            auto_class="AutoModelForSequenceClassification", config={"num_labels": 1, "problem_type": "regression"}
+            auto_class="AutoModelForSequenceClassification",
+            config={"num_labels": 1, "problem_type": "regression"},
+            notes=self.learned,
         )
 
     def encode(self, split: Split, tokenizer: Any, labels: tuple[str, ...]) -> EncodedSplit:
-        """Tokens, and ``label``: the target."""
+        """Tokens; ``label``: the target in standard deviations from the mean; ``target``: as it is."""
         targets = [self._target(split, row) for row in range(len(split))]
-        return encode_texts(split, self.text_columns(), targets, tokenizer=tokenizer, max_length=self.max_length)
+        standardised = [(target - self._mean) / self._scale for target in targets]
+        encoded = encode_texts(
+            split, self.text_columns(), standardised, tokenizer=tokenizer, max_length=self.max_length
+        )
+        for example, target in zip(encoded.examples, targets, strict=True):
+            example["target"] = target
+        return encoded
 
     def placeholder(self, length: int, labels: tuple[str, ...]) -> Example:
         """The target 0."""
-        return {"input_ids": [0] * length, "label": 0.0}
+        return {"input_ids": [0] * length, "label": 0.0, "target": 0.0}
 
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
-        """Padded tokens, and ``labels`` (batch)."""
+        """Padded tokens, ``labels`` (batch), and ``targets`` (batch) with every digit of theirs."""
         import torch
 
-        return {**pad(examples, pad_token_id), "labels": torch.tensor([example["label"] for example in examples])}
+        return {
+            **pad(examples, pad_token_id),
+            "labels": torch.tensor([example["label"] for example in examples]),
+            "targets": torch.tensor([example["target"] for example in examples], dtype=torch.float64),
+        }
 
     def logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-        """Predictions, batch × 1."""
+        """Predictions in standard deviations from the mean, batch × 1."""
         return sequence_logits(model, batch)
 
     def loss(self, logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
@@ -97,11 +153,12 @@ class TextRegression(Task):
         return len(batch["labels"])
 
     def predict(self, logits: Tensor, batch: Mapping[str, Tensor], labels: tuple[str, ...]) -> list[Prediction]:
-        """The number that the model gives."""
-        values = logits.float().squeeze(-1).tolist()
+        """The number that the model gives, in the targets' own unit."""
+        outputs = logits.double().squeeze(-1)
+        values = (outputs if self._is_complete else outputs * self._scale + self._mean).tolist()
         return [
             Prediction(label=target, prediction=value, scores=[value])
-            for target, value in zip(batch["labels"].tolist(), values, strict=True)
+            for target, value in zip(batch["targets"].tolist(), values, strict=True)
         ]
 
     def scorer(self, labels: tuple[str, ...]) -> Scorer:
@@ -115,6 +172,61 @@ class TextRegression(Task):
     def answer(self, prediction: Prediction, inputs: Mapping[str, Any], labels: tuple[str, ...]) -> dict[str, Any]:
         """The number."""
         return {"prediction": prediction.prediction}
+
+    @property
+    def _mean(self) -> float:
+        return float(self.learned.get(MEAN, 0.0))
+
+    @property
+    def _scale(self) -> float:
+        return float(self.learned.get(SCALE, 1.0))  # runs of earlier versions learned targets as they are
+
+    @property
+    def _is_complete(self) -> bool:
+        return bool(self.learned.get(COMPLETE, False))
+
+    def complete(self, model: nn.Module, *, may_add: bool) -> TextRegression:
+        """Give the last layer the targets' unit, where float32 can hold it and the layer has a bias or may get one."""
+        import torch
+
+        from peftlab.tensors import output_layer
+
+        layer = output_layer(model, 1)
+        can_hold = abs(self._mean) <= LARGEST_SHIFT * self._scale and 1 / LARGEST_SCALE < self._scale < LARGEST_SCALE
+        if (
+            layer is None
+            or layer.weight.dtype != torch.float32
+            or not can_hold
+            or not (self.learned and not self._is_complete)
+        ):
+            return self
+        if layer.bias is None and not may_add:
+            return self
+        with torch.no_grad():
+            bias = torch.zeros(1) if layer.bias is None else layer.bias
+            layer.weight.copy_(layer.weight.double() * self._scale)
+            layer.bias = torch.nn.Parameter((bias.double() * self._scale + self._mean).float())
+        return self.fitted({**self.learned, COMPLETE: True})
+
+    def comparable(self, logits: Tensor) -> Tensor:
+        """In standard deviations."""
+        return (logits.double() - self._mean) / self._scale if self._is_complete else logits.double()
+
+    def is_learned_alike(self, other: Task) -> bool:
+        """Whether mean and spread differ by little, as between the training splits of two seeds."""
+        if not isinstance(other, TextRegression):
+            return False
+        near = abs(self._mean - other._mean) <= ALIKE * self._scale
+        return near and abs(self._scale - other._scale) <= ALIKE * self._scale
+
+    def usage_note(self) -> str:
+        """How standard deviations become the targets' unit."""
+        if not self.learned or self._is_complete:
+            return ""
+        return (
+            f"Loaded without peftlab, the model gives standard deviations from the mean: multiply by {self._scale:.9g} "
+            f"and add {self._mean:.9g} (`{SCALE}` and `{MEAN}` in config.json)."
+        )
 
     def _target(self, split: Split, row: int) -> float:
         value = split.columns[self.label][row]

@@ -250,8 +250,14 @@ def test_one_row_cannot_be_split(tmp_path):
             "row 2: .*no text: 3 .and in",
         ),
         ([{"text": "a", "label": 1}, {"text": ["b", 3], "label": 0}], "row 2: .*no text"),
-        ([{"text": "a", "label": 1}, {"text": None, "label": 0}], r"row 2: .*`text` is missing\n.*data.drop_missing"),
-        ([{"text": "a", "label": 1}, {"text": "b"}], r"row 2: the column `label` is missing\n.*data.drop_missing"),
+        (
+            [{"text": "a", "label": 1}, {"text": None, "label": 0}],
+            r"row 2: .*`text` is missing or empty\n.*data.drop_missing",
+        ),
+        (
+            [{"text": "a", "label": 1}, {"text": "b"}],
+            r"row 2: the column `label` is missing or empty\n.*data.drop_missing",
+        ),
         ([{"text": "a", "label": None}, {"text": "b"}], "is missing in every row of the train split"),
         ([{"text": "a\ud800", "label": 1}], "row 1: .*surrogate"),
     ],

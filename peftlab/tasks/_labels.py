@@ -1,0 +1,154 @@
+"""Names of classes: what is one class however it is spelt, and in which order classes stand.
+
+Tables write one label in many ways: with blanks around it, as 1 or 1.0, with an invisible byte-order mark, in another
+Unicode form. Each way would make a class of its own, or an unknown one in another file.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import functools
+import math
+import re
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+_WHOLE = re.compile(r"([+-]?\d+)\.0*")
+_FILLERS = frozenset("\u034f\u115f\u1160\u2800\u3164\uffa0")
+"""Characters that show nothing, though Unicode files them under letters, marks and symbols."""
+_JOINERS = frozenset("\u200c\u200d")
+"""They show nothing by themselves, but change how their neighbours look."""
+
+
+def is_blank(text: str) -> bool:
+    """Whether a text shows nothing at all: no character, or only blank and invisible ones."""
+    return not any(not character.isspace() and not _is_invisible(character) for character in text)
+
+
+def tidy(value: Any) -> str:
+    """The name of a class as a person would write it: without what cannot be seen, and in Unicode's usual form (NFC).
+
+    A whole number is written without a point, as 1 for 1.0, where the table holds numbers.
+    """
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return _tidy(str(value))
+
+
+def label_key(name: str) -> str:
+    """Equal for spellings of one class: ``1`` and ``1.0``, ``True`` and ``true``, full and half width."""
+    return _key(_tidy(name))
+
+
+def class_names(values: Iterable[Any]) -> dict[str, str]:
+    """The name of each class by its key; of several spellings the shortest, whatever the order they come in."""
+    names: dict[str, str] = {}
+    for name in {tidy(value) for value in values}:
+        key = _key(name)
+        names[key] = min(names.get(key, name), name, key=lambda spelling: (len(spelling), spelling))
+    return names
+
+
+def in_order(names: Iterable[str]) -> tuple[str, ...]:
+    """Classes sorted: finite numbers by size, then everything else by its letters."""
+    return tuple(sorted(names, key=_natural_order))
+
+
+def class_finder(labels: Sequence[str]) -> Callable[[Any], str | None]:
+    """What finds the class that a value of a table means; None: it means none of them."""
+    names = {label_key(label): label for label in reversed(labels)}
+    exact = frozenset(labels)  # runs of earlier versions may have two classes of one key
+
+    def find(value: Any) -> str | None:
+        name = tidy(value)
+        return name if name in exact else names.get(_key(name))
+
+    return find
+
+
+def merged_spellings(values: Iterable[Any]) -> dict[str, list[str]]:
+    """The classes that are spelt in several ways, each with its spellings as the table holds them."""
+    found: dict[str, set[str]] = {}
+    for value in values:
+        written = str(value)
+        found.setdefault(label_key(tidy(value)), set()).add(written)
+    names = class_names(written for spellings in found.values() for written in spellings)
+    return {names[key]: sorted(spellings) for key, spellings in sorted(found.items()) if len(spellings) > 1}
+
+
+def notices_of_spellings(values: Iterable[Any], labels: Sequence[str]) -> dict[str, str]:
+    """Sentences on classes that are spelt in several ways, and on those that only differ in case, which stay apart."""
+    notices = {}
+    merged = merged_spellings(values)
+    if merged:
+        shown = "; ".join(f"{name}: {', '.join(map(repr, spellings))}" for name, spellings in list(merged.items())[:5])
+        notices["spellings_merged"] = f"one class is spelt in several ways, which are taken for one: {shown}"
+    by_case: dict[str, list[str]] = {}
+    for label in labels:
+        by_case.setdefault(label.casefold(), []).append(label)
+    alike = [" and ".join(names) for names in by_case.values() if len(names) > 1]
+    if alike:
+        notices["classes_alike_but_for_case"] = f"these are classes of their own: {'; '.join(alike[:5])}"
+    return notices
+
+
+def split_labels(text: str, separator: str) -> list[Any]:
+    """The labels of a field: parted by the separator, or a list as Python or JSON writes it."""
+    if text.strip().startswith("[") and text.strip().endswith("]"):
+        with contextlib.suppress(ValueError, SyntaxError):
+            found = ast.literal_eval(text.strip())
+            return [label for label in found if label is not None]
+    return list(text.split(separator))
+
+
+def tidy_value(value: Any, nothing: Any) -> Any:
+    """A value of a label column as it is, but for strings that show nothing, and for None: they are ``nothing``."""
+    if isinstance(value, str) and is_blank(value):
+        return nothing
+    return nothing if value is None else value
+
+
+@functools.lru_cache(maxsize=65_536)
+def _tidy(name: str) -> str:
+    if name.isascii() and name.isprintable():
+        return " ".join(name.split())
+    name = unicodedata.normalize("NFC", name)
+    visible = "".join(c for c in name if c.isspace() or c in _JOINERS or not _is_invisible(c) or _is_selector(c))
+    return " ".join(visible.split()).strip("".join(_JOINERS)).strip()
+
+
+@functools.lru_cache(maxsize=65_536)
+def _key(name: str) -> str:
+    if not name.isascii():
+        name = "".join(_usual_width(c) for c in name if not _is_invisible(c))
+        name = " ".join(unicodedata.normalize("NFC", name).split())
+    whole = _WHOLE.fullmatch(name)
+    if whole:
+        return whole[1]
+    return name.lower() if name.lower() in {"true", "false"} else name
+
+
+def _is_invisible(character: str) -> bool:
+    return unicodedata.category(character) in {"Cf", "Cc"} or _is_selector(character) or character in _FILLERS
+
+
+def _is_selector(character: str) -> bool:
+    """Whether it only chooses how the character before it is drawn, such as an emoji in colour."""
+    return "\ufe00" <= character <= "\ufe0f"
+
+
+def _usual_width(character: str) -> str:
+    if unicodedata.decomposition(character).startswith(("<wide>", "<narrow>")):
+        return unicodedata.normalize("NFKC", character)
+    return character
+
+
+def _natural_order(name: str) -> tuple[int, float, str]:
+    try:
+        number = float(name)
+    except ValueError:
+        return (1, 0.0, name)
+    # `nan` is neither less nor greater than a number: sorted by it, the order would be that of the input.
+    return (0, number, name) if math.isfinite(number) else (1, 0.0, name)
