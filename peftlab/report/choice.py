@@ -17,6 +17,8 @@ UNITS = {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "kib": 2**1
 MOST = 12
 """So many methods are named in a sentence, or with their evidence."""
 ONE_SEED = " With one seed a method, another seed may change this."
+TIED_NEAR, DIFFERENT, TIED_FAR = "012"
+"""How the page is told of a pair of methods."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ def choose(comparison: Comparison, limits: Limits) -> Choice:
     Memory is held against the greatest peak of the seeds, time against the mean over them. A loss fits where the 95 %
     interval of the distance to the best method ends within the limit, and does not fit where it begins beyond it;
     in between the data does not decide. Without such a limit, the best method that fits is named, and every other one
-    that fits and cannot be told apart from it. ``report.js`` does the same for the page's inputs.
+    that fits and cannot be told apart from it; which of them is cheapest is said only of those within a point of the
+    best mean, since what is not told apart may still be far behind. ``page.js`` does the same for the page's inputs.
 
     Args:
         comparison: Methods, best first, with the tests between them.
@@ -94,7 +97,11 @@ def choose(comparison: Comparison, limits: Limits) -> Choice:
 
 def caveat(comparison: Comparison) -> str:
     """What stands behind every answer that names methods."""
-    return ONE_SEED if all(len(method.scores) == 1 for method in comparison.methods) else ""
+    single = comparison.single
+    if not single or len(comparison.methods) == len(single):
+        return ONE_SEED if single else ""
+    has = "has one seed" if len(single) == 1 else "have one seed each"
+    return f" {wording.listing(single, MOST)} {has}: another seed may change this."
 
 
 def _choose(comparison: Comparison, limits: Limits) -> Choice:
@@ -126,21 +133,47 @@ def _is_unknown(method: MethodResult, limits: Limits) -> bool:
 
 def _best_of(comparison: Comparison, fitting: list[int], unknown: list[int], limits: Limits) -> Choice:
     best = fitting[0]
-    named = [at for at in fitting if at == best or not comparison.pairs.adjusted[best, at] < LEVEL]
+    relations = {at: relation(comparison, best, at) for at in fitting[1:]}
+    near = [at for at, found in relations.items() if found == TIED_NEAR]
+    far = [at for at, found in relations.items() if found == TIED_FAR]
     methods = comparison.methods
     label, that_fit = methods[best].label, " of the methods that fit" if limits.any else ""
-    if len(named) > 1:
-        others = _labels(methods, named[1:])
-        answer = (
-            f"The data does not decide: {label} has the best mean{that_fit}; {others} cannot be told apart from it."
-        )
-        answer += _cheapest_sentence([methods[at] for at in named])
+    if near or far:
+        answer = f"The data does not decide: {label} has the best mean{that_fit}; "
+        answer += _tied_sentence(_labels(methods, near), _labels(methods, far), len(far), distance_words(comparison))
+        if near:
+            of_these = f" Of those within {distance_words(comparison)}, " if far else " Of these, "
+            answer += _cheapest_sentence([methods[at] for at in (best, *near)], of_these)
     elif len(fitting) == 1:
         answer = f"{label}: it is the only method{' that fits' if limits.any else ''}."
     else:
         answer = f"{label}: it is the best{that_fit}, and every other one is worse."
     answer += _unknown_sentence(methods, unknown)
+    named = sorted([best, *near, *far])
     return Choice(len(named) == 1, _names(methods, named), answer, _evidence(comparison, named))
+
+
+def _tied_sentence(near: str, far: str, many_far: int, distance: str) -> str:
+    lie = f"{'lies' if many_far == 1 else 'lie'} more than {distance} behind"
+    if not far:
+        return f"{near} cannot be told apart from it."
+    if not near:
+        return f"{far} cannot be told apart from it, but {lie}."
+    return f"{near} cannot be told apart from it, nor can {far}, which {lie}."
+
+
+def relation(comparison: Comparison, best: int, at: int) -> str:
+    """Whether a method differs from a better one, or else lies near it or far behind."""
+    if comparison.pairs.adjusted[best, at] < LEVEL:
+        return DIFFERENT
+    methods = comparison.methods
+    near = wording.near(comparison.metric, methods[best].mean)
+    return TIED_NEAR if abs(methods[best].mean - methods[at].mean) <= near * (1 + 1e-9) else TIED_FAR
+
+
+def distance_words(comparison: Comparison) -> str:
+    """How far behind a method may lie to be near: ``1 point``."""
+    return "1 point" if wording.is_bounded(comparison.metric) else "1 %"
 
 
 def _within_loss(comparison: Comparison, fitting: list[int], unknown: list[int], points: float) -> Choice:
@@ -152,7 +185,7 @@ def _within_loss(comparison: Comparison, fitting: list[int], unknown: list[int],
     if within:
         verbs = "fits, and loses" if len(within) == 1 else "fit, and lose"
         answer = f"{_labels(methods, within)}: {verbs} at most {points:g} points."
-        answer += _cheapest_sentence([methods[at] for at in within])
+        answer += _cheapest_sentence([methods[at] for at in within], " Of these, ")
         if perhaps:
             answer += f" The data does not decide whether {_labels(methods, perhaps)} would do too."
         return Choice(True, _names(methods, within), answer + left_out, _evidence(comparison, within + perhaps))
@@ -181,7 +214,7 @@ def _known(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _cheapest_sentence(methods: Sequence[MethodResult]) -> str:
+def _cheapest_sentence(methods: Sequence[MethodResult], of_these: str) -> str:
     if len(methods) < 2:
         return ""
     in_memory = [method for method in methods if method.peak_memory_bytes is not None]
@@ -194,7 +227,7 @@ def _cheapest_sentence(methods: Sequence[MethodResult]) -> str:
         fastest = min(in_time, key=lambda method: method.costs.train_seconds or 0)
         wants.setdefault(fastest.label, []).append(f"the least time ({wording.seconds(fastest.costs.train_seconds)})")
     parts = [f"{label} takes {' and '.join(what)}" for label, what in wants.items()]
-    return f" Of these, {' and '.join(parts)}." if parts else ""
+    return f"{of_these}{' and '.join(parts)}." if parts else ""
 
 
 def _unknown_sentence(methods: Sequence[MethodResult], unknown: Sequence[int]) -> str:
@@ -222,15 +255,28 @@ def _evidence_line(comparison: Comparison, at: int) -> str:
         loss, low, high = loss_bounds(comparison, at)
         text = f"{loss:.2f} points behind {comparison.methods[0].label}"
         if low is not None and high is not None:
-            text += f" (95 % interval {low:.2f} to {high:.2f})".replace("-", "−")
+            ends = f"95 % interval {low:.2f} to {high:.2f}".replace("-", "−")
+            text += f" ({ends}{_why_not_told_apart(comparison, at)})"
         parts.append(text)
     parts.append(f"{wording.size(method.peak_memory_bytes)} peak memory")
     parts.append(f"{wording.seconds(method.costs.train_seconds)} of training")
     return ", ".join(parts)
 
 
+def _why_not_told_apart(comparison: Comparison, at: int) -> str:
+    """The reason where a pair's own interval leaves out 0 and the methods are yet not told apart."""
+    pairs = comparison.pairs
+    p_value, adjusted = float(pairs.p_value[0, at]), float(pairs.adjusted[0, at])
+    if not p_value < LEVEL <= adjusted:
+        return ""
+    return (
+        f" for this pair alone; among {pairs.tested} pairs some differ so much by chance, and corrected for that "
+        f"p is {wording.p_value(adjusted)}: not told apart"
+    )
+
+
 def choice_data(comparison: Comparison) -> dict[str, Any]:
-    """What the page needs to answer by itself: figures of each method, and which pairs differ, a digit per method."""
+    """What the page needs to answer by itself: figures of each method, and how it stands to each, a digit each."""
     rows = []
     for at, method in enumerate(comparison.methods):
         loss, low, high = loss_bounds(comparison, at)
@@ -245,7 +291,7 @@ def choice_data(comparison: Comparison) -> dict[str, Any]:
                 "evidence": _evidence_line(comparison, at),
                 "memory_text": wording.size(method.peak_memory_bytes),
                 "seconds_text": wording.seconds(method.costs.train_seconds),
-                "differs": "".join("01"[bool(value < LEVEL)] for value in comparison.pairs.adjusted[at]),
+                "relations": "".join(relation(comparison, at, other) for other in range(len(comparison.methods))),
             }
         )
-    return {"methods": rows, "caveat": caveat(comparison)}
+    return {"methods": rows, "caveat": caveat(comparison), "distance": distance_words(comparison)}

@@ -20,7 +20,8 @@ from peftlab.record import Memory
 from peftlab.report.entry import Costs, Entry, Excluded
 from peftlab.report.evidence import PairEvidence, ScoreInterval, compare_methods, score_interval
 from peftlab.report.examples import ExampleTable
-from peftlab.report.naming import Cell, Key, Names, comparison_titles, short_labels, unique_names
+from peftlab.report.naming import Cell, Key, Names, method_labels, unique_names
+from peftlab.report.titles import comparison_titles
 from peftlab.report.wording import lower_is_better
 from peftlab.statistics.groups import group_indistinguishable
 
@@ -41,7 +42,7 @@ class MethodResult:
         per_example: Seeds × examples, what each contributes to the metric; None where that cannot be had.
         predicted: Seeds × examples, codes of the comparison's example table, or numbers.
         costs: Means over the seeds; of the peak memory the greatest, which must fit.
-        letters: Groups of methods that cannot be told apart.
+        letters: Groups of methods that cannot be told apart; none where no test compares the method with another.
     """
 
     name: str
@@ -108,6 +109,11 @@ class Comparison:
         return self.key.metric
 
     @property
+    def single(self) -> list[str]:
+        """Labels of the methods that have one seed alone, so that nothing says what another one would change."""
+        return [method.label for method in self.methods if len(method.scores) == 1]
+
+    @property
     def entries(self) -> list[Entry]:
         """All runs."""
         return [entry for method in self.methods for entry in method.entries]
@@ -141,8 +147,8 @@ def build_comparisons(entries: Sequence[Entry], metric: str | None = None) -> tu
         else:
             by_key[key].append(entry)
     cells = {key: _cells(found, excluded) for key, found in by_key.items()}
-    names = unique_names(cells)
-    comparisons = [_comparison(key, found, names, excluded) for key, found in cells.items()]
+    names, labels = unique_names(cells), method_labels(cells)
+    comparisons = [_comparison(key, found, names, labels, excluded) for key, found in cells.items()]
     comparisons = [comparison for comparison in comparisons if comparison.methods]
     for comparison, title in zip(comparisons, comparison_titles(comparisons), strict=True):
         comparison.title = title
@@ -195,6 +201,7 @@ def _comparison(
     key: Key,
     cells: Mapping[Cell, list[Entry]],
     names: Names,
+    labels: Names,
     excluded: list[Excluded],
 ) -> Comparison:
     table = ExampleTable()
@@ -202,16 +209,16 @@ def _comparison(
     for cell, entries in cells.items():
         method = _method(names[key, cell], entries, key, table, excluded)
         if method is not None:
+            method.label = labels[key, cell]
             methods.append(method)
     methods.sort(key=lambda method: (method.mean if lower_is_better(key.metric) else -method.mean, method.name))
-    for method, label in zip(methods, short_labels([method.name for method in methods]), strict=True):
-        method.label = label
-    pairs = compare_methods(methods)
+    pairs = compare_methods(methods, key.metric)
     order = [method.name for method in methods]
     differing = {frozenset((order[a], order[b])) for a, b in np.argwhere(np.triu(pairs.adjusted < LEVEL, 1))}
     grouping = group_indistinguishable(order, differing)
-    for method in methods:
-        method.letters = grouping.letters[method.name]
+    for at, method in enumerate(methods):
+        compared = len(methods) == 1 or bool(np.isfinite(pairs.adjusted[at]).any())
+        method.letters = grouping.letters[method.name] if compared else ""
     rows = methods[0].entries[0].rows if methods else {}
     return Comparison(key, methods, table, pairs, [list(group) for group in grouping.groups], rows=rows)
 

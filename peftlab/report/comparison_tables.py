@@ -50,7 +50,8 @@ def ranking_table(comparison: Comparison, published: dict[str, Published]) -> Ta
             method.label,
             wording.score(method.mean, metric),
             interval_text(method, metric),
-            shortened_letters(method.letters) if len(comparison.groups) > MOST_ALIGNED else method.letters,
+            (shortened_letters(method.letters) if len(comparison.groups) > MOST_ALIGNED else method.letters)
+            or wording.NONE,
             str(len(method.scores)),
             _shares(method),
             wording.size(method.peak_memory_bytes),
@@ -65,11 +66,18 @@ def ranking_table(comparison: Comparison, published: dict[str, Published]) -> Ta
         rows.append(row)
     note = (
         f"Sorted by mean {metric} on the {comparison.key.split} split. Methods that share a letter cannot be told "
-        "apart. Costs are means over the seeds, peak memory is the greatest of them; training is the training phase "
-        "alone."
+        f"apart. {_about_single_seeds(comparison)}Costs are means over the seeds, peak memory is the greatest of them; "
+        "training is the training phase alone."
     )
     words = frozenset({3, len(columns)} if with_published else {3})
     return Table("Methods", columns + ["published"] * with_published, rows, note, words)
+
+
+def _about_single_seeds(comparison: Comparison) -> str:
+    if not comparison.single:
+        return ""
+    text = "The interval of a method with one seed (drawn with gaps) is over the test examples alone. "
+    return text if comparison.pairs.tested else f"{text}No test compares such methods here, so they get no letter. "
 
 
 def _shares(method: MethodResult) -> str:
@@ -90,8 +98,9 @@ def aligned_letters(comparison: Comparison) -> list[str]:
     """Each method's letters, every letter in a column of its own: ``ab d``."""
     signs = group_signs(comparison)
     if len(signs) > MOST_ALIGNED:
-        return [shortened_letters(method.letters) for method in comparison.methods]
-    return ["".join(sign if sign in method.letters else " " for sign in signs) for method in comparison.methods]
+        return [shortened_letters(method.letters) or wording.NONE for method in comparison.methods]
+    aligned = ["".join(sign if sign in method.letters else " " for sign in signs) for method in comparison.methods]
+    return [letters if letters.strip() else wording.NONE for letters in aligned]
 
 
 def shortened_letters(letters: str) -> str:
@@ -100,12 +109,14 @@ def shortened_letters(letters: str) -> str:
     return letters if len(signs) <= MOST_LETTERS else f"{signs[0]}…{signs[-1]} ({len(signs)})"
 
 
-def group_table(comparison: Comparison) -> Table:
-    """The groups of methods that cannot be told apart, best first."""
+def group_table(comparison: Comparison) -> Table | None:
+    """The groups of methods that cannot be told apart, best first; none where no test compares any."""
+    signs = group_signs(comparison)
+    if not signs:
+        return None
     labels = {method.name: method.label for method in comparison.methods}
     rows: list[list[Cell]] = [
-        [sign, ", ".join(labels[name] for name in group)]
-        for sign, group in zip(group_signs(comparison), comparison.groups, strict=True)
+        [sign, ", ".join(labels[name] for name in group)] for sign, group in zip(signs, comparison.groups, strict=True)
     ]
     left = len(rows) - MOST_GROUPS
     note = f"{left} more groups of worse methods are in the JSON output." if left > 0 else ""
@@ -152,7 +163,7 @@ def against_best_table(comparison: Comparison) -> Table:
         ["method", "difference", "95 % interval", "p", "p, Holm", "verdict"],
         rows,
         f"Differences in {wording.unit_of_points(metric)}. The interval is of this pair alone; the verdict is from "
-        "Holm's p over all pairs of the comparison.",
+        f"Holm's p over all {pairs.tested} pairs of the comparison.",
         frozenset({5}),
     )
 
@@ -171,7 +182,7 @@ def _verdict(p_value: float, adjusted: float) -> Cell:
 def matrix_table(comparison: Comparison) -> Table | None:
     """Holm's p-value of every pair, for as many methods as one can read."""
     methods = comparison.methods
-    if not 2 < len(methods) <= MATRIX_METHODS:
+    if not 2 < len(methods) <= MATRIX_METHODS or not comparison.pairs.tested:
         return None
     rows: list[list[Cell]] = []
     for at, method in enumerate(methods):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from typing import Any
 
 from peftlab.record import Memory
@@ -65,8 +66,8 @@ def _row(comparison: Comparison, at: int, method: MethodResult) -> dict[str, Any
         "points_behind_best": loss,
         "points_behind_low": low,
         "points_behind_high": high,
-        "p_against_best": "" if at == 0 else float(comparison.pairs.p_value[at, 0]),
-        "p_against_best_holm": "" if at == 0 else float(comparison.pairs.adjusted[at, 0]),
+        "p_against_best": "" if at == 0 else _known(float(comparison.pairs.p_value[at, 0])),
+        "p_against_best_holm": "" if at == 0 else _known(float(comparison.pairs.adjusted[at, 0])),
         **{name: getattr(method.costs, name) for name in COST_NAMES},
         **{f"memory_{name}": getattr(memory, name) if memory else "" for name in Memory.model_fields},
         "task": key.task,
@@ -76,6 +77,10 @@ def _row(comparison: Comparison, at: int, method: MethodResult) -> dict[str, Any
         "origin": key.origin,
         "paths": " ".join(entry.shown_path for entry in method.entries),
     }
+
+
+def _known(p_value: float) -> float | str:
+    return "" if math.isnan(p_value) else p_value
 
 
 def _excluded_row(path: str, reason: str) -> dict[str, Any]:

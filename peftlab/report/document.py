@@ -10,9 +10,11 @@ from typing import Any
 from peftlab.report.choice import Choice, Limits, choose
 from peftlab.report.comparison import Comparison, MethodResult, build_comparisons
 from peftlab.report.entry import Entry, Excluded
+from peftlab.report.naming import run_names
 from peftlab.report.notices import Notice, comparison_notices, headline, report_notices
 from peftlab.report.reading import Found, read_folders
 from peftlab.report.suites import Published, SuiteInfo, TuningResult
+from peftlab.report.titles import report_title
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,12 @@ class Report:
     def entries(self) -> Sequence[Entry]:
         """Every run that could be read."""
         return self.found.entries
+
+    @property
+    def run_names(self) -> dict[str, str]:
+        """What each run is called in tables, by the path that is shown."""
+        methods = [method for comparison in self.comparisons for method in comparison.methods]
+        return run_names(self.entries, {entry.shown_path: m.name for m in methods for entry in m.entries})
 
     @property
     def suites(self) -> Sequence[SuiteInfo]:
@@ -79,17 +87,12 @@ def build_report(
     comparisons, left_out = build_comparisons(found.entries, metric)
     excluded = [*found.excluded, *left_out]
     notices = report_notices(found, comparisons, excluded)
-    return Report(_title(found), found, comparisons, excluded, notices, limits or Limits())
+    return Report(_title(found, comparisons), found, comparisons, excluded, notices, limits or Limits())
 
 
-def _title(found: Found) -> str:
-    names = [suite.name for suite in found.suites.values()]
-    origins = {entry.origin for entry in found.entries}
-    if len(names) == 1 and len(origins) == 1:
-        return names[0]
-    if not names and origins != {"peftlab"} and len(origins) == 1:
-        return origins.pop()
-    return "Comparison of runs"
+def _title(found: Found, comparisons: Sequence[Comparison]) -> str:
+    methods = sum(len(comparison.methods) for comparison in comparisons)
+    return report_title(found.entries, [suite.name for suite in found.suites.values()], methods, len(comparisons))
 
 
 def report_json(report: Report) -> dict[str, Any]:

@@ -13,11 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftlab.report.entry import Entry
-from peftlab.statistics.crossed import Floats
+from peftlab.report.wording import is_bounded, point_size
+from peftlab.statistics.crossed import Floats, VarianceOfMean
 from peftlab.statistics.intervals import mean_interval, seeds_interval
-from peftlab.statistics.pairs import compare_all, holm
-from peftlab.statistics.proportions import compare_proportions, wilson_interval
-from peftlab.statistics.ranges import within_range
+from peftlab.statistics.moderation import KNOWN
+from peftlab.statistics.one_seed import SeedPrior
+from peftlab.statistics.pairs import compare_all, holm, judge
+from peftlab.statistics.proportions import variance_of_proportions, wilson_interval
+from peftlab.statistics.ranges import possible_difference, within_range
 
 
 class Basis(StrEnum):
@@ -59,6 +62,11 @@ class PairEvidence:
     high: Floats
     p_value: Floats
     adjusted: Floats
+
+    @property
+    def tested(self) -> int:
+        """How many pairs the correction is for."""
+        return int(np.isfinite(np.triu(self.adjusted, 1)[np.triu_indices(len(self.adjusted), 1)]).sum())
 
 
 class Measured(Protocol):
@@ -121,29 +129,43 @@ def _right_answers(score: float, metric: str, examples: int | None) -> int | Non
     return right if abs(score * examples - right) < 1e-6 * examples else None
 
 
-def compare_methods(methods: Sequence[Measured]) -> PairEvidence:
+def compare_methods(methods: Sequence[Measured], metric: str) -> PairEvidence:
     """Test every method against every other one.
 
     Methods with predictions are compared on the same examples, all of them together, since what the seeds of one say
     helps to judge the others; methods with several seeds but without values per example on the same seeds; single
-    accuracies as proportions.
+    accuracies as proportions. Where a method has one seed, its seeds' spread is what ``SeedPrior`` states; with a
+    metric that has no unit for that, its pairs are not tested.
 
     Args:
         methods: In the order that the tables get.
+        metric: That they are ranked by.
     """
-    size = len(methods)
+    size, prior = len(methods), seed_prior(metric)
     means = np.array([method.interval.mean for method in methods])
     tables = {name: np.full((size, size), np.nan) for name in ("low", "high", "p_value")}
     evidence = PairEvidence(means[:, None] - means[None, :], **tables, adjusted=np.full((size, size), np.nan))
-    with_examples = [at for at, method in enumerate(methods) if method.per_example is not None]
-    table = compare_all([method.per_example for method in methods if method.per_example is not None])
+    with_examples = [
+        at
+        for at, method in enumerate(methods)
+        if method.per_example is not None and (prior is not None or len(method.scores) > 1)
+    ]
+    scores = [per_example for at in with_examples if (per_example := methods[at].per_example) is not None]
+    table = compare_all(scores, prior=prior)
     for name in ("difference", "low", "high", "p_value"):
         getattr(evidence, name)[np.ix_(with_examples, with_examples)] = getattr(table, name)
     for a, b in itertools.combinations(range(size), 2):
         if methods[a].per_example is None or methods[b].per_example is None:
-            _compare_without_examples(evidence, a, b, methods[a], methods[b])
+            _compare_without_examples(evidence, a, b, methods[a], methods[b], prior)
+    widest = possible_difference(metric)
+    evidence.low, evidence.high = (np.clip(ends, -widest, widest) for ends in (evidence.low, evidence.high))
     _adjust(evidence)
     return evidence
+
+
+def seed_prior(metric: str) -> SeedPrior | None:
+    """What is taken for granted of one seed's spread: a point of the metric; None where it has no such unit."""
+    return SeedPrior(point_size(metric)) if is_bounded(metric) else None
 
 
 def shared_seeds(a: Sequence[int], b: Sequence[int]) -> tuple[list[int], list[int]]:
@@ -155,13 +177,15 @@ def shared_seeds(a: Sequence[int], b: Sequence[int]) -> tuple[list[int], list[in
     return list(range(number)), list(range(number))
 
 
-def _compare_without_examples(evidence: PairEvidence, a: int, b: int, first: Measured, second: Measured) -> None:
+def _compare_without_examples(
+    evidence: PairEvidence, a: int, b: int, first: Measured, second: Measured, prior: SeedPrior | None
+) -> None:
     if len(first.scores) > 1 and len(second.scores) > 1:
         of_first, of_second = shared_seeds(first.seeds, second.seeds)
         differences = [first.scores[i] - second.scores[j] for i, j in zip(of_first, of_second, strict=True)]
         low, high, p_value = _paired_by_seed(differences)
-    elif first.interval.low is not None and second.interval.low is not None:
-        low, high, p_value = _two_proportions(first, second)
+    elif prior is not None and first.interval.low is not None and second.interval.low is not None:
+        low, high, p_value = _two_proportions(first, second, prior)
     else:
         return
     evidence.low[a, b], evidence.high[a, b] = low, high
@@ -180,16 +204,22 @@ def _paired_by_seed(differences: Sequence[float]) -> tuple[float, float, float]:
     return found.low, found.high, float(2 * stdtr(found.degrees_of_freedom, -statistic))
 
 
-def _two_proportions(first: Measured, second: Measured) -> tuple[float, float, float]:
-    """Two accuracies on equally many examples; Newcombe's interval (Statistics in Medicine 17, 1998, method 10)."""
-    a, b = first.interval, second.interval
+def _two_proportions(first: Measured, second: Measured, prior: SeedPrior) -> tuple[float, float, float]:
+    """Two accuracies on equally many examples, of one seed each: see ``variance_of_proportions``, and the prior."""
     examples = _examples(first)
-    if examples is None or examples != _examples(second) or None in (a.low, a.high, b.low, b.high):
+    if examples is None or examples != _examples(second):
         return math.nan, math.nan, math.nan
-    difference = a.mean - b.mean
-    low = difference - math.hypot(a.mean - a.low, b.high - b.mean)  # type: ignore[operator]
-    high = difference + math.hypot(a.high - a.mean, b.mean - b.low)  # type: ignore[operator]
-    return low, high, compare_proportions(round(a.mean * examples), round(b.mean * examples), examples)
+    a, b = first.interval.mean, second.interval.mean
+    of_examples = variance_of_proportions(round(a * examples), round(b * examples), examples)
+    parts = VarianceOfMean(
+        np.array([a - b]),
+        np.array([2 * prior.deviation**2]),
+        np.array([of_examples]),
+        np.array([prior.freedom]),
+        np.array([KNOWN], dtype=np.int64),
+    )
+    low, high, p_value = (float(values[0]) for values in judge(parts, examples))
+    return low, high, p_value
 
 
 def _examples(method: Measured) -> int | None:

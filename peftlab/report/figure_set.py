@@ -10,7 +10,8 @@ from markupsafe import Markup
 from peftlab.report import wording
 from peftlab.report.budget import budget_curve
 from peftlab.report.comparison import Comparison, MethodResult
-from peftlab.report.comparison_tables import MEMORY_PARTS
+from peftlab.report.comparison_tables import MEMORY_PARTS, interval_text
+from peftlab.report.evidence import Basis
 from peftlab.report.figures.bars import draw_interval, draw_stack
 from peftlab.report.figures.lines import Curve, CurveAxes, draw_curves
 from peftlab.report.figures.pareto import Axes, CostPoint, draw_pareto
@@ -181,18 +182,44 @@ def memory_bars(comparison: Comparison) -> list[MemoryBar]:
 
 def interval_bars(comparison: Comparison) -> list[Markup]:
     """The interval of every method, on one scale."""
-    methods, metric = comparison.methods, comparison.metric
-    ends = [end for m in methods for end in (m.interval.low, m.interval.high) if end is not None]
-    ends = interval_ends([m.mean for m in methods], ends)
+    domain = _domain(comparison)
+    return [
+        _interval_bar(number, method, comparison.metric, domain) for number, method in enumerate(comparison.methods)
+    ]
+
+
+def cut_note(comparison: Comparison) -> str:
+    """Which intervals go on beyond the axis, and where they end."""
+    low, high = _domain(comparison)
+    cut = [
+        f"{method.label} ({interval_text(method, comparison.metric)})"
+        for method in comparison.methods
+        if method.interval.low is not None and method.interval.high is not None
+        if method.interval.low < low or method.interval.high > high
+    ]
+    if not cut:
+        return ""
+    return (
+        f"An arrow marks an interval that is much wider than the others and goes on beyond the axis: {', '.join(cut)}."
+    )
+
+
+def _domain(comparison: Comparison) -> tuple[float, float]:
+    means = [method.mean for method in comparison.methods]
+    intervals = [(m.mean, end) for m in comparison.methods for end in (m.interval.low, m.interval.high)]
+    known = [(mean, end) for mean, end in intervals if end is not None]
+    ends = interval_ends(means, [end for _, end in known], [abs(end - mean) for mean, end in known])
     room = (max(ends) - min(ends)) * 0.04 or 0.01
-    domain = (min(ends) - room, max(ends) + room)
-    return [_interval_bar(number, method, metric, domain) for number, method in enumerate(methods)]
+    return min(ends) - room, max(ends) + room
 
 
 def _interval_bar(number: int, method: MethodResult, metric: str, domain: tuple[float, float]) -> Markup:
     interval = method.interval
     title = f"{method.label}: {wording.score(method.mean, metric)}"
+    partial = interval.basis is Basis.EXAMPLES
     if interval.low is not None:
-        low, high = wording.score(interval.low, metric, unit=False), wording.score(interval.high, metric, unit=False)
-        title += f", 95 % interval {low} to {high}"
-    return draw_interval(method.mean, interval.low, interval.high, domain=domain, number=number, title=title)
+        title += f", 95 % interval {interval_text(method, metric)}"
+        title += " over the test examples alone" * partial
+    return draw_interval(
+        method.mean, interval.low, interval.high, domain=domain, number=number, title=title, partial=partial
+    )

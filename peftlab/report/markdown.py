@@ -40,14 +40,15 @@ def render_markdown(report: Report) -> str:
     for comparison, choice in zip(report.comparisons, report.choices(), strict=True):
         parts += _comparison(report, comparison, choice)
     parts.append("## Runs")
+    names = report.run_names
     for suite in report.suites:
         parts += _table(tables.status_table(suite, report.found))
-    parts += _table(tables.guard_table(report.entries))
-    parts += [f"- {markdown_text(line)}" for line in tables.guard_details(report.entries)]
+    parts += _table(tables.guard_table(report.entries, names))
+    parts += [f"- {markdown_text(line)}" for line in tables.guard_details(report.entries, names)]
     for table in (
         tables.excluded_table(report.excluded),
         tables.environment_table(report.entries),
-        tables.command_table(report.entries),
+        tables.command_table(report.entries, names),
     ):
         parts += _table(table)
     return "\n\n".join(parts) + "\n"

@@ -38,6 +38,7 @@ from peftlab.report.figure_set import (
     Figure,
     MemoryBar,
     budget_figure,
+    cut_note,
     interval_bars,
     learning_figures,
     memory_bars,
@@ -67,7 +68,8 @@ class Section:
     ranking: Table
     bars: Sequence[Markup]
     letters: Sequence[str]
-    groups: Table
+    groups: Table | None
+    cut_note: str = ""
     against_best: Table | None = None
     matrix: Table | None = None
     pareto: Sequence[Figure] = ()
@@ -122,7 +124,7 @@ def render_html(report: Report) -> str:
     )
     environment.tests["marked"] = lambda cell: isinstance(cell, Marked)
     sections = [_section(report, number) for number in range(len(report.comparisons))]
-    entries = report.entries
+    entries, names = report.entries, report.run_names
     page = environment.get_template("page.html.j2").render(
         report=report,
         sections=sections,
@@ -132,11 +134,11 @@ def render_html(report: Report) -> str:
         choices=report.choices(),
         overview=tables.overview_table(report.comparisons),
         statuses=[tables.status_table(suite, report.found) for suite in report.suites],
-        guards=tables.guard_table(entries),
-        guard_details=tables.guard_details(entries),
+        guards=tables.guard_table(entries, names),
+        guard_details=tables.guard_details(entries, names),
         excluded=tables.excluded_table(report.excluded),
         environment=tables.environment_table(entries),
-        commands=tables.command_table(entries),
+        commands=tables.command_table(entries, names),
         memory_parts=list(MEMORY_PARTS.values()),
         detailed=DETAILED,
         most_curves=MOST_CURVES,
@@ -195,6 +197,7 @@ def _section(report: Report, number: int) -> Section:
         "bars": interval_bars(comparison),
         "letters": aligned_letters(comparison),
         "groups": group_table(comparison),
+        "cut_note": cut_note(comparison),
         "against_best": against_best_table(comparison) if len(comparison.methods) > 1 else None,
     }
     if number >= DETAILED:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from peftlab.report import wording
 from peftlab.report.budget import budget_curve
@@ -41,26 +41,26 @@ def status_table(suite: SuiteInfo, found: Found) -> Table:
     return Table(f"Runs of the suite {suite.name}", ["cell", *(f"seed {seed}" for seed in seeds)], rows, words=words)
 
 
-def guard_table(entries: Sequence[Entry]) -> Table | None:
+def guard_table(entries: Sequence[Entry], names: Mapping[str, str]) -> Table | None:
     """How many runs of each name passed each guard."""
     guarded = [entry for entry in entries if entry.guards]
     if not guarded:
         return None
-    names = list(dict.fromkeys(name for entry in guarded for name in entry.guards))
+    guards = list(dict.fromkeys(guard for entry in guarded for guard in entry.guards))
     by_cell: dict[str, list[Entry]] = defaultdict(list)
     for entry in guarded:
-        by_cell[entry.name].append(entry)
+        by_cell[names[entry.shown_path]].append(entry)
     rows: list[list[Cell]] = []
     for cell, runs in by_cell.items():
         row: list[Cell] = [cell, _statuses(runs)]
-        row += [_guard_cell(Counter(_guard_status(run, name) for run in runs)) for name in names]
+        row += [_guard_cell(Counter(_guard_status(run, guard) for run in runs)) for guard in guards]
         rows.append(row)
     return Table(
         "Guards and statuses",
-        ["cell", "status", *(name.replace("_", " ") for name in names)],
+        ["cell", "status", *(guard.replace("_", " ") for guard in guards)],
         rows,
         "How many runs passed or failed each check; – where a check has nothing to look at in that method.",
-        frozenset(range(1, len(names) + 2)),
+        frozenset(range(1, len(guards) + 2)),
     )
 
 
@@ -85,12 +85,13 @@ def _guard_cell(counts: Counter[str]) -> Cell:
     return Marked(text, "good" if set(seen) == {"passed"} else "bad")
 
 
-def guard_details(entries: Sequence[Entry]) -> list[str]:
+def guard_details(entries: Sequence[Entry], names: Mapping[str, str]) -> list[str]:
     """What was seen where a guard failed."""
     return [
-        f"{entry.name}, seed {entry.seed}: {name} {'is waived' if guard.waived else 'failed'}: {guard.detail}"
+        f"{names[entry.shown_path]}, seed {entry.seed}: {check} {'is waived' if guard.waived else 'failed'}: "
+        f"{guard.detail}"
         for entry in entries
-        for name, guard in entry.guards.items()
+        for check, guard in entry.guards.items()
         if guard.status == "failed"
     ]
 
@@ -174,9 +175,11 @@ def environment_table(entries: Sequence[Entry]) -> Table | None:
     return Table("Environment", ["", *heads], rows, note, frozenset(range(1, len(shown) + 1)))
 
 
-def command_table(entries: Sequence[Entry]) -> Table:
+def command_table(entries: Sequence[Entry], names: Mapping[str, str]) -> Table:
     """What reproduces each run."""
-    rows: list[list[Cell]] = [[entry.name, str(entry.seed), entry.started_at, entry.command] for entry in entries]
+    rows: list[list[Cell]] = [
+        [names[entry.shown_path], str(entry.seed), entry.started_at, entry.command] for entry in entries
+    ]
     return Table("Reproduce", ["cell", "seed", "started", "command"], rows, words=frozenset({2, 3}))
 
 

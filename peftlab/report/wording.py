@@ -27,6 +27,16 @@ def point_size(metric: str) -> float:
     return 0.01 if RANGES.get(metric, SHARE) in (SHARE, CORRELATION) else 1.0
 
 
+def is_bounded(metric: str) -> bool:
+    """Whether a metric has a least and a greatest value."""
+    return all(map(math.isfinite, RANGES.get(metric, (-math.inf, math.inf))))
+
+
+def near(metric: str, best: float) -> float:
+    """How far behind the best a score hardly matters: one point, or 1 % where a metric has no greatest value."""
+    return point_size(metric) if is_bounded(metric) else 0.01 * abs(best)
+
+
 def score(value: float | None, metric: str, *, unit: bool = True) -> str:
     """A score: ``78.4 %``, or with four digits where it is no share."""
     if value is None or not math.isfinite(value):

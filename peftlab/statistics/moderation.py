@@ -24,17 +24,34 @@ class Moderated:
         variance: Of the seeds of each method.
         freedom: Its degrees of freedom.
         borrowed: Whether other methods' seeds count in them.
+        stated: Which are no estimates, but what a prior says; None: none.
     """
 
     variance: Floats
     freedom: Floats
     borrowed: bool
+    stated: NDArray[np.bool_] | None = None
+
+    def with_stated(self, which: NDArray[np.bool_], variance: float, freedom: float) -> Moderated:
+        """Take a stated variance for some, unless the others' seeds say that it is greater.
+
+        Args:
+            which: The methods that have one seed.
+            variance: What is stated.
+            freedom: Its degrees of freedom.
+        """
+        return Moderated(
+            np.where(which, np.maximum(self.variance, variance), self.variance),
+            np.where(which, np.minimum(self.freedom, freedom), self.freedom),
+            self.borrowed,
+            which,
+        )
 
     def freedom_of_sums(self, first: NDArray[np.intp], second: NDArray[np.intp], shares: Floats) -> Floats:
         """Degrees of freedom of the sums of two variances each.
 
         Of independent variances Satterthwaite's (Biometrics Bulletin 2, 1946), as in Welch's t test. Moderated ones
-        share what they borrowed, so they get no more than one of them has.
+        share what they borrowed, and stated ones the prior, so they get no more than one of them has.
 
         Args:
             first: Which variance comes first in each sum.
@@ -45,7 +62,11 @@ class Moderated:
             return np.minimum(self.freedom[first], self.freedom[second])
         a, b = (self.variance * shares)[first], (self.variance * shares)[second]
         squares = a**2 / self.freedom[first] + b**2 / self.freedom[second]
-        return np.divide((a + b) ** 2, squares, out=np.full_like(a, KNOWN), where=squares > 0)
+        freedom = np.divide((a + b) ** 2, squares, out=np.full_like(a, KNOWN), where=squares > 0)
+        if self.stated is None:
+            return freedom
+        both = self.stated[first] & self.stated[second]
+        return np.where(both, np.minimum(self.freedom[first], self.freedom[second]), freedom)
 
 
 def moderate(mean_squares: Floats, freedom: NDArray[np.int64]) -> Moderated:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from peftlab.statistics.crossed import Floats, VarianceOfMean, mean_squares
 from peftlab.statistics.moderation import moderate
+from peftlab.statistics.one_seed import SeedPrior
 
 # Smaller ones are given as this: the quantiles behind them overflow.
 SMALLEST_P = 1e-15
@@ -35,7 +36,7 @@ class PairTable:
     p_value: Floats
 
 
-def compare_all(scores: Sequence[Floats], level: float = 0.95) -> PairTable:
+def compare_all(scores: Sequence[Floats], level: float = 0.95, *, prior: SeedPrior | None = None) -> PairTable:
     """Compare every method with every other one on the same examples.
 
     The squared standard error of a difference has two parts (``crossed.py``). The examples' part is that of the
@@ -50,8 +51,8 @@ def compare_all(scores: Sequence[Floats], level: float = 0.95) -> PairTable:
     those of the rest, the pairs of just these are above it: with three seeds and one such method among twelve, before
     the correction, 6 to 10 % of its pairs. A seed is taken to mean nothing in common to two methods. If the same seed
     helps both, the test is too careful; if it helps one and harms the other, it finds too much, but among M methods the
-    mean correlation cannot be below −1 / (M − 1). With one seed everywhere the test is over the examples only and
-    **finds too many differences**.
+    mean correlation cannot be below −1 / (M − 1). Without a prior, methods with one seed are tested over the examples
+    only where no others tell how far seeds lie apart, and **too many differences are found**.
 
     Examples on which two means are the same say nothing of which method is better (McNemar, Psychometrika 12, 1947):
     the examples' degrees of freedom are the number of the others, less one.
@@ -59,6 +60,7 @@ def compare_all(scores: Sequence[Floats], level: float = 0.95) -> PairTable:
     Args:
         scores: Seeds × examples of each method; the same examples in the same order, any number of seeds.
         level: Coverage of the differences' intervals.
+        prior: What is taken for granted of the seeds of a method that has one alone.
 
     Raises:
         ValueError: The numbers of examples differ or are below two, there is no seed, or scores are not finite.
@@ -68,12 +70,23 @@ def compare_all(scores: Sequence[Floats], level: float = 0.95) -> PairTable:
         raise ValueError("Every method must have seeds × examples of the same examples.")
     if size < 2:
         return PairTable(*(np.full((size, size), value) for value in (0.0, 0.0, 0.0, 1.0)))
-    parts = _variance_of_differences(scores)
-    half = _quantile(parts, np.asarray(1 - level)) * np.sqrt(parts.total)
-    p_values = _p_values(parts, np.shape(scores[0])[1])
-    difference, low, high = (_square(values, size, 0) for values in (parts.mean, parts.mean - half, parts.mean + half))
+    parts = _variance_of_differences(scores, prior)
+    low, high, p_values = judge(parts, np.shape(scores[0])[1], level)
+    difference, low, high = (_square(values, size, 0) for values in (parts.mean, low, high))
     p_value = _square(p_values, size, 1)
     return PairTable(difference - difference.T, low - high.T, high - low.T, np.minimum(p_value, p_value.T))
+
+
+def judge(parts: VarianceOfMean, examples: int, level: float = 0.95) -> tuple[Floats, Floats, Floats]:
+    """Ends of the intervals of some differences, and their p-values: see ``compare_all``.
+
+    Args:
+        parts: The differences and their variances.
+        examples: How many examples there are.
+        level: Coverage of the intervals.
+    """
+    half = _quantile(parts, np.asarray(1 - level)) * np.sqrt(parts.total)
+    return parts.mean - half, parts.mean + half, _p_values(parts, examples)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -107,7 +120,7 @@ def _square(values: Floats, size: int, elsewhere: float) -> Floats:
     return table
 
 
-def _variance_of_differences(scores: Sequence[Floats]) -> VarianceOfMean:
+def _variance_of_differences(scores: Sequence[Floats], prior: SeedPrior | None) -> VarianceOfMean:
     """The parts of all pairs of methods, in the order of ``numpy.triu_indices``."""
     upper = np.triu_indices(len(scores), 1)
     first, second = upper
@@ -116,6 +129,8 @@ def _variance_of_differences(scores: Sequence[Floats]) -> VarianceOfMean:
     seeds = np.array([len(method) for method in scores])
     mean = np.array([method.mean for method in squares])
     moderated = moderate(np.array([method.seeds for method in squares]), seeds - 1)
+    if prior is not None:
+        moderated = moderated.with_stated(seeds == 1, examples * prior.deviation**2, prior.freedom)
     of_seeds = moderated.variance / (examples * seeds)
     of_interaction = np.array([method.interaction for method in squares]) / (examples * seeds)
     per_example = np.array([np.mean(method, axis=0) for method in scores])

@@ -50,14 +50,22 @@ def compare_proportions(successes_a: float, successes_b: float, trials: int) -> 
     """
     from scipy.special import ndtr
 
+    variance = variance_of_proportions(successes_a, successes_b, trials)
+    if variance == 0:
+        return 1.0
+    return float(2 * ndtr(-abs(successes_a - successes_b) / trials / math.sqrt(variance)))
+
+
+def variance_of_proportions(successes_a: float, successes_b: float, trials: int) -> float:
+    """Of the difference of two shares, were they equal: what the "N − 1" test of ``compare_proportions`` stands on.
+
+    Raises:
+        ValueError: There are no trials, or successes are not between 0 and their number.
+    """
     _check(successes_a, trials)
     _check(successes_b, trials)
     together = (successes_a + successes_b) / (2 * trials)
-    variance = together * (1 - together) * 2 / trials
-    if variance == 0:
-        return 1.0
-    squared = ((successes_a - successes_b) / trials) ** 2 / variance * (2 * trials - 1) / (2 * trials)
-    return float(2 * ndtr(-math.sqrt(squared)))
+    return together * (1 - together) * 2 / trials * (2 * trials) / (2 * trials - 1)
 
 
 def _check(successes: float, trials: int) -> None:

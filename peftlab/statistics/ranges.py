@@ -28,3 +28,9 @@ def within_range(metric: str, low: float, high: float) -> tuple[float, float]:
     """
     least, most = RANGES.get(metric, (-math.inf, math.inf))
     return max(low, least), min(high, most)
+
+
+def possible_difference(metric: str) -> float:
+    """How far two values of a metric can lie apart."""
+    least, most = RANGES.get(metric, (-math.inf, math.inf))
+    return most - least

@@ -9,6 +9,7 @@ import pytest
 from fakes import FakeData, FakeMethod, write_run
 
 from peftlab.errors import UserError
+from peftlab.report import wording
 from peftlab.report.choice import Limits, choose, parse_size, size_for_input
 from peftlab.report.comparison import Comparison
 from peftlab.report.document import build_report
@@ -80,6 +81,59 @@ def test_one_seed_is_never_the_last_word(tmp_path: Path) -> None:
     for method in (BEST, POOR):
         write_run(tmp_path / method.name, method, 0, data)
     assert "another seed may change this" in choose(build_report([tmp_path]).comparisons[0], Limits()).answer
+
+
+def tied(tmp_path: Path, spreads: dict[str, tuple[float, float]], cheapest: str) -> Comparison:
+    """Methods whose seeds lie so far apart that nothing is told apart; one is cheaper than all others."""
+    data = FakeData(2000)
+    for name, (mean, spread) in spreads.items():
+        cost = 50_000_000 if name == cheapest else 900_000_000
+        for seed, step in enumerate((-1, 0, 1)):
+            method = FakeMethod(name, mean + step * spread, 1_000_000, cost, 6000 if name == cheapest else 1000)
+            write_run(tmp_path / f"{name}{seed}", method, seed, data)
+    return build_report([tmp_path]).comparisons[0]
+
+
+def test_what_lies_far_behind_is_not_pointed_at(tmp_path: Path) -> None:
+    comparison = tied(tmp_path, {"first": (0.80, 0.05), "second": (0.799, 0.05), "far": (0.75, 0.05)}, "far")
+    choice = choose(comparison, Limits())
+    assert set(choice.methods) == {"first", "second", "far"}
+    assert "nor can far, which lies more than 1 point behind." in choice.answer
+    assert "far takes" not in choice.answer
+    assert "Of those within 1 point, " in choice.answer
+
+
+def test_only_a_far_one_is_tied(tmp_path: Path) -> None:
+    answer = choose(tied(tmp_path, {"first": (0.80, 0.05), "far": (0.75, 0.05)}, "far"), Limits()).answer
+    assert answer == (
+        "The data does not decide: first has the best mean; far cannot be told apart from it, but lies more than "
+        "1 point behind."
+    )
+
+
+def test_a_metric_without_a_greatest_value_has_its_own_nearness() -> None:
+    assert wording.near("perplexity", 20.0) == pytest.approx(0.2)
+    assert wording.near("mean_squared_error", 5e8) == pytest.approx(5e6)
+    assert wording.near("bleu", 40.0) == 1.0
+    assert wording.near("matthews", 0.5) == wording.near("accuracy", 0.5) == 0.01
+
+
+def test_an_interval_that_leaves_out_zero_has_its_reason_beside_it(tmp_path: Path) -> None:
+    """A pair that alone would be told apart, and among all pairs is not."""
+    data = FakeData(2000)
+    for at, accuracy in enumerate((0.80, 0.786, 0.799, 0.798, 0.797, 0.796, 0.795, 0.794)):
+        for seed in range(3):
+            method = FakeMethod(f"method{at}", accuracy, 1_000_000, 100_000_000, 1000)
+            write_run(tmp_path / f"{at}-{seed}", method, seed, data)
+    comparison = build_report([tmp_path]).comparisons[0]
+    evidence = choose(comparison, Limits()).evidence
+    pairs, reasons = comparison.pairs, 0
+    for at in range(1, len(comparison.methods)):
+        alone, together = pairs.p_value[0, at] < 0.05, pairs.adjusted[0, at] < 0.05
+        line = next((line for line in evidence if line.startswith(comparison.methods[at].label)), "")
+        assert ("for this pair alone; among 28 pairs" in line) == (alone and not together)
+        reasons += alone and not together
+    assert reasons
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from peftlab.report.figures.bars import draw_interval
 from peftlab.report.figures.labels import Box, Point, place_labels, spread_labels
-from peftlab.report.figures.pareto import Axes, CostPoint, pareto_front
+from peftlab.report.figures.pareto import Axes, CostPoint, draw_pareto, pareto_front
 from peftlab.report.figures.scale import fit_scale, interval_ends
 from peftlab.report.figures.svg import shortened, tag, text_width
 
@@ -62,6 +63,29 @@ def test_one_very_wide_interval_does_not_press_the_others_into_a_line() -> None:
     assert interval_ends([0.5], [0.1, 0.9]) == [0.5, 0.1, 0.9]
 
 
+def test_usual_intervals_have_room_where_the_means_are_close() -> None:
+    means, ends = [0.750, 0.751, 0.752], [0.73, 0.77, 0.731, 0.771, 0.2, 1.0]
+    held = interval_ends(means, ends, [0.02, 0.02, 0.02, 0.02, 0.55, 0.25])
+    assert {0.73, 0.77, 0.731, 0.771} <= set(held)
+    assert (min(held), max(held)) == (pytest.approx(0.69), pytest.approx(0.812))
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "arrows"), [(0.6, 0.8, 0), (0.1, 0.8, 1), (0.6, 0.99, 1), (0.1, 0.99, 2), (None, None, 0)]
+)
+def test_a_cut_interval_is_marked(low: float | None, high: float | None, arrows: int) -> None:
+    bar = draw_interval(0.7, low, high, domain=(0.5, 0.9), number=0, title="a method")
+    assert bar.count('class="cut"') == arrows
+    assert bar.count('class="whisker"') == (low is not None)
+
+
+def test_a_cut_interval_is_marked_in_charts() -> None:
+    axes = Axes("title", "cost", "score", str, str)
+    usual = [CostPoint(at, f"m{at}", at + 1.0, 0.75 + at / 1000, 0.73, 0.77) for at in range(3)]
+    assert draw_pareto(usual, axes).count("L") == 0
+    assert draw_pareto([*usual, CostPoint(3, "wide", 5.0, 0.75, 0.1, 0.99)], axes).count("L") == 2 * 4
+
+
 @given(st.lists(finite, min_size=1, max_size=8), st.booleans())
 def test_a_scale_holds_its_values_and_has_ticks(values: list[float], log: bool) -> None:
     scale = fit_scale(values, 0, 100, may_be_log=log)
@@ -92,6 +116,12 @@ def test_nothing_beats_the_front_and_the_front_beats_the_rest(
     for point in points:
         same = any((f.cost, f.score) == (point.cost, point.score) for f in front)
         assert same or any(beats(f, point) for f in front)
+
+
+def test_shortened_text_keeps_both_its_ends() -> None:
+    cut = shortened("an-experiment-with-a-long-name-query-value", 120)
+    assert cut.startswith("an-exp")
+    assert cut.endswith("-value")
 
 
 @given(names, st.floats(15, 200))

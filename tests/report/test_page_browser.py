@@ -140,3 +140,23 @@ def test_a_page_of_many_methods_is_usable(tab: Page, tmp_path: Path) -> None:
         assert tab.evaluate(OVERFLOW) == 0
         assert tab.evaluate("document.querySelector('.tall').getBoundingClientRect().height < innerHeight")
     assert tab.errors == []
+
+
+def test_long_names_leave_room_for_the_figures(tab: Page, tmp_path: Path) -> None:
+    """On a phone the score beside the longest name is on the screen, and no name is torn into single letters."""
+    data = FakeData(100)
+    long = "AnExperimentOfOursWithoutAnyPlaceToBreakTheNameAtAllThatGoesOnAndOn"
+    for name, method in ((f"{long}One", METHODS[0]), (f"{long}Two", METHODS[1]), ("short", METHODS[2])):
+        write_run(tmp_path / name, method, 0, data, name=name)
+    write_report([tmp_path], tmp_path / "report.html")
+    for screen in ({"width": 390, "height": 844, "phone": True}, {"width": 1280}):
+        tab.open(tmp_path / "report.html", **screen)
+        open_all(tab)
+        assert tab.evaluate(OVERFLOW) == 0
+        right, height = tab.evaluate(
+            "(() => { const row = document.querySelector('.ranking tbody tr');"
+            "return [row.querySelector('.score').getBoundingClientRect().right, row.offsetHeight]; })()"
+        )
+        assert right <= screen["width"]
+        assert height < 150
+    assert tab.errors == []

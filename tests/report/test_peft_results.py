@@ -54,7 +54,8 @@ def test_tests_are_of_two_proportions(results: Path) -> None:
     comparison = build_report([results]).comparisons[0]
     at = {method.name: number for number, method in enumerate(comparison.methods)}
     lora, dora = at["lora--llama-3.2-3B-rank32"], at["lora--llama-3.2-3B-rank32-dora"]
-    assert comparison.pairs.p_value[lora, dora] == pytest.approx(compare_proportions(631, 619, 1319))
+    # One seed each: less sure than the examples alone would be.
+    assert compare_proportions(631, 619, 1319) < comparison.pairs.p_value[lora, dora] < 1
     low, high = comparison.pairs.low[lora, dora], comparison.pairs.high[lora, dora]
     assert low < 0 < high
     assert low < (631 - 619) / 1319 < high

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +17,7 @@ from peftlab.record import write_record
 from peftlab.report.classes import class_scores
 from peftlab.report.disagreement import find_disagreements
 from peftlab.report.document import build_report, report_json
-from peftlab.report.evidence import Basis, score_interval, shared_seeds
+from peftlab.report.evidence import Basis, ScoreInterval, compare_methods, score_interval, shared_seeds
 from peftlab.report.naming import short_labels
 from peftlab.statistics.intervals import mean_interval, seeds_interval
 from peftlab.statistics.pairs import compare_all, holm
@@ -70,6 +73,72 @@ def test_the_report_says_what_its_intervals_leave_out(tmp_path: Path) -> None:
     one_seed = report_json(build_report([tmp_path / "full0", tmp_path / "lora0"]))
     assert one_seed["methods"]["full"]["interval_over"] == "examples only"
     assert any("One seed a method" in text for text in one_seed["comparisons"][0]["notices"])
+
+
+def equal_methods(folder: Path, seeds: Sequence[int], spread: float, rng: np.random.Generator) -> Path:
+    """Methods of equal accuracy whose runs lie apart by chance."""
+    data = FakeData(400, seed=int(rng.integers(1 << 30)))
+    for at, number in enumerate(seeds):
+        for seed in range(number):
+            accuracy = float(np.clip(0.75 + rng.normal() * spread, 0.4, 0.95))
+            write_run(folder / f"m{at}-{seed}", replace(FULL, name=f"m{at}", accuracy=accuracy), seed, data)
+    return folder
+
+
+@pytest.mark.parametrize("seeds", [(1,) * 6, (3, 1, 3, 1, 3, 1)], ids=["one seed", "mixed"])
+def test_equal_methods_with_one_seed_are_not_told_apart(tmp_path: Path, seeds: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(0)
+    for repetition in range(8):
+        found = report_json(build_report([equal_methods(tmp_path / str(repetition), seeds, 0.012, rng)]))
+        letters = [set(method["letters"]) for method in found["methods"].values()]
+        assert all(a & b for a in letters for b in letters), repetition
+        assert [len(group) for group in found["groups"]] == [len(seeds)]
+
+
+def test_one_seed_still_shows_what_is_far_apart(tmp_path: Path) -> None:
+    data = FakeData(1000)
+    for name, accuracy in (("good", 0.85), ("close", 0.835), ("poor", 0.55)):
+        write_run(tmp_path / name, replace(FULL, name=name, accuracy=accuracy), 0, data)
+    found = report_json(build_report([tmp_path]))
+    assert found["groups"] == [["good", "close"], ["poor"]]
+    (text,) = [text for text in found["comparisons"][0]["notices"] if "One seed a method" in text]
+    assert "about a point apart" in text
+    assert "30" in text
+    assert "newer libraries" in text
+
+
+def test_one_seed_of_a_mixed_suite_is_named(tmp_path: Path) -> None:
+    data = FakeData(2000)
+    for method, seeds in ((FULL, (0, 1, 2)), (LORA, (1,)), (ADALORA, (0, 1, 2))):
+        for seed in seeds:
+            write_run(tmp_path / f"{method.name}{seed}", method, seed, data)
+    report = build_report([tmp_path])
+    (text,) = [text for text in report_json(report)["comparisons"][0]["notices"] if "One seed of" in text]
+    assert text.startswith("One seed of lora:")
+    assert "lora has one seed: another seed may change this." in report.choices()[0].answer
+    comparison = report.comparisons[0]
+    at = {method.name: number for number, method in enumerate(comparison.methods)}
+    width = comparison.pairs.high - comparison.pairs.low
+    assert width[at["full"], at["lora"]] > 1.5 * width[at["full"], at["adalora"]]
+
+
+def test_one_seed_of_a_metric_without_a_unit_is_not_tested(tmp_path: Path) -> None:
+    methods = [
+        MethodStub([1.0], ScoreInterval(1.0, 0.9, 1.1), np.random.default_rng(at).random((1, 50))) for at in range(2)
+    ]
+    assert np.isnan(compare_methods(methods, "mean_squared_error").adjusted).all()
+    assert np.isfinite(compare_methods(methods, "accuracy").adjusted[0, 1])
+
+
+@dataclass
+class MethodStub:
+    """What tests need to know of a method."""
+
+    scores: list[float]
+    interval: ScoreInterval
+    per_example: np.ndarray
+    entries: Sequence[Any] = ()
+    seeds: list[int] = field(default_factory=lambda: [0])
 
 
 def test_fewer_seeds_than_others_is_said_and_every_seed_counts(tmp_path: Path) -> None:

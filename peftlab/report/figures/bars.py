@@ -12,14 +12,40 @@ HEIGHT = 16
 
 
 def draw_interval(
-    mean: float, low: float | None, high: float | None, *, domain: tuple[float, float], number: int, title: str
+    mean: float,
+    low: float | None,
+    high: float | None,
+    *,
+    domain: tuple[float, float],
+    number: int,
+    title: str,
+    partial: bool = False,
 ) -> Markup:
-    """A mean and its interval on a scale that all rows of a table share."""
+    """A mean and its interval on a scale that all rows of a table share.
+
+    Args:
+        mean: Where the dot is.
+        low: Lower end; one beyond the scale gets an arrow.
+        high: Upper end.
+        domain: Ends of the scale.
+        number: Of the method.
+        title: For those who do not see it.
+        partial: Whether the interval leaves out the seeds; it is drawn with gaps.
+    """
     parts = [tag("title", title), tag("line", x1="0", x2="100%", y1="8", y2="8", class_="grid")]
     if low is not None and high is not None:
-        parts.append(tag("line", x1=_place(low, domain), x2=_place(high, domain), y1="8", y2="8", class_="whisker"))
+        kind = "whisker partial" if partial else "whisker"
+        parts.append(tag("line", x1=_place(low, domain), x2=_place(high, domain), y1="8", y2="8", class_=kind))
+        if low < domain[0]:
+            parts.append(_arrow("0%", "M7 3L1 8L7 13"))
+        if high > domain[1]:
+            parts.append(_arrow("100%", "M-7 3L-1 8L-7 13"))
     parts.append(tag("circle", cx=_place(mean, domain), cy="8", r="4", class_="dot"))
     return tag("svg", joined(parts), class_=f"interval {color(number)}", height=HEIGHT, role="img", aria_label=title)
+
+
+def _arrow(place: str, path: str) -> Markup:
+    return tag("svg", tag("path", d=path, class_="cut"), x=place, overflow="visible")
 
 
 def _place(value: float, domain: tuple[float, float]) -> str:

@@ -11,10 +11,12 @@ from markupsafe import Markup
 from peftlab.report.figures.frame import NARROW, WIDE, Format, Plot, Size, draw_chart, draw_frame
 from peftlab.report.figures.labels import Box, Point, place_labels
 from peftlab.report.figures.scale import Scale, fit_scale, interval_ends
-from peftlab.report.figures.svg import color, joined, tag
+from peftlab.report.figures.svg import color, joined, shortened, tag
 
 RADIUS = 4.5
 MOST_SHOWN = 30
+LABEL_SHARE = 0.4
+"""A label is at most so wide, as a share of the plot's width: a longer one is cut."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +72,10 @@ def draw_pareto(points: Sequence[CostPoint], axes: Axes) -> Markup:
 def _draw(points: Sequence[CostPoint], axes: Axes, size: Size) -> Markup:
     plot = Plot(46, 24, size.width - 12, size.height - 42)
     x = fit_scale([point.cost for point in points], plot.left, plot.right, may_be_log=True)
-    ends = [end for point in points for end in (point.low, point.high) if end is not None]
-    y = fit_scale(interval_ends([point.score for point in points], ends), plot.bottom, plot.top)
+    ends = [(point.score, end) for point in points for end in (point.low, point.high) if end is not None]
+    widths = [abs(end - score) for score, end in ends]
+    held = interval_ends([point.score for point in points], [end for _, end in ends], widths)
+    y = fit_scale(held, plot.bottom, plot.top)
     front = pareto_front(points, axes)
     # Of very many points only some have room for a label and an error bar: the front first, then the best.
     shown = [*front, *(point for point in points if point not in front)][:MOST_SHOWN]
@@ -111,10 +115,22 @@ def _mark(point: CostPoint, x: Scale, y: Scale, on_front: bool, with_bar: bool) 
     across, down = x(point.cost), y(point.score)
     parts = []
     if with_bar and point.low is not None and point.high is not None:
-        parts.append(tag("path", d=f"M{across:.1f} {y(point.low):.1f}V{y(point.high):.1f}", class_="error"))
+        bar = f"M{across:.1f} {y(point.low):.1f}V{y(point.high):.1f}"
+        parts.append(tag("path", d=bar + _arrows(point.low, point.high, across, y), class_="error"))
     kind = "dot front-dot" if on_front else "dot"
     parts.append(tag("circle", cx=across, cy=down, r=RADIUS, class_=kind))
     return tag("g", joined(parts), class_=f"mark {color(point.number)}", data_m=point.number)
+
+
+def _arrows(low: float, high: float, across: float, y: Scale) -> str:
+    """Heads at the ends of an interval that go on beyond the axis."""
+    heads = ""
+    for beyond, end, inwards in ((low < y.low, y(low), -5), (high > y.high, y(high), 5)):
+        if beyond:
+            heads += (
+                f"M{across - 4:.1f} {end + inwards:.1f}L{across:.1f} {end:.1f}L{across + 4:.1f} {end + inwards:.1f}"
+            )
+    return heads
 
 
 def _labels(
@@ -135,7 +151,8 @@ def _labels(
         Box(min(a, c) - 1, min(b, d) - 1, max(a, c) + 1, max(b, d) + 1)
         for (a, b), (c, d) in itertools.pairwise(corners)
     ]
-    wanted = [Point(x(point.cost), y(point.score), point.name, point.number) for point in shown]
+    width = LABEL_SHARE * (plot.right - plot.left)
+    wanted = [Point(x(point.cost), y(point.score), shortened(point.name, width), point.number) for point in shown]
     bounds = Box(plot.left, plot.top - 8, plot.right, plot.bottom)
     parts = []
     for label in place_labels(wanted, bounds, obstacles=dots, avoid=bars):

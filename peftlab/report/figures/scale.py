@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import math
+import statistics
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 LOG_SPAN = 8.0
 """Values whose greatest is so many times the smallest go on a logarithmic axis, where the axis may be one."""
+MOST_WIDTHS = 3.0
+"""An interval so many times as wide as the middle one has room on an axis; a wider one is cut."""
 
 
 @dataclass(frozen=True)
@@ -56,18 +59,20 @@ def fit_scale(
     return Scale(low - room, high + room, start, end)
 
 
-def interval_ends(means: Sequence[float], ends: Sequence[float]) -> list[float]:
+def interval_ends(means: Sequence[float], ends: Sequence[float], widths: Sequence[float] = ()) -> list[float]:
     """What an axis of means with intervals must hold: the means, and the intervals as far as these let one see.
 
     One interval that is very wide, of a method whose seeds fell apart, would else press all others into a line. Such an
-    end is drawn at the axis's end.
+    end is drawn at the axis's end, with an arrow.
 
     Args:
         means: Of all methods.
         ends: Of all intervals.
+        widths: From each mean to an end of its interval; what is usual among them always has room.
     """
     low, high = min(means), max(means)
-    room = (high - low) / 2
+    usual = statistics.median_low(widths) if widths else 0.0
+    room = max((high - low) / 2, MOST_WIDTHS * usual)
     return [*means, *(min(max(end, low - room), high + room) if room > 0 else end for end in ends)]
 
 

@@ -53,12 +53,15 @@ def _character_width(character: str) -> float:
 
 
 def shortened(text: str, width: float, size: float = FONT_SIZE) -> str:
-    """The text, cut with an ellipsis where it is wider than it may be."""
+    """The text, without its middle where it is wider than it may be: names often differ at their end."""
     if text_width(text, size) <= width:
         return text
-    while text and text_width(text + "…", size) > width:
-        text = text[:-1]
-    return text + "…"
+    head, cut, tail = text.partition("…")
+    if not cut:
+        head, tail = text[: (len(text) + 1) // 2], text[(len(text) + 1) // 2 :]
+    while (head or tail) and text_width(f"{head}…{tail}", size) > width:
+        head, tail = (head[:-1], tail) if len(head) >= len(tail) else (head, tail[1:])
+    return f"{head}…{tail}"
 
 
 def color(number: int) -> str:

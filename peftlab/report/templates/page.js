@@ -11,7 +11,7 @@
     return names.length > 1 ? `${names.slice(0, -1).join(", ")} and ${names[names.length - 1]}` : names.join("");
   };
   const below = (value, limit) => limit === null || (value !== null && value <= limit);
-  const cheapest = (methods) => {
+  const cheapest = (methods, ofThese) => {
     if (methods.length < 2) return "";
     const least = (key) => methods.filter((m) => m[key] !== null).reduce((a, b) => (a && a[key] <= b[key] ? a : b), null);
     const parts = [];
@@ -19,7 +19,12 @@
     if (small) parts.push(`${small.name} takes the least memory (${small.memory_text})`);
     const time = fast && `the least time (${fast.seconds_text})`;
     if (fast) parts.push(small === fast ? time : `${fast.name} takes ${time}`);
-    return parts.length ? ` Of these, ${parts.join(" and ")}.` : "";
+    return parts.length ? `${ofThese}${parts.join(" and ")}.` : "";
+  };
+  const tiedSentence = (near, far, manyFar, distance) => {
+    const lie = `${manyFar === 1 ? "lies" : "lie"} more than ${distance} behind`;
+    if (!far) return `${near} cannot be told apart from it.`;
+    return near ? `${near} cannot be told apart from it, nor can ${far}, which ${lie}.` : `${far} cannot be told apart from it, but ${lie}.`;
   };
   const choose = (comparison, limits) => {
     const all = comparison.methods, positions = all.map((_, at) => at);
@@ -37,13 +42,17 @@
     });
     if (!fitting.length) return answer(unknown.length ? "No method is known to fit these limits." : "No method fits these limits.", []);
     if (limits.loss === null) {
-      const best = fitting[0];
-      const named = fitting.filter((at) => at === best || all[best].differs[at] !== "1");
+      const best = fitting[0], others = fitting.slice(1);
+      const near = others.filter((at) => all[best].relations[at] === "0");
+      const far = others.filter((at) => all[best].relations[at] === "2");
       const limited = limits.memory !== null || limits.seconds !== null;
       const thatFit = limited ? " of the methods that fit" : "", label = all[best].name;
+      const named = [best, ...near, ...far].sort((a, b) => a - b);
       if (named.length > 1) {
-        const text = `The data does not decide: ${label} has the best mean${thatFit}; ${names(named.slice(1))} cannot be told apart from it.`;
-        return answer(text + cheapest(named.map((at) => all[at])), named);
+        const distance = comparison.distance;
+        const text = `The data does not decide: ${label} has the best mean${thatFit}; ${tiedSentence(names(near), names(far), far.length, distance)}`;
+        const cheap = near.length ? cheapest([best, ...near].map((at) => all[at]), far.length ? ` Of those within ${distance}, ` : " Of these, ") : "";
+        return answer(text + cheap, named);
       }
       const only = `it is the only method${limited ? " that fits" : ""}.`;
       return answer(`${label}: ${fitting.length === 1 ? only : `it is the best${thatFit}, and every other one is worse.`}`, named);
@@ -53,7 +62,7 @@
     const perhaps = fitting.filter((at) => !within.includes(at) && (all[at].low === null || all[at].low <= points));
     if (within.length) {
       const verbs = within.length === 1 ? "fits, and loses" : "fit, and lose";
-      let text = `${names(within)}: ${verbs} at most ${points} points.${cheapest(within.map((at) => all[at]))}`;
+      let text = `${names(within)}: ${verbs} at most ${points} points.${cheapest(within.map((at) => all[at]), " Of these, ")}`;
       if (perhaps.length) text += ` The data does not decide whether ${names(perhaps)} would do too.`;
       return answer(text, within.concat(perhaps));
     }
