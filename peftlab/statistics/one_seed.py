@@ -12,15 +12,18 @@ class SeedPrior:
     """A stated spread of the seeds: scaled inverse chi-squared around ``deviation``², with few degrees of freedom.
 
     One seed says nothing of what another one would change. Tested on the examples alone, equal methods seem to differ
-    much too often: of twelve whose seeds are one point apart (standard deviation), some pair does in 73 to 81 % of
-    comparisons, after Holm's correction (``benchmarks/statistics/one_seed.md``). So the spread is stated: **one point,
-    with four degrees of freedom**, which leaves room for two points and more. Of the methods in this project's suites
-    that are scored by accuracy, seeds lie 0.2 to 1.5 points apart, in the middle 0.75.
+    much too often: of twelve whose seeds lie one point apart (standard deviation), some pair does in 81 % of
+    comparisons, after Holm's correction (``benchmarks/statistics/one_seed.md``). What other methods' seeds say does not
+    help enough: where every other one is noisy, it is 54 %. So a spread is stated: **one point, with four degrees of
+    freedom**. Of the methods in this project's suites that accuracy ranks, seeds lie 0.2 to 1.5 points apart, in the
+    middle 0.7.
 
-    With it, equal methods seem to differ in at most 5 % of comparisons while their seeds are up to one point apart; at
-    two points in up to @@ %. What it costs: among two methods 5 points are found, among four 10, among twelve about 15.
-    A wider prior that holds at two points as well finds @@ of the differences of 10 points. A method whose training
-    collapses with some seeds (14 points apart, seen once) is in no such prior: nothing but more seeds shows that.
+    Then equal methods seem to differ in at most 6 % of comparisons while seeds lie up to one point apart, or one or two
+    where every other method is noisy; where all lie two points apart, in 15 % of comparisons of two methods, 9 % of
+    four, 0 % of twelve. A method whose training collapses with some seeds (14 points apart, seen once) is in no such
+    prior: only more seeds show that. What it costs: on 2,000 examples a difference counts from about 4 points on among
+    two methods, 7 among four and 13 among twelve. To draw no letters at all would find none of these; a prior that
+    holds at two points too (two points, four degrees of freedom) finds 0 to 12 % of the differences of 10 points.
 
     Args:
         deviation: Of the mean of one seed from that of another, in the unit of the scores.
