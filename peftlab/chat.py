@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import torch
 
 from peftlab.errors import UnsupportedError, UserError
-from peftlab.tasks._generation import TokenStreamer, decode_tokens, greedy
+from peftlab.tasks._conversations import Conversation
+from peftlab.tasks._generation import GREEDY, TokenStreamer, decode_tokens, own_settings
 from peftlab.tasks._language import DecoderTask
 from peftlab.trained import TrainedRun, open_run
 
@@ -37,7 +39,7 @@ class ChatSession:
         self._renderer = _task_of(self._first).renderer(self._first.tokenizer)
         self._offline, self._max_new_tokens, self._temperature = offline, max_new_tokens, temperature
         self._models: dict[str, Any] = {}
-        self._messages: list[dict[str, str]] = []
+        self._messages: list[dict[str, Any]] = []
         self._name = TUNED
         torch.manual_seed(seed)
         self._model()
@@ -87,34 +89,34 @@ class ChatSession:
             show: Is given the answer piece by piece, as it is written.
         """
         messages = [*self._messages, {"role": "user", "content": text}]
-        ids = self._renderer.tokens(self._renderer.prompt_text(messages))
-        written = self._write(self._fitted(ids), show)
+        ids, _ = self._renderer.fit_prompt(Conversation(messages), self._room(), where="the conversation")
+        written = self._write(ids, show)
         self._messages = [*messages, {"role": "assistant", "content": written}]
         return written
 
     def _write(self, ids: list[int], show: Callable[[str], None]) -> str:
         model, tokenizer = self._model(), self.tokenizer
-        streamer = TokenStreamer(lambda ids: decode_tokens(tokenizer, ids), show, tokenizer.eos_token_id)
+        ends = self._renderer.end_token_ids
+        streamer = TokenStreamer(lambda ids: decode_tokens(tokenizer, ids), show, ends)
         sampling = {"do_sample": True, "temperature": self._temperature} if self._temperature else {}
         inputs = torch.tensor([ids])
-        with torch.inference_mode():
+        with torch.inference_mode(), own_settings(model):
             model.generate(
                 input_ids=inputs,
                 attention_mask=torch.ones_like(inputs),
                 streamer=streamer,
-                eos_token_id=tokenizer.eos_token_id,
+                eos_token_id=ends or None,
                 pad_token_id=tokenizer.pad_token_id,
-                **{**greedy(model), "max_new_tokens": self._max_new_tokens, **sampling},
+                **{**GREEDY, "max_new_tokens": self._max_new_tokens, **sampling},
             )
         return streamer.text
 
-    def _fitted(self, ids: list[int]) -> list[int]:
-        """The end of what was said, where all of it is too long for the model."""
+    def _room(self) -> int:
+        """Tokens that may have been said: old turns go where the model has too few positions."""
         limit = getattr(self._model().config, "max_position_embeddings", None)
         if limit is None:
-            return ids
-        room = limit - self._first.recipe.method.extra_positions() - self._max_new_tokens
-        return ids[-max(1, room) :]
+            return sys.maxsize
+        return max(1, int(limit) - self._first.recipe.method.extra_positions() - self._max_new_tokens)
 
     def _model(self) -> Any:
         name = self._name

@@ -45,7 +45,7 @@ def local_source(location: Path | str) -> str:
 
 
 def load_tokenizer(source: str, config: ModelConfig, *, offline: bool) -> Any:
-    """Load a tokenizer that pads on the right and has a padding token.
+    """Load a tokenizer that pads and cuts on the right, whatever the checkpoint says, and has a padding token.
 
     A decoder without a padding token gets its end-of-text token for that: no embedding is added, and the attention
     mask keeps padding apart from a real end of text.
@@ -60,7 +60,7 @@ def load_tokenizer(source: str, config: ModelConfig, *, offline: bool) -> Any:
         )
     except (OSError, ValueError, KeyError) as error:
         raise SourceError(f"the tokenizer cannot be loaded: {_first_line(error)}", where=config.path) from None
-    tokenizer.padding_side = "right"
+    tokenizer.padding_side = tokenizer.truncation_side = "right"
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     if tokenizer.pad_token is None:
@@ -145,6 +145,7 @@ def load_base_model(
         model.get_submodule(name).float()
     if config.quantization is not None:
         settle_quantized(model, config.path)
+    let_every_token_train(model)
     compute_first_token_only(model)
     return BaseModel(model.eval(), head_modules, source)
 
@@ -154,6 +155,16 @@ def prepare_config(model_config: Any, *, dropout: float | None, pad_token_id: in
     if dropout is not None:
         _set_dropout(model_config, dropout)
     model_config.pad_token_id = pad_token_id
+
+
+def let_every_token_train(model: Any) -> None:
+    """Give the padding token's embedding a gradient, like every other's.
+
+    torch keeps back the gradient of an embedding's ``padding_idx``. Where a tokenizer has no padding token, its end
+    token pads: one that is read in every text, and would stay as it was. Padding itself is masked, so its gradient is
+    zero anyway.
+    """
+    model.get_input_embeddings().padding_idx = None
 
 
 def unquantized_modules(model: Any, head_modules: tuple[str, ...]) -> list[str]:

@@ -50,7 +50,8 @@ def write_new_model(config: ModelConfig, head: Head, *, tokenizer: Any, seed: in
     model_config = transformers.AutoConfig.for_model(
         model_type,
         vocab_size=len(tokenizer),
-        pad_token_id=tokenizer.pad_token_id,
+        # The row of a padding token begins at zero: not so where the end token pads.
+        pad_token_id=None if tokenizer.pad_token_id == tokenizer.eos_token_id else tokenizer.pad_token_id,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         **values,

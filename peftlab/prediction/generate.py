@@ -100,13 +100,12 @@ def generate(
     """
     task, tokenizer = decoder_task(tuned), tuned.tokenizer
     model, asking = tuned.module()
-    extra: dict[str, Any] = {}
+    ends = task.renderer(tokenizer).end_token_ids
+    extra: dict[str, Any] = {"ends": ends}
     if options.temperature:
         extra |= {"do_sample": True, "temperature": options.temperature}
     if show is not None:
-        extra["streamer"] = TokenStreamer(
-            lambda ids: task.written_text(ids, tokenizer), show, int(tokenizer.eos_token_id)
-        )
+        extra["streamer"] = TokenStreamer(lambda ids: task.written_text(ids, tokenizer), show, ends)
     if is_wanted is not None:
         extra["stopping_criteria"] = StoppingCriteriaList([_Unwanted(is_wanted, len(prompts))])
     with torch.inference_mode():

@@ -28,10 +28,14 @@ class PredictResponse(BaseModel):
 
 
 class Message(Body):
-    """What somebody said."""
+    """What somebody said; what the model's chat template knows beside role and content is passed on to it."""
 
     role: str
-    content: str
+    content: str | list[dict[str, Any]] | None = Field(None, description="A text, or parts of the type `text`.")
+    name: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    tool_call_id: str | None = None
 
 
 class GenerateRequest(Body):
@@ -41,6 +45,7 @@ class GenerateRequest(Body):
     messages: list[Message] | None = Field(
         None, min_length=1, max_length=256, description="Instead: a conversation that ends with the user's message."
     )
+    tools: list[dict[str, Any]] | None = Field(None, description="With messages: JSON schemas of tools to be called.")
     adapter: str | None = Field(None, description="Its name; may be left out where there is one only.")
     max_new_tokens: int | None = Field(None, ge=1, description="Where the text is cut; null: as the recipe says.")
     temperature: float = Field(0.0, ge=0, le=10, description="0: always the most likely token.")
@@ -50,6 +55,8 @@ class GenerateRequest(Body):
     def _one_prompt(self) -> Self:
         if (self.text is None) == (self.messages is None):
             raise ValueError("give either `text` or `messages`")
+        if self.tools is not None and self.messages is None:
+            raise ValueError("`tools` go with `messages`")
         return self
 
 

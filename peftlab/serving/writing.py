@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 
 from peftlab.errors import UnsupportedError, UserError
 from peftlab.interfaces import Example, Split
@@ -133,10 +135,11 @@ def _prompt(
 ) -> Example:
     tuned = hosted.tuned
     if body.messages is not None:
-        _check_size(sum(len(message.content) for message in body.messages), limits)
-        messages = [message.model_dump() for message in body.messages]
+        messages = [message.model_dump(exclude_none=True) for message in body.messages]
+        said = [value for message in messages for key, value in message.items() if key != "role"]
+        _check_size(sum(map(_characters, [*said, *(body.tools or [])])), limits)
         check_texts(Split("request", range(1), {"messages": [messages]}, "messages"), ["messages"])
-        prompt = task.conversation_prompt(messages, tuned.tokenizer)
+        prompt = task.conversation_prompt(messages, tuned.tokenizer, body.tools)
         check_room(tuned, prompt["input_ids"], options, where="messages")
         return prompt
     text = body.text or ""
@@ -145,6 +148,10 @@ def _prompt(
     split = Split("request", range(1), {name: [row.get(name)] for name in prompt_columns(tuned)}, "text")
     check_texts(split, task.prompt_columns())
     return encode_prompts(tuned, split, options)[0]
+
+
+def _characters(value: Any) -> int:
+    return len(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
 def _check_size(characters: int, limits: Limits) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, overload
 
 from peftlab.interfaces import Example
+from peftlab.tasks._user_text import encode_as_text
 
 ROWS_AT_ONCE = 1000
 
@@ -16,22 +17,33 @@ class TokenStream:
     """The tokens of all rows in a row.
 
     Args:
-        texts: The rows; each is asked for once.
+        texts: The rows; each is asked for once. Special tokens in them are text.
         tokenizer: Fast ones tell which tokens make up a word.
         separator: Token after each row; None: none.
+        opening: Tokens before each row, where they do not stand there already as the separator of the row before.
         with_words: Whether to number the words.
     """
 
     def __init__(
-        self, texts: Sequence[str], tokenizer: Any, *, separator: int | None, with_words: bool = False
+        self,
+        texts: Sequence[str],
+        tokenizer: Any,
+        *,
+        separator: int | None,
+        opening: Sequence[int] = (),
+        with_words: bool = False,
     ) -> None:
         self.tokens, self.words, self.starts = array("I"), array("I"), array("Q")
         word = 0
         for begin in range(0, len(texts), ROWS_AT_ONCE):
             rows = [texts[row] for row in range(begin, min(begin + ROWS_AT_ONCE, len(texts)))]
-            encoded = tokenizer(rows, add_special_tokens=False, return_attention_mask=False, verbose=False)
+            encoded = encode_as_text(
+                tokenizer, rows, add_special_tokens=False, return_attention_mask=False, verbose=False
+            )
             for row, ids in enumerate(encoded["input_ids"]):
                 self.starts.append(len(self.tokens))
+                if ids and opening and self.tokens[-len(opening) :].tolist() != list(opening):
+                    self.tokens.extend(opening)
                 self.tokens.extend(ids)
                 if with_words:
                     numbers = [word + (number or 0) for number in encoded.word_ids(row)]

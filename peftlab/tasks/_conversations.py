@@ -2,31 +2,61 @@
 
 Two plain columns, Alpaca's three (https://github.com/tatsu-lab/stanford_alpaca), messages with ``role`` and
 ``content``, ShareGPT's with ``from`` and ``value``. Every row is checked here, so that nothing is trained on garbage.
+What a message holds beside role and content goes on to the chat template, as in transformers; ``weight`` is for the
+loss.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from peftlab.errors import DataError
 from peftlab.interfaces import Split
 
 CONTEXT, RESPONSES = "context", "responses"
-"""The columns that every layout ends in: the context as JSON, a list of ``{"role", "content"}``; a list of texts."""
+"""The columns that every layout ends in: the context as JSON, a list of messages (with tools: an object of messages and
+tools); a list of texts."""
+RESPONSE_FIELDS = "response_fields"
+"""A column of chats alone: what each response holds beside its content, such as ``tool_calls``."""
 
-Message = dict[str, str]
+Message = dict[str, Any]
+"""``role``, ``content``, and what else the chat template may know, such as ``tool_calls``."""
 
 ROLES = {
     "system": "system",
+    "developer": "developer",
     "user": "user",
     "human": "user",
     "assistant": "assistant",
     "gpt": "assistant",
     "chatgpt": "assistant",
     "model": "assistant",
+    "tool": "tool",
+    "observation": "tool",
 }
+REASONING = ("reasoning_content", "reasoning", "thinking")
+"""Names of a message's reasoning; transformers passes it to templates under the name that they read."""
+WEIGHT = "weight"
+
+
+@dataclass(frozen=True)
+class Conversation:
+    """Messages, and the tools that the assistant may call in them.
+
+    Args:
+        messages: In their order.
+        tools: JSON schemas; None: there are none.
+    """
+
+    messages: Sequence[Message]
+    tools: Sequence[Any] | None = None
+
+    def with_response(self, content: str, fields: Mapping[str, Any] | None = None) -> Conversation:
+        """The same with a response behind it."""
+        return Conversation([*self.messages, {"role": "assistant", "content": content, **(fields or {})}], self.tools)
 
 
 def conversations_of_columns(split: Split, *, prompt: str, response: str, extra: str | None) -> Split:
@@ -41,23 +71,30 @@ def conversations_of_columns(split: Split, *, prompt: str, response: str, extra:
     Raises:
         DataError: Naming the row.
     """
-    pairs = []
+    pairs: list[tuple[Conversation, Message]] = []
     for row in range(len(split)):
-        question = open_question(split, row, prompt=prompt, extra=extra)
-        pairs.append((question, _text(split, row, response)))
+        question = Conversation(open_question(split, row, prompt=prompt, extra=extra))
+        pairs.append((question, {"content": _text(split, row, response)}))
     return _grouped(split, pairs)
 
 
-def conversations_of_messages(split: Split, column: str) -> Split:
+def conversations_of_messages(split: Split, column: str, tools: str) -> Split:
     """Conversations from lists of messages; the last one is the response.
+
+    Args:
+        split: The source's rows.
+        column: Of the messages.
+        tools: Column of the tools, where there is one.
 
     Raises:
         DataError: Naming the row.
     """
     pairs = []
     for row in range(len(split)):
-        messages = _messages(split.columns[column][row], split.where(row))
-        pairs.append((messages[:-1], messages[-1]["content"]))
+        where = split.where(row)
+        messages = _learnable(_parsed_messages(split.columns[column][row], where), where)
+        context = Conversation(messages[:-1], read_tools(split, row, tools))
+        pairs.append((context, {key: value for key, value in messages[-1].items() if key != "role"}))
     return _grouped(split, pairs)
 
 
@@ -74,9 +111,8 @@ def open_conversation(value: Any, where: str) -> list[Message]:
     messages = _parsed_messages(value, where)
     if messages[-1]["role"] == "assistant":
         messages = messages[:-1]
-    if not messages or messages[-1]["role"] != "user":
+    if not messages or messages[-1]["role"] not in ("user", "tool"):
         raise DataError("the conversation holds nothing of the user's to respond to", where=where)
-    _check_order([*messages, {"role": "assistant", "content": "."}], where)
     return messages
 
 
@@ -89,24 +125,66 @@ def open_question(split: Split, row: int, *, prompt: str, extra: str | None) -> 
     return [{"role": "user", "content": _question(split, row, prompt, extra)}]
 
 
-def read_context(text: str) -> list[Message]:
-    """The messages of a context."""
-    messages: list[Message] = json.loads(text)
-    return messages
+def read_context(text: str) -> Conversation:
+    """The conversation of a context."""
+    value = json.loads(text)
+    return Conversation(value) if isinstance(value, list) else Conversation(value["messages"], value["tools"])
 
 
-def _grouped(split: Split, pairs: Sequence[tuple[list[Message], str]]) -> Split:
+def read_tools(split: Split, row: int, column: str) -> list[Any] | None:
+    """The tools of a row; None where it has none.
+
+    Raises:
+        DataError: They are no list of JSON objects.
+    """
+    value = split.columns[column][row] if column in split.columns else None
+    return check_tools(value, split.where(row), column)
+
+
+def check_tools(value: Any, where: str, name: str = "tools") -> list[Any] | None:
+    """Tools as a list of JSON schemas; None where there are none.
+
+    Args:
+        value: The list, or its JSON.
+        where: The row, for messages.
+        name: The column's.
+
+    Raises:
+        DataError: They are no list of JSON objects.
+    """
+    if isinstance(value, str):
+        try:
+            value = json.loads(value) if value.strip() else None
+        except ValueError:
+            raise DataError(f"`{name}` holds {value!r:.60}, which is no JSON", where=where) from None
+    if value is None or (isinstance(value, Sequence) and not value):
+        return None
+    if not isinstance(value, Sequence) or not all(isinstance(item, Mapping) for item in value):
+        raise DataError(f"`{name}` must be a list of JSON schemas of tools, not {value!r:.60}", where=where)
+    return list(value)
+
+
+def _grouped(split: Split, pairs: Sequence[tuple[Conversation, Message]]) -> Split:
     """Rows with the same context become one row with several responses: they are its references, and never parted."""
     rows: dict[str, int] = {}
-    responses: dict[str, list[str]] = {}
+    responses: dict[str, list[Message]] = {}
     for row, (context, response) in enumerate(pairs):
-        key = json.dumps(context, ensure_ascii=False)
+        messages = list(context.messages)
+        value = messages if context.tools is None else {"messages": messages, "tools": list(context.tools)}
+        key = json.dumps(value, ensure_ascii=False)
         rows.setdefault(key, row)
         known = responses.setdefault(key, [])
         if response not in known:
             known.append(response)
     index = [split.index[row] for row in rows.values()]
-    return Split(split.name, index, {CONTEXT: list(rows), RESPONSES: list(responses.values())}, split.source)
+    columns: dict[str, list[Any]] = {
+        CONTEXT: list(rows),
+        RESPONSES: [[each["content"] for each in group] for group in responses.values()],
+    }
+    fields = [[{k: v for k, v in each.items() if k != "content"} for each in group] for group in responses.values()]
+    if any(each for group in fields for each in group):
+        columns[RESPONSE_FIELDS] = fields
+    return Split(split.name, index, columns, split.source)
 
 
 def _question(split: Split, row: int, prompt: str, extra: str | None) -> str:
@@ -125,10 +203,20 @@ def _text(split: Split, row: int, column: str) -> str:
     return value
 
 
-def _messages(value: Any, where: str) -> list[Message]:
-    messages = _parsed_messages(value, where)
-    _check_order(messages, where)
-    return messages
+def _learnable(messages: list[Message], where: str) -> list[Message]:
+    """A conversation up to the last response that is to be learned; what stands behind it would be read for nothing."""
+    if messages[-1]["role"] != "assistant":
+        raise DataError("the conversation does not end with the assistant's response", where=where)
+    if messages[0]["role"] == "assistant" and len(messages) == 1:
+        raise DataError("the conversation holds nothing of the user's to respond to", where=where)
+    learned = [at for at, message in enumerate(messages) if message["role"] == "assistant" and WEIGHT not in message]
+    if not learned or learned[-1] == 0:
+        raise DataError(
+            "no response of the conversation is to be learned: each has the weight 0",
+            where=where,
+            hint="Remove the row, or give one of its assistant's messages the weight 1.",
+        )
+    return messages[: learned[-1] + 1]
 
 
 def _parsed_messages(value: Any, where: str) -> list[Message]:
@@ -145,29 +233,56 @@ def _parsed_messages(value: Any, where: str) -> list[Message]:
 
 
 def _message(item: Mapping[str, Any], where: str) -> Message:
-    role, content = item.get("role", item.get("from")), item.get("content", item.get("value"))
+    """A message under transformers' names; what it leaves open (None) is left out, as transformers does."""
+    given = {key: value for key, value in item.items() if value is not None}
+    role = given.pop("role", None) if "role" in given else given.pop("from", None)
+    content = given.pop("content", None) if "content" in given else given.pop("value", None)
     if role not in ROLES:
         raise DataError(
             f"a message has the role {role!r}",
             where=where,
             hint=f"Roles are {', '.join(dict.fromkeys(ROLES.values()))}.",
         )
-    if not isinstance(content, str) or not content.strip():
-        raise DataError(f"a message of the {ROLES[role]} is empty", where=where, hint="Remove the row, or fill it.")
-    return {"role": ROLES[role], "content": content}
+    role = ROLES[role]
+    text = _content(content, role, where)
+    says_something = bool(text.strip()) or any(given.get(key) for key in ("tool_calls", *REASONING))
+    if not says_something and role != "tool":  # a tool may well find nothing
+        raise DataError(f"a message of the {role} is empty", where=where, hint="Remove the row, or fill it.")
+    weight = given.pop(WEIGHT, None)
+    if weight is not None:
+        _check_weight(weight, role, where)
+    is_unlearned = role == "assistant" and weight is not None and not weight
+    return {"role": role, "content": text, **given, **({WEIGHT: 0} if is_unlearned else {})}
 
 
-def _check_order(messages: Sequence[Message], where: str) -> None:
-    """At most one system message, first; then user and assistant in turn; the assistant has the last word."""
-    turns = messages[1:] if messages[0]["role"] == "system" else messages
-    for number, message in enumerate(turns):
-        expected = ("user", "assistant")[number % 2]
-        if message["role"] != expected:
+def _content(content: Any, role: str, where: str) -> str:
+    """A message's text; parts of text are put together, since by far not every template takes them apart."""
+    if content is None:
+        return ""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, Sequence) or not all(isinstance(part, Mapping) for part in content):
+        raise DataError(f"a message of the {role} has the content {content!r:.60}, which is no text", where=where)
+    for part in content:
+        if part.get("type", "text") != "text" or not isinstance(part.get("text"), str):
             raise DataError(
-                f"message {number + 1 + len(messages) - len(turns)} is the {message['role']}'s, where the {expected}'s "
-                "turn is",
+                f"a message of the {role} has a part of the type {part.get('type')!r}; only text is learned from",
                 where=where,
-                hint="After an optional system message, user and assistant take turns.",
+                hint="Remove the part, or the row.",
             )
-    if not turns or turns[-1]["role"] != "assistant":
-        raise DataError("the conversation does not end with the assistant's response", where=where)
+    return "".join(part["text"] for part in content)
+
+
+def _check_weight(weight: Any, role: str, where: str) -> None:
+    if weight not in (0, 1):
+        raise DataError(
+            f"a message has the weight {weight!r}; it is 0 (not learned) or 1",
+            where=where,
+            hint="Set it to 0 or 1.",
+        )
+    if role != "assistant" and weight:
+        raise DataError(
+            f"a message of the {role} has the weight 1, and only the assistant's messages are learned",
+            where=where,
+            hint="Remove the weight.",
+        )

@@ -7,9 +7,10 @@ there only prompts of one length share a batch, which needs no padding at all.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from peftlab.interfaces import Inference
@@ -19,7 +20,13 @@ if TYPE_CHECKING:
 
 
 def generate_tokens(
-    model: nn.Module, prompts: Sequence[Sequence[int]], inference: Inference, *, max_new_tokens: int, **options: Any
+    model: nn.Module,
+    prompts: Sequence[Sequence[int]],
+    inference: Inference,
+    *,
+    max_new_tokens: int,
+    ends: Sequence[int] | None = None,
+    **options: Any,
 ) -> list[list[int]]:
     """What a model writes after each prompt, without the end token.
 
@@ -28,9 +35,10 @@ def generate_tokens(
         prompts: Tokens, in any order and of any length.
         inference: How the model is asked.
         max_new_tokens: Where a text is cut that does not end by itself, if the model's positions do not end before.
+        ends: The tokens of which each ends a text; None: the tokenizer's end token.
         **options: Of transformers' ``generate``, such as ``do_sample``; greedy by default.
     """
-    end = int(inference.tokenizer.eos_token_id)
+    ends = list(ends) if ends is not None else [int(inference.tokenizer.eos_token_id)]
     written: list[list[int]] = [[]] * len(prompts)
     room = positions_left(model, inference)
     together = 0 if inference.virtual_tokens else room - max_new_tokens
@@ -43,17 +51,38 @@ def generate_tokens(
         def generate(module: Any, inputs: Mapping[str, Tensor]) -> Tensor:
             made: Tensor = module.generate(
                 **inputs,
-                **{**greedy(module), "max_new_tokens": min(max_new_tokens, left), **options},  # noqa: B023 - called below
-                eos_token_id=end,
-                pad_token_id=end,
+                **{**GREEDY, "max_new_tokens": min(max_new_tokens, left), **options},  # noqa: B023 - called below
+                eos_token_id=ends or None,
+                pad_token_id=ends[0] if ends else inference.tokenizer.pad_token_id,
             )
             return made
 
-        made = inference.compute(generate, model, batch)
+        with own_settings(model):
+            made = inference.compute(generate, model, batch)
         length = batch["input_ids"].shape[1]
         for place, row in zip(group, made[:, length:].tolist(), strict=True):
-            written[place] = row[: row.index(end)] if end in row else row
+            written[place] = row[: next((at for at, token in enumerate(row) if token in ends), len(row))]
     return written
+
+
+@contextlib.contextmanager
+def own_settings(model: nn.Module) -> Iterator[None]:
+    """Leave the checkpoint's settings of generation out of account: what is not asked for is transformers' default.
+
+    A checkpoint may come with sampling, penalties, beams, forced, forbidden or suppressed tokens, a least length and
+    more. What a run is measured by must not depend on them; ``generate`` takes from them whatever it is not told.
+    """
+    from transformers import GenerationConfig
+
+    from peftlab.tasks._language import language_model
+
+    language = language_model(model)
+    theirs = language.generation_config
+    language.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        language.generation_config = theirs
 
 
 class TokenStreamer:
@@ -62,14 +91,14 @@ class TokenStreamer:
     Args:
         decode: Turns all tokens so far into text.
         show: Is given each new piece of text.
-        end: The end token, which is not shown.
+        ends: The end tokens, which are not shown.
 
     Attributes:
         text: All of it so far.
     """
 
-    def __init__(self, decode: Callable[[list[int]], str], show: Callable[[str], None], end: int) -> None:
-        self._decode, self._show, self._end = decode, show, end
+    def __init__(self, decode: Callable[[list[int]], str], show: Callable[[str], None], ends: Sequence[int]) -> None:
+        self._decode, self._show, self._ends = decode, show, set(ends)
         self._ids: list[int] = []
         self._prompt_seen = False
         self.text = ""
@@ -79,7 +108,7 @@ class TokenStreamer:
         if not self._prompt_seen:
             self._prompt_seen = True
             return
-        self._ids.extend(token for token in value.flatten().tolist() if token != self._end)
+        self._ids.extend(token for token in value.flatten().tolist() if token not in self._ends)
         text = self._decode(self._ids)
         if not text.endswith("\ufffd"):  # the first bytes of a character that is not there yet
             self._tell(text)
@@ -100,18 +129,8 @@ def decode_tokens(tokenizer: Any, ids: Sequence[int]) -> str:
     return text
 
 
-def greedy(model: Any) -> dict[str, Any]:
-    """Settings that make ``generate`` greedy, whatever the checkpoint's own generation settings say."""
-    from peftlab.tasks._language import language_model
-
-    config = language_model(model).generation_config
-    neutral = {"temperature": None, "top_p": None, "top_k": None, "repetition_penalty": None}
-    return {
-        "do_sample": False,
-        "num_beams": 1,
-        "use_cache": True,
-        **{k: v for k, v in neutral.items() if hasattr(config, k)},
-    }
+GREEDY: Mapping[str, Any] = {"do_sample": False, "num_beams": 1, "use_cache": True, "top_k": None, "top_p": None}
+"""Settings of ``generate`` within :func:`own_settings`: always the most likely token; when sampling, of all tokens."""
 
 
 def positions_left(model: Any, inference: Inference) -> int:

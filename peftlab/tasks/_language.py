@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from peftlab.errors import DataError, UnsupportedError
 from peftlab.interfaces import Example, Head, ModelFacts, Prediction, Split, Task
-from peftlab.tasks._conversations import Message
+from peftlab.tasks._conversations import Conversation, Message
 from peftlab.tasks._generation import decode_tokens
+from peftlab.tasks._plain_template import PlainTemplate
 from peftlab.tasks._rendering import Renderer
 from peftlab.tasks._text import IGNORED, check_length, model_inputs, pad
 
@@ -101,7 +103,7 @@ class DecoderTask(LanguageTask):
 
     def renderer(self, tokenizer: Any) -> Renderer:
         """How what a user says becomes tokens; by default the model goes on with it as it is."""
-        return Renderer(tokenizer, chat=False, template="{prompt}")
+        return PlainTemplate(tokenizer, "{prompt}")
 
     def prompt_columns(self) -> tuple[str, ...]:
         """The columns that a text is to be written for."""
@@ -129,12 +131,16 @@ class DecoderTask(LanguageTask):
         (column,) = self.prompt_columns()
         renderer, prompts = self.renderer(tokenizer), list[Example]()
         for row, text in enumerate(split.columns[column]):
-            prompts.append({"input_ids": renderer.tokens(text)})
-            if not prompts[-1]["input_ids"]:
-                raise DataError(f"the column `{column}` is empty", where=split.where(row), hint="A prompt is needed.")
+            where = split.where(row)
+            if not text:
+                raise DataError(f"the column `{column}` is empty", where=where, hint="A prompt is needed.")
+            conversation = Conversation([{"role": "user", "content": text}])
+            prompts.append({"input_ids": renderer.fit_prompt(conversation, sys.maxsize, where=where)[0]})
         return prompts
 
-    def conversation_prompt(self, messages: Sequence[Message], tokenizer: Any) -> Example:
+    def conversation_prompt(
+        self, messages: Sequence[Message], tokenizer: Any, tools: Sequence[Any] | None = None
+    ) -> Example:
         """The prompt of a conversation whose next message is to be written.
 
         Raises:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from peftlab.errors import ConfigError, DataError, UnsupportedError
 from peftlab.interfaces import EncodedSplit, Example, ModelFacts, Split
 from peftlab.tasks._labels import is_blank
+from peftlab.tasks._pairs import encode_pairs, separator_of
+from peftlab.tasks._user_text import encode_as_text
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -66,15 +68,44 @@ def without_blank_texts(split: Split, columns: Sequence[str]) -> Split:
 
 
 def encode_texts(
-    split: Split, columns: Sequence[str], targets: Sequence[Any], *, tokenizer: Any, max_length: int
+    split: Split,
+    columns: Sequence[str],
+    targets: Sequence[Any],
+    *,
+    tokenizer: Any,
+    max_length: int,
+    separator: str | None = None,
 ) -> EncodedSplit:
     """Tokenise one text column, or two as a pair, and put each row's target beside its tokens as ``label``.
 
-    The longer text of a pair is cut first. The texts that fill ``max_length`` are counted in the notes; each example
-    says in ``truncated`` whether something was cut.
+    The longer text of a pair is cut first; the notes name what stands between the two. The texts that fill
+    ``max_length`` are counted in the notes; each example says in ``truncated`` whether something was cut.
+
+    Args:
+        split: The rows.
+        columns: One or two.
+        targets: One a row.
+        tokenizer: Of the model.
+        max_length: Tokens of an example.
+        separator: What stands between the texts of a pair; None: what the tokenizer puts there, or should.
+
+    Raises:
+        DataError: A text has no tokens.
     """
     texts = [list(split.columns[column]) for column in columns]
-    encoded = tokenizer(*texts, truncation=True, max_length=max_length, padding=False, return_attention_mask=False)
+    notes: dict[str, Any] = {}
+    if len(columns) == 2:
+        notes["separator"], between = separator_of(tokenizer, separator)
+        if between is not None:
+            pairs = encode_pairs(tokenizer, texts[0], texts[1], between, max_length)
+            examples: list[Example] = [
+                {"input_ids": ids, "label": target, "truncated": is_cut}
+                for (ids, is_cut), target in zip(pairs, targets, strict=True)
+            ]
+            return _counted(split, examples, max_length, notes)
+    encoded = encode_as_text(
+        tokenizer, *texts, truncation=True, max_length=max_length, padding=False, return_attention_mask=False
+    )
     keys = [key for key in ("input_ids", "token_type_ids") if key in encoded]
     examples = [
         {
@@ -84,11 +115,15 @@ def encode_texts(
         }
         for row, target in enumerate(targets)
     ]
+    return _counted(split, examples, max_length, notes)
+
+
+def _counted(split: Split, examples: list[Example], max_length: int, notes: Mapping[str, Any]) -> EncodedSplit:
     for row, example in enumerate(examples):
         if not example["input_ids"]:
             raise DataError("the text has no tokens", where=split.where(row), hint="Remove the row.")
     full = sum(len(example["input_ids"]) == max_length for example in examples)
-    return EncodedSplit(split.name, split.index, examples, notes={"texts_at_max_length": full})
+    return EncodedSplit(split.name, split.index, examples, notes={"texts_at_max_length": full, **notes})
 
 
 def is_truncated(encoded: Any, row: int, max_length: int) -> bool:

@@ -13,6 +13,7 @@ from peftlab.tasks._blocks import Blocks, TokenStream
 from peftlab.tasks._language import DecoderTask, shifted
 from peftlab.tasks._perplexity import PerplexityScorer, predict_losses
 from peftlab.tasks._tokenizers import byte_pair_tokenizer
+from peftlab.tasks._user_text import added_around
 
 if TYPE_CHECKING:
     from torch import nn
@@ -41,9 +42,13 @@ class CausalLm(DecoderTask):
     def encode(self, split: Split, tokenizer: Any, labels: tuple[str, ...]) -> EncodedSplit:
         """Rows one after the other, an end-of-text token after each, cut into blocks.
 
+        Each row begins as the tokenizer begins a text, such as with ``<s>``; where that is the end-of-text token too,
+        one stands between two rows.
+
         A block begins with the last token of the one before, so that every token is predicted once.
         """
-        stream = TokenStream(split.columns[self.text], tokenizer, separator=tokenizer.eos_token_id)
+        opening, _ = added_around(tokenizer)
+        stream = TokenStream(split.columns[self.text], tokenizer, separator=tokenizer.eos_token_id, opening=opening)
         if len(stream.tokens) < 2:
             raise DataError(f"the {split.name} split has too little text", where=split.source)
 

@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import datetime
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from peftlab.errors import DataError
 from peftlab.interfaces import TASKS, EncodedSplit, Example, Inference, ModelFacts, Prediction, Scorer, Split
+from peftlab.tasks._chat_template import ChatTemplate
 from peftlab.tasks._conversations import (
     CONTEXT,
+    RESPONSE_FIELDS,
     RESPONSES,
+    Conversation,
     Message,
+    check_tools,
     conversations_of_columns,
     conversations_of_messages,
     open_conversation,
     open_question,
     read_context,
+    read_tools,
 )
 from peftlab.tasks._generation import generate_tokens
 from peftlab.tasks._language import DecoderTask
 from peftlab.tasks._packing import check_packing, pack, packed
 from peftlab.tasks._perplexity import token_losses
-from peftlab.tasks._rendering import Renderer, Turn, fit_prompt, fit_turns, tokens_and_labels
+from peftlab.tasks._plain_template import PlainTemplate
+from peftlab.tasks._rendering import Fitted, Renderer, TooLongError, tokens_and_labels
 from peftlab.tasks._text_metrics import LOSS_METRICS, TEXT_METRICS, TextScorer
+from peftlab.tasks._user_text import text_tokens
 
 if TYPE_CHECKING:
     from torch import nn
@@ -51,7 +59,10 @@ class InstructionTuning(DecoderTask):
     messages: str | None = Field(
         None,
         description="Instead: the column of chats, lists of {role, content} or {from, value}. The model's own chat "
-        "template renders them.",
+        "template renders them, with all that a message holds; an assistant's message of weight 0 is not learned.",
+    )
+    tools: str = Field(
+        "tools", description="With messages: the column of the tools that may be called, if there is one: JSON schemas."
     )
     layout: Literal["alpaca", "sharegpt"] | None = Field(
         None,
@@ -62,10 +73,16 @@ class InstructionTuning(DecoderTask):
     template: str = Field(
         "{prompt}\n", description="How a prompt is written where no chat template is used; the response follows it."
     )
+    date: datetime.datetime | None = Field(
+        None,
+        description="What a chat template with a clock is told the time is. null: when the run began; it is written "
+        "down here, and holds for whatever is done with the run.",
+    )
     max_length: int = Field(
         512,
         ge=2,
-        description="Tokens of prompt and response. Longer chats lose first turns, longer prompts their beginning.",
+        description="Tokens of prompt and response. Longer chats lose first turns but no system message, longer "
+        "prompts their beginning.",
     )
     drop_too_long: bool = Field(
         False, description="Leave out training rows whose response does not fit, and count them; false: an error."
@@ -127,18 +144,20 @@ class InstructionTuning(DecoderTask):
     def source_columns(self) -> tuple[str, ...]:
         """The columns of the layout."""
         if self._message_column is not None:
-            return (self._message_column,)
+            return (self._message_column, self.tools)
         return tuple(column for column in self._columns if column is not None)
 
     def optional_columns(self) -> tuple[str, ...]:
-        """What an instruction is about."""
+        """What an instruction is about; the tools of a chat."""
+        if self._message_column is not None:
+            return (self.tools,)
         extra = self._columns[2]
-        return (extra,) if extra is not None and self._message_column is None else ()
+        return (extra,) if extra is not None else ()
 
     def arrange(self, split: Split) -> Split:
         """Contexts, each with all of its responses."""
         if self._message_column is not None:
-            return conversations_of_messages(split, self._message_column)
+            return conversations_of_messages(split, self._message_column, self.tools)
         prompt, response, extra = self._columns
         return conversations_of_columns(split, prompt=prompt, response=response, extra=extra)
 
@@ -159,26 +178,30 @@ class InstructionTuning(DecoderTask):
         index: list[int] = []
         is_training = split.name == "train"
         for row in range(len(split)):
-            context, references = read_context(split.columns[CONTEXT][row]), split.columns[RESPONSES][row]
-            for response in references if is_training else references[:1]:
-                turns = renderer.turns([*context, {"role": "assistant", "content": response}], where=split.where(row))
-                kept = self._fit(turns, notes, split.where(row), is_training)
-                if kept is None:
+            context, where = read_context(split.columns[CONTEXT][row]), split.where(row)
+            responses = _responses(split, row)
+            for content, fields in responses if is_training else responses[:1]:
+                conversation = context.with_response(content, fields)
+                fitted = self._fit(renderer, conversation, notes, where, is_training)
+                if fitted is None:
                     continue
-                ids, targets = tokens_and_labels(kept)
+                ids, targets = tokens_and_labels(fitted.turns)
                 example: Example = {"input_ids": ids, "labels": targets}
                 if not is_training:
-                    prompt = self._prompt(turns)
+                    prompt = self._prompt(renderer, context, where)
                     notes["prompts_cut_for_generation"] += prompt["truncated"]
                     example |= {
                         "prompt_ids": prompt["input_ids"],
                         "truncated": prompt["truncated"],
-                        "references": references,
+                        "references": [
+                            self._reference(renderer, context, *each, tokenizer=tokenizer, where=where)
+                            for each in responses
+                        ],
                     }
                 examples.append(example)
                 index.append(split.index[row])
         if not examples:
-            raise DataError("no row is left: every response is longer than max_length", where=split.source)
+            raise DataError("no row is left: no response fits into max_length", where=split.source)
         if is_training and self.packing:
             rows = pack(examples, self.max_length)
             notes["examples_packed"] = len(examples)
@@ -186,28 +209,59 @@ class InstructionTuning(DecoderTask):
             examples = [packed([examples[at] for at in row]) for row in rows]
         return EncodedSplit(split.name, index, examples, dict(notes))
 
-    def _fit(self, turns: list[Turn], notes: Counter[str], where: str, is_training: bool) -> list[Turn] | None:
-        if is_training and self.drop_too_long and len(turns[-1].response) >= self.max_length:
-            notes["rows_dropped_response_too_long"] += 1
-            return None
-        kept, turns_lost, cut = fit_turns(turns, self.max_length, where=where)
-        notes["earlier_responses_cut_away"] += turns_lost
-        notes["prompts_cut"] += cut > 0
-        return kept
+    def _fit(
+        self, renderer: Renderer, conversation: Conversation, notes: Counter[str], where: str, is_training: bool
+    ) -> Fitted | None:
+        try:
+            fitted = renderer.fit(conversation, self.max_length, where=where)
+        except TooLongError:
+            if is_training and self.drop_too_long:
+                notes["rows_dropped_response_too_long"] += 1
+                return None
+            raise
+        ends, turns = renderer.end_token_ids, fitted.turns
+        notes["chats_shortened"] += fitted.responses_lost > 0
+        notes["earlier_responses_cut_away"] += fitted.responses_lost
+        notes["prompts_cut"] += fitted.is_cut
+        notes["earlier_responses_not_learned"] += fitted.responses_not_learned
+        notes["responses_without_end_token"] += turns[-1].response[-1] not in ends
+        return fitted
 
-    def _prompt(self, turns: Sequence[Turn]) -> Example:
-        """What is read before the last response is written.
+    def _prompt(self, renderer: Renderer, context: Conversation, where: str) -> Example:
+        """What is read before the next response is written.
 
         The room for it depends on no response: evaluation must not know more than a user's prompt tells.
         """
         room = min(self.max_new_tokens, self.max_length // 2)
-        ids, truncated = fit_prompt(turns, self.max_length - room)
+        ids, truncated = renderer.fit_prompt(context, self.max_length - room, where=where)
         return {"input_ids": ids, "truncated": truncated}
+
+    def _reference(
+        self,
+        renderer: Renderer,
+        context: Conversation,
+        content: str,
+        fields: Mapping[str, Any],
+        *,
+        tokenizer: Any,
+        where: str,
+    ) -> str:
+        """What a model that has learned a response writes: thoughts and calls of tools as the template writes them.
+
+        Where the template writes no more than the content, it is the content.
+        """
+        if not self.is_chat:
+            return content
+        response = renderer.turns(context.with_response(content, fields), where=where)[-1].response
+        written = self.written_text([token for token in response if token not in renderer.end_token_ids], tokenizer)
+        same = self.written_text(text_tokens(tokenizer, content), tokenizer)
+        return content if written == same else written
 
     def renderer(self, tokenizer: Any) -> Renderer:
         """Turns conversations into this model's tokens."""
-        template = ALPACA_TEMPLATE if self.layout == "alpaca" else self.template
-        return Renderer(tokenizer, chat=self.is_chat, template=template)
+        if self.is_chat:
+            return ChatTemplate(tokenizer, self.date)
+        return PlainTemplate(tokenizer, ALPACA_TEMPLATE if self.layout == "alpaca" else self.template)
 
     def placeholder(self, length: int, labels: tuple[str, ...]) -> Example:
         """A row that is full, with a label on every token."""
@@ -228,17 +282,21 @@ class InstructionTuning(DecoderTask):
         renderer, (column,), prompts = self.renderer(tokenizer), self.prompt_columns(), []
         extra = None if self._message_column is not None else self._columns[2]
         for row in range(len(split)):
+            where = split.where(row)
             if self._message_column is not None:
-                messages = open_conversation(split.columns[column][row], split.where(row))
+                messages = open_conversation(split.columns[column][row], where)
+                conversation = Conversation(messages, read_tools(split, row, self.tools))
             else:
-                messages = open_question(split, row, prompt=column, extra=extra)
-            prompts.append(self._prompt(renderer.open_turns(messages, where=split.where(row))))
+                conversation = Conversation(open_question(split, row, prompt=column, extra=extra))
+            prompts.append(self._prompt(renderer, conversation, where))
         return prompts
 
-    def conversation_prompt(self, messages: Sequence[Message], tokenizer: Any) -> Example:
+    def conversation_prompt(
+        self, messages: Sequence[Message], tokenizer: Any, tools: Sequence[Any] | None = None
+    ) -> Example:
         """Tokens before the response to the last message, cut as in evaluation."""
-        messages = open_conversation(list(messages), "messages")
-        return self._prompt(self.renderer(tokenizer).open_turns(messages, where="messages"))
+        conversation = Conversation(open_conversation(list(messages), "messages"), check_tools(tools, "tools"))
+        return self._prompt(self.renderer(tokenizer), conversation, "messages")
 
     def new_tokens(self) -> int:
         """As the recipe says."""
@@ -256,7 +314,8 @@ class InstructionTuning(DecoderTask):
         texts: list[str | None] = [None] * len(examples)
         if inference.metric not in LOSS_METRICS:
             prompts = [example["prompt_ids"] for example in examples]
-            written = generate_tokens(model, prompts, inference, max_new_tokens=self.max_new_tokens)
+            ends = self.renderer(inference.tokenizer).end_token_ids
+            written = generate_tokens(model, prompts, inference, max_new_tokens=self.max_new_tokens, ends=ends)
             texts = [self.written_text(ids, inference.tokenizer) for ids in written]
         return [
             Prediction(label=list(example["references"]), prediction=text, scores=[sum(each), float(len(each))])
@@ -266,3 +325,10 @@ class InstructionTuning(DecoderTask):
     def scorer(self, labels: tuple[str, ...]) -> Scorer:
         """Metrics of text, and the loss."""
         return TextScorer()
+
+
+def _responses(split: Split, row: int) -> list[tuple[str, Mapping[str, Any]]]:
+    """The responses of a row, each with what it holds beside its content."""
+    contents = split.columns[RESPONSES][row]
+    fields = split.columns[RESPONSE_FIELDS][row] if RESPONSE_FIELDS in split.columns else [{}] * len(contents)
+    return list(zip(contents, fields, strict=True))

@@ -52,6 +52,12 @@ class TextClassification(Task):
     )
     label_separator: str = Field(",", min_length=1, description="What separates several labels in one string.")
     max_length: PositiveInt = Field(128, description="Longer texts are cut to this many tokens.")
+    separator: str | None = Field(
+        None,
+        min_length=1,
+        description="What stands between the two texts of a pair. null: what the tokenizer puts there; where it puts "
+        "nothing, its separator or end token. The record names it.",
+    )
 
     @model_validator(mode="after")
     def _check_columns(self) -> TextClassification:
@@ -148,7 +154,14 @@ class TextClassification(Task):
         for row in range(len(split)):
             own = {positions[find(name) or name] for name in self._labels_of(split, row)}
             targets.append([float(p in own) for p in range(len(labels))] if self.is_multi_label else own.pop())
-        return encode_texts(split, self.text_columns(), targets, tokenizer=tokenizer, max_length=self.max_length)
+        return encode_texts(
+            split,
+            self.text_columns(),
+            targets,
+            tokenizer=tokenizer,
+            max_length=self.max_length,
+            separator=self.separator,
+        )
 
     def placeholder(self, length: int, labels: tuple[str, ...]) -> Example:
         """The first class, or no label at all."""

@@ -46,6 +46,12 @@ class TextRegression(Task):
     text: str | list[str] = Field("text", description="The column of the text, or a list of two for pairs.")
     label: str = Field("label", description="The column of the number.")
     max_length: PositiveInt = Field(128, description="Longer texts are cut to this many tokens.")
+    separator: str | None = Field(
+        None,
+        min_length=1,
+        description="What stands between the two texts of a pair. null: what the tokenizer puts there; where it puts "
+        "nothing, its separator or end token. The record names it.",
+    )
 
     @model_validator(mode="after")
     def _check_columns(self) -> TextRegression:
@@ -118,7 +124,12 @@ class TextRegression(Task):
         targets = [self._target(split, row) for row in range(len(split))]
         standardised = [(target - self._mean) / self._scale for target in targets]
         encoded = encode_texts(
-            split, self.text_columns(), standardised, tokenizer=tokenizer, max_length=self.max_length
+            split,
+            self.text_columns(),
+            standardised,
+            tokenizer=tokenizer,
+            max_length=self.max_length,
+            separator=self.separator,
         )
         for example, target in zip(encoded.examples, targets, strict=True):
             example["target"] = target

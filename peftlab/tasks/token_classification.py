@@ -11,6 +11,7 @@ from pydantic import Field, PositiveInt
 from peftlab.errors import DataError, UnsupportedError, did_you_mean
 from peftlab.interfaces import TASKS, EncodedSplit, Example, Head, ModelFacts, Prediction, Scorer, Split, Task
 from peftlab.tasks._text import IGNORED, check_family, check_length, is_truncated, model_inputs, pad
+from peftlab.tasks._user_text import encode_as_text
 from peftlab.tasks.metrics import EntityScorer
 
 if TYPE_CHECKING:
@@ -98,8 +99,8 @@ class TokenClassification(Task):
         words = [self._words(split, row) for row in range(len(split))]
         # Byte-level tokenizers (GPT-2's, RoBERTa's) see the blank before a word as a part of it.
         words_in = [[f" {word}" for word in row] for row in words] if _is_byte_level(tokenizer) else words
-        encoded = tokenizer(
-            words_in, is_split_into_words=True, truncation=True, max_length=self.max_length, padding=False
+        encoded = encode_as_text(
+            tokenizer, words_in, is_split_into_words=True, truncation=True, max_length=self.max_length, padding=False
         )
         examples, without = [], 0
         for row in range(len(split)):

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from typing import Any
 
+import peft
 import pytest
 import torch
+import transformers
 from language_models import Reading, tiny_decoder
 
 from peftlab.errors import UnsupportedError
@@ -75,3 +78,32 @@ def test_a_text_ends_where_the_models_positions_end(model_type: str) -> None:
         model.get_output_embeddings().weight[unending.eos_token_id] = 0
         written = generate_tokens(model, prompts, Reading(unending), max_new_tokens=positions + 5)
     assert [len(text) for text in written] == [positions - len(prompt) for prompt in prompts]
+
+
+THEIRS = [
+    {"do_sample": True, "temperature": 3.0, "top_k": 5, "num_beams": 3, "length_penalty": 2.0},
+    {"no_repeat_ngram_size": 1},
+    {"min_new_tokens": 8, "max_length": 3},
+    {"suppress_tokens": list(range(2, 40))},
+    {"begin_suppress_tokens": list(range(2, 58))},
+    {"bad_words_ids": [[token] for token in range(2, 50)]},
+    {"sequence_bias": [[[5], 100.0]]},
+    {"forced_bos_token_id": 7, "forced_eos_token_id": 9},
+    {"repetition_penalty": 5.0, "encoder_repetition_penalty": 3.0},
+    {"exponential_decay_length_penalty": (0, 50.0)},
+    {"stop_strings": ["a"], "guidance_scale": 3.0, "prompt_lookup_num_tokens": 2},
+    {"eos_token_id": list(range(60)), "pad_token_id": 5, "use_cache": False},
+]
+
+
+@pytest.mark.parametrize("theirs", THEIRS, ids=lambda each: next(iter(each)))
+def test_the_checkpoints_own_settings_change_nothing(theirs: dict[str, Any]) -> None:
+    model, prompts = tiny_decoder("llama"), [[5, 6, 7, 8], [9, 10]]
+    tokenizer = SimpleNamespace(eos_token_id=1, pad_token_id=1)
+    expected = generate_tokens(model, prompts, Reading(tokenizer), max_new_tokens=6)
+    own = transformers.GenerationConfig(**theirs)
+    model.generation_config = own
+    assert generate_tokens(model, prompts, Reading(tokenizer), max_new_tokens=6) == expected
+    wrapped = peft.get_peft_model(model, peft.LoraConfig(task_type="CAUSAL_LM", target_modules=["q_proj"]))
+    assert generate_tokens(wrapped, prompts, Reading(tokenizer), max_new_tokens=6) == expected
+    assert model.generation_config is own, "it is the checkpoint's again, to be saved with it"
