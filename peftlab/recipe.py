@@ -237,11 +237,16 @@ def write_recipe(recipe: Recipe, path: Path) -> None:
 
 def write_yaml(config: Config, path: Path) -> None:
     """Write a configuration as YAML, its keys in their own order."""
+    write_yaml_values(config.model_dump(mode="json"), path)
+
+
+def write_yaml_values(values: dict[str, Any], path: Path) -> None:
+    """Write plain values as YAML, the keys in their own order."""
     stream = io.StringIO()
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    yaml.dump(config.model_dump(mode="json"), stream)
+    yaml.dump(values, stream)
     write_text(path, stream.getvalue())
 
 

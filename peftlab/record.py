@@ -163,20 +163,37 @@ def read_record(path: Path) -> RunRecord:
     """
     file = path / RECORD_NAME if path.is_dir() else path
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
         raise UserError(
             "this is not the folder of a finished run: it has no record.json",
             where=str(path),
             hint="A run that was interrupted is taken up with `peftlab run RECIPE --output-dir FOLDER --resume`.",
         ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise UserError(f"the record is damaged: {error}", where=str(file)) from None
+    return parse_record(text, where=str(file))
+
+
+def parse_record(text: str, *, where: str) -> RunRecord:
+    """A record from its JSON.
+
+    Args:
+        text: What ``record.json`` holds, or a line of a pack's ``records.jsonl``.
+        where: The place, for messages.
+
+    Raises:
+        UserError: It is cut short, or it is of another schema version.
+    """
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"the record is damaged: {error}", where=where) from None
     version = values.get("schema_version") if isinstance(values, Mapping) else None
     if version != SCHEMA_VERSION:
         raise UserError(
             f"the record has schema version {version!r}; this peftlab reads version {SCHEMA_VERSION}",
-            where=str(file),
+            where=where,
             hint="Read it with the peftlab that wrote it (see its `environment`), or run the recipe again.",
         )
     try:
@@ -184,4 +201,4 @@ def read_record(path: Path) -> RunRecord:
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(str(key) for key in first["loc"])
-        raise UserError(f"the record is damaged at {place}: {first['msg']}", where=str(file)) from None
+        raise UserError(f"the record is damaged at {place}: {first['msg']}", where=where) from None

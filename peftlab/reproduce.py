@@ -16,8 +16,9 @@ from peftlab.config import Document
 from peftlab.errors import UserError
 from peftlab.interfaces import Reporter
 from peftlab.measurement.example_intervals import intervals_of_file
+from peftlab.packs.runs import read_run_record
 from peftlab.recipe import build_recipe
-from peftlab.record import RunRecord, read_record
+from peftlab.record import RunRecord
 from peftlab.run import run_recipe
 
 Verdict = Literal["identical", "inside", "outside", "differs", "unjudged"]
@@ -84,7 +85,7 @@ def reproduce(
     Raises:
         UserError: There is no record of a successful run.
     """
-    before = read_record(run)
+    before = read_run_record(run)
     if before.status != "success":
         raise UserError(
             f"the run ended as `{before.status}`; only one that ended with success has scores to agree with",

@@ -2,10 +2,10 @@
 
     python benchmarks/statistics/agreement.py FIRST SECOND
 
-FIRST and SECOND are folders of suites. Only the methods that both have are compared, each suite's runs by themselves.
-For every pair of methods it prints what each suite says: the difference with its 95 % interval, and which method is
-better after Holm's correction, or that they cannot be told apart. Two suites **contradict** each other where each names
-another method as the better one; they **differ in power** where only one of them tells the two apart.
+FIRST and SECOND are folders of suites, or packs. Only the methods that both have are compared, each suite's runs by
+themselves. For every pair of methods it prints what each suite says: the difference with its 95 % interval, and which
+method is better after Holm's correction, or that they cannot be told apart. Two suites **contradict** each other where
+each names another method as the better one; they **differ in power** where only one of them tells the two apart.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import argparse
 import itertools
 from pathlib import Path
 
+from peftlab.packs.runs import suite_cells
 from peftlab.report.comparison import Comparison
 from peftlab.report.document import build_report
 
@@ -22,12 +23,12 @@ LEVEL = 0.05
 
 def methods_of(suite: Path) -> set[str]:
     """Names of the cells that a suite has runs of."""
-    return {folder.name.rpartition("--seed")[0] for folder in (suite / "cells").iterdir() if folder.is_dir()}
+    return {path.name.rpartition("--seed")[0] for path in suite_cells(suite)}
 
 
 def comparison_of(suite: Path, names: set[str]) -> Comparison:
     """The comparison of some of a suite's methods."""
-    folders = [path for path in sorted((suite / "cells").iterdir()) if path.name.rpartition("--seed")[0] in names]
+    folders = [path for path in suite_cells(suite) if path.name.rpartition("--seed")[0] in names]
     (comparison,) = build_report(folders).comparisons
     return comparison
 

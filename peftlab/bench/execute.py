@@ -7,26 +7,22 @@ folder. A run that fails is a record with a status; the others go on.
 from __future__ import annotations
 
 import concurrent.futures
-import contextlib
 import datetime
 import json
 import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
-
-from filelock import FileLock, Timeout
 
 from peftlab.bench.cells import Cell
 from peftlab.bench.plan import Plan, PlannedRun
 from peftlab.bench.suite import Suite, write_suite
 from peftlab.bench.tuning import Choice, tune
 from peftlab.bench.worker import Finished, Worker, is_done, is_of_recipe, leave_record, move_aside
-from peftlab.errors import UserError
 from peftlab.files import write_text
 from peftlab.interfaces import Reporter
 from peftlab.recipe import Recipe
@@ -55,21 +51,6 @@ class Outcome:
     statuses: dict[str, int]
     runs_done: int
     seconds: float
-
-
-@contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Keep other processes out of a suite's folder.
-
-    Raises:
-        UserError: Another process runs the suite there.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / ".lock").acquire(timeout=0):
-            yield
-    except Timeout:
-        raise UserError("another process is running a suite in this folder", where=str(folder)) from None
 
 
 class Execution:
@@ -244,4 +225,4 @@ def _outcome(record: RunRecord) -> str:
     return f"validation {metric} {scores[metric]:.4f}" if metric in scores else "done"
 
 
-__all__ = ["Execution", "Outcome", "PlannedRun", "locked"]
+__all__ = ["Execution", "Outcome", "PlannedRun"]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from peftlab.bench.cells import Cell, expand_cells
+from peftlab.bench.folder import SuiteFolder
 from peftlab.bench.suite import Suite
 from peftlab.bench.timing import Clock, Workload
 from peftlab.bench.tuning import plan_rungs, propose_settings, trial_name, trial_recipe
@@ -19,46 +18,6 @@ from peftlab.errors import ConfigError, UnsupportedError, UserError
 from peftlab.interfaces import Reporter
 from peftlab.recipe import Recipe
 from peftlab.record import read_record
-
-
-@dataclass(frozen=True)
-class SuiteFolder:
-    """The folder of a suite."""
-
-    path: Path
-
-    @property
-    def cells(self) -> Path:
-        """The runs that are compared."""
-        return self.path / "cells"
-
-    @property
-    def tuning(self) -> Path:
-        """What tuning has found."""
-        return self.path / "tuning"
-
-    @property
-    def trials(self) -> Path:
-        """The runs of tuning."""
-        return self.tuning / "trials"
-
-    @property
-    def replaced(self) -> Path:
-        """Runs that no longer belong to the suite."""
-        return self.path / "replaced"
-
-    @property
-    def logs(self) -> Path:
-        """What the processes said."""
-        return self.path / "logs"
-
-    def choice(self, cell: Cell) -> dict[str, Any] | None:
-        """The settings that tuning has chosen for a cell; None where it has not been done."""
-        path = self.tuning / f"{cell.name}.json"
-        if not path.exists():
-            return None
-        chosen: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8"))["chosen"]
-        return chosen
 
 
 @dataclass(frozen=True)
@@ -160,7 +119,7 @@ class Plan:
         if tuning is None:
             return
         settings = propose_settings(cell, tuning, seed=self.tuning_seed)
-        tuned = self.folder.choice(cell) is not None
+        tuned = self.folder.choice(cell.name) is not None
         for count, examples in plan_rungs(tuning.trials, self.train_examples(cell)):
             for number in range(count):
                 recipe = trial_recipe(cell, settings[number], seed=self.tuning_seed, train_examples=examples)
@@ -169,7 +128,7 @@ class Plan:
 
     def final(self, cell: Cell, seed: int, *, retry_failed: bool = False) -> PlannedRun:
         """A cell's run with one seed, at the settings that tuning has chosen."""
-        chosen = {} if self.suite.tuning is None else self.folder.choice(cell)
+        chosen = {} if self.suite.tuning is None else self.folder.choice(cell.name)
         recipe = cell.recipe(chosen or {}, seed=seed)
         folder = self.folder.cells / f"{cell.name}--seed{seed}"
         done = chosen is not None and is_done(folder, recipe, retry_failed=retry_failed)

@@ -15,6 +15,7 @@ from peftlab.cli.explain import explain
 from peftlab.cli.export import export
 from peftlab.cli.ls import ls
 from peftlab.cli.output import show_error
+from peftlab.cli.pack import pack
 from peftlab.cli.predict import predict
 from peftlab.cli.push import push
 from peftlab.cli.report import report
@@ -46,6 +47,7 @@ app.command()(schema)
 app.command()(report)
 app.command()(estimate)
 app.command()(bench)
+app.command()(pack)
 app.command()(reproduce)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,26 +37,28 @@ def bench(
     quiet_libraries(offline=offline)
     try:
         with reporting() as reporter:
-            from peftlab.bench.execute import Execution, locked
-            from peftlab.bench.plan import Plan, SuiteFolder
+            from peftlab.bench.execute import Execution
+            from peftlab.bench.folder import SuiteFolder, locked
+            from peftlab.bench.plan import Plan
             from peftlab.bench.suite import load_suite
 
             loaded, document = load_suite(suite)
             path = output_dir or Path("runs") / loaded.name
-            plan = Plan(loaded, document, SuiteFolder(path), offline=offline, reporter=reporter)
-            plan.learn_from_finished()
-            shown = describe(plan, workers=workers, retry_failed=retry_failed)
-            if dry_run:
-                print(json.dumps(shown, indent=2) if as_json else as_text(shown))
-                return
-            reporter.say(as_text(shown))
-            with locked(path), _stoppable():
-                outcome = Execution(
-                    plan, workers=workers, offline=offline, retry_failed=retry_failed, reporter=reporter
-                ).execute()
-            from peftlab.report.page import write_report
+            with _unpacked_copy(path) if dry_run else _unpacked(path) as folder:
+                plan = Plan(loaded, document, SuiteFolder(folder), offline=offline, reporter=reporter)
+                plan.learn_from_finished()
+                shown = {**describe(plan, workers=workers, retry_failed=retry_failed), "folder": str(path)}
+                if dry_run:
+                    print(json.dumps(shown, indent=2) if as_json else as_text(shown))
+                    return
+                reporter.say(as_text(shown))
+                with locked(path), _stoppable():
+                    outcome = Execution(
+                        plan, workers=workers, offline=offline, retry_failed=retry_failed, reporter=reporter
+                    ).execute()
+                from peftlab.report.page import write_report
 
-            write_report([path], path / "report.html")
+                write_report([path], path / "report.html")
     except KeyboardInterrupt:
         typer.echo("Stopped. The same command goes on from here.", err=True)
         raise typer.Exit(1) from None
@@ -71,6 +74,50 @@ def bench(
     }
     print(json.dumps(result, indent=2) if as_json else ending(result))
     raise typer.Exit(1 if failed else 0)
+
+
+@contextlib.contextmanager
+def _unpacked(path: Path) -> Iterator[Path]:
+    """A pack is a folder of runs while the suite runs, and a pack again afterwards; stopped, it stays a folder."""
+    from peftlab.bench.folder import locked
+    from peftlab.packs.layout import is_pack
+    from peftlab.packs.unpacking import unpack
+
+    if not is_pack(path):
+        yield path
+        return
+    with locked(path):
+        unpack(path)
+    try:
+        yield path
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
+        _pack_again(path)
+        raise
+    _pack_again(path)
+
+
+def _pack_again(path: Path) -> None:
+    from peftlab.bench.folder import locked
+    from peftlab.cli.pack import pack_with_reports
+
+    with locked(path):
+        pack_with_reports(path)
+
+
+@contextlib.contextmanager
+def _unpacked_copy(path: Path) -> Iterator[Path]:
+    """A folder to look at: a pack stays what it is."""
+    from peftlab.packs.layout import is_pack
+    from peftlab.packs.unpacking import unpack_copy
+
+    if not is_pack(path):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as copy:
+        unpack_copy(path, Path(copy))
+        yield Path(copy)
 
 
 @contextlib.contextmanager

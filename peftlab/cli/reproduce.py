@@ -12,7 +12,13 @@ from peftlab.cli.options import Json, Offline
 
 
 def reproduce(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a finished run.", show_default=False)],
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="The folder of a finished run, or of a suite.", show_default=False)
+    ],
+    cell: Annotated[
+        str | None,
+        typer.Argument(metavar="[CELL]", help="A cell of the suite, as in lora--seed0.", show_default=False),
+    ] = None,
     output_dir: Annotated[
         Path | None,
         typer.Option(help="Folder of the run made again; by default runs/<name>-<UTC time>.", show_default=False),
@@ -27,7 +33,9 @@ def reproduce(
     try:
         with reporting() as reporter:
             import peftlab.reproduce
+            from peftlab.packs.runs import locate_run
 
+            run = locate_run(run, cell)
             result = peftlab.reproduce.reproduce(run, output_dir=output_dir, offline=offline, reporter=reporter)
     except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
         raise typer.Exit(show_error(error, as_json=as_json)) from None

@@ -1,15 +1,14 @@
-"""How a run learned: ``metrics.jsonl``, thinned to what a figure can show."""
+"""How a run learned: its metrics log, thinned to what a figure can show."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 import numpy as np
 
+from peftlab.packs.runs import read_run_metrics
 from peftlab.report.entry import Entry, History
 
-METRICS_NAME = "metrics.jsonl"
 POINTS = 48
 """More points than this on a curve cannot be told apart in a figure; losses are averaged between them."""
 
@@ -18,19 +17,15 @@ def read_history(entry: Entry) -> History:
     """The history of a run; empty where it left none. A line that was cut short ends it."""
     if entry.history is not None:
         return entry.history
-    path = entry.path / METRICS_NAME
-    if not path.is_file():
-        return History()
     loss: list[tuple[float, float]] = []
     validation: list[tuple[float, dict[str, float]]] = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for values in read_run_metrics(entry.path):
         try:
-            values = json.loads(line)
             if "loss" in values:
                 loss.append((values["step"], values["loss"]))
             if "validation" in values:
                 validation.append((values["step"], values["validation"]))
-        except (ValueError, KeyError, TypeError):
+        except (KeyError, TypeError):
             break
     return History(loss, validation)
 

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from peftlab.errors import UserError
-from peftlab.report.predictions import PREDICTIONS_NAME, Predictions
+from peftlab.packs.runs import read_run_predictions
+from peftlab.report.predictions import Predictions
 from peftlab.statistics.machine_runs import MachineRun, machine_runs
 
 TASK = "turing_machine"
@@ -20,16 +21,15 @@ def read_machine_runs(folder: Path, split: str) -> list[MachineRun]:
         UserError: The file is damaged.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
+    import pyarrow.compute as pc
 
-    path = folder / PREDICTIONS_NAME
-    if not path.is_file():
+    table = read_run_predictions(folder, ["split", "scores"])
+    if table is None:
         return []
     try:
-        scores = pq.read_table(path, columns=["scores"], filters=[("split", "=", split)], use_threads=False)["scores"]
-        return machine_runs(scores.to_pylist())
-    except (pa.ArrowException, OSError, ValueError, TypeError) as error:
-        raise UserError(f"the predictions are damaged: {str(error).splitlines()[0]}", where=str(path)) from None
+        return machine_runs(table.filter(pc.equal(table["split"], split))["scores"].to_pylist())
+    except (pa.ArrowException, ValueError, TypeError) as error:
+        raise UserError(f"the predictions are damaged: {str(error).splitlines()[0]}", where=str(folder)) from None
 
 
 def runs_as_predictions(runs: list[MachineRun]) -> Predictions:

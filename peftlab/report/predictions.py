@@ -1,4 +1,4 @@
-"""What a run predicted, example by example, from ``predictions.parquet``."""
+"""What a run predicted, example by example."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftlab.errors import UserError
+from peftlab.packs.runs import read_run_predictions
 
-PREDICTIONS_NAME = "predictions.parquet"
 COLUMNS = ["split", "index", "label", "prediction"]
 
 
@@ -56,28 +56,27 @@ def read_predictions(folder: Path, split: str) -> Predictions | None:
     """Read a run's predictions of a split.
 
     Returns:
-        None where the run left no such file, or the file has nothing of the split.
+        None where the run left no predictions, or none of the split.
 
     Raises:
         UserError: The file is damaged.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
-    path = folder / PREDICTIONS_NAME
-    if not path.is_file():
+    found = read_run_predictions(folder, COLUMNS)
+    if found is None:
         return None
     try:
-        table = pq.ParquetFile(path, memory_map=True).read(columns=COLUMNS, use_threads=False).combine_chunks()
+        table = found.combine_chunks()
         index = table["index"].to_numpy()
         rows = np.flatnonzero(pc.equal(table["split"], split).to_numpy())
         if not len(rows):
             return None
         rows = rows[np.argsort(index[rows], kind="stable")]
         return Predictions(index[rows], _column(table["label"], rows), _column(table["prediction"], rows))
-    except (pa.ArrowException, OSError, KeyError, TypeError) as error:
-        raise UserError(f"the predictions are damaged: {str(error).splitlines()[0]}", where=str(path)) from None
+    except (pa.ArrowException, KeyError, TypeError) as error:
+        raise UserError(f"the predictions are damaged: {str(error).splitlines()[0]}", where=str(folder)) from None
 
 
 def _column(values: Any, rows: NDArray[np.int64]) -> Column:

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from peftlab.errors import UserError
-from peftlab.record import RECORD_NAME, RunRecord, read_record
+from peftlab.packs.runs import find_packed, read_run_record, suite_cells
+from peftlab.record import RECORD_NAME, RunRecord
 from peftlab.report.entry import Costs, Entry, Excluded, flatten
 from peftlab.report.peft_results import looks_like_peft_result, read_peft_result
-from peftlab.report.suites import SuiteInfo, read_suite, suite_folder
+from peftlab.report.suites import SUITE_NAME, SuiteInfo, read_suite, suite_folder
 
 RECIPE_NAME = "recipe.yaml"
 MISSING = "not_run"
@@ -45,9 +46,9 @@ def read_folders(directories: Sequence[Path], *, base: Path | None = None) -> Fo
     found = Found()
     seen: set[Path] = set()
     for directory in directories:
-        if not directory.exists():
+        if not directory.exists() and find_packed(directory) is None:
             raise UserError("there is no such folder", where=str(directory), hint="Give the folder of a run or suite.")
-        for path in _candidates(directory):
+        for path in _candidates(directory, found, base):
             if (resolved := path.resolve()) not in seen:
                 seen.add(resolved)
                 _read(path, _shown(path, base), found, base)
@@ -71,10 +72,13 @@ def _place_in_plan(entry: Entry, found: Found) -> int:
     return planned.index(run) if run in planned else len(planned)
 
 
-def _candidates(directory: Path) -> Iterator[Path]:
-    """Folders of runs, and JSON files that look like peft's results."""
+def _candidates(directory: Path, found: Found, base: Path | None) -> Iterator[Path]:
+    """Folders of runs, packed runs, and JSON files that look like peft's results."""
     if directory.is_file():
         yield directory.parent if directory.name == RECORD_NAME else directory
+        return
+    if not directory.exists():
+        yield directory
         return
     for root, folders, files in os.walk(directory):
         folder = Path(root)
@@ -82,9 +86,13 @@ def _candidates(directory: Path) -> Iterator[Path]:
             folders.clear()
             yield folder
             continue
-        if "suite.yaml" in files:
+        if SUITE_NAME in files:
             # The trials of the tuning are runs too, but they are no results: they have seen less data.
-            folders[:] = [name for name in folders if name == "cells"]
+            folders.clear()
+            try:
+                yield from suite_cells(folder)
+            except UserError as error:
+                found.excluded.append(Excluded(_shown(folder, base), str(error)))
             continue
         folders.sort()
         for name in sorted(files):
@@ -110,9 +118,9 @@ def _read(path: Path, shown: str, found: Found, base: Path | None) -> None:
             info = read_suite(suite, _shown(suite, base))
             found.suites[suite] = info
             found.excluded.extend(info.problems)
-        if not (path / RECORD_NAME).exists():
+        if path.is_dir() and not (path / RECORD_NAME).exists():
             raise UserError("it has no record.json: the run has not finished")
-        found.entries.append(entry_of(read_record(path), path, shown, suite))
+        found.entries.append(entry_of(read_run_record(path), path, shown, suite))
     except UserError as error:
         found.excluded.append(Excluded(shown, error.message))
         found.unreadable[path] = error.message

@@ -24,7 +24,9 @@ def status_table(suite: SuiteInfo, found: Found) -> Table:
     for path in found.unreadable:
         cell, _, seed = path.name.rpartition("--seed")
         if path.parent.parent == suite.folder and seed.isdigit():
-            statuses[cell, int(seed)] = UNREADABLE if (path / "record.json").exists() else "not finished"
+            statuses[cell, int(seed)] = (
+                "not finished" if path.is_dir() and not (path / "record.json").exists() else UNREADABLE
+            )
     for entry in found.entries:
         if entry.suite == suite.folder:
             statuses[entry.name, entry.seed] = entry.status

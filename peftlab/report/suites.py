@@ -11,6 +11,8 @@ from typing import Any
 
 from peftlab.config import read_yaml
 from peftlab.errors import UserError
+from peftlab.packs.layout import PackIndex, is_pack
+from peftlab.packs.reading import open_pack
 from peftlab.report.entry import Excluded
 
 SUITE_NAME = "suite.yaml"
@@ -100,12 +102,14 @@ def read_suite(folder: Path, shown_path: str) -> SuiteInfo:
         problems.append(Excluded(f"{shown_path}/{SUITE_NAME}", f"it is no suite: {error}"))
         plan, published = [], {}
     results: dict[str, TuningResult] = {}
-    for path in sorted((folder / "tuning").glob("*.json")):
+    packed = _index(folder)
+    texts = {path.stem: path.read_text(encoding="utf-8") for path in (folder / "tuning").glob("*.json")}
+    for cell, found in sorted((packed.tuning | texts).items() if packed else texts.items()):
         try:
-            result = _read_tuning(path)
+            result = _tuning_result(json.loads(found) if isinstance(found, str) else found)
             results[result.cell] = result
         except (ValueError, KeyError, TypeError) as error:
-            problems.append(Excluded(f"{shown_path}/tuning/{path.name}", f"the tuning's result is damaged: {error!r}"))
+            problems.append(Excluded(f"{shown_path}/tuning/{cell}.json", f"the tuning's result is damaged: {error!r}"))
     return SuiteInfo(
         folder=folder,
         name=str(values.get("name", folder.name)),
@@ -113,7 +117,7 @@ def read_suite(folder: Path, shown_path: str) -> SuiteInfo:
         tuning=values.get("tuning"),
         results=results,
         published=published,
-        overhead_seconds_per_run=_overhead(folder),
+        overhead_seconds_per_run=_overhead(folder, packed),
         problems=problems,
     )
 
@@ -125,8 +129,15 @@ def _plan(values: Mapping[str, Any]) -> list[tuple[str, int]]:
     return [(cell, seed) for cell in cells for seed in values["seeds"]]
 
 
-def _read_tuning(path: Path) -> TuningResult:
-    values = json.loads(path.read_text(encoding="utf-8"))
+def _index(folder: Path) -> PackIndex | None:
+    """Of the pack, where there is one that can be read; what is wrong with another is told of its cells."""
+    try:
+        return open_pack(folder).index if is_pack(folder) else None
+    except UserError:
+        return None
+
+
+def _tuning_result(values: Any) -> TuningResult:
     rungs = [
         Rung(
             rung.get("train_examples"),
@@ -146,9 +157,12 @@ def _read_tuning(path: Path) -> TuningResult:
     )
 
 
-def _overhead(folder: Path) -> float | None:
+def _overhead(folder: Path, packed: PackIndex | None) -> float | None:
+    path = folder / "suite_seconds.json"
     try:
-        values = json.loads((folder / "suite_seconds.json").read_text(encoding="utf-8"))
+        values: Any = packed.suite_seconds if packed else None
+        if path.exists():
+            values = json.loads(path.read_text(encoding="utf-8"))
         return float(values["overhead_seconds_per_run"])
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -1,0 +1,82 @@
+"""``peftlab pack``: make of a suite's folder what is committed and shared."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from peftlab.cli.options import Json
+
+if TYPE_CHECKING:
+    from peftlab.packs.writing import Packed
+
+
+def pack(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a suite.", show_default=False)],
+    output_dir: Annotated[
+        Path | None,
+        typer.Option(help="A folder for the pack; DIR stays as it is. By default DIR becomes it.", show_default=False),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Pack a suite's records, predictions, metrics and tuning into a few small files, with its report."""
+    from peftlab.cli.output import show_error
+
+    try:
+        from peftlab.bench.folder import locked
+        from peftlab.packs.writing import check_suite_folder
+
+        check_suite_folder(directory)
+        with locked(directory):
+            packed = pack_with_reports(directory, output_dir)
+    except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
+        raise typer.Exit(show_error(error, as_json=as_json)) from None
+    print(json.dumps(_as_json(packed), indent=2) if as_json else as_text(packed))
+
+
+def pack_with_reports(directory: Path, output_dir: Path | None = None) -> Packed:
+    """Make a pack, with the report as a page and in Markdown."""
+    from peftlab.files import write_text
+    from peftlab.packs.writing import pack_suite
+    from peftlab.report.document import build_report
+    from peftlab.report.markdown import render_markdown
+    from peftlab.report.page import render_html
+
+    def write_reports(folder: Path) -> None:
+        report = build_report([folder], base=folder)
+        write_text(folder / "report.html", render_html(report))
+        write_text(folder / "report.md", render_markdown(report))
+
+    return pack_suite(directory, write_reports, output=output_dir)
+
+
+def _as_json(packed: Packed) -> dict[str, Any]:
+    return {
+        "folder": str(packed.folder),
+        "cells": packed.cells,
+        "trials": packed.trials,
+        "files": packed.sizes,
+        "left_out": packed.left_out,
+        "kept": packed.kept,
+    }
+
+
+def as_text(packed: Packed) -> str:
+    """What was packed, for a person."""
+    from peftlab.cli.output import size
+
+    trials = f" and {packed.trials} trials of tuning" if packed.trials else ""
+    lines = [f"packed {packed.cells} runs{trials} in {packed.folder}: {size(sum(packed.sizes.values()))}"]
+    lines += [f"  {name:<20}  {size(count)}" for name, count in packed.sizes.items()]
+    if packed.kept:
+        lines.append(
+            f"{len(packed.kept)} cells keep their folders under cells/ ({size(sum(packed.kept.values()))}): "
+            "a pack holds no weights and no checkpoints. Delete them when nobody needs them."
+        )
+    lines += [f"left out: {name}: {reason}" for name, reason in list(packed.left_out.items())[:8]]
+    if len(packed.left_out) > 8:
+        lines.append(f"… and {len(packed.left_out) - 8} more; --json lists them all")
+    return "\n".join(lines)

@@ -1,0 +1,62 @@
+"""What a pack is made of.
+
+Beside ``suite.yaml``, which stays as it is: ``records.jsonl`` (a record a line), ``predictions.parquet`` (all cells),
+``metrics.parquet`` (the lines of every ``metrics.jsonl``), ``tuning.parquet`` (the records of tuning's trials),
+``pack.json`` (an index, and what tuning has found), and the report as ``report.html`` and ``report.md``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from peftlab.config import Config
+
+PACK_VERSION: Literal[1] = 1
+INDEX_NAME = "pack.json"
+RECORDS_NAME = "records.jsonl"
+PREDICTIONS_NAME = "predictions.parquet"
+METRICS_NAME = "metrics.parquet"
+TRIALS_NAME = "tuning.parquet"
+REPORT_NAMES = ("report.html", "report.md")
+SUITE_NAME = "suite.yaml"
+SECONDS_NAME = "suite_seconds.json"
+CELLS, TRIALS = "cells", "tuning/trials"
+
+RUN_METRICS_NAME = "metrics.jsonl"
+RUN_PREDICTIONS_NAME = "predictions.parquet"
+"""What these files are called in the folder of a single run."""
+
+
+class PackedRun(Config):
+    """A run in a pack.
+
+    The name is that of its folder; the record of the n-th cell is the n-th line of ``records.jsonl``.
+    """
+
+    name: str
+    predictions: int | None = Field(None, description="Rows; null where the run left no predictions.")
+    layout: int = Field(0, description="Which of the index's layouts its predictions have.")
+    metrics: int = Field(0, description="Lines of its metrics log.")
+
+
+class PackIndex(Config):
+    """``pack.json``."""
+
+    schema_version: Literal[1] = PACK_VERSION
+    cells: list[PackedRun]
+    trials: list[PackedRun] = Field(default_factory=list)
+    layouts: list[dict[str, str]] = Field(
+        default_factory=list,
+        description="Column of a run's predictions → column of the pack's. Where tasks differ, a column of another "
+        "type has a name of its own.",
+    )
+    tuning: dict[str, Any] = Field(default_factory=dict, description="Cell → what tuning has found for it.")
+    suite_seconds: dict[str, Any] | None = None
+
+
+def is_pack(folder: Path) -> bool:
+    """Whether a folder holds a pack."""
+    return (folder / INDEX_NAME).is_file()
