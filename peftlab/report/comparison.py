@@ -21,6 +21,7 @@ from peftlab.report.entry import Costs, Entry, Excluded
 from peftlab.report.evidence import PairEvidence, ScoreInterval, compare_methods, score_interval
 from peftlab.report.examples import ExampleTable
 from peftlab.report.naming import Cell, Key, Names, method_labels, unique_names
+from peftlab.report.shifts import Shift, find_shifts
 from peftlab.report.titles import comparison_titles
 from peftlab.report.wording import lower_is_better
 from peftlab.statistics.groups import group_indistinguishable
@@ -93,6 +94,7 @@ class Comparison:
         examples: What they were tested on.
         pairs: Between all methods, in their order.
         groups: Names of methods that cannot be told apart, best first.
+        rows: Examples of each split.
     """
 
     key: Key
@@ -119,12 +121,20 @@ class Comparison:
         return [entry for method in self.methods for entry in method.entries]
 
     @property
+    def set_name(self) -> str:
+        """The suite, or the folder of published results, that its runs come from; nothing where these are several."""
+        names = {entry.set_name for entry in self.entries}
+        return (names.pop() or "") if len(names) == 1 else ""
+
+    @property
     def data(self) -> str:
         """What the data is called."""
         return self.methods[0].entries[0].data
 
 
-def build_comparisons(entries: Sequence[Entry], metric: str | None = None) -> tuple[list[Comparison], list[Excluded]]:
+def build_comparisons(
+    entries: Sequence[Entry], metric: str | None = None
+) -> tuple[list[Comparison], list[Excluded], list[Shift]]:
     """Sort runs into comparisons and evaluate each.
 
     Args:
@@ -132,7 +142,8 @@ def build_comparisons(entries: Sequence[Entry], metric: str | None = None) -> tu
         metric: What to rank by; None: what each run itself was judged by.
 
     Returns:
-        The comparisons in the order in which their first run was found, and what is left out.
+        The comparisons in the order in which their first run was found; what is left out; and what sets of the same
+        methods differ by altogether.
 
     Raises:
         UserError: No run has the metric.
@@ -152,7 +163,7 @@ def build_comparisons(entries: Sequence[Entry], metric: str | None = None) -> tu
     comparisons = [comparison for comparison in comparisons if comparison.methods]
     for comparison, title in zip(comparisons, comparison_titles(comparisons), strict=True):
         comparison.title = title
-    return comparisons, excluded
+    return comparisons, excluded, find_shifts(by_key)
 
 
 def _check_metric(entries: Sequence[Entry], metric: str | None) -> None:

@@ -84,9 +84,9 @@ def build_report(
         UserError: Nothing can be read, or no run has the metric.
     """
     found = read_folders(directories, base=base)
-    comparisons, left_out = build_comparisons(found.entries, metric)
+    comparisons, left_out, shifts = build_comparisons(found.entries, metric)
     excluded = [*found.excluded, *left_out]
-    notices = report_notices(found, comparisons, excluded)
+    notices = report_notices(found, comparisons, excluded, shifts)
     return Report(_title(found, comparisons), found, comparisons, excluded, notices, limits or Limits())
 
 

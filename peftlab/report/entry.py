@@ -9,6 +9,9 @@ from typing import Any
 
 from peftlab.record import Guard, Memory
 
+OWN = "peftlab"
+"""The origin of a record that peftlab wrote."""
+
 
 @dataclass(frozen=True)
 class Excluded:
@@ -96,7 +99,7 @@ class Entry:
     suite: Path | None = None
     history: History | None = None
     command: str = ""
-    origin: str = "peftlab"
+    origin: str = OWN
 
     @property
     def method(self) -> str:
@@ -107,6 +110,12 @@ class Entry:
     def axis(self) -> str:
         """The values of the suite's axes, as the cell's name has them."""
         return self.name.partition("--")[2] if self.suite else ""
+
+    @property
+    def set_name(self) -> str | None:
+        """The set that it belongs to: its suite, or the folder of published results."""
+        folder = self.suite or (None if self.origin == OWN else self.path.parent)
+        return folder.name if folder else None
 
     @property
     def failed_guards(self) -> list[str]:

@@ -17,7 +17,7 @@ from peftlab.report.entry import Entry
 
 Cell = tuple[str, str]
 """The name of a run, and its recipe without name and seed as JSON."""
-TYPE = "method.type"
+TYPE, SET = "method.type", "set"
 LONGEST_VALUE = 28
 LONGEST_LABEL = 40
 SECTIONS = ("method", "model", "training", "data", "task")
@@ -85,7 +85,7 @@ def method_labels(cells: Mapping[Key, Mapping[Cell, list[Entry]]]) -> Names:
         short = dict(zip(own_names, short_labels(own_names), strict=True))
         parts: dict[Cell, list[str]] = {}
         for name in own_names:
-            facts = {cell: cells[key][cell][0].settings for cell in found if cell[0] == name}
+            facts = {cell: _with_set(cells[key][cell][0]) for cell in found if cell[0] == name}
             parts |= distinguish(facts, always_type=shared[name])
         texts = []
         for cell, values in parts.items():
@@ -116,7 +116,11 @@ def _types_differ(cells: Mapping[Key, Mapping[Cell, list[Entry]]], places: Seque
 def _facts(key: Key, entry: Entry) -> dict[str, Any]:
     """What can tell a method from another one of the report."""
     others = {"model": key.model, "axis": key.axis, "metric": key.metric, "split": key.split}
-    return {**entry.settings, **others, "fingerprint": key.fingerprint[:8]}
+    return {**_with_set(entry), **others, "fingerprint": key.fingerprint[:8]}
+
+
+def _with_set(entry: Entry) -> dict[str, Any]:
+    return {SET: entry.set_name, **entry.settings}
 
 
 def distinguish(settings: Mapping[T, Settings], *, always_type: bool = False) -> dict[T, list[str]]:
@@ -143,10 +147,10 @@ def distinguish(settings: Mapping[T, Settings], *, always_type: bool = False) ->
 
 
 def _telling_key(settings: Sequence[Settings]) -> str | None:
-    """The key to tell methods apart by: the type, else the one with most values, of the first section."""
+    """The key to tell methods apart by: the type, else the set, else the one with most values, of the first section."""
     counts = {key: len({_as_json(values.get(key)) for values in settings}) for values in settings for key in values}
     differing = [key for key, count in counts.items() if count > 1]
-    return min(differing, key=lambda key: (key != TYPE, -counts[key], _section(key)), default=None)
+    return min(differing, key=lambda key: (key != TYPE, key != SET, -counts[key], _section(key)), default=None)
 
 
 def _section(key: str) -> int:

@@ -15,6 +15,7 @@ from peftlab.report.entry import Entry, Excluded
 from peftlab.report.evidence import Basis
 from peftlab.report.reading import Found
 from peftlab.report.report_tables import tied_with_best
+from peftlab.report.shifts import Shift
 from peftlab.report.suites import SuiteInfo
 
 LEFT_OUT = (
@@ -64,7 +65,9 @@ def headline(comparison: Comparison) -> str:
     )
 
 
-def report_notices(found: Found, comparisons: Sequence[Comparison], excluded: Sequence[Excluded]) -> list[Notice]:
+def report_notices(
+    found: Found, comparisons: Sequence[Comparison], excluded: Sequence[Excluded], shifts: Sequence[Shift]
+) -> list[Notice]:
     """What holds for the whole report."""
     notices = []
     for suite in found.suites.values():
@@ -78,6 +81,7 @@ def report_notices(found: Found, comparisons: Sequence[Comparison], excluded: Se
                 "A method that looks worse may only have been tuned less."
             )
         )
+    notices += [_shift_notice(shift) for shift in shifts]
     notices += _own_splits(comparisons)
     if excluded:
         notices.append(
@@ -196,6 +200,23 @@ def _about_one_seed(comparison: Comparison) -> str:
         f"{which}: nothing says how far its results would lie from those of another seed. The tests take it that seeds "
         f"lie about a point apart (standard deviation), which is not known well, so that only large differences are "
         f"found; where seeds lie farther apart, as when training collapses, the tests err. {LEFT_OUT}"
+    )
+
+
+def _shift_notice(shift: Shift) -> Notice:
+    """What all methods of one set gained or lost against another: no method's own merit."""
+    mean, low, high, spread = (
+        wording.points(value, shift.metric) for value in (shift.mean, shift.low, shift.high, shift.spread)
+    )
+    data = "" if shift.same_data else " (whose data has another fingerprint)"
+    moved = f"{mean} {wording.unit_of_points(shift.metric)} on average (95 % interval {low} to {high})"
+    apart = f"Apart from it a method moved by {spread.removeprefix('+')} (standard deviation)."
+    both = f"{shift.methods} methods are both in {shift.first} and in {shift.second}{data}."
+    if shift.low <= 0 <= shift.high:
+        return Notice(f"{both} In the latter they score {moved}: no shift common to all. {apart}", False)
+    return Notice(
+        f"{both} In the latter they score {moved}: a shift common to all, as newer libraries or another machine bring "
+        f"it. {apart} Compare methods within one of the two."
     )
 
 

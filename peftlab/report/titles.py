@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from peftlab.report import wording
-from peftlab.report.entry import Entry
+from peftlab.report.entry import OWN, Entry
 from peftlab.report.naming import Key, last_part
 
 
@@ -29,6 +29,10 @@ class Titled(Protocol):
     def metric(self) -> str:
         """What methods are ranked by."""
 
+    @property
+    def set_name(self) -> str:
+        """The suite, or the folder of published results, that its runs come from."""
+
 
 def comparison_titles(comparisons: Sequence[Titled]) -> list[str]:
     """What tells the comparisons apart."""
@@ -41,12 +45,13 @@ def comparison_titles(comparisons: Sequence[Titled]) -> list[str]:
             "metric": comparison.metric,
             "split": comparison.key.split,
             "rows": f"{comparison.rows['train']:,} training examples" if "train" in comparison.rows else "",
+            "set": comparison.set_name,
             "fingerprint": f"data {comparison.key.fingerprint[:8]}",
         }
         for comparison in comparisons
     ]
     shown: list[str] = []
-    for part in ("axis", "data", "model", "rows", "task", "metric", "split", "fingerprint"):
+    for part in ("axis", "data", "model", "rows", "task", "metric", "split", "set", "fingerprint"):
         titles = [tuple(values[name] for name in shown) for values in parts]
         if len(set(titles)) == len(titles):
             break
@@ -70,7 +75,7 @@ def report_title(entries: Sequence[Entry], suites: Sequence[str], methods: int, 
     origins = {entry.origin for entry in entries}
     if suites:
         return wording.listing([*suites, *[wording.plural(len(loose), "other run")] * bool(loose)])
-    if origins != {"peftlab"} and len(origins) == 1:
+    if origins != {OWN} and len(origins) == 1:
         return origins.pop()
     if not comparisons:
         return f"{wording.plural(len(loose), 'run')}, none to compare"

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from peftlab.report.document import build_report, report_json
 from peftlab.statistics.proportions import compare_proportions, wilson_interval
+
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks" / "statistics"
 
 
 @pytest.fixture
@@ -85,3 +89,30 @@ def test_another_data_set_or_model_is_another_comparison(results: Path) -> None:
     change(files[0], "meta_info", "dataset_info", "gsm8k", "sha", value="0" * 40)
     change(files[1], "run_info", "train_config", "model_id", value="other/model")
     assert sorted(len(c.methods) for c in build_report([results]).comparisons) == [1, 1, 6]
+
+
+def test_the_same_runs_a_while_later(results: Path, tmp_path: Path) -> None:
+    """Another revision of the data set: not compared, but the shift of all methods is told."""
+    later = tmp_path / "later"
+    shutil.copytree(results, later)
+    for path in sorted(later.glob("*.json")):
+        change(path, "meta_info", "dataset_info", "gsm8k", "sha", value="0" * 40)
+        right = round(1319 * json.loads(path.read_text())["train_info"]["metrics"][-1]["test accuracy"])
+        change(path, "train_info", "metrics", -1, "test accuracy", value=(right - 20) / 1319)
+        change(path, "run_info", "created_at", value="2027-01-01T00:00:00+00:00")
+    report = build_report([results, later])
+    assert [comparison.title for comparison in report.comparisons] == [results.name, "later"]
+    (text,) = [notice.text for notice in report.notices if "are both in" in notice.text]
+    assert f"8 methods are both in {results.name} and in later (whose data has another fingerprint)" in text
+    assert "−1.52 percentage points on average" in text
+
+
+def test_the_committed_reruns_can_be_made_again(shared_data: Path, tmp_path: Path) -> None:
+    """January's and July's published results; the table is what the script writes from them."""
+    folders = [shared_data / "peft_reruns" / name for name in ("2026-01", "2026-07")]
+    subprocess.run([sys.executable, BENCHMARKS / "reruns.py", *folders, "--output", tmp_path], check=True)
+    for name in ("reruns.csv", "reruns.md"):
+        assert (tmp_path / name).read_text() == (BENCHMARKS / name).read_text()
+    text = (tmp_path / "reruns.md").read_text()
+    assert "| over the examples alone, Holm-corrected | 630 | 409 | 0 |" in text
+    assert "30 of 36 scores" in text
