@@ -211,12 +211,14 @@ class Split:
         index: The row of each example in the source table, from 0.
         columns: Column name to values; all as long as ``index``.
         source: The table's name, for messages.
+        notes: What ``arrange`` has merged, for the record.
     """
 
     name: str
     index: Sequence[int]
     columns: Mapping[str, Sequence[Any]]
     source: str = ""
+    notes: Mapping[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.index)
@@ -333,6 +335,9 @@ class Task(RegisteredConfig, ABC):
     """Whether ``predict`` of ``logits`` is all that a model says of an example; else ``predict_examples`` is asked."""
     generates_text: ClassVar[bool] = False
     """Whether evaluation also writes texts, token by token; estimates of memory leave that out, and say so."""
+    labels_are_texts: ClassVar[bool] = False
+    """Whether what is to be predicted is free text, of which several may be right for one text: then rows with equal
+    texts are duplicates only where their labels are equal too."""
     train_rows_key: ClassVar[str | None] = None
     """Of a task that makes its own data where a recipe has no section ``data``: the key that says how many rows for
     training. None: it makes none."""
@@ -383,6 +388,10 @@ class Task(RegisteredConfig, ABC):
     def classes(self, split: Split) -> Collection[str]:
         """The classes that occur in a split; empty where there are none."""
         return set(self.strata(split) or ())
+
+    def compared_texts(self, split: Split) -> list[Sequence[Any]]:
+        """For each row the texts that make it equal to another one: strings, or lists of strings."""
+        return list(zip(*(split.columns[column] for column in self.text_columns()), strict=True))
 
     def make_splits(self, seed: int) -> dict[str, Split]:
         """The data that the task makes itself: ``train``, and others of any name, of which all but train are scored.

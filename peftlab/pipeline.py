@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from peftlab.artifact.load import load_artifact
 from peftlab.artifact.save import save_artifact
 from peftlab.check import CheckedRecipe
+from peftlab.data.notices import describe_notes
 from peftlab.errors import UserError
 from peftlab.estimate.ahead import look_ahead
 from peftlab.estimate.target import Target, find_target
@@ -165,6 +166,8 @@ class Run:
         wrapped = self.loader.load_wrapped()
         findings = self.findings
         findings.notes = {name: dict(split.notes) for name, split in self.splits.items()}
+        for line in describe_notes({**self.data.summary.notes, **findings.notes}):
+            self.reporter.say(line)
         findings.parameters = wrapped.parameters
         findings.initial_adapter_sha256 = combined_hash(wrapped.initial_hashes)
         findings.guards["trainable_parameters"] = wrapped.guard

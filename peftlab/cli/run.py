@@ -67,9 +67,16 @@ def summary(result: Any) -> str:
         lines.append(f"  speed       {speed}; {record.throughput.padding_fraction:.1%} padding")
     if record.memory:
         lines.append(f"  memory      peak {size(record.memory.peak_bytes)} in training")
+    lines += [f"  {'' if at else 'data':<11} {line}" for at, line in enumerate(_data_lines(record))]
     lines.append(_guards_line(record))
     lines.append(f"  folder      {result.folder}")
     return "\n".join(line for line in lines if line)
+
+
+def _data_lines(record: Any) -> list[str]:
+    from peftlab.data.notices import describe_notes
+
+    return describe_notes(record.data.notes) if record.data else []
 
 
 def _guards_line(record: Any) -> str:

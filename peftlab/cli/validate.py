@@ -72,6 +72,8 @@ def _memory_warning(checked: Any) -> str | None:
 
 
 def _show(path: Path, result: dict[str, Any]) -> None:
+    from peftlab.data.notices import describe_notes
+
     if not result["valid"]:
         print(f"Error: {result['error']}", file=sys.stderr)
         return
@@ -80,6 +82,5 @@ def _show(path: Path, result: dict[str, Any]) -> None:
     print(f"{path}: valid. {result['method']} on {result['model']}, {result['task']}; rows: {rows}{labels}")
     for warning in result.get("warnings", []):
         print(f"  warning: {warning}")
-    for name, value in result["notes"].items():
-        if value:
-            print(f"  {name.replace('_', ' ')}: {value}")
+    for line in describe_notes(result["notes"]):
+        print(f"  {line}")

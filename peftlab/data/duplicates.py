@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from peftlab.data.columns import take
 from peftlab.interfaces import Split
+
+Keys = Callable[[Split], list[bytes]]
+"""Gives a digest for every row of a split, equal for rows with equal texts."""
 
 
 def text_key(texts: Sequence[Any]) -> bytes:
@@ -38,26 +41,39 @@ def text_keys(split: Split, text_columns: Sequence[str]) -> list[bytes]:
     return [text_key(texts) for texts in zip(*(split.columns[column] for column in text_columns), strict=True)]
 
 
-def count_conflicts(splits: Mapping[str, Split], text_columns: Sequence[str], label_columns: Sequence[str]) -> int:
+def count_conflicts(splits: Mapping[str, Split], keys: Keys, label_columns: Sequence[str]) -> int:
     """How many texts have copies that carry different labels, over all splits."""
     first: dict[bytes, str] = {}
     conflicting = set()
     for split in splits.values():
-        labels = zip(*(split.columns[column] for column in label_columns), strict=True)
-        for key, label in zip(text_keys(split, text_columns), labels, strict=False):
-            spelt = json.dumps(label, default=str, sort_keys=True)
+        if not label_columns:
+            continue
+        for key, spelt in zip(keys(split), _spelt(split, label_columns), strict=True):
             if first.setdefault(key, spelt) != spelt:
                 conflicting.add(key)
     return len(conflicting)
 
 
+def _spelt(split: Split, columns: Sequence[str]) -> list[str]:
+    """The values of a row's columns as one text, for every row."""
+    if not columns:
+        return [""] * len(split)
+    rows = zip(*(split.columns[column] for column in columns), strict=True)
+    return [json.dumps(row, default=str, sort_keys=True) for row in rows]
+
+
 def remove_duplicates(
-    splits: Mapping[str, Split], text_columns: Sequence[str]
+    splits: Mapping[str, Split], keys: Keys, label_columns: Sequence[str] = ()
 ) -> tuple[dict[str, Split], dict[str, int]]:
     """Keep every text in one split, and once in train.
 
     The test split is never changed, because its figures are compared with those of others. What is in test leaves
     validation and train; what is in validation leaves train; of equal texts within train the first row stays.
+
+    Args:
+        splits: The source's.
+        keys: The digest of every row's text.
+        label_columns: What must be equal too for a row to leave train because of another one there.
 
     Returns:
         The splits, and counts of the rows that were removed.
@@ -68,27 +84,28 @@ def remove_duplicates(
     for name in ("test", "validation", "train"):
         if name not in splits:
             continue
-        split, keys = splits[name], text_keys(splits[name], text_columns)
+        split, own = splits[name], keys(splits[name])
         stays = list(range(len(split)))
         for other, texts in held_out.items():
             before = len(stays)
-            stays = [at for at in stays if keys[at] not in texts]
+            stays = [at for at in stays if own[at] not in texts]
             notes[f"removed_from_{name}_because_in_{other}"] = before - len(stays)
         if name == "train":
-            unique = {keys[at]: at for at in reversed(stays)}
+            labels = _spelt(split, label_columns)
+            unique = {(own[at], labels[at]): at for at in reversed(stays)}
             notes["duplicates_removed"] = len(stays) - len(unique)
             stays = sorted(unique.values())
         kept[name] = split if len(stays) == len(split) else take(split, stays)
-        held_out[name] = {keys[at] for at in stays}
+        held_out[name] = {own[at] for at in stays}
     return kept, notes
 
 
-def count_shared_texts(splits: Mapping[str, Split], text_columns: Sequence[str]) -> int:
+def count_shared_texts(splits: Mapping[str, Split], keys: Keys) -> int:
     """How many texts are in two splits or more."""
     seen: set[bytes] = set()
     shared: set[bytes] = set()
     for split in splits.values():
-        texts = set(text_keys(split, text_columns))
+        texts = set(keys(split))
         shared |= seen & texts
         seen |= texts
     return len(shared)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 
 from peftlab.data.columns import check_columns, drop_missing_rows, refuse_all_missing, split_of_table, take
 from peftlab.data.config import SPLIT_NAMES, DataConfig
-from peftlab.data.duplicates import count_conflicts, count_shared_texts, remove_duplicates, text_keys
+from peftlab.data.duplicates import Keys, count_conflicts, count_shared_texts, remove_duplicates, text_key, text_keys
 from peftlab.data.ordering import draw_first, draw_share, random_order
 from peftlab.data.sources import load_tables
 from peftlab.errors import DataError
@@ -51,6 +52,8 @@ def load_splits(
     optional_columns: Sequence[str] = (),
     nullable_columns: Sequence[str] = (),
     classes: Classes = lambda split: (),
+    compared_texts: Callable[[Split], Sequence[Sequence[Any]]] | None = None,
+    labels_are_texts: bool = False,
     folder: Path | None = None,
     offline: bool = False,
     report: ProgressCallback | None = None,
@@ -71,6 +74,9 @@ def load_splits(
         optional_columns: Those of them that the source may lack.
         nullable_columns: Those of them in which an empty value says something, and is not missing.
         classes: The classes that occur in a split.
+        compared_texts: For each row the texts that make it equal to another; None: its text columns.
+        labels_are_texts: Whether rows with equal texts are duplicates only where their labels are equal too; they never
+            get into two splits in any case.
         folder: Relative paths start here (the recipe's folder).
         offline: Forbid the network.
         report: Takes lines that tell a person what is going on.
@@ -101,21 +107,30 @@ def load_splits(
     else:
         splits = {name: arrange(split) for name, split in splits.items()}
     for split in splits.values():
+        notes |= {name: notes.get(name, 0) + count for name, count in split.notes.items() if count}
+    for split in splits.values():
         check_columns(split, text_columns, label_columns)
-    notes["conflicting_labels"] = count_conflicts(splits, text_columns, label_columns)
+
+    def keys(split: Split) -> list[bytes]:
+        if compared_texts is None:
+            return text_keys(split, text_columns)
+        return [text_key(texts) for texts in compared_texts(split)]
+
+    notes["conflicting_labels"] = count_conflicts(splits, keys, () if labels_are_texts else label_columns)
     found = set(classes(splits["train"]))
     lost: dict[str, str] = {}
     if config.deduplicate:
-        splits, removed = remove_duplicates(splits, text_columns)
+        splits, removed = remove_duplicates(splits, keys, label_columns if labels_are_texts else ())
         notes.update(removed)
         _refuse_empty(splits, "all of its texts are in another split too")
         lost |= dict.fromkeys(found - set(classes(splits["train"])), "data.deduplicate")
-    splits = _cut(splits, config, seed, text_columns, strata)
+    notes |= _found_once(splits, strata)
+    splits = _cut(splits, config, seed, text_columns, strata, keys)
     lost = dict.fromkeys(found - set(classes(splits["train"])), "data.validation_fraction or data.test_fraction") | lost
     splits = _cap(splits, config, seed, text_columns, strata)
     lost = dict.fromkeys(found - set(classes(splits["train"])), "data.max_train_examples") | lost
     if not config.deduplicate:
-        notes["texts_in_two_splits"] = count_shared_texts(splits, text_columns)
+        notes["texts_in_two_splits"] = count_shared_texts(splits, keys)
     rows = {name: len(split) for name, split in splits.items()}
     return LoadedData(splits, DataSummary(fingerprint=fingerprint(splits), rows=rows, notes=notes), lost)
 
@@ -138,7 +153,12 @@ def fingerprint(splits: Mapping[str, Split]) -> str:
 
 
 def _cut(
-    splits: Mapping[str, Split], config: DataConfig, seed: int, text_columns: Sequence[str], strata: Strata
+    splits: Mapping[str, Split],
+    config: DataConfig,
+    seed: int,
+    text_columns: Sequence[str],
+    strata: Strata,
+    keys: Keys,
 ) -> dict[str, Split]:
     """Cut the test and then the validation split off train, where the source has none."""
     train = splits["train"]
@@ -147,7 +167,7 @@ def _cut(
         if name in splits or fraction == 0:
             continue
         order = random_order(text_keys(train, text_columns), seed)
-        drawn = draw_share(order, strata(train), fraction, seed)
+        drawn = _draw(train, order, fraction, seed, strata, keys(train) if config.deduplicate else None)
         if not drawn:
             raise DataError(
                 f"{len(train)} row is too few to cut off a {name} split",
@@ -159,6 +179,28 @@ def _cut(
         train = take(train, [at for at in range(len(train)) if at not in chosen])
     found["train"] = train
     return {name: found[name] for name in SPLIT_NAMES if name in found}
+
+
+def _draw(
+    train: Split, order: Sequence[bytes], fraction: float, seed: int, strata: Strata, keys: Sequence[bytes] | None
+) -> list[int]:
+    """Positions of a share of the rows, of which those with equal keys are drawn as one."""
+    places: dict[bytes, list[int]] = {}
+    for at, key in enumerate(keys or ()):
+        places.setdefault(key, []).append(at)
+    if keys is None or len(places) == len(keys):
+        return draw_share(order, strata(train), fraction, seed)
+    groups = list(places.values())
+    firsts = [rows[0] for rows in groups]
+    drawn = draw_share([order[at] for at in firsts], strata(take(train, firsts)), fraction, seed)
+    return sorted(row for at in drawn for row in groups[at])
+
+
+def _found_once(splits: Mapping[str, Split], strata: Strata) -> dict[str, list[str]]:
+    """The classes with one row in all splits together."""
+    found = Counter(name for split in splits.values() for name in strata(split) or ())
+    once = sorted(name for name, count in found.items() if count == 1)
+    return {"classes_with_one_row": once} if once else {}
 
 
 def _cap(

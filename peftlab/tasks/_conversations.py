@@ -131,6 +131,17 @@ def read_context(text: str) -> Conversation:
     return Conversation(value) if isinstance(value, list) else Conversation(value["messages"], value["tools"])
 
 
+def compared_parts(conversation: Conversation) -> list[str]:
+    """The texts by which two conversations are equal: each by itself, so that blanks around a message do not count."""
+    parts = []
+    for message in conversation.messages:
+        rest = {key: value for key, value in message.items() if key not in {"role", "content"}}
+        content = message.get("content")
+        said = content if isinstance(content, str) else json.dumps(content, sort_keys=True)
+        parts += [str(message["role"]), said, json.dumps(rest, sort_keys=True)]
+    return [*parts, json.dumps(conversation.tools, sort_keys=True)]
+
+
 def read_tools(split: Split, row: int, column: str) -> list[Any] | None:
     """The tools of a row; None where it has none.
 
@@ -167,6 +178,7 @@ def check_tools(value: Any, where: str, name: str = "tools") -> list[Any] | None
 def _grouped(split: Split, pairs: Sequence[tuple[Conversation, Message]]) -> Split:
     """Rows with the same context become one row with several responses: they are its references, and never parted."""
     rows: dict[str, int] = {}
+    equal = 0
     responses: dict[str, list[Message]] = {}
     for row, (context, response) in enumerate(pairs):
         messages = list(context.messages)
@@ -176,6 +188,10 @@ def _grouped(split: Split, pairs: Sequence[tuple[Conversation, Message]]) -> Spl
         known = responses.setdefault(key, [])
         if response not in known:
             known.append(response)
+        else:
+            equal += 1
+    further = len(pairs) - equal - len(rows)
+    notes = {"rows_with_further_responses": further, "rows_with_equal_responses": equal}
     index = [split.index[row] for row in rows.values()]
     columns: dict[str, list[Any]] = {
         CONTEXT: list(rows),
@@ -184,7 +200,7 @@ def _grouped(split: Split, pairs: Sequence[tuple[Conversation, Message]]) -> Spl
     fields = [[{k: v for k, v in each.items() if k != "content"} for each in group] for group in responses.values()]
     if any(each for group in fields for each in group):
         columns[RESPONSE_FIELDS] = fields
-    return Split(split.name, index, columns, split.source)
+    return Split(split.name, index, columns, split.source, notes)
 
 
 def _question(split: Split, row: int, prompt: str, extra: str | None) -> str:

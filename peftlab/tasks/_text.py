@@ -123,7 +123,9 @@ def _counted(split: Split, examples: list[Example], max_length: int, notes: Mapp
         if not example["input_ids"]:
             raise DataError("the text has no tokens", where=split.where(row), hint="Remove the row.")
     full = sum(len(example["input_ids"]) == max_length for example in examples)
-    return EncodedSplit(split.name, split.index, examples, notes={"texts_at_max_length": full, **notes})
+    cut = sum(bool(example["truncated"]) for example in examples)
+    counts = {"texts_at_max_length": full, "texts_cut": cut, **notes}
+    return EncodedSplit(split.name, split.index, examples, notes=counts)
 
 
 def is_truncated(encoded: Any, row: int, max_length: int) -> bool:

@@ -19,6 +19,7 @@ from peftlab.tasks._conversations import (
     Conversation,
     Message,
     check_tools,
+    compared_parts,
     conversations_of_columns,
     conversations_of_messages,
     open_conversation,
@@ -50,6 +51,7 @@ class InstructionTuning(DecoderTask):
 
     metrics: ClassVar[tuple[str, ...]] = (*LOSS_METRICS, *TEXT_METRICS)
     generates_text: ClassVar[bool] = True
+    labels_are_texts: ClassVar[bool] = True
 
     prompt: str = Field("prompt", description="The column of the prompt.")
     response: str = Field("response", description="The column of the response.")
@@ -160,6 +162,10 @@ class InstructionTuning(DecoderTask):
             return conversations_of_messages(split, self._message_column, self.tools)
         prompt, response, extra = self._columns
         return conversations_of_columns(split, prompt=prompt, response=response, extra=extra)
+
+    def compared_texts(self, split: Split) -> list[Sequence[Any]]:
+        """What each message of the context says and who says it, and all else that the template is given."""
+        return [compared_parts(read_context(context)) for context in split.columns[CONTEXT]]
 
     def check(self, facts: ModelFacts) -> None:
         """Refuse models that do not write from left to right, or that would mix up packed examples."""

@@ -121,7 +121,10 @@ class TokenClassification(Task):
             if "token_type_ids" in encoded:
                 example["token_type_ids"] = encoded["token_type_ids"][row]
             examples.append(example)
-        return EncodedSplit(split.name, split.index, examples, notes={"words_without_tokens": without})
+        cut = sum(bool(example["truncated"]) for example in examples)
+        return EncodedSplit(
+            split.name, split.index, examples, notes={"words_without_tokens": without, "texts_cut": cut}
+        )
 
     def placeholder(self, length: int, labels: tuple[str, ...]) -> Example:
         """A word for each token, all of the first tag."""

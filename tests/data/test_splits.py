@@ -186,7 +186,7 @@ def test_conflicting_labels_are_counted_and_the_first_row_stays(tmp_path):
     rows += [{"text": "x", "label": 1}, {"text": "X", "label": 1}, {"text": "y", "label": 0}]
     data = load(write_rows(tmp_path / "a.jsonl", rows), test_fraction=0, validation_fraction=0)
     assert rows_of(data.splits["train"]) == [(0, "Hi  there", 1), (3, "x", 1), (5, "y", 0)]
-    assert data.summary.notes == {"conflicting_labels": 1, "duplicates_removed": 3}
+    assert data.summary.notes == {"conflicting_labels": 1, "duplicates_removed": 3, "classes_with_one_row": ["0"]}
 
 
 def given_splits(tmp_path, **texts):

@@ -1,0 +1,90 @@
+"""What was left out of the data, merged or cut, in sentences."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+FEW = 5
+_OF_DATA = {
+    "rows_dropped_missing": "{} rows were left out, since a value is missing (data.drop_missing)",
+    "duplicates_removed": "{} rows of train were left out, since their text was there before",
+    "conflicting_labels": "{} texts have copies with another label, so one of the two is wrong",
+    "texts_in_two_splits": "{} texts are in two splits: what is measured on them is too good",
+    "rows_with_further_responses": "{} rows hold another response to the prompt of an earlier row, and are kept with "
+    "it: rows are counted by prompts",
+    "rows_with_equal_responses": "{} rows were left out, since an earlier row has the same prompt and response",
+}
+_OF_SPLIT = {
+    "texts_cut": "{} texts of {split} were cut to task.max_length",
+    "words_without_tokens": "{} words of {split} have no tokens, and so no prediction",
+    "prompts_cut": "{} prompts of {split} lost their beginning: they do not fit into task.max_length",
+    "prompts_cut_for_generation": "{} prompts of {split} were cut before a response was written to them",
+    "earlier_responses_cut_away": "{} earlier responses in chats of {split} were cut away: they do not fit into "
+    "task.max_length",
+    "rows_dropped_response_too_long": "{} rows of {split} were left out: their response does not fit into "
+    "task.max_length",
+}
+_SILENT = frozenset({"texts_at_max_length", "examples_packed", "steps"})
+"""Counts for the record that take nothing away from anybody, as no note does that is not a count."""
+
+
+def describe_notes(notes: Mapping[str, Any]) -> list[str]:
+    """A sentence for everything in a record's notes on its data that happened at least once.
+
+    Args:
+        notes: Of :class:`peftlab.record.DataSummary`: counts, and for each split the counts of its encoding.
+    """
+    lines: list[str] = []
+    for name, value in notes.items():
+        if isinstance(value, Mapping):
+            lines += [_line(_OF_SPLIT, each, count, name) for each, count in value.items() if _is_news(each, count)]
+        elif name == "classes_with_one_row":
+            lines.append(_one_row(value))
+        elif _is_news(name, value):
+            lines.append(_line(_OF_DATA, name, value, ""))
+    return lines
+
+
+def _is_news(name: str, count: Any) -> bool:
+    if name in _SILENT or isinstance(count, bool):
+        return False
+    return isinstance(count, int) and count > 0
+
+
+def _line(sentences: Mapping[str, str], name: str, value: Any, split: str) -> str:
+    removed = re.fullmatch(r"removed_from_(\w+)_because_in_(\w+)", name)
+    if removed is not None:
+        return f"{value:,} rows of {removed[1]} were left out, since their text is in {removed[2]}"
+    sentence = sentences.get(name)
+    if sentence is None:
+        return f"{name.replace('_', ' ')}{f' of {split}' if split else ''}: {value}"
+    line = sentence.format(f"{value:,}", split=split)
+    return _singular(line) if value == 1 else line
+
+
+def _singular(line: str) -> str:
+    for plural, singular in (
+        ("1 rows hold", "1 row holds"),
+        ("1 rows", "1 row"),
+        ("1 texts have copies with another label, so one of the two is wrong", "1 text has copies with another label"),
+        ("1 texts are", "1 text is"),
+        ("1 texts", "1 text"),
+        ("1 words", "1 word"),
+        ("1 prompts", "1 prompt"),
+        ("1 earlier responses", "1 earlier response"),
+        (" were ", " was "),
+        (" their ", " its "),
+        (" they do ", " it does "),
+        (" are kept", " is kept"),
+    ):
+        line = line.replace(plural, singular, 1)
+    return line
+
+
+def _one_row(classes: Sequence[str]) -> str:
+    shown = ", ".join(map(repr, classes[:FEW])) + (f" and {len(classes) - FEW} more" if len(classes) > FEW else "")
+    if len(classes) == 1:
+        return f"the class {shown} has one row only: it is learned from, and never measured"
+    return f"{len(classes)} classes have one row only: they are learned from, and never measured: {shown}"

@@ -1,0 +1,156 @@
+"""Rows with equal texts: what counts as a duplicate, what never gets into two splits, and what is said of it."""
+
+import json
+
+import pytest
+
+from peftlab.check import load_data
+from peftlab.config import parse_yaml
+from peftlab.data.notices import describe_notes
+from peftlab.recipe import build_recipe
+
+
+def load(tmp_path, rows, task, data=""):
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    text = f"model: {{path: x}}\ntask: {task}\ndata: {{source: a.jsonl{data}}}\nmethod: {{type: lora}}"
+    recipe = build_recipe(parse_yaml(text, source="a.yaml"), default_name="a")
+    return load_data(recipe, folder=tmp_path, offline=True, report=lambda line: None)
+
+
+def responses_of(data):
+    return {
+        name: [
+            (json.loads(context)[0]["content"], response)
+            for context, texts in zip(split.columns["context"], split.columns["responses"], strict=True)
+            for response in texts
+        ]
+        for name, split in data.splits.items()
+    }
+
+
+ALPACA = "{type: instruction_tuning, layout: alpaca}"
+E2E = "{type: text_generation, prompt: mr, response: ref}"
+
+
+def alpaca(count, prompts, spelling=lambda number, text: text):
+    return [
+        {"instruction": spelling(row, f"Name thing {row % prompts}"), "input": "", "output": f"answer {row}"}
+        for row in range(count)
+    ]
+
+
+def test_equal_prompts_with_other_responses_are_no_duplicates(tmp_path):
+    data = load(tmp_path, alpaca(150, 82), ALPACA)
+    kept = [pair for pairs in responses_of(data).values() for pair in pairs]
+    assert len(kept) == len(set(kept)) == 150
+    assert data.summary.notes["rows_with_further_responses"] == 68
+    assert describe_notes(data.summary.notes) == [
+        "68 rows hold another response to the prompt of an earlier row, and are kept with it: rows are counted by prompts"
+    ]
+
+
+@pytest.mark.parametrize("spelling", [str.upper, lambda text: f" {text} ", lambda text: text.replace(" ", "  ")])
+@pytest.mark.parametrize("task", [ALPACA, E2E])
+def test_references_of_prompts_that_differ_in_case_or_blanks_stay_and_stay_together(spelling, task, tmp_path):
+    rows = alpaca(120, 30, lambda row, text: spelling(text) if row >= 60 else text)
+    if task == E2E:
+        rows = [{"mr": row["instruction"], "ref": row["output"]} for row in rows]
+    data = load(tmp_path, rows, task)
+    by_split = responses_of(data)
+    assert sum(map(len, by_split.values())) == 120
+    prompts = {name: {" ".join(prompt.split()).lower() for prompt, _ in pairs} for name, pairs in by_split.items()}
+    assert not prompts["train"] & prompts["test"]
+    assert not prompts["train"] & prompts["validation"]
+    assert not prompts["validation"] & prompts["test"]
+
+
+def test_a_row_that_is_there_twice_is_a_duplicate_of_itself(tmp_path):
+    rows = alpaca(60, 30)
+    data = load(tmp_path, [*rows, *rows[:7]], ALPACA)
+    assert sum(map(len, responses_of(data).values())) == 60
+    assert data.summary.notes["rows_with_equal_responses"] == 7
+    assert "7 rows were left out, since an earlier row has the same prompt and response" in describe_notes(
+        data.summary.notes
+    )
+
+
+def test_chats_with_one_beginning_and_several_ends_are_kept(tmp_path):
+    chat = [
+        {"role": "user", "content": "hi"},
+        {"role": "assistant", "content": "hello"},
+        {"role": "user", "content": "?"},
+    ]
+    rows = [{"m": [*chat, {"role": "assistant", "content": f"end {row}"}]} for row in range(3)]
+    rows += [
+        {"m": [{"role": "user", "content": f"q {row}"}, {"role": "assistant", "content": "a"}]} for row in range(20)
+    ]
+    data = load(tmp_path, rows, "{type: instruction_tuning, messages: m}")
+    assert sum(map(len, responses_of(data).values())) == 23
+
+
+def test_prompts_of_a_given_test_file_leave_train_with_all_their_responses(tmp_path):
+    (tmp_path / "test.jsonl").write_text(json.dumps({"mr": "a", "ref": "x"}))
+    rows = [{"mr": "A", "ref": "y"}, {"mr": "a", "ref": "z"}, *({"mr": f"b {row}", "ref": "w"} for row in range(9))]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    text = f"model: {{path: x}}\ntask: {E2E}\ndata: {{source: {{train: a.jsonl, test: test.jsonl}}}}\nmethod: {{type: lora}}"
+    recipe = build_recipe(parse_yaml(text, source="a.yaml"), default_name="a")
+    data = load_data(recipe, folder=tmp_path, offline=True, report=lambda line: None)
+    assert not any(prompt.lower() == "a" for name in ("train", "validation") for prompt, _ in responses_of(data)[name])
+    assert "2 rows of train were left out, since their text is in test" in describe_notes(data.summary.notes)
+
+
+CLASSES = "{type: text_classification}"
+
+
+def test_of_a_text_with_two_labels_one_row_stays_and_that_is_said(tmp_path):
+    rows = [{"text": f"t {row}", "label": "ab"[row % 2]} for row in range(20)] + [{"text": "T  3", "label": "a"}]
+    data = load(tmp_path, rows, CLASSES)
+    assert sum(map(len, data.splits.values())) == 20
+    assert describe_notes(data.summary.notes) == [
+        "1 text has copies with another label",
+        "1 row of train was left out, since its text was there before",
+    ]
+
+
+def test_pairs_are_equal_in_both_texts(tmp_path):
+    rows = [{"a": f"x {row // 2}", "b": f"y {row % 2}", "label": row % 2} for row in range(20)]
+    data = load(tmp_path, rows, "{type: text_pair_classification, text: [a, b]}")
+    assert sum(map(len, data.splits.values())) == 20
+
+
+def test_a_number_that_differs_for_one_text_is_a_conflict(tmp_path):
+    rows = [{"text": f"t {row}", "label": row} for row in range(20)] + [{"text": "t 3", "label": 30}]
+    assert load(tmp_path, rows, "{type: text_regression}").summary.notes["conflicting_labels"] == 1
+
+
+def test_classes_that_are_found_once_are_said(tmp_path):
+    rows = [{"text": f"t {row}", "label": "ab"[row % 2]} for row in range(20)]
+    data = load(tmp_path, [*rows, {"text": "odd", "label": "c"}], CLASSES)
+    assert describe_notes(data.summary.notes) == [
+        "the class 'c' has one row only: it is learned from, and never measured"
+    ]
+    assert "c" in data.splits["train"].columns["label"]
+
+
+def test_rows_without_a_value_are_counted(tmp_path):
+    rows = [{"text": f"t {row}", "label": "ab"[row % 2] if row else None} for row in range(20)]
+    data = load(tmp_path, rows, CLASSES, ", drop_missing: true")
+    assert describe_notes(data.summary.notes) == ["1 row was left out, since a value is missing (data.drop_missing)"]
+
+
+def test_texts_in_two_splits_are_said_where_duplicates_stay(tmp_path):
+    rows = [{"text": f"t {row % 5}", "label": "ab"[row % 2]} for row in range(60)]
+    notes = load(tmp_path, rows, CLASSES, ", deduplicate: false").summary.notes
+    assert any("texts are in two splits" in line for line in describe_notes(notes))
+
+
+def test_what_was_cut_is_told_by_split():
+    notes = {
+        "train": {"texts_cut": 12, "texts_at_max_length": 13, "steps": 4},
+        "test": {"prompts_cut": 1, "odd_things": 2},
+    }
+    assert describe_notes(notes) == [
+        "12 texts of train were cut to task.max_length",
+        "1 prompt of test lost its beginning: it does not fit into task.max_length",
+        "odd things of test: 2",
+    ]
