@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from peftlab.acceleration.accelerated import accelerated
 from peftlab.artifact.load import load_artifact
 from peftlab.artifact.save import save_artifact
 from peftlab.check import CheckedRecipe
@@ -23,7 +24,6 @@ from peftlab.errors import UserError
 from peftlab.estimate.ahead import look_ahead
 from peftlab.estimate.target import Target, find_target
 from peftlab.files import folder_bytes
-from peftlab.fused.layers import fused
 from peftlab.interfaces import EncodedSplit, Example, MethodContext, Reporter
 from peftlab.loading import Loader, Wrapped
 from peftlab.measurement.calibration import LogitCollector, calibrate
@@ -83,6 +83,7 @@ class Findings:
     initial_adapter_sha256: str | None = None
     progress: Progress = field(default_factory=Progress)
     micro_batches: MicroBatches = field(default_factory=MicroBatches)
+    acceleration: dict[str, int] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
     resumed: int = 0
     earlier_seconds: float = 0.0
@@ -246,7 +247,7 @@ class Run:
         self._steps_shown = checkpoint.state["progress"]["step"] if checkpoint else 0
         self.reporter.start("training", self.plan.total - self._steps_shown)
         try:
-            with fused(job.model):
+            with accelerated(job.model) as findings.acceleration:
                 findings.progress = train(job, checkpoint)
         finally:
             self.reporter.finish()

@@ -123,6 +123,11 @@ class RunRecord(Config):
     calibration: Calibration | None = None
     best_step: int | None = None
     steps: int = 0
+    acceleration: dict[str, int] | None = Field(
+        None,
+        description="How many parts of the model were computed in fewer operations while training, by kind; empty: "
+        "none, null: not known.",
+    )
     micro_batch_size: int | None = Field(
         None, description="Examples that were computed at once, at the end of the run; null: whole batches."
     )

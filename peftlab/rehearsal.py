@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from peftlab.fused.layers import fused
+from peftlab.acceleration.accelerated import accelerated
 from peftlab.interfaces import EncodedSplit, Inference
 from peftlab.measurement.memory import measure_training_memory, peak_of
 from peftlab.measurement.roofline import StepFlops, fit_step_flops
@@ -38,7 +38,7 @@ def rehearse_memory(job: TrainingJob) -> Memory:
     # Methods with a schedule do each step's work: the rehearsal is of the first one, whichever texts it borrows.
     step = replace(job.plan.longest_step(job.split.lengths()), number=1)
     optimizer = build_optimizer(job.model, job.config, job.learning_rate)
-    with _without_trace(job), _in_place_of_own(job, optimizer) as prepared, fused(job.model):
+    with _without_trace(job), _in_place_of_own(job, optimizer) as prepared, accelerated(job.model):
         trial = replace(job, optimizer=prepared, gradients=GradientGuard(job.model))
         return measure_training_memory(
             lambda: optimizer_step(trial, step), model=job.model, optimizer=optimizer, device=job.accelerator.device
@@ -60,7 +60,7 @@ def rehearse_flops(job: TrainingJob) -> StepFlops:
         accumulate_gradients(job, [batch_of(length, texts)])
         job.optimizer.zero_grad(set_to_none=True)
 
-    with _without_trace(job), _without_checkpointing(job.accelerator.unwrap_model(job.model)), fused(job.model):
+    with _without_trace(job), _without_checkpointing(job.accelerator.unwrap_model(job.model)), accelerated(job.model):
         terms = [job.task.loss_terms(batch_of(length, 1)) for length in lengths]
         return fit_step_flops(run, lengths, terms if len(set(terms)) > 1 else ())
 

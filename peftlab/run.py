@@ -119,6 +119,7 @@ def _execute(checked: CheckedRecipe, folder: RunFolder, *, offline: bool, report
         best_step=findings.progress.best_step,
         steps=findings.progress.step,
         micro_batch_size=findings.micro_batches.size,
+        acceleration=findings.acceleration,
         phases=findings.clock.summary(),
         memory=findings.memory,
         throughput=findings.throughput,

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 import torch
 
-from peftlab import onednn
+from peftlab.acceleration import onednn
 
 TURNS = 30
 

@@ -22,6 +22,7 @@ from torch._subclasses.fake_tensor import (
     unset_fake_temporarily,
 )
 
+from peftlab.acceleration.accelerated import accelerated
 from peftlab.check import CheckedModel
 from peftlab.errors import UnsupportedError
 from peftlab.estimate.fakes import (
@@ -33,7 +34,6 @@ from peftlab.estimate.fakes import (
 )
 from peftlab.estimate.target import Target
 from peftlab.estimate.task import TaskOnShapes, drop_full_mask
-from peftlab.fused.layers import fused
 from peftlab.interfaces import EncodedSplit, Example, MethodContext, Task
 from peftlab.measurement.memory import measure_training_memory, storage_bytes
 from peftlab.measurement.throughput import ThroughputMeter
@@ -165,7 +165,7 @@ class ShapesOfRecipe:
             self._make_state(optimizer)
             step = Step(1, 0, [list(positions) for positions in batch.step], ends_epoch=False)
             job.model.train()
-            with fused(self._model) if self._target.name == "cpu" else contextlib.nullcontext():
+            with accelerated(self._model) if self._target.name == "cpu" else contextlib.nullcontext():
                 memory = measure_training_memory(
                     lambda: optimizer_step(job, step),
                     model=self._model,

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from peftlab import onednn
+from peftlab.acceleration import onednn
 
 SIZES = {"cpu": 1024, "cuda": 8192}
 REPETITIONS = 15

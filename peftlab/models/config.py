@@ -40,6 +40,11 @@ class ModelConfig(Config):
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = Field(
         "auto", description="Implementation of attention; auto leaves the choice to transformers."
     )
+    acceleration: Literal["auto", "off"] = Field(
+        "auto",
+        description="auto: parts that peftlab knows compute the same in fewer operations; off: only transformers' and "
+        "peft's own code.",
+    )
     quantization: Quantization | None = Field(
         None,
         description="Of the base's matrices, by bitsandbytes; embeddings, norms, biases and heads stay as they are.",

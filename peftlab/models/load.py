@@ -13,11 +13,11 @@ import transformers
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
+from peftlab.acceleration.accelerated import prepare
 from peftlab.bfloat16 import card_has_bfloat16
 from peftlab.errors import SourceError, UnsupportedError
 from peftlab.interfaces import Head
 from peftlab.models.config import ModelConfig
-from peftlab.models.first_token import compute_first_token_only
 from peftlab.models.gguf import convert_gguf
 from peftlab.models.quantization import quantization_config, settle_quantized
 
@@ -146,7 +146,7 @@ def load_base_model(
     if config.quantization is not None:
         settle_quantized(model, config.path)
     let_every_token_train(model)
-    compute_first_token_only(model)
+    prepare(model, config.acceleration)
     return BaseModel(model.eval(), head_modules, source)
 
 

@@ -12,10 +12,10 @@ import torch
 import transformers
 from transformers import AutoConfig
 
+from peftlab.acceleration.accelerated import prepare
 from peftlab.errors import UnsupportedError
 from peftlab.interfaces import Head, ModelFacts
 from peftlab.models.config import ModelConfig
-from peftlab.models.first_token import compute_first_token_only
 from peftlab.models.load import BaseModel, find_head_modules, prepare_config, unquantized_modules
 from peftlab.models.quantization import quantization_config, settle_quantized
 
@@ -57,7 +57,7 @@ def build_skeleton(
         _quantize(model, config, dtype, unquantized_modules(model, head_modules))
     for name in head_modules:
         model.get_submodule(name).float()
-    compute_first_token_only(model)
+    prepare(model, config.acceleration)
     return BaseModel(model.eval(), head_modules, facts.path)
 
 

@@ -12,10 +12,10 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from peftlab.acceleration.accelerated import prepare
 from peftlab.artifact.whole import load_model
 from peftlab.config import Config, Document
 from peftlab.errors import UserError
-from peftlab.models.first_token import compute_first_token_only
 from peftlab.models.load import load_tokenizer
 from peftlab.prediction.tuned import ComputeLogits, TunedModel, torch_logits
 from peftlab.recipe import build_recipe, with_learned
@@ -101,7 +101,7 @@ def load_export(folder: Path) -> TunedModel:
     if description.format == "merged":
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = load_model(folder).eval().to(device)
-        compute_first_token_only(model)  # as in the run
+        prepare(model, recipe.model.acceleration)
         compute = torch_logits(model, recipe.task, device=device, autocast_dtype=None)
         asking = Asking(tokenizer=tokenizer, labels=tuple(description.labels), device=device)
     else:

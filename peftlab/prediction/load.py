@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from peftlab.acceleration.accelerated import accelerate_inference
 from peftlab.errors import SourceError, UserError, did_you_mean
 from peftlab.interfaces import ProgressCallback
 from peftlab.models.load import resolve_dtype
-from peftlab.onednn import use_onednn
 from peftlab.prediction.exported import EXPORT_NAME, load_export
 from peftlab.prediction.tuned import TunedModel, torch_logits
 from peftlab.recipe import Recipe, with_learned
@@ -39,7 +39,7 @@ def load_tuned(folder: Path, *, offline: bool = False, report: ProgressCallback 
     is_export = (folder / EXPORT_NAME).is_file()
     tuned = load_export(folder) if is_export else load_run(folder, offline=offline, report=report)
     if tuned.model is not None:
-        use_onednn(tuned.model)
+        accelerate_inference(tuned.model)
     return tuned
 
 

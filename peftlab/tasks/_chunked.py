@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from peftlab import onednn
+from peftlab.acceleration import onednn
 
 CPU_BLOCK = 8192
 """Tokens of a block on CPU. oneDNN takes a third more time for a gradient's product with 49,152 tokens at once, and

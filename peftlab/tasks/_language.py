@@ -244,7 +244,7 @@ def labelled_logits(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
 
 
 def labelled_loss(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-    """Cross-entropy, summed over the labels; never more than a chunk of the logits is held."""
+    """Cross-entropy, summed over the labels; where acceleration is not off, in chunks of which one is held."""
     from torch.nn import functional
 
     labels = _targets(batch)
@@ -292,13 +292,14 @@ def _states(model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor | Non
     """The hidden states that have a label, and the head; None for the states where the head must not be taken apart."""
     from torch import nn
 
-    from peftlab.onednn import OneDnnLinear
+    from peftlab.acceleration.accelerated import is_off
+    from peftlab.acceleration.onednn import OneDnnLinear
 
     head = output_head(model)
     config = language_model(model).config
-    if type(head) not in (nn.Linear, OneDnnLinear) or any(
-        getattr(config, name, None) not in (None, 1, 1.0) for name in SCALED_LOGITS
-    ):
+    is_plain = type(head) in (nn.Linear, OneDnnLinear)
+    is_scaled = any(getattr(config, name, None) not in (None, 1, 1.0) for name in SCALED_LOGITS)
+    if not is_plain or is_scaled or is_off(model):
         return None, head
     with _picked_states(model, batch, keep_head=False) as picked:
         model(**language_inputs(model, batch))

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_iter
 
+from peftlab.acceleration.accelerated import accelerated
 from peftlab.errors import RunFailedError
 from peftlab.files import atomic_file
-from peftlab.fused.layers import fused
 from peftlab.interfaces import EncodedSplit, Prediction, Result, Task
 
 
@@ -151,7 +151,7 @@ def evaluate(
     was_training = model.training
     model.eval()
     try:
-        with fused(model):
+        with accelerated(model):
             for positions in batches:
                 examples = [split.examples[position] for position in positions]
                 if keep_logits is None:

@@ -15,7 +15,7 @@ from language_models import SIZES, tiny_decoder, tiny_masked_model
 from torch import nn
 from torch.nn import functional
 
-from peftlab.fused.layers import fused
+from peftlab.acceleration.accelerated import accelerated
 from peftlab.tasks import _chunked, _language
 from peftlab.tasks._chunked import chunked_cross_entropy
 from peftlab.tasks._language import (
@@ -126,7 +126,7 @@ def test_the_logits_of_prompts_are_never_computed() -> None:
 def test_the_loss_is_computed_in_chunks_while_training_too() -> None:
     model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**{**SIZES, "vocab_size": 80, "hidden_size": 64}))
     seen = []
-    with fused(model):
+    with accelerated(model):
         assert type(model.lm_head) is not nn.Linear  # the head's class is another one while training
         model.lm_head.register_forward_hook(lambda _module, _inputs, output: seen.append(output.shape[0]))
         labelled_loss(model, batch_of([30, 30], first=28)).backward()

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from peftlab.onednn import linear
+from peftlab.acceleration.onednn import linear
 
 
 @dataclass(frozen=True)

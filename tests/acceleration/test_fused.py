@@ -14,15 +14,15 @@ from language_models import SIZES, tiny_decoder
 from peft.tuners.lora.layer import Linear as LoraLinear
 from torch import Tensor, nn
 
-from peftlab.fused.code import is_same_code
-from peftlab.fused.conv1d import OneDnnConv1D
-from peftlab.fused.gated_mlp import FusedGatedMlp
-from peftlab.fused.layers import fused
-from peftlab.fused.lora import FusedLora
-from peftlab.fused.rms_norm import FusedRmsNorm
-from peftlab.fused.rotary import FusedRotaryAttention, rotate
+from peftlab.acceleration.accelerated import accelerated, prepare
+from peftlab.acceleration.conv1d import OneDnnConv1D
+from peftlab.acceleration.gated_mlp import FusedGatedMlp
+from peftlab.acceleration.lora import FusedLora
+from peftlab.acceleration.onednn import is_available
+from peftlab.acceleration.rms_norm import FusedRmsNorm
+from peftlab.acceleration.rotary import FusedRotaryAttention
+from peftlab.acceleration.same_results import gives_the_same, ramp
 from peftlab.measurement.memory import peak_of
-from peftlab.onednn import is_available
 from peftlab.tasks._language import labelled_loss, pad_language, shifted
 
 PARTS = (FusedLora, FusedGatedMlp, FusedRmsNorm, FusedRotaryAttention, OneDnnConv1D)
@@ -54,7 +54,7 @@ def loss_and_gradients(model: Any, batch: dict[str, Tensor]) -> tuple[float, dic
 def agree(model: Any, batch: dict[str, Tensor]) -> None:
     """The same loss and gradients, fused and plain."""
     plain, expected = loss_and_gradients(model, batch)
-    with fused(model):
+    with accelerated(model):
         loss, gradients = loss_and_gradients(model, batch)
     assert loss == pytest.approx(plain, rel=1e-5)
     assert gradients.keys() == expected.keys()
@@ -86,7 +86,7 @@ def test_a_layer_with_lora(shape: list[int], sizes: tuple[int, int], rank: int, 
         states = torch.randn(*shape, sizes[0], generator=torch.Generator().manual_seed(1)).requires_grad_(input_learns)
         wrapped.zero_grad()
         if is_fused:
-            with fused(wrapped):
+            with accelerated(wrapped):
                 assert type(layer) is FusedLora
                 output = wrapped(states)
                 output.square().sum().backward()
@@ -112,7 +112,7 @@ def _low_rank(layer: Any) -> list[Any]:
 @pytest.mark.parametrize("family", ["llama", "mistral", "qwen2", "qwen3", "smollm3"])
 def test_decoders_like_llama_learn_the_same_by_all_fused_parts(family: str) -> None:
     model = with_lora(tiny_decoder(family))
-    with fused(model):
+    with accelerated(model):
         assert parts_in(model) == {FusedLora, FusedGatedMlp, FusedRmsNorm, FusedRotaryAttention}
     assert not parts_in(model)
     agree(model, batch_of([9, 5, 12]))
@@ -138,23 +138,23 @@ def test_decoders_with_parts_of_their_own_learn_the_same_too(family: str) -> Non
 @pytest.mark.skipif(not is_available(), reason="this torch has no oneDNN")
 def test_gpt2s_matrices_lie_the_other_way_around() -> None:
     model = with_lora(tiny_decoder("gpt2"))
-    with fused(model):
+    with accelerated(model):
         assert parts_in(model) == {FusedLora, OneDnnConv1D}
     full = tiny_decoder("gpt2").train()
-    with fused(full):
+    with accelerated(full):
         assert parts_in(full) == {OneDnnConv1D}
     agree(full, batch_of([9, 5, 12]))
 
 
 def test_gemmas_norm_and_gelu_are_not_taken_for_llamas() -> None:
     model = with_lora(tiny_decoder("gemma"))
-    with fused(model):
+    with accelerated(model):
         assert parts_in(model) == {FusedLora, FusedRotaryAttention}
 
 
 def test_positions_turned_pair_by_pair_are_not_taken_for_llamas() -> None:
     model = with_lora(tiny_decoder("glm"))
-    with fused(model):
+    with accelerated(model):
         assert FusedRotaryAttention not in parts_in(model)
     agree(model, batch_of([9, 5, 12]))
 
@@ -166,7 +166,7 @@ def test_any_layers_may_have_an_update(targets: list[str]) -> None:
 
 def test_full_tuning_has_the_same_gradients_for_every_weight() -> None:
     model = tiny_decoder("llama").train()
-    with fused(model):
+    with accelerated(model):
         assert parts_in(model) == {FusedGatedMlp, FusedRmsNorm, FusedRotaryAttention}
     agree(model, batch_of([9, 5, 12]))
 
@@ -197,7 +197,7 @@ def test_switched_off_merged_and_second_adapters_compute_as_pefts_do() -> None:
 
     with torch.no_grad():
         expected = losses()
-        with fused(model):
+        with accelerated(model):
             found = losses()
     assert len({round(value, 3) for value in expected}) == 3  # merged is as unmerged
     assert found == pytest.approx(expected, rel=1e-5)
@@ -207,7 +207,7 @@ def test_under_autocast_parts_compute_as_the_plain_ones() -> None:
     model, batch = with_lora(tiny_decoder("llama")), batch_of([9, 5])
     with torch.autocast("cpu", dtype=torch.bfloat16):
         losses = [float(labelled_loss(model, batch))]
-        with fused(model):
+        with accelerated(model):
             losses.append(float(labelled_loss(model, batch)))
     assert losses[0] == pytest.approx(losses[1], rel=2e-2)
 
@@ -215,13 +215,13 @@ def test_under_autocast_parts_compute_as_the_plain_ones() -> None:
 @pytest.mark.parametrize("own", [{"lora_dropout": 0.1}, {"use_dora": True}, {"lora_bias": True}])
 def test_layers_with_more_to_them_stay_pefts(own: dict[str, Any]) -> None:
     model = with_lora(tiny_decoder("llama"), **own)
-    with fused(model):
+    with accelerated(model):
         assert parts_in(model) == {FusedGatedMlp, FusedRmsNorm, FusedRotaryAttention}
 
 
 def test_other_types_of_numbers_are_left_alone() -> None:
     model = with_lora(tiny_decoder("llama").double())
-    with fused(model):
+    with accelerated(model):
         assert FusedLora not in parts_in(model)
         assert FusedRmsNorm not in parts_in(model)
     agree(model, batch_of([9, 5]))
@@ -230,7 +230,7 @@ def test_other_types_of_numbers_are_left_alone() -> None:
 def test_an_error_leaves_plain_parts_behind_too() -> None:
     model = with_lora(tiny_decoder("llama"))
     before = [type(module) for module in model.modules()]
-    with pytest.raises(KeyError), fused(model):
+    with pytest.raises(KeyError), accelerated(model):
         raise KeyError
     assert [type(module) for module in model.modules()] == before
 
@@ -238,7 +238,7 @@ def test_an_error_leaves_plain_parts_behind_too() -> None:
 def test_the_classes_are_still_the_models_own() -> None:
     model = with_lora(tiny_decoder("llama"))
     before = [type(module) for module in model.modules()]
-    with fused(model):
+    with accelerated(model):
         assert all(isinstance(module, own) for module, own in zip(model.modules(), before, strict=True))
         files = {own.__module__ for own in before if own.__module__.startswith("transformers.")}
         assert files <= {type(module).__module__ for module in model.modules()}
@@ -252,7 +252,7 @@ def test_less_is_kept_for_the_backward_pass() -> None:
         return peak_of(lambda: labelled_loss(model, batch).backward(), device=torch.device("cpu"))[1]
 
     plain = peak()
-    with fused(model):
+    with accelerated(model):
         less = peak()
     wide = (
         8 * 48 * SIZES["intermediate_size"] * 4 * SIZES["num_hidden_layers"]
@@ -260,9 +260,69 @@ def test_less_is_kept_for_the_backward_pass() -> None:
     assert plain - less > wide  # of two, as elsewhere in the step less is alive now
 
 
-def test_what_a_decorator_hides_is_not_taken_for_the_same() -> None:
-    def decorated(function: Any) -> Any:
-        return lambda *values: function(*values)
+def test_code_that_raises_or_gives_anything_else_is_not_taken_for_the_same() -> None:
+    assert gives_the_same(lambda: ramp(3), lambda: ramp(3))
+    assert not gives_the_same(lambda: ramp(3) + 1e-3, lambda: ramp(3))
+    assert not gives_the_same(lambda: ramp(4), lambda: ramp(3))
+    assert not gives_the_same(lambda: None, lambda: ramp(3))
+    assert not gives_the_same(lambda: {}["missing"], lambda: ramp(3))
 
-    assert is_same_code(rotate, rotate)
-    assert not is_same_code(decorated(rotate), decorated(agree))
+
+@pytest.mark.parametrize("family", ["llama", "gemma2", "glm", "gpt2"])
+def test_trying_a_part_draws_no_random_numbers(family: str) -> None:
+    model = with_lora(tiny_decoder(family))
+    state = torch.get_rng_state()
+    with accelerated(model):
+        assert torch.equal(torch.get_rng_state(), state)
+
+
+class ScaledNorm(nn.Module):
+    """Looks like Llama's norm, and is not."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.variance_epsilon = nn.Parameter(torch.ones(8)), 1e-6
+
+    def forward(self, states: Tensor) -> Tensor:
+        return (1 + self.weight) * states * torch.rsqrt(states.square().mean(-1, keepdim=True) + self.variance_epsilon)
+
+
+class SameNorm(ScaledNorm):
+    """Computes as Llama's does, in words of its own."""
+
+    def forward(self, states: Tensor) -> Tensor:
+        return states / (states.pow(2).mean(-1, keepdim=True) + self.variance_epsilon).sqrt() * self.weight
+
+
+@pytest.mark.parametrize(("part", "is_known"), [(ScaledNorm, False), (SameNorm, True)])
+def test_a_part_is_known_by_what_it_computes(part: type[nn.Module], is_known: bool) -> None:
+    model = nn.Sequential(part())
+    states = torch.randn(2, 3, 8)
+    expected = model(states)
+    with accelerated(model) as parts:
+        assert parts == ({"rms_norm": 1} if is_known else {})
+        torch.testing.assert_close(model(states), expected)
+
+
+FAMILIES = ["llama", "mistral", "qwen2", "qwen3", "smollm3", "gemma", "gemma2", "olmo2", "phi3", "gpt2", "gpt_neox"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_off_gives_the_same_losses_by_the_models_own_code(family: str) -> None:
+    batch, losses = batch_of([9, 5, 12]), []
+    for acceleration in ("auto", "off"):
+        base = tiny_decoder(family)
+        prepare(base, acceleration)
+        model = with_lora(base)
+        optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=1e-3)
+        before = [type(module) for module in model.modules()]
+        with accelerated(model) as parts:
+            assert bool(parts) == (acceleration == "auto")
+            assert acceleration == "auto" or before == [type(module) for module in model.modules()]
+            for _ in range(3):
+                losses.append(labelled_loss(model, batch).div(23))
+                losses[-1].backward()
+                optimizer.step()
+                optimizer.zero_grad()
+    assert [float(loss) for loss in losses[:3]] == pytest.approx([float(loss) for loss in losses[3:]], rel=1e-6)
+    assert float(losses[0]) != float(losses[2])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from transformers.pytorch_utils import Conv1D
 
-from peftlab.fused.lora_matrices import LoraMatrices
+from peftlab.acceleration.lora_matrices import LoraMatrices
 
 
 class FusedLora(Linear):  # type: ignore[misc] # peft leaves its class untyped

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from peftlab.onednn import SMALLEST, OneDnnLinear, is_available, through_onednn
+from peftlab.acceleration.onednn import SMALLEST, OneDnnLinear, is_available, through_onednn
 
 pytestmark = pytest.mark.skipif(not is_available(), reason="this torch has no oneDNN")
 

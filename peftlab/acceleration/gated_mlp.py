@@ -5,6 +5,7 @@ Of the four tensors as wide as the part that autograd would keep, two are enough
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -12,14 +13,15 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from transformers.activations import SiLUActivation
-from transformers.models.llama.modeling_llama import LlamaMLP
 
-from peftlab.fused.code import is_same_code
-from peftlab.fused.lora_matrices import LoraMatrices
+from peftlab.acceleration.lora_matrices import LoraMatrices
+from peftlab.acceleration.same_results import gives_the_same, ramp
+
+NAMES = ("gate_proj", "up_proj", "down_proj")
 
 
 class FusedGatedMlp(nn.Module):
-    """Takes the place of any model's part with the same code as Llama's."""
+    """Takes the place of any model's part that computes as Llama's does."""
 
     gate_proj: nn.Module
     up_proj: nn.Module
@@ -97,9 +99,31 @@ def _by_gate_and_up(gradient: Tensor, gate: Tensor, up: Tensor, activated: Tenso
 
 
 def can_fuse(module: nn.Module) -> bool:
-    """Whether its class computes as Llama's does, word for word, with this activation, on CPU."""
+    """Whether its class computes as Llama's does, with this activation, on CPU."""
+    own: Any = type(module)
     return (
-        is_same_code(type(module).forward, LlamaMLP.forward)
-        and isinstance(module.act_fn, nn.SiLU | SiLUActivation)
+        all(isinstance(getattr(module, name, None), nn.Module) for name in NAMES)
+        and isinstance(getattr(module, "act_fn", None), nn.SiLU | SiLUActivation)
         and all(parameter.device.type == "cpu" for parameter in module.parameters())
+        and _is_known(own)
     )
+
+
+@functools.cache
+def _is_known(own: Any) -> bool:
+    def weights(name: str) -> Tensor:
+        return ramp(6, 4) + len(name) if name != "down_proj" else ramp(4, 6)
+
+    def found() -> Any:
+        stand_in: Any = nn.Module()
+        stand_in.act_fn = nn.SiLU()
+        for name in NAMES:
+            setattr(stand_in, name, functools.partial(functional.linear, weight=weights(name)))
+        return own.forward(stand_in, ramp(2, 3, 4))
+
+    def expected() -> Tensor:
+        states = ramp(2, 3, 4)
+        gate, up = (functional.linear(states, weights(name)) for name in NAMES[:2])
+        return functional.linear(functional.silu(gate) * up, weights(NAMES[2]))
+
+    return gives_the_same(found, expected)

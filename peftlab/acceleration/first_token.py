@@ -38,6 +38,11 @@ def compute_first_token_only(model: Any) -> bool:
     return True
 
 
+def computes_first_token_only(module: nn.Module) -> bool:
+    """Whether a layer's attention is one that was made to."""
+    return isinstance(module.__dict__.get("forward"), FirstTokenAttention)
+
+
 def _keep_first_token(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Cut the attention's result and the residual (batch × length × hidden) to the first token."""
     return tuple(states[:, :1] for states in inputs)

@@ -6,6 +6,7 @@ The rotated halves are never put together, and of the states nothing is kept: th
 from __future__ import annotations
 
 import functools
+import inspect
 from collections.abc import Callable
 from types import FunctionType
 from typing import Any, cast
@@ -15,14 +16,14 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from transformers.models.llama import modeling_llama
 
-from peftlab.fused.code import is_same_code
+from peftlab.acceleration.same_results import gives_the_same, ramp
 
-NAMES = ("apply_rotary_pos_emb", "rotate_half")
-"""What a model's file calls the two functions that compute it."""
+NAME = "apply_rotary_pos_emb"
+"""What a model's file calls the function that computes it."""
 
 
 class FusedRotaryAttention(nn.Module):
-    """Takes the place of attention whose model's file turns queries and keys by the same code as Llama's."""
+    """Takes the place of attention whose model's file turns queries and keys as Llama's does."""
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """As the layer's own."""
@@ -33,7 +34,7 @@ class FusedRotaryAttention(nn.Module):
 @functools.cache
 def _with_fused_rotation(forward: FunctionType) -> Callable[..., Any]:
     """The same function, to which the rotation's name means the fused one."""
-    names = {**forward.__globals__, NAMES[0]: rotate}
+    names = {**forward.__globals__, NAME: rotate}
     found = FunctionType(forward.__code__, names, forward.__name__, forward.__defaults__, forward.__closure__)
     found.__kwdefaults__ = forward.__kwdefaults__
     return found
@@ -74,10 +75,25 @@ def _turn(states: Tensor, cos: Tensor, sin_of_first: Tensor, sin_of_second: Tens
 
 
 def can_fuse(module: nn.Module) -> bool:
-    """Whether its class turns queries and keys as Llama does, word for word, on CPU."""
+    """Whether its class turns queries and keys as Llama does, on CPU."""
     forward = type(module).forward
-    if NAMES[0] not in getattr(getattr(forward, "__code__", None), "co_names", ()):
+    if NAME not in getattr(getattr(forward, "__code__", None), "co_names", ()):
         return False
-    return all(is_same_code(forward.__globals__.get(name), getattr(modeling_llama, name)) for name in NAMES) and all(
-        parameter.device.type == "cpu" for parameter in module.parameters()
-    )
+    on_cpu = all(parameter.device.type == "cpu" for parameter in module.parameters())
+    return on_cpu and _is_known(forward.__globals__.get(NAME))
+
+
+@functools.cache
+def _is_known(own: Callable[..., Any] | None) -> bool:
+    """Whether a model's function takes and gives what :func:`rotate` does."""
+    if own is None or [*inspect.signature(own).parameters][4:] != ["unsqueeze_dim"]:
+        return False
+    half = ramp(2, 3, 2)
+    angles = torch.cat([half, half], dim=-1)
+
+    def inputs(size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        return ramp(2, 4, 3, size), ramp(2, 1, 3, size), angles.cos(), angles.sin()
+
+    # Some turn a part of each head only, if there are angles for no more: Llama's cannot, and neither can this one.
+    turns_a_part = gives_the_same(lambda: own(*inputs(6))[0].new_zeros(1), lambda: torch.zeros(1))
+    return not turns_a_part and gives_the_same(lambda: own(*inputs(4)), lambda: rotate(*inputs(4)))

@@ -19,7 +19,7 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from peftlab.models.first_token import compute_first_token_only
+from peftlab.acceleration.first_token import compute_first_token_only
 
 SIZES = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "vocab_size": 60,

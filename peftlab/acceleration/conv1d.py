@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
-from peftlab.onednn import is_available, multiply
+from peftlab.acceleration.onednn import is_available, multiply
 
 
 class OneDnnConv1D(Conv1D):

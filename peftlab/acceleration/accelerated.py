@@ -1,0 +1,100 @@
+"""The entry: a model whose known parts compute faster, as long as it trains or is evaluated, or for good."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from typing import Any, cast
+
+from torch import nn
+
+from peftlab.acceleration.first_token import compute_first_token_only, computes_first_token_only
+from peftlab.acceleration.onednn import through_onednn, use_onednn
+
+_OFF = "_peftlab_acceleration_is_off"
+
+
+def prepare(model: Any, acceleration: str) -> None:
+    """Tell a base model that has just been loaded what its recipe wants; whatever wraps it later keeps to that.
+
+    Args:
+        model: A transformers model, without a method yet.
+        acceleration: ``auto``, or ``off``: transformers' and peft's own code only.
+    """
+    setattr(model, _OFF, acceleration == "off")
+    if acceleration != "off":
+        compute_first_token_only(model)
+
+
+def is_off(model: nn.Module) -> bool:
+    """Whether the recipe wants the model's own code only."""
+    return next((module.__dict__[_OFF] for module in model.modules() if _OFF in module.__dict__), False)
+
+
+@contextlib.contextmanager
+def accelerated(model: nn.Module) -> Iterator[dict[str, int]]:
+    """Let the parts of a model that are known compute by faster operations, as long as the context lasts.
+
+    Linear layers with LoRA, gated MLPs, RMSNorms and rotary positions, in float32 on CPU; plain linear layers, GPT-2's
+    too, go through oneDNN. All others are left as they are, and all are after :func:`prepare` with ``off``.
+
+    Yields:
+        How many parts of each kind compute faster.
+    """
+    if is_off(model):
+        yield {}
+        return
+    before: list[tuple[nn.Module, type]] = []
+    found: Counter[str] = Counter(first_token=sum(map(computes_first_token_only, model.modules())))
+    try:
+        for module in model.modules():
+            for kind, can_fuse, replacement in _known():
+                if isinstance(module, replacement):
+                    break  # within another such context
+                if can_fuse(module):
+                    own: Any = type(module)
+                    before.append((module, own))
+                    module.__class__ = _in_place_of(own, replacement)
+                    found[kind] += 1
+                    break
+        with through_onednn(model) as layers:
+            found["onednn_linear"] += layers
+            yield {kind: count for kind, count in found.items() if count}
+    finally:
+        for module, own in before:
+            module.__class__ = own
+
+
+def accelerate_inference(model: nn.Module) -> None:
+    """Let a model that only answers from now on compute by oneDNN, where its recipe has nothing against it."""
+    if not is_off(model):
+        use_onednn(model)
+
+
+def _known() -> list[tuple[str, Callable[[nn.Module], bool], Any]]:
+    """Those whose libraries are loaded: there is no LoRA layer before there is peft, which takes seconds to load."""
+    known: list[tuple[str, Callable[[nn.Module], bool], Any]] = []
+    if "peft" in sys.modules:
+        from peftlab.acceleration import lora
+
+        known.append(("lora_linear", lora.can_fuse, lora.FusedLora))
+    from peftlab.acceleration import conv1d, gated_mlp, rms_norm, rotary
+
+    return [
+        *known,
+        ("conv1d", conv1d.can_fuse, conv1d.OneDnnConv1D),
+        ("gated_mlp", gated_mlp.can_fuse, gated_mlp.FusedGatedMlp),
+        ("rms_norm", rms_norm.can_fuse, rms_norm.FusedRmsNorm),
+        ("rotary_attention", rotary.can_fuse, rotary.FusedRotaryAttention),
+    ]
+
+
+@functools.cache
+def _in_place_of(own: Any, replacement: Any) -> type[nn.Module]:
+    """A class that is still one of the module's own, for all who ask, and of its file."""
+    if issubclass(replacement, own):
+        return cast("type[nn.Module]", replacement)
+    return type(replacement.__name__, (replacement, own), {"__module__": own.__module__})
