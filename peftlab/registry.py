@@ -17,8 +17,12 @@ from peftlab.errors import ConfigError, did_you_mean
 T = TypeVar("T")
 
 
+class UnknownNameError(ConfigError, KeyError):
+    """A name that is not in a registry."""
+
+
 class Registry(Generic[T]):
-    """Names mapped to classes derived from one base.
+    """Names mapped to classes derived from one base: ``METHODS["lora"]``, ``in``, iteration and ``len`` as in a mapping.
 
     Args:
         kind: What the classes are, in the singular, for messages: ``method``.
@@ -61,14 +65,28 @@ class Registry(Generic[T]):
         """The class of a name.
 
         Raises:
-            ConfigError: No such name; the message names the closest one and any plugin that failed to load.
+            UnknownNameError: No such name; the message names the closest one and any plugin that failed to load.
         """
-        self._discover()
-        if isinstance(name, str) and name in self._classes:
+        if name in self:
             return self._classes[name]
         hint = did_you_mean(str(name), self._classes)
         broken = "".join(f" The plugin `{plugin}` could not be loaded: {why}" for plugin, why in self.broken.items())
-        raise ConfigError(f"unknown {self.kind} `{name}`", where=where, hint=f"{hint or ''}{broken}".strip() or None)
+        raise UnknownNameError(
+            f"unknown {self.kind} `{name}`", where=where, hint=f"{hint or ''}{broken}".strip() or None
+        )
+
+    def __getitem__(self, name: str) -> type[T]:
+        return self.get(name)
+
+    def __contains__(self, name: object) -> bool:
+        self._discover()
+        return isinstance(name, str) and name in self._classes
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names())
+
+    def __len__(self) -> int:
+        return len(self.names())
 
     def names(self) -> list[str]:
         """All names, sorted."""
