@@ -22,7 +22,7 @@ class UnknownNameError(ConfigError, KeyError):
 
 
 class Registry(Generic[T]):
-    """Names mapped to classes derived from one base: ``METHODS["lora"]``, ``in``, iteration and ``len`` as in a mapping.
+    """Names mapped to classes derived from one base, looked up and gone through as in a mapping.
 
     Args:
         kind: What the classes are, in the singular, for messages: ``method``.
