@@ -17,6 +17,8 @@ from peftlab.interfaces import METHODS
 from peftlab.record import RunRecord
 
 CARD_NAME = "README.md"
+CARD_TAG = "peftlab"
+"""Tells on the Hub who uploaded a model."""
 PIPELINES = {
     "SEQ_CLS": "text-classification",
     "TOKEN_CLS": "token-classification",
@@ -60,7 +62,7 @@ def _metadata(record: RunRecord, peft_task_type: str, library: str) -> dict[str,
     metadata: dict[str, Any] = {
         **({"base_model": path} if path else {}),  # a model from nothing has none
         "library_name": library,
-        "tags": ["peftlab", record.recipe["method"]["type"], record.recipe["task"]["type"]],
+        "tags": [CARD_TAG, record.recipe["method"]["type"], record.recipe["task"]["type"]],
         # Nobody but its owner can say under which licence a model is given away.
         "license": "unknown",
         "metrics": sorted(scores),

@@ -56,7 +56,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial"))
     try:
         yield partial
-        partial.chmod(0o777 & ~_umask())
+        _open_up(partial)
         if path.exists():
             retired = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".retired"))
             path.replace(retired / path.name)
@@ -77,6 +77,14 @@ def write_text(path: Path, text: str) -> None:
 def folder_bytes(folder: Path) -> int:
     """The size of all files below a folder, in bytes."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+def _open_up(folder: Path) -> None:
+    """Give a folder and all in it the modes of what a user makes: temporary files, some libraries' too, are private."""
+    file_mode, folder_mode = 0o666 & ~_umask(), 0o777 & ~_umask()
+    for path in [folder, *folder.rglob("*")]:
+        if not path.is_symlink():
+            path.chmod(folder_mode if path.is_dir() else file_mode)
 
 
 def _umask() -> int:

@@ -12,12 +12,13 @@ from pathlib import Path
 from peftlab.card import write_card
 from peftlab.check import CheckedRecipe, at_place, check_recipe
 from peftlab.config import Document
+from peftlab.destination import inputs_of_recipe
 from peftlab.errors import PeftlabError, UserError
 from peftlab.files import write_text
 from peftlab.interfaces import Reporter, Silent
 from peftlab.recipe import Recipe
 from peftlab.record import DataSummary, Guard, RunRecord, Status, write_record
-from peftlab.run_folder import RunFolder, open_run_folder
+from peftlab.run_folder import RunFolder, check_output_dir, open_run_folder
 from peftlab.training.config import GUARDS
 from peftlab.training.launch import refuse_several_processes
 
@@ -58,10 +59,13 @@ def run_recipe(
     document = document or Document(source=recipe.name, values={})
     reporter = reporter or Silent()
     refuse_several_processes()
+    check_output_dir(output_dir, resume=resume, inputs=inputs_of_recipe(recipe.model_dump(mode="json")))
     checked = check_recipe(recipe, document, offline=offline, reporter=reporter)
     folder = open_run_folder(recipe.name, output_dir, resume=resume)
     with folder.locked():
         finished = folder.finished_record()
+        if resume and not folder.has_begun:
+            reporter.say(f"there is no checkpoint to resume from in {folder.path}: the run starts from the beginning")
         folder.take_recipe(checked.recipe)
         if finished is not None:
             reporter.say("this run has already finished; its record is kept")

@@ -5,26 +5,33 @@ from __future__ import annotations
 import contextlib
 import datetime
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from peftlab.config import Document, parse_yaml
+from peftlab.destination import check_folder
 from peftlab.errors import UserError
 from peftlab.recipe import Recipe, build_recipe, write_recipe
 from peftlab.record import RECORD_NAME, RunRecord, read_record
 from peftlab.training.checkpoints import CheckpointFolder
 
-RECIPE_NAME = "recipe.yaml"
+RECIPE_NAME, LOCK_NAME = "recipe.yaml", ".lock"
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The folder of one run."""
+    """The folder of one run.
+
+    Args:
+        path: Where it is.
+        is_new: Whether this process has made it.
+    """
 
     path: Path
+    is_new: bool = False
 
     @property
     def checkpoints(self) -> CheckpointFolder:
@@ -37,13 +44,18 @@ class RunFolder:
         return self.path / "metrics.jsonl"
 
     @property
+    def has_begun(self) -> bool:
+        """Whether there is something to go on with: a checkpoint, or a run that has ended with success."""
+        return any(self.checkpoints.folder.glob("step-*")) or self.finished_record() is not None
+
+    @property
     def predictions(self) -> Path:
         """Its predictions."""
         return self.path / "predictions.parquet"
 
     def discard_unused(self) -> None:
-        """Delete the folder of a run that was refused before it left anything but its recipe."""
-        if {item.name for item in self.path.iterdir()} <= {RECIPE_NAME, ".lock"}:
+        """Delete the folder of a run that was refused before it left anything but its recipe, if it was made for it."""
+        if self.is_new and {item.name for item in self.path.iterdir()} <= {RECIPE_NAME, LOCK_NAME}:
             shutil.rmtree(self.path)
 
     def finished_record(self) -> RunRecord | None:
@@ -60,7 +72,7 @@ class RunFolder:
         Raises:
             UserError: Another process is at work in the folder.
         """
-        lock = FileLock(self.path / ".lock")
+        lock = FileLock(self.path / LOCK_NAME)
         try:
             with lock.acquire(timeout=0):
                 yield
@@ -88,10 +100,64 @@ class RunFolder:
 
 
 def read_run_recipe(folder: Path) -> Recipe:
-    """The resolved recipe that a run's folder holds."""
+    """The resolved recipe that a run's folder holds.
+
+    Raises:
+        UserError: There is none, or it is damaged.
+    """
+    return build_recipe(read_recipe_document(folder), default_name=folder.name)
+
+
+def read_recipe_document(folder: Path) -> Document:
+    """The recipe that a run's folder holds, as plain values.
+
+    Raises:
+        UserError: There is none, or it is damaged.
+    """
     path = folder / RECIPE_NAME
-    document: Document = parse_yaml(path.read_text(encoding="utf-8"), source=str(path), folder=folder)
-    return build_recipe(document, default_name=folder.name)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(
+            f"the run has no {RECIPE_NAME}: it cannot be used without", where=str(folder), hint=_LOST
+        ) from None
+    except (UnicodeDecodeError, IsADirectoryError):
+        raise UserError("the run's recipe is damaged: it is no text", where=str(path), hint=_LOST) from None
+    return parse_yaml(text, source=str(path), folder=folder)
+
+
+_LOST = "Put the file back; the record.json beside it holds the same recipe under `recipe`."
+
+
+def check_output_dir(output_dir: Path | None, *, resume: bool, inputs: Iterable[Path | str]) -> None:
+    """Refuse a folder for a run before anything else is done.
+
+    Args:
+        output_dir: The folder; None: one that is named later.
+        resume: Go on with what is there.
+        inputs: What the run reads.
+
+    Raises:
+        UserError: It is in use, lies in another run's folder or in what is read, or cannot be made.
+    """
+    if output_dir is None:
+        return
+    if output_dir.exists() and not output_dir.is_dir():
+        raise UserError("the output folder is a file", where=str(output_dir), hint="Choose another --output-dir.")
+    there = {item.name for item in output_dir.iterdir()} if output_dir.is_dir() else set()
+    names = there - {LOCK_NAME}
+    if names and not resume:
+        raise UserError(
+            "the output folder exists and is not empty; a run never overwrites another",
+            where=str(output_dir),
+            hint="Choose another --output-dir, or add --resume to take up the run in it.",
+        )
+    # A folder with a recipe and other things in it may be where the user keeps recipes; bench leaves one with a recipe.
+    is_run = RECIPE_NAME in names and (names == {RECIPE_NAME} or bool(there & {LOCK_NAME, RECORD_NAME}))
+    if names and not is_run:
+        raise UserError("there is no run in this folder to resume", where=str(output_dir))
+    if not names:
+        check_folder(output_dir, option="--output-dir", inputs=inputs)
 
 
 def open_run_folder(name: str, output_dir: Path | None, *, resume: bool) -> RunFolder:
@@ -107,22 +173,13 @@ def open_run_folder(name: str, output_dir: Path | None, *, resume: bool) -> RunF
     """
     if output_dir is None:
         output_dir = _latest_unfinished(name) if resume else _new_folder(name)
-    if output_dir.exists() and not output_dir.is_dir():
-        raise UserError("the output folder is a file", where=str(output_dir), hint="Choose another --output-dir.")
-    if not resume and output_dir.is_dir() and any(output_dir.iterdir()):
-        raise UserError(
-            "the output folder exists and is not empty; a run never overwrites another",
-            where=str(output_dir),
-            hint="Choose another --output-dir, or add --resume to take up the run in it.",
-        )
-    unknown = resume and output_dir.is_dir() and any(output_dir.iterdir()) and not (output_dir / RECIPE_NAME).exists()
-    if unknown and any(item.name != ".lock" for item in output_dir.iterdir()):
-        raise UserError("there is no run in this folder to resume", where=str(output_dir))
+    check_output_dir(output_dir, resume=resume, inputs=())
+    is_new = not output_dir.exists()
     try:
         output_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"the output folder cannot be made: {error.strerror}", where=str(output_dir)) from None
-    return RunFolder(output_dir)
+    return RunFolder(output_dir, is_new)
 
 
 def _new_folder(name: str) -> Path:

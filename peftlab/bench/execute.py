@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from peftlab.bench.cells import Cell
+from peftlab.bench.folder import SUITE_NAME
 from peftlab.bench.plan import Plan, PlannedRun
 from peftlab.bench.suite import Suite, write_suite
 from peftlab.bench.tuning import Choice, tune
@@ -31,7 +32,6 @@ from peftlab.tasks.metrics import LOWER_IS_BETTER
 from peftlab.training.launch import refuse_several_processes
 
 SECONDS_NAME = "suite_seconds.json"
-SUITE_NAME = "suite.yaml"
 ARTIFACTS = ("adapter", "model", "checkpoints", "predictions.parquet")
 """What a trial leaves that nobody needs once its score is known."""
 
@@ -206,7 +206,9 @@ class Execution:
     def _take_suite(self, suite: Suite) -> None:
         """Write the suite down; runs of cells that it no longer has are put aside."""
         folder = self.plan.folder
-        write_suite(suite, folder.path / SUITE_NAME)
+        written, source = folder.path / SUITE_NAME, self.plan.source
+        if not (written.exists() and source.exists() and written.samefile(source)):  # never over its own input
+            write_suite(suite, written)
         wanted = {f"{cell.name}--seed{seed}" for cell in self.plan.cells for seed in suite.seeds}
         for path in sorted(folder.cells.glob("*")) if folder.cells.is_dir() else []:
             if path.is_dir() and path.name not in wanted:

@@ -1,17 +1,20 @@
-"""The folder of a suite: where things are in it, and its lock."""
+"""The folder of a suite: where things are in it, its lock, and which folders it may be."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from peftlab.destination import PARTS_OF_A_SUITE, check_folder
 from peftlab.errors import UserError
+
+SUITE_NAME, REPORT_NAME = "suite.yaml", "report.html"
 
 
 @dataclass(frozen=True)
@@ -67,3 +70,30 @@ def locked(folder: Path) -> Iterator[None]:
             yield
     except Timeout:
         raise UserError("another process is running a suite in this folder", where=str(folder)) from None
+
+
+def refuse_foreign_folder(folder: Path, *, is_page: Callable[[Path], bool]) -> None:
+    """Refuse a folder that holds what is not a suite's: its ``suite.yaml`` and ``report.html`` would be replaced.
+
+    Args:
+        folder: Of the suite, new or begun.
+        is_page: Whether a file is a page that a report has written.
+
+    Raises:
+        UserError: It is a file, holds other things, lies in a run's folder, or cannot be made.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError("the suite's folder is a file", where=str(folder), hint="Choose another --output-dir.")
+    there = {item.name for item in folder.iterdir()} if folder.is_dir() else set()
+    if not there - {".lock"}:
+        check_folder(folder, option="--output-dir")
+        return
+    if SUITE_NAME not in there or not there & {".lock", "records.jsonl", *PARTS_OF_A_SUITE}:
+        raise UserError(
+            "the folder holds other things, and no suite that was begun",
+            where=str(folder),
+            hint="Choose another --output-dir.",
+        )
+    report = folder / REPORT_NAME
+    if report.exists() and not is_page(report):
+        raise UserError("this file is no report of peftlab, so it is not overwritten", where=str(report))

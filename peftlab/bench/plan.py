@@ -56,7 +56,7 @@ class Plan:
     def __init__(
         self, suite: Suite, document: Document, folder: SuiteFolder, *, offline: bool, reporter: Reporter
     ) -> None:
-        self.suite, self.folder = suite, folder
+        self.suite, self.folder, self.source = suite, folder, Path(document.source)
         self.cells = expand_cells(suite, document)
         self.refusals: dict[str, str] = {}
         """By cell: why it cannot run, as far as that shows beforehand. It fails, and the others go on."""

@@ -14,7 +14,7 @@ from peftlab.cli.evaluate import evaluate
 from peftlab.cli.explain import explain
 from peftlab.cli.export import export
 from peftlab.cli.ls import ls
-from peftlab.cli.output import show_error
+from peftlab.cli.output import READER_LEFT, end_output, show_error, tell
 from peftlab.cli.pack import pack
 from peftlab.cli.predict import predict
 from peftlab.cli.push import push
@@ -70,10 +70,20 @@ def _options(
 
 def main() -> None:
     """Run the command; every error that a user can meet becomes a message and an exit code."""
+    output, errors = sys.stdout, sys.stderr
+    code = _exit_code()
+    sys.stdout, sys.stderr = output, errors  # typer puts wrappers in their place where a pipe is broken
+    sys.exit(end_output(code))
+
+
+def _exit_code() -> int | str | None:
     try:
         app()
+    except SystemExit as leaving:  # typer and rich say 1 where a pipe is broken
+        return READER_LEFT if isinstance(leaving.__context__, BrokenPipeError) else leaving.code
     except KeyboardInterrupt:
-        print("Stopped.", file=sys.stderr)
-        sys.exit(1)
+        tell("Stopped.")
+        return 1
     except Exception as error:  # noqa: BLE001 - the last station: what is no PeftlabError is shown as a defect
-        sys.exit(show_error(error))
+        return show_error(error)
+    return 0

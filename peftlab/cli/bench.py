@@ -38,12 +38,14 @@ def bench(
     try:
         with reporting() as reporter:
             from peftlab.bench.execute import Execution
-            from peftlab.bench.folder import SuiteFolder, locked
+            from peftlab.bench.folder import REPORT_NAME, SuiteFolder, locked, refuse_foreign_folder
             from peftlab.bench.plan import Plan
             from peftlab.bench.suite import load_suite
+            from peftlab.report.page import is_page, write_report
 
             loaded, document = load_suite(suite)
             path = output_dir or Path("runs") / loaded.name
+            refuse_foreign_folder(path, is_page=is_page)
             with _unpacked_copy(path) if dry_run else _unpacked(path) as folder:
                 plan = Plan(loaded, document, SuiteFolder(folder), offline=offline, reporter=reporter)
                 plan.learn_from_finished()
@@ -56,9 +58,7 @@ def bench(
                     outcome = Execution(
                         plan, workers=workers, offline=offline, retry_failed=retry_failed, reporter=reporter
                     ).execute()
-                from peftlab.report.page import write_report
-
-                write_report([path], path / "report.html")
+                write_report([path], path / REPORT_NAME)
     except KeyboardInterrupt:
         typer.echo("Stopped. The same command goes on from here.", err=True)
         raise typer.Exit(1) from None
@@ -67,7 +67,7 @@ def bench(
     failed = sum(count for status, count in outcome.statuses.items() if status != "success")
     result = {
         "folder": str(path),
-        "report": str(path / "report.html"),
+        "report": str(path / REPORT_NAME),
         "statuses": outcome.statuses,
         "runs": outcome.runs_done,
         "seconds": round(outcome.seconds, 1),

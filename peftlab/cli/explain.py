@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from peftlab.cli.options import Json, Offline
+from peftlab.cli.options import Force, Json, Offline
 
 
 def explain(
@@ -21,6 +21,7 @@ def explain(
     target: Annotated[str | None, typer.Option(help="The class to explain; by default the predicted one.")] = None,
     steps: Annotated[int, typer.Option(min=2, max=10_000, help="Steps of the integral.")] = 64,
     output: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page, too.")] = None,
+    force: Force = False,
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
@@ -33,13 +34,14 @@ def explain(
 
         if importlib.util.find_spec("captum") is None:
             raise UserError("explanations need captum", hint="pip install 'peftlab[explain]'")
-        if output is not None and output.is_dir():
-            raise UserError("this is a folder", where=str(output), hint="Give the name of a file.")
         with reporting() as reporter:
+            from peftlab.destination import check_file
             from peftlab.explanation.attributions import explain as explain_text
             from peftlab.explanation.page import coloured_text, completeness, write_page
-            from peftlab.prediction.load import load_tuned
+            from peftlab.prediction.load import load_tuned, what_it_reads
 
+            if output is not None:
+                check_file(output, inputs=[run, *what_it_reads(run)], force=force)
             found = explain_text(
                 load_tuned(run, offline=offline, report=reporter.say), text, target=target, steps=steps
             )

@@ -25,4 +25,5 @@ Read = Annotated[
         "column_names, decimal, sheet. May be repeated.",
     ),
 ]
+Force = Annotated[bool, typer.Option("--force", help="Replace the output file where it exists.")]
 Encoding = Annotated[str, typer.Option(help="Character encoding of a text file.")]

@@ -10,6 +10,7 @@ import errno
 import json
 import logging
 import os
+import select
 import sys
 import time
 import traceback
@@ -21,6 +22,10 @@ from typing import Any, Self
 from peftlab.errors import PeftlabError
 
 PLAIN_LINE_SECONDS = 20.0
+READER_LEFT = 128 + 13
+"""What a shell says of a program that SIGPIPE has ended, as `head` ends the one before it."""
+PLACES = (errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO)
+"""Errors that are the place's, not the program's."""
 
 
 def show_error(error: BaseException, *, as_json: bool = False) -> int:
@@ -30,12 +35,16 @@ def show_error(error: BaseException, *, as_json: bool = False) -> int:
         The exit code.
     """
     exit_code, text = 1, str(error)
+    if isinstance(error, BrokenPipeError) and reader_has_left():
+        return READER_LEFT
     if isinstance(error, PeftlabError):
         exit_code = error.exit_code
     elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         text = (
             f"the disk is full: {error.filename or error.strerror}\n  Free some space; nothing half-written was kept."
         )
+    elif isinstance(error, OSError) and error.errno in PLACES and error.filename:
+        text = f"{error.strerror}: {error.filename}"
     elif isinstance(error, PermissionError):
         text = f"no permission: {error.filename or error.strerror}"
     else:
@@ -43,10 +52,50 @@ def show_error(error: BaseException, *, as_json: bool = False) -> int:
             f"{''.join(traceback.format_exception(error))}\n"
             "This is a defect of peftlab, not of your input. Please report it with the lines above."
         )
-    print(f"Error: {text}", file=sys.stderr)
+    tell(f"Error: {text}")
     if as_json:
         print(json.dumps({"error": {"message": text, "exit_code": exit_code}}))
     return exit_code
+
+
+def reader_has_left() -> bool:
+    """Whether standard output is a pipe that nobody reads any more."""
+    if not hasattr(select, "poll"):
+        return True  # Windows cannot tell; there, too, it is the usual reason
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def end_output(code: int | str | None) -> int | str | None:
+    """Write out what standard output still holds, before the program ends.
+
+    Args:
+        code: With which it was to end.
+
+    Returns:
+        The exit code.
+    """
+    if sys.stdout is None:  # closed by who started this
+        return code
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = READER_LEFT
+    except OSError as error:
+        code = show_error(error)
+    else:
+        if code != READER_LEFT:
+            return code
+    with open(os.devnull, "wb") as nowhere, contextlib.suppress(OSError, ValueError):  # noqa: PTH123
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())  # Python flushes once more when it ends, and would complain
+    return code
+
+
+def tell(line: str) -> None:
+    """One line on standard error. Where nobody reads it any more, the work goes on."""
+    with contextlib.suppress(BrokenPipeError):
+        print(line, file=sys.stderr, flush=True)
 
 
 def quiet_libraries(*, offline: bool) -> None:
@@ -76,7 +125,7 @@ class PlainReporter:
 
     def say(self, line: str) -> None:
         """One line."""
-        print(line, file=sys.stderr, flush=True)
+        tell(line)
 
     def start(self, description: str, total: int) -> None:
         """Long work begins."""

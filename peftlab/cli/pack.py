@@ -27,9 +27,12 @@ def pack(
 
     try:
         from peftlab.bench.folder import locked
+        from peftlab.destination import check_folder
         from peftlab.packs.writing import check_suite_folder
 
         check_suite_folder(directory)
+        if output_dir is not None:
+            check_folder(output_dir, option="--output-dir", inputs=[directory])
         with locked(directory):
             packed = pack_with_reports(directory, output_dir)
     except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect

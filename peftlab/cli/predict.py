@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from peftlab.cli.options import Encoding, Format, Json, Offline, Read
+from peftlab.cli.options import Encoding, Force, Format, Json, Offline, Read
 
 if TYPE_CHECKING:
     from peftlab.data.streaming import RowStream
@@ -32,6 +32,7 @@ def predict(
         int | None,
         typer.Option(min=1, help="Where generated text is cut; by default as the recipe says.", show_default=False),
     ] = None,
+    force: Force = False,
     file_format: Format = None,
     encoding: Encoding = "utf-8",
     read: Read = None,
@@ -46,12 +47,13 @@ def predict(
         from peftlab.prediction.files import options_in_hints
 
         with reporting() as reporter, options_in_hints():
-            from peftlab.prediction.load import load_tuned
+            from peftlab.prediction.load import load_tuned, what_it_reads
             from peftlab.prediction.outputs import check_output, write_answers
             from peftlab.prediction.predict import answer_rows, check_answers
 
             if output is not None:
-                check_output(output)
+                given = [source] if source is not None else []
+                check_output(output, inputs=[run, *given, *what_it_reads(run)], force=force)
             _check_input(texts, source)
             tuned = load_tuned(run, offline=offline, report=reporter.say)
             check_answers(tuned)

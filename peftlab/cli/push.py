@@ -18,6 +18,9 @@ def push(
         typer.Option("--repository", metavar="OWNER/NAME", help="The repository; made if needed.", show_default=False),
     ],
     public: Annotated[bool, typer.Option("--public", help="Make a new repository public; else it is private.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Upload also where the repository holds what peftlab has not uploaded.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Upload what a run left, or an export, with its model card. Log in with `hf auth login` before."""
@@ -28,7 +31,7 @@ def push(
         with reporting() as reporter:
             from peftlab.prediction.push import push_folder
 
-            address = push_folder(folder, repository, private=not public, report=reporter.say)
+            address = push_folder(folder, repository, private=not public, force=force, report=reporter.say)
     except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
         raise typer.Exit(show_error(error, as_json=as_json)) from None
     print(json.dumps({"address": address}) if as_json else address)

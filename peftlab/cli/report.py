@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from peftlab.cli.options import Json
+from peftlab.cli.options import Force, Json
 
 if TYPE_CHECKING:
     from peftlab.report.choice import Limits
@@ -26,6 +26,8 @@ class Format(StrEnum):
     CSV = "csv"
 
 
+RECORDS = (".json", ".jsonl", ".parquet", ".yaml")
+"""Endings of what a report reads."""
 SUFFIXES = {".md": Format.MARKDOWN, ".markdown": Format.MARKDOWN, ".csv": Format.CSV}
 
 
@@ -44,6 +46,7 @@ def report(
         Format | None,
         typer.Option("--format", help="By default what the output's ending says, else html.", show_default=False),
     ] = None,
+    force: Force = False,
     as_json: Json = False,
     max_memory: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Which method trains within this memory? As in 400MB.")
@@ -65,7 +68,9 @@ def report(
     try:
         form = form or SUFFIXES.get(output.suffix.lower() if output else "", Format.HTML)
         if output is None and form is Format.HTML and not as_json:
-            output = _default_output()
+            output = DEFAULT_OUTPUT
+        if output is not None:
+            _check_output(output, directories, force=force)
         made, text = _make(
             directories, output, form, metric, _limits(max_memory, max_seconds, max_loss), as_json=as_json
         )
@@ -91,25 +96,20 @@ def _limits(max_memory: str | None, max_seconds: float | None, max_loss: float |
     return Limits(parse_size(max_memory) if max_memory is not None else None, max_seconds, max_loss)
 
 
-def _default_output() -> Path:
-    """``report.html`` here, unless that is something of the user's.
+def _check_output(output: Path, directories: list[Path], *, force: bool) -> None:
+    """A page that a report has written may be written anew; whatever else is there is kept.
 
     Raises:
-        UserError: The file is there, and no report of ours.
+        UserError: The file is there and no page of a report, is among what is compared, or cannot be written.
     """
-    from peftlab.errors import UserError
-    from peftlab.report.page import MARKER
+    from peftlab.destination import check_file
+    from peftlab.report.page import is_page
 
-    if DEFAULT_OUTPUT.exists():
-        with DEFAULT_OUTPUT.open("rb") as file:
-            ours = file.read(len(MARKER)) == MARKER.encode()
-        if not ours:
-            raise UserError(
-                "this file is no report of peftlab, so it is not overwritten",
-                where=str(DEFAULT_OUTPUT),
-                hint="Name another file with --output.",
-            )
-    return DEFAULT_OUTPUT
+    read = [path for path in directories if path.is_file()]
+    inside = any(output.resolve().is_relative_to(folder.resolve()) for folder in directories)
+    if inside and output.suffix.lower() in RECORDS:
+        read.append(output)
+    check_file(output, inputs=read, force=force, ours="report of peftlab", is_ours=is_page)
 
 
 def _make(

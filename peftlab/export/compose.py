@@ -60,7 +60,7 @@ def export_composition(
     Raises:
         UserError: The runs do not go together.
     """
-    check_output(output)
+    check_output(output, runs)
     for run in runs if kind != "merged" else ():  # which methods can be combined, compose says better
         check_path(run, kind)
     weights = composition.weights or tuple(1 / len(runs) for _ in runs)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from peftlab.card import write_card
+from peftlab.destination import check_folder
 from peftlab.errors import UnsupportedError, UserError
 from peftlab.export.check import (
     EXACT,
@@ -34,7 +35,7 @@ from peftlab.prediction.exported import (
     ExportFormat,
     load_export,
 )
-from peftlab.prediction.load import load_run, read_finished_run
+from peftlab.prediction.load import load_run, read_finished_run, what_it_reads
 from peftlab.prediction.reference import load_held_out
 from peftlab.prediction.tuned import TunedModel
 from peftlab.record import read_record
@@ -67,8 +68,8 @@ def export_run(
         UserError: There is no path from this run to this format, or the folder is in use.
         RunFailedError: The export is not the same as its run; nothing was kept.
     """
-    check_output(output)
     check_path(run, kind)
+    check_output(output, [run])
     reporter.say(f"loading {run}")
     tuned = load_run(run, offline=offline, report=reporter.say)
     split = load_held_out(tuned, offline=offline, report=reporter.say)
@@ -162,12 +163,15 @@ def export_tuned(
     return description
 
 
-def check_output(output: Path) -> None:
-    """Refuse a folder that holds something.
+def check_output(output: Path, runs: Sequence[Path]) -> None:
+    """Refuse a folder that holds something, or must not be where it is wanted.
 
     Raises:
-        UserError: The path is a file, or a folder that is not empty.
+        UserError: The path is a file, a folder that is not empty, lies in what is read or cannot be made.
     """
+    check_folder(
+        output, option="--output", inputs=[*runs, *(address for run in runs for address in what_it_reads(run))]
+    )
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(
             "the output folder exists and is not empty; an export never overwrites anything",

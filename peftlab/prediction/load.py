@@ -9,14 +9,15 @@ import torch
 from torch import nn
 
 from peftlab.acceleration.accelerated import accelerate_inference
+from peftlab.destination import inputs_of_recipe
 from peftlab.errors import SourceError, UserError, did_you_mean
 from peftlab.interfaces import ProgressCallback
 from peftlab.models.load import resolve_dtype
-from peftlab.prediction.exported import EXPORT_NAME, load_export
+from peftlab.prediction.exported import EXPORT_NAME, load_export, read_export
 from peftlab.prediction.tuned import TunedModel, torch_logits
 from peftlab.recipe import Recipe, with_learned
 from peftlab.record import RunRecord, read_record
-from peftlab.run_folder import read_run_recipe
+from peftlab.run_folder import RECIPE_NAME, read_recipe_document, read_run_recipe
 from peftlab.trained import TrainedRun
 from peftlab.training.accelerator import autocast_dtype
 from peftlab.training.evaluate import Asking
@@ -97,6 +98,13 @@ def load_run(
             autocast_dtype=compute_type,
         ),
     )
+
+
+def what_it_reads(folder: Path) -> list[str]:
+    """The addresses of the model and the data that a run or an export was made from, as far as it tells of them."""
+    if (folder / EXPORT_NAME).is_file():
+        return inputs_of_recipe(read_export(folder).recipe)
+    return inputs_of_recipe(read_recipe_document(folder).values) if (folder / RECIPE_NAME).is_file() else []
 
 
 def read_finished_run(folder: Path) -> tuple[RunRecord, Recipe]:

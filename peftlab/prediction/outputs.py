@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from peftlab.destination import check_file
 from peftlab.errors import UserError, did_you_mean
 from peftlab.files import atomic_file
 
@@ -20,17 +21,21 @@ GROUP = 4096
 """Rows of a Parquet row group."""
 
 
-def check_output(path: Path) -> None:
-    """Refuse a file that could not be written, before any work is done.
+def check_output(path: Path, *, inputs: Iterable[Path | str] = (), force: bool = False) -> None:
+    """Refuse a file that must not, or could not, be written, before any work is done.
+
+    Args:
+        path: The file.
+        inputs: What is read; it is never written to.
+        force: An existing file may be replaced.
 
     Raises:
-        UserError: The ending is none of those known, or the path is a folder.
+        UserError: The ending is none of those known, or the file may not be written.
     """
     if path.suffix.lower() not in ENDINGS:
         hint = did_you_mean(path.suffix.lower(), ENDINGS)
         raise UserError("the ending does not tell how to write the predictions", where=str(path), hint=hint)
-    if path.is_dir():
-        raise UserError("this is a folder", where=str(path))
+    check_file(path, inputs=inputs, force=force)
 
 
 def write_answers(path: Path, answers: Iterable[Mapping[str, Any]]) -> int:

@@ -89,6 +89,15 @@ class Section:
     settings: Table | None = None
 
 
+def is_page(path: Path) -> bool:
+    """Whether a file is a page that a report has written."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(MARKER)) == MARKER.encode()
+    except OSError:
+        return False
+
+
 def write_report(
     directories: Sequence[Path], output: Path, *, metric: str | None = None, limits: Limits | None = None
 ) -> Report:

@@ -43,7 +43,9 @@ def test_every_way_in_gives_the_same_answers(command, run: Path, tmp_path: Path,
     assert [answer["text"] for answer in by_arguments] == texts
     monkeypatch.setattr("peftlab.data.streaming.CHUNK_ROWS", 16)
     for kind in ("csv", "jsonl", "parquet"):
-        done = command("predict", run, "--input", as_file(kind, tmp_path), "--output", tmp_path / "out.jsonl", "--json")
+        done = command(
+            "predict", run, "--input", as_file(kind, tmp_path), "--output", tmp_path / "out.jsonl", "--force", "--json"
+        )
         assert json.loads(done.stdout)["rows"] == len(ROWS), done.stderr
         answers = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
         for answer, expected in zip(answers, by_arguments, strict=True):

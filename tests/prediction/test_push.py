@@ -4,20 +4,61 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import huggingface_hub
 import pytest
+from huggingface_hub.errors import RepositoryNotFoundError
 from ruamel.yaml import YAML
 
 from peftlab.errors import SourceError, UserError
 from peftlab.prediction.push import push_folder, what_to_push
 
 
+class EmptyHub:
+    def model_info(self, repository: str) -> Any:
+        answer: Any = SimpleNamespace(headers={}, request=None)
+        raise RepositoryNotFoundError("404", response=answer)
+
+
+@pytest.mark.parametrize(
+    ("files", "tags", "is_foreign"),
+    [
+        ([".gitattributes", "README.md", "model.safetensors"], ["peft"], True),
+        (["notes.txt"], None, True),
+        (["README.md", "model.safetensors"], ["peftlab", "lora"], False),
+        ([".gitattributes"], [], False),
+    ],
+)
+def test_somebodys_other_work_is_not_replaced(
+    tiny_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, files: list[str], tags: Any, is_foreign: bool
+) -> None:
+    uploaded = []
+
+    class Hub:
+        def model_info(self, repository: str) -> Any:
+            return SimpleNamespace(siblings=[SimpleNamespace(rfilename=name) for name in files], tags=tags)
+
+        def create_repo(self, repository: str, **_: Any) -> str:
+            return repository
+
+        def upload_folder(self, **options: Any) -> None:
+            uploaded.append(options["repo_id"])
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    if is_foreign:
+        with pytest.raises(UserError, match="not uploaded"):
+            push_folder(tiny_run(), "me/tiny", private=True, report=lambda _: None)
+        assert uploaded == []
+    push_folder(tiny_run(), "me/tiny", private=True, force=is_foreign, report=lambda _: None)
+    assert uploaded == ["me/tiny"]
+
+
 def test_the_weights_and_their_card_go(tiny_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     run, calls = tiny_run(), []
 
-    class Hub:
+    class Hub(EmptyHub):
         def create_repo(self, repository: str, **options: Any) -> str:
             calls.append((repository, options["private"]))
             return f"https://hub.example/{repository}"
@@ -33,7 +74,7 @@ def test_the_weights_and_their_card_go(tiny_run: Callable[..., Path], monkeypatc
 
 
 def test_a_hub_that_refuses(tiny_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    class Hub:
+    class Hub(EmptyHub):
         def create_repo(self, *_: Any, **__: Any) -> str:
             raise ConnectionError("no route")
 
