@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from peftlab.errors import PeftlabError
     from peftlab.interfaces import METHODS, TASKS, Method, MethodContext, ModelFacts, TargetModules, Task
+    from peftlab.methods._wrap import wrap
     from peftlab.recipe import Recipe, load_recipe
     from peftlab.record import Guard, RunRecord, read_record
     from peftlab.run import RunResult, run_recipe
@@ -34,6 +35,7 @@ _HOMES = {
     "read_record": "record",
     "RunResult": "run",
     "run_recipe": "run",
+    "wrap": "methods._wrap",
 }
 
 __all__ = [
@@ -53,6 +55,7 @@ __all__ = [
     "load_recipe",
     "read_record",
     "run_recipe",
+    "wrap",
 ]
 
 

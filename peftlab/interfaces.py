@@ -83,7 +83,7 @@ class MethodContext:
     """What a method may need to wrap a model.
 
     Args:
-        peft_task_type: peft's name of the task: ``SEQ_CLS``, ``TOKEN_CLS``, ``CAUSAL_LM``, …
+        peft_task_type: peft's name of the task: ``SEQ_CLS``, ``TOKEN_CLS``, ``CAUSAL_LM``, …; None: of no known task.
         total_steps: Optimizer steps of the whole run.
         seed: The recipe's seed; torch's generators are seeded with it just before ``apply``.
         head_modules: Full names of the modules that the checkpoint does not hold (the task's head). They always
@@ -91,7 +91,7 @@ class MethodContext:
         family: Whether the model is an encoder or a decoder.
     """
 
-    peft_task_type: str
+    peft_task_type: str | None
     total_steps: int
     seed: int = 0
     head_modules: tuple[str, ...] = ()

@@ -49,7 +49,7 @@ class BitFit(Method):
         Raises:
             UnsupportedError: The model has no biases.
         """
-        if not any(self.trains(name) for name, _ in model.base_model.named_parameters()):
+        if not any(self.trains(name) for name, _ in getattr(model, "base_model", model).named_parameters()):
             raise UnsupportedError(_no_biases(type(model).__name__))
         freeze_base(model, context, keep=self.trains)
         return model
