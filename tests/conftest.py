@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import Page, find_browser, open_browser
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Each worker has a core of its own; two threads each would only wait for one another.
@@ -97,6 +98,16 @@ def sentences(count: int, seed: int = 0) -> list[tuple[str, str]]:
         words.insert(generator.randrange(len(words)), generator.choice(GOOD if label == "good" else BAD))
         rows.setdefault(" ".join(words), label)
     return list(rows.items())
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """A tab of a headless browser; tests that need it skip where there is none."""
+    executable = find_browser()
+    if executable is None:
+        pytest.skip("there is no chromium here")
+    with open_browser(executable, tmp_path_factory.mktemp("profile")) as page:
+        yield page
 
 
 @pytest.fixture(scope="session")

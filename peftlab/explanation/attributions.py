@@ -15,6 +15,7 @@ from torch import Tensor
 
 from peftlab.data.columns import check_columns
 from peftlab.errors import UnsupportedError, UserError
+from peftlab.explanation.written import pieces_as_written
 from peftlab.interfaces import Split
 from peftlab.prediction.predict import text_row
 from peftlab.prediction.tuned import TunedModel
@@ -33,7 +34,9 @@ class Explanation:
         run: The run's name.
         prediction: The decision.
         target: The class whose logit is explained.
-        tokens: As the tokenizer writes them.
+        tokens: As the user wrote them; those that the tokenizer put in by itself, as it writes them. Several that
+            make up one character are one.
+        after_blank: Of each, whether a blank stands before it.
         attributions: One a token; positive: towards the target.
         logit: Of the target, for the text.
         baseline_logit: Of the target, for padding.
@@ -44,6 +47,7 @@ class Explanation:
     prediction: Any
     target: str
     tokens: list[str]
+    after_blank: list[bool]
     attributions: list[float]
     logit: float
     baseline_logit: float
@@ -86,12 +90,15 @@ def explain(tuned: TunedModel, text: str, *, target: str | None = None, steps: i
     (prediction,) = task.predict(logits / tuned.temperature, batch, tuned.labels)
     position = _target_position(tuned, target, logits)
     attributions, logit, baseline_logit = _integrate(tuned, to_device(batch, asking.device), position, steps)
+    texts = [str(split.columns[column][0]) for column in task.text_columns()]
+    pieces = pieces_as_written(tuned.tokenizer, batch["input_ids"][0].tolist(), texts)
     return Explanation(
         run=tuned.name,
         prediction=prediction.prediction,
         target=tuned.labels[position] if tuned.labels else "the number",
-        tokens=tuned.tokenizer.convert_ids_to_tokens(batch["input_ids"][0].tolist()),
-        attributions=attributions,
+        tokens=[piece.text for piece in pieces],
+        after_blank=[piece.after_blank for piece in pieces],
+        attributions=[sum(attributions[at] for at in piece.positions) for piece in pieces],
         logit=logit,
         baseline_logit=baseline_logit,
         steps=steps,

@@ -28,6 +28,11 @@ def encode_as_text(tokenizer: Any, *texts: Any, **options: Any) -> Any:
     return tokenizer(*safe, split_special_tokens=True, **options)
 
 
+def written_text(tokenizer: Any, text: str) -> str:
+    """The text that :func:`encode_as_text` encodes, which a tokenizer's character offsets lead into."""
+    return str(_without_leaks(tokenizer, text))
+
+
 def text_tokens(tokenizer: Any, text: str) -> list[int]:
     """Tokens of a text alone, with nothing that the tokenizer adds by itself."""
     return list(encode_as_text(tokenizer, text, add_special_tokens=False)["input_ids"])

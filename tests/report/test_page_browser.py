@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import Page, find_browser, open_browser
+from browser import Page
 from fakes import METHODS, FakeData, write_run
 
 from peftlab.report.choice import Limits, choose
@@ -22,15 +21,6 @@ LABELS = """
     return [text.textContent, box.x, box.y + 1.5, box.x + box.width, box.y + box.height - 1.5];
   }))
 """
-
-
-@pytest.fixture(scope="module")
-def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    executable = find_browser()
-    if executable is None:
-        pytest.skip("there is no chromium here")
-    with open_browser(executable, tmp_path_factory.mktemp("profile")) as page:
-        yield page
 
 
 @pytest.fixture(scope="module")
