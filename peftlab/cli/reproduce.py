@@ -32,11 +32,11 @@ def reproduce(
     quiet_libraries(offline=offline)
     try:
         with reporting() as reporter:
-            import peftlab.reproduce
             from peftlab.packs.runs import locate_run
+            from peftlab.reproduce.rerun import reproduce as run_again
 
             run = locate_run(run, cell)
-            result = peftlab.reproduce.reproduce(run, output_dir=output_dir, offline=offline, reporter=reporter)
+            result = run_again(run, output_dir=output_dir, offline=offline, reporter=reporter)
     except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
         raise typer.Exit(show_error(error, as_json=as_json)) from None
     print(json.dumps(result.as_json(), indent=2) if as_json else as_text(result))
@@ -45,29 +45,45 @@ def reproduce(
 
 WORDS = {
     "identical": "identical",
-    "inside": "inside its interval",
-    "outside": "OUTSIDE its interval",
+    "inside": "within chance",
+    "outside": "DIFFERS by more than chance",
     "differs": "DIFFERS",
-    "unjudged": "differs; the metric has no interval over examples",
+    "unjudged": "CANNOT BE JUDGED",
+}
+HEADLINES = {
+    "agrees": "the record agrees",
+    "differs": "the record does NOT agree",
+    "cannot be judged": "it cannot be judged whether the record agrees",
 }
 
 
 def as_text(result: Any) -> str:
     """The comparison for a person."""
-    lines = ["the record agrees" if result.agrees else "the record does NOT agree"]
+    lines = [HEADLINES[result.verdict]]
     if result.same_environment:
         lines.append("same machine and versions: every score must be identical")
     else:
-        lines.append(f"another environment ({', '.join(result.differences)}): scores may move inside their intervals")
+        environment = ", ".join(result.differences)
+        lines.append(f"another environment ({environment}): scores may differ by chance, tested example by example")
+    for split, counts in result.predictions.items():
+        lines.append(f"{split}: {counts['same']} of {counts['examples']} predictions are the same")
     width = max(len(figure.name) for figure in result.figures)
     for figure in result.figures:
-        interval = f"  [{figure.interval[0]:.4f}, {figure.interval[1]:.4f}]" if figure.interval else ""
-        values = f"{_short(figure.before)} → {_short(figure.now)}{interval}"
-        lines.append(f"  {figure.name:<{width}}  {WORDS[figure.verdict]:<20}  {values}")
+        lines.append(f"  {figure.name:<{width}}  {WORDS[figure.verdict]:<27}  {_values(figure)}")
+        if figure.reason:
+            lines.append(f"  {'':<{width}}  {figure.reason}")
     for name, cost in result.costs.items():
-        lines.append(f"  {name:<{width}}  {'× ' + format(cost['ratio'], '.2f'):<20}  (not judged)")
+        lines.append(f"  {name:<{width}}  {'× ' + format(cost['ratio'], '.2f'):<27}  (not judged)")
     lines.append(f"  folder: {result.folder}")
     return "\n".join(lines)
+
+
+def _values(figure: Any) -> str:
+    values = f"{_short(figure.before)} → {_short(figure.now)}"
+    if figure.interval:
+        low, high = figure.interval
+        values += f"  ({figure.difference:+.4f}, 95 % interval {low:+.4f} to {high:+.4f}, p {figure.p_value:.2g})"
+    return values
 
 
 def _short(value: Any) -> str:

@@ -32,7 +32,7 @@ def example_intervals(
 
     found: dict[str, tuple[float, float] | None] = dict.fromkeys(metrics)
     for metric in found:
-        values = _values(metric, labels, predictions) if len(labels) > 1 else None
+        values = example_values(metric, labels, predictions) if len(labels) > 1 else None
         if values is not None:
             interval = mean_interval(values[None, :])
             if math.isfinite(interval.high - interval.low):  # squares of very large errors are beyond any float
@@ -40,7 +40,14 @@ def example_intervals(
     return found
 
 
-def _values(metric: str, labels: Sequence[Any], predictions: Sequence[Any]) -> NDArray[np.float64] | None:
+def example_values(metric: str, labels: Sequence[Any], predictions: Sequence[Any]) -> NDArray[np.float64] | None:
+    """What each example contributes to a metric; None for metrics without such values.
+
+    Args:
+        metric: Its name.
+        labels: The true label of each example; for written texts, its references.
+        predictions: What was predicted, or written.
+    """
     from peftlab.statistics.pseudo_values import per_example_scores
     from peftlab.statistics.texts import OF_TEXTS
 

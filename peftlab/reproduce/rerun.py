@@ -1,0 +1,45 @@
+"""``peftlab reproduce``: run a record's recipe again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from peftlab.config import Document
+from peftlab.errors import UserError
+from peftlab.interfaces import Reporter
+from peftlab.packs.runs import read_run_predictions, read_run_record
+from peftlab.recipe import build_recipe
+from peftlab.reproduce.records import Reproduction, compare_records
+from peftlab.run import run_recipe
+
+
+def reproduce(
+    run: Path, *, output_dir: Path | None = None, offline: bool = False, reporter: Reporter | None = None
+) -> Reproduction:
+    """Run a record's recipe again, and compare.
+
+    Args:
+        run: The folder of a run that ended with success, or the path that it had before it was packed.
+        output_dir: Of the run made again; None: ``runs/<name>-<UTC time>``.
+        offline: Allow no network.
+        reporter: Tells a person what is going on.
+
+    Raises:
+        UserError: There is no record of a successful run, or its predictions are damaged.
+    """
+    before, predictions = read_run_record(run), read_run_predictions(run)
+    if before.status != "success":
+        raise UserError(
+            f"the run ended as `{before.status}`; only one that ended with success has scores to agree with",
+            where=str(run),
+        )
+    document = Document(source=str(run / "record.json"), values=before.recipe, folder=run)
+    recipe = build_recipe(document, default_name=before.name)
+    result = run_recipe(recipe, document, output_dir=output_dir, offline=offline, reporter=reporter)
+    return compare_records(
+        before,
+        result.record,
+        predictions=(predictions, read_run_predictions(result.folder)),
+        make_scorer=lambda: recipe.task.scorer(tuple(before.labels or ())),
+        folder=result.folder,
+    )
