@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,14 @@ def write_result(result: dict[str, Any], output: Path) -> None:
     print(json.dumps(result["peftlab_over_trainer"], indent=2))
 
 
+def synchronize() -> None:
+    """Wait for the card, where there is one."""
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
 @dataclass
 class StepTimes:
     """The seconds and tokens of the steps that were timed."""
@@ -66,7 +74,14 @@ class StepTimes:
 
 
 def build_trainer(
-    count_tokens: Callable[[Any], int], *, folder: str, batch_size: int, epochs: int, learning_rate: float, **parts: Any
+    count_tokens: Callable[[Any], int],
+    *,
+    folder: str,
+    batch_size: int,
+    epochs: int,
+    learning_rate: float,
+    settings: Mapping[str, Any] | None = None,
+    **parts: Any,
 ) -> tuple[Any, StepTimes]:
     """Transformers' Trainer with its defaults, and the times that its steps will have taken.
 
@@ -76,6 +91,7 @@ def build_trainer(
         batch_size: Examples per step.
         epochs: Passes over the rows.
         learning_rate: Of the first step.
+        settings: Further arguments of training.
         parts: The Trainer's model, rows and collator.
     """
     from transformers import Trainer, TrainerCallback, TrainingArguments
@@ -90,12 +106,14 @@ def build_trainer(
             return super().training_step(model, inputs, *args, **kwargs)
 
     class Clock(TrainerCallback):
-        """Times a step from its begin to its end, the optimizer included."""
+        """Times a step from its begin to its end, the optimizer included; on CUDA the device's work, too."""
 
         def on_step_begin(self, *_: Any, **__: Any) -> None:
+            synchronize()
             self.begin = time.perf_counter()
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
+            synchronize()
             times.steps += 1
             if times.steps > WARMUP_STEPS:
                 times.seconds += time.perf_counter() - self.begin
@@ -110,6 +128,7 @@ def build_trainer(
         save_strategy="no",
         disable_tqdm=True,
         seed=0,
+        **(settings or {}),
     )
     trainer = Counting(args=arguments, callbacks=[Clock()], **parts)
     return trainer, times

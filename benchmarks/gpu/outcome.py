@@ -1,0 +1,105 @@
+"""What the check has found so far, on disk after every step."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import tempfile
+import threading
+from pathlib import Path
+from typing import Any
+
+NAME = "check.json"
+LOG_CHARACTERS = 3000
+"""Of the end of a log, where a step did not pass."""
+
+
+class Outcome:
+    """``check.json`` in a folder; where that cannot be written, in another one, and it says so.
+
+    Args:
+        folder: For the file and the logs. What an earlier check of the same kind has found there is kept until the
+            step is run again.
+        about: What was asked for.
+    """
+
+    def __init__(self, folder: Path, about: dict[str, Any]) -> None:
+        self.asked_for, self.folder = folder, folder
+        self.problem: str | None = None
+        self.values: dict[str, Any] = {"schema_version": 1, **about, "steps": {}}
+        self._lock = threading.Lock()
+        try:
+            (folder / "logs").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            self._fall_back(error)
+        else:
+            self._take_up(about)
+        self.write()
+
+    def _take_up(self, about: dict[str, Any]) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            earlier = json.loads((self.folder / NAME).read_text(encoding="utf-8"))
+            if all(earlier.get(key) == about[key] for key in ("device", "tiny", "commit")):
+                self.values["steps"] = earlier["steps"]
+
+    def note(self, step: str, **values: Any) -> None:
+        """Add to a step, and write."""
+        with self._lock:
+            self.values["steps"].setdefault(step, {}).update(values)
+        self.write()
+
+    def set(self, step: str, values: dict[str, Any]) -> None:
+        """A step begins anew."""
+        with self._lock:
+            self.values["steps"][step] = values
+        self.write()
+
+    def log(self, step: str) -> Path | None:
+        """Where a step may print to; None where there is no room for that."""
+        path = self.folder / "logs" / f"{step}.txt"
+        try:
+            path.write_bytes(b"")
+        except OSError as error:
+            self._fall_back(error)
+            path = self.folder / "logs" / f"{step}.txt"
+        return path
+
+    def write(self) -> None:
+        """The whole file, or the one before stays."""
+        with self._lock:
+            text = json.dumps(self.values, indent=1) + "\n"
+            try:
+                _replace(self.folder / NAME, text)
+            except OSError as error:
+                self._fall_back(error)
+                _replace(self.folder / NAME, text)
+
+    def _fall_back(self, error: OSError) -> None:
+        self.problem = f"{self.asked_for} cannot be written: {error.strerror or error}"
+        self.folder = Path(tempfile.mkdtemp(prefix="peftlab-check-"))
+        (self.folder / "logs").mkdir()
+        print(f"{self.problem}; results go to {self.folder}", flush=True)
+
+
+def end_of(log: Path | None) -> str:
+    """The last lines that a step has printed."""
+    if log is None:
+        return ""
+    with contextlib.suppress(OSError):
+        return log.read_text(encoding="utf-8", errors="replace")[-LOG_CHARACTERS:]
+    return ""
+
+
+def _replace(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        with partial.open("w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise

@@ -1,0 +1,64 @@
+"""The steps of the check, the most important first; long ones come last."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+GB = 10**9
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: a module of ``steps/`` in a process of its own.
+
+    Args:
+        name: Of the step, and of its log.
+        title: For people.
+        module: Of ``steps/``.
+        seconds: It is stopped after so many.
+        least_seconds: It is not begun when fewer are left.
+        card_bytes: The memory of the card that it needs at its full size.
+        disk_bytes: The disk that it needs at its full size.
+        settings: For the module.
+        command: Instead of the module; for tests of the driver.
+    """
+
+    name: str
+    title: str
+    module: str = ""
+    seconds: float = 120
+    least_seconds: float = 10
+    card_bytes: int = 0
+    disk_bytes: int = 0
+    settings: dict[str, Any] = field(default_factory=dict)
+    command: tuple[str, ...] = ()
+
+
+def _contest(case: str, title: str, **bounds: Any) -> Step:
+    return Step(f"contest_{case}", title, "contest", settings={"case": case}, **bounds)
+
+
+STEPS = (
+    Step("environment", "Driver, card, versions, rates", "environment", seconds=60, least_seconds=0),
+    Step("gpu_tests", "Tests marked gpu", "gpu_tests", seconds=150),
+    Step("methods", "peftlab run with every method", "methods", seconds=180, card_bytes=4 * GB),
+    Step("serving", "Four adapters on one bfloat16 base", "serving", seconds=90, card_bytes=4 * GB),
+    Step("estimates", "estimate against the allocator", "estimates", seconds=120, card_bytes=8 * GB),
+    _contest("bert_base", "BERT-base LoRA, short texts", seconds=120, card_bytes=8 * GB),
+    _contest(
+        "llama_3b", "Llama-3.2-3B LoRA r32", seconds=150, least_seconds=40, card_bytes=30 * GB, disk_bytes=8 * GB
+    ),
+    _contest(
+        "llama_8b", "Llama-3-8B LoRA, 4,096 tokens", seconds=240, least_seconds=60, card_bytes=70 * GB,
+        disk_bytes=18 * GB,
+    ),
+    Step(
+        "profile", "One step of the 8B under the profiler", "profile", seconds=120, least_seconds=40,
+        card_bytes=70 * GB, disk_bytes=18 * GB,
+    ),
+    _contest(
+        "llama_8b_nf4", "Llama-3-8B QLoRA (NF4), 4,096 tokens", seconds=240, least_seconds=60, card_bytes=60 * GB,
+        disk_bytes=18 * GB,
+    ),
+)  # fmt: skip

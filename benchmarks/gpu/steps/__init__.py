@@ -1,0 +1,1 @@
+"""The steps of the check: a module each, run by ``python -m benchmarks.gpu.steps.NAME SETTINGS``."""

@@ -1,0 +1,95 @@
+"""One case, side by side: transformers' Trainer with peft, and peftlab, by turns, each alone in a fresh process."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu.steps.cases import CASES, prepare
+from benchmarks.gpu.steps.flops import training_flops_per_token
+from benchmarks.gpu.steps.models import config_of
+from benchmarks.gpu.steps.step import Findings, run_step
+from benchmarks.peers.contest import median_run
+
+CONTESTANTS = ("trainer", "peftlab")
+
+
+def main(findings: Findings) -> None:
+    """Run the contestants, and compare."""
+    name = findings.settings["case"]
+    case = CASES[name]
+    recipe, model = prepare(name, findings.scratch, tiny=findings.is_tiny, device=findings.device)
+    findings.note("setting", {"recipe": recipe.read_text(encoding="utf-8").replace(str(findings.scratch), "…")})
+    findings.note("published", case.published)
+    runs: dict[str, list[dict[str, Any]]] = {contestant: [] for contestant in CONTESTANTS}
+    options = {"case": name, "recipe": str(recipe), "model": str(model), "device": findings.device}
+    turns = [
+        (contestant, turn) for turn in range(1 if findings.is_tiny else case.repeats) for contestant in CONTESTANTS
+    ]
+    # At tiny sizes nobody looks at times, and two run at once.
+    together = len(CONTESTANTS) if findings.is_tiny and findings.device == "cpu" else 1
+    for start in range(0, len(turns), together):
+        started = [
+            (who, *start_one(who, turn, options, recipe.parent)) for who, turn in turns[start : start + together]
+        ]
+        for contestant, process, result in started:
+            code = process.wait()
+            if code == 0:
+                runs[contestant].append(json.loads(result.read_text(encoding="utf-8")))
+            else:
+                findings.fail(f"{contestant} ended with exit code {code}")
+            findings.note("runs", runs)
+    if all(runs.values()):
+        compare(findings, name, runs, options, recipe.parent)
+
+
+def start_one(contestant: str, turn: int, options: dict[str, Any], folder: Path) -> tuple[Any, Path]:
+    """Start a contestant; its process, and where it will write."""
+    own = folder / f"{contestant}-{turn}"
+    own.mkdir(exist_ok=True)
+    result = own / "result.json"
+    words = json.dumps({**options, "contestant": contestant, "folder": str(own), "result": str(result)})
+    return subprocess.Popen([sys.executable, "-m", "benchmarks.gpu.steps.contestant", words]), result
+
+
+def compare(
+    findings: Findings, name: str, runs: dict[str, list[dict[str, Any]]], options: dict[str, Any], folder: Path
+) -> None:
+    """Ratios, and the share of what the card could do."""
+    process, result = start_one("lengths", 0, options, folder)
+    lengths = json.loads(result.read_text(encoding="utf-8"))["lengths"] if process.wait() == 0 else []
+    flops = training_flops_per_token(config_of(CASES[name].model, tiny=findings.is_tiny), lengths)
+    findings.note("flops_per_token", flops)
+    findings.note(
+        "tokens_of_the_rows", {"rows": len(lengths), "mean": sum(lengths) / len(lengths), "most": max(lengths)}
+    )
+    datasheet, measured = rates(findings)
+    chosen = {contestant: median_run(own) for contestant, own in runs.items()}
+    for contestant, run in chosen.items():
+        per_second = run["tokens_per_second"] * flops
+        run["mfu_of_datasheet"] = per_second / datasheet if datasheet else None
+        run["mfu_of_measured_rate"] = per_second / measured if measured else None
+        findings.note(contestant, run)
+    ours, theirs = chosen["peftlab"], chosen["trainer"]
+    ratios = {key: ours[key] / theirs[key] for key in ("tokens_per_second", "peak_bytes")}
+    findings.note("peftlab_over_trainer", ratios)
+    share = ours["mfu_of_datasheet"]
+    findings.line = (
+        f"{ours['tokens_per_second']:,.0f} tokens/s, {ratios['tokens_per_second']:.2f} × the Trainer's; peak "
+        f"{ours['peak_bytes'] / 1e9:.2f} GB, {ratios['peak_bytes']:.2f} ×" + (f"; MFU {share:.0%}" if share else "")
+    )
+
+
+def rates(findings: Findings) -> tuple[float | None, float | None]:
+    """Of bfloat16 products: what the datasheet says, and what was measured; None where it is unknown."""
+    path = findings.scratch / "found" / "environment.json"
+    found = json.loads(path.read_text(encoding="utf-8"))["results"] if path.exists() else {}
+    sheet = (found.get("card") or {}).get("datasheet") or {}
+    return sheet.get("bfloat16_flops_per_second"), (found.get("matmul_flops_per_second") or {}).get("bfloat16")
+
+
+if __name__ == "__main__":
+    run_step(main)
