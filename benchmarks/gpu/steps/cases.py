@@ -82,7 +82,6 @@ def prepare(name: str, scratch: Path, *, tiny: bool, device: str) -> tuple[Path,
     case = CASES[name]
     model = model_folder(case.model, scratch, tiny=tiny, device=device)
     folder = scratch / "contests" / name
-    folder.mkdir(parents=True, exist_ok=True)
     steps = TINY_STEPS if tiny else case.steps
     rows, longest = max(64, steps * case.batch_size), min(case.longest, 24) if tiny else case.longest
     task = dict(case.task)

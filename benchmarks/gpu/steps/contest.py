@@ -21,6 +21,7 @@ def main(findings: Findings) -> None:
     """Run the contestants, and compare."""
     name = findings.settings["case"]
     case = CASES[name]
+    findings.empty_folder(f"contests/{name}")
     recipe, model = prepare(name, findings.scratch, tiny=findings.is_tiny, device=findings.device)
     findings.note("setting", {"recipe": recipe.read_text(encoding="utf-8").replace(str(findings.scratch), "…")})
     findings.note("published", case.published)

@@ -36,7 +36,7 @@ class Material:
     """Models, data and recipes, in a folder of this step."""
 
     def __init__(self, findings: Findings) -> None:
-        self.folder = findings.scratch / "methods"
+        self.folder = findings.empty_folder("methods")
         self.is_tiny = findings.is_tiny
         self.steps = 30 if findings.is_tiny else 60
         kind = {"tiny": findings.is_tiny, "device": findings.device}

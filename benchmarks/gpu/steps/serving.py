@@ -21,7 +21,7 @@ TOLERANCE = 0.02
 
 def main(findings: Findings) -> None:
     """Tune four adapters, ask each alone, then all at once."""
-    folder = findings.scratch / "serving"
+    folder = findings.empty_folder("serving")
     runs = tune(findings, folder)
     texts = pieces(prose() + code(), 12 if findings.is_tiny else 48, shortest=3, longest=40, seed=7)
     alone = ask_alone(runs, texts, folder)

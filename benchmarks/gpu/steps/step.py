@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 import traceback
 from collections.abc import Callable
@@ -49,6 +50,13 @@ class Findings:
     def scratch(self) -> Path:
         """For models and runs; shared by all steps."""
         return Path(self.settings["scratch"])
+
+    def empty_folder(self, name: str) -> Path:
+        """A folder in scratch, without what an earlier call has left there."""
+        folder = self.scratch / name
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        return folder
 
     def note(self, name: str, value: Any) -> None:
         """Keep a finding."""
