@@ -37,7 +37,7 @@ from process import run_bounded
 ROOT = Path(__file__).resolve().parents[2]
 LAST_SECONDS = 3.0
 """Kept for writing, and for ending processes."""
-TINY_SECONDS = 240.0
+TINY_SECONDS = 400.0
 """The bound of each step at tiny sizes: CPUs differ more than cards do."""
 WATCH_SECONDS = 2.0
 

@@ -43,12 +43,14 @@ CARDS = (
     Card("L4", r"L4", 121.0e12, 0.3e12),
     Card("T4", r"T4", None, 0.32e12),
     Card("V100", r"V100", None, 0.9e12),
-    Card("RTX 4090", r"RTX 4090", 165.2e12, 1.008e12),
-    Card("RTX 3090", r"RTX 3090", 71.0e12, 0.936e12),
+    Card("RTX 4090", r"RTX 4090$", 165.2e12, 1.008e12),
+    Card("RTX 3090", r"RTX 3090$", 71.0e12, 0.936e12),
 )
 """The first whose pattern is found counts; T4 and V100 have units for float16 only."""
 
 
 def find_card(name: str) -> Card | None:
-    """The card of a driver's name; None where the table has none, rather than one that is like it."""
+    """The card of a driver's name; None where the table has none, rather than one that is like it, or a part of one."""
+    if "MIG" in name.split():
+        return None
     return next((card for card in CARDS if re.search(rf"(?<![\w]){card.pattern}(?![\w])", name)), None)

@@ -31,6 +31,7 @@ def main(findings: Findings) -> None:
         (contestant, turn) for turn in range(1 if findings.is_tiny else case.repeats) for contestant in CONTESTANTS
     ]
     # At tiny sizes nobody looks at times, and two run at once.
+    lengths: list[int] = []
     together = len(CONTESTANTS) if findings.is_tiny and findings.device == "cpu" else 1
     for start in range(0, len(turns), together):
         started = [
@@ -39,12 +40,14 @@ def main(findings: Findings) -> None:
         for contestant, process, result in started:
             code = process.wait()
             if code == 0:
-                runs[contestant].append(json.loads(result.read_text(encoding="utf-8")))
+                told = json.loads(result.read_text(encoding="utf-8"))
+                lengths = told.pop("lengths", lengths)  # of the rows, which are the same for both
+                runs[contestant].append(told)
             else:
                 findings.fail(f"{contestant} ended with exit code {code}")
             findings.note("runs", runs)
     if all(runs.values()):
-        compare(findings, name, runs, options, recipe.parent)
+        compare(findings, name, runs, lengths)
 
 
 def start_one(contestant: str, turn: int, options: dict[str, Any], folder: Path) -> tuple[Any, Path]:
@@ -56,12 +59,8 @@ def start_one(contestant: str, turn: int, options: dict[str, Any], folder: Path)
     return subprocess.Popen([sys.executable, "-m", "benchmarks.gpu.steps.contestant", words]), result
 
 
-def compare(
-    findings: Findings, name: str, runs: dict[str, list[dict[str, Any]]], options: dict[str, Any], folder: Path
-) -> None:
+def compare(findings: Findings, name: str, runs: dict[str, list[dict[str, Any]]], lengths: list[int]) -> None:
     """Ratios, and the share of what the card could do."""
-    process, result = start_one("lengths", 0, options, folder)
-    lengths = json.loads(result.read_text(encoding="utf-8"))["lengths"] if process.wait() == 0 else []
     flops = training_flops_per_token(config_of(CASES[name].model, tiny=findings.is_tiny), lengths)
     findings.note("flops_per_token", flops)
     findings.note(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import itertools
 import os
 import signal
 import subprocess
@@ -73,8 +74,9 @@ def main(findings: Findings) -> None:
     material = Material(findings)
     run_all(findings, material)
     resumed: dict[str, Any] = {}
+    pairs = RESUMED[:1] if findings.is_tiny else RESUMED
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        for found in pool.map(lambda pair: kill_and_resume(findings, material, *pair), RESUMED):
+        for found in pool.map(lambda pair: kill_and_resume(findings, material, *pair), pairs):
             findings.note("resumed", resumed | found)
             resumed |= found
     findings.note("micro_batch_auto", too_large_a_batch(findings, material))
@@ -84,23 +86,29 @@ def main(findings: Findings) -> None:
 
 
 def run_all(findings: Findings, material: Material) -> None:
-    """A process for each method, several at once; in each the run of both models."""
+    """A process for each method, several at once; in each the run of both models.
+
+    At tiny sizes loading the libraries is most of the work, and two processes share all methods.
+    """
     runs: dict[str, Any] = {}
     lanes = max(2, min(6, (os.cpu_count() or 2) // 2))
-    waiting, running = list(METHODS), {}
+    names = list(METHODS)
+    waiting = [names[::2], names[1::2]] if findings.is_tiny else [[name] for name in names]
+    running: list[tuple[list[str], subprocess.Popen[bytes]]] = []
     while waiting or running:
         while waiting and len(running) < lanes:
-            method = waiting.pop(0)
+            group = waiting.pop(0)
             lines = [
                 run_command(material.recipe(method, family, f"{method}-{family}"), folder_of(material, method, family))
+                for method in group
                 for family in FAMILIES
             ]
-            running[method] = start_several(lines)
-        for method, process in list(running.items()):
+            running.append((group, start_several(lines)))
+        for group, process in list(running):
             if process.poll() is None:
                 continue
-            del running[method]
-            for family in FAMILIES:
+            running.remove((group, process))
+            for method, family in itertools.product(group, FAMILIES):
                 name = f"{method}-{family}"
                 runs[name], problem = judge(material, method, family)
                 if problem is not None:

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.steps.material import code, pieces, prose, write_labelled
+from benchmarks.gpu.steps.material import code, pieces, prose, write_labelled, write_rows
 from benchmarks.gpu.steps.models import model_folder
 from benchmarks.gpu.steps.recipes import command, run_command, start_several, write_recipe
 from benchmarks.gpu.steps.step import Findings, run_step
@@ -22,9 +22,8 @@ TOLERANCE = 0.02
 def main(findings: Findings) -> None:
     """Tune four adapters, ask each alone, then all at once."""
     folder = findings.empty_folder("serving")
-    runs = tune(findings, folder)
     texts = pieces(prose() + code(), 12 if findings.is_tiny else 48, shortest=3, longest=40, seed=7)
-    alone = ask_alone(runs, texts, folder)
+    runs, alone = tune_and_ask_alone(findings, texts, folder)
     with Service(runs) as service:
         together = ask_together(service, runs, texts)
         stopped = service.stop()
@@ -42,11 +41,14 @@ def main(findings: Findings) -> None:
     findings.line = f"{len(differences)} answers as alone, up to {max(differences):.1e}"
 
 
-def tune(findings: Findings, folder: Path) -> dict[str, Path]:
-    """Four runs that differ by seed, on one base in bfloat16."""
+def tune_and_ask_alone(
+    findings: Findings, texts: list[str], folder: Path
+) -> tuple[dict[str, Path], dict[str, list[dict[str, Any]]]]:
+    """Four runs that differ by seed, on one base in bfloat16, and what `peftlab predict` of each says of each text."""
     model = model_folder("llama_small", findings.scratch, tiny=findings.is_tiny, device=findings.device)
     data = write_labelled(folder / "labelled.jsonl", 96 if findings.is_tiny else 400, longest=30)
-    runs, lines = {}, []
+    source = write_rows(folder / "texts.jsonl", [{"text": text} for text in texts])
+    runs, lines, answers = {}, [], {}
     for seed in range(ADAPTERS):
         name = f"adapter-{seed}"
         values = {
@@ -57,31 +59,16 @@ def tune(findings: Findings, folder: Path) -> dict[str, Path]:
             "task": {"type": "text_classification", "max_length": 64},
             "data": {"source": data, "max_validation_examples": 16, "max_test_examples": 16, "split_seed": 0},
             "method": {"type": "lora", "rank": 4, "target_modules": "all-linear"},
-            "training": {"max_steps": 12, "batch_size": 8, "learning_rate": 5e-3},
+            "training": {"max_steps": 20, "batch_size": 8, "learning_rate": 2e-2},
         }
-        runs[name] = folder / name
+        runs[name], answers[name] = folder / name, folder / f"{name}.answers.jsonl"
         lines.append(run_command(write_recipe(folder / f"{name}.yaml", values), runs[name]))
-    code = start_several(lines).wait()
-    if code != 0:
-        raise RuntimeError(f"the adapters could not be tuned: exit code {code}")
-    return runs
-
-
-def ask_alone(runs: dict[str, Path], texts: list[str], folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """What `peftlab predict` says of each text."""
-    source = folder / "texts.jsonl"
-    source.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts), encoding="utf-8")
-    targets = {name: folder / f"{name}.answers.jsonl" for name in runs}
-    lines = [
-        command("predict", run, "--input", source, "--output", targets[name], "--offline") for name, run in runs.items()
-    ]
-    code = start_several(lines).wait()
-    if code != 0:
-        raise RuntimeError(f"peftlab predict ended with exit code {code}")
-    return {
-        name: [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        for name, path in targets.items()
-    }
+        lines.append(command("predict", runs[name], "--input", source, "--output", answers[name], "--offline"))
+    exit_code = start_several(lines).wait()
+    if exit_code != 0:
+        raise RuntimeError(f"the adapters could not be tuned and asked: exit code {exit_code}")
+    told = {name: path.read_text(encoding="utf-8").splitlines() for name, path in answers.items()}
+    return runs, {name: [json.loads(line) for line in own] for name, own in told.items()}
 
 
 def ask_together(service: Service, runs: dict[str, Path], texts: list[str]) -> dict[str, list[dict[str, Any]]]:
