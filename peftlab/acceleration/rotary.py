@@ -88,10 +88,10 @@ def _is_known(own: Callable[..., Any] | None) -> bool:
     """Whether a model's function takes and gives what :func:`rotate` does."""
     if own is None or [*inspect.signature(own).parameters][4:] != ["unsqueeze_dim"]:
         return False
-    half = ramp(2, 3, 2)
-    angles = torch.cat([half, half], dim=-1)
 
     def inputs(size: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        half = ramp(2, 3, 2)  # made in here: while shapes are worked on, tensors made elsewhere have no values
+        angles = torch.cat([half, half], dim=-1)
         return ramp(2, 4, 3, size), ramp(2, 1, 3, size), angles.cos(), angles.sin()
 
     # Some turn a part of each head only, if there are angles for no more: Llama's cannot, and neither can this one.

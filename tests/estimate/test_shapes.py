@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 
+from peftlab.acceleration import rotary
 from peftlab.check import check_model
 from peftlab.config import Document
 from peftlab.errors import UnsupportedError
@@ -123,6 +125,20 @@ def test_fewer_labels_take_less(tiny_gpt2: Path) -> None:
     assert some_of_them.memory.peak_bytes == pytest.approx(measured(checked, some), rel=0.03)
 
 
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_a_llama_that_nothing_has_run_before(method: str, tmp_path: Path) -> None:
+    """Its parts are tried for what they compute when they are first met: here, while there are shapes only."""
+    rotary._is_known.cache_clear()
+    config = transformers.LlamaConfig(
+        vocab_size=60, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4
+    )
+    transformers.LlamaForCausalLM(config).save_pretrained(tmp_path)
+    checked = checked_model(tmp_path, method)
+    batch = placeholder_batch(checked.recipe.task, LABELS, size=8, length=24)
+    estimated = ShapesOfRecipe(checked, LABELS, CPU).memory(batch).memory.peak_bytes
+    assert estimated == pytest.approx(measured(checked, batch), rel=0.03)
+
+
 def test_what_depends_on_values_is_refused_in_words(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def training_loss(self, model, batch):
         return self.logits(model, batch).sum() * float(batch["labels"].sum())
@@ -209,8 +225,6 @@ def test_the_committed_table_keeps_its_promise() -> None:
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_on_cuda_the_allocator_agrees(method: str, tmp_path: Path) -> None:
     """A model large enough for its tensors to outweigh what the libraries take."""
-    import transformers
-
     config = transformers.BertConfig(
         hidden_size=512, num_hidden_layers=6, num_attention_heads=8, intermediate_size=2048
     )

@@ -14,8 +14,8 @@ from benchmarks.gpu.steps.cases import ALL_LINEAR, CASES
 from benchmarks.gpu.steps.jobs import batch_of, check, training_job
 from benchmarks.gpu.steps.models import model_folder
 from benchmarks.gpu.steps.step import Findings, run_step
+from peftlab.acceleration.accelerated import accelerated
 from peftlab.cli.output import quiet_libraries
-from peftlab.fused.layers import fused
 from peftlab.training.loop import optimizer_step
 
 CASE = "llama_8b"
@@ -36,7 +36,7 @@ def main(findings: Findings) -> None:
     with training_job(checked, batch_of(checked, size=1, length=length), device) as job:
         job.model.train()
         step = next(iter(job.plan.steps(after=0)))
-        with fused(job.model):
+        with accelerated(job.model):
             for _ in range(WARM_UP):
                 optimizer_step(job, step)
             findings.note("tokens", length)
