@@ -40,6 +40,8 @@ LAST_SECONDS = 3.0
 TINY_SECONDS = 400.0
 """The bound of each step at tiny sizes: CPUs differ more than cards do."""
 WATCH_SECONDS = 2.0
+SHARED_BYTES = 30 * 10**9
+"""A card with so much memory has room for several of the small steps."""
 
 
 def main(arguments: Sequence[str] | None = None, steps: Sequence[Step] = STEPS) -> int:
@@ -53,9 +55,8 @@ def main(arguments: Sequence[str] | None = None, steps: Sequence[Step] = STEPS) 
         The exit code.
     """
     options = parse(arguments, steps)
-    with tempfile.TemporaryDirectory(prefix="peftlab-gpu-") as own:
+    with tempfile.TemporaryDirectory(prefix="peftlab-gpu-", ignore_cleanup_errors=True) as own:
         scratch = (options.scratch or Path(own)).resolve()
-        scratch.mkdir(parents=True, exist_ok=True)
         return Check(options, scratch).run([step for step in steps if not options.only or step.name in options.only])
 
 
@@ -74,6 +75,11 @@ def parse(arguments: Sequence[str] | None, steps: Sequence[Step]) -> argparse.Na
     options = parser.parse_args(arguments)
     if not options.minutes > 0:
         parser.error("--minutes must be more than 0")
+    if options.scratch is not None:
+        try:
+            (options.scratch / "site").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            parser.error(f"--scratch: {options.scratch} cannot be used: {error.strerror}")
     if options.wheels is not None and not options.wheels.is_dir():
         parser.error(f"--wheels: there is no folder {options.wheels}")
     return options
@@ -109,18 +115,33 @@ class Check:
         announce_peftlab(ROOT, site)
         for step in steps:  # of an earlier call nothing is taken for this one's
             self.outcome.set(step.name, {"title": step.title, "status": "skipped", "reason": "its turn never came"})
-        # The first tells what the card is; at tiny sizes times mean nothing, so that two steps may share a machine.
-        lanes = 2 if self.options.tiny and self.options.device == "cpu" else 1
-        with concurrent.futures.ThreadPoolExecutor(lanes) as pool:
-            self._take(steps[0])
-            futures = [pool.submit(self._take, step) for step in steps[1:]]
-            while not all(future.done() for future in futures):  # a signal is only handled between such waits
-                concurrent.futures.wait(futures, timeout=0.5)
-            for future in futures:
-                future.result()
+        self._take(steps[0])  # tells what the card is
+        rest = steps[1:]
+        shared, alone = self._lanes()
+        self._take_all([step for step in rest if not step.alone], shared)
+        self._take_all([step for step in rest if step.alone], alone)
         self.outcome.values["seconds"] = round(time.monotonic() - self.started, 1)
         self.outcome.write()
         return self._summarise(steps)
+
+    def _lanes(self) -> tuple[int, int]:
+        """How many steps run at once: of those that may share the machine, and of the others."""
+        if self.options.device == "cpu":
+            return (2, 2) if self.options.tiny else (1, 1)  # at tiny sizes times mean nothing
+        memory = self._environment_found().get("card", {}).get("memory_bytes", 0)
+        return (max(1, min(4, (os.cpu_count() or 1) // 4)) if memory >= SHARED_BYTES else 1), 1
+
+    def _environment_found(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.outcome.values["steps"].get("environment", {}).get("results", {})
+        return found
+
+    def _take_all(self, steps: Sequence[Step], lanes: int) -> None:
+        with concurrent.futures.ThreadPoolExecutor(lanes) as pool:
+            futures = [pool.submit(self._take, step) for step in steps]
+            while not all(future.done() for future in futures):  # a signal is only handled between such waits
+                concurrent.futures.wait(futures, timeout=0.5)
+        for future in futures:
+            future.result()
 
     def _on_signal(self, number: int, _frame: object) -> None:
         self.signal = number
@@ -151,7 +172,7 @@ class Check:
         least = 0.0 if self.options.tiny else step.least_seconds
         if left < max(least, 1.0):
             return f"out of time: {max(0.0, left):.0f} s are left, and it takes {max(least, 1.0):.0f} s at least"
-        found = self.outcome.values["steps"].get("environment", {}).get("results", {})
+        found = self._environment_found()
         if self.options.device == "cuda" and found and not found.get("has_cuda"):
             return None if step.name == "environment" else "there is no CUDA device"
         if self.options.tiny:
@@ -211,8 +232,9 @@ class Check:
             "HF_HUB_OFFLINE": "1",
             "TMPDIR": str(self.scratch),
         }
-        if self.options.device == "cpu":
-            own["CUDA_VISIBLE_DEVICES"] = ""
+        # One card: with several, the Trainer would split its batches.
+        cards = os.environ.get("CUDA_VISIBLE_DEVICES") or "0"
+        own["CUDA_VISIBLE_DEVICES"] = cards.partition(",")[0] if self.options.device == "cuda" else ""
         return {**os.environ, **own}
 
     def _tell(self, step: Step) -> None:

@@ -1,4 +1,8 @@
-"""The steps of the check, the most important first; long ones come last."""
+"""The steps of the check, the most important first.
+
+Those whose figures do not depend on the time they take come together: they share a large card, which leaves more of the
+minutes for those that must have it alone.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +24,7 @@ class Step:
         least_seconds: It is not begun when fewer are left.
         card_bytes: The memory of the card that it needs at its full size.
         disk_bytes: The disk that it needs at its full size.
+        alone: Whether nothing else may use the card meanwhile.
         settings: For the module.
         command: Instead of the module; for tests of the driver.
     """
@@ -31,12 +36,13 @@ class Step:
     least_seconds: float = 10
     card_bytes: int = 0
     disk_bytes: int = 0
+    alone: bool = False
     settings: dict[str, Any] = field(default_factory=dict)
     command: tuple[str, ...] = ()
 
 
 def _contest(case: str, title: str, **bounds: Any) -> Step:
-    return Step(f"contest_{case}", title, "contest", settings={"case": case}, **bounds)
+    return Step(f"contest_{case}", title, "contest", alone=True, settings={"case": case}, **bounds)
 
 
 STEPS = (
@@ -45,6 +51,7 @@ STEPS = (
     Step("methods", "peftlab run with every method", "methods", seconds=180, card_bytes=4 * GB),
     Step("serving", "Four adapters on one bfloat16 base", "serving", seconds=90, card_bytes=4 * GB),
     Step("estimates", "estimate against the allocator", "estimates", seconds=120, card_bytes=8 * GB),
+    Step("large_batch", "A batch too large for the card", "large_batch", seconds=90, card_bytes=6 * GB, alone=True),
     _contest("bert_base", "BERT-base LoRA, short texts", seconds=120, card_bytes=8 * GB),
     _contest(
         "llama_3b", "Llama-3.2-3B LoRA r32", seconds=150, least_seconds=40, card_bytes=30 * GB, disk_bytes=8 * GB
@@ -55,7 +62,7 @@ STEPS = (
     ),
     Step(
         "profile", "One step of the 8B under the profiler", "profile", seconds=120, least_seconds=40,
-        card_bytes=70 * GB, disk_bytes=18 * GB,
+        card_bytes=70 * GB, disk_bytes=18 * GB, alone=True,
     ),
     _contest(
         "llama_8b_nf4", "Llama-3-8B QLoRA (NF4), 4,096 tokens", seconds=240, least_seconds=60, card_bytes=60 * GB,

@@ -61,11 +61,11 @@ def environment(results: Sequence[Result]) -> list[str]:
             continue
         rates, sheet = found["matmul_flops_per_second"], found["card"]["datasheet"] or {}
         promised = sheet.get("bfloat16_flops_per_second")
-        share = f"{rates['bfloat16'] / promised:.0%}" if promised else "unknown"
+        share = f"{rates['bfloat16'] / promised:.0%}" if promised and "bfloat16" in rates else "unknown"
         driver = found["driver"]["driver_version"] if isinstance(found["driver"], dict) else "unknown"
         versions = f"{driver}, {found['versions']['torch']}, {found['versions']['transformers']}"
         copied = f"{found['copy_bytes_per_second']['within_device'] / 1e12:.2f}"
-        rows.append([result["card"], versions, *(tera(rates[name]) for name in ("bfloat16", "tf32", "float32")),
+        rows.append([result["card"], versions, *(tera(rates.get(name)) for name in ("bfloat16", "tf32", "float32")),
                      share, copied])  # fmt: skip
     head = [
         "card",
@@ -167,9 +167,9 @@ def profile(results: Sequence[Result]) -> list[str]:
     return table(["card", "kernel", "calls", "ms", "share of all kernels"], rows)
 
 
-def tera(value: float) -> str:
+def tera(value: float | None) -> str:
     """TFLOP/s."""
-    return f"{value / 1e12:,.0f}"
+    return figure(None if value is None else value / 1e12, "{:,.0f}")
 
 
 def giga(value: float | None) -> str:

@@ -155,6 +155,42 @@ def test_a_step_that_needs_more_than_there_is_is_left_out(check) -> None:
     assert on_cpu["large"]["reason"] == "not applicable on cpu at full size; --tiny runs it small"
 
 
+def test_on_a_large_card_steps_share_it_unless_they_want_it_alone(check) -> None:
+    card = found(status="passed", results={"has_cuda": True, "card": {"name": "Large", "memory_bytes": 80 * 10**9}})
+    when = "t = time.time(); time.sleep(1.5); pathlib.Path(own['found']).write_text(json.dumps({'status': 'passed', 'results': {'from': t, 'to': time.time()}}))"
+    steps = [
+        step("environment", card),
+        step("a", when, alone=True),
+        step("b", when),
+        step("c", when),
+        step("d", when, alone=True),
+    ]
+    many = "import os; os.cpu_count = lambda: 16"
+    done = check(*steps, arguments=("--device", "cuda"), before=many)
+    assert done.code == 0
+    spans = {name: done[name]["results"] for name in "abcd"}
+    together = {
+        (a, b)
+        for a in "abcd"
+        for b in "abcd"
+        if a < b and spans[a]["from"] < spans[b]["to"] and spans[b]["from"] < spans[a]["to"]
+    }
+    assert together == {("b", "c")}
+    small = check(
+        step("environment", CARD), step("b", when), step("c", when), arguments=("--device", "cuda"), before=many
+    )
+    assert small["b"]["results"]["to"] <= small["c"]["results"]["from"]
+
+
+def test_only_one_card_is_seen(check, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = "pathlib.Path(own['found']).write_text(json.dumps({'status': 'passed', 'line': os.environ['CUDA_VISIBLE_DEVICES']}))"
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    assert check(step("environment", seen), arguments=("--device", "cuda"))["environment"]["line"] == "2"
+    assert check(step("environment", seen))["environment"]["line"] == ""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert check(step("environment", seen), arguments=("--device", "cuda"))["environment"]["line"] == "0"
+
+
 def test_without_cuda_every_other_step_says_so(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, str(FOLDER / "check.py"), "--output", str(tmp_path / "output"), "--device", "cuda"],

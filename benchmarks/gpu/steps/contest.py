@@ -23,31 +23,27 @@ def main(findings: Findings) -> None:
     case = CASES[name]
     findings.empty_folder(f"contests/{name}")
     recipe, model = prepare(name, findings.scratch, tiny=findings.is_tiny, device=findings.device)
-    findings.note("setting", {"recipe": recipe.read_text(encoding="utf-8").replace(str(findings.scratch), "…")})
+    findings.note("recipe", recipe.read_text(encoding="utf-8").replace(str(findings.scratch), "…"))
     findings.note("published", case.published)
-    runs: dict[str, list[dict[str, Any]]] = {contestant: [] for contestant in CONTESTANTS}
+    lengths = recipe.parent / "lengths.json"
     options = {"case": name, "recipe": str(recipe), "model": str(model), "device": findings.device}
-    turns = [
-        (contestant, turn) for turn in range(1 if findings.is_tiny else case.repeats) for contestant in CONTESTANTS
-    ]
+    options["lengths"] = str(lengths)
+    repeats = 1 if findings.is_tiny else case.repeats
+    turns = [(contestant, turn) for turn in range(repeats) for contestant in CONTESTANTS]
     # At tiny sizes nobody looks at times, and two run at once.
-    lengths: list[int] = []
     together = len(CONTESTANTS) if findings.is_tiny and findings.device == "cpu" else 1
+    runs: dict[str, list[dict[str, Any]]] = {contestant: [] for contestant in CONTESTANTS}
     for start in range(0, len(turns), together):
-        started = [
-            (who, *start_one(who, turn, options, recipe.parent)) for who, turn in turns[start : start + together]
-        ]
+        now = turns[start : start + together]
+        started = [(contestant, *start_one(contestant, turn, options, recipe.parent)) for contestant, turn in now]
         for contestant, process, result in started:
             code = process.wait()
             if code == 0:
-                told = json.loads(result.read_text(encoding="utf-8"))
-                lengths = told.pop("lengths", lengths)  # of the rows, which are the same for both
-                runs[contestant].append(told)
+                runs[contestant].append(json.loads(result.read_text(encoding="utf-8")))
             else:
                 findings.fail(f"{contestant} ended with exit code {code}")
             findings.note("runs", runs)
-    if all(runs.values()):
-        compare(findings, name, runs, lengths)
+    compare(findings, name, runs, json.loads(lengths.read_text(encoding="utf-8")) if lengths.exists() else [])
 
 
 def start_one(contestant: str, turn: int, options: dict[str, Any], folder: Path) -> tuple[Any, Path]:
@@ -60,19 +56,18 @@ def start_one(contestant: str, turn: int, options: dict[str, Any], folder: Path)
 
 
 def compare(findings: Findings, name: str, runs: dict[str, list[dict[str, Any]]], lengths: list[int]) -> None:
-    """Ratios, and the share of what the card could do."""
-    flops = training_flops_per_token(config_of(CASES[name].model, tiny=findings.is_tiny), lengths)
-    findings.note("flops_per_token", flops)
-    findings.note(
-        "tokens_of_the_rows", {"rows": len(lengths), "mean": sum(lengths) / len(lengths), "most": max(lengths)}
-    )
-    datasheet, measured = rates(findings)
-    chosen = {contestant: median_run(own) for contestant, own in runs.items()}
+    """What share of the card's rate each has used, and the ratios."""
+    if lengths:
+        flops = training_flops_per_token(config_of(CASES[name].model, tiny=findings.is_tiny), lengths)
+        findings.note("flops_per_token", flops)
+        findings.note("rows", {"count": len(lengths), "mean_tokens": sum(lengths) / len(lengths), "most": max(lengths)})
+    chosen = {contestant: median_run(own) for contestant, own in runs.items() if own}
     for contestant, run in chosen.items():
-        per_second = run["tokens_per_second"] * flops
-        run["mfu_of_datasheet"] = per_second / datasheet if datasheet else None
-        run["mfu_of_measured_rate"] = per_second / measured if measured else None
+        for rate, per_second in rates(findings).items():
+            run[f"mfu_of_{rate}"] = run["tokens_per_second"] * flops / per_second if lengths and per_second else None
         findings.note(contestant, run)
+    if len(chosen) < len(CONTESTANTS):
+        return
     ours, theirs = chosen["peftlab"], chosen["trainer"]
     ratios = {key: ours[key] / theirs[key] for key in ("tokens_per_second", "peak_bytes")}
     findings.note("peftlab_over_trainer", ratios)
@@ -83,12 +78,13 @@ def compare(findings: Findings, name: str, runs: dict[str, list[dict[str, Any]]]
     )
 
 
-def rates(findings: Findings) -> tuple[float | None, float | None]:
+def rates(findings: Findings) -> dict[str, float | None]:
     """Of bfloat16 products: what the datasheet says, and what was measured; None where it is unknown."""
     path = findings.scratch / "found" / "environment.json"
     found = json.loads(path.read_text(encoding="utf-8"))["results"] if path.exists() else {}
     sheet = (found.get("card") or {}).get("datasheet") or {}
-    return sheet.get("bfloat16_flops_per_second"), (found.get("matmul_flops_per_second") or {}).get("bfloat16")
+    measured = (found.get("matmul_flops_per_second") or {}).get("bfloat16")
+    return {"datasheet": sheet.get("bfloat16_flops_per_second"), "measured_rate": measured}
 
 
 if __name__ == "__main__":

@@ -61,6 +61,8 @@ def run_trainer(options: dict[str, Any]) -> dict[str, Any]:
     else:  # transformers wants each label at its own token
         rows = [{"input_ids": row["input_ids"], "labels": [IGNORED, *row["labels"][:-1]]} for row in examples]
         collate = DataCollatorForSeq2Seq(loader.tokenizer, label_pad_token_id=IGNORED)
+    lengths = [len(row["input_ids"]) for row in rows]  # told at once: the Trainer may run out of memory
+    Path(options["lengths"]).write_text(json.dumps(lengths), encoding="utf-8")
     model = build_model(options["model"], case, is_classifier=is_classifier, on_cuda=on_cuda)
     trainer, times = build_trainer(
         lambda batch: int(batch["attention_mask"].sum()),
@@ -81,7 +83,6 @@ def run_trainer(options: dict[str, Any]) -> dict[str, Any]:
         "tokens_per_second": times.tokens_per_second,
         "peak_bytes": torch.cuda.max_memory_allocated() if on_cuda else peak_of_training(trainer, collate(longest)),
         "timed_steps": times.steps,
-        "lengths": [len(row["input_ids"]) for row in rows],
     }
 
 

@@ -52,7 +52,9 @@ def main(findings: Findings) -> None:
 def line(found: dict[str, Any]) -> str:
     """The result in a line."""
     rates = ", ".join(f"{name} {rate / 1e12:.3g} TFLOP/s" for name, rate in found["matmul_flops_per_second"].items())
-    return f"{found.get('card', {}).get('name', 'cpu')}: {rates}"
+    missing = found["requirements_not_met"]
+    unmet = "; not as peftlab asks: " + ", ".join(f"{text} ({own})" for text, own in missing.items()) if missing else ""
+    return f"{found.get('card', {}).get('name', 'cpu')}: {rates}{unmet}"
 
 
 def versions() -> dict[str, str | None]:
@@ -120,9 +122,11 @@ def card() -> dict[str, Any]:
 
 def matmul_rates(device: torch.device, size: int, *, on_cuda: bool) -> dict[str, float]:
     """FLOP/s of a large square product of random matrices, the median of twenty, by type."""
-    kinds = {"bfloat16": (torch.bfloat16, "highest"), "float16": (torch.float16, "highest")} if on_cuda else {}
-    kinds |= {"tf32": (torch.float32, "high")} if on_cuda else {}
-    kinds |= {"float32": (torch.float32, "highest")}
+    kinds = {"float32": (torch.float32, "highest")}
+    if on_cuda:
+        kinds |= {"tf32": (torch.float32, "high"), "float16": (torch.float16, "highest")}
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            kinds |= {"bfloat16": (torch.bfloat16, "highest")}
     rates = {}
     for name, (dtype, precision) in kinds.items():
         torch.set_float32_matmul_precision(precision)

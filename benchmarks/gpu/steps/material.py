@@ -53,7 +53,7 @@ def pieces(text: str, count: int, *, shortest: int, longest: int, seed: int) -> 
     raise ValueError(f"the text is too short for {count} different pieces")
 
 
-def write_labelled(path: Path, count: int, *, longest: int, seed: int = 0) -> Path:
+def labelled(count: int, *, longest: int, seed: int = 0) -> list[dict[str, str]]:
     """Pieces of prose and of code, and which of the two each is."""
     half = count // 2
     rows = [
@@ -62,7 +62,12 @@ def write_labelled(path: Path, count: int, *, longest: int, seed: int = 0) -> Pa
         for piece in pieces(text, half, shortest=3, longest=longest, seed=seed)
     ]
     random.Random(seed).shuffle(rows)  # noqa: S311
-    return write_rows(path, rows)
+    return rows
+
+
+def write_labelled(path: Path, count: int, *, longest: int) -> Path:
+    """The same, as a file."""
+    return write_rows(path, labelled(count, longest=longest))
 
 
 def write_responses(path: Path, count: int, *, longest: int, seed: int = 0) -> Path:

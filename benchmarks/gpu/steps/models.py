@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 from pathlib import Path
 from typing import Any
@@ -97,3 +98,7 @@ def save_model(config: Any, folder: Path, *, device: str) -> None:
         auto = AutoModelForCausalLM if is_decoder else AutoModel
         model = auto.from_config(config, dtype=dtype)
     model.save_pretrained(folder)
+    del model
+    gc.collect()
+    if device == "cuda":  # other processes need the room
+        torch.cuda.empty_cache()

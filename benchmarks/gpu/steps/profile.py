@@ -73,7 +73,8 @@ def on_card(findings: Findings, events: Iterable[Any]) -> None:
     """Kernels by their time, and the gaps between them."""
     spans, kernels = [], defaultdict(lambda: [0, 0.0])
     for event in events:
-        if event.device_type != torch.autograd.DeviceType.CUDA:
+        # Named regions, such as the optimizer's step, are told on the card too, and would fill every gap in them.
+        if event.device_type != torch.autograd.DeviceType.CUDA or event.is_user_annotation:
             continue
         begin, end = event.time_range.start, event.time_range.end
         spans.append((begin, end))

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import concurrent.futures
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.steps.material import code, pieces, prose, write_labelled, write_rows
+from benchmarks.gpu.steps.material import code, labelled, pieces, prose, write_rows
 from benchmarks.gpu.steps.models import model_folder
 from benchmarks.gpu.steps.recipes import command, run_command, start_several, write_recipe
 from benchmarks.gpu.steps.step import Findings, run_step
 from benchmarks.serving.load import Service
 
-ADAPTERS = 4
+RULES: tuple[Callable[[dict[str, str]], bool], ...] = (
+    lambda row: row["label"] == "prose",
+    lambda row: row["label"] != "prose",
+    lambda row: len(row["text"]) > MIDDLE,
+    lambda row: len(row["text"]) <= MIDDLE,
+)
+"""What each adapter learns to say of a text: others than its neighbours, so that a mix-up would be seen."""
+MIDDLE = 60
+"""Characters of a text that is neither short nor long."""
 CLIENTS = 8
 TOLERANCE = 0.02
 """Of two scores: in bfloat16, the same text in another batch is rounded in another way (8 bits of a logit)."""
@@ -44,13 +53,15 @@ def main(findings: Findings) -> None:
 def tune_and_ask_alone(
     findings: Findings, texts: list[str], folder: Path
 ) -> tuple[dict[str, Path], dict[str, list[dict[str, Any]]]]:
-    """Four runs that differ by seed, on one base in bfloat16, and what `peftlab predict` of each says of each text."""
+    """Four runs on one base in bfloat16, and what `peftlab predict` of each says of each text."""
     model = model_folder("llama_small", findings.scratch, tiny=findings.is_tiny, device=findings.device)
-    data = write_labelled(folder / "labelled.jsonl", 96 if findings.is_tiny else 400, longest=30)
+    rows = labelled(96 if findings.is_tiny else 400, longest=30)
     source = write_rows(folder / "texts.jsonl", [{"text": text} for text in texts])
     runs, lines, answers = {}, [], {}
-    for seed in range(ADAPTERS):
+    for seed in range(len(RULES)):
         name = f"adapter-{seed}"
+        own = [{"text": row["text"], "label": "ab"[RULES[seed](row)]} for row in rows]
+        data = write_rows(folder / f"{name}.jsonl", own)
         values = {
             "name": name,
             "seed": seed,
