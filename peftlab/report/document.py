@@ -96,7 +96,11 @@ def _title(found: Found, comparisons: Sequence[Comparison]) -> str:
 
 
 def report_json(report: Report) -> dict[str, Any]:
-    """The report for programs: ``groups``, ``methods``, ``excluded``, and more."""
+    """The report for programs.
+
+    ``groups`` are lists of cell names, best first; ``methods`` has mean, interval and cost of each cell; ``excluded``
+    lists what is not compared, with the reason. A cell's name is the run's, with what tells it from others of the name.
+    """
     choices = report.choices()
     return {
         "groups": [group for comparison in report.comparisons for group in comparison.groups],

@@ -30,11 +30,13 @@ class ExampleTable:
         index: Row of each example in the source table.
         truth: Codes of the true labels; or the numbers themselves.
         values: What the codes stand for: strings, or tuples of strings; empty for numbers.
+        counts_steps: Whether the numbers count the steps of machines, so that they are no answers.
     """
 
     index: NDArray[np.int64] | None = None
     truth: NDArray[Any] | None = None
     codes: dict[Any, int] = field(default_factory=dict)
+    counts_steps: bool = False
 
     @property
     def values(self) -> list[Any]:
@@ -56,6 +58,7 @@ class ExampleTable:
         found = runs_as_predictions(runs) if runs else read_predictions(entry.path, split)
         if found is None:
             return None, None
+        self.counts_steps = self.counts_steps or bool(runs)
         truth, predicted = self._encode(found.labels), self._encode(found.predictions)
         if self.index is None or self.truth is None:
             self.index, self.truth = found.index, truth

@@ -6,10 +6,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from peftlab.report import wording
 from peftlab.report.budget import at_edge
+from peftlab.report.collapse import collapse_notices
 from peftlab.report.comparison import Comparison
 from peftlab.report.entry import Entry, Excluded
 from peftlab.report.evidence import Basis
@@ -156,7 +155,7 @@ def comparison_notices(comparison: Comparison) -> list[Notice]:
             *_environment_notices(comparison.entries),
             *_settings_notices(comparison),
             *_waived_notices(comparison),
-            *_collapse_notices(comparison),
+            *collapse_notices(comparison),
         )
     ]
 
@@ -255,23 +254,3 @@ def _waived_notices(comparison: Comparison) -> list[str]:
     return (
         [f"Compared although a guard failed, since the recipe waives it: {wording.listing(waived)}."] if waived else []
     )
-
-
-def _collapse_notices(comparison: Comparison) -> list[str]:
-    """Runs that give every example the same answer: their score is that answer's share of the examples."""
-    table = comparison.examples
-    if table.truth is None or table.numeric or len(np.unique(table.truth)) < 2:
-        return []
-    collapsed = [
-        f"{method.label} seed {seed}"
-        for method in comparison.methods
-        if method.predicted is not None
-        for seed, predicted in zip(method.seeds, method.predicted, strict=True)
-        if len(np.unique(predicted)) == 1
-    ]
-    if not collapsed:
-        return []
-    return [
-        f"Training has collapsed: {wording.listing(collapsed)} gave every example the same answer. Such a run "
-        "says that the method is not stable at its learning rate, not what it can reach."
-    ]

@@ -8,6 +8,7 @@ of GSM8K, which has 1,319 examples (https://github.com/openai/grade-school-math)
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -78,7 +79,7 @@ def _scores(metrics: list[dict[str, Any]], where: str) -> dict[str, dict[str, fl
         raise UserError("its last metrics hold no test accuracy; only the MetaMathQA comparison is read", where=where)
     accuracy = float(last["test accuracy"])
     right = accuracy * TEST_EXAMPLES
-    if abs(right - round(right)) > 1e-6:
+    if not math.isfinite(right) or abs(right - round(right)) > 1e-6:
         raise UserError(
             f"a test accuracy of {accuracy} is no share of {TEST_EXAMPLES:,} examples, so no interval follows from it",
             where=where,

@@ -72,11 +72,12 @@ def test_results_that_cannot_be_used_are_listed_with_the_reason(results: Path) -
     change(files[2], "train_info", "metrics", -1, "test accuracy", value=0.4)
     change(files[3], "train_info", "metrics", -1, value={"step": 5000})
     change(files[4], "meta_info", value={})
+    change(files[5], "train_info", "metrics", -1, "test accuracy", value=float("nan"))
     (results / "other.json").write_text('{"settings": 1}')
     report = build_report([results])
-    assert len(report.comparisons[0].methods) == 3
+    assert len(report.comparisons[0].methods) == 2
     found = {Path(item.path).name: item.reason for item in report.excluded}
-    assert set(found) == {path.name for path in files[:5]}
+    assert set(found) == {path.name for path in files[:6]}
     assert "damaged" in found[files[0].name]
     assert "status failed" in found[files[1].name]
     assert "no share of 1,319 examples" in found[files[2].name]

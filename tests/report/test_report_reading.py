@@ -205,6 +205,43 @@ def test_the_metric_can_be_chosen(suite: Path) -> None:
         build_report([suite], metric="macro_f2")
 
 
+def test_the_report_for_programs_is_the_contract(tmp_path: Path) -> None:
+    """``groups`` (lists of cell names, best first), ``methods`` (mean, interval, cost), ``excluded`` (with reasons)."""
+    suite = write_suite(tmp_path / "tweets", examples=400)
+    shutil.rmtree(suite / "cells" / "ia3--seed1")
+    write_run(suite / "cells" / "ia3--seed1", METHODS[6], 1, DATA, status="out_of_memory", error="no memory left")
+    (suite / "cells" / "bitfit--seed9").mkdir()
+    write_record(fake_record(METHODS[7], 9, {}), suite / "cells" / "bitfit--seed9")
+    text = json.dumps(report_json(build_report([tmp_path])))
+    found = json.loads(text, parse_constant=lambda constant: pytest.fail(f"{constant} is not JSON"))
+    cells = {path.name.rpartition("--seed")[0] for path in (suite / "cells").iterdir()}
+    assert set(found["methods"]) == cells == {name for group in found["groups"] for name in group}
+    for method in found["methods"].values():
+        assert method["interval"][0] <= method["mean"] <= method["interval"][1]
+        assert set(method["cost"]) >= {"peak_memory_bytes", "tokens_per_second", "train_seconds", "artifact_bytes"}
+    means = {name: method["mean"] for name, method in found["methods"].items()}
+    for group in found["groups"]:
+        assert [means[name] for name in group] == sorted((means[name] for name in group), reverse=True)
+    firsts = [means[group[0]] for group in found["groups"]]
+    assert firsts == sorted(firsts, reverse=True)
+    assert {Path(item["path"]).name: item["reason"] for item in found["excluded"]} == {
+        "ia3--seed1": "status out_of_memory: no memory left",
+        "bitfit--seed9": "the record holds no score",
+    }
+
+
+def test_the_contract_holds_of_cells_of_axes(tmp_path: Path) -> None:
+    for axis, fingerprint in (("small", "1" * 64), ("large", "2" * 64)):
+        for method in METHODS[:3]:
+            folder = tmp_path / "cells" / f"{method.name}--{axis}--seed0"
+            write_run(folder, method, 0, DATA, name=f"{method.name}--{axis}", fingerprint=fingerprint)
+    (tmp_path / "suite.yaml").write_text("name: s\nrecipe: r\nmethods: [{type: full}]\nseeds: [0]\n")
+    found = report_json(build_report([tmp_path]))
+    names = {f"{method.name}--{axis}" for axis in ("small", "large") for method in METHODS[:3]}
+    assert set(found["methods"]) == names == {name for group in found["groups"] for name in group}
+    assert all(len({name.partition("--")[2] for name in group}) == 1 for group in found["groups"])
+
+
 def test_without_a_test_split_the_report_warns(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()

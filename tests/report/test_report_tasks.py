@@ -66,6 +66,46 @@ def test_tags_of_words(tmp_path: Path) -> None:
     assert "f1 by class" in render_markdown(report).lower()
 
 
+def collapsed(folder: Path) -> list[str]:
+    comparisons = report_json(build_report([folder]))["comparisons"]
+    return [text for comparison in comparisons for text in comparison["notices"] if "collapsed" in text]
+
+
+def test_one_tag_for_every_word_is_named(tmp_path: Path) -> None:
+    """The texts differ in length, so that their answers differ as lists."""
+    labels = [["O", "B", "I"], ["O", "O"], ["B"], ["O", "O", "O", "O"]] * 3
+    nothing = [["O"] * len(tags) for tags in labels]
+    write(tmp_path / "0", FULL, "f1", 0.9, labels, labels, 0)
+    write(tmp_path / "1", LORA, "f1", 0.0, labels, nothing, 0)
+    (text,) = collapsed(tmp_path)
+    assert "lora seed 0 gave everything the same answer" in text
+    assert "full" not in text
+
+
+@pytest.mark.parametrize(("spread", "named"), [(0.0, True), (1e-6, True), (0.2, False)])
+def test_one_number_for_every_text_is_named(tmp_path: Path, spread: float, named: bool) -> None:
+    generator = np.random.default_rng(0)
+    labels = 5e5 + 1e5 * generator.normal(size=50)
+    constant = 5e5 + 1e5 * spread * generator.normal(size=50)
+    for name, method, answers in (("0", FULL, labels + 1e4), ("1", LORA, constant)):
+        error = float(np.mean((answers - labels) ** 2))
+        write(tmp_path / name, method, "mean_squared_error", error, list(labels), list(answers), 0)
+    assert [text.split(" gave")[0] for text in collapsed(tmp_path)] == ["Training has collapsed: lora seed 0"] * named
+
+
+def test_the_same_labels_for_every_text_are_named(tmp_path: Path) -> None:
+    labels = [["a"], ["a", "b"], [], ["b"]] * 5
+    write(tmp_path / "0", FULL, "micro_f1", 0.9, labels, [["a"], ["a"], [], ["a"]] * 5, 0)
+    write(tmp_path / "1", LORA, "micro_f1", 0.0, labels, [[]] * 20, 0)
+    assert [text.split(" gave")[0] for text in collapsed(tmp_path)] == ["Training has collapsed: lora seed 0"]
+
+
+def test_labels_that_are_all_one_say_nothing_of_a_run(tmp_path: Path) -> None:
+    write(tmp_path / "0", FULL, "f1", 1.0, [["O"], ["O", "O"]] * 5, [["O"], ["O", "O"]] * 5, 0)
+    write(tmp_path / "1", LORA, "mean_squared_error", 0.0, [2.0] * 10, [2.0] * 10, 0)
+    assert collapsed(tmp_path) == []
+
+
 def test_numbers_where_less_is_better(tmp_path: Path) -> None:
     generator = np.random.default_rng(0)
     labels = generator.normal(size=200)
@@ -124,3 +164,4 @@ def test_runs_of_machines(tmp_path: Path) -> None:
     assert "The tapes in training had 5 cells at most" in page
     assert "a new gpt2" in page
     assert "F1 by class" not in page
+    assert collapsed(tmp_path) == []
