@@ -209,6 +209,7 @@ def load_data(recipe: Recipe, *, folder: Path | None = None, offline: bool, repo
         source_columns=task.source_columns(),
         optional_columns=task.optional_columns(),
         nullable_columns=task.nullable_columns(),
+        number_columns=task.number_columns(),
         classes=task.classes,
         compared_texts=task.compared_texts,
         labels_are_texts=task.labels_are_texts,

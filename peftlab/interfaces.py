@@ -389,6 +389,10 @@ class Task(RegisteredConfig, ABC):
         """The classes that occur in a split; empty where there are none."""
         return set(self.strata(split) or ())
 
+    def number_columns(self) -> tuple[str, ...]:
+        """Those of the source's columns that hold numbers, which tables write in several ways."""
+        return ()
+
     def compared_texts(self, split: Split) -> list[Sequence[Any]]:
         """For each row the texts that make it equal to another one: strings, or lists of strings."""
         return list(zip(*(split.columns[column] for column in self.text_columns()), strict=True))

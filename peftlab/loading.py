@@ -50,6 +50,7 @@ class Loader:
         checked: The recipe, its model's place and its data.
         dtype: Of the base's weights.
         offline: Allow no network.
+        source: Where the tokenizer is; None: where the base is, which is made ready to be loaded.
 
     Attributes:
         source: What plain transformers loads the base from.
@@ -58,14 +59,14 @@ class Loader:
         plan: All steps of the run.
     """
 
-    def __init__(self, checked: CheckedRecipe, *, dtype: torch.dtype, offline: bool) -> None:
+    def __init__(self, checked: CheckedRecipe, *, dtype: torch.dtype, offline: bool, source: str | None = None) -> None:
         self._checked, self._recipe = checked, checked.recipe
         self._dtype, self._offline = dtype, offline
         if checked.model_location is None:
             self.tokenizer: Any = self._new_tokenizer()
             self.source = self._new_model()
         else:
-            self.source = checkpoint_of(checked.model_location, offline=offline)
+            self.source = source or checkpoint_of(checked.model_location, offline=offline)
             self.tokenizer = load_tokenizer(self.source, self._recipe.model, offline=offline)
         self.splits: dict[str, EncodedSplit] = {
             name: self._recipe.task.encode(split, self.tokenizer, checked.labels)

@@ -7,7 +7,10 @@ from pathlib import Path
 import transformers
 from torch import nn
 
+from peftlab.quiet import quiet_transformers
 
+
+@quiet_transformers()
 def load_model(folder: Path) -> nn.Module:
     """Load a whole model by the class that its config names."""
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)

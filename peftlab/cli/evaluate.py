@@ -35,7 +35,8 @@ def evaluate(
             keep = tuned.task.source_columns()
             config = reading_config(tuned.recipe, file_format, encoding, read or [])
             with options_in_hints():
-                found = evaluate_rows(tuned, stream_file(data, config, keep=keep), reporter)
+                stream = stream_file(data, config, keep=keep, number_columns=tuned.task.number_columns())
+                found = evaluate_rows(tuned, stream, reporter)
     except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
         raise typer.Exit(show_error(error, as_json=as_json)) from None
     print(json.dumps(found.model_dump(mode="json"), indent=2) if as_json else _summary(found))

@@ -11,6 +11,7 @@ from peftlab.data.config import DataConfig
 from peftlab.data.locations import require_online
 from peftlab.data.tables import Table
 from peftlab.errors import DataError, SourceError
+from peftlab.hub import prepare_hub
 from peftlab.interfaces import ProgressCallback
 
 _NO_FILE = "(There is no file or folder of this name either.)"
@@ -43,10 +44,11 @@ def load_hub_tables(
     """
     import datasets
 
+    uses_cache = offline or not prepare_hub()
     if report:
-        report(f"loading the data set {hub_id} from the {'local cache' if offline else 'Hub'}")
+        report(f"loading the data set {hub_id} from the {'local cache' if uses_cache else 'Hub'}")
     try:
-        with _offline(offline):
+        with _offline(uses_cache):
             loaded = datasets.load_dataset(hub_id, config.subset, revision=config.revision)
     except Exception as error:  # noqa: BLE001 - the library raises whatever its many back ends raise
         raise _explain(error, hub_id, config, offline) from None
@@ -107,7 +109,11 @@ def _explain(error: Exception, hub_id: str, config: DataConfig, offline: bool) -
         except SourceError as refused:
             return refused
     if isinstance(error, ConnectionError) or "connect" in type(error).__name__.lower():
-        return SourceError(f"the Hub cannot be reached: {said}", where=hub_id, hint=f"Check the network. {_NO_FILE}")
+        return SourceError(
+            "the data set is not in the local cache, and the Hub cannot be reached",
+            where=hub_id,
+            hint=f"Check the network. {_NO_FILE}",
+        )
     revision = f" at revision `{config.revision}`" if config.revision else ""
     return SourceError(
         f"the data set{revision} cannot be loaded: {said}",

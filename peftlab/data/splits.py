@@ -6,13 +6,14 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from peftlab.data.columns import check_columns, drop_missing_rows, refuse_all_missing, split_of_table, take
 from peftlab.data.config import SPLIT_NAMES, DataConfig
 from peftlab.data.duplicates import Keys, count_conflicts, count_shared_texts, remove_duplicates, text_key, text_keys
+from peftlab.data.numbers import decimal_of, plain_numbers
 from peftlab.data.ordering import draw_first, draw_share, random_order
 from peftlab.data.sources import load_tables
 from peftlab.errors import DataError
@@ -51,6 +52,7 @@ def load_splits(
     source_columns: Sequence[str] | None = None,
     optional_columns: Sequence[str] = (),
     nullable_columns: Sequence[str] = (),
+    number_columns: Sequence[str] = (),
     classes: Classes = lambda split: (),
     compared_texts: Callable[[Split], Sequence[Sequence[Any]]] | None = None,
     labels_are_texts: bool = False,
@@ -73,6 +75,7 @@ def load_splits(
         source_columns: The columns to read; None: the text and label columns themselves.
         optional_columns: Those of them that the source may lack.
         nullable_columns: Those of them in which an empty value says something, and is not missing.
+        number_columns: Those of them that hold numbers: commas before decimals become points.
         classes: The classes that occur in a split.
         compared_texts: For each row the texts that make it equal to another; None: its text columns.
         labels_are_texts: Whether rows with equal texts are duplicates only where their labels are equal too; they never
@@ -92,6 +95,8 @@ def load_splits(
     splits: dict[str, Split] = {
         name: split_of_table(name, table, columns, optional=optional_columns) for name, table in tables.items()
     }
+    for column in number_columns:
+        splits = _with_plain_numbers(splits, column, config)
     notes: dict[str, Any] = {}
     for split in splits.values():
         for column in nullable_columns:
@@ -194,6 +199,16 @@ def _draw(
     firsts = [rows[0] for rows in groups]
     drawn = draw_share([order[at] for at in firsts], strata(take(train, firsts)), fraction, seed)
     return sorted(row for at in drawn for row in groups[at])
+
+
+def _with_plain_numbers(splits: Mapping[str, Split], column: str, config: DataConfig) -> dict[str, Split]:
+    """The splits with a column of numbers written in one way, which all of them decide together."""
+    values = [value for split in splits.values() for value in split.columns[column]]
+    decimal = decimal_of(values, column=column, where=next(iter(splits.values())).source, known=config.decimal)
+    return {
+        name: replace(split, columns={**split.columns, column: plain_numbers(split.columns[column], decimal)})
+        for name, split in splits.items()
+    }
 
 
 def _found_once(splits: Mapping[str, Split], strata: Strata) -> dict[str, list[str]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,6 +18,7 @@ from peftlab.data.excel import chosen_sheet, stream_sheet
 from peftlab.data.formats import format_of, usual_delimiter
 from peftlab.data.json_tables import stream_json_lines
 from peftlab.data.nested import with_roots
+from peftlab.data.numbers import decimal_of, plain_numbers
 from peftlab.data.saved_datasets import is_saved_dataset, stream_saved_dataset
 from peftlab.data.table_files import TableFile, the_only_file
 from peftlab.data.tables import Table, read_table
@@ -46,7 +47,9 @@ class RowStream:
     chunks: Iterator[tuple[Table, int]]
 
 
-def stream_file(path: Path, config: DataConfig, *, keep: Sequence[str]) -> RowStream:
+def stream_file(
+    path: Path | str, config: DataConfig, *, keep: Sequence[str], number_columns: Sequence[str] = ()
+) -> RowStream:
     """Open a table.
 
     CSV, TSV, JSON Lines, Parquet and Excel files are read as they are needed, packed or not, and so are folders of
@@ -56,11 +59,19 @@ def stream_file(path: Path, config: DataConfig, *, keep: Sequence[str]) -> RowSt
         path: The file, or a folder that is one table.
         config: Says how it is written.
         keep: The columns that are needed.
+        number_columns: Those that hold numbers: commas before decimals become points, as the first rows tell.
 
     Raises:
         DataError: There is no such file, or it is not what its format says (also later, while it is read).
     """
     path, keep = Path(path), sorted(with_roots(keep))
+    stream = _open(path, config, keep)
+    return (
+        replace(stream, chunks=_with_plain_numbers(stream.chunks, number_columns, config)) if number_columns else stream
+    )
+
+
+def _open(path: Path, config: DataConfig, keep: Sequence[str]) -> RowStream:
     if path.is_dir():
         return _stream_folder(path, config, keep)
     if not path.is_file():
@@ -156,6 +167,19 @@ def whole_split_of(stream: RowStream, name: str, columns: Sequence[str], *, opti
     parts = [part for part, _ in unchecked_splits_of(stream, columns, optional=optional)]
     values = {column: [value for part in parts for value in part.columns[column]] for column in columns}
     return Split(name, range(sum(map(len, parts))), values, stream.name)
+
+
+def _with_plain_numbers(
+    chunks: Iterator[tuple[Table, int]], columns: Sequence[str], config: DataConfig
+) -> Iterator[tuple[Table, int]]:
+    decimals = dict.fromkeys(columns, config.decimal)
+    for table, done in chunks:
+        values = dict(table.columns)
+        for name in columns:
+            if name in values:
+                decimals[name] = decimal_of(values[name], column=name, where=table.name, known=decimals[name])
+                values[name] = plain_numbers(values[name], decimals[name])
+        yield replace(table, columns=values), done
 
 
 def _stream_folder(folder: Path, config: DataConfig, keep: Sequence[str]) -> RowStream:

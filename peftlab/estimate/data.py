@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from peftlab.errors import SourceError
 from peftlab.estimate.training import Batch
 from peftlab.loading import Loader
 from peftlab.models.facts import read_model_facts
-from peftlab.models.load import local_source
+from peftlab.models.gguf import converted_folder, write_gguf_tokenizer
+from peftlab.trained import is_run
 from peftlab.training.micro_batches import split_batches
 
 
@@ -34,20 +36,29 @@ def look_at_data(checked: CheckedModel) -> tuple[CheckedModel, Batch | None]:
     if not isinstance(checked, CheckedRecipe):
         return checked, None
     place = checked.model_location
-    source = Path(local_source(place)) if place is not None else None
-    if source is not None and source.is_dir() and not (source / "tokenizer_config.json").is_file():
+    is_folder = isinstance(place, Path) and place.is_dir() and not is_run(place)
+    if isinstance(place, Path) and is_folder and not (place / "tokenizer_config.json").is_file():
         return checked, None
-    try:
-        loader = Loader(checked, dtype=torch.float32, offline=True)
-    except SourceError:
-        return checked, None
+    with tempfile.TemporaryDirectory(prefix="peftlab-") as folder:
+        source = None
+        try:
+            if isinstance(place, Path) and place.suffix == ".gguf" and converted_folder(place) is None:
+                # The weights are not needed, and converting them can fill a disk.
+                write_gguf_tokenizer(place, Path(folder))
+                source = folder
+            loader = Loader(checked, dtype=torch.float32, offline=True, source=source)
+        except SourceError:
+            return checked, None
+        if source is None:
+            checked = with_new_facts(checked, loader)
     setting = checked.recipe.training.micro_batch_size
-    return with_new_facts(checked, loader), batch_of(loader, setting if isinstance(setting, int) else None)
+    return checked, batch_of(loader, setting if isinstance(setting, int) else None)
 
 
 def with_new_facts(checked: CheckedRecipe, loader: Loader) -> CheckedRecipe:
-    """The recipe, with the size that the tokenizer has given to a model that starts from nothing."""
-    if checked.model_location is not None:
+    """The recipe with what is known once its base is there: a new model's vocabulary, or a GGUF file's weights."""
+    place = checked.model_location
+    if place is not None and not (isinstance(place, Path) and place.suffix == ".gguf"):
         return checked
     return replace(checked, facts=read_model_facts(Path(loader.source), path=checked.facts.path))
 

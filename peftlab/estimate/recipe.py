@@ -121,7 +121,7 @@ def estimate_recipe(
     own_batch = batch or longest_batch(recipe, labels)
     shapes = ShapesOfRecipe(checked, labels, target)
     memory = shapes.memory(own_batch)
-    notes = (WITHOUT_GENERATION,) if recipe.task.generates_text else ()
+    notes = _unknown(checked, batch) + ((WITHOUT_GENERATION,) if recipe.task.generates_text else ())
     found = Estimate(memory, target.workspace_bytes, target, own_batch, is_from_data=batch is not None, notes=notes)
     if not advise or target.memory_bytes is None:
         return found
@@ -139,6 +139,20 @@ def estimate_recipe(
         ),
         changes=() if found.fits else _find_changes(checked, labels, target, own_batch),
     )
+
+
+def _unknown(checked: CheckedModel, batch: Batch | None) -> tuple[str, ...]:
+    """What is not known yet, and what is taken in its place."""
+    notes = []
+    if not isinstance(checked, CheckedRecipe):
+        notes.append("the data is not here yet: texts as long as task.max_length, and two classes, are taken")
+    elif batch is None:
+        notes.append("the tokenizer is not here yet: texts as long as task.max_length are taken")
+    if checked.model_location is None and batch is None:
+        size = checked.facts.config.get("vocab_size")
+        taken = f"{size} tokens are" if size else "the usual size of its type is"
+        notes.append(f"the vocabulary of the new model is not known before its tokenizer is: {taken} taken")
+    return tuple(notes)
 
 
 def longest_batch(recipe: Recipe, labels: tuple[str, ...]) -> Batch:

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from peftlab.errors import SourceError, UnsupportedError
+from peftlab.hub import prepare_hub
 from peftlab.interfaces import Family, ModelFacts
-from peftlab.models.gguf import converted_folder, read_gguf_metadata
+from peftlab.models.gguf import converted_folder
+from peftlab.models.gguf_header import read_gguf_config
 
 ENCODERS = frozenset(
     [
@@ -81,7 +83,8 @@ def read_model_facts(
     elif location.suffix == ".gguf":
         folder = converted_folder(location)
         if folder is None:
-            config, weights = read_gguf_metadata(location), None
+            # GGUF holds language models that read from left to right.
+            config, weights = {"architectures": ["GGUFForCausalLM"], **read_gguf_config(location)}, None
         else:
             config, weights = _read_folder(folder, path, need_weights)
     else:
@@ -156,16 +159,16 @@ def _read_hub(
     from huggingface_hub import get_safetensors_metadata, hf_hub_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, NotASafetensorsRepoError
 
+    if not offline:
+        prepare_hub()
     try:
         file = hf_hub_download(hub_id, "config.json", revision=revision, local_files_only=offline)
         config = json.loads(Path(file).read_text(encoding="utf-8"))
     except LocalEntryNotFoundError:
-        raise SourceError(
-            "the model is not in the local cache, and the Hugging Face Hub cannot be reached",
-            where=hub_id,
-            hint=f"{TAKEN_FOR_HUB_ID} If it is one, check the connection (and --offline).",
-        ) from None
+        raise _not_here(hub_id) from None
     except (HfHubHTTPError, OSError, ValueError) as error:
+        if isinstance(error, ConnectionError):
+            raise _not_here(hub_id) from None
         raise SourceError(str(error).strip().splitlines()[0], where=hub_id, hint=TAKEN_FOR_HUB_ID) from None
     if offline:
         return config, None
@@ -181,6 +184,14 @@ def _read_hub(
         name: tuple(tensor.shape) for file in metadata.files_metadata.values() for name, tensor in file.tensors.items()
     }
     return config, shapes
+
+
+def _not_here(hub_id: str) -> SourceError:
+    return SourceError(
+        "the model is not in the local cache, and the Hugging Face Hub cannot be reached",
+        where=hub_id,
+        hint=f"{TAKEN_FOR_HUB_ID} If it is one, check the connection (and --offline).",
+    )
 
 
 def _refuse_prequantized(config: Mapping[str, Any], path: str) -> None:

@@ -7,6 +7,8 @@ transformers reads GGUF by dequantising it to float32, which takes long, and can
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from filelock import FileLock
 from peftlab.errors import SourceError
 from peftlab.files import atomic_folder, cache_folder
 from peftlab.interfaces import ProgressCallback
+from peftlab.quiet import quiet_transformers
 
 FORMAT = "1"
 """Raised when the conversion changes, so that old cache entries are left aside."""
@@ -49,24 +52,16 @@ def convert_gguf(file: Path, report: ProgressCallback | None = None) -> Path:
     return folder
 
 
-def read_gguf_metadata(file: Path) -> dict[str, Any]:
-    """The facts in a GGUF file's metadata, under the names of a transformers config; without torch.
+def write_gguf_tokenizer(file: Path, folder: Path) -> None:
+    """Write the tokenizer of a GGUF file into a folder, without reading the weights.
 
     Raises:
-        SourceError: The file is no GGUF file.
+        SourceError: transformers cannot read it.
     """
-    from gguf import GGUFReader
+    from transformers import AutoTokenizer
 
-    try:
-        fields = {name: field.contents() for name, field in GGUFReader(file).fields.items()}
-    except (ValueError, IndexError, KeyError, OSError) as error:
-        raise SourceError(f"not a GGUF file: {error}", where=str(file)) from None
-    architecture = str(fields.get("general.architecture", ""))
-    return {
-        "model_type": architecture,
-        "architectures": ["GGUFForCausalLM"],  # GGUF holds language models that read from left to right
-        "max_position_embeddings": fields.get(f"{architecture}.context_length"),
-    }
+    with _as_source_error(file), quiet_transformers():
+        AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, local_files_only=True).save_pretrained(folder)
 
 
 def _cache_entry(file: Path) -> Path:
@@ -82,15 +77,21 @@ def _convert(file: Path, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     source: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True}
-    try:
+    with _as_source_error(file), quiet_transformers():
         tokenizer = AutoTokenizer.from_pretrained(file.parent, **source)
         model = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **source)
-    except (ValueError, OSError, KeyError, NotImplementedError) as error:
-        raise SourceError(f"transformers cannot read this GGUF file: {error}", where=str(file)) from None
     # The weights are plain float32 by now; the leftover quantisation config is what cannot be saved.
     if hasattr(model.config, "quantization_config"):
         del model.config.quantization_config
     setattr(model, "hf_quantizer", None)  # noqa: B010 - transformers declares another type
-    with atomic_folder(folder) as partial:
+    with atomic_folder(folder) as partial, quiet_transformers():
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
+
+
+@contextmanager
+def _as_source_error(file: Path) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, OSError, KeyError, NotImplementedError) as error:
+        raise SourceError(f"transformers cannot read this GGUF file: {error}", where=str(file)) from None

@@ -20,6 +20,7 @@ from peftlab.interfaces import Head
 from peftlab.models.config import ModelConfig
 from peftlab.models.gguf import convert_gguf
 from peftlab.models.quantization import quantization_config, settle_quantized
+from peftlab.quiet import quiet_transformers
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ def local_source(location: Path | str) -> str:
     return location
 
 
+@quiet_transformers()
 def load_tokenizer(source: str, config: ModelConfig, *, offline: bool) -> Any:
     """Load a tokenizer that pads and cuts on the right, whatever the checkpoint says, and has a padding token.
 
@@ -68,6 +70,7 @@ def load_tokenizer(source: str, config: ModelConfig, *, offline: bool) -> Any:
     return tokenizer
 
 
+@quiet_transformers()
 def load_base_model(
     source: str,
     config: ModelConfig,

@@ -72,6 +72,10 @@ class TextRegression(Task):
         check_family(facts)
         check_length(self.max_length, facts)
 
+    def number_columns(self) -> tuple[str, ...]:
+        """The column of the number."""
+        return (self.label,)
+
     def tidy_rows(self, split: Split) -> Split:
         """Blank texts and targets are missing."""
         split = without_blank_texts(split, self.text_columns())

