@@ -33,7 +33,13 @@ class ChatSession:
     """
 
     def __init__(
-        self, run: Path, *, max_new_tokens: int = 256, temperature: float = 0.0, seed: int = 0, offline: bool = False
+        self,
+        run: Path | str,
+        *,
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        seed: int = 0,
+        offline: bool = False,
     ) -> None:
         self._first = open_run(run)
         self._renderer = _task_of(self._first).renderer(self._first.tokenizer)

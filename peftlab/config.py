@@ -99,12 +99,13 @@ class Document:
         return ConfigError(message, where=self.where(path), hint=hint)
 
 
-def read_yaml(path: Path) -> Document:
+def read_yaml(path: Path | str) -> Document:
     """Read a YAML 1.2 mapping, safely: no tags, no objects, no duplicate keys.
 
     Raises:
         ConfigError: The file is missing, is not UTF-8, is not YAML, or is not a mapping.
     """
+    path = Path(path)
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -230,8 +230,9 @@ def with_learned(recipe: Recipe, learned: Mapping[str, Any]) -> Recipe:
     return replace_config(recipe, task=recipe.task.fitted(learned))
 
 
-def write_recipe(recipe: Recipe, path: Path) -> None:
+def write_recipe(recipe: Recipe, path: Path | str) -> None:
     """Write a recipe as YAML."""
+    path = Path(path)
     write_yaml(recipe, path)
 
 

@@ -157,7 +157,7 @@ def write_record(record: RunRecord, folder: Path) -> Path:
     return path
 
 
-def read_record(path: Path) -> RunRecord:
+def read_record(path: Path | str) -> RunRecord:
     """Read a record.
 
     Args:
@@ -166,6 +166,7 @@ def read_record(path: Path) -> RunRecord:
     Raises:
         UserError: There is none, it is cut short, or it is of another schema version.
     """
+    path = Path(path)
     file = path / RECORD_NAME if path.is_dir() else path
     try:
         text = file.read_text(encoding="utf-8")

@@ -35,7 +35,7 @@ def run_recipe(
     recipe: Recipe,
     document: Document | None = None,
     *,
-    output_dir: Path | None = None,
+    output_dir: Path | str | None = None,
     resume: bool = False,
     offline: bool = False,
     reporter: Reporter | None = None,
@@ -56,6 +56,7 @@ def run_recipe(
     Raises:
         UserError: The input is wrong; no run has begun.
     """
+    output_dir = None if output_dir is None else Path(output_dir)
     document = document or Document(source=recipe.name, values={})
     reporter = reporter or Silent()
     refuse_several_processes()

@@ -99,12 +99,13 @@ class RunFolder:
             )
 
 
-def read_run_recipe(folder: Path) -> Recipe:
+def read_run_recipe(folder: Path | str) -> Recipe:
     """The resolved recipe that a run's folder holds.
 
     Raises:
         UserError: There is none, or it is damaged.
     """
+    folder = Path(folder)
     return build_recipe(read_recipe_document(folder), default_name=folder.name)
 
 

@@ -107,17 +107,19 @@ class TrainedRun:
         return load_artifact(lambda: self.load_base(offline=offline, dequantize=dequantize), self.folder)
 
 
-def is_run(path: Path) -> bool:
+def is_run(path: Path | str) -> bool:
     """Whether a folder is that of a run."""
+    path = Path(path)
     return (path / RECORD_NAME).is_file()
 
 
-def open_run(folder: Path) -> TrainedRun:
+def open_run(folder: Path | str) -> TrainedRun:
     """Read a finished run.
 
     Raises:
         UserError: There is none, or it did not succeed.
     """
+    folder = Path(folder)
     record = read_record(folder)
     if record.status != "success":
         raise UserError(f"the run has not succeeded: its status is {record.status}", where=str(folder))

@@ -109,7 +109,7 @@ def method_name(entry: Mapping[str, Any]) -> str:
     return str(entry.get("name", entry.get("type", "")))
 
 
-def load_suite(path: Path) -> tuple[Suite, Document]:
+def load_suite(path: Path | str) -> tuple[Suite, Document]:
     """Read a suite.
 
     Returns:
@@ -118,6 +118,7 @@ def load_suite(path: Path) -> tuple[Suite, Document]:
     Raises:
         ConfigError: With file, line and key.
     """
+    path = Path(path)
     document = read_yaml(path)
     suite = build_config(Suite, {"name": path.stem, **document.values}, document=document)
     for position, entry in enumerate(suite.methods):

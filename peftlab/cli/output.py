@@ -111,7 +111,7 @@ def quiet_libraries(*, offline: bool) -> None:
         return
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    for name in ("huggingface_hub", "httpx", "bitsandbytes", "accelerate", "datasets", "peft", "torch"):
+    for name in ("huggingface_hub", "httpx", "httpx2", "bitsandbytes", "accelerate", "datasets", "peft", "torch"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
 

@@ -52,7 +52,7 @@ class Table:
 
 
 def read_table(
-    path: Path, config: DataConfig, *, keep: Collection[str] | None = None, report: ProgressCallback | None = None
+    path: Path | str, config: DataConfig, *, keep: Collection[str] | None = None, report: ProgressCallback | None = None
 ) -> Table:
     """Read one file as one table.
 
@@ -65,13 +65,14 @@ def read_table(
     Raises:
         DataError: The file is empty, is not what its format says, or cannot be decoded; with the line.
     """
+    path = Path(path)
     if path.is_dir():
         raise DataError("this is a folder; a file is needed", where=str(path))
     return _read_file(the_only_file(path), config, keep, report)
 
 
 def read_tables(
-    path: Path, config: DataConfig, *, keep: Collection[str] | None = None, report: ProgressCallback | None = None
+    path: Path | str, config: DataConfig, *, keep: Collection[str] | None = None, report: ProgressCallback | None = None
 ) -> dict[str, Table]:
     """Read all splits that a path holds, under the names that the source gives them.
 
@@ -92,6 +93,7 @@ def read_tables(
     Raises:
         DataError: As for :func:`read_table`; or the folder holds no tables.
     """
+    path = Path(path)
     if path.is_dir():
         return _read_folder(path, config, keep, report)
     files = table_files(path)

@@ -78,8 +78,9 @@ def completeness(explanation: Explanation) -> str:
     )
 
 
-def write_page(explanation: Explanation, path: Path) -> None:
+def write_page(explanation: Explanation, path: Path | str) -> None:
     """Write the explanation as one HTML file without scripts."""
+    path = Path(path)
     import jinja2
 
     rows = [

@@ -40,7 +40,7 @@ def export_composition(
     runs: Sequence[Path],
     composition: Composition,
     kind: ExportFormat,
-    output: Path,
+    output: Path | str,
     *,
     offline: bool,
     reporter: Reporter,
@@ -60,6 +60,7 @@ def export_composition(
     Raises:
         UserError: The runs do not go together.
     """
+    output = Path(output)
     check_output(output, runs)
     for run in runs if kind != "merged" else ():  # which methods can be combined, compose says better
         check_path(run, kind)

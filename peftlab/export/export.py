@@ -46,9 +46,9 @@ SAMPLE = 8
 
 
 def export_run(
-    run: Path,
+    run: Path | str,
     kind: ExportFormat,
-    output: Path,
+    output: Path | str,
     *,
     offline: bool,
     reporter: Reporter,
@@ -68,6 +68,8 @@ def export_run(
         UserError: There is no path from this run to this format, or the folder is in use.
         RunFailedError: The export is not the same as its run; nothing was kept.
     """
+    run = Path(run)
+    output = Path(output)
     check_path(run, kind)
     check_output(output, [run])
     reporter.say(f"loading {run}")
@@ -79,12 +81,13 @@ def export_run(
     )
 
 
-def check_path(run: Path, kind: ExportFormat) -> None:
+def check_path(run: Path | str, kind: ExportFormat) -> None:
     """Refuse a run that there is no path from to a format, before anything is loaded.
 
     Raises:
         UserError: There is no finished run, its method or task has no such export, or packages are missing.
     """
+    run = Path(run)
     from peftlab.artifact.merge import check_mergeable
 
     _, recipe = read_finished_run(run)
@@ -106,7 +109,7 @@ def export_tuned(
     reference: Answers,
     split: EncodedSplit,
     kind: ExportFormat,
-    output: Path,
+    output: Path | str,
     *,
     offline: bool,
     reporter: Reporter,
@@ -126,6 +129,7 @@ def export_tuned(
         max_score_loss: The greatest loss in the recipe's metric; None: that of the format.
         composed_of: The runs that were merged into this model.
     """
+    output = Path(output)
     # Importing peft takes seconds, and a wrong output folder is told before.
     from peftlab.artifact.merge import merge
 
@@ -163,12 +167,13 @@ def export_tuned(
     return description
 
 
-def check_output(output: Path, runs: Sequence[Path]) -> None:
+def check_output(output: Path | str, runs: Sequence[Path]) -> None:
     """Refuse a folder that holds something, or must not be where it is wanted.
 
     Raises:
         UserError: The path is a file, a folder that is not empty, lies in what is read or cannot be made.
     """
+    output = Path(output)
     check_folder(
         output, option="--output", inputs=[*runs, *(address for run in runs for address in what_it_reads(run))]
     )

@@ -179,12 +179,13 @@ class _ByRun:
         return self.table.slice(start, count)
 
 
-def open_pack(folder: Path) -> Pack:
+def open_pack(folder: Path | str) -> Pack:
     """Open a pack.
 
     Raises:
         UserError: It is of another version, or its index is missing or damaged.
     """
+    folder = Path(folder)
     path = folder / INDEX_NAME
     return Pack(folder, _read_index(path, _stamp(path)))
 

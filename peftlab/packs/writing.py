@@ -85,7 +85,7 @@ class _Content:
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-def pack_suite(folder: Path, write_reports: WriteReports, *, output: Path | None = None) -> Packed:
+def pack_suite(folder: Path | str, write_reports: WriteReports, *, output: Path | str | None = None) -> Packed:
     """Make a pack.
 
     Args:
@@ -99,6 +99,8 @@ def pack_suite(folder: Path, write_reports: WriteReports, *, output: Path | None
     Raises:
         UserError: The folder is no suite's, nothing in it can be packed, or a file in the way is not peftlab's.
     """
+    folder = Path(folder)
+    output = None if output is None else Path(output)
     check_suite_folder(folder)
     if output is not None:
         return _pack_elsewhere(folder, output, write_reports)

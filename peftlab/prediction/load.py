@@ -24,7 +24,7 @@ from peftlab.training.evaluate import Asking
 from peftlab.training.launch import refuse_several_processes
 
 
-def load_tuned(folder: Path, *, offline: bool = False, report: ProgressCallback | None = None) -> TunedModel:
+def load_tuned(folder: Path | str, *, offline: bool = False, report: ProgressCallback | None = None) -> TunedModel:
     """Load what a run left, or what ``peftlab export`` made of it, ready to answer: on CPU it computes by oneDNN.
 
     Args:
@@ -35,6 +35,7 @@ def load_tuned(folder: Path, *, offline: bool = False, report: ProgressCallback 
     Raises:
         UserError: There is no finished run in the folder, or its base model cannot be loaded.
     """
+    folder = Path(folder)
     refuse_several_processes()
     check_folder(folder)
     is_export = (folder / EXPORT_NAME).is_file()
@@ -45,7 +46,7 @@ def load_tuned(folder: Path, *, offline: bool = False, report: ProgressCallback 
 
 
 def load_run(
-    folder: Path, *, offline: bool = False, report: ProgressCallback | None = None, dequantize: bool = False
+    folder: Path | str, *, offline: bool = False, report: ProgressCallback | None = None, dequantize: bool = False
 ) -> TunedModel:
     """Load the base model that a run names, and what the run has tuned of it.
 
@@ -58,6 +59,7 @@ def load_run(
     Raises:
         UserError: There is no finished run in the folder, or its base model cannot be loaded.
     """
+    folder = Path(folder)
     # Not needed for exports, and importing peft takes seconds.
     from peftlab.artifact.load import load_artifact
     from peftlab.artifact.save import ADAPTER, MODEL

@@ -38,7 +38,7 @@ def check_output(path: Path, *, inputs: Iterable[Path | str] = (), force: bool =
     check_file(path, inputs=inputs, force=force)
 
 
-def write_answers(path: Path, answers: Iterable[Mapping[str, Any]]) -> int:
+def write_answers(path: Path | str, answers: Iterable[Mapping[str, Any]]) -> int:
     """Write answers as they come; the file appears when the last one is in it.
 
     Nested values (scores by class, entities) are JSON in CSV files.
@@ -46,6 +46,7 @@ def write_answers(path: Path, answers: Iterable[Mapping[str, Any]]) -> int:
     Returns:
         How many there were.
     """
+    path = Path(path)
     with atomic_file(path) as partial:
         if path.suffix.lower() == ".parquet":
             return _write_parquet(partial, answers)

@@ -12,7 +12,9 @@ from peftlab.prediction.exported import EXPORT_NAME
 from peftlab.prediction.load import check_folder, read_finished_run
 
 
-def push_folder(folder: Path, repository: str, *, private: bool, force: bool = False, report: ProgressCallback) -> str:
+def push_folder(
+    folder: Path | str, repository: str, *, private: bool, force: bool = False, report: ProgressCallback
+) -> str:
     """Upload ``adapter/`` or ``model/`` of a run, or the whole of an export.
 
     Data, predictions and checkpoints of a run stay here.
@@ -31,6 +33,7 @@ def push_folder(folder: Path, repository: str, *, private: bool, force: bool = F
         UserError: There is nothing to upload, or the repository holds somebody's other work.
         SourceError: The Hub cannot be reached, or refuses.
     """
+    folder = Path(folder)
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError
 

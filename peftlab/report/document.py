@@ -70,7 +70,11 @@ class Report:
 
 
 def build_report(
-    directories: Sequence[Path], *, base: Path | None = None, metric: str | None = None, limits: Limits | None = None
+    directories: Sequence[Path | str],
+    *,
+    base: Path | None = None,
+    metric: str | None = None,
+    limits: Limits | None = None,
 ) -> Report:
     """Read, compare, choose.
 
@@ -83,7 +87,7 @@ def build_report(
     Raises:
         UserError: Nothing can be read, or no run has the metric.
     """
-    found = read_folders(directories, base=base)
+    found = read_folders([Path(directory) for directory in directories], base=base)
     comparisons, left_out, shifts = build_comparisons(found.entries, metric)
     excluded = [*found.excluded, *left_out]
     notices = report_notices(found, comparisons, excluded, shifts)

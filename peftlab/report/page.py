@@ -99,7 +99,7 @@ def is_page(path: Path) -> bool:
 
 
 def write_report(
-    directories: Sequence[Path], output: Path, *, metric: str | None = None, limits: Limits | None = None
+    directories: Sequence[Path | str], output: Path | str, *, metric: str | None = None, limits: Limits | None = None
 ) -> Report:
     """Read records and write the HTML page. Paths below the page's folder are shown relative to it.
 
@@ -115,6 +115,7 @@ def write_report(
     Raises:
         UserError: Nothing can be read, or no run has the metric.
     """
+    output = Path(output)
     report = build_report(directories, base=output.parent, metric=metric, limits=limits)
     write_text(output, render_html(report))
     return report

@@ -14,7 +14,7 @@ from peftlab.run import run_recipe
 
 
 def reproduce(
-    run: Path, *, output_dir: Path | None = None, offline: bool = False, reporter: Reporter | None = None
+    run: Path | str, *, output_dir: Path | str | None = None, offline: bool = False, reporter: Reporter | None = None
 ) -> Reproduction:
     """Run a record's recipe again, and compare.
 
@@ -27,6 +27,8 @@ def reproduce(
     Raises:
         UserError: There is no record of a successful run, or its predictions are damaged.
     """
+    run = Path(run)
+    output_dir = None if output_dir is None else Path(output_dir)
     before, predictions = read_run_record(run), read_run_predictions(run)
     if before.status != "success":
         raise UserError(
