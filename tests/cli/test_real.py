@@ -18,7 +18,9 @@ def test_quickstart_cut_short(command, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     record = json.loads(done.stdout)
     check_record(record)
-    assert record["scores"]["test"]["accuracy"] > 0.45
+    # Always the commonest class has an accuracy of 0.45 and a Matthews correlation of 0.
+    assert record["scores"]["test"]["matthews"] > 0.2
+    assert record["scores"]["test"]["auroc"] > 0.7
     assert record["labels"] == ["negative", "neutral", "positive"]
     assert record["data"]["notes"]["duplicates_removed"] > 900
     assert record["data"]["notes"]["conflicting_labels"] > 40

@@ -9,7 +9,9 @@ from accelerate import Accelerator
 
 from peftlab.tasks.text_classification import TextClassification
 from peftlab.tasks.token_classification import IGNORED, TokenClassification
-from peftlab.training.loop import accumulate_gradients
+from peftlab.training.loop import accumulate_gradients, optimizer_step
+from peftlab.training.micro_batches import MicroBatches
+from peftlab.training.steps import Step
 
 
 class Toy(torch.nn.Module):
@@ -55,3 +57,42 @@ def test_batches_with_unequal_numbers_of_words() -> None:
     cut = gradients_of(TokenClassification(), examples, [(0, 2), (2, 3), (3, 6)], True)
     assert torch.allclose(whole[0], cut[0])
     assert torch.allclose(whole[1], cut[1], atol=1e-6)
+
+
+def test_hooks_are_called_in_the_order_that_methods_rely_on() -> None:
+    """AdaLoRA's importances need parameters after the optimizer's step, and gradients before they are cleared."""
+    told: list[str] = []
+    examples = [{"input_ids": list(range(1, 2 + n)), "label": n % 3} for n in range(6)]
+    model = Toy(per_token=False)
+    weight = model.embedding.weight
+    start = weight.detach().clone()
+
+    def penalty(_: torch.nn.Module) -> torch.Tensor:
+        told.append("penalty")
+        assert torch.equal(weight, start)
+        return weight.square().sum()
+
+    def after_step(_: torch.nn.Module, number: int) -> None:
+        told.append(f"after step {number}")
+        assert not torch.equal(weight, start)
+        assert weight.grad is not None
+        assert torch.allclose(weight, start - 0.1 * weight.grad)
+        assert torch.linalg.vector_norm(weight.grad) <= 0.5 + 1e-5, "the gradient was not clipped before the step"
+
+    accelerator = Accelerator(cpu=True)
+    job = SimpleNamespace(
+        task=TextClassification(),
+        model=model,
+        accelerator=accelerator,
+        optimizer=accelerator.prepare(torch.optim.SGD(model.parameters(), lr=0.1)),
+        method=SimpleNamespace(training_penalty=penalty, after_optimizer_step=after_step),
+        config=SimpleNamespace(max_gradient_norm=0.5),
+        gradients=SimpleNamespace(is_watching=True, observe=lambda _: told.append("gradients")),
+        micro_batches=MicroBatches(),
+        split=SimpleNamespace(examples=examples),
+        pad_token_id=0,
+    )
+    _, norm, _ = optimizer_step(job, Step(number=7, epoch=0, batches=[[0, 1, 2], [3, 4, 5]], ends_epoch=False))
+    assert told == ["penalty", "gradients", "after step 7"], "the penalty counts once a step, not once a batch"
+    assert float(norm) > 0.5
+    assert weight.grad is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
@@ -98,7 +99,13 @@ def test_busy_beavers_write_their_known_number_of_ones(name: str, steps: int, on
 def test_named_machines_take_their_own_tapes(name: str) -> None:
     named, generator = NAMED[name], random.Random(0)
     for length in range(1, 20):
-        named.machine.run(named.make_tape(generator, length), 50)
+        tape = named.make_tape(generator, length)
+        trace = named.machine.run(tape, 50)
+        assert trace.halted or trace.steps == 50
+        assert len(trace.configurations) == trace.steps + 1
+        assert "".join(trace.configurations[0].cells).strip(BLANK) == "".join(tape).strip(BLANK)
+        for before, after in pairwise(trace.configurations):
+            assert named.machine.step(before) == after
 
 
 def test_binary_increment_carries_over_any_count_of_digits() -> None:
