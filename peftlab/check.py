@@ -127,8 +127,8 @@ def check_data(
     recipe = checked.recipe
     with at_place(document, ("data",) if recipe.data is not None else ("task",)):
         data = load_data(recipe, folder=document.folder, offline=offline, report=(reporter or Silent()).say)
-        labels = recipe.task.learn_labels(data.splits["train"])
         recipe = with_learned(recipe, recipe.task.learn(data.splits["train"]))
+        labels = recipe.task.learn_labels(data.splits["train"])
         for split in data.splits.values():
             _check_lost_classes(data, split, recipe)
             recipe.task.check_split(split, labels)

@@ -195,9 +195,14 @@ class RegressionScorer:
 
 
 class EntityScorer:
-    """Precision, recall and F1 of entities by seqeval's definition, and the accuracy of tags."""
+    """Precision, recall and F1 of entities by seqeval's definition, and the accuracy of tags.
 
-    def __init__(self) -> None:
+    Args:
+        has_entities: Whether the tags name entities; else their accuracy is all that there is.
+    """
+
+    def __init__(self, *, has_entities: bool = True) -> None:
+        self._has_entities = has_entities
         self._right: Counter[str] = Counter()
         self._predicted: Counter[str] = Counter()
         self._actual: Counter[str] = Counter()
@@ -209,20 +214,24 @@ class EntityScorer:
         from seqeval.metrics.sequence_labeling import get_entities
 
         for item in predictions:
-            truth: set[Any] = set(get_entities(list(item.label)))
-            predicted: set[Any] = set(get_entities(list(item.prediction)))
-            self._right.update(kind for kind, _, _ in truth & predicted)
-            self._predicted.update(kind for kind, _, _ in predicted)
-            self._actual.update(kind for kind, _, _ in truth)
+            if self._has_entities:
+                truth: set[Any] = set(get_entities(list(item.label)))
+                predicted: set[Any] = set(get_entities(list(item.prediction)))
+                self._right.update(kind for kind, _, _ in truth & predicted)
+                self._predicted.update(kind for kind, _, _ in predicted)
+                self._actual.update(kind for kind, _, _ in truth)
             self._right_tags += sum(a == b for a, b in zip(item.label, item.prediction, strict=True))
             self._tags += len(item.label)
 
     def compute(self) -> dict[str, float]:
         """All metrics, over the entities of every type together (micro average)."""
+        accuracy = {"accuracy": self._right_tags / max(1, self._tags)}
+        if not self._has_entities:
+            return accuracy
         right, predicted, actual = self._right.total(), self._predicted.total(), self._actual.total()
         return {
             "f1": 2 * right / (predicted + actual) if predicted + actual else 0.0,
             "precision": right / predicted if predicted else 0.0,
             "recall": right / actual if actual else 0.0,
-            "accuracy": self._right_tags / max(1, self._tags),
+            **accuracy,
         }

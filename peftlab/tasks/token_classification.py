@@ -3,20 +3,33 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
 from peftlab.errors import DataError, UnsupportedError, did_you_mean
 from peftlab.interfaces import TASKS, EncodedSplit, Example, Head, ModelFacts, Prediction, Scorer, Split, Task
-from peftlab.tasks._text import IGNORED, check_family, check_length, is_truncated, model_inputs, pad
+from peftlab.tasks._labels import tidy, tidy_value
+from peftlab.tasks._tags import DESCRIPTIONS, Scheme, check_scheme, closed, is_number, recognise, to_bio
+from peftlab.tasks._text import (
+    IGNORED,
+    check_family,
+    check_length,
+    is_truncated,
+    model_inputs,
+    pad,
+    with_columns,
+    without_blank_texts,
+)
 from peftlab.tasks._user_text import encode_as_text
 from peftlab.tasks.metrics import EntityScorer
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+SCHEME = "tag_scheme"
 NO_TOKEN = -1
 """The place of a word that has no token."""
 
@@ -31,6 +44,15 @@ class TokenClassification(Task):
 
     tokens: str = Field("tokens", description="The column of the words: a list, or a string with words between blanks.")
     tags: str = Field("tags", description="The column of the tags: as many as there are words.")
+    tag_names: list[str] | None = Field(
+        None, description="The names of tags that the data writes as numbers, in the order of the numbers from 0."
+    )
+    tag_scheme: Literal["auto", "bio", "bioes", "types", "plain"] = Field(
+        "auto",
+        description="How tags name entities. bio: B-, I- and O; bioes: their ends too (BIOES, BILOU, BMES); types: "
+        "types of entities, and O; plain: no entities, such as parts of speech, which are scored word by word. auto: "
+        "what the training split shows. All but plain are learned as B-, I- and O.",
+    )
     max_length: PositiveInt = Field(128, description="Longer texts are cut to this many tokens.")
 
     def text_columns(self) -> tuple[str, ...]:
@@ -46,9 +68,40 @@ class TokenClassification(Task):
         check_family(facts)
         check_length(self.max_length, facts)
 
+    def tidy_rows(self, split: Split) -> Split:
+        """Texts without a word, and empty tags, are missing."""
+        split = without_blank_texts(split, (self.tokens,))
+        split = with_columns(split, (self.tokens,), lambda value: value or None)
+        return with_columns(split, (self.tags,), lambda value: tidy_value(value, None))
+
+    def classes(self, split: Split) -> Collection[str]:
+        """The tags, as they are written."""
+        return {tag for row in range(len(split)) for tag in self._written_tags(split, row)}
+
+    def learn(self, train: Split) -> dict[str, Any]:
+        """The scheme of the tags."""
+        tags = Counter(tag for row in range(len(train)) for tag in self._written_tags(train, row))
+        where = f"{train.source or 'data'}, column `{self.tags}`"
+        if self.tag_scheme == "auto":
+            return {SCHEME: recognise(tags, where=where) if tags else "bio"}
+        check_scheme(tags, self.tag_scheme, where=where)
+        return {SCHEME: self.tag_scheme}
+
+    def notices(self, splits: Mapping[str, Split], labels: tuple[str, ...]) -> dict[str, str]:
+        """A scheme other than B-, I- and O."""
+        description = DESCRIPTIONS.get(self._scheme)
+        return {} if description is None else {"tag_scheme": description}
+
+    @property
+    def _scheme(self) -> Scheme:
+        scheme: Scheme = self.learned.get(SCHEME, "bio")  # runs of earlier versions learned tags as they are
+        return scheme
+
     def learn_labels(self, train: Split) -> tuple[str, ...]:
         """The tags of the training split, sorted, with ``O`` first."""
         names = {tag for row in range(len(train)) for tag in self._tags(train, row)}
+        if self._scheme in ("bioes", "types"):
+            names = closed(names)
         if len(names) < 2:
             raise DataError(
                 f"every word of the training split has the tag {next(iter(names), 'nothing')!r}",
@@ -65,10 +118,10 @@ class TokenClassification(Task):
                 raise DataError(f"{len(words)} words, but {len(tags)} tags", where=split.where(row))
             if not words:
                 raise DataError("the row has no words", where=split.where(row), hint="Remove the row.")
-            for tag in tags:
+            for tag, written in zip(tags, self._written_tags(split, row), strict=True):
                 if tag not in known:
                     raise DataError(
-                        f"the tag {tag!r} of the {split.name} split does not occur in the training split",
+                        f"the tag {written!r} of the {split.name} split does not occur in the training split",
                         where=split.where(row),
                         hint=did_you_mean(tag, known),
                     )
@@ -181,20 +234,19 @@ class TokenClassification(Task):
         return predictions
 
     def scorer(self, labels: tuple[str, ...]) -> Scorer:
-        """Entity metrics."""
-        return EntityScorer()
+        """Entity metrics; of tags that name no entities, the accuracy alone."""
+        return EntityScorer(has_entities=self._scheme != "plain")
 
     def placeholder_labels(self, split: Split, labels: tuple[str, ...]) -> Mapping[str, Sequence[Any]]:
         """The first tag for every word."""
         return {self.tags: [[labels[0]] * len(self._words(split, row)) for row in range(len(split))]}
 
     def answer(self, prediction: Prediction, inputs: Mapping[str, Any], labels: tuple[str, ...]) -> dict[str, Any]:
-        """The tag of every word, and the entities that they make up."""
-        return {
-            "prediction": prediction.prediction,
-            "scores": list(prediction.scores),
-            "entities": find_entities(inputs[self.tokens], prediction.prediction, prediction.scores),
-        }
+        """The tag of every word, and the entities that they make up, if they name entities."""
+        found = {"prediction": prediction.prediction, "scores": list(prediction.scores)}
+        if self._scheme == "plain":
+            return found
+        return {**found, "entities": find_entities(inputs[self.tokens], prediction.prediction, prediction.scores)}
 
     def confidences(self, prediction: Prediction, labels: tuple[str, ...]) -> list[tuple[float, bool]]:
         """Of the tag of every word that has a token."""
@@ -208,7 +260,21 @@ class TokenClassification(Task):
         return _as_list(split.columns[self.tokens][row])
 
     def _tags(self, split: Split, row: int) -> list[str]:
-        return _as_list(split.columns[self.tags][row])
+        return to_bio(self._written_tags(split, row), self._scheme)
+
+    def _written_tags(self, split: Split, row: int) -> list[str]:
+        """The tags by their names, in the scheme of the data."""
+        value = split.columns[self.tags][row]
+        tags = [tidy(tag) for tag in (value.split() if isinstance(value, str) else value)]
+        if self.tag_names is None:
+            return tags
+        return [self._name(tag, split.where(row)) if is_number(tag) else tag for tag in tags]
+
+    def _name(self, number: str, where: str) -> str:
+        assert self.tag_names is not None  # noqa: S101 - the caller has checked it
+        if not 0 <= int(number) < len(self.tag_names):
+            raise DataError(f"the tag {number} has no name: task.tag_names has {len(self.tag_names)}", where=where)
+        return self.tag_names[int(number)]
 
 
 def _first_tokens(word_ids: Sequence[int | None], words: int) -> list[int]:
