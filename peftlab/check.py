@@ -9,7 +9,7 @@ import contextlib
 import importlib.util
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from peftlab.config import Document, KeyPath, replace_config
@@ -34,11 +34,13 @@ class CheckedModel:
         recipe: With every open value filled in.
         model_location: The model's folder or file, or its Hub id; None: it starts from nothing.
         facts: What is known of the model.
+        names_metric: Whether the metric is the user's choice, and not the task's default.
     """
 
     recipe: Recipe
     model_location: Path | str | None
     facts: ModelFacts
+    names_metric: bool = True
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,8 @@ class CheckedRecipe(CheckedModel):
         labels: Names of the classes.
     """
 
-    data: LoadedData
-    labels: tuple[str, ...]
+    data: LoadedData = field(kw_only=True)
+    labels: tuple[str, ...] = field(kw_only=True)
 
 
 def check_recipe(
@@ -94,6 +96,7 @@ def check_model(
     """
     for note in document.notes:
         (reporter or Silent()).say(note)
+    names_metric = recipe.evaluation.metric is not None
     recipe = settle_recipe(recipe, document)
     _check_packages(recipe, document)
     _check_training(recipe, document)
@@ -113,7 +116,7 @@ def check_model(
     with at_place(document, ("method",)):
         recipe.method.check(replace(facts, peft_task_type=recipe.task.peft_task_type))
         _check_positions(recipe, facts)
-    return CheckedModel(recipe, model_location, facts)
+    return CheckedModel(recipe, model_location, facts, names_metric)
 
 
 def check_data(
@@ -133,7 +136,40 @@ def check_data(
             _check_lost_classes(data, split, recipe)
             recipe.task.check_split(split, labels)
         data = _with_notices(data, recipe, labels, (reporter or Silent()).say)
-    return CheckedRecipe(recipe, checked.model_location, checked.facts, data, labels)
+    with at_place(document, ("evaluation", "metric")):
+        recipe = _with_metric(recipe, data, labels, (reporter or Silent()).say, is_named=checked.names_metric)
+    return CheckedRecipe(recipe, checked.model_location, checked.facts, checked.names_metric, data=data, labels=labels)
+
+
+def _with_metric(
+    recipe: Recipe, data: LoadedData, labels: tuple[str, ...], say: ProgressCallback, *, is_named: bool
+) -> Recipe:
+    """The recipe with a metric that can tell one epoch from another on the validation split.
+
+    Raises:
+        ConfigError: The metric that the recipe names cannot, or there is none that can.
+    """
+    task, validation = recipe.task, data.splits.get("validation")
+    first = recipe.evaluation.metric if is_named else task.default_metric(validation)
+    assert first is not None  # noqa: S101 - the recipe is settled
+    if validation is None:
+        return recipe
+    reason = task.why_not_measured(first, validation, labels)
+    if reason is None and first == recipe.evaluation.metric:
+        return recipe
+    fitting = [name for name in task.metrics if task.why_not_measured(name, validation, labels) is None]
+    if reason is not None and (is_named or not fitting):
+        raise ConfigError(
+            f"the metric `{first}` cannot choose an epoch on the validation split: {reason}",
+            where="evaluation.metric",
+            hint=f"Choose one of {', '.join(fitting)}; or give other validation rows.",
+        )
+    chosen = first if reason is None else fitting[0]
+    say(
+        f"the metric is {chosen}, not the task's usual {task.metrics[0]}: "
+        + (reason or "it fits these validation rows better")
+    )
+    return replace_config(recipe, evaluation=replace_config(recipe.evaluation, metric=chosen))
 
 
 def _check_lost_classes(data: LoadedData, split: Split, recipe: Recipe) -> None:

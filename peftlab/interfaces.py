@@ -462,6 +462,14 @@ class Task(RegisteredConfig, ABC):
         """How the labels were understood, where a person could think otherwise: a sentence each, for the record."""
         return {}
 
+    def default_metric(self, validation: Split | None) -> str:
+        """The metric of a recipe that names none: the first of the task's, or one that fits the data better."""
+        return self.metrics[0]
+
+    def why_not_measured(self, metric: str, split: Split, labels: tuple[str, ...]) -> str | None:
+        """Why a metric would be constant, or not defined, on a split, whatever the model says; None: it is not."""
+        return None
+
     @abstractmethod
     def check_split(self, split: Split, labels: tuple[str, ...]) -> None:
         """Check every row of a split against the labels.

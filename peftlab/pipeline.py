@@ -254,6 +254,7 @@ class Run:
             findings.throughput = job.meter.summary(matmul_flops_per_second=self.matmul_rate)
             findings.guards["gradients"] = job.gradients.result()
         job.accelerator.end_training()
+        self._tell_ties(findings.progress)
         model = job.accelerator.unwrap_model(job.model)
         findings.guards.update(self.recipe.method.guards(model, context))  # of what training did, best epoch or not
         restore_best(job, findings.progress)
@@ -265,6 +266,16 @@ class Run:
             steps=findings.progress.step,
             may_stay={name for name, parameter in trained.items() if self.recipe.method.may_stay(name, parameter)},
         )
+
+    def _tell_ties(self, progress: Progress) -> None:
+        tied, metric = progress.tied_steps, self.recipe.evaluation.metric
+        if len(tied) > 1:
+            score = "not defined" if progress.best_score is None else f"{progress.best_score:.4g}"
+            steps = ", ".join(map(str, tied[:12])) + (", …" if len(tied) > 12 else "")
+            self.reporter.say(
+                f"{metric} is {score} at the steps {steps} alike; step {progress.best_step} is kept"
+                + ("" if progress.best_loss is None else ", whose validation loss is the least of them")
+            )
 
     def _read_checkpoint(self) -> Checkpoint | None:
         """The latest checkpoint, if it is of this very run."""
@@ -383,6 +394,7 @@ class Run:
                 writer=writer,
                 after_batch=after_batch,
                 keep_logits=keep_logits,
+                with_loss=metric is not None,  # while training: it parts epochs of one score
             )
         finally:
             self.reporter.finish()

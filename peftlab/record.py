@@ -122,6 +122,10 @@ class RunRecord(Config):
     )
     calibration: Calibration | None = None
     best_step: int | None = None
+    tied_steps: list[int] = Field(
+        default_factory=list,
+        description="Steps whose validation score equals that of the best step, which has the least validation loss.",
+    )
     steps: int = 0
     acceleration: dict[str, int] | None = Field(
         None,

@@ -122,6 +122,7 @@ def _execute(checked: CheckedRecipe, folder: RunFolder, *, offline: bool, report
         learned=dict(checked.recipe.task.learned),
         calibration=findings.calibration,
         best_step=findings.progress.best_step,
+        tied_steps=findings.progress.tied_steps if len(findings.progress.tied_steps) > 1 else [],
         steps=findings.progress.step,
         micro_batch_size=findings.micro_batches.size,
         acceleration=findings.acceleration,

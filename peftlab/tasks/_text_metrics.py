@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from peftlab.interfaces import Prediction
+from peftlab.statistics.texts import OF_TEXTS
 
 TEXT_METRICS = (
     "exact_match",
@@ -23,6 +24,10 @@ TEXT_METRICS = (
     "distinct_2",
 )
 LOSS_METRICS = ("loss", "perplexity")
+BLEU_WORDS = 4
+"""Of the longest n-gram."""
+ENOUGH_TEXTS = 200
+"""Texts that are looked at first."""
 
 
 class TextScorer:
@@ -47,30 +52,72 @@ class TextScorer:
                 self._references.append([reference.strip() for reference in item.label])
 
     def compute(self) -> dict[str, float]:
-        """All metrics for which something was added."""
+        """All metrics for which something was added; left out are those that are 0 for the references themselves."""
         scores = {}
         if self._tokens:
             mean = self._loss / self._tokens
             scores = {"loss": mean, "perplexity": math.exp(min(mean, 700))}
         if not self._texts:
             return scores
-        return {**scores, **overlap(self._texts, self._references), **diversity(self._texts)}
+        found = {**overlap(self._texts, self._references), **diversity(self._texts)}
+        told = {name: value for name, value in found.items() if value or reachable(name, self._references) > 0}
+        return {**scores, **told}
+
+
+def reachable(metric: str, references: Sequence[Sequence[str]]) -> float:
+    """What a metric says of texts that are the references themselves; of the loss it is not asked."""
+    texts = [row[0].strip() for row in references]
+    # A metric that says something of some texts says something of all of them.
+    for count in (ENOUGH_TEXTS, len(texts)):
+        some, of_some = texts[:count], references[:count]
+        if metric == "bleu":
+            value = _bleu(some, of_some)
+        elif metric == "chrf":
+            value = _chrf(some, of_some)
+        elif metric in OF_TEXTS:
+            value = float(OF_TEXTS[metric](some, of_some).mean())
+        else:
+            value = diversity(some)[metric]
+        if value > 0 or count >= len(texts):
+            break
+    return value
+
+
+def are_short(references: Sequence[Sequence[str]]) -> bool:
+    """Whether more than half of the texts have less words than BLEU's longest n-gram; they say nothing to BLEU."""
+    from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
+
+    tokenize = Tokenizer13a()  # type: ignore[no-untyped-call]
+    short = sum(len(tokenize(row[0]).split()) < BLEU_WORDS for row in references)
+    return 2 * short > len(references)
 
 
 def overlap(texts: Sequence[str], references: Sequence[Sequence[str]]) -> dict[str, float]:
     """Exact match as a share, ROUGE as F1 from 0 to 1, BLEU and chrF from 0 to 100, as they are usually written."""
-    from sacrebleu import corpus_bleu, corpus_chrf
-
-    from peftlab.statistics.texts import OF_TEXTS
-
-    most = max(map(len, references))
-    columns: list[Any] = [[row[place] if place < len(row) else None for row in references] for place in range(most)]
     found = {
-        "bleu": float(corpus_bleu(list(texts), columns).score),
-        "chrf": float(corpus_chrf(list(texts), columns).score),
+        "bleu": _bleu(texts, references),
+        "chrf": _chrf(texts, references),
         **{name: float(values(texts, references).mean()) for name, values in OF_TEXTS.items()},
     }
     return {name: found[name] for name in TEXT_METRICS if name in found}
+
+
+def _bleu(texts: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+    from sacrebleu import corpus_bleu
+
+    return float(corpus_bleu(list(texts), _columns(references)).score)
+
+
+def _chrf(texts: Sequence[str], references: Sequence[Sequence[str]]) -> float:
+    from sacrebleu import corpus_chrf
+
+    return float(corpus_chrf(list(texts), _columns(references)).score)
+
+
+def _columns(references: Sequence[Sequence[str]]) -> list[Any]:
+    """The first references of all texts, then the second ones, and so on; None where a text has no more."""
+    most = max(map(len, references))
+    return [[row[place] if place < len(row) else None for row in references] for place in range(most)]
 
 
 def diversity(texts: Sequence[str]) -> dict[str, float]:

@@ -33,7 +33,7 @@ from peftlab.tasks._packing import check_packing, pack, packed
 from peftlab.tasks._perplexity import token_losses
 from peftlab.tasks._plain_template import PlainTemplate
 from peftlab.tasks._rendering import Fitted, Renderer, TooLongError, tokens_and_labels
-from peftlab.tasks._text_metrics import LOSS_METRICS, TEXT_METRICS, TextScorer
+from peftlab.tasks._text_metrics import LOSS_METRICS, TEXT_METRICS, TextScorer, reachable
 from peftlab.tasks._user_text import text_tokens
 
 if TYPE_CHECKING:
@@ -175,6 +175,13 @@ class InstructionTuning(DecoderTask):
 
     def check_split(self, split: Split, labels: tuple[str, ...]) -> None:
         """Rows were checked when they were arranged."""
+
+    def why_not_measured(self, metric: str, split: Split, labels: tuple[str, ...]) -> str | None:
+        """A metric that is 0 for the references themselves, as BLEU is for answers of less than four words."""
+        references = split.columns[RESPONSES]
+        if metric in LOSS_METRICS or reachable(metric, references) > 0:
+            return None
+        return "it is 0 even for the references themselves, which have too few words for it, or none that it knows"
 
     def encode(self, split: Split, tokenizer: Any, labels: tuple[str, ...]) -> EncodedSplit:
         """A training example for each response; elsewhere one for each row, with all its references."""

@@ -100,9 +100,32 @@ class TextClassification(Task):
         return set(class_names(self._spellings(split)).values())
 
     def notices(self, splits: Mapping[str, Split], labels: tuple[str, ...]) -> dict[str, str]:
-        """Classes that are spelt in several ways."""
+        """Classes that are spelt in several ways; a validation split of one class."""
         spellings = [name for split in splits.values() for name in self._spellings(split)]
-        return {} if isinstance(self.label, list) else notices_of_spellings(spellings, labels)
+        notices = {} if isinstance(self.label, list) else notices_of_spellings(spellings, labels)
+        validation = splits.get("validation")
+        if validation is not None and not self.is_multi_label and len(self.classes(validation)) == 1:
+            notices["validation_has_one_class"] = (
+                f"every example of the validation split is of the class {self._classes(validation)[0]!r}: it cannot "
+                "tell a model that knows the classes from one that always says this one"
+            )
+        return notices
+
+    def why_not_measured(self, metric: str, split: Split, labels: tuple[str, ...]) -> str | None:
+        """AUROC and Matthews need several classes, F1 over labels needs one label at least."""
+        if metric == ("matthews" if self.is_multi_label else "micro_f1"):
+            return f"it is not one of {'several labels' if self.is_multi_label else 'one class'} per text"
+        find = class_finder(labels)
+        rows = [{find(name) for name in self._labels_of(split, row)} for row in range(len(split))]
+        found = set[str | None]().union(*rows)
+        if self.is_multi_label:
+            if metric == "auroc" and not any(0 < sum(name in row for row in rows) < len(rows) for name in labels):
+                return "no label has both examples that carry it and examples that do not"
+            return "no example carries any label" if metric.endswith("_f1") and not found else None
+        if metric == "auroc" and len(found) < len(labels):
+            missing = [name for name in labels if name not in found]
+            return f"it needs examples of every class, and there are none of {', '.join(map(repr, missing[:5]))}"
+        return f"every example is of the class {found.pop()!r}" if metric == "matthews" and len(found) == 1 else None
 
     def strata(self, split: Split) -> list[str] | None:
         """The class of each row; combinations of labels are too many to stratify by."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from peftlab.interfaces import TASKS
-from peftlab.tasks._text_metrics import LOSS_METRICS, TEXT_METRICS
+from peftlab.interfaces import TASKS, Split
+from peftlab.tasks._conversations import RESPONSES
+from peftlab.tasks._text_metrics import LOSS_METRICS, TEXT_METRICS, are_short
 from peftlab.tasks.instruction_tuning import InstructionTuning
 
 
@@ -14,3 +15,9 @@ class TextGeneration(InstructionTuning):
     """Write a text for an input, such as a sentence for a table; rows with the same input are its references."""
 
     metrics: ClassVar[tuple[str, ...]] = ("bleu", *(name for name in TEXT_METRICS if name != "bleu"), *LOSS_METRICS)
+
+    def default_metric(self, validation: Split | None) -> str:
+        """BLEU; where most answers are shorter than its n-grams, the share of exact matches."""
+        if validation is not None and are_short(validation.columns[RESPONSES]):
+            return "exact_match"
+        return self.metrics[0]

@@ -100,6 +100,13 @@ class TextRegression(Task):
             )
         return {MEAN: mean * largest, SCALE: spread * largest}
 
+    def why_not_measured(self, metric: str, split: Split, labels: tuple[str, ...]) -> str | None:
+        """Correlations need targets that differ."""
+        is_correlation = metric in ("spearman", "pearson")
+        if is_correlation and len({self._target(split, row) for row in range(len(split))}) < 2:
+            return "all of its targets are equal"
+        return None
+
     def notices(self, splits: Mapping[str, Split], labels: tuple[str, ...]) -> dict[str, str]:
         """Targets that a model without their mean and spread could hardly learn."""
         mean, scale = self._mean, self._scale

@@ -12,7 +12,7 @@ from pydantic import Field, PositiveInt
 from peftlab.errors import DataError, UnsupportedError, did_you_mean
 from peftlab.interfaces import TASKS, EncodedSplit, Example, Head, ModelFacts, Prediction, Scorer, Split, Task
 from peftlab.tasks._labels import tidy, tidy_value
-from peftlab.tasks._tags import DESCRIPTIONS, Scheme, check_scheme, closed, is_number, recognise, to_bio
+from peftlab.tasks._tags import DESCRIPTIONS, OUTSIDE, Scheme, check_scheme, closed, is_number, recognise, to_bio
 from peftlab.tasks._text import (
     IGNORED,
     check_family,
@@ -86,6 +86,16 @@ class TokenClassification(Task):
             return {SCHEME: recognise(tags, where=where) if tags else "bio"}
         check_scheme(tags, self.tag_scheme, where=where)
         return {SCHEME: self.tag_scheme}
+
+    def why_not_measured(self, metric: str, split: Split, labels: tuple[str, ...]) -> str | None:
+        """F1, precision and recall need entities."""
+        if metric == "accuracy":
+            return None
+        if self._scheme == "plain":
+            return "the tags name no entities"
+        if all(tag == OUTSIDE for row in range(len(split)) for tag in self._tags(split, row)):
+            return "there is no entity in it"
+        return None
 
     def notices(self, splits: Mapping[str, Split], labels: tuple[str, ...]) -> dict[str, str]:
         """A scheme other than B-, I- and O."""

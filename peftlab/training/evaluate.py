@@ -127,6 +127,7 @@ def evaluate(
     writer: TakesPredictions | None = None,
     after_batch: Callable[[int], None] | None = None,
     keep_logits: Callable[[Tensor, Mapping[str, Tensor]], None] | None = None,
+    with_loss: bool = False,
 ) -> dict[str, float]:
     """Metrics of a model on a split.
 
@@ -140,6 +141,7 @@ def evaluate(
         writer: Takes the predictions.
         after_batch: Called with the number of examples of each batch; may raise to stop.
         keep_logits: Takes the logits and the batch that they are of, on CPU.
+        with_loss: Whether the mean loss is among the scores, as it always is for tasks that measure it anyway.
 
     Returns:
         The task's metrics. Metrics that are not defined on this split are left out.
@@ -148,18 +150,23 @@ def evaluate(
         DivergedError: A logit is not finite.
     """
     scorer = task.scorer(asking.labels)
+    with_loss = with_loss and task.predicts_from_logits
+    loss, terms = 0.0, 0
     was_training = model.training
     model.eval()
     try:
         with accelerated(model):
             for positions in batches:
                 examples = [split.examples[position] for position in positions]
-                if keep_logits is None:
+                if keep_logits is None and not with_loss:
                     predictions = task.predict_examples(model, examples, pad_token_id, asking)
                 else:
                     batch = task.collate(examples, pad_token_id)
                     logits = asking.compute(task.logits, model, batch).cpu()
-                    keep_logits(logits, batch)
+                    if keep_logits is not None:
+                        keep_logits(logits, batch)
+                    loss += float(task.loss(logits, batch)) if with_loss else 0.0
+                    terms += task.loss_terms(batch)
                     predictions = task.predict(logits, batch, asking.labels)
                 scorer.add(predictions)
                 if writer is not None:
@@ -168,7 +175,7 @@ def evaluate(
                     after_batch(len(positions))
     finally:
         model.train(was_training)
-    return scorer.compute()
+    return {**scorer.compute(), **({"loss": loss / max(1, terms)} if with_loss else {})}
 
 
 def compute_logits(

@@ -109,11 +109,23 @@ class TrainingJob:
 
 @dataclass
 class Progress:
-    """Where a run stands."""
+    """Where a run stands.
+
+    Args:
+        step: The last one that was done.
+        best_step: That is kept.
+        best_score: Of the metric there; None: the metric was not defined in any evaluation.
+        best_loss: Mean validation loss there, where it is measured.
+        tied_steps: All steps with that score; of them the one with the least loss is kept.
+        evaluations_without_gain: Since the score last rose.
+        stopped_early: Whether that were too many.
+    """
 
     step: int = 0
     best_step: int | None = None
     best_score: float | None = None
+    best_loss: float | None = None
+    tied_steps: list[int] = field(default_factory=list)
     evaluations_without_gain: int = 0
     stopped_early: bool = False
 
@@ -157,6 +169,11 @@ def train(job: TrainingJob, resume_from: Checkpoint | None = None) -> Progress:
         if _is_logged(job, step):
             _log_step(job, step, loss, norm, schedule(step.number))
         _evaluate_and_checkpoint(job, step, progress)
+    if progress.best_step is not None and progress.best_score is None:
+        raise DivergedError(
+            f"the metric `{job.metric}` was not defined on the validation split in any evaluation",
+            hint="The predictions are all equal. Choose another evaluation.metric, or a higher learning rate.",
+        )
     return progress
 
 
@@ -273,22 +290,36 @@ def _evaluate_and_checkpoint(job: TrainingJob, step: Step, progress: Progress) -
 
 
 def _note_score(job: TrainingJob, progress: Progress, step: Step, scores: dict[str, float]) -> None:
-    """Keep the best parameters; the first of equal scores is kept."""
+    """Keep the best parameters; of equal scores those with the least validation loss, or the first.
+
+    A metric that is not defined here, as a correlation with predictions that are all equal, is worse than any score.
+    """
     assert job.metric is not None  # noqa: S101 - the caller has checked it
-    if job.metric not in scores:
-        raise DivergedError(
-            f"the metric `{job.metric}` is not defined on the validation split at step {step.number}",
-            hint="Its labels or predictions are all equal. Choose another evaluation.metric, or more data.",
-        )
-    score = scores[job.metric]
+    score, loss = scores.get(job.metric), scores.get("loss")
+    if _is_gain(score, progress, higher_is_better=job.higher_is_better):
+        progress.tied_steps = [step.number]
+        progress.evaluations_without_gain = 0
+    else:
+        progress.evaluations_without_gain += 1
+        patience = job.config.early_stopping_patience
+        progress.stopped_early = patience is not None and progress.evaluations_without_gain >= patience
+        if score != progress.best_score:
+            return
+        progress.tied_steps.append(step.number)
+        if loss is None or progress.best_loss is None or loss >= progress.best_loss:
+            return
+    progress.best_score, progress.best_loss, progress.best_step = score, loss, step.number
+    job.checkpoints.write(BEST, _checkpoint(job, progress, with_optimizer=False))
+
+
+def _is_gain(score: float | None, progress: Progress, *, higher_is_better: bool) -> bool:
+    """Whether a score is the first one, or better than all before."""
     best = progress.best_score
-    if best is None or (score > best if job.higher_is_better else score < best):
-        progress.best_score, progress.best_step, progress.evaluations_without_gain = score, step.number, 0
-        job.checkpoints.write(BEST, _checkpoint(job, progress, with_optimizer=False))
-        return
-    progress.evaluations_without_gain += 1
-    patience = job.config.early_stopping_patience
-    progress.stopped_early = patience is not None and progress.evaluations_without_gain >= patience
+    if progress.best_step is None:
+        return True
+    if score is None or best is None:
+        return score is not None
+    return score > best if higher_is_better else score < best
 
 
 def _write_checkpoint(job: TrainingJob, progress: Progress) -> None:
