@@ -133,8 +133,11 @@ def check_data(
         recipe = with_learned(recipe, recipe.task.learn(data.splits["train"]))
         labels = recipe.task.learn_labels(data.splits["train"])
         for split in data.splits.values():
-            _check_lost_classes(data, split, recipe)
-            recipe.task.check_split(split, labels)
+            try:
+                recipe.task.check_split(split, labels)
+            except DataError:
+                _name_lost_class(data, split, recipe)
+                raise
         data = _with_notices(data, recipe, labels, (reporter or Silent()).say)
     with at_place(document, ("evaluation", "metric")):
         recipe = _with_metric(recipe, data, labels, (reporter or Silent()).say, is_named=checked.names_metric)
@@ -172,8 +175,12 @@ def _with_metric(
     return replace_config(recipe, evaluation=replace_config(recipe.evaluation, metric=chosen))
 
 
-def _check_lost_classes(data: LoadedData, split: Split, recipe: Recipe) -> None:
-    """Say what has taken a class's training rows, where another split still has it."""
+def _name_lost_class(data: LoadedData, split: Split, recipe: Recipe) -> None:
+    """Say what has taken the training rows of a class that a split still has.
+
+    Raises:
+        DataError: Naming the class and the key.
+    """
     found = sorted(set(data.lost_classes) & set(recipe.task.classes(split))) if split.name != "train" else []
     if found:
         raise DataError(
