@@ -9,11 +9,14 @@ from typing import Any
 
 import torch
 
+from peftlab.devices import choose_device
 from peftlab.errors import UnsupportedError, UserError
+from peftlab.models.load import resolve_dtype
 from peftlab.tasks._conversations import Conversation
 from peftlab.tasks._generation import GREEDY, TokenStreamer, decode_tokens, own_settings
 from peftlab.tasks._language import DecoderTask
 from peftlab.trained import TrainedRun, open_run
+from peftlab.training.accelerator import autocast_dtype
 
 TUNED, BASE = "tuned", "none"
 
@@ -27,6 +30,7 @@ class ChatSession:
         temperature: 0: greedy.
         seed: Of sampling.
         offline: Allow no network.
+        device: Where it computes; None: CUDA where it is there.
 
     Raises:
         UserError: There is no such run, or it is none that one can talk to.
@@ -40,7 +44,9 @@ class ChatSession:
         temperature: float = 0.0,
         seed: int = 0,
         offline: bool = False,
+        device: torch.device | None = None,
     ) -> None:
+        self._device = device or choose_device()
         self._first = open_run(run)
         self._renderer = _task_of(self._first).renderer(self._first.tokenizer)
         self._offline, self._max_new_tokens, self._temperature = offline, max_new_tokens, temperature
@@ -105,8 +111,8 @@ class ChatSession:
         ends = self._renderer.end_token_ids
         streamer = TokenStreamer(lambda ids: decode_tokens(tokenizer, ids), show, ends)
         sampling = {"do_sample": True, "temperature": self._temperature} if self._temperature else {}
-        inputs = torch.tensor([ids])
-        with torch.inference_mode(), own_settings(model):
+        inputs = torch.tensor([ids], device=self._device)
+        with torch.inference_mode(), own_settings(model), self._precision():
             model.generate(
                 input_ids=inputs,
                 attention_mask=torch.ones_like(inputs),
@@ -128,12 +134,26 @@ class ChatSession:
         name = self._name
         if name not in self._models:
             if name == TUNED:
-                self._models[name] = self._first.load_tuned(offline=self._offline)
+                self._models[name] = self._load(self._first)
             elif name == BASE:
-                self._models[name] = self._first.load_base(offline=self._offline)
+                base = self._first.load_base(offline=self._offline, dtype=self._dtype(self._first))
+                self._models[name] = base.to(self._device)
             else:
-                self._models[name] = self._other(Path(name)).load_tuned(offline=self._offline)
+                self._models[name] = self._load(self._other(Path(name)))
         return self._models[name]
+
+    def _load(self, run: TrainedRun) -> Any:
+        return run.load_tuned(offline=self._offline, dtype=self._dtype(run)).to(self._device)
+
+    def _dtype(self, run: TrainedRun) -> torch.dtype:
+        recipe = run.recipe
+        return resolve_dtype(recipe.model.dtype, device=self._device, base_is_frozen=not recipe.method.trains_base)
+
+    def _precision(self) -> torch.autocast:
+        """As in training: a base in half precision under an adapter in float32 needs it."""
+        weights = self._dtype(self._first)
+        computed = autocast_dtype(self._first.recipe.training.precision, device=self._device, weights=weights)
+        return torch.autocast(self._device.type, dtype=computed, enabled=computed is not None)
 
     def _other(self, folder: Path) -> TrainedRun:
         other = open_run(folder)

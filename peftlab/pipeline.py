@@ -37,6 +37,7 @@ from peftlab.rehearsal import rehearse_evaluation, rehearse_flops, rehearse_memo
 from peftlab.run_folder import RunFolder
 from peftlab.tasks.metrics import LOWER_IS_BETTER
 from peftlab.tensors import model_tensors
+from peftlab.threads import keep_threads
 from peftlab.training.accelerator import (
     autocast_dtype,
     build_accelerator,
@@ -126,6 +127,7 @@ class Run:
 
     def execute(self) -> None:
         """All stages."""
+        self._keep_threads()
         with determinism(self.recipe.training.deterministic, self.device), self.placement:
             self._execute()
 
@@ -191,7 +193,7 @@ class Run:
         training, metric = recipe.training, recipe.evaluation.metric
         assert training.learning_rate is not None  # noqa: S101 - resolve_recipe has filled it in
         accelerator = build_accelerator(
-            computation=self.autocast, tracking=list(recipe.tracking), folder=self.folder.path
+            computation=self.autocast, tracking=list(recipe.tracking), folder=self.folder.path, device=self.device
         )
         optimizer = build_optimizer(self.placement.place(model), training, training.learning_rate)
         prepared, optimizer = accelerator.prepare(model, optimizer, device_placement=[False, True])
@@ -295,6 +297,19 @@ class Run:
         self.reporter.say(f"resuming after step {checkpoint.state['progress']['step']}")
         return checkpoint
 
+    def _keep_threads(self) -> None:
+        """Go on with as many threads as the run began with: another number gives other last bits."""
+        begun = self.folder.checkpoints.latest_state()
+        count, now = begun.get("threads"), torch.get_num_threads()
+        if isinstance(count, int) and count > 0 and count != now:
+            self.reporter.say(
+                f"computing with {count} threads as before, not with {now}: the run ends with the same scores so"
+            )
+            keep_threads(count, "as the run began")
+        place = begun.get("device", self.device.type)
+        if place != self.device.type:
+            self.reporter.say(f"the run began on {place} and goes on on {self.device.type}: last digits may differ")
+
     def _identity(self) -> dict[str, Any]:
         return {
             "initial_adapter_sha256": self.findings.initial_adapter_sha256,
@@ -309,6 +324,8 @@ class Run:
             "resumed": self.findings.resumed,
             "seconds": self.findings.earlier_seconds + time.monotonic() - self.started,
             "phases": self.findings.clock.state_dict(),
+            "threads": torch.get_num_threads(),
+            "device": self.device.type,
         }
 
     def _on_step(self, step: int, loss: float) -> None:

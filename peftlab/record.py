@@ -20,6 +20,9 @@ from peftlab.files import write_text
 
 SCHEMA_VERSION: Literal[1] = 1
 RECORD_NAME = "record.json"
+PARTS = ("adapter", "model")
+"""Folders of a run that hold its weights."""
+WEIGHTS = ("adapter_config.json", "peftlab_adapter.json", "model.safetensors", "model.safetensors.index.json")
 
 Status = Literal["success", "diverged", "out_of_memory", "cancelled", "failed"]
 GuardStatus = Literal["passed", "failed", "not_applicable"]
@@ -161,6 +164,15 @@ def write_record(record: RunRecord, folder: Path) -> Path:
     return path
 
 
+def run_of(folder: Path | str) -> Path:
+    """The folder of the run that this is, or whose ``adapter/`` or ``model/`` this is; else the folder itself."""
+    folder = Path(folder)
+    is_part = folder.name in PARTS or folder.resolve().name in PARTS
+    if is_part and not (folder / RECORD_NAME).exists() and (folder / ".." / RECORD_NAME).is_file():
+        return folder.parent if folder.name in PARTS else folder.resolve().parent
+    return folder
+
+
 def read_record(path: Path | str) -> RunRecord:
     """Read a record.
 
@@ -175,6 +187,13 @@ def read_record(path: Path | str) -> RunRecord:
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
+        if any((path / name).is_file() for name in WEIGHTS):
+            raise UserError(
+                "these are weights without their run: there is no record.json",
+                where=str(path),
+                hint="Give the folder of the run, which holds recipe.yaml, record.json and this folder. Without a run, "
+                "plain peft or transformers load weights.",
+            ) from None
         raise UserError(
             "this is not the folder of a finished run: it has no record.json",
             where=str(path),

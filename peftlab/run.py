@@ -13,6 +13,7 @@ from peftlab.card import write_card
 from peftlab.check import CheckedRecipe, at_place, check_recipe
 from peftlab.config import Document
 from peftlab.destination import inputs_of_recipe
+from peftlab.devices import AUTO, check_device_name, choose_device
 from peftlab.errors import PeftlabError, UserError
 from peftlab.files import write_text
 from peftlab.interfaces import Reporter, Silent
@@ -38,6 +39,7 @@ def run_recipe(
     output_dir: Path | str | None = None,
     resume: bool = False,
     offline: bool = False,
+    device: str = AUTO,
     reporter: Reporter | None = None,
 ) -> RunResult:
     """Tune, evaluate, record.
@@ -48,6 +50,7 @@ def run_recipe(
         output_dir: The run's folder; None: ``runs/<name>-<UTC time>``.
         resume: Take up what is there.
         offline: Allow no network.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         reporter: Tells a person what is going on.
 
     Returns:
@@ -60,6 +63,7 @@ def run_recipe(
     document = document or Document(source=recipe.name, values={})
     reporter = reporter or Silent()
     refuse_several_processes()
+    check_device_name(device)
     check_output_dir(output_dir, resume=resume, inputs=inputs_of_recipe(recipe.model_dump(mode="json")))
     checked = check_recipe(recipe, document, offline=offline, reporter=reporter)
     folder = open_run_folder(recipe.name, output_dir, resume=resume)
@@ -73,25 +77,25 @@ def run_recipe(
             return RunResult(finished, folder.path)
         try:
             with at_place(document, ("method",)):
-                record = _execute(checked, folder, offline=offline, reporter=reporter)
+                record = _execute(checked, folder, offline=offline, device_name=device, reporter=reporter)
         except UserError:
             folder.discard_unused()
             raise
         return RunResult(record, folder.path)
 
 
-def _execute(checked: CheckedRecipe, folder: RunFolder, *, offline: bool, reporter: Reporter) -> RunRecord:
+def _execute(
+    checked: CheckedRecipe, folder: RunFolder, *, offline: bool, device_name: str, reporter: Reporter
+) -> RunRecord:
     """Run the stages; whatever they raise is turned into a status, and a record is written in any case."""
     # A workspace of fixed size makes cuBLAS repeatable; it must be set before CUDA starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    import torch
-
     from peftlab.measurement.environment import describe_environment
     from peftlab.measurement.phases import PhaseClock
     from peftlab.pipeline import Findings, Run
     from peftlab.training.interrupts import Interrupts
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = choose_device(device_name)
     findings = Findings(PhaseClock(device))
     started_at, started = datetime.datetime.now(datetime.UTC), time.monotonic()
     error: BaseException | None = None

@@ -27,16 +27,18 @@ WAITING = {"GOMP_SPINCOUNT": "5000", "KMP_BLOCKTIME": "1"}
 WAITING_VARIABLES = ("OMP_WAIT_POLICY", *WAITING)
 COUNT_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 ROOTS = (Path("/proc"), Path("/sys/fs/cgroup"))
+ASKED = "as asked"
 SHORTEST = 0.2
 """Seconds that other programs are watched at least."""
 
 
 @dataclass(frozen=True)
 class Threads:
-    """How many threads compute, and why so many."""
+    """How many threads compute, why so many, and whether others leave fewer than torch would take."""
 
     count: int
     reason: str
+    is_reduced: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,6 +94,8 @@ class Watch:
 
 _watch: Watch | None = None
 _chosen: Threads | None = None
+_most: int | None = None
+"""What torch itself would take, before anything was chosen."""
 
 
 def begin() -> None:
@@ -110,19 +114,36 @@ def use_threads(asked: int | None = None) -> Threads:
     """
     import torch
 
-    global _chosen
-    most = torch.get_num_threads()
+    global _chosen, _most
+    if _most is None:
+        _most = torch.get_num_threads()
+    most = _most
     if asked is not None:
-        chosen = Threads(asked, "as asked")
+        chosen = Threads(asked, ASKED)
     elif name := next((name for name in COUNT_VARIABLES if name in os.environ), None):
         chosen = Threads(most, f"by {name}")
     else:
         free, reason = (_watch or Watch()).free_cores()
         # Half of a core is better than none; more threads than torch itself would take share the units of one core.
-        chosen = Threads(min(most, max(1, math.floor(free + 0.5))), reason)
+        count = min(most, max(1, math.floor(free + 0.5)))
+        chosen = Threads(count, reason, is_reduced=count < most)
     torch.set_num_threads(chosen.count)
     _chosen = chosen
     return chosen
+
+
+def is_asked() -> bool:
+    """Whether the user has said how many threads compute."""
+    return _chosen is not None and _chosen.reason == ASKED
+
+
+def keep_threads(count: int, reason: str) -> None:
+    """Compute with as many threads as before: how many there are changes the last bits of sums."""
+    import torch
+
+    global _chosen
+    torch.set_num_threads(count)
+    _chosen = Threads(count, reason)
 
 
 def reason_for(count: int) -> str:

@@ -15,7 +15,7 @@ from peftlab.files import atomic_folder, cache_folder
 from peftlab.interfaces import ModelFacts, ProgressCallback
 from peftlab.models.facts import read_model_facts
 from peftlab.recipe import Recipe, load_recipe, with_learned
-from peftlab.record import RECORD_NAME, RunRecord, read_record
+from peftlab.record import RECORD_NAME, RunRecord, read_record, run_of
 
 if TYPE_CHECKING:
     import torch
@@ -100,11 +100,13 @@ class TrainedRun:
         is_quantized = self.recipe.model.quantization is not None
         return dequantized(base.model) if dequantize and is_quantized else base.model
 
-    def load_tuned(self, *, offline: bool = False, dequantize: bool = False) -> nn.Module:
+    def load_tuned(
+        self, *, offline: bool = False, dequantize: bool = False, dtype: torch.dtype | None = None
+    ) -> nn.Module:
         """The tuned model, in eval mode; the arguments are those of ``load_base``."""
         from peftlab.artifact.load import load_artifact
 
-        return load_artifact(lambda: self.load_base(offline=offline, dequantize=dequantize), self.folder)
+        return load_artifact(lambda: self.load_base(offline=offline, dequantize=dequantize, dtype=dtype), self.folder)
 
 
 def is_run(path: Path | str) -> bool:
@@ -119,7 +121,7 @@ def open_run(folder: Path | str) -> TrainedRun:
     Raises:
         UserError: There is none, or it did not succeed.
     """
-    folder = Path(folder)
+    folder = run_of(folder)
     record = read_record(folder)
     if record.status != "success":
         raise UserError(f"the run has not succeeded: its status is {record.status}", where=str(folder))

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 from browser import Page, find_browser, open_browser
 
-if "PYTEST_XDIST_WORKER" in os.environ:
-    # Each worker has a core of its own; two threads each would only wait for one another.
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Each worker of xdist has a core of its own. A number must be said in any case: runs are compared bit for bit, and how
+# many cores are free changes from one to the next.
+os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else str(os.cpu_count() or 1))
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -24,6 +24,7 @@ from peftlab.bench.plan import Plan, PlannedRun
 from peftlab.bench.suite import Suite, write_suite
 from peftlab.bench.tuning import Choice, tune
 from peftlab.bench.worker import Finished, Worker, is_done, is_of_recipe, leave_record, move_aside
+from peftlab.devices import AUTO
 from peftlab.files import write_text
 from peftlab.interfaces import Reporter
 from peftlab.recipe import Recipe
@@ -62,12 +63,26 @@ class Execution:
         offline: Allow no network.
         retry_failed: Run again what has failed.
         reporter: Tells a person.
+        threads: Of all runs together; None: all cores where several run at once, else as many as each finds free.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     """
 
-    def __init__(self, plan: Plan, *, workers: int, offline: bool, retry_failed: bool, reporter: Reporter) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        workers: int,
+        offline: bool,
+        retry_failed: bool,
+        reporter: Reporter,
+        threads: int | None = None,
+        device: str = AUTO,
+    ) -> None:
         self.plan, self.workers, self.retry_failed, self.reporter = plan, workers, retry_failed, reporter
-        threads = max(1, (os.cpu_count() or 1) // workers) if workers > 1 else None
-        self.worker = Worker(plan.folder.logs, threads=threads, offline=offline)
+        if threads is None and workers > 1:
+            threads = os.cpu_count() or 1
+        share = max(1, threads // workers) if threads is not None else None
+        self.worker = Worker(plan.folder.logs, threads=share, device=device, offline=offline)
         self._lock = threading.Lock()
         self._runs_done = 0
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from peftlab.config import Document, parse_yaml
+from peftlab.devices import AUTO
 from peftlab.errors import UserError
 from peftlab.recipe import Recipe, build_recipe, write_recipe
 from peftlab.record import RECORD_NAME, RunRecord, Status, read_record, write_record
@@ -77,12 +78,13 @@ class Worker:
 
     Args:
         logs: Folder for what the processes say.
-        threads: How many threads each process may use; None: all.
+        threads: How many threads each process may use; None: as many as it finds free.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         offline: Allow no network.
     """
 
-    def __init__(self, logs: Path, *, threads: int | None = None, offline: bool = False) -> None:
-        self._logs, self._threads, self._offline = logs, threads, offline
+    def __init__(self, logs: Path, *, threads: int | None = None, device: str = AUTO, offline: bool = False) -> None:
+        self._logs, self._threads, self._device, self._offline = logs, threads, device, offline
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
         self.stopped = False
@@ -126,6 +128,7 @@ class Worker:
     def _run_process(self, folder: Path, log: Path) -> int:
         command = [sys.executable, "-m", "peftlab", "run", str(folder / RECIPE_NAME)]
         command += ["--output-dir", str(folder), "--resume", *(["--offline"] if self._offline else [])]
+        command += [*(["--threads", str(self._threads)] if self._threads else []), "--device", self._device]
         environment = dict(os.environ) | ({"OMP_NUM_THREADS": str(self._threads)} if self._threads else {})
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("wb") as output:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from peftlab import threads
 from peftlab.cli.bench import bench
 from peftlab.cli.chat import chat
 from peftlab.cli.estimate import estimate
@@ -70,6 +71,7 @@ def _options(
 
 def main() -> None:
     """Run the command; every error that a user can meet becomes a message and an exit code."""
+    threads.begin()
     output, errors = sys.stdout, sys.stderr
     code = _exit_code()
     sys.stdout, sys.stderr = output, errors  # typer puts wrappers in their place where a pipe is broken

@@ -13,7 +13,8 @@ from typing import Annotated, Any
 
 import typer
 
-from peftlab.cli.options import Json, Offline
+from peftlab.cli.computing import start_computing
+from peftlab.cli.options import Device, Json, Offline, ThreadCount
 
 
 def bench(
@@ -28,6 +29,8 @@ def bench(
         bool, typer.Option("--dry-run", help="Show what would run and how long it takes; stop.")
     ] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run again what has failed.")] = False,
+    device: Device = "auto",
+    threads: ThreadCount = None,
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
@@ -37,6 +40,8 @@ def bench(
     quiet_libraries(offline=offline)
     try:
         with reporting() as reporter:
+            import torch
+
             from peftlab.bench.execute import Execution
             from peftlab.bench.folder import REPORT_NAME, SuiteFolder, locked, refuse_foreign_folder
             from peftlab.bench.plan import Plan
@@ -54,9 +59,16 @@ def bench(
                     print(json.dumps(shown, indent=2) if as_json else as_text(shown))
                     return
                 reporter.say(as_text(shown))
+                start_computing(device, threads, reporter.say)
                 with locked(path), _stoppable():
                     outcome = Execution(
-                        plan, workers=workers, offline=offline, retry_failed=retry_failed, reporter=reporter
+                        plan,
+                        workers=workers,
+                        offline=offline,
+                        retry_failed=retry_failed,
+                        reporter=reporter,
+                        threads=torch.get_num_threads(),
+                        device=device,
                     ).execute()
                 write_report([path], path / REPORT_NAME)
     except KeyboardInterrupt:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from peftlab.cli.options import Offline
+from peftlab.cli.computing import start_computing
+from peftlab.cli.options import Device, Offline, ThreadCount
 
 HELP = """\
 /reset                  forget what was said
@@ -23,25 +24,28 @@ def chat(
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Where an answer is cut.")] = 256,
     temperature: Annotated[float, typer.Option(min=0.0, help="0: always the most likely word.")] = 0.0,
     seed: Annotated[int, typer.Option(min=0, help="For temperatures above 0.")] = 0,
+    device: Device = "auto",
+    threads: ThreadCount = None,
     offline: Offline = False,
 ) -> None:
     """Talk to a tuned model in the terminal. Type /help there."""
-    from peftlab.cli.output import quiet_libraries, show_error
+    from peftlab.cli.output import quiet_libraries, show_error, tell
 
     quiet_libraries(offline=offline)
     try:
-        _talk(run, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, offline=offline)
+        chosen = start_computing(device, threads, tell)
+        _talk(run, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, offline=offline, device=chosen)
     except KeyboardInterrupt:
         print("", file=sys.stderr)
     except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
         raise typer.Exit(show_error(error)) from None
 
 
-def _talk(run: Path, *, max_new_tokens: int, temperature: float, seed: int, offline: bool) -> None:
+def _talk(run: Path, **settings: Any) -> None:
     from peftlab.chat import ChatSession
     from peftlab.errors import UserError
 
-    session = ChatSession(run, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, offline=offline)
+    session = ChatSession(run, **settings)
     print(f"{session.description} Type /help for what can be done.", file=sys.stderr)
     for line in _lines():
         word, _, rest = line.partition(" ")

@@ -17,7 +17,7 @@ def estimate(
         str | None,
         typer.Option(metavar="SIZE", help="Of the device, such as 8GB; by default what this machine has."),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda; it need not be here.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; it need not be here.")] = "auto",
     overrides: Overrides = None,
     offline: Offline = False,
     as_json: Json = False,
@@ -27,23 +27,16 @@ def estimate(
 
     quiet_libraries(offline=offline)
     try:
+        from peftlab.devices import check_device_name
         from peftlab.estimate.target import find_target
         from peftlab.recipe import load_recipe
 
-        target = find_target(_device(device), memory)
+        target = find_target(check_device_name(device), memory)
         loaded, document = load_recipe(recipe, overrides or [])
         found = _estimate(loaded, document, target, offline=offline, reporter=PlainReporter())
     except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
         raise typer.Exit(show_error(error, as_json=as_json)) from None
     print(json.dumps(found.to_json(), indent=2) if as_json else describe(found))
-
-
-def _device(name: str) -> Any:
-    from peftlab.errors import UserError
-
-    if name not in ("auto", "cpu", "cuda"):
-        raise UserError(f"`{name}` is no device that peftlab knows", where="--device", hint="Write auto, cpu or cuda.")
-    return name
 
 
 def _estimate(recipe: Any, document: Any, target: Any, *, offline: bool, reporter: Any) -> Any:

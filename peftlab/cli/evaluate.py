@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from peftlab.cli.options import Encoding, Format, Json, Offline, Read
+from peftlab.cli.computing import start_computing
+from peftlab.cli.options import Device, Encoding, Format, Json, Offline, Read, ThreadCount
 
 
 def evaluate(
@@ -17,6 +18,8 @@ def evaluate(
     file_format: Format = None,
     encoding: Encoding = "utf-8",
     read: Read = None,
+    device: Device = "auto",
+    threads: ThreadCount = None,
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
@@ -31,7 +34,8 @@ def evaluate(
             from peftlab.prediction.files import options_in_hints, reading_config
             from peftlab.prediction.load import load_tuned
 
-            tuned = load_tuned(run, offline=offline, report=reporter.say)
+            chosen = start_computing(device, threads, reporter.say)
+            tuned = load_tuned(run, offline=offline, device=chosen, report=reporter.say)
             keep = tuned.task.source_columns()
             config = reading_config(tuned.recipe, file_format, encoding, read or [])
             with options_in_hints():

@@ -10,7 +10,8 @@ from typing import Annotated
 
 import typer
 
-from peftlab.cli.options import Force, Json, Offline
+from peftlab.cli.computing import start_computing
+from peftlab.cli.options import Device, Force, Json, Offline, ThreadCount
 
 
 def explain(
@@ -22,6 +23,8 @@ def explain(
     steps: Annotated[int, typer.Option(min=2, max=10_000, help="Steps of the integral.")] = 64,
     output: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page, too.")] = None,
     force: Force = False,
+    device: Device = "auto",
+    threads: ThreadCount = None,
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
@@ -39,12 +42,13 @@ def explain(
             from peftlab.explanation.attributions import explain as explain_text
             from peftlab.explanation.page import coloured_text, completeness, write_page
             from peftlab.prediction.load import load_tuned, what_it_reads
+            from peftlab.record import run_of
 
             if output is not None:
-                check_file(output, inputs=[run, *what_it_reads(run)], force=force)
-            found = explain_text(
-                load_tuned(run, offline=offline, report=reporter.say), text, target=target, steps=steps
-            )
+                check_file(output, inputs=[run_of(run), *what_it_reads(run_of(run))], force=force)
+            chosen = start_computing(device, threads, reporter.say)
+            tuned = load_tuned(run, offline=offline, device=chosen, report=reporter.say)
+            found = explain_text(tuned, text, target=target, steps=steps)
         if output is not None:
             write_page(found, output)
     except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect

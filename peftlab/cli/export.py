@@ -9,7 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
-from peftlab.cli.options import Json, Offline
+from peftlab.cli.computing import start_computing
+from peftlab.cli.options import Device, Json, Offline, ThreadCount
 
 
 class Kind(StrEnum):
@@ -53,6 +54,8 @@ def export(
             "quantised bases."
         ),
     ] = None,
+    device: Device = "auto",
+    threads: ThreadCount = None,
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
@@ -65,8 +68,11 @@ def export(
             from peftlab.errors import UserError
             from peftlab.export.compose import Composition, export_composition
             from peftlab.export.export import export_run
+            from peftlab.record import run_of
 
-            shared: Any = {"offline": offline, "reporter": reporter, "max_score_loss": max_score_loss}
+            runs = [run_of(run) for run in runs]
+            chosen = start_computing(device, threads, reporter.say)
+            shared: Any = {"offline": offline, "device": chosen, "reporter": reporter, "max_score_loss": max_score_loss}
             if len(runs) == 1:
                 if weights is not None:
                     raise UserError("weights are for several runs that are merged, and there is one", where="--weights")

@@ -25,5 +25,22 @@ Read = Annotated[
         "column_names, decimal, sheet. May be repeated.",
     ),
 ]
+Device = Annotated[
+    str,
+    typer.Option(
+        "--device", metavar="DEVICE", help="Where it computes: auto (CUDA where it is there), cpu, cuda, cuda:N."
+    ),
+]
+ThreadCount = Annotated[
+    int | None,
+    typer.Option(
+        "--threads",
+        metavar="N",
+        min=1,
+        max=1024,
+        help="Threads that compute; by default as many as cores are free.",
+        show_default=False,
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace the output file where it exists.")]
 Encoding = Annotated[str, typer.Option(help="Character encoding of a text file.")]

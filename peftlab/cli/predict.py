@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from peftlab.cli.options import Encoding, Force, Format, Json, Offline, Read
+from peftlab.cli.computing import start_computing
+from peftlab.cli.options import Device, Encoding, Force, Format, Json, Offline, Read, ThreadCount
 
 if TYPE_CHECKING:
     from peftlab.data.streaming import RowStream
@@ -36,6 +37,8 @@ def predict(
     file_format: Format = None,
     encoding: Encoding = "utf-8",
     read: Read = None,
+    device: Device = "auto",
+    threads: ThreadCount = None,
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
@@ -50,12 +53,14 @@ def predict(
             from peftlab.prediction.load import load_tuned, what_it_reads
             from peftlab.prediction.outputs import check_output, write_answers
             from peftlab.prediction.predict import answer_rows, check_answers
+            from peftlab.record import run_of
 
             if output is not None:
                 given = [source] if source is not None else []
-                check_output(output, inputs=[run, *given, *what_it_reads(run)], force=force)
+                check_output(output, inputs=[run_of(run), *given, *what_it_reads(run_of(run))], force=force)
             _check_input(texts, source)
-            tuned = load_tuned(run, offline=offline, report=reporter.say)
+            chosen = start_computing(device, threads, reporter.say)
+            tuned = load_tuned(run, offline=offline, device=chosen, report=reporter.say)
             check_answers(tuned)
             rows = _rows(tuned, texts, source, file_format, encoding, read or [])
             answers = answer_rows(tuned, rows, reporter, max_new_tokens=max_new_tokens)

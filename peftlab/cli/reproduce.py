@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from peftlab.cli.options import Json, Offline
+from peftlab.cli.computing import start_computing
+from peftlab.cli.options import Device, Json, Offline, ThreadCount
 
 
 def reproduce(
@@ -23,6 +24,8 @@ def reproduce(
         Path | None,
         typer.Option(help="Folder of the run made again; by default runs/<name>-<UTC time>.", show_default=False),
     ] = None,
+    device: Device = "auto",
+    threads: ThreadCount = None,
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
@@ -33,10 +36,12 @@ def reproduce(
     try:
         with reporting() as reporter:
             from peftlab.packs.runs import locate_run
+            from peftlab.record import run_of
             from peftlab.reproduce.rerun import reproduce as run_again
 
-            run = locate_run(run, cell)
-            result = run_again(run, output_dir=output_dir, offline=offline, reporter=reporter)
+            run = locate_run(run_of(run), cell)
+            start_computing(device, threads, reporter.say)
+            result = run_again(run, output_dir=output_dir, offline=offline, device=device, reporter=reporter)
     except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
         raise typer.Exit(show_error(error, as_json=as_json)) from None
     print(json.dumps(result.as_json(), indent=2) if as_json else as_text(result))

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from peftlab.cli.options import Json, Offline, Overrides
+from peftlab.cli.computing import start_computing
+from peftlab.cli.options import Device, Json, Offline, Overrides, ThreadCount
 
 
 def run(
@@ -19,6 +20,8 @@ def run(
     resume: Annotated[
         bool, typer.Option("--resume", help="Take up an interrupted run (in --output-dir, or the latest of its name).")
     ] = False,
+    device: Device = "auto",
+    threads: ThreadCount = None,
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
@@ -32,8 +35,15 @@ def run(
             from peftlab.run import run_recipe
 
             loaded, document = load_recipe(recipe, overrides or [])
+            start_computing(device, threads, reporter.say)
             result = run_recipe(
-                loaded, document, output_dir=output_dir, resume=resume, offline=offline, reporter=reporter
+                loaded,
+                document,
+                output_dir=output_dir,
+                resume=resume,
+                offline=offline,
+                device=device,
+                reporter=reporter,
             )
     except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
         raise typer.Exit(show_error(error, as_json=as_json)) from None

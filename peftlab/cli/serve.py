@@ -9,7 +9,8 @@ from typing import Annotated
 
 import typer
 
-from peftlab.cli.options import Offline
+from peftlab.cli.computing import start_computing
+from peftlab.cli.options import Device, Offline, ThreadCount
 
 PACKAGES = ("fastapi", "uvicorn", "prometheus_client")
 
@@ -39,6 +40,8 @@ def serve(
     ] = None,
     max_queue: Annotated[int, typer.Option(min=1, help="Texts that may wait; more are refused with 429.")] = 512,
     timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that a request may take.")] = 30.0,
+    device: Device = "auto",
+    threads: ThreadCount = None,
     offline: Offline = False,
 ) -> None:
     """Serve predictions over HTTP. The variable PEFTLAB_TOKEN sets a bearer token."""
@@ -58,7 +61,8 @@ def serve(
             from peftlab.serving.config import CPU_PADDING, GPU_PADDING, MOST_WORKERS, Batching, Limits, ServingConfig
             from peftlab.serving.server import serve as serve_runs
 
-            on_gpu = torch.cuda.is_available()
+            chosen = start_computing(device, threads, reporter.say)
+            on_gpu = chosen.type == "cuda"
             allowed = adapters_from or [folder.parent for folder in folders.values()]
             token = os.environ.get("PEFTLAB_TOKEN") or None
             if token is not None and len(token) < 8:
@@ -74,7 +78,7 @@ def serve(
                 token=token,
                 adapter_folders=tuple(folder.resolve() for folder in allowed),
             )
-            serve_runs(folders, config, address=host, port=port, offline=offline, reporter=reporter)
+            serve_runs(folders, config, address=host, port=port, offline=offline, reporter=reporter, device=chosen)
     except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
         raise typer.Exit(show_error(error)) from None
 
@@ -82,11 +86,12 @@ def serve(
 def _named(runs: list[str]) -> dict[str, Path]:
     """Folders by name: what stands before `=`, else the folder's own name."""
     from peftlab.errors import UserError
+    from peftlab.record import run_of
 
     named: dict[str, Path] = {}
     for text in runs:
         name, equals, folder = text.partition("=")
-        path = Path(folder if equals else text)
+        path = run_of(Path(folder if equals else text))
         name = name if equals else path.resolve().name
         if not name or name in named:
             raise UserError(f"two runs are called `{name}`", where=text, hint="Name them: NAME=FOLDER.")

@@ -9,12 +9,11 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from peftlab.devices import AUTO
 from peftlab.errors import UserError
 
 if TYPE_CHECKING:
     import torch
-
-DeviceName = Literal["auto", "cpu", "cuda"]
 
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 UNITS |= {f"{letter}IB": 1 << (10 * power) for power, letter in enumerate("KMGT", start=1)}
@@ -64,38 +63,42 @@ class Target:
         return self.name == "cuda"
 
 
-def parse_memory(text: str) -> int:
+def parse_memory(text: str, *, where: str = "--memory") -> int:
     """Bytes of a size such as ``8GB`` (8 · 10⁹) or ``7.5 GiB`` (7.5 · 2³⁰).
 
     Raises:
-        UserError: The text is no size.
+        UserError: The text is no size, or has no unit: 8 could be meant as gigabytes.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?B)?\s*", text.upper())
     if match is None or float(match[1]) == 0:
-        raise UserError(f"`{text}` is no size of memory", where="--memory", hint="Write it as 8GB, 7.5GiB or 800MB.")
-    return int(float(match[1]) * UNITS[match[2] or "B"])
+        raise UserError(f"`{text}` is no size of memory", where=where, hint="Write it as 8GB, 7.5GiB or 800MB.")
+    if match[2] is None:
+        raise UserError(f"`{text}` has no unit", where=where, hint=f"Write {match[1]}GB, or {match[1]}B for bytes.")
+    return int(float(match[1]) * UNITS[match[2]])
 
 
-def find_target(name: DeviceName = "auto", memory: str | None = None) -> Target:
+def find_target(name: str = AUTO, memory: str | None = None) -> Target:
     """The device that a recipe is meant for: what the user says, else what is at hand. Never imports torch.
 
     Args:
-        name: ``auto``: CUDA where this machine has it.
+        name: ``auto``: CUDA where this machine has it; ``cpu``, ``cuda`` or ``cuda:N``.
         memory: A size; None: what the device at hand has, or what the variable PEFTLAB_MEMORY allows of it.
 
     Raises:
         UserError: The size is none.
     """
-    card = cuda_memory()
-    own: Literal["cpu", "cuda"] = ("cuda" if card is not None else "cpu") if name == "auto" else name
-    memory = memory or os.environ.get("PEFTLAB_MEMORY")
-    if memory is not None:
-        return Target(own, parse_memory(memory))
+    kind, _, index = name.partition(":")
+    card = cuda_memory(int(index or 0))
+    on_cuda = card is not None if kind == AUTO else kind == "cuda"
+    own: Literal["cpu", "cuda"] = "cuda" if on_cuda else "cpu"
+    allowed = os.environ.get("PEFTLAB_MEMORY")
+    if memory or allowed:
+        return Target(own, parse_memory(memory) if memory else parse_memory(str(allowed), where="PEFTLAB_MEMORY"))
     return Target(own, card if own == "cuda" else system_memory())
 
 
-def cuda_memory() -> int | None:
-    """The memory of the first CUDA card in bytes, as its driver says; None where there is none."""
+def cuda_memory(index: int = 0) -> int | None:
+    """The memory of a CUDA card in bytes, as its driver says; None where there is none of that number."""
     if shutil.which("nvidia-smi") is None or os.environ.get("CUDA_VISIBLE_DEVICES") == "":
         return None
     try:
@@ -106,7 +109,7 @@ def cuda_memory() -> int | None:
             timeout=10,
             check=True,
         )
-        return int(answer.stdout.splitlines()[0]) << 20
+        return int(answer.stdout.splitlines()[index]) << 20
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
         return None
 

@@ -43,6 +43,7 @@ def export_composition(
     output: Path | str,
     *,
     offline: bool,
+    device: torch.device | None = None,
     reporter: Reporter,
     max_score_loss: float | None = None,
 ) -> ExportDescription:
@@ -54,6 +55,7 @@ def export_composition(
         kind: What to make.
         output: The folder to make.
         offline: Allow no network.
+        device: Where all are compared; None: CUDA where it is there.
         reporter: Tells a person.
         max_score_loss: As for :func:`peftlab.export.export.export_run`; of the export against the combined model.
 
@@ -67,7 +69,7 @@ def export_composition(
     weights = composition.weights or tuple(1 / len(runs) for _ in runs)
     if len(weights) != len(runs) or sum(weights) <= 0:
         raise UserError(f"{len(weights)} weights for {len(runs)} runs; one each is needed, with a sum above 0")
-    parts = [load_run(run, offline=offline, report=reporter.say) for run in runs]
+    parts = [load_run(run, offline=offline, device=device, report=reporter.say) for run in runs]
     _check_parts(parts)
     splits = [load_held_out(part, offline=offline, report=reporter.say) for part in parts]
     own = [
@@ -96,6 +98,7 @@ def export_composition(
         kind,
         output,
         offline=offline,
+        device=device,
         reporter=reporter,
         max_score_loss=max_score_loss,
         composed_of=composed_of,

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from peftlab.card import write_card
 from peftlab.destination import check_folder
@@ -41,6 +41,9 @@ from peftlab.prediction.tuned import TunedModel
 from peftlab.record import read_record
 from peftlab.run_folder import RunFolder
 
+if TYPE_CHECKING:
+    import torch
+
 SAMPLE = 8
 """Examples with which torch traces a model."""
 
@@ -51,6 +54,7 @@ def export_run(
     output: Path | str,
     *,
     offline: bool,
+    device: torch.device | None = None,
     reporter: Reporter,
     max_score_loss: float | None = None,
 ) -> ExportDescription:
@@ -61,6 +65,7 @@ def export_run(
         kind: What to make.
         output: The folder to make; it appears once the check has passed.
         offline: Allow no network.
+        device: Where run and export are compared; None: CUDA where it is there.
         reporter: Tells a person.
         max_score_loss: The greatest loss in the recipe's metric; None: that of the format.
 
@@ -73,11 +78,19 @@ def export_run(
     check_path(run, kind)
     check_output(output, [run])
     reporter.say(f"loading {run}")
-    tuned = load_run(run, offline=offline, report=reporter.say)
+    tuned = load_run(run, offline=offline, device=device, report=reporter.say)
     split = load_held_out(tuned, offline=offline, report=reporter.say)
     reference = collect_answers(tuned, split, reporter, f"the run on {split.name}")
     return export_tuned(
-        tuned, reference, split, kind, output, offline=offline, reporter=reporter, max_score_loss=max_score_loss
+        tuned,
+        reference,
+        split,
+        kind,
+        output,
+        offline=offline,
+        device=device,
+        reporter=reporter,
+        max_score_loss=max_score_loss,
     )
 
 
@@ -112,6 +125,7 @@ def export_tuned(
     output: Path | str,
     *,
     offline: bool,
+    device: torch.device | None = None,
     reporter: Reporter,
     max_score_loss: float | None = None,
     composed_of: Sequence[ComposedPart] = (),
@@ -125,6 +139,7 @@ def export_tuned(
         kind: What to make.
         output: The folder to make.
         offline: Allow no network.
+        device: Where run and export are compared; None: CUDA where it is there.
         reporter: Tells a person.
         max_score_loss: The greatest loss in the recipe's metric; None: that of the format.
         composed_of: The runs that were merged into this model.
@@ -136,7 +151,7 @@ def export_tuned(
     method, quantized = tuned.recipe.method, tuned.recipe.model.quantization is not None
     drift = None
     if quantized and (method.mergeable or kind != "merged"):
-        plain = load_run(tuned.folder, offline=offline, report=reporter.say, dequantize=True)
+        plain = load_run(tuned.folder, offline=offline, device=device, report=reporter.say, dequantize=True)
         answers = collect_answers(plain, split, reporter, f"the dequantised base on {split.name}")
         drift = greatest_difference(reference, answers)
         reporter.say(f"dequantising the base moves a logit by {drift:.4g} at most")
@@ -156,7 +171,7 @@ def export_tuned(
             composed_of=list(composed_of),
         )
         _describe(partial, description)
-        exported = collect_answers(load_export(partial), split, reporter, f"the export on {split.name}")
+        exported = collect_answers(load_export(partial, device=device), split, reporter, f"the export on {split.name}")
         check = compare(reference, exported, split.name).model_copy(update={"logit_drift_of_dequantization": drift})
         is_exact = not quantized and kind != "onnx-int8" and not tuned.computes_in_half_precision
         limits = EXACT if is_exact else ROUNDED

@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from peftlab.threads import reason_for
+
 PACKAGES = ("peftlab", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets", "tokenizers", "numpy")
 
 
@@ -27,6 +29,7 @@ def describe_environment(device: torch.device, *, deterministic: bool) -> dict[s
         "versions": {name: _version(name) for name in PACKAGES},
         "device": _describe_device(device),
         "threads": torch.get_num_threads(),
+        "threads_reason": reason_for(torch.get_num_threads()),
         "determinism": deterministic or device.type == "cpu",
         **_commit(),
     }

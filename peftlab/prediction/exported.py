@@ -15,6 +15,7 @@ from torch import Tensor
 from peftlab.acceleration.accelerated import prepare
 from peftlab.artifact.whole import load_model
 from peftlab.config import Config, Document
+from peftlab.devices import choose_device
 from peftlab.errors import UserError
 from peftlab.models.load import load_tokenizer
 from peftlab.prediction.tuned import ComputeLogits, TunedModel, torch_logits
@@ -87,8 +88,12 @@ def read_export(folder: Path) -> ExportDescription:
         raise UserError(f"the export is damaged: {str(error).splitlines()[0]}", where=str(path)) from None
 
 
-def load_export(folder: Path) -> TunedModel:
+def load_export(folder: Path, *, device: torch.device | None = None) -> TunedModel:
     """Load an export; merged ones through transformers, ONNX ones through onnxruntime.
+
+    Args:
+        folder: Of the export.
+        device: Where a merged one computes; None: CUDA where it is there. ONNX files are for CPUs.
 
     Raises:
         UserError: The export is damaged, or onnxruntime is not installed.
@@ -99,7 +104,7 @@ def load_export(folder: Path) -> TunedModel:
     tokenizer = load_tokenizer(str(folder), recipe.model.model_copy(update={"revision": None}), offline=True)
     model, asking = None, None
     if description.format == "merged":
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = device or choose_device()
         model = load_model(folder).eval().to(device)
         prepare(model, recipe.model.acceleration)
         compute = torch_logits(model, recipe.task, device=device, autocast_dtype=None)

@@ -10,13 +10,14 @@ from torch import nn
 
 from peftlab.acceleration.accelerated import accelerate_inference
 from peftlab.destination import inputs_of_recipe
+from peftlab.devices import choose_device
 from peftlab.errors import SourceError, UserError, did_you_mean
 from peftlab.interfaces import ProgressCallback
 from peftlab.models.load import resolve_dtype
 from peftlab.prediction.exported import EXPORT_NAME, load_export, read_export
 from peftlab.prediction.tuned import TunedModel, torch_logits
 from peftlab.recipe import Recipe, with_learned
-from peftlab.record import RunRecord, read_record
+from peftlab.record import RunRecord, read_record, run_of
 from peftlab.run_folder import RECIPE_NAME, read_recipe_document, read_run_recipe
 from peftlab.trained import TrainedRun
 from peftlab.training.accelerator import autocast_dtype
@@ -24,35 +25,52 @@ from peftlab.training.evaluate import Asking
 from peftlab.training.launch import refuse_several_processes
 
 
-def load_tuned(folder: Path | str, *, offline: bool = False, report: ProgressCallback | None = None) -> TunedModel:
+def load_tuned(
+    folder: Path | str,
+    *,
+    offline: bool = False,
+    device: torch.device | None = None,
+    report: ProgressCallback | None = None,
+) -> TunedModel:
     """Load what a run left, or what ``peftlab export`` made of it, ready to answer: on CPU it computes by oneDNN.
 
     Args:
         folder: A run's or an export's.
         offline: Allow no network.
+        device: Where it computes; None: CUDA where it is there.
         report: Is told of downloads.
 
     Raises:
         UserError: There is no finished run in the folder, or its base model cannot be loaded.
     """
-    folder = Path(folder)
     refuse_several_processes()
+    folder = run_of(folder)
     check_folder(folder)
     is_export = (folder / EXPORT_NAME).is_file()
-    tuned = load_export(folder) if is_export else load_run(folder, offline=offline, report=report)
+    tuned = (
+        load_export(folder, device=device)
+        if is_export
+        else load_run(folder, offline=offline, device=device, report=report)
+    )
     if tuned.model is not None:
         accelerate_inference(tuned.model)
     return tuned
 
 
 def load_run(
-    folder: Path | str, *, offline: bool = False, report: ProgressCallback | None = None, dequantize: bool = False
+    folder: Path | str,
+    *,
+    offline: bool = False,
+    device: torch.device | None = None,
+    report: ProgressCallback | None = None,
+    dequantize: bool = False,
 ) -> TunedModel:
     """Load the base model that a run names, and what the run has tuned of it.
 
     Args:
         folder: The run's.
         offline: Allow no network.
+        device: Where it computes; None: CUDA where it is there.
         report: Is told of downloads.
         dequantize: Turn the weights of a quantised base into plain ones before the adapter is put on them.
 
@@ -65,8 +83,9 @@ def load_run(
     from peftlab.artifact.save import ADAPTER, MODEL
 
     refuse_several_processes()
+    folder = run_of(folder)
     record, recipe = read_finished_run(folder)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = device or choose_device()
     dtype = resolve_dtype(recipe.model.dtype, device=device, base_is_frozen=not recipe.method.trains_base)
     artifact = folder / (MODEL if recipe.method.trains_base else ADAPTER)
     if not artifact.is_dir():

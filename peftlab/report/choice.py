@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from peftlab.errors import UserError
+from peftlab.estimate.target import UNITS, parse_memory
 from peftlab.report import wording
 from peftlab.report.comparison import LEVEL, Comparison, MethodResult
 
-UNITS = {"": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12, "kib": 2**10, "mib": 2**20, "gib": 2**30}
 MOST = 12
 """So many methods are named in a sentence, or with their evidence."""
 ONE_SEED = " With one seed a method, another seed may change this."
@@ -59,23 +57,20 @@ class Choice:
 
 
 def parse_size(text: str) -> float:
-    """Bytes from ``400MB``, ``8 GB``, ``1.5GiB`` or a plain number of bytes.
+    """Bytes from ``400MB``, ``8 GB`` or ``1.5GiB``.
 
     Raises:
-        UserError: It is no size.
+        UserError: It is no size, or has no unit.
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", text.lower())
-    if not match or match[2] not in UNITS or float(match[1]) == 0:
-        raise UserError(f"`{text}` is no size", where="--max-memory", hint="Write 400MB, 8GB or 1.5GiB.")
-    return float(match[1]) * UNITS[match[2]]
+    return float(parse_memory(text, where="--max-memory"))
 
 
 def size_for_input(value: float | None) -> str:
     """Bytes as :func:`parse_size` reads them: ``400MB``."""
     if value is None:
         return ""
-    unit = next((unit for unit in ("tb", "gb", "mb", "kb") if value % UNITS[unit] == 0), "")
-    return f"{value / UNITS[unit]:.0f}{unit.upper()}"
+    unit = next(unit for unit in ("TB", "GB", "MB", "KB", "B") if value % UNITS[unit] == 0)
+    return f"{value / UNITS[unit]:.0f}{unit}"
 
 
 def choose(comparison: Comparison, limits: Limits) -> Choice:

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from peftlab.config import Document
+from peftlab.devices import AUTO
 from peftlab.errors import UserError
 from peftlab.interfaces import Reporter
 from peftlab.packs.runs import read_run_predictions, read_run_record
 from peftlab.recipe import build_recipe
+from peftlab.record import RunRecord
 from peftlab.reproduce.records import Reproduction, compare_records
 from peftlab.run import run_recipe
+from peftlab.threads import is_asked, keep_threads
 
 
 def reproduce(
-    run: Path | str, *, output_dir: Path | str | None = None, offline: bool = False, reporter: Reporter | None = None
+    run: Path | str,
+    *,
+    output_dir: Path | str | None = None,
+    offline: bool = False,
+    device: str = AUTO,
+    reporter: Reporter | None = None,
 ) -> Reproduction:
     """Run a record's recipe again, and compare.
 
@@ -22,6 +31,7 @@ def reproduce(
         run: The folder of a run that ended with success, or the path that it had before it was packed.
         output_dir: Of the run made again; None: ``runs/<name>-<UTC time>``.
         offline: Allow no network.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         reporter: Tells a person what is going on.
 
     Raises:
@@ -37,7 +47,8 @@ def reproduce(
         )
     document = Document(source=str(run / "record.json"), values=before.recipe, folder=run)
     recipe = build_recipe(document, default_name=before.name)
-    result = run_recipe(recipe, document, output_dir=output_dir, offline=offline, reporter=reporter)
+    _keep_threads(before)
+    result = run_recipe(recipe, document, output_dir=output_dir, offline=offline, device=device, reporter=reporter)
     return compare_records(
         before,
         result.record,
@@ -45,3 +56,10 @@ def reproduce(
         make_scorer=lambda: recipe.task.scorer(tuple(before.labels or ())),
         folder=result.folder,
     )
+
+
+def _keep_threads(record: RunRecord) -> None:
+    """Compute with as many threads as the record, where there are so many cores and the user has not said how many."""
+    count = record.environment.get("threads")
+    if isinstance(count, int) and 0 < count <= (os.cpu_count() or 1) and not is_asked():
+        keep_threads(count, "as in the record")

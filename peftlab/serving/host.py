@@ -140,15 +140,18 @@ class Host:
     Args:
         offline: Allow no network.
         threads: Of the CPU for a batch that is computed beside others; None: all.
+        device: Where models compute; None: CUDA where it is there.
     """
 
-    def __init__(self, *, offline: bool = False, threads: int | None = None) -> None:
+    def __init__(
+        self, *, offline: bool = False, threads: int | None = None, device: torch.device | None = None
+    ) -> None:
         self._all_threads = torch.get_num_threads()
         self._threads = threads or self._all_threads
         self.models: dict[str, Hosted] = {}
         self._lanes: dict[Any, Lane] = {}
         self._pool = TensorPool()
-        self._offline = offline
+        self._offline, self._device = offline, device
         self._base: Recipe | None = None
         self._lock = threading.Lock()
 
@@ -175,7 +178,7 @@ class Host:
             recipe = self._check_base(folder) if is_run else None
             hosted = self._join(name, folder) if is_run else None
             if hosted is None:
-                tuned = load_tuned(folder, offline=self._offline)
+                tuned = load_tuned(folder, offline=self._offline, device=self._device)
                 check_answers(tuned)
                 lane = Lane(tuned, is_run and rides_with_others(tuned.model), {name: "default"})
                 if lane.is_mixed:

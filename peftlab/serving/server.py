@@ -22,7 +22,14 @@ BACKLOG = 1024
 
 
 def serve(
-    runs: dict[str, Path], config: ServingConfig, *, address: str, port: int, offline: bool, reporter: Reporter
+    runs: dict[str, Path],
+    config: ServingConfig,
+    *,
+    address: str,
+    port: int,
+    offline: bool,
+    reporter: Reporter,
+    device: torch.device | None = None,
 ) -> None:
     """Serve runs and exports until SIGINT or SIGTERM.
 
@@ -33,6 +40,7 @@ def serve(
         port: To bind to; 0: one that is free.
         offline: Allow no network.
         reporter: Is told what is loaded, and where the service answers.
+        device: Where models compute; None: CUDA where it is there.
 
     Raises:
         UserError: A run cannot be served, the port is in use, or the address is open to others without a token.
@@ -41,7 +49,7 @@ def serve(
     bound = bind(address, port)
     try:
         threads = max(1, torch.get_num_threads() // config.batching.workers)
-        host = Host(offline=offline, threads=threads)
+        host = Host(offline=offline, threads=threads, device=device)
         for name, folder in runs.items():
             reporter.say(f"loading {folder} as {name}")
             host.add(name, folder)

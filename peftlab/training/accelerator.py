@@ -55,10 +55,13 @@ def check_training_precision(computation: torch.dtype | None, *, device: torch.d
         )
 
 
-def build_accelerator(*, computation: torch.dtype | None, tracking: list[str], folder: Path) -> Accelerator:
+def build_accelerator(
+    *, computation: torch.dtype | None, tracking: list[str], folder: Path, device: torch.device | None = None
+) -> Accelerator:
     """An accelerator for one run; an earlier run of this process leaves no trace in it."""
     _forget_earlier_runs()
     return Accelerator(
+        cpu=device is not None and device.type == "cpu",  # else it takes what accelerator there is, a Mac's too
         mixed_precision=MIXED_PRECISION[computation],
         log_with=list(tracking) or None,
         project_dir=folder / "tracking" if tracking else None,

@@ -86,6 +86,15 @@ class CheckpointFolder:
         steps = self._steps()
         return self.read(steps[-1].name) if steps else None
 
+    def latest_state(self) -> Mapping[str, Any]:
+        """The plain values of the latest checkpoint; empty where there is none that can be read."""
+        steps = self._steps()
+        try:
+            state: dict[str, Any] = json.loads((steps[-1] / "state.json").read_text(encoding="utf-8")) if steps else {}
+        except (OSError, ValueError):
+            return {}  # reading the whole of it says what is wrong
+        return state
+
     def delete(self) -> None:
         """Delete all of them."""
         if self.folder.exists():

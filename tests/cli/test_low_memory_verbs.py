@@ -60,7 +60,7 @@ def test_auto_begins_with_what_fits_by_estimate(
 ) -> None:
     told = command("estimate", recipe, "--json", *SET)
     peak = json.loads(told.stdout)["peak_bytes"]
-    monkeypatch.setenv("PEFTLAB_MEMORY", str(int(peak * 0.7)))
+    monkeypatch.setenv("PEFTLAB_MEMORY", f"{int(peak * 0.7)}B")
     done = command("run", recipe, "--output-dir", "out", *SET, "--set", "training.micro_batch_size=auto")
     assert done.returncode == 0, done.stderr
     assert "examples are computed at once" in done.stderr
@@ -178,10 +178,10 @@ def test_without_the_data_the_longest_texts_are_taken(command, recipe: Path, rev
 
 def test_what_does_not_fit_gets_advice(command, recipe: Path) -> None:
     peak = estimated(command, recipe)["peak_bytes"]
-    told = estimated(command, recipe, "--memory", f"{int(peak * 0.8)}")
+    told = estimated(command, recipe, "--memory", f"{int(peak * 0.8)}B")
     assert told["fits"] is False
     assert any(change["fits"] for change in told["changes"])
-    text = command("estimate", recipe, "--memory", f"{int(peak * 0.8)}").stdout
+    text = command("estimate", recipe, "--memory", f"{int(peak * 0.8)}B").stdout
     assert "DOES NOT FIT" in text
     assert "--set training.micro_batch_size=2" in text
     assert "not verified" in command("estimate", recipe, "--device", "cuda", "--memory", "8GB").stdout
@@ -189,7 +189,10 @@ def test_what_does_not_fit_gets_advice(command, recipe: Path) -> None:
 
 @pytest.mark.parametrize(
     ("options", "expected"),
-    [(["--memory", "8XB"], ["is no size of memory", "8GB"]), (["--device", "gpu"], ["--device", "auto, cpu or cuda"])],
+    [
+        (["--memory", "8XB"], ["is no size of memory", "8GB"]),
+        (["--device", "gpu"], ["--device", "auto, cpu, cuda or cuda:N"]),
+    ],
 )
 def test_bad_options_of_estimate(options: list[str], expected: list[str], command, recipe: Path) -> None:
     done = command("estimate", recipe, *options)

@@ -12,7 +12,7 @@ from peftlab.estimate.target import find_target, parse_memory, system_memory
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("8GB", 8 * 10**9), ("8 gb", 8 * 10**9), ("7.5GiB", int(7.5 * 2**30)), ("800MB", 8 * 10**8), ("123", 123), ("1kib", 1024)],
+    [("8GB", 8 * 10**9), ("8 gb", 8 * 10**9), ("7.5GiB", int(7.5 * 2**30)), ("800MB", 8 * 10**8), ("123B", 123), ("1kib", 1024)],
 )  # fmt: skip
 def test_sizes(text: str, size: int) -> None:
     assert parse_memory(text) == size
@@ -21,6 +21,13 @@ def test_sizes(text: str, size: int) -> None:
 @given(st.integers(1, 10**6), st.sampled_from(["B", "KB", "MB", "GB", "KiB", "MiB", "GiB", "TiB"]))
 def test_more_is_more(number: int, unit: str) -> None:
     assert parse_memory(f"{number + 1}{unit}") > parse_memory(f"{number}{unit}") >= number
+
+
+@pytest.mark.parametrize("text", ["8", "16", " 7.5 ", "8000000000"])
+def test_a_number_without_a_unit_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="has no unit") as caught:
+        parse_memory(text)
+    assert f"{text.strip()}GB" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("text", ["", "eight", "8XB", "-8GB", "0GB", "8GB8", "GB"])

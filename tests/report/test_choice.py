@@ -137,7 +137,7 @@ def test_an_interval_that_leaves_out_zero_has_its_reason_beside_it(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("400MB", 4e8), ("8 gb", 8e9), ("1.5GiB", 1.5 * 2**30), ("123", 123), ("2kB", 2000)]
+    ("text", "value"), [("400MB", 4e8), ("8 gb", 8e9), ("1.5GiB", 1.5 * 2**30), ("123B", 123), ("2kB", 2000)]
 )
 def test_sizes(text: str, value: float) -> None:
     assert parse_size(text) == value
@@ -148,3 +148,10 @@ def test_sizes(text: str, value: float) -> None:
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(UserError, match="is no size"):
         parse_size(text)
+
+
+def test_a_size_without_a_unit_is_refused() -> None:
+    with pytest.raises(UserError, match="has no unit") as caught:
+        parse_size("8")
+    assert "--max-memory" in str(caught.value)
+    assert "8GB" in str(caught.value)

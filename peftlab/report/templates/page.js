@@ -2,7 +2,7 @@
 (() => {
   const data = JSON.parse(document.getElementById("data").textContent);
   const MOST = 12;
-  const UNITS = { "": 1, b: 1, kb: 1e3, mb: 1e6, gb: 1e9, tb: 1e12, kib: 2 ** 10, mib: 2 ** 20, gib: 2 ** 30 };
+  const UNITS = { b: 1, kb: 1e3, mb: 1e6, gb: 1e9, tb: 1e12, kib: 2 ** 10, mib: 2 ** 20, gib: 2 ** 30 };
 
   // Which one for me? The same steps as peftlab/report/choice.py; a test holds the answers of both against each other.
   const tied = (text) => text.replace(/(\d) (?=(?:%|bytes|[kMGT]?B|[kMGT]|h|min|s|points)(?!\w))/g, "$1\u00a0");
