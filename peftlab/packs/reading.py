@@ -105,7 +105,7 @@ class Pack:
             UserError: The file is missing or damaged, or they are not all there.
         """
         rows = self._rows(METRICS_NAME, run, self.runs[run].metrics)
-        return [] if rows is None else [_without_none(row) for row in rows.drop_columns("run").to_pylist()]
+        return [] if rows is None else without_empty(rows.drop_columns("run").to_pylist())
 
     def predictions(self, run: str) -> pa.Table | None:
         """A run's predictions, by split and index; None where it left none.
@@ -246,13 +246,14 @@ def _missing(path: Path) -> UserError:
     return UserError(f"the pack has no {path.name}", where=str(path.parent), hint=REMEDY)
 
 
-def _without_none(row: dict[str, Any]) -> dict[str, Any]:
-    """What a line did not hold is null in the table."""
-    return {
-        key: _without_none(value) if isinstance(value, dict) else value
-        for key, value in row.items()
-        if value is not None
-    }
+def without_empty(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Lines of a metrics log without what is null or holds nothing: in a table the two are the same."""
+    return [_without_empty(line) for line in lines]
+
+
+def _without_empty(line: dict[str, Any]) -> dict[str, Any]:
+    kept = {key: _without_empty(value) if isinstance(value, dict) else value for key, value in line.items()}
+    return {key: value for key, value in kept.items() if value is not None and value != {}}
 
 
 def packed_names(folder: Path) -> Iterator[str]:

@@ -96,6 +96,19 @@ def read_run_record(path: Path) -> RunRecord:
     return pack.record(run)
 
 
+def read_record_values(path: Path) -> dict[str, Any]:
+    """The record of a run as it was written: one of an older peftlab lacks the keys that were added since.
+
+    Raises:
+        UserError: As ``read_run_record``.
+    """
+    read_run_record(path)
+    packed = find_packed(path)
+    text = (path / RECORD_NAME).read_text(encoding="utf-8") if packed is None else packed[0].record_text(packed[1])
+    values: dict[str, Any] = json.loads(text)
+    return values
+
+
 def read_run_metrics(path: Path) -> list[dict[str, Any]]:
     """The lines of a run's metrics log; none where it left none. A line that was cut short ends it.
 

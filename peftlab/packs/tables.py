@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from peftlab.errors import UserError
 from peftlab.files import atomic_file
+from peftlab.packs.reading import without_empty
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -57,19 +59,27 @@ def _column_name(names: dict[tuple[str, str], str], field: str, kind: str) -> st
     return names[field, kind]
 
 
-def write_metrics(logs: Mapping[str, Sequence[Mapping[str, Any]]], path: Path) -> None:
+def write_metrics(logs: Mapping[str, list[dict[str, Any]]], path: Path) -> None:
     """Write the lines of all metrics logs.
 
     Args:
         logs: Of each run, its lines.
         path: The file.
+
+    Raises:
+        UserError: A key is a number in one line and something else in another.
     """
     import pyarrow as pa
 
-    rows = [dict(line) for lines in logs.values() for line in lines]
-    runs = pa.array([run for run, lines in logs.items() for _ in lines], pa.string())
-    table = pa.Table.from_struct_array(pa.array(rows)) if rows else pa.table({})
-    _write(table.add_column(0, "run", runs) if rows else pa.table({"run": runs}), path)
+    rows = [line for lines in logs.values() for line in without_empty(lines)]
+    table = pa.table({"run": pa.array([run for run, lines in logs.items() for _ in lines], pa.string())})
+    try:
+        columns = pa.Table.from_struct_array(pa.array(rows)) if any(rows) else pa.table({})
+    except pa.ArrowException as error:
+        raise UserError(f"the metrics logs hold values of several types under one key: {error}") from None
+    for name in columns.column_names:
+        table = table.append_column(name, columns[name])
+    _write(table, path)
 
 
 def write_trials(records: Mapping[str, str], path: Path) -> None:

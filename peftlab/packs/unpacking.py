@@ -23,7 +23,7 @@ from peftlab.packs.layout import (
 )
 from peftlab.packs.reading import Pack, open_pack
 from peftlab.recipe import write_yaml_values
-from peftlab.record import write_record
+from peftlab.record import RECORD_NAME
 
 
 def unpack(folder: Path) -> None:
@@ -76,10 +76,10 @@ def _unpack_into(pack: Pack, folder: Path) -> None:
 def _unpack_run(pack: Pack, run: str, folder: Path) -> None:
     import pyarrow.parquet as pq
 
-    record, lines, table = pack.record(run), pack.metrics(run), pack.predictions(run)
+    record, lines, table = json.loads(pack.record_text(run)), pack.metrics(run), pack.predictions(run)
     with atomic_folder(folder) as partial:
-        write_record(record, partial)
-        write_yaml_values(record.recipe, partial / "recipe.yaml")
+        write_text(partial / RECORD_NAME, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
+        write_yaml_values(record["recipe"], partial / "recipe.yaml")
         if lines:
             text = "".join(json.dumps(line) + "\n" for line in lines)
             write_text(partial / RUN_METRICS_NAME, text)

@@ -32,11 +32,11 @@ from peftlab.packs.layout import (
     PackIndex,
     is_pack,
 )
-from peftlab.packs.reading import open_pack
-from peftlab.packs.runs import read_run_metrics, read_run_predictions, read_run_record, suite_cells
+from peftlab.packs.reading import open_pack, without_empty
+from peftlab.packs.runs import read_record_values, read_run_metrics, read_run_predictions, suite_cells
 from peftlab.packs.tables import write_metrics, write_predictions, write_trials
 from peftlab.packs.unpacking import unpack
-from peftlab.record import RECORD_NAME, RunRecord
+from peftlab.record import RECORD_NAME
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -76,7 +76,7 @@ class Packed:
 class _Content:
     """Everything that goes into a pack."""
 
-    records: dict[str, RunRecord] = field(default_factory=dict)
+    records: dict[str, dict[str, Any]] = field(default_factory=dict)
     predictions: dict[str, pa.Table] = field(default_factory=dict)
     metrics: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     trials: dict[str, str] = field(default_factory=dict)
@@ -192,7 +192,7 @@ def _read(folder: Path) -> _Content:
     for path in suite_cells(folder):
         run = f"{CELLS}/{path.name}"
         try:
-            record, table, lines = read_run_record(path), read_run_predictions(path), read_run_metrics(path)
+            record, table, lines = read_record_values(path), read_run_predictions(path), read_run_metrics(path)
         except UserError as error:
             finished = not path.exists() or (path / RECORD_NAME).exists()
             content.left_out[run] = error.message if finished else "it has not finished"
@@ -224,7 +224,7 @@ def _read_tuning(folder: Path, content: _Content) -> None:
     for path in sorted((folder / TRIALS).glob("[!.]*")):
         run = f"{TRIALS}/{path.name}"
         try:
-            content.trials[run] = _line(read_run_record(path))
+            content.trials[run] = _compact(read_record_values(path))
             content.metrics[run] = read_run_metrics(path)
         except UserError as error:
             finished = (path / RECORD_NAME).exists()
@@ -240,7 +240,7 @@ def _read_tuning(folder: Path, content: _Content) -> None:
 def _write(content: _Content, folder: Path, target: Path, write_reports: WriteReports) -> Packed:
     """Write a pack's files into an empty folder, and read them back."""
     shutil.copyfile(folder / SUITE_NAME, target / SUITE_NAME)
-    write_text(target / RECORDS_NAME, "".join(f"{_line(record)}\n" for record in content.records.values()))
+    write_text(target / RECORDS_NAME, "".join(f"{_compact(record)}\n" for record in content.records.values()))
     layouts, chosen = write_predictions(content.predictions, target / PREDICTIONS_NAME)
     write_metrics(content.metrics, target / METRICS_NAME)
     if content.trials:
@@ -263,10 +263,6 @@ def _write(content: _Content, folder: Path, target: Path, write_reports: WriteRe
     write_reports(target)
     sizes = {path.name: path.stat().st_size for path in sorted(target.iterdir())}
     return Packed(target, len(cells), len(trials), sizes, content.left_out)
-
-
-def _line(record: RunRecord) -> str:
-    return _compact(record.model_dump(mode="json"))
 
 
 def _compact(values: Any) -> str:
@@ -293,10 +289,10 @@ def _verify(content: _Content, target: Path) -> None:
     for name, record in content.records.items():
         run = f"{CELLS}/{name}"
         table = content.predictions.get(name)
-        if pack.record(run) != record or not _is_same(table, pack.predictions(run)):
+        if json.loads(pack.record_text(run)) != record or not _is_same(table, pack.predictions(run)):
             raise RuntimeError(f"{run} does not read back from its pack as it was.")
     for run, lines in content.metrics.items():
-        if len(pack.metrics(run)) != len(lines):
+        if _comparable(pack.metrics(run)) != _comparable(without_empty(lines)):
             raise RuntimeError(f"The metrics of {run} do not read back from their pack as they were.")
 
 
@@ -305,6 +301,11 @@ def _is_same(before: pa.Table | None, packed: pa.Table | None) -> bool:
         return before is packed
     before = before.sort_by([("split", "ascending"), ("index", "ascending")]).replace_schema_metadata(None)
     return bool(before.equals(packed.cast(before.schema)))
+
+
+def _comparable(lines: list[dict[str, Any]]) -> str:
+    """All numbers as floats, nan equal to itself."""
+    return json.dumps(json.loads(json.dumps(lines), parse_int=float), sort_keys=True)
 
 
 def _install(staging: Path, folder: Path) -> None:

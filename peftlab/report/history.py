@@ -21,9 +21,9 @@ def read_history(entry: Entry) -> History:
     validation: list[tuple[float, dict[str, float]]] = []
     for values in read_run_metrics(entry.path):
         try:
-            if "loss" in values:
+            if isinstance(values.get("loss"), int | float):  # null where it was not finite
                 loss.append((values["step"], values["loss"]))
-            if "validation" in values:
+            if values.get("validation"):
                 validation.append((values["step"], values["validation"]))
         except (KeyError, TypeError):
             break

@@ -18,7 +18,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "report"))
 from fakes import METHODS, write_suite
 
 import peftlab.packs.writing as writing
-from peftlab.packs.runs import read_metrics_file, suite_cells
+from peftlab.packs.runs import read_metrics_file, read_run_metrics, suite_cells
 from peftlab.packs.unpacking import unpack
 from peftlab.record import read_record, write_record
 from tests.conftest import Command
@@ -159,6 +159,55 @@ def test_a_pack_elsewhere_leaves_the_folder_alone(command: Command, suite: Path,
     done = command("pack", suite, "--output-dir", tmp_path / "shared")
     assert done.returncode == 2
     assert "notes.txt" in done.stderr
+
+
+def test_records_of_an_older_peftlab_stay_as_they_were_written(command: Command, suite: Path, tmp_path: Path) -> None:
+    path = suite / "cells/lora--seed0/record.json"
+    values = {
+        key: value for key, value in json.loads(path.read_text()).items() if key not in ("resumed", "calibration")
+    }
+    path.write_text(json.dumps(values, indent=2, ensure_ascii=False) + "\n")
+    before = path.read_bytes()
+    for _ in range(2):
+        packed(command, suite)
+        unpack(suite)
+        assert path.read_bytes() == before
+
+
+def test_logs_with_nothing_nan_and_other_keys(command: Command, suite: Path, tmp_path: Path) -> None:
+    """A validation split without a metric that is defined, a loss that diverged, a line that was cut short."""
+    lines = [
+        '{"step": 1, "loss": NaN, "note": "text"}',
+        '{"step": 2, "validation": {}}',
+        '{"step": 3, "loss": null}',
+        '{"step": 4, "loss": 2',
+    ]
+    (suite / "cells/lora--seed0/metrics.jsonl").write_text("\n".join(lines))
+    before = reports(command, suite, tmp_path)
+    packed(command, suite)
+    assert reports(command, suite, tmp_path) == before
+    for path in suite_cells(suite):
+        assert read_run_metrics(path)
+    (suite / "cells").mkdir()
+    unpack(suite)
+    (suite / "cells/lora--seed0/metrics.jsonl").write_text('{"step": 1, "loss": "high"}\n')
+    done = command("pack", suite)
+    assert done.returncode == 2
+    assert "several types under one key" in done.stderr
+
+
+def test_a_suite_in_which_every_run_failed(command: Command, tmp_path: Path) -> None:
+    suite = write_suite(tmp_path / "failed", METHODS[:1], seeds=(0, 1), examples=20, tuning=False)
+    for path in suite_cells(suite):
+        write_record(read_record(path).model_copy(update={"status": "failed", "error": "no", "scores": {}}), path)
+        (path / "predictions.parquet").unlink()
+        (path / "metrics.jsonl").unlink()
+    before = reports(command, suite, tmp_path)
+    packed(command, suite)
+    assert set(contents(suite)) == FILES
+    assert reports(command, suite, tmp_path) == before
+    unpack(suite)
+    assert reports(command, suite, tmp_path) == before
 
 
 @pytest.mark.parametrize("name", ["report.md", "report.html", "records.jsonl", "predictions.parquet"])
