@@ -34,6 +34,7 @@ class Wrapped:
         parameters: How many there are, and how many train.
         initial_hashes: SHA-256 of every trainable tensor at the start.
         guard: Whether only what is meant to train does.
+        own_head: What became of the head that the base brought; empty where it has none.
     """
 
     model: nn.Module
@@ -41,6 +42,7 @@ class Wrapped:
     parameters: Parameters
     initial_hashes: dict[str, str]
     guard: Guard
+    own_head: str
 
 
 class Loader:
@@ -120,6 +122,7 @@ class Loader:
             ),
             hash_tensors(trainable),
             check_trainable_parameters(model, recipe.method, base_names=base_names, head_modules=base.head_modules),
+            base.own_head if self._checked.model_location is not None else "",
         )
 
     def load_base(self) -> BaseModel:

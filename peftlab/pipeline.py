@@ -82,6 +82,7 @@ class Findings:
     parameters: Parameters | None = None
     artifact_bytes: int | None = None
     initial_adapter_sha256: str | None = None
+    own_head: str | None = None
     progress: Progress = field(default_factory=Progress)
     micro_batches: MicroBatches = field(default_factory=MicroBatches)
     acceleration: dict[str, int] = field(default_factory=dict)
@@ -171,6 +172,9 @@ class Run:
         findings.notes = {name: dict(split.notes) for name, split in self.splits.items()}
         for line in describe_notes({**self.data.summary.notes, **findings.notes}):
             self.reporter.say(line)
+        if wrapped.own_head:
+            self.reporter.say(wrapped.own_head)
+        findings.own_head = wrapped.own_head or None
         findings.parameters = wrapped.parameters
         findings.initial_adapter_sha256 = combined_hash(wrapped.initial_hashes)
         findings.guards["trainable_parameters"] = wrapped.guard

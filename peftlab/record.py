@@ -144,6 +144,9 @@ class RunRecord(Config):
     parameters: Parameters | None = None
     artifact_bytes: int | None = None
     initial_adapter_sha256: str | None = None
+    own_head: str | None = Field(
+        None, description="What became of the head that the base brought; null where it has none."
+    )
     guards: dict[str, Guard] = Field(default_factory=dict)
     data: DataSummary | None = None
     environment: dict[str, Any] = Field(default_factory=dict)

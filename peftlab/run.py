@@ -136,6 +136,7 @@ def _execute(
         parameters=findings.parameters,
         artifact_bytes=findings.artifact_bytes,
         initial_adapter_sha256=findings.initial_adapter_sha256,
+        own_head=findings.own_head,
         guards=guards,
         data=_data_summary(checked.data.summary, findings.notes),
         environment=describe_environment(device, deterministic=checked.recipe.training.deterministic),

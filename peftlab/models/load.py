@@ -19,6 +19,7 @@ from peftlab.errors import SourceError, UnsupportedError
 from peftlab.interfaces import Head
 from peftlab.models.config import ModelConfig
 from peftlab.models.gguf import convert_gguf
+from peftlab.models.own_head import fit_own_head
 from peftlab.models.quantization import quantization_config, settle_quantized
 from peftlab.quiet import quiet_transformers
 
@@ -31,11 +32,13 @@ class BaseModel:
         model: With the task's head, in eval mode; on CPU, but for quantised ones, which are where they were quantised.
         head_modules: Full names of the modules that the checkpoint does not hold.
         source: The folder or Hub id that plain transformers loads the same base from.
+        own_head: What became of the head that the checkpoint brought; empty where it has none.
     """
 
     model: PreTrainedModel
     head_modules: tuple[str, ...]
     source: str
+    own_head: str = ""
 
 
 def local_source(location: Path | str) -> str:
@@ -109,6 +112,7 @@ def load_base_model(
         shared["attn_implementation"] = config.attention
     auto_class = getattr(transformers, head.auto_class)
     try:
+        own_config = AutoConfig.from_pretrained(source, **shared)
         model_config = AutoConfig.from_pretrained(source, **shared, **head.config)
         prepare_config(model_config, dropout=dropout, pad_token_id=pad_token_id)
         for name, value in head.notes.items():
@@ -146,11 +150,12 @@ def load_base_model(
     head_modules = find_head_modules(model, head, info)
     for name in head_modules:
         model.get_submodule(name).float()
+    own_head = fit_own_head(model, own_config, head, info)
     if config.quantization is not None:
         settle_quantized(model, config.path)
     let_every_token_train(model)
     prepare(model, config.acceleration)
-    return BaseModel(model.eval(), head_modules, source)
+    return BaseModel(model.eval(), head_modules, source, own_head)
 
 
 def prepare_config(model_config: Any, *, dropout: float | None, pad_token_id: int) -> None:

@@ -228,6 +228,7 @@ class TextRegression(Task):
             bias = torch.zeros(1) if layer.bias is None else layer.bias
             layer.weight.copy_(layer.weight.double() * self._scale)
             layer.bias = torch.nn.Parameter((bias.double() * self._scale + self._mean).float())
+        setattr(model.config, COMPLETE, True)
         return self.fitted({**self.learned, COMPLETE: True})
 
     def comparable(self, logits: Tensor) -> Tensor:

@@ -257,7 +257,7 @@ def test_packing_keeps_every_example(tokenizer) -> None:
 
 def test_text_is_only_generated_where_a_metric_needs_it(tokenizer) -> None:
     task = InstructionTuning(max_new_tokens=3)
-    split = split_like(task.arrange(split_of(prompt=["the film", "a"], response=["good", "bad"])), "test")
+    split = split_like(task.arrange(split_of(prompt=["the film", "a"], response=["it was a good film", "bad"])), "test")
     examples = task.encode(split, tokenizer, ()).examples
     model = tiny_decoder("gpt2")
     model.resize_token_embeddings(len(tokenizer))
