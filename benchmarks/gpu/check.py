@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 from install import announce_peftlab, install_wheels
-from outcome import NAME, Outcome, end_of
+from outcome import NAME, Outcome, end_of, judge
 from plan import STEPS, Step
 from process import run_bounded
 
@@ -232,6 +232,8 @@ class Check:
             "HF_HUB_OFFLINE": "1",
             "TMPDIR": str(self.scratch),
         }
+        if self.options.device == "cpu" and self.options.tiny:  # several processes at once, and small matrices
+            own["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "1")
         # One card: with several, the Trainer would split its batches.
         cards = os.environ.get("CUDA_VISIBLE_DEVICES") or "0"
         own["CUDA_VISIBLE_DEVICES"] = cards.partition(",")[0] if self.options.device == "cuda" else ""
@@ -255,31 +257,6 @@ class Check:
             print(f"  {self.outcome.problem}")
         failed = any(values[name]["status"] in ("failed", "timed out") for name in missing)
         return 1 if failed or self.outcome.problem is not None or self.signal is not None else 0
-
-
-def judge(code: int, found: dict[str, Any], *, timed_out: bool, stopped: bool, bound: float) -> tuple[str, str | None]:
-    """A step's status, and the reason where it did not pass.
-
-    Args:
-        code: Of its process.
-        found: What it has written down.
-        timed_out: Whether it was stopped at its bound.
-        stopped: Whether the whole check was stopped.
-        bound: In seconds.
-    """
-    if timed_out:
-        return "timed out", f"stopped after {bound:.0f} s; what it had found by then is kept"
-    if stopped:
-        return "skipped", "the check was stopped; what it had found by then is kept"
-    if code < 0:
-        return "failed", f"its process was ended by {signal.Signals(-code).name}"
-    if found.get("status") in ("failed", "skipped"):
-        return found["status"], found.get("reason") or "it says no reason"
-    if code != 0:
-        return "failed", f"its process ended with exit code {code}"
-    if found.get("status") != "passed":
-        return "failed", "its process ended without a result"
-    return "passed", None
 
 
 def commit() -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import tempfile
 import threading
 from pathlib import Path
@@ -80,6 +81,31 @@ class Outcome:
         self.folder = Path(tempfile.mkdtemp(prefix="peftlab-check-"))
         (self.folder / "logs").mkdir()
         print(f"{self.problem}; results go to {self.folder}", flush=True)
+
+
+def judge(code: int, found: dict[str, Any], *, timed_out: bool, stopped: bool, bound: float) -> tuple[str, str | None]:
+    """A step's status, and the reason where it did not pass.
+
+    Args:
+        code: Of its process.
+        found: What it has written down.
+        timed_out: Whether it was stopped at its bound.
+        stopped: Whether the whole check was stopped.
+        bound: In seconds.
+    """
+    if timed_out:
+        return "timed out", f"stopped after {bound:.0f} s; what it had found by then is kept"
+    if stopped:
+        return "skipped", "the check was stopped; what it had found by then is kept"
+    if code < 0:
+        return "failed", f"its process was ended by {signal.Signals(-code).name}"
+    if found.get("status") in ("failed", "skipped"):
+        return found["status"], found.get("reason") or "it says no reason"
+    if code != 0:
+        return "failed", f"its process ended with exit code {code}"
+    if found.get("status") != "passed":
+        return "failed", "its process ended without a result"
+    return "passed", None
 
 
 def end_of(log: Path | None) -> str:
