@@ -248,6 +248,23 @@ def test_killed_it_leaves_a_whole_file(tmp_path: Path) -> None:
     assert done["long"]["results"] == {"half": 1}
 
 
+def test_killed_it_takes_its_step_along(tmp_path: Path) -> None:
+    """Whatever still ran would hold the card."""
+    child = "import time, os, sys; open(sys.argv[1], 'w').write(f'{os.getpid()}.'); time.sleep(300)"
+    code = (
+        f"sys.path.insert(0, {str(FOLDER.parents[1])!r}); from benchmarks.gpu.steps.step import run_step; "
+        f"run_step(lambda _: subprocess.run([sys.executable, '-c', {child!r}, {str(tmp_path / 'pid')!r}]))"
+    )
+    process = start([step("environment", code)], tmp_path)
+    wait_for(tmp_path / "pid", ".")
+    process.kill()
+    process.communicate()
+    pid, deadline = int((tmp_path / "pid").read_text().rstrip(".")), time.monotonic() + 10
+    while is_alive(pid):
+        assert time.monotonic() < deadline, "it still runs"
+        time.sleep(0.1)
+
+
 def start(steps: list[dict[str, Any]], tmp_path: Path) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", script(steps), "--output", str(tmp_path / "output"), "--device", "cpu"]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
