@@ -6,6 +6,7 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 
 @contextmanager
@@ -14,7 +15,7 @@ def quiet_transformers() -> Iterator[None]:
 
     Set ``PEFTLAB_VERBOSE=1`` to have them.
     """
-    from transformers import modeling_gguf_pytorch_utils
+    import transformers.modeling_gguf_pytorch_utils
     from transformers.utils import logging as transformers_logging
 
     if os.environ.get("PEFTLAB_VERBOSE"):
@@ -23,13 +24,14 @@ def quiet_transformers() -> Iterator[None]:
     level, had_bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity(logging.ERROR)
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    bar = modeling_gguf_pytorch_utils.tqdm
+    reader: Any = transformers.modeling_gguf_pytorch_utils
+    bar = reader.tqdm
     # The bar of GGUF files is none of those that the library can turn off.
-    modeling_gguf_pytorch_utils.tqdm = lambda items, **_: items
+    reader.tqdm = lambda items, **_: items
     try:
         yield
     finally:
-        modeling_gguf_pytorch_utils.tqdm = bar
+        reader.tqdm = bar
         transformers_logging.set_verbosity(level)
         if had_bars:
             transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]

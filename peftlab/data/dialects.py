@@ -1,7 +1,8 @@
 """How a delimited file is written, as far as nobody has said it: its beginning is read in each way that is usual.
 
 A way fits where all rows have one number of fields, two at least. Of the ways that fit, the one whose header has most
-of the wanted columns is taken, then the one that the file's ending stands for.
+of the wanted columns is taken, then the one that tears the fewest texts apart, then the one with the most fields, then
+the one that the file's ending stands for.
 """
 
 from __future__ import annotations
@@ -72,25 +73,35 @@ def guess(dialect: Dialect, head: Sequence[str], *, is_all: bool, usual: str, wa
         escapes.append("\\")
     for escape in escapes:
         ways = [replace(dialect, delimiter=delimiter, escape=escape) for delimiter in delimiters]
-        fitting = [way for way in ways if _width(way, head, is_all) >= (1 if len(ways) == 1 else 2)]
+        read = {way: _rows_alike(way, head, is_all) for way in ways}
+        fitting = {way: rows for way, rows in read.items() if rows and len(rows[0]) >= (1 if len(ways) == 1 else 2)}
         if fitting:
-            return max(fitting, key=lambda way: _names_found(way, head, wanted))  # the first of equal ones
+            return max(  # the first of equal ones
+                fitting,
+                key=lambda way: (_names_found(way, head, wanted), -_torn(fitting[way]), len(fitting[way][0])),
+            )
     ways = [replace(dialect, delimiter=delimiter) for delimiter in delimiters]
     return max(ways, key=lambda way: _names_found(way, head, wanted))
 
 
-def _width(way: Dialect, head: Sequence[str], is_all: bool) -> int:
-    """The number of fields of all rows; 0 where they differ, or cannot be read."""
+def _rows_alike(way: Dialect, head: Sequence[str], is_all: bool) -> list[list[str]]:
+    """The rows, if all have one number of fields; empty where they differ, or cannot be read."""
     reader = way.reader(iter(head))
-    widths: set[int] = {len(way.column_names)} if way.column_names is not None else set()
+    rows: list[list[str]] = []
     try:
-        for row in reader:
-            if row:
-                widths.add(len(row))
+        rows.extend(row for row in reader if row)
     except csv.Error:
         if is_all or reader.line_num < len(head):  # type: ignore[attr-defined]
-            return 0
-    return widths.pop() if len(widths) == 1 else 0
+            return []
+    widths = {len(row) for row in rows}
+    if way.column_names is not None:
+        widths.add(len(way.column_names))
+    return rows if len(widths) == 1 else []
+
+
+def _torn(rows: Sequence[Sequence[str]]) -> int:
+    """Fields that look like pieces of a text: with an odd number of quotes, or a blank at their beginning."""
+    return sum(field.count('"') % 2 + field.startswith(" ") for row in rows for field in row)
 
 
 def _names_found(way: Dialect, head: Sequence[str], wanted: Collection[str]) -> int:

@@ -9,6 +9,7 @@ from typing import Any
 FEW = 5
 _OF_DATA = {
     "rows_dropped_missing": "{} rows were left out, since a value is missing (data.drop_missing)",
+    "texts_garbled": "{} texts hold lost or garbled characters (� or Ã¼), and were written so: mend the file",
     "duplicates_removed": "{} rows of train were left out, since their text was there before",
     "conflicting_labels": "{} texts have copies with another label, so one of the two is wrong",
     "texts_in_two_splits": "{} texts are in two splits: what is measured on them is too good",

@@ -13,6 +13,7 @@ from typing import Any
 from peftlab.data.columns import check_columns, drop_missing_rows, refuse_all_missing, split_of_table, take
 from peftlab.data.config import SPLIT_NAMES, DataConfig
 from peftlab.data.duplicates import Keys, count_conflicts, count_shared_texts, remove_duplicates, text_key, text_keys
+from peftlab.data.garbled import count_garbled
 from peftlab.data.numbers import decimal_of, plain_numbers
 from peftlab.data.ordering import draw_first, draw_share, random_order
 from peftlab.data.sources import load_tables
@@ -115,6 +116,8 @@ def load_splits(
         notes |= {name: notes.get(name, 0) + count for name, count in split.notes.items() if count}
     for split in splits.values():
         check_columns(split, text_columns, label_columns)
+    garbled = count_garbled(splits, text_columns)
+    notes |= {"texts_garbled": garbled} if garbled else {}
 
     def keys(split: Split) -> list[bytes]:
         if compared_texts is None:

@@ -18,7 +18,7 @@ from peftlab.data.excel import chosen_sheet, stream_sheet
 from peftlab.data.formats import format_of, usual_delimiter
 from peftlab.data.json_tables import stream_json_lines
 from peftlab.data.nested import with_roots
-from peftlab.data.numbers import decimal_of, plain_numbers
+from peftlab.data.numbers import Decimal, decimal_of, plain_numbers
 from peftlab.data.saved_datasets import is_saved_dataset, stream_saved_dataset
 from peftlab.data.table_files import TableFile, the_only_file
 from peftlab.data.tables import Table, read_table
@@ -172,7 +172,7 @@ def whole_split_of(stream: RowStream, name: str, columns: Sequence[str], *, opti
 def _with_plain_numbers(
     chunks: Iterator[tuple[Table, int]], columns: Sequence[str], config: DataConfig
 ) -> Iterator[tuple[Table, int]]:
-    decimals = dict.fromkeys(columns, config.decimal)
+    decimals: dict[str, Decimal | None] = dict.fromkeys(columns, config.decimal)
     for table, done in chunks:
         values = dict(table.columns)
         for name in columns:

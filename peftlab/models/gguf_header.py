@@ -38,13 +38,14 @@ def read_gguf_config(file: Path) -> dict[str, Any]:
             return _asked(file)
     except (KeyError, ValueError) as error:
         raise SourceError(f"the header of the GGUF file lacks {error}", where=str(file)) from None
-    if name not in GGUF_CONFIG_MAPPING or name in {"general", "tokenizer"}:
+    mapping: dict[str, Any] = GGUF_CONFIG_MAPPING
+    if name not in mapping or name in {"general", "tokenizer"}:
         raise UnsupportedError(
             f"transformers does not read the architecture `{architecture}` from GGUF files",
             where=str(file),
-            hint=did_you_mean(name, set(GGUF_CONFIG_MAPPING) - {"general", "tokenizer"}),
+            hint=did_you_mean(name, set(mapping) - {"general", "tokenizer"}),
         )
-    names: dict[str, Any] = dict(GGUF_CONFIG_MAPPING[name])
+    names: dict[str, Any] = mapping[name]
     config: dict[str, Any] = dict(GGUF_CONFIG_DEFAULTS_MAPPING.get(name, {}))
     for key, ours in names.items():
         value = metadata.get(f"{architecture}.{key}")

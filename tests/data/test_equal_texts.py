@@ -144,6 +144,16 @@ def test_texts_in_two_splits_are_said_where_duplicates_stay(tmp_path):
     assert any("texts are in two splits" in line for line in describe_notes(notes))
 
 
+@pytest.mark.parametrize("encoding", ["cp1252", "latin-1", "mac-roman"])
+def test_texts_that_were_garbled_before_are_said(encoding, tmp_path):
+    rows = [{"text": f"schön {row}, naïve é", "label": "ab"[row % 2]} for row in range(20)]
+    assert "texts_garbled" not in load(tmp_path, rows, CLASSES).summary.notes
+    garbled = [{**row, "text": row["text"].encode().decode(encoding)} for row in rows[:3]]
+    lost = [{"text": "sch\ufffdn", "label": "a"}]
+    notes = load(tmp_path, [*garbled, *lost, *rows[4:]], CLASSES).summary.notes
+    assert "4 texts hold lost or garbled characters" in "".join(describe_notes(notes))
+
+
 def test_what_was_cut_is_told_by_split():
     notes = {
         "train": {"texts_cut": 12, "texts_at_max_length": 13, "steps": 4},

@@ -59,6 +59,15 @@ def test_between_two_readings_the_wanted_columns_decide(tmp_path):
     assert read_both_ways(tmp_path / "a.csv", ("text, long", "label")) == rows
 
 
+@pytest.mark.parametrize("options", [{"header": False}, {"column_names": ["column_1", "column_2", "column_3"]}])
+@pytest.mark.parametrize("quote", ['"', ""])
+def test_without_a_header_commas_in_a_semicolon_file_are_no_delimiters(options, quote, tmp_path):
+    rows = [(f"fine, number {row}, and so on", f"{row},50") for row in range(5)]
+    text = "".join(f"{row};{quote}{text}{quote};{price}\n" for row, (text, price) in enumerate(rows))
+    (tmp_path / "a.csv").write_text(text)
+    assert read_both_ways(tmp_path / "a.csv", ("column_2", "column_3"), **options) == rows
+
+
 def test_a_comma_file_whose_texts_hold_semicolons_stays_one(tmp_path):
     rows = [("a; b; c", "x"), ("d; e; f", "y")]
     (tmp_path / "a.csv").write_text("text,label\na; b; c,x\nd; e; f,y\n")
