@@ -15,7 +15,7 @@ from peftlab.estimate.training import Batch
 from peftlab.loading import Loader
 from peftlab.models.facts import read_model_facts
 from peftlab.models.gguf import converted_folder, write_gguf_tokenizer
-from peftlab.trained import is_run
+from peftlab.trained import is_run, open_run
 from peftlab.training.micro_batches import split_batches
 
 
@@ -36,11 +36,12 @@ def look_at_data(checked: CheckedModel) -> tuple[CheckedModel, Batch | None]:
     if not isinstance(checked, CheckedRecipe):
         return checked, None
     place = checked.model_location
-    is_folder = isinstance(place, Path) and place.is_dir() and not is_run(place)
-    if isinstance(place, Path) and is_folder and not (place / "tokenizer_config.json").is_file():
+    if isinstance(place, Path) and is_run(place):
+        place = open_run(place).artifact  # the tokenizer lies there; the base is not needed
+    if isinstance(place, Path) and place.is_dir() and not (place / "tokenizer_config.json").is_file():
         return checked, None
     with tempfile.TemporaryDirectory(prefix="peftlab-") as folder:
-        source = None
+        source = str(place) if isinstance(place, Path) and place != checked.model_location else None
         try:
             if isinstance(place, Path) and place.suffix == ".gguf" and converted_folder(place) is None:
                 # The weights are not needed, and converting them can fill a disk.

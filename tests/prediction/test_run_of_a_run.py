@@ -8,11 +8,14 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from peftlab.check import check_recipe
 from peftlab.data.streaming import stream_rows
+from peftlab.estimate.data import look_at_data
 from peftlab.export.export import export_run
 from peftlab.interfaces import Silent
 from peftlab.prediction.load import load_tuned
 from peftlab.prediction.predict import predict_rows
+from peftlab.recipe import load_recipe
 
 
 def test_it_predicts_and_is_exported(
@@ -29,3 +32,16 @@ def test_it_predicts_and_is_exported(
     assert predictions == [row["prediction"] for row in rows]
     check = export_run(run, "merged", tmp_path / "out", offline=True, reporter=Silent()).check
     assert check.equal_predictions == 1.0
+
+
+def test_its_memory_is_estimated_from_the_data_without_merging_its_base(
+    tiny_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PEFTLAB_CACHE", str(tmp_path / "cache"))
+    first = tiny_run()
+    recipe, document = load_recipe(first / "recipe.yaml", [f"model.path={first}"])
+    checked, batch = look_at_data(check_recipe(recipe, document, offline=True))
+    assert batch is not None
+    assert batch.length < recipe.task.max_length
+    assert checked.facts.model_type == "bert"
+    assert not (tmp_path / "cache").exists()
