@@ -198,6 +198,10 @@ class Method(RegisteredConfig, ABC):
     def before_save(self, model: Any) -> None:
         """Called before a ``PeftModel`` is saved by peft."""
 
+    def saved_tensors(self, model: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What ``after_save`` makes of the tensors that peft has written; by default it leaves them as they are."""
+        return tensors
+
     def after_save(self, model: Any, folder: Path) -> None:
         """Called when peft has written its files into ``folder``; they may be changed there."""
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import gc
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from peftlab.acceleration.accelerated import accelerated
 from peftlab.artifact.load import load_artifact
-from peftlab.artifact.save import save_artifact
+from peftlab.artifact.save import loaded_tensors, save_artifact, tensors_to_save
 from peftlab.check import CheckedRecipe
 from peftlab.data.notices import describe_notes
 from peftlab.errors import UserError
@@ -47,11 +47,11 @@ from peftlab.training.accelerator import (
 from peftlab.training.checkpoints import Checkpoint, trainable_parameters
 from peftlab.training.determinism import determinism
 from peftlab.training.evaluate import Asking, PredictionWriter, compute_logits, evaluate
+from peftlab.training.fingerprints import fingerprints
 from peftlab.training.guards import (
     BaseGuard,
     GradientGuard,
     check_adapter_changed,
-    check_reload,
     combined_hash,
     hash_tensors,
 )
@@ -61,6 +61,7 @@ from peftlab.training.metrics_log import MetricsLog
 from peftlab.training.micro_batches import MicroBatches
 from peftlab.training.offload import Placement
 from peftlab.training.optimizers import build_optimizer
+from peftlab.training.reload_guards import check_effect, check_reload, lent_heads, trained_heads, trains_only_heads
 
 WARMUP_STEPS = 5
 """Steps that are not timed: allocator and caches are cold in them."""
@@ -137,6 +138,7 @@ class Run:
         with clock.phase("load"):
             wrapped, peak = peak_of(self._load, device=self.device)
         model, context = wrapped.model, wrapped.context
+        del wrapped  # it would keep the trained model in memory beside the reloaded one
         # transformers reads weights in threads of its own, which the watcher does not see; they are alive now.
         clock.set_peak("load", max(peak, storage_bytes(model_tensors(model))))
         self.interrupts.check()
@@ -152,11 +154,11 @@ class Run:
         with clock.phase("save"):
             _, peak = peak_of(lambda: self._save(model, context), device=self.device, existing=model_tensors(model))
         clock.set_peak("save", peak)
-        before = self._probe(model)
+        trained = self._describe(model, context)
         del job, model
         gc.collect()
         with clock.phase("verify"):
-            model = self._reload(before)
+            model = self._reload(trained)
         with clock.phase("evaluate"):
             self._evaluate(model)
         if self.recipe.training.checkpoint_every_steps is None:
@@ -361,15 +363,54 @@ class Run:
                 model, self.recipe.task, batch, device=self.device, autocast_dtype=self.autocast
             ).cpu()
 
-    def _reload(self, before: Tensor) -> nn.Module:
+    def _describe(self, model: nn.Module, context: MethodContext) -> _Trained:
+        """What the reloaded model is compared with."""
+        method, heads = self.recipe.method, context.head_modules
+        return _Trained(
+            logits=self._probe(model),
+            tensors=fingerprints(tensors_to_save(model, method)),
+            heads=trained_heads(model, heads),
+            only_heads=trains_only_heads(model, heads),
+        )
+
+    def _reload(self, trained: _Trained) -> nn.Module:
         """Load what was saved as a stranger would: from the files alone."""
-        model = self.placement.place(load_artifact(lambda: self.loader.load_base().model, self.folder.path))
-        self.findings.guards["reload_agrees"] = check_reload(
-            before,
-            self._probe(model),
+        guards, without = self.findings.guards, list[Tensor]()
+        guards["adapter_has_effect"] = self._effect_is_told(trained)
+
+        def load_base() -> Any:
+            base = self.loader.load_base().model
+            if guards["adapter_has_effect"].status == "passed":
+                with lent_heads(self.placement.place(base), trained.heads):
+                    without.append(self._probe(base))
+            return base
+
+        model = load_artifact(load_base, self.folder.path)
+        loaded = fingerprints(loaded_tensors(model, self.recipe.method))  # before an adapter's layers are offloaded too
+        model = self.placement.place(model)
+        after = self._probe(model)
+        guards["reload_agrees"] = check_reload(
+            before=trained.logits,
+            after=after,
+            saved=trained.tensors,
+            loaded=loaded,
             tolerance=RELOAD_TOLERANCE[self.dtype if self.autocast is None else self.autocast],
         )
+        if without:
+            guards["adapter_has_effect"] = check_effect(without[0], after)
         return model
+
+    def _effect_is_told(self, trained: _Trained) -> Guard:
+        """Whether the base without the adapter can be compared with the reloaded model."""
+        if self.recipe.method.trains_base:
+            return Guard.not_applicable("the whole model was saved, and needs no base")
+        if trained.only_heads:
+            return Guard.not_applicable("only the head trains")
+        if self.recipe.model.offload is not None:
+            return Guard.not_applicable("the base is offloaded")
+        if self.findings.guards["adapter_changed"].status != "passed":
+            return Guard.not_applicable("the adapter has not changed in training")
+        return Guard.check(True, "")
 
     def _evaluate(self, model: nn.Module) -> None:
         kept: dict[str, LogitCollector] = {}
@@ -429,6 +470,23 @@ class Run:
             device=self.device,
             autocast_dtype=self.autocast,
         )
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """What is kept of the trained model when it has been saved.
+
+    Args:
+        logits: Of the probe batch.
+        tensors: Fingerprints of what had to be saved.
+        heads: The heads' parameters.
+        only_heads: Whether nothing else trains.
+    """
+
+    logits: Tensor
+    tensors: Mapping[str, str]
+    heads: Mapping[str, Tensor]
+    only_heads: bool
 
 
 def _first_tokens(examples: Sequence[Example]) -> Sequence[Example]:

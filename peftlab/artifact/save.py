@@ -12,6 +12,7 @@ from typing import Any
 
 import peft
 from safetensors.torch import save_file
+from torch import Tensor, nn
 
 from peftlab.files import atomic_folder
 from peftlab.interfaces import Method, MethodContext
@@ -50,6 +51,29 @@ def save_artifact(
     return target
 
 
+def tensors_to_save(model: Any, method: Method) -> dict[str, Tensor]:
+    """What the artifact of a trained model must hold, by its names in the file.
+
+    Args:
+        model: Trained and just saved.
+        method: That wrapped it.
+    """
+    return method.saved_tensors(model, loaded_tensors(model, method))
+
+
+def loaded_tensors(model: Any, method: Method) -> dict[str, Tensor]:
+    """What a model holds of an artifact that it was loaded from, by the names in the file."""
+    if isinstance(model, peft.PeftModel):
+        return dict(peft.get_peft_model_state_dict(model, save_embedding_layers=False))
+    if method.trains_base:
+        return dict(model.state_dict())
+    return _trained(model)
+
+
+def _trained(model: nn.Module) -> dict[str, Tensor]:
+    return {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
+
+
 def _save_peft(model: Any, method: Method, folder: Path, base_path: str) -> None:
     for config in model.peft_config.values():
         config.base_model_name_or_path = base_path
@@ -62,11 +86,7 @@ def _save_peft(model: Any, method: Method, folder: Path, base_path: str) -> None
 
 def _save_delta(model: Any, method: Method, folder: Path, context: MethodContext, base_path: str) -> None:
     """Exactly the parameters that train, and what is needed to put them back in."""
-    tensors = {
-        name: parameter.detach().cpu().contiguous()
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad
-    }
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in _trained(model).items()}
     save_file(tensors, folder / DELTA_WEIGHTS)
     description = {
         "format": DELTA_FORMAT,

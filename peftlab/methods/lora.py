@@ -18,7 +18,7 @@ from peftlab.methods._targets import are_transposed, check_targets, guard_target
 from peftlab.record import Guard
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 
 @METHODS.register("lora")
@@ -110,23 +110,31 @@ class Lora(Method):
         """Every target got an update."""
         return {"target_modules_matched": guard_targets(model, self.target_modules)}
 
-    def after_save(self, model: Any, folder: Path) -> None:
-        """PiSSA and OLoRA have moved a part of the base into the adapter: write the difference to it instead.
+    def saved_tensors(self, model: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """PiSSA and OLoRA have moved a part of the base into the adapter: keep the difference to it instead.
 
         With the initial A₀ and B₀, B A − B₀ A₀ = [B, −B₀] [A; A₀] is a plain LoRA of twice the rank, which fits the
         unchanged base. (peft's own conversion leaves the head out.)
         """
         if not self._changes_base:
-            return
+            return tensors
         import torch
-        from safetensors.torch import load_file, save_file
 
-        weights = load_file(folder / "adapter_model.safetensors")
+        saved = dict(tensors)
         for name, first in model.initial_adapter.items():
             if "lora_A" in name:
-                weights[name] = torch.cat([weights[name], first.cpu()], dim=0)
+                saved[name] = torch.cat([tensors[name], first.to(tensors[name])], dim=0)
             elif "lora_B" in name:
-                weights[name] = torch.cat([weights[name], -first.cpu()], dim=1)
+                saved[name] = torch.cat([tensors[name], -first.to(tensors[name])], dim=1)
+        return saved
+
+    def after_save(self, model: Any, folder: Path) -> None:
+        """Write what PiSSA and OLoRA have learned as a plain LoRA; see ``saved_tensors``."""
+        if not self._changes_base:
+            return
+        from safetensors.torch import load_file, save_file
+
+        weights = self.saved_tensors(model, load_file(folder / "adapter_model.safetensors"))
         config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
         growth = 2**0.5 if self.rslora else 2  # keeps alpha / rank, or alpha / √rank, as it was
         config |= {"r": 2 * self.rank, "lora_alpha": growth * self.alpha, "init_lora_weights": True}

@@ -86,6 +86,7 @@ GUARDS: dict[str, str] = {
     "adapter_changed": "every trainable tensor changed",
     "ranks_changed": "AdaLoRA's ranks changed",
     "base_unchanged": "the frozen base is bit-identical",
-    "reload_agrees": "the saved and reloaded model gives the same logits, the head included",
+    "reload_agrees": "the reloaded model holds what was trained, bit for bit, and gives the same logits",
+    "adapter_has_effect": "the reloaded adapter moves the logits of the base",
 }
 """What each guard checks; methods of other packages may add their own."""

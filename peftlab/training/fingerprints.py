@@ -28,7 +28,7 @@ def fingerprint(tensor: Tensor) -> str:
     octets = flat.view(torch.uint8)
     aligned = octets.numel() % 4 == 0 and octets.storage_offset() % 4 == 0
     words = octets.view(torch.int32) if aligned else octets
-    pieces = words.split(PIECE)
+    pieces = torch.split(words, PIECE)
     factors = _odd_numbers(min(PIECE, words.numel()), seed=0, device=words.device)
     sums = torch.stack([_weighted_sum(piece, factors[: piece.numel()]) for piece in pieces])
     total = (sums * _odd_numbers(len(pieces), seed=1, device=words.device)).sum()

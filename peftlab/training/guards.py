@@ -46,12 +46,12 @@ def check_trainable_parameters(
         if not parameter.requires_grad and method.trains(base_name) and not in_head:
             missing.append(name)
     if unexpected:
-        return Guard.check(False, f"parameters of the base train that should not: {_some(unexpected)}")
+        return Guard.check(False, f"parameters of the base train that should not: {first_names(unexpected)}")
     if missing:
-        return Guard.check(False, f"parameters of the base do not train that should: {_some(missing)}")
+        return Guard.check(False, f"parameters of the base do not train that should: {first_names(missing)}")
     untrained = [head for head in head_modules if not _head_trains(model, head)]
     if untrained:
-        return Guard.check(False, f"the head does not train: {_some(untrained)}")
+        return Guard.check(False, f"the head does not train: {first_names(untrained)}")
     return Guard.check(trainable > 0, f"{trainable} tensors train, each of them meant to")
 
 
@@ -110,9 +110,9 @@ class GradientGuard:
     def result(self) -> Guard:
         """The outcome."""
         if self._frozen:
-            return Guard.check(False, f"frozen parameters got gradients: {_some(sorted(self._frozen))}")
+            return Guard.check(False, f"frozen parameters got gradients: {first_names(sorted(self._frozen))}")
         if self._not_finite:
-            return Guard.check(False, f"gradients that are not finite: {_some(sorted(self._not_finite))}")
+            return Guard.check(False, f"gradients that are not finite: {first_names(sorted(self._not_finite))}")
         if self._waiting and self._steps < FEWEST_STEPS:
             return Guard.not_applicable(f"{self._steps} steps are too few to tell (a LoRA's A learns from the second)")
         seen = self._count - len(self._waiting)
@@ -120,7 +120,7 @@ class GradientGuard:
             return Guard.check(
                 False,
                 f"{len(self._waiting)} of {self._count} trainable tensors got no gradient within {self._steps} steps: "
-                f"{_some(sorted(self._waiting))}",
+                f"{first_names(sorted(self._waiting))}",
             )
         return Guard.check(True, f"all {seen} trainable tensors got a finite, non-zero gradient; no frozen one did")
 
@@ -157,7 +157,7 @@ def check_adapter_changed(
     if same and steps < FEWEST_STEPS:
         return Guard.not_applicable(f"{steps} steps are too few to tell (a LoRA's A learns from the second)")
     if same:
-        return Guard.check(False, f"{len(same)} of {len(before)} trainable tensors never changed: {_some(same)}")
+        return Guard.check(False, f"{len(same)} of {len(before)} trainable tensors never changed: {first_names(same)}")
     if unchanged:
         rest = f"the method put {len(unchanged)} others back to where they began"
         return Guard.check(changed > 0, f"{changed} trainable tensors changed, the head's included; {rest}")
@@ -181,30 +181,12 @@ class BaseGuard:
             if after != before and not (name in tables and shape_now != shape):
                 different.append(name)
         if different:
-            return Guard.check(False, f"frozen tensors changed: {_some(different)}")
+            return Guard.check(False, f"frozen tensors changed: {first_names(different)}")
         return Guard.check(True, f"all {len(self._before)} frozen tensors are bit-identical, buffers included")
 
 
 def _fingerprints(model: nn.Module) -> dict[str, tuple[tuple[int, ...], str]]:
     return {name: (tuple(tensor.shape), fingerprint(tensor)) for name, tensor in frozen_state(model)}
-
-
-def check_reload(before: Tensor, after: Tensor, *, tolerance: float) -> Guard:
-    """The saved and reloaded model gives the same logits.
-
-    Args:
-        before: Logits of the trained model on a probe batch.
-        after: Logits of the model loaded from the run's folder on the same batch.
-        tolerance: Greatest difference, relative to the largest logit where that is above 1.
-    """
-    if before.shape != after.shape:
-        return Guard.check(False, f"logits of shape {tuple(after.shape)} came back for {tuple(before.shape)}")
-    difference = float((before.float() - after.float()).abs().max())
-    allowed = tolerance * max(1.0, float(before.float().abs().max()))
-    return Guard.check(
-        difference <= allowed,
-        f"the greatest difference of a reloaded logit is {difference:.1e} (allowed {allowed:.1e})",
-    )
 
 
 def waive(guards: Mapping[str, Guard], names: list[str]) -> dict[str, Guard]:
@@ -215,5 +197,6 @@ def waive(guards: Mapping[str, Guard], names: list[str]) -> dict[str, Guard]:
     }
 
 
-def _some(names: list[str], limit: int = 3) -> str:
+def first_names(names: list[str], limit: int = 3) -> str:
+    """The first of some names, and how many more there are."""
     return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
