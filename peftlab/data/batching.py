@@ -1,12 +1,16 @@
 """Which examples go into which batch.
 
 Examples of like length go together, so that little of a batch is padding; but only within windows of the shuffled
-order, so that an epoch stays random. Only ``random.Random.random`` is used of the random generators: it is the one
-whose sequence Python promises to keep.
+order, so that an epoch stays random. A window of w of an epoch's n batches leaves padding in proportion to 1/w, and
+lets a pair of texts meet in the next epoch again in proportion to w/n. So an epoch has five windows or more; where it
+has few batches, windows are of √n batches, where the sum of both is least.
+
+Only ``random.Random.random`` is used of the random generators: it is the one whose sequence Python promises to keep.
 """
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -30,7 +34,8 @@ def plan_epoch(
         max_tokens: Tokens of a batch at most, padding included (examples × longest). A longer example is alone.
         seed: The recipe's seed.
         epoch: From 0; each epoch is shuffled anew.
-        window: So many batches' worth of shuffled examples are sorted by length together.
+        window: So many batches' worth of shuffled examples are sorted by length together, at most; fewer where the
+            epoch has few.
 
     Returns:
         Lists of positions in ``lengths``; each position is in exactly one of them.
@@ -44,7 +49,9 @@ def plan_epoch(
     generator = random.Random(f"peftlab batches {seed} {epoch}")  # noqa: S311 - for shuffling
     order = _shuffled(len(lengths), generator)
     sizes = np.asarray(lengths, dtype=np.int64)
-    step = window * (batch_size or max(1, (max_tokens or 1) // max(1, round(float(sizes.mean())))))
+    in_batch = batch_size or max(1, (max_tokens or 1) // max(1, round(float(sizes.mean()))))
+    batches_in_all = len(lengths) / in_batch
+    step = in_batch * max(1, min(window, round(max(math.sqrt(batches_in_all), batches_in_all / 5))))
     batches: list[list[int]] = []
     for start in range(0, len(order), step):
         part = order[start : start + step]

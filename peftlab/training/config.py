@@ -63,7 +63,9 @@ class TrainingConfig(Config):
     )
     log_every_steps: PositiveInt = Field(10, description="Steps between two lines of metrics.jsonl.")
     length_window: PositiveInt = Field(
-        50, description="Batches of similar length are made within shuffled windows of so many batches; 1: none."
+        50,
+        description="Batches of similar length are made within shuffled windows of at most so many batches (fewer on "
+        "small data, so that not the same texts meet in every epoch); 1: none.",
     )
 
 
