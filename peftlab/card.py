@@ -150,7 +150,12 @@ def _scores(record: RunRecord, intervals: Intervals) -> str:
     )
     if record.calibration:
         error = record.calibration.expected_calibration_error.get(split)
-        if error:
+        if error and record.calibration.not_fitted is not None:
+            lines.append(
+                f"Expected calibration error: {error.uncalibrated:.4f}. No temperature was fitted: "
+                f"{record.calibration.not_fitted}."
+            )
+        elif error:
             lines.append(
                 f"Expected calibration error: {error.uncalibrated:.4f}; {error.calibrated:.4f} with logits divided by "
                 f"the temperature {record.calibration.temperature:.3f}, which was fitted on the validation split."

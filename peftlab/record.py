@@ -104,7 +104,8 @@ class CalibrationError(Config):
 class Calibration(Config):
     """How far scores can be taken for probabilities."""
 
-    temperature: float = Field(description="Logits are divided by it; fitted on the validation split.")
+    temperature: float = Field(description="Logits are divided by it; fitted on the validation split, where it can be.")
+    not_fitted: str | None = Field(None, description="Why there is no temperature (it is 1 then); null: it was fitted.")
     expected_calibration_error: dict[str, CalibrationError] = Field(
         description="By split. That of the validation split is of the data on which the temperature was fitted."
     )

@@ -21,6 +21,9 @@ BINS = 15
 LOG_RANGE = (-3.0, 3.0)
 """The temperature is looked for between e⁻³ and e³."""
 
+AT_BORDER = 0.01
+"""A logarithm this near to the range's end is taken for the end."""
+
 
 class LogitCollector:
     """Keeps the logits of a split, and of its batches what the loss and the predictions need."""
@@ -48,6 +51,9 @@ def calibrate(task: Task, kept: Mapping[str, LogitCollector], labels: tuple[str,
     if not task.has_probabilities or "validation" not in kept:
         return None
     temperature = fit_temperature(task, kept["validation"])
+    not_fitted = _why_not(task, kept["validation"], temperature, labels)
+    if not_fitted is not None:
+        temperature = 1.0
     errors = {
         split: CalibrationError(
             uncalibrated=_error_of(task, collector, 1.0, labels),
@@ -55,7 +61,28 @@ def calibrate(task: Task, kept: Mapping[str, LogitCollector], labels: tuple[str,
         )
         for split, collector in kept.items()
     }
-    return Calibration(temperature=temperature, expected_calibration_error=errors)
+    return Calibration(temperature=temperature, not_fitted=not_fitted, expected_calibration_error=errors)
+
+
+def _why_not(task: Task, kept: LogitCollector, temperature: float, labels: tuple[str, ...]) -> str | None:
+    """Why the search's result is no temperature: the loss falls without an end, or further behind the border."""
+    decisions = [
+        right
+        for logits, batch in kept.batches
+        for prediction in task.predict(logits, batch, labels)
+        for _, right in task.confidences(prediction, labels)
+    ]
+    if decisions and all(decisions):
+        return (
+            "every decision on the validation split is right, so the loss falls with any lower temperature: the split "
+            "does not tell how sure the model may be"
+        )
+    place = float(np.log(temperature))
+    if min(place - LOG_RANGE[0], LOG_RANGE[1] - place) > AT_BORDER:
+        return None
+    return (
+        f"the loss on the validation split is least beyond the temperatures that are tried, which end at e^{place:.0f}"
+    )
 
 
 @torch.inference_mode()
