@@ -98,6 +98,17 @@ class MethodContext:
     family: Family = "unknown"
 
 
+def is_matrix(name: str, parameter: Tensor) -> bool:
+    """Whether a parameter is a matrix by its role: these decay, as in BERT's and GPT-3's training.
+
+    Biases, norms and scalings do not: near zero they would silence what they scale. A scaling may have two dimensions
+    of which one is 1, such as (IA)³'s vectors or AdaLoRA's singular values. The ``weight`` of a layer is a matrix all
+    the same: a LoRA of rank 1, or a head with one output.
+    """
+    is_vector = parameter.ndim < 2 or (parameter.numel() == max(parameter.shape) and not name.endswith(".weight"))
+    return not is_vector and not getattr(parameter, "_no_weight_decay", False)
+
+
 class Method(RegisteredConfig, ABC):
     """A tuning method. The docstring's first line is what ``peftlab ls methods`` shows."""
 
@@ -168,6 +179,10 @@ class Method(RegisteredConfig, ABC):
     def trains(self, name: str) -> bool:
         """Whether the base's own parameter of this name is meant to train, such as a bias for BitFit."""
         return self.trains_base
+
+    def decays(self, name: str, parameter: Tensor) -> bool:
+        """Whether weight decay falls on a trained parameter."""
+        return is_matrix(name, parameter)
 
     def after_optimizer_step(self, model: nn.Module, step: int) -> None:
         """Called after each optimizer step (from 1), before the gradients are cleared."""

@@ -22,6 +22,7 @@ from peftlab.check import CheckedRecipe
 from peftlab.data.notices import describe_notes
 from peftlab.errors import UserError
 from peftlab.estimate.ahead import look_ahead
+from peftlab.estimate.flops import count_step_flops, is_cheap_to_count
 from peftlab.estimate.target import Target, find_target
 from peftlab.files import folder_bytes
 from peftlab.interfaces import EncodedSplit, Example, MethodContext, Reporter
@@ -142,10 +143,13 @@ class Run:
         # transformers reads weights in threads of its own, which the watcher does not see; they are alive now.
         clock.set_peak("load", max(peak, storage_bytes(model_tensors(model))))
         self.interrupts.check()
+        if self.recipe.measure:
+            with clock.phase("measure"):
+                step_flops = self._count_on_shapes()
         job = self._prepare(model, context)
         if self.recipe.measure:
             with clock.phase("measure"):
-                job = self._measure(job)
+                job = self._measure(job, step_flops)
         self.interrupts.check()
         base_guard = BaseGuard(model)
         with clock.phase("train"):
@@ -201,7 +205,7 @@ class Run:
         accelerator = build_accelerator(
             computation=self.autocast, tracking=list(recipe.tracking), folder=self.folder.path, device=self.device
         )
-        optimizer = build_optimizer(self.placement.place(model), training, training.learning_rate)
+        optimizer = build_optimizer(self.placement.place(model), training, training.learning_rate, method=recipe.method)
         prepared, optimizer = accelerator.prepare(model, optimizer, device_placement=[False, True])
         has_validation = "validation" in self.splits
         return TrainingJob(
@@ -229,7 +233,15 @@ class Run:
             micro_batches=self.findings.micro_batches,
         )
 
-    def _measure(self, job: TrainingJob) -> TrainingJob:
+    def _count_on_shapes(self) -> StepFlops | None:
+        """The FLOPs of the steps, where to count them with real numbers would take memory."""
+        # Of FLOPs those count that are not done twice; without checkpointing an offloaded base would not fit.
+        if self.recipe.model.offload is not None or is_cheap_to_count(self.checked, self.loader):
+            return None
+        # Before accelerate is set up for the run: shapes have an accelerator of their own.
+        return count_step_flops(self.checked, self.loader, self._target(), say=self.reporter.say)
+
+    def _measure(self, job: TrainingJob, step_flops: StepFlops | None) -> TrainingJob:
         """What can be known before training; returns the job with a meter that knows its FLOPs."""
         self.reporter.say("measuring memory and speed before training")
         findings = self.findings
@@ -241,9 +253,9 @@ class Run:
             peak = rehearse_evaluation(job, largest, batches, self._asking(self.recipe.evaluation.metric))
             findings.clock.set_peak("evaluate", peak)
         self.matmul_rate = measure_matmul_rate(self.device, self.autocast or self.dtype)
-        # Of FLOPs those count that are not done twice; without checkpointing an offloaded base would not fit.
-        flops = rehearse_flops(job) if self.recipe.model.offload is None else None
-        return replace(job, meter=self._new_meter(job.plan.total, flops))
+        if self.recipe.model.offload is None and is_cheap_to_count(self.checked, self.loader):
+            step_flops = rehearse_flops(job)
+        return replace(job, meter=self._new_meter(job.plan.total, step_flops))
 
     def _new_meter(self, total_steps: int, step_flops: StepFlops | None) -> ThroughputMeter:
         return ThroughputMeter(min(WARMUP_STEPS, total_steps // 2), device=self.device, step_flops=step_flops)

@@ -37,7 +37,7 @@ def rehearse_memory(job: TrainingJob) -> Memory:
     """
     # Methods with a schedule do each step's work: the rehearsal is of the first one, whichever texts it borrows.
     step = replace(job.plan.longest_step(job.split.lengths()), number=1)
-    optimizer = build_optimizer(job.model, job.config, job.learning_rate)
+    optimizer = build_optimizer(job.model, job.config, job.learning_rate, method=job.method)
     with _without_trace(job), _in_place_of_own(job, optimizer) as prepared, accelerated(job.model):
         trial = replace(job, optimizer=prepared, gradients=GradientGuard(job.model))
         return measure_training_memory(

@@ -59,10 +59,13 @@ def _load_peft(base: Any, folder: Path) -> nn.Module:
     except (RuntimeError, ValueError, KeyError) as error:
         raise _misfit(folder, str(error).splitlines()[0]) from None
     if not model.active_peft_config.is_prompt_learning:  # peft only warns of what is missing
-        saved = load_file(folder / DELTA_WEIGHTS).keys()
-        own = peft.get_peft_model_state_dict(model, save_embedding_layers=False).keys()
-        if own != saved:
-            raise _misfit(folder, f"it lacks or adds {', '.join(sorted(own ^ saved)[:3])}")
+        saved = load_file(folder / DELTA_WEIGHTS)
+        own = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
+        if own.keys() != saved.keys():
+            raise _misfit(folder, f"it lacks or adds {', '.join(sorted(own.keys() ^ saved.keys())[:3])}")
+        # peft makes AdaLoRA's matrices anew in the base's type, and so rounds what it loads into them.
+        for name, tensor in own.items():
+            tensor.copy_(saved[name])
     return cast("nn.Module", model)
 
 

@@ -18,6 +18,9 @@ STATE_BYTES = {"adamw": 8, "adamw_8bit": 2, "paged_adamw_8bit": 0, "lion_8bit": 
 ACTIVATION_BYTES = 160
 """More than most models keep for a number of each layer's hidden state; only for deciding what not to look at."""
 
+PROBABILITY_BYTES = 32
+"""More than plain attention keeps for each pair of tokens and each head."""
+
 
 def least_bytes(recipe: Recipe, facts: ModelFacts, *, device: str) -> int | None:
     """A floor under the memory of training.
@@ -61,6 +64,19 @@ def is_surely_small(recipe: Recipe, facts: ModelFacts, *, tokens: int, device: s
     if least is None or layers is None or hidden is None:
         return False
     return 4 * least + tokens * layers * hidden * ACTIVATION_BYTES < memory / 4
+
+
+def counting_bytes(facts: ModelFacts, length: int) -> int | None:
+    """What counting FLOPs with real numbers takes at most beside the model, or None where its sizes are unknown.
+
+    Texts are counted singly or in pairs, without checkpointing and with attention's probabilities kept.
+    """
+    layers = _first(facts, "num_hidden_layers", "n_layer", "n_layers")
+    hidden = _first(facts, "hidden_size", "n_embd", "dim")
+    heads = _first(facts, "num_attention_heads", "n_head", "n_heads")
+    if layers is None or hidden is None or heads is None:
+        return None
+    return layers * length * (hidden * ACTIVATION_BYTES + heads * length * PROBABILITY_BYTES)
 
 
 def _first(facts: ModelFacts, *keys: str) -> int | None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -36,12 +36,13 @@ from peftlab.estimate.target import Target
 from peftlab.estimate.task import TaskOnShapes, drop_full_mask
 from peftlab.interfaces import EncodedSplit, Example, MethodContext, Task
 from peftlab.measurement.memory import measure_training_memory, storage_bytes
+from peftlab.measurement.roofline import StepFlops
 from peftlab.measurement.throughput import ThroughputMeter
 from peftlab.models.load import checkpoint_activations, resolve_dtype
 from peftlab.models.skeleton import build_skeleton
 from peftlab.recipe import Recipe
 from peftlab.record import Memory
-from peftlab.rehearsal import rehearse_evaluation
+from peftlab.rehearsal import rehearse_evaluation, rehearse_flops
 from peftlab.tensors import model_tensors
 from peftlab.training.accelerator import autocast_dtype, build_shapes_accelerator
 from peftlab.training.checkpoints import CheckpointFolder
@@ -189,6 +190,18 @@ class ShapesOfRecipe:
         }
         return PhaseMemory(memory, phases, loss_terms=task.most_terms)
 
+    def step_flops(self, split: EncodedSplit) -> StepFlops:
+        """The FLOPs of training steps on texts of a split.
+
+        Raises:
+            UnsupportedError: Model or task decide by values what they compute.
+        """
+        task = TaskOnShapes(self._recipe.task, self._mode, self._autocast)
+        borders = contextlib.nullcontext() if "position_ids" in split.examples[0] else one_text_a_row()
+        with self._mode, borders, _refused_where_values_are_needed():
+            job = replace(self._job(Batch(split.examples[:1], [[0]]), cast("Task", task)), split=split)
+            return rehearse_flops(job)
+
     def _make_state(self, optimizer: torch.optim.Optimizer) -> None:
         """What optimizer and method keep after a first step."""
         for parameter in self._model.parameters():
@@ -208,7 +221,7 @@ class ShapesOfRecipe:
         recipe = self._recipe
         accelerator = build_shapes_accelerator(self._autocast)
         with unset_fake_temporarily():  # bitsandbytes computes its code books, which are real, when it is set up
-            optimizer = build_optimizer(self._model, recipe.training, 1e-3)
+            optimizer = build_optimizer(self._model, recipe.training, 1e-3, method=recipe.method)
         model = accelerator.prepare(self._model) if self._autocast is not None else self._model
         return bare_job(
             recipe,
@@ -268,7 +281,7 @@ def _refused_where_values_are_needed() -> Iterator[None]:
         yield
     except NEEDS_VALUES as error:
         raise UnsupportedError(
-            f"the memory of this recipe cannot be told from shapes: {error.args[0]} depends on values",
+            f"what this recipe takes cannot be told from shapes: {error.args[0]} depends on values",
             hint="`peftlab run` measures it.",
         ) from None
 

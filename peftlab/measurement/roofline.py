@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -96,7 +97,7 @@ def fit_step_flops(
     """
 
     def count(length: int, texts: int) -> int:
-        counter = FlopCounterMode(display=False, custom_mapping=_onednn_flops())
+        counter = FlopCounterMode(display=False, custom_mapping={**_onednn_flops(), **_quantized_flops()})
         with counter, sdpa_kernel(SDPBackend.MATH):
             run_step(length, texts)
         return counter.get_total_flops()
@@ -120,3 +121,28 @@ def _onednn_flops() -> dict[Any, Any]:
         return 2 * math.prod(out_shape) * weight[1]
 
     return {torch.ops.mkldnn._linear_pointwise: flops} if onednn.is_available() else {}
+
+
+def _quantized_flops() -> dict[Any, Any]:
+    """How the counter is to count bitsandbytes' products: as those of the matrices that the packed ones stand for."""
+    if "bitsandbytes" not in sys.modules:
+        return {}
+
+    def by_shape(states: Sequence[int], _packed: Sequence[int], shape: Sequence[int], *_: Any, **_more: Any) -> int:
+        return 2 * math.prod(states) * math.prod(shape) // states[-1]
+
+    def by_matrix(states: Sequence[int], matrix: Sequence[int], *_: Any, **_more: Any) -> int:
+        return 2 * math.prod(states) * math.prod(matrix) // states[-1]
+
+    def mixed(states: Sequence[int], _states: Sequence[int], matrix: Sequence[int], *_: Any, **_more: Any) -> int:
+        return by_matrix(states, matrix)
+
+    known = {
+        "gemm_4bit": by_shape,
+        "gemv_4bit": by_shape,
+        "int8_scaled_mm": by_matrix,
+        "int8_linear_matmul": by_matrix,
+        "int8_mixed_scaled_mm": mixed,
+    }
+    library = torch.ops.bitsandbytes
+    return {getattr(library, name): flops for name, flops in known.items() if hasattr(library, name)}

@@ -51,6 +51,15 @@ def embedding_size(model: Any) -> int:
     return int(model.get_input_embeddings().weight.shape[1])
 
 
+def is_virtual_token(name: str) -> bool:
+    """Whether a trained parameter holds virtual tokens.
+
+    They stand in the place of activations, and near zero they say nothing. The authors of prompt tuning let them decay
+    by next to nothing (1e-5), those of prefix tuning not at all. Networks that compute them are matrices like others.
+    """
+    return name.startswith("prompt_encoder.") and name.endswith(".embedding.weight")
+
+
 def check_past_key_values(facts: ModelFacts) -> None:
     """Refuse models whose attention takes no prefix.
 

@@ -17,5 +17,5 @@ class Full(Method):
     trains_base: ClassVar[bool] = True
 
     def apply(self, model: Any, context: MethodContext) -> Any:
-        """Let every parameter require a gradient."""
-        return model.requires_grad_(True)
+        """Let every parameter require a gradient, in float32: half precision rounds small updates away."""
+        return model.float().requires_grad_(True)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
 from peftlab.interfaces import METHODS, Method, MethodContext, ModelFacts
-from peftlab.methods._prompts import check_family, embedding_size, wrap
+from peftlab.methods._prompts import check_family, embedding_size, is_virtual_token, wrap
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @METHODS.register("p_tuning")
@@ -26,6 +29,10 @@ class PTuning(Method):
     def extra_positions(self) -> int:
         """Virtual tokens stand before the text's own."""
         return self.num_virtual_tokens
+
+    def decays(self, name: str, parameter: Tensor) -> bool:
+        """Not the virtual tokens."""
+        return super().decays(name, parameter) and not is_virtual_token(name)
 
     def check(self, facts: ModelFacts) -> None:
         """Refuse encoder-decoders."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
 from peftlab.interfaces import METHODS, Method, MethodContext, ModelFacts
-from peftlab.methods._prompts import check_family, embedding_size, wrap
+from peftlab.methods._prompts import check_family, embedding_size, is_virtual_token, wrap
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @METHODS.register("prompt_tuning")
@@ -25,6 +28,10 @@ class PromptTuning(Method):
     def extra_positions(self) -> int:
         """Virtual tokens stand before the text's own."""
         return self.num_virtual_tokens
+
+    def decays(self, name: str, parameter: Tensor) -> bool:
+        """Not the virtual tokens."""
+        return super().decays(name, parameter) and not is_virtual_token(name)
 
     def check(self, facts: ModelFacts) -> None:
         """Refuse encoder-decoders."""

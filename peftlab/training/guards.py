@@ -25,7 +25,7 @@ FEWEST_STEPS = 3
 def check_trainable_parameters(
     model: nn.Module, method: Method, *, base_names: Mapping[int, str], head_modules: tuple[str, ...]
 ) -> Guard:
-    """Of the base's own parameters, only those train that the method names, and the head does.
+    """Of the base's own parameters, only those train that the method names, and the head does; all in float32.
 
     Args:
         model: Wrapped by the method.
@@ -33,9 +33,11 @@ def check_trainable_parameters(
         base_names: ``id`` of each parameter of the base before it was wrapped, and its name.
         head_modules: Names of the modules that always train.
     """
-    unexpected, missing, trainable = [], [], 0
+    unexpected, missing, rounded, trainable = [], [], [], 0
     for name, parameter in model.named_parameters():
         trainable += parameter.requires_grad
+        if parameter.requires_grad and parameter.dtype in (torch.bfloat16, torch.float16):
+            rounded.append(name)
         base_name = base_names.get(id(parameter))
         if base_name is None:
             continue
@@ -49,6 +51,8 @@ def check_trainable_parameters(
         return Guard.check(False, f"parameters of the base train that should not: {first_names(unexpected)}")
     if missing:
         return Guard.check(False, f"parameters of the base do not train that should: {first_names(missing)}")
+    if rounded:
+        return Guard.check(False, f"half precision rounds small updates away, and there train: {first_names(rounded)}")
     untrained = [head for head in head_modules if not _head_trains(model, head)]
     if untrained:
         return Guard.check(False, f"the head does not train: {first_names(untrained)}")

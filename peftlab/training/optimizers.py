@@ -10,24 +10,31 @@ import torch
 from torch import nn
 
 from peftlab.errors import UnsupportedError
+from peftlab.interfaces import Method, is_matrix
 from peftlab.training.config import Optimizer, TrainingConfig
 
 
-def build_optimizer(model: nn.Module, config: TrainingConfig, learning_rate: float) -> torch.optim.Optimizer:
+def build_optimizer(
+    model: nn.Module, config: TrainingConfig, learning_rate: float, *, method: Method | None = None
+) -> torch.optim.Optimizer:
     """The optimizer over the parameters that require a gradient.
 
-    Matrices decay, vectors (biases, norms, scalings) do not, as in BERT's and GPT-3's training.
+    Args:
+        model: Wrapped by the method.
+        config: The recipe's section.
+        learning_rate: The peak.
+        method: Says which parameters decay; None: those that are matrices.
 
     Raises:
         UnsupportedError: The optimizer's package cannot be imported.
     """
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     tables = {id(layer.weight) for layer in model.modules() if isinstance(layer, nn.Embedding)}
-    kinds = {
-        "embeddings": [parameter for parameter in trained if id(parameter) in tables],
-        "matrices": [parameter for parameter in trained if parameter.ndim >= 2 and id(parameter) not in tables],
-        "vectors": [parameter for parameter in trained if parameter.ndim < 2],
-    }
+    kinds: dict[str, list[nn.Parameter]] = {"embeddings": [], "matrices": [], "vectors": []}
+    decays = is_matrix if method is None else method.decays
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            matrix = "embeddings" if id(parameter) in tables else "matrices"
+            kinds[matrix if decays(name, parameter) else "vectors"].append(parameter)
     groups = [
         {
             "params": parameters,
