@@ -590,6 +590,14 @@ class Task(RegisteredConfig, ABC):
         """
         return {"prediction": prediction.prediction, "scores": list(prediction.scores)}
 
+    def decisions(self, prediction: Prediction) -> list[tuple[Any, Any]]:
+        """The true label and the answer of each thing that is decided on an example: floats, or values to be hashed.
+
+        A model whose answers are all alike, where the labels are not, has collapsed. Empty where answers say nothing
+        of that.
+        """
+        return [(str(prediction.label), str(prediction.prediction))]
+
     def confidences(self, prediction: Prediction, labels: tuple[str, ...]) -> list[tuple[float, bool]]:
         """The probability of each decision on an example, and whether it was right."""
         return []

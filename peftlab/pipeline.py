@@ -45,9 +45,10 @@ from peftlab.training.accelerator import (
     check_training_precision,
     start_trackers,
 )
+from peftlab.training.answers import AnswerWatch
 from peftlab.training.checkpoints import Checkpoint, trainable_parameters
 from peftlab.training.determinism import determinism
-from peftlab.training.evaluate import Asking, PredictionWriter, compute_logits, evaluate
+from peftlab.training.evaluate import Asking, PredictionWriter, TakesPredictions, compute_logits, evaluate
 from peftlab.training.fingerprints import fingerprints
 from peftlab.training.guards import (
     BaseGuard,
@@ -426,13 +427,16 @@ class Run:
 
     def _evaluate(self, model: nn.Module) -> None:
         kept: dict[str, LogitCollector] = {}
-        with PredictionWriter(self.folder.predictions) as writer:
+        with PredictionWriter(self.folder.predictions) as file:
+            writer = AnswerWatch(self.recipe.task, file)
             for name, split in self.splits.items():
                 if name == "train":
                     continue
                 if self.recipe.task.has_probabilities and name in ("validation", "test"):
                     kept[name] = LogitCollector()
                 self.findings.scores[name] = self._score(model, split, writer, keep_logits=kept.get(name))
+        if self.findings.guards["adapter_changed"].status != "failed":
+            self.findings.guards["answers_vary"] = writer.result(steps=self.findings.progress.step)
         self.findings.calibration = calibrate(self.recipe.task, kept, self.labels)
 
     def _validation_of(self, model: nn.Module) -> Callable[[], dict[str, float]]:
@@ -446,7 +450,7 @@ class Run:
         self,
         model: nn.Module,
         split: EncodedSplit,
-        writer: PredictionWriter | None,
+        writer: TakesPredictions | None,
         *,
         metric: str | None = None,
         keep_logits: LogitCollector | None = None,

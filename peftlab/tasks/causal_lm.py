@@ -66,6 +66,10 @@ class CausalLm(DecoderTask):
         """The loss of each block."""
         return predict_losses(model, examples, pad_token_id, inference)
 
+    def decisions(self, prediction: Prediction) -> list[tuple[Any, Any]]:
+        """None: texts are scored by their loss."""
+        return []
+
     def scorer(self, labels: tuple[str, ...]) -> Scorer:
         """Perplexity."""
         return PerplexityScorer()

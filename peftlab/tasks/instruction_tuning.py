@@ -335,6 +335,10 @@ class InstructionTuning(DecoderTask):
             for example, text, each in zip(examples, texts, losses, strict=True)
         ]
 
+    def decisions(self, prediction: Prediction) -> list[tuple[Any, Any]]:
+        """The text, where one was written."""
+        return [] if prediction.prediction is None else super().decisions(prediction)
+
     def scorer(self, labels: tuple[str, ...]) -> Scorer:
         """Metrics of text, and the loss."""
         return TextScorer()

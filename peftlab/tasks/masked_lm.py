@@ -117,6 +117,10 @@ class MaskedLm(LanguageTask):
         masked = [each if "labels" in each else self._masked(each, _draws_of(each)) for each in examples]
         return predict_losses(model, masked, pad_token_id, inference)
 
+    def decisions(self, prediction: Prediction) -> list[tuple[Any, Any]]:
+        """None: texts are scored by their loss."""
+        return []
+
     def scorer(self, labels: tuple[str, ...]) -> Scorer:
         """Perplexity of the masked tokens."""
         return PerplexityScorer()

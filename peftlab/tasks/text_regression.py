@@ -183,6 +183,10 @@ class TextRegression(Task):
             for target, value in zip(batch["targets"].tolist(), values, strict=True)
         ]
 
+    def decisions(self, prediction: Prediction) -> list[tuple[Any, Any]]:
+        """The number."""
+        return [(float(prediction.label), float(prediction.prediction))]
+
     def scorer(self, labels: tuple[str, ...]) -> Scorer:
         """Correlations and errors."""
         return RegressionScorer()

@@ -258,6 +258,10 @@ class TokenClassification(Task):
             return found
         return {**found, "entities": find_entities(inputs[self.tokens], prediction.prediction, prediction.scores)}
 
+    def decisions(self, prediction: Prediction) -> list[tuple[Any, Any]]:
+        """Every word's tag: a model that says `O` of all of them has collapsed, whatever the lengths."""
+        return list(zip(prediction.label, prediction.prediction, strict=True))
+
     def confidences(self, prediction: Prediction, labels: tuple[str, ...]) -> list[tuple[float, bool]]:
         """Of the tag of every word that has a token."""
         return [

@@ -90,5 +90,6 @@ GUARDS: dict[str, str] = {
     "base_unchanged": "the frozen base is bit-identical",
     "reload_agrees": "the reloaded model holds what was trained, bit for bit, and gives the same logits",
     "adapter_has_effect": "the reloaded adapter moves the logits of the base",
+    "answers_vary": "the model does not answer every example of a split alike where the labels differ",
 }
 """What each guard checks; methods of other packages may add their own."""

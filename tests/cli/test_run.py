@@ -415,3 +415,18 @@ def test_on_a_gpu(method: str, command, recipe: Path) -> None:
     record = json.loads(done.stdout)
     check_record(record)
     assert record["environment"]["device"]["type"] == "cuda"
+
+
+def test_a_run_that_answers_one_class_is_no_success(command, recipe: Path) -> None:
+    """Its rate is so high that the head says one class of everything; accuracy alone would look like a score."""
+    options = ["training.learning_rate=3.0", "training.schedule=constant", "model.dropout=0.0", "training.epochs=1"]
+    sets = [word for option in options for word in ("--set", option)]
+    done = command("run", recipe, "--output-dir", "out", "--json", *sets)
+    record = json.loads(done.stdout)
+    assert (done.returncode, record["status"]) == (1, "failed"), record["guards"]
+    assert record["guards"]["answers_vary"]["status"] == "failed"
+    assert "answers_vary" in record["error"]
+    assert record["scores"]["test"]["matthews"] == 0.0
+    waived = command("run", recipe, "--output-dir", "b", "--json", *sets, "--set", "waive_guards=[answers_vary]")
+    assert waived.returncode == 0
+    assert json.loads(waived.stdout)["guards"]["answers_vary"]["waived"] is True
