@@ -20,8 +20,8 @@ from peftlab.training.evaluate import TakesPredictions
 
 FEWEST_OTHERS = 10
 """Decisions with another label than the most frequent one, without which equal answers tell nothing."""
-FEWEST_STEPS = 10
-"""A run of fewer steps is a trial of the recipe; that it has not learned yet is no fault."""
+FEWEST_STEPS = 50
+"""A run of fewer steps may not have learned yet: it is a trial of the recipe, and that is no fault."""
 LEAST_SPREAD = 0.01
 """Predicted numbers whose spread is below this share of the targets' spread are one number."""
 

@@ -76,7 +76,9 @@ def test_evaluate_gives_intervals_and_calibration(command, run: Path, tmp_path: 
     assert low <= found["scores"]["accuracy"] <= high
     assert found["intervals"]["auroc"] is None
     record = json.loads((run / "record.json").read_text())
-    assert found["temperature"] == record["calibration"]["temperature"] != 1
+    calibration = record["calibration"]
+    assert found["temperature"] == calibration["temperature"]
+    assert (calibration["not_fitted"] is None) == (calibration["temperature"] != 1)  # none from separable data
     assert 0 <= found["expected_calibration_error"] <= 1
 
 
