@@ -383,6 +383,8 @@ def at_place(document: Document, path: KeyPath) -> Iterator[None]:
         inner = error.where or ""
         if inner.startswith((document.source, "--set")):
             raise
+        if isinstance(error, DataError) and document.values.get("data"):
+            path = ("data",)  # whatever stage has met the row
         if _KEY.fullmatch(inner):
             error.where = document.where(tuple(inner.split(".")))
         else:

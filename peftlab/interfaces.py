@@ -33,6 +33,12 @@ TargetModules = Annotated[
 ]
 
 
+CHECKPOINT_HEADS = frozenset(
+    {"classifier", "pre_classifier", "score", "cls", "lm_head", "qa_outputs", "vocab_transform", "predictions"}
+)
+"""First words of the names that transformers gives the weights of a model's head."""
+
+
 @dataclass(frozen=True)
 class ModelFacts:
     """What is known of a base model before its weights are loaded, and without torch.
@@ -69,6 +75,20 @@ class ModelFacts:
             name.removesuffix(".weight")
             for name, shape in (self.weights or {}).items()
             if name.endswith(".weight") and len(shape) == 2 and not is_embedding(name)
+        ]
+
+    def adaptable_modules(self) -> list[str]:
+        """The linear modules that a method can adapt.
+
+        Left out are the layer over the vocabulary, and the checkpoint's own head where the task puts another on it.
+        """
+        text = self.config.get("text_config")
+        vocabulary = self.config.get("vocab_size") or (text or {}).get("vocab_size")
+        heads = CHECKPOINT_HEADS if self.peft_task_type in ("SEQ_CLS", "TOKEN_CLS") else ()
+        return [
+            name
+            for name in self.linear_modules()
+            if (self.weights or {})[f"{name}.weight"][0] != vocabulary and name.partition(".")[0] not in heads
         ]
 
 

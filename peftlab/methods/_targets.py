@@ -57,7 +57,7 @@ def check_targets(facts: ModelFacts, targets: str | Sequence[str]) -> None:
     Raises:
         UnsupportedError: A name matches nothing.
     """
-    known = facts.linear_modules()
+    known = facts.adaptable_modules()
     if targets != ALL_LINEAR:
         # A checkpoint's names may lack the model's first word, as in `encoder.layer.0` for `bert.encoder.layer.0`.
         targets = [target for target in targets if not any(target.endswith(f".{name}") for name in known)]

@@ -41,6 +41,36 @@ def test_a_full_name_is_right_for_a_checkpoint_without_the_models_prefix() -> No
         check_targets(BARE, ["bert.encoder.layer.0.attention.self.key"])
 
 
+WEIGHTS = {
+    "model.layers.0.self_attn.q_proj.weight": (32, 32),
+    "lm_head.weight": (400, 32),
+    "classifier.dense.weight": (32, 32),
+    "score.weight": (2, 32),
+    "output.weight": (400, 32),
+}
+
+
+@pytest.mark.parametrize(
+    ("target", "task", "is_known"),
+    [
+        ("lm_head", "CAUSAL_LM", False),
+        ("output", "CAUSAL_LM", False),
+        ("lm_head", "SEQ_CLS", False),
+        ("classifier.dense", "SEQ_CLS", False),
+        ("score", "TOKEN_CLS", False),
+        ("q_proj", "SEQ_CLS", True),
+        ("classifier.dense", "CAUSAL_LM", True),
+    ],
+)
+def test_what_no_run_would_adapt_is_refused_without_weights_too(target: str, task: str, is_known: bool) -> None:
+    facts = ModelFacts("tiny", "llama", "decoder", {"vocab_size": 400}, WEIGHTS, peft_task_type=task)
+    if is_known:
+        check_targets(facts, [target])
+    else:
+        with pytest.raises(UnsupportedError, match="matches no linear layer"):
+            check_targets(facts, [target])
+
+
 @pytest.mark.parametrize("initialization", ["pissa", "olora"])
 def test_a_rank_beyond_the_matrix_is_refused_before_training(initialization: str) -> None:
     kind = KIND["bert"]
