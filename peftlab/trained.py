@@ -129,6 +129,9 @@ def open_run(folder: Path | str) -> TrainedRun:
     run = TrainedRun(folder, record, with_learned(recipe, record.learned))
     if not run.artifact.is_dir():
         raise UserError("the run has no model/ and no adapter/ any more", where=str(folder))
+    from peftlab.artifact.files import check_adapter, check_model
+
+    (check_model if run.is_whole else check_adapter)(run.artifact)
     return run
 
 

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from peftlab.artifact.files import check_adapter, check_model
 from peftlab.artifact.save import ADAPTER, DELTA_CONFIG, DELTA_FORMAT, DELTA_WEIGHTS, MODEL
 from peftlab.artifact.whole import load_model
 from peftlab.errors import UserError
@@ -31,11 +32,13 @@ def load_artifact(load_base: Callable[[], Any], folder: Path) -> nn.Module:
         UserError: There is no artifact, or it does not fit the base.
     """
     if (folder / MODEL).is_dir():
+        check_model(folder / MODEL)
         return load_model(folder / MODEL).eval()
     adapter = folder / ADAPTER
-    load = _load_peft if (adapter / "adapter_config.json").is_file() else _load_delta
-    if load is _load_delta and not (adapter / DELTA_CONFIG).is_file():
+    if not adapter.is_dir():
         raise UserError("there is no adapter/ and no model/ in this folder", where=str(folder))
+    check_adapter(adapter)
+    load = _load_peft if (adapter / "adapter_config.json").is_file() else _load_delta
     base = load_base()
     try:
         _check_base(base, adapter)

@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor
 
 from peftlab.acceleration.accelerated import prepare
+from peftlab.artifact.files import check_model, check_onnx
 from peftlab.artifact.whole import load_model
 from peftlab.config import Config, Document
 from peftlab.devices import choose_device
@@ -101,6 +102,10 @@ def load_export(folder: Path, *, device: torch.device | None = None) -> TunedMod
     description = read_export(folder)
     document = Document(source=str(folder / EXPORT_NAME), values=description.recipe)
     recipe = with_learned(build_recipe(document, default_name="export"), description.learned)
+    if description.format == "merged":
+        check_model(folder)
+    else:
+        check_onnx(folder, ONNX_NAME)
     tokenizer = load_tokenizer(str(folder), recipe.model.model_copy(update={"revision": None}), offline=True)
     model, asking = None, None
     if description.format == "merged":

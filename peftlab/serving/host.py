@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from peftlab.artifact.files import check_adapter
 from peftlab.artifact.hosting import (
     TensorPool,
     add_adapter,
@@ -259,6 +260,7 @@ class Host:
         labels = tuple(record.labels or ())
         lane.added += 1
         peft_name = f"adapter_{lane.added}"
+        check_adapter(folder / ADAPTER)
         add_adapter(lane.first.model, folder, peft_name)
         lane.names[name] = peft_name
         config = replace_config(recipe.model, revision=None)
