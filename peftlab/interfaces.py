@@ -133,6 +133,8 @@ class Method(RegisteredConfig, ABC):
     """A tuning method. The docstring's first line is what ``peftlab ls methods`` shows."""
 
     paper: ClassVar[str] = ""
+    other_names: ClassVar[Mapping[str, str]] = {}
+    """What it is called elsewhere, and what to write here: the hint for somebody who writes that."""
     """Where the method comes from: a link."""
     default_learning_rate: ClassVar[float] = 1e-3
     """What a recipe without ``training.learning_rate`` gets, with AdamW."""

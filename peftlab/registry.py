@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
+import re
 from collections.abc import Callable, Iterator
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
@@ -69,7 +70,7 @@ class Registry(Generic[T]):
         """
         if name in self:
             return self._classes[name]
-        hint = did_you_mean(str(name), self._classes)
+        hint = self._elsewhere(name) or did_you_mean(str(name), self._classes)
         broken = "".join(f" The plugin `{plugin}` could not be loaded: {why}" for plugin, why in self.broken.items())
         raise UnknownNameError(
             f"unknown {self.kind} `{name}`", where=where, hint=f"{hint or ''}{broken}".strip() or None
@@ -87,6 +88,16 @@ class Registry(Generic[T]):
 
     def __len__(self) -> int:
         return len(self.names())
+
+    def _elsewhere(self, name: Any) -> str | None:
+        """The hint for a name that is used elsewhere for something that is here."""
+        word = re.sub(r"[^a-z0-9]", "", str(name).lower())
+        for cls in self._classes.values():
+            for other, hint in getattr(cls, "other_names", {}).items():
+                if re.sub(r"[^a-z0-9]", "", other) == word:
+                    return str(hint)
+        same = [own for own in self._classes if re.sub(r"[^a-z0-9]", "", own) == word]
+        return f"Did you mean `{same[0]}`?" if same else None
 
     def names(self) -> list[str]:
         """All names, sorted."""

@@ -25,10 +25,12 @@ from peftlab.cli.run import run
 from peftlab.cli.schema import schema
 from peftlab.cli.serve import serve
 from peftlab.cli.validate import validate
+from peftlab.cli.verbs import Verbs
 
 app = typer.Typer(
     name="peftlab",
     help="Parameter-efficient fine-tuning: run recipes, with scores, cost and guards in a record that can be trusted.",
+    cls=Verbs,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

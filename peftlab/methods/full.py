@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from peftlab.interfaces import METHODS, Method, MethodContext
@@ -12,6 +13,12 @@ class Full(Method):
     """Full tuning: every parameter trains."""
 
     paper: ClassVar[str] = "https://arxiv.org/abs/1810.04805"
+    other_names: ClassVar[Mapping[str, str]] = {
+        "full_fine_tuning": "Write `full`.",
+        "fine_tuning": "Write `full`.",
+        "full_ft": "Write `full`.",
+        "sft": "SFT is a task, not a method: write `full` or `lora`, and `task: {type: instruction_tuning}`.",
+    }
     default_learning_rate: ClassVar[float] = 1e-4
     mergeable: ClassVar[bool] = True
     trains_base: ClassVar[bool] = True

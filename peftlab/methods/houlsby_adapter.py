@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from pydantic import Field, PositiveInt
@@ -29,6 +30,11 @@ class HoulsbyAdapter(Method):
     """Houlsby adapters: two bottlenecks a layer, behind attention and behind feed-forward; layer norms train too."""
 
     paper: ClassVar[str] = "https://arxiv.org/abs/1902.00751"
+    other_names: ClassVar[Mapping[str, str]] = {
+        "adapter": "Write `houlsby_adapter` or `pfeiffer_adapter`.",
+        "adapters": "Write `houlsby_adapter` or `pfeiffer_adapter`.",
+        "bottleneck": "Write `houlsby_adapter` or `pfeiffer_adapter`.",
+    }
     default_learning_rate: ClassVar[float] = 2e-3
 
     reduction_factor: PositiveInt = Field(16, description="Hidden size ÷ the bottleneck's width.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
@@ -26,6 +27,10 @@ class Ia3(Method):
     """(IA)³: keys, values and feed-forward activations are rescaled by trained vectors."""
 
     paper: ClassVar[str] = "https://arxiv.org/abs/2205.05638"
+    other_names: ClassVar[Mapping[str, str]] = {
+        "(ia)3": "Write `ia3`.",
+        "(ia)^3": "Write `ia3`.",
+    }
     default_learning_rate: ClassVar[float] = 2e-2
     mergeable: ClassVar[bool] = True
 

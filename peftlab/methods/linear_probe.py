@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from peftlab.errors import UnsupportedError
@@ -14,6 +15,11 @@ class LinearProbe(Method):
     """Linear probe: only the head trains, on the frozen base's representations."""
 
     paper: ClassVar[str] = "https://arxiv.org/abs/1610.01644"
+    other_names: ClassVar[Mapping[str, str]] = {
+        "linear": "Write `linear_probe`.",
+        "probing": "Write `linear_probe`.",
+        "head_only": "Write `linear_probe`.",
+    }
     mergeable: ClassVar[bool] = True
     default_learning_rate: ClassVar[float] = 1e-2
 

@@ -7,6 +7,7 @@ initialisations PiSSA (https://arxiv.org/abs/2404.02948) and OLoRA (https://arxi
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -26,6 +27,10 @@ class Lora(Method):
     """LoRA: low-rank updates beside frozen matrices; also rsLoRA, DoRA, PiSSA and OLoRA."""
 
     paper: ClassVar[str] = "https://arxiv.org/abs/2106.09685"
+    other_names: ClassVar[Mapping[str, str]] = {
+        "qlora": "QLoRA is LoRA on a quantised base: write `method: {type: lora}` and `model: {quantization: nf4}`.",
+        "dora": "DoRA is a key of LoRA: write `method: {type: lora, dora: true}`.",
+    }
     default_learning_rate: ClassVar[float] = 2e-3
     mergeable: ClassVar[bool] = True
 

@@ -19,6 +19,9 @@ class PTuning(Method):
     """P-tuning: a prompt that a small network computes while training."""
 
     paper: ClassVar[str] = "https://arxiv.org/abs/2103.10385"
+    other_names: ClassVar[Mapping[str, str]] = {
+        "p_tuning_v1": "Write `p_tuning`.",
+    }
     default_learning_rate: ClassVar[float] = 5e-3
     search_space: ClassVar[Mapping[str, tuple[Any, ...]]] = {"method.encoder": ("mlp", "lstm")}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, PositiveInt
@@ -18,6 +19,9 @@ class PrefixTuning(Method):
     """Prefix tuning: trained keys and values stand before every layer's own."""
 
     paper: ClassVar[str] = "https://arxiv.org/abs/2101.00190"
+    other_names: ClassVar[Mapping[str, str]] = {
+        "prefix": "Write `prefix_tuning`.",
+    }
     default_learning_rate: ClassVar[float] = 4e-2
     supports_gradient_checkpointing: ClassVar[bool] = False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
@@ -18,6 +19,10 @@ class PromptTuning(Method):
     """Prompt tuning: trained embeddings stand before the text's own."""
 
     paper: ClassVar[str] = "https://arxiv.org/abs/2104.08691"
+    other_names: ClassVar[Mapping[str, str]] = {
+        "soft_prompt": "Write `prompt_tuning`.",
+        "prompt": "Write `prompt_tuning`.",
+    }
     default_learning_rate: ClassVar[float] = 5e-2
 
     num_virtual_tokens: PositiveInt = Field(16, description="Length of the prompt.")
