@@ -18,8 +18,10 @@ from peftlab.data.splits import LoadedData, load_splits, summarise_splits
 from peftlab.errors import ConfigError, DataError, PeftlabError, UnsupportedError
 from peftlab.interfaces import ModelFacts, ProgressCallback, Reporter, Silent, Split
 from peftlab.models.facts import read_model_facts
+from peftlab.models.gguf import converted_folder
 from peftlab.models.new import facts_of_new_model
 from peftlab.models.quantization import check_quantization
+from peftlab.models.tokenizer_facts import check_vocabulary, read_tokenizer_facts
 from peftlab.recipe import Recipe, resolve_recipe, with_learned
 from peftlab.trained import facts_of_run, is_run, open_run
 
@@ -104,6 +106,8 @@ def check_model(
         model_location, facts = _find_model(
             recipe, document, offline=offline, report=(reporter or Silent()).say, need_weights=need_weights
         )
+    with at_place(document, ("model", "path")):
+        check_vocabulary(facts, recipe.model.add_tokens)
     with at_place(document, ("task",)):
         recipe.task.check(facts)
     with at_place(document, ("model", "quantization")):
@@ -113,6 +117,9 @@ def check_model(
     if recipe.model.offload is not None:
         with at_place(document, ("model", "offload")):
             _check_offload(recipe)
+    if recipe.model.add_tokens:
+        with at_place(document, ("model", "add_tokens")):
+            recipe.method.check_added_tokens()
     with at_place(document, ("method",)):
         recipe.method.check(replace(facts, peft_task_type=recipe.task.peft_task_type))
         _check_positions(recipe, facts)
@@ -138,6 +145,8 @@ def check_data(
             except DataError:
                 _name_lost_class(data, split, recipe)
                 raise
+            if checked.facts.tokenizer is not None:
+                recipe.task.check_tokenizer(split, checked.facts.tokenizer)
         data = _with_notices(data, recipe, labels, (reporter or Silent()).say)
     with at_place(document, ("evaluation", "metric")):
         recipe = _with_metric(recipe, data, labels, (reporter or Silent()).say, is_named=checked.names_metric)
@@ -215,7 +224,15 @@ def _find_model(
                 where="method.type",
                 hint="Choose the method `full`; adapt what that run leaves in a second recipe.",
             )
-        return None, facts_of_new_model(model)
+        facts = facts_of_new_model(model)
+        if model.tokenizer is None:
+            return None, facts
+        place = resolve_location(
+            parse_location(model.tokenizer, folder=document.folder), offline=offline, report=report
+        )
+        folder = converted_folder(place) if isinstance(place, Path) and place.suffix == ".gguf" else place
+        tokenizer = None if folder is None else read_tokenizer_facts(folder, offline=offline)
+        return None, replace(facts, tokenizer=tokenizer)
     location = parse_location(model.path, folder=document.folder)
     place = resolve_location(location, offline=offline, report=report)
     if isinstance(place, Path) and is_run(place):

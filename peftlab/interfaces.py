@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol, Self, TypeVar
 
@@ -40,6 +41,19 @@ CHECKPOINT_HEADS = frozenset(
 
 
 @dataclass(frozen=True)
+class TokenizerFacts:
+    """What is known of a model's tokenizer before it is loaded.
+
+    Args:
+        tokens: Every token and its id.
+        chat_template: None: there is none.
+    """
+
+    tokens: Mapping[str, int]
+    chat_template: str | None = None
+
+
+@dataclass(frozen=True)
 class ModelFacts:
     """What is known of a base model before its weights are loaded, and without torch.
 
@@ -50,6 +64,7 @@ class ModelFacts:
         config: The content of ``config.json``.
         weights: Shape of every weight by its name in the checkpoint; None where no index is at hand.
         peft_task_type: Of the recipe's task; empty where none is known.
+        tokenizer: Of the model; None where its files are not at hand.
     """
 
     path: str
@@ -58,6 +73,14 @@ class ModelFacts:
     config: Mapping[str, Any]
     weights: Mapping[str, tuple[int, ...]] | None = None
     peft_task_type: str = ""
+    tokenizer: TokenizerFacts | None = None
+
+    @property
+    def embedding_rows(self) -> int | None:
+        """How many tokens the model has embeddings for; None where its config does not say."""
+        text = self.config.get("text_config")
+        rows = self.config.get("vocab_size") or (text.get("vocab_size") if isinstance(text, Mapping) else None)
+        return rows if isinstance(rows, int) else None
 
     @property
     def max_length(self) -> int | None:
@@ -169,6 +192,13 @@ class Method(RegisteredConfig, ABC):
                 f"{self.registered_name} trains the base's own matrices, and {quantization} matrices have no gradient",
                 hint="Set model.quantization to null, or choose a method that freezes the base, such as lora.",
             )
+
+    def check_added_tokens(self) -> None:
+        """Refuse tokens that are added to the base, where their embeddings could not train or be saved.
+
+        Raises:
+            UnsupportedError: With the reason.
+        """
 
     def check_offload(self) -> None:
         """Refuse a base whose matrices are fetched only while their layers compute, where the method needs more.
@@ -518,6 +548,24 @@ class Task(RegisteredConfig, ABC):
         Raises:
             DataError: Naming the row.
         """
+
+    def check_tokenizer(self, split: Split, tokenizer: TokenizerFacts) -> None:
+        """Refuse rows of a split that the model's tokenizer, or its chat template, cannot show to the model.
+
+        Raises:
+            DataError: Naming the row.
+            UnsupportedError: No row can be shown.
+        """
+
+    def at_time(self, now: datetime, tokenizer: TokenizerFacts | None, earlier: Task | None) -> Self:
+        """The same task; where the model reads the time, it is one for good.
+
+        Args:
+            now: In UTC.
+            tokenizer: Of the model, where it is known.
+            earlier: The task of the run that is resumed, if one is; its time goes on.
+        """
+        return self
 
     @abstractmethod
     def head(self, labels: tuple[str, ...]) -> Head:

@@ -13,9 +13,12 @@ from torch import nn
 from peftlab.check import CheckedRecipe
 from peftlab.data.batching import plan_epoch
 from peftlab.data.locations import parse_location, resolve_location
+from peftlab.errors import DataError
 from peftlab.interfaces import EncodedSplit, MethodContext
+from peftlab.models.added_tokens import ids_of
 from peftlab.models.load import BaseModel, checkpoint_activations, load_base_model, load_tokenizer, local_source
 from peftlab.models.new import NEW_VOCABULARY_SIZE, write_new_model
+from peftlab.models.tokenizer_facts import missing_rows
 from peftlab.record import Guard, Parameters
 from peftlab.tensors import count_weights
 from peftlab.trained import checkpoint_of
@@ -75,6 +78,7 @@ class Loader:
             for name, split in checked.data.splits.items()
             if not name.startswith("test") or self._recipe.evaluation.test
         }
+        self._check_added_tokens()
         self.plan = self._plan_steps()
 
     def _new_tokenizer(self) -> Any:
@@ -132,7 +136,7 @@ class Loader:
         if dropout is None and not recipe.method.trains_base:
             dropout = 0.0
         torch.manual_seed(recipe.seed)
-        return load_base_model(
+        base = load_base_model(
             self.source,
             recipe.model,
             recipe.task.head(self._checked.labels),
@@ -140,7 +144,36 @@ class Loader:
             dropout=dropout,
             pad_token_id=self.tokenizer.pad_token_id,
             offline=self._offline,
+            added_token_ids=ids_of(self.tokenizer, recipe.model.add_tokens),
+            rows_apart=not recipe.method.trains_base,
         )
+        self._check_rows(base)
+        return base
+
+    def _check_rows(self, base: BaseModel) -> None:
+        """Every token has an embedding; what files could not tell before is known now."""
+        embeddings: Any = base.model.get_input_embeddings()
+        rows = len(embeddings.weight)
+        without = sorted((at, token) for token, at in self.tokenizer.get_vocab().items() if at >= rows)
+        if without:
+            error = missing_rows([token for _, token in without], without[0][0], rows)
+            error.where = "model.path"
+            raise error
+
+    def _check_added_tokens(self) -> None:
+        """Every added token is in the training data: its row would stay as it was drawn else."""
+        tokens = self._recipe.model.add_tokens
+        if not tokens:
+            return
+        read = {token for example in self.splits["train"].examples for token in example["input_ids"]}
+        for token in tokens:
+            at = self.tokenizer.convert_tokens_to_ids(token)
+            if at not in read and at != self.tokenizer.pad_token_id:
+                raise DataError(
+                    f"the token `{token}` is in no training example, so its embedding would learn nothing",
+                    where="model.add_tokens",
+                    hint="Take it out of the list, or give examples that hold it.",
+                )
 
     def _plan_steps(self) -> StepPlan:
         training, seed = self._recipe.training, self._recipe.seed

@@ -6,12 +6,12 @@ import datetime
 import os
 import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from peftlab.card import write_card
 from peftlab.check import CheckedRecipe, at_place, check_recipe
-from peftlab.config import Document
+from peftlab.config import Document, replace_config
 from peftlab.destination import inputs_of_recipe
 from peftlab.devices import AUTO, check_device_name, choose_device
 from peftlab.errors import PeftlabError, UserError
@@ -71,6 +71,7 @@ def run_recipe(
         finished = folder.finished_record()
         if resume and not folder.has_begun:
             reporter.say(f"there is no checkpoint to resume from in {folder.path}: the run starts from the beginning")
+        checked = replace(checked, recipe=_at_its_time(checked, folder))
         folder.take_recipe(checked.recipe)
         if finished is not None:
             reporter.say("this run has already finished; its record is kept")
@@ -82,6 +83,14 @@ def run_recipe(
             folder.discard_unused()
             raise
         return RunResult(record, folder.path)
+
+
+def _at_its_time(checked: CheckedRecipe, folder: RunFolder) -> Recipe:
+    """The recipe with the time that the model reads, if it does: when the run began, also if it is resumed later."""
+    now = datetime.datetime.now(datetime.UTC).replace(microsecond=0, tzinfo=None)
+    earlier = folder.earlier_recipe()
+    task = checked.recipe.task.at_time(now, checked.facts.tokenizer, None if earlier is None else earlier.task)
+    return replace_config(checked.recipe, task=task)
 
 
 def _execute(

@@ -79,6 +79,10 @@ class RunFolder:
         except Timeout:
             raise UserError("another process is running in this folder", where=str(self.path)) from None
 
+    def earlier_recipe(self) -> Recipe | None:
+        """The recipe of the run that is to be resumed; None where there is none."""
+        return read_run_recipe(self.path) if (self.path / RECIPE_NAME).exists() else None
+
     def take_recipe(self, recipe: Recipe) -> None:
         """Write the recipe down, or see that the one that is there is the same.
 

@@ -78,6 +78,7 @@ class TrainedRun:
         """
         import torch
 
+        from peftlab.models.added_tokens import ids_of
         from peftlab.models.load import load_base_model, resolve_dtype
         from peftlab.models.quantization import dequantize as dequantized
 
@@ -96,6 +97,8 @@ class TrainedRun:
             dropout=0.0,
             pad_token_id=self.tokenizer.pad_token_id,
             offline=offline,
+            added_token_ids=ids_of(self.tokenizer, self.recipe.model.add_tokens),
+            rows_apart=not self.recipe.method.trains_base,
         )
         is_quantized = self.recipe.model.quantization is not None
         return dequantized(base.model) if dequantize and is_quantized else base.model
@@ -166,6 +169,8 @@ def checkpoint_of(place: Path | str, *, offline: bool) -> str:
 def _merged(run: TrainedRun, *, offline: bool) -> Path:
     from filelock import FileLock
 
+    from peftlab.added_rows import fold_rows
+
     digest = hashlib.sha256(str(run.folder.resolve()).encode())
     for file in sorted(run.artifact.glob("*.safetensors")):
         digest.update(file.read_bytes())
@@ -177,6 +182,7 @@ def _merged(run: TrainedRun, *, offline: bool) -> Path:
             model: Any = run.load_tuned(offline=offline, dequantize=True)
             if hasattr(model, "merge_and_unload"):
                 model = model.merge_and_unload()
+            fold_rows(model)
             with atomic_folder(target) as partial:
                 model.save_pretrained(partial)
                 run.tokenizer.save_pretrained(partial)

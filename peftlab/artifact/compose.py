@@ -63,6 +63,10 @@ def _check(model: Any) -> None:
     config = model.active_peft_config if isinstance(model, peft.PeftModel) else None
     if not isinstance(config, peft.LoraConfig) or isinstance(config, peft.AdaLoraConfig) or config.use_dora:
         raise UnsupportedError("only LoRA adapters (without dora) can be combined", hint="Export each run by itself.")
+    if config.trainable_token_indices:
+        raise UnsupportedError(
+            "adapters with embeddings of added tokens cannot be combined", hint="Export each run by itself."
+        )
 
 
 def _function(combination: Combination, weights: Tensor, density: float) -> Combine:

@@ -39,6 +39,8 @@ def rides_with_others(model: Any) -> bool:
     if not isinstance(model, peft.PeftModel) or not isinstance(model.active_peft_config, peft.LoraConfig):
         return False
     whole = [module for module in model.modules() if isinstance(module, peft.utils.ModulesToSaveWrapper)]
+    if getattr(model.active_peft_config, "trainable_token_indices", None):  # embeddings of its own
+        return False
     adalora = isinstance(model.active_peft_config, peft.AdaLoraConfig)
     plain = all(isinstance(module.original_module, nn.Linear) for module in whole)
     return plain and not adalora and not model.active_peft_config.use_dora

@@ -14,8 +14,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from peftlab.added_rows import drop_rows
 from peftlab.artifact.files import check_adapter, check_model
 from peftlab.artifact.save import ADAPTER, DELTA_CONFIG, DELTA_FORMAT, DELTA_WEIGHTS, MODEL
+from peftlab.artifact.token_rows import comes_with_rows
 from peftlab.artifact.whole import load_model
 from peftlab.errors import UserError
 from peftlab.interfaces import METHODS, MethodContext
@@ -57,6 +59,8 @@ def _check_base(base: Any, folder: Path) -> None:
 
 
 def _load_peft(base: Any, folder: Path) -> nn.Module:
+    if comes_with_rows(folder):
+        drop_rows(base)
     try:
         model: Any = peft.PeftModel.from_pretrained(base, folder)
     except (RuntimeError, ValueError, KeyError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from peftlab.added_rows import fold_rows
 from peftlab.errors import UnsupportedError
 from peftlab.interfaces import METHODS, Method
 
@@ -24,15 +25,16 @@ def merge(model: Any, method: Method) -> Any:
     check_mergeable(method)
     import peft
 
-    if not isinstance(model, peft.PeftModel):
-        return model
     try:
-        return model.merge_and_unload(safe_merge=True)
+        if isinstance(model, peft.PeftModel):
+            model = model.merge_and_unload(safe_merge=True)
     except (AttributeError, ValueError) as error:
         raise UnsupportedError(
             f"peft cannot merge {method.registered_name} in this model: {str(error).splitlines()[0]}",
             hint="Export it as onnx, or use its adapter/ with peft.",
         ) from None
+    fold_rows(model)
+    return model
 
 
 def check_mergeable(method: Method) -> None:

@@ -14,6 +14,7 @@ import peft
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from peftlab.artifact.token_rows import write_rows_for_peft
 from peftlab.files import atomic_folder
 from peftlab.interfaces import Method, MethodContext
 
@@ -80,6 +81,7 @@ def _save_peft(model: Any, method: Method, folder: Path, base_path: str) -> None
     method.before_save(model)
     model.save_pretrained(folder, save_embedding_layers=False)
     method.after_save(model, folder)
+    write_rows_for_peft(model, folder)
     (folder / "README.md").unlink(missing_ok=True)  # peft's empty form
     model.config.save_pretrained(folder)
 

@@ -128,7 +128,14 @@ class ShapesOfRecipe:
         dropout = recipe.model.dropout
         if dropout is None and not method.trains_base:
             dropout = 0.0
-        base = build_skeleton(checked.facts, recipe.model, recipe.task.head(labels), dtype=self._dtype, dropout=dropout)
+        base = build_skeleton(
+            checked.facts,
+            recipe.model,
+            recipe.task.head(labels),
+            dtype=self._dtype,
+            dropout=dropout,
+            rows_apart=not recipe.method.trains_base,
+        )
         if target.attention_is_fused:
             _drop_attention_dropout(base.model)
         context = MethodContext(

@@ -46,6 +46,18 @@ def _lost_heads(names: list[str]) -> UnsupportedError:
     )
 
 
+def refuse_added_tokens() -> None:
+    """Refuse tokens that are added to the base.
+
+    Raises:
+        UnsupportedError: Always.
+    """
+    raise UnsupportedError(
+        "peft saves no embeddings of added tokens with prompt methods",
+        hint="Choose another method, such as lora, or leave model.add_tokens empty.",
+    )
+
+
 def embedding_size(model: Any) -> int:
     """Size of the text's embeddings: smaller than the hidden size, which peft takes, in ELECTRA and ALBERT."""
     return int(model.get_input_embeddings().weight.shape[1])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field, PositiveInt
 
 from peftlab.interfaces import METHODS, Method, MethodContext, ModelFacts
-from peftlab.methods._prompts import check_family, check_past_key_values, is_virtual_token, wrap
+from peftlab.methods._prompts import check_family, check_past_key_values, is_virtual_token, refuse_added_tokens, wrap
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,6 +41,10 @@ class PrefixTuning(Method):
         """Refuse models whose attention takes no prefix."""
         check_family(facts)
         check_past_key_values(facts)
+
+    def check_added_tokens(self) -> None:
+        """Refuse them: peft would not save their embeddings."""
+        refuse_added_tokens()
 
     def apply(self, model: Any, context: MethodContext) -> Any:
         """Put a prefix before the keys and values of every layer."""

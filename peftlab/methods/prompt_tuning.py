@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, PositiveInt
 
 from peftlab.interfaces import METHODS, Method, MethodContext, ModelFacts
-from peftlab.methods._prompts import check_family, embedding_size, is_virtual_token, wrap
+from peftlab.methods._prompts import check_family, embedding_size, is_virtual_token, refuse_added_tokens, wrap
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,6 +41,10 @@ class PromptTuning(Method):
     def check(self, facts: ModelFacts) -> None:
         """Refuse encoder-decoders."""
         check_family(facts)
+
+    def check_added_tokens(self) -> None:
+        """Refuse them: peft would not save their embeddings."""
+        refuse_added_tokens()
 
     def apply(self, model: Any, context: MethodContext) -> Any:
         """Put a prompt before every text."""

@@ -30,6 +30,11 @@ class ModelConfig(Config):
         min_length=1,
         description="With from_config: where to take the tokenizer from. Null: the task makes one.",
     )
+    add_tokens: list[str] = Field(
+        default_factory=list,
+        description="Tokens that get embeddings of their own, which train with every method: new ones, and those that "
+        "the tokenizer has and the model lacks. In texts they are tokens wherever they stand.",
+    )
     revision: str | None = Field(None, description="Branch, tag or commit of a Hub id; a commit makes runs repeatable.")
     dtype: Dtype = Field(
         "auto", description="Type of the weights. auto: float32 on CPU; on CUDA bfloat16 under a frozen base."
@@ -75,6 +80,10 @@ class ModelConfig(Config):
             raise ValueError("`from_config` needs a `model_type`, such as gpt2 or bert")
         if self.from_config is None and self.tokenizer is not None:
             raise ValueError("`tokenizer` goes with `from_config`; a checkpoint has its own")
+        if any(not token.strip() for token in self.add_tokens) or len(set(self.add_tokens)) < len(self.add_tokens):
+            raise ValueError("`add_tokens` takes tokens that are not blank, each once")
+        if self.add_tokens and self.from_config is not None:
+            raise ValueError("`add_tokens` goes with a checkpoint; a model that starts from nothing learns all tokens")
         if self.quantization_compute_dtype != "auto" and self.quantization not in ("nf4", "fp4"):
             raise ValueError("`quantization_compute_dtype` goes with the quantization nf4 or fp4")
         if self.offload is not None and self.quantization is not None:

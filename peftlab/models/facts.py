@@ -17,6 +17,7 @@ from peftlab.hub import prepare_hub
 from peftlab.interfaces import Family, ModelFacts
 from peftlab.models.gguf import converted_folder
 from peftlab.models.gguf_header import read_gguf_config
+from peftlab.models.tokenizer_facts import read_tokenizer_facts
 
 ENCODERS = frozenset(
     [
@@ -78,10 +79,11 @@ def read_model_facts(
         SourceError: There is no model there.
         UnsupportedError: The weights are only there as pickle files, or are quantised in a way peftlab cannot train.
     """
+    files: Path | str | None = location
     if isinstance(location, str):
         config, weights = _read_hub(location, revision, offline)
     elif location.suffix == ".gguf":
-        folder = converted_folder(location)
+        files = folder = converted_folder(location)
         if folder is None:
             # GGUF holds language models that read from left to right.
             config, weights = {"architectures": ["GGUFForCausalLM"], **read_gguf_config(location)}, None
@@ -93,7 +95,10 @@ def read_model_facts(
     model_type = str(config.get("model_type", ""))
     if not model_type:
         raise SourceError("config.json names no `model_type`", where=path, hint="Is this a transformers model?")
-    return ModelFacts(path=path, model_type=model_type, family=_family(config), config=config, weights=weights)
+    tokenizer = None if files is None else read_tokenizer_facts(files, revision=revision, offline=offline)
+    return ModelFacts(
+        path=path, model_type=model_type, family=_family(config), config=config, weights=weights, tokenizer=tokenizer
+    )
 
 
 def _family(config: Mapping[str, Any]) -> Family:

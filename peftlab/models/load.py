@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +14,11 @@ from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
 from peftlab.acceleration.accelerated import prepare
+from peftlab.added_rows import set_rows_apart
 from peftlab.bfloat16 import card_has_bfloat16
 from peftlab.errors import SourceError, UnsupportedError
 from peftlab.interfaces import Head
+from peftlab.models.added_tokens import add_rows, add_to_tokenizer
 from peftlab.models.config import ModelConfig
 from peftlab.models.gguf import convert_gguf
 from peftlab.models.own_head import fit_own_head
@@ -66,6 +68,7 @@ def load_tokenizer(source: str, config: ModelConfig, *, offline: bool) -> Any:
     except (OSError, ValueError, KeyError) as error:
         raise SourceError(f"the tokenizer cannot be loaded: {_first_line(error)}", where=config.path) from None
     tokenizer.padding_side = tokenizer.truncation_side = "right"
+    add_to_tokenizer(tokenizer, config.add_tokens)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     if tokenizer.pad_token is None:
@@ -83,6 +86,8 @@ def load_base_model(
     dropout: float | None,
     pad_token_id: int,
     offline: bool,
+    added_token_ids: Sequence[int] = (),
+    rows_apart: bool = True,
 ) -> BaseModel:
     """Load the weights and put the task's head on them.
 
@@ -94,6 +99,8 @@ def load_base_model(
         dropout: For every dropout of the model; None leaves what the checkpoint says.
         pad_token_id: The tokenizer's.
         offline: Allow no network.
+        added_token_ids: Of ``model.add_tokens``: each gets a row in the embeddings.
+        rows_apart: Whether these rows become modules of their own, which train under a frozen base.
 
     Returns:
         The model, and which of its modules are new. torch's generators must have been seeded before: the new modules
@@ -154,6 +161,9 @@ def load_base_model(
     if config.quantization is not None:
         settle_quantized(model, config.path)
     let_every_token_train(model)
+    add_rows(model, added_token_ids)
+    if rows_apart:
+        head_modules = (*head_modules, *set_rows_apart(model, added_token_ids, pad_token_id))
     prepare(model, config.acceleration)
     return BaseModel(model.eval(), head_modules, source, own_head)
 

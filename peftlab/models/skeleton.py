@@ -13,6 +13,7 @@ import transformers
 from transformers import AutoConfig
 
 from peftlab.acceleration.accelerated import prepare
+from peftlab.added_rows import set_rows_apart
 from peftlab.errors import UnsupportedError
 from peftlab.interfaces import Head, ModelFacts
 from peftlab.models.config import ModelConfig
@@ -24,7 +25,13 @@ FEW = 0.2
 
 
 def build_skeleton(
-    facts: ModelFacts, config: ModelConfig, head: Head, *, dtype: torch.dtype, dropout: float | None
+    facts: ModelFacts,
+    config: ModelConfig,
+    head: Head,
+    *,
+    dtype: torch.dtype,
+    dropout: float | None,
+    rows_apart: bool = True,
 ) -> BaseModel:
     """Build a base model with a head on the meta device.
 
@@ -34,6 +41,7 @@ def build_skeleton(
         head: What the task needs.
         dtype: Of the base's weights; the head is float32 in any case.
         dropout: As for :func:`peftlab.models.load.load_base_model`.
+        rows_apart: Likewise.
 
     Raises:
         UnsupportedError: transformers does not know the architecture, or has no such head for it.
@@ -57,6 +65,11 @@ def build_skeleton(
         _quantize(model, config, dtype, unquantized_modules(model, head_modules))
     for name in head_modules:
         model.get_submodule(name).float()
+    new = [int(model.get_input_embeddings().weight.shape[0]) + at for at in range(len(config.add_tokens))]
+    if new:
+        model.resize_token_embeddings(max(new) + 1, mean_resizing=False)
+    if rows_apart:
+        head_modules = (*head_modules, *set_rows_apart(model, new))
     prepare(model, config.acceleration)
     return BaseModel(model.eval(), head_modules, facts.path)
 

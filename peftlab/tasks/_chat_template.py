@@ -39,6 +39,41 @@ class _Span:
     is_learned: bool
 
 
+def check_template(template: Any) -> None:
+    """Refuse a tokenizer without a chat template.
+
+    Raises:
+        UnsupportedError: There is none.
+    """
+    if not template:
+        raise UnsupportedError(
+            "the data holds chats, and the model's tokenizer has no chat template",
+            where="model.path",
+            hint="Choose a model that was tuned for chats, or give prompts and responses as two columns.",
+        )
+
+
+def check_fields(conversation: Conversation, template: str, where: str) -> None:
+    """Refuse what the template does not know: it would leave it out without a word.
+
+    Raises:
+        DataError: Naming the field.
+    """
+    unknown = []
+    for message in conversation.messages:
+        if any(message.get(key) for key in REASONING) and not any(key in template for key in REASONING):
+            unknown.append(next(key for key in REASONING if message.get(key)))
+        unknown += [key for key in ("tool_calls", "function_call") if message.get(key) and key not in template]
+    if conversation.tools is not None and "tools" not in template:
+        unknown.append("tools")
+    if unknown:
+        raise DataError(
+            f"the row holds `{unknown[0]}`, which the model's chat template does not know and would leave out",
+            where=where,
+            hint=f"Remove `{unknown[0]}`, or choose a model whose template writes it.",
+        )
+
+
 class ChatTemplate:
     """Renders conversations by a tokenizer's chat template.
 
@@ -51,12 +86,7 @@ class ChatTemplate:
     """
 
     def __init__(self, tokenizer: Any, date: datetime.datetime | None) -> None:
-        if not tokenizer.chat_template:
-            raise UnsupportedError(
-                "the data holds chats, and the model's tokenizer has no chat template",
-                where="model.path",
-                hint="Choose a model that was tuned for chats, or give prompts and responses as two columns.",
-            )
+        check_template(tokenizer.chat_template)
         self._tokenizer, self._date = tokenizer, date
         self._specials = pattern_of(special_tokens(tokenizer))
 
@@ -136,7 +166,7 @@ class ChatTemplate:
     def _prepared(self, conversation: Conversation, where: str) -> tuple[list[Message], list[Any] | None]:
         """Messages and tools with marks around control tokens that a person wrote; weights stay with the messages."""
         template = self._tokenizer.get_chat_template(tools=conversation.tools or None)
-        self._check_fields(conversation, template, where)
+        check_fields(conversation, template, where)
         control = pattern_of(self._control(template))
         messages = [
             # The assistant may write control tokens that are not special, such as <think>: it is who writes them.
@@ -149,22 +179,6 @@ class ChatTemplate:
         ]
         tools = None if conversation.tools is None else _marked_all(list(conversation.tools), control)
         return messages, tools
-
-    def _check_fields(self, conversation: Conversation, template: str, where: str) -> None:
-        """What a template does not know it leaves out without a word."""
-        unknown = []
-        for message in conversation.messages:
-            if any(message.get(key) for key in REASONING) and not any(key in template for key in REASONING):
-                unknown.append(next(key for key in REASONING if message.get(key)))
-            unknown += [key for key in ("tool_calls", "function_call") if message.get(key) and key not in template]
-        if conversation.tools is not None and "tools" not in template:
-            unknown.append("tools")
-        if unknown:
-            raise DataError(
-                f"the row holds `{unknown[0]}`, which the model's chat template does not know and would leave out",
-                where=where,
-                hint=f"Remove `{unknown[0]}`, or choose a model whose template writes it.",
-            )
 
     def _render(
         self, messages: Sequence[Message], tools: Sequence[Any] | None, *, where: str, prompt: bool = False

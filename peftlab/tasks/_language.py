@@ -294,12 +294,13 @@ def _states(model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor | Non
 
     from peftlab.acceleration.accelerated import is_off
     from peftlab.acceleration.onednn import OneDnnLinear
+    from peftlab.added_rows import has_rows_apart
 
     head = output_head(model)
     config = language_model(model).config
     is_plain = type(head) in (nn.Linear, OneDnnLinear)
     is_scaled = any(getattr(config, name, None) not in (None, 1, 1.0) for name in SCALED_LOGITS)
-    if not is_plain or is_scaled or is_off(model):
+    if has_rows_apart(head) or not is_plain or is_scaled or is_off(model):
         return None, head
     with _picked_states(model, batch, keep_head=False) as picked:
         model(**language_inputs(model, batch))

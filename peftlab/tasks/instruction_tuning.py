@@ -5,13 +5,25 @@ from __future__ import annotations
 import datetime
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
+from peftlab.config import replace_config
 from peftlab.errors import DataError
-from peftlab.interfaces import TASKS, EncodedSplit, Example, Inference, ModelFacts, Prediction, Scorer, Split
-from peftlab.tasks._chat_template import ChatTemplate
+from peftlab.interfaces import (
+    TASKS,
+    EncodedSplit,
+    Example,
+    Inference,
+    ModelFacts,
+    Prediction,
+    Scorer,
+    Split,
+    Task,
+    TokenizerFacts,
+)
+from peftlab.tasks._chat_template import CLOCK, ChatTemplate, check_fields, check_template
 from peftlab.tasks._conversations import (
     CONTEXT,
     RESPONSE_FIELDS,
@@ -75,10 +87,10 @@ class InstructionTuning(DecoderTask):
     template: str = Field(
         "{prompt}\n", description="How a prompt is written where no chat template is used; the response follows it."
     )
-    date: datetime.datetime | None = Field(
+    date: str | None = Field(
         None,
-        description="What a chat template with a clock is told the time is. null: when the run began; it is written "
-        "down here, and holds for whatever is done with the run.",
+        description="What a chat template with a clock is told the time is, such as 2026-11-26T18:00:00. null: when "
+        "the run began; it is written down here, and holds for whatever is done with the run.",
     )
     max_length: int = Field(
         512,
@@ -95,6 +107,18 @@ class InstructionTuning(DecoderTask):
         description="Where a generated response is cut that does not end by itself. So much of max_length, but half of "
         "it at most, is left free behind the prompts that responses are written to.",
     )
+
+    @field_validator("date", mode="before")
+    @classmethod
+    def _date_is_one(cls, value: Any) -> Any:
+        if isinstance(value, datetime.date):  # as YAML reads a date without quotation marks
+            return value.isoformat()
+        if isinstance(value, str):
+            try:
+                datetime.datetime.fromisoformat(value)
+            except ValueError:
+                raise ValueError("a date is needed, such as 2026-11-26 or 2026-11-26T18:00:00") from None
+        return value
 
     @field_validator("template")
     @classmethod
@@ -182,6 +206,24 @@ class InstructionTuning(DecoderTask):
         if metric in LOSS_METRICS or reachable(metric, references) > 0:
             return None
         return "it is 0 even for the references themselves, which have too few words for it, or none that it knows"
+
+    def check_tokenizer(self, split: Split, tokenizer: TokenizerFacts) -> None:
+        """A chat needs a template, and one that knows what the messages hold."""
+        if not self.is_chat:
+            return
+        check_template(tokenizer.chat_template)
+        for row in range(len(split)):
+            context = read_context(split.columns[CONTEXT][row])
+            for content, fields in _responses(split, row):
+                check_fields(context.with_response(content, fields), str(tokenizer.chat_template), split.where(row))
+
+    def at_time(self, now: datetime.datetime, tokenizer: TokenizerFacts | None, earlier: Task | None) -> Self:
+        """Where the chat template has a clock, it tells this time."""
+        date = now.isoformat()
+        if isinstance(earlier, InstructionTuning) and earlier.date is not None:
+            date = earlier.date
+        has_clock = self.is_chat and tokenizer is not None and CLOCK in (tokenizer.chat_template or "")
+        return replace_config(self, date=date) if has_clock and self.date is None else self
 
     def encode(self, split: Split, tokenizer: Any, labels: tuple[str, ...]) -> EncodedSplit:
         """A training example for each response; elsewhere one for each row, with all its references."""
@@ -273,7 +315,7 @@ class InstructionTuning(DecoderTask):
     def renderer(self, tokenizer: Any) -> Renderer:
         """Turns conversations into this model's tokens."""
         if self.is_chat:
-            return ChatTemplate(tokenizer, self.date)
+            return ChatTemplate(tokenizer, None if self.date is None else datetime.datetime.fromisoformat(self.date))
         return PlainTemplate(tokenizer, ALPACA_TEMPLATE if self.layout == "alpaca" else self.template)
 
     def placeholder(self, length: int, labels: tuple[str, ...]) -> Example:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from peftlab.added_rows import ADDED_ROWS
 from peftlab.interfaces import Method
 from peftlab.record import Guard
 from peftlab.training.fingerprints import fingerprint, frozen_state, grown_tables
@@ -68,7 +69,9 @@ class GradientGuard:
     """Watches the first steps: every trainable parameter gets a finite, non-zero gradient, no frozen one any."""
 
     def __init__(self, model: nn.Module) -> None:
-        self._waiting = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+        trainable = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+        # An added token may be rare; that its row moved in the whole run, `adapter_changed` tells.
+        self._waiting = {name for name in trainable if f".{ADDED_ROWS}." not in name}
         self._count = len(self._waiting)
         self._not_finite: set[str] = set()
         self._frozen: set[str] = set()

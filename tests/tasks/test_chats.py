@@ -331,13 +331,16 @@ def test_a_clock_stands_still() -> None:
     tokenizer = chat_tokenizer(CLOCK)
     moments = [datetime.datetime(2024, 2, 29, 12, 34), datetime.datetime(2031, 1, 1)]
     for moment in [*moments, *moments]:  # each keeps its own, also when it is asked again
-        task = InstructionTuning(messages="m", date=moment)
+        task = InstructionTuning(messages="m", date=moment.isoformat())
         split = task.arrange(split_of("test", m=[TWO]))
         (example,) = task.encode(split, tokenizer, ()).examples
         now = moment.strftime("%d %b %Y %H:%M")
         assert tokenizer.decode(example["input_ids"]).startswith(f"Now: {now}\n<|im_start|>user")
         (prompt,) = task.prompts(split_of("test", m=[TWO]), tokenizer)
         assert prompt["input_ids"] == example["prompt_ids"]
+    for wrong in ("yesterday", 5):
+        with pytest.raises(ValueError, match="date"):
+            InstructionTuning(messages="m", date=wrong)
     assert tokenizer.chat_template == CLOCK, "the template that is saved keeps its clock"
 
 

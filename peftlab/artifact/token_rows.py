@@ -1,0 +1,53 @@
+"""Embeddings of added tokens in the form that peft has for them, where it has one: in LoRA's adapters.
+
+So plain peft loads them, onto a base whose embeddings were resized to the tokenizer; the adapter's other parts are
+untouched.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import peft
+from safetensors.torch import load_file, save_file
+
+from peftlab.added_rows import ADDED_ROWS, AddedRows
+
+CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+INDICES = "trainable_token_indices"
+PREFIX = "base_model.model."
+
+
+def write_rows_for_peft(model: Any, folder: Path) -> None:
+    """Rename the rows in an adapter that peft has written; without any, nothing happens.
+
+    Args:
+        model: That was saved.
+        folder: Of the adapter.
+    """
+    if not isinstance(model.active_peft_config, peft.LoraConfig):
+        return
+    ids = {
+        name.removeprefix(PREFIX).partition(f".{ADDED_ROWS}")[0]: module.ids.tolist()
+        for name, module in model.named_modules()
+        if isinstance(module, AddedRows)
+    }
+    if not ids:
+        return
+    weights = load_file(folder / WEIGHTS)
+    renamed = {
+        name.replace(f".{ADDED_ROWS}.weight", ".token_adapter.trainable_tokens_delta"): tensor
+        for name, tensor in weights.items()
+    }
+    save_file(renamed, folder / WEIGHTS, metadata={"format": "pt"})
+    config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    others = [name for name in config["modules_to_save"] or [] if not name.endswith(f".{ADDED_ROWS}")]
+    config |= {INDICES: ids, "modules_to_save": others or None}
+    (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def comes_with_rows(folder: Path) -> bool:
+    """Whether an adapter holds embeddings of tokens in peft's own form."""
+    return bool(json.loads((folder / CONFIG).read_text(encoding="utf-8")).get(INDICES))
