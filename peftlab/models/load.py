@@ -68,6 +68,7 @@ def load_tokenizer(source: str, config: ModelConfig, *, offline: bool) -> Any:
     except (OSError, ValueError, KeyError) as error:
         raise SourceError(f"the tokenizer cannot be loaded: {_first_line(error)}", where=config.path) from None
     tokenizer.padding_side = tokenizer.truncation_side = "right"
+    tokenizer.split_special_tokens = False  # what is text, and what a chat template's token, peftlab decides itself
     add_to_tokenizer(tokenizer, config.add_tokens)
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
@@ -121,7 +122,7 @@ def load_base_model(
     try:
         own_config = AutoConfig.from_pretrained(source, **shared)
         model_config = AutoConfig.from_pretrained(source, **shared, **head.config)
-        prepare_config(model_config, dropout=dropout, pad_token_id=pad_token_id)
+        prepare_config(model_config, dropout=dropout, pad_token_id=pad_token_id, attention=config.attention)
         for name, value in head.notes.items():
             setattr(model_config, name, value)
         load = functools.partial(
@@ -168,11 +169,22 @@ def load_base_model(
     return BaseModel(model.eval(), head_modules, source, own_head)
 
 
-def prepare_config(model_config: Any, *, dropout: float | None, pad_token_id: int) -> None:
-    """Set what a run decides about a model's config, in place."""
+def prepare_config(model_config: Any, *, dropout: float | None, pad_token_id: int, attention: str = "auto") -> None:
+    """Set what a run decides about a model's config, in place; the checkpoint's own settings of it do not count.
+
+    Args:
+        model_config: Of transformers.
+        dropout: For every dropout; None leaves what the checkpoint says.
+        pad_token_id: The tokenizer's.
+        attention: As the recipe says; ``auto`` leaves the choice to transformers.
+    """
     if dropout is not None:
         _set_dropout(model_config, dropout)
     model_config.pad_token_id = pad_token_id
+    model_config.return_dict, model_config.output_hidden_states = True, False
+    if attention == "auto":
+        model_config._attn_implementation = None
+    model_config.output_attentions = False
 
 
 def let_every_token_train(model: Any) -> None:
@@ -195,7 +207,9 @@ def unquantized_modules(model: Any, head_modules: tuple[str, ...]) -> list[str]:
 def _set_dropout(model_config: Any, dropout: float) -> None:
     """Set every rate of dropout in a config; the names differ by architecture (``attn_pdrop``, ``dropout``, …)."""
     for key, value in model_config.to_dict().items():
-        if ("dropout" in key or key.endswith("_pdrop")) and isinstance(value, int | float):
+        if ("dropout" in key or key.endswith(("_pdrop", "layerdrop", "drop_path_rate"))) and isinstance(
+            value, int | float
+        ):
             setattr(model_config, key, dropout)
 
 

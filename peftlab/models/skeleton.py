@@ -50,7 +50,7 @@ def build_skeleton(
     settings: dict[str, Any] = {} if config.attention == "auto" else {"attn_implementation": config.attention}
     try:
         model_config = AutoConfig.for_model(**{**facts.config, **head.config})
-        prepare_config(model_config, dropout=dropout, pad_token_id=0)
+        prepare_config(model_config, dropout=dropout, pad_token_id=0, attention=config.attention)
         with torch.device("meta"):
             model = auto_class.from_config(model_config, dtype=dtype, **settings)
     except (ValueError, KeyError, TypeError, AttributeError, ImportError) as error:

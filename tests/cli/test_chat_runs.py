@@ -15,7 +15,7 @@ from peftlab.chat import ChatSession
 from peftlab.prediction.load import load_run
 from peftlab.recipe import load_recipe
 from peftlab.record import read_record
-from peftlab.reproduce import reproduce
+from peftlab.reproduce.rerun import reproduce
 from peftlab.run import run_recipe
 from peftlab.run_folder import read_run_recipe
 from tests.conftest import sentences
