@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import sys
@@ -51,7 +52,8 @@ class Telemetry:
     def event(self, event: str, **facts: Any) -> None:
         """One line of the log."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-        print(json.dumps({"time": now, "event": event, **facts}), file=self._log or sys.stderr, flush=True)
+        with contextlib.suppress(BrokenPipeError):  # nobody reads the log any more: the service goes on
+            print(json.dumps({"time": now, "event": event, **facts}), file=self._log or sys.stderr, flush=True)
 
     def render(self) -> bytes:
         """All metrics in Prometheus' text format."""

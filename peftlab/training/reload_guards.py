@@ -36,7 +36,7 @@ def check_reload(
     return Guard.check(
         difference <= allowed,
         f"all {len(names)} tensors came back bit for bit; the greatest difference of a reloaded logit is "
-        f"{difference:.1e} (allowed {allowed:.1e})",
+        f"{difference:.1e} (allowed {allowed:.1e}: {tolerance:.0e}, times the largest logit where that is above 1)",
     )
 
 
