@@ -83,7 +83,8 @@ def test_a_run_starts_where_another_ended(
     assert 1 < scores["perplexity_low"] < scores["perplexity"] < scores["perplexity_high"]
     assert scores["perplexity"] < 60  # there are sixteen words: it has learned which tokens there are
     (tmp_path / "tune.yaml").write_text(TUNE.format(base=pretrained, data=questions))
-    finished = command("run", "tune.yaml", "--output-dir", "tuned")
+    untold = ("--set", "waive_guards=[answers_vary]")  # a tiny model may write one text to every prompt
+    finished = command("run", "tune.yaml", "--output-dir", "tuned", *untold)
     assert finished.returncode == 0, finished.stderr
     record = read_json(tmp_path / "tuned" / "record.json")
     assert {"exact_match", "bleu", "rouge_l", "chrf", "distinct_1", "loss"} <= set(record["scores"]["test"])
@@ -92,7 +93,7 @@ def test_a_run_starts_where_another_ended(
     assert all(isinstance(row["prediction"], str) and row["label"] for row in rows)
 
     # A third run goes on from the adapter, which is merged into its base for that.
-    finished = command("run", "tune.yaml", "--set", "model.path=tuned", "--output-dir", "third")
+    finished = command("run", "tune.yaml", "--set", "model.path=tuned", "--output-dir", "third", *untold)
     assert finished.returncode == 0, finished.stderr
     first = command("validate", "tune.yaml", "--set", "model.path=nowhere/at/all")
     assert first.returncode == 2
