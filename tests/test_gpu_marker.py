@@ -46,7 +46,11 @@ def test_what_runs(expression: str | None, card: bool, passed: int, skipped: int
     done = subprocess.run(
         [*command, *(["-m", expression] if expression else [])],
         cwd=tmp_path,
-        env={**os.environ, "CUDA_VISIBLE_DEVICES": "0" if card else "", "PYTHONPATH": str(CONFTEST.parents[1])},
+        env={
+            **os.environ,
+            "CUDA_VISIBLE_DEVICES": "0" if card else "",
+            "PYTHONPATH": os.pathsep.join([str(CONFTEST.parents[1]), str(CONFTEST.parent)]),
+        },
         capture_output=True,
         text=True,
         check=False,

@@ -23,7 +23,9 @@ def refuse_several_processes() -> None:
         UserError: A launcher has started more than one, or says something that is no number.
     """
     for name in SIZE_VARIABLES:
-        text = os.environ.get(name, "").strip()
+        text = os.environ.get(name, "1").strip()
+        if not text:
+            del os.environ[name]  # it says nothing, and accelerate would stumble over it
         if text in ("", "0", "1"):
             continue
         if text.isascii() and text.isdigit():
