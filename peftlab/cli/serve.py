@@ -12,7 +12,7 @@ import typer
 from peftlab.cli.computing import start_computing
 from peftlab.cli.options import Device, Offline, ThreadCount
 
-PACKAGES = ("fastapi", "uvicorn", "prometheus_client")
+PACKAGES = ("fastapi", "fastapi_offline", "uvicorn", "prometheus_client")
 
 
 def serve(

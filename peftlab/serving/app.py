@@ -10,6 +10,7 @@ import fastapi
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from peftlab.errors import UserError
@@ -86,7 +87,10 @@ def build_app(service: Service) -> Gate:
         await service.batcher.close()
         service.telemetry.event("stopped")
 
-    app = FastAPI(title="peftlab", summary="Predictions and texts of tuned models.", lifespan=lifespan, responses={})
+    # Its pages bring their scripts along: a machine that serves models may have no network.
+    app: FastAPI = FastAPIOffline(
+        title="peftlab", summary="Predictions and texts of tuned models.", lifespan=lifespan, responses={}
+    )
     app.state.service = service
     app.include_router(router)
     app.include_router(generation.router)
