@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from peftlab.core.metric import METRICS, Metric
     from peftlab.errors import PeftlabError
     from peftlab.interfaces import METHODS, TASKS, Method, MethodContext, ModelFacts, TargetModules, Task
     from peftlab.methods._wrap import wrap
@@ -22,6 +23,8 @@ __version__ = version("peftlab")
 _HOMES = {
     "PeftlabError": "errors",
     "METHODS": "interfaces",
+    "METRICS": "core.metric",
+    "Metric": "core.metric",
     "TASKS": "interfaces",
     "Method": "interfaces",
     "MethodContext": "interfaces",
@@ -40,10 +43,12 @@ _HOMES = {
 
 __all__ = [
     "METHODS",
+    "METRICS",
     "TASKS",
     "Guard",
     "Method",
     "MethodContext",
+    "Metric",
     "ModelFacts",
     "PeftlabError",
     "Recipe",

@@ -19,6 +19,7 @@ from peftlab.acceleration.accelerated import accelerated
 from peftlab.artifact.load import load_artifact
 from peftlab.artifact.save import loaded_tensors, save_artifact, tensors_to_save
 from peftlab.check import CheckedRecipe
+from peftlab.core.metric import METRICS
 from peftlab.data.notices import describe_notes
 from peftlab.errors import UserError
 from peftlab.estimate.ahead import look_ahead
@@ -36,7 +37,6 @@ from peftlab.models.load import resolve_dtype
 from peftlab.record import Calibration, Guard, Memory, Parameters, Throughput
 from peftlab.rehearsal import rehearse_evaluation, rehearse_flops, rehearse_memory
 from peftlab.run_folder import RunFolder
-from peftlab.tasks.metrics import LOWER_IS_BETTER
 from peftlab.tensors import model_tensors
 from peftlab.threads import keep_threads
 from peftlab.training.accelerator import (
@@ -221,7 +221,7 @@ class Run:
             evaluation=recipe.evaluation,
             learning_rate=training.learning_rate,
             metric=metric if has_validation else None,
-            higher_is_better=metric not in LOWER_IS_BETTER,
+            higher_is_better=metric is None or METRICS[metric].higher_is_better,
             pad_token_id=self.loader.tokenizer.pad_token_id,
             evaluate=self._validation_of(prepared) if has_validation else None,
             checkpoints=self.folder.checkpoints,
@@ -472,6 +472,7 @@ class Run:
                 writer=writer,
                 after_batch=after_batch,
                 keep_logits=keep_logits,
+                scorer=self.recipe.scorer(self.labels),
                 with_loss=metric is not None,  # while training: it parts epochs of one score
             )
         finally:

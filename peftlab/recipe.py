@@ -12,10 +12,12 @@ from pydantic import Field, NonNegativeInt, SerializeAsAny, field_validator
 from ruamel.yaml import YAML
 
 from peftlab.config import Config, Document, KeyPath, build_config, parse_yaml_value, read_yaml, replace_config
+from peftlab.core.metric import METRICS
 from peftlab.data.config import SOURCE_KEYS, DataConfig
 from peftlab.errors import ConfigError, did_you_mean
 from peftlab.files import write_text
-from peftlab.interfaces import METHODS, TASKS, Method, Task
+from peftlab.interfaces import METHODS, TASKS, Method, Scorer, Task
+from peftlab.metrics._scorer import ScorerWithMetric
 from peftlab.models.config import ModelConfig
 from peftlab.registry import Registry
 from peftlab.training.config import GUARDS, LEARNING_RATE_FACTORS, EvaluationConfig, Tracker, TrainingConfig
@@ -69,6 +71,15 @@ class Recipe(Config):
         section, key = self.train_rows_key.split(".")
         rows: int | None = getattr(getattr(self, section), key)
         return rows
+
+    def has_metric(self, name: str) -> bool:
+        """Whether a metric can be asked for: the task computes it, or it is computed from the task's predictions."""
+        return name in self.task.metrics or (name in METRICS and self.task.registered_name in METRICS[name].tasks)
+
+    def scorer(self, labels: tuple[str, ...]) -> Scorer:
+        """Fresh metrics: those of the task, and the one that the recipe asks for, if that comes from elsewhere."""
+        metric, own = self.evaluation.metric, self.task.scorer(labels)
+        return own if metric is None or metric in self.task.metrics else ScorerWithMetric(own, METRICS[metric])
 
     def evaluation_batches(self, lengths: Sequence[int]) -> list[list[int]]:
         """Batches for evaluation: positions of examples of like length, the longest first.
@@ -204,11 +215,19 @@ def resolve_recipe(recipe: Recipe) -> Recipe:
     """
     training = recipe.training
     metric = recipe.evaluation.metric or recipe.task.metrics[0]
-    if metric not in recipe.task.metrics:
+    if not recipe.has_metric(metric):
+        known = [*recipe.task.metrics, *(name for name in METRICS if recipe.has_metric(name))]
         raise ConfigError(
             f"the task {recipe.task.registered_name} has no metric `{metric}`",
             where="evaluation.metric",
-            hint=did_you_mean(metric, recipe.task.metrics),
+            hint=did_you_mean(metric, known),
+        )
+    if metric not in METRICS:
+        raise ConfigError(
+            f"nothing says whether a higher {metric} is better",
+            where="evaluation.metric",
+            hint=f"The package of the task {recipe.task.registered_name} must register it: "
+            f"@METRICS.register({metric!r}).",
         )
     changes: dict[str, Any] = {}
     if training.epochs is None and training.max_steps is None:

@@ -24,12 +24,12 @@ from peftlab.bench.plan import Plan, PlannedRun
 from peftlab.bench.suite import Suite, write_suite
 from peftlab.bench.tuning import Choice, tune
 from peftlab.bench.worker import Finished, Worker, is_done, is_of_recipe, leave_record, move_aside
+from peftlab.core.metric import METRICS
 from peftlab.devices import AUTO
 from peftlab.files import write_text
 from peftlab.interfaces import Reporter
 from peftlab.recipe import Recipe
 from peftlab.record import RunRecord, read_record
-from peftlab.tasks.metrics import LOWER_IS_BETTER
 from peftlab.training.launch import refuse_several_processes
 
 SECONDS_NAME = "suite_seconds.json"
@@ -135,7 +135,7 @@ class Execution:
             tuning,
             seed=seed,
             train_examples=self.plan.train_examples(cell),
-            higher_is_better=metric not in LOWER_IS_BETTER,
+            higher_is_better=METRICS[metric].higher_is_better,
             folder=self.plan.folder.tuning,
             run=self._trial,
         )

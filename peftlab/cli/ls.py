@@ -61,11 +61,16 @@ def _tasks() -> tuple[list[dict[str, str]], dict[str, str]]:
 
 
 def _metrics() -> tuple[list[dict[str, str]], dict[str, str]]:
+    from peftlab.core.metric import METRICS
     from peftlab.interfaces import TASKS
-    from peftlab.tasks.metrics import METRICS
 
-    users = {name: [task for task, cls in TASKS.items() if name in cls.metrics] for name in METRICS}
-    return [{"name": name, "description": f"{text} ({', '.join(users[name])})"} for name, text in METRICS.items()], {}
+    entries, broken = _registered(METRICS)
+    for entry in entries:
+        metric = METRICS[entry["name"]]
+        users = [name for name, task in TASKS.items() if entry["name"] in task.metrics]
+        entry["description"] += f" {'Higher' if metric.higher_is_better else 'Lower'} is better."
+        entry["description"] += f" ({', '.join(users) or 'any task, by evaluation.metric'})"
+    return entries, broken
 
 
 def _models() -> tuple[list[dict[str, str]], dict[str, str]]:

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from peftlab.core.metric import METRICS, signed
 from peftlab.errors import RunFailedError
 from peftlab.interfaces import EncodedSplit, Reporter
 from peftlab.prediction.exported import ExportCheck
 from peftlab.prediction.tuned import TunedModel
-from peftlab.tasks.metrics import IN_UNIT_OF_TARGETS, LOWER_IS_BETTER
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def collect_answers(tuned: TunedModel, split: EncodedSplit, reporter: Reporter, 
     """Run a model on a split, in batches that depend on the split alone."""
     if not tuned.task.predicts_from_logits:
         return _language_answers(tuned, split, reporter, description)
-    scorer = tuned.task.scorer(tuned.labels)
+    scorer = tuned.recipe.scorer(tuned.labels)
     all_logits: list[Tensor] = []
     predictions: list[Any] = []
     reporter.start(description, len(split))
@@ -130,9 +130,8 @@ def enforce(check: ExportCheck, limits: Limits, *, metric: str, largest_logit: f
     Raises:
         RunFailedError: With every limit that does not hold.
     """
-    sign = -1 if metric in LOWER_IS_BETTER else 1
-    loss = sign * (check.run_scores[metric] - check.scores[metric])
-    if metric in IN_UNIT_OF_TARGETS:  # of which nobody knows how large it is: the loss counts as a share
+    loss = signed(metric, check.run_scores[metric]) - signed(metric, check.scores[metric])
+    if METRICS[metric].unit == "target":  # of which nobody knows how large it is: the loss counts as a share
         loss /= check.run_scores[metric] or 1.0
     failures = []
     allowed = None if limits.logit_difference is None else limits.logit_difference * max(1.0, largest_logit)

@@ -27,8 +27,8 @@ def example_intervals(
     Returns:
         None for metrics without a contribution per example, and for all where there are fewer than two examples.
     """
+    from peftlab.core.metric import within_range
     from peftlab.statistics.intervals import mean_interval
-    from peftlab.statistics.ranges import within_range
 
     found: dict[str, tuple[float, float] | None] = dict.fromkeys(metrics)
     for metric in found:
@@ -48,12 +48,9 @@ def example_values(metric: str, labels: Sequence[Any], predictions: Sequence[Any
         labels: The true label of each example; for written texts, its references.
         predictions: What was predicted, or written.
     """
-    from peftlab.statistics.pseudo_values import per_example_scores
-    from peftlab.statistics.texts import OF_TEXTS
+    from peftlab.core.metric import METRICS
 
-    if metric in OF_TEXTS and isinstance(predictions[0], str) and isinstance(labels[0], list):
-        return OF_TEXTS[metric](predictions, labels)
-    return per_example_scores(metric, labels, predictions)
+    return METRICS[metric].per_example(labels, predictions) if metric in METRICS else None
 
 
 def intervals_of_file(path: Path, split: str, metrics: Iterable[str]) -> dict[str, tuple[float, float] | None]:

@@ -90,7 +90,7 @@ class _Kept:
 
 def _score_chunks(tuned: TunedModel, stream: RowStream, reporter: Reporter, kept: _Kept) -> dict[str, float]:
     """A table of any size, whatever computes the logits; with calibrated scores."""
-    scorer = tuned.task.scorer(tuned.labels)
+    scorer = tuned.recipe.scorer(tuned.labels)
     for split, encoded in encoded_chunks(tuned, stream, reporter, labelled=True):
         predictions = tuned.predict(encoded.examples)
         scorer.add(predictions)
@@ -119,6 +119,7 @@ def _score_table(tuned: TunedModel, stream: RowStream, reporter: Reporter, kept:
             asking=asking,
             writer=kept,
             after_batch=reporter.advance,
+            scorer=tuned.recipe.scorer(tuned.labels),
         )
     finally:
         reporter.finish()

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from peftlab.core.metric import METRICS
 from peftlab.errors import UserError, did_you_mean
 from peftlab.record import Memory
 from peftlab.report.entry import Costs, Entry, Excluded
@@ -184,6 +185,8 @@ def _key(entry: Entry, metric: str | None) -> tuple[Key | None, str]:
     if split is None:
         return None, "the record holds no score"
     wanted = metric or entry.metric or next(iter(entry.scores[split]))
+    if wanted not in METRICS:
+        return None, f"which direction of `{wanted}` is better is not known here: install the package that brings it"
     if wanted not in entry.scores[split]:
         return None, f"the {split} split has no score `{wanted}`; it has {', '.join(entry.scores[split])}"
     key = Key(entry.origin, entry.task, entry.model, entry.fingerprint, wanted, split, entry.axis)

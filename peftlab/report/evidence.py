@@ -12,6 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from peftlab.core.metric import possible_difference, within_range
 from peftlab.report.entry import Entry
 from peftlab.report.wording import is_bounded, point_size
 from peftlab.statistics.crossed import Floats, VarianceOfMean
@@ -20,7 +21,6 @@ from peftlab.statistics.moderation import KNOWN
 from peftlab.statistics.one_seed import SeedPrior
 from peftlab.statistics.pairs import compare_all, holm, judge
 from peftlab.statistics.proportions import variance_of_proportions, wilson_interval
-from peftlab.statistics.ranges import possible_difference, within_range
 
 
 class Basis(StrEnum):

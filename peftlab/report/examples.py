@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from peftlab.core.metric import METRICS
 from peftlab.errors import UserError
 from peftlab.report.entry import Entry
 from peftlab.report.machine_predictions import TASK, read_machine_runs, runs_as_predictions
 from peftlab.report.predictions import Coded, Column, Predictions, read_predictions
 from peftlab.statistics.machine_runs import OF_RUNS, scores_of_runs
-from peftlab.statistics.pseudo_values import per_example_scores
 
 AGREEMENT = 1e-4
 """Scores are kept in 32 bits in places; a record and its predictions agree to this."""
@@ -66,7 +66,7 @@ class ExampleTable:
         if runs:
             scores = scores_of_runs(metric, runs)
         else:
-            scores = per_example_scores(metric, self._plain(truth), self._plain(predicted))
+            scores = METRICS[metric].per_example(self._plain(truth), self._plain(predicted))
         recorded = entry.scores[split][metric]
         if scores is not None and metric in MEANS and abs(scores.mean() - recorded) > AGREEMENT * max(1, abs(recorded)):
             raise UserError(
@@ -79,10 +79,8 @@ class ExampleTable:
 
     def _plain(self, codes: NDArray[Any]) -> Sequence[Any]:
         """Numbers and classes as they are compared; lists as lists."""
-        values = self.values
-        if values and isinstance(values[0], tuple):
-            return [list(values[code]) for code in codes]
-        return list(codes.tolist())
+        values = [list(value) if isinstance(value, tuple) else value for value in self.values]
+        return [values[code] for code in codes] if values else list(codes.tolist())
 
     def _check_same_examples(self, found: Predictions, truth: NDArray[Any]) -> None:
         if not np.array_equal(self.index, found.index) or not np.array_equal(self.truth, truth):  # type: ignore[arg-type]

@@ -6,30 +6,34 @@ import math
 import re
 from collections.abc import Sequence
 
-from peftlab.statistics.ranges import CORRELATION, RANGES, SHARE
-from peftlab.tasks.metrics import LOWER_IS_BETTER
+from peftlab.core.metric import METRICS
 
 NONE = "–"
 
 
 def is_share(metric: str) -> bool:
     """Whether a metric goes from 0 to 1, and is shown in percent."""
-    return RANGES.get(metric) == SHARE
+    return _unit(metric) == "share"
+
+
+def _unit(metric: str) -> str:
+    """What is not known here is shown as it is; it is never ranked."""
+    return METRICS[metric].unit if metric in METRICS else "number"
 
 
 def lower_is_better(metric: str) -> bool:
     """Whether smaller values of a metric are better."""
-    return metric in LOWER_IS_BETTER
+    return not METRICS[metric].higher_is_better
 
 
 def point_size(metric: str) -> float:
     """What ``--max-loss 1`` means: a percentage point, a hundredth of a correlation, one unit of all else."""
-    return 0.01 if RANGES.get(metric, SHARE) in (SHARE, CORRELATION) else 1.0
+    return 0.01 if _unit(metric) in ("share", "correlation") else 1.0
 
 
 def is_bounded(metric: str) -> bool:
     """Whether a metric has a least and a greatest value."""
-    return all(map(math.isfinite, RANGES.get(metric, (-math.inf, math.inf))))
+    return all(map(math.isfinite, METRICS[metric].range))
 
 
 def near(metric: str, best: float) -> float:

@@ -53,7 +53,7 @@ def reproduce(
         before,
         result.record,
         predictions=(predictions, read_run_predictions(result.folder)),
-        make_scorer=lambda: recipe.task.scorer(tuple(before.labels or ())),
+        make_scorer=lambda: recipe.scorer(tuple(before.labels or ())),
         folder=result.folder,
     )
 

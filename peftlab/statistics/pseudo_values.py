@@ -1,4 +1,11 @@
-"""One value per example whose mean is a metric, so that its interval can be over examples too."""
+"""One value per example whose mean is a metric, so that its interval can be over examples too.
+
+Accuracy and errors are means already. Macro F1, weighted F1 and the Matthews correlation of one class per example are
+not: for them these are jackknife pseudo-values n·θ − (n − 1)·θ₍₋ᵢ₎ (Tukey, Annals of Mathematical Statistics 29, 1958;
+Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 11), shifted so that their mean is the metric
+itself rather than the jackknife's estimate of it, from which it differs by O(1/n). Deleting an example changes one cell
+of the confusion matrix, so that there is one value per cell.
+"""
 
 from __future__ import annotations
 
@@ -12,38 +19,27 @@ from peftlab.statistics.crossed import Floats
 OfConfusion = Callable[[Floats], float]
 
 
-def per_example_scores(metric: str, labels: Sequence[Any], predictions: Sequence[Any]) -> Floats | None:
-    """What each example contributes to a metric.
+def errors(labels: Sequence[Any], predictions: Sequence[Any]) -> Floats:
+    """How far above its target each predicted number is."""
+    _check(labels, predictions)
+    return np.asarray(np.asarray(predictions, dtype=np.float64) - np.asarray(labels, dtype=np.float64))
 
-    Accuracy and errors are means already. Macro F1, weighted F1 and the Matthews correlation of one class per example
-    are not: for them these are jackknife pseudo-values n·θ − (n − 1)·θ₍₋ᵢ₎ (Tukey, Annals of Mathematical Statistics
-    29, 1958; Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 11), shifted so that their mean is
-    the metric itself rather than the jackknife's estimate of it, from which it differs by O(1/n). Deleting an example
-    changes one cell of the confusion matrix, so that there is one value per cell.
 
-    Args:
-        metric: A metric's name, as in a record's scores.
-        labels: The true label of each example: a class, a number, or a list of labels.
-        predictions: What was predicted, in the same form.
+def accuracy(labels: Sequence[Any], predictions: Sequence[Any]) -> Floats | None:
+    """1 where a class, or all labels of an example, are right; None for tags of words, whose mean is over words."""
+    _check(labels, predictions)
+    return _all_right(labels, predictions) if _is_list(labels[0]) else _right(labels, predictions)
 
-    Returns:
-        One value per example, or None for metrics without such values: AUROC, correlations of numbers, F1 of several
-        labels per example, and everything that is counted in words or entities.
 
-    Raises:
-        ValueError: There are no examples, or not as many predictions as labels.
-    """
+def of_confusion(metric: OfConfusion, labels: Sequence[Any], predictions: Sequence[Any]) -> Floats | None:
+    """Pseudo-values of a metric of the confusion matrix; None for several labels per example."""
+    _check(labels, predictions)
+    return None if _is_list(labels[0]) else _pseudo_values(metric, labels, predictions)
+
+
+def _check(labels: Sequence[Any], predictions: Sequence[Any]) -> None:
     if len(labels) == 0 or len(labels) != len(predictions):
         raise ValueError(f"{len(labels)} labels and {len(predictions)} predictions.")
-    if metric in ERRORS:
-        differences = np.asarray(predictions, dtype=np.float64) - np.asarray(labels, dtype=np.float64)
-        return np.asarray(ERRORS[metric](differences))
-    lists = _is_list(labels[0])
-    if metric == "accuracy":
-        return _all_right(labels, predictions) if lists else _right(labels, predictions)
-    if metric in OF_CONFUSION and not lists:
-        return _pseudo_values(OF_CONFUSION[metric], labels, predictions)
-    return None
 
 
 def _right(labels: Sequence[Any], predictions: Sequence[Any]) -> Floats:
@@ -88,22 +84,20 @@ def _f1_of_classes(confusion: Floats) -> Floats:
     return shares
 
 
-def _macro_f1(confusion: Floats) -> float:
+def macro_f1(confusion: Floats) -> float:
+    """F1 of each class, averaged with equal weight."""
     return float(_f1_of_classes(confusion).mean())
 
 
-def _weighted_f1(confusion: Floats) -> float:
+def weighted_f1(confusion: Floats) -> float:
+    """F1 of each class, averaged by how often it occurs."""
     return float(_f1_of_classes(confusion) @ confusion.sum(axis=1) / confusion.sum())
 
 
-def _matthews(confusion: Floats) -> float:
+def matthews(confusion: Floats) -> float:
     """Of any number of classes (Gorodkin, Computational Biology and Chemistry 28, 2004); 0 for a constant side."""
     count, predicted, actual = confusion.sum(), confusion.sum(axis=0), confusion.sum(axis=1)
     spread = (count**2 - predicted @ predicted) * (count**2 - actual @ actual)
     if spread == 0:
         return 0.0
     return float((np.trace(confusion) * count - predicted @ actual) / np.sqrt(spread))
-
-
-ERRORS: dict[str, Callable[[Floats], Floats]] = {"mean_squared_error": np.square, "mean_absolute_error": np.abs}
-OF_CONFUSION: dict[str, OfConfusion] = {"macro_f1": _macro_f1, "weighted_f1": _weighted_f1, "matthews": _matthews}

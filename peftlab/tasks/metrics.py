@@ -1,4 +1,4 @@
-"""Metrics over a stream of predictions.
+"""The scorers of the tasks: metrics over a stream of predictions.
 
 Counts are kept, not examples: a confusion matrix, or the entities found. Only the rank metrics (AUROC, Spearman) need
 every score, and for them four bytes per example and class are kept. The definitions are scikit-learn's, scipy's and
@@ -16,43 +16,6 @@ from typing import Any
 import numpy as np
 
 from peftlab.interfaces import Prediction
-
-METRICS: dict[str, str] = {
-    "accuracy": "share of examples (words, for token tasks) whose prediction is right; for several labels, all right",
-    "macro_f1": "F1 of each class, averaged with equal weight",
-    "weighted_f1": "F1 of each class, averaged by how often the class occurs",
-    "micro_f1": "F1 over all decisions of a multi-label task together",
-    "matthews": "Matthews correlation of labels and predictions",
-    "auroc": "area under the ROC curve; with more classes, one against the rest, averaged with equal weight",
-    "pearson": "linear correlation of targets and predictions",
-    "spearman": "rank correlation of targets and predictions",
-    "mean_squared_error": "mean of the squared errors",
-    "mean_absolute_error": "mean of the absolute errors",
-    "f1": "F1 over entities: type and both borders right (seqeval's definition)",
-    "precision": "share of the predicted entities that are right",
-    "recall": "share of the true entities that were found",
-    "perplexity": "exponential of the mean loss per token",
-    "perplexity_low": "lower end of its 95 % interval, over blocks of text",
-    "perplexity_high": "upper end of that interval",
-    "loss": "mean cross-entropy per predicted token, in nats",
-    "exact_match": "share of written texts that equal a reference",
-    "bleu": "BLEU of sacrebleu, 0 to 100, against all references",
-    "chrf": "chrF of sacrebleu, 0 to 100: F-score of character n-grams",
-    "rouge_1": "F1 of words shared with the nearest reference",
-    "rouge_2": "F1 of pairs of words shared with the nearest reference",
-    "rouge_l": "F1 of the longest common subsequence with the nearest reference",
-    "distinct_1": "different words as a share of all words written",
-    "distinct_2": "different pairs of words as a share of all pairs written",
-    "step_exact_match": "share of a machine's steps that are written right, given the right configuration before",
-    "run_exact_match": "share of runs that are right to the end when the model goes on from what it wrote itself",
-    "steps_survived": "steps before the first error of a run, on average",
-    "survived_fraction": "the same as a share of the run's steps",
-}
-LOWER_IS_BETTER = frozenset(
-    {"mean_squared_error", "mean_absolute_error", "perplexity", "perplexity_low", "perplexity_high", "loss"}
-)
-IN_UNIT_OF_TARGETS = frozenset({"mean_squared_error", "mean_absolute_error"})
-"""Metrics whose values mean nothing without the unit of what is predicted."""
 
 
 class ClassScorer:

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_iter
 from peftlab.acceleration.accelerated import accelerated
 from peftlab.errors import RunFailedError
 from peftlab.files import atomic_file
-from peftlab.interfaces import EncodedSplit, Prediction, Result, Task
+from peftlab.interfaces import EncodedSplit, Prediction, Result, Scorer, Task
 
 
 class DivergedError(RunFailedError):
@@ -128,6 +128,7 @@ def evaluate(
     after_batch: Callable[[int], None] | None = None,
     keep_logits: Callable[[Tensor, Mapping[str, Tensor]], None] | None = None,
     with_loss: bool = False,
+    scorer: Scorer | None = None,
 ) -> dict[str, float]:
     """Metrics of a model on a split.
 
@@ -142,14 +143,15 @@ def evaluate(
         after_batch: Called with the number of examples of each batch; may raise to stop.
         keep_logits: Takes the logits and the batch that they are of, on CPU.
         with_loss: Whether the mean loss is among the scores, as it always is for tasks that measure it anyway.
+        scorer: Fresh metrics; None: the task's.
 
     Returns:
-        The task's metrics. Metrics that are not defined on this split are left out.
+        The metrics. Metrics that are not defined on this split are left out.
 
     Raises:
         DivergedError: A logit is not finite.
     """
-    scorer = task.scorer(asking.labels)
+    scorer = scorer or task.scorer(asking.labels)
     with_loss = with_loss and task.predicts_from_logits
     loss, terms = 0.0, 0
     was_training = model.training

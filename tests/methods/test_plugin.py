@@ -42,12 +42,12 @@ class Nothing(Method):
 '''
 
 
-def install(site: Path, name: str, source: str, target: str) -> None:
+def install(site: Path, name: str, source: str, target: str, *, group: str = "peftlab.methods") -> None:
     (site / f"{name}.py").write_text(source)
     info = site / f"{name}-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(f"[peftlab.methods]\n{target}\n")
+    (info / "entry_points.txt").write_text(f"[{group}]\n{target}\n")
 
 
 SEVERAL = """

@@ -8,9 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
+from peftlab.core.metric import METRICS
 from peftlab.statistics.intervals import mean_interval
-from peftlab.statistics.pseudo_values import per_example_scores
-from peftlab.tasks.metrics import METRICS
 
 CLASSES = st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("abcd")), min_size=1, max_size=80)
 NUMBERS = st.lists(st.tuples(st.floats(-10, 10), st.floats(-10, 10)), min_size=1, max_size=30)
@@ -28,7 +27,7 @@ OF_CLASSES = {
 @given(rows=CLASSES)
 def test_the_mean_is_the_metric(metric, rows) -> None:
     labels, predictions = zip(*rows, strict=True)
-    values = per_example_scores(metric, labels, predictions)
+    values = METRICS[metric].per_example(labels, predictions)
     assert values.shape == (len(rows),)
     assert values.mean() == pytest.approx(OF_CLASSES[metric](labels, predictions), abs=1e-9)
 
@@ -41,7 +40,7 @@ def test_they_are_pseudo_values(metric) -> None:
     predictions = np.where(rng.random(60) < 0.7, labels, rng.choice(list("abc"), 60))
     without = [OF_CLASSES[metric](np.delete(labels, at), np.delete(predictions, at)) for at in range(60)]
     expected = 60 * OF_CLASSES[metric](labels, predictions) - 59 * np.array(without)
-    values = per_example_scores(metric, list(labels), list(predictions))
+    values = METRICS[metric].per_example(list(labels), list(predictions))
     np.testing.assert_allclose(values - values.mean(), expected - expected.mean(), atol=1e-9)
     # The shift is the jackknife's correction for bias, of the order 1/n.
     assert abs(values.mean() - expected.mean()) < 1 / 60
@@ -60,7 +59,7 @@ def test_their_spread_gives_the_right_coverage(metric) -> None:
     covered = 0
     for _ in range(1500):
         drawn = rng.choice(9, size=500, p=truth.ravel() / truth.sum())
-        values = per_example_scores(metric, rows[drawn].tolist(), columns[drawn].tolist())
+        values = METRICS[metric].per_example(rows[drawn].tolist(), columns[drawn].tolist())
         interval = mean_interval(values[None])
         covered += interval.low <= target <= interval.high
     assert abs(covered / 1500 - 0.95) < 3.5 * (0.95 * 0.05 / 1500) ** 0.5
@@ -69,41 +68,41 @@ def test_their_spread_gives_the_right_coverage(metric) -> None:
 @given(NUMBERS)
 def test_errors(rows) -> None:
     labels, predictions = zip(*rows, strict=True)
-    squared = per_example_scores("mean_squared_error", labels, predictions)
-    absolute = per_example_scores("mean_absolute_error", labels, predictions)
+    squared = METRICS["mean_squared_error"].per_example(labels, predictions)
+    absolute = METRICS["mean_absolute_error"].per_example(labels, predictions)
     assert squared.mean() == pytest.approx(reference.mean_squared_error(labels, predictions))
     assert absolute.mean() == pytest.approx(reference.mean_absolute_error(labels, predictions))
 
 
 def test_several_labels_in_any_order() -> None:
-    values = per_example_scores("accuracy", [["a", "b"], ["a"], []], [["b", "a"], ["a", "b"], []])
+    values = METRICS["accuracy"].per_example([["a", "b"], ["a"], []], [["b", "a"], ["a", "b"], []])
     assert values.tolist() == [1, 0, 1]
-    assert per_example_scores("macro_f1", [["a", "b"], ["a"]], [["a"], ["a"]]) is None
+    assert METRICS["macro_f1"].per_example([["a", "b"], ["a"]], [["a"], ["a"]]) is None
 
 
 def test_tags_of_words_have_none() -> None:
     labels = [["O", "O", "B-PER"], ["O"]]
     for metric in ("accuracy", "f1", "precision", "recall"):
-        assert per_example_scores(metric, labels, labels) is None
+        assert METRICS[metric].per_example(labels, labels) is None
 
 
 def test_a_class_that_occurs_once() -> None:
-    values = per_example_scores("macro_f1", ["a"] * 10 + ["b"], ["a"] * 10 + ["b"])
+    values = METRICS["macro_f1"].per_example(["a"] * 10 + ["b"], ["a"] * 10 + ["b"])
     assert np.isfinite(values).all()
     assert values.mean() == pytest.approx(1)
 
 
 def test_one_example() -> None:
-    assert per_example_scores("macro_f1", ["a"], ["a"]).tolist() == [1]
+    assert METRICS["macro_f1"].per_example(["a"], ["a"]).tolist() == [1]
 
 
 def test_every_other_metric_has_none() -> None:
     known = {"accuracy", "macro_f1", "weighted_f1", "matthews", "mean_squared_error", "mean_absolute_error"}
     for metric in set(METRICS) - known:
-        assert per_example_scores(metric, ["a", "b"], ["a", "b"]) is None
+        assert METRICS[metric].per_example(["a", "b"], ["a", "b"]) is None
 
 
 @pytest.mark.parametrize(("labels", "predictions"), [([], []), (["a"], ["a", "b"])])
 def test_nothing_to_score(labels, predictions) -> None:
     with pytest.raises(ValueError):
-        per_example_scores("accuracy", labels, predictions)
+        METRICS["accuracy"].per_example(labels, predictions)

@@ -1,0 +1,42 @@
+"""Every metric says which direction is better; no interval goes beyond the values that it can take."""
+
+import math
+
+import pytest
+
+from peftlab.core.metric import METRICS, Metric, possible_difference, signed, within_range
+from peftlab.errors import ConfigError
+from peftlab.interfaces import TASKS
+from peftlab.measurement.example_intervals import example_intervals
+
+
+@pytest.mark.parametrize("task", list(TASKS))
+def test_every_metric_of_a_task_is_registered(task: str) -> None:
+    assert set(TASKS[task].metrics) <= set(METRICS)
+
+
+def test_directions_ranges_and_units() -> None:
+    lower = {name for name in METRICS if not METRICS[name].higher_is_better}
+    errors = {"mean_squared_error", "mean_absolute_error"}
+    assert lower == errors | {"loss", "perplexity", "perplexity_low", "perplexity_high"}
+    assert within_range("mean_squared_error", -3.0, 1e9) == (0.0, 1e9)
+    assert METRICS["mean_squared_error"].range[1] == math.inf
+    assert possible_difference("matthews") == 2
+    assert (signed("loss", 3.0), signed("f1", 3.0)) == (-3.0, 3.0)
+    assert {name for name in METRICS if METRICS[name].unit == "target"} == errors
+
+
+@pytest.mark.parametrize("metric", ["macro_f1", "weighted_f1", "matthews"])
+def test_three_examples_do_not_lead_beyond_the_metric(metric: str) -> None:
+    found = example_intervals([metric], ["bad", "good", "fine"], ["bad", "good", "good"])[metric]
+    assert found is not None
+    low, high = found
+    least, most = METRICS[metric].range
+    assert least <= low < high <= most
+
+
+def test_a_metric_without_a_direction_or_values_is_refused() -> None:
+    with pytest.raises(ConfigError, match="whether higher is better"):
+        type("Nothing", (Metric,), {})
+    with pytest.raises(ConfigError, match="no values between"):
+        type("Empty", (Metric,), {"higher_is_better": True, "range": (1.0, 0.0)})
