@@ -89,7 +89,9 @@ def test_a_metric_of_another_package_chooses_and_ranks(peftlab, tmp_path: Path, 
         assert len(set(evaluated.values())) > 1
         assert evaluated[record["best_step"]] == min(evaluated.values())
         found[method] = record["scores"]["test"]["cost"]
-    ranked = json.loads(peftlab("report", "lora", "linear_probe", "--json").stdout)["methods"]
+    report = json.loads(peftlab("report", "lora", "linear_probe", "--json").stdout)
+    assert report["comparisons"][0]["metric"] == "cost"
+    ranked = [report["methods"][name] for name in report["comparisons"][0]["methods"]]
     assert [method["mean"] for method in ranked] == pytest.approx(sorted(found.values()))
     assert all(method["interval"][0] >= 0 for method in ranked)
     unknown = peftlab("report", "lora", "linear_probe", "--json", with_plugins=False)

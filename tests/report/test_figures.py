@@ -6,7 +6,7 @@ import itertools
 import math
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from peftlab.report.figures.bars import draw_interval
@@ -86,6 +86,7 @@ def test_a_cut_interval_is_marked_in_charts() -> None:
     assert draw_pareto([*usual, CostPoint(3, "wide", 5.0, 0.75, 0.1, 0.99)], axes).count("L") == 2 * 4
 
 
+@example(values=[4.0, 2.2250738585072014e-308], log=True)
 @given(st.lists(finite, min_size=1, max_size=8), st.booleans())
 def test_a_scale_holds_its_values_and_has_ticks(values: list[float], log: bool) -> None:
     scale = fit_scale(values, 0, 100, may_be_log=log)

@@ -88,7 +88,7 @@ def linear_ticks(low: float, high: float, most: int) -> list[float]:
 def log_ticks(low: float, high: float, most: int) -> list[float]:
     """Powers of ten, with 2 and 5 times them or 3 times them where there is room."""
     for factors in ((1, 2, 5), (1, 3), (1,)):
-        exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+        exponents = range(math.floor(math.log10(low)), math.floor(math.log10(high)) + 1)
         ticks = [factor * 10.0**exponent for exponent in exponents for factor in factors]
         inside = [tick for tick in ticks if low <= tick <= high]
         if len(inside) <= most:
