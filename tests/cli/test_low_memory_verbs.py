@@ -82,7 +82,7 @@ def test_a_quantised_run_is_whole(
     done = command(
         "run", recipe, "--output-dir", "out", "--set", f"model.quantization={quantization}",
         "--set", "training.gradient_checkpointing=true", "--set", "training.optimizer=adamw_8bit",
-        "--set", "waive_guards=[answers_vary]",  # at this rate a tiny model on 8-bit moments may say one class
+        "--set", "training.learning_rate=5e-3",  # at 2e-2, 8-bit moments may end in one class for every text
     )  # fmt: skip
     assert done.returncode == 0, done.stderr + done.stdout
     record = json.loads((tmp_path / "out" / "record.json").read_text())
