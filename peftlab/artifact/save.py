@@ -14,7 +14,7 @@ import peft
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from peftlab.artifact.token_rows import write_rows_for_peft
+from peftlab.artifact.token_rows import named_for_peft, write_rows_for_peft
 from peftlab.files import atomic_folder
 from peftlab.interfaces import Method, MethodContext
 
@@ -59,7 +59,8 @@ def tensors_to_save(model: Any, method: Method) -> dict[str, Tensor]:
         model: Trained and just saved.
         method: That wrapped it.
     """
-    return method.saved_tensors(model, loaded_tensors(model, method))
+    tensors = method.saved_tensors(model, loaded_tensors(model, method))
+    return named_for_peft(model, tensors) if isinstance(model, peft.PeftModel) else tensors
 
 
 def loaded_tensors(model: Any, method: Method) -> dict[str, Tensor]:

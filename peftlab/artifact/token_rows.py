@@ -7,11 +7,13 @@ untouched.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import peft
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from peftlab.added_rows import ADDED_ROWS, AddedRows
 
@@ -36,16 +38,19 @@ def write_rows_for_peft(model: Any, folder: Path) -> None:
     }
     if not ids:
         return
-    weights = load_file(folder / WEIGHTS)
-    renamed = {
-        name.replace(f".{ADDED_ROWS}.weight", ".token_adapter.trainable_tokens_delta"): tensor
-        for name, tensor in weights.items()
-    }
-    save_file(renamed, folder / WEIGHTS, metadata={"format": "pt"})
+    save_file(named_for_peft(model, load_file(folder / WEIGHTS)), folder / WEIGHTS, metadata={"format": "pt"})
     config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     others = [name for name in config["modules_to_save"] or [] if not name.endswith(f".{ADDED_ROWS}")]
     config |= {INDICES: ids, "modules_to_save": others or None}
     (folder / CONFIG).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+
+
+def named_for_peft(model: Any, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors of an adapter by the names that peft has for them; only those of rows change."""
+    if not isinstance(model.active_peft_config, peft.LoraConfig):
+        return dict(tensors)
+    own, theirs = f".{ADDED_ROWS}.weight", ".token_adapter.trainable_tokens_delta"
+    return {name.replace(own, theirs): tensor for name, tensor in tensors.items()}
 
 
 def comes_with_rows(folder: Path) -> bool:
