@@ -25,6 +25,14 @@ PIPELINES = {
     "CAUSAL_LM": "text-generation",
 }
 """The Hub's name of what a model does, by peft's name of its task."""
+AUTO_CLASSES = {
+    "SEQ_CLS": "AutoModelForSequenceClassification",
+    "TOKEN_CLS": "AutoModelForTokenClassification",
+    "CAUSAL_LM": "AutoModelForCausalLM",
+    "FEATURE_EXTRACTION": "AutoModelForMaskedLM",
+}
+"""transformers' class for what a model does, by peft's name of its task."""
+PEFT_CONFIG = "adapter_config.json"
 Intervals = Mapping[str, tuple[float, float] | None]
 
 
@@ -51,7 +59,8 @@ def write_card(
     """
     path = folder / CARD_NAME
     metadata = _metadata(record, peft_task_type, library)
-    write_text(path, f"---\n{_yaml(metadata)}---\n\n{_body(record, intervals or {}, usage, export)}")
+    loading = _loading(record, folder, peft_task_type, library)
+    write_text(path, f"---\n{_yaml(metadata)}---\n\n{_body(record, intervals or {}, usage, export, loading)}")
     return path
 
 
@@ -85,7 +94,7 @@ def _metadata(record: RunRecord, peft_task_type: str, library: str) -> dict[str,
     return metadata
 
 
-def _body(record: RunRecord, intervals: Intervals, usage: str, export: str | None) -> str:
+def _body(record: RunRecord, intervals: Intervals, usage: str, export: str | None, loading: str) -> str:
     recipe, method = record.recipe, record.recipe["method"]
     settings = ", ".join(f"{key}: {value}" for key, value in method.items() if key != "type")
     path, paper = recipe["model"]["path"], METHODS.get(method["type"]).paper
@@ -94,6 +103,7 @@ def _body(record: RunRecord, intervals: Intervals, usage: str, export: str | Non
         f"{_base_name(recipe)}, tuned with {method['type']} by peftlab on {recipe['task']['type']}.",
         "## Intended use",
         " ".join(filter(None, [_intended_use(record), usage])),
+        *(["## Load it", loading] if loading else []),
         "## Scores",
         _scores(record, intervals),
         "## Method",
@@ -114,6 +124,34 @@ def _body(record: RunRecord, intervals: Intervals, usage: str, export: str | Non
     if export:
         parts[2:2] = ["## Export", export]
     return "\n\n".join(parts) + "\n"
+
+
+def _loading(record: RunRecord, folder: Path, peft_task_type: str, library: str) -> str:
+    """How plain libraries load the folder, as Python that runs in it as it stands; empty where they cannot."""
+    auto_class = AUTO_CLASSES.get(peft_task_type)
+    is_adapter = library == "peft"
+    if auto_class is None or library == "onnx" or (is_adapter and not (folder / PEFT_CONFIG).is_file()):
+        return ""
+    added = is_adapter and record.recipe["model"].get("add_tokens")
+    path = str(record.recipe["model"]["path"])
+    code = [
+        *(["import peft", "import transformers", ""] if is_adapter else ["import transformers", ""]),
+        'folder = "."  # where this file lies',
+        "tokenizer = transformers.AutoTokenizer.from_pretrained(folder)",
+    ]
+    if is_adapter:
+        code += [
+            "base = peft.PeftConfig.from_pretrained(folder).base_model_name_or_path",
+            f"model = transformers.{auto_class}.from_pretrained(",
+            "    base, config=transformers.AutoConfig.from_pretrained(folder)",
+            ")",
+            *(["model.resize_token_embeddings(len(tokenizer))"] if added else []),
+            "model = peft.PeftModel.from_pretrained(model, folder)",
+        ]
+    else:
+        code.append(f"model = transformers.{auto_class}.from_pretrained(folder)")
+    where = f"\n\nThe base is `{path}`. On another machine, put its folder there in the place of `base`."
+    return "```python\n" + "\n".join(code) + "\n```" + (where if is_adapter else "")
 
 
 def _intended_use(record: RunRecord) -> str:

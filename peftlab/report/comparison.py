@@ -174,9 +174,9 @@ def _check_metric(entries: Sequence[Entry], metric: str | None) -> None:
 
 
 def _key(entry: Entry, metric: str | None) -> tuple[Key | None, str]:
-    if entry.status != "success":
+    if not entry.has_scores:
         return None, f"status {entry.status}" + (f": {entry.error}" if entry.error else "")
-    if entry.failed_guards:
+    if entry.failed_guards and not entry.only_collapsed:
         details = "; ".join(f"{name} ({entry.guards[name].detail})" for name in entry.failed_guards)
         return None, f"a guard failed: {details}"
     if not entry.fingerprint:

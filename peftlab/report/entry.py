@@ -13,6 +13,10 @@ OWN = "peftlab"
 """The origin of a record that peftlab wrote."""
 
 
+COLLAPSED = "answers_vary"
+"""The guard that a run fails whose answers are all alike."""
+
+
 @dataclass(frozen=True)
 class Excluded:
     """Something that was found and is not compared, and why."""
@@ -121,6 +125,20 @@ class Entry:
     def failed_guards(self) -> list[str]:
         """The guards that failed and are not waived."""
         return [name for name, guard in self.guards.items() if guard.status == "failed" and not guard.waived]
+
+    @property
+    def only_collapsed(self) -> bool:
+        """Whether all that is wrong is that it answers everything alike.
+
+        Such a run is no success, and nobody should use it. But it is a result of its method: a comparison that left it
+        out would tell of the seeds that went well.
+        """
+        return self.status == "failed" and self.failed_guards == [COLLAPSED]
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether its scores are a result of its method."""
+        return self.status == "success" or self.only_collapsed
 
     @property
     def waived_guards(self) -> list[str]:

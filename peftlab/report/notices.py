@@ -106,9 +106,7 @@ def _suite_notices(suite: SuiteInfo, found: Found) -> list[Notice]:
                 False,
             )
         )
-    done = {
-        (entry.name, entry.seed) for entry in found.entries if entry.suite == suite.folder and entry.status == "success"
-    }
+    done = {(entry.name, entry.seed) for entry in found.entries if entry.suite == suite.folder and entry.has_scores}
     missing = [run for run in suite.planned if run not in done]
     if missing:
         planned = wording.plural(len(suite.planned), "planned run")

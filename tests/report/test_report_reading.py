@@ -129,6 +129,19 @@ def test_failed_guards_are_not_compared_and_waived_ones_are_mentioned(tmp_path: 
     assert any("adalora seed 0 (adapter_changed)" in text for text in texts)
 
 
+def test_a_run_that_has_collapsed_is_no_success_and_still_counts_for_its_method(tmp_path: Path) -> None:
+    """Left out, it would let a method look as good as those of its seeds that went well."""
+    collapsed = Guard(status="failed", detail="one answer to all")
+    write_run(tmp_path / "0", FULL, 0, DATA)
+    write_run(tmp_path / "1", FULL, 1, DATA, status="failed", guards={"answers_vary": collapsed})
+    both = {"answers_vary": collapsed, "loss_finite": Guard(status="failed", detail="not finite")}
+    write_run(tmp_path / "2", FULL, 2, DATA, status="failed", guards=both)
+    report = build_report([tmp_path])
+    (method,) = report.comparisons[0].methods
+    assert method.seeds == [0, 1]
+    assert list(reasons(report)) == ["2"]
+
+
 def test_of_equal_runs_the_latest_counts(tmp_path: Path) -> None:
     write_run(tmp_path / "new", LORA, 0, DATA, started_at="2026-11-25T00:00:00+00:00")
     write_run(tmp_path / "old", LORA, 0, DATA, started_at="2026-11-24T00:00:00+00:00")
