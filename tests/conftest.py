@@ -183,6 +183,7 @@ task: {task}
 data: {{source: {data}, validation_fraction: 0.2}}
 method: {method}
 training: {{max_steps: {steps}, batch_size: 8, learning_rate: 2e-2}}
+waive_guards: [answers_vary]  # how much such a model learns is not what these runs are for
 """
 
 

@@ -21,7 +21,8 @@ FROZEN_BASE = [name for name, cls in METHODS.items() if not cls.trains_base]
 
 class NoTokenizer:
     def save_pretrained(self, folder: Path) -> None:
-        (Path(folder) / "tokenizer.json").write_text("{}")
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            (Path(folder) / name).write_text("{}")
 
 
 def bert(layers: int = 2, hidden: int = 32) -> BertForSequenceClassification:

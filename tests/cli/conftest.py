@@ -24,7 +24,7 @@ method: {{type: lora, rank: 4, alpha: 8}}
 training:
   epochs: 3
   batch_size: 8
-  learning_rate: 2e-2
+  learning_rate: 5e-3
 """
 
 

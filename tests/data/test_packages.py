@@ -374,7 +374,7 @@ def test_the_real_tweets_load(tmp_path, monkeypatch):
         strata=lambda split: list(split.columns["sentiment"]),
     )
     assert data.summary.rows == {"train": 6000, "validation": 2976, "test": 7441}
-    assert data.summary.notes == {"conflicting_labels": 49, "duplicates_removed": 955}
+    assert data.summary.notes == {"conflicting_labels": 49, "duplicates_removed": 955, "texts_garbled": 35}
     assert max(max(split.index) for split in data.splits.values()) < 38_158
     assert set(data.splits["train"].columns["sentiment"]) == {"negative", "neutral", "positive"}
     with pytest.raises(DataError, match=r"0xd1 at offset 105 [^\n]*\n.*mac-roman"):

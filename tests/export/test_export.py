@@ -105,8 +105,9 @@ def test_a_stranger_predicts_the_same(
 
 
 def test_int8_is_smaller_and_close(tiny_run: Callable[..., Path], tmp_path: Path) -> None:
-    run = tiny_run()
-    small = export(run, "onnx-int8", tmp_path / "small")
+    run = tiny_run(steps=300)  # what is sure of its answers keeps them when it is rounded
+    output, one_of_38 = tmp_path / "small", 0.03
+    small = export_run(run, "onnx-int8", output, offline=True, reporter=Silent(), max_score_loss=one_of_38)
     weights = onnx.load(tmp_path / "small" / "model.onnx").graph.initializer
     matrices = [weight for weight in weights if weight.data_type == onnx.TensorProto.INT8 and len(weight.dims) == 2]
     assert len(matrices) >= 12  # six of each of the two layers

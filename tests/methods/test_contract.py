@@ -22,7 +22,8 @@ STEPS = 30
 
 class NoTokenizer:
     def save_pretrained(self, folder: Path) -> None:
-        (Path(folder) / "tokenizer.json").write_text("{}")
+        for name in ("tokenizer.json", "tokenizer_config.json"):
+            (Path(folder) / name).write_text("{}")
 
 
 @pytest.fixture(params=METHODS.names())

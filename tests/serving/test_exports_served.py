@@ -66,7 +66,7 @@ def test_what_cannot_be_added(start, tiny_run: Run, tmp_path: Path) -> None:
     for folder, expected in {
         failed: "a guard found it broken",
         unfinished: "no record.json",
-        damaged: "cannot be loaded",
+        damaged: "not fully covered",
         other: "another base",
         tmp_path: "no record.json",
         tmp_path / "nothing": "no such folder",
