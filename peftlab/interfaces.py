@@ -402,6 +402,8 @@ class Task(RegisteredConfig, ABC):
     """Names of the metrics that the task computes; the first is the default for choosing the best epoch."""
     has_probabilities: ClassVar[bool] = False
     """Whether scores are probabilities of decisions, which a temperature on the logits can calibrate."""
+    fewest_decisions: ClassVar[int] = 10
+    """Of decisions with another label than the most frequent one: with fewer, equal answers say nothing of a model."""
     predicts_from_logits: ClassVar[bool] = True
     """Whether ``predict`` of ``logits`` is all that a model says of an example; else ``predict_examples`` is asked."""
     generates_text: ClassVar[bool] = False

@@ -61,6 +61,7 @@ ALPACA_TEMPLATE = (
 class InstructionTuning(DecoderTask):
     """Learn to respond to prompts or in chats; the loss is on the responses only."""
 
+    fewest_decisions: ClassVar[int] = 50  # a model that has begun to write says one thing to all for a while
     metrics: ClassVar[tuple[str, ...]] = (*LOSS_METRICS, *TEXT_METRICS)
     generates_text: ClassVar[bool] = True
     labels_are_texts: ClassVar[bool] = True

@@ -18,8 +18,6 @@ from peftlab.interfaces import Prediction, Task
 from peftlab.record import Guard
 from peftlab.training.evaluate import TakesPredictions
 
-FEWEST_OTHERS = 10
-"""Decisions with another label than the most frequent one, without which equal answers tell nothing."""
 FEWEST_STEPS = 50
 """A run of fewer steps may not have learned yet: it is a trial of the recipe, and that is no fault."""
 LEAST_SPREAD = 0.01
@@ -41,7 +39,7 @@ class AnswerWatch:
     def write(self, split: str, index: Sequence[int], predictions: Sequence[Prediction]) -> None:
         """Take in a batch."""
         self._writer.write(split, index, predictions)
-        answers = self._splits.setdefault(split, _Answers())
+        answers = self._splits.setdefault(split, _Answers(self._task.fewest_decisions))
         for prediction in predictions:
             for label, answer in self._task.decisions(prediction):
                 answers.add(label, answer)
@@ -66,10 +64,14 @@ class AnswerWatch:
 
 
 class _Answers:
-    """Answers to one split, as they come."""
+    """Answers to one split, as they come.
 
-    def __init__(self) -> None:
-        self.count = 0
+    Args:
+        fewest: Decisions with another label than the most frequent one, without which equal answers tell nothing.
+    """
+
+    def __init__(self, fewest: int) -> None:
+        self.count, self._fewest = 0, fewest
         self._labels: Counter[Any] = Counter()
         self._first: Any = None
         self._differ = False
@@ -92,8 +94,8 @@ class _Answers:
     def tells(self) -> bool:
         """Whether there are labels enough that equal answers cannot be right for."""
         if self._numbers[0].count:
-            return self._numbers[0].count > FEWEST_OTHERS
-        return self._others() >= FEWEST_OTHERS
+            return self._numbers[0].count > self._fewest
+        return self._others() >= self._fewest
 
     def alike(self) -> str | None:
         """What all answers are where labels differ, in words; None where the answers differ, or the labels do not."""

@@ -45,8 +45,8 @@ COLLAPSED: dict[str, tuple[Any, list[Any], list[Any]]] = {
     "one number": (NUMBERS, [float(n) for n in range(30)], [3.5] * 30),
     "nearly one number": (NUMBERS, [float(n) for n in range(30)], [3.5 + n * 1e-4 for n in range(30)]),
     "one number far from zero": (NUMBERS, [1e6 + n for n in range(30)], [1e6] * 30),
-    "the same text": (WORDS, [[f"answer {n}"] for n in range(15)], ["I do not know"] * 15),
-    "no text": (WORDS, [[f"answer {n}"] for n in range(15)], [""] * 15),
+    "the same text": (WORDS, [[f"answer {n}"] for n in range(55)], ["I do not know"] * 55),
+    "no text": (WORDS, [[f"answer {n}"] for n in range(55)], [""] * 55),
 }
 FINE: dict[str, tuple[Any, list[Any], list[Any]]] = {
     "one other answer is enough": (CLASSES, ["a", "b"] * 20, ["a"] * 39 + ["b"]),
@@ -62,6 +62,7 @@ CANNOT_TELL: dict[str, tuple[Any, list[Any], list[Any]]] = {
     "a tiny split": (CLASSES, ["a", "b"] * 3, ["a"] * 6),
     "few numbers": (NUMBERS, [1.0, 2.0, 3.0], [2.0] * 3),
     "few texts": (WORDS, [["x"], ["y"]], ["z"] * 2),
+    "not many texts": (WORDS, [[f"answer {n}"] for n in range(50)], ["z"] * 50),
     "nothing written": (WORDS, [["x"], ["y"]] * 20, [None] * 40),
     "a task without answers": (CausalLm(), [5, 6] * 20, [0.3] * 40),
 }
