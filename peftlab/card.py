@@ -6,6 +6,7 @@ https://huggingface.co/docs/hub/model-cards
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,8 @@ def _loading(record: RunRecord, folder: Path, peft_task_type: str, library: str)
     if auto_class is None or library == "onnx" or (is_adapter and not (folder / PEFT_CONFIG).is_file()):
         return ""
     added = is_adapter and record.recipe["model"].get("add_tokens")
+    if added and not json.loads((folder / PEFT_CONFIG).read_text(encoding="utf-8")).get("trainable_token_indices"):
+        return ""  # peft has no form for the rows of added tokens beside this adapter, and would leave them out
     path = str(record.recipe["model"]["path"])
     code = [
         *(["import peft", "import transformers", ""] if is_adapter else ["import transformers", ""]),
