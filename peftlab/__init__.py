@@ -10,34 +10,36 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from peftlab.core.errors import PeftlabError
+    from peftlab.core.method import METHODS, Method, MethodContext, TargetModules
     from peftlab.core.metric import METRICS, Metric
-    from peftlab.errors import PeftlabError
-    from peftlab.interfaces import METHODS, TASKS, Method, MethodContext, ModelFacts, TargetModules, Task
+    from peftlab.core.model_facts import ModelFacts
+    from peftlab.core.record import Guard, RunRecord, read_record
+    from peftlab.core.task import TASKS, Task
     from peftlab.methods._wrap import wrap
-    from peftlab.recipe import Recipe, load_recipe
-    from peftlab.record import Guard, RunRecord, read_record
-    from peftlab.run import RunResult, run_recipe
+    from peftlab.recipe.schema import Recipe, load_recipe
+    from peftlab.run.run import RunResult, run_recipe
 
 __version__ = version("peftlab")
 
 _HOMES = {
-    "PeftlabError": "errors",
-    "METHODS": "interfaces",
+    "PeftlabError": "core.errors",
+    "METHODS": "core.method",
     "METRICS": "core.metric",
     "Metric": "core.metric",
-    "TASKS": "interfaces",
-    "Method": "interfaces",
-    "MethodContext": "interfaces",
-    "ModelFacts": "interfaces",
-    "TargetModules": "interfaces",
-    "Task": "interfaces",
-    "Recipe": "recipe",
-    "load_recipe": "recipe",
-    "Guard": "record",
-    "RunRecord": "record",
-    "read_record": "record",
-    "RunResult": "run",
-    "run_recipe": "run",
+    "TASKS": "core.task",
+    "Method": "core.method",
+    "MethodContext": "core.method",
+    "ModelFacts": "core.model_facts",
+    "TargetModules": "core.method",
+    "Task": "core.task",
+    "Recipe": "recipe.schema",
+    "load_recipe": "recipe.schema",
+    "Guard": "core.record",
+    "RunRecord": "core.record",
+    "read_record": "core.record",
+    "RunResult": "run.run",
+    "run_recipe": "run.run",
     "wrap": "methods._wrap",
 }
 

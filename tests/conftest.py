@@ -205,8 +205,8 @@ def tiny_run(
         data: Path = reviews,
         steps: int = 40,
     ) -> Path:
-        from peftlab.recipe import load_recipe
-        from peftlab.run import run_recipe
+        from peftlab.recipe.schema import load_recipe
+        from peftlab.run.run import run_recipe
 
         key = (method, seed, base, quantization, dtype, task, data, steps)
         if key not in made:

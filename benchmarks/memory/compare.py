@@ -17,16 +17,16 @@ import torch
 import transformers
 from cases import CASES, PATHS, RANDOM_MODELS, Case
 
-from peftlab.check import CheckedModel, check_model
 from peftlab.cli.output import quiet_libraries
-from peftlab.config import Document
+from peftlab.core.config import Document
+from peftlab.core.files import write_text
+from peftlab.core.method import MethodContext
 from peftlab.estimate.target import Target
 from peftlab.estimate.training import ShapesOfRecipe, bare_job, placeholder_batch
-from peftlab.files import write_text
-from peftlab.interfaces import MethodContext
 from peftlab.models.load import checkpoint_activations, load_base_model, local_source
-from peftlab.recipe import build_recipe
-from peftlab.rehearsal import rehearse_memory
+from peftlab.preparation.check import CheckedModel, check_model
+from peftlab.preparation.rehearsal import rehearse_memory
+from peftlab.recipe.schema import build_recipe
 from peftlab.training.accelerator import build_accelerator
 from peftlab.training.micro_batches import MicroBatches
 from peftlab.training.offload import Placement

@@ -12,13 +12,13 @@ from typing import Any
 
 import transformers
 
-from peftlab.check import check_model
 from peftlab.cli.output import quiet_libraries
-from peftlab.config import Document
+from peftlab.core.config import Document
+from peftlab.core.files import write_text
 from peftlab.estimate.target import Target
 from peftlab.estimate.training import ShapesOfRecipe, placeholder_batch
-from peftlab.files import write_text
-from peftlab.recipe import build_recipe
+from peftlab.preparation.check import check_model
+from peftlab.recipe.schema import build_recipe
 
 RESULTS = Path(__file__).parent / "results" / "planning.json"
 LENGTH = 512

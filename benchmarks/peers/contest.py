@@ -154,8 +154,8 @@ def peak_of_training(trainer: Any, batch: Any) -> int:
 
 def run_peftlab(recipe: Path, overrides: list[str], folder: Path) -> tuple[Any, dict[str, Any]]:
     """Peftlab with its defaults: the run's record, and the figures of it that are compared."""
-    from peftlab.recipe import load_recipe
-    from peftlab.run import run_recipe
+    from peftlab.recipe.schema import load_recipe
+    from peftlab.run.run import run_recipe
 
     loaded, document = load_recipe(recipe, overrides)
     record = run_recipe(loaded, document, output_dir=folder).record

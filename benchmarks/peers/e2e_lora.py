@@ -54,9 +54,9 @@ def overrides(data: Path, rows: int) -> list[str]:
 
 def load(options: dict[str, Any]) -> Any:
     """Peftlab's loader: the rows as tokens, and the base model."""
-    from peftlab.check import check_recipe
-    from peftlab.loading import Loader
-    from peftlab.recipe import load_recipe
+    from peftlab.preparation.check import check_recipe
+    from peftlab.preparation.loading import Loader
+    from peftlab.recipe.schema import load_recipe
 
     recipe, document = load_recipe(RECIPE, overrides(Path(options["data"]), options["rows"]))
     return Loader(check_recipe(recipe, document, offline=False), dtype=torch.float32, offline=False), recipe

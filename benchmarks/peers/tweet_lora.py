@@ -22,8 +22,8 @@ RECIPE = HERE.parents[1] / "recipes" / "tweet_sentiment" / "minilm_lora_query_va
 
 def prepare(recipe: Path, overrides: list[str], folder: Path) -> str:
     """Write the splits that peftlab makes as Parquet for the others; returns the base model's folder."""
-    from peftlab.check import check_recipe
-    from peftlab.recipe import load_recipe
+    from peftlab.preparation.check import check_recipe
+    from peftlab.recipe.schema import load_recipe
 
     loaded, document = load_recipe(recipe, overrides)
     checked = check_recipe(loaded, document, offline=False)

@@ -21,12 +21,13 @@ from typing import Any
 
 import torch
 
-from peftlab.errors import PeftlabError
-from peftlab.export.export import export_run
-from peftlab.interfaces import EncodedSplit, Silent
-from peftlab.prediction.load import load_tuned
-from peftlab.prediction.reference import load_held_out
-from peftlab.prediction.tuned import TunedModel
+from peftlab.core.errors import PeftlabError
+from peftlab.core.reporter import Silent
+from peftlab.core.splits import EncodedSplit
+from peftlab.inference.export.export import export_run
+from peftlab.inference.load import load_tuned
+from peftlab.inference.reference import load_held_out
+from peftlab.inference.tuned import TunedModel
 
 FORMATS = ("merged", "onnx", "onnx-int8")
 

@@ -20,7 +20,7 @@ from peft.tuners.lora import LoraLayer
 from peft.utils.merge_utils import dare_linear, task_arithmetic, ties
 from torch import Tensor, nn
 
-from peftlab.errors import UnsupportedError, UserError
+from peftlab.core.errors import UnsupportedError, UserError
 
 Combination = Literal["linear", "ties", "dare"]
 COMBINATIONS: tuple[str, ...] = get_args(Combination)

@@ -12,7 +12,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from peftlab.artifact.save import DELTA_CONFIG, DELTA_WEIGHTS
-from peftlab.errors import UserError
+from peftlab.core.errors import UserError
 
 ADAPTER_CONFIGS = ("adapter_config.json", DELTA_CONFIG)
 MODEL_WEIGHTS, MODEL_INDEX = "model.safetensors", "model.safetensors.index.json"

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from peftlab.artifact.save import ADAPTER, DELTA_WEIGHTS
-from peftlab.errors import UserError
+from peftlab.core.errors import UserError
 
 STATELESS_PACKAGES = frozenset({"torch", "transformers", "peft", "peftlab"})
 """Packages whose layers, in eval mode, keep nothing of a batch, but for the cases that ``may_compute_at_once`` knows.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from peftlab.added_rows import fold_rows
-from peftlab.errors import UnsupportedError
-from peftlab.interfaces import METHODS, Method
+from peftlab.core.added_rows import fold_rows
+from peftlab.core.errors import UnsupportedError
+from peftlab.core.method import METHODS, Method
 
 
 def merge(model: Any, method: Method) -> Any:

@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from peftlab.artifact.token_rows import named_for_peft, write_rows_for_peft
-from peftlab.files import atomic_folder
-from peftlab.interfaces import Method, MethodContext
+from peftlab.core.files import atomic_folder
+from peftlab.core.method import Method, MethodContext
 
 ADAPTER, MODEL = "adapter", "model"
 DELTA_CONFIG = "peftlab_adapter.json"

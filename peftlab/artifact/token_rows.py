@@ -15,7 +15,7 @@ import peft
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from peftlab.added_rows import ADDED_ROWS, AddedRows
+from peftlab.core.added_rows import ADDED_ROWS, AddedRows
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 INDICES = "trainable_token_indices"

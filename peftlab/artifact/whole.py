@@ -7,7 +7,7 @@ from pathlib import Path
 import transformers
 from torch import nn
 
-from peftlab.quiet import quiet_transformers
+from peftlab.core.quiet import quiet_transformers
 
 
 @quiet_transformers()

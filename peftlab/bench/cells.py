@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from peftlab.bench.suite import ENTRY_KEYS, Suite, method_name
-from peftlab.check import settle_recipe
-from peftlab.config import Document, read_yaml
-from peftlab.recipe import Recipe, assign, build_recipe
+from peftlab.core.config import Document, read_yaml
+from peftlab.preparation.check import settle_recipe
+from peftlab.recipe.schema import Recipe, assign, build_recipe
 
 LEARNING_RATE = "training.learning_rate"
 

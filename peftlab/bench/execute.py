@@ -24,12 +24,12 @@ from peftlab.bench.plan import Plan, PlannedRun
 from peftlab.bench.suite import Suite, write_suite
 from peftlab.bench.tuning import Choice, tune
 from peftlab.bench.worker import Finished, Worker, is_done, is_of_recipe, leave_record, move_aside
+from peftlab.core.devices import AUTO
+from peftlab.core.files import write_text
 from peftlab.core.metric import METRICS
-from peftlab.devices import AUTO
-from peftlab.files import write_text
-from peftlab.interfaces import Reporter
-from peftlab.recipe import Recipe
-from peftlab.record import RunRecord, read_record
+from peftlab.core.record import RunRecord, read_record
+from peftlab.core.reporter import Reporter
+from peftlab.recipe.schema import Recipe
 from peftlab.training.launch import refuse_several_processes
 
 SECONDS_NAME = "suite_seconds.json"

@@ -11,8 +11,8 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from peftlab.destination import PARTS_OF_A_SUITE, check_folder
-from peftlab.errors import UserError
+from peftlab.core.destination import PARTS_OF_A_SUITE, check_folder
+from peftlab.core.errors import UserError
 
 SUITE_NAME, REPORT_NAME = "suite.yaml", "report.html"
 

@@ -12,12 +12,12 @@ from peftlab.bench.suite import Suite
 from peftlab.bench.timing import Clock, Workload
 from peftlab.bench.tuning import plan_rungs, propose_settings, trial_name, trial_recipe
 from peftlab.bench.worker import is_done
-from peftlab.check import CheckedModel, CheckedRecipe, check_data, check_model
-from peftlab.config import Document
-from peftlab.errors import ConfigError, UnsupportedError, UserError
-from peftlab.interfaces import Reporter
-from peftlab.recipe import Recipe
-from peftlab.record import read_record
+from peftlab.core.config import Document
+from peftlab.core.errors import ConfigError, UnsupportedError, UserError
+from peftlab.core.record import read_record
+from peftlab.core.reporter import Reporter
+from peftlab.preparation.check import CheckedModel, CheckedRecipe, check_data, check_model
+from peftlab.recipe.schema import Recipe
 
 
 @dataclass(frozen=True)

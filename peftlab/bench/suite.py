@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from peftlab.config import Config, Document, build_config, read_yaml
-from peftlab.interfaces import METHODS
-from peftlab.recipe import write_yaml
+from peftlab.core.config import Config, Document, build_config, read_yaml
+from peftlab.core.method import METHODS
+from peftlab.recipe.schema import write_yaml
 
 NAME = r"^[\w][\w.]*(-[\w.]+)*$"
 """Names of cells and axes: no double hyphen, which separates them in the names of folders."""

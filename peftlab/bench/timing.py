@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from peftlab.check import CheckedRecipe
-from peftlab.recipe import Recipe
+from peftlab.preparation.check import CheckedRecipe
+from peftlab.recipe.schema import Recipe
 
 PROCESS_SECONDS = 20.0
 """What a run costs beside its batches: imports, loading, measuring, saving."""

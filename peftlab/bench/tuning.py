@@ -21,10 +21,10 @@ from typing import Any
 
 from peftlab.bench.cells import LEARNING_RATE, Cell
 from peftlab.bench.suite import Tuning
-from peftlab.files import write_text
-from peftlab.interfaces import METHODS
-from peftlab.recipe import Recipe
-from peftlab.record import RunRecord
+from peftlab.core.files import write_text
+from peftlab.core.method import METHODS
+from peftlab.core.record import RunRecord
+from peftlab.recipe.schema import Recipe
 
 STORAGE_NAME = "optuna.sqlite3"
 _STORAGE_LOCK = threading.Lock()

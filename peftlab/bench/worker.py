@@ -17,12 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from peftlab.config import Document, parse_yaml
-from peftlab.devices import AUTO
-from peftlab.errors import UserError
-from peftlab.recipe import Recipe, build_recipe, write_recipe
-from peftlab.record import RECORD_NAME, RunRecord, Status, read_record, write_record
-from peftlab.run_folder import RECIPE_NAME
+from peftlab.core.config import Document, parse_yaml
+from peftlab.core.devices import AUTO
+from peftlab.core.errors import UserError
+from peftlab.core.record import RECORD_NAME, RunRecord, Status, read_record, write_record
+from peftlab.recipe.schema import Recipe, build_recipe, write_recipe
+from peftlab.run.folder import RECIPE_NAME
 
 KILLED_BY_KERNEL = Path("/proc/vmstat")
 ERROR_LINES = 6

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from peftlab import threads
 from peftlab.cli.bench import bench
 from peftlab.cli.chat import chat
 from peftlab.cli.estimate import estimate
@@ -26,6 +25,7 @@ from peftlab.cli.schema import schema
 from peftlab.cli.serve import serve
 from peftlab.cli.validate import validate
 from peftlab.cli.verbs import Verbs
+from peftlab.core import threads
 
 app = typer.Typer(
     name="peftlab",

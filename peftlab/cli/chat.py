@@ -42,8 +42,8 @@ def chat(
 
 
 def _talk(run: Path, **settings: Any) -> None:
-    from peftlab.chat import ChatSession
-    from peftlab.errors import UserError
+    from peftlab.core.errors import UserError
+    from peftlab.inference.chat import ChatSession
 
     session = ChatSession(run, **settings)
     print(f"{session.description} Type /help for what can be done.", file=sys.stderr)

@@ -15,8 +15,8 @@ def start_computing(device: str, threads: int | None, say: Callable[[str], None]
     Raises:
         UserError: There is no such device, or not here.
     """
-    from peftlab.devices import choose_device
-    from peftlab.threads import use_threads
+    from peftlab.core.devices import choose_device
+    from peftlab.core.threads import use_threads
 
     place = choose_device(device)
     chosen = use_threads(threads)

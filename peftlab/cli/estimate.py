@@ -27,9 +27,9 @@ def estimate(
 
     quiet_libraries(offline=offline)
     try:
-        from peftlab.devices import check_device_name
+        from peftlab.core.devices import check_device_name
         from peftlab.estimate.target import find_target
-        from peftlab.recipe import load_recipe
+        from peftlab.recipe.schema import load_recipe
 
         target = find_target(check_device_name(device), memory)
         loaded, document = load_recipe(recipe, overrides or [])
@@ -40,9 +40,9 @@ def estimate(
 
 
 def _estimate(recipe: Any, document: Any, target: Any, *, offline: bool, reporter: Any) -> Any:
-    from peftlab.check import at_place, check_model
     from peftlab.estimate.data import look_at_data, with_local_data
     from peftlab.estimate.recipe import estimate_recipe
+    from peftlab.preparation.check import at_place, check_model
 
     checked = check_model(recipe, document, offline=offline, reporter=reporter, need_weights=False)
     checked, batch = look_at_data(with_local_data(checked, document))

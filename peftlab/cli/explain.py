@@ -33,16 +33,16 @@ def explain(
 
     quiet_libraries(offline=offline)
     try:
-        from peftlab.errors import UserError
+        from peftlab.core.errors import UserError
 
         if importlib.util.find_spec("captum") is None:
             raise UserError("explanations need captum", hint="pip install 'peftlab[explain]'")
         with reporting() as reporter:
-            from peftlab.destination import check_file
-            from peftlab.explanation.attributions import explain as explain_text
-            from peftlab.explanation.page import coloured_text, completeness, write_page
-            from peftlab.prediction.load import load_tuned, what_it_reads
-            from peftlab.record import run_of
+            from peftlab.core.destination import check_file
+            from peftlab.core.record import run_of
+            from peftlab.inference.explanation.attributions import explain as explain_text
+            from peftlab.inference.explanation.page import coloured_text, completeness, write_page
+            from peftlab.inference.load import load_tuned, what_it_reads
 
             if output is not None:
                 check_file(output, inputs=[run_of(run), *what_it_reads(run_of(run))], force=force)

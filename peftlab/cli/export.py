@@ -65,10 +65,10 @@ def export(
     quiet_libraries(offline=offline)
     try:
         with reporting() as reporter:
-            from peftlab.errors import UserError
-            from peftlab.export.compose import Composition, export_composition
-            from peftlab.export.export import export_run
-            from peftlab.record import run_of
+            from peftlab.core.errors import UserError
+            from peftlab.core.record import run_of
+            from peftlab.inference.export.compose import Composition, export_composition
+            from peftlab.inference.export.export import export_run
 
             runs = [run_of(run) for run in runs]
             chosen = start_computing(device, threads, reporter.say)
@@ -89,7 +89,7 @@ def export(
 
 
 def _numbers(text: str | None) -> tuple[float, ...]:
-    from peftlab.errors import UserError
+    from peftlab.core.errors import UserError
 
     try:
         return tuple(float(part) for part in text.split(",")) if text else ()
@@ -99,7 +99,7 @@ def _numbers(text: str | None) -> tuple[float, ...]:
 
 def _summary(done: Any, output: Path) -> str:
     from peftlab.cli.output import size
-    from peftlab.files import folder_bytes
+    from peftlab.core.files import folder_bytes
 
     check = done.check
     lines = [f"{done.name}: exported as {done.format} to {output} ({size(folder_bytes(output))})"]

@@ -49,20 +49,20 @@ def _registered(registry: Any) -> tuple[list[dict[str, str]], dict[str, str]]:
 
 
 def _methods() -> tuple[list[dict[str, str]], dict[str, str]]:
-    from peftlab.interfaces import METHODS
+    from peftlab.core.method import METHODS
 
     return _registered(METHODS)
 
 
 def _tasks() -> tuple[list[dict[str, str]], dict[str, str]]:
-    from peftlab.interfaces import TASKS
+    from peftlab.core.task import TASKS
 
     return _registered(TASKS)
 
 
 def _metrics() -> tuple[list[dict[str, str]], dict[str, str]]:
     from peftlab.core.metric import METRICS
-    from peftlab.interfaces import TASKS
+    from peftlab.core.task import TASKS
 
     entries, broken = _registered(METRICS)
     for entry in entries:

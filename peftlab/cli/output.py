@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
-from peftlab.errors import PeftlabError
+from peftlab.core.errors import PeftlabError
 
 PLAIN_LINE_SECONDS = 20.0
 READER_LEFT = 128 + 13

@@ -27,7 +27,7 @@ def pack(
 
     try:
         from peftlab.bench.folder import locked
-        from peftlab.destination import check_folder
+        from peftlab.core.destination import check_folder
         from peftlab.packs.writing import check_suite_folder
 
         check_suite_folder(directory)
@@ -42,7 +42,7 @@ def pack(
 
 def pack_with_reports(directory: Path, output_dir: Path | None = None) -> Packed:
     """Make a pack, with the report as a page and in Markdown."""
-    from peftlab.files import write_text
+    from peftlab.core.files import write_text
     from peftlab.packs.writing import pack_suite
     from peftlab.report.document import build_report
     from peftlab.report.markdown import render_markdown

@@ -16,7 +16,7 @@ from peftlab.cli.options import Device, Encoding, Force, Format, Json, Offline, 
 
 if TYPE_CHECKING:
     from peftlab.data.streaming import RowStream
-    from peftlab.prediction.tuned import TunedModel
+    from peftlab.inference.tuned import TunedModel
 
 
 def predict(
@@ -47,13 +47,13 @@ def predict(
 
     quiet_libraries(offline=offline)
     try:
-        from peftlab.prediction.files import options_in_hints
+        from peftlab.inference.files import options_in_hints
 
         with reporting() as reporter, options_in_hints():
-            from peftlab.prediction.load import load_tuned, what_it_reads
-            from peftlab.prediction.outputs import check_output, write_answers
-            from peftlab.prediction.predict import answer_rows, check_answers
-            from peftlab.record import run_of
+            from peftlab.core.record import run_of
+            from peftlab.inference.load import load_tuned, what_it_reads
+            from peftlab.inference.outputs import check_output, write_answers
+            from peftlab.inference.predict import answer_rows, check_answers
 
             if output is not None:
                 given = [source] if source is not None else []
@@ -78,7 +78,7 @@ def predict(
 
 
 def _check_input(texts: list[str] | None, source: str | None) -> None:
-    from peftlab.errors import UserError
+    from peftlab.core.errors import UserError
 
     if texts and source is not None:
         raise UserError("texts are given both as arguments and by --input", hint="Leave one of them out.")
@@ -96,8 +96,8 @@ def _rows(
 ) -> RowStream:
     from peftlab.data.decoding import open_lines
     from peftlab.data.streaming import stream_file, stream_rows, stream_standard_input
-    from peftlab.prediction.files import reading_config
-    from peftlab.prediction.predict import input_columns, text_row
+    from peftlab.inference.files import reading_config
+    from peftlab.inference.predict import input_columns, text_row
 
     keep = input_columns(tuned)
     if texts:
@@ -113,7 +113,7 @@ def _rows(
 
 
 def _print_lines(tuned: TunedModel, answers: Iterable[Mapping[str, Any]]) -> None:
-    from peftlab.prediction.predict import input_columns
+    from peftlab.inference.predict import input_columns
 
     columns = input_columns(tuned)
     for answer in answers:

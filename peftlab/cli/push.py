@@ -29,7 +29,7 @@ def push(
     quiet_libraries(offline=False)
     try:
         with reporting() as reporter:
-            from peftlab.prediction.push import push_folder
+            from peftlab.inference.push import push_folder
 
             address = push_folder(folder, repository, private=not public, force=force, report=reporter.say)
     except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect

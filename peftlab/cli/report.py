@@ -75,7 +75,7 @@ def report(
             directories, output, form, metric, _limits(max_memory, max_seconds, max_loss), as_json=as_json
         )
         if output is not None:
-            from peftlab.files import write_text
+            from peftlab.core.files import write_text
 
             write_text(output, text)
     except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
@@ -102,7 +102,7 @@ def _check_output(output: Path, directories: list[Path], *, force: bool) -> None
     Raises:
         UserError: The file is there and no page of a report, is among what is compared, or cannot be written.
     """
-    from peftlab.destination import check_file
+    from peftlab.core.destination import check_file
     from peftlab.report.page import is_page
 
     read = [path for path in directories if path.is_file()]

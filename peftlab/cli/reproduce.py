@@ -35,9 +35,9 @@ def reproduce(
     quiet_libraries(offline=offline)
     try:
         with reporting() as reporter:
+            from peftlab.core.record import run_of
             from peftlab.packs.runs import locate_run
-            from peftlab.record import run_of
-            from peftlab.reproduce.rerun import reproduce as run_again
+            from peftlab.run.reproduce.rerun import reproduce as run_again
 
             run = locate_run(run_of(run), cell)
             start_computing(device, threads, reporter.say)

@@ -31,8 +31,8 @@ def run(
     quiet_libraries(offline=offline)
     try:
         with reporting() as reporter:
-            from peftlab.recipe import load_recipe
-            from peftlab.run import run_recipe
+            from peftlab.recipe.schema import load_recipe
+            from peftlab.run.run import run_recipe
 
             loaded, document = load_recipe(recipe, overrides or [])
             start_computing(device, threads, reporter.say)

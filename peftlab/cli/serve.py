@@ -49,7 +49,7 @@ def serve(
 
     quiet_libraries(offline=offline)
     try:
-        from peftlab.errors import UserError
+        from peftlab.core.errors import UserError
 
         missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
         if missing:
@@ -85,8 +85,8 @@ def serve(
 
 def _named(runs: list[str]) -> dict[str, Path]:
     """Folders by name: what stands before `=`, else the folder's own name."""
-    from peftlab.errors import UserError
-    from peftlab.record import run_of
+    from peftlab.core.errors import UserError
+    from peftlab.core.record import run_of
 
     named: dict[str, Path] = {}
     for text in runs:

@@ -20,7 +20,7 @@ def validate(
 ) -> None:
     """Check everything about recipes that can be checked without loading weights."""
     from peftlab.cli.output import PlainReporter, quiet_libraries
-    from peftlab.errors import PeftlabError
+    from peftlab.core.errors import PeftlabError
 
     quiet_libraries(offline=offline)
     results: dict[str, dict[str, Any]] = {}
@@ -39,8 +39,8 @@ def validate(
 
 
 def _check(path: Path, overrides: list[str], offline: bool, reporter: Any) -> dict[str, Any]:
-    from peftlab.check import check_recipe
-    from peftlab.recipe import load_recipe
+    from peftlab.preparation.check import check_recipe
+    from peftlab.recipe.schema import load_recipe
 
     recipe, document = load_recipe(path, overrides)
     checked = check_recipe(recipe, document, offline=offline, reporter=reporter)

@@ -8,8 +8,8 @@ from abc import ABC
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from peftlab.errors import ConfigError
-from peftlab.registry import Registry
+from peftlab.core.errors import ConfigError
+from peftlab.core.registry import Registry
 
 if TYPE_CHECKING:
     import numpy as np

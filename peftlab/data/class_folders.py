@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+from peftlab.core.errors import DataError
 from peftlab.data.decoding import read_text
 from peftlab.data.table_files import TableFile
 from peftlab.data.text_files import COLUMN
-from peftlab.errors import DataError
 
 LABEL_COLUMN = "label"
 _SPLIT_WORDS = ("train", "training", "validation", "valid", "val", "dev", "eval", "test", "testing")

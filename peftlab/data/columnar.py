@@ -8,7 +8,7 @@ import math
 from collections.abc import Collection, Iterator
 from typing import Any, BinaryIO
 
-from peftlab.errors import DataError
+from peftlab.core.errors import DataError
 
 
 def read_columnar(

@@ -6,12 +6,12 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from peftlab.core.errors import DataError, did_you_mean
+from peftlab.core.splits import Split
 from peftlab.data.delimited import NAMELESS
 from peftlab.data.nested import nested_column
 from peftlab.data.tables import Table
 from peftlab.data.text_files import TextRows
-from peftlab.errors import DataError, did_you_mean
-from peftlab.interfaces import Split
 
 _MISSING = "is missing or empty"
 _NULL_HINT = "Set `data.drop_missing: true` to leave such rows out."

@@ -7,9 +7,9 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from peftlab.config import Config
+from peftlab.core.config import Config
+from peftlab.core.errors import did_you_mean
 from peftlab.data.dialects import Dialect
-from peftlab.errors import did_you_mean
 
 SplitName = Literal["train", "validation", "test"]
 SPLIT_NAMES: tuple[SplitName, ...] = ("train", "validation", "test")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from peftlab.errors import DataError
+from peftlab.core.errors import DataError
 
 
 def parse_conll(text: str, *, column_names: Sequence[str] | None, where: str) -> dict[str, list[list[str]]]:

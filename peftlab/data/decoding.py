@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
+from peftlab.core.errors import DataError
 from peftlab.data.file_types import HEAD_BYTES, hint_for_type, type_of_bytes
 from peftlab.data.table_files import TableFile
-from peftlab.errors import DataError
 
 _CANDIDATES = ("utf-8", "cp1252", "mac-roman", "latin-1", "gb18030", "shift_jis", "euc-kr", "koi8-r")
 _BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}

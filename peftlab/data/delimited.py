@@ -12,9 +12,9 @@ from itertools import chain
 from threading import Lock
 from typing import Any
 
+from peftlab.core.errors import DataError
 from peftlab.data.decoding import refuse_nul
 from peftlab.data.dialects import DELIMITER_NAMES, HEAD_CHARACTERS, HEAD_LINES, Dialect, guess
-from peftlab.errors import DataError
 
 _FIELD_LIMIT = Lock()
 STREAMED_FIELD_LIMIT = 2**24

@@ -12,7 +12,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from peftlab.errors import DataError
+from peftlab.core.errors import DataError
 
 CONVERSATIONS = "conversations"
 

@@ -8,8 +8,8 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from peftlab.core.splits import Split
 from peftlab.data.columns import take
-from peftlab.interfaces import Split
 
 Keys = Callable[[Split], list[bytes]]
 """Gives a digest for every row of a split, equal for rows with equal texts."""

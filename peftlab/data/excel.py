@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from typing import Any
 from warnings import catch_warnings, simplefilter
 
+from peftlab.core.errors import DataError, did_you_mean
 from peftlab.data.delimited import checked_names, nameless
 from peftlab.data.dialects import Dialect
 from peftlab.data.table_files import TableFile
 from peftlab.data.wheels import largest_unpacked
-from peftlab.errors import DataError, did_you_mean
 
 Row = dict[str, str | None]
 

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from peftlab.interfaces import Split
+from peftlab.core.splits import Split
 
 _READ_WRONGLY_AS = ("cp1252", "latin-1", "mac-roman")
 

@@ -6,13 +6,13 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from peftlab.core.errors import DataError, SourceError
+from peftlab.core.hub import prepare_hub
+from peftlab.core.reporter import ProgressCallback
 from peftlab.data.columnar import column_values, name_classes
 from peftlab.data.config import DataConfig
 from peftlab.data.locations import require_online
 from peftlab.data.tables import Table
-from peftlab.errors import DataError, SourceError
-from peftlab.hub import prepare_hub
-from peftlab.interfaces import ProgressCallback
 
 _NO_FILE = "(There is no file or folder of this name either.)"
 

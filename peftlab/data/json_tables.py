@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from peftlab.errors import DataError
+from peftlab.core.errors import DataError
 
 _SHAPES = "A table is a list of objects, or an object of columns of one length."
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
 
+from peftlab.core.errors import SourceError, did_you_mean
+from peftlab.core.reporter import ProgressCallback
 from peftlab.data.packages import PackageAddress, fetch_package, parse_package_address
-from peftlab.errors import SourceError, did_you_mean
-from peftlab.interfaces import ProgressCallback
 
 LocationKind = Literal["package", "path", "hub"]
 

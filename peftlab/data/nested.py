@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from peftlab.errors import DataError, did_you_mean
+from peftlab.core.errors import DataError, did_you_mean
 
 
 def with_roots(columns: Collection[str]) -> set[str]:

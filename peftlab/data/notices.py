@@ -35,7 +35,7 @@ def describe_notes(notes: Mapping[str, Any]) -> list[str]:
     """A sentence for everything in a record's notes on its data that happened at least once.
 
     Args:
-        notes: Of :class:`peftlab.record.DataSummary`: counts, and for each split the counts of its encoding.
+        notes: Of :class:`peftlab.core.record.DataSummary`: counts, and for each split the counts of its encoding.
     """
     lines: list[str] = []
     for name, value in notes.items():

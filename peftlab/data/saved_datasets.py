@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+from peftlab.core.errors import DataError
 from peftlab.data.hub import table_of_dataset
 from peftlab.data.tables import Table
-from peftlab.errors import DataError
 
 
 def is_saved_dataset(folder: Path) -> bool:

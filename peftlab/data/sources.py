@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
+from peftlab.core.errors import ConfigError, DataError, SourceError, UserError, did_you_mean
+from peftlab.core.reporter import ProgressCallback
 from peftlab.data.config import SPLIT_NAMES, DataConfig, SplitName, SplitSources
 from peftlab.data.hub import load_hub_tables
 from peftlab.data.locations import parse_location, resolve_location
 from peftlab.data.nested import with_roots
 from peftlab.data.tables import Table, read_tables, usual_splits
-from peftlab.errors import ConfigError, DataError, SourceError, UserError, did_you_mean
-from peftlab.interfaces import ProgressCallback
 
 
 def load_tables(

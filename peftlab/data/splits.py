@@ -10,6 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from peftlab.core.errors import DataError
+from peftlab.core.record import DataSummary
+from peftlab.core.reporter import ProgressCallback
+from peftlab.core.splits import Split
 from peftlab.data.columns import check_columns, drop_missing_rows, refuse_all_missing, split_of_table, take
 from peftlab.data.config import SPLIT_NAMES, DataConfig
 from peftlab.data.duplicates import Keys, count_conflicts, count_shared_texts, remove_duplicates, text_key, text_keys
@@ -17,9 +21,6 @@ from peftlab.data.garbled import count_garbled
 from peftlab.data.numbers import decimal_of, plain_numbers
 from peftlab.data.ordering import draw_first, draw_share, random_order
 from peftlab.data.sources import load_tables
-from peftlab.errors import DataError
-from peftlab.interfaces import ProgressCallback, Split
-from peftlab.record import DataSummary
 
 Strata = Callable[[Split], list[str] | None]
 Arrange = Callable[[Split], Split]

@@ -8,6 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from peftlab.core.errors import DataError
+from peftlab.core.splits import Split
 from peftlab.data.class_folders import LABEL_COLUMN, class_folders, text_rows
 from peftlab.data.columnar import parquet_rows, stream_parquet
 from peftlab.data.columns import check_columns, split_of_table
@@ -23,8 +25,6 @@ from peftlab.data.saved_datasets import is_saved_dataset, stream_saved_dataset
 from peftlab.data.table_files import TableFile, the_only_file
 from peftlab.data.tables import Table, read_table
 from peftlab.data.text_files import COLUMN
-from peftlab.errors import DataError
-from peftlab.interfaces import Split
 
 CHUNK_ROWS = 1024
 """So many rows are sorted by length together, and are in memory at once."""

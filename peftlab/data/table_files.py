@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
+from peftlab.core.errors import DataError
 from peftlab.data.file_types import COMPRESSED, HEAD_BYTES, type_of_bytes, type_of_file
 from peftlab.data.wheels import largest_unpacked
-from peftlab.errors import DataError
 
 PACKED_ENDINGS = (".gz", ".gzip", ".bz2", ".xz", ".lzma", ".zip")
 _DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError)

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from peftlab.core.errors import DataError
+from peftlab.core.reporter import ProgressCallback
 from peftlab.data.class_folders import LABEL_COLUMN, class_folders, columns_of_classes
 from peftlab.data.columnar import read_columnar
 from peftlab.data.config import DataConfig, SplitName, TableFormat
@@ -22,8 +24,6 @@ from peftlab.data.json_shapes import unwrapped
 from peftlab.data.json_tables import columns_of_json, parse_json_document, parse_json_lines
 from peftlab.data.table_files import TableFile, table_files, the_only_file
 from peftlab.data.text_files import COLUMN, TextRows, read_text_rows
-from peftlab.errors import DataError
-from peftlab.interfaces import ProgressCallback
 
 _NOTES = ("readme", "license", "licence", "citation", "notes")
 _USUAL_NAMES: dict[SplitName, tuple[str, ...]] = {

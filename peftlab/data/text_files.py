@@ -11,10 +11,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import overload
 
+from peftlab.core.errors import DataError
 from peftlab.data.decoding import Utf8Watch, read_text, refuse_known_type
 from peftlab.data.file_types import HEAD_BYTES
 from peftlab.data.table_files import TableFile
-from peftlab.errors import DataError
 
 COLUMN = "text"
 ASCII_COMPATIBLE = frozenset({"utf-8", "ascii", "iso8859-1", "iso8859-15", "cp1252", "mac-roman", "koi8-r"})

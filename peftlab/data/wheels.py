@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from peftlab.errors import SourceError, did_you_mean
+from peftlab.core.errors import SourceError, did_you_mean
 
 # Text and tables shrink 3 to 20 times; a deflated file of zeros 1,000 times.
 _LARGEST_RATIO = 200

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from peftlab.check import CheckedRecipe
-from peftlab.errors import UnsupportedError
+from peftlab.core.errors import UnsupportedError
 from peftlab.estimate.bounds import is_surely_small
 from peftlab.estimate.data import batch_of, with_new_facts
 from peftlab.estimate.search import largest_fitting
 from peftlab.estimate.target import Target
 from peftlab.estimate.training import ShapesOfRecipe
-from peftlab.loading import Loader
+from peftlab.preparation.check import CheckedRecipe
+from peftlab.preparation.loading import Loader
 from peftlab.training.micro_batches import MicroBatches
 
 

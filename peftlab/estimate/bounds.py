@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import math
 
-from peftlab.interfaces import ModelFacts
-from peftlab.recipe import Recipe
+from peftlab.core.model_facts import ModelFacts
+from peftlab.recipe.schema import Recipe
 
 WEIGHT_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 MATRIX_BYTES = {"nf4": 0.5, "fp4": 0.5, "int8": 1.0, "cpu": 0.0, "disk": 0.0}

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from peftlab.check import CheckedModel
-from peftlab.errors import UnsupportedError
+from peftlab.core.errors import UnsupportedError
+from peftlab.preparation.check import CheckedModel
 
 
 @dataclass(frozen=True)

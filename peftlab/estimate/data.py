@@ -8,14 +8,14 @@ from pathlib import Path
 
 import torch
 
-from peftlab.check import CheckedModel, CheckedRecipe, check_data
-from peftlab.config import Document
-from peftlab.errors import SourceError
+from peftlab.artifact.trained import is_run, open_run
+from peftlab.core.config import Document
+from peftlab.core.errors import SourceError
 from peftlab.estimate.training import Batch
-from peftlab.loading import Loader
 from peftlab.models.facts import read_model_facts
 from peftlab.models.gguf import converted_folder, write_gguf_tokenizer
-from peftlab.trained import is_run, open_run
+from peftlab.preparation.check import CheckedModel, CheckedRecipe, check_data
+from peftlab.preparation.loading import Loader
 from peftlab.training.micro_batches import split_batches
 
 

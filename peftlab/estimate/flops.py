@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import torch
 
-from peftlab.check import CheckedRecipe
-from peftlab.errors import UnsupportedError
+from peftlab.core.errors import UnsupportedError
+from peftlab.core.reporter import ProgressCallback
 from peftlab.estimate.bounds import counting_bytes
 from peftlab.estimate.data import with_new_facts
 from peftlab.estimate.target import Target
 from peftlab.estimate.training import ShapesOfRecipe
-from peftlab.interfaces import ProgressCallback
-from peftlab.loading import Loader
 from peftlab.measurement.roofline import StepFlops
+from peftlab.preparation.check import CheckedRecipe
+from peftlab.preparation.loading import Loader
 
 FEW_BYTES = 128 << 20
 """Counting that takes less is done with real numbers: on small models that is faster than to build their shapes."""

@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from peftlab.check import CheckedModel, CheckedRecipe
-from peftlab.config import replace_config
-from peftlab.errors import UnsupportedError
+from peftlab.core.config import replace_config
+from peftlab.core.errors import UnsupportedError
 from peftlab.estimate.changes import Change, possible_changes
 from peftlab.estimate.search import largest_fitting
 from peftlab.estimate.target import Target
 from peftlab.estimate.training import Batch, PhaseMemory, ShapesOfRecipe, placeholder_batch
-from peftlab.recipe import Recipe
+from peftlab.preparation.check import CheckedModel, CheckedRecipe
+from peftlab.recipe.schema import Recipe
 
 LARGEST_BATCH = 4096
 LENGTH_STEP = 8
@@ -213,7 +213,7 @@ def _changed(recipe: Recipe, settings: Mapping[str, Any]) -> Recipe:
     for key, value in settings.items():
         section, _, name = key.partition(".")
         if key == "method.type":
-            from peftlab.interfaces import METHODS
+            from peftlab.core.method import METHODS
 
             recipe = replace_config(recipe, method=METHODS.get(value)())
         else:

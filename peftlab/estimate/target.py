@@ -9,8 +9,8 @@ import subprocess
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from peftlab.devices import AUTO
-from peftlab.errors import UserError
+from peftlab.core.devices import AUTO
+from peftlab.core.errors import UserError
 
 if TYPE_CHECKING:
     import torch

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
-from peftlab.interfaces import Example, Inference, Prediction, Result, Task
+from peftlab.core.splits import Example
+from peftlab.core.task import Inference, Prediction, Result, Task
 from peftlab.training.evaluate import run_on_device
 
 

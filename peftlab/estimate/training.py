@@ -23,8 +23,12 @@ from torch._subclasses.fake_tensor import (
 )
 
 from peftlab.acceleration.accelerated import accelerated
-from peftlab.check import CheckedModel
-from peftlab.errors import UnsupportedError
+from peftlab.core.errors import UnsupportedError
+from peftlab.core.method import MethodContext
+from peftlab.core.record import Memory
+from peftlab.core.splits import EncodedSplit, Example
+from peftlab.core.task import Task
+from peftlab.core.tensors import model_tensors
 from peftlab.estimate.fakes import (
     drop_between_forwards,
     fake_quantized_layers,
@@ -34,16 +38,14 @@ from peftlab.estimate.fakes import (
 )
 from peftlab.estimate.target import Target
 from peftlab.estimate.task import TaskOnShapes, drop_full_mask
-from peftlab.interfaces import EncodedSplit, Example, MethodContext, Task
 from peftlab.measurement.memory import measure_training_memory, storage_bytes
 from peftlab.measurement.roofline import StepFlops
 from peftlab.measurement.throughput import ThroughputMeter
 from peftlab.models.load import checkpoint_activations, resolve_dtype
 from peftlab.models.skeleton import build_skeleton
-from peftlab.recipe import Recipe
-from peftlab.record import Memory
-from peftlab.rehearsal import rehearse_evaluation, rehearse_flops
-from peftlab.tensors import model_tensors
+from peftlab.preparation.check import CheckedModel
+from peftlab.preparation.rehearsal import rehearse_evaluation, rehearse_flops
+from peftlab.recipe.schema import Recipe
 from peftlab.training.accelerator import autocast_dtype, build_shapes_accelerator
 from peftlab.training.checkpoints import CheckpointFolder
 from peftlab.training.evaluate import Asking

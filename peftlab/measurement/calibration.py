@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from peftlab.interfaces import Task
-from peftlab.record import Calibration, CalibrationError
+from peftlab.core.record import Calibration, CalibrationError
+from peftlab.core.task import Task
 
 BINS = 15
 """As in the paper."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from peftlab.threads import reason_for
+from peftlab.core.threads import reason_for
 
 PACKAGES = ("peftlab", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets", "tokenizers", "numpy")
 

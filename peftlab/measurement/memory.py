@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
-from peftlab.record import Memory
-from peftlab.tensors import model_tensors
+from peftlab.core.record import Memory
+from peftlab.core.tensors import model_tensors
 
 Result = TypeVar("Result")
 

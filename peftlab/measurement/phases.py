@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from peftlab.record import Phase
+from peftlab.core.record import Phase
 
 
 class PhaseClock:

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
+from peftlab.core.record import Throughput
 from peftlab.measurement.roofline import StepFlops
-from peftlab.record import Throughput
 
 
 @dataclass

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from peftlab.errors import UnsupportedError
-from peftlab.interfaces import ModelFacts
+from peftlab.core.errors import UnsupportedError
+from peftlab.core.model_facts import ModelFacts
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from peftlab.interfaces import MethodContext
+from peftlab.core.method import MethodContext
 
 if TYPE_CHECKING:
     from torch import nn

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from peftlab.errors import UnsupportedError
-from peftlab.interfaces import MethodContext, ModelFacts
+from peftlab.core.errors import UnsupportedError
+from peftlab.core.method import MethodContext
+from peftlab.core.model_facts import ModelFacts
 
 SAVED_HEADS = {"classifier", "score"}
 """With prompt methods peft trains and saves modules of these names, and no others."""

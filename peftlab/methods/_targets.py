@@ -10,9 +10,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from peftlab.errors import UnsupportedError, did_you_mean
-from peftlab.interfaces import MethodContext, ModelFacts
-from peftlab.record import Guard
+from peftlab.core.errors import UnsupportedError, did_you_mean
+from peftlab.core.method import MethodContext
+from peftlab.core.model_facts import ModelFacts
+from peftlab.core.record import Guard
 
 if TYPE_CHECKING:
     from torch import nn

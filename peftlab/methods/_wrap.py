@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from peftlab.config import Document, build_config
-from peftlab.errors import UnsupportedError
-from peftlab.interfaces import METHODS, Family, Method, MethodContext, ModelFacts
+from peftlab.core.config import Document, build_config
+from peftlab.core.errors import UnsupportedError
+from peftlab.core.method import METHODS, Method, MethodContext
+from peftlab.core.model_facts import Family, ModelFacts
 
 if TYPE_CHECKING:
     from torch import nn

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, PositiveInt, model_validator
 
-from peftlab.errors import UnsupportedError
-from peftlab.interfaces import METHODS, Method, MethodContext, ModelFacts, TargetModules
+from peftlab.core.errors import UnsupportedError
+from peftlab.core.method import METHODS, Method, MethodContext, TargetModules
+from peftlab.core.model_facts import ModelFacts
+from peftlab.core.record import Guard
 from peftlab.methods._rank_allocator import build_rank_allocator
 from peftlab.methods._targets import are_transposed, check_targets, guard_targets, resolve_targets
-from peftlab.record import Guard
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from peftlab.errors import UnsupportedError
-from peftlab.interfaces import METHODS, Method, MethodContext, ModelFacts
+from peftlab.core.errors import UnsupportedError
+from peftlab.core.method import METHODS, Method, MethodContext
+from peftlab.core.model_facts import ModelFacts
 from peftlab.methods._freezing import freeze_base
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from peftlab.interfaces import METHODS, Method, MethodContext
+from peftlab.core.method import METHODS, Method, MethodContext
 
 
 @METHODS.register("full")

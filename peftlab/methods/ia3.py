@@ -7,10 +7,11 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from peftlab.errors import UnsupportedError
-from peftlab.interfaces import METHODS, Method, MethodContext, ModelFacts
+from peftlab.core.errors import UnsupportedError
+from peftlab.core.method import METHODS, Method, MethodContext
+from peftlab.core.model_facts import ModelFacts
+from peftlab.core.record import Guard
 from peftlab.methods._targets import are_transposed, check_targets, guard_targets, resolve_targets
-from peftlab.record import Guard
 
 # fmt: off
 KNOWN_MODEL_TYPES = frozenset({

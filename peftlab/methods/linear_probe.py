@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from peftlab.errors import UnsupportedError
-from peftlab.interfaces import METHODS, Method, MethodContext
+from peftlab.core.errors import UnsupportedError
+from peftlab.core.method import METHODS, Method, MethodContext
 from peftlab.methods._freezing import freeze_base
 
 

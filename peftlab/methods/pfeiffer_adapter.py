@@ -10,7 +10,8 @@ from typing import Any, ClassVar
 
 from pydantic import Field, PositiveInt
 
-from peftlab.interfaces import METHODS, Method, MethodContext, ModelFacts
+from peftlab.core.method import METHODS, Method, MethodContext
+from peftlab.core.model_facts import ModelFacts
 from peftlab.methods._bottleneck import (
     FEEDFORWARD_OUTPUTS,
     Activation,

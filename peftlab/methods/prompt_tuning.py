@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
-from peftlab.interfaces import METHODS, Method, MethodContext, ModelFacts
+from peftlab.core.method import METHODS, Method, MethodContext
+from peftlab.core.model_facts import ModelFacts
 from peftlab.methods._prompts import check_family, embedding_size, is_virtual_token, refuse_added_tokens, wrap
 
 if TYPE_CHECKING:

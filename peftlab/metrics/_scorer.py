@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from peftlab.core.metric import Metric
-from peftlab.interfaces import Prediction, Scorer
+from peftlab.core.task import Prediction, Scorer
 
 
 class ScorerWithMetric:

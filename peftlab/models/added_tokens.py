@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from peftlab.added_rows import embedding_layers
+from peftlab.core.added_rows import embedding_layers
 
 SPREAD = 0.1
 """New rows begin so many standard deviations around the mean row: where a token is expected, and apart."""

@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from peftlab.errors import SourceError, UnsupportedError
-from peftlab.hub import prepare_hub
-from peftlab.interfaces import Family, ModelFacts
+from peftlab.core.errors import SourceError, UnsupportedError
+from peftlab.core.hub import prepare_hub
+from peftlab.core.model_facts import Family, ModelFacts
 from peftlab.models.gguf import converted_folder
 from peftlab.models.gguf_header import read_gguf_config
 from peftlab.models.tokenizer_facts import read_tokenizer_facts

@@ -14,10 +14,10 @@ from typing import Any
 
 from filelock import FileLock
 
-from peftlab.errors import SourceError
-from peftlab.files import atomic_folder, cache_folder
-from peftlab.interfaces import ProgressCallback
-from peftlab.quiet import quiet_transformers
+from peftlab.core.errors import SourceError
+from peftlab.core.files import atomic_folder, cache_folder
+from peftlab.core.quiet import quiet_transformers
+from peftlab.core.reporter import ProgressCallback
 
 FORMAT = "1"
 """Raised when the conversion changes, so that old cache entries are left aside."""

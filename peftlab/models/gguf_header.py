@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from peftlab.errors import SourceError, UnsupportedError, did_you_mean
+from peftlab.core.errors import SourceError, UnsupportedError, did_you_mean
 
 _RENAMED = {"qwen2moe": "qwen2_moe", "qwen3moe": "qwen3_moe"}
 _TEXT_ALONE = {"gemma3": "gemma3_text", "gemma4": "gemma4_text"}

@@ -14,16 +14,16 @@ from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
 from peftlab.acceleration.accelerated import prepare
-from peftlab.added_rows import set_rows_apart
-from peftlab.bfloat16 import card_has_bfloat16
-from peftlab.errors import SourceError, UnsupportedError
-from peftlab.interfaces import Head
+from peftlab.core.added_rows import set_rows_apart
+from peftlab.core.bfloat16 import card_has_bfloat16
+from peftlab.core.errors import SourceError, UnsupportedError
+from peftlab.core.quiet import quiet_transformers
+from peftlab.core.task import Head
 from peftlab.models.added_tokens import add_rows, add_to_tokenizer
 from peftlab.models.config import ModelConfig
 from peftlab.models.gguf import convert_gguf
 from peftlab.models.own_head import fit_own_head
 from peftlab.models.quantization import quantization_config, settle_quantized
-from peftlab.quiet import quiet_transformers
 
 
 @dataclass(frozen=True)

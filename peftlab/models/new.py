@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from peftlab.errors import ConfigError, did_you_mean
-from peftlab.interfaces import Head, ModelFacts
+from peftlab.core.errors import ConfigError, did_you_mean
+from peftlab.core.model_facts import ModelFacts
+from peftlab.core.task import Head
 from peftlab.models.config import ModelConfig
 from peftlab.models.facts import ENCODERS
 

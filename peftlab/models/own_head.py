@@ -15,8 +15,8 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from peftlab.interfaces import Head
-from peftlab.tensors import output_layer
+from peftlab.core.task import Head
+from peftlab.core.tensors import output_layer
 
 _NO_NAME = re.compile(r"LABEL_\d+")
 UNIT = ("target_mean", "target_scale", "logits_in_unit_of_targets")

@@ -11,8 +11,8 @@ import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from peftlab.errors import ConfigError, UnsupportedError
-from peftlab.interfaces import ModelFacts
+from peftlab.core.errors import ConfigError, UnsupportedError
+from peftlab.core.model_facts import ModelFacts
 from peftlab.models.config import ModelConfig
 
 if TYPE_CHECKING:

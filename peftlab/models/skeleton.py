@@ -13,9 +13,10 @@ import transformers
 from transformers import AutoConfig
 
 from peftlab.acceleration.accelerated import prepare
-from peftlab.added_rows import set_rows_apart
-from peftlab.errors import UnsupportedError
-from peftlab.interfaces import Head, ModelFacts
+from peftlab.core.added_rows import set_rows_apart
+from peftlab.core.errors import UnsupportedError
+from peftlab.core.model_facts import ModelFacts
+from peftlab.core.task import Head
 from peftlab.models.config import ModelConfig
 from peftlab.models.load import BaseModel, find_head_modules, prepare_config, unquantized_modules
 from peftlab.models.quantization import quantization_config, settle_quantized

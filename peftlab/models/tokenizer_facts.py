@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from peftlab.errors import SourceError
-from peftlab.interfaces import ModelFacts, TokenizerFacts
+from peftlab.core.errors import SourceError
+from peftlab.core.model_facts import ModelFacts, TokenizerFacts
 
 SETTINGS, TOKENIZER, TEMPLATE = "tokenizer_config.json", "tokenizer.json", "chat_template.jinja"
 OLD_TEMPLATE, OLD_TOKENS, OLD_VOCABULARY = "chat_template.json", "added_tokens.json", "vocab.txt"

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from peftlab.config import Config
+from peftlab.core.config import Config
 
 PACK_VERSION: Literal[1] = 1
 INDEX_NAME = "pack.json"

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pydantic
 
-from peftlab.errors import UserError, did_you_mean
+from peftlab.core.errors import UserError, did_you_mean
+from peftlab.core.record import RunRecord, parse_record
 from peftlab.packs.layout import (
     CELLS,
     INDEX_NAME,
@@ -25,7 +26,6 @@ from peftlab.packs.layout import (
     PackedRun,
     PackIndex,
 )
-from peftlab.record import RunRecord, parse_record
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peftlab.errors import UserError, did_you_mean
+from peftlab.core.errors import UserError, did_you_mean
+from peftlab.core.record import RECORD_NAME, RunRecord, read_record
 from peftlab.packs.layout import (
     CELLS,
     INDEX_NAME,
@@ -21,7 +22,6 @@ from peftlab.packs.layout import (
     is_pack,
 )
 from peftlab.packs.reading import REMEDY, Pack, open_pack, packed_names
-from peftlab.record import RECORD_NAME, RunRecord, read_record
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peftlab.errors import UserError
-from peftlab.files import atomic_file
+from peftlab.core.errors import UserError
+from peftlab.core.files import atomic_file
 from peftlab.packs.reading import without_empty
 
 if TYPE_CHECKING:

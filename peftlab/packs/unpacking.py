@@ -6,7 +6,8 @@ import json
 import shutil
 from pathlib import Path
 
-from peftlab.files import atomic_folder, write_text
+from peftlab.core.files import atomic_folder, write_text
+from peftlab.core.record import RECORD_NAME
 from peftlab.packs.layout import (
     CELLS,
     INDEX_NAME,
@@ -22,8 +23,7 @@ from peftlab.packs.layout import (
     TRIALS_NAME,
 )
 from peftlab.packs.reading import Pack, open_pack
-from peftlab.recipe import write_yaml_values
-from peftlab.record import RECORD_NAME
+from peftlab.recipe.schema import write_yaml_values
 
 
 def unpack(folder: Path) -> None:

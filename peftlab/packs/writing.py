@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peftlab.errors import UserError
-from peftlab.files import atomic_folder, folder_bytes, write_text
+from peftlab.core.errors import UserError
+from peftlab.core.files import atomic_folder, folder_bytes, write_text
+from peftlab.core.record import RECORD_NAME
 from peftlab.packs.layout import (
     CELLS,
     INDEX_NAME,
@@ -36,7 +37,6 @@ from peftlab.packs.reading import open_pack, without_empty
 from peftlab.packs.runs import read_record_values, read_run_metrics, read_run_predictions, suite_cells
 from peftlab.packs.tables import write_metrics, write_predictions, write_trials
 from peftlab.packs.unpacking import unpack
-from peftlab.record import RECORD_NAME
 
 if TYPE_CHECKING:
     import pyarrow as pa

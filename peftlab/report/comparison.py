@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from peftlab.core.errors import UserError, did_you_mean
 from peftlab.core.metric import METRICS
-from peftlab.errors import UserError, did_you_mean
-from peftlab.record import Memory
+from peftlab.core.record import Memory
 from peftlab.report.entry import Costs, Entry, Excluded
 from peftlab.report.evidence import PairEvidence, ScoreInterval, compare_methods, score_interval
 from peftlab.report.examples import ExampleTable

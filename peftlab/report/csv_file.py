@@ -7,7 +7,7 @@ import io
 import math
 from typing import Any
 
-from peftlab.record import Memory
+from peftlab.core.record import Memory
 from peftlab.report.budget import budget_curve
 from peftlab.report.choice import loss_bounds
 from peftlab.report.comparison import COST_NAMES, Comparison, MethodResult

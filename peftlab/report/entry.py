@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from peftlab.record import Guard, Memory
+from peftlab.core.record import Guard, Memory
 
 OWN = "peftlab"
 """The origin of a record that peftlab wrote."""

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from peftlab.core.errors import UserError
 from peftlab.core.metric import METRICS
-from peftlab.errors import UserError
 from peftlab.report.entry import Entry
 from peftlab.report.machine_predictions import TASK, read_machine_runs, runs_as_predictions
 from peftlab.report.predictions import Coded, Column, Predictions, read_predictions

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from peftlab.errors import UserError
+from peftlab.core.errors import UserError
 from peftlab.packs.runs import read_run_predictions
 from peftlab.report.predictions import Predictions
 from peftlab.statistics.machine_runs import MachineRun, machine_runs

@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from peftlab.files import write_text
+from peftlab.core.files import write_text
 from peftlab.report import report_tables as tables
 from peftlab.report import wording
 from peftlab.report.choice import Limits, choice_data, size_for_input

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from peftlab.errors import UserError
+from peftlab.core.errors import UserError
 from peftlab.report.entry import Costs, Entry, History, flatten
 
 TEST_EXAMPLES = 1319

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peftlab.errors import UserError
+from peftlab.core.errors import UserError
 from peftlab.packs.runs import read_run_predictions
 
 COLUMNS = ["split", "index", "label", "prediction"]

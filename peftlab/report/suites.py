@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from peftlab.config import read_yaml
-from peftlab.errors import UserError
+from peftlab.core.config import read_yaml
+from peftlab.core.errors import UserError
 from peftlab.packs.layout import PackIndex, is_pack
 from peftlab.packs.reading import open_pack
 from peftlab.report.entry import Excluded

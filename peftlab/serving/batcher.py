@@ -18,8 +18,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from peftlab.interfaces import Prediction
-from peftlab.prediction.generate import Written
+from peftlab.core.task import Prediction
+from peftlab.inference.generate import Written
 from peftlab.serving.company import choose_company
 from peftlab.serving.config import Batching
 from peftlab.serving.host import WorkItem

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt
 
-from peftlab.config import Config
+from peftlab.core.config import Config
 
 CPU_PADDING, GPU_PADDING = 32, 8192
 """Tokens that take about as long as starting a batch, on each kind of device."""

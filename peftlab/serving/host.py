@@ -23,18 +23,19 @@ from peftlab.artifact.hosting import (
 )
 from peftlab.artifact.mixing import MixedBatch, let_adapters_mix
 from peftlab.artifact.save import ADAPTER
-from peftlab.config import replace_config
-from peftlab.errors import UserError
-from peftlab.interfaces import Example, Prediction
+from peftlab.core.config import replace_config
+from peftlab.core.errors import UserError
+from peftlab.core.record import RunRecord
+from peftlab.core.splits import Example
+from peftlab.core.task import Prediction
+from peftlab.inference.exported import EXPORT_NAME
+from peftlab.inference.generate import GenerationOptions, Written, generate
+from peftlab.inference.load import check_folder, load_tuned, read_finished_run
+from peftlab.inference.predict import check_answers
+from peftlab.inference.tuned import TunedModel
 from peftlab.models.load import load_tokenizer
-from peftlab.prediction.exported import EXPORT_NAME
-from peftlab.prediction.generate import GenerationOptions, Written, generate
-from peftlab.prediction.load import check_folder, load_tuned, read_finished_run
-from peftlab.prediction.predict import check_answers
-from peftlab.prediction.tuned import TunedModel
-from peftlab.recipe import Recipe
-from peftlab.record import RunRecord
-from peftlab.tasks._language import DecoderTask
+from peftlab.recipe.schema import Recipe
+from peftlab.tasks.language.decoder import DecoderTask
 
 
 @dataclass

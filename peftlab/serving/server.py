@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 import uvicorn
 
-from peftlab.errors import UserError
-from peftlab.interfaces import Reporter
+from peftlab.core.errors import UserError
+from peftlab.core.reporter import Reporter
 from peftlab.serving.app import build_app
 from peftlab.serving.config import ServingConfig
 from peftlab.serving.host import Host

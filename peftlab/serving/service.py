@@ -6,10 +6,10 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+from peftlab.core.errors import UnsupportedError, UserError, did_you_mean
+from peftlab.core.splits import Split
 from peftlab.data.columns import check_columns
-from peftlab.errors import UnsupportedError, UserError, did_you_mean
-from peftlab.interfaces import Split
-from peftlab.prediction.predict import rounded
+from peftlab.inference.predict import rounded
 from peftlab.serving.batcher import Batcher
 from peftlab.serving.config import ServingConfig
 from peftlab.serving.host import Host, Hosted, WorkItem

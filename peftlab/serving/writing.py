@@ -9,9 +9,9 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
-from peftlab.errors import UnsupportedError, UserError
-from peftlab.interfaces import Example, Split
-from peftlab.prediction.generate import (
+from peftlab.core.errors import UnsupportedError, UserError
+from peftlab.core.splits import Example, Split
+from peftlab.inference.generate import (
     GenerationOptions,
     Written,
     check_room,
@@ -24,7 +24,7 @@ from peftlab.serving.config import Limits
 from peftlab.serving.host import Hosted, WorkItem, Writing
 from peftlab.serving.schemas import GenerateRequest, GenerateResponse
 from peftlab.serving.service import Service
-from peftlab.tasks._language import DecoderTask
+from peftlab.tasks.language.decoder import DecoderTask
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from peftlab.tasks._user_text import added_around, encode_as_text
+from peftlab.tasks.language.user_text import added_around, encode_as_text
 
 LINE_FEED = "\n"
 

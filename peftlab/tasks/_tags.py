@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Literal
 
-from peftlab.errors import DataError
+from peftlab.core.errors import DataError
 
 Scheme = Literal["bio", "bioes", "types", "plain"]
 OUTSIDE = "O"

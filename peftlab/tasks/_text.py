@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from peftlab.errors import ConfigError, DataError, UnsupportedError
-from peftlab.interfaces import EncodedSplit, Example, ModelFacts, Split
+from peftlab.core.errors import ConfigError, DataError, UnsupportedError
+from peftlab.core.model_facts import ModelFacts
+from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.tasks._labels import is_blank
 from peftlab.tasks._pairs import encode_pairs, separator_of
-from peftlab.tasks._user_text import encode_as_text
+from peftlab.tasks.language.user_text import encode_as_text
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

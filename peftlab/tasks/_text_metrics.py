@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from peftlab.interfaces import Prediction
+from peftlab.core.task import Prediction
 from peftlab.statistics.texts import OF_TEXTS
 
 TEXT_METRICS = (

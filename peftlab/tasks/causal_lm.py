@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from peftlab.errors import DataError
-from peftlab.interfaces import TASKS, EncodedSplit, Example, Inference, Prediction, Scorer, Split
-from peftlab.tasks._blocks import Blocks, TokenStream
-from peftlab.tasks._language import DecoderTask, shifted
-from peftlab.tasks._perplexity import PerplexityScorer, predict_losses
+from peftlab.core.errors import DataError
+from peftlab.core.splits import EncodedSplit, Example, Split
+from peftlab.core.task import TASKS, Inference, Prediction, Scorer
 from peftlab.tasks._tokenizers import byte_pair_tokenizer
-from peftlab.tasks._user_text import added_around
+from peftlab.tasks.language.blocks import Blocks, TokenStream
+from peftlab.tasks.language.decoder import DecoderTask, shifted
+from peftlab.tasks.language.perplexity import PerplexityScorer, predict_losses
+from peftlab.tasks.language.user_text import added_around
 
 if TYPE_CHECKING:
     from torch import nn

@@ -9,22 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
-from peftlab.config import replace_config
-from peftlab.errors import DataError
-from peftlab.interfaces import (
-    TASKS,
-    EncodedSplit,
-    Example,
-    Inference,
-    ModelFacts,
-    Prediction,
-    Scorer,
-    Split,
-    Task,
-    TokenizerFacts,
-)
-from peftlab.tasks._chat_template import CLOCK, ChatTemplate, check_fields, check_template
-from peftlab.tasks._conversations import (
+from peftlab.core.config import replace_config
+from peftlab.core.errors import DataError
+from peftlab.core.model_facts import ModelFacts, TokenizerFacts
+from peftlab.core.splits import EncodedSplit, Example, Split
+from peftlab.core.task import TASKS, Inference, Prediction, Scorer, Task
+from peftlab.tasks._text_metrics import LOSS_METRICS, TEXT_METRICS, TextScorer, reachable
+from peftlab.tasks.language.chat_template import CLOCK, ChatTemplate, check_fields, check_template
+from peftlab.tasks.language.conversations import (
     CONTEXT,
     RESPONSE_FIELDS,
     RESPONSES,
@@ -39,14 +31,13 @@ from peftlab.tasks._conversations import (
     read_context,
     read_tools,
 )
-from peftlab.tasks._generation import generate_tokens
-from peftlab.tasks._language import DecoderTask
-from peftlab.tasks._packing import check_packing, pack, packed
-from peftlab.tasks._perplexity import token_losses
-from peftlab.tasks._plain_template import PlainTemplate
-from peftlab.tasks._rendering import Fitted, Renderer, TooLongError, tokens_and_labels
-from peftlab.tasks._text_metrics import LOSS_METRICS, TEXT_METRICS, TextScorer, reachable
-from peftlab.tasks._user_text import text_tokens
+from peftlab.tasks.language.decoder import DecoderTask
+from peftlab.tasks.language.generation import generate_tokens
+from peftlab.tasks.language.packing import check_packing, pack, packed
+from peftlab.tasks.language.perplexity import token_losses
+from peftlab.tasks.language.plain_template import PlainTemplate
+from peftlab.tasks.language.rendering import Fitted, Renderer, TooLongError, tokens_and_labels
+from peftlab.tasks.language.user_text import text_tokens
 
 if TYPE_CHECKING:
     from torch import nn

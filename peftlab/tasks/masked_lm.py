@@ -8,23 +8,15 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from peftlab.errors import DataError, UnsupportedError
-from peftlab.interfaces import (
-    TASKS,
-    EncodedSplit,
-    Example,
-    Head,
-    Inference,
-    ModelFacts,
-    Prediction,
-    Scorer,
-    Split,
-)
-from peftlab.tasks._blocks import Blocks, TokenStream
-from peftlab.tasks._language import LanguageTask, pad_language
-from peftlab.tasks._perplexity import PerplexityScorer, predict_losses
+from peftlab.core.errors import DataError, UnsupportedError
+from peftlab.core.model_facts import ModelFacts
+from peftlab.core.splits import EncodedSplit, Example, Split
+from peftlab.core.task import TASKS, Head, Inference, Prediction, Scorer
 from peftlab.tasks._text import IGNORED, check_length
 from peftlab.tasks._tokenizers import byte_pair_tokenizer
+from peftlab.tasks.language.blocks import Blocks, TokenStream
+from peftlab.tasks.language.decoder import LanguageTask, pad_language
+from peftlab.tasks.language.perplexity import PerplexityScorer, predict_losses
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from peftlab.interfaces import Prediction
+from peftlab.core.task import Prediction
 
 
 class ClassScorer:

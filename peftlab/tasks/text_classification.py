@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, PositiveInt, model_validator
 
-from peftlab.errors import DataError, did_you_mean
-from peftlab.interfaces import TASKS, EncodedSplit, Example, Head, ModelFacts, Prediction, Scorer, Split, Task
+from peftlab.core.errors import DataError, did_you_mean
+from peftlab.core.model_facts import ModelFacts
+from peftlab.core.splits import EncodedSplit, Example, Split
+from peftlab.core.task import TASKS, Head, Prediction, Scorer, Task
 from peftlab.tasks._labels import (
     class_finder,
     class_names,

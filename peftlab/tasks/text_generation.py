@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from peftlab.interfaces import TASKS, Split
-from peftlab.tasks._conversations import RESPONSES
+from peftlab.core.splits import Split
+from peftlab.core.task import TASKS
 from peftlab.tasks._text_metrics import LOSS_METRICS, TEXT_METRICS, are_short
 from peftlab.tasks.instruction_tuning import InstructionTuning
+from peftlab.tasks.language.conversations import RESPONSES
 
 
 @TASKS.register("text_generation")

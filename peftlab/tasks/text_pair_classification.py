@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, model_validator
 
-from peftlab.interfaces import TASKS
+from peftlab.core.task import TASKS
 from peftlab.tasks.text_classification import TextClassification
 
 

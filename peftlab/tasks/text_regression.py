@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, PositiveInt, model_validator
 
-from peftlab.errors import DataError
-from peftlab.interfaces import TASKS, EncodedSplit, Example, Head, ModelFacts, Prediction, Scorer, Split, Task
+from peftlab.core.errors import DataError
+from peftlab.core.model_facts import ModelFacts
+from peftlab.core.splits import EncodedSplit, Example, Split
+from peftlab.core.task import TASKS, Head, Prediction, Scorer, Task
 from peftlab.tasks._labels import tidy_value
 from peftlab.tasks._text import (
     check_family,
@@ -215,7 +217,7 @@ class TextRegression(Task):
         """Give the last layer the targets' unit, where float32 can hold it and the layer has a bias or may get one."""
         import torch
 
-        from peftlab.tensors import output_layer
+        from peftlab.core.tensors import output_layer
 
         layer = output_layer(model, 1)
         can_hold = abs(self._mean) <= LARGEST_SHIFT * self._scale and 1 / LARGEST_SCALE < self._scale < LARGEST_SCALE

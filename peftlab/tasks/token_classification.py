@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
-from peftlab.errors import DataError, UnsupportedError, did_you_mean
-from peftlab.interfaces import TASKS, EncodedSplit, Example, Head, ModelFacts, Prediction, Scorer, Split, Task
+from peftlab.core.errors import DataError, UnsupportedError, did_you_mean
+from peftlab.core.model_facts import ModelFacts
+from peftlab.core.splits import EncodedSplit, Example, Split
+from peftlab.core.task import TASKS, Head, Prediction, Scorer, Task
 from peftlab.tasks._labels import tidy, tidy_value
 from peftlab.tasks._tags import DESCRIPTIONS, OUTSIDE, Scheme, check_scheme, closed, is_number, recognise, to_bio
 from peftlab.tasks._text import (
@@ -23,7 +25,7 @@ from peftlab.tasks._text import (
     with_columns,
     without_blank_texts,
 )
-from peftlab.tasks._user_text import encode_as_text
+from peftlab.tasks.language.user_text import encode_as_text
 from peftlab.tasks.metrics import EntityScorer
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState, GradientState
 
-from peftlab.bfloat16 import card_has_bfloat16
-from peftlab.errors import ConfigError
+from peftlab.core.bfloat16 import card_has_bfloat16
+from peftlab.core.errors import ConfigError
 
 MIXED_PRECISION = {torch.bfloat16: "bf16", torch.float16: "fp16", None: "no"}
 

@@ -14,8 +14,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
-from peftlab.interfaces import Prediction, Task
-from peftlab.record import Guard
+from peftlab.core.record import Guard
+from peftlab.core.task import Prediction, Task
 from peftlab.training.evaluate import TakesPredictions
 
 FEWEST_STEPS = 50

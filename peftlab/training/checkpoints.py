@@ -17,8 +17,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from peftlab.errors import UserError
-from peftlab.files import atomic_folder
+from peftlab.core.errors import UserError
+from peftlab.core.files import atomic_folder
 
 BEST = "best"
 

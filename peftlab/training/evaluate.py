@@ -16,9 +16,10 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_iter
 
 from peftlab.acceleration.accelerated import accelerated
-from peftlab.errors import RunFailedError
-from peftlab.files import atomic_file
-from peftlab.interfaces import EncodedSplit, Prediction, Result, Scorer, Task
+from peftlab.core.errors import RunFailedError
+from peftlab.core.files import atomic_file
+from peftlab.core.splits import EncodedSplit
+from peftlab.core.task import Prediction, Result, Scorer, Task
 
 
 class DivergedError(RunFailedError):

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from peftlab.tensors import quantization_state
+from peftlab.core.tensors import quantization_state
 from peftlab.training.offload import frozen_tensors
 
 PIECE = 1 << 18

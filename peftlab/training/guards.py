@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from peftlab.added_rows import ADDED_ROWS
-from peftlab.interfaces import Method
-from peftlab.record import Guard
+from peftlab.core.added_rows import ADDED_ROWS
+from peftlab.core.method import Method
+from peftlab.core.record import Guard
 from peftlab.training.fingerprints import fingerprint, frozen_state, grown_tables
 
 FIRST_STEPS = 10

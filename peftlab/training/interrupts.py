@@ -7,7 +7,7 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any, Self
 
-from peftlab.errors import RunFailedError
+from peftlab.core.errors import RunFailedError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

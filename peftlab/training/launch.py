@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from peftlab.errors import UserError
+from peftlab.core.errors import UserError
 
 SIZE_VARIABLES = (
     "WORLD_SIZE",  # torchrun, accelerate launch, deepspeed

@@ -11,8 +11,10 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from peftlab.interfaces import EncodedSplit, Method, Task
-from peftlab.record import Throughput
+from peftlab.core.method import Method
+from peftlab.core.record import Throughput
+from peftlab.core.splits import EncodedSplit
+from peftlab.core.task import Task
 from peftlab.training.checkpoints import (
     BEST,
     Checkpoint,

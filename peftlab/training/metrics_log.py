@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from peftlab.files import write_text
+from peftlab.core.files import write_text
 
 
 class MetricsLog:

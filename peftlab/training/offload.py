@@ -21,7 +21,7 @@ from accelerate.utils import OffloadedWeightsLoader, PrefixedDataset, offload_st
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from peftlab.errors import UnsupportedError
+from peftlab.core.errors import UnsupportedError
 
 Offload = Literal["cpu", "disk"]
 Model = TypeVar("Model", bound=nn.Module)

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from peftlab.errors import UnsupportedError
-from peftlab.interfaces import Method, is_matrix
+from peftlab.core.errors import UnsupportedError
+from peftlab.core.method import Method, is_matrix
 from peftlab.training.config import Optimizer, TrainingConfig
 
 

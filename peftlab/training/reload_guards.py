@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from peftlab.record import Guard
+from peftlab.core.record import Guard
 from peftlab.training.guards import first_names
 
 

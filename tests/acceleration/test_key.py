@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from peftlab.recipe import load_recipe
-from peftlab.run import run_recipe
+from peftlab.recipe.schema import load_recipe
+from peftlab.run.run import run_recipe
 
 RECIPE = """\
 model: {{path: {model}, acceleration: {acceleration}}}

@@ -37,7 +37,7 @@ from transformers import (
 )
 
 from peftlab.artifact.hosting import TensorPool, may_compute_at_once
-from peftlab.interfaces import METHODS, MethodContext
+from peftlab.core.method import METHODS, MethodContext
 from peftlab.models.config import ModelConfig
 from peftlab.models.load import load_base_model
 from peftlab.tasks.text_classification import TextClassification

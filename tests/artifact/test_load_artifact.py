@@ -12,8 +12,8 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from peftlab.artifact.load import load_artifact
 from peftlab.artifact.save import save_artifact
-from peftlab.errors import UserError
-from peftlab.interfaces import METHODS, MethodContext
+from peftlab.core.errors import UserError
+from peftlab.core.method import METHODS, MethodContext
 
 CONTEXT = MethodContext("SEQ_CLS", 10, head_modules=("classifier",), family="encoder")
 FROZEN_BASE = [name for name, cls in METHODS.items() if not cls.trains_base]

@@ -20,7 +20,7 @@ from peftlab.bench.cells import expand_cells
 from peftlab.bench.execute import SECONDS_NAME, Execution
 from peftlab.bench.suite import load_suite
 from peftlab.bench.tuning import trial_recipe
-from peftlab.record import RunRecord, read_record
+from peftlab.core.record import RunRecord, read_record
 from tests.conftest import REPOSITORY, Command
 
 pytestmark = pytest.mark.slow

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from peftlab.core.record import read_record
 from peftlab.packs.layout import is_pack
 from peftlab.packs.reading import open_pack
-from peftlab.record import read_record
 from tests.bench.test_bench import SUITE, Bench, bench, start, suite
 from tests.conftest import Command
 

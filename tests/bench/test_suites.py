@@ -9,7 +9,7 @@ import pytest
 
 from peftlab.bench.cells import expand_cells
 from peftlab.bench.suite import load_suite, suite_schema, write_suite
-from peftlab.errors import ConfigError
+from peftlab.core.errors import ConfigError
 from tests.conftest import REPOSITORY
 
 SUITES = sorted((REPOSITORY / "benchmarks" / "suites").glob("*.yaml"))
@@ -66,7 +66,7 @@ def test_the_shipped_schema_is_the_current_one() -> None:
 def test_shipped_suites_satisfy_the_schema(path: Path) -> None:
     import jsonschema
 
-    from peftlab.config import read_yaml
+    from peftlab.core.config import read_yaml
 
     jsonschema.validate(read_yaml(path).values, suite_schema())
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from peftlab.bench.cells import LEARNING_RATE, Cell, expand_cells
 from peftlab.bench.suite import Tuning, load_suite
 from peftlab.bench.tuning import STORAGE_NAME, plan_rungs, propose_settings, tune
-from peftlab.interfaces import METHODS
-from peftlab.recipe import Recipe
-from peftlab.record import RunRecord
+from peftlab.core.method import METHODS
+from peftlab.core.record import RunRecord
+from peftlab.recipe.schema import Recipe
 from tests.bench.test_suites import RECIPE, SUITE
 
 TUNING = Tuning(trials=6, learning_rate=[1e-5, 1e-1])
@@ -73,7 +73,7 @@ def test_the_first_setting_is_the_methods_own(method: str) -> None:
 
 
 def _document(method: str):  # type: ignore[no-untyped-def]
-    from peftlab.config import Document
+    from peftlab.core.config import Document
 
     return Document(source="test", values={"method": {"type": method}})
 

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from peftlab.config import parse_yaml
+from peftlab.core.config import parse_yaml
 
 SCREEN = 24
 

@@ -11,13 +11,13 @@ import torch
 import transformers
 from chat_tokenizers import CLOCK, FIELDS, PLAIN_CHAT, chat_tokenizer
 
-from peftlab.chat import ChatSession
-from peftlab.prediction.load import load_run
-from peftlab.recipe import load_recipe
-from peftlab.record import read_record
-from peftlab.reproduce.rerun import reproduce
-from peftlab.run import run_recipe
-from peftlab.run_folder import read_run_recipe
+from peftlab.core.record import read_record
+from peftlab.inference.chat import ChatSession
+from peftlab.inference.load import load_run
+from peftlab.recipe.schema import load_recipe
+from peftlab.run.folder import read_run_recipe
+from peftlab.run.reproduce.rerun import reproduce
+from peftlab.run.run import run_recipe
 from tests.conftest import sentences
 
 
@@ -125,6 +125,6 @@ def test_every_verb_begins_a_prompt_alike(command, tmp_path: Path) -> None:
 
 
 def _split(prompt: str):
-    from peftlab.interfaces import Split
+    from peftlab.core.splits import Split
 
     return Split("test", [0], {"prompt": [prompt]}, "rows")

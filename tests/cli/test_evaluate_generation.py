@@ -13,13 +13,14 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from peftlab.config import replace_config
+from peftlab.core.config import replace_config
+from peftlab.core.reporter import Silent
+from peftlab.core.splits import Split
 from peftlab.data.streaming import stream_rows
-from peftlab.interfaces import Silent, Split
-from peftlab.prediction.generate import GenerationOptions, generate
-from peftlab.prediction.load import load_tuned
-from peftlab.prediction.predict import answer_rows
-from peftlab.recipe import load_recipe
+from peftlab.inference.generate import GenerationOptions, generate
+from peftlab.inference.load import load_tuned
+from peftlab.inference.predict import answer_rows
+from peftlab.recipe.schema import load_recipe
 from tests.conftest import sentences
 
 # Long responses and one step: a random model that has learned to end at once would write nothing.

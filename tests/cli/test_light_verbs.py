@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from peftlab.interfaces import METHODS, TASKS
+from peftlab.core.method import METHODS
+from peftlab.core.task import TASKS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROBE = """

@@ -11,8 +11,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from peftlab.prediction.generate import GenerationOptions, generate
-from peftlab.prediction.load import load_tuned
+from peftlab.inference.generate import GenerationOptions, generate
+from peftlab.inference.load import load_tuned
 from tests.conftest import sentences
 
 # Long responses and one step: a random model that has learned to end at once would write nothing.
@@ -57,7 +57,7 @@ def test_every_way_in_and_out_gives_the_same_texts(command, echo: Path, question
     expected = [answer["generated"] for answer in answers_of(command("predict", echo, *texts, "--json"))]
     assert len(set(expected)) > 1
     monkeypatch.setattr("peftlab.data.streaming.CHUNK_ROWS", 16)
-    monkeypatch.setattr("peftlab.prediction.generate.WINDOW_BATCHES", 1)
+    monkeypatch.setattr("peftlab.inference.generate.WINDOW_BATCHES", 1)
     for kind, read in (
         ("csv", lambda path: list(csv.DictReader(path.open(newline="")))),
         ("jsonl", lambda path: [json.loads(line) for line in path.read_text().split("\n") if line]),

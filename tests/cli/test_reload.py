@@ -13,7 +13,7 @@ import pytest
 import torch
 from peft.tuners.lora import LoraLayer
 
-from peftlab import pipeline
+from peftlab.run import stages as pipeline
 
 
 def run(command: Any, recipe: Path, *options: str) -> dict[str, Any]:

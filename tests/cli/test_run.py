@@ -17,9 +17,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from peftlab.interfaces import METHODS
-from peftlab.pipeline import Run
-from peftlab.record import RunRecord, read_record
+from peftlab.core.method import METHODS
+from peftlab.core.record import RunRecord, read_record
+from peftlab.run.stages import Run
 from peftlab.tasks.text_classification import TextClassification
 from tests.conftest import sentences
 
@@ -120,7 +120,7 @@ def test_the_same_recipe_gives_the_same_scores(command, recipe: Path, tmp_path: 
 
 # Forks of a process that has imported the libraries: most of a short run's time would be the imports.
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["peft", "peftlab.pipeline", "pyarrow.parquet", "pytest"])
+FORKS.set_forkserver_preload(["peft", "peftlab.run.stages", "pyarrow.parquet", "pytest"])
 
 
 def arguments_of(recipe: Path, folder: Path, options: tuple[str, ...]) -> list[str]:

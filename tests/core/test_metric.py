@@ -4,9 +4,9 @@ import math
 
 import pytest
 
+from peftlab.core.errors import ConfigError
 from peftlab.core.metric import METRICS, Metric, possible_difference, signed, within_range
-from peftlab.errors import ConfigError
-from peftlab.interfaces import TASKS
+from peftlab.core.task import TASKS
 from peftlab.measurement.example_intervals import example_intervals
 
 

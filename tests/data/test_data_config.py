@@ -2,9 +2,9 @@
 
 import pytest
 
-from peftlab.config import build_config, parse_yaml
+from peftlab.core.config import build_config, parse_yaml
+from peftlab.core.errors import ConfigError
 from peftlab.data.config import DataConfig, SplitSources
-from peftlab.errors import ConfigError
 
 
 def build(text):

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from peftlab.check import load_data
-from peftlab.config import parse_yaml
+from peftlab.core.config import parse_yaml
 from peftlab.data.notices import describe_notes
-from peftlab.recipe import build_recipe
+from peftlab.preparation.check import load_data
+from peftlab.recipe.schema import build_recipe
 
 
 def load(tmp_path, rows, task, data=""):

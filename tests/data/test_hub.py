@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from peftlab.core.errors import DataError, SourceError
 from peftlab.data.config import DataConfig
 from peftlab.data.hub import load_hub_tables
 from peftlab.data.splits import load_splits
-from peftlab.errors import DataError, SourceError
 
 FEATURES = datasets.Features(
     {

@@ -7,10 +7,10 @@ from pathlib import Path
 import huggingface_hub.constants as hub
 import pytest
 
-import peftlab.hub
+import peftlab.core.hub
+from peftlab.core.errors import SourceError
 from peftlab.data.config import DataConfig
 from peftlab.data.hub import load_hub_tables
-from peftlab.errors import SourceError
 from peftlab.models.facts import read_model_facts
 
 
@@ -27,7 +27,7 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(hub, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(hub, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr(peftlab.hub._Answer, "is_there", None)
+    monkeypatch.setattr(peftlab.core.hub._Answer, "is_there", None)
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
@@ -52,15 +52,15 @@ def test_an_unreachable_hub_is_asked_once(kind: str, asked: list[str], capfd: py
 
 
 def test_a_hub_that_answers_again_is_used_again(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert peftlab.hub.prepare_hub() is False
+    assert peftlab.core.hub.prepare_hub() is False
     assert hub.HF_HUB_OFFLINE is True
-    monkeypatch.setattr(peftlab.hub, "SECONDS_AN_ANSWER_HOLDS", 0.0)
-    monkeypatch.setattr(peftlab.hub, "_answers", lambda address: True)
-    assert peftlab.hub.prepare_hub() is True
+    monkeypatch.setattr(peftlab.core.hub, "SECONDS_AN_ANSWER_HOLDS", 0.0)
+    monkeypatch.setattr(peftlab.core.hub, "_answers", lambda address: True)
+    assert peftlab.core.hub.prepare_hub() is True
     assert hub.HF_HUB_OFFLINE is False
 
 
 def test_a_network_that_is_forbidden_is_not_asked(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub, "HF_HUB_OFFLINE", True)
-    assert peftlab.hub.prepare_hub() is False
+    assert peftlab.core.hub.prepare_hub() is False
     assert asked == []

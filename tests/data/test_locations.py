@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peftlab.core.errors import SourceError
 from peftlab.data.locations import Location, parse_location, require_online, resolve_location
 from peftlab.data.packages import parse_package_address
-from peftlab.errors import SourceError
 
 WORD = st.from_regex(r"[a-z][a-z0-9]{0,8}", fullmatch=True)
 

@@ -2,13 +2,13 @@
 
 import pytest
 
-from peftlab.check import load_data
-from peftlab.config import parse_yaml
+from peftlab.core.config import parse_yaml
+from peftlab.core.errors import DataError
 from peftlab.data.config import DataConfig
 from peftlab.data.numbers import decimal_of, plain_numbers
 from peftlab.data.streaming import CHUNK_ROWS, splits_of, stream_file
-from peftlab.errors import DataError
-from peftlab.recipe import build_recipe
+from peftlab.preparation.check import load_data
+from peftlab.recipe.schema import build_recipe
 
 
 def read(values, known=None):

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from peftlab.core.errors import DataError
 from peftlab.data.config import DataConfig
 from peftlab.data.sources import load_tables
 from peftlab.data.streaming import splits_of, stream_file
-from peftlab.errors import DataError
 
 ROWS = [("good; really", "pos"), ("it's, well, bad", "neg"), ("naïve café", "pos"), ("so | so", "neg")]
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from peftlab.core.errors import DataError
 from peftlab.data.config import DataConfig
 from peftlab.data.delimited import parse_delimited
 from peftlab.data.dialects import Dialect
 from peftlab.data.tables import read_table, read_tables
-from peftlab.errors import DataError
 
 ROWS = {"text": ["good film", "bad, „really” bad", "naïve"], "label": ["pos", "neg", None]}
 

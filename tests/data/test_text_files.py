@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from peftlab.core.errors import DataError
 from peftlab.data.columns import take
 from peftlab.data.config import DataConfig
 from peftlab.data.dialogue import parse_conversations
@@ -15,7 +16,6 @@ from peftlab.data.splits import load_splits
 from peftlab.data.table_files import TableFile
 from peftlab.data.tables import read_table, read_tables
 from peftlab.data.text_files import TextRows, read_text_rows
-from peftlab.errors import DataError
 
 
 def config(source: Path, **keys) -> DataConfig:

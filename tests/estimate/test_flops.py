@@ -10,16 +10,16 @@ import pytest
 import torch
 from torch import nn
 
-from peftlab.check import CheckedRecipe, check_recipe
-from peftlab.config import Document
+from peftlab.core.config import Document
+from peftlab.core.reporter import Silent
 from peftlab.estimate.flops import count_step_flops, is_cheap_to_count
 from peftlab.estimate.target import Target
 from peftlab.estimate.training import bare_job, placeholder_batch
-from peftlab.interfaces import Silent
-from peftlab.loading import Loader
 from peftlab.measurement.roofline import StepFlops, fit_step_flops
-from peftlab.recipe import build_recipe
-from peftlab.rehearsal import rehearse_flops
+from peftlab.preparation.check import CheckedRecipe, check_recipe
+from peftlab.preparation.loading import Loader
+from peftlab.preparation.rehearsal import rehearse_flops
+from peftlab.recipe.schema import build_recipe
 from peftlab.training.accelerator import build_accelerator
 from peftlab.training.optimizers import build_optimizer
 

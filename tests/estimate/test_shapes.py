@@ -10,17 +10,17 @@ import torch
 import transformers
 
 from peftlab.acceleration import rotary
-from peftlab.check import check_model
-from peftlab.config import Document
-from peftlab.errors import UnsupportedError
+from peftlab.core.config import Document
+from peftlab.core.errors import UnsupportedError
+from peftlab.core.method import MethodContext
 from peftlab.estimate.bounds import is_surely_small, least_bytes
 from peftlab.estimate.recipe import estimate_recipe
 from peftlab.estimate.target import Target
 from peftlab.estimate.training import ShapesOfRecipe, bare_job, placeholder_batch
-from peftlab.interfaces import MethodContext
 from peftlab.models.load import checkpoint_activations, load_base_model
-from peftlab.recipe import build_recipe
-from peftlab.rehearsal import rehearse_memory
+from peftlab.preparation.check import check_model
+from peftlab.preparation.rehearsal import rehearse_memory
+from peftlab.recipe.schema import build_recipe
 from peftlab.tasks.text_classification import TextClassification
 from peftlab.training.accelerator import build_accelerator
 from peftlab.training.optimizers import build_optimizer

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peftlab.errors import UserError
+from peftlab.core.errors import UserError
 from peftlab.estimate.target import find_target, parse_memory, system_memory
 
 

@@ -23,7 +23,9 @@ from transformers import (
     RobertaForSequenceClassification,
 )
 
-from peftlab.interfaces import Family, MethodContext, ModelFacts, Task
+from peftlab.core.method import MethodContext
+from peftlab.core.model_facts import Family, ModelFacts
+from peftlab.core.task import Task
 from peftlab.tasks.causal_lm import CausalLm
 from peftlab.tasks.masked_lm import MaskedLm
 from peftlab.tasks.text_classification import TextClassification

@@ -10,8 +10,8 @@ import torch
 from models import KINDS, toy_batch
 from test_contract import optimizer_of, step
 
-from peftlab.errors import UnsupportedError
-from peftlab.interfaces import METHODS
+from peftlab.core.errors import UnsupportedError
+from peftlab.core.method import METHODS
 
 BERT = KINDS[0]
 ADALORA = METHODS.get("adalora")

@@ -7,8 +7,9 @@ import torch
 from models import KINDS, Kind
 from test_contract import logits_of
 
-from peftlab.errors import UnsupportedError
-from peftlab.interfaces import METHODS, ModelFacts
+from peftlab.core.errors import UnsupportedError
+from peftlab.core.method import METHODS
+from peftlab.core.model_facts import ModelFacts
 
 PLACES = {
     "bert": ("attention.output.dense", "output.dense"),

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 import transformers.modeling_utils
 
-from peftlab.check import check_recipe
-from peftlab.config import Document
-from peftlab.errors import UnsupportedError
-from peftlab.interfaces import METHODS
-from peftlab.recipe import build_recipe
-from peftlab.run import run_recipe
+from peftlab.core.config import Document
+from peftlab.core.errors import UnsupportedError
+from peftlab.core.method import METHODS
+from peftlab.preparation.check import check_recipe
+from peftlab.recipe.schema import build_recipe
+from peftlab.run.run import run_recipe
 
 GUARDS = ("trainable_parameters", "gradients", "loss_finite", "adapter_changed", "reload_agrees")
 

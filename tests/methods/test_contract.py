@@ -13,8 +13,8 @@ from models import KINDS, Kind, toy_batch
 
 from peftlab.artifact.load import load_artifact
 from peftlab.artifact.save import save_artifact
-from peftlab.errors import UnsupportedError
-from peftlab.interfaces import METHODS, Method, MethodContext
+from peftlab.core.errors import UnsupportedError
+from peftlab.core.method import METHODS, Method, MethodContext
 from peftlab.training.guards import BaseGuard, GradientGuard, check_trainable_parameters
 
 STEPS = 30

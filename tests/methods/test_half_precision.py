@@ -12,8 +12,8 @@ from test_contract import NoTokenizer
 
 from peftlab.artifact.load import load_artifact
 from peftlab.artifact.save import loaded_tensors, save_artifact, tensors_to_save
-from peftlab.errors import UnsupportedError
-from peftlab.interfaces import METHODS, Method
+from peftlab.core.errors import UnsupportedError
+from peftlab.core.method import METHODS, Method
 from peftlab.training.fingerprints import fingerprints
 from peftlab.training.guards import check_trainable_parameters
 

@@ -11,8 +11,8 @@ from models import KINDS, Kind, toy_batch
 from test_contract import NoTokenizer, logits_of, optimizer_of, step
 
 from peftlab.artifact.save import save_artifact
-from peftlab.errors import UnsupportedError
-from peftlab.interfaces import METHODS
+from peftlab.core.errors import UnsupportedError
+from peftlab.core.method import METHODS
 
 BERT, TOKENS, GPT2 = (next(kind for kind in KINDS if kind.name == name) for name in ("bert", "bert-tokens", "gpt2"))
 LORA = METHODS.get("lora")

@@ -14,12 +14,12 @@ from test_contract import NoTokenizer, logits_of, optimizer_of, step
 
 from peftlab.artifact.load import load_artifact
 from peftlab.artifact.save import save_artifact
-from peftlab.errors import UnsupportedError
-from peftlab.interfaces import METHODS, Method
+from peftlab.core.errors import UnsupportedError
+from peftlab.core.method import METHODS, Method
+from peftlab.core.tensors import count_weights, quantization_state
 from peftlab.models.config import ModelConfig
 from peftlab.models.load import BaseModel, load_base_model
 from peftlab.models.quantization import quantized_layers
-from peftlab.tensors import count_weights, quantization_state
 from peftlab.training.guards import BaseGuard, GradientGuard, check_trainable_parameters
 
 REFUSED = {"full", "bitfit"}

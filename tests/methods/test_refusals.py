@@ -10,8 +10,9 @@ import transformers
 from models import COMMON, KINDS, SIZES, toy_batch
 from peft.utils import constants
 
-from peftlab.errors import UnsupportedError
-from peftlab.interfaces import METHODS, MethodContext, ModelFacts
+from peftlab.core.errors import UnsupportedError
+from peftlab.core.method import METHODS, MethodContext
+from peftlab.core.model_facts import ModelFacts
 from peftlab.methods import ia3
 from peftlab.methods._targets import check_targets
 from peftlab.methods.adalora import AdaLora

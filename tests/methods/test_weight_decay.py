@@ -8,8 +8,8 @@ import pytest
 import torch
 from models import KINDS, Kind
 
-from peftlab.errors import UnsupportedError
-from peftlab.interfaces import METHODS, Method
+from peftlab.core.errors import UnsupportedError
+from peftlab.core.method import METHODS, Method
 from peftlab.training.config import TrainingConfig
 from peftlab.training.optimizers import build_optimizer
 

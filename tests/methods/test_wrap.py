@@ -9,7 +9,7 @@ from models import BUILDERS, KINDS, toy_batch
 from torch import nn
 
 import peftlab
-from peftlab.errors import ConfigError, UnsupportedError
+from peftlab.core.errors import ConfigError, UnsupportedError
 
 ALIKE = {kind.name: kind for kind in KINDS}
 REFUSED = {("llama", "bitfit"), ("gpt2-lm", "linear_probe")}

@@ -11,15 +11,17 @@ import pytest
 import torch
 import transformers
 
-from peftlab.added_rows import drop_rows
-from peftlab.check import check_recipe
-from peftlab.errors import UserError
-from peftlab.export.export import export_run
-from peftlab.interfaces import METHODS, Silent, Split
-from peftlab.prediction.load import load_run
-from peftlab.recipe import load_recipe
-from peftlab.run import run_recipe
-from peftlab.trained import open_run
+from peftlab.artifact.trained import open_run
+from peftlab.core.added_rows import drop_rows
+from peftlab.core.errors import UserError
+from peftlab.core.method import METHODS
+from peftlab.core.reporter import Silent
+from peftlab.core.splits import Split
+from peftlab.inference.export.export import export_run
+from peftlab.inference.load import load_run
+from peftlab.preparation.check import check_recipe
+from peftlab.recipe.schema import load_recipe
+from peftlab.run.run import run_recipe
 from tests.conftest import sentences
 
 

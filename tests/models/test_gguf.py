@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from peftlab.core.errors import SourceError
 from peftlab.data.locations import parse_location, resolve_location
-from peftlab.errors import SourceError
 from peftlab.models.facts import read_model_facts
 from peftlab.models.gguf import convert_gguf, converted_folder
 from peftlab.models.gguf_header import read_gguf_config

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from gguf import GGUFWriter
 
-from peftlab.errors import PeftlabError
+from peftlab.core.errors import PeftlabError
 from peftlab.models.facts import read_model_facts
 from peftlab.models.gguf_header import read_gguf_config
 

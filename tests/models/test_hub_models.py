@@ -10,7 +10,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError, NotASafetensorsRepoError
 
-from peftlab.errors import SourceError, UnsupportedError
+from peftlab.core.errors import SourceError, UnsupportedError
 from peftlab.models.facts import read_model_facts
 
 

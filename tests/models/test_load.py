@@ -10,8 +10,8 @@ import pytest
 import torch
 from transformers import AutoModelForSequenceClassification, DistilBertConfig, DistilBertModel
 
-from peftlab.errors import ConfigError, SourceError, UnsupportedError
-from peftlab.interfaces import Head
+from peftlab.core.errors import ConfigError, SourceError, UnsupportedError
+from peftlab.core.task import Head
 from peftlab.models.config import ModelConfig
 from peftlab.models.facts import read_model_facts
 from peftlab.models.load import load_base_model, load_tokenizer, resolve_dtype

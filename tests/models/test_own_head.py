@@ -9,13 +9,13 @@ import pytest
 import torch
 import transformers
 
-from peftlab.interfaces import Head
+from peftlab.core.task import Head
+from peftlab.core.tensors import output_layer
 from peftlab.models.config import ModelConfig
 from peftlab.models.load import BaseModel, load_base_model
 from peftlab.tasks.text_classification import TextClassification
 from peftlab.tasks.text_regression import TextRegression
 from peftlab.tasks.token_classification import TokenClassification
-from peftlab.tensors import output_layer
 
 LABELS = ("negative", "neutral", "positive")
 

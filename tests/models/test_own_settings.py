@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from peftlab.interfaces import Head
+from peftlab.core.task import Head
 from peftlab.models.config import ModelConfig
 from peftlab.models.load import load_base_model, load_tokenizer
 

@@ -9,8 +9,8 @@ import torch
 import transformers
 from chat_tokenizers import chat_tokenizer
 
-from peftlab.recipe import load_recipe
-from peftlab.run import run_recipe
+from peftlab.recipe.schema import load_recipe
+from peftlab.run.run import run_recipe
 from tests.conftest import sentences
 
 SIZES = {

@@ -18,9 +18,9 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "report"))
 from fakes import METHODS, write_suite
 
 import peftlab.packs.writing as writing
+from peftlab.core.record import read_record, write_record
 from peftlab.packs.runs import read_metrics_file, read_run_metrics, suite_cells
 from peftlab.packs.unpacking import unpack
-from peftlab.record import read_record, write_record
 from tests.conftest import Command
 
 FILES = {

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from peftlab.record import DataSummary, Guard, Memory, Parameters, Phase, RunRecord, Throughput, write_record
+from peftlab.core.record import DataSummary, Guard, Memory, Parameters, Phase, RunRecord, Throughput, write_record
 
 LABELS = ["negative", "neutral", "positive"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fakes import FakeData, FakeMethod, write_run
 
-from peftlab.errors import UserError
+from peftlab.core.errors import UserError
 from peftlab.report import wording
 from peftlab.report.choice import Limits, choose, parse_size, size_for_input
 from peftlab.report.comparison import Comparison

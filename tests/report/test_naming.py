@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from fakes import METHODS, FakeData, fake_record, write_run
 
-from peftlab.record import write_record
+from peftlab.core.record import write_record
 from peftlab.report.document import Report, build_report, report_json
 from peftlab.report.markdown import render_markdown
 from peftlab.report.naming import setting_words

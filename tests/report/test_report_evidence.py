@@ -13,7 +13,7 @@ from fakes import LABELS, METHODS, FakeData, fake_record, write_predictions, wri
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from peftlab.record import write_record
+from peftlab.core.record import write_record
 from peftlab.report.classes import class_scores
 from peftlab.report.disagreement import find_disagreements
 from peftlab.report.document import build_report, report_json

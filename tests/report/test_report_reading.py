@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from fakes import METHODS, FakeData, fake_record, write_run, write_suite
 
-from peftlab.errors import UserError
-from peftlab.record import Guard, write_record
+from peftlab.core.errors import UserError
+from peftlab.core.record import Guard, write_record
 from peftlab.report.document import Report, build_report, report_json
 
 FULL, LORA, ADALORA, *_ = METHODS

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from fakes import METHODS, fake_record
 
-from peftlab.record import write_record
+from peftlab.core.record import write_record
 from peftlab.report.classes import class_scores
 from peftlab.report.disagreement import find_disagreements
 from peftlab.report.document import build_report, report_json

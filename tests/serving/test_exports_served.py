@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from test_service import TEXTS, same, told_by_predict
 
-from peftlab.export.export import export_run
-from peftlab.interfaces import Silent
+from peftlab.core.reporter import Silent
+from peftlab.inference.export.export import export_run
 
 Run = Callable[..., Path]
 

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
+from peftlab.core.errors import UserError
+from peftlab.core.reporter import Silent
 from peftlab.data.streaming import stream_rows
-from peftlab.errors import UserError
-from peftlab.interfaces import Silent
-from peftlab.prediction.load import load_tuned
-from peftlab.prediction.predict import predict_rows
+from peftlab.inference.load import load_tuned
+from peftlab.inference.predict import predict_rows
 from peftlab.serving.server import bind, check_address
 from tests.conftest import sentences
 

@@ -8,13 +8,13 @@ import json
 import pytest
 from chat_tokenizers import CLOCK, FIELDS, PLAIN_CHAT, SPECIALS, THINKING, WITH_BOS, chat_tokenizer
 
-from peftlab.errors import DataError
-from peftlab.interfaces import Split
-from peftlab.tasks._chat_template import ChatTemplate
-from peftlab.tasks._conversations import Conversation
-from peftlab.tasks._rendering import Turn
+from peftlab.core.errors import DataError
+from peftlab.core.splits import Split
 from peftlab.tasks.causal_lm import CausalLm
 from peftlab.tasks.instruction_tuning import InstructionTuning
+from peftlab.tasks.language.chat_template import ChatTemplate
+from peftlab.tasks.language.conversations import Conversation
+from peftlab.tasks.language.rendering import Turn
 
 SYSTEM = {"role": "system", "content": "be kind"}
 TWO = [

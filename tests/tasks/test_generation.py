@@ -11,9 +11,10 @@ import torch
 import transformers
 from language_models import Reading, tiny_decoder
 
-from peftlab.errors import UnsupportedError
-from peftlab.interfaces import METHODS, Method, MethodContext, ModelFacts
-from peftlab.tasks._generation import generate_tokens
+from peftlab.core.errors import UnsupportedError
+from peftlab.core.method import METHODS, Method, MethodContext
+from peftlab.core.model_facts import ModelFacts
+from peftlab.tasks.language.generation import generate_tokens
 
 PROMPTS = [[5, 9, 30], [7], [11, 12, 13, 14, 15, 16, 17], [8, 8], [40, 3, 22]]
 TOKENIZER = SimpleNamespace(eos_token_id=1, pad_token_id=0)

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from language_models import Reading, tiny_decoder
 
-from peftlab.errors import DataError, UnsupportedError
-from peftlab.interfaces import Split
-from peftlab.tasks._chat_template import ChatTemplate
-from peftlab.tasks._conversations import Conversation
-from peftlab.tasks._plain_template import PlainTemplate
+from peftlab.core.errors import DataError, UnsupportedError
+from peftlab.core.splits import Split
 from peftlab.tasks.instruction_tuning import InstructionTuning
+from peftlab.tasks.language.chat_template import ChatTemplate
+from peftlab.tasks.language.conversations import Conversation
+from peftlab.tasks.language.plain_template import PlainTemplate
 from peftlab.tasks.text_generation import TextGeneration
 
 CHATML = (

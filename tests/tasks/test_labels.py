@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
+from peftlab.core.errors import DataError
+from peftlab.core.splits import Split
+from peftlab.core.task import Task
 from peftlab.data.config import DataConfig
 from peftlab.data.splits import load_splits
-from peftlab.errors import DataError
-from peftlab.interfaces import Split, Task
 from peftlab.tasks._labels import class_finder, class_names, in_order, is_blank, label_key
 from peftlab.tasks.text_classification import TextClassification
 from peftlab.tasks.text_regression import TextRegression

@@ -16,9 +16,10 @@ from torch import nn
 from torch.nn import functional
 
 from peftlab.acceleration.accelerated import accelerated
-from peftlab.tasks import _chunked, _language
-from peftlab.tasks._chunked import chunked_cross_entropy
-from peftlab.tasks._language import (
+from peftlab.tasks.language import chunked_loss as _chunked
+from peftlab.tasks.language import decoder as _language
+from peftlab.tasks.language.chunked_loss import chunked_cross_entropy
+from peftlab.tasks.language.decoder import (
     IGNORED,
     labelled_logits,
     labelled_loss,

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 
-from peftlab.interfaces import Prediction
+from peftlab.core.task import Prediction
 from peftlab.tasks.metrics import ClassScorer, EntityScorer, MultiLabelScorer, RegressionScorer
 
 LABELS = ["a", "b", "c"]

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from language_models import tiny_decoder
 
-from peftlab.errors import UnsupportedError
-from peftlab.interfaces import ModelFacts
-from peftlab.tasks._language import labelled_logits, labelled_loss, pad_language, shifted
-from peftlab.tasks._packing import PACKABLE, check_packing, pack, packed
+from peftlab.core.errors import UnsupportedError
+from peftlab.core.model_facts import ModelFacts
+from peftlab.tasks.language.decoder import labelled_logits, labelled_loss, pad_language, shifted
+from peftlab.tasks.language.packing import PACKABLE, check_packing, pack, packed
 
 
 def examples_of(lengths: list[int]) -> list[dict]:

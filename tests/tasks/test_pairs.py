@@ -6,7 +6,7 @@ import pytest
 import transformers
 from chat_tokenizers import chat_tokenizer
 
-from peftlab.interfaces import Split
+from peftlab.core.splits import Split
 from peftlab.tasks.text_classification import TextClassification
 from peftlab.tasks.text_pair_classification import TextPairClassification
 from peftlab.tasks.text_regression import TextRegression

@@ -13,9 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from language_models import Reading, tiny_decoder
 
-from peftlab.interfaces import Prediction, Split
-from peftlab.tasks._perplexity import PerplexityScorer
+from peftlab.core.splits import Split
+from peftlab.core.task import Prediction
 from peftlab.tasks.causal_lm import CausalLm
+from peftlab.tasks.language.perplexity import PerplexityScorer
 from peftlab.tasks.masked_lm import MaskedLm
 from tests.conftest import NEUTRAL
 

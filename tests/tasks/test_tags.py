@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from peftlab.errors import DataError
-from peftlab.interfaces import Prediction, Split
+from peftlab.core.errors import DataError
+from peftlab.core.splits import Split
+from peftlab.core.task import Prediction
 from peftlab.tasks._tags import recognise, to_bio
 from peftlab.tasks.metrics import EntityScorer
 from peftlab.tasks.token_classification import TokenClassification, find_entities

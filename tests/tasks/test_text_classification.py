@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from peftlab.errors import ConfigError, DataError, UnsupportedError
-from peftlab.interfaces import ModelFacts, Split
+from peftlab.core.errors import ConfigError, DataError, UnsupportedError
+from peftlab.core.model_facts import ModelFacts
+from peftlab.core.splits import Split
 from peftlab.tasks.text_classification import TextClassification
 from peftlab.tasks.text_pair_classification import TextPairClassification
 from peftlab.tasks.text_regression import TextRegression

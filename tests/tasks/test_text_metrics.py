@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from peftlab.interfaces import Prediction
+from peftlab.core.task import Prediction
 from peftlab.tasks._text_metrics import TextScorer, diversity, overlap
 
 

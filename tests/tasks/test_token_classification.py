@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from peftlab.errors import DataError
-from peftlab.interfaces import Split
+from peftlab.core.errors import DataError
+from peftlab.core.splits import Split
 from peftlab.tasks.token_classification import IGNORED, NO_TOKEN, TokenClassification
 
 ROWS = {

@@ -9,11 +9,12 @@ import torch
 import transformers
 from language_models import Reading
 
-from peftlab.errors import ConfigError, DataError, UnsupportedError
-from peftlab.interfaces import Prediction, Split
-from peftlab.tasks._survival import SurvivalScorer
-from peftlab.tasks.turing_machine import TuringMachine
-from peftlab.turing.notation import NEXT, read_machine, write_configuration
+from peftlab.core.errors import ConfigError, DataError, UnsupportedError
+from peftlab.core.splits import Split
+from peftlab.core.task import Prediction
+from peftlab.tasks.turing_machine.notation import NEXT, read_machine, write_configuration
+from peftlab.tasks.turing_machine.survival import SurvivalScorer
+from peftlab.tasks.turing_machine.task import TuringMachine
 
 SMALL = {"train_runs": 20, "validation_runs": 10, "test_runs": 12, "tape_length": 5}
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from peftlab.interfaces import TASKS, Prediction
-from peftlab.record import Guard
+from peftlab.core.record import Guard
+from peftlab.core.task import TASKS, Prediction
 from peftlab.tasks.causal_lm import CausalLm
 from peftlab.tasks.instruction_tuning import InstructionTuning
 from peftlab.tasks.text_classification import TextClassification

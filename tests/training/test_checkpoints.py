@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from peftlab.errors import UserError
+from peftlab.core.errors import UserError
 from peftlab.training.checkpoints import (
     Checkpoint,
     CheckpointFolder,

@@ -8,14 +8,15 @@ from typing import Any
 
 import pytest
 
-from peftlab.check import check_recipe
-from peftlab.errors import ConfigError
-from peftlab.interfaces import Split, Task
-from peftlab.recipe import load_recipe
-from peftlab.record import RunRecord
-from peftlab.run import run_recipe
-from peftlab.tasks._conversations import RESPONSES
+from peftlab.core.errors import ConfigError
+from peftlab.core.record import RunRecord
+from peftlab.core.splits import Split
+from peftlab.core.task import Task
+from peftlab.preparation.check import check_recipe
+from peftlab.recipe.schema import load_recipe
+from peftlab.run.run import run_recipe
 from peftlab.tasks._text_metrics import are_short, reachable
+from peftlab.tasks.language.conversations import RESPONSES
 from peftlab.tasks.metrics import RegressionScorer
 from peftlab.tasks.text_classification import TextClassification
 from peftlab.tasks.text_generation import TextGeneration

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from peftlab.errors import ConfigError
-from peftlab.recipe import load_recipe
-from peftlab.run import run_recipe
+from peftlab.core.errors import ConfigError
+from peftlab.recipe.schema import load_recipe
+from peftlab.run.run import run_recipe
 from peftlab.training.determinism import determinism, lacks_determinism
 
 CUDA, CPU = torch.device("cuda"), torch.device("cpu")

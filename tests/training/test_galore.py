@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from peftlab.check import check_model
-from peftlab.config import Document
-from peftlab.errors import UnsupportedError
+from peftlab.core.config import Document
+from peftlab.core.errors import UnsupportedError
 from peftlab.measurement.memory import optimizer_tensors, storage_bytes
-from peftlab.recipe import build_recipe
+from peftlab.preparation.check import check_model
+from peftlab.recipe.schema import build_recipe
 from peftlab.training import galore
 from peftlab.training.checkpoints import flatten_optimizer, restore_optimizer
 from peftlab.training.config import TrainingConfig

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from peftlab.check import check_model
-from peftlab.config import Document
-from peftlab.errors import ConfigError, UnsupportedError
+from peftlab.core.config import Document
+from peftlab.core.errors import ConfigError, UnsupportedError
+from peftlab.core.record import RunRecord
+from peftlab.core.tensors import model_tensors
 from peftlab.estimate.recipe import estimate_recipe
 from peftlab.estimate.target import Target
-from peftlab.recipe import build_recipe
-from peftlab.record import RunRecord
-from peftlab.run import run_recipe
-from peftlab.tensors import model_tensors
+from peftlab.preparation.check import check_model
+from peftlab.recipe.schema import build_recipe
+from peftlab.run.run import run_recipe
 from peftlab.training import offload
 from peftlab.training.offload import Placement
 

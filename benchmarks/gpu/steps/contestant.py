@@ -17,9 +17,9 @@ IGNORED = -100
 
 def load(recipe: Path) -> tuple[Any, Any]:
     """The rows as tokens, the same for both, by peftlab's loader."""
-    from peftlab.check import check_recipe
-    from peftlab.loading import Loader
-    from peftlab.recipe import load_recipe
+    from peftlab.preparation.check import check_recipe
+    from peftlab.preparation.loading import Loader
+    from peftlab.recipe.schema import load_recipe
 
     loaded, document = load_recipe(recipe)
     checked = check_recipe(loaded, document, offline=True)
@@ -28,8 +28,8 @@ def load(recipe: Path) -> tuple[Any, Any]:
 
 def run_peftlab(options: dict[str, Any]) -> dict[str, Any]:
     """`peftlab run`, with its defaults."""
-    from peftlab.recipe import load_recipe
-    from peftlab.run import run_recipe
+    from peftlab.recipe.schema import load_recipe
+    from peftlab.run.run import run_recipe
 
     loaded, document = load_recipe(Path(options["recipe"]))
     record = run_recipe(loaded, document, output_dir=Path(options["folder"]) / "run", offline=True).record

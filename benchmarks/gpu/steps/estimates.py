@@ -15,7 +15,7 @@ from benchmarks.gpu.steps.step import Findings, run_step
 from peftlab.cli.output import quiet_libraries
 from peftlab.estimate.target import Target
 from peftlab.estimate.training import ShapesOfRecipe
-from peftlab.rehearsal import rehearse_memory
+from peftlab.preparation.rehearsal import rehearse_memory
 
 WITHIN = 0.1
 """An error over this is counted in the line that the step prints."""

@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 
-from peftlab.check import CheckedModel, check_model
-from peftlab.config import Document
+from peftlab.core.config import Document
+from peftlab.core.method import MethodContext
 from peftlab.estimate.training import Batch, bare_job, placeholder_batch
-from peftlab.interfaces import MethodContext
 from peftlab.models.load import checkpoint_activations, load_base_model, local_source, resolve_dtype
-from peftlab.recipe import build_recipe
+from peftlab.preparation.check import CheckedModel, check_model
+from peftlab.recipe.schema import build_recipe
 from peftlab.training.accelerator import autocast_dtype, build_accelerator
 from peftlab.training.loop import TrainingJob
 from peftlab.training.offload import Placement

@@ -1,0 +1,302 @@
+"""The strict base of everything that a recipe can hold, and YAML that remembers its lines.
+
+YAML is read as YAML 1.2 (``5e-4`` is a number, ``no`` is a word) into a :class:`Document`: plain values, and the line
+of every key. Validation errors become messages that name file, line and key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar, get_args
+
+import pydantic
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
+from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
+
+from peftlab.core.errors import ConfigError, did_you_mean
+
+Key = str | int
+KeyPath = tuple[Key, ...]
+
+
+class Config(BaseModel):
+    """A frozen configuration: unknown keys, wrong types and later changes are errors."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        allow_inf_nan=False,
+        use_attribute_docstrings=True,
+        protected_namespaces=(),
+    )
+
+
+class RegisteredConfig(Config):
+    """A configuration that a registry files under a name, which recipes write as ``type``."""
+
+    registered_name: ClassVar[str] = ""
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _accept_own_type(cls, data: Any) -> Any:
+        if isinstance(data, Mapping) and "type" in data and "type" not in cls.model_fields:
+            if data["type"] != cls.registered_name:
+                raise ValueError(f"type `{data['type']}` is not `{cls.registered_name}`")
+            return {key: value for key, value in data.items() if key != "type"}
+        return data
+
+    @pydantic.model_serializer(mode="wrap")
+    def _write_type(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {"type": self.registered_name, **handler(self)}
+
+    @classmethod
+    def schema_with_type(cls) -> dict[str, Any]:
+        """The JSON Schema of this class with its ``type`` key."""
+        schema = cls.model_json_schema(mode="validation")
+        schema["properties"] = {"type": {"const": cls.registered_name}, **schema.get("properties", {})}
+        schema["required"] = ["type", *schema.get("required", [])]
+        return schema
+
+
+@dataclass(frozen=True)
+class Document:
+    """What a YAML file says, and where it says it.
+
+    Args:
+        source: The file's name, or another word for where the values come from.
+        values: Plain dicts, lists and scalars.
+        places: For every key path that is not at its place in ``source``: the words that name its place.
+        lines: The line, from 1, of every key path.
+        folder: Relative paths in the file start here first.
+        notes: What a person should know of how the values came about.
+    """
+
+    source: str
+    values: dict[str, Any]
+    lines: Mapping[KeyPath, int] = field(default_factory=dict)
+    places: Mapping[KeyPath, str] = field(default_factory=dict)
+    folder: Path | None = None
+    notes: tuple[str, ...] = ()
+
+    def where(self, path: Sequence[Key]) -> str:
+        """The place of a key: ``recipe.yaml:14: method.rank``; the nearest parent's line where the key has none."""
+        dotted = ".".join(str(key) for key in path)
+        for length in range(len(path), 0, -1):
+            start = tuple(path[:length])
+            if start in self.places:
+                return f"{self.places[start]}: {dotted}"
+            if start in self.lines:
+                return f"{self.source}:{self.lines[start]}: {dotted}"
+        return f"{self.source}: {dotted}" if dotted else self.source
+
+    def error(self, path: Sequence[Key], message: str, hint: str | None = None) -> ConfigError:
+        """An error about a key of this document."""
+        return ConfigError(message, where=self.where(path), hint=hint)
+
+
+def read_yaml(path: Path | str) -> Document:
+    """Read a YAML 1.2 mapping, safely: no tags, no objects, no duplicate keys.
+
+    Raises:
+        ConfigError: The file is missing, is not UTF-8, is not YAML, or is not a mapping.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError("no such file", where=str(path), hint=_near_files(path)) from None
+    except IsADirectoryError:
+        raise ConfigError("this is a folder; a YAML file is needed", where=str(path)) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"the byte at offset {error.start} is not UTF-8", where=str(path), hint="Save the file as UTF-8."
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror}", where=str(path)) from None
+    return parse_yaml(text, source=str(path), folder=path.resolve().parent)
+
+
+def parse_yaml(text: str, *, source: str, folder: Path | None = None) -> Document:
+    """Parse the text of a YAML mapping.
+
+    Raises:
+        ConfigError: The text is not YAML or not a mapping.
+    """
+    lines: dict[KeyPath, int] = {}
+    try:
+        node = YAML(typ="safe", pure=True).compose(text)
+        values = _construct(node, (), lines) if node is not None else None
+    except MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        place = f"{source}:{mark.line + 1}" if mark else source
+        raise ConfigError(f"not YAML: {error.problem or error.context}", where=place) from None
+    except (YAMLError, ValueError, RecursionError) as error:
+        raise ConfigError(f"not YAML: {str(error).splitlines()[0]}", where=source) from None
+    if not isinstance(values, dict):
+        found = "nothing" if values is None else f"a {type(values).__name__}"
+        raise ConfigError(f"a mapping of keys to values is needed, but the file holds {found}", where=source)
+    return Document(source=source, values=values, lines=lines, folder=folder)
+
+
+def parse_yaml_value(text: str) -> Any:
+    """Parse one YAML value, as ``--set key=VALUE`` gives it: ``3``, ``5e-4``, ``[query, value]``, ``{type: full}``.
+
+    Raises:
+        ConfigError: The text is not YAML.
+    """
+    return parse_yaml(f"value: {text}" if "\n" not in text else text, source="--set").values.get("value")
+
+
+def _construct(node: Node, path: KeyPath, lines: dict[KeyPath, int]) -> Any:
+    """Turn a node into plain values, filling ``lines``; anything but plain YAML is an error."""
+    if path not in lines:
+        lines[path] = node.start_mark.line + 1
+    if not isinstance(node, ScalarNode) and str(node.tag) not in _COLLECTIONS:
+        raise MarkedYAMLError(problem=f"the tag `{node.tag}` is not allowed", problem_mark=node.start_mark)
+    if isinstance(node, MappingNode):
+        mapping: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = _construct_key(key_node)
+            if key in mapping:
+                raise MarkedYAMLError(problem=f"the key `{key}` is written twice", problem_mark=key_node.start_mark)
+            lines[(*path, key)] = key_node.start_mark.line + 1
+            mapping[key] = _construct(value_node, (*path, key), lines)
+        return mapping
+    if isinstance(node, SequenceNode):
+        return [_construct(item, (*path, index), lines) for index, item in enumerate(node.value)]
+    return _construct_scalar(node)
+
+
+def _construct_key(node: Node) -> str:
+    if not isinstance(node, ScalarNode):
+        raise MarkedYAMLError(problem="a key must be a plain word", problem_mark=node.start_mark)
+    return str(node.value)
+
+
+_COLLECTIONS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
+_SCALARS = YAML(typ="safe", pure=True)
+
+
+def _construct_scalar(node: Node) -> Any:
+    tag = str(node.tag).rpartition(":")[2]
+    if tag == "str" or tag == "timestamp":
+        return node.value
+    if tag in {"int", "float", "bool", "null"}:
+        constructor = _SCALARS.constructor
+        return getattr(constructor, f"construct_yaml_{tag}")(node)
+    raise MarkedYAMLError(problem=f"the tag `{node.tag}` is not allowed", problem_mark=node.start_mark)
+
+
+def _near_files(path: Path) -> str | None:
+    folder = path.parent
+    if not folder.is_dir():
+        return f"The folder {folder} does not exist either."
+    return did_you_mean(path.name, [item.name for item in folder.glob("*.y*ml")])
+
+
+ConfigT = TypeVar("ConfigT", bound=Config)
+
+
+def build_config(
+    cls: type[ConfigT], values: Any, *, document: Document, path: KeyPath = (), known: Iterable[str] | None = None
+) -> ConfigT:
+    """Validate one section of a document.
+
+    Args:
+        cls: The section's class.
+        values: What the document holds there.
+        document: For the line numbers of messages.
+        path: Where the section stands in the document.
+        known: Keys to suggest for unknown ones; the class's own where not given.
+
+    Raises:
+        ConfigError: With file, line, key and what was expected. Several mistakes are told in one message.
+    """
+    try:
+        return cls.model_validate(values)
+    except pydantic.ValidationError as error:
+        raise _config_error(error, cls, document, path, known) from None
+
+
+def _config_error(
+    error: pydantic.ValidationError, cls: type[Config], document: Document, path: KeyPath, known: Iterable[str] | None
+) -> ConfigError:
+    mistakes: dict[KeyPath, tuple[str, str | None]] = {}
+    for item in error.errors(include_url=False):
+        place = _existing_place((*path, *item["loc"]), document)
+        message, hint = _explain(item, cls, known)
+        if place in mistakes:  # the branches of a union each complain about the same value
+            message = f"{mistakes[place][0]}, or {message}" if message not in mistakes[place][0] else mistakes[place][0]
+        mistakes[place] = (message, hint)
+    (first, (message, hint)), *others = mistakes.items()
+    more = [str(document.error(place, text, way_out)) for place, (text, way_out) in others]
+    return ConfigError("\n  ".join([message, *filter(None, [hint]), *more]), where=document.where(first))
+
+
+def _existing_place(path: KeyPath, document: Document) -> KeyPath:
+    """Drop the parts of pydantic's path that name a union's branch, not a key."""
+    kept: list[Key] = []
+    value: Any = document.values
+    for position, key in enumerate(path):
+        last = position == len(path) - 1
+        if isinstance(value, Mapping) and (key in value or last):
+            value = value.get(str(key)) if isinstance(key, str) else None
+            kept.append(key)
+        elif isinstance(value, list) and isinstance(key, int) and key < len(value):
+            value = value[key]
+            kept.append(key)
+    return tuple(kept)
+
+
+def _explain(item: Any, cls: type[Config], known: Iterable[str] | None) -> tuple[str, str | None]:
+    kind, context, value = item["type"], item.get("ctx", {}), item.get("input")
+    if kind == "extra_forbidden":
+        fields = _fields_at(cls, item["loc"][:-1]) or known or cls.model_fields
+        return "unknown key", did_you_mean(str(item["loc"][-1]), fields)
+    if kind == "missing":
+        return "this key is required", None
+    if kind == "literal_error":
+        return f"{value!r} is not one of {context['expected']}", None
+    if kind in {"value_error", "assertion_error"}:
+        return str(context.get("error", item["msg"])), None
+    shown = repr(value)
+    shown = shown if len(shown) <= 60 else f"{shown[:57]}…"
+    message = item["msg"][0].lower() + item["msg"][1:]
+    return f"{message.replace('input should be', 'should be')}, not {shown}", None
+
+
+def _fields_at(cls: type[Config], loc: tuple[Key, ...]) -> list[str] | None:
+    """The field names of the nested class at ``loc``, or None where it cannot be told."""
+    current: Any = cls
+    for key in loc:
+        if not (isinstance(current, type) and issubclass(current, BaseModel) and key in current.model_fields):
+            return None
+        annotation = current.model_fields[str(key)].annotation
+        choices = [item for item in get_args(annotation) if isinstance(item, type) and issubclass(item, BaseModel)]
+        current = choices[0] if choices else annotation  # `DataConfig | None` has the fields of `DataConfig`
+    return list(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else None
+
+
+def replace_config(config: ConfigT, **changes: Any) -> ConfigT:
+    """A copy with some fields changed, validated anew."""
+    values = {name: getattr(config, name) for name in type(config).model_fields}
+    return type(config).model_validate({**values, **changes})
+
+
+__all__ = [
+    "Config",
+    "Document",
+    "Key",
+    "KeyPath",
+    "RegisteredConfig",
+    "build_config",
+    "parse_yaml",
+    "parse_yaml_value",
+    "read_yaml",
+    "replace_config",
+]

@@ -1,0 +1,166 @@
+"""Where a verb may write: never over what a user has, never over its own input, never into a folder of peftlab's.
+
+An existing file is refused unless the user says ``--force``: a table of predictions bears no mark of who wrote it, and
+a mark would not tell whether it has been edited since. The one exception is a page of ``peftlab report``, which begins
+with a mark and is made to be made anew. Everything is checked before the work starts.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from peftlab.core.errors import UserError
+
+PARTS_OF_A_SUITE = ("cells", "tuning", "replaced", "logs")
+"""Folders of a suite that hold its runs."""
+
+
+def check_file(
+    path: Path,
+    *,
+    option: str = "--output",
+    inputs: Iterable[Path | str] = (),
+    force: bool = False,
+    ours: str = "",
+    is_ours: Callable[[Path], bool] = lambda path: False,
+) -> None:
+    """Refuse a file that must not, or cannot, be written.
+
+    Args:
+        path: To write.
+        option: That named it.
+        inputs: Files and folders that the verb reads; what is not on disk is passed over.
+        force: An existing file may be replaced. Inputs, and what lies in a folder of peftlab's, may not even so.
+        ours: What this verb writes and may write anew, such as ``report of peftlab``; empty: nothing.
+        is_ours: Whether an existing file is one of these.
+
+    Raises:
+        UserError: It must not be written, or cannot be.
+    """
+    if os.path.isdir(path):  # noqa: PTH112 - unlike pathlib's, these tests raise nothing for a name that is too long
+        raise UserError("this is a folder", where=f"{option} {path}", hint="Give the name of a file.")
+    if os.path.lexists(path) and not _is_plain(path):
+        raise UserError("this is no plain file", where=f"{option} {path}", hint="Give the name of a file.")
+    _check_inputs(path, option, inputs)
+    _check_owner(path, option)
+    if os.path.lexists(path) and not force and not is_ours(path):
+        raise UserError(
+            f"the file exists{f' and is no {ours}' if ours else ''}; nothing is overwritten unasked",
+            where=f"{option} {path}",
+            hint="Choose another name, or add --force to replace it.",
+        )
+    _check_writable(path, option)
+
+
+def check_folder(path: Path, *, option: str, inputs: Iterable[Path | str] = ()) -> None:
+    """Refuse a new folder that must not, or cannot, be made where it is wanted.
+
+    Args:
+        path: To make. Whether it may hold something already, the verb knows.
+        option: That named it.
+        inputs: Files and folders that the verb reads; what is not on disk is passed over.
+
+    Raises:
+        UserError: It lies in an input or in a folder of peftlab's, or cannot be made.
+    """
+    _check_inputs(path, option, inputs)
+    _check_owner(path, option)
+    _check_writable(path, option)
+
+
+def inputs_of_recipe(values: Mapping[str, Any]) -> list[str]:
+    """The addresses that a recipe's run reads: its model, its tokenizer, its data.
+
+    Args:
+        values: A recipe as plain values.
+    """
+    model, data = values.get("model"), values.get("data")
+    found = [model.get("path"), model.get("tokenizer")] if isinstance(model, Mapping) else []
+    source = data.get("source") if isinstance(data, Mapping) else None
+    found += list(source.values()) if isinstance(source, Mapping) else [source]
+    return [text for text in found if isinstance(text, str) and text]
+
+
+def owner_of(path: Path) -> tuple[Path, str] | None:
+    """The folder of peftlab's that a place lies in, however it is spelled, and what that folder is; None: in none."""
+    for place in {Path(os.path.abspath(path)), Path(os.path.realpath(path))}:  # noqa: PTH100
+        for folder in place.parents:
+            kind = _kind_of(folder, place.relative_to(folder).parts[0])
+            if kind is not None:
+                return folder, kind
+    return None
+
+
+def _kind_of(folder: Path, below: str) -> str | None:
+    """What of peftlab's a folder is, for something below it that begins with a name."""
+
+    def has(name: str) -> bool:
+        return os.path.isfile(folder / name)  # noqa: PTH113
+
+    if has("peftlab_export.json"):
+        return "an export"
+    # A recipe alone may be the user's; a run that is at work has no record yet.
+    if has("record.json") or (has("recipe.yaml") and (has(".lock") or has("metrics.jsonl"))):
+        return "the folder of a run"
+    if has("suite.yaml") and has("records.jsonl"):
+        return "a pack"
+    if has("suite.yaml") and below in PARTS_OF_A_SUITE:
+        return "a suite's folder, which keeps its runs there"
+    return None
+
+
+def _is_plain(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:  # a link that leads nowhere, or in a circle
+        return True
+
+
+def _check_inputs(path: Path, option: str, inputs: Iterable[Path | str]) -> None:
+    for given in inputs:
+        source = Path(given)
+        if not os.path.exists(source):  # noqa: PTH110
+            continue
+        is_same = os.path.exists(path) and path.samefile(source)  # noqa: PTH110
+        is_inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(source))
+        if is_same or is_inside:
+            raise UserError(
+                "this is what is read; it is never written to" if is_same else f"this lies in what is read: {source}",
+                where=f"{option} {path}",
+                hint="Choose another place.",
+            )
+
+
+def _check_owner(path: Path, option: str) -> None:
+    owner = owner_of(path)
+    if owner is not None:
+        folder, kind = owner
+        raise UserError(
+            f"{folder} is {kind}; nothing else is written into it",
+            where=f"{option} {path}",
+            hint="Choose a place outside of it.",
+        )
+
+
+def _check_writable(path: Path, option: str) -> None:
+    """Try it: rights alone do not tell of full, read-only and special file systems."""
+    folder = path.parent
+    while not os.path.lexists(folder) and folder != folder.parent:
+        folder = folder.parent
+    if not os.path.isdir(folder):  # noqa: PTH112
+        raise UserError(f"{folder} is not a folder", where=f"{option} {path}", hint="Choose another place.")
+    try:
+        descriptor, name = tempfile.mkstemp(dir=folder, prefix=f".{path.name}.", suffix=".partial")
+        os.close(descriptor)
+        Path(name).unlink()
+    except OSError as error:
+        raise UserError(
+            f"nothing can be written in {folder}: {error.strerror}",
+            where=f"{option} {path}",
+            hint="Choose another place.",
+        ) from None

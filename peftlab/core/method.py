@@ -1,0 +1,180 @@
+"""The contract of a tuning method: one frozen config class whose fields are the recipe's keys."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from peftlab.core.config import RegisteredConfig
+from peftlab.core.errors import UnsupportedError
+from peftlab.core.model_facts import Family, ModelFacts
+from peftlab.core.record import Guard
+from peftlab.core.registry import Registry
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+TargetModules = Annotated[
+    Literal["all-linear"] | list[str],
+    Field(description="'all-linear', or names of modules that must all match."),
+]
+
+
+@dataclass(frozen=True)
+class MethodContext:
+    """What a method may need to wrap a model.
+
+    Args:
+        peft_task_type: peft's name of the task: ``SEQ_CLS``, ``TOKEN_CLS``, ``CAUSAL_LM``, …; None: of no known task.
+        total_steps: Optimizer steps of the whole run.
+        seed: The recipe's seed; torch's generators are seeded with it just before ``apply``.
+        head_modules: Full names of the modules that the checkpoint does not hold (the task's head). They always
+            train and are always saved; ``all-linear`` leaves them out.
+        family: Whether the model is an encoder or a decoder.
+    """
+
+    peft_task_type: str | None
+    total_steps: int
+    seed: int = 0
+    head_modules: tuple[str, ...] = ()
+    family: Family = "unknown"
+
+
+def is_matrix(name: str, parameter: Tensor) -> bool:
+    """Whether a parameter is a matrix by its role: these decay, as in BERT's and GPT-3's training.
+
+    Biases, norms and scalings do not: near zero they would silence what they scale. A scaling may have two dimensions
+    of which one is 1, such as (IA)³'s vectors or AdaLoRA's singular values. The ``weight`` of a layer is a matrix all
+    the same: a LoRA of rank 1, or a head with one output.
+    """
+    is_vector = parameter.ndim < 2 or (parameter.numel() == max(parameter.shape) and not name.endswith(".weight"))
+    return not is_vector and not getattr(parameter, "_no_weight_decay", False)
+
+
+class Method(RegisteredConfig, ABC):
+    """A tuning method. The docstring's first line is what ``peftlab ls methods`` shows."""
+
+    paper: ClassVar[str] = ""
+    other_names: ClassVar[Mapping[str, str]] = {}
+    """What it is called elsewhere, and what to write here: the hint for somebody who writes that."""
+    """Where the method comes from: a link."""
+    default_learning_rate: ClassVar[float] = 1e-3
+    """What a recipe without ``training.learning_rate`` gets, with AdamW."""
+    mergeable: ClassVar[bool] = False
+    """Whether its weights can be folded into the base model's, or are changes of the base's own."""
+    trains_base: ClassVar[bool] = False
+    """Whether the base's own weights train as a whole: then the whole model is saved, and dropout is kept."""
+    supports_gradient_checkpointing: ClassVar[bool] = True
+    """Whether its adapters still learn when activations are computed twice."""
+    search_space: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
+    """Recipe keys that matter to this method beside the learning rate, each with the values that a suite may
+    try; the first is the default."""
+
+    def check(self, facts: ModelFacts) -> None:
+        """Refuse a model that the method cannot take, before anything is loaded.
+
+        Raises:
+            UnsupportedError: With the reason.
+        """
+
+    def check_quantization(self, quantization: str) -> None:
+        """Refuse a base whose matrices are quantised, where the method cannot sit on one.
+
+        Args:
+            quantization: ``nf4``, ``fp4`` or ``int8``.
+
+        Raises:
+            UnsupportedError: With the reason.
+        """
+        if self.trains_base:
+            raise UnsupportedError(
+                f"{self.registered_name} trains the base's own matrices, and {quantization} matrices have no gradient",
+                hint="Set model.quantization to null, or choose a method that freezes the base, such as lora.",
+            )
+
+    def check_added_tokens(self) -> None:
+        """Refuse tokens that are added to the base, where their embeddings could not train or be saved.
+
+        Raises:
+            UnsupportedError: With the reason.
+        """
+
+    def check_offload(self) -> None:
+        """Refuse a base whose matrices are fetched only while their layers compute, where the method needs more.
+
+        Raises:
+            UnsupportedError: With the reason.
+        """
+        if self.trains_base:
+            raise UnsupportedError(
+                f"{self.registered_name} trains the base's own matrices, and what trains must stay on the device",
+                hint="Set model.offload to null, or choose a method that freezes the base, such as lora.",
+            )
+
+    @abstractmethod
+    def apply(self, model: Any, context: MethodContext) -> Any:
+        """Wrap a transformers model so that only what the method trains requires a gradient.
+
+        Args:
+            model: A ``PreTrainedModel`` with the task's head. It may be changed in place.
+            context: Facts about the run.
+
+        Returns:
+            The model to train: a ``peft.PeftModel``, or the same model changed in place.
+        """
+
+    def extra_positions(self) -> int:
+        """How many positions of the model the method takes up beside the text, such as a prompt's."""
+        return 0
+
+    def trains(self, name: str) -> bool:
+        """Whether the base's own parameter of this name is meant to train, such as a bias for BitFit."""
+        return self.trains_base
+
+    def decays(self, name: str, parameter: Tensor) -> bool:
+        """Whether weight decay falls on a trained parameter."""
+        return is_matrix(name, parameter)
+
+    def after_optimizer_step(self, model: nn.Module, step: int) -> None:
+        """Called after each optimizer step (from 1), before the gradients are cleared."""
+
+    def training_penalty(self, model: nn.Module) -> Tensor | None:
+        """A scalar that is added to the loss while training, and only then."""
+        return None
+
+    def training_state(self, model: nn.Module) -> dict[str, Tensor]:
+        """What the method must find again when a run is resumed, beside parameters and optimizer."""
+        return {}
+
+    def restore_training_state(self, model: nn.Module, state: Mapping[str, Tensor]) -> None:
+        """Take up the state that ``training_state`` gave."""
+
+    def may_be_kept(self, model: nn.Module, step: int) -> bool:
+        """Whether the model as it is after this step may be what the run leaves; after the last one it always may."""
+        return True
+
+    def may_stay(self, name: str, parameter: Tensor) -> bool:
+        """Whether a trained tensor may end where it began, as a matrix does whose every rank AdaLoRA has pruned."""
+        return False
+
+    def guards(self, model: nn.Module, context: MethodContext) -> dict[str, Guard]:
+        """Checks of the trained model that only this method needs, by name."""
+        return {}
+
+    def before_save(self, model: Any) -> None:
+        """Called before a ``PeftModel`` is saved by peft."""
+
+    def saved_tensors(self, model: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What ``after_save`` makes of the tensors that peft has written; by default it leaves them as they are."""
+        return tensors
+
+    def after_save(self, model: Any, folder: Path) -> None:
+        """Called when peft has written its files into ``folder``; they may be changed there."""
+
+
+METHODS: Registry[Method] = Registry("method", package="peftlab.methods", entry_point_group="peftlab.methods")

@@ -1,0 +1,237 @@
+"""The record of a run: what was asked, what came out, what it cost, and whether the guards passed.
+
+This module never imports torch: reports read thousands of records. Units are in the names. A figure that was not
+measured is null; nothing here is an estimate.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import pydantic
+from pydantic import Field
+
+from peftlab.core.config import Config
+from peftlab.core.errors import UserError
+from peftlab.core.files import write_text
+
+SCHEMA_VERSION: Literal[1] = 1
+RECORD_NAME = "record.json"
+PARTS = ("adapter", "model")
+"""Folders of a run that hold its weights."""
+WEIGHTS = ("adapter_config.json", "peftlab_adapter.json", "model.safetensors", "model.safetensors.index.json")
+
+Status = Literal["success", "diverged", "out_of_memory", "cancelled", "failed"]
+GuardStatus = Literal["passed", "failed", "not_applicable"]
+
+
+class Guard(Config):
+    """The outcome of one check on a run."""
+
+    status: GuardStatus
+    detail: str = Field("", description="What was seen, in one sentence.")
+    waived: bool = Field(False, description="The recipe accepts a failure of this guard.")
+
+    @classmethod
+    def check(cls, passed: bool, detail: str) -> Guard:
+        """A guard that passed or failed."""
+        return cls(status="passed" if passed else "failed", detail=detail)
+
+    @classmethod
+    def not_applicable(cls, reason: str) -> Guard:
+        """A guard that has nothing to look at in this run."""
+        return cls(status="not_applicable", detail=reason)
+
+
+class Phase(Config):
+    """The cost of one phase of a run."""
+
+    seconds: float
+    peak_memory_bytes: int | None = Field(description="Null where the phase did not reach the point of measurement.")
+
+
+class Memory(Config):
+    """Memory of training, by category. On CPU from untimed steps on the longest batch, on CUDA from the allocator."""
+
+    parameters_bytes: int
+    quantization_bytes: int = Field(0, description="Scales and code books of quantised parameters.")
+    gradients_bytes: int
+    optimizer_bytes: int
+    activations_bytes: int = Field(description="The peak less the others: activations and temporary buffers.")
+    peak_bytes: int
+
+
+class Throughput(Config):
+    """Speed of the timed training steps; the first ones and all evaluation are left out."""
+
+    tokens_per_second: float = Field(description="Tokens that are not padding.")
+    examples_per_second: float
+    padding_fraction: float = Field(description="Padding tokens as a share of all tokens that the model was given.")
+    flops_utilization: float | None = Field(
+        description="FLOPs due for the tokens that are not padding ÷ (seconds × measured matmul FLOP/s)."
+    )
+    timed_steps: int
+    matmul_flops_per_second: float | None = Field(description="Measured on this device just before training.")
+
+
+class Parameters(Config):
+    """How many parameters there are, and how many of them train."""
+
+    total: int
+    trainable: int
+
+
+class DataSummary(Config):
+    """The data that a run saw."""
+
+    fingerprint: str = Field(description="SHA-256 over every split's rows: equal for equal data, and only then.")
+    rows: dict[str, int]
+    notes: dict[str, Any] = Field(
+        default_factory=dict, description="Duplicates removed, conflicting labels, and so on."
+    )
+
+
+class CalibrationError(Config):
+    """The expected calibration error of one split (15 bins), as the model scores, and with the temperature."""
+
+    uncalibrated: float
+    calibrated: float
+
+
+class Calibration(Config):
+    """How far scores can be taken for probabilities."""
+
+    temperature: float = Field(description="Logits are divided by it; fitted on the validation split, where it can be.")
+    not_fitted: str | None = Field(None, description="Why there is no temperature (it is 1 then); null: it was fitted.")
+    expected_calibration_error: dict[str, CalibrationError] = Field(
+        description="By split. That of the validation split is of the data on which the temperature was fitted."
+    )
+
+
+class RunRecord(Config):
+    """Everything that a run leaves behind about itself."""
+
+    schema_version: Literal[1] = SCHEMA_VERSION
+    name: str
+    status: Status
+    error: str | None = None
+    recipe: dict[str, Any]
+    scores: dict[str, dict[str, float]] = Field(default_factory=dict, description="Split, then metric.")
+    labels: list[str] | None = None
+    learned: dict[str, Any] = Field(
+        default_factory=dict, description="What the task learned of the training split beside the classes."
+    )
+    calibration: Calibration | None = None
+    best_step: int | None = None
+    tied_steps: list[int] = Field(
+        default_factory=list,
+        description="Steps whose validation score equals that of the best step, which has the least validation loss.",
+    )
+    steps: int = 0
+    acceleration: dict[str, int] | None = Field(
+        None,
+        description="How many parts of the model were computed in fewer operations while training, by kind; empty: "
+        "none, null: not known.",
+    )
+    micro_batch_size: int | None = Field(
+        None, description="Examples that were computed at once, at the end of the run; null: whole batches."
+    )
+    phases: dict[str, Phase] = Field(default_factory=dict)
+    memory: Memory | None = None
+    throughput: Throughput | None = None
+    parameters: Parameters | None = None
+    artifact_bytes: int | None = None
+    initial_adapter_sha256: str | None = None
+    own_head: str | None = Field(
+        None, description="What became of the head that the base brought; null where it has none."
+    )
+    guards: dict[str, Guard] = Field(default_factory=dict)
+    data: DataSummary | None = None
+    environment: dict[str, Any] = Field(default_factory=dict)
+    resumed: int = Field(0, description="How many times the run was taken up again.")
+    started_at: str
+    seconds: float
+
+    @property
+    def failed_guards(self) -> list[str]:
+        """The names of the guards that failed and are not waived."""
+        return [name for name, guard in self.guards.items() if guard.status == "failed" and not guard.waived]
+
+
+def write_record(record: RunRecord, folder: Path) -> Path:
+    """Write ``record.json`` into a run's folder, whole or not at all."""
+    path = folder / RECORD_NAME
+    write_text(path, json.dumps(record.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n")
+    return path
+
+
+def run_of(folder: Path | str) -> Path:
+    """The folder of the run that this is, or whose ``adapter/`` or ``model/`` this is; else the folder itself."""
+    folder = Path(folder)
+    is_part = folder.name in PARTS or folder.resolve().name in PARTS
+    if is_part and not (folder / RECORD_NAME).exists() and (folder / ".." / RECORD_NAME).is_file():
+        return folder.parent if folder.name in PARTS else folder.resolve().parent
+    return folder
+
+
+def read_record(path: Path | str) -> RunRecord:
+    """Read a record.
+
+    Args:
+        path: A ``record.json``, or the folder of a run.
+
+    Raises:
+        UserError: There is none, it is cut short, or it is of another schema version.
+    """
+    path = Path(path)
+    file = path / RECORD_NAME if path.is_dir() else path
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        if any((path / name).is_file() for name in WEIGHTS):
+            raise UserError(
+                "these are weights without their run: there is no record.json",
+                where=str(path),
+                hint="Give the folder of the run, which holds recipe.yaml, record.json and this folder. Without a run, "
+                "plain peft or transformers load weights.",
+            ) from None
+        raise UserError(
+            "this is not the folder of a finished run: it has no record.json",
+            where=str(path),
+            hint="A run that was interrupted is taken up with `peftlab run RECIPE --output-dir FOLDER --resume`.",
+        ) from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"the record is damaged: {error}", where=str(file)) from None
+    return parse_record(text, where=str(file))
+
+
+def parse_record(text: str, *, where: str) -> RunRecord:
+    """A record from its JSON.
+
+    Args:
+        text: What ``record.json`` holds, or a line of a pack's ``records.jsonl``.
+        where: The place, for messages.
+
+    Raises:
+        UserError: It is cut short, or it is of another schema version.
+    """
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UserError(f"the record is damaged: {error}", where=where) from None
+    version = values.get("schema_version") if isinstance(values, Mapping) else None
+    if version != SCHEMA_VERSION:
+        raise UserError(
+            f"the record has schema version {version!r}; this peftlab reads version {SCHEMA_VERSION}",
+            where=where,
+            hint="Read it with the peftlab that wrote it (see its `environment`), or run the recipe again.",
+        )
+    try:
+        return RunRecord.model_validate(values)
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        place = ".".join(str(key) for key in first["loc"])
+        raise UserError(f"the record is damaged at {place}: {first['msg']}", where=where) from None

@@ -1,0 +1,174 @@
+"""A conversation with the model of a run, or with its base for comparison."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from peftlab.artifact.trained import TrainedRun, open_run
+from peftlab.core.devices import choose_device
+from peftlab.core.errors import UnsupportedError, UserError
+from peftlab.models.load import resolve_dtype
+from peftlab.tasks.language.conversations import Conversation
+from peftlab.tasks.language.decoder import DecoderTask
+from peftlab.tasks.language.generation import GREEDY, TokenStreamer, decode_tokens, own_settings
+from peftlab.training.accelerator import autocast_dtype
+
+TUNED, BASE = "tuned", "none"
+
+
+class ChatSession:
+    """Multi-turn, streaming; every model is loaded when it is first asked.
+
+    Args:
+        run: The folder of a run of ``instruction_tuning`` or ``text_generation``, or of ``causal_lm``.
+        max_new_tokens: Where an answer is cut.
+        temperature: 0: greedy.
+        seed: Of sampling.
+        offline: Allow no network.
+        device: Where it computes; None: CUDA where it is there.
+
+    Raises:
+        UserError: There is no such run, or it is none that one can talk to.
+    """
+
+    def __init__(
+        self,
+        run: Path | str,
+        *,
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        seed: int = 0,
+        offline: bool = False,
+        device: torch.device | None = None,
+    ) -> None:
+        self._device = device or choose_device()
+        self._first = open_run(run)
+        self._renderer = _task_of(self._first).renderer(self._first.tokenizer)
+        self._offline, self._max_new_tokens, self._temperature = offline, max_new_tokens, temperature
+        self._models: dict[str, Any] = {}
+        self._messages: list[dict[str, Any]] = []
+        self._name = TUNED
+        torch.manual_seed(seed)
+        self._model()
+
+    @property
+    def description(self) -> str:
+        """Who answers."""
+        recipe = self._first.recipe
+        base = recipe.model.path or "a model that started from nothing"
+        return f"{recipe.name}: {base}, tuned with {recipe.method.registered_name}."
+
+    @property
+    def tokenizer(self) -> Any:
+        """Of the run."""
+        return self._first.tokenizer
+
+    def reset(self) -> None:
+        """Forget what was said."""
+        self._messages.clear()
+
+    def choose(self, name: str) -> str:
+        """Let another one answer from now on; what was said stays.
+
+        Args:
+            name: ``none`` for the base, ``tuned`` (or the run's name) for the run itself, or another run's folder.
+
+        Returns:
+            A sentence on who answers now.
+
+        Raises:
+            UserError: There is no such run, or it has another base or tokenizer.
+        """
+        before = self._name
+        self._name = TUNED if name == self._first.recipe.name else name
+        try:
+            self._model()
+        except UserError:
+            self._name = before
+            raise
+        return {BASE: "The base answers now, without an adapter."}.get(self._name, f"{name} answers now.")
+
+    def answer(self, text: str, show: Callable[[str], None] = lambda text: None) -> str:
+        """Answer a message.
+
+        Args:
+            text: What the user says.
+            show: Is given the answer piece by piece, as it is written.
+        """
+        messages = [*self._messages, {"role": "user", "content": text}]
+        ids, _ = self._renderer.fit_prompt(Conversation(messages), self._room(), where="the conversation")
+        written = self._write(ids, show)
+        self._messages = [*messages, {"role": "assistant", "content": written}]
+        return written
+
+    def _write(self, ids: list[int], show: Callable[[str], None]) -> str:
+        model, tokenizer = self._model(), self.tokenizer
+        ends = self._renderer.end_token_ids
+        streamer = TokenStreamer(lambda ids: decode_tokens(tokenizer, ids), show, ends)
+        sampling = {"do_sample": True, "temperature": self._temperature} if self._temperature else {}
+        inputs = torch.tensor([ids], device=self._device)
+        with torch.inference_mode(), own_settings(model), self._precision():
+            model.generate(
+                input_ids=inputs,
+                attention_mask=torch.ones_like(inputs),
+                streamer=streamer,
+                eos_token_id=ends or None,
+                pad_token_id=tokenizer.pad_token_id,
+                **{**GREEDY, "max_new_tokens": self._max_new_tokens, **sampling},
+            )
+        return streamer.text
+
+    def _room(self) -> int:
+        """Tokens that may have been said: old turns go where the model has too few positions."""
+        limit = getattr(self._model().config, "max_position_embeddings", None)
+        if limit is None:
+            return sys.maxsize
+        return max(1, int(limit) - self._first.recipe.method.extra_positions() - self._max_new_tokens)
+
+    def _model(self) -> Any:
+        name = self._name
+        if name not in self._models:
+            if name == TUNED:
+                self._models[name] = self._load(self._first)
+            elif name == BASE:
+                base = self._first.load_base(offline=self._offline, dtype=self._dtype(self._first))
+                self._models[name] = base.to(self._device)
+            else:
+                self._models[name] = self._load(self._other(Path(name)))
+        return self._models[name]
+
+    def _load(self, run: TrainedRun) -> Any:
+        return run.load_tuned(offline=self._offline, dtype=self._dtype(run)).to(self._device)
+
+    def _dtype(self, run: TrainedRun) -> torch.dtype:
+        recipe = run.recipe
+        return resolve_dtype(recipe.model.dtype, device=self._device, base_is_frozen=not recipe.method.trains_base)
+
+    def _precision(self) -> torch.autocast:
+        """As in training: a base in half precision under an adapter in float32 needs it."""
+        weights = self._dtype(self._first)
+        computed = autocast_dtype(self._first.recipe.training.precision, device=self._device, weights=weights)
+        return torch.autocast(self._device.type, dtype=computed, enabled=computed is not None)
+
+    def _other(self, folder: Path) -> TrainedRun:
+        other = open_run(folder)
+        _task_of(other)
+        if other.tokenizer.get_vocab() != self.tokenizer.get_vocab():
+            raise UserError("that run has another tokenizer, so it cannot take this over", where=str(folder))
+        return other
+
+
+def _task_of(run: TrainedRun) -> DecoderTask:
+    task = run.recipe.task
+    if not isinstance(task, DecoderTask):
+        raise UnsupportedError(
+            f"a run of {task.registered_name} does not write text, so one cannot talk to it",
+            where=str(run.folder),
+            hint="Choose a run of instruction_tuning, text_generation or causal_lm.",
+        )
+    return task

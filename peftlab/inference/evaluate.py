@@ -1,0 +1,127 @@
+"""A tuned model scored on new data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from pydantic import Field
+
+from peftlab.core.config import Config
+from peftlab.core.reporter import Reporter
+from peftlab.core.splits import EncodedSplit
+from peftlab.core.task import Prediction
+from peftlab.data.columns import check_columns
+from peftlab.data.streaming import RowStream, whole_split_of
+from peftlab.inference.predict import encoded_chunks
+from peftlab.inference.tuned import TunedModel
+from peftlab.measurement.calibration import CalibrationMeter
+from peftlab.measurement.example_intervals import example_intervals
+from peftlab.training.evaluate import evaluate
+
+
+class Evaluation(Config):
+    """The scores of a run on new data."""
+
+    run: str
+    data: str
+    rows: int
+    examples: int = Field(
+        description="What is scored: rows, inputs with all of their references, blocks of text, or steps."
+    )
+    truncated: int = Field(description="Texts that were cut to the length that the model was tuned with.")
+    scores: dict[str, float]
+    intervals: dict[str, tuple[float, float] | None] = Field(
+        description="95 % intervals over the examples; null for metrics that have no contribution per example."
+    )
+    temperature: float
+    expected_calibration_error: float | None = Field(
+        description="Of the calibrated scores; null where scores are no probabilities."
+    )
+
+
+def evaluate_rows(tuned: TunedModel, stream: RowStream, reporter: Reporter) -> Evaluation:
+    """Score a model on rows with what is to be predicted, by the metrics of the run's own evaluation.
+
+    Args:
+        tuned: The model.
+        stream: The rows; columns have the names of the recipe's task, those that may be missing included.
+        reporter: Shows the progress.
+
+    Raises:
+        DataError: A column is missing, or a label was not seen in training.
+    """
+    kept = _Kept(tuned)
+    score = _score_chunks if tuned.task.predicts_from_logits else _score_table
+    scores = score(tuned, stream, reporter, kept)
+    return Evaluation(
+        run=tuned.name,
+        data=stream.name,
+        rows=kept.rows,
+        examples=len(kept.labels),
+        truncated=kept.truncated,
+        scores=scores,
+        intervals=example_intervals(scores, kept.labels, kept.predictions),
+        temperature=tuned.temperature,
+        expected_calibration_error=kept.meter.compute(),
+    )
+
+
+class _Kept:
+    """What is kept of the predictions: two references an example (names of classes are the same objects throughout)."""
+
+    def __init__(self, tuned: TunedModel) -> None:
+        self._task, self._classes = tuned.task, tuned.labels
+        self.rows = self.truncated = 0
+        self.labels: list[Any] = []
+        self.predictions: list[Any] = []
+        self.meter = CalibrationMeter()
+
+    def read(self, rows: int, encoded: EncodedSplit) -> None:
+        """Count what was read."""
+        self.rows += rows
+        self.truncated += sum(bool(example.get("truncated")) for example in encoded.examples)
+
+    def write(self, split: str, index: Sequence[int], predictions: Sequence[Prediction]) -> None:
+        """Take predictions, as a run's file does."""
+        for prediction in predictions:
+            self.meter.add(self._task.confidences(prediction, self._classes))
+        self.labels.extend(prediction.label for prediction in predictions)
+        self.predictions.extend(prediction.prediction for prediction in predictions)
+
+
+def _score_chunks(tuned: TunedModel, stream: RowStream, reporter: Reporter, kept: _Kept) -> dict[str, float]:
+    """A table of any size, whatever computes the logits; with calibrated scores."""
+    scorer = tuned.recipe.scorer(tuned.labels)
+    for split, encoded in encoded_chunks(tuned, stream, reporter, labelled=True):
+        predictions = tuned.predict(encoded.examples)
+        scorer.add(predictions)
+        kept.read(len(split), encoded)
+        kept.write(split.name, encoded.index, predictions)
+    return scorer.compute()
+
+
+def _score_table(tuned: TunedModel, stream: RowStream, reporter: Reporter, kept: _Kept) -> dict[str, float]:
+    """A whole table, as a run scores its test split: rows may be references of one another, or make one long text."""
+    task, (model, asking) = tuned.task, tuned.module()
+    table = whole_split_of(stream, "test", task.source_columns(), optional=task.optional_columns())
+    split = task.tidy_rows(task.arrange(table))
+    check_columns(split, task.text_columns(), task.label_columns())
+    task.check_split(split, tuned.labels)
+    encoded = task.encode(split, tuned.tokenizer, tuned.labels)
+    kept.read(len(table), encoded)
+    reporter.start(f"evaluating {stream.name}", len(encoded))
+    try:
+        return evaluate(
+            model,
+            task,
+            encoded,
+            tuned.batches(encoded.lengths()),
+            pad_token_id=tuned.tokenizer.pad_token_id,
+            asking=asking,
+            writer=kept,
+            after_batch=reporter.advance,
+            scorer=tuned.recipe.scorer(tuned.labels),
+        )
+    finally:
+        reporter.finish()

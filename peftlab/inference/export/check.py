@@ -1,0 +1,163 @@
+"""An export is compared with its run, example by example, before it counts as done."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from peftlab.core.errors import RunFailedError
+from peftlab.core.metric import METRICS, signed
+from peftlab.core.reporter import Reporter
+from peftlab.core.splits import EncodedSplit
+from peftlab.inference.exported import ExportCheck
+from peftlab.inference.tuned import TunedModel
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How far an export may be from its run.
+
+    Args:
+        logit_difference: The greatest, as a share of the greatest logit of the run; None: any.
+        equal_predictions: The least share of examples with the same prediction.
+        score_loss: The greatest loss in the recipe's metric.
+    """
+
+    logit_difference: float | None
+    equal_predictions: float
+    score_loss: float
+
+
+EXACT = Limits(logit_difference=1e-3, equal_predictions=0.999, score_loss=0.001)
+"""The same weights, computed in another order."""
+ROUNDED = Limits(logit_difference=None, equal_predictions=0.95, score_loss=0.01)
+"""Numbers that were rounded: int8, a quantised base that was dequantised before merging, or a run that computes in half
+precision, whose merged weights are rounded to it, and which ONNX computes in float32."""
+
+
+NUMBER_TOLERANCE = 2e-3
+"""How far two predicted numbers may lie apart and still be equal, as a share of the range of all predictions."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a model says of a split.
+
+    Args:
+        examples: How many there are.
+        logits: Of every batch, without those of padding.
+        predictions: Of every example, in the order of the batches; of language tasks, the most likely token in every
+            place where there is one to predict.
+        scores: The task's metrics; of language tasks, the loss alone, which needs no text to be generated.
+    """
+
+    examples: int
+    logits: list[Tensor]
+    predictions: list[Any]
+    scores: dict[str, float]
+
+
+def collect_answers(tuned: TunedModel, split: EncodedSplit, reporter: Reporter, description: str) -> Answers:
+    """Run a model on a split, in batches that depend on the split alone."""
+    if not tuned.task.predicts_from_logits:
+        return _language_answers(tuned, split, reporter, description)
+    scorer = tuned.recipe.scorer(tuned.labels)
+    all_logits: list[Tensor] = []
+    predictions: list[Any] = []
+    reporter.start(description, len(split))
+    try:
+        for positions in tuned.batches(split.lengths()):
+            batch = tuned.task.collate([split.examples[at] for at in positions], tuned.tokenizer.pad_token_id)
+            logits = tuned.compute_logits(batch)
+            found = tuned.task.predict(logits, batch, tuned.labels)
+            scorer.add(found)
+            predictions.extend(item.prediction for item in found)
+            own = logits if logits.ndim == 2 else logits[batch["attention_mask"].bool()]
+            all_logits.append(tuned.task.comparable(own))
+            reporter.advance(len(positions))
+    finally:
+        reporter.finish()
+    return Answers(len(split), all_logits, predictions, scorer.compute())
+
+
+def _language_answers(tuned: TunedModel, split: EncodedSplit, reporter: Reporter, description: str) -> Answers:
+    """Of a vocabulary's logits only two are kept: the greatest, and that of the token that is to be predicted."""
+    kept: list[Tensor] = []
+    tokens: list[Any] = []
+    loss, terms = 0.0, 0
+    reporter.start(description, len(split))
+    try:
+        for positions in tuned.batches(split.lengths()):
+            batch = tuned.task.collate([split.examples[at] for at in positions], tuned.tokenizer.pad_token_id)
+            logits = tuned.compute_logits(batch)
+            loss += float(tuned.task.loss(logits, batch))
+            terms += tuned.task.loss_terms(batch)
+            greatest = logits.max(dim=-1)
+            wanted = batch["labels"][batch["labels"] >= 0]
+            kept.append(torch.stack([greatest.values, logits[torch.arange(len(wanted)), wanted]]))
+            tokens.extend(greatest.indices.tolist())
+            reporter.advance(len(positions))
+    finally:
+        reporter.finish()
+    return Answers(len(split), kept, tokens, {"loss": loss / terms})
+
+
+def compare(run: Answers, export: Answers, split: str) -> ExportCheck:
+    """How far an export is from its run."""
+    pairs = list(zip(run.predictions, export.predictions, strict=True))
+    numbers = [one for one, _ in pairs if isinstance(one, float)]
+    tolerance = NUMBER_TOLERANCE * (max(numbers) - min(numbers)) if numbers else 0.0
+    return ExportCheck(
+        split=split,
+        examples=run.examples,
+        greatest_logit_difference=greatest_difference(run, export),
+        equal_predictions=sum(_same(a, b, tolerance) for a, b in pairs) / len(pairs),
+        scores=export.scores,
+        run_scores=run.scores,
+    )
+
+
+def greatest_difference(one: Answers, other: Answers) -> float:
+    """The greatest difference of two logits."""
+    return max(float((a - b).abs().max()) for a, b in zip(one.logits, other.logits, strict=True))
+
+
+def enforce(check: ExportCheck, limits: Limits, *, metric: str, largest_logit: float) -> None:
+    """Refuse an export that is too far from its run.
+
+    Raises:
+        RunFailedError: With every limit that does not hold.
+    """
+    loss = signed(metric, check.run_scores[metric]) - signed(metric, check.scores[metric])
+    if METRICS[metric].unit == "target":  # of which nobody knows how large it is: the loss counts as a share
+        loss /= check.run_scores[metric] or 1.0
+    failures = []
+    allowed = None if limits.logit_difference is None else limits.logit_difference * max(1.0, largest_logit)
+    if allowed is not None and not check.greatest_logit_difference <= allowed:
+        failures.append(f"a logit differs by {check.greatest_logit_difference:.3g}; allowed is {allowed:.3g}")
+    if not check.equal_predictions >= limits.equal_predictions:
+        failures.append(
+            f"{check.equal_predictions:.2%} of the predictions are equal; needed is {limits.equal_predictions:.2%}"
+        )
+    if not loss <= limits.score_loss:
+        failures.append(f"{metric} is worse by {loss:.4f}; allowed is {limits.score_loss:.4f}")
+    if failures:
+        raise RunFailedError(
+            f"the export is not the same as its run on {check.examples} {check.split} examples: {'; '.join(failures)}",
+            hint="Nothing was kept. --max-score-loss allows a greater loss.",
+        )
+
+
+def largest_logit(answers: Answers) -> float:
+    """The greatest logit by its size."""
+    return max(float(logits.abs().max()) for logits in answers.logits)
+
+
+def _same(one: object, other: object, tolerance: float) -> bool:
+    """Equal labels; numbers that differ by so much at most."""
+    if isinstance(one, float) and isinstance(other, float):
+        return abs(one - other) <= tolerance
+    return one == other

@@ -1,0 +1,301 @@
+"""``export_run``: a run becomes a folder that other tools use without peftlab."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from peftlab.core.destination import check_folder
+from peftlab.core.errors import UnsupportedError, UserError
+from peftlab.core.files import atomic_folder, write_text
+from peftlab.core.record import read_record
+from peftlab.core.reporter import Reporter
+from peftlab.core.splits import EncodedSplit
+from peftlab.core.task import Task
+from peftlab.inference.export.check import (
+    EXACT,
+    ROUNDED,
+    Answers,
+    Limits,
+    collect_answers,
+    compare,
+    enforce,
+    greatest_difference,
+    largest_logit,
+)
+from peftlab.inference.export.onnx import check_packages, export_onnx, quantize_int8
+from peftlab.inference.exported import (
+    EXPORT_NAME,
+    ONNX_NAME,
+    ComposedPart,
+    ExportCheck,
+    ExportDescription,
+    ExportFormat,
+    load_export,
+)
+from peftlab.inference.load import load_run, read_finished_run, what_it_reads
+from peftlab.inference.reference import load_held_out
+from peftlab.inference.tuned import TunedModel
+from peftlab.measurement.example_intervals import intervals_of_file
+from peftlab.run.card import write_card
+from peftlab.run.folder import RunFolder
+
+if TYPE_CHECKING:
+    import torch
+
+SAMPLE = 8
+"""Examples with which torch traces a model."""
+
+
+def export_run(
+    run: Path | str,
+    kind: ExportFormat,
+    output: Path | str,
+    *,
+    offline: bool,
+    device: torch.device | None = None,
+    reporter: Reporter,
+    max_score_loss: float | None = None,
+) -> ExportDescription:
+    """Export a run and check the export against it.
+
+    Args:
+        run: The run's folder.
+        kind: What to make.
+        output: The folder to make; it appears once the check has passed.
+        offline: Allow no network.
+        device: Where run and export are compared; None: CUDA where it is there.
+        reporter: Tells a person.
+        max_score_loss: The greatest loss in the recipe's metric; None: that of the format.
+
+    Raises:
+        UserError: There is no path from this run to this format, or the folder is in use.
+        RunFailedError: The export is not the same as its run; nothing was kept.
+    """
+    run = Path(run)
+    output = Path(output)
+    check_path(run, kind)
+    check_output(output, [run])
+    reporter.say(f"loading {run}")
+    tuned = load_run(run, offline=offline, device=device, report=reporter.say)
+    split = load_held_out(tuned, offline=offline, report=reporter.say)
+    reference = collect_answers(tuned, split, reporter, f"the run on {split.name}")
+    return export_tuned(
+        tuned,
+        reference,
+        split,
+        kind,
+        output,
+        offline=offline,
+        device=device,
+        reporter=reporter,
+        max_score_loss=max_score_loss,
+    )
+
+
+def check_path(run: Path | str, kind: ExportFormat) -> None:
+    """Refuse a run that there is no path from to a format, before anything is loaded.
+
+    Raises:
+        UserError: There is no finished run, its method or task has no such export, or packages are missing.
+    """
+    run = Path(run)
+    from peftlab.artifact.merge import check_mergeable
+
+    _, recipe = read_finished_run(run)
+    if kind == "merged":
+        check_mergeable(recipe.method)
+        return
+    if not recipe.task.predicts_from_logits:
+        raise UnsupportedError(
+            f"runs of the task {recipe.task.registered_name} are not exported as {kind}: an ONNX file holds no loop "
+            "that writes text, and no labels to compute a loss with",
+            where=str(run),
+            hint="Export it as `merged`.",
+        )
+    check_packages()
+
+
+def export_tuned(
+    tuned: TunedModel,
+    reference: Answers,
+    split: EncodedSplit,
+    kind: ExportFormat,
+    output: Path | str,
+    *,
+    offline: bool,
+    device: torch.device | None = None,
+    reporter: Reporter,
+    max_score_loss: float | None = None,
+    composed_of: Sequence[ComposedPart] = (),
+) -> ExportDescription:
+    """Export a loaded model and check the export against what the model itself said.
+
+    Args:
+        tuned: The model; its weights may be merged in place.
+        reference: What it says of ``split``.
+        split: Held-out data.
+        kind: What to make.
+        output: The folder to make.
+        offline: Allow no network.
+        device: Where run and export are compared; None: CUDA where it is there.
+        reporter: Tells a person.
+        max_score_loss: The greatest loss in the recipe's metric; None: that of the format.
+        composed_of: The runs that were merged into this model.
+    """
+    output = Path(output)
+    # Importing peft takes seconds, and a wrong output folder is told before.
+    from peftlab.artifact.merge import merge
+
+    method, quantized = tuned.recipe.method, tuned.recipe.model.quantization is not None
+    drift = None
+    if quantized and (method.mergeable or kind != "merged"):
+        plain = load_run(tuned.folder, offline=offline, device=device, report=reporter.say, dequantize=True)
+        answers = collect_answers(plain, split, reporter, f"the dequantised base on {split.name}")
+        drift = greatest_difference(reference, answers)
+        reporter.say(f"dequantising the base moves a logit by {drift:.4g} at most")
+        tuned = plain
+    assert tuned.model is not None  # noqa: S101 - runs are loaded by torch
+    model = merge(tuned.model, method) if method.mergeable or kind == "merged" else tuned.model
+    with atomic_folder(output) as partial:
+        task, inputs = _write(model, tuned, split, kind, partial, reporter)
+        description = ExportDescription(
+            format=kind,
+            name=tuned.name,
+            recipe=tuned.recipe.model_dump(mode="json"),
+            labels=list(tuned.labels),
+            learned=dict(task.learned),
+            temperature=tuned.temperature,
+            inputs=inputs,
+            composed_of=list(composed_of),
+        )
+        _describe(partial, description)
+        exported = collect_answers(load_export(partial, device=device), split, reporter, f"the export on {split.name}")
+        check = compare(reference, exported, split.name).model_copy(update={"logit_drift_of_dequantization": drift})
+        is_exact = not quantized and kind != "onnx-int8" and not tuned.computes_in_half_precision
+        limits = EXACT if is_exact else ROUNDED
+        _enforce(check, limits, max_score_loss, tuned, reference)
+        description = description.model_copy(update={"check": check})
+        _describe(partial, description)
+        _write_card(partial, tuned, description, task)
+    return description
+
+
+def check_output(output: Path | str, runs: Sequence[Path]) -> None:
+    """Refuse a folder that holds something, or must not be where it is wanted.
+
+    Raises:
+        UserError: The path is a file, a folder that is not empty, lies in what is read or cannot be made.
+    """
+    output = Path(output)
+    check_folder(
+        output, option="--output", inputs=[*runs, *(address for run in runs for address in what_it_reads(run))]
+    )
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise UserError(
+            "the output folder exists and is not empty; an export never overwrites anything",
+            where=str(output),
+            hint="Choose another --output.",
+        )
+
+
+def _write(
+    model: Any, tuned: TunedModel, split: EncodedSplit, kind: ExportFormat, folder: Path, reporter: Reporter
+) -> tuple[Task, list[str]]:
+    """Write weights and tokenizer; returns the task that goes with them, and the names of the model's inputs."""
+    model = model.cpu().eval()
+    task = tuned.task.complete(model, may_add=kind != "merged")
+    tuned.tokenizer.save_pretrained(folder)
+    batch = tuned.task.collate(_sample(split), tuned.tokenizer.pad_token_id)
+    if kind == "merged":
+        reporter.say("writing the merged model")
+        model.save_pretrained(folder)
+        return task, [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch]
+    reporter.say("exporting to ONNX")
+    model = model.float()  # onnxruntime computes in float32 on CPUs
+    model.config.save_pretrained(folder)
+    path = folder / ONNX_NAME
+    inputs = export_onnx(model, tuned.task, batch, path, max_length=tuned.max_length)
+    if kind == "onnx-int8":
+        full = folder / "float32.onnx"
+        path.rename(full)
+        quantize_int8(full, path)
+        for leftover in folder.glob("float32.onnx*"):
+            leftover.unlink()
+    return task, inputs
+
+
+def _sample(split: EncodedSplit) -> list[dict[str, Any]]:
+    """Examples of different lengths: torch takes a size of 1 for a constant."""
+    order = sorted(range(len(split)), key=lambda at: -len(split.examples[at]["input_ids"]))
+    return [split.examples[at] for at in (order * 2)[:: max(1, len(order) // SAMPLE)][: max(2, SAMPLE)]]
+
+
+def _enforce(check: Any, limits: Limits, max_score_loss: float | None, tuned: TunedModel, reference: Answers) -> None:
+    if max_score_loss is not None:
+        limits = dataclasses.replace(limits, score_loss=max_score_loss)
+    metric = tuned.recipe.evaluation.metric or tuned.task.metrics[0]
+    if metric not in check.scores:  # of generated text, which takes too long: what is compared then is the loss
+        metric = next(iter(check.scores))
+    enforce(check, limits, metric=metric, largest_logit=largest_logit(reference))
+
+
+def _write_card(folder: Path, tuned: TunedModel, description: ExportDescription, task: Task) -> None:
+    check = description.check
+    assert check is not None  # noqa: S101 - a card comes after the check
+    record = read_record(tuned.folder)
+    split = "test" if "test" in record.scores else "validation"
+    intervals = intervals_of_file(RunFolder(tuned.folder).predictions, split, record.scores.get(split, {}))
+    if description.composed_of:  # the card is about the merge, of which only this is known
+        first = description.composed_of[0]
+        record = record.model_copy(
+            update={"name": tuned.name, "scores": {first.split: first.scores}, "calibration": None, "throughput": None}
+        )
+        intervals = {}
+    scores = ", ".join(
+        f"{name} {value:.4f} (the run: {check.run_scores[name]:.4f})" for name, value in check.scores.items()
+    )
+    write_card(
+        record,
+        folder,
+        peft_task_type=tuned.task.peft_task_type,
+        library="transformers" if description.format == "merged" else "onnx",
+        intervals=intervals,
+        usage=task.usage_note(),
+        export=_composition_text(description)
+        + (
+            f"Exported as `{description.format}` and compared with the run on {check.examples} {check.split} examples: "
+            f"{check.equal_predictions:.2%} of the predictions are equal, a logit differs by "
+            f"{check.greatest_logit_difference:.3g} at most; {scores}."
+        )
+        + _dequantization_text(tuned, check),
+    )
+
+
+def _dequantization_text(tuned: TunedModel, check: ExportCheck) -> str:
+    """What became of a quantised base."""
+    if check.logit_drift_of_dequantization is None:
+        return ""
+    return (
+        f" The run's base is quantised ({tuned.recipe.model.quantization}); here it is dequantised, which by itself "
+        f"moves a logit by {check.logit_drift_of_dequantization:.3g} at most."
+    )
+
+
+def _composition_text(description: ExportDescription) -> str:
+    """What was merged, and the scores of each run and of the merge on that run's data."""
+    if not description.composed_of:
+        return ""
+    lines = [f"- {part.run} ({part.folder}), weight {part.weight:.3g}; on its {part.split} split: "
+        + ", ".join(f"{name} {part.run_scores[name]:.4f} → {value:.4f}" for name, value in part.scores.items())
+        for part in description.composed_of]  # fmt: skip
+    how = description.composed_of[0].combination
+    return f"A {how} merge of {len(lines)} runs; scores of each run → of the merge:\n\n" + "\n".join(lines) + "\n\n"
+
+
+def _describe(folder: Path, description: ExportDescription) -> None:
+    text = json.dumps(description.model_dump(mode="json"), indent=2, ensure_ascii=False)
+    write_text(folder / EXPORT_NAME, text + "\n")

@@ -1,0 +1,138 @@
+"""ONNX files: by torch's exporter, with batch and length left open; and their int8 version by onnxruntime."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from peftlab.core.errors import UnsupportedError, UserError
+from peftlab.core.task import Task
+
+PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+LARGEST_SINGLE_FILE = 1_900_000_000
+"""Bytes of weights beyond which they go into a file of their own: protobuf ends at 2 GiB."""
+
+
+class LogitsModule(nn.Module):
+    """A model as a function from a batch's tensors to the task's logits.
+
+    Args:
+        model: In eval mode, on CPU.
+        task: Knows how to get logits from it.
+        inputs: The names of the tensors, in order.
+    """
+
+    def __init__(self, model: nn.Module, task: Task, inputs: list[str]) -> None:
+        super().__init__()
+        self.model, self.task, self.inputs = model, task, inputs
+
+    def forward(self, *tensors: Tensor) -> Tensor:
+        """The task's logits."""
+        return self.task.logits(self.model, dict(zip(self.inputs, tensors, strict=True)))
+
+
+def check_packages() -> None:
+    """Refuse where the packages for ONNX are not installed.
+
+    Raises:
+        UserError: With what to install.
+    """
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f"ONNX exports need {', '.join(missing)}", hint="pip install 'peftlab[onnx]'")
+
+
+def export_onnx(
+    model: nn.Module, task: Task, batch: Mapping[str, Tensor], path: Path, *, max_length: int | None
+) -> list[str]:
+    """Write an ONNX file whose batch and length are open.
+
+    Args:
+        model: In eval mode, on CPU.
+        task: Its logits are the output ``logits``.
+        batch: Two or more examples; its ``input_ids``, ``attention_mask`` and ``token_type_ids`` are the inputs.
+        path: The file.
+        max_length: Tokens of a text at most.
+
+    Returns:
+        The names of the inputs.
+
+    Raises:
+        UnsupportedError: torch cannot export this model.
+    """
+    inputs = [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch]
+    sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", max=max_length)}
+    large = sum(weight.numel() * weight.element_size() for weight in model.parameters()) > LARGEST_SINGLE_FILE
+    try:
+        with _quiet():
+            program: Any = torch.onnx.export(
+                LogitsModule(model, task, inputs).eval(),
+                tuple(batch[name] for name in inputs),
+                dynamo=True,
+                input_names=inputs,
+                output_names=["logits"],
+                dynamic_shapes={"tensors": tuple(sizes for _ in inputs)},
+                verbose=False,
+            )
+            program.save(path, external_data=large)
+    except Exception as error:  # the exporter's errors have no common class
+        raise UnsupportedError(
+            f"torch cannot export this model to ONNX: {type(error).__name__}: {_reason(error)}"
+        ) from error
+    _check_sizes_are_open(path)
+    return inputs
+
+
+def _check_sizes_are_open(path: Path) -> None:
+    """The exporter may fix a size without a word, where a model makes a plain number of it (``len`` of a tensor).
+
+    Raises:
+        UnsupportedError: Batch or length are numbers.
+    """
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    for item in session.get_inputs():
+        if any(isinstance(size, int) for size in item.shape):
+            raise UnsupportedError(
+                f"torch's exporter fixes the sizes of `{item.name}` to {item.shape} for this model",
+                hint="Export it as `merged`.",
+            )
+
+
+def quantize_int8(source: Path, target: Path) -> None:
+    """Weights in int8, one scale per output channel; activations are quantised as they come.
+
+    https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
+    """
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with _quiet():
+        quantize_dynamic(source, target, weight_type=QuantType.QInt8, per_channel=True)
+
+
+def _reason(error: Exception) -> str:
+    cause = error.__cause__ or error
+    return str(cause).strip().splitlines()[0] if str(cause).strip() else "no reason given"
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter prints, warns and logs about packages that nobody needs here."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(before)

@@ -1,0 +1,75 @@
+"""How a new file is read: as the recipe reads its own data, but for what each file has of its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from peftlab.core.config import Document, build_config, parse_yaml_value
+from peftlab.core.errors import ConfigError, DataError, did_you_mean
+from peftlab.data.config import READING_KEYS, DataConfig
+from peftlab.data.dialects import DELIMITERS
+from peftlab.recipe.schema import Recipe
+
+_OPTIONS = "--format, --encoding, --read"
+_LIKE_TRAINING = ("quoting", "escape", "header", "column_names", "decimal")
+
+
+def reading_config(recipe: Recipe, file_format: str | None, encoding: str, settings: Sequence[str] = ()) -> DataConfig:
+    """The recipe's ``data`` section for another file.
+
+    Quoting, header, column names and decimals are the recipe's. The encoding is not: a file of today is UTF-8 unless
+    it is said otherwise, and an encoding that can read anything would garble it without a word. The delimiter is found
+    out where it can be.
+
+    Args:
+        recipe: Of the run.
+        file_format: As ``data.format``; None: the ending tells.
+        encoding: As ``data.encoding``.
+        settings: ``KEY=VALUE`` each, of the keys of ``data`` that say how a file is written; they go first.
+
+    Raises:
+        ConfigError: There is no such format, encoding or key.
+    """
+    own = recipe.data
+    values: dict[str, Any] = {"source": "data", "format": file_format or "auto", "encoding": encoding}
+    if own is not None:
+        values |= {key: getattr(own, key) for key in _LIKE_TRAINING}
+        values["delimiter"] = None if own.delimiter in DELIMITERS else own.delimiter
+    values |= dict(map(_setting, settings))
+    return build_config(DataConfig, values, document=Document(source=_OPTIONS, values=values))
+
+
+@contextmanager
+def options_in_hints() -> Iterator[None]:
+    """Errors about a new file name the option that mends them: there is no recipe to write a key into."""
+    try:
+        yield
+    except DataError as error:
+        if error.hint is not None:
+            error.hint = _as_options(error.hint)
+        raise
+
+
+def _as_options(hint: str) -> str:
+    named = set(re.findall(r"`data\.(\w+)", hint))
+    if named - set(READING_KEYS):
+        return "Leave these rows out of the file, or fill them."
+    return re.sub(r"`data\.(\w+)(?:: ([^`]*))?`", lambda key: f"`--read {_quoted(key[1], key[2])}`", hint)
+
+
+def _quoted(key: str, value: str | None) -> str:
+    setting = f"{key}={value or '…'}"
+    return setting if re.fullmatch(r"[\w=.…-]+", setting) else f"'{setting}'"
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise ConfigError(f"`{text}` is not of the form KEY=VALUE", where="--read", hint="As in --read delimiter=';'.")
+    if key not in READING_KEYS:
+        raise ConfigError(f"unknown key `{key}`", where="--read", hint=did_you_mean(key, READING_KEYS))
+    # A lone mark, such as ; or |, is no YAML value; it is meant as it stands.
+    return key, value if len(value) == 1 and not value.isalnum() else parse_yaml_value(value)

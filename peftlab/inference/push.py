@@ -1,0 +1,91 @@
+"""Upload a run's weights, or an export, to the Hugging Face Hub."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from peftlab.core.errors import SourceError, UserError
+from peftlab.core.reporter import ProgressCallback
+from peftlab.inference.exported import EXPORT_NAME
+from peftlab.inference.load import check_folder, read_finished_run
+from peftlab.run.card import CARD_NAME, CARD_TAG
+
+
+def push_folder(
+    folder: Path | str, repository: str, *, private: bool, force: bool = False, report: ProgressCallback
+) -> str:
+    """Upload ``adapter/`` or ``model/`` of a run, or the whole of an export.
+
+    Data, predictions and checkpoints of a run stay here.
+
+    Args:
+        folder: Of a finished run, or of an export.
+        repository: ``owner/name``; it is made where there is none.
+        private: Whether a new repository is private.
+        force: Upload also where the repository holds what peftlab has not uploaded.
+        report: Is told what is uploaded.
+
+    Returns:
+        The repository's address.
+
+    Raises:
+        UserError: There is nothing to upload, or the repository holds somebody's other work.
+        SourceError: The Hub cannot be reached, or refuses.
+    """
+    folder = Path(folder)
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HFValidationError
+
+    source = what_to_push(folder)
+    api = HfApi()
+    try:
+        if not force:
+            _refuse_foreign(api, repository)
+        report(f"uploading {source}")
+        address = api.create_repo(repository, private=private, exist_ok=True)
+        api.upload_folder(repo_id=repository, folder_path=source, commit_message=f"{folder.name}, by peftlab")
+    except UserError:
+        raise
+    except HFValidationError as error:
+        raise UserError(str(error).splitlines()[0], where="--repository", hint="Write OWNER/NAME.") from None
+    except Exception as error:  # noqa: BLE001 - the errors of whichever HTTP library the client is built on
+        raise SourceError(
+            f"the Hub does not take it: {(str(error).strip() or type(error).__name__).splitlines()[0]}",
+            where=repository,
+            hint="Log in with `hf auth login`, and check the connection.",
+        ) from None
+    return str(address)
+
+
+def _refuse_foreign(api: Any, repository: str) -> None:
+    """Refuse a repository with files in it whose model card does not say that peftlab made them."""
+    from huggingface_hub.errors import RepositoryNotFoundError
+
+    try:
+        there = api.model_info(repository)
+    except RepositoryNotFoundError:
+        return
+    files = {file.rfilename for file in there.siblings or []} - {".gitattributes"}
+    if files and CARD_TAG not in (there.tags or []):
+        raise UserError(
+            "the repository holds files that peftlab has not uploaded; it would replace some of them",
+            where=repository,
+            hint="Choose another --repository, or add --force.",
+        )
+
+
+def what_to_push(folder: Path) -> Path:
+    """The folder that goes to the Hub.
+
+    Raises:
+        UserError: It is not there, or has no model card.
+    """
+    check_folder(folder)
+    source = folder
+    if not (folder / EXPORT_NAME).is_file():
+        _, recipe = read_finished_run(folder)
+        source = folder / ("model" if recipe.method.trains_base else "adapter")
+    if not (source / CARD_NAME).is_file():
+        raise UserError("there is no model card (README.md) beside the weights", where=str(source))
+    return source

@@ -1,0 +1,37 @@
+"""The data of a run that it was not trained on: what an export, or a merge of several runs, is measured with."""
+
+from __future__ import annotations
+
+from peftlab.core.errors import UserError
+from peftlab.core.record import read_record
+from peftlab.core.reporter import ProgressCallback
+from peftlab.core.splits import EncodedSplit
+from peftlab.inference.tuned import TunedModel
+from peftlab.preparation.check import load_data
+
+
+def load_held_out(
+    tuned: TunedModel, *, names: tuple[str, ...] = ("validation", "test"), offline: bool, report: ProgressCallback
+) -> EncodedSplit:
+    """The first of the named splits that the run has, tokenised.
+
+    Args:
+        tuned: Its recipe names the data.
+        names: Splits, in the order of preference.
+        offline: Allow no network.
+        report: Is told of downloads.
+
+    Raises:
+        UserError: The run has none of these splits, or its data are not there any more.
+    """
+    recipe, task = tuned.recipe, tuned.task
+    data = load_data(recipe, offline=offline, report=report)
+    record = read_record(tuned.folder)
+    if record.data is not None and record.data.fingerprint != data.summary.fingerprint:
+        report("the data have changed since the run; what is held out now may have been trained on then")
+    for name in names:
+        if name in data.splits:
+            split = data.splits[name]
+            task.check_split(split, tuned.labels)
+            return tuned.encode(split)
+    raise UserError(f"the run has no {' and no '.join(names)} split to check an export on", where=str(tuned.folder))

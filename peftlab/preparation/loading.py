@@ -1,0 +1,193 @@
+"""The first stage of a run: tokens, base model, method; everything that training needs, and what it begins with."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from peftlab.artifact.trained import checkpoint_of
+from peftlab.core.errors import DataError
+from peftlab.core.method import MethodContext
+from peftlab.core.record import Guard, Parameters
+from peftlab.core.splits import EncodedSplit
+from peftlab.core.tensors import count_weights
+from peftlab.data.batching import plan_epoch
+from peftlab.data.locations import parse_location, resolve_location
+from peftlab.models.added_tokens import ids_of
+from peftlab.models.load import BaseModel, checkpoint_activations, load_base_model, load_tokenizer, local_source
+from peftlab.models.new import NEW_VOCABULARY_SIZE, write_new_model
+from peftlab.models.tokenizer_facts import missing_rows
+from peftlab.preparation.check import CheckedRecipe
+from peftlab.training.checkpoints import trainable_parameters
+from peftlab.training.guards import check_trainable_parameters, hash_tensors
+from peftlab.training.steps import StepPlan
+
+
+@dataclass(frozen=True)
+class Wrapped:
+    """A base model wrapped by its method.
+
+    Args:
+        model: To train.
+        context: What the method was told.
+        parameters: How many there are, and how many train.
+        initial_hashes: SHA-256 of every trainable tensor at the start.
+        guard: Whether only what is meant to train does.
+        own_head: What became of the head that the base brought; empty where it has none.
+    """
+
+    model: nn.Module
+    context: MethodContext
+    parameters: Parameters
+    initial_hashes: dict[str, str]
+    guard: Guard
+    own_head: str
+
+
+class Loader:
+    """Loads what a recipe names; the base as often as it is asked to.
+
+    Args:
+        checked: The recipe, its model's place and its data.
+        dtype: Of the base's weights.
+        offline: Allow no network.
+        source: Where the tokenizer is; None: where the base is, which is made ready to be loaded.
+
+    Attributes:
+        source: What plain transformers loads the base from.
+        tokenizer: The base's.
+        splits: The data, tokenised; without the test split where the recipe leaves it alone.
+        plan: All steps of the run.
+    """
+
+    def __init__(self, checked: CheckedRecipe, *, dtype: torch.dtype, offline: bool, source: str | None = None) -> None:
+        self._checked, self._recipe = checked, checked.recipe
+        self._dtype, self._offline = dtype, offline
+        if checked.model_location is None:
+            self.tokenizer: Any = self._new_tokenizer()
+            self.source = self._new_model()
+        else:
+            self.source = source or checkpoint_of(checked.model_location, offline=offline)
+            self.tokenizer = load_tokenizer(self.source, self._recipe.model, offline=offline)
+        self.splits: dict[str, EncodedSplit] = {
+            name: self._recipe.task.encode(split, self.tokenizer, checked.labels)
+            for name, split in checked.data.splits.items()
+            if not name.startswith("test") or self._recipe.evaluation.test
+        }
+        self._check_added_tokens()
+        self.plan = self._plan_steps()
+
+    def _new_tokenizer(self) -> Any:
+        """The tokenizer of a model that starts from nothing: another model's, or one that the task makes."""
+        model = self._recipe.model
+        if model.tokenizer is not None:
+            place = resolve_location(parse_location(model.tokenizer), offline=self._offline)
+            return load_tokenizer(local_source(place), model, offline=self._offline)
+        size = (model.from_config or {}).get("vocab_size", NEW_VOCABULARY_SIZE)
+        return self._recipe.task.build_tokenizer(self._checked.data.splits["train"], size)
+
+    def _new_model(self) -> str:
+        """A checkpoint with new weights, which is gone when the loader is."""
+        self._new_folder = tempfile.TemporaryDirectory(prefix="peftlab-")
+        folder = Path(self._new_folder.name)
+        head = self._recipe.task.head(self._checked.labels)
+        write_new_model(self._recipe.model, head, tokenizer=self.tokenizer, seed=self._recipe.seed, folder=folder)
+        return str(folder)
+
+    def load_wrapped(self) -> Wrapped:
+        """Load the base and wrap it by the recipe's method."""
+        recipe, base = self._recipe, self.load_base()
+        # Kept until the check that goes by their ids: peft puts others in the place of 8-bit ones when it unpacks them.
+        own = list(base.model.named_parameters())
+        base_names = {id(parameter): name for name, parameter in own}
+        context = MethodContext(
+            peft_task_type=recipe.task.peft_task_type,
+            total_steps=self.plan.total,
+            seed=recipe.seed,
+            head_modules=base.head_modules,
+            family=self._checked.facts.family,
+        )
+        # Seeded anew, so that an adapter starts alike whatever the head before it has drawn.
+        torch.manual_seed(recipe.seed)
+        model = recipe.method.apply(base.model, context)
+        if recipe.training.gradient_checkpointing:
+            checkpoint_activations(base.model, recipe.model)
+        trainable = trainable_parameters(model)
+        return Wrapped(
+            model,
+            context,
+            Parameters(
+                total=sum(count_weights(parameter) for parameter in model.parameters()),
+                trainable=sum(parameter.numel() for parameter in trainable.values()),
+            ),
+            hash_tensors(trainable),
+            check_trainable_parameters(model, recipe.method, base_names=base_names, head_modules=base.head_modules),
+            base.own_head if self._checked.model_location is not None else "",
+        )
+
+    def load_base(self) -> BaseModel:
+        """Load the base with the task's head; always with the same new weights."""
+        recipe = self._recipe
+        dropout = recipe.model.dropout
+        if dropout is None and not recipe.method.trains_base:
+            dropout = 0.0
+        torch.manual_seed(recipe.seed)
+        base = load_base_model(
+            self.source,
+            recipe.model,
+            recipe.task.head(self._checked.labels),
+            dtype=self._dtype,
+            dropout=dropout,
+            pad_token_id=self.tokenizer.pad_token_id,
+            offline=self._offline,
+            added_token_ids=ids_of(self.tokenizer, recipe.model.add_tokens),
+            rows_apart=not recipe.method.trains_base,
+        )
+        self._check_rows(base)
+        return base
+
+    def _check_rows(self, base: BaseModel) -> None:
+        """Every token has an embedding; what files could not tell before is known now."""
+        embeddings: Any = base.model.get_input_embeddings()
+        rows = len(embeddings.weight)
+        without = sorted((at, token) for token, at in self.tokenizer.get_vocab().items() if at >= rows)
+        if without:
+            error = missing_rows([token for _, token in without], without[0][0], rows)
+            error.where = "model.path"
+            raise error
+
+    def _check_added_tokens(self) -> None:
+        """Every added token is in the training data: its row would stay as it was drawn else."""
+        tokens = self._recipe.model.add_tokens
+        if not tokens:
+            return
+        read = {token for example in self.splits["train"].examples for token in example["input_ids"]}
+        for token in tokens:
+            at = self.tokenizer.convert_tokens_to_ids(token)
+            if at not in read and at != self.tokenizer.pad_token_id:
+                raise DataError(
+                    f"the token `{token}` is in no training example, so its embedding would learn nothing",
+                    where="model.add_tokens",
+                    hint="Take it out of the list, or give examples that hold it.",
+                )
+
+    def _plan_steps(self) -> StepPlan:
+        training, seed = self._recipe.training, self._recipe.seed
+        lengths = self.splits["train"].lengths()
+
+        def batches(epoch: int) -> list[list[int]]:
+            return plan_epoch(
+                lengths,
+                batch_size=training.batch_size,
+                max_tokens=training.max_tokens_per_batch,
+                seed=seed,
+                epoch=epoch,
+                window=training.length_window,
+            )
+
+        return StepPlan(batches, training.gradient_accumulation_steps, training.epochs, training.max_steps)

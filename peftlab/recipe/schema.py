@@ -1,0 +1,288 @@
+"""A recipe: the stages' sections composed; loaded from YAML, overridden, resolved, written."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, NonNegativeInt, SerializeAsAny, field_validator
+from ruamel.yaml import YAML
+
+from peftlab.core.config import Config, Document, KeyPath, build_config, parse_yaml_value, read_yaml, replace_config
+from peftlab.core.errors import ConfigError, did_you_mean
+from peftlab.core.files import write_text
+from peftlab.core.method import METHODS, Method
+from peftlab.core.metric import METRICS
+from peftlab.core.registry import Registry
+from peftlab.core.task import TASKS, Scorer, Task
+from peftlab.data.config import SOURCE_KEYS, DataConfig
+from peftlab.metrics._scorer import ScorerWithMetric
+from peftlab.models.config import ModelConfig
+from peftlab.training.config import GUARDS, LEARNING_RATE_FACTORS, EvaluationConfig, Tracker, TrainingConfig
+
+BELONGS_TO: Mapping[KeyPath, tuple[str, ...]] = {
+    ("data", "source"): SOURCE_KEYS,
+    ("model", "path"): ("revision", "trust_remote_code"),
+}
+"""Keys beside an address that hold for this address alone: with another one they are as if not written."""
+DEFAULT_EPOCHS = 3
+DEFAULT_BATCH_SIZE = 32
+
+
+class Recipe(Config):
+    """What to run: a base model tuned on a task with a method."""
+
+    name: str = Field(pattern=r"^[\w][\w.-]*$", description="Names the run's folder; the file's name where not given.")
+    seed: NonNegativeInt = Field(0, lt=2**32, description="Governs splits, new weights, order of batches and dropout.")
+    model: ModelConfig = Field(description="The base model.")
+    task: SerializeAsAny[Task] = Field(description="What to learn.")
+    data: DataConfig | None = Field(
+        None, description="From what to learn; null only for tasks that make their own data, such as turing_machine."
+    )
+    method: SerializeAsAny[Method] = Field(description="Which parameters to train.")
+    training: TrainingConfig = Field(default_factory=TrainingConfig, description="How to train them.")
+    evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="How to choose the best state.")
+    measure: bool = Field(
+        True, description="Measure memory and the machine's speed; false where only scores matter, as in tuning."
+    )
+    tracking: list[Tracker] = Field(default_factory=list, description="Where metrics go beside metrics.jsonl.")
+    waive_guards: list[str] = Field(
+        default_factory=list, description="Guards whose failure is noted but does not fail the run."
+    )
+
+    @field_validator("waive_guards")
+    @classmethod
+    def _check_guards(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if name not in GUARDS:
+                raise ValueError(f"unknown guard `{name}`. {did_you_mean(name, GUARDS) or ''}")
+        return names
+
+    @property
+    def train_rows_key(self) -> str:
+        """The key that says how many rows there are for training, at most."""
+        return "data.max_train_examples" if self.data is not None else f"task.{self.task.train_rows_key}"
+
+    @property
+    def train_rows(self) -> int | None:
+        """Its value; None: all that there are."""
+        section, key = self.train_rows_key.split(".")
+        rows: int | None = getattr(getattr(self, section), key)
+        return rows
+
+    def has_metric(self, name: str) -> bool:
+        """Whether a metric can be asked for: the task computes it, or it is computed from the task's predictions."""
+        return name in self.task.metrics or (name in METRICS and self.task.registered_name in METRICS[name].tasks)
+
+    def scorer(self, labels: tuple[str, ...]) -> Scorer:
+        """Fresh metrics: those of the task, and the one that the recipe asks for, if that comes from elsewhere."""
+        metric, own = self.evaluation.metric, self.task.scorer(labels)
+        return own if metric is None or metric in self.task.metrics else ScorerWithMetric(own, METRICS[metric])
+
+    def evaluation_batches(self, lengths: Sequence[int]) -> list[list[int]]:
+        """Batches for evaluation: positions of examples of like length, the longest first.
+
+        Args:
+            lengths: Tokens of each example.
+        """
+        from peftlab.data.batching import plan_in_order_of_length
+
+        own, training = self.evaluation.batch_size, self.training
+        limit = None if own else training.max_tokens_per_batch
+        size = own or training.batch_size or (None if limit else DEFAULT_BATCH_SIZE)
+        return plan_in_order_of_length(lengths, batch_size=size, max_tokens=limit)
+
+
+def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> tuple[Recipe, Document]:
+    """Read a recipe from a YAML file.
+
+    Args:
+        path: The file.
+        overrides: ``key.path=value`` each, the value in YAML.
+
+    Returns:
+        The recipe, and the document that knows the lines of its keys.
+
+    Raises:
+        ConfigError: With file, line and key.
+    """
+    path = Path(path)
+    document = override(read_yaml(path), overrides)
+    return build_recipe(document, default_name=path.stem), document
+
+
+def build_recipe(document: Document, *, default_name: str) -> Recipe:
+    """Validate a document as a recipe.
+
+    Raises:
+        ConfigError: With file, line and key.
+    """
+    values = dict(document.values)
+    values.setdefault("name", default_name)
+    for key, registry in (("task", TASKS), ("method", METHODS)):
+        if key in values:
+            values[key] = _build_registered(registry, values[key], document, (key,))
+    recipe = build_config(Recipe, values, document=document)
+    if recipe.data is None and recipe.task.train_rows_key is None:
+        raise document.error(("data",), "this key is required", "Name a source: `data: {source: …}`.")
+    return recipe
+
+
+def _build_registered(registry: Registry[Any], values: Any, document: Document, path: KeyPath) -> Any:
+    if not isinstance(values, Mapping):
+        raise document.error(path, f"a mapping is needed, not {values!r}", f"Write `{path[0]}: {{type: …}}`.")
+    if "type" not in values:
+        raise document.error(path, "the key `type` is required", f"Known: {', '.join(registry.names())}.")
+    cls = registry.get(values["type"], where=document.where((*path, "type")))
+    return build_config(cls, values, document=document, path=path, known=["type", *cls.model_fields])
+
+
+def override(document: Document, assignments: Sequence[str]) -> Document:
+    """Apply ``--set key.path=value`` to a document.
+
+    Setting the ``type`` of a section to another one starts that section anew: the keys of the old type, which the new
+    one would not know, are dropped.
+
+    Raises:
+        ConfigError: An assignment is not of that form, or its key leads through a plain value.
+    """
+    parsed: dict[str, Any] = {}
+    for assignment in assignments:
+        dotted, equals, text = assignment.partition("=")
+        if not equals or not all(dotted.strip().split(".")):
+            raise ConfigError(f"`{assignment}` is not of the form KEY=VALUE", where="--set", hint="As in --set seed=1.")
+        parsed[dotted.strip()] = parse_yaml_value(text)
+    return assign(document, parsed, dict.fromkeys(parsed, "--set"))
+
+
+def assign(document: Document, values_by_key: Mapping[str, Any], places_by_key: Mapping[str, str]) -> Document:
+    """Put values at dotted keys of a document.
+
+    Setting the ``type`` of a section to another one starts that section anew, and setting an address to another one
+    takes the keys away that hold for the old one alone, such as its encoding, unless they are set too.
+
+    Args:
+        document: Stays as it is.
+        values_by_key: ``training.epochs`` → 3.
+        places_by_key: Where each key was written, for messages.
+
+    Returns:
+        A changed copy.
+
+    Raises:
+        ConfigError: A key leads through a plain value.
+    """
+    values = _copy(document.values)
+    places, lines, notes = dict(document.places), dict(document.lines), list(document.notes)
+    for dotted, value in sorted(values_by_key.items(), key=lambda item: not item[0].endswith(".type")):
+        path = tuple(dotted.split("."))
+        target = values
+        for key in path[:-1]:
+            target = target.setdefault(key, {})
+            if not isinstance(target, dict):
+                place = places_by_key[dotted]
+                where = f"{place} {dotted}" if place == "--set" else place
+                raise ConfigError(f"`{key}` holds a plain value, so it has no `{path[-1]}`", where=where)
+        if path[-1] == "type" and target.get("type") != value:
+            target.clear()
+        if target.get(path[-1], value) != value:
+            gone = [
+                key for key in BELONGS_TO.get(path, ()) if key in target and f"{path[0]}.{key}" not in values_by_key
+            ]
+            shown = ", ".join(f"{path[0]}.{key}: {target.pop(key)}" for key in gone)
+            if gone:
+                notes.append(f"{dotted} is another one now, so what was said of the old one is left out: {shown}")
+        target[path[-1]] = value
+        places = {key: place for key, place in places.items() if key[: len(path)] != path}
+        lines = {key: line for key, line in lines.items() if key[: len(path)] != path}
+        places[path] = places_by_key[dotted]
+    return replace(document, values=values, places=places, lines=lines, notes=tuple(notes))
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copy(item) for key, item in value.items()}
+    return [_copy(item) for item in value] if isinstance(value, list) else value
+
+
+def resolve_recipe(recipe: Recipe) -> Recipe:
+    """Put the values in that a recipe leaves open, so that what ran is written down.
+
+    Raises:
+        ConfigError: The metric is not one of the task's.
+    """
+    training = recipe.training
+    metric = recipe.evaluation.metric or recipe.task.metrics[0]
+    if not recipe.has_metric(metric):
+        known = [*recipe.task.metrics, *(name for name in METRICS if recipe.has_metric(name))]
+        raise ConfigError(
+            f"the task {recipe.task.registered_name} has no metric `{metric}`",
+            where="evaluation.metric",
+            hint=did_you_mean(metric, known),
+        )
+    if metric not in METRICS:
+        raise ConfigError(
+            f"nothing says whether a higher {metric} is better",
+            where="evaluation.metric",
+            hint=f"The package of the task {recipe.task.registered_name} must register it: "
+            f"@METRICS.register({metric!r}).",
+        )
+    changes: dict[str, Any] = {}
+    if training.epochs is None and training.max_steps is None:
+        changes["epochs"] = DEFAULT_EPOCHS
+    if training.batch_size is None and training.max_tokens_per_batch is None:
+        changes["batch_size"] = DEFAULT_BATCH_SIZE
+    if training.learning_rate is None:
+        factor = LEARNING_RATE_FACTORS.get(training.optimizer, 1.0)
+        changes["learning_rate"] = recipe.method.default_learning_rate * factor
+    return replace_config(
+        recipe,
+        training=replace_config(training, **changes),
+        evaluation=replace_config(recipe.evaluation, metric=metric),
+    )
+
+
+def with_learned(recipe: Recipe, learned: Mapping[str, Any]) -> Recipe:
+    """The recipe, its task with what it learned of the training split."""
+    return replace_config(recipe, task=recipe.task.fitted(learned))
+
+
+def write_recipe(recipe: Recipe, path: Path | str) -> None:
+    """Write a recipe as YAML."""
+    path = Path(path)
+    write_yaml(recipe, path)
+
+
+def write_yaml(config: Config, path: Path) -> None:
+    """Write a configuration as YAML, its keys in their own order."""
+    write_yaml_values(config.model_dump(mode="json"), path)
+
+
+def write_yaml_values(values: dict[str, Any], path: Path) -> None:
+    """Write plain values as YAML, the keys in their own order."""
+    stream = io.StringIO()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.dump(values, stream)
+    write_text(path, stream.getvalue())
+
+
+def recipe_schema() -> dict[str, Any]:
+    """The JSON Schema of a recipe, with every registered task and method."""
+    schema = Recipe.model_json_schema(mode="validation")
+    definitions = schema.setdefault("$defs", {})
+    for key, registry, base in (("task", TASKS, Task), ("method", METHODS, Method)):
+        definitions.pop(base.__name__, None)
+        choices = []
+        for name, cls in registry.items():
+            own = cls.schema_with_type()
+            definitions.update(own.pop("$defs", {}))
+            definitions[f"{key}.{name}"] = own
+            choices.append({"$ref": f"#/$defs/{key}.{name}"})
+        schema["properties"][key] = {"description": schema["properties"][key].get("description", ""), "oneOf": choices}
+    schema["required"] = [name for name in schema["required"] if name != "name"]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "peftlab recipe"}

@@ -1,0 +1,251 @@
+"""Model cards: a README in the Hub's format, with its metadata, for what a run or an export leaves.
+
+https://huggingface.co/docs/hub/model-cards
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from peftlab.core.files import write_text
+from peftlab.core.method import METHODS
+from peftlab.core.record import RunRecord
+
+CARD_NAME = "README.md"
+CARD_TAG = "peftlab"
+"""Tells on the Hub who uploaded a model."""
+PIPELINES = {
+    "SEQ_CLS": "text-classification",
+    "TOKEN_CLS": "token-classification",
+    "CAUSAL_LM": "text-generation",
+}
+"""The Hub's name of what a model does, by peft's name of its task."""
+AUTO_CLASSES = {
+    "SEQ_CLS": "AutoModelForSequenceClassification",
+    "TOKEN_CLS": "AutoModelForTokenClassification",
+    "CAUSAL_LM": "AutoModelForCausalLM",
+    "FEATURE_EXTRACTION": "AutoModelForMaskedLM",
+}
+"""transformers' class for what a model does, by peft's name of its task."""
+PEFT_CONFIG = "adapter_config.json"
+Intervals = Mapping[str, tuple[float, float] | None]
+
+
+def write_card(
+    record: RunRecord,
+    folder: Path,
+    *,
+    peft_task_type: str,
+    library: str,
+    intervals: Intervals | None = None,
+    usage: str = "",
+    export: str | None = None,
+) -> Path:
+    """Write ``README.md`` beside the weights.
+
+    Args:
+        record: Of the run.
+        folder: Holds the weights.
+        peft_task_type: peft's name of the task.
+        library: What loads the folder: ``peft``, ``transformers`` or ``onnx``.
+        intervals: Of the metrics on the test split (on the validation split where there is none).
+        usage: What must be done with the model's outputs.
+        export: What was checked of an export, as a paragraph.
+    """
+    path = folder / CARD_NAME
+    metadata = _metadata(record, peft_task_type, library)
+    loading = _loading(record, folder, peft_task_type, library)
+    write_text(path, f"---\n{_yaml(metadata)}---\n\n{_body(record, intervals or {}, usage, export, loading)}")
+    return path
+
+
+def _metadata(record: RunRecord, peft_task_type: str, library: str) -> dict[str, Any]:
+    split, scores = _reported(record)
+    pipeline = PIPELINES.get(peft_task_type)
+    path = record.recipe["model"]["path"]
+    metadata: dict[str, Any] = {
+        **({"base_model": path} if path else {}),  # a model from nothing has none
+        "library_name": library,
+        "tags": [CARD_TAG, record.recipe["method"]["type"], record.recipe["task"]["type"]],
+        # Nobody but its owner can say under which licence a model is given away.
+        "license": "unknown",
+        "metrics": sorted(scores),
+    }
+    if pipeline:
+        metadata["pipeline_tag"] = pipeline
+    if scores and pipeline:
+        metadata["model-index"] = [
+            {
+                "name": record.name,
+                "results": [
+                    {
+                        "task": {"type": pipeline},
+                        "dataset": {"name": _data_name(record), "type": "other", "split": split},
+                        "metrics": [{"type": name, "value": round(value, 4)} for name, value in scores.items()],
+                    }
+                ],
+            }
+        ]
+    return metadata
+
+
+def _body(record: RunRecord, intervals: Intervals, usage: str, export: str | None, loading: str) -> str:
+    recipe, method = record.recipe, record.recipe["method"]
+    settings = ", ".join(f"{key}: {value}" for key, value in method.items() if key != "type")
+    path, paper = recipe["model"]["path"], METHODS.get(method["type"]).paper
+    parts = [
+        f"# {record.name}",
+        f"{_base_name(recipe)}, tuned with {method['type']} by peftlab on {recipe['task']['type']}.",
+        "## Intended use",
+        " ".join(filter(None, [_intended_use(record), usage])),
+        *(["## Load it", loading] if loading else []),
+        "## Scores",
+        _scores(record, intervals),
+        "## Method",
+        f"`{method['type']}`{f' ({settings})' if settings else ''}{f', {paper}' if paper else ''}.\n"
+        + _parameters(record),
+        "## Data",
+        _data(record),
+        "## Cost",
+        _cost(record),
+        "## Guards",
+        "\n".join(
+            f"- {name}: {guard.status}{' (waived)' if guard.waived else ''}" for name, guard in record.guards.items()
+        ),
+        "## Licences",
+        "- This model: not stated; put the licence into the metadata above before it is given away.\n"
+        f"- Base model: {f'see {path}' if path else 'none'}.\n- Data: {_data_licence(record)}.",
+    ]
+    if export:
+        parts[2:2] = ["## Export", export]
+    return "\n\n".join(parts) + "\n"
+
+
+def _loading(record: RunRecord, folder: Path, peft_task_type: str, library: str) -> str:
+    """How plain libraries load the folder, as Python that runs in it as it stands; empty where they cannot."""
+    auto_class = AUTO_CLASSES.get(peft_task_type)
+    is_adapter = library == "peft"
+    if auto_class is None or library == "onnx" or (is_adapter and not (folder / PEFT_CONFIG).is_file()):
+        return ""
+    added = is_adapter and record.recipe["model"].get("add_tokens")
+    if added and not json.loads((folder / PEFT_CONFIG).read_text(encoding="utf-8")).get("trainable_token_indices"):
+        return ""  # peft has no form for the rows of added tokens beside this adapter, and would leave them out
+    path = str(record.recipe["model"]["path"])
+    code = [
+        *(["import peft", "import transformers", ""] if is_adapter else ["import transformers", ""]),
+        'folder = "."  # where this file lies',
+        "tokenizer = transformers.AutoTokenizer.from_pretrained(folder)",
+    ]
+    if is_adapter:
+        code += [
+            "base = peft.PeftConfig.from_pretrained(folder).base_model_name_or_path",
+            f"model = transformers.{auto_class}.from_pretrained(",
+            "    base, config=transformers.AutoConfig.from_pretrained(folder)",
+            ")",
+            *(["model.resize_token_embeddings(len(tokenizer))"] if added else []),
+            "model = peft.PeftModel.from_pretrained(model, folder)",
+        ]
+    else:
+        code.append(f"model = transformers.{auto_class}.from_pretrained(folder)")
+    where = f"\n\nThe base is `{path}`. On another machine, put its folder there in the place of `base`."
+    return "```python\n" + "\n".join(code) + "\n```" + (where if is_adapter else "")
+
+
+def _intended_use(record: RunRecord) -> str:
+    labels = (
+        f" Its classes: {', '.join(record.labels[:20])}{' …' if len(record.labels) > 20 else ''}."
+        if record.labels
+        else ""
+    )
+    length = record.recipe["task"].get("max_length")
+    limit = f" Longer texts than {length} tokens are cut." if length else ""
+    return (
+        f"{record.recipe['task']['type'].replace('_', ' ').capitalize()} of texts like those it was tuned on."
+        f"{labels}{limit} It was not tested on texts of other kinds, nor for fairness between groups of people; test "
+        "it on your own data (`peftlab evaluate`) before anything depends on it."
+    )
+
+
+def _reported(record: RunRecord) -> tuple[str, dict[str, float]]:
+    split = "test" if "test" in record.scores else "validation"
+    return split, record.scores.get(split, {})
+
+
+def _scores(record: RunRecord, intervals: Intervals) -> str:
+    split, scores = _reported(record)
+    if not scores:
+        return "There was no split to score on."
+    rows = record.data.rows.get(split) if record.data else None
+    lines = [f"| {split} | value | 95 % interval |", "|---|---|---|"]
+    for name, value in scores.items():
+        interval = intervals.get(name)
+        lines.append(f"| {name} | {value:.4f} | {f'{interval[0]:.4f} to {interval[1]:.4f}' if interval else '–'} |")
+    lines.append(
+        f"\nOn {rows} examples. Intervals are over the examples; what another seed would change is not in them."
+    )
+    if record.calibration:
+        error = record.calibration.expected_calibration_error.get(split)
+        if error and record.calibration.not_fitted is not None:
+            lines.append(
+                f"Expected calibration error: {error.uncalibrated:.4f}. No temperature was fitted: "
+                f"{record.calibration.not_fitted}."
+            )
+        elif error:
+            lines.append(
+                f"Expected calibration error: {error.uncalibrated:.4f}; {error.calibrated:.4f} with logits divided by "
+                f"the temperature {record.calibration.temperature:.3f}, which was fitted on the validation split."
+            )
+    return "\n".join(lines)
+
+
+def _parameters(record: RunRecord) -> str:
+    if record.parameters is None:
+        return ""
+    return f"{record.parameters.trainable:,} of {record.parameters.total:,} parameters were trained."
+
+
+def _data_name(record: RunRecord) -> str:
+    if record.recipe["data"] is None:
+        return "made by the task"
+    source = record.recipe["data"]["source"]
+    return source if isinstance(source, str) else ", ".join(value for value in source.values() if value)
+
+
+def _data_licence(record: RunRecord) -> str:
+    return "none; the task makes them" if record.recipe["data"] is None else f"see {_data_name(record)}"
+
+
+def _base_name(recipe: Mapping[str, Any]) -> str:
+    return recipe["model"]["path"] or f"A new {recipe['model']['from_config']['model_type']} model"
+
+
+def _data(record: RunRecord) -> str:
+    if record.data is None:
+        return _data_name(record)
+    rows = ", ".join(f"{count} {split}" for split, count in record.data.rows.items())
+    return f"{_data_name(record)}; rows: {rows}. SHA-256 of the rows: `{record.data.fingerprint}`."
+
+
+def _cost(record: RunRecord) -> str:
+    device = record.environment.get("device", "an unknown device")
+    lines = [f"{record.seconds:.0f} seconds in all, on {device}."]
+    if record.memory:
+        lines.append(f"Peak memory of training: {record.memory.peak_bytes / 1e6:.0f} MB.")
+    if record.throughput:
+        lines.append(f"{record.throughput.tokens_per_second:.0f} tokens per second.")
+    return " ".join(lines)
+
+
+def _yaml(values: dict[str, Any]) -> str:
+    stream = io.StringIO()
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    yaml.dump(values, stream)
+    return stream.getvalue()

@@ -1,0 +1,215 @@
+"""A run's folder: made once, locked while in use, never overwritten."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from peftlab.core.config import Document, parse_yaml
+from peftlab.core.destination import check_folder
+from peftlab.core.errors import UserError
+from peftlab.core.record import RECORD_NAME, RunRecord, read_record
+from peftlab.recipe.schema import Recipe, build_recipe, write_recipe
+from peftlab.training.checkpoints import CheckpointFolder
+
+RECIPE_NAME, LOCK_NAME = "recipe.yaml", ".lock"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run.
+
+    Args:
+        path: Where it is.
+        is_new: Whether this process has made it.
+    """
+
+    path: Path
+    is_new: bool = False
+
+    @property
+    def checkpoints(self) -> CheckpointFolder:
+        """Its checkpoints."""
+        return CheckpointFolder(self.path / "checkpoints")
+
+    @property
+    def metrics(self) -> Path:
+        """Its metrics log."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is something to go on with: a checkpoint, or a run that has ended with success."""
+        return any(self.checkpoints.folder.glob("step-*")) or self.finished_record() is not None
+
+    @property
+    def predictions(self) -> Path:
+        """Its predictions."""
+        return self.path / "predictions.parquet"
+
+    def discard_unused(self) -> None:
+        """Delete the folder of a run that was refused before it left anything but its recipe, if it was made for it."""
+        if self.is_new and {item.name for item in self.path.iterdir()} <= {RECIPE_NAME, LOCK_NAME}:
+            shutil.rmtree(self.path)
+
+    def finished_record(self) -> RunRecord | None:
+        """The record of a run that ended with success, where there is one."""
+        if not (self.path / RECORD_NAME).exists():
+            return None
+        record = read_record(self.path)
+        return record if record.status == "success" else None
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out.
+
+        Raises:
+            UserError: Another process is at work in the folder.
+        """
+        lock = FileLock(self.path / LOCK_NAME)
+        try:
+            with lock.acquire(timeout=0):
+                yield
+        except Timeout:
+            raise UserError("another process is running in this folder", where=str(self.path)) from None
+
+    def earlier_recipe(self) -> Recipe | None:
+        """The recipe of the run that is to be resumed; None where there is none."""
+        return read_run_recipe(self.path) if (self.path / RECIPE_NAME).exists() else None
+
+    def take_recipe(self, recipe: Recipe) -> None:
+        """Write the recipe down, or see that the one that is there is the same.
+
+        Raises:
+            UserError: The folder holds a run of another recipe.
+        """
+        path = self.path / RECIPE_NAME
+        if not path.exists():
+            write_recipe(recipe, path)
+            return
+        earlier = read_run_recipe(self.path).model_dump(mode="json")
+        differing = _differences(earlier, recipe.model_dump(mode="json"))
+        if differing:
+            raise UserError(
+                f"the run in this folder is of another recipe: {'; '.join(differing[:4])}",
+                where=str(self.path),
+                hint="Resume it with the same recipe and --set options, or choose another --output-dir.",
+            )
+
+
+def read_run_recipe(folder: Path | str) -> Recipe:
+    """The resolved recipe that a run's folder holds.
+
+    Raises:
+        UserError: There is none, or it is damaged.
+    """
+    folder = Path(folder)
+    return build_recipe(read_recipe_document(folder), default_name=folder.name)
+
+
+def read_recipe_document(folder: Path) -> Document:
+    """The recipe that a run's folder holds, as plain values.
+
+    Raises:
+        UserError: There is none, or it is damaged.
+    """
+    path = folder / RECIPE_NAME
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(
+            f"the run has no {RECIPE_NAME}: it cannot be used without", where=str(folder), hint=_LOST
+        ) from None
+    except (UnicodeDecodeError, IsADirectoryError):
+        raise UserError("the run's recipe is damaged: it is no text", where=str(path), hint=_LOST) from None
+    return parse_yaml(text, source=str(path), folder=folder)
+
+
+_LOST = "Put the file back; the record.json beside it holds the same recipe under `recipe`."
+
+
+def check_output_dir(output_dir: Path | None, *, resume: bool, inputs: Iterable[Path | str]) -> None:
+    """Refuse a folder for a run before anything else is done.
+
+    Args:
+        output_dir: The folder; None: one that is named later.
+        resume: Go on with what is there.
+        inputs: What the run reads.
+
+    Raises:
+        UserError: It is in use, lies in another run's folder or in what is read, or cannot be made.
+    """
+    if output_dir is None:
+        return
+    if output_dir.exists() and not output_dir.is_dir():
+        raise UserError("the output folder is a file", where=str(output_dir), hint="Choose another --output-dir.")
+    there = {item.name for item in output_dir.iterdir()} if output_dir.is_dir() else set()
+    names = there - {LOCK_NAME}
+    if names and not resume:
+        raise UserError(
+            "the output folder exists and is not empty; a run never overwrites another",
+            where=str(output_dir),
+            hint="Choose another --output-dir, or add --resume to take up the run in it.",
+        )
+    # A folder with a recipe and other things in it may be where the user keeps recipes; bench leaves one with a recipe.
+    is_run = RECIPE_NAME in names and (names == {RECIPE_NAME} or bool(there & {LOCK_NAME, RECORD_NAME}))
+    if names and not is_run:
+        raise UserError("there is no run in this folder to resume", where=str(output_dir))
+    if not names:
+        check_folder(output_dir, option="--output-dir", inputs=inputs)
+
+
+def open_run_folder(name: str, output_dir: Path | None, *, resume: bool) -> RunFolder:
+    """Make the folder of a new run, or find the one to resume.
+
+    Args:
+        name: The recipe's.
+        output_dir: The folder; None: ``runs/<name>-<UTC time>``, or with ``resume`` the latest unfinished of that name.
+        resume: Go on with what is there. Where there is nothing yet, the run starts from the beginning.
+
+    Raises:
+        UserError: The folder is in use, or there is nothing to resume.
+    """
+    if output_dir is None:
+        output_dir = _latest_unfinished(name) if resume else _new_folder(name)
+    check_output_dir(output_dir, resume=resume, inputs=())
+    is_new = not output_dir.exists()
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the output folder cannot be made: {error.strerror}", where=str(output_dir)) from None
+    return RunFolder(output_dir, is_new)
+
+
+def _new_folder(name: str) -> Path:
+    stamp = datetime.datetime.now(datetime.UTC).strftime("%Y%m%dT%H%M%SZ")
+    folder, number = Path("runs") / f"{name}-{stamp}", 1
+    while folder.exists():
+        number += 1
+        folder = Path("runs") / f"{name}-{stamp}-{number}"
+    return folder
+
+
+def _latest_unfinished(name: str) -> Path:
+    candidates = [path.parent for path in Path("runs").glob(f"{name}-*/{RECIPE_NAME}")]
+    unfinished = [path for path in candidates if RunFolder(path).finished_record() is None]
+    if not unfinished:
+        raise UserError(
+            f"there is no unfinished run of `{name}` under runs/", hint="Name its folder with --output-dir."
+        )
+    return max(unfinished, key=lambda path: path.stat().st_mtime)
+
+
+def _differences(earlier: object, now: object, prefix: str = "") -> list[str]:
+    if isinstance(earlier, dict) and isinstance(now, dict):
+        keys = sorted(earlier.keys() | now.keys())
+        return [
+            text for key in keys for text in _differences(earlier.get(key), now.get(key), f"{prefix}.{key}".strip("."))
+        ]
+    return [] if earlier == now else [f"{prefix} was {earlier!r}, is {now!r}"]

@@ -1,0 +1,225 @@
+"""``run_recipe``: a recipe becomes a run, and every ending of it becomes a record."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import time
+import traceback
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from peftlab.core.config import Document, replace_config
+from peftlab.core.destination import inputs_of_recipe
+from peftlab.core.devices import AUTO, check_device_name, choose_device
+from peftlab.core.errors import PeftlabError, UserError
+from peftlab.core.files import write_text
+from peftlab.core.record import DataSummary, Guard, RunRecord, Status, write_record
+from peftlab.core.reporter import Reporter, Silent
+from peftlab.preparation.check import CheckedRecipe, at_place, check_recipe
+from peftlab.recipe.schema import Recipe
+from peftlab.run.card import write_card
+from peftlab.run.folder import RunFolder, check_output_dir, open_run_folder
+from peftlab.training.config import GUARDS
+from peftlab.training.launch import refuse_several_processes
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """A run that has ended, well or badly."""
+
+    record: RunRecord
+    folder: Path
+
+
+def run_recipe(
+    recipe: Recipe,
+    document: Document | None = None,
+    *,
+    output_dir: Path | str | None = None,
+    resume: bool = False,
+    offline: bool = False,
+    device: str = AUTO,
+    reporter: Reporter | None = None,
+) -> RunResult:
+    """Tune, evaluate, record.
+
+    Args:
+        recipe: From :func:`peftlab.recipe.schema.load_recipe`.
+        document: Where it was read from, for the places in messages.
+        output_dir: The run's folder; None: ``runs/<name>-<UTC time>``.
+        resume: Take up what is there.
+        offline: Allow no network.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        reporter: Tells a person what is going on.
+
+    Returns:
+        The record and the folder. A run that failed has a record too: look at its ``status``.
+
+    Raises:
+        UserError: The input is wrong; no run has begun.
+    """
+    output_dir = None if output_dir is None else Path(output_dir)
+    document = document or Document(source=recipe.name, values={})
+    reporter = reporter or Silent()
+    refuse_several_processes()
+    check_device_name(device)
+    check_output_dir(output_dir, resume=resume, inputs=inputs_of_recipe(recipe.model_dump(mode="json")))
+    checked = check_recipe(recipe, document, offline=offline, reporter=reporter)
+    folder = open_run_folder(recipe.name, output_dir, resume=resume)
+    with folder.locked():
+        finished = folder.finished_record()
+        if resume and not folder.has_begun:
+            reporter.say(f"there is no checkpoint to resume from in {folder.path}: the run starts from the beginning")
+        checked = replace(checked, recipe=_at_its_time(checked, folder))
+        folder.take_recipe(checked.recipe)
+        if finished is not None:
+            reporter.say("this run has already finished; its record is kept")
+            return RunResult(finished, folder.path)
+        try:
+            with at_place(document, ("method",)):
+                record = _execute(checked, folder, offline=offline, device_name=device, reporter=reporter)
+        except UserError:
+            folder.discard_unused()
+            raise
+        return RunResult(record, folder.path)
+
+
+def _at_its_time(checked: CheckedRecipe, folder: RunFolder) -> Recipe:
+    """The recipe with the time that the model reads, if it does: when the run began, also if it is resumed later."""
+    now = datetime.datetime.now(datetime.UTC).replace(microsecond=0, tzinfo=None)
+    earlier = folder.earlier_recipe()
+    task = checked.recipe.task.at_time(now, checked.facts.tokenizer, None if earlier is None else earlier.task)
+    return replace_config(checked.recipe, task=task)
+
+
+def _execute(
+    checked: CheckedRecipe, folder: RunFolder, *, offline: bool, device_name: str, reporter: Reporter
+) -> RunRecord:
+    """Run the stages; whatever they raise is turned into a status, and a record is written in any case."""
+    # A workspace of fixed size makes cuBLAS repeatable; it must be set before CUDA starts.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    from peftlab.measurement.environment import describe_environment
+    from peftlab.measurement.phases import PhaseClock
+    from peftlab.run.stages import Findings, Run
+    from peftlab.training.interrupts import Interrupts
+
+    device = choose_device(device_name)
+    findings = Findings(PhaseClock(device))
+    started_at, started = datetime.datetime.now(datetime.UTC), time.monotonic()
+    error: BaseException | None = None
+    with Interrupts() as interrupts:
+        try:
+            Run(
+                checked,
+                folder,
+                findings,
+                device=device,
+                offline=offline,
+                reporter=reporter,
+                interrupts=interrupts,
+            ).execute()
+        except UserError:
+            raise
+        except (Exception, KeyboardInterrupt) as caught:  # noqa: BLE001 - every ending becomes a record
+            error = caught
+    guards = _all_guards(findings.guards, checked.recipe.waive_guards, error)
+    status, message = _status(error, guards, folder)
+    record = RunRecord(
+        name=checked.recipe.name,
+        status=status,
+        error=message,
+        recipe=checked.recipe.model_dump(mode="json"),
+        scores=findings.scores,
+        labels=list(checked.labels) or None,
+        learned=dict(checked.recipe.task.learned),
+        calibration=findings.calibration,
+        best_step=findings.progress.best_step,
+        tied_steps=findings.progress.tied_steps if len(findings.progress.tied_steps) > 1 else [],
+        steps=findings.progress.step,
+        micro_batch_size=findings.micro_batches.size,
+        acceleration=findings.acceleration,
+        phases=findings.clock.summary(),
+        memory=findings.memory,
+        throughput=findings.throughput,
+        parameters=findings.parameters,
+        artifact_bytes=findings.artifact_bytes,
+        initial_adapter_sha256=findings.initial_adapter_sha256,
+        own_head=findings.own_head,
+        guards=guards,
+        data=_data_summary(checked.data.summary, findings.notes),
+        environment=describe_environment(device, deterministic=checked.recipe.training.deterministic),
+        resumed=findings.resumed,
+        started_at=started_at.isoformat(timespec="seconds"),
+        seconds=findings.earlier_seconds + time.monotonic() - started,
+    )
+    write_record(record, folder.path)
+    if status == "success":
+        _write_card(record, folder, checked)
+    return record
+
+
+def _write_card(record: RunRecord, folder: RunFolder, checked: CheckedRecipe) -> None:
+    """A model card beside the weights, where the Hub and people look for it."""
+    from peftlab.artifact.save import ADAPTER, MODEL
+    from peftlab.measurement.example_intervals import intervals_of_file
+
+    split = "test" if "test" in record.scores else "validation"
+    is_whole = checked.recipe.method.trains_base
+    write_card(
+        record,
+        folder.path / (MODEL if is_whole else ADAPTER),
+        peft_task_type=checked.recipe.task.peft_task_type,
+        library="transformers" if is_whole else "peft",
+        usage=checked.recipe.task.usage_note(),
+        intervals=intervals_of_file(folder.predictions, split, record.scores.get(split, {})),
+    )
+
+
+def _all_guards(found: dict[str, Guard], waived: list[str], error: BaseException | None) -> dict[str, Guard]:
+    """Every guard by its name, in the same order in every record."""
+    from peftlab.training.evaluate import DivergedError
+    from peftlab.training.guards import waive
+
+    reason = "the method has nothing of the kind" if error is None else "the run did not get so far"
+    guards = {name: Guard.not_applicable(reason) for name in GUARDS} | found
+    if isinstance(error, DivergedError):
+        guards["loss_finite"] = Guard.check(False, error.message)
+    return waive(guards, waived)
+
+
+def _status(error: BaseException | None, guards: dict[str, Guard], folder: RunFolder) -> tuple[Status, str | None]:
+    from peftlab.training.determinism import lacks_determinism
+    from peftlab.training.evaluate import DivergedError
+    from peftlab.training.interrupts import CancelledError
+    from peftlab.training.micro_batches import is_out_of_memory
+
+    if error is None:
+        failed = [name for name, guard in guards.items() if guard.status == "failed" and not guard.waived]
+        if failed:
+            details = "; ".join(f"{name}: {guards[name].detail}" for name in failed)
+            return "failed", f"a guard failed: {details}"
+        return "success", None
+    if isinstance(error, DivergedError):
+        return "diverged", str(error)
+    if isinstance(error, CancelledError | KeyboardInterrupt):
+        return "cancelled", "stopped by the user; the same command with --resume goes on"
+    if is_out_of_memory(error):
+        first = (str(error).splitlines() or ["memory ran out"])[0]
+        return (
+            "out_of_memory",
+            f"{first} Set training.micro_batch_size to auto; `peftlab estimate` tells what else helps.",
+        )
+    if isinstance(error, PeftlabError):
+        return "failed", str(error)
+    if lacks_determinism(error):
+        return "failed", f"{str(error).splitlines()[0]} Set training.deterministic to false."
+    if isinstance(error, OSError):
+        return "failed", f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
+    path = folder.path / "traceback.txt"
+    write_text(path, "".join(traceback.format_exception(error)))
+    return "failed", f"{type(error).__name__}: {error} (the traceback is in traceback.txt)"
+
+
+def _data_summary(summary: DataSummary, notes: dict[str, object]) -> DataSummary:
+    return summary.model_copy(update={"notes": {**summary.notes, **{k: v for k, v in notes.items() if v}}})

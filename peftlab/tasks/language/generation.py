@@ -1,0 +1,159 @@
+"""Greedy or sampled text from a decoder, many prompts at a time, with the cache of keys and values.
+
+Prompts are padded on the left, so that each row's next token stands at the end; transformers then counts positions
+from the attention mask. peft drops those positions under methods with virtual tokens, and would count padding as text:
+there only prompts of one length share a batch, which needs no padding at all.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from peftlab.core.task import Inference
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+def generate_tokens(
+    model: nn.Module,
+    prompts: Sequence[Sequence[int]],
+    inference: Inference,
+    *,
+    max_new_tokens: int,
+    ends: Sequence[int] | None = None,
+    **options: Any,
+) -> list[list[int]]:
+    """What a model writes after each prompt, without the end token.
+
+    Args:
+        model: In eval mode; a language model under whatever wraps it.
+        prompts: Tokens, in any order and of any length.
+        inference: How the model is asked.
+        max_new_tokens: Where a text is cut that does not end by itself, if the model's positions do not end before.
+        ends: The tokens of which each ends a text; None: the tokenizer's end token.
+        **options: Of transformers' ``generate``, such as ``do_sample``; greedy by default.
+    """
+    ends = list(ends) if ends is not None else [int(inference.tokenizer.eos_token_id)]
+    written: list[list[int]] = [[]] * len(prompts)
+    room = positions_left(model, inference)
+    together = 0 if inference.virtual_tokens else room - max_new_tokens
+    for group in _groups(prompts, longest=together):
+        left = room - max(len(prompts[place]) for place in group)
+        if left < 1:
+            continue
+        batch = _left_padded([prompts[place] for place in group], inference.tokenizer.pad_token_id)
+
+        def generate(module: Any, inputs: Mapping[str, Tensor]) -> Tensor:
+            made: Tensor = module.generate(
+                **inputs,
+                **{**GREEDY, "max_new_tokens": min(max_new_tokens, left), **options},  # noqa: B023 - called below
+                eos_token_id=ends or None,
+                pad_token_id=ends[0] if ends else inference.tokenizer.pad_token_id,
+            )
+            return made
+
+        with own_settings(model):
+            made = inference.compute(generate, model, batch)
+        length = batch["input_ids"].shape[1]
+        for place, row in zip(group, made[:, length:].tolist(), strict=True):
+            written[place] = row[: next((at for at, token in enumerate(row) if token in ends), len(row))]
+    return written
+
+
+@contextlib.contextmanager
+def own_settings(model: nn.Module) -> Iterator[None]:
+    """Leave the checkpoint's settings of generation out of account: what is not asked for is transformers' default.
+
+    A checkpoint may come with sampling, penalties, beams, forced, forbidden or suppressed tokens, a least length and
+    more. What a run is measured by must not depend on them; ``generate`` takes from them whatever it is not told.
+    """
+    from transformers import GenerationConfig
+
+    from peftlab.tasks.language.decoder import language_model
+
+    language = language_model(model)
+    theirs = language.generation_config
+    language.generation_config = GenerationConfig()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        language.generation_config = theirs
+
+
+class TokenStreamer:
+    """Takes tokens as transformers generates them, one prompt at a time, and shows whole characters.
+
+    Args:
+        decode: Turns all tokens so far into text.
+        show: Is given each new piece of text.
+        ends: The end tokens, which are not shown.
+
+    Attributes:
+        text: All of it so far.
+    """
+
+    def __init__(self, decode: Callable[[list[int]], str], show: Callable[[str], None], ends: Sequence[int]) -> None:
+        self._decode, self._show, self._ends = decode, show, set(ends)
+        self._ids: list[int] = []
+        self._prompt_seen = False
+        self.text = ""
+
+    def put(self, value: Any) -> None:
+        """``generate`` gives the prompt first, then one token at a time."""
+        if not self._prompt_seen:
+            self._prompt_seen = True
+            return
+        self._ids.extend(token for token in value.flatten().tolist() if token not in self._ends)
+        text = self._decode(self._ids)
+        if not text.endswith("\ufffd"):  # the first bytes of a character that is not there yet
+            self._tell(text)
+
+    def end(self) -> None:
+        """The text is whole."""
+        self._tell(self._decode(self._ids))
+
+    def _tell(self, text: str) -> None:
+        if len(text) > len(self.text):
+            self._show(text[len(self.text) :])
+            self.text = text
+
+
+def decode_tokens(tokenizer: Any, ids: Sequence[int]) -> str:
+    """The text of generated tokens, just as they stand: more tokens only ever make it longer."""
+    text: str = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    return text
+
+
+GREEDY: Mapping[str, Any] = {"do_sample": False, "num_beams": 1, "use_cache": True, "top_k": None, "top_p": None}
+"""Settings of ``generate`` within :func:`own_settings`: always the most likely token; when sampling, of all tokens."""
+
+
+def positions_left(model: Any, inference: Inference) -> int:
+    """Tokens of prompt and text that the model has positions for."""
+    from peftlab.tasks.language.decoder import language_model
+
+    positions = getattr(language_model(model).config, "max_position_embeddings", None)
+    return sys.maxsize if positions is None else positions - inference.virtual_tokens
+
+
+def _groups(prompts: Sequence[Sequence[int]], *, longest: int) -> list[list[int]]:
+    """Prompts up to a length share a batch; longer ones only with those of their own, so that none cuts another."""
+    groups: dict[int, list[int]] = defaultdict(list)
+    for place, prompt in enumerate(prompts):
+        groups[len(prompt) if len(prompt) > longest else 0].append(place)
+    return list(groups.values())
+
+
+def _left_padded(prompts: Sequence[Sequence[int]], pad_token_id: int) -> dict[str, Tensor]:
+    import torch
+
+    longest = max(map(len, prompts))
+    return {
+        "input_ids": torch.tensor([[*[pad_token_id] * (longest - len(row)), *row] for row in prompts]),
+        "attention_mask": torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in prompts]),
+    }

@@ -1,1 +1,0 @@
-"""Turing machines: an exact simulator, named and random machines, and their notation. Never imports torch."""

@@ -1,0 +1,103 @@
+"""Every method in every format: the export says what its run says, or the refusal says why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from peftlab.core.errors import UnsupportedError
+from peftlab.core.method import METHODS
+from peftlab.core.reporter import Silent
+from peftlab.inference.export.export import export_run
+from tests.conftest import sentences
+
+SETTINGS = {"adalora": "{type: adalora, initial_rank: 4, target_rank: 2}"}
+STEPS = 20
+
+
+def recipe_of(method: str) -> str:
+    return SETTINGS.get(method, f"{{type: {method}}}")
+
+
+@pytest.fixture(scope="module")
+def bases(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path, tiny_gpt2: Path) -> dict[str, Path]:
+    """The tiny models cut to their first layer: most of an export's time goes by the number of layers."""
+    from transformers import AutoTokenizer, BertModel, GPT2LMHeadModel
+
+    found = {}
+    for name, base, loader in (("bert", tiny_bert, BertModel), ("gpt2", tiny_gpt2, GPT2LMHeadModel)):
+        found[name] = tmp_path_factory.mktemp("models") / f"flat-{name}"
+        loader.from_pretrained(base, num_hidden_layers=1).save_pretrained(found[name])
+        AutoTokenizer.from_pretrained(base).save_pretrained(found[name])
+    # A prefix goes to its own layer: one layer could not mix them up.
+    return {**found, "bert-prefix_tuning": tiny_bert, "gpt2-prefix_tuning": tiny_gpt2}
+
+
+@pytest.fixture
+def made(tiny_run: Callable[..., Path], bases: dict[str, Path]) -> Callable[[str, str], Path]:
+    """The run of a method on a base."""
+
+    def run(method: str, base: str) -> Path:
+        return tiny_run(recipe_of(method), base=bases.get(f"{base}-{method}", bases[base]), steps=STEPS)
+
+    return run
+
+
+@pytest.mark.parametrize("method", METHODS.names())
+def test_merged(method: str, made: Callable[[str, str], Path], tmp_path: Path) -> None:
+    run, output = made(method, "bert"), tmp_path / "out"
+    if not METHODS.get(method).mergeable:
+        with pytest.raises(UnsupportedError, match=f"what {method} trains cannot be folded") as caught:
+            export_run(run, "merged", output, offline=True, reporter=Silent())
+        assert "onnx" in (caught.value.hint or "")
+        assert not list(tmp_path.iterdir())
+        return
+    check = export_run(run, "merged", output, offline=True, reporter=Silent()).check
+    assert check.equal_predictions == 1.0
+    assert check.scores == pytest.approx(check.run_scores, abs=1e-6)
+    assert {item.name for item in output.iterdir()} >= {"config.json", "model.safetensors", "tokenizer.json"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("base", ["bert", "gpt2"])
+@pytest.mark.parametrize("method", METHODS.names())
+def test_onnx(method: str, base: str, made: Callable[[str, str], Path], tmp_path: Path) -> None:
+    check = export_run(made(method, base), "onnx", tmp_path / "out", offline=True, reporter=Silent()).check
+    assert check.equal_predictions == 1.0
+    assert check.scores == pytest.approx(check.run_scores, abs=1e-6)
+
+
+TASKS = {
+    "pairs": "{type: text_pair_classification, text: [text, other], label: label, max_length: 48}",
+    "labels": "{type: text_classification, label: [good, bad], max_length: 32}",
+    "numbers": "{type: text_regression, label: number, max_length: 32}",
+}
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Rows for tasks of every kind."""
+    path, rows = tmp_path_factory.mktemp("data") / "rows.csv", sentences(120, seed=4)
+    lines = ["text,other,label,good,bad,number"]
+    for (text, label), (other, _) in zip(rows, reversed(rows), strict=True):
+        lines.append(f"{text},{other},{label},{int(label == 'good')},{int(label == 'bad')},{len(text) / 10}")
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("task", "kind"),
+    [
+        *[(task, "merged") for task in TASKS],
+        *[pytest.param(task, "onnx", marks=pytest.mark.slow) for task in TASKS],
+    ],
+)
+def test_tasks(
+    task: str, kind: str, tiny_run: Callable[..., Path], bases: dict[str, Path], table: Path, tmp_path: Path
+) -> None:
+    run = tiny_run(base=bases["bert"], task=TASKS[task], data=table, steps=STEPS)
+    check = export_run(run, kind, tmp_path / "out", offline=True, reporter=Silent()).check
+    assert check.equal_predictions == 1.0
+    assert check.scores == pytest.approx(check.run_scores, abs=1e-4)

@@ -1,0 +1,103 @@
+"""A quantised base is dequantised before it is exported; what that changes is measured, and said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from test_export import told_by_run
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+from peftlab.artifact.trained import checkpoint_of
+from peftlab.cli.export import _summary
+from peftlab.core.errors import UserError
+from peftlab.core.reporter import Silent
+from peftlab.inference.export.compose import Composition, export_composition
+from peftlab.inference.export.export import export_run
+from peftlab.inference.exported import ExportDescription, read_export
+
+LOSS = 0.05
+"""Accuracy that an export may lose: one of the few validation examples."""
+
+
+class Listener(Silent):
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def export(run: Path, kind: str, output: Path) -> tuple[ExportDescription, str]:
+    listener = Listener()
+    done = export_run(run, kind, output, offline=True, reporter=listener, max_score_loss=LOSS)
+    return done, "\n".join(listener.lines)
+
+
+def plain_scores(folder: Path, texts: list[str]) -> list[list[float]]:
+    """What transformers alone makes of a folder."""
+    model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    with torch.inference_mode():
+        return [model(**tokenizer(text, return_tensors="pt")).logits.softmax(-1)[0].tolist() for text in texts]
+
+
+@pytest.mark.parametrize(
+    ("base", "quantization", "tolerance"),
+    [("bert", "nf4", 1e-3), ("bert", "int8", 0.2), ("gpt2", "nf4", 1e-3), ("gpt2", "int8", 0.2)],
+)
+def test_a_merged_export_is_a_plain_model(
+    base: str, quantization: str, tolerance: float, tiny_run: Callable[..., Path], reviews: Path, tmp_path: Path
+) -> None:
+    run, out = tiny_run(base=base, quantization=quantization), tmp_path / "out"
+    done, said = export(run, "merged", out)
+    drift = done.check.logit_drift_of_dequantization
+    assert drift is not None
+    assert 0 <= drift < 2.0
+    assert quantization == "nf4" or drift > 0  # 8-bit layers round activations too, and dequantised ones do not
+    assert f"dequantising the base moves a logit by {drift:.4g} at most" in said
+    assert f"dequantising moved a logit by {drift:.3g} at most" in _summary(done, out)
+    assert f"quantised ({quantization})" in (out / "README.md").read_text()
+    assert read_export(out) == done
+    assert "quantization_config" not in json.loads((out / "config.json").read_text())
+    assert all(tensor.dtype == torch.float32 for tensor in load_file(out / "model.safetensors").values())
+    rows, texts = told_by_run(run, reviews)
+    found = plain_scores(out, texts)
+    equal = 0
+    for row, scores in zip(rows, found, strict=True):
+        assert scores == pytest.approx(row["scores"], abs=tolerance)
+        equal += (scores[0] > scores[1]) == (row["scores"][0] > row["scores"][1])
+    assert equal >= 0.95 * len(rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("quantization", ["nf4", "int8"])
+@pytest.mark.parametrize("method", ["{type: lora, rank: 4}", "{type: houlsby_adapter}"])
+def test_onnx_of_a_quantised_run(method: str, quantization: str, tiny_run: Callable[..., Path], tmp_path: Path) -> None:
+    done, said = export(tiny_run(method, quantization=quantization), "onnx", tmp_path / "out")
+    assert done.check.equal_predictions >= 0.95
+    assert done.check.logit_drift_of_dequantization is not None
+    assert "dequantising the base" in said
+
+
+def test_a_run_starts_from_the_dequantised_weights_of_another(
+    tiny_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PEFTLAB_CACHE", str(tmp_path / "cache"))
+    run = tiny_run(quantization="nf4")
+    merged = Path(checkpoint_of(run, offline=True))
+    export(run, "merged", tmp_path / "out")
+    there, here = load_file(merged / "model.safetensors"), load_file(tmp_path / "out" / "model.safetensors")
+    assert there.keys() == here.keys()
+    assert all(torch.allclose(there[name], here[name], atol=1e-6) for name in here)
+
+
+def test_quantised_runs_are_not_combined(tiny_run: Callable[..., Path], tmp_path: Path) -> None:
+    runs = [tiny_run(quantization="nf4"), tiny_run(quantization="nf4", seed=1)]
+    with pytest.raises(UserError, match="quantised base cannot be combined"):
+        export_composition(runs, Composition("linear"), "merged", tmp_path / "out", offline=True, reporter=Silent())
+    assert not list(tmp_path.iterdir())

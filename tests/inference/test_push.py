@@ -1,0 +1,99 @@
+"""What goes to the Hub, and what stays here. Nothing of this reaches the network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import huggingface_hub
+import pytest
+from huggingface_hub.errors import RepositoryNotFoundError
+from ruamel.yaml import YAML
+
+from peftlab.core.errors import SourceError, UserError
+from peftlab.inference.push import push_folder, what_to_push
+
+
+class EmptyHub:
+    def model_info(self, repository: str) -> Any:
+        answer: Any = SimpleNamespace(headers={}, request=None)
+        raise RepositoryNotFoundError("404", response=answer)
+
+
+@pytest.mark.parametrize(
+    ("files", "tags", "is_foreign"),
+    [
+        ([".gitattributes", "README.md", "model.safetensors"], ["peft"], True),
+        (["notes.txt"], None, True),
+        (["README.md", "model.safetensors"], ["peftlab", "lora"], False),
+        ([".gitattributes"], [], False),
+    ],
+)
+def test_somebodys_other_work_is_not_replaced(
+    tiny_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, files: list[str], tags: Any, is_foreign: bool
+) -> None:
+    uploaded = []
+
+    class Hub:
+        def model_info(self, repository: str) -> Any:
+            return SimpleNamespace(siblings=[SimpleNamespace(rfilename=name) for name in files], tags=tags)
+
+        def create_repo(self, repository: str, **_: Any) -> str:
+            return repository
+
+        def upload_folder(self, **options: Any) -> None:
+            uploaded.append(options["repo_id"])
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    if is_foreign:
+        with pytest.raises(UserError, match="not uploaded"):
+            push_folder(tiny_run(), "me/tiny", private=True, report=lambda _: None)
+        assert uploaded == []
+    push_folder(tiny_run(), "me/tiny", private=True, force=is_foreign, report=lambda _: None)
+    assert uploaded == ["me/tiny"]
+
+
+def test_the_weights_and_their_card_go(tiny_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    run, calls = tiny_run(), []
+
+    class Hub(EmptyHub):
+        def create_repo(self, repository: str, **options: Any) -> str:
+            calls.append((repository, options["private"]))
+            return f"https://hub.example/{repository}"
+
+        def upload_folder(self, *, repo_id: str, folder_path: Path, commit_message: str) -> None:
+            calls.append((repo_id, sorted(path.name for path in folder_path.iterdir())))
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    assert push_folder(run, "me/tiny", private=True, report=lambda _: None) == "https://hub.example/me/tiny"
+    assert calls[0] == ("me/tiny", True)
+    assert {"README.md", "adapter_config.json", "adapter_model.safetensors"} <= set(calls[1][1])
+    assert "predictions.parquet" not in calls[1][1]
+
+
+def test_a_hub_that_refuses(tiny_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hub(EmptyHub):
+        def create_repo(self, *_: Any, **__: Any) -> str:
+            raise ConnectionError("no route")
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    with pytest.raises(SourceError, match="no route"):
+        push_folder(tiny_run(), "me/tiny", private=True, report=lambda _: None)
+
+
+def test_the_card_of_a_run(tiny_run: Callable[..., Path], tmp_path: Path) -> None:
+    text = (what_to_push(tiny_run()) / "README.md").read_text()
+    _, front, body = text.split("---\n", 2)
+    metadata = YAML(typ="safe").load(front)
+    assert metadata["library_name"] == "peft"
+    assert metadata["pipeline_tag"] == "text-classification"
+    assert {metric["type"] for metric in metadata["model-index"][0]["results"][0]["metrics"]} >= {"accuracy"}
+    for heading in ("Intended use", "Scores", "Method", "Data", "Cost", "Guards", "Licences"):
+        assert f"## {heading}" in body
+    assert "| accuracy |" in body
+    assert " to " in next(line for line in body.splitlines() if line.startswith("| accuracy"))
+    (tmp_path / "record.json").write_text("{}")
+    with pytest.raises(UserError):
+        what_to_push(tmp_path)
