@@ -50,9 +50,9 @@ def tiny_masked_model() -> Any:
 
 
 class Reading:
-    """The part of a run's `Asking` that tests need, around a tokenizer or only its ids."""
+    """The part of a run's `TorchInference` that tests need, around a tokenizer or only its ids."""
 
     def __new__(cls, tokenizer: Any, *, metric: str | None = None, virtual_tokens: int = 0) -> Any:
-        from peftlab.training.evaluate import Asking
+        from peftlab.training.evaluation import TorchInference
 
-        return Asking(tokenizer, (), torch.device("cpu"), metric=metric, virtual_tokens=virtual_tokens)
+        return TorchInference(tokenizer, (), torch.device("cpu"), metric=metric, virtual_tokens=virtual_tokens)

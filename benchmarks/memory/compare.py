@@ -23,7 +23,7 @@ from peftlab.core.files import write_text
 from peftlab.core.method import MethodContext
 from peftlab.estimate.target import Target
 from peftlab.estimate.training import ShapesOfRecipe, bare_job, placeholder_batch
-from peftlab.models.load import checkpoint_activations, load_base_model, local_source
+from peftlab.models.base_model import checkpoint_activations, load_base_model, local_source
 from peftlab.preparation.check import CheckedModel, check_model
 from peftlab.preparation.rehearsal import rehearse_memory
 from peftlab.recipe.schema import build_recipe

@@ -25,9 +25,9 @@ from peftlab.core.errors import PeftlabError
 from peftlab.core.reporter import Silent
 from peftlab.core.splits import EncodedSplit
 from peftlab.inference.export.export import export_run
-from peftlab.inference.load import load_tuned
+from peftlab.inference.load_tuned import load_tuned
 from peftlab.inference.reference import load_held_out
-from peftlab.inference.tuned import TunedModel
+from peftlab.inference.tuned_model import TunedModel
 
 FORMATS = ("merged", "onnx", "onnx-int8")
 

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from peftlab.bench.cells import Cell
-from peftlab.bench.folder import SUITE_NAME
 from peftlab.bench.plan import Plan, PlannedRun
 from peftlab.bench.suite import Suite, write_suite
+from peftlab.bench.suite_folder import SUITE_NAME
 from peftlab.bench.tuning import Choice, tune
 from peftlab.bench.worker import Finished, Worker, is_done, is_of_recipe, leave_record, move_aside
 from peftlab.core.devices import AUTO

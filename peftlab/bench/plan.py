@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from peftlab.bench.cells import Cell, expand_cells
-from peftlab.bench.folder import SuiteFolder
 from peftlab.bench.suite import Suite
+from peftlab.bench.suite_folder import SuiteFolder
 from peftlab.bench.timing import Clock, Workload
 from peftlab.bench.tuning import plan_rungs, propose_settings, trial_name, trial_recipe
 from peftlab.bench.worker import is_done

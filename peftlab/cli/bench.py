@@ -43,9 +43,9 @@ def bench(
             import torch
 
             from peftlab.bench.execute import Execution
-            from peftlab.bench.folder import REPORT_NAME, SuiteFolder, locked, refuse_foreign_folder
             from peftlab.bench.plan import Plan
             from peftlab.bench.suite import load_suite
+            from peftlab.bench.suite_folder import REPORT_NAME, SuiteFolder, locked, refuse_foreign_folder
             from peftlab.report.page import is_page, write_report
 
             loaded, document = load_suite(suite)
@@ -91,7 +91,7 @@ def bench(
 @contextlib.contextmanager
 def _unpacked(path: Path) -> Iterator[Path]:
     """A pack is a folder of runs while the suite runs, and a pack again afterwards; stopped, it stays a folder."""
-    from peftlab.bench.folder import locked
+    from peftlab.bench.suite_folder import locked
     from peftlab.packs.layout import is_pack
     from peftlab.packs.unpacking import unpack
 
@@ -111,7 +111,7 @@ def _unpacked(path: Path) -> Iterator[Path]:
 
 
 def _pack_again(path: Path) -> None:
-    from peftlab.bench.folder import locked
+    from peftlab.bench.suite_folder import locked
     from peftlab.cli.pack import pack_with_reports
 
     with locked(path):

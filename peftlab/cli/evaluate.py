@@ -30,9 +30,9 @@ def evaluate(
     try:
         with reporting() as reporter:
             from peftlab.data.streaming import stream_file
-            from peftlab.inference.evaluate import evaluate_rows
+            from peftlab.inference.evaluate_rows import evaluate_rows
             from peftlab.inference.files import options_in_hints, reading_config
-            from peftlab.inference.load import load_tuned
+            from peftlab.inference.load_tuned import load_tuned
 
             chosen = start_computing(device, threads, reporter.say)
             tuned = load_tuned(run, offline=offline, device=chosen, report=reporter.say)

@@ -42,7 +42,7 @@ def explain(
             from peftlab.core.record import run_of
             from peftlab.inference.explanation.attributions import explain as explain_text
             from peftlab.inference.explanation.page import coloured_text, completeness, write_page
-            from peftlab.inference.load import load_tuned, what_it_reads
+            from peftlab.inference.load_tuned import load_tuned, what_it_reads
 
             if output is not None:
                 check_file(output, inputs=[run_of(run), *what_it_reads(run_of(run))], force=force)

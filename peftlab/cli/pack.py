@@ -26,7 +26,7 @@ def pack(
     from peftlab.cli.output import show_error
 
     try:
-        from peftlab.bench.folder import locked
+        from peftlab.bench.suite_folder import locked
         from peftlab.core.destination import check_folder
         from peftlab.packs.writing import check_suite_folder
 

@@ -16,7 +16,7 @@ from peftlab.cli.options import Device, Encoding, Force, Format, Json, Offline, 
 
 if TYPE_CHECKING:
     from peftlab.data.streaming import RowStream
-    from peftlab.inference.tuned import TunedModel
+    from peftlab.inference.tuned_model import TunedModel
 
 
 def predict(
@@ -51,7 +51,7 @@ def predict(
 
         with reporting() as reporter, options_in_hints():
             from peftlab.core.record import run_of
-            from peftlab.inference.load import load_tuned, what_it_reads
+            from peftlab.inference.load_tuned import load_tuned, what_it_reads
             from peftlab.inference.outputs import check_output, write_answers
             from peftlab.inference.predict import answer_rows, check_answers
 

@@ -58,8 +58,15 @@ def serve(
         with reporting() as reporter:
             import torch
 
-            from peftlab.serving.config import CPU_PADDING, GPU_PADDING, MOST_WORKERS, Batching, Limits, ServingConfig
             from peftlab.serving.server import serve as serve_runs
+            from peftlab.serving.serving_config import (
+                CPU_PADDING,
+                GPU_PADDING,
+                MOST_WORKERS,
+                Batching,
+                Limits,
+                ServingConfig,
+            )
 
             chosen = start_computing(device, threads, reporter.say)
             on_gpu = chosen.type == "cuda"

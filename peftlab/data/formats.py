@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import get_args
 
 from peftlab.core.errors import DataError
-from peftlab.data.config import DataConfig, TableFormat
+from peftlab.data.data_config import DataConfig, TableFormat
 from peftlab.data.file_types import COMPRESSED, TABLES, hint_for_type, type_of_file
 from peftlab.data.table_files import TableFile
 

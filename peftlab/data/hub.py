@@ -10,7 +10,7 @@ from peftlab.core.errors import DataError, SourceError
 from peftlab.core.hub import prepare_hub
 from peftlab.core.reporter import ProgressCallback
 from peftlab.data.columnar import column_values, name_classes
-from peftlab.data.config import DataConfig
+from peftlab.data.data_config import DataConfig
 from peftlab.data.locations import require_online
 from peftlab.data.tables import Table
 

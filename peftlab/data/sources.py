@@ -7,7 +7,7 @@ from pathlib import Path
 
 from peftlab.core.errors import ConfigError, DataError, SourceError, UserError, did_you_mean
 from peftlab.core.reporter import ProgressCallback
-from peftlab.data.config import SPLIT_NAMES, DataConfig, SplitName, SplitSources
+from peftlab.data.data_config import SPLIT_NAMES, DataConfig, SplitName, SplitSources
 from peftlab.data.hub import load_hub_tables
 from peftlab.data.locations import parse_location, resolve_location
 from peftlab.data.nested import with_roots

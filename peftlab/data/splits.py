@@ -15,7 +15,7 @@ from peftlab.core.record import DataSummary
 from peftlab.core.reporter import ProgressCallback
 from peftlab.core.splits import Split
 from peftlab.data.columns import check_columns, drop_missing_rows, refuse_all_missing, split_of_table, take
-from peftlab.data.config import SPLIT_NAMES, DataConfig
+from peftlab.data.data_config import SPLIT_NAMES, DataConfig
 from peftlab.data.duplicates import Keys, count_conflicts, count_shared_texts, remove_duplicates, text_key, text_keys
 from peftlab.data.garbled import count_garbled
 from peftlab.data.numbers import decimal_of, plain_numbers

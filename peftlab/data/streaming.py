@@ -13,7 +13,7 @@ from peftlab.core.splits import Split
 from peftlab.data.class_folders import LABEL_COLUMN, class_folders, text_rows
 from peftlab.data.columnar import parquet_rows, stream_parquet
 from peftlab.data.columns import check_columns, split_of_table
-from peftlab.data.config import DataConfig
+from peftlab.data.data_config import DataConfig
 from peftlab.data.decoding import open_text, undecodable_as_error
 from peftlab.data.delimited import stream_delimited
 from peftlab.data.excel import chosen_sheet, stream_sheet

@@ -13,8 +13,8 @@ from peftlab.core.errors import DataError
 from peftlab.core.reporter import ProgressCallback
 from peftlab.data.class_folders import LABEL_COLUMN, class_folders, columns_of_classes
 from peftlab.data.columnar import read_columnar
-from peftlab.data.config import DataConfig, SplitName, TableFormat
 from peftlab.data.conll import parse_conll
+from peftlab.data.data_config import DataConfig, SplitName, TableFormat
 from peftlab.data.decoding import read_text
 from peftlab.data.delimited import parse_delimited
 from peftlab.data.dialogue import CONVERSATIONS, parse_conversations

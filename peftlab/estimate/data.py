@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from peftlab.artifact.trained import is_run, open_run
+from peftlab.artifact.saved_run import is_run, open_run
 from peftlab.core.config import Document
 from peftlab.core.errors import SourceError
 from peftlab.estimate.training import Batch

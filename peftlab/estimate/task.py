@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from peftlab.core.splits import Example
 from peftlab.core.task import Inference, Prediction, Result, Task
-from peftlab.training.evaluate import run_on_device
+from peftlab.training.evaluation import run_on_device
 
 
 class TaskOnShapes:

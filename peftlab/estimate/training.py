@@ -41,14 +41,14 @@ from peftlab.estimate.task import TaskOnShapes, drop_full_mask
 from peftlab.measurement.memory import measure_training_memory, storage_bytes
 from peftlab.measurement.roofline import StepFlops
 from peftlab.measurement.throughput import ThroughputMeter
-from peftlab.models.load import checkpoint_activations, resolve_dtype
+from peftlab.models.base_model import checkpoint_activations, resolve_dtype
 from peftlab.models.skeleton import build_skeleton
 from peftlab.preparation.check import CheckedModel
 from peftlab.preparation.rehearsal import rehearse_evaluation, rehearse_flops
 from peftlab.recipe.schema import Recipe
 from peftlab.training.accelerator import autocast_dtype, build_shapes_accelerator
 from peftlab.training.checkpoints import CheckpointFolder
-from peftlab.training.evaluate import Asking
+from peftlab.training.evaluation import TorchInference
 from peftlab.training.guards import FIRST_STEPS, GradientGuard
 from peftlab.training.interrupts import Interrupts
 from peftlab.training.loop import TrainingJob, optimizer_step
@@ -185,8 +185,8 @@ class ShapesOfRecipe:
                     existing=job.method.training_state(self._model).values(),
                     granularity=self._target.granularity,
                 )
-            asking = Asking(tokenizer=None, labels=self._labels, device=torch.device("cpu"))
-            evaluated = rehearse_evaluation(job, job.split, [step.batches[0]], asking)
+            inference = TorchInference(tokenizer=None, labels=self._labels, device=torch.device("cpu"))
+            evaluated = rehearse_evaluation(job, job.split, [step.batches[0]], inference)
             model_bytes = storage_bytes(model_tensors(self._model))
         workspace = self._target.workspace_bytes
         memory = memory.model_copy(update={"peak_bytes": memory.peak_bytes + workspace})

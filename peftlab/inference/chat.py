@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 
-from peftlab.artifact.trained import TrainedRun, open_run
+from peftlab.artifact.saved_run import TrainedRun, open_run
 from peftlab.core.devices import choose_device
 from peftlab.core.errors import UnsupportedError, UserError
-from peftlab.models.load import resolve_dtype
+from peftlab.models.base_model import resolve_dtype
 from peftlab.tasks.language.conversations import Conversation
 from peftlab.tasks.language.decoder import DecoderTask
 from peftlab.tasks.language.generation import GREEDY, TokenStreamer, decode_tokens, own_settings

@@ -18,10 +18,10 @@ from peftlab.artifact.whole import load_model
 from peftlab.core.config import Config, Document
 from peftlab.core.devices import choose_device
 from peftlab.core.errors import UserError
-from peftlab.inference.tuned import ComputeLogits, TunedModel, torch_logits
-from peftlab.models.load import load_tokenizer
+from peftlab.inference.tuned_model import ComputeLogits, TunedModel, torch_logits
+from peftlab.models.base_model import load_tokenizer
 from peftlab.recipe.schema import build_recipe, with_learned
-from peftlab.training.evaluate import Asking
+from peftlab.training.evaluation import TorchInference
 
 EXPORT_NAME = "peftlab_export.json"
 ONNX_NAME = "model.onnx"
@@ -107,13 +107,13 @@ def load_export(folder: Path, *, device: torch.device | None = None) -> TunedMod
     else:
         check_onnx(folder, ONNX_NAME)
     tokenizer = load_tokenizer(str(folder), recipe.model.model_copy(update={"revision": None}), offline=True)
-    model, asking = None, None
+    model, inference = None, None
     if description.format == "merged":
         device = device or choose_device()
         model = load_model(folder).eval().to(device)
         prepare(model, recipe.model.acceleration)
         compute = torch_logits(model, recipe.task, device=device, autocast_dtype=None)
-        asking = Asking(tokenizer=tokenizer, labels=tuple(description.labels), device=device)
+        inference = TorchInference(tokenizer=tokenizer, labels=tuple(description.labels), device=device)
     else:
         compute = onnx_logits(folder / ONNX_NAME, description.inputs)
     return TunedModel(
@@ -125,7 +125,7 @@ def load_export(folder: Path, *, device: torch.device | None = None) -> TunedMod
         tokenizer=tokenizer,
         compute_logits=compute,
         model=model,
-        asking=asking,
+        inference=inference,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from peftlab.core.config import Document, build_config, parse_yaml_value
 from peftlab.core.errors import ConfigError, DataError, did_you_mean
-from peftlab.data.config import READING_KEYS, DataConfig
+from peftlab.data.data_config import READING_KEYS, DataConfig
 from peftlab.data.dialects import DELIMITERS
 from peftlab.recipe.schema import Recipe
 

@@ -15,7 +15,7 @@ from peftlab.core.reporter import Reporter
 from peftlab.core.splits import Example, Split
 from peftlab.data.columns import check_columns, take
 from peftlab.data.streaming import RowStream, unchecked_splits_of
-from peftlab.inference.tuned import TunedModel
+from peftlab.inference.tuned_model import TunedModel
 from peftlab.tasks.language.decoder import DecoderTask
 from peftlab.tasks.language.generation import TokenStreamer, generate_tokens, positions_left
 
@@ -100,7 +100,7 @@ def generate(
         UnsupportedError: The model writes no text.
     """
     task, tokenizer = decoder_task(tuned), tuned.tokenizer
-    model, asking = tuned.module()
+    model, inference = tuned.module()
     ends = task.renderer(tokenizer).end_token_ids
     extra: dict[str, Any] = {"ends": ends}
     if options.temperature:
@@ -110,8 +110,8 @@ def generate(
     if is_wanted is not None:
         extra["stopping_criteria"] = StoppingCriteriaList([_Unwanted(is_wanted, len(prompts))])
     with torch.inference_mode():
-        rows = generate_tokens(model, prompts, asking, max_new_tokens=options.max_new_tokens, **extra)
-    room = positions_left(model, asking)
+        rows = generate_tokens(model, prompts, inference, max_new_tokens=options.max_new_tokens, **extra)
+    room = positions_left(model, inference)
     return [
         Written(
             text=task.written_text(ids, tokenizer),

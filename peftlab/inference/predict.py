@@ -10,7 +10,7 @@ from peftlab.core.reporter import Reporter
 from peftlab.core.splits import EncodedSplit, Split
 from peftlab.data.streaming import RowStream, splits_of
 from peftlab.inference.generate import generate_rows, options_of, prompt_columns
-from peftlab.inference.tuned import TunedModel
+from peftlab.inference.tuned_model import TunedModel
 from peftlab.tasks.language.decoder import DecoderTask, LanguageTask
 
 DIGITS = 6

@@ -8,7 +8,7 @@ from typing import Any
 from peftlab.core.errors import SourceError, UserError
 from peftlab.core.reporter import ProgressCallback
 from peftlab.inference.exported import EXPORT_NAME
-from peftlab.inference.load import check_folder, read_finished_run
+from peftlab.inference.load_tuned import check_folder, read_finished_run
 from peftlab.run.card import CARD_NAME, CARD_TAG
 
 

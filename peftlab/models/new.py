@@ -9,8 +9,8 @@ from typing import Any
 from peftlab.core.errors import ConfigError, did_you_mean
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.task import Head
-from peftlab.models.config import ModelConfig
 from peftlab.models.facts import ENCODERS
+from peftlab.models.model_config import ModelConfig
 
 WHERE = "model.from_config"
 NEW_VOCABULARY_SIZE = 8192

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from peftlab.core.errors import ConfigError, UnsupportedError
 from peftlab.core.model_facts import ModelFacts
-from peftlab.models.config import ModelConfig
+from peftlab.models.model_config import ModelConfig
 
 if TYPE_CHECKING:
     import torch

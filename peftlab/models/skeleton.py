@@ -17,8 +17,8 @@ from peftlab.core.added_rows import set_rows_apart
 from peftlab.core.errors import UnsupportedError
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.task import Head
-from peftlab.models.config import ModelConfig
-from peftlab.models.load import BaseModel, find_head_modules, prepare_config, unquantized_modules
+from peftlab.models.base_model import BaseModel, find_head_modules, prepare_config, unquantized_modules
+from peftlab.models.model_config import ModelConfig
 from peftlab.models.quantization import quantization_config, settle_quantized
 
 FEW = 0.2
@@ -41,7 +41,7 @@ def build_skeleton(
         config: The recipe's section.
         head: What the task needs.
         dtype: Of the base's weights; the head is float32 in any case.
-        dropout: As for :func:`peftlab.models.load.load_base_model`.
+        dropout: As for :func:`peftlab.models.base_model.load_base_model`.
         rows_apart: Likewise.
 
     Raises:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from peftlab.artifact.trained import facts_of_run, is_run, open_run
+from peftlab.artifact.saved_run import facts_of_run, is_run, open_run
 from peftlab.core.config import Document, KeyPath, replace_config
 from peftlab.core.errors import ConfigError, DataError, PeftlabError, UnsupportedError
 from peftlab.core.model_facts import ModelFacts

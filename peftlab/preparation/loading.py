@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from peftlab.artifact.trained import checkpoint_of
+from peftlab.artifact.saved_run import checkpoint_of
 from peftlab.core.errors import DataError
 from peftlab.core.method import MethodContext
 from peftlab.core.record import Guard, Parameters
@@ -19,7 +19,7 @@ from peftlab.core.tensors import count_weights
 from peftlab.data.batching import plan_epoch
 from peftlab.data.locations import parse_location, resolve_location
 from peftlab.models.added_tokens import ids_of
-from peftlab.models.load import BaseModel, checkpoint_activations, load_base_model, load_tokenizer, local_source
+from peftlab.models.base_model import BaseModel, checkpoint_activations, load_base_model, load_tokenizer, local_source
 from peftlab.models.new import NEW_VOCABULARY_SIZE, write_new_model
 from peftlab.models.tokenizer_facts import missing_rows
 from peftlab.preparation.check import CheckedRecipe

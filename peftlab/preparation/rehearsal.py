@@ -66,14 +66,14 @@ def rehearse_flops(job: TrainingJob) -> StepFlops:
         return fit_step_flops(run, lengths, terms if len(set(terms)) > 1 else ())
 
 
-def rehearse_evaluation(job: TrainingJob, split: EncodedSplit, batches: list[list[int]], asking: Inference) -> int:
+def rehearse_evaluation(job: TrainingJob, split: EncodedSplit, batches: list[list[int]], inference: Inference) -> int:
     """The peak of live bytes while the batch with the most tokens is evaluated, the model included."""
     lengths = split.lengths()
     largest = max(batches, key=lambda batch: len(batch) * max(lengths[position] for position in batch))
     examples = [split.examples[position] for position in largest]
 
     def run() -> None:
-        job.task.predict_examples(job.model, examples, job.pad_token_id, asking)
+        job.task.predict_examples(job.model, examples, job.pad_token_id, inference)
 
     job.model.eval()
     try:

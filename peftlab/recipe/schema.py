@@ -18,10 +18,10 @@ from peftlab.core.method import METHODS, Method
 from peftlab.core.metric import METRICS
 from peftlab.core.registry import Registry
 from peftlab.core.task import TASKS, Scorer, Task
-from peftlab.data.config import SOURCE_KEYS, DataConfig
+from peftlab.data.data_config import SOURCE_KEYS, DataConfig
 from peftlab.metrics._scorer import ScorerWithMetric
-from peftlab.models.config import ModelConfig
-from peftlab.training.config import GUARDS, LEARNING_RATE_FACTORS, EvaluationConfig, Tracker, TrainingConfig
+from peftlab.models.model_config import ModelConfig
+from peftlab.training.training_config import GUARDS, LEARNING_RATE_FACTORS, EvaluationConfig, Tracker, TrainingConfig
 
 BELONGS_TO: Mapping[KeyPath, tuple[str, ...]] = {
     ("data", "source"): SOURCE_KEYS,

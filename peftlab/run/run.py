@@ -19,9 +19,9 @@ from peftlab.core.reporter import Reporter, Silent
 from peftlab.preparation.check import CheckedRecipe, at_place, check_recipe
 from peftlab.recipe.schema import Recipe
 from peftlab.run.card import write_card
-from peftlab.run.folder import RunFolder, check_output_dir, open_run_folder
-from peftlab.training.config import GUARDS
+from peftlab.run.run_folder import RunFolder, check_output_dir, open_run_folder
 from peftlab.training.launch import refuse_several_processes
+from peftlab.training.training_config import GUARDS
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def _write_card(record: RunRecord, folder: RunFolder, checked: CheckedRecipe) ->
 
 def _all_guards(found: dict[str, Guard], waived: list[str], error: BaseException | None) -> dict[str, Guard]:
     """Every guard by its name, in the same order in every record."""
-    from peftlab.training.evaluate import DivergedError
+    from peftlab.training.evaluation import DivergedError
     from peftlab.training.guards import waive
 
     reason = "the method has nothing of the kind" if error is None else "the run did not get so far"
@@ -190,7 +190,7 @@ def _all_guards(found: dict[str, Guard], waived: list[str], error: BaseException
 
 def _status(error: BaseException | None, guards: dict[str, Guard], folder: RunFolder) -> tuple[Status, str | None]:
     from peftlab.training.determinism import lacks_determinism
-    from peftlab.training.evaluate import DivergedError
+    from peftlab.training.evaluation import DivergedError
     from peftlab.training.interrupts import CancelledError
     from peftlab.training.micro_batches import is_out_of_memory
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from peftlab.acceleration.accelerated import accelerated
-from peftlab.artifact.load import load_artifact
+from peftlab.artifact.load_artifact import load_artifact
 from peftlab.artifact.save import loaded_tensors, save_artifact, tensors_to_save
 from peftlab.core.errors import UserError
 from peftlab.core.files import folder_bytes
@@ -36,11 +36,11 @@ from peftlab.measurement.memory import peak_of, storage_bytes
 from peftlab.measurement.phases import PhaseClock
 from peftlab.measurement.roofline import StepFlops, measure_matmul_rate
 from peftlab.measurement.throughput import ThroughputMeter
-from peftlab.models.load import resolve_dtype
+from peftlab.models.base_model import resolve_dtype
 from peftlab.preparation.check import CheckedRecipe
 from peftlab.preparation.loading import Loader, Wrapped
 from peftlab.preparation.rehearsal import rehearse_evaluation, rehearse_flops, rehearse_memory
-from peftlab.run.folder import RunFolder
+from peftlab.run.run_folder import RunFolder
 from peftlab.training.accelerator import (
     autocast_dtype,
     build_accelerator,
@@ -50,7 +50,7 @@ from peftlab.training.accelerator import (
 from peftlab.training.answers import AnswerWatch
 from peftlab.training.checkpoints import Checkpoint, trainable_parameters
 from peftlab.training.determinism import determinism
-from peftlab.training.evaluate import Asking, PredictionWriter, TakesPredictions, compute_logits, evaluate
+from peftlab.training.evaluation import PredictionWriter, TakesPredictions, TorchInference, compute_logits, evaluate
 from peftlab.training.fingerprints import fingerprints
 from peftlab.training.guards import (
     BaseGuard,
@@ -253,7 +253,7 @@ class Run:
         largest = max((split for name, split in self.splits.items() if name != "train"), key=len, default=None)
         if largest is not None:
             batches = self.recipe.evaluation_batches(largest.lengths())
-            peak = rehearse_evaluation(job, largest, batches, self._asking(self.recipe.evaluation.metric))
+            peak = rehearse_evaluation(job, largest, batches, self._inference(self.recipe.evaluation.metric))
             findings.clock.set_peak("evaluate", peak)
         self.matmul_rate = measure_matmul_rate(self.device, self.autocast or self.dtype)
         if self.recipe.model.offload is None and is_cheap_to_count(self.checked, self.loader):
@@ -470,7 +470,7 @@ class Run:
                 split,
                 self.recipe.evaluation_batches(split.lengths()),
                 pad_token_id=self.loader.tokenizer.pad_token_id,
-                asking=self._asking(metric),
+                inference=self._inference(metric),
                 writer=writer,
                 after_batch=after_batch,
                 keep_logits=keep_logits,
@@ -480,8 +480,8 @@ class Run:
         finally:
             self.reporter.finish()
 
-    def _asking(self, metric: str | None = None) -> Asking:
-        return Asking(
+    def _inference(self, metric: str | None = None) -> TorchInference:
+        return TorchInference(
             tokenizer=self.loader.tokenizer,
             labels=self.labels,
             metric=metric,

@@ -20,9 +20,9 @@ from typing import Any
 
 from peftlab.core.task import Prediction
 from peftlab.inference.generate import Written
-from peftlab.serving.company import choose_company
-from peftlab.serving.config import Batching
+from peftlab.serving.batch_choice import choose_batch
 from peftlab.serving.host import WorkItem
+from peftlab.serving.serving_config import Batching
 
 Answer = Prediction | Written
 Compute = Callable[[Sequence[WorkItem]], Sequence[Answer]]
@@ -199,7 +199,7 @@ class Batcher:
             return []
         oldest = self._queue[0]
         company = [waiting for waiting in self._queue if waiting.item.company == oldest.item.company]
-        places = choose_company(
+        places = choose_batch(
             [waiting.length for waiting in company],
             most=self._settings.max_batch,
             free_padding=self._settings.free_padding,

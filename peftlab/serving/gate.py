@@ -11,7 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from peftlab.serving.config import ServingConfig
+from peftlab.serving.serving_config import ServingConfig
 from peftlab.serving.telemetry import Telemetry
 
 OPEN_ROUTES = frozenset({"/healthz"})

@@ -30,10 +30,10 @@ from peftlab.core.splits import Example
 from peftlab.core.task import Prediction
 from peftlab.inference.exported import EXPORT_NAME
 from peftlab.inference.generate import GenerationOptions, Written, generate
-from peftlab.inference.load import check_folder, load_tuned, read_finished_run
+from peftlab.inference.load_tuned import check_folder, load_tuned, read_finished_run
 from peftlab.inference.predict import check_answers
-from peftlab.inference.tuned import TunedModel
-from peftlab.models.load import load_tokenizer
+from peftlab.inference.tuned_model import TunedModel
+from peftlab.models.base_model import load_tokenizer
 from peftlab.recipe.schema import Recipe
 from peftlab.tasks.language.decoder import DecoderTask
 
@@ -71,10 +71,10 @@ class Lane:
     def _compute(self, batch: Mapping[str, Tensor], adapters: Sequence[str]) -> Tensor:
         if not self.is_mixed or set(self.names.values()) == {"default"}:
             return self.first.compute_logits(batch)
-        model, asking = self.first.module()
+        model, inference = self.first.module()
         mixed = MixedBatch(model, [self.names[name] for name in adapters]).eval()
         with torch.inference_mode():  # the model has it; this is for what the task does with its output
-            return asking.compute(self.first.task.logits, mixed, batch).float().cpu()
+            return inference.compute(self.first.task.logits, mixed, batch).float().cpu()
 
     def use(self, adapter: str) -> None:
         """Let the model be this adapter's from now on, for batches of its own."""
@@ -266,7 +266,7 @@ class Host:
         lane.names[name] = peft_name
         config = replace_config(recipe.model, revision=None)
         tokenizer = load_tokenizer(str(folder / ADAPTER), config, offline=True)
-        asking = lane.first.asking
+        inference = lane.first.inference
         tuned = replace(
             lane.first,
             name=record.name,
@@ -275,7 +275,7 @@ class Host:
             labels=labels,
             temperature=record.calibration.temperature if record.calibration else 1.0,
             tokenizer=tokenizer,
-            asking=None if asking is None else replace(asking, tokenizer=tokenizer, labels=labels),
+            inference=None if inference is None else replace(inference, tokenizer=tokenizer, labels=labels),
         )
         return Hosted(name, tuned, lane)
 

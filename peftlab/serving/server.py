@@ -13,9 +13,9 @@ import uvicorn
 from peftlab.core.errors import UserError
 from peftlab.core.reporter import Reporter
 from peftlab.serving.app import build_app
-from peftlab.serving.config import ServingConfig
 from peftlab.serving.host import Host
 from peftlab.serving.service import Service
+from peftlab.serving.serving_config import ServingConfig
 from peftlab.serving.telemetry import Telemetry
 
 BACKLOG = 1024

@@ -11,8 +11,8 @@ from peftlab.core.splits import Split
 from peftlab.data.columns import check_columns
 from peftlab.inference.predict import rounded
 from peftlab.serving.batcher import Batcher
-from peftlab.serving.config import ServingConfig
 from peftlab.serving.host import Host, Hosted, WorkItem
+from peftlab.serving.serving_config import ServingConfig
 from peftlab.serving.telemetry import Telemetry
 
 

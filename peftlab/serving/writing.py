@@ -20,10 +20,10 @@ from peftlab.inference.generate import (
     options_of,
     prompt_columns,
 )
-from peftlab.serving.config import Limits
 from peftlab.serving.host import Hosted, WorkItem, Writing
 from peftlab.serving.schemas import GenerateRequest, GenerateResponse
 from peftlab.serving.service import Service
+from peftlab.serving.serving_config import Limits
 from peftlab.tasks.language.decoder import DecoderTask
 
 

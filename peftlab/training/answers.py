@@ -16,7 +16,7 @@ from typing import Any
 
 from peftlab.core.record import Guard
 from peftlab.core.task import Prediction, Task
-from peftlab.training.evaluate import TakesPredictions
+from peftlab.training.evaluation import TakesPredictions
 
 FEWEST_STEPS = 50
 """A run of fewer steps may not have learned yet: it is a trial of the recipe, and that is no fault."""

@@ -26,8 +26,7 @@ from peftlab.training.checkpoints import (
     restore_parameters,
     trainable_parameters,
 )
-from peftlab.training.config import EvaluationConfig, TrainingConfig
-from peftlab.training.evaluate import DivergedError, to_device
+from peftlab.training.evaluation import DivergedError, to_device
 from peftlab.training.guards import GradientGuard
 from peftlab.training.interrupts import CancelledError, Interrupts
 from peftlab.training.loss_watch import LossWatch
@@ -35,6 +34,7 @@ from peftlab.training.metrics_log import MetricsLog
 from peftlab.training.micro_batches import MicroBatches, is_out_of_memory
 from peftlab.training.optimizers import learning_rate_schedule, set_learning_rate
 from peftlab.training.steps import Step, StepPlan
+from peftlab.training.training_config import EvaluationConfig, TrainingConfig
 
 
 class Meter(Protocol):
@@ -146,7 +146,7 @@ def train(job: TrainingJob, resume_from: Checkpoint | None = None) -> Progress:
         DivergedError: The loss is not finite any more.
         CancelledError: The user stopped the run; a checkpoint of the last step is on disk.
     """
-    progress = _take_up(job, resume_from)
+    progress = _resume(job, resume_from)
     schedule = learning_rate_schedule(job.config, job.learning_rate, job.plan.total)
     watch = LossWatch(job.accelerator.device, job.learning_rate)
     job.model.train()
@@ -346,7 +346,7 @@ def _checkpoint(job: TrainingJob, progress: Progress, *, with_optimizer: bool) -
     )
 
 
-def _take_up(job: TrainingJob, checkpoint: Checkpoint | None) -> Progress:
+def _resume(job: TrainingJob, checkpoint: Checkpoint | None) -> Progress:
     if checkpoint is None:
         job.log.keep_up_to(0)
         return Progress()
@@ -358,7 +358,7 @@ def _take_up(job: TrainingJob, checkpoint: Checkpoint | None) -> Progress:
     restore_generators(checkpoint.generators)
     job.meter.load_state_dict(checkpoint.state["meter"])
     job.gradients.load_state_dict(checkpoint.state["gradients"])
-    job.micro_batches.take_up(checkpoint.state["micro_batches"])
+    job.micro_batches.restore(checkpoint.state["micro_batches"])
     if job.accelerator.scaler is not None:
         job.accelerator.scaler.load_state_dict(checkpoint.state["scaler"])
     job.log.keep_up_to(progress.step)

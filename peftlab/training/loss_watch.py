@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from peftlab.training.evaluate import DivergedError
+from peftlab.training.evaluation import DivergedError
 
 
 class LossWatch:

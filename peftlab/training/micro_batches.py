@@ -41,7 +41,7 @@ class MicroBatches:
         self.halvings += 1
         return True
 
-    def take_up(self, state: Mapping[str, Any]) -> None:
+    def restore(self, state: Mapping[str, Any]) -> None:
         """Go on as the interrupted run did: another size would add the same gradients up in another order."""
         self.size, self.halvings = state["size"], state["halvings"]
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from peftlab.core.errors import UnsupportedError
 from peftlab.core.method import Method, is_matrix
-from peftlab.training.config import Optimizer, TrainingConfig
+from peftlab.training.training_config import Optimizer, TrainingConfig
 
 
 def build_optimizer(

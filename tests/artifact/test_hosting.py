@@ -38,8 +38,8 @@ from transformers import (
 
 from peftlab.artifact.hosting import TensorPool, may_compute_at_once
 from peftlab.core.method import METHODS, MethodContext
-from peftlab.models.config import ModelConfig
-from peftlab.models.load import load_base_model
+from peftlab.models.base_model import load_base_model
+from peftlab.models.model_config import ModelConfig
 from peftlab.tasks.text_classification import TextClassification
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "vocab_size": 60}

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForSequenceClassification
 
-from peftlab.artifact.load import load_artifact
+from peftlab.artifact.load_artifact import load_artifact
 from peftlab.artifact.save import save_artifact
 from peftlab.core.errors import UserError
 from peftlab.core.method import METHODS, MethodContext

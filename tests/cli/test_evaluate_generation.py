@@ -18,7 +18,7 @@ from peftlab.core.reporter import Silent
 from peftlab.core.splits import Split
 from peftlab.data.streaming import stream_rows
 from peftlab.inference.generate import GenerationOptions, generate
-from peftlab.inference.load import load_tuned
+from peftlab.inference.load_tuned import load_tuned
 from peftlab.inference.predict import answer_rows
 from peftlab.recipe.schema import load_recipe
 from tests.conftest import sentences
@@ -135,7 +135,7 @@ def test_text_ends_with_the_models_positions_where_the_recipe_asks_for_more(run:
     columns = {"prompt": [row["prompt"] for row in rows], "response": ["good"] * len(rows)}
     examples = tuned.encode(task.arrange(Split("test", range(len(rows)), columns))).examples
     with torch.inference_mode():
-        expected = task.predict_examples(tuned.model, examples, tuned.tokenizer.pad_token_id, tuned.asking)
+        expected = task.predict_examples(tuned.model, examples, tuned.tokenizer.pad_token_id, tuned.inference)
     assert [answer["generated"] for answer in answers] == [prediction.prediction for prediction in expected]
     assert "length" in {answer["finish_reason"] for answer in answers}
 

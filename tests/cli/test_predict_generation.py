@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from peftlab.inference.generate import GenerationOptions, generate
-from peftlab.inference.load import load_tuned
+from peftlab.inference.load_tuned import load_tuned
 from tests.conftest import sentences
 
 # Long responses and one step: a random model that has learned to end at once would write nothing.

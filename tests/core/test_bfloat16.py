@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from peftlab.core.bfloat16 import card_has_bfloat16
-from peftlab.models.load import resolve_dtype
+from peftlab.models.base_model import resolve_dtype
 from peftlab.training.accelerator import autocast_dtype
 
 CUDA = torch.device("cuda")

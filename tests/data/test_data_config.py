@@ -4,7 +4,7 @@ import pytest
 
 from peftlab.core.config import build_config, parse_yaml
 from peftlab.core.errors import ConfigError
-from peftlab.data.config import DataConfig, SplitSources
+from peftlab.data.data_config import DataConfig, SplitSources
 
 
 def build(text):

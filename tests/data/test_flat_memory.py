@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from peftlab.data.config import DataConfig
+from peftlab.data.data_config import DataConfig
 from peftlab.data.streaming import stream_file
 
 ROWS = 40_000

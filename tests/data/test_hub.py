@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from peftlab.core.errors import DataError, SourceError
-from peftlab.data.config import DataConfig
+from peftlab.data.data_config import DataConfig
 from peftlab.data.hub import load_hub_tables
 from peftlab.data.splits import load_splits
 

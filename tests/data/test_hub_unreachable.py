@@ -9,7 +9,7 @@ import pytest
 
 import peftlab.core.hub
 from peftlab.core.errors import SourceError
-from peftlab.data.config import DataConfig
+from peftlab.data.data_config import DataConfig
 from peftlab.data.hub import load_hub_tables
 from peftlab.models.facts import read_model_facts
 

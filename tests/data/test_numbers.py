@@ -4,7 +4,7 @@ import pytest
 
 from peftlab.core.config import parse_yaml
 from peftlab.core.errors import DataError
-from peftlab.data.config import DataConfig
+from peftlab.data.data_config import DataConfig
 from peftlab.data.numbers import decimal_of, plain_numbers
 from peftlab.data.streaming import CHUNK_ROWS, splits_of, stream_file
 from peftlab.preparation.check import load_data

@@ -17,7 +17,7 @@ import pytest
 
 from peftlab.core.errors import DataError, SourceError
 from peftlab.data import packages, pip_download, wheels
-from peftlab.data.config import DataConfig
+from peftlab.data.data_config import DataConfig
 from peftlab.data.packages import fetch_package, parse_package_address
 from peftlab.data.pip_download import scrub_credentials
 from peftlab.data.splits import load_splits

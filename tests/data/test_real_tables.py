@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from peftlab.core.errors import DataError
-from peftlab.data.config import DataConfig
+from peftlab.data.data_config import DataConfig
 from peftlab.data.sources import load_tables
 from peftlab.data.streaming import splits_of, stream_file
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from peftlab.core.errors import ConfigError, DataError, SourceError
-from peftlab.data.config import DataConfig
+from peftlab.data.data_config import DataConfig
 from peftlab.data.duplicates import text_key
 from peftlab.data.ordering import draw_first, draw_share, random_order
 from peftlab.data.sources import check_source

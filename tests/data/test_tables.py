@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peftlab.core.errors import DataError
-from peftlab.data.config import DataConfig
+from peftlab.data.data_config import DataConfig
 from peftlab.data.delimited import parse_delimited
 from peftlab.data.dialects import Dialect
 from peftlab.data.tables import read_table, read_tables

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from peftlab.core.errors import DataError
 from peftlab.data.columns import take
-from peftlab.data.config import DataConfig
+from peftlab.data.data_config import DataConfig
 from peftlab.data.dialogue import parse_conversations
 from peftlab.data.splits import load_splits
 from peftlab.data.table_files import TableFile

@@ -17,7 +17,7 @@ from peftlab.estimate.bounds import is_surely_small, least_bytes
 from peftlab.estimate.recipe import estimate_recipe
 from peftlab.estimate.target import Target
 from peftlab.estimate.training import ShapesOfRecipe, bare_job, placeholder_batch
-from peftlab.models.load import checkpoint_activations, load_base_model
+from peftlab.models.base_model import checkpoint_activations, load_base_model
 from peftlab.preparation.check import check_model
 from peftlab.preparation.rehearsal import rehearse_memory
 from peftlab.recipe.schema import build_recipe

@@ -13,9 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from peftlab.core.reporter import Silent
-from peftlab.data.config import DataConfig
+from peftlab.data.data_config import DataConfig
 from peftlab.data.streaming import CHUNK_ROWS, stream_file, stream_rows
-from peftlab.inference.load import load_tuned
+from peftlab.inference.load_tuned import load_tuned
 from peftlab.inference.outputs import write_answers
 from peftlab.inference.predict import predict_rows
 

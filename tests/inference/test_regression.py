@@ -14,11 +14,11 @@ import pytest
 from peftlab.core.errors import DataError
 from peftlab.core.reporter import Silent
 from peftlab.core.splits import Split
-from peftlab.data.config import DataConfig
+from peftlab.data.data_config import DataConfig
 from peftlab.data.streaming import stream_file
-from peftlab.inference.evaluate import evaluate_rows
+from peftlab.inference.evaluate_rows import evaluate_rows
 from peftlab.inference.export.export import export_run
-from peftlab.inference.load import load_tuned
+from peftlab.inference.load_tuned import load_tuned
 from peftlab.inference.predict import rounded
 from peftlab.recipe.schema import load_recipe
 from peftlab.run.run import run_recipe

@@ -12,7 +12,7 @@ from peftlab.core.reporter import Silent
 from peftlab.data.streaming import stream_rows
 from peftlab.estimate.data import look_at_data
 from peftlab.inference.export.export import export_run
-from peftlab.inference.load import load_tuned
+from peftlab.inference.load_tuned import load_tuned
 from peftlab.inference.predict import predict_rows
 from peftlab.preparation.check import check_recipe
 from peftlab.recipe.schema import load_recipe

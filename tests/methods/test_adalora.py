@@ -180,7 +180,7 @@ def test_resumed_in_every_phase(cut: int) -> None:
 def test_whatever_the_phase_nothing_is_lost_by_saving(stop: int, tmp_path: Path) -> None:
     from test_contract import NoTokenizer, logits_of
 
-    from peftlab.artifact.load import load_artifact
+    from peftlab.artifact.load_artifact import load_artifact
     from peftlab.artifact.save import save_artifact
 
     method, model, optimizer = trainer(20)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from models import KINDS, Kind, toy_batch
 
-from peftlab.artifact.load import load_artifact
+from peftlab.artifact.load_artifact import load_artifact
 from peftlab.artifact.save import save_artifact
 from peftlab.core.errors import UnsupportedError
 from peftlab.core.method import METHODS, Method, MethodContext

@@ -10,7 +10,7 @@ import torch
 from models import KINDS, Kind, toy_batch
 from test_contract import NoTokenizer
 
-from peftlab.artifact.load import load_artifact
+from peftlab.artifact.load_artifact import load_artifact
 from peftlab.artifact.save import loaded_tensors, save_artifact, tensors_to_save
 from peftlab.core.errors import UnsupportedError
 from peftlab.core.method import METHODS, Method

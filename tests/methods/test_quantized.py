@@ -12,13 +12,13 @@ import torch
 from models import KINDS, Kind, toy_batch
 from test_contract import NoTokenizer, logits_of, optimizer_of, step
 
-from peftlab.artifact.load import load_artifact
+from peftlab.artifact.load_artifact import load_artifact
 from peftlab.artifact.save import save_artifact
 from peftlab.core.errors import UnsupportedError
 from peftlab.core.method import METHODS, Method
 from peftlab.core.tensors import count_weights, quantization_state
-from peftlab.models.config import ModelConfig
-from peftlab.models.load import BaseModel, load_base_model
+from peftlab.models.base_model import BaseModel, load_base_model
+from peftlab.models.model_config import ModelConfig
 from peftlab.models.quantization import quantized_layers
 from peftlab.training.guards import BaseGuard, GradientGuard, check_trainable_parameters
 

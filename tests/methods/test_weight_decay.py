@@ -10,8 +10,8 @@ from models import KINDS, Kind
 
 from peftlab.core.errors import UnsupportedError
 from peftlab.core.method import METHODS, Method
-from peftlab.training.config import TrainingConfig
 from peftlab.training.optimizers import build_optimizer
+from peftlab.training.training_config import TrainingConfig
 
 NEITHER = re.compile(r"bias|norm|ln_|lora_E|ia3_l|magnitude|prompt_encoder\.default\.embedding", re.IGNORECASE)
 VARIANTS = [

@@ -11,14 +11,14 @@ import pytest
 import torch
 import transformers
 
-from peftlab.artifact.trained import open_run
+from peftlab.artifact.saved_run import open_run
 from peftlab.core.added_rows import drop_rows
 from peftlab.core.errors import UserError
 from peftlab.core.method import METHODS
 from peftlab.core.reporter import Silent
 from peftlab.core.splits import Split
 from peftlab.inference.export.export import export_run
-from peftlab.inference.load import load_run
+from peftlab.inference.load_tuned import load_run
 from peftlab.preparation.check import check_recipe
 from peftlab.recipe.schema import load_recipe
 from peftlab.run.run import run_recipe

@@ -11,8 +11,8 @@ import transformers
 
 from peftlab.core.task import Head
 from peftlab.core.tensors import output_layer
-from peftlab.models.config import ModelConfig
-from peftlab.models.load import BaseModel, load_base_model
+from peftlab.models.base_model import BaseModel, load_base_model
+from peftlab.models.model_config import ModelConfig
 from peftlab.tasks.text_classification import TextClassification
 from peftlab.tasks.text_regression import TextRegression
 from peftlab.tasks.token_classification import TokenClassification

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from peftlab.core.task import Head
-from peftlab.models.config import ModelConfig
-from peftlab.models.load import load_base_model, load_tokenizer
+from peftlab.models.base_model import load_base_model, load_tokenizer
+from peftlab.models.model_config import ModelConfig
 
 HEAD = Head("AutoModelForCausalLM", {}, is_new=False)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from peftlab.core.errors import UserError
-from peftlab.data.config import DataConfig
+from peftlab.data.data_config import DataConfig
 from peftlab.preparation.check import check_recipe
 from peftlab.recipe.schema import load_recipe
 

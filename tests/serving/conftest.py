@@ -17,10 +17,10 @@ import pytest
 import uvicorn
 
 from peftlab.serving.app import build_app
-from peftlab.serving.config import ServingConfig
 from peftlab.serving.host import Host
 from peftlab.serving.server import bind
 from peftlab.serving.service import Service
+from peftlab.serving.serving_config import ServingConfig
 from peftlab.serving.telemetry import Telemetry
 
 

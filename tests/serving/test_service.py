@@ -17,7 +17,7 @@ import pytest
 from peftlab.core.errors import UserError
 from peftlab.core.reporter import Silent
 from peftlab.data.streaming import stream_rows
-from peftlab.inference.load import load_tuned
+from peftlab.inference.load_tuned import load_tuned
 from peftlab.inference.predict import predict_rows
 from peftlab.serving.server import bind, check_address
 from tests.conftest import sentences

@@ -11,7 +11,7 @@ import pytest
 from peftlab.core.errors import DataError
 from peftlab.core.splits import Split
 from peftlab.core.task import Task
-from peftlab.data.config import DataConfig
+from peftlab.data.data_config import DataConfig
 from peftlab.data.splits import load_splits
 from peftlab.tasks._labels import class_finder, class_names, in_order, is_blank, label_key
 from peftlab.tasks.text_classification import TextClassification

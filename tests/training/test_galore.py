@@ -15,8 +15,8 @@ from peftlab.preparation.check import check_model
 from peftlab.recipe.schema import build_recipe
 from peftlab.training import galore
 from peftlab.training.checkpoints import flatten_optimizer, restore_optimizer
-from peftlab.training.config import TrainingConfig
 from peftlab.training.optimizers import build_optimizer, set_learning_rate
+from peftlab.training.training_config import TrainingConfig
 
 
 @pytest.fixture(autouse=True)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaModel
 from transformers.models.m2m_100.modeling_m2m_100 import M2M100SinusoidalPositionalEmbedding
 
-from peftlab.training.evaluate import DivergedError
+from peftlab.training.evaluation import DivergedError
 from peftlab.training.fingerprints import PIECE, fingerprint
 from peftlab.training.guards import BaseGuard
 from peftlab.training.loss_watch import LossWatch

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peftlab.training.checkpoints import flatten_optimizer, restore_optimizer
-from peftlab.training.config import Optimizer, TrainingConfig
 from peftlab.training.optimizers import build_optimizer, learning_rate_schedule, set_learning_rate
+from peftlab.training.training_config import Optimizer, TrainingConfig
 
 
 @given(

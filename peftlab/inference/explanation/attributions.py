@@ -18,8 +18,8 @@ from peftlab.core.splits import Split
 from peftlab.data.columns import check_columns
 from peftlab.inference.explanation.written import pieces_as_written
 from peftlab.inference.predict import text_row
-from peftlab.inference.tuned import TunedModel
-from peftlab.training.evaluate import to_device
+from peftlab.inference.tuned_model import TunedModel
+from peftlab.training.evaluation import to_device
 
 STEPS = 64
 CHUNK = 16
@@ -72,16 +72,16 @@ def explain(tuned: TunedModel, text: str, *, target: str | None = None, steps: i
         UnsupportedError: The model is run by onnxruntime, or the task decides on every word apart.
         UserError: There is no such class.
     """
-    if tuned.model is None or tuned.asking is None:
+    if tuned.model is None or tuned.inference is None:
         raise UnsupportedError("gradients need the run itself, or a merged export", where=str(tuned.folder))
-    model, asking, task = tuned.model, tuned.asking, tuned.task
+    model, inference, task = tuned.model, tuned.inference, tuned.task
     row = text_row(text, tuned)
     split = task.tidy_rows(Split("text", [0], {column: [value] for column, value in row.items()}, "the text"))
     check_columns(split, task.text_columns(), ())
     encoded = tuned.encode(split)
     batch = task.collate(encoded.examples, tuned.tokenizer.pad_token_id)
     with torch.no_grad():
-        logits = asking.compute(task.logits, model, batch).float().cpu()
+        logits = inference.compute(task.logits, model, batch).float().cpu()
     if logits.ndim != 2:
         raise UnsupportedError(
             f"{task.registered_name} decides on every word apart; there is no one decision to explain",
@@ -89,7 +89,7 @@ def explain(tuned: TunedModel, text: str, *, target: str | None = None, steps: i
         )
     (prediction,) = task.predict(logits / tuned.temperature, batch, tuned.labels)
     position = _target_position(tuned, target, logits)
-    attributions, logit, baseline_logit = _integrate(tuned, to_device(batch, asking.device), position, steps)
+    attributions, logit, baseline_logit = _integrate(tuned, to_device(batch, inference.device), position, steps)
     texts = [str(split.columns[column][0]) for column in task.text_columns()]
     pieces = pieces_as_written(tuned.tokenizer, batch["input_ids"][0].tolist(), texts)
     return Explanation(
@@ -111,13 +111,13 @@ def _integrate(
     """The attribution of each token to a logit, that logit for the text, and for padding."""
     from captum.attr import LayerIntegratedGradients
 
-    model, asking = tuned.module()
+    model, inference = tuned.module()
     others = {key: value for key, value in batch.items() if key != "input_ids"}
 
     def logit_of(input_ids: Tensor) -> Tensor:
         count = len(input_ids)
         repeated = {key: value.expand(count, *value.shape[1:]) for key, value in others.items()}
-        logits = asking.compute(tuned.task.logits, model, {"input_ids": input_ids, **repeated})
+        logits = inference.compute(tuned.task.logits, model, {"input_ids": input_ids, **repeated})
         return logits[:, position].float()
 
     embeddings = model.get_input_embeddings()  # type: ignore[operator]

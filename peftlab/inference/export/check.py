@@ -13,7 +13,7 @@ from peftlab.core.metric import METRICS, signed
 from peftlab.core.reporter import Reporter
 from peftlab.core.splits import EncodedSplit
 from peftlab.inference.exported import ExportCheck
-from peftlab.inference.tuned import TunedModel
+from peftlab.inference.tuned_model import TunedModel
 
 
 @dataclass(frozen=True)

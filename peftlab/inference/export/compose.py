@@ -14,9 +14,9 @@ from peftlab.core.reporter import Reporter
 from peftlab.inference.export.check import collect_answers
 from peftlab.inference.export.export import check_output, check_path, export_tuned
 from peftlab.inference.exported import ComposedPart, ExportDescription, ExportFormat
-from peftlab.inference.load import load_run
+from peftlab.inference.load_tuned import load_run
 from peftlab.inference.reference import load_held_out
-from peftlab.inference.tuned import TunedModel, torch_logits
+from peftlab.inference.tuned_model import TunedModel, torch_logits
 
 
 @dataclass(frozen=True)
@@ -116,13 +116,15 @@ def _combine(parts: Sequence[TunedModel], weights: Sequence[float], composition:
         density=composition.density,
         seed=composition.seed,
     ).eval()
-    _, asking = parts[0].module()
+    _, inference = parts[0].module()
     return replace(
         parts[0],
         name="-".join(dict.fromkeys(part.name for part in parts)) + f"-{composition.combination}",
         model=model,
         temperature=1.0,  # that of no part is fitted to the merge
-        compute_logits=torch_logits(model, parts[0].task, device=asking.device, autocast_dtype=asking.autocast_dtype),
+        compute_logits=torch_logits(
+            model, parts[0].task, device=inference.device, autocast_dtype=inference.autocast_dtype
+        ),
     )
 
 

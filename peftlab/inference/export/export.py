@@ -36,12 +36,12 @@ from peftlab.inference.exported import (
     ExportFormat,
     load_export,
 )
-from peftlab.inference.load import load_run, read_finished_run, what_it_reads
+from peftlab.inference.load_tuned import load_run, read_finished_run, what_it_reads
 from peftlab.inference.reference import load_held_out
-from peftlab.inference.tuned import TunedModel
+from peftlab.inference.tuned_model import TunedModel
 from peftlab.measurement.example_intervals import intervals_of_file
 from peftlab.run.card import write_card
-from peftlab.run.folder import RunFolder
+from peftlab.run.run_folder import RunFolder
 
 if TYPE_CHECKING:
     import torch

@@ -12,7 +12,7 @@ import pytest
 from peftlab.core.errors import UnsupportedError, UserError
 from peftlab.inference.explanation.attributions import Explanation, explain
 from peftlab.inference.explanation.page import coloured_text, write_page
-from peftlab.inference.load import load_tuned
+from peftlab.inference.load_tuned import load_tuned
 
 
 @pytest.mark.parametrize("method", ["{type: lora, rank: 4}", "{type: prompt_tuning}"])
@@ -40,9 +40,9 @@ def test_a_base_in_half_precision_is_explained(base: str, tiny_run: Callable[...
     tuned, text = load_tuned(tiny_run(base=base, dtype="bfloat16"), offline=True), "we saw the lovely film"
     half = explain(tuned, text)
     assert tuned.model is not None
-    assert tuned.asking is not None
+    assert tuned.inference is not None
     tuned.model.float()
-    whole = explain(replace(tuned, asking=replace(tuned.asking, autocast_dtype=None)), text)
+    whole = explain(replace(tuned, inference=replace(tuned.inference, autocast_dtype=None)), text)
     scale = max(1.0, max(map(abs, whole.attributions)))
     assert abs(half.completeness_gap) < 0.1 * max(scale, abs(half.logit - half.baseline_logit))
     assert half.attributions == pytest.approx(whole.attributions, abs=0.1 * scale)

@@ -12,7 +12,7 @@ from peftlab.artifact.compose import compose
 from peftlab.core.errors import UnsupportedError, UserError
 from peftlab.core.reporter import Silent
 from peftlab.inference.export.compose import Composition, export_composition
-from peftlab.inference.load import load_run, load_tuned
+from peftlab.inference.load_tuned import load_run, load_tuned
 
 LAYER = "bert.encoder.layer.0.attention.self.query"
 

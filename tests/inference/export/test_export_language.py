@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM
 from peftlab.core.errors import RunFailedError, UnsupportedError
 from peftlab.core.reporter import Silent
 from peftlab.inference.export.export import export_run
-from peftlab.inference.load import load_run
+from peftlab.inference.load_tuned import load_run
 from peftlab.recipe.schema import load_recipe
 from peftlab.run.run import run_recipe
 

@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from test_export import told_by_run
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-from peftlab.artifact.trained import checkpoint_of
+from peftlab.artifact.saved_run import checkpoint_of
 from peftlab.cli.export import _summary
 from peftlab.core.errors import UserError
 from peftlab.core.reporter import Silent

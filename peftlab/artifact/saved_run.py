@@ -53,7 +53,7 @@ class TrainedRun:
     @cached_property
     def tokenizer(self) -> Any:
         """The tokenizer that the run used."""
-        from peftlab.models.load import load_tokenizer
+        from peftlab.models.base_model import load_tokenizer
 
         # The revision is the base's; the tokenizer lies here.
         return load_tokenizer(str(self.artifact), replace_config(self.recipe.model, revision=None), offline=True)
@@ -80,7 +80,7 @@ class TrainedRun:
         import torch
 
         from peftlab.models.added_tokens import ids_of
-        from peftlab.models.load import load_base_model, resolve_dtype
+        from peftlab.models.base_model import load_base_model, resolve_dtype
         from peftlab.models.quantization import dequantize as dequantized
 
         if self.recipe.model.from_config is not None:
@@ -108,7 +108,7 @@ class TrainedRun:
         self, *, offline: bool = False, dequantize: bool = False, dtype: torch.dtype | None = None
     ) -> nn.Module:
         """The tuned model, in eval mode; the arguments are those of ``load_base``."""
-        from peftlab.artifact.load import load_artifact
+        from peftlab.artifact.load_artifact import load_artifact
 
         return load_artifact(lambda: self.load_base(offline=offline, dequantize=dequantize, dtype=dtype), self.folder)
 
@@ -159,7 +159,7 @@ def facts_of_run(run: TrainedRun, path: str) -> ModelFacts:
 
 def checkpoint_of(place: Path | str, *, offline: bool) -> str:
     """What transformers loads a place from: a run's adapter is merged into its base first, once, into the cache."""
-    from peftlab.models.load import local_source
+    from peftlab.models.base_model import local_source
 
     if isinstance(place, str) or not is_run(place):
         return local_source(place)

@@ -20,8 +20,8 @@ from peftlab.core.errors import SourceError, UnsupportedError
 from peftlab.core.quiet import quiet_transformers
 from peftlab.core.task import Head
 from peftlab.models.added_tokens import add_rows, add_to_tokenizer
-from peftlab.models.config import ModelConfig
 from peftlab.models.gguf import convert_gguf
+from peftlab.models.model_config import ModelConfig
 from peftlab.models.own_head import fit_own_head
 from peftlab.models.quantization import quantization_config, settle_quantized
 

@@ -8,7 +8,7 @@ PADDING = 0.05
 """Padding may be this share of a batch's own tokens."""
 
 
-def choose_company(lengths: Sequence[int], *, most: int, free_padding: int) -> list[int]:
+def choose_batch(lengths: Sequence[int], *, most: int, free_padding: int) -> list[int]:
     """The first text, and those nearest to it in length, while little of the batch is padding.
 
     The first one has waited longest, so nobody waits forever. A batch that takes whatever waits is padded to the

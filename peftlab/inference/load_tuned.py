@@ -9,19 +9,19 @@ import torch
 from torch import nn
 
 from peftlab.acceleration.accelerated import accelerate_inference
-from peftlab.artifact.trained import TrainedRun
+from peftlab.artifact.saved_run import TrainedRun
 from peftlab.core.destination import inputs_of_recipe
 from peftlab.core.devices import choose_device
 from peftlab.core.errors import SourceError, UserError, did_you_mean
 from peftlab.core.record import RunRecord, read_record, run_of
 from peftlab.core.reporter import ProgressCallback
 from peftlab.inference.exported import EXPORT_NAME, load_export, read_export
-from peftlab.inference.tuned import TunedModel, torch_logits
-from peftlab.models.load import resolve_dtype
+from peftlab.inference.tuned_model import TunedModel, torch_logits
+from peftlab.models.base_model import resolve_dtype
 from peftlab.recipe.schema import Recipe, with_learned
-from peftlab.run.folder import RECIPE_NAME, read_recipe_document, read_run_recipe
+from peftlab.run.run_folder import RECIPE_NAME, read_recipe_document, read_run_recipe
 from peftlab.training.accelerator import autocast_dtype
-from peftlab.training.evaluate import Asking
+from peftlab.training.evaluation import TorchInference
 from peftlab.training.launch import refuse_several_processes
 
 
@@ -79,7 +79,7 @@ def load_run(
     """
     folder = Path(folder)
     # Not needed for exports, and importing peft takes seconds.
-    from peftlab.artifact.load import load_artifact
+    from peftlab.artifact.load_artifact import load_artifact
     from peftlab.artifact.save import ADAPTER, MODEL
 
     refuse_several_processes()
@@ -111,7 +111,7 @@ def load_run(
         tokenizer=run.tokenizer,
         compute_logits=torch_logits(model, recipe.task, device=device, autocast_dtype=compute_type),
         model=model,
-        asking=Asking(
+        inference=TorchInference(
             tokenizer=run.tokenizer,
             labels=labels,
             device=device,

@@ -12,9 +12,9 @@ from transformers import AutoModelForSequenceClassification, DistilBertConfig, D
 
 from peftlab.core.errors import ConfigError, SourceError, UnsupportedError
 from peftlab.core.task import Head
-from peftlab.models.config import ModelConfig
+from peftlab.models.base_model import load_base_model, load_tokenizer, resolve_dtype
 from peftlab.models.facts import read_model_facts
-from peftlab.models.load import load_base_model, load_tokenizer, resolve_dtype
+from peftlab.models.model_config import ModelConfig
 from peftlab.training.accelerator import autocast_dtype
 
 HEAD = Head("AutoModelForSequenceClassification", {"num_labels": 3})

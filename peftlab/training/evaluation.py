@@ -27,7 +27,7 @@ class DivergedError(RunFailedError):
 
 
 @dataclass(frozen=True)
-class Asking:
+class TorchInference:
     """How a run asks its model; see :class:`peftlab.interfaces.Inference`.
 
     Args:
@@ -124,7 +124,7 @@ def evaluate(
     batches: Sequence[Sequence[int]],
     *,
     pad_token_id: int,
-    asking: Asking,
+    inference: TorchInference,
     writer: TakesPredictions | None = None,
     after_batch: Callable[[int], None] | None = None,
     keep_logits: Callable[[Tensor, Mapping[str, Tensor]], None] | None = None,
@@ -139,7 +139,7 @@ def evaluate(
         split: The encoded examples.
         batches: Positions in the split, each once.
         pad_token_id: For padding.
-        asking: How the model is asked.
+        inference: How the model is asked.
         writer: Takes the predictions.
         after_batch: Called with the number of examples of each batch; may raise to stop.
         keep_logits: Takes the logits and the batch that they are of, on CPU.
@@ -152,7 +152,7 @@ def evaluate(
     Raises:
         DivergedError: A logit is not finite.
     """
-    scorer = scorer or task.scorer(asking.labels)
+    scorer = scorer or task.scorer(inference.labels)
     with_loss = with_loss and task.predicts_from_logits
     loss, terms = 0.0, 0
     was_training = model.training
@@ -162,15 +162,15 @@ def evaluate(
             for positions in batches:
                 examples = [split.examples[position] for position in positions]
                 if keep_logits is None and not with_loss:
-                    predictions = task.predict_examples(model, examples, pad_token_id, asking)
+                    predictions = task.predict_examples(model, examples, pad_token_id, inference)
                 else:
                     batch = task.collate(examples, pad_token_id)
-                    logits = asking.compute(task.logits, model, batch).cpu()
+                    logits = inference.compute(task.logits, model, batch).cpu()
                     if keep_logits is not None:
                         keep_logits(logits, batch)
                     loss += float(task.loss(logits, batch)) if with_loss else 0.0
                     terms += task.loss_terms(batch)
-                    predictions = task.predict(logits, batch, asking.labels)
+                    predictions = task.predict(logits, batch, inference.labels)
                 scorer.add(predictions)
                 if writer is not None:
                     writer.write(split.name, [split.index[position] for position in positions], predictions)

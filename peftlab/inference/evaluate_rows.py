@@ -14,10 +14,10 @@ from peftlab.core.task import Prediction
 from peftlab.data.columns import check_columns
 from peftlab.data.streaming import RowStream, whole_split_of
 from peftlab.inference.predict import encoded_chunks
-from peftlab.inference.tuned import TunedModel
+from peftlab.inference.tuned_model import TunedModel
 from peftlab.measurement.calibration import CalibrationMeter
 from peftlab.measurement.example_intervals import example_intervals
-from peftlab.training.evaluate import evaluate
+from peftlab.training.evaluation import evaluate
 
 
 class Evaluation(Config):
@@ -103,7 +103,7 @@ def _score_chunks(tuned: TunedModel, stream: RowStream, reporter: Reporter, kept
 
 def _score_table(tuned: TunedModel, stream: RowStream, reporter: Reporter, kept: _Kept) -> dict[str, float]:
     """A whole table, as a run scores its test split: rows may be references of one another, or make one long text."""
-    task, (model, asking) = tuned.task, tuned.module()
+    task, (model, inference) = tuned.task, tuned.module()
     table = whole_split_of(stream, "test", task.source_columns(), optional=task.optional_columns())
     split = task.tidy_rows(task.arrange(table))
     check_columns(split, task.text_columns(), task.label_columns())
@@ -118,7 +118,7 @@ def _score_table(tuned: TunedModel, stream: RowStream, reporter: Reporter, kept:
             encoded,
             tuned.batches(encoded.lengths()),
             pad_token_id=tuned.tokenizer.pad_token_id,
-            asking=asking,
+            inference=inference,
             writer=kept,
             after_batch=reporter.advance,
             scorer=tuned.recipe.scorer(tuned.labels),
