@@ -14,6 +14,7 @@ from peftlab.preparation.check import settle_recipe
 from peftlab.recipe.schema import Recipe, assign, build_recipe
 
 LEARNING_RATE = "training.learning_rate"
+METRIC = "evaluation.metric"
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +46,17 @@ class Cell:
         values = {**settings, "seed": seed}
         document = assign(self.document, values, dict.fromkeys(values, self.document.source))
         return settle_recipe(build_recipe(document, default_name=self.name), document)
+
+    @property
+    def names_metric(self) -> bool:
+        """Whether the suite or its recipe names the metric; else it is the task's default, as far as that fits."""
+        evaluation = self.document.values.get("evaluation")
+        return isinstance(evaluation, Mapping) and evaluation.get("metric") is not None
+
+    def measured_by(self, metric: str) -> Cell:
+        """The same cell with a metric."""
+        document = assign(self.document, {METRIC: metric}, {METRIC: self.document.source})
+        return replace(self, document=document)
 
 
 def expand_cells(suite: Suite, document: Document) -> list[Cell]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from peftlab.bench.cells import Cell, expand_cells
@@ -17,6 +17,7 @@ from peftlab.core.errors import ConfigError, UnsupportedError, UserError
 from peftlab.core.record import read_record
 from peftlab.core.reporter import Reporter
 from peftlab.preparation.check import CheckedModel, CheckedRecipe, check_data, check_model
+from peftlab.preparation.metric_choice import common_metric, with_metric
 from peftlab.recipe.schema import Recipe
 
 
@@ -66,6 +67,7 @@ class Plan:
             )
             for combination in dict.fromkeys(cell.combination for cell in self.cells)
         }
+        self._agree_on_metrics(document)
         for combination, checked in self.checked.items():
             if suite.tuning is not None and "validation" not in checked.data.splits:
                 raise ConfigError(
@@ -93,8 +95,33 @@ class Plan:
                 first = first or error
         if first is not None and not fits:
             raise first
-        cell, checked = fits[0]
+        # A default metric is chosen by the data, for all cells that name none.
+        cell, checked = next(((cell, checked) for cell, checked in fits if not cell.names_metric), fits[0])
+        checked = replace(checked, names_metric=cell.names_metric)
         return check_data(checked, cell.document, offline=offline, reporter=reporter)
+
+    def _agree_on_metrics(self, document: Document) -> None:
+        """One metric for all cells of a task that name none: scores of different metrics cannot be compared.
+
+        Raises:
+            ConfigError: No metric of the task measures the data of all of them.
+        """
+        open_ones = {key: checked for key, checked in self.checked.items() if not checked.names_metric}
+        for task in dict.fromkeys(checked.recipe.task.registered_name for checked in open_ones.values()):
+            own = {key: checked for key, checked in open_ones.items() if checked.recipe.task.registered_name == task}
+            metric = common_metric([(checked.recipe, checked.data, checked.labels) for checked in own.values()])
+            if metric is None:
+                raise ConfigError(
+                    f"no metric of {task} can choose an epoch on the validation splits of all points of the axes",
+                    where=document.where(("axes",)),
+                    hint="Set `evaluation.metric` at each point of the axes, or make a suite of each.",
+                )
+            for key, checked in own.items():
+                self.checked[key] = replace(checked, recipe=with_metric(checked.recipe, metric))
+            self.cells = [
+                cell.measured_by(metric) if cell.combination in own and not cell.names_metric else cell
+                for cell in self.cells
+            ]
 
     @property
     def tuning_seed(self) -> int:

@@ -25,6 +25,7 @@ from peftlab.models.gguf import converted_folder
 from peftlab.models.new import facts_of_new_model
 from peftlab.models.quantization import check_quantization
 from peftlab.models.tokenizer_facts import check_vocabulary, read_tokenizer_facts
+from peftlab.preparation.metric_choice import choose_metric
 from peftlab.recipe.schema import Recipe, resolve_recipe, with_learned
 
 TRACKER_MODULES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
@@ -151,39 +152,8 @@ def check_data(
                 recipe.task.check_tokenizer(split, checked.facts.tokenizer)
         data = _with_notices(data, recipe, labels, (reporter or Silent()).say)
     with at_place(document, ("evaluation", "metric")):
-        recipe = _with_metric(recipe, data, labels, (reporter or Silent()).say, is_named=checked.names_metric)
+        recipe = choose_metric(recipe, data, labels, (reporter or Silent()).say, is_named=checked.names_metric)
     return CheckedRecipe(recipe, checked.model_location, checked.facts, checked.names_metric, data=data, labels=labels)
-
-
-def _with_metric(
-    recipe: Recipe, data: LoadedData, labels: tuple[str, ...], say: ProgressCallback, *, is_named: bool
-) -> Recipe:
-    """The recipe with a metric that can tell one epoch from another on the validation split.
-
-    Raises:
-        ConfigError: The metric that the recipe names cannot, or there is none that can.
-    """
-    task, validation = recipe.task, data.splits.get("validation")
-    first = recipe.evaluation.metric if is_named else task.default_metric(validation)
-    assert first is not None  # noqa: S101 - the recipe is settled
-    if validation is None:
-        return recipe
-    reason = task.why_not_measured(first, validation, labels)
-    if reason is None and first == recipe.evaluation.metric:
-        return recipe
-    fitting = [name for name in task.metrics if task.why_not_measured(name, validation, labels) is None]
-    if reason is not None and (is_named or not fitting):
-        raise ConfigError(
-            f"the metric `{first}` cannot choose an epoch on the validation split: {reason}",
-            where="evaluation.metric",
-            hint=f"Choose one of {', '.join(fitting)}; or give other validation rows.",
-        )
-    chosen = first if reason is None else fitting[0]
-    say(
-        f"the metric is {chosen}, not the task's usual {task.metrics[0]}: "
-        + (reason or "it fits these validation rows better")
-    )
-    return replace_config(recipe, evaluation=replace_config(recipe.evaluation, metric=chosen))
 
 
 def _name_lost_class(data: LoadedData, split: Split, recipe: Recipe) -> None:
