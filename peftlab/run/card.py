@@ -1,21 +1,22 @@
 """Model cards: a README in the Hub's format, with its metadata, for what a run or an export leaves.
 
+The metadata are huggingface_hub's own; the text is ours, since its templates have no place for guards and intervals.
 https://huggingface.co/docs/hub/model-cards
 """
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
-
-from ruamel.yaml import YAML
+from typing import TYPE_CHECKING, Any
 
 from peftlab.core.files import write_text
 from peftlab.core.method import METHODS
 from peftlab.core.record import RunRecord
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelCardData
 
 CARD_NAME = "README.md"
 CARD_TAG = "peftlab"
@@ -61,38 +62,55 @@ def write_card(
     path = folder / CARD_NAME
     metadata = _metadata(record, peft_task_type, library)
     loading = _loading(record, folder, peft_task_type, library)
-    write_text(path, f"---\n{_yaml(metadata)}---\n\n{_body(record, intervals or {}, usage, export, loading)}")
+    write_text(path, f"---\n{metadata.to_yaml()}\n---\n\n{_body(record, intervals or {}, usage, export, loading)}")
     return path
 
 
-def _metadata(record: RunRecord, peft_task_type: str, library: str) -> dict[str, Any]:
+def _metadata(record: RunRecord, peft_task_type: str, library: str) -> ModelCardData:
+    from huggingface_hub import EvalResult, ModelCardData
+
     split, scores = _reported(record)
     pipeline = PIPELINES.get(peft_task_type)
-    path = record.recipe["model"]["path"]
-    metadata: dict[str, Any] = {
-        **({"base_model": path} if path else {}),  # a model from nothing has none
-        "library_name": library,
-        "tags": [CARD_TAG, record.recipe["method"]["type"], record.recipe["task"]["type"]],
+    results = [
+        EvalResult(
+            task_type=pipeline,
+            dataset_name=_data_name(record),
+            dataset_type="other",
+            dataset_split=split,
+            metric_type=name,
+            metric_value=round(value, 4),
+        )
+        for name, value in scores.items()
+        if pipeline
+    ]
+    return ModelCardData(
+        base_model=_hub_id(record.recipe["model"]["path"]),
+        library_name=library,
+        tags=[CARD_TAG, record.recipe["method"]["type"], record.recipe["task"]["type"]],
         # Nobody but its owner can say under which licence a model is given away.
-        "license": "unknown",
-        "metrics": sorted(scores),
-    }
-    if pipeline:
-        metadata["pipeline_tag"] = pipeline
-    if scores and pipeline:
-        metadata["model-index"] = [
-            {
-                "name": record.name,
-                "results": [
-                    {
-                        "task": {"type": pipeline},
-                        "dataset": {"name": _data_name(record), "type": "other", "split": split},
-                        "metrics": [{"type": name, "value": round(value, 4)} for name, value in scores.items()],
-                    }
-                ],
-            }
-        ]
-    return metadata
+        license="unknown",
+        metrics=sorted(scores),
+        pipeline_tag=pipeline,
+        model_name=record.name if results else None,
+        eval_results=results or None,
+    )
+
+
+def _hub_id(path: str | None) -> str | None:
+    """The base model, where it is one of the Hub's: the Hub refuses a card that names a folder or a wheel as its base.
+
+    https://github.com/huggingface/transformers/issues/33922
+    """
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    if path is None or Path(path).exists():
+        return None
+    try:
+        validate_repo_id(path)
+    except HFValidationError:
+        return None
+    return path
 
 
 def _body(record: RunRecord, intervals: Intervals, usage: str, export: str | None, loading: str) -> str:
@@ -240,12 +258,3 @@ def _cost(record: RunRecord) -> str:
     if record.throughput:
         lines.append(f"{record.throughput.tokens_per_second:.0f} tokens per second.")
     return " ".join(lines)
-
-
-def _yaml(values: dict[str, Any]) -> str:
-    stream = io.StringIO()
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    yaml.dump(values, stream)
-    return stream.getvalue()

