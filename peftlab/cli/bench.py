@@ -15,8 +15,12 @@ import typer
 
 from peftlab.cli.computing import start_computing
 from peftlab.cli.options import Device, Json, Offline, ThreadCount
+from peftlab.cli.output import reporting
+from peftlab.cli.verbs import verb
+from peftlab.core.amounts import duration
 
 
+@verb()
 def bench(
     suite: Annotated[Path, typer.Argument(metavar="SUITE", help="A suite: a YAML file.", show_default=False)],
     output_dir: Annotated[
@@ -35,9 +39,6 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Compare methods: tune each with the same budget, run all seeds, and write a report. Always resumable."""
-    from peftlab.cli.output import quiet_libraries, reporting, show_error
-
-    quiet_libraries(offline=offline)
     try:
         with reporting() as reporter:
             import torch
@@ -74,8 +75,6 @@ def bench(
     except KeyboardInterrupt:
         typer.echo("Stopped. The same command goes on from here.", err=True)
         raise typer.Exit(1) from None
-    except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
-        raise typer.Exit(show_error(error, as_json=as_json)) from None
     failed = sum(count for status, count in outcome.statuses.items() if status != "success")
     result = {
         "folder": str(path),
@@ -180,8 +179,6 @@ def describe(plan: Any, *, workers: int, retry_failed: bool) -> dict[str, Any]:
 
 def as_text(shown: dict[str, Any]) -> str:
     """The plan for a person."""
-    from peftlab.cli.output import duration
-
     width = max(len(cell["cell"]) for cell in shown["cells"])
     lines = [f"suite {shown['suite']} in {shown['folder']}"]
     lines += [
@@ -203,8 +200,6 @@ def as_text(shown: dict[str, Any]) -> str:
 
 def ending(result: dict[str, Any]) -> str:
     """The outcome for a person."""
-    from peftlab.cli.output import duration
-
     statuses = ", ".join(f"{count} {status}" for status, count in sorted(result["statuses"].items()))
     return (
         f"{result['runs']} runs in {duration(result['seconds'])}; compared: {statuses}\n"

@@ -11,6 +11,8 @@ import typer
 
 from peftlab.cli.computing import start_computing
 from peftlab.cli.options import Device, Offline, ThreadCount
+from peftlab.cli.output import tell
+from peftlab.cli.verbs import verb
 
 HELP = """\
 /reset                  forget what was said
@@ -19,6 +21,7 @@ HELP = """\
 /quit                   leave (also Ctrl-D)"""
 
 
+@verb()
 def chat(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.", show_default=False)],
     max_new_tokens: Annotated[int, typer.Option(min=1, help="Where an answer is cut.")] = 256,
@@ -29,16 +32,11 @@ def chat(
     offline: Offline = False,
 ) -> None:
     """Talk to a tuned model in the terminal. Type /help there."""
-    from peftlab.cli.output import quiet_libraries, show_error, tell
-
-    quiet_libraries(offline=offline)
     try:
         chosen = start_computing(device, threads, tell)
         _talk(run, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, offline=offline, device=chosen)
     except KeyboardInterrupt:
         print("", file=sys.stderr)
-    except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
-        raise typer.Exit(show_error(error)) from None
 
 
 def _talk(run: Path, **settings: Any) -> None:

@@ -9,8 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from peftlab.cli.options import Json, Offline, Overrides
+from peftlab.cli.output import PlainReporter
+from peftlab.cli.verbs import verb
+from peftlab.core.amounts import size
 
 
+@verb()
 def estimate(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: a YAML file.", show_default=False)],
     memory: Annotated[
@@ -23,19 +27,13 @@ def estimate(
     as_json: Json = False,
 ) -> None:
     """Tell the peak memory of a recipe before it runs, what fits, and what would make it fit."""
-    from peftlab.cli.output import PlainReporter, quiet_libraries, show_error
+    from peftlab.core.devices import check_device_name
+    from peftlab.estimate.target import find_target
+    from peftlab.recipe.schema import load_recipe
 
-    quiet_libraries(offline=offline)
-    try:
-        from peftlab.core.devices import check_device_name
-        from peftlab.estimate.target import find_target
-        from peftlab.recipe.schema import load_recipe
-
-        target = find_target(check_device_name(device), memory)
-        loaded, document = load_recipe(recipe, overrides or [])
-        found = _estimate(loaded, document, target, offline=offline, reporter=PlainReporter())
-    except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
-        raise typer.Exit(show_error(error, as_json=as_json)) from None
+    target = find_target(check_device_name(device), memory)
+    loaded, document = load_recipe(recipe, overrides or [])
+    found = _estimate(loaded, document, target, offline=offline, reporter=PlainReporter())
     print(json.dumps(found.to_json(), indent=2) if as_json else describe(found))
 
 
@@ -52,8 +50,6 @@ def _estimate(recipe: Any, document: Any, target: Any, *, offline: bool, reporte
 
 def describe(found: Any) -> str:
     """An estimate for a person, on less than a screen."""
-    from peftlab.cli.output import size
-
     source = "the longest of the data" if found.is_from_data else "the longest that task.max_length allows"
     labels = found.memory.loss_terms
     if labels > found.batch.size:

@@ -10,8 +10,11 @@ import typer
 
 from peftlab.cli.computing import start_computing
 from peftlab.cli.options import Device, Encoding, Format, Json, Offline, Read, ThreadCount
+from peftlab.cli.output import reporting
+from peftlab.cli.verbs import verb
 
 
+@verb()
 def evaluate(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run or export.", show_default=False)],
     data: Annotated[Path, typer.Option(metavar="FILE", help="A table with the columns that the run was tuned on.")],
@@ -24,25 +27,19 @@ def evaluate(
     as_json: Json = False,
 ) -> None:
     """Score a run or an export on a table, by the metrics of its own evaluation; generated text too."""
-    from peftlab.cli.output import quiet_libraries, reporting, show_error
+    with reporting() as reporter:
+        from peftlab.data.streaming import stream_file
+        from peftlab.inference.evaluate_rows import evaluate_rows
+        from peftlab.inference.files import options_in_hints, reading_config
+        from peftlab.inference.load_tuned import load_tuned
 
-    quiet_libraries(offline=offline)
-    try:
-        with reporting() as reporter:
-            from peftlab.data.streaming import stream_file
-            from peftlab.inference.evaluate_rows import evaluate_rows
-            from peftlab.inference.files import options_in_hints, reading_config
-            from peftlab.inference.load_tuned import load_tuned
-
-            chosen = start_computing(device, threads, reporter.say)
-            tuned = load_tuned(run, offline=offline, device=chosen, report=reporter.say)
-            keep = tuned.task.source_columns()
-            config = reading_config(tuned.recipe, file_format, encoding, read or [])
-            with options_in_hints():
-                stream = stream_file(data, config, keep=keep, number_columns=tuned.task.number_columns())
-                found = evaluate_rows(tuned, stream, reporter)
-    except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
-        raise typer.Exit(show_error(error, as_json=as_json)) from None
+        chosen = start_computing(device, threads, reporter.say)
+        tuned = load_tuned(run, offline=offline, device=chosen, report=reporter.say)
+        keep = tuned.task.source_columns()
+        config = reading_config(tuned.recipe, file_format, encoding, read or [])
+        with options_in_hints():
+            stream = stream_file(data, config, keep=keep, number_columns=tuned.task.number_columns())
+            found = evaluate_rows(tuned, stream, reporter)
     print(json.dumps(found.model_dump(mode="json"), indent=2) if as_json else _summary(found))
 
 

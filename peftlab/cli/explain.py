@@ -12,8 +12,11 @@ import typer
 
 from peftlab.cli.computing import start_computing
 from peftlab.cli.options import Device, Force, Json, Offline, ThreadCount
+from peftlab.cli.output import reporting
+from peftlab.cli.verbs import verb
 
 
+@verb()
 def explain(
     run: Annotated[
         Path, typer.Argument(metavar="RUN", help="The folder of a run or merged export.", show_default=False)
@@ -29,30 +32,24 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Show which tokens carried a decision, by integrated gradients."""
-    from peftlab.cli.output import quiet_libraries, reporting, show_error
+    from peftlab.core.errors import UserError
 
-    quiet_libraries(offline=offline)
-    try:
-        from peftlab.core.errors import UserError
+    if importlib.util.find_spec("captum") is None:
+        raise UserError("explanations need captum", hint="pip install 'peftlab[explain]'")
+    with reporting() as reporter:
+        from peftlab.core.destination import check_file
+        from peftlab.core.record import run_of
+        from peftlab.inference.explanation.attributions import explain as explain_text
+        from peftlab.inference.explanation.page import coloured_text, completeness, write_page
+        from peftlab.inference.load_tuned import load_tuned, what_it_reads
 
-        if importlib.util.find_spec("captum") is None:
-            raise UserError("explanations need captum", hint="pip install 'peftlab[explain]'")
-        with reporting() as reporter:
-            from peftlab.core.destination import check_file
-            from peftlab.core.record import run_of
-            from peftlab.inference.explanation.attributions import explain as explain_text
-            from peftlab.inference.explanation.page import coloured_text, completeness, write_page
-            from peftlab.inference.load_tuned import load_tuned, what_it_reads
-
-            if output is not None:
-                check_file(output, inputs=[run_of(run), *what_it_reads(run_of(run))], force=force)
-            chosen = start_computing(device, threads, reporter.say)
-            tuned = load_tuned(run, offline=offline, device=chosen, report=reporter.say)
-            found = explain_text(tuned, text, target=target, steps=steps)
         if output is not None:
-            write_page(found, output)
-    except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
-        raise typer.Exit(show_error(error, as_json=as_json)) from None
+            check_file(output, inputs=[run_of(run), *what_it_reads(run_of(run))], force=force)
+        chosen = start_computing(device, threads, reporter.say)
+        tuned = load_tuned(run, offline=offline, device=chosen, report=reporter.say)
+        found = explain_text(tuned, text, target=target, steps=steps)
+    if output is not None:
+        write_page(found, output)
     if as_json:
         print(json.dumps({**dataclasses.asdict(found), "completeness_gap": found.completeness_gap}, ensure_ascii=False))
         return

@@ -11,6 +11,9 @@ import typer
 
 from peftlab.cli.computing import start_computing
 from peftlab.cli.options import Device, Json, Offline, ThreadCount
+from peftlab.cli.output import reporting
+from peftlab.cli.verbs import verb
+from peftlab.core.amounts import size
 
 
 class Kind(StrEnum):
@@ -29,6 +32,7 @@ class Combine(StrEnum):
     DARE = "dare"
 
 
+@verb()
 def export(
     runs: Annotated[
         list[Path], typer.Argument(metavar="RUN…", help="Folders of runs; several are merged.", show_default=False)
@@ -60,28 +64,22 @@ def export(
     as_json: Json = False,
 ) -> None:
     """Export a run, checked against it on its validation data."""
-    from peftlab.cli.output import quiet_libraries, reporting, show_error
+    with reporting() as reporter:
+        from peftlab.core.errors import UserError
+        from peftlab.core.record import run_of
+        from peftlab.inference.export.compose import Composition, export_composition
+        from peftlab.inference.export.export import export_run
 
-    quiet_libraries(offline=offline)
-    try:
-        with reporting() as reporter:
-            from peftlab.core.errors import UserError
-            from peftlab.core.record import run_of
-            from peftlab.inference.export.compose import Composition, export_composition
-            from peftlab.inference.export.export import export_run
-
-            runs = [run_of(run) for run in runs]
-            chosen = start_computing(device, threads, reporter.say)
-            shared: Any = {"offline": offline, "device": chosen, "reporter": reporter, "max_score_loss": max_score_loss}
-            if len(runs) == 1:
-                if weights is not None:
-                    raise UserError("weights are for several runs that are merged, and there is one", where="--weights")
-                done = export_run(runs[0], kind.value, output, **shared)
-            else:
-                composition = Composition(combine.value, _numbers(weights), density)
-                done = export_composition(runs, composition, kind.value, output, **shared)
-    except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
-        raise typer.Exit(show_error(error, as_json=as_json)) from None
+        runs = [run_of(run) for run in runs]
+        chosen = start_computing(device, threads, reporter.say)
+        shared: Any = {"offline": offline, "device": chosen, "reporter": reporter, "max_score_loss": max_score_loss}
+        if len(runs) == 1:
+            if weights is not None:
+                raise UserError("weights are for several runs that are merged, and there is one", where="--weights")
+            done = export_run(runs[0], kind.value, output, **shared)
+        else:
+            composition = Composition(combine.value, _numbers(weights), density)
+            done = export_composition(runs, composition, kind.value, output, **shared)
     if as_json:
         print(json.dumps({"output": str(output), **done.model_dump(mode="json")}, indent=2))
     else:
@@ -98,7 +96,6 @@ def _numbers(text: str | None) -> tuple[float, ...]:
 
 
 def _summary(done: Any, output: Path) -> str:
-    from peftlab.cli.output import size
     from peftlab.core.files import folder_bytes
 
     check = done.check

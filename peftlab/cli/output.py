@@ -1,4 +1,4 @@
-"""What the command line prints: errors, progress, and figures that a person reads.
+"""What the command line prints: errors and progress.
 
 Results go to standard output, everything else to standard error.
 """
@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
+from peftlab.core.amounts import duration
 from peftlab.core.errors import PeftlabError
 
 PLAIN_LINE_SECONDS = 20.0
@@ -203,23 +204,3 @@ def reporting() -> Iterator[PlainReporter | RichReporter]:
         return
     with RichReporter() as reporter:
         yield reporter
-
-
-def duration(seconds: float) -> str:
-    """Seconds for a person: ``42 s``, ``3 min 05 s``, ``2 h 10 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{seconds:.1f} s" if seconds < 10 else f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def size(count: float) -> str:
-    """Bytes for a person, in powers of ten: ``311.0 MB``."""
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if count < 1000:
-            return f"{count:.0f} {unit}" if unit == "bytes" else f"{count:.1f} {unit}"
-        count /= 1000
-    return f"{count:.1f} TB"

@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from peftlab.cli.options import Json
+from peftlab.cli.verbs import verb
+from peftlab.core.amounts import size
 
 if TYPE_CHECKING:
     from peftlab.packs.writing import Packed
 
 
+@verb(quiet=False)
 def pack(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a suite.", show_default=False)],
     output_dir: Annotated[
@@ -23,20 +26,15 @@ def pack(
     as_json: Json = False,
 ) -> None:
     """Pack a suite's records, predictions, metrics and tuning into a few small files, with its report."""
-    from peftlab.cli.output import show_error
+    from peftlab.bench.suite_folder import locked
+    from peftlab.core.destination import check_folder
+    from peftlab.packs.writing import check_suite_folder
 
-    try:
-        from peftlab.bench.suite_folder import locked
-        from peftlab.core.destination import check_folder
-        from peftlab.packs.writing import check_suite_folder
-
-        check_suite_folder(directory)
-        if output_dir is not None:
-            check_folder(output_dir, option="--output-dir", inputs=[directory])
-        with locked(directory):
-            packed = pack_with_reports(directory, output_dir)
-    except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
-        raise typer.Exit(show_error(error, as_json=as_json)) from None
+    check_suite_folder(directory)
+    if output_dir is not None:
+        check_folder(output_dir, option="--output-dir", inputs=[directory])
+    with locked(directory):
+        packed = pack_with_reports(directory, output_dir)
     print(json.dumps(_as_json(packed), indent=2) if as_json else as_text(packed))
 
 
@@ -69,8 +67,6 @@ def _as_json(packed: Packed) -> dict[str, Any]:
 
 def as_text(packed: Packed) -> str:
     """What was packed, for a person."""
-    from peftlab.cli.output import size
-
     trials = f" and {packed.trials} trials of tuning" if packed.trials else ""
     lines = [f"packed {packed.cells} runs{trials} in {packed.folder}: {size(sum(packed.sizes.values()))}"]
     lines += [f"  {name:<20}  {size(count)}" for name, count in packed.sizes.items()]

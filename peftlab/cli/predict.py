@@ -13,12 +13,15 @@ import typer
 
 from peftlab.cli.computing import start_computing
 from peftlab.cli.options import Device, Encoding, Force, Format, Json, Offline, Read, ThreadCount
+from peftlab.cli.output import reporting
+from peftlab.cli.verbs import verb
 
 if TYPE_CHECKING:
     from peftlab.data.streaming import RowStream
     from peftlab.inference.tuned_model import TunedModel
 
 
+@verb()
 def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run or export.", show_default=False)],
     texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT…]", help="Texts.", show_default=False)] = None,
@@ -43,38 +46,32 @@ def predict(
     as_json: Json = False,
 ) -> None:
     """Predict on texts, on a table of any size, or on the lines of standard input; or write what follows them."""
-    from peftlab.cli.output import quiet_libraries, reporting, show_error
+    from peftlab.inference.files import options_in_hints
 
-    quiet_libraries(offline=offline)
-    try:
-        from peftlab.inference.files import options_in_hints
+    with reporting() as reporter, options_in_hints():
+        from peftlab.core.record import run_of
+        from peftlab.inference.load_tuned import load_tuned, what_it_reads
+        from peftlab.inference.outputs import check_output, write_answers
+        from peftlab.inference.predict import answer_rows, check_answers
 
-        with reporting() as reporter, options_in_hints():
-            from peftlab.core.record import run_of
-            from peftlab.inference.load_tuned import load_tuned, what_it_reads
-            from peftlab.inference.outputs import check_output, write_answers
-            from peftlab.inference.predict import answer_rows, check_answers
-
-            if output is not None:
-                given = [source] if source is not None else []
-                check_output(output, inputs=[run_of(run), *given, *what_it_reads(run_of(run))], force=force)
-            _check_input(texts, source)
-            chosen = start_computing(device, threads, reporter.say)
-            tuned = load_tuned(run, offline=offline, device=chosen, report=reporter.say)
-            check_answers(tuned)
-            rows = _rows(tuned, texts, source, file_format, encoding, read or [])
-            answers = answer_rows(tuned, rows, reporter, max_new_tokens=max_new_tokens)
-            if output is not None:
-                cut: list[int] = []
-                count = write_answers(output, _noting_cuts(answers, cut))
-                summary = {"run": tuned.name, "rows": count, "truncated": len(cut), "output": str(output)}
-                print(json.dumps(summary) if as_json else f"{count} predictions: {output}")
-            elif as_json:
-                _print_object(tuned, answers)
-            else:
-                _print_lines(tuned, answers)
-    except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
-        raise typer.Exit(show_error(error, as_json=as_json)) from None
+        if output is not None:
+            given = [source] if source is not None else []
+            check_output(output, inputs=[run_of(run), *given, *what_it_reads(run_of(run))], force=force)
+        _check_input(texts, source)
+        chosen = start_computing(device, threads, reporter.say)
+        tuned = load_tuned(run, offline=offline, device=chosen, report=reporter.say)
+        check_answers(tuned)
+        rows = _rows(tuned, texts, source, file_format, encoding, read or [])
+        answers = answer_rows(tuned, rows, reporter, max_new_tokens=max_new_tokens)
+        if output is not None:
+            cut: list[int] = []
+            count = write_answers(output, _noting_cuts(answers, cut))
+            summary = {"run": tuned.name, "rows": count, "truncated": len(cut), "output": str(output)}
+            print(json.dumps(summary) if as_json else f"{count} predictions: {output}")
+        elif as_json:
+            _print_object(tuned, answers)
+        else:
+            _print_lines(tuned, answers)
 
 
 def _check_input(texts: list[str] | None, source: str | None) -> None:

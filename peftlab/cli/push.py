@@ -9,8 +9,11 @@ from typing import Annotated
 import typer
 
 from peftlab.cli.options import Json
+from peftlab.cli.output import reporting
+from peftlab.cli.verbs import verb
 
 
+@verb()
 def push(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run or export.", show_default=False)],
     repository: Annotated[
@@ -24,14 +27,8 @@ def push(
     as_json: Json = False,
 ) -> None:
     """Upload what a run left, or an export, with its model card. Log in with `hf auth login` before."""
-    from peftlab.cli.output import quiet_libraries, reporting, show_error
+    with reporting() as reporter:
+        from peftlab.inference.push import push_folder
 
-    quiet_libraries(offline=False)
-    try:
-        with reporting() as reporter:
-            from peftlab.inference.push import push_folder
-
-            address = push_folder(folder, repository, private=not public, force=force, report=reporter.say)
-    except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
-        raise typer.Exit(show_error(error, as_json=as_json)) from None
+        address = push_folder(folder, repository, private=not public, force=force, report=reporter.say)
     print(json.dumps({"address": address}) if as_json else address)

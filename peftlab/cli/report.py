@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from peftlab.cli.options import Force, Json
+from peftlab.cli.verbs import verb
 
 if TYPE_CHECKING:
     from peftlab.report.choice import Limits
@@ -31,6 +32,7 @@ RECORDS = (".json", ".jsonl", ".parquet", ".yaml")
 SUFFIXES = {".md": Format.MARKDOWN, ".markdown": Format.MARKDOWN, ".csv": Format.CSV}
 
 
+@verb(quiet=False)
 def report(
     directories: Annotated[
         list[Path],
@@ -63,23 +65,16 @@ def report(
     ] = None,
 ) -> None:
     """Compare records: who cannot be told apart, what a score costs, which method fits your limits."""
-    from peftlab.cli.output import show_error
+    form = form or SUFFIXES.get(output.suffix.lower() if output else "", Format.HTML)
+    if output is None and form is Format.HTML and not as_json:
+        output = DEFAULT_OUTPUT
+    if output is not None:
+        _check_output(output, directories, force=force)
+    made, text = _make(directories, output, form, metric, _limits(max_memory, max_seconds, max_loss), as_json=as_json)
+    if output is not None:
+        from peftlab.core.files import write_text
 
-    try:
-        form = form or SUFFIXES.get(output.suffix.lower() if output else "", Format.HTML)
-        if output is None and form is Format.HTML and not as_json:
-            output = DEFAULT_OUTPUT
-        if output is not None:
-            _check_output(output, directories, force=force)
-        made, text = _make(
-            directories, output, form, metric, _limits(max_memory, max_seconds, max_loss), as_json=as_json
-        )
-        if output is not None:
-            from peftlab.core.files import write_text
-
-            write_text(output, text)
-    except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
-        raise typer.Exit(show_error(error, as_json=as_json)) from None
+        write_text(output, text)
     if as_json:
         from peftlab.report.document import report_json
 

@@ -10,8 +10,11 @@ import typer
 
 from peftlab.cli.computing import start_computing
 from peftlab.cli.options import Device, Json, Offline, ThreadCount
+from peftlab.cli.output import reporting
+from peftlab.cli.verbs import verb
 
 
+@verb()
 def reproduce(
     run: Annotated[
         Path, typer.Argument(metavar="RUN", help="The folder of a finished run, or of a suite.", show_default=False)
@@ -30,20 +33,14 @@ def reproduce(
     as_json: Json = False,
 ) -> None:
     """Run a record's recipe again and say, figure by figure, whether it agrees."""
-    from peftlab.cli.output import quiet_libraries, reporting, show_error
+    with reporting() as reporter:
+        from peftlab.core.record import run_of
+        from peftlab.packs.runs import locate_run
+        from peftlab.run.reproduce.rerun import reproduce as run_again
 
-    quiet_libraries(offline=offline)
-    try:
-        with reporting() as reporter:
-            from peftlab.core.record import run_of
-            from peftlab.packs.runs import locate_run
-            from peftlab.run.reproduce.rerun import reproduce as run_again
-
-            run = locate_run(run_of(run), cell)
-            start_computing(device, threads, reporter.say)
-            result = run_again(run, output_dir=output_dir, offline=offline, device=device, reporter=reporter)
-    except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
-        raise typer.Exit(show_error(error, as_json=as_json)) from None
+        run = locate_run(run_of(run), cell)
+        start_computing(device, threads, reporter.say)
+        result = run_again(run, output_dir=output_dir, offline=offline, device=device, reporter=reporter)
     print(json.dumps(result.as_json(), indent=2) if as_json else as_text(result))
     raise typer.Exit(0 if result.agrees else 1)
 

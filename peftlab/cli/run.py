@@ -9,8 +9,12 @@ import typer
 
 from peftlab.cli.computing import start_computing
 from peftlab.cli.options import Device, Json, Offline, Overrides, ThreadCount
+from peftlab.cli.output import reporting
+from peftlab.cli.verbs import verb
+from peftlab.core.amounts import duration, size
 
 
+@verb()
 def run(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: a YAML file.", show_default=False)],
     overrides: Overrides = None,
@@ -26,27 +30,21 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Tune a model as a recipe says, evaluate it, and leave a record."""
-    from peftlab.cli.output import quiet_libraries, reporting, show_error
+    with reporting() as reporter:
+        from peftlab.recipe.schema import load_recipe
+        from peftlab.run.run import run_recipe
 
-    quiet_libraries(offline=offline)
-    try:
-        with reporting() as reporter:
-            from peftlab.recipe.schema import load_recipe
-            from peftlab.run.run import run_recipe
-
-            loaded, document = load_recipe(recipe, overrides or [])
-            start_computing(device, threads, reporter.say)
-            result = run_recipe(
-                loaded,
-                document,
-                output_dir=output_dir,
-                resume=resume,
-                offline=offline,
-                device=device,
-                reporter=reporter,
-            )
-    except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
-        raise typer.Exit(show_error(error, as_json=as_json)) from None
+        loaded, document = load_recipe(recipe, overrides or [])
+        start_computing(device, threads, reporter.say)
+        result = run_recipe(
+            loaded,
+            document,
+            output_dir=output_dir,
+            resume=resume,
+            offline=offline,
+            device=device,
+            reporter=reporter,
+        )
     if as_json:
         print((result.folder / "record.json").read_text(encoding="utf-8").strip())
     else:
@@ -56,8 +54,6 @@ def run(
 
 def summary(result: Any) -> str:
     """A run's outcome for a person, on less than a screen."""
-    from peftlab.cli.output import duration, size
-
     record = result.record
     lines = [f"{record.name}: {record.status} in {duration(record.seconds)}"]
     if record.error:

@@ -11,10 +11,13 @@ import typer
 
 from peftlab.cli.computing import start_computing
 from peftlab.cli.options import Device, Offline, ThreadCount
+from peftlab.cli.output import reporting
+from peftlab.cli.verbs import verb
 
 PACKAGES = ("fastapi", "fastapi_offline", "uvicorn", "prometheus_client")
 
 
+@verb()
 def serve(
     runs: Annotated[
         list[str],
@@ -45,49 +48,43 @@ def serve(
     offline: Offline = False,
 ) -> None:
     """Serve predictions over HTTP. The variable PEFTLAB_TOKEN sets a bearer token."""
-    from peftlab.cli.output import quiet_libraries, reporting, show_error
+    from peftlab.core.errors import UserError
 
-    quiet_libraries(offline=offline)
-    try:
-        from peftlab.core.errors import UserError
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f"serving needs {', '.join(missing)}", hint="pip install 'peftlab[serve]'")
+    folders = _named(runs)
+    with reporting() as reporter:
+        import torch
 
-        missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-        if missing:
-            raise UserError(f"serving needs {', '.join(missing)}", hint="pip install 'peftlab[serve]'")
-        folders = _named(runs)
-        with reporting() as reporter:
-            import torch
+        from peftlab.serving.server import serve as serve_runs
+        from peftlab.serving.serving_config import (
+            CPU_PADDING,
+            GPU_PADDING,
+            MOST_WORKERS,
+            Batching,
+            Limits,
+            ServingConfig,
+        )
 
-            from peftlab.serving.server import serve as serve_runs
-            from peftlab.serving.serving_config import (
-                CPU_PADDING,
-                GPU_PADDING,
-                MOST_WORKERS,
-                Batching,
-                Limits,
-                ServingConfig,
-            )
-
-            chosen = start_computing(device, threads, reporter.say)
-            on_gpu = chosen.type == "cuda"
-            allowed = adapters_from or [folder.parent for folder in folders.values()]
-            token = os.environ.get("PEFTLAB_TOKEN") or None
-            if token is not None and len(token) < 8:
-                raise UserError("the token has fewer than 8 characters", where="PEFTLAB_TOKEN")
-            config = ServingConfig(
-                limits=Limits(max_queue=max_queue, request_timeout_seconds=timeout),
-                batching=Batching(
-                    max_batch=max_batch,
-                    max_wait_seconds=max_wait_ms / 1000,
-                    free_padding=GPU_PADDING if on_gpu else CPU_PADDING,
-                    workers=workers or (1 if on_gpu else min(MOST_WORKERS, torch.get_num_threads())),
-                ),
-                token=token,
-                adapter_folders=tuple(folder.resolve() for folder in allowed),
-            )
-            serve_runs(folders, config, address=host, port=port, offline=offline, reporter=reporter, device=chosen)
-    except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
-        raise typer.Exit(show_error(error)) from None
+        chosen = start_computing(device, threads, reporter.say)
+        on_gpu = chosen.type == "cuda"
+        allowed = adapters_from or [folder.parent for folder in folders.values()]
+        token = os.environ.get("PEFTLAB_TOKEN") or None
+        if token is not None and len(token) < 8:
+            raise UserError("the token has fewer than 8 characters", where="PEFTLAB_TOKEN")
+        config = ServingConfig(
+            limits=Limits(max_queue=max_queue, request_timeout_seconds=timeout),
+            batching=Batching(
+                max_batch=max_batch,
+                max_wait_seconds=max_wait_ms / 1000,
+                free_padding=GPU_PADDING if on_gpu else CPU_PADDING,
+                workers=workers or (1 if on_gpu else min(MOST_WORKERS, torch.get_num_threads())),
+            ),
+            token=token,
+            adapter_folders=tuple(folder.resolve() for folder in allowed),
+        )
+        serve_runs(folders, config, address=host, port=port, offline=offline, reporter=reporter, device=chosen)
 
 
 def _named(runs: list[str]) -> dict[str, Path]:

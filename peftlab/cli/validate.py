@@ -10,8 +10,12 @@ from typing import Annotated, Any
 import typer
 
 from peftlab.cli.options import Json, Offline, Overrides
+from peftlab.cli.output import PlainReporter
+from peftlab.cli.verbs import verb
+from peftlab.core.amounts import size
 
 
+@verb()
 def validate(
     recipes: Annotated[list[Path], typer.Argument(metavar="RECIPE…", help="Recipe files.", show_default=False)],
     overrides: Overrides = None,
@@ -19,10 +23,8 @@ def validate(
     as_json: Json = False,
 ) -> None:
     """Check everything about recipes that can be checked without loading weights."""
-    from peftlab.cli.output import PlainReporter, quiet_libraries
     from peftlab.core.errors import PeftlabError
 
-    quiet_libraries(offline=offline)
     results: dict[str, dict[str, Any]] = {}
     worst = 0
     for path in recipes:
@@ -66,8 +68,8 @@ def _memory_warning(checked: Any) -> str | None:
     if least is None or target.memory_bytes is None or least <= target.memory_bytes:
         return None
     return (
-        f"it cannot fit: weights, gradients and optimizer take {least / 1e9:.1f} GB at least, and {target.name} has "
-        f"{target.memory_bytes / 1e9:.1f} GB; `peftlab estimate` tells what would"
+        f"it cannot fit: weights, gradients and optimizer take {size(least)} at least, and {target.name} has "
+        f"{size(target.memory_bytes)}; `peftlab estimate` tells what would"
     )
 
 

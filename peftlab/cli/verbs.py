@@ -1,10 +1,17 @@
-"""Verbs that are called otherwise elsewhere get the right name as a suggestion."""
+"""What all verbs share: how an error ends them, and which verb is meant by a name that other tools use."""
 
 from __future__ import annotations
 
-from typing import Any
+import functools
+from collections.abc import Callable
+from typing import Any, ParamSpec
 
+import typer
 from typer.core import TyperGroup
+
+from peftlab.cli.output import quiet_libraries, show_error
+
+P = ParamSpec("P")
 
 OTHER_NAMES = {
     **dict.fromkeys(("train", "finetune", "fine-tune", "ft", "fit", "start", "resume"), "run"),
@@ -30,3 +37,27 @@ class Verbs(TyperGroup):
         if verb is not None and self.get_command(ctx, args[0]) is None:
             ctx.fail(f"No such command '{args[0]}'. Did you mean '{verb}'?")
         return super().resolve_command(ctx, args)
+
+
+def verb(*, quiet: bool = True) -> Callable[[Callable[P, None]], Callable[P, None]]:
+    """Make a function a verb: whatever it raises becomes a message and an exit code, an object too under ``--json``.
+
+    Args:
+        quiet: Keep the libraries from writing between peftlab's lines; the option ``--offline`` is passed on to them.
+    """
+
+    def decorate(function: Callable[P, None]) -> Callable[P, None]:
+        @functools.wraps(function)
+        def run_verb(*args: P.args, **kwargs: P.kwargs) -> None:
+            if quiet:
+                quiet_libraries(offline=bool(kwargs.get("offline")))
+            try:
+                function(*args, **kwargs)
+            except typer.Exit:
+                raise
+            except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
+                raise typer.Exit(show_error(error, as_json=bool(kwargs.get("as_json")))) from None
+
+        return run_verb
+
+    return decorate

@@ -25,6 +25,7 @@ from filelock import FileLock, Timeout
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from peftlab.core.amounts import size
 from peftlab.core.errors import SourceError
 from peftlab.core.files import atomic_folder, cache_folder
 from peftlab.core.reporter import ProgressCallback
@@ -143,9 +144,9 @@ def _download(folder: Path, address: PackageAddress, report: ProgressCallback | 
         check_wheel(wheel)
         marker = {"wheel": wheel.name, "sha256": sha256}
         (partial / "wheel.json").write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")
-        size = wheel.stat().st_size
+        count = wheel.stat().st_size
     if report:
-        report(f"downloaded {address.distribution} {address.version} ({size / 1e6:.1f} MB)")
+        report(f"downloaded {address.distribution} {address.version} ({size(count)})")
 
 
 def _read_marker(folder: Path) -> dict[str, str] | None:

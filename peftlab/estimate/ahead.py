@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from peftlab.core.amounts import short_size
 from peftlab.core.errors import UnsupportedError
 from peftlab.estimate.bounds import is_surely_small
 from peftlab.estimate.data import batch_of, with_new_facts
@@ -55,7 +56,7 @@ def look_ahead(checked: CheckedRecipe, loader: Loader, target: Target, *, say: C
         say(f"the memory of this run cannot be told before it runs: {error.message}")
         return micro_batches
     say(
-        f"warning: the training is estimated at {needed / 1e9:.2f} GB, and {target.name} has {memory / 1e9:.2f} GB; "
+        f"warning: the training is estimated at {short_size(needed)}, and {target.name} has {short_size(memory)}; "
         "`peftlab estimate` tells what would make it fit"
     )
     return micro_batches

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 
+from peftlab.core import amounts
 from peftlab.core.metric import METRICS
 
 NONE = "–"
@@ -68,28 +69,12 @@ def unit_of_points(metric: str) -> str:
 
 def size(value: float | None) -> str:
     """Bytes in powers of ten: ``311 MB``."""
-    if value is None:
-        return NONE
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if value < 999.5:
-            return f"{value:.0f} {unit}" if value >= 100 or unit == "bytes" else f"{value:.3g} {unit}"
-        value /= 1000
-    return f"{value:.3g} TB"
+    return NONE if value is None else amounts.short_size(value)
 
 
 def seconds(value: float | None) -> str:
     """A time: ``42 s``, ``3 min 05 s``, ``2 h 10 min``."""
-    if value is None:
-        return NONE
-    if value < 10:
-        return f"{value:.1f} s"
-    whole = round(value)
-    if whole < 60:
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
+    return NONE if value is None else amounts.duration(value)
 
 
 def count(value: float | None) -> str:

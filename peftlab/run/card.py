@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from peftlab.core.amounts import duration, short_size
 from peftlab.core.files import write_text
 from peftlab.core.method import METHODS
 from peftlab.core.record import RunRecord
@@ -102,7 +103,7 @@ def _hub_id(path: str | None) -> str | None:
     https://github.com/huggingface/transformers/issues/33922
     """
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
     if path is None or Path(path).exists():
         return None
@@ -252,9 +253,9 @@ def _data(record: RunRecord) -> str:
 
 def _cost(record: RunRecord) -> str:
     device = record.environment.get("device", "an unknown device")
-    lines = [f"{record.seconds:.0f} seconds in all, on {device}."]
+    lines = [f"{duration(record.seconds)} in all, on {device}."]
     if record.memory:
-        lines.append(f"Peak memory of training: {record.memory.peak_bytes / 1e6:.0f} MB.")
+        lines.append(f"Peak memory of training: {short_size(record.memory.peak_bytes)}.")
     if record.throughput:
         lines.append(f"{record.throughput.tokens_per_second:.0f} tokens per second.")
     return " ".join(lines)
