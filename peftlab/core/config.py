@@ -6,6 +6,7 @@ of every key. Validation errors become messages that name file, line and key.
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -264,6 +265,8 @@ def _explain(item: Any, cls: type[Config], known: Iterable[str] | None) -> tuple
         return f"{value!r} is not one of {context['expected']}", None
     if kind in {"value_error", "assertion_error"}:
         return str(context.get("error", item["msg"])), None
+    if kind in {"model_type", "dict_type"}:
+        return f"a mapping of keys to values is needed, not {reprlib.repr(value)}", None
     shown = repr(value)
     shown = shown if len(shown) <= 60 else f"{shown[:57]}…"
     message = item["msg"][0].lower() + item["msg"][1:]
@@ -274,10 +277,13 @@ def _fields_at(cls: type[Config], loc: tuple[Key, ...]) -> list[str] | None:
     """The field names of the nested class at ``loc``, or None where it cannot be told."""
     current: Any = cls
     for key in loc:
-        if not (isinstance(current, type) and issubclass(current, BaseModel) and key in current.model_fields):
+        if not (isinstance(current, type) and issubclass(current, BaseModel)):
             return None
+        if key not in current.model_fields:  # it names a union's branch
+            continue
         annotation = current.model_fields[str(key)].annotation
-        choices = [item for item in get_args(annotation) if isinstance(item, type) and issubclass(item, BaseModel)]
+        members = [getattr(item, "__origin__", item) for item in get_args(annotation)]  # without what is noted on them
+        choices = [item for item in members if isinstance(item, type) and issubclass(item, BaseModel)]
         current = choices[0] if choices else annotation  # `DataConfig | None` has the fields of `DataConfig`
     return list(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any, BinaryIO
 
 from peftlab.core.errors import DataError
@@ -87,6 +87,24 @@ def parquet_rows(source: BinaryIO, *, where: str) -> int:
         return int(pq.read_metadata(source).num_rows)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"not a Parquet file that can be read: {str(error).splitlines()[0]}", where=where) from None
+
+
+def columns_of_dataset(rows: Any, chosen: Sequence[str]) -> dict[str, list[Any]]:
+    """Columns of a ``datasets.Dataset``, with names for class numbers."""
+    arrow = rows.select_columns(list(chosen)).with_format("arrow")[:]
+    return {
+        column: name_classes(column_values(arrow.column(column)), _class_names_of(rows.features[column]))
+        for column in chosen
+    }
+
+
+def _class_names_of(feature: Any) -> list[str] | None:
+    """Names of the classes of a ``ClassLabel``, also inside a list."""
+    inner = getattr(feature, "feature", None)
+    if inner is not None:
+        return _class_names_of(inner)
+    names = getattr(feature, "names", None)
+    return [str(name) for name in names] if names else None
 
 
 def column_values(column: Any) -> list[Any]:

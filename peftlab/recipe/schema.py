@@ -11,7 +11,16 @@ from typing import Any
 from pydantic import Field, NonNegativeInt, SerializeAsAny, field_validator
 from ruamel.yaml import YAML
 
-from peftlab.core.config import Config, Document, KeyPath, build_config, parse_yaml_value, read_yaml, replace_config
+from peftlab.core.config import (
+    Config,
+    Document,
+    KeyPath,
+    RegisteredConfig,
+    build_config,
+    parse_yaml_value,
+    read_yaml,
+    replace_config,
+)
 from peftlab.core.errors import ConfigError, did_you_mean
 from peftlab.core.files import write_text
 from peftlab.core.method import METHODS, Method
@@ -21,6 +30,7 @@ from peftlab.core.task import TASKS, Scorer, Task
 from peftlab.data.data_config import SOURCE_KEYS, DataConfig
 from peftlab.metrics._scorer import ScorerWithMetric
 from peftlab.models.model_config import ModelConfig
+from peftlab.recipe.values import document_of, name_of
 from peftlab.training.training_config import GUARDS, LEARNING_RATE_FACTORS, EvaluationConfig, Tracker, TrainingConfig
 
 BELONGS_TO: Mapping[KeyPath, tuple[str, ...]] = {
@@ -60,6 +70,40 @@ class Recipe(Config):
             if name not in GUARDS:
                 raise ValueError(f"unknown guard `{name}`. {did_you_mean(name, GUARDS) or ''}")
         return names
+
+    def __init__(self, **sections: Any) -> None:
+        """A recipe from its sections: plain values as in YAML, or the sections' own classes.
+
+        Args:
+            **sections: The keys of a recipe. ``data.source`` may be rows; see :meth:`from_dict`.
+
+        Raises:
+            ConfigError: With the key, and what was expected.
+        """
+        self.__setstate__(Recipe.from_dict(sections).__getstate__())
+
+    # For pydantic this is no construction of its own: it validates as if there were none.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Recipe:
+        """A recipe from plain values, as strict as from YAML. Relative paths start in the working directory.
+
+        Args:
+            values: What a YAML file would hold. Paths, tuples and numpy's numbers are taken for what they hold, and
+                ``data.source`` (or each split of it) may be a list of dicts, a pandas DataFrame, a pyarrow Table, or a
+                ``Dataset`` or ``DatasetDict`` of ``datasets``. Without a ``name`` task and method make one.
+
+        Raises:
+            ConfigError: With the key, and what was expected.
+            DataError: The rows that are given are no table.
+        """
+        document = document_of(values)
+        return build_recipe(document, default_name=name_of(document.values))
+
+    def to_yaml(self) -> str:
+        """The recipe as YAML, its keys in their own order."""
+        return yaml_text(self.model_dump(mode="json"))
 
     @property
     def train_rows_key(self) -> str:
@@ -132,6 +176,8 @@ def build_recipe(document: Document, *, default_name: str) -> Recipe:
 
 
 def _build_registered(registry: Registry[Any], values: Any, document: Document, path: KeyPath) -> Any:
+    if isinstance(values, RegisteredConfig):
+        return values
     if not isinstance(values, Mapping):
         raise document.error(path, f"a mapping is needed, not {values!r}", f"Write `{path[0]}: {{type: …}}`.")
     if "type" not in values:
@@ -252,8 +298,7 @@ def with_learned(recipe: Recipe, learned: Mapping[str, Any]) -> Recipe:
 
 def write_recipe(recipe: Recipe, path: Path | str) -> None:
     """Write a recipe as YAML."""
-    path = Path(path)
-    write_yaml(recipe, path)
+    write_text(Path(path), recipe.to_yaml())
 
 
 def write_yaml(config: Config, path: Path) -> None:
@@ -263,12 +308,17 @@ def write_yaml(config: Config, path: Path) -> None:
 
 def write_yaml_values(values: dict[str, Any], path: Path) -> None:
     """Write plain values as YAML, the keys in their own order."""
+    write_text(path, yaml_text(values))
+
+
+def yaml_text(values: dict[str, Any]) -> str:
+    """Plain values as YAML, the keys in their own order."""
     stream = io.StringIO()
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.dump(values, stream)
-    write_text(path, stream.getvalue())
+    return stream.getvalue()
 
 
 def recipe_schema() -> dict[str, Any]:

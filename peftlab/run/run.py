@@ -60,7 +60,7 @@ def run_recipe(
         UserError: The input is wrong; no run has begun.
     """
     output_dir = None if output_dir is None else Path(output_dir)
-    document = document or Document(source=recipe.name, values={})
+    document = document or Document(source=recipe.name, values=recipe.model_dump(mode="json"))
     reporter = reporter or Silent()
     refuse_several_processes()
     check_device_name(device)

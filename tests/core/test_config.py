@@ -59,7 +59,7 @@ def test_what_is_no_mapping_is_refused(text: str) -> None:
         ("rate: true\n", "x.yaml:1: rate: should be a valid number, not True"),
         ("names: 3\n", "x.yaml:1: names: should be a valid string, not 3, or should be a valid list, not 3"),
         ("names: [a, 3]\n", "names.1: should be a valid string, not 3"),
-        ("inner: 5\n", "x.yaml:1: inner: should be"),
+        ("inner: 5\n", "x.yaml:1: inner: a mapping of keys to values is needed, not 5"),
     ],
 )
 def test_a_mistake_is_told_with_line_key_and_way_out(text: str, expected: str) -> None:
