@@ -15,7 +15,7 @@ from peftlab.core.errors import UnsupportedError, UserError
 from peftlab.models.base_model import resolve_dtype
 from peftlab.tasks.language.conversations import Conversation
 from peftlab.tasks.language.decoder import DecoderTask
-from peftlab.tasks.language.generation import GREEDY, TokenStreamer, decode_tokens, own_settings
+from peftlab.tasks.language.generation import GREEDY, TokenStreamer, decode_tokens, own_settings, response_ends
 from peftlab.training.accelerator import autocast_dtype
 
 TUNED, BASE = "tuned", "none"
@@ -108,7 +108,7 @@ class ChatSession:
 
     def _write(self, ids: list[int], show: Callable[[str], None]) -> str:
         model, tokenizer = self._model(), self.tokenizer
-        ends = self._renderer.end_token_ids
+        ends = response_ends(self._renderer, model)
         streamer = TokenStreamer(lambda ids: decode_tokens(tokenizer, ids), show, ends)
         sampling = {"do_sample": True, "temperature": self._temperature} if self._temperature else {}
         inputs = torch.tensor([ids], device=self._device)

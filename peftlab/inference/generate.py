@@ -17,7 +17,7 @@ from peftlab.data.columns import check_columns, take
 from peftlab.data.streaming import RowStream, unchecked_splits_of
 from peftlab.inference.tuned_model import TunedModel
 from peftlab.tasks.language.decoder import DecoderTask
-from peftlab.tasks.language.generation import TokenStreamer, generate_tokens, positions_left
+from peftlab.tasks.language.generation import TokenStreamer, generate_tokens, positions_left, response_ends
 
 WINDOW_BATCHES = 8
 """So many batches of rows are sorted by length together; their answers come together too."""
@@ -101,7 +101,7 @@ def generate(
     """
     task, tokenizer = decoder_task(tuned), tuned.tokenizer
     model, inference = tuned.module()
-    ends = task.renderer(tokenizer).end_token_ids
+    ends = response_ends(task.renderer(tokenizer), model)
     extra: dict[str, Any] = {"ends": ends}
     if options.temperature:
         extra |= {"do_sample": True, "temperature": options.temperature}

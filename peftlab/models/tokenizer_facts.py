@@ -9,9 +9,15 @@ from typing import Any
 
 from peftlab.core.errors import SourceError
 from peftlab.core.model_facts import ModelFacts, TokenizerFacts
+from peftlab.models.sentencepiece_file import read_pieces
 
 SETTINGS, TOKENIZER, TEMPLATE = "tokenizer_config.json", "tokenizer.json", "chat_template.jinja"
-OLD_TEMPLATE, OLD_TOKENS, OLD_VOCABULARY = "chat_template.json", "added_tokens.json", "vocab.txt"
+OLD_TEMPLATE, OLD_TOKENS, OLD_SPECIALS = "chat_template.json", "added_tokens.json", "special_tokens_map.json"
+WORDS, WORD_IDS = "vocab.txt", "vocab.json"
+PIECES = ("tokenizer.model", "spiece.model", "sentencepiece.bpe.model", "sentencepiece.model", "spm.model")
+NAMED = ("bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token")
+"""Tokens with a role, in the order in which transformers adds those that the vocabulary lacks."""
+FURTHER = ("additional_special_tokens", "extra_special_tokens")
 
 FindFile = Callable[[str], Path | None]
 
@@ -22,8 +28,7 @@ def read_tokenizer_facts(
     """Read a tokenizer's files.
 
     Args:
-        location: A folder, or a Hub id, of which only small files are fetched; ``tokenizer.json`` is read where it is
-            in the cache.
+        location: A folder, or a Hub id, whose tokenizer's files are fetched.
         revision: Of a Hub id.
         offline: Read a Hub id from the local cache alone.
 
@@ -34,15 +39,22 @@ def read_tokenizer_facts(
         SourceError: A file is damaged.
     """
     find = _in_folder(location) if isinstance(location, Path) else _on_hub(location, revision, offline)
-    settings, tokenizer = _read(find, SETTINGS), _read(find, TOKENIZER)
-    if settings is None and tokenizer is None:
+    settings, tokenizer, specials = _read(find, SETTINGS), _read(find, TOKENIZER), _read(find, OLD_SPECIALS)
+    tokens = _tokens(tokenizer or {}) or _vocabulary(find)
+    if settings is None and tokenizer is None and not tokens:
         return None
-    tokens = _tokens(tokenizer or {})
-    if not tokens and (words := find(OLD_VOCABULARY)) is not None:
-        tokens |= {word: at for at, word in enumerate(words.read_text(encoding="utf-8").splitlines())}
     tokens |= {str(word): int(at) for word, at in (_read(find, OLD_TOKENS) or {}).items()}
-    tokens |= {str(entry["content"]): int(at) for at, entry in (settings or {}).get("added_tokens_decoder", {}).items()}
+    declared = (settings or {}).get("added_tokens_decoder", {})
+    tokens |= {str(entry["content"]): int(at) for at, entry in declared.items()}
+    if tokens:
+        for token in _specials({**(specials or {}), **(settings or {})}):
+            tokens.setdefault(token, max(tokens.values()) + 1)
     return TokenizerFacts(tokens, _template(find, settings or {}))
+
+
+def can_check_vocabulary(facts: ModelFacts) -> bool:
+    """Whether a model's files tell before it is loaded if every token has an embedding."""
+    return facts.embedding_rows is not None and facts.tokenizer is not None and bool(facts.tokenizer.tokens)
 
 
 def check_vocabulary(facts: ModelFacts, added: list[str]) -> None:
@@ -56,7 +68,7 @@ def check_vocabulary(facts: ModelFacts, added: list[str]) -> None:
         SourceError: Naming the first such token.
     """
     rows = facts.embedding_rows
-    if rows is None or facts.tokenizer is None:
+    if rows is None or facts.tokenizer is None or not can_check_vocabulary(facts):
         return
     without = sorted((at, token) for token, at in facts.tokenizer.tokens.items() if at >= rows and token not in added)
     if without:
@@ -87,6 +99,28 @@ def _tokens(tokenizer: Mapping[str, Any]) -> dict[str, int]:
     else:
         tokens = {str(word): int(at) for word, at in vocabulary.items()}
     return tokens | {str(entry["content"]): int(entry["id"]) for entry in tokenizer.get("added_tokens") or []}
+
+
+def _vocabulary(find: FindFile) -> dict[str, int]:
+    """The vocabulary of a tokenizer without ``tokenizer.json``: a list of words, a map of words, or SentencePiece's."""
+    if (file := find(WORDS)) is not None:
+        return {word: at for at, word in enumerate(file.read_text(encoding="utf-8").splitlines())}
+    if (words := _read(find, WORD_IDS)) is not None:
+        return {str(word): int(at) for word, at in words.items()}
+    for name in PIECES:
+        if (file := find(name)) is not None:
+            return {piece: at for at, piece in enumerate(read_pieces(file))}
+    return {}
+
+
+def _specials(settings: Mapping[str, Any]) -> list[str]:
+    """Special tokens that a tokenizer names; those that its vocabulary lacks get ids behind it when it is loaded."""
+    values = [settings.get(key) for key in NAMED]
+    for key in FURTHER:
+        further = settings.get(key) or []
+        values += list(further.values()) if isinstance(further, Mapping) else list(further)
+    named = [value.get("content") if isinstance(value, Mapping) else value for value in values]
+    return [token for token in named if isinstance(token, str)]
 
 
 def _template(find: FindFile, settings: Mapping[str, Any]) -> str | None:
@@ -121,8 +155,7 @@ def _on_hub(hub_id: str, revision: str | None, offline: bool) -> FindFile:
 
     def find(name: str) -> Path | None:
         try:
-            cached = offline or name == TOKENIZER
-            return Path(hf_hub_download(hub_id, name, revision=revision, local_files_only=cached))
+            return Path(hf_hub_download(hub_id, name, revision=revision, local_files_only=offline))
         except (EntryNotFoundError, HfHubHTTPError, OSError, ValueError):
             return None  # the tokenizer itself is loaded, and checked, when the run begins
 

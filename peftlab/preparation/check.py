@@ -27,7 +27,7 @@ from peftlab.models.facts import read_model_facts
 from peftlab.models.gguf import converted_folder
 from peftlab.models.new import facts_of_new_model
 from peftlab.models.quantization import check_quantization
-from peftlab.models.tokenizer_facts import check_vocabulary, read_tokenizer_facts
+from peftlab.models.tokenizer_facts import can_check_vocabulary, check_vocabulary, read_tokenizer_facts
 from peftlab.preparation.metric_choice import choose_metric
 from peftlab.recipe.schema import Recipe, resolve_recipe, with_learned
 
@@ -114,6 +114,11 @@ def check_model(
         )
     with at_place(document, ("model", "path")):
         check_vocabulary(facts, recipe.model.add_tokens)
+        if model_location is not None and not can_check_vocabulary(facts):
+            (reporter or Silent()).say(
+                f"{facts.path}: its tokenizer cannot be read yet; whether every token has an embedding is checked "
+                "when the run loads it"
+            )
     with at_place(document, ("task",)):
         recipe.task.check(facts)
     with at_place(document, ("model", "quantization")):

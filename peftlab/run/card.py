@@ -154,7 +154,11 @@ def _loading(record: RunRecord, folder: Path, peft_task_type: str, library: str)
         return ""
     added = is_adapter and record.recipe["model"].get("add_tokens")
     if added and not json.loads((folder / PEFT_CONFIG).read_text(encoding="utf-8")).get("trainable_token_indices"):
-        return ""  # peft has no form for the rows of added tokens beside this adapter, and would leave them out
+        return (
+            "With peftlab, from the run; or as what `peftlab export RUN --format merged` makes of it. For this method "
+            "peft has no form for the embeddings of added tokens: plain peft would load the adapter without them, and "
+            "say nothing."
+        )
     path = str(record.recipe["model"]["path"])
     code = [
         *(["import peft", "import transformers", ""] if is_adapter else ["import transformers", ""]),

@@ -32,7 +32,7 @@ from peftlab.tasks.language.conversations import (
     read_tools,
 )
 from peftlab.tasks.language.decoder import DecoderTask
-from peftlab.tasks.language.generation import generate_tokens
+from peftlab.tasks.language.generation import generate_tokens, response_ends
 from peftlab.tasks.language.packing import check_packing, pack, packed
 from peftlab.tasks.language.perplexity import token_losses
 from peftlab.tasks.language.plain_template import PlainTemplate
@@ -361,7 +361,7 @@ class InstructionTuning(DecoderTask):
         texts: list[str | None] = [None] * len(examples)
         if inference.metric not in LOSS_METRICS:
             prompts = [example["prompt_ids"] for example in examples]
-            ends = self.renderer(inference.tokenizer).end_token_ids
+            ends = response_ends(self.renderer(inference.tokenizer), model)
             written = generate_tokens(model, prompts, inference, max_new_tokens=self.max_new_tokens, ends=ends)
             texts = [self.written_text(ids, inference.tokenizer) for ids in written]
         return [

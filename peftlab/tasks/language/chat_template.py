@@ -15,19 +15,19 @@ from __future__ import annotations
 import datetime
 import functools
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from peftlab.core.errors import DataError, UnsupportedError
 from peftlab.tasks.language.conversations import REASONING, WEIGHT, Conversation, Message
 from peftlab.tasks.language.rendering import Fitted, Turn, too_long
+from peftlab.tasks.language.shortening import shorten, total_length
+from peftlab.tasks.language.template_ends import end_of_calls, end_of_text
 from peftlab.tasks.language.user_text import encode_marked, marked, pattern_of, special_tokens, unmarked
 
 CLOCK = "strftime_now"
 """What templates call to ask for the date."""
-ANSWER = "Certainly"
-"""Of a probe: a response that no template takes for anything else."""
 
 
 @dataclass(frozen=True)
@@ -92,20 +92,24 @@ class ChatTemplate:
 
     @functools.cached_property
     def end_token_ids(self) -> list[int]:
-        """The tokenizer's end token, and the one with which the template ends a response, which may be another."""
+        """The tokenizer's end token, and those with which the template ends a response, which may be others."""
         return [int(self._tokenizer.convert_tokens_to_ids(token)) for token in self._ends]
+
+    def ends_among(self, token_ids: Iterable[int]) -> list[int]:
+        """Of the end tokens that a checkpoint names, those that are control tokens here; no text holds them."""
+        template = self._tokenizer.get_chat_template(tools=[{}])
+        control = {int(self._tokenizer.convert_tokens_to_ids(token)) for token in self._control(template)}
+        return [token for token in token_ids if token in control]
 
     @functools.cached_property
     def _ends(self) -> list[str]:
-        found = [] if self._tokenizer.eos_token is None else [str(self._tokenizer.eos_token)]
-        chat = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": ANSWER}]
-        try:
-            text = self._render(chat, None, where="the template")
-        except DataError:
-            return found
-        control = pattern_of(self._control(self._template(has_tools=False)))
-        first = control.search(text, text.rfind(ANSWER) + len(ANSWER))
-        return list(dict.fromkeys([*found, *([first.group()] if first else [])]))
+        found = [None if self._tokenizer.eos_token is None else str(self._tokenizer.eos_token)]
+        render = functools.partial(self._render, where="the template")
+        found.append(end_of_text(render, pattern_of(self._control(self._template(has_tools=False)))))
+        with_tools = self._template(has_tools=True)
+        if "tool_calls" in with_tools:
+            found.append(end_of_calls(render, pattern_of(self._control(with_tools))))
+        return list(dict.fromkeys(token for token in found if token))
 
     def _control(self, template: str) -> list[str]:
         """Tokens that the template writes to part a chat, and all that the tokenizer declares as special."""
@@ -137,9 +141,9 @@ class ChatTemplate:
             raise too_long(len(whole[-1].response), max_length, where=where)
         wanted = sum(each["role"] == "assistant" and WEIGHT not in each for each in conversation.messages)
         missing = wanted - _learned(whole)
-        if _length(whole) <= max_length:
+        if total_length(whole) <= max_length:
             return Fitted(whole, responses_not_learned=missing)
-        kept, is_cut = _shorten(conversation, functools.partial(self.turns, where=where), max_length, where)
+        kept, is_cut = shorten(conversation, functools.partial(self.turns, where=where), max_length, where)
         return Fitted(kept, _learned(whole) - _learned(kept), is_cut, missing)
 
     def fit_prompt(self, conversation: Conversation, max_tokens: int, *, where: str) -> tuple[list[int], bool]:
@@ -147,7 +151,7 @@ class ChatTemplate:
         render = functools.partial(self._open_turns, where=where)
         turns, changed = render(conversation), False
         if sum(map(len, turns)) > max_tokens:
-            turns, _ = _shorten(conversation, render, max_tokens, where)
+            turns, _ = shorten(conversation, render, max_tokens, where)
             changed = True
         return [token for turn in turns for token in (*turn.before, *turn.response)], changed
 
@@ -305,72 +309,6 @@ class ChatTemplate:
 
 TRACE = 0x100000
 """The first of the characters for private use that show whether a message was written."""
-LEADING = ("system", "developer")
-"""Roles of messages that stay, at the beginning, when a chat is shortened."""
-
-
-def _shorten(
-    conversation: Conversation, render: Callable[[Conversation], list[Turn]], max_length: int, where: str
-) -> tuple[list[Turn], bool]:
-    """Render a chat without its oldest exchanges, as many as need be; then its last prompt without its beginning.
-
-    Returns:
-        The turns, and whether the last prompt was cut.
-    """
-    messages = list(conversation.messages)
-    head = next((at for at, each in enumerate(messages) if each["role"] not in LEADING), len(messages))
-    starts = [
-        at
-        for at in range(head, len(messages))
-        if messages[at]["role"] == "user" and (at == head or messages[at - 1]["role"] != "user")
-    ]
-
-    def without(count: int) -> Conversation:
-        return (
-            Conversation([*messages[:head], *messages[starts[count] :]], conversation.tools) if count else conversation
-        )
-
-    low, high = 0, max(0, len(starts) - 1)
-    while low < high:  # the fewest exchanges that must go
-        middle = (low + high) // 2
-        low, high = (low, middle) if _length(render(without(middle))) <= max_length else (middle + 1, high)
-    kept = without(low)
-    turns = render(kept)
-    return (turns, False) if _length(turns) <= max_length else (_cut(kept, render, turns, max_length, where), True)
-
-
-def _cut(
-    conversation: Conversation,
-    render: Callable[[Conversation], list[Turn]],
-    turns: list[Turn],
-    max_length: int,
-    where: str,
-) -> list[Turn]:
-    """Take the beginning of the user's last message away, until the rest fits; everything around it stays."""
-    at = max((at for at, message in enumerate(conversation.messages) if message["role"] == "user"), default=None)
-    content = "" if at is None else str(conversation.messages[at]["content"])
-
-    def length_without(characters: int) -> int:
-        return _length(turns) if at is None else _length(render(_with_content(conversation, at, content[characters:])))
-
-    low, high = 0, max(0, len(content) - 1)
-    if (least := length_without(high)) > max_length or at is None:
-        what = "the response and what must stand before it" if turns[-1].response else "what stands around the prompt"
-        raise too_long(least, max_length, where=where, what=what)
-    while low < high:  # the fewest characters that must go
-        middle = (low + high) // 2
-        low, high = (low, middle) if length_without(middle) <= max_length else (middle + 1, high)
-    return render(_with_content(conversation, at, content[low:]))
-
-
-def _with_content(conversation: Conversation, at: int, content: str) -> Conversation:
-    messages = list(conversation.messages)
-    messages[at] = {**messages[at], "content": content}
-    return Conversation(messages, conversation.tools)
-
-
-def _length(turns: Sequence[Turn]) -> int:
-    return sum(map(len, turns))
 
 
 def _learned(turns: Sequence[Turn]) -> int:

@@ -36,7 +36,12 @@ ROLES = {
     "model": "assistant",
     "tool": "tool",
     "observation": "tool",
+    "function": "function",
+    "function_call": "function_call",
 }
+"""Our name for each. The last two go on to the template under their own; it is asked whether it writes them."""
+RESULTS = ("tool", "function")
+"""Roles of what a called tool gives back, which may be nothing."""
 REASONING = ("reasoning_content", "reasoning", "thinking")
 """Names of a message's reasoning; transformers passes it to templates under the name that they read."""
 WEIGHT = "weight"
@@ -111,7 +116,7 @@ def open_conversation(value: Any, where: str) -> list[Message]:
     messages = _parsed_messages(value, where)
     if messages[-1]["role"] == "assistant":
         messages = messages[:-1]
-    if not messages or messages[-1]["role"] not in ("user", "tool"):
+    if not messages or messages[-1]["role"] not in ("user", *RESULTS):
         raise DataError("the conversation holds nothing of the user's to respond to", where=where)
     return messages
 
@@ -262,7 +267,7 @@ def _message(item: Mapping[str, Any], where: str) -> Message:
     role = ROLES[role]
     text = _content(content, role, where)
     says_something = bool(text.strip()) or any(given.get(key) for key in ("tool_calls", *REASONING))
-    if not says_something and role != "tool":  # a tool may well find nothing
+    if not says_something and role not in RESULTS:
         raise DataError(f"a message of the {role} is empty", where=where, hint="Remove the row, or fill it.")
     weight = given.pop(WEIGHT, None)
     if weight is not None:

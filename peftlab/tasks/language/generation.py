@@ -18,6 +18,8 @@ from peftlab.core.task import Inference
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from peftlab.tasks.language.rendering import Renderer
+
 
 def generate_tokens(
     model: nn.Module,
@@ -63,6 +65,23 @@ def generate_tokens(
         for place, row in zip(group, made[:, length:].tolist(), strict=True):
             written[place] = row[: next((at for at, token in enumerate(row) if token in ends), len(row))]
     return written
+
+
+def response_ends(renderer: Renderer, model: nn.Module) -> list[int]:
+    """The tokens of which each ends a response.
+
+    They are those with which the chat template ends a turn, and those that the checkpoint's settings of generation name
+    beside them, such as the one behind a call of a tool.
+
+    Args:
+        renderer: Of the task.
+        model: A language model under whatever wraps it.
+    """
+    from peftlab.tasks.language.decoder import language_model
+
+    named = getattr(language_model(model).generation_config, "eos_token_id", None)
+    theirs = [] if named is None else [named] if isinstance(named, int) else list(named)
+    return list(dict.fromkeys([*renderer.end_token_ids, *renderer.ends_among(theirs)]))
 
 
 @contextlib.contextmanager

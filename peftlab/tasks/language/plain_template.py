@@ -7,6 +7,7 @@ what it puts behind a text belongs behind the response.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from peftlab.core.errors import DataError, UnsupportedError
@@ -40,6 +41,10 @@ class PlainTemplate:
     def end_token_ids(self) -> list[int]:
         """The tokenizer's end token."""
         return [self._end]
+
+    def ends_among(self, token_ids: Iterable[int]) -> list[int]:
+        """None: the template and its end are peftlab's own, whatever the checkpoint was tuned for."""
+        return []
 
     def turns(self, conversation: Conversation, *, where: str) -> list[Turn]:
         """The turns of a whole conversation.

@@ -7,7 +7,7 @@ for training, evaluation and every verb that generates.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -57,6 +57,9 @@ class Renderer(Protocol):
     @property
     def end_token_ids(self) -> list[int]:
         """The tokens of which each ends a response."""
+
+    def ends_among(self, token_ids: Iterable[int]) -> list[int]:
+        """Of the end tokens that a checkpoint names for itself, those that end a response here too."""
 
     def turns(self, conversation: Conversation, *, where: str) -> list[Turn]:
         """The turns of a whole conversation, which ends with a response.
