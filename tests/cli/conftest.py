@@ -37,7 +37,7 @@ def recipe(tmp_path: Path, tiny_bert: Path, reviews: Path) -> Path:
 
 @pytest.fixture
 def process(tmp_path: Path) -> Command:
-    """Runs `peftlab` in a process of its own, in an empty working directory."""
+    """Runs `peftlab` in a fresh process, which imports everything, in an empty working directory."""
 
     def run(*arguments: Any, timeout: float = 180, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

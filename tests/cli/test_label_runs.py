@@ -20,35 +20,46 @@ def write(folder: Path, model: Path, rows: list[dict[str, object]], task: str = 
 
 @pytest.mark.parametrize("blank", ["", " ", "\u200d"])
 def test_validate_and_run_say_the_same_of_empty_texts_and_name_the_data(
-    process: Command, tmp_path: Path, tiny_gpt2: Path, blank: str
+    command: Command, tmp_path: Path, tiny_gpt2: Path, blank: str
 ) -> None:
     rows: list[dict[str, object]] = [{"text": text, "label": label} for text, label in sentences(40)]
     recipe = write(tmp_path, tiny_gpt2, [*rows, {"text": blank, "label": "good"}])
-    checked, ran = process("validate", recipe), process("run", recipe)
+    checked, ran = command("validate", recipe), command("run", recipe)
     for done in (checked, ran):
         assert done.returncode == 2
         assert "recipe.yaml:4: data: rows.jsonl, row 41: the column `text` is missing or empty" in done.stderr
-    assert process("validate", recipe, "--set", "data.drop_missing=true").returncode == 0
+    assert command("validate", recipe, "--set", "data.drop_missing=true").returncode == 0
 
 
-def test_a_resumed_run_has_its_classes_in_the_same_order(process: Command, tmp_path: Path, tiny_bert: Path) -> None:
+def test_a_resumed_run_has_its_classes_in_the_same_order(
+    command: Command, process: Command, tmp_path: Path, tiny_bert: Path
+) -> None:
+    """Sets of strings have another order in each process."""
     names = ["3", "nan", "10", "2"]
     rows: list[dict[str, object]] = [
         {"text": text, "label": names[at % 4]} for at, (text, _) in enumerate(sentences(60))
     ]
     recipe = write(tmp_path, tiny_bert, rows)
-    options = ["run", recipe, "--set", "training.max_steps=12", "--set", "training.epochs=null"]
-    labels = []
-    for hash_seed in ("1", "5"):
-        folder = tmp_path / hash_seed
-        done = process(*options, "--output-dir", folder, "--json", PYTHONHASHSEED=hash_seed)
+    options = [
+        "run",
+        recipe,
+        "--set",
+        "training.max_steps=2",
+        "--set",
+        "training.epochs=null",
+        "--set",
+        "measure=false",
+    ]
+    for done in (
+        command(*options, "--output-dir", "here", "--json"),
+        process(*options, "--output-dir", "there", "--json", PYTHONHASHSEED="5"),
+    ):
         assert done.returncode == 0, done.stderr
-        labels.append(read_json(folder / "record.json")["labels"])
-    assert labels[0] == labels[1] == ["2", "3", "10", "nan"]
+        assert json.loads(done.stdout)["labels"] == ["2", "3", "10", "nan"]
 
 
 def test_rows_without_labels_are_predicted_and_scored_as_such(
-    process: Command, tmp_path: Path, tiny_bert: Path
+    command: Command, tmp_path: Path, tiny_bert: Path
 ) -> None:
     rows: list[dict[str, object]] = [
         {"text": text, "label": [[], ["good"], None, ["good", "short"]][at % 4]}
@@ -56,26 +67,26 @@ def test_rows_without_labels_are_predicted_and_scored_as_such(
     ]
     recipe = write(tmp_path, tiny_bert, rows)
     run = tmp_path / "out"
-    done = process("run", recipe, "--set", "task.multi_label=true", "--set", "measure=false", "--output-dir", run)
+    done = command("run", recipe, "--set", "task.multi_label=true", "--set", "measure=false", "--output-dir", run)
     assert done.returncode == 0, done.stderr
     assert sum(read_json(run / "record.json")["data"]["rows"].values()) == 80
     (tmp_path / "new.csv").write_text('text,label\nthe film was a day,\nwe saw it,"good, short"\nin town,good \n')
-    scored = process("evaluate", run, "--data", tmp_path / "new.csv", "--json")
+    scored = command("evaluate", run, "--data", tmp_path / "new.csv", "--json")
     assert scored.returncode == 0, scored.stderr
     assert json.loads(scored.stdout)["rows"] == 3
 
 
-def test_a_run_is_not_resumed_with_other_labels(process: Command, tmp_path: Path, tiny_bert: Path) -> None:
+def test_a_run_is_not_resumed_with_other_labels(command: Command, tmp_path: Path, tiny_bert: Path) -> None:
     rows: list[dict[str, object]] = [{"text": text, "label": label} for text, label in sentences(60)]
     recipe = write(tmp_path, tiny_bert, rows)
     run = tmp_path / "out"
     options = ["run", recipe, "--output-dir", run, "--set", "training.checkpoint_every_steps=2"]
-    assert process(*options).returncode == 0
+    assert command(*options).returncode == 0
     (run / "record.json").unlink()
     states = sorted((run / "checkpoints").rglob("state.json"))
     assert states
     for path in states:
         path.write_text(path.read_text().replace('["bad", "good"]', '["good", "bad"]'))
-    done = process(*options, "--resume")
+    done = command(*options, "--resume")
     assert done.returncode == 2
     assert "its labels is another one" in done.stderr

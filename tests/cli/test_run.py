@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import math
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -22,6 +19,7 @@ from peftlab.core.record import RunRecord, read_record
 from peftlab.run.stages import Run
 from peftlab.tasks.text_classification import TextClassification
 from tests.conftest import sentences
+from tests.forks import Fork
 
 RECORD_KEYS = {
     "schema_version", "status", "error", "recipe", "scores", "phases", "memory", "throughput", "parameters",
@@ -118,31 +116,14 @@ def test_the_same_recipe_gives_the_same_scores(command, recipe: Path, tmp_path: 
     assert json.loads(other.stdout)["initial_adapter_sha256"] != records[0]["initial_adapter_sha256"]
 
 
-# Forks of a process that has imported the libraries: most of a short run's time would be the imports.
-FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["peft", "peftlab.run.stages", "pyarrow.parquet", "pytest"])
-
-
 def arguments_of(recipe: Path, folder: Path, options: tuple[str, ...]) -> list[str]:
     return ["run", str(recipe), "--output-dir", str(folder), *options]
 
 
-def run_in_fork(arguments: list[str], log: Path) -> None:
-    from peftlab.cli.app import main
-
-    with log.open("wb") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    sys.argv = ["peftlab", *arguments]
-    main()
-
-
-def fork(recipe: Path, folder: Path, *options: str) -> BaseProcess:
+def fork(recipe: Path, folder: Path, *options: str) -> Fork:
     """A run in a process that can be killed."""
-    arguments = arguments_of(recipe, folder, options)
-    process = FORKS.Process(target=run_in_fork, args=(arguments, folder.with_suffix(".log")), daemon=True)
-    process.start()
-    return process
+    with folder.with_suffix(".log").open("wb") as log:
+        return Fork(arguments_of(recipe, folder, options), folder=folder.parent, stdout=log, stderr=log)
 
 
 def start(recipe: Path, folder: Path, *options: str) -> subprocess.Popen[bytes]:
@@ -152,11 +133,11 @@ def start(recipe: Path, folder: Path, *options: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen(command, stdout=log, stderr=log)
 
 
-def wait_for_step(is_alive: Callable[[], bool], folder: Path, step: int) -> None:
+def wait_for_step(process: Fork | subprocess.Popen[bytes], folder: Path, step: int) -> None:
     """Wait until a step is in the log."""
     deadline = time.monotonic() + 120
     log = folder / "metrics.jsonl"
-    while time.monotonic() < deadline and is_alive():
+    while time.monotonic() < deadline and process.poll() is None:
         if log.exists() and any(f'"step": {number},' in log.read_text() for number in range(step, step + 50)):
             return
         time.sleep(0.01)
@@ -179,10 +160,9 @@ def test_a_killed_run_ends_as_if_nothing_had_been(method: str, command, recipe: 
     # Within the first epoch, later, and near the end, each between two checkpoints: all of AdaLoRA's phases.
     for step in (10, 45, 100):
         process = fork(recipe, folder, "--resume", *options)
-        wait_for_step(process.is_alive, folder, step)
+        wait_for_step(process, folder, step)
         process.kill()
-        process.join()
-        assert process.exitcode == -signal.SIGKILL
+        assert process.wait() == -signal.SIGKILL
     resumed = command("run", recipe, "--output-dir", "killed", "--resume", "--json", *options)
     assert resumed.returncode == 0, resumed.stderr
     one, other = json.loads(whole.stdout), json.loads(resumed.stdout)
@@ -236,7 +216,7 @@ def test_ctrl_c_leaves_a_run_that_can_be_resumed(command, recipe: Path, tmp_path
     whole = command("run", recipe, "--output-dir", "whole", "--json", *SLOW)
     folder = tmp_path / "stopped"
     process = start(recipe, folder, *SLOW)
-    wait_for_step(lambda: process.poll() is None, folder, 9)
+    wait_for_step(process, folder, 9)
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=60) == 1
     assert "Traceback" not in folder.with_suffix(".log").read_text()
@@ -393,10 +373,10 @@ def test_nothing_reaches_the_network_offline(process, recipe: Path, tmp_path: Pa
 
 def test_two_processes_cannot_share_a_folder(command, recipe: Path, tmp_path: Path) -> None:
     process = fork(recipe, tmp_path / "out", *SLOW)
-    wait_for_step(process.is_alive, tmp_path / "out", 1)
+    wait_for_step(process, tmp_path / "out", 1)
     second = command("run", recipe, "--output-dir", "out", "--resume", *SLOW)
     process.kill()
-    process.join()
+    process.wait()
     assert second.returncode == 2
     assert "another process" in second.stderr
     assert os.path.exists(tmp_path / "out")  # noqa: PTH110
