@@ -22,6 +22,7 @@ from peftlab.bench.suite import load_suite
 from peftlab.bench.tuning import trial_recipe
 from peftlab.core.record import RunRecord, read_record
 from tests.conftest import REPOSITORY, Command
+from tests.forks import Fork
 
 pytestmark = pytest.mark.slow
 
@@ -63,18 +64,19 @@ def suite(tmp_path: Path, tiny_bert: Path, reviews: Path, monkeypatch: pytest.Mo
     return path
 
 
-def start(suite: Path, *options: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "peftlab", "bench", str(suite), "--output-dir", str(suite.parent / "out"), *options],
-        cwd=suite.parent,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+def start(suite: Path, *options: str) -> Fork:
+    """A suite in a process that can be stopped; each of its runs is a fresh process."""
+    words = ["bench", suite, "--output-dir", suite.parent / "out", *options]
+    with errors_of(suite).open("wb") as errors:
+        return Fork(words, folder=suite.parent, stdout=errors, stderr=errors)
+
+
+def errors_of(suite: Path) -> Path:
+    return suite.parent / "errors.txt"
 
 
 @pytest.fixture
-def bench(suite: Path, command: Command) -> Bench:
+def bench(suite: Path, command: Command, forked_runs: None) -> Bench:
     """The command in this process, where nobody kills it: its runs have processes of their own all the same."""
 
     def run(*options: str) -> tuple[int, dict[str, Any], str]:
@@ -142,8 +144,8 @@ def kill_in_second_run(suite: Path) -> None:
     second = suite.parent / "out/cells/refused--seed0"
     while not second.exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.kill()
+    process.wait()
     if sys.platform == "linux":
         time.sleep(1)
         running = subprocess.run(["pgrep", "-f", f"output-dir {suite.parent}"], capture_output=True)
@@ -157,8 +159,8 @@ def test_ctrl_c_stops_a_suite_that_can_be_resumed(suite: Path, bench: Bench, num
     while not (suite.parent / "out/cells/linear_probe--seed0").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(number)
-    _, errors = process.communicate(timeout=100)
-    assert process.returncode == 1
+    assert process.wait(100) == 1
+    errors = errors_of(suite).read_text()
     assert "The same command goes on from here" in errors
     assert "Traceback" not in errors
     code, shown, _ = bench("--dry-run")
@@ -173,7 +175,7 @@ def test_two_suites_do_not_share_a_folder(suite: Path, bench: Bench) -> None:
         time.sleep(0.05)
     code, _, errors = bench()
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=100)
+    process.wait(100)
     assert code == 2
     assert "another process is running a suite" in errors
 
@@ -232,7 +234,8 @@ def test_a_first_method_that_cannot_run_stops_no_other(tmp_path: Path, command: 
     assert "positions for 256 tokens" in alone.stderr
 
 
-def test_the_smoke_suite(command: Command, tmp_path: Path) -> None:
+@pytest.mark.network
+def test_the_smoke_suite(command: Command, forked_runs: None, tmp_path: Path) -> None:
     """The shipped suite with real model and data, and a record of it made again."""
     suite = REPOSITORY / "benchmarks" / "suites" / "smoke.yaml"
     done = command("bench", suite, "--output-dir", tmp_path / "out", "--json")

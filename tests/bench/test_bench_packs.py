@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -97,11 +95,11 @@ def packed(command: Command, out: Path) -> None:
 
 
 def kill_when(suite: Path, there: Path) -> None:
-    process: Any = start(suite)
+    process = start(suite)
     deadline = time.monotonic() + 200
     while not there.exists() and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.kill()
+    process.wait()
     if sys.platform == "linux":
         time.sleep(1)
