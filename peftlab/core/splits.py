@@ -34,7 +34,7 @@ class Split:
 
 
 Example = dict[str, Any]
-"""One encoded example: ``input_ids`` and what else the model takes, and the task's own keys."""
+"""One encoded example: what the task's ``collate`` takes, by convention ``input_ids`` among it."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,3 @@ class EncodedSplit:
 
     def __len__(self) -> int:
         return len(self.examples)
-
-    def lengths(self) -> list[int]:
-        """Tokens of each example."""
-        return [len(example["input_ids"]) for example in self.examples]

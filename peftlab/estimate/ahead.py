@@ -30,7 +30,9 @@ def look_ahead(checked: CheckedRecipe, loader: Loader, target: Target, *, say: C
     """
     checked = with_new_facts(checked, loader)
     setting = checked.recipe.training.micro_batch_size
-    micro_batches = MicroBatches(setting if isinstance(setting, int) else None, may_shrink=setting == "auto")
+    micro_batches = MicroBatches(
+        setting if isinstance(setting, int) else None, may_shrink=setting == "auto" and checked.recipe.task.divisible
+    )
     memory = target.memory_bytes
     whole = batch_of(loader, micro_batches.size)
     if memory is None or is_surely_small(

@@ -37,7 +37,11 @@ def possible_changes(checked: CheckedModel, batch_size: int) -> list[Change]:
     """
     recipe, changes = checked.recipe, []
     training, method = recipe.training, recipe.method
-    if batch_size > 1:
+    if batch_size > 1 and not recipe.task.divisible:
+        changes.append(
+            Change({"training.batch_size": max(1, batch_size // 4)}, "another result: fewer examples are compared")
+        )
+    elif batch_size > 1:
         changes.append(
             Change({"training.micro_batch_size": max(1, batch_size // 4)}, "same result; more and smaller products")
         )

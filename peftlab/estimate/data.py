@@ -72,10 +72,14 @@ def batch_of(loader: Loader, micro_batch_size: int | None) -> Batch:
         micro_batch_size: Larger batches are cut into pieces of so many examples.
     """
     split = loader.splits["train"]
-    lengths = split.lengths()
+    lengths = loader.train_lengths()
     pieces = split_batches(loader.plan.longest_step(lengths).batches, micro_batch_size)
     # Gradients of the pieces before lie beside the largest one: two pieces show as much as all of them.
     pieces = sorted(pieces, key=lambda piece: len(piece) * max(lengths[position] for position in piece))[-2:]
     order = [position for piece in pieces for position in piece]
     places = {position: place for place, position in enumerate(order)}
-    return Batch([split.examples[position] for position in order], [[places[i] for i in piece] for piece in pieces])
+    return Batch(
+        [split.examples[at] for at in order],
+        [lengths[at] for at in order],
+        [[places[i] for i in piece] for piece in pieces],
+    )

@@ -24,7 +24,7 @@ FEW_BYTES = 128 << 20
 def is_cheap_to_count(checked: CheckedRecipe, loader: Loader) -> bool:
     """Whether FLOPs can be counted with real numbers, as their memory does not matter."""
     facts = with_new_facts(checked, loader).facts
-    needed = counting_bytes(facts, max(loader.splits["train"].lengths(), default=0))
+    needed = counting_bytes(facts, max(loader.train_lengths(), default=0))
     return needed is not None and needed <= FEW_BYTES
 
 

@@ -157,7 +157,7 @@ def _unknown(checked: CheckedModel, batch: Batch | None) -> tuple[str, ...]:
 
 def longest_batch(recipe: Recipe, labels: tuple[str, ...]) -> Batch:
     """The largest batch that a recipe allows, of texts as long as it allows."""
-    training, length = recipe.training, int(getattr(recipe.task, "max_length", 128))
+    training, length = recipe.training, recipe.task.longest()
     sizes = [] if training.batch_size is None else [training.batch_size]
     if training.max_tokens_per_batch is not None:
         sizes.append(max(1, training.max_tokens_per_batch // length))
@@ -199,8 +199,9 @@ def _peak_after(
 ) -> int | None:
     """The peak with a change; None where the combination does not exist."""
     recipe = _changed(checked.recipe, change.settings)
-    size = min(batch.size, int(change.settings.get("training.micro_batch_size", batch.size)))
-    batches = 1 if size == batch.size else 2
+    sizes = [change.settings.get(f"training.{key}", batch.size) for key in ("micro_batch_size", "batch_size")]
+    size = min(batch.size, *map(int, sizes))
+    batches = 1 if size == batch.size or not recipe.task.divisible else 2
     try:
         shapes = ShapesOfRecipe(CheckedModel(recipe, checked.model_location, checked.facts), labels, target)
     except UnsupportedError:

@@ -72,10 +72,12 @@ class Batch:
 
     Args:
         examples: Encoded; real ones where they are at hand.
+        lengths: Of the examples, as the task counts them.
         steps: Positions of the examples, a list for each batch of the step.
     """
 
     examples: Sequence[Example]
+    lengths: Sequence[int]
     step: Sequence[Sequence[int]]
 
     @property
@@ -86,13 +88,14 @@ class Batch:
     @property
     def length(self) -> int:
         """Tokens of the longest example."""
-        return max(len(example["input_ids"]) for example in self.examples)
+        return max(self.lengths)
 
 
 def placeholder_batch(task: Task, labels: tuple[str, ...], *, size: int, length: int, batches: int = 1) -> Batch:
     """Batches of texts of one length, one of them a token shorter: real batches have padding, and so a mask."""
     lengths = [length] * (size - 1) + [max(1, length - 1)] if size > 1 else [length]
-    return Batch([task.placeholder(own, labels) for own in lengths], [list(range(size))] * batches)
+    examples = [task.placeholder(own, labels) for own in lengths]
+    return Batch(examples, task.lengths(examples), [list(range(size))] * batches)
 
 
 @dataclass(frozen=True)
@@ -208,7 +211,7 @@ class ShapesOfRecipe:
         task = TaskOnShapes(self._recipe.task, self._mode, self._autocast)
         borders = contextlib.nullcontext() if "position_ids" in split.examples[0] else one_text_a_row()
         with self._mode, borders, _refused_where_values_are_needed():
-            job = replace(self._job(Batch(split.examples[:1], [[0]]), cast("Task", task)), split=split)
+            job = replace(self._job(Batch(split.examples[:1], [1], [[0]]), cast("Task", task)), split=split)
             return rehearse_flops(job)
 
     def _make_state(self, optimizer: torch.optim.Optimizer) -> None:

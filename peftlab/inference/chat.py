@@ -10,11 +10,11 @@ from typing import Any
 import torch
 
 from peftlab.artifact.saved_run import TrainedRun, open_run
+from peftlab.core.capabilities import GeneratesText
 from peftlab.core.devices import choose_device
 from peftlab.core.errors import UnsupportedError, UserError
 from peftlab.models.base_model import resolve_dtype
 from peftlab.tasks.language.conversations import Conversation
-from peftlab.tasks.language.decoder import DecoderTask
 from peftlab.tasks.language.generation import GREEDY, TokenStreamer, decode_tokens, own_settings, response_ends
 from peftlab.training.accelerator import autocast_dtype
 
@@ -163,9 +163,9 @@ class ChatSession:
         return other
 
 
-def _task_of(run: TrainedRun) -> DecoderTask:
+def _task_of(run: TrainedRun) -> GeneratesText:
     task = run.recipe.task
-    if not isinstance(task, DecoderTask):
+    if not isinstance(task, GeneratesText):
         raise UnsupportedError(
             f"a run of {task.registered_name} does not write text, so one cannot talk to it",
             where=str(run.folder),

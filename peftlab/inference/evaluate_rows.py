@@ -52,7 +52,8 @@ def evaluate_rows(tuned: TunedModel, stream: RowStream, reporter: Reporter) -> E
         DataError: A column is missing, or a label was not seen in training.
     """
     kept = _Kept(tuned)
-    score = _score_chunks if tuned.task.predicts_from_logits else _score_table
+    by_chunks = tuned.task.predicts_from_logits and not tuned.task.ranks_whole_split
+    score = _score_chunks if by_chunks else _score_table
     scores = score(tuned, stream, reporter, kept)
     return Evaluation(
         run=tuned.name,
@@ -116,7 +117,7 @@ def _score_table(tuned: TunedModel, stream: RowStream, reporter: Reporter, kept:
             model,
             task,
             encoded,
-            tuned.batches(encoded.lengths()),
+            tuned.batches(task.lengths(encoded.examples)),
             pad_token_id=tuned.tokenizer.pad_token_id,
             inference=inference,
             writer=kept,

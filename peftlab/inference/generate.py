@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from transformers import StoppingCriteria, StoppingCriteriaList
 
+from peftlab.core.capabilities import GeneratesText
 from peftlab.core.errors import DataError, UnsupportedError
 from peftlab.core.reporter import Reporter
 from peftlab.core.splits import Example, Split
 from peftlab.data.columns import check_columns, take
 from peftlab.data.streaming import RowStream, unchecked_splits_of
 from peftlab.inference.tuned_model import TunedModel
-from peftlab.tasks.language.decoder import DecoderTask
 from peftlab.tasks.language.generation import TokenStreamer, generate_tokens, positions_left, response_ends
 
 WINDOW_BATCHES = 8
@@ -54,13 +54,13 @@ class Written:
     finish_reason: str
 
 
-def decoder_task(tuned: TunedModel) -> DecoderTask:
+def generating_task(tuned: TunedModel) -> GeneratesText:
     """The task of a model that writes text.
 
     Raises:
         UnsupportedError: It writes none.
     """
-    if not isinstance(tuned.task, DecoderTask):
+    if not isinstance(tuned.task, GeneratesText):
         raise UnsupportedError(
             f"a run of {tuned.task.registered_name} does not write text",
             where=tuned.name,
@@ -75,7 +75,7 @@ def options_of(tuned: TunedModel, *, max_new_tokens: int | None = None, temperat
     Raises:
         UnsupportedError: The model writes no text.
     """
-    own = decoder_task(tuned).new_tokens()
+    own = generating_task(tuned).new_tokens()
     return GenerationOptions(max_new_tokens or own, temperature, needs_room=max_new_tokens is not None)
 
 
@@ -99,7 +99,7 @@ def generate(
     Raises:
         UnsupportedError: The model writes no text.
     """
-    task, tokenizer = decoder_task(tuned), tuned.tokenizer
+    task, tokenizer = generating_task(tuned), tuned.tokenizer
     model, inference = tuned.module()
     ends = response_ends(task.renderer(tokenizer), model)
     extra: dict[str, Any] = {"ends": ends}
@@ -140,7 +140,7 @@ def generate_rows(
     Raises:
         DataError: A row cannot be used; the answers before it have been given.
     """
-    task, columns = decoder_task(tuned), prompt_columns(tuned)
+    task, columns = generating_task(tuned), prompt_columns(tuned)
     needed = task.prompt_columns()
     reporter.start(f"generating ({stream.unit})", stream.total)
     shown = cut = 0
@@ -170,8 +170,7 @@ def generate_rows(
 
 def prompt_columns(tuned: TunedModel) -> tuple[str, ...]:
     """The columns that a prompt is made of, those that may be missing included."""
-    task = decoder_task(tuned)
-    return (*task.prompt_columns(), *task.optional_columns())
+    return (*generating_task(tuned).prompt_columns(), *tuned.task.optional_columns())
 
 
 def encode_prompts(tuned: TunedModel, split: Split, options: GenerationOptions) -> list[Example]:
@@ -180,7 +179,7 @@ def encode_prompts(tuned: TunedModel, split: Split, options: GenerationOptions) 
     Raises:
         DataError: A row has no prompt, or too long a one.
     """
-    prompts = decoder_task(tuned).prompts(split, tuned.tokenizer)
+    prompts = generating_task(tuned).prompts(split, tuned.tokenizer)
     for row, prompt in enumerate(prompts):
         check_room(tuned, prompt["input_ids"], options, where=split.where(row))
     return prompts

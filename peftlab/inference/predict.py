@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from peftlab.core.capabilities import GeneratesText
 from peftlab.core.errors import UnsupportedError, UserError
 from peftlab.core.reporter import Reporter
 from peftlab.core.splits import EncodedSplit, Split
 from peftlab.data.streaming import RowStream, splits_of
 from peftlab.inference.generate import generate_rows, options_of, prompt_columns
 from peftlab.inference.tuned_model import TunedModel
-from peftlab.tasks.language.decoder import DecoderTask, LanguageTask
 
 DIGITS = 6
 """Of the scores that are written: float32 has no more."""
@@ -31,7 +31,7 @@ def predict_rows(tuned: TunedModel, stream: RowStream, reporter: Reporter) -> It
     Raises:
         DataError: A row cannot be used; the answers before it have been given.
     """
-    columns, cut = tuned.task.text_columns(), 0
+    columns, cut = tuned.task.input_columns(), 0
     for split, encoded in encoded_chunks(tuned, stream, reporter):
         predictions = tuned.predict(encoded.examples)
         for row, (example, prediction) in enumerate(zip(encoded.examples, predictions, strict=True)):
@@ -59,7 +59,7 @@ def answer_rows(
         UserError: The model says nothing of new texts, or writes none.
     """
     check_answers(tuned)
-    if isinstance(tuned.task, DecoderTask):
+    if isinstance(tuned.task, GeneratesText):
         return generate_rows(tuned, stream, reporter, options_of(tuned, max_new_tokens=max_new_tokens))
     if max_new_tokens is not None:
         raise UserError(f"a run of {tuned.task.registered_name} writes no text", where="--max-new-tokens")
@@ -68,7 +68,7 @@ def answer_rows(
 
 def input_columns(tuned: TunedModel) -> tuple[str, ...]:
     """The columns that an answer is made from."""
-    return prompt_columns(tuned) if isinstance(tuned.task, DecoderTask) else tuned.task.text_columns()
+    return prompt_columns(tuned) if isinstance(tuned.task, GeneratesText) else tuned.task.input_columns()
 
 
 def check_answers(tuned: TunedModel) -> None:
@@ -77,9 +77,9 @@ def check_answers(tuned: TunedModel) -> None:
     Raises:
         UnsupportedError: It neither predicts nor writes.
     """
-    if isinstance(tuned.task, LanguageTask) and not isinstance(tuned.task, DecoderTask):
+    if tuned.task.why_no_answers:
         raise UnsupportedError(
-            f"a run of {tuned.task.registered_name} learns to fill gaps: of a whole text it says nothing",
+            f"a run of {tuned.task.registered_name} {tuned.task.why_no_answers}",
             where=tuned.name,
             hint="Start a run of another task from it: model.path names this run's folder.",
         )
@@ -91,9 +91,9 @@ def text_row(text: str, tuned: TunedModel) -> dict[str, Any]:
     Raises:
         UserError: The task takes two texts, and there are not two.
     """
-    if isinstance(tuned.task, DecoderTask):
+    if isinstance(tuned.task, GeneratesText):
         return tuned.task.prompt_row(text)
-    columns = tuned.task.text_columns()
+    columns = tuned.task.input_columns()
     parts = text.split("\t") if len(columns) > 1 else [text]
     if len(parts) != len(columns):
         raise UserError(
@@ -123,10 +123,12 @@ def encoded_chunks(
         reporter: Shows the progress.
         labelled: Whether the label columns are needed too.
     """
-    shown, labels = 0, tuned.task.label_columns() if labelled else ()
+    task, shown = tuned.task, 0
+    texts = task.text_columns() if labelled else task.input_columns()
+    labels = task.label_columns() if labelled else ()
     reporter.start(f"predicting ({stream.unit})", stream.total)
     try:
-        for split, done in splits_of(stream, tuned.task.text_columns(), labels, tuned.task.tidy_rows):
+        for split, done in splits_of(stream, texts, labels, task.tidy_rows):
             if labelled:
                 tuned.task.check_split(split, tuned.labels)
             yield split, tuned.encode(split)

@@ -58,9 +58,8 @@ class TunedModel:
 
     def encode(self, split: Split) -> EncodedSplit:
         """Tokenise rows; where the label columns are missing, placeholders take their place."""
-        if any(column not in split.columns for column in self.task.label_columns()):
-            columns = {**split.columns, **self.task.placeholder_labels(split, self.labels)}
-            split = Split(split.name, split.index, columns, split.source)
+        if any(column not in split.columns for column in (*self.task.text_columns(), *self.task.label_columns())):
+            return self.task.encode_inputs(split, self.tokenizer, self.labels)
         return self.task.encode(split, self.tokenizer, self.labels)
 
     def batches(self, lengths: Sequence[int]) -> list[list[int]]:
@@ -90,7 +89,7 @@ class TunedModel:
     def predict(self, examples: Sequence[Example]) -> list[Prediction]:
         """Predictions with calibrated scores, in the order of the examples."""
         found: dict[int, Prediction] = {}
-        for positions in self.batches([len(example["input_ids"]) for example in examples]):
+        for positions in self.batches(self.task.lengths(examples)):
             batch = self.task.collate([examples[at] for at in positions], self.tokenizer.pad_token_id)
             logits = self.compute_logits(batch) / self.temperature
             found.update(zip(positions, self.task.predict(logits, batch, self.labels), strict=True))

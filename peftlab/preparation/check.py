@@ -29,6 +29,7 @@ from peftlab.models.new import facts_of_new_model
 from peftlab.models.quantization import check_quantization
 from peftlab.models.tokenizer_facts import can_check_vocabulary, check_vocabulary, read_tokenizer_facts
 from peftlab.preparation.metric_choice import choose_metric
+from peftlab.preparation.whole_batches import check_whole_batches
 from peftlab.recipe.schema import Recipe, resolve_recipe, with_learned
 
 TRACKER_MODULES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
@@ -312,6 +313,8 @@ def _check_packages(recipe: Recipe, document: Document) -> None:
 
 
 def _check_training(recipe: Recipe, document: Document) -> None:
+    with at_place(document, ("training",)):
+        check_whole_batches(recipe)
     if recipe.training.gradient_checkpointing and not recipe.method.supports_gradient_checkpointing:
         raise UnsupportedError(
             f"the method {recipe.method.registered_name} does not learn under gradient checkpointing",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,9 +100,14 @@ class Loader:
         write_new_model(self._recipe.model, head, tokenizer=self.tokenizer, seed=self._recipe.seed, folder=folder)
         return str(folder)
 
-    def load_wrapped(self) -> Wrapped:
-        """Load the base and wrap it by the recipe's method."""
+    def load_wrapped(self, look: Callable[[Any], None] = lambda _base: None) -> Wrapped:
+        """Load the base and wrap it by the recipe's method.
+
+        Args:
+            look: Gets the base before the method changes it.
+        """
         recipe, base = self._recipe, self.load_base()
+        look(base.model)
         # Kept until the check that goes by their ids: peft puts others in the place of 8-bit ones when it unpacks them.
         own = list(base.model.named_parameters())
         base_names = {id(parameter): name for name, parameter in own}
@@ -166,7 +172,7 @@ class Loader:
         tokens = self._recipe.model.add_tokens
         if not tokens:
             return
-        read = {token for example in self.splits["train"].examples for token in example["input_ids"]}
+        read = {token for example in self.splits["train"].examples for token in example.get("input_ids", ())}
         for token in tokens:
             at = self.tokenizer.convert_tokens_to_ids(token)
             if at not in read and at != self.tokenizer.pad_token_id:
@@ -176,9 +182,13 @@ class Loader:
                     hint="Take it out of the list, or give examples that hold it.",
                 )
 
+    def train_lengths(self) -> list[int]:
+        """The length of each training example, as the task counts it."""
+        return self._recipe.task.lengths(self.splits["train"].examples)
+
     def _plan_steps(self) -> StepPlan:
         training, seed = self._recipe.training, self._recipe.seed
-        lengths = self.splits["train"].lengths()
+        lengths = self.train_lengths()
 
         def batches(epoch: int) -> list[list[int]]:
             return plan_epoch(

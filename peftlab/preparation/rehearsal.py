@@ -37,7 +37,7 @@ def rehearse_memory(job: TrainingJob) -> Memory:
         job: As it will be trained. A throw-away optimizer takes the place of its own.
     """
     # Methods with a schedule do each step's work: the rehearsal is of the first one, whichever texts it borrows.
-    step = replace(job.plan.longest_step(job.split.lengths()), number=1)
+    step = replace(job.plan.longest_step(job.task.lengths(job.split.examples)), number=1)
     optimizer = build_optimizer(job.model, job.config, job.learning_rate, method=job.method)
     with _without_trace(job), _in_place_of_own(job, optimizer) as prepared, accelerated(job.model):
         trial = replace(job, optimizer=prepared, gradients=GradientGuard(job.model))
@@ -49,7 +49,7 @@ def rehearse_memory(job: TrainingJob) -> Memory:
 def rehearse_flops(job: TrainingJob) -> StepFlops:
     """The FLOPs of a training step as a function of the lengths of its texts and of the terms of its loss."""
     by_length: dict[int, int] = {}
-    for position, length in enumerate(job.split.lengths()):
+    for position, length in enumerate(job.task.lengths(job.split.examples)):
         by_length.setdefault(length, position)
     known = sorted(by_length)
     lengths = sorted({known[round(place * (len(known) - 1) / (SAMPLES - 1))] for place in range(SAMPLES)})
@@ -68,7 +68,7 @@ def rehearse_flops(job: TrainingJob) -> StepFlops:
 
 def rehearse_evaluation(job: TrainingJob, split: EncodedSplit, batches: list[list[int]], inference: Inference) -> int:
     """The peak of live bytes while the batch with the most tokens is evaluated, the model included."""
-    lengths = split.lengths()
+    lengths = job.task.lengths(split.examples)
     largest = max(batches, key=lambda batch: len(batch) * max(lengths[position] for position in batch))
     examples = [split.examples[position] for position in largest]
 

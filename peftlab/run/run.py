@@ -124,7 +124,7 @@ def _execute(
         except (Exception, KeyboardInterrupt) as caught:  # noqa: BLE001 - every ending becomes a record
             error = caught
     guards = _all_guards(findings.guards, checked.recipe.waive_guards, error)
-    status, message = _status(error, guards, folder)
+    status, message = _status(error, guards, folder, divisible=checked.recipe.task.divisible)
     record = RunRecord(
         name=checked.recipe.name,
         status=status,
@@ -188,7 +188,9 @@ def _all_guards(found: dict[str, Guard], waived: list[str], error: BaseException
     return waive(guards, waived)
 
 
-def _status(error: BaseException | None, guards: dict[str, Guard], folder: RunFolder) -> tuple[Status, str | None]:
+def _status(
+    error: BaseException | None, guards: dict[str, Guard], folder: RunFolder, *, divisible: bool
+) -> tuple[Status, str | None]:
     from peftlab.training.determinism import lacks_determinism
     from peftlab.training.evaluation import DivergedError
     from peftlab.training.interrupts import CancelledError
@@ -206,10 +208,10 @@ def _status(error: BaseException | None, guards: dict[str, Guard], folder: RunFo
         return "cancelled", "stopped by the user; the same command with --resume goes on"
     if is_out_of_memory(error):
         first = (str(error).splitlines() or ["memory ran out"])[0]
-        return (
-            "out_of_memory",
-            f"{first} Set training.micro_batch_size to auto; `peftlab estimate` tells what else helps.",
-        )
+        way = "Set training.micro_batch_size to auto"
+        if not divisible:
+            way = "This task's batches cannot be cut without changing its loss: set training.batch_size to fewer"
+        return "out_of_memory", f"{first} {way}; `peftlab estimate` tells what else helps."
     if isinstance(error, PeftlabError):
         return "failed", str(error)
     if lacks_determinism(error):

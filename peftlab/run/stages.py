@@ -25,6 +25,7 @@ from peftlab.core.metric import METRICS
 from peftlab.core.record import Calibration, Guard, Memory, Parameters, Throughput
 from peftlab.core.reporter import Reporter
 from peftlab.core.splits import EncodedSplit, Example
+from peftlab.core.task import Task
 from peftlab.core.tensors import model_tensors
 from peftlab.core.threads import keep_threads
 from peftlab.data.notices import describe_notes
@@ -40,6 +41,7 @@ from peftlab.models.base_model import resolve_dtype
 from peftlab.preparation.check import CheckedRecipe
 from peftlab.preparation.loading import Loader, Wrapped
 from peftlab.preparation.rehearsal import rehearse_evaluation, rehearse_flops, rehearse_memory
+from peftlab.run.prepared import PREPARED, AskedBase, prepare_splits
 from peftlab.run.run_folder import RunFolder
 from peftlab.training.accelerator import (
     autocast_dtype,
@@ -176,7 +178,8 @@ class Run:
         self.loader = Loader(self.checked, dtype=self.dtype, offline=self.offline)
         self.splits, self.plan = self.loader.splits, self.loader.plan
         self.findings.micro_batches = look_ahead(self.checked, self.loader, self._target(), say=self.reporter.say)
-        wrapped = self.loader.load_wrapped()
+        wrapped = self.loader.load_wrapped(self._prepare_with)
+        self.splits = self.loader.splits
         findings = self.findings
         findings.notes = {name: dict(split.notes) for name, split in self.splits.items()}
         for line in describe_notes({**self.data.summary.notes, **findings.notes}):
@@ -189,6 +192,28 @@ class Run:
         findings.guards["trainable_parameters"] = wrapped.guard
         self.initial_hashes = wrapped.initial_hashes
         return wrapped
+
+    def _prepare_with(self, base: nn.Module) -> None:
+        """Let the task compute what it needs of the untouched base."""
+        task = self.recipe.task
+        if type(task).prepare is Task.prepare:
+            return
+        self.reporter.start("preparing", sum(map(len, self.splits.values())))
+        asked = AskedBase(
+            self.placement.place(base) if self.recipe.model.offload is None else base,
+            task,
+            self._inference(),
+            batches=self.recipe.evaluation_batches,
+            pad_token_id=self.loader.tokenizer.pad_token_id,
+            after_batch=self.reporter.advance,
+        )
+        settings = self.recipe.model_dump(mode="json", include={"model", "task", "seed"})
+        identity = [self.data.summary.fingerprint, settings]
+        try:
+            prepared = prepare_splits(task, self.splits, asked, base, self.folder.path / PREPARED, identity)
+        finally:
+            self.reporter.finish()
+        self.loader.splits.update(prepared)
 
     def _target(self) -> Target:
         """The device that this run has, with what is free of it."""
@@ -252,7 +277,7 @@ class Run:
         findings.clock.set_peak("train", findings.memory.peak_bytes)
         largest = max((split for name, split in self.splits.items() if name != "train"), key=len, default=None)
         if largest is not None:
-            batches = self.recipe.evaluation_batches(largest.lengths())
+            batches = self.recipe.evaluation_batches(self.recipe.task.lengths(largest.examples))
             peak = rehearse_evaluation(job, largest, batches, self._inference(self.recipe.evaluation.metric))
             findings.clock.set_peak("evaluate", peak)
         self.matmul_rate = measure_matmul_rate(self.device, self.autocast or self.dtype)
@@ -368,7 +393,7 @@ class Run:
 
     def _probe(self, model: nn.Module) -> Tensor:
         split = self.splits.get("validation", self.splits["train"])
-        examples = _first_tokens(split.examples[:PROBE_EXAMPLES])
+        examples = _first_tokens(self.recipe.task, split.examples[:PROBE_EXAMPLES])
         with torch.random.fork_rng(devices=[]):  # what a batch draws, such as masks, must be the same both times
             torch.manual_seed(0)
             batch = self.recipe.task.collate(examples, self.loader.tokenizer.pad_token_id)
@@ -468,7 +493,7 @@ class Run:
                 model,
                 self.recipe.task,
                 split,
-                self.recipe.evaluation_batches(split.lengths()),
+                self.recipe.evaluation_batches(self.recipe.task.lengths(split.examples)),
                 pad_token_id=self.loader.tokenizer.pad_token_id,
                 inference=self._inference(metric),
                 writer=writer,
@@ -508,7 +533,7 @@ class _Trained:
     only_heads: bool
 
 
-def _first_tokens(examples: Sequence[Example]) -> Sequence[Example]:
+def _first_tokens(task: Task, examples: Sequence[Example]) -> Sequence[Example]:
     """The first examples, of so many tokens with padding; logits over a whole vocabulary take room."""
-    longest = max(len(example["input_ids"]) for example in examples)
+    longest = max(task.lengths(examples))
     return examples[: max(1, PROBE_TOKENS // longest)]

@@ -52,7 +52,7 @@ class _Waiting:
 
     @property
     def length(self) -> int:
-        return len(self.item.example["input_ids"])
+        return self.item.hosted.tuned.task.length(self.item.example)
 
 
 class Batcher:

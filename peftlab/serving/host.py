@@ -23,6 +23,7 @@ from peftlab.artifact.hosting import (
 )
 from peftlab.artifact.mixing import MixedBatch, let_adapters_mix
 from peftlab.artifact.save import ADAPTER
+from peftlab.core.capabilities import GeneratesText
 from peftlab.core.config import replace_config
 from peftlab.core.errors import UserError
 from peftlab.core.record import RunRecord
@@ -35,7 +36,6 @@ from peftlab.inference.predict import check_answers
 from peftlab.inference.tuned_model import TunedModel
 from peftlab.models.base_model import load_tokenizer
 from peftlab.recipe.schema import Recipe
-from peftlab.tasks.language.decoder import DecoderTask
 
 
 @dataclass
@@ -93,7 +93,7 @@ class Hosted:
     @property
     def generates(self) -> bool:
         """Whether it writes text, and predicts nothing."""
-        return isinstance(self.tuned.task, DecoderTask)
+        return isinstance(self.tuned.task, GeneratesText)
 
 
 @dataclass(frozen=True)

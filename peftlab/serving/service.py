@@ -92,7 +92,7 @@ class Service:
         finally:
             for answer in answers:  # the client has gone, or its time is over: what waits is dropped
                 answer.cancel()
-        columns = tuned.task.text_columns()
+        columns = tuned.task.input_columns()
         self.telemetry.texts.labels(hosted.name).inc(len(texts))
         return [
             {
@@ -107,7 +107,7 @@ class Service:
         ]
 
     def _split(self, hosted: Hosted, texts: list[str | list[str]]) -> Split:
-        limits, columns = self.config.limits, hosted.tuned.task.text_columns()
+        limits, columns = self.config.limits, hosted.tuned.task.input_columns()
         if len(texts) > limits.max_texts:
             raise UserError(f"{len(texts)} texts in a request; {limits.max_texts} are allowed")
         values: dict[str, list[str]] = {column: [] for column in columns}

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
 
+from peftlab.core.capabilities import GeneratesText
 from peftlab.core.errors import UnsupportedError, UserError
 from peftlab.core.splits import Example, Split
 from peftlab.inference.generate import (
@@ -24,7 +25,6 @@ from peftlab.serving.host import Hosted, WorkItem, Writing
 from peftlab.serving.schemas import GenerateRequest, GenerateResponse
 from peftlab.serving.service import Service
 from peftlab.serving.serving_config import Limits
-from peftlab.tasks.language.decoder import DecoderTask
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def accept(service: Service, body: GenerateRequest) -> Accepted:
         ClosingError: The service is shutting down.
     """
     hosted, limits = service.find(body.adapter), service.config.limits
-    if not isinstance(hosted.tuned.task, DecoderTask):
+    if not isinstance(hosted.tuned.task, GeneratesText):
         raise UnsupportedError(
             f"the adapter `{hosted.name}` ({hosted.tuned.task.registered_name}) writes no text",
             hint="Ask /v1/predict.",
@@ -131,7 +131,7 @@ def _count(service: Service, accepted: Accepted, written: Written) -> None:
 
 
 def _prompt(
-    hosted: Hosted, task: DecoderTask, body: GenerateRequest, options: GenerationOptions, limits: Limits
+    hosted: Hosted, task: GeneratesText, body: GenerateRequest, options: GenerationOptions, limits: Limits
 ) -> Example:
     tuned = hosted.tuned
     if body.messages is not None:

@@ -29,6 +29,7 @@ KEPT, REPLACED = 0.1, 0.1
 class MaskedLm(LanguageTask):
     """Fill in masked words of raw text: pre-training of BERT-like models."""
 
+    why_no_answers: ClassVar[str] = "learns to fill gaps: of a whole text it says nothing"
     peft_task_type: ClassVar[str] = "FEATURE_EXTRACTION"  # peft has no name for it; this one leaves the model as it is
     metrics: ClassVar[tuple[str, ...]] = ("perplexity", "loss", "perplexity_low", "perplexity_high")
 

@@ -153,32 +153,46 @@ def evaluate(
         DivergedError: A logit is not finite.
     """
     scorer = scorer or task.scorer(inference.labels)
-    with_loss = with_loss and task.predicts_from_logits
+    needs_logits = keep_logits is not None or (with_loss and task.predicts_from_logits)
     loss, terms = 0.0, 0
+    whole: dict[int, Prediction] = {}  # where each prediction depends on all
+
+    def take(positions: Sequence[int], predictions: Sequence[Prediction]) -> None:
+        scorer.add(predictions)
+        if writer is not None:
+            writer.write(split.name, [split.index[position] for position in positions], predictions)
+
     was_training = model.training
     model.eval()
     try:
         with accelerated(model):
             for positions in batches:
                 examples = [split.examples[position] for position in positions]
-                if keep_logits is None and not with_loss:
+                if not needs_logits:
                     predictions = task.predict_examples(model, examples, pad_token_id, inference)
+                    measured = [found for found in predictions if found.loss is not None]
+                    loss += sum(found.loss or 0.0 for found in measured)
+                    terms += sum(found.loss_terms for found in measured)
                 else:
                     batch = task.collate(examples, pad_token_id)
                     logits = inference.compute(task.logits, model, batch).cpu()
                     if keep_logits is not None:
                         keep_logits(logits, batch)
-                    loss += float(task.loss(logits, batch)) if with_loss else 0.0
-                    terms += task.loss_terms(batch)
+                    if with_loss:
+                        loss += float(task.loss(logits, batch))
+                        terms += task.loss_terms(batch)
                     predictions = task.predict(logits, batch, inference.labels)
-                scorer.add(predictions)
-                if writer is not None:
-                    writer.write(split.name, [split.index[position] for position in positions], predictions)
+                if task.ranks_whole_split:
+                    whole.update(zip(positions, predictions, strict=True))
+                else:
+                    take(positions, predictions)
                 if after_batch is not None:
                     after_batch(len(positions))
     finally:
         model.train(was_training)
-    return {**scorer.compute(), **({"loss": loss / max(1, terms)} if with_loss else {})}
+    if whole:
+        take(sorted(whole), task.rank([whole[position] for position in sorted(whole)]))
+    return {**scorer.compute(), **({"loss": loss / terms} if with_loss and terms else {})}
 
 
 def compute_logits(

@@ -162,7 +162,7 @@ def train(job: TrainingJob, resume_from: Checkpoint | None = None) -> Progress:
         loss, norm, batches = optimizer_step(job, step)
         padded_tokens = sum(batch["attention_mask"].numel() for batch in batches)
         terms = sum(job.task.loss_terms(batch) for batch in batches)
-        job.meter.step_ended(lengths_of(job.split, step), padded_tokens, terms)
+        job.meter.step_ended(lengths_of(job, step), padded_tokens, terms)
         # Under float16 the scaler meets infinite gradients, skips the step and lowers its scale: no divergence.
         watch.look(step.number, *([loss] if norm is None or job.accelerator.scaler is not None else [loss, norm]))
         progress.step = step.number
@@ -251,9 +251,9 @@ def accumulate_gradients(job: TrainingJob, batches: Sequence[Mapping[str, Tensor
     return total
 
 
-def lengths_of(split: EncodedSplit, step: Step) -> list[int]:
+def lengths_of(job: TrainingJob, step: Step) -> list[int]:
     """Tokens of each text of a step, without padding."""
-    return [len(split.examples[position]["input_ids"]) for batch in step.batches for position in batch]
+    return [job.task.length(job.split.examples[position]) for batch in step.batches for position in batch]
 
 
 def _is_logged(job: TrainingJob, step: Step) -> bool:

@@ -117,7 +117,7 @@ def test_fewer_labels_take_less(tiny_gpt2: Path) -> None:
     checked = checked_model(tiny_gpt2, "lora", task__type="instruction_tuning")
     every = placeholder_batch(checked.recipe.task, LABELS, size=8, length=24)
     few = [{**example, "labels": [-100] * 20 + example["labels"][20:]} for example in every.examples]
-    some = type(every)(few, every.step)
+    some = type(every)(few, every.lengths, every.step)
     shapes = ShapesOfRecipe(checked, LABELS, CPU)
     all_of_them, some_of_them = shapes.memory(every), shapes.memory(some)
     assert (all_of_them.loss_terms, some_of_them.loss_terms) == (8 * 24 - 1, 8 * 4 - 1)

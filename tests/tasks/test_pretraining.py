@@ -33,14 +33,15 @@ def text_split(name: str, rows: int = 30) -> Split:
 def test_every_token_but_the_first_is_predicted_once(tiny_gpt2, length: int) -> None:
     tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_gpt2)
     split = text_split("train")
-    found = CausalLm(max_length=length).encode(split, tokenizer, ())
+    task = CausalLm(max_length=length)
+    found = task.encode(split, tokenizer, ())
     stream = [
         token for text in split.columns["text"] for token in [*tokenizer(text)["input_ids"], tokenizer.eos_token_id]
     ]
     predicted = [label for example in found.examples for label in example["labels"] if label != -100]
     assert predicted == stream[1:]
     assert found.notes["tokens"] == len(stream)
-    assert max(found.lengths()) <= length
+    assert max(task.lengths(found.examples)) <= length
 
 
 def test_blocks_know_the_row_that_they_begin_in(tiny_gpt2) -> None:

@@ -69,7 +69,7 @@ def collect_answers(tuned: TunedModel, split: EncodedSplit, reporter: Reporter, 
     predictions: list[Any] = []
     reporter.start(description, len(split))
     try:
-        for positions in tuned.batches(split.lengths()):
+        for positions in tuned.batches(tuned.task.lengths(split.examples)):
             batch = tuned.task.collate([split.examples[at] for at in positions], tuned.tokenizer.pad_token_id)
             logits = tuned.compute_logits(batch)
             found = tuned.task.predict(logits, batch, tuned.labels)
@@ -90,7 +90,7 @@ def _language_answers(tuned: TunedModel, split: EncodedSplit, reporter: Reporter
     loss, terms = 0.0, 0
     reporter.start(description, len(split))
     try:
-        for positions in tuned.batches(split.lengths()):
+        for positions in tuned.batches(tuned.task.lengths(split.examples)):
             batch = tuned.task.collate([split.examples[at] for at in positions], tuned.tokenizer.pad_token_id)
             logits = tuned.compute_logits(batch)
             loss += float(tuned.task.loss(logits, batch))

@@ -209,7 +209,7 @@ def _write(
     model = model.cpu().eval()
     task = tuned.task.complete(model, may_add=kind != "merged")
     tuned.tokenizer.save_pretrained(folder)
-    batch = tuned.task.collate(_sample(split), tuned.tokenizer.pad_token_id)
+    batch = tuned.task.collate(_sample(tuned.task, split), tuned.tokenizer.pad_token_id)
     if kind == "merged":
         reporter.say("writing the merged model")
         model.save_pretrained(folder)
@@ -228,9 +228,9 @@ def _write(
     return task, inputs
 
 
-def _sample(split: EncodedSplit) -> list[dict[str, Any]]:
+def _sample(task: Task, split: EncodedSplit) -> list[dict[str, Any]]:
     """Examples of different lengths: torch takes a size of 1 for a constant."""
-    order = sorted(range(len(split)), key=lambda at: -len(split.examples[at]["input_ids"]))
+    order = sorted(range(len(split)), key=lambda at: -task.length(split.examples[at]))
     return [split.examples[at] for at in (order * 2)[:: max(1, len(order) // SAMPLE)][: max(2, SAMPLE)]]
 
 

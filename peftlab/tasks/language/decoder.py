@@ -16,6 +16,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from peftlab.core.capabilities import GeneratesText
 from peftlab.core.errors import DataError, UnsupportedError
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.splits import Example, Split
@@ -89,6 +90,7 @@ class DecoderTask(LanguageTask):
     """A language task for models that read from left to right."""
 
     peft_task_type: ClassVar[str] = "CAUSAL_LM"
+    capabilities: ClassVar[tuple[type, ...]] = (GeneratesText,)
 
     def check(self, facts: ModelFacts) -> None:
         """Refuse models that do not write from left to right, and lengths beyond their positions."""

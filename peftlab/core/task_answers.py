@@ -1,0 +1,170 @@
+"""The third part of a task, *answers*: what a model says of examples, how that is scored, and what people are told."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+
+from peftlab.core.report_parts import ComparedMethod, ReportPart, Units
+from peftlab.core.splits import Split
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one example, as it is stored.
+
+    Args:
+        label: What is right.
+        prediction: What the model says.
+        scores: Numbers behind it, such as probabilities.
+        loss: Of tasks that predict by ``predict_examples``: the sum of the example's loss, where it came about anyway.
+            While training it parts evaluations of one score; it is not stored.
+        loss_terms: How many terms that sum has.
+    """
+
+    label: Any
+    prediction: Any
+    scores: Sequence[float]
+    loss: float | None = None
+    loss_terms: int = 1
+
+
+class Scorer(Protocol):
+    """Metrics that take predictions as they come."""
+
+    def add(self, predictions: Sequence[Prediction]) -> None:
+        """Take in the predictions of a batch."""
+
+    def compute(self) -> dict[str, float]:
+        """All metrics over what was added."""
+
+
+class Inference(Protocol):
+    """How a model is asked: what a task needs beside model and examples to say what the model answers."""
+
+    @property
+    def tokenizer(self) -> Any:
+        """Of the base model."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes."""
+
+    @property
+    def metric(self) -> str | None:
+        """The only metric that is asked for, while training; None: all of them. Spares work such as generation."""
+
+    @property
+    def virtual_tokens(self) -> int:
+        """Positions that the method puts before the text."""
+
+    def compute(
+        self, function: Callable[[Any, Mapping[str, Tensor]], Result], model: nn.Module, batch: Mapping[str, Tensor]
+    ) -> Result:
+        """Run a function of model and batch on the model's device, in the run's precision.
+
+        Raises:
+            RunFailedError: A result is not finite.
+        """
+
+
+class TaskAnswers:
+    """Logits into answers. A new task writes ``metrics``, ``predict`` and ``scorer``."""
+
+    registered_name: ClassVar[str]
+    metrics: ClassVar[tuple[str, ...]]
+    """Names of the metrics that the task computes; the first is the default for choosing the best epoch. Each is
+    registered in ``METRICS``, where its direction is."""
+    has_probabilities: ClassVar[bool] = False
+    """Whether scores are probabilities of decisions, which a temperature on the logits can calibrate."""
+    fewest_decisions: ClassVar[int] = 10
+    """Of decisions with another label than the most frequent one: with fewer, equal answers say nothing of a model."""
+    predicts_from_logits: ClassVar[bool] = True
+    """Whether ``predict`` of ``logits`` is all that a model says of an example; else ``predict_examples`` is asked."""
+    ranks_whole_split: ClassVar[bool] = False
+    """Whether what is predicted of an example depends on all others of its split, as a rank among them does. Then
+    ``rank`` gets all predictions of a split before they are scored and stored."""
+    why_no_answers: ClassVar[str] = ""
+    """Of a task whose model is only a beginning for others: why it says nothing of new texts, as the rest of a
+    sentence that begins with the run's name."""
+    generates_text: ClassVar[bool] = False
+    """Whether evaluation also writes texts, token by token; estimates of memory leave that out, and say so."""
+
+    def default_metric(self, validation: Split | None) -> str:
+        """The metric of a recipe that names none: the first of the task's, or one that fits the data better."""
+        return self.metrics[0]
+
+    def why_not_measured(self, metric: str, split: Split, labels: tuple[str, ...]) -> str | None:
+        """Why a metric would be constant, or not defined, on a split, whatever the model says; None: it is not."""
+        return None
+
+    @abstractmethod
+    def predict(self, logits: Tensor, batch: Mapping[str, Tensor], labels: tuple[str, ...]) -> list[Prediction]:
+        """Turn logits into predictions beside the true labels, one an example."""
+
+    def rank(self, predictions: Sequence[Prediction]) -> Sequence[Prediction]:
+        """The predictions of a whole split as they are scored and stored; see ``ranks_whole_split``."""
+        return predictions
+
+    @abstractmethod
+    def scorer(self, labels: tuple[str, ...]) -> Scorer:
+        """Fresh metrics."""
+
+    def comparable(self, logits: Tensor) -> Tensor:
+        """Logits as they were before ``Task.complete``, so that a run's and an export's can be compared."""
+        return logits
+
+    def usage_note(self) -> str:
+        """For the model card: what must be done with the model's outputs where peftlab does not do it."""
+        return ""
+
+    def answer(self, prediction: Prediction, inputs: Mapping[str, Any], labels: tuple[str, ...]) -> dict[str, Any]:
+        """What a user is told of one prediction: plain JSON values, ``prediction`` among them.
+
+        Args:
+            prediction: From ``predict``; its ``label`` may be a placeholder.
+            inputs: The text columns of the row.
+            labels: Names of the classes.
+        """
+        return {"prediction": prediction.prediction, "scores": list(prediction.scores)}
+
+    def decisions(self, prediction: Prediction) -> list[tuple[Any, Any]]:
+        """The true label and the answer of each thing that is decided on an example: floats, or values to be hashed.
+
+        A model whose answers are all alike, where the labels are not, has collapsed. Empty where answers say nothing
+        of that.
+        """
+        return [(str(prediction.label), str(prediction.prediction))]
+
+    def confidences(self, prediction: Prediction, labels: tuple[str, ...]) -> list[tuple[float, bool]]:
+        """The probability of each decision on an example, and whether it was right."""
+        return []
+
+    # --- what a report asks, which has records but no recipe --------------------------------------------------------
+
+    @classmethod
+    def compared_units(cls, scores: Callable[[], Sequence[Sequence[float]]]) -> Units | None:
+        """What intervals and paired tests are over, where that is not the stored examples.
+
+        Args:
+            scores: Reads ``scores`` of a split's stored predictions; only asked where they are needed.
+
+        Returns:
+            None: they are over the examples.
+        """
+        return None
+
+    @classmethod
+    def report_parts(cls, methods: Sequence[ComparedMethod]) -> Sequence[ReportPart]:
+        """The task's own figures and tables in a report, for the methods of one comparison, the best mean first.
+
+        Reports call it without torch, so it may not import it.
+        """
+        return ()

@@ -1,0 +1,128 @@
+"""The second part of a task, *objective*: which head it puts on the base, how examples become a batch and a loss."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+from peftlab.core.splits import EncodedSplit, Example
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+HeadKind = Literal["new", "own", "none"]
+
+
+@dataclass(frozen=True)
+class Head:
+    """The head that a task puts on a base model.
+
+    Args:
+        auto_class: transformers' auto class, such as ``AutoModelForSequenceClassification``.
+        config: Settings of the model's config, such as ``num_labels``.
+        is_new: Whether ``kind`` is ``new``; plugins of earlier versions write it instead.
+        may_be_missing: Of a head that is not new: whether a checkpoint may lack it. What it lacks is new.
+        notes: Further values for the model's config, for those who load the model without peftlab.
+        kind: ``new``: it starts from nothing, and so trains with every method. ``own``: the model's own, such as a
+            language model's. ``none``: there is none; what the task needs it makes of the hidden states, and nothing
+            trains beside what the method trains.
+    """
+
+    auto_class: str = "AutoModel"
+    config: Mapping[str, Any] = field(default_factory=dict)
+    is_new: bool = True
+    may_be_missing: bool = False
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    kind: HeadKind | None = None
+
+    def __post_init__(self) -> None:
+        kind = self.kind or ("new" if self.is_new else "own")
+        object.__setattr__(self, "kind", kind)
+        object.__setattr__(self, "is_new", kind == "new")
+
+
+class UntouchedBase(Protocol):
+    """The base model before the method changes it, as ``prepare`` may ask it."""
+
+    def values(self, split: EncodedSplit, function: Callable[[nn.Module, Mapping[str, Tensor]], Tensor]) -> Tensor:
+        """What a function of model and batch gives for every example of a split, in their order.
+
+        It runs in eval mode, without gradients, on the run's device and in its precision, a batch at a time.
+
+        Args:
+            split: Of the task's splits.
+            function: Gives one row an example of the batch (examples × …).
+        """
+
+
+class TaskObjective:
+    """Examples into a loss. A new task writes ``collate``, ``logits`` and ``loss``; ``head`` where it needs one."""
+
+    peft_task_type: ClassVar[str] = "FEATURE_EXTRACTION"
+    """peft's name of the task; by default that of models without a head."""
+    divisible: ClassVar[bool] = True
+    """Whether a batch may be cut: whether its loss is the sum of its parts'. It is not where examples of a batch are
+    compared with one another. Then batches are never cut, whether to save memory or to make a step of several."""
+
+    @property
+    def supports_virtual_tokens(self) -> bool:
+        """Whether methods that put virtual tokens before the text can be used with these settings."""
+        return True
+
+    def head(self, labels: tuple[str, ...]) -> Head:
+        """The head to put on the base model; by default none."""
+        return Head(kind="none")
+
+    def length(self, example: Example) -> int:
+        """Tokens of an example, or what takes memory and time like tokens: batches and speed are counted in them."""
+        return len(example["input_ids"])
+
+    def longest(self) -> int:
+        """The length of the longest example that the settings allow, for estimates without data."""
+        return int(getattr(self, "max_length", 128))
+
+    def lengths(self, examples: Sequence[Example]) -> list[int]:
+        """The length of each example."""
+        return [self.length(example) for example in examples]
+
+    def prepare(
+        self, splits: Mapping[str, EncodedSplit], base: UntouchedBase
+    ) -> Mapping[str, Mapping[str, Tensor]] | None:
+        """What must be computed once with the untouched base, such as the log-probabilities of a reference.
+
+        Called before the method is applied. The result is kept in the run's folder, and a resumed run reads it there.
+
+        Args:
+            splits: All splits, by name.
+            base: Answers for them.
+
+        Returns:
+            For each split, by name, tensors with one row an example; each example gets its row under the tensor's
+            name, as a number or a list, before it is collated. None: there is nothing to prepare.
+        """
+        return None
+
+    @abstractmethod
+    def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
+        """Pad examples on the right: ``input_ids`` (batch × length), ``attention_mask``, ``labels`` and so on.
+
+        An example of several texts has a row for each; what belongs to which is the task's own.
+        """
+
+    @abstractmethod
+    def logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """What the task makes of the model's outputs on a batch, without its loss: logits, or vectors."""
+
+    @abstractmethod
+    def loss(self, logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """The *sum* of the loss over the batch's terms, in float32; the loop divides by all terms of a step."""
+
+    def training_loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """``loss`` of ``logits``; a task may reach the same sum without holding all logits at once."""
+        return self.loss(self.logits(model, batch), batch)
+
+    def loss_terms(self, batch: Mapping[str, Tensor]) -> int:
+        """How many terms ``loss`` sums up: examples, or labelled tokens. By default the rows of ``input_ids``."""
+        return len(batch["input_ids"])
