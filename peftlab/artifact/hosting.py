@@ -14,8 +14,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from peftlab.artifact.save import ADAPTER, DELTA_WEIGHTS
+from peftlab.artifact.save import DELTA_WEIGHTS
 from peftlab.core.errors import UserError
+from peftlab.core.record import ADAPTER
 
 STATELESS_PACKAGES = frozenset({"torch", "transformers", "peft", "peftlab"})
 """Packages whose layers, in eval mode, keep nothing of a batch, but for the cases that ``may_compute_at_once`` knows.

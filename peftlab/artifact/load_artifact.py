@@ -15,12 +15,13 @@ from safetensors.torch import load_file
 from torch import nn
 
 from peftlab.artifact.files import check_adapter, check_model
-from peftlab.artifact.save import ADAPTER, DELTA_CONFIG, DELTA_FORMAT, DELTA_WEIGHTS, MODEL
+from peftlab.artifact.save import DELTA_CONFIG, DELTA_FORMAT, DELTA_WEIGHTS
 from peftlab.artifact.token_rows import comes_with_rows
 from peftlab.artifact.whole import load_model
 from peftlab.core.added_rows import drop_rows
 from peftlab.core.errors import UserError
 from peftlab.core.method import METHODS, MethodContext
+from peftlab.core.record import ADAPTER, MODEL
 
 
 def load_artifact(load_base: Callable[[], Any], folder: Path) -> nn.Module:

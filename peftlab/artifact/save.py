@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from peftlab.artifact.token_rows import named_for_peft, write_rows_for_peft
 from peftlab.core.files import atomic_folder
 from peftlab.core.method import Method, MethodContext
+from peftlab.core.record import ADAPTER, MODEL
 
-ADAPTER, MODEL = "adapter", "model"
 DELTA_CONFIG = "peftlab_adapter.json"
 DELTA_WEIGHTS = "adapter_model.safetensors"
 DELTA_FORMAT = 1

@@ -20,9 +20,8 @@ from typing import Any
 from peftlab.core.config import Document, parse_yaml
 from peftlab.core.devices import AUTO
 from peftlab.core.errors import UserError
-from peftlab.core.record import RECORD_NAME, RunRecord, Status, read_record, write_record
+from peftlab.core.record import RECIPE_NAME, RECORD_NAME, RunRecord, Status, read_record, write_record
 from peftlab.recipe.schema import Recipe, build_recipe, write_recipe
-from peftlab.run.run_folder import RECIPE_NAME
 
 KILLED_BY_KERNEL = Path("/proc/vmstat")
 ERROR_LINES = 6

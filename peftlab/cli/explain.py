@@ -37,14 +37,14 @@ def explain(
     if importlib.util.find_spec("captum") is None:
         raise UserError("explanations need captum", hint="pip install 'peftlab[explain]'")
     with reporting() as reporter:
+        from peftlab.artifact.saved_export import inputs_of_saved
         from peftlab.core.destination import check_file
-        from peftlab.core.record import run_of
         from peftlab.inference.explanation.attributions import explain as explain_text
         from peftlab.inference.explanation.page import coloured_text, completeness, write_page
-        from peftlab.inference.load_tuned import load_tuned, what_it_reads
+        from peftlab.inference.load_tuned import load_tuned
 
         if output is not None:
-            check_file(output, inputs=[run_of(run), *what_it_reads(run_of(run))], force=force)
+            check_file(output, inputs=inputs_of_saved(run), force=force)
         chosen = start_computing(device, threads, reporter.say)
         tuned = load_tuned(run, offline=offline, device=chosen, report=reporter.say)
         found = explain_text(tuned, text, target=target, steps=steps)

@@ -66,11 +66,9 @@ def export(
     """Export a run, checked against it on its validation data."""
     with reporting() as reporter:
         from peftlab.core.errors import UserError
-        from peftlab.core.record import run_of
         from peftlab.inference.export.compose import Composition, export_composition
         from peftlab.inference.export.export import export_run
 
-        runs = [run_of(run) for run in runs]
         chosen = start_computing(device, threads, reporter.say)
         shared: Any = {"offline": offline, "device": chosen, "reporter": reporter, "max_score_loss": max_score_loss}
         if len(runs) == 1:

@@ -49,14 +49,14 @@ def predict(
     from peftlab.inference.files import options_in_hints
 
     with reporting() as reporter, options_in_hints():
-        from peftlab.core.record import run_of
-        from peftlab.inference.load_tuned import load_tuned, what_it_reads
+        from peftlab.artifact.saved_export import inputs_of_saved
+        from peftlab.inference.load_tuned import load_tuned
         from peftlab.inference.outputs import check_output, write_answers
         from peftlab.inference.predict import answer_rows, check_answers
 
         if output is not None:
             given = [source] if source is not None else []
-            check_output(output, inputs=[run_of(run), *given, *what_it_reads(run_of(run))], force=force)
+            check_output(output, inputs=[*given, *inputs_of_saved(run)], force=force)
         _check_input(texts, source)
         chosen = start_computing(device, threads, reporter.say)
         tuned = load_tuned(run, offline=offline, device=chosen, report=reporter.say)

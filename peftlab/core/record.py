@@ -19,8 +19,8 @@ from peftlab.core.errors import UserError
 from peftlab.core.files import write_text
 
 SCHEMA_VERSION: Literal[1] = 1
-RECORD_NAME = "record.json"
-PARTS = ("adapter", "model")
+RECORD_NAME, RECIPE_NAME = "record.json", "recipe.yaml"
+ADAPTER, MODEL = PARTS = ("adapter", "model")
 """Folders of a run that hold its weights."""
 WEIGHTS = ("adapter_config.json", "peftlab_adapter.json", "model.safetensors", "model.safetensors.index.json")
 
@@ -169,8 +169,10 @@ def write_record(record: RunRecord, folder: Path) -> Path:
 
 
 def run_of(folder: Path | str) -> Path:
-    """The folder of the run that this is, or whose ``adapter/`` or ``model/`` this is; else the folder itself."""
+    """The folder of the run that this is, or whose ``adapter/``, ``model/`` or record this is; else the path itself."""
     folder = Path(folder)
+    if folder.name == RECORD_NAME and folder.is_file():
+        return folder.parent
     is_part = folder.name in PARTS or folder.resolve().name in PARTS
     if is_part and not (folder / RECORD_NAME).exists() and (folder / ".." / RECORD_NAME).is_file():
         return folder.parent if folder.name in PARTS else folder.resolve().parent

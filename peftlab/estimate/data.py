@@ -8,7 +8,8 @@ from pathlib import Path
 
 import torch
 
-from peftlab.artifact.saved_run import is_run, open_run
+from peftlab.artifact.saved_folder import is_run
+from peftlab.artifact.saved_run import SavedRun
 from peftlab.core.config import Document
 from peftlab.core.errors import SourceError
 from peftlab.estimate.training import Batch
@@ -37,7 +38,7 @@ def look_at_data(checked: CheckedModel) -> tuple[CheckedModel, Batch | None]:
         return checked, None
     place = checked.model_location
     if isinstance(place, Path) and is_run(place):
-        place = open_run(place).artifact  # the tokenizer lies there; the base is not needed
+        place = SavedRun.open(place).artifact  # the tokenizer lies there; the base is not needed
     if isinstance(place, Path) and place.is_dir() and not (place / "tokenizer_config.json").is_file():
         return checked, None
     with tempfile.TemporaryDirectory(prefix="peftlab-") as folder:

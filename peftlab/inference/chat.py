@@ -9,14 +9,12 @@ from typing import Any
 
 import torch
 
-from peftlab.artifact.saved_run import TrainedRun, open_run
+from peftlab.artifact.saved_run import SavedRun
 from peftlab.core.capabilities import GeneratesText
 from peftlab.core.devices import choose_device
 from peftlab.core.errors import UnsupportedError, UserError
-from peftlab.models.base_model import resolve_dtype
 from peftlab.tasks.language.conversations import Conversation
 from peftlab.tasks.language.generation import GREEDY, TokenStreamer, decode_tokens, own_settings, response_ends
-from peftlab.training.accelerator import autocast_dtype
 
 TUNED, BASE = "tuned", "none"
 
@@ -47,7 +45,7 @@ class ChatSession:
         device: torch.device | None = None,
     ) -> None:
         self._device = device or choose_device()
-        self._first = open_run(run)
+        self._first = SavedRun.open(run)
         self._renderer = _task_of(self._first).renderer(self._first.tokenizer)
         self._offline, self._max_new_tokens, self._temperature = offline, max_new_tokens, temperature
         self._models: dict[str, Any] = {}
@@ -136,34 +134,28 @@ class ChatSession:
             if name == TUNED:
                 self._models[name] = self._load(self._first)
             elif name == BASE:
-                base = self._first.load_base(offline=self._offline, dtype=self._dtype(self._first))
-                self._models[name] = base.to(self._device)
+                self._models[name] = self._first.load_base(offline=self._offline, device=self._device)
             else:
                 self._models[name] = self._load(self._other(Path(name)))
         return self._models[name]
 
-    def _load(self, run: TrainedRun) -> Any:
-        return run.load_tuned(offline=self._offline, dtype=self._dtype(run)).to(self._device)
-
-    def _dtype(self, run: TrainedRun) -> torch.dtype:
-        recipe = run.recipe
-        return resolve_dtype(recipe.model.dtype, device=self._device, base_is_frozen=not recipe.method.trains_base)
+    def _load(self, run: SavedRun) -> Any:
+        return run.load_model(offline=self._offline, device=self._device)
 
     def _precision(self) -> torch.autocast:
         """As in training: a base in half precision under an adapter in float32 needs it."""
-        weights = self._dtype(self._first)
-        computed = autocast_dtype(self._first.recipe.training.precision, device=self._device, weights=weights)
+        computed = self._first.autocast_dtype(self._device)
         return torch.autocast(self._device.type, dtype=computed, enabled=computed is not None)
 
-    def _other(self, folder: Path) -> TrainedRun:
-        other = open_run(folder)
+    def _other(self, folder: Path) -> SavedRun:
+        other = SavedRun.open(folder)
         _task_of(other)
         if other.tokenizer.get_vocab() != self.tokenizer.get_vocab():
             raise UserError("that run has another tokenizer, so it cannot take this over", where=str(folder))
         return other
 
 
-def _task_of(run: TrainedRun) -> GeneratesText:
+def _task_of(run: SavedRun) -> GeneratesText:
     task = run.recipe.task
     if not isinstance(task, GeneratesText):
         raise UnsupportedError(

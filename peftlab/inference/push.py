@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from peftlab.artifact.saved_export import SavedExport, open_saved
 from peftlab.core.errors import SourceError, UserError
 from peftlab.core.reporter import ProgressCallback
-from peftlab.inference.exported import EXPORT_NAME
-from peftlab.inference.load_tuned import check_folder, read_finished_run
 from peftlab.run.card import CARD_NAME, CARD_TAG
 
 
@@ -79,13 +78,10 @@ def what_to_push(folder: Path) -> Path:
     """The folder that goes to the Hub.
 
     Raises:
-        UserError: It is not there, or has no model card.
+        UserError: It is not there or not whole, or has no model card.
     """
-    check_folder(folder)
-    source = folder
-    if not (folder / EXPORT_NAME).is_file():
-        _, recipe = read_finished_run(folder)
-        source = folder / ("model" if recipe.method.trains_base else "adapter")
+    saved = open_saved(folder)
+    source = saved.folder if isinstance(saved, SavedExport) else saved.artifact
     if not (source / CARD_NAME).is_file():
         raise UserError("there is no model card (README.md) beside the weights", where=str(source))
     return source

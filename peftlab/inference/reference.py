@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from peftlab.core.errors import UserError
-from peftlab.core.record import read_record
 from peftlab.core.reporter import ProgressCallback
 from peftlab.core.splits import EncodedSplit
 from peftlab.inference.tuned_model import TunedModel
@@ -26,8 +25,8 @@ def load_held_out(
     """
     recipe, task = tuned.recipe, tuned.task
     data = load_data(recipe, offline=offline, report=report)
-    record = read_record(tuned.folder)
-    if record.data is not None and record.data.fingerprint != data.summary.fingerprint:
+    record = tuned.record
+    if record is not None and record.data is not None and record.data.fingerprint != data.summary.fingerprint:
         report("the data have changed since the run; what is held out now may have been trained on then")
     for name in names:
         if name in data.splits:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from peftlab.artifact.saved_export import SavedExport
+from peftlab.artifact.saved_run import SavedRun
 from peftlab.core.errors import UnsupportedError
+from peftlab.core.record import RunRecord
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import Prediction, Task
 from peftlab.recipe.schema import DEFAULT_BATCH_SIZE, Recipe
@@ -34,6 +37,7 @@ class TunedModel:
         compute_logits: On whatever runs the model.
         model: The module, where torch runs it.
         inference: How that module is asked to generate.
+        record: The run's; None for an export.
     """
 
     name: str
@@ -45,6 +49,28 @@ class TunedModel:
     compute_logits: ComputeLogits
     model: nn.Module | None = None
     inference: TorchInference | None = None
+    record: RunRecord | None = None
+
+    @classmethod
+    def of_logits(cls, saved: SavedRun | SavedExport, compute_logits: ComputeLogits) -> Self:
+        """A run or an export whose logits something other than torch computes."""
+        return cls(
+            name=saved.name,
+            folder=saved.folder,
+            recipe=saved.recipe,
+            labels=saved.labels,
+            temperature=saved.temperature,
+            tokenizer=saved.tokenizer,
+            compute_logits=compute_logits,
+            record=saved.record if isinstance(saved, SavedRun) else None,
+        )
+
+    @classmethod
+    def of_module(cls, saved: SavedRun | SavedExport, model: nn.Module, inference: TorchInference) -> Self:
+        """A run or an export whose model torch runs."""
+        device, dtype = inference.device, inference.autocast_dtype
+        logits = torch_logits(model, saved.recipe.task, device=device, autocast_dtype=dtype)
+        return replace(cls.of_logits(saved, logits), model=model, inference=inference)
 
     @property
     def task(self) -> Task:

@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from peftlab.artifact.saved_run import facts_of_run, is_run, open_run
+from peftlab.artifact.saved_folder import is_run
+from peftlab.artifact.saved_run import SavedRun
 from peftlab.core.config import Document, KeyPath, replace_config
 from peftlab.core.errors import ConfigError, DataError, PeftlabError, UnsupportedError
 from peftlab.core.model_facts import ModelFacts
@@ -217,7 +218,7 @@ def _find_model(
     location = parse_location(model.path, folder=document.folder)
     place = resolve_location(location, offline=offline, report=report)
     if isinstance(place, Path) and is_run(place):
-        return place, facts_of_run(open_run(place), model.path)
+        return place, SavedRun.open(place).facts(model.path)
     facts = read_model_facts(
         place, path=model.path, revision=model.revision, offline=offline, need_weights=need_weights
     )

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from peftlab.core.errors import UserError
-from peftlab.core.record import RECORD_NAME, RunRecord
+from peftlab.core.record import RECIPE_NAME, RECORD_NAME, RunRecord
 from peftlab.packs.runs import find_packed, read_run_record, suite_cells
 from peftlab.report.entry import Costs, Entry, Excluded, flatten
 from peftlab.report.peft_results import looks_like_peft_result, read_peft_result
 from peftlab.report.suites import SUITE_NAME, SuiteInfo, read_suite, suite_folder
 
-RECIPE_NAME = "recipe.yaml"
 MISSING = "not_run"
 """The status of a planned run that has left no record."""
 

@@ -14,7 +14,7 @@ from peftlab.core.destination import inputs_of_recipe
 from peftlab.core.devices import AUTO, check_device_name, choose_device
 from peftlab.core.errors import PeftlabError, UserError
 from peftlab.core.files import write_text
-from peftlab.core.record import DataSummary, Guard, RunRecord, Status, write_record
+from peftlab.core.record import ADAPTER, MODEL, DataSummary, Guard, RunRecord, Status, write_record
 from peftlab.core.reporter import Reporter, Silent
 from peftlab.preparation.check import CheckedRecipe, at_place, check_recipe
 from peftlab.recipe.schema import Recipe
@@ -161,7 +161,6 @@ def _execute(
 
 def _write_card(record: RunRecord, folder: RunFolder, checked: CheckedRecipe) -> None:
     """A model card beside the weights, where the Hub and people look for it."""
-    from peftlab.artifact.save import ADAPTER, MODEL
     from peftlab.measurement.example_intervals import intervals_of_file
 
     split = "test" if "test" in record.scores else "validation"

@@ -11,14 +11,14 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from peftlab.core.config import Document, parse_yaml
+from peftlab.artifact.saved_folder import read_run_recipe
 from peftlab.core.destination import check_folder
 from peftlab.core.errors import UserError
-from peftlab.core.record import RECORD_NAME, RunRecord, read_record
-from peftlab.recipe.schema import Recipe, build_recipe, write_recipe
+from peftlab.core.record import RECIPE_NAME, RECORD_NAME, RunRecord, read_record
+from peftlab.recipe.schema import Recipe, write_recipe
 from peftlab.training.checkpoints import CheckpointFolder
 
-RECIPE_NAME, LOCK_NAME = "recipe.yaml", ".lock"
+LOCK_NAME = ".lock"
 
 
 @dataclass(frozen=True)
@@ -101,37 +101,6 @@ class RunFolder:
                 where=str(self.path),
                 hint="Resume it with the same recipe and --set options, or choose another --output-dir.",
             )
-
-
-def read_run_recipe(folder: Path | str) -> Recipe:
-    """The resolved recipe that a run's folder holds.
-
-    Raises:
-        UserError: There is none, or it is damaged.
-    """
-    folder = Path(folder)
-    return build_recipe(read_recipe_document(folder), default_name=folder.name)
-
-
-def read_recipe_document(folder: Path) -> Document:
-    """The recipe that a run's folder holds, as plain values.
-
-    Raises:
-        UserError: There is none, or it is damaged.
-    """
-    path = folder / RECIPE_NAME
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise UserError(
-            f"the run has no {RECIPE_NAME}: it cannot be used without", where=str(folder), hint=_LOST
-        ) from None
-    except (UnicodeDecodeError, IsADirectoryError):
-        raise UserError("the run's recipe is damaged: it is no text", where=str(path), hint=_LOST) from None
-    return parse_yaml(text, source=str(path), folder=folder)
-
-
-_LOST = "Put the file back; the record.json beside it holds the same recipe under `recipe`."
 
 
 def check_output_dir(output_dir: Path | None, *, resume: bool, inputs: Iterable[Path | str]) -> None:

@@ -156,5 +156,5 @@ def _describe(hosted: Hosted) -> AdapterInfo:
         max_length=tuned.max_length,
         temperature=tuned.temperature,
         generates=hosted.generates,
-        rides_with_others=hosted.lane.is_mixed and not hosted.generates,
+        rides_with_others=hosted.group.is_mixed and not hosted.generates,
     )

@@ -59,7 +59,7 @@ class Batcher:
     """Turns single texts into batches.
 
     Args:
-        compute: Answers a batch of texts of one company; by several threads at once.
+        compute: Answers a batch of texts with one ``batch_key``; by several threads at once.
         settings: Size and waiting time, and how many batches are computed at once.
         max_queue: Texts that may wait.
         on_batch: Is told the size of each batch, and its seconds.
@@ -198,13 +198,13 @@ class Batcher:
         if not self._queue:
             return []
         oldest = self._queue[0]
-        company = [waiting for waiting in self._queue if waiting.item.company == oldest.item.company]
+        fitting = [waiting for waiting in self._queue if waiting.item.batch_key == oldest.item.batch_key]
         places = choose_batch(
-            [waiting.length for waiting in company],
+            [waiting.length for waiting in fitting],
             most=self._settings.max_batch,
             free_padding=self._settings.free_padding,
         )
-        batch = [company[place] for place in places]
+        batch = [fitting[place] for place in places]
         taken = {id(waiting) for waiting in batch}
         self._queue = deque(waiting for waiting in self._queue if id(waiting) not in taken)
         return batch

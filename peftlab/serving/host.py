@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from peftlab.artifact.files import check_adapter
 from peftlab.artifact.hosting import (
     TensorPool,
     add_adapter,
@@ -22,24 +21,21 @@ from peftlab.artifact.hosting import (
     use_adapter,
 )
 from peftlab.artifact.mixing import MixedBatch, let_adapters_mix
-from peftlab.artifact.save import ADAPTER
+from peftlab.artifact.saved_export import SavedExport, open_saved
+from peftlab.artifact.saved_run import SavedRun
 from peftlab.core.capabilities import GeneratesText
-from peftlab.core.config import replace_config
 from peftlab.core.errors import UserError
-from peftlab.core.record import RunRecord
 from peftlab.core.splits import Example
 from peftlab.core.task import Prediction
-from peftlab.inference.exported import EXPORT_NAME
 from peftlab.inference.generate import GenerationOptions, Written, generate
-from peftlab.inference.load_tuned import check_folder, load_tuned, read_finished_run
+from peftlab.inference.load_tuned import load_tuned
 from peftlab.inference.predict import check_answers
 from peftlab.inference.tuned_model import TunedModel
-from peftlab.models.base_model import load_tokenizer
 from peftlab.recipe.schema import Recipe
 
 
 @dataclass
-class Lane:
+class AdapterGroup:
     """Adapters whose texts can be in one batch.
 
     Several threads may ``compute`` batches; where the model is not fit for that, one waits for the other.
@@ -88,7 +84,7 @@ class Hosted:
 
     name: str
     tuned: TunedModel
-    lane: Lane
+    group: AdapterGroup
 
     @property
     def generates(self) -> bool:
@@ -120,10 +116,10 @@ class WorkItem:
     writing: Writing | None = None
 
     @property
-    def company(self) -> Hashable:
+    def batch_key(self) -> Hashable:
         """Equal for those that can be in one batch: what is written must be for one adapter, and in one manner."""
         if self.writing is None:
-            return id(self.hosted.lane)
+            return id(self.hosted.group)
         alone = None if self.writing.show is None else id(self.writing)
         return (self.hosted.name, self.writing.options, alone)
 
@@ -151,7 +147,7 @@ class Host:
         self._all_threads = torch.get_num_threads()
         self._threads = threads or self._all_threads
         self.models: dict[str, Hosted] = {}
-        self._lanes: dict[Any, Lane] = {}
+        self._groups: dict[Any, AdapterGroup] = {}
         self._pool = TensorPool()
         self._offline, self._device = offline, device
         self._base: Recipe | None = None
@@ -163,8 +159,8 @@ class Host:
         Raises:
             UserError: There is no run or export in the folder.
         """
-        check_folder(folder)
-        return not (folder / EXPORT_NAME).is_file() and self._lane_of(*read_finished_run(folder)) is not None
+        saved = open_saved(folder)
+        return isinstance(saved, SavedRun) and self._group_of(saved) is not None
 
     def add(self, name: str, folder: Path) -> Hosted:
         """Load a run or an export.
@@ -175,21 +171,17 @@ class Host:
         with self._lock:
             if name in self.models:
                 raise UserError(f"there is an adapter `{name}` already", hint="Choose another name.")
-            check_folder(folder)
-            is_run = not (folder / EXPORT_NAME).is_file()
-            recipe = self._check_base(folder) if is_run else None
-            hosted = self._join(name, folder) if is_run else None
-            if hosted is None:
-                tuned = load_tuned(folder, offline=self._offline, device=self._device)
-                check_answers(tuned)
-                lane = Lane(tuned, is_run and rides_with_others(tuned.model), {name: "default"})
-                if lane.is_mixed:
-                    self._lanes[_lane_key(tuned.recipe, tuned.labels)] = lane
-                hosted = Hosted(name, tuned, lane)
+            saved = open_saved(folder)
+            hosted = None
+            if isinstance(saved, SavedRun):
+                self._check_base(saved)
+                hosted = self._join(name, saved)
+            hosted = hosted or self._load(name, saved)
             model = hosted.tuned.model
             if model is not None:
                 self._pool.share(model)
-            self._base = self._base or recipe
+            if isinstance(saved, SavedRun):
+                self._base = self._base or saved.recipe
             self.models[name] = hosted
             return hosted
 
@@ -197,16 +189,16 @@ class Host:
         """Give a model's memory back; none of its texts may be on the way any more."""
         with self._lock:
             hosted = self.models.pop(name)
-            lane = hosted.lane
-            peft_name = lane.names.pop(name)
-            if lane.names:
-                remove_adapter(lane.first.model, peft_name)
+            group = hosted.group
+            peft_name = group.names.pop(name)
+            if group.names:
+                remove_adapter(group.first.model, peft_name)
             else:
                 self._pool.keep_only(other.tuned.model for other in self.models.values() if other.tuned.model)
-                self._lanes = {key: value for key, value in self._lanes.items() if value is not lane}
+                self._groups = {key: value for key, value in self._groups.items() if value is not group}
 
     def answer(self, items: Sequence[WorkItem]) -> Sequence[Prediction | Written]:
-        """What the models say of texts, or write after them; all of one company."""
+        """What the models say of texts, or write after them; all with one ``batch_key``."""
         is_writing = items[0].needs_host_alone
         torch.set_num_threads(self._all_threads if is_writing else self._threads)
         return self.write(items) if is_writing else self.predict(items)
@@ -214,7 +206,7 @@ class Host:
     def write(self, items: Sequence[WorkItem]) -> list[Written]:
         """Texts after prompts of one adapter."""
         hosted, asked = items[0].hosted, [item.writing for item in items if item.writing is not None]
-        hosted.lane.use(hosted.name)
+        hosted.group.use(hosted.name)
         return generate(
             hosted.tuned,
             [item.example["input_ids"] for item in items],
@@ -224,11 +216,11 @@ class Host:
         )
 
     def predict(self, items: Sequence[WorkItem]) -> list[Prediction]:
-        """Predictions with calibrated scores for texts of one lane."""
-        lane = items[0].hosted.lane
-        tokenizer = lane.first.tokenizer
-        batch = lane.first.task.collate([item.example for item in items], tokenizer.pad_token_id)
-        logits = lane.compute(batch, [item.hosted.name for item in items])
+        """Predictions with calibrated scores for texts of one group."""
+        group = items[0].hosted.group
+        tokenizer = group.first.tokenizer
+        batch = group.first.task.collate([item.example for item in items], tokenizer.pad_token_id)
+        logits = group.compute(batch, [item.hosted.name for item in items])
         found: dict[int, Prediction] = {}
         by_name: dict[str, list[int]] = {}
         for at, item in enumerate(items):
@@ -240,50 +232,48 @@ class Host:
             found.update(zip(places, predictions, strict=True))
         return [found[at] for at in range(len(items))]
 
-    def _check_base(self, folder: Path) -> Recipe:
+    def _check_base(self, run: SavedRun) -> None:
         """A service holds one base: whoever wants two starts two."""
-        _, recipe = read_finished_run(folder)
-        if self._base is not None and recipe.model != self._base.model:
+        model = run.recipe.model
+        if self._base is not None and model != self._base.model:
             raise UserError(
-                f"the run was tuned from another base: {recipe.model.path}, and this service holds "
+                f"the run was tuned from another base: {model.path}, and this service holds "
                 f"{self._base.model.path} (or the two differ in dtype, revision or quantisation)",
-                where=str(folder),
+                where=str(run.folder),
                 hint="Start another service for it, or serve an export of it.",
             )
-        return recipe
 
-    def _join(self, name: str, folder: Path) -> Hosted | None:
-        """Put a LoRA adapter into the model of a lane that it fits, without loading the base again."""
-        record, recipe = read_finished_run(folder)
-        lane = self._lane_of(record, recipe)
-        if lane is None:
+    def _load(self, name: str, saved: SavedRun | SavedExport) -> Hosted:
+        tuned = load_tuned(saved, offline=self._offline, device=self._device)
+        check_answers(tuned)
+        is_mixed = isinstance(saved, SavedRun) and rides_with_others(tuned.model)
+        group = AdapterGroup(tuned, is_mixed, {name: "default"})
+        if is_mixed:
+            self._groups[_group_key(tuned.recipe, tuned.labels)] = group
+        return Hosted(name, tuned, group)
+
+    def _join(self, name: str, run: SavedRun) -> Hosted | None:
+        """Put a LoRA adapter into the model of a group that it fits, without loading the base again."""
+        group = self._group_of(run)
+        if group is None:
             return None
-        labels = tuple(record.labels or ())
-        lane.added += 1
-        peft_name = f"adapter_{lane.added}"
-        check_adapter(folder / ADAPTER)
-        add_adapter(lane.first.model, folder, peft_name)
-        lane.names[name] = peft_name
-        config = replace_config(recipe.model, revision=None)
-        tokenizer = load_tokenizer(str(folder / ADAPTER), config, offline=True)
-        inference = lane.first.inference
+        group.added += 1
+        peft_name = f"adapter_{group.added}"
+        add_adapter(group.first.model, run.folder, peft_name)
+        group.names[name] = peft_name
+        inference = group.first.inference
         tuned = replace(
-            lane.first,
-            name=record.name,
-            folder=folder,
-            recipe=recipe,
-            labels=labels,
-            temperature=record.calibration.temperature if record.calibration else 1.0,
-            tokenizer=tokenizer,
-            inference=None if inference is None else replace(inference, tokenizer=tokenizer, labels=labels),
+            TunedModel.of_logits(run, group.first.compute_logits),
+            model=group.first.model,
+            inference=inference and replace(inference, tokenizer=run.tokenizer, labels=run.labels),
         )
-        return Hosted(name, tuned, lane)
+        return Hosted(name, tuned, group)
 
-    def _lane_of(self, record: RunRecord, recipe: Recipe) -> Lane | None:
-        return self._lanes.get(_lane_key(recipe, tuple(record.labels or ())))
+    def _group_of(self, run: SavedRun) -> AdapterGroup | None:
+        return self._groups.get(_group_key(run.recipe, run.labels))
 
 
-def _lane_key(recipe: Recipe, labels: tuple[str, ...]) -> tuple[Any, ...]:
+def _group_key(recipe: Recipe, labels: tuple[str, ...]) -> tuple[Any, ...]:
     """Equal for runs whose adapters fit one model: method and its settings, task, and shape of the head."""
     head = recipe.task.head(labels)
     shape = {key: value for key, value in head.config.items() if key not in {"id2label", "label2id"}}

@@ -11,13 +11,13 @@ import torch
 import transformers
 from chat_tokenizers import CLOCK, FIELDS, PLAIN_CHAT, chat_tokenizer
 
+from peftlab.artifact.saved_folder import read_run_recipe
 from peftlab.core.record import read_record
 from peftlab.inference.chat import ChatSession
 from peftlab.inference.load_tuned import load_run
 from peftlab.recipe.schema import load_recipe
 from peftlab.run.reproduce.rerun import reproduce
 from peftlab.run.run import run_recipe
-from peftlab.run.run_folder import read_run_recipe
 from tests.conftest import sentences
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 import transformers
 
-from peftlab.artifact.saved_run import open_run
+from peftlab.artifact.saved_run import SavedRun
 from peftlab.core.added_rows import drop_rows
 from peftlab.core.errors import UserError
 from peftlab.core.method import METHODS
@@ -93,7 +93,7 @@ def test_added_rows_train_with_every_method_and_come_back(
     embed = model.get_input_embeddings()
     row = embed(torch.tensor([at]))[0]
     if not METHODS.get(method)().trains_base:
-        base = open_run(tmp_path / "run").load_base(offline=True)
+        base = SavedRun.open(tmp_path / "run").load_base(offline=True)
         drawn = base.get_input_embeddings()(torch.tensor([at]))[0]
         assert not torch.equal(row, drawn), "the row has left the place where it was drawn"
         drop_rows(base)

@@ -31,8 +31,8 @@ def test_a_recipe_is_loaded_checked_and_run(tmp_path: Path, tiny_bert: Path, rev
     )
     result = peftlab.run_recipe(recipe, document, output_dir=str(tmp_path / "run"), offline=True)
     assert peftlab.read_record(str(tmp_path / "run")).status == result.record.status
+    from peftlab.artifact.saved_folder import read_run_recipe
     from peftlab.inference.load_tuned import load_tuned
-    from peftlab.run.run_folder import read_run_recipe
 
     assert load_tuned(str(tmp_path / "run")).labels == ("bad", "good")
     assert read_run_recipe(str(tmp_path / "run")).name == "quickstart"

@@ -8,11 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from peftlab.artifact.saved_export import ExportCheck
 from peftlab.core.errors import RunFailedError
 from peftlab.core.metric import METRICS, signed
 from peftlab.core.reporter import Reporter
 from peftlab.core.splits import EncodedSplit
-from peftlab.inference.exported import ExportCheck
 from peftlab.inference.tuned_model import TunedModel
 
 

@@ -9,11 +9,12 @@ from typing import Literal
 
 import torch
 
+from peftlab.artifact.saved_export import ComposedPart, ExportDescription, ExportFormat
+from peftlab.artifact.saved_run import SavedRun
 from peftlab.core.errors import UserError
 from peftlab.core.reporter import Reporter
 from peftlab.inference.export.check import collect_answers
 from peftlab.inference.export.export import check_output, check_path, export_tuned
-from peftlab.inference.exported import ComposedPart, ExportDescription, ExportFormat
 from peftlab.inference.load_tuned import load_run
 from peftlab.inference.reference import load_held_out
 from peftlab.inference.tuned_model import TunedModel, torch_logits
@@ -64,12 +65,13 @@ def export_composition(
     """
     output = Path(output)
     check_output(output, runs)
-    for run in runs if kind != "merged" else ():  # which methods can be combined, compose says better
+    saved = [SavedRun.open(run) for run in runs]
+    for run in saved if kind != "merged" else ():  # which methods can be combined, compose says better
         check_path(run, kind)
     weights = composition.weights or tuple(1 / len(runs) for _ in runs)
     if len(weights) != len(runs) or sum(weights) <= 0:
         raise UserError(f"{len(weights)} weights for {len(runs)} runs; one each is needed, with a sum above 0")
-    parts = [load_run(run, offline=offline, device=device, report=reporter.say) for run in runs]
+    parts = [load_run(run, offline=offline, device=device, report=reporter.say) for run in saved]
     _check_parts(parts)
     splits = [load_held_out(part, offline=offline, report=reporter.say) for part in parts]
     own = [

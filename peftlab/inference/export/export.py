@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from peftlab.artifact.saved_export import (
+    ONNX_NAME,
+    ComposedPart,
+    ExportCheck,
+    ExportDescription,
+    ExportFormat,
+    inputs_of_saved,
+    write_export,
+)
+from peftlab.artifact.saved_run import SavedRun
 from peftlab.core.destination import check_folder
 from peftlab.core.errors import UnsupportedError, UserError
-from peftlab.core.files import atomic_folder, write_text
-from peftlab.core.record import read_record
+from peftlab.core.files import atomic_folder
 from peftlab.core.reporter import Reporter
 from peftlab.core.splits import EncodedSplit
 from peftlab.core.task import Task
@@ -27,16 +35,7 @@ from peftlab.inference.export.check import (
     largest_logit,
 )
 from peftlab.inference.export.onnx import check_packages, export_onnx, quantize_int8
-from peftlab.inference.exported import (
-    EXPORT_NAME,
-    ONNX_NAME,
-    ComposedPart,
-    ExportCheck,
-    ExportDescription,
-    ExportFormat,
-    load_export,
-)
-from peftlab.inference.load_tuned import load_run, read_finished_run, what_it_reads
+from peftlab.inference.load_tuned import load_export, load_run
 from peftlab.inference.reference import load_held_out
 from peftlab.inference.tuned_model import TunedModel
 from peftlab.measurement.example_intervals import intervals_of_file
@@ -75,12 +74,11 @@ def export_run(
         UserError: There is no path from this run to this format, or the folder is in use.
         RunFailedError: The export is not the same as its run; nothing was kept.
     """
-    run = Path(run)
-    output = Path(output)
-    check_path(run, kind)
-    check_output(output, [run])
-    reporter.say(f"loading {run}")
-    tuned = load_run(run, offline=offline, device=device, report=reporter.say)
+    saved, output = SavedRun.open(run), Path(output)
+    check_path(saved, kind)
+    check_output(output, [saved.folder])
+    reporter.say(f"loading {saved.folder}")
+    tuned = load_run(saved, offline=offline, device=device, report=reporter.say)
     split = load_held_out(tuned, offline=offline, report=reporter.say)
     reference = collect_answers(tuned, split, reporter, f"the run on {split.name}")
     return export_tuned(
@@ -96,16 +94,15 @@ def export_run(
     )
 
 
-def check_path(run: Path | str, kind: ExportFormat) -> None:
+def check_path(run: SavedRun, kind: ExportFormat) -> None:
     """Refuse a run that there is no path from to a format, before anything is loaded.
 
     Raises:
-        UserError: There is no finished run, its method or task has no such export, or packages are missing.
+        UserError: Its method or task has no such export, or packages are missing.
     """
-    run = Path(run)
     from peftlab.artifact.merge import check_mergeable
 
-    _, recipe = read_finished_run(run)
+    recipe = run.recipe
     if kind == "merged":
         check_mergeable(recipe.method)
         return
@@ -113,7 +110,7 @@ def check_path(run: Path | str, kind: ExportFormat) -> None:
         raise UnsupportedError(
             f"runs of the task {recipe.task.registered_name} are not exported as {kind}: an ONNX file holds no loop "
             "that writes text, and no labels to compute a loss with",
-            where=str(run),
+            where=str(run.folder),
             hint="Export it as `merged`.",
         )
     check_packages()
@@ -172,14 +169,14 @@ def export_tuned(
             inputs=inputs,
             composed_of=list(composed_of),
         )
-        _describe(partial, description)
+        write_export(description, partial)
         exported = collect_answers(load_export(partial, device=device), split, reporter, f"the export on {split.name}")
         check = compare(reference, exported, split.name).model_copy(update={"logit_drift_of_dequantization": drift})
         is_exact = not quantized and kind != "onnx-int8" and not tuned.computes_in_half_precision
         limits = EXACT if is_exact else ROUNDED
         _enforce(check, limits, max_score_loss, tuned, reference)
         description = description.model_copy(update={"check": check})
-        _describe(partial, description)
+        write_export(description, partial)
         _write_card(partial, tuned, description, task)
     return description
 
@@ -191,9 +188,7 @@ def check_output(output: Path | str, runs: Sequence[Path]) -> None:
         UserError: The path is a file, a folder that is not empty, lies in what is read or cannot be made.
     """
     output = Path(output)
-    check_folder(
-        output, option="--output", inputs=[*runs, *(address for run in runs for address in what_it_reads(run))]
-    )
+    check_folder(output, option="--output", inputs=[item for run in runs for item in inputs_of_saved(run)])
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise UserError(
             "the output folder exists and is not empty; an export never overwrites anything",
@@ -245,8 +240,8 @@ def _enforce(check: Any, limits: Limits, max_score_loss: float | None, tuned: Tu
 
 def _write_card(folder: Path, tuned: TunedModel, description: ExportDescription, task: Task) -> None:
     check = description.check
-    assert check is not None  # noqa: S101 - a card comes after the check
-    record = read_record(tuned.folder)
+    record = tuned.record
+    assert check is not None and record is not None  # noqa: S101, PT018 - a run's card comes after the check
     split = "test" if "test" in record.scores else "validation"
     intervals = intervals_of_file(RunFolder(tuned.folder).predictions, split, record.scores.get(split, {}))
     if description.composed_of:  # the card is about the merge, of which only this is known
@@ -294,8 +289,3 @@ def _composition_text(description: ExportDescription) -> str:
         for part in description.composed_of]  # fmt: skip
     how = description.composed_of[0].combination
     return f"A {how} merge of {len(lines)} runs; scores of each run → of the merge:\n\n" + "\n".join(lines) + "\n\n"
-
-
-def _describe(folder: Path, description: ExportDescription) -> None:
-    text = json.dumps(description.model_dump(mode="json"), indent=2, ensure_ascii=False)
-    write_text(folder / EXPORT_NAME, text + "\n")

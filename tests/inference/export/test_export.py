@@ -13,10 +13,10 @@ import onnx
 import pyarrow.parquet as pq
 import pytest
 
+from peftlab.artifact.saved_export import read_export
 from peftlab.core.errors import RunFailedError, UnsupportedError, UserError
 from peftlab.core.reporter import Silent
 from peftlab.inference.export.export import export_run
-from peftlab.inference.exported import read_export
 
 TOKENS = "{type: token_classification, max_length: 32}"
 

@@ -12,13 +12,13 @@ from safetensors.torch import load_file
 from test_export import told_by_run
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
+from peftlab.artifact.saved_export import ExportDescription, read_export
 from peftlab.artifact.saved_run import checkpoint_of
 from peftlab.cli.export import _summary
 from peftlab.core.errors import UserError
 from peftlab.core.reporter import Silent
 from peftlab.inference.export.compose import Composition, export_composition
 from peftlab.inference.export.export import export_run
-from peftlab.inference.exported import ExportDescription, read_export
 
 LOSS = 0.05
 """Accuracy that an export may lose: one of the few validation examples."""

@@ -1,0 +1,190 @@
+"""``SavedExport``: the one way to open what ``peftlab export`` made; and what it wrote about it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+import pydantic
+from pydantic import Field
+
+from peftlab.artifact.saved_folder import EXPORT_NAME, find_folder, is_export, read_recipe_document
+from peftlab.artifact.saved_run import SavedRun
+from peftlab.core.config import Config, Document, replace_config
+from peftlab.core.destination import inputs_of_recipe
+from peftlab.core.errors import UserError
+from peftlab.core.files import write_text
+from peftlab.core.record import RECIPE_NAME, run_of
+from peftlab.recipe.schema import Recipe, build_recipe, with_learned
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+ONNX_NAME = "model.onnx"
+FORMAT_VERSION: Literal[1] = 1
+
+ExportFormat = Literal["merged", "onnx", "onnx-int8"]
+
+
+class ExportCheck(Config):
+    """An export compared with its run, on data that the run was not trained on."""
+
+    split: str = Field(description="The split of the run's data on which both were compared.")
+    examples: int
+    greatest_logit_difference: float
+    equal_predictions: float = Field(description="Share of examples with the same prediction.")
+    scores: dict[str, float] = Field(description="Metrics of the export.")
+    run_scores: dict[str, float] = Field(description="Metrics of the run on the same examples.")
+    logit_drift_of_dequantization: float | None = Field(
+        None, description="Greatest logit difference between the quantised base and the same base dequantised."
+    )
+
+
+class ComposedPart(Config):
+    """One of the runs that were merged into one, and what became of its scores."""
+
+    run: str
+    folder: str = Field(description="The name of its folder.")
+    weight: float
+    combination: str
+    density: float | None = Field(description="Share of the update's values that was kept; null for linear.")
+    split: str = Field(description="The split of this run's data on which both were scored.")
+    run_scores: dict[str, float] = Field(description="Of the run itself.")
+    scores: dict[str, float] = Field(description="Of the merge.")
+
+
+class ExportDescription(Config):
+    """What an export is and where it comes from."""
+
+    format_version: Literal[1] = FORMAT_VERSION
+    format: ExportFormat
+    name: str
+    recipe: dict[str, Any] = Field(description="The resolved recipe of the run.")
+    labels: list[str]
+    learned: dict[str, Any] = Field(
+        default_factory=dict, description="What the task learned of the training split beside the classes."
+    )
+    temperature: float
+    inputs: list[str] = Field(description="What the model takes, in this order.")
+    check: ExportCheck | None = None
+    composed_of: list[ComposedPart] = Field(default_factory=list, description="Empty for an export of one run.")
+
+
+@dataclass(frozen=True)
+class SavedExport:
+    """An export; :meth:`open` reads it, and loads no weights.
+
+    Args:
+        folder: Of the export.
+        description: Its ``peftlab_export.json``.
+        recipe: Of the run that it was made from.
+    """
+
+    folder: Path
+    description: ExportDescription
+    recipe: Recipe
+
+    @classmethod
+    def open(cls, path: Path | str) -> Self:
+        """Read an export, and see that its files are whole.
+
+        Raises:
+            UserError: There is none, or a file is missing or damaged.
+        """
+        from peftlab.artifact.files import check_model, check_onnx
+
+        folder = find_folder(path)
+        description = read_export(folder)
+        document = Document(source=str(folder / EXPORT_NAME), values=description.recipe)
+        recipe = with_learned(build_recipe(document, default_name="export"), description.learned)
+        if description.format == "merged":
+            check_model(folder)
+        else:
+            check_onnx(folder, ONNX_NAME)
+        return cls(folder, description, recipe)
+
+    @property
+    def name(self) -> str:
+        """The run's."""
+        return self.description.name
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes; empty where the task has none."""
+        return tuple(self.description.labels)
+
+    @property
+    def temperature(self) -> float:
+        """Logits are divided by it before they become probabilities."""
+        return self.description.temperature
+
+    @property
+    def is_onnx(self) -> bool:
+        """Whether onnxruntime runs it, and not torch."""
+        return self.description.format != "merged"
+
+    @cached_property
+    def tokenizer(self) -> Any:
+        """The tokenizer that the run used."""
+        from peftlab.models.base_model import load_tokenizer
+
+        return load_tokenizer(str(self.folder), replace_config(self.recipe.model, revision=None), offline=True)
+
+    def load_model(self, *, device: torch.device) -> nn.Module:
+        """A merged export's model, in eval mode."""
+        from peftlab.acceleration.accelerated import prepare
+        from peftlab.artifact.whole import load_model
+
+        model = load_model(self.folder).eval().to(device)
+        prepare(model, self.recipe.model.acceleration)
+        return model
+
+
+def open_saved(path: Path | str) -> SavedRun | SavedExport:
+    """Open what a user names, be it a run or an export.
+
+    Raises:
+        UserError: It is neither, or cannot be used.
+    """
+    return SavedExport.open(path) if is_export(find_folder(path)) else SavedRun.open(path)
+
+
+def inputs_of_saved(path: Path | str) -> list[Path | str]:
+    """What a verb reads that is given a run or an export: its folder, and the addresses of its model and data.
+
+    Nothing is refused for what is missing: the list is for checks of a destination, which come first.
+
+    Raises:
+        UserError: What the run or export says of itself is damaged.
+    """
+    folder = run_of(path)
+    if is_export(folder):
+        return [folder, *inputs_of_recipe(read_export(folder).recipe)]
+    if (folder / RECIPE_NAME).is_file():
+        return [folder, *inputs_of_recipe(read_recipe_document(folder).values)]
+    return [folder]
+
+
+def read_export(folder: Path) -> ExportDescription:
+    """Read what an export says of itself.
+
+    Raises:
+        UserError: There is no export, the description is damaged, or it is of another version.
+    """
+    path = folder / EXPORT_NAME
+    try:
+        return ExportDescription.model_validate(json.loads(path.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise UserError(f"this is no export: it has no {EXPORT_NAME}", where=str(folder)) from None
+    except (ValueError, pydantic.ValidationError) as error:
+        raise UserError(f"the export is damaged: {str(error).splitlines()[0]}", where=str(path)) from None
+
+
+def write_export(description: ExportDescription, folder: Path) -> None:
+    """Write what an export says of itself."""
+    text = json.dumps(description.model_dump(mode="json"), indent=2, ensure_ascii=False)
+    write_text(folder / EXPORT_NAME, text + "\n")

@@ -1,0 +1,68 @@
+"""What lies in a folder: a run, an export of one, or neither; and the recipe in a run's folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from peftlab.core.config import Document, parse_yaml
+from peftlab.core.errors import UserError, did_you_mean
+from peftlab.core.record import RECIPE_NAME, RECORD_NAME, run_of
+from peftlab.recipe.schema import Recipe, build_recipe
+
+EXPORT_NAME = "peftlab_export.json"
+
+
+def find_folder(path: Path | str) -> Path:
+    """The folder of the run or export that a user names; a run's ``adapter/``, ``model/`` or record will do.
+
+    Raises:
+        UserError: There is no such folder; near names are in the hint.
+    """
+    folder = run_of(path)
+    if folder.is_dir():
+        return folder
+    if folder.exists():
+        raise UserError("this is a file; the folder of a run or of an export is needed", where=str(folder))
+    near = [str(item.name) for item in folder.parent.iterdir() if item.is_dir()] if folder.parent.is_dir() else []
+    raise UserError("no such folder", where=str(folder), hint=did_you_mean(folder.name, near))
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a run has ended in this folder, well or badly."""
+    return (folder / RECORD_NAME).is_file()
+
+
+def is_export(folder: Path) -> bool:
+    """Whether this is the folder of an export."""
+    return (folder / EXPORT_NAME).is_file()
+
+
+def read_run_recipe(folder: Path | str) -> Recipe:
+    """The resolved recipe that a run's folder holds.
+
+    Raises:
+        UserError: There is none, or it is damaged.
+    """
+    folder = Path(folder)
+    return build_recipe(read_recipe_document(folder), default_name=folder.name)
+
+
+def read_recipe_document(folder: Path) -> Document:
+    """The recipe that a run's folder holds, as plain values.
+
+    Raises:
+        UserError: There is none, or it is damaged.
+    """
+    path = folder / RECIPE_NAME
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(
+            f"the run has no {RECIPE_NAME}: it cannot be used without", where=str(folder), hint=_LOST
+        ) from None
+    except (UnicodeDecodeError, IsADirectoryError):
+        raise UserError("the run's recipe is damaged: it is no text", where=str(path), hint=_LOST) from None
+    return parse_yaml(text, source=str(path), folder=folder)
+
+
+_LOST = "Put the file back; the record.json beside it holds the same recipe under `recipe`."
