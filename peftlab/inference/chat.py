@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,11 +9,13 @@ from typing import Any
 import torch
 
 from peftlab.artifact.saved_run import SavedRun
-from peftlab.core.capabilities import GeneratesText
 from peftlab.core.devices import choose_device
-from peftlab.core.errors import UnsupportedError, UserError
+from peftlab.core.errors import UserError
+from peftlab.inference.generate import generating_task
+from peftlab.inference.load_tuned import load_run, load_untuned
+from peftlab.inference.tuned_model import TunedModel
 from peftlab.tasks.language.conversations import Conversation
-from peftlab.tasks.language.generation import GREEDY, TokenStreamer, decode_tokens, own_settings, response_ends
+from peftlab.tasks.language.generation import TextPieces, decode_tokens, generate_tokens, positions_left, response_ends
 
 TUNED, BASE = "tuned", "none"
 
@@ -46,9 +47,9 @@ class ChatSession:
     ) -> None:
         self._device = device or choose_device()
         self._first = SavedRun.open(run)
-        self._renderer = _task_of(self._first).renderer(self._first.tokenizer)
+        self._renderer = generating_task(self._first).renderer(self._first.tokenizer)
         self._offline, self._max_new_tokens, self._temperature = offline, max_new_tokens, temperature
-        self._models: dict[str, Any] = {}
+        self._models: dict[str, TunedModel] = {}
         self._messages: list[dict[str, Any]] = []
         self._name = TUNED
         torch.manual_seed(seed)
@@ -105,62 +106,34 @@ class ChatSession:
         return written
 
     def _write(self, ids: list[int], show: Callable[[str], None]) -> str:
-        model, tokenizer = self._model(), self.tokenizer
-        ends = response_ends(self._renderer, model)
-        streamer = TokenStreamer(lambda ids: decode_tokens(tokenizer, ids), show, ends)
-        sampling = {"do_sample": True, "temperature": self._temperature} if self._temperature else {}
-        inputs = torch.tensor([ids], device=self._device)
-        with torch.inference_mode(), own_settings(model), self._precision():
-            model.generate(
-                input_ids=inputs,
-                attention_mask=torch.ones_like(inputs),
-                streamer=streamer,
-                eos_token_id=ends or None,
-                pad_token_id=tokenizer.pad_token_id,
-                **{**GREEDY, "max_new_tokens": self._max_new_tokens, **sampling},
-            )
-        return streamer.text
+        model, inference = self._model().module()
+        pieces = TextPieces(lambda ids: decode_tokens(self.tokenizer, ids), show)
+        (written,) = generate_tokens(
+            model,
+            [ids],
+            inference,
+            max_new_tokens=self._max_new_tokens,
+            ends=response_ends(self._renderer, model),
+            temperature=self._temperature,
+            on_tokens=pieces.update,
+        )
+        return pieces.finish(written)
 
     def _room(self) -> int:
         """Tokens that may have been said: old turns go where the model has too few positions."""
-        limit = getattr(self._model().config, "max_position_embeddings", None)
-        if limit is None:
-            return sys.maxsize
-        return max(1, int(limit) - self._first.recipe.method.extra_positions() - self._max_new_tokens)
+        return max(1, positions_left(*self._model().module()) - self._max_new_tokens)
 
-    def _model(self) -> Any:
+    def _model(self) -> TunedModel:
         name = self._name
         if name not in self._models:
-            if name == TUNED:
-                self._models[name] = self._load(self._first)
-            elif name == BASE:
-                self._models[name] = self._first.load_base(offline=self._offline, device=self._device)
-            else:
-                self._models[name] = self._load(self._other(Path(name)))
+            load = load_untuned if name == BASE else load_run
+            run = self._first if name in (TUNED, BASE) else self._other(Path(name))
+            self._models[name] = load(run, offline=self._offline, device=self._device)
         return self._models[name]
-
-    def _load(self, run: SavedRun) -> Any:
-        return run.load_model(offline=self._offline, device=self._device)
-
-    def _precision(self) -> torch.autocast:
-        """As in training: a base in half precision under an adapter in float32 needs it."""
-        computed = self._first.autocast_dtype(self._device)
-        return torch.autocast(self._device.type, dtype=computed, enabled=computed is not None)
 
     def _other(self, folder: Path) -> SavedRun:
         other = SavedRun.open(folder)
-        _task_of(other)
+        generating_task(other)
         if other.tokenizer.get_vocab() != self.tokenizer.get_vocab():
             raise UserError("that run has another tokenizer, so it cannot take this over", where=str(folder))
         return other
-
-
-def _task_of(run: SavedRun) -> GeneratesText:
-    task = run.recipe.task
-    if not isinstance(task, GeneratesText):
-        raise UnsupportedError(
-            f"a run of {task.registered_name} does not write text, so one cannot talk to it",
-            where=str(run.folder),
-            hint="Choose a run of instruction_tuning, text_generation or causal_lm.",
-        )
-    return task

@@ -7,9 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-from transformers import StoppingCriteria, StoppingCriteriaList
-
+from peftlab.artifact.saved_run import SavedRun
 from peftlab.core.capabilities import GeneratesText
 from peftlab.core.errors import DataError, UnsupportedError
 from peftlab.core.reporter import Reporter
@@ -17,7 +15,7 @@ from peftlab.core.splits import Example, Split
 from peftlab.data.columns import check_columns, take
 from peftlab.data.streaming import RowStream, unchecked_splits_of
 from peftlab.inference.tuned_model import TunedModel
-from peftlab.tasks.language.generation import TokenStreamer, generate_tokens, positions_left, response_ends
+from peftlab.tasks.language.generation import TextPieces, generate_tokens, positions_left, response_ends
 
 WINDOW_BATCHES = 8
 """So many batches of rows are sorted by length together; their answers come together too."""
@@ -54,19 +52,20 @@ class Written:
     finish_reason: str
 
 
-def generating_task(tuned: TunedModel) -> GeneratesText:
-    """The task of a model that writes text.
+def generating_task(run: TunedModel | SavedRun) -> GeneratesText:
+    """The task of a run whose model writes text.
 
     Raises:
         UnsupportedError: It writes none.
     """
-    if not isinstance(tuned.task, GeneratesText):
+    task = run.recipe.task
+    if not isinstance(task, GeneratesText):
         raise UnsupportedError(
-            f"a run of {tuned.task.registered_name} does not write text",
-            where=tuned.name,
+            f"a run of {task.registered_name} does not write text",
+            where=str(run.folder),
             hint="Choose a run of instruction_tuning, text_generation or causal_lm.",
         )
-    return tuned.task
+    return task
 
 
 def options_of(tuned: TunedModel, *, max_new_tokens: int | None = None, temperature: float = 0.0) -> GenerationOptions:
@@ -101,16 +100,19 @@ def generate(
     """
     task, tokenizer = generating_task(tuned), tuned.tokenizer
     model, inference = tuned.module()
-    ends = response_ends(task.renderer(tokenizer), model)
-    extra: dict[str, Any] = {"ends": ends}
-    if options.temperature:
-        extra |= {"do_sample": True, "temperature": options.temperature}
-    if show is not None:
-        extra["streamer"] = TokenStreamer(lambda ids: task.written_text(ids, tokenizer), show, ends)
-    if is_wanted is not None:
-        extra["stopping_criteria"] = StoppingCriteriaList([_Unwanted(is_wanted, len(prompts))])
-    with torch.inference_mode():
-        rows = generate_tokens(model, prompts, inference, max_new_tokens=options.max_new_tokens, **extra)
+    pieces = None if show is None else TextPieces(lambda ids: task.written_text(ids, tokenizer), show)
+    rows = generate_tokens(
+        model,
+        prompts,
+        inference,
+        max_new_tokens=options.max_new_tokens,
+        ends=response_ends(task.renderer(tokenizer), model),
+        temperature=options.temperature,
+        on_tokens=None if pieces is None else pieces.update,
+        is_wanted=is_wanted,
+    )
+    if pieces is not None:
+        pieces.finish(rows[0])
     room = positions_left(model, inference)
     return [
         Written(
@@ -224,20 +226,6 @@ def check_texts(split: Split, needed: Sequence[str]) -> None:
     for column in set(texts) - set(needed):
         there = [row for row, value in enumerate(texts[column]) if value is not None]
         check_columns(take(shown, there), [column], ())
-
-
-class _Unwanted(StoppingCriteria):
-    """Ends the texts that nobody waits for any more."""
-
-    def __init__(self, is_wanted: Callable[[int], bool], count: int) -> None:
-        self._is_wanted, self._count = is_wanted, count
-
-    def __call__(self, input_ids: torch.LongTensor, scores: Any, **_: Any) -> Any:
-        """Whether each row has ended; where a method parts a batch, its texts end together."""
-        wanted = [self._is_wanted(place) for place in range(self._count)]
-        if len(input_ids) != self._count:
-            wanted = [any(wanted)] * len(input_ids)
-        return torch.tensor([not each for each in wanted], device=input_ids.device)
 
 
 def _generate_window(tuned: TunedModel, prompts: Sequence[Sequence[int]], options: GenerationOptions) -> list[Written]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from peftlab.acceleration.accelerated import accelerate_inference
 from peftlab.artifact.saved_export import ONNX_NAME, SavedExport, open_saved
@@ -72,11 +73,25 @@ def load_run(
         run = SavedRun.open(run)
     device = device or choose_device()
     model = run.load_model(offline=offline, device=device, dequantize=dequantize, report=report)
+    return _ready(run, model, device, virtual_tokens=run.recipe.method.extra_positions())
+
+
+def load_untuned(run: SavedRun, *, offline: bool = False, device: torch.device | None = None) -> TunedModel:
+    """Load the base of a run as it was before, to be asked just as the run is.
+
+    Raises:
+        UserError: The base cannot be had, or the run's model started from nothing.
+    """
+    device = device or choose_device()
+    return _ready(run, run.load_base(offline=offline, device=device), device, virtual_tokens=0)
+
+
+def _ready(run: SavedRun, model: nn.Module, device: torch.device, *, virtual_tokens: int) -> TunedModel:
     inference = TorchInference(
         tokenizer=run.tokenizer,
         labels=run.labels,
         device=device,
-        virtual_tokens=run.recipe.method.extra_positions(),
+        virtual_tokens=virtual_tokens,
         autocast_dtype=run.autocast_dtype(device),
     )
     return TunedModel.of_module(run, model, inference)

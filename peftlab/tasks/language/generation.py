@@ -11,6 +11,7 @@ import contextlib
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from peftlab.core.task import Inference
@@ -28,19 +29,31 @@ def generate_tokens(
     *,
     max_new_tokens: int,
     ends: Sequence[int] | None = None,
-    **options: Any,
+    temperature: float = 0.0,
+    on_tokens: Callable[[list[int]], None] | None = None,
+    is_wanted: Callable[[int], bool] | None = None,
 ) -> list[list[int]]:
     """What a model writes after each prompt, without the end token.
+
+    Evaluation, ``predict``, ``chat`` and the service all write through this function.
 
     Args:
         model: In eval mode; a language model under whatever wraps it.
         prompts: Tokens, in any order and of any length.
-        inference: How the model is asked.
+        inference: How the model is asked: its device and precision.
         max_new_tokens: Where a text is cut that does not end by itself, if the model's positions do not end before.
         ends: The tokens of which each ends a text; None: the tokenizer's end token.
-        **options: Of transformers' ``generate``, such as ``do_sample``; greedy by default.
+        temperature: 0: always the most likely token; else tokens are drawn, from all of them.
+        on_tokens: Is given all tokens so far of the only prompt, whenever there is a new one.
+        is_wanted: Is asked at each token whether the text of a prompt, by its place, is still wanted.
     """
+    import torch
+
     ends = list(ends) if ends is not None else [int(inference.tokenizer.eos_token_id)]
+    pad_token_id = inference.tokenizer.pad_token_id
+    settings = {**GREEDY, **({"do_sample": True, "temperature": temperature} if temperature else {})}
+    if on_tokens is not None:
+        settings["streamer"] = _Streamer(on_tokens, ends)
     written: list[list[int]] = [[]] * len(prompts)
     room = positions_left(model, inference)
     together = 0 if inference.virtual_tokens else room - max_new_tokens
@@ -48,23 +61,25 @@ def generate_tokens(
         left = room - max(len(prompts[place]) for place in group)
         if left < 1:
             continue
-        batch = _left_padded([prompts[place] for place in group], inference.tokenizer.pad_token_id)
-
-        def generate(module: Any, inputs: Mapping[str, Tensor]) -> Tensor:
-            made: Tensor = module.generate(
-                **inputs,
-                **{**GREEDY, "max_new_tokens": min(max_new_tokens, left), **options},  # noqa: B023 - called below
-                eos_token_id=ends or None,
-                pad_token_id=ends[0] if ends else inference.tokenizer.pad_token_id,
-            )
-            return made
-
-        with own_settings(model):
-            made = inference.compute(generate, model, batch)
+        asked = {
+            **settings,
+            "max_new_tokens": min(max_new_tokens, left),
+            "eos_token_id": ends or None,
+            "pad_token_id": ends[0] if ends else pad_token_id,
+            "stopping_criteria": None if is_wanted is None else [_Unwanted(is_wanted, group)],
+        }
+        batch = _left_padded([prompts[place] for place in group], pad_token_id)
+        with torch.inference_mode(), own_settings(model):
+            made = inference.compute(partial(_generate, asked), model, batch)
         length = batch["input_ids"].shape[1]
         for place, row in zip(group, made[:, length:].tolist(), strict=True):
             written[place] = row[: next((at for at, token in enumerate(row) if token in ends), len(row))]
     return written
+
+
+def _generate(settings: Mapping[str, Any], model: Any, inputs: Mapping[str, Tensor]) -> Tensor:
+    made: Tensor = model.generate(**inputs, **settings)
+    return made
 
 
 def response_ends(renderer: Renderer, model: nn.Module) -> list[int]:
@@ -104,42 +119,67 @@ def own_settings(model: nn.Module) -> Iterator[None]:
         language.generation_config = theirs
 
 
-class TokenStreamer:
-    """Takes tokens as transformers generates them, one prompt at a time, and shows whole characters.
+class _Streamer:
+    """Takes tokens as transformers generates them: the prompt first, then one token at a time."""
 
-    Args:
-        decode: Turns all tokens so far into text.
-        show: Is given each new piece of text.
-        ends: The end tokens, which are not shown.
-
-    Attributes:
-        text: All of it so far.
-    """
-
-    def __init__(self, decode: Callable[[list[int]], str], show: Callable[[str], None], ends: Sequence[int]) -> None:
-        self._decode, self._show, self._ends = decode, show, set(ends)
+    def __init__(self, on_tokens: Callable[[list[int]], None], ends: Sequence[int]) -> None:
+        self._on_tokens, self._ends = on_tokens, set(ends)
         self._ids: list[int] = []
         self._prompt_seen = False
-        self.text = ""
 
     def put(self, value: Any) -> None:
-        """``generate`` gives the prompt first, then one token at a time."""
-        if not self._prompt_seen:
-            self._prompt_seen = True
-            return
-        self._ids.extend(token for token in value.flatten().tolist() if token not in self._ends)
-        text = self._decode(self._ids)
-        if not text.endswith("\ufffd"):  # the first bytes of a character that is not there yet
-            self._tell(text)
+        """A new token, or the prompt."""
+        if self._prompt_seen:
+            self._ids.extend(token for token in value.flatten().tolist() if token not in self._ends)
+            self._on_tokens(self._ids)
+        self._prompt_seen = True
 
     def end(self) -> None:
         """The text is whole."""
-        self._tell(self._decode(self._ids))
+
+
+class _Unwanted:
+    """Ends the texts that nobody waits for any more."""
+
+    def __init__(self, is_wanted: Callable[[int], bool], places: Sequence[int]) -> None:
+        self._is_wanted, self._places = is_wanted, places
+
+    def __call__(self, input_ids: Tensor, scores: Any, **_: Any) -> Tensor:
+        """Whether each row has ended."""
+        return input_ids.new_tensor([not self._is_wanted(place) for place in self._places]).bool()
+
+
+class TextPieces:
+    """Shows a text piece by piece while its tokens come, always whole characters.
+
+    Args:
+        decode: Turns all tokens so far into text.
+        show: Is given each new piece.
+    """
+
+    def __init__(self, decode: Callable[[Sequence[int]], str], show: Callable[[str], None]) -> None:
+        self._decode, self._show = decode, show
+        self._text = ""
+
+    def update(self, ids: Sequence[int]) -> None:
+        """Show what is new.
+
+        Args:
+            ids: All tokens so far.
+        """
+        text = self._decode(ids)
+        if not text.endswith("\ufffd"):  # the first bytes of a character that is not there yet
+            self._tell(text)
+
+    def finish(self, ids: Sequence[int]) -> str:
+        """Show the rest, whole characters or not; returns all that was shown."""
+        self._tell(self._decode(ids))
+        return self._text
 
     def _tell(self, text: str) -> None:
-        if len(text) > len(self.text):
-            self._show(text[len(self.text) :])
-            self.text = text
+        if len(text) > len(self._text):
+            self._show(text[len(self._text) :])
+            self._text = text
 
 
 def decode_tokens(tokenizer: Any, ids: Sequence[int]) -> str:

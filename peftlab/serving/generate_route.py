@@ -16,10 +16,10 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from peftlab.serving.disconnect import unless_disconnected
+from peftlab.serving.generate_requests import Accepted, accept, pieces_of, whole
 from peftlab.serving.schemas import GenerateRequest, GenerateResponse
 from peftlab.serving.served import PROBLEMS, Served
 from peftlab.serving.service import Service
-from peftlab.serving.writing import Accepted, accept, pieces_of, whole
 
 router = fastapi.APIRouter()
 EVENTS: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
