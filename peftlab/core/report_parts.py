@@ -50,12 +50,12 @@ class Line:
     """A line of a figure.
 
     Args:
-        number: Of the method, which chooses the colour; one past the last method's for a line of no method.
+        number: Of the method, which chooses the colour; None for a line of no method.
         name: As the legend calls it.
         points: Pairs of x and y.
     """
 
-    number: int
+    number: int | None
     name: str
     points: Sequence[tuple[float, float]]
 

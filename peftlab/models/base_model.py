@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+import inspect
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,8 @@ def load_base_model(
                 where=config.path,
             ) from None
         raise SourceError(f"the model cannot be loaded: {_first_line(error)}", where=config.path) from None
+    if head.kind == "none":
+        info = {**info, "missing_keys": without_pooler(model, info["missing_keys"])}
     if not (head.is_new or head.may_be_missing) and info["missing_keys"]:
         raise SourceError(
             f"the checkpoint lacks weights: {', '.join(sorted(info['missing_keys'])[:3])} …", where=config.path
@@ -185,6 +188,18 @@ def prepare_config(model_config: Any, *, dropout: float | None, pad_token_id: in
     if attention == "auto":
         model_config._attn_implementation = None
     model_config.output_attentions = False
+
+
+def without_pooler(model: Any, missing: Iterable[str]) -> list[str]:
+    """Take the pooler away from a model that has no head, in place; give the keys that a checkpoint lacks beside it.
+
+    Nothing reads it: it would only be saved, get no gradient under full tuning, and be drawn anew from a checkpoint
+    that has none.
+    """
+    if "add_pooling_layer" not in inspect.signature(type(model).__init__).parameters:
+        return list(missing)
+    model.pooler = None
+    return [key for key in missing if not key.startswith("pooler.")]
 
 
 def let_every_token_train(model: Any) -> None:

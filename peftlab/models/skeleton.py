@@ -17,7 +17,7 @@ from peftlab.core.added_rows import set_rows_apart
 from peftlab.core.errors import UnsupportedError
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.task import Head
-from peftlab.models.base_model import BaseModel, find_head_modules, prepare_config, unquantized_modules
+from peftlab.models.base_model import BaseModel, find_head_modules, prepare_config, unquantized_modules, without_pooler
 from peftlab.models.model_config import ModelConfig
 from peftlab.models.quantization import quantization_config, settle_quantized
 
@@ -60,6 +60,8 @@ def build_skeleton(
             where="model.path",
             hint=f"transformers {transformers.__version__} must know the type, and the config must hold its sizes.",
         ) from None
+    if head.kind == "none":
+        without_pooler(model, [])
     info = {"missing_keys": _missing(model, facts.weights, head), "mismatched_keys": []}
     head_modules = find_head_modules(model, head, info)
     if config.quantization is not None:

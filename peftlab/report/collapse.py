@@ -18,7 +18,7 @@ SAME_NUMBER = 1e-3
 def collapse_notices(comparison: Comparison) -> list[str]:
     """A sentence that names the runs that gave one answer to everything, where there are any."""
     table = comparison.examples
-    if table.truth is None or table.counts_steps:
+    if table.truth is None or table.has_units:
         return []
     collapsed = [
         f"{method.label} seed {seed}"

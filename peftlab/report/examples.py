@@ -11,15 +11,15 @@ from numpy.typing import NDArray
 
 from peftlab.core.errors import UserError
 from peftlab.core.metric import METRICS
+from peftlab.core.report_parts import Units
 from peftlab.report.entry import Entry
-from peftlab.report.machine_predictions import TASK, read_machine_runs, runs_as_predictions
 from peftlab.report.predictions import Coded, Column, Predictions, read_predictions
-from peftlab.statistics.machine_runs import OF_RUNS, scores_of_runs
+from peftlab.report.units import read_units
 
 AGREEMENT = 1e-4
 """Scores are kept in 32 bits in places; a record and its predictions agree to this."""
-MEANS = frozenset({"accuracy", "mean_squared_error", "mean_absolute_error", *OF_RUNS})
-"""Metrics that are means over the examples, so that a record must agree with its predictions."""
+MEANS = frozenset({"accuracy", "mean_squared_error", "mean_absolute_error"})
+"""Metrics that are means over the examples, so that a record must agree with its predictions; as those of units are."""
 
 
 @dataclass
@@ -30,13 +30,13 @@ class ExampleTable:
         index: Row of each example in the source table.
         truth: Codes of the true labels; or the numbers themselves.
         values: What the codes stand for: strings, or tuples of strings; empty for numbers.
-        counts_steps: Whether the numbers count the steps of machines, so that they are no answers.
+        has_units: Whether these are a task's own units instead of examples, whose numbers are no answers.
     """
 
     index: NDArray[np.int64] | None = None
     truth: NDArray[Any] | None = None
     codes: dict[Any, int] = field(default_factory=dict)
-    counts_steps: bool = False
+    has_units: bool = False
 
     @property
     def values(self) -> list[Any]:
@@ -54,21 +54,22 @@ class ExampleTable:
         Raises:
             UserError: The file is damaged, holds other examples than the other runs', or contradicts the record.
         """
-        runs = read_machine_runs(entry.path, split) if entry.task == TASK else []
-        found = runs_as_predictions(runs) if runs else read_predictions(entry.path, split)
+        units = read_units(entry.path, entry.task, split)
+        found = read_predictions(entry.path, split) if units is None else _as_predictions(units)
         if found is None:
             return None, None
-        self.counts_steps = self.counts_steps or bool(runs)
+        self.has_units = self.has_units or units is not None
         truth, predicted = self._encode(found.labels), self._encode(found.predictions)
         if self.index is None or self.truth is None:
             self.index, self.truth = found.index, truth
         self._check_same_examples(found, truth)
-        if runs:
-            scores = scores_of_runs(metric, runs)
+        if units is not None:
+            scores = units.per_unit(metric)
         else:
             scores = METRICS[metric].per_example(self._plain(truth), self._plain(predicted))
         recorded = entry.scores[split][metric]
-        if scores is not None and metric in MEANS and abs(scores.mean() - recorded) > AGREEMENT * max(1, abs(recorded)):
+        is_mean = metric in MEANS or units is not None
+        if scores is not None and is_mean and abs(scores.mean() - recorded) > AGREEMENT * max(1, abs(recorded)):
             raise UserError(
                 f"the record says {metric} {recorded:.6g} on {split}, its predictions say {scores.mean():.6g}"
             )
@@ -85,3 +86,11 @@ class ExampleTable:
     def _check_same_examples(self, found: Predictions, truth: NDArray[Any]) -> None:
         if not np.array_equal(self.index, found.index) or not np.array_equal(self.truth, truth):  # type: ignore[arg-type]
             raise UserError("its predictions are of other examples than those of the runs it is compared with")
+
+
+def _as_predictions(units: Units) -> Predictions:
+    return Predictions(
+        np.array(units.index, dtype=np.int64),
+        np.array(units.labels, dtype=np.float64),
+        np.array(units.predictions, dtype=np.float64),
+    )

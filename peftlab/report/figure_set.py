@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from peftlab.core.report_parts import ReportPart
 from peftlab.report import wording
 from peftlab.report.budget import budget_curve
 from peftlab.report.comparison import Comparison, MethodResult
@@ -18,7 +19,6 @@ from peftlab.report.figures.pareto import Axes, CostPoint, draw_pareto
 from peftlab.report.figures.scale import interval_ends
 from peftlab.report.history import mean_curve, read_history
 from peftlab.report.suites import TuningResult
-from peftlab.report.survival import Survival
 
 MOST_CURVES = 16
 MOST_BARS = 40
@@ -104,18 +104,18 @@ def _step(value: float) -> str:
     return f"{value:,.0f}"
 
 
-def survival_figure(found: Sequence[Survival], trained_length: int | None) -> Figure | None:
-    """Steps survived against the length of the tape."""
-    if not found:
-        return None
-    curves = [Curve(one.number, one.name, list(one.steps.items())) for one in found]
-    axes = CurveAxes(
-        "Steps survived × tape length", "cells of the tape", "steps before the first error", _whole, _decimal, dots=True
-    )
-    note = "Means over runs and seeds; the uppermost line is that of a model without error."
-    if trained_length is not None:
-        note += f" The tapes in training had {trained_length} cells at most."
-    return Figure(axes.title, draw_curves(curves, axes), note)
+def lines_figure(part: ReportPart, methods: int) -> Figure:
+    """The figure that a task adds.
+
+    Args:
+        part: What is drawn.
+        methods: How many the comparison has; a line of none of them gets the colour after theirs.
+    """
+    curves = [
+        Curve(methods if line.number is None else line.number, line.name, list(line.points)) for line in part.lines
+    ]
+    axes = CurveAxes(part.title, part.x, part.y, _whole, _decimal, dots=True)
+    return Figure(axes.title, draw_curves(curves, axes), part.note)
 
 
 def _whole(value: float) -> str:

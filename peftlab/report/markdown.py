@@ -24,8 +24,8 @@ from peftlab.report.comparison_tables import (
 from peftlab.report.disagreement import find_disagreements
 from peftlab.report.document import Report
 from peftlab.report.notices import Notice, comparison_notices, headline
-from peftlab.report.survival import survival_table, survivals
 from peftlab.report.table import Table, markdown_table, markdown_text
+from peftlab.report.task_parts import task_tables
 
 MOST_METHODS = 12
 MOST_EXAMPLES = 30
@@ -70,7 +70,7 @@ def _comparison(report: Report, comparison: Comparison, choice: Choice) -> list[
         matrix_table(comparison),
         memory_table(comparison),
         history_table(comparison, len(comparison.methods)),
-        survival_table(survivals(comparison, len(comparison.methods))),
+        *task_tables(comparison),
         tables.tuning_table(tuning),
         tables.trials_table(tuning),
     ):

@@ -43,11 +43,10 @@ from peftlab.report.figure_set import (
     learning_figures,
     memory_bars,
     pareto_figures,
-    survival_figure,
 )
 from peftlab.report.notices import Notice, comparison_notices, headline
-from peftlab.report.survival import survival_table, survivals, trained_length
 from peftlab.report.table import Marked, Table
+from peftlab.report.task_parts import TaskPart, task_parts
 
 MARKER = "<!-- peftlab report -->"
 """The first line of every page: a file that begins with it may be replaced by a newer report."""
@@ -77,8 +76,7 @@ class Section:
     history: Table | None = None
     memory_bars: Sequence[MemoryBar] = ()
     memory: Table | None = None
-    survival: Figure | None = None
-    survival_table: Table | None = None
+    task_parts: Sequence[TaskPart] = ()
     budget: Figure | None = None
     tuning: Table | None = None
     trials: Table | None = None
@@ -215,7 +213,6 @@ def _section(report: Report, number: int) -> Section:
     tuning = report.tuning(comparison)
     classes = class_scores(comparison, MOST_METHODS)
     disagreements = find_disagreements(comparison, most_methods=MOST_METHODS, most_examples=MOST_EXAMPLES)
-    survived = survivals(comparison, MOST_CURVES)
     return Section(
         **basic,
         matrix=matrix_table(comparison),
@@ -224,8 +221,7 @@ def _section(report: Report, number: int) -> Section:
         history=history_table(comparison, len(comparison.methods)),
         memory_bars=memory_bars(comparison),
         memory=memory_table(comparison),
-        survival=survival_figure(survived, trained_length(comparison)),
-        survival_table=survival_table(survived),
+        task_parts=task_parts(comparison, MOST_CURVES),
         budget=budget_figure(comparison, tuning),
         tuning=tables.tuning_table(tuning),
         trials=tables.trials_table(tuning),

@@ -22,6 +22,7 @@ from peftlab.tasks._labels import (
     tidy,
     tidy_value,
 )
+from peftlab.tasks._scorers import ClassScorer, MultiLabelScorer
 from peftlab.tasks._text import (
     check_family,
     check_length,
@@ -31,7 +32,6 @@ from peftlab.tasks._text import (
     with_columns,
     without_blank_texts,
 )
-from peftlab.tasks.metrics import ClassScorer, MultiLabelScorer
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -13,6 +13,7 @@ from peftlab.core.model_facts import ModelFacts
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Head, Prediction, Scorer, Task
 from peftlab.tasks._labels import tidy_value
+from peftlab.tasks._scorers import RegressionScorer
 from peftlab.tasks._text import (
     check_family,
     check_length,
@@ -22,7 +23,6 @@ from peftlab.tasks._text import (
     with_columns,
     without_blank_texts,
 )
-from peftlab.tasks.metrics import RegressionScorer
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -23,7 +23,8 @@ from peftlab.acceleration.rms_norm import FusedRmsNorm
 from peftlab.acceleration.rotary import FusedRotaryAttention
 from peftlab.acceleration.same_results import gives_the_same, ramp
 from peftlab.measurement.memory import peak_of
-from peftlab.tasks.language.decoder import labelled_loss, pad_language, shifted
+from peftlab.tasks.language.decoder import pad_language, shifted
+from peftlab.tasks.language.vocabulary_head import labelled_loss
 
 PARTS = (FusedLora, FusedGatedMlp, FusedRmsNorm, FusedRotaryAttention, OneDnnConv1D)
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 
 from peftlab.core.task import Prediction
-from peftlab.tasks.metrics import ClassScorer, EntityScorer, MultiLabelScorer, RegressionScorer
+from peftlab.tasks._scorers import ClassScorer, EntityScorer, MultiLabelScorer, RegressionScorer
 
 LABELS = ["a", "b", "c"]
 

@@ -13,8 +13,9 @@ from language_models import tiny_decoder
 
 from peftlab.core.errors import UnsupportedError
 from peftlab.core.model_facts import ModelFacts
-from peftlab.tasks.language.decoder import labelled_logits, labelled_loss, pad_language, shifted
+from peftlab.tasks.language.decoder import pad_language, shifted
 from peftlab.tasks.language.packing import PACKABLE, check_packing, pack, packed
+from peftlab.tasks.language.vocabulary_head import labelled_logits, labelled_loss
 
 
 def examples_of(lengths: list[int]) -> list[dict]:

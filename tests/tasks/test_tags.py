@@ -10,8 +10,8 @@ import pytest
 from peftlab.core.errors import DataError
 from peftlab.core.splits import Split
 from peftlab.core.task import Prediction
+from peftlab.tasks._scorers import EntityScorer
 from peftlab.tasks._tags import recognise, to_bio
-from peftlab.tasks.metrics import EntityScorer
 from peftlab.tasks.token_classification import TokenClassification, find_entities
 
 BIO = ["O", "B-PER", "I-PER", "I-PER", "B-PER", "B-LOC", "O", "B-LOC", "I-LOC"]

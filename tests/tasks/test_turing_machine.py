@@ -13,7 +13,7 @@ from peftlab.core.errors import ConfigError, DataError, UnsupportedError
 from peftlab.core.splits import Split
 from peftlab.core.task import Prediction
 from peftlab.tasks.turing_machine.notation import NEXT, read_machine, write_configuration
-from peftlab.tasks.turing_machine.survival import SurvivalScorer
+from peftlab.tasks.turing_machine.scorer import SurvivalScorer
 from peftlab.tasks.turing_machine.task import TuringMachine
 
 SMALL = {"train_runs": 20, "validation_runs": 10, "test_runs": 12, "tape_length": 5}

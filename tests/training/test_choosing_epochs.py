@@ -15,9 +15,9 @@ from peftlab.core.task import Task
 from peftlab.preparation.check import check_recipe
 from peftlab.recipe.schema import load_recipe
 from peftlab.run.run import run_recipe
+from peftlab.tasks._scorers import RegressionScorer
 from peftlab.tasks._text_metrics import are_short, reachable
 from peftlab.tasks.language.conversations import RESPONSES
-from peftlab.tasks.metrics import RegressionScorer
 from peftlab.tasks.text_classification import TextClassification
 from peftlab.tasks.text_generation import TextGeneration
 from peftlab.tasks.text_regression import TextRegression

@@ -1,19 +1,14 @@
-"""What the language tasks share: the head over the vocabulary, computed only where there is something to predict.
+"""What the language tasks share: a model that predicts tokens of its vocabulary, and texts that it writes.
 
 In a batch of these tasks ``labels`` (batch × length) holds, at each position, the token that the hidden state *there*
 is to predict, or ``IGNORED``: for language models that read from left to right the labels are shifted when the batch
-is made. The head's matrix has tens of thousands of rows, so most of the memory and a good part of the time of tuning a
-small language model go into logits that nobody asked for, of the prompt's tokens. Here the hidden states are picked
-before the head, and the loss is taken in chunks whose logits are freed at once (as in Liger,
-https://arxiv.org/abs/2410.10989). The sums are the same.
+is made. :mod:`peftlab.tasks.language.vocabulary_head` has the logits and the loss.
 """
 
 from __future__ import annotations
 
-import contextlib
-import inspect
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from peftlab.core.capabilities import GeneratesText
@@ -21,21 +16,18 @@ from peftlab.core.errors import DataError, UnsupportedError
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.splits import Example, Split
 from peftlab.core.task import Head, Prediction, Task
-from peftlab.tasks._text import IGNORED, check_length, model_inputs, pad
+from peftlab.tasks._text import IGNORED, check_length, pad
 from peftlab.tasks.language.conversations import Conversation, Message
 from peftlab.tasks.language.generation import decode_tokens
 from peftlab.tasks.language.plain_template import PlainTemplate
 from peftlab.tasks.language.rendering import Renderer
+from peftlab.tasks.language.vocabulary_head import labelled_logits, labelled_loss, targets
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-CHUNK_ELEMENTS = 1 << 23
-"""Logits that are held at once: 32 MiB in float32."""
 NEW_TOKENS = 64
 """Where a generated text is cut, for tasks without a key for it."""
-SCALED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
-"""Settings of models that change the logits after the head: there the whole head is left to the model."""
 
 
 class LanguageTask(Task):
@@ -67,7 +59,7 @@ class LanguageTask(Task):
         """Cross-entropy, summed over the labels."""
         from torch.nn import functional
 
-        return functional.cross_entropy(logits.float(), _targets(batch), reduction="sum")
+        return functional.cross_entropy(logits.float(), targets(batch), reduction="sum")
 
     def training_loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """The same sum, in chunks."""
@@ -193,147 +185,3 @@ def pad_language(examples: Sequence[Example], pad_token_id: int) -> dict[str, Te
 def shifted(input_ids: Sequence[int], first: int) -> list[int]:
     """Labels for a model that reads from left to right: the next token, from the token at ``first`` on."""
     return [*[IGNORED] * (first - 1), *input_ids[first:], IGNORED]
-
-
-def language_inputs(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The part of a batch that the model takes.
-
-    A row of several examples comes without an attention mask: transformers then draws their borders from position ids
-    that start anew, if there is no cache. FlashAttention alone is told the borders in words: it would look for them in
-    batches of one row only. So do texts that are read from left to right come without a mask: what they are padded
-    with stands to their right, where no token looks, and without a mask attention is computed faster and takes less
-    memory. A cache is of no use in training and only holds copies of keys and values.
-    """
-    inputs: dict[str, Any] = model_inputs(batch)
-    inner = language_model(model)
-    if "position_ids" in batch:
-        inputs["position_ids"] = batch["position_ids"]
-        if "flash" in (inner.config._attn_implementation or ""):
-            inputs |= _flash_bounds(batch)
-    if "text_bounds" in batch or ("position_ids" not in batch and _reads_from_left(inner)):
-        del inputs["attention_mask"]
-    if "use_cache" in inspect.signature(inner.forward).parameters:
-        inputs["use_cache"] = False
-    return inputs
-
-
-def _flash_bounds(batch: Mapping[str, Tensor]) -> dict[str, Any]:
-    """Where FlashAttention's texts begin and end, counted through all rows; a row that is not packed is one text.
-
-    Without them it takes every step back in the positions of a lone row for the beginning of another text, and none in
-    a batch of several rows. The longest text is only needed as a bound, and a row's length is known without waiting
-    for the device.
-    """
-    import torch
-
-    rows, length = batch["input_ids"].shape
-    bounds = batch.get("text_bounds")
-    if bounds is None:
-        bounds = torch.arange(0, rows * length + 1, length, dtype=torch.int32, device=batch["input_ids"].device)
-    return {"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds, "max_length_q": length, "max_length_k": length}
-
-
-def _reads_from_left(model: Any) -> bool:
-    is_decoder = (
-        not type(model).__name__.endswith("ForMaskedLM") and getattr(model.config, "is_causal", None) is not False
-    )
-    return is_decoder and not getattr(model.config, "use_bidirectional_attention", None)
-
-
-def labelled_logits(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-    """Logits where there is a label: labels × vocabulary, in the order of the batch's rows."""
-    with _picked_states(model, batch, keep_head=True):
-        logits: Tensor = model(**language_inputs(model, batch)).logits
-    return logits
-
-
-def labelled_loss(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-    """Cross-entropy, summed over the labels; where acceleration is not off, in chunks of which one is held."""
-    from torch.nn import functional
-
-    labels = _targets(batch)
-    states, head = _states(model, batch)
-    if states is None:
-        return functional.cross_entropy(labelled_logits(model, batch).float(), labels, reduction="sum")
-    from peftlab.tasks.language.chunked_loss import chunked_cross_entropy
-
-    return chunked_cross_entropy(states, head.weight, head.bias, labels, _rows(head))
-
-
-def score_labels(model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """For every label: minus its log-probability, and the most likely token there; both of length labels."""
-    import torch
-
-    labels = _targets(batch)
-    states, head = _states(model, batch)
-    if states is None:
-        chunks: Any = [labelled_logits(model, batch)]
-    else:
-        chunks = (head(part) for part in torch.split(states, _rows(head)))
-    losses, choices = [], []
-    start = 0
-    for logits in chunks:
-        part = labels[start : start + len(logits)]
-        start += len(logits)
-        losses.append(torch.nn.functional.cross_entropy(logits.float(), part, reduction="none"))
-        choices.append(logits.argmax(dim=-1))
-    return torch.cat(losses), torch.cat(choices)
-
-
-def output_head(model: nn.Module) -> Any:
-    """The module that turns hidden states into logits over the vocabulary, under whatever wraps the model."""
-    return language_model(model).get_output_embeddings()
-
-
-def language_model(model: nn.Module) -> Any:
-    """The transformers model with the head, under whatever wraps it."""
-    from transformers import PreTrainedModel
-
-    return next(module for module in model.modules() if isinstance(module, PreTrainedModel))
-
-
-def _states(model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor | None, Any]:
-    """The hidden states that have a label, and the head; None for the states where the head must not be taken apart."""
-    from torch import nn
-
-    from peftlab.acceleration.accelerated import is_off
-    from peftlab.acceleration.onednn import OneDnnLinear
-    from peftlab.core.added_rows import has_rows_apart
-
-    head = output_head(model)
-    config = language_model(model).config
-    is_plain = type(head) in (nn.Linear, OneDnnLinear)
-    is_scaled = any(getattr(config, name, None) not in (None, 1, 1.0) for name in SCALED_LOGITS)
-    if has_rows_apart(head) or not is_plain or is_scaled or is_off(model):
-        return None, head
-    with _picked_states(model, batch, keep_head=False) as picked:
-        model(**language_inputs(model, batch))
-    return picked[0], head
-
-
-def _targets(batch: Mapping[str, Tensor]) -> Tensor:
-    """The labels themselves, row by row."""
-    return batch["labels"][batch["label_rows"], batch["label_columns"]]
-
-
-def _rows(head: Any) -> int:
-    """Rows of a chunk."""
-    return max(1, CHUNK_ELEMENTS // int(head.weight.shape[0]))
-
-
-@contextlib.contextmanager
-def _picked_states(model: nn.Module, batch: Mapping[str, Tensor], *, keep_head: bool) -> Iterator[list[Tensor]]:
-    """Give the head only the hidden states that have a label, or none at all; they are put into the list."""
-    picked: list[Tensor] = []
-    length, wanted = batch["labels"].shape[1], (batch["label_rows"], batch["label_columns"])
-
-    def pick(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        states = inputs[0][:, -length:][wanted]  # virtual tokens stand before the text
-        picked.append(states)
-        return (states if keep_head else states[:0].detach(), *inputs[1:])
-
-    handle = output_head(model).register_forward_pre_hook(pick)
-    try:
-        yield picked
-    finally:
-        handle.remove()

@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from peftlab.core.task import Inference
+from peftlab.tasks.language.vocabulary_head import language_model
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -92,8 +93,6 @@ def response_ends(renderer: Renderer, model: nn.Module) -> list[int]:
         renderer: Of the task.
         model: A language model under whatever wraps it.
     """
-    from peftlab.tasks.language.decoder import language_model
-
     named = getattr(language_model(model).generation_config, "eos_token_id", None)
     theirs = [] if named is None else [named] if isinstance(named, int) else list(named)
     return list(dict.fromkeys([*renderer.end_token_ids, *renderer.ends_among(theirs)]))
@@ -107,8 +106,6 @@ def own_settings(model: nn.Module) -> Iterator[None]:
     more. What a run is measured by must not depend on them; ``generate`` takes from them whatever it is not told.
     """
     from transformers import GenerationConfig
-
-    from peftlab.tasks.language.decoder import language_model
 
     language = language_model(model)
     theirs = language.generation_config
@@ -194,8 +191,6 @@ GREEDY: Mapping[str, Any] = {"do_sample": False, "num_beams": 1, "use_cache": Tr
 
 def positions_left(model: Any, inference: Inference) -> int:
     """Tokens of prompt and text that the model has positions for."""
-    from peftlab.tasks.language.decoder import language_model
-
     positions = getattr(language_model(model).config, "max_position_embeddings", None)
     return sys.maxsize if positions is None else positions - inference.virtual_tokens
 

@@ -11,7 +11,8 @@ import numpy as np
 from peftlab.core.splits import Example
 from peftlab.core.task import Inference, Prediction
 from peftlab.tasks._text import IGNORED
-from peftlab.tasks.language.decoder import pad_language, score_labels
+from peftlab.tasks.language.decoder import pad_language
+from peftlab.tasks.language.vocabulary_head import score_labels
 
 if TYPE_CHECKING:
     from torch import nn

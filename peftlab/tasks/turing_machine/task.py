@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
 from peftlab.core.errors import ConfigError, DataError, UnsupportedError, did_you_mean
+from peftlab.core.report_parts import ComparedMethod, ReportPart, Units
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Inference, Prediction, Scorer
 from peftlab.tasks._text import IGNORED
 from peftlab.tasks._tokenizers import word_tokenizer
-from peftlab.tasks.language.decoder import DecoderTask, score_labels, shifted
+from peftlab.tasks.language.decoder import DecoderTask, shifted
+from peftlab.tasks.language.vocabulary_head import score_labels
 from peftlab.tasks.turing_machine.data import Player, draw_runs, named_players, random_players
 from peftlab.tasks.turing_machine.machine import STATE_NAMES, SYMBOL_NAMES, Machine, Trace
 from peftlab.tasks.turing_machine.named import NAMED
@@ -28,7 +30,8 @@ from peftlab.tasks.turing_machine.notation import (
     write_configuration,
 )
 from peftlab.tasks.turing_machine.positions import PositionIds, Positions
-from peftlab.tasks.turing_machine.survival import SurvivalScorer
+from peftlab.tasks.turing_machine.report import survival_part, units_of_runs
+from peftlab.tasks.turing_machine.scorer import SurvivalScorer
 
 if TYPE_CHECKING:
     from torch import nn
@@ -234,11 +237,12 @@ class TuringMachine(DecoderTask):
         The scores are the run's number, its first step, the tape's length, and 1 or 0 for each step: whether it is
         right, given the right configuration before.
         """
-        _, choices = inference.compute(score_labels, model, self.collate(examples, pad_token_id))
-        written, predictions = choices.tolist(), []
+        losses, choices = inference.compute(score_labels, model, self.collate(examples, pad_token_id))
+        written, of_tokens, predictions = choices.tolist(), losses.tolist(), []
         for example in examples:
             target = [token for token in example["labels"] if token != IGNORED]
             own, written = written[: len(target)], written[len(target) :]
+            loss, of_tokens = sum(of_tokens[: len(target)]), of_tokens[len(target) :]
             right, start = [], 0
             for count in example["pieces"]:
                 right.append(float(own[start : start + count] == target[start : start + count]))
@@ -252,6 +256,8 @@ class TuringMachine(DecoderTask):
                     label=inference.tokenizer.decode(target, skip_special_tokens=True).strip(),
                     prediction=inference.tokenizer.decode(said, skip_special_tokens=True).strip(),
                     scores=[float(example["run"]), float(example["first_step"]), float(example["tape_length"]), *right],
+                    loss=loss,
+                    loss_terms=len(target),
                 )
             )
         return predictions
@@ -263,6 +269,17 @@ class TuringMachine(DecoderTask):
     def scorer(self, labels: tuple[str, ...]) -> Scorer:
         """Exact matches of steps and runs, and steps before the first error."""
         return SurvivalScorer()
+
+    @classmethod
+    def compared_units(cls, scores: Callable[[], Sequence[Sequence[float]]]) -> Units | None:
+        """Whole runs: steps of one run are no independent draws."""
+        return units_of_runs(scores())
+
+    @classmethod
+    def report_parts(cls, methods: Sequence[ComparedMethod]) -> Sequence[ReportPart]:
+        """How far models go before their first error."""
+        part = survival_part(methods)
+        return [] if part is None else [part]
 
     # --- rows to examples -----------------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from peftlab.core.task import Prediction
-from peftlab.statistics.machine_runs import OF_RUNS, machine_runs
+from peftlab.tasks.turing_machine.runs import OF_RUNS, machine_runs
 
 
 class SurvivalScorer:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from peftlab.statistics.machine_runs import OF_RUNS, machine_runs, scores_of_runs
+from peftlab.tasks.turing_machine.runs import OF_RUNS, machine_runs, scores_of_runs
 
 RUNS = st.lists(st.lists(st.booleans(), min_size=1, max_size=9), min_size=1, max_size=20)
 
