@@ -14,7 +14,7 @@ from typing import Any
 
 from peftlab.core.errors import DataError
 from peftlab.data.decoding import refuse_nul
-from peftlab.data.dialects import DELIMITER_NAMES, HEAD_CHARACTERS, HEAD_LINES, Dialect, guess
+from peftlab.data.dialects import DELIMITER_NAMES, HEAD_CHARACTERS, HEAD_LINES, Dialect, guess, has_escaped_quotes
 
 _FIELD_LIMIT = Lock()
 STREAMED_FIELD_LIMIT = 2**24
@@ -47,17 +47,15 @@ def parse_delimited(
     with _unlimited_fields(len(text)):
         head, is_all = _head(io.StringIO(text, newline=""))
         found, skipped = _settled(dialect, head, is_all, usual, wanted)
-        try:
-            columns = _columns(text, found, skipped, where)
-        except DataError:
+        columns, error = _columns_or_error(text, found, skipped, where)
+        # The first escaped quote may be beyond the lines that were looked at.
+        if _may_be_escaped(found) and (has_escaped_quotes(text, found) if error is None else '\\"' in text):
             escaped = replace(found, escape="\\")
-            if found.escape is not None or not found.quoting or '\\"' not in text:
-                raise
-            # The first escaped quote may be beyond the lines that were looked at.
-            second = _columns_or_none(text, escaped, skipped, where)
-            if second is None:
-                raise
-            columns, found = second, escaped
+            second, other = _columns_or_error(text, escaped, skipped, where)
+            if other is None:
+                columns, error, found = second, None, escaped
+        if error is not None:
+            raise error
     _tell(dialect, found, usual, where, report)
     return columns
 
@@ -73,7 +71,7 @@ def stream_delimited(
     """The rows of a delimited text as they are read, by the rules of :func:`parse_delimited`.
 
     A field has at most 16 million characters, so that a quote which never ends does not take up all memory. How the
-    file is written is found out from its first lines alone.
+    file is written is found out from its first lines; a later line that is written in another way is refused.
 
     Args:
         lines: Their ends untouched, as of a file opened with ``newline=""``.
@@ -90,12 +88,27 @@ def stream_delimited(
     lines = iter(lines)
     head, is_all = _head(lines)
     found, skipped = _settled(dialect, head, is_all, usual, wanted)
-    rows = _rows(chain(head[skipped:], lines), found, where, first=skipped + 1)
+    later = _without_escapes(lines, found, where, len(head)) if _may_be_escaped(found) else lines
+    rows = _rows(chain(head[skipped:], later), found, where, first=skipped + 1)
     names, rows = _named(rows, found, where)
     for line, row in rows:
         if len(row) != len(names):
             raise _wrong_width(line, row, names, found, where)
         yield {name: value or None for name, value in zip(names, row, strict=True)}
+
+
+def _without_escapes(lines: Iterator[str], dialect: Dialect, where: str, before: int) -> Iterator[str]:
+    """The lines behind those by which the dialect was found; refused where they tell that backslashes escape quotes."""
+    for number, line in enumerate(lines, start=before + 1):
+        if '\\"' in line and has_escaped_quotes(line, dialect):
+            raise DataError(
+                "a backslash stands before a quote within a field, and none does in the first lines: the line may mean "
+                "the quote alone, or both characters",
+                where=f"{where}, line {number}",
+                hint='If backslashes escape the quotes in this file, set `data.escape: "\\\\"`; if quotes and '
+                "backslashes are plain characters in it, set `data.quoting: false`.",
+            )
+        yield line
 
 
 def _columns(text: str, dialect: Dialect, skipped: int, where: str) -> dict[str, list[Any]]:
@@ -112,11 +125,18 @@ def _columns(text: str, dialect: Dialect, skipped: int, where: str) -> dict[str,
     return dict(zip(names, columns, strict=True))
 
 
-def _columns_or_none(text: str, dialect: Dialect, skipped: int, where: str) -> dict[str, list[Any]] | None:
+def _columns_or_error(
+    text: str, dialect: Dialect, skipped: int, where: str
+) -> tuple[dict[str, list[Any]], DataError | None]:
     try:
-        return _columns(text, dialect, skipped, where)
-    except DataError:
-        return None
+        return _columns(text, dialect, skipped, where), None
+    except DataError as error:
+        return {}, error
+
+
+def _may_be_escaped(dialect: Dialect) -> bool:
+    """Whether backslashes could escape quotes, though the dialect does not say so."""
+    return dialect.escape is None and dialect.quoting and len(dialect.delimiter or ",") == 1
 
 
 def _head(lines: Iterator[str]) -> tuple[list[str], bool]:

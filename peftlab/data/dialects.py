@@ -8,6 +8,7 @@ the one that the file's ending stands for.
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -76,12 +77,26 @@ def guess(dialect: Dialect, head: Sequence[str], *, is_all: bool, usual: str, wa
         read = {way: _rows_alike(way, head, is_all) for way in ways}
         fitting = {way: rows for way, rows in read.items() if rows and len(rows[0]) >= (1 if len(ways) == 1 else 2)}
         if fitting:
-            return max(  # the first of equal ones
+            best = max(  # the first of equal ones
                 fitting,
                 key=lambda way: (_names_found(way, head, wanted), -_torn(fitting[way]), len(fitting[way][0])),
             )
+            escaped = replace(best, escape="\\")
+            is_escaped = "\\" in escapes and escape is None and has_escaped_quotes("".join(head), best)
+            return escaped if is_escaped and _rows_alike(escaped, head, is_all) else best
     ways = [replace(dialect, delimiter=delimiter) for delimiter in delimiters]
     return max(ways, key=lambda way: _names_found(way, head, wanted))
+
+
+def has_escaped_quotes(text: str, dialect: Dialect) -> bool:
+    """Whether backslashes stand before the quotes within fields that no quotes enclose, and before all of them.
+
+    Where quotes are doubled, a field with a quote in it is enclosed: there a backslash before a single quote can only
+    be the last character of a field.
+    """
+    ends = re.escape((dialect.delimiter or "") + "\r\n")
+    escaped = re.search(rf'\\"[^"{ends}]', text)
+    return escaped is not None and re.search(rf'[^\\"{ends}]"[^"{ends}]', text) is None
 
 
 def _rows_alike(way: Dialect, head: Sequence[str], is_all: bool) -> list[list[str]]:

@@ -18,7 +18,7 @@ from peftlab.data.columns import check_columns, drop_missing_rows, refuse_all_mi
 from peftlab.data.data_config import SPLIT_NAMES, DataConfig
 from peftlab.data.duplicates import Keys, count_conflicts, count_shared_texts, remove_duplicates, text_key, text_keys
 from peftlab.data.garbled import count_garbled
-from peftlab.data.numbers import decimal_of, plain_numbers
+from peftlab.data.numbers import DecimalWatch, plain_numbers
 from peftlab.data.ordering import draw_first, draw_share, random_order
 from peftlab.data.sources import load_tables
 
@@ -208,7 +208,7 @@ def _draw(
 def _with_plain_numbers(splits: Mapping[str, Split], column: str, config: DataConfig) -> dict[str, Split]:
     """The splits with a column of numbers written in one way, which all of them decide together."""
     values = [value for split in splits.values() for value in split.columns[column]]
-    decimal = decimal_of(values, column=column, where=next(iter(splits.values())).source, known=config.decimal)
+    decimal = DecimalWatch(column, next(iter(splits.values())).source, config.decimal).read(values)
     return {
         name: replace(split, columns={**split.columns, column: plain_numbers(split.columns[column], decimal)})
         for name, split in splits.items()

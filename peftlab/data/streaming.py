@@ -20,7 +20,7 @@ from peftlab.data.excel import chosen_sheet, stream_sheet
 from peftlab.data.formats import format_of, usual_delimiter
 from peftlab.data.json_tables import stream_json_lines
 from peftlab.data.nested import with_roots
-from peftlab.data.numbers import Decimal, decimal_of, plain_numbers
+from peftlab.data.numbers import DecimalWatch, plain_numbers
 from peftlab.data.saved_datasets import is_saved_dataset, stream_saved_dataset
 from peftlab.data.table_files import TableFile, the_only_file
 from peftlab.data.tables import Table, read_table
@@ -59,7 +59,7 @@ def stream_file(
         path: The file, or a folder that is one table.
         config: Says how it is written.
         keep: The columns that are needed.
-        number_columns: Those that hold numbers: commas before decimals become points, as the first rows tell.
+        number_columns: Those that hold numbers: commas before decimals become points, as the rows so far tell.
 
     Raises:
         DataError: There is no such file, or it is not what its format says (also later, while it is read).
@@ -172,13 +172,13 @@ def whole_split_of(stream: RowStream, name: str, columns: Sequence[str], *, opti
 def _with_plain_numbers(
     chunks: Iterator[tuple[Table, int]], columns: Sequence[str], config: DataConfig
 ) -> Iterator[tuple[Table, int]]:
-    decimals: dict[str, Decimal | None] = dict.fromkeys(columns, config.decimal)
+    watches: dict[str, DecimalWatch] = {}
     for table, done in chunks:
         values = dict(table.columns)
         for name in columns:
             if name in values:
-                decimals[name] = decimal_of(values[name], column=name, where=table.name, known=decimals[name])
-                values[name] = plain_numbers(values[name], decimals[name])
+                watch = watches.setdefault(name, DecimalWatch(name, table.name, config.decimal, is_one_table=True))
+                values[name] = plain_numbers(values[name], watch.read(values[name]))
         yield replace(table, columns=values), done
 
 

@@ -5,14 +5,14 @@ import pytest
 from peftlab.core.config import parse_yaml
 from peftlab.core.errors import DataError
 from peftlab.data.data_config import DataConfig
-from peftlab.data.numbers import decimal_of, plain_numbers
+from peftlab.data.numbers import DecimalWatch, plain_numbers
 from peftlab.data.streaming import CHUNK_ROWS, splits_of, stream_file
 from peftlab.preparation.check import load_data
 from peftlab.recipe.schema import build_recipe
 
 
 def read(values, known=None):
-    return plain_numbers(values, decimal_of(values, column="y", where="a.csv", known=known))
+    return plain_numbers(values, DecimalWatch("y", "a.csv", known).read(values))
 
 
 @pytest.mark.parametrize(
@@ -78,3 +78,22 @@ def test_a_stream_keeps_what_its_first_rows_told(tmp_path):
     stream = stream_file(tmp_path / "a.csv", config, keep=["text", "label"], number_columns=["label"])
     values = [value for split, _ in splits_of(stream, ["text"], ["label"]) for value in split.columns["label"]]
     assert (values[0], values[-1]) == ("3.14", "1.234")
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "message"),
+    [
+        ("3,14", "2.5", "row 1026: .*commas and points before decimals: 3,14 and 2.5"),
+        ("2.5", "3,14", "row 1026: .*commas and points before decimals: 3,14 and 2.5"),
+        ("1,234.5", "2,75", "row 1026: .*commas and points"),
+        ("1.500", "3,5", "row 1026: .*commas and points"),
+        ("7", "1,234", "does not tell whether 1,234"),
+    ],
+)
+def test_a_later_part_of_a_stream_that_contradicts_is_refused(tmp_path, first, later, message):
+    rows = [first] * (CHUNK_ROWS + 1) + [later]
+    (tmp_path / "a.csv").write_text("text;label\n" + "".join(f"t;{value}\n" for value in rows))
+    config = DataConfig(source="x")
+    stream = stream_file(tmp_path / "a.csv", config, keep=["text", "label"], number_columns=["label"])
+    with pytest.raises(DataError, match=message):
+        list(splits_of(stream, ["text"], ["label"]))

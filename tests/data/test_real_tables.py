@@ -1,6 +1,7 @@
 """Tables as people have them: other delimiters, packed, from Excel, in folders, wrapped, nested, without a header."""
 
 import bz2
+import csv
 import gzip
 import io
 import json
@@ -15,6 +16,8 @@ import pytest
 
 from peftlab.core.errors import DataError
 from peftlab.data.data_config import DataConfig
+from peftlab.data.delimited import parse_delimited, stream_delimited
+from peftlab.data.dialects import Dialect
 from peftlab.data.sources import load_tables
 from peftlab.data.streaming import splits_of, stream_file
 
@@ -411,3 +414,38 @@ def test_a_stream_of_utf_16_that_is_read_as_another_encoding_is_refused(tmp_path
     (tmp_path / "a.csv").write_bytes("text,label\nab,c\n".encode("utf-16-le"))
     with pytest.raises(DataError, match=r"NUL"):
         list(stream_file(tmp_path / "a.csv", DataConfig(source="x", encoding="latin-1"), keep=["text"]).chunks)
+
+
+BEFORE = "".join(f"text {row},pos\n" for row in range(300))
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        (r"he said \"no\" twice,neg", 'he said "no" twice'),
+        (r"a 5\" pipe,neg", 'a 5" pipe'),
+        (r'"he said \"no\", twice",neg', 'he said "no", twice'),
+    ],
+)
+def test_a_late_line_with_escaped_quotes_decides_for_a_whole_file_and_stops_a_stream(line: str, value: str) -> None:
+    text = f"text,label\n{BEFORE}{line}\n"
+    told: list[str] = []
+    columns = parse_delimited(text, Dialect(None), where="a.csv", report=told.append)
+    assert columns["text"][-1] == value
+    assert told == ["a.csv: read with backslashes before the quotes within fields"]
+    with pytest.raises(DataError, match=r"a\.csv, line 302: .*") as caught:
+        list(stream_delimited(io.StringIO(text, newline=""), Dialect(None), where="a.csv"))
+    assert "data.escape" in str(caught.value)
+    rows = list(stream_delimited(io.StringIO(text, newline=""), Dialect(None, escape="\\"), where="a.csv"))
+    assert rows[-1]["text"] == value
+
+
+@pytest.mark.parametrize(
+    "line", [r'{"a": "x\"y"}', r"C:\new\dir", '"5"" pipe\\"', '"say \\""no\\"" now"', '"ends\\"', r"a \ b"]
+)
+def test_backslashes_that_escape_nothing_stay(line: str) -> None:
+    for text in (f"text\tlabel\n{line}\tneg\n", f"text\tlabel\n{BEFORE.replace(',', chr(9))}{line}\tneg\n"):
+        wanted = next(csv.reader([line], delimiter="\t"))[0]
+        assert parse_delimited(text, Dialect(None), where="a.tsv", usual="\t")["text"][-1] == wanted
+        rows = stream_delimited(io.StringIO(text, newline=""), Dialect(None), where="a.tsv", usual="\t")
+        assert list(rows)[-1]["text"] == wanted
