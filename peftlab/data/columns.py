@@ -10,7 +10,7 @@ from peftlab.core.errors import DataError, did_you_mean
 from peftlab.core.splits import Split
 from peftlab.data.delimited import NAMELESS
 from peftlab.data.nested import nested_column
-from peftlab.data.tables import Table
+from peftlab.data.table import Table
 from peftlab.data.text_files import TextRows
 
 _MISSING = "is missing or empty"

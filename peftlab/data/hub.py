@@ -12,7 +12,7 @@ from peftlab.core.reporter import ProgressCallback
 from peftlab.data.columnar import columns_of_dataset
 from peftlab.data.data_config import DataConfig
 from peftlab.data.locations import require_online
-from peftlab.data.tables import Table
+from peftlab.data.table import Table
 
 _NO_FILE = "(There is no file or folder of this name either.)"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from peftlab.core.errors import DataError
 from peftlab.data.hub import table_of_dataset
-from peftlab.data.tables import Table
+from peftlab.data.table import Table
 
 
 def is_saved_dataset(folder: Path) -> bool:

@@ -12,7 +12,8 @@ from peftlab.data.given import GivenRows
 from peftlab.data.hub import load_hub_tables
 from peftlab.data.locations import parse_location, resolve_location
 from peftlab.data.nested import with_roots
-from peftlab.data.tables import Table, read_tables, usual_splits
+from peftlab.data.table import Table
+from peftlab.data.tables import read_tables, usual_splits
 
 COLUMN_KEYS = ("decimal",)
 """Keys beside those of files that hold for the values of any table."""

@@ -22,8 +22,9 @@ from peftlab.data.json_tables import stream_json_lines
 from peftlab.data.nested import with_roots
 from peftlab.data.numbers import DecimalWatch, plain_numbers
 from peftlab.data.saved_datasets import is_saved_dataset, stream_saved_dataset
+from peftlab.data.table import Table
 from peftlab.data.table_files import TableFile, the_only_file
-from peftlab.data.tables import Table, read_table
+from peftlab.data.tables import read_table
 from peftlab.data.text_files import COLUMN
 
 CHUNK_ROWS = 1024

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -22,6 +21,8 @@ from peftlab.data.excel import chosen_sheet, read_sheet, sheet_names
 from peftlab.data.formats import ENDINGS, format_of, usual_delimiter
 from peftlab.data.json_shapes import unwrapped
 from peftlab.data.json_tables import columns_of_json, parse_json_document, parse_json_lines
+from peftlab.data.saved_datasets import is_saved_dataset, read_saved_dataset
+from peftlab.data.table import Table
 from peftlab.data.table_files import TableFile, table_files, the_only_file
 from peftlab.data.text_files import COLUMN, TextRows, read_text_rows
 
@@ -31,24 +32,6 @@ _USUAL_NAMES: dict[SplitName, tuple[str, ...]] = {
     "validation": ("validation", "valid", "val", "dev", "validation_matched", "eval"),
     "test": ("test", "testing"),
 }
-
-
-@dataclass(frozen=True)
-class Table:
-    """Rows as columns.
-
-    Args:
-        name: For messages: the file's name.
-        columns: Column name to values, all of one length.
-        names: The names of all columns of the source, also of those that were not read.
-    """
-
-    name: str
-    columns: Mapping[str, Sequence[Any]]
-    names: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(next(iter(self.columns.values()), []))
 
 
 def read_table(
@@ -200,8 +183,6 @@ def _holds_splits(value: Any, config: DataConfig) -> bool:
 def _read_folder(
     folder: Path, config: DataConfig, keep: Collection[str] | None, report: ProgressCallback | None
 ) -> dict[str, Table]:
-    from peftlab.data.saved_datasets import is_saved_dataset, read_saved_dataset
-
     if is_saved_dataset(folder):
         return read_saved_dataset(folder, keep=keep)
     paths = [path for path in sorted([*folder.glob("*"), *folder.glob("data/*")]) if path.is_file()]
@@ -280,6 +261,3 @@ def _joined(columns: Sequence[Sequence[Any]]) -> Sequence[Any]:
     if all(isinstance(column, TextRows) for column in columns):
         return functools.reduce(TextRows.joined, columns)  # type: ignore[arg-type]
     return [value for column in columns for value in column]
-
-
-__all__ = ["Table", "read_table", "read_tables", "usual_splits"]
