@@ -14,7 +14,7 @@ from peftlab.cli.evaluate import evaluate
 from peftlab.cli.explain import explain
 from peftlab.cli.export import export
 from peftlab.cli.ls import ls
-from peftlab.cli.output import READER_LEFT, end_output, show_error, tell
+from peftlab.cli.output import READER_LEFT, end_output, show_error
 from peftlab.cli.pack import pack
 from peftlab.cli.predict import predict
 from peftlab.cli.push import push
@@ -26,6 +26,7 @@ from peftlab.cli.serve import serve
 from peftlab.cli.validate import validate
 from peftlab.cli.verbs import Verbs
 from peftlab.core import threads
+from peftlab.core.reporter import tell
 
 app = typer.Typer(
     name="peftlab",

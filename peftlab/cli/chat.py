@@ -11,8 +11,8 @@ import typer
 
 from peftlab.cli.computing import start_computing
 from peftlab.cli.options import Device, Offline, ThreadCount
-from peftlab.cli.output import tell
 from peftlab.cli.verbs import verb
+from peftlab.core.reporter import tell
 
 HELP = """\
 /reset                  forget what was said

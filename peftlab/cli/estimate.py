@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from peftlab.cli.options import Json, Offline, Overrides
-from peftlab.cli.output import PlainReporter
 from peftlab.cli.verbs import verb
 from peftlab.core.amounts import size
+from peftlab.core.reporter import PlainReporter
 
 
 @verb()

@@ -12,17 +12,15 @@ import logging
 import os
 import select
 import sys
-import time
 import traceback
 import warnings
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self
 
-from peftlab.core.amounts import duration
 from peftlab.core.errors import PeftlabError
+from peftlab.core.reporter import PlainReporter, tell
 
-PLAIN_LINE_SECONDS = 20.0
 READER_LEFT = 128 + 13
 """What a shell says of a program that SIGPIPE has ended, as `head` ends the one before it."""
 PLACES = (errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO)
@@ -93,12 +91,6 @@ def end_output(code: int | str | None) -> int | str | None:
     return code
 
 
-def tell(line: str) -> None:
-    """One line on standard error. Where nobody reads it any more, the work goes on."""
-    with contextlib.suppress(BrokenPipeError):
-        print(line, file=sys.stderr, flush=True)
-
-
 def quiet_libraries(*, offline: bool) -> None:
     """Keep the libraries from writing between peftlab's lines; must come before they are imported.
 
@@ -115,38 +107,6 @@ def quiet_libraries(*, offline: bool) -> None:
     for name in ("huggingface_hub", "httpx", "httpx2", "bitsandbytes", "accelerate", "datasets", "peft", "torch"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
-
-
-class PlainReporter:
-    """Lines on standard error: where there is no terminal."""
-
-    def __init__(self) -> None:
-        self._description, self._total, self._done = "", 0, 0
-        self._started = self._last = 0.0
-
-    def say(self, line: str) -> None:
-        """One line."""
-        tell(line)
-
-    def start(self, description: str, total: int) -> None:
-        """Long work begins."""
-        self._description, self._total, self._done = description, total, 0
-        self._started = self._last = time.monotonic()
-
-    def advance(self, units: int, detail: str = "") -> None:
-        """A line every twenty seconds."""
-        self._done += units
-        now = time.monotonic()
-        if now - self._last >= PLAIN_LINE_SECONDS and self._done < self._total:
-            self._last = now
-            left = (now - self._started) / self._done * (self._total - self._done)
-            self.say(f"{self._description}: {self._done}/{self._total} {detail} ({duration(left)} left)")
-
-    def finish(self) -> None:
-        """A line with the time it took, where it took some."""
-        taken = time.monotonic() - self._started
-        if taken >= 1:
-            self.say(f"{self._description}: done in {duration(taken)}")
 
 
 class RichReporter:

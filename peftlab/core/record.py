@@ -131,6 +131,7 @@ class RunRecord(Config):
         description="Steps whose validation score equals that of the best step, which has the least validation loss.",
     )
     steps: int = 0
+    stopped_by: str | None = Field(None, description="The callback that ended the training early; null: none did.")
     acceleration: dict[str, int] | None = Field(
         None,
         description="How many parts of the model were computed in fewer operations while training, by kind; empty: "

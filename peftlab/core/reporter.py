@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
+import time
 from collections.abc import Callable
 from typing import Protocol
 
+from peftlab.core.amounts import duration
+
 ProgressCallback = Callable[[str], None]
 """Takes one line that tells a person what is going on."""
+PLAIN_LINE_SECONDS = 20.0
 
 
 class Reporter(Protocol):
@@ -39,3 +45,41 @@ class Silent:
 
     def finish(self) -> None:
         """Nothing."""
+
+
+def tell(line: str) -> None:
+    """One line on standard error. Where nobody reads it any more, the work goes on."""
+    with contextlib.suppress(BrokenPipeError):
+        print(line, file=sys.stderr, flush=True)
+
+
+class PlainReporter:
+    """Lines on standard error: where there is no terminal, and in programs."""
+
+    def __init__(self) -> None:
+        self._description, self._total, self._done = "", 0, 0
+        self._started = self._last = 0.0
+
+    def say(self, line: str) -> None:
+        """One line."""
+        tell(line)
+
+    def start(self, description: str, total: int) -> None:
+        """Long work begins."""
+        self._description, self._total, self._done = description, total, 0
+        self._started = self._last = time.monotonic()
+
+    def advance(self, units: int, detail: str = "") -> None:
+        """A line every twenty seconds."""
+        self._done += units
+        now = time.monotonic()
+        if now - self._last >= PLAIN_LINE_SECONDS and self._done < self._total:
+            self._last = now
+            left = (now - self._started) / self._done * (self._total - self._done)
+            self.say(f"{self._description}: {self._done}/{self._total} {detail} ({duration(left)} left)")
+
+    def finish(self) -> None:
+        """A line with the time it took, where it took some."""
+        taken = time.monotonic() - self._started
+        if taken >= 1:
+            self.say(f"{self._description}: done in {duration(taken)}")

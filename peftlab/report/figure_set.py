@@ -8,16 +8,17 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from peftlab.core.report_parts import ReportPart
+from peftlab.figures.bars import draw_interval, draw_stack
+from peftlab.figures.lines import Curve, CurveAxes, draw_curves
+from peftlab.figures.mean_curve import mean_curve
+from peftlab.figures.pareto import Axes, CostPoint, draw_pareto
+from peftlab.figures.scale import interval_ends
 from peftlab.report import wording
 from peftlab.report.budget import budget_curve
 from peftlab.report.comparison import Comparison, MethodResult
 from peftlab.report.comparison_tables import MEMORY_PARTS, interval_text
 from peftlab.report.evidence import Basis
-from peftlab.report.figures.bars import draw_interval, draw_stack
-from peftlab.report.figures.lines import Curve, CurveAxes, draw_curves
-from peftlab.report.figures.pareto import Axes, CostPoint, draw_pareto
-from peftlab.report.figures.scale import interval_ends
-from peftlab.report.history import mean_curve, read_history
+from peftlab.report.history import read_history
 from peftlab.report.suites import TuningResult
 
 MOST_CURVES = 16

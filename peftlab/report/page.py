@@ -11,6 +11,7 @@ import jinja2
 from markupsafe import Markup
 
 from peftlab.core.files import write_text
+from peftlab.figures.svg import FIGURE_STYLE
 from peftlab.report import report_tables as tables
 from peftlab.report import wording
 from peftlab.report.choice import Limits, choice_data, size_for_input
@@ -136,7 +137,7 @@ def render_html(report: Report) -> str:
     page = environment.get_template("page.html.j2").render(
         report=report,
         sections=sections,
-        style=_own_file(loader, environment, "page.css"),
+        style=Markup(FIGURE_STYLE) + _own_file(loader, environment, "page.css"),  # noqa: S704 - both are peftlab's own
         script=_own_file(loader, environment, "page.js"),
         data=_page_data(report),
         choices=report.choices(),

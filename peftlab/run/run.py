@@ -6,13 +6,16 @@ import datetime
 import os
 import time
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from peftlab.core.callback import Callback, CallbackError, CallbackList
 from peftlab.core.config import Document, replace_config
 from peftlab.core.destination import inputs_of_recipe
 from peftlab.core.devices import AUTO, check_device_name, choose_device
-from peftlab.core.errors import PeftlabError, UserError
+from peftlab.core.errors import ConfigError, PeftlabError, UserError
 from peftlab.core.files import write_text
 from peftlab.core.record import ADAPTER, MODEL, DataSummary, Guard, RunRecord, Status, write_record
 from peftlab.core.reporter import Reporter, Silent
@@ -23,13 +26,33 @@ from peftlab.run.run_folder import RunFolder, check_output_dir, open_run_folder
 from peftlab.training.launch import refuse_several_processes
 from peftlab.training.training_config import GUARDS
 
+if TYPE_CHECKING:
+    from peftlab.run.learning_curves import LearningCurves
+
+TRACEBACK_NAME = "traceback.txt"
+
 
 @dataclass(frozen=True)
 class RunResult:
-    """A run that has ended, well or badly."""
+    """A run that has ended, well or badly.
+
+    Args:
+        record: What it found.
+        folder: Where it left everything.
+    """
 
     record: RunRecord
     folder: Path
+
+    def plot(self) -> LearningCurves:
+        """Its training loss and its validation score, by step; a notebook shows the figure.
+
+        Raises:
+            UserError: It has logged no step.
+        """
+        from peftlab.run.learning_curves import draw_learning_curves
+
+        return draw_learning_curves(self.folder, metric=self.record.recipe["evaluation"]["metric"])
 
 
 def run_recipe(
@@ -41,24 +64,31 @@ def run_recipe(
     offline: bool = False,
     device: str = AUTO,
     reporter: Reporter | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> RunResult:
     """Tune, evaluate, record.
 
     Args:
-        recipe: From :func:`peftlab.recipe.schema.load_recipe`.
+        recipe: From :func:`peftlab.load_recipe`, or made in Python.
         document: Where it was read from, for the places in messages.
         output_dir: The run's folder; None: ``runs/<name>-<UTC time>``.
         resume: Take up what is there.
         offline: Allow no network.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        reporter: Tells a person what is going on.
+        reporter: Tells a person what is going on; None: nothing is told. ``peftlab.PlainReporter()`` writes lines to
+            standard error.
+        callbacks: Are told of steps, evaluations and the end, and may end the training; see
+            :class:`peftlab.core.callback.Callback`.
 
     Returns:
         The record and the folder. A run that failed has a record too: look at its ``status``.
 
     Raises:
         UserError: The input is wrong; no run has begun.
+        CallbackError: ``on_end`` of a callback has failed; the run has ended, and its record is on disk.
     """
+    _check_recipe_is_one(recipe)
+    listeners = CallbackList(callbacks)
     output_dir = None if output_dir is None else Path(output_dir)
     document = document or Document(source=recipe.name, values=recipe.model_dump(mode="json"))
     reporter = reporter or Silent()
@@ -78,11 +108,25 @@ def run_recipe(
             return RunResult(finished, folder.path)
         try:
             with at_place(document, ("method",)):
-                record = _execute(checked, folder, offline=offline, device_name=device, reporter=reporter)
+                record = _execute(
+                    checked, folder, offline=offline, device_name=device, reporter=reporter, callbacks=listeners
+                )
         except UserError:
             folder.discard_unused()
             raise
-        return RunResult(record, folder.path)
+    listeners.on_end(record)
+    return RunResult(record, folder.path)
+
+
+def _check_recipe_is_one(recipe: Any) -> None:
+    if isinstance(recipe, Recipe):
+        return
+    hint = "peftlab.Recipe.from_dict(…) makes one of a dict."
+    if isinstance(recipe, tuple):
+        hint = "What load_recipe returns are two arguments: run_recipe(*load_recipe(path))."
+    elif isinstance(recipe, str | Path):
+        hint = "Read the file first: run_recipe(*load_recipe(path))."
+    raise ConfigError(f"a Recipe is needed, not a {type(recipe).__name__}", where="recipe", hint=hint)
 
 
 def _at_its_time(checked: CheckedRecipe, folder: RunFolder) -> Recipe:
@@ -94,7 +138,13 @@ def _at_its_time(checked: CheckedRecipe, folder: RunFolder) -> Recipe:
 
 
 def _execute(
-    checked: CheckedRecipe, folder: RunFolder, *, offline: bool, device_name: str, reporter: Reporter
+    checked: CheckedRecipe,
+    folder: RunFolder,
+    *,
+    offline: bool,
+    device_name: str,
+    reporter: Reporter,
+    callbacks: CallbackList,
 ) -> RunRecord:
     """Run the stages; whatever they raise is turned into a status, and a record is written in any case."""
     # A workspace of fixed size makes cuBLAS repeatable; it must be set before CUDA starts.
@@ -118,6 +168,7 @@ def _execute(
                 offline=offline,
                 reporter=reporter,
                 interrupts=interrupts,
+                callbacks=callbacks,
             ).execute()
         except UserError:
             raise
@@ -137,6 +188,7 @@ def _execute(
         best_step=findings.progress.best_step,
         tied_steps=findings.progress.tied_steps if len(findings.progress.tied_steps) > 1 else [],
         steps=findings.progress.step,
+        stopped_by=findings.progress.stopped_by,
         micro_batch_size=findings.micro_batches.size,
         acceleration=findings.acceleration,
         phases=findings.clock.summary(),
@@ -205,6 +257,9 @@ def _status(
         return "diverged", str(error)
     if isinstance(error, CancelledError | KeyboardInterrupt):
         return "cancelled", "stopped by the user; the same command with --resume goes on"
+    if isinstance(error, CallbackError):
+        write_text(folder.path / TRACEBACK_NAME, "".join(traceback.format_exception(error.__cause__)))
+        return "failed", f"{error} (the traceback is in {TRACEBACK_NAME}); with resume=True the run goes on from there"
     if is_out_of_memory(error):
         first = (str(error).splitlines() or ["memory ran out"])[0]
         way = "Set training.micro_batch_size to auto"
@@ -217,9 +272,8 @@ def _status(
         return "failed", f"{str(error).splitlines()[0]} Set training.deterministic to false."
     if isinstance(error, OSError):
         return "failed", f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
-    path = folder.path / "traceback.txt"
-    write_text(path, "".join(traceback.format_exception(error)))
-    return "failed", f"{type(error).__name__}: {error} (the traceback is in traceback.txt)"
+    write_text(folder.path / TRACEBACK_NAME, "".join(traceback.format_exception(error)))
+    return "failed", f"{type(error).__name__}: {error} (the traceback is in {TRACEBACK_NAME})"
 
 
 def _data_summary(summary: DataSummary, notes: dict[str, object]) -> DataSummary:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from peftlab.acceleration.accelerated import accelerated
 from peftlab.artifact.load_artifact import load_artifact
 from peftlab.artifact.save import loaded_tensors, save_artifact, tensors_to_save
+from peftlab.core.callback import CallbackList
 from peftlab.core.errors import UserError
 from peftlab.core.files import folder_bytes
 from peftlab.core.method import MethodContext
@@ -109,6 +110,7 @@ class Run:
         offline: Allow no network.
         reporter: Tells a person.
         interrupts: Ctrl-C.
+        callbacks: Of the program that runs it.
     """
 
     def __init__(
@@ -121,11 +123,12 @@ class Run:
         offline: bool,
         reporter: Reporter,
         interrupts: Interrupts,
+        callbacks: CallbackList,
     ) -> None:
         self.recipe, self.data, self.labels = checked.recipe, checked.data, checked.labels
         self.checked, self.folder, self.findings = checked, folder, findings
         self.device, self.offline, self.reporter, self.interrupts = device, offline, reporter, interrupts
-        self.started = time.monotonic()
+        self.callbacks, self.started = callbacks, time.monotonic()
         self.matmul_rate: float | None = None
         method, model = self.recipe.method, self.recipe.model
         self.dtype = resolve_dtype(model.dtype, device=device, base_is_frozen=not method.trains_base)
@@ -259,6 +262,7 @@ class Run:
             extra_state=self._extra_state,
             gradients=GradientGuard(model),
             micro_batches=self.findings.micro_batches,
+            callbacks=self.callbacks,
         )
 
     def _count_on_shapes(self) -> StepFlops | None:

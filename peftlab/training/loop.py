@@ -11,6 +11,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from peftlab.core.callback import CallbackList
 from peftlab.core.method import Method
 from peftlab.core.record import Throughput
 from peftlab.core.splits import EncodedSplit
@@ -79,10 +80,11 @@ class TrainingJob:
         log: Where the metrics go.
         meter: Measures speed.
         interrupts: Ctrl-C.
-        on_step: Told after each step, for a progress bar.
+        on_step: Told after each step that is logged, for a progress bar.
         extra_state: What the run wants to find again in a checkpoint.
         gradients: Watches the first steps.
         micro_batches: How many examples are computed at once.
+        callbacks: A program's own; they may end the training.
     """
 
     model: nn.Module
@@ -107,6 +109,7 @@ class TrainingJob:
     extra_state: Callable[[], dict[str, Any]]
     gradients: GradientGuard
     micro_batches: MicroBatches = field(default_factory=MicroBatches)
+    callbacks: CallbackList = field(default_factory=CallbackList)
 
 
 @dataclass
@@ -120,7 +123,8 @@ class Progress:
         best_loss: Mean validation loss there, where it is measured.
         tied_steps: All steps with that score; of them the one with the least loss is kept.
         evaluations_without_gain: Since the score last rose.
-        stopped_early: Whether that were too many.
+        stopped_early: Whether that were too many, or a callback wants it so.
+        stopped_by: The name of that callback.
     """
 
     step: int = 0
@@ -130,6 +134,7 @@ class Progress:
     tied_steps: list[int] = field(default_factory=list)
     evaluations_without_gain: int = 0
     stopped_early: bool = False
+    stopped_by: str | None = None
 
 
 def train(job: TrainingJob, resume_from: Checkpoint | None = None) -> Progress:
@@ -145,13 +150,14 @@ def train(job: TrainingJob, resume_from: Checkpoint | None = None) -> Progress:
     Raises:
         DivergedError: The loss is not finite any more.
         CancelledError: The user stopped the run; a checkpoint of the last step is on disk.
+        CallbackError: A callback failed; a checkpoint of the last step is on disk.
     """
     progress = _resume(job, resume_from)
     schedule = learning_rate_schedule(job.config, job.learning_rate, job.plan.total)
     watch = LossWatch(job.accelerator.device, job.learning_rate)
     job.model.train()
     for step in job.plan.steps(after=progress.step):
-        if progress.stopped_early:
+        if progress.stopped_early or job.callbacks.error is not None:
             break
         if job.interrupts.requested:
             watch.check()
@@ -171,6 +177,9 @@ def train(job: TrainingJob, resume_from: Checkpoint | None = None) -> Progress:
         if _is_logged(job, step):
             _log_step(job, step, loss, norm, schedule(step.number))
         _evaluate_and_checkpoint(job, step, progress)
+    if job.callbacks.error is not None:
+        _write_checkpoint(job, progress)
+        raise job.callbacks.error
     if progress.best_step is not None and progress.best_score is None:
         raise DivergedError(
             f"the metric `{job.metric}` was not defined on the validation split in any evaluation",
@@ -261,8 +270,8 @@ def _is_logged(job: TrainingJob, step: Step) -> bool:
 
 
 def _is_evaluated(job: TrainingJob, step: Step) -> bool:
-    every = job.evaluation.every
-    return step.number == job.plan.total or (step.ends_epoch if every == "epoch" else step.number % every == 0)
+    every, is_last = job.evaluation.every, step.number == job.plan.total or job.callbacks.stopped_by is not None
+    return is_last or (step.ends_epoch if every == "epoch" else step.number % every == 0)
 
 
 def _is_kept(job: TrainingJob, step: Step) -> bool:
@@ -278,6 +287,7 @@ def _log_step(job: TrainingJob, step: Step, loss: Tensor, norm: Tensor | None, r
     job.log.write({"step": step.number, "epoch": step.epoch + 1, **values})
     job.accelerator.log({f"train/{name}": value for name, value in values.items()}, step=step.number)
     job.on_step(step.number, values["loss"])
+    job.callbacks.on_step(step.number, values["loss"])
 
 
 def _evaluate_and_checkpoint(job: TrainingJob, step: Step, progress: Progress) -> None:
@@ -287,6 +297,9 @@ def _evaluate_and_checkpoint(job: TrainingJob, step: Step, progress: Progress) -
         job.accelerator.log({f"validation/{name}": value for name, value in scores.items()}, step=step.number)
         if job.method.may_be_kept(job.accelerator.unwrap_model(job.model), step.number):
             _note_score(job, progress, step, scores)
+        job.callbacks.on_evaluation(step.number, scores)
+    if job.callbacks.stopped_by is not None:
+        progress.stopped_early, progress.stopped_by = True, job.callbacks.stopped_by
     if _is_kept(job, step):
         _write_checkpoint(job, progress)
 

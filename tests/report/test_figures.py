@@ -9,11 +9,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from peftlab.report.figures.bars import draw_interval
-from peftlab.report.figures.labels import Box, Point, place_labels, spread_labels
-from peftlab.report.figures.pareto import Axes, CostPoint, draw_pareto, pareto_front
-from peftlab.report.figures.scale import fit_scale, interval_ends
-from peftlab.report.figures.svg import shortened, tag, text_width
+from peftlab.figures.bars import draw_interval
+from peftlab.figures.labels import Box, Point, place_labels, spread_labels
+from peftlab.figures.pareto import Axes, CostPoint, draw_pareto, pareto_front
+from peftlab.figures.scale import fit_scale, interval_ends
+from peftlab.figures.svg import shortened, tag, text_width
 
 BOUNDS = Box(40, 20, 340, 260)
 names = st.text("abcdefgmW_-9", min_size=1, max_size=20)

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import base64
+import json
+import re
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
-from conftest import sentences
 
 import peftlab
-from peftlab import Recipe, RunResult, run_recipe
+from peftlab import Callback, Recipe, RunRecord, RunResult, StopTraining, run_recipe
+from peftlab.core.callback import CallbackError
 from peftlab.core.errors import UserError
 from peftlab.run.reproduce.rerun import reproduce
 
-ROWS = [{"text": text, "label": label} for text, label in sentences(80)]
+ROWS = [
+    {"text": f"{start} {word} {end}", "label": label}
+    for label, words in (("good", ["good", "great", "lovely", "kind"]), ("bad", ["bad", "awful", "sad", "dark"]))
+    for word in words
+    for start in ("the film was", "we saw a")
+    for end in ("day", "town", "film", "day in the town", "film in town")
+]
 
 
 @pytest.fixture(scope="module")
@@ -90,3 +100,145 @@ def test_rows_are_checked_like_those_of_a_file(recipe_of: Callable[..., Recipe],
         with pytest.raises(UserError, match=message):
             run_recipe(recipe_of(source), output_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+class Listener(Callback):
+    """Keeps what it hears, and fails or stops where it is told to."""
+
+    def __init__(self, *, stop: tuple[str, int] | None = None, fail: tuple[str, int] | None = None) -> None:
+        self.heard: list[tuple[Any, ...]] = []
+        self._raised = {stop: StopTraining(), fail: ValueError("no thanks")}
+
+    def _hear(self, event: str, step: int, value: Any) -> None:
+        self.heard.append((event, step, value))
+        if (event, step) in self._raised:
+            raise self._raised[event, step]
+
+    def on_step(self, step: int, loss: float) -> None:
+        self._hear("step", step, loss)
+
+    def on_evaluation(self, step: int, scores: Mapping[str, float]) -> None:
+        self._hear("evaluation", step, scores)
+
+    def on_end(self, record: RunRecord) -> None:
+        self._hear("end", record.steps, record.status)
+
+
+EVERY_STEP = {"max_steps": 4, "batch_size": 8, "learning_rate": 2e-2, "log_every_steps": 1}
+
+
+def test_callbacks_hear_of_a_run(recipe_of: Callable[..., Recipe], tmp_path: Path) -> None:
+    class Ends:
+        """Not derived from anything, and with one method alone."""
+
+        records: ClassVar[list[RunRecord]] = []
+
+        def on_end(self, record: RunRecord) -> None:
+            self.records.append(record)
+
+    listener = Listener()
+    result = run_recipe(recipe_of(training=EVERY_STEP), output_dir=tmp_path / "run", callbacks=[listener, Ends()])
+    assert [(event, step) for event, step, _ in listener.heard] == [
+        ("step", 1),
+        ("step", 2),
+        ("evaluation", 2),
+        ("step", 3),
+        ("step", 4),
+        ("evaluation", 4),
+        ("end", 4),
+    ]
+    assert {"accuracy", "loss"} <= set(listener.heard[2][2])
+    assert listener.heard[-1][2] == "success"
+    assert Ends.records == [result.record]
+    log = [json.loads(line) for line in (result.folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["loss"] for line in log if "loss" in line] == [v for event, _, v in listener.heard if event == "step"]
+
+
+@pytest.mark.parametrize("place", [("step", 3), ("evaluation", 2)])
+def test_a_callback_may_end_the_training(
+    place: tuple[str, int], recipe_of: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    listener = Listener(stop=place)
+    record = run_recipe(recipe_of(training=EVERY_STEP), output_dir=tmp_path / "run", callbacks=[listener]).record
+    assert (record.status, record.steps, record.stopped_by) == ("success", place[1], "Listener")
+    assert record.best_step in {2, 3}
+    assert ("evaluation", place[1]) in [heard[:2] for heard in listener.heard]  # before the best state is chosen
+    assert record.scores["test"]
+    with pytest.raises(UserError, match=rf"ended after step {place[1]} by Listener"):
+        reproduce(tmp_path / "run", output_dir=tmp_path / "again")
+
+
+@pytest.mark.parametrize("place", [("step", 3), ("evaluation", 2), ("step", 4)])
+def test_a_run_whose_callback_failed_goes_on_to_the_same_end(
+    place: tuple[str, int], recipe_of: Callable[..., Recipe], tmp_path: Path
+) -> None:
+    recipe, folder = recipe_of(training=EVERY_STEP), tmp_path / "run"
+    whole = run_recipe(recipe, output_dir=tmp_path / "whole").record
+    listener = Listener(fail=place)
+    failed = run_recipe(recipe, output_dir=folder, callbacks=[listener]).record
+    assert (failed.status, failed.steps) == ("failed", 0)
+    assert failed.error is not None
+    assert f"on_{place[0]} of the callback Listener raised ValueError: no thanks" in failed.error
+    assert "in _hear" in (folder / "traceback.txt").read_text()
+    assert listener.heard[-1][0] == "end"
+    after = run_recipe(recipe, output_dir=folder, resume=True, callbacks=[resumed := Listener()]).record
+    assert (after.status, after.resumed, after.scores) == ("success", 1, whole.scores)
+    assert [step for event, step, _ in resumed.heard if event == "step"] == list(range(place[1] + 1, 5))
+
+
+def test_when_on_end_fails_everything_is_on_disk(recipe_of: Callable[..., Recipe], tmp_path: Path) -> None:
+    with pytest.raises(CallbackError, match="on_end of the callback Listener raised ValueError"):
+        run_recipe(recipe_of(), output_dir=tmp_path / "run", callbacks=[Listener(fail=("end", 4))])
+    assert peftlab.read_record(tmp_path / "run").status == "success"
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "message"),
+    [
+        ([object()], r"callbacks.0: a callback has one of the methods on_step, on_evaluation, on_end"),
+        ([Listener(), Listener], r"callbacks.1: this is a class\n  Give an object: Listener\(\)"),
+        (Listener(), r"callbacks: a list is needed"),
+        (None, r"callbacks: a list is needed, not None"),
+    ],
+)
+def test_what_is_no_callback_is_refused(callbacks: Any, message: str, recipe_of: Callable[..., Recipe]) -> None:
+    with pytest.raises(UserError, match=message):
+        run_recipe(recipe_of(), callbacks=callbacks)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "hint"),
+    [({"model": {}}, "from_dict"), (("recipe", "document"), r"run_recipe\(\*load_recipe"), ("a.yaml", "Read the file")],
+)
+def test_what_is_no_recipe_is_refused(recipe: Any, hint: str) -> None:
+    with pytest.raises(UserError, match=rf"recipe: a Recipe is needed, not a \w+\n.*{hint}"):
+        run_recipe(recipe)
+
+
+def test_progress_is_on_standard_error_where_it_is_asked_for(
+    recipe_of: Callable[..., Recipe], tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run_recipe(recipe_of(), output_dir=tmp_path / "silent")
+    assert "loading" not in "".join(capfd.readouterr())
+    run_recipe(recipe_of(), output_dir=tmp_path / "told", reporter=peftlab.PlainReporter())
+    told = capfd.readouterr()
+    assert "loading" in told.err
+    assert told.out == ""
+
+
+def test_a_result_draws_its_curves(of_rows: RunResult, tmp_path: Path) -> None:
+    curves = of_rows.plot()
+    svg = ElementTree.fromstring(curves._repr_svg_())  # noqa: S314 - our own
+    assert {item.attrib["class"] for item in svg.iter("{http://www.w3.org/2000/svg}polyline")} == {"curve"}
+    assert len(list(svg.iter("{http://www.w3.org/2000/svg}polyline"))) == 2
+    assert "Validation accuracy" in curves.svg
+    assert "training loss" in repr(curves)
+    (encoded,) = re.findall(r'src="data:image/svg\+xml;base64,([^"]+)"', curves._repr_html_())
+    assert base64.b64decode(encoded).decode() == curves.svg
+    assert curves.save(tmp_path / "curves.svg").read_text() == curves.svg + "\n"
+    with pytest.raises(UserError, match=r"ends on \.svg"):
+        curves.save(tmp_path / "curves.png")
+    (of_rows.folder / "metrics.jsonl").rename(tmp_path / "kept.jsonl")
+    with pytest.raises(UserError, match="has logged no step"):
+        of_rows.plot()
+    (tmp_path / "kept.jsonl").rename(of_rows.folder / "metrics.jsonl")

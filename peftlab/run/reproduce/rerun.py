@@ -45,6 +45,12 @@ def reproduce(
             f"the run ended as `{before.status}`; only one that ended with success has scores to agree with",
             where=str(run),
         )
+    if before.stopped_by is not None:
+        raise UserError(
+            f"its training was ended after step {before.steps} by {before.stopped_by}, a callback of a program's own",
+            where=str(run),
+            hint="Run its recipe.yaml again in Python, with the same callback.",
+        )
     document = Document(source=str(run / "record.json"), values=before.recipe, folder=run)
     recipe = build_recipe(document, default_name=before.name)
     _keep_threads(before)

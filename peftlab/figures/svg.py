@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
+from pathlib import Path
 
 from markupsafe import Markup, escape
 
+FIGURE_STYLE = (Path(__file__).parent / "figures.css").read_text(encoding="utf-8")
+"""The style sheet of all figures."""
 FONT_SIZE = 11.0
 COLORS = 12
 """The style sheet has so many colours for methods."""

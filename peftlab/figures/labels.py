@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from peftlab.report.figures.svg import FONT_SIZE, text_width
+from peftlab.figures.svg import FONT_SIZE, text_width
 
 Boxes = NDArray[np.float64]
 GAP = 1.5

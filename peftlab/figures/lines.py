@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from peftlab.report.figures.frame import NARROW, WIDE, Format, Plot, Size, draw_chart, draw_frame
-from peftlab.report.figures.labels import spread_labels
-from peftlab.report.figures.scale import Scale, fit_scale
-from peftlab.report.figures.svg import color, joined, shortened, tag, text_width
+from peftlab.figures.frame import NARROW, WIDE, Format, Plot, Size, draw_chart, draw_frame
+from peftlab.figures.labels import spread_labels
+from peftlab.figures.scale import Scale, fit_scale
+from peftlab.figures.svg import FIGURE_STYLE, color, joined, shortened, tag, text_width
 
 LABEL_GAP = 12.5
 
@@ -39,6 +39,25 @@ class CurveAxes:
 def draw_curves(curves: Sequence[Curve], axes: CurveAxes) -> Markup:
     """The figure, once for wide and once for narrow screens."""
     return joined(_draw(curves, axes, size) for size in (WIDE, NARROW))
+
+
+def draw_alone(figures: Sequence[tuple[Sequence[Curve], CurveAxes]]) -> Markup:
+    """Figures one below the other, as an SVG file that brings its style along."""
+    width, height = WIDE.width, WIDE.height
+    places = [
+        tag("svg", _draw(curves, axes, WIDE), x=0, y=round(at * height), width=width, height=height)
+        for at, (curves, axes) in enumerate(figures)
+    ]
+    background = tag("rect", width="100%", height="100%", fill="var(--page)")
+    return tag(
+        "svg",
+        joined([tag("style", Markup(FIGURE_STYLE)), background, *places]),  # noqa: S704 - peftlab's own
+        xmlns="http://www.w3.org/2000/svg",
+        viewBox=f"0 0 {width:g} {height * len(figures):g}",
+        width=width,
+        font_family="system-ui, sans-serif",
+        font_size="11px",
+    )
 
 
 def _draw(curves: Sequence[Curve], axes: CurveAxes, size: Size) -> Markup:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from peftlab.report.figures.frame import NARROW, WIDE, Format, Plot, Size, draw_chart, draw_frame
-from peftlab.report.figures.labels import Box, Point, place_labels
-from peftlab.report.figures.scale import Scale, fit_scale, interval_ends
-from peftlab.report.figures.svg import color, joined, shortened, tag
+from peftlab.figures.frame import NARROW, WIDE, Format, Plot, Size, draw_chart, draw_frame
+from peftlab.figures.labels import Box, Point, place_labels
+from peftlab.figures.scale import Scale, fit_scale, interval_ends
+from peftlab.figures.svg import color, joined, shortened, tag
 
 RADIUS = 4.5
 MOST_SHOWN = 30

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from peftlab.report.figures.svg import color, joined, tag
+from peftlab.figures.svg import color, joined, tag
 
 HEIGHT = 16
 

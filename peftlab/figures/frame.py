@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from peftlab.report.figures.scale import Scale
-from peftlab.report.figures.svg import joined, tag, text_width
+from peftlab.figures.scale import Scale
+from peftlab.figures.svg import joined, tag, text_width
 
 Format = Callable[[float], str]
 
