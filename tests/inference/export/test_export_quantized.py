@@ -75,8 +75,9 @@ def test_a_merged_export_is_a_plain_model(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("quantization", ["nf4", "int8"])
-@pytest.mark.parametrize("method", ["{type: lora, rank: 4}", "{type: houlsby_adapter}"])
+@pytest.mark.parametrize(
+    ("method", "quantization"), [("{type: lora, rank: 4}", "nf4"), ("{type: houlsby_adapter}", "int8")]
+)
 def test_onnx_of_a_quantised_run(method: str, quantization: str, tiny_run: Callable[..., Path], tmp_path: Path) -> None:
     done, said = export(tiny_run(method, quantization=quantization), "onnx", tmp_path / "out")
     assert done.check.equal_predictions >= 0.95
