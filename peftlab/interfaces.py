@@ -1,7 +1,9 @@
 """The contracts for plugins under one name; each has its own file in ``peftlab.core``."""
 
+from peftlab.core.hooks import Backward, TrainingHooks
 from peftlab.core.method import METHODS, Method, MethodContext, TargetModules, is_matrix
 from peftlab.core.model_facts import CHECKPOINT_HEADS, Family, ModelFacts, TokenizerFacts, is_embedding
+from peftlab.core.regularizer import REGULARIZERS, Regularizer
 from peftlab.core.reporter import ProgressCallback, Reporter, Silent
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Head, Inference, Prediction, Result, Scorer, Task
@@ -9,7 +11,9 @@ from peftlab.core.task import TASKS, Head, Inference, Prediction, Result, Scorer
 __all__ = [
     "CHECKPOINT_HEADS",
     "METHODS",
+    "REGULARIZERS",
     "TASKS",
+    "Backward",
     "EncodedSplit",
     "Example",
     "Family",
@@ -20,6 +24,7 @@ __all__ = [
     "ModelFacts",
     "Prediction",
     "ProgressCallback",
+    "Regularizer",
     "Reporter",
     "Result",
     "Scorer",
@@ -28,6 +33,7 @@ __all__ = [
     "TargetModules",
     "Task",
     "TokenizerFacts",
+    "TrainingHooks",
     "is_embedding",
     "is_matrix",
 ]

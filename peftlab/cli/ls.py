@@ -15,6 +15,7 @@ class Kind(StrEnum):
 
     METHODS = "methods"
     TASKS = "tasks"
+    REGULARIZERS = "regularizers"
     MODELS = "models"
     METRICS = "metrics"
     RECIPES = "recipes"
@@ -24,7 +25,7 @@ def ls(
     kind: Annotated[Kind, typer.Argument(help="What to list.", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """List methods, tasks, models, metrics or recipes, with a line on each."""
+    """List methods, tasks, regularizers, models, metrics or recipes, with a line on each."""
     entries, notes = _LISTS[kind]()
     if as_json:
         print(json.dumps({kind.value: entries, **({"broken": notes} if notes else {})}, indent=2))
@@ -58,6 +59,17 @@ def _tasks() -> tuple[list[dict[str, str]], dict[str, str]]:
     from peftlab.core.task import TASKS
 
     return _registered(TASKS)
+
+
+def _regularizers() -> tuple[list[dict[str, Any]], dict[str, str]]:
+    from peftlab.core.regularizer import REGULARIZERS
+
+    entries, broken = _registered(REGULARIZERS)
+    costs = {name: {"passes": cls.passes, "memory": cls.memory} for name, cls in REGULARIZERS.items()}
+    for entry in entries:
+        cost = costs[entry["name"]]
+        entry["description"] += f" Passes: {cost['passes']:g}; memory: {cost['memory']}."
+    return [{**entry, **costs[entry["name"]]} for entry in entries], broken
 
 
 def _metrics() -> tuple[list[dict[str, str]], dict[str, str]]:
@@ -100,6 +112,7 @@ def _first_comment(path: Path) -> str:
 _LISTS = {
     Kind.METHODS: _methods,
     Kind.TASKS: _tasks,
+    Kind.REGULARIZERS: _regularizers,
     Kind.MODELS: _models,
     Kind.METRICS: _metrics,
     Kind.RECIPES: _recipes,

@@ -41,6 +41,8 @@ class RegisteredConfig(Config):
     """A configuration that a registry files under a name, which recipes write as ``type``."""
 
     registered_name: ClassVar[str] = ""
+    guard_names: ClassVar[Mapping[str, str]] = {}
+    """Guards of its own: the name of each, and what it checks. A recipe may waive them."""
 
     @pydantic.model_validator(mode="before")
     @classmethod

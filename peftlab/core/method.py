@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from peftlab.core.config import RegisteredConfig
 from peftlab.core.errors import UnsupportedError
+from peftlab.core.hooks import TrainingHooks
 from peftlab.core.model_facts import Family, ModelFacts
-from peftlab.core.record import Guard
 from peftlab.core.registry import Registry
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
+    from torch import Tensor
 
 TargetModules = Annotated[
     Literal["all-linear"] | list[str],
@@ -56,13 +55,16 @@ def is_matrix(name: str, parameter: Tensor) -> bool:
     return not is_vector and not getattr(parameter, "_no_weight_decay", False)
 
 
-class Method(RegisteredConfig, ABC):
-    """A tuning method. The docstring's first line is what ``peftlab ls methods`` shows."""
+class Method(TrainingHooks, ABC):
+    """A tuning method: how a model is wrapped, and its training hooks.
+
+    The docstring's first line is what ``peftlab ls methods`` shows.
+    """
 
     paper: ClassVar[str] = ""
+    """Where the method comes from: a link."""
     other_names: ClassVar[Mapping[str, str]] = {}
     """What it is called elsewhere, and what to write here: the hint for somebody who writes that."""
-    """Where the method comes from: a link."""
     default_learning_rate: ClassVar[float] = 1e-3
     """What a recipe without ``training.learning_rate`` gets, with AdamW."""
     mergeable: ClassVar[bool] = False
@@ -71,6 +73,8 @@ class Method(RegisteredConfig, ABC):
     """Whether the base's own weights train as a whole: then the whole model is saved, and dropout is kept."""
     supports_gradient_checkpointing: ClassVar[bool] = True
     """Whether its adapters still learn when activations are computed twice."""
+    can_be_averaged: ClassVar[bool] = True
+    """Whether the mean of its weights over some steps is such a model too; where ranks fall away it is not."""
     search_space: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
     """Recipe keys that matter to this method beside the learning rate, each with the values that a suite may
     try; the first is the default."""
@@ -139,32 +143,6 @@ class Method(RegisteredConfig, ABC):
     def decays(self, name: str, parameter: Tensor) -> bool:
         """Whether weight decay falls on a trained parameter."""
         return is_matrix(name, parameter)
-
-    def after_optimizer_step(self, model: nn.Module, step: int) -> None:
-        """Called after each optimizer step (from 1), before the gradients are cleared."""
-
-    def training_penalty(self, model: nn.Module) -> Tensor | None:
-        """A scalar that is added to the loss while training, and only then."""
-        return None
-
-    def training_state(self, model: nn.Module) -> dict[str, Tensor]:
-        """What the method must find again when a run is resumed, beside parameters and optimizer."""
-        return {}
-
-    def restore_training_state(self, model: nn.Module, state: Mapping[str, Tensor]) -> None:
-        """Take up the state that ``training_state`` gave."""
-
-    def may_be_kept(self, model: nn.Module, step: int) -> bool:
-        """Whether the model as it is after this step may be what the run leaves; after the last one it always may."""
-        return True
-
-    def may_stay(self, name: str, parameter: Tensor) -> bool:
-        """Whether a trained tensor may end where it began, as a matrix does whose every rank AdaLoRA has pruned."""
-        return False
-
-    def guards(self, model: nn.Module, context: MethodContext) -> dict[str, Guard]:
-        """Checks of the trained model that only this method needs, by name."""
-        return {}
 
     def before_save(self, model: Any) -> None:
         """Called before a ``PeftModel`` is saved by peft."""

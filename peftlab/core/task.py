@@ -45,6 +45,7 @@ class Task(RegisteredConfig, TaskRows, TaskObjective, TaskAnswers):
     """What the task can do beside predicting, of ``peftlab.core.capabilities``; checked when it is registered."""
 
     _learned: dict[str, Any] = PrivateAttr(default_factory=dict)
+    _label_smoothing: float = PrivateAttr(0.0)
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
@@ -66,6 +67,17 @@ class Task(RegisteredConfig, TaskRows, TaskObjective, TaskAnswers):
     def learned(self) -> Mapping[str, Any]:
         """What :meth:`learn` gave; empty before."""
         return self._learned
+
+    @property
+    def label_smoothing(self) -> float:
+        """The share of each target that the loss of a task with class targets spreads over all classes alike."""
+        return self._label_smoothing
+
+    def with_label_smoothing(self, share: float) -> Self:
+        """The same task with another such share; its predictions and metrics stay as they are."""
+        task = self.model_copy()
+        task._label_smoothing = share
+        return task
 
     def is_learned_alike(self, other: Task) -> bool:
         """Whether what two runs learned of their data is so alike that their models can be mixed."""

@@ -123,6 +123,22 @@ class TaskObjective:
         """``loss`` of ``logits``; a task may reach the same sum without holding all logits at once."""
         return self.loss(self.logits(model, batch), batch)
 
+    @property
+    def has_class_targets(self) -> bool:
+        """Whether each term of the loss is the cross-entropy of one class: then ``class_terms`` gives them.
+
+        The loss of such a task takes ``label_smoothing`` into account, as torch's ``cross_entropy`` does.
+        """
+        return False
+
+    def class_terms(self, logits: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Of every term of the loss the logits (terms × classes, in float32), and the class (terms).
+
+        Raises:
+            NotImplementedError: The task has no class targets.
+        """
+        raise NotImplementedError("the terms of this loss are no classes")
+
     def loss_terms(self, batch: Mapping[str, Tensor]) -> int:
         """How many terms ``loss`` sums up: examples, or labelled tokens. By default the rows of ``input_ids``."""
         return len(batch["input_ids"])

@@ -50,6 +50,7 @@ from peftlab.training.accelerator import autocast_dtype, build_shapes_accelerato
 from peftlab.training.checkpoints import CheckpointFolder
 from peftlab.training.evaluation import TorchInference
 from peftlab.training.guards import FIRST_STEPS, GradientGuard
+from peftlab.training.hooks import HookList
 from peftlab.training.interrupts import Interrupts
 from peftlab.training.loop import TrainingJob, optimizer_step
 from peftlab.training.metrics_log import MetricsLog
@@ -170,12 +171,12 @@ class ShapesOfRecipe:
         Raises:
             UnsupportedError: Model or task decide by values what they compute.
         """
-        task = TaskOnShapes(self._recipe.task, self._mode, self._autocast)
+        task = self._task_on_shapes()
         borders = contextlib.nullcontext() if "position_ids" in batch.examples[0] else one_text_a_row()
         with self._mode, borders, _refused_where_values_are_needed():
             job = self._job(batch, cast("Task", task))
             optimizer = job.optimizer.optimizer
-            self._make_state(optimizer)
+            self._make_state(optimizer, job.hooks)
             step = Step(1, 0, [list(positions) for positions in batch.step], ends_epoch=False)
             job.model.train()
             with accelerated(self._model) if self._target.name == "cpu" else contextlib.nullcontext():
@@ -185,7 +186,7 @@ class ShapesOfRecipe:
                     optimizer=optimizer,
                     device=torch.device("cpu"),
                     steps=1,
-                    existing=job.method.training_state(self._model).values(),
+                    existing=job.hooks.state(self._model).values(),
                     granularity=self._target.granularity,
                 )
             inference = TorchInference(tokenizer=None, labels=self._labels, device=torch.device("cpu"))
@@ -208,19 +209,24 @@ class ShapesOfRecipe:
         Raises:
             UnsupportedError: Model or task decide by values what they compute.
         """
-        task = TaskOnShapes(self._recipe.task, self._mode, self._autocast)
+        task = self._task_on_shapes()
         borders = contextlib.nullcontext() if "position_ids" in split.examples[0] else one_text_a_row()
         with self._mode, borders, _refused_where_values_are_needed():
             job = replace(self._job(Batch(split.examples[:1], [1], [[0]]), cast("Task", task)), split=split)
             return rehearse_flops(job)
 
-    def _make_state(self, optimizer: torch.optim.Optimizer) -> None:
-        """What optimizer and method keep after a first step."""
+    def _task_on_shapes(self) -> TaskOnShapes:
+        """The task as it is trained."""
+        hooks = HookList(self._recipe.training_hooks())
+        return TaskOnShapes(hooks.training_task(self._recipe.task), self._mode, self._autocast)
+
+    def _make_state(self, optimizer: torch.optim.Optimizer, hooks: HookList) -> None:
+        """What optimizer and hooks keep after a first step."""
         for parameter in self._model.parameters():
             if parameter.requires_grad:
                 parameter.grad = torch.empty_like(parameter)
         optimizer.step()
-        self._recipe.method.after_optimizer_step(self._model, 1)
+        hooks.after_step(self._model, 1)
         optimizer.zero_grad(set_to_none=True)
 
     def _largest_source(self) -> int:
@@ -231,9 +237,9 @@ class ShapesOfRecipe:
 
     def _job(self, batch: Batch, task: Task) -> TrainingJob:
         recipe = self._recipe
-        accelerator = build_shapes_accelerator(self._autocast)
+        accelerator, hooks = build_shapes_accelerator(self._autocast), HookList(recipe.training_hooks())
         with unset_fake_temporarily():  # bitsandbytes computes its code books, which are real, when it is set up
-            optimizer = build_optimizer(self._model, recipe.training, 1e-3, method=recipe.method)
+            optimizer = build_optimizer(self._model, recipe.training, 1e-3, hooks=hooks)
         model = accelerator.prepare(self._model) if self._autocast is not None else self._model
         return bare_job(
             recipe,
@@ -242,11 +248,19 @@ class ShapesOfRecipe:
             optimizer=accelerator.prepare(optimizer),
             accelerator=accelerator,
             task=task,
+            hooks=hooks,
         )
 
 
 def bare_job(
-    recipe: Recipe, batch: Batch, *, model: nn.Module, optimizer: Any, accelerator: Accelerator, task: Task
+    recipe: Recipe,
+    batch: Batch,
+    *,
+    model: nn.Module,
+    optimizer: Any,
+    accelerator: Accelerator,
+    task: Task,
+    hooks: HookList | None = None,
 ) -> TrainingJob:
     """A job that can take steps on one batch, and leaves nothing behind.
 
@@ -257,6 +271,7 @@ def bare_job(
         optimizer: Prepared by the accelerator.
         accelerator: Of this job.
         task: The recipe's, or one in its place.
+        hooks: None: fresh ones of the recipe.
     """
     guard = GradientGuard(model)
     # It decides by values, which shapes do not have.
@@ -266,7 +281,7 @@ def bare_job(
         model=model,
         optimizer=optimizer,
         accelerator=accelerator,
-        method=recipe.method,
+        hooks=hooks or HookList(recipe.training_hooks()),
         task=task,
         split=EncodedSplit("train", range(len(examples)), examples),
         plan=StepPlan(lambda _epoch: [list(positions) for positions in batch.step], len(batch.step), 1, None),

@@ -28,6 +28,7 @@ class AdaLora(Method):
     paper: ClassVar[str] = "https://arxiv.org/abs/2303.10512"
     default_learning_rate: ClassVar[float] = 1.5e-2
     mergeable: ClassVar[bool] = True
+    can_be_averaged: ClassVar[bool] = False
 
     initial_rank: PositiveInt = Field(12, description="Rank of every adapted matrix before pruning.")
     target_rank: PositiveInt = Field(8, description="Average rank after pruning.")
@@ -84,16 +85,16 @@ class AdaLora(Method):
         wrapped.base_model.rankallocator = build_rank_allocator(wrapped.base_model)
         return wrapped
 
-    def after_optimizer_step(self, model: Any, step: int) -> None:
+    def after_step(self, model: Any, step: int) -> None:
         """Update the importances, and prune where it is time; needs the step's gradients."""
         model.base_model.update_and_allocate(step)
 
-    def may_be_kept(self, model: Any, step: int) -> bool:
+    def can_be_best(self, model: Any, step: int) -> bool:
         """Only with the ranks that the recipe asks for: from the last pruning on."""
         config = model.peft_config["default"]
         return bool(step >= config.total_step - config.tfinal)
 
-    def training_penalty(self, model: nn.Module) -> Tensor | None:
+    def penalty(self, model: nn.Module) -> Tensor | None:
         """‖A Aᵀ − I‖ + ‖Bᵀ B − I‖, averaged over the matrices (equation 4 of the paper, as peft computes it).
 
         peft adds it to the loss that the model computes, in evaluation too; peftlab's loss comes from the task.
@@ -110,7 +111,7 @@ class AdaLora(Method):
                 distances.append(torch.linalg.matrix_norm(gram - identity))
         return self.orthogonality_weight * torch.stack(distances).mean()
 
-    def training_state(self, model: Any) -> dict[str, Tensor]:
+    def state(self, model: Any) -> dict[str, Tensor]:
         """The importances so far, and which ranks are kept."""
         import torch
 
@@ -119,7 +120,7 @@ class AdaLora(Method):
         pattern = model.peft_config["default"].rank_pattern or {}
         return {**state, **{f"rank_pattern/{name}": torch.tensor(kept) for name, kept in pattern.items()}}
 
-    def restore_training_state(self, model: Any, state: Mapping[str, Tensor]) -> None:
+    def restore(self, model: Any, state: Mapping[str, Tensor]) -> None:
         """Put importances and ranks back."""
         device = next(model.parameters()).device
         for kind in _IMPORTANCES:
@@ -129,7 +130,7 @@ class AdaLora(Method):
         kept = {name.partition("/")[2]: t.tolist() for name, t in state.items() if name.startswith("rank_pattern/")}
         model.peft_config["default"].rank_pattern = kept or None
 
-    def may_stay(self, name: str, parameter: Tensor) -> bool:
+    def may_end_unchanged(self, name: str, parameter: Tensor) -> bool:
         """Singular values begin at zero and are there again where every rank of the matrix is pruned."""
         return "lora_E" in name and not parameter.any()
 

@@ -136,6 +136,9 @@ def check_model(
     with at_place(document, ("method",)):
         recipe.method.check(replace(facts, peft_task_type=recipe.task.peft_task_type))
         _check_positions(recipe, facts)
+    for position, regularizer in enumerate(recipe.training.regularizers):
+        with at_place(document, ("training", "regularizers", position)):
+            regularizer.check(recipe.task, recipe.method, facts)
     return CheckedModel(recipe, model_location, facts, names_metric)
 
 

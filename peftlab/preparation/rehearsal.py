@@ -1,6 +1,6 @@
 """Untimed steps before training: its memory by category, and the FLOPs that its tokens call for.
 
-The rehearsal works on the real model and leaves no trace: parameters, random generators and the method's state are put
+The rehearsal works on the real model and leaves no trace: parameters, random generators and the hooks' states are put
 back afterwards.
 """
 
@@ -38,7 +38,7 @@ def rehearse_memory(job: TrainingJob) -> Memory:
     """
     # Methods with a schedule do each step's work: the rehearsal is of the first one, whichever texts it borrows.
     step = replace(job.plan.longest_step(job.task.lengths(job.split.examples)), number=1)
-    optimizer = build_optimizer(job.model, job.config, job.learning_rate, method=job.method)
+    optimizer = build_optimizer(job.model, job.config, job.learning_rate, hooks=job.hooks)
     with _without_trace(job), _in_place_of_own(job, optimizer) as prepared, accelerated(job.model):
         trial = replace(job, optimizer=prepared, gradients=GradientGuard(job.model))
         return measure_training_memory(
@@ -102,7 +102,7 @@ def _without_trace(job: TrainingJob) -> Iterator[None]:
     model = job.accelerator.unwrap_model(job.model)
     # Kept on CPU: a copy of a fully tuned model on the device would be measured, or not fit.
     parameters = {name: value.detach().to("cpu", copy=True) for name, value in trainable_parameters(model).items()}
-    state = {name: value.clone() for name, value in job.method.training_state(model).items()}
+    state = {name: value.clone() for name, value in job.hooks.state(model).items()}
     scaler = job.accelerator.scaler
     scaling: dict[str, Any] = {} if scaler is None else scaler.state_dict()
     if scaler is not None:  # at its first scale it skips steps, and a step that is skipped shows no optimizer's state
@@ -114,7 +114,7 @@ def _without_trace(job: TrainingJob) -> Iterator[None]:
     for parameter in model.parameters():
         parameter.grad = None
     restore_parameters(model, parameters)
-    job.method.restore_training_state(model, state)
+    job.hooks.restore(model, state)
     if scaler is not None:
         scaler.load_state_dict(scaling)
 

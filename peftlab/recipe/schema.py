@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, NonNegativeInt, SerializeAsAny, field_validator
+from pydantic import Field, NonNegativeInt, SerializeAsAny, ValidationInfo, field_validator
 from ruamel.yaml import YAML
 
 from peftlab.core.config import (
@@ -23,9 +23,11 @@ from peftlab.core.config import (
 )
 from peftlab.core.errors import ConfigError, did_you_mean
 from peftlab.core.files import write_text
+from peftlab.core.hooks import TrainingHooks
 from peftlab.core.method import METHODS, Method
 from peftlab.core.metric import METRICS
 from peftlab.core.registry import Registry
+from peftlab.core.regularizer import REGULARIZERS, Regularizer
 from peftlab.core.task import TASKS, Scorer, Task
 from peftlab.data.data_config import SOURCE_KEYS, DataConfig
 from peftlab.metrics._scorer import ScorerWithMetric
@@ -65,10 +67,13 @@ class Recipe(Config):
 
     @field_validator("waive_guards")
     @classmethod
-    def _check_guards(cls, names: list[str]) -> list[str]:
+    def _check_guards(cls, names: list[str], info: ValidationInfo) -> list[str]:
+        parts = [info.data[key] for key in ("task", "method") if key in info.data]
+        training = info.data.get("training")
+        known = _guards_of([*parts, *(training.regularizers if training is not None else ())])
         for name in names:
-            if name not in GUARDS:
-                raise ValueError(f"unknown guard `{name}`. {did_you_mean(name, GUARDS) or ''}")
+            if name not in known:
+                raise ValueError(f"this run has no guard `{name}`. {did_you_mean(name, known) or ''}".strip())
         return names
 
     def __init__(self, **sections: Any) -> None:
@@ -106,6 +111,15 @@ class Recipe(Config):
         return yaml_text(self.model_dump(mode="json"))
 
     @property
+    def known_guards(self) -> dict[str, str]:
+        """The guards that this run can have, and what each checks."""
+        return _guards_of([self.task, self.method, *self.training.regularizers])
+
+    def training_hooks(self) -> list[TrainingHooks]:
+        """The hooks of a run, the method's first. Regularisers are copies, which remember nothing yet."""
+        return [self.method, *(each.model_copy() for each in self.training.regularizers)]
+
+    @property
     def train_rows_key(self) -> str:
         """The key that says how many rows there are for training, at most."""
         return "data.max_train_examples" if self.data is not None else f"task.{self.task.train_rows_key}"
@@ -140,6 +154,11 @@ class Recipe(Config):
         return plan_in_order_of_length(lengths, batch_size=size, max_tokens=limit)
 
 
+def _guards_of(parts: Sequence[RegisteredConfig]) -> dict[str, str]:
+    """The guards of every run, and those that a run's parts name."""
+    return {**GUARDS, **{name: text for part in parts for name, text in part.guard_names.items()}}
+
+
 def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> tuple[Recipe, Document]:
     """Read a recipe from a YAML file.
 
@@ -169,17 +188,32 @@ def build_recipe(document: Document, *, default_name: str) -> Recipe:
     for key, registry in (("task", TASKS), ("method", METHODS)):
         if key in values:
             values[key] = _build_registered(registry, values[key], document, (key,))
+    values |= _with_regularizers(values, document)
     recipe = build_config(Recipe, values, document=document)
     if recipe.data is None and recipe.task.train_rows_key is None:
         raise document.error(("data",), "this key is required", "Name a source: `data: {source: …}`.")
     return recipe
 
 
+def _with_regularizers(values: Mapping[str, Any], document: Document) -> dict[str, Any]:
+    """The section ``training`` with its regularisers built; empty where it has none, or is none."""
+    training, key = values.get("training"), "regularizers"
+    if not isinstance(training, Mapping) or not isinstance(training.get(key), list):
+        return {}
+    built = [
+        _build_registered(REGULARIZERS, each, document, ("training", key, position))
+        for position, each in enumerate(training[key])
+    ]
+    return {"training": {**training, key: built}}
+
+
 def _build_registered(registry: Registry[Any], values: Any, document: Document, path: KeyPath) -> Any:
     if isinstance(values, RegisteredConfig):
         return values
     if not isinstance(values, Mapping):
-        raise document.error(path, f"a mapping is needed, not {values!r}", f"Write `{path[0]}: {{type: …}}`.")
+        written = "[{type: …}]" if isinstance(path[-1], int) else "{type: …}"
+        key = next(part for part in reversed(path) if isinstance(part, str))
+        raise document.error(path, f"a mapping is needed, not {values!r}", f"Write `{key}: {written}`.")
     if "type" not in values:
         raise document.error(path, "the key `type` is required", f"Known: {', '.join(registry.names())}.")
     cls = registry.get(values["type"], where=document.where((*path, "type")))
@@ -322,17 +356,26 @@ def yaml_text(values: dict[str, Any]) -> str:
 
 
 def recipe_schema() -> dict[str, Any]:
-    """The JSON Schema of a recipe, with every registered task and method."""
+    """The JSON Schema of a recipe, with every registered task, method and regulariser."""
     schema = Recipe.model_json_schema(mode="validation")
     definitions = schema.setdefault("$defs", {})
     for key, registry, base in (("task", TASKS, Task), ("method", METHODS, Method)):
         definitions.pop(base.__name__, None)
-        choices = []
-        for name, cls in registry.items():
-            own = cls.schema_with_type()
-            definitions.update(own.pop("$defs", {}))
-            definitions[f"{key}.{name}"] = own
-            choices.append({"$ref": f"#/$defs/{key}.{name}"})
-        schema["properties"][key] = {"description": schema["properties"][key].get("description", ""), "oneOf": choices}
+        description = schema["properties"][key].get("description", "")
+        schema["properties"][key] = {"description": description, "oneOf": _choices(registry, key, definitions)}
+    definitions.pop(Regularizer.__name__, None)
+    listed = definitions[TrainingConfig.__name__]["properties"]["regularizers"]
+    listed["items"] = {"oneOf": _choices(REGULARIZERS, "regularizer", definitions)}
     schema["required"] = [name for name in schema["required"] if name != "name"]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "peftlab recipe"}
+
+
+def _choices(registry: Registry[Any], key: str, definitions: dict[str, Any]) -> list[dict[str, str]]:
+    """References to the schema of every class of a registry; the schemas are put under the definitions."""
+    choices = []
+    for name, cls in registry.items():
+        own = cls.schema_with_type()
+        definitions.update(own.pop("$defs", {}))
+        definitions[f"{key}.{name}"] = own
+        choices.append({"$ref": f"#/$defs/{key}.{name}"})
+    return choices

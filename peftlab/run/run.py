@@ -24,7 +24,6 @@ from peftlab.recipe.schema import Recipe
 from peftlab.run.card import write_card
 from peftlab.run.run_folder import RunFolder, check_output_dir, open_run_folder
 from peftlab.training.launch import refuse_several_processes
-from peftlab.training.training_config import GUARDS
 
 if TYPE_CHECKING:
     from peftlab.run.learning_curves import LearningCurves
@@ -174,7 +173,7 @@ def _execute(
             raise
         except (Exception, KeyboardInterrupt) as caught:  # noqa: BLE001 - every ending becomes a record
             error = caught
-    guards = _all_guards(findings.guards, checked.recipe.waive_guards, error)
+    guards = _all_guards(findings.guards, checked.recipe, error)
     status, message = _status(error, guards, folder, divisible=checked.recipe.task.divisible)
     record = RunRecord(
         name=checked.recipe.name,
@@ -227,16 +226,16 @@ def _write_card(record: RunRecord, folder: RunFolder, checked: CheckedRecipe) ->
     )
 
 
-def _all_guards(found: dict[str, Guard], waived: list[str], error: BaseException | None) -> dict[str, Guard]:
+def _all_guards(found: dict[str, Guard], recipe: Recipe, error: BaseException | None) -> dict[str, Guard]:
     """Every guard by its name, in the same order in every record."""
     from peftlab.training.evaluation import DivergedError
     from peftlab.training.guards import waive
 
     reason = "the method has nothing of the kind" if error is None else "the run did not get so far"
-    guards = {name: Guard.not_applicable(reason) for name in GUARDS} | found
+    guards = {name: Guard.not_applicable(reason) for name in recipe.known_guards} | found
     if isinstance(error, DivergedError):
         guards["loss_finite"] = Guard.check(False, error.message)
-    return waive(guards, waived)
+    return waive(guards, recipe.waive_guards)
 
 
 def _status(

@@ -62,6 +62,7 @@ from peftlab.training.guards import (
     combined_hash,
     hash_tensors,
 )
+from peftlab.training.hooks import HookList
 from peftlab.training.interrupts import Interrupts
 from peftlab.training.loop import Progress, TrainingJob, restore_best, train
 from peftlab.training.metrics_log import MetricsLog
@@ -236,15 +237,16 @@ class Run:
         accelerator = build_accelerator(
             computation=self.autocast, tracking=list(recipe.tracking), folder=self.folder.path, device=self.device
         )
-        optimizer = build_optimizer(self.placement.place(model), training, training.learning_rate, method=recipe.method)
+        hooks = HookList(recipe.training_hooks())
+        optimizer = build_optimizer(self.placement.place(model), training, training.learning_rate, hooks=hooks)
         prepared, optimizer = accelerator.prepare(model, optimizer, device_placement=[False, True])
         has_validation = "validation" in self.splits
         return TrainingJob(
             model=prepared,
             optimizer=optimizer,
             accelerator=accelerator,
-            method=recipe.method,
-            task=recipe.task,
+            hooks=hooks,
+            task=hooks.training_task(recipe.task),
             split=self.splits["train"],
             plan=self.plan,
             config=training,
@@ -308,7 +310,7 @@ class Run:
         job.accelerator.end_training()
         self._tell_ties(findings.progress)
         model = job.accelerator.unwrap_model(job.model)
-        findings.guards.update(self.recipe.method.guards(model, context))  # of what training did, best epoch or not
+        findings.guards.update(job.hooks.guards(model, context))  # of what training did, best epoch or not
         restore_best(job, findings.progress)
         findings.guards["loss_finite"] = Guard.check(True, f"in all {findings.progress.step} steps")
         trained = trainable_parameters(model)
@@ -316,7 +318,7 @@ class Run:
             self.initial_hashes,
             hash_tensors(trained),
             steps=findings.progress.step,
-            may_stay={name for name, parameter in trained.items() if self.recipe.method.may_stay(name, parameter)},
+            may_end_unchanged={name for name, tensor in trained.items() if job.hooks.may_end_unchanged(name, tensor)},
         )
 
     def _tell_ties(self, progress: Progress) -> None:

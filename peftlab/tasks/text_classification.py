@@ -209,7 +209,17 @@ class TextClassification(Task):
         if self.is_multi_label:
             each = functional.binary_cross_entropy_with_logits(logits.float(), batch["labels"], reduction="none")
             return each.mean(dim=1).sum()
-        return functional.cross_entropy(logits.float(), batch["labels"], reduction="sum")
+        terms = self.class_terms(logits, batch)
+        return functional.cross_entropy(*terms, reduction="sum", label_smoothing=self.label_smoothing)
+
+    @property
+    def has_class_targets(self) -> bool:
+        """Not where any number of labels may apply."""
+        return not self.is_multi_label
+
+    def class_terms(self, logits: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """One term an example."""
+        return logits.float(), batch["labels"]
 
     def loss_terms(self, batch: Mapping[str, Tensor]) -> int:
         """One term an example."""

@@ -222,8 +222,22 @@ class TokenClassification(Task):
         from torch.nn import functional
 
         return functional.cross_entropy(
-            logits.float().flatten(0, 1), batch["labels"].flatten(), ignore_index=IGNORED, reduction="sum"
+            logits.float().flatten(0, 1),
+            batch["labels"].flatten(),
+            ignore_index=IGNORED,
+            reduction="sum",
+            label_smoothing=self.label_smoothing,
         )
+
+    @property
+    def has_class_targets(self) -> bool:
+        """The tag of each word."""
+        return True
+
+    def class_terms(self, logits: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """One term a word, in the order of the texts; words without a token have none."""
+        tagged = batch["labels"] != IGNORED
+        return logits.float()[tagged], batch["labels"][tagged]
 
     def loss_terms(self, batch: Mapping[str, Tensor]) -> int:
         """One term a word."""

@@ -21,6 +21,8 @@ from peftlab.core.errors import UserError
 from peftlab.core.files import atomic_folder
 
 BEST = "best"
+PARTS = ("parameters", "hooks", "optimizer", "generators")
+"""The files of a checkpoint that hold tensors."""
 
 
 @dataclass(frozen=True)
@@ -29,14 +31,14 @@ class Checkpoint:
 
     Args:
         parameters: The trainable parameters by name.
-        method: The method's own training state.
+        hooks: What the method and the regularisers want to find again: ``<name>/<key>``.
         state: Plain values: the step, the best score, the meters' sums.
         optimizer: The optimizer's state, flattened; empty in ``best``.
         generators: States of torch's random generators; empty in ``best``.
     """
 
     parameters: Mapping[str, Tensor]
-    method: Mapping[str, Tensor]
+    hooks: Mapping[str, Tensor]
     state: Mapping[str, Any]
     optimizer: Mapping[str, Tensor]
     generators: Mapping[str, Tensor]
@@ -51,7 +53,7 @@ class CheckpointFolder:
     def write(self, name: str, checkpoint: Checkpoint) -> None:
         """Write a checkpoint under a name, whole or not at all."""
         with atomic_folder(self.folder / name) as partial:
-            for part in ("parameters", "method", "optimizer", "generators"):
+            for part in PARTS:
                 tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in getattr(checkpoint, part).items()}
                 save_file(tensors, partial / f"{part}.safetensors")
             (partial / "state.json").write_text(json.dumps(checkpoint.state), encoding="utf-8")
@@ -66,14 +68,15 @@ class CheckpointFolder:
         """Read a checkpoint.
 
         Raises:
-            UserError: It is damaged.
+            UserError: It is damaged, or of an earlier version.
         """
         folder = self.folder / name
+        if (folder / "method.safetensors").is_file():
+            raise UserError(
+                "the checkpoint is of an earlier version of peftlab", where=str(folder), hint="Start the run anew."
+            )
         try:
-            parts = {
-                part: load_file(folder / f"{part}.safetensors")
-                for part in ("parameters", "method", "optimizer", "generators")
-            }
+            parts = {part: load_file(folder / f"{part}.safetensors") for part in PARTS}
             state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
         except Exception as error:  # noqa: BLE001 - safetensors raises its own class without a public base
             raise UserError(

@@ -148,7 +148,7 @@ def combined_hash(hashes: Mapping[str, str]) -> str:
 
 
 def check_adapter_changed(
-    before: Mapping[str, str], after: Mapping[str, str], *, steps: int, may_stay: Collection[str] = ()
+    before: Mapping[str, str], after: Mapping[str, str], *, steps: int, may_end_unchanged: Collection[str] = ()
 ) -> Guard:
     """Every trainable tensor ended elsewhere than it began, the head's included.
 
@@ -156,17 +156,17 @@ def check_adapter_changed(
         before: Hash of each at the start.
         after: Hash of each at the end.
         steps: Of training.
-        may_stay: Those that the method has put back to where they began.
+        may_end_unchanged: Those that a hook has put back to where they began.
     """
     unchanged = sorted(name for name, value in before.items() if after.get(name) == value)
-    same = [name for name in unchanged if name not in may_stay]
+    same = [name for name in unchanged if name not in may_end_unchanged]
     changed = len(before) - len(unchanged)
     if same and steps < FEWEST_STEPS:
         return Guard.not_applicable(f"{steps} steps are too few to tell (a LoRA's A learns from the second)")
     if same:
         return Guard.check(False, f"{len(same)} of {len(before)} trainable tensors never changed: {first_names(same)}")
     if unchanged:
-        rest = f"the method put {len(unchanged)} others back to where they began"
+        rest = f"a hook put {len(unchanged)} others back to where they began"
         return Guard.check(changed > 0, f"{changed} trainable tensors changed, the head's included; {rest}")
     return Guard.check(changed > 0, f"all {changed} trainable tensors changed, the head's included")
 

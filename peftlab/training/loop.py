@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import torch
@@ -12,7 +12,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from peftlab.core.callback import CallbackList
-from peftlab.core.method import Method
+from peftlab.core.hooks import Backward, LossFunction
 from peftlab.core.record import Throughput
 from peftlab.core.splits import EncodedSplit
 from peftlab.core.task import Task
@@ -29,6 +29,7 @@ from peftlab.training.checkpoints import (
 )
 from peftlab.training.evaluation import DivergedError, to_device
 from peftlab.training.guards import GradientGuard
+from peftlab.training.hooks import HookList
 from peftlab.training.interrupts import CancelledError, Interrupts
 from peftlab.training.loss_watch import LossWatch
 from peftlab.training.metrics_log import MetricsLog
@@ -65,8 +66,8 @@ class TrainingJob:
         model: Wrapped by the method, prepared by accelerate.
         optimizer: Prepared by accelerate.
         accelerator: Of this run.
-        method: Its hooks are called.
-        task: Makes batches and the loss.
+        hooks: Of the method and the regularisers.
+        task: Makes batches and the loss, as the hooks want it.
         split: The training split.
         plan: All steps.
         config: The recipe's section.
@@ -90,7 +91,7 @@ class TrainingJob:
     model: nn.Module
     optimizer: Any
     accelerator: Accelerator
-    method: Method
+    hooks: HookList
     task: Task
     split: EncodedSplit
     plan: StepPlan
@@ -189,7 +190,7 @@ def train(job: TrainingJob, resume_from: Checkpoint | None = None) -> Progress:
 
 
 def optimizer_step(job: TrainingJob, step: Step) -> tuple[Tensor, Tensor | None, list[dict[str, Tensor]]]:
-    """One step: gradients of all its batches, clipping, the optimizer, the method's hook.
+    """One step: gradients of all its batches, clipping, the optimizer, the hooks.
 
     Each term of the loss (an example, or a labelled token) weighs the same, however the step is cut into batches.
 
@@ -212,7 +213,7 @@ def optimizer_step(job: TrainingJob, step: Step) -> tuple[Tensor, Tensor | None,
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     parameter.grad.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
-    job.method.after_optimizer_step(job.accelerator.unwrap_model(job.model), step.number)
+    job.hooks.after_step(job.accelerator.unwrap_model(job.model), step.number)
     job.optimizer.zero_grad(set_to_none=True)
     return loss, norm, batches
 
@@ -250,14 +251,32 @@ def accumulate_gradients(job: TrainingJob, batches: Sequence[Mapping[str, Tensor
         synchronised: AbstractContextManager[Any] = nullcontext() if last else job.accelerator.no_sync(job.model)
         with synchronised:
             on_device = to_device(batch, job.accelerator.device)
-            with job.accelerator.autocast():
-                loss = job.task.training_loss(job.model, on_device) / max(1, terms)
-            total += loss.detach()
-            if last:
-                penalty = job.method.training_penalty(job.accelerator.unwrap_model(job.model))
-                loss = loss if penalty is None else loss + penalty
-            job.accelerator.backward(loss)
+            backward = _backward(job, on_device, max(1, terms), with_penalty=last)
+            if job.hooks.are_around:
+                total += job.hooks.around(backward, job.accelerator.unwrap_model(job.model), on_device)
+            else:
+                total += backward()
     return total
+
+
+def _backward(job: TrainingJob, batch: Mapping[str, Tensor], terms: int, *, with_penalty: bool) -> Backward:
+    """The forward and backward pass of a batch; the penalty is in the first one only, however many there will be."""
+    is_due = with_penalty
+
+    def run(loss_of: LossFunction, weight: float) -> Tensor:
+        nonlocal is_due
+        with job.accelerator.autocast():
+            loss = loss_of(job.model, batch) / terms
+        mean = loss.detach()
+        loss = loss if weight == 1 else loss * weight
+        if is_due:
+            is_due = False
+            penalty = job.hooks.penalty(job.accelerator.unwrap_model(job.model))
+            loss = loss if penalty is None else loss + penalty
+        job.accelerator.backward(loss)
+        return mean
+
+    return Backward(job.task, job.task.training_loss, 1.0, run)
 
 
 def lengths_of(job: TrainingJob, step: Step) -> list[int]:
@@ -292,10 +311,11 @@ def _log_step(job: TrainingJob, step: Step, loss: Tensor, norm: Tensor | None, r
 
 def _evaluate_and_checkpoint(job: TrainingJob, step: Step, progress: Progress) -> None:
     if _is_evaluated(job, step) and job.evaluate is not None and job.metric is not None:
-        scores = job.evaluate()
+        with job.hooks.kept_weights(job.accelerator.unwrap_model(job.model)):
+            scores = job.evaluate()
         job.log.write({"step": step.number, "epoch": step.epoch + 1, "validation": scores})
         job.accelerator.log({f"validation/{name}": value for name, value in scores.items()}, step=step.number)
-        if job.method.may_be_kept(job.accelerator.unwrap_model(job.model), step.number):
+        if job.hooks.can_be_best(job.accelerator.unwrap_model(job.model), step.number):
             _note_score(job, progress, step, scores)
         job.callbacks.on_evaluation(step.number, scores)
     if job.callbacks.stopped_by is not None:
@@ -324,7 +344,7 @@ def _note_score(job: TrainingJob, progress: Progress, step: Step, scores: dict[s
         if loss is None or progress.best_loss is None or loss >= progress.best_loss:
             return
     progress.best_score, progress.best_loss, progress.best_step = score, loss, step.number
-    job.checkpoints.write(BEST, _checkpoint(job, progress, with_optimizer=False))
+    job.checkpoints.write(BEST, _best(job, progress))
 
 
 def _is_gain(score: float | None, progress: Progress, *, higher_is_better: bool) -> bool:
@@ -341,11 +361,18 @@ def _write_checkpoint(job: TrainingJob, progress: Progress) -> None:
     job.checkpoints.write_step(progress.step, _checkpoint(job, progress, with_optimizer=True))
 
 
+def _best(job: TrainingJob, progress: Progress) -> Checkpoint:
+    """What the run leaves if no later evaluation is better."""
+    kept = job.hooks.weights_to_keep(job.accelerator.unwrap_model(job.model))
+    last = _checkpoint(job, progress, with_optimizer=False)
+    return replace(last, parameters={**last.parameters, **kept})
+
+
 def _checkpoint(job: TrainingJob, progress: Progress, *, with_optimizer: bool) -> Checkpoint:
     model = job.accelerator.unwrap_model(job.model)
     return Checkpoint(
         parameters=dict(trainable_parameters(model)),
-        method=job.method.training_state(model),
+        hooks=job.hooks.state(model),
         optimizer=flatten_optimizer(job.optimizer) if with_optimizer else {},
         generators=generator_states() if with_optimizer else {},
         state={
@@ -366,7 +393,7 @@ def _resume(job: TrainingJob, checkpoint: Checkpoint | None) -> Progress:
     progress = Progress(**checkpoint.state["progress"])
     model = job.accelerator.unwrap_model(job.model)
     restore_parameters(model, checkpoint.parameters)
-    job.method.restore_training_state(model, checkpoint.method)
+    job.hooks.restore(model, checkpoint.hooks)
     restore_optimizer(job.optimizer, checkpoint.optimizer)
     restore_generators(checkpoint.generators)
     job.meter.load_state_dict(checkpoint.state["meter"])
@@ -379,10 +406,12 @@ def _resume(job: TrainingJob, checkpoint: Checkpoint | None) -> Progress:
 
 
 def restore_best(job: TrainingJob, progress: Progress) -> None:
-    """Give the model the parameters of the best evaluation; the last ones stay where there is no validation split."""
+    """Give the model the parameters that the run leaves: of the best evaluation, or else the last ones."""
+    model = job.accelerator.unwrap_model(job.model)
     if progress.best_step is None or progress.best_step == progress.step:
+        if kept := job.hooks.weights_to_keep(model):
+            restore_parameters(model, {**trainable_parameters(model), **kept})
         return
     best = job.checkpoints.read(BEST)
-    model = job.accelerator.unwrap_model(job.model)
     restore_parameters(model, best.parameters)
-    job.method.restore_training_state(model, best.method)
+    job.hooks.restore(model, best.hooks)

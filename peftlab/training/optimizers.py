@@ -10,12 +10,13 @@ import torch
 from torch import nn
 
 from peftlab.core.errors import UnsupportedError
-from peftlab.core.method import Method, is_matrix
+from peftlab.core.method import is_matrix
+from peftlab.training.hooks import HookList
 from peftlab.training.training_config import Optimizer, TrainingConfig
 
 
 def build_optimizer(
-    model: nn.Module, config: TrainingConfig, learning_rate: float, *, method: Method | None = None
+    model: nn.Module, config: TrainingConfig, learning_rate: float, *, hooks: HookList | None = None
 ) -> torch.optim.Optimizer:
     """The optimizer over the parameters that require a gradient.
 
@@ -23,14 +24,14 @@ def build_optimizer(
         model: Wrapped by the method.
         config: The recipe's section.
         learning_rate: The peak.
-        method: Says which parameters decay; None: those that are matrices.
+        hooks: Say which parameters decay; None: those that are matrices.
 
     Raises:
         UnsupportedError: The optimizer's package cannot be imported.
     """
     tables = {id(layer.weight) for layer in model.modules() if isinstance(layer, nn.Embedding)}
     kinds: dict[str, list[nn.Parameter]] = {"embeddings": [], "matrices": [], "vectors": []}
-    decays = is_matrix if method is None else method.decays
+    decays = is_matrix if hooks is None else hooks.decays
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             matrix = "embeddings" if id(parameter) in tables else "matrices"

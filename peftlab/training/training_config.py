@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, SerializeAsAny, field_validator
 
 from peftlab.core.config import Config
+from peftlab.core.errors import ConfigError
+from peftlab.core.regularizer import Regularizer, check_together
 
 Tracker = Literal["tensorboard", "wandb", "mlflow"]
 Optimizer = Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "lion_8bit", "adafactor", "galore_adamw", "sgd"]
@@ -61,12 +63,26 @@ class TrainingConfig(Config):
     early_stopping_patience: PositiveInt | None = Field(
         None, description="Stop after so many evaluations without a better score; null: never."
     )
+    regularizers: list[SerializeAsAny[Regularizer]] = Field(
+        default_factory=list,
+        description="What keeps the model from learning its examples by heart, one mapping with a `type` each; "
+        "`peftlab ls regularizers` lists them.",
+    )
     log_every_steps: PositiveInt = Field(10, description="Steps between two lines of metrics.jsonl.")
     length_window: PositiveInt = Field(
         50,
         description="Batches of similar length are made within shuffled windows of at most so many batches (fewer on "
         "small data, so that not the same texts meet in every epoch); 1: none.",
     )
+
+    @field_validator("regularizers")
+    @classmethod
+    def _check_regularizers(cls, regularizers: list[Regularizer]) -> list[Regularizer]:
+        try:
+            check_together(regularizers)
+        except ConfigError as error:
+            raise ValueError(error.message) from None
+        return regularizers
 
 
 class EvaluationConfig(Config):
@@ -92,4 +108,4 @@ GUARDS: dict[str, str] = {
     "adapter_has_effect": "the reloaded adapter moves the logits of the base",
     "answers_vary": "the model does not answer every example of a split alike where the labels differ",
 }
-"""What each guard checks; methods of other packages may add their own."""
+"""What each guard of every run checks; methods, tasks and regularisers add their own by `guard_names`."""

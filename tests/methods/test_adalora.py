@@ -82,11 +82,11 @@ def test_ranks_are_allocated_as_in_the_paper(total: int, warmup: int, final: int
     lora = {name: parameter for name, parameter in model.base_model.model.named_parameters() if "lora_" in name}
     gradients: dict[str, torch.Tensor] = {}
     optimizer.register_step_pre_hook(lambda *_: gradients.update({n: p.grad.clone() for n, p in lora.items()}))
-    update, seen, budgets = method.after_optimizer_step, {}, []
+    update, seen, budgets = method.after_step, {}, []
     every = model.peft_config["default"].deltaT
     for number in range(1, total + 1):
         object.__setattr__(
-            method, "after_optimizer_step", lambda *_: seen.update({n: p.detach().clone() for n, p in lora.items()})
+            method, "after_step", lambda *_: seen.update({n: p.detach().clone() for n, p in lora.items()})
         )
         step(method, model, BERT, optimizer, toy_batch(BERT), number)
         for name, parameter in lora.items():
@@ -116,7 +116,7 @@ def test_the_final_phase_keeps_the_mask() -> None:
         train(method, model, optimizer, range(number, number + 1))
         assert pattern_of(model) == decided
         assert ranks_left(model) == 2 * matrices
-        assert method.may_be_kept(model, number)
+        assert method.can_be_best(model, number)
 
 
 def test_the_same_ranks_go_as_by_pefts_own_allocator() -> None:
@@ -150,7 +150,7 @@ def test_a_matrix_that_the_forward_leaves_out_is_no_crash() -> None:
     method, model, optimizer = trainer(10)
     layer = model.base_model.model.bert.encoder.layer[1].output.dense
     layer.forward = layer.base_layer.forward
-    object.__setattr__(method, "training_penalty", lambda _: None)
+    object.__setattr__(method, "penalty", lambda _: None)
     train(method, model, optimizer, range(1, 11))
     assert method.guards(model, BERT.context(10))["ranks_changed"].status == "passed"
 
@@ -160,7 +160,7 @@ def test_resumed_in_every_phase(cut: int) -> None:
     method, model, optimizer = trainer(20)
     train(method, model, optimizer, range(1, cut + 1))
     parameters = {name: p.detach().clone() for name, p in model.named_parameters() if p.requires_grad}
-    state = {name: value.clone() for name, value in method.training_state(model).items()}
+    state = {name: value.clone() for name, value in method.state(model).items()}
     moments = {k: {n: v.clone() for n, v in s.items()} for k, s in optimizer.state_dict()["state"].items()}
     train(method, model, optimizer, range(cut + 1, 21))
     _, other, fresh = trainer(20)
@@ -168,7 +168,7 @@ def test_resumed_in_every_phase(cut: int) -> None:
         for name, parameter in other.named_parameters():
             if parameter.requires_grad:
                 parameter.copy_(parameters[name])
-    method.restore_training_state(other, state)
+    method.restore(other, state)
     fresh.load_state_dict({"state": moments, "param_groups": fresh.state_dict()["param_groups"]})
     train(method, other, fresh, range(cut + 1, 21))
     assert pattern_of(other) == pattern_of(model)
@@ -217,10 +217,10 @@ def test_the_penalty_is_pefts_own() -> None:
     batch = {key: value for key, value in toy_batch(BERT).items() if key != "labels"}
     labels = toy_batch(BERT)["labels"]
     loss = torch.nn.functional.cross_entropy(model(**batch).logits, labels)
-    penalty = method.training_penalty(model)
+    penalty = method.penalty(model)
     assert penalty is not None
     assert float(model(**batch, labels=labels).loss) == pytest.approx(float(loss + penalty), rel=1e-5)
-    assert ADALORA(orthogonality_weight=0.0).training_penalty(model) is None
+    assert ADALORA(orthogonality_weight=0.0).penalty(model) is None
 
 
 def test_a_matrix_whose_every_rank_is_pruned_is_no_defect() -> None:
@@ -241,8 +241,8 @@ def test_a_matrix_whose_every_rank_is_pruned_is_no_defect() -> None:
                 parameter.add_(1.0)
 
     def guard() -> tuple[str, str]:
-        may_stay = {name for name, parameter in trained.items() if method.may_stay(name, parameter)}
-        result = check_adapter_changed(before, hash_tensors(trained), steps=100, may_stay=may_stay)
+        may_end_unchanged = {name for name, parameter in trained.items() if method.may_end_unchanged(name, parameter)}
+        result = check_adapter_changed(before, hash_tensors(trained), steps=100, may_end_unchanged=may_end_unchanged)
         return result.status, result.detail
 
     assert guard()[0] == "failed"

@@ -51,12 +51,12 @@ def wrap(method: Method, kind: Kind, context: MethodContext | None = None) -> An
 
 def step(method: Method, model: Any, kind: Kind, optimizer: Any, batch: dict, number: int, guard: Any = None) -> float:
     loss = kind.task.loss(kind.task.logits(model, batch), batch) / kind.task.loss_terms(batch)
-    penalty = method.training_penalty(model)
+    penalty = method.penalty(model)
     (loss if penalty is None else loss + penalty).backward()
     if guard is not None:
         guard.observe(model)
     optimizer.step()
-    method.after_optimizer_step(model, number)
+    method.after_step(model, number)
     optimizer.zero_grad(set_to_none=True)
     return float(loss.detach())
 
@@ -173,7 +173,7 @@ def test_a_resumed_method_goes_on_alike(method: Method, kind: Kind) -> None:
     for number in range(1, 21):
         if number == 11:
             parameters = {n: p.detach().clone() for n, p in model.named_parameters() if p.requires_grad}
-            state = {name: value.clone() for name, value in method.training_state(model).items()}
+            state = {name: value.clone() for name, value in method.state(model).items()}
             moments = {k: {n: v.clone() for n, v in s.items()} for k, s in optimizer.state_dict()["state"].items()}
         step(method, model, kind, optimizer, batch, number)
     other, fresh = start()
@@ -181,7 +181,7 @@ def test_a_resumed_method_goes_on_alike(method: Method, kind: Kind) -> None:
         for name, parameter in other.named_parameters():
             if parameter.requires_grad:
                 parameter.copy_(parameters[name])
-    method.restore_training_state(other, state)
+    method.restore(other, state)
     fresh.load_state_dict({"state": moments, "param_groups": fresh.state_dict()["param_groups"]})
     for number in range(11, 21):
         step(method, other, kind, fresh, batch, number)

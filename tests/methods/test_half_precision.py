@@ -66,7 +66,7 @@ def test_two_hundred_small_steps_move_it(method: Method, kind: Kind, tmp_path: P
             loss = kind.task.training_loss(model, batch) / kind.task.loss_terms(batch)
         loss.backward()
         optimizer.step()
-        method.after_optimizer_step(model, number)
+        method.after_step(model, number)
         optimizer.zero_grad(set_to_none=True)
     for name, parameter in trained.items():
         moved = float((parameter.detach() - before[name]).abs().max())

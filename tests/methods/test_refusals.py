@@ -111,7 +111,7 @@ def test_adaloras_guard_passes_when_the_best_epoch_lies_between_two_prunings() -
     for step in range(1, 51):
         (kind.task.loss(kind.task.logits(model, batch), batch) / kind.task.loss_terms(batch)).backward()
         optimizer.step()
-        method.after_optimizer_step(model, step)
+        method.after_step(model, step)
         optimizer.zero_grad()
     values = [parameter for name, parameter in model.named_parameters() if "lora_E" in name]
     assert all(bool((value != 0).all()) for value in values), "the optimizer has moved the pruned values again"

@@ -10,6 +10,7 @@ from models import KINDS, Kind
 
 from peftlab.core.errors import UnsupportedError
 from peftlab.core.method import METHODS, Method
+from peftlab.training.hooks import HookList
 from peftlab.training.optimizers import build_optimizer
 from peftlab.training.training_config import TrainingConfig
 
@@ -35,7 +36,7 @@ def test_only_matrices_decay(method: Method, kind: Kind) -> None:
         model = method.apply(base, kind.context())
     except UnsupportedError:
         pytest.skip("refused")
-    optimizer = build_optimizer(model, TrainingConfig(weight_decay=0.1), 1e-3, method=method)
+    optimizer = build_optimizer(model, TrainingConfig(weight_decay=0.1), 1e-3, hooks=HookList([method]))
     names = {id(parameter): name for name, parameter in model.named_parameters() if parameter.requires_grad}
     decays = {}
     for group in optimizer.param_groups:

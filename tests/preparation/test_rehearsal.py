@@ -55,7 +55,7 @@ def job_of(model_path: Path, method_name: str, total_steps: int = 10) -> Trainin
 def state_of(job: TrainingJob) -> dict[str, Any]:
     model = job.accelerator.unwrap_model(job.model)
     tensors = {**dict(model.named_parameters()), **dict(model.named_buffers()), **generator_states()}
-    tensors |= {f"method/{name}": value for name, value in job.method.training_state(model).items()}
+    tensors |= {f"hooks/{name}": value for name, value in job.hooks.state(model).items()}
     state = {name: value.detach().clone() for name, value in tensors.items()}
     gradients = [name for name, parameter in model.named_parameters() if parameter.grad is not None]
     optimizers = list(job.accelerator._optimizers)
@@ -143,7 +143,7 @@ def test_a_skipped_step_tells_a_method_nothing(tiny_bert: Path) -> None:
     job.model.train()
     optimizer_step(job, Step(1, 0, [[0, 1, 2, 3]], ends_epoch=False))
     assert job.accelerator.scaler.get_scale() < 3e38  # the step was skipped
-    state = job.method.training_state(job.model)
+    state = job.hooks.state(job.model)
     assert state
     assert all(torch.isfinite(value).all() for value in state.values())
 

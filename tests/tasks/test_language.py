@@ -37,8 +37,13 @@ def batch_of(lengths: list[int], *, first: int = 2) -> dict[str, torch.Tensor]:
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.integers(1, 30), st.integers(1, 40), st.integers(1, 60), st.booleans(), st.integers(0, 1000))
-def test_chunks_and_blocks_change_nothing(count: int, rows: int, block: int, with_bias: bool, seed: int) -> None:
+@given(
+    st.integers(1, 30), st.integers(1, 40), st.integers(1, 60), st.booleans(), st.sampled_from([0.0, 0.1, 0.6]),
+    st.integers(0, 1000),
+)  # fmt: skip
+def test_chunks_and_blocks_change_nothing(
+    count: int, rows: int, block: int, with_bias: bool, smoothing: float, seed: int
+) -> None:
     torch.manual_seed(seed)
     values = [torch.randn(count, 8), torch.randn(50, 8), torch.randn(50) if with_bias else None]
     labels = torch.randint(50, (count,))
@@ -49,9 +54,10 @@ def test_chunks_and_blocks_change_nothing(count: int, rows: int, block: int, wit
         if chunked:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(_chunked, "CPU_BLOCK", block)
-                loss = chunked_cross_entropy(states, weight, bias, labels, rows)
+                loss = chunked_cross_entropy(states, weight, bias, labels, rows, label_smoothing=smoothing)
         else:
-            loss = functional.cross_entropy(functional.linear(states, weight, bias), labels, reduction="sum")
+            logits = functional.linear(states, weight, bias)
+            loss = functional.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
         (loss / 7).backward()
         results.append([loss, *(value.grad for value in inputs if value is not None)])
     for plain, ours in zip(*results, strict=True):

@@ -7,8 +7,10 @@ from types import SimpleNamespace
 import torch
 from accelerate import Accelerator
 
+from peftlab.core.hooks import TrainingHooks
 from peftlab.tasks.text_classification import TextClassification
 from peftlab.tasks.token_classification import IGNORED, TokenClassification
+from peftlab.training.hooks import HookList
 from peftlab.training.loop import accumulate_gradients, optimizer_step
 from peftlab.training.micro_batches import MicroBatches
 from peftlab.training.steps import Step
@@ -27,13 +29,20 @@ class Toy(torch.nn.Module):
         return SimpleNamespace(logits=states if self.per_token else states.sum(1) / attention_mask.sum(1)[:, None])
 
 
+class Penalised(TrainingHooks):
+    """A penalty on the embeddings."""
+
+    def penalty(self, model):
+        return model.embedding.weight.square().sum()
+
+
 def gradients_of(task, examples, cuts, per_token: bool):
     model = Toy(per_token)
     job = SimpleNamespace(
         task=task,
         model=model,
         accelerator=Accelerator(cpu=True),
-        method=SimpleNamespace(training_penalty=lambda _: model.embedding.weight.square().sum()),
+        hooks=HookList([Penalised()]),
     )
     batches = [task.collate(examples[start:stop], 0) for start, stop in cuts]
     return accumulate_gradients(job, batches), model.embedding.weight.grad

@@ -26,7 +26,9 @@ blocks of this size are made in memory that was used just before. Other devices 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, rows: int) -> Tensor:
+    def forward(
+        ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, rows: int, smoothing: float
+    ) -> Tensor:
         wants = ctx.needs_input_grad
         by_states = torch.empty_like(states) if wants[0] else None
         by_weight = torch.zeros_like(weight, dtype=torch.float32) if wants[1] else None
@@ -34,11 +36,11 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         total = torch.zeros((), dtype=torch.float32, device=states.device)
         for start in range(0, len(states), rows):
             part, targets = states[start : start + rows], labels[start : start + rows, None]
-            blocks = [_Block.of(part, targets, weight, bias, tokens) for tokens in _blocks(weight)]
+            blocks = [_Block.of(part, targets, weight, bias, tokens, smoothing) for tokens in _blocks(weight)]
             maxima = torch.cat([block.maximum for block in blocks], dim=1)
             sums = torch.cat([block.exponentials.sum(dim=1, keepdim=True) for block in blocks], dim=1)
             normaliser = (maxima + sums.log()).logsumexp(dim=1, keepdim=True)
-            total += normaliser.sum() - torch.stack([block.of_labels for block in blocks]).sum()
+            total += normaliser.sum() - torch.stack([block.of_targets for block in blocks]).sum()
             if not any(wants[:3]):
                 continue
             by_part = torch.zeros_like(part, dtype=torch.float32) if by_states is not None else None
@@ -65,7 +67,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         # The loss is the end of the graph: its factor is a number, and each gradient is used once.
         scaled = [None if gradient is None else gradient.mul_(scale) for gradient in ctx.gradients]
         ctx.gradients = None
-        return (*scaled, None, None)
+        return (*scaled, None, None, None)
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,9 @@ class _Block:
         exponentials: Rows × tokens: exp(logit − m).
         places: Rows × 1: where the label stands among the tokens; anywhere, where it is none of them.
         is_here: Rows × 1: 1 where the label is one of them, else 0.
-        of_labels: Rows × 1: the label's logit, or 0.
+        of_targets: Rows × 1: the logits times their targets; without smoothing the label's logit, or 0.
+        smoothing: The share of the target that all tokens of the vocabulary have alike.
+        each: That share for one token.
     """
 
     tokens: slice
@@ -88,23 +92,32 @@ class _Block:
     exponentials: Tensor
     places: Tensor
     is_here: Tensor
-    of_labels: Tensor
+    of_targets: Tensor
+    smoothing: float
+    each: float
 
     @classmethod
-    def of(cls, states: Tensor, labels: Tensor, weight: Tensor, bias: Tensor | None, tokens: slice) -> _Block:
+    def of(
+        cls, states: Tensor, labels: Tensor, weight: Tensor, bias: Tensor | None, tokens: slice, smoothing: float
+    ) -> _Block:
         """Of states (rows × size) and their labels (rows × 1)."""
         computed = _linear(states, weight[tokens], None if bias is None else bias[tokens])
         logits = computed.float()
         places = (labels - tokens.start).clamp(0, logits.shape[1] - 1)
         is_here = (places == labels - tokens.start).float()
-        of_labels = logits.gather(1, places) * is_here
+        of_targets, each = logits.gather(1, places) * is_here, smoothing / len(weight)
+        if smoothing:
+            of_targets = (1 - smoothing) * of_targets + each * logits.sum(dim=1, keepdim=True)
         maximum = logits.amax(dim=1, keepdim=True)
-        return cls(tokens, computed.dtype, maximum, logits.sub_(maximum).exp_(), places, is_here, of_labels)
+        exponentials = logits.sub_(maximum).exp_()
+        return cls(tokens, computed.dtype, maximum, exponentials, places, is_here, of_targets, smoothing, each)
 
     def gradient(self, normaliser: Tensor) -> Tensor:
         """By the logits, for the rows' log Σ exp(logit) over all blocks; takes the place of the exponentials."""
         softmax = self.exponentials.mul_((self.maximum - normaliser).exp_())
-        return softmax.scatter_add_(1, self.places, -self.is_here)
+        if self.smoothing:
+            softmax.sub_(self.each)
+        return softmax.scatter_add_(1, self.places, (self.smoothing - 1) * self.is_here)
 
 
 def _blocks(weight: Tensor) -> list[slice]:
@@ -117,7 +130,15 @@ def _linear(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
     return compute(states, weight, bias)
 
 
-def chunked_cross_entropy(states: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, rows: int) -> Tensor:
+def chunked_cross_entropy(
+    states: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    labels: Tensor,
+    rows: int,
+    *,
+    label_smoothing: float = 0.0,
+) -> Tensor:
     """Sum of the cross-entropy of a linear head.
 
     Args:
@@ -126,11 +147,14 @@ def chunked_cross_entropy(states: Tensor, weight: Tensor, bias: Tensor | None, l
         bias: Of the head.
         labels: n token ids.
         rows: States whose logits may be held at once; chunks of about the same size are made.
+        label_smoothing: The share of each target that all tokens have alike.
 
     Returns:
         A scalar in float32; it can be differentiated once.
     """
     chunks = max(1, math.ceil(len(states) / rows))
     even = max(1, math.ceil(len(states) / chunks))
-    loss: Tensor = _ChunkedCrossEntropy.apply(states, weight, bias, labels, even)  # type: ignore[no-untyped-call]
+    loss: Tensor = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        states, weight, bias, labels, even, label_smoothing
+    )
     return loss

@@ -59,11 +59,21 @@ class LanguageTask(Task):
         """Cross-entropy, summed over the labels."""
         from torch.nn import functional
 
-        return functional.cross_entropy(logits.float(), targets(batch), reduction="sum")
+        terms = self.class_terms(logits, batch)
+        return functional.cross_entropy(*terms, reduction="sum", label_smoothing=self.label_smoothing)
+
+    @property
+    def has_classtargets(self) -> bool:
+        """The next token, or the masked one."""
+        return True
+
+    def class_terms(self, logits: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """One term a label: its logits over the vocabulary, and the token."""
+        return logits.float(), targets(batch)
 
     def training_loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """The same sum, in chunks."""
-        return labelled_loss(model, batch)
+        return labelled_loss(model, batch, label_smoothing=self.label_smoothing)
 
     def loss_terms(self, batch: Mapping[str, Tensor]) -> int:
         """One term a label."""

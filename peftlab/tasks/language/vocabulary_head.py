@@ -77,17 +77,18 @@ def labelled_logits(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
     return logits
 
 
-def labelled_loss(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+def labelled_loss(model: nn.Module, batch: Mapping[str, Tensor], *, label_smoothing: float = 0.0) -> Tensor:
     """Cross-entropy, summed over the labels; where acceleration is not off, in chunks of which one is held."""
     from torch.nn import functional
 
     labels = targets(batch)
     states, head = _states(model, batch)
     if states is None:
-        return functional.cross_entropy(labelled_logits(model, batch).float(), labels, reduction="sum")
+        logits = labelled_logits(model, batch).float()
+        return functional.cross_entropy(logits, labels, reduction="sum", label_smoothing=label_smoothing)
     from peftlab.tasks.language.chunked_loss import chunked_cross_entropy
 
-    return chunked_cross_entropy(states, head.weight, head.bias, labels, _rows(head))
+    return chunked_cross_entropy(states, head.weight, head.bias, labels, _rows(head), label_smoothing=label_smoothing)
 
 
 def score_labels(model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:

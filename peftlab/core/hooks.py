@@ -1,0 +1,131 @@
+"""What methods and regularisers can do in a training step: one base of both.
+
+The loop has a list of hooks, the method's first, and calls them at fixed places of each step:
+
+1. ``around_backward`` of each batch. The first hook is the outermost: its ``backward`` calls the next one.
+2. ``penalty``, once a step, in the first backward pass of the step's last batch.
+3. Clipping and the optimizer's step, then ``after_step``, then the gradients are cleared.
+
+A step that runs out of memory is computed again with smaller batches. So ``around_backward`` leaves nothing behind but
+gradients; what a hook wants to remember, it notes in ``after_step``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from peftlab.core.config import RegisteredConfig
+from peftlab.core.errors import ConfigError
+from peftlab.core.record import Guard
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from peftlab.core.method import MethodContext
+    from peftlab.core.task import Task
+
+LossFunction = Callable[[Any, Mapping[str, "Tensor"]], "Tensor"]
+"""From a model and a batch the *sum* of the loss over the batch's terms, as ``Task.training_loss`` gives it."""
+
+
+@dataclass(frozen=True)
+class Backward:
+    """A forward and backward pass of one batch, which can be called as often as a hook wants.
+
+    Args:
+        task: As the run trains it; it computes logits and the loss.
+        loss: What is computed where a call names no other loss.
+        weight: The gradients are multiplied by it.
+        run: The pass itself, or the next hook's.
+    """
+
+    task: Task
+    loss: LossFunction
+    weight: float
+    run: Callable[[LossFunction, float], Tensor]
+
+    def __call__(self, loss: LossFunction | None = None, *, weight: float = 1.0) -> Tensor:
+        """Compute a loss, and add its gradients to those that are there.
+
+        Args:
+            loss: Another one than ``self.loss``; it may build on that.
+            weight: Of these gradients.
+
+        Returns:
+            The loss of the batch over all terms of the step, a scalar without a graph, not weighted.
+        """
+        return self.run(loss or self.loss, self.weight * weight)
+
+
+class TrainingHooks(RegisteredConfig):
+    """What the training loop calls. Every hook may be left out."""
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for old, new in FORMER_NAMES.items():
+            if old in vars(cls):
+                raise ConfigError(f"the hook `{old}` of {cls.__name__} is called `{new}` now", hint="Rename it.")
+
+    def training_task(self, task: Task) -> Task:
+        """The task as the run trains it, such as one with another loss; evaluation keeps to the recipe's."""
+        return task
+
+    def around_backward(self, backward: Backward, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """Compute the gradients of one batch: call ``backward`` once, or as often as it takes.
+
+        Args:
+            backward: Adds the gradients of a batch to those that are there.
+            model: In training mode.
+            batch: On the model's device.
+
+        Returns:
+            The loss that is logged and watched: what one call of ``backward`` returned.
+        """
+        return backward()
+
+    def penalty(self, model: nn.Module) -> Tensor | None:
+        """A scalar that is added to the loss of a step while training, and only then."""
+        return None
+
+    def after_step(self, model: nn.Module, step: int) -> None:
+        """Called after each optimizer step (from 1), before the gradients are cleared."""
+
+    def state(self, model: nn.Module) -> Mapping[str, Tensor]:
+        """What must be found again when a run is resumed, beside parameters, optimizer and random generators."""
+        return {}
+
+    def restore(self, model: nn.Module, state: Mapping[str, Tensor]) -> None:
+        """Take up what ``state`` gave; an empty state is that of the beginning."""
+
+    def weights_to_keep(self, model: nn.Module) -> Mapping[str, Tensor]:
+        """Values of trained parameters, by name, that evaluation and artifact take instead of the last ones."""
+        return {}
+
+    def can_be_best(self, model: nn.Module, step: int) -> bool:
+        """Whether the model after this step may be what the run leaves; after the last step it always may."""
+        return True
+
+    def may_end_unchanged(self, name: str, parameter: Tensor) -> bool:
+        """Whether a trained tensor may end where it began, as a matrix does whose every rank AdaLoRA has pruned."""
+        return False
+
+    def decays(self, name: str, parameter: Tensor) -> bool:
+        """Whether weight decay may fall on a trained parameter; it does where every hook says so."""
+        return True
+
+    def guards(self, model: nn.Module, context: MethodContext) -> Mapping[str, Guard]:
+        """Checks of the trained model that only this hook needs; ``guard_names`` lists their names."""
+        return {}
+
+
+FORMER_NAMES: Mapping[str, str] = {
+    "after_optimizer_step": "after_step",
+    "training_penalty": "penalty",
+    "training_state": "state",
+    "restore_training_state": "restore",
+    "may_be_kept": "can_be_best",
+    "may_stay": "may_end_unchanged",
+}
+"""Hooks of version 0.1. A plugin that still defines one would wait for a call that never comes, so it is refused."""

@@ -1,0 +1,59 @@
+"""The contract of a regulariser: training hooks that keep a model from learning its few examples by heart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+from peftlab.core.errors import ConfigError
+from peftlab.core.hooks import TrainingHooks
+from peftlab.core.registry import Registry
+
+if TYPE_CHECKING:
+    from peftlab.core.method import Method
+    from peftlab.core.model_facts import ModelFacts
+    from peftlab.core.task import Task
+
+
+class Regularizer(TrainingHooks):
+    """A regulariser. The docstring's first line is what ``peftlab ls regularizers`` shows.
+
+    An object of the class is a part of the recipe. A run works with a copy of it, which may keep what it remembers in
+    private attributes.
+    """
+
+    paper: ClassVar[str] = ""
+    """Where it comes from: a link."""
+    passes: ClassVar[float] = 1.0
+    """Forward and backward passes of a step with it, in passes of a step without it: what it costs in time."""
+    memory: ClassVar[str] = "none"
+    """What it takes beside, in a few words; ``peftlab estimate`` tells the bytes."""
+    not_with: ClassVar[tuple[str, ...]] = ()
+    """Names of regularisers that contradict this one."""
+
+    def check(self, task: Task, method: Method, facts: ModelFacts) -> None:
+        """Refuse a task, a method or a model that it cannot be used with, before anything is loaded.
+
+        Raises:
+            UnsupportedError: With the reason.
+        """
+
+
+REGULARIZERS: Registry[Regularizer] = Registry(
+    "regularizer", package="peftlab.regularizers", entry_point_group="peftlab.regularizers"
+)
+
+
+def check_together(regularizers: Sequence[Regularizer]) -> None:
+    """Refuse two of one kind, and two that contradict each other.
+
+    Raises:
+        ConfigError: Naming both.
+    """
+    names = [each.registered_name for each in regularizers]
+    for position, each in enumerate(regularizers):
+        if each.registered_name in names[:position]:
+            raise ConfigError(f"the regularizer `{each.registered_name}` is there twice; write it once")
+        for other in names:
+            if other in each.not_with:
+                raise ConfigError(f"the regularizers `{each.registered_name}` and `{other}` contradict each other")

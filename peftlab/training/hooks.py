@@ -1,0 +1,122 @@
+"""A run's list of hooks: each is called in its turn, and the loop need not know how many there are."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from peftlab.core.errors import ConfigError
+from peftlab.core.hooks import Backward, LossFunction, TrainingHooks
+from peftlab.core.method import MethodContext
+from peftlab.core.record import Guard
+from peftlab.core.task import Task
+from peftlab.training.checkpoints import trainable_parameters
+
+
+class HookList:
+    """The hooks of one run.
+
+    Args:
+        hooks: The method's first, then the regularisers' in the recipe's order. Their names must differ: under them
+            their states stand in a checkpoint.
+
+    Raises:
+        ConfigError: Two have one name.
+    """
+
+    def __init__(self, hooks: Sequence[TrainingHooks]) -> None:
+        self._hooks = tuple(hooks)
+        names = [hook.registered_name for hook in hooks]
+        if len(set(names)) < len(names):
+            raise ConfigError(f"the method and a regularizer are both called `{names[0]}`", where="training")
+        base = TrainingHooks.around_backward
+        self._around = [hook for hook in hooks if type(hook).around_backward is not base]
+        self._penalties = [hook for hook in hooks if type(hook).penalty is not TrainingHooks.penalty]
+
+    @property
+    def are_around(self) -> bool:
+        """Whether a hook does anything around a backward pass."""
+        return bool(self._around)
+
+    def training_task(self, task: Task) -> Task:
+        """The task as it is trained."""
+        for hook in self._hooks:
+            task = hook.training_task(task)
+        return task
+
+    def around(self, innermost: Backward, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """The backward pass of a batch with all hooks around it, the first one outermost."""
+        backward = innermost
+        for hook in reversed(self._around):
+            backward = _within(hook, backward, model, batch)
+        return backward()
+
+    def penalty(self, model: nn.Module) -> Tensor | None:
+        """The sum of the penalties."""
+        found = [penalty for hook in self._penalties if (penalty := hook.penalty(model)) is not None]
+        return sum(found[1:], found[0]) if found else None
+
+    def after_step(self, model: nn.Module, step: int) -> None:
+        """Tell all of a step."""
+        for hook in self._hooks:
+            hook.after_step(model, step)
+
+    def state(self, model: nn.Module) -> dict[str, Tensor]:
+        """What all want to find again: ``<hook's name>/<key>``."""
+        return {
+            f"{hook.registered_name}/{key}": value
+            for hook in self._hooks
+            for key, value in hook.state(model).items()
+        }  # fmt: skip
+
+    def restore(self, model: nn.Module, state: Mapping[str, Tensor]) -> None:
+        """Give each hook its own back."""
+        for hook in self._hooks:
+            prefix = f"{hook.registered_name}/"
+            hook.restore(model, {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+
+    def weights_to_keep(self, model: nn.Module) -> dict[str, Tensor]:
+        """What evaluation and artifact take instead of the last weights."""
+        return {name: value for hook in self._hooks for name, value in hook.weights_to_keep(model).items()}
+
+    @contextlib.contextmanager
+    def kept_weights(self, model: nn.Module) -> Iterator[None]:
+        """The model with the weights that it would leave, as long as the context lasts. Nothing is copied."""
+        parameters, kept = trainable_parameters(model), self.weights_to_keep(model)
+        own = {name: parameters[name].data for name in kept}
+        try:
+            for name, value in kept.items():
+                parameters[name].data = value
+            yield
+        finally:
+            for name, value in own.items():
+                parameters[name].data = value
+
+    def can_be_best(self, model: nn.Module, step: int) -> bool:
+        """Whether all agree."""
+        return all(hook.can_be_best(model, step) for hook in self._hooks)
+
+    def may_end_unchanged(self, name: str, parameter: Tensor) -> bool:
+        """Whether one says so."""
+        return any(hook.may_end_unchanged(name, parameter) for hook in self._hooks)
+
+    def decays(self, name: str, parameter: Tensor) -> bool:
+        """Whether all agree."""
+        return all(hook.decays(name, parameter) for hook in self._hooks)
+
+    @torch.no_grad()
+    def guards(self, model: nn.Module, context: MethodContext) -> dict[str, Guard]:
+        """The guards of all."""
+        return {name: guard for hook in self._hooks for name, guard in hook.guards(model, context).items()}
+
+
+def _within(hook: TrainingHooks, inner: Backward, model: nn.Module, batch: Mapping[str, Tensor]) -> Backward:
+    """A pass that is the hook's around another one."""
+
+    def run(loss: LossFunction, weight: float) -> Tensor:
+        return hook.around_backward(Backward(inner.task, loss, weight, inner.run), model, batch)
+
+    return Backward(inner.task, inner.loss, inner.weight, run)
