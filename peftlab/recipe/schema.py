@@ -117,7 +117,7 @@ class Recipe(Config):
 
     def training_hooks(self) -> list[TrainingHooks]:
         """The hooks of a run, the method's first. Regularisers are copies, which remember nothing yet."""
-        return [self.method, *(each.model_copy() for each in self.training.regularizers)]
+        return [self.method, *(each.model_copy(deep=True) for each in self.training.regularizers)]
 
     @property
     def train_rows_key(self) -> str:

@@ -20,7 +20,7 @@ from peftlab.training.checkpoints import (
 def checkpoint(value: float) -> Checkpoint:
     return Checkpoint(
         parameters={"w": torch.full((2, 2), value)},
-        method={},
+        hooks={},
         state={"progress": {"step": int(value)}},
         optimizer={"0.exp_avg": torch.zeros(2)},
         generators=generator_states(),
@@ -70,3 +70,11 @@ def test_generators_go_on_where_they_were(tmp_path: Path) -> None:
     first = torch.rand(3)
     restore_generators(states)
     assert torch.equal(torch.rand(3), first)
+
+
+def test_a_checkpoint_of_an_earlier_version_is_told(tmp_path: Path) -> None:
+    folder = CheckpointFolder(tmp_path)
+    folder.write_step(1, checkpoint(1))
+    (tmp_path / "step-00000001" / "hooks.safetensors").rename(tmp_path / "step-00000001" / "method.safetensors")
+    with pytest.raises(UserError, match="an earlier version"):
+        folder.read_latest()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
+import pytest
 import torch
 from accelerate import Accelerator
 
-from peftlab.core.hooks import TrainingHooks
+from peftlab.core.errors import ConfigError
+from peftlab.core.hooks import FORMER_NAMES, TrainingHooks
+from peftlab.core.regularizer import Regularizer
 from peftlab.tasks.text_classification import TextClassification
 from peftlab.tasks.token_classification import IGNORED, TokenClassification
 from peftlab.training.hooks import HookList
@@ -68,40 +71,86 @@ def test_batches_with_unequal_numbers_of_words() -> None:
     assert torch.allclose(whole[1], cut[1], atol=1e-6)
 
 
-def test_hooks_are_called_in_the_order_that_methods_rely_on() -> None:
-    """AdaLoRA's importances need parameters after the optimizer's step, and gradients before they are cleared."""
-    told: list[str] = []
-    examples = [{"input_ids": list(range(1, 2 + n)), "label": n % 3} for n in range(6)]
-    model = Toy(per_token=False)
-    weight = model.embedding.weight
-    start = weight.detach().clone()
+class Witness(TrainingHooks):
+    """Notes what is called, and computes each batch twice."""
 
-    def penalty(_: torch.nn.Module) -> torch.Tensor:
-        told.append("penalty")
-        assert torch.equal(weight, start)
-        return weight.square().sum()
+    def __init__(self, name: str, told: list[str], model: Toy) -> None:
+        super().__init__()
+        object.__setattr__(self, "registered_name", name)
+        object.__setattr__(self, "told", told)
+        object.__setattr__(self, "start", model.embedding.weight.detach().clone())
 
-    def after_step(_: torch.nn.Module, number: int) -> None:
-        told.append(f"after step {number}")
-        assert not torch.equal(weight, start)
-        assert weight.grad is not None
-        assert torch.allclose(weight, start - 0.1 * weight.grad)
+    def note(self, what: str) -> None:
+        self.told.append(f"{self.registered_name} {what}")
+
+    def around_backward(self, backward, model, batch):
+        self.note("begins")
+        loss = backward()
+        backward(weight=0.5)
+        self.note("ends")
+        return loss
+
+    def penalty(self, model):
+        self.note("penalty")
+        assert torch.equal(model.embedding.weight, self.start)
+        return model.embedding.weight.square().sum()
+
+    def after_step(self, model, step):
+        self.note(f"after step {step}")
+        weight = model.embedding.weight
+        assert not torch.equal(weight, self.start)
+        assert weight.grad is not None, "gradients are cleared only afterwards"
+        assert torch.allclose(weight, self.start - 0.1 * weight.grad)
         assert torch.linalg.vector_norm(weight.grad) <= 0.5 + 1e-5, "the gradient was not clipped before the step"
 
-    accelerator = Accelerator(cpu=True)
-    job = SimpleNamespace(
+
+def witnessed_job(names: tuple[str, ...], told: list[str]) -> SimpleNamespace:
+    model, accelerator = Toy(per_token=False), Accelerator(cpu=True)
+    return SimpleNamespace(
         task=TextClassification(),
         model=model,
         accelerator=accelerator,
         optimizer=accelerator.prepare(torch.optim.SGD(model.parameters(), lr=0.1)),
-        method=SimpleNamespace(training_penalty=penalty, after_optimizer_step=after_step),
+        hooks=HookList([Witness(name, told, model) for name in names]),
         config=SimpleNamespace(max_gradient_norm=0.5),
         gradients=SimpleNamespace(is_watching=True, observe=lambda _: told.append("gradients")),
         micro_batches=MicroBatches(),
-        split=SimpleNamespace(examples=examples),
+        split=SimpleNamespace(examples=[{"input_ids": list(range(1, 2 + n)), "label": n % 3} for n in range(6)]),
         pad_token_id=0,
     )
+
+
+def test_hooks_are_called_in_the_order_that_is_promised() -> None:
+    """AdaLoRA's importances need parameters after the optimizer's step, and gradients before they are cleared."""
+    told: list[str] = []
+    job = witnessed_job(("one", "two"), told)
     _, norm, _ = optimizer_step(job, Step(number=7, epoch=0, batches=[[0, 1, 2], [3, 4, 5]], ends_epoch=False))
-    assert told == ["penalty", "gradients", "after step 7"], "the penalty counts once a step, not once a batch"
+    inner = ["two begins", "two ends"]
+    with_penalty = ["two begins", "one penalty", "two penalty", "two ends"]
+    assert told == [
+        *("one begins", *inner, *inner, "one ends"),
+        *("one begins", *with_penalty, *inner, "one ends"),
+        *("gradients", "one after step 7", "two after step 7"),
+    ], "the penalty counts once a step, not once a batch nor once a pass"
     assert float(norm) > 0.5
-    assert weight.grad is None
+    assert job.model.embedding.weight.grad is None
+
+
+def test_passes_add_up_with_their_weights() -> None:
+    """Two hooks that each add half of what is inside: (1 + 1/2)² times the gradient, and twice the penalty's."""
+    batches = [[0, 1, 2], [3, 4, 5]]
+    plain, twice = witnessed_job((), []), witnessed_job(("one", "two"), [])
+    gradients = []
+    for job in (plain, twice):
+        collated = [job.task.collate([job.split.examples[at] for at in batch], 0) for batch in batches]
+        loss = accumulate_gradients(job, collated)
+        gradients.append((loss, job.model.embedding.weight.grad))
+    weight = plain.model.embedding.weight.detach()
+    assert torch.equal(gradients[0][0], gradients[1][0])
+    assert torch.allclose(gradients[1][1], 2.25 * gradients[0][1] + 2 * 2 * weight, atol=1e-6)
+
+
+@pytest.mark.parametrize("old", FORMER_NAMES)
+def test_a_plugin_with_a_hook_of_the_old_name_is_refused(old: str) -> None:
+    with pytest.raises(ConfigError, match=f"`{old}` of Plugin is called `{FORMER_NAMES[old]}` now"):
+        type("Plugin", (Regularizer,), {old: lambda *_: None})
