@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from peftlab.core.callback import CallbackList
 from peftlab.core.hooks import Backward, LossFunction
-from peftlab.core.record import Throughput
 from peftlab.core.splits import EncodedSplit
 from peftlab.core.task import Task
 from peftlab.training.checkpoints import (
@@ -32,30 +31,12 @@ from peftlab.training.guards import GradientGuard
 from peftlab.training.hooks import HookList
 from peftlab.training.interrupts import CancelledError, Interrupts
 from peftlab.training.loss_watch import LossWatch
+from peftlab.training.meter import Meter
 from peftlab.training.metrics_log import MetricsLog
 from peftlab.training.micro_batches import MicroBatches, is_out_of_memory
 from peftlab.training.optimizers import learning_rate_schedule, set_learning_rate
 from peftlab.training.steps import Step, StepPlan
 from peftlab.training.training_config import EvaluationConfig, TrainingConfig
-
-
-class Meter(Protocol):
-    """Measures the speed of the steps; see ``peftlab.measurement``."""
-
-    def step_started(self) -> None:
-        """A step's work begins."""
-
-    def step_ended(self, lengths: Sequence[int], padded_tokens: int, terms: int) -> None:
-        """A step's work is done."""
-
-    def summary(self, *, matmul_flops_per_second: float | None) -> Throughput | None:
-        """The figures so far."""
-
-    def state_dict(self) -> dict[str, Any]:
-        """Plain values, for a checkpoint."""
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up what ``state_dict`` gave."""
 
 
 @dataclass(frozen=True)
