@@ -63,7 +63,7 @@ class LanguageTask(Task):
         return functional.cross_entropy(*terms, reduction="sum", label_smoothing=self.label_smoothing)
 
     @property
-    def has_classtargets(self) -> bool:
+    def has_class_targets(self) -> bool:
         """The next token, or the masked one."""
         return True
 

@@ -1,0 +1,129 @@
+"""Training jobs on tiny models, with regularisers: for a classification task and for a language task."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from peftlab.core.config import Document
+from peftlab.core.method import MethodContext
+from peftlab.core.splits import EncodedSplit
+from peftlab.estimate.training import Batch, bare_job
+from peftlab.models.base_model import checkpoint_activations, load_base_model
+from peftlab.preparation.check import CheckedModel, check_model
+from peftlab.recipe.schema import build_recipe
+from peftlab.tasks.language.decoder import shifted
+from peftlab.training.accelerator import build_accelerator
+from peftlab.training.checkpoints import CheckpointFolder
+from peftlab.training.hooks import HookList
+from peftlab.training.interrupts import Interrupts
+from peftlab.training.loop import TrainingJob
+from peftlab.training.metrics_log import MetricsLog
+from peftlab.training.optimizers import build_optimizer
+from peftlab.training.steps import StepPlan
+
+LABELS = ("a", "b")
+TASKS = {
+    "text_classification": ("tiny_bert", {"type": "text_classification", "max_length": 24}),
+    "instruction_tuning": ("tiny_gpt2", {"type": "instruction_tuning", "max_length": 24}),
+}
+
+
+def checked(model: Path, task: dict[str, Any], regularizers: list[dict[str, Any]], **settings: Any) -> CheckedModel:
+    """A recipe whose task, method and model its regularisers take.
+
+    Raises:
+        UnsupportedError: One of them does not.
+    """
+    values: dict[str, Any] = {
+        "model": {"path": str(model)},
+        "task": task,
+        "data": {"source": "none.csv"},
+        "method": {"type": "lora", "rank": 4},
+        "training": {"batch_size": 4, "log_every_steps": 1, "regularizers": regularizers},
+    }
+    for key, value in settings.items():
+        section, _, name = key.partition("__")
+        values[section] = value if not name else {**values[section], name: value}
+    document = Document(source="test", values=values)
+    return check_model(build_recipe(document, default_name="test"), document, offline=True, need_weights=False)
+
+
+def examples_of(task: str, count: int = 8) -> list[dict[str, Any]]:
+    """Encoded examples of different lengths."""
+    drawn = random.Random(3)
+    rows = [[drawn.randrange(5, 40) for _ in range(drawn.randrange(5, 14))] for _ in range(count)]
+    if task == "text_classification":
+        return [{"input_ids": ids, "label": position % 2} for position, ids in enumerate(rows)]
+    return [{"input_ids": ids, "labels": shifted(ids, 2)} for ids in rows]
+
+
+def job_of(
+    ready: CheckedModel,
+    *,
+    examples: list[dict[str, Any]] | None = None,
+    steps: int = 6,
+    folder: Path | None = None,
+    stop_after: int | None = None,
+    rate: float = 1e-2,
+) -> TrainingJob:
+    """A job of some steps, each of a batch of four and one of three; it always begins with the same weights.
+
+    Args:
+        ready: From :func:`checked`.
+        examples: Encoded; None: those of the task.
+        steps: Of the whole run.
+        folder: For checkpoints; None: none are written.
+        stop_after: The step after which the run is interrupted.
+        rate: The peak learning rate.
+    """
+    recipe = ready.recipe
+    torch.manual_seed(0)
+    base = load_base_model(
+        str(ready.model_location), recipe.model, recipe.task.head(LABELS), dtype=torch.float32,
+        dropout=None if recipe.method.trains_base else 0.0, pad_token_id=0, offline=True,
+    )  # fmt: skip
+    context = MethodContext(
+        recipe.task.peft_task_type, steps, head_modules=base.head_modules, family=ready.facts.family
+    )
+    model = recipe.method.apply(base.model, context)
+    if recipe.training.gradient_checkpointing:
+        checkpoint_activations(base.model, recipe.model)
+    hooks = HookList(recipe.training_hooks())
+    accelerator = build_accelerator(computation=None, tracking=[], folder=Path())
+    optimizer = accelerator.prepare(build_optimizer(model, recipe.training, rate, hooks=hooks))
+    task = hooks.training_task(recipe.task)
+    examples = examples or examples_of(recipe.task.registered_name)
+    batch = Batch(examples, task.lengths(examples), [[0, 1, 2, 3], [4, 5, 6]])
+    job = bare_job(
+        recipe, batch, model=model, optimizer=optimizer, accelerator=accelerator, task=task, hooks=hooks
+    )  # fmt: skip
+    interrupts = Interrupts()
+
+    def on_step(step: int, _loss: float) -> None:
+        interrupts.requested = step == stop_after
+
+    if folder is None:
+        folder = Path("/nonexistent")
+    else:
+        folder.mkdir(exist_ok=True)
+    job.model.train()
+    return replace(
+        job,
+        split=EncodedSplit("train", range(len(examples)), examples),
+        plan=StepPlan(lambda _epoch: [list(each) for each in batch.step] * steps, 2, 1, None),
+        learning_rate=rate,
+        interrupts=interrupts,
+        on_step=on_step,
+        checkpoints=CheckpointFolder(folder),
+        log=MetricsLog(folder / "metrics.jsonl"),
+    )
+
+
+def gradients_of(job: TrainingJob) -> dict[str, torch.Tensor]:
+    """The gradients that are there, by name."""
+    return {name: p.grad.clone() for name, p in job.model.named_parameters() if p.grad is not None}
