@@ -11,9 +11,9 @@ from .core.model_facts import ModelFacts as ModelFacts
 from .core.record import Guard as Guard
 from .core.record import RunRecord as RunRecord
 from .core.record import read_record as read_record
-from .core.reporter import PlainReporter as PlainReporter
 from .core.regularizer import REGULARIZERS as REGULARIZERS
 from .core.regularizer import Regularizer as Regularizer
+from .core.reporter import PlainReporter as PlainReporter
 from .core.task import TASKS as TASKS
 from .core.task import Task as Task
 from .methods._wrap import wrap as wrap
