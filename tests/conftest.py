@@ -43,6 +43,16 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Each worker takes a row of modules, so that what a module's tests share is made once; idle ones take from others."""
+    if config.getoption("dist") != "load":  # what -n means by itself
+        return None
+    from xdist.scheduler import WorkStealingScheduling
+
+    return WorkStealingScheduling(config, log)
+
+
 def pytest_collection_finish() -> None:
     """Leave what the imports have made out of every later collection of garbage: each run collects."""
     gc.collect()

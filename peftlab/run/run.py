@@ -19,8 +19,7 @@ from peftlab.core.errors import ConfigError, PeftlabError, UserError
 from peftlab.core.files import write_text
 from peftlab.core.record import ADAPTER, MODEL, DataSummary, Guard, RunRecord, Status, write_record
 from peftlab.core.reporter import Reporter, Silent
-from peftlab.preparation.check import CheckedRecipe, check_recipe
-from peftlab.preparation.places import at_place
+from peftlab.preparation.check import CheckedRecipe, at_place, check_recipe
 from peftlab.recipe.schema import Recipe
 from peftlab.run.card import write_card
 from peftlab.run.run_folder import RunFolder, check_output_dir, open_run_folder

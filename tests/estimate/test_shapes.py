@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 from pathlib import Path
 
 import pytest
@@ -219,6 +220,20 @@ def test_the_committed_table_keeps_its_promise() -> None:
     errors = [row["estimated_bytes"] / row["measured_bytes"] - 1 for row in rows]
     assert sum(abs(error) <= 0.03 for error in errors) >= 0.9 * len(errors)
     assert min(errors) >= -0.05
+
+
+@pytest.mark.parametrize("case", ["distilbert-6x384 lora 16x128", "qwen2-4x512 lora 8x128 quantization=int8"])
+def test_rows_of_the_committed_table_come_out_again(case: str, tmp_path: Path) -> None:
+    (row,) = [row for row in json.loads(TABLE.read_text())["rows"] if row["case"] == case]
+    config = runpy.run_path(str(TABLE.parents[1] / "cases.py"), run_name="cases")["RANDOM_MODELS"][row["model"]]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    settings = {key.replace(".", "__"): value for key, value in row["settings"].items()}
+    checked = checked_model(tmp_path, row["method"], task__max_length=row["length"], **settings)
+    labels = ("a", "b", "c")
+    batch = placeholder_batch(checked.recipe.task, labels, size=row["batch_size"], length=row["length"])
+    assert ShapesOfRecipe(checked, labels, CPU).memory(batch).memory.peak_bytes == pytest.approx(
+        row["estimated_bytes"], rel=0.01
+    )
 
 
 @pytest.mark.gpu

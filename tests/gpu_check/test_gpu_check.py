@@ -36,6 +36,7 @@ def script(steps: list[dict[str, Any]], before: str = "") -> str:
     return (
         f"import sys; sys.path.insert(0, {str(FOLDER)!r})\n"
         "import check\nfrom plan import Step\n"
+        "check.WATCH_SECONDS = 0.2\n"
         f"{before}\n"
         f"steps = [Step(**{{**values, 'command': tuple(values['command'])}}) for values in {steps!r}]\n"
         "sys.exit(check.main(sys.argv[1:], steps))\n"
@@ -86,11 +87,11 @@ def test_what_steps_find_is_told_and_kept(check) -> None:
         ("os.kill(os.getpid(), 9)", "failed", "ended by SIGKILL"),
         ("pass", "failed", "without a result"),
         ("pathlib.Path(own['found']).write_text('{half')", "failed", "without a result"),
-        (found(status="running", results={"half": 1}) + "; time.sleep(60)", "timed out", "stopped after 2 s"),
+        (found(status="running", results={"half": 1}) + "; time.sleep(60)", "timed out", "stopped after 1 s"),
     ],
 )
 def test_a_bad_step_does_not_stop_the_others(code: str, status: str, reason: str, check) -> None:
-    done = check(step("environment", GOOD), step("bad", code, seconds=2), step("last", GOOD))
+    done = check(step("environment", GOOD), step("bad", code, seconds=1), step("last", GOOD))
     assert done.code == (0 if status == "skipped" else 1)
     assert done["bad"]["status"] == status
     assert reason in done["bad"]["reason"]
@@ -109,7 +110,7 @@ def test_a_step_that_hangs_goes_with_all_that_it_started(check, tmp_path: Path) 
         f"os.environ['PIDS'] = {str(tmp_path / 'pids')!r}; [subprocess.Popen([sys.executable, '-c', {child!r}]) "
         "for _ in range(2)]; import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(300)"
     )
-    done = check(step("environment", GOOD), step("hangs", code, seconds=3), step("last", GOOD))
+    done = check(step("environment", GOOD), step("hangs", code, seconds=1.5), step("last", GOOD))
     assert done["hangs"]["status"] == "timed out"
     assert done["last"]["status"] == "passed"
     pids = [int(word) for word in (tmp_path / "pids").read_text().split()]
@@ -129,11 +130,11 @@ def test_what_does_not_fit_into_the_time_is_named(check) -> None:
         step("environment", GOOD),
         step("hangs", "time.sleep(60)", seconds=300, least_seconds=0),
         step("long", GOOD, least_seconds=30),
-        arguments=("--device", "cpu", "--minutes", "0.2"),
+        arguments=("--device", "cpu", "--minutes", "0.12"),
     )
     assert done.code == 1
     assert done["hangs"]["status"] == "timed out"
-    assert done["hangs"]["bound_seconds"] < 10
+    assert done["hangs"]["bound_seconds"] < 5
     assert done["long"]["status"] == "skipped"
     assert "out of time" in done["long"]["reason"]
     assert "it takes 30 s at least" in done.out
@@ -157,7 +158,7 @@ def test_a_step_that_needs_more_than_there_is_is_left_out(check) -> None:
 
 def test_on_a_large_card_steps_share_it_unless_they_want_it_alone(check) -> None:
     card = found(status="passed", results={"has_cuda": True, "card": {"name": "Large", "memory_bytes": 80 * 10**9}})
-    when = "t = time.time(); time.sleep(1.5); pathlib.Path(own['found']).write_text(json.dumps({'status': 'passed', 'results': {'from': t, 'to': time.time()}}))"
+    when = "t = time.time(); time.sleep(0.6); pathlib.Path(own['found']).write_text(json.dumps({'status': 'passed', 'results': {'from': t, 'to': time.time()}}))"
     steps = [
         step("environment", card),
         step("a", when, alone=True),

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.forks import run_forked
 from tests.methods.test_plugin import install
 
 METRIC = '''
@@ -60,14 +60,7 @@ def peftlab(tmp_path: Path):
 
     def run(*arguments: object, with_plugins: bool = True) -> subprocess.CompletedProcess[str]:
         path = os.pathsep.join([*([str(site)] if with_plugins else []), os.environ.get("PYTHONPATH", "")])
-        return subprocess.run(
-            [sys.executable, "-m", "peftlab", *map(str, arguments)],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": path},
-            capture_output=True,
-            text=True,
-            timeout=180,
-        )
+        return run_forked(*arguments, folder=tmp_path, environment={**os.environ, "PYTHONPATH": path})
 
     return run
 

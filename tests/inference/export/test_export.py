@@ -103,7 +103,7 @@ def test_a_stranger_predicts_the_same(
 
 
 def test_int8_is_smaller_and_close(tiny_run: Callable[..., Path], tmp_path: Path) -> None:
-    run = tiny_run(steps=300)  # what is sure of its answers keeps them when it is rounded
+    run = tiny_run(steps=160)  # what is sure of its answers keeps them when it is rounded
     output, one_of_38 = tmp_path / "small", 0.03
     small = export_run(run, "onnx-int8", output, offline=True, reporter=Silent(), max_score_loss=one_of_38)
     weights = onnx.load(tmp_path / "small" / "model.onnx").graph.initializer
@@ -117,7 +117,7 @@ def test_int8_is_smaller_and_close(tiny_run: Callable[..., Path], tmp_path: Path
 
 @pytest.mark.slow
 def test_tokens_are_exported_too(tiny_run: Callable[..., Path], entities: Path, tmp_path: Path) -> None:
-    run = tiny_run(task=TOKENS, data=entities, steps=200)
+    run = tiny_run(task=TOKENS, data=entities, steps=120)
     check = export(run, "onnx", tmp_path / "onnx").check
     assert check.equal_predictions == 1.0
     assert check.scores["f1"] == check.run_scores["f1"] > 0
