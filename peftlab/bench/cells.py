@@ -33,18 +33,19 @@ class Cell:
     combination: tuple[str, ...]
     document: Document
 
-    def recipe(self, settings: Mapping[str, Any], *, seed: int) -> Recipe:
+    def recipe(self, settings: Mapping[str, Any], *, seed: int, places: Mapping[str, str] | None = None) -> Recipe:
         """The recipe of one run.
 
         Args:
             settings: What tuning has chosen, by the recipe's keys.
             seed: Of new weights, order of batches and dropout. The splits stay those of the suite.
+            places: Where settings were written, for messages.
 
         Raises:
             ConfigError: With file, line and key.
         """
         values = {**settings, "seed": seed}
-        document = assign(self.document, values, dict.fromkeys(values, self.document.source))
+        document = assign(self.document, values, dict.fromkeys(values, self.document.source) | dict(places or {}))
         return settle_recipe(build_recipe(document, default_name=self.name), document)
 
     @property
@@ -101,7 +102,7 @@ def _without_learning_rate(base: Document) -> Document:
     return replace(base, values={**base.values, "training": kept})
 
 
-def _same_examples(shared: Document) -> dict[str, Any]:
+def same_examples(shared: Document) -> dict[str, Any]:
     """Every seed sees the same examples: only then can runs be compared example by example."""
     data = shared.values.get("data")
     if data is None:  # the task makes its own; see its `data_seed`
@@ -119,7 +120,7 @@ def _cell_document(
     method = {f"method.{key}": value for key, value in entry.items() if key not in ENTRY_KEYS}
     values = {
         "name": name,
-        **_same_examples(shared),
+        **same_examples(shared),
         **method,
         **entry.get("set", {}),
     }

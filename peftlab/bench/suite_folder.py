@@ -62,14 +62,14 @@ def locked(folder: Path) -> Iterator[None]:
     """Keep other processes out of a suite's folder.
 
     Raises:
-        UserError: Another process runs the suite there.
+        UserError: Another process is at work there.
     """
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".lock").acquire(timeout=0):
             yield
     except Timeout:
-        raise UserError("another process is running a suite in this folder", where=str(folder)) from None
+        raise UserError("another process is at work in this folder", where=str(folder)) from None
 
 
 def refuse_foreign_folder(folder: Path, *, is_page: Callable[[Path], bool]) -> None:

@@ -11,7 +11,6 @@ whatever is tried first. Every trial is a run of its own with its own schedule d
 from __future__ import annotations
 
 import json
-import logging
 import math
 import threading
 from collections.abc import Callable, Mapping
@@ -20,14 +19,15 @@ from pathlib import Path
 from typing import Any
 
 from peftlab.bench.cells import LEARNING_RATE, Cell
+from peftlab.bench.search_space import SearchSpace, method_space
+from peftlab.bench.studies import JOURNAL_NAME, Sampler, new_sampler, open_study
 from peftlab.bench.suite import Tuning
 from peftlab.core.files import write_text
 from peftlab.core.method import METHODS
 from peftlab.core.record import RunRecord
 from peftlab.recipe.schema import Recipe
 
-STORAGE_NAME = "optuna.sqlite3"
-_STORAGE_LOCK = threading.Lock()
+_JOURNAL_LOCK = threading.Lock()
 LADDER = (1.0, 3.0, 1 / 3, 10.0, 0.1)
 """The first learning rates, as multiples of the method's default."""
 REDUCTION = 2
@@ -127,7 +127,7 @@ def tune(
         seed: Of the trials; none of the suite's own.
         train_examples: Rows of the training split.
         higher_is_better: Of the metric that chooses.
-        folder: The suite's ``tuning/``: Optuna's storage, and one JSON file per cell for the report.
+        folder: The suite's ``tuning/``: Optuna's journal, and one JSON file per cell for the report.
         run: Runs one trial.
 
     Returns:
@@ -156,7 +156,7 @@ def tune(
         "chosen": chosen.settings if chosen else None,
         "chosen_trial": chosen.number if chosen else None,
     }
-    store_trials(cell, tuning, rungs, maximize=higher_is_better, storage=folder / STORAGE_NAME)
+    store_trials(cell, tuning, rungs, maximize=higher_is_better, journal=folder / JOURNAL_NAME)
     write_text(folder / f"{cell.name}.json", json.dumps(summary, indent=2) + "\n")
     return Choice(chosen.settings, None) if chosen else Choice(None, error)
 
@@ -173,18 +173,12 @@ def _score(record: RunRecord) -> float | None:
     return record.scores.get("validation", {}).get(record.recipe["evaluation"]["metric"])
 
 
-# --- Optuna: which settings are tried, and the storage that keeps what came of them --------------------------------
+# --- Optuna: which settings are tried, and the journal that keeps what came of them --------------------------------
 
 
-def _space(cell: Cell, tuning: Tuning) -> dict[str, Any]:
-    import optuna
-
+def _space(cell: Cell, tuning: Tuning) -> SearchSpace:
     low, high = tuning.learning_rate
-    method = METHODS.get(cell.document.values["method"]["type"])
-    space: dict[str, Any] = {LEARNING_RATE: optuna.distributions.FloatDistribution(low, high, log=True)}
-    for key, choices in method.search_space.items():
-        space[key] = optuna.distributions.CategoricalDistribution(choices)
-    return space
+    return method_space(cell.document.values["method"]["type"], (low, high))
 
 
 def propose_settings(cell: Cell, tuning: Tuning, *, seed: int) -> list[dict[str, Any]]:
@@ -205,30 +199,23 @@ def propose_settings(cell: Cell, tuning: Tuning, *, seed: int) -> list[dict[str,
     method = METHODS.get(cell.document.values["method"]["type"])
     low, high = tuning.learning_rate
     defaults = {key: choices[0] for key, choices in method.search_space.items()}
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    study = optuna.create_study(sampler=new_sampler(Sampler.RANDOM, seed=seed))
     for step in LADDER:
         rate = step * method.default_learning_rate
         if low <= rate <= high:
             study.enqueue_trial({LEARNING_RATE: rate, **(defaults if step == 1 else {})})
     space = _space(cell, tuning)
-    asked = [study.ask(space).params for _ in range(tuning.trials)]
-    # Rounded to four digits: what is reported is what ran.
-    return [{key: _rounded(value) for key, value in parameters.items()} for parameters in asked]
+    return [space.settings(study.ask(space.distributions()).params) for _ in range(tuning.trials)]
 
 
-def _rounded(value: Any) -> Any:
-    return float(f"{value:.4g}") if isinstance(value, float) else value
-
-
-def store_trials(cell: Cell, tuning: Tuning, rungs: list[Rung], *, maximize: bool, storage: Path) -> None:
-    """Write a cell's trials into Optuna's storage, for its dashboard and for whoever wants to go on from there.
+def store_trials(cell: Cell, tuning: Tuning, rungs: list[Rung], *, maximize: bool, journal: Path) -> None:
+    """Write a cell's trials into a journal of Optuna's, for its dashboard and for whoever wants to go on from there.
 
     A trial is complete where it reached the last rung, pruned where it did not, and failed where its run did.
     """
     import optuna
     from optuna.trial import TrialState
 
-    logging.getLogger("alembic").setLevel(logging.ERROR)
     states: dict[int, tuple[Trial, TrialState]] = {}
     values: dict[int, dict[int, float]] = {}
     for rung in rungs:
@@ -237,18 +224,14 @@ def store_trials(cell: Cell, tuning: Tuning, rungs: list[Rung], *, maximize: boo
             states[trial.number] = (trial, reached if trial.score is not None else TrialState.FAIL)
             if trial.score is not None:
                 values.setdefault(trial.number, {})[rung.train_examples] = trial.score
-    storage.parent.mkdir(parents=True, exist_ok=True)
-    with _STORAGE_LOCK:
-        database = f"sqlite:///{storage.resolve()}"
-        if cell.name in optuna.get_all_study_names(database):
-            optuna.delete_study(study_name=cell.name, storage=database)
-        direction = "maximize" if maximize else "minimize"
-        study = optuna.create_study(storage=database, study_name=cell.name, direction=direction)
+    distributions = _space(cell, tuning).distributions()
+    with _JOURNAL_LOCK:
+        study = open_study(journal, cell.name, maximize=maximize, anew=True)
         for number, (trial, state) in sorted(states.items()):
             study.add_trial(
                 optuna.trial.create_trial(
                     params=trial.settings,
-                    distributions=_space(cell, tuning),
+                    distributions=distributions,
                     value=trial.score if state is TrialState.COMPLETE else None,
                     intermediate_values=values.get(number),
                     state=state,

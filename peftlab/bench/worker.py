@@ -5,6 +5,7 @@ Whatever becomes of the process, a record is left: the run's own, or one that sa
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import datetime
 import os
@@ -13,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ from peftlab.recipe.schema import Recipe, build_recipe, write_recipe
 
 KILLED_BY_KERNEL = Path("/proc/vmstat")
 ERROR_LINES = 6
+SECONDS_BETWEEN_LOOKS = 0.5
 
 
 @dataclass(frozen=True)
@@ -48,7 +51,7 @@ def is_done(folder: Path, recipe: Recipe, *, retry_failed: bool = False) -> bool
         return False
     if record.status == "cancelled" or (retry_failed and record.status != "success"):
         return False
-    return _is_same(record.recipe, recipe, source=str(folder))
+    return is_same(record.recipe, recipe, source=str(folder))
 
 
 def is_of_recipe(folder: Path, recipe: Recipe) -> bool:
@@ -60,10 +63,10 @@ def is_of_recipe(folder: Path, recipe: Recipe) -> bool:
         values = parse_yaml(path.read_text(encoding="utf-8"), source=str(path)).values
     except UserError:
         return False
-    return _is_same(values, recipe, source=str(path))
+    return is_same(values, recipe, source=str(path))
 
 
-def _is_same(values: dict[str, Any], recipe: Recipe, *, source: str) -> bool:
+def is_same(values: dict[str, Any], recipe: Recipe, *, source: str) -> bool:
     """Whether written values mean the recipe; keys that a later peftlab has added stand at their defaults in both."""
     try:
         written = build_recipe(Document(source=source, values=values), default_name=recipe.name)
@@ -88,19 +91,20 @@ class Worker:
         self._lock = threading.Lock()
         self.stopped = False
 
-    def run(self, recipe: Recipe, folder: Path) -> Finished:
+    def run(self, recipe: Recipe, folder: Path, *, goes_on: Callable[[], bool] | None = None) -> Finished:
         """Run a recipe, or go on with what an earlier process has left of it.
 
         Args:
             recipe: Settled: with every value filled in.
             folder: The run's.
+            goes_on: Asked again and again while the run is at work; once it says no, the run is stopped.
         """
         folder.mkdir(parents=True, exist_ok=True)
         (folder / RECORD_NAME).unlink(missing_ok=True)
         write_recipe(recipe, folder / RECIPE_NAME)
         log = self._logs / f"{folder.name}.txt"
         kills, started, started_at = _kernel_kills(), time.monotonic(), datetime.datetime.now(datetime.UTC)
-        code = self._run_process(folder, log)
+        code = self._run_process(folder, log, goes_on)
         seconds = time.monotonic() - started
         try:
             return Finished(read_record(folder), seconds)
@@ -124,7 +128,7 @@ class Worker:
             for process in self._running:
                 process.send_signal(signal.SIGINT)
 
-    def _run_process(self, folder: Path, log: Path) -> int:
+    def _run_process(self, folder: Path, log: Path, goes_on: Callable[[], bool] | None) -> int:
         command = [sys.executable, "-m", "peftlab", "run", str(folder / RECIPE_NAME)]
         command += ["--output-dir", str(folder), "--resume", *(["--offline"] if self._offline else [])]
         command += [*(["--threads", str(self._threads)] if self._threads else []), "--device", self._device]
@@ -145,10 +149,20 @@ class Worker:
                 )
                 self._running.add(process)
             try:
-                return process.wait()
+                return _wait(process, goes_on)
             finally:
                 with self._lock:
                     self._running.discard(process)
+
+
+def _wait(process: subprocess.Popen[bytes], goes_on: Callable[[], bool] | None) -> int:
+    while goes_on is not None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(SECONDS_BETWEEN_LOOKS)
+        if not goes_on():
+            process.send_signal(signal.SIGINT)  # it ends its step and leaves a record
+            break
+    return process.wait()
 
 
 def leave_record(record: RunRecord, folder: Path) -> None:

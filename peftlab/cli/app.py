@@ -23,6 +23,7 @@ from peftlab.cli.reproduce import reproduce
 from peftlab.cli.run import run
 from peftlab.cli.schema import schema
 from peftlab.cli.serve import serve
+from peftlab.cli.tune import tune
 from peftlab.cli.validate import validate
 from peftlab.cli.verbs import Verbs
 from peftlab.core import threads
@@ -50,6 +51,7 @@ app.command()(validate)
 app.command()(schema)
 app.command()(report)
 app.command()(estimate)
+app.command()(tune)
 app.command()(bench)
 app.command()(pack)
 app.command()(reproduce)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-import signal
 import tempfile
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +14,7 @@ import typer
 from peftlab.cli.computing import start_computing
 from peftlab.cli.options import Device, Json, Offline, ThreadCount
 from peftlab.cli.output import reporting
+from peftlab.cli.stopping import resumable, stoppable
 from peftlab.cli.verbs import verb
 from peftlab.core.amounts import duration
 
@@ -39,42 +38,38 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Compare methods: tune each with the same budget, run all seeds, and write a report. Always resumable."""
-    try:
-        with reporting() as reporter:
-            import torch
+    with resumable(), reporting() as reporter:
+        import torch
 
-            from peftlab.bench.execute import Execution
-            from peftlab.bench.plan import Plan
-            from peftlab.bench.suite import load_suite
-            from peftlab.bench.suite_folder import REPORT_NAME, SuiteFolder, locked, refuse_foreign_folder
-            from peftlab.report.page import is_page, write_report
+        from peftlab.bench.execute import Execution
+        from peftlab.bench.plan import Plan
+        from peftlab.bench.suite import load_suite
+        from peftlab.bench.suite_folder import REPORT_NAME, SuiteFolder, locked, refuse_foreign_folder
+        from peftlab.report.page import is_page, write_report
 
-            loaded, document = load_suite(suite)
-            path = output_dir or Path("runs") / loaded.name
-            refuse_foreign_folder(path, is_page=is_page)
-            with _unpacked_copy(path) if dry_run else _unpacked(path) as folder:
-                plan = Plan(loaded, document, SuiteFolder(folder), offline=offline, reporter=reporter)
-                plan.learn_from_finished()
-                shown = {**describe(plan, workers=workers, retry_failed=retry_failed), "folder": str(path)}
-                if dry_run:
-                    print(json.dumps(shown, indent=2) if as_json else as_text(shown))
-                    return
-                reporter.say(as_text(shown))
-                start_computing(device, threads, reporter.say)
-                with locked(path), _stoppable():
-                    outcome = Execution(
-                        plan,
-                        workers=workers,
-                        offline=offline,
-                        retry_failed=retry_failed,
-                        reporter=reporter,
-                        threads=torch.get_num_threads(),
-                        device=device,
-                    ).execute()
-                write_report([path], path / REPORT_NAME)
-    except KeyboardInterrupt:
-        typer.echo("Stopped. The same command goes on from here.", err=True)
-        raise typer.Exit(1) from None
+        loaded, document = load_suite(suite)
+        path = output_dir or Path("runs") / loaded.name
+        refuse_foreign_folder(path, is_page=is_page)
+        with _unpacked_copy(path) if dry_run else _unpacked(path) as folder:
+            plan = Plan(loaded, document, SuiteFolder(folder), offline=offline, reporter=reporter)
+            plan.learn_from_finished()
+            shown = {**describe(plan, workers=workers, retry_failed=retry_failed), "folder": str(path)}
+            if dry_run:
+                print(json.dumps(shown, indent=2) if as_json else as_text(shown))
+                return
+            reporter.say(as_text(shown))
+            start_computing(device, threads, reporter.say)
+            with locked(path), stoppable():
+                outcome = Execution(
+                    plan,
+                    workers=workers,
+                    offline=offline,
+                    retry_failed=retry_failed,
+                    reporter=reporter,
+                    threads=torch.get_num_threads(),
+                    device=device,
+                ).execute()
+            write_report([path], path / REPORT_NAME)
     failed = sum(count for status, count in outcome.statuses.items() if status != "success")
     result = {
         "folder": str(path),
@@ -129,24 +124,6 @@ def _unpacked_copy(path: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as copy:
         unpack_copy(path, Path(copy))
         yield Path(copy)
-
-
-@contextlib.contextmanager
-def _stoppable() -> Iterator[None]:
-    """Ctrl-C and SIGTERM end the suite in good order, also where a shell has started it with Ctrl-C ignored."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(_number: int, _frame: object) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def describe(plan: Any, *, workers: int, retry_failed: bool) -> dict[str, Any]:

@@ -16,6 +16,10 @@ from typing import Any
 
 from peftlab.core.errors import UserError
 
+SEARCH_NAME = "search.json"
+"""What a search is, in its folder."""
+PARTS_OF_A_SEARCH = ("trials", "winner", "replaced", "logs")
+"""Folders of a search that hold its runs."""
 PARTS_OF_A_SUITE = ("cells", "tuning", "replaced", "logs")
 """Folders of a suite that hold its runs."""
 
@@ -111,6 +115,8 @@ def _kind_of(folder: Path, below: str) -> str | None:
         return "a pack"
     if has("suite.yaml") and below in PARTS_OF_A_SUITE:
         return "a suite's folder, which keeps its runs there"
+    if has(SEARCH_NAME) and below in PARTS_OF_A_SEARCH:
+        return "a search's folder, which keeps its runs there"
     return None
 
 

@@ -11,8 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peftlab.bench.cells import LEARNING_RATE, Cell, expand_cells
+from peftlab.bench.studies import JOURNAL_NAME, open_study
 from peftlab.bench.suite import Tuning, load_suite
-from peftlab.bench.tuning import STORAGE_NAME, plan_rungs, propose_settings, tune
+from peftlab.bench.tuning import plan_rungs, propose_settings, tune
 from peftlab.core.method import METHODS
 from peftlab.core.record import RunRecord
 from peftlab.recipe.schema import Recipe
@@ -120,11 +121,9 @@ def test_the_setting_nearest_to_the_best_wins(cell: Cell, tmp_path: Path) -> Non
 
 
 def test_optunas_storage_holds_every_trial_once(cell: Cell, tmp_path: Path) -> None:
-    import optuna
-
     for _ in range(2):
         _tune(cell, tmp_path, Trials(1e-3, failing=frozenset({1})))
-    study = optuna.load_study(study_name=cell.name, storage=f"sqlite:///{tmp_path / STORAGE_NAME}")
+    study = open_study(tmp_path / JOURNAL_NAME, cell.name, maximize=True)
     states = [trial.state.name for trial in study.trials]
     assert states.count("COMPLETE") == 2
     assert states.count("FAIL") == 1

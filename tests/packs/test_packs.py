@@ -47,7 +47,7 @@ def suite(tmp_path: Path) -> Path:
     write_record(record, trial)
     (trial / "recipe.yaml").write_text("name: x\n")
     shutil.copy(failed / "metrics.jsonl", trial)
-    (folder / "tuning" / "optuna.sqlite3").write_bytes(b"made anew")
+    (folder / "tuning" / "optuna.jsonl").write_bytes(b"made anew")
     return folder
 
 
