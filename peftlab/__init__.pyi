@@ -16,6 +16,8 @@ from .core.regularizer import Regularizer as Regularizer
 from .core.reporter import PlainReporter as PlainReporter
 from .core.task import TASKS as TASKS
 from .core.task import Task as Task
+from .inference.loaded import LoadedRun as LoadedRun
+from .inference.loaded import load as load
 from .methods._wrap import wrap as wrap
 from .recipe.schema import Recipe as Recipe
 from .recipe.schema import load_recipe as load_recipe

@@ -82,12 +82,13 @@ def is_given(address: str) -> bool:
     return address.startswith(SCHEME)
 
 
-def given_rows(value: Any, *, where: str) -> GivenRows:
+def given_rows(value: Any, *, where: str, else_wanted: str = "an address") -> GivenRows:
     """Take an object that holds rows.
 
     Args:
         value: A list of dicts, a frame, an Arrow table, a ``Dataset``, or a ``DatasetDict``.
         where: The key, for messages.
+        else_wanted: What might stand there instead of rows.
 
     Raises:
         ConfigError: It is something else.
@@ -104,7 +105,7 @@ def given_rows(value: Any, *, where: str) -> GivenRows:
             return GivenRows(kind, tables)
     is_lazy = isinstance(value, Iterator) or type(value).__name__.startswith("Iterable")
     raise ConfigError(
-        f"an address, or rows, are needed, not {reprlib.repr(value)}",
+        f"{else_wanted} or rows are needed, not {reprlib.repr(value)}",
         where=where,
         hint="Make it a list: list(…)." if is_lazy else f"Rows are {KINDS}.",
     )

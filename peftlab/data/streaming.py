@@ -18,6 +18,7 @@ from peftlab.data.decoding import open_text, undecodable_as_error
 from peftlab.data.delimited import stream_delimited
 from peftlab.data.excel import chosen_sheet, stream_sheet
 from peftlab.data.formats import format_of, usual_delimiter
+from peftlab.data.given import GivenRows
 from peftlab.data.json_tables import stream_json_lines
 from peftlab.data.nested import with_roots
 from peftlab.data.numbers import DecimalWatch, plain_numbers
@@ -108,6 +109,17 @@ def stream_standard_input(source: BinaryIO, config: DataConfig, *, keep: Sequenc
 def stream_rows(name: str, rows: Iterable[Mapping[str, Any]], *, keep: Sequence[str], total: int = 0) -> RowStream:
     """Rows from anywhere else, such as a command's arguments."""
     return RowStream(name, total, "rows", _chunks(iter(rows), sorted(with_roots(keep)), name, lambda count: count))
+
+
+def stream_given(
+    given: GivenRows, config: DataConfig, *, keep: Sequence[str], number_columns: Sequence[str] = ()
+) -> RowStream:
+    """The rows of the one table that a program has given; arguments as for :func:`stream_file`."""
+    columns = next(iter(given.tables.values()))
+    kept = {name: values for name, values in columns.items() if name in with_roots(keep)}
+    table = Table(given.kind, kept or dict(list(columns.items())[:1]), tuple(columns))
+    chunks = _table_chunks(table)
+    return RowStream(given.kind, len(table), "rows", _with_plain_numbers(chunks, number_columns, config))
 
 
 def splits_of(

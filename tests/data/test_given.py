@@ -83,7 +83,7 @@ def test_each_split_may_be_an_object_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (3, r"data.source: an address, or rows, are needed, not 3\n  Rows are a list of dicts"),
+        (3, r"data.source: an address or rows are needed, not 3\n  Rows are a list of dicts"),
         ({1, 2}, "not {1, 2}"),
         ((row for row in ROWS), "Make it a list"),
         ([], "there are no rows"),
