@@ -6,7 +6,7 @@ from pathlib import Path
 
 from peftlab.core.config import Document, parse_yaml
 from peftlab.core.errors import UserError, did_you_mean
-from peftlab.core.record import RECIPE_NAME, RECORD_NAME, run_of
+from peftlab.core.record import PACK_INDEX_NAME, RECIPE_NAME, RECORD_NAME, run_of
 from peftlab.recipe.schema import Recipe, build_recipe
 
 EXPORT_NAME = "peftlab_export.json"
@@ -16,15 +16,32 @@ def find_folder(path: Path | str) -> Path:
     """The folder of the run or export that a user names; a run's ``adapter/``, ``model/`` or record will do.
 
     Raises:
-        UserError: There is no such folder; near names are in the hint.
+        UserError: There is no such folder (near names are in the hint), or the run is in a pack, without its weights.
     """
     folder = run_of(path)
+    _refuse_packed(folder)
     if folder.is_dir():
         return folder
     if folder.exists():
         raise UserError("this is a file; the folder of a run or of an export is needed", where=str(folder))
     near = [str(item.name) for item in folder.parent.iterdir() if item.is_dir()] if folder.parent.is_dir() else []
     raise UserError("no such folder", where=str(folder), hint=did_you_mean(folder.name, near))
+
+
+def _refuse_packed(folder: Path) -> None:
+    if (folder / PACK_INDEX_NAME).is_file():
+        raise UserError(
+            "this is a pack: the records and predictions of a suite's runs, without their weights",
+            where=str(folder),
+            hint=f"`peftlab reproduce {folder} CELL --output-dir DIR` makes one of the runs again; then use DIR.",
+        )
+    pack = next((place for place in folder.parents if (place / PACK_INDEX_NAME).is_file()), None)
+    if pack is not None and not folder.exists():
+        raise UserError(
+            "the suite's runs are packed: the pack has their records and predictions, and no weights",
+            where=str(folder),
+            hint=f"`peftlab reproduce {pack} {folder.name} --output-dir DIR` makes the run again; then use DIR.",
+        )
 
 
 def is_run(folder: Path) -> bool:

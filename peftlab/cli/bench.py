@@ -84,8 +84,9 @@ def bench(
 
 @contextlib.contextmanager
 def _unpacked(path: Path) -> Iterator[Path]:
-    """A pack is a folder of runs while the suite runs, and a pack again afterwards; stopped, it stays a folder."""
+    """A pack is a folder of runs while the suite runs, and a pack again afterwards, however the suite ends."""
     from peftlab.bench.suite_folder import locked
+    from peftlab.core.errors import UserError
     from peftlab.packs.layout import is_pack
     from peftlab.packs.unpacking import unpack
 
@@ -96,10 +97,9 @@ def _unpacked(path: Path) -> Iterator[Path]:
         unpack(path)
     try:
         yield path
-    except KeyboardInterrupt:
-        raise
     except BaseException:
-        _pack_again(path)
+        with contextlib.suppress(UserError):  # what has happened before is to be told
+            _pack_again(path)
         raise
     _pack_again(path)
 

@@ -20,6 +20,8 @@ from peftlab.core.files import write_text
 
 SCHEMA_VERSION: Literal[1] = 1
 RECORD_NAME, RECIPE_NAME = "record.json", "recipe.yaml"
+PACK_INDEX_NAME = "pack.json"
+"""In the folder of a pack, which holds the records of a whole suite."""
 ADAPTER, MODEL = PARTS = ("adapter", "model")
 """Folders of a run that hold its weights."""
 WEIGHTS = ("adapter_config.json", "peftlab_adapter.json", "model.safetensors", "model.safetensors.index.json")

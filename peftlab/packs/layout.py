@@ -13,9 +13,10 @@ from typing import Any, Literal
 from pydantic import Field
 
 from peftlab.core.config import Config
+from peftlab.core.record import PACK_INDEX_NAME
 
 PACK_VERSION: Literal[1] = 1
-INDEX_NAME = "pack.json"
+INDEX_NAME = PACK_INDEX_NAME
 RECORDS_NAME = "records.jsonl"
 PREDICTIONS_NAME = "predictions.parquet"
 METRICS_NAME = "metrics.parquet"

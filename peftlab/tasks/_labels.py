@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import functools
+import json
 import math
 import re
 import unicodedata
@@ -18,6 +19,8 @@ from typing import Any
 _WHOLE = re.compile(r"([+-]?\d+)\.0*")
 _FILLERS = frozenset("\u034f\u115f\u1160\u2800\u3164\uffa0")
 """Characters that show nothing, though Unicode files them under letters, marks and symbols."""
+NOTHING = ("None", "null", "nan")
+"""What stands in a list that was written out where there is no label."""
 _JOINERS = frozenset("\u200c\u200d")
 """They show nothing by themselves, but change how their neighbours look."""
 
@@ -95,12 +98,27 @@ def notices_of_spellings(values: Iterable[Any], labels: Sequence[str]) -> dict[s
 
 
 def split_labels(text: str, separator: str) -> list[Any]:
-    """The labels of a field: parted by the separator, or a list as Python or JSON writes it."""
-    if text.strip().startswith("[") and text.strip().endswith("]"):
-        with contextlib.suppress(ValueError, SyntaxError):
-            found = ast.literal_eval(text.strip())
-            return [label for label in found if label is not None]
-    return list(text.split(separator))
+    """The labels of a field: parted by the separator, or a list as JSON, Python, numpy or a person writes it."""
+    text = text.strip()
+    if not (text.startswith("[") and text.endswith("]")):
+        return list(text.split(separator))
+    found = _written_list(text)
+    if found is None:
+        inner = text[1:-1]
+        parts = inner.split(separator if separator in inner else ",")
+        found = [part.strip().strip("'\"") for part in parts if part.strip() not in NOTHING]
+    return [label for label in found if label is not None and not (isinstance(label, str) and is_blank(label))]
+
+
+def _written_list(text: str) -> list[Any] | None:
+    """A list as JSON, Python or numpy writes it, or None; numpy puts blanks between texts, which Python would join."""
+    with contextlib.suppress(ValueError):
+        read = json.loads(text)
+        return read if isinstance(read, list) else None
+    with contextlib.suppress(ValueError, SyntaxError):
+        read = ast.literal_eval(re.sub(r"""(?<=['"])\s+(?=['"])""", ", ", text))
+        return read if isinstance(read, list) else None
+    return None
 
 
 def tidy_value(value: Any, nothing: Any) -> Any:

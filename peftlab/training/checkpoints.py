@@ -23,6 +23,8 @@ from peftlab.core.files import atomic_folder
 BEST = "best"
 PARTS = ("parameters", "hooks", "optimizer", "generators")
 """The files of a checkpoint that hold tensors."""
+FORMAT = 3
+"""Raised when earlier checkpoints cannot be gone on from. 2: other groups of the optimizer, and other batches; 3: hooks."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ class CheckpointFolder:
             for part in PARTS:
                 tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in getattr(checkpoint, part).items()}
                 save_file(tensors, partial / f"{part}.safetensors")
-            (partial / "state.json").write_text(json.dumps(checkpoint.state), encoding="utf-8")
+            (partial / "state.json").write_text(json.dumps({"format": FORMAT, **checkpoint.state}), encoding="utf-8")
 
     def write_step(self, step: int, checkpoint: Checkpoint) -> None:
         """Write the checkpoint of a step, and then delete the older ones."""
@@ -68,20 +70,23 @@ class CheckpointFolder:
         """Read a checkpoint.
 
         Raises:
-            UserError: It is damaged, or of an earlier version.
+            UserError: It is damaged, or of another version of peftlab.
         """
         folder = self.folder / name
-        if (folder / "method.safetensors").is_file():
-            raise UserError(
-                "the checkpoint is of an earlier version of peftlab", where=str(folder), hint="Start the run anew."
-            )
         try:
-            parts = {part: load_file(folder / f"{part}.safetensors") for part in PARTS}
             state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+            is_ours = state.get("format") == FORMAT
+            parts = {part: load_file(folder / f"{part}.safetensors") for part in PARTS} if is_ours else {}
         except Exception as error:  # noqa: BLE001 - safetensors raises its own class without a public base
             raise UserError(
                 f"the checkpoint cannot be read: {error}", where=str(folder), hint="Delete it to resume from before."
             ) from None
+        if not is_ours:
+            raise UserError(
+                "the run cannot be resumed: it was begun by another version of peftlab, whose checkpoints are others",
+                where=str(folder),
+                hint="Start the run in a new folder, or go on with the version that began it.",
+            )
         return Checkpoint(**parts, state=state)
 
     def read_latest(self) -> Checkpoint | None:

@@ -25,6 +25,10 @@ TUNED = (
     .replace("tuning: null", "tuning: {trials: 2, learning_rate: [1e-4, 1e-2]}")
 )
 
+ONE = SUITE.replace(
+    "  - {name: refused, type: lora, target_modules: [no_such_module]}\n  - {type: bitfit}\n", ""
+).replace("seeds: [0, 1]", "seeds: [0]")
+
 
 def started(folder: Path) -> dict[str, str]:
     """When each run began, packed or not."""
@@ -103,3 +107,33 @@ def kill_when(suite: Path, there: Path) -> None:
     process.wait()
     if sys.platform == "linux":
         time.sleep(1)
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, RuntimeError])
+def test_a_pack_is_one_again_however_the_suite_ends(
+    suite: Path, command: Command, forked_runs: None, monkeypatch: pytest.MonkeyPatch, end: type[BaseException]
+) -> None:
+    from peftlab.bench.execute import Execution
+
+    out = suite.parent / "out"
+    suite.write_text(ONE)
+    assert command("bench", suite, "--output-dir", out, "--offline").returncode == 0
+    packed(command, out)
+    before = open_pack(out).runs
+
+    def stop(_self: Execution) -> None:
+        assert not is_pack(out)
+        raise end
+
+    monkeypatch.setattr(Execution, "execute", stop)
+    done = command("bench", suite, "--output-dir", out, "--offline")
+    assert done.returncode == 1
+    assert is_pack(out)
+    assert open_pack(out).runs == before
+    # What is in a pack cannot be used, and is told how it comes out of it.
+    shutil.rmtree(out / "cells")
+    for place in (out, out / "cells" / "linear_probe--seed0"):
+        refused = command("predict", place, "hello")
+        assert refused.returncode == 2
+        assert f"peftlab reproduce {out}" in refused.stderr
+        assert "weights" in refused.stderr

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from peftlab.training.checkpoints import FORMAT
 from tests.cli.conftest import RECIPE, read_json
 from tests.conftest import Command, sentences
 
@@ -76,7 +77,9 @@ def test_rows_without_labels_are_predicted_and_scored_as_such(
     assert json.loads(scored.stdout)["rows"] == 3
 
 
-def test_a_run_is_not_resumed_with_other_labels(command: Command, tmp_path: Path, tiny_bert: Path) -> None:
+def test_a_run_is_not_resumed_with_other_labels_or_by_another_version(
+    command: Command, tmp_path: Path, tiny_bert: Path
+) -> None:
     rows: list[dict[str, object]] = [{"text": text, "label": label} for text, label in sentences(60)]
     recipe = write(tmp_path, tiny_bert, rows)
     run = tmp_path / "out"
@@ -85,8 +88,15 @@ def test_a_run_is_not_resumed_with_other_labels(command: Command, tmp_path: Path
     (run / "record.json").unlink()
     states = sorted((run / "checkpoints").rglob("state.json"))
     assert states
-    for path in states:
-        path.write_text(path.read_text().replace('["bad", "good"]', '["good", "bad"]'))
-    done = command(*options, "--resume")
-    assert done.returncode == 2
-    assert "its labels is another one" in done.stderr
+    written = {path: path.read_text() for path in states}
+    for old, changed, told in (
+        ('["bad", "good"]', '["good", "bad"]', "its labels is another one"),
+        (f'"format": {FORMAT}', '"format": 1', "begun by another version of peftlab"),
+        (f'"format": {FORMAT}, ', "", "begun by another version of peftlab"),
+    ):
+        for path, text in written.items():
+            assert old in text
+            path.write_text(text.replace(old, changed))
+        done = command(*options, "--resume")
+        assert done.returncode == 2
+        assert told in done.stderr

@@ -124,6 +124,8 @@ def loaded(task: Task, source: Path, **settings: Any) -> Any:
                        '{"text":"x3","labels":["a"]}\n{"text":"x4","labels":[]}\n'),
         ("rows.json", '[{"text":"x1","labels":"a, b"},{"text":"x2","labels":""},{"text":"x3","labels":"a"},'
                       '{"text":"x4"}]'),
+        ("rows.tsv", "text\tlabels\nx1\t[a, b]\nx2\t[None]\nx3\t['a']\nx4\t[ ]\n"),
+        ("rows.tsv", "text\tlabels\nx1\t['a' 'b']\nx2\t[nan]\nx3\t[a]\nx4\t[null]\n"),
         ("rows.tsv", "text\tlabels\nx1\t['a', 'b']\nx2\t[]\nx3\ta\nx4\t,\n"),
     ],
 )  # fmt: skip
