@@ -24,7 +24,7 @@ BEST = "best"
 PARTS = ("parameters", "hooks", "optimizer", "generators")
 """The files of a checkpoint that hold tensors."""
 FORMAT = 3
-"""Raised when earlier checkpoints cannot be gone on from. 2: other groups of the optimizer, and other batches; 3: hooks."""
+"""Raised when earlier checkpoints cannot be gone on from. 2: other groups of the optimizer and batches; 3: hooks."""
 
 
 @dataclass(frozen=True)

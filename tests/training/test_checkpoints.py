@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -72,9 +73,12 @@ def test_generators_go_on_where_they_were(tmp_path: Path) -> None:
     assert torch.equal(torch.rand(3), first)
 
 
-def test_a_checkpoint_of_an_earlier_version_is_told(tmp_path: Path) -> None:
+@pytest.mark.parametrize("written", [None, 1, 99])
+def test_a_checkpoint_of_another_version_is_told(tmp_path: Path, written: int | None) -> None:
     folder = CheckpointFolder(tmp_path)
     folder.write_step(1, checkpoint(1))
-    (tmp_path / "step-00000001" / "hooks.safetensors").rename(tmp_path / "step-00000001" / "method.safetensors")
-    with pytest.raises(UserError, match="an earlier version"):
+    file = tmp_path / "step-00000001" / "state.json"
+    state = {key: value for key, value in json.loads(file.read_text()).items() if key != "format"}
+    file.write_text(json.dumps(state if written is None else {**state, "format": written}))
+    with pytest.raises(UserError, match="begun by another version"):
         folder.read_latest()
