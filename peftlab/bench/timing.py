@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import statistics
 from collections.abc import Mapping
@@ -60,7 +61,8 @@ class Workload:
             )
         scored = self.rows.get("validation", 0) * (epochs + 1)
         scored += self.rows.get("test", 0) if recipe.evaluation.test else 0
-        per_token = self.linear_parameters * ((6 if trains_base else 4) * trained + 2 * scored)
+        passes = math.prod(each.passes for each in training.regularizers)
+        per_token = self.linear_parameters * ((6 if trains_base else 4) * trained * passes + 2 * scored)
         return per_token * self.tokens_per_example
 
 

@@ -166,6 +166,8 @@ def _distinct_words(key: str, values: Mapping[str, Any]) -> dict[str, str]:
     words = {part: setting_words(key, value) for part, value in values.items()}
     if len(set(words.values())) == len(words):
         return words
+    if all(isinstance(value, list) and value for value in values.values()):
+        return {part: "+".join(_item_words(item, all_keys=True) for item in value) for part, value in values.items()}
     return {part: f"{key.rpartition('.')[2]} {part.strip(chr(34))}" for part in values}
 
 
@@ -179,8 +181,16 @@ def setting_words(key: str, value: Any) -> str:
     if isinstance(value, int | float):
         return f"{name} {value:g}"
     if isinstance(value, list):
-        value = "+".join(map(str, value))
+        value = "+".join(_item_words(item) for item in value)
     return _cut(last_part(str(value)), LONGEST_VALUE)
+
+
+def _item_words(item: Any, *, all_keys: bool = False) -> str:
+    """An item of a list: ``query``; of one with a type, such as a regulariser, ``fgm``, or ``fgm epsilon=0.5``."""
+    if not isinstance(item, Mapping) or "type" not in item:
+        return str(item)
+    rest = [f"{key}={value}" for key, value in item.items() if key != "type" and value is not None]
+    return " ".join([str(item["type"]), *(rest if all_keys else ())])
 
 
 def last_part(path: str) -> str:

@@ -33,14 +33,14 @@ TASKS = {
 }
 
 
-def checked(model: Path, task: dict[str, Any], regularizers: list[dict[str, Any]], **settings: Any) -> CheckedModel:
+def checked(folder: Path, task: dict[str, Any], regularizers: list[dict[str, Any]], **settings: Any) -> CheckedModel:
     """A recipe whose task, method and model its regularisers take.
 
     Raises:
         UnsupportedError: One of them does not.
     """
     values: dict[str, Any] = {
-        "model": {"path": str(model)},
+        "model": {"path": str(folder)},
         "task": task,
         "data": {"source": "none.csv"},
         "method": {"type": "lora", "rank": 4},

