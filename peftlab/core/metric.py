@@ -78,7 +78,9 @@ class Metric(ABC):
         return None if values is None else float(values.mean())
 
 
-METRICS: Registry[Metric] = Registry("metric", package="peftlab.metrics", entry_point_group="peftlab.metrics")
+METRICS: Registry[Metric] = Registry(
+    "metric", package="peftlab.metrics", entry_point_group="peftlab.metrics", also_from=("peftlab.tasks",)
+)
 
 
 def within_range(metric: str, low: float, high: float) -> tuple[float, float]:

@@ -6,6 +6,7 @@ peftlab stays cheap. A plugin that cannot be imported is set aside with its reas
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import pkgutil
 import re
@@ -29,12 +30,15 @@ class Registry(Generic[T]):
         kind: What the classes are, in the singular, for messages: ``method``.
         package: The package whose modules register the built-in ones.
         entry_point_group: The group under which other packages announce theirs.
+        also_from: Groups of other registries whose plugins may register classes here too, such as a task's metric in
+            the task's own file.
     """
 
-    def __init__(self, kind: str, *, package: str, entry_point_group: str) -> None:
+    def __init__(self, kind: str, *, package: str, entry_point_group: str, also_from: tuple[str, ...] = ()) -> None:
         self.kind = kind
         self.package = package
         self.entry_point_group = entry_point_group
+        self.also_from = also_from
         self.broken: dict[str, str] = {}
         self._classes: dict[str, type[T]] = {}
         self._discovered = False
@@ -50,6 +54,16 @@ class Registry(Generic[T]):
         """
 
         def decorate(cls: type[T]) -> type[T]:
+            missing = sorted(getattr(cls, "__abstractmethods__", ()))
+            missing += [each for each in getattr(cls, "required_attributes", ()) if not hasattr(cls, each)]
+            if missing:
+                raise ConfigError(
+                    f"the {self.kind} `{name}` is not complete: {cls.__name__} does not define {', '.join(missing)}",
+                    where=f"{cls.__module__}.{cls.__qualname__}",
+                    hint="The docstrings of its base class say what each is for.",
+                )
+            if not cls.__module__.startswith(f"{self.package}."):
+                self._import_package()  # a plugin that comes first must not take a built-in's name
             taken = self._classes.get(name)
             if taken is not None and (taken.__module__, taken.__qualname__) != (cls.__module__, cls.__qualname__):
                 raise ConfigError(
@@ -113,12 +127,19 @@ class Registry(Generic[T]):
         if self._discovered:
             return
         self._discovered = True
+        self._import_package()
+        for entry_point in entry_points(group=self.entry_point_group):
+            self._load_plugin(entry_point)
+        for group in self.also_from:
+            for entry_point in entry_points(group=group):
+                with contextlib.suppress(Exception):  # its own registry tells why it cannot be loaded
+                    entry_point.load()
+
+    def _import_package(self) -> None:
         package = importlib.import_module(self.package)
         for module in pkgutil.iter_modules(package.__path__):
             if not module.name.startswith("_"):
                 importlib.import_module(f"{self.package}.{module.name}")
-        for entry_point in entry_points(group=self.entry_point_group):
-            self._load_plugin(entry_point)
 
     def _load_plugin(self, entry_point: Any) -> None:
         try:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
 
+from peftlab.core.metric_scorer import MetricScorer
 from peftlab.core.report_parts import ComparedMethod, ReportPart, Units
 from peftlab.core.splits import Split
 
@@ -75,10 +76,11 @@ class Inference(Protocol):
         """
 
 
-class TaskAnswers:
-    """Logits into answers. A new task writes ``metrics``, ``predict`` and ``scorer``."""
+class TaskAnswers(ABC):
+    """Logits into answers. A new task writes ``metrics`` and ``predict``."""
 
     registered_name: ClassVar[str]
+    required_attributes: ClassVar[tuple[str, ...]] = ("metrics",)
     metrics: ClassVar[tuple[str, ...]]
     """Names of the metrics that the task computes; the first is the default for choosing the best epoch. Each is
     registered in ``METRICS``, where its direction is."""
@@ -113,9 +115,9 @@ class TaskAnswers:
         """The predictions of a whole split as they are scored and stored; see ``ranks_whole_split``."""
         return predictions
 
-    @abstractmethod
     def scorer(self, labels: tuple[str, ...]) -> Scorer:
-        """Fresh metrics."""
+        """Fresh metrics; by default ``metrics``, each by its ``score`` of labels and predictions in ``METRICS``."""
+        return MetricScorer(self.metrics)
 
     def comparable(self, logits: Tensor) -> Tensor:
         """Logits as they were before ``Task.complete``, so that a run's and an export's can be compared."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
@@ -57,7 +57,7 @@ class UntouchedBase(Protocol):
         """
 
 
-class TaskObjective:
+class TaskObjective(ABC):
     """Examples into a loss. A new task writes ``collate``, ``logits`` and ``loss``; ``head`` where it needs one."""
 
     peft_task_type: ClassVar[str] = "FEATURE_EXTRACTION"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Self
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from peftlab.core.task import Task
 
 
-class TaskRows:
+class TaskRows(ABC):
     """Rows into examples. A new task writes ``text_columns`` and ``encode``; the rest where its rows need more."""
 
     registered_name: ClassVar[str]
@@ -101,7 +101,7 @@ class TaskRows:
         """The class of each row, by which splits are stratified; None where there are no classes."""
         return None
 
-    def check(self, facts: ModelFacts) -> None:
+    def check(self, facts: ModelFacts) -> None:  # noqa: B027 - a task may have nothing to refuse
         """Refuse a model that the task cannot use.
 
         Raises:
@@ -128,14 +128,14 @@ class TaskRows:
         """How the labels were understood, where a person could think otherwise: a sentence each, for the record."""
         return {}
 
-    def check_split(self, split: Split, labels: tuple[str, ...]) -> None:
+    def check_split(self, split: Split, labels: tuple[str, ...]) -> None:  # noqa: B027
         """Check every row of a split against the labels; by default any row will do.
 
         Raises:
             DataError: Naming the row.
         """
 
-    def check_tokenizer(self, split: Split, tokenizer: TokenizerFacts) -> None:
+    def check_tokenizer(self, split: Split, tokenizer: TokenizerFacts) -> None:  # noqa: B027
         """Refuse rows of a split that the model's tokenizer, or its chat template, cannot show to the model.
 
         Raises:

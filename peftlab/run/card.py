@@ -15,6 +15,7 @@ from peftlab.core.amounts import duration, short_size
 from peftlab.core.files import write_text
 from peftlab.core.method import METHODS
 from peftlab.core.record import RunRecord
+from peftlab.core.task import Task
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
@@ -28,13 +29,6 @@ PIPELINES = {
     "CAUSAL_LM": "text-generation",
 }
 """The Hub's name of what a model does, by peft's name of its task."""
-AUTO_CLASSES = {
-    "SEQ_CLS": "AutoModelForSequenceClassification",
-    "TOKEN_CLS": "AutoModelForTokenClassification",
-    "CAUSAL_LM": "AutoModelForCausalLM",
-    "FEATURE_EXTRACTION": "AutoModelForMaskedLM",
-}
-"""transformers' class for what a model does, by peft's name of its task."""
 PEFT_CONFIG = "adapter_config.json"
 Intervals = Mapping[str, tuple[float, float] | None]
 
@@ -43,7 +37,7 @@ def write_card(
     record: RunRecord,
     folder: Path,
     *,
-    peft_task_type: str,
+    task: Task,
     library: str,
     intervals: Intervals | None = None,
     usage: str = "",
@@ -54,15 +48,15 @@ def write_card(
     Args:
         record: Of the run.
         folder: Holds the weights.
-        peft_task_type: peft's name of the task.
+        task: What it was tuned on.
         library: What loads the folder: ``peft``, ``transformers`` or ``onnx``.
         intervals: Of the metrics on the test split (on the validation split where there is none).
         usage: What must be done with the model's outputs.
         export: What was checked of an export, as a paragraph.
     """
     path = folder / CARD_NAME
-    metadata = _metadata(record, peft_task_type, library)
-    loading = _loading(record, folder, peft_task_type, library)
+    metadata = _metadata(record, task.peft_task_type, library)
+    loading = _loading(record, folder, task.head(tuple(record.labels or ())).auto_class, library)
     write_text(path, f"---\n{metadata.to_yaml()}\n---\n\n{_body(record, intervals or {}, usage, export, loading)}")
     return path
 
@@ -146,11 +140,10 @@ def _body(record: RunRecord, intervals: Intervals, usage: str, export: str | Non
     return "\n\n".join(parts) + "\n"
 
 
-def _loading(record: RunRecord, folder: Path, peft_task_type: str, library: str) -> str:
+def _loading(record: RunRecord, folder: Path, auto_class: str, library: str) -> str:
     """How plain libraries load the folder, as Python that runs in it as it stands; empty where they cannot."""
-    auto_class = AUTO_CLASSES.get(peft_task_type)
     is_adapter = library == "peft"
-    if auto_class is None or library == "onnx" or (is_adapter and not (folder / PEFT_CONFIG).is_file()):
+    if library == "onnx" or (is_adapter and not (folder / PEFT_CONFIG).is_file()):
         return ""
     added = is_adapter and record.recipe["model"].get("add_tokens")
     if added and not json.loads((folder / PEFT_CONFIG).read_text(encoding="utf-8")).get("trainable_token_indices"):

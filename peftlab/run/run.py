@@ -219,7 +219,7 @@ def _write_card(record: RunRecord, folder: RunFolder, checked: CheckedRecipe) ->
     write_card(
         record,
         folder.path / (MODEL if is_whole else ADAPTER),
-        peft_task_type=checked.recipe.task.peft_task_type,
+        task=checked.recipe.task,
         library="transformers" if is_whole else "peft",
         usage=checked.recipe.task.usage_note(),
         intervals=intervals_of_file(folder.predictions, split, record.scores.get(split, {})),

@@ -12,11 +12,11 @@ from peftlab.core.errors import DataError, UnsupportedError
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Head, Inference, Prediction, Scorer
-from peftlab.tasks._text import IGNORED, check_length
 from peftlab.tasks._tokenizers import byte_pair_tokenizer
 from peftlab.tasks.language.blocks import Blocks, TokenStream
 from peftlab.tasks.language.decoder import LanguageTask, pad_language
 from peftlab.tasks.language.perplexity import PerplexityScorer, predict_losses
+from peftlab.tasks.text_inputs import IGNORED, check_length
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

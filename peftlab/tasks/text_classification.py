@@ -23,7 +23,7 @@ from peftlab.tasks._labels import (
     tidy_value,
 )
 from peftlab.tasks._scorers import ClassScorer, MultiLabelScorer
-from peftlab.tasks._text import (
+from peftlab.tasks.text_inputs import (
     check_family,
     check_length,
     encode_texts,

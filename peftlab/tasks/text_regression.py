@@ -14,7 +14,7 @@ from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Head, Prediction, Scorer, Task
 from peftlab.tasks._labels import tidy_value
 from peftlab.tasks._scorers import RegressionScorer
-from peftlab.tasks._text import (
+from peftlab.tasks.text_inputs import (
     check_family,
     check_length,
     encode_texts,

@@ -16,7 +16,8 @@ from peftlab.core.task import TASKS, Head, Prediction, Scorer, Task
 from peftlab.tasks._labels import tidy, tidy_value
 from peftlab.tasks._scorers import EntityScorer
 from peftlab.tasks._tags import DESCRIPTIONS, OUTSIDE, Scheme, check_scheme, closed, is_number, recognise, to_bio
-from peftlab.tasks._text import (
+from peftlab.tasks.language.user_text import encode_as_text
+from peftlab.tasks.text_inputs import (
     IGNORED,
     check_family,
     check_length,
@@ -26,7 +27,6 @@ from peftlab.tasks._text import (
     with_columns,
     without_blank_texts,
 )
-from peftlab.tasks.language.user_text import encode_as_text
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 
 from peftlab.core.errors import SourceError, UserError
 from peftlab.core.record import read_record
+from peftlab.core.task import TASKS
 from peftlab.inference.push import push_folder, what_to_push
 from peftlab.run.card import write_card
 
@@ -116,7 +117,7 @@ def test_the_card_names_a_base_that_the_hub_knows(
 ) -> None:
     record = read_record(tiny_run())
     record.recipe["model"]["path"] = path
-    card = ModelCard.load(write_card(record, tmp_path, peft_task_type="SEQ_CLS", library="peft"))
+    card = ModelCard.load(write_card(record, tmp_path, task=TASKS["text_classification"](), library="peft"))
     assert card.data.base_model == base
     assert f"Base model: see {path}" in card.text
     scores = {result.metric_type: result.metric_value for result in card.data.eval_results}

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+REPOSITORY = Path(__file__).resolve().parents[2]
 GOOD = '''
 """A method of another package."""
 from pydantic import Field, PositiveInt
@@ -72,7 +73,7 @@ def peftlab(site: Path, *commands: tuple[object, ...]) -> list[tuple[int, str, s
     done = subprocess.run(
         [sys.executable, "-c", SEVERAL],
         input=json.dumps([list(map(str, arguments)) for arguments in commands]),
-        env={**os.environ, "PYTHONPATH": str(site)},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(site), str(REPOSITORY)])},
         capture_output=True,
         text=True,
         cwd=site,

@@ -256,7 +256,7 @@ def _write_card(folder: Path, tuned: TunedModel, description: ExportDescription,
     write_card(
         record,
         folder,
-        peft_task_type=tuned.task.peft_task_type,
+        task=tuned.task,
         library="transformers" if description.format == "merged" else "onnx",
         intervals=intervals,
         usage=task.usage_note(),

@@ -16,12 +16,12 @@ from peftlab.core.errors import DataError, UnsupportedError
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.splits import Example, Split
 from peftlab.core.task import Head, Prediction, Task
-from peftlab.tasks._text import IGNORED, check_length, pad
 from peftlab.tasks.language.conversations import Conversation, Message
 from peftlab.tasks.language.generation import decode_tokens
 from peftlab.tasks.language.plain_template import PlainTemplate
 from peftlab.tasks.language.rendering import Renderer
 from peftlab.tasks.language.vocabulary_head import labelled_logits, labelled_loss, targets
+from peftlab.tasks.text_inputs import IGNORED, check_length, pad
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

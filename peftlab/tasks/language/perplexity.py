@@ -10,9 +10,9 @@ import numpy as np
 
 from peftlab.core.splits import Example
 from peftlab.core.task import Inference, Prediction
-from peftlab.tasks._text import IGNORED
 from peftlab.tasks.language.decoder import pad_language
 from peftlab.tasks.language.vocabulary_head import score_labels
+from peftlab.tasks.text_inputs import IGNORED
 
 if TYPE_CHECKING:
     from torch import nn

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from peftlab.core.errors import DataError
-from peftlab.tasks._text import IGNORED
 from peftlab.tasks.language.conversations import Conversation
+from peftlab.tasks.text_inputs import IGNORED
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import inspect
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from peftlab.tasks._text import model_inputs
+from peftlab.tasks.text_inputs import model_inputs
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -13,10 +13,10 @@ from peftlab.core.errors import ConfigError, DataError, UnsupportedError, did_yo
 from peftlab.core.report_parts import ComparedMethod, ReportPart, Units
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Inference, Prediction, Scorer
-from peftlab.tasks._text import IGNORED
 from peftlab.tasks._tokenizers import word_tokenizer
 from peftlab.tasks.language.decoder import DecoderTask, shifted
 from peftlab.tasks.language.vocabulary_head import score_labels
+from peftlab.tasks.text_inputs import IGNORED
 from peftlab.tasks.turing_machine.data import Player, draw_runs, named_players, random_players
 from peftlab.tasks.turing_machine.machine import STATE_NAMES, SYMBOL_NAMES, Machine, Trace
 from peftlab.tasks.turing_machine.named import NAMED

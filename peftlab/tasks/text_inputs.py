@@ -1,4 +1,7 @@
-"""What the tasks share: tokenising one or two texts, padding, and one vector of logits per text."""
+"""Texts as a model takes them, and what it makes of them: tokens, batches, one vector of logits or of states per text.
+
+Tasks of other packages may use all of it.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from peftlab.core.errors import ConfigError, DataError, UnsupportedError
 from peftlab.core.model_facts import ModelFacts
@@ -119,6 +122,17 @@ def encode_texts(
     return _counted(split, examples, max_length, notes)
 
 
+def tokens_of(tokenizer: Any, texts: Sequence[str], max_length: int) -> list[Example]:
+    """Each text alone: ``input_ids`` with the tokenizer's special tokens, and ``truncated`` where it was cut."""
+    encoded = encode_as_text(
+        tokenizer, list(texts), truncation=True, max_length=max_length, padding=False, return_attention_mask=False
+    )
+    return [
+        {"input_ids": ids, "truncated": is_truncated(encoded, row, max_length)}
+        for row, ids in enumerate(encoded["input_ids"])
+    ]
+
+
 def _counted(split: Split, examples: list[Example], max_length: int, notes: Mapping[str, Any]) -> EncodedSplit:
     for row, example in enumerate(examples):
         if not example["input_ids"]:
@@ -155,6 +169,30 @@ def pad(examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
 def model_inputs(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The part of a batch that the model takes."""
     return {key: batch[key] for key in ("input_ids", "attention_mask", "token_type_ids") if key in batch}
+
+
+Pooling = Literal["mean", "cls", "last"]
+"""How the states of a text's tokens become one vector: their mean, the first one's, or the last one's."""
+
+
+def text_vectors(model: nn.Module, batch: Mapping[str, Tensor], pooling: Pooling = "mean") -> Tensor:
+    """One vector per text (batch × hidden size, float32), of a model without a head.
+
+    Args:
+        model: Gives ``last_hidden_state``; virtual tokens that a method puts before the text are left out.
+        batch: Padded on the right.
+        pooling: ``last`` for decoders, in which only the last token has seen the whole text.
+    """
+    import torch
+
+    mask = batch["attention_mask"]
+    states: Tensor = model(**model_inputs(batch)).last_hidden_state[:, -mask.shape[1] :].float()
+    if pooling == "cls":
+        return states[:, 0]
+    if pooling == "last":
+        return states[torch.arange(states.shape[0], device=states.device), mask.sum(dim=1) - 1]
+    weights = mask.unsqueeze(-1).float()
+    return (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
 
 
 def sequence_logits(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
