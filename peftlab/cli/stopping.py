@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import typer
 
-from peftlab.cli.output import tell
+from peftlab.core.reporter import tell
 
 
 @contextlib.contextmanager

@@ -24,6 +24,8 @@ from peftlab.data.columnar import column_values, columns_of_dataset
 from peftlab.data.json_tables import columns_of_json
 
 SCHEME = "python:"
+GIVEN_MODEL = "python:model"
+"""Stands in ``model.path`` for a model that a program gives beside the recipe."""
 KINDS = "a list of dicts, a pandas DataFrame, a pyarrow Table, a datasets.Dataset or DatasetDict"
 
 Columns = dict[str, list[Any]]

@@ -12,7 +12,7 @@ from typing import Literal, NoReturn
 
 from peftlab.core.errors import SourceError, did_you_mean
 from peftlab.core.reporter import ProgressCallback
-from peftlab.data.given import is_given
+from peftlab.data.given import GIVEN_MODEL, is_given
 from peftlab.data.packages import PackageAddress, fetch_package, parse_package_address
 
 LocationKind = Literal["package", "path", "hub"]
@@ -69,6 +69,11 @@ def parse_location(text: str, *, folder: Path | None = None) -> Location:
     address = text.strip()
     if not address or any(ord(character) < 32 for character in address):
         raise SourceError(f"{text!r} is no address", hint=_KINDS_HINT)
+    if address == GIVEN_MODEL:
+        raise SourceError(
+            f"`{address}` stands for a model that is given in Python",
+            hint="In Python, give it: peftlab.run_recipe(recipe, model=model, tokenizer=tokenizer).",
+        )
     if is_given(address):
         raise SourceError(f"`{address}` stands for rows that were given in Python; no file holds them", hint=_GIVEN)
     if address.startswith("pypi:"):

@@ -22,10 +22,13 @@ from peftlab.core.reporter import Reporter, Silent
 from peftlab.preparation.check import CheckedRecipe, at_place, check_recipe
 from peftlab.recipe.schema import Recipe
 from peftlab.run.card import write_card
-from peftlab.run.run_folder import RunFolder, check_output_dir, open_run_folder
+from peftlab.run.given_base import given_base
+from peftlab.run.run_folder import RunFolder, check_output_dir, choose_folder, open_run_folder
 from peftlab.training.launch import refuse_several_processes
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
     from peftlab.run.learning_curves import LearningCurves
 
 TRACEBACK_NAME = "traceback.txt"
@@ -64,6 +67,8 @@ def run_recipe(
     device: str = AUTO,
     reporter: Reporter | None = None,
     callbacks: Sequence[Callback] = (),
+    model: PreTrainedModel | None = None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
 ) -> RunResult:
     """Tune, evaluate, record.
 
@@ -78,6 +83,10 @@ def run_recipe(
             standard error.
         callbacks: Are told of steps, evaluations and the end, and may end the training; see
             :class:`peftlab.core.callback.Callback`.
+        model: A transformers model to tune. It is only read, and stays as it is: what trains is loaded from the
+            checkpoint that it came from, where that holds the same weights, else from a copy in the run's folder. The
+            recipe's ``model.path`` is ``python:model``, or that checkpoint.
+        tokenizer: The model's; None: that of its checkpoint.
 
     Returns:
         The record and the folder. A run that failed has a record too: look at its ``status``.
@@ -94,8 +103,12 @@ def run_recipe(
     refuse_several_processes()
     check_device_name(device)
     check_output_dir(output_dir, resume=resume, inputs=inputs_of_recipe(recipe.model_dump(mode="json")))
-    checked = check_recipe(recipe, document, offline=offline, reporter=reporter)
-    folder = open_run_folder(recipe.name, output_dir, resume=resume)
+    if model is not None and output_dir is None:
+        output_dir = choose_folder(recipe.name, resume=resume)
+    with given_base(recipe, model, tokenizer, document=document, output_dir=output_dir, say=reporter.say) as base:
+        checked = check_recipe(base.recipe, document, offline=offline, reporter=reporter)
+        folder = open_run_folder(recipe.name, output_dir, resume=resume)
+        checked = base.moved_into(folder, checked)
     with folder.locked():
         finished = folder.finished_record()
         if resume and not folder.has_begun:

@@ -20,6 +20,9 @@ from peftlab.training.checkpoints import CheckpointFolder
 
 LOCK_NAME = ".lock"
 
+BASE_NAME = "base"
+"""Where a run keeps a base model that was given in Python, and that no checkpoint holds."""
+
 
 @dataclass(frozen=True)
 class RunFolder:
@@ -55,7 +58,7 @@ class RunFolder:
 
     def discard_unused(self) -> None:
         """Delete the folder of a run that was refused before it left anything but its recipe, if it was made for it."""
-        if self.is_new and {item.name for item in self.path.iterdir()} <= {RECIPE_NAME, LOCK_NAME}:
+        if self.is_new and {item.name for item in self.path.iterdir()} <= {RECIPE_NAME, LOCK_NAME, BASE_NAME}:
             shutil.rmtree(self.path)
 
     def finished_record(self) -> RunRecord | None:
@@ -146,7 +149,7 @@ def open_run_folder(name: str, output_dir: Path | None, *, resume: bool) -> RunF
         UserError: The folder is in use, or there is nothing to resume.
     """
     if output_dir is None:
-        output_dir = _latest_unfinished(name) if resume else _new_folder(name)
+        output_dir = choose_folder(name, resume=resume)
     check_output_dir(output_dir, resume=resume, inputs=())
     is_new = not output_dir.exists()
     try:
@@ -154,6 +157,15 @@ def open_run_folder(name: str, output_dir: Path | None, *, resume: bool) -> RunF
     except OSError as error:
         raise UserError(f"the output folder cannot be made: {error.strerror}", where=str(output_dir)) from None
     return RunFolder(output_dir, is_new)
+
+
+def choose_folder(name: str, *, resume: bool) -> Path:
+    """The folder of a run that no ``--output-dir`` names; it is not made yet.
+
+    Raises:
+        UserError: There is nothing to resume.
+    """
+    return _latest_unfinished(name) if resume else _new_folder(name)
 
 
 def _new_folder(name: str) -> Path:
