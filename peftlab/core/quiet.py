@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 from collections.abc import Iterator
@@ -15,7 +16,6 @@ def quiet_transformers() -> Iterator[None]:
 
     Set ``PEFTLAB_VERBOSE=1`` to have them.
     """
-    import transformers.modeling_gguf_pytorch_utils
     from transformers.utils import logging as transformers_logging
 
     if os.environ.get("PEFTLAB_VERBOSE"):
@@ -24,7 +24,8 @@ def quiet_transformers() -> Iterator[None]:
     level, had_bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity(logging.ERROR)
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    reader: Any = transformers.modeling_gguf_pytorch_utils
+    # Its name on the package is missing where the package has put another object in its own place meanwhile.
+    reader: Any = importlib.import_module("transformers.modeling_gguf_pytorch_utils")
     bar = reader.tqdm
     # The bar of GGUF files is none of those that the library can turn off.
     reader.tqdm = lambda items, **_: items
