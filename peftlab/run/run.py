@@ -163,7 +163,9 @@ def _execute(
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     from peftlab.measurement.environment import describe_environment
     from peftlab.measurement.phases import PhaseClock
-    from peftlab.run.stages import Findings, Run
+    from peftlab.run.findings import Findings
+    from peftlab.run.run_context import RunContext
+    from peftlab.run.stages import run_stages
     from peftlab.training.interrupts import Interrupts
 
     device = choose_device(device_name)
@@ -172,7 +174,7 @@ def _execute(
     error: BaseException | None = None
     with Interrupts() as interrupts:
         try:
-            Run(
+            run = RunContext(
                 checked,
                 folder,
                 findings,
@@ -181,7 +183,8 @@ def _execute(
                 reporter=reporter,
                 interrupts=interrupts,
                 callbacks=callbacks,
-            ).execute()
+            )
+            run_stages(run)
         except UserError:
             raise
         except (Exception, KeyboardInterrupt) as caught:  # noqa: BLE001 - every ending becomes a record

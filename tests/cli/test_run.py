@@ -16,7 +16,7 @@ import pytest
 
 from peftlab.core.method import METHODS
 from peftlab.core.record import RunRecord, read_record
-from peftlab.run.stages import Run
+from peftlab.run.evaluation_stage import EvaluationStage
 from peftlab.tasks.text_classification import TextClassification
 from tests.conftest import sentences
 from tests.forks import Fork
@@ -196,7 +196,7 @@ def test_adalora_leaves_what_it_promises_whatever_the_best_epoch(
     best: int, command, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before the last pruning the ranks are more than the recipe asks for: what is kept is of the final phase."""
-    score, calls = Run._score, []
+    score, calls = EvaluationStage.score, []
 
     def scored(self, *arguments, **keywords):
         scores = score(self, *arguments, **keywords)
@@ -204,7 +204,7 @@ def test_adalora_leaves_what_it_promises_whatever_the_best_epoch(
         step = 2 * len(calls)  # every second one is evaluated; then comes the reloaded model
         return {**scores, "accuracy": 1.0 - abs(step - best) / 100} if step <= 40 else scores
 
-    monkeypatch.setattr(Run, "_score", scored)
+    monkeypatch.setattr(EvaluationStage, "score", scored)
     options = ["method={type: adalora, initial_rank: 6, target_rank: 2}", "training.max_steps=40", "evaluation.every=2"]
     options += ["measure=false"]
     sets = [word for option in options for word in ("--set", option)]

@@ -1,0 +1,79 @@
+"""Evaluate: scores and predictions of every split but train, and the validation scores while training."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from peftlab.core.splits import EncodedSplit
+from peftlab.measurement.calibration import LogitCollector, calibrate
+from peftlab.preparation.loading import Loader
+from peftlab.run.run_context import RunContext
+from peftlab.training.answers import AnswerWatch
+from peftlab.training.evaluation import PredictionWriter, TakesPredictions, evaluate
+
+
+class EvaluationStage:
+    """Evaluation of a run; it holds no model.
+
+    Args:
+        run: What all stages know.
+        loader: With the data.
+    """
+
+    def __init__(self, run: RunContext, loader: Loader) -> None:
+        self._run, self._loader = run, loader
+
+    def evaluate(self, model: nn.Module) -> None:
+        """Score the model that was saved and loaded again, and write its predictions."""
+        run, task, kept = self._run, self._run.recipe.task, dict[str, LogitCollector]()
+        with PredictionWriter(run.folder.predictions) as file:
+            writer = AnswerWatch(task, file)
+            for name, split in self._loader.splits.items():
+                if name == "train":
+                    continue
+                if task.has_probabilities and name in ("validation", "test"):
+                    kept[name] = LogitCollector()
+                run.findings.scores[name] = self.score(model, split, writer, keep_logits=kept.get(name))
+        if run.findings.guards["adapter_changed"].status != "failed":
+            run.findings.guards["answers_vary"] = writer.result(steps=run.findings.progress.step)
+        run.findings.calibration = calibrate(task, kept, run.checked.labels)
+
+    def validate(self, model: nn.Module) -> dict[str, float]:
+        """The validation scores that choose the best epoch."""
+        with self._run.findings.clock.phase("evaluate"):
+            metric = self._run.recipe.evaluation.metric
+            return self.score(model, self._loader.splits["validation"], None, metric=metric)
+
+    def score(
+        self,
+        model: nn.Module,
+        split: EncodedSplit,
+        writer: TakesPredictions | None,
+        *,
+        metric: str | None = None,
+        keep_logits: LogitCollector | None = None,
+    ) -> dict[str, float]:
+        """Scores of a model on a split; arguments as for :func:`peftlab.training.evaluation.evaluate`."""
+        run, recipe, tokenizer = self._run, self._run.recipe, self._loader.tokenizer
+        run.reporter.start(f"evaluating {split.name}", len(split))
+
+        def after_batch(examples: int) -> None:
+            run.reporter.advance(examples)
+            run.interrupts.check()
+
+        try:
+            return evaluate(
+                model,
+                recipe.task,
+                split,
+                recipe.evaluation_batches(recipe.task.lengths(split.examples)),
+                pad_token_id=tokenizer.pad_token_id,
+                inference=run.inference(tokenizer, metric),
+                writer=writer,
+                after_batch=after_batch,
+                keep_logits=keep_logits,
+                scorer=recipe.scorer(run.checked.labels),
+                with_loss=metric is not None,  # while training: it parts epochs of one score
+            )
+        finally:
+            run.reporter.finish()

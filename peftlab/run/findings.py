@@ -1,0 +1,33 @@
+"""What a run has found so far; a run that fails half-way still has an honest record of the first half."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from peftlab.core.record import Calibration, Guard, Memory, Parameters, Throughput
+from peftlab.measurement.phases import PhaseClock
+from peftlab.training.loop import Progress
+from peftlab.training.micro_batches import MicroBatches
+
+
+@dataclass
+class Findings:
+    """Every stage writes here what it finds, as soon as it knows."""
+
+    clock: PhaseClock
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    calibration: Calibration | None = None
+    guards: dict[str, Guard] = field(default_factory=dict)
+    memory: Memory | None = None
+    throughput: Throughput | None = None
+    parameters: Parameters | None = None
+    artifact_bytes: int | None = None
+    initial_adapter_sha256: str | None = None
+    own_head: str | None = None
+    progress: Progress = field(default_factory=Progress)
+    micro_batches: MicroBatches = field(default_factory=MicroBatches)
+    acceleration: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+    resumed: int = 0
+    earlier_seconds: float = 0.0

@@ -1,0 +1,69 @@
+"""Load: tokens, base model, method; and what the task computes with the untouched base."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from peftlab.core.task import Task
+from peftlab.data.notices import describe_notes
+from peftlab.estimate.ahead import look_ahead
+from peftlab.estimate.target import Target, find_target
+from peftlab.preparation.loading import Loader, Wrapped
+from peftlab.run.prepared import PREPARED, AskedBase, prepare_splits
+from peftlab.run.run_context import RunContext
+from peftlab.training.guards import combined_hash
+
+
+def load(run: RunContext) -> tuple[Loader, Wrapped]:
+    """Everything that training needs."""
+    findings, say = run.findings, run.reporter.say
+    say(f"loading {run.checked.facts.path}")
+    loader = Loader(run.checked, dtype=run.dtype, offline=run.offline)
+    findings.micro_batches = look_ahead(run.checked, loader, target_of(run.device), say=say)
+    wrapped = loader.load_wrapped(lambda base: _prepare_splits(run, loader, base))
+    findings.notes = {name: dict(split.notes) for name, split in loader.splits.items()}
+    for line in describe_notes({**run.checked.data.summary.notes, **findings.notes}):
+        say(line)
+    if wrapped.own_head:
+        say(wrapped.own_head)
+    findings.own_head = wrapped.own_head or None
+    findings.parameters = wrapped.parameters
+    findings.initial_adapter_sha256 = combined_hash(wrapped.initial_hashes)
+    findings.guards["trainable_parameters"] = wrapped.guard
+    return loader, wrapped
+
+
+def target_of(device: torch.device) -> Target:
+    """The device that a run has, with what is free of it."""
+    found = find_target("cuda" if device.type == "cuda" else "cpu")
+    if device.type != "cuda":
+        return found
+    free = torch.cuda.mem_get_info(device)[0]
+    return Target("cuda", min(free, found.memory_bytes or free))
+
+
+def _prepare_splits(run: RunContext, loader: Loader, base: Any) -> None:
+    """Let the task compute what it needs of the untouched base."""
+    recipe, task = run.recipe, run.recipe.task
+    if type(task).prepare is Task.prepare:
+        return
+    placed: nn.Module = run.placement.place(base) if recipe.model.offload is None else base
+    run.reporter.start("preparing", sum(map(len, loader.splits.values())))
+    asked = AskedBase(
+        placed,
+        task,
+        run.inference(loader.tokenizer),
+        batches=recipe.evaluation_batches,
+        pad_token_id=loader.tokenizer.pad_token_id,
+        after_batch=run.reporter.advance,
+    )
+    settings = recipe.model_dump(mode="json", include={"model", "task", "seed"})
+    identity = [run.checked.data.summary.fingerprint, settings]
+    try:
+        prepared = prepare_splits(task, loader.splits, asked, base, run.folder.path / PREPARED, identity)
+    finally:
+        run.reporter.finish()
+    loader.splits.update(prepared)

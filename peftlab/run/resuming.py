@@ -1,0 +1,71 @@
+"""Going on from a checkpoint: that it is of this very run, and on as many threads."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import torch
+
+from peftlab.core.errors import UserError
+from peftlab.core.threads import keep_threads
+from peftlab.run.run_context import RunContext
+from peftlab.training.checkpoints import Checkpoint
+
+
+def read_checkpoint(run: RunContext) -> Checkpoint | None:
+    """The latest checkpoint, if there is one.
+
+    Raises:
+        UserError: It is of another data set, base model or library.
+    """
+    checkpoint = run.folder.checkpoints.read_latest()
+    if checkpoint is None:
+        return None
+    for key, now in _identity(run).items():
+        if checkpoint.state.get(key, now) != now:  # checkpoints of earlier versions lack some keys
+            raise UserError(
+                f"the run cannot be resumed here: its {key} is another one",
+                where=str(run.folder.path),
+                hint="The data, the base model or a library has changed. Start the run in a new folder.",
+            )
+    run.findings.resumed = checkpoint.state["resumed"] + 1
+    run.findings.earlier_seconds = checkpoint.state["seconds"]
+    run.findings.clock.restore(checkpoint.state["phases"])
+    run.reporter.say(f"resuming after step {checkpoint.state['progress']['step']}")
+    return checkpoint
+
+
+def state_of(run: RunContext) -> dict[str, Any]:
+    """What a checkpoint holds beside the training's own state."""
+    return {
+        **_identity(run),
+        "resumed": run.findings.resumed,
+        "seconds": run.findings.earlier_seconds + time.monotonic() - run.started,
+        "phases": run.findings.clock.state_dict(),
+        "threads": torch.get_num_threads(),
+        "device": run.device.type,
+    }
+
+
+def keep_threads_of(run: RunContext) -> None:
+    """Go on with as many threads as the run began with: another number gives other last bits."""
+    begun = run.folder.checkpoints.latest_state()
+    count, now = begun.get("threads"), torch.get_num_threads()
+    if isinstance(count, int) and count > 0 and count != now:
+        run.reporter.say(
+            f"computing with {count} threads as before, not with {now}: the run ends with the same scores so"
+        )
+        keep_threads(count, "as the run began")
+    place = begun.get("device", run.device.type)
+    if place != run.device.type:
+        run.reporter.say(f"the run began on {place} and goes on on {run.device.type}: last digits may differ")
+
+
+def _identity(run: RunContext) -> dict[str, Any]:
+    return {
+        "initial_adapter_sha256": run.findings.initial_adapter_sha256,
+        "data_fingerprint": run.checked.data.summary.fingerprint,
+        "labels": list(run.checked.labels),
+        "learned": dict(run.recipe.task.learned),
+    }

@@ -1,0 +1,138 @@
+"""Train: model and optimizer in accelerate's hands, the loop, and the guards of what training did."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from torch import nn
+
+from peftlab.acceleration.accelerated import accelerated
+from peftlab.core.method import MethodContext
+from peftlab.core.metric import METRICS
+from peftlab.core.record import Guard
+from peftlab.preparation.loading import Loader
+from peftlab.run.measuring_stage import new_meter
+from peftlab.run.resuming import read_checkpoint, state_of
+from peftlab.run.run_context import RunContext
+from peftlab.training.accelerator import build_accelerator, start_trackers
+from peftlab.training.checkpoints import trainable_parameters
+from peftlab.training.guards import GradientGuard, check_adapter_changed, hash_tensors
+from peftlab.training.hooks import HookList
+from peftlab.training.loop import Progress, TrainingJob, restore_best, train
+from peftlab.training.metrics_log import MetricsLog
+from peftlab.training.optimizers import build_optimizer
+
+
+class TrainingStage:
+    """Training of a run; it holds no model.
+
+    Args:
+        run: What all stages know.
+        loader: With the data.
+    """
+
+    def __init__(self, run: RunContext, loader: Loader) -> None:
+        self._run, self._loader = run, loader
+        self._steps_shown = 0
+
+    def prepare(
+        self, model: nn.Module, context: MethodContext, validate: Callable[[nn.Module], dict[str, float]]
+    ) -> TrainingJob:
+        """Put model and optimizer into accelerate's hands.
+
+        Args:
+            model: Wrapped by its method.
+            context: What the method was told.
+            validate: Scores a model on the validation split.
+        """
+        run, loader, recipe = self._run, self._loader, self._run.recipe
+        training, metric = recipe.training, recipe.evaluation.metric
+        assert training.learning_rate is not None  # noqa: S101 - resolve_recipe has filled it in
+        accelerator = build_accelerator(
+            computation=run.autocast_dtype, tracking=list(recipe.tracking), folder=run.folder.path, device=run.device
+        )
+        hooks = HookList(recipe.training_hooks())
+        optimizer = build_optimizer(run.placement.place(model), training, training.learning_rate, hooks=hooks)
+        prepared, optimizer = accelerator.prepare(model, optimizer, device_placement=[False, True])
+        has_validation = "validation" in loader.splits
+        return TrainingJob(
+            model=prepared,
+            optimizer=optimizer,
+            accelerator=accelerator,
+            hooks=hooks,
+            task=hooks.training_task(recipe.task),
+            split=loader.splits["train"],
+            plan=loader.plan,
+            config=training,
+            evaluation=recipe.evaluation,
+            learning_rate=training.learning_rate,
+            metric=metric if has_validation else None,
+            higher_is_better=metric is None or METRICS[metric].higher_is_better,
+            pad_token_id=loader.tokenizer.pad_token_id,
+            evaluate=(lambda: validate(prepared)) if has_validation else None,
+            checkpoints=run.folder.checkpoints,
+            log=MetricsLog(run.folder.metrics),
+            meter=new_meter(context.total_steps, None, run.device),
+            interrupts=run.interrupts,
+            on_step=self._on_step,
+            extra_state=lambda: state_of(run),
+            gradients=GradientGuard(model),
+            micro_batches=run.findings.micro_batches,
+            callbacks=run.callbacks,
+        )
+
+    def train(
+        self,
+        job: TrainingJob,
+        context: MethodContext,
+        *,
+        initial_hashes: Mapping[str, str],
+        matmul_rate: float | None,
+    ) -> None:
+        """Train, from the latest checkpoint where there is one, and keep the best state.
+
+        Args:
+            job: From :meth:`prepare`.
+            context: What the method was told.
+            initial_hashes: SHA-256 of every trainable tensor at the start.
+            matmul_rate: FLOPs of a second of matrix products on this device; None: not measured.
+        """
+        run, findings = self._run, self._run.findings
+        checkpoint = read_checkpoint(run)
+        start_trackers(job.accelerator, name=run.recipe.name, recipe=run.recipe.model_dump(mode="json"))
+        self._steps_shown = checkpoint.state["progress"]["step"] if checkpoint else 0
+        run.reporter.start("training", job.plan.total - self._steps_shown)
+        try:
+            with accelerated(job.model) as findings.acceleration:
+                findings.progress = train(job, checkpoint)
+        finally:
+            run.reporter.finish()
+            findings.throughput = job.meter.summary(matmul_flops_per_second=matmul_rate)
+            findings.guards["gradients"] = job.gradients.result()
+        job.accelerator.end_training()
+        self._tell_ties(findings.progress)
+        model = job.accelerator.unwrap_model(job.model)
+        findings.guards.update(job.hooks.guards(model, context))  # of what training did, best epoch or not
+        restore_best(job, findings.progress)
+        findings.guards["loss_finite"] = Guard.check(True, f"in all {findings.progress.step} steps")
+        trained = trainable_parameters(model)
+        findings.guards["adapter_changed"] = check_adapter_changed(
+            initial_hashes,
+            hash_tensors(trained),
+            steps=findings.progress.step,
+            may_end_unchanged={name for name, tensor in trained.items() if job.hooks.may_end_unchanged(name, tensor)},
+        )
+
+    def _on_step(self, step: int, loss: float) -> None:
+        self._run.reporter.advance(step - self._steps_shown, f"loss {loss:.3f}")
+        self._steps_shown = step
+
+    def _tell_ties(self, progress: Progress) -> None:
+        tied, metric = progress.tied_steps, self._run.recipe.evaluation.metric
+        if len(tied) > 1:
+            score = "not defined" if progress.best_score is None else f"{progress.best_score:.4g}"
+            steps = ", ".join(map(str, tied[:12])) + (", …" if len(tied) > 12 else "")
+            self._run.reporter.say(
+                f"{metric} is {score} at the steps {steps} alike; step {progress.best_step} is kept"
+                + ("" if progress.best_loss is None else ", whose validation loss is the least of them")
+            )
