@@ -5,19 +5,17 @@ from __future__ import annotations
 import datetime
 import os
 import time
-import traceback
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peftlab.core.callback import Callback, CallbackError, CallbackList
+from peftlab.core.callback import Callback, CallbackList
 from peftlab.core.config import Document, replace_config
 from peftlab.core.destination import inputs_of_recipe
 from peftlab.core.devices import AUTO, check_device_name, choose_device
-from peftlab.core.errors import ConfigError, PeftlabError, UserError
-from peftlab.core.files import write_text
-from peftlab.core.record import ADAPTER, MODEL, DataSummary, Guard, RunRecord, Status, write_record
+from peftlab.core.errors import ConfigError, UserError
+from peftlab.core.record import ADAPTER, MODEL, RunRecord, write_record
 from peftlab.core.reporter import Reporter, Silent
 from peftlab.preparation.check import CheckedRecipe, at_place, check_recipe
 from peftlab.recipe.schema import Recipe
@@ -30,8 +28,6 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from peftlab.run.learning_curves import LearningCurves
-
-TRACEBACK_NAME = "traceback.txt"
 
 
 @dataclass(frozen=True)
@@ -161,9 +157,9 @@ def _execute(
     """Run the stages; whatever they raise is turned into a status, and a record is written in any case."""
     # A workspace of fixed size makes cuBLAS repeatable; it must be set before CUDA starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    from peftlab.measurement.environment import describe_environment
     from peftlab.measurement.phases import PhaseClock
     from peftlab.run.findings import Findings
+    from peftlab.run.outcome import record_of
     from peftlab.run.run_context import RunContext
     from peftlab.run.stages import run_stages
     from peftlab.training.interrupts import Interrupts
@@ -189,39 +185,10 @@ def _execute(
             raise
         except (Exception, KeyboardInterrupt) as caught:  # noqa: BLE001 - every ending becomes a record
             error = caught
-    guards = _all_guards(findings.guards, checked.recipe, error)
-    status, message = _status(error, guards, folder, divisible=checked.recipe.task.divisible)
-    record = RunRecord(
-        name=checked.recipe.name,
-        status=status,
-        error=message,
-        recipe=checked.recipe.model_dump(mode="json"),
-        scores=findings.scores,
-        labels=list(checked.labels) or None,
-        learned=dict(checked.recipe.task.learned),
-        calibration=findings.calibration,
-        best_step=findings.progress.best_step,
-        tied_steps=findings.progress.tied_steps if len(findings.progress.tied_steps) > 1 else [],
-        steps=findings.progress.step,
-        stopped_by=findings.progress.stopped_by,
-        micro_batch_size=findings.micro_batches.size,
-        acceleration=findings.acceleration,
-        phases=findings.clock.summary(),
-        memory=findings.memory,
-        throughput=findings.throughput,
-        parameters=findings.parameters,
-        artifact_bytes=findings.artifact_bytes,
-        initial_adapter_sha256=findings.initial_adapter_sha256,
-        own_head=findings.own_head,
-        guards=guards,
-        data=_data_summary(checked.data.summary, findings.notes),
-        environment=describe_environment(device, deterministic=checked.recipe.training.deterministic),
-        resumed=findings.resumed,
-        started_at=started_at.isoformat(timespec="seconds"),
-        seconds=findings.earlier_seconds + time.monotonic() - started,
-    )
+    seconds = time.monotonic() - started
+    record = record_of(checked, findings, error, folder=folder, device=device, started_at=started_at, seconds=seconds)
     write_record(record, folder.path)
-    if status == "success":
+    if record.status == "success":
         _write_card(record, folder, checked)
     return record
 
@@ -240,56 +207,3 @@ def _write_card(record: RunRecord, folder: RunFolder, checked: CheckedRecipe) ->
         usage=checked.recipe.task.usage_note(),
         intervals=intervals_of_file(folder.predictions, split, record.scores.get(split, {})),
     )
-
-
-def _all_guards(found: dict[str, Guard], recipe: Recipe, error: BaseException | None) -> dict[str, Guard]:
-    """Every guard by its name, in the same order in every record."""
-    from peftlab.training.evaluation import DivergedError
-    from peftlab.training.guards import waive
-
-    reason = "the method has nothing of the kind" if error is None else "the run did not get so far"
-    guards = {name: Guard.not_applicable(reason) for name in recipe.known_guards} | found
-    if isinstance(error, DivergedError):
-        guards["loss_finite"] = Guard.check(False, error.message)
-    return waive(guards, recipe.waive_guards)
-
-
-def _status(
-    error: BaseException | None, guards: dict[str, Guard], folder: RunFolder, *, divisible: bool
-) -> tuple[Status, str | None]:
-    from peftlab.training.determinism import lacks_determinism
-    from peftlab.training.evaluation import DivergedError
-    from peftlab.training.interrupts import CancelledError
-    from peftlab.training.micro_batches import is_out_of_memory
-
-    if error is None:
-        failed = [name for name, guard in guards.items() if guard.status == "failed" and not guard.waived]
-        if failed:
-            details = "; ".join(f"{name}: {guards[name].detail}" for name in failed)
-            return "failed", f"a guard failed: {details}"
-        return "success", None
-    if isinstance(error, DivergedError):
-        return "diverged", str(error)
-    if isinstance(error, CancelledError | KeyboardInterrupt):
-        return "cancelled", "stopped by the user; the same command with --resume goes on"
-    if isinstance(error, CallbackError):
-        write_text(folder.path / TRACEBACK_NAME, "".join(traceback.format_exception(error.__cause__)))
-        return "failed", f"{error} (the traceback is in {TRACEBACK_NAME}); with resume=True the run goes on from there"
-    if is_out_of_memory(error):
-        first = (str(error).splitlines() or ["memory ran out"])[0]
-        way = "Set training.micro_batch_size to auto"
-        if not divisible:
-            way = "This task's batches cannot be cut without changing its loss: set training.batch_size to fewer"
-        return "out_of_memory", f"{first} {way}; `peftlab estimate` tells what else helps."
-    if isinstance(error, PeftlabError):
-        return "failed", str(error)
-    if lacks_determinism(error):
-        return "failed", f"{str(error).splitlines()[0]} Set training.deterministic to false."
-    if isinstance(error, OSError):
-        return "failed", f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
-    write_text(folder.path / TRACEBACK_NAME, "".join(traceback.format_exception(error)))
-    return "failed", f"{type(error).__name__}: {error} (the traceback is in {TRACEBACK_NAME})"
-
-
-def _data_summary(summary: DataSummary, notes: dict[str, object]) -> DataSummary:
-    return summary.model_copy(update={"notes": {**summary.notes, **{k: v for k, v in notes.items() if v}}})
