@@ -32,7 +32,7 @@ Found by searching transformers 5.23 for what the forwards of its language model
 """
 
 
-def rides_with_others(model: Any) -> bool:
+def can_share_batches(model: Any) -> bool:
     """Whether this adapter and others of its kind can be in one batch.
 
     They can for LoRA without DoRA, where everything that was trained whole, such as the head, is a plain linear layer.

@@ -16,7 +16,7 @@ from torch import nn
 
 from peftlab.artifact.files import check_adapter, check_model
 from peftlab.artifact.save import DELTA_CONFIG, DELTA_FORMAT, DELTA_WEIGHTS
-from peftlab.artifact.token_rows import comes_with_rows
+from peftlab.artifact.token_rows import has_token_rows
 from peftlab.artifact.whole import load_model
 from peftlab.core.added_rows import drop_rows
 from peftlab.core.errors import UserError
@@ -60,7 +60,7 @@ def _check_base(base: Any, folder: Path) -> None:
 
 
 def _load_peft(base: Any, folder: Path) -> nn.Module:
-    if comes_with_rows(folder):
+    if has_token_rows(folder):
         drop_rows(base)
     try:
         model: Any = peft.PeftModel.from_pretrained(base, folder)

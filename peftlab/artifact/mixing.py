@@ -22,7 +22,7 @@ def let_adapters_mix(model: nn.Module) -> None:
     """Prepare a model, in place, for batches whose examples have different adapters; others it computes as before.
 
     Args:
-        model: A ``PeftModel`` with LoRA adapters for which ``rides_with_others`` holds.
+        model: A ``PeftModel`` with LoRA adapters for which ``can_share_batches`` holds.
     """
     for module in model.modules():
         if isinstance(module, peft.tuners.lora.LoraLayer):

@@ -53,6 +53,6 @@ def named_for_peft(model: Any, tensors: Mapping[str, Tensor]) -> dict[str, Tenso
     return {name.replace(own, theirs): tensor for name, tensor in tensors.items()}
 
 
-def comes_with_rows(folder: Path) -> bool:
+def has_token_rows(folder: Path) -> bool:
     """Whether an adapter holds embeddings of tokens in peft's own form."""
     return bool(json.loads((folder / CONFIG).read_text(encoding="utf-8")).get(INDICES))

@@ -96,7 +96,7 @@ class Execution:
         refuse_several_processes()  # here, and not only in each run: every cell would be a failure
         started = time.monotonic()
         plan = self.plan
-        self._take_suite(plan.suite)
+        self._keep_suite(plan.suite)
         missing = sum(not run.done for run in plan.runs(retry_failed=self.retry_failed))
         self.reporter.start("runs", missing)
         try:
@@ -218,7 +218,7 @@ class Execution:
             }
             write_text(path, json.dumps(summary, indent=2) + "\n")
 
-    def _take_suite(self, suite: Suite) -> None:
+    def _keep_suite(self, suite: Suite) -> None:
         """Write the suite down; runs of cells that it no longer has are put aside."""
         folder = self.plan.folder
         written, source = folder.path / SUITE_NAME, self.plan.source

@@ -132,7 +132,7 @@ def use_threads(asked: int | None = None) -> Threads:
     return chosen
 
 
-def is_asked() -> bool:
+def is_set_by_user() -> bool:
     """Whether the user has said how many threads compute."""
     return _chosen is not None and _chosen.reason == ASKED
 

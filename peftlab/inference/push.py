@@ -36,7 +36,7 @@ def push_folder(
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError
 
-    source = what_to_push(folder)
+    source = folder_to_push(folder)
     api = HfApi()
     try:
         if not force:
@@ -74,7 +74,7 @@ def _refuse_foreign(api: Any, repository: str) -> None:
         )
 
 
-def what_to_push(folder: Path) -> Path:
+def folder_to_push(folder: Path) -> Path:
     """The folder that goes to the Hub.
 
     Raises:

@@ -9,10 +9,10 @@ from torch import nn
 
 from peftlab.core.task import Task
 from peftlab.data.notices import describe_notes
-from peftlab.estimate.ahead import look_ahead
+from peftlab.estimate.micro_batch_plan import plan_micro_batches
 from peftlab.estimate.target import Target, find_target
 from peftlab.preparation.loading import Loader, Wrapped
-from peftlab.run.prepared import PREPARED, AskedBase, prepare_splits
+from peftlab.run.prepared import PREPARED, TorchUntouchedBase, prepare_splits
 from peftlab.run.run_context import RunContext
 from peftlab.training.guards import combined_hash
 
@@ -22,7 +22,7 @@ def load(run: RunContext) -> tuple[Loader, Wrapped]:
     findings, say = run.findings, run.reporter.say
     say(f"loading {run.checked.facts.path}")
     loader = Loader(run.checked, dtype=run.dtype, offline=run.offline)
-    findings.micro_batches = look_ahead(run.checked, loader, target_of(run.device), say=say)
+    findings.micro_batches = plan_micro_batches(run.checked, loader, target_of(run.device), say=say)
     wrapped = loader.load_wrapped(lambda base: _prepare_splits(run, loader, base))
     findings.notes = {name: dict(split.notes) for name, split in loader.splits.items()}
     for line in describe_notes({**run.checked.data.summary.notes, **findings.notes}):
@@ -52,7 +52,7 @@ def _prepare_splits(run: RunContext, loader: Loader, base: Any) -> None:
         return
     placed: nn.Module = run.placement.place(base) if recipe.model.offload is None else base
     run.reporter.start("preparing", sum(map(len, loader.splits.values())))
-    asked = AskedBase(
+    asked = TorchUntouchedBase(
         placed,
         task,
         run.inference(loader.tokenizer),

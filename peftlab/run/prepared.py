@@ -24,7 +24,7 @@ from peftlab.training.fingerprints import fingerprints
 PREPARED = "prepared.safetensors"
 
 
-class AskedBase:
+class TorchUntouchedBase:
     """Asks the base for values of whole splits; see :class:`peftlab.core.task.UntouchedBase`.
 
     Args:
@@ -62,7 +62,12 @@ class AskedBase:
 
 
 def prepare_splits(
-    task: Task, splits: Mapping[str, EncodedSplit], base: AskedBase, model: nn.Module, path: Path, identity: Any
+    task: Task,
+    splits: Mapping[str, EncodedSplit],
+    base: TorchUntouchedBase,
+    model: nn.Module,
+    path: Path,
+    identity: Any,
 ) -> dict[str, EncodedSplit]:
     """The splits, whose examples hold what the task prepares; read from the run's folder where it lies there.
 

@@ -109,8 +109,8 @@ def run_recipe(
         finished = folder.finished_record()
         if resume and not folder.has_begun:
             reporter.say(f"there is no checkpoint to resume from in {folder.path}: the run starts from the beginning")
-        checked = replace(checked, recipe=_at_its_time(checked, folder))
-        folder.take_recipe(checked.recipe)
+        checked = replace(checked, recipe=_with_start_time(checked, folder))
+        folder.keep_recipe(checked.recipe)
         if finished is not None:
             reporter.say("this run has already finished; its record is kept")
             return RunResult(finished, folder.path)
@@ -137,7 +137,7 @@ def _check_recipe_is_one(recipe: Any) -> None:
     raise ConfigError(f"a Recipe is needed, not a {type(recipe).__name__}", where="recipe", hint=hint)
 
 
-def _at_its_time(checked: CheckedRecipe, folder: RunFolder) -> Recipe:
+def _with_start_time(checked: CheckedRecipe, folder: RunFolder) -> Recipe:
     """The recipe with the time that the model reads, if it does: when the run began, also if it is resumed later."""
     now = datetime.datetime.now(datetime.UTC).replace(microsecond=0, tzinfo=None)
     earlier = folder.earlier_recipe()

@@ -86,7 +86,7 @@ class RunFolder:
         """The recipe of the run that is to be resumed; None where there is none."""
         return read_run_recipe(self.path) if (self.path / RECIPE_NAME).exists() else None
 
-    def take_recipe(self, recipe: Recipe) -> None:
+    def keep_recipe(self, recipe: Recipe) -> None:
         """Write the recipe down, or see that the one that is there is the same.
 
         Raises:

@@ -152,7 +152,7 @@ class Batcher:
             await self._free.acquire()
             await self._gather()
             batch = self._take()
-            if batch and not batch[0].item.needs_host_alone:
+            if batch and not batch[0].item.runs_alone:
                 task = asyncio.create_task(self._compute_batch(batch))
                 self._computing.add(task)
                 task.add_done_callback(self._finished)

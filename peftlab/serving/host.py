@@ -15,9 +15,9 @@ from torch import Tensor
 from peftlab.artifact.hosting import (
     TensorPool,
     add_adapter,
+    can_share_batches,
     may_compute_at_once,
     remove_adapter,
-    rides_with_others,
     use_adapter,
 )
 from peftlab.artifact.mixing import MixedBatch, let_adapters_mix
@@ -124,7 +124,7 @@ class WorkItem:
         return (self.hosted.name, self.writing.options, alone)
 
     @property
-    def needs_host_alone(self) -> bool:
+    def runs_alone(self) -> bool:
         """Whether nothing else may be computed meanwhile: a model that writes is switched to one adapter."""
         return self.writing is not None
 
@@ -199,7 +199,7 @@ class Host:
 
     def answer(self, items: Sequence[WorkItem]) -> Sequence[Prediction | Written]:
         """What the models say of texts, or write after them; all with one ``batch_key``."""
-        is_writing = items[0].needs_host_alone
+        is_writing = items[0].runs_alone
         torch.set_num_threads(self._all_threads if is_writing else self._threads)
         return self.write(items) if is_writing else self.predict(items)
 
@@ -246,7 +246,7 @@ class Host:
     def _load(self, name: str, saved: SavedRun | SavedExport) -> Hosted:
         tuned = load_tuned(saved, offline=self._offline, device=self._device)
         check_answers(tuned)
-        is_mixed = isinstance(saved, SavedRun) and rides_with_others(tuned.model)
+        is_mixed = isinstance(saved, SavedRun) and can_share_batches(tuned.model)
         group = AdapterGroup(tuned, is_mixed, {name: "default"})
         if is_mixed:
             self._groups[_group_key(tuned.recipe, tuned.labels)] = group

@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from peftlab.core.errors import SourceError, UserError
 from peftlab.core.record import read_record
 from peftlab.core.task import TASKS
-from peftlab.inference.push import push_folder, what_to_push
+from peftlab.inference.push import folder_to_push, push_folder
 from peftlab.run.card import write_card
 
 
@@ -88,7 +88,7 @@ def test_a_hub_that_refuses(tiny_run: Callable[..., Path], monkeypatch: pytest.M
 
 
 def test_the_card_of_a_run(tiny_run: Callable[..., Path], tmp_path: Path) -> None:
-    text = (what_to_push(tiny_run()) / "README.md").read_text()
+    text = (folder_to_push(tiny_run()) / "README.md").read_text()
     _, front, body = text.split("---\n", 2)
     metadata = YAML(typ="safe").load(front)
     assert metadata["library_name"] == "peft"
@@ -101,7 +101,7 @@ def test_the_card_of_a_run(tiny_run: Callable[..., Path], tmp_path: Path) -> Non
     assert " to " in next(line for line in body.splitlines() if line.startswith("| accuracy"))
     (tmp_path / "record.json").write_text("{}")
     with pytest.raises(UserError):
-        what_to_push(tmp_path)
+        folder_to_push(tmp_path)
 
 
 @pytest.mark.parametrize(

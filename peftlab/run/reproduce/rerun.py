@@ -10,7 +10,7 @@ from peftlab.core.devices import AUTO
 from peftlab.core.errors import UserError
 from peftlab.core.record import RunRecord
 from peftlab.core.reporter import Reporter
-from peftlab.core.threads import is_asked, keep_threads
+from peftlab.core.threads import is_set_by_user, keep_threads
 from peftlab.packs.runs import read_run_predictions, read_run_record
 from peftlab.recipe.schema import build_recipe
 from peftlab.run.reproduce.records import Reproduction, compare_records
@@ -67,5 +67,5 @@ def reproduce(
 def _keep_threads(record: RunRecord) -> None:
     """Compute with as many threads as the record, where there are so many cores and the user has not said how many."""
     count = record.environment.get("threads")
-    if isinstance(count, int) and 0 < count <= (os.cpu_count() or 1) and not is_asked():
+    if isinstance(count, int) and 0 < count <= (os.cpu_count() or 1) and not is_set_by_user():
         keep_threads(count, "as in the record")

@@ -16,7 +16,9 @@ from peftlab.preparation.loading import Loader
 from peftlab.training.micro_batches import MicroBatches
 
 
-def look_ahead(checked: CheckedRecipe, loader: Loader, target: Target, *, say: Callable[[str], None]) -> MicroBatches:
+def plan_micro_batches(
+    checked: CheckedRecipe, loader: Loader, target: Target, *, say: Callable[[str], None]
+) -> MicroBatches:
     """Tell whether a run will fit into memory, and choose its micro-batch.
 
     Args:
