@@ -13,7 +13,10 @@ import pytest
 import torch
 from peft.tuners.lora import LoraLayer
 
-from peftlab.run import stages as pipeline
+from peftlab.core.tensors import model_tensors
+from peftlab.run import saving_stage
+from peftlab.run.evaluation_stage import EvaluationStage
+from peftlab.run.training_stage import TrainingStage
 
 
 def run(command: Any, recipe: Path, *options: str) -> dict[str, Any]:
@@ -22,7 +25,7 @@ def run(command: Any, recipe: Path, *options: str) -> dict[str, Any]:
 
 
 def loaded_otherwise(monkeypatch: pytest.MonkeyPatch, change: Callable[[Any], Any]) -> None:
-    own = pipeline.load_artifact
+    own = saving_stage.load_artifact
 
     def load(load_base: Any, folder: Path) -> Any:
         model = own(load_base, folder)
@@ -30,7 +33,7 @@ def loaded_otherwise(monkeypatch: pytest.MonkeyPatch, change: Callable[[Any], An
             change(model)
         return model
 
-    monkeypatch.setattr(pipeline, "load_artifact", load)
+    monkeypatch.setattr(saving_stage, "load_artifact", load)
 
 
 VARIANTS = [
@@ -141,16 +144,25 @@ def test_a_difference_that_logits_would_let_pass_fails(
     assert "not what was trained" in guard["detail"]
 
 
+def storages() -> dict[int, int]:
+    """Every tensor's memory in this process: address and bytes."""
+    gc.collect()
+    found = [item for item in gc.get_objects() if isinstance(item, torch.Tensor) and item.device.type == "cpu"]
+    return {item.untyped_storage().data_ptr(): item.untyped_storage().nbytes() for item in found}
+
+
 @pytest.mark.parametrize("method", ["full", "lora", "prefix_tuning", "bitfit"])
-def test_one_model_is_in_memory_when_the_saved_one_is_loaded(
+def test_one_model_is_in_memory_when_the_saved_one_is_loaded_and_evaluated(
     method: str, command, recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trained: list[weakref.ref[torch.nn.Parameter]] = []
-    prepare, load = pipeline.Run._prepare, pipeline.load_artifact
+    bytes_of: dict[str, int] = {}
+    prepare, load = TrainingStage.prepare, saving_stage.load_artifact
+    evaluate, before = EvaluationStage.evaluate, storages()
 
-    def note(self: Any, model: Any, context: Any) -> Any:
+    def note(self: Any, model: Any, *arguments: Any) -> Any:
         trained.extend(weakref.ref(parameter) for parameter in model.parameters())
-        return prepare(self, model, context)
+        return prepare(self, model, *arguments)
 
     def look(load_base: Any, folder: Path) -> Any:
         gc.collect()
@@ -158,8 +170,17 @@ def test_one_model_is_in_memory_when_the_saved_one_is_loaded(
         assert not alive
         return load(load_base, folder)
 
-    monkeypatch.setattr(pipeline.Run, "_prepare", note)
-    monkeypatch.setattr(pipeline, "load_artifact", look)
+    def weigh(self: Any, model: Any) -> None:
+        own = {tensor.untyped_storage().data_ptr() for tensor in model_tensors(model)}
+        alive = {place: size for place, size in storages().items() if place not in before}
+        bytes_of["model"] = sum(size for place, size in alive.items() if place in own)
+        bytes_of["others"] = sum(size for place, size in alive.items() if place not in own)
+        evaluate(self, model)
+
+    monkeypatch.setattr(TrainingStage, "prepare", note)
+    monkeypatch.setattr(saving_stage, "load_artifact", look)
+    monkeypatch.setattr(EvaluationStage, "evaluate", weigh)
     record = run(command, recipe, f"method={{type: {method}}}", "training.epochs=1")
     assert record["status"] == "success", record["error"]
     assert trained
+    assert 0 <= bytes_of["others"] < bytes_of["model"] / 4  # a second model would be as much as the first

@@ -1,0 +1,79 @@
+"""A finished run is opened in one place, whatever part of it a user names; what cannot be used is refused there."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from peftlab.artifact.saved_export import SavedExport, inputs_of_saved, open_saved
+from peftlab.artifact.saved_run import SavedRun
+from peftlab.core.errors import UserError
+from peftlab.core.record import read_record
+from peftlab.inference.load_tuned import load_tuned
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_run: Callable[..., Path]) -> Path:
+    return tiny_run()
+
+
+@pytest.mark.parametrize("part", [".", "adapter", "record.json"])
+def test_any_part_of_a_run_names_it(part: str, finished: Path) -> None:
+    run = SavedRun.open(finished / part)
+    assert run.folder == finished
+    assert isinstance(open_saved(finished / part), SavedRun)
+    record = read_record(finished)
+    assert (run.record, run.name, list(run.labels)) == (record, record.name, record.labels)
+    assert run.recipe.method.registered_name == "lora"
+    assert inputs_of_saved(finished / part)[0] == finished
+
+
+def test_a_run_gives_its_tokenizer_its_base_and_its_model(finished: Path) -> None:
+    run = SavedRun.open(finished)
+    batch = run.tokenizer(["a good film"], return_tensors="pt")
+    base, model = run.load_base(offline=True), run.load_model(offline=True)
+    with torch.inference_mode():
+        untouched, tuned = base(**batch).logits, model(**batch).logits
+        expected = load_tuned(run, device=torch.device("cpu")).model(**batch).logits
+    assert untouched.shape == tuned.shape == (1, len(run.labels))
+    assert not torch.allclose(untouched, tuned, atol=1e-3)
+    torch.testing.assert_close(tuned, expected, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        ("status", "status failed, so there is nothing to use: it broke"),
+        ("recipe", "no recipe.yaml"),
+        ("weights", "adapter_model.safetensors is missing"),
+        ("adapter", "no adapter/: its weights are missing"),
+        ("record", "no record.json"),
+        ("export", "this is an export"),
+    ],
+)
+def test_what_cannot_be_used_is_refused(broken: str, told: str, finished: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    if broken == "status":
+        values = json.loads((folder / "record.json").read_text())
+        (folder / "record.json").write_text(json.dumps({**values, "status": "failed", "error": "it broke"}))
+    elif broken == "export":
+        (folder / "peftlab_export.json").write_text("{}")
+    elif broken == "adapter":
+        shutil.rmtree(folder / "adapter")
+    else:
+        names = {"recipe": "recipe.yaml", "weights": "adapter/adapter_model.safetensors", "record": "record.json"}
+        (folder / names[broken]).unlink()
+    with pytest.raises(UserError) as caught:
+        SavedRun.open(folder)
+    assert told in str(caught.value)
+
+
+def test_a_run_is_no_export(finished: Path) -> None:
+    with pytest.raises(UserError, match="this is no export"):
+        SavedExport.open(finished)
