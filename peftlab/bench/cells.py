@@ -10,7 +10,7 @@ from typing import Any
 
 from peftlab.bench.suite import ENTRY_KEYS, Suite, method_name
 from peftlab.core.config import Document, read_yaml
-from peftlab.preparation.check import settle_recipe
+from peftlab.preparation.settle_recipe import settle_recipe
 from peftlab.recipe.schema import Recipe, assign, build_recipe
 
 LEARNING_RATE = "training.learning_rate"

@@ -40,7 +40,8 @@ def estimate(
 def _estimate(recipe: Any, document: Any, target: Any, *, offline: bool, reporter: Any) -> Any:
     from peftlab.estimate.data import look_at_data, with_local_data
     from peftlab.estimate.recipe import estimate_recipe
-    from peftlab.preparation.check import at_place, check_model
+    from peftlab.preparation.check import check_model
+    from peftlab.preparation.places import at_place
 
     checked = check_model(recipe, document, offline=offline, reporter=reporter, need_weights=False)
     checked, batch = look_at_data(with_local_data(checked, document))

@@ -6,7 +6,7 @@ from peftlab.core.errors import UserError
 from peftlab.core.reporter import ProgressCallback
 from peftlab.core.splits import EncodedSplit
 from peftlab.inference.tuned_model import TunedModel
-from peftlab.preparation.check import load_data
+from peftlab.preparation.load_data import load_data
 
 
 def load_held_out(

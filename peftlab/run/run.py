@@ -17,7 +17,8 @@ from peftlab.core.devices import AUTO, check_device_name, choose_device
 from peftlab.core.errors import ConfigError, UserError
 from peftlab.core.record import ADAPTER, MODEL, RunRecord, write_record
 from peftlab.core.reporter import Reporter, Silent
-from peftlab.preparation.check import CheckedRecipe, at_place, check_recipe
+from peftlab.preparation.check import CheckedRecipe, check_recipe
+from peftlab.preparation.places import at_place
 from peftlab.recipe.schema import Recipe
 from peftlab.run.card import write_card
 from peftlab.run.given_base import given_base

@@ -6,7 +6,7 @@ import pytest
 
 from peftlab.core.config import parse_yaml
 from peftlab.data.notices import describe_notes
-from peftlab.preparation.check import load_data
+from peftlab.preparation.load_data import load_data
 from peftlab.recipe.schema import build_recipe
 
 

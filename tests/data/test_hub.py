@@ -11,6 +11,7 @@ import pytest
 from peftlab.core.errors import DataError, SourceError
 from peftlab.data.data_config import DataConfig
 from peftlab.data.hub import load_hub_tables
+from peftlab.data.row_rules import RowRules
 from peftlab.data.splits import load_splits
 
 FEATURES = datasets.Features(
@@ -60,11 +61,11 @@ def test_class_numbers_become_names_and_hidden_labels_are_missing(glue):
 
 def test_split_names_are_understood_or_mapped(glue, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    options = {"seed": 0, "text_columns": ["text"], "label_columns": ["label"]}
+    rules = RowRules(["text"], ["label"])
     with pytest.raises(DataError, match=r"missing in every row of the test split\n.*data.splits"):
-        load_splits(DataConfig(source="nyu-mll/glue"), **options)
+        load_splits(DataConfig(source="nyu-mll/glue"), rules, seed=0)
     mapped = DataConfig(source="nyu-mll/glue", splits={"train": "train", "test": "validation_matched"})
-    assert load_splits(mapped, **options).summary.rows == {"train": 2, "validation": 1, "test": 1}
+    assert load_splits(mapped, rules, seed=0).summary.rows == {"train": 2, "validation": 1, "test": 1}
 
 
 def test_a_real_folder_loads_through_the_library(tmp_path, monkeypatch, no_network):

@@ -7,7 +7,7 @@ from peftlab.core.errors import DataError
 from peftlab.data.data_config import DataConfig
 from peftlab.data.numbers import DecimalWatch, plain_numbers
 from peftlab.data.streaming import CHUNK_ROWS, splits_of, stream_file
-from peftlab.preparation.check import load_data
+from peftlab.preparation.load_data import load_data
 from peftlab.recipe.schema import build_recipe
 
 

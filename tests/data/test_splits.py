@@ -15,6 +15,7 @@ from peftlab.core.errors import ConfigError, DataError, SourceError
 from peftlab.data.data_config import DataConfig
 from peftlab.data.duplicates import text_key
 from peftlab.data.ordering import draw_first, draw_share, random_order
+from peftlab.data.row_rules import RowRules
 from peftlab.data.sources import check_source
 from peftlab.data.splits import load_splits
 
@@ -52,7 +53,7 @@ def by_label(split):
 
 def load(source, *, seed=0, text=("text",), label=("label",), strata=by_label, **changes):
     return load_splits(
-        DataConfig(source=source, **changes), seed=seed, text_columns=text, label_columns=label, strata=strata
+        DataConfig(source=source, **changes), RowRules(text_columns=text, label_columns=label, strata=strata), seed=seed
     )
 
 
@@ -317,7 +318,7 @@ def test_relative_sources_start_at_the_folder_and_errors_name_the_key(tmp_path):
     config = DataConfig(source={"train": "a.jsonl", "test": "b.jsonl"})
     for check in (
         lambda: check_source(config, folder=tmp_path),
-        lambda: load_splits(config, seed=0, text_columns=["text"], label_columns=["label"], folder=tmp_path),
+        lambda: load_splits(config, RowRules(text_columns=["text"], label_columns=["label"]), seed=0, folder=tmp_path),
     ):
         with pytest.raises(SourceError, match=r"data.source.test: no such file[^\n]*b.jsonl\n  Did you mean `a.jsonl`"):
             check()
@@ -355,10 +356,8 @@ def test_torch_is_never_imported():
 def test_real_data_sets_load_and_do_not_leak(options, text, label, rows):
     data = load_splits(
         DataConfig(**options),
+        RowRules(text_columns=[text], label_columns=[label], strata=lambda split: split.columns[label]),
         seed=0,
-        text_columns=[text],
-        label_columns=[label],
-        strata=lambda split: split.columns[label],
         folder=SHARED,
     )
     assert tuple(data.summary.rows[name] for name in ("train", "validation", "test")) == rows
@@ -371,9 +370,8 @@ def test_real_entities_load():
     source = {"train": "wnut17train.conll", "validation": "emerging.dev.conll", "test": "emerging.test.annotated"}
     data = load_splits(
         DataConfig(source=source, format="conll"),
+        RowRules(text_columns=["tokens"], label_columns=["tags"]),
         seed=0,
-        text_columns=["tokens"],
-        label_columns=["tags"],
         folder=SHARED / "wnut17",
     )
     assert data.summary.rows == {"train": 3291, "validation": 1009, "test": 1287}

@@ -12,6 +12,7 @@ from peftlab.core.errors import DataError
 from peftlab.data.columns import take
 from peftlab.data.data_config import DataConfig
 from peftlab.data.dialogue import parse_conversations
+from peftlab.data.row_rules import RowRules
 from peftlab.data.splits import load_splits
 from peftlab.data.table_files import TableFile
 from peftlab.data.tables import read_table, read_tables
@@ -50,7 +51,7 @@ def test_rows_stay_on_disk_through_splits(tmp_path: Path) -> None:
     (table,) = read_tables(tmp_path / "corpus", config(tmp_path)).values()
     assert len(table) == 60
     assert table.columns["text"][35] == "b paragraph 5"
-    loaded = load_splits(config(tmp_path / "corpus"), seed=0, text_columns=["text"], label_columns=[])
+    loaded = load_splits(config(tmp_path / "corpus"), RowRules(text_columns=["text"], label_columns=[]), seed=0)
     assert {name: len(split) for name, split in loaded.splits.items()} == {"train": 43, "validation": 5, "test": 12}
     for split in loaded.splits.values():
         assert isinstance(split.columns["text"], TextRows)

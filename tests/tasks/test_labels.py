@@ -12,6 +12,7 @@ from peftlab.core.errors import DataError
 from peftlab.core.splits import Split
 from peftlab.core.task import Task
 from peftlab.data.data_config import DataConfig
+from peftlab.data.row_rules import RowRules
 from peftlab.data.splits import load_splits
 from peftlab.tasks._labels import class_finder, class_names, in_order, is_blank, label_key
 from peftlab.tasks.text_classification import TextClassification
@@ -105,13 +106,15 @@ MULTI = TextClassification(label="labels", multi_label=True)
 def loaded(task: Task, source: Path, **settings: Any) -> Any:
     return load_splits(
         DataConfig(source=str(source), **settings),
+        RowRules(
+            text_columns=task.text_columns(),
+            label_columns=task.label_columns(),
+            strata=task.strata,
+            arrange=lambda rows: task.tidy_rows(task.arrange(rows)),
+            nullable_columns=task.nullable_columns(),
+            classes=task.classes,
+        ),
         seed=0,
-        text_columns=task.text_columns(),
-        label_columns=task.label_columns(),
-        strata=task.strata,
-        arrange=lambda rows: task.tidy_rows(task.arrange(rows)),
-        nullable_columns=task.nullable_columns(),
-        classes=task.classes,
     )
 
 

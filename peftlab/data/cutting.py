@@ -1,0 +1,73 @@
+"""Rows are drawn: for the splits that the source lacks, and from splits that are larger than wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from peftlab.core.errors import DataError
+from peftlab.core.splits import Split
+from peftlab.data.columns import take
+from peftlab.data.data_config import SPLIT_NAMES, DataConfig
+from peftlab.data.duplicates import text_keys
+from peftlab.data.ordering import draw_first, draw_share, random_order
+from peftlab.data.row_rules import RowRules, Strata
+
+
+def cut_splits(
+    splits: Mapping[str, Split],
+    config: DataConfig,
+    seed: int,
+    rules: RowRules,
+) -> dict[str, Split]:
+    """Cut the test and then the validation split off train, where the source has none."""
+    train = splits["train"]
+    found = dict(splits)
+    for name, fraction in (("test", config.test_fraction), ("validation", config.validation_fraction)):
+        if name in splits or fraction == 0:
+            continue
+        order = random_order(text_keys(train, rules.text_columns), seed)
+        drawn = _draw(train, order, fraction, seed, rules.strata, rules.keys(train) if config.deduplicate else None)
+        if not drawn:
+            raise DataError(
+                f"{len(train)} row is too few to cut off a {name} split",
+                where=train.source,
+                hint=f"Give more rows, or set `data.{name}_fraction: 0`.",
+            )
+        chosen = set(drawn)
+        found[name] = take(train, drawn, name=name)
+        train = take(train, [at for at in range(len(train)) if at not in chosen])
+    found["train"] = train
+    return {name: found[name] for name in SPLIT_NAMES if name in found}
+
+
+def cap_splits(splits: Mapping[str, Split], config: DataConfig, seed: int, rules: RowRules) -> dict[str, Split]:
+    """Draw the rows of splits that are larger than wanted."""
+    limits = {
+        "train": config.max_train_examples,
+        "validation": config.max_validation_examples,
+        "test": config.max_test_examples,
+    }
+    capped = {}
+    for name, split in splits.items():
+        limit = limits[name]
+        if limit is None or limit >= len(split):
+            capped[name] = split
+            continue
+        order = random_order(text_keys(split, rules.text_columns), seed)
+        capped[name] = take(split, draw_first(order, rules.strata(split), limit, seed))
+    return capped
+
+
+def _draw(
+    train: Split, order: Sequence[bytes], fraction: float, seed: int, strata: Strata, keys: Sequence[bytes] | None
+) -> list[int]:
+    """Positions of a share of the rows, of which those with equal keys are drawn as one."""
+    places: dict[bytes, list[int]] = {}
+    for at, key in enumerate(keys or ()):
+        places.setdefault(key, []).append(at)
+    if keys is None or len(places) == len(keys):
+        return draw_share(order, strata(train), fraction, seed)
+    groups = list(places.values())
+    firsts = [rows[0] for rows in groups]
+    drawn = draw_share([order[at] for at in firsts], strata(take(train, firsts)), fraction, seed)
+    return sorted(row for at in drawn for row in groups[at])

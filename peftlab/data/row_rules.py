@@ -1,0 +1,57 @@
+"""What a task says of the rows that it reads, as far as the splits of a run depend on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from peftlab.core.splits import Split
+from peftlab.data.duplicates import text_key, text_keys
+
+Strata = Callable[[Split], list[str] | None]
+Arrange = Callable[[Split], Split]
+Classes = Callable[[Split], Collection[str]]
+
+
+@dataclass(frozen=True)
+class RowRules:
+    """How the rows of a source become those of a run.
+
+    Args:
+        text_columns: The columns that hold text, or lists of tokens; two rows that agree in them are duplicates.
+        label_columns: The columns that hold what is to be predicted.
+        strata: The class of each row of a split, to give every split the same shares of them; None: no classes.
+        arrange: Makes the text and label columns of the source's.
+        source_columns: The columns to read; None: the text and label columns themselves.
+        optional_columns: Those of them that the source may lack.
+        nullable_columns: Those of them in which an empty value says something, and is not missing.
+        number_columns: Those of them that hold numbers: commas before decimals become points.
+        classes: The classes that occur in a split.
+        compared_texts: For each row the texts that make it equal to another; None: its text columns.
+        labels_are_texts: Whether rows with equal texts are duplicates only where their labels are equal too; they never
+            get into two splits in any case.
+    """
+
+    text_columns: Sequence[str]
+    label_columns: Sequence[str]
+    strata: Strata = lambda split: None
+    arrange: Arrange = lambda split: split
+    source_columns: Sequence[str] | None = None
+    optional_columns: Sequence[str] = ()
+    nullable_columns: Sequence[str] = ()
+    number_columns: Sequence[str] = ()
+    classes: Classes = lambda split: ()
+    compared_texts: Callable[[Split], Sequence[Sequence[Any]]] | None = None
+    labels_are_texts: bool = False
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns to read."""
+        return list(dict.fromkeys(self.source_columns or [*self.text_columns, *self.label_columns]))
+
+    def keys(self, split: Split) -> list[bytes]:
+        """Equal for rows whose texts are equal."""
+        if self.compared_texts is None:
+            return text_keys(split, self.text_columns)
+        return [text_key(texts) for texts in self.compared_texts(split)]

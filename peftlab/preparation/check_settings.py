@@ -1,0 +1,113 @@
+"""Settings of a recipe that must go together, and packages that they need; no model and no data are looked at."""
+
+from __future__ import annotations
+
+import importlib.util
+
+from peftlab.core.config import Document
+from peftlab.core.errors import ConfigError, UnsupportedError
+from peftlab.core.model_facts import ModelFacts
+from peftlab.data.data_config import SplitSources
+from peftlab.data.given import GivenRows
+from peftlab.data.tables import usual_splits
+from peftlab.preparation.places import at_place
+from peftlab.preparation.whole_batches import check_whole_batches
+from peftlab.recipe.schema import Recipe
+
+TRACKER_MODULES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
+
+
+def check_settings(recipe: Recipe, document: Document) -> None:
+    """Check what a recipe says of packages, training and offloading.
+
+    Raises:
+        UserError: What is wrong, where, and how to mend it.
+    """
+    _check_packages(recipe, document)
+    _check_training(recipe, document)
+    if recipe.model.offload is not None:
+        with at_place(document, ("model", "offload")):
+            _check_offload(recipe)
+
+
+def check_positions(recipe: Recipe, facts: ModelFacts) -> None:
+    """Virtual tokens and the longest text must fit into the model's positions together."""
+    extra, longest = recipe.method.extra_positions(), getattr(recipe.task, "max_length", None)
+    if extra and not recipe.task.supports_virtual_tokens:
+        raise UnsupportedError(
+            f"{recipe.method.registered_name} puts virtual tokens before the text, which does not go with this task's "
+            "settings (positions of its own, or several examples in a row)",
+            hint="Choose another method, or the task's plain settings.",
+        )
+    if extra and longest is not None and facts.max_length is not None and extra + longest > facts.max_length:
+        raise ConfigError(
+            f"{extra} virtual tokens and texts of up to {longest} tokens do not fit into the model's "
+            f"{facts.max_length} positions",
+            where="task.max_length",
+            hint=f"Set it to {max(1, facts.max_length - extra)} or less.",
+        )
+
+
+def _check_packages(recipe: Recipe, document: Document) -> None:
+    for tracker in recipe.tracking:
+        if importlib.util.find_spec(TRACKER_MODULES[tracker]) is None:
+            raise ConfigError(
+                f"the tracker `{tracker}` is not installed",
+                where=document.where(("tracking",)),
+                hint=f"pip install 'peftlab[{tracker}]'",
+            )
+    if recipe.training.optimizer.endswith("8bit") and importlib.util.find_spec("bitsandbytes") is None:
+        raise ConfigError(
+            f"the optimizer `{recipe.training.optimizer}` needs bitsandbytes, which is not installed",
+            where=document.where(("training", "optimizer")),
+            hint="pip install bitsandbytes, or choose `adamw`.",
+        )
+    if recipe.training.optimizer == "galore_adamw" and importlib.util.find_spec("pytorch_optimizer") is None:
+        raise ConfigError(
+            "the optimizer `galore_adamw` needs pytorch-optimizer, which is not installed",
+            where=document.where(("training", "optimizer")),
+            hint="pip install 'peftlab[galore]', or choose `adafactor`.",
+        )
+
+
+def _check_training(recipe: Recipe, document: Document) -> None:
+    with at_place(document, ("training",)):
+        check_whole_batches(recipe)
+    if recipe.training.gradient_checkpointing and not recipe.method.supports_gradient_checkpointing:
+        raise UnsupportedError(
+            f"the method {recipe.method.registered_name} does not learn under gradient checkpointing",
+            where=document.where(("training", "gradient_checkpointing")),
+            hint="Set it to false.",
+        )
+    if recipe.training.optimizer == "galore_adamw" and not recipe.method.trains_base:
+        raise UnsupportedError(
+            f"galore_adamw saves states of whole matrices, of which {recipe.method.registered_name} trains none",
+            where=document.where(("training", "optimizer")),
+            hint="Choose `adamw_8bit`, or the method `full`.",
+        )
+    if recipe.training.early_stopping_patience is not None and not _has_validation(recipe):
+        raise ConfigError(
+            "early stopping needs a validation split",
+            where=document.where(("training", "early_stopping_patience")),
+            hint="Set data.validation_fraction.",
+        )
+
+
+def _check_offload(recipe: Recipe) -> None:
+    """What the backward pass keeps would hold the whole base, if blocks were not computed anew."""
+    recipe.method.check_offload()
+    if not recipe.training.gradient_checkpointing:
+        raise ConfigError(
+            "an offloaded base needs gradient checkpointing: else the backward pass keeps every matrix on the device",
+            hint="Set training.gradient_checkpointing to true.",
+        )
+
+
+def _has_validation(recipe: Recipe) -> bool:
+    if recipe.data is None:
+        return True
+    source = recipe.data.source
+    is_given = isinstance(source, SplitSources) and source.validation is not None
+    if isinstance(source, GivenRows):
+        is_given = "validation" in usual_splits(source.tables)
+    return is_given or recipe.data.validation_fraction > 0 or bool(recipe.data.splits)

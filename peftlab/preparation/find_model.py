@@ -1,0 +1,50 @@
+"""Where a recipe's base model is, and what is known of it before it is loaded."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from peftlab.artifact.saved_folder import is_run
+from peftlab.artifact.saved_run import SavedRun
+from peftlab.core.config import Document
+from peftlab.core.errors import UnsupportedError
+from peftlab.core.model_facts import ModelFacts
+from peftlab.core.reporter import ProgressCallback
+from peftlab.data.locations import parse_location, resolve_location
+from peftlab.models.facts import read_model_facts
+from peftlab.models.gguf import converted_folder
+from peftlab.models.new import facts_of_new_model
+from peftlab.models.tokenizer_facts import read_tokenizer_facts
+from peftlab.recipe.schema import Recipe
+
+
+def find_model(
+    recipe: Recipe, document: Document, *, offline: bool, report: ProgressCallback, need_weights: bool
+) -> tuple[Path | str | None, ModelFacts]:
+    """The base model's place (None: it starts from nothing), and what is known of it."""
+    model = recipe.model
+    if model.from_config is not None:
+        if not recipe.method.trains_base:
+            raise UnsupportedError(
+                f"a model that starts from nothing has nothing that {recipe.method.registered_name} could build on",
+                where="method.type",
+                hint="Choose the method `full`; adapt what that run leaves in a second recipe.",
+            )
+        facts = facts_of_new_model(model)
+        if model.tokenizer is None:
+            return None, facts
+        place = resolve_location(
+            parse_location(model.tokenizer, folder=document.folder), offline=offline, report=report
+        )
+        folder = converted_folder(place) if isinstance(place, Path) and place.suffix == ".gguf" else place
+        tokenizer = None if folder is None else read_tokenizer_facts(folder, offline=offline)
+        return None, replace(facts, tokenizer=tokenizer)
+    location = parse_location(model.path, folder=document.folder)
+    place = resolve_location(location, offline=offline, report=report)
+    if isinstance(place, Path) and is_run(place):
+        return place, SavedRun.open(place).facts(model.path)
+    facts = read_model_facts(
+        place, path=model.path, revision=model.revision, offline=offline, need_weights=need_weights
+    )
+    return place, facts

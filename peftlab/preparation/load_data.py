@@ -1,0 +1,73 @@
+"""The splits of a recipe, and what a person is told of them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from peftlab.core.errors import DataError
+from peftlab.core.reporter import ProgressCallback
+from peftlab.core.splits import Split
+from peftlab.data.row_rules import RowRules
+from peftlab.data.splits import LoadedData, load_splits, summarise_splits
+from peftlab.recipe.schema import Recipe
+
+
+def load_data(recipe: Recipe, *, folder: Path | None = None, offline: bool, report: ProgressCallback) -> LoadedData:
+    """The splits, from the source or made by the task.
+
+    Args:
+        recipe: Its data and its task.
+        folder: Relative paths start here (the recipe's folder).
+        offline: Allow no network.
+        report: Is told of downloads.
+
+    Raises:
+        UserError: The data cannot be had, or cannot be used.
+    """
+    task = recipe.task
+    if recipe.data is None:
+        splits = task.make_splits(recipe.seed)
+        return LoadedData(splits, summarise_splits(splits))
+    rules = RowRules(
+        text_columns=task.text_columns(),
+        label_columns=task.label_columns(),
+        strata=task.strata,
+        arrange=lambda split: task.tidy_rows(task.arrange(split)),
+        source_columns=task.source_columns(),
+        optional_columns=task.optional_columns(),
+        nullable_columns=task.nullable_columns(),
+        number_columns=task.number_columns(),
+        classes=task.classes,
+        compared_texts=task.compared_texts,
+        labels_are_texts=task.labels_are_texts,
+    )
+    return load_splits(recipe.data, rules, seed=recipe.seed, folder=folder, offline=offline, report=report)
+
+
+def name_lost_class(data: LoadedData, split: Split, recipe: Recipe) -> None:
+    """Say what has taken the training rows of a class that a split still has.
+
+    Raises:
+        DataError: Naming the class and the key.
+    """
+    found = sorted(set(data.lost_classes) & set(recipe.task.classes(split))) if split.name != "train" else []
+    if found:
+        raise DataError(
+            f"the {split.name} split has the class {found[0]!r}, which is in the source's training rows too, but "
+            f"{data.lost_classes[found[0]]} leaves none of them",
+            where=split.source,
+            hint="Keep more training rows, or leave this class out of the data.",
+        )
+
+
+def with_notices(data: LoadedData, recipe: Recipe, labels: tuple[str, ...], say: ProgressCallback) -> LoadedData:
+    """Tell and note how the labels were understood."""
+    notices = recipe.task.notices(data.splits, labels)
+    if data.lost_classes:
+        shown = ", ".join(f"{name!r} ({key})" for name, key in sorted(data.lost_classes.items())[:5])
+        notices["classes_lost"] = f"no training row is left of {shown}: the model cannot learn it"
+    for notice in notices.values():
+        say(notice)
+    summary = data.summary.model_copy(update={"notes": {**data.summary.notes, **notices}})
+    return replace(data, summary=summary)

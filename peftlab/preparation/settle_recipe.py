@@ -1,0 +1,39 @@
+"""A recipe as a run writes it down."""
+
+from __future__ import annotations
+
+from peftlab.core.config import Document, replace_config
+from peftlab.data.data_config import SplitSources
+from peftlab.data.locations import parse_location
+from peftlab.preparation.places import at_place
+from peftlab.recipe.schema import Recipe, resolve_recipe
+
+
+def settle_recipe(recipe: Recipe, document: Document) -> Recipe:
+    """The recipe as a run writes it down: every open value filled in, every path as it is from anywhere.
+
+    Raises:
+        ConfigError: The metric is not one of the task's.
+    """
+    with at_place(document, ("evaluation", "metric")):
+        recipe = resolve_recipe(recipe)
+
+    def absolute(address: str) -> str:
+        location = parse_location(address, folder=document.folder)
+        return str(location.path.resolve()) if location.path is not None and location.path.exists() else address
+
+    with at_place(document, ("model", "path")):
+        model = recipe.model
+        given = {key: value for key, value in (("path", model.path), ("tokenizer", model.tokenizer)) if value}
+        places = {key: absolute(value) for key, value in given.items()}
+        recipe = replace_config(recipe, model=replace_config(model, **places))
+    if recipe.data is None:
+        return recipe
+    with at_place(document, ("data", "source")):
+        source = recipe.data.source
+        if isinstance(source, str):
+            source = absolute(source)
+        elif isinstance(source, SplitSources):
+            addresses = {name: value for name, value in dict(source).items() if isinstance(value, str)}
+            source = replace_config(source, **{name: absolute(value) for name, value in addresses.items()})
+        return replace_config(recipe, data=replace_config(recipe.data, source=source))
