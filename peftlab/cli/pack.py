@@ -13,7 +13,7 @@ from peftlab.cli.verbs import verb
 from peftlab.core.amounts import size
 
 if TYPE_CHECKING:
-    from peftlab.packs.writing import Packed
+    from peftlab.packs.write_pack import Packed
 
 
 @verb(quiet=False)
@@ -28,7 +28,7 @@ def pack(
     """Pack a suite's records, predictions, metrics and tuning into a few small files, with its report."""
     from peftlab.bench.suite_folder import locked
     from peftlab.core.destination import check_folder
-    from peftlab.packs.writing import check_suite_folder
+    from peftlab.packs.write_pack import check_suite_folder
 
     check_suite_folder(directory)
     if output_dir is not None:
@@ -41,7 +41,7 @@ def pack(
 def pack_with_reports(directory: Path, output_dir: Path | None = None) -> Packed:
     """Make a pack, with the report as a page and in Markdown."""
     from peftlab.core.files import write_text
-    from peftlab.packs.writing import pack_suite
+    from peftlab.packs.write_pack import pack_suite
     from peftlab.report.document import build_report
     from peftlab.report.markdown import render_markdown
     from peftlab.report.page import render_html

@@ -21,6 +21,7 @@ RECORDS_NAME = "records.jsonl"
 PREDICTIONS_NAME = "predictions.parquet"
 METRICS_NAME = "metrics.parquet"
 TRIALS_NAME = "tuning.parquet"
+DATA_NAMES = (RECORDS_NAME, PREDICTIONS_NAME, METRICS_NAME, TRIALS_NAME)
 REPORT_NAMES = ("report.html", "report.md")
 SUITE_NAME = "suite.yaml"
 SECONDS_NAME = "suite_seconds.json"

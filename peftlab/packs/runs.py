@@ -21,7 +21,7 @@ from peftlab.packs.layout import (
     SUITE_NAME,
     is_pack,
 )
-from peftlab.packs.reading import REMEDY, Pack, open_pack, packed_names
+from peftlab.packs.read_pack import REMEDY, Pack, open_pack, packed_names
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from peftlab.core.errors import UserError
 from peftlab.core.files import atomic_file
-from peftlab.packs.reading import without_empty
+from peftlab.packs.read_pack import without_empty
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -7,22 +7,19 @@ import shutil
 from pathlib import Path
 
 from peftlab.core.files import atomic_folder, write_text
-from peftlab.core.record import RECORD_NAME
+from peftlab.core.record import RECIPE_NAME, RECORD_NAME
 from peftlab.packs.layout import (
     CELLS,
+    DATA_NAMES,
     INDEX_NAME,
-    METRICS_NAME,
-    PREDICTIONS_NAME,
-    RECORDS_NAME,
     REPORT_NAMES,
     RUN_METRICS_NAME,
     RUN_PREDICTIONS_NAME,
     SECONDS_NAME,
     SUITE_NAME,
     TRIALS,
-    TRIALS_NAME,
 )
-from peftlab.packs.reading import Pack, open_pack
+from peftlab.packs.read_pack import Pack, open_pack
 from peftlab.recipe.schema import write_yaml_values
 
 
@@ -39,7 +36,7 @@ def unpack(folder: Path) -> None:
         shutil.rmtree(leftover)
     _unpack_into(pack, folder)
     # The index goes last: with it there, a call that was cut short is known as one.
-    for name in (RECORDS_NAME, PREDICTIONS_NAME, METRICS_NAME, TRIALS_NAME, *REPORT_NAMES, INDEX_NAME):
+    for name in (*DATA_NAMES, *REPORT_NAMES, INDEX_NAME):
         (folder / name).unlink(missing_ok=True)
 
 
@@ -79,7 +76,7 @@ def _unpack_run(pack: Pack, run: str, folder: Path) -> None:
     record, lines, table = json.loads(pack.record_text(run)), pack.metrics(run), pack.predictions(run)
     with atomic_folder(folder) as partial:
         write_text(partial / RECORD_NAME, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-        write_yaml_values(record["recipe"], partial / "recipe.yaml")
+        write_yaml_values(record["recipe"], partial / RECIPE_NAME)
         if lines:
             text = "".join(json.dumps(line) + "\n" for line in lines)
             write_text(partial / RUN_METRICS_NAME, text)

@@ -10,9 +10,9 @@ from typing import Any
 from peftlab.report.choice import Choice, Limits, choose
 from peftlab.report.comparison import Comparison, MethodResult, build_comparisons
 from peftlab.report.entry import Entry, Excluded
+from peftlab.report.find_runs import Found, read_folders
 from peftlab.report.naming import run_names
 from peftlab.report.notices import Notice, comparison_notices, headline, report_notices
-from peftlab.report.reading import Found, read_folders
 from peftlab.report.suites import Published, SuiteInfo, TuningResult
 from peftlab.report.titles import report_title
 

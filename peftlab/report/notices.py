@@ -12,7 +12,7 @@ from peftlab.report.collapse import collapse_notices
 from peftlab.report.comparison import Comparison
 from peftlab.report.entry import Entry, Excluded
 from peftlab.report.evidence import Basis
-from peftlab.report.reading import Found
+from peftlab.report.find_runs import Found
 from peftlab.report.report_tables import tied_with_best
 from peftlab.report.shifts import Shift
 from peftlab.report.suites import SuiteInfo

@@ -9,7 +9,7 @@ from peftlab.report import wording
 from peftlab.report.budget import budget_curve
 from peftlab.report.comparison import Comparison, MethodResult
 from peftlab.report.entry import Entry, Excluded
-from peftlab.report.reading import MISSING, Found
+from peftlab.report.find_runs import MISSING, Found
 from peftlab.report.suites import SuiteInfo, TuningResult
 from peftlab.report.table import Cell, Marked, Table
 

@@ -12,7 +12,7 @@ from typing import Any
 from peftlab.core.config import read_yaml
 from peftlab.core.errors import UserError
 from peftlab.packs.layout import PackIndex, is_pack
-from peftlab.packs.reading import open_pack
+from peftlab.packs.read_pack import open_pack
 from peftlab.report.entry import Excluded
 
 SUITE_NAME = "suite.yaml"

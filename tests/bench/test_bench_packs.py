@@ -12,7 +12,7 @@ import pytest
 
 from peftlab.core.record import read_record
 from peftlab.packs.layout import is_pack
-from peftlab.packs.reading import open_pack
+from peftlab.packs.read_pack import open_pack
 from tests.bench.test_bench import SUITE, Bench, bench, start, suite
 from tests.conftest import Command
 

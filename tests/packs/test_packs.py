@@ -17,8 +17,8 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "report"))
 
 from fakes import METHODS, write_suite
 
-import peftlab.packs.writing as writing
 from peftlab.core.record import read_record, write_record
+from peftlab.packs import write_pack
 from peftlab.packs.runs import read_metrics_file, read_run_metrics, suite_cells
 from peftlab.packs.unpacking import unpack
 from tests.conftest import Command
@@ -368,7 +368,7 @@ def test_killed_while_files_are_moved(
         pass
 
     def counted(self: Path, target: Path) -> Path:
-        if self.parent.name == writing.STAGING_NAME:
+        if self.parent.name == write_pack.STAGING_NAME:
             if not left[0]:
                 raise Killed
             left[0] -= 1
@@ -399,7 +399,7 @@ def test_killed_while_cells_are_removed_or_come_back(
     half.mkdir(parents=True)
     (suite / "tuning/trials/.lora--trial1-on-625.x.partial").mkdir(parents=True)
     (half / "recipe.yaml").write_text("name: x\n")
-    (suite / writing.REMOVED_NAME / "cells").mkdir(parents=True)
+    (suite / write_pack.REMOVED_NAME / "cells").mkdir(parents=True)
     assert reports(command, suite, tmp_path) == before
     packed(command, suite)
     assert reports(command, suite, tmp_path) == before
