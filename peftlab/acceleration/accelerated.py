@@ -6,11 +6,13 @@ import contextlib
 import functools
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, cast
 
+import torch
 from torch import nn
 
+from peftlab.acceleration.casts import Casts
 from peftlab.acceleration.first_token import compute_first_token_only, computes_first_token_only
 from peftlab.acceleration.onednn import through_onednn, use_onednn
 
@@ -38,8 +40,9 @@ def is_off(model: nn.Module) -> bool:
 def accelerated(model: nn.Module) -> Iterator[dict[str, int]]:
     """Let the parts of a model that are known compute by faster operations, as long as the context lasts.
 
-    Linear layers with LoRA, gated MLPs, RMSNorms and rotary positions, in float32 on CPU; plain linear layers, GPT-2's
-    too, go through oneDNN. All others are left as they are, and all are after :func:`prepare` with ``off``.
+    Linear layers with LoRA, gated MLPs, RMSNorms and rotary positions, in float32 on CPU, and in every common type on
+    CUDA; on CPU plain linear layers, GPT-2's too, go through oneDNN. All others are left as they are, and all are after
+    :func:`prepare` with ``off``.
 
     Yields:
         How many parts of each kind compute faster.
@@ -60,12 +63,34 @@ def accelerated(model: nn.Module) -> Iterator[dict[str, int]]:
                     module.__class__ = _in_place_of(own, replacement)
                     found[kind] += 1
                     break
-        with through_onednn(model) as layers:
+        with through_onednn(model) as layers, _casting_together(model, [module for module, _ in before]):
             found["onednn_linear"] += layers
             yield {kind: count for kind, count in found.items() if count}
     finally:
         for module, own in before:
             module.__class__ = own
+
+
+@contextlib.contextmanager
+def _casting_together(model: nn.Module, fused: Sequence[nn.Module]) -> Iterator[None]:
+    """Let the adapters of fused layers be cast together in each forward pass, where they are of more than one type."""
+    layers: list[Any] = [module for module in fused if hasattr(module, "lora_matrices")]
+    if all(layer.base_layer.weight.dtype == torch.float32 for layer in layers):
+        yield  # only autocast over layers that it would cast too, which compute as peft's do
+        return
+    from peftlab.acceleration.lora import CASTS, trained_weights
+
+    casts = Casts([weight for layer in layers for weight in trained_weights(layer)])
+    for layer in layers:
+        setattr(layer, CASTS, casts)
+    handles = [model.register_forward_pre_hook(casts.begin), model.register_forward_hook(casts.end, always_call=True)]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+        for layer in layers:
+            delattr(layer, CASTS)
 
 
 def accelerate_inference(model: nn.Module) -> None:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
+from peftlab.acceleration.device import device_type_of
 from peftlab.acceleration.onednn import is_available, multiply
 
 
@@ -24,5 +25,5 @@ class OneDnnConv1D(Conv1D):
 
 def can_fuse(module: Any) -> bool:
     """Whether it is such a layer, in float32 on CPU."""
-    is_own = type(module) is Conv1D and module.weight.device.type == "cpu" and module.weight.dtype == torch.float32
+    is_own = type(module) is Conv1D and device_type_of(module.weight) == "cpu" and module.weight.dtype == torch.float32
     return is_own and is_available()

@@ -14,6 +14,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 from transformers.activations import SiLUActivation
 
+from peftlab.acceleration.device import device_type_of
 from peftlab.acceleration.lora_matrices import LoraMatrices
 from peftlab.acceleration.same_results import gives_the_same, ramp
 
@@ -99,12 +100,12 @@ def _by_gate_and_up(gradient: Tensor, gate: Tensor, up: Tensor, activated: Tenso
 
 
 def can_fuse(module: nn.Module) -> bool:
-    """Whether its class computes as Llama's does, with this activation, on CPU."""
+    """Whether its class computes as Llama's does, with this activation, on CPU or CUDA."""
     own: Any = type(module)
     return (
         all(isinstance(getattr(module, name, None), nn.Module) for name in NAMES)
         and isinstance(getattr(module, "act_fn", None), nn.SiLU | SiLUActivation)
-        and all(parameter.device.type == "cpu" for parameter in module.parameters())
+        and all(device_type_of(parameter) in ("cpu", "cuda") for parameter in module.parameters())
         and _is_known(own)
     )
 

@@ -10,7 +10,12 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from transformers.pytorch_utils import Conv1D
 
+from peftlab.acceleration.casts import Casts
+from peftlab.acceleration.device import computed_in, is_fused_for
 from peftlab.acceleration.lora_matrices import LoraMatrices
+
+CASTS = "_peftlab_casts"
+"""Where a layer finds the weights of its model that are cast together."""
 
 
 class FusedLora(Linear):  # type: ignore[misc] # peft leaves its class untyped
@@ -23,18 +28,24 @@ class FusedLora(Linear):  # type: ignore[misc] # peft leaves its class untyped
             outputs: Tensor = super().forward(x, *args, **kwargs)
             return outputs
         weights = (matrices.weight, matrices.bias, matrices.down, matrices.up)
-        rows: Tensor = _Lora.apply(x.reshape(-1, x.shape[-1]), *weights, matrices.scaling)  # type: ignore[no-untyped-call]
+        states = self.casts.states(x, matrices.weight.dtype).reshape(-1, x.shape[-1])
+        rows: Tensor = _Lora.apply(states, *weights, matrices.scaling)  # type: ignore[no-untyped-call]
         return rows.view(*x.shape[:-1], rows.shape[-1])
+
+    @property
+    def casts(self) -> Casts:
+        """Of the model that the layer is a part of."""
+        return self.__dict__.get(CASTS) or Casts()
 
     def lora_matrices(self, states: Tensor) -> LoraMatrices | None:
         """The layer's matrices; None where its update is not just one adapter's, or the states are of another kind."""
         active = self.active_adapters
         plain = not self.disable_adapters and not self.merged and len(active) == 1 and active[0] in self.lora_A
-        fits = states.dtype == torch.float32 and states.numel() > 0 and not torch.is_autocast_enabled("cpu")
-        if not plain or not fits:
+        base, kind = self.base_layer, computed_in(states)
+        if not plain or base.weight.dtype != kind or not states.numel():
             return None
         (name,) = active
-        base, down, up = self.base_layer, self.lora_A[name].weight, self.lora_B[name].weight
+        down, up = (self.casts.weight(part[name].weight, kind) for part in (self.lora_A, self.lora_B))
         weight = base.weight.t() if isinstance(base, Conv1D) else base.weight
         return LoraMatrices(weight, base.bias, down, up, self.scaling[name])
 
@@ -62,15 +73,25 @@ class _Lora(torch.autograd.Function):
         return of_states, None, None, of_down, of_up, None
 
 
+def trained_weights(module: Any) -> list[nn.Parameter]:
+    """A and B of all adapters of a layer that train."""
+    weights = [part.weight for part in (*module.lora_A.values(), *module.lora_B.values())]
+    return [weight for weight in weights if weight.requires_grad]
+
+
 def can_fuse(module: Any) -> bool:
-    """Whether this is a LoRA layer without dropout, DoRA and biases of its own, in float32 on CPU, of a frozen base."""
+    """Whether this is a LoRA layer without dropout, DoRA and biases of its own, of a frozen base.
+
+    On CPU all is in float32. On CUDA the base may be in half precision, with adapters in float32, as for autocast.
+    """
     if type(module) is not Linear or module.lora_variant or type(module.base_layer) not in (nn.Linear, Conv1D):
         return False
     parts = [*module.lora_A.values(), *module.lora_B.values()]
-    tensors = [*module.base_layer.parameters(), *(part.weight for part in parts)]
+    base = [*module.base_layer.parameters()]
     return (
         all(isinstance(dropout, nn.Identity) for dropout in module.lora_dropout.values())
         and all(isinstance(part, nn.Linear) and part.bias is None for part in parts)
-        and all(tensor.device.type == "cpu" and tensor.dtype == torch.float32 for tensor in tensors)
-        and not any(parameter.requires_grad for parameter in module.base_layer.parameters())
+        and is_fused_for(*base, *(part.weight for part in parts))
+        and len({tensor.dtype for tensor in base}) == 1
+        and not any(parameter.requires_grad for parameter in base)
     )

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from peftlab.acceleration.device import device_type_of
 from peftlab.acceleration.onednn import linear
 
 
 @dataclass(frozen=True)
 class LoraMatrices:
-    """What a layer with an update consists of.
+    """What a layer with an update consists of, all of one type.
 
     Args:
         weight: Outputs × inputs, frozen.
@@ -40,9 +41,21 @@ class LoraMatrices:
         self, gradient: Tensor, states: Tensor, low: Tensor, wanted: tuple[bool, bool, bool]
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         """By the states, A and B, as far as they are wanted; from that by the outputs, n × outputs."""
-        of_low = linear(gradient, self.up.t()).mul_(self.scaling)
+        if device_type_of(gradient) == "cpu":
+            of_low = linear(gradient, self.up.t()).mul_(self.scaling)
+        else:
+            of_low = _scaled(gradient, self.up, self.scaling)
         of_states = linear(gradient, self.weight.t()).addmm_(of_low, self.down) if wanted[0] else None
         of_down = linear(of_low.t(), states.t()) if wanted[1] else None
+        return of_states, of_down, self._of_up(gradient, low) if wanted[2] else None
+
+    def _of_up(self, gradient: Tensor, low: Tensor) -> Tensor:
+        if device_type_of(gradient) != "cpu":
+            return _scaled(gradient.t(), low, self.scaling)
         # This way around, with the low-rank factor laid out anew, is the faster one.
-        of_up = linear(low.t().contiguous(), gradient.t()).mul_(self.scaling).t() if wanted[2] else None
-        return of_states, of_down, of_up
+        return linear(low.t().contiguous(), gradient.t()).mul_(self.scaling).t()
+
+
+def _scaled(left: Tensor, right: Tensor, scaling: float) -> Tensor:
+    """Left · right · scaling in one operation, before it is rounded."""
+    return left.new_empty(left.shape[0], right.shape[1]).addmm_(left, right, beta=0, alpha=scaling)

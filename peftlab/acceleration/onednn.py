@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
+from peftlab.acceleration.device import device_type_of
+
 SMALLEST = 64
 """Layers with fewer inputs or outputs gain nothing: calling costs them more than computing."""
 
@@ -105,7 +107,7 @@ def product(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
 
 def linear(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """As torch's ``linear``, by oneDNN where that can be; outside of autocast."""
-    if states.dtype == weight.dtype == torch.float32 and weight.device.type == "cpu" and is_available():
+    if states.dtype == weight.dtype == torch.float32 and device_type_of(weight) == "cpu" and is_available():
         return product(states, weight, bias)
     return functional.linear(states, weight, bias)
 
@@ -121,7 +123,7 @@ def is_available() -> bool:
 def _gains(module: nn.Module) -> bool:
     return (
         type(module) is nn.Linear
-        and module.weight.device.type == "cpu"
+        and device_type_of(module.weight) == "cpu"
         and module.weight.dtype == torch.float32
         and min(module.weight.shape) >= SMALLEST
     )

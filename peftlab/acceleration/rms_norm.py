@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from peftlab.acceleration.device import is_fused_for
 from peftlab.acceleration.same_results import gives_the_same, ramp
 
 
@@ -23,7 +24,7 @@ class FusedRmsNorm(nn.Module):
 
     def forward(self, hidden_states: Tensor) -> Tensor:
         """… × size to … × size."""
-        if hidden_states.dtype != torch.float32:
+        if not is_fused_for(hidden_states) or hidden_states.dtype != self.weight.dtype:
             return cast("Tensor", super().forward(hidden_states))
         return cast("Tensor", _RmsNorm.apply(hidden_states, self.weight, self.variance_epsilon))  # type: ignore[no-untyped-call]
 
@@ -31,34 +32,63 @@ class FusedRmsNorm(nn.Module):
 class _RmsNorm(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-        inverse = states.square().mean(dim=-1, keepdim=True).add_(epsilon).rsqrt_()
+        outputs, inverse = normalise(states, weight, epsilon)
         ctx.save_for_backward(states, weight, inverse)
-        return (states * inverse).mul_(weight)
+        return outputs
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         states, weight, inverse = ctx.saved_tensors
-        (gradient,) = gradients
-        of_states = of_weight = None
-        if ctx.needs_input_grad[1]:
-            of_weight = (gradient * states).mul_(inverse).flatten(0, -2).sum(dim=0)
-        if ctx.needs_input_grad[0]:
-            weighted = gradient * weight
-            shared = (weighted * states).mean(dim=-1, keepdim=True).mul_(inverse.pow(3))
-            of_states = weighted.mul_(inverse).addcmul_(states, shared, value=-1)
-        return of_states, of_weight, None
+        return *gradients_of_norm(gradients[0], states, weight, inverse, ctx.needs_input_grad[:2]), None
+
+
+def normalise(states: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """The norm's outputs, and 1 / √(mean(x²) + ε), … × 1, which is in float32 where the states are in half precision.
+
+    CUDA has a kernel for it.
+    """
+    if states.is_cuda:
+        found: tuple[Tensor, Tensor] = torch.ops.aten._fused_rms_norm(states, [states.shape[-1]], weight, epsilon)
+        return found
+    precise = _precise(states)
+    inverse = precise.square().mean(dim=-1, keepdim=True).add_(epsilon).rsqrt_()
+    return (precise * inverse).mul_(weight).to(states.dtype), inverse
+
+
+def gradients_of_norm(
+    gradient: Tensor, states: Tensor, weight: Tensor, inverse: Tensor, wanted: tuple[bool, bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    """By states and weight, as far as they are wanted; CUDA has a kernel for this too."""
+    if states.is_cuda:
+        backward = torch.ops.aten._fused_rms_norm_backward
+        found: tuple[Tensor | None, Tensor | None] = backward(
+            gradient.contiguous(), states, [states.shape[-1]], inverse, weight, [*wanted]
+        )
+        return found
+    kind, gradient, states = states.dtype, _precise(gradient), _precise(states)
+    of_states = of_weight = None
+    if wanted[1]:
+        of_weight = (gradient * states).mul_(inverse).flatten(0, -2).sum(dim=0).to(weight.dtype)
+    if wanted[0]:
+        weighted = gradient * weight
+        shared = (weighted * states).mean(dim=-1, keepdim=True).mul_(inverse.pow(3))
+        of_states = weighted.mul_(inverse).addcmul_(states, shared, value=-1).to(kind)
+    return of_states, of_weight
+
+
+def _precise(values: Tensor) -> Tensor:
+    return values.float() if values.dtype in (torch.bfloat16, torch.float16) else values
 
 
 def can_fuse(module: nn.Module) -> bool:
-    """Whether its class computes as Llama's does, in float32 on CPU."""
+    """Whether its class computes as Llama's does, in float32 on CPU, or on CUDA."""
     own: Any = type(module)
     weight = getattr(module, "weight", None)
     return (
         isinstance(weight, nn.Parameter)
         and isinstance(getattr(module, "variance_epsilon", None), float)
-        and weight.device.type == "cpu"
-        and weight.dtype == torch.float32
+        and is_fused_for(weight)
         and _is_known(own)
     )
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from transformers.models.llama import modeling_llama
 
+from peftlab.acceleration.device import device_type_of, is_fused_for
 from peftlab.acceleration.same_results import gives_the_same, ramp
 
 NAME = "apply_rotary_pos_emb"
@@ -42,7 +43,8 @@ def _with_fused_rotation(forward: FunctionType) -> Callable[..., Any]:
 
 def rotate(query: Tensor, key: Tensor, cos: Tensor, sin: Tensor, unsqueeze_dim: int = 1) -> tuple[Tensor, Tensor]:
     """Queries and keys, batch × heads × length × size, turned by their positions' angles, batch × length × size."""
-    if any(tensor.dtype != torch.float32 for tensor in (query, key, cos, sin)):
+    tensors = (query, key, cos, sin)
+    if not is_fused_for(*tensors) or len({tensor.dtype for tensor in tensors}) > 1:
         return cast("tuple[Tensor, Tensor]", modeling_llama.apply_rotary_pos_emb(query, key, cos, sin, unsqueeze_dim))
     angles = cos.unsqueeze(unsqueeze_dim), sin.unsqueeze(unsqueeze_dim)
     turned = (_Rotation.apply(states, *angles) for states in (query, key))  # type: ignore[no-untyped-call]
@@ -53,7 +55,7 @@ class _Rotation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, states: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
         ctx.save_for_backward(cos, sin)
-        return _turn(states, cos, *sin.chunk(2, dim=-1))
+        return _turn(states, cos, *sin.chunk(2, dim=-1), sign=1)
 
     @staticmethod
     @once_differentiable
@@ -61,26 +63,26 @@ class _Rotation(torch.autograd.Function):
         cos, sin = ctx.saved_tensors
         (gradient,) = gradients
         of_first, of_second = sin.chunk(2, dim=-1)
-        return _turn(gradient, cos, -of_second, -of_first), None, None
+        return _turn(gradient, cos, of_second, of_first, sign=-1), None, None
 
 
-def _turn(states: Tensor, cos: Tensor, sin_of_first: Tensor, sin_of_second: Tensor) -> Tensor:
-    """Each half times cos, less or plus the other one times its own sin."""
+def _turn(states: Tensor, cos: Tensor, sin_of_first: Tensor, sin_of_second: Tensor, *, sign: int) -> Tensor:
+    """Each half times cos, less or plus the other one times its own sin; plus or less where the sign is −1."""
     first, second = states.chunk(2, dim=-1)
     turned = states * cos
     turned_first, turned_second = turned.chunk(2, dim=-1)
-    turned_first.addcmul_(second, sin_of_first, value=-1)
-    turned_second.addcmul_(first, sin_of_second)
+    turned_first.addcmul_(second, sin_of_first, value=-sign)
+    turned_second.addcmul_(first, sin_of_second, value=sign)
     return turned
 
 
 def can_fuse(module: nn.Module) -> bool:
-    """Whether its class turns queries and keys as Llama does, on CPU."""
+    """Whether its class turns queries and keys as Llama does, on CPU or CUDA."""
     forward = type(module).forward
     if NAME not in getattr(getattr(forward, "__code__", None), "co_names", ()):
         return False
-    on_cpu = all(parameter.device.type == "cpu" for parameter in module.parameters())
-    return on_cpu and _is_known(forward.__globals__.get(NAME))
+    is_here = all(device_type_of(parameter) in ("cpu", "cuda") for parameter in module.parameters())
+    return is_here and _is_known(forward.__globals__.get(NAME))
 
 
 @functools.cache

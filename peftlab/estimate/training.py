@@ -23,6 +23,7 @@ from torch._subclasses.fake_tensor import (
 )
 
 from peftlab.acceleration.accelerated import accelerated
+from peftlab.acceleration.device import Card, as_if_on
 from peftlab.core.errors import UnsupportedError
 from peftlab.core.method import MethodContext
 from peftlab.core.record import Memory
@@ -130,6 +131,7 @@ class ShapesOfRecipe:
         self._recipe, self._labels, self._target = checked.recipe, labels, target
         recipe, method = checked.recipe, checked.recipe.method
         self._dtype = resolve_dtype(recipe.model.dtype, device=target.device, base_is_frozen=not method.trains_base)
+        self._card = Card(target.name, target.memory_bytes)
         self._autocast = autocast_dtype(recipe.training.precision, device=target.device, weights=self._dtype)
         dropout = recipe.model.dropout
         if dropout is None and not method.trains_base:
@@ -179,7 +181,7 @@ class ShapesOfRecipe:
             self._make_state(optimizer, job.hooks)
             step = Step(1, 0, [list(positions) for positions in batch.step], ends_epoch=False)
             job.model.train()
-            with accelerated(self._model) if self._target.name == "cpu" else contextlib.nullcontext():
+            with as_if_on(self._card), accelerated(self._model):
                 memory = measure_training_memory(
                     lambda: optimizer_step(job, step),
                     model=self._model,

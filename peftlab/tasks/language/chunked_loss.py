@@ -18,10 +18,25 @@ from torch import Tensor
 from torch.nn import functional
 
 from peftlab.acceleration import onednn
+from peftlab.acceleration.device import device_type_of
 
 CPU_BLOCK = 8192
 """Tokens of a block on CPU. oneDNN takes a third more time for a gradient's product with 49,152 tokens at once, and
 blocks of this size are made in memory that was used just before. Other devices do best with one block."""
+
+ELEMENTS_ON_CARD = 1 << 28
+"""Logits of a chunk on a large card: 1 GiB in float32. For each chunk the whole head is read twice."""
+BYTES_AN_ELEMENT = 8
+"""Of a chunk: its logits in half precision, in float32, and the gradient by them in half precision."""
+SHARE_OF_CARD = 32
+"""A chunk takes at most one of so many parts of a card's memory."""
+
+
+def elements_on_card(memory_bytes: int | None) -> int:
+    """Logits of a chunk on a card with so much memory; None: unknown."""
+    if memory_bytes is None:
+        return ELEMENTS_ON_CARD
+    return min(ELEMENTS_ON_CARD, memory_bytes // (SHARE_OF_CARD * BYTES_AN_ELEMENT))
 
 
 class _ChunkedCrossEntropy(torch.autograd.Function):
@@ -121,7 +136,7 @@ class _Block:
 
 
 def _blocks(weight: Tensor) -> list[slice]:
-    size = CPU_BLOCK if weight.device.type == "cpu" else len(weight)
+    size = CPU_BLOCK if device_type_of(weight) == "cpu" else len(weight)
     return [slice(start, min(start + size, len(weight))) for start in range(0, len(weight), size)]
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 CHUNK_ELEMENTS = 1 << 23
-"""Logits that are held at once: 32 MiB in float32."""
+"""Logits that are held at once on CPU: 32 MiB in float32."""
 SCALED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
 """Settings of models that change the logits after the head: there the whole head is left to the model."""
 
@@ -149,7 +149,12 @@ def targets(batch: Mapping[str, Tensor]) -> Tensor:
 
 def _rows(head: Any) -> int:
     """Rows of a chunk."""
-    return max(1, CHUNK_ELEMENTS // int(head.weight.shape[0]))
+    from peftlab.acceleration.device import card_of
+    from peftlab.tasks.language.chunked_loss import elements_on_card
+
+    card = card_of(head.weight)
+    elements = elements_on_card(card.memory_bytes) if card.type == "cuda" else CHUNK_ELEMENTS
+    return max(1, elements // int(head.weight.shape[0]))
 
 
 @contextlib.contextmanager
