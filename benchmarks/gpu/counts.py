@@ -81,7 +81,7 @@ def job_of(
             give_fake_tensors(wrapped)
     wrapped.train()
     accelerator = build_shapes_accelerator(torch.bfloat16)
-    optimizer = accelerator.prepare(build_optimizer(wrapped, recipe.training, 1e-3, method=method))
+    optimizer = accelerator.prepare(build_optimizer(wrapped, recipe.training, 1e-3))
     examples = [task.placeholder(length, ("no", "yes")) for length in lengths]
     batch = Batch(examples, task.lengths(examples), [list(range(len(examples)))])
     return bare_job(

@@ -19,7 +19,7 @@ from peftlab.acceleration.accelerated import accelerated
 from peftlab.acceleration.casts import Casts
 from peftlab.acceleration.device import Card, as_if_on, card_of
 from peftlab.tasks.language.chunked_loss import elements_on_card
-from peftlab.tasks.language.decoder import labelled_loss
+from peftlab.tasks.language.vocabulary_head import labelled_loss
 
 
 @pytest.fixture(autouse=True)

@@ -17,17 +17,10 @@ from torch.nn import functional
 
 from peftlab.acceleration.accelerated import accelerated
 from peftlab.tasks.language import chunked_loss as _chunked
-from peftlab.tasks.language import decoder as _language
+from peftlab.tasks.language import vocabulary_head as _language
 from peftlab.tasks.language.chunked_loss import chunked_cross_entropy
-from peftlab.tasks.language.decoder import (
-    IGNORED,
-    labelled_logits,
-    labelled_loss,
-    language_inputs,
-    pad_language,
-    score_labels,
-    shifted,
-)
+from peftlab.tasks.language.decoder import IGNORED, pad_language, shifted
+from peftlab.tasks.language.vocabulary_head import labelled_logits, labelled_loss, language_inputs, score_labels
 
 
 def batch_of(lengths: list[int], *, first: int = 2) -> dict[str, torch.Tensor]:
