@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from peftlab.core.config import Document, build_config
-from peftlab.core.errors import UnsupportedError
+from peftlab.core.errors import ConfigError, UnsupportedError, did_you_mean
 from peftlab.core.method import METHODS, Method, MethodContext
 from peftlab.core.model_facts import Family, ModelFacts
 
@@ -52,29 +53,89 @@ def wrap(
         What to train: a ``peft.PeftModel``, or the model itself.
 
     Raises:
-        ConfigError: There is no such method, or it has no such key.
+        ConfigError: There is no such method, or it has no such key; or an argument is of another type.
         UnsupportedError: The method does not go on this model, with the reason.
     """
+    _check_model(model)
     if isinstance(method, str):
         document = Document(source=f"wrap(…, {method!r})", values=settings)
         method = build_config(METHODS.get(method), settings, document=document)
+    elif not isinstance(method, Method):
+        raise ConfigError(
+            f"the name of a method, or a method, is needed, not {method!r}",
+            where="wrap(…): method",
+            hint="Write wrap(model, 'lora', rank=8), or wrap(model, METHODS['lora'](rank=8)).",
+        )
     elif settings:
         raise TypeError("wrap takes settings with a method's name; a method that is given has its own")
     facts = facts_of(model)
+    heads = _heads_of(model) if head_modules is None else _checked_heads(head_modules, model)
+    task_type = facts.peft_task_type
+    if method.extra_positions():
+        _check_token_embeddings(model, method, facts)
+        task_type = task_type or "FEATURE_EXTRACTION"  # peft puts virtual tokens before the texts of a known task alone
     method.check(facts)
-    if method.extra_positions() and not hasattr(model, "get_input_embeddings"):
+    context = MethodContext(
+        peft_task_type=task_type or None,
+        total_steps=_checked_steps(total_steps),
+        head_modules=heads,
+        family=facts.family,
+    )
+    try:
+        wrapped = method.apply(model, context)
+    except ValueError as error:  # peft's own refusals
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        hint = None if list(model.children()) else "It is a single layer; put it into a module: nn.Sequential(layer)."
+        raise UnsupportedError(f"{method.registered_name} does not go on {facts.path}: {first}", hint=hint) from None
+    if not any(parameter.requires_grad for parameter in wrapped.parameters()):
+        raise UnsupportedError(f"{method.registered_name} trains nothing in {facts.path}: it has no such parameters")
+    return wrapped
+
+
+def _check_model(model: Any) -> None:
+    from torch import nn
+
+    if not isinstance(model, nn.Module):
+        raise ConfigError(
+            f"a torch model is needed, not {reprlib.repr(model)}",
+            where="wrap(…): model",
+            hint="Load it first, such as transformers.AutoModel.from_pretrained(path).",
+        )
+    if any(type(module).__module__.partition(".")[0] == "peft" for module in model.modules()):
+        raise UnsupportedError(
+            "the model has an adapter already",
+            where="wrap(…): model",
+            hint="Make it a part of the model first: model = model.merge_and_unload().",
+        )
+
+
+def _checked_heads(names: Any, model: nn.Module) -> tuple[str, ...]:
+    """Names of modules that are there."""
+    where, known = "wrap(…): head_modules", [name for name, _ in model.named_modules() if name]
+    if isinstance(names, str) or not isinstance(names, Sequence):
+        raise ConfigError(f"a list of names is needed, not {names!r}", where=where, hint="As in ['classifier'].")
+    for name in names:
+        if not any(own == name or own.endswith(f".{name}") for own in known):
+            hint = did_you_mean(str(name), known)
+            raise ConfigError(f"the model has no module `{name}`", where=where, hint=hint)
+    return tuple(names)
+
+
+def _checked_steps(steps: Any) -> int:
+    if isinstance(steps, bool) or not isinstance(steps, int) or steps < 0:
+        raise ConfigError(f"a number of steps is needed, not {steps!r}", where="wrap(…): total_steps")
+    return steps
+
+
+def _check_token_embeddings(model: Any, method: Method, facts: ModelFacts) -> None:
+    from torch import nn
+
+    embeddings = model.get_input_embeddings() if hasattr(model, "get_input_embeddings") else None
+    if not isinstance(embeddings, nn.Embedding):
         raise UnsupportedError(
             f"{method.registered_name} puts virtual tokens before a text, and {facts.path} has no embeddings of tokens",
             hint="Choose a method that goes on any layer, such as lora.",
         )
-    heads = _heads_of(model) if head_modules is None else tuple(head_modules)
-    context = MethodContext(
-        peft_task_type=facts.peft_task_type or None,
-        total_steps=total_steps,
-        head_modules=heads,
-        family=facts.family,
-    )
-    return method.apply(model, context)
 
 
 def facts_of(model: Any) -> ModelFacts:

@@ -55,13 +55,13 @@ class Ia3(Method):
         if self.target_modules != "auto":
             check_targets(facts, self.target_modules)
         elif facts.model_type not in KNOWN_MODEL_TYPES:
-            raise _unknown(facts.model_type)
+            raise _unknown(facts.model_type or facts.path)
 
     def apply(self, model: Any, context: MethodContext) -> Any:
         """Rescale the outputs of keys and values and the inputs of the feed-forward's last layer."""
         import peft
 
-        names, feedforward = self._names(model.config.model_type)
+        names, feedforward = self._names(_model_type(model))
         targets = resolve_targets(model, names, context)
         config = peft.IA3Config(
             task_type=context.peft_task_type,
@@ -74,7 +74,7 @@ class Ia3(Method):
 
     def guards(self, model: Any, context: MethodContext) -> dict[str, Guard]:
         """Every target is rescaled."""
-        return {"target_modules_matched": guard_targets(model, self._names(model.config.model_type)[0])}
+        return {"target_modules_matched": guard_targets(model, self._names(_model_type(model))[0])}
 
     def _names(self, model_type: str) -> tuple[list[str], list[str]]:
         if self.target_modules != "auto":
@@ -85,6 +85,11 @@ class Ia3(Method):
         if targets is None:
             raise _unknown(model_type)
         return targets, constants.TRANSFORMERS_MODELS_TO_IA3_FEEDFORWARD_MODULES_MAPPING.get(model_type, [])
+
+
+def _model_type(model: Any) -> str:
+    """What transformers calls the architecture; empty for a model of another library."""
+    return str(getattr(getattr(model, "config", None), "model_type", ""))
 
 
 def _unknown(model_type: str) -> UnsupportedError:
