@@ -179,10 +179,11 @@ def test_without_the_data_the_longest_texts_are_taken(command, recipe: Path, rev
 
 def test_what_does_not_fit_gets_advice(command, recipe: Path) -> None:
     peak = estimated(command, recipe)["peak_bytes"]
-    told = estimated(command, recipe, "--memory", f"{int(peak * 0.8)}B")
+    options = ["--memory", f"{int(peak * 0.8)}B"]
+    told = estimated(command, recipe, *options)
     assert told["fits"] is False
     assert any(change["fits"] for change in told["changes"])
-    text = command("estimate", recipe, "--memory", f"{int(peak * 0.8)}B").stdout
+    text = command("estimate", recipe, *options).stdout
     assert "DOES NOT FIT" in text
     assert "--set training.micro_batch_size=2" in text
     assert "not verified" in command("estimate", recipe, "--device", "cuda", "--memory", "8GB").stdout

@@ -21,6 +21,7 @@ from peftlab.tasks.text_classification import TextClassification
 from tests.conftest import sentences
 from tests.forks import Fork
 
+pytestmark = pytest.mark.slow
 RECORD_KEYS = {
     "schema_version", "status", "error", "recipe", "scores", "phases", "memory", "throughput", "parameters",
     "artifact_bytes", "guards", "data", "environment", "started_at", "seconds",

@@ -16,12 +16,19 @@ from peftlab.estimate.flops import count_step_flops, is_cheap_to_count
 from peftlab.estimate.target import Target
 from peftlab.estimate.training import bare_job, placeholder_batch
 from peftlab.measurement.roofline import StepFlops, fit_step_flops
+from peftlab.preparation import rehearsal
 from peftlab.preparation.check import CheckedRecipe, check_recipe
 from peftlab.preparation.loading import Loader
 from peftlab.preparation.rehearsal import rehearse_flops
 from peftlab.recipe.schema import build_recipe
 from peftlab.training.accelerator import build_accelerator
 from peftlab.training.optimizers import build_optimizer
+
+
+@pytest.fixture(autouse=True)
+def fewer_lengths(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four lengths settle a parabola and the price of a term."""
+    monkeypatch.setattr(rehearsal, "SAMPLES", 4)
 
 
 def prepared(model: Path, data: Path, method: str = "lora", **settings: Any) -> tuple[CheckedRecipe, Loader]:

@@ -18,6 +18,7 @@ from peftlab.core.errors import RunFailedError, UnsupportedError, UserError
 from peftlab.core.reporter import Silent
 from peftlab.inference.export.export import export_run
 
+pytestmark = pytest.mark.slow
 TOKENS = "{type: token_classification, max_length: 32}"
 
 STRANGER = """
@@ -54,12 +55,12 @@ for folder, kind, texts in json.load(sys.stdin):
     out.append(answers)
 print(json.dumps(out))
 """
-FAST = [
+SOME = [
     ("{type: lora, rank: 4}", "bert", "merged"),
     ("{type: bitfit}", "bert", "merged"),
     ("{type: lora, rank: 4}", "bert", "onnx"),
 ]
-SLOW = [
+MORE = [
     ("{type: full}", "bert", "merged"),
     ("{type: lora, rank: 4}", "gpt2", "merged"),
     ("{type: lora, rank: 4}", "gpt2", "onnx"),
@@ -79,7 +80,7 @@ def export(run: Path, kind: str, output: Path):
     return export_run(run, kind, output, offline=True, reporter=Silent())
 
 
-@pytest.mark.parametrize("cases", [FAST, pytest.param(SLOW, marks=pytest.mark.slow)], ids=["fast", "slow"])
+@pytest.mark.parametrize("cases", [SOME, MORE], ids=["some", "more"])
 def test_a_stranger_predicts_the_same(
     cases: list[tuple[str, str, str]], tiny_run: Callable[..., Path], reviews: Path, tmp_path: Path
 ) -> None:
@@ -115,7 +116,6 @@ def test_int8_is_smaller_and_close(tiny_run: Callable[..., Path], tmp_path: Path
     assert read_export(tmp_path / "small") == small
 
 
-@pytest.mark.slow
 def test_tokens_are_exported_too(tiny_run: Callable[..., Path], entities: Path, tmp_path: Path) -> None:
     run = tiny_run(task=TOKENS, data=entities, steps=120)
     check = export(run, "onnx", tmp_path / "onnx").check

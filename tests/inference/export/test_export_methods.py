@@ -13,6 +13,7 @@ from peftlab.core.reporter import Silent
 from peftlab.inference.export.export import export_run
 from tests.conftest import sentences
 
+pytestmark = pytest.mark.slow
 SETTINGS = {"adalora": "{type: adalora, initial_rank: 4, target_rank: 2}"}
 STEPS = 20
 
@@ -64,7 +65,6 @@ def test_merged(method: str, made: Callable[[str, str], Path], tmp_path: Path) -
 ON_GPT2 = ("houlsby_adapter", "lora", "p_tuning", "prefix_tuning")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "base"), [*((method, "bert") for method in METHODS.names()), *((method, "gpt2") for method in ON_GPT2)]
 )
@@ -96,7 +96,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("task", "kind"),
     [
         *[(task, "merged") for task in TASKS],
-        *[pytest.param(task, "onnx", marks=pytest.mark.slow) for task in TASKS],
+        *[(task, "onnx") for task in TASKS],
     ],
 )
 def test_tasks(

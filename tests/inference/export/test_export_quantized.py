@@ -74,7 +74,6 @@ def test_a_merged_export_is_a_plain_model(
     assert equal >= 0.95 * len(rows)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "quantization"), [("{type: lora, rank: 4}", "nf4"), ("{type: houlsby_adapter}", "int8")]
 )
