@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
-from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 
 from peftlab.acceleration.accelerated import prepare
@@ -22,6 +22,7 @@ from peftlab.core.quiet import quiet_transformers
 from peftlab.core.task import Head
 from peftlab.models.added_tokens import add_rows, add_to_tokenizer
 from peftlab.models.gguf import convert_gguf
+from peftlab.models.head_modules import find_head_modules
 from peftlab.models.model_config import ModelConfig
 from peftlab.models.own_head import fit_own_head
 from peftlab.models.quantization import quantization_config, settle_quantized
@@ -112,46 +113,10 @@ def load_base_model(
         SourceError: The weights cannot be read.
         UnsupportedError: transformers has no head of this kind for the architecture.
     """
-    shared: dict[str, Any] = {
-        "revision": config.revision,
-        "local_files_only": offline,
-        "trust_remote_code": config.trust_remote_code,
-    }
-    if config.attention != "auto":
-        shared["attn_implementation"] = config.attention
-    auto_class = getattr(transformers, head.auto_class)
-    try:
-        own_config = AutoConfig.from_pretrained(source, **shared)
-        model_config = AutoConfig.from_pretrained(source, **shared, **head.config)
-        prepare_config(model_config, dropout=dropout, pad_token_id=pad_token_id, attention=config.attention)
-        for name, value in head.notes.items():
-            setattr(model_config, name, value)
-        load = functools.partial(
-            auto_class.from_pretrained,
-            source,
-            config=model_config,
-            dtype=dtype,
-            use_safetensors=True,
-            # A checkpoint that was tuned for other classes has a head of another size: a new one takes its place.
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-            **shared,
+    with _loading_errors(config, head):
+        model, own_config, info = _load_weights(
+            source, config, head, dtype=dtype, dropout=dropout, pad_token_id=pad_token_id, offline=offline
         )
-        quantization = {}
-        if config.quantization is not None:
-            skeleton, missing = load(device_map="meta")
-            keep = unquantized_modules(skeleton, find_head_modules(skeleton, head, missing))
-            quantization = {"quantization_config": quantization_config(config, dtype=dtype, keep=keep)}
-        model, info = load(**quantization)
-    except (OSError, ImportError) as error:
-        raise SourceError(f"the model cannot be loaded: {_first_line(error)}", where=config.path) from None
-    except ValueError as error:
-        if "Unrecognized configuration class" in str(error):
-            raise UnsupportedError(
-                f"transformers has no {head.auto_class.removeprefix('AutoModel')} for this architecture",
-                where=config.path,
-            ) from None
-        raise SourceError(f"the model cannot be loaded: {_first_line(error)}", where=config.path) from None
     if head.kind == "none":
         info = {**info, "missing_keys": without_pooler(model, info["missing_keys"])}
     if not (head.is_new or head.may_be_missing) and info["missing_keys"]:
@@ -170,6 +135,65 @@ def load_base_model(
         head_modules = (*head_modules, *set_rows_apart(model, added_token_ids, pad_token_id))
     prepare(model, config.acceleration)
     return BaseModel(model.eval(), head_modules, source, own_head)
+
+
+def _load_weights(
+    source: str,
+    config: ModelConfig,
+    head: Head,
+    *,
+    dtype: torch.dtype,
+    dropout: float | None,
+    pad_token_id: int,
+    offline: bool,
+) -> tuple[Any, Any, Any]:
+    """The model, the checkpoint's own config, and what transformers tells of missing weights."""
+    shared: dict[str, Any] = {
+        "revision": config.revision,
+        "local_files_only": offline,
+        "trust_remote_code": config.trust_remote_code,
+    }
+    if config.attention != "auto":
+        shared["attn_implementation"] = config.attention
+    own_config = AutoConfig.from_pretrained(source, **shared)
+    model_config = AutoConfig.from_pretrained(source, **shared, **head.config)
+    prepare_config(model_config, dropout=dropout, pad_token_id=pad_token_id, attention=config.attention)
+    for name, value in head.notes.items():
+        setattr(model_config, name, value)
+    load = functools.partial(
+        getattr(transformers, head.auto_class).from_pretrained,
+        source,
+        config=model_config,
+        dtype=dtype,
+        use_safetensors=True,
+        # A checkpoint that was tuned for other classes has a head of another size: a new one takes its place.
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+        **shared,
+    )
+    quantization = {}
+    if config.quantization is not None:
+        skeleton, missing = load(device_map="meta")
+        keep = unquantized_modules(skeleton, find_head_modules(skeleton, head, missing))
+        quantization = {"quantization_config": quantization_config(config, dtype=dtype, keep=keep)}
+    model, info = load(**quantization)
+    return model, own_config, info
+
+
+@contextlib.contextmanager
+def _loading_errors(config: ModelConfig, head: Head) -> Iterator[None]:
+    """What transformers raises, as errors for a person."""
+    try:
+        yield
+    except (OSError, ImportError) as error:
+        raise SourceError(f"the model cannot be loaded: {_first_line(error)}", where=config.path) from None
+    except ValueError as error:
+        if "Unrecognized configuration class" in str(error):
+            raise UnsupportedError(
+                f"transformers has no {head.auto_class.removeprefix('AutoModel')} for this architecture",
+                where=config.path,
+            ) from None
+        raise SourceError(f"the model cannot be loaded: {_first_line(error)}", where=config.path) from None
 
 
 def prepare_config(model_config: Any, *, dropout: float | None, pad_token_id: int, attention: str = "auto") -> None:
@@ -242,49 +266,6 @@ def checkpoint_activations(model: PreTrainedModel, config: ModelConfig) -> None:
     """
     settings = {"use_reentrant": False, "early_stop": config.offload is None}
     model.gradient_checkpointing_enable(settings)  # type: ignore[no-untyped-call]
-
-
-def find_head_modules(model: PreTrainedModel, head: Head, info: Mapping[str, Any]) -> tuple[str, ...]:
-    """The modules that a checkpoint does not hold, and that train with every method.
-
-    Args:
-        model: With the head.
-        head: What the task needs.
-        info: ``missing_keys`` and ``mismatched_keys`` of the checkpoint, as transformers tells them.
-    """
-    return _new_modules(model, info) if head.is_new else _missing_modules(model, info)
-
-
-def _new_modules(model: PreTrainedModel, info: Mapping[str, Any]) -> tuple[str, ...]:
-    """The modules outside the base, and those inside it that the checkpoint lacks, such as BERT's pooler.
-
-    Not every one of them is named ``classifier`` or ``score``: DistilBERT's ``pre_classifier`` is one too, and would
-    silently stay random, and unsaved, if it were left out.
-    """
-    prefix = model.base_model_prefix
-    new = {name for name, child in model.named_children() if name != prefix and _has_parameters(child)}
-    missing = {*info["missing_keys"], *(key for key, *_ in info["mismatched_keys"])}
-    for key in missing:
-        module = key.rpartition(".")[0]
-        if module and not any(module == name or module.startswith(f"{name}.") for name in new):
-            new.add(module)
-    return tuple(sorted(new))
-
-
-def _missing_modules(model: PreTrainedModel, info: Mapping[str, Any]) -> tuple[str, ...]:
-    """The layers of a language model's own head that the checkpoint lacks; its bias, which starts at zero, stays.
-
-    The layer over the vocabulary is never one of them: its matrix is the embeddings'.
-    """
-    output = model.get_output_embeddings()  # type: ignore[no-untyped-call]
-    names = {str(key).rpartition(".")[0] for key in info["missing_keys"]}
-    modules = {name: model.get_submodule(name) for name in names if name}
-    leaves = {name: module for name, module in modules.items() if not list(module.children())}
-    return tuple(sorted(name for name, module in leaves.items() if module is not output))
-
-
-def _has_parameters(module: nn.Module) -> bool:
-    return any(True for _ in module.parameters())
 
 
 def _first_line(error: Exception) -> str:

@@ -17,7 +17,8 @@ from peftlab.core.added_rows import set_rows_apart
 from peftlab.core.errors import UnsupportedError
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.task import Head
-from peftlab.models.base_model import BaseModel, find_head_modules, prepare_config, unquantized_modules, without_pooler
+from peftlab.models.base_model import BaseModel, prepare_config, unquantized_modules, without_pooler
+from peftlab.models.head_modules import find_head_modules
 from peftlab.models.model_config import ModelConfig
 from peftlab.models.quantization import quantization_config, settle_quantized
 
