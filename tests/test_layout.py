@@ -1,0 +1,28 @@
+"""How peftlab is laid out: few floors, few modules at the top, short files, and no cycle of imports."""
+
+from __future__ import annotations
+
+import tomllib
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import grimp
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_there_is_no_cycle_of_imports() -> None:
+    """import-linter looks at packages; a cycle inside one would pass it. Imports inside functions count too."""
+    graph = grimp.build_graph("peftlab", exclude_type_checking_imports=True, cache_dir=None)
+    imports = {module: graph.find_modules_directly_imported_by(module) for module in graph.modules}
+    assert imports["peftlab.run.run"]  # what is looked at is peftlab
+    list(TopologicalSorter(imports).static_order())  # raises CycleError, which names the cycle
+
+
+def test_floors_modules_and_files_are_few_and_short() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    floors = settings["tool"]["importlinter"]["contracts"][0]["layers"]
+    assert 1 < len(floors) <= 12
+    assert len(list((ROOT / "peftlab").glob("*.py"))) <= 6
+    lengths = {str(path): len(path.read_text().splitlines()) for path in (ROOT / "peftlab").rglob("*.py")}
+    assert {path: length for path, length in lengths.items() if length > 400} == {}
