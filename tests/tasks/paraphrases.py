@@ -10,8 +10,8 @@ from peftlab.core.task import Prediction
 from peftlab.tasks.text_inputs import check_family, check_length, pad, text_vectors, tokens_of
 
 
-@METRICS.register("recall_at_1")
-class RecallAt1(Metric):
+@METRICS.register("own_is_nearest")
+class OwnIsNearest(Metric):
     """Share of the texts whose own paraphrase is the nearest one."""
 
     higher_is_better = True
@@ -27,7 +27,7 @@ class RecallAt1(Metric):
 class Paraphrases(Task):
     """Embed texts so that each lies nearest to its paraphrase; the others of a batch are the wrong answers."""
 
-    metrics = ("recall_at_1",)
+    metrics = ("own_is_nearest",)
     divisible = False  # the loss of a text depends on the whole batch
     ranks_whole_split = True  # and its rank on the whole split
     capabilities = (EmbedsText,)
@@ -90,7 +90,7 @@ class Paraphrases(Task):
 
         texts, others = (torch.stack(side) for side in zip(*(found.scores for found in predictions), strict=True))
         cosines = texts @ others.T
-        ranks = (cosines > cosines.diagonal()[:, None]).sum(dim=1) + 1
+        ranks = (cosines >= cosines.diagonal()[:, None]).sum(dim=1)
         return [Prediction(1.0, float(rank), [float(own)]) for rank, own in zip(ranks, cosines.diagonal(), strict=True)]
 
     def decisions(self, prediction):

@@ -19,9 +19,9 @@ INCOMPLETE = "from peftlab import TASKS, Task\n\n\n@TASKS.register('half')\nclas
 BOASTING = (
     TASK.replace("def embeddings(", "def vectors_of(")
     .replace('"paraphrases"', '"boasting"')
-    .replace("recall_at_1", "recall_of_mine")
+    .replace("own_is_nearest", "recall_of_mine")
 )
-GREEDY = TASK.replace("recall_at_1", "recall")
+GREEDY = TASK.replace("own_is_nearest", "recall")
 RECIPE = """\
 model: {{path: {model}}}
 task: {{type: paraphrases, max_length: 16}}
@@ -68,10 +68,10 @@ def test_a_task_of_another_package(tmp_path: Path, tiny_bert: Path) -> None:
     assert "does not define collate, encode, logits, loss, predict, text_columns, metrics" in answer["broken"]["half"]
     assert "declares EmbedsText, but has no embeddings" in answer["broken"]["boasting"]
     assert "`recall` is registered twice: by peftlab.metrics.classes and by greedy" in answer["broken"]["greedy"]
-    (metric,) = [entry for entry in json.loads(metrics[1])["metrics"] if entry["name"] == "recall_at_1"]
+    (metric,) = [entry for entry in json.loads(metrics[1])["metrics"] if entry["name"] == "own_is_nearest"]
     assert "Higher is better. (paraphrases)" in metric["description"]
     record = json.loads(done[1])
-    scores = {split: values["recall_at_1"] for split, values in record["scores"].items()}
+    scores = {split: values["own_is_nearest"] for split, values in record["scores"].items()}
     assert min(scores.values()) > 0.2, scores  # by chance 1/24
     assert record["guards"]["reload_agrees"]["status"] == "passed"
     losses = [
