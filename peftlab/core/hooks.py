@@ -1,6 +1,6 @@
 """What methods and regularisers can do in a training step: one base of both.
 
-The loop has a list of hooks, the method's first, and calls them at fixed places of each step:
+The loop has a list of hooks, the method's first. After ``begin`` it calls them at fixed places of each step:
 
 1. ``around_backward`` of each batch. The first hook is the outermost: its ``backward`` calls the next one.
 2. ``penalty``, once a step, in the first backward pass of the step's last batch.
@@ -68,6 +68,17 @@ class TrainingHooks(RegisteredConfig):
             if old in vars(cls):
                 raise ConfigError(f"the hook `{old}` of {cls.__name__} is called `{new}` now", hint="Rename it.")
 
+    def begin(self, model: nn.Module, context: MethodContext) -> None:
+        """Called once, with the wrapped model before its first step; a resumed run then restores the state."""
+
+    def rate_factors(self, model: nn.Module) -> Mapping[str, float]:
+        """What the learning rate of a trained parameter is multiplied by, by name; 1 where it is not named.
+
+        Raises:
+            UnsupportedError: The model has nothing that it could be done with.
+        """
+        return {}
+
     def training_task(self, task: Task) -> Task:
         """The task as the run trains it, such as one with another loss; evaluation keeps to the recipe's."""
         return task
@@ -97,7 +108,7 @@ class TrainingHooks(RegisteredConfig):
         return {}
 
     def restore(self, model: nn.Module, state: Mapping[str, Tensor]) -> None:
-        """Take up what ``state`` gave; an empty state is that of the beginning."""
+        """Take up what ``state`` gave, be it from the beginning or from any later step."""
 
     def weights_to_keep(self, model: nn.Module) -> Mapping[str, Tensor]:
         """Values of trained parameters, by name, that evaluation and artifact take instead of the last ones."""

@@ -75,6 +75,8 @@ class Method(TrainingHooks, ABC):
     """Whether its adapters still learn when activations are computed twice."""
     can_be_averaged: ClassVar[bool] = True
     """Whether the mean of its weights over some steps is such a model too; where ranks fall away it is not."""
+    has_low_rank_updates: ClassVar[bool] = False
+    """Whether what trains are updates B A of the base's matrices, called ``lora_A`` and ``lora_B`` as in peft."""
     search_space: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
     """Recipe keys that matter to this method beside the learning rate, each with the values that a suite may
     try; the first is the default."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from peftlab.core.errors import ConfigError
@@ -15,6 +16,23 @@ if TYPE_CHECKING:
     from peftlab.core.task import Task
 
 
+@dataclass(frozen=True)
+class TrainingSetup:
+    """What a regulariser is to be used with.
+
+    Args:
+        task: Of the recipe.
+        method: Of the recipe.
+        facts: Of the base model.
+        has_dropout: Whether something is dropped at random while training.
+    """
+
+    task: Task
+    method: Method
+    facts: ModelFacts
+    has_dropout: bool
+
+
 class Regularizer(TrainingHooks):
     """A regulariser. The docstring's first line is what ``peftlab ls regularizers`` shows.
 
@@ -25,13 +43,15 @@ class Regularizer(TrainingHooks):
     paper: ClassVar[str] = ""
     """Where it comes from: a link."""
     passes: ClassVar[float] = 1.0
-    """Forward and backward passes of a step with it, in passes of a step without it: what it costs in time."""
+    """Forward and backward passes of a step, with its default settings, where one is enough without it."""
     memory: ClassVar[str] = "none"
     """What it takes beside, in a few words; ``peftlab estimate`` tells the bytes."""
+    default_rate_factor: ClassVar[float] = 1.0
+    """What the method's default learning rate is multiplied by, where the recipe names none."""
     not_with: ClassVar[tuple[str, ...]] = ()
     """Names of regularisers that contradict this one."""
 
-    def check(self, task: Task, method: Method, facts: ModelFacts) -> None:
+    def check(self, setup: TrainingSetup) -> None:
         """Refuse a task, a method or a model that it cannot be used with, before anything is loaded.
 
         Raises:

@@ -153,6 +153,7 @@ class ShapesOfRecipe:
             head_modules=base.head_modules,
             family=checked.facts.family,
         )
+        self._context = context
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
         with self._mode:
             fake_quantized_layers(base.model)
@@ -239,7 +240,8 @@ class ShapesOfRecipe:
 
     def _job(self, batch: Batch, task: Task) -> TrainingJob:
         recipe = self._recipe
-        accelerator, hooks = build_shapes_accelerator(self._autocast), HookList(recipe.training_hooks())
+        accelerator = build_shapes_accelerator(self._autocast)
+        hooks = HookList.begin(recipe.training_hooks(), self._model, self._context)
         with unset_fake_temporarily():  # bitsandbytes computes its code books, which are real, when it is set up
             optimizer = build_optimizer(self._model, recipe.training, 1e-3, hooks=hooks)
         model = accelerator.prepare(self._model) if self._autocast is not None else self._model
@@ -273,8 +275,11 @@ def bare_job(
         optimizer: Prepared by the accelerator.
         accelerator: Of this job.
         task: The recipe's, or one in its place.
-        hooks: None: fresh ones of the recipe.
+        hooks: That have begun; None: fresh ones of the recipe.
     """
+    if hooks is None:
+        context = MethodContext(recipe.task.peft_task_type, MANY_STEPS)
+        hooks = HookList.begin(recipe.training_hooks(), model, context)
     guard = GradientGuard(model)
     # It decides by values, which shapes do not have.
     guard.load_state_dict({"waiting": [], "not_finite": [], "frozen": [], "steps": FIRST_STEPS})
@@ -283,7 +288,7 @@ def bare_job(
         model=model,
         optimizer=optimizer,
         accelerator=accelerator,
-        hooks=hooks or HookList(recipe.training_hooks()),
+        hooks=hooks,
         task=task,
         split=EncodedSplit("train", range(len(examples)), examples),
         plan=StepPlan(lambda _epoch: [list(positions) for positions in batch.step], len(batch.step), 1, None),

@@ -11,6 +11,7 @@ from pathlib import Path
 from peftlab.core.config import Document
 from peftlab.core.errors import DataError
 from peftlab.core.model_facts import ModelFacts
+from peftlab.core.regularizer import TrainingSetup
 from peftlab.core.reporter import Reporter, Silent
 from peftlab.data.splits import LoadedData
 from peftlab.models.quantization import check_quantization
@@ -122,7 +123,7 @@ def check_model(
         check_positions(recipe, facts)
     for position, regularizer in enumerate(recipe.training.regularizers):
         with at_place(document, ("training", "regularizers", position)):
-            regularizer.check(recipe.task, recipe.method, facts)
+            regularizer.check(TrainingSetup(recipe.task, recipe.method, facts, recipe.has_dropout(facts.config)))
     return CheckedModel(recipe, model_location, facts, names_metric)
 
 

@@ -42,7 +42,11 @@ def rehearse_memory(job: TrainingJob) -> Memory:
     with _without_trace(job), _in_place_of_own(job, optimizer) as prepared, accelerated(job.model):
         trial = replace(job, optimizer=prepared, gradients=GradientGuard(job.model))
         return measure_training_memory(
-            lambda: optimizer_step(trial, step), model=job.model, optimizer=optimizer, device=job.accelerator.device
+            lambda: optimizer_step(trial, step),
+            model=job.model,
+            optimizer=optimizer,
+            device=job.accelerator.device,
+            existing=job.hooks.state(job.accelerator.unwrap_model(job.model)).values(),
         )
 
 

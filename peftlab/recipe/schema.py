@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -114,6 +115,18 @@ class Recipe(Config):
     def known_guards(self) -> dict[str, str]:
         """The guards that this run can have, and what each checks."""
         return _guards_of([self.task, self.method, *self.training.regularizers])
+
+    def has_dropout(self, config: Mapping[str, Any]) -> bool:
+        """Whether training drops something at random.
+
+        Args:
+            config: Of the base model: what it drops where ``model.dropout`` is null and the base trains.
+        """
+        own = self.model.dropout
+        if own is None:
+            shares = [value for key, value in config.items() if "drop" in key] if self.method.trains_base else []
+            own = max((float(value) for value in shares if isinstance(value, int | float)), default=0.0)
+        return own > 0 or getattr(self.method, "dropout", 0) > 0
 
     def training_hooks(self) -> list[TrainingHooks]:
         """The hooks of a run, the method's first. Regularisers are copies, which remember nothing yet."""
@@ -317,6 +330,7 @@ def resolve_recipe(recipe: Recipe) -> Recipe:
         changes["batch_size"] = DEFAULT_BATCH_SIZE
     if training.learning_rate is None:
         factor = LEARNING_RATE_FACTORS.get(training.optimizer, 1.0)
+        factor *= math.prod(each.default_rate_factor for each in training.regularizers)
         changes["learning_rate"] = recipe.method.default_learning_rate * factor
     return replace_config(
         recipe,

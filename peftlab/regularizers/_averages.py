@@ -8,10 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import PrivateAttr
 
 from peftlab.core.errors import UnsupportedError
-from peftlab.core.method import Method
-from peftlab.core.model_facts import ModelFacts
-from peftlab.core.regularizer import Regularizer
-from peftlab.core.task import Task
+from peftlab.core.regularizer import Regularizer, TrainingSetup
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -24,12 +21,12 @@ class WeightAverage(Regularizer):
 
     _mean: dict[str, Tensor] = PrivateAttr(default_factory=dict)
 
-    def check(self, task: Task, method: Method, facts: ModelFacts) -> None:
+    def check(self, setup: TrainingSetup) -> None:
         """Refuse methods that change their own structure while they train."""
-        if not method.can_be_averaged:
+        if not setup.method.can_be_averaged:
             raise UnsupportedError(
-                f"{method.registered_name} prunes ranks while it trains, and a mean of weights would bring them back",
-                hint="Leave the average out, or choose another method, such as lora.",
+                f"{setup.method.registered_name} prunes while it trains, and {self.registered_name} would undo that",
+                hint="Leave it out, or choose another method, such as lora.",
             )
 
     def state(self, model: nn.Module) -> dict[str, Tensor]:

@@ -7,14 +7,26 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 DEFAULT_SHARE = 0.1
-"""Of the mean length of a token's embedding: how far a text is moved where a recipe names no length."""
+"""Of the length of a token's embedding: how far a text is moved where a recipe names no length."""
+
+
+@contextlib.contextmanager
+def frozen(model: nn.Module) -> Iterator[None]:
+    """No parameter gets a gradient, as long as the context lasts: a pass then only tells that of the embeddings."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    for parameter in trained:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
 
 
 @contextlib.contextmanager
@@ -28,76 +40,110 @@ def changed_embeddings(model: Any, change: Callable[[Tensor], Tensor]) -> Iterat
         handle.remove()
 
 
-@dataclass
 class Probe:
-    """Adds something to the embeddings' output, and learns the loss's gradient by it.
+    """Adds shifts to the embeddings' output, and learns the loss's gradient by them.
+
+    A model may call its embeddings several times, for a prompt and for an answer: each call has a shift of its own.
 
     Args:
-        shift: What is added, batch × length × size; None: nothing.
+        shifts: What is added in each call, batch × length × size, or what makes it of the output; None: nothing.
+        learns: Whether the gradient by the shifts is wanted; it takes the backward pass down to the embeddings.
     """
 
-    shift: Tensor | None = None
-    _added: Tensor | None = field(default=None, init=False)
-    _output: Tensor | None = field(default=None, init=False)
+    def __init__(self, shifts: list[Tensor] | Callable[[Tensor], Tensor] | None = None, *, learns: bool = True) -> None:
+        self.outputs: list[Tensor] = []
+        """The embeddings themselves, without a graph."""
+        self.shifts: list[Tensor] = []
+        """What was added; after a backward pass each has its gradient."""
+        self._given, self._learns = shifts, learns
 
     def __call__(self, output: Tensor) -> Tensor:
-        """The output with the shift."""
+        """The output with its shift."""
         import torch
 
-        shift = torch.zeros_like(output) if self.shift is None else self.shift.detach()
-        self._added, self._output = shift.requires_grad_(), output.detach()
-        return output + self._added
+        if self._given is None:
+            shift = torch.zeros_like(output)
+        elif callable(self._given):
+            shift = self._given(output.detach())
+        else:
+            shift = self._given[len(self.shifts)]
+        self.outputs.append(output.detach())
+        self.shifts.append(shift.detach().requires_grad_(self._learns))
+        return output + self.shifts[-1]
 
-    @property
-    def gradient(self) -> Tensor:
-        """By the embeddings' output."""
-        assert self._added is not None and self._added.grad is not None  # noqa: S101, PT018 - backward has run
-        return self._added.grad
+    def steps(self, batch: Mapping[str, Tensor], length: float | None) -> list[Tensor]:
+        """For each call a step along the gradient, of one length for each text: ε g / ‖g‖.
 
-    @property
-    def output(self) -> Tensor:
-        """The embeddings themselves."""
-        assert self._output is not None  # noqa: S101 - forward has run
-        return self._output
+        Args:
+            batch: Of the pass.
+            length: ε; None: a share of the length of the text's own token embeddings.
+        """
+        steps = []
+        for shift, output in zip(self.shifts, self.outputs, strict=True):
+            gradient: Any = shift.grad
+            own = default_length(output, batch) if length is None else length
+            steps.append((gradient.float() / length_of_texts(gradient, batch) * own).to(output.dtype))
+        return steps
+
+    def moved(self, batch: Mapping[str, Tensor], length: float | None, share: float) -> list[Tensor]:
+        """The shifts after a share of such a step; where a text's is longer than ε then, it is shortened to it."""
+        found = []
+        for shift, step, output in zip(self.shifts, self.steps(batch, length), self.outputs, strict=True):
+            there = shift.detach().float() + share * step
+            own = default_length(output, batch) if length is None else length
+            found.append((there * (own / length_of_texts(there, batch)).clamp_max(1.0)).to(output.dtype))
+        return found
 
 
-def sum_per_text(values: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+def sum_over_texts(values: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
     """The sum of values (batch × length) over each text, at every token of it: batch × length.
 
     A row is one text; where it holds several, the position ids start anew with each.
     """
     import torch
 
-    if "position_ids" not in batch:
+    positions = batch.get("position_ids")
+    if positions is None or positions.shape != values.shape:
         return values.sum(dim=1, keepdim=True).expand_as(values)
-    text = (batch["position_ids"] == 0).cumsum(dim=1)
+    text = (positions == 0).cumsum(dim=1)
     sums = torch.zeros(values.shape[0], values.shape[1] + 1, device=values.device, dtype=values.dtype)
     return sums.scatter_add(1, text, values).gather(1, text)
 
 
-def length_per_text(states: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-    """The Euclidean norm of each text's states (batch × length × size), at every token of it: batch × length × 1."""
-    return sum_per_text(states.float().square().sum(dim=-1), batch).sqrt()[..., None]
-
-
-def along_gradient(probe: Probe, batch: Mapping[str, Tensor], length: float | None) -> Tensor:
-    """The step of a given length along the gradient, for each text: ε g / ‖g‖.
-
-    Args:
-        probe: After a backward pass.
-        batch: Of that pass.
-        length: ε; None: a share of the text's own token embeddings.
-    """
+def length_of_texts(states: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+    """The Euclidean norm of each text's states (batch × length × size), at each of its tokens; never quite 0."""
     import torch
 
-    norm = length_per_text(probe.gradient, batch).clamp_min(torch.finfo(torch.float32).tiny)
-    step: Tensor = probe.gradient.float() / norm * (own_length(probe, batch) if length is None else length)
-    return step.to(probe.output.dtype)
+    squares = states.float().square().sum(dim=-1)
+    return sum_over_texts(squares, batch).sqrt()[..., None].clamp_min(torch.finfo(torch.float32).tiny)
 
 
-def own_length(probe: Probe, batch: Mapping[str, Tensor]) -> Tensor:
+def tokens_of_texts(states: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+    """How many tokens each text has, at each of its tokens: batch × length × 1."""
+    return sum_over_texts(_mask(states, batch), batch)[..., None].clamp_min(1)
+
+
+def default_length(output: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
     """A share of the root mean square of the lengths of each text's token embeddings: batch × length × 1."""
-    mask = batch["attention_mask"].float()
-    squares = probe.output.float().square().sum(dim=-1) * mask
-    mean = sum_per_text(squares, batch) / sum_per_text(mask, batch).clamp_min(1)
-    return DEFAULT_SHARE * mean.sqrt()[..., None]
+    squares = output.float().square().sum(dim=-1) * _mask(output, batch)
+    mean = sum_over_texts(squares, batch)[..., None] / tokens_of_texts(output, batch)
+    return DEFAULT_SHARE * mean.sqrt()
+
+
+def small_noise(output: Tensor, batch: Mapping[str, Tensor], length: float | None) -> Tensor:
+    """Uniform noise; that of a text of L tokens of size d is ε / √(L d) at most in each number."""
+    import torch
+
+    own = default_length(output, batch) if length is None else length
+    largest = own / (tokens_of_texts(output, batch) * output.shape[-1]).sqrt()
+    return (2 * torch.rand_like(output) - 1) * (largest * _mask(output, batch)[..., None]).to(output.dtype)
+
+
+def _mask(states: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+    """1 for a token, 0 for padding: batch × length."""
+    import torch
+
+    mask = batch.get("attention_mask")
+    if mask is None or mask.shape != states.shape[:2]:
+        return torch.ones(states.shape[:2], device=states.device)
+    return mask.float()

@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat
 
 from peftlab.core.hooks import Backward
 from peftlab.core.regularizer import REGULARIZERS, Regularizer
-from peftlab.regularizers._embeddings import Probe, along_gradient, changed_embeddings
+from peftlab.regularizers._embeddings import Probe, changed_embeddings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -32,7 +32,6 @@ class Fgm(Regularizer):
         probe = Probe()
         with changed_embeddings(model, probe):
             loss = backward()
-        step = along_gradient(probe, batch, self.epsilon)
-        with changed_embeddings(model, lambda output: output + step):
+        with changed_embeddings(model, Probe(probe.steps(batch, self.epsilon), learns=False)):
             backward()
         return loss

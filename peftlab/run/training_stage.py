@@ -51,8 +51,9 @@ class TrainingStage:
         accelerator = build_accelerator(
             computation=run.autocast_dtype, tracking=list(recipe.tracking), folder=run.folder.path, device=run.device
         )
-        hooks = HookList(recipe.training_hooks())
-        optimizer = build_optimizer(run.placement.place(model), training, training.learning_rate, hooks=hooks)
+        placed = run.placement.place(model)
+        hooks = HookList.begin(recipe.training_hooks(), placed, context)
+        optimizer = build_optimizer(placed, training, training.learning_rate, hooks=hooks)
         prepared, optimizer = accelerator.prepare(model, optimizer, device_placement=[False, True])
         has_validation = "validation" in loader.splits
         return TrainingJob(

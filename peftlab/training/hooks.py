@@ -41,6 +41,21 @@ class HookList:
         """Whether a hook does anything around a backward pass."""
         return bool(self._around)
 
+    @classmethod
+    def begin(cls, hooks: Sequence[TrainingHooks], model: nn.Module, context: MethodContext) -> HookList:
+        """The list of hooks that have been told that their run begins, on the device that the model is on."""
+        for hook in hooks:
+            hook.begin(model, context)
+        return cls(hooks)
+
+    def rate_factors(self, model: nn.Module) -> dict[str, float]:
+        """The product of all factors of each parameter that one of them names."""
+        factors: dict[str, float] = {}
+        for hook in self._hooks:
+            for name, factor in hook.rate_factors(model).items():
+                factors[name] = factors.get(name, 1.0) * factor
+        return factors
+
     def training_task(self, task: Task) -> Task:
         """The task as it is trained."""
         for hook in self._hooks:

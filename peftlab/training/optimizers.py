@@ -24,26 +24,28 @@ def build_optimizer(
         model: Wrapped by the method.
         config: The recipe's section.
         learning_rate: The peak.
-        hooks: Say which parameters decay; None: those that are matrices.
+        hooks: Say which parameters decay, and which have another rate; None: matrices decay, and all rates are equal.
 
     Raises:
         UnsupportedError: The optimizer's package cannot be imported.
     """
     tables = {id(layer.weight) for layer in model.modules() if isinstance(layer, nn.Embedding)}
-    kinds: dict[str, list[nn.Parameter]] = {"embeddings": [], "matrices": [], "vectors": []}
-    decays = is_matrix if hooks is None else hooks.decays
+    kinds: dict[str, dict[float, list[nn.Parameter]]] = {"embeddings": {}, "matrices": {}, "vectors": {}}
+    decays, factors = (is_matrix, {}) if hooks is None else (hooks.decays, hooks.rate_factors(model))
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             matrix = "embeddings" if id(parameter) in tables else "matrices"
-            kinds[matrix if decays(name, parameter) else "vectors"].append(parameter)
+            kind = kinds[matrix if decays(name, parameter) else "vectors"]
+            kind.setdefault(factors.get(name, 1.0), []).append(parameter)
     groups = [
         {
             "params": parameters,
             "weight_decay": 0.0 if kind == "vectors" else config.weight_decay,
             "low_rank": kind == "matrices",
+            "rate_factor": factor,
         }
-        for kind, parameters in kinds.items()
-        if parameters
+        for kind, of_kind in kinds.items()
+        for factor, parameters in of_kind.items()
     ]
     return _BUILDERS[config.optimizer](groups, learning_rate)
 
@@ -124,6 +126,6 @@ def learning_rate_schedule(config: TrainingConfig, peak: float, total_steps: int
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """Give every parameter group the same learning rate."""
+    """Give every parameter group the learning rate, times its own factor."""
     for group in optimizer.param_groups:
-        group["lr"] = rate
+        group["lr"] = rate * group.get("rate_factor", 1.0)

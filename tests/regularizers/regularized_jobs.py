@@ -33,14 +33,16 @@ TASKS = {
 }
 
 
-def checked(folder: Path, task: dict[str, Any], regularizers: list[dict[str, Any]], **settings: Any) -> CheckedModel:
+def checked(
+    folder: Path, task: dict[str, Any], regularizers: list[dict[str, Any]], *, dropout: float = 0.0, **settings: Any
+) -> CheckedModel:
     """A recipe whose task, method and model its regularisers take.
 
     Raises:
         UnsupportedError: One of them does not.
     """
     values: dict[str, Any] = {
-        "model": {"path": str(folder)},
+        "model": {"path": str(folder), "dropout": dropout},
         "task": task,
         "data": {"source": "none.csv"},
         "method": {"type": "lora", "rank": 4},
@@ -85,7 +87,7 @@ def job_of(
     torch.manual_seed(0)
     base = load_base_model(
         str(ready.model_location), recipe.model, recipe.task.head(LABELS), dtype=torch.float32,
-        dropout=None if recipe.method.trains_base else 0.0, pad_token_id=0, offline=True,
+        dropout=recipe.model.dropout, pad_token_id=0, offline=True,
     )  # fmt: skip
     context = MethodContext(
         recipe.task.peft_task_type, steps, head_modules=base.head_modules, family=ready.facts.family
@@ -93,7 +95,7 @@ def job_of(
     model = recipe.method.apply(base.model, context)
     if recipe.training.gradient_checkpointing:
         checkpoint_activations(base.model, recipe.model)
-    hooks = HookList(recipe.training_hooks())
+    hooks = HookList.begin(recipe.training_hooks(), model, context)
     accelerator = build_accelerator(computation=None, tracking=[], folder=Path())
     optimizer = accelerator.prepare(build_optimizer(model, recipe.training, rate, hooks=hooks))
     task = hooks.training_task(recipe.task)

@@ -14,9 +14,14 @@ from peftlab.training.loop import Progress, TrainingJob, restore_best, train
 from tests.regularizers.regularized_jobs import TASKS, checked, job_of
 
 
-def watched_job(folder: Path, tiny_bert: Path, scores: list[float] | None, decay: float = 0.5) -> TrainingJob:
+def watched_job(
+    folder: Path, tiny_bert: Path, scores: list[float] | None, decay: float = 0.5, regularizer: dict | None = None
+) -> TrainingJob:
     """A job that notes its weights after each step in ``seen``, and those that are evaluated in ``evaluated``."""
-    job = job_of(checked(tiny_bert, TASKS["text_classification"][1], [{"type": "ema", "decay": decay}]), folder=folder)
+    job = job_of(
+        checked(tiny_bert, TASKS["text_classification"][1], [regularizer or {"type": "ema", "decay": decay}]),
+        folder=folder,
+    )
     seen, evaluated = [], []
 
     def weights() -> dict[str, torch.Tensor]:
@@ -75,5 +80,5 @@ def test_the_average_is_evaluated_and_the_best_one_is_left(
 
 
 def test_a_method_that_prunes_is_refused(tiny_bert: Path) -> None:
-    with pytest.raises(UnsupportedError, match=r"training\.regularizers\.0: adalora prunes ranks"):
+    with pytest.raises(UnsupportedError, match=r"training\.regularizers\.0: adalora prunes while it trains"):
         checked(tiny_bert, TASKS["text_classification"][1], [{"type": "ema"}], method={"type": "adalora"})

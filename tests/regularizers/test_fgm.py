@@ -85,8 +85,7 @@ def test_packed_texts_are_perturbed_each_by_itself(tiny_gpt2: Path) -> None:
 def test_a_frozen_embedding_gets_no_gradient_and_a_trained_one_both(tiny_bert: Path) -> None:
     task = TASKS["text_classification"][1]
     for method in ("lora", "full"):
-        settings = {"method": {"type": method}, "model": {"path": str(tiny_bert), "dropout": 0.0}}
-        job = job_of(checked(tiny_bert, task, [{"type": "fgm"}], **settings))
+        job = job_of(checked(tiny_bert, task, [{"type": "fgm"}], method={"type": method}))
         accumulate_gradients(job, [job.task.collate(list(job.split.examples), 0)])
         weight = job.model.get_input_embeddings().weight
         assert (weight.grad is None) == (method == "lora")

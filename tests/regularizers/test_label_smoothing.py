@@ -22,7 +22,7 @@ def test_the_loss_is_torchs(kind: str, acceleration: str, request: pytest.Fixtur
         folder,
         task,
         [{"type": "label_smoothing", "epsilon": 0.2}],
-        model={"path": str(folder), "acceleration": acceleration},
+        model={"path": str(folder), "acceleration": acceleration, "dropout": 0.0},
     )
     job = job_of(ready)
     batch = job.task.collate(list(job.split.examples), 0)

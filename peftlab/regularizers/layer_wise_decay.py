@@ -1,0 +1,43 @@
+"""Layer-wise decay of the learning rate (Howard and Ruder 2018, https://arxiv.org/abs/1801.06146).
+
+The default is that of Zhang et al. 2021 (https://arxiv.org/abs/2006.05987).
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from peftlab.core.errors import UnsupportedError
+from peftlab.core.regularizer import REGULARIZERS, Regularizer
+
+if TYPE_CHECKING:
+    from torch import nn
+
+LAYER = re.compile(r"\.(?:layers?|h|blocks?)\.(\d+)\.")
+EMBEDDINGS = re.compile(r"embed|\bw[tp]e\b")
+
+
+@REGULARIZERS.register("layer_wise_decay")
+class LayerWiseDecay(Regularizer):
+    """Layer-wise decay: each layer learns a little slower than the one above it, the embeddings slowest."""
+
+    paper: ClassVar[str] = "https://arxiv.org/abs/1801.06146"
+
+    decay: float = Field(0.95, gt=0, lt=1, description="A layer's rate, divided by that of the layer above it.")
+
+    def rate_factors(self, model: nn.Module) -> dict[str, float]:
+        """Decay to the power of the layers above; what stands above all layers, such as the head, keeps its rate."""
+        trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+        layer_of = {name: int(found[1]) for name in trained if (found := LAYER.search(name))}
+        if len(set(layer_of.values())) < 2:
+            raise UnsupportedError(
+                "layer_wise_decay needs trained parameters in two layers or more, and this method has none",
+                where="training.regularizers",
+                hint="Leave it out, or choose a method that trains in every layer, such as lora or full.",
+            )
+        top = max(layer_of.values())
+        below = {name: -1 for name in trained if name not in layer_of and EMBEDDINGS.search(name)}
+        return {name: self.decay ** (top + 1 - layer) for name, layer in {**layer_of, **below}.items()}

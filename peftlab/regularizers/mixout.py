@@ -1,0 +1,54 @@
+"""Mixout: at random, weights are back where they started (Lee et al. 2020, https://arxiv.org/abs/1909.11299)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field
+
+from peftlab.core.errors import UnsupportedError
+from peftlab.core.hooks import Backward
+from peftlab.core.regularizer import REGULARIZERS, TrainingSetup
+from peftlab.regularizers._start import KeepsStart
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@REGULARIZERS.register("mixout")
+class Mixout(KeepsStart):
+    """Mixout: in each pass a random part of the trained matrices is as it was at the start."""
+
+    paper: ClassVar[str] = "https://arxiv.org/abs/1909.11299"
+    memory: ClassVar[str] = "three copies of what trains"
+    not_with: ClassVar[tuple[str, ...]] = ("l2_sp",)
+
+    probability: float = Field(0.5, gt=0, lt=1, description="That a weight is where it started.")
+
+    def check(self, setup: TrainingSetup) -> None:
+        """Refuse methods that prune: pruned weights would come back."""
+        if not setup.method.can_be_averaged:
+            raise UnsupportedError(
+                f"{setup.method.registered_name} prunes while it trains, and mixout would undo that",
+                hint="Leave it out, or choose another method, such as lora.",
+            )
+
+    def around_backward(self, backward: Backward, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """One pass with mixed matrices, on average the trained ones (equation 5); kept weights alone get gradients."""
+        import torch
+
+        matrices = {name: p for name, p in model.named_parameters() if name in self.start and p.ndim > 1}
+        own, handles = {name: matrix.data for name, matrix in matrices.items()}, []
+        try:
+            for name, matrix in matrices.items():
+                share = 1 - self.probability
+                kept = (torch.rand_like(matrix) < share).to(matrix.dtype) / share
+                matrix.data = torch.lerp(self.start[name], own[name], kept)
+                handles.append(matrix.register_hook(kept.mul))  # type: ignore[no-untyped-call]
+            return backward()
+        finally:
+            for name, matrix in matrices.items():
+                matrix.data = own[name]
+            for handle in handles:
+                handle.remove()

@@ -1,0 +1,43 @@
+"""PGD: adversarial training by several small steps (Madry et al. 2018, https://arxiv.org/abs/1706.06083)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, ClassVar
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from peftlab.core.hooks import Backward
+from peftlab.core.regularizer import REGULARIZERS, Regularizer
+from peftlab.regularizers._embeddings import Probe, changed_embeddings, frozen
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+
+@REGULARIZERS.register("pgd")
+class Pgd(Regularizer):
+    """PGD: each text is learned a second time, where several small steps uphill have led its embeddings."""
+
+    paper: ClassVar[str] = "https://arxiv.org/abs/1706.06083"
+    passes: ClassVar[float] = 4.0
+    memory: ClassVar[str] = "five times the embeddings' output"
+    not_with: ClassVar[tuple[str, ...]] = ("fgm", "freelb")
+
+    epsilon: PositiveFloat | None = Field(
+        None, description="How far a text's embeddings move at most; null: a tenth of one token's length."
+    )
+    step: float = Field(0.4, gt=0, le=1, description="The length of a step, as a share of epsilon.")
+    steps: PositiveInt = Field(3, description="Steps uphill; each takes a pass more.")
+
+    def around_backward(self, backward: Backward, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """The gradients of the texts as they are, and those of the last place that the steps led to."""
+        probe = Probe()
+        with changed_embeddings(model, probe):
+            loss = backward()
+        for remaining in reversed(range(self.steps)):
+            probe = Probe(probe.moved(batch, self.epsilon, self.step), learns=remaining > 0)
+            with changed_embeddings(model, probe), frozen(model) if remaining else nullcontext():
+                backward()
+        return loss

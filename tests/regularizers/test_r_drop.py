@@ -1,0 +1,39 @@
+"""R-Drop's gradient is that of a naive implementation: both passes drop what they drop there."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional
+
+from peftlab.core.errors import UnsupportedError
+from peftlab.training.loop import accumulate_gradients
+from tests.regularizers.regularized_jobs import TASKS, checked, gradients_of, job_of
+
+
+@pytest.mark.parametrize("kind", TASKS)
+def test_the_gradient_is_that_of_a_naive_implementation(kind: str, request: pytest.FixtureRequest) -> None:
+    model, task = TASKS[kind]
+    folder = request.getfixturevalue(model)
+    plain = job_of(checked(folder, task, [], dropout=0.2))
+    ours = job_of(checked(folder, task, [{"type": "r_drop", "alpha": 2.0}], dropout=0.2))
+    batch = ours.task.collate(list(ours.split.examples), 0)
+    torch.manual_seed(3)
+    found_loss = accumulate_gradients(ours, [batch])
+    torch.manual_seed(3)
+    one, other = (plain.task.class_terms(plain.task.logits(plain.model, batch), batch) for _ in range(2))
+    assert not torch.equal(one[0], other[0]), "dropout differs"
+    p, q = one[0].softmax(-1), other[0].softmax(-1)
+    divergence = ((p * (p / q).log()).sum(-1) + (q * (q / p).log()).sum(-1)).mean() / 2
+    loss = (functional.cross_entropy(*one) + functional.cross_entropy(*other)) / 2 + 2.0 * divergence
+    loss.backward()
+    torch.testing.assert_close(found_loss, loss.detach(), rtol=1e-5, atol=1e-6)
+    wanted, found = gradients_of(plain), gradients_of(ours)
+    difference = torch.cat([(found[name] - wanted[name]).flatten() for name in wanted])
+    assert float(difference.norm() / torch.cat([value.flatten() for value in wanted.values()]).norm()) <= 1e-5
+
+
+def test_without_dropout_it_is_refused(request: pytest.FixtureRequest) -> None:
+    model, task = TASKS["text_classification"]
+    with pytest.raises(UnsupportedError, match="differ by their dropout"):
+        checked(request.getfixturevalue(model), task, [{"type": "r_drop"}])

@@ -1,0 +1,110 @@
+"""Regularisers of weights and of their rates, against what their papers say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch.func import functional_call
+
+from peftlab.core.errors import UnsupportedError
+from peftlab.training.checkpoints import trainable_parameters
+from peftlab.training.loop import accumulate_gradients, optimizer_step, restore_best, train
+from peftlab.training.optimizers import set_learning_rate
+from peftlab.training.steps import Step
+from tests.regularizers.regularized_jobs import TASKS, checked, gradients_of, job_of
+from tests.regularizers.test_ema import watched_job
+
+TASK = TASKS["text_classification"][1]
+
+
+def test_swa_leaves_the_mean_of_the_last_weights(tmp_path: Path, tiny_bert: Path) -> None:
+    job = watched_job(tmp_path, tiny_bert, None, regularizer={"type": "swa", "start": 0.5})
+    restore_best(job, train(job))
+    for name, value in trainable_parameters(job.model).items():
+        wanted = torch.stack([weights[name] for weights in job.seen[3:]]).mean(dim=0)
+        torch.testing.assert_close(value.detach(), wanted, rtol=1e-5, atol=1e-6)
+
+
+def moved_job(tiny_bert: Path, regularizers: list[dict]):
+    """A job whose trained weights are no longer where they started."""
+    job = job_of(checked(tiny_bert, TASK, regularizers))
+    start = {name: value.detach().clone() for name, value in trainable_parameters(job.model).items()}
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for value in trainable_parameters(job.model).values():
+            value.add_(torch.randn_like(value), alpha=0.05)
+    return job, start
+
+
+def test_l2_sp_pulls_to_the_start(tiny_bert: Path) -> None:
+    (plain, _), (ours, start) = moved_job(tiny_bert, []), moved_job(tiny_bert, [{"type": "l2_sp", "alpha": 0.3}])
+    for job in (plain, ours):
+        batches = [job.task.collate(part, 0) for part in (job.split.examples[:5], job.split.examples[5:])]
+        accumulate_gradients(job, batches)
+    wanted, found = gradients_of(plain), gradients_of(ours)
+    for name, value in trainable_parameters(ours.model).items():
+        own = wanted[name] + 0.3 * (value.detach() - start[name])
+        torch.testing.assert_close(found[name], own, rtol=1e-4, atol=1e-6)
+
+
+def test_mixout_is_the_papers(tiny_bert: Path) -> None:
+    """Equation 5, by torch's own functional call with the same masks."""
+    job, start = moved_job(tiny_bert, [{"type": "mixout", "probability": 0.4}])
+    weights = {name: value.detach().clone() for name, value in trainable_parameters(job.model).items()}
+    batch = job.task.collate(list(job.split.examples), 0)
+    torch.manual_seed(4)
+    accumulate_gradients(job, [batch])
+    found = gradients_of(job)
+    torch.manual_seed(4)
+    own = {name: value.clone().requires_grad_() for name, value in weights.items()}
+    mixed = dict(own)
+    for name, value in own.items():
+        if value.ndim > 1:
+            taken = (torch.rand_like(value) >= 0.6).float()
+            mixed[name] = (taken * start[name] + (1 - taken) * value - 0.4 * start[name]) / 0.6
+    inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
+    logits = functional_call(job.model, mixed, (), inputs).logits
+    torch.nn.functional.cross_entropy(logits, batch["labels"]).backward()
+    for name, value in own.items():
+        torch.testing.assert_close(found[name], value.grad, rtol=1e-4, atol=1e-6)
+        assert torch.equal(job.model.get_parameter(name), weights[name]), "the weights themselves are back"
+
+
+def rates_of(job) -> dict[str, float]:
+    """Each parameter's rate in a step whose rate is 1."""
+    set_learning_rate(job.optimizer, 1.0)
+    rates = {id(p): group["lr"] for group in job.optimizer.param_groups for p in group["params"]}
+    return {name: rates[id(p)] for name, p in trainable_parameters(job.model).items()}
+
+
+def test_b_learns_faster_than_a(tiny_bert: Path) -> None:
+    ready = checked(tiny_bert, TASK, [{"type": "lora_plus", "ratio": 8}])
+    assert ready.recipe.training.learning_rate == pytest.approx(2e-4)
+    rates = rates_of(job_of(ready))
+    assert {rate for name, rate in rates.items() if "lora_B" in name} == {8.0}
+    assert {rate for name, rate in rates.items() if "lora_B" not in name} == {1.0}
+    with pytest.raises(UnsupportedError, match="houlsby_adapter has no low-rank updates"):
+        checked(tiny_bert, TASK, [{"type": "lora_plus"}], method={"type": "houlsby_adapter"})
+
+
+def test_lower_layers_learn_slower(tiny_bert: Path, tiny_gpt2: Path) -> None:
+    for model, layer in ((tiny_bert, "encoder.layer.{}."), (tiny_gpt2, "transformer.h.{}.")):
+        ready = checked(model, TASK, [{"type": "layer_wise_decay", "decay": 0.5}], method={"type": "full"})
+        rates = rates_of(job_of(ready))
+        for number, rate in ((0, 0.25), (1, 0.5)):
+            assert {value for name, value in rates.items() if layer.format(number) in name} == {rate}
+        tables = {value for name, value in rates.items() if "embeddings." in name or ".wte." in name or ".wpe." in name}
+        assert tables == {0.125}
+        assert {value for name, value in rates.items() if name.startswith(("classifier", "score"))} == {1.0}
+    with pytest.raises(UnsupportedError, match="trained parameters in two layers or more"):
+        job_of(checked(tiny_bert, TASK, [{"type": "layer_wise_decay"}], method={"type": "linear_probe"}))
+
+
+def test_together_they_multiply_and_a_step_is_taken(tiny_bert: Path) -> None:
+    job = job_of(checked(tiny_bert, TASK, [{"type": "lora_plus"}, {"type": "layer_wise_decay", "decay": 0.5}]))
+    rates = rates_of(job)
+    assert {rate for name, rate in rates.items() if "layer.0" in name and "lora_B" in name} == {4.0}
+    loss, *_ = optimizer_step(job, Step(1, 0, [[0, 1]], ends_epoch=False))
+    assert torch.isfinite(loss)
