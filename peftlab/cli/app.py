@@ -9,6 +9,7 @@ import typer
 
 from peftlab.cli.bench import bench
 from peftlab.cli.chat import chat
+from peftlab.cli.doctor import doctor
 from peftlab.cli.estimate import estimate
 from peftlab.cli.evaluate import evaluate
 from peftlab.cli.explain import explain
@@ -49,6 +50,7 @@ app.command()(chat)
 app.command()(ls)
 app.command()(validate)
 app.command()(schema)
+app.command()(doctor)
 app.command()(report)
 app.command()(estimate)
 app.command()(tune)

@@ -1,0 +1,1 @@
+"""``peftlab doctor``: what this machine can do, and what that means."""
