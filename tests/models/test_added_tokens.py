@@ -186,3 +186,29 @@ def test_predictions_of_a_run_with_added_tokens_are_those_that_it_stored(without
     split = Split("test", range(len(rows)), {"text": chosen}, "rows")
     answers = tuned.predict(tuned.encode(split).examples)
     assert [each.prediction for each in answers] == [row["prediction"] for row in rows]
+
+
+@pytest.mark.parametrize(("method", "task"), [("lora", "text"), ("ia3", "classes")])
+def test_rows_beside_a_base_in_half_precision_are_float32_and_come_back(
+    without_rows: Path, tmp_path: Path, method: str, task: str
+) -> None:
+    path = recipe_of(tmp_path, without_rows, method=method, add=BOTH, task=task)
+    result = run_recipe(*load_recipe(path, ["model.dtype=bfloat16"]), output_dir=tmp_path / "run", offline=True)
+    assert result.record.status == "success", result.record.error
+    assert result.record.guards["reload_agrees"].status == result.record.guards["adapter_changed"].status == "passed"
+    tuned = load_run(tmp_path / "run", offline=True)
+    model: Any = tuned.model
+    at = tuned.tokenizer.convert_tokens_to_ids("<mention>")
+    row = model.get_input_embeddings()(torch.tensor([at]))[0]
+    assert row.dtype == torch.bfloat16
+    rows = [
+        parameter for name, parameter in model.named_parameters() if "added_rows" in name or "trainable_tokens" in name
+    ]
+    assert rows
+    assert all(parameter.dtype == torch.float32 for parameter in rows)
+    drawn = SavedRun.open(tmp_path / "run").load_base(offline=True).get_input_embeddings()(torch.tensor([at]))[0]
+    assert not torch.equal(row, drawn)
+    export_run(tmp_path / "run", "merged", tmp_path / "merged", offline=True, reporter=Silent())
+    plain = transformers.AutoModelForCausalLM if task == "text" else transformers.AutoModelForSequenceClassification
+    merged = plain.from_pretrained(tmp_path / "merged").get_input_embeddings().weight[at]
+    assert torch.allclose(merged.float(), row.float(), atol=1e-2)

@@ -1,8 +1,8 @@
 """Tokens as the user wrote them: the tokenizer's pieces laid over the text, and joined where one character is several.
 
 A word that the vocabulary lacks is shown as itself, not as ``[UNK]``, and an emoji of which byte-level tokenizers make
-three or four pieces is one piece. The places come from the character offsets of fast tokenizers; of a slow one the
-tokens are shown as it writes them.
+three or four pieces is one piece. The places come from the character offsets of fast tokenizers; tokens of a slow one
+are looked for in the text, one after the other.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Any
 
+from peftlab.inference.explanation.offsets import searched_offsets
 from peftlab.tasks.language.user_text import encode_as_text, written_text
 
 MARKS = {" ": "␣", "\n": "↵", "\t": "⇥", "\r": "↵"}
@@ -51,7 +52,7 @@ def pieces_as_written(tokenizer: Any, input_ids: Sequence[int], texts: Sequence[
         texts: That the user wrote, in the order in which they were encoded; their ends may be cut.
     """
     written = [written_text(tokenizer, text) for text in texts]
-    places = _places(tokenizer, input_ids, written) if tokenizer.is_fast else {}
+    places = _places(tokenizer, input_ids, written)
     clusters = [_inner_boundaries(text) for text in written]
     groups: list[list[int]] = []
     for position in range(len(input_ids)):
@@ -69,13 +70,16 @@ def _places(tokenizer: Any, input_ids: Sequence[int], texts: Sequence[str]) -> d
     places: dict[int, _Place] = {}
     start = 0
     for number, text in enumerate(texts):
-        encoded = encode_as_text(tokenizer, text, add_special_tokens=False, return_offsets_mapping=True)
-        ids, offsets = list(encoded["input_ids"]), encoded["offset_mapping"]
+        encoded = encode_as_text(tokenizer, text, add_special_tokens=False, return_offsets_mapping=tokenizer.is_fast)
+        ids = list(encoded["input_ids"])
+        offsets = encoded["offset_mapping"] if tokenizer.is_fast else searched_offsets(tokenizer, ids, text)
         # Of a text that was cut, the beginning or the end is left.
         matcher = SequenceMatcher(None, list(input_ids), ids, autojunk=False)
         found = matcher.find_longest_match(start, len(input_ids), 0, len(ids))
         for step in range(found.size):
-            places[found.a + step] = _Place(number, *offsets[found.b + step])
+            place = offsets[found.b + step]
+            if place is not None:
+                places[found.a + step] = _Place(number, *place)
         start = found.a + found.size
     return places
 
@@ -103,7 +107,7 @@ def _piece(
     found = [places[position] for position in group if position in places]
     token = str(tokenizer.convert_ids_to_tokens(input_ids[group[0]]))
     if not found:
-        return Piece(token, group, True)
+        return Piece(token if token.strip() else "".join(MARKS.get(mark, "␣") for mark in token), group, True)
     text = texts[found[0].text]
     start, end = found[0].start, max(place.end for place in found)
     shown = text[start:end]
