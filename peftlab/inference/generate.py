@@ -38,7 +38,7 @@ class GenerationOptions:
 
 
 @dataclass(frozen=True)
-class Written:
+class GeneratedText:
     """What a model wrote for one prompt.
 
     Args:
@@ -85,7 +85,7 @@ def generate(
     *,
     show: Callable[[str], None] | None = None,
     is_wanted: Callable[[int], bool] | None = None,
-) -> list[Written]:
+) -> list[GeneratedText]:
     """What a model writes after each prompt; all of them are one batch.
 
     Args:
@@ -115,7 +115,7 @@ def generate(
         pieces.finish(rows[0])
     room = positions_left(model, inference)
     return [
-        Written(
+        GeneratedText(
             text=task.written_text(ids, tokenizer),
             new_tokens=len(ids),
             finish_reason="length" if len(ids) >= min(options.max_new_tokens, room - len(prompt)) else "stop",
@@ -136,7 +136,7 @@ def generate_rows(
         options: How text is written.
 
     Yields:
-        ``index`` (from 0), the prompt columns, ``generated``, ``finish_reason`` as in :class:`Written`, and
+        ``index`` (from 0), the prompt columns, ``generated``, ``finish_reason`` as in :class:`GeneratedText`, and
         ``truncated``.
 
     Raises:
@@ -228,8 +228,10 @@ def check_texts(split: Split, needed: Sequence[str]) -> None:
         check_columns(take(shown, there), [column], ())
 
 
-def _generate_window(tuned: TunedModel, prompts: Sequence[Sequence[int]], options: GenerationOptions) -> list[Written]:
-    found: dict[int, Written] = {}
+def _generate_window(
+    tuned: TunedModel, prompts: Sequence[Sequence[int]], options: GenerationOptions
+) -> list[GeneratedText]:
+    found: dict[int, GeneratedText] = {}
     for positions in tuned.batches([len(prompt) for prompt in prompts]):
         written = generate(tuned, [prompts[at] for at in positions], options)
         found.update(zip(positions, written, strict=True))

@@ -30,7 +30,7 @@ from peftlab.training.steps import StepPlan
 
 
 @dataclass(frozen=True)
-class Wrapped:
+class WrappedModel:
     """A base model wrapped by its method.
 
     Args:
@@ -100,7 +100,7 @@ class Loader:
         write_new_model(self._recipe.model, head, tokenizer=self.tokenizer, seed=self._recipe.seed, folder=folder)
         return str(folder)
 
-    def load_wrapped(self, look: Callable[[Any], None] = lambda _base: None) -> Wrapped:
+    def load_wrapped(self, look: Callable[[Any], None] = lambda _base: None) -> WrappedModel:
         """Load the base and wrap it by the recipe's method.
 
         Args:
@@ -124,7 +124,7 @@ class Loader:
         if recipe.training.gradient_checkpointing:
             checkpoint_activations(base.model, recipe.model)
         trainable = trainable_parameters(model)
-        return Wrapped(
+        return WrappedModel(
             model,
             context,
             Parameters(

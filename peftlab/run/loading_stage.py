@@ -11,13 +11,13 @@ from peftlab.core.task import Task
 from peftlab.data.notices import describe_notes
 from peftlab.estimate.micro_batch_plan import plan_micro_batches
 from peftlab.estimate.target import Target, find_target
-from peftlab.preparation.loading import Loader, Wrapped
+from peftlab.preparation.loading import Loader, WrappedModel
 from peftlab.run.prepared import PREPARED, TorchUntouchedBase, prepare_splits
 from peftlab.run.run_context import RunContext
 from peftlab.training.guards import combined_hash
 
 
-def load(run: RunContext) -> tuple[Loader, Wrapped]:
+def load(run: RunContext) -> tuple[Loader, WrappedModel]:
     """Everything that training needs."""
     findings, say = run.findings, run.reporter.say
     say(f"loading {run.checked.facts.path}")

@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from peftlab.core.task import Prediction
-from peftlab.inference.generate import Written
+from peftlab.inference.generate import GeneratedText
 from peftlab.serving.batch_choice import choose_batch
 from peftlab.serving.host import WorkItem
 from peftlab.serving.serving_config import Batching
 
-Answer = Prediction | Written
+Answer = Prediction | GeneratedText
 Compute = Callable[[Sequence[WorkItem]], Sequence[Answer]]
 
 

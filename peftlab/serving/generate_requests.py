@@ -13,22 +13,22 @@ from peftlab.core.capabilities import GeneratesText
 from peftlab.core.errors import UnsupportedError, UserError
 from peftlab.core.splits import Example, Split
 from peftlab.inference.generate import (
+    GeneratedText,
     GenerationOptions,
-    Written,
     check_room,
     check_texts,
     encode_prompts,
     options_of,
     prompt_columns,
 )
-from peftlab.serving.host import Hosted, WorkItem, Writing
+from peftlab.serving.host import Hosted, TextRequest, WorkItem
 from peftlab.serving.schemas import GenerateRequest, GenerateResponse
 from peftlab.serving.service import Service
 from peftlab.serving.serving_config import Limits
 
 
 @dataclass(frozen=True)
-class Accepted:
+class AcceptedRequest:
     """A request in the queue.
 
     Args:
@@ -41,7 +41,7 @@ class Accepted:
 
     hosted: Hosted
     prompt: Example
-    answer: asyncio.Future[Written]
+    answer: asyncio.Future[GeneratedText]
     pieces: asyncio.Queue[str | None]
     deadline: float
 
@@ -50,7 +50,7 @@ class Accepted:
         """How many the model reads."""
         return len(self.prompt["input_ids"])
 
-    def response(self, written: Written) -> GenerateResponse:
+    def response(self, written: GeneratedText) -> GenerateResponse:
         """What the client gets of a whole text."""
         return GenerateResponse(
             adapter=self.hosted.name,
@@ -62,7 +62,7 @@ class Accepted:
         )
 
 
-def accept(service: Service, body: GenerateRequest) -> Accepted:
+def accept(service: Service, body: GenerateRequest) -> AcceptedRequest:
     """Put a request into the queue, or refuse it.
 
     As for predictions, nothing is awaited between the look-up of the adapter and the queue.
@@ -87,14 +87,14 @@ def accept(service: Service, body: GenerateRequest) -> Accepted:
     def show(piece: str) -> None:
         loop.call_soon_threadsafe(pieces.put_nowait, piece)
 
-    writing = Writing(options, show if body.stream else None)
+    writing = TextRequest(options, show if body.stream else None)
     deadline = time.monotonic() + limits.request_timeout_seconds
     (answer,) = service.batcher.submit([WorkItem(hosted, prompt, writing)])
     answer.add_done_callback(lambda _: pieces.put_nowait(None))
-    return Accepted(hosted, prompt, answer, pieces, deadline)
+    return AcceptedRequest(hosted, prompt, answer, pieces, deadline)
 
 
-async def whole(service: Service, accepted: Accepted) -> GenerateResponse:
+async def whole(service: Service, accepted: AcceptedRequest) -> GenerateResponse:
     """The text once it is there.
 
     Raises:
@@ -109,7 +109,7 @@ async def whole(service: Service, accepted: Accepted) -> GenerateResponse:
     return accepted.response(written)
 
 
-async def pieces_of(service: Service, accepted: Accepted) -> AsyncIterator[str | GenerateResponse]:
+async def pieces_of(service: Service, accepted: AcceptedRequest) -> AsyncIterator[str | GenerateResponse]:
     """The text as it is written, and at last what the client would have got of it whole.
 
     Raises:
@@ -125,7 +125,7 @@ async def pieces_of(service: Service, accepted: Accepted) -> AsyncIterator[str |
     yield accepted.response(written)
 
 
-def _count(service: Service, accepted: Accepted, written: Written) -> None:
+def _count(service: Service, accepted: AcceptedRequest, written: GeneratedText) -> None:
     service.telemetry.texts.labels(accepted.hosted.name).inc()
     service.telemetry.tokens.labels(accepted.hosted.name).inc(written.new_tokens)
 

@@ -16,7 +16,7 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from peftlab.serving.disconnect import unless_disconnected
-from peftlab.serving.generate_requests import Accepted, accept, pieces_of, whole
+from peftlab.serving.generate_requests import AcceptedRequest, accept, pieces_of, whole
 from peftlab.serving.schemas import GenerateRequest, GenerateResponse
 from peftlab.serving.served import PROBLEMS, Served
 from peftlab.serving.service import Service
@@ -47,7 +47,7 @@ class EventStream(StreamingResponse):
         facts: Of the request, for the log.
     """
 
-    def __init__(self, service: Service, accepted: Accepted, facts: dict[str, Any]) -> None:
+    def __init__(self, service: Service, accepted: AcceptedRequest, facts: dict[str, Any]) -> None:
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
         super().__init__(_events(service, accepted, facts), media_type="text/event-stream", headers=headers)
         self._accepted = accepted
@@ -60,7 +60,7 @@ class EventStream(StreamingResponse):
             self._accepted.answer.cancel()
 
 
-async def _events(service: Service, accepted: Accepted, facts: dict[str, Any]) -> AsyncIterator[str]:
+async def _events(service: Service, accepted: AcceptedRequest, facts: dict[str, Any]) -> AsyncIterator[str]:
     facts["finished"] = False
     try:
         async for piece in pieces_of(service, accepted):

@@ -27,7 +27,7 @@ from peftlab.core.capabilities import GeneratesText
 from peftlab.core.errors import UserError
 from peftlab.core.splits import Example
 from peftlab.core.task import Prediction
-from peftlab.inference.generate import GenerationOptions, Written, generate
+from peftlab.inference.generate import GeneratedText, GenerationOptions, generate
 from peftlab.inference.load_tuned import load_tuned
 from peftlab.inference.predict import check_answers
 from peftlab.inference.tuned_model import TunedModel
@@ -93,7 +93,7 @@ class Hosted:
 
 
 @dataclass(frozen=True)
-class Writing:
+class TextRequest:
     """What is asked of a text that is to be written.
 
     Args:
@@ -113,7 +113,7 @@ class WorkItem:
 
     hosted: Hosted
     example: Example
-    writing: Writing | None = None
+    writing: TextRequest | None = None
 
     @property
     def batch_key(self) -> Hashable:
@@ -197,13 +197,13 @@ class Host:
                 self._pool.keep_only(other.tuned.model for other in self.models.values() if other.tuned.model)
                 self._groups = {key: value for key, value in self._groups.items() if value is not group}
 
-    def answer(self, items: Sequence[WorkItem]) -> Sequence[Prediction | Written]:
+    def answer(self, items: Sequence[WorkItem]) -> Sequence[Prediction | GeneratedText]:
         """What the models say of texts, or write after them; all with one ``batch_key``."""
         is_writing = items[0].runs_alone
         torch.set_num_threads(self._all_threads if is_writing else self._threads)
         return self.write(items) if is_writing else self.predict(items)
 
-    def write(self, items: Sequence[WorkItem]) -> list[Written]:
+    def write(self, items: Sequence[WorkItem]) -> list[GeneratedText]:
         """Texts after prompts of one adapter."""
         hosted, asked = items[0].hosted, [item.writing for item in items if item.writing is not None]
         hosted.group.use(hosted.name)
