@@ -97,7 +97,7 @@ def test_a_clock_in_the_template_stands_where_the_run_began(tmp_path: Path) -> N
     assert run_recipe(*load_recipe(path), output_dir=tmp_path / "plain-run").record.recipe["task"]["date"] is None
 
 
-def test_every_verb_begins_a_prompt_alike(command, tmp_path: Path) -> None:
+def test_every_verb_begins_a_prompt_and_writes_alike(command, tmp_path: Path) -> None:
     """With a beginning that the tokenizer adds by itself, and plain prompts."""
     rows = [{"prompt": text, "response": label} for text, label in sentences(30)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -117,7 +117,13 @@ def test_every_verb_begins_a_prompt_alike(command, tmp_path: Path) -> None:
     finished = command("predict", "run", "--input", tmp_path / "rows.jsonl", "--json")
     answers = json.loads(finished.stdout)["predictions"]
     assert {each["index"]: each["generated"] for each in answers if each["index"] in seen} == seen
+    index = min(seen)
+    pieces: list[str] = []
     session = ChatSession(tmp_path / "run", max_new_tokens=4, offline=True)
+    said = session.answer(str(rows[index]["prompt"]), pieces.append)
+    assert said.strip() == seen[index]
+    assert "".join(pieces) == said
+    session.reset()
     asked: list[list[int]] = []
     session._write = lambda ids, show: asked.append(ids) or ""  # type: ignore[func-returns-value]
     session.answer(str(rows[0]["prompt"]))
