@@ -1,4 +1,7 @@
-"""``SavedRun``: the one way to open a finished run, to use it, or to begin another run where it ended."""
+"""``SavedRun``: the one way to open a finished run, to use it, or to begin another run where it ended.
+
+It is here and not in ``run/``, because a recipe's base may be a run: what prepares a run opens one.
+"""
 
 from __future__ import annotations
 
