@@ -6,7 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from peftlab.core.amounts import duration
 
@@ -15,6 +15,7 @@ ProgressCallback = Callable[[str], None]
 PLAIN_LINE_SECONDS = 20.0
 
 
+@runtime_checkable
 class Reporter(Protocol):
     """Tells a person what a run is doing."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import os
+import reprlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -93,6 +94,7 @@ def run_recipe(
         CallbackError: ``on_end`` of a callback has failed; the run has ended, and its record is on disk.
     """
     _check_recipe_is_one(recipe)
+    _check_arguments(document=document, output_dir=output_dir, device=device, reporter=reporter)
     listeners = CallbackList(callbacks)
     output_dir = None if output_dir is None else Path(output_dir)
     document = document or Document(source=recipe.name, values=recipe.model_dump(mode="json"))
@@ -125,6 +127,20 @@ def run_recipe(
             raise
     listeners.on_end(record)
     return RunResult(record, folder.path)
+
+
+def _check_arguments(**given: Any) -> None:
+    """Refuse values of another type; a program that is not type-checked may mix them up."""
+    wanted: dict[str, tuple[tuple[type, ...], str]] = {
+        "document": ((Document,), "what load_recipe returns beside the recipe; a folder is output_dir=…"),
+        "output_dir": ((str, Path), "the path of a folder"),
+        "device": ((str,), "auto, cpu, cuda or cuda:N"),
+        "reporter": ((Reporter,), "an object such as peftlab.PlainReporter()"),
+    }
+    for name, value in given.items():
+        kinds, needed = wanted[name]
+        if value is not None and (isinstance(value, type) or not isinstance(value, kinds)):
+            raise ConfigError(f"this is {reprlib.repr(value)}", where=name, hint=f"It takes {needed}.")
 
 
 def _check_recipe_is_one(recipe: Any) -> None:

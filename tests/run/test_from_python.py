@@ -215,6 +215,23 @@ def test_what_is_no_recipe_is_refused(recipe: Any, hint: str) -> None:
         run_recipe(recipe)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"document": "runs/x"}, r"document: this is 'runs/x'\n.*output_dir=…"),
+        ({"output_dir": 3}, r"output_dir: this is 3\n  It takes the path of a folder"),
+        ({"device": 0}, r"device: this is 0\n.*cuda:N"),
+        ({"reporter": print}, r"reporter: this is .*\n.*PlainReporter\(\)"),
+        ({"reporter": peftlab.PlainReporter}, r"reporter: this is .*\n.*PlainReporter\(\)"),
+    ],
+)
+def test_arguments_of_another_type_are_refused(
+    arguments: dict[str, Any], message: str, recipe_of: Callable[..., Recipe]
+) -> None:
+    with pytest.raises(UserError, match=message):
+        run_recipe(recipe_of(), **arguments)
+
+
 def test_progress_is_on_standard_error_where_it_is_asked_for(
     recipe_of: Callable[..., Recipe], tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
