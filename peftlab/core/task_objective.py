@@ -93,6 +93,7 @@ class TaskObjective(ABC):
         """What must be computed once with the untouched base, such as the log-probabilities of a reference.
 
         Called before the method is applied. The result is kept in the run's folder, and a resumed run reads it there.
+        While it is computed the examples do not have it yet: ``collate`` leaves it out then.
 
         Args:
             splits: All splits, by name.
