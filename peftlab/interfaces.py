@@ -6,7 +6,19 @@ from peftlab.core.model_facts import CHECKPOINT_HEADS, Family, ModelFacts, Token
 from peftlab.core.regularizer import REGULARIZERS, Regularizer
 from peftlab.core.reporter import ProgressCallback, Reporter, Silent
 from peftlab.core.splits import EncodedSplit, Example, Split
-from peftlab.core.task import TASKS, Head, Inference, Prediction, Result, Scorer, Task
+from peftlab.core.task import (
+    TASKS,
+    EmbedsText,
+    GeneratesText,
+    Head,
+    Inference,
+    Prediction,
+    Result,
+    Scorer,
+    ScoresPairs,
+    Task,
+    UntouchedBase,
+)
 
 __all__ = [
     "CHECKPOINT_HEADS",
@@ -14,9 +26,11 @@ __all__ = [
     "REGULARIZERS",
     "TASKS",
     "Backward",
+    "EmbedsText",
     "EncodedSplit",
     "Example",
     "Family",
+    "GeneratesText",
     "Head",
     "Inference",
     "Method",
@@ -28,12 +42,14 @@ __all__ = [
     "Reporter",
     "Result",
     "Scorer",
+    "ScoresPairs",
     "Silent",
     "Split",
     "TargetModules",
     "Task",
     "TokenizerFacts",
     "TrainingHooks",
+    "UntouchedBase",
     "is_embedding",
     "is_matrix",
 ]
