@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from tests.forks import run_forked
+
 GOOD = '''
 """A method of another package."""
 from pydantic import Field, PositiveInt
@@ -51,35 +50,11 @@ def install(site: Path, name: str, source: str, target: str, *, group: str = "pe
     (info / "entry_points.txt").write_text(f"[{group}]\n{target}\n")
 
 
-SEVERAL = """
-import contextlib, io, json, sys
-from peftlab.cli.app import main
-
-outcomes = []
-for arguments in json.load(sys.stdin):
-    sys.argv, code = ["peftlab", *arguments], 0
-    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
-        try:
-            main()
-        except SystemExit as end:
-            code = end.code or 0
-    outcomes.append([code, out.getvalue(), err.getvalue()])
-print(json.dumps(outcomes))
-"""
-
-
 def peftlab(site: Path, *commands: tuple[object, ...]) -> list[tuple[int, str, str]]:
-    """Exit code, output and errors of commands, one after the other in one fresh process that finds the plugins."""
-    done = subprocess.run(
-        [sys.executable, "-c", SEVERAL],
-        input=json.dumps([list(map(str, arguments)) for arguments in commands]),
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(site), str(REPOSITORY)])},
-        capture_output=True,
-        text=True,
-        cwd=site,
-    )
-    assert done.returncode == 0, done.stderr
-    return [tuple(outcome) for outcome in json.loads(done.stdout)]
+    """Exit code, output and errors of commands, each in a process that finds the plugins."""
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    done = [run_forked(*arguments, folder=site, environment=environment) for arguments in commands]
+    return [(each.returncode, each.stdout, each.stderr) for each in done]
 
 
 def test_methods_of_other_packages(tmp_path: Path, tiny_bert: Path, reviews: Path) -> None:

@@ -113,3 +113,11 @@ def test_the_committed_table(simulate) -> None:
     for row in table:
         assert 0.93 <= row["coverage"] <= 0.97, row
         assert row["false_alarms"] <= 0.05 + margin(0.05, row["repetitions"]), row
+
+
+def test_a_row_of_the_committed_table_comes_out_again(simulate) -> None:
+    with (FOLDER / "coverage.csv").open(encoding="utf-8") as file:
+        stored = {key: float(value) for key, value in next(csv.DictReader(file)).items()}
+    cell = simulate.Cell(stored["accuracy"], stored["seed_sd_points"], int(stored["examples"]))
+    found = simulate.simulate(cell, simulate.SEEDS, int(stored["repetitions"]), seed=20)[0]
+    assert found == pytest.approx(stored, abs=2e-3)
