@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tomllib
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -26,3 +27,10 @@ def test_floors_modules_and_files_are_few_and_short() -> None:
     assert len(list((ROOT / "peftlab").glob("*.py"))) <= 6
     lengths = {str(path): len(path.read_text().splitlines()) for path in (ROOT / "peftlab").rglob("*.py")}
     assert {path: length for path, length in lengths.items() if length > 400} == {}
+
+
+def test_no_two_test_files_have_one_name() -> None:
+    """pytest imports each by its name alone, and would collect none of the suite."""
+    names = sorted(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert len(names) > 100
+    assert [name for name, following in itertools.pairwise(names) if name == following] == []
