@@ -139,4 +139,4 @@ FORMER_NAMES: Mapping[str, str] = {
     "may_be_kept": "can_be_best",
     "may_stay": "may_end_unchanged",
 }
-"""Hooks of version 0.1. A plugin that still defines one would wait for a call that never comes, so it is refused."""
+"""What hooks used to be called. A plugin that still defines one would wait for a call that never comes: refused."""

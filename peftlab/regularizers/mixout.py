@@ -9,6 +9,7 @@ from pydantic import Field
 
 from peftlab.core.errors import UnsupportedError
 from peftlab.core.hooks import Backward
+from peftlab.core.lent_weights import lent_weights
 from peftlab.core.regularizer import REGULARIZERS, TrainingSetup
 from peftlab.regularizers._start import KeepsStart
 
@@ -39,16 +40,14 @@ class Mixout(KeepsStart):
         import torch
 
         matrices = {name: p for name, p in model.named_parameters() if name in self.start and p.ndim > 1}
-        own, handles = {name: matrix.data for name, matrix in matrices.items()}, []
+        mixed, handles, share = {}, [], 1 - self.probability
         try:
             for name, matrix in matrices.items():
-                share = 1 - self.probability
                 kept = (torch.rand_like(matrix) < share).to(matrix.dtype) / share
-                matrix.data = torch.lerp(self.start[name], own[name], kept)
+                mixed[name] = torch.lerp(self.start[name], matrix.detach(), kept)
                 handles.append(matrix.register_hook(kept.mul))  # type: ignore[no-untyped-call]
-            return backward()
+            with lent_weights(model, mixed):
+                return backward()
         finally:
-            for name, matrix in matrices.items():
-                matrix.data = own[name]
             for handle in handles:
                 handle.remove()

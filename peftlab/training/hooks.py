@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
 
 from peftlab.core.errors import ConfigError
 from peftlab.core.hooks import Backward, LossFunction, TrainingHooks
+from peftlab.core.lent_weights import lent_weights
 from peftlab.core.method import MethodContext
 from peftlab.core.record import Guard
 from peftlab.core.task import Task
-from peftlab.training.checkpoints import trainable_parameters
 
 
 class HookList:
@@ -97,18 +97,9 @@ class HookList:
         """What evaluation and artifact take instead of the last weights."""
         return {name: value for hook in self._hooks for name, value in hook.weights_to_keep(model).items()}
 
-    @contextlib.contextmanager
-    def kept_weights(self, model: nn.Module) -> Iterator[None]:
-        """The model with the weights that it would leave, as long as the context lasts. Nothing is copied."""
-        parameters, kept = trainable_parameters(model), self.weights_to_keep(model)
-        own = {name: parameters[name].data for name in kept}
-        try:
-            for name, value in kept.items():
-                parameters[name].data = value
-            yield
-        finally:
-            for name, value in own.items():
-                parameters[name].data = value
+    def kept_weights(self, model: nn.Module) -> AbstractContextManager[None]:
+        """The model with the weights that it would leave, as long as the context lasts."""
+        return lent_weights(model, self.weights_to_keep(model))
 
     def can_be_best(self, model: nn.Module, step: int) -> bool:
         """Whether all agree."""
