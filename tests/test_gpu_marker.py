@@ -23,8 +23,9 @@ def test_for_a_cpu():
 def test_for_a_gpu():
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "0"
 """
-CARD = "import torch\ntorch.cuda.is_available = lambda: True\ntorch.cuda.empty_cache = lambda: None\n"
-"""A machine with a card, as far as the conftest asks."""
+TORCH = "class cuda:\n    is_available = staticmethod(lambda: {card})\n    empty_cache = staticmethod(lambda: None)\n"
+"""A torch with a card or without one, as far as the conftest asks; it is imported in no time."""
+WITHOUT_PEFTLAB = "\n\n@pytest.fixture(scope='session', autouse=True)\ndef real_sizes():\n    return {}\n"
 
 
 @pytest.mark.parametrize(
@@ -39,7 +40,8 @@ CARD = "import torch\ntorch.cuda.is_available = lambda: True\ntorch.cuda.empty_c
     ],
 )
 def test_what_runs(expression: str | None, card: bool, passed: int, skipped: int, reason: str, tmp_path: Path) -> None:
-    (tmp_path / "conftest.py").write_text(CONFTEST.read_text() + (CARD if card else ""))
+    (tmp_path / "conftest.py").write_text(CONFTEST.read_text() + WITHOUT_PEFTLAB)
+    (tmp_path / "torch.py").write_text(TORCH.format(card=card))
     (tmp_path / "test_both.py").write_text(TESTS)
     (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    gpu: g\n    network: n\n")
     command = [sys.executable, "-m", "pytest", "-ra", "-q", "-p", "no:cacheprovider", "-n", "0", str(tmp_path)]
@@ -49,7 +51,7 @@ def test_what_runs(expression: str | None, card: bool, passed: int, skipped: int
         env={
             **os.environ,
             "CUDA_VISIBLE_DEVICES": "0" if card else "",
-            "PYTHONPATH": os.pathsep.join([str(CONFTEST.parents[1]), str(CONFTEST.parent)]),
+            "PYTHONPATH": os.pathsep.join([str(tmp_path), str(CONFTEST.parents[1]), str(CONFTEST.parent)]),
         },
         capture_output=True,
         text=True,
