@@ -71,7 +71,7 @@ class Plan:
         for combination, checked in self.checked.items():
             if suite.tuning is not None and "validation" not in checked.data.splits:
                 raise ConfigError(
-                    "tuning chooses by the validation split, and there is none"
+                    "tuning needs a validation split to choose by, and there is none"
                     + (f" at {', '.join(combination)}" if combination else ""),
                     where=document.where(("tuning",)),
                     hint="Set data.validation_fraction in the recipe, or `tuning: null`.",

@@ -159,7 +159,7 @@ class RecipeSearch:
         complete = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
         if not complete:
             first = next((trial.user_attrs[ERROR] for trial in study.trials if ERROR in trial.user_attrs), None)
-            raise RunFailedError(f"no trial came through; the first: {first}", where=str(self.folder))
+            raise RunFailedError(f"no trial succeeded; the first: {first}", where=str(self.folder))
         sign = 1 if self.maximize else -1
         best = max(complete, key=lambda trial: (sign * trial.value, -trial.number))
         settings = self.search.space.settings(best.params)

@@ -161,7 +161,7 @@ def _read_values(key: str, document: Document) -> Range | list[Any]:
         )
     if isinstance(values, list):
         if len(values) < 2 or any(value in values[:at] for at, value in enumerate(values)):
-            raise document.error((key,), "two different choices are needed at least", "As in [4, 8, 16].")
+            raise document.error((key,), "at least two different choices are needed", "As in [4, 8, 16].")
         return values
     if not isinstance(values, dict) or not {"low", "high"} & set(values):
         hint = "Write a list of choices, or {low: …, high: …}; keys have dots: training.learning_rate."

@@ -22,7 +22,7 @@ ENTRY_KEYS = ("name", "set")
 class Tuning(Config):
     """The budget that every method gets for finding its settings."""
 
-    trials: PositiveInt = Field(description="Settings that are tried for every method.")
+    trials: PositiveInt = Field(description="How many settings are tried for each method.")
     learning_rate: list[PositiveFloat] = Field(
         min_length=2, max_length=2, description="The smallest and the largest learning rate that is tried."
     )
@@ -38,7 +38,7 @@ class Tuning(Config):
 class Published(Config):
     """A figure of a paper, shown beside the measured one."""
 
-    score: float = Field(description="In the metric's own unit: 0.935, not 93.5.")
+    score: float = Field(description="The score in the metric's own unit: 0.935, not 93.5.")
     metric: str = Field(description="The metric, such as accuracy.")
     source: str = Field(description="Paper and table.")
 
@@ -46,23 +46,25 @@ class Published(Config):
 class Suite(Config):
     """Methods crossed with axes and seeds."""
 
-    name: str = Field(pattern=NAME, description="Names the suite's folder.")
-    recipe: str = Field(description="What all cells share: a recipe, relative to the suite's file.")
-    set: dict[str, Any] = Field(default_factory=dict, description="Overrides for every cell: training.epochs: 3.")
+    name: str = Field(pattern=NAME, description="Name of the suite's folder.")
+    recipe: str = Field(description="The recipe that all cells share. The path starts at the suite's file.")
+    set: dict[str, Any] = Field(
+        default_factory=dict, description="Overrides for every cell, such as training.epochs: 3."
+    )
     methods: list[dict[str, Any]] = Field(
         min_length=1,
-        description="Each a recipe's `method`, with two keys more: `name` of the cell (else the type), and `set`, "
-        "overrides for this method alone.",
+        description="The methods to compare, each written as in a recipe. Two more keys: `name` of the cell "
+        "(default: the type), and `set`, overrides for this method alone.",
     )
     axes: dict[str, dict[str, dict[str, Any]]] = Field(
-        default_factory=dict, description="Axis → value's name → overrides; crossed with the methods."
+        default_factory=dict, description="Axis → name of a value → overrides. Every method runs with every value."
     )
-    seeds: list[NonNegativeInt] = Field(min_length=1, description="One run of every cell for each.")
+    seeds: list[NonNegativeInt] = Field(min_length=1, description="Each cell runs once with each seed.")
     tuning: Tuning | None = Field(
-        description="Null: none; learning rates are those that the suite sets, or the default of each method."
+        description="The budget for tuning. null: no tuning; learning rates are the suite's, or each method's default."
     )
     published: dict[str, Published] = Field(
-        default_factory=dict, description="Name of a cell → what a paper reports for it."
+        default_factory=dict, description="Name of a cell → the score that a paper reports."
     )
 
     @field_validator("seeds")
@@ -92,7 +94,7 @@ class Suite(Config):
             if key.split(".")[0] in {"method", "seed", "name"}:
                 raise ValueError(f"`{key}` cannot be set here; a suite has `methods`, `seeds` and `name` for it")
             if key == "training.learning_rate" and self.tuning is not None:
-                raise ValueError("`training.learning_rate` is what the suite tunes; set it or tune it (`tuning: null`)")
+                raise ValueError("the suite tunes `training.learning_rate`; to set it instead, write `tuning: null`")
         return self
 
 

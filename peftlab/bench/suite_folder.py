@@ -90,10 +90,10 @@ def refuse_foreign_folder(folder: Path, *, is_page: Callable[[Path], bool]) -> N
         return
     if SUITE_NAME not in there or not there & {".lock", "records.jsonl", *PARTS_OF_A_SUITE}:
         raise UserError(
-            "the folder holds other things, and no suite that was begun",
+            "the folder holds other things, and no suite",
             where=str(folder),
             hint="Choose another --output-dir.",
         )
     report = folder / REPORT_NAME
     if report.exists() and not is_page(report):
-        raise UserError("this file is no report of peftlab, so it is not overwritten", where=str(report))
+        raise UserError("this file is not a report of peftlab, so it is not overwritten", where=str(report))

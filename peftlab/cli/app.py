@@ -32,7 +32,7 @@ from peftlab.core.reporter import tell
 
 app = typer.Typer(
     name="peftlab",
-    help="Parameter-efficient fine-tuning: run recipes, with scores, cost and guards in a record that can be trusted.",
+    help="Parameter-efficient fine-tuning: run recipes, and get a record with scores, costs and checks.",
     cls=Verbs,
     no_args_is_help=True,
     add_completion=False,

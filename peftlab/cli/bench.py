@@ -23,15 +23,15 @@ from peftlab.core.amounts import duration
 def bench(
     suite: Annotated[Path, typer.Argument(metavar="SUITE", help="A suite: a YAML file.", show_default=False)],
     output_dir: Annotated[
-        Path | None, typer.Option(help="The suite's folder; by default runs/<name of the suite>.", show_default=False)
+        Path | None, typer.Option(help="The suite's folder. Default: runs/<name of the suite>.", show_default=False)
     ] = None,
     workers: Annotated[
-        int, typer.Option(min=1, help="Runs at once. With more than one, they disturb each other's timings.")
+        int, typer.Option(min=1, help="Number of runs at once. With more than one, timings are less exact.")
     ] = 1,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Show what would run and how long it takes; stop.")
+        bool, typer.Option("--dry-run", help="Show what would run and how long it takes. Run nothing.")
     ] = False,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run again what has failed.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Run failed cells again.")] = False,
     device: Device = "auto",
     threads: ThreadCount = None,
     offline: Offline = False,

@@ -24,9 +24,11 @@ HELP = """\
 @verb()
 def chat(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run.", show_default=False)],
-    max_new_tokens: Annotated[int, typer.Option(min=1, help="Where an answer is cut.")] = 256,
-    temperature: Annotated[float, typer.Option(min=0.0, help="0: always the most likely word.")] = 0.0,
-    seed: Annotated[int, typer.Option(min=0, help="For temperatures above 0.")] = 0,
+    max_new_tokens: Annotated[int, typer.Option(min=1, help="Most tokens of an answer.")] = 256,
+    temperature: Annotated[
+        float, typer.Option(min=0.0, help="0: always take the most likely token. Higher: more varied answers.")
+    ] = 0.0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed, for temperatures above 0.")] = 0,
     device: Device = "auto",
     threads: ThreadCount = None,
     offline: Offline = False,

@@ -19,14 +19,14 @@ def estimate(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: a YAML file.", show_default=False)],
     memory: Annotated[
         str | None,
-        typer.Option(metavar="SIZE", help="Of the device, such as 8GB; by default what this machine has."),
+        typer.Option(metavar="SIZE", help="Memory of the device, such as 8GB. Default: what this machine has."),
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N; it need not be here.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N. This machine need not have it.")] = "auto",
     overrides: Overrides = None,
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
-    """Tell the peak memory of a recipe before it runs, what fits, and what would make it fit."""
+    """Tell a recipe's peak memory before it runs, whether it fits, and what would make it fit."""
     from peftlab.core.devices import check_device_name
     from peftlab.estimate.target import find_target
     from peftlab.recipe.schema import load_recipe

@@ -26,7 +26,7 @@ def evaluate(
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
-    """Score a run or an export on a table, by the metrics of its own evaluation; generated text too."""
+    """Score a run or an export on a table with labels, by the run's own metrics."""
     with reporting() as reporter:
         from peftlab.data.streaming import stream_file
         from peftlab.inference.evaluate_rows import evaluate_rows

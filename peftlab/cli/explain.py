@@ -21,10 +21,15 @@ def explain(
     run: Annotated[
         Path, typer.Argument(metavar="RUN", help="The folder of a run or merged export.", show_default=False)
     ],
-    text: Annotated[str, typer.Argument(metavar="TEXT", help="The text; a pair has a tab in it.", show_default=False)],
-    target: Annotated[str | None, typer.Option(help="The class to explain; by default the predicted one.")] = None,
-    steps: Annotated[int, typer.Option(min=2, max=10_000, help="Steps of the integral.")] = 64,
-    output: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write a page, too.")] = None,
+    text: Annotated[
+        str,
+        typer.Argument(metavar="TEXT", help="The text. Write a pair with a tab between its texts.", show_default=False),
+    ],
+    target: Annotated[str | None, typer.Option(help="The class to explain. Default: the predicted one.")] = None,
+    steps: Annotated[
+        int, typer.Option(min=2, max=10_000, help="Steps of the integral. More steps are more exact.")
+    ] = 64,
+    output: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Also write an HTML page.")] = None,
     force: Force = False,
     device: Device = "auto",
     threads: ThreadCount = None,

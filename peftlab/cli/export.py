@@ -35,27 +35,30 @@ class Combine(StrEnum):
 @verb()
 def export(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN…", help="Folders of runs; several are merged.", show_default=False)
+        list[Path],
+        typer.Argument(
+            metavar="RUN…", help="Folders of runs. Several runs are merged into one model.", show_default=False
+        ),
     ],
     kind: Annotated[
         Kind,
         typer.Option(
             "--format",
-            help="merged: plain transformers; onnx; onnx-int8: smaller and faster, on CPUs.",
+            help="merged: a plain transformers model. onnx: for other runtimes. onnx-int8: smaller and faster on CPUs.",
             show_default=False,
         ),
     ],
     output: Annotated[Path, typer.Option(metavar="DIR", help="The folder to make.", show_default=False)],
     combine: Annotated[Combine, typer.Option(help="How several LoRA runs are merged.")] = Combine.LINEAR,
     weights: Annotated[
-        str | None, typer.Option(metavar="W,W…", help="A weight for each run; by default equal shares.")
+        str | None, typer.Option(metavar="W,W…", help="A weight for each run. Default: equal weights.")
     ] = None,
     density: Annotated[float, typer.Option(min=0.01, max=1, help="Share of the values that ties and dare keep.")] = 0.5,
     max_score_loss: Annotated[
         float | None,
         typer.Option(
-            help="Loss in the recipe's metric that is accepted; by default 0.001, and 0.01 for onnx-int8 and for "
-            "quantised bases."
+            help="How much the recipe's metric may get worse. Default: 0.001, or 0.01 for onnx-int8 and quantised "
+            "bases."
         ),
     ] = None,
     device: Device = "auto",
@@ -63,7 +66,7 @@ def export(
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
-    """Export a run, checked against it on its validation data."""
+    """Export a run, and check the export against the run on validation data."""
     with reporting() as reporter:
         from peftlab.core.errors import UserError
         from peftlab.inference.export.compose import Composition, export_composition
@@ -73,7 +76,7 @@ def export(
         shared: Any = {"offline": offline, "device": chosen, "reporter": reporter, "max_score_loss": max_score_loss}
         if len(runs) == 1:
             if weights is not None:
-                raise UserError("weights are for several runs that are merged, and there is one", where="--weights")
+                raise UserError("weights are only for merging several runs, and there is one run", where="--weights")
             done = export_run(runs[0], kind.value, output, **shared)
         else:
             composition = Composition(combine.value, _numbers(weights), density)

@@ -25,7 +25,7 @@ def ls(
     kind: Annotated[Kind, typer.Argument(help="What to list.", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """List methods, tasks, regularizers, models, metrics or recipes, with a line on each."""
+    """List methods, tasks, regularizers, models, metrics or recipes, one a line."""
     entries, notes = _LISTS[kind]()
     if as_json:
         print(json.dumps({kind.value: entries, **({"broken": notes} if notes else {})}, indent=2))

@@ -10,26 +10,24 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override a key, such as training.epochs=3. May be repeated."),
 ]
-Offline = Annotated[bool, typer.Option("--offline", help="Allow no network access; use what is on disk or cached.")]
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output, and nothing else there.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Use no network: only what is on disk or in the cache.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, and nothing else, on standard output.")]
 Format = Annotated[
     str | None,
-    typer.Option("--format", metavar="FORMAT", help="How the input is written: csv, tsv, jsonl, parquet, …"),
+    typer.Option("--format", metavar="FORMAT", help="Format of the input: csv, tsv, jsonl, parquet, …"),
 ]
 Read = Annotated[
     list[str] | None,
     typer.Option(
         "--read",
         metavar="KEY=VALUE",
-        help="How the input is written, by a key of a recipe's data section: delimiter, quoting, escape, header, "
+        help="How to read the input, by a key of a recipe's data section: delimiter, quoting, escape, header, "
         "column_names, decimal, sheet. May be repeated.",
     ),
 ]
 Device = Annotated[
     str,
-    typer.Option(
-        "--device", metavar="DEVICE", help="Where it computes: auto (CUDA where it is there), cpu, cuda, cuda:N."
-    ),
+    typer.Option("--device", metavar="DEVICE", help="The device: auto (CUDA if there is one), cpu, cuda or cuda:N."),
 ]
 ThreadCount = Annotated[
     int | None,
@@ -38,9 +36,9 @@ ThreadCount = Annotated[
         metavar="N",
         min=1,
         max=1024,
-        help="Threads that compute; by default as many as cores are free.",
+        help="Number of threads. Default: one for each free core.",
         show_default=False,
     ),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Replace the output file where it exists.")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the output file if it exists.")]
 Encoding = Annotated[str, typer.Option(help="Character encoding of a text file.")]

@@ -21,7 +21,7 @@ def pack(
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a suite.", show_default=False)],
     output_dir: Annotated[
         Path | None,
-        typer.Option(help="A folder for the pack; DIR stays as it is. By default DIR becomes it.", show_default=False),
+        typer.Option(help="A folder for the pack. Default: DIR itself becomes the pack.", show_default=False),
     ] = None,
     as_json: Json = False,
 ) -> None:

@@ -24,17 +24,19 @@ if TYPE_CHECKING:
 @verb()
 def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run or export.", show_default=False)],
-    texts: Annotated[list[str] | None, typer.Argument(metavar="[TEXT…]", help="Texts.", show_default=False)] = None,
+    texts: Annotated[
+        list[str] | None, typer.Argument(metavar="[TEXT…]", help="Texts to predict on.", show_default=False)
+    ] = None,
     source: Annotated[
         str | None,
-        typer.Option("--input", metavar="FILE", help="A table with the text column; - for standard input."),
+        typer.Option("--input", metavar="FILE", help="A table with the text column. `-` reads standard input."),
     ] = None,
     output: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Where the answers go: .csv, .jsonl or .parquet.")
+        Path | None, typer.Option(metavar="FILE", help="The file for the answers: .csv, .jsonl or .parquet.")
     ] = None,
     max_new_tokens: Annotated[
         int | None,
-        typer.Option(min=1, help="Where generated text is cut; by default as the recipe says.", show_default=False),
+        typer.Option(min=1, help="Most tokens of an answer. Default: as in the recipe.", show_default=False),
     ] = None,
     force: Force = False,
     file_format: Format = None,
@@ -45,7 +47,7 @@ def predict(
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
-    """Predict on texts, on a table of any size, or on the lines of standard input; or write what follows them."""
+    """Predict on texts, a table of any size, or the lines of standard input. Language models write an answer."""
     from peftlab.inference.files import options_in_hints
 
     with reporting() as reporter, options_in_hints():

@@ -18,15 +18,17 @@ def push(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run or export.", show_default=False)],
     repository: Annotated[
         str,
-        typer.Option("--repository", metavar="OWNER/NAME", help="The repository; made if needed.", show_default=False),
+        typer.Option(
+            "--repository", metavar="OWNER/NAME", help="The repository. It is made if needed.", show_default=False
+        ),
     ],
-    public: Annotated[bool, typer.Option("--public", help="Make a new repository public; else it is private.")] = False,
+    public: Annotated[bool, typer.Option("--public", help="Make a new repository public. Default: private.")] = False,
     force: Annotated[
-        bool, typer.Option("--force", help="Upload also where the repository holds what peftlab has not uploaded.")
+        bool, typer.Option("--force", help="Upload even if the repository holds files that are not from peftlab.")
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Upload what a run left, or an export, with its model card. Log in with `hf auth login` before."""
+    """Upload a run's weights or an export, with its model card. Log in first: `hf auth login`."""
     with reporting() as reporter:
         from peftlab.inference.push import push_folder
 

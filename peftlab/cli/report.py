@@ -42,29 +42,29 @@ def report(
     ],
     output: Annotated[
         Path | None,
-        typer.Option(help="The file to write; by default report.html, or standard output.", show_default=False),
+        typer.Option(help="The file to write. Default: report.html, or standard output.", show_default=False),
     ] = None,
     form: Annotated[
         Format | None,
-        typer.Option("--format", help="By default what the output's ending says, else html.", show_default=False),
+        typer.Option("--format", help="Default: by the ending of the output, else html.", show_default=False),
     ] = None,
     force: Force = False,
     as_json: Json = False,
     max_memory: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Which method trains within this memory? As in 400MB.")
+        str | None, typer.Option(metavar="SIZE", help="Which method trains within this memory? Such as 400MB.")
     ] = None,
     max_seconds: Annotated[
-        float | None, typer.Option(metavar="S", min=0, help="Which method trains within so many seconds?")
+        float | None, typer.Option(metavar="S", min=0, help="Which method trains within this time?")
     ] = None,
     max_loss: Annotated[
         float | None,
-        typer.Option(metavar="POINTS", min=0, help="Which method loses at most so many points to the best?"),
+        typer.Option(metavar="POINTS", min=0, help="Which method is at most this far behind the best?"),
     ] = None,
     metric: Annotated[
-        str | None, typer.Option(metavar="NAME", help="What to rank by; by default what the runs were judged by.")
+        str | None, typer.Option(metavar="NAME", help="The metric to rank by. Default: the runs' own.")
     ] = None,
 ) -> None:
-    """Compare records: who cannot be told apart, what a score costs, which method fits your limits."""
+    """Compare records: which methods differ, what a score costs, which method fits your limits."""
     form = form or SUFFIXES.get(output.suffix.lower() if output else "", Format.HTML)
     if output is None and form is Format.HTML and not as_json:
         output = DEFAULT_OUTPUT

@@ -25,14 +25,14 @@ def reproduce(
     ] = None,
     output_dir: Annotated[
         Path | None,
-        typer.Option(help="Folder of the run made again; by default runs/<name>-<UTC time>.", show_default=False),
+        typer.Option(help="Folder of the new run. Default: runs/<name>-<UTC time>.", show_default=False),
     ] = None,
     device: Device = "auto",
     threads: ThreadCount = None,
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
-    """Run a record's recipe again and say, figure by figure, whether it agrees."""
+    """Run a record's recipe again, and say for each figure whether it agrees."""
     with reporting() as reporter:
         from peftlab.core.record import run_of
         from peftlab.packs.runs import locate_run

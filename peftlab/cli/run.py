@@ -19,10 +19,13 @@ def run(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: a YAML file.", show_default=False)],
     overrides: Overrides = None,
     output_dir: Annotated[
-        Path | None, typer.Option(help="The run's folder; by default runs/<name>-<UTC time>.", show_default=False)
+        Path | None, typer.Option(help="The run's folder. Default: runs/<name>-<UTC time>.", show_default=False)
     ] = None,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Take up an interrupted run (in --output-dir, or the latest of its name).")
+        bool,
+        typer.Option(
+            "--resume", help="Continue an interrupted run: the one in --output-dir, or the latest with this name."
+        ),
     ] = False,
     device: Device = "auto",
     threads: ThreadCount = None,

@@ -21,28 +21,36 @@ PACKAGES = ("fastapi", "fastapi_offline", "uvicorn", "prometheus_client")
 def serve(
     runs: Annotated[
         list[str],
-        typer.Argument(metavar="RUN…", help="Folders of runs or exports; NAME=FOLDER names one.", show_default=False),
+        typer.Argument(
+            metavar="RUN…", help="Folders of runs or exports. NAME=FOLDER gives one a name.", show_default=False
+        ),
     ],
     host: Annotated[
-        str, typer.Option(help="Address to listen on; any but loopback needs PEFTLAB_TOKEN.")
+        str, typer.Option(help="Address to listen on. Any address but loopback needs PEFTLAB_TOKEN.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0: any that is free.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on. 0: any free port.")] = 8000,
     adapters_from: Annotated[
         list[Path] | None,
-        typer.Option(metavar="DIR", help="Adapters may be added from below here; by default beside the runs given."),
+        typer.Option(
+            metavar="DIR", help="Clients may add adapters from this folder. Default: the folders of the given runs."
+        ),
     ] = None,
-    max_batch: Annotated[int, typer.Option(min=1, help="Texts of a batch.")] = 32,
-    max_wait_ms: Annotated[float, typer.Option(min=0, help="Milliseconds that a text waits for others.")] = 4.0,
+    max_batch: Annotated[int, typer.Option(min=1, help="Most texts in a batch.")] = 32,
+    max_wait_ms: Annotated[
+        float, typer.Option(min=0, help="Milliseconds that a text waits for others to join its batch.")
+    ] = 4.0,
     workers: Annotated[
         int | None,
         typer.Option(
             min=1,
-            help="Batches that are computed at once, each on its share of the cores.",
+            help="Batches computed at once, each on its share of the cores.",
             show_default="one per core, at most 4; 1 on a GPU",
         ),
     ] = None,
-    max_queue: Annotated[int, typer.Option(min=1, help="Texts that may wait; more are refused with 429.")] = 512,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Seconds that a request may take.")] = 30.0,
+    max_queue: Annotated[
+        int, typer.Option(min=1, help="Most texts that may wait. Further ones are refused with 429.")
+    ] = 512,
+    timeout: Annotated[float, typer.Option(min=0.1, help="Most seconds for a request.")] = 30.0,
     device: Device = "auto",
     threads: ThreadCount = None,
     offline: Offline = False,

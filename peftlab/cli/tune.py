@@ -28,32 +28,32 @@ def tune(
     trials: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Settings that are tried, those of earlier calls included.", show_default=str(DEFAULT_TRIALS)
+            min=1, help="Number of settings to try. Trials of earlier calls count.", show_default=str(DEFAULT_TRIALS)
         ),
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(metavar="M", min=0, help="No trial begins once the trials have taken so long.")
+        float | None, typer.Option(metavar="M", min=0, help="Start no trial after this time. Earlier calls count.")
     ] = None,
     space: Annotated[
         Path | None,
         typer.Option(
             metavar="FILE",
             help="What to try, in YAML: `method.rank: [4, 8]`, `training.learning_rate: {low: 1e-5, high: 1e-2, "
-            "log: true}`. By default the method's own choices, and learning rates around the recipe's.",
+            "log: true}`. Default: the method's own choices, and learning rates around the recipe's.",
             show_default=False,
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Fresh seeds that the winner runs with.")] = 3,
-    sampler: Annotated[Sampler, typer.Option(help="How settings are drawn: tpe learns from the trials so far.")] = (
+    seeds: Annotated[int, typer.Option(min=1, help="Number of fresh seeds that the winner runs with.")] = 3,
+    sampler: Annotated[Sampler, typer.Option(help="How settings are drawn. tpe learns from the trials so far.")] = (
         Sampler.TPE
     ),
     pruner: Annotated[
-        Pruner, typer.Option(help="Which trials end early: those below the median of the others, or none.")
+        Pruner, typer.Option(help="Which trials stop early. median: those below the median of the others.")
     ] = Pruner.MEDIAN,
-    workers: Annotated[int, typer.Option(min=1, help="Trials at once.")] = 1,
+    workers: Annotated[int, typer.Option(min=1, help="Number of trials at once.")] = 1,
     overrides: Overrides = None,
     output_dir: Annotated[
-        Path | None, typer.Option(help="The search's folder; by default runs/<name>-tune.", show_default=False)
+        Path | None, typer.Option(help="The search's folder. Default: runs/<name>-tune.", show_default=False)
     ] = None,
     device: Device = "auto",
     threads: ThreadCount = None,

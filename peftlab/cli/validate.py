@@ -22,7 +22,7 @@ def validate(
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
-    """Check everything about recipes that can be checked without loading weights."""
+    """Check recipes, with their data, without loading weights."""
     from peftlab.core.errors import PeftlabError
 
     results: dict[str, dict[str, Any]] = {}

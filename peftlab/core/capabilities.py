@@ -92,7 +92,7 @@ def check_capabilities(cls: type, declared: Sequence[type]) -> None:
         if capability not in CAPABILITIES:
             raise ConfigError(
                 f"the task {cls.__name__} declares the capability {getattr(capability, '__name__', capability)!r}, "
-                "which there is not",
+                "which is unknown",
                 where=f"{cls.__module__}.{cls.__qualname__}",
                 hint=f"Known: {', '.join(known.__name__ for known in CAPABILITIES)} of peftlab.core.capabilities.",
             )

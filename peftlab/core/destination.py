@@ -54,7 +54,7 @@ def check_file(
     _check_owner(path, option)
     if os.path.lexists(path) and not force and not is_ours(path):
         raise UserError(
-            f"the file exists{f' and is no {ours}' if ours else ''}; nothing is overwritten unasked",
+            f"the file exists{f' and is not a {ours}' if ours else ''}; it is not overwritten unless you say so",
             where=f"{option} {path}",
             hint="Choose another name, or add --force to replace it.",
         )
@@ -136,7 +136,7 @@ def _check_inputs(path: Path, option: str, inputs: Iterable[Path | str]) -> None
         is_inside = Path(os.path.realpath(path)).is_relative_to(os.path.realpath(source))
         if is_same or is_inside:
             raise UserError(
-                "this is what is read; it is never written to" if is_same else f"this lies in what is read: {source}",
+                "this is an input, and inputs are never overwritten" if is_same else f"this lies in the input {source}",
                 where=f"{option} {path}",
                 hint="Choose another place.",
             )

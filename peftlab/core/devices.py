@@ -23,9 +23,7 @@ def check_device_name(name: str) -> str:
         UserError: It is none of them.
     """
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
-        raise UserError(
-            f"`{name}` is no device that peftlab knows", where="--device", hint="Write auto, cpu, cuda or cuda:N."
-        )
+        raise UserError(f"`{name}` is not a known device", where="--device", hint="Write auto, cpu, cuda or cuda:N.")
     return name
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 TargetModules = Annotated[
     Literal["all-linear"] | list[str],
-    Field(description="'all-linear', or names of modules that must all match."),
+    Field(description="'all-linear', or names of modules. Each name must match one."),
 ]
 
 

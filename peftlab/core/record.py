@@ -206,7 +206,7 @@ def read_record(path: Path | str) -> RunRecord:
         raise UserError(
             "this is not the folder of a finished run: it has no record.json",
             where=str(path),
-            hint="A run that was interrupted is taken up with `peftlab run RECIPE --output-dir FOLDER --resume`.",
+            hint="Continue an interrupted run with `peftlab run RECIPE --output-dir FOLDER --resume`.",
         ) from None
     except UnicodeDecodeError as error:
         raise UserError(f"the record is damaged: {error}", where=str(file)) from None

@@ -29,7 +29,7 @@ def cut_splits(
         drawn = _draw(train, order, fraction, seed, rules.strata, rules.keys(train) if config.deduplicate else None)
         if not drawn:
             raise DataError(
-                f"{len(train)} row is too few to cut off a {name} split",
+                f"{len(train)} row is too few to make a {name} split",
                 where=train.source,
                 hint=f"Give more rows, or set `data.{name}_fraction: 0`.",
             )

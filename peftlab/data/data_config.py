@@ -47,9 +47,9 @@ class SplitSources(Config):
 
     train: Address | GivenRows = Field(description="Address of the training rows.")
     validation: Address | GivenRows | None = Field(
-        None, description="Address of the validation rows. Null: cut from train."
+        None, description="Address of the validation rows. null: a part of train."
     )
-    test: Address | GivenRows | None = Field(None, description="Address of the test rows. Null: cut from train.")
+    test: Address | GivenRows | None = Field(None, description="Address of the test rows. null: a part of train.")
 
 
 def _kind_of_source(value: Any) -> str:
@@ -69,34 +69,34 @@ class DataConfig(Config):
         description="A Hub data set's id, a file or folder, pypi:DIST==VERSION/PATH, or a mapping "
         "{train: …, validation: …, test: …} of such addresses."
     )
-    format: Literal["auto"] | TableFormat = Field("auto", description="How the file is written; auto: by its ending.")
+    format: Literal["auto"] | TableFormat = Field("auto", description="Format of the file. auto: by its ending.")
     encoding: str = Field("utf-8", description="Character encoding of text files, such as utf-8, cp1252 or mac-roman.")
     delimiter: str | None = Field(
         None,
-        description="What stands between the fields of a CSV or TSV file; of several characters only without quoting. "
-        "Null: what the file's first lines tell: commas, semicolons, tabs or |.",
+        description="The character between the fields of a CSV or TSV file. Several characters need `quoting: "
+        "false`. null: found from the first lines: comma, semicolon, tab or |.",
     )
     quoting: bool = Field(
-        True, description="Whether double quotes enclose fields of a CSV or TSV file; false: they are plain characters."
+        True, description="Whether double quotes enclose fields of a CSV or TSV file. false: they are plain characters."
     )
     escape: str | None = Field(
         None,
         min_length=1,
         max_length=1,
-        description="What stands before a quote or a delimiter that is a plain character in a CSV or TSV file, such as "
-        "a backslash. Null: a quote is doubled, unless the file shows otherwise.",
+        description="The character, such as a backslash, that makes the next quote or delimiter a plain one. null: "
+        "quotes are doubled, unless the file shows otherwise.",
     )
     header: bool = Field(
         True,
-        description="Whether the first row of a CSV, TSV or Excel file holds the columns' names; false: their names "
-        "are column_1, column_2, ….",
+        description="Whether the first row of a CSV, TSV or Excel file holds the column names. false: the columns "
+        "are named column_1, column_2, ….",
     )
     column_names: list[str] | None = Field(
         None, min_length=1, description="Names of the columns, for files that have no header."
     )
     decimal: Literal[".", ","] | None = Field(
         None,
-        description="What stands before the decimals in columns of numbers. Null: what the column itself tells.",
+        description="The decimal sign in columns of numbers. null: found from the column.",
     )
     sheet: str | None = Field(None, min_length=1, description="The sheet of an Excel workbook that has several.")
     subset: str | None = Field(
@@ -106,32 +106,33 @@ class DataConfig(Config):
     splits: dict[SplitName, str] | None = Field(
         None,
         min_length=1,
-        description="What the source calls the splits, such as {train: train, test: dev}; null: the usual names.",
+        description="The source's names of the splits, such as {train: train, test: dev}. null: the usual names.",
     )
     drop_missing: bool = Field(
-        False, description="Leave out rows whose text or label is missing, and count them; false: they are an error."
+        False, description="Leave out rows without a text or label, and count them. false: such rows are an error."
     )
     deduplicate: bool = Field(
-        True, description="Keep one row of those with equal texts, and never let a text into two splits."
+        True, description="Keep one of several rows with the same text. No text is then in two splits."
     )
     test_fraction: float = Field(
         0.2,
         ge=0,
         lt=1,
-        description="Share of the rows that is cut off for testing, where the source has no test split.",
+        description="Share of the rows for the test split, if the source has none.",
     )
     validation_fraction: float = Field(
         0.1,
         ge=0,
         lt=1,
-        description="Share of the rows then left that is cut off as the validation split, where the source has none.",
+        description="Share of the rest for the validation split, if the source has none.",
     )
-    split_seed: int | None = Field(None, description="Seed of the splits. Null: the recipe's seed.")
+    split_seed: int | None = Field(None, description="Seed of the splits. null: the recipe's seed.")
     max_train_examples: PositiveInt | None = Field(
-        None, description="Train on at most so many rows, drawn by the seed; fewer are always among more."
+        None,
+        description="The most rows to train on, drawn by the seed. A smaller number draws a part of the same rows.",
     )
-    max_validation_examples: PositiveInt | None = Field(None, description="Validate on at most so many rows.")
-    max_test_examples: PositiveInt | None = Field(None, description="Test on at most so many rows.")
+    max_validation_examples: PositiveInt | None = Field(None, description="The most rows to validate on.")
+    max_test_examples: PositiveInt | None = Field(None, description="The most rows to test on.")
 
     @field_validator("source")
     @classmethod

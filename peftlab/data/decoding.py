@@ -104,7 +104,7 @@ def refuse_known_type(head: bytes, *, where: str) -> None:
     """
     found = type_of_bytes(head)
     if found is not None:
-        raise DataError(f"this is a file of the type {found}, not text", where=where, hint=hint_for_type(found))
+        raise DataError(f"this is a {found} file, not text", where=where, hint=hint_for_type(found))
 
 
 class Utf8Watch:
@@ -185,7 +185,7 @@ def refuse_nul(text: str, *, where: str) -> None:
 
 def _nul(where: str) -> DataError:
     return DataError(
-        "the line holds a NUL character, so this is no text file in this encoding",
+        "the line holds a NUL character, so this is not text in this encoding",
         where=where,
         hint="Set `data.encoding` (utf-16?) or `data.format`.",
     )

@@ -133,7 +133,9 @@ def _workbook(file: TableFile) -> Iterator[Any]:
             with zipfile.ZipFile(stream) as archive:
                 unpacked = sum(info.file_size for info in archive.infolist())
             if unpacked > largest_unpacked(file.path):
-                raise DataError(f"the workbook would unpack to {unpacked:,} bytes, as no table does", where=file.name)
+                raise DataError(
+                    f"the workbook would unpack to {unpacked:,} bytes, too many for a table", where=file.name
+                )
             stream.seek(0)
             with catch_warnings():
                 simplefilter("ignore")  # of styles and extensions, which are not read

@@ -47,7 +47,7 @@ def format_of(file: TableFile, config: DataConfig) -> TableFormat:
     if found is None:
         known = ", ".join(get_args(TableFormat))
         raise DataError(
-            f"the ending {file.suffix or 'of the name'} does not tell how the file is written",
+            f"the ending {file.suffix or 'of the name'} does not tell the format",
             where=file.name,
             hint=f"Set `data.format` to one of {known}.",
         )

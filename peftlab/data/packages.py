@@ -67,12 +67,12 @@ def parse_package_address(text: str) -> PackageAddress:
         raise SourceError(f"`{text}` is not of the form {_FORM}", hint=_form_hint(text))
     distribution, version = match["dist"].strip(), match["version"].strip()
     if not re.fullmatch(r"[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?", distribution):
-        raise SourceError(f"`{distribution}` is no name of a package, in `{text}`")
+        raise SourceError(f"`{distribution}` is not the name of a package, in `{text}`")
     try:
         Version(version)
     except InvalidVersion:
         hint = "Give one exact version, such as 1.0.0: a run must find the same data again."
-        raise SourceError(f"`{version}` is no version, in `{text}`", hint=hint) from None
+        raise SourceError(f"`{version}` is not a version, in `{text}`", hint=hint) from None
     return PackageAddress(
         canonicalize_name(distribution), version, _check_path(match["path"], text), _sha256(match["fragment"], text)
     )
@@ -217,7 +217,9 @@ def _check_path(path: str, text: str) -> str:
     if parts == [""]:
         raise SourceError(f"`{text}` does not say which file or folder of the package", hint=f"The form is {_FORM}.")
     if any(part in {"", ".", ".."} for part in parts) or re.search(r"[\\:\x00-\x1f]", path):
-        raise SourceError(f"the path `{path}` leaves the package", hint="Give the plain name of a member of the wheel.")
+        raise SourceError(
+            f"the path `{path}` leaves the package", hint="Give the path of a file or folder in the wheel."
+        )
     return "/".join(parts)
 
 
@@ -226,7 +228,7 @@ def _sha256(fragment: str | None, text: str) -> str | None:
         return None
     found = re.fullmatch(r"sha256=([0-9a-fA-F]{64})", fragment)
     if found is None:
-        raise SourceError(f"after # only sha256= and 64 hexadecimal digits are understood, in `{text}`")
+        raise SourceError(f"after # only sha256= and 64 hexadecimal digits can follow the #, in `{text}`")
     return found[1].lower()
 
 

@@ -178,5 +178,5 @@ def _rows(splits: Mapping[str, Split]) -> int:
 def _refuse_empty(splits: dict[str, Split], reason: str) -> dict[str, Split]:
     for name, split in splits.items():
         if len(split) == 0:
-            raise DataError(f"nothing is left of the {name} split: {reason}", where=split.source)
+            raise DataError(f"the {name} split is empty: {reason}", where=split.source)
     return splits

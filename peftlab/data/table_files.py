@@ -183,7 +183,7 @@ class _Bounded(io.RawIOBase):
         self._left -= len(data)
         if self._left < 0:
             raise DataError(
-                f"the file would unpack to more than {self._limit:,} bytes, as no table does",
+                f"the file would unpack to more than {self._limit:,} bytes, too many for a table",
                 where=self._name,
                 hint="If it is what it should be, unpack it yourself, and give the unpacked file.",
             )

@@ -53,11 +53,11 @@ def plan_micro_batches(
         if micro_batches.may_shrink and whole.size > 1:
             size = largest_fitting(peak, memory, start=max(1, whole.size // 2), limit=whole.size - 1)
             if size is not None:
-                say(f"{size} of {whole.size} examples are computed at once: as many as fit by estimate")
+                say(f"{size} of {whole.size} examples are computed at once: as many as should fit")
                 micro_batches.size = size
                 return micro_batches
     except UnsupportedError as error:
-        say(f"the memory of this run cannot be told before it runs: {error.message}")
+        say(f"the memory of this run cannot be estimated: {error.message}")
         return micro_batches
     say(
         f"warning: the training is estimated at {short_size(needed)}, and {target.name} has {short_size(memory)}; "

@@ -315,7 +315,7 @@ def _refused_where_values_are_needed() -> Iterator[None]:
         yield
     except NEEDS_VALUES as error:
         raise UnsupportedError(
-            f"what this recipe takes cannot be told from shapes: {error.args[0]} depends on values",
+            f"the memory of this recipe cannot be estimated from shapes: {error.args[0]} depends on values",
             hint="`peftlab run` measures it.",
         ) from None
 

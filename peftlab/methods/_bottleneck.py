@@ -74,7 +74,7 @@ def place(
         chosen = [name for name in chosen if not any(_ends_with(name, end) for end in ATTENTION_OUTPUTS)]
     if not chosen:
         raise UnsupportedError(
-            f"it is not known which layer ends the {kind} block in {model}", hint=f"Name it in method.{key}."
+            f"peftlab does not know which layer ends the {kind} block in {model}", hint=f"Name it in method.{key}."
         )
     return chosen
 

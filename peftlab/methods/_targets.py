@@ -87,7 +87,7 @@ def guard_targets(model: Any, targets: str | Sequence[str]) -> Guard:
 
 def _resolve(known: Sequence[str], targets: str | Sequence[str], model_name: str) -> list[str]:
     if not known:
-        raise UnsupportedError(f"{model_name} has no linear layer that could be adapted")
+        raise UnsupportedError(f"{model_name} has no linear layer to adapt")
     if targets == ALL_LINEAR:
         return list(known)
     chosen: set[str] = set()

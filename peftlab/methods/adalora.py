@@ -41,7 +41,7 @@ class AdaLora(Method):
     @model_validator(mode="after")
     def _check(self) -> AdaLora:
         if self.target_rank >= self.initial_rank:
-            raise ValueError("`target_rank` must be below `initial_rank`, else nothing is pruned")
+            raise ValueError("`target_rank` must be below `initial_rank`; otherwise nothing is pruned")
         if self.warmup_fraction + self.final_fraction >= 1:
             raise ValueError("`warmup_fraction` and `final_fraction` leave no step to prune in")
         return self

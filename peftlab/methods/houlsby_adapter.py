@@ -39,13 +39,13 @@ class HoulsbyAdapter(Method):
     default_learning_rate: ClassVar[float] = 2e-3
 
     reduction_factor: PositiveInt = Field(16, description="Hidden size ÷ the bottleneck's width.")
-    activation: Activation = Field("gelu", description="Between the bottleneck's two layers.")
+    activation: Activation = Field("gelu", description="Activation between the bottleneck's two layers.")
     train_layer_norm: bool = Field(True, description="Train the base's layer norms, as in the paper.")
     attention_output_modules: ModuleNames = Field(
-        "auto", description="Layers that end attention; auto: by known names."
+        "auto", description="Names of the last layer of attention. auto: the usual names."
     )
     feedforward_output_modules: ModuleNames = Field(
-        "auto", description="Layers that end the feed-forward block; auto: by known names."
+        "auto", description="Names of the last layer of the feed-forward block. auto: the usual names."
     )
 
     def trains(self, name: str) -> bool:

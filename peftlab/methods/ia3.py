@@ -39,7 +39,8 @@ class Ia3(Method):
         "auto", description="Names of the layers to rescale; auto: keys, values and the feed-forward's last layer."
     )
     feedforward_modules: Literal["auto"] | list[str] = Field(
-        "auto", description="Those of them that are rescaled at their input, as in the paper's feed-forward."
+        "auto",
+        description="Which of these layers are rescaled at their input, as the paper does in feed-forward layers.",
     )
 
     @model_validator(mode="after")
@@ -47,7 +48,7 @@ class Ia3(Method):
         if (self.target_modules == "auto") != (self.feedforward_modules == "auto"):
             raise ValueError("`target_modules` and `feedforward_modules` are both 'auto', or both lists")
         if self.target_modules != "auto" and not set(self.feedforward_modules) <= set(self.target_modules):
-            raise ValueError("`feedforward_modules` must be among `target_modules`")
+            raise ValueError("every name in `feedforward_modules` must be in `target_modules` too")
         return self
 
     def check(self, facts: ModelFacts) -> None:
@@ -94,6 +95,6 @@ def _model_type(model: Any) -> str:
 
 def _unknown(model_type: str) -> UnsupportedError:
     return UnsupportedError(
-        f"it is not known which layers (IA)³ rescales in a {model_type} model",
+        f"peftlab does not know which layers (IA)³ rescales in a {model_type} model",
         hint="Name them in method.target_modules and method.feedforward_modules.",
     )

@@ -40,7 +40,7 @@ class Lora(Method):
     alpha: PositiveInt = Field(16, description="Numerator of the scaling: alpha / rank.")
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the input of the update.")
     target_modules: TargetModules = "all-linear"
-    rslora: bool = Field(False, description="Scale by alpha / √rank instead.")
+    rslora: bool = Field(False, description="Scale by alpha / √rank instead of alpha / rank.")
     dora: bool = Field(False, description="Train the magnitude of each column apart from its direction.")
     initialization: Literal["default", "gaussian", "pissa", "olora"] = Field(
         "default",
@@ -50,7 +50,7 @@ class Lora(Method):
     @model_validator(mode="after")
     def _check(self) -> Lora:
         if self.dora and self._changes_base:
-            raise ValueError(f"`dora` does not go with the initialization {self.initialization}")
+            raise ValueError(f"`dora` does not work with the initialization {self.initialization}")
         return self
 
     def check(self, facts: ModelFacts) -> None:

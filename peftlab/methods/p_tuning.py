@@ -28,7 +28,7 @@ class PTuning(Method):
 
     num_virtual_tokens: PositiveInt = Field(16, description="Length of the prompt.")
     encoder: Literal["mlp", "lstm"] = Field("mlp", description="The network that computes the prompt.")
-    encoder_hidden_size: PositiveInt = Field(128, description="Its hidden size.")
+    encoder_hidden_size: PositiveInt = Field(128, description="Hidden size of that network.")
 
     def extra_positions(self) -> int:
         """Virtual tokens stand before the text's own."""

@@ -32,9 +32,9 @@ class PfeifferAdapter(Method):
     default_learning_rate: ClassVar[float] = 6e-3
 
     reduction_factor: PositiveInt = Field(16, description="Hidden size ÷ the bottleneck's width.")
-    activation: Activation = Field("relu", description="Between the bottleneck's two layers.")
+    activation: Activation = Field("relu", description="Activation between the bottleneck's two layers.")
     feedforward_output_modules: ModuleNames = Field(
-        "auto", description="Layers that end the feed-forward block; auto: by known names."
+        "auto", description="Names of the last layer of the feed-forward block. auto: the usual names."
     )
 
     def check(self, facts: ModelFacts) -> None:

@@ -27,7 +27,7 @@ class PrefixTuning(Method):
     supports_gradient_checkpointing: ClassVar[bool] = False
 
     num_virtual_tokens: PositiveInt = Field(16, description="Length of the prefix.")
-    projection: bool = Field(False, description="Compute the prefix by a two-layer network, as in the paper.")
+    projection: bool = Field(False, description="Compute the prefix with a two-layer network, as in the paper.")
     projection_size: PositiveInt = Field(128, description="Hidden size of that network.")
 
     def extra_positions(self) -> int:

@@ -75,7 +75,7 @@ def load_tokenizer(source: str, config: ModelConfig, *, offline: bool) -> Any:
     if tokenizer.pad_token is None:
         tokenizer.pad_token = tokenizer.eos_token or tokenizer.unk_token
     if tokenizer.pad_token is None:
-        raise UnsupportedError("the tokenizer has no token that could serve as padding", where=config.path)
+        raise UnsupportedError("the tokenizer has no token to pad with", where=config.path)
     return tokenizer
 
 

@@ -121,7 +121,7 @@ def _read_folder(
         raise SourceError("a model is a folder or a .gguf file; this is another file", where=path)
     if not (folder / "config.json").is_file():
         raise SourceError(
-            "the folder has no config.json, so it is no transformers model",
+            "the folder has no config.json, so it is not a transformers model",
             where=path,
             hint=f"It holds: {', '.join(sorted(item.name for item in folder.iterdir())[:8]) or 'nothing'}.",
         )
@@ -155,7 +155,7 @@ def _read_header(file: Path) -> dict[str, tuple[int, ...]]:
             header = json.loads(stream.read(length))
         return {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
     except (struct.error, ValueError, KeyError, TypeError) as error:
-        raise SourceError(f"{file.name} is no safetensors file: {error}", where=str(file.parent)) from None
+        raise SourceError(f"{file.name} is not a safetensors file: {error}", where=str(file.parent)) from None
 
 
 def _read_hub(

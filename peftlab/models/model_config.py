@@ -22,52 +22,55 @@ class ModelConfig(Config):
     )
     from_config: dict[str, Any] | None = Field(
         None,
-        description="Instead of a path: start from nothing, with the settings of a transformers config, such as "
-        "{model_type: gpt2, n_layer: 4, n_head: 4, n_embd: 128, n_positions: 256}.",
+        description="Instead of a path: a new model with random weights. The keys are those of a transformers "
+        "config, such as {model_type: gpt2, n_layer: 4, n_head: 4, n_embd: 128, n_positions: 256}.",
     )
     tokenizer: str | None = Field(
         None,
         min_length=1,
-        description="With from_config: where to take the tokenizer from. Null: the task makes one.",
+        description="With from_config: a model whose tokenizer is used. null: the task makes one.",
     )
     add_tokens: list[str] = Field(
         default_factory=list,
-        description="Tokens that get embeddings of their own, which train with every method: new ones, and those that "
-        "the tokenizer has and the model lacks. In texts they are tokens wherever they stand.",
+        description="Tokens to add, new ones or ones that only the tokenizer has. Their embeddings train with "
+        "every method. They are found anywhere in a text.",
     )
-    revision: str | None = Field(None, description="Branch, tag or commit of a Hub id; a commit makes runs repeatable.")
+    revision: str | None = Field(
+        None, description="Branch, tag or commit of a Hub id. Only a commit makes runs repeatable."
+    )
     dtype: Dtype = Field(
-        "auto", description="Type of the weights. auto: float32 on CPU; on CUDA bfloat16 under a frozen base."
+        "auto", description="Type of the weights. auto: bfloat16 for a frozen base on CUDA, else float32."
     )
     dropout: float | None = Field(
-        None, ge=0, lt=1, description="null: 0 where the base is frozen, else what the checkpoint says."
+        None, ge=0, lt=1, description="Dropout of the base. null: 0 if the base is frozen, else as in the checkpoint."
     )
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = Field(
-        "auto", description="Implementation of attention; auto leaves the choice to transformers."
+        "auto", description="How attention is computed. auto: transformers chooses."
     )
     acceleration: Literal["auto", "off"] = Field(
         "auto",
-        description="auto: parts that peftlab knows compute the same in fewer operations; off: only transformers' and "
-        "peft's own code.",
+        description="auto: known layers compute the same in fewer operations. off: only transformers' and peft's "
+        "own code.",
     )
     quantization: Quantization | None = Field(
         None,
-        description="Of the base's matrices, by bitsandbytes; embeddings, norms, biases and heads stay as they are.",
+        description="Keep the base's matrices in 4 or 8 bits, by bitsandbytes. Embeddings, norms, biases and heads "
+        "stay as they are.",
     )
     double_quantization: bool = Field(
-        True, description="nf4 and fp4: quantise the blocks' scales too, which saves 0.4 bits a weight."
+        True, description="With nf4 and fp4: quantise the scales too. This saves 0.4 bits a weight."
     )
     quantization_compute_dtype: Dtype = Field(
         "auto",
-        description="nf4 and fp4: the type that matrices are multiplied in; auto: the type of the other weights.",
+        description="With nf4 and fp4: the type for matrix products. auto: the type of the other weights.",
     )
     offload: Literal["cpu", "disk"] | None = Field(
         None,
-        description="Where the matrices of a frozen base lie while they are not computed with, for a base that does "
-        "not fit otherwise: in the CPU's memory, or in files. Slow. Needs training.gradient_checkpointing.",
+        description="For a base that does not fit: keep its frozen matrices in CPU memory or in files while they "
+        "are not in use. Slow. Needs training.gradient_checkpointing.",
     )
     trust_remote_code: bool = Field(
-        False, description="Run Python code that comes with the model. Only for code that you have read."
+        False, description="Run Python code that comes with the model. Use it only for code that you have read."
     )
 
     @model_validator(mode="after")
@@ -75,17 +78,17 @@ class ModelConfig(Config):
         if self.from_config is None and not self.path.strip():
             raise ValueError("`path` is required: a Hub id, a folder, a file or a pypi: address")
         if self.from_config is not None and self.path:
-            raise ValueError("`path` and `from_config` are two beginnings; keep one")
+            raise ValueError("`path` and `from_config` exclude each other; keep one")
         if self.from_config is not None and "model_type" not in self.from_config:
             raise ValueError("`from_config` needs a `model_type`, such as gpt2 or bert")
         if self.from_config is None and self.tokenizer is not None:
-            raise ValueError("`tokenizer` goes with `from_config`; a checkpoint has its own")
+            raise ValueError("`tokenizer` is only for `from_config`; a checkpoint has its own")
         if any(not token.strip() for token in self.add_tokens) or len(set(self.add_tokens)) < len(self.add_tokens):
-            raise ValueError("`add_tokens` takes tokens that are not blank, each once")
+            raise ValueError("`add_tokens` needs tokens that are not blank and not repeated")
         if self.add_tokens and self.from_config is not None:
-            raise ValueError("`add_tokens` goes with a checkpoint; a model that starts from nothing learns all tokens")
+            raise ValueError("`add_tokens` is only for checkpoints; a new model learns all its tokens")
         if self.quantization_compute_dtype != "auto" and self.quantization not in ("nf4", "fp4"):
-            raise ValueError("`quantization_compute_dtype` goes with the quantization nf4 or fp4")
+            raise ValueError("`quantization_compute_dtype` is only for the quantization nf4 or fp4")
         if self.offload is not None and self.quantization is not None:
             raise ValueError("`offload` and `quantization` do not go together: set one of them to null")
         return self

@@ -125,7 +125,7 @@ def quantized_layers(model: nn.Module) -> list[nn.Module]:
 
 def _nothing_to_quantize(path: str) -> UnsupportedError:
     return UnsupportedError(
-        f"{path} has no linear layers, which are what is quantised",
+        f"{path} has no linear layers, and only those can be quantised",
         where="model.quantization",
         hint="Set it to null.",
     )

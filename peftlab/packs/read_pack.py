@@ -134,7 +134,7 @@ class Pack:
         lines = lines[:-1] if not lines[-1] else lines
         if len(lines) > len(self.index.cells):
             raise UserError(
-                f"there are {len(lines)} records, and {INDEX_NAME} knows of {len(self.index.cells)}",
+                f"there are {len(lines)} records, but {INDEX_NAME} lists {len(self.index.cells)}",
                 where=str(path),
                 hint=REMEDY,
             )
@@ -154,7 +154,7 @@ class Pack:
         found = 0 if rows is None else len(rows)
         if found != expected:
             raise UserError(
-                f"{run} has {found or 'no'} rows in it, and {INDEX_NAME} says {expected}",
+                f"{run} has {found or 'no'} rows in it, but {INDEX_NAME} says {expected}",
                 where=str(self.folder / file),
                 hint=REMEDY,
             )

@@ -107,7 +107,7 @@ def check_suite_folder(folder: Path) -> None:
         raise UserError("there is no such folder", where=str(folder), hint="Give the folder of a suite.")
     if not (folder / SUITE_NAME).is_file():
         raise UserError(
-            f"this is no suite's folder: it has no {SUITE_NAME}",
+            f"this is not a suite's folder: it has no {SUITE_NAME}",
             where=str(folder),
             hint="Give the folder that `peftlab bench` has written.",
         )
@@ -130,7 +130,7 @@ def _refuse_other_folder(output: Path, content: PackContent) -> None:
     foreign = sorted(names - {".lock", INDEX_NAME, SUITE_NAME, *DATA_NAMES, *REPORT_NAMES})
     if foreign or not is_pack(output):
         raise UserError(
-            f"the folder is no pack, or holds more than one: {', '.join(foreign[:4]) or 'there is no pack.json'}",
+            f"the folder is not a pack, or holds other things: {', '.join(foreign[:4]) or 'there is no pack.json'}",
             where=str(output),
             hint="Name a new folder.",
         )
@@ -151,7 +151,7 @@ def _refuse_foreign_files(folder: Path) -> None:
         path = folder / name
         if path.exists() and not (name == "report.html" and _is_report(path)):
             raise UserError(
-                "a pack would be written over this file, which is not one of peftlab's",
+                "the pack would overwrite this file, which is not from peftlab",
                 where=str(path),
                 hint=f"Move it away. If it belongs to a pack: the pack's {INDEX_NAME} is missing.",
             )

@@ -75,7 +75,7 @@ def _check_training(recipe: Recipe, document: Document) -> None:
         check_whole_batches(recipe)
     if recipe.training.gradient_checkpointing and not recipe.method.supports_gradient_checkpointing:
         raise UnsupportedError(
-            f"the method {recipe.method.registered_name} does not learn under gradient checkpointing",
+            f"the method {recipe.method.registered_name} does not work with gradient checkpointing",
             where=document.where(("training", "gradient_checkpointing")),
             hint="Set it to false.",
         )
@@ -98,7 +98,7 @@ def _check_offload(recipe: Recipe) -> None:
     recipe.method.check_offload()
     if not recipe.training.gradient_checkpointing:
         raise ConfigError(
-            "an offloaded base needs gradient checkpointing: else the backward pass keeps every matrix on the device",
+            "an offloaded base needs gradient checkpointing, or the backward pass keeps every matrix on the device",
             hint="Set training.gradient_checkpointing to true.",
         )
 

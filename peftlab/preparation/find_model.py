@@ -29,7 +29,7 @@ def find_model(
             raise UnsupportedError(
                 f"a model that starts from nothing has nothing that {recipe.method.registered_name} could build on",
                 where="method.type",
-                hint="Choose the method `full`; adapt what that run leaves in a second recipe.",
+                hint="Choose the method `full`. A second recipe can adapt the model of that run.",
             )
         facts = facts_of_new_model(model)
         if model.tokenizer is None:

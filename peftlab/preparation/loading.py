@@ -177,9 +177,9 @@ class Loader:
             at = self.tokenizer.convert_tokens_to_ids(token)
             if at not in read and at != self.tokenizer.pad_token_id:
                 raise DataError(
-                    f"the token `{token}` is in no training example, so its embedding would learn nothing",
+                    f"the token `{token}` is in no training example, so its embedding would not learn",
                     where="model.add_tokens",
-                    hint="Take it out of the list, or give examples that hold it.",
+                    hint="Remove it from the list, or add examples with it.",
                 )
 
     def train_lengths(self) -> list[int]:

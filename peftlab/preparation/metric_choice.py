@@ -41,9 +41,9 @@ def choose_metric(
         raise ConfigError(
             f"the metric `{first}` cannot choose an epoch on the validation split: {reason}",
             where="evaluation.metric",
-            hint=f"Choose one of {', '.join(fitting)}; or give other validation rows."
+            hint=f"Choose one of {', '.join(fitting)}; or change the validation rows."
             if fitting
-            else "Give other validation rows.",
+            else "Change the validation rows.",
         )
     chosen = first if reason is None else fitting[0]
     say(

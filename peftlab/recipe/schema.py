@@ -48,22 +48,24 @@ DEFAULT_BATCH_SIZE = 32
 class Recipe(Config):
     """What to run: a base model tuned on a task with a method."""
 
-    name: str = Field(pattern=r"^[\w][\w.-]*$", description="Names the run's folder; the file's name where not given.")
-    seed: NonNegativeInt = Field(0, lt=2**32, description="Governs splits, new weights, order of batches and dropout.")
+    name: str = Field(pattern=r"^[\w][\w.-]*$", description="Name of the run's folder. Without it: the file's name.")
+    seed: NonNegativeInt = Field(
+        0, lt=2**32, description="Seed of splits, new weights, the order of batches and dropout."
+    )
     model: ModelConfig = Field(description="The base model.")
     task: SerializeAsAny[Task] = Field(description="What to learn.")
     data: DataConfig | None = Field(
-        None, description="From what to learn; null only for tasks that make their own data, such as turing_machine."
+        None, description="The data to learn from. null: only for tasks that make their own, such as turing_machine."
     )
     method: SerializeAsAny[Method] = Field(description="Which parameters to train.")
     training: TrainingConfig = Field(default_factory=TrainingConfig, description="How to train them.")
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="How to choose the best state.")
     measure: bool = Field(
-        True, description="Measure memory and the machine's speed; false where only scores matter, as in tuning."
+        True, description="Measure memory and the machine's speed. false: only the scores matter, as in tuning."
     )
-    tracking: list[Tracker] = Field(default_factory=list, description="Where metrics go beside metrics.jsonl.")
+    tracking: list[Tracker] = Field(default_factory=list, description="Where metrics go, besides metrics.jsonl.")
     waive_guards: list[str] = Field(
-        default_factory=list, description="Guards whose failure is noted but does not fail the run."
+        default_factory=list, description="Guards that may fail. The failure is noted, and the run goes on."
     )
 
     @field_validator("waive_guards")
@@ -278,7 +280,7 @@ def assign(document: Document, values_by_key: Mapping[str, Any], places_by_key: 
             if not isinstance(target, dict):
                 place = places_by_key[dotted]
                 where = f"{place} {dotted}" if place == "--set" else place
-                raise ConfigError(f"`{key}` holds a plain value, so it has no `{path[-1]}`", where=where)
+                raise ConfigError(f"`{key}` is a plain value, so it has no key `{path[-1]}`", where=where)
         if path[-1] == "type" and target.get("type") != value:
             target.clear()
         if target.get(path[-1], value) != value:
@@ -318,7 +320,7 @@ def resolve_recipe(recipe: Recipe) -> Recipe:
         )
     if metric not in METRICS:
         raise ConfigError(
-            f"nothing says whether a higher {metric} is better",
+            f"it is unknown whether a higher {metric} is better",
             where="evaluation.metric",
             hint=f"The package of the task {recipe.task.registered_name} must register it: "
             f"@METRICS.register({metric!r}).",

@@ -85,7 +85,7 @@ class ExampleTable:
 
     def _check_same_examples(self, found: Predictions, truth: NDArray[Any]) -> None:
         if not np.array_equal(self.index, found.index) or not np.array_equal(self.truth, truth):  # type: ignore[arg-type]
-            raise UserError("its predictions are of other examples than those of the runs it is compared with")
+            raise UserError("its predictions are for other examples than those of the other runs")
 
 
 def _as_predictions(units: Units) -> Predictions:

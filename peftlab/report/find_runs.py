@@ -54,7 +54,7 @@ def read_folders(directories: Sequence[Path], *, base: Path | None = None) -> Fo
     if not found.entries:
         reasons = "".join(f"\n  {item.path}: {item.reason}" for item in found.excluded[:8])
         raise UserError(
-            "no record that can be read is here" + reasons,
+            "there is no readable record here" + reasons,
             where=", ".join(map(str, directories)),
             hint="A report reads folders of finished runs, folders of suites, and result files of huggingface/peft's "
             "method_comparison.",

@@ -67,7 +67,7 @@ def draw_learning_curves(folder: Path, *, metric: str | None) -> LearningCurves:
         scores += [(line["step"], validation[metric])] if isinstance(validation.get(metric), int | float) else []
     loss, score = mean_curve([losses]), mean_curve([scores])
     if not loss:
-        raise UserError("the run has logged no step, so there are no curves", where=str(folder))
+        raise UserError("the run logged no step, so there are no curves", where=str(folder))
     axes = CurveAxes("Training loss", "step", "training loss", _number, _number)
     figures = [([Curve(0, "loss", loss)], axes)]
     shown = f"training loss {loss[0][1]:.3g} to {loss[-1][1]:.3g}"

@@ -25,7 +25,7 @@ def read_checkpoint(run: RunContext) -> Checkpoint | None:
     for key, now in _identity(run).items():
         if checkpoint.state.get(key, now) != now:  # checkpoints of earlier versions lack some keys
             raise UserError(
-                f"the run cannot be resumed here: its {key} is another one",
+                f"the run cannot be resumed here: its {key} has changed",
                 where=str(run.folder.path),
                 hint="The data, the base model or a library has changed. Start the run in a new folder.",
             )
@@ -53,9 +53,7 @@ def keep_threads_of(run: RunContext) -> None:
     begun = run.folder.checkpoints.latest_state()
     count, now = begun.get("threads"), torch.get_num_threads()
     if isinstance(count, int) and count > 0 and count != now:
-        run.reporter.say(
-            f"computing with {count} threads as before, not with {now}: the run ends with the same scores so"
-        )
+        run.reporter.say(f"computing with {count} threads as before, not with {now}, so that the scores stay the same")
         keep_threads(count, "as the run began")
     place = begun.get("device", run.device.type)
     if place != run.device.type:

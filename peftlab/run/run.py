@@ -111,7 +111,7 @@ def run_recipe(
     with folder.locked():
         finished = folder.finished_record()
         if resume and not folder.has_begun:
-            reporter.say(f"there is no checkpoint to resume from in {folder.path}: the run starts from the beginning")
+            reporter.say(f"there is no checkpoint in {folder.path}: the run starts from the beginning")
         checked = replace(checked, recipe=_with_start_time(checked, folder))
         folder.keep_recipe(checked.recipe)
         if finished is not None:

@@ -100,7 +100,7 @@ class RunFolder:
         differing = _differences(earlier, recipe.model_dump(mode="json"))
         if differing:
             raise UserError(
-                f"the run in this folder is of another recipe: {'; '.join(differing[:4])}",
+                f"the run in this folder has another recipe: {'; '.join(differing[:4])}",
                 where=str(self.path),
                 hint="Resume it with the same recipe and --set options, or choose another --output-dir.",
             )
@@ -125,9 +125,9 @@ def check_output_dir(output_dir: Path | None, *, resume: bool, inputs: Iterable[
     names = there - {LOCK_NAME}
     if names and not resume:
         raise UserError(
-            "the output folder exists and is not empty; a run never overwrites another",
+            "the output folder is not empty, and a run never overwrites another",
             where=str(output_dir),
-            hint="Choose another --output-dir, or add --resume to take up the run in it.",
+            hint="Choose another --output-dir, or add --resume to continue the run in it.",
         )
     # A folder with a recipe and other things in it may be where the user keeps recipes; bench leaves one with a recipe.
     is_run = RECIPE_NAME in names and (names == {RECIPE_NAME} or bool(there & {LOCK_NAME, RECORD_NAME}))

@@ -212,7 +212,7 @@ def test_another_search_is_not_mixed_in(cell: Cell, tmp_path: Path) -> None:
 
 
 def test_a_search_in_which_nothing_comes_through(cell: Cell, tmp_path: Path) -> None:
-    with pytest.raises(RunFailedError, match="no trial came through; the first: out of luck"):
+    with pytest.raises(RunFailedError, match="no trial succeeded; the first: out of luck"):
         search(cell, tmp_path, QuickWorker(fails=True), Budget(trials=2, minutes=None, seeds=1))
 
 

@@ -103,7 +103,7 @@ def test_a_written_suite_is_the_same_suite(suite: Path, tmp_path: Path) -> None:
         ("rank: 2", "rnak: 2", ["suite.yaml:6", "unknown key", "rank"]),
         ("rank: 2", "rank: two", ["suite.yaml:6", "method.rank"]),
         ("training.batch_size: 8", "training.batch_sise: 8", ["suite.yaml:3", "batch_size"]),
-        ("training.batch_size: 8", "training.learning_rate: 1e-3", ["what the suite tunes"]),
+        ("training.batch_size: 8", "training.learning_rate: 1e-3", ["the suite tunes"]),
         ("training.batch_size: 8", "seed: 8", ["`seed` cannot be set here"]),
         ("data.max_train_examples: 20", "data.max_train_examples: -20", ["suite.yaml:9"]),
         ("seeds: [0, 1]", "seeds: [1, 1]", ["suite.yaml:11", "every seed counts once"]),

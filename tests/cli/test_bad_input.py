@@ -120,7 +120,7 @@ def test_files_that_are_no_recipe(command, tmp_path: Path) -> None:
         ({"config.json": '{"model_type": "bert"}', "pytorch_model.bin": "x"}, "never loads pickle"),
         ({"config.json": "{"}, "damaged"),
         ({"readme.txt": "x"}, "no config.json"),
-        ({"config.json": '{"model_type": "bert"}', "model.safetensors": "short"}, "no safetensors file"),
+        ({"config.json": '{"model_type": "bert"}', "model.safetensors": "short"}, "not a safetensors file"),
         ({"config.json": '{"model_type": "bert", "quantization_config": {"quant_method": "gptq"}}'}, "safetensors"),
         ({"config.json": '{"hidden_size": 3}', "model.safetensors": "EMPTY"}, "model_type"),
     ],

@@ -36,7 +36,7 @@ def test_a_file_of_the_users_is_not_overwritten_unasked(command, suite: Path, tm
     (tmp_path / "report.html").write_text("my thesis")
     done = command("report", "tweets")
     assert done.returncode == 2
-    assert "no report of peftlab" in done.stderr
+    assert "not a report of peftlab" in done.stderr
     assert (tmp_path / "report.html").read_text() == "my thesis"
 
 
@@ -89,7 +89,7 @@ def test_paths_are_shown_from_where_the_page_lies(command, suite: Path, tmp_path
     ("arguments", "reason"),
     [
         (["nowhere"], "there is no such folder"),
-        (["."], "no record that can be read is here"),
+        (["."], "there is no readable record here"),
         (["tweets", "--metric", "acuracy"], "Did you mean `accuracy`?"),
         (["tweets", "--max-memory", "lots"], "is no size"),
         (["tweets", "--format", "pdf"], "pdf"),

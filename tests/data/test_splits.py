@@ -228,14 +228,14 @@ def test_without_deduplication_nothing_is_removed_and_leaks_are_counted(tmp_path
 
 
 def test_a_train_split_that_is_all_in_test_is_an_error(tmp_path):
-    with pytest.raises(DataError, match="nothing is left of the train split"):
+    with pytest.raises(DataError, match="the train split is empty"):
         load(given_splits(tmp_path, train="a b", test="a b c"))
 
 
 def test_one_row_cannot_be_split(tmp_path):
-    with pytest.raises(DataError, match=r"1 row is too few to cut off a test split[^\n]*\n.*data.test_fraction: 0"):
+    with pytest.raises(DataError, match=r"1 row is too few to make a test split[^\n]*\n.*data.test_fraction: 0"):
         load(given_splits(tmp_path, train="a"))
-    with pytest.raises(DataError, match="1 row is too few to cut off a validation split"):
+    with pytest.raises(DataError, match="1 row is too few to make a validation split"):
         load(given_splits(tmp_path, train="a b"))
     assert load(given_splits(tmp_path, train="a b c")).summary.rows == {"train": 1, "validation": 1, "test": 1}
 

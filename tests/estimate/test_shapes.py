@@ -152,7 +152,7 @@ def test_what_depends_on_values_is_refused_in_words(tiny_bert: Path, monkeypatch
 
     monkeypatch.setattr(TextClassification, "training_loss", training_loss)
     checked = checked_model(tiny_bert, "lora")
-    with pytest.raises(UnsupportedError, match="cannot be told from shapes"):
+    with pytest.raises(UnsupportedError, match="cannot be estimated from shapes"):
         estimate_recipe(checked, CPU)
 
 

@@ -46,7 +46,7 @@ def test_every_method_learns_under_checkpointing_or_is_refused(
     document = Document(source="test", values=values)
     recipe = build_recipe(document, default_name="tiny")
     if not recipe.method.supports_gradient_checkpointing:
-        with pytest.raises(UnsupportedError, match="does not learn under gradient checkpointing"):
+        with pytest.raises(UnsupportedError, match="does not work with gradient checkpointing"):
             check_recipe(recipe, document, offline=True)
         return
     record = run_recipe(recipe, document, output_dir=tmp_path / "run", offline=True).record

@@ -51,7 +51,7 @@ def test_plain_peft_loads_every_kind_onto_the_unchanged_base(options: dict, kind
 
 
 def test_dora_cannot_be_moved_back_to_the_base() -> None:
-    with pytest.raises(ValueError, match="does not go with"):
+    with pytest.raises(ValueError, match="does not work with"):
         LORA(dora=True, initialization="pissa")
 
 

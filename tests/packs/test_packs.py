@@ -307,12 +307,12 @@ def without(name: str) -> Callable[[Path], None]:
     [
         (drop_line, "the record of cells/lora--seed1 is missing: there are 5 lines"),
         (cut_line, "the record is damaged"),
-        (add_line, "12 records, and pack.json knows of 6"),
+        (add_line, "12 records, but pack.json lists 6"),
         (other_record_version, "the record has schema version 7; this peftlab reads version 1"),
         (other_version, "the pack has schema version 7; this peftlab reads version 1"),
         (cut_index, "the pack's index is damaged"),
-        (drop_predictions_of_a_cell, "lora--seed1 has no rows in it, and pack.json says 60"),
-        (drop_one_prediction, "has 59 rows in it, and pack.json says 60"),
+        (drop_predictions_of_a_cell, "lora--seed1 has no rows in it, but pack.json says 60"),
+        (drop_one_prediction, "has 59 rows in it, but pack.json says 60"),
         (flip_a_byte, "the file is damaged"),
         (cut_predictions, "the file is damaged"),
         (without("predictions.parquet"), "the pack has no predictions.parquet"),
@@ -409,7 +409,7 @@ def test_killed_while_cells_are_removed_or_come_back(
 
 def test_what_is_no_suite(command: Command, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    for folder, told in (("nothing", "there is no such folder"), ("empty", "no suite's folder")):
+    for folder, told in (("nothing", "there is no such folder"), ("empty", "not a suite's folder")):
         done = command("pack", tmp_path / folder)
         assert done.returncode == 2
         assert told in done.stderr

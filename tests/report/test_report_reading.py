@@ -87,7 +87,7 @@ def test_records_that_cannot_be_read_are_named_with_the_reason(tmp_path: Path) -
 def test_nothing_that_can_be_read_is_an_error_that_says_why(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such folder"):
         build_report([tmp_path / "nowhere"])
-    with pytest.raises(UserError, match="no record"):
+    with pytest.raises(UserError, match="no readable record"):
         build_report([tmp_path])
     write_run(tmp_path / "run", LORA, 0, DATA)
     (tmp_path / "run" / "record.json").write_text("{")

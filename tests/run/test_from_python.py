@@ -256,6 +256,6 @@ def test_a_result_draws_its_curves(of_rows: RunResult, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"ends on \.svg"):
         curves.save(tmp_path / "curves.png")
     (of_rows.folder / "metrics.jsonl").rename(tmp_path / "kept.jsonl")
-    with pytest.raises(UserError, match="has logged no step"):
+    with pytest.raises(UserError, match="the run logged no step"):
         of_rows.plot()
     (tmp_path / "kept.jsonl").rename(of_rows.folder / "metrics.jsonl")

@@ -100,7 +100,7 @@ def test_what_is_declared_must_be_there() -> None:
 
             capabilities = (EmbedsText,)
 
-    with pytest.raises(ConfigError, match="which there is not"):
+    with pytest.raises(ConfigError, match="which is unknown"):
 
         class Inventing(Task):
             """Says what nothing knows."""

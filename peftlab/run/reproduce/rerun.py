@@ -42,7 +42,7 @@ def reproduce(
     before, predictions = read_run_record(run), read_run_predictions(run)
     if before.status != "success":
         raise UserError(
-            f"the run ended as `{before.status}`; only one that ended with success has scores to agree with",
+            f"the run ended as `{before.status}`; only a successful run has scores to compare with",
             where=str(run),
         )
     if before.stopped_by is not None:
