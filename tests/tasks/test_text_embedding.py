@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 from pathlib import Path
@@ -13,13 +14,18 @@ import torch
 import transformers
 from sklearn.metrics import ndcg_score
 
+import peftlab
 from peftlab.core.errors import UnsupportedError
 from peftlab.core.metric import METRICS
 from peftlab.core.model_facts import ModelFacts
+from peftlab.core.reporter import Silent
 from peftlab.core.splits import Split
 from peftlab.core.task import Prediction
+from peftlab.inference.explanation.attributions import explain
+from peftlab.inference.export.export import export_run
 from peftlab.tasks.text_embedding import TextEmbedding
 from peftlab.tasks.text_inputs import pad, text_vectors
+from tests.conftest import sentences
 
 
 def reference_loss(vectors: torch.Tensor, keys: list[list[int]], scale: float, *, symmetric: bool) -> float:
@@ -145,3 +151,63 @@ def test_what_is_refused() -> None:
         TextEmbedding(pooling="cls").check(ModelFacts(path="x", model_type="gpt2", config={}, family="decoder"))
     with pytest.raises(ValueError, match="different columns"):
         TextEmbedding(query="text", document="text")
+
+
+@pytest.fixture(scope="module", params=["bert", "gpt2"])
+def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of an encoder, and of a decoder, with a column of hard negatives."""
+    model, folder = request.getfixturevalue(f"tiny_{request.param}"), tmp_path_factory.mktemp(request.param)
+    texts = [text for text, _ in sentences(60)]
+    rows = [
+        {"query": text, "document": text.upper(), "no": other} for text, other in zip(texts, texts[::-1], strict=True)
+    ]
+    (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    recipe = peftlab.Recipe.from_dict(
+        {
+            "name": request.param,
+            "model": {"path": str(model)},
+            "task": {
+                "type": "text_embedding",
+                "negatives": ["no"],
+                "pooling": "mean" if request.param == "bert" else "last",
+                "max_length": 24,
+            },
+            "data": {"source": str(folder / "rows.jsonl"), "validation_fraction": 0.2, "test_fraction": 0.2},
+            "method": {"type": "lora"},
+            "training": {"max_steps": 6, "batch_size": 8},
+            "measure": False,
+        }
+    )
+    done = peftlab.run_recipe(recipe, output_dir=folder / "run")
+    assert done.record.status == "success", done.record.error
+    return folder / "run"
+
+
+def test_a_run_gives_vectors_and_an_export_the_same(run: Path, tmp_path: Path) -> None:
+    loaded = peftlab.load(run)
+    texts = ["good film", "the day was sad"]
+    vectors = np.array([answer["prediction"] for answer in loaded.predict(texts)])
+    assert vectors.shape == (2, 32)
+    assert np.linalg.norm(vectors, axis=1) == pytest.approx([1, 1], rel=1e-4)
+    check = export_run(run, "merged", tmp_path / "merged", offline=True, reporter=Silent()).check
+    assert check.equal_predictions == 1
+    assert check.scores == pytest.approx(check.run_scores)
+    exported = peftlab.load(tmp_path / "merged").predict(texts)
+    assert np.array([answer["prediction"] for answer in exported]) == pytest.approx(vectors, abs=1e-4)
+    with pytest.raises(UnsupportedError, match="there is no decision to explain"):
+        explain(loaded.tuned, "good film")
+
+
+def test_what_cuts_a_batch_is_refused(run: Path) -> None:
+    values = peftlab.load(run).recipe.model_dump(mode="json", exclude={"data"})
+    for key, value in {"micro_batch_size": 4, "max_tokens_per_batch": 100, "gradient_accumulation_steps": 2}.items():
+        recipe = peftlab.Recipe.from_dict(
+            {
+                **values,
+                "data": {"source": [{"query": "a", "document": "b", "no": "c"}]},
+                "training": {**values["training"], key: value},
+            }
+        )
+        with pytest.raises(UnsupportedError, match="compares the examples of a batch with one another") as found:
+            peftlab.run_recipe(recipe)
+        assert f"training.{key}" in str(found.value)

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from peftlab.core.capabilities import EmbedsText
 from peftlab.core.errors import UnsupportedError, UserError
 from peftlab.core.splits import Split
 from peftlab.data.columns import check_columns
@@ -75,6 +76,11 @@ def explain(tuned: TunedModel, text: str, *, target: str | None = None, steps: i
     if tuned.model is None or tuned.inference is None:
         raise UnsupportedError("gradients need the run itself, or a merged export", where=str(tuned.folder))
     model, inference, task = tuned.model, tuned.inference, tuned.task
+    if isinstance(task, EmbedsText):
+        raise UnsupportedError(
+            f"a run of {task.registered_name} gives a text a vector; there is no decision to explain",
+            hint="Explain a run of a task with one decision per text.",
+        )
     row = text_row(text, tuned)
     split = task.tidy_rows(Split("text", [0], {column: [value] for column, value in row.items()}, "the text"))
     check_columns(split, task.text_columns(), ())

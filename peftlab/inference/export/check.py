@@ -13,6 +13,7 @@ from peftlab.core.errors import RunFailedError
 from peftlab.core.metric import METRICS, signed
 from peftlab.core.reporter import Reporter
 from peftlab.core.splits import EncodedSplit
+from peftlab.core.task import Prediction
 from peftlab.inference.tuned_model import TunedModel
 
 
@@ -66,21 +67,22 @@ def collect_answers(tuned: TunedModel, split: EncodedSplit, reporter: Reporter, 
         return _language_answers(tuned, split, reporter, description)
     scorer = tuned.recipe.scorer(tuned.labels)
     all_logits: list[Tensor] = []
-    predictions: list[Any] = []
+    answers: list[Prediction] = []
     reporter.start(description, len(split))
     try:
         for positions in tuned.batches(tuned.task.lengths(split.examples)):
             batch = tuned.task.collate([split.examples[at] for at in positions], tuned.tokenizer.pad_token_id)
             logits = tuned.compute_logits(batch)
-            found = tuned.task.predict(logits, batch, tuned.labels)
-            scorer.add(found)
-            predictions.extend(item.prediction for item in found)
+            answers.extend(tuned.task.predict(logits, batch, tuned.labels))
             own = logits if logits.ndim == 2 else logits[batch["attention_mask"].bool()]
             all_logits.append(tuned.task.comparable(own))
             reporter.advance(len(positions))
     finally:
         reporter.finish()
-    return Answers(len(split), all_logits, predictions, scorer.compute())
+    if tuned.task.ranks_whole_split:
+        answers = list(tuned.task.rank(answers))
+    scorer.add(answers)
+    return Answers(len(split), all_logits, [item.prediction for item in answers], scorer.compute())
 
 
 def _language_answers(tuned: TunedModel, split: EncodedSplit, reporter: Reporter, description: str) -> Answers:
