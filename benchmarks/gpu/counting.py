@@ -30,7 +30,7 @@ WAITING = frozenset({"_local_scalar_dense", "nonzero", "masked_select", "equal",
 """Operations whose result the host needs at once. ``.item()``, ``float(tensor)`` and ``if tensor`` are the first."""
 COPYING = frozenset({"cpu", "tolist", "numpy"})
 """Methods of tensors that copy to the host; on CPU they dispatch nothing."""
-ON_HOST = frozenset({"collate", "generator_states"})
+ON_HOST = frozenset({"collate", "note_padding", "generator_states"})
 """Functions whose tensors are on the host also where the model is on a card."""
 TENSORS_A_KERNEL = 48
 """Of a ``_foreach_`` operation. PyTorch's limits are 110 with one list of tensors, and 30 with five."""

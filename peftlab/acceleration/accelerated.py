@@ -13,7 +13,9 @@ import torch
 from torch import nn
 
 from peftlab.acceleration.casts import Casts
+from peftlab.acceleration.device import device_type_of
 from peftlab.acceleration.first_token import compute_first_token_only, computes_first_token_only
+from peftlab.acceleration.masks import without_looking
 from peftlab.acceleration.onednn import through_onednn, use_onednn
 
 _OFF = "_peftlab_acceleration_is_off"
@@ -63,7 +65,8 @@ def accelerated(model: nn.Module) -> Iterator[dict[str, int]]:
                     module.__class__ = _in_place_of(own, replacement)
                     found[kind] += 1
                     break
-        with through_onednn(model) as layers, _casting_together(model, [module for module, _ in before]):
+        fused = [module for module, _ in before]
+        with through_onednn(model) as layers, _casting_together(model, fused), _masks_of(model):
             found["onednn_linear"] += layers
             yield {kind: count for kind, count in found.items() if count}
     finally:
@@ -91,6 +94,15 @@ def _casting_together(model: nn.Module, fused: Sequence[nn.Module]) -> Iterator[
             handle.remove()
         for layer in layers:
             delattr(layer, CASTS)
+
+
+@contextlib.contextmanager
+def _masks_of(model: nn.Module) -> Iterator[None]:
+    """On a card masks are made without a look at their values."""
+    first = next(model.parameters(), None)
+    on_card = first is not None and device_type_of(first) == "cuda"
+    with without_looking(model) if on_card else contextlib.nullcontext():
+        yield
 
 
 def accelerate_inference(model: nn.Module) -> None:

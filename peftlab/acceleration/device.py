@@ -54,9 +54,9 @@ def card_of(tensor: Tensor) -> Card:
 
 
 def device_type_of(tensor: Tensor) -> str:
-    """``cuda``, ``cpu`` or another, as :func:`card_of` says."""
+    """``cuda``, ``cpu`` or another, as :func:`card_of` says; ``meta`` where what is offloaded is not here."""
     chosen = _stands_in.get()
-    return tensor.device.type if chosen is None else chosen.type
+    return tensor.device.type if chosen is None or tensor.is_meta else chosen.type
 
 
 def is_fused_for(*tensors: Tensor) -> bool:

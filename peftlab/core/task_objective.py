@@ -65,6 +65,9 @@ class TaskObjective(ABC):
     divisible: ClassVar[bool] = True
     """Whether a batch may be cut: whether its loss is the sum of its parts'. It is not where examples of a batch are
     compared with one another. Then batches are never cut, whether to save memory or to make a step of several."""
+    collates_ahead: ClassVar[bool] = False
+    """Whether ``collate`` gives the same whenever it is called: it draws no random numbers and keeps nothing. Then
+    batches for a card are made one step ahead, in a thread of their own."""
 
     @property
     def supports_virtual_tokens(self) -> bool:

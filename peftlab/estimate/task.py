@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
+from peftlab.acceleration.masks import HAS_PADDING
 from peftlab.core.splits import Example
 from peftlab.core.task import Inference, Prediction, Result, Task
 from peftlab.training.evaluation import run_on_device
@@ -70,7 +71,7 @@ class TaskOnShapes:
             has_padding = not bool(batch["attention_mask"].all())
         with self._mode:
             fake = {key: torch.empty(value.shape, dtype=value.dtype) for key, value in batch.items()}
-        setattr(fake["attention_mask"], _HAS_PADDING, has_padding)
+        setattr(fake["attention_mask"], HAS_PADDING, has_padding)
         return fake
 
     def __getattr__(self, name: str) -> Any:
@@ -100,14 +101,3 @@ class _ComputesOnce:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inference, name)
-
-
-_HAS_PADDING = "has_padding"
-
-
-def drop_full_mask(_model: nn.Module, arguments: Any, keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-    """Leave out a mask that masks nothing, as transformers does when it looks; into a fake one it cannot look."""
-    mask = keywords.get("attention_mask")
-    if mask is not None and not getattr(mask, _HAS_PADDING, True):
-        keywords = {key: value for key, value in keywords.items() if key != "attention_mask"}
-    return arguments, keywords

@@ -24,6 +24,7 @@ from torch._subclasses.fake_tensor import (
 
 from peftlab.acceleration.accelerated import accelerated
 from peftlab.acceleration.device import Card, as_if_on
+from peftlab.acceleration.masks import drop_full_mask
 from peftlab.core.errors import UnsupportedError
 from peftlab.core.method import MethodContext
 from peftlab.core.record import Memory
@@ -38,7 +39,7 @@ from peftlab.estimate.fakes import (
     one_text_a_row,
 )
 from peftlab.estimate.target import Target
-from peftlab.estimate.task import TaskOnShapes, drop_full_mask
+from peftlab.estimate.task import TaskOnShapes
 from peftlab.measurement.memory import measure_training_memory, storage_bytes
 from peftlab.measurement.roofline import StepFlops
 from peftlab.measurement.throughput import ThroughputMeter

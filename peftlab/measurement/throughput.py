@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 
 from peftlab.core.record import Throughput
 from peftlab.measurement.roofline import StepFlops
+from peftlab.measurement.step_clock import clock_of
 
 
 @dataclass
@@ -28,8 +28,8 @@ class Sums:
 class ThroughputMeter:
     """Times steps one by one; what happens between them, such as evaluation and checkpoints, does not count.
 
-    On CUDA the device is synchronised at the begin and the end of each timed step. That costs the overlap of two steps
-    and makes the figure, if anything, too low.
+    On CUDA the card notes the time itself, and is not waited for until the figures are read. What it does between two
+    notes counts, and so does its waiting for the host.
 
     Args:
         warmup_steps: So many first steps are left out: allocator and caches are cold in them.
@@ -39,15 +39,13 @@ class ThroughputMeter:
 
     def __init__(self, warmup_steps: int, *, device: torch.device, step_flops: StepFlops | None) -> None:
         self._skip = warmup_steps
-        self._device = device
+        self._clock = clock_of(device)
         self._step_flops = step_flops
         self._sums = Sums()
-        self._started = 0.0
 
     def step_started(self) -> None:
         """A step's work begins."""
-        self._synchronize()
-        self._started = time.perf_counter()
+        self._clock.start()
 
     def step_ended(self, lengths: Sequence[int], padded_tokens: int, terms: int = 0) -> None:
         """A step's work is done.
@@ -60,9 +58,8 @@ class ThroughputMeter:
         if self._skip > 0:
             self._skip -= 1
             return
-        self._synchronize()
+        self._clock.stop()
         sums = self._sums
-        sums.seconds += time.perf_counter() - self._started
         sums.steps += 1
         sums.tokens += sum(lengths)
         sums.padded_tokens += padded_tokens
@@ -72,7 +69,7 @@ class ThroughputMeter:
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint."""
-        return {"skip": self._skip, **asdict(self._sums)}
+        return {"skip": self._skip, **asdict(self._read())}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take up what ``state_dict`` gave. The first steps of the new process are cold again and are left out."""
@@ -82,7 +79,7 @@ class ThroughputMeter:
 
     def summary(self, *, matmul_flops_per_second: float | None) -> Throughput | None:
         """The figures, or None where no step was timed."""
-        sums = self._sums
+        sums = self._read()
         if not sums.steps:
             return None
         utilization = None
@@ -97,6 +94,7 @@ class ThroughputMeter:
             matmul_flops_per_second=matmul_flops_per_second,
         )
 
-    def _synchronize(self) -> None:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
+    def _read(self) -> Sums:
+        """The sums, with the seconds of all steps; on CUDA the last one is waited for."""
+        self._sums.seconds += self._clock.seconds()
+        return self._sums

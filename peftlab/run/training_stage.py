@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 
 from torch import nn
 
@@ -15,6 +17,7 @@ from peftlab.run.measuring_stage import new_meter
 from peftlab.run.resuming import read_checkpoint, state_of
 from peftlab.run.run_context import RunContext
 from peftlab.training.accelerator import build_accelerator, start_trackers
+from peftlab.training.ahead import BatchesAhead, collate, collates_ahead
 from peftlab.training.checkpoints import trainable_parameters
 from peftlab.training.guards import GradientGuard, check_adapter_changed, hash_tensors
 from peftlab.training.hooks import HookList
@@ -82,6 +85,13 @@ class TrainingStage:
             callbacks=run.callbacks,
         )
 
+    def _made_ahead(self, job: TrainingJob) -> TrainingJob:
+        """The job with its batches made one step ahead, where a card computes and the task allows it."""
+        if self._run.device.type != "cuda" or not collates_ahead(job.task):
+            return job
+        make = partial(collate, job.task, job.split, pad_token_id=job.pad_token_id)
+        return replace(job, ahead=BatchesAhead(make, job.micro_batches.split, pin=True))
+
     def train(
         self,
         job: TrainingJob,
@@ -98,7 +108,7 @@ class TrainingStage:
             initial_hashes: SHA-256 of every trainable tensor at the start.
             matmul_rate: FLOPs of a second of matrix products on this device; None: not measured.
         """
-        run, findings = self._run, self._run.findings
+        run, findings, job = self._run, self._run.findings, self._made_ahead(job)
         checkpoint = read_checkpoint(run)
         start_trackers(job.accelerator, name=run.recipe.name, recipe=run.recipe.model_dump(mode="json"))
         self._steps_shown = checkpoint.state["progress"]["step"] if checkpoint else 0
@@ -108,6 +118,8 @@ class TrainingStage:
                 findings.progress = train(job, checkpoint)
         finally:
             run.reporter.finish()
+            if job.ahead is not None:
+                job.ahead.close()
             findings.throughput = job.meter.summary(matmul_flops_per_second=matmul_rate)
             findings.guards["gradients"] = job.gradients.result()
         job.accelerator.end_training()

@@ -42,6 +42,7 @@ class TextClassification(Task):
     """Choose one class of a text (or of a pair of texts), or any number of labels."""
 
     peft_task_type: ClassVar[str] = "SEQ_CLS"
+    collates_ahead: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1", "weighted_f1", "micro_f1", "matthews", "auroc")
     has_probabilities: ClassVar[bool] = True
 

@@ -43,6 +43,7 @@ class TextRegression(Task):
     """Predict a number for a text, or for a pair of texts."""
 
     peft_task_type: ClassVar[str] = "SEQ_CLS"
+    collates_ahead: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = ("spearman", "pearson", "mean_squared_error", "mean_absolute_error")
 
     text: str | list[str] = Field("text", description="The column of the text, or a list of two for pairs.")

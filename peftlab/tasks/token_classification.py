@@ -41,6 +41,7 @@ class TokenClassification(Task):
     """Tag every word of a text, such as named entities (CoNLL files, or columns of words and tags)."""
 
     peft_task_type: ClassVar[str] = "TOKEN_CLS"
+    collates_ahead: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = ("f1", "precision", "recall", "accuracy")
     has_probabilities: ClassVar[bool] = True
 

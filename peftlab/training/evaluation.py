@@ -16,6 +16,8 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_iter
 
 from peftlab.acceleration.accelerated import accelerated
+from peftlab.acceleration.device import device_type_of
+from peftlab.acceleration.masks import note_padding
 from peftlab.core.errors import RunFailedError
 from peftlab.core.files import atomic_file
 from peftlab.core.splits import EncodedSplit
@@ -225,5 +227,8 @@ def run_on_device(
 
 
 def to_device(batch: Mapping[str, Tensor], device: torch.device) -> dict[str, Tensor]:
-    """A batch on a device."""
-    return {key: value.to(device, non_blocking=True) for key, value in batch.items()}
+    """A batch on a device, without waiting for it; on a card its mask knows whether it masks anything."""
+    moved = {key: value.to(device, non_blocking=True) for key, value in batch.items()}
+    if any(device_type_of(value) == "cuda" for value in moved.values()):
+        note_padding(batch, moved)
+    return moved

@@ -85,20 +85,18 @@ class GradientGuard:
     def observe(self, model: nn.Module) -> None:
         """Look at the gradients of a step, before they are cleared."""
         self._steps += 1
+        watched: dict[str, Tensor] = {}
         for name, parameter in model.named_parameters():
-            gradient = parameter.grad
-            if gradient is None:
-                continue
-            if not parameter.requires_grad:
+            if parameter.grad is not None and not parameter.requires_grad:
                 self._frozen.add(name)
-            elif name in self._waiting:
-                # The largest element tells both, NaN included, and needs no second tensor of the gradient's size.
-                largest = float(torch.linalg.vector_norm(gradient.detach(), ord=math.inf))
-                if not math.isfinite(largest):
-                    self._not_finite.add(name)
-                elif largest > 0:
-                    self._waiting.discard(name)
-                    self._not_finite.discard(name)
+            elif parameter.grad is not None and name in self._waiting:
+                watched[name] = parameter.grad.detach()
+        for name, largest in _largest_elements(watched).items():
+            if not math.isfinite(largest):
+                self._not_finite.add(name)
+            elif largest > 0:
+                self._waiting.discard(name)
+                self._not_finite.discard(name)
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint."""
@@ -130,6 +128,15 @@ class GradientGuard:
                 f"{first_names(sorted(self._waiting))}",
             )
         return Guard.check(True, f"all {seen} trainable tensors got a finite, non-zero gradient; no frozen one did")
+
+
+def _largest_elements(tensors: Mapping[str, Tensor]) -> dict[str, float]:
+    """The largest magnitude in each of some tensors, NaN included; the device is waited for once."""
+    if not tensors:
+        return {}
+    # It tells all that is asked, and needs no second tensor of a gradient's size.
+    largest = [torch.linalg.vector_norm(tensor, ord=math.inf).float() for tensor in tensors.values()]
+    return dict(zip(tensors, torch.stack(largest).tolist(), strict=True))
 
 
 def hash_tensors(tensors: Mapping[str, Tensor]) -> dict[str, str]:

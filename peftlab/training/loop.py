@@ -15,6 +15,7 @@ from peftlab.core.callback import CallbackList
 from peftlab.core.hooks import Backward, LossFunction
 from peftlab.core.splits import EncodedSplit
 from peftlab.core.task import Task
+from peftlab.training.ahead import BatchesAhead, collate
 from peftlab.training.checkpoints import (
     BEST,
     Checkpoint,
@@ -67,6 +68,7 @@ class TrainingJob:
         gradients: Watches the first steps.
         micro_batches: How many examples are computed at once.
         callbacks: A program's own; they may end the training.
+        ahead: Makes batches one step ahead; None: they are made when they are needed.
     """
 
     model: nn.Module
@@ -92,6 +94,7 @@ class TrainingJob:
     gradients: GradientGuard
     micro_batches: MicroBatches = field(default_factory=MicroBatches)
     callbacks: CallbackList = field(default_factory=CallbackList)
+    ahead: BatchesAhead | None = None
 
 
 @dataclass
@@ -138,7 +141,8 @@ def train(job: TrainingJob, resume_from: Checkpoint | None = None) -> Progress:
     schedule = learning_rate_schedule(job.config, job.learning_rate, job.plan.total)
     watch = LossWatch(job.accelerator.device, job.learning_rate)
     job.model.train()
-    for step in job.plan.steps(after=progress.step):
+    steps = job.plan.steps(after=progress.step)
+    for step in job.ahead.steps(steps) if job.ahead else steps:
         if progress.stopped_early or job.callbacks.error is not None:
             break
         if job.interrupts.requested:
@@ -206,10 +210,8 @@ def _accumulate_within_memory(job: TrainingJob, step: Step) -> tuple[Tensor, lis
         The mean loss, and the batches.
     """
     while True:
-        batches = [
-            job.task.collate([job.split.examples[position] for position in positions], job.pad_token_id)
-            for positions in job.micro_batches.split(step.batches)
-        ]
+        pieces = job.micro_batches.split(step.batches)
+        batches = job.ahead.take(pieces) if job.ahead else collate(job.task, job.split, pieces, job.pad_token_id)
         before = generator_states() if job.micro_batches.may_shrink else {}
         try:
             return accumulate_gradients(job, batches), batches

@@ -80,3 +80,9 @@ def test_a_step_launches_less_than_half_as_much() -> None:
     plain, less = (counts.kernels("llama_3b", mode, 2, [64, 64])["kernels"] for mode in ("off", "auto"))
     assert less < 0.55 * plain  # of two layers; the more there are, the less
     assert counts.kernels("llama_3b", "auto", 1, [8192])["head_reads"] <= 10
+
+
+@pytest.mark.parametrize("name", ["bert_base", "llama_3b"])
+def test_no_step_waits_for_the_card(name: str) -> None:
+    assert counts.waits(name, "off")  # transformers looks at its masks
+    assert counts.waits(name, "auto") == {}

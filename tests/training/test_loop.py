@@ -115,6 +115,7 @@ def witnessed_job(names: tuple[str, ...], told: list[str]) -> SimpleNamespace:
         config=SimpleNamespace(max_gradient_norm=0.5),
         gradients=SimpleNamespace(is_watching=True, observe=lambda _: told.append("gradients")),
         micro_batches=MicroBatches(),
+        ahead=None,
         split=SimpleNamespace(examples=[{"input_ids": list(range(1, 2 + n)), "label": n % 3} for n in range(6)]),
         pad_token_id=0,
     )

@@ -92,6 +92,7 @@ class DecoderTask(LanguageTask):
     """A language task for models that read from left to right."""
 
     peft_task_type: ClassVar[str] = "CAUSAL_LM"
+    collates_ahead: ClassVar[bool] = True
     capabilities: ClassVar[tuple[type, ...]] = (GeneratesText,)
 
     def check(self, facts: ModelFacts) -> None:

@@ -1,0 +1,105 @@
+"""Attention masks without a look at their values.
+
+transformers leaves out a mask that masks nothing, and looks for the borders of several texts in a row. On a card each
+look makes the host wait for all that was asked of the card before. What there is to see is known on the host, where a
+batch is made: whether any text is padded, and whether a batch has position ids of its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+from unittest import mock
+
+import torch
+from torch import Tensor, nn
+
+HAS_PADDING = "has_padding"
+"""An attribute of a mask, batch × length."""
+
+
+class _Known(threading.local):
+    """Of the forward pass that this thread is in: whether rows hold several texts; None: nothing is known."""
+
+    is_packed: bool | None = None
+
+
+_known = _Known()
+
+
+def note_padding(on_host: Mapping[str, Tensor], on_device: Mapping[str, Tensor]) -> None:
+    """Note whether a batch is padded on its mask on the device, from its mask on the host."""
+    mask = on_host.get("attention_mask")
+    if mask is not None and not hasattr(on_device["attention_mask"], HAS_PADDING):
+        setattr(on_device["attention_mask"], HAS_PADDING, not bool(mask.all()))
+
+
+def drop_full_mask(_model: nn.Module, arguments: Any, keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Leave out a mask that is known to mask nothing, before a model's forward pass."""
+    mask = keywords.get("attention_mask")
+    if mask is not None and not getattr(mask, HAS_PADDING, True):
+        keywords = {key: value for key, value in keywords.items() if key != "attention_mask"}
+    return arguments, keywords
+
+
+@contextlib.contextmanager
+def without_looking(model: nn.Module) -> Iterator[None]:
+    """Let a transformers model make its masks from what is known, as long as the context lasts.
+
+    A mask of which nothing is known is made whole, which gives the same attention.
+    """
+    from transformers import PreTrainedModel, masking_utils
+
+    inner = next((module for module in model.modules() if isinstance(module, PreTrainedModel)), None)
+    names = ("find_packed_sequence_indices", "_ignore_causal_mask_sdpa", "_ignore_bidirectional_mask_sdpa")
+    if inner is None or not all(hasattr(masking_utils, name) for name in names):
+        yield
+        return
+    library: Any = masking_utils
+    own_borders = library.find_packed_sequence_indices
+
+    def borders(position_ids: Tensor) -> Tensor | None:
+        if _known.is_packed is None:
+            found: Tensor | None = own_borders(position_ids)
+            return found
+        return texts_of(position_ids) if _known.is_packed else None
+
+    def needs_no_mask(own: Any) -> Any:
+        def ignore(padding_mask: Tensor | None, *arguments: Any, **keywords: Any) -> bool:
+            if padding_mask is not None and _known.is_packed is not None:
+                return False
+            return bool(own(padding_mask, *arguments, **keywords))
+
+        return ignore
+
+    handles = [
+        inner.register_forward_pre_hook(drop_full_mask, with_kwargs=True),
+        inner.register_forward_pre_hook(_begin, with_kwargs=True),
+        inner.register_forward_hook(_end, always_call=True),
+    ]
+    try:
+        with (
+            mock.patch.object(library, names[0], borders),
+            mock.patch.object(library, names[1], needs_no_mask(getattr(library, names[1]))),
+            mock.patch.object(library, names[2], needs_no_mask(getattr(library, names[2]))),
+        ):
+            yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def texts_of(position_ids: Tensor) -> Tensor:
+    """The number of the text that each position belongs to, from 0 in each row; batch × length."""
+    steps = torch.diff(position_ids, prepend=position_ids[:, :1] - 1, dim=-1)
+    return (steps != 1).cumsum(-1)
+
+
+def _begin(_model: nn.Module, _arguments: Any, keywords: dict[str, Any]) -> None:
+    _known.is_packed = keywords.get("position_ids") is not None
+
+
+def _end(_model: nn.Module, _arguments: Any, _outputs: Any) -> None:
+    _known.is_packed = None

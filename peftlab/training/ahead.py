@@ -1,0 +1,80 @@
+"""Batches made one step ahead, in a thread of their own, while the card computes.
+
+To pad texts and to pin memory takes the host's time, in which a card has nothing to do. Only tasks whose ``collate``
+draws no random numbers have their batches made ahead: the others' draws keep their place among the run's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from torch import Tensor
+
+from peftlab.core.splits import EncodedSplit
+from peftlab.core.task import Task
+from peftlab.training.steps import Step
+
+Batch = dict[str, Tensor]
+Collate = Callable[[Sequence[Sequence[int]]], list[Batch]]
+"""From the positions of the examples of each batch to the batches."""
+
+
+def collate(task: Task, split: EncodedSplit, pieces: Sequence[Sequence[int]], pad_token_id: int) -> list[Batch]:
+    """The batches of some positions in a split."""
+    return [task.collate([split.examples[position] for position in piece], pad_token_id) for piece in pieces]
+
+
+def collates_ahead(task: Any) -> bool:
+    """Whether a task's batches may be made ahead: the class that says so has its own ``collate``, or a base's."""
+    order = type(task).__mro__
+    said = next((place for place, own in enumerate(order) if vars(own).get("collates_ahead")), len(order))
+    written = next((place for place, own in enumerate(order) if "collate" in vars(own)), -1)
+    return bool(getattr(task, "collates_ahead", False)) and said <= written
+
+
+class BatchesAhead:
+    """Makes the batches of the next step while a step is computed.
+
+    Args:
+        collate: Makes batches; gives the same whenever it is called.
+        split: Cuts a step's batches into those that are computed at once.
+        pin: Whether they come in pinned memory, from which a card copies without the host.
+    """
+
+    def __init__(
+        self, collate: Collate, split: Callable[[Sequence[Sequence[int]]], list[list[int]]], *, pin: bool
+    ) -> None:
+        self._collate, self._split, self._pin = collate, split, pin
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        self._made: tuple[list[list[int]], Future[list[Batch]]] | None = None
+        self._following: Step | None = None
+
+    def steps(self, steps: Iterable[Step]) -> Iterator[Step]:
+        """The same steps; while one of them is computed, the batches of the next are made."""
+        rest = iter(steps)
+        step = next(rest, None)
+        while step is not None:
+            self._following = next(rest, None)
+            yield step
+            step = self._following
+
+    def take(self, positions: list[list[int]]) -> list[Batch]:
+        """The batches of some positions, and a start on those of the next step."""
+        made, self._made = self._made, None
+        batches = made[1].result() if made is not None and made[0] == positions else self._make(positions)
+        if self._following is not None:
+            following = self._split(self._following.batches)
+            self._made = following, self._thread.submit(self._make, following)
+        return batches
+
+    def _make(self, positions: list[list[int]]) -> list[Batch]:
+        batches = self._collate(positions)
+        return (
+            [{key: value.pin_memory() for key, value in batch.items()} for batch in batches] if self._pin else batches
+        )
+
+    def close(self) -> None:
+        """End the thread."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
