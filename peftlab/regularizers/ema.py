@@ -20,7 +20,10 @@ class Ema(WeightAverage):
     paper: ClassVar[str] = "https://arxiv.org/abs/2411.18704"
 
     decay: float = Field(
-        0.999, gt=0, lt=1, description="Of the average at each step; less in the first steps, (1 + step) / (10 + step)."
+        0.999,
+        gt=0,
+        lt=1,
+        description="Decay of the average at each step. In the first steps it is less: (1 + step) / (10 + step).",
     )
 
     def after_step(self, model: nn.Module, step: int) -> None:

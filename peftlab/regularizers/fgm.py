@@ -24,7 +24,8 @@ class Fgm(Regularizer):
     memory: ClassVar[str] = "three times the embeddings' output"
 
     epsilon: PositiveFloat | None = Field(
-        None, description="How far a text's embeddings move, all together; null: a tenth of one token's length."
+        None,
+        description="How far a text's embeddings move in all. null: a tenth of the length of one token's embedding.",
     )
 
     def around_backward(self, backward: Backward, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:

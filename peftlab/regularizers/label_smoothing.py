@@ -17,7 +17,7 @@ class LabelSmoothing(NeedsClasses):
 
     paper: ClassVar[str] = "https://arxiv.org/abs/1512.00567"
 
-    epsilon: float = Field(0.1, gt=0, lt=1, description="The share of each target that all classes have alike.")
+    epsilon: float = Field(0.1, gt=0, lt=1, description="Share of each target that is spread over all classes.")
 
     def training_task(self, task: Task) -> Task:
         """The task whose loss is smoothed; evaluation keeps the plain one."""

@@ -26,8 +26,8 @@ class CausalLm(DecoderTask):
 
     metrics: ClassVar[tuple[str, ...]] = ("perplexity", "loss", "perplexity_low", "perplexity_high")
 
-    text: str = Field("text", description="The column of the text; text files have one of this name.")
-    max_length: int = Field(256, ge=2, description="Tokens of a block.")
+    text: str = Field("text", description="The column of the text. Text files have the column `text`.")
+    max_length: int = Field(256, ge=2, description="Tokens in a block.")
 
     def text_columns(self) -> tuple[str, ...]:
         """The column of the text."""

@@ -60,44 +60,47 @@ class InstructionTuning(DecoderTask):
     prompt: str = Field("prompt", description="The column of the prompt.")
     response: str = Field("response", description="The column of the response.")
     input: str | None = Field(
-        None, description="A column of what the prompt is about, which follows it after a blank line where not empty."
+        None, description="A column of further input. It follows the prompt after a blank line, unless it is empty."
     )
     messages: str | None = Field(
         None,
-        description="Instead: the column of chats, lists of {role, content} or {from, value}. The model's own chat "
-        "template renders them, with all that a message holds; an assistant's message of weight 0 is not learned.",
+        description="Instead of prompt and response: the column of chats, lists of {role, content} or {from, "
+        "value}. The model's own chat template renders them. Assistant messages with weight 0 are not "
+        "learned.",
     )
     tools: str = Field(
-        "tools", description="With messages: the column of the tools that may be called, if there is one: JSON schemas."
+        "tools", description="With messages: the column of tools that the model may call, as JSON schemas."
     )
     layout: Literal["alpaca", "sharegpt"] | None = Field(
         None,
-        description="alpaca: columns instruction, input, output and Alpaca's prompt; sharegpt: messages in the column "
-        "conversations.",
+        description="alpaca: the columns instruction, input and output, with Alpaca's prompt. sharegpt: messages "
+        "in the column conversations.",
     )
     chat: bool = Field(False, description="Render prompts and responses by the model's chat template too.")
     template: str = Field(
-        "{prompt}\n", description="How a prompt is written where no chat template is used; the response follows it."
+        "{prompt}\n", description="How a prompt is written without a chat template. The response follows it."
     )
     date: str | None = Field(
         None,
-        description="What a chat template with a clock is told the time is, such as 2026-11-26T18:00:00. null: when "
-        "the run began; it is written down here, and holds for whatever is done with the run.",
+        description="The time for chat templates that show it, such as 2026-11-26T18:00:00. null: when the run "
+        "began. The run writes it here and uses it from then on.",
     )
     max_length: int = Field(
         512,
         ge=2,
-        description="Tokens of prompt and response. Longer chats lose first turns but no system message, longer "
-        "prompts their beginning.",
+        description="Most tokens of prompt and response. Longer chats lose their first turns, but no system "
+        "message. Longer prompts lose their beginning.",
     )
     drop_too_long: bool = Field(
-        False, description="Leave out training rows whose response does not fit, and count them; false: an error."
+        False,
+        description="Leave out training rows whose response does not fit, and count them. false: such rows "
+        "are an error.",
     )
-    packing: bool = Field(False, description="Put several training examples into one row; they do not see each other.")
+    packing: bool = Field(False, description="Put several training examples into one row. They do not see each other.")
     max_new_tokens: PositiveInt = Field(
         64,
-        description="Where a generated response is cut that does not end by itself. So much of max_length, but half of "
-        "it at most, is left free behind the prompts that responses are written to.",
+        description="Most tokens of a generated response. Prompts are cut so that this much of max_length is free "
+        "for it, but at most half.",
     )
 
     @field_validator("date", mode="before")

@@ -33,10 +33,10 @@ class MaskedLm(LanguageTask):
     peft_task_type: ClassVar[str] = "FEATURE_EXTRACTION"  # peft has no name for it; this one leaves the model as it is
     metrics: ClassVar[tuple[str, ...]] = ("perplexity", "loss", "perplexity_low", "perplexity_high")
 
-    text: str = Field("text", description="The column of the text; text files have one of this name.")
-    max_length: int = Field(128, ge=4, description="Tokens of a block.")
-    mask_fraction: float = Field(0.15, gt=0, lt=1, description="Share of the words that are to be predicted.")
-    whole_words: bool = Field(True, description="Mask all tokens of a word, or each token by itself.")
+    text: str = Field("text", description="The column of the text. Text files have the column `text`.")
+    max_length: int = Field(128, ge=4, description="Tokens in a block.")
+    mask_fraction: float = Field(0.15, gt=0, lt=1, description="Share of the words to predict.")
+    whole_words: bool = Field(True, description="Mask all tokens of a word together. false: each token by itself.")
 
     def text_columns(self) -> tuple[str, ...]:
         """The column of the text."""

@@ -48,18 +48,18 @@ class TextClassification(Task):
 
     text: str | list[str] = Field("text", description="The column of the text, or a list of two for pairs.")
     label: str | list[str] = Field(
-        "label", description="The column of the class; a list of columns that hold 0 or 1 makes the task multi-label."
+        "label", description="The column of the class. A list of columns with 0 and 1 makes the task multi-label."
     )
     multi_label: bool = Field(
         False, description="The label column holds several labels: a list, or a separated string."
     )
-    label_separator: str = Field(",", min_length=1, description="What separates several labels in one string.")
+    label_separator: str = Field(",", min_length=1, description="The separator between several labels in one string.")
     max_length: PositiveInt = Field(128, description="Longer texts are cut to this many tokens.")
     separator: str | None = Field(
         None,
         min_length=1,
-        description="What stands between the two texts of a pair. null: what the tokenizer puts there; where it puts "
-        "nothing, its separator or end token. The record names it.",
+        description="What comes between the two texts of a pair. null: what the tokenizer puts there, or else its "
+        "separator or end token. The record names it.",
     )
 
     @model_validator(mode="after")

@@ -52,8 +52,8 @@ class TextRegression(Task):
     separator: str | None = Field(
         None,
         min_length=1,
-        description="What stands between the two texts of a pair. null: what the tokenizer puts there; where it puts "
-        "nothing, its separator or end token. The record names it.",
+        description="What comes between the two texts of a pair. null: what the tokenizer puts there, or else its "
+        "separator or end token. The record names it.",
     )
 
     @model_validator(mode="after")

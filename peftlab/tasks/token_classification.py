@@ -45,16 +45,16 @@ class TokenClassification(Task):
     metrics: ClassVar[tuple[str, ...]] = ("f1", "precision", "recall", "accuracy")
     has_probabilities: ClassVar[bool] = True
 
-    tokens: str = Field("tokens", description="The column of the words: a list, or a string with words between blanks.")
-    tags: str = Field("tags", description="The column of the tags: as many as there are words.")
+    tokens: str = Field("tokens", description="The column of the words: a list, or a string with blanks between words.")
+    tags: str = Field("tags", description="The column of the tags, one for each word.")
     tag_names: list[str] | None = Field(
-        None, description="The names of tags that the data writes as numbers, in the order of the numbers from 0."
+        None, description="Names of the tags, if the data has numbers instead: the name of 0 first."
     )
     tag_scheme: Literal["auto", "bio", "bioes", "types", "plain"] = Field(
         "auto",
-        description="How tags name entities. bio: B-, I- and O; bioes: their ends too (BIOES, BILOU, BMES); types: "
-        "types of entities, and O; plain: no entities, such as parts of speech, which are scored word by word. auto: "
-        "what the training split shows. All but plain are learned as B-, I- and O.",
+        description="How tags name entities. bio: B-, I- and O. bioes: also the ends (BIOES, BILOU, BMES). types: "
+        "types of entities and O. plain: no entities, such as parts of speech; scored word by word. "
+        "auto: as in the training split. All but plain are learned as B-, I- and O.",
     )
     max_length: PositiveInt = Field(128, description="Longer texts are cut to this many tokens.")
 

@@ -22,57 +22,63 @@ class TrainingConfig(Config):
     """How the trainable parameters are optimised."""
 
     epochs: PositiveInt | None = Field(
-        None, description="Passes over the training split; 3 where max_steps is not set either."
+        None, description="Passes over the training split. Default: 3, unless max_steps is set."
     )
-    max_steps: PositiveInt | None = Field(None, description="Optimizer steps; with epochs, whichever ends first.")
+    max_steps: PositiveInt | None = Field(
+        None, description="Most optimizer steps. With epochs, the first limit ends the training."
+    )
     batch_size: PositiveInt | None = Field(
-        None, description="Examples in a batch; 32 where max_tokens_per_batch is not set."
+        None, description="Examples in a batch. Default: 32, unless max_tokens_per_batch is set."
     )
     max_tokens_per_batch: PositiveInt | None = Field(
-        None, description="Tokens in a batch at most, padding included; with batch_size, both limits hold."
+        None, description="Most tokens in a batch, with padding. With batch_size, both limits hold."
     )
     micro_batch_size: PositiveInt | Literal["auto"] | None = Field(
         None,
-        description="Examples that are computed at once; a larger batch is cut, its gradients add up to the same step. "
-        "auto: as many as fit into memory; fewer where that runs out. null: whole batches.",
+        description="Examples computed at once. A larger batch is computed in parts, whose gradients add up to the "
+        "same step. auto: as many as fit into memory. null: whole batches.",
     )
-    gradient_accumulation_steps: PositiveInt = Field(1, description="Batches whose gradients make one step.")
+    gradient_accumulation_steps: PositiveInt = Field(1, description="Number of batches for one optimizer step.")
     optimizer: Optimizer = Field(
         "adamw",
-        description="adamw; adamw_8bit, lion_8bit: states in 8 bits; paged_adamw_8bit: they move to CPU memory where "
-        "the GPU's is short (on CPU the same as adamw_8bit); adafactor: a row and a column for each matrix; "
-        "galore_adamw: for full tuning, states of 128 directions of each matrix; sgd.",
+        description="adamw and sgd: the usual ones. adamw_8bit, lion_8bit: states in 8 bits. paged_adamw_8bit: the "
+        "states move to CPU memory if the GPU's is full. adafactor: states of a row and a column for "
+        "each matrix. galore_adamw: for full tuning, states of 128 directions of each matrix.",
     )
-    learning_rate: PositiveFloat | None = Field(None, description="Peak learning rate; null: the method's own default.")
-    weight_decay: float = Field(0.01, ge=0, description="Decoupled weight decay; never on biases and norms.")
-    schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="Of the learning rate.")
+    learning_rate: PositiveFloat | None = Field(None, description="Peak learning rate. null: the method's own default.")
+    weight_decay: float = Field(0.01, ge=0, description="Decoupled weight decay. Biases and norms have none.")
+    schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="Schedule of the learning rate.")
     warmup_fraction: float = Field(0.06, ge=0, le=1, description="Share of the steps in which the rate rises.")
-    max_gradient_norm: PositiveFloat | None = Field(1.0, description="Longer gradients are scaled to it; null: never.")
+    max_gradient_norm: PositiveFloat | None = Field(
+        1.0, description="Longer gradients are scaled down to this length. null: never."
+    )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="Of the computation. auto: float32 on CPU, bfloat16 autocast on CUDA."
+        "auto", description="Precision of the computation. auto: float32 on CPU, bfloat16 autocast on CUDA."
     )
     deterministic: bool = Field(
         True,
-        description="Give the same bits every time. false: on a GPU, faster kernels whose sums come out in any order, "
-        "so that a resumed or repeated run may differ in its last digits.",
+        description="Give the same bits every time. false: faster kernels on a GPU, but a resumed or repeated run "
+        "may differ in its last digits.",
     )
-    gradient_checkpointing: bool = Field(False, description="Compute activations twice instead of keeping them.")
+    gradient_checkpointing: bool = Field(
+        False, description="Compute activations twice instead of keeping them: less memory, more time."
+    )
     checkpoint_every_steps: PositiveInt | None = Field(
-        None, description="Beside the checkpoint at each evaluation, one every so many steps."
+        None, description="Write a checkpoint every so many steps, and at each evaluation."
     )
     early_stopping_patience: PositiveInt | None = Field(
-        None, description="Stop after so many evaluations without a better score; null: never."
+        None, description="Stop after this many evaluations without a better score. null: never."
     )
     regularizers: list[SerializeAsAny[Regularizer]] = Field(
         default_factory=list,
-        description="What keeps the model from learning its examples by heart, one mapping with a `type` each; "
-        "`peftlab ls regularizers` lists them.",
+        description="Regularizers, which reduce overfitting: a list of mappings with a `type`. `peftlab ls "
+        "regularizers` lists the types.",
     )
     log_every_steps: PositiveInt = Field(10, description="Steps between two lines of metrics.jsonl.")
     length_window: PositiveInt = Field(
         50,
-        description="Batches of similar length are made within shuffled windows of at most so many batches (fewer on "
-        "small data, so that not the same texts meet in every epoch); 1: none.",
+        description="Batches of similar length are made within shuffled windows of this many batches, or fewer on "
+        "small data. 1: no windows.",
     )
 
     @field_validator("regularizers")
@@ -89,11 +95,15 @@ class EvaluationConfig(Config):
     """How the best state is chosen, and how evaluation runs."""
 
     metric: str | None = Field(
-        None, description="Of the validation split; chooses the best evaluation. null: the task's first metric."
+        None,
+        description="The metric that chooses the best evaluation, on the validation split. null: the task's "
+        "first metric.",
     )
-    every: Literal["epoch"] | PositiveInt = Field("epoch", description="'epoch', or a number of steps.")
-    batch_size: PositiveInt | None = Field(None, description="Examples in a batch; null: as in training.")
-    test: bool = Field(True, description="Score the test split; false while settings are still being chosen.")
+    every: Literal["epoch"] | PositiveInt = Field(
+        "epoch", description="When to evaluate: 'epoch', or every so many steps."
+    )
+    batch_size: PositiveInt | None = Field(None, description="Examples in a batch. null: as in training.")
+    test: bool = Field(True, description="Score the test split. Set it to false while you are choosing settings.")
 
 
 GUARDS: dict[str, str] = {

@@ -57,42 +57,46 @@ class TuringMachine(DecoderTask):
         "random", description=f"'random', or names: {', '.join(NAMED)}. Not used where `data` names a table of runs."
     )
     machine_count: PositiveInt = Field(512, description="Random machines in the training split.")
-    machine_seed: NonNegativeInt = Field(0, description="Of the random machines; another seed gives others.")
-    data_seed: NonNegativeInt | None = Field(None, description="Of the runs that are drawn. Null: the recipe's seed.")
-    states: int = Field(2, ge=1, le=len(STATE_NAMES), description="States of random machines, halting ones left out.")
-    symbols: int = Field(3, ge=2, le=len(SYMBOL_NAMES), description="Symbols of random machines, the blank included.")
-    tape_length: PositiveInt = Field(6, description="Cells of the longest tape in the training, validation and test.")
-    max_steps: PositiveInt = Field(30, description="Longer runs are cut there, and count as not halting.")
+    machine_seed: NonNegativeInt = Field(0, description="Seed of the random machines.")
+    data_seed: NonNegativeInt | None = Field(None, description="Seed of the runs. null: the recipe's seed.")
+    states: int = Field(2, ge=1, le=len(STATE_NAMES), description="States of random machines, without halting states.")
+    symbols: int = Field(3, ge=2, le=len(SYMBOL_NAMES), description="Symbols of random machines, with the blank.")
+    tape_length: PositiveInt = Field(
+        6, description="Cells of the longest tape in the splits train, validation and test."
+    )
+    max_steps: PositiveInt = Field(
+        30, description="Most steps of a run. Longer runs are cut, and count as not halting."
+    )
     train_runs: PositiveInt = Field(4000, description="Runs in the training split.")
     train_repeats: bool = Field(
         False,
-        description="Whether a run may occur more than once in training, for machines with few tapes. Each time its "
-        "random starts are others: those of the numbers of its cells (`addresses`), and of random positions.",
+        description="Whether a run may occur more than once in training, for machines with few tapes. Its cell "
+        "numbers (`addresses`) and random positions start elsewhere each time.",
     )
     validation_runs: PositiveInt = Field(100, description="Runs in the validation split.")
     test_runs: PositiveInt = Field(200, description="Runs in each test split.")
     longer_tape_length: PositiveInt | None = Field(
-        None, description="Longest tape of the split test_longer_tapes; null: twice tape_length."
+        None, description="Longest tape of the split test_longer_tapes. null: twice tape_length."
     )
     more_states: int | None = Field(
         None,
         ge=1,
         le=len(STATE_NAMES),
-        description="States in the split test_more_states; null: one more. 'random' only.",
+        description="States in the split test_more_states, for 'random' only. null: one more.",
     )
     writes: Literal["step", "run"] = Field(
-        "step", description="What the model writes: the next configuration, or all of them until the machine halts."
+        "step", description="What the model writes: the next configuration, or all until the machine halts."
     )
     table: bool = Field(True, description="Show the machine's table before the configuration.")
     addresses: NonNegativeInt = Field(
-        0, description="Number the cells modulo this many (index hints, from a random start); 0: no numbers."
+        0, description="Number the cells modulo this, from a random start (index hints). 0: no numbers."
     )
     positions: Positions = Field(
         "absolute",
-        description="Position ids of the model: from 0; all 0; from a random start in training; or the address "
-        "that was written last (Abacus embeddings), which needs `addresses`.",
+        description="Position ids of the model: from 0, all 0, from a random start in training, or the last "
+        "address written (Abacus embeddings, with `addresses` only).",
     )
-    max_length: PositiveInt = Field(256, description="Tokens at most; a longer run is an error.")
+    max_length: PositiveInt = Field(256, description="Most tokens of a run. A longer run is an error.")
 
     @field_validator("machines")
     @classmethod
