@@ -36,6 +36,7 @@ from peftlab.estimate.training import Batch, bare_job
 from peftlab.measurement.memory import LiveBytes
 from peftlab.models.base_model import prepare_config
 from peftlab.training.accelerator import build_shapes_accelerator
+from peftlab.training.evaluation import to_device
 from peftlab.training.loop import TrainingJob, optimizer_step
 from peftlab.training.loss_watch import LossWatch
 from peftlab.training.optimizers import build_optimizer
@@ -117,8 +118,9 @@ def kept(name: str, acceleration: str, lengths: tuple[int, int] = (256, 512)) ->
         for length in lengths:
             job = job_of(name, layers=layers, lengths=[length], acceleration=acceleration)
             watcher = LiveBytes(model_tensors(job.model))
-            batch = job.task.collate(job.split.examples, 0)
+            on_host = job.task.collate(job.split.examples, 0)
             with on_card(job), watcher, job.accelerator.autocast():
+                batch = to_device(on_host, torch.device("cpu"))
                 before = watcher.current_bytes
                 loss = job.task.training_loss(job.model, batch)
                 found[layers, length] = watcher.current_bytes - before

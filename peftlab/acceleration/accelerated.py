@@ -68,6 +68,7 @@ def accelerated(model: nn.Module) -> Iterator[dict[str, int]]:
         fused = [module for module, _ in before]
         with through_onednn(model) as layers, _casting_together(model, fused), _masks_of(model):
             found["onednn_linear"] += layers
+            found["rms_norm_kernel"] = sum(map(_has_kernel, fused))
             yield {kind: count for kind, count in found.items() if count}
     finally:
         for module, own in before:
@@ -94,6 +95,15 @@ def _casting_together(model: nn.Module, fused: Sequence[nn.Module]) -> Iterator[
             handle.remove()
         for layer in layers:
             delattr(layer, CASTS)
+
+
+def _has_kernel(module: nn.Module) -> bool:
+    """Whether a norm is computed by a kernel of its card's."""
+    from peftlab.acceleration.rms_norm import FusedRmsNorm, kernel_agrees
+
+    if not isinstance(module, FusedRmsNorm) or not module.weight.is_cuda:
+        return False
+    return kernel_agrees(module.weight.device.type, module.weight.dtype)
 
 
 @contextlib.contextmanager

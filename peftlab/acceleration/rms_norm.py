@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from peftlab.acceleration.device import is_fused_for
-from peftlab.acceleration.same_results import gives_the_same, ramp
+from peftlab.acceleration.same_results import gives_the_same, ramp, real_tensors
 
 
 class FusedRmsNorm(nn.Module):
@@ -46,11 +46,10 @@ class _RmsNorm(torch.autograd.Function):
 def normalise(states: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
     """The norm's outputs, and 1 / √(mean(x²) + ε), … × 1, which is in float32 where the states are in half precision.
 
-    CUDA has a kernel for it.
+    By CUDA's kernel where that was tried and gives the same.
     """
-    if states.is_cuda:
-        found: tuple[Tensor, Tensor] = torch.ops.aten._fused_rms_norm(states, [states.shape[-1]], weight, epsilon)
-        return found
+    if states.is_cuda and kernel_agrees(states.device.type, states.dtype):
+        return _kernel(states, weight, epsilon)
     precise = _precise(states)
     inverse = precise.square().mean(dim=-1, keepdim=True).add_(epsilon).rsqrt_()
     return (precise * inverse).mul_(weight).to(states.dtype), inverse
@@ -59,13 +58,9 @@ def normalise(states: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, T
 def gradients_of_norm(
     gradient: Tensor, states: Tensor, weight: Tensor, inverse: Tensor, wanted: tuple[bool, bool]
 ) -> tuple[Tensor | None, Tensor | None]:
-    """By states and weight, as far as they are wanted; CUDA has a kernel for this too."""
-    if states.is_cuda:
-        backward = torch.ops.aten._fused_rms_norm_backward
-        found: tuple[Tensor | None, Tensor | None] = backward(
-            gradient.contiguous(), states, [states.shape[-1]], inverse, weight, [*wanted]
-        )
-        return found
+    """By states and weight, as far as they are wanted; likewise."""
+    if states.is_cuda and kernel_agrees(states.device.type, states.dtype):
+        return _kernel_backward(gradient, states, weight, inverse, wanted)
     kind, gradient, states = states.dtype, _precise(gradient), _precise(states)
     of_states = of_weight = None
     if wanted[1]:
@@ -75,6 +70,46 @@ def gradients_of_norm(
         shared = (weighted * states).mean(dim=-1, keepdim=True).mul_(inverse.pow(3))
         of_states = weighted.mul_(inverse).addcmul_(states, shared, value=-1).to(kind)
     return of_states, of_weight
+
+
+@functools.cache
+def kernel_agrees(device: str, kind: torch.dtype) -> bool:
+    """Whether this torch has a kernel for the norm and its gradients, and they are right; tried once, on the device."""
+
+    def compute(kernel: bool) -> list[Tensor]:
+        states, gradient, weight = (ramp(*shape).to(device, kind) for shape in ((6, 64), (6, 64), (64,)))
+        if not kernel:  # by autograd, in float64
+            states, weight = states.double().requires_grad_(), weight.double().requires_grad_()
+            outputs = weight * states * torch.rsqrt(states.square().mean(dim=-1, keepdim=True) + 0.05)
+            return [outputs.detach(), *torch.autograd.grad(outputs, (states, weight), gradient.double())]
+        outputs, inverse = _kernel(states, weight, 0.05)
+        gradients = _kernel_backward(gradient, states, weight, inverse, (True, True))
+        return [tensor.double() for tensor in (outputs, *gradients) if tensor is not None]
+
+    with real_tensors():
+        try:
+            found = compute(kernel=True)
+        except (RuntimeError, AttributeError, TypeError):  # no such operation, or none for this card
+            return False
+        with torch.enable_grad():
+            wanted = compute(kernel=False)
+    rounding = 4 * torch.finfo(kind).eps
+    pairs = zip(found, wanted, strict=True)
+    return all(float((one - other).norm()) <= rounding * float(other.norm()) for one, other in pairs)
+
+
+def _kernel(states: Tensor, weight: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    found: tuple[Tensor, Tensor] = torch.ops.aten._fused_rms_norm(states, [states.shape[-1]], weight, epsilon)
+    return found
+
+
+def _kernel_backward(
+    gradient: Tensor, states: Tensor, weight: Tensor, inverse: Tensor, wanted: tuple[bool, bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    found: tuple[Tensor | None, Tensor | None] = torch.ops.aten._fused_rms_norm_backward(
+        gradient.contiguous(), states, [states.shape[-1]], inverse, weight, [*wanted]
+    )
+    return found
 
 
 def _precise(values: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 
 
 @contextlib.contextmanager
-def _real_tensors() -> Iterator[None]:
+def real_tensors() -> Iterator[None]:
     """Numbers, also where a model is being worked on by shapes alone."""
     with _disable_current_modes(), torch.no_grad(), torch.autocast("cpu", enabled=False):
         yield
@@ -30,7 +30,7 @@ def gives_the_same(own: Callable[[], Any], expected: Callable[[], Any]) -> bool:
         own: May raise whatever it likes: then it is not the same.
         expected: What it should give: a tensor, or several.
     """
-    with _real_tensors():
+    with real_tensors():
         try:
             found = own()
         except Exception:  # noqa: BLE001 - code of any model, on a stand-in that may not be enough for it

@@ -186,3 +186,17 @@ def test_on_cpu_half_precision_stays_the_models_own() -> None:
     with as_if_on(Card("cpu")), accelerated(model) as parts:
         assert "lora_linear" not in parts
         assert "rms_norm" not in parts
+
+
+def test_a_kernel_is_taken_only_where_it_is_there_and_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    agrees = rms_norm.kernel_agrees.__wrapped__
+    assert not agrees("cpu", torch.float32)  # CPUs have none of the gradients
+
+    def by_formula(gradient: Tensor, states: Tensor, weight: Tensor, inverse: Tensor, wanted: Any) -> Any:
+        return rms_norm.gradients_of_norm(gradient, states, weight, inverse, wanted)
+
+    monkeypatch.setattr(rms_norm, "_kernel_backward", by_formula)
+    for kind in (torch.float32, torch.bfloat16, torch.float16):
+        assert agrees("cpu", kind)
+    monkeypatch.setattr(rms_norm, "_kernel", lambda *given: (given[0] * 1.1, given[0][:, :1]))
+    assert not agrees("cpu", torch.bfloat16)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmarks.gpu import counts
+from benchmarks.gpu import counts, overhead
 from benchmarks.gpu.counting import StepCounter, WaitCounter
 from peftlab.measurement.memory import LiveBytes
 
@@ -86,3 +86,7 @@ def test_a_step_launches_less_than_half_as_much() -> None:
 def test_no_step_waits_for_the_card(name: str) -> None:
     assert counts.waits(name, "off")  # transformers looks at its masks
     assert counts.waits(name, "auto") == {}
+
+
+def test_what_a_step_costs_beside_the_model() -> None:
+    assert 0 < overhead.least_seconds(40) < 0.01  # 0.8 ms on a quiet machine; this one may be busy
