@@ -100,9 +100,9 @@ def notices_of_spellings(values: Iterable[Any], labels: Sequence[str]) -> dict[s
 def split_labels(text: str, separator: str) -> list[Any]:
     """The labels of a field: parted by the separator, or a list as JSON, Python, numpy or a person writes it."""
     text = text.strip()
-    if not (text.startswith("[") and text.endswith("]")):
+    found = written_list(text) if text.endswith(("]", ")", "}")) else None
+    if found is None and not (text.startswith("[") and text.endswith("]")):
         return list(text.split(separator))
-    found = _written_list(text)
     if found is None:
         inner = text[1:-1]
         parts = inner.split(separator if separator in inner else ",")
@@ -110,14 +110,27 @@ def split_labels(text: str, separator: str) -> list[Any]:
     return [label for label in found if label is not None and not (isinstance(label, str) and is_blank(label))]
 
 
-def _written_list(text: str) -> list[Any] | None:
-    """A list as JSON, Python or numpy writes it, or None; numpy puts blanks between texts, which Python would join."""
+def other_separator(labels: Sequence[str]) -> tuple[str, str] | None:
+    """A label that another label_separator would part into labels that are there by themselves, and that separator."""
+    known = set(labels)
+    for label in labels:
+        for mark in (";", "|", ",", "/", " "):
+            parts = [part.strip() for part in label.split(mark)]
+            if len(parts) > 1 and known.issuperset(parts):
+                return label, mark
+    return None
+
+
+def written_list(text: str) -> list[Any] | None:
+    """A list, tuple or set as JSON, Python or numpy writes it, or None; numpy puts blanks where Python would join."""
     with contextlib.suppress(ValueError):
         read = json.loads(text)
         return read if isinstance(read, list) else None
     with contextlib.suppress(ValueError, SyntaxError):
-        read = ast.literal_eval(re.sub(r"""(?<=['"])\s+(?=['"])""", ", ", text))
-        return read if isinstance(read, list) else None
+        read = ast.literal_eval(re.sub(r"""(?<=['"])\s+(?=['"])""", ", ", text))  # `set()` too
+        return (
+            sorted(read, key=str) if isinstance(read, set) else list(read) if isinstance(read, list | tuple) else None
+        )
     return None
 
 

@@ -22,12 +22,18 @@ _SUFFIXED = re.compile(r"(.+)[-_:/]([BIMELSUW])")
 _AS_BIO = {"B": "B", "I": "I", "M": "I", "E": "I", "L": "I", "S": "B", "U": "B", "W": "B"}
 _PLAIN_BIO = re.compile(r"O|[BI](-.+)?")
 DESCRIPTIONS: dict[Scheme, str] = {
-    "bioes": "the tags say where entities end too (BIOES, BILOU or a like scheme); they are learned as B- and I-",
+    "bioes": "the tags say where entities end too (BIOES, BILOU or a like scheme), or write B-, I- and O in another "
+    "way; they are learned as B-, I- and O",
     "types": "the tags are types of entities without B- and I-: neighbouring words of one type are taken for one "
     "entity, and learned as B- and I-",
     "plain": "the tags name no entities (there is no B- and I-, and no O for most words): each word's tag is scored by "
     "itself, with accuracy",
 }
+
+
+def are_bio(tags: Iterable[str]) -> bool:
+    """Whether all tags are B-, I- or O, in which entities can be found."""
+    return all(_PLAIN_BIO.fullmatch(tag) for tag in tags)
 
 
 def recognise(tags: Counter[str], *, where: str) -> Scheme:
@@ -47,7 +53,7 @@ def recognise(tags: Counter[str], *, where: str) -> Scheme:
             hint="Name them in the order of their numbers: `task.tag_names: [O, B-PER, I-PER, …]`; or set "
             "`task.tag_scheme: plain` to score every word's tag by itself.",
         )
-    if all(_PLAIN_BIO.fullmatch(tag) for tag in tags):
+    if are_bio(tags):
         return "bio"
     named = [tag for tag in tags if not _is_outside(tag)]
     parsed = [_parse(tag) for tag in named]

@@ -18,6 +18,7 @@ from peftlab.tasks._labels import (
     is_blank,
     label_key,
     notices_of_spellings,
+    other_separator,
     split_labels,
     tidy,
     tidy_value,
@@ -106,6 +107,11 @@ class TextClassification(Task):
         """Classes that are spelt in several ways; a validation split of one class."""
         spellings = [name for split in splits.values() for name in self._spellings(split)]
         notices = {} if isinstance(self.label, list) else notices_of_spellings(spellings, labels)
+        if self.multi_label and (other := other_separator(labels)):
+            notices["labels_may_be_several"] = (
+                f"{other[0]!r} is one label as it stands, and its parts are labels too: if it means several, set "
+                f"`task.label_separator: {other[1]!r}`"
+            )
         validation = splits.get("validation")
         if validation is not None and not self.is_multi_label and len(self.classes(validation)) == 1:
             notices["validation_has_one_class"] = (
@@ -156,7 +162,7 @@ class TextClassification(Task):
                     raise DataError(
                         f"the label {name!r} of the {split.name} split does not occur in the training split",
                         where=split.where(row),
-                        hint=did_you_mean(name, labels),
+                        hint=did_you_mean(tidy(name), labels),
                     )
 
     def head(self, labels: tuple[str, ...]) -> Head:
@@ -285,7 +291,19 @@ class TextClassification(Task):
         if isinstance(self.label, list):
             return [name for name in self.label if _is_on(split, name, row)]
         value = split.columns[self.label][row]
+        if isinstance(value, dict):
+            raise DataError(
+                f"the column `{self.label}` holds an object, {value!r:.60}, and no label",
+                where=split.where(row),
+                hint=f"Name the field that is the label: `task.label: {self.label}.{next(iter(value), 'name')}`.",
+            )
         if not self.multi_label:
+            if isinstance(value, list | tuple):
+                raise DataError(
+                    f"the column `{self.label}` holds a list, {value!r:.60}, and no label",
+                    where=split.where(row),
+                    hint="Set `task.multi_label: true`: a text may then have any number of labels.",
+                )
             return [value]
         parts = value if isinstance(value, list) else split_labels(str(value), self.label_separator)
         return [part for part in parts if part is not None and not is_blank(str(part))]

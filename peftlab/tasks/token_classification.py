@@ -13,9 +13,19 @@ from peftlab.core.errors import DataError, UnsupportedError, did_you_mean
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Head, Prediction, Scorer, Task
-from peftlab.tasks._labels import tidy, tidy_value
+from peftlab.tasks._labels import tidy, tidy_value, written_list
 from peftlab.tasks._scorers import EntityScorer
-from peftlab.tasks._tags import DESCRIPTIONS, OUTSIDE, Scheme, check_scheme, closed, is_number, recognise, to_bio
+from peftlab.tasks._tags import (
+    DESCRIPTIONS,
+    OUTSIDE,
+    Scheme,
+    are_bio,
+    check_scheme,
+    closed,
+    is_number,
+    recognise,
+    to_bio,
+)
 from peftlab.tasks.language.user_text import encode_as_text
 from peftlab.tasks.text_inputs import (
     IGNORED,
@@ -72,10 +82,10 @@ class TokenClassification(Task):
         check_length(self.max_length, facts)
 
     def tidy_rows(self, split: Split) -> Split:
-        """Texts without a word, and empty tags, are missing."""
+        """Texts without a word, and empty tags, are missing; lists that a table holds as text are lists."""
         split = without_blank_texts(split, (self.tokens,))
-        split = with_columns(split, (self.tokens,), lambda value: value or None)
-        return with_columns(split, (self.tags,), lambda value: tidy_value(value, None))
+        split = with_columns(split, (self.tokens,), lambda value: _listed(value) or None)
+        return with_columns(split, (self.tags,), lambda value: tidy_value(_listed(value, may_be_bare=True), None))
 
     def classes(self, split: Split) -> Collection[str]:
         """The tags, as they are written."""
@@ -109,6 +119,10 @@ class TokenClassification(Task):
     def _scheme(self) -> Scheme:
         scheme: Scheme = self.learned.get(SCHEME, "bio")  # runs of earlier versions learned tags as they are
         return scheme
+
+    def _names_entities(self, labels: Sequence[str]) -> bool:
+        """Whether entities can be found in the tags; runs of earlier versions may have learned others as they were."""
+        return self._scheme != "plain" and are_bio(labels)
 
     def learn_labels(self, train: Split) -> tuple[str, ...]:
         """The tags of the training split, sorted, with ``O`` first."""
@@ -262,7 +276,7 @@ class TokenClassification(Task):
 
     def scorer(self, labels: tuple[str, ...]) -> Scorer:
         """Entity metrics; of tags that name no entities, the accuracy alone."""
-        return EntityScorer(has_entities=self._scheme != "plain")
+        return EntityScorer(has_entities=self._names_entities(labels))
 
     def placeholder_labels(self, split: Split, labels: tuple[str, ...]) -> Mapping[str, Sequence[Any]]:
         """The first tag for every word."""
@@ -271,7 +285,7 @@ class TokenClassification(Task):
     def answer(self, prediction: Prediction, inputs: Mapping[str, Any], labels: tuple[str, ...]) -> dict[str, Any]:
         """The tag of every word, and the entities that they make up, if they name entities."""
         found = {"prediction": prediction.prediction, "scores": list(prediction.scores)}
-        if self._scheme == "plain":
+        if not self._names_entities(labels):
             return found
         return {**found, "entities": find_entities(inputs[self.tokens], prediction.prediction, prediction.scores)}
 
@@ -346,6 +360,22 @@ def find_entities(text: Any, tags: Sequence[str], scores: Sequence[float]) -> li
 
 def _as_list(value: Any) -> list[str]:
     return value.split() if isinstance(value, str) else [str(item) for item in value]
+
+
+def _listed(value: Any, *, may_be_bare: bool = False) -> Any:
+    """A list that was written out as text, as CSV files hold it; anything else stays.
+
+    Args:
+        value: Of the table.
+        may_be_bare: Whether what stands in brackets is a list in any case, as numpy writes numbers.
+    """
+    text = value.strip() if isinstance(value, str) else ""
+    if not (text.startswith(("[", "(")) and text.endswith(("]", ")"))):
+        return value
+    found = written_list(text)
+    if found is None and may_be_bare and text.startswith("["):
+        return text[1:-1].replace(",", " ").split()
+    return value if found is None else found
 
 
 def _is_byte_level(tokenizer: Any) -> bool:

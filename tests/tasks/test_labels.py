@@ -127,6 +127,7 @@ def loaded(task: Task, source: Path, **settings: Any) -> Any:
                        '{"text":"x3","labels":["a"]}\n{"text":"x4","labels":[]}\n'),
         ("rows.json", '[{"text":"x1","labels":"a, b"},{"text":"x2","labels":""},{"text":"x3","labels":"a"},'
                       '{"text":"x4"}]'),
+        ("rows.tsv", "text\tlabels\nx1\t('a', 'b')\nx2\tset()\nx3\t{'a'}\nx4\t()\n"),
         ("rows.tsv", "text\tlabels\nx1\t[a, b]\nx2\t[None]\nx3\t['a']\nx4\t[ ]\n"),
         ("rows.tsv", "text\tlabels\nx1\t['a' 'b']\nx2\t[nan]\nx3\t[a]\nx4\t[null]\n"),
         ("rows.tsv", "text\tlabels\nx1\t['a', 'b']\nx2\t[]\nx3\ta\nx4\t,\n"),
@@ -194,3 +195,35 @@ def test_a_class_that_lives_in_the_test_texts_only_is_lost_to_deduplication(tmp_
 def test_keys_are_equal_for_clean_names_and_themselves() -> None:
     for name in ("good", "New York", "7", "007", "True-ish", "日本"):
         assert label_key(name) == name
+
+
+@pytest.mark.parametrize(
+    ("multi", "value", "hint"),
+    [
+        (False, {"name": "a"}, "task.label: labels.name"),
+        (True, {"a": 1, "b": 0}, "task.label: labels.a"),
+        (False, ["a"], "task.multi_label: true"),
+        (False, [], "task.multi_label: true"),
+    ],
+)
+def test_a_label_that_is_none_is_refused(multi: bool, value: Any, hint: str) -> None:
+    task = TextClassification(label="labels", multi_label=multi)
+    with pytest.raises(DataError, match="and no label") as caught:
+        task.learn_labels(split(text=["x", "y"], labels=[value, value]))
+    assert hint in str(caught.value)
+
+
+def test_a_number_that_training_lacks_is_told_like_any_label() -> None:
+    task = TextClassification(label="labels")
+    with pytest.raises(DataError, match=r"the label 2\.5 of the test split"):
+        task.check_split(split("test", text=["x"], labels=[2.5]), ("0.5", "1.5"))
+
+
+def test_labels_that_another_separator_parts_are_told() -> None:
+    task = TextClassification(label="labels", multi_label=True)
+    train = split(text=["x", "y", "z"], labels=["a;b", "a", "b"])
+    assert (
+        "task.label_separator: ';'" in task.notices({"train": train}, task.learn_labels(train))["labels_may_be_several"]
+    )
+    plain = split(text=["x", "y", "z"], labels=["a,b", "a/c", "b d"])
+    assert "labels_may_be_several" not in task.notices({"train": plain}, task.learn_labels(plain))

@@ -133,3 +133,42 @@ def test_runs_of_earlier_versions_read_tags_as_they_learned_them() -> None:
 def test_a_text_without_words_is_missing(tokens: Any) -> None:
     rows = Split("train", [0], {"tokens": [tokens], "tags": [[]]}, "rows.jsonl")
     assert TokenClassification().tidy_rows(rows).columns["tokens"] == [None]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "tags"),
+    [
+        ('["Anna", "saw", "it, too"]', '["B-PER", "O", "O"]'),
+        ("['Anna', 'saw', 'it, too']", "['B-PER', 'O', 'O']"),
+        ("['Anna' 'saw' 'it, too']", "['B-PER' 'O' 'O']"),
+        ("('Anna', 'saw', 'it, too')", "[B-PER, O, O]"),
+        ("['Anna'\n 'saw'\n 'it, too']", "[1 0 0]"),
+        (["Anna", "saw", "it, too"], "B-PER O O"),
+    ],
+)
+def test_lists_that_a_table_holds_as_text_are_lists(tokens: Any, tags: Any) -> None:
+    task = TokenClassification(tag_names=["O", "B-PER"])
+    rows = Split("train", range(2), {"tokens": [tokens] * 2, "tags": [tags] * 2}, "rows.csv")
+    tidy = task.tidy_rows(rows)
+    task = fitted(task, tidy)
+    assert task._words(tidy, 0) == ["Anna", "saw", "it, too"]
+    assert task._tags(tidy, 0) == ["B-PER", "O", "O"]
+
+
+def test_a_text_in_brackets_is_a_text() -> None:
+    rows = Split(
+        "train", range(2), {"tokens": ["[sic] he said", "(so it was)"], "tags": ["O O O", "O O O"]}, "rows.csv"
+    )
+    tidy = TokenClassification().tidy_rows(rows)
+    assert TokenClassification()._words(tidy, 0) == ["[sic]", "he", "said"]
+    assert TokenClassification()._words(tidy, 1) == ["(so", "it", "was)"]
+
+
+def test_a_run_of_an_earlier_version_finds_no_entities_in_bare_tags() -> None:
+    """It learned PER and LOC as they were, in which seqeval would find the entities ER and OC."""
+    task, labels = TokenClassification(), ("O", "LOC", "PER")
+    scorer = task.scorer(labels)
+    scorer.add([Prediction(label=["PER", "O"], prediction=["PER", "LOC"], scores=[1.0, 1.0])])
+    assert scorer.compute() == {"accuracy": 0.5}
+    said = task.answer(Prediction(["PER"], ["PER"], [1.0]), {"tokens": "Anna"}, labels)
+    assert "entities" not in said
