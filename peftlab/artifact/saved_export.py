@@ -179,7 +179,7 @@ def read_export(folder: Path) -> ExportDescription:
     try:
         return ExportDescription.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError:
-        raise UserError(f"this is no export: it has no {EXPORT_NAME}", where=str(folder)) from None
+        raise UserError(f"this is not an export: it has no {EXPORT_NAME}", where=str(folder)) from None
     except (ValueError, pydantic.ValidationError) as error:
         raise UserError(f"the export is damaged: {str(error).splitlines()[0]}", where=str(path)) from None
 

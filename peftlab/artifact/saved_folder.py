@@ -74,11 +74,9 @@ def read_recipe_document(folder: Path) -> Document:
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(
-            f"the run has no {RECIPE_NAME}: it cannot be used without", where=str(folder), hint=_LOST
-        ) from None
+        raise UserError(f"the run has no {RECIPE_NAME}, so it cannot be used", where=str(folder), hint=_LOST) from None
     except (UnicodeDecodeError, IsADirectoryError):
-        raise UserError("the run's recipe is damaged: it is no text", where=str(path), hint=_LOST) from None
+        raise UserError("the run's recipe is damaged: it is not text", where=str(path), hint=_LOST) from None
     return parse_yaml(text, source=str(path), folder=folder)
 
 

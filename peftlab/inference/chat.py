@@ -135,5 +135,5 @@ class ChatSession:
         other = SavedRun.open(folder)
         generating_task(other)
         if other.tokenizer.get_vocab() != self.tokenizer.get_vocab():
-            raise UserError("that run has another tokenizer, so it cannot take this over", where=str(folder))
+            raise UserError("that run has another tokenizer, so it cannot continue this chat", where=str(folder))
         return other

@@ -198,7 +198,7 @@ def check_room(tuned: TunedModel, prompt: Sequence[int], options: GenerationOpti
     room = positions_left(*tuned.module()) - needed
     if len(prompt) > room:
         raise DataError(
-            f"the prompt has {len(prompt)} tokens; beside {needed} new ones the model has room for {max(0, room)}",
+            f"the prompt has {len(prompt)} tokens; with {needed} new ones, the model has room for {max(0, room)}",
             where=where,
             hint="Shorten the prompt, or ask for fewer new tokens (max_new_tokens).",
         )

@@ -27,7 +27,7 @@ def load_held_out(
     data = load_data(recipe, offline=offline, report=report)
     record = tuned.record
     if record is not None and record.data is not None and record.data.fingerprint != data.summary.fingerprint:
-        report("the data have changed since the run; what is held out now may have been trained on then")
+        report("the data have changed since the run, so rows held out now may have been training rows")
     for name in names:
         if name in data.splits:
             split = data.splits[name]

@@ -25,7 +25,7 @@ def read_checkpoint(run: RunContext) -> Checkpoint | None:
     for key, now in _identity(run).items():
         if checkpoint.state.get(key, now) != now:  # checkpoints of earlier versions lack some keys
             raise UserError(
-                f"the run cannot be resumed here: its {key} has changed",
+                f"the run cannot be resumed here: `{key}` has changed",
                 where=str(run.folder.path),
                 hint="The data, the base model or a library has changed. Start the run in a new folder.",
             )

@@ -48,7 +48,7 @@ def recognise(tags: Counter[str], *, where: str) -> Scheme:
     """
     if all(is_number(tag) for tag in tags):
         raise DataError(
-            f"the tags are numbers ({', '.join(sorted(tags, key=float)[:8])}); what they stand for is not said",
+            f"the tags are numbers ({', '.join(sorted(tags, key=float)[:8])}); their names are not known",
             where=where,
             hint="Name them in the order of their numbers: `task.tag_names: [O, B-PER, I-PER, …]`; or set "
             "`task.tag_scheme: plain` to score every word's tag by itself.",
@@ -85,7 +85,9 @@ def check_scheme(tags: Iterable[str], scheme: Scheme, *, where: str) -> None:
         unread = scheme == "bio" and not _PLAIN_BIO.fullmatch(tag)
         if unread or (scheme == "bioes" and not _is_outside(tag) and _parse(tag) is None):
             raise DataError(
-                f"the tag {tag!r} is none of the scheme {scheme}", where=where, hint="See task.tag_scheme, or mend it."
+                f"the tag {tag!r} does not belong to the scheme {scheme}",
+                where=where,
+                hint="See task.tag_scheme, or mend it.",
             )
 
 

@@ -83,9 +83,9 @@ class CheckpointFolder:
             ) from None
         if not is_ours:
             raise UserError(
-                "the run cannot be resumed: it was begun by another version of peftlab, whose checkpoints are others",
+                "the run cannot be resumed: another version of peftlab began it, with other checkpoints",
                 where=str(folder),
-                hint="Start the run in a new folder, or go on with the version that began it.",
+                hint="Start the run in a new folder, or continue it with that version.",
             )
         return Checkpoint(**parts, state=state)
 

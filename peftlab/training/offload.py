@@ -42,7 +42,7 @@ class Placement:
     def __init__(self, offload: Offload | None, *, device: torch.device, folder: Path) -> None:
         if offload == "cpu" and device.type == "cpu":
             raise UnsupportedError(
-                "there is no GPU here whose memory could be spared: the base is in the CPU's memory already",
+                "offloading saves GPU memory, and there is no GPU here",
                 where="model.offload",
                 hint="Set it to disk, or to null.",
             )

@@ -75,5 +75,5 @@ def test_what_cannot_be_used_is_refused(broken: str, told: str, finished: Path, 
 
 
 def test_a_run_is_no_export(finished: Path) -> None:
-    with pytest.raises(UserError, match="this is no export"):
+    with pytest.raises(UserError, match="this is not an export"):
         SavedExport.open(finished)

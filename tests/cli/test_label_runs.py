@@ -90,9 +90,9 @@ def test_a_run_is_not_resumed_with_other_labels_or_by_another_version(
     assert states
     written = {path: path.read_text() for path in states}
     for old, changed, told in (
-        ('["bad", "good"]', '["good", "bad"]', "its labels is another one"),
-        (f'"format": {FORMAT}', '"format": 1', "begun by another version of peftlab"),
-        (f'"format": {FORMAT}, ', "", "begun by another version of peftlab"),
+        ('["bad", "good"]', '["good", "bad"]', "`labels` has changed"),
+        (f'"format": {FORMAT}', '"format": 1', "another version of peftlab began it"),
+        (f'"format": {FORMAT}, ', "", "another version of peftlab began it"),
     ):
         for path, text in written.items():
             assert old in text

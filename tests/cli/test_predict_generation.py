@@ -153,7 +153,7 @@ def test_bad_input(command, echo: Path, tiny_run: Run, tmp_path: Path) -> None:
     for arguments, message in (
         ((echo, "--input", tmp_path / "long.jsonl", "--max-new-tokens", 30), "long.jsonl, row 2: the prompt has"),
         ((echo, "--input", tmp_path / "empty.jsonl"), "empty.jsonl, row 2: the column `prompt` is empty"),
-        ((echo, "--input", tmp_path / "number.jsonl"), "row 1: the column `prompt` holds 5, which is no text"),
+        ((echo, "--input", tmp_path / "number.jsonl"), "row 1: the column `prompt` holds 5, which is not text"),
         ((echo, "--input", tmp_path / "half.jsonl"), "half of a character"),
         ((echo, "--input", tmp_path / "other.jsonl"), "no column `prompt`"),
         ((echo, "the film", "--max-new-tokens", 500), "has room for 0"),

@@ -225,7 +225,7 @@ def test_a_turn_of_weight_zero_is_read_and_not_learned() -> None:
         ([TWO[0], {"role": "assistant", "content": "good", "weight": 0.5}], "the weight 0.5"),
         ([{**TWO[0], "weight": 1}, TWO[1]], "only the assistant's messages are learned"),
         ([{"role": "user", "content": [{"type": "image", "url": "x"}]}, TWO[1]], "a part of the type 'image'"),
-        ([{"role": "user", "content": 7}, TWO[1]], "which is no text"),
+        ([{"role": "user", "content": 7}, TWO[1]], "which is not text"),
         ([{"role": "user", "content": []}, TWO[1]], "a message of the user is empty"),
         ([{"role": "narrator", "content": "x"}, TWO[1]], "the role 'narrator'"),
     ],

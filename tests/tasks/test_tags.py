@@ -101,7 +101,7 @@ def test_mixed_schemes_are_refused_unless_the_recipe_says_which(tags: list[str])
     with pytest.raises(DataError, match=r"some tags have a prefix.*\n.*task\.tag_scheme"):
         TokenClassification().learn(split(tags))
     assert TokenClassification(tag_scheme="types").learn(split(tags)) == {"tag_scheme": "types"}
-    with pytest.raises(DataError, match="none of the scheme bio"):
+    with pytest.raises(DataError, match="does not belong to the scheme bio"):
         TokenClassification(tag_scheme="bio").learn(split(tags))
 
 

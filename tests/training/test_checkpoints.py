@@ -80,5 +80,5 @@ def test_a_checkpoint_of_another_version_is_told(tmp_path: Path, written: int | 
     file = tmp_path / "step-00000001" / "state.json"
     state = {key: value for key, value in json.loads(file.read_text()).items() if key != "format"}
     file.write_text(json.dumps(state if written is None else {**state, "format": written}))
-    with pytest.raises(UserError, match="begun by another version"):
+    with pytest.raises(UserError, match="another version of peftlab began it"):
         folder.read_latest()

@@ -255,7 +255,7 @@ class ChatTemplate:
             prompt = self._render(messages[:at], tools, where=where, prompt=True)
             if not text.startswith(prompt):
                 if is_last:
-                    raise DataError("the chat template does not go on where its prompt ends", where=where)
+                    raise DataError("the chat template's response does not begin where its prompt ends", where=where)
                 continue
             whole = text if is_last else self._render(messages[: at + 1], tools, where=where)
             if is_last and len(prompt) == len(text):

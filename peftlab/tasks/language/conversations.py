@@ -172,7 +172,7 @@ def check_tools(value: Any, where: str, name: str = "tools") -> list[Any] | None
         try:
             value = json.loads(value) if value.strip() else None
         except ValueError:
-            raise DataError(f"`{name}` holds {value!r:.60}, which is no JSON", where=where) from None
+            raise DataError(f"`{name}` holds {value!r:.60}, which is not JSON", where=where) from None
     if value is None or (isinstance(value, Sequence) and not value):
         return None
     if not isinstance(value, Sequence) or not all(isinstance(item, Mapping) for item in value):
@@ -217,7 +217,7 @@ def _question(split: Split, row: int, prompt: str, extra: str | None) -> str:
 def _text(split: Split, row: int, column: str) -> str:
     value = split.columns[column][row]
     if not isinstance(value, str):
-        found = "is missing" if value is None else f"holds {value!r:.60}, which is no text"
+        found = "is missing" if value is None else f"holds {value!r:.60}, which is not text"
         raise DataError(f"the column `{column}` {found}", where=split.where(row))
     if not value.strip():
         raise DataError(f"the column `{column}` is empty", where=split.where(row), hint="Remove the row, or fill it.")
@@ -283,7 +283,7 @@ def _content(content: Any, role: str, where: str) -> str:
     if isinstance(content, str):
         return content
     if not isinstance(content, Sequence) or not all(isinstance(part, Mapping) for part in content):
-        raise DataError(f"a message of the {role} has the content {content!r:.60}, which is no text", where=where)
+        raise DataError(f"a message of the {role} has the content {content!r:.60}, which is not text", where=where)
     for part in content:
         if part.get("type", "text") != "text" or not isinstance(part.get("text"), str):
             raise DataError(

@@ -154,7 +154,7 @@ class DecoderTask(LanguageTask):
             UnsupportedError: The task has not learned from conversations.
         """
         raise UnsupportedError(
-            f"a run of {self.registered_name} goes on with a text; it takes no messages", hint="Give a text instead."
+            f"a run of {self.registered_name} continues a text, and takes no messages", hint="Give a text instead."
         )
 
     def new_tokens(self) -> int:

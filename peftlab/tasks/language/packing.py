@@ -27,7 +27,7 @@ def check_packing(facts: ModelFacts) -> None:
     """
     if facts.model_type not in PACKABLE:
         raise UnsupportedError(
-            f"it is not known that {facts.model_type} keeps packed examples apart",
+            f"no test shows that {facts.model_type} keeps packed examples apart",
             where="task.packing",
             hint=f"Set it to false. Known to do so: {', '.join(sorted(PACKABLE))}.",
         )
