@@ -88,6 +88,14 @@ def test_the_base_recipes_learning_rate_is_no_default_for_other_methods(suite: P
     assert full.training.learning_rate == type(full.method).default_learning_rate
 
 
+def test_methods_may_differ_by_their_regularizers(suite: Path) -> None:
+    text = suite.read_text().replace("{training.epochs: 1}", "{training.regularizers: [{type: fgm}, {type: ema}]}")
+    suite.write_text(text)
+    cells = expand_cells(*load_suite(suite))
+    types = [[each.registered_name for each in cell.recipe({}, seed=0).training.regularizers] for cell in cells]
+    assert types == [["fgm", "ema"], [], ["fgm", "ema"], []]
+
+
 def test_a_written_suite_is_the_same_suite(suite: Path, tmp_path: Path) -> None:
     loaded, _ = load_suite(suite)
     write_suite(loaded, tmp_path / "again.yaml")
@@ -104,6 +112,11 @@ def test_a_written_suite_is_the_same_suite(suite: Path, tmp_path: Path) -> None:
         ("rank: 2", "rank: two", ["suite.yaml:6", "method.rank"]),
         ("training.batch_size: 8", "training.batch_sise: 8", ["suite.yaml:3", "batch_size"]),
         ("training.batch_size: 8", "training.learning_rate: 1e-3", ["the suite tunes"]),
+        (
+            "training.batch_size: 8",
+            "training.regularizers: [{type: fgn}]",
+            ["suite.yaml:3", "unknown regularizer", "fgm"],
+        ),
         ("training.batch_size: 8", "seed: 8", ["`seed` cannot be set here"]),
         ("data.max_train_examples: 20", "data.max_train_examples: -20", ["suite.yaml:9"]),
         ("seeds: [0, 1]", "seeds: [1, 1]", ["suite.yaml:11", "every seed counts once"]),

@@ -1,0 +1,48 @@
+"""Every method takes every regulariser, or refuses it in words before a step is taken."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from peftlab.core.errors import UnsupportedError
+from peftlab.core.method import METHODS
+from peftlab.core.regularizer import REGULARIZERS
+from peftlab.training.loop import optimizer_step
+from peftlab.training.steps import Step
+from tests.regularizers.regularized_jobs import TASKS, checked, job_of
+
+ONLY_LORA = {"lora_plus"}
+NOT_WHERE_RANKS_ARE_PRUNED = {"ema", "swa", "smart", "mixout"}
+NOT_OUTSIDE_OF_LAYERS = {"layer_wise_decay"}
+REFUSED = {
+    "adalora": ONLY_LORA | NOT_WHERE_RANKS_ARE_PRUNED,
+    "lora": set(),
+    **dict.fromkeys(("linear_probe", "p_tuning", "prefix_tuning", "prompt_tuning"), ONLY_LORA | NOT_OUTSIDE_OF_LAYERS),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", METHODS.names())
+def test_a_step_is_taken_or_refused(method: str, tiny_bert: Path) -> None:
+    refused = set()
+    for name in REGULARIZERS:
+        try:
+            ready = checked(
+                tiny_bert, TASKS["text_classification"][1], [{"type": name}], dropout=0.1, method={"type": method}
+            )
+            job = job_of(ready, rate=1e-3)
+        except UnsupportedError:
+            refused.add(name)
+            continue
+        for number in (1, 2):
+            loss, norm, _ = optimizer_step(job, Step(number, 0, [[0, 1, 2], [3, 4]], ends_epoch=False))
+        assert torch.isfinite(loss), name
+        assert norm is not None
+        assert torch.isfinite(norm), name
+        for own, parameter in job.model.named_parameters():
+            assert torch.isfinite(parameter).all(), (name, own)
+            assert parameter.requires_grad or parameter.grad is None, (name, own)
+    assert refused == REFUSED.get(method, ONLY_LORA)
