@@ -29,7 +29,7 @@ class Smart(NeedsClasses, WeightAverage):
     """SMART: answers shall change little when embeddings move, and little from step to step."""
 
     paper: ClassVar[str] = "https://arxiv.org/abs/1911.03437"
-    passes: ClassVar[float] = 3.3
+    passes: ClassVar[float] = 3.5
     memory: ClassVar[str] = "the activations of two passes more, and one copy of what trains"
     not_with: ClassVar[tuple[str, ...]] = ("r_drop", "mixup")
 
