@@ -26,6 +26,7 @@ OTHER_NAMES = {
     **dict.fromkeys(("memory", "fits"), "estimate"),
     **dict.fromkeys(("server", "api"), "serve"),
     **dict.fromkeys(("talk",), "chat"),
+    **dict.fromkeys(("env", "info", "diagnose", "version"), "doctor"),
 }
 
 
