@@ -105,7 +105,7 @@ def test_a_run_starts_where_another_ended(
     assert talked.returncode == 0, talked.stderr
     assert len(talked.stdout.splitlines()) == 2
     assert "The base answers now" in talked.stderr
-    assert "not the folder of a finished run" in talked.stderr
+    assert "nowhere: no such folder" in talked.stderr
     assert "unknown command /what" in talked.stderr
 
 
