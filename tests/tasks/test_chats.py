@@ -353,3 +353,18 @@ def test_rows_with_fields_are_kept_apart_and_may_be_json() -> None:
     split = InstructionTuning(messages="m").arrange(split_of("train", m=rows))
     assert split.columns["responses"] == [["good", "good"]]
     assert split.columns["response_fields"] == [[{}, {"reasoning_content": "it was"}]]
+
+
+@pytest.mark.parametrize("key", ["train", "training", "learn"])
+def test_a_turn_that_is_not_to_be_trained_on_is_read_and_not_learned(key: str) -> None:
+    row = [TWO[0], {**TWO[1], key: False}, TWO[2], {**TWO[3], key: True}]
+    text = learned(row)
+    assert "[[was good" not in text
+    assert "was good" in text
+    assert "[[in town<|im_end|>" in text
+
+
+def test_an_old_call_of_a_function_is_refused_for_what_it_is() -> None:
+    call = {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}}
+    with pytest.raises(DataError, match="holds `function_call`, which the model's"):
+        learned([TWO[0], call])

@@ -45,6 +45,8 @@ RESULTS = ("tool", "function")
 REASONING = ("reasoning_content", "reasoning", "thinking")
 """Names of a message's reasoning; transformers passes it to templates under the name that they read."""
 WEIGHT = "weight"
+SWITCHES = ("train", "training", "learn")
+"""Other names of a weight, as other tools have them, where they hold true or false."""
 
 
 @dataclass(frozen=True)
@@ -266,10 +268,14 @@ def _message(item: Mapping[str, Any], where: str) -> Message:
         )
     role = ROLES[role]
     text = _content(content, role, where)
-    says_something = bool(text.strip()) or any(given.get(key) for key in ("tool_calls", *REASONING))
+    says_something = bool(text.strip()) or any(given.get(key) for key in ("tool_calls", "function_call", *REASONING))
     if not says_something and role not in RESULTS:
         raise DataError(f"a message of the {role} is empty", where=where, hint="Remove the row, or fill it.")
     weight = given.pop(WEIGHT, None)
+    for key in SWITCHES:
+        if isinstance(given.get(key), bool):
+            switch = given.pop(key)
+            weight = weight if switch else 0
     if weight is not None:
         _check_weight(weight, role, where)
     is_unlearned = role == "assistant" and weight is not None and not weight
