@@ -13,6 +13,8 @@ from transformers import AutoModelForSequenceClassification
 
 from peftlab.tasks.text_classification import TextClassification
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def only_three_fit(monkeypatch: pytest.MonkeyPatch) -> list[int]:

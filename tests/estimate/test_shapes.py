@@ -26,6 +26,7 @@ from peftlab.tasks.text_classification import TextClassification
 from peftlab.training.accelerator import build_accelerator
 from peftlab.training.optimizers import build_optimizer
 
+pytestmark = pytest.mark.slow
 TABLE = Path(__file__).parents[2] / "benchmarks" / "memory" / "results" / "estimates.json"
 CPU = Target("cpu", None)
 LABELS = ("a", "b")
