@@ -15,5 +15,10 @@ def load_model(folder: Path) -> nn.Module:
     """Load a whole model by the class that its config names."""
     config = transformers.AutoConfig.from_pretrained(folder, local_files_only=True)
     (name,) = config.architectures
-    model: nn.Module = getattr(transformers, name).from_pretrained(folder, config=config, local_files_only=True)
+    model: nn.Module
+    model, info = getattr(transformers, name).from_pretrained(
+        folder, config=config, local_files_only=True, output_loading_info=True
+    )
+    if any(str(key).startswith("pooler.") for key in info["missing_keys"]):
+        model.pooler = None  # type: ignore[assignment]  # of a model that was tuned without a head
     return model

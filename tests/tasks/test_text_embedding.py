@@ -16,6 +16,7 @@ from sklearn.metrics import ndcg_score
 
 import peftlab
 from peftlab.core.errors import UnsupportedError
+from peftlab.core.method import METHODS
 from peftlab.core.metric import METRICS
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.reporter import Silent
@@ -211,3 +212,47 @@ def test_what_cuts_a_batch_is_refused(run: Path) -> None:
         with pytest.raises(UnsupportedError, match="compares the examples of a batch with one another") as found:
             peftlab.run_recipe(recipe)
         assert f"training.{key}" in str(found.value)
+
+
+def small_values(model: Path, folder: Path, **training: Any) -> dict[str, Any]:
+    rows = [{"query": text, "document": text.upper()} for text, _ in sentences(40)]
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return {
+        "name": "small",
+        "model": {"path": str(model)},
+        "task": {"type": "text_embedding", "max_length": 24},
+        "data": {"source": str(path), "validation_fraction": 0.2, "test_fraction": 0.2},
+        "method": {"type": "lora"},
+        "training": {"max_steps": 4, "batch_size": 8, **training},
+        "measure": False,
+    }
+
+
+@pytest.mark.parametrize("method", METHODS.names())
+def test_every_method_that_fits_trains_it(method: str, tiny_bert: Path, tmp_path: Path) -> None:
+    values = small_values(tiny_bert, tmp_path)
+    values["method"] = {"type": method}
+    recipe = peftlab.Recipe.from_dict(values)
+    if method == "linear_probe":
+        with pytest.raises(UnsupportedError, match="trains the task's head"):
+            peftlab.run_recipe(recipe, output_dir=tmp_path / "run")
+        return
+    record = peftlab.run_recipe(recipe, output_dir=tmp_path / "run").record
+    assert record.status == "success", record.error
+
+
+def test_memory_that_runs_out_cuts_no_batch(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+
+    def run_out(task: TextEmbedding, _logits: Any, batch: Any) -> Any:
+        sizes.append(task.loss_terms(batch))
+        raise torch.OutOfMemoryError("no memory left")
+
+    monkeypatch.setattr(TextEmbedding, "loss", run_out)
+    recipe = peftlab.Recipe.from_dict(small_values(tiny_bert, tmp_path, micro_batch_size="auto"))
+    record = peftlab.run_recipe(recipe, output_dir=tmp_path / "run").record
+    assert record.status == "out_of_memory"
+    assert "cannot be cut without changing its loss: set training.batch_size to fewer" in (record.error or "")
+    assert len(sizes) == 1  # no part of it was tried
+    assert sizes[0] > 1
