@@ -74,6 +74,12 @@ def without_looking(model: nn.Module) -> Iterator[None]:
 
         return ignore
 
+    own_mask = library.ALL_MASK_ATTENTION_FUNCTIONS["sdpa"]
+
+    def mask_in_numbers(*arguments: Any, **keywords: Any) -> Tensor | None:
+        mask: Tensor | None = own_mask(*arguments, **keywords)
+        return mask if mask is None or _known.is_packed is None else in_numbers(mask, keywords.get("dtype"))
+
     handles = [
         inner.register_forward_pre_hook(drop_full_mask, with_kwargs=True),
         inner.register_forward_pre_hook(_begin, with_kwargs=True),
@@ -84,11 +90,26 @@ def without_looking(model: nn.Module) -> Iterator[None]:
             mock.patch.object(library, names[0], borders),
             mock.patch.object(library, names[1], needs_no_mask(getattr(library, names[1]))),
             mock.patch.object(library, names[2], needs_no_mask(getattr(library, names[2]))),
+            mock.patch.dict(library.AttentionMaskInterface._global_mapping, {"sdpa": mask_in_numbers}),
         ):
             yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def in_numbers(mask: Tensor, kind: torch.dtype | None) -> Tensor:
+    """What attention adds to its scores: 0 or −∞, once for all layers. Each would make it of True and False by itself.
+
+    Args:
+        mask: What may be seen, batch × heads × queries × keys.
+        kind: The type of the states outside of autocast.
+    """
+    if mask.dtype != torch.bool:
+        return mask
+    device = mask.device.type
+    kind = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else kind or torch.float32
+    return torch.zeros_like(mask, dtype=kind).masked_fill_(mask.logical_not(), -torch.inf)
 
 
 def texts_of(position_ids: Tensor) -> Tensor:
