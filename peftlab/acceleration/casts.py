@@ -71,7 +71,9 @@ class Casts:
         """A weight in a type: the one that was cast together with all, unless it has changed since."""
         if weight.dtype == kind:
             return weight
-        version, made = self._found.get(id(weight), (-1, weight))
+        if id(weight) not in self._found:
+            return weight.to(kind)
+        version, made = self._found[id(weight)]
         wants = weight.requires_grad and torch.is_grad_enabled()
         fits = version == weight._version and made.dtype == kind and made.requires_grad == wants
         return made if fits and not made.is_inference() else weight.to(kind)
@@ -80,13 +82,14 @@ class Casts:
         """States in a type; layers that read the same ones one after the other share them."""
         if states.dtype == kind:
             return states
+        if states.is_inference():  # nobody would know whether they have changed since
+            return states.to(kind)
         if self._states is not None:
             source, version, made = self._states
             if source() is states and version == states._version and made.dtype == kind and not made.is_inference():
                 return made
         made = states.to(kind)
-        version = -1 if states.is_inference() else states._version
-        self._states = (weakref.ref(states), version, made)
+        self._states = (weakref.ref(states), states._version, made)
         return made
 
     def __deepcopy__(self, _memo: Any) -> Casts:

@@ -86,7 +86,7 @@ def kernel_agrees(device: str, kind: torch.dtype) -> bool:
         gradients = _kernel_backward(gradient, states, weight, inverse, (True, True))
         return [tensor.double() for tensor in (outputs, *gradients) if tensor is not None]
 
-    with real_tensors():
+    with real_tensors(), torch.inference_mode(mode=False):  # an evaluation may be the first to ask
         try:
             found = compute(kernel=True)
         except (RuntimeError, AttributeError, TypeError):  # no such operation, or none for this card

@@ -150,6 +150,12 @@ def test_layers_that_read_the_same_states_share_their_cast() -> None:
     before = casts.states(changed, torch.bfloat16)
     changed.add_(1)
     assert casts.states(changed, torch.bfloat16) is not before
+    with torch.inference_mode():
+        answered = torch.randn(3, 4)
+        for _ in range(2):
+            assert torch.equal(casts.states(answered, torch.bfloat16), answered.bfloat16())
+            assert casts.states(changed, torch.bfloat16).dtype == torch.bfloat16
+    assert not casts.states(changed, torch.bfloat16).is_inference()
 
 
 def test_adapters_that_do_not_train_have_no_gradient() -> None:
@@ -197,6 +203,7 @@ def test_a_kernel_is_taken_only_where_it_is_there_and_right(monkeypatch: pytest.
 
     monkeypatch.setattr(rms_norm, "_kernel_backward", by_formula)
     for kind in (torch.float32, torch.bfloat16, torch.float16):
-        assert agrees("cpu", kind)
+        with torch.inference_mode():
+            assert agrees("cpu", kind)
     monkeypatch.setattr(rms_norm, "_kernel", lambda *given: (given[0] * 1.1, given[0][:, :1]))
     assert not agrees("cpu", torch.bfloat16)
