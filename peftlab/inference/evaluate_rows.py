@@ -14,6 +14,7 @@ from peftlab.core.task import Prediction
 from peftlab.data.columns import check_columns
 from peftlab.data.streaming import RowStream, whole_split_of
 from peftlab.inference.predict import encoded_chunks
+from peftlab.inference.prepared_rows import with_prepared
 from peftlab.inference.tuned_model import TunedModel
 from peftlab.measurement.calibration import CalibrationMeter
 from peftlab.measurement.example_intervals import example_intervals
@@ -109,7 +110,7 @@ def _score_table(tuned: TunedModel, stream: RowStream, reporter: Reporter, kept:
     split = task.tidy_rows(task.arrange(table))
     check_columns(split, task.text_columns(), task.label_columns())
     task.check_split(split, tuned.labels)
-    encoded = task.encode(split, tuned.tokenizer, tuned.labels)
+    encoded = with_prepared(tuned, task.encode(split, tuned.tokenizer, tuned.labels))
     kept.read(len(table), encoded)
     reporter.start(f"evaluating {stream.name}", len(encoded))
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from peftlab.core.errors import UserError
 from peftlab.core.reporter import ProgressCallback
 from peftlab.core.splits import EncodedSplit
+from peftlab.inference.prepared_rows import with_prepared
 from peftlab.inference.tuned_model import TunedModel
 from peftlab.preparation.load_data import load_data
 
@@ -32,5 +33,5 @@ def load_held_out(
         if name in data.splits:
             split = data.splits[name]
             task.check_split(split, tuned.labels)
-            return tuned.encode(split)
+            return with_prepared(tuned, tuned.encode(split), offline=offline)
     raise UserError(f"the run has no {' and no '.join(names)} split to check an export on", where=str(tuned.folder))

@@ -100,10 +100,11 @@ def prepare_splits(
                 )
         with atomic_file(path) as partial:
             save_file({name: value.contiguous() for name, value in found.items()}, partial, metadata={"identity": key})
-    return {name: _with_values(split, found) for name, split in splits.items()}
+    return {name: with_values(split, found) for name, split in splits.items()}
 
 
-def _with_values(split: EncodedSplit, found: Mapping[str, Tensor]) -> EncodedSplit:
+def with_values(split: EncodedSplit, found: Mapping[str, Tensor]) -> EncodedSplit:
+    """The split, each example with its own rows of the tensors that are named ``<split>/<name>``."""
     own = {key.partition("/")[2]: value.tolist() for key, value in found.items() if key.startswith(f"{split.name}/")}
     examples = [
         {**example, **{name: values[row] for name, values in own.items()}} for row, example in enumerate(split.examples)

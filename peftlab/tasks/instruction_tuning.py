@@ -15,7 +15,8 @@ from peftlab.core.model_facts import ModelFacts, TokenizerFacts
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Inference, Prediction, Scorer, Task
 from peftlab.tasks._text_metrics import LOSS_METRICS, TEXT_METRICS, TextScorer, reachable
-from peftlab.tasks.language.chat_template import CLOCK, ChatTemplate, check_fields, check_template
+from peftlab.tasks.language.chat_template import ChatTemplate, check_fields, check_template
+from peftlab.tasks.language.clock import TemplateDate, has_clock, template_time
 from peftlab.tasks.language.conversations import (
     CONTEXT,
     RESPONSE_FIELDS,
@@ -80,7 +81,7 @@ class InstructionTuning(DecoderTask):
     template: str = Field(
         "{prompt}\n", description="How a prompt is written without a chat template. The response follows it."
     )
-    date: str | None = Field(
+    date: TemplateDate = Field(
         None,
         description="The time for chat templates that show it, such as 2026-11-26T18:00:00. null: when the run "
         "began. The run writes it here and uses it from then on.",
@@ -102,18 +103,6 @@ class InstructionTuning(DecoderTask):
         description="Most tokens of a generated response. Prompts are cut so that this much of max_length is free "
         "for it, but at most half.",
     )
-
-    @field_validator("date", mode="before")
-    @classmethod
-    def _date_is_one(cls, value: Any) -> Any:
-        if isinstance(value, datetime.date):  # as YAML reads a date without quotation marks
-            return value.isoformat()
-        if isinstance(value, str):
-            try:
-                datetime.datetime.fromisoformat(value)
-            except ValueError:
-                raise ValueError("a date is needed, such as 2026-11-26 or 2026-11-26T18:00:00") from None
-        return value
 
     @field_validator("template")
     @classmethod
@@ -217,8 +206,8 @@ class InstructionTuning(DecoderTask):
         date = now.isoformat()
         if isinstance(earlier, InstructionTuning) and earlier.date is not None:
             date = earlier.date
-        has_clock = self.is_chat and tokenizer is not None and CLOCK in (tokenizer.chat_template or "")
-        return replace_config(self, date=date) if has_clock and self.date is None else self
+        is_told = self.is_chat and has_clock(tokenizer)
+        return replace_config(self, date=date) if is_told and self.date is None else self
 
     def encode(self, split: Split, tokenizer: Any, labels: tuple[str, ...]) -> EncodedSplit:
         """A training example for each response; elsewhere one for each row, with all its references."""
@@ -310,7 +299,7 @@ class InstructionTuning(DecoderTask):
     def renderer(self, tokenizer: Any) -> Renderer:
         """Turns conversations into this model's tokens."""
         if self.is_chat:
-            return ChatTemplate(tokenizer, None if self.date is None else datetime.datetime.fromisoformat(self.date))
+            return ChatTemplate(tokenizer, template_time(self.date))
         return PlainTemplate(tokenizer, ALPACA_TEMPLATE if self.layout == "alpaca" else self.template)
 
     def placeholder(self, length: int, labels: tuple[str, ...]) -> Example:

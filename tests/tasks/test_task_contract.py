@@ -24,6 +24,7 @@ from peftlab.estimate.data import look_at_data
 from peftlab.estimate.recipe import estimate_recipe
 from peftlab.estimate.target import find_target
 from peftlab.inference.loaded import LoadedRun
+from peftlab.inference.prepared_rows import with_prepared
 from peftlab.preparation.check import CheckedRecipe, check_recipe
 from peftlab.recipe.schema import Recipe
 from peftlab.training.evaluation import PredictionWriter, evaluate
@@ -86,6 +87,14 @@ CASES = {
         {"max_new_tokens": 4},
         lambda: [{"prompt": row["text"], "response": row["label"]} for row in labelled()],
     ),
+    "preference_tuning": Case(
+        "tiny_gpt2",
+        {},
+        lambda: [
+            {"prompt": row["text"], "chosen": row["label"], "rejected": "bad" if row["label"] == "good" else "good"}
+            for row in labelled()
+        ],
+    ),
     "turing_machine": Case(
         {"from_config": {"model_type": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 128}},
         {"machines": ["binary_increment"], "train_runs": 24, "validation_runs": 8, "test_runs": 8, "max_length": 128},
@@ -129,7 +138,8 @@ def done(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
 def split_of_test(done: Done) -> EncodedSplit:
     """The encoded test split, as the run saw it."""
     tuned = done.loaded.tuned
-    return tuned.task.encode(done.checked.data.splits["test"], tuned.tokenizer, done.checked.labels)
+    split = tuned.task.encode(done.checked.data.splits["test"], tuned.tokenizer, done.checked.labels)
+    return with_prepared(tuned, split)
 
 
 def test_there_is_a_case_for_every_task() -> None:

@@ -99,7 +99,7 @@ def conversations_of_messages(split: Split, column: str, tools: str) -> Split:
     pairs = []
     for row in range(len(split)):
         where = split.where(row)
-        messages = _learnable(_parsed_messages(split.columns[column][row], where), where)
+        messages = _learnable(parsed_messages(split.columns[column][row], where), where)
         context = Conversation(messages[:-1], read_tools(split, row, tools))
         pairs.append((context, {key: value for key, value in messages[-1].items() if key != "role"}))
     return _grouped(split, pairs)
@@ -115,7 +115,7 @@ def open_conversation(value: Any, where: str) -> list[Message]:
     Raises:
         DataError: It is no conversation, or has nothing to respond to.
     """
-    messages = _parsed_messages(value, where)
+    messages = parsed_messages(value, where)
     if messages[-1]["role"] == "assistant":
         messages = messages[:-1]
     if not messages or messages[-1]["role"] not in ("user", *RESULTS):
@@ -242,7 +242,16 @@ def _learnable(messages: list[Message], where: str) -> list[Message]:
     return messages[: learned[-1] + 1]
 
 
-def _parsed_messages(value: Any, where: str) -> list[Message]:
+def parsed_messages(value: Any, where: str) -> list[Message]:
+    """The messages of a chat under our names of roles.
+
+    Args:
+        value: A list of messages in any layout, or its JSON.
+        where: The row, for messages.
+
+    Raises:
+        DataError: It is none, or a message is none.
+    """
     if isinstance(value, str):
         try:
             value = json.loads(value)

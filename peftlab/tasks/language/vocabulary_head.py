@@ -91,6 +91,29 @@ def labelled_loss(model: nn.Module, batch: Mapping[str, Tensor], *, label_smooth
     return chunked_cross_entropy(states, head.weight, head.bias, labels, _rows(head), label_smoothing=label_smoothing)
 
 
+def label_losses(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+    """For every label minus its log-probability (labels), in float32; it can be differentiated.
+
+    Where acceleration is not off it is computed in chunks, of which one is held: its logits are made anew for the
+    gradient.
+    """
+    import torch
+    from torch.nn import functional
+    from torch.utils.checkpoint import checkpoint
+
+    labels = targets(batch)
+    states, head = _states(model, batch)
+    if states is None:
+        return functional.cross_entropy(labelled_logits(model, batch).float(), labels, reduction="none")
+
+    def losses(part: Tensor, own: Tensor) -> Tensor:
+        return functional.cross_entropy(head(part).float(), own, reduction="none")
+
+    rows = _rows(head)
+    pieces = zip(torch.split(states, rows), torch.split(labels, rows), strict=True)
+    return torch.cat([checkpoint(losses, *piece, use_reentrant=False) for piece in pieces])
+
+
 def score_labels(model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
     """For every label: minus its log-probability, and the most likely token there; both of length labels."""
     import torch

@@ -1,0 +1,1 @@
+"""Preferences: how their rows are read, and the losses that are taken on them."""
