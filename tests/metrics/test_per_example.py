@@ -86,6 +86,12 @@ def test_tags_of_words_have_none() -> None:
         assert METRICS[metric].per_example(labels, labels) is None
 
 
+def test_rewards_of_pairs_and_of_lone_responses() -> None:
+    labels, rewards = [True, True, False, False, True], [0.5, -2.0, -1.0, 3.0, 0.0]
+    assert METRICS["reward_accuracy"].per_example(labels, rewards).tolist() == [1, 0, 1, 0, 0]
+    assert METRICS["reward_margin"].per_example(labels, rewards).tolist() == [0.5, -2.0, 1.0, -3.0, 0.0]
+
+
 def test_a_class_that_occurs_once() -> None:
     values = METRICS["macro_f1"].per_example(["a"] * 10 + ["b"], ["a"] * 10 + ["b"])
     assert np.isfinite(values).all()
@@ -105,7 +111,8 @@ def test_every_other_metric_has_none() -> None:
         "mrr_at_10",
         "ndcg_at_10",
     }  # tests/tasks/test_text_embedding.py
-    for metric in set(METRICS) - known - of_ranks:
+    of_rewards = {"reward_accuracy", "reward_margin"}
+    for metric in set(METRICS) - known - of_ranks - of_rewards:
         assert METRICS[metric].per_example(["a", "b"], ["a", "b"]) is None
 
 
