@@ -21,7 +21,11 @@ from filelock import FileLock
 
 # Each worker of xdist has a core of its own. A number must be said in any case: runs are compared bit for bit, and how
 # many cores are free changes from one to the next.
-os.environ.setdefault("OMP_NUM_THREADS", "1" if "PYTEST_XDIST_WORKER" in os.environ else str(os.cpu_count() or 1))
+# A worker inherits what the process that starts it has set for itself, so it sets its own number whatever is there.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ["OMP_NUM_THREADS"] = "1"
+else:
+    os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 MadeOnce = Callable[[str, Callable[[Path], object]], Path]
