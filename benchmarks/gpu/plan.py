@@ -53,6 +53,10 @@ STEPS = (
     Step("estimates", "estimate against the allocator", "estimates", seconds=120, card_bytes=8 * GB),
     Step("large_batch", "A batch too large for the card", "large_batch", seconds=90, card_bytes=6 * GB, alone=True),
     _contest("bert_base", "BERT-base LoRA, short texts", seconds=120, card_bytes=8 * GB),
+    Step(
+        "profile_bert_base", "One step of BERT-base under the profiler", "profile", seconds=60, card_bytes=8 * GB,
+        alone=True, settings={"case": "bert_base"},
+    ),
     _contest(
         "llama_3b", "Llama-3.2-3B LoRA r32", seconds=150, least_seconds=40, card_bytes=30 * GB, disk_bytes=8 * GB
     ),
@@ -62,7 +66,7 @@ STEPS = (
     ),
     Step(
         "profile", "One step of the 8B under the profiler", "profile", seconds=120, least_seconds=40,
-        card_bytes=70 * GB, disk_bytes=18 * GB, alone=True,
+        card_bytes=70 * GB, disk_bytes=18 * GB, alone=True, settings={"case": "llama_8b"},
     ),
     _contest(
         "llama_8b_nf4", "Llama-3-8B QLoRA (NF4), 4,096 tokens", seconds=240, least_seconds=60, card_bytes=60 * GB,

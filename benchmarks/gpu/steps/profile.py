@@ -1,4 +1,4 @@
-"""One training step of the 8B LoRA under torch's profiler: which kernels take the time, and where the card waits."""
+"""One training step of a case under torch's profiler: which kernels take the time, and where the card waits."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.gpu.steps.cases import ALL_LINEAR, CASES
+from benchmarks.gpu.steps.cases import CASES
 from benchmarks.gpu.steps.jobs import batch_of, check, training_job
 from benchmarks.gpu.steps.models import model_folder
 from benchmarks.gpu.steps.step import Findings, run_step
@@ -18,7 +18,6 @@ from peftlab.acceleration.accelerated import accelerated
 from peftlab.cli.output import quiet_libraries
 from peftlab.training.loop import optimizer_step
 
-CASE = "llama_8b"
 WARM_UP = 3
 MOST_KERNELS = 25
 LONGEST_GAPS = 10
@@ -30,16 +29,18 @@ def main(findings: Findings) -> None:
     """Profile it."""
     quiet_libraries(offline=True)
     device, on_cuda = torch.device(findings.device), findings.device == "cuda"
-    folder = model_folder(CASES[CASE].model, findings.scratch, tiny=findings.is_tiny, device=findings.device)
-    length = 64 if findings.is_tiny else CASES[CASE].task["max_length"]
-    checked = check(folder, {**CASES[CASE].task, "max_length": length}, ALL_LINEAR)
-    with training_job(checked, batch_of(checked, size=1, length=length), device) as job:
+    case = CASES[findings.settings["case"]]
+    folder = model_folder(case.model, findings.scratch, tiny=findings.is_tiny, device=findings.device)
+    length = 64 if findings.is_tiny else case.task["max_length"]
+    checked = check(folder, {**case.task, "max_length": length}, case.method)
+    batch = batch_of(checked, size=case.batch_size, length=length)
+    with training_job(checked, batch, device) as job:
         job.model.train()
         step = next(iter(job.plan.steps(after=0)))
         with accelerated(job.model):
             for _ in range(WARM_UP):
                 optimizer_step(job, step)
-            findings.note("tokens", length)
+            findings.note("tokens", case.batch_size * length)
             findings.note("step_seconds", timed(lambda: optimizer_step(job, step), on_cuda=on_cuda))
             activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_cuda else [])]
             with profile(activities=activities) as profiler:
@@ -53,7 +54,8 @@ def main(findings: Findings) -> None:
         findings.note("kernels", "not applicable on cpu")
         findings.note("host_gaps", "not applicable on cpu")
     findings.note("host_operations", host_operations(events))
-    findings.line = f"a step of {length} tokens in {findings.results['step_seconds'] * 1000:,.0f} ms"
+    seconds = findings.results["step_seconds"]
+    findings.line = f"a step of {case.batch_size * length:,} tokens in {seconds * 1000:,.0f} ms"
     if on_cuda:
         findings.line += f"; the card is idle for {findings.results['host_gaps']['share']:.1%} of it"
 
