@@ -12,6 +12,8 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+pytestmark = pytest.mark.slow
+
 STRANGER = """
 import json, os, sys
 sys.modules["peftlab"] = None

@@ -13,6 +13,8 @@ import pytest
 
 from tests.forks import Fork
 
+pytestmark = pytest.mark.slow
+
 READER_LEFT = 141
 
 

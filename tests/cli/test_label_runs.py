@@ -11,6 +11,8 @@ from peftlab.training.checkpoints import FORMAT
 from tests.cli.conftest import RECIPE, read_json
 from tests.conftest import Command, sentences
 
+pytestmark = pytest.mark.slow
+
 
 def write(folder: Path, model: Path, rows: list[dict[str, object]], task: str = "text_classification") -> Path:
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -18,6 +18,8 @@ from peftlab.run import saving_stage
 from peftlab.run.evaluation_stage import EvaluationStage
 from peftlab.run.training_stage import TrainingStage
 
+pytestmark = pytest.mark.slow
+
 
 def run(command: Any, recipe: Path, *options: str) -> dict[str, Any]:
     sets = [word for option in options for word in ("--set", option)]

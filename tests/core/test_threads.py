@@ -17,6 +17,8 @@ import torch
 from peftlab.core import threads
 from tests.conftest import Command
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:

@@ -23,6 +23,8 @@ from peftlab.data.pip_download import scrub_credentials
 from peftlab.data.row_rules import RowRules
 from peftlab.data.splits import load_splits
 
+pytestmark = pytest.mark.slow
+
 MEMBERS = {
     "toy/data/train.csv": "text,label\na,b\n",
     "toy/data/test.csv": "text,label\nc,d\n",

@@ -24,6 +24,8 @@ from peftlab.recipe.schema import build_recipe
 from peftlab.training.accelerator import build_accelerator
 from peftlab.training.optimizers import build_optimizer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def fewer_lengths(monkeypatch: pytest.MonkeyPatch) -> None:

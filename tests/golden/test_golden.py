@@ -14,6 +14,8 @@ import pytest
 
 from tests.golden.small_runs import MINILM, measure, names, write_inputs
 
+pytestmark = pytest.mark.slow
+
 VALUES = json.loads((Path(__file__).parent / "values.json").read_text())
 TOLERANCE = 1e-4
 

@@ -14,6 +14,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "gpu"
 
 BEGIN = "import json, os, pathlib, subprocess, sys, time; own = json.loads(sys.argv[1]); "

@@ -25,6 +25,8 @@ from peftlab.run.run import run_recipe
 from peftlab.tasks.text_regression import TextRegression
 from tests.conftest import NEUTRAL
 
+pytestmark = pytest.mark.slow
+
 RECIPE = """\
 model: {{path: {model}}}
 task: {{type: text_regression, max_length: 32}}

@@ -14,6 +14,8 @@ from peftlab.preparation.check import check_recipe
 from peftlab.recipe.schema import build_recipe
 from peftlab.run.run import run_recipe
 
+pytestmark = pytest.mark.slow
+
 GUARDS = ("trainable_parameters", "gradients", "loss_finite", "adapter_changed", "reload_agrees")
 
 

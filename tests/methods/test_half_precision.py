@@ -17,6 +17,8 @@ from peftlab.core.method import METHODS, Method
 from peftlab.training.fingerprints import fingerprints
 from peftlab.training.guards import check_trainable_parameters
 
+pytestmark = pytest.mark.slow
+
 RATE = 1e-5
 """So small that half precision would round every single update of a norm's weight, which is 1, away."""
 VARIANTS = [

@@ -6,7 +6,11 @@ import json
 import os
 from pathlib import Path
 
+import pytest
+
 from tests.forks import run_forked
+
+pytestmark = pytest.mark.slow
 
 GOOD = '''
 """A method of another package."""

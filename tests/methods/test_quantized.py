@@ -22,6 +22,8 @@ from peftlab.models.model_config import ModelConfig
 from peftlab.models.quantization import quantized_layers
 from peftlab.training.guards import BaseGuard, GradientGuard, check_trainable_parameters
 
+pytestmark = pytest.mark.slow
+
 REFUSED = {"full", "bitfit"}
 STEPS = 12
 BERT, GPT2, LLAMA = (next(kind for kind in KINDS if kind.name == name) for name in ("bert", "gpt2", "llama"))

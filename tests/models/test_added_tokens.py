@@ -24,6 +24,8 @@ from peftlab.recipe.schema import load_recipe
 from peftlab.run.run import run_recipe
 from tests.conftest import sentences
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def without_rows(tmp_path_factory: pytest.TempPathFactory, tiny_gpt2: Path) -> Path:

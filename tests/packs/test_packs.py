@@ -23,6 +23,8 @@ from peftlab.packs.runs import read_metrics_file, read_run_metrics, suite_cells
 from peftlab.packs.unpacking import unpack
 from tests.conftest import Command
 
+pytestmark = pytest.mark.slow
+
 FILES = {
     "suite.yaml",
     "records.jsonl",

@@ -25,6 +25,8 @@ from peftlab.training.metrics_log import MetricsLog
 from peftlab.training.optimizers import build_optimizer
 from peftlab.training.steps import Step, StepPlan
 
+pytestmark = pytest.mark.slow
+
 LABELS = ("a", "b")
 
 

@@ -25,6 +25,8 @@ from peftlab.training.micro_batches import MicroBatches
 from peftlab.training.steps import Step
 from tests.regularizers.regularized_jobs import LABELS, TASKS, checked, job_of
 
+pytestmark = pytest.mark.slow
+
 DROPOUT = 0.1
 """Some regularisers are of no use without."""
 FIRST = Step(1, 0, [[0, 1, 2, 3], [4, 5, 6]], ends_epoch=False)

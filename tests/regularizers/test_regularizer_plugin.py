@@ -14,6 +14,8 @@ from peftlab.core.regularizer import check_together
 from peftlab.recipe.schema import load_recipe, recipe_schema
 from tests.methods.test_plugin import install, peftlab
 
+pytestmark = pytest.mark.slow
+
 SHRINK = '''
 """A regulariser of another package."""
 from pydantic import PositiveFloat

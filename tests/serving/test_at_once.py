@@ -14,6 +14,8 @@ from test_service import TEXTS, same, told_by_predict
 from torch import nn
 from transformers import AutoTokenizer, LlamaConfig, LlamaModel
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., Path]
 ALONE = {"workers": 2, "max_batch": 1, "max_wait_seconds": 0.0}
 

@@ -21,6 +21,8 @@ from peftlab.inference.load_tuned import load_tuned
 from peftlab.inference.predict import answer_rows
 from tests.conftest import sentences
 
+pytestmark = pytest.mark.slow
+
 # Long responses and one step: a random model that has learned to end at once would write nothing.
 ROWS = [(text, text) for text, _ in sentences(80, seed=4)]
 TEXTS = [text for text, _ in ROWS[:30]]

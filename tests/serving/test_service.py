@@ -22,6 +22,8 @@ from peftlab.inference.predict import predict_rows
 from peftlab.serving.server import bind, check_address
 from tests.conftest import sentences
 
+pytestmark = pytest.mark.slow
+
 TEXTS = [text for text, _ in sentences(60, seed=9)]
 JSON = {"Content-Type": "application/json"}
 Run = Callable[..., Path]

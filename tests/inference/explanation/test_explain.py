@@ -14,6 +14,8 @@ from peftlab.inference.explanation.attributions import Explanation, explain
 from peftlab.inference.explanation.page import coloured_text, write_page
 from peftlab.inference.load_tuned import load_tuned
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("method", ["{type: lora, rank: 4}", "{type: prompt_tuning}"])
 def test_attributions_are_complete(method: str, tiny_run: Callable[..., Path], tmp_path: Path) -> None:

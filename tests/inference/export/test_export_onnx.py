@@ -22,6 +22,8 @@ from peftlab.inference.export.export import export_run
 from peftlab.inference.export.onnx import export_onnx
 from peftlab.tasks.text_classification import TextClassification
 
+pytestmark = pytest.mark.slow
+
 SHARED = {"vocab_size": 60, "num_labels": 3, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1}
 DECODERS = {
     "gpt2": lambda: GPT2ForSequenceClassification(

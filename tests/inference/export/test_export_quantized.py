@@ -20,6 +20,8 @@ from peftlab.core.reporter import Silent
 from peftlab.inference.export.compose import Composition, export_composition
 from peftlab.inference.export.export import export_run
 
+pytestmark = pytest.mark.slow
+
 LOSS = 0.05
 """Accuracy that an export may lose: one of the few validation examples."""
 

@@ -14,6 +14,8 @@ from peftlab.core.record import DataSummary, RunRecord
 from peftlab.core.task import TASKS, Prediction, Scorer
 from peftlab.run.reproduce.records import Reproduction, compare_records
 
+pytestmark = pytest.mark.slow
+
 HERE = {"python": "3.11", "versions": {"torch": "2.13.0"}, "threads": 2, "commit": "abc", "uncommitted_changes": False}
 ELSEWHERE = {**HERE, "versions": {"torch": "2.14.0"}}
 CLASSES = ("negative", "neutral", "positive")

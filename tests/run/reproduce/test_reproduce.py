@@ -14,6 +14,8 @@ import pytest
 from peftlab.core.record import read_record, write_record
 from tests.conftest import Command
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def run(tmp_path: Path, tiny_run: Callable[..., Path]) -> Path:
