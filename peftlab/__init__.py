@@ -4,9 +4,15 @@ The public Python API is what ``__init__.pyi`` lists. Names are imported when th
 peftlab`` stays cheap.
 """
 
-from importlib.metadata import version
-
 import lazy_loader
 
-__version__ = version("peftlab")
-__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+_find, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
+
+
+def __getattr__(name: str) -> object:
+    """A public name, or the version: to look that up takes as long as the rest of ``--help``'s own imports."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("peftlab")
+    return _find(name)
