@@ -95,6 +95,19 @@ CASES = {
             for row in labelled()
         ],
     ),
+    "reward_model": Case(
+        "tiny_gpt2",
+        {"margin": "by"},
+        lambda: [
+            {
+                "prompt": row["text"],
+                "chosen": row["label"],
+                "rejected": "bad" if row["label"] == "good" else "good",
+                "by": len(row["text"]) % 3,
+            }
+            for row in labelled()
+        ],
+    ),
     "turing_machine": Case(
         {"from_config": {"model_type": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 128}},
         {"machines": ["binary_increment"], "train_runs": 24, "validation_runs": 8, "test_runs": 8, "max_length": 128},

@@ -11,7 +11,7 @@ from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.tasks.language.conversations import CONTEXT, read_context
 from peftlab.tasks.language.decoder import shifted
 from peftlab.tasks.language.rendering import Renderer, TooLongError, too_long
-from peftlab.tasks.preference.rows import CHOSEN, LABEL, REJECTED, RESPONSE, with_response
+from peftlab.tasks.preference.rows import CHOSEN, LABEL, MARGIN, REJECTED, RESPONSE, with_response
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,9 @@ class _Row:
     responses: list[list[int]]
 
 
-def encode_preferences(split: Split, renderer: Renderer, *, max_length: int, drop_too_long: bool) -> EncodedSplit:
+def encode_preferences(
+    split: Split, renderer: Renderer, *, max_length: int, drop_too_long: bool, with_others: bool = True
+) -> EncodedSplit:
     """Two texts a row: of a pair, either response; of a lone response, it and the one of the row before.
 
     Args:
@@ -39,6 +41,7 @@ def encode_preferences(split: Split, renderer: Renderer, *, max_length: int, dro
         renderer: Of the model.
         max_length: Tokens of a text.
         drop_too_long: Whether rows whose response does not fit are left out.
+        with_others: Whether a lone response has that of the row before beside it; else its row has one text.
 
     Raises:
         DataError: A response does not fit, or none does.
@@ -55,16 +58,19 @@ def encode_preferences(split: Split, renderer: Renderer, *, max_length: int, dro
         raise DataError("no row is left: no response fits into max_length", where=split.source)
     examples = []
     for at, row in enumerate(rows):
-        first, second = row.responses if len(row.responses) > 1 else (row.responses[0], rows[at - 1].responses[0])
-        texts = [[*row.prompt, *first], [*row.prompt, *second][:max_length]]
+        responses = row.responses
+        if len(responses) == 1 and with_others:
+            responses = [*responses, rows[at - 1].responses[0]]
+        texts = [[*row.prompt, *each][:max_length] for each in responses]
         example: Example = {
             "input_ids": [token for text in texts for token in text],
             "lengths": [len(text) for text in texts],
             "prompt_length": len(row.prompt),
             "truncated": row.is_cut,
         }
-        if LABEL in split.columns:
-            example[LABEL] = split.columns[LABEL][row.place]
+        for column in (LABEL, MARGIN):
+            if column in split.columns:
+                example[column] = split.columns[column][row.place]
         examples.append(example)
     counts = Counter(prompts_cut=sum(row.is_cut for row in rows), rows_dropped_response_too_long=dropped)
     index = [split.index[row.place] for row in rows]
@@ -89,14 +95,14 @@ def _mean_lengths(split: Split, rows: Sequence[_Row]) -> dict[str, float]:
         if LABEL in split.columns:
             names = ["desirable" if split.columns[LABEL][row.place] else "undesirable"]
         else:
-            names = [CHOSEN, REJECTED]
+            names = [CHOSEN, REJECTED] if CHOSEN in split.columns else [RESPONSE]
         for name, response in zip(names, row.responses, strict=True):
             lengths.setdefault(name, []).append(len(response))
     return {f"mean_tokens_{name}": round(sum(own) / len(own), 3) for name, own in sorted(lengths.items())}
 
 
 def text_of(example: Example, side: int) -> Example:
-    """One of the two texts, with labels on its response."""
-    start = example["lengths"][0] * side
+    """One of an example's texts, with labels on its response."""
+    start = sum(example["lengths"][:side])
     ids = example["input_ids"][start : start + example["lengths"][side]]
     return {"input_ids": ids, "labels": shifted(ids, example["prompt_length"])[: len(ids)]}

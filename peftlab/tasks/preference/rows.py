@@ -6,6 +6,7 @@ A row becomes a context, as in the other tasks of chats, and one message for eac
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,17 +14,18 @@ from peftlab.core.errors import DataError
 from peftlab.core.splits import Split
 from peftlab.tasks.language.conversations import CONTEXT, RESULTS, WEIGHT, Conversation, Message, parsed_messages
 
-CHOSEN, REJECTED, RESPONSE, LABEL = "chosen", "rejected", "response", "label"
+CHOSEN, REJECTED, RESPONSE, LABEL, MARGIN = "chosen", "rejected", "response", "label", "margin"
 """The columns that rows end in, beside the context."""
 TRUTHS: Mapping[Any, bool] = {True: True, False: False, "true": True, "false": False, "1": True, "0": False}
 """How tables write whether a response is desirable."""
 
 
-def arrange_pairs(split: Split, *, prompt: str, chosen: str, rejected: str) -> Split:
-    """A context, a chosen and a rejected response for each row.
+def arrange_pairs(split: Split, *, prompt: str, chosen: str, rejected: str, margin: str | None = None) -> Split:
+    """A context, a chosen and a rejected response for each row, and by how much it is better, where a column says so.
 
     Raises:
-        DataError: A side is missing or both are the same, a prompt is missing or differs from the sides' own.
+        DataError: A side is missing or both are the same, a prompt is missing or differs from the sides' own, or a
+            margin is no number of 0 or more.
     """
     contexts, better, worse = list[str](), list[str](), list[str]()
     for row in range(len(split)):
@@ -35,8 +37,22 @@ def arrange_pairs(split: Split, *, prompt: str, chosen: str, rejected: str) -> S
             raise DataError(f"`{chosen}` and `{rejected}` are the same", where=where, hint="Remove the row.")
         better.append(_as_json(good))
         worse.append(_as_json(bad))
+    columns: dict[str, list[Any]] = {CONTEXT: contexts, CHOSEN: better, REJECTED: worse}
+    if margin is not None:
+        columns[MARGIN] = [_margin(split, row, margin) for row in range(len(split))]
+    return Split(split.name, split.index, columns, split.source, split.notes)
+
+
+def arrange_inputs(split: Split, *, prompt: str, response: str) -> Split:
+    """A context and a response for each row of which nothing else is known.
+
+    Raises:
+        DataError: A response or its prompt is missing.
+    """
+    sides = [_side(split, row, response) for row in range(len(split))]
+    contexts = [_context(split, row, prompt, {response: side}) for row, side in enumerate(sides)]
     return Split(
-        split.name, split.index, {CONTEXT: contexts, CHOSEN: better, REJECTED: worse}, split.source, split.notes
+        split.name, split.index, {CONTEXT: contexts, RESPONSE: [_as_json(side[1]) for side in sides]}, split.source
     )
 
 
@@ -152,6 +168,21 @@ def _truth(split: Split, row: int, column: str) -> bool:
             hint="It says whether the response is desirable: true or false.",
         )
     return TRUTHS[key]
+
+
+def _margin(split: Split, row: int, column: str) -> float:
+    value = split.columns[column][row]
+    try:
+        margin = float(value)
+    except (TypeError, ValueError):
+        margin = math.nan
+    if not (math.isfinite(margin) and margin >= 0):
+        raise DataError(
+            f"the margin {value!r} in column `{column}` is no number of 0 or more",
+            where=split.where(row),
+            hint="It says by how much the chosen response is better.",
+        )
+    return margin
 
 
 def _said(message: Message) -> tuple[str, str]:
