@@ -92,14 +92,13 @@ def _models() -> tuple[list[dict[str, str]], dict[str, str]]:
 
 
 def _recipes() -> tuple[list[dict[str, str]], dict[str, str]]:
-    """The recipes below ``recipes/`` in the working directory, described by their first comment."""
-    folder = Path("recipes")
-    if not folder.is_dir():
-        typer.echo("There is no folder `recipes` here.", err=True)
-        return [], {}
-    return [
-        {"name": path.as_posix(), "description": _first_comment(path)} for path in sorted(folder.rglob("*.yaml"))
-    ], {}
+    """The recipes below ``recipes/`` in the working directory, and those that come with peftlab."""
+    from peftlab.recipe.shipped import shipped_recipes
+
+    found = {path.as_posix(): path for path in sorted(Path("recipes").rglob("*.yaml"))}
+    here = {path.resolve() for path in found.values()}
+    found |= {name: path for name, path in shipped_recipes().items() if path not in here}
+    return [{"name": name, "description": _first_comment(path)} for name, path in found.items()], {}
 
 
 def _first_comment(path: Path) -> str:

@@ -33,6 +33,7 @@ from peftlab.core.task import TASKS, Scorer, Task
 from peftlab.data.data_config import SOURCE_KEYS, DataConfig
 from peftlab.metrics._scorer import ScorerWithMetric
 from peftlab.models.model_config import ModelConfig
+from peftlab.recipe.shipped import find_recipe
 from peftlab.recipe.values import document_of, name_of
 from peftlab.training.training_config import GUARDS, LEARNING_RATE_FACTORS, EvaluationConfig, Tracker, TrainingConfig
 
@@ -178,7 +179,7 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> tuple[Recipe
     """Read a recipe from a YAML file.
 
     Args:
-        path: The file.
+        path: The file, or the name of a recipe that comes with peftlab.
         overrides: ``key.path=value`` each, the value in YAML.
 
     Returns:
@@ -187,7 +188,7 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> tuple[Recipe
     Raises:
         ConfigError: With file, line and key.
     """
-    path = Path(path)
+    path = find_recipe(path)
     document = override(read_yaml(path), overrides)
     return build_recipe(document, default_name=path.stem), document
 
