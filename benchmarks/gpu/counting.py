@@ -30,8 +30,8 @@ WAITING = frozenset({"_local_scalar_dense", "nonzero", "masked_select", "equal",
 """Operations whose result the host needs at once. ``.item()``, ``float(tensor)`` and ``if tensor`` are the first."""
 COPYING = frozenset({"cpu", "tolist", "numpy"})
 """Methods of tensors that copy to the host; on CPU they dispatch nothing."""
-ON_HOST = frozenset({"collate", "note_padding", "generator_states"})
-"""Functions whose tensors are on the host also where the model is on a card."""
+ON_HOST = frozenset({"collate", "note_padding", "look_at", "generator_states", "attend_text_by_text"})
+"""Functions whose tensors are on the host also where the model is on a card, or which a card has a kernel for."""
 TENSORS_A_KERNEL = 48
 """Of a ``_foreach_`` operation. PyTorch's limits are 110 with one list of tensors, and 30 with five."""
 
@@ -137,6 +137,19 @@ def _note(waits: Counter[str]) -> None:
 @contextmanager
 def as_one_kernel(module: Any, name: str) -> Iterator[None]:
     """Count a function of a module as one kernel, which a card has for it, whatever it is made of here."""
+    with _as_kernels(module, name, 1):
+        yield
+
+
+@contextmanager
+def as_on_host(module: Any, name: str) -> Iterator[None]:
+    """Do not count what a function of a module does: its tensors are on the host."""
+    with _as_kernels(module, name, 0):
+        yield
+
+
+@contextmanager
+def _as_kernels(module: Any, name: str, kernels: int) -> Iterator[None]:
     own = getattr(module, name)
 
     def run(*args: Any) -> Any:
@@ -144,7 +157,7 @@ def as_one_kernel(module: Any, name: str) -> Iterator[None]:
         with _disable_current_modes():
             result = own(*args)
         for counter in counters:
-            counter.kernels[name] += 1
+            counter.kernels[name] += kernels
         return result
 
     with mock.patch.object(module, name, run):

@@ -25,9 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from benchmarks.gpu.counting import StepCounter, WaitCounter, as_one_kernel
+from benchmarks.gpu.counting import StepCounter, WaitCounter, as_on_host, as_one_kernel
 from benchmarks.gpu.steps.models import config_of
-from peftlab.acceleration import rms_norm
+from peftlab.acceleration import masks, rms_norm
 from peftlab.acceleration.accelerated import accelerated, prepare
 from peftlab.acceleration.device import Card, as_if_on
 from peftlab.core.tensors import model_tensors
@@ -96,6 +96,7 @@ def on_card(job: TrainingJob) -> Iterator[None]:
     with (
         as_if_on(CARD),
         mock.patch("torch.nn.utils.clip_grad._has_foreach_support", return_value=True),
+        as_on_host(masks, "look_at"),
         as_one_kernel(rms_norm, "normalise"),
         as_one_kernel(rms_norm, "gradients_of_norm"),
         accelerated(job.model),

@@ -17,6 +17,7 @@ from peftlab.acceleration.device import device_type_of
 from peftlab.acceleration.first_token import compute_first_token_only, computes_first_token_only
 from peftlab.acceleration.masks import without_looking
 from peftlab.acceleration.onednn import through_onednn, use_onednn
+from peftlab.acceleration.unpadding import without_padding
 
 _OFF = "_peftlab_acceleration_is_off"
 
@@ -39,15 +40,17 @@ def is_off(model: nn.Module) -> bool:
 
 
 @contextlib.contextmanager
-def accelerated(model: nn.Module) -> Iterator[dict[str, int]]:
+def accelerated(model: nn.Module) -> Iterator[dict[str, int | str]]:
     """Let the parts of a model that are known compute by faster operations, as long as the context lasts.
 
     Linear layers with LoRA, gated MLPs, RMSNorms and rotary positions, in float32 on CPU, and in every common type on
     CUDA; on CPU plain linear layers, GPT-2's too, go through oneDNN. All others are left as they are, and all are after
     :func:`prepare` with ``off``.
 
+    On a card padded and packed batches are computed by their texts, where the model is known and the kernel is there.
+
     Yields:
-        How many parts of each kind compute faster.
+        How many parts of each kind compute faster, or why none does; what depends on batches comes with the first one.
     """
     if is_off(model):
         yield {}
@@ -66,10 +69,12 @@ def accelerated(model: nn.Module) -> Iterator[dict[str, int]]:
                     found[kind] += 1
                     break
         fused = [module for module, _ in before]
-        with through_onednn(model) as layers, _casting_together(model, fused), _masks_of(model):
+        parts: dict[str, int | str] = {}
+        with through_onednn(model) as layers, _casting_together(model, fused), _masks_of(model, parts):
             found["onednn_linear"] += layers
             found["rms_norm_kernel"] = sum(map(_has_kernel, fused))
-            yield {kind: count for kind, count in found.items() if count}
+            parts.update({kind: count for kind, count in found.items() if count})
+            yield parts
     finally:
         for module, own in before:
             module.__class__ = own
@@ -107,11 +112,13 @@ def _has_kernel(module: nn.Module) -> bool:
 
 
 @contextlib.contextmanager
-def _masks_of(model: nn.Module) -> Iterator[None]:
-    """On a card masks are made without a look at their values."""
+def _masks_of(model: nn.Module, parts: dict[str, int | str]) -> Iterator[None]:
+    """On a card masks are made without a look at their values, or not at all."""
     first = next(model.parameters(), None)
-    on_card = first is not None and device_type_of(first) == "cuda"
-    with without_looking(model) if on_card else contextlib.nullcontext():
+    if first is None or device_type_of(first) != "cuda":
+        yield
+        return
+    with without_padding(model, parts), without_looking(model):
         yield
 
 

@@ -8,9 +8,12 @@ and the memory of its activations. The logits are the same.
 from __future__ import annotations
 
 import sys
+import threading
 from typing import Any
 
 from torch import Tensor, nn
+
+from peftlab.acceleration.unpadding import first_tokens
 
 MODEL_TYPES = frozenset({"bert", "camembert", "electra", "roberta", "xlm-roberta"})
 """Their ``…ForSequenceClassification`` pools position 0, and their layers begin with ``attention.self``."""
@@ -43,9 +46,21 @@ def computes_first_token_only(module: nn.Module) -> bool:
     return isinstance(module.__dict__.get("forward"), FirstTokenAttention)
 
 
+class _Asked(threading.local):
+    """Where the first tokens are, of the layer that this thread is in, if all texts stand in one row."""
+
+    places: Tensor | None = None
+
+
+_asked = _Asked()
+
+
 def _keep_first_token(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-    """Cut the attention's result and the residual (batch × length × hidden) to the first token."""
-    return tuple(states[:, :1] for states in inputs)
+    """Cut the attention's result and the residual (batch × length × hidden) to the first token of each text."""
+    if _asked.places is None:
+        return tuple(states[:, :1] for states in inputs)
+    attended, residual = inputs  # the former is cut already
+    return attended, residual.index_select(1, _asked.places)
 
 
 class FirstTokenAttention:
@@ -75,20 +90,27 @@ class FirstTokenAttention:
             **options: For the attention.
 
         Returns:
-            Batch × 1 × hidden, or batch × length × hidden where every token asks; and the weights, if any.
+            Batch × 1 × hidden, 1 × texts × hidden where all stand in one row, or batch × length × hidden where every
+            token asks; and the weights, if any.
         """
         from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
         module, implementation = self._module, self._module.config._attn_implementation
+        _asked.places = None
         if past_key_values is not None or implementation not in IMPLEMENTATIONS:
             whole: tuple[Tensor, Tensor | None] = self._whole(
                 hidden_states, attention_mask=attention_mask, past_key_values=past_key_values, **options
             )
             return whole
         eager = sys.modules[type(module).__module__].eager_attention_forward
+        if options.get("cu_seq_lens_q") is None:
+            asking = hidden_states[:, :1]
+        else:
+            _asked.places, options = first_tokens(options)
+            asking = hidden_states.index_select(1, _asked.places)
         attended, weights = ALL_ATTENTION_FUNCTIONS.get_interface(implementation, eager)(
             module,
-            self._heads(module.query(hidden_states[:, :1])),
+            self._heads(module.query(asking)),
             self._heads(module.key(hidden_states)),
             self._heads(module.value(hidden_states)),
             attention_mask if attention_mask is None else attention_mask[:, :, :1],

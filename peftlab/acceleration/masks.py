@@ -16,6 +16,9 @@ from unittest import mock
 import torch
 from torch import Tensor, nn
 
+from peftlab.acceleration.texts import TEXTS, find_texts
+from peftlab.acceleration.unpadding import texts_in_flight
+
 HAS_PADDING = "has_padding"
 """An attribute of a mask, batch × length."""
 
@@ -29,11 +32,23 @@ class _Known(threading.local):
 _known = _Known()
 
 
+def look_at(batch: Mapping[str, Tensor]) -> None:
+    """Note on the mask of a batch on the host whether texts are padded, and where they are."""
+    mask = batch.get("attention_mask")
+    if mask is not None and not hasattr(mask, HAS_PADDING):
+        setattr(mask, HAS_PADDING, not bool(mask.all()))
+        setattr(mask, TEXTS, find_texts(batch))
+
+
 def note_padding(on_host: Mapping[str, Tensor], on_device: Mapping[str, Tensor]) -> None:
-    """Note whether a batch is padded on its mask on the device, from its mask on the host."""
+    """Note the same on a mask on the device, from the batch on the host."""
     mask = on_host.get("attention_mask")
-    if mask is not None and not hasattr(on_device["attention_mask"], HAS_PADDING):
-        setattr(on_device["attention_mask"], HAS_PADDING, not bool(mask.all()))
+    if mask is None or hasattr(on_device["attention_mask"], TEXTS):
+        return
+    look_at(on_host)
+    there, texts = on_device["attention_mask"], getattr(mask, TEXTS, None)
+    setattr(there, HAS_PADDING, getattr(mask, HAS_PADDING))
+    setattr(there, TEXTS, None if texts is None else texts.to(there.device))
 
 
 def drop_full_mask(_model: nn.Module, arguments: Any, keywords: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
@@ -61,6 +76,8 @@ def without_looking(model: nn.Module) -> Iterator[None]:
     own_borders = library.find_packed_sequence_indices
 
     def borders(position_ids: Tensor) -> Tensor | None:
+        if texts_in_flight() is not None:
+            return None
         if _known.is_packed is None:
             found: Tensor | None = own_borders(position_ids)
             return found
@@ -68,6 +85,8 @@ def without_looking(model: nn.Module) -> Iterator[None]:
 
     def needs_no_mask(own: Any) -> Any:
         def ignore(padding_mask: Tensor | None, *arguments: Any, **keywords: Any) -> bool:
+            if texts_in_flight() is not None:  # attention knows their borders, and its windows
+                return True
             if padding_mask is not None and _known.is_packed is not None:
                 return False
             return bool(own(padding_mask, *arguments, **keywords))

@@ -134,10 +134,10 @@ class RunRecord(Config):
     )
     steps: int = 0
     stopped_by: str | None = Field(None, description="The callback that ended the training early; null: none did.")
-    acceleration: dict[str, int] | None = Field(
+    acceleration: dict[str, int | str] | None = Field(
         None,
-        description="How many parts of the model were computed in fewer operations while training, by kind; empty: "
-        "none, null: not known.",
+        description="How many parts of the model were computed in fewer operations while training, by kind, or why "
+        "none was; empty: none, null: not known.",
     )
     micro_batch_size: int | None = Field(
         None, description="Examples that were computed at once, at the end of the run; null: whole batches."

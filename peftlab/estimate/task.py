@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from peftlab.acceleration.masks import HAS_PADDING
+from peftlab.acceleration.texts import TEXTS, find_texts
 from peftlab.core.splits import Example
 from peftlab.core.task import Inference, Prediction, Result, Task
 from peftlab.training.evaluation import run_on_device
@@ -69,9 +71,13 @@ class TaskOnShapes:
     def _without_values(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         with unset_fake_temporarily():
             has_padding = not bool(batch["attention_mask"].all())
+            texts = find_texts(batch)
         with self._mode:
             fake = {key: torch.empty(value.shape, dtype=value.dtype) for key, value in batch.items()}
+            if texts is not None:
+                texts = replace(texts, numbers=torch.empty_like(texts.numbers))
         setattr(fake["attention_mask"], HAS_PADDING, has_padding)
+        setattr(fake["attention_mask"], TEXTS, texts)
         return fake
 
     def __getattr__(self, name: str) -> Any:

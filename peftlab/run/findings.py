@@ -27,7 +27,7 @@ class Findings:
     own_head: str | None = None
     progress: Progress = field(default_factory=Progress)
     micro_batches: MicroBatches = field(default_factory=MicroBatches)
-    acceleration: dict[str, int] = field(default_factory=dict)
+    acceleration: dict[str, int | str] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
     resumed: int = 0
     earlier_seconds: float = 0.0

@@ -12,6 +12,7 @@ from typing import Any
 
 from torch import Tensor
 
+from peftlab.acceleration.masks import look_at
 from peftlab.core.splits import EncodedSplit
 from peftlab.core.task import Task
 from peftlab.training.steps import Step
@@ -71,9 +72,12 @@ class BatchesAhead:
 
     def _make(self, positions: list[list[int]]) -> list[Batch]:
         batches = self._collate(positions)
-        return (
-            [{key: value.pin_memory() for key, value in batch.items()} for batch in batches] if self._pin else batches
-        )
+        if not self._pin:
+            return batches
+        pinned = [{key: value.pin_memory() for key, value in batch.items()} for batch in batches]
+        for batch in pinned:
+            look_at(batch)
+        return pinned
 
     def close(self) -> None:
         """End the thread."""

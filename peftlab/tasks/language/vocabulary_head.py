@@ -34,12 +34,18 @@ def language_inputs(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, 
     with stands to their right, where no token looks, and without a mask attention is computed faster and takes less
     memory. A cache is of no use in training and only holds copies of keys and values.
     """
+    from peftlab.acceleration.texts import TEXTS
+    from peftlab.acceleration.unpadding import takes_texts
+
     inputs: dict[str, Any] = model_inputs(batch)
     inner = language_model(model)
     if "position_ids" in batch:
         inputs["position_ids"] = batch["position_ids"]
         if "flash" in (inner.config._attn_implementation or ""):
             inputs |= _flash_bounds(batch)
+    texts = getattr(batch["attention_mask"], TEXTS, None)
+    if takes_texts(inner, texts):
+        inputs[TEXTS] = texts
     if "text_bounds" in batch or ("position_ids" not in batch and _reads_from_left(inner)):
         del inputs["attention_mask"]
     if "use_cache" in inspect.signature(inner.forward).parameters:
