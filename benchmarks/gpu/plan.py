@@ -54,6 +54,10 @@ STEPS = (
     Step("large_batch", "A batch too large for the card", "large_batch", seconds=90, card_bytes=6 * GB, alone=True),
     _contest("bert_base", "BERT-base LoRA, short texts", seconds=120, card_bytes=8 * GB),
     Step(
+        "graphs", "BERT-base with CUDA graphs, and compiled", "graphs", seconds=60, least_seconds=30, card_bytes=8 * GB,
+        alone=True,
+    ),
+    Step(
         "profile_bert_base", "One step of BERT-base under the profiler", "profile", seconds=60, card_bytes=8 * GB,
         alone=True, settings={"case": "bert_base"},
     ),

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from peftlab.core.config import RegisteredConfig
 from peftlab.core.errors import ConfigError
@@ -61,6 +61,11 @@ class Backward:
 
 class TrainingHooks(RegisteredConfig):
     """What the training loop calls. Every hook may be left out."""
+
+    replayable: ClassVar[bool] = False
+    """Whether ``begin``, ``after_step`` and ``penalty`` change what a forward pass computes by the values of tensors
+    alone, where they are. Then the pass may be recorded once and replayed (``training.cuda_graphs``); hooks without
+    these three need not say it."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

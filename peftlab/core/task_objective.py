@@ -68,6 +68,10 @@ class TaskObjective(ABC):
     collates_ahead: ClassVar[bool] = False
     """Whether ``collate`` gives the same whenever it is called: it draws no random numbers and keeps nothing. Then
     batches for a card are made one step ahead, in a thread of their own."""
+    padding: ClassVar[Mapping[str, int]] = {}
+    """What ``collate`` fills the columns beyond an example's end with, by key; ``input_ids`` need not be named. A task
+    that names every key which is as long as the batch (batch × length, or shorter) says that a batch may be made longer
+    so, and its loss stays the same. Empty: it may not."""
 
     @property
     def supports_virtual_tokens(self) -> bool:

@@ -29,6 +29,7 @@ class AdaLora(Method):
     default_learning_rate: ClassVar[float] = 1.5e-2
     mergeable: ClassVar[bool] = True
     can_be_averaged: ClassVar[bool] = False
+    replayable: ClassVar[bool] = True
 
     initial_rank: PositiveInt = Field(12, description="Rank of every adapted matrix before pruning.")
     target_rank: PositiveInt = Field(8, description="Average rank after pruning.")

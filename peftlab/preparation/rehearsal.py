@@ -22,8 +22,9 @@ from peftlab.core.tensors import model_tensors
 from peftlab.measurement.memory import measure_training_memory, peak_of
 from peftlab.measurement.roofline import StepFlops, fit_step_flops
 from peftlab.training.checkpoints import restore_parameters, trainable_parameters
+from peftlab.training.gradients import accumulate_gradients
 from peftlab.training.guards import GradientGuard
-from peftlab.training.loop import TrainingJob, accumulate_gradients, optimizer_step
+from peftlab.training.loop import TrainingJob, optimizer_step
 from peftlab.training.optimizers import build_optimizer
 
 SAMPLES = 6

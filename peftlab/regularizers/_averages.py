@@ -18,6 +18,7 @@ class WeightAverage(Regularizer):
     """A mean of the trained weights; a subclass says in ``after_step`` of which."""
 
     memory: ClassVar[str] = "one copy of what trains"
+    replayable: ClassVar[bool] = True
 
     _mean: dict[str, Tensor] = PrivateAttr(default_factory=dict)
 

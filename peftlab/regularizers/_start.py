@@ -19,6 +19,7 @@ class KeepsStart(Regularizer):
     """Keeps a copy of the trained weights as they were before the first step."""
 
     memory: ClassVar[str] = "one copy of what trains"
+    replayable: ClassVar[bool] = True
 
     _start: dict[str, Tensor] = PrivateAttr(default_factory=dict)
 

@@ -17,8 +17,10 @@ from peftlab.run.measuring_stage import new_meter
 from peftlab.run.resuming import read_checkpoint, state_of
 from peftlab.run.run_context import RunContext
 from peftlab.training.accelerator import build_accelerator, start_trackers
-from peftlab.training.ahead import BatchesAhead, collate, collates_ahead
+from peftlab.training.ahead import BatchesAhead, collates_ahead
 from peftlab.training.checkpoints import trainable_parameters
+from peftlab.training.gradients import make_batches
+from peftlab.training.graphs import build_graphs
 from peftlab.training.guards import GradientGuard, check_adapter_changed, hash_tensors
 from peftlab.training.hooks import HookList
 from peftlab.training.loop import Progress, TrainingJob, restore_best, train
@@ -37,6 +39,7 @@ class TrainingStage:
     def __init__(self, run: RunContext, loader: Loader) -> None:
         self._run, self._loader = run, loader
         self._steps_shown = 0
+        self._why_no_graphs = ""
 
     def prepare(
         self, model: nn.Module, context: MethodContext, validate: Callable[[nn.Module], dict[str, float]]
@@ -85,11 +88,28 @@ class TrainingStage:
             callbacks=run.callbacks,
         )
 
+    def _with_graphs(self, job: TrainingJob) -> TrainingJob:
+        """The job with graphs of its passes, where the recipe wants them and they can be had."""
+        if job.config.cuda_graphs == "off":
+            return job
+        graphs = build_graphs(job)
+        if isinstance(graphs, str):
+            self._why_no_graphs = graphs
+            return job
+        return replace(job, graphs=graphs)
+
+    def _note_graphs(self, job: TrainingJob) -> None:
+        if job.config.cuda_graphs != "off":
+            found = self._why_no_graphs if job.graphs is None else job.graphs.summary()
+            self._run.findings.acceleration["cuda_graphs"] = found
+            if job.graphs is not None:
+                job.graphs.release()
+
     def _made_ahead(self, job: TrainingJob) -> TrainingJob:
         """The job with its batches made one step ahead, where a card computes and the task allows it."""
         if self._run.device.type != "cuda" or not collates_ahead(job.task):
             return job
-        make = partial(collate, job.task, job.split, pad_token_id=job.pad_token_id)
+        make = partial(make_batches, job)
         return replace(job, ahead=BatchesAhead(make, job.micro_batches.split, pin=True))
 
     def train(
@@ -108,7 +128,8 @@ class TrainingStage:
             initial_hashes: SHA-256 of every trainable tensor at the start.
             matmul_rate: FLOPs of a second of matrix products on this device; None: not measured.
         """
-        run, findings, job = self._run, self._run.findings, self._made_ahead(job)
+        run, findings = self._run, self._run.findings
+        job = self._made_ahead(self._with_graphs(job))
         checkpoint = read_checkpoint(run)
         start_trackers(job.accelerator, name=run.recipe.name, recipe=run.recipe.model_dump(mode="json"))
         self._steps_shown = checkpoint.state["progress"]["step"] if checkpoint else 0
@@ -120,6 +141,7 @@ class TrainingStage:
             run.reporter.finish()
             if job.ahead is not None:
                 job.ahead.close()
+            self._note_graphs(job)
             findings.throughput = job.meter.summary(matmul_flops_per_second=matmul_rate)
             findings.guards["gradients"] = job.gradients.result()
         job.accelerator.end_training()

@@ -25,6 +25,7 @@ from peftlab.tasks._labels import (
 )
 from peftlab.tasks._scorers import ClassScorer, MultiLabelScorer
 from peftlab.tasks.text_inputs import (
+    PADDING,
     check_family,
     check_length,
     encode_texts,
@@ -44,6 +45,7 @@ class TextClassification(Task):
 
     peft_task_type: ClassVar[str] = "SEQ_CLS"
     collates_ahead: ClassVar[bool] = True
+    padding: ClassVar[Mapping[str, int]] = PADDING
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1", "weighted_f1", "micro_f1", "matthews", "auroc")
     has_probabilities: ClassVar[bool] = True
 

@@ -150,6 +150,10 @@ def is_truncated(encoded: Any, row: int, max_length: int) -> bool:
     return not encoded.is_fast or bool(encoded.encodings[row].overflowing)
 
 
+PADDING: Mapping[str, int] = {"attention_mask": 0, "token_type_ids": 0}
+"""What `pad` fills beside ``input_ids``, and what with."""
+
+
 def pad(examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
     """Pad on the right to the longest: ``input_ids``, ``attention_mask``, ``token_type_ids`` (batch × length)."""
     import torch

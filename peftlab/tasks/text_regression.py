@@ -15,6 +15,7 @@ from peftlab.core.task import TASKS, Head, Prediction, Scorer, Task
 from peftlab.tasks._labels import tidy_value
 from peftlab.tasks._scorers import RegressionScorer
 from peftlab.tasks.text_inputs import (
+    PADDING,
     check_family,
     check_length,
     encode_texts,
@@ -44,6 +45,7 @@ class TextRegression(Task):
 
     peft_task_type: ClassVar[str] = "SEQ_CLS"
     collates_ahead: ClassVar[bool] = True
+    padding: ClassVar[Mapping[str, int]] = PADDING
     metrics: ClassVar[tuple[str, ...]] = ("spearman", "pearson", "mean_squared_error", "mean_absolute_error")
 
     text: str | list[str] = Field("text", description="The column of the text, or a list of two for pairs.")

@@ -29,6 +29,7 @@ from peftlab.tasks._tags import (
 from peftlab.tasks.language.user_text import encode_as_text
 from peftlab.tasks.text_inputs import (
     IGNORED,
+    PADDING,
     check_family,
     check_length,
     is_truncated,
@@ -52,6 +53,7 @@ class TokenClassification(Task):
 
     peft_task_type: ClassVar[str] = "TOKEN_CLS"
     collates_ahead: ClassVar[bool] = True
+    padding: ClassVar[Mapping[str, int]] = {**PADDING, "labels": IGNORED, "tags": IGNORED, "places": IGNORED}
     metrics: ClassVar[tuple[str, ...]] = ("f1", "precision", "recall", "accuracy")
     has_probabilities: ClassVar[bool] = True
 

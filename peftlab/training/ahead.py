@@ -28,11 +28,16 @@ def collate(task: Task, split: EncodedSplit, pieces: Sequence[Sequence[int]], pa
 
 
 def collates_ahead(task: Any) -> bool:
-    """Whether a task's batches may be made ahead: the class that says so has its own ``collate``, or a base's."""
+    """Whether a task's batches may be made ahead."""
+    return says_of_its_collate(task, "collates_ahead")
+
+
+def says_of_its_collate(task: Any, name: str) -> bool:
+    """Whether a task says something of its ``collate``: the class that says it has its own one, or a base's."""
     order = type(task).__mro__
-    said = next((place for place, own in enumerate(order) if vars(own).get("collates_ahead")), len(order))
+    said = next((place for place, own in enumerate(order) if vars(own).get(name)), len(order))
     written = next((place for place, own in enumerate(order) if "collate" in vars(own)), -1)
-    return bool(getattr(task, "collates_ahead", False)) and said <= written
+    return bool(getattr(task, name, False)) and said <= written
 
 
 class BatchesAhead:

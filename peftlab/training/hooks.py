@@ -41,6 +41,16 @@ class HookList:
         """Whether a hook does anything around a backward pass."""
         return bool(self._around)
 
+    def not_replayable(self) -> str | None:
+        """The first one for which passes must be computed anew each time."""
+        base = TrainingHooks
+        for hook in self._hooks:
+            own = type(hook)
+            changes = any(getattr(own, name) is not getattr(base, name) for name in ("begin", "after_step", "penalty"))
+            if hook in self._around or (changes and not own.replayable):
+                return hook.registered_name
+        return None
+
     @classmethod
     def begin(cls, hooks: Sequence[TrainingHooks], model: nn.Module, context: MethodContext) -> HookList:
         """The list of hooks that have been told that their run begins, on the device that the model is on."""

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
 from peftlab.core.callback import CallbackList
-from peftlab.core.hooks import Backward, LossFunction
 from peftlab.core.splits import EncodedSplit
 from peftlab.core.task import Task
-from peftlab.training.ahead import BatchesAhead, collate
+from peftlab.training.ahead import BatchesAhead
 from peftlab.training.checkpoints import (
     BEST,
     Checkpoint,
@@ -27,14 +24,16 @@ from peftlab.training.checkpoints import (
     restore_parameters,
     trainable_parameters,
 )
-from peftlab.training.evaluation import DivergedError, to_device
+from peftlab.training.evaluation import DivergedError
+from peftlab.training.gradients import accumulate_within_memory
+from peftlab.training.graphs import StepGraphs
 from peftlab.training.guards import GradientGuard
 from peftlab.training.hooks import HookList
 from peftlab.training.interrupts import CancelledError, Interrupts
 from peftlab.training.loss_watch import LossWatch
 from peftlab.training.meter import Meter
 from peftlab.training.metrics_log import MetricsLog
-from peftlab.training.micro_batches import MicroBatches, is_out_of_memory
+from peftlab.training.micro_batches import MicroBatches
 from peftlab.training.optimizers import learning_rate_schedule, set_learning_rate
 from peftlab.training.steps import Step, StepPlan
 from peftlab.training.training_config import EvaluationConfig, TrainingConfig
@@ -69,6 +68,7 @@ class TrainingJob:
         micro_batches: How many examples are computed at once.
         callbacks: A program's own; they may end the training.
         ahead: Makes batches one step ahead; None: they are made when they are needed.
+        graphs: Replays passes that were recorded; None: all are computed plainly.
     """
 
     model: nn.Module
@@ -95,6 +95,7 @@ class TrainingJob:
     micro_batches: MicroBatches = field(default_factory=MicroBatches)
     callbacks: CallbackList = field(default_factory=CallbackList)
     ahead: BatchesAhead | None = None
+    graphs: StepGraphs | None = None
 
 
 @dataclass
@@ -182,7 +183,7 @@ def optimizer_step(job: TrainingJob, step: Step) -> tuple[Tensor, Tensor | None,
     Returns:
         The mean loss, the gradient's norm before clipping (None where it is not clipped), and the batches.
     """
-    loss, batches = _accumulate_within_memory(job, step)
+    loss, batches = accumulate_within_memory(job, step)
     norm = None
     if job.config.max_gradient_norm is not None:
         # Not `model.parameters()`: to walk through all modules costs as much as a fiftieth of a small model's step.
@@ -201,65 +202,6 @@ def optimizer_step(job: TrainingJob, step: Step) -> tuple[Tensor, Tensor | None,
     job.hooks.after_step(job.accelerator.unwrap_model(job.model), step.number)
     job.optimizer.zero_grad(set_to_none=True)
     return loss, norm, batches
-
-
-def _accumulate_within_memory(job: TrainingJob, step: Step) -> tuple[Tensor, list[dict[str, Tensor]]]:
-    """The gradients of a step; where memory runs out, from its begin again with half as many examples at once.
-
-    Returns:
-        The mean loss, and the batches.
-    """
-    while True:
-        pieces = job.micro_batches.split(step.batches)
-        batches = job.ahead.take(pieces) if job.ahead else collate(job.task, job.split, pieces, job.pad_token_id)
-        before = generator_states() if job.micro_batches.may_shrink else {}
-        try:
-            return accumulate_gradients(job, batches), batches
-        except (RuntimeError, MemoryError) as error:
-            if not before or not is_out_of_memory(error) or not job.micro_batches.halve(step.batches):
-                raise
-        # Here the error is gone, and with it the tensors that its traceback held.
-        job.optimizer.zero_grad(set_to_none=True)
-        restore_generators(before)
-        if job.accelerator.device.type == "cuda":
-            torch.cuda.empty_cache()
-
-
-def accumulate_gradients(job: TrainingJob, batches: Sequence[Mapping[str, Tensor]]) -> Tensor:
-    """Forward and backward of the batches of one step; returns the mean loss over all their terms."""
-    terms = sum(job.task.loss_terms(batch) for batch in batches)
-    total = torch.zeros((), device=job.accelerator.device)
-    for number, batch in enumerate(batches, start=1):
-        last = number == len(batches)
-        synchronised: AbstractContextManager[Any] = nullcontext() if last else job.accelerator.no_sync(job.model)
-        with synchronised:
-            on_device = to_device(batch, job.accelerator.device)
-            backward = _backward(job, on_device, max(1, terms), with_penalty=last)
-            if job.hooks.are_around:
-                total += job.hooks.around(backward, job.accelerator.unwrap_model(job.model), on_device)
-            else:
-                total += backward()
-    return total
-
-
-def _backward(job: TrainingJob, batch: Mapping[str, Tensor], terms: int, *, with_penalty: bool) -> Backward:
-    """The forward and backward pass of a batch; the penalty is in the first one only, however many there will be."""
-    is_due = with_penalty
-
-    def run(loss_of: LossFunction, weight: float) -> Tensor:
-        nonlocal is_due
-        with job.accelerator.autocast():
-            loss = loss_of(job.model, batch) / terms
-        mean = loss.detach()
-        loss = loss if weight == 1 else loss * weight
-        if is_due:
-            is_due = False
-            penalty = job.hooks.penalty(job.accelerator.unwrap_model(job.model))
-            loss = loss if penalty is None else loss + penalty
-        job.accelerator.backward(loss)
-        return mean
-
-    return Backward(job.task, job.task.training_loss, 1.0, run)
 
 
 def lengths_of(job: TrainingJob, step: Step) -> list[int]:

@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional
 
 from peftlab.tasks.language.packing import packed
-from peftlab.training.loop import accumulate_gradients
+from peftlab.training.gradients import accumulate_gradients
 from tests.regularizers.regularized_jobs import TASKS, checked, examples_of, gradients_of, job_of
 
 

@@ -7,7 +7,7 @@ import torch
 from torch.nn import functional
 
 from peftlab.core.errors import UnsupportedError
-from peftlab.training.loop import accumulate_gradients
+from peftlab.training.gradients import accumulate_gradients
 from tests.regularizers.regularized_jobs import TASKS, checked, gradients_of, job_of
 
 

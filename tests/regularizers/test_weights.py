@@ -10,7 +10,8 @@ from torch.func import functional_call
 
 from peftlab.core.errors import UnsupportedError
 from peftlab.training.checkpoints import trainable_parameters
-from peftlab.training.loop import accumulate_gradients, optimizer_step, restore_best, train
+from peftlab.training.gradients import accumulate_gradients
+from peftlab.training.loop import optimizer_step, restore_best, train
 from peftlab.training.optimizers import set_learning_rate
 from peftlab.training.steps import Step
 from tests.regularizers.regularized_jobs import TASKS, checked, gradients_of, job_of

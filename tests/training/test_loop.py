@@ -13,8 +13,9 @@ from peftlab.core.hooks import FORMER_NAMES, TrainingHooks
 from peftlab.core.regularizer import Regularizer
 from peftlab.tasks.text_classification import TextClassification
 from peftlab.tasks.token_classification import IGNORED, TokenClassification
+from peftlab.training.gradients import accumulate_gradients
 from peftlab.training.hooks import HookList
-from peftlab.training.loop import accumulate_gradients, optimizer_step
+from peftlab.training.loop import optimizer_step
 from peftlab.training.micro_batches import MicroBatches
 from peftlab.training.steps import Step
 
@@ -46,6 +47,7 @@ def gradients_of(task, examples, cuts, per_token: bool):
         model=model,
         accelerator=Accelerator(cpu=True),
         hooks=HookList([Penalised()]),
+        graphs=None,
     )
     batches = [task.collate(examples[start:stop], 0) for start, stop in cuts]
     return accumulate_gradients(job, batches), model.embedding.weight.grad
@@ -116,6 +118,7 @@ def witnessed_job(names: tuple[str, ...], told: list[str]) -> SimpleNamespace:
         gradients=SimpleNamespace(is_watching=True, observe=lambda _: told.append("gradients")),
         micro_batches=MicroBatches(),
         ahead=None,
+        graphs=None,
         split=SimpleNamespace(examples=[{"input_ids": list(range(1, 2 + n)), "label": n % 3} for n in range(6)]),
         pad_token_id=0,
     )

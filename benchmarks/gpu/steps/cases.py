@@ -77,7 +77,7 @@ TINY_STEPS = 7
 TINY_LENGTH = 64
 
 
-def prepare(name: str, scratch: Path, *, tiny: bool, device: str) -> tuple[Path, Path]:
+def prepare(name: str, scratch: Path, *, tiny: bool, device: str, place: str = "contests") -> tuple[Path, Path]:
     """Make a case's model, data and recipe.
 
     Returns:
@@ -85,7 +85,7 @@ def prepare(name: str, scratch: Path, *, tiny: bool, device: str) -> tuple[Path,
     """
     case = CASES[name]
     model = model_folder(case.model, scratch, tiny=tiny, device=device)
-    folder = scratch / "contests" / name
+    folder = scratch / place / name
     steps = TINY_STEPS if tiny else case.steps
     rows, longest = max(64, steps * case.batch_size), min(case.longest, 24) if tiny else case.longest
     task = dict(case.task)

@@ -1,0 +1,98 @@
+"""BERT-base with LoRA, whose steps wait for the host: with CUDA graphs, with compiled blocks, and with neither.
+
+All train on the same texts from the same weights, so their losses agree but for rounding: texts are padded to other
+lengths, and compiled kernels round in other places.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarks.gpu.steps.cases import prepare
+from benchmarks.gpu.steps.step import Findings, run_step
+from peftlab.cli.output import quiet_libraries
+from peftlab.core.callback import Callback
+
+STEPS, TINY_STEPS = 100, 12
+WAYS: dict[str, dict[str, str]] = {"off": {}, "graphs": {"cuda_graphs": "auto"}}
+ROUNDING = 0.02
+"""Of bfloat16, whose numbers are 0.4 to 0.8 % apart, over some steps: what losses may differ by, of the first one."""
+COMPILING_SECONDS = 25.0
+"""What must be left for compiling to be tried."""
+
+
+class Watch(Callback):
+    """Notes losses, and when they were known: the card's work was done then."""
+
+    def __init__(self) -> None:
+        self.losses: dict[int, float] = {}
+        self.times: dict[int, float] = {}
+
+    def on_step(self, step: int, loss: float) -> None:
+        """Note it."""
+        self.losses[step], self.times[step] = loss, time.perf_counter()
+
+
+def main(findings: Findings) -> None:
+    """Train in each way, and compare."""
+    quiet_libraries(offline=True)
+    started = time.monotonic()
+    folder = findings.empty_folder("graphs")
+    recipe, _ = prepare("bert_base", findings.scratch, tiny=findings.is_tiny, device=findings.device, place="graphs")
+    found: dict[str, dict[str, Any]] = {}
+    for way, settings in WAYS.items():
+        left = findings.settings["seconds"] - (time.monotonic() - started)
+        if way == "compile" and not findings.is_tiny and left < COMPILING_SECONDS:
+            findings.note(way, f"not tried: {left:.0f} s were left")
+            continue
+        found[way] = train(recipe, folder / way, settings, steps=TINY_STEPS if findings.is_tiny else STEPS)
+        findings.note(way, found[way])
+        if way != "off":
+            compare(findings, way, found[way], found["off"])
+
+
+def train(recipe: Path, folder: Path, settings: dict[str, str], *, steps: int) -> dict[str, Any]:
+    """One run, without its rehearsals; its first half, in which graphs are recorded, is not in `steady_seconds`."""
+    from peftlab.recipe.schema import load_recipe
+    from peftlab.run.run import run_recipe
+
+    values = {"max_steps": steps, "log_every_steps": max(1, steps // 10), **settings}
+    words = ["measure=false", *(f"training.{key}={value}" for key, value in values.items())]
+    loaded, document = load_recipe(recipe, words)
+    watch = Watch()
+    record = run_recipe(loaded, document, output_dir=folder, offline=True, callbacks=[watch]).record
+    if record.status != "success" or record.throughput is None:
+        raise RuntimeError(f"the run ended with {record.status}: {record.error}")
+    last = max(watch.times)
+    middle = max(step for step in watch.times if step <= last // 2)
+    return {
+        "tokens_per_second": record.throughput.tokens_per_second,
+        "padding_fraction": record.throughput.padding_fraction,
+        "steady_step_seconds": (watch.times[last] - watch.times[middle]) / (last - middle),
+        "peak_bytes": record.phases["train"].peak_memory_bytes,
+        "train_seconds": record.phases["train"].seconds,
+        "acceleration": record.acceleration,
+        "losses": watch.losses,
+    }
+
+
+def compare(findings: Findings, way: str, found: dict[str, Any], plain: dict[str, Any]) -> None:
+    """Whether it came to the same, and how much sooner."""
+    differences = [abs(found["losses"][step] - loss) for step, loss in plain["losses"].items()]
+    most = max(differences) / plain["losses"][1]
+    ratio = plain["steady_step_seconds"] / found["steady_step_seconds"]
+    findings.note(f"{way}_over_off", {"steady_speed": ratio, "most_loss_difference": most})
+    told = found["acceleration"].get("cuda_graphs" if way == "graphs" else "compiled_blocks")
+    if most > ROUNDING:
+        findings.fail(f"{way}: losses differ by {most:.1%}, which is more than rounding")
+    if findings.device == "cuda" and not isinstance(told, int):
+        findings.fail(f"{way} was not used: {told}")
+    findings.line = "; ".join(
+        [*filter(None, [findings.line]), f"{way} {ratio:.2f} × as fast, {told if isinstance(told, int) else 0} in use"]
+    )
+
+
+if __name__ == "__main__":
+    run_step(main)

@@ -1,0 +1,63 @@
+"""What some work asks of a card, recorded once and asked for again by a single call: CUDA graphs.
+
+A small model's step waits for the host, which launches a thousand kernels one by one. A graph launches them all.
+https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import torch
+
+Replay = Callable[[], None]
+
+
+class Recorder(Protocol):
+    """Records work on tensors that stay where they are."""
+
+    def record(self, work: Callable[[], None]) -> Replay:
+        """Note what a function asks of the device, in an order that never changes, without doing it.
+
+        Args:
+            work: Reads tensors and writes into tensors that outlive it; what it decides on the host is decided once.
+
+        Returns:
+            Does all of it with what the tensors hold then, and with new random numbers.
+
+        Raises:
+            Exception: The work cannot be recorded, such as where the host must know a result to go on.
+        """
+
+
+class CudaRecorder:
+    """Records into CUDA graphs. All share their memory, so only one of them may be computed at a time.
+
+    Args:
+        device: The card.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._index = torch.cuda.current_device() if device.index is None else device.index
+        self._pool: Any = None
+
+    def record(self, work: Callable[[], None]) -> Replay:
+        """As :class:`Recorder` says. The card is waited for once."""
+        graph: Any = torch.cuda.CUDAGraph()
+        generator: Any = torch.cuda.default_generators[self._index]
+        before = generator.clone_state()
+        try:
+            # Where a recording fails torch leaves its stream the current one, and the generator as if it went on.
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(torch.cuda.stream(torch.cuda.current_stream(self._index)))
+                # Another thread pins the next batches meanwhile, which only a mode of this thread's own allows.
+                stack.enter_context(torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"))
+                work()
+        except BaseException:
+            generator.graphsafe_set_state(before)
+            raise
+        self._pool = graph.pool()
+        replay: Replay = graph.replay
+        return replay

@@ -1,0 +1,112 @@
+"""The gradients of one step: forward and backward of all its batches, within the memory that there is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from peftlab.core.hooks import Backward, LossFunction
+from peftlab.training.ahead import collate
+from peftlab.training.checkpoints import generator_states, restore_generators
+from peftlab.training.evaluation import to_device
+from peftlab.training.micro_batches import is_out_of_memory
+from peftlab.training.steps import Step
+
+if TYPE_CHECKING:
+    from peftlab.training.loop import TrainingJob
+
+
+def accumulate_within_memory(job: TrainingJob, step: Step) -> tuple[Tensor, list[dict[str, Tensor]]]:
+    """The gradients of a step; where memory runs out, from its begin again with half as many examples at once.
+
+    Returns:
+        The mean loss, and the batches.
+    """
+    while True:
+        pieces = job.micro_batches.split(step.batches)
+        batches = job.ahead.take(pieces) if job.ahead else make_batches(job, pieces)
+        before = generator_states() if job.micro_batches.may_shrink else {}
+        try:
+            return accumulate_gradients(job, batches), batches
+        except (RuntimeError, MemoryError) as error:
+            if not before or not is_out_of_memory(error) or not job.micro_batches.halve(step.batches):
+                raise
+        # Here the error is gone, and with it the tensors that its traceback held.
+        job.optimizer.zero_grad(set_to_none=True)
+        restore_generators(before)
+        if job.graphs is not None:
+            job.graphs.release()
+        if job.accelerator.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def make_batches(job: TrainingJob, pieces: Sequence[Sequence[int]]) -> list[dict[str, Tensor]]:
+    """The batches of some positions in the training split, of the lengths that graphs are for where there are any."""
+    batches = collate(job.task, job.split, pieces, job.pad_token_id)
+    return batches if job.graphs is None else [job.graphs.lengthened(batch) for batch in batches]
+
+
+def accumulate_gradients(job: TrainingJob, batches: Sequence[Mapping[str, Tensor]]) -> Tensor:
+    """Forward and backward of the batches of one step; returns the mean loss over all their terms."""
+    terms = max(1, sum(job.task.loss_terms(batch) for batch in batches))
+    total = torch.zeros((), device=job.accelerator.device)
+    for number, batch in enumerate(batches, start=1):
+        last = number == len(batches)
+        synchronised: AbstractContextManager[Any] = nullcontext() if last else job.accelerator.no_sync(job.model)
+        with synchronised:
+            if job.graphs is None:
+                total += _compute(job, batch, terms, with_penalty=last)
+            else:
+                total += _replay(job, batch, terms, with_penalty=last)
+    return total
+
+
+def _compute(job: TrainingJob, batch: Mapping[str, Tensor], terms: int | Tensor, *, with_penalty: bool) -> Tensor:
+    on_device = to_device(batch, job.accelerator.device)
+    backward = _backward(job, on_device, terms, with_penalty=with_penalty)
+    if job.hooks.are_around:
+        return job.hooks.around(backward, job.accelerator.unwrap_model(job.model), on_device)
+    return backward()
+
+
+def _replay(job: TrainingJob, batch: Mapping[str, Tensor], terms: int, *, with_penalty: bool) -> Tensor:
+    """As `_compute`, by a graph where there is one; the penalty, which changes with its hook, is never in it."""
+    assert job.graphs is not None  # noqa: S101 - the caller has checked it
+    # A card divides by a number on the host in another way than by one of its own: a graph has only the latter.
+    terms_there = torch.full((), float(terms), device=job.accelerator.device)
+
+    def loss_of(on_device: Mapping[str, Tensor], divisor: Tensor) -> Tensor:
+        with job.accelerator.autocast():
+            return job.task.training_loss(job.model, on_device) / divisor
+
+    loss = job.graphs.compute(
+        batch, terms_there, loss_of, plainly=lambda: _compute(job, batch, terms_there, with_penalty=False)
+    )
+    penalty = job.hooks.penalty(job.accelerator.unwrap_model(job.model)) if with_penalty else None
+    if penalty is not None:
+        job.accelerator.backward(penalty)
+    return loss
+
+
+def _backward(job: TrainingJob, batch: Mapping[str, Tensor], terms: int | Tensor, *, with_penalty: bool) -> Backward:
+    """The forward and backward pass of a batch; the penalty is in the first one only, however many there will be."""
+    is_due = with_penalty
+
+    def run(loss_of: LossFunction, weight: float) -> Tensor:
+        nonlocal is_due
+        with job.accelerator.autocast():
+            loss = loss_of(job.model, batch) / terms
+        mean = loss.detach()
+        loss = loss if weight == 1 else loss * weight
+        if is_due:
+            is_due = False
+            penalty = job.hooks.penalty(job.accelerator.unwrap_model(job.model))
+            loss = loss if penalty is None else loss + penalty
+        job.accelerator.backward(loss)
+        return mean
+
+    return Backward(job.task, job.task.training_loss, 1.0, run)

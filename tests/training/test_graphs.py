@@ -1,0 +1,300 @@
+"""Recorded passes: what is replayed on tensors that stay is what would have been computed, bit for bit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves, tree_map
+from transformers import BertConfig, BertForTokenClassification
+
+from peftlab.acceleration.accelerated import accelerated
+from peftlab.core.hooks import TrainingHooks
+from peftlab.recipe.schema import load_recipe
+from peftlab.run.run import run_recipe
+from peftlab.tasks.text_classification import TextClassification
+from peftlab.tasks.token_classification import IGNORED, TokenClassification
+from peftlab.training.graphs import StepGraphs, build_graphs, graph_length
+from peftlab.training.hooks import HookList
+from peftlab.training.loop import TrainingJob, optimizer_step
+from peftlab.training.steps import StepPlan
+from tests.regularizers.regularized_jobs import checked, job_of
+
+TASK = {"type": "text_classification", "max_length": 24}
+
+
+class Tape(TorchDispatchMode):
+    """Stands in for a CUDA graph: notes operations once, undoes what they did, and does them again when asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.notes: list[tuple[Any, Any, Any, list[Any]]] = []
+        self.made: set[int] = set()
+        self.before: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        for argument, value in zip(function._schema.arguments, args, strict=False):
+            if argument.alias_info is not None and argument.alias_info.is_write:
+                for tensor in tree_leaves(value):
+                    if id(tensor) not in self.made and id(tensor) not in self.before:
+                        self.before[id(tensor)] = (tensor, tensor.clone())
+        results = function(*args, **kwargs)
+        self.notes.append((function, args, kwargs, tree_leaves(results)))
+        self.made |= {id(value) for value in tree_leaves(results) if id(value) not in self.before}
+        return results
+
+    def replay(self) -> None:
+        there: dict[int, Any] = {}
+
+        def now(value: Any) -> Any:
+            return there.get(id(value), value) if isinstance(value, torch.Tensor) else value
+
+        with torch.no_grad():
+            for function, args, kwargs, results in self.notes:
+                found = tree_leaves(function(*tree_map(now, args), **tree_map(now, kwargs)))
+                there.update({id(old): new for old, new in zip(results, found, strict=True) if id(old) in self.made})
+
+
+class TapeRecorder:
+    """Records onto tapes."""
+
+    def __init__(self) -> None:
+        self.recorded = 0
+
+    def record(self, work: Callable[[], None]) -> Callable[[], None]:
+        state, tape = torch.get_rng_state(), Tape()
+        with tape:
+            work()
+        torch.set_rng_state(state)
+        with torch.no_grad():
+            for tensor, before in tape.before.values():
+                tensor.copy_(before)
+        self.recorded += 1
+        return tape.replay
+
+
+class Unable:
+    """Fails as a recording does: at first in the work, and then at its end."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def record(self, _work: Callable[[], None]) -> Callable[[], None]:
+        try:
+            raise self.error
+        finally:
+            raise RuntimeError("the recording was not valid")
+
+
+def with_graphs(job: TrainingJob, recorder: Any) -> TrainingJob:
+    graphs = build_graphs(job, recorder)
+    assert isinstance(graphs, StepGraphs), graphs
+    return replace(job, graphs=graphs)
+
+
+def rotating() -> StepPlan:
+    """Steps of a batch of four and one of three, of other examples each time."""
+    return StepPlan(lambda _: [[(3 * n + k) % 7 for k in range(4 - n % 2)] for n in range(12)], 2, 1, None)
+
+
+def losses_of(job: TrainingJob, steps: int = 6) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
+    """Of some steps of two batches each, and the weights that they lead to."""
+    torch.manual_seed(7)
+    found = []
+    with accelerated(job.model):
+        for step in list(rotating().steps())[:steps]:
+            found.append(optimizer_step(job, step)[0].clone())
+    return found, {name: value.detach().clone() for name, value in job.model.named_parameters() if value.requires_grad}
+
+
+def assert_equal(found: Any, wanted: Any) -> None:
+    assert [float(loss) for loss in found[0]] == [float(loss) for loss in wanted[0]]
+    for name, value in wanted[1].items():
+        assert torch.equal(found[1][name], value), name
+
+
+@pytest.mark.parametrize("method", [{"type": "lora", "rank": 4}, {"type": "full"}, {"type": "adalora"}], ids=str)
+def test_replayed_steps_are_the_plain_ones_bit_for_bit(tiny_bert: Path, method: dict[str, Any]) -> None:
+    """With dropout, whose random numbers are new in each step, accumulation, and AdaLoRA's penalty and pruning."""
+    ready = checked(tiny_bert, TASK, [], dropout=0.1, method=method)
+    recorder = TapeRecorder()
+    plain, replayed = with_graphs(job_of(ready), TapeRecorder()), with_graphs(job_of(ready), recorder)
+    assert plain.graphs is not None
+    assert replayed.graphs is not None
+    plain.graphs.problem = "computed plainly"
+    wanted, found = losses_of(plain), losses_of(replayed)
+    assert_equal(found, wanted)
+    assert len({float(loss) for loss in found[0]}) == 6, "each step has numbers of its own"
+    assert recorder.recorded == 2, "one for each shape"
+    assert replayed.graphs.replays == 10, "all but the first of each shape"
+    assert replayed.graphs.summary() == 2
+    assert plain.graphs.replays == 0
+
+
+def test_padding_to_the_lengths_of_graphs_changes_nothing(tiny_bert: Path) -> None:
+    ready = checked(tiny_bert, TASK, [])
+    wanted, found = losses_of(job_of(ready), 3), losses_of(with_graphs(job_of(ready), TapeRecorder()), 3)
+    torch.testing.assert_close(torch.stack(found[0]), torch.stack(wanted[0]), rtol=1e-5, atol=1e-6)
+
+
+def test_what_cannot_be_recorded_is_computed_plainly_and_the_reason_is_kept(tiny_bert: Path) -> None:
+    ready = checked(tiny_bert, TASK, [], dropout=0.1)
+    plain, failing = (with_graphs(job_of(ready), Unable(ValueError("no such kernel\nsecond line"))) for _ in range(2))
+    assert plain.graphs is not None
+    assert failing.graphs is not None
+    plain.graphs.problem = "computed plainly"
+    assert_equal(losses_of(failing, 3), losses_of(plain, 3))
+    assert failing.graphs.summary() == "a step could not be recorded: ValueError: no such kernel"
+    full = with_graphs(job_of(ready), Unable(MemoryError()))
+    losses_of(full, 2)
+    assert full.graphs is not None
+    assert full.graphs.summary() == "memory ran out while a step was recorded"
+
+
+def test_weights_that_have_moved_are_recorded_anew(tiny_bert: Path) -> None:
+    recorder = TapeRecorder()
+    plain, moved = (with_graphs(job_of(checked(tiny_bert, TASK, [])), own) for own in (TapeRecorder(), recorder))
+    assert plain.graphs is not None
+    plain.graphs.problem = "computed plainly"
+    results = []
+    for job in (plain, moved):
+        losses_of(job, 3)
+        for parameter in job.model.parameters():
+            parameter.data = parameter.data.clone()
+        results.append(losses_of(job, 2))
+    assert_equal(results[1], results[0])
+    assert recorder.recorded == 4
+
+
+def test_memory_that_ran_out_gives_the_graphs_back(tiny_bert: Path) -> None:
+    """The step is computed with half as many examples at once, and those are recorded in their turn."""
+    recorder = TapeRecorder()
+    job = with_graphs(job_of(checked(tiny_bert, TASK, [], training__micro_batch_size="auto")), recorder)
+    job.micro_batches.may_shrink = True
+    losses_of(job, 2)
+    graphs = job.graphs
+    assert graphs is not None
+    compute, calls = graphs.compute, [0]
+
+    def fail_once(*arguments: Any, **keywords: Any) -> torch.Tensor:
+        calls[0] += 1
+        if calls[0] == 2:
+            raise MemoryError
+        return compute(*arguments, **keywords)
+
+    object.__setattr__(graphs, "compute", fail_once)
+    step = next(iter(job.plan.steps()))
+    optimizer_step(job, step)
+    assert job.micro_batches.size == 2
+    before = recorder.recorded
+    optimizer_step(job, step)
+    assert recorder.recorded > before
+
+
+class Changing(TrainingHooks):
+    """Does something after each step, and does not say what."""
+
+    registered_name: ClassVar[str] = "changing"
+
+    def after_step(self, model: Any, step: int) -> None:
+        """What it does is its own."""
+
+
+def test_reasons_for_the_plain_way(tiny_bert: Path) -> None:
+    job = job_of(checked(tiny_bert, TASK, []))
+    assert build_graphs(job) == "this is no CUDA device"
+    reasons = {
+        "`r_drop` may change": job_of(checked(tiny_bert, TASK, [{"type": "r_drop"}], dropout=0.1)),
+        "`changing` may change": replace(job, hooks=HookList([Changing()])),
+        "several processes": replace(
+            job, accelerator=SimpleNamespace(num_processes=2, scaler=None, device=job.accelerator.device,
+                                             unwrap_model=lambda model: model)
+        ),
+        "gradient checkpointing": replace(job, config=job.config.model_copy(update={"gradient_checkpointing": True})),
+        "cannot be made longer": replace(job, task=Collating(text="text", label="label")),
+    }  # fmt: skip
+    for words, own in reasons.items():
+        found = build_graphs(own, TapeRecorder())
+        assert isinstance(found, str)
+        assert words in found
+    averaged = build_graphs(job_of(checked(tiny_bert, TASK, [{"type": "ema"}])), TapeRecorder())
+    assert isinstance(averaged, StepGraphs), "EMA moves a mean beside the weights"
+
+
+class Collating(TextClassification):
+    """A task with batches of its own, of which its base knows nothing."""
+
+    def collate(self, examples: Any, pad_token_id: int) -> Any:
+        """The base's."""
+        return super().collate(examples, pad_token_id)
+
+
+def test_batches_of_words_are_made_longer_without_a_change_of_their_loss() -> None:
+    rows = [[1, 2, 3, 4, 5], [6, 7, 8]]
+    examples = [{"input_ids": row, "label": [n % 2 for n in row], "tags": [1, 0], "places": [0, 1]} for row in rows]
+    task = TokenClassification()
+    batch = task.collate(examples, 0)
+    graphs = StepGraphs(
+        TapeRecorder(), [], device=torch.device("cpu"), padding={"input_ids": 0, **task.padding}, longest=20
+    )
+    longer = graphs.lengthened(batch)
+    assert {key: value.shape[1] for key, value in longer.items()} == dict.fromkeys(longer, 8)
+    assert longer["labels"][0, 5:].tolist() == [IGNORED] * 3
+    torch.manual_seed(0)
+    model = BertForTokenClassification(
+        BertConfig(vocab_size=20, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16)
+    ).eval()
+    losses = [task.training_loss(model, each) for each in (batch, longer)]
+    assert torch.allclose(*losses, atol=1e-6)
+    assert task.loss_terms(batch) == task.loss_terms(longer)
+
+
+def test_lengths_are_few_and_waste_little() -> None:
+    lengths = [graph_length(length, 512) for length in range(1, 513)]
+    assert len(set(lengths)) <= 24
+    assert all(short <= padded for short, padded in zip(range(1, 513), lengths, strict=True))
+    assert max(padded / length for length, padded in zip(range(1, 513), lengths, strict=True) if length > 32) < 1.25
+    assert graph_length(97, 100) == 100, "no longer than any text: models end somewhere"
+
+
+RECIPE = """\
+model: {{path: {model}}}
+task: {{type: text_classification, max_length: 32}}
+data: {{source: {data}, validation_fraction: 0.2}}
+method: {{type: lora, rank: 2}}
+measure: false
+training: {{max_steps: {steps}, batch_size: 4, cuda_graphs: {graphs}, precision: float32, log_every_steps: 1}}
+"""
+
+
+def test_the_record_says_why_there_are_none(tmp_path: Path, tiny_bert: Path, reviews: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(RECIPE.format(model=tiny_bert, data=reviews, graphs="auto", steps=2))
+    record = run_recipe(*load_recipe(path), output_dir=tmp_path / "run").record
+    assert record.acceleration is not None
+    assert record.acceleration["cuda_graphs"] == "this is no CUDA device"
+
+
+@pytest.mark.gpu
+def test_graphs_of_a_card_give_the_plain_losses(tmp_path: Path, tiny_bert: Path, reviews: Path) -> None:
+    losses = []
+    for graphs in ("off", "auto"):
+        path = tmp_path / f"{graphs}.yaml"
+        path.write_text(RECIPE.format(model=tiny_bert, data=reviews, graphs=graphs, steps=24))
+        folder = tmp_path / graphs
+        record = run_recipe(*load_recipe(path), output_dir=folder).record
+        lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        losses.append([line["loss"] for line in lines if "loss" in line])
+    assert record.acceleration is not None
+    assert isinstance(record.acceleration["cuda_graphs"], int), record.acceleration["cuda_graphs"]
+    assert record.acceleration["cuda_graphs"] >= 1
+    assert len(losses[0]) == 24
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
