@@ -64,6 +64,7 @@ class SavingStage:
             tokenizer=self._loader.tokenizer,
             context=context,
             base_path=self._loader.source,
+            companions=self._run.recipe.task.companion_files(model.config),
         )
         self._run.findings.artifact_bytes = folder_bytes(artifact)
 
