@@ -200,9 +200,7 @@ def test_a_run_gives_vectors_and_an_export_the_same(run: Path, tmp_path: Path) -
         explain(loaded.tuned, "good film")
 
 
-def test_sentence_transformers_loads_an_export_as_it_is_and_gives_the_same_vectors(
-    run: Path, tmp_path: Path
-) -> None:
+def test_sentence_transformers_loads_an_export_as_it_is_and_gives_the_same_vectors(run: Path, tmp_path: Path) -> None:
     texts = ["good film", "the day was sad and dark in town " * 9, "it"]  # the second one is cut
     vectors = np.array([answer["prediction"] for answer in peftlab.load(run).predict(texts)])
     export_run(run, "merged", tmp_path / "merged", offline=True, reporter=Silent())
