@@ -111,6 +111,7 @@ def check_model(
             )
     with at_place(document, ("task",)):
         recipe.task.check(facts)
+        recipe = with_learned(recipe, recipe.task.learn_model(facts))
     with at_place(document, ("model", "quantization")):
         check_quantization(recipe.model, facts)
         if recipe.model.quantization is not None:
@@ -119,7 +120,7 @@ def check_model(
         with at_place(document, ("model", "add_tokens")):
             recipe.method.check_added_tokens()
     with at_place(document, ("method",)):
-        recipe.method.check(replace(facts, peft_task_type=recipe.task.peft_task_type))
+        recipe.method.check(replace(facts, peft_task_type=recipe.task.peft_task()))
         check_positions(recipe, facts)
     for position, regularizer in enumerate(recipe.training.regularizers):
         with at_place(document, ("training", "regularizers", position)):
@@ -138,7 +139,7 @@ def check_data(
     recipe = checked.recipe
     with at_place(document, ("data",) if recipe.data is not None else ("task",)):
         data = load_data(recipe, folder=document.folder, offline=offline, report=(reporter or Silent()).say)
-        recipe = with_learned(recipe, recipe.task.learn(data.splits["train"]))
+        recipe = with_learned(recipe, {**recipe.task.learned, **recipe.task.learn(data.splits["train"])})
         labels = recipe.task.learn_labels(data.splits["train"])
         for split in data.splits.values():
             try:

@@ -153,7 +153,7 @@ def train(job: TrainingJob, resume_from: Checkpoint | None = None) -> Progress:
         job.meter.step_started()
         set_learning_rate(job.optimizer, schedule(step.number))
         loss, norm, batches = optimizer_step(job, step)
-        padded_tokens = sum(batch["attention_mask"].numel() for batch in batches)
+        padded_tokens = sum(job.task.padded_tokens(batch) for batch in batches)
         terms = sum(job.task.loss_terms(batch) for batch in batches)
         job.meter.step_ended(lengths_of(job, step), padded_tokens, terms)
         # Under float16 the scaler meets infinite gradients, skips the step and lowers its scale: no divergence.
