@@ -71,11 +71,9 @@ def write_new_model(config: ModelConfig, head: Head, *, tokenizer: Any, seed: in
 def _start_of_decoder(model_type: str, values: Mapping[str, Any], tokenizer: Any) -> dict[str, int]:
     """An encoder–decoder's decoder begins with the padding token, as T5's does, where the config does not say."""
     is_apart = family_of({"model_type": model_type, **values}) == "encoder_decoder"
-    return (
-        {"decoder_start_token_id": tokenizer.pad_token_id}
-        if is_apart and "decoder_start_token_id" not in values
-        else {}
-    )
+    if not is_apart or "decoder_start_token_id" in values:
+        return {}
+    return {"decoder_start_token_id": tokenizer.pad_token_id}
 
 
 def _checked(given: Mapping[str, Any]) -> dict[str, Any]:

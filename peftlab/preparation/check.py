@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from peftlab.core.config import Document
-from peftlab.core.errors import DataError
+from peftlab.core.errors import DataError, UnsupportedError
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.regularizer import TrainingSetup
 from peftlab.core.reporter import Reporter, Silent
@@ -118,6 +118,11 @@ def check_model(
             recipe.method.check_quantization(recipe.model.quantization)
     if recipe.model.add_tokens:
         with at_place(document, ("model", "add_tokens")):
+            if facts.family == "encoder_decoder" and not recipe.method.trains_base:
+                raise UnsupportedError(
+                    "an encoder-decoder reads tokens by two modules, and peftlab puts rows of added ones beside one",
+                    hint="Choose the method `full`, or leave model.add_tokens empty.",
+                )
             recipe.method.check_added_tokens()
     with at_place(document, ("method",)):
         recipe.method.check(replace(facts, peft_task_type=recipe.task.peft_task()))

@@ -62,8 +62,8 @@ def generate_tokens(
     is_apart = is_encoder_decoder(language_model(model))
     if is_apart:
         settings["decoder_start_token_id"] = language_model(model).config.decoder_start_token_id
-    together = 0 if inference.virtual_tokens else prompt_room(model, inference, max_new_tokens)
-    for group in _groups(prompts, longest=sys.maxsize if is_apart else together):
+    together = 0 if inference.virtual_tokens and not is_apart else prompt_room(model, inference, max_new_tokens)
+    for group in _groups(prompts, longest=together):
         left = text_room(model, inference, max(len(prompts[place]) for place in group))
         if left < 1:
             continue
