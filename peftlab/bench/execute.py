@@ -24,7 +24,7 @@ from peftlab.bench.suite import Suite, write_suite
 from peftlab.bench.suite_folder import SUITE_NAME
 from peftlab.bench.tuning import Choice, tune
 from peftlab.bench.worker import Finished, Worker, is_done, is_of_recipe, leave_record, move_aside
-from peftlab.core.devices import AUTO, visible_cards
+from peftlab.core.devices import AUTO
 from peftlab.core.files import write_text
 from peftlab.core.metric import METRICS
 from peftlab.core.record import RunRecord, read_record
@@ -82,13 +82,7 @@ class Execution:
         if threads is None and workers > 1:
             threads = os.cpu_count() or 1
         share = max(1, threads // workers) if threads is not None else None
-        cards = visible_cards(device)
-        if 0 < len(cards) < workers:
-            reporter.say(
-                f"{workers} runs at once share {len(cards)} GPU{'s' * (len(cards) > 1)}: memory and speed are "
-                "not those of a run alone"
-            )
-        self.worker = Worker(plan.folder.logs, threads=share, device=device, offline=offline, cards=cards)
+        self.worker = Worker(plan.folder.logs, threads=share, device=device, offline=offline)
         self._lock = threading.Lock()
         self._runs_done = 0
 

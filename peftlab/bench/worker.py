@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,20 +83,10 @@ class Worker:
         threads: How many threads each process may use; None: as many as it finds free.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         offline: Allow no network.
-        cards: Of several cards, those that the processes are spread over, as ``CUDA_VISIBLE_DEVICES`` names them.
     """
 
-    def __init__(
-        self,
-        logs: Path,
-        *,
-        threads: int | None = None,
-        device: str = AUTO,
-        offline: bool = False,
-        cards: Sequence[str] = (),
-    ) -> None:
+    def __init__(self, logs: Path, *, threads: int | None = None, device: str = AUTO, offline: bool = False) -> None:
         self._logs, self._threads, self._device, self._offline = logs, threads, device, offline
-        self._runs_on = dict.fromkeys(cards, 0) if len(cards) > 1 else {}
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
         self.stopped = False
@@ -144,7 +134,7 @@ class Worker:
         command += [*(["--threads", str(self._threads)] if self._threads else []), "--device", self._device]
         environment = dict(os.environ) | ({"OMP_NUM_THREADS": str(self._threads)} if self._threads else {})
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("wb") as output, self._card() as own:
+        with log.open("wb") as output:
             with self._lock:
                 if self.stopped:
                     return -signal.SIGINT
@@ -153,7 +143,7 @@ class Worker:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    env=environment | own,
+                    env=environment,
                     start_new_session=True,  # Ctrl-C reaches the suite alone, which passes it on once
                     preexec_fn=_die_with_parent if sys.platform == "linux" else None,
                 )
@@ -163,21 +153,6 @@ class Worker:
             finally:
                 with self._lock:
                     self._running.discard(process)
-
-    @contextlib.contextmanager
-    def _card(self) -> Iterator[dict[str, str]]:
-        """What tells a process to see only the card with the fewest runs."""
-        if not self._runs_on:
-            yield {}
-            return
-        with self._lock:
-            card = min(self._runs_on, key=self._runs_on.__getitem__)
-            self._runs_on[card] += 1
-        try:
-            yield {"CUDA_VISIBLE_DEVICES": card}
-        finally:
-            with self._lock:
-                self._runs_on[card] -= 1
 
 
 def _wait(process: subprocess.Popen[bytes], goes_on: Callable[[], bool] | None) -> int:

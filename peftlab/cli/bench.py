@@ -26,11 +26,7 @@ def bench(
         Path | None, typer.Option(help="The suite's folder. Default: runs/<name of the suite>.", show_default=False)
     ] = None,
     workers: Annotated[
-        int,
-        typer.Option(
-            min=1,
-            help="Number of runs at once, each on a GPU of its own if there are enough; else timings are less exact.",
-        ),
+        int, typer.Option(min=1, help="Number of runs at once. With more than one, timings are less exact.")
     ] = 1,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would run and how long it takes. Run nothing.")

@@ -40,5 +40,16 @@ ThreadCount = Annotated[
         show_default=False,
     ),
 ]
+Processes = Annotated[
+    int | None,
+    typer.Option(
+        "--processes",
+        metavar="N",
+        min=1,
+        max=4096,
+        help="Number of processes on this machine, each with a card of its own or a part of the cores.",
+        show_default=False,
+    ),
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace the output file if it exists.")]
 Encoding = Annotated[str, typer.Option(help="Character encoding of a text file.")]

@@ -19,7 +19,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from peftlab.core.errors import PeftlabError
-from peftlab.core.reporter import PlainReporter, tell
+from peftlab.core.reporter import PlainReporter, Silent, tell
+from peftlab.training.launch import is_first_process
 
 READER_LEFT = 128 + 13
 """What a shell says of a program that SIGPIPE has ended, as `head` ends the one before it."""
@@ -157,8 +158,11 @@ class RichReporter:
 
 
 @contextlib.contextmanager
-def reporting() -> Iterator[PlainReporter | RichReporter]:
-    """A reporter that suits standard error: bars on a terminal, lines elsewhere."""
+def reporting() -> Iterator[PlainReporter | RichReporter | Silent]:
+    """Bars on a terminal, lines elsewhere, both to standard error; of several processes, the first tells."""
+    if not is_first_process():
+        yield Silent()
+        return
     if not sys.stderr.isatty():
         yield PlainReporter()
         return

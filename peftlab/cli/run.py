@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from peftlab.cli.computing import start_computing
-from peftlab.cli.options import Device, Json, Offline, Overrides, ThreadCount
+from peftlab.cli.options import Device, Json, Offline, Overrides, Processes, ThreadCount
 from peftlab.cli.output import reporting
 from peftlab.cli.verbs import verb
 from peftlab.core.amounts import duration, size
+from peftlab.core.errors import UserError
 
 
 @verb()
@@ -29,16 +31,28 @@ def run(
     ] = False,
     device: Device = "auto",
     threads: ThreadCount = None,
+    processes: Processes = None,
+    process_timeout: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS", min=1, help="How long processes wait for one that does not come, or is silent."
+        ),
+    ] = 120.0,
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
     """Tune a model as a recipe says, evaluate it, and leave a record."""
-    with reporting() as reporter:
+    if processes is not None and processes > 1:
+        arguments = _arguments(recipe, overrides, output_dir, resume, device, process_timeout, offline, as_json)
+        raise typer.Exit(_run_processes(arguments, processes, threads))
+    from peftlab.training.joining import joined_world, own_device
+
+    with reporting() as reporter, joined_world(device, process_timeout) as world:
         from peftlab.recipe.schema import load_recipe
         from peftlab.run.run import run_recipe
 
         loaded, document = load_recipe(recipe, overrides or [])
-        start_computing(device, threads, reporter.say)
+        start_computing(own_device(device), threads, reporter.say)
         result = run_recipe(
             loaded,
             document,
@@ -48,11 +62,55 @@ def run(
             device=device,
             reporter=reporter,
         )
-    if as_json:
+    if not world.is_first:
+        pass  # the first process tells
+    elif as_json:
         print((result.folder / "record.json").read_text(encoding="utf-8").strip())
     else:
         print(summary(result))
     raise typer.Exit(0 if result.record.status == "success" else 1)
+
+
+def _arguments(
+    recipe: Path,
+    overrides: list[str] | None,
+    output_dir: Path | None,
+    resume: bool,
+    device: str,
+    process_timeout: float,
+    offline: bool,
+    as_json: bool,
+) -> list[str]:
+    """The command of each of several processes."""
+    return [
+        "run",
+        str(recipe),
+        *(part for override in overrides or [] for part in ("--set", override)),
+        *([] if output_dir is None else ["--output-dir", str(output_dir)]),
+        *(["--resume"] if resume else []),
+        *("--device", device),
+        *("--process-timeout", str(process_timeout)),
+        *(["--offline"] if offline else []),
+        *(["--json"] if as_json else []),
+    ]
+
+
+def _run_processes(arguments: list[str], count: int, threads: int | None) -> int:
+    """Start the processes, each with its part of the cores where the user has not said how many threads."""
+    from peftlab.core.threads import COUNT_VARIABLES, Watch
+    from peftlab.training.launch import count_of_processes
+    from peftlab.training.local_processes import run_processes
+
+    started, name = count_of_processes()
+    if started > 1:
+        raise UserError(
+            f"--processes {count} would start {count} processes in each of {started}",
+            where=f"the variable {name}",
+            hint="Leave --processes out where a launcher starts the processes.",
+        )
+    if threads is None and not any(name in os.environ for name in COUNT_VARIABLES):
+        threads = max(1, int(Watch().free_cores()[0] + 0.5) // count)
+    return run_processes(arguments, count, threads=threads)
 
 
 def summary(result: Any) -> str:
@@ -69,6 +127,8 @@ def summary(result: Any) -> str:
         lines.append(
             f"  trained     {record.parameters.trainable:,} of {record.parameters.total:,} parameters ({share:.2%})"
         )
+    if (count := record.environment.get("processes", 1)) > 1:
+        lines.append(f"  processes   {count}, by {record.environment['backend']}")
     if record.throughput:
         speed = f"{record.throughput.tokens_per_second:,.0f} tokens/s"
         if record.throughput.flops_utilization is not None:

@@ -15,6 +15,7 @@ from peftlab.cli.output import reporting
 from peftlab.cli.stopping import resumable, stoppable
 from peftlab.cli.verbs import verb
 from peftlab.core.amounts import duration
+from peftlab.training.launch import refuse_several_processes
 
 if TYPE_CHECKING:
     from peftlab.bench.recipe_search import SearchResult
@@ -71,6 +72,7 @@ def tune(
         from peftlab.core.destination import inputs_of_recipe
         from peftlab.recipe.schema import load_recipe
 
+        refuse_several_processes()
         loaded, document = load_recipe(recipe, overrides or [])
         folder = output_dir or Path("runs") / f"{loaded.name}-tune"
         refuse_foreign(folder, inputs=inputs_of_recipe(loaded.model_dump(mode="json")))

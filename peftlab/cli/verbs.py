@@ -10,6 +10,8 @@ import typer
 from typer.core import TyperGroup
 
 from peftlab.cli.output import quiet_libraries, show_error
+from peftlab.core.errors import PeftlabError
+from peftlab.training.launch import is_first_process
 
 P = ParamSpec("P")
 
@@ -41,6 +43,13 @@ class Verbs(TyperGroup):
         return super().resolve_command(ctx, args)
 
 
+def _end_with(error: Exception, *, as_json: bool) -> int:
+    """Tell of an error, if this is the first of the processes or that one is missing; the exit code."""
+    if is_first_process() or getattr(error, "is_told_by_any", False):
+        return show_error(error, as_json=as_json)
+    return error.exit_code if isinstance(error, PeftlabError) else 1
+
+
 def verb(*, quiet: bool = True) -> Callable[[Callable[P, None]], Callable[P, None]]:
     """Make a function a verb: whatever it raises becomes a message and an exit code, an object too under ``--json``.
 
@@ -58,7 +67,7 @@ def verb(*, quiet: bool = True) -> Callable[[Callable[P, None]], Callable[P, Non
             except typer.Exit:
                 raise
             except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
-                raise typer.Exit(show_error(error, as_json=bool(kwargs.get("as_json")))) from None
+                raise typer.Exit(_end_with(error, as_json=bool(kwargs.get("as_json")))) from None
 
         return run_verb
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from peftlab.core.errors import ConfigError, RunFailedError
@@ -83,6 +83,14 @@ class CallbackList:
         self._callbacks = tuple(callbacks)
         self.stopped_by: str | None = None
         self.error: CallbackError | None = None
+
+    def agree(self, first: Callable[[Callable[[], Any]], Any]) -> None:
+        """Take up what the callbacks of the first process want; it alone has any.
+
+        Args:
+            first: Calls a function in the first process, and gives its result to all.
+        """
+        self.stopped_by, self.error = first(lambda: (self.stopped_by, self.error))
 
     def on_step(self, step: int, loss: float) -> None:
         """Tell all of a step."""

@@ -74,6 +74,7 @@ class EvaluationStage:
                 keep_logits=keep_logits,
                 scorer=recipe.scorer(run.checked.labels),
                 with_loss=metric is not None,  # while training: it parts epochs of one score
+                world=run.world,
             )
         finally:
             run.reporter.finish()

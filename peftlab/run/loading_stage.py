@@ -22,7 +22,10 @@ def load(run: RunContext) -> tuple[Loader, WrappedModel]:
     findings, say = run.findings, run.reporter.say
     say(f"loading {run.checked.facts.path}")
     loader = Loader(run.checked, dtype=run.dtype, offline=run.offline)
-    findings.micro_batches = plan_micro_batches(run.checked, loader, target_of(run.device), say=say)
+    # Sizes depend on the memory that is free, and all processes cut alike.
+    findings.micro_batches = run.world.first(
+        lambda: plan_micro_batches(run.checked, loader, target_of(run.device), say=say)
+    )
     wrapped = loader.load_wrapped(lambda base: _prepare_splits(run, loader, base))
     findings.notes = {name: dict(split.notes) for name, split in loader.splits.items()}
     for line in describe_notes({**run.checked.data.summary.notes, **findings.notes}):
@@ -59,6 +62,7 @@ def _prepare_splits(run: RunContext, loader: Loader, base: Any) -> None:
         batches=recipe.evaluation_batches,
         pad_token_id=loader.tokenizer.pad_token_id,
         after_batch=run.reporter.advance,
+        world=run.world,
     )
     settings = recipe.model_dump(mode="json", include={"model", "task", "seed"})
     identity = [run.checked.data.summary.fingerprint, settings]

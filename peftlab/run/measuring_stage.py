@@ -40,14 +40,14 @@ def measure(
     """
     run.reporter.say("measuring memory and speed before training")
     recipe, findings = run.recipe, run.findings
-    findings.memory = rehearse_memory(job)
+    findings.memory = max(run.world.gather(rehearse_memory(job)), key=lambda memory: memory.peak_bytes)
     findings.clock.set_peak("train", findings.memory.peak_bytes)
     largest = max((split for name, split in loader.splits.items() if name != "train"), key=len, default=None)
     if largest is not None:
         batches = recipe.evaluation_batches(recipe.task.lengths(largest.examples))
         inference = run.inference(loader.tokenizer, recipe.evaluation.metric)
         findings.clock.set_peak("evaluate", rehearse_evaluation(job, largest, batches, inference))
-    matmul_rate = measure_matmul_rate(run.device, run.autocast_dtype or run.dtype)
+    (matmul_rate,) = run.world.sum(measure_matmul_rate(run.device, run.autocast_dtype or run.dtype))
     if recipe.model.offload is None and is_cheap_to_count(run.checked, loader):
         step_flops = rehearse_flops(job)
     return replace(job, meter=new_meter(job.plan.total, step_flops, run.device)), matmul_rate

@@ -16,11 +16,13 @@ from peftlab.preparation.check import CheckedRecipe
 from peftlab.recipe.schema import Recipe
 from peftlab.run.findings import Findings
 from peftlab.run.run_folder import RunFolder
+from peftlab.run.together import describe_world
 from peftlab.training.determinism import lacks_determinism
 from peftlab.training.evaluation import DivergedError
 from peftlab.training.guards import waive
 from peftlab.training.interrupts import CancelledError
 from peftlab.training.micro_batches import is_out_of_memory
+from peftlab.training.world import World
 
 TRACEBACK_NAME = "traceback.txt"
 
@@ -32,6 +34,7 @@ def record_of(
     *,
     folder: RunFolder,
     device: torch.device,
+    world: World,
     started_at: datetime.datetime,
     seconds: float,
 ) -> RunRecord:
@@ -43,6 +46,7 @@ def record_of(
         error: What the stages raised; None: they ended.
         folder: The run's; a traceback is written there, if the error is none that has a message.
         device: Where it ran.
+        world: The processes that ran it.
         started_at: When this process began it.
         seconds: How long this process took.
     """
@@ -73,7 +77,7 @@ def record_of(
         own_head=findings.own_head,
         guards=guards,
         data=_data_summary(checked.data.summary, findings.notes),
-        environment=describe_environment(device, deterministic=recipe.training.deterministic),
+        environment=describe_environment(device, deterministic=recipe.training.deterministic) | describe_world(world),
         resumed=findings.resumed,
         started_at=started_at.isoformat(timespec="seconds"),
         seconds=findings.earlier_seconds + seconds,

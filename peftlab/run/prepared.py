@@ -20,6 +20,7 @@ from peftlab.core.splits import EncodedSplit
 from peftlab.core.task import Task
 from peftlab.training.evaluation import TorchInference
 from peftlab.training.fingerprints import fingerprints
+from peftlab.training.world import World
 
 PREPARED = "prepared.safetensors"
 
@@ -34,6 +35,7 @@ class TorchUntouchedBase:
         batches: Positions for lengths of examples.
         pad_token_id: For padding.
         after_batch: Told the number of examples of each batch.
+        world: The processes that have this base.
     """
 
     def __init__(
@@ -45,17 +47,23 @@ class TorchUntouchedBase:
         batches: Callable[[Sequence[int]], list[list[int]]],
         pad_token_id: int,
         after_batch: Callable[[int], None] = lambda _count: None,
+        world: World | None = None,
     ) -> None:
         self._model, self._task, self._inference = model, task, inference
         self._batches, self._pad, self._after_batch = batches, pad_token_id, after_batch
+        self._world = world or World()
 
     @torch.inference_mode()
     def values(self, split: EncodedSplit, function: Callable[[nn.Module, Mapping[str, Tensor]], Tensor]) -> Tensor:
         """What a function of model and batch gives for every example (examples × …), in their order, on CPU."""
-        found: dict[int, Tensor] = {}
-        for positions in self._batches(self._task.lengths(split.examples)):
+
+        def compute(positions: Sequence[int]) -> Tensor:
             batch = self._task.collate([split.examples[at] for at in positions], self._pad)
-            rows = self._inference.compute(function, self._model, batch).cpu()
+            return self._inference.compute(function, self._model, batch).cpu()
+
+        found: dict[int, Tensor] = {}
+        batches = self._batches(self._task.lengths(split.examples))
+        for positions, rows in zip(batches, self._world.map(compute, batches), strict=True):
             found.update(zip(positions, rows, strict=True))
             self._after_batch(len(positions))
         return torch.stack([found[at] for at in range(len(split))])

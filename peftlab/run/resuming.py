@@ -19,7 +19,7 @@ def read_checkpoint(run: RunContext) -> Checkpoint | None:
     Raises:
         UserError: It is of another data set, base model or library.
     """
-    checkpoint = run.folder.checkpoints.read_latest()
+    checkpoint = run.world.first(run.folder.checkpoints.read_latest)
     if checkpoint is None:
         return None
     for key, now in _identity(run).items():
@@ -32,10 +32,6 @@ def read_checkpoint(run: RunContext) -> Checkpoint | None:
     run.findings.resumed = checkpoint.state["resumed"] + 1
     run.findings.earlier_seconds = checkpoint.state["seconds"]
     run.findings.clock.restore(checkpoint.state["phases"])
-    if run.device.type == "cuda" and not run.recipe.training.deterministic:
-        run.reporter.say(
-            "training.deterministic is false: the scores may differ in their last digits from those without a stop"
-        )
     run.reporter.say(f"resuming after step {checkpoint.state['progress']['step']}")
     return checkpoint
 
@@ -48,15 +44,21 @@ def state_of(run: RunContext) -> dict[str, Any]:
         "seconds": run.findings.earlier_seconds + time.monotonic() - run.started,
         "phases": run.findings.clock.state_dict(),
         "threads": torch.get_num_threads(),
+        "processes": run.world.size,
         "device": run.device.type,
     }
 
 
 def keep_threads_of(run: RunContext) -> None:
     """Go on with as many threads as the run began with: another number gives other last bits."""
-    begun = run.folder.checkpoints.latest_state()
+    begun = run.world.first(run.folder.checkpoints.latest_state)
     count, now = begun.get("threads"), torch.get_num_threads()
-    if isinstance(count, int) and count > 0 and count != now:
+    processes = begun.get("processes", 1)
+    if begun and processes != run.world.size:
+        run.reporter.say(
+            f"the run began in {processes} processes and goes on in {run.world.size}: last digits may differ"
+        )
+    elif isinstance(count, int) and count > 0 and count != now:
         run.reporter.say(f"computing with {count} threads as before, not with {now}, so that the scores stay the same")
         keep_threads(count, "as the run began")
     place = begun.get("device", run.device.type)

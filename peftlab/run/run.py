@@ -24,12 +24,13 @@ from peftlab.recipe.schema import Recipe
 from peftlab.run.card import write_card
 from peftlab.run.given_base import given_base
 from peftlab.run.run_folder import RunFolder, check_output_dir, choose_folder, open_run_folder
-from peftlab.training.launch import refuse_several_processes
+from peftlab.run.together import check_same_work, own_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from peftlab.run.learning_curves import LearningCurves
+    from peftlab.training.world import World
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,9 @@ def run_recipe(
 ) -> RunResult:
     """Tune, evaluate, record.
 
+    Where a launcher such as torchrun has started several processes, all of them call this, and do the steps together.
+    Callbacks and the reporter are the first one's.
+
     Args:
         recipe: From :func:`peftlab.load_recipe`, or made in Python.
         document: Where it was read from, for the places in messages.
@@ -95,38 +99,73 @@ def run_recipe(
     """
     _check_recipe_is_one(recipe)
     _check_arguments(document=document, output_dir=output_dir, device=device, reporter=reporter)
-    listeners = CallbackList(callbacks)
-    output_dir = None if output_dir is None else Path(output_dir)
     document = document or Document(source=recipe.name, values=recipe.model_dump(mode="json"))
-    reporter = reporter or Silent()
-    refuse_several_processes()
+    listeners = CallbackList(callbacks)
     check_device_name(device)
+    from peftlab.training.joining import joined_world, own_device
+
+    with (
+        joined_world(device) as world,
+        own_folder(world, None if output_dir is None else Path(output_dir)) as own,
+    ):
+        return _run_in_world(
+            recipe,
+            document,
+            world,
+            output_dir=own,
+            resume=resume and world.is_first,
+            offline=offline,
+            device=own_device(device),
+            reporter=reporter if reporter is not None and world.is_first else Silent(),
+            listeners=listeners if world.is_first else CallbackList(),
+            model=model,
+            tokenizer=tokenizer,
+        )
+
+
+def _run_in_world(
+    recipe: Recipe,
+    document: Document,
+    world: World,
+    *,
+    output_dir: Path | None,
+    resume: bool,
+    offline: bool,
+    device: str,
+    reporter: Reporter,
+    listeners: CallbackList,
+    model: PreTrainedModel | None,
+    tokenizer: PreTrainedTokenizerBase | None,
+) -> RunResult:
+    """One process's part of a run; arguments as for :func:`run_recipe`."""
     check_output_dir(output_dir, resume=resume, inputs=inputs_of_recipe(recipe.model_dump(mode="json")))
     if model is not None and output_dir is None:
         output_dir = choose_folder(recipe.name, resume=resume)
     with given_base(recipe, model, tokenizer, document=document, output_dir=output_dir, say=reporter.say) as base:
         checked = check_recipe(base.recipe, document, offline=offline, reporter=reporter)
+        check_same_work(world, checked if base.copied is None else replace(checked, recipe=recipe))
         folder = open_run_folder(recipe.name, output_dir, resume=resume)
         checked = base.moved_into(folder, checked)
     with folder.locked():
-        finished = folder.finished_record()
+        finished = world.first(folder.finished_record)
         if resume and not folder.has_begun:
             reporter.say(f"there is no checkpoint in {folder.path}: the run starts from the beginning")
-        checked = replace(checked, recipe=_with_start_time(checked, folder))
+        checked = replace(checked, recipe=_with_start_time(checked, folder, world))
         folder.keep_recipe(checked.recipe)
+        place = world.first(lambda: folder.path)
         if finished is not None:
             reporter.say("this run has already finished; its record is kept")
-            return RunResult(finished, folder.path)
+            return RunResult(finished, place)
         try:
             with at_place(document, ("method",)):
                 record = _execute(
-                    checked, folder, offline=offline, device_name=device, reporter=reporter, callbacks=listeners
+                    checked, folder, world, offline=offline, device_name=device, reporter=reporter, callbacks=listeners
                 )
         except UserError:
             folder.discard_unused()
             raise
     listeners.on_end(record)
-    return RunResult(record, folder.path)
+    return RunResult(record, place)
 
 
 def _check_arguments(**given: Any) -> None:
@@ -154,10 +193,11 @@ def _check_recipe_is_one(recipe: Any) -> None:
     raise ConfigError(f"a Recipe is needed, not a {type(recipe).__name__}", where="recipe", hint=hint)
 
 
-def _with_start_time(checked: CheckedRecipe, folder: RunFolder) -> Recipe:
+def _with_start_time(checked: CheckedRecipe, folder: RunFolder, world: World) -> Recipe:
     """The recipe with the time that the model reads, if it does: when the run began, also if it is resumed later."""
-    now = datetime.datetime.now(datetime.UTC).replace(microsecond=0, tzinfo=None)
-    earlier = folder.earlier_recipe()
+    now, earlier = world.first(
+        lambda: (datetime.datetime.now(datetime.UTC).replace(microsecond=0, tzinfo=None), folder.earlier_recipe())
+    )
     task = checked.recipe.task.at_time(now, checked.facts.tokenizer, None if earlier is None else earlier.task)
     return replace_config(checked.recipe, task=task)
 
@@ -165,6 +205,7 @@ def _with_start_time(checked: CheckedRecipe, folder: RunFolder) -> Recipe:
 def _execute(
     checked: CheckedRecipe,
     folder: RunFolder,
+    world: World,
     *,
     offline: bool,
     device_name: str,
@@ -185,7 +226,7 @@ def _execute(
     findings = Findings(PhaseClock(device))
     started_at, started = datetime.datetime.now(datetime.UTC), time.monotonic()
     error: BaseException | None = None
-    with Interrupts() as interrupts:
+    with Interrupts(world.any) as interrupts:
         try:
             run = RunContext(
                 checked,
@@ -196,16 +237,26 @@ def _execute(
                 reporter=reporter,
                 interrupts=interrupts,
                 callbacks=callbacks,
+                world=world,
             )
             run_stages(run)
-        except UserError:
-            raise
         except (Exception, KeyboardInterrupt) as caught:  # noqa: BLE001 - every ending becomes a record
-            error = caught
+            error = world.ended_by(caught)
+            if isinstance(error, UserError):
+                raise error from error.__cause__
     seconds = time.monotonic() - started
-    record = record_of(checked, findings, error, folder=folder, device=device, started_at=started_at, seconds=seconds)
+    record = record_of(
+        checked,
+        findings,
+        error,
+        folder=folder,
+        device=device,
+        world=world,
+        started_at=started_at,
+        seconds=seconds,
+    )
     write_record(record, folder.path)
-    if record.status == "success":
+    if record.status == "success" and world.is_first:
         _write_card(record, folder, checked)
     return record
 

@@ -20,6 +20,7 @@ from peftlab.training.accelerator import autocast_dtype
 from peftlab.training.evaluation import TorchInference
 from peftlab.training.interrupts import Interrupts
 from peftlab.training.offload import Placement
+from peftlab.training.world import World
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class RunContext:
         reporter: Tells a person.
         interrupts: Ctrl-C.
         callbacks: Of the program that runs it.
+        world: The processes that run it.
         started: When, on the monotonic clock.
     """
 
@@ -46,6 +48,7 @@ class RunContext:
     reporter: Reporter
     interrupts: Interrupts
     callbacks: CallbackList
+    world: World
     started: float = field(default_factory=time.monotonic)
 
     @property

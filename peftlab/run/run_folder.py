@@ -97,7 +97,7 @@ class RunFolder:
             write_recipe(recipe, path)
             return
         earlier = read_run_recipe(self.path).model_dump(mode="json")
-        differing = _differences(earlier, recipe.model_dump(mode="json"))
+        differing = differences(earlier, recipe.model_dump(mode="json"))
         if differing:
             raise UserError(
                 f"the run in this folder has another recipe: {'; '.join(differing[:4])}",
@@ -187,10 +187,11 @@ def _latest_unfinished(name: str) -> Path:
     return max(unfinished, key=lambda path: path.stat().st_mtime)
 
 
-def _differences(earlier: object, now: object, prefix: str = "") -> list[str]:
+def differences(earlier: object, now: object, prefix: str = "") -> list[str]:
+    """The keys whose values differ between two mappings, with both values."""
     if isinstance(earlier, dict) and isinstance(now, dict):
         keys = sorted(earlier.keys() | now.keys())
         return [
-            text for key in keys for text in _differences(earlier.get(key), now.get(key), f"{prefix}.{key}".strip("."))
+            text for key in keys for text in differences(earlier.get(key), now.get(key), f"{prefix}.{key}".strip("."))
         ]
     return [] if earlier == now else [f"{prefix} was {earlier!r}, is {now!r}"]

@@ -18,6 +18,7 @@ from peftlab.core.splits import Example
 from peftlab.core.task import Task
 from peftlab.preparation.loading import Loader
 from peftlab.run.run_context import RunContext
+from peftlab.run.together import copied_to_all
 from peftlab.training.evaluation import compute_logits
 from peftlab.training.fingerprints import fingerprints
 from peftlab.training.reload_guards import check_effect, check_reload, lent_heads, trained_heads, trains_only_heads
@@ -57,16 +58,19 @@ class SavingStage:
 
     def save(self, model: nn.Module, context: MethodContext) -> None:
         """Write ``adapter/`` or ``model/``."""
-        artifact = save_artifact(
-            model,
-            self._run.recipe.method,
-            folder=self._run.folder.path,
-            tokenizer=self._loader.tokenizer,
-            context=context,
-            base_path=self._loader.source,
-            companions=self._run.recipe.task.companion_files(model.config),
-        )
-        self._run.findings.artifact_bytes = folder_bytes(artifact)
+
+        def write() -> int:
+            artifact = save_artifact(
+                model,
+                self._run.recipe.method,
+                folder=self._run.folder.path,
+                tokenizer=self._loader.tokenizer,
+                context=context,
+                base_path=self._loader.source,
+            )
+            return folder_bytes(artifact)
+
+        self._run.findings.artifact_bytes = self._run.world.first(write)
 
     def describe(self, model: nn.Module, context: MethodContext) -> Trained:
         """What the reloaded model is compared with."""
@@ -90,7 +94,7 @@ class SavingStage:
                     without.append(self._probe(base))
             return base
 
-        model = load_artifact(load_base, run.folder.path)
+        model = load_artifact(load_base, copied_to_all(run))
         loaded = fingerprints(loaded_tensors(model, run.recipe.method))  # before an adapter's layers are offloaded too
         model = run.placement.place(model)
         after = self._probe(model)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 
+from peftlab.core.errors import UserError
 from peftlab.core.tensors import model_tensors
 from peftlab.measurement.memory import peak_of, storage_bytes
 from peftlab.run.evaluation_stage import EvaluationStage
@@ -16,6 +17,7 @@ from peftlab.run.measuring_stage import count_on_shapes, measure
 from peftlab.run.resuming import keep_threads_of
 from peftlab.run.run_context import RunContext
 from peftlab.run.saving_stage import SavingStage
+from peftlab.run.together import check_alike
 from peftlab.run.training_stage import TrainingStage
 from peftlab.training.accelerator import check_training_precision
 from peftlab.training.determinism import determinism
@@ -59,6 +61,11 @@ def _run_stages(run: RunContext) -> None:
             job, matmul_rate = measure(run, loader, job, step_flops)
     run.interrupts.check()
     base_guard = BaseGuard(model)
+    check_alike(
+        run.world,
+        {"weights of the base": base_guard.digest(), "new weights": str(run.findings.initial_adapter_sha256)},
+        kind=UserError,
+    )
     with clock.phase("train"):
         training.train(job, context, initial_hashes=initial_hashes, matmul_rate=matmul_rate)
     run.findings.guards["base_unchanged"] = base_guard.result(model)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 
 from torch import nn
 
 from peftlab.acceleration.accelerated import accelerated
-from peftlab.acceleration.compiled import compiled_blocks
 from peftlab.core.method import MethodContext
 from peftlab.core.metric import METRICS
 from peftlab.core.record import Guard
@@ -18,12 +16,13 @@ from peftlab.preparation.loading import Loader
 from peftlab.run.measuring_stage import new_meter
 from peftlab.run.resuming import read_checkpoint, state_of
 from peftlab.run.run_context import RunContext
-from peftlab.training.accelerator import build_accelerator, start_trackers
+from peftlab.run.together import check_alike
+from peftlab.training.accelerator import build_accelerator, end_trackers, start_trackers
 from peftlab.training.ahead import BatchesAhead, collates_ahead
 from peftlab.training.checkpoints import trainable_parameters
 from peftlab.training.gradients import make_batches
 from peftlab.training.graphs import build_graphs
-from peftlab.training.guards import GradientGuard, check_adapter_changed, hash_tensors
+from peftlab.training.guards import GradientGuard, check_adapter_changed, combined_hash, hash_tensors
 from peftlab.training.hooks import HookList
 from peftlab.training.loop import Progress, TrainingJob, restore_best, train
 from peftlab.training.metrics_log import MetricsLog
@@ -62,7 +61,9 @@ class TrainingStage:
         placed = run.placement.place(model)
         hooks = HookList.begin(recipe.training_hooks(), placed, context)
         optimizer = build_optimizer(placed, training, training.learning_rate, hooks=hooks)
-        prepared, optimizer = accelerator.prepare(model, optimizer, device_placement=[False, True])
+        # Not as accelerate prepares a model for several processes: the loop adds up the gradients itself.
+        prepared = accelerator.prepare_model(model, device_placement=False, evaluation_mode=run.world.size > 1)
+        optimizer = accelerator.prepare_optimizer(optimizer, device_placement=True)
         has_validation = "validation" in loader.splits
         return TrainingJob(
             model=prepared,
@@ -88,6 +89,7 @@ class TrainingStage:
             gradients=GradientGuard(model),
             micro_batches=run.findings.micro_batches,
             callbacks=run.callbacks,
+            world=run.world,
         )
 
     def _with_graphs(self, job: TrainingJob) -> TrainingJob:
@@ -112,7 +114,9 @@ class TrainingStage:
         if self._run.device.type != "cuda" or not collates_ahead(job.task):
             return job
         make = partial(make_batches, job)
-        return replace(job, ahead=BatchesAhead(make, job.micro_batches.split, pin=True))
+        return replace(
+            job, ahead=BatchesAhead(make, lambda batches: job.micro_batches.split(job.world.share(batches)), pin=True)
+        )
 
     def train(
         self,
@@ -137,7 +141,7 @@ class TrainingStage:
         self._steps_shown = checkpoint.state["progress"]["step"] if checkpoint else 0
         run.reporter.start("training", job.plan.total - self._steps_shown)
         try:
-            with _faster(job) as findings.acceleration:
+            with accelerated(job.model) as findings.acceleration:
                 findings.progress = train(job, checkpoint)
         finally:
             run.reporter.finish()
@@ -146,16 +150,18 @@ class TrainingStage:
             self._note_graphs(job)
             findings.throughput = job.meter.summary(matmul_flops_per_second=matmul_rate)
             findings.guards["gradients"] = job.gradients.result()
-        job.accelerator.end_training()
+        end_trackers(job.accelerator)
         self._tell_ties(findings.progress)
         model = job.accelerator.unwrap_model(job.model)
         findings.guards.update(job.hooks.guards(model, context))  # of what training did, best epoch or not
         restore_best(job, findings.progress)
         findings.guards["loss_finite"] = Guard.check(True, f"in all {findings.progress.step} steps")
         trained = trainable_parameters(model)
+        hashes = hash_tensors(trained)
+        check_alike(run.world, {"trained weights": combined_hash(hashes)})
         findings.guards["adapter_changed"] = check_adapter_changed(
             initial_hashes,
-            hash_tensors(trained),
+            hashes,
             steps=findings.progress.step,
             may_end_unchanged={name for name, tensor in trained.items() if job.hooks.may_end_unchanged(name, tensor)},
         )
@@ -173,8 +179,3 @@ class TrainingStage:
                 f"{metric} is {score} at the steps {steps} alike; step {progress.best_step} is kept"
                 + ("" if progress.best_loss is None else ", whose validation loss is the least of them")
             )
-
-
-def _faster(job: TrainingJob) -> AbstractContextManager[dict[str, int | str]]:
-    """The model as its steps compute."""
-    return accelerated(job.model) if job.config.compile == "off" else compiled_blocks(job.model)

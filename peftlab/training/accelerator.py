@@ -94,6 +94,12 @@ def start_trackers(accelerator: Accelerator, *, name: str, recipe: dict[str, Any
     )
 
 
+def end_trackers(accelerator: Accelerator) -> None:
+    """Close the trackers; accelerate's own ``end_training`` would part the processes, too."""
+    for tracker in accelerator.trackers:
+        tracker.finish()
+
+
 def _flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested keys as dotted ones, with values that every tracker takes."""
     flat: dict[str, Any] = {}

@@ -22,6 +22,7 @@ from peftlab.core.errors import RunFailedError
 from peftlab.core.files import atomic_file
 from peftlab.core.splits import EncodedSplit
 from peftlab.core.task import Prediction, Result, Scorer, Task
+from peftlab.training.world import World
 
 
 class DivergedError(RunFailedError):
@@ -61,6 +62,16 @@ class TorchInference:
             if isinstance(item, Tensor) and not torch.isfinite(item).all():
                 raise DivergedError("the model gives logits that are not finite")
         return result
+
+
+@dataclass(frozen=True)
+class _Evaluated:
+    """What is known of a batch when it has been evaluated."""
+
+    predictions: Sequence[Prediction]
+    loss: float
+    terms: int
+    kept: tuple[Tensor, Mapping[str, Tensor]] | None = None
 
 
 class TakesPredictions(Protocol):
@@ -132,8 +143,11 @@ def evaluate(
     keep_logits: Callable[[Tensor, Mapping[str, Tensor]], None] | None = None,
     with_loss: bool = False,
     scorer: Scorer | None = None,
+    world: World | None = None,
 ) -> dict[str, float]:
     """Metrics of a model on a split.
+
+    Several processes evaluate a batch each, and take all results in the order of the batches: each has all scores.
 
     Args:
         model: In whatever mode; it is evaluated in eval mode and left as it was.
@@ -147,6 +161,7 @@ def evaluate(
         keep_logits: Takes the logits and the batch that they are of, on CPU.
         with_loss: Whether the mean loss is among the scores, as it always is for tasks that measure it anyway.
         scorer: Fresh metrics; None: the task's.
+        world: The processes that have this model; None: this one.
 
     Returns:
         The metrics. Metrics that are not defined on this split are left out.
@@ -159,6 +174,23 @@ def evaluate(
     loss, terms = 0.0, 0
     whole: dict[int, Prediction] = {}  # where each prediction depends on all
 
+    def compute(positions: Sequence[int]) -> _Evaluated:
+        examples = [split.examples[position] for position in positions]
+        if not needs_logits:
+            predictions = task.predict_examples(model, examples, pad_token_id, inference)
+            measured = [found for found in predictions if found.loss is not None]
+            return _Evaluated(
+                predictions, sum(found.loss or 0.0 for found in measured), sum(found.loss_terms for found in measured)
+            )
+        batch = task.collate(examples, pad_token_id)
+        logits = inference.compute(task.logits, model, batch).cpu()
+        return _Evaluated(
+            task.predict(logits, batch, inference.labels),
+            float(task.loss(logits, batch)) if with_loss else 0.0,
+            task.loss_terms(batch) if with_loss else 0,
+            None if keep_logits is None else (logits, batch),
+        )
+
     def take(positions: Sequence[int], predictions: Sequence[Prediction]) -> None:
         scorer.add(predictions)
         if writer is not None:
@@ -168,26 +200,15 @@ def evaluate(
     model.eval()
     try:
         with accelerated(model):
-            for positions in batches:
-                examples = [split.examples[position] for position in positions]
-                if not needs_logits:
-                    predictions = task.predict_examples(model, examples, pad_token_id, inference)
-                    measured = [found for found in predictions if found.loss is not None]
-                    loss += sum(found.loss or 0.0 for found in measured)
-                    terms += sum(found.loss_terms for found in measured)
-                else:
-                    batch = task.collate(examples, pad_token_id)
-                    logits = inference.compute(task.logits, model, batch).cpu()
-                    if keep_logits is not None:
-                        keep_logits(logits, batch)
-                    if with_loss:
-                        loss += float(task.loss(logits, batch))
-                        terms += task.loss_terms(batch)
-                    predictions = task.predict(logits, batch, inference.labels)
+            for positions, found in zip(batches, (world or World()).map(compute, batches), strict=True):
+                loss += found.loss
+                terms += found.terms
+                if keep_logits is not None and found.kept is not None:
+                    keep_logits(*found.kept)
                 if task.ranks_whole_split:
-                    whole.update(zip(positions, predictions, strict=True))
+                    whole.update(zip(positions, found.predictions, strict=True))
                 else:
-                    take(positions, predictions)
+                    take(positions, found.predictions)
                 if after_batch is not None:
                     after_batch(len(positions))
     finally:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -20,21 +21,30 @@ if TYPE_CHECKING:
     from peftlab.training.loop import TrainingJob
 
 
-def accumulate_within_memory(job: TrainingJob, step: Step) -> tuple[Tensor, list[dict[str, Tensor]]]:
-    """The gradients of a step; where memory runs out, from its begin again with half as many examples at once.
+def accumulate_within_memory(job: TrainingJob, step: Step) -> tuple[Tensor, Work]:
+    """This process's part of a step's gradients.
+
+    Where memory runs out, in whichever process, all begin the step again with half as many examples at once.
 
     Returns:
-        The mean loss, and the batches.
+        Its part of the mean loss, and what the step was.
     """
     while True:
-        pieces = job.micro_batches.split(step.batches)
+        pieces = job.micro_batches.split(job.world.share(step.batches))
         batches = job.ahead.take(pieces) if job.ahead else make_batches(job, pieces)
+        work = _work_of(job, batches)
         before = generator_states() if job.micro_batches.may_shrink else {}
+        failure: RuntimeError | MemoryError | None = None
         try:
-            return accumulate_gradients(job, batches), batches
+            loss = accumulate_gradients(job, batches, work.terms)
         except (RuntimeError, MemoryError) as error:
-            if not before or not is_out_of_memory(error) or not job.micro_batches.halve(step.batches):
+            if not is_out_of_memory(error):
                 raise
+            failure = error.with_traceback(None)
+        if not job.world.any(failure is not None):
+            return loss, work
+        if not before or not job.micro_batches.halve(job.world.share(step.batches, rank=0)):
+            raise failure or torch.OutOfMemoryError("memory ran out in another process")
         # Here the error is gone, and with it the tensors that its traceback held.
         job.optimizer.zero_grad(set_to_none=True)
         restore_generators(before)
@@ -50,22 +60,58 @@ def make_batches(job: TrainingJob, pieces: Sequence[Sequence[int]]) -> list[dict
     return batches if job.graphs is None else [job.graphs.lengthened(batch) for batch in batches]
 
 
-def accumulate_gradients(job: TrainingJob, batches: Sequence[Mapping[str, Tensor]]) -> Tensor:
-    """Forward and backward of the batches of one step; returns the mean loss over all their terms."""
-    terms = max(1, sum(job.task.loss_terms(batch) for batch in batches))
+@dataclass(frozen=True)
+class Work:
+    """What a step was, over all processes.
+
+    Args:
+        terms: Of its loss.
+        padded_tokens: All tokens that the model was given.
+    """
+
+    terms: int
+    padded_tokens: int
+
+
+def _work_of(job: TrainingJob, batches: Sequence[Mapping[str, Tensor]]) -> Work:
+    """What a step is, from this process's part of it."""
+    terms, padded = job.world.sum(
+        sum(job.task.loss_terms(batch) for batch in batches),
+        sum(batch["attention_mask"].numel() for batch in batches),
+    )
+    return Work(int(terms), int(padded))
+
+
+def accumulate_gradients(job: TrainingJob, batches: Sequence[Mapping[str, Tensor]], terms: int | None = None) -> Tensor:
+    """Forward and backward of some batches of one step.
+
+    Args:
+        job: Whose model computes.
+        batches: All of the step, or this process's part.
+        terms: Of the whole step's loss; None: the step has no other batches.
+
+    Returns:
+        The sum of their loss by the terms of the step: the mean, where these are all batches.
+    """
+    if terms is None:
+        terms = sum(job.task.loss_terms(batch) for batch in batches)
+    terms = max(1, terms)
     total = torch.zeros((), device=job.accelerator.device)
     for number, batch in enumerate(batches, start=1):
         last = number == len(batches)
+        # Of all processes one adds the penalty.
+        with_penalty = last and job.world.is_first
         synchronised: AbstractContextManager[Any] = nullcontext() if last else job.accelerator.no_sync(job.model)
         with synchronised:
             if job.graphs is None:
-                total += _compute(job, to_device(batch, job.accelerator.device), terms, with_penalty=last)
+                total += _compute(job, batch, terms, with_penalty=with_penalty)
             else:
-                total += _replay(job, batch, terms, with_penalty=last)
+                total += _replay(job, batch, terms, with_penalty=with_penalty)
     return total
 
 
-def _compute(job: TrainingJob, on_device: Mapping[str, Tensor], terms: int | Tensor, *, with_penalty: bool) -> Tensor:
+def _compute(job: TrainingJob, batch: Mapping[str, Tensor], terms: int | Tensor, *, with_penalty: bool) -> Tensor:
+    on_device = to_device(batch, job.accelerator.device)
     backward = _backward(job, on_device, terms, with_penalty=with_penalty)
     if job.hooks.are_around:
         return job.hooks.around(backward, job.accelerator.unwrap_model(job.model), on_device)
@@ -74,8 +120,7 @@ def _compute(job: TrainingJob, on_device: Mapping[str, Tensor], terms: int | Ten
 
 def _replay(job: TrainingJob, batch: Mapping[str, Tensor], terms: int, *, with_penalty: bool) -> Tensor:
     """As `_compute`, by a graph where there is one; the penalty, which changes with its hook, is never in it."""
-    graphs = job.graphs
-    assert graphs is not None  # noqa: S101 - the caller has checked it
+    assert job.graphs is not None  # noqa: S101 - the caller has checked it
     # A card divides by a number on the host in another way than by one of its own: a graph has only the latter.
     terms_there = torch.full((), float(terms), device=job.accelerator.device)
 
@@ -83,10 +128,9 @@ def _replay(job: TrainingJob, batch: Mapping[str, Tensor], terms: int, *, with_p
         with job.accelerator.autocast():
             return job.task.training_loss(job.model, on_device) / divisor
 
-    def plainly() -> Tensor:
-        return _compute(job, graphs.on_device(batch), terms_there, with_penalty=False)
-
-    loss = graphs.compute(batch, terms_there, loss_of, plainly)
+    loss = job.graphs.compute(
+        batch, terms_there, loss_of, plainly=lambda: _compute(job, batch, terms_there, with_penalty=False)
+    )
     penalty = job.hooks.penalty(job.accelerator.unwrap_model(job.model)) if with_penalty else None
     if penalty is not None:
         job.accelerator.backward(penalty)

@@ -184,6 +184,10 @@ class BaseGuard:
     def __init__(self, model: nn.Module) -> None:
         self._before = _fingerprints(model)
 
+    def digest(self) -> str:
+        """One SHA-256 over all that is frozen."""
+        return combined_hash({name: value for name, (_, value) in self._before.items()})
+
     def result(self, model: nn.Module) -> Guard:
         """Compare with the model after training."""
         if not self._before:

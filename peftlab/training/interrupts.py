@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
@@ -17,11 +18,20 @@ class CancelledError(RunFailedError):
 
 
 class Interrupts:
-    """While entered: the first signal is noted, a second one acts as usual. Outside the main thread it does nothing."""
+    """While entered: the first signal is noted, a second one acts as usual. Outside the main thread it does nothing.
 
-    def __init__(self) -> None:
+    Args:
+        agree: Whether one of all processes has got a signal, from whether this one has.
+    """
+
+    def __init__(self, agree: Callable[[bool], bool] = bool) -> None:
         self.requested = False
+        self._agree = agree
         self._previous: dict[signal.Signals, Any] = {}
+
+    def are_requested(self) -> bool:
+        """Whether a signal has come, in whichever process."""
+        return self._agree(self.requested)
 
     def check(self) -> None:
         """Stop here if the user asked for it.
@@ -29,7 +39,7 @@ class Interrupts:
         Raises:
             CancelledError: A signal has come.
         """
-        if self.requested:
+        if self.are_requested():
             raise CancelledError("stopped by the user")
 
     def __enter__(self) -> Self:

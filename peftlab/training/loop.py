@@ -25,7 +25,7 @@ from peftlab.training.checkpoints import (
     trainable_parameters,
 )
 from peftlab.training.evaluation import DivergedError
-from peftlab.training.gradients import accumulate_within_memory
+from peftlab.training.gradients import Work, accumulate_within_memory
 from peftlab.training.graphs import StepGraphs
 from peftlab.training.guards import GradientGuard
 from peftlab.training.hooks import HookList
@@ -37,6 +37,7 @@ from peftlab.training.micro_batches import MicroBatches
 from peftlab.training.optimizers import learning_rate_schedule, set_learning_rate
 from peftlab.training.steps import Step, StepPlan
 from peftlab.training.training_config import EvaluationConfig, TrainingConfig
+from peftlab.training.world import World
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class TrainingJob:
         callbacks: A program's own; they may end the training.
         ahead: Makes batches one step ahead; None: they are made when they are needed.
         graphs: Replays passes that were recorded; None: all are computed plainly.
+        world: The processes that do each step together.
     """
 
     model: nn.Module
@@ -96,6 +98,7 @@ class TrainingJob:
     callbacks: CallbackList = field(default_factory=CallbackList)
     ahead: BatchesAhead | None = None
     graphs: StepGraphs | None = None
+    world: World = field(default_factory=World)
 
 
 @dataclass
@@ -146,16 +149,14 @@ def train(job: TrainingJob, resume_from: Checkpoint | None = None) -> Progress:
     for step in job.ahead.steps(steps) if job.ahead else steps:
         if progress.stopped_early or job.callbacks.error is not None:
             break
-        if job.interrupts.requested:
+        if job.interrupts.are_requested():
             watch.check()
             _write_checkpoint(job, progress)
             raise CancelledError("stopped by the user")
         job.meter.step_started()
         set_learning_rate(job.optimizer, schedule(step.number))
-        loss, norm, batches = optimizer_step(job, step)
-        padded_tokens = sum(job.task.padded_tokens(batch) for batch in batches)
-        terms = sum(job.task.loss_terms(batch) for batch in batches)
-        job.meter.step_ended(lengths_of(job, step), padded_tokens, terms)
+        loss, norm, work = optimizer_step(job, step)
+        job.meter.step_ended(lengths_of(job, step), work.padded_tokens, work.terms)
         # Under float16 the scaler meets infinite gradients, skips the step and lowers its scale: no divergence.
         watch.look(step.number, *([loss] if norm is None or job.accelerator.scaler is not None else [loss, norm]))
         progress.step = step.number
@@ -175,19 +176,21 @@ def train(job: TrainingJob, resume_from: Checkpoint | None = None) -> Progress:
     return progress
 
 
-def optimizer_step(job: TrainingJob, step: Step) -> tuple[Tensor, Tensor | None, list[dict[str, Tensor]]]:
+def optimizer_step(job: TrainingJob, step: Step) -> tuple[Tensor, Tensor | None, Work]:
     """One step: gradients of all its batches, clipping, the optimizer, the hooks.
 
     Each term of the loss (an example, or a labelled token) weighs the same, however the step is cut into batches.
 
     Returns:
-        The mean loss, the gradient's norm before clipping (None where it is not clipped), and the batches.
+        The mean loss, the gradient's norm before clipping (None where it is not clipped), and what was done.
     """
-    loss, batches = accumulate_within_memory(job, step)
+    with job.world.own_draws(step.number):
+        loss, work = accumulate_within_memory(job, step)
+    # Not `model.parameters()`: to walk through all modules costs as much as a fiftieth of a small model's step.
+    trained = [parameter for group in job.optimizer.param_groups for parameter in group["params"]]
+    loss = job.world.sum_gradients(trained, loss)
     norm = None
     if job.config.max_gradient_norm is not None:
-        # Not `model.parameters()`: to walk through all modules costs as much as a fiftieth of a small model's step.
-        trained = [parameter for group in job.optimizer.param_groups for parameter in group["params"]]
         norm = job.accelerator.clip_grad_norm_(trained, job.config.max_gradient_norm)
     else:
         job.accelerator.unscale_gradients()
@@ -201,7 +204,7 @@ def optimizer_step(job: TrainingJob, step: Step) -> tuple[Tensor, Tensor | None,
                     parameter.grad.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
     job.hooks.after_step(job.accelerator.unwrap_model(job.model), step.number)
     job.optimizer.zero_grad(set_to_none=True)
-    return loss, norm, batches
+    return loss, norm, work
 
 
 def lengths_of(job: TrainingJob, step: Step) -> list[int]:
@@ -232,6 +235,7 @@ def _log_step(job: TrainingJob, step: Step, loss: Tensor, norm: Tensor | None, r
     job.accelerator.log({f"train/{name}": value for name, value in values.items()}, step=step.number)
     job.on_step(step.number, values["loss"])
     job.callbacks.on_step(step.number, values["loss"])
+    job.callbacks.agree(job.world.first)
 
 
 def _evaluate_and_checkpoint(job: TrainingJob, step: Step, progress: Progress) -> None:
@@ -243,6 +247,7 @@ def _evaluate_and_checkpoint(job: TrainingJob, step: Step, progress: Progress) -
         if job.hooks.can_be_best(job.accelerator.unwrap_model(job.model), step.number):
             _note_score(job, progress, step, scores)
         job.callbacks.on_evaluation(step.number, scores)
+        job.callbacks.agree(job.world.first)
     if job.callbacks.stopped_by is not None:
         progress.stopped_early, progress.stopped_by = True, job.callbacks.stopped_by
     if _is_kept(job, step):
@@ -269,7 +274,7 @@ def _note_score(job: TrainingJob, progress: Progress, step: Step, scores: dict[s
         if loss is None or progress.best_loss is None or loss >= progress.best_loss:
             return
     progress.best_score, progress.best_loss, progress.best_step = score, loss, step.number
-    job.checkpoints.write(BEST, _best(job, progress))
+    job.world.first(lambda: job.checkpoints.write(BEST, _best(job, progress)))
 
 
 def _is_gain(score: float | None, progress: Progress, *, higher_is_better: bool) -> bool:
@@ -283,7 +288,7 @@ def _is_gain(score: float | None, progress: Progress, *, higher_is_better: bool)
 
 
 def _write_checkpoint(job: TrainingJob, progress: Progress) -> None:
-    job.checkpoints.write_step(progress.step, _checkpoint(job, progress, with_optimizer=True))
+    job.world.first(lambda: job.checkpoints.write_step(progress.step, _checkpoint(job, progress, with_optimizer=True)))
 
 
 def _best(job: TrainingJob, progress: Progress) -> Checkpoint:
@@ -337,6 +342,6 @@ def restore_best(job: TrainingJob, progress: Progress) -> None:
         if kept := job.hooks.weights_to_keep(model):
             restore_parameters(model, {**trainable_parameters(model), **kept})
         return
-    best = job.checkpoints.read(BEST)
+    best = job.world.first(lambda: job.checkpoints.read(BEST))
     restore_parameters(model, best.parameters)
     job.hooks.restore(model, best.hooks)

@@ -18,6 +18,7 @@ from peftlab.training.hooks import HookList
 from peftlab.training.loop import optimizer_step
 from peftlab.training.micro_batches import MicroBatches
 from peftlab.training.steps import Step
+from peftlab.training.world import World
 
 
 class Toy(torch.nn.Module):
@@ -46,6 +47,7 @@ def gradients_of(task, examples, cuts, per_token: bool):
         task=task,
         model=model,
         accelerator=Accelerator(cpu=True),
+        world=World(),
         hooks=HookList([Penalised()]),
         graphs=None,
     )
@@ -112,6 +114,7 @@ def witnessed_job(names: tuple[str, ...], told: list[str]) -> SimpleNamespace:
         task=TextClassification(),
         model=model,
         accelerator=accelerator,
+        world=World(),
         optimizer=accelerator.prepare(torch.optim.SGD(model.parameters(), lr=0.1)),
         hooks=HookList([Witness(name, told, model) for name in names]),
         config=SimpleNamespace(max_gradient_norm=0.5),

@@ -15,6 +15,7 @@ from peftlab.packs.runs import read_run_predictions, read_run_record
 from peftlab.recipe.schema import build_recipe
 from peftlab.run.reproduce.records import Reproduction, compare_records
 from peftlab.run.run import run_recipe
+from peftlab.training.launch import refuse_several_processes
 
 
 def reproduce(
@@ -37,6 +38,7 @@ def reproduce(
     Raises:
         UserError: There is no record of a successful run, or its predictions are damaged.
     """
+    refuse_several_processes()
     run = Path(run)
     output_dir = None if output_dir is None else Path(output_dir)
     before, predictions = read_run_record(run), read_run_predictions(run)

@@ -1,0 +1,122 @@
+"""What the processes of one run settle beside the training: that they are alike, and where they write."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from peftlab.core.errors import PeftlabError, RunFailedError, UserError
+from peftlab.core.record import ADAPTER, MODEL
+from peftlab.preparation.check import CheckedRecipe
+from peftlab.run.run_context import RunContext
+from peftlab.run.run_folder import differences
+from peftlab.training.world import World
+
+PACKAGES = ("peftlab", "torch", "transformers", "peft")
+CHUNK = 1 << 26
+"""Bytes of a file that are sent at once."""
+OWN_DRAWS = (
+    "dropout, masks or what else is drawn while a batch is computed differs from that of another number of processes: "
+    "each draws its own, from the seed, the step and its rank"
+)
+
+
+@contextlib.contextmanager
+def own_folder(world: World, output_dir: Path | None) -> Iterator[Path | None]:
+    """Where this process writes: the first one into the run's folder, the others into folders that nobody keeps."""
+    if world.is_first:
+        yield output_dir
+        return
+    with tempfile.TemporaryDirectory(prefix="peftlab-process-") as folder:
+        yield Path(folder)
+
+
+def check_same_work(world: World, checked: CheckedRecipe) -> None:
+    """See that all processes have the same recipe, data and packages.
+
+    Raises:
+        UserError: One has others; it says which process, and what.
+    """
+    own = {
+        "recipe": checked.recipe.model_dump(mode="json"),
+        "data": {"fingerprint": checked.data.summary.fingerprint, "rows": checked.data.summary.rows},
+        "labels": list(checked.labels),
+        "versions": {name: _version(name) for name in PACKAGES},
+    }
+    found = world.gather(own)
+    for what in own:
+        for rank, other in enumerate(found):
+            if changes := differences(found[0][what], other[what], what if what != "recipe" else ""):
+                changes = [change.replace(" was ", " is ", 1).replace(", is ", " there, and ", 1) for change in changes]
+                raise UserError(
+                    f"process {rank} has another {what.rstrip('s')} than process 0: {'; '.join(changes[:3])} here",
+                    hint="Give all processes the same recipe, --set options, files and packages.",
+                )
+
+
+def check_alike(world: World, values: Mapping[str, str], *, kind: type[PeftlabError] = RunFailedError) -> None:
+    """See that something is the same in all processes.
+
+    Args:
+        world: The processes.
+        values: By what they are.
+        kind: Of the error.
+    """
+    found = world.gather(dict(values))
+    for rank, other in enumerate(found):
+        for what, value in found[0].items():
+            if other[what] != value:
+                raise kind(f"process {rank} has other {what} than process 0")
+
+
+def copied_to_all(run: RunContext) -> Path:
+    """The folder where a process finds ``adapter/`` or ``model/``: the run's, or on another machine a copy."""
+    world, path = run.world, run.world.first(run.folder.path.resolve)
+    files = world.first(lambda: _listing(path))
+    if not world.any(_listing(path) != files):
+        return path
+    own = path if _listing(path) == files else run.folder.path
+    for name, (size, _) in files.items():
+        target = own / name
+        is_missing = own != path
+        if is_missing:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)
+        for start in range(0, size, CHUNK):
+            piece = world.first(lambda name=name, start=start: _piece(path / name, start))  # type: ignore[misc]
+            if is_missing:
+                with target.open("ab") as file:
+                    file.write(piece)
+    return own
+
+
+def describe_world(world: World) -> dict[str, Any]:
+    """What a record says of the processes."""
+    return {
+        "processes": world.size,
+        "backend": world.backend,
+        "own_draws": OWN_DRAWS if world.has_own_draws else None,
+    }
+
+
+def _listing(folder: Path) -> dict[str, tuple[int, int]]:
+    """Size and time of each file of the artifact."""
+    found = [file for part in (ADAPTER, MODEL) for file in sorted((folder / part).rglob("*")) if file.is_file()]
+    return {str(file.relative_to(folder)): (file.stat().st_size, file.stat().st_mtime_ns) for file in found}
+
+
+def _piece(path: Path, start: int) -> bytes:
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read(CHUNK)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,178 @@
+"""Several processes as one world: torch.distributed exchanges tensors, a store tells who is alive.
+
+Gradients are added up once a step, after its last backward pass: those of adapters are small, and neither the model nor
+its hooks need to know. Decisions go by gloo, on CPU, also where NCCL moves the gradients: no card is waited for.
+
+A process waits for others in short pieces. Between them it looks at what :class:`Watch` has heard, so that a process
+that was killed, or a link that was cut, ends the run instead of hanging it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import hashlib
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from peftlab.training.checkpoints import generator_states, restore_generators
+from peftlab.training.watch import LostProcessError, Watch
+from peftlab.training.world import Item, Value, World
+
+PIECE = 1 << 25
+"""Numbers that are exchanged at once; so many more a process holds meanwhile."""
+WAIT = datetime.timedelta(seconds=0.5)
+"""For so long a process waits for others before it looks whether they are alive."""
+
+
+class Processes(World):
+    """This process and the others, whose group torch.distributed has set up.
+
+    Args:
+        rank: Of this process.
+        size: How many there are.
+        watch: Knows who is alive.
+
+    Attributes:
+        is_over: Whether an error has ended it; nothing can be exchanged any more.
+    """
+
+    def __init__(self, rank: int, size: int, watch: Watch) -> None:
+        self.rank, self.size, self._watch = rank, size, watch
+        self.is_over = False
+        self.backend = "nccl" if "nccl" in str(dist.get_backend_config()) else "gloo"
+
+    def sum(self, *numbers: float) -> list[float]:
+        """The sum of each number over all processes."""
+        values = torch.tensor(numbers, dtype=torch.float64)
+        self._wait_for(lambda: dist.all_reduce(values, async_op=True))
+        return values.tolist()
+
+    def any(self, flag: bool) -> bool:
+        """Whether it is so in any process."""
+        return self.sum(float(flag))[0] > 0
+
+    @torch.no_grad()
+    def sum_gradients(self, parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
+        """Add up all gradients, and the loss, in pieces of one type."""
+        present = self.sum(*(float(parameter.grad is not None) for parameter in parameters))
+        tensors = [loss]
+        for parameter, count in zip(parameters, present, strict=True):
+            if not count:
+                continue
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            tensors.append(parameter.grad)
+        for piece in _pieces(tensors):
+            flat = torch.cat([tensor.reshape(-1) for tensor in piece])
+            self._wait_for(partial(dist.all_reduce, flat, async_op=True), on_card=flat.is_cuda)
+            parts = torch.split(flat, [tensor.numel() for tensor in piece])
+            for tensor, part in zip(piece, parts, strict=True):
+                tensor.copy_(part.view(tensor.shape))
+        return loss
+
+    def map(self, function: Callable[[Item], Value], items: Sequence[Item]) -> Iterator[Value]:
+        """Each process computes every so-manieth item; after each round all have its results."""
+        for start in range(0, len(items), self.size):
+            own = items[start + self.rank : start + self.rank + 1]
+            for found in self.gather([function(item) for item in own]):
+                yield from found
+
+    def gather(self, value: Value) -> list[Value]:
+        """The value of every process, by rank. Processes of one run trust each other: it travels as a pickle."""
+        data = torch.frombuffer(bytearray(pickle.dumps(value)), dtype=torch.uint8)
+        sizes = [int(size) for size in self.sum(*(len(data) * (rank == self.rank) for rank in range(self.size)))]
+        padded = torch.zeros(max(sizes), dtype=torch.uint8)
+        padded[: len(data)] = data
+        found = [torch.empty_like(padded) for _ in sizes]
+        self._wait_for(lambda: dist.all_gather(found, padded, async_op=True))
+        return [_unpickled(tensor[:size]) for tensor, size in zip(found, sizes, strict=True)]
+
+    def first(self, function: Callable[[], Value]) -> Value:
+        """What the first process finds."""
+        data = torch.empty(0, dtype=torch.uint8)
+        if self.is_first:
+            data = torch.frombuffer(bytearray(pickle.dumps(function())), dtype=torch.uint8)
+        (size,) = self.sum(len(data))
+        if not self.is_first:
+            data = torch.empty(int(size), dtype=torch.uint8)
+        self._wait_for(lambda: dist.broadcast(data, src=0, async_op=True))
+        found: Value = _unpickled(data)
+        return found
+
+    @contextlib.contextmanager
+    def own_draws(self, step: int) -> Iterator[None]:
+        """Draw from the seed, the step and the rank; afterwards all generators are where they were, in all processes.
+
+        So what is drawn outside, as by a hook after a step, stays the same in all of them.
+        """
+        common = generator_states()
+        seed = hashlib.sha256(f"{torch.initial_seed()} {step} {self.rank}".encode()).digest()
+        torch.manual_seed(int.from_bytes(seed[:7], "big"))
+        before = generator_states()
+        try:
+            yield
+            self.has_own_draws |= any(
+                not torch.equal(state, before[name]) for name, state in generator_states().items()
+            )
+        finally:
+            restore_generators(common)
+
+    def ended_by(self, error: BaseException) -> BaseException:
+        """Tell the others of an error of this process; where it has failed for lack of another, find out why."""
+        self.is_over = True
+        if isinstance(error, LostProcessError):
+            self._watch.say_ended(None)
+            return error.__cause__ if error.__cause__ is not None else error
+        self._watch.say_ended(error)
+        return error
+
+    def _wait_for(self, begin: Callable[[], Any], *, on_card: bool = False) -> None:
+        """Exchange something, and wait until it has happened; what a card exchanges, its next work waits for."""
+        try:
+            work = begin()
+            if on_card:
+                work.wait()
+                return
+            while not self._is_done(work):
+                self._watch.check()
+        except LostProcessError:
+            raise
+        except RuntimeError as error:  # gloo says that a connection was closed, and not whose
+            raise self._watch.loss(str(error)) from None
+
+    @staticmethod
+    def _is_done(work: Any) -> bool:
+        try:
+            work.wait(WAIT)
+        except RuntimeError as error:
+            if "timed out" not in str(error).lower():
+                raise
+            return False
+        return True
+
+
+def _pieces(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Tensors of one type and place, in their order, so many that they are exchanged at once."""
+    by_kind: dict[Any, list[Tensor]] = {}
+    for tensor in tensors:
+        by_kind.setdefault((tensor.dtype, tensor.device), []).append(tensor)
+    for group in by_kind.values():
+        piece, count = list[Tensor](), 0
+        for tensor in group:
+            if piece and count + tensor.numel() > PIECE:
+                yield piece
+                piece, count = [], 0
+            piece.append(tensor)
+            count += tensor.numel()
+        yield piece
+
+
+def _unpickled(data: Tensor) -> Any:
+    return pickle.loads(data.numpy().tobytes())  # noqa: S301 - from a process of this run
