@@ -1,4 +1,4 @@
-"""Running a suite: tuning first, then every cell with every seed, each run in a process of its own.
+"""Running a suite: tuning first, then every cell with every seed, each run by an executor.
 
 A killed suite loses at most the steps since the running run's last checkpoint: everything else is read from the
 folder. A run that fails is a record with a status; the others go on.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import concurrent.futures
 import datetime
 import json
-import os
 import shutil
 import threading
 import time
@@ -19,12 +18,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from peftlab.bench.cells import Cell
+from peftlab.bench.executor import Executor, Finished
 from peftlab.bench.plan import Plan, PlannedRun
 from peftlab.bench.suite import Suite, write_suite
 from peftlab.bench.suite_folder import SUITE_NAME
 from peftlab.bench.tuning import Choice, tune
-from peftlab.bench.worker import Finished, Worker, is_done, is_of_recipe, leave_record, move_aside
-from peftlab.core.devices import AUTO
+from peftlab.bench.worker import is_done, is_of_recipe, leave_record, move_aside
 from peftlab.core.files import write_text
 from peftlab.core.metric import METRICS
 from peftlab.core.record import RunRecord, read_record
@@ -59,30 +58,15 @@ class Execution:
 
     Args:
         plan: What to run.
-        workers: How many runs at once.
-        offline: Allow no network.
+        executor: Executes the runs.
+        workers: How many runs at once, at most.
         retry_failed: Run again what has failed.
         reporter: Tells a person.
-        threads: Of all runs together; None: all cores where several run at once, else as many as each finds free.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
     """
 
-    def __init__(
-        self,
-        plan: Plan,
-        *,
-        workers: int,
-        offline: bool,
-        retry_failed: bool,
-        reporter: Reporter,
-        threads: int | None = None,
-        device: str = AUTO,
-    ) -> None:
-        self.plan, self.workers, self.retry_failed, self.reporter = plan, workers, retry_failed, reporter
-        if threads is None and workers > 1:
-            threads = os.cpu_count() or 1
-        share = max(1, threads // workers) if threads is not None else None
-        self.worker = Worker(plan.folder.logs, threads=share, device=device, offline=offline)
+    def __init__(self, plan: Plan, executor: Executor, *, workers: int, retry_failed: bool, reporter: Reporter) -> None:
+        self.plan, self.executors, self.retry_failed, self.reporter = plan, workers, retry_failed, reporter
+        self.executor = executor
         self._lock = threading.Lock()
         self._runs_done = 0
 
@@ -112,14 +96,14 @@ class Execution:
 
     def _each(self, work: Callable[[T], object], items: Iterable[T]) -> list:  # type: ignore[type-arg]
         """Work on several items at once; Ctrl-C stops the processes, which leave records."""
-        with concurrent.futures.ThreadPoolExecutor(self.workers) as pool:
+        with concurrent.futures.ThreadPoolExecutor(self.executors) as pool:
             futures = [pool.submit(work, item) for item in items]
             try:
                 return [future.result() for future in futures]
             except BaseException:
                 for future in futures:
                     future.cancel()
-                self.worker.stop()
+                self.executor.stop()
                 raise
 
     # --- tuning ---------------------------------------------------------------------------------------------------
@@ -183,8 +167,8 @@ class Execution:
             return read_record(folder)
         if folder.exists() and not is_of_recipe(folder, recipe):
             move_aside(folder, self.plan.folder.replaced)
-        finished = self.worker.run(recipe, folder)
-        if self.worker.stopped:
+        finished = self.executor.run(recipe, folder)
+        if self.executor.stopped:
             raise KeyboardInterrupt
         self._note_seconds(finished)
         self._tell(f"{name}: {_outcome(finished.record)}, {finished.wall_seconds:.0f} s")
@@ -214,7 +198,7 @@ class Execution:
                 "wall_seconds": round(wall, 2),
                 "run_seconds": round(inside, 2),
                 "overhead_seconds_per_run": round((wall - inside) / runs, 2),
-                "workers": self.workers,
+                "workers": self.executors,
             }
             write_text(path, json.dumps(summary, indent=2) + "\n")
 

@@ -14,11 +14,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from peftlab.bench.executor import Finished
 from peftlab.core.config import Document, parse_yaml
 from peftlab.core.devices import AUTO
 from peftlab.core.errors import UserError
@@ -28,19 +28,6 @@ from peftlab.recipe.schema import Recipe, build_recipe, write_recipe
 KILLED_BY_KERNEL = Path("/proc/vmstat")
 ERROR_LINES = 6
 SECONDS_BETWEEN_LOOKS = 0.5
-
-
-@dataclass(frozen=True)
-class Finished:
-    """A run that has ended.
-
-    Args:
-        record: Its own, or one that says how its process ended.
-        wall_seconds: From the start of the process to its end.
-    """
-
-    record: RunRecord
-    wall_seconds: float
 
 
 def is_done(folder: Path, recipe: Recipe, *, retry_failed: bool = False) -> bool:
@@ -83,10 +70,20 @@ class Worker:
         threads: How many threads each process may use; None: as many as it finds free.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         offline: Allow no network.
+        program: What is started for each run, with the arguments of ``peftlab run``; None: ``peftlab run``.
     """
 
-    def __init__(self, logs: Path, *, threads: int | None = None, device: str = AUTO, offline: bool = False) -> None:
+    def __init__(
+        self,
+        logs: Path,
+        *,
+        threads: int | None = None,
+        device: str = AUTO,
+        offline: bool = False,
+        program: Sequence[str] | None = None,
+    ) -> None:
         self._logs, self._threads, self._device, self._offline = logs, threads, device, offline
+        self._program = program or (sys.executable, "-m", "peftlab", "run")
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
         self.stopped = False
@@ -129,7 +126,7 @@ class Worker:
                 process.send_signal(signal.SIGINT)
 
     def _run_process(self, folder: Path, log: Path, goes_on: Callable[[], bool] | None) -> int:
-        command = [sys.executable, "-m", "peftlab", "run", str(folder / RECIPE_NAME)]
+        command = [*self._program, str(folder / RECIPE_NAME)]
         command += ["--output-dir", str(folder), "--resume", *(["--offline"] if self._offline else [])]
         command += [*(["--threads", str(self._threads)] if self._threads else []), "--device", self._device]
         environment = dict(os.environ) | ({"OMP_NUM_THREADS": str(self._threads)} if self._threads else {})
@@ -145,7 +142,7 @@ class Worker:
                     stderr=subprocess.STDOUT,
                     env=environment,
                     start_new_session=True,  # Ctrl-C reaches the suite alone, which passes it on once
-                    preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+                    preexec_fn=_begin if sys.platform == "linux" else None,
                 )
                 self._running.add(process)
             try:
@@ -204,7 +201,11 @@ _LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
 _PR_SET_PDEATHSIG = 1
 
 
-def _die_with_parent() -> None:
-    """Linux ends the run when the suite's process is killed, so that no orphan goes on in the run's folder."""
+def _begin() -> None:
+    """Linux ends the run when the suite's process is killed, so that no orphan goes on in the run's folder.
+
+    A process of Ray's blocks the signals that ask a run to stop, and the run would inherit that.
+    """
     assert _LIBC is not None  # noqa: S101 - only used on Linux
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from peftlab.cli.computing import start_computing
+from peftlab.cli.executors import ExecutorName, Wishes, executor_site
 from peftlab.cli.options import Device, Json, Offline, ThreadCount
 from peftlab.cli.output import reporting
 from peftlab.cli.stopping import resumable, stoppable
@@ -26,8 +27,25 @@ def bench(
         Path | None, typer.Option(help="The suite's folder. Default: runs/<name of the suite>.", show_default=False)
     ] = None,
     workers: Annotated[
-        int, typer.Option(min=1, help="Number of runs at once. With more than one, timings are less exact.")
-    ] = 1,
+        int | None,
+        typer.Option(
+            min=1,
+            help="Number of runs at once. With more than one on a machine, timings are less exact. Default: 1; on "
+            "Ray, as many as the cluster has room for.",
+            show_default=False,
+        ),
+    ] = None,
+    executor: Annotated[
+        ExecutorName, typer.Option(help="Where runs are executed: on this machine, or on a Ray cluster.")
+    ] = ExecutorName.LOCAL,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="The Ray cluster: its head, or auto on a node of it. Default: the variable RAY_ADDRESS.",
+            show_default=False,
+        ),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would run and how long it takes. Run nothing.")
     ] = False,
@@ -38,9 +56,7 @@ def bench(
     as_json: Json = False,
 ) -> None:
     """Compare methods: tune each with the same budget, run all seeds, and write a report. Always resumable."""
-    with resumable(), reporting() as reporter:
-        import torch
-
+    with resumable(), reporting() as reporter, contextlib.ExitStack() as stack:
         from peftlab.bench.execute import Execution
         from peftlab.bench.plan import Plan
         from peftlab.bench.suite import load_suite
@@ -50,24 +66,21 @@ def bench(
         loaded, document = load_suite(suite)
         path = output_dir or Path("runs") / loaded.name
         refuse_foreign_folder(path, is_page=is_page)
+        wishes = Wishes(device, threads, workers, offline)
+        site = stack.enter_context(executor_site(executor, address, wishes, reporter))
         with _unpacked_copy(path) if dry_run else _unpacked(path) as folder:
             plan = Plan(loaded, document, SuiteFolder(folder), offline=offline, reporter=reporter)
             plan.learn_from_finished()
-            shown = {**describe(plan, workers=workers, retry_failed=retry_failed), "folder": str(path)}
+            shown = {**describe(plan, workers=site.at_once, retry_failed=retry_failed), "folder": str(path)}
             if dry_run:
                 print(json.dumps(shown, indent=2) if as_json else as_text(shown))
                 return
             reporter.say(as_text(shown))
-            start_computing(device, threads, reporter.say)
-            with locked(path), stoppable():
+            chosen = site.build(plan.folder.logs)
+            # Ray prints of lost nodes to standard output, which is for the result.
+            with locked(path), stoppable(), contextlib.redirect_stdout(sys.stderr):
                 outcome = Execution(
-                    plan,
-                    workers=workers,
-                    offline=offline,
-                    retry_failed=retry_failed,
-                    reporter=reporter,
-                    threads=torch.get_num_threads(),
-                    device=device,
+                    plan, chosen, workers=site.workers, retry_failed=retry_failed, reporter=reporter
                 ).execute()
             write_report([path], path / REPORT_NAME)
     failed = sum(count for status, count in outcome.statuses.items() if status != "success")

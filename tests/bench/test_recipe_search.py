@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 
 from peftlab.bench.cells import LEARNING_RATE, Cell
+from peftlab.bench.executor import Finished
 from peftlab.bench.recipe_search import Budget, RecipeSearch, SearchResult, SearchSettings, cell_of_recipe
 from peftlab.bench.search_space import Range, SearchSpace, default_space, load_space
 from peftlab.bench.studies import JOURNAL_NAME, Pruner, Sampler, open_study
-from peftlab.bench.worker import Finished
 from peftlab.core.errors import ConfigError, RunFailedError, UserError
 from peftlab.core.record import RunRecord, read_record, write_record
 from peftlab.core.reporter import Silent
