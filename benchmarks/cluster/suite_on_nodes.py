@@ -83,7 +83,9 @@ def measure(options: argparse.Namespace, folder: Path) -> None:
             wall = time.monotonic() - started
         records = [read_record(path.parent) for path in plan.folder.cells.glob("*/record.json")]
         copies = collections.Counter(record.recipe["seed"] for record in records)
-        ideal = options.cells * options.seconds / (2 * options.slots)
+        work, both = options.cells * options.seconds, 2 * options.slots
+        before = options.kill_after or work / both
+        ideal = before + (work - before * both) / options.slots
         result = {
             "cells": options.cells,
             "statuses": outcome.statuses,
