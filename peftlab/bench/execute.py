@@ -65,7 +65,7 @@ class Execution:
     """
 
     def __init__(self, plan: Plan, executor: Executor, *, workers: int, retry_failed: bool, reporter: Reporter) -> None:
-        self.plan, self.executors, self.retry_failed, self.reporter = plan, workers, retry_failed, reporter
+        self.plan, self.workers, self.retry_failed, self.reporter = plan, workers, retry_failed, reporter
         self.executor = executor
         self._lock = threading.Lock()
         self._runs_done = 0
@@ -96,7 +96,7 @@ class Execution:
 
     def _each(self, work: Callable[[T], object], items: Iterable[T]) -> list:  # type: ignore[type-arg]
         """Work on several items at once; Ctrl-C stops the processes, which leave records."""
-        with concurrent.futures.ThreadPoolExecutor(self.executors) as pool:
+        with concurrent.futures.ThreadPoolExecutor(self.workers) as pool:
             futures = [pool.submit(work, item) for item in items]
             try:
                 return [future.result() for future in futures]
@@ -198,7 +198,7 @@ class Execution:
                 "wall_seconds": round(wall, 2),
                 "run_seconds": round(inside, 2),
                 "overhead_seconds_per_run": round((wall - inside) / runs, 2),
-                "workers": self.executors,
+                "workers": self.workers,
             }
             write_text(path, json.dumps(summary, indent=2) + "\n")
 
