@@ -88,8 +88,9 @@ def _casting_together(model: nn.Module, fused: Sequence[nn.Module]) -> Iterator[
         yield  # only autocast over layers that it would cast too, which compute as peft's do
         return
     from peftlab.acceleration.lora import CASTS, trained_weights
+    from peftlab.acceleration.lora_groups import SharedInputs
 
-    casts = Casts([weight for layer in layers for weight in trained_weights(layer)])
+    casts = Casts([weight for layer in layers for weight in trained_weights(layer)], SharedInputs(model))
     for layer in layers:
         setattr(layer, CASTS, casts)
     handles = [model.register_forward_pre_hook(casts.begin), model.register_forward_hook(casts.end, always_call=True)]

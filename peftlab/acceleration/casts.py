@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from peftlab.acceleration.device import computed_in
+from peftlab.acceleration.lora_groups import SharedInputs
 
 
 class _CastTogether(torch.autograd.Function):
@@ -44,16 +45,20 @@ class Casts:
 
     Args:
         weights: All that a step needs.
+        shared: Layers that are computed together; None: each is computed by itself.
     """
 
-    def __init__(self, weights: Sequence[nn.Parameter] = ()) -> None:
+    def __init__(self, weights: Sequence[nn.Parameter] = (), shared: SharedInputs | None = None) -> None:
         self._weights = list(weights)
         self._found: dict[int, tuple[int, Tensor]] = {}
         self._states: tuple[weakref.ref[Tensor], int, Tensor] | None = None
+        self.shared = shared
 
     def begin(self, _model: nn.Module, _inputs: Any) -> None:
         """Before a forward pass: cast all weights."""
         self._found, self._states = {}, None
+        if self.shared is not None:
+            self.shared.begin()
         if not self._weights:
             return
         kind = computed_in(self._weights[0])

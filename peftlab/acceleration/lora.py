@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft.tuners.lora.layer import Linear
@@ -12,6 +12,7 @@ from transformers.pytorch_utils import Conv1D
 
 from peftlab.acceleration.casts import Casts
 from peftlab.acceleration.device import computed_in, is_fused_for
+from peftlab.acceleration.lora_groups import computed_together
 from peftlab.acceleration.lora_matrices import LoraMatrices
 
 CASTS = "_peftlab_casts"
@@ -27,10 +28,33 @@ class FusedLora(Linear):  # type: ignore[misc] # peft leaves its class untyped
         if matrices is None:
             outputs: Tensor = super().forward(x, *args, **kwargs)
             return outputs
-        weights = (matrices.weight, matrices.bias, matrices.down, matrices.up)
-        states = self.casts.states(x, matrices.weight.dtype).reshape(-1, x.shape[-1])
-        rows: Tensor = _Lora.apply(states, *weights, matrices.scaling)  # type: ignore[no-untyped-call]
+        rows = self._with_others(x, matrices)
+        if rows is None:
+            weights = (matrices.weight, matrices.bias, matrices.down, matrices.up)
+            rows = cast("Tensor", _Lora.apply(self._rows(x, matrices), *weights, matrices.scaling))  # type: ignore[no-untyped-call]
         return rows.view(*x.shape[:-1], rows.shape[-1])
+
+    def _rows(self, states: Tensor, matrices: LoraMatrices) -> Tensor:
+        """N × inputs, of the matrices' type."""
+        return self.casts.states(states, matrices.weight.dtype).reshape(-1, states.shape[-1])
+
+    def _with_others(self, states: Tensor, matrices: LoraMatrices) -> Tensor | None:
+        """N × outputs where the layer is computed together with others that read the same states."""
+        shared = self.casts.shared
+        if shared is None or not torch.is_grad_enabled():
+            return None
+        ready = shared.take(self, states)
+        if ready is not None:
+            return ready
+        others = shared.others(self)
+        found = [layer.lora_matrices(states) for layer in others]
+        kinds = {matrices.weight.dtype, *(one.weight.dtype for one in found if one is not None)}
+        if not found or None in found or len(kinds) > 1:
+            return None
+        own, *rest = computed_together(self._rows(states, matrices), [matrices, *found])
+        for layer, outputs in zip(others, rest, strict=True):
+            shared.keep(layer, states, outputs)
+        return own
 
     @property
     def casts(self) -> Casts:

@@ -44,18 +44,18 @@ class LoraMatrices:
         if device_type_of(gradient) == "cpu":
             of_low = linear(gradient, self.up.t()).mul_(self.scaling)
         else:
-            of_low = _scaled(gradient, self.up, self.scaling)
+            of_low = scaled_product(gradient, self.up, self.scaling)
         of_states = linear(gradient, self.weight.t()).addmm_(of_low, self.down) if wanted[0] else None
         of_down = linear(of_low.t(), states.t()) if wanted[1] else None
         return of_states, of_down, self._of_up(gradient, low) if wanted[2] else None
 
     def _of_up(self, gradient: Tensor, low: Tensor) -> Tensor:
         if device_type_of(gradient) != "cpu":
-            return _scaled(gradient.t(), low, self.scaling)
+            return scaled_product(gradient.t(), low, self.scaling)
         # This way around, with the low-rank factor laid out anew, is the faster one.
         return linear(low.t().contiguous(), gradient.t()).mul_(self.scaling).t()
 
 
-def _scaled(left: Tensor, right: Tensor, scaling: float) -> Tensor:
+def scaled_product(left: Tensor, right: Tensor, scaling: float) -> Tensor:
     """Left · right · scaling in one operation, before it is rounded."""
     return left.new_empty(left.shape[0], right.shape[1]).addmm_(left, right, beta=0, alpha=scaling)
