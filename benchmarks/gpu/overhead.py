@@ -63,8 +63,8 @@ def least_seconds(steps: int) -> float:
     for _ in range(steps):
         begin = time.perf_counter()
         job.meter.step_started()
-        loss, norm, batches = optimizer_step(job, step)
-        job.meter.step_ended(lengths_of(job, step), sum(own["attention_mask"].numel() for own in batches), 8)
+        loss, norm, work = optimizer_step(job, step)
+        job.meter.step_ended(lengths_of(job, step), work.padded_tokens, 8)
         watch.look(1, *([loss] if norm is None else [loss, norm]))
         least = min(least, time.perf_counter() - begin)
     return least

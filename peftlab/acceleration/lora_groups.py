@@ -42,12 +42,11 @@ class SharedInputs:
         self._groups: dict[int, tuple[Any, ...]] = {}
         self._ready: dict[int, tuple[weakref.ref[Tensor], int, Tensor]] = {}
         for part in model.modules():
-            if any(name in inspect.signature(part.forward).parameters for name in OTHER_STATES):
-                continue
             for names in NAMES:
                 asking = 1 if computes_first_token_only(part) else 0
                 layers = [getattr(part, name, None) for name in names[asking:]]
-                if len(layers) > 1 and all(hasattr(layer, "lora_matrices") for layer in layers):
+                are_there = len(layers) > 1 and all(hasattr(layer, "lora_matrices") for layer in layers)
+                if are_there and not _reads_other_states(part):
                     self._groups |= {id(layer): tuple(layers) for layer in layers}
 
     def begin(self) -> None:
@@ -75,6 +74,10 @@ class SharedInputs:
             return None
         del self._ready[id(layer)]
         return outputs
+
+
+def _reads_other_states(part: nn.Module) -> bool:
+    return any(name in inspect.signature(part.forward).parameters for name in OTHER_STATES)
 
 
 def computed_together(states: Tensor, layers: Sequence[LoraMatrices]) -> tuple[Tensor, ...]:
