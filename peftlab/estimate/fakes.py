@@ -95,20 +95,6 @@ def drop_between_forwards(layers: Iterable[nn.Module]) -> None:
         layer.register_forward_hook(drop, prepend=True)  # accelerate's are inside the forward, before all others
 
 
-def freeze_side_values(model: nn.Module) -> None:
-    """Undo what peft does on the meta device alone.
-
-    Values beside an adapter's weights, such as AdaLoRA's number of ranks,
-    lose their ``requires_grad=False`` when they are moved there.
-    """
-    for module in model.modules():
-        for name in getattr(module, "other_param_names", ()):
-            values = getattr(module, name, None)
-            if isinstance(values, nn.ParameterDict):
-                for value in values.values():
-                    value.requires_grad_(False)
-
-
 def _replace(holder: dict[str, Any], fake: Any) -> None:
     for key, value in holder.items():
         if isinstance(value, Tensor) and not isinstance(value, _Quantized):

@@ -17,10 +17,9 @@ if TYPE_CHECKING:
 
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 UNITS |= {f"{letter}IB": 1 << (10 * power) for power, letter in enumerate("KMGT", start=1)}
-CUDA_GRANULARITY = 512
-"""PyTorch's CUDA allocator rounds every tensor up to so many bytes."""
-CUBLAS_WORKSPACE = 8 * 4096 * 1024
-"""What cuBLAS takes through the allocator, as ``peftlab run`` sets it up (CUBLAS_WORKSPACE_CONFIG=:4096:8)."""
+CUBLAS_WORKSPACES = 2 * 8 * 4096 * 1024
+"""What cuBLAS takes through the allocator, as ``peftlab run`` sets it up (CUBLAS_WORKSPACE_CONFIG=:4096:8): once for
+each thread that computes products, that of the forward and that of the backward pass."""
 
 
 @dataclass(frozen=True)
@@ -48,14 +47,9 @@ class Target:
         return self.name == "cpu"
 
     @property
-    def granularity(self) -> int:
-        """Tensors take up multiples of so many bytes."""
-        return CUDA_GRANULARITY if self.name == "cuda" else 1
-
-    @property
     def workspace_bytes(self) -> int:
         """What libraries take for themselves beside tensors."""
-        return CUBLAS_WORKSPACE if self.name == "cuda" else 0
+        return CUBLAS_WORKSPACES if self.name == "cuda" else 0
 
     @property
     def attention_is_fused(self) -> bool:

@@ -31,15 +31,16 @@ from peftlab.core.record import Memory
 from peftlab.core.splits import EncodedSplit, Example
 from peftlab.core.task import Task
 from peftlab.core.tensors import model_tensors
+from peftlab.estimate.as_cuda import as_on_cuda
 from peftlab.estimate.fakes import (
     drop_between_forwards,
     fake_quantized_layers,
-    freeze_side_values,
     give_fake_tensors,
     one_text_a_row,
 )
 from peftlab.estimate.target import Target
 from peftlab.estimate.task import TaskOnShapes
+from peftlab.measurement.caching_allocator import CachingAllocator
 from peftlab.measurement.memory import measure_training_memory, storage_bytes
 from peftlab.measurement.roofline import StepFlops
 from peftlab.measurement.throughput import ThroughputMeter
@@ -161,7 +162,6 @@ class ShapesOfRecipe:
         self._model: nn.Module = method.apply(base.model, context)
         if recipe.training.gradient_checkpointing:
             checkpoint_activations(base.model, recipe.model)
-        freeze_side_values(self._model)
         self._model.register_forward_pre_hook(drop_full_mask, with_kwargs=True)
         with self._mode:
             give_fake_tensors(self._model)
@@ -183,7 +183,7 @@ class ShapesOfRecipe:
             self._make_state(optimizer, job.hooks)
             step = Step(1, 0, [list(positions) for positions in batch.step], ends_epoch=False)
             job.model.train()
-            with as_if_on(self._card), accelerated(self._model):
+            with self._kernels(), as_if_on(self._card), accelerated(self._model):
                 memory = measure_training_memory(
                     lambda: optimizer_step(job, step),
                     model=self._model,
@@ -191,7 +191,7 @@ class ShapesOfRecipe:
                     device=torch.device("cpu"),
                     steps=1,
                     existing=job.hooks.state(self._model).values(),
-                    granularity=self._target.granularity,
+                    allocator=CachingAllocator() if self._target.name == "cuda" else None,
                 )
             inference = TorchInference(tokenizer=None, labels=self._labels, device=torch.device("cpu"))
             evaluated = rehearse_evaluation(job, job.split, [step.batches[0]], inference)
@@ -218,6 +218,10 @@ class ShapesOfRecipe:
         with self._mode, borders, _refused_where_values_are_needed():
             job = replace(self._job(Batch(split.examples[:1], [1], [[0]]), cast("Task", task)), split=split)
             return rehearse_flops(job)
+
+    def _kernels(self) -> contextlib.AbstractContextManager[None]:
+        """The rules of the device's kernels."""
+        return as_on_cuda() if self._target.name == "cuda" else contextlib.nullcontext()
 
     def _task_on_shapes(self) -> TaskOnShapes:
         """The task as it is trained."""

@@ -20,6 +20,8 @@ from torch.utils._pytree import tree_iter
 
 from peftlab.core.record import Memory
 from peftlab.core.tensors import model_tensors
+from peftlab.measurement.caching_allocator import Block, CachingAllocator
+from peftlab.measurement.kernel_workspaces import workspace_bytes
 
 Result = TypeVar("Result")
 
@@ -29,16 +31,17 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch lea
 
     Args:
         existing: Tensors from before, to be counted as well.
-        granularity: Every storage counts as a multiple of so many bytes, as an allocator hands them out.
+        allocator: Counts what it hands out for each storage; None: every storage counts as large as it is.
 
     Attributes:
         current_bytes: Bytes alive now.
         peak_bytes: The most that were alive at once.
     """
 
-    def __init__(self, existing: Iterable[Tensor] = (), *, granularity: int = 1) -> None:
+    def __init__(self, existing: Iterable[Tensor] = (), *, allocator: CachingAllocator | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self._granularity = granularity
+        self._allocator = allocator
+        self._blocks: dict[int, Block] = {}
         self.current_bytes = 0
         self.peak_bytes = 0
         self._sizes: dict[int, int] = {}
@@ -59,6 +62,10 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch lea
         if func is _gemm_4bit():
             # The operation unpacks its matrix inside, where no watcher sees it.
             self.peak_bytes = max(self.peak_bytes, self.current_bytes + math.prod(args[2]) * args[0].itemsize)
+        if self._allocator is not None and (workspace := workspace_bytes(func, args)):
+            block = self._allocator.allocate(workspace)
+            self.peak_bytes = max(self.peak_bytes, self._allocator.allocated_bytes)
+            self._allocator.free(block)
         return result
 
     def _count(self, tensor: Tensor) -> None:
@@ -66,19 +73,32 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch lea
             return
         storage = tensor.untyped_storage()
         # PyTorch gives the same Python object for a storage as long as anything refers to the storage.
-        key = id(storage)
-        size = -(-storage.nbytes() // self._granularity) * self._granularity
+        key, size = id(storage), storage.nbytes()
         known = self._sizes.get(key)
         if known is None:
             self._references[key] = weakref.ref(storage, lambda _reference: self._forget(key))
         if known != size:  # new, or resized in place
-            self._sizes[key] = size
-            self.current_bytes += size - (known or 0)
+            self._change(key, size)
             self.peak_bytes = max(self.peak_bytes, self.current_bytes)
 
     def _forget(self, key: int) -> None:
         self._references.pop(key, None)
-        self.current_bytes -= self._sizes.pop(key, 0)
+        self._change(key, 0)
+        self._sizes.pop(key, None)
+
+    def _change(self, key: int, size: int) -> None:
+        known = self._sizes.get(key, 0)
+        self._sizes[key] = size
+        if self._allocator is None:
+            self.current_bytes += size - known
+            return
+        new = self._allocator.allocate(size) if size else None  # before the old one is given back, as on a card
+        old = self._blocks.pop(key, None)
+        if old is not None:
+            self._allocator.free(old)
+        if new is not None:
+            self._blocks[key] = new
+        self.current_bytes = self._allocator.allocated_bytes
 
 
 def _gemm_4bit() -> Any:
@@ -88,7 +108,11 @@ def _gemm_4bit() -> Any:
 
 
 def peak_of(
-    function: Callable[[], Result], *, device: torch.device, existing: Iterable[Tensor] = (), granularity: int = 1
+    function: Callable[[], Result],
+    *,
+    device: torch.device,
+    existing: Iterable[Tensor] = (),
+    allocator: CachingAllocator | None = None,
 ) -> tuple[Result, int]:
     """Run a function and measure its peak of memory.
 
@@ -96,7 +120,7 @@ def peak_of(
         function: What to run.
         device: On CUDA the allocator's peak is read; on CPU the live tensor bytes are watched.
         existing: On CPU: tensors from before that count, such as the model's parameters.
-        granularity: On CPU: see :class:`LiveBytes`.
+        allocator: On CPU: see :class:`LiveBytes`.
 
     Returns:
         What the function returns, and the peak in bytes.
@@ -105,7 +129,7 @@ def peak_of(
         torch.cuda.reset_peak_memory_stats(device)
         result = function()
         return result, torch.cuda.max_memory_allocated(device)
-    watcher = LiveBytes(existing, granularity=granularity)
+    watcher = LiveBytes(existing, allocator=allocator)
     with watcher:
         result = function()
     return result, watcher.peak_bytes
@@ -119,7 +143,7 @@ def measure_training_memory(
     device: torch.device,
     steps: int = 2,
     existing: Iterable[Tensor] = (),
-    granularity: int = 1,
+    allocator: CachingAllocator | None = None,
 ) -> Memory:
     """Memory of training steps, by category.
 
@@ -130,7 +154,7 @@ def measure_training_memory(
         device: Where the model is.
         steps: How many to run.
         existing: On CPU: tensors that count beside the model and the optimizer's state.
-        granularity: On CPU: see :class:`LiveBytes`.
+        allocator: On CPU: see :class:`LiveBytes`.
 
     Returns:
         Bytes of parameters and buffers, of what quantised ones need beside them, of gradients, of the optimizer's
@@ -149,7 +173,7 @@ def measure_training_memory(
             lambda: [step() for _ in range(steps)] and None,
             device=device,
             existing=[*model_tensors(model), *optimizer_tensors(optimizer), *existing],
-            granularity=granularity,
+            allocator=allocator,
         )
     finally:
         handle.remove()

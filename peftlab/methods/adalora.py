@@ -83,6 +83,7 @@ class AdaLora(Method):
             orth_reg_weight=self.orthogonality_weight,
         )
         wrapped = peft.get_peft_model(model, config)
+        _freeze_rank_counts(wrapped)
         wrapped.base_model.rankallocator = build_rank_allocator(wrapped.base_model)
         return wrapped
 
@@ -166,6 +167,16 @@ class AdaLora(Method):
             pruned = kept.get(own.removesuffix(".default"), moved)
             pattern[own] = [one or other for one, other in zip(moved, pruned, strict=True)]
         config.rank_pattern = pattern
+
+
+def _freeze_rank_counts(model: nn.Module) -> None:
+    """Keep the numbers of ranks as they are: they divide the scaling, and no adapter's file holds them.
+
+    Where peft moves them to a base on another device, or of another type, it makes parameters of them that train.
+    """
+    for module in model.modules():
+        for count in getattr(module, "ranknum", {}).values():
+            count.requires_grad_(False)
 
 
 _IMPORTANCES = ("ipt", "exp_avg_ipt", "exp_avg_unc")

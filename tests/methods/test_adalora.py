@@ -251,3 +251,13 @@ def test_a_matrix_whose_every_rank_is_pruned_is_no_defect() -> None:
     with torch.no_grad():
         trained[stuck].add_(1.0)
     assert guard()[0] == "passed"
+
+
+def test_the_numbers_of_ranks_do_not_train_under_a_base_in_half_precision() -> None:
+    """peft made parameters of them where it cast them, and a saved adapter came back with another scaling."""
+    method = ADALORA(initial_rank=6, target_rank=2)
+    model = method.apply(BERT.build().to(torch.bfloat16), BERT.context(40))
+    counts = [count for module in model.modules() for count in getattr(module, "ranknum", {}).values()]
+    assert counts
+    assert not any(count.requires_grad for count in counts)
+    assert not any("ranknum" in name for name, own in model.named_parameters() if own.requires_grad)

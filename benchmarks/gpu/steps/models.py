@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import shutil
 from pathlib import Path
@@ -52,7 +53,7 @@ LARGEST_TOKENIZER = 8192
 
 
 def model_folder(name: str, scratch: Path, *, tiny: bool, device: str) -> Path:
-    """The folder of a model, which is made where it is not there.
+    """The folder of a model, which is made where it is not there; of several steps at once one makes it.
 
     Args:
         name: Of a config.
@@ -61,11 +62,14 @@ def model_folder(name: str, scratch: Path, *, tiny: bool, device: str) -> Path:
         device: Where the weights are drawn; on a card that takes a moment even for billions.
     """
     folder = scratch / "models" / (f"{name}-tiny" if tiny else name)
-    if not (folder / "config.json").exists():
-        partial = folder.with_name(f".{folder.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        save_model(config_of(name, tiny=tiny), partial, device=device)
-        partial.rename(folder)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f".{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # a process that ends, however it does, gives it back
+        if not (folder / "config.json").exists():
+            partial = folder.with_name(f".{folder.name}.partial")
+            shutil.rmtree(partial, ignore_errors=True)
+            save_model(config_of(name, tiny=tiny), partial, device=device)
+            partial.rename(folder)
     return folder
 
 
