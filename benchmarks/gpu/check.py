@@ -40,6 +40,8 @@ LAST_SECONDS = 3.0
 TINY_SECONDS = 400.0
 """The bound of each step at tiny sizes: CPUs differ more than cards do."""
 WATCH_SECONDS = 2.0
+LANES = 6
+"""Steps at once, at most: most of their time is the host's."""
 SHARED_BYTES = 30 * 10**9
 """A card with so much memory has room for several of the small steps."""
 
@@ -129,7 +131,7 @@ class Check:
         if self.options.device == "cpu":
             return (2, 2) if self.options.tiny else (1, 1)  # at tiny sizes times mean nothing
         memory = self._environment_found().get("card", {}).get("memory_bytes", 0)
-        return (max(1, min(4, (os.cpu_count() or 1) // 4)) if memory >= SHARED_BYTES else 1), 1
+        return (max(1, min(LANES, (os.cpu_count() or 1) // 2)) if memory >= SHARED_BYTES else 1), 1
 
     def _environment_found(self) -> dict[str, Any]:
         found: dict[str, Any] = self.outcome.values["steps"].get("environment", {}).get("results", {})

@@ -47,33 +47,50 @@ def _contest(case: str, title: str, **bounds: Any) -> Step:
 
 STEPS = (
     Step("environment", "Driver, card, versions, rates", "environment", seconds=60, least_seconds=0),
-    Step("gpu_tests", "Tests marked gpu", "gpu_tests", seconds=150),
-    Step("methods", "peftlab run with every method", "methods", seconds=180, card_bytes=4 * GB),
-    Step("serving", "Four adapters on one bfloat16 base", "serving", seconds=90, card_bytes=4 * GB),
-    Step("estimates", "estimate against the allocator", "estimates", seconds=120, card_bytes=8 * GB),
-    Step("large_batch", "A batch too large for the card", "large_batch", seconds=90, card_bytes=6 * GB, alone=True),
-    _contest("bert_base", "BERT-base LoRA, short texts", seconds=120, card_bytes=8 * GB),
+    # Together; the longest first, and the weights that the contests will find.
+    Step("estimates", "estimate against the allocator", "estimates", seconds=140, card_bytes=8 * GB),
     Step(
-        "graphs", "BERT-base with CUDA graphs, and compiled", "graphs", seconds=60, least_seconds=30, card_bytes=8 * GB,
-        alone=True,
+        "weights", "Weights of the large models", "weights", seconds=120, card_bytes=70 * GB, disk_bytes=26 * GB,
+    ),
+    Step("gpu_tests", "Tests marked gpu", "gpu_tests", seconds=140),
+    Step("kill_resume", "Killed and resumed", "kill_resume", seconds=140, card_bytes=4 * GB),
+    Step(
+        "methods_encoder", "peftlab run of a BERT with every method", "methods", seconds=140, card_bytes=4 * GB,
+        settings={"family": "bert"},
+    ),
+    Step(
+        "methods_decoder", "peftlab run of a Llama with every method", "methods", seconds=140, card_bytes=4 * GB,
+        settings={"family": "llama"},
+    ),
+    Step("serving", "Four adapters on one bfloat16 base", "serving", seconds=120, card_bytes=4 * GB),
+    # Alone.
+    _contest("bert_base", "BERT-base LoRA, short texts", seconds=90, card_bytes=8 * GB),
+    _contest(
+        "llama_8b", "Llama-3-8B LoRA, 4,096 tokens", seconds=150, least_seconds=40, card_bytes=70 * GB,
+        disk_bytes=18 * GB,
+    ),
+    _contest(
+        "llama_3b", "Llama-3.2-3B LoRA r32", seconds=120, least_seconds=40, card_bytes=30 * GB, disk_bytes=8 * GB
     ),
     Step(
         "profile_bert_base", "One step of BERT-base under the profiler", "profile", seconds=60, card_bytes=8 * GB,
         alone=True, settings={"case": "bert_base"},
     ),
-    _contest(
-        "llama_3b", "Llama-3.2-3B LoRA r32", seconds=150, least_seconds=40, card_bytes=30 * GB, disk_bytes=8 * GB
-    ),
-    _contest(
-        "llama_8b", "Llama-3-8B LoRA, 4,096 tokens", seconds=240, least_seconds=60, card_bytes=70 * GB,
-        disk_bytes=18 * GB,
-    ),
     Step(
-        "profile", "One step of the 8B under the profiler", "profile", seconds=120, least_seconds=40,
+        "profile", "One step of the 8B under the profiler", "profile", seconds=90, least_seconds=30,
         card_bytes=70 * GB, disk_bytes=18 * GB, alone=True, settings={"case": "llama_8b"},
     ),
+    Step(
+        "graphs", "BERT-base with CUDA graphs, and compiled", "graphs", seconds=60, least_seconds=30, card_bytes=8 * GB,
+        alone=True,
+    ),
     _contest(
-        "llama_8b_nf4", "Llama-3-8B QLoRA (NF4), 4,096 tokens", seconds=240, least_seconds=60, card_bytes=60 * GB,
+        "llama_8b_nf4", "Llama-3-8B QLoRA (NF4), 4,096 tokens", seconds=150, least_seconds=50, card_bytes=60 * GB,
+        disk_bytes=18 * GB,
+    ),
+    Step("large_batch", "A batch too large for the card", "large_batch", seconds=90, card_bytes=6 * GB, alone=True),
+    _contest(
+        "llama_8b_off", "The same 8B without acceleration", seconds=150, least_seconds=50, card_bytes=70 * GB,
         disk_bytes=18 * GB,
     ),
 )  # fmt: skip

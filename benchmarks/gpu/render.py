@@ -92,7 +92,8 @@ def methods(results: Sequence[Result]) -> list[str]:
     """Every run of every method."""
     rows = []
     for result in results:
-        for name, run in results_of(result, "methods").get("runs", {}).items():
+        found = [results_of(result, step).get("runs", {}) for step in ("methods_encoder", "methods_decoder", "methods")]
+        for name, run in (pair for runs in found for pair in runs.items()):
             guards = run.get("guards", {})
             passed = sum(guard["status"] == "passed" for guard in guards.values())
             speed = (run.get("throughput") or {}).get("tokens_per_second")

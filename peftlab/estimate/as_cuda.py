@@ -37,7 +37,7 @@ OWN = frozenset({"cudnn_convolution", "cudnn_convolution_transpose"})
 @contextlib.contextmanager
 def as_on_cuda() -> Iterator[None]:
     """Let fake tensors be computed by CUDA's rules, as long as the context lasts; real ones are left alone."""
-    library = torch.library.Library("aten", "IMPL")  # noqa: TOR901 - it ends with the context
+    library = torch.library.Library("aten", "IMPL")
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Warning only once for all operators")
@@ -115,7 +115,7 @@ def _is_cast(item: Any) -> bool:
     return isinstance(item, Tensor) and item.is_floating_point() and item.dtype != torch.float64
 
 
-def _dropout(states: Tensor, probability: float, train: bool) -> Tensor:  # noqa: FBT001 - torch's signature
+def _dropout(states: Tensor, probability: float, train: bool) -> Tensor:
     """Its kernel for CUDA keeps which numbers stayed, in a byte each; that for CPU keeps their factors."""
     if not train or probability == 0 or not states.numel():
         return states

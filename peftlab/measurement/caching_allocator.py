@@ -63,10 +63,7 @@ class CachingAllocator:
         small = size <= SMALL
         keys = self._free[small]
         place = bisect_left(keys, (size, 0))
-        if place < len(keys):
-            block = self._blocks[keys.pop(place)[1]]
-        else:
-            block = self._segment(size, small=small)
+        block = self._blocks[keys.pop(place)[1]] if place < len(keys) else self._segment(size, small=small)
         block.free = False
         left = block.size - size
         if left >= SMALLEST if small else left > SMALL:

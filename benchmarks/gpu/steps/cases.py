@@ -24,8 +24,10 @@ class Case:
         repeats: Runs of each contestant, by turns.
         longest: Words of the longest text; 0: one text without an end, cut into blocks.
         quantization: Of the base.
-        measure: Whether peftlab rehearses the run too, as is its default; for the largest models that would take half
-            of the minutes there are, and MFU is counted here all the same.
+        measure: Whether peftlab rehearses the run too, as is its default: before the steps that count, it would take
+            more of the minutes than they do, and MFU is counted here all the same.
+        acceleration: Of peftlab.
+        contestants: By turns.
         published: What others have published for such work: figures and where they are from.
     """
 
@@ -38,20 +40,22 @@ class Case:
     longest: int = 0
     quantization: str | None = None
     measure: bool = True
+    acceleration: str = "auto"
+    contestants: tuple[str, ...] = ("trainer", "peftlab")
     published: dict[str, Any] = field(default_factory=dict)
 
 
 PACKED = {"type": "causal_lm", "max_length": 4096}
 ALL_LINEAR = {"type": "lora", "rank": 16, "alpha": 32, "target_modules": "all-linear"}
-CASES = {
+CASES: dict[str, Case] = {
     "bert_base": Case(
         "bert_base",
         {"type": "text_classification", "max_length": 128},
         {"type": "lora", "rank": 8, "alpha": 16, "target_modules": ["query", "value"]},
         batch_size=32,
         steps=60,
-        repeats=2,
         longest=60,
+        measure=False,
     ),
     "llama_3b": Case(
         "llama_3b",
@@ -60,6 +64,7 @@ CASES = {
         batch_size=4,
         steps=25,
         longest=240,
+        measure=False,
         published={"tokens_per_second": 7174, "peak_bytes": 22.3e9, "card": "L40S", "by": "peft's method comparison"},
     ),
     "llama_8b": Case(
@@ -72,6 +77,16 @@ CASES = {
         published={"tokens_per_second": 12_473, "mfu": 0.41, "card": "H100"},
     ),
     "llama_8b_nf4": Case("llama_8b", PACKED, ALL_LINEAR, batch_size=1, steps=12, quantization="nf4", measure=False),
+    "llama_8b_off": Case(
+        "llama_8b",
+        PACKED,
+        ALL_LINEAR,
+        batch_size=1,
+        steps=15,
+        measure=False,
+        acceleration="off",
+        contestants=("peftlab",),
+    ),
 }
 TINY_STEPS = 7
 TINY_LENGTH = 64
@@ -100,7 +115,7 @@ def prepare(name: str, scratch: Path, *, tiny: bool, device: str, place: str = "
     values = {
         "name": name,
         "measure": case.measure or device == "cpu",  # on a CPU no allocator tells the peak
-        "model": {"path": model, "quantization": case.quantization},
+        "model": {"path": model, "quantization": case.quantization, "acceleration": case.acceleration},
         "task": task,
         "data": {"source": {"train": data, "test": data}, "deduplicate": False, "validation_fraction": 0,
                  "max_test_examples": 8},

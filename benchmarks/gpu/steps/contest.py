@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -13,8 +14,6 @@ from benchmarks.gpu.steps.flops import training_flops_per_token
 from benchmarks.gpu.steps.models import config_of
 from benchmarks.gpu.steps.step import Findings, run_step
 from benchmarks.peers.contest import median_run
-
-CONTESTANTS = ("trainer", "peftlab")
 
 
 def main(findings: Findings) -> None:
@@ -29,30 +28,42 @@ def main(findings: Findings) -> None:
     options = {"case": name, "recipe": str(recipe), "model": str(model), "device": findings.device}
     options["lengths"] = str(lengths)
     repeats = 1 if findings.is_tiny else case.repeats
-    turns = [(contestant, turn) for turn in range(repeats) for contestant in CONTESTANTS]
     # At tiny sizes nobody looks at times, and two run at once.
-    together = len(CONTESTANTS) if findings.is_tiny and findings.device == "cpu" else 1
-    runs: dict[str, list[dict[str, Any]]] = {contestant: [] for contestant in CONTESTANTS}
-    for start in range(0, len(turns), together):
-        now = turns[start : start + together]
-        started = [(contestant, *start_one(contestant, turn, options, recipe.parent)) for contestant, turn in now]
-        for contestant, process, result in started:
+    together = findings.is_tiny and findings.device == "cpu"
+    runs: dict[str, list[dict[str, Any]]] = {contestant: [] for contestant in case.contestants}
+    for turn in range(repeats):
+        # Both load their libraries at once, which takes as long as the work; then each has the machine alone.
+        started = [
+            (contestant, *start_one(contestant, turn, options, recipe.parent)) for contestant in case.contestants
+        ]
+        for place, (contestant, process, result) in enumerate(started):
+            for _, waiting, _ in started[place : None if together else place + 1]:
+                let_go(waiting)
             code = process.wait()
             if code == 0:
                 runs[contestant].append(json.loads(result.read_text(encoding="utf-8")))
             else:
                 findings.fail(f"{contestant} ended with exit code {code}")
             findings.note("runs", runs)
-    compare(findings, name, runs, json.loads(lengths.read_text(encoding="utf-8")) if lengths.exists() else [])
+            # At once: what is known is told even where the next one is stopped.
+            compare(findings, name, runs, json.loads(lengths.read_text(encoding="utf-8")) if lengths.exists() else [])
 
 
 def start_one(contestant: str, turn: int, options: dict[str, Any], folder: Path) -> tuple[Any, Path]:
-    """Start a contestant; its process, and where it will write."""
+    """Start a contestant, which waits once its libraries are loaded; its process, and where it will write."""
     own = folder / f"{contestant}-{turn}"
     own.mkdir(exist_ok=True)
     result = own / "result.json"
     words = json.dumps({**options, "contestant": contestant, "folder": str(own), "result": str(result)})
-    return subprocess.Popen([sys.executable, "-m", "benchmarks.gpu.steps.contestant", words]), result
+    command = [sys.executable, "-m", "benchmarks.gpu.steps.contestant", words]
+    return subprocess.Popen(command, stdin=subprocess.PIPE), result
+
+
+def let_go(process: subprocess.Popen[bytes]) -> None:
+    """It is its turn."""
+    with contextlib.suppress(OSError, ValueError):  # it has ended already, or it was told before
+        process.stdin.write(b"go\n")
+        process.stdin.close()
 
 
 def compare(findings: Findings, name: str, runs: dict[str, list[dict[str, Any]]], lengths: list[int]) -> None:
@@ -66,7 +77,11 @@ def compare(findings: Findings, name: str, runs: dict[str, list[dict[str, Any]]]
         for rate, per_second in rates(findings).items():
             run[f"mfu_of_{rate}"] = run["tokens_per_second"] * flops / per_second if lengths and per_second else None
         findings.note(contestant, run)
-    if len(chosen) < len(CONTESTANTS):
+    if "trainer" not in chosen or "peftlab" not in chosen:
+        findings.line = "; ".join(
+            f"{contestant}: {run['tokens_per_second']:,.0f} tokens/s, peak {run['peak_bytes'] / 1e9:.2f} GB"
+            for contestant, run in chosen.items()
+        )
         return
     ours, theirs = chosen["peftlab"], chosen["trainer"]
     ratios = {key: ours[key] / theirs[key] for key in ("tokens_per_second", "peak_bytes")}

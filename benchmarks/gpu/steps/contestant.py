@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from benchmarks.gpu.steps.cases import CASES
-from benchmarks.peers.contest import build_trainer, peak_of_training
+from benchmarks.peers.contest import WARMUP_STEPS, build_trainer, peak_of_training
 
 IGNORED = -100
 
@@ -82,7 +82,7 @@ def run_trainer(options: dict[str, Any]) -> dict[str, Any]:
     return {
         "tokens_per_second": times.tokens_per_second,
         "peak_bytes": torch.cuda.max_memory_allocated() if on_cuda else peak_of_training(trainer, collate(longest)),
-        "timed_steps": times.steps,
+        "timed_steps": max(0, times.steps - WARMUP_STEPS),
     }
 
 
@@ -119,6 +119,18 @@ def build_model(folder: str, case: Any, *, is_classifier: bool, on_cuda: bool) -
     return peft.get_peft_model(model, config)
 
 
+def load_libraries() -> None:
+    """All that any contestant needs, before it is its turn; none of it touches the card."""
+    import accelerate  # noqa: F401
+    import peft  # noqa: F401
+    import transformers.models.bert.modeling_bert
+    import transformers.models.llama.modeling_llama
+    import transformers.trainer  # noqa: F401
+
+    import peftlab.preparation.loading
+    import peftlab.run.stages  # noqa: F401
+
+
 CONTESTANTS = {"trainer": run_trainer, "peftlab": run_peftlab}
 
 
@@ -126,5 +138,8 @@ if __name__ == "__main__":
     from peftlab.cli.output import quiet_libraries
 
     quiet_libraries(offline=True)
+    load_libraries()
+    if not sys.stdin.readline():  # nobody is left to wait for
+        sys.exit(1)
     chosen = json.loads(sys.argv[1])
     Path(chosen["result"]).write_text(json.dumps(CONTESTANTS[chosen["contestant"]](chosen)), encoding="utf-8")

@@ -1,13 +1,9 @@
-"""`peftlab run` with every method on a BERT-like and a Llama-like model: guards, kill and resume."""
+"""`peftlab run` with every method on a BERT-like or a Llama-like model, with all guards."""
 
 from __future__ import annotations
 
-import concurrent.futures
-import itertools
-import os
-import signal
-import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +23,15 @@ METHODS: dict[str, dict[str, Any]] = {
     "lora_int8": {"method": {"type": "lora", "target_modules": "all-linear"}, "model": {"quantization": "int8"}},
 }
 FAMILIES = ("bert", "llama")
-RESUMED = (("adalora", "bert"), ("qlora_nf4", "llama"))
-"""State of its own, and a quantised base. Two runs of one recipe are only equal on a card with kernels that repeat
-themselves, and so these ask for them."""
+LANES = 2
+"""Processes at once. To load the libraries takes as long as a run."""
 EXPECTED_GUARDS = ("trainable_parameters", "gradients", "loss_finite", "adapter_changed", "reload_agrees")
 
 
 class Material:
     """Models, data and recipes, in a folder of a step."""
 
-    def __init__(self, findings: Findings, folder: str) -> None:
+    def __init__(self, findings: Findings, folder: str, families: Sequence[str] = FAMILIES) -> None:
         self.folder = findings.empty_folder(folder)
         self.is_tiny = findings.is_tiny
         self.steps = 30 if findings.is_tiny else 60
@@ -47,7 +42,7 @@ class Material:
             "bert": write_labelled(self.folder / "labelled.jsonl", rows, longest=longest),
             "llama": write_text(self.folder / "code.txt", characters=40_000 if findings.is_tiny else 400_000),
         }
-        self.models = {family: model_folder(f"{family}_small", findings.scratch, **kind) for family in FAMILIES}
+        self.models = {family: model_folder(f"{family}_small", findings.scratch, **kind) for family in families}
         self.tasks = {
             "bert": {"type": "text_classification", "max_length": 64 if findings.is_tiny else 128},
             "llama": {"type": "causal_lm", "max_length": 64 if findings.is_tiny else 256},
@@ -58,8 +53,6 @@ class Material:
         own = METHODS[method]
         if self.is_tiny:
             training = {"learning_rate": 5e-3, **training}
-        if (method, family) in RESUMED:
-            training = {"deterministic": True, **training}
         values = {
             "name": name,
             "model": {"path": self.models[family], **own.get("model", {})},
@@ -72,50 +65,35 @@ class Material:
 
 
 def main(findings: Findings) -> None:
-    """All of it."""
-    material = Material(findings, "methods")
-    run_all(findings, material)
-    resumed: dict[str, Any] = {}
-    pairs = RESUMED[:1] if findings.is_tiny else RESUMED
-    with concurrent.futures.ThreadPoolExecutor() as pool:
-        for found in pool.map(lambda pair: kill_and_resume(findings, material, *pair), pairs):
-            findings.note("resumed", resumed | found)
-            resumed |= found
-    runs = findings.results["runs"]
-    good = sum(run["status"] == "success" for run in runs.values())
-    findings.line = f"{good} of {len(runs)} runs succeeded; killed and resumed: {len(resumed)}"
-
-
-def run_all(findings: Findings, material: Material) -> None:
-    """A process for each method, several at once; in each the run of both models.
-
-    At tiny sizes loading the libraries is most of the work, and two processes share all methods.
-    """
+    """The runs of one family: a few processes at once, in each several methods one after the other."""
+    family = findings.settings["family"]
+    material = Material(findings, f"methods_{family}", families=(family,))
     runs: dict[str, Any] = {}
-    lanes = max(2, min(6, (os.cpu_count() or 2) // 2))
-    names = list(METHODS)
-    waiting = [names[::2], names[1::2]] if findings.is_tiny else [[name] for name in names]
-    running: list[tuple[list[str], subprocess.Popen[bytes]]] = []
-    while waiting or running:
-        while waiting and len(running) < lanes:
-            group = waiting.pop(0)
-            lines = [
-                run_command(material.recipe(method, family, f"{method}-{family}"), folder_of(material, method, family))
-                for method in group
-                for family in FAMILIES
-            ]
-            running.append((group, start_several(lines)))
-        for group, process in list(running):
-            if process.poll() is None:
-                continue
-            running.remove((group, process))
-            for method, family in itertools.product(group, FAMILIES):
+    names, running = list(METHODS), []
+    for lane in range(LANES):
+        group = names[lane::LANES]
+        lines = [
+            run_command(material.recipe(method, family, f"{method}-{family}"), folder_of(material, method, family))
+            for method in group
+        ]
+        running.append((group, start_several(lines)))
+    while any(method for group, _ in running for method in group):
+        for group, process in running:
+            ended = process.poll() is not None
+            for method in list(group):
+                if not ended and not (folder_of(material, method, family) / "record.json").exists():
+                    break  # a process runs one after the other
+                group.remove(method)
                 name = f"{method}-{family}"
                 runs[name], problem = judge(material, method, family)
                 if problem is not None:
                     findings.fail(f"{name}: {problem}")
-            findings.note("runs", runs)
+                findings.note("runs", runs)
         time.sleep(0.05)
+    for _, process in running:
+        process.wait()
+    good = sum(run["status"] == "success" for run in runs.values())
+    findings.line = f"{good} of {len(runs)} runs succeeded"
 
 
 def folder_of(material: Material, method: str, family: str) -> Path:
@@ -135,32 +113,6 @@ def judge(material: Material, method: str, family: str) -> tuple[dict[str, Any],
     bad = [name for name in EXPECTED_GUARDS if guards[name]["status"] != "passed"]
     bad += [name for name, guard in guards.items() if guard["status"] == "failed" and name not in bad]
     return record, f"guards that did not pass: {', '.join(bad)}" if bad else None
-
-
-def kill_and_resume(findings: Findings, material: Material, method: str, family: str) -> dict[str, Any]:
-    """Kill a run after its first checkpoint, resume it, and compare its scores with those of the run in one go."""
-    name = f"{method}-{family}"
-    recipe = material.recipe(method, family, f"{name}-killed", checkpoint_every_steps=5)
-    folder = material.folder / "runs" / f"{name}-killed"
-    process = subprocess.Popen(run_command(recipe, folder))
-    while process.poll() is None and not list(folder.glob("checkpoints/step-*")):
-        time.sleep(0.005)
-    if process.poll() is not None:
-        findings.fail(f"{name}: the run to be killed ended by itself with exit code {process.returncode}")
-        return {name: {"status": "failed"}}
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    code = subprocess.run(run_command(recipe, folder, "--resume"), check=False).returncode
-    if code != 0:
-        findings.fail(f"{name}: it was killed and could not be resumed: exit code {code}")
-        return {name: {"status": "failed", "exit_code": code}}
-    record, whole = short_record(folder), findings.results["runs"].get(name, {})
-    same = record["scores"] == whole.get("scores")
-    if not record["resumed"]:
-        findings.fail(f"{name}: it was killed and then began anew: its checkpoint was not taken up")
-    if not same:
-        findings.fail(f"{name}: killed and resumed it scores {record['scores']}, in one go {whole.get('scores')}")
-    return {name: {"status": record["status"], "resumed": record["resumed"], "same_scores": same}}
 
 
 if __name__ == "__main__":
