@@ -109,7 +109,7 @@ def contests(results: Sequence[Result]) -> list[str]:
         told = [
             (result["card"], results_of(result, f"contest_{case}"))
             for result in results
-            if "peftlab_over_trainer" in results_of(result, f"contest_{case}")
+            if "peftlab" in results_of(result, f"contest_{case}")
         ]
         for card, found in told or [("", {})]:
             ours, theirs = found.get("peftlab", {}), found.get("trainer", {})

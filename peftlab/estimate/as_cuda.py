@@ -37,7 +37,7 @@ OWN = frozenset({"cudnn_convolution", "cudnn_convolution_transpose"})
 @contextlib.contextmanager
 def as_on_cuda() -> Iterator[None]:
     """Let fake tensors be computed by CUDA's rules, as long as the context lasts; real ones are left alone."""
-    library = torch.library.Library("aten", "IMPL")
+    library: Any = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Warning only once for all operators")

@@ -155,4 +155,4 @@ def parameters(config) -> int:
 
 def test_there_is_enough_to_compare() -> None:
     assert len(COMBINATIONS) >= 16
-    assert {"llama_3b", "llama_8b", "llama_8b_nf4", "bert_base"} == set(CASES)
+    assert {"llama_3b", "llama_8b", "llama_8b_nf4", "llama_8b_off", "bert_base"} == set(CASES)

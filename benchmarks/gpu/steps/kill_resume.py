@@ -36,7 +36,7 @@ def main(findings: Findings) -> None:
 
 
 def recipe_of(material: Material, method: str, family: str, name: str, **training: Any) -> Path:
-    """Two runs of one recipe are only equal on a card with kernels that repeat themselves, and so these ask for them."""
+    """Two runs of one recipe are only equal on a card with kernels that repeat themselves, and these ask for them."""
     return material.recipe(method, family, f"{method}-{family}-{name}", deterministic=True, **training)
 
 
