@@ -56,3 +56,39 @@ class Reading:
         from peftlab.training.evaluation import TorchInference
 
         return TorchInference(tokenizer, (), torch.device("cpu"), metric=metric, virtual_tokens=virtual_tokens)
+
+
+def tiny_encoder_decoder(model_type: str) -> Any:
+    """A T5 (relative positions) or BART (absolute ones) in eval mode; encoder and decoder differ in their depth."""
+    torch.manual_seed(0)
+    tokens = {"vocab_size": 60, "pad_token_id": 0, "eos_token_id": 1}
+    if model_type == "t5":
+        config: Any = transformers.T5Config(
+            d_model=32,
+            d_kv=6,
+            d_ff=64,
+            num_layers=2,
+            num_decoder_layers=1,
+            num_heads=4,
+            decoder_start_token_id=0,
+            initializer_factor=8.0,
+            dropout_rate=0.0,
+            **tokens,
+        )
+        return transformers.T5ForConditionalGeneration(config).eval()
+    config = transformers.BartConfig(
+        d_model=32,
+        encoder_layers=1,
+        decoder_layers=2,
+        encoder_attention_heads=4,
+        decoder_attention_heads=4,
+        encoder_ffn_dim=64,
+        decoder_ffn_dim=64,
+        max_position_embeddings=64,
+        init_std=0.3,
+        bos_token_id=2,
+        decoder_start_token_id=1,
+        dropout=0.0,
+        **tokens,
+    )
+    return transformers.BartForConditionalGeneration(config).eval()

@@ -136,12 +136,13 @@ def _known() -> list[tuple[str, Callable[[nn.Module], bool], Any]]:
         from peftlab.acceleration import lora
 
         known.append(("lora_linear", lora.can_fuse, lora.FusedLora))
-    from peftlab.acceleration import conv1d, gated_mlp, rms_norm, rotary
+    from peftlab.acceleration import conv1d, gated_mlp, layer_norm, rms_norm, rotary
 
     return [
         *known,
         ("conv1d", conv1d.can_fuse, conv1d.OneDnnConv1D),
         ("gated_mlp", gated_mlp.can_fuse, gated_mlp.FusedGatedMlp),
+        ("layer_norm", layer_norm.can_fuse, layer_norm.FusedLayerNorm),
         ("rms_norm", rms_norm.can_fuse, rms_norm.FusedRmsNorm),
         ("rotary_attention", rotary.can_fuse, rotary.FusedRotaryAttention),
     ]

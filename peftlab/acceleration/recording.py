@@ -7,6 +7,7 @@ https://docs.pytorch.org/docs/stable/notes/cuda.html#cuda-graphs
 from __future__ import annotations
 
 import contextlib
+import weakref
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -41,23 +42,36 @@ class CudaRecorder:
 
     def __init__(self, device: torch.device) -> None:
         self._index = torch.cuda.current_device() if device.index is None else device.index
+        self._graphs: weakref.WeakSet[Any] = weakref.WeakSet()
         self._pool: Any = None
 
     def record(self, work: Callable[[], None]) -> Replay:
         """As :class:`Recorder` says. The card is waited for once."""
+        if not self._graphs:  # the memory of graphs that are gone is gone too, and its name must not be used again
+            self._pool = torch.cuda.graph_pool_handle()
         graph: Any = torch.cuda.CUDAGraph()
         generator: Any = torch.cuda.default_generators[self._index]
-        before = generator.clone_state()
+        before, began = generator.clone_state(), False
         try:
             # Where a recording fails torch leaves its stream the current one, and the generator as if it went on.
             with contextlib.ExitStack() as stack:
                 stack.enter_context(torch.cuda.stream(torch.cuda.current_stream(self._index)))
                 # Another thread pins the next batches meanwhile, which only a mode of this thread's own allows.
                 stack.enter_context(torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"))
+                began = True
                 work()
         except BaseException:
             generator.graphsafe_set_state(before)
+            if began:
+                self._close()
             raise
-        self._pool = graph.pool()
+        self._graphs.add(graph)
         replay: Replay = graph.replay
         return replay
+
+    def _close(self) -> None:
+        """End what a failed recording leaves open in the allocator, which would keep its memory, and defer all else."""
+        library: Any = torch._C
+        for close in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
+            with contextlib.suppress(RuntimeError, AttributeError):
+                getattr(library, close)(self._index, self._pool)

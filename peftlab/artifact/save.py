@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,14 @@ DELTA_FORMAT = 1
 
 
 def save_artifact(
-    model: Any, method: Method, *, folder: Path, tokenizer: Any, context: MethodContext, base_path: str
+    model: Any,
+    method: Method,
+    *,
+    folder: Path,
+    tokenizer: Any,
+    context: MethodContext,
+    base_path: str,
+    companions: Mapping[str, str] | None = None,
 ) -> Path:
     """Save what was trained.
 
@@ -36,6 +44,7 @@ def save_artifact(
         tokenizer: Travels with it.
         context: Of the run.
         base_path: What plain transformers loads the base from; written into the adapter's config.
+        companions: Files of other tools, by their path; they go with whole models only.
 
     Returns:
         The folder that was made.
@@ -49,7 +58,16 @@ def save_artifact(
         else:
             _save_delta(model, method, partial, context, base_path)
         tokenizer.save_pretrained(partial)
+        if method.trains_base:
+            write_companions(companions or {}, partial)
     return target
+
+
+def write_companions(files: Mapping[str, str], folder: Path) -> None:
+    """Write files of other tools, by their path, into a folder."""
+    for path, text in files.items():
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_text(text, encoding="utf-8")
 
 
 def tensors_to_save(model: Any, method: Method) -> dict[str, Tensor]:

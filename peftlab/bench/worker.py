@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +71,7 @@ class Worker:
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         offline: Allow no network.
         program: What is started for each run, with the arguments of ``peftlab run``; None: ``peftlab run``.
+        cards: Of several cards, those that the processes are spread over, as ``CUDA_VISIBLE_DEVICES`` names them.
     """
 
     def __init__(
@@ -81,9 +82,11 @@ class Worker:
         device: str = AUTO,
         offline: bool = False,
         program: Sequence[str] | None = None,
+        cards: Sequence[str] = (),
     ) -> None:
         self._logs, self._threads, self._device, self._offline = logs, threads, device, offline
         self._program = program or (sys.executable, "-m", "peftlab", "run")
+        self._runs_on = dict.fromkeys(cards, 0) if len(cards) > 1 else {}
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()
         self.stopped = False
@@ -131,7 +134,7 @@ class Worker:
         command += [*(["--threads", str(self._threads)] if self._threads else []), "--device", self._device]
         environment = dict(os.environ) | ({"OMP_NUM_THREADS": str(self._threads)} if self._threads else {})
         log.parent.mkdir(parents=True, exist_ok=True)
-        with log.open("wb") as output:
+        with log.open("wb") as output, self._card() as own:
             with self._lock:
                 if self.stopped:
                     return -signal.SIGINT
@@ -140,7 +143,7 @@ class Worker:
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
-                    env=environment,
+                    env=environment | own,
                     start_new_session=True,  # Ctrl-C reaches the suite alone, which passes it on once
                     preexec_fn=_begin if sys.platform == "linux" else None,
                 )
@@ -150,6 +153,21 @@ class Worker:
             finally:
                 with self._lock:
                     self._running.discard(process)
+
+    @contextlib.contextmanager
+    def _card(self) -> Iterator[dict[str, str]]:
+        """What tells a process to see only the card with the fewest runs."""
+        if not self._runs_on:
+            yield {}
+            return
+        with self._lock:
+            card = min(self._runs_on, key=self._runs_on.__getitem__)
+            self._runs_on[card] += 1
+        try:
+            yield {"CUDA_VISIBLE_DEVICES": card}
+        finally:
+            with self._lock:
+                self._runs_on[card] -= 1
 
 
 def _wait(process: subprocess.Popen[bytes], goes_on: Callable[[], bool] | None) -> int:

@@ -30,7 +30,8 @@ def bench(
         int | None,
         typer.Option(
             min=1,
-            help="Number of runs at once. With more than one on a machine, timings are less exact. Default: 1; on "
+            help="Number of runs at once, each on a GPU of its own if there are enough; else timings on a machine "
+            "are less exact. Default: 1; on "
             "Ray, as many as the cluster has room for.",
             show_default=False,
         ),

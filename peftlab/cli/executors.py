@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from peftlab.cli.computing import start_computing
+from peftlab.core.devices import visible_cards
 from peftlab.core.errors import UserError
 from peftlab.core.reporter import Reporter
 
@@ -84,8 +85,14 @@ def _this_machine(wishes: Wishes, reporter: Reporter) -> Site:
         from peftlab.bench.worker import Worker
 
         start_computing(wishes.device, wishes.threads, reporter.say)
+        cards = visible_cards(wishes.device)
+        if 0 < len(cards) < workers:
+            reporter.say(
+                f"{workers} runs at once share {len(cards)} GPU{'s' * (len(cards) > 1)}: memory and speed are "
+                "not those of a run alone"
+            )
         threads = max(1, torch.get_num_threads() // workers)
-        return Worker(logs, threads=threads, device=wishes.device, offline=wishes.offline)
+        return Worker(logs, threads=threads, device=wishes.device, offline=wishes.offline, cards=cards)
 
     return Site(workers, workers, build)
 

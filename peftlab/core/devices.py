@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,21 @@ def choose_device(name: str = AUTO) -> torch.device:
         raise UserError(f"there is no such device; there are {known}", where=f"--device {name}")
     torch.cuda.set_device(device)  # accelerate and the libraries' kernels take the current one
     return device
+
+
+def visible_cards(name: str = AUTO) -> list[str]:
+    """The cards that runs can be spread over, as ``CUDA_VISIBLE_DEVICES`` names them; none where a device is chosen.
+
+    Args:
+        name: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+    """
+    import torch
+
+    if check_device_name(name) not in (AUTO, "cuda") or not torch.cuda.is_available():
+        return []
+    count = torch.cuda.device_count()
+    named = [word.strip() for word in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if word.strip()]
+    return (named or [str(index) for index in range(count)])[:count]
 
 
 def _why_not() -> str:

@@ -13,6 +13,9 @@ CHECKPOINT_HEADS = frozenset(
 )
 """First words of the names that transformers gives the weights of a model's head."""
 
+RELATIVE_POSITIONS = frozenset({"t5", "mt5", "umt5"})
+"""Types of models that take texts of any length, whatever their config's ``n_positions`` says of their pre-training."""
+
 
 @dataclass(frozen=True)
 class TokenizerFacts:
@@ -59,6 +62,8 @@ class ModelFacts:
     @property
     def max_length(self) -> int | None:
         """The longest input in tokens, where the positions are limited."""
+        if self.model_type in RELATIVE_POSITIONS:
+            return None
         for key in ("max_position_embeddings", "n_positions"):
             value = self.config.get(key)
             if isinstance(value, int) and value > 0:

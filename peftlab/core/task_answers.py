@@ -127,6 +127,17 @@ class TaskAnswers(ABC):
         """For the model card: what must be done with the model's outputs where peftlab does not do it."""
         return ""
 
+    def companion_files(self, config: Any) -> Mapping[str, str]:
+        """Files by which other tools know how a model is used, beside its weights and tokenizer; by default none.
+
+        Args:
+            config: Of the model, as transformers has it.
+
+        Returns:
+            The text of each file, by its path in the folder.
+        """
+        return {}
+
     def answer(self, prediction: Prediction, inputs: Mapping[str, Any], labels: tuple[str, ...]) -> dict[str, Any]:
         """What a user is told of one prediction: plain JSON values, ``prediction`` among them.
 

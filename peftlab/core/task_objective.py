@@ -78,6 +78,10 @@ class TaskObjective(ABC):
         """Whether methods that put virtual tokens before the text can be used with these settings."""
         return True
 
+    def peft_task(self) -> str:
+        """Peft's name of the task with this model; by default ``peft_task_type``."""
+        return self.peft_task_type
+
     def head(self, labels: tuple[str, ...]) -> Head:
         """The head to put on the base model; by default none."""
         return Head(kind="none")
@@ -111,6 +115,10 @@ class TaskObjective(ABC):
             name, as a number or a list, before it is collated. None: there is nothing to prepare.
         """
         return None
+
+    def padded_tokens(self, batch: Mapping[str, Tensor]) -> int:
+        """Places of a batch for tokens, counted like ``length``, padding included."""
+        return batch["attention_mask"].numel()
 
     @abstractmethod
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:

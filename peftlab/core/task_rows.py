@@ -108,6 +108,10 @@ class TaskRows(ABC):
             UnsupportedError: With the reason.
         """
 
+    def learn_model(self, facts: ModelFacts) -> dict[str, Any]:
+        """What the task must know of the base model later on, as plain JSON; it becomes a part of ``learned``."""
+        return {}
+
     def learn_labels(self, train: Split) -> tuple[str, ...]:
         """The names of the classes, from the training split; empty, as by default, where there are none.
 

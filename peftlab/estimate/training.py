@@ -149,7 +149,7 @@ class ShapesOfRecipe:
         if target.attention_is_fused:
             _drop_attention_dropout(base.model)
         context = MethodContext(
-            peft_task_type=recipe.task.peft_task_type,
+            peft_task_type=recipe.task.peft_task(),
             total_steps=MANY_STEPS,
             seed=recipe.seed,
             head_modules=base.head_modules,
@@ -283,7 +283,7 @@ def bare_job(
         hooks: That have begun; None: fresh ones of the recipe.
     """
     if hooks is None:
-        context = MethodContext(recipe.task.peft_task_type, MANY_STEPS)
+        context = MethodContext(recipe.task.peft_task(), MANY_STEPS)
         hooks = HookList.begin(recipe.training_hooks(), model, context)
     guard = GradientGuard(model)
     # It decides by values, which shapes do not have.

@@ -15,7 +15,7 @@ from peftlab.inference.generate import generating_task
 from peftlab.inference.load_tuned import load_run, load_untuned
 from peftlab.inference.tuned_model import TunedModel
 from peftlab.tasks.language.conversations import Conversation
-from peftlab.tasks.language.generation import TextPieces, decode_tokens, generate_tokens, positions_left, response_ends
+from peftlab.tasks.language.generation import TextPieces, decode_tokens, generate_tokens, prompt_room, response_ends
 
 TUNED, BASE = "tuned", "none"
 
@@ -121,7 +121,7 @@ class ChatSession:
 
     def _room(self) -> int:
         """Tokens that may have been said: old turns go where the model has too few positions."""
-        return max(1, positions_left(*self._model().module()) - self._max_new_tokens)
+        return max(1, prompt_room(*self._model().module(), self._max_new_tokens))
 
     def _model(self) -> TunedModel:
         name = self._name

@@ -15,7 +15,7 @@ from peftlab.core.splits import Example, Split
 from peftlab.data.columns import check_columns, take
 from peftlab.data.streaming import RowStream, unchecked_splits_of
 from peftlab.inference.tuned_model import TunedModel
-from peftlab.tasks.language.generation import TextPieces, generate_tokens, positions_left, response_ends
+from peftlab.tasks.language.generation import TextPieces, generate_tokens, prompt_room, response_ends, text_room
 
 WINDOW_BATCHES = 8
 """So many batches of rows are sorted by length together; their answers come together too."""
@@ -113,14 +113,14 @@ def generate(
     )
     if pieces is not None:
         pieces.finish(rows[0])
-    room = positions_left(model, inference)
+    most = [min(options.max_new_tokens, text_room(model, inference, len(prompt))) for prompt in prompts]
     return [
         GeneratedText(
             text=task.written_text(ids, tokenizer),
             new_tokens=len(ids),
-            finish_reason="length" if len(ids) >= min(options.max_new_tokens, room - len(prompt)) else "stop",
+            finish_reason="length" if len(ids) >= own else "stop",
         )
-        for ids, prompt in zip(rows, prompts, strict=True)
+        for ids, own in zip(rows, most, strict=True)
     ]
 
 
@@ -195,7 +195,7 @@ def check_room(tuned: TunedModel, prompt: Sequence[int], options: GenerationOpti
         UnsupportedError: torch does not run the model.
     """
     needed = options.max_new_tokens if options.needs_room else 1
-    room = positions_left(*tuned.module()) - needed
+    room = prompt_room(*tuned.module(), needed)
     if len(prompt) > room:
         raise DataError(
             f"the prompt has {len(prompt)} tokens; with {needed} new ones, the model has room for {max(0, room)}",

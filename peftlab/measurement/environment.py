@@ -31,7 +31,16 @@ def describe_environment(device: torch.device, *, deterministic: bool) -> dict[s
         "threads": torch.get_num_threads(),
         "threads_reason": reason_for(torch.get_num_threads()),
         "determinism": deterministic or device.type == "cpu",
+        "tf32": _tf32() if device.type == "cuda" else None,
         **_commit(),
+    }
+
+
+def _tf32() -> dict[str, bool]:
+    """Whether a card rounds what it multiplies in float32 to 10 bits; PyTorch's own choice, which peftlab leaves."""
+    return {
+        "products": torch.get_float32_matmul_precision() != "highest",
+        "convolutions": bool(torch.backends.cudnn.allow_tf32),
     }
 
 

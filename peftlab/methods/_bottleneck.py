@@ -23,7 +23,10 @@ ATTENTION_OUTPUTS = (
     "attention.out_lin",  # DistilBERT
     "attn.c_proj",  # GPT-2
     "self_attn.o_proj",  # Llama, Mistral, Qwen, Gemma
-    "self_attn.out_proj",  # OPT
+    "self_attn.out_proj",  # OPT, BART
+    "encoder_attn.out_proj",  # BART: what its decoder reads of the encoder
+    "SelfAttention.o",  # T5
+    "EncDecAttention.o",  # T5: what its decoder reads of the encoder
     "self_attn.dense",  # Phi
     "attention.dense",  # GPT-NeoX, ALBERT
     "self_attention.dense",  # BLOOM, Falcon
@@ -38,7 +41,8 @@ FEEDFORWARD_OUTPUTS = (
     "ffn.lin2",  # DistilBERT
     "mlp.c_proj",  # GPT-2, GPT-Neo
     "mlp.down_proj",  # Llama, Mistral, Qwen, Gemma
-    "fc2",  # OPT, Phi
+    "fc2",  # OPT, Phi, BART
+    "DenseReluDense.wo",  # T5
     "mlp.dense_4h_to_h",  # GPT-NeoX, BLOOM, Falcon
     "ffn_output",  # ALBERT
     "mlp.Wo",  # ModernBERT

@@ -17,14 +17,12 @@ WITHOUT_PAST_KEY_VALUES = frozenset(
 """Encoders of transformers whose attention takes no keys and values from outside."""
 
 
-def check_family(facts: ModelFacts) -> None:
-    """Refuse encoder-decoders, and DistilBERT's classifier of two layers, of which peft would lose one.
+def check_head(facts: ModelFacts) -> None:
+    """Refuse DistilBERT's classifier of two layers, of which peft would lose one.
 
     Raises:
         UnsupportedError: With the reason.
     """
-    if facts.family == "encoder_decoder":
-        raise UnsupportedError(f"{facts.path} is an encoder-decoder model; virtual tokens are for encoders or decoders")
     if facts.model_type == "distilbert" and facts.peft_task_type == "SEQ_CLS":
         raise _lost_heads(["pre_classifier"])
 

@@ -9,7 +9,7 @@ from pydantic import Field, PositiveInt
 
 from peftlab.core.method import METHODS, Method, MethodContext
 from peftlab.core.model_facts import ModelFacts
-from peftlab.methods._prompts import check_family, embedding_size, is_virtual_token, refuse_added_tokens, wrap
+from peftlab.methods._prompts import check_head, embedding_size, is_virtual_token, refuse_added_tokens, wrap
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,8 +39,8 @@ class PTuning(Method):
         return super().decays(name, parameter) and not is_virtual_token(name)
 
     def check(self, facts: ModelFacts) -> None:
-        """Refuse encoder-decoders."""
-        check_family(facts)
+        """Refuse a head that peft would lose."""
+        check_head(facts)
 
     def check_added_tokens(self) -> None:
         """Refuse them: peft would not save their embeddings."""
@@ -53,6 +53,7 @@ class PTuning(Method):
         config = peft.PromptEncoderConfig(
             task_type=context.peft_task_type,
             num_virtual_tokens=self.num_virtual_tokens,
+            num_transformer_submodules=1,  # of an encoder–decoder the encoder reads them, and nothing else
             token_dim=embedding_size(model),
             encoder_reparameterization_type=self.encoder.upper(),
             encoder_hidden_size=self.encoder_hidden_size,

@@ -9,7 +9,7 @@ from pydantic import Field, PositiveInt
 
 from peftlab.core.method import METHODS, Method, MethodContext
 from peftlab.core.model_facts import ModelFacts
-from peftlab.methods._prompts import check_family, embedding_size, is_virtual_token, refuse_added_tokens, wrap
+from peftlab.methods._prompts import check_head, embedding_size, is_virtual_token, refuse_added_tokens, wrap
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,8 +40,8 @@ class PromptTuning(Method):
         return super().decays(name, parameter) and not is_virtual_token(name)
 
     def check(self, facts: ModelFacts) -> None:
-        """Refuse encoder-decoders."""
-        check_family(facts)
+        """Refuse a head that peft would lose."""
+        check_head(facts)
 
     def check_added_tokens(self) -> None:
         """Refuse them: peft would not save their embeddings."""
@@ -54,6 +54,7 @@ class PromptTuning(Method):
         config = peft.PromptTuningConfig(
             task_type=context.peft_task_type,
             num_virtual_tokens=self.num_virtual_tokens,
+            num_transformer_submodules=1,  # of an encoder–decoder the encoder reads them, and nothing else
             token_dim=embedding_size(model),
             prompt_tuning_init=self.initialization.upper(),
         )

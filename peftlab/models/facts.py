@@ -59,6 +59,22 @@ ENCODERS = frozenset(
         "yoso",
     ]
 )
+ENCODER_DECODERS = frozenset(
+    [
+        "bart",
+        "blenderbot",
+        "blenderbot-small",
+        "longt5",
+        "m2m_100",
+        "marian",
+        "mbart",
+        "mt5",
+        "pegasus",
+        "t5",
+        "umt5",
+    ]
+)
+"""Types whose config says by itself that they are encoder–decoders: their configs need not."""
 DECODER_SUFFIXES = ("ForCausalLM", "LMHeadModel")
 TAKEN_FOR_HUB_ID = "There is no such folder beside the recipe or here, so this was taken for an id of the Hub."
 
@@ -97,12 +113,13 @@ def read_model_facts(
         raise SourceError("config.json names no `model_type`", where=path, hint="Is this a transformers model?")
     tokenizer = None if files is None else read_tokenizer_facts(files, revision=revision, offline=offline)
     return ModelFacts(
-        path=path, model_type=model_type, family=_family(config), config=config, weights=weights, tokenizer=tokenizer
+        path=path, model_type=model_type, family=family_of(config), config=config, weights=weights, tokenizer=tokenizer
     )
 
 
-def _family(config: Mapping[str, Any]) -> Family:
-    if config.get("is_encoder_decoder"):
+def family_of(config: Mapping[str, Any]) -> Family:
+    """Whether a model reads both ways, from left to right, or does each in a part of its own."""
+    if config.get("is_encoder_decoder", config.get("model_type") in ENCODER_DECODERS):
         return "encoder_decoder"
     if config.get("model_type") in ENCODERS:
         return "decoder" if config.get("is_decoder") else "encoder"

@@ -9,7 +9,7 @@ from typing import Any
 from peftlab.core.errors import ConfigError, did_you_mean
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.task import Head
-from peftlab.models.facts import ENCODERS
+from peftlab.models.facts import family_of
 from peftlab.models.model_config import ModelConfig
 
 WHERE = "model.from_config"
@@ -23,8 +23,8 @@ def facts_of_new_model(config: ModelConfig) -> ModelFacts:
     if config.tokenizer is None:
         values.setdefault("vocab_size", NEW_VOCABULARY_SIZE)
     model_type = str(values.get("model_type", ""))
-    family = "encoder" if model_type in ENCODERS and not values.get("is_decoder") else "decoder"
-    return ModelFacts(f"a new {model_type}", model_type, family, values)  # type: ignore[arg-type]
+    family = family_of(values)
+    return ModelFacts(f"a new {model_type}", model_type, "decoder" if family == "unknown" else family, values)
 
 
 def write_new_model(config: ModelConfig, head: Head, *, tokenizer: Any, seed: int, folder: Path) -> None:
@@ -53,6 +53,7 @@ def write_new_model(config: ModelConfig, head: Head, *, tokenizer: Any, seed: in
         vocab_size=len(tokenizer),
         # The row of a padding token begins at zero: not so where the end token pads.
         pad_token_id=None if tokenizer.pad_token_id == tokenizer.eos_token_id else tokenizer.pad_token_id,
+        **_start_of_decoder(model_type, values, tokenizer),
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
         **values,
@@ -65,6 +66,14 @@ def write_new_model(config: ModelConfig, head: Head, *, tokenizer: Any, seed: in
         raise ConfigError(f"the model cannot be built: {str(error).splitlines()[0]}", where=WHERE) from None
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def _start_of_decoder(model_type: str, values: Mapping[str, Any], tokenizer: Any) -> dict[str, int]:
+    """An encoder–decoder's decoder begins with the padding token, as T5's does, where the config does not say."""
+    is_apart = family_of({"model_type": model_type, **values}) == "encoder_decoder"
+    if not is_apart or "decoder_start_token_id" in values:
+        return {}
+    return {"decoder_start_token_id": tokenizer.pad_token_id}
 
 
 def _checked(given: Mapping[str, Any]) -> dict[str, Any]:

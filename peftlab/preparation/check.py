@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from peftlab.core.config import Document
-from peftlab.core.errors import DataError
+from peftlab.core.errors import DataError, UnsupportedError
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.regularizer import TrainingSetup
 from peftlab.core.reporter import Reporter, Silent
@@ -111,15 +111,21 @@ def check_model(
             )
     with at_place(document, ("task",)):
         recipe.task.check(facts)
+        recipe = with_learned(recipe, recipe.task.learn_model(facts))
     with at_place(document, ("model", "quantization")):
         check_quantization(recipe.model, facts)
         if recipe.model.quantization is not None:
             recipe.method.check_quantization(recipe.model.quantization)
     if recipe.model.add_tokens:
         with at_place(document, ("model", "add_tokens")):
+            if facts.family == "encoder_decoder" and not recipe.method.trains_base:
+                raise UnsupportedError(
+                    "an encoder-decoder reads tokens by two modules, and peftlab puts rows of added ones beside one",
+                    hint="Choose the method `full`, or leave model.add_tokens empty.",
+                )
             recipe.method.check_added_tokens()
     with at_place(document, ("method",)):
-        recipe.method.check(replace(facts, peft_task_type=recipe.task.peft_task_type))
+        recipe.method.check(replace(facts, peft_task_type=recipe.task.peft_task()))
         check_positions(recipe, facts)
     for position, regularizer in enumerate(recipe.training.regularizers):
         with at_place(document, ("training", "regularizers", position)):
@@ -138,7 +144,7 @@ def check_data(
     recipe = checked.recipe
     with at_place(document, ("data",) if recipe.data is not None else ("task",)):
         data = load_data(recipe, folder=document.folder, offline=offline, report=(reporter or Silent()).say)
-        recipe = with_learned(recipe, recipe.task.learn(data.splits["train"]))
+        recipe = with_learned(recipe, {**recipe.task.learned, **recipe.task.learn(data.splits["train"])})
         labels = recipe.task.learn_labels(data.splits["train"])
         for split in data.splits.values():
             try:

@@ -112,7 +112,7 @@ class Loader:
         own = list(base.model.named_parameters())
         base_names = {id(parameter): name for name, parameter in own}
         context = MethodContext(
-            peft_task_type=recipe.task.peft_task_type,
+            peft_task_type=recipe.task.peft_task(),
             total_steps=self.plan.total,
             seed=recipe.seed,
             head_modules=base.head_modules,

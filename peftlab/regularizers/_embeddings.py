@@ -31,8 +31,12 @@ def frozen(model: nn.Module) -> Iterator[None]:
 
 @contextlib.contextmanager
 def changed_embeddings(model: Any, change: Callable[[Tensor], Tensor]) -> Iterator[None]:
-    """Change what the token embeddings put out (batch × length × size), as long as the context lasts."""
-    embeddings: nn.Module = model.get_input_embeddings()
+    """Change what the token embeddings put out (batch × length × size), as long as the context lasts.
+
+    Of an encoder–decoder it is what the encoder reads: each of its two parts has a module of its own for the same rows.
+    """
+    apart = getattr(getattr(model, "config", None), "is_encoder_decoder", False)
+    embeddings: nn.Module = (model.get_encoder() if apart else model).get_input_embeddings()
     handle = embeddings.register_forward_hook(lambda _module, _inputs, output: change(output))
     try:
         yield

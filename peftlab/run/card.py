@@ -27,6 +27,7 @@ PIPELINES = {
     "SEQ_CLS": "text-classification",
     "TOKEN_CLS": "token-classification",
     "CAUSAL_LM": "text-generation",
+    "SEQ_2_SEQ_LM": "text2text-generation",
 }
 """The Hub's name of what a model does, by peft's name of its task."""
 PEFT_CONFIG = "adapter_config.json"
@@ -55,7 +56,7 @@ def write_card(
         export: What was checked of an export, as a paragraph.
     """
     path = folder / CARD_NAME
-    metadata = _metadata(record, task.peft_task_type, library)
+    metadata = _metadata(record, task.peft_task(), library)
     loading = _loading(record, folder, task.head(tuple(record.labels or ())).auto_class, library)
     write_text(path, f"---\n{metadata.to_yaml()}\n---\n\n{_body(record, intervals or {}, usage, export, loading)}")
     return path

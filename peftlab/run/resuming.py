@@ -32,6 +32,10 @@ def read_checkpoint(run: RunContext) -> Checkpoint | None:
     run.findings.resumed = checkpoint.state["resumed"] + 1
     run.findings.earlier_seconds = checkpoint.state["seconds"]
     run.findings.clock.restore(checkpoint.state["phases"])
+    if run.device.type == "cuda" and not run.recipe.training.deterministic:
+        run.reporter.say(
+            "training.deterministic is false: the scores may differ in their last digits from those without a stop"
+        )
     run.reporter.say(f"resuming after step {checkpoint.state['progress']['step']}")
     return checkpoint
 

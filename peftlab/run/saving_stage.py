@@ -67,6 +67,7 @@ class SavingStage:
                 tokenizer=self._loader.tokenizer,
                 context=context,
                 base_path=self._loader.source,
+                companions=self._run.recipe.task.companion_files(model.config),
             )
             return folder_bytes(artifact)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 
 from torch import nn
 
 from peftlab.acceleration.accelerated import accelerated
+from peftlab.acceleration.compiled import compiled_blocks
 from peftlab.core.method import MethodContext
 from peftlab.core.metric import METRICS
 from peftlab.core.record import Guard
@@ -141,7 +143,7 @@ class TrainingStage:
         self._steps_shown = checkpoint.state["progress"]["step"] if checkpoint else 0
         run.reporter.start("training", job.plan.total - self._steps_shown)
         try:
-            with accelerated(job.model) as findings.acceleration:
+            with _faster(job) as findings.acceleration:
                 findings.progress = train(job, checkpoint)
         finally:
             run.reporter.finish()
@@ -179,3 +181,8 @@ class TrainingStage:
                 f"{metric} is {score} at the steps {steps} alike; step {progress.best_step} is kept"
                 + ("" if progress.best_loss is None else ", whose validation loss is the least of them")
             )
+
+
+def _faster(job: TrainingJob) -> AbstractContextManager[dict[str, int | str]]:
+    """The model as its steps compute."""
+    return accelerated(job.model) if job.config.compile == "off" else compiled_blocks(job.model)

@@ -14,7 +14,7 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from peftlab.core.errors import UserError
-from peftlab.serving import generate_route
+from peftlab.serving import embeddings_route, generate_route, rerank_route
 from peftlab.serving.batcher import ClosingError, QueueFullError
 from peftlab.serving.disconnect import unless_disconnected
 from peftlab.serving.gate import Gate
@@ -93,7 +93,8 @@ def build_app(service: Service) -> Gate:
     )
     app.state.service = service
     app.include_router(router)
-    app.include_router(generate_route.router)
+    for part in (generate_route, embeddings_route, rerank_route):
+        app.include_router(part.router)
     app.add_exception_handler(UserError, _user_error)
     app.add_exception_handler(QueueFullError, _queue_full)
     app.add_exception_handler(ClosingError, _closing)

@@ -18,13 +18,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from peftlab.core.task import Prediction
-from peftlab.inference.generate import GeneratedText
 from peftlab.serving.batch_choice import choose_batch
-from peftlab.serving.host import WorkItem
+from peftlab.serving.host import Answer, WorkItem
 from peftlab.serving.serving_config import Batching
 
-Answer = Prediction | GeneratedText
 Compute = Callable[[Sequence[WorkItem]], Sequence[Answer]]
 
 

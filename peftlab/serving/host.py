@@ -33,6 +33,9 @@ from peftlab.inference.predict import check_answers
 from peftlab.inference.tuned_model import TunedModel
 from peftlab.recipe.schema import Recipe
 
+Answer = Prediction | GeneratedText | Tensor
+"""What is said of a text, written after it, or read in it."""
+
 
 @dataclass
 class AdapterGroup:
@@ -109,17 +112,25 @@ class TextRequest:
 
 @dataclass(frozen=True)
 class WorkItem:
-    """One text on its way through the model; with ``writing``, its example is a prompt."""
+    """One text on its way through the model; with ``writing``, its example is a prompt.
+
+    Args:
+        hosted: The model that is asked.
+        example: Of its task.
+        writing: How a text is to be written; None: none is.
+        reading: What is made of the logits, an item a row, in the place of the task's predictions.
+    """
 
     hosted: Hosted
     example: Example
     writing: TextRequest | None = None
+    reading: Callable[[Tensor], Tensor] | None = None
 
     @property
     def batch_key(self) -> Hashable:
         """Equal for those that can be in one batch: what is written must be for one adapter, and in one manner."""
         if self.writing is None:
-            return id(self.hosted.group)
+            return id(self.hosted.group) if self.reading is None else (id(self.hosted.group), self.reading.__name__)
         alone = None if self.writing.show is None else id(self.writing)
         return (self.hosted.name, self.writing.options, alone)
 
@@ -197,11 +208,13 @@ class Host:
                 self._pool.keep_only(other.tuned.model for other in self.models.values() if other.tuned.model)
                 self._groups = {key: value for key, value in self._groups.items() if value is not group}
 
-    def answer(self, items: Sequence[WorkItem]) -> Sequence[Prediction | GeneratedText]:
-        """What the models say of texts, or write after them; all with one ``batch_key``."""
+    def answer(self, items: Sequence[WorkItem]) -> Sequence[Answer]:
+        """What the models say of texts, read in them, or write after them; all with one ``batch_key``."""
         is_writing = items[0].runs_alone
         torch.set_num_threads(self._all_threads if is_writing else self._threads)
-        return self.write(items) if is_writing else self.predict(items)
+        if is_writing:
+            return self.write(items)
+        return self.predict(items) if items[0].reading is None else self.read(items)
 
     def write(self, items: Sequence[WorkItem]) -> list[GeneratedText]:
         """Texts after prompts of one adapter."""
@@ -217,10 +230,7 @@ class Host:
 
     def predict(self, items: Sequence[WorkItem]) -> list[Prediction]:
         """Predictions with calibrated scores for texts of one group."""
-        group = items[0].hosted.group
-        tokenizer = group.first.tokenizer
-        batch = group.first.task.collate([item.example for item in items], tokenizer.pad_token_id)
-        logits = group.compute(batch, [item.hosted.name for item in items])
+        batch, logits = _logits(items)
         found: dict[int, Prediction] = {}
         by_name: dict[str, list[int]] = {}
         for at, item in enumerate(items):
@@ -231,6 +241,11 @@ class Host:
             predictions = tuned.task.predict(logits[places] / tuned.temperature, part, tuned.labels)
             found.update(zip(places, predictions, strict=True))
         return [found[at] for at in range(len(items))]
+
+    def read(self, items: Sequence[WorkItem]) -> list[Tensor]:
+        """What each item's ``reading`` makes of its logits: a vector, or a number."""
+        _, logits = _logits(items)
+        return [item.reading(row[None])[0] for item, row in zip(items, logits, strict=True) if item.reading]
 
     def _check_base(self, run: SavedRun) -> None:
         """A service holds one base: whoever wants two starts two."""
@@ -271,6 +286,13 @@ class Host:
 
     def _group_of(self, run: SavedRun) -> AdapterGroup | None:
         return self._groups.get(_group_key(run.recipe, run.labels))
+
+
+def _logits(items: Sequence[WorkItem]) -> tuple[dict[str, Tensor], Tensor]:
+    """The batch of items of one group, and its logits."""
+    group = items[0].hosted.group
+    batch = group.first.task.collate([item.example for item in items], group.first.tokenizer.pad_token_id)
+    return batch, group.compute(batch, [item.hosted.name for item in items])
 
 
 def _group_key(recipe: Recipe, labels: tuple[str, ...]) -> tuple[Any, ...]:

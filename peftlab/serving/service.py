@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -85,15 +86,8 @@ class Service:
         tuned = hosted.tuned
         split = self._split(hosted, texts)
         examples = tuned.encode(split).examples
-        answers = self.batcher.submit([WorkItem(hosted, example) for example in examples])
-        try:
-            async with asyncio.timeout(self.config.limits.request_timeout_seconds):
-                predictions = await asyncio.gather(*answers)
-        finally:
-            for answer in answers:  # the client has gone, or its time is over: what waits is dropped
-                answer.cancel()
+        predictions = await self.answers([WorkItem(hosted, example) for example in examples])
         columns = tuned.task.input_columns()
-        self.telemetry.texts.labels(hosted.name).inc(len(texts))
         return [
             {
                 **rounded(
@@ -105,6 +99,41 @@ class Service:
             }
             for row, prediction in enumerate(predictions)
         ]
+
+    async def answers(self, items: Sequence[WorkItem]) -> list[Any]:
+        """What comes of items of one model, in their order; all are accepted, or none.
+
+        Raises:
+            QueueFullError: There is no room in the queue.
+            ClosingError: The service is shutting down.
+            TimeoutError: The answer is not there in time.
+        """
+        answers = self.batcher.submit(items)
+        try:
+            async with asyncio.timeout(self.config.limits.request_timeout_seconds):
+                found = await asyncio.gather(*answers)
+        finally:
+            for answer in answers:  # the client has gone, or its time is over: what waits is dropped
+                answer.cancel()
+        self.telemetry.texts.labels(items[0].hosted.name).inc(len(items))
+        return found
+
+    def check_texts(self, texts: Sequence[str], name: str = "texts") -> None:
+        """Refuse too many texts, and a text that is too long or empty.
+
+        Raises:
+            UserError: Naming it by ``name``.
+        """
+        limits = self.config.limits
+        if len(texts) > limits.max_texts:
+            raise UserError(f"{len(texts)} texts in a request; {limits.max_texts} are allowed")
+        for number, text in enumerate(texts):
+            if len(text) > limits.max_text_characters:
+                raise UserError(
+                    f"{name}[{number}] has {len(text)} characters; {limits.max_text_characters} are allowed"
+                )
+            if not text.strip():
+                raise UserError(f"{name}[{number}] is empty")
 
     def _split(self, hosted: Hosted, texts: list[str | list[str]]) -> Split:
         limits, columns = self.config.limits, hosted.tuned.task.input_columns()

@@ -21,14 +21,24 @@ def word_tokenizer(words: Sequence[str]) -> Any:
     return _wrapped(tokenizer)
 
 
-def byte_pair_tokenizer(texts: Iterable[str], vocabulary_size: int) -> Any:
-    """A byte-level BPE tokenizer (Sennrich et al. 2016, Radford et al. 2019) that is trained on texts."""
+def byte_pair_tokenizer(texts: Iterable[str], vocabulary_size: int, *, ends: bool = False) -> Any:
+    """A byte-level BPE tokenizer (Sennrich et al. 2016, Radford et al. 2019) that is trained on texts.
+
+    Args:
+        texts: To train on.
+        vocabulary_size: Tokens at most.
+        ends: Whether it puts the end token behind every text, as T5's does.
+    """
     from tokenizers import ByteLevelBPETokenizer
+    from tokenizers.processors import TemplateProcessing
 
     tokenizer = ByteLevelBPETokenizer()
     tokenizer.train_from_iterator(
         texts, vocab_size=vocabulary_size, min_frequency=2, special_tokens=list(SPECIALS), show_progress=False
     )
+    if ends:
+        end = (END, SPECIALS.index(END))
+        tokenizer._tokenizer.post_processor = TemplateProcessing(single=f"$A {END}", special_tokens=[end])
     return _wrapped(tokenizer._tokenizer)
 
 

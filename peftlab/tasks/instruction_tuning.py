@@ -5,18 +5,20 @@ from __future__ import annotations
 import datetime
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from pydantic import Field, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveInt
 
 from peftlab.core.config import replace_config
 from peftlab.core.errors import DataError
 from peftlab.core.model_facts import ModelFacts, TokenizerFacts
 from peftlab.core.splits import EncodedSplit, Example, Split
-from peftlab.core.task import TASKS, Inference, Prediction, Scorer, Task
+from peftlab.core.task import TASKS, Head, Inference, Prediction, Scorer, Task
 from peftlab.tasks._text_metrics import LOSS_METRICS, TEXT_METRICS, TextScorer, reachable
+from peftlab.tasks._tokenizers import byte_pair_tokenizer
 from peftlab.tasks.language.chat_template import ChatTemplate, check_fields, check_template
 from peftlab.tasks.language.clock import TemplateDate, has_clock, template_time
+from peftlab.tasks.language.conversation_columns import ConversationTask
 from peftlab.tasks.language.conversations import (
     CONTEXT,
     RESPONSE_FIELDS,
@@ -24,24 +26,27 @@ from peftlab.tasks.language.conversations import (
     Conversation,
     Message,
     check_tools,
-    compared_parts,
-    conversations_of_columns,
-    conversations_of_messages,
     open_conversation,
     open_question,
     read_context,
     read_tools,
 )
-from peftlab.tasks.language.decoder import DecoderTask
 from peftlab.tasks.language.generation import generate_tokens, response_ends
 from peftlab.tasks.language.packing import check_packing, pack, packed
 from peftlab.tasks.language.perplexity import token_losses
 from peftlab.tasks.language.plain_template import PlainTemplate
 from peftlab.tasks.language.rendering import Fitted, Renderer, TooLongError, tokens_and_labels
+from peftlab.tasks.language.source_target import (
+    FAMILY,
+    SourceTarget,
+    check_encoder_decoder,
+    shared_length,
+    source_and_target,
+)
 from peftlab.tasks.language.user_text import text_tokens
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 ALPACA_TEMPLATE = (
     "Below is an instruction that describes a task. Write a response that appropriately completes the request.\n\n"
@@ -50,7 +55,7 @@ ALPACA_TEMPLATE = (
 
 
 @TASKS.register("instruction_tuning")
-class InstructionTuning(DecoderTask):
+class InstructionTuning(ConversationTask):
     """Learn to respond to prompts or in chats; the loss is on the responses only."""
 
     fewest_decisions: ClassVar[int] = 50  # a model that has begun to write says one thing to all for a while
@@ -58,29 +63,6 @@ class InstructionTuning(DecoderTask):
     generates_text: ClassVar[bool] = True
     labels_are_texts: ClassVar[bool] = True
 
-    prompt: str = Field("prompt", description="The column of the prompt.")
-    response: str = Field("response", description="The column of the response.")
-    input: str | None = Field(
-        None, description="A column of further input. It follows the prompt after a blank line, unless it is empty."
-    )
-    messages: str | None = Field(
-        None,
-        description="Instead of prompt and response: the column of chats, lists of {role, content} or {from, "
-        "value}. The model's own chat template renders them. Assistant messages with weight 0 are not "
-        "learned.",
-    )
-    tools: str = Field(
-        "tools", description="With messages: the column of tools that the model may call, as JSON schemas."
-    )
-    layout: Literal["alpaca", "sharegpt"] | None = Field(
-        None,
-        description="alpaca: the columns instruction, input and output, with Alpaca's prompt. sharegpt: messages "
-        "in the column conversations.",
-    )
-    chat: bool = Field(False, description="Render prompts and responses by the model's chat template too.")
-    template: str = Field(
-        "{prompt}\n", description="How a prompt is written without a chat template. The response follows it."
-    )
     date: TemplateDate = Field(
         None,
         description="The time for chat templates that show it, such as 2026-11-26T18:00:00. null: when the run "
@@ -91,6 +73,11 @@ class InstructionTuning(DecoderTask):
         ge=2,
         description="Most tokens of prompt and response. Longer chats lose their first turns, but no system "
         "message. Longer prompts lose their beginning.",
+    )
+    max_target_length: PositiveInt | None = Field(
+        None,
+        description="With an encoder-decoder: most tokens of a response; max_length is then for the prompt, which "
+        "loses its end. null: as max_length.",
     )
     drop_too_long: bool = Field(
         False,
@@ -104,82 +91,53 @@ class InstructionTuning(DecoderTask):
         "for it, but at most half.",
     )
 
-    @field_validator("template")
-    @classmethod
-    def _template_has_a_prompt(cls, value: str) -> str:
-        if "{prompt}" not in value:
-            raise ValueError("the template must hold `{prompt}`")
-        return value
-
-    @model_validator(mode="after")
-    def _one_layout(self) -> InstructionTuning:
-        # A run's resolved recipe says everything: only what differs from the default was meant.
-        fields = type(self).model_fields
-        chosen = {name for name, field in fields.items() if getattr(self, name) != field.default}
-        if self.layout is not None and chosen & {"prompt", "response", "input", "messages"}:
-            raise ValueError("`layout` already says what the columns are called")
-        if self.messages is not None and chosen & {"prompt", "response", "input", "template"}:
-            raise ValueError("with `messages` there is no prompt, response, input or template")
-        return self
-
     @property
     def supports_virtual_tokens(self) -> bool:
         """Only the first of several examples in a row would see them."""
         return not self.packing
 
     @property
-    def is_chat(self) -> bool:
-        """Whether the model's chat template is used."""
-        return self.chat or self._message_column is not None
+    def _is_apart(self) -> bool:
+        """Whether an encoder reads the prompt and a decoder writes the response."""
+        return bool(self.learned.get(FAMILY) == "encoder_decoder")
 
     @property
-    def _message_column(self) -> str | None:
-        return "conversations" if self.layout == "sharegpt" else self.messages
-
-    @property
-    def _columns(self) -> tuple[str, str, str | None]:
-        """Prompt, response and input."""
-        return (
-            ("instruction", "output", "input") if self.layout == "alpaca" else (self.prompt, self.response, self.input)
-        )
-
-    def text_columns(self) -> tuple[str, ...]:
-        """The context of the response."""
-        return (CONTEXT,)
-
-    def label_columns(self) -> tuple[str, ...]:
-        """The responses, of which each row has one at least."""
-        return (RESPONSES,)
-
-    def source_columns(self) -> tuple[str, ...]:
-        """The columns of the layout."""
-        if self._message_column is not None:
-            return (self._message_column, self.tools)
-        return tuple(column for column in self._columns if column is not None)
-
-    def optional_columns(self) -> tuple[str, ...]:
-        """What an instruction is about; the tools of a chat."""
-        if self._message_column is not None:
-            return (self.tools,)
-        extra = self._columns[2]
-        return (extra,) if extra is not None else ()
-
-    def arrange(self, split: Split) -> Split:
-        """Contexts, each with all of its responses."""
-        if self._message_column is not None:
-            return conversations_of_messages(split, self._message_column, self.tools)
-        prompt, response, extra = self._columns
-        return conversations_of_columns(split, prompt=prompt, response=response, extra=extra)
-
-    def compared_texts(self, split: Split) -> list[Sequence[Any]]:
-        """What each message of the context says and who says it, and all else that the template is given."""
-        return [compared_parts(read_context(context)) for context in split.columns[CONTEXT]]
+    def _max_target(self) -> int:
+        return self.max_target_length or self.max_length
 
     def check(self, facts: ModelFacts) -> None:
-        """Refuse models that do not write from left to right, or that would mix up packed examples."""
+        """Refuse models that do not write text, or that would mix up packed examples."""
+        if facts.family == "encoder_decoder":
+            lengths = {"max_length": self.max_length, "max_target_length": self._max_target}
+            check_encoder_decoder(facts, lengths=lengths, is_chat=self.is_chat, packing=self.packing)
+            return
         super().check(facts)
         if self.packing:
             check_packing(facts)
+
+    def learn_model(self, facts: ModelFacts) -> dict[str, Any]:
+        """Whether it reads prompts by an encoder of their own."""
+        return {FAMILY: facts.family} if facts.family == "encoder_decoder" else {}
+
+    def peft_task(self) -> str:
+        """Peft has a name of its own for encoder–decoders."""
+        return "SEQ_2_SEQ_LM" if self._is_apart else super().peft_task()
+
+    def head(self, labels: tuple[str, ...]) -> Head:
+        """The language model's own."""
+        return Head("AutoModelForSeq2SeqLM", {}, is_new=False) if self._is_apart else super().head(labels)
+
+    def length(self, example: Example) -> int:
+        """Tokens of the row, or of prompt and response, where they have a row each."""
+        return len(example["input_ids"]) + (len(example["labels"]) if self._is_apart else 0)
+
+    def longest(self) -> int:
+        """A full row, or two."""
+        return self.max_length + (self._max_target if self._is_apart else 0)
+
+    def padded_tokens(self, batch: Mapping[str, Tensor]) -> int:
+        """Of the decoder's rows too, where there are some."""
+        return super().padded_tokens(batch) + (batch["labels"].numel() if self._is_apart else 0)
 
     def check_split(self, split: Split, labels: tuple[str, ...]) -> None:
         """Rows were checked when they were arranged."""
@@ -209,6 +167,14 @@ class InstructionTuning(DecoderTask):
         is_told = self.is_chat and has_clock(tokenizer)
         return replace_config(self, date=date) if is_told and self.date is None else self
 
+    def build_tokenizer(self, train: Split, vocabulary_size: int) -> Any:
+        """For a new encoder–decoder, which may begin with this task: byte-level BPE, trained on the training split."""
+        if not self._is_apart:
+            return super().build_tokenizer(train, vocabulary_size)
+        contexts = (message["content"] for row in train.columns[CONTEXT] for message in read_context(row).messages)
+        responses = (text for row in train.columns[RESPONSES] for text in row)
+        return byte_pair_tokenizer((*contexts, *responses), vocabulary_size, ends=True)
+
     def encode(self, split: Split, tokenizer: Any, labels: tuple[str, ...]) -> EncodedSplit:
         """A training example for each response; elsewhere one for each row, with all its references."""
         renderer = self.renderer(tokenizer)
@@ -224,8 +190,7 @@ class InstructionTuning(DecoderTask):
                 fitted = self._fit(renderer, conversation, notes, where, is_training)
                 if fitted is None:
                     continue
-                ids, targets = tokens_and_labels(fitted.turns)
-                example: Example = {"input_ids": ids, "labels": targets}
+                example = source_and_target(fitted.turns) if self._is_apart else tokens_and_labels(fitted.turns)
                 if not is_training:
                     prompt = self._prompt(renderer, context, where)
                     notes["prompts_cut_for_generation"] += prompt["truncated"]
@@ -271,7 +236,7 @@ class InstructionTuning(DecoderTask):
 
         The room for it depends on no response: evaluation must not know more than a user's prompt tells.
         """
-        room = min(self.max_new_tokens, self.max_length // 2)
+        room = 0 if self._is_apart else min(self.max_new_tokens, self.max_length // 2)
         ids, truncated = renderer.fit_prompt(context, self.max_length - room, where=where)
         return {"input_ids": ids, "truncated": truncated}
 
@@ -300,29 +265,25 @@ class InstructionTuning(DecoderTask):
         """Turns conversations into this model's tokens."""
         if self.is_chat:
             return ChatTemplate(tokenizer, template_time(self.date))
-        return PlainTemplate(tokenizer, ALPACA_TEMPLATE if self.layout == "alpaca" else self.template)
+        template = ALPACA_TEMPLATE if self.layout == "alpaca" else self.template
+        if self._is_apart:
+            return SourceTarget(tokenizer, template, self._max_target)
+        return PlainTemplate(tokenizer, template)
 
     def placeholder(self, length: int, labels: tuple[str, ...]) -> Example:
         """A row that is full, with a label on every token."""
+        if self._is_apart:
+            return shared_length(length, self.max_length, self._max_target)
         example = super().placeholder(length, labels)
         return packed([example]) if self.packing else example
-
-    def prompt_columns(self) -> tuple[str, ...]:
-        """The prompt, or the messages; what a prompt is about is optional."""
-        return (self._message_column or self._columns[0],)
-
-    def prompt_row(self, text: str) -> dict[str, Any]:
-        """The row of a single prompt."""
-        is_message = self._message_column is not None
-        return {self.prompt_columns()[0]: [{"role": "user", "content": text}] if is_message else text}
 
     def prompts(self, split: Split, tokenizer: Any) -> list[Example]:
         """Tokens before the response, cut as in evaluation."""
         renderer, (column,), prompts = self.renderer(tokenizer), self.prompt_columns(), []
-        extra = None if self._message_column is not None else self._columns[2]
+        extra = None if self.message_column is not None else self.columns[2]
         for row in range(len(split)):
             where = split.where(row)
-            if self._message_column is not None:
+            if self.message_column is not None:
                 messages = open_conversation(split.columns[column][row], where)
                 conversation = Conversation(messages, read_tools(split, row, self.tools))
             else:

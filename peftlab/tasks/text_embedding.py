@@ -17,6 +17,7 @@ from peftlab.core.errors import UnsupportedError
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Prediction, Task
+from peftlab.tasks._sentence_transformers import sentence_transformers_files
 from peftlab.tasks.text_inputs import (
     Pooling,
     check_family,
@@ -215,6 +216,12 @@ class TextEmbedding(Task):
             "last": "The last hidden state of the last token",
         }
         return f"{states[self.pooling]}{', divided by its length,' if self.normalize else ''} is the vector of a text."
+
+    def companion_files(self, config: Any) -> Mapping[str, str]:
+        """Those of sentence-transformers, which then gives the same vectors."""
+        return sentence_transformers_files(
+            config.hidden_size, pooling=self.pooling, normalize=self.normalize, max_length=self.max_length
+        )
 
     def embedding_examples(self, texts: Sequence[str], tokenizer: Any) -> list[Example]:
         """An example for each text."""

@@ -77,7 +77,7 @@ def _work_of(job: TrainingJob, batches: Sequence[Mapping[str, Tensor]]) -> Work:
     """What a step is, from this process's part of it."""
     terms, padded = job.world.sum(
         sum(job.task.loss_terms(batch) for batch in batches),
-        sum(batch["attention_mask"].numel() for batch in batches),
+        sum(job.task.padded_tokens(batch) for batch in batches),
     )
     return Work(int(terms), int(padded))
 
@@ -104,14 +104,13 @@ def accumulate_gradients(job: TrainingJob, batches: Sequence[Mapping[str, Tensor
         synchronised: AbstractContextManager[Any] = nullcontext() if last else job.accelerator.no_sync(job.model)
         with synchronised:
             if job.graphs is None:
-                total += _compute(job, batch, terms, with_penalty=with_penalty)
+                total += _compute(job, to_device(batch, job.accelerator.device), terms, with_penalty=with_penalty)
             else:
                 total += _replay(job, batch, terms, with_penalty=with_penalty)
     return total
 
 
-def _compute(job: TrainingJob, batch: Mapping[str, Tensor], terms: int | Tensor, *, with_penalty: bool) -> Tensor:
-    on_device = to_device(batch, job.accelerator.device)
+def _compute(job: TrainingJob, on_device: Mapping[str, Tensor], terms: int | Tensor, *, with_penalty: bool) -> Tensor:
     backward = _backward(job, on_device, terms, with_penalty=with_penalty)
     if job.hooks.are_around:
         return job.hooks.around(backward, job.accelerator.unwrap_model(job.model), on_device)
@@ -120,7 +119,8 @@ def _compute(job: TrainingJob, batch: Mapping[str, Tensor], terms: int | Tensor,
 
 def _replay(job: TrainingJob, batch: Mapping[str, Tensor], terms: int, *, with_penalty: bool) -> Tensor:
     """As `_compute`, by a graph where there is one; the penalty, which changes with its hook, is never in it."""
-    assert job.graphs is not None  # noqa: S101 - the caller has checked it
+    graphs = job.graphs
+    assert graphs is not None  # noqa: S101 - the caller has checked it
     # A card divides by a number on the host in another way than by one of its own: a graph has only the latter.
     terms_there = torch.full((), float(terms), device=job.accelerator.device)
 
@@ -128,9 +128,10 @@ def _replay(job: TrainingJob, batch: Mapping[str, Tensor], terms: int, *, with_p
         with job.accelerator.autocast():
             return job.task.training_loss(job.model, on_device) / divisor
 
-    loss = job.graphs.compute(
-        batch, terms_there, loss_of, plainly=lambda: _compute(job, batch, terms_there, with_penalty=False)
-    )
+    def plainly() -> Tensor:
+        return _compute(job, graphs.on_device(batch), terms_there, with_penalty=False)
+
+    loss = graphs.compute(batch, terms_there, loss_of, plainly)
     penalty = job.hooks.penalty(job.accelerator.unwrap_model(job.model)) if with_penalty else None
     if penalty is not None:
         job.accelerator.backward(penalty)

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from peftlab.acceleration.masks import HAS_PADDING
 from peftlab.acceleration.recording import CudaRecorder, Recorder, Replay
 from peftlab.training.ahead import says_of_its_collate
+from peftlab.training.evaluation import to_device
 from peftlab.training.micro_batches import is_out_of_memory
 
 if TYPE_CHECKING:
@@ -136,6 +137,14 @@ class StepGraphs:
         self.replays += 1
         return graph.loss
 
+    def on_device(self, batch: Batch) -> dict[str, Tensor]:
+        """A batch for the plain way, which does then what is recorded: where its texts end a graph is not told."""
+        if self.problem is not None:
+            return to_device(batch, self._device)
+        there = {name: value.to(self._device, non_blocking=True) for name, value in batch.items()}
+        setattr(there["attention_mask"], HAS_PADDING, _is_padded(batch))
+        return there
+
     def summary(self) -> int | str:
         """How many graphs there were at once, or why there are none."""
         return self._most_at_once if self.problem is None else self.problem
@@ -159,7 +168,7 @@ class StepGraphs:
         for name, value in batch.items():  # a recording computes nothing, but kernels may look at their inputs
             inputs[name].copy_(value)
         # Masks are made without a look at this one, which other batches will be copied into.
-        setattr(inputs["attention_mask"], HAS_PADDING, not bool(batch["attention_mask"].all()))
+        setattr(inputs["attention_mask"], HAS_PADDING, _is_padded(batch))
         divisor = torch.ones((), device=self._device)
         loss = torch.zeros((), device=self._device)
         trained = [place for place, parameter in enumerate(self._parameters) if parameter.requires_grad]
@@ -259,5 +268,8 @@ def _filled(values: Tensor, length: int, filler: int) -> Tensor:
 
 def _shape_of(batch: Batch) -> Any:
     """What a graph is for."""
-    padded = not bool(batch["attention_mask"].all())
-    return padded, tuple((name, tuple(value.shape), value.dtype) for name, value in batch.items())
+    return _is_padded(batch), tuple((name, tuple(value.shape), value.dtype) for name, value in batch.items())
+
+
+def _is_padded(batch: Batch) -> bool:
+    return not bool(batch["attention_mask"].all())

@@ -65,6 +65,11 @@ class TrainingConfig(Config):
         description="auto: on a GPU the steps of small encoders are recorded once for each length and replayed, which "
         "spares the host a launch for every kernel. The record says why, where that could not be. off: never.",
     )
+    compile: Literal["off", "blocks"] = Field(
+        "off",
+        description="blocks: torch compiles the model's blocks in the first step, which takes a minute and a C++ "
+        "compiler. It takes the place of model.acceleration while the run trains. off: nothing is compiled.",
+    )
     gradient_checkpointing: bool = Field(
         False, description="Compute activations twice instead of keeping them: less memory, more time."
     )

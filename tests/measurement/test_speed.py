@@ -149,6 +149,7 @@ def test_the_environment_names_versions_and_nobody() -> None:
     environment = describe_environment(CPU, deterministic=False)
     assert environment["versions"]["torch"].startswith("2.")
     assert environment["device"]["type"] == "cpu"
+    assert environment["tf32"] is None, "it is a card's"
     text = str(environment)
     assert platform.node() not in text
     assert f"'{getpass.getuser()}'" not in text

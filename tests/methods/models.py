@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import torch
 from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
     BertConfig,
     BertForMaskedLM,
     BertForSequenceClassification,
@@ -21,12 +23,15 @@ from transformers import (
     PreTrainedModel,
     RobertaConfig,
     RobertaForSequenceClassification,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 
 from peftlab.core.method import MethodContext
 from peftlab.core.model_facts import Family, ModelFacts
 from peftlab.core.task import Task
 from peftlab.tasks.causal_lm import CausalLm
+from peftlab.tasks.instruction_tuning import InstructionTuning
 from peftlab.tasks.masked_lm import MaskedLm
 from peftlab.tasks.text_classification import TextClassification
 from peftlab.tasks.token_classification import TokenClassification
@@ -66,6 +71,7 @@ TASKS: dict[str, Task] = {
     "TOKEN_CLS": TokenClassification(),
     "CAUSAL_LM": CausalLm(),
     "FEATURE_EXTRACTION": MaskedLm(),
+    "SEQ_2_SEQ_LM": InstructionTuning().fitted({"family": "encoder_decoder"}),
 }
 BUILDERS = {
     "bert": lambda: BertForSequenceClassification(BertConfig(**SIZES, **COMMON, **NO_BERT_DROPOUT)),
@@ -88,6 +94,16 @@ BUILDERS = {
         GPT2Config(n_embd=32, n_layer=2, n_head=4, n_positions=64, resid_pdrop=0, embd_pdrop=0, attn_pdrop=0,
                    bos_token_id=1, eos_token_id=1, **COMMON)
     ),
+    # Other layers in the decoder than in the encoder, and heads that are smaller together than the hidden states.
+    "t5": lambda: T5ForConditionalGeneration(
+        T5Config(d_model=32, d_kv=6, d_ff=64, num_layers=2, num_decoder_layers=1, num_heads=4, dropout_rate=0,
+                 vocab_size=60, decoder_start_token_id=0, initializer_factor=1.0)
+    ),
+    "bart": lambda: BartForConditionalGeneration(
+        BartConfig(d_model=32, encoder_layers=1, decoder_layers=1, encoder_attention_heads=4, decoder_attention_heads=4,
+                   encoder_ffn_dim=64, decoder_ffn_dim=64, max_position_embeddings=64, dropout=0, vocab_size=60,
+                   init_std=0.2)
+    ),
     "llama-lm": lambda: LlamaForCausalLM(
         LlamaConfig(num_key_value_heads=2, max_position_embeddings=64, bos_token_id=1, eos_token_id=1,
                     **SIZES, **COMMON)
@@ -105,6 +121,8 @@ KINDS = [
     Kind("bert-lm", "encoder", "FEATURE_EXTRACTION", ()),
     Kind("gpt2-lm", "decoder", "CAUSAL_LM", ()),
     Kind("llama-lm", "decoder", "CAUSAL_LM", ()),
+    Kind("t5", "encoder_decoder", "SEQ_2_SEQ_LM", ()),
+    Kind("bart", "encoder_decoder", "SEQ_2_SEQ_LM", ()),
 ]
 
 
@@ -118,6 +136,8 @@ def toy_batch(kind: Kind) -> dict[str, torch.Tensor]:
             labels = [token % 3 for token in ids]
             places = list(range(len(ids)))
             examples.append({"input_ids": ids, "label": labels, "tags": labels, "places": places})
+        elif kind.task_type == "SEQ_2_SEQ_LM":
+            examples.append({"input_ids": [2 + row % 3, *ids, 2 + row % 3], "labels": [2 + row % 3, 7]})
         elif kind.task_type in ("CAUSAL_LM", "FEATURE_EXTRACTION"):
             # The token to be predicted is the same in every text of one kind.
             examples.append({"input_ids": ids, "labels": [-100] + [2 + row % 3] * (len(ids) - 1)})

@@ -79,7 +79,10 @@ def test_most_methods_take_most_models() -> None:
     assert set(refused) == {
         ("bitfit", "llama"),
         ("bitfit", "llama-lm"),
-        *(("linear_probe", kind) for kind in ("bert-lm", "gpt2-lm", "llama-lm")),  # they have no head of their own
+        ("bitfit", "t5"),
+        *(
+            ("linear_probe", kind) for kind in ("bert-lm", "gpt2-lm", "llama-lm", "t5", "bart")
+        ),  # they have no head of their own
         ("ia3", "distilbert"),
         ("prefix_tuning", "distilbert"),
         ("prompt_tuning", "distilbert"),

@@ -32,6 +32,15 @@ from tests.conftest import sentences
 from tests.tasks.test_task_plugin import WORDS
 
 STEPS = 16
+TINY_T5 = {
+    "model_type": "t5",
+    "d_model": 32,
+    "d_kv": 8,
+    "d_ff": 64,
+    "num_layers": 2,
+    "num_heads": 4,
+    "dropout_rate": 0.0,
+}
 Rows = list[dict[str, Any]]
 
 
@@ -81,6 +90,12 @@ CASES = {
         "tiny_gpt2",
         {"max_new_tokens": 4},
         lambda: [{"prompt": row["text"], "response": row["label"]} for row in labelled()],
+    ),
+    "text_generation-t5": Case(
+        {"from_config": TINY_T5},
+        {"max_target_length": 16, "max_new_tokens": 4},
+        lambda: [{"prompt": row["text"], "response": row["label"]} for row in labelled()],
+        method="full",
     ),
     "instruction_tuning": Case(
         "tiny_gpt2",
@@ -134,7 +149,7 @@ def done(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     values: dict[str, Any] = {
         "name": request.param,
         "model": case.model if isinstance(case.model, dict) else {"path": str(request.getfixturevalue(case.model))},
-        "task": {"type": request.param, "max_length": 48, **case.keys},
+        "task": {"type": request.param.partition("-")[0], "max_length": 48, **case.keys},
         "method": {"type": case.method},
         "training": {"max_steps": STEPS, "batch_size": 8, "learning_rate": 1e-2, "log_every_steps": 1},
     }
@@ -156,7 +171,9 @@ def split_of_test(done: Done) -> EncodedSplit:
 
 
 def test_there_is_a_case_for_every_task() -> None:
-    assert set(CASES) == {name for name, task in TASKS.items() if task.__module__.startswith("peftlab.")}
+    assert {case.partition("-")[0] for case in CASES} == {
+        name for name, task in TASKS.items() if task.__module__.startswith("peftlab.")
+    }
 
 
 def test_the_loss_falls_and_every_guard_holds(done: Done) -> None:

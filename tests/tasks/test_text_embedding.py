@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from sentence_transformers import SentenceTransformer
 from sklearn.metrics import ndcg_score
 
 import peftlab
@@ -199,6 +200,14 @@ def test_a_run_gives_vectors_and_an_export_the_same(run: Path, tmp_path: Path) -
         explain(loaded.tuned, "good film")
 
 
+def test_sentence_transformers_loads_an_export_as_it_is_and_gives_the_same_vectors(run: Path, tmp_path: Path) -> None:
+    texts = ["good film", "the day was sad and dark in town " * 9, "it"]  # the second one is cut
+    vectors = np.array([answer["prediction"] for answer in peftlab.load(run).predict(texts)])
+    export_run(run, "merged", tmp_path / "merged", offline=True, reporter=Silent())
+    found = SentenceTransformer(str(tmp_path / "merged"), device="cpu", local_files_only=True).encode(texts)
+    assert found == pytest.approx(vectors, abs=1e-5)
+
+
 def test_what_cuts_a_batch_is_refused(run: Path) -> None:
     values = peftlab.load(run).recipe.model_dump(mode="json", exclude={"data"})
     for key, value in {"micro_batch_size": 4, "max_tokens_per_batch": 100, "gradient_accumulation_steps": 2}.items():
@@ -240,6 +249,10 @@ def test_every_method_that_fits_trains_it(method: str, tiny_bert: Path, tmp_path
         return
     record = peftlab.run_recipe(recipe, output_dir=tmp_path / "run").record
     assert record.status == "success", record.error
+    if method == "full":  # what it leaves loads as it is too
+        found = SentenceTransformer(str(tmp_path / "run/model"), device="cpu", local_files_only=True).encode(["it"])
+        vectors = [answer["prediction"] for answer in peftlab.load(tmp_path / "run").predict(["it"])]
+        assert found == pytest.approx(np.array(vectors), abs=1e-5)
 
 
 def test_memory_that_runs_out_cuts_no_batch(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
@@ -16,6 +18,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from transformers import BertConfig, BertForTokenClassification
 
 from peftlab.acceleration.accelerated import accelerated
+from peftlab.acceleration.recording import CudaRecorder
 from peftlab.core.hooks import TrainingHooks
 from peftlab.recipe.schema import load_recipe
 from peftlab.run.run import run_recipe
@@ -263,6 +266,66 @@ def test_lengths_are_few_and_waste_little() -> None:
     assert all(short <= padded for short, padded in zip(range(1, 513), lengths, strict=True))
     assert max(padded / length for length, padded in zip(range(1, 513), lengths, strict=True) if length > 32) < 1.25
     assert graph_length(97, 100) == 100, "no longer than any text: models end somewhere"
+
+
+class FakeCard:
+    """What torch calls of a card, and what it was told."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.told: list[str] = []
+        self.graphs: list[Any] = []
+        generator = SimpleNamespace(
+            clone_state=lambda: "state before", graphsafe_set_state=lambda state: self.told.append(state)
+        )
+        stand_ins = {
+            "current_device": lambda: 0,
+            "default_generators": (generator,),
+            "graph_pool_handle": lambda: self.note(f"pool {len(self.told)}"),
+            "current_stream": lambda _index: "stream",
+            "stream": lambda _stream: contextlib.nullcontext(),
+            "graph": self.record,
+            "CUDAGraph": type("Graph", (), {"replay": lambda graph: self.told.append("replay")}),
+        }
+        for name, stand_in in stand_ins.items():
+            monkeypatch.setattr(torch.cuda, name, stand_in)
+        for name in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
+            note = partial(self.close, name)
+            monkeypatch.setattr(torch._C, name, note, raising=False)
+
+    def note(self, what: str) -> str:
+        self.told.append(what)
+        return what
+
+    def close(self, name: str, index: int, pool: str) -> None:
+        self.told.append(f"{name} of {pool}")
+        if name == "_cuda_endAllocateToPool":
+            raise RuntimeError("it was not open")
+
+    @contextlib.contextmanager
+    def record(self, graph: Any, pool: str, capture_error_mode: str) -> Any:
+        self.told.append(f"recording into {pool}, {capture_error_mode}")
+        yield
+
+
+def test_a_recording_that_fails_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    card = FakeCard(monkeypatch)
+    recorder = CudaRecorder(torch.device("cuda"))
+    replay = recorder.record(lambda: None)
+    replay()
+    recorder.record(lambda: None)()  # while the first is there, its memory is shared
+
+    def fail() -> None:
+        raise ValueError("a look at a tensor")
+
+    with pytest.raises(ValueError, match="a look at a tensor"):
+        recorder.record(fail)
+    shared = ["recording into pool 0, thread_local", "replay"]
+    failed = ["state before", "_cuda_endAllocateToPool of pool 0", "_cuda_releasePool of pool 0"]
+    assert card.told == ["pool 0", *shared, *shared, shared[0], *failed]
+    del replay
+    card.told.append("none is left")
+    recorder.record(lambda: None)
+    assert card.told[-1] == f"recording into pool {len(card.told) - 2}, thread_local", "a name is not used again"
 
 
 RECIPE = """\

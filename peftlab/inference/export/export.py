@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from peftlab.artifact.save import write_companions
 from peftlab.artifact.saved_export import (
     ONNX_NAME,
     ComposedPart,
@@ -208,6 +209,7 @@ def _write(
     if kind == "merged":
         reporter.say("writing the merged model")
         model.save_pretrained(folder)
+        write_companions(task.companion_files(model.config), folder)
         return task, [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch]
     reporter.say("exporting to ONNX")
     model = model.float()  # onnxruntime computes in float32 on CPUs

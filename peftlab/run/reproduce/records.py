@@ -1,8 +1,9 @@
 """Two records of one recipe, figure by figure: what agrees, what differs, and what cannot be judged.
 
 On the same machine with the same versions a run gives the same scores to the last bit, and anything else is a
-disagreement. Elsewhere floating-point sums come out in another order; there a score agrees when the answers to the same
-examples differ by no more than chance (``pairing.py``). A score that cannot be judged does not agree.
+disagreement. Elsewhere, and on a GPU with ``training.deterministic: false``, floating-point sums come out in another
+order; there a score agrees when the answers to the same examples differ by no more than chance (``pairing.py``). A
+score that cannot be judged does not agree.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Reproduction:
     Args:
         verdict: ``agrees``: every figure does. ``differs``: one does not. ``cannot be judged``: none differs, but of
             one it cannot be said.
-        same_environment: Versions, device and threads are those of the record.
+        same_environment: Versions, device and threads are those of the record, and neither run was free to differ.
         differences: Between the two environments.
         figures: That decide.
         predictions: By split: how many examples there are, and on how many both runs predict the same.
@@ -223,6 +224,10 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
             found.append(key)
     if before.get("uncommitted_changes") or now.get("uncommitted_changes"):
         found.append("uncommitted changes")
+    if None not in (tf32 := [before.get("tf32"), now.get("tf32")]) and tf32[0] != tf32[1]:  # older records lack it
+        found.append("tf32")
+    if False in (before.get("determinism"), now.get("determinism")):
+        found.append("training.deterministic is false")
     return found
 
 

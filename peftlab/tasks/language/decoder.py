@@ -180,8 +180,9 @@ def pad_language(examples: Sequence[Example], pad_token_id: int) -> dict[str, Te
 
     batch = pad(examples, pad_token_id)
     longest = batch["input_ids"].shape[1]
+    labelled = max(len(example["labels"]) for example in examples)  # another length where a decoder has its own rows
     batch["labels"] = torch.tensor(
-        [[*example["labels"], *[IGNORED] * (longest - len(example["labels"]))] for example in examples]
+        [[*example["labels"], *[IGNORED] * (labelled - len(example["labels"]))] for example in examples]
     )
     batch["label_rows"], batch["label_columns"] = (batch["labels"] != IGNORED).nonzero(as_tuple=True)
     if "position_ids" in examples[0]:

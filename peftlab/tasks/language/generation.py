@@ -1,8 +1,11 @@
-"""Greedy or sampled text from a decoder, many prompts at a time, with the cache of keys and values.
+"""Greedy or sampled text from a language model, many prompts at a time, with the cache of keys and values.
 
 Prompts are padded on the left, so that each row's next token stands at the end; transformers then counts positions
 from the attention mask. peft drops those positions under methods with virtual tokens, and would count padding as text:
 there only prompts of one length share a batch, which needs no padding at all.
+
+An encoder–decoder reads its prompts by the encoder, padded on the right as in training; its decoder writes the text,
+after a start token.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from peftlab.core.task import Inference
-from peftlab.tasks.language.vocabulary_head import language_model
+from peftlab.tasks.language.vocabulary_head import is_encoder_decoder, language_model
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -56,10 +59,12 @@ def generate_tokens(
     if on_tokens is not None:
         settings["streamer"] = _Streamer(on_tokens, ends)
     written: list[list[int]] = [[]] * len(prompts)
-    room = positions_left(model, inference)
-    together = 0 if inference.virtual_tokens else room - max_new_tokens
+    is_apart = is_encoder_decoder(language_model(model))
+    if is_apart:
+        settings["decoder_start_token_id"] = language_model(model).config.decoder_start_token_id
+    together = 0 if inference.virtual_tokens and not is_apart else prompt_room(model, inference, max_new_tokens)
     for group in _groups(prompts, longest=together):
-        left = room - max(len(prompts[place]) for place in group)
+        left = text_room(model, inference, max(len(prompts[place]) for place in group))
         if left < 1:
             continue
         asked = {
@@ -69,10 +74,10 @@ def generate_tokens(
             "pad_token_id": ends[0] if ends else pad_token_id,
             "stopping_criteria": None if is_wanted is None else [_Unwanted(is_wanted, group)],
         }
-        batch = _left_padded([prompts[place] for place in group], pad_token_id)
+        batch = _padded([prompts[place] for place in group], pad_token_id, on_left=not is_apart)
         with torch.inference_mode(), own_settings(model):
             made = inference.compute(partial(_generate, asked), model, batch)
-        length = batch["input_ids"].shape[1]
+        length = 1 if is_apart else batch["input_ids"].shape[1]  # the decoder's start token, or the prompts
         for place, row in zip(group, made[:, length:].tolist(), strict=True):
             written[place] = row[: next((at for at, token in enumerate(row) if token in ends), len(row))]
     return written
@@ -189,8 +194,21 @@ GREEDY: Mapping[str, Any] = {"do_sample": False, "num_beams": 1, "use_cache": Tr
 """Settings of ``generate`` within :func:`own_settings`: always the most likely token; when sampling, of all tokens."""
 
 
-def positions_left(model: Any, inference: Inference) -> int:
-    """Tokens of prompt and text that the model has positions for."""
+def text_room(model: Any, inference: Inference, prompt: int) -> int:
+    """New tokens that the model has positions for, after a prompt of so many; less than 1 where it has none."""
+    positions = _positions(model, inference)
+    if is_encoder_decoder(language_model(model)):
+        return positions - 1 if prompt <= positions else 0  # the decoder begins with a token of its own
+    return positions - prompt
+
+
+def prompt_room(model: Any, inference: Inference, new_tokens: int) -> int:
+    """Tokens of a prompt that the model has positions for, before a text of so many."""
+    positions = _positions(model, inference)
+    return positions if is_encoder_decoder(language_model(model)) else positions - new_tokens
+
+
+def _positions(model: Any, inference: Inference) -> int:
     positions = getattr(language_model(model).config, "max_position_embeddings", None)
     return sys.maxsize if positions is None else positions - inference.virtual_tokens
 
@@ -203,11 +221,16 @@ def _groups(prompts: Sequence[Sequence[int]], *, longest: int) -> list[list[int]
     return list(groups.values())
 
 
-def _left_padded(prompts: Sequence[Sequence[int]], pad_token_id: int) -> dict[str, Tensor]:
+def _padded(prompts: Sequence[Sequence[int]], pad_token_id: int, *, on_left: bool) -> dict[str, Tensor]:
     import torch
 
     longest = max(map(len, prompts))
+
+    def filled(row: Sequence[int], filler: int) -> list[int]:
+        padding = [filler] * (longest - len(row))
+        return [*padding, *row] if on_left else [*row, *padding]
+
     return {
-        "input_ids": torch.tensor([[*[pad_token_id] * (longest - len(row)), *row] for row in prompts]),
-        "attention_mask": torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in prompts]),
+        "input_ids": torch.tensor([filled(row, pad_token_id) for row in prompts]),
+        "attention_mask": torch.tensor([filled([1] * len(row), 0) for row in prompts]),
     }

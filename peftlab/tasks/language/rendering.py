@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from peftlab.core.errors import DataError
+from peftlab.core.splits import Example
 from peftlab.tasks.language.conversations import Conversation
 from peftlab.tasks.text_inputs import IGNORED
 
@@ -106,7 +107,7 @@ def too_long(tokens: int, max_length: int, *, where: str, what: str = "the respo
     )
 
 
-def tokens_and_labels(turns: Sequence[Turn]) -> tuple[list[int], list[int]]:
+def tokens_and_labels(turns: Sequence[Turn]) -> Example:
     """Tokens of some turns, and at each the token that is to be predicted there: a learned response's, or none."""
     ids = [token for turn in turns for token in (*turn.before, *turn.response)]
     targets = [
@@ -117,4 +118,4 @@ def tokens_and_labels(turns: Sequence[Turn]) -> tuple[list[int], list[int]]:
             *(turn.response if turn.is_learned else [IGNORED] * len(turn.response)),
         )
     ]
-    return ids, [*targets[1:], IGNORED]
+    return {"input_ids": ids, "labels": [*targets[1:], IGNORED]}

@@ -1,10 +1,11 @@
 """The head over the vocabulary, computed only where there is something to predict.
 
 In a batch of the language tasks ``labels`` (batch × length) holds, at each position, the token that the hidden state
-*there* is to predict, or ``IGNORED``. The head's matrix has tens of thousands of rows, so most of the memory and a good
-part of the time of tuning a small language model go into logits that nobody asked for, of the prompt's tokens. Here the
-hidden states are picked before the head, and the loss is taken in chunks whose logits are freed at once (as in Liger,
-https://arxiv.org/abs/2410.10989). The sums are the same.
+*there* is to predict, or ``IGNORED``. With an encoder–decoder the positions are the decoder's (batch × target length).
+The head's matrix has tens of thousands of rows, so most of the memory and a good part of the time of tuning a small
+language model go into logits that nobody asked for, of the prompt's tokens. Here the hidden states are picked before
+the head, and the loss is taken in chunks whose logits are freed at once (as in Liger, https://arxiv.org/abs/2410.10989).
+The sums are the same.
 """
 
 from __future__ import annotations
@@ -39,7 +40,9 @@ def language_inputs(model: nn.Module, batch: Mapping[str, Tensor]) -> dict[str, 
 
     inputs: dict[str, Any] = model_inputs(batch)
     inner = language_model(model)
-    if "position_ids" in batch:
+    if is_encoder_decoder(inner):
+        inputs["decoder_input_ids"] = inner.prepare_decoder_input_ids_from_labels(labels=batch["labels"])
+    elif "position_ids" in batch:
         inputs["position_ids"] = batch["position_ids"]
         if "flash" in (inner.config._attn_implementation or ""):
             inputs |= _flash_bounds(batch)
@@ -69,7 +72,14 @@ def _flash_bounds(batch: Mapping[str, Tensor]) -> dict[str, Any]:
     return {"cu_seq_lens_q": bounds, "cu_seq_lens_k": bounds, "max_length_q": length, "max_length_k": length}
 
 
+def is_encoder_decoder(model: Any) -> bool:
+    """Whether a transformers model reads a prompt by an encoder of its own: then labels have rows of their own."""
+    return bool(getattr(model.config, "is_encoder_decoder", False))
+
+
 def _reads_from_left(model: Any) -> bool:
+    if is_encoder_decoder(model):
+        return False  # the encoder looks both ways
     is_decoder = (
         not type(model).__name__.endswith("ForMaskedLM") and getattr(model.config, "is_causal", None) is not False
     )
@@ -164,6 +174,7 @@ def _states(model: nn.Module, batch: Mapping[str, Tensor]) -> tuple[Tensor | Non
     config = language_model(model).config
     is_plain = type(head) in (nn.Linear, OneDnnLinear)
     is_scaled = any(getattr(config, name, None) not in (None, 1, 1.0) for name in SCALED_LOGITS)
+    is_scaled = is_scaled or getattr(language_model(model), "final_logits_bias", None) is not None
     if has_rows_apart(head) or not is_plain or is_scaled or is_off(model):
         return None, head
     with _picked_states(model, batch, keep_head=False) as picked:

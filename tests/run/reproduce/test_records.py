@@ -127,6 +127,16 @@ def test_the_same_run_on_the_same_machine() -> None:
     assert result.predictions == {"test": {"examples": 600, "same": 600}}
 
 
+def test_a_run_that_was_free_to_differ_is_judged_by_chance() -> None:
+    """On a GPU with kernels that do not repeat themselves; and where products were rounded in another way."""
+    rows = classified(0.8)
+    free = {**HERE, "determinism": False, "tf32": {"products": False, "convolutions": True}}
+    result = compare(rows, flipped(rows, 1), environment=free)
+    assert result.agrees
+    assert "training.deterministic is false" in result.differences
+    assert not compare(rows, flipped(rows, 1), environment={**HERE, "determinism": True, "tf32": None}).agrees
+
+
 def test_on_the_same_machine_nothing_but_identity_agrees() -> None:
     rows = classified(0.8)
     result = compare(rows, flipped(rows, 1), environment=HERE)
