@@ -7,6 +7,7 @@ import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -42,14 +43,16 @@ class Processes:
     def __init__(self, at_once: int) -> None:
         self.together, self.seen = threading.Barrier(at_once), list[str | None]()
 
-    def __call__(self, _command: Any, *, env: dict[str, str], **_: Any) -> SimpleNamespace:
+    def __call__(self, _command: Any, *, env: dict[str, str], **_: Any) -> Any:
         self.seen.append(env.get("CUDA_VISIBLE_DEVICES"))
 
         def wait() -> int:
             self.together.wait(timeout=20)
             return 0
 
-        return SimpleNamespace(wait=wait)
+        process = Mock(spec=["wait"])
+        process.wait = wait
+        return process
 
 
 def cards_of(cards: list[str], runs: int, folder: Path, monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
