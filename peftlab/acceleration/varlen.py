@@ -1,8 +1,8 @@
 """Attention of texts of unequal length that stand behind one another in one row, none of which sees another.
 
 By FlashAttention's kernel in torch, the one that ``torch.nn.attention.varlen`` and nested tensors call. It is called
-here without the former's registration in Python, which costs a host more than the launch, and which other versions of
-torch have with other arguments. No mask is made: the borders are enough.
+here without the former's layer in Python, which is more work for the host, and which other versions of torch have with
+other arguments. No mask is made: the borders are enough.
 """
 
 from __future__ import annotations
