@@ -12,6 +12,7 @@ import contextlib
 import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
+from unittest import mock
 
 import torch
 from torch import Tensor
@@ -45,9 +46,29 @@ def as_on_cuda() -> Iterator[None]:
                 overload = _overload(name)
                 library.impl(overload, _autocast(overload), "AutocastCPU", with_keyset=True)
             library.impl("dropout", _dropout, "AutogradCPU")
-        yield
+        with _asked_of_cuda():
+            yield
     finally:
         library._destroy()
+
+
+@contextlib.contextmanager
+def _asked_of_cuda() -> Iterator[None]:
+    """Answer what CUDA's autocast does by what CPU's does: peft's quantised layers ask for it by no name."""
+    own = torch.is_autocast_enabled, torch.get_autocast_dtype
+
+    def is_enabled(device_type: str = "cuda") -> bool:
+        return bool(own[0]("cpu" if device_type == "cuda" else device_type))
+
+    def dtype_of(device_type: str = "cuda") -> torch.dtype:
+        return own[1]("cpu" if device_type == "cuda" else device_type)
+
+    with (
+        mock.patch.object(torch, "is_autocast_enabled", is_enabled),
+        mock.patch.object(torch, "get_autocast_dtype", dtype_of),
+        mock.patch.object(torch, "get_autocast_gpu_dtype", dtype_of),
+    ):
+        yield
 
 
 def differing_operations() -> list[str]:

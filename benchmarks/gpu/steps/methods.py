@@ -25,6 +25,8 @@ METHODS: dict[str, dict[str, Any]] = {
 FAMILIES = ("bert", "llama")
 LANES = 2
 """Processes at once. To load the libraries takes as long as a run."""
+USUAL_RATE = ("full", "prefix_tuning")
+"""These learn from random weights at their own rates; the others have more to learn in 60 steps than usual."""
 EXPECTED_GUARDS = ("trainable_parameters", "gradients", "loss_finite", "adapter_changed", "reload_agrees")
 
 
@@ -51,8 +53,7 @@ class Material:
     def recipe(self, method: str, family: str, name: str, **training: Any) -> Path:
         """The recipe of a run."""
         own = METHODS[method]
-        # With few steps random weights have more to learn than a checkpoint's; all of them at once need the usual rate.
-        if self.is_tiny or (family == "bert" and method != "full"):
+        if self.is_tiny or (family == "bert" and method not in USUAL_RATE):
             training = {"learning_rate": 5e-3, **training}
         values = {
             "name": name,

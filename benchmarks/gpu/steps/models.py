@@ -18,7 +18,7 @@ ROPE_3_2 = {
 CONFIGS: dict[str, dict[str, Any]] = {
     "bert_small": {
         "model_type": "bert", "hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4,
-        "intermediate_size": 1024, "vocab_size": 4096, "initializer_range": 0.1,
+        "intermediate_size": 1024, "vocab_size": 4096, "initializer_range": 0.05,
     },
     "llama_small": {
         "model_type": "llama", "hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4,
