@@ -20,7 +20,7 @@ from typing import Any
 
 from peftlab.bench.executor import Finished
 from peftlab.core.config import Document, parse_yaml
-from peftlab.core.devices import AUTO
+from peftlab.core.devices import AUTO, visible_cards
 from peftlab.core.errors import UserError
 from peftlab.core.record import RECIPE_NAME, RECORD_NAME, RunRecord, Status, read_record, write_record
 from peftlab.recipe.schema import Recipe, build_recipe, write_recipe
@@ -60,6 +60,23 @@ def is_same(values: dict[str, Any], recipe: Recipe, *, source: str) -> bool:
     except UserError:
         return False
     return written.model_dump(mode="json") == recipe.model_dump(mode="json")
+
+
+def cards_for(workers: int, device: str, say: Callable[[str], None]) -> list[str]:
+    """The cards that runs at once are spread over; it is told where there are fewer.
+
+    Args:
+        workers: Runs at once.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        say: Tells a person.
+    """
+    cards = visible_cards(device)
+    if 0 < len(cards) < workers:
+        say(
+            f"{workers} runs at once share {len(cards)} GPU{'s' * (len(cards) > 1)}: memory and speed are "
+            "not those of a run alone"
+        )
+    return cards
 
 
 class Worker:

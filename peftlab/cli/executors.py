@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from peftlab.cli.computing import start_computing
-from peftlab.core.devices import visible_cards
 from peftlab.core.errors import UserError
 from peftlab.core.reporter import Reporter
 
@@ -82,15 +81,10 @@ def _this_machine(wishes: Wishes, reporter: Reporter) -> Site:
     def build(logs: Path) -> Executor:
         import torch
 
-        from peftlab.bench.worker import Worker
+        from peftlab.bench.worker import Worker, cards_for
 
         start_computing(wishes.device, wishes.threads, reporter.say)
-        cards = visible_cards(wishes.device)
-        if 0 < len(cards) < workers:
-            reporter.say(
-                f"{workers} runs at once share {len(cards)} GPU{'s' * (len(cards) > 1)}: memory and speed are "
-                "not those of a run alone"
-            )
+        cards = cards_for(workers, wishes.device, reporter.say)
         threads = max(1, torch.get_num_threads() // workers)
         return Worker(logs, threads=threads, device=wishes.device, offline=wishes.offline, cards=cards)
 

@@ -68,7 +68,7 @@ def tune(
         from peftlab.bench.recipe_search import Budget, RecipeSearch, SearchSettings, cell_of_recipe, refuse_foreign
         from peftlab.bench.search_space import default_space, load_space
         from peftlab.bench.suite_folder import locked
-        from peftlab.bench.worker import Worker
+        from peftlab.bench.worker import Worker, cards_for
         from peftlab.core.destination import inputs_of_recipe
         from peftlab.recipe.schema import load_recipe
 
@@ -80,7 +80,8 @@ def tune(
         tried = load_space(space, cell) if space else default_space(cell.recipe({}, seed=loaded.seed))
         start_computing(device, threads, reporter.say)
         share = max(1, torch.get_num_threads() // workers)
-        worker = Worker(folder / "logs", threads=share, device=device, offline=offline)
+        cards = cards_for(workers, device, reporter.say)
+        worker = Worker(folder / "logs", threads=share, device=device, offline=offline, cards=cards)
         search = RecipeSearch(
             cell, SearchSettings(tried, sampler, pruner), folder, worker, workers=workers, reporter=reporter
         )
