@@ -86,7 +86,7 @@ class ModelFacts:
         """
         text = self.config.get("text_config")
         vocabulary = self.config.get("vocab_size") or (text or {}).get("vocab_size")
-        heads = CHECKPOINT_HEADS if self.peft_task_type in ("SEQ_CLS", "TOKEN_CLS") else ()
+        heads = CHECKPOINT_HEADS if self.peft_task_type in ("SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS") else ()
         return [
             name
             for name in self.linear_modules()

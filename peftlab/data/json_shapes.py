@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from peftlab.data.nested_questions import rows_of_articles
+
 _DEPTH = 4
 
 
@@ -13,8 +15,12 @@ def unwrapped(value: Any) -> Any:
 
     An object with one list of objects among other things (``{"version": 1, "data": [{…}]}``) holds that list; an
     object whose only object holds a table holds that one; pandas' ways to write a table (``columns``, ``index`` and
-    ``split``) become objects of columns or lists of rows. Whatever else it is stays as it is.
+    ``split``) become objects of columns or lists of rows; so do the questions of SQuAD's articles. Whatever else it
+    is stays as it is.
     """
+    questions = rows_of_articles(value)
+    if questions is not None:
+        return questions
     for _ in range(_DEPTH):
         inner = _inner(value)
         if inner is value:

@@ -21,13 +21,17 @@ _OF_SPLIT = {
     "texts_cut": "{} texts of {split} were cut to task.max_length",
     "words_without_tokens": "{} words of {split} have no tokens, and so no prediction",
     "prompts_cut": "{} prompts of {split} lost their beginning: they do not fit into task.max_length",
+    "prompt_ends_cut": "{} prompts of {split} lost their end: they do not fit into task.max_length",
+    "questions_cut": "{} questions of {split} lost their end: they take more than half of task.max_length",
+    "answers_in_no_window": "{} answers of {split} are whole in no window of their passage, and are not learned: raise "
+    "task.stride",
     "prompts_cut_for_generation": "{} prompts of {split} were cut before a response was written to them",
     "earlier_responses_cut_away": "{} earlier responses in chats of {split} were cut away: they do not fit into "
     "task.max_length",
     "rows_dropped_response_too_long": "{} rows of {split} were left out: their response does not fit into "
     "task.max_length",
 }
-_SILENT = frozenset({"texts_at_max_length", "examples_packed", "steps"})
+_SILENT = frozenset({"texts_at_max_length", "examples_packed", "steps", "passages_in_windows"})
 """Counts for the record that take nothing away from anybody, as no note does that is not a count."""
 
 

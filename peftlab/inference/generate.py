@@ -165,8 +165,8 @@ def generate_rows(
         reporter.finish()
         if cut:  # said of the answers that were given, too, when a later row cannot be used
             reporter.say(
-                f"{cut} of the prompts did not fit into {tuned.max_length} tokens with a response: their beginning was "
-                "cut away, as in evaluation"
+                f"{cut} of the prompts did not fit into {tuned.max_length} tokens with a response: they were cut, "
+                "as in evaluation"
             )
 
 

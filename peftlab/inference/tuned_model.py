@@ -116,7 +116,14 @@ class TunedModel:
         """Predictions with calibrated scores, in the order of the examples."""
         found: dict[int, Prediction] = {}
         for positions in self.batches(self.task.lengths(examples)):
-            batch = self.task.collate([examples[at] for at in positions], self.tokenizer.pad_token_id)
+            part = [examples[at] for at in positions]
+            if not self.task.predicts_from_logits:
+                model, inference = self.module()
+                with torch.inference_mode():
+                    said = self.task.predict_examples(model, part, self.tokenizer.pad_token_id, inference)
+                found.update(zip(positions, said, strict=True))
+                continue
+            batch = self.task.collate(part, self.tokenizer.pad_token_id)
             logits = self.compute_logits(batch) / self.temperature
             found.update(zip(positions, self.task.predict(logits, batch, self.labels), strict=True))
         return [found[at] for at in range(len(examples))]

@@ -8,7 +8,7 @@ from peftlab.core.errors import UnsupportedError
 from peftlab.core.method import MethodContext
 from peftlab.core.model_facts import ModelFacts
 
-SAVED_HEADS = {"classifier", "score"}
+SAVED_HEADS = {"classifier", "score", "qa_outputs"}
 """With prompt methods peft trains and saves modules of these names, and no others."""
 
 WITHOUT_PAST_KEY_VALUES = frozenset(

@@ -46,6 +46,8 @@ def fit_own_head(model: PreTrainedModel, own: Any, head: Head, info: Mapping[str
     if f"{name}.weight" in other_size:
         _start_anew(model)
         return f"the base's own head has another number of outputs ({_outputs(own)}): a new one starts"
+    if "id2label" not in head.config and "problem_type" not in head.config:
+        return "the base's own head is kept"  # its outputs mean the same in every checkpoint, as those of spans do
     if head.config.get("problem_type") == "regression":
         return _fit_regressor(model, layer, own, head)
     return _fit_classifier(model, layer, own, head)

@@ -26,6 +26,7 @@ CARD_TAG = "peftlab"
 PIPELINES = {
     "SEQ_CLS": "text-classification",
     "TOKEN_CLS": "token-classification",
+    "QUESTION_ANS": "question-answering",
     "CAUSAL_LM": "text-generation",
     "SEQ_2_SEQ_LM": "text2text-generation",
 }

@@ -230,11 +230,18 @@ class Host:
 
     def predict(self, items: Sequence[WorkItem]) -> list[Prediction]:
         """Predictions with calibrated scores for texts of one group."""
-        batch, logits = _logits(items)
         found: dict[int, Prediction] = {}
         by_name: dict[str, list[int]] = {}
         for at, item in enumerate(items):
             by_name.setdefault(item.hosted.name, []).append(at)
+        if not items[0].hosted.tuned.task.predicts_from_logits:  # more than logits is needed: one adapter at a time
+            for places in by_name.values():
+                hosted = items[places[0]].hosted
+                hosted.group.use(hosted.name)
+                said = hosted.tuned.predict([items[at].example for at in places])
+                found.update(zip(places, said, strict=True))
+            return [found[at] for at in range(len(items))]
+        batch, logits = _logits(items)
         for places in by_name.values():
             tuned = items[places[0]].hosted.tuned
             part = {key: value[places] for key, value in batch.items()}

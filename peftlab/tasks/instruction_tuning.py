@@ -226,7 +226,7 @@ class InstructionTuning(ConversationTask):
         ends, turns = renderer.end_token_ids, fitted.turns
         notes["chats_shortened"] += fitted.responses_lost > 0
         notes["earlier_responses_cut_away"] += fitted.responses_lost
-        notes["prompts_cut"] += fitted.is_cut
+        notes["prompt_ends_cut" if self._is_apart else "prompts_cut"] += fitted.is_cut
         notes["earlier_responses_not_learned"] += fitted.responses_not_learned
         notes["responses_without_end_token"] += turns[-1].response[-1] not in ends
         return fitted

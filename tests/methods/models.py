@@ -10,6 +10,7 @@ from transformers import (
     BartForConditionalGeneration,
     BertConfig,
     BertForMaskedLM,
+    BertForQuestionAnswering,
     BertForSequenceClassification,
     BertForTokenClassification,
     DistilBertConfig,
@@ -33,6 +34,8 @@ from peftlab.core.task import Task
 from peftlab.tasks.causal_lm import CausalLm
 from peftlab.tasks.instruction_tuning import InstructionTuning
 from peftlab.tasks.masked_lm import MaskedLm
+from peftlab.tasks.question_answering import QuestionAnswering
+from peftlab.tasks.spans.windows import Window
 from peftlab.tasks.text_classification import TextClassification
 from peftlab.tasks.token_classification import TokenClassification
 
@@ -71,6 +74,7 @@ TASKS: dict[str, Task] = {
     "TOKEN_CLS": TokenClassification(),
     "CAUSAL_LM": CausalLm(),
     "FEATURE_EXTRACTION": MaskedLm(),
+    "QUESTION_ANS": QuestionAnswering(),
     "SEQ_2_SEQ_LM": InstructionTuning().fitted({"family": "encoder_decoder"}),
 }
 BUILDERS = {
@@ -88,6 +92,9 @@ BUILDERS = {
     "llama": lambda: LlamaForSequenceClassification(
         LlamaConfig(num_key_value_heads=2, max_position_embeddings=64, bos_token_id=1, eos_token_id=1,
                     **SIZES, **COMMON)
+    ),
+    "bert-spans": lambda: BertForQuestionAnswering(
+        BertConfig(**SIZES, **{**COMMON, "num_labels": 2}, **NO_BERT_DROPOUT)
     ),
     "bert-lm": lambda: BertForMaskedLM(BertConfig(**SIZES, **COMMON, **NO_BERT_DROPOUT)),
     "gpt2-lm": lambda: GPT2LMHeadModel(
@@ -118,6 +125,7 @@ KINDS = [
     Kind("distilbert", "encoder", "SEQ_CLS", ("classifier", "pre_classifier")),
     Kind("gpt2", "decoder", "SEQ_CLS", ("score",)),
     Kind("llama", "decoder", "SEQ_CLS", ("score",)),
+    Kind("bert-spans", "encoder", "QUESTION_ANS", ("qa_outputs",)),
     Kind("bert-lm", "encoder", "FEATURE_EXTRACTION", ()),
     Kind("gpt2-lm", "decoder", "CAUSAL_LM", ()),
     Kind("llama-lm", "decoder", "CAUSAL_LM", ()),
@@ -136,6 +144,11 @@ def toy_batch(kind: Kind) -> dict[str, torch.Tensor]:
             labels = [token % 3 for token in ids]
             places = list(range(len(ids)))
             examples.append({"input_ids": ids, "label": labels, "tags": labels, "places": places})
+        elif kind.task_type == "QUESTION_ANS":
+            place = 1 + row % 3
+            ids[0] = 2 + row % 3
+            window = Window(ids, None, [None, *((at, at + 1) for at in range(1, len(ids)))], 0)
+            examples.append({"input_ids": ids, "windows": [window], "targets": [(place, place)]})
         elif kind.task_type == "SEQ_2_SEQ_LM":
             examples.append({"input_ids": [2 + row % 3, *ids, 2 + row % 3], "labels": [2 + row % 3, 7]})
         elif kind.task_type in ("CAUSAL_LM", "FEATURE_EXTRACTION"):

@@ -170,7 +170,7 @@ def test_a_long_prompt_loses_its_end_and_a_long_response_is_refused(base: Path) 
     assert len(first["input_ids"]) == 14
     assert [each["input_ids"][-1] for each in encoded.examples] == [tokenizer.eos_token_id] * 2
     assert tokenizer.decode(second["labels"]) == "bad<end>"
-    assert encoded.notes["prompts_cut"] == 1
+    assert encoded.notes["prompt_ends_cut"] == 1
     rows = {"prompt": ["good"], "response": ["good film good film good film"]}
     with pytest.raises(DataError, match="max_target_length"):
         task.encode(task.arrange(Split("train", [0], rows, "rows")), tokenizer, ())

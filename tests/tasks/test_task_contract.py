@@ -70,6 +70,16 @@ def of_words() -> Rows:
     ]
 
 
+def questions() -> Rows:
+    """Which word of the text is good or bad? Of every fourth text that is another one: it has no answer."""
+    rows = []
+    for at, (text, label) in enumerate(sentences(64)):
+        word = next((word for word in text.split() if word in WORDS), None) if at % 4 else None
+        answers = {"text": [word], "answer_start": [text.index(word)]} if word else {"text": [], "answer_start": []}
+        rows.append({"question": label if word else "film", "context": text, "answers": answers})
+    return rows
+
+
 CASES = {
     "text_classification": Case("tiny_bert", {}, labelled),
     "text_pair_classification": Case(
@@ -123,6 +133,7 @@ CASES = {
             for row in labelled()
         ],
     ),
+    "question_answering": Case("tiny_bert", {"max_length": 24, "stride": 4, "max_answer_tokens": 2}, questions),
     "turing_machine": Case(
         {"from_config": {"model_type": "gpt2", "n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 128}},
         {"machines": ["binary_increment"], "train_runs": 24, "validation_runs": 8, "test_runs": 8, "max_length": 128},

@@ -109,8 +109,8 @@ def check_path(run: SavedRun, kind: ExportFormat) -> None:
         return
     if not recipe.task.predicts_from_logits:
         raise UnsupportedError(
-            f"runs of the task {recipe.task.registered_name} are not exported as {kind}: an ONNX file holds no loop "
-            "that writes text, and no labels to compute a loss with",
+            f"runs of the task {recipe.task.registered_name} are not exported as {kind}: what they answer "
+            "takes more than logits, such as a loop that writes text, labels to compute a loss with, or a passage",
             where=str(run.folder),
             hint="Export it as `merged`.",
         )
