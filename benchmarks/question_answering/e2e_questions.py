@@ -4,7 +4,8 @@
 
 A table names what its sentences say (``area[city centre]``). A question asks for one attribute; the answer is the
 table's value, where the sentences hold it letter by letter once. Attributes that the table lacks become questions
-without an answer, as in Levy et al. 2017 (https://arxiv.org/abs/1706.04115). Rows whose value is worded otherwise are left out.
+without an answer, as in Levy et al. 2017 (https://arxiv.org/abs/1706.04115). Values that are
+worded otherwise are left out.
 """
 
 from __future__ import annotations
