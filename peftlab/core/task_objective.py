@@ -65,6 +65,8 @@ class TaskObjective(ABC):
     divisible: ClassVar[bool] = True
     """Whether a batch may be cut: whether its loss is the sum of its parts'. It is not where examples of a batch are
     compared with one another. Then batches are never cut, whether to save memory or to make a step of several."""
+    caches_gradients: ClassVar[bool] = False
+    """Of a task that is not divisible: whether ``parts`` cuts the work on a batch whose loss stays whole."""
     collates_ahead: ClassVar[bool] = False
     """Whether ``collate`` gives the same whenever it is called: it draws no random numbers and keeps nothing. Then
     batches for a card are made one step ahead, in a thread of their own."""
@@ -72,6 +74,11 @@ class TaskObjective(ABC):
     """What ``collate`` fills the columns beyond an example's end with, by key; ``input_ids`` need not be named. A task
     that names every key which is as long as the batch (batch × length, or shorter) says that a batch may be made longer
     so, and its loss stays the same. Empty: it may not."""
+
+    @property
+    def computes_in_parts(self) -> bool:
+        """Whether ``training.micro_batch_size`` can spare memory without changing the result."""
+        return self.divisible or self.caches_gradients
 
     @property
     def supports_virtual_tokens(self) -> bool:
@@ -138,6 +145,18 @@ class TaskObjective(ABC):
     def training_loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """``loss`` of ``logits``; a task may reach the same sum without holding all logits at once."""
         return self.loss(self.logits(model, batch), batch)
+
+    def parts(self, batch: Mapping[str, Tensor], size: int) -> list[dict[str, Tensor]]:
+        """Parts of a batch whose ``logits``, one after the other, are those of the batch, where the loss needs all.
+
+        Args:
+            batch: As ``collate`` gives it.
+            size: Examples of a part.
+
+        Raises:
+            NotImplementedError: The task does not say ``caches_gradients``.
+        """
+        raise NotImplementedError("the batches of this task have no parts")
 
     @property
     def has_class_targets(self) -> bool:

@@ -37,7 +37,7 @@ def possible_changes(checked: CheckedModel, batch_size: int) -> list[Change]:
     """
     recipe, changes = checked.recipe, []
     training, method = recipe.training, recipe.method
-    if batch_size > 1 and not recipe.task.divisible:
+    if batch_size > 1 and not recipe.task.computes_in_parts:
         changes.append(
             Change({"training.batch_size": max(1, batch_size // 4)}, "another result: fewer examples are compared")
         )

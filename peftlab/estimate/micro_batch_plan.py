@@ -32,8 +32,11 @@ def plan_micro_batches(
     """
     checked = with_new_facts(checked, loader)
     setting = checked.recipe.training.micro_batch_size
+    task = checked.recipe.task
     micro_batches = MicroBatches(
-        setting if isinstance(setting, int) else None, may_shrink=setting == "auto" and checked.recipe.task.divisible
+        setting if isinstance(setting, int) else None,
+        may_shrink=setting == "auto" and task.computes_in_parts,
+        cuts_batches=task.divisible,
     )
     memory = target.memory_bytes
     whole = batch_of(loader, micro_batches.size)

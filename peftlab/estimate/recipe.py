@@ -201,7 +201,7 @@ def _peak_after(
     recipe = _changed(checked.recipe, change.settings)
     sizes = [change.settings.get(f"training.{key}", batch.size) for key in ("micro_batch_size", "batch_size")]
     size = min(batch.size, *map(int, sizes))
-    batches = 1 if size == batch.size or not recipe.task.divisible else 2
+    batches = 1 if size == batch.size or not recipe.task.computes_in_parts else 2
     try:
         shapes = ShapesOfRecipe(CheckedModel(recipe, checked.model_location, checked.facts), labels, target)
     except UnsupportedError:

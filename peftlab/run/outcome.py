@@ -52,7 +52,7 @@ def record_of(
     """
     recipe, progress = checked.recipe, findings.progress
     guards = _all_guards(findings.guards, recipe, error)
-    status, message = _status(error, guards, folder, divisible=recipe.task.divisible)
+    status, message = _status(error, guards, folder, can_be_parted=recipe.task.computes_in_parts)
     return RunRecord(
         name=recipe.name,
         status=status,
@@ -94,7 +94,7 @@ def _all_guards(found: dict[str, Guard], recipe: Recipe, error: BaseException | 
 
 
 def _status(
-    error: BaseException | None, guards: dict[str, Guard], folder: RunFolder, *, divisible: bool
+    error: BaseException | None, guards: dict[str, Guard], folder: RunFolder, *, can_be_parted: bool
 ) -> tuple[Status, str | None]:
     if error is None:
         failed = [name for name, guard in guards.items() if guard.status == "failed" and not guard.waived]
@@ -112,7 +112,7 @@ def _status(
     if is_out_of_memory(error):
         first = (str(error).splitlines() or ["memory ran out"])[0]
         way = "Set training.micro_batch_size to auto"
-        if not divisible:
+        if not can_be_parted:
             way = "This task's batches cannot be cut without changing its loss: set training.batch_size to fewer"
         return "out_of_memory", f"{first} {way}; `peftlab estimate` tells what else helps."
     if isinstance(error, PeftlabError):

@@ -125,6 +125,21 @@ class MultiLabelScorer:
         return float(np.mean([roc_auc_score(truth[:, p], scores[:, p]) for p in mixed]))
 
 
+class CorrelationScorer:
+    """Correlations of one number per example; left out where a side is constant."""
+
+    def __init__(self) -> None:
+        self._both = RegressionScorer()
+
+    def add(self, predictions: Sequence[Prediction]) -> None:
+        """Take in the predictions of a batch."""
+        self._both.add(predictions)
+
+    def compute(self) -> dict[str, float]:
+        """Both correlations."""
+        return {name: value for name, value in self._both.compute().items() if name in ("spearman", "pearson")}
+
+
 class RegressionScorer:
     """Correlations and errors of one number per example. Correlations are left out where a side is constant."""
 

@@ -7,16 +7,22 @@ hard negatives add documents that are wrong for certain. So a batch cannot be cu
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from peftlab.core.capabilities import EmbedsText
-from peftlab.core.errors import UnsupportedError
+from peftlab.core.errors import DataError, UnsupportedError
+from peftlab.core.metric_scorer import MetricScorer
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.splits import EncodedSplit, Example, Split
-from peftlab.core.task import TASKS, Prediction, Task
+from peftlab.core.task import TASKS, Prediction, Scorer, Task, UntouchedBase
+from peftlab.tasks._embedding_losses import cosent, info_nce, matryoshka, triplet
+from peftlab.tasks._hard_negatives import ROWS_AT_ONCE, corpus_of, mine
+from peftlab.tasks._scorers import CorrelationScorer
 from peftlab.tasks._sentence_transformers import sentence_transformers_files
 from peftlab.tasks.text_inputs import (
     Pooling,
@@ -31,23 +37,43 @@ from peftlab.tasks.text_inputs import (
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-ROWS_AT_ONCE = 1024
-"""Queries whose similarities with all documents are held at once."""
+RETRIEVAL = ("recall_at_1", "recall_at_5", "recall_at_10", "mrr_at_10", "ndcg_at_10")
+OF_SCORES = ("spearman", "pearson")
+MINED, MINED_KEYS = "mined", "mined_keys"
+"""Of an example: the tokens of its mined negatives, and their keys."""
 
 
 @TASKS.register("text_embedding")
 class TextEmbedding(Task):
     """Embed texts so that a query lies nearest to its document; contrastive, the batch's others are wrong answers."""
 
-    metrics: ClassVar[tuple[str, ...]] = ("recall_at_1", "recall_at_5", "recall_at_10", "mrr_at_10", "ndcg_at_10")
+    metrics: ClassVar[tuple[str, ...]] = (*RETRIEVAL, *OF_SCORES)
     divisible: ClassVar[bool] = False
+    caches_gradients: ClassVar[bool] = True
     ranks_whole_split: ClassVar[bool] = True
     capabilities: ClassVar[tuple[type, ...]] = (EmbedsText,)
 
+    objective: Literal["infonce", "triplet", "cosent"] = Field(
+        "infonce",
+        description="The loss. infonce: every other document of the batch is wrong. triplet: only the negatives are. "
+        "cosent: pairs with a score; the higher it is, the nearer the two texts.",
+    )
     query: str = Field("query", description="The column of the query, or of any text that has a match.")
     document: str = Field("document", description="The column of the document that answers it.")
     negatives: list[str] = Field(
         default_factory=list, description="Columns of documents that do not answer it: hard negatives."
+    )
+    score: str | None = Field(None, description="cosent: the column of a number that says how alike the two are.")
+    mined_negatives: NonNegativeInt = Field(
+        0,
+        description="Before training, so many documents are found for each query that lie near it for the model and "
+        "are wrong: hard negatives.",
+    )
+    mining_margin: float = Field(
+        0.05,
+        ge=0,
+        description="A mined document is less similar than the right one by at least this much; a nearer one may well "
+        "be right too.",
     )
     max_length: PositiveInt = Field(128, description="Longer texts are cut to this many tokens.")
     pooling: Pooling = Field(
@@ -57,12 +83,31 @@ class TextEmbedding(Task):
     temperature: PositiveFloat = Field(
         0.05, description="Similarities are divided by it; a small one looks at the nearest wrong documents alone."
     )
-    symmetric: bool = Field(False, description="Documents also look for their query among the batch's queries.")
+    symmetric: bool = Field(
+        False, description="infonce: documents also look for their query among the batch's queries."
+    )
+    margin: PositiveFloat = Field(
+        0.2, description="triplet: a document is to be nearer than a negative by this much, in cosines."
+    )
+    dimensions: list[PositiveInt] = Field(
+        default_factory=list,
+        description="Matryoshka: the loss is the mean over so many of the first numbers of the vectors, such as [384, "
+        "128, 32], so that vectors can be cut. Empty: whole vectors only.",
+    )
 
     @model_validator(mode="after")
     def _check_columns(self) -> TextEmbedding:
         if len({*self.text_columns()}) < len(self.text_columns()):
             raise ValueError("`query`, `document` and `negatives` must name different columns")
+        is_scored, has_negatives = self.objective == "cosent", bool(self.negatives or self.mined_negatives)
+        if is_scored != (self.score is not None):
+            raise ValueError("`score` and `objective: cosent` go together: name the column of the score")
+        if is_scored and has_negatives:
+            raise ValueError("pairs with a score have no negatives")
+        if self.objective == "triplet" and not has_negatives:
+            raise ValueError("triplets need `negatives` or `mined_negatives`")
+        if self.symmetric and self.objective != "infonce":
+            raise ValueError("`symmetric` goes with `objective: infonce`")
         return self
 
     # --- rows -------------------------------------------------------------------------------------------------------
@@ -70,6 +115,18 @@ class TextEmbedding(Task):
     def text_columns(self) -> tuple[str, ...]:
         """The query, its document, and the hard negatives."""
         return (self.query, self.document, *self.negatives)
+
+    def label_columns(self) -> tuple[str, ...]:
+        """The score, where pairs have one."""
+        return () if self.score is None else (self.score,)
+
+    def number_columns(self) -> tuple[str, ...]:
+        """The score."""
+        return self.label_columns()
+
+    def check_split(self, split: Split, labels: tuple[str, ...]) -> None:
+        """Every score must be a finite number."""
+        self._scores(split)
 
     def input_columns(self) -> tuple[str, ...]:
         """A vector is given for the query, or for any text that stands in its column."""
@@ -83,6 +140,11 @@ class TextEmbedding(Task):
         """Refuse encoder-decoders, lengths beyond the positions, and a decoder's first token."""
         check_family(facts)
         check_length(self.max_length, facts)
+        size = facts.config.get("hidden_size") or facts.config.get("n_embd")
+        if size is not None and max(self.dimensions, default=0) > size:
+            raise UnsupportedError(
+                f"vectors of {facts.path} have {size} dimensions, not {max(self.dimensions)}", where="task.dimensions"
+            )
         if facts.family == "decoder" and self.pooling == "cls":
             raise UnsupportedError(
                 f"{facts.path} reads from left to right: its first token has not seen the text",
@@ -99,6 +161,8 @@ class TextEmbedding(Task):
         for row, texts in enumerate(zip(*sides, strict=True)):
             keys = [numbers.setdefault(str(column[row]).strip(), len(numbers)) for column in columns]
             examples.append(_example(texts, keys))
+        for example, score in zip(examples, self._scores(split), strict=False):
+            example["score"] = score
         cut = sum(bool(example["truncated"]) for example in examples)
         return EncodedSplit(split.name, split.index, examples, {"texts_cut": cut, "texts": len(numbers)})
 
@@ -109,49 +173,90 @@ class TextEmbedding(Task):
 
     def placeholder(self, length: int, labels: tuple[str, ...]) -> Example:
         """Texts of like length, all different."""
-        sides = len(self.text_columns())
+        sides = self._texts_of_row
         lengths = [length // sides + (side < length % sides) for side in range(sides)]
-        return {"input_ids": [0] * length, "lengths": lengths, "keys": list(range(sides))}
+        scores = {} if self.score is None else {"score": float(length)}
+        return {"input_ids": [0] * length, "lengths": lengths, "keys": list(range(sides)), **scores}
 
     def longest(self) -> int:
         """All texts of a row as long as they may be."""
-        return self.max_length * len(self.text_columns())
+        return self.max_length * self._texts_of_row
 
     # --- objective --------------------------------------------------------------------------------------------------
 
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
-        """All queries, then all documents, then each column of negatives; ``keys``: examples × texts of a row."""
+        """All queries, then all documents, then each column of negatives; ``keys``: examples × texts of a row.
+
+        Mined negatives come last. ``scores`` (examples) where pairs have one.
+        """
         import torch
 
         rows = [row for side in range(len(examples[0]["keys"])) for row in _side(examples, side)]
-        return {**pad(rows, pad_token_id), "keys": torch.tensor([example["keys"] for example in examples])}
+        keys = [list(example["keys"]) for example in examples]
+        if MINED in examples[0]:
+            for at in range(self.mined_negatives):
+                rows += [{"input_ids": [token for token in item[MINED][at] if token >= 0]} for item in examples]
+            keys = [[*own, *example[MINED_KEYS]] for own, example in zip(keys, examples, strict=True)]
+        batch = {**pad(rows, pad_token_id), "keys": torch.tensor(keys)}
+        if "score" in examples[0]:
+            batch["scores"] = torch.tensor([example["score"] for example in examples], dtype=torch.float64)
+        return batch
+
+    def parts(self, batch: Mapping[str, Tensor], size: int) -> list[dict[str, Tensor]]:
+        """Texts of so many examples at once, without the padding that only longer ones need."""
+        rows = size * batch["keys"].shape[1]
+        parts = []
+        for start in range(0, len(batch["input_ids"]), rows):
+            longest = int(batch["attention_mask"][start : start + rows].sum(dim=1).max())
+            inputs = ("input_ids", "attention_mask")
+            parts.append({key: batch[key][start : start + rows, :longest] for key in inputs})
+        return parts
+
+    def prepare(
+        self, splits: Mapping[str, EncodedSplit], base: UntouchedBase
+    ) -> Mapping[str, Mapping[str, Tensor]] | None:
+        """The tokens and keys of each training row's mined negatives (rows × negatives × tokens; -1: padding)."""
+        import torch
+
+        if not self.mined_negatives or "train" not in splits:
+            return None
+        train = splits["train"]
+        vectors = base.values(train, self._vectors_of_pairs)
+        keys = torch.tensor([example["keys"][:2] for example in train.examples])
+        queries, documents = vectors.chunk(2, dim=1)
+        found = mine(queries, documents, keys, count=self.mined_negatives, margin=self.mining_margin)
+        texts = [text["input_ids"] for text in _side(train.examples, 1)]
+        tokens = torch.full((*found.shape, max(map(len, texts))), -1)
+        for place in itertools.product(*map(range, found.shape)):
+            text = texts[int(found[place])]
+            tokens[place][: len(text)] = torch.tensor(text)
+        return {"train": {MINED: tokens, MINED_KEYS: keys[found, 1]}}
+
+    def _vectors_of_pairs(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """The vectors of each query and of its document, one behind the other."""
+        import torch
+
+        queries, documents, *_ = torch.split(self.logits(model, batch), len(batch["keys"]))
+        return torch.cat([queries, documents], dim=1)
 
     def logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """Vectors, texts × hidden size."""
         return self.embeddings(text_vectors(model, batch, self.pooling))
 
     def loss(self, logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-        """InfoNCE, summed over the queries; with ``symmetric``, its mean with that of the documents.
+        """The objective, summed over the queries; with ``dimensions``, its mean over them."""
+        if not self.dimensions:
+            return self._loss_of_vectors(logits, batch)
+        return matryoshka(
+            lambda vectors: self._loss_of_vectors(vectors, batch), logits, self.dimensions, normalize=self.normalize
+        )
 
-        A document that stands twice in the batch, or that belongs to an equal query, is no wrong answer.
-        """
-        import torch
-        from torch.nn import functional
-
-        keys = batch["keys"]
-        queries, documents = logits[: len(keys)], logits[len(keys) :]
-        similarities = queries @ documents.T / self.temperature  # queries × (documents, then negatives)
-        own = torch.arange(len(keys), device=logits.device)
-        shown = keys[:, 1:].T.flatten()
-        is_right = shown[None, :] == keys[:, 1, None]
-        is_right[:, : len(keys)] |= keys[:, 0, None] == keys[None, :, 0]
-        is_own = functional.one_hot(own, len(shown)).bool()
-        similarities = similarities.masked_fill(is_right & ~is_own, -torch.inf)
-        loss = functional.cross_entropy(similarities, own, reduction="sum")
-        if not self.symmetric:
-            return loss
-        backwards = functional.cross_entropy(similarities[:, : len(keys)].T, own, reduction="sum")
-        return (loss + backwards) / 2
+    def _loss_of_vectors(self, vectors: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        if self.objective == "cosent":
+            return cosent(vectors, batch["scores"], temperature=self.temperature)
+        if self.objective == "triplet":
+            return triplet(vectors, batch["keys"], margin=self.margin)
+        return info_nce(vectors, batch["keys"], temperature=self.temperature, symmetric=self.symmetric)
 
     def loss_terms(self, batch: Mapping[str, Tensor]) -> int:
         """One term a query."""
@@ -160,13 +265,18 @@ class TextEmbedding(Task):
     # --- answers ----------------------------------------------------------------------------------------------------
 
     def predict(self, logits: Tensor, batch: Mapping[str, Tensor], labels: tuple[str, ...]) -> list[Prediction]:
-        """The vector of a text that stands alone; of a pair both vectors, which ``rank`` makes ranks of."""
+        """The vector of a text that stands alone; the cosine of a pair with a score; else both, for ``rank``."""
         import torch
+        from torch.nn import functional
 
         keys = batch["keys"]
         vectors = torch.split(logits.float(), len(keys))
         if keys.shape[1] == 1:
             return [Prediction(1.0, vector.tolist(), []) for vector in vectors[0]]
+        if "scores" in batch:
+            cosines = functional.cosine_similarity(vectors[0], vectors[1]).tolist()
+            scores = batch["scores"].tolist()
+            return [Prediction(score, cosine, [cosine]) for score, cosine in zip(scores, cosines, strict=True)]
         return [Prediction(1.0, pair, []) for pair in zip(vectors[0], vectors[1], keys, strict=True)]
 
     def rank(self, predictions: Sequence[Prediction]) -> Sequence[Prediction]:
@@ -177,28 +287,39 @@ class TextEmbedding(Task):
         """
         import torch
 
+        if self.score is not None:
+            return predictions
         queries, documents, keys = (
             torch.stack(each) for each in zip(*(item.prediction for item in predictions), strict=True)
         )
-        places: dict[int, int] = {}
-        for row, key in enumerate(keys[:, 1].tolist()):
-            places.setdefault(key, row)
-        corpus = documents[list(places.values())]
-        at = {key: place for place, key in enumerate(places)}
-        own = torch.tensor([at[key] for key in keys[:, 1].tolist()])
-        of_query: dict[int, list[int]] = {}
-        for query, place in zip(keys[:, 0].tolist(), own.tolist(), strict=True):
-            of_query.setdefault(query, []).append(place)
+        corpus = corpus_of(keys)
         ranked = []
         for start in range(0, len(queries), ROWS_AT_ONCE):
-            similarities = queries[start : start + ROWS_AT_ONCE] @ corpus.T
-            for row, all_of_row in enumerate(similarities, start=start):
-                mine = all_of_row[own[row]].clone()
-                others = all_of_row
-                others[of_query[int(keys[row, 0])]] = -torch.inf
+            similarities = queries[start : start + ROWS_AT_ONCE] @ documents[corpus.rows].T
+            for row, others in enumerate(similarities, start=start):
+                mine = others[corpus.own[row]].clone()
+                others[corpus.right[int(keys[row, 0])]] = -torch.inf
                 rank = 1 + int((others >= mine).sum())
                 ranked.append(Prediction(1.0, float(rank), [float(mine), float(others.max())]))
         return ranked
+
+    def default_metric(self, validation: Split | None) -> str:
+        """Of pairs with a score their rank correlation."""
+        return RETRIEVAL[0] if self.score is None else OF_SCORES[0]
+
+    def why_not_measured(self, metric: str, split: Split, labels: tuple[str, ...]) -> str | None:
+        """Ranks and correlations need other rows; a correlation also needs scores that differ."""
+        if metric in OF_SCORES and self.score is None:
+            return "its pairs have no score"
+        if metric in RETRIEVAL and self.score is not None:
+            return "its pairs have a score, and no document is the right one"
+        if metric in OF_SCORES and len(set(self._scores(split))) < 2:
+            return "all of its scores are equal"
+        return None
+
+    def scorer(self, labels: tuple[str, ...]) -> Scorer:
+        """Ranks; or of pairs with a score the correlations."""
+        return MetricScorer(RETRIEVAL) if self.score is None else CorrelationScorer()
 
     def decisions(self, prediction: Prediction) -> list[tuple[Any, Any]]:
         """None: a rank is no answer."""
@@ -216,6 +337,26 @@ class TextEmbedding(Task):
             "last": "The last hidden state of the last token",
         }
         return f"{states[self.pooling]}{', divided by its length,' if self.normalize else ''} is the vector of a text."
+
+    @property
+    def _texts_of_row(self) -> int:
+        return len(self.text_columns()) + self.mined_negatives
+
+    def _scores(self, split: Split) -> list[float]:
+        """The score of each row; empty where there are none."""
+        if self.score is None:
+            return []
+        scores = []
+        for row, value in enumerate(split.columns[self.score]):
+            try:
+                scores.append(float(value))
+            except (TypeError, ValueError):
+                scores.append(math.nan)
+            if not math.isfinite(scores[-1]):
+                raise DataError(
+                    f"the score {value!r:.40} in column `{self.score}` is not a finite number", where=split.where(row)
+                )
+        return scores
 
     def companion_files(self, config: Any) -> Mapping[str, str]:
         """Those of sentence-transformers, which then gives the same vectors."""

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from peftlab.core.errors import UnsupportedError
 from peftlab.core.hooks import Backward, LossFunction
 from peftlab.training.ahead import collate
 from peftlab.training.checkpoints import generator_states, restore_generators
 from peftlab.training.evaluation import to_device
+from peftlab.training.gradient_cache import GradientCache
 from peftlab.training.micro_batches import is_out_of_memory
 from peftlab.training.steps import Step
 
@@ -103,15 +105,41 @@ def accumulate_gradients(job: TrainingJob, batches: Sequence[Mapping[str, Tensor
         with_penalty = last and job.world.is_first
         synchronised: AbstractContextManager[Any] = nullcontext() if last else job.accelerator.no_sync(job.model)
         with synchronised:
-            if job.graphs is None:
-                total += _compute(job, to_device(batch, job.accelerator.device), terms, with_penalty=with_penalty)
+            parts = _parts(job, batch)
+            if job.graphs is None or parts:
+                on_device = to_device(batch, job.accelerator.device)
+                total += _compute(job, on_device, terms, with_penalty=with_penalty, parts=parts)
             else:
                 total += _replay(job, batch, terms, with_penalty=with_penalty)
     return total
 
 
-def _compute(job: TrainingJob, on_device: Mapping[str, Tensor], terms: int | Tensor, *, with_penalty: bool) -> Tensor:
-    backward = _backward(job, on_device, terms, with_penalty=with_penalty)
+def _parts(job: TrainingJob, batch: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    """What a batch is computed in whose loss needs all of it; empty where it is computed at once."""
+    size = job.micro_batches.size
+    if job.micro_batches.cuts_batches or size is None:
+        return []
+    parts = job.task.parts(batch, size)
+    if len(parts) == 1:
+        return []
+    if job.hooks.are_around:  # where memory has run out; a recipe that says so from the start is refused before
+        raise UnsupportedError(
+            "a regularizer works around the whole backward pass, which is not computed in parts",
+            where="training.micro_batch_size",
+            hint="Set training.batch_size to fewer, or leave the regularizer out.",
+        )
+    return parts
+
+
+def _compute(
+    job: TrainingJob,
+    on_device: Mapping[str, Tensor],
+    terms: int | Tensor,
+    *,
+    with_penalty: bool,
+    parts: Sequence[Mapping[str, Tensor]] = (),
+) -> Tensor:
+    backward = _backward(job, on_device, terms, with_penalty=with_penalty, parts=parts)
     if job.hooks.are_around:
         return job.hooks.around(backward, job.accelerator.unwrap_model(job.model), on_device)
     return backward()
@@ -138,14 +166,23 @@ def _replay(job: TrainingJob, batch: Mapping[str, Tensor], terms: int, *, with_p
     return loss
 
 
-def _backward(job: TrainingJob, batch: Mapping[str, Tensor], terms: int | Tensor, *, with_penalty: bool) -> Backward:
+def _backward(
+    job: TrainingJob,
+    batch: Mapping[str, Tensor],
+    terms: int | Tensor,
+    *,
+    with_penalty: bool,
+    parts: Sequence[Mapping[str, Tensor]],
+) -> Backward:
     """The forward and backward pass of a batch; the penalty is in the first one only, however many there will be."""
     is_due = with_penalty
+    cache = GradientCache(job.task, parts, job.accelerator) if parts else None
 
     def run(loss_of: LossFunction, weight: float) -> Tensor:
         nonlocal is_due
         with job.accelerator.autocast():
-            loss = loss_of(job.model, batch) / terms
+            whole = loss_of(job.model, batch) if cache is None else cache.loss(job.model, batch)
+            loss = whole / terms
         mean = loss.detach()
         loss = loss if weight == 1 else loss * weight
         if is_due:
@@ -153,6 +190,8 @@ def _backward(job: TrainingJob, batch: Mapping[str, Tensor], terms: int | Tensor
             penalty = job.hooks.penalty(job.accelerator.unwrap_model(job.model))
             loss = loss if penalty is None else loss + penalty
         job.accelerator.backward(loss)
+        if cache is not None:
+            cache.carry_on(job.model)
         return mean
 
     return Backward(job.task, job.task.training_loss, 1.0, run)

@@ -15,15 +15,18 @@ class MicroBatches:
         size: Examples; None: whole batches.
         may_shrink: Whether a step that runs out of memory is tried again with half of it.
         halvings: How often that has happened.
+        cuts_batches: Whether a step is made of smaller batches; else the batches stay whole, and what is computed of
+            them at once is smaller.
     """
 
     size: int | None = None
     may_shrink: bool = False
     halvings: int = 0
+    cuts_batches: bool = True
 
     def split(self, batches: Sequence[Sequence[int]]) -> list[list[int]]:
         """The pieces of a step's batches."""
-        return split_batches(batches, self.size)
+        return split_batches(batches, self.size if self.cuts_batches else None)
 
     def halve(self, batches: Sequence[Sequence[int]]) -> bool:
         """Compute half as many at once from now on.
@@ -34,7 +37,7 @@ class MicroBatches:
         Returns:
             Whether there was something to halve: a single example cannot be cut.
         """
-        largest = max(len(piece) for piece in self.split(batches))
+        largest = max(len(piece) for piece in split_batches(batches, self.size))
         if largest == 1:
             return False
         self.size = largest // 2

@@ -1,4 +1,4 @@
-"""``/v1/embeddings``: OpenAI's shape, the vectors of ``predict``, and what is refused."""
+"""``/v1/embeddings`` in OpenAI's shape and ``/v1/rerank``: the numbers of ``predict``, and what is refused."""
 
 from __future__ import annotations
 
@@ -17,16 +17,14 @@ from tests.conftest import sentences
 TEXTS = ["good film", "the day was sad and dark in town", "it"]
 
 
-@pytest.fixture(scope="module")
-def embedding_run(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("embedding")
-    rows = [{"query": text, "document": text.upper()} for text, _ in sentences(30)]
+def tiny_run_of(task: dict[str, Any], model: Path, folder: Path) -> Path:
+    rows = [{"query": text, "document": text.upper(), "no": text[::-1]} for text, _ in sentences(30)]
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     recipe = peftlab.Recipe.from_dict(
         {
             "name": "vectors",
-            "model": {"path": str(tiny_bert)},
-            "task": {"type": "text_embedding", "max_length": 24},
+            "model": {"path": str(model)},
+            "task": {**task, "max_length": 24},
             "data": {"source": str(folder / "rows.jsonl")},
             "method": {"type": "lora"},
             "training": {"max_steps": 2, "batch_size": 8},
@@ -35,6 +33,11 @@ def embedding_run(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     )
     assert peftlab.run_recipe(recipe, output_dir=folder / "run").record.status == "success"
     return folder / "run"
+
+
+@pytest.fixture(scope="module")
+def embedding_run(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_run_of({"type": "text_embedding"}, tiny_bert, tmp_path_factory.mktemp("embedding"))
 
 
 def test_vectors_are_those_of_predict(embedding_run: Path, start: Any, tiny_run: Callable[..., Path]) -> None:
@@ -77,3 +80,21 @@ def test_a_model_that_gives_no_vectors_says_so(start: Any, tiny_run: Callable[..
     status, answer, _ = client.request("POST", "/v1/embeddings", {"input": "a"})
     assert status == 422
     assert "gives no vectors" in answer["error"]
+
+
+def test_documents_are_ranked_by_the_scores_of_predict(tiny_bert: Path, tmp_path: Path, start: Any) -> None:
+    run = tiny_run_of({"type": "reranking", "negatives": ["no"]}, tiny_bert, tmp_path)
+    query, documents = "good film", ["sad day", "GOOD FILM", "it"]
+    answers = peftlab.load(run).predict([(query, text) for text in documents])
+    found = np.array([answer["prediction"] for answer in answers])
+    client = start({"ranker": run})
+    body = {"query": query, "documents": documents, "top_n": 2, "return_documents": True}
+    status, answer, _ = client.request("POST", "/v1/rerank", body)
+    assert status == 200, answer
+    best = np.argsort(-found)[:2].tolist()
+    assert [item["index"] for item in answer["results"]] == best
+    assert [item["document"]["text"] for item in answer["results"]] == [documents[at] for at in best]
+    assert [item["relevance_score"] for item in answer["results"]] == pytest.approx(found[best], abs=1e-5)
+    status, answer, _ = client.request("POST", "/v1/rerank", {"query": query, "documents": ["a", " "]})
+    assert status == 422
+    assert "documents[1] is empty" in answer["error"]

@@ -94,6 +94,11 @@ CASES = {
         {"query": "text", "document": "other"},
         lambda: [{"text": row["text"], "other": twin(row["text"])} for row in labelled()],
     ),
+    "reranking": Case(
+        "tiny_bert",
+        {"query": "text", "document": "other", "negatives": ["no"]},
+        lambda: [{"text": row["text"], "other": twin(row["text"]), "no": row["text"][::-1]} for row in labelled()],
+    ),
     "masked_lm": Case("tiny_bert", {"max_length": 16}, labelled),
     "causal_lm": Case("tiny_gpt2", {"max_length": 16}, labelled),
     "text_generation": Case(

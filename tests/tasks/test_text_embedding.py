@@ -25,7 +25,7 @@ from peftlab.core.splits import Split
 from peftlab.core.task import Prediction
 from peftlab.inference.explanation.attributions import explain
 from peftlab.inference.export.export import export_run
-from peftlab.tasks.text_embedding import TextEmbedding
+from peftlab.tasks.text_embedding import RETRIEVAL, TextEmbedding
 from peftlab.tasks.text_inputs import pad, text_vectors
 from tests.conftest import sentences
 
@@ -97,7 +97,7 @@ def test_ranks_and_metrics(seed: int) -> None:
         ndcg.append(ndcg_score([[1, *[0] * len(wrong)]], [scores], k=10, ignore_ties=len(set(scores)) == len(scores)))
     assert [item.prediction for item in found] == ranks
     labels = [item.label for item in found]
-    values = {name: METRICS[name].score(labels, ranks) for name in TextEmbedding.metrics}
+    values = {name: METRICS[name].score(labels, ranks) for name in RETRIEVAL}
     assert values["recall_at_5"] == pytest.approx(np.mean([rank <= 5 for rank in ranks]))
     assert values["mrr_at_10"] == pytest.approx(np.mean([1 / rank if rank <= 10 else 0 for rank in ranks]))
     untied = [at for at, (_, document) in enumerate(keys) if document not in (3, 4)]
@@ -210,7 +210,7 @@ def test_sentence_transformers_loads_an_export_as_it_is_and_gives_the_same_vecto
 
 def test_what_cuts_a_batch_is_refused(run: Path) -> None:
     values = peftlab.load(run).recipe.model_dump(mode="json", exclude={"data"})
-    for key, value in {"micro_batch_size": 4, "max_tokens_per_batch": 100, "gradient_accumulation_steps": 2}.items():
+    for key, value in {"max_tokens_per_batch": 100, "gradient_accumulation_steps": 2}.items():
         recipe = peftlab.Recipe.from_dict(
             {
                 **values,
@@ -253,19 +253,3 @@ def test_every_method_that_fits_trains_it(method: str, tiny_bert: Path, tmp_path
         found = SentenceTransformer(str(tmp_path / "run/model"), device="cpu", local_files_only=True).encode(["it"])
         vectors = [answer["prediction"] for answer in peftlab.load(tmp_path / "run").predict(["it"])]
         assert found == pytest.approx(np.array(vectors), abs=1e-5)
-
-
-def test_memory_that_runs_out_cuts_no_batch(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes: list[int] = []
-
-    def run_out(task: TextEmbedding, _logits: Any, batch: Any) -> Any:
-        sizes.append(task.loss_terms(batch))
-        raise torch.OutOfMemoryError("no memory left")
-
-    monkeypatch.setattr(TextEmbedding, "loss", run_out)
-    recipe = peftlab.Recipe.from_dict(small_values(tiny_bert, tmp_path, micro_batch_size="auto"))
-    record = peftlab.run_recipe(recipe, output_dir=tmp_path / "run").record
-    assert record.status == "out_of_memory"
-    assert "cannot be cut without changing its loss: set training.batch_size to fewer" in (record.error or "")
-    assert len(sizes) == 1  # no part of it was tried
-    assert sizes[0] > 1

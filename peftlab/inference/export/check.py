@@ -110,7 +110,9 @@ def _language_answers(tuned: TunedModel, split: EncodedSplit, reporter: Reporter
 def compare(run: Answers, export: Answers, split: str) -> ExportCheck:
     """How far an export is from its run."""
     pairs = list(zip(run.predictions, export.predictions, strict=True))
-    numbers = [one for one, _ in pairs if isinstance(one, float)]
+    numbers = [
+        number for one, _ in pairs for number in (one if isinstance(one, list) else [one]) if isinstance(number, float)
+    ]
     tolerance = NUMBER_TOLERANCE * (max(numbers) - min(numbers)) if numbers else 0.0
     return ExportCheck(
         split=split,
@@ -162,4 +164,6 @@ def _same(one: object, other: object, tolerance: float) -> bool:
     """Equal labels; numbers that differ by so much at most."""
     if isinstance(one, float) and isinstance(other, float):
         return abs(one - other) <= tolerance
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        return all(_same(a, b, tolerance) for a, b in zip(one, other, strict=True))
     return one == other

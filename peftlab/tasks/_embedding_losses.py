@@ -1,0 +1,102 @@
+"""Losses of embeddings, each a sum over the queries of a batch.
+
+Each has the value of the loss of sentence-transformers that is named, times the number of queries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def info_nce(vectors: Tensor, keys: Tensor, *, temperature: float, symmetric: bool) -> Tensor:
+    """InfoNCE with in-batch negatives (``MultipleNegativesRankingLoss``; https://arxiv.org/abs/1807.03748).
+
+    A document that stands twice in the batch, or that belongs to an equal query, is no wrong answer.
+
+    Args:
+        vectors: All queries, all documents, then each column of negatives.
+        keys: Queries × texts of a row; equal for equal texts.
+        temperature: Similarities are divided by it.
+        symmetric: The mean with the loss of the documents, which look for their queries.
+    """
+    import torch
+    from torch.nn import functional
+
+    queries, documents = vectors[: len(keys)], vectors[len(keys) :]
+    similarities = queries @ documents.T / temperature  # queries × (documents, then negatives)
+    own = torch.arange(len(keys), device=vectors.device)
+    shown = keys[:, 1:].T.flatten()
+    is_right = shown[None, :] == keys[:, 1, None]
+    is_right[:, : len(keys)] |= keys[:, 0, None] == keys[None, :, 0]
+    is_own = functional.one_hot(own, len(shown)).bool()
+    similarities = similarities.masked_fill(is_right & ~is_own, -torch.inf)
+    loss = functional.cross_entropy(similarities, own, reduction="sum")
+    if not symmetric:
+        return loss
+    backwards = functional.cross_entropy(similarities[:, : len(keys)].T, own, reduction="sum")
+    return (loss + backwards) / 2
+
+
+def triplet(vectors: Tensor, keys: Tensor, *, margin: float) -> Tensor:
+    """A document must be nearer than each negative of its row by a margin (``TripletLoss`` with the cosine distance).
+
+    A negative that is the document itself counts nothing.
+
+    Args:
+        vectors: All queries, all documents, then each column of negatives.
+        keys: Queries × texts of a row; equal for equal texts.
+        margin: Of cosines.
+    """
+    from torch.nn import functional
+
+    sides = functional.normalize(vectors, dim=-1).view(keys.shape[1], len(keys), -1)
+    cosines = (sides[0] * sides[1:]).sum(dim=-1)  # documents of a row × queries
+    lacking = functional.relu(margin - cosines[0] + cosines[1:])
+    return lacking.masked_fill(keys[:, 1] == keys[:, 2:].T, 0).mean(dim=0).sum()
+
+
+def cosent(vectors: Tensor, scores: Tensor, *, temperature: float) -> Tensor:
+    """Of two pairs the one with the higher score must have the higher cosine (``CoSENTLoss``).
+
+    https://kexue.fm/archives/8847
+
+    Args:
+        vectors: All first texts, then all second ones.
+        scores: One a pair.
+        temperature: Cosines are divided by it.
+    """
+    import torch
+    from torch.nn import functional
+
+    first, second = functional.normalize(vectors, dim=-1).view(2, len(scores), -1)
+    cosines = (first * second).sum(dim=-1) / temperature
+    differences = cosines[:, None] - cosines[None, :]
+    differences = differences.masked_fill(scores[:, None] >= scores[None, :], -torch.inf).flatten()
+    return torch.logsumexp(torch.cat([differences.new_zeros(1), differences]), dim=0) * len(scores)
+
+
+def matryoshka(
+    loss: Callable[[Tensor], Tensor], vectors: Tensor, dimensions: Sequence[int], *, normalize: bool
+) -> Tensor:
+    """The mean of a loss over beginnings of the vectors, so that each is a good vector (``MatryoshkaLoss``).
+
+    https://arxiv.org/abs/2205.13147
+
+    Args:
+        loss: Of vectors.
+        vectors: Whole.
+        dimensions: How many numbers of them each time.
+        normalize: Whether beginnings get the length 1.
+    """
+    import torch
+    from torch.nn import functional
+
+    losses = []
+    for count in dimensions:
+        first = vectors[:, :count]
+        losses.append(loss(functional.normalize(first, dim=-1) if normalize else first))
+    return torch.stack(losses).mean()
