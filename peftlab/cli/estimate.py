@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from peftlab.cli.options import Json, Offline, Overrides
+from peftlab.cli.options import Json, Offline, Overrides, Processes
 from peftlab.cli.verbs import verb
 from peftlab.core.amounts import size
 from peftlab.core.reporter import PlainReporter
@@ -22,6 +22,7 @@ def estimate(
         typer.Option(metavar="SIZE", help="Memory of the device, such as 8GB. Default: what this machine has."),
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N. This machine need not have it.")] = "auto",
+    processes: Processes = None,
     overrides: Overrides = None,
     offline: Offline = False,
     as_json: Json = False,
@@ -31,7 +32,7 @@ def estimate(
     from peftlab.estimate.target import find_target
     from peftlab.recipe.schema import load_recipe
 
-    target = find_target(check_device_name(device), memory)
+    target = find_target(check_device_name(device), memory).for_processes(processes or 1)
     loaded, document = load_recipe(recipe, overrides or [])
     found = _estimate(loaded, document, target, offline=offline, reporter=PlainReporter())
     print(json.dumps(found.to_json(), indent=2) if as_json else describe(found))
@@ -44,7 +45,7 @@ def _estimate(recipe: Any, document: Any, target: Any, *, offline: bool, reporte
     from peftlab.preparation.places import at_place
 
     checked = check_model(recipe, document, offline=offline, reporter=reporter, need_weights=False)
-    checked, batch = look_at_data(with_local_data(checked, document))
+    checked, batch = look_at_data(with_local_data(checked, document), target.processes)
     with at_place(document, ("method",)):
         return estimate_recipe(checked, target, batch=batch)
 
@@ -59,6 +60,8 @@ def describe(found: Any) -> str:
         f"peak {size(found.peak_bytes)} on {found.target.name}, "
         f"batch {found.batch.size} × {found.batch.length} tokens ({source})"
     ]
+    if found.target.processes > 1:
+        lines[0] += f"; of {found.target.processes} processes, the one with most"
     parts = [f"{name.replace('_', ' ')} {size(count)}" for name, count in found.categories.items() if count]
     lines.append(f"  training    {', '.join(parts)}")
     lines.append(f"  phases      {', '.join(f'{name} {size(peak)}' for name, peak in found.memory.phases.items())}")

@@ -105,6 +105,7 @@ def quiet_libraries(*, offline: bool) -> None:
         return
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")  # stacks of C++ beside the messages of lost connections
     for name in ("huggingface_hub", "httpx", "httpx2", "bitsandbytes", "accelerate", "datasets", "peft", "torch"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.simplefilter("ignore")

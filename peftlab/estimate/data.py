@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from peftlab.models.gguf import converted_folder, write_gguf_tokenizer
 from peftlab.preparation.check import CheckedModel, CheckedRecipe, check_data
 from peftlab.preparation.loading import Loader
 from peftlab.training.micro_batches import split_batches
+from peftlab.training.world import share
 
 
 def with_local_data(checked: CheckedModel, document: Document) -> CheckedModel:
@@ -28,8 +30,12 @@ def with_local_data(checked: CheckedModel, document: Document) -> CheckedModel:
         return checked
 
 
-def look_at_data(checked: CheckedModel) -> tuple[CheckedModel, Batch | None]:
+def look_at_data(checked: CheckedModel, processes: int = 1) -> tuple[CheckedModel, Batch | None]:
     """The batches of the data that take the most memory; None where data or tokenizer are not on this machine.
+
+    Args:
+        checked: The recipe, with its data where it is here.
+        processes: How many share each batch.
 
     Returns:
         The recipe, with what the tokenizer tells of a model that starts from nothing; and the batches.
@@ -54,7 +60,7 @@ def look_at_data(checked: CheckedModel) -> tuple[CheckedModel, Batch | None]:
         if source is None:
             checked = with_new_facts(checked, loader)
     setting = checked.recipe.training.micro_batch_size
-    return checked, batch_of(loader, setting if isinstance(setting, int) else None)
+    return checked, batch_of(loader, setting if isinstance(setting, int) else None, processes)
 
 
 def with_new_facts(checked: CheckedRecipe, loader: Loader) -> CheckedRecipe:
@@ -65,18 +71,26 @@ def with_new_facts(checked: CheckedRecipe, loader: Loader) -> CheckedRecipe:
     return replace(checked, facts=read_model_facts(Path(loader.source), path=checked.facts.path))
 
 
-def batch_of(loader: Loader, micro_batch_size: int | None) -> Batch:
+def batch_of(loader: Loader, micro_batch_size: int | None, processes: int = 1) -> Batch:
     """The batches of tokenised data that take the most memory.
 
     Args:
         loader: Has tokenised it.
         micro_batch_size: Larger batches are cut into pieces of so many examples.
+        processes: How many share each batch; of theirs, the largest part.
     """
     split = loader.splits["train"]
     lengths = loader.train_lengths()
-    pieces = split_batches(loader.plan.longest_step(lengths).batches, micro_batch_size)
+    batches = loader.plan.longest_step(lengths).batches
+
+    def padded(piece: Sequence[int]) -> int:
+        return len(piece) * max(lengths[position] for position in piece)
+
+    shares = [share(batches, rank, processes) for rank in range(processes)]
+    largest = max(filter(None, shares), key=lambda own: max(map(padded, own)))
+    pieces = split_batches(largest, micro_batch_size)
     # Gradients of the pieces before lie beside the largest one: two pieces show as much as all of them.
-    pieces = sorted(pieces, key=lambda piece: len(piece) * max(lengths[position] for position in piece))[-2:]
+    pieces = sorted(pieces, key=padded)[-2:]
     order = [position for piece in pieces for position in piece]
     places = {position: place for place, position in enumerate(order)}
     return Batch(

@@ -39,7 +39,7 @@ def plan_micro_batches(
         cuts_batches=task.divisible,
     )
     memory = target.memory_bytes
-    whole = batch_of(loader, micro_batches.size)
+    whole = batch_of(loader, micro_batches.size, target.processes)
     if memory is None or is_surely_small(
         checked.recipe, checked.facts, tokens=whole.size * whole.length, device=target.name, memory=memory
     ):
@@ -48,7 +48,7 @@ def plan_micro_batches(
         shapes = ShapesOfRecipe(checked, checked.labels, target)
 
         def peak(size: int | None) -> int:
-            return shapes.memory(batch_of(loader, size)).memory.peak_bytes
+            return shapes.memory(batch_of(loader, size, target.processes)).memory.peak_bytes
 
         needed = peak(micro_batches.size)
         if needed <= memory:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -82,6 +83,7 @@ class Estimate:
             "fits": self.fits,
             "memory_bytes": memory,
             "device": self.target.name,
+            "processes": self.target.processes,
             "verified": self.target.is_verified,
             "batch_size": self.batch.size,
             "length": self.batch.length,
@@ -118,7 +120,7 @@ def estimate_recipe(
     """
     labels = checked.labels if isinstance(checked, CheckedRecipe) else UNKNOWN_LABELS
     recipe = checked.recipe
-    own_batch = batch or longest_batch(recipe, labels)
+    own_batch = batch or longest_batch(recipe, labels, target.processes)
     shapes = ShapesOfRecipe(checked, labels, target)
     memory = shapes.memory(own_batch)
     notes = _unknown(checked, batch) + ((WITHOUT_GENERATION,) if recipe.task.generates_text else ())
@@ -155,12 +157,13 @@ def _unknown(checked: CheckedModel, batch: Batch | None) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def longest_batch(recipe: Recipe, labels: tuple[str, ...]) -> Batch:
-    """The largest batch that a recipe allows, of texts as long as it allows."""
+def longest_batch(recipe: Recipe, labels: tuple[str, ...], processes: int = 1) -> Batch:
+    """The largest batch that a recipe allows, of texts as long as it allows; of several processes, the largest part."""
     training, length = recipe.training, recipe.task.longest()
     sizes = [] if training.batch_size is None else [training.batch_size]
     if training.max_tokens_per_batch is not None:
         sizes.append(max(1, training.max_tokens_per_batch // length))
+    sizes = [math.ceil(size / processes) for size in sizes]
     if isinstance(training.micro_batch_size, int):
         sizes.append(training.micro_batch_size)
     # Accumulated batches come one after the other; that gradients are there already shows from the second on.

@@ -6,7 +6,7 @@ import os
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from peftlab.core.devices import AUTO
@@ -28,11 +28,20 @@ class Target:
 
     Args:
         name: ``cpu`` or ``cuda``.
-        memory_bytes: What it has; None where that is unknown.
+        memory_bytes: What it has, for each process; None where that is unknown.
+        processes: How many share each batch; all else is of one of them.
     """
 
     name: Literal["cpu", "cuda"]
     memory_bytes: int | None
+    processes: int = 1
+
+    def for_processes(self, count: int) -> Target:
+        """The same machine for several processes: each has a card of its own, or a part of the CPU's memory."""
+        memory = self.memory_bytes
+        if memory is not None and self.name == "cpu":
+            memory //= count
+        return replace(self, memory_bytes=memory, processes=count)
 
     @property
     def device(self) -> torch.device:

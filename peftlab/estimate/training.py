@@ -60,6 +60,7 @@ from peftlab.training.metrics_log import MetricsLog
 from peftlab.training.offload import frozen_layers
 from peftlab.training.optimizers import build_optimizer
 from peftlab.training.steps import Step, StepPlan
+from peftlab.training.world import World, WorldOnPaper
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -131,6 +132,7 @@ class ShapesOfRecipe:
 
     def __init__(self, checked: CheckedModel, labels: tuple[str, ...], target: Target) -> None:
         self._recipe, self._labels, self._target = checked.recipe, labels, target
+        self._world = World() if target.processes == 1 else WorldOnPaper(target.processes)
         recipe, method = checked.recipe, checked.recipe.method
         self._dtype = resolve_dtype(recipe.model.dtype, device=target.device, base_is_frozen=not method.trains_base)
         self._card = Card(target.name, target.memory_bytes)
@@ -178,7 +180,7 @@ class ShapesOfRecipe:
         task = self._task_on_shapes()
         borders = contextlib.nullcontext() if "position_ids" in batch.examples[0] else one_text_a_row()
         with self._mode, borders, _refused_where_values_are_needed():
-            job = self._job(batch, cast("Task", task))
+            job = replace(self._job(batch, cast("Task", task)), world=self._world)
             optimizer = job.optimizer.optimizer
             self._make_state(optimizer, job.hooks)
             step = Step(1, 0, [list(positions) for positions in batch.step], ends_epoch=False)

@@ -24,7 +24,7 @@ def load(run: RunContext) -> tuple[Loader, WrappedModel]:
     loader = Loader(run.checked, dtype=run.dtype, offline=run.offline)
     # Sizes depend on the memory that is free, and all processes cut alike.
     findings.micro_batches = run.world.first(
-        lambda: plan_micro_batches(run.checked, loader, target_of(run.device), say=say)
+        lambda: plan_micro_batches(run.checked, loader, target_of(run.device).for_processes(run.world.size), say=say)
     )
     wrapped = loader.load_wrapped(lambda base: _prepare_splits(run, loader, base))
     findings.notes = {name: dict(split.notes) for name, split in loader.splits.items()}

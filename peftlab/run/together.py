@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from peftlab.core.errors import PeftlabError, RunFailedError, UserError
+from peftlab.core.errors import PeftlabError, RunFailedError, UnsupportedError, UserError
 from peftlab.core.record import ADAPTER, MODEL
 from peftlab.preparation.check import CheckedRecipe
 from peftlab.run.run_context import RunContext
@@ -36,11 +36,20 @@ def own_folder(world: World, output_dir: Path | None) -> Iterator[Path | None]:
 
 
 def check_same_work(world: World, checked: CheckedRecipe) -> None:
-    """See that all processes have the same recipe, data and packages.
+    """See that all processes have the same recipe, data and packages, and that they can share its batches.
 
     Raises:
         UserError: One has others; it says which process, and what.
+        UnsupportedError: A batch of the task cannot be cut.
     """
+    task = checked.recipe.task
+    if world.size > 1 and not task.divisible:
+        raise UnsupportedError(
+            f"{task.registered_name} compares the examples of a batch with one another, and {world.size} processes "
+            "would cut it",
+            where="task.type",
+            hint="Run it in one process.",
+        )
     own = {
         "recipe": checked.recipe.model_dump(mode="json"),
         "data": {"fingerprint": checked.data.summary.fingerprint, "rows": checked.data.summary.rows},

@@ -14,7 +14,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch._C._distributed_c10d import PrefixStore, TCPStore
 
 from peftlab.core.devices import AUTO
 from peftlab.core.errors import RunFailedError, UserError
@@ -98,6 +97,8 @@ def own_device(device: str, start: Started | None = None) -> str:
 
 @contextlib.contextmanager
 def _joined_to(start: Started, device: str, timeout: float) -> Iterator[Processes]:
+    from torch._C._distributed_c10d import PrefixStore  # not in a PyTorch without torch.distributed
+
     global _times_joined
     for name, what in REFUSED.items():
         if os.environ.get(name, "").lower() == "true":
@@ -145,6 +146,8 @@ def _end(world: World, error: BaseException) -> None:
 
 def _open_store(start: Started, timeout: datetime.timedelta) -> Any:
     """The store of all processes: the first one holds it, or torchrun's agent does."""
+    from torch._C._distributed_c10d import TCPStore
+
     is_agents = os.environ.get("TORCHELASTIC_USE_AGENT_STORE", "").lower() == "true"
     holds = start.rank == 0 and not is_agents
     listening = os.environ.pop(STORE_FILE, None)
@@ -193,11 +196,8 @@ def _wait_for_all(store: Any, start: Started, timeout: float) -> None:
     missing, deadline = list(range(1, start.size)), time.monotonic() + timeout
     while missing := [rank for rank in missing if not store.check([f"alive/{rank}"])]:
         if time.monotonic() > deadline:
-            names = ", ".join(map(str, missing))
-            problem = (
-                f"of {start.size} processes {names} {'has' if len(missing) == 1 else 'have'} not come within "
-                f"{timeout:g} s"
-            )
+            who = f"process {missing[0]} has" if len(missing) == 1 else f"processes {', '.join(map(str, missing))} have"
+            problem = f"{who} not come within {timeout:g} s; there are to be {start.size}, numbered from 0"
             store.set("all", problem)
             raise RunFailedError(
                 problem,

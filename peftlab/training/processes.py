@@ -23,10 +23,8 @@ from torch import Tensor, nn
 
 from peftlab.training.checkpoints import generator_states, restore_generators
 from peftlab.training.watch import LostProcessError, Watch
-from peftlab.training.world import Item, Value, World
+from peftlab.training.world import Item, Value, World, pieces_of
 
-PIECE = 1 << 25
-"""Numbers that are exchanged at once; so many more a process holds meanwhile."""
 WAIT = datetime.timedelta(seconds=0.5)
 """For so long a process waits for others before it looks whether they are alive."""
 
@@ -69,7 +67,7 @@ class Processes(World):
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
             tensors.append(parameter.grad)
-        for piece in _pieces(tensors):
+        for piece in pieces_of(tensors):
             flat = torch.cat([tensor.reshape(-1) for tensor in piece])
             self._wait_for(partial(dist.all_reduce, flat, async_op=True), on_card=flat.is_cuda)
             parts = torch.split(flat, [tensor.numel() for tensor in piece])
@@ -156,22 +154,6 @@ class Processes(World):
                 raise
             return False
         return True
-
-
-def _pieces(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
-    """Tensors of one type and place, in their order, so many that they are exchanged at once."""
-    by_kind: dict[Any, list[Tensor]] = {}
-    for tensor in tensors:
-        by_kind.setdefault((tensor.dtype, tensor.device), []).append(tensor)
-    for group in by_kind.values():
-        piece, count = list[Tensor](), 0
-        for tensor in group:
-            if piece and count + tensor.numel() > PIECE:
-                yield piece
-                piece, count = [], 0
-            piece.append(tensor)
-            count += tensor.numel()
-        yield piece
 
 
 def _unpickled(data: Tensor) -> Any:

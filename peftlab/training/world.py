@@ -12,10 +12,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
+import torch
 from torch import Tensor, nn
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
+
+PIECE = 1 << 25
+"""Numbers that are exchanged at once; so many more a process holds meanwhile."""
 
 
 class World:
@@ -47,13 +51,7 @@ class World:
             batches: Positions of the examples of each batch of a step.
             rank: Of another process; None: of this one.
         """
-        own = self.rank if rank is None else rank
-        parts = []
-        for batch in batches:
-            even, rest = divmod(len(batch), self.size)
-            start = own * even + min(own, rest)
-            parts.append(list(batch[start : start + even + (own < rest)]))
-        return [part for part in parts if part]
+        return share(batches, self.rank if rank is None else rank, self.size)
 
     def sum(self, *numbers: float) -> list[float]:
         """The sum of each number over all processes."""
@@ -89,3 +87,50 @@ class World:
     def ended_by(self, error: BaseException) -> BaseException:
         """Let all end, because one has failed; what the run has ended by: this error, or that of another process."""
         return error
+
+
+class WorldOnPaper(World):
+    """One of several processes that are not there, for estimates: it takes the memory that the exchange would take.
+
+    Args:
+        size: How many there would be.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def share(self, batches: Sequence[Sequence[int]], rank: int | None = None) -> list[list[int]]:
+        """The batches as they are: an estimate is given one process's part."""
+        return [list(batch) for batch in batches]
+
+    def sum_gradients(self, parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
+        """Hold what would be exchanged at once."""
+        for piece in pieces_of([parameter.grad for parameter in parameters if parameter.grad is not None]):
+            torch.cat([tensor.reshape(-1) for tensor in piece])
+        return loss
+
+
+def share(batches: Sequence[Sequence[int]], rank: int, size: int) -> list[list[int]]:
+    """One process's part of each batch; see :meth:`World.share`."""
+    parts = []
+    for batch in batches:
+        even, rest = divmod(len(batch), size)
+        start = rank * even + min(rank, rest)
+        parts.append(list(batch[start : start + even + (rank < rest)]))
+    return [part for part in parts if part]
+
+
+def pieces_of(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:
+    """Tensors of one type and place, in their order, so many that they are exchanged at once."""
+    by_kind: dict[Any, list[Tensor]] = {}
+    for tensor in tensors:
+        by_kind.setdefault((tensor.dtype, tensor.device), []).append(tensor)
+    for group in by_kind.values():
+        piece, count = list[Tensor](), 0
+        for tensor in group:
+            if piece and count + tensor.numel() > PIECE:
+                yield piece
+                piece, count = [], 0
+            piece.append(tensor)
+            count += tensor.numel()
+        yield piece

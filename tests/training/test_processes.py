@@ -7,10 +7,13 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+import transformers
 
 import peftlab
 from peftlab.core.record import read_record
@@ -22,6 +25,33 @@ METHODS: dict[str, dict[str, Any]] = {
     "adalora": {"type": "adalora", "target_rank": 4, "initial_rank": 6},
     "prefix": {"type": "prefix_tuning", "num_virtual_tokens": 4},
 }
+CASES = [*(f"bert-{method}" for method in METHODS), "llama-lora", "llama-full"]
+MadeOnce = Callable[[str, Callable[[Path], object]], Path]
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def tiny_llama(made_once: MadeOnce, tiny_gpt2: Path) -> Path:
+    """A Llama with random weights of 2 layers."""
+
+    def write(folder: Path) -> None:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_gpt2)
+        tokenizer.save_pretrained(folder)
+        torch.manual_seed(0)
+        sizes = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+        config = transformers.LlamaConfig(
+            vocab_size=len(tokenizer), num_key_value_heads=2, max_position_embeddings=64, initializer_range=0.3, **sizes
+        )
+        transformers.LlamaForCausalLM(config).save_pretrained(folder)
+
+    return made_once("tiny-llama", write)
+
+
+@pytest.fixture(scope="module")
+def recipes(tiny_bert: Path, tiny_llama: Path, reviews: Path) -> dict[str, dict[str, Any]]:
+    """The recipe of each case."""
+    models = {"bert": tiny_bert, "llama": tiny_llama}
+    return {case: recipe(models[case.partition("-")[0]], reviews, METHODS[case.partition("-")[2]]) for case in CASES}
 
 
 def recipe(model: Path, reviews: Path, method: dict[str, Any], **training: Any) -> dict[str, Any]:
@@ -68,39 +98,45 @@ def run_together(count: int, runs: list[dict[str, Any]], folder: Path) -> list[s
     return done
 
 
+def launch(*arguments: Any) -> subprocess.CompletedProcess[str]:
+    """Run the command, which starts the processes."""
+    line = [sys.executable, "-m", "peftlab", *map(str, arguments)]
+    return subprocess.run(line, capture_output=True, text=True, timeout=120)
+
+
 def losses(folder: Path) -> list[float]:
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [line["loss"] for line in lines if "loss" in line]
 
 
 @pytest.fixture(scope="module")
-def alone(tiny_bert: Path, reviews: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run of one process for each method."""
+def alone(recipes: dict[str, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of one process for each case."""
     folder = tmp_path_factory.mktemp("alone")
-    for name, method in METHODS.items():
-        peftlab.run_recipe(
-            peftlab.Recipe.from_dict(recipe(tiny_bert, reviews, method)), output_dir=folder / name, device="cpu"
-        )
+    for name, values in recipes.items():
+        peftlab.run_recipe(peftlab.Recipe.from_dict(values), output_dir=folder / name, device="cpu")
     return folder
 
 
 @pytest.fixture(scope="module")
-def together(tiny_bert: Path, reviews: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def together(recipes: dict[str, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same runs in two processes; the last one loses its second process after step 9."""
     folder = tmp_path_factory.mktemp("together")
-    runs: list[dict[str, Any]] = [
-        {"recipe": recipe(tiny_bert, reviews, method), "output_dir": str(folder / name)}
-        for name, method in METHODS.items()
-    ]
-    killed = recipe(tiny_bert, reviews, METHODS["lora"], checkpoint_every_steps=4)
-    runs.append({"recipe": killed, "output_dir": str(folder / "killed"), "die": [1, 9]})
+    runs = [{"recipe": values, "output_dir": str(folder / name)} for name, values in recipes.items()]
+    runs.append({"recipe": often_kept(recipes), "output_dir": str(folder / "killed"), "die": [1, 9]})
     first, second = run_together(2, runs, folder)
     assert first.returncode == 0, first.stderr
     assert second.returncode == -9
     return folder
 
 
-@pytest.mark.parametrize("method", METHODS)
+def often_kept(recipes: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """A recipe with a checkpoint every four steps."""
+    values = recipes["bert-lora"]
+    return {**values, "training": {**values["training"], "checkpoint_every_steps": 4}}
+
+
+@pytest.mark.parametrize("method", CASES)
 def test_two_processes_give_what_one_gives(method: str, alone: Path, together: Path) -> None:
     one, two = read_record(alone / method), read_record(together / method)
     assert two.status == "success", two.error
@@ -115,16 +151,29 @@ def test_two_processes_give_what_one_gives(method: str, alone: Path, together: P
 
 
 def test_a_lost_process_ends_the_run_and_another_number_goes_on(
-    alone: Path, together: Path, tiny_bert: Path, reviews: Path
+    alone: Path, together: Path, recipes: dict[str, dict[str, Any]]
 ) -> None:
     record = read_record(together / "killed")
     assert record.status == "failed"
     assert "process 1 is gone" in str(record.error)
     assert "--resume" in str(record.error)
-    again = recipe(tiny_bert, reviews, METHODS["lora"], checkpoint_every_steps=4)
-    result = peftlab.run_recipe(
-        peftlab.Recipe.from_dict(again), output_dir=together / "killed", resume=True, device="cpu"
-    )
-    assert result.record.status == "success"
-    assert losses(together / "killed") == pytest.approx(losses(alone / "lora"), rel=1e-6)
-    assert result.record.scores == read_record(alone / "lora").scores
+    path = together / "often_kept.yaml"
+    path.write_text(json.dumps(often_kept(recipes)))
+    options = ("--output-dir", together / "killed", "--resume", "--device", "cpu", "--process-timeout", 60)
+    done = launch("run", path, *options, "--processes", 3, "--threads", 1)
+    assert done.returncode == 0, done.stderr
+    assert "the run began in 2 processes and goes on in 3" in done.stderr
+    record = read_record(together / "killed")
+    assert record.environment["processes"] == 3
+    assert record.resumed == 1
+    assert losses(together / "killed") == pytest.approx(losses(alone / "bert-lora"), rel=1e-6)
+    assert record.scores == read_record(alone / "bert-lora").scores
+
+
+def test_what_is_wrong_is_said_once(recipes: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(json.dumps({**recipes["bert-lora"], "method": {"type": "lorra"}}))
+    done = launch("run", tmp_path / "recipe.yaml", "--output-dir", tmp_path / "out", "--processes", 2)
+    assert done.returncode == 2
+    assert done.stderr.count("Error") == 1
+    assert "lorra" in done.stderr
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,137 @@
+"""How the processes of a run share its work, and what is said where they cannot."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+
+import peftlab
+from peftlab.core.config import Document
+from peftlab.core.errors import RunFailedError, UnsupportedError, UserError
+from peftlab.preparation.check import CheckedRecipe, check_recipe
+from peftlab.recipe.schema import build_recipe
+from peftlab.run.together import check_alike, check_same_work
+from peftlab.training.joining import own_device
+from peftlab.training.launch import Started, find_start
+from peftlab.training.world import World, WorldOnPaper, share
+
+
+class Pair(World):
+    """Two processes, of which the second one's values are given."""
+
+    size = 2
+
+    def __init__(self, other: Any) -> None:
+        self._other = other
+
+    def gather(self, value: Any) -> list[Any]:
+        return [value, self._other(value)]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+def test_every_example_is_in_one_share(size: int) -> None:
+    batches = [[4, 9, 2, 7, 1], [3], [8, 0]]
+    shares = [share(batches, rank, size) for rank in range(size)]
+    assert sorted(at for own in shares for part in own for at in part) == [0, 1, 2, 3, 4, 7, 8, 9]
+    assert all(part for own in shares for part in own)
+    assert len(shares[0]) == len(batches)  # the first process adds what is added once a batch
+    counts = [sum(map(len, own)) for own in shares]
+    assert counts == sorted(counts, reverse=True)
+
+
+def test_a_share_keeps_the_order_of_its_batch() -> None:
+    assert [share([[4, 9, 2, 7, 1]], rank, 2) for rank in (0, 1)] == [[[4, 9, 2]], [[7, 1]]]
+
+
+def test_one_process_answers_with_what_it_is_given() -> None:
+    world, loss = World(), torch.tensor(2.0)
+    assert world.sum(3, 4) == [3, 4]
+    assert (world.any(False), world.any(True)) == (False, True)
+    assert list(world.map(lambda item: item + 1, [1, 2])) == [2, 3]
+    assert world.first(lambda: "a") == "a"
+    assert world.sum_gradients([], loss) is loss
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"RANK": ""}, "RANK is not set"),
+        ({"MASTER_ADDR": "", "MASTER_PORT": ""}, "MASTER_ADDR and MASTER_PORT are not set"),
+        ({"RANK": "2"}, "the variable RANK: `2` is no number from 0 to 1"),
+        ({"MASTER_PORT": "http"}, "the variable MASTER_PORT: `http` is no number"),
+    ],
+)
+def test_a_launcher_that_says_too_little(changes: dict[str, str], said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "WORLD_SIZE": "2",
+        "RANK": "1",
+        "MASTER_ADDR": "here",
+        "MASTER_PORT": "1234",
+        **changes,
+    }.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(UserError) as caught:
+        find_start()
+    assert said in str(caught.value)
+
+
+def test_more_processes_than_cards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    start = Started(4, 1, 1, "here", 1234, "WORLD_SIZE")
+    assert own_device("auto", start) == "cuda:1"
+    assert own_device("cpu", start) == "cpu"
+    with pytest.raises(UserError, match="more processes than devices"):
+        own_device("cuda", replace(start, rank=2, local_rank=2))
+    with pytest.raises(UserError, match="cannot share one card"):
+        own_device("cuda:0", start)
+
+
+@pytest.fixture
+def checked(tiny_bert: Path, reviews: Path) -> CheckedRecipe:
+    values = {
+        "name": "world",
+        "model": {"path": str(tiny_bert)},
+        "task": {"type": "text_classification", "text": "text", "label": "label", "max_length": 32},
+        "data": {"source": str(reviews)},
+        "method": {"type": "lora"},
+    }
+    document = Document(source="recipe.yaml", values=values)
+    return check_recipe(build_recipe(document, default_name="world"), document, offline=True)
+
+
+def test_processes_with_other_work_are_refused(checked: CheckedRecipe) -> None:
+    def with_other_rank(values: Any) -> Any:
+        return {**values, "recipe": {**values["recipe"], "method": {**values["recipe"]["method"], "rank": 2}}}
+
+    def with_other_data(values: Any) -> Any:
+        return {**values, "data": {**values["data"], "fingerprint": "other"}}
+
+    check_same_work(Pair(lambda values: values), checked)
+    with pytest.raises(UserError, match=r"process 1 has another recipe than process 0: method\.rank is 8 there, and 2"):
+        check_same_work(Pair(with_other_rank), checked)
+    with pytest.raises(UserError, match=r"process 1 has another data than process 0: data\.fingerprint"):
+        check_same_work(Pair(with_other_data), checked)
+    uncut = replace(checked, recipe=cast("Any", SimpleNamespace(task=peftlab.Recipe)))
+    uncut.recipe.task = SimpleNamespace(divisible=False, registered_name="text_embedding")
+    with pytest.raises(UnsupportedError, match="text_embedding compares the examples of a batch"):
+        check_same_work(Pair(lambda values: values), uncut)
+
+
+def test_weights_that_differ_end_the_run() -> None:
+    with pytest.raises(RunFailedError, match="process 1 has other trained weights than process 0"):
+        check_alike(Pair(lambda values: {**values, "trained weights": "other"}), {"trained weights": "own"})
+
+
+def test_an_estimate_holds_what_would_be_exchanged() -> None:
+    parameter = torch.nn.Parameter(torch.zeros(3))
+    parameter.grad = torch.ones(3)
+    world = WorldOnPaper(4)
+    assert world.share([[1, 2]]) == [[1, 2]]
+    assert float(world.sum_gradients([parameter], torch.tensor(1.0))) == 1
+    assert parameter.grad.tolist() == [1, 1, 1]
