@@ -93,7 +93,7 @@ def run_together(count: int, runs: list[dict[str, Any]], folder: Path) -> list[s
         )
     done = []
     for process in started:
-        out, err = process.communicate(timeout=120)
+        out, err = process.communicate(timeout=400)
         done.append(subprocess.CompletedProcess([], process.returncode, out, err))
     return done
 
@@ -101,7 +101,7 @@ def run_together(count: int, runs: list[dict[str, Any]], folder: Path) -> list[s
 def launch(*arguments: Any) -> subprocess.CompletedProcess[str]:
     """Run the command, which starts the processes."""
     line = [sys.executable, "-m", "peftlab", *map(str, arguments)]
-    return subprocess.run(line, capture_output=True, text=True, timeout=120)
+    return subprocess.run(line, capture_output=True, text=True, timeout=400)
 
 
 def losses(folder: Path) -> list[float]:
