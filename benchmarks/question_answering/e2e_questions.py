@@ -2,10 +2,9 @@
 
 ``python benchmarks/question_answering/e2e_questions.py valid.txt e2e_questions_train.json``
 
-A table names what its sentences say (``area[city centre]``). A question asks for one attribute; the answer is the
-table's value, where the sentences hold it letter by letter once. Attributes that the table lacks become questions
-without an answer, as in Levy et al. 2017 (https://arxiv.org/abs/1706.04115). Values that are
-worded otherwise are left out.
+A table names what its sentences say, such as the area. A question asks for one attribute; the answer is the table's
+value, where the sentences hold it letter by letter once; values that are worded otherwise are left out. Attributes that
+the table lacks become questions without an answer, as in Levy et al. 2017 (https://arxiv.org/abs/1706.04115).
 """
 
 from __future__ import annotations
@@ -19,14 +18,15 @@ from typing import Any
 
 QUESTIONS = {
     "name": "What is the place called?",
-    "eatType": "What kind of place is it?",
+    "eattype": "What kind of place is it?",
     "food": "Which food does it serve?",
-    "priceRange": "What is the price range?",
-    "customer rating": "What do customers rate it?",
+    "pricerange": "What is the price range?",
+    "customerrating": "What do customers rate it?",
     "area": "In which area is it?",
     "near": "What is it near?",
 }
-_ATTRIBUTE = re.compile(r"([\w ]+)\[([^\]]*)\]")
+_ATTRIBUTE = re.compile(r"([\w ]+)\[([^\]]*)\]|([\w ]+?) : ([^|]+?) *(?:\||$)")
+"""As the authors wrote tables, ``area[city centre], …``, or as GPT-2's experiments did, ``area : city centre | …``."""
 
 
 def articles_of(lines: list[str], seed: int = 0) -> list[dict[str, Any]]:
@@ -39,7 +39,8 @@ def articles_of(lines: list[str], seed: int = 0) -> list[dict[str, Any]]:
     draw, articles = random.Random(seed), []  # noqa: S311 - nothing is kept secret by it
     for number, line in enumerate(lines):
         table, _, text = line.strip().partition("||")
-        values = {name.strip(): value for name, value in _ATTRIBUTE.findall(table)}
+        found = _ATTRIBUTE.findall(table)
+        values = {_key(name or other): value or own for name, value, other, own in found}
         questions = []
         there = [name for name, value in values.items() if name in QUESTIONS and text.count(value) == 1]
         missing = [name for name in QUESTIONS if name not in values]
@@ -53,6 +54,11 @@ def articles_of(lines: list[str], seed: int = 0) -> list[dict[str, Any]]:
         if questions:
             articles.append({"title": str(number), "paragraphs": [{"context": text, "qas": questions}]})
     return articles
+
+
+def _key(name: str) -> str:
+    name = name.strip().replace(" ", "").lower()
+    return {"type": "eattype", "price": "pricerange"}.get(name, name)
 
 
 def _question(number: str, attribute: str, answers: list[dict[str, Any]]) -> dict[str, Any]:
