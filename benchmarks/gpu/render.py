@@ -33,8 +33,9 @@ def read_results(folder: Path) -> list[Result]:
 
 
 def card_of(result: Result, otherwise: str) -> str:
-    """The card's name."""
-    return str(results_of(result, "environment").get("card", {}).get("name", otherwise))
+    """The card's name, and the commit that was checked: a card may have been checked more than once."""
+    name = results_of(result, "environment").get("card", {}).get("name", otherwise)
+    return f"{name} at {result['commit'][:7]}" if result.get("commit") else str(name)
 
 
 def results_of(result: Result, step: str) -> Result:

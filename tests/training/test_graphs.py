@@ -329,7 +329,7 @@ def test_a_recording_that_fails_leaves_nothing_open(monkeypatch: pytest.MonkeyPa
 
 
 RECIPE = """\
-model: {{path: {model}}}
+model: {{path: {model}, dtype: float32}}
 task: {{type: text_classification, max_length: 32}}
 data: {{source: {data}, validation_fraction: 0.2}}
 method: {{type: lora, rank: 2}}
