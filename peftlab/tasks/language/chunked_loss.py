@@ -85,6 +85,53 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         return (*scaled, None, None, None)
 
 
+class _ChunkedLosses(torch.autograd.Function):
+    """The losses of all rows under a head that does not train: then each row's gradient is a multiple of one row."""
+
+    @staticmethod
+    def forward(ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, rows: int) -> Tensor:
+        wants_states = ctx.needs_input_grad[0]
+        ctx.by_states = torch.empty_like(states) if wants_states else None
+        losses = torch.empty(len(states), dtype=torch.float32, device=states.device)
+        for start in range(0, len(states), rows):
+            part, targets = states[start : start + rows], labels[start : start + rows, None]
+            blocks = [_Block.of(part, targets, weight, bias, tokens, 0.0) for tokens in _blocks(weight)]
+            maxima = torch.cat([block.maximum for block in blocks], dim=1)
+            sums = torch.cat([block.exponentials.sum(dim=1, keepdim=True) for block in blocks], dim=1)
+            normaliser = (maxima + sums.log()).logsumexp(dim=1, keepdim=True)
+            of_targets = torch.stack([block.of_targets for block in blocks]).sum(dim=0)
+            losses[start : start + rows] = (normaliser - of_targets).squeeze(1)
+            if ctx.by_states is None:
+                continue
+            by_part = torch.zeros_like(part, dtype=torch.float32)
+            for block in blocks:
+                gradient = block.gradient(normaliser).to(block.kind)
+                by_part += _linear(gradient, weight[block.tokens].to(block.kind).t())
+            ctx.by_states[start : start + rows] = by_part
+        return losses
+
+    @staticmethod
+    def backward(ctx: Any, *outputs: Tensor) -> Any:
+        (scales,) = outputs
+        by_states = None if ctx.by_states is None else ctx.by_states.mul_(scales[:, None].to(ctx.by_states.dtype))
+        ctx.by_states = None
+        return by_states, None, None, None, None
+
+
+def chunked_losses(states: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, rows: int) -> Tensor:
+    """The cross-entropy of each label (labels), in float32; logits are made once, also for the gradient.
+
+    Args:
+        states: Labels × size.
+        weight: Of the head (vocabulary × size); it must not train.
+        bias: Of the head.
+        labels: One a row.
+        rows: Of a chunk.
+    """
+    losses: Tensor = _ChunkedLosses.apply(states, weight, bias, labels, rows)  # type: ignore[no-untyped-call]
+    return losses
+
+
 @dataclass(frozen=True)
 class _Block:
     """What a chunk's rows have to do with some tokens of the vocabulary.

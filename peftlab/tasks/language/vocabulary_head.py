@@ -110,8 +110,9 @@ def labelled_loss(model: nn.Module, batch: Mapping[str, Tensor], *, label_smooth
 def label_losses(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
     """For every label minus its log-probability (labels), in float32; it can be differentiated.
 
-    Where acceleration is not off it is computed in chunks, of which one is held: its logits are made anew for the
-    gradient.
+    Where acceleration is not off it is computed in chunks, of which one is held. Under a head that does not train the
+    gradients by the states are taken on the way; else a chunk's logits are made anew for them, since what each loss
+    weighs is known only when all are.
     """
     import torch
     from torch.nn import functional
@@ -121,6 +122,11 @@ def label_losses(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
     states, head = _states(model, batch)
     if states is None:
         return functional.cross_entropy(labelled_logits(model, batch).float(), labels, reduction="none")
+
+    if not (torch.is_grad_enabled() and (head.weight.requires_grad or getattr(head.bias, "requires_grad", False))):
+        from peftlab.tasks.language.chunked_loss import chunked_losses
+
+        return chunked_losses(states, head.weight, head.bias, labels, _rows(head))
 
     def losses(part: Tensor, own: Tensor) -> Tensor:
         return functional.cross_entropy(head(part).float(), own, reduction="none")
