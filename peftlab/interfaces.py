@@ -5,6 +5,7 @@ from peftlab.core.method import METHODS, Method, MethodContext, TargetModules, i
 from peftlab.core.model_facts import CHECKPOINT_HEADS, Family, ModelFacts, TokenizerFacts, is_embedding
 from peftlab.core.regularizer import REGULARIZERS, Regularizer
 from peftlab.core.reporter import ProgressCallback, Reporter, Silent
+from peftlab.core.reward import REWARDS, Answer, Reward, reward_function
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import (
     TASKS,
@@ -12,8 +13,10 @@ from peftlab.core.task import (
     GeneratesText,
     Head,
     Inference,
+    Policy,
     Prediction,
     Result,
+    RollOut,
     Scorer,
     ScoresPairs,
     Task,
@@ -24,7 +27,9 @@ __all__ = [
     "CHECKPOINT_HEADS",
     "METHODS",
     "REGULARIZERS",
+    "REWARDS",
     "TASKS",
+    "Answer",
     "Backward",
     "EmbedsText",
     "EncodedSplit",
@@ -36,11 +41,14 @@ __all__ = [
     "Method",
     "MethodContext",
     "ModelFacts",
+    "Policy",
     "Prediction",
     "ProgressCallback",
     "Regularizer",
     "Reporter",
     "Result",
+    "Reward",
+    "RollOut",
     "Scorer",
     "ScoresPairs",
     "Silent",
@@ -52,4 +60,5 @@ __all__ = [
     "UntouchedBase",
     "is_embedding",
     "is_matrix",
+    "reward_function",
 ]

@@ -16,6 +16,7 @@ class Kind(StrEnum):
     METHODS = "methods"
     TASKS = "tasks"
     REGULARIZERS = "regularizers"
+    REWARDS = "rewards"
     MODELS = "models"
     METRICS = "metrics"
     RECIPES = "recipes"
@@ -25,7 +26,7 @@ def ls(
     kind: Annotated[Kind, typer.Argument(help="What to list.", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """List methods, tasks, regularizers, models, metrics or recipes, one a line."""
+    """List methods, tasks, regularizers, rewards, models, metrics or recipes, one a line."""
     entries, notes = _LISTS[kind]()
     if as_json:
         print(json.dumps({kind.value: entries, **({"broken": notes} if notes else {})}, indent=2))
@@ -72,6 +73,12 @@ def _regularizers() -> tuple[list[dict[str, Any]], dict[str, str]]:
     return [{**entry, **costs[entry["name"]]} for entry in entries], broken
 
 
+def _rewards() -> tuple[list[dict[str, Any]], dict[str, str]]:
+    from peftlab.core.reward import REWARDS
+
+    return _registered(REWARDS)
+
+
 def _metrics() -> tuple[list[dict[str, str]], dict[str, str]]:
     from peftlab.core.metric import METRICS
     from peftlab.core.task import TASKS
@@ -112,6 +119,7 @@ _LISTS = {
     Kind.METHODS: _methods,
     Kind.TASKS: _tasks,
     Kind.REGULARIZERS: _regularizers,
+    Kind.REWARDS: _rewards,
     Kind.MODELS: _models,
     Kind.METRICS: _metrics,
     Kind.RECIPES: _recipes,

@@ -71,6 +71,8 @@ class Method(TrainingHooks, ABC):
     """Whether its weights can be folded into the base model's, or are changes of the base's own."""
     trains_base: ClassVar[bool] = False
     """Whether the base's own weights train as a whole: then the whole model is saved, and dropout is kept."""
+    starts_as_base: ClassVar[bool] = False
+    """Whether the wrapped model computes just what the base does before its first step; a task's guards go by it."""
     supports_gradient_checkpointing: ClassVar[bool] = True
     """Whether its adapters still learn when activations are computed twice."""
     can_be_averaged: ClassVar[bool] = True

@@ -9,10 +9,11 @@ from pydantic import PrivateAttr
 
 from peftlab.core.capabilities import EmbedsText, GeneratesText, ScoresPairs, check_capabilities
 from peftlab.core.config import RegisteredConfig
+from peftlab.core.record import Guard
 from peftlab.core.registry import Registry
 from peftlab.core.splits import Example
 from peftlab.core.task_answers import Inference, Prediction, Result, Scorer, TaskAnswers
-from peftlab.core.task_objective import Head, TaskObjective, UntouchedBase
+from peftlab.core.task_objective import Head, Policy, RollOut, TaskObjective, UntouchedBase
 from peftlab.core.task_rows import TaskRows
 
 if TYPE_CHECKING:
@@ -24,8 +25,10 @@ __all__ = [
     "GeneratesText",
     "Head",
     "Inference",
+    "Policy",
     "Prediction",
     "Result",
+    "RollOut",
     "Scorer",
     "ScoresPairs",
     "Task",
@@ -90,6 +93,27 @@ class Task(RegisteredConfig, TaskRows, TaskObjective, TaskAnswers):
         batch = self.collate(examples, pad_token_id)
         logits = inference.compute(self.logits, model, batch)
         return self.predict(logits.cpu(), batch, inference.labels)
+
+    def guards_at_start(
+        self, policy: Policy, examples: Sequence[Example], *, starts_as_base: bool
+    ) -> Mapping[str, Guard]:
+        """Checks of the wrapped model before its first step; ``guard_names`` lists their names.
+
+        Args:
+            policy: The model in eval mode, and how it is asked.
+            examples: A batch of the training split, with what ``prepare`` gave.
+            starts_as_base: Whether the method says that the model computes just what the base does.
+        """
+        return {}
+
+    def course_notices(self, log: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+        """What a person should know of how training went; sentences are told, and all is kept in the record.
+
+        Args:
+            log: The lines of ``metrics.jsonl``: of steps, with what ``roll_out`` gave beside the loss, and of
+                evaluations, under ``validation``.
+        """
+        return {}
 
     def complete(self, model: nn.Module, *, may_add: bool) -> Task:
         """Build into a merged model, in place, what ``predict`` does to its logits: for tools that know no peftlab.

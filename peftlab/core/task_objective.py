@@ -12,6 +12,8 @@ from peftlab.core.splits import EncodedSplit, Example
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from peftlab.core.task_answers import Inference
+
 HeadKind = Literal["new", "own", "none"]
 
 
@@ -57,6 +59,37 @@ class UntouchedBase(Protocol):
         """
 
 
+@dataclass(frozen=True)
+class Policy:
+    """The model as it is between two steps, as ``roll_out`` may ask it.
+
+    Args:
+        model: In eval mode.
+        reference: The untouched base, where the task ``needs_reference``.
+        inference: How both are asked.
+        pad_token_id: For padding.
+    """
+
+    model: nn.Module
+    reference: nn.Module | None
+    inference: Inference
+    pad_token_id: int
+
+
+@dataclass(frozen=True)
+class RollOut:
+    """What ``roll_out`` made.
+
+    Args:
+        examples: One for each that was given: what ``collate`` takes from now on, as plain values. A checkpoint holds
+            those of steps that are still to come.
+        figures: What the metrics log shows beside the loss, such as the mean reward.
+    """
+
+    examples: Sequence[Example]
+    figures: Mapping[str, float]
+
+
 class TaskObjective(ABC):
     """Examples into a loss. A new task writes ``collate``, ``logits`` and ``loss``; ``head`` where it needs one."""
 
@@ -79,6 +112,11 @@ class TaskObjective(ABC):
     def computes_in_parts(self) -> bool:
         """Whether ``training.micro_batch_size`` can spare memory without changing the result."""
         return self.divisible or self.caches_gradients
+
+    @property
+    def needs_reference(self) -> bool:
+        """Whether ``roll_out`` asks the untouched base; then a copy of it lies in memory beside the model."""
+        return False
 
     @property
     def supports_virtual_tokens(self) -> bool:
@@ -126,6 +164,25 @@ class TaskObjective(ABC):
     def padded_tokens(self, batch: Mapping[str, Tensor]) -> int:
         """Places of a batch for tokens, counted like ``length``, padding included."""
         return batch["attention_mask"].numel()
+
+    def roll_out(self, policy: Policy, examples: Sequence[Example], where: Sequence[str]) -> RollOut:
+        """What must be computed with the model as it is now, such as texts that it writes and what they are worth.
+
+        A task that has it is asked before a step, for the examples of the next ``roll_out_steps`` steps together.
+        Whatever it draws comes from torch's generators, whose states a checkpoint holds: so a resumed run goes on bit
+        for bit. ``collate`` must take examples that were not rolled out too: before training, memory and speed are
+        measured on them.
+
+        Args:
+            policy: The model, and how it is asked.
+            examples: Of the training split, in the order of the steps.
+            where: The row of each, for messages.
+        """
+        return RollOut(examples, {})
+
+    def roll_out_steps(self) -> int:
+        """For how many steps the model is asked at once; what it wrote is older than the model in all but the first."""
+        return 1
 
     @abstractmethod
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:

@@ -28,6 +28,7 @@ class AdaLora(Method):
     paper: ClassVar[str] = "https://arxiv.org/abs/2303.10512"
     default_learning_rate: ClassVar[float] = 1.5e-2
     mergeable: ClassVar[bool] = True
+    starts_as_base: ClassVar[bool] = True
     can_be_averaged: ClassVar[bool] = False
     replayable: ClassVar[bool] = True
 

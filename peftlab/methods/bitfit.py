@@ -16,6 +16,7 @@ class BitFit(Method):
 
     paper: ClassVar[str] = "https://arxiv.org/abs/2106.10199"
     mergeable: ClassVar[bool] = True
+    starts_as_base: ClassVar[bool] = True
     default_learning_rate: ClassVar[float] = 4e-3
 
     def trains(self, name: str) -> bool:

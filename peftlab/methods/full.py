@@ -21,6 +21,7 @@ class Full(Method):
     }
     default_learning_rate: ClassVar[float] = 1e-4
     mergeable: ClassVar[bool] = True
+    starts_as_base: ClassVar[bool] = True
     trains_base: ClassVar[bool] = True
 
     def apply(self, model: Any, context: MethodContext) -> Any:

@@ -34,6 +34,7 @@ class Ia3(Method):
     }
     default_learning_rate: ClassVar[float] = 2e-2
     mergeable: ClassVar[bool] = True
+    starts_as_base: ClassVar[bool] = True
 
     target_modules: Literal["auto"] | list[str] = Field(
         "auto", description="Names of the layers to rescale; auto: keys, values and the feed-forward's last layer."

@@ -21,6 +21,7 @@ class LinearProbe(Method):
         "head_only": "Write `linear_probe`.",
     }
     mergeable: ClassVar[bool] = True
+    starts_as_base: ClassVar[bool] = True
     default_learning_rate: ClassVar[float] = 1e-2
 
     def apply(self, model: Any, context: MethodContext) -> Any:

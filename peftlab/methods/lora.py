@@ -34,6 +34,7 @@ class Lora(Method):
     }
     default_learning_rate: ClassVar[float] = 2e-3
     mergeable: ClassVar[bool] = True
+    starts_as_base: ClassVar[bool] = True
     has_low_rank_updates: ClassVar[bool] = True
 
     rank: PositiveInt = Field(8, description="Rank of the update of every adapted matrix.")

@@ -62,3 +62,18 @@ class DispreferredLogRatio(Metric):
 
     higher_is_better: ClassVar[bool] = False
     unit: ClassVar[Unit] = "nats"
+
+
+@METRICS.register("mean_reward")
+class MeanReward(Metric):
+    """Mean reward of the most likely responses."""
+
+    higher_is_better: ClassVar[bool] = True
+
+
+@METRICS.register("response_tokens")
+class ResponseTokens(Metric):
+    """Mean tokens of the responses: where rewards grow with them, a model may have learned length alone."""
+
+    higher_is_better: ClassVar[bool] = False
+    range: ClassVar[tuple[float, float]] = (0.0, float("inf"))

@@ -7,8 +7,8 @@ from typing import Any
 
 from peftlab.core.record import Calibration, Guard, Memory, Parameters, Throughput
 from peftlab.measurement.phases import PhaseClock
-from peftlab.training.loop import Progress
 from peftlab.training.micro_batches import MicroBatches
+from peftlab.training.progress import Progress
 
 
 @dataclass

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 
+import torch
 from torch import nn
 
 from peftlab.acceleration.accelerated import accelerated
@@ -14,6 +15,7 @@ from peftlab.acceleration.compiled import compiled_blocks
 from peftlab.core.method import MethodContext
 from peftlab.core.metric import METRICS
 from peftlab.core.record import Guard
+from peftlab.core.task import Policy, Task
 from peftlab.preparation.loading import Loader
 from peftlab.run.measuring_stage import new_meter
 from peftlab.run.resuming import read_checkpoint, state_of
@@ -26,9 +28,11 @@ from peftlab.training.gradients import make_batches
 from peftlab.training.graphs import build_graphs
 from peftlab.training.guards import GradientGuard, check_adapter_changed, combined_hash, hash_tensors
 from peftlab.training.hooks import HookList
-from peftlab.training.loop import Progress, TrainingJob, restore_best, train
+from peftlab.training.loop import TrainingJob, restore_best, train
 from peftlab.training.metrics_log import MetricsLog
 from peftlab.training.optimizers import build_optimizer
+from peftlab.training.progress import Progress
+from peftlab.training.roll_outs import RollOuts, rolls_out
 
 
 class TrainingStage:
@@ -92,6 +96,7 @@ class TrainingStage:
             micro_batches=run.findings.micro_batches,
             callbacks=run.callbacks,
             world=run.world,
+            roll_outs=self._roll_outs(hooks.training_task(recipe.task)),
         )
 
     def _with_graphs(self, job: TrainingJob) -> TrainingJob:
@@ -110,6 +115,43 @@ class TrainingStage:
             self._run.findings.acceleration["cuda_graphs"] = found
             if job.graphs is not None:
                 job.graphs.release()
+
+    def _roll_outs(self, task: Task) -> RollOuts | None:
+        """What the task makes between steps, with a copy of the base beside the model where it asks one."""
+        if not rolls_out(task):
+            return None
+        run, loader = self._run, self._loader
+        reference: nn.Module | None = None
+        if task.needs_reference:
+            with torch.random.fork_rng(devices=[run.device] if run.device.type == "cuda" else []):
+                reference = run.placement.place(loader.load_base().model)
+            reference.requires_grad_(False).train(False)
+        inference = run.inference(loader.tokenizer)
+        return RollOuts(task, loader.splits["train"], inference, loader.tokenizer.pad_token_id, reference)
+
+    def _guards_at_start(self, job: TrainingJob) -> Mapping[str, Guard]:
+        """The task's guards of the model as its method has wrapped it; a resumed run's checkpoint is not read yet."""
+        run, task = self._run, self._run.recipe.task
+        if type(task).guards_at_start is Task.guards_at_start:
+            return {}
+        inference = run.inference(self._loader.tokenizer)
+        batch = job.plan.longest_step(job.task.lengths(job.split.examples)).batches[0]
+        examples = [job.split.examples[position] for position in batch]
+        policy = Policy(job.model, None, inference, job.pad_token_id)
+        job.model.eval()
+        try:
+            with torch.inference_mode():
+                return task.guards_at_start(policy, examples, starts_as_base=run.recipe.method.starts_as_base)
+        finally:
+            job.model.train()
+
+    def _tell_course(self, job: TrainingJob) -> None:
+        """What the task has to say of how training went."""
+        notices = self._run.recipe.task.course_notices(job.log.read())
+        for notice in notices.values():
+            if isinstance(notice, str):
+                self._run.reporter.say(notice)
+        self._run.findings.notes.update({"training": dict(notices)} if notices else {})
 
     def _made_ahead(self, job: TrainingJob) -> TrainingJob:
         """The job with its batches made one step ahead, where a card computes and the task allows it."""
@@ -139,6 +181,7 @@ class TrainingStage:
         run, findings = self._run, self._run.findings
         job = self._made_ahead(self._with_graphs(job))
         checkpoint = read_checkpoint(run)
+        findings.guards.update(self._guards_at_start(job))
         start_trackers(job.accelerator, name=run.recipe.name, recipe=run.recipe.model_dump(mode="json"))
         self._steps_shown = checkpoint.state["progress"]["step"] if checkpoint else 0
         run.reporter.start("training", job.plan.total - self._steps_shown)
@@ -154,6 +197,7 @@ class TrainingStage:
             findings.guards["gradients"] = job.gradients.result()
         end_trackers(job.accelerator)
         self._tell_ties(findings.progress)
+        self._tell_course(job)
         model = job.accelerator.unwrap_model(job.model)
         findings.guards.update(job.hooks.guards(model, context))  # of what training did, best epoch or not
         restore_best(job, findings.progress)

@@ -16,8 +16,9 @@ from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 from peftlab.core.config import replace_config
 from peftlab.core.errors import DataError, UnsupportedError
 from peftlab.core.model_facts import TokenizerFacts
+from peftlab.core.record import Guard
 from peftlab.core.splits import EncodedSplit, Example, Split
-from peftlab.core.task import TASKS, Inference, Prediction, Scorer, Task, UntouchedBase
+from peftlab.core.task import TASKS, Inference, Policy, Prediction, Scorer, Task, UntouchedBase
 from peftlab.tasks.language.chat_template import ChatTemplate
 from peftlab.tasks.language.clock import TemplateDate, has_clock, template_time
 from peftlab.tasks.language.conversations import (
@@ -33,6 +34,7 @@ from peftlab.tasks.language.decoder import DecoderTask, pad_language
 from peftlab.tasks.language.plain_template import PlainTemplate
 from peftlab.tasks.language.rendering import Renderer
 from peftlab.tasks.language.vocabulary_head import targets
+from peftlab.tasks.preference.course import margin_without_accuracy
 from peftlab.tasks.preference.encoding import encode_preferences, text_of
 from peftlab.tasks.preference.log_probabilities import response_log_probabilities, row_sums
 from peftlab.tasks.preference.losses import WITHOUT_REFERENCE, PairLoss, Responses, kto_losses, pair_losses
@@ -54,6 +56,8 @@ BETAS = {"simpo": 2.0, "length_normalised": 5.0}
 """Strengths from the losses' papers, where they are not the usual one."""
 USUAL_BETA = 0.1
 REFERENCE = "reference"
+NEAR_ZERO = 0.01
+"""Nats a token, the mean of a response: more than half precision changes, less than any wrong reference does."""
 
 
 @TASKS.register("preference_tuning")
@@ -67,6 +71,9 @@ class PreferenceTuning(DecoderTask):
         "dispreferred_log_ratio",
     )
     labels_are_texts: ClassVar[bool] = True
+    guard_names: ClassVar[Mapping[str, str]] = {
+        "margins_start_at_zero": "a model that starts as the base has margins of 0 before its first step"
+    }
 
     objective: PairLoss | Literal["kto"] = Field(
         "dpo",
@@ -224,6 +231,27 @@ class PreferenceTuning(DecoderTask):
             return response_log_probabilities(model, batch).view(2, -1).T
 
         return {name: {REFERENCE: base.values(split, of_both)} for name, split in splits.items()}
+
+    def guards_at_start(
+        self, policy: Policy, examples: Sequence[Example], *, starts_as_base: bool
+    ) -> Mapping[str, Guard]:
+        """A model that starts as the base has margins of 0 before its first step: then the reference is its own."""
+        if not (self.has_reference and starts_as_base):
+            return {"margins_start_at_zero": Guard.not_applicable("no reference is asked, or none begins as the base")}
+        batch = self.collate(examples, policy.pad_token_id)
+        sums = policy.inference.compute(response_log_probabilities, policy.model, batch).cpu()
+        responses = self._responses(sums, batch)
+        away = float((responses.log_ratios / responses.counts).abs().max())
+        return {
+            "margins_start_at_zero": Guard.check(
+                away <= NEAR_ZERO, f"before the first step a token is {away:.1e} nats from the reference at most"
+            )
+        }
+
+    def course_notices(self, log: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+        """Margins that grow while the accuracy falls."""
+        notice = margin_without_accuracy(log)
+        return {} if notice is None else {"margin_without_accuracy": notice}
 
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
         """Two rows an example: all first texts, then all second ones; labels are on the responses.

@@ -22,6 +22,7 @@ from peftlab.tasks.language.clock import TemplateDate, has_clock, template_time
 from peftlab.tasks.language.conversations import CONTEXT, compared_parts, read_context
 from peftlab.tasks.language.plain_template import PlainTemplate
 from peftlab.tasks.language.rendering import Renderer
+from peftlab.tasks.preference.course import margin_without_accuracy
 from peftlab.tasks.preference.encoding import encode_preferences, text_of
 from peftlab.tasks.preference.rows import CHOSEN, MARGIN, REJECTED, arrange_inputs, arrange_pairs
 from peftlab.tasks.text_inputs import check_length, pad, sequence_logits
@@ -194,6 +195,11 @@ class RewardModel(Task):
         """The difference of a pair's rewards, with both as scores; of a lone response its reward."""
         rewards = logits.float().view(-1, len(batch["margins"])).T.tolist()
         return [Prediction(True, own[0] - own[1] if len(own) > 1 else own[0], own) for own in rewards]
+
+    def course_notices(self, log: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+        """Margins that grow while the accuracy falls."""
+        notice = margin_without_accuracy(log)
+        return {} if notice is None else {"margin_without_accuracy": notice}
 
     def decisions(self, prediction: Prediction) -> list[tuple[Any, Any]]:
         """None: a difference of rewards is no answer."""

@@ -35,6 +35,8 @@ from peftlab.training.meter import Meter
 from peftlab.training.metrics_log import MetricsLog
 from peftlab.training.micro_batches import MicroBatches
 from peftlab.training.optimizers import learning_rate_schedule, set_learning_rate
+from peftlab.training.progress import Progress
+from peftlab.training.roll_outs import RollOuts
 from peftlab.training.steps import Step, StepPlan
 from peftlab.training.training_config import EvaluationConfig, TrainingConfig
 from peftlab.training.world import World
@@ -71,6 +73,7 @@ class TrainingJob:
         ahead: Makes batches one step ahead; None: they are made when they are needed.
         graphs: Replays passes that were recorded; None: all are computed plainly.
         world: The processes that do each step together.
+        roll_outs: What the task computes with the model between steps; None: nothing.
     """
 
     model: nn.Module
@@ -99,31 +102,7 @@ class TrainingJob:
     ahead: BatchesAhead | None = None
     graphs: StepGraphs | None = None
     world: World = field(default_factory=World)
-
-
-@dataclass
-class Progress:
-    """Where a run stands.
-
-    Args:
-        step: The last one that was done.
-        best_step: That is kept.
-        best_score: Of the metric there; None: the metric was not defined in any evaluation.
-        best_loss: Mean validation loss there, where it is measured.
-        tied_steps: All steps with that score; of them the one with the least loss is kept.
-        evaluations_without_gain: Since the score last rose.
-        stopped_early: Whether that were too many, or a callback wants it so.
-        stopped_by: The name of that callback.
-    """
-
-    step: int = 0
-    best_step: int | None = None
-    best_score: float | None = None
-    best_loss: float | None = None
-    tied_steps: list[int] = field(default_factory=list)
-    evaluations_without_gain: int = 0
-    stopped_early: bool = False
-    stopped_by: str | None = None
+    roll_outs: RollOuts | None = None
 
 
 def train(job: TrainingJob, resume_from: Checkpoint | None = None) -> Progress:
@@ -146,7 +125,8 @@ def train(job: TrainingJob, resume_from: Checkpoint | None = None) -> Progress:
     watch = LossWatch(job.accelerator.device, job.learning_rate)
     job.model.train()
     steps = job.plan.steps(after=progress.step)
-    for step in job.ahead.steps(steps) if job.ahead else steps:
+    looks_ahead = job.ahead or job.roll_outs
+    for step in looks_ahead.steps(steps) if looks_ahead is not None else steps:
         if progress.stopped_early or job.callbacks.error is not None:
             break
         if job.interrupts.are_requested():
@@ -155,8 +135,9 @@ def train(job: TrainingJob, resume_from: Checkpoint | None = None) -> Progress:
             raise CancelledError("stopped by the user")
         job.meter.step_started()
         set_learning_rate(job.optimizer, schedule(step.number))
-        loss, norm, work = optimizer_step(job, step)
-        job.meter.step_ended(lengths_of(job, step), work.padded_tokens, work.terms)
+        own, rolled = _rolled_out(job, step)
+        loss, norm, work = optimizer_step(own, rolled)
+        job.meter.step_ended(lengths_of(own, rolled), work.padded_tokens, work.terms)
         # Under float16 the scaler meets infinite gradients, skips the step and lowers its scale: no divergence.
         watch.look(step.number, *([loss] if norm is None or job.accelerator.scaler is not None else [loss, norm]))
         progress.step = step.number
@@ -174,6 +155,15 @@ def train(job: TrainingJob, resume_from: Checkpoint | None = None) -> Progress:
             hint="The predictions are all equal. Choose another evaluation.metric, or a higher learning rate.",
         )
     return progress
+
+
+def _rolled_out(job: TrainingJob, step: Step) -> tuple[TrainingJob, Step]:
+    """The job and the step with what the task has made of the step's examples."""
+    roll_outs = job.roll_outs
+    if roll_outs is None:
+        return job, step
+    rolled, split = job.world.first(lambda: roll_outs.of_step(step, job.model))
+    return replace(job, split=split), rolled
 
 
 def optimizer_step(job: TrainingJob, step: Step) -> tuple[Tensor, Tensor | None, Work]:
@@ -231,6 +221,7 @@ def _log_step(job: TrainingJob, step: Step, loss: Tensor, norm: Tensor | None, r
     values = {"loss": float(loss), "learning_rate": rate}
     if norm is not None:
         values["gradient_norm"] = float(norm)
+    values |= job.roll_outs.figures if job.roll_outs is not None else {}
     job.log.write({"step": step.number, "epoch": step.epoch + 1, **values})
     job.accelerator.log({f"train/{name}": value for name, value in values.items()}, step=step.number)
     job.on_step(step.number, values["loss"])
@@ -310,6 +301,7 @@ def _checkpoint(job: TrainingJob, progress: Progress, *, with_optimizer: bool) -
             "meter": job.meter.state_dict(),
             "gradients": job.gradients.state_dict(),
             "micro_batches": vars(job.micro_batches),
+            **({"roll_outs": job.roll_outs.state_dict()} if job.roll_outs is not None else {}),
             "scaler": job.accelerator.scaler.state_dict() if job.accelerator.scaler is not None else None,
             **job.extra_state(),
         },
@@ -329,6 +321,8 @@ def _resume(job: TrainingJob, checkpoint: Checkpoint | None) -> Progress:
     job.meter.load_state_dict(checkpoint.state["meter"])
     job.gradients.load_state_dict(checkpoint.state["gradients"])
     job.micro_batches.restore(checkpoint.state["micro_batches"])
+    if job.roll_outs is not None:
+        job.roll_outs.load_state_dict(checkpoint.state["roll_outs"])
     if job.accelerator.scaler is not None:
         job.accelerator.scaler.load_state_dict(checkpoint.state["scaler"])
     job.log.keep_up_to(progress.step)

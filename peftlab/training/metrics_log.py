@@ -20,6 +20,12 @@ class MetricsLog:
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(values) + "\n")
 
+    def read(self) -> list[dict[str, Any]]:
+        """All lines."""
+        if not self.path.exists():
+            return []
+        return [json.loads(line) for line in self.path.read_text(encoding="utf-8").splitlines()]
+
     def keep_up_to(self, step: int) -> None:
         """Drop the lines of later steps, and a line that was cut short."""
         if not self.path.exists():

@@ -10,7 +10,8 @@ import torch
 
 from peftlab.core.errors import UnsupportedError
 from peftlab.training.checkpoints import trainable_parameters
-from peftlab.training.loop import Progress, TrainingJob, restore_best, train
+from peftlab.training.loop import TrainingJob, restore_best, train
+from peftlab.training.progress import Progress
 from tests.regularizers.regularized_jobs import TASKS, checked, job_of
 
 

@@ -16,10 +16,12 @@ import peftlab
 from peftlab.core.errors import DataError, UnsupportedError
 from peftlab.core.reporter import Silent
 from peftlab.core.splits import Split
+from peftlab.core.task import Policy
 from peftlab.inference.export.export import export_run
 from peftlab.run.prepared import PREPARED
 from peftlab.tasks.preference.log_probabilities import response_log_probabilities
 from peftlab.tasks.preference_tuning import PreferenceTuning
+from peftlab.training.evaluation import TorchInference
 from tests.chat_tokenizers import PLAIN_CHAT
 from tests.conftest import sentences
 
@@ -163,6 +165,30 @@ def test_the_gradient_in_chunks_is_that_of_all_logits(gpt2: tuple[Any, Any], mon
         assert torch.allclose(one, other, rtol=1e-4, atol=1e-5)
 
 
+def test_a_head_that_does_not_train_makes_its_logits_once(
+    gpt2: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, tokenizer = gpt2
+    monkeypatch.setattr("peftlab.tasks.language.vocabulary_head.CHUNK_ELEMENTS", 5 * len(tokenizer))
+    task = PreferenceTuning(max_length=48)
+    _, batch = batch_of(task, pairs(), tokenizer)
+    found = []
+    for trains in (True, False):
+        model.zero_grad()
+        model.lm_head.weight.requires_grad_(trains)
+        scale = model.transformer.ln_f.weight
+        products = list[int]()
+        handle = model.lm_head.register_forward_hook(lambda *_, seen=products: seen.append(1))
+        loss = task.training_loss(model, batch)
+        loss.backward()
+        handle.remove()
+        found.append((loss.detach(), scale.grad.clone(), len(products)))
+    model.lm_head.weight.requires_grad_(True)
+    assert torch.allclose(found[0][0], found[1][0], rtol=1e-6)
+    assert torch.allclose(found[0][1], found[1][1], rtol=1e-4, atol=1e-6)
+    assert found[0][2] > 2 * found[1][2]  # chunks, twice, against the call that gives the head nothing
+
+
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("rows") / "pairs.jsonl"
@@ -208,6 +234,7 @@ def test_margins_begin_at_zero_and_grow(tiny_gpt2: Path, rows: Path, tmp_path: P
     assert scores["preferred_log_ratio"] > scores["dispreferred_log_ratio"]
     notes = done.record.data.notes["train"]
     assert notes["mean_tokens_chosen"] > 1
+    assert done.record.guards["margins_start_at_zero"].status == "passed"
     assert (tmp_path / "run" / PREPARED).is_file()
     loaded = peftlab.load(tmp_path / "run")
     assert isinstance(loaded.predict(["good film"])[0]["generated"], str)
@@ -334,3 +361,26 @@ def test_nothing_is_scored_without_the_reference(gpt2: tuple[Any, Any]) -> None:
     batch = task.collate(examples, tokenizer.pad_token_id)
     assert response_log_probabilities(model, batch).isfinite().all()
     assert task.training_loss(model, batch).isnan()
+
+
+def test_a_reference_of_another_model_is_noticed_before_the_first_step(gpt2: tuple[Any, Any]) -> None:
+    model, tokenizer = gpt2
+    task = PreferenceTuning(max_length=48)
+    examples, batch = batch_of(task, pairs(), tokenizer)
+    with torch.no_grad():
+        own = response_log_probabilities(model, batch).view(2, -1).T.tolist()
+    policy = Policy(model, None, TorchInference(tokenizer, (), torch.device("cpu")), tokenizer.pad_token_id)
+    right = [{**example, "reference": each} for example, each in zip(examples, own, strict=True)]
+    for rows, starts_as_base, status in ((right, True, "passed"), (examples, True, "failed"), (examples, False, None)):
+        guard = task.guards_at_start(policy, rows, starts_as_base=starts_as_base)["margins_start_at_zero"]
+        assert guard.status == (status or "not_applicable")
+
+
+def test_margins_that_grow_while_the_accuracy_falls_are_told() -> None:
+    log = [
+        {"step": at, "validation": {"reward_accuracy": a, "reward_margin": m}}
+        for at, a, m in ((1, 0.9, 1), (2, 0.8, 3))
+    ]
+    assert "fell from 90.0% to 80.0%" in PreferenceTuning().course_notices(log)["margin_without_accuracy"]
+    assert PreferenceTuning().course_notices(log[:1]) == {}
+    assert PreferenceTuning().course_notices(log[::-1]) == {}

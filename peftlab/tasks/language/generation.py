@@ -36,6 +36,7 @@ def generate_tokens(
     temperature: float = 0.0,
     on_tokens: Callable[[list[int]], None] | None = None,
     is_wanted: Callable[[int], bool] | None = None,
+    keep_ends: bool = False,
 ) -> list[list[int]]:
     """What a model writes after each prompt, without the end token.
 
@@ -50,6 +51,7 @@ def generate_tokens(
         temperature: 0: always the most likely token; else tokens are drawn, from all of them.
         on_tokens: Is given all tokens so far of the only prompt, whenever there is a new one.
         is_wanted: Is asked at each token whether the text of a prompt, by its place, is still wanted.
+        keep_ends: Whether a text that ends by itself keeps the token that ended it.
     """
     import torch
 
@@ -79,7 +81,7 @@ def generate_tokens(
             made = inference.compute(partial(_generate, asked), model, batch)
         length = 1 if is_apart else batch["input_ids"].shape[1]  # the decoder's start token, or the prompts
         for place, row in zip(group, made[:, length:].tolist(), strict=True):
-            written[place] = row[: next((at for at, token in enumerate(row) if token in ends), len(row))]
+            written[place] = row[: next((at + keep_ends for at, token in enumerate(row) if token in ends), len(row))]
     return written
 
 

@@ -1,0 +1,36 @@
+"""1 where a pattern is found in a response."""
+
+from __future__ import annotations
+
+import re
+
+from pydantic import Field, field_validator
+
+from peftlab.core.reward import REWARDS, Answer, Reward
+
+
+@REWARDS.register("regular_expression")
+class RegularExpression(Reward):
+    """1 where a pattern is found in the response, else 0; or where what it finds is the expected answer."""
+
+    pattern: str = Field(description="Of Python's `re`; it is searched for, and a dot takes line ends too.")
+    is_expected: bool = Field(
+        False, description="Whether the first group (or all that is found) must be the expected answer."
+    )
+
+    @field_validator("pattern")
+    @classmethod
+    def _compiles(cls, value: str) -> str:
+        try:
+            re.compile(value)
+        except re.error as error:
+            raise ValueError(f"this is no regular expression: {error}") from None
+        return value
+
+    def reward(self, answer: Answer) -> float:
+        """1 or 0."""
+        found = re.search(self.pattern, answer.response, re.DOTALL)
+        if found is None or not self.is_expected:
+            return float(found is not None)
+        said = found.group(1) if found.re.groups else found.group()
+        return float((said or "").strip() == answer.expected.strip())
