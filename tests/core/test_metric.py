@@ -18,7 +18,14 @@ def test_every_metric_of_a_task_is_registered(task: str) -> None:
 def test_directions_ranges_and_units() -> None:
     lower = {name for name in METRICS if not METRICS[name].higher_is_better}
     errors = {"mean_squared_error", "mean_absolute_error"}
-    assert lower == errors | {"loss", "dispreferred_log_ratio", "perplexity", "perplexity_low", "perplexity_high"}
+    assert lower == errors | {
+        "loss",
+        "dispreferred_log_ratio",
+        "perplexity",
+        "perplexity_low",
+        "perplexity_high",
+        "response_tokens",
+    }
     assert within_range("mean_squared_error", -3.0, 1e9) == (0.0, 1e9)
     assert METRICS["mean_squared_error"].range[1] == math.inf
     assert possible_difference("matthews") == 2
