@@ -239,7 +239,7 @@ class PreferenceTuning(DecoderTask):
         if not (self.has_reference and starts_as_base):
             return {"margins_start_at_zero": Guard.not_applicable("no reference is asked, or none begins as the base")}
         batch = self.collate(examples, policy.pad_token_id)
-        sums = policy.inference.compute(response_log_probabilities, policy.model, batch).cpu()
+        sums = policy.inference.compute(response_log_probabilities, policy.model, batch).detach().cpu()
         responses = self._responses(sums, batch)
         away = float((responses.log_ratios / responses.counts).abs().max())
         return {
