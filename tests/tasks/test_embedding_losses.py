@@ -120,6 +120,19 @@ def test_cached_gradients_are_those_of_the_whole_batch(tiny_bert: Path, tmp_path
     assert torch.allclose(torch.tensor(curves[0]), torch.tensor(curves[1]), rtol=1e-6, atol=1e-6)
 
 
+def test_parts_of_a_batch_take_less_than_a_third_of_its_memory(tiny_bert: Path, tmp_path: Path) -> None:
+    peaks = []
+    texts = [f"{text} {other}" for text, _ in sentences(16) for other, _ in sentences(8)]
+    rows = [{"query": text, "document": text[::-1]} for text in texts]
+    (tmp_path / "many.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for size in (None, 16):
+        recipe = values(tiny_bert, tmp_path, training={"batch_size": 128, "micro_batch_size": size, "max_steps": 1})
+        data = {"source": str(tmp_path / "many.jsonl"), "validation_fraction": 0, "test_fraction": 0}
+        recipe |= {"data": {**data, "deduplicate": False}, "measure": True}
+        peaks.append(run_of(recipe, tmp_path / f"run-{size}").memory.peak_bytes)
+    assert peaks[1] <= 0.3 * peaks[0], peaks
+
+
 def test_both_passes_of_a_part_draw_the_same_dropout(
     tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
