@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
 import re
 from pathlib import Path
@@ -12,10 +13,12 @@ from transformers import AutoConfig
 from benchmarks.gpu.datasheet import find_card
 from benchmarks.gpu.render import FOLDER, read_results, render
 from benchmarks.gpu.steps.cases import CASES
+from benchmarks.gpu.steps.contest import compare
 from benchmarks.gpu.steps.estimates import COMBINATIONS
 from benchmarks.gpu.steps.flops import training_flops_per_token
-from benchmarks.gpu.steps.models import config_of
+from benchmarks.gpu.steps.models import config_of, model_folder
 from benchmarks.gpu.steps.profile import gaps
+from benchmarks.gpu.steps.step import Findings
 
 README = (FOLDER / "README.md").read_text(encoding="utf-8")
 
@@ -156,3 +159,21 @@ def parameters(config) -> int:
 def test_there_is_enough_to_compare() -> None:
     assert len(COMBINATIONS) >= 16
     assert {"llama_3b", "llama_8b", "llama_8b_nf4", "llama_8b_off", "bert_base"} == set(CASES)
+
+
+def test_of_several_steps_one_makes_a_model(tmp_path: Path) -> None:
+    """Two at once wrote into the same folder, and one of them failed."""
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        made = [pool.submit(model_folder, "bert_small", tmp_path, tiny=True, device="cpu") for _ in range(2)]
+    assert {one.result() for one in made} == {tmp_path / "models" / "bert_small-tiny"}
+    assert (tmp_path / "models" / "bert_small-tiny" / "config.json").exists()
+
+
+@pytest.mark.parametrize("known", [("trainer",), ("peftlab",), ("trainer", "peftlab")])
+def test_a_comparison_tells_what_is_known(known: tuple[str, ...], tmp_path: Path) -> None:
+    findings = Findings(tmp_path / "found.json", {"device": "cpu", "tiny": True, "scratch": str(tmp_path)})
+    run = {"tokens_per_second": 10.0, "peak_bytes": 10**9}
+    compare(findings, "bert_base", {name: [dict(run)] for name in known}, [])
+    assert all(findings.results[name]["tokens_per_second"] == 10.0 for name in known)
+    assert ("peftlab_over_trainer" in findings.results) == (len(known) == 2)
+    assert "10 tokens/s" in findings.line
