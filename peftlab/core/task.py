@@ -49,6 +49,7 @@ class Task(RegisteredConfig, TaskRows, TaskObjective, TaskAnswers):
 
     _learned: dict[str, Any] = PrivateAttr(default_factory=dict)
     _label_smoothing: float = PrivateAttr(0.0)
+    _class_weights: tuple[float, ...] | None = PrivateAttr(None)
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:
@@ -80,6 +81,17 @@ class Task(RegisteredConfig, TaskRows, TaskObjective, TaskAnswers):
         """The same task with another such share; its predictions and metrics stay as they are."""
         task = self.model_copy()
         task._label_smoothing = share
+        return task
+
+    @property
+    def class_weights(self) -> tuple[float, ...] | None:
+        """What the loss of each class is multiplied by, for a task that ``takes_class_weights``; None: all by 1."""
+        return self._class_weights
+
+    def with_class_weights(self, weights: tuple[float, ...] | None) -> Self:
+        """The same task with other such weights; its predictions and metrics stay as they are."""
+        task = self.model_copy()
+        task._class_weights = weights
         return task
 
     def is_learned_alike(self, other: Task) -> bool:

@@ -231,6 +231,19 @@ class TaskObjective(ABC):
         """
         raise NotImplementedError("the terms of this loss are no classes")
 
+    @property
+    def takes_class_weights(self) -> bool:
+        """Whether the loss minds ``class_weights``: then ``class_indices`` gives the classes of an example."""
+        return False
+
+    def class_indices(self, example: Example) -> Sequence[int]:
+        """The class of each of an example's terms.
+
+        Raises:
+            NotImplementedError: The task takes no class weights.
+        """
+        raise NotImplementedError("the classes of this task have no weights")
+
     def loss_terms(self, batch: Mapping[str, Tensor]) -> int:
         """How many terms ``loss`` sums up: examples, or labelled tokens. By default the rows of ``input_ids``."""
         return len(batch["input_ids"])

@@ -23,6 +23,7 @@ from peftlab.preparation.metric_choice import choose_metric
 from peftlab.preparation.places import at_place
 from peftlab.preparation.settle_recipe import settle_recipe
 from peftlab.recipe.schema import Recipe, with_learned
+from peftlab.training.class_weights import check_class_names, check_class_weights
 
 
 @dataclass(frozen=True)
@@ -127,6 +128,8 @@ def check_model(
     with at_place(document, ("method",)):
         recipe.method.check(replace(facts, peft_task_type=recipe.task.peft_task()))
         check_positions(recipe, facts)
+    with at_place(document, ("training", "class_weights")):
+        check_class_weights(recipe.task, recipe.training.class_weights)
     for position, regularizer in enumerate(recipe.training.regularizers):
         with at_place(document, ("training", "regularizers", position)):
             regularizer.check(TrainingSetup(recipe.task, recipe.method, facts, recipe.has_dropout(facts.config)))
@@ -146,6 +149,7 @@ def check_data(
         data = load_data(recipe, folder=document.folder, offline=offline, report=(reporter or Silent()).say)
         recipe = with_learned(recipe, {**recipe.task.learned, **recipe.task.learn(data.splits["train"])})
         labels = recipe.task.learn_labels(data.splits["train"])
+        check_class_names(recipe.training.class_weights, labels)
         for split in data.splits.values():
             try:
                 recipe.task.check_split(split, labels)

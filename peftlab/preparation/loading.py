@@ -167,6 +167,11 @@ class Loader:
             error.where = "model.path"
             raise error
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the logits."""
+        return self._checked.labels
+
     def _check_added_tokens(self) -> None:
         """Every added token is in the training data: its row would stay as it was drawn else."""
         tokens = self._recipe.model.add_tokens

@@ -24,6 +24,7 @@ from peftlab.run.together import check_alike
 from peftlab.training.accelerator import build_accelerator, end_trackers, start_trackers
 from peftlab.training.ahead import BatchesAhead, collates_ahead
 from peftlab.training.checkpoints import trainable_parameters
+from peftlab.training.class_weights import weighted_task
 from peftlab.training.gradients import make_batches
 from peftlab.training.graphs import build_graphs
 from peftlab.training.guards import GradientGuard, check_adapter_changed, combined_hash, hash_tensors
@@ -76,7 +77,7 @@ class TrainingStage:
             optimizer=optimizer,
             accelerator=accelerator,
             hooks=hooks,
-            task=hooks.training_task(recipe.task),
+            task=hooks.training_task(self._weighted_task()),
             split=loader.splits["train"],
             plan=loader.plan,
             config=training,
@@ -98,6 +99,12 @@ class TrainingStage:
             world=run.world,
             roll_outs=self._roll_outs(hooks.training_task(recipe.task)),
         )
+
+    def _weighted_task(self) -> Task:
+        """The recipe's task, its classes weighed as the recipe says."""
+        recipe, loader = self._run.recipe, self._loader
+        wanted, examples = recipe.training.class_weights, loader.splits["train"].examples
+        return weighted_task(recipe.task, wanted, examples, loader.labels)
 
     def _with_graphs(self, job: TrainingJob) -> TrainingJob:
         """The job with graphs of its passes, where the recipe wants them and they can be had."""

@@ -24,6 +24,7 @@ from peftlab.tasks._labels import (
     tidy_value,
 )
 from peftlab.tasks._scorers import ClassScorer, MultiLabelScorer
+from peftlab.tasks._weights import weights_like
 from peftlab.tasks.text_inputs import (
     PADDING,
     check_family,
@@ -219,7 +220,9 @@ class TextClassification(Task):
             each = functional.binary_cross_entropy_with_logits(logits.float(), batch["labels"], reduction="none")
             return each.mean(dim=1).sum()
         terms = self.class_terms(logits, batch)
-        return functional.cross_entropy(*terms, reduction="sum", label_smoothing=self.label_smoothing)
+        return functional.cross_entropy(
+            *terms, weight=weights_like(terms[0], self), reduction="sum", label_smoothing=self.label_smoothing
+        )
 
     @property
     def has_class_targets(self) -> bool:
@@ -229,6 +232,15 @@ class TextClassification(Task):
     def class_terms(self, logits: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """One term an example."""
         return logits.float(), batch["labels"]
+
+    @property
+    def takes_class_weights(self) -> bool:
+        """As it has class targets."""
+        return self.has_class_targets
+
+    def class_indices(self, example: Example) -> Sequence[int]:
+        """The one class."""
+        return [example["label"]]
 
     def loss_terms(self, batch: Mapping[str, Tensor]) -> int:
         """One term an example."""

@@ -26,6 +26,7 @@ from peftlab.tasks._tags import (
     recognise,
     to_bio,
 )
+from peftlab.tasks._weights import weights_like
 from peftlab.tasks.language.user_text import encode_as_text
 from peftlab.tasks.text_inputs import (
     IGNORED,
@@ -241,6 +242,7 @@ class TokenClassification(Task):
         return functional.cross_entropy(
             logits.float().flatten(0, 1),
             batch["labels"].flatten(),
+            weight=weights_like(logits, self),
             ignore_index=IGNORED,
             reduction="sum",
             label_smoothing=self.label_smoothing,
@@ -255,6 +257,15 @@ class TokenClassification(Task):
         """One term a word, in the order of the texts; words without a token have none."""
         tagged = batch["labels"] != IGNORED
         return logits.float()[tagged], batch["labels"][tagged]
+
+    @property
+    def takes_class_weights(self) -> bool:
+        """The tags are classes."""
+        return True
+
+    def class_indices(self, example: Example) -> Sequence[int]:
+        """The tag of each word's first token."""
+        return [label for label in example["labels"] if label != IGNORED]
 
     def loss_terms(self, batch: Mapping[str, Tensor]) -> int:
         """One term a word."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, SerializeAsAny, field_validator
 
@@ -83,6 +83,11 @@ class TrainingConfig(Config):
         default_factory=list,
         description="Regularizers, which reduce overfitting: a list of mappings with a `type`. `peftlab ls "
         "regularizers` lists the types.",
+    )
+    class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0)]] | None = Field(
+        None,
+        description="What the loss of each class is multiplied by while training. balanced: rare classes as much as "
+        "frequent ones. Or a mapping of classes to weights; classes that it leaves out have 1.",
     )
     log_every_steps: PositiveInt = Field(10, description="Steps between two lines of metrics.jsonl.")
     length_window: PositiveInt = Field(
