@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 from peftlab.core.errors import ConfigError, UnsupportedError, did_you_mean
+from peftlab.core.splits import Example
 from peftlab.core.task import Task
 
 KEY = "training.class_weights"
@@ -44,9 +45,7 @@ def check_class_names(wanted: ClassWeights, labels: Sequence[str]) -> None:
         )
 
 
-def weighted_task(
-    task: Task, wanted: ClassWeights, examples: Sequence[Mapping[str, Any]], labels: Sequence[str]
-) -> Task:
+def weighted_task(task: Task, wanted: ClassWeights, examples: Sequence[Example], labels: Sequence[str]) -> Task:
     """The task as it is trained.
 
     ``balanced`` gives the class c the weight n / (k · n_c), as scikit-learn does: n terms in all, k classes that occur,
