@@ -71,9 +71,11 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str | None:
         A sentence, or None where there are no candidates.
     """
     known = sorted(set(candidates))
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    close = difflib.get_close_matches(word, known, n=3, cutoff=0.6)
     if close:
-        return f"Did you mean `{close[0]}`?"
+        # Swapped letters are the commonest slip, and difflib takes several words for equally close then.
+        best = next((candidate for candidate in close if sorted(candidate) == sorted(word)), close[0])
+        return f"Did you mean `{best}`?"
     if not known:
         return None
     if len(known) > FEW:

@@ -41,6 +41,7 @@ from peftlab.core.method import METHODS, MethodContext
 from peftlab.models.base_model import load_base_model
 from peftlab.models.model_config import ModelConfig
 from peftlab.tasks.text_classification import TextClassification
+from tests.small_methods import small_method
 
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "vocab_size": 60}
 TOKENS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1}
@@ -152,7 +153,7 @@ def test_batches_are_computed_at_once_only_where_a_forward_leaves_the_model_as_i
 @pytest.mark.parametrize("name", METHODS.names())
 def test_every_method_leaves_bert_as_it_is(name: str, writes) -> None:
     context = MethodContext("SEQ_CLS", 30, head_modules=("classifier",), family="encoder")
-    model = METHODS.get(name)().apply(STATELESS["bert"](), context).eval()
+    model = small_method(name).apply(STATELESS["bert"](), context).eval()
     assert writes(model, torch.arange(2, 9).unsqueeze(0)) == []
     assert may_compute_at_once(model)
 

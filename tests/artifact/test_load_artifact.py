@@ -14,9 +14,10 @@ from peftlab.artifact.load_artifact import load_artifact
 from peftlab.artifact.save import save_artifact
 from peftlab.core.errors import UserError
 from peftlab.core.method import METHODS, MethodContext
+from tests.small_methods import DISTINCT, small_method
 
 CONTEXT = MethodContext("SEQ_CLS", 10, head_modules=("classifier",), family="encoder")
-FROZEN_BASE = [name for name, cls in METHODS.items() if not cls.trains_base]
+FROZEN_BASE = [name for name in DISTINCT if not METHODS[name].trains_base]
 
 
 class NoTokenizer:
@@ -37,7 +38,7 @@ def bert(layers: int = 2, hidden: int = 32) -> BertForSequenceClassification:
 @pytest.fixture
 def leave(tmp_path: Path) -> Callable[[str], Path]:
     def build(name: str) -> Path:
-        method = METHODS.get(name)()
+        method = small_method(name)
         model = method.apply(bert(), CONTEXT)
         save_artifact(model, method, folder=tmp_path, tokenizer=NoTokenizer(), context=CONTEXT, base_path="some/base")
         return tmp_path
@@ -75,7 +76,7 @@ def test_a_truncated_file_is_refused_in_words(name: str, leave: Callable[[str], 
         load_artifact(bert, path.parent.parent)
 
 
-@pytest.mark.parametrize("name", METHODS.names())
+@pytest.mark.parametrize("name", DISTINCT)
 def test_labels_and_tokenizer_travel_with_it(name: str, leave: Callable[[str], Path]) -> None:
     folder = leave(name)
     model = load_artifact(bert, folder)

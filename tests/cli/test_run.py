@@ -14,12 +14,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from peftlab.core.method import METHODS
 from peftlab.core.record import RunRecord, read_record
 from peftlab.run.evaluation_stage import EvaluationStage
 from peftlab.tasks.text_classification import TextClassification
 from tests.conftest import sentences
 from tests.forks import Fork
+from tests.small_methods import DISTINCT
 
 pytestmark = pytest.mark.slow
 RECORD_KEYS = {
@@ -179,7 +179,7 @@ def test_a_killed_run_ends_as_if_nothing_had_been(method: str, command, recipe: 
 @pytest.mark.parametrize(
     ("method", "rows", "steps"),
     [
-        *[(method, 16, 2) for method in METHODS.names()],
+        *[(method, 16, 2) for method in DISTINCT],
         *[(method, 60, 10) for method in ("adalora", "full", "lora", "prefix_tuning")],
     ],
 )

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.golden.small_runs import MINILM, measure, names, write_inputs
+from tests.small_methods import PEFT_ADAPTERS
 
 pytestmark = pytest.mark.slow
 
@@ -39,8 +40,8 @@ def test_losses_and_scores_are_those_that_are_stored(name: str, inputs: Path) ->
         assert found["scores"][split] == pytest.approx(scores, rel=TOLERANCE, abs=TOLERANCE)
 
 
-def test_every_method_has_a_run() -> None:
+def test_every_method_that_is_more_than_a_config_of_peft_has_a_run() -> None:
     from peftlab import METHODS
 
-    assert {name.rpartition("/")[2] for name in names()} >= set(METHODS)
+    assert {name.rpartition("/")[2] for name in names()} >= set(METHODS) - set(PEFT_ADAPTERS)
     assert VALUES.keys() == {*names(), MINILM}

@@ -9,10 +9,10 @@ import transformers.modeling_utils
 
 from peftlab.core.config import Document
 from peftlab.core.errors import UnsupportedError
-from peftlab.core.method import METHODS
 from peftlab.preparation.check import check_recipe
 from peftlab.recipe.schema import build_recipe
 from peftlab.run.run import run_recipe
+from tests.small_methods import DISTINCT, method_section
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +33,7 @@ def checkpointed(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
 
 @pytest.mark.parametrize("model", ["tiny_bert", "tiny_gpt2"])
-@pytest.mark.parametrize("name", METHODS.names())
+@pytest.mark.parametrize("name", DISTINCT)
 def test_every_method_learns_under_checkpointing_or_is_refused(
     name: str, model: str, reviews: Path, tmp_path: Path, checkpointed: list[object], request: pytest.FixtureRequest
 ) -> None:
@@ -41,7 +41,7 @@ def test_every_method_learns_under_checkpointing_or_is_refused(
         "model": {"path": str(request.getfixturevalue(model))},
         "task": {"type": "text_classification", "max_length": 24},
         "data": {"source": str(reviews), "validation_fraction": 0.1, "max_train_examples": 64},
-        "method": {"type": name},
+        "method": method_section(name),
         "training": {"max_steps": 8, "batch_size": 8, "gradient_checkpointing": True},
         "measure": False,
     }

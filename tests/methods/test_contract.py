@@ -15,9 +15,14 @@ from peftlab.artifact.load_artifact import load_artifact
 from peftlab.artifact.save import save_artifact
 from peftlab.core.errors import UnsupportedError
 from peftlab.core.method import METHODS, Method, MethodContext
+from peftlab.methods.ia3 import Ia3
 from peftlab.training.guards import BaseGuard, GradientGuard, check_trainable_parameters
+from tests.small_methods import PEFT_ADAPTERS, small_method
 
 STEPS = 30
+ENOUGH = ("bert", "gpt2-lm")
+"""Kinds for methods that share a class: plain and transposed matrices."""
+NOT_TRANSPOSED = ("c3a", "hra", "loha", "lokr", "miss", "oft", "road", "shira")
 
 
 class NoTokenizer:
@@ -26,14 +31,31 @@ class NoTokenizer:
             (Path(folder) / name).write_text("{}")
 
 
-@pytest.fixture(params=METHODS.names())
-def method(request: pytest.FixtureRequest) -> Method:
-    return METHODS.get(request.param)()
+def case_of(name: str, kind: Kind) -> Any:
+    return pytest.param((name, kind), id=f"{name}-{kind.name}")
 
 
-@pytest.fixture(params=KINDS, ids=lambda kind: kind.name)
-def kind(request: pytest.FixtureRequest) -> Kind:
+CASES = [
+    case_of(name, kind)
+    for name in METHODS
+    for kind in KINDS
+    if name not in PEFT_ADAPTERS or kind.name == "bert" or (kind.name == "gpt2-lm" and name not in NOT_TRANSPOSED)
+]
+
+
+@pytest.fixture(params=CASES)
+def case(request: pytest.FixtureRequest) -> tuple[str, Kind]:
     return request.param
+
+
+@pytest.fixture
+def method(case: tuple[str, Kind]) -> Method:
+    return small_method(case[0])
+
+
+@pytest.fixture
+def kind(case: tuple[str, Kind]) -> Kind:
+    return case[1]
 
 
 def wrap(method: Method, kind: Kind, context: MethodContext | None = None) -> Any:
@@ -68,12 +90,14 @@ def optimizer_of(method: Method, model: Any) -> torch.optim.Optimizer:
 
 def test_most_methods_take_most_models() -> None:
     refused = []
-    for name in METHODS.names():
+    for name in METHODS:
         for kind in KINDS:
-            base = kind.build()
+            method, base = small_method(name), kind.build()
+            if name in PEFT_ADAPTERS and kind.name not in ENOUGH:
+                continue
             try:
-                METHODS.get(name)().check(kind.facts(base))
-                METHODS.get(name)().apply(base, kind.context(STEPS))
+                method.check(kind.facts(base))
+                method.apply(base, kind.context(STEPS))
             except UnsupportedError:
                 refused.append((name, kind.name))
     assert set(refused) == {
@@ -87,6 +111,7 @@ def test_most_methods_take_most_models() -> None:
         ("prefix_tuning", "distilbert"),
         ("prompt_tuning", "distilbert"),
         ("p_tuning", "distilbert"),
+        *((name, "gpt2-lm") for name in NOT_TRANSPOSED),
     }
 
 
@@ -154,7 +179,7 @@ def test_merging_keeps_the_logits(method: Method, kind: Kind) -> None:
         plain.load_state_dict(model.state_dict(), strict=True)
         assert torch.allclose(logits_of(plain, kind), before, atol=1e-5)
         return
-    if (method.registered_name, kind.name) == ("ia3", "roberta"):
+    if isinstance(method, Ia3) and kind.name == "roberta":
         # peft 0.21 takes RoBERTa's head, a module of several layers, for a layer that it should unwrap.
         with pytest.raises(AttributeError, match="RobertaClassificationHead"):
             model.merge_and_unload()
@@ -191,14 +216,18 @@ def test_a_resumed_method_goes_on_alike(method: Method, kind: Kind) -> None:
     assert torch.equal(logits_of(model, kind), logits_of(other, kind))
 
 
-def test_a_config_is_written_and_read_back(method: Method) -> None:
+@pytest.mark.parametrize("name", METHODS.names())
+def test_a_config_is_written_and_read_back(name: str) -> None:
+    method = small_method(name)
     dumped = method.model_dump(mode="json")
     assert dumped["type"] == method.registered_name
     assert type(method).model_validate(dumped) == method
 
 
-def test_every_key_and_method_is_described(method: Method) -> None:
+@pytest.mark.parametrize("name", METHODS.names())
+def test_every_key_and_method_is_described(name: str) -> None:
+    method = METHODS[name]
     assert (method.__doc__ or "").strip()
     assert method.paper.startswith("https://")
-    for name, field in type(method).model_fields.items():
-        assert field.description, name
+    for key, field in method.model_fields.items():
+        assert field.description, key

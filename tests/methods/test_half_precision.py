@@ -16,13 +16,14 @@ from peftlab.core.errors import UnsupportedError
 from peftlab.core.method import METHODS, Method
 from peftlab.training.fingerprints import fingerprints
 from peftlab.training.guards import check_trainable_parameters
+from tests.small_methods import DISTINCT, PEFT_ADAPTERS, small_method
 
 pytestmark = pytest.mark.slow
 
 RATE = 1e-5
 """So small that half precision would round every single update of a norm's weight, which is 1, away."""
 VARIANTS = [
-    *[METHODS.get(name)() for name in METHODS.names()],
+    *[small_method(name) for name in METHODS],
     METHODS.get("lora")(dora=True),
     METHODS.get("lora")(initialization="pissa"),
     METHODS.get("prefix_tuning")(projection=True),
@@ -48,8 +49,14 @@ def wrap(method: Method, kind: Kind, dtype: torch.dtype) -> Any:
         pytest.skip("refused")
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
-@pytest.mark.parametrize("method", VARIANTS, ids=repr)
+@pytest.mark.parametrize(
+    ("method", "kind"),
+    [
+        pytest.param(method, kind, id=f"{method!r}-{kind.name}")
+        for method in VARIANTS
+        for kind in (KINDS if method.registered_name not in PEFT_ADAPTERS else KINDS[:1])
+    ],
+)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 def test_whatever_trains_is_float32(method: Method, kind: Kind, dtype: torch.dtype) -> None:
     model = wrap(method, kind, dtype)
@@ -57,7 +64,7 @@ def test_whatever_trains_is_float32(method: Method, kind: Kind, dtype: torch.dty
 
 
 @pytest.mark.parametrize("kind", [KINDS[0], KINDS[5]], ids=lambda kind: kind.name)
-@pytest.mark.parametrize("method", VARIANTS, ids=repr)
+@pytest.mark.parametrize("method", [method for method in VARIANTS if method.registered_name in DISTINCT], ids=repr)
 def test_sixty_small_steps_move_it(method: Method, kind: Kind, tmp_path: Path) -> None:
     model = wrap(method, kind, torch.bfloat16)
     trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}

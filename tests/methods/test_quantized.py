@@ -21,10 +21,15 @@ from peftlab.models.base_model import BaseModel, load_base_model
 from peftlab.models.model_config import ModelConfig
 from peftlab.models.quantization import quantized_layers
 from peftlab.training.guards import BaseGuard, GradientGuard, check_trainable_parameters
+from tests.small_methods import PEFT_ADAPTERS, small_method
 
 pytestmark = pytest.mark.slow
 
-REFUSED = {"full", "bitfit"}
+ON_QUANTIZED = {"hira", "randlora", "road"}
+REFUSED = {
+    **dict.fromkeys(("full", "bitfit"), "gradient"),
+    **dict.fromkeys(set(PEFT_ADAPTERS) - ON_QUANTIZED, "needs the base's matrices"),
+}
 STEPS = 12
 BERT, GPT2, LLAMA = (next(kind for kind in KINDS if kind.name == name) for name in ("bert", "gpt2", "llama"))
 
@@ -46,17 +51,21 @@ def load(kind: Kind, folder: Path, quantization: str | None) -> BaseModel:
     return load_base_model(str(folder), config, head, dtype=torch.float32, dropout=0.0, pad_token_id=0, offline=True)
 
 
-@pytest.mark.parametrize("name", METHODS.names())
-@pytest.mark.parametrize(
-    ("kind", "quantization"), [(BERT, "nf4"), (LLAMA, "nf4"), (GPT2, "fp4"), (BERT, "int8"), (GPT2, "int8")],
-    ids=lambda value: getattr(value, "name", value),
-)  # fmt: skip
+BASES = [(BERT, "nf4"), (LLAMA, "nf4"), (GPT2, "fp4"), (BERT, "int8"), (GPT2, "int8")]
+CASES = [
+    pytest.param(name, kind, quantization, id=f"{name}-{kind.name}-{quantization}")
+    for name in METHODS
+    for kind, quantization in (BASES if name not in PEFT_ADAPTERS else [(BERT, "nf4"), (BERT, "int8")])
+]
+
+
+@pytest.mark.parametrize(("name", "kind", "quantization"), CASES)
 def test_methods_on_a_quantised_base(
     name: str, kind: Kind, quantization: str, folders: dict[str, Path], tmp_path: Path
 ) -> None:
-    method: Method = METHODS.get(name)()
+    method: Method = small_method(name)
     if name in REFUSED:
-        with pytest.raises(UnsupportedError, match="gradient"):
+        with pytest.raises(UnsupportedError, match=REFUSED[name]):
             method.check_quantization(quantization)
         return
     learn_and_load_again(method, kind, quantization, folders[kind.name], tmp_path)

@@ -13,6 +13,7 @@ from torch import nn
 
 import peftlab
 from peftlab.core.errors import ConfigError, UnsupportedError
+from tests.small_methods import DISTINCT
 
 ALIKE = {kind.name: kind for kind in KINDS}
 SMALL = transformers.BertConfig(
@@ -22,7 +23,7 @@ REFUSED = {("llama", "bitfit"), ("gpt2-lm", "linear_probe")}
 
 
 @pytest.mark.parametrize("name", ["bert", "bert-tokens", "gpt2-lm", "llama"])
-@pytest.mark.parametrize("method", list(peftlab.METHODS))
+@pytest.mark.parametrize("method", DISTINCT)
 def test_a_transformers_model_learns(name: str, method: str) -> None:
     if (name, method) in REFUSED:
         with pytest.raises(UnsupportedError):

@@ -23,6 +23,7 @@ from peftlab.preparation.check import check_recipe
 from peftlab.recipe.schema import load_recipe
 from peftlab.run.run import run_recipe
 from tests.conftest import sentences
+from tests.small_methods import DISTINCT
 
 pytestmark = pytest.mark.slow
 
@@ -74,7 +75,7 @@ BOTH = "['<mention>', '[PAD]']"
 
 
 @pytest.mark.parametrize("task", list(TASKS))
-@pytest.mark.parametrize("method", METHODS.names())
+@pytest.mark.parametrize("method", DISTINCT)
 def test_added_rows_train_with_every_method_and_come_back(
     without_rows: Path, tmp_path: Path, method: str, task: str
 ) -> None:
@@ -94,7 +95,7 @@ def test_added_rows_train_with_every_method_and_come_back(
     model: Any = tuned.model
     embed = model.get_input_embeddings()
     row = embed(torch.tensor([at]))[0]
-    if not METHODS.get(method)().trains_base:
+    if not METHODS[method].trains_base:
         base = SavedRun.open(tmp_path / "run").load_base(offline=True)
         drawn = base.get_input_embeddings()(torch.tensor([at]))[0]
         assert not torch.equal(row, drawn), "the row has left the place where it was drawn"

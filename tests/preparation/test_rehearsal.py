@@ -11,7 +11,7 @@ import torch
 
 from peftlab.core.config import Document
 from peftlab.core.errors import UserError
-from peftlab.core.method import METHODS, MethodContext
+from peftlab.core.method import MethodContext
 from peftlab.estimate.training import bare_job, placeholder_batch
 from peftlab.models.base_model import load_base_model
 from peftlab.preparation.check import check_model
@@ -24,6 +24,7 @@ from peftlab.training.loop import TrainingJob, optimizer_step, train
 from peftlab.training.metrics_log import MetricsLog
 from peftlab.training.optimizers import build_optimizer
 from peftlab.training.steps import Step, StepPlan
+from tests.small_methods import DISTINCT
 
 pytestmark = pytest.mark.slow
 
@@ -65,7 +66,7 @@ def state_of(job: TrainingJob) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("longest", [1, 2, 7, 10], ids=lambda number: f"step {number} of 10 is the longest")
-@pytest.mark.parametrize("method_name", METHODS.names())
+@pytest.mark.parametrize("method_name", DISTINCT)
 def test_the_rehearsal_leaves_no_trace(method_name: str, longest: int, tiny_bert: Path) -> None:
     """The first step after it is the one that would have been without it, wherever the longest texts come."""
     try:

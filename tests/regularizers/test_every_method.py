@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from peftlab.core.errors import UnsupportedError
-from peftlab.core.method import METHODS
 from peftlab.core.regularizer import REGULARIZERS
 from peftlab.training.loop import optimizer_step
 from peftlab.training.steps import Step
 from tests.regularizers.regularized_jobs import TASKS, checked, job_of
+from tests.small_methods import DISTINCT, method_section
 
 ONLY_LORA = {"lora_plus"}
 NOT_WHERE_RANKS_ARE_PRUNED = {"ema", "swa", "smart", "mixout"}
@@ -25,13 +25,13 @@ REFUSED = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("method", METHODS.names())
+@pytest.mark.parametrize("method", DISTINCT)
 def test_a_step_is_taken_or_refused(method: str, tiny_bert: Path) -> None:
     refused = set()
     for name in REGULARIZERS:
         try:
             ready = checked(
-                tiny_bert, TASKS["text_classification"][1], [{"type": name}], dropout=0.1, method={"type": method}
+                tiny_bert, TASKS["text_classification"][1], [{"type": name}], dropout=0.1, method=method_section(method)
             )
             job = job_of(ready, rate=1e-3)
         except UnsupportedError:

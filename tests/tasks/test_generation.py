@@ -12,17 +12,18 @@ import transformers
 from language_models import Reading, tiny_decoder
 
 from peftlab.core.errors import UnsupportedError
-from peftlab.core.method import METHODS, Method, MethodContext
+from peftlab.core.method import Method, MethodContext
 from peftlab.core.model_facts import ModelFacts
 from peftlab.tasks.language.generation import generate_tokens
+from tests.small_methods import DISTINCT, small_method
 
 PROMPTS = [[5, 9, 30], [7], [11, 12, 13, 14, 15, 16, 17], [8, 8], [40, 3, 22]]
 TOKENIZER = SimpleNamespace(eos_token_id=1, pad_token_id=0)
 
 
-@pytest.fixture(params=METHODS.names())
+@pytest.fixture(params=DISTINCT)
 def method(request: pytest.FixtureRequest) -> Method:
-    return METHODS.get(request.param)()
+    return small_method(request.param)
 
 
 @pytest.mark.parametrize("model_type", ["gpt2", "llama"])

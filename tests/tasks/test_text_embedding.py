@@ -17,7 +17,6 @@ from sklearn.metrics import ndcg_score
 
 import peftlab
 from peftlab.core.errors import UnsupportedError
-from peftlab.core.method import METHODS
 from peftlab.core.metric import METRICS
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.reporter import Silent
@@ -28,6 +27,7 @@ from peftlab.inference.export.export import export_run
 from peftlab.tasks.text_embedding import RETRIEVAL, TextEmbedding
 from peftlab.tasks.text_inputs import pad, text_vectors
 from tests.conftest import sentences
+from tests.small_methods import DISTINCT
 
 
 def reference_loss(vectors: torch.Tensor, keys: list[list[int]], scale: float, *, symmetric: bool) -> float:
@@ -238,7 +238,7 @@ def small_values(model: Path, folder: Path, **training: Any) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("method", METHODS.names())
+@pytest.mark.parametrize("method", DISTINCT)
 def test_every_method_that_fits_trains_it(method: str, tiny_bert: Path, tmp_path: Path) -> None:
     values = small_values(tiny_bert, tmp_path)
     values["method"] = {"type": method}

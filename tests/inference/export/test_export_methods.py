@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from peftlab.core.method import METHODS
 from peftlab.core.reporter import Silent
 from peftlab.inference.export.export import export_run
 from tests.conftest import sentences
+from tests.small_methods import DISTINCT, method_section
 
 pytestmark = pytest.mark.slow
 SETTINGS = {"adalora": "{type: adalora, initial_rank: 4, target_rank: 2}"}
@@ -19,7 +21,7 @@ STEPS = 20
 
 
 def recipe_of(method: str) -> str:
-    return SETTINGS.get(method, f"{{type: {method}}}")
+    return SETTINGS.get(method, json.dumps(method_section(method)))
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +48,7 @@ def made(tiny_run: Callable[..., Path], bases: dict[str, Path]) -> Callable[[str
     return run
 
 
-@pytest.mark.parametrize("method", METHODS.names())
+@pytest.mark.parametrize("method", DISTINCT)
 def test_merged(method: str, made: Callable[[str, str], Path], tmp_path: Path) -> None:
     run, output = made(method, "bert"), tmp_path / "out"
     if not METHODS.get(method).mergeable:
@@ -66,7 +68,7 @@ ON_GPT2 = ("houlsby_adapter", "lora", "p_tuning", "prefix_tuning")
 
 
 @pytest.mark.parametrize(
-    ("method", "base"), [*((method, "bert") for method in METHODS.names()), *((method, "gpt2") for method in ON_GPT2)]
+    ("method", "base"), [*((method, "bert") for method in DISTINCT), *((method, "gpt2") for method in ON_GPT2)]
 )
 def test_onnx(method: str, base: str, made: Callable[[str, str], Path], tmp_path: Path) -> None:
     check = export_run(made(method, base), "onnx", tmp_path / "out", offline=True, reporter=Silent()).check

@@ -1,0 +1,57 @@
+"""Orthogonal tuning: matrices are rotated instead of added to. Each is a config of peft."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field, PositiveInt
+
+from peftlab.core.method import METHODS
+from peftlab.methods._peft_adapter import PeftAdapter
+
+
+@METHODS.register("oft")
+class Oft(PeftAdapter):
+    """OFT: matrices are rotated by trained orthogonal blocks."""
+
+    paper: ClassVar[str] = "https://arxiv.org/abs/2306.07280"
+    default_learning_rate: ClassVar[float] = 2e-3
+    mergeable: ClassVar[bool] = True
+    config_class: ClassVar[str] = "OFTConfig"
+    peft_names: ClassVar[Mapping[str, str]] = {"block_size": "oft_block_size"}
+    fixed: ClassVar[Mapping[str, Any]] = {"use_cayley_neumann": False}
+    takes_transposed: ClassVar[bool] = False
+
+    block_size: PositiveInt = Field(32, description="Size of the blocks; must divide the layers' inputs.")
+
+
+@METHODS.register("hra")
+class Hra(PeftAdapter):
+    """HRA: matrices are rotated by a chain of trained Householder reflections."""
+
+    paper: ClassVar[str] = "https://arxiv.org/abs/2405.17484"
+    default_learning_rate: ClassVar[float] = 1e-3
+    mergeable: ClassVar[bool] = True
+    config_class: ClassVar[str] = "HRAConfig"
+    peft_names: ClassVar[Mapping[str, str]] = {"rank": "r"}
+
+    rank: PositiveInt = Field(8, description="Number of reflections, an even one.")
+
+
+@METHODS.register("road")
+class Road(PeftAdapter):
+    """RoAd: pairs of a layer's outputs are rotated and scaled."""
+
+    paper: ClassVar[str] = "https://arxiv.org/abs/2409.00119"
+    default_learning_rate: ClassVar[float] = 1e-2
+    mergeable: ClassVar[bool] = True
+    config_class: ClassVar[str] = "RoadConfig"
+    fits_quantized: ClassVar[bool] = True
+
+    variant: Literal["road_1", "road_2", "road_4"] = Field(
+        "road_1", description="How many angles and scales each pair has of its own."
+    )
+    group_size: PositiveInt = Field(
+        64, description="Outputs that are paired with each other; must divide the layers' outputs."
+    )
