@@ -66,5 +66,6 @@ def test_nobody_else_asks_for_cuda() -> None:
     asking = {
         str(path.relative_to(package)) for path in package.rglob("*.py") if "cuda.is_available" in path.read_text()
     }
-    # The others ask what a card that is there can do, and save its generator's state.
-    assert asking <= {"core/devices.py", "core/bfloat16.py", "training/checkpoints.py", "doctor/trial.py"}
+    # The others ask what a card that is there can do, save its generator's state, and share cards among processes.
+    others = {"core/bfloat16.py", "training/checkpoints.py", "training/joining.py", "doctor/trial.py"}
+    assert asking <= {"core/devices.py", *others}

@@ -11,14 +11,20 @@ from peftlab.core.errors import UnsupportedError
 from peftlab.core.method import METHODS
 from peftlab.core.model_facts import ModelFacts
 
-PLACES = {
-    "bert": ("attention.output.dense", "output.dense"),
-    "bert-tokens": ("attention.output.dense", "output.dense"),
-    "roberta": ("attention.output.dense", "output.dense"),
-    "distilbert": ("attention.out_lin", "ffn.lin2"),
-    "gpt2": ("attn.c_proj", "mlp.c_proj"),
-    "llama": ("self_attn.o_proj", "mlp.down_proj"),
+PLACES: dict[str, tuple[set[str], str]] = {
+    "bert": ({"attention.output.dense"}, "output.dense"),
+    "bert-tokens": ({"attention.output.dense"}, "output.dense"),
+    "bert-spans": ({"attention.output.dense"}, "output.dense"),
+    "roberta": ({"attention.output.dense"}, "output.dense"),
+    "distilbert": ({"attention.out_lin"}, "ffn.lin2"),
+    "gpt2": ({"attn.c_proj"}, "mlp.c_proj"),
+    "llama": ({"self_attn.o_proj"}, "mlp.down_proj"),
+    "t5": ({"SelfAttention.o", "EncDecAttention.o"}, "DenseReluDense.wo"),
+    "bart": ({"self_attn.out_proj", "encoder_attn.out_proj"}, "0.fc2"),
 }
+"""Of a layer's attentions, and of its feed-forward part."""
+COUNTS = {"t5": (4, 3), "bart": (3, 2)}
+"""Attentions and feed-forward parts of both stacks; the others have two layers with one of each."""
 
 
 def adapters_of(model) -> set[str]:
@@ -31,10 +37,11 @@ def adapters_of(model) -> set[str]:
 def test_placement_and_near_identity(name: str, kind: Kind) -> None:
     model = METHODS.get(name)().apply(kind.build(), kind.context())
     attention, feedforward = PLACES[kind.name.removesuffix("-lm")]
-    expected = {attention, feedforward} if name == "houlsby_adapter" else {feedforward}
-    assert adapters_of(model) == expected
+    attentions, feedforwards = COUNTS.get(kind.name, (2, 2))
+    has_both = name == "houlsby_adapter"
+    assert adapters_of(model) == ({*attention, feedforward} if has_both else {feedforward})
     count = sum(module_name.endswith(".adapter") for module_name, _ in model.named_modules())
-    assert count == 2 * len(expected)
+    assert count == feedforwards + (attentions if has_both else 0)
     logits, base = logits_of(model, kind), logits_of(kind.build(), kind)
     assert torch.allclose(logits, base, atol=0.02)
     assert not torch.equal(logits, base)

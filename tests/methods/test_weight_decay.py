@@ -15,8 +15,8 @@ from peftlab.training.optimizers import build_optimizer
 from peftlab.training.training_config import TrainingConfig
 from tests.small_methods import PEFT_ADAPTERS, small_method
 
-NEITHER = re.compile(
-    r"bias|norm|ln_|lora_E|ia3_l|magnitude|vera_lambda|spectrum|randlora_|road_|shira_weight|prompt_encoder\.default\.embedding",
+NEITHER = re.compile(  # T5's relative positions are an embedding, whatever their name
+    r"(?<!relative_attention_)bias|norm|ln_|lora_E|ia3_l|magnitude|vera_lambda|spectrum|randlora_|road_|shira_weight|prompt_encoder\.default\.embedding",
     re.IGNORECASE,
 )
 VARIANTS = [
