@@ -32,6 +32,8 @@ LOST_NODES = 3
 """A run that loses its node more often may be what ends the nodes."""
 SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_BETWEEN_COUNTS = 5.0
+FORGETTING_SECONDS = 30.0
+"""A node that has not deleted what has arrived by then keeps it."""
 STOPPING_SECONDS = 30.0
 """So long a run may take to end its step and keep a checkpoint."""
 EMPTY_SECONDS = 600.0
@@ -122,7 +124,9 @@ class RayExecutor:
         write_text(self._logs / f"{folder.name}.txt", parcel.log)
         unpack(parcel, folder)
         with contextlib.suppress(ray.exceptions.RayError):
-            self._forget.options(num_cpus=0, max_retries=0, scheduling_strategy=_only_on(node)).remote(parcel.kept_in)
+            options = {"num_cpus": 0, "max_retries": 0, "scheduling_strategy": _only_on(node)}
+            # Not waited for, the last one would be lost with this process's own connection.
+            ray.wait([self._forget.options(**options).remote(parcel.kept_in)], timeout=FORGETTING_SECONDS)
         return Finished(read_record(folder), parcel.wall_seconds)
 
     def stop(self) -> None:

@@ -50,6 +50,7 @@ def gradients_of(task, examples, cuts, per_token: bool):
         world=World(),
         hooks=HookList([Penalised()]),
         graphs=None,
+        micro_batches=MicroBatches(),
     )
     batches = [task.collate(examples[start:stop], 0) for start, stop in cuts]
     return accumulate_gradients(job, batches), model.embedding.weight.grad
