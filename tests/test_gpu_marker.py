@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 CONFTEST = Path(__file__).parent / "conftest.py"
 TESTS = """\
 import os, subprocess, sys

@@ -16,6 +16,8 @@ from peftlab.run.run import run_recipe
 from peftlab.training.loop import TrainingJob, optimizer_step
 from tests.regularizers.regularized_jobs import checked, job_of
 
+pytestmark = pytest.mark.slow
+
 TASK = {"type": "text_classification", "max_length": 24}
 TRACED = "aot_eager"
 """All of the compiler but for the kernels that it writes, which take half a minute."""

@@ -10,6 +10,8 @@ import pytest
 
 from tests.conftest import Command
 
+pytestmark = pytest.mark.slow
+
 RUNS = {"adapter": "{type: lora, rank: 4}", "delta": "{type: bitfit}", "model": "{type: full}"}
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "deleted": Path.unlink,

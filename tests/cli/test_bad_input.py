@@ -16,6 +16,8 @@ from ruamel.yaml import YAML
 
 from peftlab.core.config import parse_yaml
 
+pytestmark = pytest.mark.slow
+
 SCREEN = 24
 
 

@@ -23,6 +23,8 @@ from peftlab.inference.predict import answer_rows
 from peftlab.recipe.schema import load_recipe
 from tests.conftest import sentences
 
+pytestmark = pytest.mark.slow
+
 # Long responses and one step: a random model that has learned to end at once would write nothing.
 TASK = "{type: text_generation, max_length: 60, max_new_tokens: 6}"
 LONGEST_PROMPT = 54

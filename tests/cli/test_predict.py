@@ -17,6 +17,8 @@ import pytest
 from peftlab.tasks.token_classification import find_entities
 from tests.conftest import GOOD, sentences
 
+pytestmark = pytest.mark.slow
+
 ROWS = sentences(60, seed=5)
 
 

@@ -15,6 +15,8 @@ from peftlab.inference.generate import GenerationOptions, generate
 from peftlab.inference.load_tuned import load_tuned
 from tests.conftest import sentences
 
+pytestmark = pytest.mark.slow
+
 # Long responses and one step: a random model that has learned to end at once would write nothing.
 ROWS = [(text, text) for text, _ in sentences(80, seed=4)]
 INSTRUCT = "{type: instruction_tuning, max_length: 60, max_new_tokens: 6}"

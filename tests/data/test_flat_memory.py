@@ -16,6 +16,8 @@ import pytest
 from peftlab.data.data_config import DataConfig
 from peftlab.data.streaming import stream_file
 
+pytestmark = pytest.mark.slow
+
 ROWS = 40_000
 LENGTH = 400
 LIMIT = 10e6

@@ -21,6 +21,8 @@ from peftlab.estimate.training import ShapesOfRecipe
 from peftlab.measurement.caching_allocator import MEBIBYTE, CachingAllocator
 from peftlab.measurement.kernel_workspaces import buffer_bytes
 
+pytestmark = pytest.mark.slow
+
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "gpu" / "results" / "h100.json"
 WITHIN = 0.03
 ROWS = (

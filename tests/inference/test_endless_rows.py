@@ -19,6 +19,8 @@ from peftlab.inference.load_tuned import load_tuned
 from peftlab.inference.outputs import write_answers
 from peftlab.inference.predict import predict_rows
 
+pytestmark = pytest.mark.slow
+
 ROWS = 60_000
 TEXT = "we saw the film in town and then it was a good day " * 2
 

@@ -12,6 +12,8 @@ import pytest
 from tests.forks import run_forked
 from tests.methods.test_plugin import install
 
+pytestmark = pytest.mark.slow
+
 METRIC = '''
 """What wrong answers cost."""
 import numpy as np

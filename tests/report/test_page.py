@@ -22,6 +22,8 @@ from peftlab.report.markdown import render_markdown
 from peftlab.report.notices import headline
 from peftlab.report.page import MARKER, render_html, write_report
 
+pytestmark = pytest.mark.slow
+
 FULL, LORA, ADALORA, *_ = METHODS
 MOST_BYTES = 15_000_000
 

@@ -12,6 +12,8 @@ from peftlab.report.choice import Limits, choose
 from peftlab.report.document import build_report
 from peftlab.report.page import write_report
 
+pytestmark = pytest.mark.slow
+
 SCREENS = {"desktop": {"width": 1280}, "phone": {"width": 360, "height": 740, "phone": True}}
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 LABELS = """

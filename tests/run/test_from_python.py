@@ -19,6 +19,8 @@ from peftlab.core.callback import CallbackError
 from peftlab.core.errors import UserError
 from peftlab.run.reproduce.rerun import reproduce
 
+pytestmark = pytest.mark.slow
+
 ROWS = [
     {"text": f"{start} {word} {end}", "label": label}
     for label, words in (("good", ["good", "great", "lovely", "kind"]), ("bad", ["bad", "awful", "sad", "dark"]))

@@ -13,6 +13,8 @@ from test_service import TEXTS, same, told_by_predict
 from peftlab.core.reporter import Silent
 from peftlab.inference.export.export import export_run
 
+pytestmark = pytest.mark.slow
+
 Run = Callable[..., Path]
 
 

@@ -17,6 +17,8 @@ from scipy import stats
 from peftlab.statistics.crossed import VarianceOfMean, variance_of_mean
 from peftlab.statistics.intervals import half_width, mean_interval
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "statistics"
 REPETITIONS = 800
 # Monte-Carlo tolerance: 3.5 standard errors, of the bound itself, of one cell.

@@ -26,6 +26,8 @@ from peftlab.tasks.instruction_tuning import InstructionTuning
 from peftlab.tasks.language.generation import generate_tokens
 from tests.conftest import sentences
 
+pytestmark = pytest.mark.slow
+
 TASK = InstructionTuning().fitted({"family": "encoder_decoder"})
 EXAMPLES = [
     {"input_ids": [5, 6, 7, 8, 9], "labels": [10, 11, 1]},

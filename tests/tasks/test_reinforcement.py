@@ -25,6 +25,8 @@ from peftlab.tasks.turing_machine.notation import read_machine, write_configurat
 from peftlab.training.evaluation import TorchInference
 from tests.conftest import sentences
 
+pytestmark = pytest.mark.slow
+
 GROUP = 3
 
 

@@ -13,6 +13,8 @@ from peftlab.core.errors import ConfigError
 from peftlab.core.task import TASKS, Task
 from tests.methods.test_plugin import install, peftlab
 
+pytestmark = pytest.mark.slow
+
 TASK = Path(__file__).with_name("paraphrases.py").read_text()
 WORDS = {"good": "great", "bad": "awful", "film": "day", "saw": "was", "town": "it", "happy": "lovely", "dark": "sad"}
 INCOMPLETE = "from peftlab import TASKS, Task\n\n\n@TASKS.register('half')\nclass Half(Task):\n    '''Half.'''\n"

@@ -29,6 +29,8 @@ from peftlab.tasks.text_inputs import pad, text_vectors
 from tests.conftest import sentences
 from tests.small_methods import DISTINCT
 
+pytestmark = pytest.mark.slow
+
 
 def reference_loss(vectors: torch.Tensor, keys: list[list[int]], scale: float, *, symmetric: bool) -> float:
     """MultipleNegativesRankingLoss term by term, where no text stands for two."""

@@ -30,6 +30,8 @@ from peftlab.training.loop import TrainingJob, optimizer_step
 from peftlab.training.steps import StepPlan
 from tests.regularizers.regularized_jobs import checked, job_of
 
+pytestmark = pytest.mark.slow
+
 TASK = {"type": "text_classification", "max_length": 24}
 
 

@@ -20,6 +20,8 @@ from peftlab.run.run import run_recipe
 from peftlab.training import offload
 from peftlab.training.offload import Placement
 
+pytestmark = pytest.mark.slow
+
 TEXTS = {"type": "text_classification", "max_length": 24}
 LANGUAGE = {"type": "causal_lm", "max_length": 24}
 
