@@ -105,6 +105,7 @@ class Check:
                 "minutes": options.minutes,
                 "started_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             },
+            {scratch: "SCRATCH", ROOT: "CHECKOUT"},
         )
 
     def run(self, steps: Sequence[Step]) -> int:

@@ -8,6 +8,7 @@ import os
 import signal
 import tempfile
 import threading
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,11 @@ class Outcome:
         folder: For the file and the logs. What an earlier check of the same kind has found there is kept until the
             step is run again.
         about: What was asked for.
+        words: What to write instead of the machine's own paths, which say nothing elsewhere.
     """
 
-    def __init__(self, folder: Path, about: dict[str, Any]) -> None:
-        self.asked_for, self.folder = folder, folder
+    def __init__(self, folder: Path, about: dict[str, Any], words: Mapping[Path, str] | None = None) -> None:
+        self.asked_for, self.folder, self.words = folder, folder, words or {}
         self.problem: str | None = None
         self.values: dict[str, Any] = {"schema_version": 1, **about, "steps": {}}
         self._lock = threading.Lock()
@@ -70,6 +72,8 @@ class Outcome:
         """The whole file, or the one before stays."""
         with self._lock:
             text = json.dumps(self.values, indent=1) + "\n"
+            for path, word in self.words.items():
+                text = text.replace(str(path), word)
             try:
                 _replace(self.folder / NAME, text)
             except OSError as error:

@@ -11,6 +11,7 @@ import pytest
 from transformers import AutoConfig
 
 from benchmarks.gpu.datasheet import find_card
+from benchmarks.gpu.outcome import Outcome
 from benchmarks.gpu.render import FOLDER, read_results, render
 from benchmarks.gpu.steps.cases import CASES
 from benchmarks.gpu.steps.contest import compare
@@ -177,3 +178,13 @@ def test_a_comparison_tells_what_is_known(known: tuple[str, ...], tmp_path: Path
     assert all(findings.results[name]["tokens_per_second"] == 10.0 for name in known)
     assert ("peftlab_over_trainer" in findings.results) == (len(known) == 2)
     assert "10 tokens/s" in findings.line
+
+
+def test_results_name_no_path_of_their_machine(tmp_path: Path) -> None:
+    outcome = Outcome(tmp_path / "out", {"device": "cuda"}, {tmp_path / "scratch": "SCRATCH"})
+    outcome.set("step", {"reason": f"{tmp_path}/scratch/models is full"})
+    assert json.loads((tmp_path / "out" / "check.json").read_text())["steps"]["step"]["reason"] == (
+        "SCRATCH/models is full"
+    )
+    for path in (FOLDER / "results").glob("*.json"):
+        assert not re.search(r"/(tmp|work|home|root)/", path.read_text()), path.name
