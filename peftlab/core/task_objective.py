@@ -184,6 +184,16 @@ class TaskObjective(ABC):
         """For how many steps the model is asked at once; what it wrote is older than the model in all but the first."""
         return 1
 
+    def fit_head(self, policy: Policy, examples: Sequence[Example]) -> None:  # noqa: B027
+        """Set the head's weights in place where they are computed and not trained; by default nothing is done.
+
+        Called before each evaluation while training, and once after the last step.
+
+        Args:
+            policy: The model, and how it is asked.
+            examples: Of the training split.
+        """
+
     @abstractmethod
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
         """Pad examples on the right: ``input_ids`` (batch × length), ``attention_mask``, ``labels`` and so on.

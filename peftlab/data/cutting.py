@@ -48,7 +48,7 @@ def cap_splits(splits: Mapping[str, Split], config: DataConfig, seed: int, rules
         "test": config.max_test_examples,
     }
     capped = {}
-    for name, split in splits.items():
+    for name, split in _capped_by_class(splits, config, seed, rules).items():
         limit = limits[name]
         if limit is None or limit >= len(split):
             capped[name] = split
@@ -56,6 +56,33 @@ def cap_splits(splits: Mapping[str, Split], config: DataConfig, seed: int, rules
         order = random_order(text_keys(split, rules.text_columns), seed)
         capped[name] = take(split, draw_first(order, rules.strata(split), limit, seed))
     return capped
+
+
+def _capped_by_class(
+    splits: Mapping[str, Split], config: DataConfig, seed: int, rules: RowRules
+) -> Mapping[str, Split]:
+    """The splits, and of each class no more training rows than wanted.
+
+    Raises:
+        DataError: The task has no classes to draw from.
+    """
+    limit, train = config.max_train_examples_per_class, splits["train"]
+    if limit is None:
+        return splits
+    classes = rules.strata(train)
+    if classes is None:
+        raise DataError(
+            "the rows have no single class, so none can be drawn of each",
+            where="data.max_train_examples_per_class",
+            hint="Set data.max_train_examples instead.",
+        )
+    order = random_order(text_keys(train, rules.text_columns), seed)
+    found: dict[str, list[int]] = {}
+    for at in sorted(range(len(train)), key=lambda at: order[at]):
+        own = found.setdefault(classes[at], [])
+        if len(own) < limit:
+            own.append(at)
+    return {**splits, "train": take(train, sorted(at for own in found.values() for at in own))}
 
 
 def _draw(

@@ -131,6 +131,9 @@ class DataConfig(Config):
         None,
         description="The most rows to train on, drawn by the seed. A smaller number draws a part of the same rows.",
     )
+    max_train_examples_per_class: PositiveInt | None = Field(
+        None, description="The most rows of each class to train on, drawn by the seed: 8 makes an 8-shot recipe."
+    )
     max_validation_examples: PositiveInt | None = Field(None, description="The most rows to validate on.")
     max_test_examples: PositiveInt | None = Field(None, description="The most rows to test on.")
 

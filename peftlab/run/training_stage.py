@@ -16,6 +16,7 @@ from peftlab.core.method import MethodContext
 from peftlab.core.metric import METRICS
 from peftlab.core.record import Guard
 from peftlab.core.task import Policy, Task
+from peftlab.core.task_objective import TaskObjective
 from peftlab.preparation.loading import Loader
 from peftlab.run.measuring_stage import new_meter
 from peftlab.run.resuming import read_checkpoint, state_of
@@ -86,7 +87,7 @@ class TrainingStage:
             metric=metric if has_validation else None,
             higher_is_better=metric is None or METRICS[metric].higher_is_better,
             pad_token_id=loader.tokenizer.pad_token_id,
-            evaluate=(lambda: validate(prepared)) if has_validation else None,
+            evaluate=(lambda: self._validated(prepared, validate)) if has_validation else None,
             checkpoints=run.folder.checkpoints,
             log=MetricsLog(run.folder.metrics),
             meter=new_meter(context.total_steps, None, run.device),
@@ -152,6 +153,24 @@ class TrainingStage:
         finally:
             job.model.train()
 
+    def _validated(self, model: nn.Module, validate: Callable[[nn.Module], dict[str, float]]) -> dict[str, float]:
+        """The scores of the model with the head that the task would leave."""
+        self._fit_head(model)
+        return validate(model)
+
+    def _fit_head(self, model: nn.Module) -> None:
+        """Let the task compute what of the head is not trained."""
+        run, task, split = self._run, self._run.recipe.task, self._loader.splits["train"]
+        if type(task).fit_head is TaskObjective.fit_head:
+            return
+        inference, was_training = run.inference(self._loader.tokenizer), model.training
+        model.eval()
+        try:
+            with torch.inference_mode():
+                task.fit_head(Policy(model, None, inference, self._loader.tokenizer.pad_token_id), split.examples)
+        finally:
+            model.train(was_training)
+
     def _tell_course(self, job: TrainingJob) -> None:
         """What the task has to say of how training went."""
         notices = self._run.recipe.task.course_notices(job.log.read())
@@ -208,6 +227,7 @@ class TrainingStage:
         model = job.accelerator.unwrap_model(job.model)
         findings.guards.update(job.hooks.guards(model, context))  # of what training did, best epoch or not
         restore_best(job, findings.progress)
+        self._fit_head(model)
         findings.guards["loss_finite"] = Guard.check(True, f"in all {findings.progress.step} steps")
         trained = trainable_parameters(model)
         hashes = hash_tensors(trained)

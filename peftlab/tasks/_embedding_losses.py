@@ -100,3 +100,23 @@ def matryoshka(
         first = vectors[:, :count]
         losses.append(loss(functional.normalize(first, dim=-1) if normalize else first))
     return torch.stack(losses).mean()
+
+
+def supervised_contrastive(vectors: Tensor, labels: Tensor, *, temperature: float) -> Tensor:
+    """Each text must lie nearer to those of its class than to all others (https://arxiv.org/abs/2004.11362, eq. 2).
+
+    A text that is alone in its class counts nothing.
+
+    Args:
+        vectors: Of the length 1, texts × size.
+        labels: The class of each.
+        temperature: Cosines are divided by it.
+    """
+    import torch
+
+    itself = torch.eye(len(vectors), dtype=torch.bool, device=vectors.device)
+    similarities = (vectors @ vectors.T / temperature).masked_fill(itself, -torch.inf)
+    logarithms = similarities - similarities.logsumexp(dim=1, keepdim=True)
+    alike = (labels[:, None] == labels[None, :]) & ~itself
+    found = logarithms.masked_fill(~alike, 0).sum(dim=1)
+    return -(found / alike.sum(dim=1).clamp(min=1)).sum()

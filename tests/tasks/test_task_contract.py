@@ -82,6 +82,7 @@ def questions() -> Rows:
 
 CASES = {
     "text_classification": Case("tiny_bert", {}, labelled),
+    "few_shot_classification": Case("tiny_bert", {}, labelled),
     "text_pair_classification": Case(
         "tiny_bert",
         {"text": ["text", "other"]},

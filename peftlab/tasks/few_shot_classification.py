@@ -1,0 +1,165 @@
+"""Classification with a few labels a class: contrastive tuning first, then a head that is fitted and not trained.
+
+As SetFit does it (https://arxiv.org/abs/2209.11055), in one run. While it trains, texts of one class move together and
+others apart: every example meets another one of its class, so that a few examples make many pairs. The head is a layer
+over the mean of a text's states. It learns from the same steps, and is fitted by logistic regression on what the model
+gives after the last of them.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field, PositiveFloat, model_validator
+
+from peftlab.core.splits import EncodedSplit, Example, Split
+from peftlab.core.task import TASKS, Head, Policy
+from peftlab.tasks._embedding_losses import supervised_contrastive
+from peftlab.tasks._logistic import fit_logistic
+from peftlab.tasks.text_classification import TextClassification
+from peftlab.tasks.text_inputs import model_inputs, pad
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+PARTNERS = "partners"
+"""Of a training example: the tokens of other examples of its class."""
+MOST_PARTNERS = 16
+ROWS_AT_ONCE = 32
+
+
+@TASKS.register("few_shot_classification")
+class FewShotClassification(TextClassification):
+    """Choose the class of a text, from a few examples of each class: contrastive tuning, then a fitted head."""
+
+    peft_task_type: ClassVar[str] = "TOKEN_CLS"
+    divisible: ClassVar[bool] = False
+    collates_ahead: ClassVar[bool] = False
+    padding: ClassVar[Mapping[str, int]] = {}
+    metrics: ClassVar[tuple[str, ...]] = TextClassification.metrics
+
+    temperature: PositiveFloat = Field(
+        0.1, description="Similarities are divided by it; a small one looks at the nearest texts alone."
+    )
+    head_strength: PositiveFloat = Field(
+        10.0, description="How freely the head fits the examples: C of scikit-learn's logistic regression."
+    )
+
+    @model_validator(mode="after")
+    def _one_class_a_text(self) -> FewShotClassification:
+        if self.is_multi_label:
+            raise ValueError("a text has one class here; for several labels choose the task text_classification")
+        return self
+
+    @property
+    def has_class_targets(self) -> bool:
+        """The loss compares texts."""
+        return False
+
+    def head(self, labels: tuple[str, ...]) -> Head:
+        """A linear layer over every token, whose mean is that of the mean of the states."""
+        return replace(super().head(labels), auto_class="AutoModelForTokenClassification")
+
+    def usage_note(self) -> str:
+        """The mean is left to who calls."""
+        return "The logits of a text are the mean of its tokens' logits, padding left out."
+
+    def encode(self, split: Split, tokenizer: Any, labels: tuple[str, ...]) -> EncodedSplit:
+        """As in text classification; each training example knows others of its class."""
+        encoded = super().encode(split, tokenizer, labels)
+        if split.name != "train":
+            return encoded
+        of_class: dict[int, list[int]] = {}
+        for at, example in enumerate(encoded.examples):
+            of_class.setdefault(example["label"], []).append(at)
+        draws = random.Random(0)  # noqa: S311 - no secret
+        examples = []
+        for at, example in enumerate(encoded.examples):
+            others = [other for other in of_class[example["label"]] if other != at] or [at]
+            chosen = draws.sample(others, min(len(others), MOST_PARTNERS))
+            examples.append({**example, PARTNERS: [_tokens(encoded.examples[other]) for other in chosen]})
+        return replace(encoded, examples=examples)
+
+    def length(self, example: Example) -> int:
+        """Its own tokens, and as many as a partner has."""
+        partners = example.get(PARTNERS, ())
+        shared = sum(len(partner["input_ids"]) for partner in partners) // max(1, len(partners))
+        return len(example["input_ids"]) + shared
+
+    def longest(self) -> int:
+        """A text and its partner."""
+        return 2 * self.max_length
+
+    def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
+        """Padded tokens and ``labels``; behind training examples stands a partner of each, drawn by torch."""
+        import torch
+
+        rows = list(examples)
+        for example in examples:
+            if partners := example.get(PARTNERS):
+                drawn = int(torch.randint(len(partners), ()))
+                rows.append({**partners[drawn], "label": example["label"]})
+        return {**pad(rows, pad_token_id), "labels": torch.tensor([row["label"] for row in rows])}
+
+    def logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """Logits, texts × classes: the mean of the tokens'."""
+        return _mean(model(**model_inputs(batch)).logits, batch)
+
+    def training_loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        """The contrastive loss of the vectors, and the head's cross-entropy."""
+        from torch.nn import functional
+
+        output = model(**model_inputs(batch), output_hidden_states=True)
+        vectors = functional.normalize(_mean(output.hidden_states[-1], batch), dim=-1)
+        contrast = supervised_contrastive(vectors, batch["labels"], temperature=self.temperature)
+        return contrast + self.loss(_mean(output.logits, batch), batch)
+
+    def fit_head(self, policy: Policy, examples: Sequence[Example]) -> None:
+        """Fit the head to what the model makes of the training examples."""
+        import torch
+
+        plain = [{**_tokens(example), "label": example["label"]} for example in examples]
+        vectors, classes = [], []
+        for start in range(0, len(plain), ROWS_AT_ONCE):
+            batch = self.collate(plain[start : start + ROWS_AT_ONCE], policy.pad_token_id)
+            vectors.append(policy.inference.compute(_vectors, policy.model, batch).float().cpu())
+            classes.append(batch["labels"])
+        count = len(policy.inference.labels)
+        weights, bias = fit_logistic(torch.cat(vectors), torch.cat(classes), count, strength=self.head_strength)
+        head = _head_of(policy.model, count)
+        with torch.no_grad():
+            head.weight.copy_(weights)
+            if head.bias is not None:
+                head.bias.copy_(bias)
+
+
+def _tokens(example: Example) -> Example:
+    return {key: example[key] for key in ("input_ids", "token_type_ids") if key in example}
+
+
+def _mean(states: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+    """The mean over a text's tokens (texts × last size, float32); virtual tokens before the text are left out."""
+    mask = batch["attention_mask"]
+    weights = mask.unsqueeze(-1).float()
+    own = states[:, -mask.shape[1] :].float()
+    return (own * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+
+
+def _vectors(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+    """What the head reads, before the mean of its outputs is taken."""
+    return _mean(model(**model_inputs(batch), output_hidden_states=True).hidden_states[-1], batch)
+
+
+def _head_of(model: nn.Module, classes: int) -> Any:
+    """The layer that trains and has an output for each class: the last such one."""
+    from torch import nn
+
+    found = [
+        module
+        for module in model.modules()
+        if isinstance(module, nn.Linear) and module.out_features == classes and module.weight.requires_grad
+    ]
+    return found[-1]
