@@ -14,6 +14,7 @@ from peftlab.cli.estimate import estimate
 from peftlab.cli.evaluate import evaluate
 from peftlab.cli.explain import explain
 from peftlab.cli.export import export
+from peftlab.cli.init import init
 from peftlab.cli.ls import ls
 from peftlab.cli.output import READER_LEFT, end_output, show_error
 from peftlab.cli.pack import pack
@@ -39,6 +40,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.command()(init)
 app.command()(run)
 app.command()(predict)
 app.command()(evaluate)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from peftlab.core.errors import ConfigError, UnsupportedError
 from peftlab.core.model_facts import ModelFacts, TokenizerFacts
 from peftlab.core.splits import EncodedSplit, Example, Split
+from peftlab.core.task_guess import Guesser, no_guess
 
 if TYPE_CHECKING:
     from peftlab.core.task import Task
@@ -22,6 +23,8 @@ class TaskRows(ABC):
     labels_are_texts: ClassVar[bool] = False
     """Whether what is to be predicted is free text, of which several may be right for one text: then rows with equal
     texts are duplicates only where their labels are equal too."""
+    guess: ClassVar[Guesser] = staticmethod(no_guess)
+    """What the task could learn from a table's columns, for ``peftlab init``; by default nothing."""
     train_rows_key: ClassVar[str | None] = None
     """Of a task that makes its own data where a recipe has no section ``data``: the key that says how many rows for
     training. None: it makes none."""

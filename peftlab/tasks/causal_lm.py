@@ -10,7 +10,9 @@ from pydantic import Field
 from peftlab.core.errors import DataError
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Inference, Prediction, Scorer
+from peftlab.core.task_guess import Guesser
 from peftlab.tasks._tokenizers import byte_pair_tokenizer
+from peftlab.tasks.guesses.plain_text import guess_texts_alone
 from peftlab.tasks.language.blocks import Blocks, TokenStream
 from peftlab.tasks.language.decoder import DecoderTask, shifted
 from peftlab.tasks.language.perplexity import PerplexityScorer, predict_losses
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 class CausalLm(DecoderTask):
     """Predict the next token of raw text: pre-training of GPT-like models."""
 
+    guess: ClassVar[Guesser] = staticmethod(guess_texts_alone)
     metrics: ClassVar[tuple[str, ...]] = ("perplexity", "loss", "perplexity_low", "perplexity_high")
 
     text: str = Field("text", description="The column of the text. Text files have the column `text`.")

@@ -14,8 +14,10 @@ from peftlab.core.errors import DataError
 from peftlab.core.model_facts import ModelFacts, TokenizerFacts
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Head, Inference, Prediction, Scorer, Task
+from peftlab.core.task_guess import Guesser
 from peftlab.tasks._text_metrics import LOSS_METRICS, TEXT_METRICS, TextScorer, reachable
 from peftlab.tasks._tokenizers import byte_pair_tokenizer
+from peftlab.tasks.guesses.conversations import guess_responses
 from peftlab.tasks.language.chat_template import ChatTemplate, check_fields, check_template
 from peftlab.tasks.language.clock import TemplateDate, has_clock, template_time
 from peftlab.tasks.language.conversation_columns import ConversationTask
@@ -58,6 +60,7 @@ ALPACA_TEMPLATE = (
 class InstructionTuning(ConversationTask):
     """Learn to respond to prompts or in chats; the loss is on the responses only."""
 
+    guess: ClassVar[Guesser] = staticmethod(guess_responses)
     fewest_decisions: ClassVar[int] = 50  # a model that has begun to write says one thing to all for a while
     metrics: ClassVar[tuple[str, ...]] = (*LOSS_METRICS, *TEXT_METRICS)
     generates_text: ClassVar[bool] = True

@@ -12,7 +12,9 @@ from peftlab.core.errors import DataError, UnsupportedError
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Head, Inference, Prediction, Scorer
+from peftlab.core.task_guess import Guesser
 from peftlab.tasks._tokenizers import byte_pair_tokenizer
+from peftlab.tasks.guesses.plain_text import guess_gaps
 from peftlab.tasks.language.blocks import Blocks, TokenStream
 from peftlab.tasks.language.decoder import LanguageTask, pad_language
 from peftlab.tasks.language.perplexity import PerplexityScorer, predict_losses
@@ -29,6 +31,7 @@ KEPT, REPLACED = 0.1, 0.1
 class MaskedLm(LanguageTask):
     """Fill in masked words of raw text: pre-training of BERT-like models."""
 
+    guess: ClassVar[Guesser] = staticmethod(guess_gaps)
     why_no_answers: ClassVar[str] = "learns to fill gaps: of a whole text it says nothing"
     peft_task_type: ClassVar[str] = "FEATURE_EXTRACTION"  # peft has no name for it; this one leaves the model as it is
     metrics: ClassVar[tuple[str, ...]] = ("perplexity", "loss", "perplexity_low", "perplexity_high")

@@ -19,6 +19,8 @@ from peftlab.core.model_facts import TokenizerFacts
 from peftlab.core.record import Guard
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Inference, Policy, Prediction, Scorer, Task, UntouchedBase
+from peftlab.core.task_guess import Guesser
+from peftlab.tasks.guesses.conversations import guess_preferences
 from peftlab.tasks.language.chat_template import ChatTemplate
 from peftlab.tasks.language.clock import TemplateDate, has_clock, template_time
 from peftlab.tasks.language.conversations import (
@@ -64,6 +66,7 @@ NEAR_ZERO = 0.01
 class PreferenceTuning(DecoderTask):
     """Learn which of two responses is preferred (DPO and its kin), or which ones are desirable at all (KTO)."""
 
+    guess: ClassVar[Guesser] = staticmethod(guess_preferences)
     metrics: ClassVar[tuple[str, ...]] = (
         "reward_accuracy",
         "reward_margin",

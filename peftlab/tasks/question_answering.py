@@ -12,6 +12,8 @@ from peftlab.core.errors import DataError, UnsupportedError
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Head, Inference, Prediction, Task
+from peftlab.core.task_guess import Guesser
+from peftlab.tasks.guesses.searching import guess_answers
 from peftlab.tasks.spans import metrics as _registered  # noqa: F401 - the metrics of this task
 from peftlab.tasks.spans.answers import Answer, read_answers
 from peftlab.tasks.spans.choice import best_span
@@ -28,6 +30,7 @@ UNANSWERABLE = "has_unanswerable"
 class QuestionAnswering(Task):
     """Find the answer to a question in a passage (SQuAD's layout), or say that there is none."""
 
+    guess: ClassVar[Guesser] = staticmethod(guess_answers)
     peft_task_type: ClassVar[str] = "QUESTION_ANS"
     collates_ahead: ClassVar[bool] = True
     predicts_from_logits: ClassVar[bool] = False

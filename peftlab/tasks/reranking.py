@@ -17,8 +17,10 @@ from peftlab.core.errors import DataError
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Head, Prediction, Task
+from peftlab.core.task_guess import Guesser
 from peftlab.tasks._labels import is_blank
 from peftlab.tasks._ranking_losses import LOSSES
+from peftlab.tasks.guesses.searching import guess_ranks
 from peftlab.tasks.text_inputs import (
     check_family,
     check_length,
@@ -40,6 +42,7 @@ LARGEST = "largest_relevance"
 class Reranking(Task):
     """Order documents by how well they answer a query: a cross-encoder, which reads both together."""
 
+    guess: ClassVar[Guesser] = staticmethod(guess_ranks)
     peft_task_type: ClassVar[str] = "SEQ_CLS"
     collates_ahead: ClassVar[bool] = True
     # A query's rows may lie anywhere in a table: it is scored as a whole.

@@ -11,6 +11,7 @@ from peftlab.core.errors import DataError, did_you_mean
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Head, Prediction, Scorer, Task
+from peftlab.core.task_guess import Guesser
 from peftlab.tasks._labels import (
     class_finder,
     class_names,
@@ -25,6 +26,7 @@ from peftlab.tasks._labels import (
 )
 from peftlab.tasks._scorers import ClassScorer, MultiLabelScorer
 from peftlab.tasks._weights import weights_like
+from peftlab.tasks.guesses.classes import guess_classes
 from peftlab.tasks.text_inputs import (
     PADDING,
     check_family,
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 class TextClassification(Task):
     """Choose one class of a text (or of a pair of texts), or any number of labels."""
 
+    guess: ClassVar[Guesser] = staticmethod(guess_classes)
     peft_task_type: ClassVar[str] = "SEQ_CLS"
     collates_ahead: ClassVar[bool] = True
     padding: ClassVar[Mapping[str, int]] = PADDING

@@ -20,10 +20,12 @@ from peftlab.core.metric_scorer import MetricScorer
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Prediction, Scorer, Task, UntouchedBase
+from peftlab.core.task_guess import Guesser
 from peftlab.tasks._embedding_losses import cosent, info_nce, matryoshka, triplet
 from peftlab.tasks._hard_negatives import ROWS_AT_ONCE, corpus_of, mine
 from peftlab.tasks._scorers import CorrelationScorer
 from peftlab.tasks._sentence_transformers import sentence_transformers_files
+from peftlab.tasks.guesses.searching import guess_matches
 from peftlab.tasks.text_inputs import (
     Pooling,
     check_family,
@@ -47,6 +49,7 @@ MINED, MINED_KEYS = "mined", "mined_keys"
 class TextEmbedding(Task):
     """Embed texts so that a query lies nearest to its document; contrastive, the batch's others are wrong answers."""
 
+    guess: ClassVar[Guesser] = staticmethod(guess_matches)
     metrics: ClassVar[tuple[str, ...]] = (*RETRIEVAL, *OF_SCORES)
     divisible: ClassVar[bool] = False
     caches_gradients: ClassVar[bool] = True

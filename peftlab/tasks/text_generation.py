@@ -6,7 +6,9 @@ from typing import ClassVar
 
 from peftlab.core.splits import Split
 from peftlab.core.task import TASKS
+from peftlab.core.task_guess import Guesser
 from peftlab.tasks._text_metrics import LOSS_METRICS, TEXT_METRICS, are_short
+from peftlab.tasks.guesses.conversations import guess_texts_to_write
 from peftlab.tasks.instruction_tuning import InstructionTuning
 from peftlab.tasks.language.conversations import RESPONSES
 
@@ -15,6 +17,7 @@ from peftlab.tasks.language.conversations import RESPONSES
 class TextGeneration(InstructionTuning):
     """Write a text for an input, such as a sentence for a table; rows with the same input are its references."""
 
+    guess: ClassVar[Guesser] = staticmethod(guess_texts_to_write)
     metrics: ClassVar[tuple[str, ...]] = ("bleu", *(name for name in TEXT_METRICS if name != "bleu"), *LOSS_METRICS)
 
     def default_metric(self, validation: Split | None) -> str:

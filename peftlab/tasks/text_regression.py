@@ -12,8 +12,10 @@ from peftlab.core.errors import DataError
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Head, Prediction, Scorer, Task
+from peftlab.core.task_guess import Guesser
 from peftlab.tasks._labels import tidy_value
 from peftlab.tasks._scorers import RegressionScorer
+from peftlab.tasks.guesses.numbers import guess_numbers
 from peftlab.tasks.text_inputs import (
     PADDING,
     check_family,
@@ -43,6 +45,7 @@ FAR = 10.0
 class TextRegression(Task):
     """Predict a number for a text, or for a pair of texts."""
 
+    guess: ClassVar[Guesser] = staticmethod(guess_numbers)
     peft_task_type: ClassVar[str] = "SEQ_CLS"
     collates_ahead: ClassVar[bool] = True
     padding: ClassVar[Mapping[str, int]] = PADDING

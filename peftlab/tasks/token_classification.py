@@ -13,6 +13,7 @@ from peftlab.core.errors import DataError, UnsupportedError, did_you_mean
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Head, Prediction, Scorer, Task
+from peftlab.core.task_guess import Guesser
 from peftlab.tasks._labels import tidy, tidy_value, written_list
 from peftlab.tasks._scorers import EntityScorer
 from peftlab.tasks._tags import (
@@ -27,6 +28,7 @@ from peftlab.tasks._tags import (
     to_bio,
 )
 from peftlab.tasks._weights import weights_like
+from peftlab.tasks.guesses.tags import guess_tags
 from peftlab.tasks.language.user_text import encode_as_text
 from peftlab.tasks.text_inputs import (
     IGNORED,
@@ -52,6 +54,7 @@ NO_TOKEN = -1
 class TokenClassification(Task):
     """Tag every word of a text, such as named entities (CoNLL files, or columns of words and tags)."""
 
+    guess: ClassVar[Guesser] = staticmethod(guess_tags)
     peft_task_type: ClassVar[str] = "TOKEN_CLS"
     collates_ahead: ClassVar[bool] = True
     padding: ClassVar[Mapping[str, int]] = {**PADDING, "labels": IGNORED, "tags": IGNORED, "places": IGNORED}

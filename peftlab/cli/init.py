@@ -1,0 +1,78 @@
+"""``peftlab init``: look at a table and write a recipe that fits it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from peftlab.cli.options import Force, Json, Offline
+from peftlab.cli.verbs import verb
+from peftlab.core.errors import UserError
+from peftlab.core.reporter import tell
+
+
+@verb()
+def init(
+    data: Annotated[str, typer.Argument(metavar="DATA", help="A table: a file, a folder, a pypi: address, a Hub id.")],
+    output: Annotated[
+        Path | None, typer.Option(metavar="RECIPE", help="The recipe's file. Default: <table>.yaml here.")
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing: take the first guess.")] = False,
+    force: Force = False,
+    offline: Offline = False,
+    as_json: Json = False,
+) -> None:
+    """Look at a table and write a recipe that fits it, with the reason of each choice."""
+    from peftlab.core.files import write_text
+    from peftlab.proposal.propose import propose
+    from peftlab.proposal.recipe_text import recipe_text
+
+    stem = Path(data.rstrip("/").partition("#")[0]).name.partition(".")[0]
+    name = re.sub(r"[^\w-]+", "-", stem).strip("-_") or "recipe"
+    path = output or Path(f"{name}.yaml")
+    if path.exists() and not force:
+        raise UserError("the file exists", where=str(path), hint="Give another --output, or --force to replace it.")
+    address = _from_folder_of(path, data)
+    may_ask = not yes and not as_json and sys.stdin.isatty() and sys.stderr.isatty()
+    proposal = propose(data, name=name, offline=offline, report=tell, ask=_ask if may_ask else None)
+    values = {**proposal.values, "data": {**proposal.values["data"], "source": _moved(proposal, data, address)}}
+    proposal = type(proposal)(values, proposal.reasons, proposal.notes)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, recipe_text(proposal, command=f"peftlab init {data}"))
+    if as_json:
+        print(json.dumps({"recipe": str(path), "values": values, "notes": proposal.notes}, ensure_ascii=False))
+        return
+    print("\n".join([*proposal.notes, f"wrote {path}", f"next: peftlab run {path}"]))
+
+
+def _from_folder_of(recipe: Path, address: str) -> str:
+    """A path as it is seen from the recipe's folder; any other address as it is."""
+    if not Path(address).expanduser().exists() or Path(address).is_absolute():
+        return address
+    return Path(os.path.relpath(Path(address).resolve(), recipe.parent.resolve())).as_posix()
+
+
+def _moved(proposal: Any, old: str, new: str) -> Any:
+    source = proposal.values["data"]["source"]
+    if isinstance(source, str):
+        return new
+    return {split: value.replace(old.rstrip("/"), new.rstrip("/"), 1) for split, value in source.items()}
+
+
+def _ask(question: str, answers: Sequence[str]) -> int:
+    """A question on the terminal; the first answer is taken where only Enter is pressed."""
+    typer.echo(question, err=True)
+    for number, answer in enumerate(answers, start=1):
+        typer.echo(f"  {number}  {answer}", err=True)
+    while True:
+        chosen: int = typer.prompt("Number", default=1, type=int, err=True)
+        if 1 <= chosen <= len(answers):
+            return chosen - 1
+        typer.echo(f"A number from 1 to {len(answers)} is needed.", err=True)

@@ -1,0 +1,226 @@
+"""A recipe for a table: what could be learned from it, on which base, how long its texts may be, what to watch."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from peftlab.core.errors import DataError, PeftlabError
+from peftlab.core.reporter import ProgressCallback
+from peftlab.core.task import TASKS
+from peftlab.core.task_guess import ColumnFacts, TaskGuess
+from peftlab.data.locations import parse_location, resolve_location
+from peftlab.data.table import Table
+from peftlab.models.catalogue import MODELS
+from peftlab.proposal.column_kinds import facts_of
+from peftlab.proposal.reading import Look, look_at
+
+ENCODER, DECODER = list(MODELS)[:2]
+CLOSE = 0.15
+"""Guesses so near to the best one are worth a question."""
+MOST_ROWS = {False: 4000, True: 500}
+"""Training rows of a first run, for an encoder and for a model that writes: some minutes on two cores."""
+LONGEST = 512
+TOKENS_A_WORD, TOKENS_A_CHARACTER = 1.4, 0.3
+SAMPLE = 2000
+FEWEST_ROWS = 8
+GROUP_NAMES = re.compile("user|author|speaker|patient|customer|thread|conversation|session|batch|group")
+
+Ask = Callable[[str, Sequence[str]], int]
+"""Asks a person a question with several answers; the position of the one that was chosen."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A recipe with the reasons for it.
+
+    Args:
+        values: The recipe.
+        reasons: Why, by dotted key.
+        notes: What else a person should know.
+    """
+
+    values: Mapping[str, Any]
+    reasons: Mapping[str, str]
+    notes: tuple[str, ...] = field(default=())
+
+
+def propose(
+    address: str, *, name: str, offline: bool = False, report: ProgressCallback | None = None, ask: Ask | None = None
+) -> Proposal:
+    """Look at a table and propose a recipe.
+
+    Args:
+        address: What ``data.source`` takes.
+        name: Of the recipe.
+        offline: Forbid the network.
+        report: Takes lines that tell a person what is going on.
+        ask: Where several guesses are about equally good; None: the best one is taken.
+
+    Raises:
+        SourceError: The table cannot be reached.
+        DataError: It cannot be read, has too few rows, or holds no text.
+    """
+    look = look_at(address, offline=offline, report=report)
+    table = look.tables["train"]
+    if len(table) < FEWEST_ROWS:
+        raise DataError(f"{len(table)} rows are too few to learn from", where=table.name, hint="Give a larger table.")
+    columns = facts_of(table)
+    task, guess = _chosen(ranked_guesses(columns), table, ask)
+    model = DECODER if guess.reads_left_to_right else ENCODER
+    lengths, how = _token_lengths(table, guess, model, offline=offline)
+    longest, why_length = _max_length(lengths, how)
+    task_keys = {"type": task, **guess.keys, "max_length": longest}
+    reasons = {f"task.{key}": why for key, why in guess.reasons.items()}
+    reasons |= {f"data.{key}": why for key, why in look.reasons.items()}
+    reasons |= {"task.max_length": why_length, "model.path": MODELS[model]}
+    data = {**look.keys, **_missing(columns, guess, reasons), **_most_rows(table, guess, reasons)}
+    batch_size = 8 if guess.reads_left_to_right else 32
+    values: dict[str, Any] = {
+        "name": name,
+        "seed": 0,
+        "model": {"path": model},
+        "task": task_keys,
+        "data": data,
+        "method": {"type": "lora", "rank": 8, "alpha": 16, "target_modules": "all-linear"},
+        "training": {"epochs": 1 if guess.reads_left_to_right else 3, "batch_size": batch_size},
+    }
+    if guess.metric is not None:
+        values["evaluation"] = {"metric": guess.metric}
+        reasons["evaluation.metric"] = "one class has most of the rows, so accuracy would say little"
+    return Proposal(values, reasons, tuple(_notes(look, columns, guess, task)))
+
+
+def ranked_guesses(columns: Sequence[ColumnFacts]) -> list[tuple[str, TaskGuess]]:
+    """What each task could learn from a table, the surest first."""
+    own = [(name, guess) for name, task in TASKS.items() if "guess" in vars(task) for guess in task.guess(columns)]
+    return sorted(own, key=lambda found: -found[1].sure)
+
+
+def _chosen(guesses: Sequence[tuple[str, TaskGuess]], table: Table, ask: Ask | None) -> tuple[str, TaskGuess]:
+    if not guesses:
+        shown = ", ".join(table.names[:12])
+        raise DataError(
+            f"no column looks like a text to learn from: {shown}",
+            where=table.name,
+            hint="If one of them is meant, write the recipe by hand: `peftlab ls tasks` shows what there is.",
+        )
+    near = [found for found in guesses if guesses[0][1].sure - found[1].sure < CLOSE][:6]
+    if ask is None or len(near) == 1:
+        return guesses[0]
+    return near[ask("What is to be learned?", [_shown(task, guess) for task, guess in near])]
+
+
+def _shown(task: str, guess: TaskGuess) -> str:
+    return f"{task}: " + ", ".join(f"{key} = {value}" for key, value in guess.keys.items())
+
+
+def _token_lengths(table: Table, guess: TaskGuess, model: str, *, offline: bool) -> tuple[list[float], str]:
+    """The length of each of some rows, and how it was found."""
+    step = max(1, len(table) // SAMPLE)
+    texts = [
+        " ".join(_text_of(table.columns[name][at]) for name in guess.texts if name in table.columns)
+        for at in range(0, len(table), step)
+    ]
+    try:
+        place = resolve_location(parse_location(model), offline=offline)
+        if isinstance(place, Path) and (place / "tokenizer.json").is_file():
+            from tokenizers import Tokenizer
+
+            tokenizer = Tokenizer.from_file(str(place / "tokenizer.json"))
+            tokenizer.no_truncation()
+            tokenizer.no_padding()
+            return [float(len(found.ids)) for found in tokenizer.encode_batch(texts)], "by the model's tokenizer"
+    except PeftlabError:
+        pass  # the model cannot be fetched now; lengths are then told from words
+    return [max(len(text.split()) * TOKENS_A_WORD, len(text) * TOKENS_A_CHARACTER) for text in texts], "by their words"
+
+
+def _text_of(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return " ".join(_text_of(item) for item in value.values())
+    if isinstance(value, list | tuple):
+        return " ".join(_text_of(item) for item in value)
+    return "" if value is None else str(value)
+
+
+def _max_length(lengths: Sequence[float], how: str) -> tuple[int, str]:
+    ordered = sorted(lengths)
+    needed = ordered[min(int(len(ordered) * 0.99), len(ordered) - 1)] + 4
+    length = min(max(-(-int(needed) // 16) * 16, 32), LONGEST)
+    longer = sum(one > length for one in ordered) / len(ordered)
+    middle = ordered[len(ordered) // 2]
+    return length, f"tokens; half of the texts have {middle:.0f} or fewer, {longer:.1%} are longer than this ({how})"
+
+
+def _missing(columns: Sequence[ColumnFacts], guess: TaskGuess, reasons: dict[str, str]) -> dict[str, Any]:
+    used = {name for value in guess.keys.values() for name in (value if isinstance(value, list) else [value])}
+    empty = {column.name: column.missing for column in columns if column.name in used and column.missing}
+    if not empty or guess.keys.get("multi_label"):
+        return {}
+    shown = ", ".join(f"`{name}` is empty in {count:,} rows" for name, count in empty.items())
+    reasons["data.drop_missing"] = f"{shown}, which are left out"
+    return {"drop_missing": True}
+
+
+def _most_rows(table: Table, guess: TaskGuess, reasons: dict[str, str]) -> dict[str, Any]:
+    most = MOST_ROWS[guess.reads_left_to_right]
+    if len(table) <= most:
+        return {}
+    reasons["data.max_train_examples"] = f"of {len(table):,}, for a first run of minutes; take this line out for all"
+    reasons["data.max_test_examples"] = "as above"
+    return {"max_train_examples": most, "max_test_examples": most // 2}
+
+
+def _notes(look: Look, columns: Sequence[ColumnFacts], guess: TaskGuess, task: str) -> list[str]:
+    """What a person should know of the table."""
+    rows = ", ".join(f"{len(table):,} in {name}" for name, table in look.tables.items())
+    notes = [f"{rows} rows; task {task}"]
+    facts = {column.name: column for column in columns}
+    if len(guess.labels) == 1 and not guess.keys.get("multi_label"):
+        counts = Counter(str(value) for value in facts[guess.labels[0]].values)
+        total = sum(counts.values())
+        shown = ", ".join(f"{name} {count / total:.0%}" for name, count in counts.most_common(6))
+        notes.append(f"{len(counts)} classes: {shown}{', …' if len(counts) > 6 else ''}")
+        rare = sum(count < 5 for count in counts.values())
+        if rare:
+            notes.append(
+                f"{rare} classes have fewer than 5 of the rows that were looked at: they can hardly be learned"
+            )
+    repeated = sum(len(facts[name].values) - facts[name].distinct for name in guess.texts[:1] if name in facts)
+    if repeated and guess.labels:
+        notes.append(f"{repeated:,} rows repeat the text of another; copies are left out")
+    if len(look.tables) == 1:
+        notes += _kept_apart(columns, guess)
+    return notes
+
+
+def _kept_apart(columns: Sequence[ColumnFacts], guess: TaskGuess) -> list[str]:
+    """Columns of times and groups: rows that are drawn at random would tell the test split too much."""
+    used = {*guess.texts, *guess.labels}
+    found = []
+    for column in columns:
+        if column.name in used:
+            continue
+        if column.kind == "time":
+            found.append(
+                f"`{column.name}` holds times: if the model is to read later texts, give the latest rows as "
+                "data.source.test"
+            )
+        elif _is_group(column):
+            found.append(
+                f"`{column.name}` may tie rows together: if so, give rows of other groups as data.source.test, "
+                "else scores are too good"
+            )
+    return found
+
+
+def _is_group(column: ColumnFacts) -> bool:
+    name = re.search(
+        r"user|author|speaker|patient|customer|thread|conversation|session|batch|group", column.name.lower()
+    )
+    return name is not None and 10 < column.distinct < 0.9 * len(column.values)

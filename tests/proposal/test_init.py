@@ -1,0 +1,133 @@
+"""`peftlab init`: tables that nobody has described, and the recipe that is written for them."""
+
+import csv
+import json
+import random
+
+import pytest
+from typer.testing import CliRunner
+
+from peftlab.cli.app import app
+from peftlab.core.errors import DataError
+from peftlab.proposal.propose import propose
+from peftlab.recipe.schema import load_recipe
+
+WORDS = [
+    "the",
+    "order",
+    "came",
+    "late",
+    "and",
+    "box",
+    "was",
+    "broken",
+    "but",
+    "people",
+    "were",
+    "kind",
+    "on",
+    "phone",
+    "so",
+    "I",
+    "will",
+    "buy",
+    "again",
+    "in",
+    "May",
+]
+
+
+def texts(count=120, seed=0):
+    drawn = random.Random(seed)
+    return [" ".join(drawn.choices(WORDS, k=drawn.randint(5, 12))) + f" {at}" for at in range(count)]
+
+
+def write(path, header, rows, mark=",", encoding="utf-8"):
+    with path.open("w", encoding=encoding, newline="") as stream:
+        csv.writer(stream, delimiter=mark).writerows([header, *rows] if header else rows)
+    return path
+
+
+def lines(path, rows):
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def task_of(path):
+    return dict(propose(str(path), name="x", offline=True).values["task"])
+
+
+def some(found, *keys):
+    return tuple(found.get(key) for key in ("type", *keys))
+
+
+def test_tables_of_texts(tmp_path):
+    rows = [(str(at), ("good", "bad", "so so")[at % 3], text) for at, text in enumerate(texts())]
+    german = write(tmp_path / "g.csv", ["Nr", "Kategorie", "Nachricht"], rows, mark=";")
+    assert some(task_of(german), "text", "label") == ("text_classification", "Nachricht", "Kategorie")
+    bare = write(tmp_path / "b.csv", None, [row[1:] for row in rows])
+    assert some(task_of(bare), "text", "label") == ("text_classification", "column_2", "column_1")
+    windows = write(
+        tmp_path / "w.csv", ["c", "t"], [(c, f"{t} – déjà vu, über’s Ziel") for _, c, t in rows], ",", "cp1252"
+    )
+    assert propose(str(windows), name="x", offline=True).values["data"]["encoding"] == "cp1252"
+    prices = write(
+        tmp_path / "p.csv", ["text", "price"], [(t, f"{100 + at * 7.31:.2f}") for at, t in enumerate(texts())]
+    )
+    assert some(task_of(prices), "label") == ("text_regression", "price")
+    several = [(t, ("a|b", "b", "c|a", "c")[at % 4]) for at, t in enumerate(texts())]
+    genres = write(tmp_path / "m.csv", ["title", "genres"], several)
+    assert some(task_of(genres), "multi_label", "label_separator") == ("text_classification", True, "|")
+
+
+def test_tables_of_other_tasks(tmp_path):
+    said = texts()
+    chat = [{"messages": [{"role": "user", "content": t}, {"role": "assistant", "content": "yes"}]} for t in said]
+    assert some(task_of(lines(tmp_path / "c.jsonl", chat)), "messages") == ("instruction_tuning", "messages")
+    pairs = [{"prompt": t, "chosen": t + " a", "rejected": t + " b"} for t in said]
+    assert some(task_of(lines(tmp_path / "p.jsonl", pairs))) == ("preference_tuning",)
+    tags = [{"words": t.split(), "ner": ["B-X", *["O"] * (len(t.split()) - 1)]} for t in said]
+    assert some(task_of(lines(tmp_path / "t.jsonl", tags)), "tokens", "tags") == (
+        "token_classification",
+        "words",
+        "ner",
+    )
+    asked = [{"question": "who?", "context": t, "answers": t.split()[0]} for t in said]
+    assert some(task_of(lines(tmp_path / "q.jsonl", asked)), "passage") == ("question_answering", "context")
+    alike = [{"premise": t, "hypothesis": t[::-1], "label": at % 3} for at, t in enumerate(said)]
+    assert some(task_of(lines(tmp_path / "n.jsonl", alike))) == ("text_pair_classification",)
+    found = [{"query": t, "positive": t + " x"} for t in said]
+    assert some(task_of(lines(tmp_path / "e.jsonl", found))) == ("text_embedding",)
+
+
+def test_the_recipe_that_is_written_is_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = [(t, "yes" if at % 10 else "no: never", f"2024-05-{at % 28 + 1:02d}") for at, t in enumerate(texts())]
+    rows[3] = (rows[3][0], "", rows[3][2])
+    write(tmp_path / "my table.csv", ["text", "label", "created"], rows)
+    done = CliRunner().invoke(app, ["init", "my table.csv", "--offline", "--yes", "--output", "out/mine.yaml"])
+    assert done.exit_code == 0, done.output
+    recipe, _ = load_recipe(tmp_path / "out" / "mine.yaml")
+    assert recipe.data.source == "../my table.csv"
+    assert recipe.data.drop_missing
+    assert recipe.evaluation.metric == "macro_f1"  # nine of ten rows are of one class
+    assert "`created` holds times" in done.output
+    again = CliRunner().invoke(app, ["init", "my table.csv", "--offline", "--yes", "--output", "out/mine.yaml"])
+    assert again.exit_code == 2  # nothing is overwritten unasked
+
+
+def test_tables_to_refuse(tmp_path):
+    numbers = write(tmp_path / "n.csv", ["user", "item", "stars"], [(at, at % 7, at % 5) for at in range(50)])
+    with pytest.raises(DataError, match="no column looks like a text"):
+        task_of(numbers)
+    with pytest.raises(DataError, match="too few"):
+        task_of(write(tmp_path / "s.csv", ["text", "label"], [("a b c d", "x")] * 3))
+
+
+def test_a_person_is_asked_where_two_columns_could_be_meant(tmp_path):
+    rows = [(t, ("a", "b")[at % 2], ("c", "d", "e")[at % 3]) for at, t in enumerate(texts())]
+    table = write(tmp_path / "t.csv", ["text", "topic", "intent"], rows)
+    shown = []
+    found = propose(str(table), name="x", offline=True, ask=lambda question, answers: shown.extend(answers) or 1)
+    assert len(shown) == 2
+    assert found.values["task"]["label"] in shown[1]
