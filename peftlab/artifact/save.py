@@ -34,6 +34,7 @@ def save_artifact(
     context: MethodContext,
     base_path: str,
     companions: Mapping[str, str] | None = None,
+    weights: Mapping[str, Tensor] | None = None,
 ) -> Path:
     """Save what was trained.
 
@@ -45,6 +46,7 @@ def save_artifact(
         context: Of the run.
         base_path: What plain transformers loads the base from; written into the adapter's config.
         companions: Files of other tools, by their path; they go with whole models only.
+        weights: Of a whole model whose own are in parts; None: the model's own.
 
     Returns:
         The folder that was made.
@@ -54,7 +56,7 @@ def save_artifact(
         if isinstance(model, peft.PeftModel):
             _save_peft(model, method, partial, base_path)
         elif method.trains_base:
-            model.save_pretrained(partial)
+            model.save_pretrained(partial, **({} if weights is None else {"state_dict": dict(weights)}))
         else:
             _save_delta(model, method, partial, context, base_path)
         tokenizer.save_pretrained(partial)

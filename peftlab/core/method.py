@@ -77,6 +77,8 @@ class Method(TrainingHooks, ABC):
     """Whether its adapters still learn when activations are computed twice."""
     can_be_averaged: ClassVar[bool] = True
     """Whether the mean of its weights over some steps is such a model too; where ranks fall away it is not."""
+    works_sharded: ClassVar[bool] = False
+    """Whether it trains the same where each process holds a part of the base only (``training.sharding``)."""
     has_low_rank_updates: ClassVar[bool] = False
     """Whether what trains are updates B A of the base's matrices, called ``lora_A`` and ``lora_B`` as in peft."""
     search_space: ClassVar[Mapping[str, tuple[Any, ...]]] = {}

@@ -120,6 +120,12 @@ def estimate_recipe(
     """
     labels = checked.labels if isinstance(checked, CheckedRecipe) else UNKNOWN_LABELS
     recipe = checked.recipe
+    if recipe.training.sharding is not None and target.processes > 1:
+        raise UnsupportedError(
+            "the memory of a sharded base is not estimated",
+            where="training.sharding",
+            hint="Set it to null for what a process takes that holds the whole base.",
+        )
     own_batch = batch or longest_batch(recipe, labels, target.processes)
     shapes = ShapesOfRecipe(checked, labels, target)
     memory = shapes.memory(own_batch)

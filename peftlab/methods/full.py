@@ -12,6 +12,7 @@ from peftlab.core.method import METHODS, Method, MethodContext
 class Full(Method):
     """Full tuning: every parameter trains."""
 
+    works_sharded: ClassVar[bool] = True
     paper: ClassVar[str] = "https://arxiv.org/abs/1810.04805"
     other_names: ClassVar[Mapping[str, str]] = {
         "full_fine_tuning": "Write `full`.",

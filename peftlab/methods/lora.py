@@ -67,6 +67,11 @@ class Lora(Method):
                 hint="Set it to default, or set model.quantization to null.",
             )
 
+    @property
+    def works_sharded(self) -> bool:  # type: ignore[override]
+        """DoRA reads the base's matrices, and the other initialisations change them."""
+        return not self.dora and self.initialization in ("default", "gaussian")
+
     def check_offload(self) -> None:
         """Refuse DoRA: it reads the matrices beside the forward of their layers, when they are not there."""
         if self.dora:

@@ -10,6 +10,7 @@ from peftlab.core.model_facts import ModelFacts
 from peftlab.data.data_config import SplitSources
 from peftlab.data.given import GivenRows
 from peftlab.data.tables import usual_splits
+from peftlab.preparation.check_sharding import check_sharding
 from peftlab.preparation.places import at_place
 from peftlab.preparation.whole_batches import check_whole_batches
 from peftlab.recipe.schema import Recipe
@@ -25,6 +26,9 @@ def check_settings(recipe: Recipe, document: Document) -> None:
     """
     _check_packages(recipe, document)
     _check_training(recipe, document)
+    if recipe.training.sharding is not None:
+        with at_place(document, ("training", "sharding")):
+            check_sharding(recipe)
     if recipe.model.offload is not None:
         with at_place(document, ("model", "offload")):
             _check_offload(recipe)

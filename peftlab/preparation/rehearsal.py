@@ -26,6 +26,7 @@ from peftlab.training.gradients import accumulate_gradients
 from peftlab.training.guards import GradientGuard
 from peftlab.training.loop import TrainingJob, optimizer_step
 from peftlab.training.optimizers import build_optimizer
+from peftlab.training.sharding import gathered_root
 
 SAMPLES = 6
 """Texts of different lengths whose FLOPs are counted."""
@@ -82,7 +83,10 @@ def rehearse_evaluation(job: TrainingJob, split: EncodedSplit, batches: list[lis
 
     job.model.eval()
     try:
-        with torch.no_grad():  # under inference_mode the watcher would not see into composite operations
+        with (
+            torch.no_grad(),
+            gathered_root(job.model),
+        ):  # under inference_mode the watcher would not see into composite operations
             return peak_of(run, device=job.accelerator.device, existing=model_tensors(job.model))[1]
     finally:
         job.model.train()

@@ -53,7 +53,11 @@ def _prepare_splits(run: RunContext, loader: Loader, base: Any) -> None:
     recipe, task = run.recipe, run.recipe.task
     if type(task).prepare is Task.prepare:
         return
-    placed: nn.Module = run.placement.place(base) if recipe.model.offload is None else base
+    placed: nn.Module = base
+    if run.placement.shards:  # a base that the method is to wrap must be whole
+        placed = run.placement.place(loader.load_base().model)
+    elif recipe.model.offload is None:
+        placed = run.placement.place(base)
     run.reporter.start("preparing", sum(map(len, loader.splits.values())))
     asked = TorchUntouchedBase(
         placed,

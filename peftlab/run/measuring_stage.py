@@ -25,7 +25,7 @@ def count_on_shapes(run: RunContext, loader: Loader) -> StepFlops | None:
     Called before accelerate is set up for the run: shapes have an accelerator of their own.
     """
     # Of FLOPs those count that are not done twice; without checkpointing an offloaded base would not fit.
-    if run.recipe.model.offload is not None or is_cheap_to_count(run.checked, loader):
+    if run.recipe.model.offload is not None or run.placement.shards or is_cheap_to_count(run.checked, loader):
         return None
     return count_step_flops(run.checked, loader, target_of(run.device), say=run.reporter.say)
 
@@ -40,15 +40,16 @@ def measure(
     """
     run.reporter.say("measuring memory and speed before training")
     recipe, findings = run.recipe, run.findings
-    findings.memory = max(run.world.gather(rehearse_memory(job)), key=lambda memory: memory.peak_bytes)
-    findings.clock.set_peak("train", findings.memory.peak_bytes)
+    if not run.placement.shards:  # the watcher does not see parts come and go
+        findings.memory = max(run.world.gather(rehearse_memory(job)), key=lambda memory: memory.peak_bytes)
+        findings.clock.set_peak("train", findings.memory.peak_bytes)
     largest = max((split for name, split in loader.splits.items() if name != "train"), key=len, default=None)
-    if largest is not None:
+    if largest is not None and not run.placement.shards:
         batches = recipe.evaluation_batches(recipe.task.lengths(largest.examples))
         inference = run.inference(loader.tokenizer, recipe.evaluation.metric)
         findings.clock.set_peak("evaluate", rehearse_evaluation(job, largest, batches, inference))
     (matmul_rate,) = run.world.sum(measure_matmul_rate(run.device, run.autocast_dtype or run.dtype))
-    if recipe.model.offload is None and is_cheap_to_count(run.checked, loader):
+    if recipe.model.offload is None and not run.placement.shards and is_cheap_to_count(run.checked, loader):
         step_flops = rehearse_flops(job)
     return replace(job, meter=new_meter(job.plan.total, step_flops, run.device)), matmul_rate
 

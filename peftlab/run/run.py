@@ -213,6 +213,7 @@ def _execute(
     callbacks: CallbackList,
 ) -> RunRecord:
     """Run the stages; whatever they raise is turned into a status, and a record is written in any case."""
+    world.keeps_pace = checked.recipe.training.sharding is not None and world.size > 1
     # A workspace of fixed size makes cuBLAS repeatable; it must be set before CUDA starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     from peftlab.measurement.phases import PhaseClock

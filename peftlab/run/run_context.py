@@ -20,6 +20,7 @@ from peftlab.training.accelerator import autocast_dtype
 from peftlab.training.evaluation import TorchInference
 from peftlab.training.interrupts import Interrupts
 from peftlab.training.offload import Placement
+from peftlab.training.sharding import Sharding
 from peftlab.training.world import World
 
 
@@ -70,7 +71,10 @@ class RunContext:
     @cached_property
     def placement(self) -> Placement:
         """Puts models onto the device, or leaves their blocks where the recipe offloads them to."""
-        return Placement(self.recipe.model.offload, device=self.device, folder=self.folder.path)
+        sharding = None
+        if self.world.keeps_pace:
+            sharding = Sharding(self.world.new_group(), self.recipe.method.trains_base)
+        return Placement(self.recipe.model.offload, device=self.device, folder=self.folder.path, sharding=sharding)
 
     def inference(self, tokenizer: Any, metric: str | None = None) -> TorchInference:
         """How the run's models are asked.

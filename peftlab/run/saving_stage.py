@@ -22,6 +22,7 @@ from peftlab.run.together import copied_to_all
 from peftlab.training.evaluation import compute_logits
 from peftlab.training.fingerprints import fingerprints
 from peftlab.training.reload_guards import check_effect, check_reload, lent_heads, trained_heads, trains_only_heads
+from peftlab.training.sharding import gathered_root, whole_tensors
 
 PROBE_EXAMPLES, PROBE_TOKENS = 16, 2048
 """Examples, and their tokens, on which the reloaded model is compared with the trained one; one example at least."""
@@ -58,6 +59,9 @@ class SavingStage:
 
     def save(self, model: nn.Module, context: MethodContext) -> None:
         """Write ``adapter/`` or ``model/``."""
+        weights = None
+        if self._run.placement.shards and self._run.recipe.method.trains_base:
+            weights = whole_tensors(model.state_dict(), keep=self._run.world.is_first)
 
         def write() -> int:
             artifact = save_artifact(
@@ -68,6 +72,7 @@ class SavingStage:
                 context=context,
                 base_path=self._loader.source,
                 companions=self._run.recipe.task.companion_files(model.config),
+                weights=weights,
             )
             return folder_bytes(artifact)
 
@@ -118,6 +123,8 @@ class SavingStage:
             return Guard.not_applicable("only the head trains")
         if self._run.recipe.model.offload is not None:
             return Guard.not_applicable("the base is offloaded")
+        if self._run.placement.shards:
+            return Guard.not_applicable("the base is sharded")
         if self._run.findings.guards["adapter_changed"].status != "passed":
             return Guard.not_applicable("the adapter has not changed in training")
         return Guard.check(True, "")
@@ -131,7 +138,7 @@ class SavingStage:
             torch.manual_seed(0)
             batch = task.collate(examples, self._loader.tokenizer.pad_token_id)
         model.eval()
-        with torch.inference_mode():
+        with torch.inference_mode(), gathered_root(model):
             return compute_logits(model, task, batch, device=run.device, autocast_dtype=run.autocast_dtype).cpu()
 
 

@@ -21,7 +21,7 @@ from peftlab.run.together import check_alike
 from peftlab.run.training_stage import TrainingStage
 from peftlab.training.accelerator import check_training_precision
 from peftlab.training.determinism import determinism
-from peftlab.training.guards import BaseGuard
+from peftlab.training.guards import BaseGuard, first_failed
 
 
 def run_stages(run: RunContext) -> None:
@@ -55,6 +55,7 @@ def _run_stages(run: RunContext) -> None:
     if measures:
         with clock.phase("measure"):
             step_flops = count_on_shapes(run, loader)
+    digest = BaseGuard(model).digest() if run.placement.shards else None  # while it is whole
     job = training.prepare(model, context, evaluation.validate)
     if measures:
         with clock.phase("measure"):
@@ -63,12 +64,12 @@ def _run_stages(run: RunContext) -> None:
     base_guard = BaseGuard(model)
     check_alike(
         run.world,
-        {"weights of the base": base_guard.digest(), "new weights": str(run.findings.initial_adapter_sha256)},
+        {"weights of the base": digest or base_guard.digest(), "new weights": str(run.findings.initial_adapter_sha256)},
         kind=UserError,
     )
     with clock.phase("train"):
         training.train(job, context, initial_hashes=initial_hashes, matmul_rate=matmul_rate)
-    run.findings.guards["base_unchanged"] = base_guard.result(model)
+    run.findings.guards["base_unchanged"] = first_failed(run.world.gather(base_guard.result(model)))
     with clock.phase("save"):
         _, peak = peak_of(lambda: saving.save(model, context), device=run.device, existing=model_tensors(model))
     clock.set_peak("save", peak)

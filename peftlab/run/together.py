@@ -108,6 +108,7 @@ def describe_world(world: World) -> dict[str, Any]:
     return {
         "processes": world.size,
         "backend": world.backend,
+        "sharding": "fsdp" if world.keeps_pace else None,
         "own_draws": OWN_DRAWS if world.has_own_draws else None,
     }
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from peftlab.core.errors import UserError
 from peftlab.core.files import atomic_folder
+from peftlab.training.sharding import part_like
 
 BEST = "best"
 PARTS = ("parameters", "hooks", "optimizer", "generators")
@@ -129,7 +130,7 @@ def restore_parameters(model: nn.Module, saved: Mapping[str, Tensor]) -> None:
         different = sorted(own.keys() ^ saved.keys())
         raise UserError(f"the checkpoint is of another model: {', '.join(different[:3])}")
     for name, parameter in own.items():
-        parameter.copy_(saved[name])
+        parameter.copy_(part_like(parameter, saved[name]))
 
 
 def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
@@ -169,6 +170,9 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, flat: Mapping[str, Tenso
             entry[key.removesuffix(_NUMBER)] = int(plain) if plain.is_integer() else plain
         else:
             entry[key] = value
+    trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for at, entry in state.items():
+        entry.update({key: part_like(trained[at], value) for key, value in entry.items() if isinstance(value, Tensor)})
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
 
 

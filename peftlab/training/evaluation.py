@@ -22,6 +22,7 @@ from peftlab.core.errors import RunFailedError
 from peftlab.core.files import atomic_file
 from peftlab.core.splits import EncodedSplit
 from peftlab.core.task import Prediction, Result, Scorer, Task
+from peftlab.training.sharding import gathered_root
 from peftlab.training.world import World
 
 
@@ -199,8 +200,9 @@ def evaluate(
     was_training = model.training
     model.eval()
     try:
-        with accelerated(model):
-            for positions, found in zip(batches, (world or World()).map(compute, batches), strict=True):
+        with accelerated(model), gathered_root(model):
+            each = (world or World()).map(compute, batches, passes_vary=task.generates_text)
+            for positions, found in zip(batches, each, strict=True):
                 loss += found.loss
                 terms += found.terms
                 if keep_logits is not None and found.kept is not None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from peftlab.core.tensors import quantization_state
 from peftlab.training.offload import frozen_tensors
+from peftlab.training.sharding import own_part, whole
 
 PIECE = 1 << 18
 """Words that are taken at once: what is made of them stays in a CPU's cache."""
@@ -20,7 +21,8 @@ PIECE = 1 << 18
 
 @torch.no_grad()
 def fingerprint(tensor: Tensor) -> str:
-    """Type, shape and content of a tensor."""
+    """Type, shape and content of a tensor; of one that is in parts, those of this process's part."""
+    tensor = own_part(tensor)
     about = f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
     flat = tensor.detach().contiguous().flatten()
     if flat.numel() == 0:
@@ -36,8 +38,8 @@ def fingerprint(tensor: Tensor) -> str:
 
 
 def fingerprints(tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """The fingerprint of each tensor."""
-    return {name: fingerprint(tensor) for name, tensor in tensors.items()}
+    """The fingerprint of each tensor, as a whole."""
+    return {name: fingerprint(whole(tensor)) for name, tensor in tensors.items()}
 
 
 def _weighted_sum(words: Tensor, factors: Tensor) -> Tensor:

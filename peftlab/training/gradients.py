@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -33,14 +34,17 @@ def accumulate_within_memory(job: TrainingJob, step: Step) -> tuple[Tensor, Work
     """
     while True:
         pieces = job.micro_batches.split(job.world.share(step.batches))
+        idle = _idle(job, step, len(pieces))
         batches = job.ahead.take(pieces) if job.ahead else make_batches(job, pieces)
         work = _work_of(job, batches)
         before = generator_states() if job.micro_batches.may_shrink else {}
         failure: RuntimeError | MemoryError | None = None
         try:
             loss = accumulate_gradients(job, batches, work.terms)
+            for batch in idle:
+                _compute(job, to_device(batch, job.accelerator.device), math.inf, with_penalty=False)
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
+            if not is_out_of_memory(error) or job.world.keeps_pace:  # the others wait within a pass, not here
                 raise
             failure = error.with_traceback(None)
         if not job.world.any(failure is not None):
@@ -54,6 +58,19 @@ def accumulate_within_memory(job: TrainingJob, step: Step) -> tuple[Tensor, Work
             job.graphs.release()
         if job.accelerator.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _idle(job: TrainingJob, step: Step, count: int) -> list[dict[str, Tensor]]:
+    """Batches that this process computes for nothing, so that it does as many passes as the first one, which has most.
+
+    Args:
+        job: Whose model computes.
+        step: The whole one.
+        count: Of the batches that are its own.
+    """
+    if not job.world.keeps_pace or job.world.is_first:
+        return []
+    return make_batches(job, job.micro_batches.split(job.world.share(step.batches, rank=0))[count:])
 
 
 def make_batches(job: TrainingJob, pieces: Sequence[Sequence[int]]) -> list[dict[str, Tensor]]:
@@ -134,7 +151,7 @@ def _parts(job: TrainingJob, batch: Mapping[str, Tensor]) -> list[dict[str, Tens
 def _compute(
     job: TrainingJob,
     on_device: Mapping[str, Tensor],
-    terms: int | Tensor,
+    terms: float | Tensor,
     *,
     with_penalty: bool,
     parts: Sequence[Mapping[str, Tensor]] = (),
@@ -169,7 +186,7 @@ def _replay(job: TrainingJob, batch: Mapping[str, Tensor], terms: int, *, with_p
 def _backward(
     job: TrainingJob,
     batch: Mapping[str, Tensor],
-    terms: int | Tensor,
+    terms: float | Tensor,
     *,
     with_penalty: bool,
     parts: Sequence[Mapping[str, Tensor]],

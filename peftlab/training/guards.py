@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,6 +14,8 @@ from peftlab.core.added_rows import ADDED_ROWS
 from peftlab.core.method import Method
 from peftlab.core.record import Guard
 from peftlab.training.fingerprints import fingerprint, frozen_state, grown_tables
+from peftlab.training.sharding import is_sharded, own_part, whole
+from peftlab.training.world import World
 
 FIRST_STEPS = 10
 """Steps within which every trainable parameter must have received a gradient. LoRA's A, for one, has none in the first
@@ -82,16 +84,20 @@ class GradientGuard:
         """Whether there is still something to see."""
         return self._steps < FIRST_STEPS and (bool(self._waiting) or self._steps == 0)
 
-    def observe(self, model: nn.Module) -> None:
-        """Look at the gradients of a step, before they are cleared."""
+    def observe(self, model: nn.Module, world: World | None = None) -> None:
+        """Look at the gradients of a step, before they are cleared; at those that are in parts with all processes."""
         self._steps += 1
         watched: dict[str, Tensor] = {}
         for name, parameter in model.named_parameters():
             if parameter.grad is not None and not parameter.requires_grad:
                 self._frozen.add(name)
             elif parameter.grad is not None and name in self._waiting:
-                watched[name] = parameter.grad.detach()
-        for name, largest in _largest_elements(watched).items():
+                watched[name] = own_part(parameter.grad.detach())
+        found = _largest_elements(watched)
+        if world is not None and is_sharded(model):
+            each = world.gather(found)
+            found = {name: _largest([one[name] for one in each]) for name in found}
+        for name, largest in found.items():
             if not math.isfinite(largest):
                 self._not_finite.add(name)
             elif largest > 0:
@@ -130,12 +136,20 @@ class GradientGuard:
         return Guard.check(True, f"all {seen} trainable tensors got a finite, non-zero gradient; no frozen one did")
 
 
+def _largest(numbers: Sequence[float]) -> float:
+    """The largest of some numbers; NaN where one is."""
+    return max(numbers, key=lambda number: (math.isnan(number), number))
+
+
 def _largest_elements(tensors: Mapping[str, Tensor]) -> dict[str, float]:
     """The largest magnitude in each of some tensors, NaN included; the device is waited for once."""
     if not tensors:
         return {}
     # It tells all that is asked, and needs no second tensor of a gradient's size.
-    largest = [torch.linalg.vector_norm(tensor, ord=math.inf).float() for tensor in tensors.values()]
+    largest = [
+        torch.linalg.vector_norm(tensor, ord=math.inf).float() if tensor.numel() else tensor.new_zeros(())
+        for tensor in tensors.values()
+    ]
     return dict(zip(tensors, torch.stack(largest).tolist(), strict=True))
 
 
@@ -143,6 +157,7 @@ def hash_tensors(tensors: Mapping[str, Tensor]) -> dict[str, str]:
     """SHA-256 of each tensor's bytes, shape and type."""
     hashes = {}
     for name, tensor in tensors.items():
+        tensor = whole(tensor.detach())
         digest = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
         hashes[name] = digest.hexdigest()
@@ -205,6 +220,11 @@ class BaseGuard:
 
 def _fingerprints(model: nn.Module) -> dict[str, tuple[tuple[int, ...], str]]:
     return {name: (tuple(tensor.shape), fingerprint(tensor)) for name, tensor in frozen_state(model)}
+
+
+def first_failed(guards: Sequence[Guard]) -> Guard:
+    """Of the same guard in all processes the first that has failed, or else the first."""
+    return next((guard for guard in guards if guard.status == "failed"), guards[0])
 
 
 def waive(guards: Mapping[str, Guard], names: list[str]) -> dict[str, Guard]:

@@ -33,6 +33,8 @@ REFUSED = {
 }
 
 _joined: World | None = None
+_held: dict[tuple[str, int], Any] = {}
+"""The store that this process holds, for its next run too: torch keeps a sharded model's groups, and they keep it."""
 _times_joined = 0
 
 
@@ -151,9 +153,11 @@ def _open_store(start: Started, timeout: datetime.timedelta) -> Any:
     is_agents = os.environ.get("TORCHELASTIC_USE_AGENT_STORE", "").lower() == "true"
     holds = start.rank == 0 and not is_agents
     listening = os.environ.pop(STORE_FILE, None)
+    if holds and (start.address, start.port) in _held:
+        return _held[start.address, start.port]
     options: dict[str, Any] = {"master_listen_fd": int(listening)} if listening and holds else {}
     try:
-        return TCPStore(
+        store = TCPStore(
             start.address,
             start.port,
             start.size,
@@ -162,6 +166,9 @@ def _open_store(start: Started, timeout: datetime.timedelta) -> Any:
             wait_for_workers=False,
             **options,
         )
+        if holds:
+            _held[start.address, start.port] = store
+        return store
     except RuntimeError as error:
         place = f"{start.address}:{start.port}"
         if holds and ("EADDRINUSE" in str(error) or os.strerror(errno.EADDRINUSE) in str(error)):

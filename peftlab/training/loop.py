@@ -37,6 +37,7 @@ from peftlab.training.micro_batches import MicroBatches
 from peftlab.training.optimizers import learning_rate_schedule, set_learning_rate
 from peftlab.training.progress import Progress
 from peftlab.training.roll_outs import RollOuts
+from peftlab.training.sharding import clip, is_part, whole_tensors
 from peftlab.training.steps import Step, StepPlan
 from peftlab.training.training_config import EvaluationConfig, TrainingConfig
 from peftlab.training.world import World
@@ -180,12 +181,14 @@ def optimizer_step(job: TrainingJob, step: Step) -> tuple[Tensor, Tensor | None,
     trained = [parameter for group in job.optimizer.param_groups for parameter in group["params"]]
     loss = job.world.sum_gradients(trained, loss)
     norm = None
-    if job.config.max_gradient_norm is not None:
+    if job.config.max_gradient_norm is not None and any(map(is_part, trained)):
+        norm = clip(trained, job.config.max_gradient_norm)
+    elif job.config.max_gradient_norm is not None:
         norm = job.accelerator.clip_grad_norm_(trained, job.config.max_gradient_norm)
     else:
         job.accelerator.unscale_gradients()
     if job.gradients.is_watching:
-        job.gradients.observe(job.model)
+        job.gradients.observe(job.model, job.world)
     job.optimizer.step()
     if job.accelerator.scaler is not None:  # where float16 overflowed nothing was applied, and nothing is to be noted
         for group in job.optimizer.param_groups:
@@ -265,7 +268,8 @@ def _note_score(job: TrainingJob, progress: Progress, step: Step, scores: dict[s
         if loss is None or progress.best_loss is None or loss >= progress.best_loss:
             return
     progress.best_score, progress.best_loss, progress.best_step = score, loss, step.number
-    job.world.first(lambda: job.checkpoints.write(BEST, _best(job, progress)))
+    best = _gathered(job, lambda: _best(job, progress))
+    job.world.first(lambda: None if best is None else job.checkpoints.write(BEST, best))
 
 
 def _is_gain(score: float | None, progress: Progress, *, higher_is_better: bool) -> bool:
@@ -279,7 +283,17 @@ def _is_gain(score: float | None, progress: Progress, *, higher_is_better: bool)
 
 
 def _write_checkpoint(job: TrainingJob, progress: Progress) -> None:
-    job.world.first(lambda: job.checkpoints.write_step(progress.step, _checkpoint(job, progress, with_optimizer=True)))
+    whole = _gathered(job, lambda: _checkpoint(job, progress, with_optimizer=True))
+    job.world.first(lambda: None if whole is None else job.checkpoints.write_step(progress.step, whole))
+
+
+def _gathered(job: TrainingJob, make: Callable[[], Checkpoint]) -> Checkpoint | None:
+    """A checkpoint of whole tensors in the first process, which writes it; where tensors are in parts, all help."""
+    if not (job.world.is_first or job.world.keeps_pace):
+        return None
+    made = make()
+    parts = ("parameters", "hooks", "optimizer")
+    return replace(made, **{part: whole_tensors(getattr(made, part), keep=job.world.is_first) for part in parts})
 
 
 def _best(job: TrainingJob, progress: Progress) -> Checkpoint:

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from peftlab.core.errors import UnsupportedError
+from peftlab.training.sharding import Sharding
 
 Offload = Literal["cpu", "disk"]
 Model = TypeVar("Model", bound=nn.Module)
@@ -34,23 +35,28 @@ class Placement:
         offload: Where the base's matrices lie; None: on the device.
         device: Where it is computed.
         folder: Files are put into a folder in it, which is gone when the block ends.
+        sharding: How models are put in parts; None: each process holds them whole.
 
     Raises:
         UnsupportedError: The matrices would lie where they are.
     """
 
-    def __init__(self, offload: Offload | None, *, device: torch.device, folder: Path) -> None:
+    def __init__(
+        self, offload: Offload | None, *, device: torch.device, folder: Path, sharding: Sharding | None = None
+    ) -> None:
         if offload == "cpu" and device.type == "cpu":
             raise UnsupportedError(
                 "offloading saves GPU memory, and there is no GPU here",
                 where="model.offload",
                 hint="Set it to disk, or to null.",
             )
-        self._offload, self._device, self._folder = offload, device, folder
+        self._offload, self._device, self._folder, self._sharding = offload, device, folder, sharding
         self._files: tempfile.TemporaryDirectory[str] | None = None
 
     def place(self, model: Model) -> Model:
-        """Offload what can be, and move the rest to the device."""
+        """Offload or shard what can be, and move the rest to the device."""
+        if self._sharding is not None:
+            self._sharding.shard(model, self._device)
         if self._offload is not None:
             layers = frozen_layers(model)
             tensors = {
@@ -60,6 +66,11 @@ class Placement:
             }
             attach(layers, self._store(tensors), device=self._device)
         return model._apply(lambda tensor: tensor if tensor.is_meta else tensor.to(self._device))  # type: ignore[no-untyped-call, no-any-return]
+
+    @property
+    def shards(self) -> bool:
+        """Whether each process holds a part of the base only."""
+        return self._sharding is not None
 
     def _store(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         if self._offload == "cpu":

@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from peftlab.training.checkpoints import generator_states, restore_generators
 from peftlab.training.watch import LostProcessError, Watch
-from peftlab.training.world import Item, Value, World, pieces_of
+from peftlab.training.world import Item, Value, World, pieces_of, whole_in_each
 
 WAIT = datetime.timedelta(seconds=0.5)
 """For so long a process waits for others before it looks whether they are alive."""
@@ -59,7 +59,8 @@ class Processes(World):
     @torch.no_grad()
     def sum_gradients(self, parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
         """Add up all gradients, and the loss, in pieces of one type."""
-        present = self.sum(*(float(parameter.grad is not None) for parameter in parameters))
+        parameters = whole_in_each(parameters)
+        present = self.sum(*(float(parameter.grad is not None) for parameter in parameters)) if parameters else []
         tensors = [loss]
         for parameter, count in zip(parameters, present, strict=True):
             if not count:
@@ -75,10 +76,23 @@ class Processes(World):
                 tensor.copy_(part.view(tensor.shape))
         return loss
 
-    def map(self, function: Callable[[Item], Value], items: Sequence[Item]) -> Iterator[Value]:
-        """Each process computes every so-manieth item; after each round all have its results."""
+    def map(
+        self, function: Callable[[Item], Value], items: Sequence[Item], *, passes_vary: bool = False
+    ) -> Iterator[Value]:
+        """Each process computes every so-manieth item; after each round all have its results.
+
+        Where they keep pace, one that has no item computes the round's first. Items that take different numbers of
+        passes are then computed by all alike.
+        """
+        if self.keeps_pace and passes_vary:
+            for item in items:
+                value = function(item)
+                yield self.first(partial(_same, value))
+            return
         for start in range(0, len(items), self.size):
             own = items[start + self.rank : start + self.rank + 1]
+            if not own and self.keeps_pace:
+                function(items[start])
             for found in self.gather([function(item) for item in own]):
                 yield from found
 
@@ -122,9 +136,15 @@ class Processes(World):
         finally:
             restore_generators(common)
 
+    def new_group(self) -> Any:
+        """A group of all; what nobody watches is given up after the time that a process may be silent."""
+        return dist.new_group(timeout=self._watch.timeout)
+
     def ended_by(self, error: BaseException) -> BaseException:
         """Tell the others of an error of this process; where it has failed for lack of another, find out why."""
         self.is_over = True
+        if self.keeps_pace and _is_of_exchange(error):
+            error = self._watch.loss(str(error))
         if isinstance(error, LostProcessError):
             self._watch.say_ended(None)
             return error.__cause__ if error.__cause__ is not None else error
@@ -154,6 +174,15 @@ class Processes(World):
                 raise
             return False
         return True
+
+
+def _is_of_exchange(error: BaseException) -> bool:
+    """Whether an exchange within a pass, which nobody watches, has failed."""
+    return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in ("gloo", "nccl", "timed out"))
+
+
+def _same(value: Value) -> Value:
+    return value
 
 
 def _unpickled(data: Tensor) -> Any:

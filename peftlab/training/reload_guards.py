@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from peftlab.core.record import Guard
 from peftlab.training.guards import first_names
+from peftlab.training.sharding import whole
 
 
 def check_reload(
@@ -75,7 +76,7 @@ def trained_heads(model: nn.Module, heads: tuple[str, ...]) -> dict[str, Tensor]
         for head in heads if parameter.requires_grad else ():
             _, inside, rest = f".{name}".partition(f".{head}.")
             if inside:
-                found[f"{head}.{rest.removeprefix('modules_to_save.default.')}"] = parameter.detach().cpu()
+                found[f"{head}.{rest.removeprefix('modules_to_save.default.')}"] = whole(parameter.detach()).cpu()
     return found
 
 

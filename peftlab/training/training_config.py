@@ -70,6 +70,11 @@ class TrainingConfig(Config):
         description="blocks: torch compiles the model's blocks in the first step, which takes a minute and a C++ "
         "compiler. It takes the place of model.acceleration while the run trains. off: nothing is compiled.",
     )
+    sharding: Literal["fsdp"] | None = Field(
+        None,
+        description="fsdp: of several processes each holds a part of the base, for a base that does not fit into one "
+        "card's memory; full tuning's gradients and optimizer are in parts too. null: each holds the whole base.",
+    )
     gradient_checkpointing: bool = Field(
         False, description="Compute activations twice instead of keeping them: less memory, more time."
     )

@@ -6,6 +6,7 @@ store whose machine has gone would keep who asks it waiting.
 
 from __future__ import annotations
 
+import datetime
 import os
 import pickle
 import threading
@@ -47,6 +48,11 @@ class Watch:
         self._contact, self._is_broken = time.monotonic(), False
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._speak, name="watch", daemon=True)
+
+    @property
+    def timeout(self) -> datetime.timedelta:
+        """After which a silent process counts as gone."""
+        return datetime.timedelta(seconds=self._timeout)
 
     def announce(self) -> None:
         """Say that this process is there; all do so before anybody listens."""

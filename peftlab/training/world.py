@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from peftlab.training.sharding import is_part
+
 Item = TypeVar("Item")
 Value = TypeVar("Value")
 
@@ -30,12 +32,15 @@ class World:
         size: How many there are.
         backend: By what they exchange tensors; None: there is nobody to exchange them with.
         has_own_draws: Whether a process has drawn random numbers in a step that another count would draw otherwise.
+        keeps_pace: Whether all processes must do as many forward and backward passes as each other: a model in parts
+            exchanges something in each of them. Then who has nothing to do computes what counts for nothing.
     """
 
     rank: int = 0
     size: int = 1
     backend: str | None = None
     has_own_draws: bool = False
+    keeps_pace: bool = False
 
     @property
     def is_first(self) -> bool:
@@ -68,8 +73,16 @@ class World:
         """
         return loss
 
-    def map(self, function: Callable[[Item], Value], items: Sequence[Item]) -> Iterator[Value]:
-        """What a function gives for each item, in their order; the processes take turns, and all get all results."""
+    def map(
+        self, function: Callable[[Item], Value], items: Sequence[Item], *, passes_vary: bool = False
+    ) -> Iterator[Value]:
+        """What a function gives for each item, in their order; the processes take turns, and all get all results.
+
+        Args:
+            function: Computes with the model.
+            items: The same in all processes.
+            passes_vary: Whether items take different numbers of passes, as texts do that are written word by word.
+        """
         return map(function, items)
 
     def gather(self, value: Value) -> list[Value]:
@@ -84,6 +97,10 @@ class World:
         """While a step's batches are made and computed, each process draws random numbers of its own."""
         return nullcontext()
 
+    def new_group(self) -> Any:
+        """Torch's group of these processes for what is exchanged within a pass; there is none of one process."""
+        raise NotImplementedError
+
     def ended_by(self, error: BaseException) -> BaseException:
         """Let all end, because one has failed; what the run has ended by: this error, or that of another process."""
         return error
@@ -96,8 +113,8 @@ class WorldOnPaper(World):
         size: How many there would be.
     """
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    def __init__(self, size: int, *, keeps_pace: bool = False) -> None:
+        self.size, self.keeps_pace = size, keeps_pace
 
     def share(self, batches: Sequence[Sequence[int]], rank: int | None = None) -> list[list[int]]:
         """The batches as they are: an estimate is given one process's part."""
@@ -105,7 +122,9 @@ class WorldOnPaper(World):
 
     def sum_gradients(self, parameters: Sequence[nn.Parameter], loss: Tensor) -> Tensor:
         """Hold what would be exchanged at once."""
-        for piece in pieces_of([parameter.grad for parameter in parameters if parameter.grad is not None]):
+        for piece in pieces_of(
+            [parameter.grad for parameter in whole_in_each(parameters) if parameter.grad is not None]
+        ):
             torch.cat([tensor.reshape(-1) for tensor in piece])
         return loss
 
@@ -118,6 +137,11 @@ def share(batches: Sequence[Sequence[int]], rank: int, size: int) -> list[list[i
         start = rank * even + min(rank, rest)
         parts.append(list(batch[start : start + even + (rank < rest)]))
     return [part for part in parts if part]
+
+
+def whole_in_each(parameters: Sequence[nn.Parameter]) -> list[nn.Parameter]:
+    """Those that each process holds whole; the gradients of others, which are in parts, are added up as they come."""
+    return [parameter for parameter in parameters if not is_part(parameter)]
 
 
 def pieces_of(tensors: Sequence[Tensor]) -> Iterator[list[Tensor]]:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file
 
 import peftlab
 from peftlab.core.record import read_record
@@ -25,7 +26,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "adalora": {"type": "adalora", "target_rank": 4, "initial_rank": 6},
     "prefix": {"type": "prefix_tuning", "num_virtual_tokens": 4},
 }
-CASES = [*(f"bert-{method}" for method in METHODS), "llama-lora", "llama-full"]
+CASES = [f"{model}-{method}" for model in ("bert", "llama") for method in METHODS]
+SHARDED = ["bert-lora", "llama-lora", "llama-full"]
 MadeOnce = Callable[[str, Callable[[Path], object]], Path]
 pytestmark = pytest.mark.slow
 
@@ -123,11 +125,17 @@ def together(recipes: dict[str, dict[str, Any]], tmp_path_factory: pytest.TempPa
     """The same runs in two processes; the last one loses its second process after step 9."""
     folder = tmp_path_factory.mktemp("together")
     runs = [{"recipe": values, "output_dir": str(folder / name)} for name, values in recipes.items()]
+    runs += [{"recipe": sharded(recipes[name]), "output_dir": str(folder / f"{name}-sharded")} for name in SHARDED]
     runs.append({"recipe": often_kept(recipes), "output_dir": str(folder / "killed"), "die": [1, 9]})
     first, second = run_together(2, runs, folder)
     assert first.returncode == 0, first.stderr
     assert second.returncode == -9
     return folder
+
+
+def sharded(values: dict[str, Any]) -> dict[str, Any]:
+    """A recipe whose base is in parts; its last batch has a text for the first process alone."""
+    return {**values, "training": {**values["training"], "sharding": "fsdp"}}
 
 
 def often_kept(recipes: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -148,6 +156,22 @@ def test_two_processes_give_what_one_gives(method: str, alone: Path, together: P
     assert {name for name, guard in two.guards.items() if guard.status == "passed"} == {
         name for name, guard in one.guards.items() if guard.status == "passed"
     }
+
+
+@pytest.mark.parametrize("case", SHARDED)
+def test_a_base_in_parts_gives_what_a_whole_one_gives(case: str, alone: Path, together: Path) -> None:
+    one, two = read_record(alone / case), read_record(together / f"{case}-sharded")
+    assert two.status == "success", two.error
+    assert losses(together / f"{case}-sharded") == pytest.approx(losses(alone / case), rel=1e-6)
+    assert two.scores == one.scores
+    assert two.environment["sharding"] == "fsdp"
+    passed = {name for name, guard in two.guards.items() if guard.status == "passed"}
+    assert passed == {name for name, guard in one.guards.items() if guard.status == "passed"} - {"adapter_has_effect"}
+    whole = load_file(next((alone / case).glob("*/*model.safetensors")))
+    parted = load_file(next((together / f"{case}-sharded").glob("*/*model.safetensors")))
+    assert whole.keys() == parted.keys()
+    for name, tensor in whole.items():
+        torch.testing.assert_close(parted[name], tensor, rtol=1e-4, atol=1e-5)
 
 
 def test_a_lost_process_ends_the_run_and_another_number_goes_on(

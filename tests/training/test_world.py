@@ -14,6 +14,7 @@ import peftlab
 from peftlab.core.config import Document
 from peftlab.core.errors import RunFailedError, UnsupportedError, UserError
 from peftlab.preparation.check import CheckedRecipe, check_recipe
+from peftlab.preparation.check_sharding import check_sharding
 from peftlab.recipe.schema import build_recipe
 from peftlab.run.together import check_alike, check_same_work
 from peftlab.training.joining import own_device
@@ -135,3 +136,27 @@ def test_an_estimate_holds_what_would_be_exchanged() -> None:
     assert world.share([[1, 2]]) == [[1, 2]]
     assert float(world.sum_gradients([parameter], torch.tensor(1.0))) == 1
     assert parameter.grad.tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        ({"model": {"path": "x", "offload": "disk"}}, "model.offload"),
+        ({"model": {"path": "x", "quantization": "nf4"}}, "model.quantization"),
+        ({"method": {"type": "bitfit"}}, "method.type"),
+        ({"method": {"type": "full"}, "training": {"optimizer": "adafactor"}}, "training.optimizer"),
+        ({"training": {"micro_batch_size": "auto"}}, "training.micro_batch_size"),
+    ],
+)
+def test_what_a_base_in_parts_cannot_take_is_refused(changes: dict[str, Any], key: str) -> None:
+    values = {
+        "model": {"path": "x"},
+        "task": {"type": "text_classification"},
+        "data": {"source": "x.csv"},
+        "method": {"type": "lora"},
+        **changes,
+    }
+    values["training"] = {**values.get("training", {}), "sharding": "fsdp"}
+    with pytest.raises(UnsupportedError) as caught:
+        check_sharding(peftlab.Recipe.from_dict(values))
+    assert caught.value.where == key
