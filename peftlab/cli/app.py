@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from peftlab.cli.audit import audit
 from peftlab.cli.bench import bench
 from peftlab.cli.chat import chat
 from peftlab.cli.doctor import doctor
@@ -47,6 +48,7 @@ app.command()(evaluate)
 app.command()(export)
 app.command()(serve)
 app.command()(explain)
+app.command()(audit)
 app.command()(push)
 app.command()(chat)
 app.command()(ls)

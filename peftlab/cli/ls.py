@@ -17,6 +17,8 @@ class Kind(StrEnum):
     TASKS = "tasks"
     REGULARIZERS = "regularizers"
     REWARDS = "rewards"
+    AUDITS = "audits"
+    PERTURBATIONS = "perturbations"
     MODELS = "models"
     METRICS = "metrics"
     RECIPES = "recipes"
@@ -26,7 +28,7 @@ def ls(
     kind: Annotated[Kind, typer.Argument(help="What to list.", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """List methods, tasks, regularizers, rewards, models, metrics or recipes, one a line."""
+    """List methods, tasks, regularizers, rewards, audits, perturbations, models, metrics or recipes, one a line."""
     entries, notes = _LISTS[kind]()
     if as_json:
         print(json.dumps({kind.value: entries, **({"broken": notes} if notes else {})}, indent=2))
@@ -79,6 +81,18 @@ def _rewards() -> tuple[list[dict[str, Any]], dict[str, str]]:
     return _registered(REWARDS)
 
 
+def _audits() -> tuple[list[dict[str, Any]], dict[str, str]]:
+    from peftlab.core.audit import AUDITS
+
+    return _registered(AUDITS)
+
+
+def _perturbations() -> tuple[list[dict[str, Any]], dict[str, str]]:
+    from peftlab.core.perturbation import PERTURBATIONS
+
+    return _registered(PERTURBATIONS)
+
+
 def _metrics() -> tuple[list[dict[str, str]], dict[str, str]]:
     from peftlab.core.metric import METRICS
     from peftlab.core.task import TASKS
@@ -120,6 +134,8 @@ _LISTS = {
     Kind.TASKS: _tasks,
     Kind.REGULARIZERS: _regularizers,
     Kind.REWARDS: _rewards,
+    Kind.AUDITS: _audits,
+    Kind.PERTURBATIONS: _perturbations,
     Kind.MODELS: _models,
     Kind.METRICS: _metrics,
     Kind.RECIPES: _recipes,

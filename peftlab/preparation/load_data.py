@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,14 @@ from peftlab.data.splits import LoadedData, load_splits, summarise_splits
 from peftlab.recipe.schema import Recipe
 
 
-def load_data(recipe: Recipe, *, folder: Path | None = None, offline: bool, report: ProgressCallback) -> LoadedData:
+def load_data(
+    recipe: Recipe,
+    *,
+    folder: Path | None = None,
+    offline: bool,
+    report: ProgressCallback,
+    more_columns: Sequence[str] = (),
+) -> LoadedData:
     """The splits, from the source or made by the task.
 
     Args:
@@ -21,6 +29,7 @@ def load_data(recipe: Recipe, *, folder: Path | None = None, offline: bool, repo
         folder: Relative paths start here (the recipe's folder).
         offline: Allow no network.
         report: Is told of downloads.
+        more_columns: To read beside the task's; where the source lacks one, it is None in every row.
 
     Raises:
         UserError: The data cannot be had, or cannot be used.
@@ -34,8 +43,8 @@ def load_data(recipe: Recipe, *, folder: Path | None = None, offline: bool, repo
         label_columns=task.label_columns(),
         strata=task.strata,
         arrange=lambda split: task.tidy_rows(task.arrange(split)),
-        source_columns=task.source_columns(),
-        optional_columns=task.optional_columns(),
+        source_columns=(*task.source_columns(), *more_columns),
+        optional_columns=(*task.optional_columns(), *more_columns),
         nullable_columns=task.nullable_columns(),
         number_columns=task.number_columns(),
         classes=task.classes,

@@ -1,0 +1,1 @@
+"""Changes of texts under which a model is asked again: a file each."""

@@ -1,0 +1,117 @@
+"""An audit from its rows to its report: every part looks, and what they have tested is corrected together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from peftlab.audit.report import AuditReport, ReportedFigure, ReportedPart
+from peftlab.core.audit import AUDITS, Audit, Audited, Figure, Findings
+from peftlab.core.config import Document, build_config, parse_yaml_value
+from peftlab.core.errors import ConfigError, did_you_mean
+
+ALPHA = 0.05
+FEWEST_ROWS = 20
+"""With fewer, no figure says anything."""
+
+
+def choose_parts(names: Sequence[str], settings: Sequence[str]) -> list[Audit]:
+    """The parts to run, in the order of the page.
+
+    Args:
+        names: Of ``peftlab ls audits``; empty: all.
+        settings: ``PART.KEY=VALUE`` each.
+
+    Raises:
+        ConfigError: There is no such part or key, or a value cannot be.
+    """
+    values: dict[str, dict[str, Any]] = {name: {} for name in names or AUDITS}
+    for name in names:
+        AUDITS.get(name, where="--parts")
+    for setting in settings:
+        path, equals, value = setting.partition("=")
+        part, dot, key = path.partition(".")
+        if not (equals and dot):
+            raise ConfigError(
+                f"`{setting}` is not of the form PART.KEY=VALUE", where="--set", hint="As in robustness.texts=300."
+            )
+        AUDITS.get(part, where="--set")
+        if part not in values:
+            raise ConfigError(
+                f"`{part}` is not among the parts that are run", where="--set", hint=did_you_mean(part, values)
+            )
+        values[part][key] = parse_yaml_value(value)
+    parts = [build_config(AUDITS[name], own, document=Document(f"--set {name}", own)) for name, own in values.items()]
+    return sorted(parts, key=lambda part: (part.order, part.registered_name))
+
+
+def run_parts(audited: Audited, parts: Sequence[Audit]) -> tuple[dict[str, Findings], dict[str, str]]:
+    """What each part finds, and why others say nothing.
+
+    Raises:
+        UserError: A part was told to look at something that cannot be used.
+    """
+    found: dict[str, Findings] = {}
+    skipped: dict[str, str] = {}
+    for part in parts:
+        why = part.why_not(audited)
+        if why is None:
+            audited.reporter.advance(0, part.registered_name)
+            found[part.registered_name] = part.run(audited)
+        else:
+            skipped[part.registered_name] = why
+    return found, skipped
+
+
+def texts_to_read(audited: Audited, parts: Iterable[Audit]) -> int:
+    """About how many texts the model will read."""
+    return sum(part.texts_read(audited) for part in parts if part.why_not(audited) is None)
+
+
+def build_report(
+    audited: Audited, found: Mapping[str, Findings], skipped: Mapping[str, str], *, data: str, began: float
+) -> AuditReport:
+    """Put the parts together; a p-value is multiplied by the number of parts that tested anything (Bonferroni)."""
+    testing = sum(any(figure.p_value is not None for figure in each.figures) for each in found.values())
+    figures: dict[str, ReportedFigure] = {}
+    parts: dict[str, ReportedPart] = {}
+    for name, each in found.items():
+        reported = {figure.name: _reported(figure, testing) for figure in each.figures}
+        order = sorted(reported, key=lambda own: not reported[own].alarm)
+        figures |= reported
+        parts[name] = ReportedPart(title=AUDITS[name].title, figures=order, notes=list(each.notes))
+    alarms = sorted((name for name, figure in figures.items() if figure.alarm), key=lambda name: _rank(figures[name]))
+    return AuditReport(
+        run=audited.model.name,
+        task=audited.task.registered_name,
+        data=data,
+        rows=len(audited),
+        seed=audited.seed,
+        alarms=alarms,
+        figures=figures,
+        parts=parts,
+        skipped=dict(skipped),
+        seconds=round(time.monotonic() - began, 1),
+    )
+
+
+def _rank(figure: ReportedFigure) -> float:
+    return -1.0 if figure.p_value is None else figure.p_value
+
+
+def _reported(figure: Figure, testing: int) -> ReportedFigure:
+    p_value = None if figure.p_value is None else min(figure.p_value * testing, 1.0)
+    return ReportedFigure(
+        value=figure.value,
+        low=figure.low,
+        high=figure.high,
+        n=figure.n,
+        sampled=figure.sampled,
+        unit=figure.unit,
+        higher_is_better=figure.higher_is_better,
+        p_value=p_value,
+        alarm=figure.is_fault or (p_value is not None and p_value <= ALPHA),
+        sentence=figure.sentence,
+        examples=[dict(example) for example in figure.examples],
+    )

@@ -1,0 +1,23 @@
+"""Vectors of texts by their words alone: where no model gives any, and where a model must have no part in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+SIZE = 64
+
+
+def word_vectors(texts: Sequence[str], *, size: int = SIZE) -> NDArray[np.float64]:
+    """Texts × at most ``size``: the first singular vectors of TF-IDF (latent semantic analysis)."""
+    from sklearn.decomposition import TruncatedSVD
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    pipeline = TfidfVectorizer(sublinear_tf=True, token_pattern=r"\S+", dtype=np.float64)  # noqa: S106 - no password
+    words = pipeline.fit_transform([text if text.strip() else "." for text in texts])
+    components = min(size, min(words.shape) - 1)
+    if components < 1:
+        return np.asarray(words.toarray())
+    return np.asarray(TruncatedSVD(components, random_state=0).fit_transform(words))

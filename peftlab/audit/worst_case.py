@@ -1,0 +1,138 @@
+"""The worst that a few typing errors can do to an answer, by a greedy search."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+import numpy as np
+
+from peftlab.core.audit import Audited, Figure
+from peftlab.core.perturbation import WORD
+from peftlab.core.splits import Split
+from peftlab.statistics.means import mean_with_interval
+
+MOST_WORDS = 30
+"""Of a text that are tried; the search would take too long on long ones."""
+SPELLINGS = 4
+"""Of a word that are tried."""
+EXAMPLES = 5
+
+
+@dataclass
+class _Attack:
+    """A text under attack: as it is now, and what may still change."""
+
+    row: int
+    text: str
+    answer: int
+    words: list[str]
+    is_flipped: bool = False
+
+
+def search_worst_case(audited: Audited, *, texts: int, budget: int) -> list[Figure]:
+    """Which share of the right answers a few changed words turn round.
+
+    The words are tried in the order of what leaving them out does to the answer's probability, and each gets the
+    spelling, one typing error away, that lowers it most (after DeepWordBug: Gao et al., 2018,
+    https://arxiv.org/abs/1801.04354). All texts go on together, so that the model reads them in batches.
+
+    Args:
+        audited: Of a task with one class a text.
+        texts: How many right answers are attacked.
+        budget: Words that may change in each text.
+
+    Returns:
+        A figure; none where there are no probabilities, several text columns, or no right answers.
+    """
+    columns = audited.task.text_columns()
+    if audited.probabilities is None or audited.classes is None or len(columns) != 1:
+        return []
+    right, said = audited.classes
+    generator = random.Random(audited.seed)  # noqa: S311 - no secret
+    able = [
+        at for at in np.flatnonzero(right == said).tolist() if isinstance(audited.rows.columns[columns[0]][at], str)
+    ]
+    chosen = sorted(generator.sample(able, min(texts, len(able))))
+    if not chosen:
+        return []
+    attacks = [_Attack(at, audited.texts[at], int(said[at]), []) for at in chosen]
+    for attack, words in zip(attacks, _by_importance(audited, attacks), strict=True):
+        attack.words = words
+    for _ in range(budget):
+        _change_one_word(audited, attacks, generator)
+    flipped = np.array([attack.is_flipped for attack in attacks], dtype=np.float64)
+    mean = mean_with_interval(flipped)
+    examples = [audited.example(each.row, changed_text=each.text) for each in attacks if each.is_flipped]
+    shown = f"{budget} words" if budget > 1 else "one word"
+    return [
+        Figure(
+            "robustness.worst_case.flipped",
+            mean.value,
+            mean.n,
+            f"Someone who tries can turn {mean.value:.0%} of the right answers round by typing errors in {shown}.",
+            low=mean.low,
+            high=mean.high,
+            examples=examples[:EXAMPLES],
+        )
+    ]
+
+
+def _by_importance(audited: Audited, attacks: list[_Attack]) -> list[list[str]]:
+    """The words of each text, the most important first."""
+    words = [list(dict.fromkeys(w for w in WORD.findall(each.text) if len(w) > 2))[:MOST_WORDS] for each in attacks]
+    pairs = [(number, word) for number, found in enumerate(words) for word in found]
+    rows = [attacks[number].row for number, _ in pairs]
+    without = [_replaced(attacks[number].text, word, "") for number, word in pairs]
+    scores = _scores(audited, rows, without)
+    left: dict[tuple[int, str], float] = {
+        pair: float(scores[at, attacks[pair[0]].answer]) for at, pair in enumerate(pairs)
+    }
+    keys = [{word: left[number, word] for word in found} for number, found in enumerate(words)]
+    return [sorted(key, key=key.__getitem__) for key in keys]
+
+
+def _change_one_word(audited: Audited, attacks: list[_Attack], generator: random.Random) -> None:
+    """Give the most important word that is left of each text its worst spelling."""
+    open_ones = [each for each in attacks if each.words and not each.is_flipped]
+    tries = []
+    for attack in open_ones:
+        word = attack.words.pop(0)
+        spelt = dict.fromkeys(_misspelt(word, generator) for _ in range(SPELLINGS))
+        tries += [(attack, _replaced(attack.text, word, spelling)) for spelling in spelt]
+    scores = _scores(audited, [attack.row for attack, _ in tries], [text for _, text in tries])
+    worst: dict[int, tuple[float, str, bool]] = {}
+    for (attack, text), row in zip(tries, scores, strict=True):
+        found = (float(row[attack.answer]), text, bool(row.argmax() != attack.answer))
+        worst[attack.row] = min(worst.get(attack.row, found), found)
+    for attack in open_ones:
+        _, attack.text, attack.is_flipped = worst[attack.row]
+
+
+def _scores(audited: Audited, rows: list[int], texts: list[str]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """The probabilities of texts that stand in the place of a row's."""
+    if not rows:
+        return np.empty((0, len(audited.model.labels)))
+    (column,) = audited.task.text_columns()
+    columns = {name: [values[at] for at in rows] for name, values in audited.rows.columns.items()}
+    columns[column] = [text if text.strip() else "." for text in texts]
+    split = Split(audited.rows.name, list(rows), columns, audited.rows.source)
+    return np.array([each.scores for each in audited.model.predict(split)], dtype=np.float64)
+
+
+def _replaced(text: str, word: str, other: str) -> str:
+    found = next(match for match in WORD.finditer(text) if match[0] == word)
+    return text[: found.start()] + other + text[found.end() :]
+
+
+def _misspelt(word: str, generator: random.Random) -> str:
+    """The word with two letters swapped, one lost, doubled or another."""
+    at = generator.randrange(len(word) - 1)
+    kind = generator.randrange(4)
+    if kind == 0:
+        return word[:at] + word[at + 1] + word[at] + word[at + 2 :]
+    if kind == 1:
+        return word[:at] + word[at + 1 :]
+    if kind == 2:
+        return word[:at] + word[at] + word[at:]
+    return word[:at] + generator.choice("abcdefghijklmnopqrstuvwxyz") + word[at + 1 :]

@@ -1,0 +1,107 @@
+"""``peftlab audit``: where a run can be trusted."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from peftlab.cli.computing import start_computing
+from peftlab.cli.options import Device, Encoding, Force, Format, Json, Offline, Read, ThreadCount
+from peftlab.cli.output import reporting
+from peftlab.cli.verbs import verb
+
+SHOWN = 5
+"""Figures of a part that the terminal shows."""
+
+
+@verb()
+def audit(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run or export.", show_default=False)],
+    data: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A table with labels. Default: what the run was not trained on."),
+    ] = None,
+    slices: Annotated[
+        list[str] | None, typer.Option(metavar="COLUMN", help="Also part the errors by this column. May be repeated.")
+    ] = None,
+    parts: Annotated[
+        str | None, typer.Option(metavar="NAME,…", help="Only these parts of `peftlab ls audits`. Default: all.")
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="PART.KEY=VALUE", help="A key of a part, such as robustness.texts=300."),
+    ] = None,
+    fail_under: Annotated[
+        Path | None, typer.Option(metavar="FILE.yaml", help="Thresholds; exit code 1 where one is not kept.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write the page.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn at random.")] = 0,
+    force: Force = False,
+    file_format: Format = None,
+    encoding: Encoding = "utf-8",
+    read: Read = None,
+    device: Device = "auto",
+    threads: ThreadCount = None,
+    offline: Offline = False,
+    as_json: Json = False,
+) -> None:
+    """Look for errors, weaknesses, unfairness and faults in the data of a run."""
+    with reporting() as reporter:
+        from peftlab.artifact.saved_export import inputs_of_saved
+        from peftlab.audit.audit import audit_run
+        from peftlab.audit.page import is_audit_page, write_page
+        from peftlab.audit.run_audit import choose_parts
+        from peftlab.audit.thresholds import read_thresholds
+        from peftlab.core.destination import check_file
+        from peftlab.inference.files import reading_config
+        from peftlab.inference.load_tuned import load_tuned
+
+        chosen = choose_parts([name for name in (parts or "").split(",") if name], settings or [])
+        limits = read_thresholds(fail_under, [part.registered_name for part in chosen]) if fail_under else None
+        if output is not None:
+            inputs = [*inputs_of_saved(run), *([data] if data else [])]
+            check_file(output, inputs=inputs, force=force, ours="page of peftlab audit", is_ours=is_audit_page)
+        place = start_computing(device, threads, reporter.say)
+        tuned = load_tuned(run, offline=offline, device=place, report=reporter.say)
+        reading = reading_config(tuned.recipe, file_format, encoding, read or [])
+        columns = [name.strip() for item in slices or [] for name in item.split(",") if name.strip()]
+        report = audit_run(
+            tuned, chosen, reporter, reading=reading, data=data, slices=columns, offline=offline, seed=seed
+        )
+        if limits is not None:
+            found = {"breaches": limits.breaches(report), "thresholds": len(limits.limits)}
+            report = report.model_copy(update=found)
+        if output is not None:
+            write_page(report, output)
+    if as_json:
+        print(json.dumps(report.model_dump(mode="json"), indent=2, ensure_ascii=False))
+    else:
+        print(_summary(report))
+    if report.breaches:
+        raise typer.Exit(1)
+
+
+def _summary(report: Any) -> str:
+    from peftlab.audit.page import shown_interval, shown_value, trust, verdict
+
+    lines = [f"{report.run} on {report.data}: {report.rows} rows", "", f"{verdict(report)}."]
+    lines += [f"  {breach.sentence}" for breach in report.breaches]
+    lines += [f"  {report.figures[name].sentence}  [{name}]" for name in report.alarms]
+    lines.append(trust(report))
+    for part in report.parts.values():
+        lines += ["", part.title]
+        for name in part.figures[:SHOWN]:
+            figure = report.figures[name]
+            interval = shown_interval(figure)
+            between = f" ({interval})" if interval else ""
+            lines.append(f"  {shown_value(figure, figure.value):>12}{between}, {figure.n} {figure.sampled}  {name}")
+        if len(part.figures) > SHOWN:
+            lines.append(f"  … and {len(part.figures) - SHOWN} more; --output page.html or --json shows all")
+        lines += [f"  {note}" for note in part.notes]
+    if report.skipped:
+        lines += ["", "Not looked at"]
+        lines += [f"  {name}: {why}" for name, why in report.skipped.items()]
+    return "\n".join(lines)

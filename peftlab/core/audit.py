@@ -1,0 +1,286 @@
+"""The contract of a part of an audit: what it may look at, and the figures that it gives.
+
+A figure says how sure it is: ``n``, what was sampled, and a 95 % interval that is corrected for how many figures of its
+kind the part has looked at. Where a part *tests* for a fault, the p-value is corrected in the same way; the audit
+corrects once more for the number of parts that test, so that a model without a fault raises an alarm in at most one
+audit of twenty.
+"""
+
+from __future__ import annotations
+
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+
+from peftlab.core.config import RegisteredConfig
+from peftlab.core.registry import Registry
+from peftlab.core.reporter import Reporter, Silent
+from peftlab.core.splits import Split
+from peftlab.core.task import Prediction, Task
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+Unit = Literal["share", "difference", "number", "count"]
+"""``share``: 0 to 1, shown in percent; ``difference``: of two shares, shown in points."""
+LEVEL = 0.95
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One thing that an audit has measured.
+
+    Args:
+        name: ``<part>.<what>``; threshold files use it.
+        value: In the unit.
+        n: How many were sampled.
+        sentence: What it means, for people who know nothing of statistics.
+        sampled: What ``n`` counts: texts, names, words, …
+        low: Lower end of the corrected 95 % interval; None: there is none.
+        high: Upper end.
+        unit: How the value is shown.
+        higher_is_better: None: neither.
+        p_value: Of the assumption that there is no fault, corrected for all that the part has tested. None: not tested.
+        is_fault: A fact that needs no test, such as a test row that was trained on.
+        examples: Rows that show it: plain JSON values by column.
+    """
+
+    name: str
+    value: float
+    n: int
+    sentence: str
+    sampled: str = "texts"
+    low: float | None = None
+    high: float | None = None
+    unit: Unit = "share"
+    higher_is_better: bool | None = False
+    p_value: float | None = None
+    is_fault: bool = False
+    examples: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True)
+class Findings:
+    """What a part gives: figures, and sentences on what could not be looked at."""
+
+    figures: Sequence[Figure]
+    notes: Sequence[str] = ()
+
+
+class AuditedModel(Protocol):
+    """A tuned model as an audit asks it."""
+
+    @property
+    def name(self) -> str:
+        """The run's."""
+
+    @property
+    def task(self) -> Task:
+        """What it does."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the classes."""
+
+    def predict(self, rows: Split) -> list[Prediction]:
+        """What it says of each row, with calibrated scores."""
+
+    def logits(self, rows: Split) -> NDArray[np.float64] | None:
+        """Rows × classes, not calibrated; None where a row has no such vector."""
+
+    def embed(self, rows: Split) -> NDArray[np.float64]:
+        """Rows × size: a vector for each text; of the model where it has one, else of the text's words."""
+
+
+@dataclass(frozen=True)
+class Audited:
+    """What a part may look at.
+
+    Args:
+        model: That is audited.
+        rows: With what is right; columns for slices are among theirs.
+        predictions: What the model says of the rows.
+        train: What it was trained on, where that can still be read.
+        slices: Columns of the rows by which errors are parted.
+        reporter: Is told what a part does.
+        seed: Of all that is drawn.
+    """
+
+    model: AuditedModel
+    rows: Split
+    predictions: Sequence[Prediction]
+    train: Split | None = None
+    slices: Sequence[str] = ()
+    reporter: Reporter = field(default_factory=Silent)
+    seed: int = 0
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def task(self) -> Task:
+        """What the model does."""
+        return self.model.task
+
+    @cached_property
+    def texts(self) -> list[str]:
+        """Each row's text; those of several columns with a blank line between them."""
+        return texts_of(self.rows, self.task)
+
+    @cached_property
+    def embeddings(self) -> NDArray[np.float64]:
+        """The vector of each row."""
+        return self.model.embed(self.rows)
+
+    @cached_property
+    def errors(self) -> NDArray[np.float64]:
+        """How wrong the model is on each row: see :func:`errors_of`."""
+        return errors_of(self.task, self.predictions)
+
+    @cached_property
+    def classes(self) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+        """The right class of each row and the model's, as positions in ``labels``; None where a row has not one."""
+        return classes_of(self.predictions, self.model.labels)
+
+    @cached_property
+    def probabilities(self) -> NDArray[np.float64] | None:
+        """Rows × classes; None where the task gives none."""
+        import numpy as np
+
+        count = len(self.model.labels)
+        fits = all(len(prediction.scores) == count for prediction in self.predictions)
+        if self.classes is None or not self.task.has_probabilities or not fits:
+            return None
+        return np.array([prediction.scores for prediction in self.predictions], dtype=np.float64)
+
+    @property
+    def counts_errors(self) -> bool:
+        """Whether an error is a share of wrong decisions; else it is a distance."""
+        return bool((self.errors <= 1).all()) and not _decides_numbers(self.task, self.predictions)
+
+    def random(self, purpose: str) -> np.random.Generator:
+        """Random numbers that are the same in each audit of the same rows."""
+        import numpy as np
+
+        return np.random.default_rng([self.seed, zlib.crc32(purpose.encode())])
+
+    def sample(self, purpose: str, most: int) -> list[int]:
+        """Positions of at most so many rows, drawn at random, in order."""
+        if len(self) <= most:
+            return list(range(len(self)))
+        return sorted(self.random(purpose).choice(len(self), size=most, replace=False).tolist())
+
+    def rewritten(self, positions: Sequence[int], rewrite: Callable[[Any], Any]) -> Split:
+        """The rows at some positions, with each of their texts rewritten."""
+        columns = {name: [values[at] for at in positions] for name, values in self.rows.columns.items()}
+        for name in self.task.text_columns():
+            columns[name] = [rewrite(value) for value in columns[name]]
+        return Split(self.rows.name, [self.rows.index[at] for at in positions], columns, self.rows.source)
+
+    def example(self, position: int, **more: Any) -> dict[str, Any]:
+        """A row as a page shows it: its place in the table, its text, what is right, and what the model says."""
+        prediction = self.predictions[position]
+        return {
+            "row": self.rows.index[position] + 1,
+            "text": self.texts[position],
+            "label": prediction.label,
+            "prediction": prediction.prediction,
+            **more,
+        }
+
+
+def texts_of(rows: Split, task: Task) -> list[str]:
+    """Each row's text; those of several columns with a blank line between them."""
+    columns = [rows.columns[name] for name in task.text_columns()]
+    return [
+        "\n\n".join(value if isinstance(value, str) else " ".join(map(str, value)) for value in row)
+        for row in zip(*columns, strict=True)
+    ]
+
+
+def errors_of(task: Task, predictions: Sequence[Prediction]) -> NDArray[np.float64]:
+    """For each row the share of its decisions that are wrong, or how far its numbers are off on average."""
+    import numpy as np
+
+    found = []
+    for prediction in predictions:
+        pairs = task.decisions(prediction)
+        apart = [abs(right - said) if isinstance(right, float) else float(right != said) for right, said in pairs]
+        found.append(sum(apart) / len(apart) if apart else 0.0)
+    return np.array(found, dtype=np.float64)
+
+
+def changes_of(
+    task: Task, before: Sequence[Prediction], after: Sequence[Prediction], *, tolerance: float = 0.0
+) -> NDArray[np.float64]:
+    """For each row the share of its decisions that have changed; of numbers, those that moved beyond a tolerance."""
+    import numpy as np
+
+    found = []
+    for first, second in zip(before, after, strict=True):
+        said = [answer for _, answer in task.decisions(first)]
+        now = [answer for _, answer in task.decisions(second)]
+        if len(said) != len(now):
+            found.append(1.0)
+            continue
+        moved = [abs(a - b) > tolerance if isinstance(a, float) else a != b for a, b in zip(said, now, strict=True)]
+        found.append(sum(moved) / len(moved) if moved else 0.0)
+    return np.array(found, dtype=np.float64)
+
+
+def classes_of(
+    predictions: Sequence[Prediction], labels: Sequence[str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]] | None:
+    """The right class of each row and the model's, as positions in ``labels``; None where a row has not just one."""
+    import numpy as np
+
+    positions = {name: at for at, name in enumerate(labels)}
+    try:
+        pairs = [(positions[each.label], positions[each.prediction]) for each in predictions]
+    except (KeyError, TypeError):  # no class of these, or a list of several
+        return None
+    right, said = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    return right, said
+
+
+def _decides_numbers(task: Task, predictions: Sequence[Prediction]) -> bool:
+    return any(isinstance(right, float) for right, _ in task.decisions(predictions[0]))
+
+
+class Audit(RegisteredConfig, ABC):
+    """A part of an audit. The docstring's first line is what ``peftlab ls audits`` shows.
+
+    Its fields are set by ``peftlab audit --set <part>.<key>=<value>``.
+    """
+
+    title: ClassVar[str]
+    """Its heading on the page."""
+    order: ClassVar[int] = 100
+    """Where it stands on the page; the least first."""
+
+    def why_not(self, audited: Audited) -> str | None:
+        """Why it says nothing of this model and these rows, as a sentence; None: it can."""
+        return None
+
+    def columns(self) -> tuple[str, ...]:
+        """Columns of the rows that it needs beside the task's."""
+        return ()
+
+    def texts_read(self, audited: Audited) -> int:
+        """About how many texts the model will read for it: what the progress bar goes by."""
+        return 0
+
+    @abstractmethod
+    def run(self, audited: Audited) -> Findings:
+        """Look.
+
+        Raises:
+            UserError: What it was told to look at cannot be used.
+        """
+
+
+AUDITS: Registry[Audit] = Registry("audit", package="peftlab.audit.parts", entry_point_group="peftlab.audits")

@@ -1,0 +1,76 @@
+"""The contract of a perturbation: another text that should, or should not, be answered alike."""
+
+from __future__ import annotations
+
+import random
+import re
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from peftlab.core.config import RegisteredConfig
+from peftlab.core.registry import Registry
+
+WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
+"""A word: letters, with apostrophes inside."""
+
+
+class Perturbation(RegisteredConfig, ABC):
+    """A perturbation of texts. The docstring's first line is what ``peftlab ls perturbations`` shows."""
+
+    expects: ClassVar[Literal["invariance", "direction", "nothing"]] = "invariance"
+    """``invariance``: the answer should stay, and a clear loss is a fault. ``direction``: the probability of the answer
+    should fall. ``nothing``: it is only measured."""
+    what: ClassVar[str]
+    """What happens to the texts, as the rest of a sentence that begins with "where"."""
+
+    @abstractmethod
+    def change(self, text: str, generator: random.Random) -> str:
+        """The changed text; the same where there is nothing to change."""
+
+    def change_words(self, words: list[str], generator: random.Random) -> list[str]:
+        """A text that is parted into words, of which each has a label: as many words. By default nothing changes."""
+        return words
+
+    def perturb(self, value: Any, generator: random.Random) -> Any:
+        """A value of a text column, whichever of the two it is."""
+        return self.change(value, generator) if isinstance(value, str) else self.change_words(list(value), generator)
+
+
+class WordPerturbation(Perturbation):
+    """A perturbation of single words, each by itself."""
+
+    share: float = Field(0.1, gt=0, le=1, description="Share of the words that change; one at least.")
+
+    @abstractmethod
+    def change_word(self, word: str, generator: random.Random) -> str:
+        """Another spelling; the same word where it has none."""
+
+    def change(self, text: str, generator: random.Random) -> str:
+        """Change some words and leave everything between them."""
+        found = list(WORD.finditer(text))
+        chosen = self._chosen([match[0] for match in found], generator)
+        parts, end = [], 0
+        for at in sorted(chosen):
+            parts += [text[end : found[at].start()], self.change_word(found[at][0], generator)]
+            end = found[at].end()
+        return "".join([*parts, text[end:]])
+
+    def change_words(self, words: list[str], generator: random.Random) -> list[str]:
+        """Change some of the words."""
+        chosen = self._chosen(words, generator)
+        return [self.change_word(word, generator) if at in chosen else word for at, word in enumerate(words)]
+
+    def _chosen(self, words: list[str], generator: random.Random) -> set[int]:
+        able = [at for at, word in enumerate(words) if self.fits(word)]
+        return set(generator.sample(able, max(1, round(self.share * len(able))))) if able else set()
+
+    def fits(self, word: str) -> bool:
+        """Whether a word can be changed."""
+        return len(word) > 1
+
+
+PERTURBATIONS: Registry[Perturbation] = Registry(
+    "perturbation", package="peftlab.audit.perturbations", entry_point_group="peftlab.perturbations"
+)

@@ -1,0 +1,67 @@
+"""Intervals and one-sided tests of plain means: of independent values, such as one for each text or each name."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peftlab.statistics.proportions import wilson_interval
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A mean with an interval, both in the unit of the values."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+    standard_error: float
+
+
+def mean_with_interval(values: NDArray[np.float64], *, level: float = 0.95, looked_at: int = 1) -> Mean:
+    """The mean of independent values, with Student's interval, or Wilson's where all are 0 or 1.
+
+    Args:
+        values: One for each unit that was sampled.
+        level: Coverage of all intervals together.
+        looked_at: How many intervals there are: each is wider (Bonferroni).
+
+    Raises:
+        ValueError: There are no values.
+    """
+    from scipy.special import stdtrit
+
+    count = len(values)
+    if not count:
+        raise ValueError("a mean needs values")
+    level = 1 - (1 - level) / max(looked_at, 1)
+    mean = float(values.mean())
+    error = float(values.std(ddof=1)) / math.sqrt(count) if count > 1 else math.inf
+    if np.isin(values, (0, 1)).all():
+        return Mean(mean, *wilson_interval(float(values.sum()), count, level), count, error)
+    half = float(stdtrit(count - 1, (1 + level) / 2)) * error if count > 1 else math.inf
+    return Mean(mean, mean - half, mean + half, count, error)
+
+
+def exceeds(values: NDArray[np.float64], limit: float) -> float:
+    """One-sided p-value that the mean of independent values is not above a limit.
+
+    Student's test; the exact binomial one where all values are 0 or 1 and the limit lies between.
+    """
+    from scipy.special import stdtr
+    from scipy.stats import binom
+
+    count = len(values)
+    if count < 2:
+        return 1.0
+    if 0 < limit < 1 and np.isin(values, (0, 1)).all():
+        return float(binom.sf(values.sum() - 1, count, limit))
+    error = float(values.std(ddof=1)) / math.sqrt(count)
+    difference = float(values.mean()) - limit
+    if error == 0:
+        return 0.0 if difference > 0 and count >= 10 else 1.0
+    return float(stdtr(count - 1, -difference / error))

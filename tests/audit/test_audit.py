@@ -1,0 +1,140 @@
+"""Audits: the verb on a tiny run, and planted faults that its parts must find."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from peftlab.audit.run_audit import choose_parts
+from peftlab.core.perturbation import PERTURBATIONS
+from peftlab.statistics.means import exceeds, mean_with_interval
+from peftlab.statistics.slices import slice_p_values
+from tests.conftest import Command, sentences
+
+SMALL = ("--set", "robustness.texts=40", "--set", "robustness.worst_case_texts=5")
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    rows = [
+        f"{text},{label},{'mail' if at % 3 else 'phone'}\n" for at, (text, label) in enumerate(sentences(90, seed=9))
+    ]
+    path = tmp_path / "new.csv"
+    path.write_text("text,label,source\n" + "".join(rows))
+    return path
+
+
+def test_an_audit_gives_figures_a_page_and_a_gate(
+    command: Command, tiny_run: Callable[..., Path], table: Path, tmp_path: Path
+) -> None:
+    limits = tmp_path / "limits.yaml"
+    limits.write_text("errors.overall: 1.0\nrobustness.*.flipped: {at_least: 1.1}\n")
+    page = tmp_path / "page.html"
+    arguments = ("--data", table, "--slices", "source", "--output", page, "--fail-under", limits, "--json")
+    done = command("audit", tiny_run(), *arguments, *SMALL)
+    assert done.returncode == 1, done.stderr  # a share cannot be 1.1, so each of these figures fails
+    report = json.loads(done.stdout)
+    assert report["rows"] == 90
+    assert report["thresholds"] == 2
+    figures: dict[str, Any] = report["figures"]
+    flipped = {name for name in figures if name.startswith("robustness.") and name.endswith(".flipped")}
+    assert {breach["figure"] for breach in report["breaches"]} == flipped
+    assert {"errors.overall", "errors.column.source.mail", "errors.class.good"} <= figures.keys()
+    assert "robustness.typos.flipped" in flipped
+    for figure in figures.values():
+        assert figure["low"] <= figure["value"] <= figure["high"]
+        assert figure["n"] > 0
+        assert figure["sentence"]
+    assert any("entities" in note for note in report["parts"]["robustness"]["notes"])  # no names in these texts
+    html = page.read_text()
+    assert "Audit of tiny-bert" in html
+    assert "http" not in html.split("</style>")[1]
+    again = command("audit", tiny_run(), "--data", table, "--parts", "errors", "--output", page)
+    assert again.returncode == 0, again.stderr  # a page of its own is made anew
+    assert "wrong" not in again.stdout or "errors.overall" in again.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--parts", "errrors"), "Did you mean `errors`?"),
+        (("--set", "robustness.text=3"), "Did you mean `texts`?"),
+        (("--set", "robustness.perturbations=[typoss]"), "typos"),
+        (("--slices", "sourcee"), "sourcee"),
+        (("--fail-under", "limits.yaml"), "errors.overal"),
+    ],
+)
+def test_bad_input_gets_a_message(
+    command: Command, tiny_run: Callable[..., Path], table: Path, tmp_path: Path, arguments: Any, message: str
+) -> None:
+    (tmp_path / "limits.yaml").write_text("errors.overal: 0.1\n")
+    done = command("audit", tiny_run(), "--data", table, *arguments, *(() if "--set" in arguments else SMALL))
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_slice_with_more_errors_is_found_and_others_are_not() -> None:
+    generator = np.random.default_rng(0)
+    members = np.zeros((12, 1000), dtype=bool)
+    for at in range(12):
+        members[at, generator.choice(1000, 100, replace=False)] = True
+    errors = (generator.random(1000) < np.where(members[3], 0.4, 0.1)).astype(float)
+    p_values = slice_p_values(errors, members, generator, draws=400)
+    assert p_values.argmin() == 3
+    assert p_values[3] < 0.01
+    alarms = [
+        slice_p_values((generator.random(300) < 0.1).astype(float), members[:, :300], generator, draws=100).min()
+        <= 0.05
+        for _ in range(100)
+    ]
+    assert sum(alarms) <= 12  # of 5 expected; binomial, p < 0.005 beyond
+
+
+def test_slices_of_distances_too() -> None:
+    generator = np.random.default_rng(1)
+    members = np.zeros((2, 400), dtype=bool)
+    members[0, :60] = members[1, 100:160] = True
+    errors = generator.exponential(1 + members[0])
+    assert slice_p_values(errors, members, generator, draws=400)[0] < 0.05
+
+
+def test_means() -> None:
+    values = np.array([0.0] * 90 + [1.0] * 10)
+    alone, among = mean_with_interval(values), mean_with_interval(values, looked_at=20)
+    assert among.low < alone.low < 0.1 < alone.high < among.high
+    from scipy.stats import binomtest
+
+    assert exceeds(values, 0.05) == pytest.approx(binomtest(10, 100, 0.05, alternative="greater").pvalue)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "expected"),
+    [
+        ("case", "We SAW it", "we saw it"),
+        ("contractions", "I'm sure it is not, and you don't", "I am sure it's not, and you do not"),
+        ("punctuation", "Well, I don't: 3.5!", "Well I don't 3.5"),
+        ("negation_added", "It is good and was fine", "It is not good and was fine"),
+        ("negation_removed", "We won't go", "We will go"),
+        ("truncation", "a b c d e", "a b c d"),
+    ],
+)
+def test_perturbations(name: str, text: str, expected: str) -> None:
+    import random
+
+    assert PERTURBATIONS[name]().perturb(text, random.Random(0)) == expected
+
+
+def test_words_with_labels_stay_as_many() -> None:
+    import random
+
+    words = ["Wonderful", "weather", "in", "London"]
+    for name in PERTURBATIONS:
+        assert len(PERTURBATIONS[name]().perturb(list(words), random.Random(0))) == len(words)
+    assert PERTURBATIONS["typos"]().perturb(words, random.Random(0)) != words
+    assert [part.registered_name for part in choose_parts([], [])][:2] == ["errors", "robustness"]
