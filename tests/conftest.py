@@ -190,6 +190,31 @@ def write_bert(folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
+def tiny_vit(made_once: MadeOnce) -> Path:
+    """A ViT with random weights of 2 layers, for images of 8 × 8 pixels in patches of 4."""
+    return made_once("tiny-vit", write_vit)
+
+
+def write_vit(folder: Path) -> None:
+    import torch
+    from transformers import ViTConfig, ViTImageProcessorPil, ViTModel
+
+    torch.manual_seed(0)
+    config = ViTConfig(
+        image_size=8,
+        patch_size=4,
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        initializer_range=0.2,
+    )
+    ViTModel(config, add_pooling_layer=False).save_pretrained(folder)
+    processor: Any = ViTImageProcessorPil
+    processor(size={"height": 8, "width": 8}).save_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
 def tiny_gpt2(made_once: MadeOnce) -> Path:
     """A GPT-2 with random weights of 2 layers, and a byte-level tokenizer without a padding token."""
     return made_once("tiny-gpt2", write_gpt2)

@@ -18,6 +18,8 @@ ADAPTER_CONFIGS = ("adapter_config.json", DELTA_CONFIG)
 MODEL_WEIGHTS, MODEL_INDEX = "model.safetensors", "model.safetensors.index.json"
 VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken", "*.bpe")
 """What a tokenizer's words lie in; of these patterns one is enough."""
+IMAGE_SETTINGS = "preprocessor_config.json"
+"""Of a model of images: how they are read, in the place of a tokenizer."""
 
 
 def check_adapter(folder: Path) -> None:
@@ -65,6 +67,9 @@ def check_onnx(folder: Path, name: str) -> None:
 
 
 def _check_tokenizer(folder: Path, what: str) -> None:
+    if (folder / IMAGE_SETTINGS).is_file():
+        _check_json(folder, IMAGE_SETTINGS, what)
+        return
     _check_json(folder, "tokenizer_config.json", what)
     if not any(next(folder.glob(pattern), None) for pattern in VOCABULARIES):
         raise _missing(folder, VOCABULARIES[0], what)

@@ -38,7 +38,13 @@ def evaluate(
         keep = tuned.task.source_columns()
         config = reading_config(tuned.recipe, file_format, encoding, read or [])
         with options_in_hints():
-            stream = stream_file(data, config, keep=keep, number_columns=tuned.task.number_columns())
+            stream = stream_file(
+                data,
+                config,
+                keep=keep,
+                number_columns=tuned.task.number_columns(),
+                image_columns=tuned.task.image_columns(),
+            )
             found = evaluate_rows(tuned, stream, reporter)
     print(json.dumps(found.model_dump(mode="json"), indent=2) if as_json else _summary(found))
 

@@ -98,15 +98,17 @@ def _rows(
     from peftlab.inference.files import reading_config
     from peftlab.inference.predict import input_columns, text_row
 
-    keep = input_columns(tuned)
+    keep, images = input_columns(tuned), tuned.task.image_columns()
     if texts:
-        return stream_rows("the arguments", [text_row(text, tuned) for text in texts], keep=keep, total=len(texts))
+        rows_of_texts = [text_row(text, tuned) for text in texts]
+        return stream_rows("the arguments", rows_of_texts, keep=keep, total=len(texts), image_columns=images)
     if source is not None and source != "-":
-        return stream_file(Path(source), reading_config(tuned.recipe, file_format, encoding, settings), keep=keep)
+        config = reading_config(tuned.recipe, file_format, encoding, settings)
+        return stream_file(Path(source), config, keep=keep, image_columns=images)
     if file_format is None:
         lines = open_lines(sys.stdin.buffer, encoding, where="standard input")
         rows = (text_row(line, tuned) for line in lines if line.strip())
-        return stream_rows("standard input", rows, keep=keep)
+        return stream_rows("standard input", rows, keep=keep, image_columns=images)
     config = reading_config(tuned.recipe, file_format, encoding, settings)
     return stream_standard_input(sys.stdin.buffer, config, keep=keep)
 

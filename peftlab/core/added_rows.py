@@ -63,6 +63,8 @@ def set_rows_apart(model: Any, ids: Sequence[int], padding: int | None = None) -
     Returns:
         The modules' full names.
     """
+    if not ids:
+        return ()
     embedding, *output = embedding_layers(model)
     is_tied = any(layer.weight is embedding.weight for layer in output)
     read = [token for token in ids if token != padding or is_tied]

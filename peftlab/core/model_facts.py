@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Family = Literal["encoder", "decoder", "encoder_decoder", "unknown"]
+Family = Literal["encoder", "decoder", "encoder_decoder", "image", "unknown"]
 
 CHECKPOINT_HEADS = frozenset(
     {"classifier", "pre_classifier", "score", "cls", "lm_head", "qa_outputs", "vocab_transform", "predictions"}
@@ -37,7 +37,7 @@ class ModelFacts:
     Args:
         path: As the recipe writes it.
         model_type: transformers' name of the architecture: ``bert``, ``gpt2``, ``llama``.
-        family: Whether it reads both ways, or left to right.
+        family: Whether it reads both ways, or left to right; or whether it looks at images.
         config: The content of ``config.json``.
         weights: Shape of every weight by its name in the checkpoint; None where no index is at hand.
         peft_task_type: Of the recipe's task; empty where none is known.

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from peftlab.core.errors import ConfigError, UnsupportedError
-from peftlab.core.model_facts import ModelFacts, TokenizerFacts
+from peftlab.core.model_facts import Family, ModelFacts, TokenizerFacts
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task_guess import Guesser, no_guess
 
@@ -29,9 +29,16 @@ class TaskRows(ABC):
     """Of a task that makes its own data where a recipe has no section ``data``: the key that says how many rows for
     training. None: it makes none."""
 
+    families: ClassVar[Collection[Family]] = frozenset({"encoder", "decoder", "encoder_decoder", "unknown"})
+    """The models that it is for; a task may refuse more of them in ``check``."""
+
     @abstractmethod
     def text_columns(self) -> tuple[str, ...]:
-        """The columns that hold text; also what makes two rows duplicates."""
+        """The columns that hold text, or images; also what makes two rows duplicates."""
+
+    def image_columns(self) -> tuple[str, ...]:
+        """Those of the text columns that hold images; their values are :class:`~peftlab.core.image_file.ImageFile`."""
+        return ()
 
     def label_columns(self) -> tuple[str, ...]:
         """The columns that hold what is to be predicted; by default none."""

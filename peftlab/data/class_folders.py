@@ -1,4 +1,4 @@
-"""A folder for each class with a file for each text: ``pos/1.txt``, ``neg/1.txt``; also below folders of splits."""
+"""A folder for each class with a file for each text or image (``pos/1.txt``, ``cat/1.png``); also below splits."""
 
 from __future__ import annotations
 
@@ -7,6 +7,9 @@ from pathlib import Path
 
 from peftlab.core.errors import DataError
 from peftlab.data.decoding import read_text
+from peftlab.data.images import COLUMN as IMAGE_COLUMN
+from peftlab.data.images import ENDINGS as IMAGE_ENDINGS
+from peftlab.data.images import image_at
 from peftlab.data.table_files import TableFile
 from peftlab.data.text_files import COLUMN
 
@@ -15,7 +18,7 @@ _SPLIT_WORDS = ("train", "training", "validation", "valid", "val", "dev", "eval"
 
 
 def class_folders(folder: Path) -> dict[str, dict[str, list[Path]]]:
-    """The texts of each class, by split; under ``""`` where the folder holds classes and no splits.
+    """The texts or images of each class, by split; under ``""`` where the folder holds classes and no splits.
 
     Returns:
         Split → class → files in order; empty where the folder is of another kind.
@@ -43,18 +46,38 @@ def text_rows(classes: Mapping[str, Sequence[Path]], encoding: str, root: Path) 
                 raise DataError(error.message, where=str(file.relative_to(root.parent)), hint=error.hint) from None
 
 
+def class_rows(classes: Mapping[str, Sequence[Path]], encoding: str, root: Path) -> Iterator[tuple[str, str]]:
+    """The text, or the image, of each file with its class.
+
+    Raises:
+        DataError: A file of text is empty, or not in this encoding.
+    """
+    if column_of(classes) == COLUMN:
+        yield from text_rows(classes, encoding, root)
+    else:
+        yield from ((image_at(file, root), name) for name, files in classes.items() for file in files)
+
+
+def column_of(classes: Mapping[str, Sequence[Path]]) -> str:
+    """The column of what the files hold: texts, or images."""
+    return IMAGE_COLUMN if _is_image(next(iter(classes.values()))[0]) else COLUMN
+
+
 def columns_of_classes(classes: Mapping[str, Sequence[Path]], encoding: str, root: Path) -> dict[str, list[str]]:
-    """All texts and classes as two columns."""
-    rows = list(text_rows(classes, encoding, root))
-    return {COLUMN: [text for text, _ in rows], LABEL_COLUMN: [name for _, name in rows]}
+    """All texts, or images, and classes as two columns."""
+    rows = list(class_rows(classes, encoding, root))
+    return {column_of(classes): [item for item, _ in rows], LABEL_COLUMN: [name for _, name in rows]}
 
 
 def _classes(folder: Path) -> dict[str, list[Path]]:
-    """The files of each folder in a folder that holds nothing but texts, and is not called like a split."""
+    """The files of each folder that holds nothing but texts, or nothing but images, and is not called like a split."""
     classes: dict[str, list[Path]] = {}
+    kind = None
     for child in (child for child in _folders(folder) if child.name.lower() not in _SPLIT_WORDS):
         files = [item for item in child.iterdir() if not item.name.startswith(".")]
-        if files and all(_is_text(item) for item in files):
+        own = next((kind for kind in (_is_text, _is_image) if files and all(map(kind, files))), None)
+        if own is not None and kind in (None, own):
+            kind = own
             classes[child.name] = sorted(files, key=_natural)
     return classes
 
@@ -66,6 +89,10 @@ def _folders(folder: Path) -> list[Path]:
 def _is_text(path: Path) -> bool:
     """A .txt file, or one without an ending, as in the collection of newsgroups."""
     return path.is_file() and (path.suffix.lower() in {".txt", ".text", ""} or path.name.isdecimal())
+
+
+def _is_image(path: Path) -> bool:
+    return path.is_file() and path.suffix.lower() in IMAGE_ENDINGS
 
 
 def _natural(path: Path) -> tuple[int, str]:

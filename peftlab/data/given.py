@@ -8,6 +8,7 @@ their SHA-256: ``python:rows=1200#sha256=…``. Nobody can read them from there;
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import math
 import reprlib
@@ -169,8 +170,10 @@ def _plain_columns(columns: Mapping[str, Any]) -> Columns:
 
 def _plain_cell(value: Any) -> Any:
     """A cell as a JSON file would hold it; NaN, NaT and NA are missing values, as in files."""
-    if value is None or type(value) in (str, int, bool):
+    if value is None or type(value) in (str, int, bool, bytes):
         return value
+    if type(value).__module__.partition(".")[0] == "PIL" and hasattr(value, "save"):
+        return _image_bytes(value)
     if type(value).__module__.partition(".")[0] == "numpy" and hasattr(value, "tolist"):
         return _plain_cell(value.tolist())
     if isinstance(value, float):
@@ -182,6 +185,15 @@ def _plain_cell(value: Any) -> Any:
     if isinstance(value, Mapping):
         return {str(key): _plain_cell(item) for key, item in value.items()}
     return value
+
+
+def _image_bytes(image: Any) -> bytes:
+    """An image of Pillow as a PNG file, which loses nothing."""
+    if image.mode not in ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA"):
+        image = image.convert("RGB")
+    with io.BytesIO() as file:
+        image.save(file, format="PNG")
+        return file.getvalue()
 
 
 def _fingerprint(tables: Mapping[str, Columns]) -> str:

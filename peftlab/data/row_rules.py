@@ -27,6 +27,7 @@ class RowRules:
         optional_columns: Those of them that the source may lack.
         nullable_columns: Those of them in which an empty value says something, and is not missing.
         number_columns: Those of them that hold numbers: commas before decimals become points.
+        image_columns: Those of them that hold images.
         classes: The classes that occur in a split.
         compared_texts: For each row the texts that make it equal to another; None: its text columns.
         labels_are_texts: Whether rows with equal texts are duplicates only where their labels are equal too; they never
@@ -41,6 +42,7 @@ class RowRules:
     optional_columns: Sequence[str] = ()
     nullable_columns: Sequence[str] = ()
     number_columns: Sequence[str] = ()
+    image_columns: Sequence[str] = ()
     classes: Classes = lambda split: ()
     compared_texts: Callable[[Split], Sequence[Sequence[Any]]] | None = None
     labels_are_texts: bool = False

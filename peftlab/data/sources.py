@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from peftlab.core.errors import ConfigError, DataError, SourceError, UserError, did_you_mean
@@ -10,6 +10,7 @@ from peftlab.core.reporter import ProgressCallback
 from peftlab.data.data_config import HUB_KEYS, READING_KEYS, SPLIT_NAMES, DataConfig, SplitName, SplitSources
 from peftlab.data.given import GivenRows
 from peftlab.data.hub import load_hub_tables
+from peftlab.data.images import with_images
 from peftlab.data.locations import parse_location, resolve_location
 from peftlab.data.nested import with_roots
 from peftlab.data.table import Table
@@ -23,6 +24,7 @@ def load_tables(
     config: DataConfig,
     *,
     keep: Collection[str] | None = None,
+    images: Sequence[str] = (),
     folder: Path | None = None,
     offline: bool = False,
     report: ProgressCallback | None = None,
@@ -32,6 +34,7 @@ def load_tables(
     Args:
         config: The ``data`` section.
         keep: The columns to keep; None: all.
+        images: Those of them that hold images: paths start in the folder of the table.
         folder: Relative paths start here (the recipe's folder).
         offline: Forbid the network.
         report: Takes lines that tell a person what is going on.
@@ -43,12 +46,12 @@ def load_tables(
     """
     keep = None if keep is None else with_roots(keep)
     if not isinstance(config.source, SplitSources):
-        return _choose(_load(config.source, "data.source", config, keep, folder, offline, report), config)
+        return _choose(_load(config.source, "data.source", config, keep, images, folder, offline, report), config)
     tables: dict[SplitName, Table] = {}
     for name in SPLIT_NAMES:
         address = getattr(config.source, name)
         if address is not None:
-            found = _load(address, f"data.source.{name}", config, keep, folder, offline, report)
+            found = _load(address, f"data.source.{name}", config, keep, images, folder, offline, report)
             tables[name] = _only(found, name, address)
     return tables
 
@@ -81,22 +84,27 @@ def _load(
     key: str,
     config: DataConfig,
     keep: Collection[str] | None,
+    images: Sequence[str],
     folder: Path | None,
     offline: bool,
     report: ProgressCallback | None,
 ) -> dict[str, Table]:
     if isinstance(address, GivenRows):
-        return _tables_of_given(address, key, config, keep)
+        given = _tables_of_given(address, key, config, keep)
+        return {name: with_images(table, images, Path(), is_confined=False) for name, table in given.items()}
     try:
         place = resolve_location(parse_location(address, folder=folder), offline=offline, report=report)
         if isinstance(place, str):
-            return load_hub_tables(place, config, keep=keep, offline=offline, report=report)
+            tables = load_hub_tables(place, config, keep=keep, offline=offline, report=report)
+            return {name: with_images(table, images, None) for name, table in tables.items()}
     except SourceError as error:
         raise _placed(error, key) from None
     for name in HUB_KEYS:
         if getattr(config, name) is not None:
             raise ConfigError(f"this is for data sets of the Hub, and {address} is none", where=f"data.{name}")
-    return read_tables(place, config, keep=keep, report=report)
+    tables = read_tables(place, config, keep=keep, report=report)
+    root = place if place.is_dir() else place.parent
+    return {name: with_images(table, images, root) for name, table in tables.items()}
 
 
 def _tables_of_given(given: GivenRows, key: str, config: DataConfig, keep: Collection[str] | None) -> dict[str, Table]:

@@ -68,7 +68,9 @@ def load_splits(
         ConfigError: A key does not go with the source.
     """
     seed = seed if config.split_seed is None else config.split_seed
-    tables = load_tables(config, keep=rules.columns, folder=folder, offline=offline, report=report)
+    tables = load_tables(
+        config, keep=rules.columns, images=rules.image_columns, folder=folder, offline=offline, report=report
+    )
     splits: dict[str, Split] = {
         name: split_of_table(name, table, rules.columns, optional=rules.optional_columns)
         for name, table in tables.items()

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from peftlab.core.errors import DataError
 from peftlab.core.splits import Split
-from peftlab.data.class_folders import LABEL_COLUMN, class_folders, text_rows
+from peftlab.data.class_folders import LABEL_COLUMN, class_folders, class_rows, column_of
 from peftlab.data.columnar import parquet_rows, stream_parquet
 from peftlab.data.columns import check_columns, split_of_table
 from peftlab.data.data_config import DataConfig
@@ -19,6 +19,7 @@ from peftlab.data.delimited import stream_delimited
 from peftlab.data.excel import chosen_sheet, stream_sheet
 from peftlab.data.formats import format_of, usual_delimiter
 from peftlab.data.given import GivenRows
+from peftlab.data.images import image_chunks
 from peftlab.data.json_tables import stream_json_lines
 from peftlab.data.nested import with_roots
 from peftlab.data.numbers import DecimalWatch, plain_numbers
@@ -26,7 +27,6 @@ from peftlab.data.saved_datasets import is_saved_dataset, stream_saved_dataset
 from peftlab.data.table import Table
 from peftlab.data.table_files import TableFile, the_only_file
 from peftlab.data.tables import read_table
-from peftlab.data.text_files import COLUMN
 
 CHUNK_ROWS = 1024
 """So many rows are sorted by length together, and are in memory at once."""
@@ -50,7 +50,12 @@ class RowStream:
 
 
 def stream_file(
-    path: Path | str, config: DataConfig, *, keep: Sequence[str], number_columns: Sequence[str] = ()
+    path: Path | str,
+    config: DataConfig,
+    *,
+    keep: Sequence[str],
+    number_columns: Sequence[str] = (),
+    image_columns: Sequence[str] = (),
 ) -> RowStream:
     """Open a table.
 
@@ -62,15 +67,16 @@ def stream_file(
         config: Says how it is written.
         keep: The columns that are needed.
         number_columns: Those that hold numbers: commas before decimals become points, as the rows so far tell.
+        image_columns: Those that hold images; their paths start in the table's folder.
 
     Raises:
         DataError: There is no such file, or it is not what its format says (also later, while it is read).
     """
     path, keep = Path(path), sorted(with_roots(keep))
     stream = _open(path, config, keep)
-    return (
-        replace(stream, chunks=_with_plain_numbers(stream.chunks, number_columns, config)) if number_columns else stream
-    )
+    chunks = _with_plain_numbers(stream.chunks, number_columns, config) if number_columns else stream.chunks
+    root = path if path.is_dir() else path.parent
+    return replace(stream, chunks=image_chunks(chunks, image_columns, root) if image_columns else chunks)
 
 
 def _open(path: Path, config: DataConfig, keep: Sequence[str]) -> RowStream:
@@ -106,19 +112,32 @@ def stream_standard_input(source: BinaryIO, config: DataConfig, *, keep: Sequenc
     return RowStream(name, 0, "rows", _text_chunks(source, config, config.format, keep, name, lambda rows: rows))
 
 
-def stream_rows(name: str, rows: Iterable[Mapping[str, Any]], *, keep: Sequence[str], total: int = 0) -> RowStream:
-    """Rows from anywhere else, such as a command's arguments."""
-    return RowStream(name, total, "rows", _chunks(iter(rows), sorted(with_roots(keep)), name, lambda count: count))
+def stream_rows(
+    name: str,
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    keep: Sequence[str],
+    total: int = 0,
+    image_columns: Sequence[str] = (),
+) -> RowStream:
+    """Rows from anywhere else, such as a command's arguments; they may name any image."""
+    chunks = _chunks(iter(rows), sorted(with_roots(keep)), name, lambda count: count)
+    return RowStream(name, total, "rows", image_chunks(chunks, image_columns, Path(), is_confined=False))
 
 
 def stream_given(
-    given: GivenRows, config: DataConfig, *, keep: Sequence[str], number_columns: Sequence[str] = ()
+    given: GivenRows,
+    config: DataConfig,
+    *,
+    keep: Sequence[str],
+    number_columns: Sequence[str] = (),
+    image_columns: Sequence[str] = (),
 ) -> RowStream:
     """The rows of the one table that a program has given; arguments as for :func:`stream_file`."""
     columns = next(iter(given.tables.values()))
     kept = {name: values for name, values in columns.items() if name in with_roots(keep)}
     table = Table(given.kind, kept or dict(list(columns.items())[:1]), tuple(columns))
-    chunks = _table_chunks(table)
+    chunks = image_chunks(_table_chunks(table), image_columns, Path(), is_confined=False)
     return RowStream(given.kind, len(table), "rows", _with_plain_numbers(chunks, number_columns, config))
 
 
@@ -196,7 +215,7 @@ def _with_plain_numbers(
 
 
 def _stream_folder(folder: Path, config: DataConfig, keep: Sequence[str]) -> RowStream:
-    """A saved data set of one split, or a folder of texts for each class."""
+    """A saved data set of one split, or a folder of texts or images for each class."""
     if is_saved_dataset(folder):
         total, tables = stream_saved_dataset(folder, keep=keep, rows=CHUNK_ROWS)
         return RowStream(folder.name, total, "rows", _counted(tables))
@@ -209,8 +228,9 @@ def _stream_folder(folder: Path, config: DataConfig, keep: Sequence[str]) -> Row
             where=str(folder),
             hint=f"Give the folder of one of them, such as {folder / next(iter(classes))}.",
         )
-    texts = text_rows(classes[""], config.encoding, folder)
-    rows = ({COLUMN: text, LABEL_COLUMN: name} for text, name in texts)
+    column = column_of(classes[""])
+    items = class_rows(classes[""], config.encoding, folder)
+    rows = ({column: item, LABEL_COLUMN: name} for item, name in items)
     total = sum(map(len, classes[""].values()))
     return RowStream(folder.name, total, "rows", _chunks(rows, keep, folder.name, lambda done: done))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from peftlab.core.errors import DataError
 from peftlab.core.reporter import ProgressCallback
-from peftlab.data.class_folders import LABEL_COLUMN, class_folders, columns_of_classes
+from peftlab.data.class_folders import LABEL_COLUMN, class_folders, column_of, columns_of_classes
 from peftlab.data.columnar import read_columnar
 from peftlab.data.conll import parse_conll
 from peftlab.data.data_config import DataConfig, SplitName, TableFormat
@@ -195,7 +195,7 @@ def _read_folder(
             name: _table(
                 f"{folder.name}: {name}" if name else folder.name,
                 columns_of_classes(texts, config.encoding, folder),
-                [COLUMN, LABEL_COLUMN],
+                [column_of(texts), LABEL_COLUMN],
                 keep,
             )
             for name, texts in classes.items()

@@ -21,6 +21,9 @@ from peftlab.preparation.loading import Loader
 from peftlab.training.micro_batches import split_batches
 from peftlab.training.world import share
 
+READERS = ("tokenizer_config.json", "preprocessor_config.json")
+"""What a tokenizer, or a reader of images, lies in."""
+
 
 def with_local_data(checked: CheckedModel, document: Document) -> CheckedModel:
     """The recipe with its data, if that can be had without the network; else as it was."""
@@ -45,7 +48,7 @@ def look_at_data(checked: CheckedModel, processes: int = 1) -> tuple[CheckedMode
     place = checked.model_location
     if isinstance(place, Path) and is_run(place):
         place = SavedRun.open(place).artifact  # the tokenizer lies there; the base is not needed
-    if isinstance(place, Path) and place.is_dir() and not (place / "tokenizer_config.json").is_file():
+    if isinstance(place, Path) and place.is_dir() and not any((place / name).is_file() for name in READERS):
         return checked, None
     with tempfile.TemporaryDirectory(prefix="peftlab-") as folder:
         source = str(place) if isinstance(place, Path) and place != checked.model_location else None

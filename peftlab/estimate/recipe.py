@@ -156,7 +156,7 @@ def _unknown(checked: CheckedModel, batch: Batch | None) -> tuple[str, ...]:
         notes.append("the data is not here yet: texts as long as task.max_length, and two classes, are taken")
     elif batch is None:
         notes.append("the tokenizer is not here yet: texts as long as task.max_length are taken")
-    if checked.model_location is None and batch is None:
+    if checked.model_location is None and batch is None and checked.facts.family != "image":
         size = checked.facts.config.get("vocab_size")
         taken = f"{size} tokens are" if size else "the usual size of its type is"
         notes.append(f"the vocabulary of the new model is not known before its tokenizer is: {taken} taken")

@@ -70,14 +70,16 @@ class TaskOnShapes:
 
     def _without_values(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
         with unset_fake_temporarily():
-            has_padding = not bool(batch["attention_mask"].all())
+            mask = batch.get("attention_mask")
+            has_padding = mask is not None and not bool(mask.all())
             texts = find_texts(batch)
         with self._mode:
             fake = {key: torch.empty(value.shape, dtype=value.dtype) for key, value in batch.items()}
             if texts is not None:
                 texts = replace(texts, numbers=torch.empty_like(texts.numbers))
-        setattr(fake["attention_mask"], HAS_PADDING, has_padding)
-        setattr(fake["attention_mask"], TEXTS, texts)
+        if mask is not None:
+            setattr(fake["attention_mask"], HAS_PADDING, has_padding)
+            setattr(fake["attention_mask"], TEXTS, texts)
         return fake
 
     def __getattr__(self, name: str) -> Any:

@@ -151,7 +151,7 @@ class ShapesOfRecipe:
         if target.attention_is_fused:
             _drop_attention_dropout(base.model)
         context = MethodContext(
-            peft_task_type=recipe.task.peft_task(),
+            peft_task_type=recipe.task.peft_task() or None,
             total_steps=MANY_STEPS,
             seed=recipe.seed,
             head_modules=base.head_modules,

@@ -111,16 +111,18 @@ class LoadedRun:
 
     def _stream(self, data: Any, columns: Sequence[str], where: str) -> RowStream:
         numbers = [column for column in self.recipe.task.number_columns() if column in columns]
+        images = self.recipe.task.image_columns()
         if isinstance(data, Path):
             config = reading_config(self.recipe, None, "utf-8")
-            return stream_file(data, config, keep=columns, number_columns=numbers)
+            return stream_file(data, config, keep=columns, number_columns=numbers, image_columns=images)
         else_wanted = "texts" if where == "inputs" else "a path"
         given = data if isinstance(data, GivenRows) else given_rows(data, where=where, else_wanted=else_wanted)
         if len(given.tables) > 1:
             raise ConfigError(
                 f"the {given.kind} holds several splits: {', '.join(given.tables)}", where=where, hint="Give one."
             )
-        return stream_given(given, DataConfig(source=given), keep=columns, number_columns=numbers)
+        config = DataConfig(source=given)
+        return stream_given(given, config, keep=columns, number_columns=numbers, image_columns=images)
 
 
 def load(

@@ -21,6 +21,9 @@ BINS = 15
 LOG_RANGE = (-3.0, 3.0)
 """The temperature is looked for between e⁻³ and e³."""
 
+_INPUTS = frozenset({"input_ids", "token_type_ids", "pixel_values"})
+"""Of a batch: what only the model reads."""
+
 AT_BORDER = 0.01
 """A logarithm this near to the range's end is taken for the end."""
 
@@ -33,7 +36,7 @@ class LogitCollector:
 
     def __call__(self, logits: Tensor, batch: Mapping[str, Tensor]) -> None:
         """Take in a batch."""
-        without_text = {key: value for key, value in batch.items() if key not in {"input_ids", "token_type_ids"}}
+        without_text = {key: value for key, value in batch.items() if key not in _INPUTS}
         self.batches.append((logits.float(), without_text))
 
 

@@ -33,6 +33,7 @@ ATTENTION_OUTPUTS = (
     "attn.Wo",  # ModernBERT
     "attn.out_proj",  # GPT-J, CodeGen
     "attn.attention.out_proj",  # GPT-Neo
+    "attention.o_proj",  # ViT
 )
 """Ends of the names of the projections that end attention blocks."""
 
@@ -41,7 +42,7 @@ FEEDFORWARD_OUTPUTS = (
     "ffn.lin2",  # DistilBERT
     "mlp.c_proj",  # GPT-2, GPT-Neo
     "mlp.down_proj",  # Llama, Mistral, Qwen, Gemma
-    "fc2",  # OPT, Phi, BART
+    "fc2",  # OPT, Phi, BART, ViT
     "DenseReluDense.wo",  # T5
     "mlp.dense_4h_to_h",  # GPT-NeoX, BLOOM, Falcon
     "ffn_output",  # ALBERT

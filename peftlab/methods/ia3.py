@@ -21,6 +21,8 @@ KNOWN_MODEL_TYPES = frozenset({
 })
 # fmt: on
 """What peft's table knows; written out, since importing it imports torch. A test holds the two together."""
+OWN_NAMES = {"vit": (["k_proj", "v_proj", "mlp.fc2"], ["mlp.fc2"])}
+"""Targets, and those of them in feed-forward layers, of types that peft's table does not know."""
 
 
 @METHODS.register("ia3")
@@ -56,7 +58,7 @@ class Ia3(Method):
         """Refuse target modules that match nothing."""
         if self.target_modules != "auto":
             check_targets(facts, self.target_modules)
-        elif facts.model_type not in KNOWN_MODEL_TYPES:
+        elif facts.model_type not in KNOWN_MODEL_TYPES and facts.model_type not in OWN_NAMES:
             raise _unknown(facts.model_type or facts.path)
 
     def apply(self, model: Any, context: MethodContext) -> Any:
@@ -81,6 +83,8 @@ class Ia3(Method):
     def _names(self, model_type: str) -> tuple[list[str], list[str]]:
         if self.target_modules != "auto":
             return list(self.target_modules), list(self.feedforward_modules)
+        if model_type in OWN_NAMES:
+            return OWN_NAMES[model_type]
         from peft.utils import constants
 
         targets = constants.TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING.get(model_type)

@@ -40,9 +40,11 @@ def ids_of(tokenizer: Any, tokens: Sequence[str]) -> tuple[int, ...]:
 
 def add_rows(model: Any, ids: Sequence[int]) -> None:
     """Give a model's embeddings rows up to the highest of the ids; new rows are drawn from torch's generator."""
+    if not ids:
+        return
     embeddings = {id(layer.weight): layer for layer in embedding_layers(model)}
     rows = {key: len(layer.weight) for key, layer in embeddings.items()}
-    if not ids or max(ids) < min(rows.values()):
+    if max(ids) < min(rows.values()):
         return
     old = min(rows.values())
     model.resize_token_embeddings(max(ids) + 1, mean_resizing=False)

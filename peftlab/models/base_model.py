@@ -23,6 +23,7 @@ from peftlab.core.task import Head
 from peftlab.models.added_tokens import add_rows, add_to_tokenizer
 from peftlab.models.gguf import convert_gguf
 from peftlab.models.head_modules import find_head_modules
+from peftlab.models.image_reader import load_image_reader
 from peftlab.models.model_config import ModelConfig
 from peftlab.models.own_head import fit_own_head
 from peftlab.models.quantization import quantization_config, settle_quantized
@@ -54,7 +55,9 @@ def local_source(location: Path | str) -> str:
 
 @quiet_transformers()
 def load_tokenizer(source: str, config: ModelConfig, *, offline: bool) -> Any:
-    """Load a tokenizer that pads and cuts on the right, whatever the checkpoint says, and has a padding token.
+    """Load a tokenizer, or of a model of images what reads them; see ``image_reader``.
+
+    It pads and cuts on the right, whatever the checkpoint says, and has a padding token.
 
     A decoder without a padding token gets its end-of-text token for that: no embedding is added, and the attention
     mask keeps padding apart from a real end of text.
@@ -63,6 +66,9 @@ def load_tokenizer(source: str, config: ModelConfig, *, offline: bool) -> Any:
         SourceError: The tokenizer cannot be read.
         UnsupportedError: There is no token that could pad.
     """
+    reader = load_image_reader(source, config, offline=offline)
+    if reader is not None:
+        return reader
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             source, revision=config.revision, local_files_only=offline, trust_remote_code=config.trust_remote_code
@@ -233,7 +239,9 @@ def let_every_token_train(model: Any) -> None:
     token pads: one that is read in every text, and would stay as it was. Padding itself is masked, so its gradient is
     zero anyway.
     """
-    model.get_input_embeddings().padding_idx = None
+    embeddings = model.get_input_embeddings()
+    if isinstance(embeddings, torch.nn.Embedding):
+        embeddings.padding_idx = None
 
 
 def unquantized_modules(model: Any, head_modules: tuple[str, ...]) -> list[str]:

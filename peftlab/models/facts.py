@@ -75,6 +75,38 @@ ENCODER_DECODERS = frozenset(
     ]
 )
 """Types whose config says by itself that they are encoder–decoders: their configs need not."""
+IMAGE_MODELS = frozenset(
+    [
+        "beit",
+        "convnext",
+        "convnextv2",
+        "cvt",
+        "data2vec-vision",
+        "deit",
+        "dinov2",
+        "dinov2_with_registers",
+        "efficientnet",
+        "focalnet",
+        "hiera",
+        "ijepa",
+        "levit",
+        "mobilenet_v1",
+        "mobilenet_v2",
+        "mobilevit",
+        "mobilevitv2",
+        "poolformer",
+        "pvt",
+        "pvt_v2",
+        "regnet",
+        "resnet",
+        "swiftformer",
+        "swin",
+        "swinv2",
+        "vit",
+        "vit_msn",
+    ]
+)
+"""Types that look at images and read no text."""
 DECODER_SUFFIXES = ("ForCausalLM", "LMHeadModel")
 TAKEN_FOR_HUB_ID = "There is no such folder beside the recipe or here, so this was taken for an id of the Hub."
 
@@ -121,6 +153,8 @@ def family_of(config: Mapping[str, Any]) -> Family:
     """Whether a model reads both ways, from left to right, or does each in a part of its own."""
     if config.get("is_encoder_decoder", config.get("model_type") in ENCODER_DECODERS):
         return "encoder_decoder"
+    if config.get("model_type") in IMAGE_MODELS:
+        return "image"
     if config.get("model_type") in ENCODERS:
         return "decoder" if config.get("is_decoder") else "encoder"
     architectures = config.get("architectures") or []

@@ -20,7 +20,7 @@ NEW_VOCABULARY_SIZE = 8192
 def facts_of_new_model(config: ModelConfig) -> ModelFacts:
     """What is known of a model that does not exist yet."""
     values = dict(config.from_config or {})
-    if config.tokenizer is None:
+    if config.tokenizer is None and family_of(values) != "image":
         values.setdefault("vocab_size", NEW_VOCABULARY_SIZE)
     model_type = str(values.get("model_type", ""))
     family = family_of(values)
@@ -44,21 +44,13 @@ def write_new_model(config: ModelConfig, head: Head, *, tokenizer: Any, seed: in
     import transformers
 
     values = _checked(config.from_config or {})
-    known_size = values.pop("vocab_size", None)
+    is_image = family_of(values) == "image"
+    known_size = None if is_image else values.pop("vocab_size", None)
     if known_size is not None and known_size < len(tokenizer):
         raise ConfigError(f"the tokenizer has {len(tokenizer)} tokens", where=f"{WHERE}.vocab_size")
     model_type = values.pop("model_type")
-    model_config = transformers.AutoConfig.for_model(
-        model_type,
-        vocab_size=len(tokenizer),
-        # The row of a padding token begins at zero: not so where the end token pads.
-        pad_token_id=None if tokenizer.pad_token_id == tokenizer.eos_token_id else tokenizer.pad_token_id,
-        **_start_of_decoder(model_type, values, tokenizer),
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        **values,
-        **head.config,
-    )
+    of_tokens = {} if is_image else _token_settings(model_type, values, tokenizer)
+    model_config = transformers.AutoConfig.for_model(model_type, **of_tokens, **values, **head.config)
     torch.manual_seed(seed)
     try:
         model = getattr(transformers, head.auto_class).from_config(model_config)
@@ -66,6 +58,18 @@ def write_new_model(config: ModelConfig, head: Head, *, tokenizer: Any, seed: in
         raise ConfigError(f"the model cannot be built: {str(error).splitlines()[0]}", where=WHERE) from None
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def _token_settings(model_type: str, values: Mapping[str, Any], tokenizer: Any) -> dict[str, Any]:
+    """What a tokenizer decides of a model's config."""
+    return {
+        "vocab_size": len(tokenizer),
+        # The row of a padding token begins at zero: not so where the end token pads.
+        "pad_token_id": None if tokenizer.pad_token_id == tokenizer.eos_token_id else tokenizer.pad_token_id,
+        **_start_of_decoder(model_type, values, tokenizer),
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+    }
 
 
 def _start_of_decoder(model_type: str, values: Mapping[str, Any], tokenizer: Any) -> dict[str, int]:

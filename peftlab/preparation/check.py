@@ -16,7 +16,7 @@ from peftlab.core.reporter import Reporter, Silent
 from peftlab.data.splits import LoadedData
 from peftlab.models.quantization import check_quantization
 from peftlab.models.tokenizer_facts import can_check_vocabulary, check_vocabulary
-from peftlab.preparation.check_settings import check_positions, check_settings
+from peftlab.preparation.check_settings import check_family, check_positions, check_settings
 from peftlab.preparation.find_model import find_model
 from peftlab.preparation.load_data import load_data, name_lost_class, with_notices
 from peftlab.preparation.metric_choice import choose_metric
@@ -105,12 +105,13 @@ def check_model(
         )
     with at_place(document, ("model", "path")):
         check_vocabulary(facts, recipe.model.add_tokens)
-        if model_location is not None and not can_check_vocabulary(facts):
+        if model_location is not None and facts.family != "image" and not can_check_vocabulary(facts):
             (reporter or Silent()).say(
                 f"{facts.path}: its tokenizer cannot be read yet; whether every token has an embedding is checked "
                 "when the run loads it"
             )
     with at_place(document, ("task",)):
+        check_family(recipe.task, facts)
         recipe.task.check(facts)
         recipe = with_learned(recipe, recipe.task.learn_model(facts))
     with at_place(document, ("model", "quantization")):

@@ -7,6 +7,7 @@ import importlib.util
 from peftlab.core.config import Document
 from peftlab.core.errors import ConfigError, UnsupportedError
 from peftlab.core.model_facts import ModelFacts
+from peftlab.core.task import Task
 from peftlab.data.data_config import SplitSources
 from peftlab.data.given import GivenRows
 from peftlab.data.tables import usual_splits
@@ -32,6 +33,30 @@ def check_settings(recipe: Recipe, document: Document) -> None:
     if recipe.model.offload is not None:
         with at_place(document, ("model", "offload")):
             _check_offload(recipe)
+
+
+def check_family(task: Task, facts: ModelFacts) -> None:
+    """Refuse a model of images for a task of texts, and the other way round; and models that do both at once.
+
+    Raises:
+        UnsupportedError: With what would go together.
+    """
+    if facts.family == "unknown" and "vision_config" in facts.config:
+        raise UnsupportedError(
+            f"{facts.path} ({facts.model_type}) reads images and texts together; peftlab supports no vision-language "
+            "models",
+            where="model.path",
+            hint="For images choose a ViT-like model, and for texts one that only reads texts.",
+        )
+    if facts.family in task.families:
+        return
+    of_images = facts.family == "image"
+    raise UnsupportedError(
+        f"{task.registered_name} is a task of {'texts' if of_images else 'images'}, and {facts.path} "
+        f"({facts.model_type or 'of an unknown type'}) reads {'images' if of_images else 'texts'}",
+        where="model.path",
+        hint="The task image_classification is for it." if of_images else "Choose a ViT-like model.",
+    )
 
 
 def check_positions(recipe: Recipe, facts: ModelFacts) -> None:

@@ -47,6 +47,7 @@ def load_data(
         optional_columns=(*task.optional_columns(), *more_columns),
         nullable_columns=task.nullable_columns(),
         number_columns=task.number_columns(),
+        image_columns=task.image_columns(),
         classes=task.classes,
         compared_texts=task.compared_texts,
         labels_are_texts=task.labels_are_texts,

@@ -21,6 +21,7 @@ from peftlab.data.batching import plan_epoch
 from peftlab.data.locations import parse_location, resolve_location
 from peftlab.models.added_tokens import ids_of
 from peftlab.models.base_model import BaseModel, checkpoint_activations, load_base_model, load_tokenizer, local_source
+from peftlab.models.image_reader import new_image_reader
 from peftlab.models.new import NEW_VOCABULARY_SIZE, write_new_model
 from peftlab.models.tokenizer_facts import missing_rows
 from peftlab.preparation.check import CheckedRecipe
@@ -89,6 +90,8 @@ class Loader:
         if model.tokenizer is not None:
             place = resolve_location(parse_location(model.tokenizer), offline=self._offline)
             return load_tokenizer(local_source(place), model, offline=self._offline)
+        if self._checked.facts.family == "image":
+            return new_image_reader(model.from_config or {})
         size = (model.from_config or {}).get("vocab_size", NEW_VOCABULARY_SIZE)
         return self._recipe.task.build_tokenizer(self._checked.data.splits["train"], size)
 
@@ -112,7 +115,7 @@ class Loader:
         own = list(base.model.named_parameters())
         base_names = {id(parameter): name for name, parameter in own}
         context = MethodContext(
-            peft_task_type=recipe.task.peft_task(),
+            peft_task_type=recipe.task.peft_task() or None,
             total_steps=self.plan.total,
             seed=recipe.seed,
             head_modules=base.head_modules,
@@ -159,6 +162,8 @@ class Loader:
 
     def _check_rows(self, base: BaseModel) -> None:
         """Every token has an embedding; what files could not tell before is known now."""
+        if self._checked.facts.family == "image":
+            return
         embeddings: Any = base.model.get_input_embeddings()
         rows = len(embeddings.weight)
         without = sorted((at, token) for token, at in self.tokenizer.get_vocab().items() if at >= rows)

@@ -32,6 +32,7 @@ PIPELINES = {
 }
 """The Hub's name of what a model does, by peft's name of its task."""
 PEFT_CONFIG = "adapter_config.json"
+IMAGE_SETTINGS = "preprocessor_config.json"
 Intervals = Mapping[str, tuple[float, float] | None]
 
 
@@ -158,7 +159,7 @@ def _loading(record: RunRecord, folder: Path, auto_class: str, library: str) -> 
     code = [
         *(["import peft", "import transformers", ""] if is_adapter else ["import transformers", ""]),
         'folder = "."  # where this file lies',
-        "tokenizer = transformers.AutoTokenizer.from_pretrained(folder)",
+        _loading_of_inputs(folder),
     ]
     if is_adapter:
         code += [
@@ -173,6 +174,13 @@ def _loading(record: RunRecord, folder: Path, auto_class: str, library: str) -> 
         code.append(f"model = transformers.{auto_class}.from_pretrained(folder)")
     where = f"\n\nThe base is `{path}`. On another machine, put its folder there in the place of `base`."
     return "```python\n" + "\n".join(code) + "\n```" + (where if is_adapter else "")
+
+
+def _loading_of_inputs(folder: Path) -> str:
+    """What makes the model's inputs: of a model of images its processor."""
+    if (folder / IMAGE_SETTINGS).is_file():
+        return "processor = transformers.AutoImageProcessor.from_pretrained(folder)"
+    return "tokenizer = transformers.AutoTokenizer.from_pretrained(folder)"
 
 
 def _intended_use(record: RunRecord) -> str:

@@ -16,7 +16,9 @@ class Body(BaseModel):
 class PredictRequest(Body):
     """Texts for one adapter."""
 
-    texts: list[str | list[str]] = Field(min_length=1, description="Texts; for pairs, lists of two.")
+    texts: list[str | list[str]] = Field(
+        min_length=1, description="Texts; for pairs, lists of two; for images, their files in base64."
+    )
     adapter: str | None = Field(None, description="Its name; may be left out where there is one only.")
 
 

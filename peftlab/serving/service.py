@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import binascii
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from peftlab.core.errors import UnsupportedError, UserError, did_you_mean
+from peftlab.core.image_file import ImageFile
 from peftlab.core.splits import Split
 from peftlab.data.columns import check_columns
 from peftlab.inference.predict import rounded
@@ -139,21 +142,22 @@ class Service:
         limits, columns = self.config.limits, hosted.tuned.task.input_columns()
         if len(texts) > limits.max_texts:
             raise UserError(f"{len(texts)} texts in a request; {limits.max_texts} are allowed")
-        values: dict[str, list[str]] = {column: [] for column in columns}
+        values: dict[str, list[Any]] = {column: [] for column in columns}
         for number, text in enumerate(texts):
             parts = text if isinstance(text, list) else [text]
             if len(parts) != len(columns):
                 wanted = "a string" if len(columns) == 1 else f"a list of {len(columns)} strings ({', '.join(columns)})"
                 raise UserError(f"texts[{number}] must be {wanted}")
             for column, part in zip(columns, parts, strict=True):
-                if len(part) > limits.max_text_characters:
-                    raise UserError(
-                        f"texts[{number}] has {len(part)} characters; {limits.max_text_characters} are allowed"
-                    )
+                is_image = column in hosted.tuned.task.image_columns()
+                most = limits.max_body_bytes if is_image else limits.max_text_characters
+                if len(part) > most:
+                    raise UserError(f"texts[{number}] has {len(part)} characters; {most} are allowed")
                 if not part.strip():
                     raise UserError(f"texts[{number}] is empty")
                 values[column].append(part)
-        split = hosted.tuned.task.tidy_rows(Split("request", range(len(texts)), values, "texts"))
+        of_images: dict[str, list[Any]] = {name: _images(values[name]) for name in hosted.tuned.task.image_columns()}
+        split = hosted.tuned.task.tidy_rows(Split("request", range(len(texts)), values | of_images, "texts"))
         check_columns(split, columns, ())
         return split
 
@@ -195,3 +199,19 @@ class Service:
     def _tell(self, event: str, name: str) -> None:
         self.telemetry.adapters.set(len(self.host.models))
         self.telemetry.event(event, adapter=name)
+
+
+def _images(texts: Sequence[str]) -> list[ImageFile]:
+    """Images that came in base64, also as data URLs; a path would be one of the server's own files.
+
+    Raises:
+        UserError: It is no base64.
+    """
+    images = []
+    for number, text in enumerate(texts):
+        try:
+            content = base64.b64decode(text.partition(",")[2] if text.startswith("data:") else text, validate=True)
+        except (binascii.Error, ValueError):
+            raise UserError(f"texts[{number}] must be the file of an image, in base64") from None
+        images.append(ImageFile.of(content))
+    return images

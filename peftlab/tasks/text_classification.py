@@ -186,20 +186,24 @@ class TextClassification(Task):
 
     def encode(self, split: Split, tokenizer: Any, labels: tuple[str, ...]) -> EncodedSplit:
         """Tokens, and ``label``: a class's position, or a 0/1 vector of labels."""
+        return encode_texts(
+            split,
+            self.text_columns(),
+            self.targets(split, labels),
+            tokenizer=tokenizer,
+            max_length=self.max_length,
+            separator=self.separator,
+        )
+
+    def targets(self, split: Split, labels: tuple[str, ...]) -> list[Any]:
+        """For each row the position of its class, or a 0/1 vector of labels."""
         positions = {name: position for position, name in enumerate(labels)}
         find = class_finder(labels)
         targets: list[Any] = []
         for row in range(len(split)):
             own = {positions[find(name) or name] for name in self._labels_of(split, row)}
             targets.append([float(p in own) for p in range(len(labels))] if self.is_multi_label else own.pop())
-        return encode_texts(
-            split,
-            self.text_columns(),
-            targets,
-            tokenizer=tokenizer,
-            max_length=self.max_length,
-            separator=self.separator,
-        )
+        return targets
 
     def placeholder(self, length: int, labels: tuple[str, ...]) -> Example:
         """The first class, or no label at all."""

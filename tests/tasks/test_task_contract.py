@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import torch
+from PIL import Image
 
 import peftlab
 from peftlab.core.config import Document
@@ -80,6 +81,16 @@ def questions() -> Rows:
     return rows
 
 
+def digits() -> Rows:
+    """Zeros and ones of scikit-learn's digits."""
+    from sklearn.datasets import load_digits
+
+    images, classes = load_digits(n_class=2, return_X_y=True)
+    names = ["zero", "one"]
+    rows = zip(images[:64].reshape(-1, 8, 8), classes[:64], strict=True)
+    return [{"image": Image.fromarray((image * 15).astype("uint8")), "label": names[label]} for image, label in rows]
+
+
 CASES = {
     "text_classification": Case("tiny_bert", {}, labelled),
     "few_shot_classification": Case("tiny_bert", {}, labelled),
@@ -88,6 +99,7 @@ CASES = {
         {"text": ["text", "other"]},
         lambda: [{**row, "other": twin(row["text"])} for row in labelled()],
     ),
+    "image_classification": Case("tiny_vit", {"max_length": None}, digits),
     "text_regression": Case("tiny_bert", {}, lambda: [{**row, "label": len(row["text"])} for row in labelled()]),
     "token_classification": Case("tiny_bert", {}, of_words),
     "text_embedding": Case(
@@ -190,18 +202,31 @@ def done(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     values: dict[str, Any] = {
         "name": request.param,
         "model": case.model if isinstance(case.model, dict) else {"path": str(request.getfixturevalue(case.model))},
-        "task": {"type": request.param.partition("-")[0], "max_length": 48, **case.keys},
+        "task": {
+            "type": request.param.partition("-")[0],
+            **{key: value for key, value in {"max_length": 48, **case.keys}.items() if value is not None},
+        },
         "method": {"type": case.method},
         "training": {"max_steps": STEPS, "batch_size": 8, "learning_rate": 1e-2, "log_every_steps": 1},
     }
     if case.rows is not None:
-        path = folder / "rows.jsonl"
-        path.write_text("".join(json.dumps(row) + "\n" for row in case.rows()))
-        values["data"] = {"source": str(path), "validation_fraction": 0.2, "test_fraction": 0.2}
+        values["data"] = {"source": write_rows(case.rows(), folder), "validation_fraction": 0.2, "test_fraction": 0.2}
     recipe = Recipe.from_dict(values)
     result = peftlab.run_recipe(recipe, output_dir=folder / "run")
     checked = check_recipe(recipe, Document(source=recipe.name, values={}), offline=True)
     return Done(recipe, folder / "run", result.record, checked, peftlab.load(folder / "run"))
+
+
+def write_rows(rows: Rows, folder: Path) -> str:
+    """A file of JSON Lines; images lie beside it."""
+    for at, row in enumerate(rows):
+        for key, value in row.items():
+            if isinstance(value, Image.Image):
+                row[key] = f"{at}.png"
+                value.save(folder / row[key])
+    path = folder / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(path)
 
 
 def split_of_test(done: Done) -> EncodedSplit:

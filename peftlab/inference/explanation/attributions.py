@@ -81,6 +81,11 @@ def explain(tuned: TunedModel, text: str, *, target: str | None = None, steps: i
             f"a run of {task.registered_name} gives a text a vector; there is no decision to explain",
             hint="Explain a run of a task with one decision per text.",
         )
+    if task.image_columns():
+        raise UnsupportedError(
+            f"a run of {task.registered_name} looks at images; only texts are explained, by their words",
+            hint="Explain a run of a task with one decision per text.",
+        )
     if not task.predicts_from_logits:
         raise UnsupportedError(
             f"a run of {task.registered_name} decides on token after token; there is no one decision to explain",

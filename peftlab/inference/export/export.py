@@ -35,7 +35,7 @@ from peftlab.inference.export.check import (
     greatest_difference,
     largest_logit,
 )
-from peftlab.inference.export.onnx import check_packages, export_onnx, quantize_int8
+from peftlab.inference.export.onnx import check_packages, export_onnx, inputs_of, quantize_int8
 from peftlab.inference.load_tuned import load_export, load_run
 from peftlab.inference.reference import load_held_out
 from peftlab.inference.tuned_model import TunedModel
@@ -210,7 +210,7 @@ def _write(
         reporter.say("writing the merged model")
         model.save_pretrained(folder)
         write_companions(task.companion_files(model.config), folder)
-        return task, [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch]
+        return task, inputs_of(batch)
     reporter.say("exporting to ONNX")
     model = model.float()  # onnxruntime computes in float32 on CPUs
     model.config.save_pretrained(folder)

@@ -18,6 +18,7 @@ from peftlab.core.errors import UnsupportedError, UserError
 from peftlab.core.task import Task
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+IMAGES = "pixel_values"
 LARGEST_SINGLE_FILE = 1_900_000_000
 """Bytes of weights beyond which they go into a file of their own: protobuf ends at 2 GiB."""
 
@@ -40,6 +41,11 @@ class LogitsModule(nn.Module):
         return self.task.logits(self.model, dict(zip(self.inputs, tensors, strict=True)))
 
 
+def inputs_of(batch: Mapping[str, Tensor]) -> list[str]:
+    """The names of the tensors in a batch that the model takes."""
+    return [name for name in ("input_ids", "attention_mask", "token_type_ids", IMAGES) if name in batch]
+
+
 def check_packages() -> None:
     """Refuse where the packages for ONNX are not installed.
 
@@ -59,7 +65,7 @@ def export_onnx(
     Args:
         model: In eval mode, on CPU.
         task: Its logits are the output ``logits``.
-        batch: Two or more examples; its ``input_ids``, ``attention_mask`` and ``token_type_ids`` are the inputs.
+        batch: Two or more examples; the inputs are those of :func:`inputs_of`.
         path: The file.
         max_length: Tokens of a text at most.
 
@@ -69,8 +75,9 @@ def export_onnx(
     Raises:
         UnsupportedError: torch cannot export this model.
     """
-    inputs = [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch]
-    sizes = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", max=max_length)}
+    inputs = inputs_of(batch)
+    texts = {0: torch.export.Dim("batch"), 1: torch.export.Dim("length", max=max_length)}
+    sizes = tuple({0: texts[0]} if name == IMAGES else texts for name in inputs)
     large = sum(weight.numel() * weight.element_size() for weight in model.parameters()) > LARGEST_SINGLE_FILE
     try:
         with _quiet():
@@ -80,7 +87,7 @@ def export_onnx(
                 dynamo=True,
                 input_names=inputs,
                 output_names=["logits"],
-                dynamic_shapes={"tensors": tuple(sizes for _ in inputs)},
+                dynamic_shapes={"tensors": sizes},
                 verbose=False,
             )
             program.save(path, external_data=large)
@@ -102,7 +109,8 @@ def _check_sizes_are_open(path: Path) -> None:
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     for item in session.get_inputs():
-        if any(isinstance(size, int) for size in item.shape):
+        open_sizes = item.shape[:1] if item.name == IMAGES else item.shape  # images are all of one size
+        if any(isinstance(size, int) for size in open_sizes):
             raise UnsupportedError(
                 f"torch's exporter fixes the sizes of `{item.name}` to {item.shape} for this model",
                 hint="Export it as `merged`.",
