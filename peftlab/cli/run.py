@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -18,7 +19,10 @@ from peftlab.core.errors import UserError
 
 @verb()
 def run(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe: a YAML file.", show_default=False)],
+    recipe: Annotated[
+        Path | None,
+        typer.Argument(metavar="[RECIPE]", help="A recipe: a YAML file. Without it --set gives every key."),
+    ] = None,
     overrides: Overrides = None,
     output_dir: Annotated[
         Path | None, typer.Option(help="The run's folder. Default: runs/<name>-<UTC time>.", show_default=False)
@@ -48,10 +52,12 @@ def run(
     from peftlab.training.joining import joined_world, own_device
 
     with reporting() as reporter, joined_world(device, process_timeout) as world:
+        from peftlab.recipe.from_settings import recipe_of_settings
         from peftlab.recipe.schema import load_recipe
         from peftlab.run.run import run_recipe
 
-        loaded, document = load_recipe(recipe, overrides or [])
+        given = overrides or []
+        loaded, document = recipe_of_settings(given) if recipe is None else load_recipe(recipe, given)
         start_computing(own_device(device), threads, reporter.say)
         result = run_recipe(
             loaded,
@@ -67,12 +73,12 @@ def run(
     elif as_json:
         print((result.folder / "record.json").read_text(encoding="utf-8").strip())
     else:
-        print(summary(result))
+        print("\n".join([summary(result), *next_commands(result)]))
     raise typer.Exit(0 if result.record.status == "success" else 1)
 
 
 def _arguments(
-    recipe: Path,
+    recipe: Path | None,
     overrides: list[str] | None,
     output_dir: Path | None,
     resume: bool,
@@ -84,7 +90,7 @@ def _arguments(
     """The command of each of several processes."""
     return [
         "run",
-        str(recipe),
+        *([] if recipe is None else [str(recipe)]),
         *(part for override in overrides or [] for part in ("--set", override)),
         *([] if output_dir is None else ["--output-dir", str(output_dir)]),
         *(["--resume"] if resume else []),
@@ -140,6 +146,24 @@ def summary(result: Any) -> str:
     lines.append(_guards_line(record))
     lines.append(f"  folder      {result.folder}")
     return "\n".join(line for line in lines if line)
+
+
+def next_commands(result: Any) -> list[str]:
+    """What can be done with a run now, or about its end."""
+    folder, status = shlex.quote(str(result.folder)), result.record.status
+    if status == "success":
+        commands = [
+            f"peftlab predict {folder} --input FILE --output FILE",
+            f"peftlab report {folder}",
+            f"peftlab export {folder} --format merged --output DIR",
+        ]
+    elif status in ("cancelled", "failed"):
+        commands = [f"the same command with --output-dir {folder} --resume"]
+    elif status == "out_of_memory":
+        commands = [f"peftlab estimate {folder}/recipe.yaml"]
+    else:
+        commands = ["the same command with a lower training.learning_rate"]
+    return [f"  {'' if at else 'next':<11} {command}" for at, command in enumerate(commands)]
 
 
 def _data_lines(record: Any) -> list[str]:

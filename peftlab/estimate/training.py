@@ -310,7 +310,7 @@ def bare_job(
         log=MetricsLog(nowhere),
         meter=ThroughputMeter(0, device=torch.device("cpu"), step_flops=None),
         interrupts=Interrupts(),
-        on_step=lambda _step, _loss: None,
+        on_step=lambda _step, _loss, _rate: None,
         extra_state=dict,
         gradients=guard,
     )

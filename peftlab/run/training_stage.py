@@ -18,6 +18,7 @@ from peftlab.core.record import Guard
 from peftlab.core.task import Policy, Task
 from peftlab.core.task_objective import TaskObjective
 from peftlab.preparation.loading import Loader
+from peftlab.run.early_warnings import CourseWatch, warnings_at_start
 from peftlab.run.measuring_stage import new_meter
 from peftlab.run.resuming import read_checkpoint, state_of
 from peftlab.run.run_context import RunContext
@@ -49,6 +50,8 @@ class TrainingStage:
         self._run, self._loader = run, loader
         self._steps_shown = 0
         self._why_no_graphs = ""
+        rows = run.checked.data.splits
+        self._course = CourseWatch(run.recipe, rows.get("validation"), run.reporter.say)
 
     def prepare(
         self, model: nn.Module, context: MethodContext, validate: Callable[[nn.Module], dict[str, float]]
@@ -156,7 +159,9 @@ class TrainingStage:
     def _validated(self, model: nn.Module, validate: Callable[[nn.Module], dict[str, float]]) -> dict[str, float]:
         """The scores of the model with the head that the task would leave."""
         self._fit_head(model)
-        return validate(model)
+        scores = validate(model)
+        self._course.look_at_scores(scores)
+        return scores
 
     def _fit_head(self, model: nn.Module) -> None:
         """Let the task compute what of the head is not trained."""
@@ -210,6 +215,9 @@ class TrainingStage:
         findings.guards.update(self._guards_at_start(job))
         start_trackers(job.accelerator, name=run.recipe.name, recipe=run.recipe.model_dump(mode="json"))
         self._steps_shown = checkpoint.state["progress"]["step"] if checkpoint else 0
+        rows = run.checked.data.splits
+        for warning in warnings_at_start(run.recipe, rows, self._loader.splits["train"], self._loader.labels):
+            run.reporter.say(f"warning: {warning}")
         run.reporter.start("training", job.plan.total - self._steps_shown)
         try:
             with _faster(job) as findings.acceleration:
@@ -239,8 +247,9 @@ class TrainingStage:
             may_end_unchanged={name for name, tensor in trained.items() if job.hooks.may_end_unchanged(name, tensor)},
         )
 
-    def _on_step(self, step: int, loss: float) -> None:
-        self._run.reporter.advance(step - self._steps_shown, f"loss {loss:.3f}")
+    def _on_step(self, step: int, loss: float, rate: float) -> None:
+        self._run.reporter.advance(step - self._steps_shown, f"loss {loss:.3f}, rate {rate:.2g}")
+        self._course.look_at_loss(step, loss)
         self._steps_shown = step
 
     def _tell_ties(self, progress: Progress) -> None:

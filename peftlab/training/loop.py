@@ -66,7 +66,7 @@ class TrainingJob:
         log: Where the metrics go.
         meter: Measures speed.
         interrupts: Ctrl-C.
-        on_step: Told after each step that is logged, for a progress bar.
+        on_step: Told of each step that is logged: its number, loss and learning rate, for a progress bar.
         extra_state: What the run wants to find again in a checkpoint.
         gradients: Watches the first steps.
         micro_batches: How many examples are computed at once.
@@ -95,7 +95,7 @@ class TrainingJob:
     log: MetricsLog
     meter: Meter
     interrupts: Interrupts
-    on_step: Callable[[int, float], None]
+    on_step: Callable[[int, float, float], None]
     extra_state: Callable[[], dict[str, Any]]
     gradients: GradientGuard
     micro_batches: MicroBatches = field(default_factory=MicroBatches)
@@ -227,7 +227,7 @@ def _log_step(job: TrainingJob, step: Step, loss: Tensor, norm: Tensor | None, r
     values |= job.roll_outs.figures if job.roll_outs is not None else {}
     job.log.write({"step": step.number, "epoch": step.epoch + 1, **values})
     job.accelerator.log({f"train/{name}": value for name, value in values.items()}, step=step.number)
-    job.on_step(step.number, values["loss"])
+    job.on_step(step.number, values["loss"], rate)
     job.callbacks.on_step(step.number, values["loss"])
     job.callbacks.agree(job.world.first)
 

@@ -106,7 +106,7 @@ def job_of(
     )  # fmt: skip
     interrupts = Interrupts()
 
-    def on_step(step: int, _loss: float) -> None:
+    def on_step(step: int, _loss: float, _rate: float) -> None:
         interrupts.requested = step == stop_after
 
     if folder is None:
