@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
 
 from peftlab.core.metric_scorer import MetricScorer
 from peftlab.core.report_parts import ComparedMethod, ReportPart, Units
@@ -110,6 +110,26 @@ class TaskAnswers(ABC):
     @abstractmethod
     def predict(self, logits: Tensor, batch: Mapping[str, Tensor], labels: tuple[str, ...]) -> list[Prediction]:
         """Turn logits into predictions beside the true labels, one an example."""
+
+    @property
+    def learns_answers(self) -> bool:
+        """Whether something of the answers is chosen on the validation split after training: see ``learn_answers``."""
+        return False
+
+    def learn_answers(self, predictions: Sequence[Prediction], labels: tuple[str, ...]) -> dict[str, Any]:
+        """What is chosen on the validation split after training, such as thresholds, as plain JSON.
+
+        It becomes a part of ``learned``, and so goes with the run, its record and its exports.
+
+        Args:
+            predictions: Of the validation split, by the model that the run leaves.
+            labels: Names of the classes.
+        """
+        return {}
+
+    def tempered(self, temperature: float) -> Self:
+        """The task whose ``predict`` takes logits that were divided by a temperature; by default the same one."""
+        return self
 
     def rank(self, predictions: Sequence[Prediction]) -> Sequence[Prediction]:
         """The predictions of a whole split as they are scored and stored; see ``ranks_whole_split``."""

@@ -114,6 +114,11 @@ class TaskObjective(ABC):
         return self.divisible or self.caches_gradients
 
     @property
+    def one_row_an_example(self) -> bool:
+        """Whether ``collate`` and ``logits`` give a row for each example; a text with windows has several."""
+        return True
+
+    @property
     def needs_reference(self) -> bool:
         """Whether ``roll_out`` asks the untouched base; then a copy of it lies in memory beside the model."""
         return False

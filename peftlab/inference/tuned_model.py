@@ -124,9 +124,12 @@ class TunedModel:
                 found.update(zip(positions, said, strict=True))
                 continue
             batch = self.task.collate(part, self.tokenizer.pad_token_id)
-            logits = self.compute_logits(batch) / self.temperature
-            found.update(zip(positions, self.task.predict(logits, batch, self.labels), strict=True))
+            found.update(zip(positions, self.read_logits(self.compute_logits(batch), batch), strict=True))
         return [found[at] for at in range(len(examples))]
+
+    def read_logits(self, logits: Tensor, batch: Mapping[str, Tensor]) -> list[Prediction]:
+        """Predictions with calibrated scores, of a batch's logits."""
+        return self.task.tempered(self.temperature).predict(logits / self.temperature, batch, self.labels)
 
 
 def torch_logits(

@@ -124,7 +124,8 @@ class CalibrationMeter:
 
 def _error_of(task: Task, kept: LogitCollector, temperature: float, labels: tuple[str, ...]) -> float:
     meter = CalibrationMeter()
+    tempered = task.tempered(temperature)
     for logits, batch in kept.batches:
-        for prediction in task.predict(logits / temperature, batch, labels):
+        for prediction in tempered.predict(logits / temperature, batch, labels):
             meter.add(task.confidences(prediction, labels))
     return meter.compute() or 0.0

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import nn
 
 from peftlab.core.splits import EncodedSplit
+from peftlab.core.task import Prediction, Task
 from peftlab.measurement.calibration import LogitCollector, calibrate
 from peftlab.preparation.loading import Loader
 from peftlab.run.run_context import RunContext
@@ -23,9 +26,25 @@ class EvaluationStage:
     def __init__(self, run: RunContext, loader: Loader) -> None:
         self._run, self._loader = run, loader
 
+    @property
+    def _task(self) -> Task:
+        """The recipe's, with what was learned of the answers."""
+        task = self._run.recipe.task
+        return task.fitted({**task.learned, **self._run.findings.learned}) if self._run.findings.learned else task
+
+    def _learn_answers(self, model: nn.Module) -> None:
+        """What the task chooses on the validation split."""
+        task, validation = self._run.recipe.task, self._loader.splits.get("validation")
+        if not task.learns_answers or validation is None:
+            return
+        kept = _KeptPredictions()
+        self.score(model, validation, kept)
+        self._run.findings.learned = task.learn_answers(kept.predictions, self._run.checked.labels)
+
     def evaluate(self, model: nn.Module) -> None:
         """Score the model that was saved and loaded again, and write its predictions."""
-        run, task, kept = self._run, self._run.recipe.task, dict[str, LogitCollector]()
+        self._learn_answers(model)
+        run, task, kept = self._run, self._task, dict[str, LogitCollector]()
         with PredictionWriter(run.folder.predictions) as file:
             writer = AnswerWatch(task, file)
             for name, split in self._loader.splits.items():
@@ -64,7 +83,7 @@ class EvaluationStage:
         try:
             return evaluate(
                 model,
-                recipe.task,
+                self._task,
                 split,
                 recipe.evaluation_batches(recipe.task.lengths(split.examples)),
                 pad_token_id=tokenizer.pad_token_id,
@@ -78,3 +97,14 @@ class EvaluationStage:
             )
         finally:
             run.reporter.finish()
+
+
+class _KeptPredictions:
+    """Predictions as they come."""
+
+    def __init__(self) -> None:
+        self.predictions: list[Prediction] = []
+
+    def write(self, split: str, index: Sequence[int], predictions: Sequence[Prediction]) -> None:
+        """Take those of a batch."""
+        self.predictions.extend(predictions)

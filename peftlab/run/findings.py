@@ -18,6 +18,7 @@ class Findings:
     clock: PhaseClock
     scores: dict[str, dict[str, float]] = field(default_factory=dict)
     calibration: Calibration | None = None
+    learned: dict[str, Any] = field(default_factory=dict)
     guards: dict[str, Guard] = field(default_factory=dict)
     memory: Memory | None = None
     throughput: Throughput | None = None

@@ -60,7 +60,7 @@ def record_of(
         recipe=recipe.model_dump(mode="json"),
         scores=findings.scores,
         labels=list(checked.labels) or None,
-        learned=dict(recipe.task.learned),
+        learned={**recipe.task.learned, **findings.learned},
         calibration=findings.calibration,
         best_step=progress.best_step,
         tied_steps=progress.tied_steps if len(progress.tied_steps) > 1 else [],

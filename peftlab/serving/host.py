@@ -234,7 +234,8 @@ class Host:
         by_name: dict[str, list[int]] = {}
         for at, item in enumerate(items):
             by_name.setdefault(item.hosted.name, []).append(at)
-        if not items[0].hosted.tuned.task.predicts_from_logits:  # more than logits is needed: one adapter at a time
+        task = items[0].hosted.tuned.task
+        if not (task.predicts_from_logits and task.one_row_an_example):  # one adapter at a time
             for places in by_name.values():
                 hosted = items[places[0]].hosted
                 hosted.group.use(hosted.name)
@@ -245,7 +246,7 @@ class Host:
         for places in by_name.values():
             tuned = items[places[0]].hosted.tuned
             part = {key: value[places] for key, value in batch.items()}
-            predictions = tuned.task.predict(logits[places] / tuned.temperature, part, tuned.labels)
+            predictions = tuned.read_logits(logits[places], part)
             found.update(zip(places, predictions, strict=True))
         return [found[at] for at in range(len(items))]
 

@@ -52,7 +52,14 @@ class FewShotClassification(TextClassification):
     def _one_class_a_text(self) -> FewShotClassification:
         if self.is_multi_label:
             raise ValueError("a text has one class here; for several labels choose the task text_classification")
+        if self.windows is not None or self.focal_gamma is not None:
+            raise ValueError("`windows` and `focal_gamma` are for the task text_classification")
         return self
+
+    @property
+    def takes_class_weights(self) -> bool:
+        """The loss compares texts."""
+        return False
 
     @property
     def has_class_targets(self) -> bool:

@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, NonNegativeFloat, PositiveInt, PrivateAttr, model_validator
 
 from peftlab.core.errors import DataError, did_you_mean
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Head, Prediction, Scorer, Task
 from peftlab.core.task_guess import Guesser
+from peftlab.tasks._class_losses import binary_focal_terms, focal_loss
+from peftlab.tasks._label_columns import labels_of
 from peftlab.tasks._labels import (
     class_finder,
     class_names,
     in_order,
-    is_blank,
     label_key,
     notices_of_spellings,
     other_separator,
-    split_labels,
     tidy,
     tidy_value,
 )
 from peftlab.tasks._scorers import ClassScorer, MultiLabelScorer
+from peftlab.tasks._thresholds import as_logits, describe_thresholds, thresholds
 from peftlab.tasks._weights import weights_like
 from peftlab.tasks.guesses.classes import guess_classes
 from peftlab.tasks.text_inputs import (
@@ -37,9 +38,23 @@ from peftlab.tasks.text_inputs import (
     with_columns,
     without_blank_texts,
 )
+from peftlab.tasks.windows import (
+    ROWS,
+    WEIGHTS,
+    Windows,
+    check_stride,
+    describe_windows,
+    encode_in_windows,
+    placeholder_rows,
+    pooled,
+    rows_of,
+    window_weights,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+THRESHOLDS = "thresholds"
 
 
 @TASKS.register("text_classification")
@@ -61,20 +76,43 @@ class TextClassification(Task):
         False, description="The label column holds several labels: a list, or a separated string."
     )
     label_separator: str = Field(",", min_length=1, description="The separator between several labels in one string.")
-    max_length: PositiveInt = Field(128, description="Longer texts are cut to this many tokens.")
+    max_length: PositiveInt = Field(
+        128, description="Longer texts are cut to this many tokens, or read in windows of so many."
+    )
+    windows: Windows | None = Field(
+        None,
+        description="Read longer texts in windows that overlap; the mean of their logits decides. null: they are cut.",
+    )
     separator: str | None = Field(
         None,
         min_length=1,
         description="What comes between the two texts of a pair. null: what the tokenizer puts there, or else its "
         "separator or end token. The record names it.",
     )
+    focal_gamma: NonNegativeFloat | None = Field(
+        None,
+        description="Focal loss with this γ, often 2: what the model has right and is sure of weighs less, the more "
+        "so the larger it is. null: cross-entropy.",
+    )
+    thresholds: Literal["half", "validation"] = Field(
+        "half",
+        description="Of several labels: above which probability a label is given. half: 0.5. validation: for each "
+        "label the one with the best F1 on the validation split, chosen after training and kept with the run.",
+    )
+
+    _temperature: float = PrivateAttr(1.0)
 
     @model_validator(mode="after")
-    def _check_columns(self) -> TextClassification:
+    def _check_columns(self) -> Self:
         if len(self.text_columns()) not in (1, 2):
             raise ValueError("`text` takes one column, or two for pairs")
         if not self.label_columns():
             raise ValueError("`label` names no column")
+        if self.windows is not None and len(self.text_columns()) != 1:
+            raise ValueError("`windows` are for single texts; of a pair both would have to be in every window")
+        if self.thresholds != "half" and not self.is_multi_label:
+            raise ValueError("`thresholds` are for several labels per text (multi_label: true, or a list of columns)")
+        check_stride(self.windows, self.max_length)
         return self
 
     @property
@@ -186,10 +224,14 @@ class TextClassification(Task):
 
     def encode(self, split: Split, tokenizer: Any, labels: tuple[str, ...]) -> EncodedSplit:
         """Tokens, and ``label``: a class's position, or a 0/1 vector of labels."""
+        targets, length = self.targets(split, labels), self.max_length
+        if self.windows is not None:
+            column = self.text_columns()[0]
+            return encode_in_windows(split, column, targets, tokenizer, max_length=length, windows=self.windows)
         return encode_texts(
             split,
             self.text_columns(),
-            self.targets(split, labels),
+            targets,
             tokenizer=tokenizer,
             max_length=self.max_length,
             separator=self.separator,
@@ -207,43 +249,60 @@ class TextClassification(Task):
 
     def placeholder(self, length: int, labels: tuple[str, ...]) -> Example:
         """The first class, or no label at all."""
-        return {"input_ids": [0] * length, "label": [0.0] * len(labels) if self.is_multi_label else 0}
+        label: Any = [0.0] * len(labels) if self.is_multi_label else 0
+        rows = {} if self.windows is None else {ROWS: placeholder_rows(length, self.max_length)}
+        return {"input_ids": [0] * length, "label": label, **rows}
+
+    def longest(self) -> int:
+        """Of all windows together."""
+        return self.max_length * (self.windows.most if self.windows else 1)
+
+    @property
+    def one_row_an_example(self) -> bool:
+        """Not where a text has windows."""
+        return self.windows is None
 
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
-        """Padded tokens, and ``labels``: batch, or batch × labels."""
+        """Padded tokens, a row for each window; ``labels``: batch, or batch × labels."""
         import torch
 
-        return {**pad(examples, pad_token_id), "labels": torch.tensor([example["label"] for example in examples])}
+        labels = torch.tensor([example["label"] for example in examples])
+        if self.windows is None:
+            return {**pad(examples, pad_token_id), "labels": labels}
+        return {**pad(rows_of(examples), pad_token_id), "labels": labels, WEIGHTS: window_weights(examples)}
 
     def logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
-        """Logits, batch × classes."""
+        """Logits, batch × classes; of each window, where texts are read in windows."""
         return sequence_logits(model, batch)
 
     def loss(self, logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-        """Cross-entropy (binary, averaged over the labels, for several), summed over the examples."""
+        """Cross-entropy or focal loss (binary, averaged over the labels, for several), summed over the examples."""
         from torch.nn import functional
 
-        if self.is_multi_label:
-            each = functional.binary_cross_entropy_with_logits(logits.float(), batch["labels"], reduction="none")
-            return each.mean(dim=1).sum()
         terms = self.class_terms(logits, batch)
+        if self.is_multi_label:
+            if self.focal_gamma is not None:
+                return binary_focal_terms(*terms, self.focal_gamma).mean(dim=1).sum()
+            return functional.binary_cross_entropy_with_logits(*terms, reduction="none").mean(dim=1).sum()
+        if self.focal_gamma is not None:
+            return focal_loss(*terms, self.focal_gamma, weights_like(terms[0], self))
         return functional.cross_entropy(
             *terms, weight=weights_like(terms[0], self), reduction="sum", label_smoothing=self.label_smoothing
         )
 
     @property
     def has_class_targets(self) -> bool:
-        """Not where any number of labels may apply."""
-        return not self.is_multi_label
+        """Not where any number of labels may apply, nor with focal loss."""
+        return not self.is_multi_label and self.focal_gamma is None
 
     def class_terms(self, logits: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """One term an example."""
-        return logits.float(), batch["labels"]
+        return pooled(logits.float(), batch), batch["labels"]
 
     @property
     def takes_class_weights(self) -> bool:
-        """As it has class targets."""
-        return self.has_class_targets
+        """Where a text has one class."""
+        return not self.is_multi_label
 
     def class_indices(self, example: Example) -> Sequence[int]:
         """The one class."""
@@ -254,17 +313,20 @@ class TextClassification(Task):
         return len(batch["labels"])
 
     def predict(self, logits: Tensor, batch: Mapping[str, Tensor], labels: tuple[str, ...]) -> list[Prediction]:
-        """The most likely class with every class's probability; or the labels that are more likely than not."""
-        targets = batch["labels"].tolist()
+        """The most likely class with every class's probability; or the labels above their thresholds."""
+        logits, targets = pooled(logits, batch), batch["labels"].tolist()
         if self.is_multi_label:
-            scores = logits.float().sigmoid().tolist()
+            likely = logits.float().sigmoid()
+            known = self.learned.get(THRESHOLDS)
+            limits = 0.5 if known is None else logits.new_tensor(as_logits(known, labels, self._temperature))
+            given = ((likely if known is None else logits) > limits).tolist()
             return [
                 Prediction(
                     label=[name for name, is_on in zip(labels, target, strict=True) if is_on],
-                    prediction=[name for name, score in zip(labels, row, strict=True) if score > 0.5],
+                    prediction=[name for name, is_on in zip(labels, own, strict=True) if is_on],
                     scores=row,
                 )
-                for target, row in zip(targets, scores, strict=True)
+                for target, own, row in zip(targets, given, likely.tolist(), strict=True)
             ]
         scores = logits.float().softmax(dim=-1).tolist()
         best = logits.argmax(dim=-1).tolist()
@@ -272,6 +334,27 @@ class TextClassification(Task):
             Prediction(label=labels[target], prediction=labels[choice], scores=row)
             for target, choice, row in zip(targets, best, scores, strict=True)
         ]
+
+    @property
+    def learns_answers(self) -> bool:
+        """Thresholds."""
+        return self.thresholds == "validation"
+
+    def learn_answers(self, predictions: Sequence[Prediction], labels: tuple[str, ...]) -> dict[str, Any]:
+        """The threshold of every label, as a probability before any temperature."""
+        return {
+            THRESHOLDS: thresholds([item.scores for item in predictions], [item.label for item in predictions], labels)
+        }
+
+    def tempered(self, temperature: float) -> Self:
+        """Thresholds are of logits that are not divided."""
+        (task := self.model_copy())._temperature = temperature
+        return task
+
+    def usage_note(self) -> str:
+        """What a label's probability must be above; how windows become one answer."""
+        told = [] if THRESHOLDS not in self.learned else [describe_thresholds(self.learned[THRESHOLDS])]
+        return " ".join([*told, *([describe_windows(self.windows, self.max_length)] if self.windows else [])])
 
     def scorer(self, labels: tuple[str, ...]) -> Scorer:
         """Metrics for one label, or for several."""
@@ -295,7 +378,10 @@ class TextClassification(Task):
         if not self.is_multi_label:
             return [(max(prediction.scores), prediction.prediction == prediction.label)]
         return [
-            (max(score, 1 - score), (name in prediction.prediction) == (name in prediction.label))
+            (
+                score if name in prediction.prediction else 1 - score,
+                (name in prediction.prediction) == (name in prediction.label),
+            )
             for name, score in zip(labels, prediction.scores, strict=True)
         ]
 
@@ -309,33 +395,4 @@ class TextClassification(Task):
         return [name for row in range(len(split)) for name in self._labels_of(split, row)]
 
     def _labels_of(self, split: Split, row: int) -> list[Any]:
-        if isinstance(self.label, list):
-            return [name for name in self.label if _is_on(split, name, row)]
-        value = split.columns[self.label][row]
-        if isinstance(value, dict):
-            raise DataError(
-                f"the column `{self.label}` holds an object, {value!r:.60}, and no label",
-                where=split.where(row),
-                hint=f"Name the field that is the label: `task.label: {self.label}.{next(iter(value), 'name')}`.",
-            )
-        if not self.multi_label:
-            if isinstance(value, list | tuple):
-                raise DataError(
-                    f"the column `{self.label}` holds a list, {value!r:.60}, and no label",
-                    where=split.where(row),
-                    hint="Set `task.multi_label: true`: a text may then have any number of labels.",
-                )
-            return [value]
-        parts = value if isinstance(value, list) else split_labels(str(value), self.label_separator)
-        return [part for part in parts if part is not None and not is_blank(str(part))]
-
-
-def _is_on(split: Split, column: str, row: int) -> bool:
-    value = label_key(tidy(split.columns[column][row])).lower()
-    if value in {"1", "true"}:
-        return True
-    if value in {"0", "false"}:
-        return False
-    raise DataError(
-        f"the column `{column}` of a multi-label task holds {value!r}; 0 or 1 is needed", where=split.where(row)
-    )
+        return labels_of(split, row, self.label, self.label_separator if self.multi_label else None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -23,7 +23,7 @@ class TextPairClassification(TextClassification):
     )
 
     @model_validator(mode="after")
-    def _check_pair(self) -> TextPairClassification:
+    def _check_pair(self) -> Self:
         if len(self.text_columns()) != 2:
             raise ValueError("`text` takes two columns here, such as [premise, hypothesis]")
         return self

@@ -268,7 +268,7 @@ class TokenClassification(Task):
 
     def class_indices(self, example: Example) -> Sequence[int]:
         """The tag of each word's first token."""
-        return [label for label in example["labels"] if label != IGNORED]
+        return [label for label in example["label"] if label != IGNORED]
 
     def loss_terms(self, batch: Mapping[str, Tensor]) -> int:
         """One term a word."""

@@ -98,12 +98,22 @@ def explain(tuned: TunedModel, text: str, *, target: str | None = None, steps: i
     batch = task.collate(encoded.examples, tuned.tokenizer.pad_token_id)
     with torch.no_grad():
         logits = inference.compute(task.logits, model, batch).float().cpu()
+    if not task.one_row_an_example and len(batch["input_ids"]) > 1:
+        raise UnsupportedError(
+            f"the text is read in {len(batch['input_ids'])} windows, and only one can be explained",
+            hint=f"Give a text of {tuned.max_length} tokens at most.",
+        )
+    if tuned.labels and logits.ndim == 2 and logits.shape[1] != len(tuned.labels):
+        raise UnsupportedError(
+            f"a run of {task.registered_name} has no logit for each class; there is none to explain",
+            hint="Explain a run of a task with one logit a class, such as text_classification.",
+        )
     if logits.ndim != 2:
         raise UnsupportedError(
             f"{task.registered_name} decides on every word apart; there is no one decision to explain",
             hint="Explain a run of a task with one decision per text.",
         )
-    (prediction,) = task.predict(logits / tuned.temperature, batch, tuned.labels)
+    (prediction,) = tuned.read_logits(logits, batch)
     position = _target_position(tuned, target, logits)
     attributions, logit, baseline_logit = _integrate(tuned, to_device(batch, inference.device), position, steps)
     texts = [str(split.columns[column][0]) for column in task.text_columns()]

@@ -9,6 +9,7 @@ from typing import Any
 from peftlab.core.errors import UnsupportedError
 from peftlab.tasks.language.user_text import added_around, encode_as_text, written_text
 from peftlab.tasks.spans.answers import Answer
+from peftlab.tasks.windows import cut_into_windows
 
 
 @dataclass(frozen=True)
@@ -63,16 +64,14 @@ def windows_of(
     if not tokenizer.num_special_tokens_to_add(pair=True) > tokenizer.num_special_tokens_to_add(pair=False):
         question += "\n"  # the tokenizer puts nothing between two texts
     end = _end(tokenizer)
-    encoded = encode_as_text(
+    encoded = cut_into_windows(
         tokenizer,
         question,
         passage,
         truncation="only_second",
         max_length=max_length - len(end),
         stride=stride,
-        return_overflowing_tokens=True,
         return_offsets_mapping=True,
-        padding=False,
     )
     places = _places(written_text(tokenizer, passage), passage)
     windows = []
