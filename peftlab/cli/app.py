@@ -9,6 +9,7 @@ import typer
 
 from peftlab.cli.audit import audit
 from peftlab.cli.bench import bench
+from peftlab.cli.board import board
 from peftlab.cli.chat import chat
 from peftlab.cli.doctor import doctor
 from peftlab.cli.estimate import estimate
@@ -60,6 +61,7 @@ app.command()(estimate)
 app.command()(tune)
 app.command()(bench)
 app.command()(pack)
+app.command()(board)
 app.command()(reproduce)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 from pathlib import Path
 from typing import Annotated
 
@@ -65,6 +64,7 @@ def serve(
     with reporting() as reporter:
         import torch
 
+        from peftlab.serving.address import given_token
         from peftlab.serving.server import serve as serve_runs
         from peftlab.serving.serving_config import (
             CPU_PADDING,
@@ -78,9 +78,6 @@ def serve(
         chosen = start_computing(device, threads, reporter.say)
         on_gpu = chosen.type == "cuda"
         allowed = adapters_from or [folder.parent for folder in folders.values()]
-        token = os.environ.get("PEFTLAB_TOKEN") or None
-        if token is not None and len(token) < 8:
-            raise UserError("the token has fewer than 8 characters", where="PEFTLAB_TOKEN")
         config = ServingConfig(
             limits=Limits(max_queue=max_queue, request_timeout_seconds=timeout),
             batching=Batching(
@@ -89,7 +86,7 @@ def serve(
                 free_padding=GPU_PADDING if on_gpu else CPU_PADDING,
                 workers=workers or (1 if on_gpu else min(MOST_WORKERS, torch.get_num_threads())),
             ),
-            token=token,
+            token=given_token(),
             adapter_folders=tuple(folder.resolve() for folder in allowed),
         )
         serve_runs(folders, config, address=host, port=port, offline=offline, reporter=reporter, device=chosen)

@@ -27,6 +27,7 @@ OTHER_NAMES = {
     **dict.fromkeys(("upload", "publish"), "push"),
     **dict.fromkeys(("memory", "fits"), "estimate"),
     **dict.fromkeys(("server", "api"), "serve"),
+    **dict.fromkeys(("dashboard", "ui", "watch"), "board"),
     **dict.fromkeys(("talk",), "chat"),
     **dict.fromkeys(("env", "info", "diagnose", "version"), "doctor"),
 }

@@ -16,9 +16,9 @@ from typing import Any
 import pytest
 import uvicorn
 
+from peftlab.serving.address import bind
 from peftlab.serving.app import build_app
 from peftlab.serving.host import Host
-from peftlab.serving.server import bind
 from peftlab.serving.service import Service
 from peftlab.serving.serving_config import ServingConfig
 from peftlab.serving.telemetry import Telemetry

@@ -1,0 +1,207 @@
+"""The routes of the board. It reads, and changes nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import jinja2
+from fastapi import FastAPI, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from markupsafe import Markup
+from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from peftlab.board import contents
+from peftlab.board.runs import RunIndex
+from peftlab.core.errors import PeftlabError, UserError
+from peftlab.core.record import read_record
+from peftlab.figures.svg import FIGURE_STYLE
+from peftlab.report import wording
+
+PAGE = 100
+"""Runs on a page of the list."""
+SORTED_BY = ("sign", "name", "task", "method", "status", "score", "seconds")
+COOKIE = "peftlab_token"
+STRICT = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"  # fmt: skip  # noqa: E501
+OF_REPORTS = STRICT.replace(
+    "style-src 'self'; script-src 'self'", "style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+)
+"""A report brings its style and its script along; all that it says of runs is escaped."""
+FOLLOW_SECONDS = 1.0
+LOOPBACK_NAMES = ["127.0.0.1", "localhost", "[::1]", "testserver"]
+
+
+class Pages:
+    """The templates, and what all of them are given."""
+
+    def __init__(self) -> None:
+        loader = jinja2.PackageLoader("peftlab.board")
+        self._templates = jinja2.Environment(
+            loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        )
+        self._templates.filters |= {"score": wording.score, "seconds": wording.seconds}
+        self.style = FIGURE_STYLE + self._own(loader, "board.css")
+        self.script = self._own(loader, "board.js")
+
+    def _own(self, loader: jinja2.BaseLoader, name: str) -> str:
+        return loader.get_source(self._templates, name)[0]
+
+    def show(self, name: str, status: int = 200, **values: Any) -> HTMLResponse:
+        """A page."""
+        text = self._templates.get_template(name).render(**values)
+        return HTMLResponse(text, status, headers=_headers(STRICT))
+
+
+def _headers(policy: str) -> dict[str, str]:
+    return {
+        "Content-Security-Policy": policy,
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Cache-Control": "no-store",
+    }
+
+
+def build_board(root: Path, *, token: str | None = None, only_loopback: bool = True) -> FastAPI:
+    """The whole application.
+
+    Args:
+        root: The folder whose runs are shown.
+        token: That a visitor brings once as ``/?token=…``; None: nobody is asked.
+        only_loopback: Answer only to the names of this machine: pages of other sites must not reach it by a name
+            that they let point here.
+
+    Raises:
+        UserError: There is no such folder.
+    """
+    index, pages = RunIndex(root), Pages()
+    app = FastAPI(title="peftlab board", docs_url=None, redoc_url=None, openapi_url=None)
+    _add_list(app, index, pages)
+    _add_run(app, index, pages)
+    _add_comparison(app, index)
+
+    @app.get("/board.css")
+    def style() -> Response:
+        return Response(pages.style, media_type="text/css", headers={"X-Content-Type-Options": "nosniff"})
+
+    @app.get("/board.js")
+    def script() -> Response:
+        return Response(pages.script, media_type="text/javascript", headers={"X-Content-Type-Options": "nosniff"})
+
+    async def problem(_: Request, error: Exception) -> HTMLResponse:
+        if isinstance(error, HTTPException):
+            return pages.show("problem.html.j2", error.status_code, problem=error.detail, hint="")
+        if isinstance(error, PeftlabError):
+            place = f"{error.where}: " if error.where else ""
+            return pages.show("problem.html.j2", 422, problem=place + error.message, hint=error.hint or "")
+        return pages.show("problem.html.j2", 500, problem=f"the board has a fault: {type(error).__name__}", hint="")
+
+    for kind in (HTTPException, PeftlabError, Exception):
+        app.add_exception_handler(kind, problem)
+    if token is not None:
+        _add_token(app, pages, token)
+    if only_loopback:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_NAMES)
+    return app
+
+
+def _add_token(app: FastAPI, pages: Pages, token: str) -> None:
+    @app.middleware("http")
+    async def ask(request: Request, call_next: Any) -> Response:
+        given = request.query_params.get("token", "")
+        if given and hmac.compare_digest(given.encode(), token.encode()):
+            # The token leaves the address, which a browser keeps and shows.
+            answer: Response = RedirectResponse(request.url.path, 303)
+            answer.set_cookie(COOKIE, token, httponly=True, samesite="strict")
+            return answer
+        if not hmac.compare_digest(request.cookies.get(COOKIE, "").encode(), token.encode()):
+            return pages.show("problem.html.j2", 401, problem="a token is needed", hint="Open /?token=TOKEN once.")
+        found: Response = await call_next(request)
+        return found
+
+
+def _add_list(app: FastAPI, index: RunIndex, pages: Pages) -> None:
+    @app.get("/")
+    def runs(
+        q: Annotated[str, Query(max_length=200)] = "", sort: str = "sign", page: Annotated[int, Query(ge=1)] = 1
+    ) -> HTMLResponse:
+        keys = index.keys()
+        sort = sort if sort in SORTED_BY else "sign"
+        if q or sort != "sign":
+            rows = [row for key, _ in keys if (row := index.row(key)).matches(q)]
+            if sort in ("score", "seconds"):
+                rows.sort(key=lambda row: (getattr(row, sort) is None, -(getattr(row, sort) or 0)))
+            elif sort != "sign":
+                rows.sort(key=lambda row: str(getattr(row, sort)))
+            total, part = len(rows), rows[(page - 1) * PAGE : page * PAGE]
+        else:  # only those that are shown are read
+            total, part = len(keys), [index.row(key) for key, _ in keys[(page - 1) * PAGE : page * PAGE]]
+        return pages.show(
+            "runs.html.j2", rows=part, total=total, q=q, sort=sort, page=page, pages=max(1, -(-total // PAGE)),
+            root=str(index.root),
+        )  # fmt: skip
+
+
+def _add_run(app: FastAPI, index: RunIndex, pages: Pages) -> None:
+    def folder_of(key: str) -> Path:
+        folder = index.folder(key)
+        if folder is None:
+            raise HTTPException(404, f"there is no run {key}")
+        return folder
+
+    def values(key: str) -> dict[str, Any]:
+        folder, lines = folder_of(key), contents.read_lines(folder_of(key))
+        row = index.row(key)
+        return {
+            "row": row,
+            "progress": contents.read_progress(lines),
+            "figures": contents.figures(lines),
+            "record": read_record(folder) if row.status not in ("going", "stopped", "unreadable") else None,
+        }
+
+    @app.get("/run/{key:path}/progress")
+    def progress(key: str) -> HTMLResponse:
+        return pages.show("progress.html.j2", **values(key))
+
+    @app.get("/run/{key:path}/events")
+    async def events(key: str, request: Request) -> StreamingResponse:
+        folder_of(key)
+        return StreamingResponse(_follow(index, key, request), media_type="text/event-stream", headers=_headers(STRICT))
+
+    @app.get("/run/{key:path}")
+    def run(key: str, split: str | None = None, page: Annotated[int, Query(ge=1)] = 1) -> HTMLResponse:
+        found = values(key)
+        settings = list(contents.flat(found["record"].recipe)) if found["record"] is not None else []
+        predictions = contents.read_predictions(folder_of(key), split, page)
+        return pages.show("run.html.j2", **found, settings=settings, predictions=predictions)
+
+
+async def _follow(index: RunIndex, key: str, request: Request) -> AsyncIterator[str]:
+    """An event whenever a run has written something; the last says that it has ended."""
+    seen = None
+    while not await request.is_disconnected():
+        row = await asyncio.to_thread(index.row, key)
+        if row.sign != seen:
+            seen = row.sign
+            yield f"event: changed\ndata: {row.status}\n\n"
+        if row.status != "going":
+            yield f"event: ended\ndata: {row.status}\n\n"
+            return
+        await asyncio.sleep(FOLLOW_SECONDS)
+
+
+def _add_comparison(app: FastAPI, index: RunIndex) -> None:
+    @app.get("/compare")
+    def compare(run: Annotated[list[str] | None, Query()] = None) -> HTMLResponse:
+        from peftlab.report.document import build_report
+        from peftlab.report.page import render_html
+
+        chosen = list(dict.fromkeys(run or []))
+        folders = [folder for key in chosen if (folder := index.folder(key)) is not None]
+        if len(folders) < 2:
+            raise UserError("two runs at least are needed", hint="Tick them in the list, and choose Compare.")
+        page = render_html(build_report(folders, base=index.root))
+        return HTMLResponse(Markup(page), headers=_headers(OF_REPORTS))  # noqa: S704 - the report escapes what it shows

@@ -1,0 +1,26 @@
+"use strict";
+const units = [[86400, "d"], [3600, "h"], [60, "min"], [1, "s"]];
+
+function tellTimes(root) {
+  for (const element of root.querySelectorAll("time[data-time]")) {
+    const then = Number(element.dataset.time), ago = Math.max(0, Date.now() / 1000 - then);
+    const [size, name] = units.find(([seconds]) => ago >= seconds) || [1, "s"];
+    element.textContent = `${Math.floor(ago / size)} ${name} ago`;
+    element.title = new Date(then * 1000).toLocaleString();
+    element.dateTime = new Date(then * 1000).toISOString();
+  }
+}
+
+function follow(place) {
+  const address = place.dataset.follow, source = new EventSource(address + "/events");
+  source.addEventListener("changed", async () => {
+    const answer = await fetch(address + "/progress");
+    // The server has escaped all that a run says; scripts in a page that is put in this way never run.
+    if (answer.ok) { place.innerHTML = await answer.text(); tellTimes(place); }
+  });
+  source.addEventListener("ended", () => { source.close(); location.reload(); });
+}
+
+tellTimes(document);
+setInterval(() => tellTimes(document), 5000);
+document.querySelectorAll("[data-follow]").forEach(follow);

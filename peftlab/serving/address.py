@@ -1,0 +1,73 @@
+"""Where a service of peftlab listens: nobody else's machine without a token, and a port in use is told at once."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import socket
+
+from peftlab.core.errors import UserError
+
+BACKLOG = 1024
+TOKEN_VARIABLE = "PEFTLAB_TOKEN"  # noqa: S105 - the name of a variable
+
+
+def is_loopback(address: str) -> bool:
+    """Whether only this machine reaches the address."""
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
+
+
+def given_token() -> str | None:
+    """The token of the environment; None where there is none.
+
+    Raises:
+        UserError: It is too short to keep anybody out.
+    """
+    token = os.environ.get(TOKEN_VARIABLE) or None
+    if token is not None and len(token) < 8:
+        raise UserError("the token has fewer than 8 characters", where=TOKEN_VARIABLE)
+    return token
+
+
+def check_address(address: str, token: str | None) -> None:
+    """Refuse to answer anybody from anywhere.
+
+    Raises:
+        UserError: The address is not the loopback's, and there is no token.
+    """
+    if not is_loopback(address) and token is None:
+        raise UserError(
+            f"{address} can be reached from other machines, and there is no token",
+            where="--host",
+            hint=f"Put a token into the variable {TOKEN_VARIABLE}, or leave --host at 127.0.0.1.",
+        )
+
+
+def bind(address: str, port: int) -> socket.socket:
+    """A socket that listens; before anything is loaded, so that a port in use is told at once.
+
+    Raises:
+        UserError: The port is in use, or there is no such address here.
+    """
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    # asyncio turns Nagle's algorithm off only where it is told that this is TCP; else small answers wait for 40 ms.
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((address, port))
+    except OSError as error:
+        bound.close()
+        raise UserError(
+            f"cannot listen on {address}, port {port}: {error.strerror}", where="--port", hint="Choose another --port."
+        ) from None
+    bound.listen(BACKLOG)
+    return bound
+
+
+def url_of(address: str, bound: socket.socket) -> str:
+    """What a browser is given."""
+    shown = f"[{address}]" if ":" in address else address
+    return f"http://{shown}:{bound.getsockname()[1]}"

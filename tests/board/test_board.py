@@ -1,0 +1,190 @@
+"""The board on small made-up folders of runs, through its own application."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fastapi.testclient import TestClient
+
+from peftlab.board.app import PAGE, build_board
+from peftlab.board.runs import RunIndex
+from peftlab.board.server import show_board
+from peftlab.core.errors import UserError
+from peftlab.core.record import Guard, RunRecord, write_record
+from peftlab.core.reporter import Silent
+
+HOSTILE = "<script>alert(1)</script>"
+
+
+def make_run(folder: Path, *, method: str = "lora", score: float | None = 0.8, **others: Any) -> Path:
+    folder.mkdir(parents=True)
+    values = {
+        "name": folder.name,
+        "status": "success",
+        "recipe": {
+            "name": folder.name,
+            "seed": 0,
+            "model": {"path": "tiny"},
+            "task": {"type": "text_classification"},
+            "method": {"type": method},
+            "evaluation": {"metric": "accuracy"},
+            "training": {"epochs": 2},
+        },
+        "scores": {"test": {"accuracy": score}} if score is not None else {},
+        "guards": {"base_unchanged": Guard.check(True, "all is as it was")},
+        "started_at": "2026-01-01T00:00:00+00:00",
+        "seconds": 12.0,
+    } | others
+    write_record(RunRecord.model_validate(values), folder)
+    (folder / "recipe.yaml").write_text(f"name: {folder.name}\n")
+    lines = [{"step": step, "epoch": 1, "loss": 1 / step} for step in (1, 2, 3)]
+    lines += [{"step": step, "validation": {"accuracy": 0.5 + step / 10}} for step in (1, 3)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    old = time.time() - 3600
+    for path in folder.iterdir():
+        os.utime(path, (old, old))
+    return folder
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = make_run(tmp_path / "runs" / "first")
+    rows = {
+        "split": ["test"] * 120,
+        "index": list(range(120)),
+        "label": ["good"] * 119 + [HOSTILE],
+        "prediction": ["good"] * 118 + ["bad", "bad"],
+    }
+    pq.write_table(pa.table(rows), folder / "predictions.parquet")
+    make_run(tmp_path / "runs" / "suite" / "second", method="bitfit", score=None, status="failed", error=HOSTILE)
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def client(root: Path) -> TestClient:
+    return TestClient(build_board(root), raise_server_exceptions=False)
+
+
+def test_the_list_is_searched_and_sorted(client: TestClient, root: Path) -> None:
+    page = client.get("/")
+    assert page.status_code == 200
+    assert "2 below" in page.text
+    assert "/run/suite/second" in page.text
+    assert "script-src 'self'" in page.headers["content-security-policy"]
+    assert HOSTILE not in page.text
+    found = client.get("/", params={"q": "BITFIT failed"}).text
+    assert "/run/suite/second" in found
+    assert "/run/first" not in found
+    assert "No run matches" in client.get("/", params={"q": "nothing of this"}).text
+    by_score = client.get("/", params={"sort": "score"}).text
+    assert by_score.index("/run/first") < by_score.index("/run/suite/second")
+    assert client.get("/", params={"sort": "no such"}).status_code == 200
+
+
+def test_a_run_is_shown_with_wrong_predictions_first_and_all_escaped(client: TestClient) -> None:
+    page = client.get("/run/first").text
+    for wanted in ("accuracy", "base_unchanged", "<svg", "training.epochs", "2 of 120 differ", "page 1 of 3"):
+        assert wanted in page, wanted
+    assert HOSTILE not in page
+    assert "&lt;script&gt;" in page
+    assert page.index("bad") < page.index(">0</td>")
+    last = client.get("/run/first", params={"page": 99}).text
+    assert "page 3 of 3" in last
+    assert HOSTILE not in client.get("/run/suite/second").text
+
+
+@pytest.mark.parametrize("key", ["nothing", "../outside", "..%2Foutside", "/etc", "first/../../outside", "link"])
+def test_only_what_was_found_can_be_asked_for(root: Path, client: TestClient, key: str) -> None:
+    make_run(root.parent / "outside")
+    (root / "link").symlink_to(root.parent / "outside")
+    for ending in ("", "/progress", "/events"):
+        answer = client.get(f"/run/{key}{ending}")
+        assert answer.status_code == 404, key
+        assert "there is no run" in answer.text or "Not Found" in answer.text
+        assert "training loss" not in answer.text
+
+
+def test_a_run_that_goes_on_is_followed_to_its_end(root: Path, client: TestClient) -> None:
+    folder = root / "third"
+    folder.mkdir()
+    (folder / "recipe.yaml").write_text("name: third\n")
+    (folder / "metrics.jsonl").write_text('{"step": 7, "epoch": 1, "loss": 0.25}\n{"step": 8, "lo')
+    page = client.get("/run/third").text
+    assert "going" in page
+    assert "step 7" in page
+    assert 'data-follow="/run/third"' in page
+    record = RunRecord(name="third", status="success", recipe={}, started_at="2026-01-01T00:00:00+00:00", seconds=1.0)
+    end = threading.Timer(0.3, write_record, (record, folder))
+    end.start()
+    told = client.get("/run/third/events").text  # the client gives it once the stream has ended
+    end.join()
+    assert told.startswith("event: changed\ndata: going\n")
+    assert told.endswith("event: ended\ndata: success\n\n")
+
+
+def test_what_is_broken_is_told_and_never_a_traceback(root: Path, client: TestClient, tmp_path: Path) -> None:
+    (root / "first" / "record.json").write_text("{")
+    (root / "first" / "predictions.parquet").write_bytes(b"none")
+    stopped = root / "stopped"
+    stopped.mkdir()
+    for name in ("recipe.yaml", "metrics.jsonl"):
+        (stopped / name).write_text("")
+        os.utime(stopped / name, (0, 0))
+    page = client.get("/").text
+    assert "unreadable" in page
+    assert "stopped" in page
+    answer = client.get("/run/first")
+    assert answer.status_code == 422
+    assert "damaged" in answer.text
+    assert "left no record" in client.get("/run/stopped").text
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "There is no run in this folder yet" in TestClient(build_board(empty)).get("/").text
+    with pytest.raises(UserError, match="no such folder"):
+        build_board(tmp_path / "nowhere")
+
+
+def test_runs_are_compared_by_the_report(root: Path, client: TestClient) -> None:
+    make_run(root / "third", method="bitfit", score=0.7)
+    page = client.get("/compare", params={"run": ["first", "third"]})
+    assert page.status_code == 200
+    assert "peftlab report" in page.text
+    alone = client.get("/compare", params={"run": ["first", "../outside"]})
+    assert alone.status_code == 422
+    assert "two runs at least" in alone.text
+
+
+def test_strangers_are_kept_out(root: Path) -> None:
+    local = TestClient(build_board(root))
+    assert local.get("/", headers={"Host": "evil.example"}).status_code == 400
+    guarded = TestClient(build_board(root, token="a long secret", only_loopback=False))
+    assert guarded.get("/").status_code == 401
+    assert guarded.get("/?token=another secret").status_code == 401
+    let_in = guarded.get("/?token=a long secret")
+    assert let_in.status_code == 200
+    assert "token" not in str(let_in.url)
+    assert guarded.get("/run/first").status_code == 200
+    with pytest.raises(UserError, match="no token"):
+        show_board(root, address="192.0.2.1", port=0, token=None, reporter=Silent())
+
+
+def test_many_runs_are_listed_without_being_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (make_run(tmp_path / "run-0") / "record.json").read_text()
+    for number in range(1, PAGE + 50):
+        (tmp_path / f"run-{number}").mkdir()
+        (tmp_path / f"run-{number}" / "record.json").write_text(text)
+    read: list[str] = []
+    row = RunIndex.row
+    monkeypatch.setattr(RunIndex, "row", lambda self, key: read.append(key) or row(self, key))
+    client = TestClient(build_board(tmp_path))
+    assert "page 1 of 2" in client.get("/").text
+    assert len(read) == PAGE
+    assert "page 2 of 2" in client.get("/", params={"page": 2}).text
