@@ -39,6 +39,16 @@ def model_tensors(model: nn.Module) -> list[Tensor]:
     return [*model.parameters(), *model.buffers(), *quantization_state(model).values()]
 
 
+def is_part(tensor: Tensor) -> bool:
+    """Whether this process holds a part of the tensor only: other processes hold the rest."""
+    return hasattr(tensor, "_local_tensor")
+
+
+def held_part(tensor: Tensor) -> Tensor:
+    """What this process holds of a tensor."""
+    return tensor._local_tensor if is_part(tensor) else tensor  # type: ignore[attr-defined]
+
+
 def count_weights(parameter: Tensor) -> int:
     """The weights that a parameter stands for: two in each byte of a 4-bit matrix."""
     state = getattr(parameter, "quant_state", None)

@@ -107,7 +107,7 @@ class Estimate:
 def estimate_recipe(
     checked: CheckedModel, target: Target, *, batch: Batch | None = None, advise: bool = True
 ) -> Estimate:
-    """Estimate the memory of a recipe.
+    """Estimate the memory of a recipe; of several processes, that of the one which takes most.
 
     Args:
         checked: The recipe and its model; with its data, the labels are the data's own.
@@ -118,14 +118,17 @@ def estimate_recipe(
     Raises:
         UserError: The model or the method cannot be built, or torch cannot run it on shapes.
     """
+    if checked.recipe.training.sharding is None or target.processes == 1:
+        return _estimate(checked, target, batch, advise=advise)
+    from peftlab.estimate.paper_group import paper_group
+
+    with paper_group(target.processes):
+        return _estimate(checked, target, batch, advise=advise)
+
+
+def _estimate(checked: CheckedModel, target: Target, batch: Batch | None, *, advise: bool) -> Estimate:
     labels = checked.labels if isinstance(checked, CheckedRecipe) else UNKNOWN_LABELS
     recipe = checked.recipe
-    if recipe.training.sharding is not None and target.processes > 1:
-        raise UnsupportedError(
-            "the memory of a sharded base is not estimated",
-            where="training.sharding",
-            hint="Set it to null for what a process takes that holds the whole base.",
-        )
     own_batch = batch or longest_batch(recipe, labels, target.processes)
     shapes = ShapesOfRecipe(checked, labels, target)
     memory = shapes.memory(own_batch)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
+import torch.distributed as dist
 from torch import nn
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
@@ -59,6 +60,7 @@ from peftlab.training.loop import TrainingJob, optimizer_step
 from peftlab.training.metrics_log import MetricsLog
 from peftlab.training.offload import frozen_layers
 from peftlab.training.optimizers import build_optimizer
+from peftlab.training.sharding import Sharding, mesh_of
 from peftlab.training.steps import Step, StepPlan
 from peftlab.training.world import World, WorldOnPaper
 
@@ -132,8 +134,12 @@ class ShapesOfRecipe:
 
     def __init__(self, checked: CheckedModel, labels: tuple[str, ...], target: Target) -> None:
         self._recipe, self._labels, self._target = checked.recipe, labels, target
-        self._world = World() if target.processes == 1 else WorldOnPaper(target.processes)
         recipe, method = checked.recipe, checked.recipe.method
+        self._is_sharded = recipe.training.sharding is not None and target.processes > 1
+        self._trains_base = method.trains_base
+        self._world = World()
+        if target.processes > 1:
+            self._world = WorldOnPaper(target.processes, keeps_pace=self._is_sharded)
         self._dtype = resolve_dtype(recipe.model.dtype, device=target.device, base_is_frozen=not method.trains_base)
         self._card = Card(target.name, target.memory_bytes)
         self._autocast = autocast_dtype(recipe.training.precision, device=target.device, weights=self._dtype)
@@ -168,6 +174,10 @@ class ShapesOfRecipe:
         with self._mode:
             give_fake_tensors(self._model)
             self._loaded_bytes = storage_bytes(model_tensors(self._model))
+            if self._is_sharded:
+                with unset_fake_temporarily():
+                    mesh = mesh_of(dist.distributed_c10d._get_default_group(), torch.device("cpu"))
+                Sharding(mesh, method.trains_base).shard(self._model, torch.device("cpu"))
             if recipe.model.offload is not None:
                 drop_between_forwards(frozen_layers(self._model).values())
 
@@ -205,7 +215,8 @@ class ShapesOfRecipe:
             "load": (self._loaded_bytes if self._target.name == "cpu" else model_bytes) + self._largest_source(),
             "train": memory.peak_bytes,
             "evaluate": evaluated + workspace,
-            "save": model_bytes,
+            # What trains in parts the first process gathers, on CPU.
+            "save": model_bytes + self._loaded_bytes * (self._is_sharded and self._trains_base),
         }
         return PhaseMemory(memory, phases, loss_terms=task.most_terms)
 

@@ -11,7 +11,7 @@ import math
 import sys
 import weakref
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter
 
 from peftlab.core.record import Memory
-from peftlab.core.tensors import model_tensors
+from peftlab.core.tensors import held_part, model_tensors
 from peftlab.measurement.caching_allocator import Block, CachingAllocator
 from peftlab.measurement.kernel_workspaces import workspace_bytes
 
@@ -46,12 +46,36 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch lea
         self.peak_bytes = 0
         self._sizes: dict[int, int] = {}
         self._references: dict[int, weakref.ref[torch.UntypedStorage]] = {}
+        self._before: list[Any] = []
         self.add(existing)
 
     def add(self, tensors: Iterable[Tensor]) -> None:
         """Count tensors that were not made under this watcher."""
         for tensor in tensors:
             self._count(tensor)
+
+    def __enter__(self) -> Self:
+        """Begin to watch; also storages that are given back and taken again, as those of a sharded base are."""
+        own: Any = torch.UntypedStorage.resize_
+
+        def resize(storage: torch.UntypedStorage, size: int) -> Any:
+            result = own(storage, size)
+            if id(storage) in self._sizes:
+                self._note_size(id(storage), storage.nbytes())
+            return result
+
+        self._before.append(vars(torch.UntypedStorage).get("resize_"))
+        torch.UntypedStorage.resize_ = resize  # type: ignore[assignment]
+        return super().__enter__()  # type: ignore[no-any-return, no-untyped-call]
+
+    def __exit__(self, *error: Any) -> None:
+        """Put torch's own function back."""
+        super().__exit__(*error)  # type: ignore[no-untyped-call]
+        before = self._before.pop()
+        if before is None:
+            del torch.UntypedStorage.resize_
+        else:
+            torch.UntypedStorage.resize_ = before  # type: ignore[method-assign]
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         """Run the operation, and count the storages of its inputs (they were alive) and outputs."""
@@ -69,6 +93,7 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch lea
         return result
 
     def _count(self, tensor: Tensor) -> None:
+        tensor = held_part(tensor)
         if tensor.layout is not torch.strided or tensor.device.type == "meta":
             return
         storage = tensor.untyped_storage()
@@ -78,8 +103,11 @@ class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch lea
         if known is None:
             self._references[key] = weakref.ref(storage, lambda _reference: self._forget(key))
         if known != size:  # new, or resized in place
-            self._change(key, size)
-            self.peak_bytes = max(self.peak_bytes, self.current_bytes)
+            self._note_size(key, size)
+
+    def _note_size(self, key: int, size: int) -> None:
+        self._change(key, size)
+        self.peak_bytes = max(self.peak_bytes, self.current_bytes)
 
     def _forget(self, key: int) -> None:
         self._references.pop(key, None)
@@ -198,5 +226,6 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer) -> list[Tensor]:
 
 def storage_bytes(tensors: Iterable[Tensor]) -> int:
     """Bytes of the storages behind some tensors, each storage once; what is offloaded takes none."""
-    storages = [tensor.untyped_storage() for tensor in tensors if tensor.device.type != "meta"]
+    parts = map(held_part, tensors)
+    storages = [tensor.untyped_storage() for tensor in parts if tensor.device.type != "meta"]
     return sum({storage._cdata: storage.nbytes() for storage in storages}.values())

@@ -40,11 +40,10 @@ def measure(
     """
     run.reporter.say("measuring memory and speed before training")
     recipe, findings = run.recipe, run.findings
-    if not run.placement.shards:  # the watcher does not see parts come and go
-        findings.memory = max(run.world.gather(rehearse_memory(job)), key=lambda memory: memory.peak_bytes)
-        findings.clock.set_peak("train", findings.memory.peak_bytes)
+    findings.memory = max(run.world.gather(rehearse_memory(job)), key=lambda memory: memory.peak_bytes)
+    findings.clock.set_peak("train", findings.memory.peak_bytes)
     largest = max((split for name, split in loader.splits.items() if name != "train"), key=len, default=None)
-    if largest is not None and not run.placement.shards:
+    if largest is not None:
         batches = recipe.evaluation_batches(recipe.task.lengths(largest.examples))
         inference = run.inference(loader.tokenizer, recipe.evaluation.metric)
         findings.clock.set_peak("evaluate", rehearse_evaluation(job, largest, batches, inference))

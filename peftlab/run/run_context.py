@@ -20,7 +20,7 @@ from peftlab.training.accelerator import autocast_dtype
 from peftlab.training.evaluation import TorchInference
 from peftlab.training.interrupts import Interrupts
 from peftlab.training.offload import Placement
-from peftlab.training.sharding import Sharding
+from peftlab.training.sharding import Sharding, mesh_of
 from peftlab.training.world import World
 
 
@@ -73,7 +73,7 @@ class RunContext:
         """Puts models onto the device, or leaves their blocks where the recipe offloads them to."""
         sharding = None
         if self.world.keeps_pace:
-            sharding = Sharding(self.world.new_group(), self.recipe.method.trains_base)
+            sharding = Sharding(mesh_of(self.world.new_group(), self.device), self.recipe.method.trains_base)
         return Placement(self.recipe.model.offload, device=self.device, folder=self.folder.path, sharding=sharding)
 
     def inference(self, tokenizer: Any, metric: str | None = None) -> TorchInference:

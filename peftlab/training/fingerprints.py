@@ -11,9 +11,9 @@ from collections.abc import Iterator, Mapping
 import torch
 from torch import Tensor, nn
 
-from peftlab.core.tensors import quantization_state
+from peftlab.core.tensors import held_part, quantization_state
 from peftlab.training.offload import frozen_tensors
-from peftlab.training.sharding import own_part, whole
+from peftlab.training.sharding import whole
 
 PIECE = 1 << 18
 """Words that are taken at once: what is made of them stays in a CPU's cache."""
@@ -22,7 +22,7 @@ PIECE = 1 << 18
 @torch.no_grad()
 def fingerprint(tensor: Tensor) -> str:
     """Type, shape and content of a tensor; of one that is in parts, those of this process's part."""
-    tensor = own_part(tensor)
+    tensor = held_part(tensor)
     about = f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
     flat = tensor.detach().contiguous().flatten()
     if flat.numel() == 0:

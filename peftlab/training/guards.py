@@ -13,8 +13,9 @@ from torch import Tensor, nn
 from peftlab.core.added_rows import ADDED_ROWS
 from peftlab.core.method import Method
 from peftlab.core.record import Guard
+from peftlab.core.tensors import held_part
 from peftlab.training.fingerprints import fingerprint, frozen_state, grown_tables
-from peftlab.training.sharding import is_sharded, own_part, whole
+from peftlab.training.sharding import is_sharded, whole
 from peftlab.training.world import World
 
 FIRST_STEPS = 10
@@ -92,7 +93,7 @@ class GradientGuard:
             if parameter.grad is not None and not parameter.requires_grad:
                 self._frozen.add(name)
             elif parameter.grad is not None and name in self._waiting:
-                watched[name] = own_part(parameter.grad.detach())
+                watched[name] = held_part(parameter.grad.detach())
         found = _largest_elements(watched)
         if world is not None and is_sharded(model):
             each = world.gather(found)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from peftlab.core.callback import CallbackList
 from peftlab.core.splits import EncodedSplit
 from peftlab.core.task import Task
+from peftlab.core.tensors import is_part
 from peftlab.training.ahead import BatchesAhead
 from peftlab.training.checkpoints import (
     BEST,
@@ -37,7 +38,7 @@ from peftlab.training.micro_batches import MicroBatches
 from peftlab.training.optimizers import learning_rate_schedule, set_learning_rate
 from peftlab.training.progress import Progress
 from peftlab.training.roll_outs import RollOuts
-from peftlab.training.sharding import clip, is_part, whole_tensors
+from peftlab.training.sharding import clip, whole_tensors
 from peftlab.training.steps import Step, StepPlan
 from peftlab.training.training_config import EvaluationConfig, TrainingConfig
 from peftlab.training.world import World

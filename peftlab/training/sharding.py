@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from peftlab.acceleration.compiled import find_blocks
 from peftlab.core.errors import UnsupportedError
+from peftlab.core.tensors import is_part
 
 if TYPE_CHECKING:
-    import torch.distributed as dist
+    from torch.distributed.device_mesh import DeviceMesh
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,11 @@ class Sharding:
     """How the models of a run are sharded.
 
     Args:
-        group: The processes.
+        mesh: The processes, as torch's sharded tensors know them; see :func:`mesh_of`.
         trains_base: Whether the base trains as a whole; else what trains stays whole in each process.
     """
 
-    group: dist.ProcessGroup
+    mesh: DeviceMesh
     trains_base: bool
 
     def shard(self, model: nn.Module, device: torch.device) -> None:
@@ -46,7 +47,6 @@ class Sharding:
         Raises:
             UnsupportedError: It has no blocks that are known.
         """
-        from torch.distributed.device_mesh import DeviceMesh
         from torch.distributed.fsdp import fully_shard
 
         blocks = find_blocks(model)
@@ -56,15 +56,21 @@ class Sharding:
                 where="training.sharding",
                 hint="Set it to null.",
             )
-        mesh = DeviceMesh.from_group(self.group, device.type)
         apart = set[nn.Parameter]()
         if not self.trains_base:
             apart = {parameter for parameter in model.parameters() if parameter.requires_grad}
         for module in [*blocks, model]:
-            part: Any = fully_shard(module, mesh=mesh, ignored_params=apart)
+            part: Any = fully_shard(module, mesh=self.mesh, ignored_params=apart)
             # The loss of each process is its part of the sum already.
             part.set_gradient_divide_factor(1.0)
             part.set_force_sum_reduction_for_comms(True)
+
+
+def mesh_of(group: Any, device: torch.device) -> DeviceMesh:
+    """A group of processes, each with a device of this type."""
+    from torch.distributed.device_mesh import DeviceMesh
+
+    return DeviceMesh.from_group(group, device.type)
 
 
 @contextlib.contextmanager
@@ -88,16 +94,6 @@ def gathered_root(model: nn.Module) -> Iterator[None]:
 def is_sharded(model: nn.Module) -> bool:
     """Whether this process holds a part of the model only."""
     return hasattr(model, "_get_fsdp_state")
-
-
-def is_part(tensor: Tensor) -> bool:
-    """Whether this process holds a part of the tensor only."""
-    return hasattr(tensor, "_local_tensor")
-
-
-def own_part(tensor: Tensor) -> Tensor:
-    """What this process holds of a tensor."""
-    return tensor._local_tensor if is_part(tensor) else tensor  # type: ignore[attr-defined]
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from peftlab.training.sharding import is_part
+from peftlab.core.tensors import is_part
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")

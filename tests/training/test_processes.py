@@ -18,6 +18,11 @@ from safetensors.torch import load_file
 
 import peftlab
 from peftlab.core.record import read_record
+from peftlab.estimate.data import look_at_data
+from peftlab.estimate.recipe import estimate_recipe
+from peftlab.estimate.target import find_target
+from peftlab.preparation.check import check_recipe
+from peftlab.recipe.values import document_of
 
 WORKER = Path(__file__).with_name("world_worker.py")
 METHODS: dict[str, dict[str, Any]] = {
@@ -135,7 +140,7 @@ def together(recipes: dict[str, dict[str, Any]], tmp_path_factory: pytest.TempPa
 
 def sharded(values: dict[str, Any]) -> dict[str, Any]:
     """A recipe whose base is in parts; its last batch has a text for the first process alone."""
-    return {**values, "training": {**values["training"], "sharding": "fsdp"}}
+    return {**values, "measure": True, "training": {**values["training"], "sharding": "fsdp"}}
 
 
 def often_kept(recipes: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -172,6 +177,17 @@ def test_a_base_in_parts_gives_what_a_whole_one_gives(case: str, alone: Path, to
     assert whole.keys() == parted.keys()
     for name, tensor in whole.items():
         torch.testing.assert_close(parted[name], tensor, rtol=1e-4, atol=1e-5)
+
+
+def test_the_memory_of_a_process_is_estimated(recipes: dict[str, dict[str, Any]], together: Path) -> None:
+    values = sharded(recipes["bert-lora"])
+    checked, batch = look_at_data(check_recipe(peftlab.Recipe.from_dict(values), document_of(values), offline=True), 2)
+    found = estimate_recipe(checked, find_target("cpu").for_processes(2), batch=batch, advise=False)
+    measured = read_record(together / "bert-lora-sharded").memory
+    assert measured is not None
+    assert found.memory.memory.peak_bytes == pytest.approx(measured.peak_bytes, rel=0.03)
+    whole = estimate_recipe(checked, find_target("cpu"), batch=batch, advise=False).memory.memory
+    assert measured.parameters_bytes < 0.6 * whole.parameters_bytes
 
 
 def test_a_lost_process_ends_the_run_and_another_number_goes_on(
