@@ -6,6 +6,7 @@ from peftlab.core.model_facts import CHECKPOINT_HEADS, Family, ModelFacts, Token
 from peftlab.core.regularizer import REGULARIZERS, Regularizer
 from peftlab.core.reporter import ProgressCallback, Reporter, Silent
 from peftlab.core.reward import REWARDS, Answer, Reward, reward_function
+from peftlab.core.selection import STRATEGIES, Candidates, Choice, Strategy
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import (
     TASKS,
@@ -28,9 +29,12 @@ __all__ = [
     "METHODS",
     "REGULARIZERS",
     "REWARDS",
+    "STRATEGIES",
     "TASKS",
     "Answer",
     "Backward",
+    "Candidates",
+    "Choice",
     "EmbedsText",
     "EncodedSplit",
     "Example",
@@ -53,6 +57,7 @@ __all__ = [
     "ScoresPairs",
     "Silent",
     "Split",
+    "Strategy",
     "TargetModules",
     "Task",
     "TokenizerFacts",

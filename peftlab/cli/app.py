@@ -26,6 +26,7 @@ from peftlab.cli.report import report
 from peftlab.cli.reproduce import reproduce
 from peftlab.cli.run import run
 from peftlab.cli.schema import schema
+from peftlab.cli.select import select
 from peftlab.cli.serve import serve
 from peftlab.cli.tune import tune
 from peftlab.cli.validate import validate
@@ -46,6 +47,7 @@ app.command()(init)
 app.command()(run)
 app.command()(predict)
 app.command()(evaluate)
+app.command()(select)
 app.command()(export)
 app.command()(serve)
 app.command()(explain)

@@ -19,6 +19,7 @@ class Kind(StrEnum):
     REWARDS = "rewards"
     AUDITS = "audits"
     PERTURBATIONS = "perturbations"
+    STRATEGIES = "strategies"
     MODELS = "models"
     METRICS = "metrics"
     RECIPES = "recipes"
@@ -28,7 +29,7 @@ def ls(
     kind: Annotated[Kind, typer.Argument(help="What to list.", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """List methods, tasks, regularizers, rewards, audits, perturbations, models, metrics or recipes, one a line."""
+    """List methods, tasks, regularizers, rewards, audits, strategies, models, metrics, recipes and more, one a line."""
     entries, notes = _LISTS[kind]()
     if as_json:
         print(json.dumps({kind.value: entries, **({"broken": notes} if notes else {})}, indent=2))
@@ -93,6 +94,12 @@ def _perturbations() -> tuple[list[dict[str, Any]], dict[str, str]]:
     return _registered(PERTURBATIONS)
 
 
+def _strategies() -> tuple[list[dict[str, Any]], dict[str, str]]:
+    from peftlab.core.selection import STRATEGIES
+
+    return _registered(STRATEGIES)
+
+
 def _metrics() -> tuple[list[dict[str, str]], dict[str, str]]:
     from peftlab.core.metric import METRICS
     from peftlab.core.task import TASKS
@@ -136,6 +143,7 @@ _LISTS = {
     Kind.REWARDS: _rewards,
     Kind.AUDITS: _audits,
     Kind.PERTURBATIONS: _perturbations,
+    Kind.STRATEGIES: _strategies,
     Kind.MODELS: _models,
     Kind.METRICS: _metrics,
     Kind.RECIPES: _recipes,

@@ -19,6 +19,7 @@ OTHER_NAMES = {
     **dict.fromkeys(("train", "finetune", "fine-tune", "ft", "fit", "start", "resume"), "run"),
     **dict.fromkeys(("infer", "inference", "classify", "generate"), "predict"),
     **dict.fromkeys(("test", "eval", "score"), "evaluate"),
+    **dict.fromkeys(("sample", "query", "choose", "active-learning"), "select"),
     **dict.fromkeys(("list", "methods", "models", "tasks"), "ls"),
     **dict.fromkeys(("check", "lint"), "validate"),
     **dict.fromkeys(("benchmark", "compare"), "bench"),

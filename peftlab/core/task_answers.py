@@ -99,6 +99,11 @@ class TaskAnswers(ABC):
     generates_text: ClassVar[bool] = False
     """Whether evaluation also writes texts, token by token; estimates of memory leave that out, and say so."""
 
+    @property
+    def has_class_probabilities(self) -> bool:
+        """Whether ``scores`` of a prediction are the probabilities of the classes, of which a text has just one."""
+        return False
+
     def default_metric(self, validation: Split | None) -> str:
         """The metric of a recipe that names none: the first of the task's, or one that fits the data better."""
         return self.metrics[0]

@@ -136,6 +136,13 @@ class TaskObjective(ABC):
         """The head to put on the base model; by default none."""
         return Head(kind="none")
 
+    def of_examples(self, values: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """One row an example (examples × …) from one row of ``input_ids`` each; by default these are the same.
+
+        A task that spreads a text over several rows says how they become one.
+        """
+        return values
+
     def length(self, example: Example) -> int:
         """Tokens of an example, or what takes memory and time like tokens: batches and speed are counted in them."""
         return len(example["input_ids"])

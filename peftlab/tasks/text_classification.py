@@ -24,6 +24,7 @@ from peftlab.tasks._labels import (
     tidy,
     tidy_value,
 )
+from peftlab.tasks._measurable import why_not_measured
 from peftlab.tasks._scorers import ClassScorer, MultiLabelScorer
 from peftlab.tasks._thresholds import as_logits, describe_thresholds, thresholds
 from peftlab.tasks._weights import weights_like
@@ -120,6 +121,11 @@ class TextClassification(Task):
         """Whether an example can carry any number of labels."""
         return self.multi_label or isinstance(self.label, list)
 
+    @property
+    def has_class_probabilities(self) -> bool:
+        """Not where any number of labels may apply."""
+        return not self.is_multi_label
+
     def text_columns(self) -> tuple[str, ...]:
         """The column of the text, or the two of a pair."""
         return (self.text,) if isinstance(self.text, str) else tuple(self.text)
@@ -166,19 +172,9 @@ class TextClassification(Task):
 
     def why_not_measured(self, metric: str, split: Split, labels: tuple[str, ...]) -> str | None:
         """AUROC and Matthews need several classes, F1 over labels needs one label at least."""
-        if metric == ("matthews" if self.is_multi_label else "micro_f1"):
-            return f"it is not one of {'several labels' if self.is_multi_label else 'one class'} per text"
         find = class_finder(labels)
         rows = [{find(name) for name in self._labels_of(split, row)} for row in range(len(split))]
-        found = set[str | None]().union(*rows)
-        if self.is_multi_label:
-            if metric == "auroc" and not any(0 < sum(name in row for row in rows) < len(rows) for name in labels):
-                return "no label has both examples that carry it and examples that do not"
-            return "no example carries any label" if metric.endswith("_f1") and not found else None
-        if metric == "auroc" and len(found) < len(labels):
-            missing = [name for name in labels if name not in found]
-            return f"it needs examples of every class, and there are none of {', '.join(map(repr, missing[:5]))}"
-        return f"every example is of the class {found.pop()!r}" if metric == "matthews" and len(found) == 1 else None
+        return why_not_measured(metric, rows, labels, is_multi_label=self.is_multi_label)
 
     def strata(self, split: Split) -> list[str] | None:
         """The class of each row; combinations of labels are too many to stratify by."""
@@ -274,6 +270,10 @@ class TextClassification(Task):
     def logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """Logits, batch × classes; of each window, where texts are read in windows."""
         return sequence_logits(model, batch)
+
+    def of_examples(self, values: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """The mean of a text's windows."""
+        return pooled(values, batch)
 
     def loss(self, logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
         """Cross-entropy or focal loss (binary, averaged over the labels, for several), summed over the examples."""

@@ -1,0 +1,1 @@
+"""Active learning: which texts of a pool should be given labels next."""
