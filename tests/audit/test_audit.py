@@ -16,7 +16,8 @@ from peftlab.statistics.means import exceeds, mean_with_interval
 from peftlab.statistics.slices import slice_p_values
 from tests.conftest import Command, sentences
 
-SMALL = ("--set", "robustness.texts=40", "--set", "robustness.worst_case_texts=5")
+SMALL = ("--parts", "errors,robustness", "--set", "robustness.texts=20", "--set", "robustness.worst_case_texts=1")
+FEW = ("--set", "robustness.perturbations=[typos, entities, negation_added]")
 
 
 @pytest.fixture
@@ -36,7 +37,7 @@ def test_an_audit_gives_figures_a_page_and_a_gate(
     limits.write_text("errors.overall: 1.0\nrobustness.*.flipped: {at_least: 1.1}\n")
     page = tmp_path / "page.html"
     arguments = ("--data", table, "--slices", "source", "--output", page, "--fail-under", limits, "--json")
-    done = command("audit", tiny_run(), *arguments, *SMALL)
+    done = command("audit", tiny_run(), *arguments, *SMALL, *FEW)
     assert done.returncode == 1, done.stderr  # a share cannot be 1.1, so each of these figures fails
     report = json.loads(done.stdout)
     assert report["rows"] == 90
@@ -62,7 +63,7 @@ def test_an_audit_gives_figures_a_page_and_a_gate(
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--parts", "errrors"), "Did you mean `errors`?"),
+        (("--set", "errrors.clusters=1"), "Did you mean `errors`?"),
         (("--set", "robustness.text=3"), "Did you mean `texts`?"),
         (("--set", "robustness.perturbations=[typoss]"), "typos"),
         (("--slices", "sourcee"), "sourcee"),
@@ -73,7 +74,9 @@ def test_bad_input_gets_a_message(
     command: Command, tiny_run: Callable[..., Path], table: Path, tmp_path: Path, arguments: Any, message: str
 ) -> None:
     (tmp_path / "limits.yaml").write_text("errors.overal: 0.1\n")
-    done = command("audit", tiny_run(), "--data", table, *arguments, *(() if "--set" in arguments else SMALL))
+    done = command(
+        "audit", tiny_run(), "--data", table, *arguments, *(() if "--set" in arguments else ("--parts", "errors"))
+    )
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr

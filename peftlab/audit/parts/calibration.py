@@ -1,0 +1,178 @@
+"""Calibration and abstention: whether probabilities can be taken at their word, and what is won by abstaining."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from peftlab.core.audit import AUDITS, Audit, Audited, Figure, Findings
+from peftlab.statistics.abstention import (
+    area_under_risk,
+    bootstrap_error,
+    calibration_error,
+    calibration_p_value,
+    conformal_sets,
+)
+from peftlab.statistics.means import mean_with_interval
+
+NORMAL = 1.959963984540054
+EXAMPLES = 5
+
+
+@AUDITS.register("calibration")
+class Calibration(Audit):
+    """Whether probabilities hold: reliability, conformal sets, and the error that is left where the model abstains."""
+
+    title = "Calibration and abstention"
+    order = 30
+
+    coverage: float = Field(0.9, gt=0, lt=1, description="How often a conformal set shall hold the right class.")
+    tolerance: float = Field(0.02, ge=0, description="Calibration error beyond chance that is no fault yet.")
+    fewest_rows: int = Field(20, ge=5, description="Bands of probability and classes with fewer rows are not shown.")
+
+    def why_not(self, audited: Audited) -> str | None:
+        """It needs one class for each row, and probabilities."""
+        return None if audited.probabilities is not None else "the model gives no probabilities of single classes"
+
+    def run(self, audited: Audited) -> Findings:
+        """Compare what the model states with what is right."""
+        probabilities, classes = audited.probabilities, audited.classes
+        if probabilities is None or classes is None:
+            return Findings(())  # why_not has said so
+        right, said = classes
+        confidences = probabilities[np.arange(len(said)), said]
+        is_right = (right == said).astype(np.float64)
+        figures = [
+            self._calibration(audited, confidences, is_right),
+            _overconfidence(confidences, is_right),
+            *self._bands(confidences, is_right),
+            *_abstention(audited, confidences, 1 - is_right),
+            *self._conformal(audited, probabilities, right),
+        ]
+        return Findings(figures)
+
+    def _calibration(self, audited: Audited, confidences: NDArray[np.float64], is_right: NDArray[np.float64]) -> Figure:
+        generator = audited.random("calibration")
+        value = calibration_error(confidences, is_right)
+        half = NORMAL * bootstrap_error(calibration_error, confidences, is_right, generator)
+        wrong = [at for at in np.argsort(-confidences).tolist() if not is_right[at]][:EXAMPLES]
+        return Figure(
+            "calibration.error",
+            value,
+            len(is_right),
+            f"Stated probability and share of right answers are {100 * value:.1f} points apart on average.",
+            low=max(value - half, 0.0),
+            high=min(value + half, 1.0),
+            p_value=calibration_p_value(confidences, is_right, self.tolerance, generator),
+            examples=[audited.example(at, probability=round(float(confidences[at]), 4)) for at in wrong],
+        )
+
+    def _bands(self, confidences: NDArray[np.float64], is_right: NDArray[np.float64]) -> list[Figure]:
+        bands = np.minimum((confidences * 10 + 1e-9).astype(int), 9)
+        shown = [band for band in range(10) if (bands == band).sum() >= self.fewest_rows]
+        figures = []
+        for band in shown:
+            inside = bands == band
+            mean = mean_with_interval(is_right[inside], looked_at=len(shown))
+            figures.append(
+                Figure(
+                    f"calibration.right.at_{10 * band}",
+                    mean.value,
+                    mean.n,
+                    f"Of answers with a probability of {10 * band} to {10 * band + 10} % (mean "
+                    f"{confidences[inside].mean():.1%}), {mean.value:.1%} are right.",
+                    low=mean.low,
+                    high=mean.high,
+                    higher_is_better=True,
+                )
+            )
+        return figures
+
+    def _conformal(
+        self, audited: Audited, probabilities: NDArray[np.float64], right: NDArray[np.int64]
+    ) -> list[Figure]:
+        order = audited.random("conformal").permutation(len(right))
+        setting, new = order[: len(right) // 2], order[len(right) // 2 :]
+        sets = conformal_sets(probabilities[setting], right[setting], probabilities[new], self.coverage)
+        holds = sets[np.arange(len(new)), right[new]].astype(np.float64)
+        names = {
+            f"coverage.class.{name}": (f"of the class {name} ", right[new] == at)
+            for at, name in enumerate(audited.model.labels)
+            if (right[new] == at).sum() >= self.fewest_rows
+        }
+        figures = [_coverage("coverage", "", holds, self.coverage, 1)]
+        sizes = mean_with_interval(sets.sum(axis=1).astype(np.float64))
+        figures.append(
+            Figure(
+                "calibration.set_size",
+                sizes.value,
+                sizes.n,
+                f"Such a set has {sizes.value:.2f} classes on average.",
+                low=sizes.low,
+                high=sizes.high,
+                unit="number",
+            )
+        )
+        for name, (of, members) in names.items():
+            figures.append(_coverage(name, of, holds[members], self.coverage, len(names)))
+        return figures
+
+
+def _coverage(name: str, of: str, holds: NDArray[np.float64], aim: float, looked_at: int) -> Figure:
+    mean = mean_with_interval(holds, looked_at=looked_at)
+    return Figure(
+        f"calibration.{name}",
+        mean.value,
+        mean.n,
+        f"Conformal sets that one half of the rows has set hold the right class of {mean.value:.1%} of the texts {of}"
+        f"in the other half; {aim:.0%} was aimed at over all classes.",
+        low=mean.low,
+        high=mean.high,
+        higher_is_better=True,
+    )
+
+
+def _overconfidence(confidences: NDArray[np.float64], is_right: NDArray[np.float64]) -> Figure:
+    mean = mean_with_interval(confidences - is_right)
+    way = "too sure" if mean.value > 0 else "not sure enough"
+    return Figure(
+        "calibration.overconfidence",
+        mean.value,
+        mean.n,
+        f"The model is {way}: it states {confidences.mean():.1%} on average, and is right in {is_right.mean():.1%}.",
+        low=mean.low,
+        high=mean.high,
+        unit="difference",
+        higher_is_better=None,
+    )
+
+
+def _abstention(audited: Audited, confidences: NDArray[np.float64], errors: NDArray[np.float64]) -> list[Figure]:
+    area = area_under_risk(confidences, errors)
+    half = NORMAL * bootstrap_error(area_under_risk, confidences, errors, audited.random("abstention"))
+    figures = [
+        Figure(
+            "calibration.aurc",
+            area,
+            len(errors),
+            f"The error over all shares of answers that are kept, the surest first, is {area:.1%} on average (AURC).",
+            low=max(area - half, 0.0),
+            high=min(area + half, 1.0),
+        )
+    ]
+    order = np.argsort(-confidences, kind="stable")
+    for kept in (50, 80):
+        mean = mean_with_interval(errors[order[: max(len(order) * kept // 100, 1)]], looked_at=2)
+        figures.append(
+            Figure(
+                f"calibration.error.kept_{kept}",
+                mean.value,
+                mean.n,
+                f"Where the model answers only the {kept} % of the texts of which it is surest, {mean.value:.1%} of "
+                f"the answers are wrong; of all texts {errors.mean():.1%}.",
+                low=mean.low,
+                high=mean.high,
+            )
+        )
+    return figures

@@ -1,0 +1,50 @@
+"""Audited rows without a run: a model that is any function of a text to probabilities."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from peftlab.audit.word_vectors import word_vectors
+from peftlab.core.audit import Audited
+from peftlab.core.splits import Split
+from peftlab.core.task import TASKS, Prediction
+
+
+class FunctionModel:
+    """Classifies texts by a function."""
+
+    name = "function"
+
+    def __init__(self, scores: Callable[[str], Sequence[float]], labels: tuple[str, ...]) -> None:
+        self.scores, self.labels, self.task = scores, labels, TASKS["text_classification"]()
+
+    def predict(self, rows: Split) -> list[Prediction]:
+        found = []
+        for text, label in zip(rows.columns["text"], rows.columns["label"], strict=True):
+            scores = list(self.scores(text))
+            found.append(Prediction(label, self.labels[int(np.argmax(scores))], scores))
+        return found
+
+    def logits(self, rows: Split) -> Any:
+        return np.log([self.scores(text) for text in rows.columns["text"]])
+
+    def embed(self, rows: Split) -> Any:
+        return word_vectors(rows.columns["text"])
+
+
+def split(name: str, texts: Sequence[str], labels: Sequence[str]) -> Split:
+    return Split(name, range(len(texts)), {"text": list(texts), "label": list(labels)})
+
+
+def audited(
+    scores: Callable[[str], Sequence[float]],
+    texts: Sequence[str],
+    labels: Sequence[str],
+    classes: tuple[str, ...] = ("bad", "good"),
+    train: Split | None = None,
+) -> Audited:
+    model, rows = FunctionModel(scores, classes), split("test", texts, labels)
+    return Audited(model, rows, model.predict(rows), train)
