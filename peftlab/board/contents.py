@@ -44,13 +44,13 @@ def read_progress(lines: Sequence[Mapping[str, Any]]) -> Progress:
     return Progress(last.get("step"), last.get("epoch"), last.get("loss"), last.get("learning_rate"), scores)
 
 
-def figures(lines: Sequence[Mapping[str, Any]]) -> list[tuple[str, Markup]]:
-    """Titles and drawings: the loss, and every score of the validation split."""
+def figures(lines: Sequence[Mapping[str, Any]]) -> list[Markup]:
+    """Drawings: of the loss, and of every score of the validation split."""
     curves = {"training loss": _points((line.get("step"), line.get("loss")) for line in lines)}
     for line in lines:
         for metric, value in (line.get("validation") or {}).items():
             curves.setdefault(f"validation {metric}", []).extend(_points([(line.get("step"), value)]))
-    return [(title, _drawn(title, points)) for title, points in curves.items() if len(points) > 1]
+    return [_drawn(title, points) for title, points in curves.items() if len(points) > 1]
 
 
 def _points(pairs: Any) -> list[tuple[float, float]]:

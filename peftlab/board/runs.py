@@ -15,8 +15,6 @@ from peftlab.core.record import RECIPE_NAME, RECORD_NAME, RunRecord, read_record
 METRICS_NAME = "metrics.jsonl"
 QUIET_SECONDS = 600.0
 """A run that has written nothing for so long counts as stopped."""
-NOT_SEARCHED = frozenset({"checkpoints", "adapter", "model", "base"})
-"""Folders of a run that hold no runs."""
 
 
 @dataclass(frozen=True)
@@ -104,11 +102,7 @@ def _runs_below(folder: Path) -> Iterator[Path]:
         if RECORD_NAME in names or {RECIPE_NAME, METRICS_NAME} <= names:
             yield Path(here)
             continue
-        stack += [
-            item.path
-            for item in items
-            if item.is_dir(follow_symlinks=False) and not item.name.startswith(".") and item.name not in NOT_SEARCHED
-        ]
+        stack += [item.path for item in items if item.is_dir(follow_symlinks=False) and not item.name.startswith(".")]
 
 
 def _changed(path: Path) -> float:

@@ -64,7 +64,7 @@ def root(tmp_path: Path) -> Path:
         "prediction": ["good"] * 118 + ["bad", "bad"],
     }
     pq.write_table(pa.table(rows), folder / "predictions.parquet")
-    make_run(tmp_path / "runs" / "suite" / "second", method="bitfit", score=None, status="failed", error=HOSTILE)
+    make_run(tmp_path / "runs" / "model" / "second", method="bitfit", score=None, status="failed", error=HOSTILE)
     return tmp_path / "runs"
 
 
@@ -77,15 +77,15 @@ def test_the_list_is_searched_and_sorted(client: TestClient, root: Path) -> None
     page = client.get("/")
     assert page.status_code == 200
     assert "2 below" in page.text
-    assert "/run/suite/second" in page.text
+    assert "/run/model/second" in page.text
     assert "script-src 'self'" in page.headers["content-security-policy"]
     assert HOSTILE not in page.text
     found = client.get("/", params={"q": "BITFIT failed"}).text
-    assert "/run/suite/second" in found
+    assert "/run/model/second" in found
     assert "/run/first" not in found
     assert "No run matches" in client.get("/", params={"q": "nothing of this"}).text
     by_score = client.get("/", params={"sort": "score"}).text
-    assert by_score.index("/run/first") < by_score.index("/run/suite/second")
+    assert by_score.index("/run/first") < by_score.index("/run/model/second")
     assert client.get("/", params={"sort": "no such"}).status_code == 200
 
 
@@ -98,7 +98,7 @@ def test_a_run_is_shown_with_wrong_predictions_first_and_all_escaped(client: Tes
     assert page.index("bad") < page.index(">0</td>")
     last = client.get("/run/first", params={"page": 99}).text
     assert "page 3 of 3" in last
-    assert HOSTILE not in client.get("/run/suite/second").text
+    assert HOSTILE not in client.get("/run/model/second").text
 
 
 @pytest.mark.parametrize("key", ["nothing", "../outside", "..%2Foutside", "/etc", "first/../../outside", "link"])
