@@ -48,11 +48,15 @@ def _reasons(recipe: Recipe) -> dict[str, str]:
         "method.type": None
         if method.works_sharded
         else f"{method.registered_name} was not shown to work on parts of the base",
-        "task.type": "the first process alone writes texts between steps"
-        if type(task).roll_out is not Task.roll_out
-        else None,
+        "task.type": _why_not_the_task(task),
     }
     for hook in training.regularizers if trains_base else ():
         if any(getattr(type(hook), name) is not getattr(TrainingHooks, name) for name in ABOUT_PARAMETERS):
             found["training.regularizers"] = f"`{hook.registered_name}` looks at whole parameters"
     return {key: reason for key, reason in found.items() if reason}
+
+
+def _why_not_the_task(task: Task) -> str | None:
+    if type(task).roll_out is not Task.roll_out:
+        return "the first process alone writes texts between steps"
+    return None if task.divisible else "not all processes compute as many parts of a batch that is compared as a whole"

@@ -27,6 +27,7 @@ from peftlab.training.guards import GradientGuard
 from peftlab.training.loop import TrainingJob, optimizer_step
 from peftlab.training.optimizers import build_optimizer
 from peftlab.training.sharding import gathered_root
+from peftlab.training.world import World
 
 SAMPLES = 6
 """Texts of different lengths whose FLOPs are counted."""
@@ -63,8 +64,10 @@ def rehearse_flops(job: TrainingJob) -> StepFlops:
     def batch_of(length: int, texts: int) -> dict[str, Tensor]:
         return job.task.collate([job.split.examples[by_length[length]]] * texts, job.pad_token_id)
 
+    alone = replace(job, world=World())
+
     def run(length: int, texts: int) -> None:
-        accumulate_gradients(job, [batch_of(length, texts)])
+        accumulate_gradients(alone, [batch_of(length, texts)])
         job.optimizer.zero_grad(set_to_none=True)
 
     with _without_trace(job), _without_checkpointing(job.accelerator.unwrap_model(job.model)), accelerated(job.model):

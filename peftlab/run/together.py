@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from peftlab.core.errors import PeftlabError, RunFailedError, UnsupportedError, UserError
+from peftlab.core.hooks import TrainingHooks
 from peftlab.core.record import ADAPTER, MODEL
 from peftlab.preparation.check import CheckedRecipe
 from peftlab.run.run_context import RunContext
@@ -43,7 +44,9 @@ def check_same_work(world: World, checked: CheckedRecipe) -> None:
         UnsupportedError: A batch of the task cannot be cut.
     """
     task = checked.recipe.task
-    if world.size > 1 and not task.divisible:
+    base = TrainingHooks.around_backward
+    is_around = any(type(hook).around_backward is not base for hook in checked.recipe.training_hooks())
+    if world.size > 1 and not task.divisible and (is_around or not task.caches_gradients):
         raise UnsupportedError(
             f"{task.registered_name} compares the examples of a batch with one another, and {world.size} processes "
             "would cut it",

@@ -3,6 +3,8 @@
 GradCache (Gao et al. 2021, https://arxiv.org/abs/2101.06983): the logits of all parts are computed without a graph, the
 loss of the whole batch gives the gradient of each of them, and a second pass of each part carries its own on into the
 model. Both passes of a part draw the same random numbers. It costs one forward pass more.
+
+Several processes compute parts of their own, and all get the logits of all: the loss is that of one process.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from torch import Tensor, nn
 from peftlab.core.task import Task
 from peftlab.training.checkpoints import generator_states, restore_generators
 from peftlab.training.evaluation import to_device
+from peftlab.training.world import World
 
 
 class GradientCache:
@@ -25,10 +28,16 @@ class GradientCache:
         task: Its ``loss`` takes the logits of the whole batch.
         parts: Of the batch, from ``task.parts``.
         accelerator: Of the run.
+        world: The processes among which the parts are shared.
     """
 
-    def __init__(self, task: Task, parts: Sequence[Mapping[str, Tensor]], accelerator: Accelerator) -> None:
-        self._task, self._parts, self._accelerator = task, parts, accelerator
+    def __init__(
+        self, task: Task, parts: Sequence[Mapping[str, Tensor]], accelerator: Accelerator, world: World
+    ) -> None:
+        self._task, self._accelerator, self._world = task, accelerator, world
+        own = world.share([range(len(parts))])
+        self._parts = [parts[at] for positions in own for at in positions]
+        self._start = 0
         self._states: list[dict[str, Tensor]] = []
         self._logits = torch.empty(0)
 
@@ -44,13 +53,21 @@ class GradientCache:
             for part in self._parts:
                 self._states.append(generator_states())
                 found.append(self._task.logits(model, to_device(part, self._accelerator.device)))
-        self._logits = torch.cat(found).requires_grad_()
+        self._logits = self._of_all(found).requires_grad_()
         return self._task.loss(self._logits, batch)
+
+    def _of_all(self, found: Sequence[Tensor]) -> Tensor:
+        """The logits of all parts in their order, which are shared among the processes."""
+        if self._world.size == 1:
+            return torch.cat(list(found))
+        by_rank = self._world.gather([logits.cpu() for logits in found])
+        self._start = sum(len(logits) for of_rank in by_rank[: self._world.rank] for logits in of_rank)
+        return torch.cat([logits for of_rank in by_rank for logits in of_rank]).to(self._accelerator.device)
 
     def carry_on(self, model: nn.Module) -> None:
         """Bring the gradients of the logits, which are there now, into the model; they are scaled as they are."""
         assert self._logits.grad is not None  # noqa: S101 - the loss has gone backward
-        gradients, after, at = self._logits.grad, generator_states(), 0
+        gradients, after, at = self._logits.grad, generator_states(), self._start
         for part, state in zip(self._parts, self._states, strict=True):
             restore_generators(state)
             with self._accelerator.autocast():

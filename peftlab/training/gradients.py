@@ -33,7 +33,8 @@ def accumulate_within_memory(job: TrainingJob, step: Step) -> tuple[Tensor, Work
         Its part of the mean loss, and what the step was.
     """
     while True:
-        pieces = job.micro_batches.split(job.world.share(step.batches))
+        shared = step.batches if _compares(job) else job.world.share(step.batches)
+        pieces = job.micro_batches.split(shared)
         idle = _idle(job, step, len(pieces))
         batches = job.ahead.take(pieces) if job.ahead else make_batches(job, pieces)
         work = _work_of(job, batches)
@@ -44,7 +45,7 @@ def accumulate_within_memory(job: TrainingJob, step: Step) -> tuple[Tensor, Work
             for batch in idle:
                 _compute(job, to_device(batch, job.accelerator.device), math.inf, with_penalty=False)
         except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error) or job.world.keeps_pace:  # the others wait within a pass, not here
+            if not is_out_of_memory(error) or job.world.keeps_pace or _compares(job):  # others wait elsewhere
                 raise
             failure = error.with_traceback(None)
         if not job.world.any(failure is not None):
@@ -93,7 +94,8 @@ class Work:
 
 
 def _work_of(job: TrainingJob, batches: Sequence[Mapping[str, Tensor]]) -> Work:
-    """What a step is, from this process's part of it."""
+    """What a step is, from this process's part of it; where all have the whole, the first one's counts."""
+    batches = batches if job.world.is_first or not _compares(job) else ()
     terms, padded = job.world.sum(
         sum(job.task.loss_terms(batch) for batch in batches),
         sum(job.task.padded_tokens(batch) for batch in batches),
@@ -131,9 +133,17 @@ def accumulate_gradients(job: TrainingJob, batches: Sequence[Mapping[str, Tensor
     return total
 
 
+def _compares(job: TrainingJob) -> bool:
+    """Whether several processes compute the parts of batches whose loss compares all their examples."""
+    return job.world.size > 1 and not job.micro_batches.cuts_batches
+
+
 def _parts(job: TrainingJob, batch: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
     """What a batch is computed in whose loss needs all of it; empty where it is computed at once."""
     size = job.micro_batches.size
+    if _compares(job):
+        most = math.ceil(job.task.loss_terms(batch) / job.world.size)
+        return job.task.parts(batch, most if size is None else min(size, most))
     if job.micro_batches.cuts_batches or size is None:
         return []
     parts = job.task.parts(batch, size)
@@ -193,7 +203,7 @@ def _backward(
 ) -> Backward:
     """The forward and backward pass of a batch; the penalty is in the first one only, however many there will be."""
     is_due = with_penalty
-    cache = GradientCache(job.task, parts, job.accelerator) if parts else None
+    cache = GradientCache(job.task, parts, job.accelerator, job.world) if parts else None
 
     def run(loss_of: LossFunction, weight: float) -> Tensor:
         nonlocal is_due
@@ -209,6 +219,6 @@ def _backward(
         job.accelerator.backward(loss)
         if cache is not None:
             cache.carry_on(job.model)
-        return mean
+        return mean if job.world.is_first or not _compares(job) else torch.zeros_like(mean)  # all have the whole loss
 
     return Backward(job.task, job.task.training_loss, 1.0, run)

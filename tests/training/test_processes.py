@@ -32,6 +32,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "prefix": {"type": "prefix_tuning", "num_virtual_tokens": 4},
 }
 CASES = [f"{model}-{method}" for model in ("bert", "llama") for method in METHODS]
+ALL = [*CASES, "bert-embedding"]
 SHARDED = ["bert-lora", "llama-lora", "llama-full"]
 MadeOnce = Callable[[str, Callable[[Path], object]], Path]
 pytestmark = pytest.mark.slow
@@ -55,10 +56,20 @@ def tiny_llama(made_once: MadeOnce, tiny_gpt2: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def recipes(tiny_bert: Path, tiny_llama: Path, reviews: Path) -> dict[str, dict[str, Any]]:
+def recipes(
+    tiny_bert: Path, tiny_llama: Path, reviews: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[str, Any]]:
     """The recipe of each case."""
     models = {"bert": tiny_bert, "llama": tiny_llama}
-    return {case: recipe(models[case.partition("-")[0]], reviews, METHODS[case.partition("-")[2]]) for case in CASES}
+    found = {case: recipe(models[case.partition("-")[0]], reviews, METHODS[case.partition("-")[2]]) for case in CASES}
+    pairs = [{"query": f"good film {at}", "document": f"bad {at} plot {at % 7}"} for at in range(60)]
+    table = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
+    table.write_text("\n".join(map(json.dumps, pairs)))
+    embedding = recipe(tiny_bert, reviews, METHODS["lora"], gradient_accumulation_steps=1)
+    embedding["task"] = {"type": "text_embedding", "max_length": 16}
+    embedding["data"] = {"source": str(table), "validation_fraction": 0.2}
+    found["bert-embedding"] = embedding
+    return found
 
 
 def recipe(model: Path, reviews: Path, method: dict[str, Any], **training: Any) -> dict[str, Any]:
@@ -149,7 +160,7 @@ def often_kept(recipes: dict[str, dict[str, Any]]) -> dict[str, Any]:
     return {**values, "training": {**values["training"], "checkpoint_every_steps": 4}}
 
 
-@pytest.mark.parametrize("method", CASES)
+@pytest.mark.parametrize("method", ALL)
 def test_two_processes_give_what_one_gives(method: str, alone: Path, together: Path) -> None:
     one, two = read_record(alone / method), read_record(together / method)
     assert two.status == "success", two.error

@@ -118,9 +118,9 @@ def test_processes_with_other_work_are_refused(checked: CheckedRecipe) -> None:
         check_same_work(Pair(with_other_rank), checked)
     with pytest.raises(UserError, match=r"process 1 has another data than process 0: data\.fingerprint"):
         check_same_work(Pair(with_other_data), checked)
-    uncut = replace(checked, recipe=cast("Any", SimpleNamespace(task=peftlab.Recipe)))
-    uncut.recipe.task = SimpleNamespace(divisible=False, registered_name="text_embedding")
-    with pytest.raises(UnsupportedError, match="text_embedding compares the examples of a batch"):
+    uncut = replace(checked, recipe=cast("Any", SimpleNamespace(training_hooks=list)))
+    uncut.recipe.task = SimpleNamespace(divisible=False, caches_gradients=False, registered_name="preference_tuning")
+    with pytest.raises(UnsupportedError, match="preference_tuning compares the examples of a batch"):
         check_same_work(Pair(lambda values: values), uncut)
 
 
