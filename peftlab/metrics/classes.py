@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -65,6 +66,23 @@ class Matthews(Metric):
     def per_example(cls, labels: Sequence[Any], predictions: Sequence[Any]) -> Floats | None:
         """Pseudo-values; None for several labels per example."""
         return pseudo_values.of_confusion(pseudo_values.matthews, labels, predictions)
+
+
+@METRICS.register("rank_error")
+class RankError(Metric):
+    """Mean distance between the right class and the answer, in places of the classes' order."""
+
+    higher_is_better: ClassVar[bool] = False
+    range: ClassVar[tuple[float, float]] = (0.0, math.inf)
+
+
+@METRICS.register("quadratic_kappa")
+class QuadraticKappa(Metric):
+    """Agreement of ordered classes beyond chance (Cohen 1968), where a miss counts by its distance squared."""
+
+    higher_is_better: ClassVar[bool] = True
+    range: ClassVar[tuple[float, float]] = (-1.0, 1.0)
+    unit: ClassVar[Unit] = "correlation"
 
 
 @METRICS.register("auroc")

@@ -48,12 +48,7 @@ def corn_loss(logits: Tensor, levels: Tensor) -> Tensor:
     steps = torch.arange(logits.shape[1], device=logits.device)
     is_above = (levels.unsqueeze(1) > steps).to(logits.dtype)
     each = functional.binary_cross_entropy_with_logits(logits, is_above, reduction="none")
-    return each[levels.unsqueeze(1) >= steps].sum()
-
-
-def corn_decisions(levels: Tensor, outputs: int) -> int:
-    """How many terms ``corn_loss`` sums up."""
-    return int((levels + 1).clamp(max=outputs).sum())
+    return (each * (levels.unsqueeze(1) >= steps)).sum()
 
 
 def corn_probabilities(logits: Tensor) -> Tensor:

@@ -71,6 +71,23 @@ class ClassScorer:
         return float(np.mean(one_vs_rest))
 
 
+class OrdinalScorer(ClassScorer):
+    """Metrics of classes, and how far answers are from what is right, in places of the order.
+
+    Args:
+        labels: The names of the classes, the lowest first.
+    """
+
+    def compute(self) -> dict[str, float]:
+        """All metrics; the agreement is left out where it is not defined."""
+        truth, predicted = np.indices(self._confusion.shape)
+        share = self._confusion / self._confusion.sum()
+        squares = (truth - predicted) ** 2
+        by_chance = float((np.outer(share.sum(axis=1), share.sum(axis=0)) * squares).sum())
+        kappa = {"quadratic_kappa": 1 - float((share * squares).sum()) / by_chance} if by_chance > 0 else {}
+        return {**super().compute(), "rank_error": float((share * np.abs(truth - predicted)).sum()), **kappa}
+
+
 class MultiLabelScorer:
     """Subset accuracy, F1 and AUROC of any number of labels per example.
 

@@ -100,6 +100,11 @@ CASES = {
         lambda: [{**row, "other": twin(row["text"])} for row in labelled()],
     ),
     "image_classification": Case("tiny_vit", {"max_length": None}, digits),
+    "ordinal_classification": Case(
+        "tiny_bert",
+        {"order": ["bad", "good"], "max_length": 16, "windows": {"stride": 4, "most": 4}},
+        lambda: [{**row, "text": f"{row['text']} {row['text']}"} for row in labelled()],
+    ),
     "text_regression": Case("tiny_bert", {}, lambda: [{**row, "label": len(row["text"])} for row in labelled()]),
     "token_classification": Case("tiny_bert", {}, of_words),
     "text_embedding": Case(
