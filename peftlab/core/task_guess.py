@@ -60,6 +60,7 @@ class TaskGuess:
         texts: The columns that the model reads.
         labels: The columns of classes; empty where there are none.
         reads_left_to_right: Whether the base model must write text.
+        max_length_by_texts: Whether ``max_length`` should follow the texts; False: the task reads pieces of them.
         metric: Another than the task's first, where that suits the data better.
     """
 
@@ -70,6 +71,7 @@ class TaskGuess:
     labels: tuple[str, ...] = ()
     reads_left_to_right: bool = False
     metric: str | None = None
+    max_length_by_texts: bool = True
 
 
 Guesser = Callable[[Sequence[ColumnFacts]], list[TaskGuess]]

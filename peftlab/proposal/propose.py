@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from peftlab.core.errors import DataError, PeftlabError
@@ -17,6 +18,7 @@ from peftlab.data.locations import parse_location, resolve_location
 from peftlab.data.table import Table
 from peftlab.models.catalogue import MODELS
 from peftlab.proposal.column_kinds import facts_of
+from peftlab.proposal.fit import notes_of_fit
 from peftlab.proposal.reading import Look, look_at
 
 ENCODER, DECODER = list(MODELS)[:2]
@@ -74,12 +76,13 @@ def propose(
     model = DECODER if guess.reads_left_to_right else ENCODER
     lengths, how = _token_lengths(table, guess, model, offline=offline)
     longest, why_length = _max_length(lengths, how)
-    task_keys = {"type": task, **guess.keys, "max_length": longest}
+    task_keys = {"type": task, **guess.keys, **({"max_length": longest} if guess.max_length_by_texts else {})}
     reasons = {f"task.{key}": why for key, why in guess.reasons.items()}
     reasons |= {f"data.{key}": why for key, why in look.reasons.items()}
     reasons |= {"task.max_length": why_length, "model.path": MODELS[model]}
     data = {**look.keys, **_missing(columns, guess, reasons), **_most_rows(table, guess, reasons)}
     batch_size = 8 if guess.reads_left_to_right else 32
+    rows = min(len(table), data.get("max_train_examples", len(table)))
     values: dict[str, Any] = {
         "name": name,
         "seed": 0,
@@ -87,12 +90,18 @@ def propose(
         "task": task_keys,
         "data": data,
         "method": {"type": "lora", "rank": 8, "alpha": 16, "target_modules": "all-linear"},
-        "training": {"epochs": 1 if guess.reads_left_to_right else 3, "batch_size": batch_size},
+        "training": {"epochs": _epochs(rows, writes=guess.reads_left_to_right), "batch_size": batch_size},
     }
     if guess.metric is not None:
         values["evaluation"] = {"metric": guess.metric}
         reasons["evaluation.metric"] = "one class has most of the rows, so accuracy would say little"
-    return Proposal(values, reasons, tuple(_notes(look, columns, guess, task)))
+    fit = notes_of_fit(values, mean_tokens=fmean(lengths) + 2, rows=rows, offline=offline)
+    return Proposal(values, reasons, (*_notes(look, columns, guess, task), *fit))
+
+
+def _epochs(rows: int, *, writes: bool) -> int:
+    """Small tables are read more often; a model that writes takes long for each text."""
+    return 1 if writes else 3 if rows < 2000 else 2
 
 
 def ranked_guesses(columns: Sequence[ColumnFacts]) -> list[tuple[str, TaskGuess]]:

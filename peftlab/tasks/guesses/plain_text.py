@@ -26,4 +26,6 @@ def _texts(columns: Sequence[ColumnFacts], *, sure: float, writes: bool) -> list
     if not texts:
         return []
     reasons = {"text": why_text(texts[0])}
-    return [TaskGuess({"text": texts[0].name}, sure, reasons, (texts[0].name,), reads_left_to_right=writes)]
+    name = texts[0].name
+    guess = TaskGuess({"text": name}, sure, reasons, (name,), reads_left_to_right=writes, max_length_by_texts=False)
+    return [guess]

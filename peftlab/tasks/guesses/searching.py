@@ -47,7 +47,7 @@ def guess_answers(columns: Sequence[ColumnFacts]) -> list[TaskGuess]:
         return []
     keys = {"question": question.name, "passage": passage.name, "answers": answers.name}
     reasons = {"answers": "the answers stand in the passages"}
-    return [TaskGuess(keys, 0.97, reasons, (question.name, passage.name))]
+    return [TaskGuess(keys, 0.97, reasons, (question.name, passage.name), max_length_by_texts=False)]
 
 
 def _query_and_document(columns: Sequence[ColumnFacts]) -> tuple[ColumnFacts, ColumnFacts] | None:
