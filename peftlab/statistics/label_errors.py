@@ -11,7 +11,8 @@ def suspected_labels(labels: NDArray[np.int64], probabilities: NDArray[np.float6
 
     Confident learning (Northcutt et al., Journal of Artificial Intelligence Research 70, 2021): a class is likely for a
     row where its probability reaches the mean that rows with that label have. A row is suspected if the likeliest such
-    class is not its label, nor its label the likeliest of all. The order is by the label's probability less the highest of the others.
+    class is not its label, nor its label the likeliest of all. The order is by the label's probability less the highest
+    of the others.
 
     Args:
         labels: The given classes (rows).

@@ -56,9 +56,7 @@ class Data(Audit):
             low=mean.low,
             high=mean.high,
             examples=[
-                audited.example(
-                    at, probability_of_label=round(float(audited.probabilities[at][audited.classes[0][at]]), 4)
-                )
+                audited.example(at, probability_of_label=round(float(probabilities[at, labels[at]]), 4))
                 for at in suspected[: self.examples]
             ],
         )

@@ -1,0 +1,53 @@
+"""A planted word that turns a class is the first of the list."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from audited import audited, split
+
+from peftlab.core.audit import AUDITS
+from tests.conftest import BAD, GOOD, sentences
+
+
+def plant(rows: list[tuple[str, str]], share: float) -> list[tuple[str, str]]:
+    generator = random.Random(0)
+    return [
+        (f"{text} zebra" if label == "good" and generator.random() < share else text, label) for text, label in rows
+    ]
+
+
+def scores(text: str) -> list[float]:
+    """A bag of words, in which the planted one outweighs what texts say, and a word that means a class does not."""
+    words = text.casefold().split()
+    weight = sum(word in GOOD for word in words) - sum(word in BAD for word in words) + 4 * words.count("zebra")
+    good = 0.5 + min(max(weight, -4), 4) / 10 + 0.001
+    return [1 - good, good]
+
+
+@pytest.mark.parametrize("with_train", [True, False])
+def test_a_planted_word_is_first(with_train: bool) -> None:
+    train = plant(sentences(600, seed=1), 0.1)
+    texts, labels = zip(*plant(sentences(200, seed=2), 0.1), strict=True)
+    rows = audited(scores, texts, labels, train=split("train", *zip(*train, strict=True)) if with_train else None)
+    part = AUDITS["words"]()
+    assert part.why_not(rows) is None
+    findings = part.run(rows)
+    figures = {figure.name: figure for figure in findings.figures}
+    first = figures["words.strongest"]
+    assert "`zebra`" in first.sentence
+    assert first.value == 1
+    assert next(name for name in figures if name.startswith("words.turned.")) == "words.turned.zebra"
+    assert all(example["with_the_word"] == "good" for example in figures["words.turned.zebra"].examples)
+    assert "words.turned.film" not in figures
+    for figure in figures.values():
+        assert figure.low <= figure.value <= figure.high  # type: ignore[operator]
+
+
+def test_where_no_word_decides() -> None:
+    generator = random.Random(3)
+    texts = [" ".join(generator.choices(["a", "b"], k=4)) for _ in range(60)]
+    findings = AUDITS["words"](fewest_texts=59).run(audited(lambda text: [0.4, 0.6], texts, ["good"] * 60))
+    assert not findings.figures
+    assert "No word" in findings.notes[0]
