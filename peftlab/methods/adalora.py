@@ -25,6 +25,7 @@ PRUNINGS = 20
 class AdaLora(Method):
     """AdaLoRA: LoRA whose ranks are pruned by importance while training."""
 
+    works_sharded: ClassVar[bool] = True
     paper: ClassVar[str] = "https://arxiv.org/abs/2303.10512"
     default_learning_rate: ClassVar[float] = 1.5e-2
     mergeable: ClassVar[bool] = True

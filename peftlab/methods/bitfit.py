@@ -14,6 +14,7 @@ from peftlab.methods._freezing import freeze_base
 class BitFit(Method):
     """BitFit: only the bias terms and the head train."""
 
+    works_sharded: ClassVar[bool] = True
     paper: ClassVar[str] = "https://arxiv.org/abs/2106.10199"
     mergeable: ClassVar[bool] = True
     starts_as_base: ClassVar[bool] = True

@@ -30,6 +30,7 @@ NORM = re.compile(r"(^|\.)(\w*layer_?norm\w*|ln_\w+|norm\w*|(attn|mlp|final)_nor
 class HoulsbyAdapter(Method):
     """Houlsby adapters: two bottlenecks a layer, behind attention and behind feed-forward; layer norms train too."""
 
+    works_sharded: ClassVar[bool] = True
     paper: ClassVar[str] = "https://arxiv.org/abs/1902.00751"
     other_names: ClassVar[Mapping[str, str]] = {
         "adapter": "Write `houlsby_adapter` or `pfeiffer_adapter`.",

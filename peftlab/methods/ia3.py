@@ -29,6 +29,7 @@ OWN_NAMES = {"vit": (["k_proj", "v_proj", "mlp.fc2"], ["mlp.fc2"])}
 class Ia3(Method):
     """(IA)³: keys, values and feed-forward activations are rescaled by trained vectors."""
 
+    works_sharded: ClassVar[bool] = True
     paper: ClassVar[str] = "https://arxiv.org/abs/2205.05638"
     other_names: ClassVar[Mapping[str, str]] = {
         "(ia)3": "Write `ia3`.",

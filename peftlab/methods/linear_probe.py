@@ -14,6 +14,7 @@ from peftlab.methods._freezing import freeze_base
 class LinearProbe(Method):
     """Linear probe: only the head trains, on the frozen base's representations."""
 
+    works_sharded: ClassVar[bool] = True
     paper: ClassVar[str] = "https://arxiv.org/abs/1610.01644"
     other_names: ClassVar[Mapping[str, str]] = {
         "linear": "Write `linear_probe`.",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 class PTuning(Method):
     """P-tuning: a prompt that a small network computes while training."""
 
+    works_sharded: ClassVar[bool] = True
     paper: ClassVar[str] = "https://arxiv.org/abs/2103.10385"
     other_names: ClassVar[Mapping[str, str]] = {
         "p_tuning_v1": "Write `p_tuning`.",

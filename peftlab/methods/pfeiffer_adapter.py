@@ -28,6 +28,7 @@ from peftlab.methods._targets import linear_modules
 class PfeifferAdapter(Method):
     """Pfeiffer adapters: one bottleneck a layer, behind feed-forward."""
 
+    works_sharded: ClassVar[bool] = True
     paper: ClassVar[str] = "https://arxiv.org/abs/2005.00247"
     default_learning_rate: ClassVar[float] = 6e-3
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 class PrefixTuning(Method):
     """Prefix tuning: trained keys and values stand before every layer's own."""
 
+    works_sharded: ClassVar[bool] = True
     paper: ClassVar[str] = "https://arxiv.org/abs/2101.00190"
     other_names: ClassVar[Mapping[str, str]] = {
         "prefix": "Write `prefix_tuning`.",

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 class PromptTuning(Method):
     """Prompt tuning: trained embeddings stand before the text's own."""
 
+    works_sharded: ClassVar[bool] = True
     paper: ClassVar[str] = "https://arxiv.org/abs/2104.08691"
     other_names: ClassVar[Mapping[str, str]] = {
         "soft_prompt": "Write `prompt_tuning`.",

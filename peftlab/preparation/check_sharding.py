@@ -33,7 +33,8 @@ def _reasons(recipe: Recipe) -> dict[str, str]:
     trains_base = method.trains_base
     found: dict[str, str | None] = {
         "model.offload": model.offload and "an offloaded base lies elsewhere",
-        "model.quantization": model.quantization and "bitsandbytes' matrices lose their scales when they are cut",
+        "model.quantization": model.quantization
+        and "torch's sharded parameters lack what bitsandbytes notes on its own",
         "training.micro_batch_size": "where one process runs out of memory, the others wait for it within a pass"
         if training.micro_batch_size == "auto"
         else None,
