@@ -4,7 +4,8 @@
 
 DATA has the folder ``trec``. Each seed draws 20 first labels, the same for all strategies, and the classifier of each
 round chooses the labels of the next: 50, 100, then 200 in all. Every curve that ends is added to ``label_curve.json``;
-the same command goes on with what is missing. No setting was chosen on the test rows: all are the defaults.
+the same command goes on with what is missing. Nothing was chosen on the test rows: strategies
+have their defaults, and C is that of few_shot_classification.
 """
 
 from __future__ import annotations

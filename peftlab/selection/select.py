@@ -17,6 +17,7 @@ from peftlab.core.splits import Split
 from peftlab.data.data_config import DataConfig
 from peftlab.inference.files import options_in_hints
 from peftlab.inference.load_tuned import load_tuned
+from peftlab.inference.predict import rounded
 from peftlab.preparation.load_data import load_data
 from peftlab.recipe.schema import Recipe
 from peftlab.selection.evidence import check_strategy, gather
@@ -116,7 +117,7 @@ def select_rows(
             "select_rank": rank,
             "select_row": pool.split.index[choice.position],
             "select_strategy": name,
-            "select_score": choice.score,
+            "select_score": rounded(choice.score),
             "select_reason": choice.reason,
         }
         for rank, choice in enumerate(choose(strategy, candidates, count, seed=seed), start=1)
