@@ -19,7 +19,7 @@ _OF_DATA = {
 }
 _OF_SPLIT = {
     "texts_cut": "{} texts of {split} were cut to task.max_length",
-    "windows_cut": "{} windows of {split} were left out: their texts have more than task.windows.most",
+    "texts_cut_behind_windows": "{} texts of {split} lost their end: they have more windows than task.windows.most",
     "words_without_tokens": "{} words of {split} have no tokens, and so no prediction",
     "prompts_cut": "{} prompts of {split} lost their beginning: they do not fit into task.max_length",
     "prompt_ends_cut": "{} prompts of {split} lost their end: they do not fit into task.max_length",
@@ -32,7 +32,9 @@ _OF_SPLIT = {
     "rows_dropped_response_too_long": "{} rows of {split} were left out: their response does not fit into "
     "task.max_length",
 }
-_SILENT = frozenset({"texts_at_max_length", "examples_packed", "steps", "passages_in_windows", "texts_in_windows"})
+_SILENT = frozenset(
+    {"texts_at_max_length", "examples_packed", "steps", "passages_in_windows", "texts_in_windows", "windows_cut"}
+)
 """Counts for the record that take nothing away from anybody, as no note does that is not a count."""
 
 

@@ -40,8 +40,10 @@ def predict_rows(tuned: TunedModel, stream: RowStream, reporter: Reporter) -> It
             cut += truncated
             answer = rounded(tuned.task.answer(prediction, inputs, tuned.labels))
             yield {"index": split.index[row], **inputs, **answer, "truncated": truncated}
-    if cut:
+    if cut and tuned.task.one_row_an_example:
         reporter.say(f"{cut} of the texts were longer than {tuned.max_length} tokens and were cut to that length")
+    elif cut:
+        reporter.say(f"{cut} of the texts have more windows than this run reads, and lost their end")
 
 
 def answer_rows(

@@ -113,7 +113,7 @@ def count_windows(rows: Sequence[Sequence[Example]], windows: Windows) -> dict[s
     """What the record says of the windows of a split's texts."""
     return {
         "texts_in_windows": sum(len(own) > 1 for own in rows),
-        "texts_cut": sum(len(own) > windows.most for own in rows),
+        "texts_cut_behind_windows": sum(len(own) > windows.most for own in rows),
         "windows_cut": sum(max(0, len(own) - windows.most) for own in rows),
     }
 

@@ -61,9 +61,9 @@ def test_every_token_is_in_a_window_until_there_are_too_many(tiny_bert: Path) ->
     again = windows[0][1:-1] + [token for window in windows[1:] for token in window[4:-1]]
     assert again == plain
     assert [example["truncated"] for example in encoded.examples] == [False, False]
-    assert encoded.notes == {"texts_in_windows": 1, "texts_cut": 0, "windows_cut": 0}
+    assert encoded.notes == {"texts_in_windows": 1, "texts_cut_behind_windows": 0, "windows_cut": 0}
     few = TextClassification(max_length=12, windows=Windows(stride=3, most=2)).encode(rows, tokenizer, LABELS)
-    assert few.notes == {"texts_in_windows": 1, "texts_cut": 1, "windows_cut": len(windows) - 2}
+    assert few.notes == {"texts_in_windows": 1, "texts_cut_behind_windows": 1, "windows_cut": len(windows) - 2}
     assert few.examples[0]["truncated"]
 
 
