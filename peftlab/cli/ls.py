@@ -16,6 +16,8 @@ class Kind(StrEnum):
     METHODS = "methods"
     TASKS = "tasks"
     REGULARIZERS = "regularizers"
+    OPTIMIZERS = "optimizers"
+    SCHEDULES = "schedules"
     REWARDS = "rewards"
     AUDITS = "audits"
     PERTURBATIONS = "perturbations"
@@ -29,7 +31,7 @@ def ls(
     kind: Annotated[Kind, typer.Argument(help="What to list.", show_default=False)],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """List methods, tasks, regularizers, rewards, audits, strategies, models, metrics, recipes and more, one a line."""
+    """List methods, tasks, optimizers, schedules, rewards, audits, models, metrics, recipes and more, one a line."""
     entries, notes = _LISTS[kind]()
     if as_json:
         print(json.dumps({kind.value: entries, **({"broken": notes} if notes else {})}, indent=2))
@@ -74,6 +76,19 @@ def _regularizers() -> tuple[list[dict[str, Any]], dict[str, str]]:
         cost = costs[entry["name"]]
         entry["description"] += f" Passes: {cost['passes']:g}; memory: {cost['memory']}."
     return [{**entry, **costs[entry["name"]]} for entry in entries], broken
+
+
+def _optimizers() -> tuple[list[dict[str, Any]], dict[str, str]]:
+    from peftlab.core.optimizer import OPTIMIZERS
+
+    entries, broken = _registered(OPTIMIZERS)
+    return [{**entry, "keys": list(OPTIMIZERS[entry["name"]].model_fields)} for entry in entries], broken
+
+
+def _schedules() -> tuple[list[dict[str, Any]], dict[str, str]]:
+    from peftlab.core.schedule import SCHEDULES
+
+    return _registered(SCHEDULES)
 
 
 def _rewards() -> tuple[list[dict[str, Any]], dict[str, str]]:
@@ -140,6 +155,8 @@ _LISTS = {
     Kind.METHODS: _methods,
     Kind.TASKS: _tasks,
     Kind.REGULARIZERS: _regularizers,
+    Kind.OPTIMIZERS: _optimizers,
+    Kind.SCHEDULES: _schedules,
     Kind.REWARDS: _rewards,
     Kind.AUDITS: _audits,
     Kind.PERTURBATIONS: _perturbations,

@@ -9,6 +9,7 @@ import math
 
 from peftlab.core.model_facts import ModelFacts
 from peftlab.recipe.schema import Recipe
+from peftlab.training.optimizer_choice import optimizer_name
 
 WEIGHT_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 MATRIX_BYTES = {"nf4": 0.5, "fp4": 0.5, "int8": 1.0, "cpu": 0.0, "disk": 0.0}
@@ -40,7 +41,7 @@ def least_bytes(recipe: Recipe, facts: ModelFacts, *, device: str) -> int | None
         dtype = "bfloat16" if device == "cuda" and frozen else "float32"
     each = WEIGHT_BYTES[dtype]
     if not frozen:
-        each += each + STATE_BYTES.get(recipe.training.optimizer, 0)
+        each += each + STATE_BYTES.get(optimizer_name(recipe.training.optimizer), 0)
     moved = recipe.model.quantization or recipe.model.offload
     matrices = {f"{name}.weight" for name in facts.linear_modules()} if moved else set()
     packed = MATRIX_BYTES.get(moved or "", each)

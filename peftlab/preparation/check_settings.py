@@ -6,6 +6,7 @@ import importlib.util
 
 from peftlab.core.config import Document
 from peftlab.core.errors import ConfigError, UnsupportedError
+from peftlab.core.hooks import TrainingHooks
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.task import Task
 from peftlab.data.data_config import SplitSources
@@ -15,6 +16,7 @@ from peftlab.preparation.check_sharding import check_sharding
 from peftlab.preparation.places import at_place
 from peftlab.preparation.whole_batches import check_whole_batches
 from peftlab.recipe.schema import Recipe
+from peftlab.training.optimizer_choice import optimizer_class, schedule_config
 
 TRACKER_MODULES = {"tensorboard": "tensorboard", "wandb": "wandb", "mlflow": "mlflow"}
 
@@ -85,17 +87,12 @@ def _check_packages(recipe: Recipe, document: Document) -> None:
                 where=document.where(("tracking",)),
                 hint=f"pip install 'peftlab[{tracker}]'",
             )
-    if recipe.training.optimizer.endswith("8bit") and importlib.util.find_spec("bitsandbytes") is None:
+    optimizer = optimizer_class(recipe.training.optimizer)
+    if optimizer.package and importlib.util.find_spec(optimizer.package.replace("-", "_")) is None:
         raise ConfigError(
-            f"the optimizer `{recipe.training.optimizer}` needs bitsandbytes, which is not installed",
+            f"the optimizer `{optimizer.registered_name}` needs {optimizer.package}, which is not installed",
             where=document.where(("training", "optimizer")),
-            hint="pip install bitsandbytes, or choose `adamw`.",
-        )
-    if recipe.training.optimizer == "galore_adamw" and importlib.util.find_spec("pytorch_optimizer") is None:
-        raise ConfigError(
-            "the optimizer `galore_adamw` needs pytorch-optimizer, which is not installed",
-            where=document.where(("training", "optimizer")),
-            hint="pip install 'peftlab[galore]', or choose `adafactor`.",
+            hint=f"pip install {optimizer.package}, or choose `adamw`.",
         )
 
 
@@ -108,18 +105,40 @@ def _check_training(recipe: Recipe, document: Document) -> None:
             where=document.where(("training", "gradient_checkpointing")),
             hint="Set it to false.",
         )
-    if recipe.training.optimizer == "galore_adamw" and not recipe.method.trains_base:
-        raise UnsupportedError(
-            f"galore_adamw saves states of whole matrices, of which {recipe.method.registered_name} trains none",
-            where=document.where(("training", "optimizer")),
-            hint="Choose `adamw_8bit`, or the method `full`.",
-        )
+    _check_optimizer(recipe, document)
     if recipe.training.early_stopping_patience is not None and not _has_validation(recipe):
         raise ConfigError(
             "early stopping needs a validation split",
             where=document.where(("training", "early_stopping_patience")),
             hint="Set data.validation_fraction.",
         )
+
+
+def _check_optimizer(recipe: Recipe, document: Document) -> None:
+    optimizer, where = optimizer_class(recipe.training.optimizer), document.where(("training", "optimizer"))
+    name = optimizer.registered_name
+    if optimizer.needs_trained_base and not recipe.method.trains_base:
+        raise UnsupportedError(
+            f"{name} saves states of whole matrices, of which {recipe.method.registered_name} trains none",
+            where=where,
+            hint="Choose `adamw_8bit`, or the method `full`.",
+        )
+    if not optimizer.averages:
+        return
+    schedule = schedule_config(recipe.training.schedule).registered_name
+    if schedule != "constant":
+        raise ConfigError(
+            f"{name} averages its weights in the place of a schedule, and `{schedule}` would be a second one",
+            where=document.where(("training", "schedule")),
+            hint="Set training.schedule to constant.",
+        )
+    for position, each in enumerate(recipe.training.regularizers):
+        if type(each).weights_to_keep is not TrainingHooks.weights_to_keep:
+            raise UnsupportedError(
+                f"{name} and the regularizer `{each.registered_name}` both say which weights are kept",
+                where=document.where(("training", "regularizers", position)),
+                hint="Leave one of them out.",
+            )
 
 
 def _check_offload(recipe: Recipe) -> None:

@@ -27,15 +27,19 @@ from peftlab.core.files import write_text
 from peftlab.core.hooks import TrainingHooks
 from peftlab.core.method import METHODS, Method
 from peftlab.core.metric import METRICS
+from peftlab.core.optimizer import OptimizerConfig
 from peftlab.core.registry import Registry
 from peftlab.core.regularizer import REGULARIZERS, Regularizer
+from peftlab.core.schedule import SCHEDULES, Schedule
 from peftlab.core.task import TASKS, Scorer, Task
 from peftlab.data.data_config import SOURCE_KEYS, DataConfig
 from peftlab.metrics._scorer import ScorerWithMetric
 from peftlab.models.model_config import ModelConfig
+from peftlab.recipe.registered import build_registered, with_training_parts
 from peftlab.recipe.shipped import find_recipe
 from peftlab.recipe.values import document_of, name_of
-from peftlab.training.training_config import GUARDS, LEARNING_RATE_FACTORS, EvaluationConfig, Tracker, TrainingConfig
+from peftlab.training.optimizer_choice import optimizer_class
+from peftlab.training.training_config import GUARDS, EvaluationConfig, Tracker, TrainingConfig
 
 BELONGS_TO: Mapping[KeyPath, tuple[str, ...]] = {
     ("data", "source"): SOURCE_KEYS,
@@ -203,37 +207,12 @@ def build_recipe(document: Document, *, default_name: str) -> Recipe:
     values.setdefault("name", default_name)
     for key, registry in (("task", TASKS), ("method", METHODS)):
         if key in values:
-            values[key] = _build_registered(registry, values[key], document, (key,))
-    values |= _with_regularizers(values, document)
+            values[key] = build_registered(registry, values[key], document, (key,))
+    values |= with_training_parts(values, document)
     recipe = build_config(Recipe, values, document=document)
     if recipe.data is None and recipe.task.train_rows_key is None:
         raise document.error(("data",), "this key is required", "Name a source: `data: {source: …}`.")
     return recipe
-
-
-def _with_regularizers(values: Mapping[str, Any], document: Document) -> dict[str, Any]:
-    """The section ``training`` with its regularisers built; empty where it has none, or is none."""
-    training, key = values.get("training"), "regularizers"
-    if not isinstance(training, Mapping) or not isinstance(training.get(key), list):
-        return {}
-    built = [
-        _build_registered(REGULARIZERS, each, document, ("training", key, position))
-        for position, each in enumerate(training[key])
-    ]
-    return {"training": {**training, key: built}}
-
-
-def _build_registered(registry: Registry[Any], values: Any, document: Document, path: KeyPath) -> Any:
-    if isinstance(values, RegisteredConfig):
-        return values
-    if not isinstance(values, Mapping):
-        written = "[{type: …}]" if isinstance(path[-1], int) else "{type: …}"
-        key = next(part for part in reversed(path) if isinstance(part, str))
-        raise document.error(path, f"a mapping is needed, not {values!r}", f"Write `{key}: {written}`.")
-    if "type" not in values:
-        raise document.error(path, "the key `type` is required", f"Known: {', '.join(registry.names())}.")
-    cls = registry.get(values["type"], where=document.where((*path, "type")))
-    return build_config(cls, values, document=document, path=path, known=["type", *cls.model_fields])
 
 
 def override(document: Document, assignments: Sequence[str]) -> Document:
@@ -332,9 +311,9 @@ def resolve_recipe(recipe: Recipe) -> Recipe:
     if training.batch_size is None and training.max_tokens_per_batch is None:
         changes["batch_size"] = DEFAULT_BATCH_SIZE
     if training.learning_rate is None:
-        factor = LEARNING_RATE_FACTORS.get(training.optimizer, 1.0)
-        factor *= math.prod(each.default_rate_factor for each in training.regularizers)
-        changes["learning_rate"] = recipe.method.default_learning_rate * factor
+        factor = math.prod(each.default_rate_factor for each in training.regularizers)
+        rate = optimizer_class(training.optimizer).rate_for(recipe.method.default_learning_rate)
+        changes["learning_rate"] = rate * factor
     return replace_config(
         recipe,
         training=replace_config(training, **changes),
@@ -380,8 +359,14 @@ def recipe_schema() -> dict[str, Any]:
         definitions.pop(base.__name__, None)
         description = schema["properties"][key].get("description", "")
         schema["properties"][key] = {"description": description, "oneOf": _choices(registry, key, definitions)}
-    definitions.pop(Regularizer.__name__, None)
+    for built in (Regularizer, OptimizerConfig, Schedule):
+        definitions.pop(built.__name__, None)
     listed = definitions[TrainingConfig.__name__]["properties"]["regularizers"]
+    sections = definitions[TrainingConfig.__name__]["properties"]
+    sections["schedule"]["anyOf"] = [{"enum": SCHEDULES.names()}, *_choices(SCHEDULES, "schedule", definitions)]
+    # Which optimizers there are depends on the versions of their packages; the schema is the same everywhere.
+    written = {"type": "object", "properties": {"type": {"type": "string"}}, "required": ["type"]}
+    sections["optimizer"]["anyOf"] = [{"type": "string"}, written]
     listed["items"] = {"oneOf": _choices(REGULARIZERS, "regularizer", definitions)}
     schema["required"] = [name for name in schema["required"] if name != "name"]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "peftlab recipe"}

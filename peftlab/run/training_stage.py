@@ -33,6 +33,7 @@ from peftlab.training.guards import GradientGuard, check_adapter_changed, combin
 from peftlab.training.hooks import HookList
 from peftlab.training.loop import TrainingJob, restore_best, train
 from peftlab.training.metrics_log import MetricsLog
+from peftlab.training.optimizer_choice import optimizer_class
 from peftlab.training.optimizers import build_optimizer
 from peftlab.training.progress import Progress
 from peftlab.training.roll_outs import RollOuts, rolls_out
@@ -72,6 +73,8 @@ class TrainingStage:
         placed = run.placement.place(model)
         hooks = HookList.begin(recipe.training_hooks(), placed, context)
         optimizer = build_optimizer(placed, training, training.learning_rate, hooks=hooks)
+        if optimizer_class(training.optimizer).averages:
+            hooks.follow(optimizer)
         # Not as accelerate prepares a model for several processes: the loop adds up the gradients itself.
         prepared = accelerator.prepare_model(model, device_placement=False, evaluation_mode=run.world.size > 1)
         optimizer = accelerator.prepare_optimizer(optimizer, device_placement=True)

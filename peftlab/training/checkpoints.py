@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from peftlab.core.errors import UserError
+from peftlab.core.errors import UnsupportedError, UserError
 from peftlab.core.files import atomic_folder
 from peftlab.training.sharding import part_like
 
@@ -136,7 +137,11 @@ def restore_parameters(model: nn.Module, saved: Mapping[str, Tensor]) -> None:
 def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
     """An optimizer's state as named tensors: ``<parameter's number>/<key>/…``; plain numbers become float64 scalars.
 
-    bitsandbytes nests the quantised part of a parameter's state in a dict of its own.
+    bitsandbytes nests the quantised part of a parameter's state in a dict of its own. pytorch-optimizer keeps lists of
+    tensors, and counts steps in the parameter groups: ``group.<number>/<key>``.
+
+    Raises:
+        UnsupportedError: It keeps something else than tensors and plain values.
     """
     flat: dict[str, Tensor] = {}
 
@@ -144,36 +149,86 @@ def flatten_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
         if isinstance(value, dict):
             for key, item in value.items():
                 walk(item, f"{path}/{key}")
+        elif isinstance(value, list | tuple | deque):
+            kind = _SEQUENCES[type(value)]
+            flat[f"{path}/{kind}"] = torch.tensor(_most(value), dtype=torch.int64)
+            for at, item in enumerate(value):
+                walk(item, f"{path}/{at}")
         elif isinstance(value, Tensor):
             flat[path] = value.clone()  # the quantisation map is one tensor in many states; files want separate ones
-        else:
+        elif value is None or isinstance(value, str):
+            flat[path + _TEXT] = torch.tensor(list(json.dumps(value).encode()), dtype=torch.uint8)
+        elif isinstance(value, int | float):
             flat[path + _NUMBER] = torch.tensor(float(value), dtype=torch.float64)
+        else:
+            raise UnsupportedError(
+                f"the optimizer keeps a {type(value).__name__} for each parameter, which no checkpoint can hold",
+                where="training.optimizer",
+                hint="Choose another one.",
+            )
 
-    for number, entries in optimizer.state_dict()["state"].items():
+    saved = optimizer.state_dict()
+    for number, entries in saved["state"].items():
         walk(entries, str(number))
+    for place, group in enumerate(saved["param_groups"]):
+        for key, value in group.items():
+            if key not in _OF_THE_RECIPE and isinstance(value, int | float | Tensor):
+                walk(value, f"{_GROUP}{place}/{key}")
     return flat
 
 
 _NUMBER = "#number"
+_TEXT = "#text"
+_GROUP = "group."
+_SEQUENCES: dict[type, str] = {list: "#list", tuple: "#tuple", deque: "#deque"}
+_OF_THE_RECIPE = frozenset({"lr", "params"})
+"""What is set before each step."""
+
+
+def _most(value: Any) -> int:
+    """The most items that a sequence can hold; -1: as many as there are."""
+    most = getattr(value, "maxlen", None)
+    return -1 if most is None else int(most)
 
 
 def restore_optimizer(optimizer: torch.optim.Optimizer, flat: Mapping[str, Tensor]) -> None:
     """Take up a state that :func:`flatten_optimizer` gave."""
-    state: dict[int, dict[str, Any]] = {}
+    state: dict[str, dict[str, Any]] = {}
     for name, value in flat.items():
         number, *path, key = name.split("/")
-        entry = state.setdefault(int(number), {})
+        entry = state.setdefault(number, {})
         for part in path:
             entry = entry.setdefault(part, {})
         if key.endswith(_NUMBER):
             plain = float(value)
             entry[key.removesuffix(_NUMBER)] = int(plain) if plain.is_integer() else plain
+        elif key.endswith(_TEXT):
+            entry[key.removesuffix(_TEXT)] = json.loads(bytes(value.tolist()).decode())
         else:
             entry[key] = value
+    groups = optimizer.state_dict()["param_groups"]
+    for place, group in enumerate(groups):
+        for key, value in state.pop(f"{_GROUP}{place}", {}).items():
+            group[key] = type(group[key])(value) if isinstance(group.get(key), bool | float) else value
     trained = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-    for at, entry in state.items():
-        entry.update({key: part_like(trained[at], value) for key, value in entry.items() if isinstance(value, Tensor)})
-    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    found: dict[int, dict[str, Any]] = {}
+    for number, entry in state.items():
+        like = trained[int(number)]
+        whole = {key: _sequences(item) for key, item in entry.items()}
+        found[int(number)] = {key: part_like(like, v) if isinstance(v, Tensor) else v for key, v in whole.items()}
+    optimizer.load_state_dict({"state": found, "param_groups": groups})
+
+
+def _sequences(value: Any) -> Any:
+    """Lists, tuples and queues that were taken apart."""
+    if not isinstance(value, dict):
+        return value
+    for kind, mark in _SEQUENCES.items():
+        if mark in value:
+            most = int(value[mark])
+            items = [_sequences(value[str(at)]) for at in range(len(value) - 1)]
+            return deque(items, maxlen=None if most < 0 else most) if kind is deque else kind(items)
+    return {key: _sequences(item) for key, item in value.items()}
 
 
 def generator_states() -> dict[str, Tensor]:

@@ -15,11 +15,6 @@ from typing import Any
 from pytorch_optimizer.optimizer.galore import GaLore
 from pytorch_optimizer.optimizer.utils.galore import GaLoreProjector
 
-RANK = 128
-"""r; for matrices whose smaller side is larger. Others, and embeddings, have AdamW's own states."""
-STEPS_BETWEEN_PROJECTIONS = 200
-"""As in the paper. A singular value decomposition of every matrix then takes a while."""
-
 
 class CheckpointedGaLore(GaLore):  # type: ignore[misc] # the library is untyped here
     """GaLore whose whole state is tensors and numbers, parameter by parameter."""
@@ -43,17 +38,32 @@ class CheckpointedGaLore(GaLore):  # type: ignore[misc] # the library is untyped
         return loss
 
 
-def build_galore(groups: list[dict[str, Any]], learning_rate: float) -> CheckpointedGaLore:
-    """GaLore for the matrices of groups that say ``low_rank``."""
+def build_galore(
+    groups: list[dict[str, Any]],
+    learning_rate: float,
+    *,
+    rank: int = 128,
+    update_proj_gap: int = 200,
+    scale: float = 1.0,
+) -> CheckpointedGaLore:
+    """GaLore for the matrices of groups that say ``low_rank``.
+
+    Args:
+        groups: Of parameters.
+        learning_rate: The peak.
+        rank: r; for matrices whose smaller side is larger. Others, and embeddings, have AdamW's own states.
+        update_proj_gap: Steps between projections, as in the paper.
+        scale: What projected steps are multiplied by.
+    """
     settings = {
-        "rank": RANK,
-        "update_proj_gap": STEPS_BETWEEN_PROJECTIONS,
-        "scale": 1.0,
+        "rank": rank,
+        "update_proj_gap": update_proj_gap,
+        "scale": scale,
         "projection_type": "std",
     }
     split: list[dict[str, Any]] = []
     for group in groups:
-        large = [p for p in group["params"] if group["low_rank"] and min(p.shape) > RANK]
+        large = [p for p in group["params"] if group["low_rank"] and min(p.shape) > rank]
         known = {id(parameter) for parameter in large}
         rest = [p for p in group["params"] if id(p) not in known]
         split += [{**group, "params": large, **settings}, {**group, "params": rest}]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from peftlab.core.lent_weights import lent_weights
 from peftlab.core.method import MethodContext
 from peftlab.core.record import Guard
 from peftlab.core.task import Task
+from peftlab.training.averaged_weights import averaged_weights
 
 
 class HookList:
@@ -29,6 +31,7 @@ class HookList:
 
     def __init__(self, hooks: Sequence[TrainingHooks]) -> None:
         self._hooks = tuple(hooks)
+        self._averaging: Any = None
         names = [hook.registered_name for hook in hooks]
         if len(set(names)) < len(names):
             raise ConfigError(f"the method and a regularizer are both called `{names[0]}`", where="training")
@@ -103,9 +106,14 @@ class HookList:
             prefix = f"{hook.registered_name}/"
             hook.restore(model, {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
 
+    def follow(self, optimizer: Any) -> None:
+        """Evaluate and keep the averages of an optimizer that has some, such as a schedule-free one."""
+        self._averaging = optimizer
+
     def weights_to_keep(self, model: nn.Module) -> dict[str, Tensor]:
         """What evaluation and artifact take instead of the last weights."""
-        return {name: value for hook in self._hooks for name, value in hook.weights_to_keep(model).items()}
+        averages = {} if self._averaging is None else averaged_weights(self._averaging, model)
+        return averages | {name: value for hook in self._hooks for name, value in hook.weights_to_keep(model).items()}
 
     def kept_weights(self, model: nn.Module) -> AbstractContextManager[None]:
         """The model with the weights that it would leave, as long as the context lasts."""

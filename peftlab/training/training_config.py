@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, SerializeAsAny, field_validator
 
 from peftlab.core.config import Config
 from peftlab.core.errors import ConfigError
+from peftlab.core.optimizer import OptimizerConfig
 from peftlab.core.regularizer import Regularizer, check_together
+from peftlab.core.schedule import Schedule
+from peftlab.training.optimizer_choice import checked_optimizer, checked_schedule
 
 Tracker = Literal["tensorboard", "wandb", "mlflow"]
-Optimizer = Literal["adamw", "adamw_8bit", "paged_adamw_8bit", "lion_8bit", "adafactor", "galore_adamw", "sgd"]
-
-LEARNING_RATE_FACTORS: dict[str, float] = {"lion_8bit": 0.1}
-"""A method's default learning rate is meant for AdamW. Lion's steps all have the length of the rate: a rate 3 to 10
-times smaller suits it (Chen et al. 2023, section 5, https://arxiv.org/abs/2302.06675)."""
 
 
 class TrainingConfig(Config):
@@ -39,15 +37,20 @@ class TrainingConfig(Config):
         "same step. auto: as many as fit into memory. null: whole batches.",
     )
     gradient_accumulation_steps: PositiveInt = Field(1, description="Number of batches for one optimizer step.")
-    optimizer: Optimizer = Field(
+    optimizer: str | SerializeAsAny[OptimizerConfig] = Field(
         "adamw",
-        description="adamw and sgd: the usual ones. adamw_8bit, lion_8bit: states in 8 bits. paged_adamw_8bit: the "
+        description="A name, or a mapping {type: …} with keys of its own; `peftlab ls optimizers` lists them. adamw "
+        "and sgd: the usual ones. adamw_8bit, lion_8bit: states in 8 bits. paged_adamw_8bit: the "
         "states move to CPU memory if the GPU's is full. adafactor: states of a row and a column for "
         "each matrix. galore_adamw: for full tuning, states of 128 directions of each matrix.",
     )
     learning_rate: PositiveFloat | None = Field(None, description="Peak learning rate. null: the method's own default.")
     weight_decay: float = Field(0.01, ge=0, description="Decoupled weight decay. Biases and norms have none.")
-    schedule: Literal["constant", "linear", "cosine"] = Field("linear", description="Schedule of the learning rate.")
+    schedule: str | SerializeAsAny[Schedule] = Field(
+        "linear",
+        description="What the learning rate does after the warm-up: a name, or a mapping {type: …} with keys of its "
+        "own; `peftlab ls schedules` lists them.",
+    )
     warmup_fraction: float = Field(0.06, ge=0, le=1, description="Share of the steps in which the rate rises.")
     max_gradient_norm: PositiveFloat | None = Field(
         1.0, description="Longer gradients are scaled down to this length. null: never."
@@ -100,6 +103,16 @@ class TrainingConfig(Config):
         description="Batches of similar length are made within shuffled windows of this many batches, or fewer on "
         "small data. 1: no windows.",
     )
+
+    @field_validator("optimizer", mode="before")
+    @classmethod
+    def _check_optimizer(cls, value: Any) -> Any:
+        return checked_optimizer(value)
+
+    @field_validator("schedule", mode="before")
+    @classmethod
+    def _check_schedule(cls, value: Any) -> Any:
+        return checked_schedule(value)
 
     @field_validator("regularizers")
     @classmethod

@@ -13,7 +13,6 @@ from peftlab.core.errors import UnsupportedError
 from peftlab.measurement.memory import optimizer_tensors, storage_bytes
 from peftlab.preparation.check import check_model
 from peftlab.recipe.schema import build_recipe
-from peftlab.training import galore
 from peftlab.training.checkpoints import flatten_optimizer, restore_optimizer
 from peftlab.training.optimizers import build_optimizer, set_learning_rate
 from peftlab.training.training_config import TrainingConfig
@@ -22,8 +21,6 @@ from peftlab.training.training_config import TrainingConfig
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Four directions, found anew every third step."""
-    monkeypatch.setattr(galore, "RANK", 4)
-    monkeypatch.setattr(galore, "STEPS_BETWEEN_PROJECTIONS", 3)
 
 
 def network() -> torch.nn.Sequential:
@@ -46,7 +43,7 @@ def steps(net: torch.nn.Module, optimizer: torch.optim.Optimizer, count: int) ->
 
 
 def test_it_learns_with_fewer_states() -> None:
-    net, config = network(), TrainingConfig(optimizer="galore_adamw")
+    net, config = network(), TrainingConfig(optimizer={"type": "galore_adamw", "rank": 4, "update_proj_gap": 3})
     optimizer = build_optimizer(net, config, 1e-2)
     losses = steps(net, optimizer, 30)
     assert losses[-1] < 0.3 * losses[0]
@@ -61,7 +58,7 @@ def test_it_learns_with_fewer_states() -> None:
 
 @pytest.mark.parametrize("before", [1, 3, 4])
 def test_it_goes_on_bit_for_bit(before: int) -> None:
-    net, config = network(), TrainingConfig(optimizer="galore_adamw")
+    net, config = network(), TrainingConfig(optimizer={"type": "galore_adamw", "rank": 4, "update_proj_gap": 3})
     optimizer = build_optimizer(net, config, 1e-2)
     steps(net, optimizer, before)
     other = copy.deepcopy(net)

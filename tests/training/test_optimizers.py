@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from typing import get_args
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ from hypothesis import strategies as st
 
 from peftlab.training.checkpoints import flatten_optimizer, restore_optimizer
 from peftlab.training.optimizers import build_optimizer, learning_rate_schedule, set_learning_rate
-from peftlab.training.training_config import Optimizer, TrainingConfig
+from peftlab.training.training_config import TrainingConfig
 
 
 @given(
@@ -48,7 +47,9 @@ def test_only_matrices_decay() -> None:
     assert decays[id(model[0].bias)] == decays[id(model[1].weight)] == 0.0
 
 
-@pytest.mark.parametrize("name", get_args(Optimizer))
+@pytest.mark.parametrize(
+    "name", ["adamw", "adamw_8bit", "paged_adamw_8bit", "lion_8bit", "adafactor", "galore_adamw", "sgd"]
+)
 def test_a_restored_optimizer_goes_on_bit_for_bit(name: str) -> None:
     torch.manual_seed(0)
     # 8-bit states begin at 4096 elements; smaller tensors keep 32 bits.

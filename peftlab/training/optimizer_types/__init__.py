@@ -1,0 +1,1 @@
+"""Optimizers that recipes can name: a file for each library."""

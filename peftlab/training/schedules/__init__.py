@@ -1,0 +1,1 @@
+"""Learning-rate schedules: what comes after the warm-up."""

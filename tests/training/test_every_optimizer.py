@@ -1,0 +1,144 @@
+"""Every optimizer that is not refused learns, and goes on from a checkpoint with the same bits."""
+
+import warnings
+
+import pytest
+import torch
+from torch import nn
+
+from peftlab.core.errors import ConfigError
+from peftlab.core.optimizer import OPTIMIZERS
+from peftlab.core.schedule import SCHEDULES
+from peftlab.recipe.schema import Recipe
+from peftlab.training.averaged_weights import averaged_weights
+from peftlab.training.checkpoints import flatten_optimizer, restore_optimizer
+from peftlab.training.optimizers import build_optimizer, learning_rate_schedule, set_learning_rate
+from peftlab.training.training_config import TrainingConfig
+
+pytestmark = pytest.mark.slow
+
+WAIT = {"adashift", "schedule_free_radam"}
+"""Move nothing in the first steps."""
+USABLE = [name for name, cls in OPTIMIZERS.items() if not cls.refusal]
+RECIPE = {
+    "model": {"path": "x"},
+    "task": {"type": "text_classification"},
+    "data": {"source": "x.csv"},
+    "method": {"type": "lora"},
+}
+
+
+def new_model() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.ModuleDict({"words": nn.Embedding(20, 8), "first": nn.Linear(8, 16), "last": nn.Linear(16, 4)})
+
+
+def steps(model: nn.Module, optimizer: torch.optim.Optimizer, rate: float, count: int = 2) -> float:
+    words = torch.arange(60) % 20
+    for step in range(count):
+        torch.manual_seed(step)
+        set_learning_rate(optimizer, rate)
+        logits = model["last"](model["first"](model["words"](words)).relu())
+        loss = nn.functional.cross_entropy(logits, words % 4)
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    return loss.item()
+
+
+def test_every_usable_one_resumes_bit_for_bit() -> None:
+    warnings.filterwarnings("ignore")
+    assert len(USABLE) > 100
+    wrong = []
+    for name in USABLE:
+        config, rate = TrainingConfig(optimizer=name), OPTIMIZERS[name].rate_for(1e-3)
+        model, other = new_model(), new_model()
+        start = {key: value.clone() for key, value in model.state_dict().items()}
+        optimizer = build_optimizer(model, config, rate)
+        steps(model, optimizer, rate, 3)
+        other.load_state_dict(model.state_dict())
+        flat = flatten_optimizer(optimizer)
+        fresh = build_optimizer(other, config, rate)
+        restore_optimizer(fresh, flat)
+        steps(model, optimizer, rate)
+        steps(other, fresh, rate)
+        moved = any(not torch.equal(value, start[key]) for key, value in model.state_dict().items())
+        same = all(torch.equal(a, b) for a, b in zip(model.parameters(), other.parameters(), strict=True))
+        if not (same and (moved or name in WAIT)):
+            wrong.append((name, moved, same))
+    assert wrong == []
+
+
+def test_keys_of_an_optimizer_reach_it() -> None:
+    config = TrainingConfig(optimizer={"type": "prodigy", "d_coef": 2.0})
+    optimizer = build_optimizer(new_model(), config, 1.0)
+    assert {group["d_coef"] for group in optimizer.param_groups} == {2.0}
+    assert config.model_dump()["optimizer"]["type"] == "prodigy"
+
+
+def test_muon_is_for_matrices_and_adamw_has_its_own_rate() -> None:
+    config = TrainingConfig(optimizer={"type": "muon", "adamw_lr": 1e-3})
+    optimizer = build_optimizer(new_model(), config, 2e-2)
+    set_learning_rate(optimizer, 1e-2)
+    rates = {group["use_muon"]: group["lr"] for group in optimizer.param_groups}
+    assert rates == {True: pytest.approx(1e-2), False: pytest.approx(5e-4)}
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "message"),
+    [
+        ({"type": "prodigy", "d_coeff": 2.0}, r"optimizer\.d_coeff: unknown key\n.*`d_coef`"),
+        ({"type": "prodigy", "d_coef": "much"}, r"optimizer\.d_coef"),
+        ({"type": "lino"}, r"unknown optimizer `lino`\n.*`lion`"),
+        ({"type": "sophia_h"}, "needs second derivatives"),
+        ("lbfgs", "several times in a step"),
+        ("adam_w", "`adamw`"),
+    ],
+)
+def test_what_cannot_be_is_told(optimizer: object, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Recipe.from_dict({**RECIPE, "training": {"optimizer": optimizer}})
+
+
+def test_averages_of_a_schedule_free_optimizer_leave_its_training_as_it_is() -> None:
+    model, config = new_model(), TrainingConfig(optimizer="schedule_free_adamw", schedule="constant")
+    optimizer = build_optimizer(model, config, 1e-2)
+    steps(model, optimizer, 1e-2)
+    before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+    averages = averaged_weights(optimizer, model)
+    assert all(torch.equal(parameter, before[name]) for name, parameter in model.named_parameters())
+    weight = optimizer.state[model["first"].weight]["z"]
+    expected = before["first.weight"].lerp(weight, 1 - 1 / 0.9)
+    torch.testing.assert_close(averages["first.weight"], expected)
+
+
+def test_schedules_are_those_of_transformers() -> None:
+    from transformers import get_scheduler
+
+    total, warmup = 40, 4
+    theirs = {
+        "linear": ("linear", {}, {}),
+        "cosine": ("cosine", {}, {}),
+        "cosine_with_restarts": ("cosine_with_restarts", {"num_cycles": 3}, {"num_cycles": 3}),
+        "polynomial": ("polynomial", {"power": 2.0, "lr_end": 0.1}, {"power": 2.0, "end_rate": 0.1}),
+        "constant": ("constant_with_warmup", {}, {}),
+        "inverse_sqrt": ("inverse_sqrt", {}, {}),
+        "cosine_with_min_lr": ("cosine_with_min_lr", {"min_lr_rate": 0.1}, {"min_lr_rate": 0.1}),
+        "warmup_stable_decay": (
+            "warmup_stable_decay",
+            {"num_decay_steps": 8, "decay_type": "1-sqrt"},
+            {"decay": "1-sqrt"},
+        ),
+    }
+    assert set(SCHEDULES) == set(theirs)
+    for name, (their_name, their_keys, keys) in theirs.items():
+        optimizer = torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+        reference = get_scheduler(their_name, optimizer, warmup, total, scheduler_specific_kwargs=their_keys)
+        rate = learning_rate_schedule(
+            TrainingConfig(schedule={"type": name, **keys}, warmup_fraction=warmup / total), 1.0, total
+        )
+        for step in range(1, total + 1):
+            if step > warmup:
+                assert rate(step) == pytest.approx(optimizer.param_groups[0]["lr"], abs=1e-9), (name, step)
+            optimizer.step()
+            reference.step()
