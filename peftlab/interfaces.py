@@ -3,9 +3,11 @@
 from peftlab.core.hooks import Backward, TrainingHooks
 from peftlab.core.method import METHODS, Method, MethodContext, TargetModules, is_matrix
 from peftlab.core.model_facts import CHECKPOINT_HEADS, Family, ModelFacts, TokenizerFacts, is_embedding
+from peftlab.core.optimizer import OPTIMIZERS, OptimizerConfig
 from peftlab.core.regularizer import REGULARIZERS, Regularizer
 from peftlab.core.reporter import ProgressCallback, Reporter, Silent
 from peftlab.core.reward import REWARDS, Answer, Reward, reward_function
+from peftlab.core.schedule import SCHEDULES, Place, Schedule
 from peftlab.core.selection import STRATEGIES, Candidates, Choice, Strategy
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import (
@@ -27,8 +29,10 @@ from peftlab.core.task import (
 __all__ = [
     "CHECKPOINT_HEADS",
     "METHODS",
+    "OPTIMIZERS",
     "REGULARIZERS",
     "REWARDS",
+    "SCHEDULES",
     "STRATEGIES",
     "TASKS",
     "Answer",
@@ -45,6 +49,8 @@ __all__ = [
     "Method",
     "MethodContext",
     "ModelFacts",
+    "OptimizerConfig",
+    "Place",
     "Policy",
     "Prediction",
     "ProgressCallback",
@@ -53,6 +59,7 @@ __all__ = [
     "Result",
     "Reward",
     "RollOut",
+    "Schedule",
     "Scorer",
     "ScoresPairs",
     "Silent",

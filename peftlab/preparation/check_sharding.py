@@ -6,6 +6,7 @@ from peftlab.core.errors import UnsupportedError
 from peftlab.core.hooks import TrainingHooks
 from peftlab.core.task import Task
 from peftlab.recipe.schema import Recipe
+from peftlab.training.optimizer_choice import optimizer_name
 
 WITH_WHOLE_BASE = ("adamw", "sgd")
 """Optimizers that look at each number alone, and so at a part as at the whole."""
@@ -30,7 +31,7 @@ def check_sharding(recipe: Recipe) -> None:
 def _reasons(recipe: Recipe) -> dict[str, str]:
     """Why it cannot be, by key."""
     model, training, task, method = recipe.model, recipe.training, recipe.task, recipe.method
-    trains_base = method.trains_base
+    trains_base, optimizer = method.trains_base, optimizer_name(training.optimizer)
     found: dict[str, str | None] = {
         "model.offload": model.offload and "an offloaded base lies elsewhere",
         "model.quantization": model.quantization
@@ -40,8 +41,8 @@ def _reasons(recipe: Recipe) -> dict[str, str]:
         else None,
         "training.cuda_graphs": "a recorded step exchanges nothing" if training.cuda_graphs != "off" else None,
         "training.compile": "compiled blocks with exchanges were never tried" if training.compile != "off" else None,
-        "training.optimizer": f"{training.optimizer} looks at whole matrices or blocks of them"
-        if trains_base and training.optimizer not in WITH_WHOLE_BASE
+        "training.optimizer": f"{optimizer} looks at whole matrices or blocks of them"
+        if trains_base and optimizer not in WITH_WHOLE_BASE
         else None,
         "training.precision": "the scale of float16 is not kept over parts"
         if trains_base and "float16" in (training.precision, model.dtype)

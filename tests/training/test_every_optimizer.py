@@ -6,9 +6,10 @@ import pytest
 import torch
 from torch import nn
 
-from peftlab.core.errors import ConfigError
+from peftlab.core.errors import ConfigError, UnsupportedError
 from peftlab.core.optimizer import OPTIMIZERS
 from peftlab.core.schedule import SCHEDULES
+from peftlab.preparation.check_sharding import check_sharding
 from peftlab.recipe.schema import Recipe
 from peftlab.training.averaged_weights import averaged_weights
 from peftlab.training.checkpoints import flatten_optimizer, restore_optimizer
@@ -98,6 +99,13 @@ def test_muon_is_for_matrices_and_adamw_has_its_own_rate() -> None:
 def test_what_cannot_be_is_told(optimizer: object, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Recipe.from_dict({**RECIPE, "training": {"optimizer": optimizer}})
+
+
+def test_one_with_keys_of_its_own_is_told_with_a_base_in_parts() -> None:
+    values = {"optimizer": {"type": "prodigy", "d_coef": 2.0}, "sharding": "fsdp"}
+    recipe = Recipe.from_dict({**RECIPE, "method": {"type": "full"}, "training": values})
+    with pytest.raises(UnsupportedError, match="prodigy looks at whole matrices"):
+        check_sharding(recipe)
 
 
 def test_averages_of_a_schedule_free_optimizer_leave_its_training_as_it_is() -> None:

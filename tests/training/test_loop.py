@@ -119,7 +119,7 @@ def witnessed_job(names: tuple[str, ...], told: list[str]) -> SimpleNamespace:
         optimizer=accelerator.prepare(torch.optim.SGD(model.parameters(), lr=0.1)),
         hooks=HookList([Witness(name, told, model) for name in names]),
         config=SimpleNamespace(max_gradient_norm=0.5),
-        gradients=SimpleNamespace(is_watching=True, observe=lambda _: told.append("gradients")),
+        gradients=SimpleNamespace(is_watching=True, observe=lambda *_: told.append("gradients")),
         micro_batches=MicroBatches(),
         ahead=None,
         graphs=None,
