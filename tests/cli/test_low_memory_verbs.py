@@ -109,7 +109,7 @@ def test_a_quantised_run_is_whole(
         (["method.initialization=pissa", "model.quantization=nf4"], ["method.initialization", "cannot be changed"]),
         (["model.quantization=nf5"], ["model.quantization"]),
         (["model.quantization=int8", "model.quantization_compute_dtype=bfloat16"], ["nf4 or fp4"]),
-        (["training.optimizer=adam"], ["training.optimizer", "adafactor"]),
+        (["training.optimizer=adafacto"], ["training.optimizer", "adafactor"]),
         (["method.type=prefix_tuning", "training.gradient_checkpointing=true"], ["gradient checkpointing"]),
     ],
     ids=str,
