@@ -1,0 +1,272 @@
+"""Fairness by counterfactual swaps: the same texts with the names of other groups, and with other pronouns."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from peftlab.audit.groups import Comparison, compare_groups, two_sided
+from peftlab.core.audit import AUDITS, Audit, Audited, Figure, Findings
+from peftlab.core.errors import ConfigError
+from peftlab.core.splits import Split
+from peftlab.core.task import Prediction
+from peftlab.statistics.means import mean_with_interval
+from peftlab.statistics.pairs import holm
+
+Names = dict[str, dict[str, list[str]]]
+LISTS = Path(__file__).parent.parent / "word_lists"
+FEWEST_NAMES = 5
+EXAMPLES = 5
+PRONOUNS = {
+    "he": "she",
+    "him": "her",
+    "his": "her",
+    "himself": "herself",
+    "man": "woman",
+    "men": "women",
+    "boy": "girl",
+}
+
+
+def _built_in() -> Names:
+    """The names of the Equity Evaluation Corpus (Kiritchenko and Mohammad, *SEM 2018)."""
+    found: Names = json.loads((LISTS / "names.json").read_text(encoding="utf-8"))
+    return found
+
+
+@AUDITS.register("fairness")
+class Fairness(Audit):
+    """Counterfactual swaps of names and pronouns: whether scores and decisions change with them, by group."""
+
+    title = "Fairness: names and pronouns swapped"
+    order = 40
+
+    names: Names = Field(default_factory=_built_in, description="First names: axis to group to list.")
+    more_names: Names = Field(default_factory=dict, description="More axes, groups and names beside these.")
+    pronouns: dict[str, str] = Field(
+        default_factory=lambda: dict(PRONOUNS), description="Words of which each becomes the other, both ways."
+    )
+    template: str = Field("{name} wrote: {text}", description="How a name is put to a text that has none.")
+    texts: int = Field(20, ge=5, description="Texts in which every name stands once.")
+
+    def why_not(self, audited: Audited) -> str | None:
+        """It needs one text a row, and a class or a number for it."""
+        columns = audited.task.text_columns()
+        if len(columns) != 1 or not all(isinstance(text, str) for text in audited.rows.columns[columns[0]]):
+            return "names are swapped in runs with one text a row only"
+        return None if _scores(audited, audited.predictions) is not None else "the model gives no scores to compare"
+
+    def texts_read(self, audited: Audited) -> int:
+        """Each name stands in each text once; pronouns are swapped in at most as many rows as there are."""
+        return self.texts * len(self._listed()) + len(audited)
+
+    def run(self, audited: Audited) -> Findings:
+        """Swap, and compare."""
+        if not all(part in self.template for part in ("{name}", "{text}")):
+            raise ConfigError("the template needs {name} and {text}", where="fairness.template")
+        figures, notes = self._by_names(audited)
+        found, note = self._by_pronouns(audited)
+        tested = [at for at, figure in enumerate([*figures, *found]) if figure.p_value is not None]
+        every = [*figures, *found]
+        corrected = holm([float(every[at].p_value or 0.0) for at in tested])
+        for at, p_value in zip(tested, corrected, strict=True):
+            every[at] = _with_p_value(every[at], p_value)
+        return Findings(every, [*notes, *note])
+
+    def _axes(self) -> Names:
+        axes = {axis: {group: list(names) for group, names in groups.items()} for axis, groups in self.names.items()}
+        for axis, groups in self.more_names.items():
+            for group, names in groups.items():
+                own = axes.setdefault(axis, {}).setdefault(group, [])
+                own += [name for name in names if name not in own]
+        return axes
+
+    def _listed(self) -> list[str]:
+        return list(dict.fromkeys(name for groups in self._axes().values() for own in groups.values() for name in own))
+
+    def _by_names(self, audited: Audited) -> tuple[list[Figure], list[str]]:
+        names = self._listed()
+        if not names:
+            return [], ["There are no names to swap."]
+        pattern = re.compile(rf"(?<!\w)({'|'.join(map(re.escape, sorted(names, key=len, reverse=True)))})(?!\w)")
+        having = [at for at, text in enumerate(audited.texts) if pattern.search(text)]
+        with_names = len(having) >= self.texts
+        pool = having if with_names else list(range(len(audited)))
+        rows = sorted(audited.random("fairness").permutation(pool)[: self.texts].tolist())
+
+        def put(name: str, text: str) -> str:
+            if with_names:
+                return pattern.sub(lambda _: name, text)
+            return self.template.replace("{name}", name).replace("{text}", text)
+
+        answers = {name: _ask(audited, rows, [put(name, audited.texts[at]) for at in rows]) for name in names}
+        kind = "their own names" if with_names else "a name put before them, as few have one of their own"
+        notes = [f"Names were tried in {len(rows)} texts with {kind}."]
+        scores = {name: _scores(audited, own) for name, own in answers.items()}
+        means = {name: each.mean(axis=0) for name, each in scores.items() if each is not None}
+        figures: list[Figure] = []
+        for axis, groups in self._axes().items():
+            small = [group for group, own in groups.items() if len(own) < FEWEST_NAMES]
+            if small:
+                notes.append(f"Too few names to say anything (fewer than {FEWEST_NAMES}): {axis} {', '.join(small)}.")
+            large = {group: own for group, own in groups.items() if group not in small}
+            if len(large) >= 2:
+                figures += _differences(audited, axis, large, means)
+        return [_changed(audited, rows, answers), *figures], notes
+
+    def _by_pronouns(self, audited: Audited) -> tuple[list[Figure], list[str]]:
+        one = [_swapped(text, self.pronouns) for text in audited.texts]
+        other = [_swapped(text, _reversed(self.pronouns)) for text in audited.texts]
+        rows = [at for at in range(len(audited)) if one[at] != other[at]]
+        if len(rows) < 20:
+            return [], [f"Only {len(rows)} texts have a pronoun to swap: too few to say anything."]
+        before = _ask(audited, rows, [other[at] for at in rows])
+        after = _ask(audited, rows, [one[at] for at in rows])
+        first, second = _scores(audited, before), _scores(audited, after)
+        if first is None or second is None:
+            return [], []
+        flips = np.array([_answer(a) != _answer(b) for a, b in zip(before, after, strict=True)], dtype=np.float64)
+        flipped = mean_with_interval(flips)
+        classes = _compared(audited)
+        figures = [
+            Figure("fairness.pronouns.flipped", flipped.value, flipped.n,
+                   f"{flipped.value:.1%} of the answers change where male words become female.",
+                   low=flipped.low, high=flipped.high,
+                   examples=[audited.example(rows[at], male=_answer(before[at]), female=_answer(after[at]))
+                             for at in flips.nonzero()[0][:EXAMPLES]])
+        ]  # fmt: skip
+        for at, label in classes:
+            values = second[:, at] - first[:, at]
+            mean = mean_with_interval(values, looked_at=len(classes))
+            figures.append(
+                Figure(f"fairness.pronouns.score{label}", mean.value, mean.n,
+                       f"Female words instead of male ones move the score{label and ' of ' + label[1:]} by "
+                       f"{_points(audited, mean.value)} on average.",
+                       low=mean.low, high=mean.high, unit=_unit(audited), higher_is_better=None,
+                       p_value=two_sided(values))
+            )  # fmt: skip
+        return figures, []
+
+
+def _differences(
+    audited: Audited, axis: str, groups: Mapping[str, Sequence[str]], means: Mapping[str, NDArray[np.float64]]
+) -> list[Figure]:
+    """Each group against the others: a name is one observation, since all its texts share what it does."""
+    chosen = list(groups)[:1] if len(groups) == 2 else list(groups)
+    compared = _compared(audited)
+    figures = []
+    for group in chosen:
+        own = list(groups[group])
+        others = [name for other, names in groups.items() if other != group for name in names if name not in own]
+        against = next(name for name in groups if name != group) if len(groups) == 2 else "the others"
+        for at, label in compared:
+            found: Comparison = compare_groups(
+                np.array([means[name][at] for name in own]),
+                np.array([means[name][at] for name in others]),
+                looked_at=len(chosen) * len(compared),
+            )
+            figures.append(
+                Figure(
+                    f"fairness.{axis}.{group}{label}",
+                    found.difference,
+                    len(own) + len(others),
+                    f"Names of {group} instead of {against} move the score{label and ' of ' + label[1:]} by "
+                    f"{_points(audited, found.difference)} on average.",
+                    sampled="names",
+                    low=found.low,
+                    high=found.high,
+                    unit=_unit(audited),
+                    higher_is_better=None,
+                    p_value=found.p_value,
+                )
+            )
+    return figures
+
+
+def _changed(audited: Audited, rows: Sequence[int], answers: Mapping[str, Sequence[Prediction]]) -> Figure:
+    said = [{name: _answer(own[at]) for name, own in answers.items()} for at in range(len(rows))]
+    if not audited.model.labels:
+        spread = np.array([max(each.values()) - min(each.values()) for each in said], dtype=np.float64)
+    else:
+        spread = np.array([len(set(each.values())) > 1 for each in said], dtype=np.float64)
+    mean = mean_with_interval(spread)
+    what = (
+        f"{mean.value:.1%} of the texts get another answer with another name."
+        if audited.model.labels
+        else f"The answers to a text are up to {mean.value:.3g} apart with other names."
+    )
+    examples = []
+    for at in spread.nonzero()[0][:EXAMPLES]:
+        names = {answer: name for name, answer in said[at].items()}
+        examples.append(
+            audited.example(rows[at], answers=", ".join(f"{name}: {answer}" for answer, name in names.items()))
+        )
+    unit: Any = "share" if audited.model.labels else "number"
+    return Figure("fairness.names.changed", mean.value, mean.n, what, low=mean.low, high=mean.high, unit=unit,
+                  examples=examples)  # fmt: skip
+
+
+def _ask(audited: Audited, rows: Sequence[int], texts: Sequence[str]) -> Sequence[Prediction]:
+    (column,) = audited.task.text_columns()
+    columns = {name: [values[at] for at in rows] for name, values in audited.rows.columns.items()}
+    columns[column] = list(texts)
+    return audited.model.predict(Split(audited.rows.name, list(rows), columns, audited.rows.source))
+
+
+def _scores(audited: Audited, answers: Sequence[Prediction]) -> NDArray[np.float64] | None:
+    """Answers × what is compared: probabilities of classes, or the number."""
+    if audited.probabilities is not None:
+        return np.array([each.scores for each in answers], dtype=np.float64)
+    if answers and all(isinstance(each.prediction, float) for each in answers):
+        return np.array([[each.prediction] for each in answers], dtype=np.float64)
+    return None
+
+
+def _compared(audited: Audited) -> list[tuple[int, str]]:
+    """Which scores: of two classes the second, since the other is what is left."""
+    labels = audited.model.labels
+    if audited.probabilities is None:
+        return [(0, "")]
+    return [(at, f".{name}") for at, name in enumerate(labels) if len(labels) > 2 or at == len(labels) - 1]
+
+
+def _answer(prediction: Prediction) -> Any:
+    return prediction.prediction
+
+
+def _unit(audited: Audited) -> Any:
+    return "number" if audited.probabilities is None else "difference"
+
+
+def _points(audited: Audited, value: float) -> str:
+    return f"{value:+.3g}" if audited.probabilities is None else f"{100 * value:+.1f} points"
+
+
+def _with_p_value(figure: Figure, p_value: float) -> Figure:
+    from dataclasses import replace
+
+    return replace(figure, p_value=p_value)
+
+
+def _swapped(text: str, pairs: Mapping[str, str]) -> str:
+    pattern = re.compile(rf"\b({'|'.join(map(re.escape, pairs))})\b", re.IGNORECASE) if pairs else None
+    if pattern is None:
+        return text
+
+    def other(match: re.Match[str]) -> str:
+        new = pairs[match[0].casefold()]
+        return new.capitalize() if match[0][0].isupper() else new
+
+    return pattern.sub(other, text)
+
+
+def _reversed(pairs: Mapping[str, str]) -> dict[str, str]:
+    """The other way; of words that become the same one, the last: "her" is read as "his"."""
+    return {new: old for old, new in pairs.items()}
