@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from peftlab.core.audit import Audited, texts_of
 from peftlab.core.perturbation import WORD
+from peftlab.core.words import split_words
 
 MOST_VALUES = 30
 """Of a column: one with more is no column of groups."""
@@ -90,7 +91,7 @@ def _by_class(audited: Audited) -> list[Slice]:
 
 
 def _by_length(audited: Audited) -> list[Slice]:
-    lengths = np.array([len(text.split()) for text in audited.texts])
+    lengths = np.array([len(split_words(text)) for text in audited.texts])
     edges = np.unique(np.quantile(lengths, (0.25, 0.75)).astype(int))
     if len(edges) < 2:
         return []

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from peftlab.core.words import split_words
+
 SIZE = 64
 
 
@@ -15,7 +17,7 @@ def word_vectors(texts: Sequence[str], *, size: int = SIZE) -> NDArray[np.float6
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
 
-    pipeline = TfidfVectorizer(sublinear_tf=True, token_pattern=r"\S+", dtype=np.float64)  # noqa: S106 - no password
+    pipeline = TfidfVectorizer(sublinear_tf=True, tokenizer=split_words, token_pattern=None, dtype=np.float64)
     words = pipeline.fit_transform([text if text.strip() else "." for text in texts])
     components = min(size, min(words.shape) - 1)
     if components < 1:

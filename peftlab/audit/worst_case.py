@@ -10,6 +10,7 @@ import numpy as np
 from peftlab.core.audit import Audited, Figure
 from peftlab.core.perturbation import WORD
 from peftlab.core.splits import Split
+from peftlab.core.words import has_signs
 from peftlab.statistics.means import mean_with_interval
 
 MOST_WORDS = 30
@@ -80,7 +81,12 @@ def search_worst_case(audited: Audited, *, texts: int, budget: int) -> list[Figu
 
 def _by_importance(audited: Audited, attacks: list[_Attack]) -> list[list[str]]:
     """The words of each text, the most important first."""
-    words = [list(dict.fromkeys(w for w in WORD.findall(each.text) if len(w) > 2))[:MOST_WORDS] for each in attacks]
+    words = [
+        list(dict.fromkeys(w for w in WORD.findall(each.text) if len(w) > 2 or (len(w) > 1 and has_signs(w))))[
+            :MOST_WORDS
+        ]
+        for each in attacks
+    ]
     pairs = [(number, word) for number, found in enumerate(words) for word in found]
     rows = [attacks[number].row for number, _ in pairs]
     without = [_replaced(attacks[number].text, word, "") for number, word in pairs]
@@ -135,4 +141,5 @@ def _misspelt(word: str, generator: random.Random) -> str:
         return word[:at] + word[at + 1 :]
     if kind == 2:
         return word[:at] + word[at] + word[at:]
-    return word[:at] + generator.choice("abcdefghijklmnopqrstuvwxyz") + word[at + 1 :]
+    letters = "的一是不了人我在有他" if has_signs(word) else "abcdefghijklmnopqrstuvwxyz"
+    return word[:at] + generator.choice(letters) + word[at + 1 :]

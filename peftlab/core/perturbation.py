@@ -11,9 +11,11 @@ from pydantic import Field
 
 from peftlab.core.config import RegisteredConfig
 from peftlab.core.registry import Registry
+from peftlab.core.words import SIGNS
 
-WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")
-"""A word: letters, with apostrophes inside."""
+_LETTER = rf"[^\W\d_{SIGNS}]"
+WORD = re.compile(rf"[{SIGNS}]{{1,2}}|{_LETTER}+(?:['’]{_LETTER}+)*")
+"""A word: letters, with apostrophes inside. Of Chinese and Japanese two characters, as most of their words have."""
 
 
 class Perturbation(RegisteredConfig, ABC):

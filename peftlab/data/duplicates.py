@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from peftlab.core.splits import Split
+from peftlab.core.words import without_blanks
 from peftlab.data.columns import take
 
 Keys = Callable[[Split], list[bytes]]
@@ -20,7 +21,8 @@ def text_key(texts: Sequence[Any]) -> bytes:
 
     Texts are compared in Unicode's compatibility form (NFKC), case-folded, and with runs of white space as one blank:
     an uncased tokenizer reads such texts as the same tokens, so a copy that differs only so, in training and in test,
-    would be a leak all the same. A list of tokens counts as the text that they make.
+    would be a leak all the same. Blanks beside Chinese
+    and Japanese characters say nothing. A list of tokens counts as the text that they make.
 
     Args:
         texts: The values of all text columns of a row: strings, or lists of strings.
@@ -30,7 +32,8 @@ def text_key(texts: Sequence[Any]) -> bytes:
         text = value if isinstance(value, str) else " ".join(value)
         if not text.isascii():
             # Folding can undo the normal form, so it is made again.
-            text = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+            folded = unicodedata.normalize("NFKC", without_blanks(text)).casefold()
+            text = unicodedata.normalize("NFKC", folded)
         # \x1f cannot be in the text: it counts as white space.
         digest.update(" ".join(text.casefold().split()).encode() + b"\x1f")
     return digest.digest()

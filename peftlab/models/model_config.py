@@ -28,7 +28,8 @@ class ModelConfig(Config):
     tokenizer: str | None = Field(
         None,
         min_length=1,
-        description="With from_config: a model whose tokenizer is used. null: the task makes one.",
+        description="With from_config: a model whose tokenizer is used. characters: a new one, of the characters of "
+        "the training texts, as for Chinese. null: the task makes one.",
     )
     add_tokens: list[str] = Field(
         default_factory=list,

@@ -9,6 +9,7 @@ from typing import Any
 from peftlab.core.errors import ConfigError, did_you_mean
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.task import Head
+from peftlab.models.character_tokenizer import CHARACTERS
 from peftlab.models.facts import family_of
 from peftlab.models.model_config import ModelConfig
 
@@ -20,7 +21,7 @@ NEW_VOCABULARY_SIZE = 8192
 def facts_of_new_model(config: ModelConfig) -> ModelFacts:
     """What is known of a model that does not exist yet."""
     values = dict(config.from_config or {})
-    if config.tokenizer is None and family_of(values) != "image":
+    if config.tokenizer in (None, CHARACTERS) and family_of(values) != "image":
         values.setdefault("vocab_size", NEW_VOCABULARY_SIZE)
     model_type = str(values.get("model_type", ""))
     family = family_of(values)

@@ -12,6 +12,7 @@ from peftlab.core.errors import UnsupportedError
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.reporter import ProgressCallback
 from peftlab.data.locations import parse_location, resolve_location
+from peftlab.models.character_tokenizer import CHARACTERS
 from peftlab.models.facts import read_model_facts
 from peftlab.models.gguf import converted_folder
 from peftlab.models.new import facts_of_new_model
@@ -32,7 +33,7 @@ def find_model(
                 hint="Choose the method `full`. A second recipe can adapt the model of that run.",
             )
         facts = facts_of_new_model(model)
-        if model.tokenizer is None:
+        if model.tokenizer in (None, CHARACTERS):
             return None, facts
         place = resolve_location(
             parse_location(model.tokenizer, folder=document.folder), offline=offline, report=report

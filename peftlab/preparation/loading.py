@@ -21,6 +21,7 @@ from peftlab.data.batching import plan_epoch
 from peftlab.data.locations import parse_location, resolve_location
 from peftlab.models.added_tokens import ids_of
 from peftlab.models.base_model import BaseModel, checkpoint_activations, load_base_model, load_tokenizer, local_source
+from peftlab.models.character_tokenizer import CHARACTERS, character_tokenizer
 from peftlab.models.image_reader import new_image_reader
 from peftlab.models.new import NEW_VOCABULARY_SIZE, write_new_model
 from peftlab.models.tokenizer_facts import missing_rows
@@ -87,12 +88,16 @@ class Loader:
     def _new_tokenizer(self) -> Any:
         """The tokenizer of a model that starts from nothing: another model's, or one that the task makes."""
         model = self._recipe.model
+        size = (model.from_config or {}).get("vocab_size", NEW_VOCABULARY_SIZE)
+        if model.tokenizer == CHARACTERS:
+            train = self._checked.data.splits["train"]
+            values = [value for name in self._recipe.task.text_columns() for value in train.columns[name]]
+            return character_tokenizer([each if isinstance(each, str) else " ".join(each) for each in values], size)
         if model.tokenizer is not None:
             place = resolve_location(parse_location(model.tokenizer), offline=self._offline)
             return load_tokenizer(local_source(place), model, offline=self._offline)
         if self._checked.facts.family == "image":
             return new_image_reader(model.from_config or {})
-        size = (model.from_config or {}).get("vocab_size", NEW_VOCABULARY_SIZE)
         return self._recipe.task.build_tokenizer(self._checked.data.splits["train"], size)
 
     def _new_model(self) -> str:

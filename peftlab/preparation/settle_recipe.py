@@ -5,6 +5,7 @@ from __future__ import annotations
 from peftlab.core.config import Document, replace_config
 from peftlab.data.data_config import SplitSources
 from peftlab.data.locations import parse_location
+from peftlab.models.character_tokenizer import CHARACTERS
 from peftlab.preparation.places import at_place
 from peftlab.recipe.schema import Recipe, resolve_recipe
 
@@ -25,6 +26,8 @@ def settle_recipe(recipe: Recipe, document: Document) -> Recipe:
     with at_place(document, ("model", "path")):
         model = recipe.model
         given = {key: value for key, value in (("path", model.path), ("tokenizer", model.tokenizer)) if value}
+        if model.tokenizer == CHARACTERS:
+            del given["tokenizer"]
         places = {key: absolute(value) for key, value in given.items()}
         recipe = replace_config(recipe, model=replace_config(model, **places))
     if recipe.data is None:

@@ -14,6 +14,7 @@ from peftlab.core.errors import DataError, PeftlabError
 from peftlab.core.reporter import ProgressCallback
 from peftlab.core.task import TASKS
 from peftlab.core.task_guess import ColumnFacts, TaskGuess
+from peftlab.core.words import split_words
 from peftlab.data.locations import parse_location, resolve_location
 from peftlab.data.table import Table
 from peftlab.models.catalogue import MODELS
@@ -146,7 +147,10 @@ def _token_lengths(table: Table, guess: TaskGuess, model: str, *, offline: bool)
             return [float(len(found.ids)) for found in tokenizer.encode_batch(texts)], "by the model's tokenizer"
     except PeftlabError:
         pass  # the model cannot be fetched now; lengths are then told from words
-    return [max(len(text.split()) * TOKENS_A_WORD, len(text) * TOKENS_A_CHARACTER) for text in texts], "by their words"
+    words = [max(len(text.split()) * TOKENS_A_WORD, float(len(split_words(text)))) for text in texts]
+    return [
+        max(word, len(text) * TOKENS_A_CHARACTER) for word, text in zip(words, texts, strict=True)
+    ], "by their words"
 
 
 def _text_of(value: Any) -> str:

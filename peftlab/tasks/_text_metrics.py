@@ -1,6 +1,7 @@
 """Metrics of written text against one or several references.
 
-BLEU and chrF are sacrebleu's (Post 2018); ROUGE and exact match are means over texts (``peftlab.statistics.texts``).
+BLEU and chrF are sacrebleu's (Post 2018), BLEU with its tokenizer `zh` where most references are Chinese; ROUGE and
+exact match are means over texts (``peftlab.statistics.texts``).
 Distinct-n is Li et al. 2016 (https://arxiv.org/abs/1510.03055).
 """
 
@@ -11,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from peftlab.core.task import Prediction
+from peftlab.core.words import mostly_signs, split_words
 from peftlab.statistics.texts import OF_TEXTS
 
 TEXT_METRICS = (
@@ -86,8 +88,9 @@ def reachable(metric: str, references: Sequence[Sequence[str]]) -> float:
 def are_short(references: Sequence[Sequence[str]]) -> bool:
     """Whether more than half of the texts have less words than BLEU's longest n-gram; they say nothing to BLEU."""
     from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
+    from sacrebleu.tokenizers.tokenizer_zh import TokenizerZh
 
-    tokenize = Tokenizer13a()  # type: ignore[no-untyped-call]
+    tokenize: Any = TokenizerZh() if _are_chinese(references) else Tokenizer13a()  # type: ignore[no-untyped-call]
     short = sum(len(tokenize(row[0]).split()) < BLEU_WORDS for row in references)
     return 2 * short > len(references)
 
@@ -105,7 +108,13 @@ def overlap(texts: Sequence[str], references: Sequence[Sequence[str]]) -> dict[s
 def _bleu(texts: Sequence[str], references: Sequence[Sequence[str]]) -> float:
     from sacrebleu import corpus_bleu
 
-    return float(corpus_bleu(list(texts), _columns(references)).score)
+    tokenize = "zh" if _are_chinese(references) else None
+    return float(corpus_bleu(list(texts), _columns(references), tokenize=tokenize).score)
+
+
+def _are_chinese(references: Sequence[Sequence[str]]) -> bool:
+    """Whether sacrebleu's tokenizer for Chinese is the right one: it makes a word of each character."""
+    return mostly_signs(row[0] for row in references)
 
 
 def _chrf(texts: Sequence[str], references: Sequence[Sequence[str]]) -> float:
@@ -121,12 +130,12 @@ def _columns(references: Sequence[Sequence[str]]) -> list[Any]:
 
 
 def diversity(texts: Sequence[str]) -> dict[str, float]:
-    """Different n-grams of words as a share of all n-grams in all texts together; 0 where there are none."""
+    """Different n-grams of words, or Chinese characters, as a share of all n-grams; 0 where there are none."""
     scores = {}
     for size in (1, 2):
         grams = [
             tuple(words[start : start + size])
-            for words in (text.split() for text in texts)
+            for words in map(split_words, texts)
             for start in range(len(words) - size + 1)
         ]
         scores[f"distinct_{size}"] = len(set(grams)) / len(grams) if grams else 0.0

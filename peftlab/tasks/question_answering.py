@@ -14,6 +14,7 @@ from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Head, Inference, Prediction, Task
 from peftlab.core.task_guess import Guesser
 from peftlab.tasks.guesses.searching import guess_answers
+from peftlab.tasks.spans import chinese as _of_chinese  # noqa: F401 - metrics of this task
 from peftlab.tasks.spans import metrics as _registered  # noqa: F401 - the metrics of this task
 from peftlab.tasks.spans.answers import Answer, read_answers
 from peftlab.tasks.spans.choice import best_span
@@ -36,7 +37,7 @@ class QuestionAnswering(Task):
     predicts_from_logits: ClassVar[bool] = False
     labels_are_texts: ClassVar[bool] = True
     padding: ClassVar[Mapping[str, int]] = {**PADDING, "candidates": 0}
-    metrics: ClassVar[tuple[str, ...]] = ("squad_f1", "squad_exact_match")
+    metrics: ClassVar[tuple[str, ...]] = ("squad_f1", "squad_exact_match", "cmrc_f1", "cmrc_exact_match")
 
     question: str = Field("question", description="The column of the question.")
     passage: str = Field("context", description="The column of the passage.")

@@ -14,4 +14,9 @@ class Punctuation(Perturbation):
 
     def change(self, text: str, generator: random.Random) -> str:
         """Marks inside a word, as in *don't* or *3.5*, stay."""
-        return " ".join(re.sub(r"(?<!\w)[^\w\s@#$€£%&*]+|[.,;:!?…。，！？；：、]+(?!\w)", " ", text).split()) or text
+        return (
+            " ".join(
+                re.sub(r"(?<!\w)[^\w\s@#$€£%&*]+|[.,;:!?…。，！？；：、]+(?!\w)|[。，！？；：、～]+", " ", text).split()
+            )
+            or text
+        )

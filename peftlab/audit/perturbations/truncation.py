@@ -5,6 +5,7 @@ import random
 from pydantic import Field
 
 from peftlab.core.perturbation import PERTURBATIONS, Perturbation
+from peftlab.core.words import has_signs, word_places
 
 
 @PERTURBATIONS.register("truncation")
@@ -18,5 +19,8 @@ class Truncation(Perturbation):
 
     def change(self, text: str, generator: random.Random) -> str:
         """A text of fewer than five words stays."""
+        if has_signs(text):
+            places = word_places(text)
+            return text[: places[len(places) - round(self.share * len(places)) - 1][1]] if len(places) >= 5 else text
         words = text.split()
         return " ".join(words[: len(words) - round(self.share * len(words))]) if len(words) >= 5 else text

@@ -5,9 +5,15 @@ from __future__ import annotations
 import random
 
 from peftlab.core.perturbation import PERTURBATIONS, WordPerturbation
+from peftlab.core.words import has_signs
 
 ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
 NEXT_KEYS = {key: row[max(at - 1, 0) : at] + row[at + 1 : at + 2] for row in ROWS for at, key in enumerate(row)}
+
+
+ALIKE = ("的地得", "在再", "做作", "那哪", "他她它", "已以", "坐座", "像象", "进近", "带代", "很狠", "吗嘛", "吧把")
+"""Characters that sound alike and are taken for each other."""
+OTHERS = {sign: group.replace(sign, "") for group in ALIKE for sign in group}
 
 
 @PERTURBATIONS.register("typos")
@@ -17,11 +23,13 @@ class Typos(WordPerturbation):
     what = "one word of ten has a typing error"
 
     def fits(self, word: str) -> bool:
-        """Short words stay."""
-        return len(word) > 3 and word.isalpha()
+        """Short words stay, but for Chinese ones, which are short."""
+        return (len(word) > 3 and word.isalpha()) or (len(word) > 1 and has_signs(word))
 
     def change_word(self, word: str, generator: random.Random) -> str:
         """One error; the first letter stays."""
+        if has_signs(word):
+            return _chinese(word, generator)
         at = generator.randrange(1, len(word) - 1)
         kind = generator.choice(("swap", "lose", "double", "neighbour"))
         if kind == "swap":
@@ -32,3 +40,16 @@ class Typos(WordPerturbation):
             return word[:at] + word[at] + word[at:]
         keys = NEXT_KEYS.get(word[at].lower()) or word[at]
         return word[:at] + generator.choice(keys) + word[at + 1 :]
+
+
+def _chinese(word: str, generator: random.Random) -> str:
+    """Two characters swapped, one lost or doubled; or one that sounds alike, where there is one."""
+    able = [at for at, sign in enumerate(word) if sign in OTHERS]
+    if able:
+        at = generator.choice(able)
+        return word[:at] + generator.choice(OTHERS[word[at]]) + word[at + 1 :]
+    at = generator.randrange(len(word) - 1)
+    kind = generator.choice(("swap", "lose", "double"))
+    if kind == "swap" and word[at] != word[at + 1]:
+        return word[:at] + word[at + 1] + word[at] + word[at + 2 :]
+    return word[:at] + (word[at] * 2 if kind == "double" else "") + word[at + 1 :]

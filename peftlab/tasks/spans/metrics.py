@@ -40,7 +40,7 @@ def word_f1(right: str, said: str) -> float:
     return 2 * precision * recall / (precision + recall)
 
 
-class _OfAnswers(Metric):
+class OfAnswers(Metric):
     """A share of questions, higher is better."""
 
     higher_is_better: ClassVar[bool] = True
@@ -65,7 +65,7 @@ class _OfAnswers(Metric):
 
 
 @METRICS.register("squad_f1")
-class SquadF1(_OfAnswers):
+class SquadF1(OfAnswers):
     """F1 of the words shared with the best right answer, averaged over the questions, as in SQuAD 2.0."""
 
     @staticmethod
@@ -75,7 +75,7 @@ class SquadF1(_OfAnswers):
 
 
 @METRICS.register("squad_exact_match")
-class SquadExactMatch(_OfAnswers):
+class SquadExactMatch(OfAnswers):
     """Share of questions whose answer is right but for articles, punctuation and capitals, as in SQuAD 2.0."""
 
     @staticmethod
