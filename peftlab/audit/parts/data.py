@@ -12,6 +12,7 @@ from pydantic import Field
 
 from peftlab.core.audit import AUDITS, Audit, Audited, Figure, Findings, texts_of
 from peftlab.core.splits import Split
+from peftlab.core.words import split_words
 from peftlab.data.duplicates import count_conflicts, text_keys
 from peftlab.data.near_duplicates import first_alike
 from peftlab.statistics.label_errors import suspected_labels
@@ -70,7 +71,7 @@ class Data(Audit):
         same = {at: twin for at, twin in enumerate(twins) if twin is not None}
         others = texts_of(train, audited.task)
         open_rows = [at for at, text in enumerate(audited.texts) if at not in same]
-        open_rows = [at for at in open_rows if len(audited.texts[at].split()) >= self.fewest_words]
+        open_rows = [at for at in open_rows if len(split_words(audited.texts[at])) >= self.fewest_words]
         known_rows, own_rows = _values(train, columns), _values(audited.rows, columns)
         near = first_alike(known_rows, [own_rows[at] for at in open_rows])
         alike = {at: twin for at, twin in zip(open_rows, near, strict=True) if twin is not None and twin < len(train)}
