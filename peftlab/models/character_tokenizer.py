@@ -29,7 +29,7 @@ def character_tokenizer(texts: Iterable[str], vocabulary_size: int) -> Any:
     """
     from transformers import BertTokenizer
 
-    plain = BertTokenizer(vocab={token: at for at, token in enumerate(SPECIALS)})  # type: ignore[no-untyped-call]
+    plain = BertTokenizer(vocab={token: at for at, token in enumerate(SPECIALS)})
     backend = plain.backend_tokenizer
     counts: Counter[str] = Counter()
     for text in texts:
@@ -39,4 +39,4 @@ def character_tokenizer(texts: Iterable[str], vocabulary_size: int) -> Any:
         raise DataError("the training texts hold no characters")
     ranked = sorted(counts, key=lambda token: (-counts[token], token))[: max(vocabulary_size - len(SPECIALS), 1)]
     vocabulary = {token: at for at, token in enumerate((*SPECIALS, *ranked))}
-    return BertTokenizer(vocab=vocabulary)  # type: ignore[no-untyped-call]
+    return BertTokenizer(vocab=vocabulary)
