@@ -1,8 +1,10 @@
-"""Texts without blanks between words: metrics against references, changes of texts, and a tokenizer of characters."""
+"""Texts without blanks between words: metrics against references, changes of texts, and a BERT of characters."""
 
 from __future__ import annotations
 
+import json
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -19,6 +21,7 @@ from peftlab.models.character_tokenizer import character_tokenizer
 from peftlab.statistics.texts import rouge_scores
 from peftlab.tasks._text_metrics import are_short, diversity, overlap
 from peftlab.tasks.spans import chinese as _registered  # noqa: F401
+from tests.conftest import Command
 
 LETTERS = "好吃不送餐很快慢，。“ ab3 -"
 ANSWERS = st.text(LETTERS, max_size=9)
@@ -140,3 +143,34 @@ def test_a_tokenizer_of_characters() -> None:
     assert tokenizer.tokenize("难") == ["[UNK]"]
     assert len(character_tokenizer(["好吃 App！", "好 a"], 6)) == 6  # the most frequent one is kept
     assert character_tokenizer(["好吃", "好"], 6).tokenize("好吃") == ["好", "[UNK]"]
+
+
+def test_a_bert_of_characters_reads_and_is_tuned(command: Command, tmp_path: Path) -> None:
+    draw = random.Random(0)
+    good, bad = "好吃快香多", "慢冷硬少差"
+    rows = [
+        (at % 2, "".join(draw.choices(good if at % 2 else bad, k=4)) + f"，{at}" + "".join(draw.choices("餐饭送", k=4)))
+        for at in range(80)
+    ]
+    (tmp_path / "reviews.csv").write_text("label,review\n" + "".join(f'{label},"{text}"\n' for label, text in rows))
+    new = {"model_type": "bert", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    recipe = {
+        "model": {"tokenizer": "characters", "from_config": {**new, "intermediate_size": 16}},
+        "task": {"type": "masked_lm", "text": "review", "max_length": 32},
+        "data": {"source": "reviews.csv", "test_fraction": 0.2, "validation_fraction": 0.2},
+        "method": {"type": "full"},
+        "training": {"max_steps": 2, "batch_size": 4},
+    }
+    tuned = {
+        **recipe,
+        "model": {"path": "read"},
+        "task": {"type": "text_classification", "text": "review", "label": "label", "max_length": 32},
+    }
+    unread = {**tuned, "model": recipe["model"]}
+    for name, values in (("read", recipe), ("tuned", tuned), ("unread", unread)):
+        (tmp_path / f"{name}.yaml").write_text(json.dumps(values))
+        done = command("run", tmp_path / f"{name}.yaml", "--output-dir", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "tuned" / "record.json").read_text())
+    assert record["status"] == "success"
+    assert "accuracy" in record["scores"]["test"]
