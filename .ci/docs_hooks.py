@@ -46,7 +46,7 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 def recipe_page() -> str:
     """The keys of a recipe, from its schema."""
-    from peftlab.recipe.schema import recipe_schema
+    from peftlab.recipe.json_schema import recipe_schema
 
     schema = recipe_schema()
     lines = ["# Keys of a recipe", "", "Made from `peftlab schema recipe`.", ""]

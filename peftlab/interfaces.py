@@ -1,5 +1,6 @@
 """The contracts for plugins under one name; each has its own file in ``peftlab.core``."""
 
+from peftlab.core.augmentation import AUGMENTATIONS, Augmentation
 from peftlab.core.hooks import Backward, TrainingHooks
 from peftlab.core.method import METHODS, Method, MethodContext, TargetModules, is_matrix
 from peftlab.core.model_facts import CHECKPOINT_HEADS, Family, ModelFacts, TokenizerFacts, is_embedding
@@ -27,6 +28,7 @@ from peftlab.core.task import (
 )
 
 __all__ = [
+    "AUGMENTATIONS",
     "CHECKPOINT_HEADS",
     "METHODS",
     "OPTIMIZERS",
@@ -36,6 +38,7 @@ __all__ = [
     "STRATEGIES",
     "TASKS",
     "Answer",
+    "Augmentation",
     "Backward",
     "Candidates",
     "Choice",

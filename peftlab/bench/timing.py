@@ -52,6 +52,8 @@ class Workload:
         """Of a whole run: two per weight and token forward, two more for what flows back, two more for gradients."""
         training, trains_base = recipe.training, recipe.method.trains_base
         rows = min(self.rows["train"], recipe.train_rows or self.rows["train"])
+        if recipe.data is not None:
+            rows *= 1 + sum(each.copies for each in recipe.data.augmentation)
         epochs = training.epochs or 1
         trained = rows * epochs
         if training.max_steps is not None and training.batch_size is not None:

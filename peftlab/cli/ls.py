@@ -18,6 +18,7 @@ class Kind(StrEnum):
     REGULARIZERS = "regularizers"
     OPTIMIZERS = "optimizers"
     SCHEDULES = "schedules"
+    AUGMENTATIONS = "augmentations"
     REWARDS = "rewards"
     AUDITS = "audits"
     PERTURBATIONS = "perturbations"
@@ -91,6 +92,12 @@ def _schedules() -> tuple[list[dict[str, Any]], dict[str, str]]:
     return _registered(SCHEDULES)
 
 
+def _augmentations() -> tuple[list[dict[str, Any]], dict[str, str]]:
+    from peftlab.core.augmentation import AUGMENTATIONS
+
+    return _registered(AUGMENTATIONS)
+
+
 def _rewards() -> tuple[list[dict[str, Any]], dict[str, str]]:
     from peftlab.core.reward import REWARDS
 
@@ -157,6 +164,7 @@ _LISTS = {
     Kind.REGULARIZERS: _regularizers,
     Kind.OPTIMIZERS: _optimizers,
     Kind.SCHEDULES: _schedules,
+    Kind.AUGMENTATIONS: _augmentations,
     Kind.REWARDS: _rewards,
     Kind.AUDITS: _audits,
     Kind.PERTURBATIONS: _perturbations,

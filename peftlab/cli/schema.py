@@ -19,7 +19,7 @@ class Document(StrEnum):
 def schema(document: Annotated[Document, typer.Argument(help="The kind of file.", show_default=False)]) -> None:
     """Print the JSON Schema of a recipe or a suite, with every installed task and method."""
     if document is Document.RECIPE:
-        from peftlab.recipe.schema import recipe_schema
+        from peftlab.recipe.json_schema import recipe_schema
 
         content = recipe_schema()
     else:

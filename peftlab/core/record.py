@@ -90,6 +90,9 @@ class DataSummary(Config):
     """The data that a run saw."""
 
     fingerprint: str = Field(description="SHA-256 over every split's rows: equal for equal data, and only then.")
+    added_rows_fingerprint: str | None = Field(
+        None, description="SHA-256 over the rows that data.augmentation has added to the training split."
+    )
     rows: dict[str, int]
     notes: dict[str, Any] = Field(
         default_factory=dict, description="Duplicates removed, conflicting labels, and so on."

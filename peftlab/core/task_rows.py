@@ -25,6 +25,10 @@ class TaskRows(ABC):
     texts are duplicates only where their labels are equal too."""
     guess: ClassVar[Guesser] = staticmethod(no_guess)
     """What the task could learn from a table's columns, for ``peftlab init``; by default nothing."""
+    takes_augmentation: ClassVar[bool] = False
+    """Whether a row stays right when ``data.augmentation`` changes its texts a little."""
+    why_not_augmented: ClassVar[str] = "it does not say whether a row stays right when its texts are changed a little"
+    """Why it does not; completes ``the task … takes no augmentation: …``."""
     train_rows_key: ClassVar[str | None] = None
     """Of a task that makes its own data where a recipe has no section ``data``: the key that says how many rows for
     training. None: it makes none."""

@@ -6,8 +6,9 @@ import codecs
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, PositiveInt, Tag, field_validator, model_validator
+from pydantic import Discriminator, Field, PositiveInt, SerializeAsAny, Tag, field_validator, model_validator
 
+from peftlab.core.augmentation import Augmentation
 from peftlab.core.config import Config
 from peftlab.core.errors import did_you_mean
 from peftlab.data.dialects import Dialect
@@ -133,6 +134,11 @@ class DataConfig(Config):
     )
     max_train_examples_per_class: PositiveInt | None = Field(
         None, description="The most rows of each class to train on, drawn by the seed: 8 makes an 8-shot recipe."
+    )
+    augmentation: list[SerializeAsAny[Augmentation]] = Field(
+        default_factory=list,
+        description="Changed copies of the training rows to learn beside them: a list of mappings with a `type`. "
+        "`peftlab ls augmentations` lists the types.",
     )
     max_validation_examples: PositiveInt | None = Field(None, description="The most rows to validate on.")
     max_test_examples: PositiveInt | None = Field(None, description="The most rows to test on.")

@@ -16,6 +16,7 @@ from peftlab.core.reporter import Reporter, Silent
 from peftlab.data.splits import LoadedData
 from peftlab.models.quantization import check_quantization
 from peftlab.models.tokenizer_facts import can_check_vocabulary, check_vocabulary
+from peftlab.preparation.augment import augmented, check_augmentation
 from peftlab.preparation.check_settings import check_family, check_positions, check_settings
 from peftlab.preparation.find_model import find_model
 from peftlab.preparation.load_data import load_data, name_lost_class, with_notices
@@ -99,6 +100,7 @@ def check_model(
     names_metric = recipe.evaluation.metric is not None
     recipe = settle_recipe(recipe, document)
     check_settings(recipe, document)
+    check_augmentation(recipe, document)
     with at_place(document, ("model",) if recipe.model.from_config else ("model", "path")):
         model_location, facts = find_model(
             recipe, document, offline=offline, report=(reporter or Silent()).say, need_weights=need_weights
@@ -159,7 +161,7 @@ def check_data(
                 raise
             if checked.facts.tokenizer is not None:
                 recipe.task.check_tokenizer(split, checked.facts.tokenizer)
-        data = with_notices(data, recipe, labels, (reporter or Silent()).say)
+        data = augmented(with_notices(data, recipe, labels, (reporter or Silent()).say), recipe)
     with at_place(document, ("evaluation", "metric")):
         recipe = choose_metric(recipe, data, labels, (reporter or Silent()).say, is_named=checked.names_metric)
     return CheckedRecipe(recipe, checked.model_location, checked.facts, checked.names_metric, data=data, labels=labels)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from peftlab.core.augmentation import AUGMENTATIONS
 from peftlab.core.config import Document, KeyPath, RegisteredConfig, build_config
 from peftlab.core.optimizer import OPTIMIZERS
 from peftlab.core.registry import Registry
@@ -37,12 +38,23 @@ def with_training_parts(values: Mapping[str, Any], document: Document) -> dict[s
         return {}
     built: dict[str, Any] = {}
     if isinstance(training.get("regularizers"), list):
-        built["regularizers"] = [
-            build_registered(REGULARIZERS, each, document, ("training", "regularizers", position))
-            for position, each in enumerate(training["regularizers"])
-        ]
+        path = ("training", "regularizers")
+        built["regularizers"] = _build_list(REGULARIZERS, training["regularizers"], document, path)
     parts: tuple[tuple[str, Registry[Any]], ...] = (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES))
     for key, registry in parts:
         if isinstance(training.get(key), Mapping):
             built[key] = build_registered(registry, training[key], document, ("training", key))
     return {"training": {**training, **built}} if built else {}
+
+
+def with_augmentations(values: Mapping[str, Any], document: Document) -> dict[str, Any]:
+    """The section ``data`` with its augmentations built; empty where it has none."""
+    data = values.get("data")
+    if not isinstance(data, Mapping) or not isinstance(data.get("augmentation"), list):
+        return {}
+    built = _build_list(AUGMENTATIONS, data["augmentation"], document, ("data", "augmentation"))
+    return {"data": {**data, "augmentation": built}}
+
+
+def _build_list(registry: Registry[Any], values: list[Any], document: Document, path: KeyPath) -> list[Any]:
+    return [build_registered(registry, each, document, (*path, position)) for position, each in enumerate(values)]

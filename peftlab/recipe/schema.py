@@ -27,15 +27,11 @@ from peftlab.core.files import write_text
 from peftlab.core.hooks import TrainingHooks
 from peftlab.core.method import METHODS, Method
 from peftlab.core.metric import METRICS
-from peftlab.core.optimizer import OptimizerConfig
-from peftlab.core.registry import Registry
-from peftlab.core.regularizer import REGULARIZERS, Regularizer
-from peftlab.core.schedule import SCHEDULES, Schedule
 from peftlab.core.task import TASKS, Scorer, Task
 from peftlab.data.data_config import SOURCE_KEYS, DataConfig
 from peftlab.metrics._scorer import ScorerWithMetric
 from peftlab.models.model_config import ModelConfig
-from peftlab.recipe.registered import build_registered, with_training_parts
+from peftlab.recipe.registered import build_registered, with_augmentations, with_training_parts
 from peftlab.recipe.shipped import find_recipe
 from peftlab.recipe.values import document_of, name_of
 from peftlab.training.optimizer_choice import optimizer_class
@@ -209,6 +205,7 @@ def build_recipe(document: Document, *, default_name: str) -> Recipe:
         if key in values:
             values[key] = build_registered(registry, values[key], document, (key,))
     values |= with_training_parts(values, document)
+    values |= with_augmentations(values, document)
     recipe = build_config(Recipe, values, document=document)
     if recipe.data is None and recipe.task.train_rows_key is None:
         raise document.error(("data",), "this key is required", "Name a source: `data: {source: …}`.")
@@ -349,35 +346,3 @@ def yaml_text(values: dict[str, Any]) -> str:
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
     yaml.dump(values, stream)
     return stream.getvalue()
-
-
-def recipe_schema() -> dict[str, Any]:
-    """The JSON Schema of a recipe, with every registered task, method and regulariser."""
-    schema = Recipe.model_json_schema(mode="validation")
-    definitions = schema.setdefault("$defs", {})
-    for key, registry, base in (("task", TASKS, Task), ("method", METHODS, Method)):
-        definitions.pop(base.__name__, None)
-        description = schema["properties"][key].get("description", "")
-        schema["properties"][key] = {"description": description, "oneOf": _choices(registry, key, definitions)}
-    for built in (Regularizer, OptimizerConfig, Schedule):
-        definitions.pop(built.__name__, None)
-    listed = definitions[TrainingConfig.__name__]["properties"]["regularizers"]
-    sections = definitions[TrainingConfig.__name__]["properties"]
-    sections["schedule"]["anyOf"] = [{"enum": SCHEDULES.names()}, *_choices(SCHEDULES, "schedule", definitions)]
-    # Which optimizers there are depends on the versions of their packages; the schema is the same everywhere.
-    written = {"type": "object", "properties": {"type": {"type": "string"}}, "required": ["type"]}
-    sections["optimizer"]["anyOf"] = [{"type": "string"}, written]
-    listed["items"] = {"oneOf": _choices(REGULARIZERS, "regularizer", definitions)}
-    schema["required"] = [name for name in schema["required"] if name != "name"]
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "peftlab recipe"}
-
-
-def _choices(registry: Registry[Any], key: str, definitions: dict[str, Any]) -> list[dict[str, str]]:
-    """References to the schema of every class of a registry; the schemas are put under the definitions."""
-    choices = []
-    for name, cls in registry.items():
-        own = cls.schema_with_type()
-        definitions.update(own.pop("$defs", {}))
-        definitions[f"{key}.{name}"] = own
-        choices.append({"$ref": f"#/$defs/{key}.{name}"})
-    return choices

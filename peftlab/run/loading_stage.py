@@ -69,7 +69,8 @@ def _prepare_splits(run: RunContext, loader: Loader, base: Any) -> None:
         world=run.world,
     )
     settings = recipe.model_dump(mode="json", include={"model", "task", "seed"})
-    identity = [run.checked.data.summary.fingerprint, settings]
+    summary = run.checked.data.summary
+    identity = [summary.fingerprint, settings, *filter(None, [summary.added_rows_fingerprint])]
     try:
         prepared = prepare_splits(task, loader.splits, asked, base, run.folder.path / PREPARED, identity)
     finally:

@@ -74,6 +74,7 @@ def _identity(run: RunContext) -> dict[str, Any]:
     return {
         "initial_adapter_sha256": run.findings.initial_adapter_sha256,
         "data_fingerprint": run.checked.data.summary.fingerprint,
+        "added_rows_fingerprint": run.checked.data.summary.added_rows_fingerprint,
         "labels": list(run.checked.labels),
         "learned": dict(run.recipe.task.learned),
     }

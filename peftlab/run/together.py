@@ -53,9 +53,10 @@ def check_same_work(world: World, checked: CheckedRecipe) -> None:
             where="task.type",
             hint="Run it in one process.",
         )
+    summary = checked.data.summary
     own = {
         "recipe": checked.recipe.model_dump(mode="json"),
-        "data": {"fingerprint": checked.data.summary.fingerprint, "rows": checked.data.summary.rows},
+        "data": summary.model_dump(include={"fingerprint", "added_rows_fingerprint", "rows"}),
         "labels": list(checked.labels),
         "versions": {name: _version(name) for name in PACKAGES},
     }

@@ -35,6 +35,7 @@ class ImageClassification(Task):
     collates_ahead: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = TextClassification.metrics
     has_probabilities: ClassVar[bool] = True
+    why_not_augmented: ClassVar[str] = "its rows hold images, and what there is changes texts"
 
     image: str = Field(
         "image",

@@ -33,6 +33,7 @@ class QuestionAnswering(Task):
 
     guess: ClassVar[Guesser] = staticmethod(guess_answers)
     peft_task_type: ClassVar[str] = "QUESTION_ANS"
+    why_not_augmented: ClassVar[str] = "an answer is a place in its passage, which would be moved"
     collates_ahead: ClassVar[bool] = True
     predicts_from_logits: ClassVar[bool] = False
     labels_are_texts: ClassVar[bool] = True

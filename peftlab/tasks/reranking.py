@@ -44,6 +44,7 @@ class Reranking(Task):
 
     guess: ClassVar[Guesser] = staticmethod(guess_ranks)
     peft_task_type: ClassVar[str] = "SEQ_CLS"
+    why_not_augmented: ClassVar[str] = "the documents of a query are ordered against each other, not one by one"
     collates_ahead: ClassVar[bool] = True
     # A query's rows may lie anywhere in a table: it is scored as a whole.
     ranks_whole_split: ClassVar[bool] = True

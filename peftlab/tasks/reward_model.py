@@ -36,6 +36,7 @@ class RewardModel(Task):
     """Learn a reward for responses from pairs of them (Bradley–Terry); reinforcement can use the run."""
 
     peft_task_type: ClassVar[str] = "SEQ_CLS"
+    why_not_augmented: ClassVar[str] = "it compares responses to a prompt, which answer just that prompt"
     collates_ahead: ClassVar[bool] = True
     labels_are_texts: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = ("reward_accuracy", "reward_margin")

@@ -65,6 +65,7 @@ class TextClassification(Task):
     guess: ClassVar[Guesser] = staticmethod(guess_classes)
     peft_task_type: ClassVar[str] = "SEQ_CLS"
     collates_ahead: ClassVar[bool] = True
+    takes_augmentation: ClassVar[bool] = True
     padding: ClassVar[Mapping[str, int]] = PADDING
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1", "weighted_f1", "micro_f1", "matthews", "auroc")
     has_probabilities: ClassVar[bool] = True

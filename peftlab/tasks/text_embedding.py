@@ -50,6 +50,7 @@ class TextEmbedding(Task):
     """Embed texts so that a query lies nearest to its document; contrastive, the batch's others are wrong answers."""
 
     guess: ClassVar[Guesser] = staticmethod(guess_matches)
+    why_not_augmented: ClassVar[str] = "a changed copy would be a wrong answer to its own original in a batch"
     metrics: ClassVar[tuple[str, ...]] = (*RETRIEVAL, *OF_SCORES)
     divisible: ClassVar[bool] = False
     caches_gradients: ClassVar[bool] = True

@@ -48,6 +48,7 @@ class TextRegression(Task):
     guess: ClassVar[Guesser] = staticmethod(guess_numbers)
     peft_task_type: ClassVar[str] = "SEQ_CLS"
     collates_ahead: ClassVar[bool] = True
+    takes_augmentation: ClassVar[bool] = True
     padding: ClassVar[Mapping[str, int]] = PADDING
     metrics: ClassVar[tuple[str, ...]] = ("spearman", "pearson", "mean_squared_error", "mean_absolute_error")
 

@@ -56,6 +56,7 @@ class TokenClassification(Task):
 
     guess: ClassVar[Guesser] = staticmethod(guess_tags)
     peft_task_type: ClassVar[str] = "TOKEN_CLS"
+    why_not_augmented: ClassVar[str] = "its labels sit on words, which would be moved or left out"
     collates_ahead: ClassVar[bool] = True
     padding: ClassVar[Mapping[str, int]] = {**PADDING, "labels": IGNORED, "tags": IGNORED, "places": IGNORED}
     metrics: ClassVar[tuple[str, ...]] = ("f1", "precision", "recall", "accuracy")

@@ -11,7 +11,8 @@ import pytest
 from peftlab.core.config import parse_yaml
 from peftlab.core.errors import ConfigError
 from peftlab.core.method import METHODS
-from peftlab.recipe.schema import build_recipe, load_recipe, override, recipe_schema, resolve_recipe, write_recipe
+from peftlab.recipe.json_schema import recipe_schema
+from peftlab.recipe.schema import build_recipe, load_recipe, override, resolve_recipe, write_recipe
 from tests.small_methods import PEFT_ADAPTERS
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -11,7 +11,8 @@ import pytest
 from peftlab import REGULARIZERS, Regularizer
 from peftlab.core.errors import ConfigError
 from peftlab.core.regularizer import check_together
-from peftlab.recipe.schema import load_recipe, recipe_schema
+from peftlab.recipe.json_schema import recipe_schema
+from peftlab.recipe.schema import load_recipe
 from tests.methods.test_plugin import install, peftlab
 
 pytestmark = pytest.mark.slow

@@ -109,6 +109,8 @@ def compare_records(
         _exact("data fingerprint", _fingerprint(before), _fingerprint(now)),
         _exact("trainable parameters", _trainable(before), _trainable(now)),
     ]
+    if _added_rows(before) or _added_rows(now):
+        figures.append(_exact("rows added by augmentation", _added_rows(before), _added_rows(now)))
     if same:
         figures.append(_exact("initial adapter", before.initial_adapter_sha256, now.initial_adapter_sha256))
         figures.append(_exact("best step", before.best_step, now.best_step))
@@ -229,6 +231,10 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
     if False in (before.get("determinism"), now.get("determinism")):
         found.append("training.deterministic is false")
     return found
+
+
+def _added_rows(record: RunRecord) -> str | None:
+    return record.data.added_rows_fingerprint if record.data else None
 
 
 def _fingerprint(record: RunRecord) -> str | None:

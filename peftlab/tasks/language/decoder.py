@@ -34,6 +34,7 @@ class LanguageTask(Task):
     """What all tasks have in common whose model predicts tokens of its vocabulary."""
 
     predicts_from_logits: ClassVar[bool] = False
+    why_not_augmented: ClassVar[str] = "its model learns to write, and would learn to write changed texts"
 
     def label_columns(self) -> tuple[str, ...]:
         """None: the text itself is what is to be predicted."""

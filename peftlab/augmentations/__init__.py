@@ -1,0 +1,1 @@
+"""The augmentations that come with peftlab, a file each."""

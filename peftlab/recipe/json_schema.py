@@ -1,0 +1,49 @@
+"""The JSON Schema of a recipe, for editors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from peftlab.core.augmentation import AUGMENTATIONS, Augmentation
+from peftlab.core.method import METHODS, Method
+from peftlab.core.optimizer import OptimizerConfig
+from peftlab.core.registry import Registry
+from peftlab.core.regularizer import REGULARIZERS, Regularizer
+from peftlab.core.schedule import SCHEDULES, Schedule
+from peftlab.core.task import TASKS, Task
+from peftlab.data.data_config import DataConfig
+from peftlab.recipe.schema import Recipe
+from peftlab.training.training_config import TrainingConfig
+
+
+def recipe_schema() -> dict[str, Any]:
+    """The JSON Schema of a recipe, with every registered task, method, regulariser and augmentation."""
+    schema = Recipe.model_json_schema(mode="validation")
+    definitions = schema.setdefault("$defs", {})
+    for key, registry, base in (("task", TASKS, Task), ("method", METHODS, Method)):
+        definitions.pop(base.__name__, None)
+        description = schema["properties"][key].get("description", "")
+        schema["properties"][key] = {"description": description, "oneOf": _choices(registry, key, definitions)}
+    for built in (Regularizer, OptimizerConfig, Schedule, Augmentation):
+        definitions.pop(built.__name__, None)
+    sections = definitions[TrainingConfig.__name__]["properties"]
+    sections["schedule"]["anyOf"] = [{"enum": SCHEDULES.names()}, *_choices(SCHEDULES, "schedule", definitions)]
+    # Which optimizers there are depends on the versions of their packages; the schema is the same everywhere.
+    written = {"type": "object", "properties": {"type": {"type": "string"}}, "required": ["type"]}
+    sections["optimizer"]["anyOf"] = [{"type": "string"}, written]
+    sections["regularizers"]["items"] = {"oneOf": _choices(REGULARIZERS, "regularizer", definitions)}
+    augmentation = definitions[DataConfig.__name__]["properties"]["augmentation"]
+    augmentation["items"] = {"oneOf": _choices(AUGMENTATIONS, "augmentation", definitions)}
+    schema["required"] = [name for name in schema["required"] if name != "name"]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "peftlab recipe"}
+
+
+def _choices(registry: Registry[Any], key: str, definitions: dict[str, Any]) -> list[dict[str, str]]:
+    """References to the schema of every class of a registry; the schemas are put under the definitions."""
+    choices = []
+    for name, cls in registry.items():
+        own = cls.schema_with_type()
+        definitions.update(own.pop("$defs", {}))
+        definitions[f"{key}.{name}"] = own
+        choices.append({"$ref": f"#/$defs/{key}.{name}"})
+    return choices

@@ -1,0 +1,83 @@
+"""What every augmentation keeps: the same draw gives the same text, whatever the script; and each does what it says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from peftlab.augmentations._words import join_words, split_words
+from peftlab.augmentations.typos import NEIGHBOURS
+from peftlab.core.augmentation import AUGMENTATIONS, Augmentation
+
+ENGLISH = "The film was good,  and we saw it twice.\n"
+CHINESE = "这部电影很好看，我们看了两遍"
+THAI = "หนังเรื่องนี้ดีมาก"
+TEXTS = st.one_of(st.text(max_size=60), st.text("ab c电影นี้\n", max_size=60))
+
+
+def built(name: str, **keys: object) -> Augmentation:
+    return AUGMENTATIONS[name].model_validate(keys)
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS.names())
+@given(text=TEXTS, seed=st.integers(0, 9))
+@settings(max_examples=40, deadline=None)
+def test_equal_draws_give_equal_texts(name: str, text: str, seed: int) -> None:
+    changed = built(name, probability=0.4).change(text, Random(seed))
+    assert changed == built(name, probability=0.4).change(text, Random(seed))
+    assert bool(changed.strip()) or not text.strip() or name == "typos"
+
+
+@pytest.mark.parametrize("name", AUGMENTATIONS.names())
+@pytest.mark.parametrize("text", [ENGLISH, CHINESE, THAI, "Фильм был хороший, и мы его видели"])
+def test_every_script_is_changed(name: str, text: str) -> None:
+    drawn = {built(name, probability=0.3).change(text, Random(seed)) for seed in range(20)}
+    assert len(drawn - {text}) >= 4
+
+
+@given(text=TEXTS)
+@settings(max_examples=80, deadline=None)
+def test_words_and_blanks_make_the_text_again(text: str) -> None:
+    words, blanks = split_words(text)
+    assert join_words(words, blanks) == text
+    assert len(blanks) == len(words) + 1
+    assert not any(word.isspace() or not word for word in words)
+
+
+def test_characters_are_words_where_there_are_no_blanks() -> None:
+    assert split_words("看GPT-2 了")[0] == ["看", "GPT-2", "了"]
+    assert split_words("ดี นี้")[0] == ["ดี", "นี้"]
+
+
+@given(text=TEXTS, seed=st.integers(0, 9))
+@settings(max_examples=60, deadline=None)
+def test_swapped_words_are_the_same_words_and_dropped_ones_are_gone(text: str, seed: int) -> None:
+    words = Counter(split_words(text)[0])
+    swapped = built("token_swap", probability=0.5).change(text, Random(seed))
+    if " " in text.strip() and text.isascii():
+        assert Counter(split_words(swapped)[0]) == words
+    assert sorted(swapped) == sorted(text)
+    dropped = built("token_dropout", probability=0.5).change(text, Random(seed))
+    assert not Counter(dropped) - Counter(text)
+
+
+def test_the_probability_is_that_of_a_word() -> None:
+    text = " ".join(f"w{number}" for number in range(2000))
+    left = len(built("token_dropout", probability=0.2).change(text, Random(0)).split())
+    assert 1520 < left < 1680  # five standard errors around 1600
+    assert built("token_dropout", probability=0.99).change("one", Random(0)) == "one"
+
+
+def test_typos_leave_digits_and_signs_and_use_near_keys() -> None:
+    assert built("typos", probability=0.9).change("12 + 3 = 15!", Random(0)) == "12 + 3 = 15!"
+    assert set(NEIGHBOURS["g"]) == set("fhtyvb")
+    assert set(NEIGHBOURS["q"]) == set("wa")
+    assert all(key in NEIGHBOURS[near] for key, around in NEIGHBOURS.items() for near in around)
+    text = "a" * 4000
+    wrong = sum(letter != "a" for letter in built("typos", probability=0.5).change(text, Random(1)))
+    assert 350 < wrong < 650  # a quarter of the mistakes is another key
+    assert built("typos", probability=0.9).change("A" * 5, Random(0)) != "A" * 5
