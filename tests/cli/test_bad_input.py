@@ -112,7 +112,7 @@ def test_files_that_are_no_recipe(command, tmp_path: Path) -> None:
     refused(command("run", "list.yaml"), "list.yaml", "mapping")
     (tmp_path / "bytes.yaml").write_bytes(b"\xff\xfe\x00")
     refused(command("run", "bytes.yaml"), "UTF-8")
-    refused(command("run"), "RECIPE")
+    refused(command("run"), "a recipe is needed", "peftlab init")
     refused(command("runn", "x"), "runn")
 
 

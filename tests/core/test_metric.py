@@ -24,6 +24,7 @@ def test_directions_ranges_and_units() -> None:
         "perplexity",
         "perplexity_low",
         "perplexity_high",
+        "rank_error",
         "response_tokens",
     }
     assert within_range("mean_squared_error", -3.0, 1e9) == (0.0, 1e9)

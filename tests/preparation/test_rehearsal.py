@@ -160,7 +160,7 @@ def test_a_resumed_run_goes_on_with_its_scale(tiny_bert: Path, tmp_path: Path) -
         scaler.load_state_dict({**scaler.state_dict(), "scale": 2.0**20})
         interrupts = Interrupts()
 
-        def on_step(step: int, _loss: float) -> None:
+        def on_step(step: int, _loss: float, _rate: float) -> None:
             interrupts.requested = step == stop_after
 
         changes = {"plan": StepPlan(lambda _epoch: [[0, 1]] * 8, 1, 1, None), "on_step": on_step}

@@ -12,8 +12,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.utils.class_weight import compute_class_weight
+from transformers import AutoTokenizer
 
 from peftlab.core.errors import ConfigError, UnsupportedError
+from peftlab.core.splits import Split
 from peftlab.preparation.check import check_recipe
 from peftlab.recipe.schema import load_recipe
 from peftlab.run.run import run_recipe
@@ -44,8 +46,14 @@ def test_the_loss_is_torchs_weighted_one() -> None:
     assert torch.allclose(tags.loss(logits[None], {"labels": with_gaps}), plain(logits, with_gaps[0]))
 
 
-def test_words_without_a_tag_have_no_weight() -> None:
-    task = weighted_task(TokenClassification(), "balanced", [{"labels": [0, -100, 0, 1, -100]}], ("O", "B-X"))
+def test_each_word_counts_once_however_many_tokens_it_has(tiny_bert: Path) -> None:
+    """On rows as the task encodes them: pieces of a word and what stands around a text have no tag."""
+    labels, plain = ("O", "B-X"), TokenClassification()
+    columns = {"tokens": [["a", "incomprehensible", "town"]], "tags": [["O", "B-X", "O"]]}
+    rows = Split("train", range(1), columns, "rows.csv")
+    examples = plain.encode(rows, AutoTokenizer.from_pretrained(tiny_bert), labels).examples
+    assert len(examples[0]["input_ids"]) > 5
+    task = weighted_task(plain, "balanced", examples, labels)
     assert task.class_weights == pytest.approx((0.75, 1.5))
 
 
