@@ -15,6 +15,8 @@ from peftlab.core.selection import STRATEGIES
 from peftlab.data.near_duplicates import first_alike
 from tests.conftest import sentences
 
+pytestmark = pytest.mark.slow
+
 FRESH = [text for text, _ in sentences(40, seed=11)]
 KNOWN = [text for text, _ in sentences(240)][:3]
 

@@ -22,6 +22,8 @@ from peftlab.tasks.text_pair_classification import TextPairClassification
 from peftlab.tasks.windows import Windows, window_weights
 from tests.conftest import sentences
 
+pytestmark = pytest.mark.slow
+
 LABELS = ("bad", "good")
 
 

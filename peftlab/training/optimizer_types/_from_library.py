@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from pydantic import Field, create_model
+from pydantic import ConfigDict, Field, create_model
 
 from peftlab.core.errors import UnsupportedError
 from peftlab.core.optimizer import OPTIMIZERS, USUAL_RATE, Group, OptimizerConfig
@@ -15,6 +15,9 @@ from peftlab.training.optimizer_types._signatures import Signature
 
 class LibraryOptimizer(OptimizerConfig):
     """An optimizer that a library brings."""
+
+    # pydantic would look for the source of each of 150 classes that are made here: two seconds.
+    model_config = ConfigDict(use_attribute_docstrings=False)
 
     module: ClassVar[str] = ""
     """Where its class is imported from."""
