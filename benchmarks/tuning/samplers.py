@@ -2,8 +2,8 @@
 
     python benchmarks/tuning/samplers.py OUTPUT [--trials 12] [--seeds 10]
 
-For each seed, `tune` and random search get the same recipe, rows, space and trials; both winners run with the same
-fresh seeds, and are compared by their mean validation score there. Writes OUTPUT/samplers.json.
+For each seed, `tune` and random search get the same recipe, rows, space and trials. Both winners run again with
+the same fresh seeds, and their mean validation scores are compared. Writes OUTPUT/samplers.json.
 """
 
 from __future__ import annotations

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftlab.core.audit import Audited, texts_of
-from peftlab.core.perturbation import WORD
-from peftlab.core.words import split_words
+from peftlab.core.words import split_words, word_set
 
 MOST_VALUES = 30
 """Of a column: one with more is no column of groups."""
@@ -61,7 +60,7 @@ def found_clusters(audited: Audited, number: int, *, fewest: int) -> list[Slice]
     vectors = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     state = int(audited.random("clusters").integers(2**31))
     groups = KMeans(number, n_init=3, random_state=state).fit_predict(vectors)
-    words = [set(map(str.casefold, WORD.findall(text))) for text in audited.texts]
+    words = [word_set(text) for text in audited.texts]
     found = []
     for group in range(number):
         members = groups == group
@@ -124,9 +123,9 @@ def _by_columns(audited: Audited) -> list[Slice]:
 
 def _by_rare_words(audited: Audited) -> list[Slice]:
     texts = audited.texts if audited.train is None else texts_of(audited.train, audited.task)
-    known = Counter(word for text in texts for word in set(map(str.casefold, WORD.findall(text))))
+    known = Counter(word for text in texts for word in word_set(text))
     where = "the audited rows" if audited.train is None else "training"
-    words = [set(map(str.casefold, WORD.findall(text))) for text in audited.texts]
+    words = [word_set(text) for text in audited.texts]
     shares = np.array([sum(known[word] <= RARE for word in row) / max(len(row), 1) for row in words])
     edge = float(np.quantile(shares, 0.75))
     if edge <= 0:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from peftlab.core.audit import Audited, Figure
-from peftlab.core.perturbation import WORD
 from peftlab.core.splits import Split
-from peftlab.core.words import has_signs
+from peftlab.core.words import WORD, has_signs
 from peftlab.statistics.means import mean_with_interval
 
 MOST_WORDS = 30

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 import unicodedata
 
-# Han, Japanese kana, Thai, Lao, Burmese and Khmer.
-_WITHOUT_BLANKS = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff"
-_WITHOUT_BLANKS += "\uf900-\ufaff\U00020000-\U0003ffff"
-_WORD = re.compile(rf"[{_WITHOUT_BLANKS}]|[^\s{_WITHOUT_BLANKS}]+")
+from peftlab.core.words import UNSPACED
+
+_WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
 
 
 def split_words(text: str) -> tuple[list[str], list[str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import re
 from abc import ABC, abstractmethod
 from typing import Any, ClassVar, Literal
 
@@ -11,11 +10,7 @@ from pydantic import Field
 
 from peftlab.core.config import RegisteredConfig
 from peftlab.core.registry import Registry
-from peftlab.core.words import SIGNS
-
-_LETTER = rf"[^\W\d_{SIGNS}]"
-WORD = re.compile(rf"[{SIGNS}]{{1,2}}|{_LETTER}+(?:['’]{_LETTER}+)*")
-"""A word: letters, with apostrophes inside. Of Chinese and Japanese two characters, as most of their words have."""
+from peftlab.core.words import WORD
 
 
 class Perturbation(RegisteredConfig, ABC):

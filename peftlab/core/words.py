@@ -11,6 +11,11 @@ SIGNS = rf"{HAN}\u3005\u3040-\u30ff\u31f0-\u31ff\uff66-\uff9d"
 """Characters that stand without blanks between words: Chinese ones and Japanese kana."""
 MARKS = "\u3001-\u3003\u3008-\u3011\u3014-\u301f\uff01-\uff0f\uff1a-\uff20\uff3b-\uff40\uff5b-\uff65…·—“”‘’"
 """Chinese marks such as 。 and ，, which stand between words without a blank."""
+UNSPACED = rf"{SIGNS}\u3006\u3007\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
+"""Characters of all scripts that put no blanks between words: also Thai, Lao, Burmese and Khmer ones."""
+_LETTER = rf"[^\W\d_{SIGNS}]"
+WORD = re.compile(rf"[{SIGNS}]{{1,2}}|{_LETTER}+(?:['’]{_LETTER}+)*")
+"""A word: letters, with apostrophes inside. Of Chinese and Japanese two characters, as most of their words have."""
 WITHOUT_BLANKS = re.compile(rf"[{SIGNS}]")
 _PIECES = re.compile(rf"[{SIGNS}]|[^\s{SIGNS}]+")
 _BLANKS = re.compile(rf"(?<=[{SIGNS}{MARKS}])\s+|\s+(?=[{SIGNS}{MARKS}])")
@@ -30,6 +35,11 @@ def mostly_signs(texts: Iterable[str]) -> bool:
 def split_words(text: str) -> list[str]:
     """What stands between blanks; each Chinese or Japanese character by itself, marks beside it by themselves."""
     return _PIECES.findall(text) if has_signs(text) else text.split()
+
+
+def word_set(text: str) -> set[str]:
+    """The different words of a text, in lower case."""
+    return set(map(str.casefold, WORD.findall(text)))
 
 
 def word_places(text: str) -> list[tuple[int, int]]:

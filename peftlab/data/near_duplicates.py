@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from peftlab.core.words import UNSPACED
+
 TENTHS = 9
 """So many tenths of all words of two texts are in both, if they are near duplicates (Jaccard)."""
-# Where no blanks part words (Chinese, Japanese, Thai), each character stands for itself.
-_UNSPACED = "\u0e00-\u0e7f\u3040-\u30ff\u3400-\u9fff"
-_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
+# Where no blanks part words, each character stands for itself.
+_WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+")
 
 
 def first_alike(known: Sequence[Sequence[Any]], texts: Sequence[Sequence[Any]]) -> list[int | None]:

@@ -233,7 +233,5 @@ def _kept_apart(columns: Sequence[ColumnFacts], guess: TaskGuess) -> list[str]:
 
 
 def _is_group(column: ColumnFacts) -> bool:
-    name = re.search(
-        r"user|author|speaker|patient|customer|thread|conversation|session|batch|group", column.name.lower()
-    )
-    return name is not None and 10 < column.distinct < 0.9 * len(column.values)
+    is_named_so = GROUP_NAMES.search(column.name.lower()) is not None
+    return is_named_so and 10 < column.distinct < 0.9 * len(column.values)

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from peftlab.augmentations._words import join_words, split_words
-from peftlab.augmentations.typos import NEIGHBOURS
 from peftlab.core.augmentation import AUGMENTATIONS, Augmentation
+from peftlab.core.keyboard import NEIGHBOURS
 
 ENGLISH = "The film was good,  and we saw it twice.\n"
 CHINESE = "这部电影很好看，我们看了两遍"

@@ -10,8 +10,8 @@ import numpy as np
 from pydantic import Field
 
 from peftlab.core.audit import AUDITS, Audit, Audited, Figure, Findings, texts_of
-from peftlab.core.perturbation import WORD
 from peftlab.core.splits import Split
+from peftlab.core.words import word_set
 from peftlab.statistics.means import Mean, mean_with_interval
 
 EXAMPLES = 3
@@ -76,7 +76,7 @@ class Words(Audit):
         others = [
             at
             for at in audited.random(f"words {each.word}").permutation(len(audited)).tolist()
-            if audited.predictions[at].prediction != each.label and each.word not in _words(audited.texts[at])
+            if audited.predictions[at].prediction != each.label and each.word not in word_set(audited.texts[at])
         ][: self.texts]
         if len(others) < 10:
             return None
@@ -120,10 +120,6 @@ def _figure(tried: _Tried) -> Figure:
     )
 
 
-def _words(text: str) -> set[str]:
-    return set(map(str.casefold, WORD.findall(text)))
-
-
 def _candidates(audited: Audited, most: int, fewest: int) -> list[_Candidate]:
     """Words that go with a class, by their labels in training, or else by what the model says of the audited rows.
 
@@ -135,7 +131,7 @@ def _candidates(audited: Audited, most: int, fewest: int) -> list[_Candidate]:
     pairs: Counter[tuple[str, str]] = Counter()
     counts: Counter[str] = Counter()
     for text, label in zip(texts, labels, strict=True):
-        words = _words(text)
+        words = word_set(text)
         counts.update(words)
         pairs.update((word, label) for word in words)
     scored = []

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import random
 
+from peftlab.core.keyboard import NEIGHBOURS
 from peftlab.core.perturbation import PERTURBATIONS, WordPerturbation
 from peftlab.core.words import has_signs
-
-ROWS = ("qwertyuiop", "asdfghjkl", "zxcvbnm")
-NEXT_KEYS = {key: row[max(at - 1, 0) : at] + row[at + 1 : at + 2] for row in ROWS for at, key in enumerate(row)}
-
 
 ALIKE = ("的地得", "在再", "做作", "那哪", "他她它", "已以", "坐座", "像象", "进近", "带代", "很狠", "吗嘛", "吧把")
 """Characters that sound alike and are taken for each other."""
@@ -38,7 +35,7 @@ class Typos(WordPerturbation):
             return word[:at] + word[at + 1 :]
         if kind == "double":
             return word[:at] + word[at] + word[at:]
-        keys = NEXT_KEYS.get(word[at].lower()) or word[at]
+        keys = NEIGHBOURS.get(word[at].lower()) or word[at]
         return word[:at] + generator.choice(keys) + word[at + 1 :]
 
 
