@@ -94,8 +94,8 @@ def trust(report: AuditReport) -> str:
     tested = sum(figure.p_value is not None for figure in report.figures.values())
     kept = f"All {_count(report.thresholds, 'threshold')} kept. " if report.thresholds and not report.breaches else ""
     return (
-        f"{kept}{len(report.figures)} figures, {tested} of them tested for a fault. Of a model without faults, one "
-        "audit in twenty has an alarm at most."
+        f"{kept}{len(report.figures)} figures, {tested} of them tested for a fault. Of models without faults, one "
+        "audit in twenty should have an alarm at most."
     )
 
 

@@ -81,7 +81,7 @@ def build_report(
         order = sorted(reported, key=lambda own: not reported[own].alarm)
         figures |= reported
         parts[name] = ReportedPart(title=AUDITS[name].title, figures=order, notes=list(each.notes))
-    alarms = sorted((name for name, figure in figures.items() if figure.alarm), key=lambda name: _rank(figures[name]))
+    alarms = sorted((name for name, figure in figures.items() if figure.alarm), key=lambda name: rank(figures[name]))
     return AuditReport(
         run=audited.model.name,
         task=audited.task.registered_name,
@@ -96,8 +96,10 @@ def build_report(
     )
 
 
-def _rank(figure: ReportedFigure) -> float:
-    return -1.0 if figure.p_value is None else figure.p_value
+def rank(figure: ReportedFigure) -> tuple[bool, float]:
+    """Where an alarm stands: what is a fault by itself first, then the largest; a sure trifle is one still."""
+    size = abs(figure.value) if figure.unit in ("share", "difference") else 0.0
+    return figure.p_value is not None, -size
 
 
 def _reported(figure: Figure, testing: int) -> ReportedFigure:

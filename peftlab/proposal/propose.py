@@ -71,7 +71,11 @@ def propose(
     look = look_at(address, offline=offline, report=report)
     table = look.tables["train"]
     if len(table) < FEWEST_ROWS:
-        raise DataError(f"{len(table)} rows are too few to learn from", where=table.name, hint="Give a larger table.")
+        raise DataError(
+            f"too few rows to learn from: {len(table)}",
+            where=table.name,
+            hint=f"Give a table of {FEWEST_ROWS} rows or more.",
+        )
     columns = facts_of(table)
     task, guess = _chosen(ranked_guesses(columns), table, ask)
     model = DECODER if guess.reads_left_to_right else ENCODER
@@ -191,8 +195,8 @@ def _most_rows(table: Table, guess: TaskGuess, reasons: dict[str, str]) -> dict[
 
 def _notes(look: Look, columns: Sequence[ColumnFacts], guess: TaskGuess, task: str) -> list[str]:
     """What a person should know of the table."""
-    rows = ", ".join(f"{len(table):,} in {name}" for name, table in look.tables.items())
-    notes = [f"{rows} rows; task {task}"]
+    rows = ", ".join(f"{len(table):,} rows in {name}" for name, table in look.tables.items())
+    notes = [f"{rows}; task {task}"]
     facts = {column.name: column for column in columns}
     if len(guess.labels) == 1 and not guess.keys.get("multi_label"):
         counts = Counter(str(value) for value in facts[guess.labels[0]].values)

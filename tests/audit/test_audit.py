@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from peftlab.audit.run_audit import choose_parts
+from peftlab.audit.report import ReportedFigure
+from peftlab.audit.run_audit import choose_parts, rank
 from peftlab.core.perturbation import PERTURBATIONS
 from peftlab.statistics.means import exceeds, mean_with_interval
 from peftlab.statistics.slices import slice_p_values
@@ -141,3 +142,16 @@ def test_words_with_labels_stay_as_many() -> None:
         assert len(PERTURBATIONS[name]().perturb(list(words), random.Random(0))) == len(words)
     assert PERTURBATIONS["typos"]().perturb(words, random.Random(0)) != words
     assert [part.registered_name for part in choose_parts([], [])][:2] == ["errors", "robustness"]
+
+
+def test_alarms_come_in_the_order_of_what_they_cost() -> None:
+    """A small effect that is told apart with certainty is still a small one."""
+
+    def alarm(value: float, p_value: float | None, unit: str = "share") -> ReportedFigure:
+        return ReportedFigure(
+            value=value, low=None, high=None, n=100, sampled="texts", unit=unit, higher_is_better=False,
+            p_value=p_value, alarm=True, sentence="", examples=[],
+        )  # fmt: skip
+
+    leak, group, trifle = alarm(0.02, None), alarm(0.5, 0.04), alarm(-0.006, 1e-9, "difference")
+    assert sorted([trifle, group, leak], key=rank) == [leak, group, trifle]
