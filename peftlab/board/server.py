@@ -7,8 +7,8 @@ from pathlib import Path
 import uvicorn
 
 from peftlab.board.app import build_board
+from peftlab.core.address import bind, check_address, is_loopback, url_of
 from peftlab.core.reporter import Reporter
-from peftlab.serving.address import bind, check_address, is_loopback, url_of
 
 
 def show_board(root: Path, *, address: str, port: int, token: str | None, reporter: Reporter) -> None:

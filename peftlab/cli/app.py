@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from peftlab.cli.application import application
 from peftlab.cli.audit import audit
 from peftlab.cli.bench import bench
 from peftlab.cli.board import board
@@ -65,6 +66,7 @@ app.command()(bench)
 app.command()(pack)
 app.command()(board)
 app.command()(reproduce)
+app.add_typer(application, name="app")
 
 
 def _show_version(wanted: bool) -> None:

@@ -31,7 +31,7 @@ def board(
     if missing:
         raise UserError(f"the board needs {', '.join(missing)}", hint="pip install 'peftlab[serve]'")
     from peftlab.board.server import show_board
-    from peftlab.serving.address import given_token
+    from peftlab.core.address import given_token
 
     with reporting() as reporter:
         show_board(folder, address=host, port=port, token=given_token(), reporter=reporter)

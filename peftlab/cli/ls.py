@@ -26,6 +26,7 @@ class Kind(StrEnum):
     MODELS = "models"
     METRICS = "metrics"
     RECIPES = "recipes"
+    APPLICATIONS = "applications"
 
 
 def ls(
@@ -141,6 +142,12 @@ def _models() -> tuple[list[dict[str, str]], dict[str, str]]:
     return [{"name": name, "description": text} for name, text in MODELS.items()], {}
 
 
+def _applications() -> tuple[list[dict[str, str]], dict[str, str]]:
+    from peftlab.core.application import APPLICATIONS
+
+    return _registered(APPLICATIONS)
+
+
 def _recipes() -> tuple[list[dict[str, str]], dict[str, str]]:
     """The recipes below ``recipes/`` in the working directory, and those that come with peftlab."""
     from peftlab.recipe.shipped import shipped_recipes
@@ -172,4 +179,5 @@ _LISTS = {
     Kind.MODELS: _models,
     Kind.METRICS: _metrics,
     Kind.RECIPES: _recipes,
+    Kind.APPLICATIONS: _applications,
 }

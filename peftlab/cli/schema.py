@@ -14,14 +14,19 @@ class Document(StrEnum):
 
     RECIPE = "recipe"
     SUITE = "suite"
+    APPLICATION = "application"
 
 
 def schema(document: Annotated[Document, typer.Argument(help="The kind of file.", show_default=False)]) -> None:
-    """Print the JSON Schema of a recipe or a suite, with every installed task and method."""
+    """Print the JSON Schema of a recipe, a suite or an application, with all that is installed."""
     if document is Document.RECIPE:
         from peftlab.recipe.json_schema import recipe_schema
 
         content = recipe_schema()
+    elif document is Document.APPLICATION:
+        from peftlab.assembly.app_file import application_schema
+
+        content = application_schema()
     else:
         from peftlab.bench.suite import suite_schema
 

@@ -64,7 +64,7 @@ def serve(
     with reporting() as reporter:
         import torch
 
-        from peftlab.serving.address import given_token
+        from peftlab.core.address import given_token
         from peftlab.serving.server import serve as serve_runs
         from peftlab.serving.serving_config import (
             CPU_PADDING,

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 import uvicorn
 
+from peftlab.core.address import bind, check_address, url_of
 from peftlab.core.reporter import Reporter
-from peftlab.serving.address import bind, check_address, url_of
 from peftlab.serving.app import build_app
 from peftlab.serving.host import Host
 from peftlab.serving.service import Service

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from peftlab.serving.address import bind
+from peftlab.core.address import bind
 from peftlab.serving.app import build_app
 from peftlab.serving.host import Host
 from peftlab.serving.service import Service

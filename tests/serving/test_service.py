@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
+from peftlab.core.address import bind, check_address
 from peftlab.core.errors import UserError
 from peftlab.core.reporter import Silent
 from peftlab.data.streaming import stream_rows
 from peftlab.inference.load_tuned import load_tuned
 from peftlab.inference.predict import predict_rows
-from peftlab.serving.address import bind, check_address
 from tests.conftest import sentences
 
 pytestmark = pytest.mark.slow

@@ -1,0 +1,1 @@
+"""The built-in applications, a package each."""

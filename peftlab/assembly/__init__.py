@@ -1,0 +1,1 @@
+"""Applications are read, built, judged and served here, whatever they are."""

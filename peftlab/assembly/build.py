@@ -1,0 +1,115 @@
+"""Build an application: tune the parts that are missing, then let it make what it needs besides."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from peftlab.artifact.saved_run import SavedRun
+from peftlab.assembly.app_file import AppFile, load_part
+from peftlab.assembly.app_folder import APP_NAME, PARTS, mark_built, start_folder
+from peftlab.core.application import Application, Workplace
+from peftlab.core.errors import RunFailedError, UserError
+from peftlab.core.files import atomic_folder
+from peftlab.core.reporter import Reporter, Silent
+from peftlab.run.run import run_recipe
+
+LEFT_BEHIND = ("checkpoints", ".lock")
+"""What a finished run has and an application does not need."""
+
+
+def build_application(
+    file: AppFile,
+    folder: Path,
+    *,
+    offline: bool = False,
+    device: str = "auto",
+    reporter: Reporter | None = None,
+) -> Workplace:
+    """Tune, index and check, and leave a folder that can be moved. What is done already is not done again.
+
+    Args:
+        file: From :func:`peftlab.assembly.app_file.load_application`.
+        folder: Of the application.
+        offline: Use no network.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        reporter: Is told what goes on.
+
+    Raises:
+        UserError: An input is wrong, the folder holds something else, or another process builds in it.
+        RunFailedError: A part could not be tuned.
+    """
+    reporter = reporter or Silent()
+    application, sources = file.application, file.document.folder or Path()
+    need_packages(application)
+    recipes = {key: load_part(file, key) for key, part in application.parts().items() if part.recipe is not None}
+    given = {
+        key: SavedRun.open(sources / part.run) for key, part in application.parts().items() if part.run is not None
+    }
+    place = Workplace(folder, {}, sources, reporter, offline, device)
+    application.check(place)
+    start_folder(folder, application)
+    with _alone(folder):
+        runs: dict[str, Path] = {}
+        for key in application.parts():
+            runs[key] = folder / PARTS / key
+            if key in given:
+                _copy_run(given[key], runs[key])
+                continue
+            reporter.say(f"{key}: {recipes[key][0].name}")
+            recipe, document = recipes[key]
+            result = run_recipe(
+                recipe, document, output_dir=runs[key], resume=runs[key].exists(), offline=offline, device=device,
+                reporter=reporter,
+            )  # fmt: skip
+            if result.record.status != "success":
+                raise RunFailedError(
+                    f"the part `{key}` ended with the status {result.record.status}: {result.record.error}",
+                    where=str(runs[key]),
+                    hint="Mend its recipe, then build again: finished parts are kept.",
+                )
+        place = Workplace(folder, runs, sources, reporter, offline, device)
+        application.build(place)
+        mark_built(folder)
+    return place
+
+
+def need_packages(application: Application) -> None:
+    """Refuse an application whose packages are not installed.
+
+    Raises:
+        UserError: With the extra that brings them.
+    """
+    needs = type(application).needs_packages
+    missing = [name for name in needs if importlib.util.find_spec(name) is None]
+    if missing:
+        extras = ",".join(sorted({needs[name] for name in missing}))
+        raise UserError(
+            f"{application.registered_name} needs {', '.join(missing)}", hint=f"pip install 'peftlab[{extras}]'"
+        )
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    try:
+        with FileLock(folder / f".{APP_NAME}.lock").acquire(timeout=0):
+            yield
+    except Timeout:
+        raise UserError("another process is building in this folder", where=str(folder)) from None
+
+
+def _copy_run(run: SavedRun, target: Path) -> None:
+    if target.exists():
+        there = SavedRun.open(target)
+        if there.record == run.record:
+            return
+        raise UserError(
+            "the folder holds this part from another run", where=str(target), hint="Choose another --output-dir."
+        )
+    with atomic_folder(target) as partial:
+        shutil.copytree(run.folder, partial, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*LEFT_BEHIND))

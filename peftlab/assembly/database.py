@@ -1,0 +1,99 @@
+"""The database of an application: SQLite in its folder, or PostgreSQL by an address.
+
+What was committed survives ``kill -9`` and a loss of power: SQLite writes ahead and waits for the disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy
+from sqlalchemy import Column, Integer, MetaData, String, Table
+from sqlalchemy.engine import Connection, Engine
+from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+
+from peftlab.core.errors import PeftlabError, UserError
+
+
+class StorageError(PeftlabError):
+    """The database could not take or give something, such as on a full disk. Nothing was half-written."""
+
+
+class Database:
+    """The tables of one application.
+
+    Args:
+        url: SQLAlchemy's address.
+        metadata: The application's tables.
+        owner: The application's type; a database of another one is refused.
+        version: Of the tables' layout.
+
+    Raises:
+        UserError: It cannot be opened, or is another application's or version's.
+    """
+
+    def __init__(self, url: str, metadata: MetaData, *, owner: str, version: int) -> None:
+        self.engine = _open(url)
+        self._shown = sqlalchemy.engine.make_url(url).render_as_string(hide_password=True)
+        try:
+            self._check_owner(owner, version)
+            metadata.create_all(self.engine)
+        except DBAPIError as error:
+            raise UserError(f"the database cannot be used: {error.orig}", where=self._shown) from None
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """A connection whose changes are kept all together, once the block ends without an error.
+
+        Raises:
+            StorageError: The database refused; nothing was kept.
+        """
+        try:
+            with self.engine.begin() as connection:
+                yield connection
+        except OperationalError as error:
+            raise StorageError(f"the database refused: {error.orig}", where=self._shown) from error
+
+    def _check_owner(self, owner: str, version: int) -> None:
+        metadata = MetaData()
+        table = Table(
+            "peftlab",
+            metadata,
+            Column("owner", String(64), primary_key=True),
+            Column("version", Integer, nullable=False),
+        )
+        metadata.create_all(self.engine)
+        with self.engine.begin() as connection:
+            found = connection.execute(sqlalchemy.select(table)).first()
+            if found is None:
+                connection.execute(table.insert().values(owner=owner, version=version))
+                return
+        if (found.owner, found.version) != (owner, version):
+            raise UserError(
+                f"the database holds {found.owner}, version {found.version}; needed: {owner}, version {version}",
+                where=self._shown,
+                hint="Name another --database; this one was left as it is.",
+            )
+
+
+def _open(url: str) -> Engine:
+    try:
+        engine = sqlalchemy.create_engine(url, pool_pre_ping=True)
+    except (ArgumentError, NoSuchModuleError, ModuleNotFoundError) as error:
+        raise UserError(
+            f"this is no address of a database, or its driver is missing: {error}",
+            where="--database",
+            hint="As in sqlite:////srv/app.db or postgresql+psycopg://user:password@host/name.",
+        ) from None
+    if engine.dialect.name == "sqlite":
+        sqlalchemy.event.listen(engine, "connect", _prepare_sqlite)
+    return engine
+
+
+def _prepare_sqlite(connection: Any, _: Any) -> None:
+    cursor = connection.cursor()
+    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()

@@ -1,0 +1,39 @@
+"""Serve a built application until it is told to stop."""
+
+from __future__ import annotations
+
+import uvicorn
+
+from peftlab.core.address import bind, check_address, is_loopback, url_of
+from peftlab.core.application import Application, Hosting, Workplace
+
+DATABASE_NAME = "application.db"
+
+
+def serve_application(
+    application: Application, place: Workplace, *, address: str, port: int, token: str | None, database: str | None
+) -> None:
+    """Answer until SIGINT or SIGTERM.
+
+    Args:
+        application: Built.
+        place: Where.
+        address: To bind to.
+        port: To bind to; 0: one that is free.
+        token: That visitors bring; needed where the address is not the loopback's.
+        database: SQLAlchemy's address; None: a file of SQLite in the application's folder.
+
+    Raises:
+        UserError: The port is in use, the database cannot be opened, or the address is open without a token.
+    """
+    check_address(address, token)
+    bound = bind(address, port)
+    try:
+        address_of_database = database or f"sqlite:///{(place.folder / DATABASE_NAME).resolve()}"
+        hosting = Hosting(address_of_database, token=token, only_loopback=is_loopback(address))
+        app = application.open_app(place, hosting)
+        place.reporter.say(f"{application.name} is at {url_of(address, bound)} (Ctrl-C ends it)")
+        settings = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
+        uvicorn.Server(settings).run(sockets=[bound])
+    finally:
+        bound.close()

@@ -1,0 +1,171 @@
+"""What every page and API of an application stands behind: token, names of the machine, size of bodies, headers.
+
+Texts come from strangers: templates escape them, and the page's policy lets no script run but the application's own.
+"""
+
+from __future__ import annotations
+
+import hmac
+from typing import Any
+from urllib.parse import urlsplit
+
+import jinja2
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from peftlab.assembly.database import StorageError
+from peftlab.core.application import Hosting
+from peftlab.core.errors import PeftlabError
+
+COOKIE = "peftlab_token"
+LOOPBACK_NAMES = ["127.0.0.1", "localhost", "[::1]", "testserver"]
+POLICY = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"  # fmt: skip  # noqa: E501
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+OPEN_ROUTES = frozenset({"/healthz"})
+MAX_BODY_BYTES = 1_000_000
+TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
+
+
+class Pages:
+    """The templates of a package, in its folder ``templates/``.
+
+    Args:
+        package: Its dotted name.
+    """
+
+    def __init__(self, package: str) -> None:
+        self._loader = jinja2.PackageLoader(package)
+        self.templates = jinja2.Environment(
+            loader=self._loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        )
+
+    def show(self, name: str, status: int = 200, **values: Any) -> HTMLResponse:
+        """A page."""
+        return HTMLResponse(self.templates.get_template(name).render(**values), status)
+
+    def file(self, name: str) -> Response:
+        """A style sheet or script, as it is."""
+        text = self._loader.get_source(self.templates, name)[0]
+        return Response(text, media_type=TYPES[name.rpartition(".")[2]])
+
+
+def build_site(title: str, hosting: Hosting, *, max_body_bytes: int = MAX_BODY_BYTES) -> FastAPI:
+    """An application of FastAPI with everything that stands before the routes. OpenAPI is at ``/openapi.json``.
+
+    Args:
+        title: The application's name.
+        hosting: Token and names.
+        max_body_bytes: Of a request.
+    """
+    app = FastAPI(title=title, docs_url=None, redoc_url=None)
+
+    @app.get("/healthz", include_in_schema=False)
+    def health() -> dict[str, str]:
+        return {"status": "ok"}
+
+    for kind, status in ((HTTPException, 0), (StorageError, 503), (PeftlabError, 422), (Exception, 500)):
+        app.add_exception_handler(kind, _problem(status))
+    app.add_exception_handler(RequestValidationError, _wrong_request)
+    app.add_middleware(_Guard, token=hosting.token, max_body_bytes=max_body_bytes)
+    if hosting.only_loopback:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_NAMES)
+    return app
+
+
+def _problem(status: int) -> Any:
+    async def answer(_: Request, error: Exception) -> JSONResponse:
+        if isinstance(error, HTTPException):
+            return JSONResponse({"error": str(error.detail)}, error.status_code, headers=error.headers)
+        if isinstance(error, PeftlabError):
+            return JSONResponse({"error": error.message, "hint": error.hint or ""}, status)
+        return JSONResponse({"error": f"the application has a fault: {type(error).__name__}"}, status)
+
+    return answer
+
+
+async def _wrong_request(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - registered for this class
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"][1:])
+    return JSONResponse({"error": f"{place}: {first['msg']}" if place else first["msg"]}, 422)
+
+
+class _Guard:
+    """Stands before all routes."""
+
+    def __init__(self, app: ASGIApp, *, token: str | None, max_body_bytes: int) -> None:
+        self._app, self._token, self._most = app, token, max_body_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request = Request(scope)
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                known = {name.lower() for name, _ in message["headers"]}
+                message["headers"] = [
+                    *message["headers"],
+                    *((key.lower().encode(), value.encode()) for key, value in HEADERS.items()
+                      if key.lower().encode() not in known),
+                ]  # fmt: skip
+            await send(message)
+
+        refusal = self._refuse(request)
+        if refusal is not None:
+            await refusal(scope, receive, send_with_headers)
+            return
+        await self._app(scope, self._limited(receive), send_with_headers)
+
+    def _refuse(self, request: Request) -> Response | None:
+        if int(request.headers.get("content-length", "0") or 0) > self._most:
+            return JSONResponse({"error": f"the body is larger than {self._most} bytes"}, 413)
+        if request.method not in ("GET", "HEAD") and _is_from_elsewhere(request):
+            return JSONResponse({"error": "pages of other sites may not do this"}, 403)
+        if self._token is None or request.url.path in OPEN_ROUTES:
+            return None
+        given = request.query_params.get("token", "")
+        if request.method == "GET" and given and self._is_token(given):
+            # The token leaves the address, which a browser keeps and shows.
+            answer = RedirectResponse(request.url.path, 303)
+            answer.set_cookie(COOKIE, given, httponly=True, samesite="strict")
+            return answer
+        bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if self._is_token(bearer) or self._is_token(request.cookies.get(COOKIE, "")):
+            return None
+        return JSONResponse({"error": "a token is needed", "hint": "Open /?token=TOKEN once."}, 401)
+
+    def _is_token(self, given: str) -> bool:
+        assert self._token is not None  # noqa: S101 - asked where there is one
+        return hmac.compare_digest(given.encode(), self._token.encode())
+
+    def _limited(self, receive: Receive) -> Receive:
+        seen = 0
+
+        async def limited() -> Message:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > self._most:
+                raise HTTPException(413, f"the body is larger than {self._most} bytes")
+            return message
+
+        return limited
+
+
+def _is_from_elsewhere(request: Request) -> bool:
+    """Whether a browser sends this for a page of another site. Programs send neither header."""
+    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        return True
+    origin = request.headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc != request.headers.get("host", "")

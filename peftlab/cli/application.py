@@ -1,0 +1,113 @@
+"""``peftlab app build | evaluate | serve``: a few tuned models at work together."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from peftlab.cli.computing import start_computing
+from peftlab.cli.options import Device, Json, Offline, Overrides, ThreadCount
+from peftlab.cli.output import reporting
+from peftlab.cli.verbs import verb
+
+PACKAGES = ("fastapi", "uvicorn", "sqlalchemy")
+
+application = typer.Typer(
+    help="Build, evaluate and serve an application: support, monitor, recommend.", no_args_is_help=True
+)
+
+Given = Annotated[
+    Path, typer.Argument(metavar="APP.yaml", help="An application's recipe, or its built folder.", show_default=False)
+]
+Folder = Annotated[
+    Path | None, typer.Option(help="The application's folder. Default: runs/<name>.", show_default=False)
+]
+
+
+@application.command()
+@verb()
+def build(
+    recipe: Annotated[Path, typer.Argument(metavar="APP.yaml", help="An application's recipe.", show_default=False)],
+    overrides: Overrides = None,
+    output_dir: Folder = None,
+    device: Device = "auto",
+    threads: ThreadCount = None,
+    offline: Offline = False,
+    as_json: Json = False,
+) -> None:
+    """Tune what is missing, make the indexes, and leave a folder that can be moved. Always resumable."""
+    with reporting() as reporter:
+        from peftlab.assembly.app_file import load_application
+        from peftlab.assembly.build import build_application
+
+        file = load_application(recipe, overrides or [])
+        start_computing(device, threads, reporter.say)
+        folder = output_dir or file.default_folder
+        place = build_application(file, folder, offline=offline, device=device, reporter=reporter)
+    if as_json:
+        runs = {key: str(path) for key, path in place.runs.items()}
+        print(json.dumps({"folder": str(folder), "type": file.application.registered_name, "parts": runs}, indent=2))
+    else:
+        print(f"Built: {folder}\n\nNext:\n  peftlab app evaluate {folder}\n  peftlab app serve {folder}")
+
+
+@application.command()
+@verb()
+def evaluate(
+    given: Given,
+    output_dir: Folder = None,
+    device: Device = "auto",
+    threads: ThreadCount = None,
+    offline: Offline = False,
+    as_json: Json = False,
+) -> None:
+    """Score the whole system on held-out data, and each part alone."""
+    with reporting() as reporter:
+        from peftlab.assembly.app_folder import open_application
+        from peftlab.assembly.evaluate import evaluate_application, summary
+
+        start_computing(device, threads, reporter.say)
+        found, place = open_application(given, output_dir, offline=offline, device=device, reporter=reporter)
+        result = evaluate_application(found, place)
+    print(json.dumps(result, indent=2, ensure_ascii=False) if as_json else summary(result))
+
+
+@application.command()
+@verb()
+def serve(
+    given: Given,
+    output_dir: Folder = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on. Any address but loopback needs PEFTLAB_TOKEN.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on. 0: any free port.")] = 8000,
+    database: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="SQLAlchemy's address, such as postgresql+psycopg://… Default: SQLite in the application's folder.",
+            show_default=False,
+        ),
+    ] = None,
+    device: Device = "auto",
+    threads: ThreadCount = None,
+    offline: Offline = False,
+) -> None:
+    """Serve a built application: a page for people, an API for programs."""
+    from peftlab.core.errors import UserError
+
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f"serving needs {', '.join(missing)}", hint="pip install 'peftlab[serve]'")
+    with reporting() as reporter:
+        from peftlab.assembly.app_folder import open_application
+        from peftlab.assembly.serve import serve_application
+        from peftlab.core.address import given_token
+
+        start_computing(device, threads, reporter.say)
+        found, place = open_application(given, output_dir, offline=offline, device=device, reporter=reporter)
+        serve_application(found, place, address=host, port=port, token=given_token(), database=database)

@@ -1,0 +1,173 @@
+"""Applications: recipes, folders, verbs, and what stands before their pages; with one that counts words."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy
+from fastapi.testclient import TestClient
+from typer.testing import CliRunner
+
+from peftlab.assembly.app_file import application_schema, load_application
+from peftlab.assembly.app_folder import STATE_NAME, open_application
+from peftlab.assembly.build import build_application
+from peftlab.assembly.database import Database, StorageError
+from peftlab.assembly.site import build_site
+from peftlab.cli.app import app
+from peftlab.core.application import APPLICATIONS, Application, Hosting, Part, Workplace
+from peftlab.core.audit import Figure, Findings
+from peftlab.core.errors import ConfigError, UserError
+from peftlab.core.files import write_text
+
+
+class Counting(Application):
+    """Counts words."""
+
+    words: int = 3
+    first: Part | None = None
+
+    def check(self, place: Workplace) -> None:
+        if self.words < 1:
+            raise UserError("no words", where="words")
+
+    def build(self, place: Workplace) -> None:
+        write_text(place.folder / "index.txt", " ".join(["word"] * self.words))
+
+    def evaluate(self, place: Workplace) -> Findings:
+        count = len((place.folder / "index.txt").read_text().split())
+        return Findings([Figure("system.words", count, count, "It counts all words.", sampled="words", unit="count")])
+
+    def open_app(self, place: Workplace, hosting: Hosting) -> Any:
+        return build_site(self.name, hosting, max_body_bytes=100)
+
+
+@pytest.fixture(autouse=True)
+def counting() -> Iterator[None]:
+    APPLICATIONS.names()
+    APPLICATIONS.register("counting")(Counting)
+    yield
+    del APPLICATIONS._classes["counting"]
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "words.yaml"
+    path.write_text("type: counting\nwords: 4\n")
+    return path
+
+
+def test_verbs_build_evaluate_and_go_on(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = CliRunner().invoke
+    assert run(app, ["app", "evaluate", str(recipe)]).exit_code == 2  # nothing is built
+    built = run(app, ["app", "build", str(recipe), "--json"])
+    assert built.exit_code == 0
+    assert json.loads(built.stdout)["folder"] == "runs/words"
+    assert run(app, ["app", "build", str(recipe)]).exit_code == 0
+    assert run(app, ["app", "build", str(recipe), "--set", "words=5"]).exit_code == 2  # another recipe
+    shutil.move("runs/words", "moved")
+    found = run(app, ["app", "evaluate", "moved", "--json"])
+    assert json.loads(found.stdout)["figures"]["system.words"]["value"] == 4
+    assert "It counts all words." in run(app, ["app", "evaluate", "moved"]).stdout
+    assert json.loads(run(app, ["ls", "applications", "--json"]).stdout)["applications"]
+
+
+def test_wrong_recipes_name_their_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    for text, message in (
+        ("type: counting\nwrods: 4\n", r"a.yaml:2: wrods: unknown key\n.*words"),
+        ("type: conting\n", "unknown application `conting`"),
+        ("words: 4\n", "the key `type` is required"),
+        ("task: {type: causal_lm}\n", "a recipe of one run"),
+        ("type: counting\nfirst: {set: {seed: 1}}\n", "either the key `recipe` or the key `run`"),
+        ("type: counting\nfirst: {run: x, set: {seed: 1}}\n", "stays as it is"),
+    ):
+        path.write_text(text)
+        with pytest.raises(ConfigError, match=message):
+            load_application(path)
+    path.write_text("type: counting\nfirst: {recipe: none.yaml}\n")
+    with pytest.raises(ConfigError, match=r"a.yaml:2: first.recipe: there is no recipe none.yaml"):
+        build_application(load_application(path), tmp_path / "built")
+
+
+def test_a_folder_of_another_format_or_of_something_else_is_refused(recipe: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "built"
+    build_application(load_application(recipe), folder)
+    assert open_application(folder)[0].name == "words"
+    state = json.loads((folder / STATE_NAME).read_text())
+    (folder / STATE_NAME).write_text(json.dumps({**state, "format": 99}))
+    with pytest.raises(UserError, match="format 99"):
+        open_application(folder)
+    (folder / STATE_NAME).write_text(json.dumps({**state, "status": "building"}))
+    with pytest.raises(UserError, match="not built to the end"):
+        open_application(folder)
+    (folder / STATE_NAME).write_text("{")
+    with pytest.raises(UserError, match="no JSON"):
+        open_application(folder)
+    with pytest.raises(UserError, match="something else"):
+        build_application(load_application(recipe), tmp_path)
+
+
+def test_the_schema_names_every_application() -> None:
+    schema = application_schema()
+    assert {choice["$ref"].split("/")[-1] for choice in schema["oneOf"]} == set(APPLICATIONS)
+    assert schema["$defs"]["counting"]["properties"]["type"] == {"const": "counting"}
+
+
+def test_a_site_asks_for_its_token_and_refuses_other_sites_and_large_bodies() -> None:
+    site = build_site("words", Hosting("sqlite://", token="secret-token"))
+
+    @site.post("/echo")
+    def echo(text: dict[str, str]) -> dict[str, str]:
+        return text
+
+    client = TestClient(site, follow_redirects=False)
+    assert client.get("/healthz").json() == {"status": "ok"}
+    assert client.post("/echo", json={"a": "b"}).status_code == 401
+    bearer = {"Authorization": "Bearer secret-token"}
+    answer = client.post("/echo", json={"a": "b"}, headers=bearer)
+    assert answer.json() == {"a": "b"}
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    elsewhere = {**bearer, "Origin": "https://evil.example"}
+    assert client.post("/echo", json={"a": "b"}, headers=elsewhere).status_code == 403
+    assert client.post("/echo", content=b"x" * 1_000_001, headers=bearer).status_code == 413
+    assert client.post("/echo", content=iter([b"x" * 600_000] * 2), headers=bearer).status_code == 413
+    assert client.post("/echo", json={"a": 1}, headers=bearer).json()["error"].startswith("a: ")
+    assert client.get("/healthz", headers={"Host": "evil.example"}).status_code == 400
+    opened = client.get("/openapi.json?token=secret-token")
+    assert opened.status_code == 303
+    assert "token" not in opened.headers["location"]
+    assert client.get("/openapi.json").status_code == 200  # by the cookie
+
+
+def test_a_database_keeps_what_was_committed_and_knows_its_owner(tmp_path: Path) -> None:
+    url, tables = f"sqlite:///{tmp_path / 'a.db'}", sqlalchemy.MetaData()
+    texts = sqlalchemy.Table("texts", tables, sqlalchemy.Column("text", sqlalchemy.Text, primary_key=True))
+    database = Database(url, tables, owner="counting", version=1)
+    with database.transaction() as connection:
+        connection.execute(texts.insert().values(text="kept"))
+
+    def lose() -> None:
+        with database.transaction() as connection:
+            connection.execute(texts.insert().values(text="lost"))
+            raise RuntimeError("half way")
+
+    with pytest.raises(RuntimeError, match="half"):
+        lose()
+    with database.transaction() as connection:
+        assert [row.text for row in connection.execute(texts.select())] == ["kept"]
+    for owner, version in (("other", 1), ("counting", 2)):
+        with pytest.raises(UserError, match="the database holds counting, version 1"):
+            Database(url, tables, owner=owner, version=version)
+    with pytest.raises(UserError, match="no address of a database"):
+        Database("nothing", tables, owner="counting", version=1)
+    (tmp_path / "b.db").write_text("this is no database at all, but a text")
+    with pytest.raises(UserError, match="cannot be used"):
+        Database(f"sqlite:///{tmp_path / 'b.db'}", tables, owner="counting", version=1)
+    with pytest.raises(StorageError, match="refused"), database.transaction() as connection:
+        connection.execute(sqlalchemy.text("SELECT * FROM missing"))
