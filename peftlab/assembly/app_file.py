@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,8 +57,13 @@ def load_application(path: Path | str, overrides: Sequence[str] = ()) -> AppFile
     return AppFile(application, document)
 
 
-def load_part(file: AppFile, key: str) -> tuple[Recipe, Document]:
+def load_part(file: AppFile, key: str, prepared: Mapping[str, Any] | None = None) -> tuple[Recipe, Document]:
     """The recipe of a part, with the application's overrides.
+
+    Args:
+        file: The application's recipe.
+        key: Of the part.
+        prepared: What the application itself sets, such as where the tables lie that it has made.
 
     Raises:
         ConfigError: With file, line and key.
@@ -68,8 +73,9 @@ def load_part(file: AppFile, key: str) -> tuple[Recipe, Document]:
     path = find_recipe(here if here.exists() else str(part.recipe))
     if not path.exists():
         raise file.document.error((key, "recipe"), f"there is no recipe {part.recipe}", "See `peftlab ls recipes`.")
-    places = {name: file.document.where((key, "set", name)) for name in part.set}
-    document = assign(read_yaml(path), part.set, places)
+    given = {**(prepared or {}), **part.set}
+    places = {name: file.document.where((key, "set", name) if name in part.set else (key,)) for name in given}
+    document = assign(read_yaml(path), given, places)
     return build_recipe(document, default_name=path.stem), document
 
 

@@ -47,7 +47,9 @@ def build_application(
     reporter = reporter or Silent()
     application, sources = file.application, file.document.folder or Path()
     need_packages(application)
-    recipes = {key: load_part(file, key) for key, part in application.parts().items() if part.recipe is not None}
+    tuned = [key for key, part in application.parts().items() if part.recipe is not None]
+    for key in tuned:
+        load_part(file, key)  # a mistake in a recipe is told before anything is tuned
     given = {
         key: SavedRun.open(sources / part.run) for key, part in application.parts().items() if part.run is not None
     }
@@ -55,6 +57,8 @@ def build_application(
     application.check(place)
     start_folder(folder, application)
     with _alone(folder):
+        prepared = application.prepare(place)
+        recipes = {key: load_part(file, key, prepared.get(key)) for key in tuned}
         runs: dict[str, Path] = {}
         for key in application.parts():
             runs[key] = folder / PARTS / key

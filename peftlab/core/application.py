@@ -102,6 +102,17 @@ class Application(RegisteredConfig, ABC):
             UserError: A table lacks a column, has a side missing, …: with file and row.
         """
 
+    def prepare(self, place: Workplace) -> Mapping[str, Mapping[str, Any]]:
+        """Make the tables that parts learn from, before any is tuned; called again whenever building goes on.
+
+        The same inputs must give the same files: a part that was interrupted goes on with them.
+
+        Returns:
+            For parts, by key, the keys of their recipes that the application sets, such as ``data.source``. What the
+            part's ``set`` says comes after them.
+        """
+        return {}
+
     @abstractmethod
     def build(self, place: Workplace) -> None:
         """Make what the parts do not have: indexes, thresholds, tables of held-out data. All parts are tuned.

@@ -13,7 +13,7 @@ import sqlalchemy
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
-from peftlab.assembly.app_file import application_schema, load_application
+from peftlab.assembly.app_file import application_schema, load_application, load_part
 from peftlab.assembly.app_folder import STATE_NAME, open_application
 from peftlab.assembly.build import build_application
 from peftlab.assembly.database import Database, StorageError
@@ -93,6 +93,16 @@ def test_wrong_recipes_name_their_line(tmp_path: Path) -> None:
     path.write_text("type: counting\nfirst: {recipe: none.yaml}\n")
     with pytest.raises(ConfigError, match=r"a.yaml:2: first.recipe: there is no recipe none.yaml"):
         build_application(load_application(path), tmp_path / "built")
+
+
+def test_a_part_takes_what_the_application_sets_and_its_own_keys_come_last(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("type: counting\nfirst:\n  recipe: quickstart\n  set: {task.text: words}\n")
+    prepared = {"data.source": "made.csv", "task.text": "text", "task.label": "kind"}
+    recipe, document = load_part(load_application(path), "first", prepared)
+    assert recipe.data.source == "made.csv"
+    assert (recipe.task.text, recipe.task.label) == ("words", "kind")
+    assert document.where(("data", "source")) == f"{path}:2: first: data.source"
 
 
 def test_a_folder_of_another_format_or_of_something_else_is_refused(recipe: Path, tmp_path: Path) -> None:
