@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from peftlab.audit.audited_run import AuditedRun
 from peftlab.audit.report import AuditReport
-from peftlab.audit.rows import read_rows
+from peftlab.audit.rows import read_further, read_rows
 from peftlab.audit.run_audit import FEWEST_ROWS, build_report, run_parts, texts_to_read
 from peftlab.core.audit import Audit, Audited
 from peftlab.core.errors import DataError
@@ -46,6 +47,10 @@ def audit_run(
     """
     began = time.monotonic()
     check_answers(tuned)
+    for part in parts:
+        for table in part.tables():
+            if not Path(table).exists():
+                raise DataError("no such file", where=f"--set {part.registered_name}: {table}")
     columns = tuple(dict.fromkeys([*slices, *(name for part in parts for name in part.columns())]))
     given = read_rows(tuned, data, columns=columns, reading=reading, offline=offline, report=reporter.say)
     if len(given.rows) < FEWEST_ROWS:
@@ -61,7 +66,9 @@ def audit_run(
     finally:
         reporter.finish()
     model = AuditedRun(tuned, reporter.advance)
-    audited = Audited(model, given.rows, predictions, given.train, slices, reporter, seed)
+    audited = Audited(
+        model, given.rows, predictions, given.train, slices, reporter, seed, partial(read_further, tuned, reading)
+    )
     reporter.start("auditing (texts)", texts_to_read(audited, parts))
     try:
         found, skipped = run_parts(audited, parts)

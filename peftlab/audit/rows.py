@@ -84,6 +84,24 @@ def read_table_rows(tuned: TunedModel, path: Path, *, columns: Sequence[str] = (
         return _checked(tuned, task.tidy_rows(task.arrange(table)), columns)
 
 
+def read_further(
+    tuned: TunedModel, reading: DataConfig, path: Path, *, labelled: bool, columns: Sequence[str] = ()
+) -> Split:
+    """The rows of another table: see ``peftlab.core.audit.ReadTable``.
+
+    Raises:
+        DataError: There is no such file, a column is missing, or a row cannot be used.
+    """
+    if labelled:
+        return read_table_rows(tuned, path, columns=columns, reading=reading)
+    task = tuned.task
+    keep = tuple(dict.fromkeys((*task.input_columns(), *columns)))
+    with options_in_hints():
+        rows = task.tidy_rows(whole_split_of(stream_file(path, reading, keep=keep), "data", keep))
+        check_columns(rows, task.input_columns(), ())
+        return rows
+
+
 def _checked(tuned: TunedModel, rows: Split, columns: Sequence[str]) -> Split:
     task = tuned.task
     check_columns(rows, task.text_columns(), task.label_columns())

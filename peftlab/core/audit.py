@@ -13,9 +13,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from peftlab.core.config import RegisteredConfig
+from peftlab.core.errors import UnsupportedError
 from peftlab.core.registry import Registry
 from peftlab.core.reporter import Reporter, Silent
 from peftlab.core.splits import Split
@@ -96,6 +98,22 @@ class AuditedModel(Protocol):
         """Rows × size: a vector for each text; of the model where it has one, else of the text's words."""
 
 
+class ReadTable(Protocol):
+    """Reads another table for a part, in the way that the audited rows are read."""
+
+    def __call__(self, path: Path, *, labelled: bool, columns: Sequence[str] = ()) -> Split:
+        """The rows of a file.
+
+        Args:
+            path: The file.
+            labelled: Whether what is right is needed too; else the texts will do.
+            columns: To read beside the task's.
+
+        Raises:
+            DataError: There is no such file, or a column is missing.
+        """
+
+
 @dataclass(frozen=True)
 class Audited:
     """What a part may look at.
@@ -108,6 +126,7 @@ class Audited:
         slices: Columns of the rows by which errors are parted.
         reporter: Is told what a part does.
         seed: Of all that is drawn.
+        read_table: Reads further tables that a part is told of; None: there are none to read.
     """
 
     model: AuditedModel
@@ -117,6 +136,7 @@ class Audited:
     slices: Sequence[str] = ()
     reporter: Reporter = field(default_factory=Silent)
     seed: int = 0
+    read_table: ReadTable | None = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -161,6 +181,12 @@ class Audited:
     def counts_errors(self) -> bool:
         """Whether an error is a share of wrong decisions; else it is a distance."""
         return bool((self.errors <= 1).all()) and not _decides_numbers(self.task, self.predictions)
+
+    def table(self, path: Path, *, labelled: bool, columns: Sequence[str] = ()) -> Split:
+        """The rows of another file: see :class:`ReadTable`."""
+        if self.read_table is None:
+            raise UnsupportedError("no further tables can be read here", where=str(path))
+        return self.read_table(path, labelled=labelled, columns=columns)
 
     def random(self, purpose: str) -> np.random.Generator:
         """Random numbers that are the same in each audit of the same rows."""
@@ -268,6 +294,10 @@ class Audit(RegisteredConfig, ABC):
 
     def columns(self) -> tuple[str, ...]:
         """Columns of the rows that it needs beside the task's."""
+        return ()
+
+    def tables(self) -> tuple[str, ...]:
+        """Files that it reads: whether they are there is looked at before anything is read."""
         return ()
 
     def texts_read(self, audited: Audited) -> int:

@@ -23,7 +23,8 @@ class FunctionModel:
 
     def predict(self, rows: Split) -> list[Prediction]:
         found = []
-        for text, label in zip(rows.columns["text"], rows.columns["label"], strict=True):
+        texts = rows.columns["text"]
+        for text, label in zip(texts, rows.columns.get("label", [""] * len(texts)), strict=True):
             scores = list(self.scores(text))
             found.append(Prediction(label, self.labels[int(np.argmax(scores))], scores))
         return found
@@ -45,6 +46,7 @@ def audited(
     labels: Sequence[str],
     classes: tuple[str, ...] = ("bad", "good"),
     train: Split | None = None,
+    read_table: Any = None,
 ) -> Audited:
     model, rows = FunctionModel(scores, classes), split("test", texts, labels)
-    return Audited(model, rows, model.predict(rows), train)
+    return Audited(model, rows, model.predict(rows), train, read_table=read_table)
