@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +14,7 @@ from pydantic import Field
 from peftlab.core.audit import AUDITS, Audit, Audited, Figure, Findings
 from peftlab.core.errors import ConfigError, DataError
 from peftlab.core.splits import Split
+from peftlab.data.columns import take
 from peftlab.statistics.means import mean_with_interval
 from peftlab.statistics.out_of_scope import (
     KEPT,
@@ -101,8 +103,9 @@ class OutOfScope(Audit):
                     hint="Tune a run without these rows first, and audit that one.",
                 )
             kept = [at for at, label in enumerate(rows.columns[labels[0]]) if str(label) in self.withheld]
-            columns = {name: [values[at] for at in kept] for name, values in rows.columns.items() if name not in labels}
-            rows = Split(rows.name, [rows.index[at] for at in kept], columns, rows.source)
+            rows = take(rows, kept)
+            texts = {name: values for name, values in rows.columns.items() if name not in labels}
+            rows = replace(rows, columns=texts)
         if len(rows) < FEWEST_ROWS:
             raise DataError(
                 f"there are {len(rows)} texts of no class, and {FEWEST_ROWS} at least are needed", where=self.data
@@ -119,6 +122,8 @@ class OutOfScope(Audit):
         if audited.train is None:
             return found, [*notes, "No distances: the rows of training cannot be read."]
         train = self._train(audited, audited.train)
+        if len(train) <= len(set(_classes_of(train, audited).tolist())):
+            return found, [*notes, "No distances: training has not two texts of any class."]
         # In one call: vectors of words, which stand in where torch does not run the model, are alike only within one.
         vectors = model.embed(_joined(audited, [train, audited.rows, strange]))
         features, known, others = np.split(vectors, [len(train), len(train) + len(audited)])
@@ -135,8 +140,7 @@ class OutOfScope(Audit):
         rows = np.array([at for at, value in enumerate(train.columns[label]) if str(value) in known], dtype=np.int64)
         if len(rows) > self.train_texts:
             rows = np.sort(audited.random("out_of_scope train").choice(rows, self.train_texts, replace=False))
-        columns = {name: [values[at] for at in rows] for name, values in train.columns.items()}
-        return Split(train.name, [train.index[at] for at in rows], columns, train.source)
+        return take(train, rows.tolist())
 
     def _separation(self, audited: Audited, name: Score, scores: Scores) -> list[Figure]:
         known, strange = scores[name]
@@ -169,7 +173,7 @@ class OutOfScope(Audit):
         lost = mean_with_interval((known_scores[new] > threshold).astype(np.float64), looked_at=2)
         caught = mean_with_interval((strange_scores > threshold).astype(np.float64), looked_at=2)
         likely = np.argsort(strange_scores, kind="stable")[:EXAMPLES]
-        answers = audited.model.predict(_part(strange, likely.tolist()))
+        answers = audited.model.predict(take(strange, likely.tolist()))
         (column,) = audited.task.text_columns()[:1]
         return [
             Figure(
@@ -204,8 +208,3 @@ def _classes_of(train: Split, audited: Audited) -> NDArray[np.int64]:
 def _joined(audited: Audited, splits: list[Split]) -> Split:
     columns = {name: [value for each in splits for value in each.columns[name]] for name in audited.task.text_columns()}
     return Split("joined", range(sum(map(len, splits))), columns)
-
-
-def _part(rows: Split, positions: list[int]) -> Split:
-    columns = {name: [values[at] for at in positions] for name, values in rows.columns.items()}
-    return Split(rows.name, [rows.index[at] for at in positions], columns, rows.source)
