@@ -1,8 +1,19 @@
-"""Published results of which only the number of test examples is known."""
+"""Shares of which only the counts are known: intervals, and comparisons of two of them."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DifferenceOfProportions:
+    """The first share minus the second, with an interval and a two-sided p-value."""
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
 
 
 def wilson_interval(successes: float, trials: int, level: float = 0.95) -> tuple[float, float]:
@@ -54,6 +65,31 @@ def compare_proportions(successes_a: float, successes_b: float, trials: int) -> 
     if variance == 0:
         return 1.0
     return float(2 * ndtr(-abs(successes_a - successes_b) / trials / math.sqrt(variance)))
+
+
+def difference_of_proportions(
+    successes_a: int, trials_a: int, successes_b: int, trials_b: int, level: float = 0.95
+) -> DifferenceOfProportions:
+    """Compare the shares of two samples of independent examples.
+
+    Newcombe's interval from Wilson's two (method 10 in Statistics in Medicine 17, 1998), and Fisher's exact test.
+
+    Raises:
+        ValueError: There are no trials, or successes are not between 0 and their number.
+    """
+    from scipy.stats import fisher_exact
+
+    one, other = successes_a / max(trials_a, 1), successes_b / max(trials_b, 1)
+    low_a, high_a = wilson_interval(successes_a, trials_a, level)
+    low_b, high_b = wilson_interval(successes_b, trials_b, level)
+    difference = one - other
+    table = [[successes_a, trials_a - successes_a], [successes_b, trials_b - successes_b]]
+    return DifferenceOfProportions(
+        difference,
+        difference - math.hypot(one - low_a, high_b - other),
+        difference + math.hypot(high_a - one, other - low_b),
+        float(fisher_exact(table).pvalue),
+    )
 
 
 def variance_of_proportions(successes_a: float, successes_b: float, trials: int) -> float:

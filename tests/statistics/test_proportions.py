@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from peftlab.statistics.proportions import compare_proportions, wilson_interval
+from peftlab.statistics.proportions import compare_proportions, difference_of_proportions, wilson_interval
 
 COUNTS = st.integers(1, 2000).flatmap(
     lambda trials: st.tuples(st.integers(0, trials), st.integers(0, trials), st.just(trials))
@@ -53,3 +53,11 @@ def test_impossible_counts(successes, trials) -> None:
         wilson_interval(successes, trials)
     with pytest.raises(ValueError):
         compare_proportions(successes, 0, trials)
+
+
+def test_the_difference_of_two_proportions() -> None:
+    found = difference_of_proportions(56, 70, 48, 80)  # Newcombe's first example, table II, method 10
+    assert (found.low, found.high) == pytest.approx((0.0524, 0.3339), abs=5e-5)
+    assert found.difference == pytest.approx(0.2)
+    assert found.p_value == pytest.approx(stats.fisher_exact([[56, 14], [48, 32]]).pvalue)
+    assert difference_of_proportions(0, 10, 0, 20).low < 0 < difference_of_proportions(0, 10, 0, 20).high
