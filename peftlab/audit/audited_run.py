@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from peftlab.core.task import Prediction, Task
 from peftlab.inference.tuned_model import TunedModel
 from peftlab.tasks.text_inputs import model_inputs
 
+LIKELIHOOD_BATCH = 8
+"""So many texts have logits over the whole vocabulary at once."""
 CHUNK = 256
 """So many texts are encoded together; the bar moves after each."""
 
@@ -62,6 +64,19 @@ class AuditedRun:
             return None
         return self._each(rows, lambda batch: self.tuned.compute_logits(batch), self.labels)
 
+    def log_likelihoods(self, texts: Sequence[str]) -> NDArray[np.float64] | None:
+        """The log-probability of each text after the token that texts begin with."""
+        tuned = self.tuned
+        if tuned.model is None or self.task.head(tuned.labels).auto_class != "AutoModelForCausalLM":
+            return None
+        model, inference = tuned.module()
+        found: list[float] = []
+        for start in range(0, len(texts), LIKELIHOOD_BATCH):
+            part = texts[start : start + LIKELIHOOD_BATCH]
+            found += inference.compute(_log_likelihoods, model, token_batch(part, tuned.tokenizer)).tolist()
+            self._after_texts(len(part))
+        return np.array(found)
+
     def embed(self, rows: Split) -> NDArray[np.float64]:
         """The mean of each text's last hidden states; of its words, where torch does not run the model."""
         tuned = self.tuned
@@ -99,6 +114,27 @@ class AuditedRun:
 
     def _collated(self, examples: list[Example]) -> Mapping[str, Any]:
         return self.task.collate(examples, self.tuned.tokenizer.pad_token_id)
+
+
+def token_batch(texts: Sequence[str], tokenizer: Any) -> dict[str, Tensor]:
+    """Tokens of texts, each after the token that begins or ends a text, padded to the right (texts × length)."""
+    first = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.eos_token_id
+    rows = [torch.tensor([first, *tokenizer(text, add_special_tokens=False)["input_ids"]]) for text in texts]
+    length = max(map(len, rows))
+    ids, mask = torch.zeros((2, len(rows), length), dtype=torch.long)
+    for at, row in enumerate(rows):
+        ids[at, : len(row)], mask[at, : len(row)] = row, 1
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+def _log_likelihoods(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
+    ids, mask = batch["input_ids"], batch["attention_mask"]
+    with torch.inference_mode():
+        # What a method puts before the text is left out.
+        logits = model(input_ids=ids, attention_mask=mask).logits[:, -ids.shape[1] :]
+        chosen = logits[:, :-1].float().log_softmax(-1).gather(-1, ids[:, 1:, None]).squeeze(-1)
+    total: Tensor = (chosen * mask[:, 1:]).sum(1).cpu()
+    return total
 
 
 def _mean_states(model: Any, batch: Mapping[str, Tensor]) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from peftlab.core.audit import Need
 from peftlab.core.errors import UserError
 from peftlab.core.reporter import ProgressCallback
 from peftlab.core.splits import Split
@@ -85,20 +86,22 @@ def read_table_rows(tuned: TunedModel, path: Path, *, columns: Sequence[str] = (
 
 
 def read_further(
-    tuned: TunedModel, reading: DataConfig, path: Path, *, labelled: bool, columns: Sequence[str] = ()
+    tuned: TunedModel, reading: DataConfig, path: Path, *, need: Need, columns: Sequence[str] = ()
 ) -> Split:
     """The rows of another table: see ``peftlab.core.audit.ReadTable``.
 
     Raises:
         DataError: There is no such file, a column is missing, or a row cannot be used.
     """
-    if labelled:
+    if need == "labels":
         return read_table_rows(tuned, path, columns=columns, reading=reading)
     task = tuned.task
-    keep = tuple(dict.fromkeys((*task.input_columns(), *columns)))
+    texts = task.input_columns() if need == "texts" else ()
+    keep = tuple(dict.fromkeys((*texts, *columns)))
     with options_in_hints():
-        rows = task.tidy_rows(whole_split_of(stream_file(path, reading, keep=keep), "data", keep))
-        check_columns(rows, task.input_columns(), ())
+        rows = whole_split_of(stream_file(path, reading, keep=keep), "data", keep)
+        rows = task.tidy_rows(rows) if texts else rows
+        check_columns(rows, texts, ())
         return rows
 
 

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 Unit = Literal["share", "difference", "number", "count"]
 """``share``: 0 to 1, shown in percent; ``difference``: of two shares, shown in points."""
+Need = Literal["labels", "texts", "columns"]
+"""What of a further table is read."""
 LEVEL = 0.95
 
 
@@ -94,6 +96,9 @@ class AuditedModel(Protocol):
     def logits(self, rows: Split) -> NDArray[np.float64] | None:
         """Rows × classes, not calibrated; None where a row has no such vector."""
 
+    def log_likelihoods(self, texts: Sequence[str]) -> NDArray[np.float64] | None:
+        """Of each text, the log-probability (natural) of its tokens; None where the model is no language model."""
+
     def embed(self, rows: Split) -> NDArray[np.float64]:
         """Rows × size: a vector for each text; of the model where it has one, else of the text's words."""
 
@@ -101,13 +106,13 @@ class AuditedModel(Protocol):
 class ReadTable(Protocol):
     """Reads another table for a part, in the way that the audited rows are read."""
 
-    def __call__(self, path: Path, *, labelled: bool, columns: Sequence[str] = ()) -> Split:
+    def __call__(self, path: Path, *, need: Need, columns: Sequence[str] = ()) -> Split:
         """The rows of a file.
 
         Args:
             path: The file.
-            labelled: Whether what is right is needed too; else the texts will do.
-            columns: To read beside the task's.
+            need: The texts and what is right, the texts, or the columns alone that are named.
+            columns: To read beside these.
 
         Raises:
             DataError: There is no such file, or a column is missing.
@@ -182,11 +187,11 @@ class Audited:
         """Whether an error is a share of wrong decisions; else it is a distance."""
         return bool((self.errors <= 1).all()) and not _decides_numbers(self.task, self.predictions)
 
-    def table(self, path: Path, *, labelled: bool, columns: Sequence[str] = ()) -> Split:
+    def table(self, path: Path, *, need: Need, columns: Sequence[str] = ()) -> Split:
         """The rows of another file: see :class:`ReadTable`."""
         if self.read_table is None:
             raise UnsupportedError("no further tables can be read here", where=str(path))
-        return self.read_table(path, labelled=labelled, columns=columns)
+        return self.read_table(path, need=need, columns=columns)
 
     def random(self, purpose: str) -> np.random.Generator:
         """Random numbers that are the same in each audit of the same rows."""

@@ -32,6 +32,9 @@ class FunctionModel:
     def logits(self, rows: Split) -> Any:
         return np.log([self.scores(text) for text in rows.columns["text"]])
 
+    def log_likelihoods(self, texts: Sequence[str]) -> None:
+        return None
+
     def embed(self, rows: Split) -> Any:
         return word_vectors(rows.columns["text"])
 

@@ -38,8 +38,8 @@ def figures(scores: Callable[[str], list[float]], **keys: Any) -> dict[str, Figu
     train = split("train", texts("pay", 150, 2) + texts("go", 150, 3), ["pay"] * 150 + ["go"] * 150)
     strange = texts("other", 60, 4)
 
-    def read(path: Path, *, labelled: bool, columns: Any = ()) -> Split:
-        assert not labelled
+    def read(path: Path, *, need: str, columns: Any = ()) -> Split:
+        assert need == "texts"
         everything = {"text": strange + known[:30], "label": ["other"] * 60 + labels[:30]}
         count = 90 if columns else 60
         return Split("data", range(count), {name: everything[name][:count] for name in ("text", *columns)})

@@ -36,7 +36,7 @@ def shifted(new: list[str], labels: list[str] | None = None) -> dict[str, Figure
     own = texts(150, 0)
     rows = audited(said, own, ["good" if said(text)[1] > 0.5 else "bad" for text in own],
                    train=split("train", texts(200, 1), ["good"] * 200),
-                   read_table=lambda path, labelled, columns=(): split("data", new, labels or [""] * len(new)))  # fmt: skip
+                   read_table=lambda path, need, columns=(): split("data", new, labels or [""] * len(new)))  # fmt: skip
     part = AUDITS["shift"].model_validate({"data": "live.csv", "labeled": labels is not None})
     return {figure.name: figure for figure in part.run(rows).figures}
 

@@ -76,7 +76,7 @@ class Contrast(Audit):
         return Findings([*figures, *([self._drop(audited, whole)] if self.data is not None else [])], notes)
 
     def _changed(self, audited: Audited, by: str, path: str) -> list[_Row]:
-        split = audited.table(Path(path), labelled=True, columns=(by,))
+        split = audited.table(Path(path), need="labels", columns=(by,))
         predictions = audited.model.predict(split)
         errors, texts = errors_of(audited.task, predictions), texts_of(split, audited.task)
         return [

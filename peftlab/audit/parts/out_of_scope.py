@@ -93,7 +93,7 @@ class OutOfScope(Audit):
         if self.data is None:
             raise ConfigError("a table is needed", where="out_of_scope.data")
         labels = audited.task.label_columns()
-        rows = audited.table(Path(self.data), labelled=False, columns=labels if self.withheld else ())
+        rows = audited.table(Path(self.data), need="texts", columns=labels if self.withheld else ())
         if self.withheld:
             known = sorted(set(self.withheld) & set(audited.model.labels))
             if known:

@@ -58,7 +58,7 @@ class Shift(Audit):
         """
         if self.data is None:
             raise ConfigError("a table is needed", where="shift.data")
-        new = audited.table(Path(self.data), labelled=self.labeled)
+        new = audited.table(Path(self.data), need="labels" if self.labeled else "texts")
         if min(len(new), len(audited)) < FEWEST_ROWS:
             raise DataError(
                 f"{len(new)} and {len(audited)} rows are too few: each table needs {FEWEST_ROWS}", where=self.data

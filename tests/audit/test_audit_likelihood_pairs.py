@@ -1,0 +1,63 @@
+"""Pairs of sentences: a run of a language model by the verb, and its likelihoods against its own loss."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from audited import audited
+
+from peftlab.audit.audited_run import AuditedRun
+from peftlab.core.audit import AUDITS
+from peftlab.inference.load_tuned import load_tuned
+from tests.conftest import Command, sentences
+
+
+@pytest.fixture(scope="module")
+def language_run(tiny_run: Callable[..., Path]) -> Path:
+    return tiny_run(base="gpt2", task="{type: causal_lm, max_length: 32}", steps=4)
+
+
+def test_the_likelihood_of_a_text(language_run: Path) -> None:
+    tuned = load_tuned(language_run)
+    texts = [text for text, _ in sentences(11, seed=1)]
+    found = AuditedRun(tuned).log_likelihoods(texts)
+    assert found is not None
+    for text, own in zip(texts, found, strict=True):
+        first = tuned.tokenizer.bos_token_id
+        first = tuned.tokenizer.eos_token_id if first is None else first
+        ids = torch.tensor([[first, *tuned.tokenizer(text, add_special_tokens=False)["input_ids"]]])
+        with torch.no_grad():
+            loss = tuned.module()[0](input_ids=ids, labels=ids).loss  # the mean over all tokens but the first
+        assert own == pytest.approx(-float(loss) * (ids.shape[1] - 1), rel=1e-4)
+
+
+def test_pairs_of_a_table(command: Command, language_run: Path, tmp_path: Path) -> None:
+    texts = [text for text, _ in sentences(70, seed=2)]
+    generator = random.Random(0)
+    pairs = [sorted(generator.sample(texts, 2)) for _ in range(60)]
+    lines = [f"{more},{less},{'age' if at % 4 else 'race'}\n" for at, (more, less) in enumerate(pairs)]
+    (tmp_path / "pairs.csv").write_text("sent_more,sent_less,bias_type\n" + "".join(lines))
+    arguments = ("audit", language_run, "--parts", "likelihood_pairs", "--json")
+    done = command(*arguments, "--set", "likelihood_pairs.data=pairs.csv")
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert set(report["figures"]) == {"likelihood_pairs.all", "likelihood_pairs.kind.age"}
+    assert "race" in report["parts"]["likelihood_pairs"]["notes"][0]
+    found = AuditedRun(load_tuned(language_run)).log_likelihoods([text for pair in pairs for text in pair])
+    assert found is not None
+    more, less = np.reshape(found, (-1, 2)).T
+    assert report["figures"]["likelihood_pairs.all"]["value"] == pytest.approx((more > less).mean(), abs=0.02)
+    done = command(*arguments, "--set", "likelihood_pairs.data=pairs.csv", "--set", "likelihood_pairs.more=stereotype")
+    assert done.returncode == 2
+    assert "stereotype" in done.stderr
+
+
+def test_other_models_have_none() -> None:
+    rows = audited(lambda text: [0.5, 0.5], ["x"] * 30, ["good"] * 30)
+    assert "no likelihood" in str(AUDITS["likelihood_pairs"]().why_not(rows))
