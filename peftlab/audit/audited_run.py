@@ -10,13 +10,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from peftlab.audit.word_attributions import words_of
 from peftlab.audit.word_vectors import word_vectors
-from peftlab.core.audit import texts_of
+from peftlab.core.audit import AttributedWord, texts_of
 from peftlab.core.splits import Example, Split
 from peftlab.core.task import Prediction, Task
+from peftlab.inference.load_tuned import load_run
 from peftlab.inference.tuned_model import TunedModel
 from peftlab.tasks.text_inputs import model_inputs
 
+STEPS = 16
+"""Of the integrals; the order of words needs fewer than a sum that is complete."""
 LIKELIHOOD_BATCH = 8
 """So many texts have logits over the whole vocabulary at once."""
 CHUNK = 256
@@ -76,6 +80,31 @@ class AuditedRun:
             found += inference.compute(_log_likelihoods, model, token_batch(part, tuned.tokenizer)).tolist()
             self._after_texts(len(part))
         return np.array(found)
+
+    def attributions(self, text: str, target: str) -> list[AttributedWord] | None:
+        """Integrated gradients, the tokens of a word together."""
+        from peftlab.inference.explanation.attributions import explain
+
+        tuned = self.tuned
+        if tuned.model is None or not tuned.labels or not self.task.predicts_from_logits:
+            return None
+        found = explain(tuned, text, target=target, steps=STEPS)
+        self._after_texts(STEPS)
+        return words_of(found, frozenset(tuned.tokenizer.all_special_tokens))
+
+    def randomized(self) -> AuditedRun | None:
+        """A copy from the run's folder, the numbers of each weight in another order (Adebayo et al., NeurIPS 2018)."""
+        if self.tuned.record is None or self.tuned.inference is None:
+            return None
+        copy = load_run(self.tuned.folder, offline=True, device=self.tuned.inference.device)
+        model, _ = copy.module()
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            for weights in model.parameters():
+                if weights.is_floating_point():
+                    order = torch.randperm(weights.numel(), generator=generator).to(weights.device)
+                    weights.copy_(weights.flatten()[order].view_as(weights))
+        return AuditedRun(copy, self._after_texts)
 
     def embed(self, rows: Split) -> NDArray[np.float64]:
         """The mean of each text's last hidden states; of its words, where torch does not run the model."""

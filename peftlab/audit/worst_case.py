@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from peftlab.core.audit import Audited, Figure
-from peftlab.core.splits import Split
 from peftlab.core.words import WORD, has_signs
 from peftlab.statistics.means import mean_with_interval
 
@@ -118,11 +117,7 @@ def _scores(audited: Audited, rows: list[int], texts: list[str]) -> np.ndarray[t
     """The probabilities of texts that stand in the place of a row's."""
     if not rows:
         return np.empty((0, len(audited.model.labels)))
-    (column,) = audited.task.text_columns()
-    columns = {name: [values[at] for at in rows] for name, values in audited.rows.columns.items()}
-    columns[column] = [text if text.strip() else "." for text in texts]
-    split = Split(audited.rows.name, list(rows), columns, audited.rows.source)
-    return np.array([each.scores for each in audited.model.predict(split)], dtype=np.float64)
+    return np.array([each.scores for each in audited.ask(rows, texts)], dtype=np.float64)
 
 
 def _replaced(text: str, word: str, other: str) -> str:

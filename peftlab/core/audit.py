@@ -75,6 +75,21 @@ class Findings:
     notes: Sequence[str] = ()
 
 
+@dataclass(frozen=True)
+class AttributedWord:
+    """A word of a text, and what it adds to a score.
+
+    Args:
+        text: As it is written.
+        after_blank: Whether a blank stands before it.
+        value: Positive: towards the class.
+    """
+
+    text: str
+    after_blank: bool
+    value: float
+
+
 class AuditedModel(Protocol):
     """A tuned model as an audit asks it."""
 
@@ -98,6 +113,12 @@ class AuditedModel(Protocol):
 
     def log_likelihoods(self, texts: Sequence[str]) -> NDArray[np.float64] | None:
         """Of each text, the log-probability (natural) of its tokens; None where the model is no language model."""
+
+    def attributions(self, text: str, target: str) -> list[AttributedWord] | None:
+        """What each word of a text adds to the score of a class; None where the model cannot be explained."""
+
+    def randomized(self) -> AuditedModel | None:
+        """The same model with the numbers of each of its weights in another order; None where there is no such copy."""
 
     def embed(self, rows: Split) -> NDArray[np.float64]:
         """Rows × size: a vector for each text; of the model where it has one, else of the text's words."""
@@ -211,6 +232,18 @@ class Audited:
         for name in self.task.text_columns():
             columns[name] = [rewrite(value) for value in columns[name]]
         return Split(self.rows.name, [self.rows.index[at] for at in positions], columns, self.rows.source)
+
+    def ask(self, positions: Sequence[int], texts: Sequence[str]) -> list[Prediction]:
+        """What the model says of the rows at some positions, each with another text; for tasks of one text a row.
+
+        A text without anything becomes a full stop, as models need a token to look at.
+        """
+        columns = {name: [values[at] for at in positions] for name, values in self.rows.columns.items()}
+        (column,) = self.task.text_columns()
+        columns[column] = [text if text.strip() else "." for text in texts]
+        return self.model.predict(
+            Split(self.rows.name, [self.rows.index[at] for at in positions], columns, self.rows.source)
+        )
 
     def example(self, position: int, **more: Any) -> dict[str, Any]:
         """A row as a page shows it: its place in the table, its text, what is right, and what the model says."""

@@ -91,7 +91,7 @@ class MahalanobisScorer:
             white = part @ self.whitening
             squares = (white**2).sum(1)[:, None] - 2 * white @ self.means.T + (self.means**2).sum(1)
             found.append(squares.min(axis=1))
-        return np.maximum(np.concatenate([np.empty(0), *found]), 0)
+        return np.asarray(np.maximum(np.concatenate([np.empty(0), *found]), 0))
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from peftlab.audit.word_vectors import word_vectors
-from peftlab.core.audit import Audited
+from peftlab.core.audit import AttributedWord, Audited
 from peftlab.core.splits import Split
 from peftlab.core.task import TASKS, Prediction
 
@@ -33,6 +33,19 @@ class FunctionModel:
         return np.log([self.scores(text) for text in rows.columns["text"]])
 
     def log_likelihoods(self, texts: Sequence[str]) -> None:
+        return None
+
+    def attributions(self, text: str, target: str) -> list[AttributedWord] | None:
+        """By leaving out each word."""
+        words, at = text.split(), self.labels.index(target)
+        whole = self.scores(text)[at]
+        rests = [" ".join(words[:place] + words[place + 1 :]) for place in range(len(words))]
+        return [
+            AttributedWord(word, after_blank=True, value=whole - self.scores(rest)[at])
+            for word, rest in zip(words, rests, strict=True)
+        ]
+
+    def randomized(self) -> None:
         return None
 
     def embed(self, rows: Split) -> Any:

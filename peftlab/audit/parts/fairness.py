@@ -15,7 +15,6 @@ from pydantic import Field
 from peftlab.audit.groups import Comparison, compare_groups, two_sided
 from peftlab.core.audit import AUDITS, Audit, Audited, Figure, Findings
 from peftlab.core.errors import ConfigError
-from peftlab.core.splits import Split
 from peftlab.core.task import Prediction
 from peftlab.statistics.means import mean_with_interval
 from peftlab.statistics.pairs import holm
@@ -106,7 +105,7 @@ class Fairness(Audit):
                 return pattern.sub(lambda _: name, text)
             return self.template.replace("{name}", name).replace("{text}", text)
 
-        answers = {name: _ask(audited, rows, [put(name, audited.texts[at]) for at in rows]) for name in names}
+        answers = {name: audited.ask(rows, [put(name, audited.texts[at]) for at in rows]) for name in names}
         kind = "their own names" if with_names else "a name put before them, as few have one of their own"
         notes = [f"Names were tried in {len(rows)} texts with {kind}."]
         scores = {name: _scores(audited, own) for name, own in answers.items()}
@@ -127,8 +126,8 @@ class Fairness(Audit):
         rows = [at for at in range(len(audited)) if one[at] != other[at]]
         if len(rows) < 20:
             return [], [f"Only {len(rows)} texts have a pronoun to swap: too few to say anything."]
-        before = _ask(audited, rows, [other[at] for at in rows])
-        after = _ask(audited, rows, [one[at] for at in rows])
+        before = audited.ask(rows, [other[at] for at in rows])
+        after = audited.ask(rows, [one[at] for at in rows])
         first, second = _scores(audited, before), _scores(audited, after)
         if first is None or second is None:
             return [], []
@@ -211,13 +210,6 @@ def _changed(audited: Audited, rows: Sequence[int], answers: Mapping[str, Sequen
     unit: Any = "share" if audited.model.labels else "number"
     return Figure("fairness.names.changed", mean.value, mean.n, what, low=mean.low, high=mean.high, unit=unit,
                   examples=examples)  # fmt: skip
-
-
-def _ask(audited: Audited, rows: Sequence[int], texts: Sequence[str]) -> Sequence[Prediction]:
-    (column,) = audited.task.text_columns()
-    columns = {name: [values[at] for at in rows] for name, values in audited.rows.columns.items()}
-    columns[column] = list(texts)
-    return audited.model.predict(Split(audited.rows.name, list(rows), columns, audited.rows.source))
 
 
 def _scores(audited: Audited, answers: Sequence[Prediction]) -> NDArray[np.float64] | None:
