@@ -62,4 +62,4 @@ def rank_correlation(one: Sequence[AttributedWord], other: Sequence[AttributedWo
     ranks: list[NDArray[np.float64]] = [rankdata([each[word] for word in shared]) for each in (first, second)]
     if min(each.std() for each in ranks) == 0:
         return None
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])

@@ -27,7 +27,7 @@ from peftlab.statistics.out_of_scope import (
 )
 
 Score = Literal["energy", "mahalanobis", "nearest_neighbor"]
-Scores = Mapping[Score, tuple[NDArray[np.float64], NDArray[np.float64]]]
+Scores = dict[Score, tuple[NDArray[np.float64], NDArray[np.float64]]]
 NAMES: Mapping[Score, str] = {
     "energy": "The energy of the logits",
     "mahalanobis": "The distance to the nearest class",
@@ -114,7 +114,8 @@ class OutOfScope(Audit):
 
     def _scores(self, audited: Audited, strange: Split) -> tuple[Scores, list[str]]:
         """Of each kind: scores of the rows, and of the texts of no class."""
-        model, found = audited.model, {}
+        model = audited.model
+        found: Scores = {}
         logits, strange_logits = model.logits(audited.rows), model.logits(strange)
         if logits is not None and strange_logits is not None:
             found["energy"] = (energy_scores(logits), energy_scores(strange_logits))
