@@ -63,6 +63,9 @@ class Suite(Config):
     tuning: Tuning | None = Field(
         description="The budget for tuning. null: no tuning; learning rates are the suite's, or each method's default."
     )
+    audit: bool = Field(
+        False, description="Audit every cell when all have run, and compare the methods by what the audits found."
+    )
     published: dict[str, Published] = Field(
         default_factory=dict, description="Name of a cell → the score that a paper reports."
     )

@@ -6,18 +6,20 @@ import contextlib
 import json
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from peftlab.cli.computing import start_computing
 from peftlab.cli.executors import ExecutorName, Wishes, executor_site
 from peftlab.cli.options import Device, Json, Offline, ThreadCount
 from peftlab.cli.output import reporting
 from peftlab.cli.stopping import resumable, stoppable
 from peftlab.cli.verbs import verb
 from peftlab.core.amounts import duration
+from peftlab.core.reporter import Reporter, Silent
 
 
 @verb()
@@ -58,6 +60,7 @@ def bench(
 ) -> None:
     """Compare methods: tune each with the same budget, run all seeds, and write a report. Always resumable."""
     with resumable(), reporting() as reporter, contextlib.ExitStack() as stack:
+        from peftlab.bench.audits import audit_cells
         from peftlab.bench.execute import Execution
         from peftlab.bench.plan import Plan
         from peftlab.bench.suite import load_suite
@@ -83,6 +86,7 @@ def bench(
                 outcome = Execution(
                     plan, chosen, workers=site.workers, retry_failed=retry_failed, reporter=reporter
                 ).execute()
+                not_audited = audit_cells(path, cell_auditor(wishes, reporter), reporter) if loaded.audit else {}
             write_report([path], path / REPORT_NAME)
     failed = sum(count for status, count in outcome.statuses.items() if status != "success")
     result = {
@@ -90,10 +94,11 @@ def bench(
         "report": str(path / REPORT_NAME),
         "statuses": outcome.statuses,
         "runs": outcome.runs_done,
+        "not_audited": not_audited,
         "seconds": round(outcome.seconds, 1),
     }
     print(json.dumps(result, indent=2) if as_json else ending(result))
-    raise typer.Exit(1 if failed else 0)
+    raise typer.Exit(1 if failed or not_audited else 0)
 
 
 @contextlib.contextmanager
@@ -189,10 +194,29 @@ def as_text(shown: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def cell_auditor(wishes: Wishes, reporter: Reporter) -> Callable[[Path], dict[str, Any]]:
+    """Audits a cell by all parts, as they are."""
+
+    def audit(folder: Path) -> dict[str, Any]:
+        from peftlab.audit.audit import audit_run
+        from peftlab.audit.run_audit import choose_parts
+        from peftlab.inference.files import reading_config
+        from peftlab.inference.load_tuned import load_tuned
+
+        place = start_computing(wishes.device, wishes.threads, reporter.say)
+        tuned = load_tuned(folder, offline=wishes.offline, device=place, report=reporter.say)
+        reading = reading_config(tuned.recipe, None, "utf-8")
+        report = audit_run(tuned, choose_parts([], []), Silent(), reading=reading, offline=wishes.offline)
+        return report.model_dump(mode="json")
+
+    return audit
+
+
 def ending(result: dict[str, Any]) -> str:
     """The outcome for a person."""
     statuses = ", ".join(f"{count} {status}" for status, count in sorted(result["statuses"].items()))
+    lost = "".join(f"\n  {name} could not be audited: {why}" for name, why in result["not_audited"].items())
     return (
         f"{result['runs']} runs in {duration(result['seconds'])}; compared: {statuses}\n"
-        f"  folder      {result['folder']}\n  report      {result['report']}"
+        f"  folder      {result['folder']}\n  report      {result['report']}{lost}"
     )

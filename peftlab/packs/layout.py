@@ -2,7 +2,8 @@
 
 Beside ``suite.yaml``, which stays as it is: ``records.jsonl`` (a record a line), ``predictions.parquet`` (all cells),
 ``metrics.parquet`` (the lines of every ``metrics.jsonl``), ``tuning.parquet`` (the records of tuning's trials),
-``pack.json`` (an index, and what tuning has found), and the report as ``report.html`` and ``report.md``.
+``pack.json`` (an index, and what tuning has found), ``audits.jsonl`` where cells were audited,
+and the report as ``report.html`` and ``report.md``.
 """
 
 from __future__ import annotations

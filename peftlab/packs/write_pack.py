@@ -13,6 +13,7 @@ from pathlib import Path
 
 from peftlab.core.errors import UserError
 from peftlab.core.files import atomic_folder, write_text
+from peftlab.packs.audits import AUDITS_NAME
 from peftlab.packs.layout import (
     CELLS,
     DATA_NAMES,
@@ -127,7 +128,7 @@ def _pack_elsewhere(folder: Path, output: Path, write_reports: WriteReports) -> 
 
 def _refuse_other_folder(output: Path, content: PackContent) -> None:
     names = {path.name for path in output.iterdir()}
-    foreign = sorted(names - {".lock", INDEX_NAME, SUITE_NAME, *DATA_NAMES, *REPORT_NAMES})
+    foreign = sorted(names - {".lock", INDEX_NAME, SUITE_NAME, AUDITS_NAME, *DATA_NAMES, *REPORT_NAMES})
     if foreign or not is_pack(output):
         raise UserError(
             f"the folder is not a pack, or holds other things: {', '.join(foreign[:4]) or 'there is no pack.json'}",
@@ -165,6 +166,8 @@ def _is_report(path: Path) -> bool:
 def _write(content: PackContent, folder: Path, target: Path, write_reports: WriteReports) -> Packed:
     """Write a pack's files into an empty folder, and read them back."""
     shutil.copyfile(folder / SUITE_NAME, target / SUITE_NAME)
+    if (folder / AUDITS_NAME).is_file():
+        shutil.copyfile(folder / AUDITS_NAME, target / AUDITS_NAME)
     write_text(target / RECORDS_NAME, "".join(f"{compact(record)}\n" for record in content.records.values()))
     layouts, chosen = write_predictions(content.predictions, target / PREDICTIONS_NAME)
     write_metrics(content.metrics, target / METRICS_NAME)
@@ -207,6 +210,6 @@ def _index_text(index: PackIndex) -> str:
 
 def _install(staging: Path, folder: Path) -> None:
     """Move the files into the suite's folder, whose cells are still there: they count as long as they are."""
-    for name in (INDEX_NAME, *DATA_NAMES, *REPORT_NAMES):
+    for name in (INDEX_NAME, AUDITS_NAME, *DATA_NAMES, *REPORT_NAMES):
         if (staging / name).exists():
             (staging / name).replace(folder / name)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from peftlab.report.audits import audit_means
 from peftlab.report.choice import Choice, Limits, choose
 from peftlab.report.comparison import Comparison, MethodResult, build_comparisons
 from peftlab.report.entry import Entry, Excluded
@@ -123,6 +124,7 @@ def report_json(report: Report) -> dict[str, Any]:
                 "methods": [method.name for method in comparison.methods],
                 "notices": [notice.text for notice in comparison_notices(comparison)],
                 "choice": asdict(choice),
+                "audits": audit_means(comparison),
             }
             for comparison, choice in zip(report.comparisons, choices, strict=True)
         ],

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from peftlab.report import report_tables as tables
 from peftlab.report import wording
+from peftlab.report.audits import audit_table
 from peftlab.report.choice import Choice
 from peftlab.report.classes import class_scores
 from peftlab.report.comparison import Comparison
@@ -71,6 +72,7 @@ def _comparison(report: Report, comparison: Comparison, choice: Choice) -> list[
         memory_table(comparison),
         history_table(comparison, len(comparison.methods)),
         *task_tables(comparison),
+        audit_table(comparison),
         tables.tuning_table(tuning),
         tables.trials_table(tuning),
     ):

@@ -1,0 +1,97 @@
+"""`audit: true` of a suite: which cells are audited, what is kept, and how the report compares the methods by it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from peftlab.bench.audits import audit_cells
+from peftlab.core.errors import UserError
+from peftlab.core.record import read_record, write_record
+from peftlab.core.reporter import Silent
+from peftlab.packs.audits import AUDITS_NAME, read_audits
+from peftlab.packs.write_pack import pack_suite
+from peftlab.report.document import build_report, report_json
+from peftlab.report.markdown import render_markdown
+from peftlab.report.page import render_html
+from tests.report.fakes import METHODS, write_suite
+
+
+def fake_audit(cell: Path) -> dict[str, Any]:
+    """What an audit prints, with figures that depend on the seed."""
+    seed = int(cell.name[-1])
+
+    def figure(value: float, unit: str = "share") -> dict[str, Any]:
+        keys = {"value": value, "low": value, "high": value, "n": 100, "sampled": "texts", "unit": unit}
+        return {**keys, "higher_is_better": False, "sentence": "…", "examples": [{"text": "private"}]}
+
+    figures = {
+        "errors.overall": figure(0.2 + 0.02 * seed),
+        "robustness.typos.loss": figure(0.05, "difference"),
+        "robustness.typos.flipped": figure(0.1),
+        "robustness.case.loss": figure(0.0, "difference"),
+        "robustness.case.flipped": figure(0.3),
+        "robustness.negation_added.flipped": figure(0.9),  # a direction is expected: no fault
+        "fairness.gender.female.good": figure(-0.07, "difference"),
+        "calibration.error": figure(0.04),
+    }
+    return {"rows": 100, "alarms": ["robustness.typos.loss"] * seed, "figures": figures}
+
+
+@pytest.fixture(scope="module")
+def suite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = write_suite(tmp_path_factory.mktemp("audits") / "suite", METHODS[:2], (0, 1), examples=100, tuning=False)
+    for cell in (folder / "cells").iterdir():
+        (cell / "adapter").mkdir()
+    return folder
+
+
+def test_cells_are_audited_once(suite: Path) -> None:
+    asked: list[str] = []
+
+    def audit(cell: Path) -> dict[str, Any]:
+        asked.append(cell.name)
+        if len(asked) == 2:
+            raise UserError("the rows have no column `text`")
+        return fake_audit(cell)
+
+    failed = audit_cells(suite, audit, Silent())
+    assert len(asked) == 4
+    assert failed == {asked[1]: "the rows have no column `text`"}
+    assert audit_cells(suite, audit, Silent()) == {}
+    assert asked[4:] == [asked[1]]  # what failed is tried again, nothing else
+    record = read_record(suite / "cells" / asked[0])
+    write_record(record.model_copy(update={"started_at": "2030-01-01T00:00:00+00:00"}), suite / "cells" / asked[0])
+    assert audit_cells(suite, audit, Silent()) == {}
+    assert asked[5:] == [asked[0]]  # it is another run now
+    assert "private" not in (suite / AUDITS_NAME).read_text()
+
+
+def test_the_report_compares_by_audits(suite: Path, tmp_path: Path) -> None:
+    audit_cells(suite, fake_audit, Silent())
+    report = build_report([suite])
+    (comparison,) = report_json(report)["comparisons"]
+    assert comparison["audits"].keys() == {method.name for method in METHODS[:2]}
+    means = comparison["audits"][METHODS[0].name]
+    assert means["error"] == pytest.approx(0.21)
+    assert means["answers changed by changed texts"] == pytest.approx(0.2)
+    assert means["by another name"] is None
+    assert means["largest gap between groups"] == pytest.approx(0.07)
+    assert means["alarms"] == 0.5
+    for text in (render_markdown(report), render_html(report)):
+        assert "Where each method can be trusted" in text
+        assert "21.0 % (8.3 to 33.7)" in text.replace(
+            "\N{NO-BREAK SPACE}", " "
+        )  # two seeds, Student's t with one degree of freedom
+    packed = pack_suite(suite, lambda folder: None, output=tmp_path / "pack")
+    assert {each.cell for each in read_audits(packed.folder)} == {each.cell for each in read_audits(suite)}
+    assert report_json(build_report([tmp_path / "pack"]))["comparisons"][0]["audits"] == comparison["audits"]
+
+
+def test_damaged_audits_are_said(suite: Path, tmp_path: Path) -> None:
+    (tmp_path / AUDITS_NAME).write_text('{"cell": 3}\n')
+    with pytest.raises(UserError, match="the audits are damaged"):
+        read_audits(tmp_path)
+    assert read_audits(tmp_path / "nowhere") == []
