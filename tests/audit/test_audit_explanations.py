@@ -78,7 +78,7 @@ def test_explanations_that_the_weights_do_not_change(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(FunctionModel, "randomized", lambda self: self)
     found = run_part(monkeypatch, lambda self, text, target: words(text, [len(word) for word in text.split()]))
     assert found["explanations.randomized"].value == pytest.approx(1)
-    assert found["explanations.randomized"].p_value == 0
+    assert found["explanations.randomized"].p_value < 0.001  # type: ignore[operator]
 
 
 def test_the_verb(command: Command, tiny_run: Callable[..., Path], tmp_path: Path) -> None:
