@@ -12,11 +12,12 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from peftlab.acceleration.attention_dropout import dropout_by_products
 from peftlab.acceleration.casts import Casts
 from peftlab.acceleration.device import device_type_of
 from peftlab.acceleration.first_token import compute_first_token_only, computes_first_token_only
 from peftlab.acceleration.masks import without_looking
-from peftlab.acceleration.onednn import through_onednn, use_onednn
+from peftlab.acceleration.onednn import is_chosen, through_onednn, use_onednn
 from peftlab.acceleration.unpadding import without_padding
 
 _OFF = "_peftlab_acceleration_is_off"
@@ -43,9 +44,9 @@ def is_off(model: nn.Module) -> bool:
 def accelerated(model: nn.Module) -> Iterator[dict[str, int | str]]:
     """Let the parts of a model that are known compute by faster operations, as long as the context lasts.
 
-    Linear layers with LoRA, gated MLPs, RMSNorms and rotary positions, in float32 on CPU, and in every common type on
-    CUDA; on CPU plain linear layers, GPT-2's too, go through oneDNN. All others are left as they are, and all are after
-    :func:`prepare` with ``off``.
+    Linear layers with LoRA or AdaLoRA, gated MLPs, RMSNorms and rotary positions, in float32 on CPU, and in every
+    common type on CUDA; on CPUs that are not Intel's plain linear layers, GPT-2's too, go through oneDNN. All others
+    are left as they are, and all are after :func:`prepare` with ``off``.
 
     On a card padded and packed batches are computed by their texts, where the model is known and the kernel is there.
 
@@ -82,15 +83,22 @@ def accelerated(model: nn.Module) -> Iterator[dict[str, int | str]]:
 
 @contextlib.contextmanager
 def _casting_together(model: nn.Module, fused: Sequence[nn.Module]) -> Iterator[None]:
-    """Let the adapters of fused layers be cast together in each forward pass, where they are of more than one type."""
-    layers: list[Any] = [module for module in fused if hasattr(module, "lora_matrices")]
-    if all(layer.base_layer.weight.dtype == torch.float32 for layer in layers):
-        yield  # only autocast over layers that it would cast too, which compute as peft's do
-        return
-    from peftlab.acceleration.lora import CASTS, trained_weights
-    from peftlab.acceleration.lora_groups import SharedInputs
+    """Let fused layers share their inputs, and their adapters be cast together in each forward pass.
 
-    casts = Casts([weight for layer in layers for weight in trained_weights(layer)], SharedInputs(model))
+    Not where all is in float32 and oneDNN multiplies, which gains nothing; nor on a card, where only autocast, over
+    layers that it would cast too, has anything to cast: these compute as peft's do.
+    """
+    layers: list[Any] = [module for module in fused if hasattr(module, "lora_matrices")]
+    in_float32 = all(layer.base_layer.weight.dtype == torch.float32 for layer in layers)
+    on_cpu = all(device_type_of(layer.base_layer.weight) == "cpu" for layer in layers)
+    if not layers or (in_float32 and (is_chosen() or not on_cpu)):
+        yield
+        return
+    from peftlab.acceleration.lora_groups import SharedInputs
+    from peftlab.acceleration.low_rank import CASTS
+
+    weights = [] if in_float32 else [weight for layer in layers for weight in layer.weights_to_cast()]
+    casts = Casts(weights, SharedInputs(model))
     for layer in layers:
         setattr(layer, CASTS, casts)
     handles = [model.register_forward_pre_hook(casts.begin), model.register_forward_hook(casts.end, always_call=True)]
@@ -114,10 +122,11 @@ def _has_kernel(module: nn.Module) -> bool:
 
 @contextlib.contextmanager
 def _masks_of(model: nn.Module, parts: dict[str, int | str]) -> Iterator[None]:
-    """On a card masks are made without a look at their values, or not at all."""
+    """On a card masks are made without a look at their values, or not at all; on CPU attention has its own dropout."""
     first = next(model.parameters(), None)
     if first is None or device_type_of(first) != "cuda":
-        yield
+        with dropout_by_products(model, parts):
+            yield
         return
     with without_padding(model, parts), without_looking(model):
         yield
@@ -133,9 +142,10 @@ def _known() -> list[tuple[str, Callable[[nn.Module], bool], Any]]:
     """Those whose libraries are loaded: there is no LoRA layer before there is peft, which takes seconds to load."""
     known: list[tuple[str, Callable[[nn.Module], bool], Any]] = []
     if "peft" in sys.modules:
-        from peftlab.acceleration import lora
+        from peftlab.acceleration import adalora, lora
 
         known.append(("lora_linear", lora.can_fuse, lora.FusedLora))
+        known.append(("adalora_linear", adalora.can_fuse, adalora.FusedAdaLora))
     from peftlab.acceleration import conv1d, gated_mlp, layer_norm, rms_norm, rotary
 
     return [

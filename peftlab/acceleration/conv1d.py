@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers.pytorch_utils import Conv1D
 
 from peftlab.acceleration.device import device_type_of
-from peftlab.acceleration.onednn import is_available, multiply
+from peftlab.acceleration.onednn import is_chosen, multiply
 
 
 class OneDnnConv1D(Conv1D):
@@ -24,6 +24,6 @@ class OneDnnConv1D(Conv1D):
 
 
 def can_fuse(module: Any) -> bool:
-    """Whether it is such a layer, in float32 on CPU."""
+    """Whether it is such a layer, in float32 on a CPU where oneDNN is the faster library."""
     is_own = type(module) is Conv1D and device_type_of(module.weight) == "cpu" and module.weight.dtype == torch.float32
-    return is_own and is_available()
+    return is_own and is_chosen()

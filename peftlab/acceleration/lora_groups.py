@@ -18,7 +18,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from peftlab.acceleration.first_token import computes_first_token_only
-from peftlab.acceleration.lora_matrices import LoraMatrices, scaled_product
+from peftlab.acceleration.lora_matrices import LoraMatrices
 
 NAMES = (
     ("q_proj", "k_proj", "v_proj"),
@@ -122,6 +122,7 @@ class _Together(torch.autograd.Function):
         found: list[Tensor | None] = []
         for place, (gradient, part) in enumerate(zip(gradients, torch.split(low, ctx.ranks, dim=1), strict=True)):
             of_down = of_downs[place] if wanted[4 * place + 2] else None
-            of_up = scaled_product(gradient.t(), part, ctx.scaling[place]) if wanted[4 * place + 3] else None
+            matrices = LoraMatrices(weights[place], None, down, ups[place], ctx.scaling[place])
+            of_up = matrices.of_up(gradient, part) if wanted[4 * place + 3] else None
             found += [None, None, of_down, of_up]
         return of_states, None, *found

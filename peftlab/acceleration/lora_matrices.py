@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from peftlab.acceleration.device import device_type_of
-from peftlab.acceleration.onednn import is_intel, linear
+from peftlab.acceleration.onednn import is_chosen, linear
 
 
 @dataclass(frozen=True)
@@ -46,21 +46,17 @@ class LoraMatrices:
         else:
             of_low = scaled_product(gradient, self.up, self.scaling)
         of_states = linear(gradient, self.weight.t()).addmm_(of_low, self.down) if wanted[0] else None
-        of_down = self._of_down(of_low, states) if wanted[1] else None
-        return of_states, of_down, self._of_up(gradient, low) if wanted[2] else None
+        of_down = linear(of_low.t(), states.t()) if wanted[1] else None
+        return of_states, of_down, self.of_up(gradient, low) if wanted[2] else None
 
-    def _of_down(self, of_low: Tensor, states: Tensor) -> Tensor:
-        if device_type_of(states) == "cpu" and is_intel():
-            return of_low.t() @ states
-        return linear(of_low.t(), states.t())
-
-    def _of_up(self, gradient: Tensor, low: Tensor) -> Tensor:
+    def of_up(self, gradient: Tensor, low: Tensor) -> Tensor:
+        """By B, from that by the outputs, n × outputs, and what A makes of the inputs, n × rank."""
         if device_type_of(gradient) != "cpu":
             return scaled_product(gradient.t(), low, self.scaling)
-        if is_intel():
-            return (low.t() @ gradient).mul_(self.scaling).t()
-        # This way around, with the low-rank factor laid out anew, is the faster one.
-        return linear(low.t().contiguous(), gradient.t()).mul_(self.scaling).t()
+        if is_chosen():
+            # This way around, with the low-rank factor laid out anew, is the faster one.
+            return linear(low.t().contiguous(), gradient.t()).mul_(self.scaling).t()
+        return (low.t() @ gradient).mul_(self.scaling).t()
 
 
 def scaled_product(left: Tensor, right: Tensor, scaling: float) -> Tensor:

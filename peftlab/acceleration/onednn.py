@@ -1,10 +1,9 @@
-"""Linear layers through oneDNN, in float32 on CPU.
+"""Products of float32 matrices on CPU, by the faster of torch's two libraries on this make of processor.
 
-PyTorch multiplies float32 matrices on CPU by MKL, which leaves a part of the speed of AMD's processors unused. PyTorch
-is built with oneDNN as well, and that does not: products of the sizes of BERT's layers take a tenth less time without
-AVX-512, and less than half of it with AVX-512. The results agree to rounding.
-
-On Intel's processors MKL is the faster one where a product sums over tokens, as the gradient of a weight does.
+PyTorch multiplies them by MKL, which leaves a part of the speed of AMD's processors unused. PyTorch is built with
+oneDNN as well, and that does not: products of the sizes of BERT's layers take a tenth less time without AVX-512, and
+less than half of it with AVX-512. On Intel's processors MKL is the faster one, and layers stay as torch has them. The
+results agree to rounding. The make alone decides, not a trial: two runs on one machine give the same numbers.
 """
 
 from __future__ import annotations
@@ -44,12 +43,12 @@ def through_onednn(model: nn.Module) -> Iterator[int]:
 
 
 def use_onednn(model: nn.Module) -> list[nn.Module]:
-    """Compute a model's plain linear layers by oneDNN from now on.
+    """Compute a model's plain linear layers by oneDNN from now on, where that is the faster library.
 
     Returns:
         The layers; they become plain again with their class.
     """
-    layers = [module for module in model.modules() if _gains(module)] if is_available() else []
+    layers = [module for module in model.modules() if _gains(module)] if is_chosen() else []
     for layer in layers:
         layer.__class__ = OneDnnLinear
     return layers
@@ -94,7 +93,7 @@ def multiply(states: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def product(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """States · weightᵀ + bias, of float32 tensors on CPU.
+    """States · weightᵀ + bias by oneDNN, of float32 tensors on CPU.
 
     Args:
         states: … × inputs.
@@ -109,9 +108,7 @@ def product(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tenso
 
 
 def sum_over_tokens(left: Tensor, right: Tensor) -> Tensor:
-    """Leftᵀ · right, of float32 tensors on CPU, by the faster library of this make of processor.
-
-    The make alone decides, not a trial: two runs on one machine give the same numbers.
+    """Leftᵀ · right, of float32 tensors on CPU.
 
     Args:
         left: N × outputs.
@@ -120,16 +117,19 @@ def sum_over_tokens(left: Tensor, right: Tensor) -> Tensor:
     Returns:
         Outputs × inputs.
     """
-    if is_intel() or not is_available():
-        return left.t() @ right
-    return product(left.t(), right.t())
+    return product(left.t(), right.t()) if is_chosen() else left.t() @ right
 
 
 def linear(states: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """As torch's ``linear``, by oneDNN where that can be; outside of autocast."""
-    if states.dtype == weight.dtype == torch.float32 and device_type_of(weight) == "cpu" and is_available():
+    """As torch's ``linear``, by the faster library on CPU; outside of autocast."""
+    if states.dtype == weight.dtype == torch.float32 and device_type_of(weight) == "cpu" and is_chosen():
         return product(states, weight, bias)
     return functional.linear(states, weight, bias)
+
+
+def is_chosen() -> bool:
+    """Whether oneDNN is there, and the faster library on this make of processor."""
+    return is_available() and not is_intel()
 
 
 @functools.cache

@@ -1,4 +1,4 @@
-"""Which ranks AdaLoRA keeps: peft's allocator, exact where two ranks are alike or one has no gradient.
+"""Which ranks AdaLoRA keeps: peft's allocator in fewer operations, exact where ranks are alike or have no gradient.
 
 peft prunes every rank whose importance is not above that of the last one to go. Ranks of equal importance, such as
 those of a matrix that gets no gradient (all zero), would all go at once, and the budget would not be met.
@@ -24,11 +24,26 @@ def build_rank_allocator(model: Any) -> Any:
     from peft.tuners.adalora.layer import RankAllocator
 
     class ExactRankAllocator(RankAllocator):  # type: ignore[misc] # peft is untyped
+        @torch.no_grad()
         def update_ipt(self, model: nn.Module) -> None:
-            for name, parameter in model.named_parameters():
-                if parameter.grad is None and "lora_" in name and self.adapter_name in name:
-                    parameter.grad = torch.zeros_like(parameter)
-            super().update_ipt(model)
+            """Equations 8 to 10 of the paper, as peft computes them, for all weights at once."""
+            weights = {name: p for name, p in model.named_parameters() if "lora_" in name and self.adapter_name in name}
+            gradients = []
+            for name, weight in weights.items():
+                gradients.append(torch.zeros_like(weight) if weight.grad is None else weight.grad)
+                if name not in self.exp_avg_ipt:
+                    self.exp_avg_ipt[name], self.exp_avg_unc[name] = torch.zeros_like(weight), torch.zeros_like(weight)
+            sensitivity = torch._foreach_mul([*weights.values()], gradients)
+            torch._foreach_abs_(sensitivity)
+            smooth = [self.exp_avg_ipt[name] for name in weights]
+            uncertain = [self.exp_avg_unc[name] for name in weights]
+            torch._foreach_mul_(smooth, self.beta1)
+            torch._foreach_add_(smooth, sensitivity, alpha=1 - self.beta1)
+            away = torch._foreach_sub(sensitivity, smooth)
+            torch._foreach_abs_(away)
+            torch._foreach_mul_(uncertain, self.beta2)
+            torch._foreach_add_(uncertain, away, alpha=1 - self.beta2)
+            self.ipt = dict(zip(weights, sensitivity, strict=True))
 
         @torch.no_grad()
         def mask_to_budget(self, model: nn.Module, budget: int) -> dict[str, list[bool]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -107,13 +108,18 @@ class AdaLora(Method):
 
         if self.orthogonality_weight == 0:
             return None
-        distances = []
+        alike: defaultdict[tuple[Any, ...], list[Tensor]] = defaultdict(list)
         for name, parameter in model.named_parameters():
-            if "lora_A" in name or "lora_B" in name:
-                gram = parameter @ parameter.T if "lora_A" in name else parameter.T @ parameter
-                identity = torch.eye(len(gram), device=gram.device, dtype=gram.dtype)
-                distances.append(torch.linalg.matrix_norm(gram - identity))
-        return self.orthogonality_weight * torch.stack(distances).mean()
+            kind = "lora_A" if "lora_A" in name else "lora_B" if "lora_B" in name else None
+            if kind is not None:
+                alike[kind, parameter.shape, parameter.dtype, parameter.device].append(parameter)
+        distances = []
+        for (kind, *_), parameters in alike.items():
+            matrices = torch.stack(parameters)  # products of many small matrices take longer to ask for than to compute
+            grams = matrices @ matrices.mT if kind == "lora_A" else matrices.mT @ matrices
+            identity = torch.eye(grams.shape[-1], device=grams.device, dtype=grams.dtype)
+            distances.append(torch.linalg.matrix_norm(grams - identity))
+        return self.orthogonality_weight * torch.cat(distances).mean()
 
     def state(self, model: Any) -> dict[str, Tensor]:
         """The importances so far, and which ranks are kept."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.autograd import gradcheck
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from peftlab.acceleration import gated_mlp, lora, rms_norm, rotary
+from peftlab.acceleration import gated_mlp, lora, low_rank, rms_norm, rotary
 from peftlab.acceleration.accelerated import accelerated
 from peftlab.acceleration.casts import Casts
 from peftlab.acceleration.device import Card, as_if_on, card_of
@@ -38,7 +38,7 @@ def test_every_operation_has_the_gradient_of_its_formula() -> None:
     down, up = exact(2, 4), exact(5, 2)
 
     def with_update(states: Tensor, down: Tensor, up: Tensor) -> Any:
-        return lora._Lora.apply(states, weight, bias, down, up, 1.5)
+        return low_rank._Lora.apply(states, weight, bias, down, up, 1.5)
 
     def gated(gate: Tensor, other: Tensor, down: Tensor, up: Tensor) -> Any:
         return gated_mlp._GatedLora.apply(gate, other, narrow, None, down, up, 0.7)
@@ -87,7 +87,7 @@ def test_under_autocast_nothing_is_less_exact_than_plain(family: str, checkpoint
     with accelerated(model) as parts:
         assert parts["lora_linear"] >= 8
         fused = step(model, batch, torch.bfloat16)
-    assert not any(hasattr(module, lora.CASTS) for module in model.modules())
+    assert not any(hasattr(module, low_rank.CASTS) for module in model.modules())
     truth = step(model.double(), batch, None)
     rounding = distance(plain, truth)
     assert 1e-4 < rounding < 0.2

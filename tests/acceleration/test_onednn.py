@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
+from unittest import mock
 
 import pytest
 import torch
@@ -10,9 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from peftlab.acceleration import onednn
 from peftlab.acceleration.onednn import SMALLEST, OneDnnLinear, is_available, through_onednn
 
 pytestmark = pytest.mark.skipif(not is_available(), reason="this torch has no oneDNN")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _not_intel() -> Iterator[None]:
+    """Where oneDNN is the faster library."""
+    with mock.patch.object(onednn, "is_intel", return_value=False):
+        yield
 
 
 @settings(max_examples=40, deadline=None)
@@ -83,3 +93,12 @@ def test_what_a_layer_gives_may_be_changed_in_place() -> None:
             output += states
             gradients.append(torch.autograd.grad(output.square().sum(), states)[0])
     torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-4)
+
+
+def test_on_intel_layers_stay_as_torch_has_them() -> None:
+    layer, states = nn.Linear(100, 100), torch.randn(3, 100)
+    with mock.patch.object(onednn, "is_intel", return_value=True), through_onednn(layer) as count:
+        assert (count, type(layer)) == (0, nn.Linear)
+        expected = layer(states)
+        assert torch.equal(onednn.linear(states, layer.weight, layer.bias), expected)
+    torch.testing.assert_close(onednn.product(states, layer.weight, layer.bias), expected, rtol=1e-4, atol=1e-5)
