@@ -31,6 +31,7 @@ from peftlab.acceleration import masks, rms_norm
 from peftlab.acceleration.accelerated import accelerated, prepare
 from peftlab.acceleration.device import Card, as_if_on
 from peftlab.core.tensors import model_tensors
+from peftlab.estimate.as_cuda import as_on_cuda
 from peftlab.estimate.fakes import give_fake_tensors
 from peftlab.estimate.training import Batch, bare_job
 from peftlab.measurement.memory import LiveBytes
@@ -92,9 +93,10 @@ def job_of(
 
 @contextlib.contextmanager
 def on_card(job: TrainingJob) -> Iterator[None]:
-    """Compute as on a card: what has a kernel there counts as one, and gradients are clipped all at once."""
+    """Compute as on a card: by CUDA's autocast, what has a kernel there as one, and gradients clipped all at once."""
     with (
         as_if_on(CARD),
+        as_on_cuda(),
         mock.patch("torch.nn.utils.clip_grad._has_foreach_support", return_value=True),
         as_on_host(masks, "look_at"),
         as_one_kernel(rms_norm, "normalise"),

@@ -74,6 +74,7 @@ def accelerated(model: nn.Module) -> Iterator[dict[str, int | str]]:
         with through_onednn(model) as layers, _casting_together(model, fused), _masks_of(model, parts):
             found["onednn_linear"] += layers
             found["rms_norm_kernel"] = sum(map(_has_kernel, fused))
+            found["liger_swiglu"] = sum(map(_has_liger, fused))
             parts.update({kind: count for kind, count in found.items() if count})
             yield parts
     finally:
@@ -118,6 +119,18 @@ def _has_kernel(module: nn.Module) -> bool:
     if not isinstance(module, FusedRmsNorm) or not module.weight.is_cuda:
         return False
     return kernel_agrees(module.weight.device.type, module.weight.dtype)
+
+
+def _has_liger(module: nn.Module) -> bool:
+    """Whether a gated MLP is computed by liger-kernel."""
+    from peftlab.acceleration.gated_mlp import FusedGatedMlp
+    from peftlab.acceleration.liger import checked_swiglu
+
+    weight = next(module.parameters(), None)
+    if not isinstance(module, FusedGatedMlp) or weight is None or not weight.is_cuda:
+        return False
+    kind = weight.dtype if weight.is_floating_point() else torch.bfloat16  # a quantised one
+    return checked_swiglu(str(weight.device), kind) is not None
 
 
 @contextlib.contextmanager

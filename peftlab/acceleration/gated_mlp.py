@@ -15,6 +15,7 @@ from torch.nn import functional
 from transformers.activations import SiLUActivation
 
 from peftlab.acceleration.device import device_type_of
+from peftlab.acceleration.liger import swiglu_for
 from peftlab.acceleration.lora_matrices import LoraMatrices
 from peftlab.acceleration.same_results import gives_the_same, ramp
 
@@ -47,14 +48,14 @@ class _Gated(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, gate: Tensor, up: Tensor) -> Tensor:
         ctx.save_for_backward(gate, up)
-        return functional.silu(gate).mul_(up)
+        return _activated(gate, up)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
         gate, up = ctx.saved_tensors
         (gradient,) = gradients
-        return _by_gate_and_up(gradient, gate, up, functional.silu(gate))
+        return _by_gate_and_up(gradient, gate, up, _silu_where_needed(gate, up))
 
 
 class _GatedLora(torch.autograd.Function):
@@ -71,7 +72,7 @@ class _GatedLora(torch.autograd.Function):
         lora_up: Tensor,
         scaling: float,
     ) -> Tensor:
-        hidden = functional.silu(gate).mul_(up)
+        hidden = _activated(gate, up)
         outputs, low = LoraMatrices(weight, bias, lora_down, lora_up, scaling).outputs(hidden)
         ctx.save_for_backward(gate, up, weight, lora_down, lora_up, low)
         ctx.scaling = scaling
@@ -82,8 +83,8 @@ class _GatedLora(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> Any:
         gate, up, weight, lora_down, lora_up, low = ctx.saved_tensors
         (gradient,) = gradients
-        activated = functional.silu(gate)
-        hidden = activated * up
+        activated = _silu_where_needed(gate, up)
+        hidden = _activated(gate, up) if activated is None else activated * up
         of_hidden, of_down, of_up = LoraMatrices(weight, None, lora_down, lora_up, ctx.scaling).gradients(
             gradient, hidden, low, (True, *ctx.needs_input_grad[4:6])
         )
@@ -93,8 +94,23 @@ class _GatedLora(torch.autograd.Function):
         return by_gate, by_up, None, None, of_down, of_up, None
 
 
-def _by_gate_and_up(gradient: Tensor, gate: Tensor, up: Tensor, activated: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients, from that by silu(gate) · up; takes the room of ``activated``."""
+def _activated(gate: Tensor, up: Tensor) -> Tensor:
+    """silu(gate) · up."""
+    kernels = swiglu_for(gate, up)
+    return functional.silu(gate).mul_(up) if kernels is None else kernels.activate(gate, up)
+
+
+def _silu_where_needed(gate: Tensor, up: Tensor) -> Tensor | None:
+    """silu(gate), which kernels for both do without."""
+    return functional.silu(gate) if swiglu_for(gate, up) is None else None
+
+
+def _by_gate_and_up(gradient: Tensor, gate: Tensor, up: Tensor, activated: Tensor | None) -> tuple[Tensor, Tensor]:
+    """The gradients, from that by silu(gate) · up; takes the room of silu(gate), if that is there."""
+    if activated is None:
+        kernels = swiglu_for(gate, up)
+        assert kernels is not None  # noqa: S101 - else it would be there
+        return kernels.gradients(gradient, gate, up)
     of_gate: Tensor = torch.ops.aten.silu_backward(gradient * up, gate)
     return of_gate, activated.mul_(gradient)
 
