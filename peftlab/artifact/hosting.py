@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +83,10 @@ def add_adapter(model: Any, folder: Path, name: str) -> None:
     """
     adapter = folder / ADAPTER
     try:
-        saved = load_file(adapter / DELTA_WEIGHTS).keys()
+        tensors = load_file(adapter / DELTA_WEIGHTS)
+        saved = tensors.keys()
+        model.add_adapter(name, peft.PeftConfig.from_pretrained(str(adapter)))
+        _fit_heads(model, name, tensors)
         model.load_adapter(adapter, adapter_name=name)
         own = peft.get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False).keys()
     except (OSError, RuntimeError, ValueError, KeyError, SafetensorError, json.JSONDecodeError) as error:
@@ -94,6 +97,20 @@ def add_adapter(model: Any, folder: Path, name: str) -> None:
         model.delete_adapter(name)
         raise UserError(f"the adapter lacks or adds {', '.join(sorted(own ^ saved)[:3])}", where=str(adapter))
     model.eval()
+
+
+def _fit_heads(model: Any, name: str, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Give an adapter a head with as many outputs as it was saved with: it may have other classes than the first."""
+    for place, module in model.named_modules():
+        weight = tensors.get(f"{place}.weight")
+        if weight is None or not isinstance(module, peft.utils.ModulesToSaveWrapper):
+            continue
+        head = module.modules_to_save[name]
+        if weight.ndim == 2 and weight.shape[1] == head.in_features and len(weight) != head.out_features:
+            own, has_bias = head.weight, head.bias is not None
+            module.modules_to_save[name] = nn.Linear(
+                head.in_features, len(weight), has_bias, device=own.device, dtype=own.dtype
+            ).requires_grad_(False)
 
 
 def use_adapter(model: Any, name: str) -> None:

@@ -109,7 +109,10 @@ def _lora(layer: Any, alone: Callable[..., Tensor], states: Tensor, *arguments: 
 
 
 def _whole(wrapper: Any, alone: Callable[..., Tensor], states: Tensor, *arguments: Any, **options: Any) -> Tensor:
-    """A layer that each adapter has trained whole, such as the head: few rows, one adapter after the other."""
+    """A layer that each adapter has trained whole, such as the head: few rows, one adapter after the other.
+
+    Heads may have different numbers of outputs: the shorter rows end in −∞, the logit of a class that cannot be.
+    """
     parts = _current.parts
     if parts is None:
         return alone(states, *arguments, **options)
@@ -117,4 +120,10 @@ def _whole(wrapper: Any, alone: Callable[..., Tensor], states: Tensor, *argument
     for name in parts.names:
         rows = parts.rows[name]
         found.update(zip(rows, wrapper.modules_to_save[name](states[rows]), strict=True))
-    return torch.stack([found[row] for row in range(parts.count)])
+    most = max(row.shape[-1] for row in found.values())
+    return torch.stack([_widened(found[row], most) for row in range(parts.count)])
+
+
+def _widened(outputs: Tensor, most: int) -> Tensor:
+    missing = most - outputs.shape[-1]
+    return functional.pad(outputs, (0, missing), value=float("-inf")) if missing else outputs

@@ -246,7 +246,8 @@ class Host:
         for places in by_name.values():
             tuned = items[places[0]].hosted.tuned
             part = {key: value[places] for key, value in batch.items()}
-            predictions = tuned.read_logits(logits[places], part)
+            own = logits[places][..., : _outputs(tuned)]  # a wider head may be in the batch
+            predictions = tuned.read_logits(own, part)
             found.update(zip(places, predictions, strict=True))
         return [found[at] for at in range(len(items))]
 
@@ -303,9 +304,15 @@ def _logits(items: Sequence[WorkItem]) -> tuple[dict[str, Tensor], Tensor]:
     return batch, group.compute(batch, [item.hosted.name for item in items])
 
 
+def _outputs(tuned: TunedModel) -> int | None:
+    """How many outputs the head has; None: as many as there are."""
+    count = tuned.task.head(tuned.labels).config.get("num_labels")
+    return None if count is None else int(count)
+
+
 def _group_key(recipe: Recipe, labels: tuple[str, ...]) -> tuple[Any, ...]:
-    """Equal for runs whose adapters fit one model: method and its settings, task, and shape of the head."""
+    """Equal for runs whose adapters fit one model: method and its settings, task, and kind of head."""
     head = recipe.task.head(labels)
-    shape = {key: value for key, value in head.config.items() if key not in {"id2label", "label2id"}}
+    shape = {key: value for key, value in head.config.items() if key not in {"id2label", "label2id", "num_labels"}}
     kind = (recipe.method.registered_name, recipe.method.model_dump_json())
     return (*kind, recipe.task.registered_name, head.auto_class, tuple(sorted(shape.items())))

@@ -17,7 +17,9 @@ from transformers import (
     LlamaForCausalLM,
 )
 
+from peftlab.artifact.hosting import add_adapter
 from peftlab.artifact.mixing import MixedBatch, let_adapters_mix
+from peftlab.core.record import ADAPTER
 
 BERT = BertConfig(
     hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=64, vocab_size=60, num_labels=3
@@ -104,3 +106,31 @@ def test_threads_that_compute_different_batches_do_not_mix_them_up() -> None:
     with ThreadPoolExecutor(4) as threads:
         for turn, found in enumerate(threads.map(compute, range(200))):
             torch.testing.assert_close(found, wanted[turn % 4], rtol=1e-4, atol=1e-5)
+
+
+def test_heads_with_other_numbers_of_classes_share_a_batch(tmp_path) -> None:
+    torch.manual_seed(0)
+    settings = {"r": 4, "target_modules": ["query"], "init_lora_weights": False, "task_type": "SEQ_CLS"}
+    few, many = (
+        peft.get_peft_model(
+            BertForSequenceClassification(BertConfig(**{**BERT.to_dict(), "num_labels": count})),
+            peft.LoraConfig(**settings),
+        ).eval()
+        for count in (3, 5)
+    )
+    many.base_model.model.bert.load_state_dict(
+        {
+            **many.base_model.model.bert.state_dict(),
+            **{k: v for k, v in few.base_model.model.bert.state_dict().items() if "lora_" not in k},
+        }
+    )
+    many.save_pretrained(tmp_path / ADAPTER)
+    ids = torch.randint(3, 60, (3, 7))
+    with torch.inference_mode():
+        alone = [model(input_ids=ids).logits for model in (few, many)]
+    add_adapter(few, tmp_path, "many")
+    let_adapters_mix(few)
+    mixed = MixedBatch(few, ["default", "many", "default"])(input_ids=ids).logits
+    torch.testing.assert_close(mixed[1], alone[1][1], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(mixed[[0, 2], :3], alone[0][[0, 2]], rtol=1e-4, atol=1e-5)
+    assert torch.isneginf(mixed[[0, 2], 3:]).all()
