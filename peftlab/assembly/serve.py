@@ -29,11 +29,15 @@ def serve_application(
     check_address(address, token)
     bound = bind(address, port)
     try:
-        address_of_database = database or f"sqlite:///{(place.folder / DATABASE_NAME).resolve()}"
-        hosting = Hosting(address_of_database, token=token, only_loopback=is_loopback(address))
+        hosting = Hosting(database_of(place, database), token=token, only_loopback=is_loopback(address))
         app = application.open_app(place, hosting)
         place.reporter.say(f"{application.name} is at {url_of(address, bound)} (Ctrl-C ends it)")
         settings = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
         uvicorn.Server(settings).run(sockets=[bound])
     finally:
         bound.close()
+
+
+def database_of(place: Workplace, given: str | None) -> str:
+    """SQLAlchemy's address of an application's database; None: the file of SQLite in its folder."""
+    return given or f"sqlite:///{(place.folder / DATABASE_NAME).resolve()}"

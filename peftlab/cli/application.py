@@ -27,6 +27,15 @@ Folder = Annotated[
     Path | None, typer.Option(help="The application's folder. Default: runs/<name>.", show_default=False)
 ]
 
+Database = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="SQLAlchemy's address, such as postgresql+psycopg://… Default: SQLite in the application's folder.",
+        show_default=False,
+    ),
+]
+
 
 @application.command()
 @verb()
@@ -85,24 +94,13 @@ def serve(
         str, typer.Option(help="Address to listen on. Any address but loopback needs PEFTLAB_TOKEN.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on. 0: any free port.")] = 8000,
-    database: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            help="SQLAlchemy's address, such as postgresql+psycopg://… Default: SQLite in the application's folder.",
-            show_default=False,
-        ),
-    ] = None,
+    database: Database = None,
     device: Device = "auto",
     threads: ThreadCount = None,
     offline: Offline = False,
 ) -> None:
     """Serve a built application: a page for people, an API for programs."""
-    from peftlab.core.errors import UserError
-
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UserError(f"serving needs {', '.join(missing)}", hint="pip install 'peftlab[serve]'")
+    need_packages()
     with reporting() as reporter:
         from peftlab.assembly.app_folder import open_application
         from peftlab.assembly.serve import serve_application
@@ -111,3 +109,48 @@ def serve(
         start_computing(device, threads, reporter.say)
         found, place = open_application(given, output_dir, offline=offline, device=device, reporter=reporter)
         serve_application(found, place, address=host, port=port, token=given_token(), database=database)
+
+
+@application.command()
+@verb()
+def feed(
+    given: Given,
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SOURCE...",
+            help="Tables, - for JSON lines on standard input, or redis://host:port/database/stream.",
+            show_default=False,
+        ),
+    ],
+    output_dir: Folder = None,
+    database: Database = None,
+    device: Device = "auto",
+    threads: ThreadCount = None,
+    offline: Offline = False,
+    as_json: Json = False,
+) -> None:
+    """Take texts in from files, standard input or a Redis stream. Each is counted once, however often it is fed."""
+    need_packages()
+    with reporting() as reporter:
+        from peftlab.assembly.app_folder import open_application
+        from peftlab.assembly.serve import database_of
+        from peftlab.core.application import Hosting
+
+        start_computing(device, threads, reporter.say)
+        found, place = open_application(given, output_dir, offline=offline, device=device, reporter=reporter)
+        told = found.feed(place, Hosting(database_of(place, database)), sources)
+    print(json.dumps(dict(told)) if as_json else ", ".join(f"{count} {name}" for name, count in told.items()))
+
+
+def need_packages() -> None:
+    """Refuse where what serving needs is not installed.
+
+    Raises:
+        UserError: With the extra that brings it.
+    """
+    from peftlab.core.errors import UserError
+
+    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f"serving needs {', '.join(missing)}", hint="pip install 'peftlab[serve]'")

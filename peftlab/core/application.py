@@ -7,7 +7,7 @@ leaves a folder that can be moved; ``evaluate`` scores the whole and each part; 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -16,6 +16,7 @@ from pydantic import Field, NonNegativeInt, model_validator
 
 from peftlab.core.audit import Findings
 from peftlab.core.config import Config, RegisteredConfig
+from peftlab.core.errors import UserError
 from peftlab.core.registry import Registry
 from peftlab.core.reporter import Reporter, Silent
 
@@ -132,6 +133,17 @@ class Application(RegisteredConfig, ABC):
     @abstractmethod
     def open_app(self, place: Workplace, hosting: Hosting) -> ASGIApp:
         """The service: page, API with OpenAPI, ``/healthz`` and ``/metrics``."""
+
+    def feed(self, place: Workplace, hosting: Hosting, sources: Sequence[str]) -> Mapping[str, int]:
+        """Take rows in from files, ``-`` for standard input, or addresses; only some applications do.
+
+        Returns:
+            How many of what, for people.
+
+        Raises:
+            UserError: It takes none, or a source cannot be read.
+        """
+        raise UserError(f"{self.registered_name} takes nothing in by `app feed`", where=place.folder.name)
 
 
 APPLICATIONS: Registry[Application] = Registry(

@@ -77,6 +77,16 @@ def test_verbs_build_evaluate_and_go_on(recipe: Path, tmp_path: Path, monkeypatc
     assert json.loads(run(app, ["ls", "applications", "--json"]).stdout)["applications"]
 
 
+def test_every_applications_recipe_loads_with_its_parts() -> None:
+    folder = Path(__file__).resolve().parents[2] / "recipes" / "applications"
+    files = [path for path in sorted(folder.glob("*.yaml")) if "\ntype:" in path.read_text()]
+    assert files
+    for path in files:
+        file = load_application(path)
+        for key, part in file.application.parts().items():
+            assert part.recipe is None or load_part(file, key)
+
+
 def test_wrong_recipes_name_their_line(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     for text, message in (

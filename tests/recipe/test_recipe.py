@@ -16,7 +16,8 @@ from peftlab.recipe.schema import build_recipe, load_recipe, override, resolve_r
 from tests.small_methods import PEFT_ADAPTERS
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-RECIPES = sorted(REPOSITORY.glob("recipes/**/*.yaml"))
+RECIPES = sorted(path for path in REPOSITORY.glob("recipes/**/*.yaml") if "\ntask:" in path.read_text())
+"""Those of applications are in tests/assembly."""
 SCHEMA = REPOSITORY / "peftlab" / "schemas" / "recipe.schema.json"
 
 SMALL = """\

@@ -1,0 +1,228 @@
+"""What is usual: a seasonal negative-binomial baseline of hourly counts, for many series at once.
+
+The count of an hour is negative binomial: mean μ = level · profile(hour of the week), variance μ + φ μ². The level
+drifts. What is known of it is a gamma distribution whose shape and rate are discounted each hour, the conjugate
+"power steady" model (Smith, Journal of the Royal Statistical Society B 41, 1979; West and Harrison, Bayesian
+Forecasting and Dynamic Models, 1997, section 10.8), so that the next count is predicted by a negative binomial again,
+with φ + 1 / shape for its dispersion: an uncertain level makes large counts less surprising.
+
+Arrays are series × hours. The hour of the week counts from Monday, 0:00.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import betainc, gammaln
+
+Floats = NDArray[np.float64]
+DAY, WEEK = 24, 168
+LEAST_LEVEL = 0.02
+"""Counts an hour. Below it one text would be a surge."""
+MOST_FACTOR = 3.0
+"""An hour counts for the level at most so many times its expected count: a surge must not become the usual."""
+PRIOR_WEEKS = 2.0
+"""The profile of a day weighs as much as so many weeks against the profile of the week."""
+MOST_FOLDS = 5
+SMOOTH_DAYS = 20.0
+"""The smoothed course of a day weighs as much as so many days of the course as it was counted."""
+POOL = 1.0
+"""All series together weigh as much as so many days in the course of a day of each."""
+DISPERSIONS = np.geomspace(1e-3, 4.0, 60)
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The usual course of series.
+
+    Args:
+        profile: Series × 168: the expected share of the level, 1 on average.
+        dispersion: φ of each series.
+        level: Counts an hour at the end of the history, for each series.
+        discount: What is known of the level is kept by this share each hour, 0 to 1.
+    """
+
+    profile: Floats
+    dispersion: Floats
+    level: Floats
+    discount: float
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """Before each hour: what is expected of it, and of it together with the hour before. Each is series × hours.
+
+    Args:
+        mean: Of the hour.
+        dispersion: Of the hour's negative binomial.
+        mean_of_two: Of the two hours, seen from before both; in the first hour that of the hour alone.
+        dispersion_of_two: Of their sum, by its variance.
+    """
+
+    mean: Floats
+    dispersion: Floats
+    mean_of_two: Floats
+    dispersion_of_two: Floats
+
+
+def fit_baseline(counts: Floats, first: int, *, discount: float, smoothing: float = 3.0) -> Baseline:
+    """Learn profile and dispersion.
+
+    Args:
+        counts: Series × hours, one day at least.
+        first: Hour of the week of the first column.
+        discount: See :class:`Baseline`.
+        smoothing: Standard deviation of the profile's circular kernel, in hours.
+    """
+    draft = Baseline(
+        _profile(counts, first, smoothing), np.zeros(len(counts)), _start_level(counts, first, smoothing), discount
+    )
+    dispersion = _dispersion(counts, first, smoothing, draft)
+    fitted = Baseline(draft.profile, dispersion, draft.level, discount)
+    return Baseline(fitted.profile, dispersion, final_level(counts, first, fitted), discount)
+
+
+def _dispersion(counts: Floats, first: int, smoothing: float, draft: Baseline) -> Floats:
+    """By days that the profile was not learned from: what it has wrong counts as spread too."""
+    hours = counts.shape[1]
+    folds = min(max(hours // DAY, 1), MOST_FOLDS)
+    fold = np.arange(hours) // DAY % folds
+    means = predict(counts, first, draft).mean
+    if folds > 1:
+        for left_out in range(folds):
+            chosen = fold == left_out
+            without = _profile(counts, first, smoothing, ~chosen)
+            other = Baseline(without, draft.dispersion, draft.level, draft.discount)
+            means[:, chosen] = predict(counts, first, other).mean[:, chosen]
+    used = slice(min(DAY, hours // 2), None)
+    return fit_dispersion(counts[:, used], means[:, used])
+
+
+def predict(counts: Floats, first: int, baseline: Baseline) -> Forecast:
+    """What was expected of each hour, knowing only the hours before it.
+
+    Args:
+        counts: Series × hours that follow the baseline's history.
+        first: Hour of the week of the first column.
+        baseline: From :func:`fit_baseline`.
+    """
+    return _filter(counts, first, baseline)[0]
+
+
+def final_level(counts: Floats, first: int, baseline: Baseline) -> Floats:
+    """The level after the last hour."""
+    return _filter(counts, first, baseline)[1]
+
+
+def fit_dispersion(counts: Floats, means: Floats) -> Floats:
+    """φ of each series by maximum likelihood over a grid."""
+    totals = [log_likelihood(counts, means, np.full(counts.shape, phi)).sum(1) for phi in DISPERSIONS]
+    return np.asarray(DISPERSIONS[np.argmax(totals, axis=0)])
+
+
+def log_likelihood(counts: Floats, means: Floats, dispersion: Floats) -> Floats:
+    """Logarithm of each count's probability."""
+    size = 1 / dispersion
+    share = size / (size + means)
+    return np.asarray(
+        gammaln(counts + size) - gammaln(size) - gammaln(counts + 1) + size * np.log(share) + counts * np.log1p(-share)
+    )
+
+
+def tail(counts: Floats, means: Floats, dispersion: Floats, uniform: Floats) -> Floats:
+    """How seldom a count so high is, 0 to 1: P(Y > y) + u · P(Y = y).
+
+    With u uniform it is uniform too where the baseline is right, although counts are whole numbers; so a threshold
+    gives exactly the rate that is wanted.
+    """
+    size = 1 / np.maximum(dispersion, 1e-9)
+    share = means / (size + means)
+    above = betainc(counts + 1, size, share)
+    at_least = np.where(counts > 0, betainc(np.maximum(counts, 1), size, share), 1.0)
+    return np.asarray(above + uniform * (at_least - above))
+
+
+def _filter(counts: Floats, first: int, baseline: Baseline) -> tuple[Forecast, Floats]:
+    series, hours = counts.shape
+    season = baseline.profile[:, (first + np.arange(hours)) % WEEK]
+    keep, phi = baseline.discount, baseline.dispersion
+    rate = np.full(series, 1 / (1 - keep)) * 0.5  # half of what the level is known by after a long time
+    shape = baseline.level * rate + 0.5
+    means, spreads, twos, spreads_of_two = (np.empty((series, hours)) for _ in range(4))
+    before_level, before_shape = shape / rate, shape
+    for hour in range(hours):
+        level = np.maximum(shape / rate, LEAST_LEVEL)
+        here = season[:, hour]
+        means[:, hour] = mean = np.maximum(level * here, 1e-6)
+        spreads[:, hour] = phi + 1 / shape
+        if hour:
+            parts = before_level[:, None] * season[:, hour - 1 : hour + 1]
+            two = np.maximum(parts.sum(1), 1e-6)
+            twos[:, hour] = two
+            spreads_of_two[:, hour] = phi * (parts**2).sum(1) / two**2 + 1 / before_shape
+        else:
+            twos[:, 0], spreads_of_two[:, 0] = mean, spreads[:, 0]
+        before_level, before_shape = level, shape
+        # An hour tells of the level as much as its overdispersed count does: the quasi-Poisson weight.
+        weight = 1 / (1 + phi * mean)
+        seen = np.minimum(counts[:, hour], MOST_FACTOR * mean + 3)
+        shape = keep * shape + weight * seen + 1e-3
+        rate = keep * rate + weight * here + 1e-3 / level
+    return Forecast(means, spreads, twos, spreads_of_two), np.maximum(shape / rate, LEAST_LEVEL)
+
+
+def _start_level(counts: Floats, first: int, smoothing: float) -> Floats:
+    profile = _profile(counts, first, smoothing)
+    day = counts[:, :DAY]
+    season = profile[:, (first + np.arange(day.shape[1])) % WEEK]
+    return np.asarray(np.maximum(day.sum(1) / np.maximum(season.sum(1), 1e-9), LEAST_LEVEL))
+
+
+def _profile(counts: Floats, first: int, smoothing: float, used: NDArray[np.bool_] | None = None) -> Floats:
+    series, hours = counts.shape
+    place = (first + np.arange(hours)) % WEEK
+    place = place if used is None else np.where(used, place, -1)
+    level = np.maximum(_daily_means(counts), LEAST_LEVEL)
+    daily = np.stack([_ratio(counts, level, here) for here in _hours_of_day(place)], axis=1)
+    pooled = np.array([counts[:, here].sum() / max(level[:, here].sum(), 1e-9) for here in _hours_of_day(place)])
+    days = (place >= 0).sum() / DAY
+    share = days / (days + SMOOTH_DAYS)
+    daily = share * daily + (1 - share) * _smooth(daily, smoothing)
+    pooled = share * pooled + (1 - share) * _smooth(pooled[None], smoothing)[0]
+    daily = (days * daily + POOL * pooled) / (days + POOL)
+    weekly = np.empty((series, WEEK))
+    for slot in range(WEEK):
+        here = place == slot
+        weight = here.sum() / (here.sum() + PRIOR_WEEKS)
+        own = _ratio(counts, level, here) if here.any() else daily[:, slot % DAY]
+        weekly[:, slot] = weight * own + (1 - weight) * daily[:, slot % DAY]
+    weekly = np.maximum(weekly, 0.02)
+    return np.asarray(weekly / weekly.mean(1, keepdims=True))
+
+
+def _hours_of_day(place: NDArray[np.int64]) -> list[NDArray[np.bool_]]:
+    return [(place >= 0) & (place % DAY == hour) for hour in range(DAY)]
+
+
+def _daily_means(counts: Floats) -> Floats:
+    """For each hour the mean count of the 24 hours around it; at the ends of the first and last whole day."""
+    hours = counts.shape[1]
+    width = min(DAY, hours)
+    sums = np.cumsum(np.pad(counts, ((0, 0), (1, 0))), axis=1)
+    start = np.clip(np.arange(hours) - width // 2, 0, hours - width)
+    return np.asarray((sums[:, start + width] - sums[:, start]) / width)
+
+
+def _ratio(counts: Floats, level: Floats, chosen: NDArray[np.bool_]) -> Floats:
+    return np.asarray((counts[:, chosen].sum(1) + 0.05) / (level[:, chosen].sum(1) + 0.05))
+
+
+def _smooth(daily: Floats, width: float) -> Floats:
+    if width < 0.1:
+        return daily
+    away = np.minimum(np.arange(DAY), DAY - np.arange(DAY))
+    kernel = np.exp(-0.5 * (away / width) ** 2)
+    kernel /= kernel.sum()
+    return np.asarray(np.stack([np.roll(daily, -hour, axis=1) @ kernel for hour in range(DAY)], axis=1))

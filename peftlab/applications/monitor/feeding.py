@@ -1,0 +1,158 @@
+"""Texts from tables, from standard input and from Redis: each is stored once, with what both adapters say of it."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from peftlab.applications.monitor.building import open_reader
+from peftlab.applications.monitor.opening import open_store, open_watcher
+from peftlab.applications.monitor.posts import ONE_STREAM, digest_of
+from peftlab.applications.monitor.reader import Reader
+from peftlab.applications.monitor.settings import Posts
+from peftlab.applications.monitor.store import Post, Store
+from peftlab.applications.monitor.times import read_time
+from peftlab.core.application import Hosting, Workplace
+from peftlab.core.errors import DataError, UserError
+from peftlab.data.data_config import DataConfig
+from peftlab.data.tables import read_table
+
+if TYPE_CHECKING:
+    from peftlab.applications.monitor.application import Monitor
+
+AT_ONCE = 64
+"""Texts that are read and stored together."""
+LONGEST_TEXT = 20_000
+LONGEST_NAME = 150
+ID = "id"
+
+
+def feed(monitor: Monitor, place: Workplace, hosting: Hosting, sources: Sequence[str]) -> Mapping[str, int]:
+    """Store what the sources have; a source of Redis ends when the process is told to.
+
+    Args:
+        monitor: Built.
+        place: Where.
+        hosting: Names the database.
+        sources: Tables, ``-`` for JSON lines on standard input, or one ``redis://host:port/database/stream``.
+
+    Returns:
+        ``read``, ``new``, ``known`` and ``refused``.
+    """
+    streams = [source for source in sources if source.startswith(("redis://", "rediss://"))]
+    if streams and len(sources) > 1:
+        raise UserError("a Redis stream is read alone", hint="Start one `peftlab app feed` for each.")
+    for source in sources:
+        if source != "-" and source not in streams and not Path(source).is_file():
+            raise UserError("there is no such file", where=source)
+    store = open_store(place, hosting)
+    reader = open_reader(place)
+    if streams:
+        from peftlab.applications.monitor.redis_stream import work
+
+        return work(streams[0], store, reader, place.reporter)
+    told: Counter[str] = Counter({"read": 0, "new": 0, "known": 0, "refused": 0})
+    for source in sources:
+        rows = _lines(sys.stdin) if source == "-" else _rows(source, monitor.posts)
+        for part in _batches(_posts(rows, monitor.posts, source, store, told, place)):
+            told.update(keep(part, store, reader))
+    open_watcher(monitor, place, store).tick()
+    return told
+
+
+def keep(posts: Sequence[Post], store: Store, reader: Reader) -> dict[str, int]:
+    """Read texts that are not stored yet, and store them; none is read twice for nothing."""
+    known = store.known(post.name for post in posts)
+    new = list({post.name: post for post in posts if post.name not in known}.values())
+    added = store.add(new, reader.read([post.text for post in new])) if new else 0
+    return {"read": len(posts), "new": added, "known": len(posts) - added}
+
+
+def read_post(row: Mapping[str, Any], posts: Posts, *, name: str, where: str, now: float | None = None) -> Post:
+    """A row as a text that came in.
+
+    Args:
+        row: By the columns that the recipe names; ``id`` is the text's name where it is there.
+        posts: The names of the columns.
+        name: For a text without an id.
+        where: For messages.
+        now: Seconds since 1970, against which times are checked, and which a row without a time gets if the table that
+            the parts learned from had none either.
+
+    Raises:
+        DataError: The text or the time is missing, or cannot be read.
+    """
+    now = time.time() if now is None else now
+    text = row.get(posts.text)
+    if not isinstance(text, str) or not text.strip():
+        raise DataError(f"there is no text in `{posts.text}`", where=where)
+    if len(text) > LONGEST_TEXT:
+        raise DataError(f"the text has {len(text)} characters; at most {LONGEST_TEXT} are read", where=where)
+    column = posts.time or "time"
+    given = row.get(column)
+    if given is None and posts.time is not None:
+        raise DataError(f"there is no time in `{column}`", where=where)
+    moment = now if given is None else read_time(given, now=now, where=f"{where}, `{column}`")
+    stream = row.get(posts.stream) if posts.stream is not None else ONE_STREAM
+    own = row.get(ID)
+    if own is not None and len(str(own)) > LONGEST_NAME:
+        raise DataError(f"the id is longer than {LONGEST_NAME} characters", where=where)
+    # NUL is no character of a text in PostgreSQL.
+    return Post(name if own is None else f"id:{own}", text.replace("\0", " "), moment, str(stream or ONE_STREAM)[:200])
+
+
+def _posts(
+    rows: Iterable[tuple[str, Any]], posts: Posts, source: str, store: Store, told: Counter[str], place: Workplace
+) -> Iterator[Post]:
+    """The rows that can be taken; the others are kept among the refused, and the first are told."""
+    seen: Counter[str] = Counter()
+    for where, row in rows:
+        if isinstance(row, Mapping):
+            same = digest_of(row.get(posts.text), row.get(posts.time or "time"), row.get(posts.stream or ""))
+        else:
+            same = digest_of(row)
+        seen[same] += 1
+        # Two equal rows of a table are two texts; the same table a second time brings nothing new.
+        name = f"row:{same}:{seen[same]}"
+        try:
+            if not isinstance(row, Mapping):
+                raise DataError("this line is no JSON object", where=where)
+            yield read_post(row, posts, name=name, where=where)
+        except DataError as error:
+            told["refused"] += 1
+            store.refuse(name, str(error), json.dumps(row, default=str, ensure_ascii=False))
+            if told["refused"] <= 5:
+                place.reporter.say(f"refused: {error}")
+
+
+def _rows(source: str, posts: Posts) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """A table's rows, each with its place."""
+    config = DataConfig.model_validate({"source": source, "encoding": posts.encoding})
+    table = read_table(Path(source), config)
+    names = list(table.columns)
+    for wanted in (posts.text, *([posts.time] if posts.time else []), *([posts.stream] if posts.stream else [])):
+        if wanted not in names:
+            raise DataError(f"the table has no column `{wanted}`", where=source, hint=f"It has {', '.join(names)}.")
+    for at, values in enumerate(zip(*table.columns.values(), strict=True)):
+        yield f"{source}, row {at + 1}", dict(zip(names, values, strict=True))
+
+
+def _lines(stream: Iterable[str]) -> Iterator[tuple[str, Any]]:
+    for number, line in enumerate(stream, start=1):
+        if not line.strip():
+            continue
+        try:
+            yield f"standard input, line {number}", json.loads(line)
+        except ValueError:
+            yield f"standard input, line {number}", line.rstrip("\n")
+
+
+def _batches(posts: Iterator[Post]) -> Iterator[list[Post]]:
+    while part := list(islice(posts, AT_ONCE)):
+        yield part

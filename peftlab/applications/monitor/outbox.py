@@ -1,0 +1,125 @@
+"""Messages to the world: at least once. One that fails stays in the outbox and is tried again, later and later."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import http.client
+import json
+import os
+import smtplib
+import ssl
+import time
+from collections.abc import Callable
+from email.message import EmailMessage
+from typing import Any
+from urllib.parse import urlsplit
+
+from sqlalchemy import select, update
+
+from peftlab.applications.monitor.settings import Destinations, Mail, Webhook
+from peftlab.applications.monitor.store import OUTBOX, Store
+
+LEASE = 120.0
+"""Seconds for which a message belongs to the process that sends it; longer than any attempt."""
+FIRST_PAUSE, LONGEST_PAUSE = 5.0, 3600.0
+SIGNATURE = "X-Peftlab-Signature"
+DELIVERY = "X-Peftlab-Delivery"
+
+
+class DeliveryError(Exception):
+    """A message was not taken."""
+
+
+def deliver(store: Store, send: Destinations, now: Callable[[], float] = time.time) -> int:
+    """Send what is due.
+
+    Returns:
+        How many messages were taken.
+    """
+    senders: dict[str, Callable[[int, str], None]] = {}
+    if send.webhook is not None:
+        webhook = send.webhook
+        senders["webhook"] = lambda number, body: post(webhook, number, body)
+    if send.mail is not None:
+        mail = send.mail
+        senders["mail"] = lambda number, body: send_mail(mail, number, body)
+    taken = 0
+    for row in _claimed(store, list(senders), now()):
+        error = None
+        try:
+            senders[row.channel](row.id, row.body)
+            taken += 1
+        except (DeliveryError, OSError, http.client.HTTPException, smtplib.SMTPException) as found:
+            error = str(found)[:500] or type(found).__name__
+        pause = min(FIRST_PAUSE * 2**row.tries, LONGEST_PAUSE)
+        values: dict[str, Any] = {"tries": row.tries + 1, "error": error}
+        values |= {"sent": now()} if error is None else {"due": now() + pause}
+        with store.transaction() as connection:
+            connection.execute(update(OUTBOX).where(OUTBOX.c.id == row.id).values(**values))
+    return taken
+
+
+def sign(secret: str, moment: int, body: str) -> str:
+    """The signature's header: the time, and HMAC-SHA256 of ``<time>.<body>``."""
+    code = hmac.new(secret.encode(), f"{moment}.{body}".encode(), hashlib.sha256).hexdigest()
+    return f"t={moment},v1={code}"
+
+
+def post(webhook: Webhook, number: int, body: str) -> None:
+    """One attempt; redirects are not followed.
+
+    Raises:
+        DeliveryError: The answer is not one of 200 to 299, or the secret is not set.
+    """
+    secret = os.environ.get(webhook.secret_variable, "")
+    if not secret:
+        raise DeliveryError(f"the environment variable {webhook.secret_variable} holds no secret to sign with")
+    parts = urlsplit(webhook.url)
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.hostname or "", parts.port, timeout=webhook.timeout_seconds)
+    headers = {
+        "Content-Type": "application/json",
+        SIGNATURE: sign(secret, int(time.time()), body),
+        DELIVERY: str(number),
+    }
+    try:
+        connection.request("POST", (parts.path or "/") + (f"?{parts.query}" if parts.query else ""), body, headers)
+        status = connection.getresponse().status
+    finally:
+        connection.close()
+    if not 200 <= status < 300:
+        raise DeliveryError(f"the webhook answered {status}")
+
+
+def send_mail(mail: Mail, number: int, body: str) -> None:
+    """One attempt.
+
+    Raises:
+        SMTPException: The server refused.
+    """
+    alarm = json.loads(body)
+    message = EmailMessage()
+    message["Subject"] = " ".join(f"[{alarm['kind']}] {alarm['sentence']}".split())[:150]
+    message["From"], message["To"] = mail.sender, ", ".join(mail.to)
+    message["Message-ID"] = f"<peftlab-{number}@{mail.host}>"
+    shown = "\n".join(f"- {' '.join(text['text'].split())}" for text in alarm["texts"])
+    message.set_content(f"{alarm['sentence']}\n\n{shown}\n\nPage: {alarm['page']}\n")
+    with smtplib.SMTP(mail.host, mail.port, timeout=30) as server:
+        if mail.start_tls:
+            server.starttls(context=ssl.create_default_context())
+        if mail.user is not None:
+            server.login(mail.user, os.environ.get(mail.password_variable, ""))
+        server.send_message(message)
+
+
+def _claimed(store: Store, channels: list[str], now: float) -> list[Any]:
+    """Messages that are due; until their lease ends no other process takes them."""
+    query = select(OUTBOX).where(OUTBOX.c.sent.is_(None), OUTBOX.c.due <= now, OUTBOX.c.channel.in_(channels))
+    found = []
+    with store.transaction() as connection:
+        for row in connection.execute(query.order_by(OUTBOX.c.id).limit(20)).all():
+            mine = update(OUTBOX).where(OUTBOX.c.id == row.id, OUTBOX.c.due == row.due, OUTBOX.c.sent.is_(None))
+            if connection.execute(mine.values(due=now + LEASE)).rowcount:
+                found.append(row)
+    return found

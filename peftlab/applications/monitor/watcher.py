@@ -1,0 +1,271 @@
+"""Judges hours that are over: folds copies, counts voices, and begins alarms; each hour once.
+
+All of an hour's changes are one transaction: counts, alarms, messages to send, and the mark that it is judged. A kill
+at any moment leaves an hour judged or not; alarms are unique by their beginning, so two watchers make no two of one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sqlalchemy import func, select, update
+from sqlalchemy.engine import Connection
+
+from peftlab.applications.monitor.baseline import DAY, predict
+from peftlab.applications.monitor.settings import Destinations, Watch
+from peftlab.applications.monitor.store import ALARMS, HOURS, OUTBOX, TEXTS, Store, insert_new, mark, set_mark
+from peftlab.applications.monitor.surges import LONGEST_HISTORY, QUIET, Detector, fit_detector, score
+from peftlab.applications.monitor.times import hour_of, hour_of_week, shown_hour
+from peftlab.applications.monitor.voices import fold
+
+ALL_TOPICS = "*"
+JUDGED = "judged_until"
+LEAST_HISTORY = 3 * DAY
+"""Hours: a stream that is newer is counted and not judged."""
+COPY_HOURS = 48
+"""A copy may come so much later."""
+GAP = 60 * DAY
+"""Hours without any text that are passed over at once."""
+LIVE_HOURS = 3
+"""Texts not older than this come as they are written; older ones are a table that is fed."""
+LINKED = 20
+"""Texts in a message."""
+SURGE = "surge"
+Series = dict[tuple[str, str], Counter[int]]
+
+
+@dataclass(frozen=True)
+class _Day:
+    """Detectors of a day, by stream; each has a row for all topics and one for each."""
+
+    start: int
+    detectors: Mapping[str, tuple[Detector, Sequence[str], int]]
+
+
+class Watcher:
+    """Judges the texts of a store.
+
+    Args:
+        store: Of the texts.
+        watch: What raises an alarm.
+        send: Where alarms go.
+        topics: All that there are.
+        seed: Of the calibration, and of how ties are broken.
+    """
+
+    def __init__(self, store: Store, watch: Watch, send: Destinations, topics: Sequence[str], seed: int) -> None:
+        self._store, self._watch, self._send, self._topics, self._seed = store, watch, send, list(topics), seed
+        self._day: _Day | None = None
+
+    def tick(self, now: float | None = None) -> int:
+        """Judge what can be judged.
+
+        Returns:
+            How many alarms began.
+
+        Raises:
+            StorageError: The database refused; the hours are judged at the next try.
+        """
+        now = time.time() if now is None else now
+        began = 0
+        while True:
+            with self._store.transaction() as connection:
+                span = self._next_span(connection, now)
+                if span is None:
+                    return began
+                began += self._judge(connection, *span)
+
+    def _next_span(self, connection: Connection, now: float) -> tuple[int, int] | None:
+        """Hours of one day, from and until."""
+        latest = connection.scalar(select(func.max(TEXTS.c.hour)))
+        if latest is None:
+            return None
+        until = hour_of(now) if hour_of(now) - latest <= LIVE_HOURS else int(latest)
+        waiting = connection.scalar(select(func.min(TEXTS.c.hour)).where(TEXTS.c.sentiment.is_(None)))
+        until = until if waiting is None else min(until, int(waiting))
+        judged = mark(connection, JUDGED)
+        start = int(judged) if judged is not None else int(connection.scalar(select(func.min(TEXTS.c.hour))) or 0)
+        following = connection.scalar(select(func.min(TEXTS.c.hour)).where(TEXTS.c.hour >= start))
+        if following is not None and following - start > GAP:
+            start = int(following)
+        if start >= until:
+            return None
+        return start, min(until, (start // DAY + 1) * DAY)
+
+    def _judge(self, connection: Connection, start: int, stop: int) -> int:
+        counted = self._count(connection, start, stop)
+        rows = [
+            {"stream": stream, "topic": topic, "hour": hour, "voices": voices}
+            for (stream, topic), hours in counted.items()
+            for hour, voices in hours.items()
+        ]
+        insert_new(connection, HOURS, rows)
+        set_mark(connection, JUDGED, stop)
+        began = 0
+        day = self._detectors(connection, start // DAY * DAY)
+        for stream, (detector, topics, _) in day.detectors.items():
+            counts = _matrix(connection, stream, topics, day.start, stop)
+            first = hour_of_week(day.start)
+            scores = score(counts, first, detector.baseline, self._ties(stream, topics, day.start, stop))
+            expected = predict(counts, first, detector.baseline).mean
+            for row, column in np.argwhere(scores < detector.threshold[:, None]):
+                hour = day.start + int(column)
+                if hour >= start:
+                    began += self._alarm(
+                        connection, stream, topics[row], hour, int(counts[row, column]),
+                        float(expected[row, column]), float(scores[row, column]),
+                    )  # fmt: skip
+        return began
+
+    def _count(self, connection: Connection, start: int, stop: int) -> Series:
+        """Voices of each series and hour; copies are written down as such."""
+        columns = (TEXTS.c.id, TEXTS.c.stream, TEXTS.c.hour, TEXTS.c.text, TEXTS.c.topic)
+        query = (
+            select(*columns)
+            .where(TEXTS.c.hour >= start - COPY_HOURS, TEXTS.c.hour < stop)
+            .where(TEXTS.c.sentiment == self._watch.sentiment, TEXTS.c.copy_of.is_(None))
+            .order_by(TEXTS.c.time, TEXTS.c.id)
+        )
+        by_stream = defaultdict(list)
+        for found in connection.execute(query):
+            by_stream[found.stream].append(found)
+        counted: Series = defaultdict(Counter)
+        for stream, rows in by_stream.items():
+            known = [row for row in rows if row.hour < start]
+            new = rows[len(known) :]
+            for row, original in zip(new, fold([row.text for row in known], [row.text for row in new]), strict=True):
+                if original is not None:
+                    place = update(TEXTS).where(TEXTS.c.id == row.id)
+                    connection.execute(place.values(copy_of=rows[original].id))
+                    continue
+                counted[stream, ALL_TOPICS][row.hour] += 1
+                counted[stream, row.topic][row.hour] += 1
+        return counted
+
+    def _detectors(self, connection: Connection, start: int) -> _Day:
+        """Those of the day that begins at this hour, learned from the hours before it."""
+        if self._day is not None and self._day.start == start:
+            return self._day
+        firsts = connection.execute(
+            select(HOURS.c.stream, func.min(HOURS.c.hour)).where(HOURS.c.hour < start).group_by(HOURS.c.stream)
+        ).all()
+        found = {}
+        for stream, first in firsts:
+            begin = max((int(first) + DAY - 1) // DAY * DAY, start - LONGEST_HISTORY)
+            if start - begin < LEAST_HISTORY:
+                continue
+            topics = [ALL_TOPICS, *(self._topics if self._watch.topic_false_alarms_a_month else [])]
+            rates = np.full(len(topics), self._watch.topic_false_alarms_a_month / max(len(self._topics), 1))
+            rates[0] = self._watch.false_alarms_a_month
+            counts = _matrix(connection, stream, topics, begin, start)
+            detector = fit_detector(
+                counts, hour_of_week(begin), rates,
+                discount=self._watch.discount, smoothing=self._watch.smoothing, seed=self._seed,
+            )  # fmt: skip
+            found[stream] = (detector, topics, begin)
+        self._day = _Day(start, found)
+        return self._day
+
+    def _ties(self, stream: str, topics: Sequence[str], start: int, stop: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Numbers that break ties: uniform, and always the same for an hour of a series."""
+        drawn = [[_uniform(f"{self._seed}|{stream}|{topic}|{hour}") for hour in range(start, stop)] for topic in topics]
+        return np.array(drawn, dtype=np.float64)
+
+    def _alarm(
+        self, connection: Connection, stream: str, topic: str, hour: int, voices: int, expected: float, found: float
+    ) -> int:
+        """Begin an alarm, or let the one that is there go on."""
+        same = (ALARMS.c.kind == SURGE, ALARMS.c.stream == stream, ALARMS.c.topic == topic)
+        going_on = connection.scalar(select(ALARMS.c.id).where(*same, ALARMS.c.last >= hour - QUIET).limit(1))
+        if going_on is not None:
+            connection.execute(
+                update(ALARMS)
+                .where(ALARMS.c.id == going_on)
+                .values(last=hour, voices=ALARMS.c.voices + voices, expected=ALARMS.c.expected + expected)
+            )
+            return 0
+        values = {
+            "kind": SURGE, "stream": stream, "topic": topic, "began": hour, "last": hour, "voices": voices,
+            "expected": expected, "score": found, "is_seen": False,
+        }  # fmt: skip
+        if not insert_new(connection, ALARMS, [values]):
+            return 0
+        alarm = connection.scalar(select(ALARMS.c.id).where(*same, ALARMS.c.began == hour))
+        body = message(connection, {**values, "id": alarm}, self._watch.sentiment)
+        for channel in self._send.channels():
+            insert_new(
+                connection, OUTBOX,
+                [{"alarm": alarm, "channel": channel, "body": json.dumps(body), "due": 0.0, "tries": 0}],
+            )  # fmt: skip
+        return 1
+
+
+def message(connection: Connection, alarm: Mapping[str, Any], sentiment: str) -> dict[str, Any]:
+    """What is sent of an alarm: what happened, and the first texts behind it."""
+    texts = [
+        {"id": row.id, "text": row.text, "time": row.time}
+        for row in texts_of_alarm(connection, alarm, sentiment, LINKED)
+    ]
+    about = "" if alarm["topic"] == ALL_TOPICS else f" about {alarm['topic']}"
+    return {
+        "alarm": alarm["id"],
+        "kind": alarm["kind"],
+        "stream": alarm["stream"],
+        "topic": alarm["topic"],
+        "hour": shown_hour(alarm["began"]) + " UTC",
+        "voices": alarm["voices"],
+        "expected": round(alarm["expected"], 2),
+        "sentence": f"{alarm['stream']}: {alarm['voices']} {sentiment} voices{about} in the hour from "
+        f"{shown_hour(alarm['began'])} UTC, where about {alarm['expected']:.1f} are usual.",
+        "texts": texts,
+        "page": f"/alarms/{alarm['id']}",
+    }
+
+
+def texts_of_alarm(connection: Connection, alarm: Mapping[str, Any], sentiment: str, most: int) -> Sequence[Any]:
+    """The voices behind an alarm with their number of copies, the latest first; those of the hour before it too."""
+    copies = TEXTS.alias("copies")
+    count = select(func.count()).where(copies.c.copy_of == TEXTS.c.id).scalar_subquery()
+    query = (
+        select(TEXTS, count.label("copies"))
+        .where(TEXTS.c.stream == alarm["stream"], TEXTS.c.sentiment == sentiment, TEXTS.c.copy_of.is_(None))
+        .where(TEXTS.c.hour.between(alarm["began"] - 1, alarm["last"]))
+        .order_by(TEXTS.c.time.desc())
+        .limit(most)
+    )
+    if alarm["topic"] != ALL_TOPICS:
+        query = query.where(TEXTS.c.topic == alarm["topic"])
+    return connection.execute(query).all()
+
+
+def seed_history(store: Store, hours: Sequence[tuple[str, str, int, int]], until: int) -> None:
+    """Let a new store begin with counted hours; one that has any is left as it is."""
+    rows = [{"stream": stream, "topic": topic, "hour": hour, "voices": voices} for stream, topic, hour, voices in hours]
+    with store.transaction() as connection:
+        if mark(connection, JUDGED) is None and not connection.scalar(select(func.count()).select_from(TEXTS)):
+            insert_new(connection, HOURS, rows)
+            set_mark(connection, JUDGED, until)
+
+
+def _matrix(
+    connection: Connection, stream: str, topics: Sequence[str], start: int, stop: int
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Topics × hours of a stream."""
+    counts = np.zeros((len(topics), stop - start))
+    places = {topic: at for at, topic in enumerate(topics)}
+    query = select(HOURS).where(HOURS.c.stream == stream, HOURS.c.hour >= start, HOURS.c.hour < stop)
+    for row in connection.execute(query):
+        if row.topic in places:
+            counts[places[row.topic], row.hour - start] = row.voices
+    return counts
+
+
+def _uniform(name: str) -> float:
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64

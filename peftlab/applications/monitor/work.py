@@ -1,0 +1,83 @@
+"""What a serving process does beside answering: reads waiting texts, judges hours, sends messages."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from peftlab.applications.monitor.outbox import deliver
+from peftlab.applications.monitor.reader import Reader
+from peftlab.applications.monitor.settings import Destinations
+from peftlab.applications.monitor.store import Store
+from peftlab.applications.monitor.watcher import Watcher
+from peftlab.assembly.database import StorageError
+from peftlab.core.reporter import Reporter
+
+AT_ONCE = 64
+PAUSE = 0.5
+"""Seconds between two looks at an empty queue."""
+JUDGE_EVERY = 5.0
+
+
+class Worker:
+    """Works in threads until it is stopped.
+
+    Args:
+        store: Of the texts.
+        reader: Both adapters.
+        watcher: Judges hours.
+        send: Where alarms go.
+        reporter: Is told of what fails; it is tried again.
+    """
+
+    def __init__(self, store: Store, reader: Reader, watcher: Watcher, send: Destinations, reporter: Reporter) -> None:
+        self._store, self._reader, self._watcher, self._send = store, reader, watcher, send
+        self._reporter = reporter
+        self._stop = threading.Event()
+        self.wake = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._repeat, args=(turn, pause), daemon=True)
+            for turn, pause in ((self.read, PAUSE), (self.judge, JUDGE_EVERY), (self.deliver, JUDGE_EVERY))
+        ]
+
+    def start(self) -> None:
+        """Begin."""
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        """End after the work at hand."""
+        self._stop.set()
+        self.wake.set()
+        for thread in self._threads:
+            thread.join(timeout=30)
+
+    def read(self) -> bool:
+        """Read some waiting texts; whether there were any."""
+        rows = self._store.waiting(AT_ONCE)
+        self._store.keep_readings([at for at, _ in rows], self._reader.read([text for _, text in rows]) if rows else [])
+        return bool(rows)
+
+    def judge(self) -> bool:
+        """Judge what is over; never at once again."""
+        self._watcher.tick()
+        return False
+
+    def deliver(self) -> bool:
+        """Send what is due; whether any was taken."""
+        return bool(deliver(self._store, self._send))
+
+    def _repeat(self, turn: Callable[[], bool], pause: float) -> None:
+        told = 0.0
+        while not self._stop.is_set():
+            try:
+                again = turn()
+            except StorageError as error:
+                again = False
+                if time.monotonic() - told > 60:
+                    told = time.monotonic()
+                    self._reporter.say(f"trying again: {error}")
+            if not again:
+                (self.wake if turn == self.read else self._stop).wait(pause)
+                self.wake.clear()

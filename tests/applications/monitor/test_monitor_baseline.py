@@ -1,0 +1,91 @@
+"""The mathematics of surges: against scipy, and by simulation from a known process."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from peftlab.applications.monitor.baseline import (
+    DAY,
+    WEEK,
+    Baseline,
+    fit_baseline,
+    fit_dispersion,
+    log_likelihood,
+    predict,
+    tail,
+)
+from peftlab.applications.monitor.settings import Watch
+from peftlab.applications.monitor.surges import QUIET, begins, draw, score
+from peftlab.applications.monitor.trial import known_course, simulate, stated_ratio, try_on
+
+WATCH = Watch.model_validate({})
+
+
+def process(level: float, dispersion: float) -> Baseline:
+    return Baseline(known_course(), np.array([dispersion]), np.array([level]), 0.95)
+
+
+def test_tail_and_likelihood_are_scipys() -> None:
+    counts, means = np.array([[0.0, 3.0, 17.0]]), np.array([[0.4, 5.0, 6.0]])
+    phi = np.array([[0.3, 0.05, 1.0]])
+    reference = stats.nbinom(1 / phi, 1 / (1 + phi * means))
+    np.testing.assert_allclose(log_likelihood(counts, means, phi), reference.logpmf(counts), rtol=1e-8)
+    for uniform in (0.0, 0.5, 1.0):
+        wanted = reference.sf(counts) + uniform * reference.pmf(counts)
+        np.testing.assert_allclose(tail(counts, means, phi, np.full(counts.shape, uniform)), wanted, rtol=1e-8)
+
+
+def test_tails_of_the_right_process_are_uniform() -> None:
+    random = np.random.default_rng(0)
+    means = random.uniform(0.2, 20, (1, 20_000))
+    counts = random.poisson(random.gamma(1 / 0.2, 0.2 * means)).astype(float)
+    found = tail(counts, means, np.full(means.shape, 0.2), random.random(means.shape))
+    assert stats.kstest(found[0], "uniform").pvalue > 0.01
+
+
+def test_course_level_and_dispersion_of_a_known_process_are_found() -> None:
+    counts = np.concatenate(
+        [draw(process(level, 0.2), 0, 1, 8 * WEEK, 0, np.random.default_rng(1)) for level in (3, 20)]
+    )
+    found = fit_baseline(counts, 0, discount=0.97)
+    np.testing.assert_allclose(found.level, [3, 20], rtol=0.35)
+    assert ((found.dispersion > 0.1) & (found.dispersion < 0.4)).all()
+    for row in found.profile:
+        assert np.corrcoef(row, known_course()[0])[0, 1] > 0.8
+    means = np.broadcast_to(20 * known_course()[:, np.arange(8 * WEEK) % WEEK], (1, 8 * WEEK))
+    np.testing.assert_allclose(fit_dispersion(counts[1:], means), 0.2, rtol=0.2)
+
+
+def test_what_comes_later_does_not_change_what_was_expected() -> None:
+    counts = draw(process(10, 0.1), 0, 1, 2 * DAY, 0, np.random.default_rng(2))
+    other = counts.copy()
+    other[0, 30:] = 99
+    before, after = (predict(each, 0, process(10, 0.1)) for each in (counts, other))
+    np.testing.assert_array_equal(before.mean[:, :31], after.mean[:, :31])
+    assert after.mean[0, 40] > before.mean[0, 40]  # a lasting change becomes the usual
+
+
+def test_alarms_go_on_until_it_is_quiet() -> None:
+    surges = np.zeros((1, 30), bool)
+    surges[0, [3, 5, 5 + QUIET, 5 + 2 * QUIET + 1]] = True
+    assert np.flatnonzero(begins(surges)[0]).tolist() == [3, 5 + 2 * QUIET + 1]
+
+
+def test_the_stated_rate_holds_on_a_known_process() -> None:
+    """A small run of benchmarks/applications/monitor_rate.py, which watches 1,000 weeks and more."""
+    trial = simulate(level=8, dispersion=0.15, history=3 * WEEK, alarms_a_month=8.0, weeks=24, watch=WATCH, seed=3)
+    stated = 8.0 * trial.hours / (365.25 / 12 * 24)
+    assert trial.alarms == pytest.approx(stated, abs=3.5 * np.sqrt(stated))
+    assert stated_ratio([trial], 8.0) == pytest.approx(trial.alarms / stated)
+
+
+def test_planted_surges_are_found_and_a_flat_series_raises_none() -> None:
+    counts = draw(process(20, 0.05), 0, 1, 11 * DAY, 0, np.random.default_rng(4))
+    trial = try_on({"all": counts}, 4 * DAY, 9 * DAY, WATCH, 0)  # 1970-01-05 is a Monday
+    assert np.mean(trial.within_one) > 0.8
+    assert np.mean(trial.within_two) > 0.9
+    assert trial.alarms <= 2
+    scores = score(np.full((1, DAY), 20.0), 0, process(20, 0.05), np.full((1, DAY), 0.5))
+    assert scores.min() > 1e-4

@@ -1,0 +1,265 @@
+"""Texts, hours, alarms and messages in a database, with a reader that knows words and no model."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import http.server
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy
+from sqlalchemy import select
+
+from peftlab.applications.monitor import outbox, views
+from peftlab.applications.monitor.feeding import keep, read_post
+from peftlab.applications.monitor.reader import Reading
+from peftlab.applications.monitor.settings import Destinations, Posts, Watch
+from peftlab.applications.monitor.store import ALARMS, HOURS, OUTBOX, TEXTS, Post, Store
+from peftlab.applications.monitor.times import HOUR, hour_of, hour_of_week, read_time
+from peftlab.applications.monitor.voices import fold
+from peftlab.applications.monitor.watcher import Watcher, seed_history
+from peftlab.assembly.database import StorageError
+from peftlab.core.errors import DataError, UserError
+
+MONDAY = 4 * 24  # hours since 1970: the fifth of January
+WATCH = Watch.model_validate({"topic_false_alarms_a_month": 0})
+POSTS = Posts.model_validate({"source": "x.csv", "stream": "airline"})
+NOW = 1e9
+WORDS = ("delay", "lost", "rude", "seat", "gate", "crew", "late", "bag", "wifi", "phone", "food", "price")
+
+
+class WordReader:
+    """Reads words; counts what it has read."""
+
+    def __init__(self) -> None:
+        self.read_texts: list[str] = []
+
+    def read(self, texts: Sequence[str]) -> list[Reading]:
+        self.read_texts += texts
+        return [Reading("negative" if "bad" in text else "neutral", 0.9, text.split()[-1], 0.8) for text in texts]
+
+
+def post(name: str, hour: float, text: str = "bad thing delay", stream: str = "united") -> Post:
+    return Post(name, text, hour * HOUR, stream)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(f"sqlite:///{tmp_path / 'a.db'}")
+
+
+def rows(store: Store, table: sqlalchemy.Table) -> list[Any]:
+    with store.transaction() as connection:
+        return list(connection.execute(select(table)).all())
+
+
+def test_times_are_read_or_refused_with_their_place() -> None:
+    for given in (
+        "2001-09-09T01:46:40Z",
+        "2001-09-09 03:46:40+02:00",
+        1e9,
+        "1000000000000",
+        "Sun, 09 Sep 2001 01:46:40 GMT",
+    ):
+        assert read_time(given, now=NOW) == NOW
+    for given, message in (
+        ("yesterday", "cannot be read"), ("", "cannot be read"), (None, "cannot be read"), (True, "cannot be read"),
+        ("nan", "cannot be read"), (NOW + 3600, "in the future"), ("1970-01-01", "before 1990"),
+    ):  # fmt: skip
+        with pytest.raises(DataError, match=message) as caught:
+            read_time(given, now=NOW, where="tweets.csv, row 7")
+        assert "row 7" in str(caught.value)
+    assert hour_of_week(hour_of(NOW)) == 6 * 24 + 1  # a Sunday
+    with pytest.raises(DataError, match="no text"):
+        read_post({"text": " ", "time": NOW}, POSTS, name="a", where="row 1", now=NOW)
+    with pytest.raises(DataError, match="no time"):
+        read_post({"text": "a"}, POSTS, name="a", where="row 1", now=NOW)
+
+
+def test_a_text_is_stored_and_read_once(store: Store) -> None:
+    reader = WordReader()
+    posts = [post(f"t{at}", MONDAY, f"bad {word}") for at, word in enumerate(WORDS[:3])]
+    assert keep([*posts, posts[0]], store, reader) == {"read": 4, "new": 3, "known": 1}
+    assert keep(posts, store, reader)["new"] == 0
+    assert len(reader.read_texts) == 3
+    assert store.add([post("later", MONDAY)], [None]) == 1
+    waiting = store.waiting(10)
+    assert [text for _, text in waiting] == ["bad thing delay"]
+    store.keep_readings([waiting[0][0]], reader.read([waiting[0][1]]))
+    assert store.counts()["texts_waiting"] == 0
+    assert store.counts()["texts"] == 4
+
+
+def test_copies_are_one_voice() -> None:
+    texts = [
+        "they lost my bag again and nobody answers the phone at all",
+        "RT @someone: they lost my bag again and nobody answers the phone at all http://t.co/x1",
+        "the crew was kind",
+        "“They lost my bag again and nobody answers the phone at all”",
+    ]
+    assert fold([], texts) == [None, 0, None, 0]
+    assert fold(texts[:1], texts[1:3]) == [0, None]
+
+
+def usual(days: int) -> list[tuple[str, str, int, int]]:
+    """Five voices an hour, a little more or less."""
+    return [("united", topic, MONDAY + hour, 4 + hour % 3) for topic in ("*", "delay") for hour in range(days * 24)]
+
+
+def surge_store(store: Store, send: Destinations) -> Watcher:
+    seed_history(store, usual(5), MONDAY + 120)
+    reader = WordReader()
+    for hour in range(4):
+        count = 40 if hour == 2 else 5
+        texts = [
+            post(
+                f"{hour}-{at}", MONDAY + 120 + hour + 0.01 * at, f"bad {at} of {WORDS[at % 12]} {hour} number{at} delay"
+            )
+            for at in range(count)
+        ]
+        keep(texts, store, reader)
+    copies = [post(f"copy{at}", MONDAY + 121.5, "bad 0 of delay 1 number0 delay") for at in range(60)]
+    keep(copies, store, reader)
+    keep([post("end", MONDAY + 124)], store, reader)
+    return Watcher(store, WATCH, send, ["delay"], 0)
+
+
+def test_a_surge_raises_one_alarm_with_its_voices_and_copies_none(store: Store) -> None:
+    send = Destinations.model_validate({"webhook": {"url": "http://127.0.0.1:9/hook"}})
+    watcher = surge_store(store, send)
+    assert watcher.tick(NOW) == 1
+    assert watcher.tick(NOW) == 0
+    alarm = rows(store, ALARMS)[0]
+    assert (alarm.stream, alarm.topic, alarm.began) == ("united", "*", MONDAY + 122)
+    assert alarm.voices >= 40
+    counted = {row.hour: row.voices for row in rows(store, HOURS) if row.topic == "*"}
+    assert counted[MONDAY + 121] == 5
+    shown = views.alarms(store)[0]
+    texts = views.alarm_texts(store, shown, "negative")
+    assert len([text for text in texts if text["time"] >= (MONDAY + 122) * HOUR]) >= 40
+    assert max(text["copies"] for text in texts) == 60
+    body = json.loads(rows(store, OUTBOX)[0].body)
+    assert body["alarm"] == alarm.id
+    assert len(body["texts"]) == 20
+    assert "40 negative voices" in body["sentence"]
+    again = Watcher(store, WATCH, send, ["delay"], 0)
+    assert again.tick(NOW) == 0
+    assert views.series(store, "negative", "united", 8).values["*"][-3] == 40
+    assert "svg" in views.draw_series(views.series(store, "negative", "united", 48), "united")
+
+
+def test_a_failing_transaction_leaves_the_hour_to_be_judged_again(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watcher = surge_store(store, Destinations())
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "peftlab.applications.monitor.watcher.message", lambda *_: (_ for _ in ()).throw(RuntimeError("killed"))
+        )
+        with pytest.raises(RuntimeError, match="killed"):
+            watcher.tick(NOW)
+    assert not rows(store, ALARMS)
+    assert all(row.hour < MONDAY + 120 for row in rows(store, HOURS))
+    assert not [row for row in rows(store, TEXTS) if row.copy_of is not None]
+    assert watcher.tick(NOW) == 1
+
+
+@contextmanager
+def hook(answers: list[int]) -> Iterator[tuple[str, list[tuple[dict[str, str], str]]]]:
+    got: list[tuple[dict[str, str], str]] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"])).decode()
+            got.append((dict(self.headers), body))
+            self.send_response(answers.pop(0))
+            self.end_headers()
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = http.server.HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/hook", got
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def test_a_webhook_is_signed_and_tried_until_it_is_taken(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with hook([500, 302, 200]) as (url, got):
+        send = Destinations.model_validate({"webhook": {"url": url}})
+        surge_store(store, send).tick(NOW)
+        clock = [1000.0]
+        assert outbox.deliver(store, send, lambda: clock[0]) == 0  # no secret: nothing leaves unsigned
+        assert "PEFTLAB_WEBHOOK_SECRET" in rows(store, OUTBOX)[0].error
+        monkeypatch.setenv("PEFTLAB_WEBHOOK_SECRET", "key")
+        assert outbox.deliver(store, send, lambda: clock[0]) == 0  # not due yet
+        taken = []
+        for _ in range(3):
+            clock[0] += 100
+            taken.append(outbox.deliver(store, send, lambda: clock[0]))
+        assert taken == [0, 0, 1]
+        clock[0] += 1e6
+        assert outbox.deliver(store, send, lambda: clock[0]) == 0
+    assert len(got) == 3
+    headers, body = got[2]
+    moment, code = (part.partition("=")[2] for part in headers[outbox.SIGNATURE].split(","))
+    assert code == hmac.new(b"key", f"{moment}.{body}".encode(), hashlib.sha256).hexdigest()
+    assert {head[outbox.DELIVERY] for head, _ in got} == {"1"}
+    assert views.messages(store, 1)[0]["sent"] is not None
+
+
+def test_mail_has_the_texts_and_no_line_of_them_in_its_head(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[Any] = []
+
+    class Server:
+        def __init__(self, *_: Any, **__: Any) -> None: ...
+        def __enter__(self) -> Server:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+        def send_message(self, message: Any) -> None:
+            sent.append(message)
+
+    monkeypatch.setattr("smtplib.SMTP", Server)
+    send = Destinations.model_validate(
+        {"mail": {"host": "localhost", "sender": "m@example.org", "to": ["a@example.org"], "start_tls": False}}
+    )
+    surge_store(store, send).tick(NOW)
+    with store.transaction() as connection:
+        body = json.loads(rows(store, OUTBOX)[0].body)
+        body["sentence"] += "\nBcc: everyone@example.org"
+        connection.execute(OUTBOX.update().values(body=json.dumps(body)))
+    assert outbox.deliver(store, send, lambda: 1000.0) == 1
+    assert "Bcc" not in sent[0]
+    assert "number3" in sent[0].get_content()
+
+
+def test_a_full_disk_loses_nothing_and_says_so(store: Store) -> None:
+    with store.transaction() as connection:
+        pages = connection.execute(sqlalchemy.text("PRAGMA page_count")).scalar()
+    sqlalchemy.event.listen(
+        store._database.engine, "begin", lambda connection: connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+    )
+    posts = [post(f"t{at}", MONDAY, "bad " * 900 + str(at)) for at in range(50)]
+    with pytest.raises(StorageError, match="full"):
+        store.add(posts, [None] * 50)
+    assert store.counts()["texts"] == 0
+
+
+def test_a_database_of_another_version_is_left_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"sqlite:///{tmp_path / 'b.db'}"
+    Store(url)
+    monkeypatch.setattr("peftlab.applications.monitor.store.VERSION", 2)
+    with pytest.raises(UserError, match="version 1"):
+        Store(url)
