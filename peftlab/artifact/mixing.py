@@ -17,6 +17,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+NO_CLASS = -1e4
+"""Stands in for the logits that a head does not have: finite in half precision too, and no class's."""
+
 
 def let_adapters_mix(model: nn.Module) -> None:
     """Prepare a model, in place, for batches whose examples have different adapters; others it computes as before.
@@ -111,7 +114,7 @@ def _lora(layer: Any, alone: Callable[..., Tensor], states: Tensor, *arguments: 
 def _whole(wrapper: Any, alone: Callable[..., Tensor], states: Tensor, *arguments: Any, **options: Any) -> Tensor:
     """A layer that each adapter has trained whole, such as the head: few rows, one adapter after the other.
 
-    Heads may have different numbers of outputs: the shorter rows end in −∞, the logit of a class that cannot be.
+    Heads may have different numbers of outputs: the shorter rows end in ``NO_CLASS``.
     """
     parts = _current.parts
     if parts is None:
@@ -126,4 +129,4 @@ def _whole(wrapper: Any, alone: Callable[..., Tensor], states: Tensor, *argument
 
 def _widened(outputs: Tensor, most: int) -> Tensor:
     missing = most - outputs.shape[-1]
-    return functional.pad(outputs, (0, missing), value=float("-inf")) if missing else outputs
+    return functional.pad(outputs, (0, missing), value=NO_CLASS) if missing else outputs

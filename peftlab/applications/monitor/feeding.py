@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -12,12 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peftlab.applications.monitor.building import open_reader
+from peftlab.applications.monitor.intake import AT_ONCE, keep, read_post
 from peftlab.applications.monitor.opening import open_store, open_watcher
-from peftlab.applications.monitor.posts import ONE_STREAM, digest_of
-from peftlab.applications.monitor.reader import Reader
+from peftlab.applications.monitor.posts import digest_of
 from peftlab.applications.monitor.settings import Posts
 from peftlab.applications.monitor.store import Post, Store
-from peftlab.applications.monitor.times import read_time
 from peftlab.core.application import Hosting, Workplace
 from peftlab.core.errors import DataError, UserError
 from peftlab.data.data_config import DataConfig
@@ -25,12 +23,6 @@ from peftlab.data.tables import read_table
 
 if TYPE_CHECKING:
     from peftlab.applications.monitor.application import Monitor
-
-AT_ONCE = 64
-"""Texts that are read and stored together."""
-LONGEST_TEXT = 20_000
-LONGEST_NAME = 150
-ID = "id"
 
 
 def feed(monitor: Monitor, place: Workplace, hosting: Hosting, sources: Sequence[str]) -> Mapping[str, int]:
@@ -64,47 +56,6 @@ def feed(monitor: Monitor, place: Workplace, hosting: Hosting, sources: Sequence
             told.update(keep(part, store, reader))
     open_watcher(monitor, place, store).tick()
     return told
-
-
-def keep(posts: Sequence[Post], store: Store, reader: Reader) -> dict[str, int]:
-    """Read texts that are not stored yet, and store them; none is read twice for nothing."""
-    known = store.known(post.name for post in posts)
-    new = list({post.name: post for post in posts if post.name not in known}.values())
-    added = store.add(new, reader.read([post.text for post in new])) if new else 0
-    return {"read": len(posts), "new": added, "known": len(posts) - added}
-
-
-def read_post(row: Mapping[str, Any], posts: Posts, *, name: str, where: str, now: float | None = None) -> Post:
-    """A row as a text that came in.
-
-    Args:
-        row: By the columns that the recipe names; ``id`` is the text's name where it is there.
-        posts: The names of the columns.
-        name: For a text without an id.
-        where: For messages.
-        now: Seconds since 1970, against which times are checked, and which a row without a time gets if the table that
-            the parts learned from had none either.
-
-    Raises:
-        DataError: The text or the time is missing, or cannot be read.
-    """
-    now = time.time() if now is None else now
-    text = row.get(posts.text)
-    if not isinstance(text, str) or not text.strip():
-        raise DataError(f"there is no text in `{posts.text}`", where=where)
-    if len(text) > LONGEST_TEXT:
-        raise DataError(f"the text has {len(text)} characters; at most {LONGEST_TEXT} are read", where=where)
-    column = posts.time or "time"
-    given = row.get(column)
-    if given is None and posts.time is not None:
-        raise DataError(f"there is no time in `{column}`", where=where)
-    moment = now if given is None else read_time(given, now=now, where=f"{where}, `{column}`")
-    stream = row.get(posts.stream) if posts.stream is not None else ONE_STREAM
-    own = row.get(ID)
-    if own is not None and len(str(own)) > LONGEST_NAME:
-        raise DataError(f"the id is longer than {LONGEST_NAME} characters", where=where)
-    # NUL is no character of a text in PostgreSQL.
-    return Post(name if own is None else f"id:{own}", text.replace("\0", " "), moment, str(stream or ONE_STREAM)[:200])
 
 
 def _posts(

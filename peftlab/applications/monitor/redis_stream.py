@@ -17,17 +17,14 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from peftlab.applications.monitor.feeding import AT_ONCE, keep, read_post
+from peftlab.applications.monitor.intake import AT_ONCE, FIELDS, keep, read_post
 from peftlab.applications.monitor.reader import Reader
-from peftlab.applications.monitor.settings import Posts
 from peftlab.applications.monitor.store import Post, Store
 from peftlab.assembly.database import StorageError
 from peftlab.core.errors import DataError, UserError
 from peftlab.core.reporter import Reporter
 
 GROUP = "peftlab"
-FIELDS = Posts(source="-", stream="stream")
-"""Names of a message's fields: text, time, stream, and id, which is the text's own name."""
 CLAIM_MS = 30_000
 """A text that a worker has had for so long without storing it goes to another."""
 WAIT_MS = 1_000

@@ -14,9 +14,8 @@ from pydantic import BaseModel, Field
 
 from peftlab.applications.monitor import views
 from peftlab.applications.monitor.building import open_reader
-from peftlab.applications.monitor.feeding import LONGEST_NAME, LONGEST_TEXT, read_post
+from peftlab.applications.monitor.intake import FIELDS, LONGEST_NAME, LONGEST_TEXT, read_post
 from peftlab.applications.monitor.opening import open_store, open_watcher
-from peftlab.applications.monitor.redis_stream import FIELDS
 from peftlab.applications.monitor.store import Store
 from peftlab.applications.monitor.work import Worker
 from peftlab.assembly.site import Pages, build_site

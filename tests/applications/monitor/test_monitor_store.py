@@ -17,7 +17,7 @@ import sqlalchemy
 from sqlalchemy import select
 
 from peftlab.applications.monitor import outbox, views
-from peftlab.applications.monitor.feeding import keep, read_post
+from peftlab.applications.monitor.intake import keep, read_post
 from peftlab.applications.monitor.reader import Reading
 from peftlab.applications.monitor.settings import Destinations, Posts, Watch
 from peftlab.applications.monitor.store import ALARMS, HOURS, OUTBOX, TEXTS, Post, Store
