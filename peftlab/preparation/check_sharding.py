@@ -34,8 +34,9 @@ def _reasons(recipe: Recipe) -> dict[str, str]:
     trains_base, optimizer = method.trains_base, optimizer_name(training.optimizer)
     found: dict[str, str | None] = {
         "model.offload": model.offload and "an offloaded base lies elsewhere",
-        "model.quantization": model.quantization
-        and "torch's sharded parameters lack what bitsandbytes notes on its own",
+        "model.quantization": "the scales of an 8-bit matrix move from parameter to layer at the first pass"
+        if model.quantization == "int8"
+        else None,
         "training.micro_batch_size": "where one process runs out of memory, the others wait for it within a pass"
         if training.micro_batch_size == "auto"
         else None,

@@ -149,7 +149,7 @@ class TrainingStage:
         if type(task).guards_at_start is Task.guards_at_start:
             return {}
         inference = run.inference(self._loader.tokenizer)
-        batch = job.plan.longest_step(job.task.lengths(job.split.examples)).batches[0]
+        batch = job.plan.longest_step(job.task.lengths(job.split.examples)).batches[-1]
         examples = [job.split.examples[position] for position in batch]
         policy = Policy(job.model, None, inference, job.pad_token_id)
         job.model.eval()

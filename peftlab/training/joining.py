@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from peftlab.core.devices import AUTO
+from peftlab.core.devices import AUTO, choose_device
 from peftlab.core.errors import RunFailedError, UserError
 from peftlab.training.launch import LAUNCHER, STORE_FILE, Started, find_start
 from peftlab.training.processes import Processes
@@ -55,7 +55,7 @@ def joined_world(device: str = AUTO, timeout: float = TIMEOUT) -> Iterator[World
         timeout: Seconds that processes wait for one that does not come, or is silent.
 
     Raises:
-        UserError: The launcher's variables say nothing that can be, or a port is in use.
+        UserError: The launcher's variables say nothing that can be, a port is in use, or there is no such device.
         RunFailedError: A process does not come.
     """
     global _joined
@@ -116,12 +116,10 @@ def _joined_to(start: Started, device: str, timeout: float) -> Iterator[Processe
     watch.announce()
     _wait_for_all(store, start, timeout)
     watch.start()
-    place = own_device(device, start)
-    if place.startswith("cuda"):
-        torch.cuda.set_device(place)
+    place = choose_device(own_device(device, start))
     _choose_interface(start.address)
     dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if place != "cpu" and torch.cuda.is_available() else "gloo",
+        "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo",
         store=PrefixStore("group", store),
         rank=start.rank,
         world_size=start.size,

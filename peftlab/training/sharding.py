@@ -59,11 +59,23 @@ class Sharding:
         apart = set[nn.Parameter]()
         if not self.trains_base:
             apart = {parameter for parameter in model.parameters() if parameter.requires_grad}
+        quantized = [module for module in model.modules() if getattr(module, "quant_state", None) is not None]
         for module in [*blocks, model]:
             part: Any = fully_shard(module, mesh=self.mesh, ignored_params=apart)
             # The loss of each process is its part of the sum already.
             part.set_gradient_divide_factor(1.0)
             part.set_force_sum_reduction_for_comms(True)
+        for layer in quantized:
+            _note_scales(layer)
+            layer.register_forward_pre_hook(_note_scales)
+
+
+def _note_scales(layer: Any, _: Any = None) -> None:
+    """Put the scales of a 4-bit matrix, which stay whole, where bitsandbytes looks for them: on what is the weight now.
+
+    torch makes new parameters for the share and for the gathered matrix.
+    """
+    layer.weight.quant_state = layer.quant_state
 
 
 def mesh_of(group: Any, device: torch.device) -> DeviceMesh:

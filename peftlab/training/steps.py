@@ -68,15 +68,18 @@ class StepPlan:
             epoch += 1
 
     def longest_step(self, lengths: list[int]) -> Step:
-        """The step of the first epoch with the most padded tokens in a batch."""
-        candidates = []
+        """A step with the first epoch's batch of most padded tokens, after the others: their gradients are there then.
+
+        Another epoch may put it there.
+        """
         batches = self.plan_epoch(0)
-        for start in range(0, len(batches), self.accumulation):
-            group = batches[start : start + self.accumulation]
-            padded = max(len(batch) * max(lengths[position] for position in batch) for batch in group)
-            candidates.append((padded, -start, group))
-        _, start, group = max(candidates)
-        return Step(1 - start // self.accumulation, 0, group, ends_epoch=False)
+        padded = [len(batch) * max(lengths[position] for position in batch) for batch in batches]
+        longest = padded.index(max(padded))
+        start = longest - longest % self.accumulation
+        group = [batch for at, batch in enumerate(batches[start : start + self.accumulation], start) if at != longest]
+        if not group and self.accumulation > 1 and longest > 0:  # what an epoch's last step has left
+            group = [batches[longest - 1]]
+        return Step(1 + start // self.accumulation, 0, [*group, batches[longest]], ends_epoch=False)
 
     def _steps_of(self, epoch: int) -> int:
         return math.ceil(len(self.plan_epoch(epoch)) / self.accumulation)

@@ -32,8 +32,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "prefix": {"type": "prefix_tuning", "num_virtual_tokens": 4},
 }
 CASES = [f"{model}-{method}" for model in ("bert", "llama") for method in METHODS]
-ALL = [*CASES, "bert-embedding"]
-SHARDED = ["bert-lora", "llama-lora", "llama-full"]
+ALL = [*CASES, "bert-embedding", "llama-nf4"]
+SHARDED = ["bert-lora", "llama-lora", "llama-full", "llama-nf4"]
 MadeOnce = Callable[[str, Callable[[Path], object]], Path]
 pytestmark = pytest.mark.slow
 
@@ -69,6 +69,9 @@ def recipes(
     embedding["task"] = {"type": "text_embedding", "max_length": 16}
     embedding["data"] = {"source": str(table), "validation_fraction": 0.2}
     found["bert-embedding"] = embedding
+    quantized = recipe(tiny_llama, reviews, METHODS["lora"])
+    quantized["model"] = {**quantized["model"], "quantization": "nf4"}
+    found["llama-nf4"] = quantized
     return found
 
 
@@ -228,3 +231,13 @@ def test_what_is_wrong_is_said_once(recipes: dict[str, dict[str, Any]], tmp_path
     assert done.stderr.count("Error") == 1
     assert "lorra" in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a card")
+def test_a_card_that_is_not_there_is_said_once(recipes: dict[str, dict[str, Any]], tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipes["bert-lora"]))
+    options = ("--output-dir", tmp_path / "out", "--processes", 2, "--device", "cuda")
+    done = launch("run", tmp_path / "recipe.yaml", *options)
+    assert done.returncode == 2
+    assert done.stderr.count("Error") == 1
+    assert "there is no CUDA device here" in done.stderr

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,3 +45,21 @@ def test_the_longest_step_is_found() -> None:
     lengths = [3, 3, 9, 9, 4, 4]
     plan = StepPlan(lambda _: [[0, 1], [2, 3], [4, 5]], 1, 1, None)
     assert plan.longest_step(lengths).batches == [[2, 3]]
+
+
+@pytest.mark.parametrize(
+    ("accumulation", "longest", "step"),
+    [
+        (2, 0, [[2, 3], [0, 1]]),  # another epoch may put it second, where gradients are there already
+        (2, 1, [[0, 1], [2, 3]]),
+        (2, 4, [[6, 7], [8]]),  # alone in the epoch's last step
+        (3, 4, [[6, 7], [8]]),
+        (8, 0, [[2, 3], [4, 5], [6, 7], [8], [0, 1]]),
+    ],
+)
+def test_the_longest_batch_comes_after_the_others_of_its_step(
+    accumulation: int, longest: int, step: list[list[int]]
+) -> None:
+    batches = [[0, 1], [2, 3], [4, 5], [6, 7], [8]]
+    lengths = [30 if position in batches[longest] else 2 for position in range(9)]
+    assert StepPlan(lambda _: batches, accumulation, 1, None).longest_step(lengths).batches == step

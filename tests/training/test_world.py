@@ -142,7 +142,7 @@ def test_an_estimate_holds_what_would_be_exchanged() -> None:
     ("changes", "key"),
     [
         ({"model": {"path": "x", "offload": "disk"}}, "model.offload"),
-        ({"model": {"path": "x", "quantization": "nf4"}}, "model.quantization"),
+        ({"model": {"path": "x", "quantization": "int8"}}, "model.quantization"),
         ({"method": {"type": "oft"}}, "method.type"),
         ({"method": {"type": "full"}, "training": {"optimizer": "adafactor"}}, "training.optimizer"),
         ({"training": {"micro_batch_size": "auto"}}, "training.micro_batch_size"),
