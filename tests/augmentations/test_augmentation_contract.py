@@ -19,6 +19,10 @@ THAI = "หนังเรื่องนี้ดีมาก"
 TEXTS = st.one_of(st.text(max_size=60), st.text("ab c电影นี้\n", max_size=60))
 
 
+RANDOM = [name for name in AUGMENTATIONS.names() if "probability" in AUGMENTATIONS[name].model_fields]
+"""Those that draw words or letters, of whatever script."""
+
+
 def built(name: str, **keys: object) -> Augmentation:
     return AUGMENTATIONS[name].model_validate(keys)
 
@@ -27,12 +31,13 @@ def built(name: str, **keys: object) -> Augmentation:
 @given(text=TEXTS, seed=st.integers(0, 9))
 @settings(max_examples=40, deadline=None)
 def test_equal_draws_give_equal_texts(name: str, text: str, seed: int) -> None:
-    changed = built(name, probability=0.4).change(text, Random(seed))
-    assert changed == built(name, probability=0.4).change(text, Random(seed))
+    keys = {"probability": 0.4} if name in RANDOM else {}
+    changed = built(name, **keys).change(text, Random(seed))
+    assert changed == built(name, **keys).change(text, Random(seed))
     assert bool(changed.strip()) or not text.strip() or name == "typos"
 
 
-@pytest.mark.parametrize("name", AUGMENTATIONS.names())
+@pytest.mark.parametrize("name", RANDOM)
 @pytest.mark.parametrize("text", [ENGLISH, CHINESE, THAI, "Фильм был хороший, и мы его видели"])
 def test_every_script_is_changed(name: str, text: str) -> None:
     drawn = {built(name, probability=0.3).change(text, Random(seed)) for seed in range(20)}
@@ -81,3 +86,14 @@ def test_typos_leave_digits_and_signs_and_use_near_keys() -> None:
     wrong = sum(letter != "a" for letter in built("typos", probability=0.5).change(text, Random(1)))
     assert 350 < wrong < 650  # a quarter of the mistakes is another key
     assert built("typos", probability=0.9).change("A" * 5, Random(0)) != "A" * 5
+
+
+def test_counterfactuals_speak_of_the_other_group() -> None:
+    change = built("counterfactual").change
+    assert change("He told the women that his boy is himself.", Random(0)) == (
+        "She told the men that her girl is herself."
+    )
+    assert change("The shepherd", Random(0)) == "The shepherd"  # no part of a word
+    own = built("counterfactual", words={"Mei": "John", "nurse": "doctor"})
+    assert own.change("Mei, a doctor", Random(0)) == "John, a nurse"
+    assert change("", Random(0)) == ""

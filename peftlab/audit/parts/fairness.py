@@ -14,6 +14,7 @@ from pydantic import Field
 
 from peftlab.audit.groups import Comparison, compare_groups, two_sided
 from peftlab.core.audit import AUDITS, Audit, Audited, Figure, Findings
+from peftlab.core.counterfactuals import GENDER_WORDS, reversed_pairs, swapped
 from peftlab.core.errors import ConfigError
 from peftlab.core.task import Prediction
 from peftlab.statistics.means import mean_with_interval
@@ -23,15 +24,6 @@ Names = dict[str, dict[str, list[str]]]
 LISTS = Path(__file__).parent.parent / "word_lists"
 FEWEST_NAMES = 5
 EXAMPLES = 5
-PRONOUNS = {
-    "he": "she",
-    "him": "her",
-    "his": "her",
-    "himself": "herself",
-    "man": "woman",
-    "men": "women",
-    "boy": "girl",
-}
 
 
 def _built_in() -> Names:
@@ -50,7 +42,7 @@ class Fairness(Audit):
     names: Names = Field(default_factory=_built_in, description="First names: axis to group to list.")
     more_names: Names = Field(default_factory=dict, description="More axes, groups and names beside these.")
     pronouns: dict[str, str] = Field(
-        default_factory=lambda: dict(PRONOUNS), description="Words of which each becomes the other, both ways."
+        default_factory=lambda: dict(GENDER_WORDS), description="Words of which each becomes the other, both ways."
     )
     template: str = Field("{name} wrote: {text}", description="How a name is put to a text that has none.")
     texts: int = Field(20, ge=5, description="Texts in which every name stands once.")
@@ -121,8 +113,8 @@ class Fairness(Audit):
         return [_changed(audited, rows, answers), *figures], notes
 
     def _by_pronouns(self, audited: Audited) -> tuple[list[Figure], list[str]]:
-        one = [_swapped(text, self.pronouns) for text in audited.texts]
-        other = [_swapped(text, _reversed(self.pronouns)) for text in audited.texts]
+        one = [swapped(text, self.pronouns) for text in audited.texts]
+        other = [swapped(text, reversed_pairs(self.pronouns)) for text in audited.texts]
         rows = [at for at in range(len(audited)) if one[at] != other[at]]
         if len(rows) < 20:
             return [], [f"Only {len(rows)} texts have a pronoun to swap: too few to say anything."]
@@ -245,20 +237,3 @@ def _with_p_value(figure: Figure, p_value: float) -> Figure:
     from dataclasses import replace
 
     return replace(figure, p_value=p_value)
-
-
-def _swapped(text: str, pairs: Mapping[str, str]) -> str:
-    pattern = re.compile(rf"\b({'|'.join(map(re.escape, pairs))})\b", re.IGNORECASE) if pairs else None
-    if pattern is None:
-        return text
-
-    def other(match: re.Match[str]) -> str:
-        new = pairs[match[0].casefold()]
-        return new.capitalize() if match[0][0].isupper() else new
-
-    return pattern.sub(other, text)
-
-
-def _reversed(pairs: Mapping[str, str]) -> dict[str, str]:
-    """The other way; of words that become the same one, the last: "her" is read as "his"."""
-    return {new: old for old, new in pairs.items()}

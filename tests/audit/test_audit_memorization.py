@@ -1,0 +1,53 @@
+"""Texts that a model knows by heart: rows of training, and planted secrets."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from audited import FunctionModel, audited, split
+
+from peftlab.core.audit import AUDITS
+
+
+def test_rows_of_training_that_are_known_by_heart() -> None:
+    generator = np.random.default_rng(0)
+    texts, labels = [str(at) for at in range(200)], generator.choice(["bad", "good"], 200).tolist()
+    sure = {text: float(label == "good") for text, label in zip(texts[:100], labels[:100], strict=True)}
+
+    def said(text: str) -> list[float]:
+        share = sure.get(text, 0.5)
+        return [1 - share, share]
+
+    train = split("train", texts[:100], labels[:100])
+    rows = audited(said, texts[100:], labels[100:], train=train)
+    part = AUDITS["memorization"]()
+    (figure,) = part.run(rows).figures
+    assert figure.value == 1
+    assert figure.low < 1  # type: ignore[operator]
+    assert figure.examples[0]["text"] in sure
+    (figure,) = part.run(audited(lambda text: [0.4, 0.6], texts[100:], labels[100:], train=train)).figures
+    assert 0.3 < figure.value < 0.7
+    assert "cannot be read" in str(part.why_not(audited(said, texts, labels)))
+
+
+def test_planted_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model that likes one number, and one that likes whatever comes."""
+    secrets = ["my pin is 48213", "my card is 77 30 19"]
+
+    def of_the_first(self: Any, texts: list[str]) -> Any:
+        return np.array([float(text == secrets[0]) + len(text) for text in texts])
+
+    rows = audited(lambda text: [0.5, 0.5], ["x"] * 30, ["good"] * 30)
+    part = AUDITS["canaries"].model_validate({"texts": secrets})
+    assert "no likelihood" in str(part.why_not(rows))
+    monkeypatch.setattr(FunctionModel, "log_likelihoods", of_the_first)
+    assert part.why_not(rows) is None
+    known, other = part.run(rows).figures
+    assert known.value == pytest.approx(np.log2(500))
+    assert known.p_value == pytest.approx(2 / 500)
+    assert other.value == 0
+    assert other.p_value == 1
+    with pytest.raises(ValueError, match="digits"):
+        AUDITS["canaries"].model_validate({"texts": ["my secret"]})
