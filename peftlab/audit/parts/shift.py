@@ -106,8 +106,8 @@ def _told_apart(audited: Audited, old: Split, new: Split, before: Sequence[str],
 
 def _length(before: Sequence[str], after: Sequence[str]) -> Figure:
     counts = [np.array([len(WORD.findall(text)) for text in texts], dtype=np.float64) for texts in (before, after)]
-    return _difference("shift.length", "The texts of the other table are {:+.1f} words longer on average.", *counts,
-                       unit="number")  # fmt: skip
+    sentence = "The texts of the other table have {:.1f} words on average, those of the audited rows {:.1f}."
+    return _difference("shift.length", sentence, *counts, unit="number")
 
 
 def _new_words(audited: Audited, before: Sequence[str], after: Sequence[str]) -> list[Figure]:
@@ -119,8 +119,8 @@ def _new_words(audited: Audited, before: Sequence[str], after: Sequence[str]) ->
         words = [word_set(text) for text in texts]
         shares.append(np.array([len(each - known) / max(len(each), 1) for each in words], dtype=np.float64))
     return [
-        _difference("shift.unknown_words", "Of a text's words, the share that training did not have is {:+.1f} points "
-                    "higher in the other table.", *shares)
+        _difference("shift.unknown_words", "Of a text's words, training did not have {:.1%} in the other table, and "
+                    "{:.1%} in the audited rows.", *shares)
     ]  # fmt: skip
 
 
@@ -148,8 +148,8 @@ def _answers(audited: Audited, before: Sequence[Prediction], after: Sequence[Pre
         return []
     answers, others = [each[0][1] for each in first], [each[0][1] for each in second]
     if isinstance(answers[0], float):
-        return [_difference("shift.answers", "The answers are {:+.3g} higher on average.", np.array(answers),
-                            np.array(others), unit="number")]  # fmt: skip
+        sentence = "The mean answer is {:.3g} in the other table, and {:.3g} in the audited rows."
+        return [_difference("shift.answers", sentence, np.array(answers), np.array(others), unit="number")]
     distance, p_value = counts_differ(answers, others, audited.random("shift answers"))
     figures.append(
         Figure(
@@ -163,8 +163,8 @@ def _answers(audited: Audited, before: Sequence[Prediction], after: Sequence[Pre
     )
     if audited.probabilities is not None:
         sureness = [np.array([max(each.scores) for each in said], dtype=np.float64) for said in (before, after)]
-        figures.append(_difference("shift.confidence", "The probability of the answers is {:+.1f} points higher on "
-                                   "average.", *sureness))  # fmt: skip
+        figures.append(_difference("shift.confidence", "The answers have a probability of {:.1%} on average in the "
+                                   "other table, and {:.1%} in the audited rows.", *sureness))  # fmt: skip
     return figures
 
 
@@ -197,9 +197,14 @@ def _difference(
 ) -> Figure:
     """The difference of two means, with Welch's interval; any difference of the distributions is what is tested."""
     found = compare_groups(after, before)
-    shown = 100 * found.difference if unit == "difference" else found.difference
     return Figure(
-        name, found.difference, len(before) + len(after), sentence.format(shown), low=found.low, high=found.high,
-        unit=unit, higher_is_better=None,
+        name,
+        found.difference,
+        len(before) + len(after),
+        sentence.format(after.mean(), before.mean()),
+        low=found.low,
+        high=found.high,
+        unit=unit,
+        higher_is_better=None,
         p_value=distributions_differ(before, after),
-    )  # fmt: skip
+    )
