@@ -30,9 +30,8 @@ def audit_table(comparison: Comparison) -> Table | None:
         "Where each method can be trusted",
         ["method", "seeds", *MEASURES],
         rows,
-        "From an audit of each cell (`audit: true` of the suite): means over the seeds, with the interval that 95 % of "
-        "such intervals hold the mean of further seeds on the same rows in. Changed texts: the mean over all "
-        "perturbations after which the answer should stay. Less is better everywhere.",
+        "From an audit of each cell: means over the seeds, with 95 % intervals for further seeds on the same rows. "
+        "Changed texts: the mean over all perturbations after which the answer should stay. Less is better everywhere.",
     )
 
 
