@@ -70,6 +70,9 @@ class SimulatedModel:
     def log_likelihoods(self, texts: Sequence[str]) -> None:
         """None: it is no language model."""
 
+    def write(self, prompts: Sequence[str]) -> None:
+        """None: it writes nothing."""
+
     def attributions(self, text: str, target: str) -> None:
         """None: it has no gradients."""
 

@@ -13,8 +13,12 @@ from torch import Tensor
 from peftlab.audit.word_attributions import words_of
 from peftlab.audit.word_vectors import word_vectors
 from peftlab.core.audit import AttributedWord, texts_of
+from peftlab.core.capabilities import GeneratesText
+from peftlab.core.reporter import Silent
 from peftlab.core.splits import Example, Split
 from peftlab.core.task import Prediction, Task
+from peftlab.data.streaming import stream_rows
+from peftlab.inference.generate import generate_rows, options_of, prompt_columns
 from peftlab.inference.load_tuned import load_run
 from peftlab.inference.tuned_model import TunedModel
 from peftlab.tasks.text_inputs import model_inputs
@@ -80,6 +84,17 @@ class AuditedRun:
             found += inference.compute(_log_likelihoods, model, token_batch(part, tuned.tokenizer)).tolist()
             self._after_texts(len(part))
         return np.array(found)
+
+    def write(self, prompts: Sequence[str]) -> list[str] | None:
+        """What it writes, as evaluation lets it: always the likeliest token."""
+        task = self.task
+        if self.tuned.model is None or not isinstance(task, GeneratesText):
+            return None
+        if not prompts:
+            return []
+        rows = stream_rows("prompts", map(task.prompt_row, prompts), keep=prompt_columns(self.tuned))
+        written = generate_rows(self.tuned, rows, Silent(), options_of(self.tuned))
+        return [str(row["generated"]) for row in written]
 
     def attributions(self, text: str, target: str) -> list[AttributedWord] | None:
         """Integrated gradients, the tokens of a word together."""

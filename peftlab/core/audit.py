@@ -114,6 +114,9 @@ class AuditedModel(Protocol):
     def log_likelihoods(self, texts: Sequence[str]) -> NDArray[np.float64] | None:
         """Of each text, the log-probability (natural) of its tokens; None where the model is no language model."""
 
+    def write(self, prompts: Sequence[str]) -> list[str] | None:
+        """What it writes after each prompt; None where it writes no text."""
+
     def attributions(self, text: str, target: str) -> list[AttributedWord] | None:
         """What each word of a text adds to the score of a class; None where the model cannot be explained."""
 

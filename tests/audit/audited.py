@@ -35,6 +35,9 @@ class FunctionModel:
     def log_likelihoods(self, texts: Sequence[str]) -> None:
         return None
 
+    def write(self, prompts: Sequence[str]) -> list[str] | None:
+        return None
+
     def attributions(self, text: str, target: str) -> list[AttributedWord] | None:
         """By leaving out each word."""
         words, at = text.split(), self.labels.index(target)
