@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from audited import FunctionModel, audited, split
 
+from peftlab.audit.audited_run import AuditedRun
 from peftlab.core.audit import AUDITS
+from peftlab.inference.load_tuned import load_tuned
+from tests.conftest import sentences
 
 
 def test_rows_of_training_that_are_known_by_heart() -> None:
@@ -30,6 +35,17 @@ def test_rows_of_training_that_are_known_by_heart() -> None:
     (figure,) = part.run(audited(lambda text: [0.4, 0.6], texts[100:], labels[100:], train=train)).figures
     assert 0.3 < figure.value < 0.7
     assert "cannot be read" in str(part.why_not(audited(said, texts, labels)))
+
+
+def test_training_rows_are_asked_like_others(tiny_run: Callable[..., Path]) -> None:
+    """Few-shot runs encode training rows with partners, which would be taken for rows of their own."""
+    model = AuditedRun(load_tuned(tiny_run(task="{type: few_shot_classification, max_length: 32}", steps=2)))
+    texts, labels = zip(*sentences(12, seed=5), strict=True)
+    first, second = (model.predict(split(name, texts, labels)) for name in ("train", "test"))
+    assert [each.scores for each in first] == [each.scores for each in second]
+    logits = model.logits(split("train", texts, labels))
+    assert logits is not None
+    assert logits.shape == (12, 2)
 
 
 def test_planted_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
