@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from statistics import fmean
 
 from peftlab.packs.audits import CellAudit, read_audits
@@ -50,7 +51,9 @@ def audit_means(comparison: Comparison) -> dict[str, dict[str, float | None]]:
 def _audits(comparison: Comparison) -> dict[str, list[CellAudit]]:
     """Of each method that was audited, those of its cells."""
     folders = {entry.suite for entry in comparison.entries if entry.suite is not None}
-    audits = {(folder, each.cell): each for folder in folders for each in read_audits(folder)}
+    audits: dict[tuple[Path | None, str], CellAudit] = {
+        (folder, each.cell): each for folder in folders for each in read_audits(folder)
+    }
     found = {
         method.name: [audits[key] for entry in method.entries if (key := (entry.suite, _cell(entry))) in audits]
         for method in comparison.methods
