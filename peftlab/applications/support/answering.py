@@ -1,0 +1,198 @@
+"""An answer: the entry where that is sure; else a text that the entries support; else a person, with a summary."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from peftlab.applications.support.company import Company, Entry, Question
+from peftlab.applications.support.fitting import Decision
+from peftlab.applications.support.lessons import load_company
+from peftlab.applications.support.parts import Parts, load_parts
+from peftlab.applications.support.search import Searcher
+from peftlab.applications.support.turns import Exchange, Kind, Turn, understand
+from peftlab.applications.support.writing import Writer, Written
+from peftlab.core.application import Workplace
+
+if TYPE_CHECKING:
+    from peftlab.applications.support import Support
+
+Show = Callable[[str], None]
+MOST_COMPLAINTS = 2
+"""After so many answers to one question that did not help, a person answers."""
+POLITE = "You are welcome. Ask me anything about our service."
+HANDED = "I am not sure enough to answer this. I have passed it to a colleague, who will answer here."
+SUGGESTED = 3
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An entry that may answer.
+
+    Args:
+        entry: Which.
+        probability: That it is right, by the weights alone.
+    """
+
+    entry: Entry
+    probability: float
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What a customer is told.
+
+    Args:
+        kind: Whose answer it is.
+        text: The answer.
+        question: As it was searched for.
+        confidence: That the entry, or one of the sources, is right.
+        entry: That was given.
+        sources: That a written text stands on, in the order of its numbers.
+        candidates: The best entries, for agents.
+        reason: Why it was handed over.
+    """
+
+    kind: Kind
+    text: str
+    question: str
+    confidence: float = 0.0
+    entry: Entry | None = None
+    sources: Sequence[Entry] = ()
+    candidates: Sequence[Candidate] = ()
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search has found for one question."""
+
+    question: str
+    candidates: Sequence[Candidate]
+    first: float
+    among: float
+    positions: Sequence[int]
+
+
+class Responder:
+    """Answers. Nothing of a conversation is kept here.
+
+    Args:
+        support: The application's recipe.
+        company: Entries and past questions.
+        parts: In memory.
+        searcher: Over them.
+        decision: From when to be sure.
+    """
+
+    def __init__(
+        self, support: Support, company: Company, parts: Parts, searcher: Searcher, decision: Decision
+    ) -> None:
+        self.support, self.company, self.searcher, self.decision = support, company, searcher, decision
+        self._parts = parts
+        self._writer = None
+        if parts.writer is not None:
+            self._writer = Writer(parts.writer, decision.containment, support.max_new_tokens)
+        self._turn = threading.Lock()
+
+    @classmethod
+    def load(cls, support: Support, place: Workplace) -> Responder:
+        """From a built folder."""
+        folder: Path = place.folder
+        company, parts = load_company(folder), load_parts(place)
+        return cls(support, company, parts, Searcher.load(folder, company, parts), Decision.load(folder))
+
+    def respond(self, text: str, history: Sequence[Exchange] = (), show: Show = lambda text: None) -> Reply:
+        """Answer a message.
+
+        Args:
+            text: What the customer says.
+            history: What was said before in this conversation.
+            show: Is given each sentence of a written answer once it is checked.
+        """
+        turn = understand(text, history)
+        if turn.is_thanks:
+            return Reply(Kind.POLITE, POLITE, text)
+        found = max((self.find(question, turn.tried) for question in turn.questions), key=lambda each: each.first)
+        reason = self._why_a_person(turn, found)
+        if reason is not None:
+            return _handed(found, reason)
+        if found.first >= self.decision.answer.threshold and not turn.complaints:
+            return self._given(found)
+        if turn.complaints and found.among >= self.decision.write.threshold and self._may_answer(found.positions[0]):
+            return self._given(found)
+        return self._written(found, show)
+
+    def find(self, question: str, tried: frozenset[str] = frozenset()) -> Found:
+        """Search for one question; entries that did not help are left out."""
+        support, decision = self.support, self.decision
+        read = self.searcher.read([question])
+        count = max(support.reranked, support.passages) + len(tried)
+        ranked = self.searcher.rank([question], read, decision.full, decision.again, count)
+        positions = [at for at in ranked.order[0].tolist() if self.company.entries[at].id not in tried]
+        odds = {at: score for at, score in zip(ranked.order[0].tolist(), ranked.scores[0].tolist(), strict=True)}
+        first = float(decision.first.probability(ranked.evidence)[0])
+        among = float(decision.among.probability(ranked.evidence)[0])
+        candidates = [
+            Candidate(self.company.entries[at], float(1 / (1 + np.exp(-odds[at])))) for at in positions[:SUGGESTED]
+        ]
+        return Found(question, candidates, first, among, positions)
+
+    def _why_a_person(self, turn: Turn, found: Found) -> str | None:
+        if turn.wants_person:
+            return "the customer asks for a person"
+        if turn.complaints >= MOST_COMPLAINTS:
+            return f"{turn.complaints} answers did not help"
+        if not found.positions:
+            return "no entry is left that was not tried"
+        first_is_sure = found.first >= self.decision.answer.threshold and self._may_answer(found.positions[0])
+        if not first_is_sure and found.among < self.decision.write.threshold:
+            return "no entry is sure enough"
+        return None
+
+    def _may_answer(self, position: int) -> bool:
+        return position not in self.decision.set_aside
+
+    def _given(self, found: Found) -> Reply:
+        entry = found.candidates[0].entry
+        if not self._may_answer(found.positions[0]):
+            return _handed(found, "the entry gives orders to a model, so that only a person answers with it")
+        return Reply(Kind.ENTRY, entry.answer, found.question, found.first, entry, (), found.candidates)
+
+    def _written(self, found: Found, show: Show) -> Reply:
+        if self._writer is None:
+            return _handed(found, "no entry is sure enough, and nothing writes")
+        passages = [at for at in found.positions[: self.support.passages] if self._may_answer(at)]
+        entries = [self.company.entries[at] for at in passages]
+        with self._turn:
+            written: Written = self._writer.write(found.question, entries, show)
+        if not written.text:
+            return _handed(found, f"none of the {written.dropped} sentences that were written is supported")
+        sources = [entries[at] for at in written.sources]
+        return Reply(Kind.WRITTEN, written.text, found.question, found.among, None, sources, found.candidates)
+
+    def past_answers(self, text: str, count: int = SUGGESTED) -> list[Question]:
+        """Past questions near a text, with what agents answered: for agents' eyes only."""
+        return [each for each in self.searcher.similar_past(text, count) if each.reply]
+
+
+def _handed(found: Found, reason: str) -> Reply:
+    return Reply(Kind.HANDED, HANDED, found.question, found.first, None, (), found.candidates, reason)
+
+
+def summary(texts: Sequence[str], history: Sequence[Exchange], reply: Reply) -> str:
+    """What an agent must know, in a few lines: made of what was said, nothing is written anew."""
+    tried = [f"- {exchange.kind}: {exchange.entry or ', '.join(exchange.sources)}" for exchange in history]
+    lines = [f"Asked: {reply.question}", f"Handed over because {reply.reason}."]
+    if len(texts) > 1:
+        lines.append(f"Messages so far: {len(texts)}, the first: {texts[0]}")
+    if tried:
+        lines += ["Given before:", *tried]
+    if reply.candidates:
+        lines.append("Nearest entries: " + "; ".join(each.entry.question for each in reply.candidates))
+    return "\n".join(lines)

@@ -1,0 +1,214 @@
+"""Whether the entries say what a sentence says.
+
+How support is measured. A sentence is held against each sentence of the entries. Both become lists of word stems without
+the words that say nothing (the, is, …). *Contained*: the share of the sentence's stems that the entry's sentence or its
+neighbours have. *Covered*: the share of the stems of the entry's own sentence that the sentence has: a single word that
+was picked out of an order covers next to nothing. A sentence is supported when it is contained and covered enough, when
+each of its numbers, addresses and names stands there, and when both deny or neither does. How much is enough is chosen on
+the company's own entries (:func:`choose_containment`): sentences of one entry must not pass as supported by another.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from peftlab.applications.support.company import Entry
+from peftlab.applications.support.hostile import gives_orders
+from peftlab.applications.support.sentences import sentences
+from peftlab.core.words import WORD
+
+EMPTY = frozenset(
+    [
+        "a",
+        "an",
+        "and",
+        "are",
+        "as",
+        "at",
+        "be",
+        "been",
+        "but",
+        "by",
+        "can",
+        "could",
+        "did",
+        "do",
+        "does",
+        "for",
+        "from",
+        "had",
+        "has",
+        "have",
+        "how",
+        "i",
+        "if",
+        "in",
+        "into",
+        "is",
+        "it",
+        "its",
+        "just",
+        "may",
+        "me",
+        "more",
+        "my",
+        "of",
+        "on",
+        "or",
+        "our",
+        "please",
+        "should",
+        "so",
+        "some",
+        "than",
+        "that",
+        "the",
+        "their",
+        "them",
+        "then",
+        "there",
+        "these",
+        "they",
+        "this",
+        "those",
+        "to",
+        "too",
+        "up",
+        "us",
+        "was",
+        "we",
+        "were",
+        "what",
+        "when",
+        "where",
+        "which",
+        "who",
+        "will",
+        "with",
+        "would",
+        "you",
+        "your",
+        "yours",
+    ]
+)
+DENIALS = frozenset(
+    [
+        "no",
+        "not",
+        "never",
+        "none",
+        "nobody",
+        "nothing",
+        "cannot",
+        "can't",
+        "won't",
+        "don't",
+        "doesn't",
+        "isn't",
+        "aren't",
+        "without",
+        "n't",
+    ]
+)
+_EXACT = re.compile(r"https?://\S+|\S+@\S+\.\S+|\b[\w-]+\.(?:com|org|net|io|co|de|uk)\b\S*|\d+(?:[.,:/]\d+)*%?")
+_NAME = re.compile(r"(?<=[^.!?\s]\s)[A-Z][\w-]+")
+LEAST_WORDS, COVERED, FOREIGN = 2, 0.3, 0.01
+"""A sentence has so many stems; covers so much; so many sentences of other entries may pass at most."""
+LOWEST = 0.6
+
+
+@dataclass(frozen=True)
+class Support:
+    """What carries a sentence.
+
+    Args:
+        entry: Position among the entries.
+        contained: Share of the sentence's stems.
+    """
+
+    entry: int
+    contained: float
+
+
+def find_support(sentence: str, entries: Sequence[Entry], containment: float) -> Support | None:
+    """The entry that says what a sentence says; None: none does."""
+    if gives_orders(sentence):
+        return None
+    words = stems(sentence)
+    if len(words) < LEAST_WORDS:
+        return None
+    best: Support | None = None
+    for position, entry in enumerate(entries):
+        held = _held(sentence, words, entry)
+        if held >= containment and (best is None or held > best.contained):
+            best = Support(position, held)
+    return best
+
+
+def choose_containment(entries: Sequence[Entry], seed: int, most: int = 2000) -> float:
+    """The least share at which at most one sentence in a hundred passes as supported by an entry that it is not of."""
+    chance = np.random.default_rng(seed)
+    pool = [(at, each) for at, entry in enumerate(entries) for each in sentences(entry.answer)]
+    pool = [(at, each) for at, each in pool if len(stems(each)) >= LEAST_WORDS]
+    held = []
+    for _ in range(most if pool else 0):
+        at, sentence = pool[int(chance.integers(len(pool)))]
+        other = int(chance.integers(len(entries)))
+        # The same text in two entries supports both.
+        if other != at and sentence not in entries[other].answer:
+            held.append(_held(sentence, stems(sentence), entries[other]))
+    if not held:
+        return 1.0
+    return float(min(1.0, max(LOWEST, np.quantile(held, 1 - FOREIGN, method="higher") + 1e-6)))
+
+
+def stems(text: str) -> frozenset[str]:
+    """The stems of a text's words, without those that say nothing."""
+    return frozenset(_stem(word.casefold()) for word in WORD.findall(text) if word.casefold() not in EMPTY) | frozenset(
+        match for match in _EXACT.findall(text) if any(sign.isdigit() for sign in match)
+    )
+
+
+@lru_cache(maxsize=4096)
+def _parts(text: str) -> tuple[tuple[str, frozenset[str]], ...]:
+    """The sentences of an entry that give no orders, with their stems."""
+    return tuple((each, stems(each)) for each in sentences(text) if not gives_orders(each))
+
+
+def _held(sentence: str, words: frozenset[str], entry: Entry) -> float:
+    """The share of a sentence's stems that an entry has, if nothing speaks against it; else 0."""
+    parts = _parts(f"{entry.question}\n{entry.answer}")
+    whole = " ".join(text for text, _ in parts).casefold()
+    exact = [each.rstrip(".,;:!?)").casefold() for each in (*_EXACT.findall(sentence), *_NAME.findall(sentence))]
+    if any(each not in whole for each in exact):
+        return 0.0
+    found = 0.0
+    for at, (text, own) in enumerate(parts):
+        if not own or len(words & own) / len(own) < COVERED or _denies(text) != _denies(sentence):
+            continue
+        near = own.union(*(parts[beside][1] for beside in (at - 1, at + 1) if 0 <= beside < len(parts)))
+        found = max(found, len(words & near) / len(words))
+    return found
+
+
+def _denies(text: str) -> bool:
+    words = {word.casefold().replace("’", "'") for word in WORD.findall(text)}
+    return bool(words & DENIALS)
+
+
+@lru_cache(maxsize=65536)
+def _stem(word: str) -> str:
+    return str(_stemmer().stem(word))
+
+
+@lru_cache(maxsize=1)
+def _stemmer() -> Any:
+    from nltk.stem.snowball import SnowballStemmer
+
+    return SnowballStemmer("english")

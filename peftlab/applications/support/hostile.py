@@ -1,0 +1,91 @@
+"""Texts that speak to the model instead of to people.
+
+A list of patterns finds what is usual, and nothing more: what it does not know is held by the other walls. A written
+answer is made of sentences that the entries support (:mod:`peftlab.applications.support.checking`), control tokens in
+texts are never control tokens for the model (:mod:`peftlab.tasks.language.user_text`), and pages show texts as texts.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+import unicodedata
+
+from peftlab.applications.support.sentences import sentences
+
+_NOT = r"(?:ignore|disregard|forget|overlook|bypass|override|skip|neglect|do not follow|don't follow|stop following)"
+_RULES = (
+    r"(?:instructions?|rules?|prompts?|guidelines?|directives?|commands?|orders?|polic(?:y|ies)|context|restrictions?)"
+)
+_WHICH = r"(?:previous|prior|above|earlier|preceding|foregoing|all|any|your|these|those|system|everything)"
+ORDERS = tuple(
+    re.compile(pattern, re.IGNORECASE)
+    for pattern in (
+        rf"\b{_NOT}\b.{{0,40}}\b{_WHICH}\b.{{0,40}}\b{_RULES}\b",
+        rf"\b{_NOT}\b.{{0,30}}\b(?:everything|all|anything)\b.{{0,30}}\b(?:above|before|said|told|so far)\b",
+        rf"\b(?:new|updated|real|actual|secret|hidden|following)\s+(?:system\s+)?{_RULES}\s*:",
+        r"\b(?:you are|you're)\s+(?:now|no longer|from now on)\b",
+        r"\bfrom now on\b.{0,20}\b(?:you|act|answer|respond|speak)\b",
+        r"\b(?:act|behave|respond|speak|answer)\s+(?:as|like)\s+(?:if|an?|the|my)\b.{0,40}\b(?:ai|assistant|model|bot|"
+        r"admin|administrator|developer|system|root|hacker|pirate|persona|character|dan|unrestricted|you (?:are|were|have))\b",
+        r"\b(?:pretend|roleplay|role-play|imagine)\b.{0,30}\b(?:you|to be|that)\b",
+        r"\b(?:reveal|print|show|repeat|output|leak|tell me|display|disclose|give me|translate|summari[sz]e|encode)\b.{0,40}"
+        r"\b(?:system|hidden|initial|secret|original|your)\s+(?:system\s+)?(?:prompt|instructions?|message|rules|context)\b",
+        r"\b(?:say|print|output|write|reply|respond|answer|repeat|return|type|state|echo)\b.{0,25}"
+        r"\b(?:only|exactly|verbatim|nothing but|the (?:word|words|phrase|following|text|string)|with the)\b",
+        r"\b(?:begin|start|end|finish|prefix)\b.{0,20}\b(?:your|every|each|the)\s+(?:answer|response|reply|message|output)\b",
+        r"\b(?:do not|don't|never)\s+(?:tell|mention|inform|warn|reveal (?:this )?to)\s+(?:it\s+)?(?:to\s+)?(?:the\s+)?"
+        r"(?:user|customer|anyone|anybody|people|human|agent)s?\b",
+        r"\b(?:assistant|ai|model|chatbot|language model|llm|gpt|bot)\b\s*[,:]\s*\w+",
+        r"\b(?:tell|instruct|ask|direct|convince|urge)\s+(?:the\s+|every\s+|all\s+)?(?:user|customer|reader|human)s?\b.{0,20}\bto\b",
+        r"\b(?:developer|debug|god|jailbreak|admin|maintenance|sudo|dan)\s*(?:mode|override|access)\b",
+        r"\bjailbr(?:ea|o)k",
+        r"\bas an? (?:ai|language model|large language model)\b",
+        r"\bend of (?:notes|context|document|passage|instructions?|prompt)\b",
+        r"(?:^|\n)\s*(?:#+\s*)?(?:system|assistant|developer|instructions?)\s*[:>\]]",
+        r"<\|[a-z_]+\|>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|<\|?/?(?:system|assistant|user|tool_call)\|?>",
+        r"<\s*/?\s*(?:script|iframe|img|svg|object|embed|link|style|meta|base|form|body|video|audio|math|template)\b",
+        r"\b(?:javascript|vbscript|data)\s*:\s*(?:\S*/\S*;|\S*\()|\bon(?:error|load|click|focus|mouseover|toggle|start)\s*=",
+        r"!\[[^\]]*\]\([^)]*\)",
+        r"\{\{.*?\}\}|\{%.*?%\}|\$\{.*?\}",
+        # The same orders in other languages.
+        r"\b(?:ignorier|vergiss|missachte)\w*\b.{0,50}\b(?:anweisung|regel|befehl|vorgab|instruktion)\w*",
+        r"\b(?:ignore[zr]?|oublie[zr]?|oubli[eé]\w*)\b.{0,50}\b(?:instructions?|consignes?|r[eè]gles?)\b",
+        r"\b(?:ignora\w*|olvida\w*|dimentica\w*|esque[cç]\w*)\b.{0,50}\b(?:instruc\w+|reglas?|istruzion\w+|regole|instru[cç]\w+|regras)\b",
+        r"(?:игнорир|забудь|не обращай)\w*.{0,50}(?:инструкц|правил|указани)\w*",
+        r"(?:忽略|无视|忘记|不要遵守).{0,20}(?:指令|指示|规则|提示|说明)",
+        r"(?:無視|忘れ).{0,20}|(?:指示|命令|ルール).{0,10}(?:無視|忘れ)",
+        r"(?:تجاهل|انس).{0,40}(?:التعليمات|الأوامر|القواعد)",
+    )
+)  # fmt: skip
+_ENCODED = re.compile(r"[A-Za-z0-9+/]{24,}={0,2}")
+_LOOKALIKES = str.maketrans("аеорсухіјѕԁɡ０１３４５７@$", "aeopcyxijsdgoieast" + "as")
+_DIGITS = str.maketrans("013457", "oieast")
+
+
+def gives_orders(text: str) -> bool:
+    """Whether a text holds something that speaks to a model, or that a page could run."""
+    return any(pattern.search(form) for form in _forms(text) for pattern in ORDERS)
+
+
+def harmless(text: str) -> str:
+    """The sentences of a text that give no orders to a model, if the whole of the rest gives none either."""
+    if not gives_orders(text):
+        return text
+    rest = " ".join(each for each in sentences(text) if not gives_orders(each))
+    return "" if gives_orders(rest) else rest
+
+
+def _forms(text: str) -> list[str]:
+    """A text as it stands, without what hides letters, and with what is encoded in it."""
+    plain = unicodedata.normalize("NFKC", text)
+    plain = "".join(sign for sign in plain if unicodedata.category(sign) not in ("Cf", "Mn", "Co"))
+    forms = [text, plain, plain.translate(_LOOKALIKES), plain.translate(_DIGITS)]
+    forms.append(re.sub(r"(?<=\b\w)[ .\-_*](?=\w\b)", "", plain))
+    for found in _ENCODED.findall(plain):
+        try:
+            forms.append(base64.b64decode(found + "=" * (-len(found) % 4), validate=True).decode("utf-8"))
+        except (binascii.Error, UnicodeDecodeError):
+            continue
+    return forms

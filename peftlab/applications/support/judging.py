@@ -1,0 +1,198 @@
+"""How good the whole is on questions that nothing has learned from, and what each part is worth."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peftlab.applications.support.answering import Responder
+from peftlab.applications.support.company import CALIBRATION, TEST, Question
+from peftlab.applications.support.fitting import is_among, is_first, positions
+from peftlab.applications.support.search import FULL, FUSED, Ranked, Read
+from peftlab.applications.support.turns import Kind
+from peftlab.core.application import Workplace
+from peftlab.core.audit import Figure, Findings
+from peftlab.statistics.means import mean_with_interval
+from peftlab.statistics.selective_risk import choose_bound
+
+if TYPE_CHECKING:
+    from peftlab.applications.support import Support
+
+SHUFFLES = 2
+Flags = NDArray[np.bool_]
+
+
+def judge(support: Support, place: Workplace) -> Findings:
+    """Ask all test questions."""
+    responder = Responder.load(support, place)
+    company, searcher, decision = responder.company, responder.searcher, responder.decision
+    asked = company.of(TEST)
+    texts, right = [each.text for each in asked], positions(company, asked)
+    place.reporter.say(f"{len(asked)} test questions, {int((right < 0).sum())} of them out of scope")
+    read = searcher.read(texts)
+    count = max(support.reranked, support.passages)
+    ranked = searcher.rank(texts, read, decision.full, decision.again, count)
+    sure = decision.first.probability(ranked.evidence)
+    given = (sure >= decision.answer.threshold) & ~np.isin(ranked.order[:, 0], decision.set_aside)
+    figures = [
+        *_of_answers("system", given, is_first(ranked, right), "entries"),
+        *_shuffled(support, responder, asked, sure, ranked, right),
+        *_retrieval(responder, texts, read, ranked, right),
+        *_intents(responder, asked, read),
+    ]
+    written, notes = _written(support, responder, asked, ranked, right, given)
+    return Findings([*figures, *written], notes)
+
+
+def _of_answers(name: str, given: Flags, right: Flags, what: str) -> list[Figure]:
+    share = _share(f"{name}.answered", given, f"Share of questions that {what} answered without a person.")
+    share = Figure(**{**vars(share), "higher_is_better": True})
+    if not given.any():
+        return [share]
+    wrong = _share(
+        f"{name}.wrong", ~right[given], f"Of the questions that {what} answered, the share answered wrongly."
+    )
+    return [share, Figure(**{**vars(wrong), "higher_is_better": False})]
+
+
+def _shuffled(
+    support: Support,
+    responder: Responder,
+    asked: Sequence[Question],
+    sure: NDArray[np.float64],
+    ranked: Ranked,
+    right: NDArray[np.int64],
+) -> list[Figure]:
+    """The bound chosen anew on other questions: those of calibration and test are mixed and cut again, twice."""
+    company, searcher, decision = responder.company, responder.searcher, responder.decision
+    others = company.of(CALIBRATION)
+    texts, theirs = [each.text for each in others], positions(company, others)
+    again = searcher.rank(texts, searcher.read(texts), decision.full, decision.again, ranked.order.shape[1])
+    confidences = np.concatenate([decision.first.probability(again.evidence), sure])
+    correct = np.concatenate([is_first(again, theirs), is_first(ranked, right)])
+    figures = []
+    for number in range(1, SHUFFLES + 1):
+        order = np.random.default_rng([support.seed, number]).permutation(len(correct))
+        choosing, judged = order[: len(others)], order[len(others) :]
+        bound = choose_bound(confidences[choosing], ~correct[choosing], support.error_rate, support.certainty)
+        given = confidences[judged] >= bound.threshold
+        figures += _of_answers(f"system.shuffle_{number}", given, correct[judged], "entries, shuffled,")
+    return figures
+
+
+def _retrieval(
+    responder: Responder, texts: Sequence[str], read: Read, ranked: Ranked, right: NDArray[np.int64]
+) -> list[Figure]:
+    """Recall@1 of each way to search, on the questions that an entry answers; the FAQ without intents apart."""
+    decision, entries = responder.decision, responder.company.entries
+    has_intent = np.array([entry.intent is not None for entry in entries])
+    ways = {
+        "embedding": read.own.argmax(axis=1),
+        "past_questions": read.features[:, :, 1].argmax(axis=1),
+        "bm25": read.words.argmax(axis=1),
+        "fused": decision.fused.log_odds(read.features[:, :, FUSED]).argmax(axis=1),
+        "with_intents": decision.full.log_odds(read.features[:, :, FULL]).argmax(axis=1),
+    }
+    if decision.again is not None:
+        ways["reranked"] = ranked.order[:, 0]
+    answered = right >= 0
+    figures = []
+    for name, first in ways.items():
+        kept = answered
+        figures.append(_share(f"{name}.recall_at_1", first[kept] == right[kept], "The first entry is the right one."))
+        kept = answered & ~has_intent[right]
+        if kept.any() and has_intent.any():
+            sentence = "The same, for entries without an intent."
+            figures.append(_share(f"{name}.faq_recall_at_1", first[kept] == right[kept], sentence))
+    return figures
+
+
+def _intents(responder: Responder, asked: Sequence[Question], read: Read) -> list[Figure]:
+    names = responder.searcher.intent_names
+    if not names:
+        return []
+    at = {name: place for place, name in enumerate(names)}
+    known = np.array([at.get(each.intent or "", -1) for each in asked])
+    outside = np.array([each.intent == responder.support.out_of_scope for each in asked])
+    inside = known >= 0
+    figures = []
+    if inside.any():
+        hits = read.intent_logits[inside].argmax(axis=1) == known[inside]
+        figures.append(_share("intents.accuracy", hits, "The intent is told rightly, of questions within the scope."))
+    if inside.any() and outside.any():
+        figures += _out_of_scope(read, inside, outside)
+    return figures
+
+
+def _out_of_scope(read: Read, inside: Flags, outside: Flags) -> list[Figure]:
+    from sklearn.metrics import roc_auc_score
+
+    kept = inside | outside
+    found = []
+    for name, scores in (("energy", read.energy), ("nearest", read.nearest)):
+        value = float(roc_auc_score(inside[kept], scores[kept]))
+        drawn = np.random.default_rng(0).integers(int(kept.sum()), size=(200, int(kept.sum())))
+        labels, values = inside[kept], scores[kept]
+        areas = [roc_auc_score(labels[rows], values[rows]) for rows in drawn if 0 < labels[rows].sum() < len(rows)]
+        low, high = np.quantile(areas, [0.025, 0.975])
+        sentence = "How well it tells questions within the scope from others: 1 is perfect, 0.5 is chance."
+        found.append(
+            Figure(
+                f"intents.out_of_scope_auroc_{name}", value, int(kept.sum()), sentence, "questions", float(low),
+                float(high), "number", higher_is_better=True,
+            )
+        )  # fmt: skip
+    return found
+
+
+def _written(
+    support: Support,
+    responder: Responder,
+    asked: Sequence[Question],
+    ranked: Ranked,
+    right: NDArray[np.int64],
+    given: Flags,
+) -> tuple[list[Figure], list[str]]:
+    """Written answers, of a sample: they take seconds each."""
+    decision = responder.decision
+    sure = decision.among.probability(ranked.evidence)
+    open_ = ~given & (sure >= decision.write.threshold)
+    figures = [_share("writer.asked", open_, "Share of questions that no entry answers, and a text is written for.")]
+    if support.writer is None or not open_.any():
+        return figures, ["No text was written: no question was left for that."]
+    held = is_among(ranked, right, support.passages)[open_]
+    figures.append(_share("writer.right_sources", held, "The right entry is among the passages that it writes from."))
+    places = np.flatnonzero(open_)
+    chance = np.random.default_rng(support.seed)
+    if len(places) > support.evaluated_texts:
+        places = np.sort(chance.choice(places, support.evaluated_texts, replace=False))
+    kept, cited, seconds = [], [], []
+    for at in places.tolist():
+        began = time.monotonic()
+        reply = responder.respond(asked[at].text)
+        seconds.append(time.monotonic() - began)
+        kept.append(reply.kind is Kind.WRITTEN)
+        if reply.kind is Kind.WRITTEN:
+            cited.append(asked[at].entry in {entry.id for entry in reply.sources})
+    figures.append(
+        _share("writer.supported", np.array(kept), "Something is left once unsupported sentences are dropped.")
+    )
+    if cited:
+        figures.append(
+            _share("writer.cites_right_entry", np.array(cited), "A text that is left cites the right entry.")
+        )
+    mean = mean_with_interval(np.array(seconds))
+    figures.append(
+        Figure("writer.seconds", mean.value, mean.n, "Seconds for a written answer.", "questions", mean.low, mean.high,
+               "number", higher_is_better=False)
+    )  # fmt: skip
+    return figures, []
+
+
+def _share(name: str, flags: NDArray[np.bool_], sentence: str) -> Figure:
+    mean = mean_with_interval(np.asarray(flags, dtype=np.float64))
+    return Figure(name, mean.value, mean.n, sentence, "questions", mean.low, mean.high, higher_is_better=True)
