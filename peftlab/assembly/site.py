@@ -58,13 +58,16 @@ class Pages:
         return Response(text, media_type=TYPES[name.rpartition(".")[2]])
 
 
-def build_site(title: str, hosting: Hosting, *, max_body_bytes: int = MAX_BODY_BYTES) -> FastAPI:
+def build_site(
+    title: str, hosting: Hosting, *, max_body_bytes: int = MAX_BODY_BYTES, public: tuple[str, ...] = ()
+) -> FastAPI:
     """An application of FastAPI with everything that stands before the routes. OpenAPI is at ``/openapi.json``.
 
     Args:
         title: The application's name.
         hosting: Token and names.
         max_body_bytes: Of a request.
+        public: Beginnings of paths that are open to everybody, token or not; ``/`` stands for itself alone.
     """
     app = FastAPI(title=title, docs_url=None, redoc_url=None)
 
@@ -75,7 +78,7 @@ def build_site(title: str, hosting: Hosting, *, max_body_bytes: int = MAX_BODY_B
     for kind, status in ((HTTPException, 0), (StorageError, 503), (PeftlabError, 422), (Exception, 500)):
         app.add_exception_handler(kind, _problem(status))
     app.add_exception_handler(RequestValidationError, _wrong_request)
-    app.add_middleware(_Guard, token=hosting.token, max_body_bytes=max_body_bytes)
+    app.add_middleware(_Guard, token=hosting.token, max_body_bytes=max_body_bytes, public=public)
     if hosting.only_loopback:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_NAMES)
     return app
@@ -102,8 +105,8 @@ async def _wrong_request(_: Request, error: Exception) -> JSONResponse:
 class _Guard:
     """Stands before all routes."""
 
-    def __init__(self, app: ASGIApp, *, token: str | None, max_body_bytes: int) -> None:
-        self._app, self._token, self._most = app, token, max_body_bytes
+    def __init__(self, app: ASGIApp, *, token: str | None, max_body_bytes: int, public: tuple[str, ...]) -> None:
+        self._app, self._token, self._most, self._public = app, token, max_body_bytes, public
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -132,7 +135,7 @@ class _Guard:
             return JSONResponse({"error": f"the body is larger than {self._most} bytes"}, 413)
         if request.method not in ("GET", "HEAD") and _is_from_elsewhere(request):
             return JSONResponse({"error": "pages of other sites may not do this"}, 403)
-        if self._token is None or request.url.path in OPEN_ROUTES:
+        if self._token is None or self._is_public(request.url.path):
             return None
         given = request.query_params.get("token", "")
         if request.method == "GET" and given and self._is_token(given):
@@ -144,6 +147,11 @@ class _Guard:
         if self._is_token(bearer) or self._is_token(request.cookies.get(COOKIE, "")):
             return None
         return JSONResponse({"error": "a token is needed", "hint": "Open /?token=TOKEN once."}, 401)
+
+    def _is_public(self, path: str) -> bool:
+        return path in OPEN_ROUTES or any(
+            path == each if each == "/" else path.startswith(each) for each in self._public
+        )
 
     def _is_token(self, given: str) -> bool:
         assert self._token is not None  # noqa: S101 - asked where there is one

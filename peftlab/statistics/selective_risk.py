@@ -46,9 +46,9 @@ def rows_needed(rate: float, level: float) -> int:
 def choose_bound(confidences: NDArray[np.float64], wrong: NDArray[np.bool_], rate: float, level: float = 0.95) -> Bound:
     """The lowest threshold above which the share of wrong answers is at most a rate, with a given certainty.
 
-    Thresholds are tested from high to low, from several starts, each until the first that fails (fixed-sequence testing:
-    Angelopoulos et al., Learn then Test, 2021; the starts share the level among them by Bonferroni). So the chance is at
-    most ``1 - level`` that the threshold that is given has a larger share of wrong answers.
+    Thresholds are tested from high to low, from several starts, each until the first that fails (fixed-sequence
+    testing: Angelopoulos et al., Learn then Test, 2021; the starts share the level among them by Bonferroni). So the
+    chance is at most ``1 - level`` that the threshold that is given has a larger share of wrong answers.
 
     Args:
         confidences: Of each row's answer (rows).

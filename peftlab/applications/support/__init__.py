@@ -57,6 +57,11 @@ class Support(Application):
     max_new_tokens: PositiveInt = Field(80, description="Where a written answer is cut.")
     evaluated_texts: PositiveInt = Field(40, description="`app evaluate` lets so many answers be written.")
 
+    @property
+    def considered(self) -> int:
+        """Entries that are ordered: those that are read again, and no fewer than are shown."""
+        return max(self.reranked, self.passages)
+
     def check(self, place: Workplace) -> None:
         """Read both tables."""
         from peftlab.applications.support.company import read_company

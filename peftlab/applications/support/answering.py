@@ -132,10 +132,10 @@ class Responder:
         """Search for one question; entries that did not help are left out."""
         support, decision = self.support, self.decision
         read = self.searcher.read([question])
-        count = max(support.reranked, support.passages) + len(tried)
+        count = support.considered + len(tried)
         ranked = self.searcher.rank([question], read, decision.full, decision.again, count)
         positions = [at for at in ranked.order[0].tolist() if self.company.entries[at].id not in tried]
-        odds = {at: score for at, score in zip(ranked.order[0].tolist(), ranked.scores[0].tolist(), strict=True)}
+        odds = dict(zip(ranked.order[0].tolist(), ranked.scores[0].tolist(), strict=True))
         first = float(decision.first.probability(ranked.evidence)[0])
         among = float(decision.among.probability(ranked.evidence)[0])
         candidates = [

@@ -1,11 +1,11 @@
 """Whether the entries say what a sentence says.
 
-How support is measured. A sentence is held against each sentence of the entries. Both become lists of word stems without
+How support is measured. A sentence is held against each sentence of the entries. Both become sets of word stems without
 the words that say nothing (the, is, …). *Contained*: the share of the sentence's stems that the entry's sentence or its
 neighbours have. *Covered*: the share of the stems of the entry's own sentence that the sentence has: a single word that
 was picked out of an order covers next to nothing. A sentence is supported when it is contained and covered enough, when
-each of its numbers, addresses and names stands there, and when both deny or neither does. How much is enough is chosen on
-the company's own entries (:func:`choose_containment`): sentences of one entry must not pass as supported by another.
+each of its numbers, addresses and names stands there, and when both deny or neither does. How much is enough is chosen
+on the company's own entries (:func:`choose_containment`): sentences of one entry must not pass as supported by another.
 """
 
 from __future__ import annotations

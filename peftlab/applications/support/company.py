@@ -180,7 +180,7 @@ def _read_questions(path: Path, support: Support, entries: Sequence[Entry]) -> l
             raise DataError(
                 f"the dialogue `{dialogue}` has only one side: the {sides.pop()}'s",
                 where=f"{path}, row {own[0] + 1}",
-                hint="A dialogue has what the customer asked and what the agent answered. Add it, or take the rows out.",
+                hint="A dialogue has what the customer asked and what the agent answered. Add it, or leave it out.",
             )
         split = _split_of(table, own, path)
         for at, (role, text) in enumerate(turns):

@@ -42,6 +42,7 @@ class Decision:
         again: Weighs the second reading too; None: there is none.
         first: How sure it is that the first entry answers.
         among: How sure it is that one of the passages does.
+        strange: How sure it is that nothing in the FAQ answers.
         answer: From when the first entry is given as the answer.
         write: From when an answer is written from the passages.
         containment: How much of a sentence an entry must have.
@@ -53,6 +54,7 @@ class Decision:
     again: Weights | None
     first: Weights
     among: Weights
+    strange: Weights
     answer: Bound
     write: Bound
     containment: float
@@ -67,7 +69,7 @@ class Decision:
     def load(cls, folder: Path) -> Decision:
         """Read what was written down."""
         values: dict[str, Any] = json.loads((folder / DECISION_NAME).read_text(encoding="utf-8"))
-        for key in ("fused", "full", "again", "first", "among"):
+        for key in ("fused", "full", "again", "first", "among", "strange"):
             values[key] = Weights.read(values[key]) if values[key] is not None else None
         for key in ("answer", "write"):
             bound = values[key]
@@ -95,14 +97,15 @@ def fit(support: Support, place: Workplace) -> None:
     fused, full = (_weigh(read, right, features) for features in (FUSED, FULL))
     again = None
     if parts.reranking is not None:
-        plain = searcher.rank(texts, read, full, None, support.reranked)
+        plain = searcher.rank(texts, read, full, None, support.considered)
         second = searcher.read_again(texts, plain.order)
         rows = np.stack([plain.scores, second], axis=2)
         again = Weights.fit(rows.reshape(-1, 2), (plain.order == right[:, None]).reshape(-1))
-    ranked = searcher.rank(texts, read, full, again, max(support.reranked, support.passages))
+    ranked = searcher.rank(texts, read, full, again, support.considered)
     first = Weights.fit(ranked.evidence, is_first(ranked, right))
     among = Weights.fit(ranked.evidence, is_among(ranked, right, support.passages))
-    decision = _with_bounds(support, searcher, company, (fused, full, again, first, among))
+    strange = Weights.fit(read.strangeness, right < 0)
+    decision = _with_bounds(support, searcher, company, (fused, full, again, first, among, strange))
     decision.save(place.folder)
     for line in told(support, decision, company):
         say(line)
@@ -121,12 +124,12 @@ def _with_bounds(
     support: Support,
     searcher: Searcher,
     company: Company,
-    weights: tuple[Weights, Weights, Weights | None, Weights, Weights],
+    weights: tuple[Weights, Weights, Weights | None, Weights, Weights, Weights],
 ) -> Decision:
-    fused, full, again, first, among = weights
+    fused, full, again, first, among, strange = weights
     asked = company.of(CALIBRATION)
     texts, right = [each.text for each in asked], positions(company, asked)
-    ranked = searcher.rank(texts, searcher.read(texts), full, again, max(support.reranked, support.passages))
+    ranked = searcher.rank(texts, searcher.read(texts), full, again, support.considered)
     answer = choose_bound(
         first.probability(ranked.evidence), ~is_first(ranked, right), support.error_rate, support.certainty
     )
@@ -138,7 +141,16 @@ def _with_bounds(
     )
     aside = tuple(at for at, entry in enumerate(company.entries) if gives_orders(f"{entry.question}\n{entry.answer}"))
     return Decision(
-        fused, full, again, first, among, answer, write, choose_containment(company.entries, support.seed), aside
+        fused,
+        full,
+        again,
+        first,
+        among,
+        strange,
+        answer,
+        write,
+        choose_containment(company.entries, support.seed),
+        aside,
     )
 
 

@@ -24,21 +24,26 @@ ORDERS = tuple(
     for pattern in (
         rf"\b{_NOT}\b.{{0,40}}\b{_WHICH}\b.{{0,40}}\b{_RULES}\b",
         rf"\b{_NOT}\b.{{0,30}}\b(?:everything|all|anything)\b.{{0,30}}\b(?:above|before|said|told|so far)\b",
-        rf"\b(?:new|updated|real|actual|secret|hidden|following)\s+(?:system\s+)?{_RULES}\s*:",
+        rf"\b(?:new|updated|real|actual|secret|hidden)\s+(?:system\s+)?{_RULES}\s*:",
         r"\b(?:you are|you're)\s+(?:now|no longer|from now on)\b",
         r"\bfrom now on\b.{0,20}\b(?:you|act|answer|respond|speak)\b",
         r"\b(?:act|behave|respond|speak|answer)\s+(?:as|like)\s+(?:if|an?|the|my)\b.{0,40}\b(?:ai|assistant|model|bot|"
-        r"admin|administrator|developer|system|root|hacker|pirate|persona|character|dan|unrestricted|you (?:are|were|have))\b",
+        r"admin|administrator|developer|system|root|hacker|pirate|persona|character|dan|unrestricted|"
+        r"you (?:are|were|have))\b",
         r"\b(?:pretend|roleplay|role-play|imagine)\b.{0,30}\b(?:you|to be|that)\b",
-        r"\b(?:reveal|print|show|repeat|output|leak|tell me|display|disclose|give me|translate|summari[sz]e|encode)\b.{0,40}"
-        r"\b(?:system|hidden|initial|secret|original|your)\s+(?:system\s+)?(?:prompt|instructions?|message|rules|context)\b",
+        r"\b(?:reveal|print|show|repeat|output|leak|tell me|display|disclose|give me|translate|summari[sz]e|"
+        r"encode)\b.{0,40}"
+        r"\b(?:system|hidden|initial|secret|original|your)\s+(?:system\s+)?(?:prompt|instructions?|message|"
+        r"rules|context)\b",
         r"\b(?:say|print|output|write|reply|respond|answer|repeat|return|type|state|echo)\b.{0,25}"
-        r"\b(?:only|exactly|verbatim|nothing but|the (?:word|words|phrase|following|text|string)|with the)\b",
-        r"\b(?:begin|start|end|finish|prefix)\b.{0,20}\b(?:your|every|each|the)\s+(?:answer|response|reply|message|output)\b",
+        r"\b(?:only|exactly|verbatim|nothing but|(?:with )?the (?:word|words|phrase|text|string|code)s?)\b",
+        r"\b(?:begin|start|end|finish|prefix)\b.{0,20}\b(?:your|every|each|the)\s+(?:answer|response|reply|"
+        r"message|output)\b",
         r"\b(?:do not|don't|never)\s+(?:tell|mention|inform|warn|reveal (?:this )?to)\s+(?:it\s+)?(?:to\s+)?(?:the\s+)?"
         r"(?:user|customer|anyone|anybody|people|human|agent)s?\b",
-        r"\b(?:assistant|ai|model|chatbot|language model|llm|gpt|bot)\b\s*[,:]\s*\w+",
-        r"\b(?:tell|instruct|ask|direct|convince|urge)\s+(?:the\s+|every\s+|all\s+)?(?:user|customer|reader|human)s?\b.{0,20}\bto\b",
+        r"\b(?:assistant|chatbot|language model|llm)\b\s*[,:]\s*\w+|\b(?-i:AI|GPT)\s*[,:]\s*\w+",
+        r"\b(?:tell|instruct|ask|direct|convince|urge)\s+(?:the\s+|every\s+|all\s+)?(?:user|customer|reader|"
+        r"human)s?\b.{0,20}\bto\b",
         r"\b(?:developer|debug|god|jailbreak|admin|maintenance|sudo|dan)\s*(?:mode|override|access)\b",
         r"\bjailbr(?:ea|o)k",
         r"\bas an? (?:ai|language model|large language model)\b",
@@ -46,13 +51,15 @@ ORDERS = tuple(
         r"(?:^|\n)\s*(?:#+\s*)?(?:system|assistant|developer|instructions?)\s*[:>\]]",
         r"<\|[a-z_]+\|>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|<\|?/?(?:system|assistant|user|tool_call)\|?>",
         r"<\s*/?\s*(?:script|iframe|img|svg|object|embed|link|style|meta|base|form|body|video|audio|math|template)\b",
-        r"\b(?:javascript|vbscript|data)\s*:\s*(?:\S*/\S*;|\S*\()|\bon(?:error|load|click|focus|mouseover|toggle|start)\s*=",
+        r"\b(?:javascript|vbscript|data)\s*:\s*(?:\S*/\S*;|\S*\()|\bon(?:error|load|click|focus|mouseover|"
+        r"toggle|start)\s*=",
         r"!\[[^\]]*\]\([^)]*\)",
         r"\{\{.*?\}\}|\{%.*?%\}|\$\{.*?\}",
         # The same orders in other languages.
         r"\b(?:ignorier|vergiss|missachte)\w*\b.{0,50}\b(?:anweisung|regel|befehl|vorgab|instruktion)\w*",
         r"\b(?:ignore[zr]?|oublie[zr]?|oubli[eé]\w*)\b.{0,50}\b(?:instructions?|consignes?|r[eè]gles?)\b",
-        r"\b(?:ignora\w*|olvida\w*|dimentica\w*|esque[cç]\w*)\b.{0,50}\b(?:instruc\w+|reglas?|istruzion\w+|regole|instru[cç]\w+|regras)\b",
+        r"\b(?:ignora\w*|olvida\w*|dimentica\w*|esque[cç]\w*)\b.{0,50}\b(?:instruc\w+|reglas?|istruzion\w+|"
+        r"regole|instru[cç]\w+|regras)\b",
         r"(?:игнорир|забудь|не обращай)\w*.{0,50}(?:инструкц|правил|указани)\w*",
         r"(?:忽略|无视|忘记|不要遵守).{0,20}(?:指令|指示|规则|提示|说明)",
         r"(?:無視|忘れ).{0,20}|(?:指示|命令|ルール).{0,10}(?:無視|忘れ)",

@@ -12,11 +12,12 @@ from numpy.typing import NDArray
 from peftlab.applications.support.answering import Responder
 from peftlab.applications.support.company import CALIBRATION, TEST, Question
 from peftlab.applications.support.fitting import is_among, is_first, positions
-from peftlab.applications.support.search import FULL, FUSED, Ranked, Read
+from peftlab.applications.support.search import FULL, FUSED, SCORES, Ranked, Read
 from peftlab.applications.support.turns import Kind
 from peftlab.core.application import Workplace
 from peftlab.core.audit import Figure, Findings
 from peftlab.statistics.means import mean_with_interval
+from peftlab.statistics.out_of_scope import auroc, false_acceptance
 from peftlab.statistics.selective_risk import choose_bound
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def judge(support: Support, place: Workplace) -> Findings:
     texts, right = [each.text for each in asked], positions(company, asked)
     place.reporter.say(f"{len(asked)} test questions, {int((right < 0).sum())} of them out of scope")
     read = searcher.read(texts)
-    count = max(support.reranked, support.passages)
+    count = support.considered
     ranked = searcher.rank(texts, read, decision.full, decision.again, count)
     sure = decision.first.probability(ranked.evidence)
     given = (sure >= decision.answer.threshold) & ~np.isin(ranked.order[:, 0], decision.set_aside)
@@ -124,29 +125,28 @@ def _intents(responder: Responder, asked: Sequence[Question], read: Read) -> lis
         hits = read.intent_logits[inside].argmax(axis=1) == known[inside]
         figures.append(_share("intents.accuracy", hits, "The intent is told rightly, of questions within the scope."))
     if inside.any() and outside.any():
-        figures += _out_of_scope(read, inside, outside)
+        figures += _out_of_scope(responder, read, inside, outside)
     return figures
 
 
-def _out_of_scope(read: Read, inside: Flags, outside: Flags) -> list[Figure]:
-    from sklearn.metrics import roc_auc_score
-
-    kept = inside | outside
-    found = []
-    for name, scores in (("energy", read.energy), ("nearest", read.nearest)):
-        value = float(roc_auc_score(inside[kept], scores[kept]))
-        drawn = np.random.default_rng(0).integers(int(kept.sum()), size=(200, int(kept.sum())))
-        labels, values = inside[kept], scores[kept]
-        areas = [roc_auc_score(labels[rows], values[rows]) for rows in drawn if 0 < labels[rows].sum() < len(rows)]
-        low, high = np.quantile(areas, [0.025, 0.975])
-        sentence = "How well it tells questions within the scope from others: 1 is perfect, 0.5 is chance."
-        found.append(
-            Figure(
-                f"intents.out_of_scope_auroc_{name}", value, int(kept.sum()), sentence, "questions", float(low),
-                float(high), "number", higher_is_better=True,
-            )
-        )  # fmt: skip
-    return found
+def _out_of_scope(responder: Responder, read: Read, inside: Flags, outside: Flags) -> list[Figure]:
+    """Each score alone, and all of them as the application weighs them."""
+    ways = {name: read.strangeness[:, at] for at, name in enumerate(SCORES)}
+    ways["together"] = responder.decision.strange.log_odds(read.strangeness)
+    figures = []
+    for name, scores in ways.items():
+        known, strange = scores[inside], scores[outside]
+        area = auroc(known, strange)
+        through = false_acceptance(known, strange, np.random.default_rng(0), draws=200)
+        for what, found, sentence, higher in (
+            ("auroc", area, "How well it tells strange questions from known ones; 0.5 is chance.", True),
+            ("fpr95", through, "Strange questions that pass where 95 % of the known ones do.", False),
+        ):
+            figures.append(
+                Figure(f"out_of_scope.{name}_{what}", found.value, len(known) + len(strange), sentence, "questions",
+                       found.low, found.high, "number" if higher else "share", higher_is_better=higher)
+            )  # fmt: skip
+    return figures
 
 
 def _written(

@@ -16,10 +16,13 @@ from peftlab.applications.support.parts import Parts
 from peftlab.applications.support.prompting import document_of
 from peftlab.applications.support.weights import Weights
 from peftlab.applications.support.words import WordIndex
+from peftlab.statistics.out_of_scope import MahalanobisScorer, NeighborScorer, energy_scores
 
 Floats = NDArray[np.float64]
 INDEX_NAME = "index.safetensors"
 AT_ONCE = 256
+SCORES = ("energy", "mahalanobis", "neighbor")
+NEIGHBORS = 3
 FUSED, FULL = slice(0, 4), slice(0, 7)
 """Of the features of a candidate: those of vectors and words; those of intents too."""
 
@@ -33,23 +36,14 @@ class Read:
         features: Of each candidate (questions × entries × 7).
         words: BM25 of each entry (questions × entries).
         intent_logits: Questions × intents.
-        nearest: Cosine to the nearest question of training (questions).
+        strangeness: How little a question looks like those that are known (questions × SCORES).
     """
 
     own: Floats
     features: Floats
     words: Floats
     intent_logits: Floats
-    nearest: Floats
-
-    @property
-    def energy(self) -> Floats:
-        """The log of the sum of the exponentials of the intents' logits (Liu et al., NeurIPS 2020); 0 without any."""
-        from scipy.special import logsumexp
-
-        if not self.intent_logits.shape[1]:
-            return np.zeros(len(self.own))
-        return np.asarray(logsumexp(self.intent_logits, axis=1))
+    strangeness: Floats
 
     @property
     def intent_probabilities(self) -> Floats:
@@ -118,13 +112,13 @@ class Searcher:
     def read(self, texts: Sequence[str]) -> Read:
         """What the parts say of questions."""
         pieces = [self._read(texts[start : start + AT_ONCE]) for start in range(0, len(texts), AT_ONCE)]
-        fields = ("own", "features", "words", "intent_logits", "nearest")
+        fields = ("own", "features", "words", "intent_logits", "strangeness")
         return Read(**{name: np.concatenate([getattr(piece, name) for piece in pieces]) for name in fields})
 
     def _read(self, texts: Sequence[str]) -> Read:
         vectors = self._parts.embed(texts)
         own = (vectors @ self.vectors["entries"].T).astype(np.float64)
-        past, nearest = self._past_scores(vectors, own)
+        past = self._past_scores(vectors, own)
         words = np.array([self._words.scores(text) for text in texts], dtype=np.float64)
         logits = self._parts.intent_logits(texts).astype(np.float64)
         wanted = self._intent_scores(logits, own.shape)
@@ -133,17 +127,32 @@ class Searcher:
             [own, past, words / most, words / 10, wanted, np.log(wanted + 1e-4), 0 * own + (self._intent_of >= 0)],
             axis=2,
         )
-        return Read(own, features, words, logits, nearest)
+        return Read(own, features, words, logits, self._strangeness(vectors.astype(np.float64), logits))
 
-    def _past_scores(self, vectors: Any, own: Floats) -> tuple[Floats, Floats]:
+    def _strangeness(self, vectors: Floats, logits: Floats) -> Floats:
+        """Energy of the intents' logits; distances to the known questions' entries, and to the questions themselves."""
+        energy = energy_scores(logits) if logits.shape[1] else np.zeros(len(vectors))
+        far, near = self._scorers
+        return np.stack(
+            [energy, np.zeros(len(vectors)) if far is None else far.score(vectors), near.score(vectors)], axis=1
+        )
+
+    @cached_property
+    def _scorers(self) -> tuple[MahalanobisScorer | None, NeighborScorer]:
+        known = np.concatenate([self.vectors["entries"], self.vectors["past"][self._owners >= 0]]).astype(np.float64)
+        classes = np.concatenate([np.arange(len(self.entries)), self._owners[self._owners >= 0]])
+        near = NeighborScorer.fit(known, min(NEIGHBORS, len(known)))
+        return (MahalanobisScorer.fit(known, classes) if len(known) > 2 * len(self.entries) else None), near
+
+    def _past_scores(self, vectors: Any, own: Floats) -> Floats:
         """Cosine to the nearest past question of each entry; to the entry's own where none was asked."""
         if not self.past:
-            return own, own.max(axis=1)
+            return own
         all_scores = vectors @ self.vectors["past"].T
         found = own.copy()
         for entry, places in self._past_of.items():
             found[:, entry] = all_scores[:, places].max(axis=1)
-        return found, all_scores.max(axis=1).astype(np.float64)
+        return found
 
     @cached_property
     def _past_of(self) -> dict[int, NDArray[np.int64]]:
@@ -208,7 +217,7 @@ def _evidence(read: Read, order: NDArray[np.int64], scores: Floats, second: Floa
     return np.stack(
         [
             scores[:, 0], gap, second[:, 0], gap_again, of_first(read.own), of_first(read.features[:, :, 1]),
-            of_first(read.words) / 10, of_first(read.features[:, :, 4]), sure, read.energy, read.nearest,
+            of_first(read.words) / 10, of_first(read.features[:, :, 4]), sure, *read.strangeness.T,
         ],
         axis=1,
     )  # fmt: skip

@@ -55,14 +55,18 @@ class Turn:
 
 
 _PERSON = re.compile(
-    r"\b(?:talk|speak|chat|connect|transfer|put me|get me|want|need)\b.{0,30}"
-    r"\b(?:human|person|agent|someone|somebody|representative|colleague|operator|real one)\b|^(?:agent|human|operator)\W*$",
+    r"\b(?:talk|speak|chat|connect me|transfer me|put me through)\s+(?:to|with)\b.{0,20}"
+    r"\b(?:human|person|agent|someone|somebody|representative|colleague|operator)\b"
+    r"|\b(?:want|need|get me)\s+an?\s+(?:real\s+|live\s+)?(?:human|person|agent|representative|operator)\b"
+    r"|^(?:agent|human|operator)\W*$",
     re.IGNORECASE,
 )
 _NO_HELP = re.compile(
     r"^\W*(?:no+\b[\s,.!]*)?(?:(?:that|this|it)\b.{0,20})?\b(?:(?:did|does|do|was|is|has)(?: not|n['’]?t)\b.{0,15}"
-    r"\b(?:help\w*|work\w*|answer\w*|right|it|useful|what i (?:asked|meant|wanted))|not (?:helpful|what i (?:asked|meant|wanted))"
-    r"|wrong answer|still (?:not|does|have))\b[\s,.!:;]*|^\W*no[\s,.!]+(?=i (?:mean|meant|want|asked))|^\W*(?:no|wrong|nope)\W*$",
+    r"\b(?:help\w*|work\w*|answer\w*|right|it|useful|what i (?:asked|meant|wanted))|not (?:helpful"
+    r"|what i (?:asked|meant|wanted))"
+    r"|wrong answer|still (?:not|does|have))\b[\s,.!:;]*|^\W*no[\s,.!]+(?=i (?:mean|meant|want|asked))"
+    r"|^\W*(?:no|wrong|nope)\W*$",
     re.IGNORECASE,
 )
 _MEANT = re.compile(
@@ -71,7 +75,8 @@ _MEANT = re.compile(
 _GOES_ON = re.compile(r"^\W*(?:and|or|but|also|what about|how about|what if|then|so)\b", re.IGNORECASE)
 _POINTS_BACK = re.compile(r"\b(?:it|that|this|they|them|those|these|there|one)\b", re.IGNORECASE)
 _THANKS = re.compile(
-    r"^\W*(?:(?:hi|hello|hey|good (?:morning|evening|afternoon)|thanks?|thank you|thx|ok(?:ay)?|great|perfect|bye|goodbye|cheers|"
+    r"^\W*(?:(?:hi|hello|hey|good (?:morning|evening|afternoon)|thanks?|thank you|thx|ok(?:ay)?|great|perfect"
+    r"|bye|goodbye|cheers|"
     r"that helped|it (?:works|worked)|yes|a lot|so much|very much|there)\b\W*)+$",
     re.IGNORECASE,
 )
