@@ -12,6 +12,7 @@ import numpy as np
 
 from peftlab.applications.support.company import Company, Entry, Question
 from peftlab.applications.support.fitting import Decision
+from peftlab.applications.support.hostile import gives_orders
 from peftlab.applications.support.lessons import load_company
 from peftlab.applications.support.parts import Parts, load_parts
 from peftlab.applications.support.search import Searcher
@@ -167,6 +168,8 @@ class Responder:
     def _written(self, found: Found, show: Show) -> Reply:
         if self._writer is None:
             return _handed(found, "no entry is sure enough, and nothing writes")
+        if gives_orders(found.question):
+            return _handed(found, "the question gives orders to a model")
         passages = [at for at in found.positions[: self.support.passages] if self._may_answer(at)]
         entries = [self.company.entries[at] for at in passages]
         with self._turn:

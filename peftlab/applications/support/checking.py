@@ -24,97 +24,14 @@ from peftlab.applications.support.sentences import sentences
 from peftlab.core.words import WORD
 
 EMPTY = frozenset(
-    [
-        "a",
-        "an",
-        "and",
-        "are",
-        "as",
-        "at",
-        "be",
-        "been",
-        "but",
-        "by",
-        "can",
-        "could",
-        "did",
-        "do",
-        "does",
-        "for",
-        "from",
-        "had",
-        "has",
-        "have",
-        "how",
-        "i",
-        "if",
-        "in",
-        "into",
-        "is",
-        "it",
-        "its",
-        "just",
-        "may",
-        "me",
-        "more",
-        "my",
-        "of",
-        "on",
-        "or",
-        "our",
-        "please",
-        "should",
-        "so",
-        "some",
-        "than",
-        "that",
-        "the",
-        "their",
-        "them",
-        "then",
-        "there",
-        "these",
-        "they",
-        "this",
-        "those",
-        "to",
-        "too",
-        "up",
-        "us",
-        "was",
-        "we",
-        "were",
-        "what",
-        "when",
-        "where",
-        "which",
-        "who",
-        "will",
-        "with",
-        "would",
-        "you",
-        "your",
-        "yours",
-    ]
+    WORD.findall(
+        "a an and are as at be been but by can could did do does for from had has have how i if in into is it its just "
+        "may me more my of on or our please should so some than that the their them then there these they this those to "
+        "too up us was we were what when where which who will with would you your yours"
+    )
 )
 DENIALS = frozenset(
-    [
-        "no",
-        "not",
-        "never",
-        "none",
-        "nobody",
-        "nothing",
-        "cannot",
-        "can't",
-        "won't",
-        "don't",
-        "doesn't",
-        "isn't",
-        "aren't",
-        "without",
-        "n't",
-    ]
+    WORD.findall("no not never none nobody nothing cannot can't won't don't doesn't isn't aren't without")
 )
 _EXACT = re.compile(r"https?://\S+|\S+@\S+\.\S+|\b[\w-]+\.(?:com|org|net|io|co|de|uk)\b\S*|\d+(?:[.,:/]\d+)*%?")
 _NAME = re.compile(r"(?<=[^.!?\s]\s)[A-Z][\w-]+")
@@ -177,23 +94,22 @@ def stems(text: str) -> frozenset[str]:
 
 @lru_cache(maxsize=4096)
 def _parts(text: str) -> tuple[tuple[str, frozenset[str]], ...]:
-    """The sentences of an entry that give no orders, with their stems."""
-    return tuple((each, stems(each)) for each in sentences(text) if not gives_orders(each))
+    """The sentences of an entry, with their stems; of one that gives orders to a model, none."""
+    return () if gives_orders(text) else tuple((each, stems(each)) for each in sentences(text))
 
 
 def _held(sentence: str, words: frozenset[str], entry: Entry) -> float:
     """The share of a sentence's stems that an entry has, if nothing speaks against it; else 0."""
     parts = _parts(f"{entry.question}\n{entry.answer}")
-    whole = " ".join(text for text, _ in parts).casefold()
     exact = [each.rstrip(".,;:!?)").casefold() for each in (*_EXACT.findall(sentence), *_NAME.findall(sentence))]
-    if any(each not in whole for each in exact):
-        return 0.0
     found = 0.0
     for at, (text, own) in enumerate(parts):
         if not own or len(words & own) / len(own) < COVERED or _denies(text) != _denies(sentence):
             continue
-        near = own.union(*(parts[beside][1] for beside in (at - 1, at + 1) if 0 <= beside < len(parts)))
-        found = max(found, len(words & near) / len(words))
+        near = [parts[beside] for beside in (at - 1, at, at + 1) if 0 <= beside < len(parts)]
+        said = " ".join(each for each, _ in near).casefold()
+        if all(each in said for each in exact):
+            found = max(found, len(words & frozenset().union(*(own for _, own in near))) / len(words))
     return found
 
 

@@ -12,8 +12,6 @@ import binascii
 import re
 import unicodedata
 
-from peftlab.applications.support.sentences import sentences
-
 _NOT = r"(?:ignore|disregard|forget|overlook|bypass|override|skip|neglect|do not follow|don't follow|stop following)"
 _RULES = (
     r"(?:instructions?|rules?|prompts?|guidelines?|directives?|commands?|orders?|polic(?:y|ies)|context|restrictions?)"
@@ -48,10 +46,10 @@ ORDERS = tuple(
         r"\bjailbr(?:ea|o)k",
         r"\bas an? (?:ai|language model|large language model)\b",
         r"\bend of (?:notes|context|document|passage|instructions?|prompt)\b",
-        r"(?:^|\n)\s*(?:#+\s*)?(?:system|assistant|developer|instructions?)\s*[:>\]]",
+        r"(?:^|[\n.!?])\s*(?:#+\s*)?(?:system|assistant|developer|instructions?)\s*[:>\]]",
         r"<\|[a-z_]+\|>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|<\|?/?(?:system|assistant|user|tool_call)\|?>",
         r"<\s*/?\s*(?:script|iframe|img|svg|object|embed|link|style|meta|base|form|body|video|audio|math|template)\b",
-        r"\b(?:javascript|vbscript|data)\s*:\s*(?:\S*/\S*;|\S*\()|\bon(?:error|load|click|focus|mouseover|"
+        r"\b(?:javascript|vbscript)\s*:\s*\S|\bdata\s*:\s*\S*/\S*;|\bon(?:error|load|click|focus|mouseover|"
         r"toggle|start)\s*=",
         r"!\[[^\]]*\]\([^)]*\)",
         r"\{\{.*?\}\}|\{%.*?%\}|\$\{.*?\}",
@@ -77,18 +75,15 @@ def gives_orders(text: str) -> bool:
 
 
 def harmless(text: str) -> str:
-    """The sentences of a text that give no orders to a model, if the whole of the rest gives none either."""
-    if not gives_orders(text):
-        return text
-    rest = " ".join(each for each in sentences(text) if not gives_orders(each))
-    return "" if gives_orders(rest) else rest
+    """The text; nothing of it where it gives orders to a model: they may go on in the next sentence."""
+    return "" if gives_orders(text) else text
 
 
 def _forms(text: str) -> list[str]:
     """A text as it stands, without what hides letters, and with what is encoded in it."""
     plain = unicodedata.normalize("NFKC", text)
     plain = "".join(sign for sign in plain if unicodedata.category(sign) not in ("Cf", "Mn", "Co"))
-    forms = [text, plain, plain.translate(_LOOKALIKES), plain.translate(_DIGITS)]
+    forms = [text, plain, plain.casefold().translate(_LOOKALIKES), plain.translate(_DIGITS)]
     forms.append(re.sub(r"(?<=\b\w)[ .\-_*](?=\w\b)", "", plain))
     for found in _ENCODED.findall(plain):
         try:

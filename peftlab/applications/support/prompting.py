@@ -20,7 +20,7 @@ def document_of(entry: Entry) -> str:
 
 
 def conversation(question: str, entries: Sequence[Entry]) -> list[dict[str, str]]:
-    """The messages that ask for an answer. Sentences that give orders to a model are left out."""
+    """The messages that ask for an answer. Texts that give orders to a model are left out."""
     notes = "\n".join(f"[{number}] {_note(entry)}" for number, entry in enumerate(entries, 1))
     asked = " ".join(harmless(question).split())[:QUESTION_CHARACTERS]
     return [

@@ -1,0 +1,296 @@
+"""The service: a chat for customers, a desk for agents, and the API under both.
+
+Customers' routes are open to everybody; the desk asks for the token where there is one. A customer sees only the
+conversation whose secret the browser's cookie holds. Texts are never put into a log.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import queue
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException
+
+from peftlab.applications.support.answering import Responder, summary
+from peftlab.applications.support.storage import EXPORTED, NoSuchConversationError, Session, Storage
+from peftlab.assembly.site import Pages, build_site
+from peftlab.core.application import Hosting, Workplace
+from peftlab.core.errors import PeftlabError
+from peftlab.core.reporter import Reporter
+
+if TYPE_CHECKING:
+    from peftlab.applications.support import Support
+
+COOKIE = "peftlab_conversation"
+PUBLIC = ("/", "/static/", "/api/chat")
+MOST_CHARACTERS, MOST_WAITING, THREADS, LATEST = 2000, 64, 8, 20
+SECONDS = (0.02, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 1.5, 2.5, 5, 10, 30)
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Message(_Body):
+    """What a customer says."""
+
+    text: str = Field(min_length=1, max_length=MOST_CHARACTERS)
+    key: str = Field(min_length=8, max_length=64, description="The sender's own name for it: sent twice, stored once.")
+
+
+class Rating(_Body):
+    """What a customer says of an answer."""
+
+    helped: bool
+
+
+class AgentReply(_Body):
+    """An agent's answer."""
+
+    text: str = Field(min_length=1, max_length=10 * MOST_CHARACTERS)
+    entry: str | None = Field(None, description="The id of the entry that answers.")
+    was_wrong: bool = Field(False, description="Whether the answer that was given without a person is wrong.")
+
+
+class Metrics:
+    """What ``/metrics`` tells."""
+
+    def __init__(self, storage: Storage) -> None:
+        self.registry = CollectorRegistry()
+        self.answers = Counter("support_answers", "Answers.", ["kind"], registry=self.registry)
+        self.seconds = Histogram(
+            "support_answer_seconds", "From a message to its answer.", ["kind"], buckets=SECONDS, registry=self.registry
+        )
+        self.corrections = Counter("support_corrections", "Answers that agents called wrong.", registry=self.registry)
+        waiting = Gauge("support_waiting", "Conversations that wait for a person.", registry=self.registry)
+        waiting.set_function(lambda: len(storage.queue()))
+
+
+class Desk:
+    """Answers messages in threads; an answer is finished and stored also when nobody listens any more.
+
+    Args:
+        responder: Answers.
+        storage: Keeps.
+        reporter: Is told of faults.
+    """
+
+    def __init__(self, responder: Responder, storage: Storage, reporter: Reporter) -> None:
+        self.responder, self.storage, self.reporter = responder, storage, reporter
+        self.metrics = Metrics(storage)
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="answer")
+        self._waiting = 0
+
+    def stream(self, session: Session, body: Message) -> Iterator[dict[str, Any]]:
+        """Store a message, then give events until it is answered.
+
+        Raises:
+            HTTPException: Too many messages wait; nothing was stored.
+        """
+        if self._waiting >= MOST_WAITING:
+            raise HTTPException(503, "too many messages wait; try again in a moment", {"Retry-After": "2"})
+        number, is_new = self.storage.accept(session.id, body.key, body.text)
+        events: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        if is_new:
+            self._waiting += 1
+            self._threads.submit(self._answer, session, number, body.text, events)
+        return self._events(session, number, events, is_new=is_new)
+
+    def _events(
+        self, session: Session, number: int, events: queue.SimpleQueue[dict[str, Any] | None], *, is_new: bool
+    ) -> Iterator[dict[str, Any]]:
+        yield {"event": "accepted", "id": number}
+        if not is_new:
+            for row in self.storage.messages(session.id):
+                if row.answers == number:
+                    yield {"event": "answer", **self.shown(row)}
+            return
+        while (event := events.get()) is not None:
+            yield event
+
+    def _answer(
+        self, session: Session, number: int, text: str, events: queue.SimpleQueue[dict[str, Any] | None]
+    ) -> None:
+        began = time.monotonic()
+        try:
+            texts, history = self.storage.history(session.id, number)
+            reply = self.responder.respond(
+                text, history, lambda sentence: events.put({"event": "sentence", "text": sentence})
+            )
+            seconds = time.monotonic() - began
+            self.storage.answer(session.id, number, reply, summary([*texts, text], history, reply), seconds)
+            self.metrics.answers.labels(str(reply.kind)).inc()
+            self.metrics.seconds.labels(str(reply.kind)).observe(seconds)
+            row = next(each for each in self.storage.messages(session.id) if each.answers == number)
+            events.put({"event": "answer", **self.shown(row)})
+        except Exception as error:  # noqa: BLE001 - the message is stored, and goes to a person after a while
+            said = error.message if isinstance(error, PeftlabError) else type(error).__name__
+            self.reporter.say(f"message {number} could not be answered: {said}")
+            events.put({"event": "error", "error": "a person will answer"})
+        finally:
+            self._waiting -= 1
+            events.put(None)
+
+    def shown(self, row: Any) -> dict[str, Any]:
+        """A message as its customer sees it."""
+        entries = {entry.id: entry for entry in self.responder.company.entries}
+        sources = [entries[name] for name in json.loads(row.sources) if name in entries]
+        return {
+            "id": row.id,
+            "role": row.role,
+            "text": row.text,
+            "kind": row.kind,
+            "sources": [{"question": entry.question, "answer": entry.answer} for entry in sources],
+        }
+
+
+def open_site(support: Support, place: Workplace, hosting: Hosting) -> FastAPI:
+    """Load all parts, open the database, and make the routes."""
+    storage = Storage(hosting.database)
+    desk = Desk(Responder.load(support, place), storage, place.reporter)
+    app = build_site(support.name, hosting, max_body_bytes=100_000, public=PUBLIC)
+    _customers(app, desk)
+    _agents(app, desk)
+    _pages(app, desk, support.name)
+    return app
+
+
+def _pages(app: FastAPI, desk: Desk, name: str) -> None:
+    pages = Pages("peftlab.applications.support")
+
+    @app.get("/", include_in_schema=False)
+    def chat() -> HTMLResponse:
+        return pages.show("chat.html", name=name, most=MOST_CHARACTERS)
+
+    @app.get("/desk", include_in_schema=False)
+    def agents() -> HTMLResponse:
+        return pages.show("desk.html", name=name, most=10 * MOST_CHARACTERS, entries=desk.responder.company.entries)
+
+    @app.get("/static/{file}", include_in_schema=False)
+    def static(file: str) -> Response:
+        if file not in ("style.css", "chat.js", "desk.js"):
+            raise HTTPException(404, "there is no such file")
+        return pages.file(file)
+
+    @app.get("/metrics", include_in_schema=False)
+    def metrics() -> Response:
+        return Response(generate_latest(desk.metrics.registry), media_type="text/plain; version=0.0.4")
+
+
+def _customers(app: FastAPI, desk: Desk) -> None:
+    storage = desk.storage
+
+    def session_of(request: Request) -> Session | None:
+        return storage.find(request.cookies.get(COOKIE, ""))
+
+    @app.get("/api/chat")
+    def read(request: Request) -> dict[str, Any]:
+        """The customer's own conversation."""
+        session = session_of(request)
+        rows = storage.messages(session.id) if session is not None else ()
+        return {"messages": [desk.shown(row) for row in rows]}
+
+    @app.post("/api/chat/messages")
+    def send(body: Message, request: Request) -> StreamingResponse:
+        """Say something. The answer is a stream of JSON objects, one a line: accepted, sentence…, answer."""
+        session = session_of(request) or storage.start()
+        events = desk.stream(session, body)
+        answer = StreamingResponse(
+            (json.dumps(event, ensure_ascii=False) + "\n" for event in events), media_type="application/x-ndjson"
+        )
+        is_safe = request.url.scheme == "https"
+        answer.set_cookie(COOKIE, session.cookie, httponly=True, samesite="strict", secure=is_safe, max_age=30 * 86400)
+        return answer
+
+    @app.post("/api/chat/answers/{number}")
+    def rate(number: int, body: Rating, request: Request) -> dict[str, bool]:
+        """Say whether an answer helped."""
+        session = session_of(request)
+        if session is None:
+            raise HTTPException(404, "there is no conversation")
+        try:
+            storage.rate(session.id, number, helped=body.helped)
+        except NoSuchConversationError as error:
+            raise HTTPException(404, error.message) from None
+        return {"kept": True}
+
+    @app.post("/api/chat/new")
+    def new() -> JSONResponse:
+        """Leave the conversation; agents still see it."""
+        answer = JSONResponse({"left": True})
+        answer.delete_cookie(COOKIE, httponly=True, samesite="strict")
+        return answer
+
+
+def _agents(app: FastAPI, desk: Desk) -> None:
+    storage, responder = desk.storage, desk.responder
+
+    @app.get("/api/desk")
+    def overview() -> dict[str, Any]:
+        """The queue, the latest conversations, and figures."""
+        return {"queue": storage.queue(), "latest": storage.latest(LATEST), "figures": storage.figures()}
+
+    @app.get("/api/desk/conversations/{name}")
+    def conversation(name: str) -> dict[str, Any]:
+        """A conversation, with suggested answers."""
+        found = _found(storage, name)
+        rows = storage.messages(name)
+        question = next((row.question for row in reversed(rows) if row.question), None)
+        question = question or next((row.text for row in reversed(rows)), "")
+        candidates = responder.find(question).candidates if question else ()
+        return {
+            "summary": found.summary,
+            "messages": [desk.shown(row) for row in rows],
+            "candidates": [
+                {"id": each.entry.id, "question": each.entry.question, "answer": each.entry.answer}
+                for each in candidates
+            ],
+            "past": [{"question": each.text, "answer": each.reply} for each in responder.past_answers(question)],
+        }
+
+    @app.post("/api/desk/conversations/{name}/reply")
+    def reply(name: str, body: AgentReply) -> dict[str, int]:
+        """Answer as a person."""
+        known = {entry.id for entry in responder.company.entries}
+        if body.entry is not None and body.entry not in known:
+            raise HTTPException(422, "there is no such entry in the FAQ")
+        _found(storage, name)
+        number = storage.reply(name, body.text, body.entry, was_wrong=body.was_wrong)
+        if body.was_wrong:
+            desk.metrics.corrections.inc()
+        return {"id": number}
+
+    @app.get("/api/desk/training.csv")
+    def training() -> Response:
+        """What agents answered, as a table of dialogues to learn from."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, EXPORTED, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({key: _cell(value) for key, value in row.items()} for row in storage.training_rows())
+        return Response(
+            text.getvalue(),
+            media_type="text/csv",
+            headers={"Content-Disposition": 'attachment; filename="corrections.csv"'},
+        )
+
+
+def _found(storage: Storage, name: str) -> Any:
+    try:
+        return storage.conversation(name)
+    except NoSuchConversationError as error:
+        raise HTTPException(404, error.message) from None
+
+
+def _cell(text: str) -> str:
+    """A blank before what a spreadsheet would compute; reading the table takes it away again."""
+    return f" {text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text

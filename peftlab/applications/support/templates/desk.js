@@ -1,0 +1,85 @@
+"use strict";
+const at = (name) => document.getElementById(name);
+let chosen = null;
+
+function element(tag, text, parent, name) {
+  const made = document.createElement(tag);
+  if (text) made.textContent = text;
+  if (name) made.className = name;
+  if (parent) parent.append(made);
+  return made;
+}
+
+function button(text, small, parent, action) {
+  const made = element("button", text, element("li", "", parent));
+  made.type = "button";
+  if (small) element("small", small, made);
+  made.addEventListener("click", action);
+  return made;
+}
+
+async function get(path) {
+  const answer = await fetch(path);
+  if (!answer.ok) throw new Error((await answer.json()).error);
+  return answer.json();
+}
+
+function percent(value) { return (100 * value).toFixed(1) + " %"; }
+
+async function refresh() {
+  const desk = await get("/api/desk");
+  const figures = at("figures");
+  figures.replaceChildren();
+  const all = desk.figures;
+  for (const [what, value] of [["questions", all.questions], ["answered without a person", percent(all.share_answered)],
+    ["corrected as wrong", percent(all.share_wrong)], ["did not help", all.did_not_help], ["seconds, median", all.median_seconds.toFixed(2)]]) {
+    const box = element("div", "", figures);
+    element("strong", String(value), box);
+    box.append(what);
+  }
+  for (const [list, rows] of [["queue", desk.queue], ["latest", desk.latest]]) {
+    // A list is only made anew when it has changed, so that the keyboard stays where it is.
+    const state = JSON.stringify(rows);
+    if (at(list).dataset.state === state) continue;
+    at(list).dataset.state = state;
+    at(list).replaceChildren();
+    if (!rows.length) element("li", "nothing", at(list), "hint");
+    for (const row of rows) button((row.summary || row.text).split("\n")[0], new Date(1000 * (row.since || row.sent)).toLocaleString(), at(list), () => open(row.id));
+  }
+}
+
+async function open(id) {
+  const found = await get("/api/desk/conversations/" + encodeURIComponent(id));
+  chosen = id;
+  at("nothing").hidden = true;
+  at("open").hidden = false;
+  at("done").textContent = "";
+  at("summary").textContent = found.summary || "Answered without a person.";
+  at("messages").replaceChildren();
+  for (const message of found.messages) {
+    const made = element("div", "", at("messages"), "message " + message.role);
+    element("span", message.role + (message.kind ? " (" + message.kind + ")" : ""), made, "who");
+    element("span", message.text, made);
+  }
+  at("candidates").replaceChildren();
+  for (const each of found.candidates) button(each.question, each.answer, at("candidates"), () => { at("text").value = each.answer; at("entry").value = each.id; at("text").focus(); });
+  at("past").replaceChildren();
+  if (!found.past.length) element("li", "none", at("past"), "hint");
+  for (const each of found.past) button(each.question, each.answer, at("past"), () => { at("text").value = each.answer; at("text").focus(); });
+  at("text").value = "";
+  at("entry").value = "";
+  at("wrong").checked = false;
+  at("text").focus();
+}
+
+at("reply").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const body = JSON.stringify({ text: at("text").value, entry: at("entry").value || null, was_wrong: at("wrong").checked });
+  const answer = await fetch("/api/desk/conversations/" + encodeURIComponent(chosen) + "/reply", { method: "POST", headers: { "Content-Type": "application/json" }, body });
+  const told = await answer.json();
+  if (answer.ok) await open(chosen);
+  at("done").textContent = answer.ok ? "Sent." : told.error;
+  refresh();
+});
+refresh();
+setInterval(refresh, 5000);
