@@ -1,0 +1,156 @@
+"""Customer service, what needs no model: tables, turns, hostile texts, support of sentences."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hostile_tries import CANARIES, MARKUP, PASSAGES, QUESTIONS
+
+from peftlab.applications.support import Support
+from peftlab.applications.support.checking import choose_containment, find_support
+from peftlab.applications.support.company import CALIBRATION, TEST, TRAIN, Entry, read_company, read_entries
+from peftlab.applications.support.hostile import gives_orders
+from peftlab.applications.support.prompting import conversation
+from peftlab.applications.support.sentences import sentences
+from peftlab.applications.support.turns import Exchange, Kind, understand
+from peftlab.core.application import Workplace
+from peftlab.core.errors import DataError
+
+FAQ = "id,question,answer,intent\nback,How do I return it?,Send it back within 30 days. Returns are free.,return\npay,How can I pay?,By card or invoice.,pay\n"
+RETURN = Entry(
+    "back", "How do I return it?", "You can return items within 30 days. Returns are free. Cash is not taken."
+)
+PAY = Entry("pay", "How can I pay?", "You can pay by card or by invoice. An invoice is due after 14 days.")
+
+
+def read(folder: Path, dialogues: str, faq: str = FAQ, **keys: Any) -> Any:
+    (folder / "dialogues.csv").write_text(dialogues)
+    (folder / "faq.csv").write_text(faq)
+    support = Support(dialogues="dialogues.csv", faq="faq.csv", embedding={"run": "x"}, **keys)
+    return read_company(support, Workplace(folder, {}, folder))
+
+
+def dialogues(count: int) -> str:
+    rows = "".join(
+        f"{at},customer,question {at},{'pay' if at % 2 else 'return'}\n{at},agent,answer {at},\n" for at in range(count)
+    )
+    return f"dialogue,role,text,intent\n{rows}"
+
+
+def test_dialogues_are_cut_by_their_id_so_that_new_ones_move_no_other(tmp_path: Path) -> None:
+    few, many = read(tmp_path, dialogues(60)), read(tmp_path, dialogues(120))
+    where = {each.text: each.split for each in many.questions}
+    assert all(where[each.text] == each.split for each in few.questions)
+    assert {each.split for each in few.questions} == {TRAIN, "validation", CALIBRATION, TEST}
+    assert few.questions[1].entry == "pay"
+    assert few.questions[1].reply == "answer 1"
+
+
+def test_a_question_that_is_held_out_is_not_learned_in_the_same_words(tmp_path: Path) -> None:
+    text = "dialogue,role,text,intent,split\n"
+    for at, (words, split) in enumerate([("Pay how?", "train"), ("pay HOW?", "test"), ("other", "train")] * 20):
+        text += f"{at},customer,{words},pay,{split}\n{at},agent,so,,{split}\n"
+    company = read(tmp_path, text)
+    assert {each.text for each in company.of(TRAIN)} == {"other"}
+
+
+@pytest.mark.parametrize(
+    ("table", "faq", "message"),
+    [
+        ("dialogue,role,text\n1,customer,a\n1,customer,b\n", FAQ, r"one side: the customer's\n?.*|dialogues.csv, row 1"),
+        ("dialogue,role,text\n1,customer,a\n1,boss,b\n", FAQ, r"row 2: `boss` is no role"),
+        ("dialogue,role,text\n1,customer,a\n1,agent,\n", FAQ, r"row 2: the text is missing"),
+        ("dialogue,text\n1,a\n", FAQ, r"no column role"),
+        ("dialogue,role,text,faq\n1,customer,a,bakc\n1,agent,b,\n", FAQ, r"row 1: there is no entry `bakc`"),
+        ("dialogue,role,text,split\n1,customer,a,dev\n1,agent,b,dev\n", FAQ, r"row 1: `dev` is no split"),
+        (dialogues(4), "question,answer\nhow?,so\nwhy?,\n", r"faq.csv, row 2: an entry of the FAQ has no answer"),
+        (dialogues(4), "question,answer\n,so\nwhy?,so\n", r"faq.csv, row 1: an entry of the FAQ has no question"),
+        (dialogues(4), "id,question,answer\n1,how?,so\n1,why?,so\n", r"row 2: the id `1` was given"),
+        (dialogues(4), "question,answer\nhow?,so\n", r"two entries or more"),
+        ("dialogue,role,text\n1,customer,a\n1,agent,b\n", FAQ, r"no dialogue of the split train has a question"),
+    ],
+)  # fmt: skip
+def test_bad_tables_are_refused_with_file_and_row(tmp_path: Path, table: str, faq: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        read(tmp_path, table, faq)
+
+
+def test_a_faq_may_be_a_folder_of_texts(tmp_path: Path) -> None:
+    (tmp_path / "delivery.md").write_text("# Delivery\n\n## How long?\nTwo days.\n\n## What does it cost?\nNothing.\n")
+    (tmp_path / "pay.txt").write_text("How can I pay?\nBy card.\n")
+    found = read_entries(tmp_path)
+    assert [(each.id, each.question, each.answer) for each in found] == [
+        ("delivery#1", "How long?", "Two days."),
+        ("delivery#2", "What does it cost?", "Nothing."),
+        ("pay", "How can I pay?", "By card."),
+    ]
+    (tmp_path / "pay.txt").write_text("How can I pay?\n")
+    with pytest.raises(DataError, match=r"pay.txt, line 1: an entry of the FAQ has no answer"):
+        read_entries(tmp_path)
+
+
+def test_a_conversation_goes_on_corrects_and_complains() -> None:
+    history = [Exchange("how do I return it", Kind.ENTRY, "back")]
+    assert understand("how do I pay", history).questions == ("how do I pay",)
+    assert understand("and how long does it take?", history).questions[0].startswith("how do I return it and")
+    for complaint in ("that did not help", "No, that's not what I asked", "no", "This doesn't work"):
+        turn = understand(complaint, history)
+        assert (turn.questions, turn.tried, turn.complaints) == (("how do I return it",), frozenset({"back"}), 1)
+    twice = [*history, Exchange("how do I return it", Kind.ENTRY, "pay")]
+    assert understand("that did not help", twice).complaints == 2
+    corrected = understand("no, I meant paying by invoice", history)
+    assert (corrected.questions, corrected.tried) == (("paying by invoice",), frozenset({"back"}))
+    assert understand("I want to talk to a person", history).wants_person
+    assert understand("thanks!", history).is_thanks
+    for plain in (
+        "No invoice came with my parcel",
+        "I need someone to check my card",
+        "it is not in my account yet, why",
+    ):
+        turn = understand(plain, [])
+        assert (turn.complaints, turn.wants_person, turn.is_thanks) == (0, False, False)
+
+
+def test_only_sentences_that_an_entry_says_are_supported() -> None:
+    entries = [RETURN, PAY]
+    for sentence, entry in (
+        ("You can return items within 30 days.", 0),
+        ("Items can be returned within 30 days.", 0),
+        ("Returns are free.", 0),
+        ("You can pay by card or invoice.", 1),
+    ):
+        found = find_support(sentence, entries, 0.8)
+        assert found is not None
+        assert found.entry == entry
+    for sentence in (
+        "You can return items within 60 days.",
+        "You can not return items within 30 days.",
+        "Cash is taken.",
+        "You can pay with Bitcoin.",
+        "Write to help@evil.example.",
+        "Returns",
+        "The weather is nice today.",
+    ):
+        assert find_support(sentence, entries, 0.6) is None, sentence
+    assert 0.6 <= choose_containment(entries, seed=0) <= 1
+
+
+def test_no_order_in_an_entry_is_followed_in_a_checked_answer() -> None:
+    assert len(PASSAGES) + len(QUESTIONS) + len(MARKUP) >= 60
+    for order, obeyed in PASSAGES:
+        entry = Entry("back", RETURN.question, f"You can return items within 30 days. {order} Returns are free.")
+        kept = [each for each in sentences(obeyed) if find_support(each, [entry, PAY], 0.6)]
+        prompt = conversation("how do I return it", [entry, PAY])[1]["content"]
+        for canary in CANARIES:
+            assert canary not in " ".join(kept).casefold(), order
+            assert canary not in prompt.casefold(), order
+    for markup in MARKUP:
+        assert gives_orders(markup), markup
+
+
+def test_what_customers_and_companies_really_write_gives_no_orders() -> None:
+    shipped = Path(__file__).parents[2] / "recipes/applications/support_quick"
+    for name in ("faq.csv", "dialogues.csv"):
+        assert not [line for line in (shipped / name).read_text().splitlines() if gives_orders(line)]
