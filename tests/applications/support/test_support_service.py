@@ -210,7 +210,7 @@ def test_messages_that_a_killed_process_has_left_go_to_a_person(
 
 
 def test_the_shipped_recipes_read(tmp_path: Path) -> None:
-    shipped = Path(__file__).parents[2] / "recipes/applications"
+    shipped = Path(__file__).parents[3] / "recipes/applications"
     file = load_application(shipped / "support_quick.yaml")
     assert isinstance(file.application, Support)
     file.application.check(Workplace(tmp_path, {}, shipped))

@@ -151,6 +151,6 @@ def test_no_order_in_an_entry_is_followed_in_a_checked_answer() -> None:
 
 
 def test_what_customers_and_companies_really_write_gives_no_orders() -> None:
-    shipped = Path(__file__).parents[2] / "recipes/applications/support_quick"
+    shipped = Path(__file__).parents[3] / "recipes/applications/support_quick"
     for name in ("faq.csv", "dialogues.csv"):
         assert not [line for line in (shipped / name).read_text().splitlines() if gives_orders(line)]
