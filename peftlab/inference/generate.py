@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from peftlab.artifact.saved_run import SavedRun
@@ -84,6 +85,7 @@ def generate(
     options: GenerationOptions,
     *,
     show: Callable[[str], None] | None = None,
+    show_row: Callable[[int, str], None] | None = None,
     is_wanted: Callable[[int], bool] | None = None,
 ) -> list[GeneratedText]:
     """What a model writes after each prompt; all of them are one batch.
@@ -93,6 +95,7 @@ def generate(
         prompts: Tokens; :func:`check_room` has let them pass.
         options: How text is written.
         show: Is given the text of the only prompt, piece by piece, as it is written.
+        show_row: The same for several prompts: is given a prompt's place, and a piece.
         is_wanted: Is asked at each token whether a prompt's text is still wanted.
 
     Raises:
@@ -100,7 +103,12 @@ def generate(
     """
     task, tokenizer = generating_task(tuned), tuned.tokenizer
     model, inference = tuned.module()
-    pieces = None if show is None else TextPieces(lambda ids: task.written_text(ids, tokenizer), show)
+    if show is not None:
+        show_row = partial(_only, show)
+    shown: list[TextPieces] = []
+    if show_row is not None:
+        tell = [partial(show_row, place) for place in range(len(prompts))]
+        shown = [TextPieces(lambda ids: task.written_text(ids, tokenizer), each) for each in tell]
     rows = generate_tokens(
         model,
         prompts,
@@ -108,11 +116,11 @@ def generate(
         max_new_tokens=options.max_new_tokens,
         ends=response_ends(task.renderer(tokenizer), model),
         temperature=options.temperature,
-        on_tokens=None if pieces is None else pieces.update,
+        on_row=(lambda place, ids: shown[place].update(ids)) if shown else None,
         is_wanted=is_wanted,
     )
-    if pieces is not None:
-        pieces.finish(rows[0])
+    for pieces, ids in zip(shown, rows, strict=False):
+        pieces.finish(ids)
     most = [min(options.max_new_tokens, text_room(model, inference, len(prompt))) for prompt in prompts]
     return [
         GeneratedText(
@@ -122,6 +130,10 @@ def generate(
         )
         for ids, own in zip(rows, most, strict=True)
     ]
+
+
+def _only(show: Callable[[str], None], _: int, piece: str) -> None:
+    show(piece)
 
 
 def generate_rows(

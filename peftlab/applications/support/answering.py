@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from peftlab.applications.support.lessons import load_company
 from peftlab.applications.support.parts import Parts, load_parts
 from peftlab.applications.support.search import Searcher
 from peftlab.applications.support.turns import Exchange, Kind, Turn, understand
-from peftlab.applications.support.writing import Writer, Written
+from peftlab.applications.support.writing import Writer
 from peftlab.core.application import Workplace
 
 if TYPE_CHECKING:
@@ -99,7 +98,6 @@ class Responder:
         self._writer = None
         if parts.writer is not None:
             self._writer = Writer(parts.writer, decision.containment, support.max_new_tokens)
-        self._turn = threading.Lock()
 
     @classmethod
     def load(cls, support: Support, place: Workplace) -> Responder:
@@ -172,8 +170,7 @@ class Responder:
             return _handed(found, "the question gives orders to a model")
         passages = [at for at in found.positions[: self.support.passages] if self._may_answer(at)]
         entries = [self.company.entries[at] for at in passages]
-        with self._turn:
-            written: Written = self._writer.write(found.question, entries, show)
+        written = self._writer.write(found.question, entries, show)
         if not written.text:
             return _handed(found, f"none of the {written.dropped} sentences that were written is supported")
         sources = [entries[at] for at in written.sources]

@@ -26,13 +26,11 @@ from peftlab.core.words import WORD
 EMPTY = frozenset(
     WORD.findall(
         "a an and are as at be been but by can could did do does for from had has have how i if in into is it its just "
-        "may me more my of on or our please should so some than that the their them then there these they this those to "
-        "too up us was we were what when where which who will with would you your yours"
+        "may me more my of on or our please should so some than that the their them then there these they this those "
+        "to too up us was we were what when where which who will with would you your yours"
     )
 )
-DENIALS = frozenset(
-    WORD.findall("no not never none nobody nothing cannot can't won't don't doesn't isn't aren't without")
-)
+DENIALS = frozenset(WORD.findall("no not never none nobody nothing without cannot can't won't don't doesn't isn't"))
 _EXACT = re.compile(r"https?://\S+|\S+@\S+\.\S+|\b[\w-]+\.(?:com|org|net|io|co|de|uk)\b\S*|\d+(?:[.,:/]\d+)*%?")
 _NAME = re.compile(r"(?<=[^.!?\s]\s)[A-Z][\w-]+")
 LEAST_WORDS, COVERED, FOREIGN = 2, 0.3, 0.01

@@ -35,6 +35,7 @@ def generate_tokens(
     ends: Sequence[int] | None = None,
     temperature: float = 0.0,
     on_tokens: Callable[[list[int]], None] | None = None,
+    on_row: Callable[[int, list[int]], None] | None = None,
     is_wanted: Callable[[int], bool] | None = None,
     keep_ends: bool = False,
 ) -> list[list[int]]:
@@ -50,6 +51,7 @@ def generate_tokens(
         ends: The tokens of which each ends a text; None: the tokenizer's end token.
         temperature: 0: always the most likely token; else tokens are drawn, from all of them.
         on_tokens: Is given all tokens so far of the only prompt, whenever there is a new one.
+        on_row: The same for several prompts: is given a prompt's place, and its tokens so far.
         is_wanted: Is asked at each token whether the text of a prompt, by its place, is still wanted.
         keep_ends: Whether a text that ends by itself keeps the token that ended it.
     """
@@ -59,7 +61,7 @@ def generate_tokens(
     pad_token_id = inference.tokenizer.pad_token_id
     settings = {**GREEDY, **({"do_sample": True, "temperature": temperature} if temperature else {})}
     if on_tokens is not None:
-        settings["streamer"] = _Streamer(on_tokens, ends)
+        on_row = partial(_of_the_only, on_tokens)
     written: list[list[int]] = [[]] * len(prompts)
     is_apart = is_encoder_decoder(language_model(model))
     if is_apart:
@@ -74,6 +76,7 @@ def generate_tokens(
             "max_new_tokens": min(max_new_tokens, left),
             "eos_token_id": ends or None,
             "pad_token_id": ends[0] if ends else pad_token_id,
+            "streamer": None if on_row is None else _Streamer(on_row, ends, group),
             "stopping_criteria": None if is_wanted is None else [_Unwanted(is_wanted, group)],
         }
         batch = _padded([prompts[place] for place in group], pad_token_id, on_left=not is_apart)
@@ -123,23 +126,32 @@ def own_settings(model: nn.Module) -> Iterator[None]:
         language.generation_config = theirs
 
 
-class _Streamer:
-    """Takes tokens as transformers generates them: the prompt first, then one token at a time."""
+def _of_the_only(on_tokens: Callable[[list[int]], None], _: int, ids: list[int]) -> None:
+    on_tokens(ids)
 
-    def __init__(self, on_tokens: Callable[[list[int]], None], ends: Sequence[int]) -> None:
-        self._on_tokens, self._ends = on_tokens, set(ends)
-        self._ids: list[int] = []
+
+class _Streamer:
+    """Takes tokens as transformers generates them: the prompts first, then one token of each at a time."""
+
+    def __init__(self, on_row: Callable[[int, list[int]], None], ends: Sequence[int], places: Sequence[int]) -> None:
+        self._on_row, self._ends, self._places = on_row, set(ends), places
+        self._ids: list[list[int]] = [[] for _ in places]
+        self._has_ended = [False] * len(places)
         self._prompt_seen = False
 
     def put(self, value: Any) -> None:
-        """A new token, or the prompt."""
+        """A new token of each row, or the prompts."""
         if self._prompt_seen:
-            self._ids.extend(token for token in value.flatten().tolist() if token not in self._ends)
-            self._on_tokens(self._ids)
+            for row, token in enumerate(value.flatten().tolist()):
+                # A row that has ended is filled up until the last one has.
+                self._has_ended[row] |= token in self._ends
+                if not self._has_ended[row]:
+                    self._ids[row].append(token)
+                    self._on_row(self._places[row], self._ids[row])
         self._prompt_seen = True
 
     def end(self) -> None:
-        """The text is whole."""
+        """The texts are whole."""
 
 
 class _Unwanted:
