@@ -48,7 +48,7 @@ class Pages:
             loader=self._loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
 
-    def show(self, name: str, status: int = 200, **values: Any) -> HTMLResponse:
+    def show(self, name: str, /, status: int = 200, **values: Any) -> HTMLResponse:
         """A page."""
         return HTMLResponse(self.templates.get_template(name).render(**values), status)
 

@@ -23,13 +23,13 @@ def test_the_stated_rate_is_exceeded_at_most_as_often_as_stated() -> None:
     exceeded = answered = 0
     for _ in range(300):
         sure = generator.random(600)
-        wrong = generator.random(600) < (1 - sure) ** 1.5
+        wrong = generator.random(600) < (1 - sure) ** 4
         bound = choose_bound(sure, wrong, rate, 0.9)
         if math.isinf(bound.threshold):
             continue
         answered += 1
         # Confidences are even between 0 and 1, so the true share above a threshold is known.
-        true = (1 - bound.threshold) ** 1.5 / 2.5
+        true = (1 - bound.threshold) ** 4 / 5
         exceeded += true > rate
     assert answered > 200
     assert exceeded <= binom.ppf(0.999, 300, 0.1)

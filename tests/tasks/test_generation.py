@@ -64,8 +64,13 @@ def step_by_step(model: torch.nn.Module, prompt: list[int], count: int) -> list[
 
 def test_a_text_ends_at_its_end_token() -> None:
     model = tiny_decoder("gpt2")
+    shown: dict[int, list[int]] = {}
     with torch.inference_mode():
-        written = generate_tokens(model, PROMPTS, Reading(TOKENIZER), max_new_tokens=40)
+        written = generate_tokens(
+            model, PROMPTS, Reading(TOKENIZER), max_new_tokens=40, on_row=lambda at, ids: shown.update({at: list(ids)})
+        )
+    assert [shown[at] for at in range(len(PROMPTS))] == written
+    assert len({len(text) for text in written}) > 1  # some have ended before others
     assert all(TOKENIZER.eos_token_id not in text for text in written)
     assert all(len(text) <= 40 for text in written)
 

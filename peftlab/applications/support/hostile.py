@@ -33,8 +33,8 @@ ORDERS = tuple(
         r"encode)\b.{0,40}"
         r"\b(?:system|hidden|initial|secret|original|your)\s+(?:system\s+)?(?:prompt|instructions?|message|"
         r"rules|context)\b",
-        r"\b(?:say|print|output|write|reply|respond|answer|repeat|return|type|state|echo)\b.{0,25}"
-        r"\b(?:only|exactly|verbatim|nothing but|(?:with )?the (?:word|words|phrase|text|string|code)s?)\b",
+        r"\b(?:say|print|output|write|reply|respond|answer|repeat|return|state|echo)\b.{0,25}"
+        r"\b(?:only|exactly|verbatim|nothing but|(?:with )?the (?:word|words|phrase|text|string)s?)\b",
         r"\b(?:begin|start|end|finish|prefix)\b.{0,20}\b(?:your|every|each|the)\s+(?:answer|response|reply|"
         r"message|output)\b",
         r"\b(?:do not|don't|never)\s+(?:tell|mention|inform|warn|reveal (?:this )?to)\s+(?:it\s+)?(?:to\s+)?(?:the\s+)?"

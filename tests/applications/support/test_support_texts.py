@@ -15,6 +15,7 @@ from peftlab.applications.support.hostile import gives_orders
 from peftlab.applications.support.prompting import conversation
 from peftlab.applications.support.sentences import sentences
 from peftlab.applications.support.turns import Exchange, Kind, understand
+from peftlab.applications.support.writing import CheckedText
 from peftlab.core.application import Workplace
 from peftlab.core.errors import DataError
 
@@ -51,9 +52,10 @@ def test_dialogues_are_cut_by_their_id_so_that_new_ones_move_no_other(tmp_path: 
 def test_a_question_that_is_held_out_is_not_learned_in_the_same_words(tmp_path: Path) -> None:
     text = "dialogue,role,text,intent,split\n"
     for at, (words, split) in enumerate([("Pay how?", "train"), ("pay HOW?", "test"), ("other", "train")] * 20):
+        words = words if at % 3 < 2 else f"other {at}"
         text += f"{at},customer,{words},pay,{split}\n{at},agent,so,,{split}\n"
     company = read(tmp_path, text)
-    assert {each.text for each in company.of(TRAIN)} == {"other"}
+    assert all(each.text.startswith("other") for each in company.of(TRAIN))
 
 
 @pytest.mark.parametrize(
@@ -135,6 +137,21 @@ def test_only_sentences_that_an_entry_says_are_supported() -> None:
     ):
         assert find_support(sentence, entries, 0.6) is None, sentence
     assert 0.6 <= choose_containment(entries, seed=0) <= 1
+
+
+def test_a_text_is_checked_while_it_comes() -> None:
+    shown: list[str] = []
+    text = "You can return items within 30 days. You get a free car. An invoice is due after 14 days. Returns are fr"
+    checked = CheckedText([RETURN, PAY], 0.8, shown.append)
+    for at in range(0, len(text), 7):
+        checked.add(text[at : at + 7])
+    before = list(shown)
+    written = checked.finish(is_whole=False)
+    assert before == ["You can return items within 30 days. [1]", "An invoice is due after 14 days. [2]"]
+    assert (written.text, list(written.sources), written.dropped) == (" ".join(before), [0, 1], 1)
+    assert not checked.is_enough
+    checked.add("ee. Returns are free. Returns are free. ")
+    assert checked.is_enough
 
 
 def test_no_order_in_an_entry_is_followed_in_a_checked_answer() -> None:
