@@ -56,19 +56,25 @@ def choose_bound(confidences: NDArray[np.float64], wrong: NDArray[np.bool_], rat
         rate: The share that is allowed.
         level: How sure the bound is to hold.
     """
+    from scipy.special import bdtr
+
     order = np.argsort(-confidences, kind="stable")
     sure, faults = confidences[order], np.cumsum(wrong[order])
     rows = len(sure)
     # Rows that are equally sure are answered together.
     ends = [at for at in range(rows) if at + 1 == rows or sure[at + 1] < sure[at]]
     own = 1 - (1 - level) / len(STARTS)
-    best = Bound(math.inf, 0, 0, 1.0, rows)
+    # The bound is at most the rate where so few faults, or fewer, would be as unlikely as that at this very rate.
+    counts = np.array(ends, dtype=np.int64) + 1
+    passes = bdtr(faults[counts - 1], counts, rate) <= 1 - own
+    last = 0
     for start in STARTS:
-        least = max(start * rows, rows_needed(rate, level))
-        for at in (end for end in ends if end + 1 >= least):
-            upper = upper_bound(int(faults[at]), at + 1, own)
-            if upper > rate:
-                break
-            if at + 1 > best.answered:
-                best = Bound(float(sure[at]), at + 1, int(faults[at]), upper, rows)
-    return best
+        begun = np.flatnonzero(counts >= max(start * rows, rows_needed(rate, level)))
+        failed = begun[~passes[begun]]
+        passed = begun if not len(failed) else begun[begun < failed[0]]
+        if len(passed):
+            last = max(last, int(counts[passed[-1]]))
+    if not last:
+        return Bound(math.inf, 0, 0, 1.0, rows)
+    count = int(faults[last - 1])
+    return Bound(float(sure[last - 1]), last, count, upper_bound(count, last, own), rows)
