@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from peftlab.applications.support.company import Company, Entry, Question
 from peftlab.applications.support.fitting import Decision
 from peftlab.applications.support.hostile import gives_orders
@@ -36,7 +34,7 @@ class Candidate:
 
     Args:
         entry: Which.
-        probability: That it is right, by the weights alone.
+        probability: That it is right, if one of those that were ordered is.
     """
 
     entry: Entry
@@ -116,7 +114,7 @@ class Responder:
         """
         turn = understand(text, history)
         if turn.is_thanks:
-            return Reply(Kind.POLITE, POLITE, text)
+            return Reply(Kind.POLITE, POLITE, "")
         found = max((self.find(question, turn.tried) for question in turn.questions), key=lambda each: each.first)
         reason = self._why_a_person(turn, found)
         if reason is not None:
@@ -129,17 +127,17 @@ class Responder:
 
     def find(self, question: str, tried: frozenset[str] = frozenset()) -> Found:
         """Search for one question; entries that did not help are left out."""
+        from scipy.special import softmax
+
         support, decision = self.support, self.decision
         read = self.searcher.read([question])
         count = support.considered + len(tried)
         ranked = self.searcher.rank([question], read, decision.full, decision.again, count)
         positions = [at for at in ranked.order[0].tolist() if self.company.entries[at].id not in tried]
-        odds = dict(zip(ranked.order[0].tolist(), ranked.scores[0].tolist(), strict=True))
+        shares = dict(zip(ranked.order[0].tolist(), softmax(ranked.scores[0]).tolist(), strict=True))
         first = float(decision.first.probability(ranked.evidence)[0])
         among = float(decision.among.probability(ranked.evidence)[0])
-        candidates = [
-            Candidate(self.company.entries[at], float(1 / (1 + np.exp(-odds[at])))) for at in positions[:SUGGESTED]
-        ]
+        candidates = [Candidate(self.company.entries[at], shares[at]) for at in positions[:SUGGESTED]]
         return Found(question, candidates, first, among, positions)
 
     def _why_a_person(self, turn: Turn, found: Found) -> str | None:

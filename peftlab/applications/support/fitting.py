@@ -98,9 +98,7 @@ def fit(support: Support, place: Workplace) -> None:
     again = None
     if parts.reranking is not None:
         plain = searcher.rank(texts, read, full, None, support.considered)
-        second = searcher.read_again(texts, plain.order)
-        rows = np.stack([plain.scores, second], axis=2)
-        again = Weights.fit(rows.reshape(-1, 2), (plain.order == right[:, None]).reshape(-1))
+        again = _weigh_again(plain, searcher.read_again(texts, plain.order), right)
     ranked = searcher.rank(texts, read, full, again, support.considered)
     first = Weights.fit(ranked.evidence, is_first(ranked, right))
     among = Weights.fit(ranked.evidence, is_among(ranked, right, support.passages))
@@ -171,16 +169,26 @@ def is_among(ranked: Ranked, right: NDArray[np.int64], passages: int) -> NDArray
 
 
 def _weigh(read: Read, right: NDArray[np.int64], features: slice) -> Weights:
-    """Fit which of the likely entries of a question is right."""
-    rows, labels = [], []
+    """Fit that the right entry of a question comes before the other likely ones."""
+    better, worse = [], []
     likely = np.argsort(-(read.features[:, :, 0] + read.features[:, :, 1]), axis=1)[:, :CANDIDATES]
     for question, entry in enumerate(right.tolist()):
-        if entry < 0:
-            continue
-        chosen = list(dict.fromkeys([entry, *likely[question].tolist()]))
-        rows.append(read.features[question, chosen, features])
-        labels += [place == entry for place in chosen]
-    return Weights.fit(np.concatenate(rows), np.array(labels))
+        others = likely[question][likely[question] != entry] if entry >= 0 else []
+        for other in others:
+            better.append(read.features[question, entry, features])
+            worse.append(read.features[question, other, features])
+    return Weights.fit_order(np.array(better), np.array(worse))
+
+
+def _weigh_again(plain: Ranked, second: NDArray[np.float64], right: NDArray[np.int64]) -> Weights:
+    """The same for the second reading, among the entries that were read again."""
+    both, is_right = np.stack([plain.scores, second], axis=2), plain.order == right[:, None]
+    pairs = [
+        (both[question, place], both[question, other])
+        for question, place in zip(*np.nonzero(is_right), strict=True)
+        for other in np.flatnonzero(~is_right[question])
+    ]
+    return Weights.fit_order(np.array([first for first, _ in pairs]), np.array([last for _, last in pairs]))
 
 
 def told(support: Support, decision: Decision, company: Company) -> list[str]:

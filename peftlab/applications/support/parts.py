@@ -95,13 +95,13 @@ def load_parts(place: Workplace, *, with_writer: bool = True) -> Parts:
     Raises:
         UnsupportedError: A part's task cannot do what is asked of it.
     """
-    found = {}
+    found: dict[str, TunedModel] = {}
     for key, folder in place.runs.items():
         if key == "writer" and not with_writer:
             continue
         found[key] = load_tuned(folder, offline=place.offline, device=choose_device(place.device))
         check_part(key, found[key], str(folder))
-    return Parts(**found)
+    return Parts(found["embedding"], found.get("intents"), found.get("reranking"), found.get("writer"))
 
 
 def check_part(key: str, model: TunedModel, where: str) -> None:

@@ -195,7 +195,8 @@ class Searcher:
             second = self.read_again(texts, order)
             best = again.log_odds(np.stack([best, second], axis=2))
             anew = np.argsort(-best, axis=1, kind="stable")
-            order, best, second = (np.take_along_axis(each, anew, axis=1) for each in (order, best, second))
+            order = np.take_along_axis(order, anew, axis=1)
+            best, second = np.take_along_axis(best, anew, axis=1), np.take_along_axis(second, anew, axis=1)
         return Ranked(order, best, _evidence(read, order, best, second))
 
     def read_again(self, texts: Sequence[str], order: NDArray[np.int64]) -> Floats:

@@ -292,9 +292,9 @@ class Storage:
         """What the desk shows: counts, and seconds at the median."""
         with self._database.transaction() as connection:
             kinds: dict[str, int] = {
-                row.kind: row.count
+                row.kind: int(row.total)
                 for row in connection.execute(
-                    sqlalchemy.select(MESSAGES.c.kind, sqlalchemy.func.count().label("count"))
+                    sqlalchemy.select(MESSAGES.c.kind, sqlalchemy.func.count().label("total"))
                     .where(MESSAGES.c.role == "assistant")
                     .group_by(MESSAGES.c.kind)
                 )

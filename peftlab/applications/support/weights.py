@@ -43,6 +43,22 @@ class Weights:
         model = LogisticRegression(C=1.0, max_iter=1000).fit((features - mean) / scale, right)
         return cls(_plain(mean), _plain(scale), _plain(model.coef_[0]), float(model.intercept_[0]))
 
+    @classmethod
+    def fit_order(cls, better: Floats, worse: Floats) -> Weights:
+        """Fit which of two comes first, from pairs (pairs × features each), with an L2 penalty.
+
+        The loss is that of RankNet (Burges et al., ICML 2005), of a linear score. Scores are equal but for a constant.
+        """
+        from sklearn.linear_model import LogisticRegression
+
+        apart = better - worse
+        scale = np.sqrt((apart**2).mean(axis=0))
+        scale = np.where(scale > SMALLEST, scale, 1.0)
+        rows = np.concatenate([apart, -apart]) / scale
+        labels = np.repeat([True, False], len(apart))
+        model = LogisticRegression(C=1.0, max_iter=1000, fit_intercept=False).fit(rows, labels)
+        return cls(tuple(0.0 for _ in scale), _plain(scale), _plain(model.coef_[0]), 0.0)
+
     def log_odds(self, features: Floats) -> Floats:
         """Of rows of any shape, whose last axis is the features."""
         return np.asarray((features - self.mean) / self.scale @ np.array(self.weight) + self.bias)
