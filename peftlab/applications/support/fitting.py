@@ -177,7 +177,8 @@ def _weigh(read: Read, right: NDArray[np.int64], features: slice) -> Weights:
         for other in others:
             better.append(read.features[question, entry, features])
             worse.append(read.features[question, other, features])
-    return Weights.fit_order(np.array(better), np.array(worse))
+    shape = (-1, features.stop)
+    return Weights.fit_order(np.array(better).reshape(shape), np.array(worse).reshape(shape))
 
 
 def _weigh_again(plain: Ranked, second: NDArray[np.float64], right: NDArray[np.int64]) -> Weights:
@@ -188,7 +189,8 @@ def _weigh_again(plain: Ranked, second: NDArray[np.float64], right: NDArray[np.i
         for question, place in zip(*np.nonzero(is_right), strict=True)
         for other in np.flatnonzero(~is_right[question])
     ]
-    return Weights.fit_order(np.array([first for first, _ in pairs]), np.array([last for _, last in pairs]))
+    rows = np.array(pairs).reshape(-1, 2, 2)
+    return Weights.fit_order(rows[:, 0], rows[:, 1])
 
 
 def told(support: Support, decision: Decision, company: Company) -> list[str]:

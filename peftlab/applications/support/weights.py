@@ -47,13 +47,15 @@ class Weights:
     def fit_order(cls, better: Floats, worse: Floats) -> Weights:
         """Fit which of two comes first, from pairs (pairs × features each), with an L2 penalty.
 
-        The loss is that of RankNet (Burges et al., ICML 2005), of a linear score. Scores are equal but for a constant.
+        The loss is that of RankNet (Burges et al., ICML 2005), of a linear score; without pairs, all features count alike.
         """
         from sklearn.linear_model import LogisticRegression
 
         apart = better - worse
-        scale = np.sqrt((apart**2).mean(axis=0))
+        scale = np.sqrt((apart**2).sum(axis=0) / max(len(apart), 1))
         scale = np.where(scale > SMALLEST, scale, 1.0)
+        if not len(apart):
+            return cls(tuple(0.0 for _ in scale), _plain(scale), tuple(1.0 for _ in scale), 0.0)
         rows = np.concatenate([apart, -apart]) / scale
         labels = np.repeat([True, False], len(apart))
         model = LogisticRegression(C=1.0, max_iter=1000, fit_intercept=False).fit(rows, labels)
