@@ -47,7 +47,7 @@ class Weights:
     def fit_order(cls, better: Floats, worse: Floats) -> Weights:
         """Fit which of two comes first, from pairs (pairs × features each), with an L2 penalty.
 
-        The loss is that of RankNet (Burges et al., ICML 2005), of a linear score. Without pairs all features count alike.
+        The loss is that of RankNet (Burges et al., ICML 2005), of a linear score. Without pairs all count alike.
         """
         from sklearn.linear_model import LogisticRegression
 
