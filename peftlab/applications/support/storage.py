@@ -13,6 +13,7 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy import Boolean, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
 from sqlalchemy.engine import Connection, Row
+from sqlalchemy.exc import IntegrityError
 
 from peftlab.applications.support.answering import Reply
 from peftlab.applications.support.company import AGENT, CUSTOMER
@@ -132,14 +133,17 @@ class Storage:
         Returns:
             The message's number, and whether it is new.
         """
-        with self._database.transaction() as connection:
-            known = connection.execute(
-                sqlalchemy.select(MESSAGES.c.id).filter_by(conversation=conversation, key=key)
-            ).first()
-            if known is not None:
-                return int(known.id), False
-            values = {"conversation": conversation, "key": key, "role": CUSTOMER, "text": text, "sent": time.time()}
-            return _inserted(connection, values), True
+        values = {"conversation": conversation, "key": key, "role": CUSTOMER, "text": text, "sent": time.time()}
+        known = sqlalchemy.select(MESSAGES.c.id).filter_by(conversation=conversation, key=key)
+        try:
+            with self._database.transaction() as connection:
+                found = connection.scalar(known)
+                if found is None:
+                    return _inserted(connection, values), True
+        except IntegrityError:  # the same message has come twice at the same moment
+            with self._database.transaction() as connection:
+                found = connection.scalar(known)
+        return int(found or 0), False
 
     def history(self, conversation: str, before: int) -> tuple[list[str], list[Exchange]]:
         """What was said before a message: the customer's texts, and what came of them."""

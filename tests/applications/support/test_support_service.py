@@ -207,6 +207,12 @@ def test_messages_that_a_killed_process_has_left_go_to_a_person(
     for thread in threads:
         thread.join()
     assert len(later.messages(session.id)) == 21
+    twice = [threading.Thread(target=later.accept, args=(session.id, "same-key", "x")) for _ in range(8)]
+    for thread in twice:
+        thread.start()
+    for thread in twice:
+        thread.join()
+    assert len(later.messages(session.id)) == 22
 
 
 def test_the_shipped_recipes_read(tmp_path: Path) -> None:
