@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -51,13 +52,12 @@ def judge(support: Support, place: Workplace) -> Findings:
 
 def _of_answers(name: str, given: Flags, right: Flags, what: str) -> list[Figure]:
     share = _share(f"{name}.answered", given, f"Share of questions that {what} answered without a person.")
-    share = Figure(**{**vars(share), "higher_is_better": True})
     if not given.any():
         return [share]
     wrong = _share(
         f"{name}.wrong", ~right[given], f"Of the questions that {what} answered, the share answered wrongly."
     )
-    return [share, Figure(**{**vars(wrong), "higher_is_better": False})]
+    return [share, replace(wrong, higher_is_better=False)]
 
 
 def _shuffled(
@@ -101,14 +101,14 @@ def _retrieval(
     if decision.again is not None:
         ways["reranked"] = ranked.order[:, 0]
     answered = right >= 0
+    plain = answered & ~has_intent[right]
     figures = []
     for name, first in ways.items():
-        kept = answered
-        figures.append(_share(f"{name}.recall_at_1", first[kept] == right[kept], "The first entry is the right one."))
-        kept = answered & ~has_intent[right]
-        if kept.any() and has_intent.any():
+        hits = first == right
+        figures.append(_share(f"{name}.recall_at_1", hits[answered], "The first entry is the right one."))
+        if plain.any() and has_intent.any():
             sentence = "The same, for entries without an intent."
-            figures.append(_share(f"{name}.faq_recall_at_1", first[kept] == right[kept], sentence))
+            figures.append(_share(f"{name}.faq_recall_at_1", hits[plain], sentence))
     return figures
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peftlab.applications.support.company import (
-    CALIBRATION,
     TEST,
     TRAIN,
     VALIDATION,
@@ -173,6 +172,3 @@ def _writer(company: Company, tables: _Tables, support: Support) -> dict[str, An
             messages.append({"role": "assistant", "content": " ".join(right.answer.split())[:300]})
             rows[split].append({"messages": messages})
     return {**tables.write_json("writer", rows), "task.messages": "messages"}
-
-
-HELD_OUT = (VALIDATION, CALIBRATION, TEST)
