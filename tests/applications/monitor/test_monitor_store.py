@@ -7,7 +7,7 @@ import hmac
 import http.server
 import json
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from sqlalchemy import select
 
 from peftlab.applications.monitor import outbox, views
 from peftlab.applications.monitor.intake import keep, read_post
-from peftlab.applications.monitor.reader import Reading
 from peftlab.applications.monitor.settings import Destinations, Posts, Watch
 from peftlab.applications.monitor.store import ALARMS, HOURS, OUTBOX, TEXTS, Post, Store
 from peftlab.applications.monitor.times import HOUR, hour_of, hour_of_week, read_time
@@ -26,23 +25,13 @@ from peftlab.applications.monitor.voices import fold
 from peftlab.applications.monitor.watcher import Watcher, seed_history
 from peftlab.assembly.database import StorageError
 from peftlab.core.errors import DataError, UserError
+from tests.applications.monitor.word_reader import WordReader
 
 MONDAY = 4 * 24  # hours since 1970: the fifth of January
 WATCH = Watch.model_validate({"topic_false_alarms_a_month": 0})
 POSTS = Posts.model_validate({"source": "x.csv", "stream": "airline"})
 NOW = 1e9
 WORDS = ("delay", "lost", "rude", "seat", "gate", "crew", "late", "bag", "wifi", "phone", "food", "price")
-
-
-class WordReader:
-    """Reads words; counts what it has read."""
-
-    def __init__(self) -> None:
-        self.read_texts: list[str] = []
-
-    def read(self, texts: Sequence[str]) -> list[Reading]:
-        self.read_texts += texts
-        return [Reading("negative" if "bad" in text else "neutral", 0.9, text.split()[-1], 0.8) for text in texts]
 
 
 def post(name: str, hour: float, text: str = "bad thing delay", stream: str = "united") -> Post:

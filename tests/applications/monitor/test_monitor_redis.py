@@ -1,0 +1,105 @@
+"""Redis streams: workers share the texts, one that dies loses none, and a restarted server goes on."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from peftlab.applications.monitor.intake import keep
+from peftlab.applications.monitor.redis_stream import GROUP, _keep, _next, work
+from peftlab.applications.monitor.store import Store
+from peftlab.core.address import bind
+from peftlab.core.errors import UserError
+from peftlab.core.reporter import Silent
+from tests.applications.monitor.word_reader import WordReader
+
+redis: Any = pytest.importorskip("redis", reason="the package redis is not installed")
+pytestmark = pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
+
+
+class Server:
+    """A redis-server that keeps what it has accepted."""
+
+    def __init__(self, folder: Path) -> None:
+        with bind("127.0.0.1", 0) as free:
+            self.port = free.getsockname()[1]
+        self.folder = folder
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self.client = redis.Redis.from_url(self.url, decode_responses=True)
+        self.start()
+
+    def start(self) -> None:
+        options = f"--port {self.port} --bind 127.0.0.1 --dir {self.folder} --appendonly yes --appendfsync always"
+        self.process = subprocess.Popen(
+            ["redis-server", *options.split(), "--save", ""], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        for _ in range(500):
+            try:
+                self.client.ping()
+                return
+            except redis.ConnectionError:
+                time.sleep(0.02)
+        raise AssertionError("redis-server did not start")
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    made = Server(tmp_path)
+    yield made
+    made.client.close()
+    made.kill()
+
+
+def fill(server: Server, count: int) -> None:
+    for at in range(count):
+        server.client.xadd("posts", {"text": f"bad {at} delay", "time": "1e9", "stream": "united", "id": f"p{at}"})
+
+
+def test_workers_share_a_stream_and_what_one_left_behind_is_counted_once(server: Server, tmp_path: Path) -> None:
+    fill(server, 150)
+    server.client.xadd("posts", {"text": "bad time", "time": "whenever"})
+    server.client.xadd("posts", {"text": "bad 3 delay", "time": "1e9", "stream": "united", "id": "p3"})  # sent again
+    store, address = Store(f"sqlite:///{tmp_path / 'a.db'}"), f"{server.url}/posts"
+    server.client.xgroup_create("posts", GROUP, id="0")
+    # One worker dies after it has stored its texts, another before: neither has acknowledged.
+    stored = _next(server.client, "posts", "dies-late", 30_000)
+    _keep(stored, "posts", store, WordReader())
+    assert _next(server.client, "posts", "dies-early", 30_000)
+    told: list[Any] = []
+    workers = [
+        threading.Thread(
+            target=lambda: told.append(work(address, store, WordReader(), Silent(), most=10_000, claim_ms=0))
+        )
+        for _ in range(2)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    counts = store.counts()
+    assert (counts["texts"], counts["refused"]) == (150, 1)
+    assert server.client.xpending("posts", GROUP)["pending"] == 0
+    assert sum(each["known"] for each in told) >= 64
+
+
+def test_a_killed_server_is_waited_for_and_has_lost_nothing(server: Server, tmp_path: Path) -> None:
+    fill(server, 30)
+    server.kill()
+    threading.Timer(0.3, server.start).start()
+    store = Store(f"sqlite:///{tmp_path / 'a.db'}")
+    told = work(f"{server.url}/posts", store, WordReader(), Silent(), most=30)
+    assert told["new"] == 30
+    with pytest.raises(UserError, match="names no stream"):
+        work(server.url, store, WordReader(), Silent())
+    assert keep([], store, WordReader())["new"] == 0
