@@ -69,7 +69,7 @@ def _classes(part: str, pairs: Sequence[tuple[str, str]]) -> list[Figure]:
     hits = sum(label == said for label, said in pairs)
     low, high = wilson_interval(hits, len(pairs))
     values = pseudo_values.of_confusion(pseudo_values.macro_f1, labels, predictions)
-    f1 = None if values is None else mean_interval(values)
+    f1 = None if values is None else mean_interval(values[None])
     most = max(labels.count(label) for label in set(labels)) / len(labels)
     figures = [
         Figure(

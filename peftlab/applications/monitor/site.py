@@ -12,7 +12,7 @@ from fastapi import Body, FastAPI, HTTPException, Query, Request
 from fastapi.responses import PlainTextResponse, Response
 from pydantic import BaseModel, Field
 
-from peftlab.applications.monitor import views
+from peftlab.applications.monitor import topics, views
 from peftlab.applications.monitor.building import open_reader
 from peftlab.applications.monitor.intake import FIELDS, LONGEST_NAME, LONGEST_TEXT, read_post
 from peftlab.applications.monitor.opening import open_store, open_watcher
@@ -117,6 +117,16 @@ def _add_api(site: FastAPI, monitor: Monitor, store: Store, worker: Worker) -> N
         """The latest texts."""
         return views.latest_texts(store, stream=stream, topic=topic, sentiment=sentiment, most=most)
 
+    @site.get("/api/drift")
+    def drift(stream: str) -> dict[str, Any] | None:
+        """Whether the last seven days speak of other topics than the 28 before; null: too few days."""
+        return topics.drift(store, stream)
+
+    @site.get("/api/proposals")
+    def proposals(stream: str) -> list[dict[str, Any]]:
+        """New topics: clusters of texts whose topic is unsure, the largest first."""
+        return topics.proposals(store, stream, watched)
+
     @site.get("/api/refused")
     def refused() -> list[dict[str, Any]]:
         """What came in and could not be taken, with the reason."""
@@ -154,6 +164,16 @@ def _add_pages(site: FastAPI, monitor: Monitor, store: Store) -> None:
     @site.get("/panel", include_in_schema=False)
     def live(request: Request) -> Response:
         return pages.show("panel.html", **panel(request))
+
+    @site.get("/topics", include_in_schema=False)
+    def topics_page(request: Request) -> Response:
+        names = views.streams(store)
+        asked = request.query_params.get("stream", "")
+        chosen = asked if asked in names else (names[0] if names else "")
+        return pages.show(
+            "topics.html", title=monitor.name, chosen=chosen, drift=topics.drift(store, chosen),
+            proposals=topics.proposals(store, chosen, watched)[:10],
+        )  # fmt: skip
 
     @site.get("/alarms/{number}", include_in_schema=False)
     def alarm(number: int) -> Response:

@@ -1,0 +1,120 @@
+"""The page and the API of a monitor whose reader knows words; drift and new topics."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from peftlab.applications.monitor import site, topics
+from peftlab.applications.monitor.application import Monitor
+from peftlab.applications.monitor.building import HISTORY_NAME
+from peftlab.applications.monitor.drift import find_drift
+from peftlab.applications.monitor.proposals import propose
+from peftlab.core.application import Hosting, Workplace
+from tests.applications.monitor.word_reader import WordReader
+
+MONITOR = Monitor.model_validate(
+    {
+        "name": "opinion", "sentiment": {"run": "a"}, "topic": {"run": "b"},
+        "posts": {"source": "x.csv", "stream": "airline"}, "watch": {"topic_false_alarms_a_month": 0},
+    }
+)  # fmt: skip
+HOUR = 300_000  # in the year 2004
+HOSTILE = "bad <script>alert(1)</script> <img src=x onerror=alert(2)> delay"
+
+
+@pytest.fixture
+def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClient]:
+    hours = [("united", topic, HOUR - 240 + at, 5) for topic in ("*", "delay") for at in range(240)]
+    (tmp_path / HISTORY_NAME).write_text(json.dumps({"topics": ["delay"], "until": HOUR, "hours": hours}))
+    monkeypatch.setattr(site, "open_reader", lambda _: WordReader())
+    monkeypatch.setattr(site.Worker, "start", lambda worker: setattr(site, "worker_in_test", worker))
+    monkeypatch.setattr(site.Worker, "stop", lambda _: None)
+    app = site.open_site(MONITOR, Workplace(tmp_path, {}), Hosting(f"sqlite:///{tmp_path / 'a.db'}"))
+    with TestClient(app) as client:
+        yield client
+
+
+def test_texts_come_in_are_counted_once_and_shown_as_they_are_not_run(client: TestClient) -> None:
+    worker = site.worker_in_test
+    sent = [
+        {"text": f"bad {'word' * at} delay", "time": (HOUR + 0.01 * at) * 3600, "stream": "united", "id": f"t{at}"}
+        for at in range(40)
+    ]
+    sent.append({"text": HOSTILE, "time": (HOUR + 0.9) * 3600, "stream": "<b>x</b>"})
+    assert client.post("/api/texts", json=sent).json() == {"new": 41, "known": 0}
+    assert client.post("/api/texts", json=sent[:40]).json() == {"new": 0, "known": 40}
+    later = {"text": "good thing", "time": (HOUR + 1.5) * 3600, "stream": "united"}
+    assert client.post("/api/texts", json=[later]).status_code == 202
+    assert "peftlab_monitor_texts_waiting 42" in client.get("/metrics").text
+    assert worker.read()
+    assert not worker.read()
+    worker.judge()
+    alarm = client.get("/api/alarms").json()[0]
+    assert (alarm["stream"], alarm["began"], alarm["voices"]) == ("united", HOUR, 40)
+    assert len(client.get(f"/api/alarms/{alarm['id']}").json()["texts"]) == 40
+    assert client.get("/api/alarms/99").status_code == 404
+    for address in ("/", "/panel", "/?stream=%3Cb%3Ex%3C%2Fb%3E", f"/alarms/{alarm['id']}", "/topics?stream=united"):
+        page = client.get(address)
+        assert page.status_code == 200, address
+        assert "<script>alert" not in page.text
+        assert "<img src=x" not in page.text
+        assert "<b>x" not in page.text
+    assert "&lt;script&gt;" in client.get("/?stream=%3Cb%3Ex%3C%2Fb%3E").text
+    assert client.get("/api/series?stream=united&hours=10").json()["series"]["*"][-2] == 40
+    assert "--page" in client.get("/monitor.css").text
+    assert client.get("/monitor.js").status_code == 200
+    paths = client.get("/openapi.json").json()["paths"]
+    assert {"/api/texts", "/api/alarms", "/api/series", "/api/drift", "/api/proposals", "/metrics"} <= set(paths)
+
+
+def test_a_time_that_cannot_be_told_refuses_the_request_and_stores_nothing(client: TestClient) -> None:
+    for given, message in (("soon", "cannot be read"), ("2999-01-01", "in the future")):
+        answer = client.post("/api/texts", json=[{"text": "good", "time": 1e9}, {"text": "bad", "time": given}])
+        assert answer.status_code == 422
+        assert message in answer.json()["error"]
+    assert client.post("/api/texts", json=[{"text": " "}]).status_code == 422
+    assert client.post("/api/texts", json=[]).status_code == 422
+    assert "peftlab_monitor_texts 0" in client.get("/metrics").text
+
+
+def test_drift_is_seen_by_days_and_not_in_one_loud_day() -> None:
+    random = np.random.default_rng(0)
+    steady = random.poisson(20, (3, 35)).astype(float)
+    moved = steady.copy()
+    moved[0, 28:] += 30
+    found = find_drift(moved, ["a", "b", "c"])
+    assert found is not None
+    assert found.p_value <= 0.01
+    assert found.recent["a"] - found.earlier["a"] == pytest.approx(found.distance)
+    quiet, loud = find_drift(steady, ["a", "b", "c"]), steady.copy()
+    assert quiet is not None
+    assert quiet.p_value > 0.01
+    loud[0, 30] += 100
+    assert find_drift(loud, ["a", "b", "c"]).p_value > 0.01
+    assert find_drift(steady[:, -8:], ["a", "b", "c"]) is None
+
+
+def test_texts_that_speak_of_the_same_are_proposed_as_a_topic() -> None:
+    spilled = [
+        f"hot coffee spilled over my {thing} on board" for thing in ("coat", "laptop", "lap", "book", "phone", "bag")
+    ]
+    mixed = [
+        f"{a} {b} nobody {c}"
+        for a, b, c in zip(
+            ["alpha", "beta", "gamma", "delta", "epsi", "zeta"],
+            ["uno", "due", "tre", "quat", "cinq", "sei"],
+            ["red", "blue", "green", "black", "white", "grey"],
+            strict=True,
+        )
+    ]
+    found = propose(spilled + mixed)
+    assert set(found[0].members) == set(range(6))
+    assert {"coffee", "spilled"} & set(found[0].words)
+    assert propose(mixed) == []
+    assert topics.UNSURE < 1
