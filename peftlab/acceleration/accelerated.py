@@ -41,6 +41,17 @@ def is_off(model: nn.Module) -> bool:
 
 
 @contextlib.contextmanager
+def switched_off(model: nn.Module) -> Iterator[None]:
+    """The model by its own code only, as long as the context lasts."""
+    own = model.__dict__.get(_OFF, False)
+    setattr(model, _OFF, True)
+    try:
+        yield
+    finally:
+        setattr(model, _OFF, own)
+
+
+@contextlib.contextmanager
 def accelerated(model: nn.Module) -> Iterator[dict[str, int | str]]:
     """Let the parts of a model that are known compute by faster operations, as long as the context lasts.
 

@@ -151,6 +151,15 @@ class TaskObjective(ABC):
         """The length of the longest example that the settings allow, for estimates without data."""
         return int(getattr(self, "max_length", 128))
 
+    def by_row(self, example: Example, row: int) -> Example | None:
+        """The example with a row's number in place of what the base reads: the one token of its ``input_ids``.
+
+        Only where the logits need nothing of a frozen base but one vector an example. Then a head that trains alone is
+        given vectors that are computed once: the base's stand-in looks them up by the number, and everything after it
+        is the task's own code. None: the logits need more.
+        """
+        return None
+
     def lengths(self, examples: Sequence[Example]) -> list[int]:
         """The length of each example."""
         return [self.length(example) for example in examples]

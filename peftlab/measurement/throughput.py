@@ -41,6 +41,7 @@ class ThroughputMeter:
         self._skip = warmup_steps
         self._clock = clock_of(device)
         self._step_flops = step_flops
+        self._reads_tokens = True
         self._sums = Sums()
 
     def step_started(self) -> None:
@@ -61,11 +62,29 @@ class ThroughputMeter:
         self._clock.stop()
         sums = self._sums
         sums.steps += 1
-        sums.tokens += sum(lengths)
-        sums.padded_tokens += padded_tokens
         sums.examples += len(lengths)
+        if self._reads_tokens:
+            sums.tokens += sum(lengths)
+            sums.padded_tokens += padded_tokens
         if self._step_flops is not None:
             sums.flops += self._step_flops.of(lengths, terms)
+
+    def pass_ended(self, lengths: Sequence[int], padded_tokens: int) -> None:
+        """A pass is done that all steps share, begun as a step is: its time, tokens and FLOPs count once.
+
+        Args:
+            lengths: Tokens of each of its texts.
+            padded_tokens: All tokens that the model was given.
+        """
+        self._clock.stop()
+        self._sums.tokens += sum(lengths)
+        self._sums.padded_tokens += padded_tokens
+        if self._step_flops is not None:
+            self._sums.flops += self._step_flops.of(lengths)
+
+    def head_alone(self, step_flops: StepFlops | None) -> None:
+        """From now on steps read no tokens, and do these FLOPs by example."""
+        self._reads_tokens, self._step_flops = False, step_flops if self._step_flops is not None else None
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values, for a checkpoint."""

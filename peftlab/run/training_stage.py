@@ -19,6 +19,7 @@ from peftlab.core.task import Policy, Task
 from peftlab.core.task_objective import TaskObjective
 from peftlab.preparation.loading import Loader
 from peftlab.run.early_warnings import CourseWatch, warnings_at_start
+from peftlab.run.head_alone import head_alone
 from peftlab.run.measuring_stage import new_meter
 from peftlab.run.resuming import read_checkpoint, state_of
 from peftlab.run.run_context import RunContext
@@ -221,10 +222,11 @@ class TrainingStage:
         rows = run.checked.data.splits
         for warning in warnings_at_start(run.recipe, rows, self._loader.splits["train"], self._loader.labels):
             run.reporter.say(f"warning: {warning}")
-        run.reporter.start("training", job.plan.total - self._steps_shown)
         try:
-            with _faster(job) as findings.acceleration:
-                findings.progress = train(job, checkpoint)
+            with head_alone(run, self._loader, job, context) as (own, told), _faster(own) as findings.acceleration:
+                findings.acceleration.update(told)
+                run.reporter.start("training", job.plan.total - self._steps_shown)
+                findings.progress = train(own, checkpoint)
         finally:
             run.reporter.finish()
             if job.ahead is not None:

@@ -110,6 +110,17 @@ def split_labels(text: str, separator: str) -> list[Any]:
     return [label for label in found if label is not None and not (isinstance(label, str) and is_blank(label))]
 
 
+def notices_of_separators(labels: Sequence[str]) -> dict[str, str]:
+    """Of several labels: one that may be several, separated in another way than the recipe says."""
+    found = other_separator(labels)
+    if found is None:
+        return {}
+    return {
+        "labels_may_be_several": f"{found[0]!r} is one label as it stands, and its parts are labels too: if it means "
+        f"several, set `task.label_separator: {found[1]!r}`"
+    }
+
+
 def other_separator(labels: Sequence[str]) -> tuple[str, str] | None:
     """A label that another label_separator would part into labels that are there by themselves, and that separator."""
     known = set(labels)

@@ -19,8 +19,8 @@ from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Head, Policy
 from peftlab.tasks._embedding_losses import supervised_contrastive
 from peftlab.tasks._logistic import fit_logistic
-from peftlab.tasks.text_classification import TextClassification
-from peftlab.tasks.text_inputs import model_inputs, pad
+from peftlab.tasks.text_classification import MEAN_OF_TOKENS, TextClassification
+from peftlab.tasks.text_inputs import model_inputs, pad, token_mean
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -52,8 +52,8 @@ class FewShotClassification(TextClassification):
     def _one_class_a_text(self) -> FewShotClassification:
         if self.is_multi_label:
             raise ValueError("a text has one class here; for several labels choose the task text_classification")
-        if self.windows is not None or self.focal_gamma is not None:
-            raise ValueError("`windows` and `focal_gamma` are for the task text_classification")
+        if self.windows is not None or self.focal_gamma is not None or self.pooling != "head":
+            raise ValueError("`windows`, `focal_gamma` and `pooling` are for the task text_classification")
         return self
 
     @property
@@ -72,7 +72,7 @@ class FewShotClassification(TextClassification):
 
     def usage_note(self) -> str:
         """The mean is left to who calls."""
-        return "The logits of a text are the mean of its tokens' logits, padding left out."
+        return MEAN_OF_TOKENS
 
     def encode(self, split: Split, tokenizer: Any, labels: tuple[str, ...]) -> EncodedSplit:
         """As in text classification; each training example knows others of its class."""
@@ -89,6 +89,10 @@ class FewShotClassification(TextClassification):
             chosen = draws.sample(others, min(len(others), MOST_PARTNERS))
             examples.append({**example, PARTNERS: [_tokens(encoded.examples[other]) for other in chosen]})
         return replace(encoded, examples=examples)
+
+    def by_row(self, example: Example, row: int) -> Example | None:
+        """Other texts of its class are compared with it."""
+        return None
 
     def length(self, example: Example) -> int:
         """Its own tokens, and as many as a partner has."""
@@ -113,16 +117,16 @@ class FewShotClassification(TextClassification):
 
     def logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """Logits, texts × classes: the mean of the tokens'."""
-        return _mean(model(**model_inputs(batch)).logits, batch)
+        return token_mean(model(**model_inputs(batch)).logits, batch)
 
     def training_loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """The contrastive loss of the vectors, and the head's cross-entropy."""
         from torch.nn import functional
 
         output = model(**model_inputs(batch), output_hidden_states=True)
-        vectors = functional.normalize(_mean(output.hidden_states[-1], batch), dim=-1)
+        vectors = functional.normalize(token_mean(output.hidden_states[-1], batch), dim=-1)
         contrast = supervised_contrastive(vectors, batch["labels"], temperature=self.temperature)
-        return contrast + self.loss(_mean(output.logits, batch), batch)
+        return contrast + self.loss(token_mean(output.logits, batch), batch)
 
     def fit_head(self, policy: Policy, examples: Sequence[Example]) -> None:
         """Fit the head to what the model makes of the training examples."""
@@ -147,17 +151,9 @@ def _tokens(example: Example) -> Example:
     return {key: example[key] for key in ("input_ids", "token_type_ids") if key in example}
 
 
-def _mean(states: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-    """The mean over a text's tokens (texts × last size, float32); virtual tokens before the text are left out."""
-    mask = batch["attention_mask"]
-    weights = mask.unsqueeze(-1).float()
-    own = states[:, -mask.shape[1] :].float()
-    return (own * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
-
-
 def _vectors(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
     """What the head reads, before the mean of its outputs is taken."""
-    return _mean(model(**model_inputs(batch), output_hidden_states=True).hidden_states[-1], batch)
+    return token_mean(model(**model_inputs(batch), output_hidden_states=True).hidden_states[-1], batch)
 
 
 def _head_of(model: nn.Module, classes: int) -> Any:

@@ -15,7 +15,7 @@ from peftlab.core.image_file import ImageFile, image_of
 from peftlab.core.model_facts import Family, ModelFacts
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Head, Prediction, Scorer, Task
-from peftlab.tasks.images.pixels import Pixels, pixels_of
+from peftlab.tasks.images.pixels import Pixels, RowNumber, pixels_of
 from peftlab.tasks.text_classification import TextClassification
 from peftlab.tasks.text_inputs import with_columns
 
@@ -160,6 +160,10 @@ class ImageClassification(Task):
     def padded_tokens(self, batch: Mapping[str, Tensor]) -> int:
         """There is no padding."""
         return len(batch["labels"]) * self.longest()
+
+    def by_row(self, example: Example, row: int) -> Example | None:
+        """An image of one pixel, which is the number."""
+        return {**example, "pixels": RowNumber(row)}
 
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
         """``pixel_values`` (batch × channels × height × width), and ``labels``: batch, or batch × labels."""

@@ -19,13 +19,14 @@ from peftlab.tasks._labels import (
     class_names,
     in_order,
     label_key,
+    notices_of_separators,
     notices_of_spellings,
-    other_separator,
     tidy,
     tidy_value,
 )
 from peftlab.tasks._measurable import why_not_measured
 from peftlab.tasks._scorers import ClassScorer, MultiLabelScorer
+from peftlab.tasks._several_labels import label_confidences, label_predictions
 from peftlab.tasks._thresholds import as_logits, describe_thresholds, thresholds
 from peftlab.tasks._weights import weights_like
 from peftlab.tasks.guesses.classes import guess_classes
@@ -34,8 +35,11 @@ from peftlab.tasks.text_inputs import (
     check_family,
     check_length,
     encode_texts,
+    model_inputs,
+    one_token,
     pad,
     sequence_logits,
+    token_mean,
     with_columns,
     without_blank_texts,
 )
@@ -56,6 +60,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 THRESHOLDS = "thresholds"
+MEAN_OF_TOKENS = "The logits of a text are the mean of its tokens' logits, padding left out."
 
 
 @TASKS.register("text_classification")
@@ -84,6 +89,11 @@ class TextClassification(Task):
     windows: Windows | None = Field(
         None,
         description="Read longer texts in windows that overlap; the mean of their logits decides. null: they are cut.",
+    )
+    pooling: Literal["head", "mean"] = Field(
+        "head",
+        description="head: the model's own classification head, which often reads the first or the last token. mean: a "
+        "linear layer over the mean of the tokens' states, as fits a base that was trained to embed texts.",
     )
     separator: str | None = Field(
         None,
@@ -158,13 +168,8 @@ class TextClassification(Task):
         """Classes that are spelt in several ways; a validation split of one class."""
         spellings = [name for split in splits.values() for name in self._spellings(split)]
         notices = {} if isinstance(self.label, list) else notices_of_spellings(spellings, labels)
-        if self.multi_label and (other := other_separator(labels)):
-            notices["labels_may_be_several"] = (
-                f"{other[0]!r} is one label as it stands, and its parts are labels too: if it means several, set "
-                f"`task.label_separator: {other[1]!r}`"
-            )
-        validation = splits.get("validation")
-        if validation is not None and not self.is_multi_label and len(self.classes(validation)) == 1:
+        notices |= notices_of_separators(labels) if self.multi_label else {}
+        if not self.is_multi_label and (validation := splits.get("validation")) and len(self.classes(validation)) == 1:
             notices["validation_has_one_class"] = (
                 f"every example of the validation split is of the class {self._classes(validation)[0]!r}: it cannot "
                 "tell a model that knows the classes from one that always says this one"
@@ -206,11 +211,15 @@ class TextClassification(Task):
                         hint=did_you_mean(tidy(name), labels),
                     )
 
+    def peft_task(self) -> str:
+        """By the kind of its head."""
+        return "TOKEN_CLS" if self.pooling == "mean" else self.peft_task_type
+
     def head(self, labels: tuple[str, ...]) -> Head:
-        """A linear layer over one vector per text."""
+        """A linear layer over one vector per text; over every token, whose mean is that of the mean of the states."""
         names = dict(enumerate(labels))
         return Head(
-            auto_class="AutoModelForSequenceClassification",
+            auto_class=f"AutoModelFor{'Token' if self.pooling == 'mean' else 'Sequence'}Classification",
             config={
                 "num_labels": len(labels),
                 "id2label": names,
@@ -259,6 +268,10 @@ class TextClassification(Task):
         """Not where a text has windows."""
         return self.windows is None
 
+    def by_row(self, example: Example, row: int) -> Example | None:
+        """The head reads one vector a text, or one a window."""
+        return one_token(example, row) if self.windows is None else None
+
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
         """Padded tokens, a row for each window; ``labels``: batch, or batch × labels."""
         import torch
@@ -270,6 +283,8 @@ class TextClassification(Task):
 
     def logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """Logits, batch × classes; of each window, where texts are read in windows."""
+        if self.pooling == "mean":
+            return token_mean(model(**model_inputs(batch)).logits, batch)
         return sequence_logits(model, batch)
 
     def of_examples(self, values: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
@@ -317,18 +332,9 @@ class TextClassification(Task):
         """The most likely class with every class's probability; or the labels above their thresholds."""
         logits, targets = pooled(logits, batch), batch["labels"].tolist()
         if self.is_multi_label:
-            likely = logits.float().sigmoid()
             known = self.learned.get(THRESHOLDS)
-            limits = 0.5 if known is None else logits.new_tensor(as_logits(known, labels, self._temperature))
-            given = ((likely if known is None else logits) > limits).tolist()
-            return [
-                Prediction(
-                    label=[name for name, is_on in zip(labels, target, strict=True) if is_on],
-                    prediction=[name for name, is_on in zip(labels, own, strict=True) if is_on],
-                    scores=row,
-                )
-                for target, own, row in zip(targets, given, likely.tolist(), strict=True)
-            ]
+            limits = None if known is None else as_logits(known, labels, self._temperature)
+            return label_predictions(logits, targets, labels, limits)
         scores = logits.float().softmax(dim=-1).tolist()
         best = logits.argmax(dim=-1).tolist()
         return [
@@ -343,9 +349,8 @@ class TextClassification(Task):
 
     def learn_answers(self, predictions: Sequence[Prediction], labels: tuple[str, ...]) -> dict[str, Any]:
         """The threshold of every label, as a probability before any temperature."""
-        return {
-            THRESHOLDS: thresholds([item.scores for item in predictions], [item.label for item in predictions], labels)
-        }
+        given = ([item.scores for item in predictions], [item.label for item in predictions])
+        return {THRESHOLDS: thresholds(*given, labels)}
 
     def tempered(self, temperature: float) -> Self:
         """Thresholds are of logits that are not divided."""
@@ -354,8 +359,10 @@ class TextClassification(Task):
 
     def usage_note(self) -> str:
         """What a label's probability must be above; how windows become one answer."""
-        told = [] if THRESHOLDS not in self.learned else [describe_thresholds(self.learned[THRESHOLDS])]
-        return " ".join([*told, *([describe_windows(self.windows, self.max_length)] if self.windows else [])])
+        told = [MEAN_OF_TOKENS] if self.pooling == "mean" else []
+        told += [describe_thresholds(self.learned[THRESHOLDS])] if THRESHOLDS in self.learned else []
+        told += [describe_windows(self.windows, self.max_length)] if self.windows else []
+        return " ".join(told)
 
     def scorer(self, labels: tuple[str, ...]) -> Scorer:
         """Metrics for one label, or for several."""
@@ -376,15 +383,9 @@ class TextClassification(Task):
 
     def confidences(self, prediction: Prediction, labels: tuple[str, ...]) -> list[tuple[float, bool]]:
         """Of the chosen class; or of the decision on every label."""
-        if not self.is_multi_label:
-            return [(max(prediction.scores), prediction.prediction == prediction.label)]
-        return [
-            (
-                score if name in prediction.prediction else 1 - score,
-                (name in prediction.prediction) == (name in prediction.label),
-            )
-            for name, score in zip(labels, prediction.scores, strict=True)
-        ]
+        if self.is_multi_label:
+            return label_confidences(prediction, labels)
+        return [(max(prediction.scores), prediction.prediction == prediction.label)]
 
     def _classes(self, split: Split) -> list[str]:
         values = split.columns[self.label_columns()[0]]

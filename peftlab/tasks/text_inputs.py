@@ -170,6 +170,12 @@ def pad(examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
     return batch
 
 
+def one_token(example: Example, row: int) -> Example:
+    """An encoded text whose one token is a row's number; see ``Task.by_row``."""
+    kinds = {"token_type_ids": [0]} if "token_type_ids" in example else {}
+    return {**example, "input_ids": [row], **kinds}
+
+
 def model_inputs(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The part of a batch that the model takes."""
     return {key: batch[key] for key in ("input_ids", "attention_mask", "token_type_ids") if key in batch}
@@ -195,8 +201,15 @@ def text_vectors(model: nn.Module, batch: Mapping[str, Tensor], pooling: Pooling
         return states[:, 0]
     if pooling == "last":
         return states[torch.arange(states.shape[0], device=states.device), mask.sum(dim=1) - 1]
+    return token_mean(states, batch)
+
+
+def token_mean(states: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+    """The mean over a text's tokens (texts × last size, float32); virtual tokens before the text are left out."""
+    mask = batch["attention_mask"]
     weights = mask.unsqueeze(-1).float()
-    return (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+    own = states[:, -mask.shape[1] :].float()
+    return (own * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
 
 
 def sequence_logits(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:

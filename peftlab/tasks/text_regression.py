@@ -21,6 +21,7 @@ from peftlab.tasks.text_inputs import (
     check_family,
     check_length,
     encode_texts,
+    one_token,
     pad,
     sequence_logits,
     with_columns,
@@ -158,6 +159,10 @@ class TextRegression(Task):
     def placeholder(self, length: int, labels: tuple[str, ...]) -> Example:
         """The target 0."""
         return {"input_ids": [0] * length, "label": 0.0, "target": 0.0}
+
+    def by_row(self, example: Example, row: int) -> Example | None:
+        """The head reads one vector a text."""
+        return one_token(example, row)
 
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
         """Padded tokens, ``labels`` (batch), and ``targets`` (batch) with every digit of theirs."""

@@ -17,6 +17,12 @@ class Meter(Protocol):
     def step_ended(self, lengths: Sequence[int], padded_tokens: int, terms: int) -> None:
         """A step's work is done."""
 
+    def pass_ended(self, lengths: Sequence[int], padded_tokens: int) -> None:
+        """A pass that all steps share is done; it began as a step does."""
+
+    def head_alone(self, step_flops: Any) -> None:
+        """From now on steps read no tokens."""
+
     def summary(self, *, matmul_flops_per_second: float | None) -> Throughput | None:
         """The figures so far."""
 

@@ -52,6 +52,11 @@ class StepPlan:
         steps = sum(self._steps_of(epoch) for epoch in range(self.epochs))
         return steps if self.max_steps is None else min(steps, self.max_steps)
 
+    @property
+    def comes_back(self) -> bool:
+        """Whether examples are seen more than once."""
+        return self.total > self._steps_of(0)
+
     def steps(self, after: int = 0) -> Iterator[Step]:
         """The steps that follow the given number of finished ones."""
         number, epoch = 0, 0

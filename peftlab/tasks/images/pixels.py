@@ -52,6 +52,23 @@ class Pixels:
         return values
 
 
+class RowNumber:
+    """In place of an image the number of its row: one pixel.
+
+    Args:
+        row: Which.
+    """
+
+    def __init__(self, row: int) -> None:
+        self._row = row
+
+    def read(self, *, keep: bool) -> Tensor:
+        """Float32, 1 × 1 × 1."""
+        import torch
+
+        return torch.full((1, 1, 1), float(self._row))
+
+
 def decode(content: bytes, name: str, *, where: str) -> Any:
     """An image of Pillow, as people see it: turned as its camera says, on white where it is transparent.
 
