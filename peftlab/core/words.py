@@ -18,6 +18,7 @@ WORD = re.compile(rf"[{SIGNS}]{{1,2}}|{_LETTER}+(?:['’]{_LETTER}+)*")
 """A word: letters, with apostrophes inside. Of Chinese and Japanese two characters, as most of their words have."""
 WITHOUT_BLANKS = re.compile(rf"[{SIGNS}]")
 _PIECES = re.compile(rf"[{SIGNS}]|[^\s{SIGNS}]+")
+_WORDS_AND_MARKS = re.compile(rf"[{SIGNS}]|[^\W{SIGNS}]+|[^\w\s]")
 _BLANKS = re.compile(rf"(?<=[{SIGNS}{MARKS}])\s+|\s+(?=[{SIGNS}{MARKS}])")
 
 
@@ -45,6 +46,11 @@ def word_set(text: str) -> set[str]:
 def word_places(text: str) -> list[tuple[int, int]]:
     """Begin and end of each of ``split_words``."""
     return [match.span() for match in _PIECES.finditer(text)]
+
+
+def word_and_mark_places(text: str) -> list[tuple[int, int]]:
+    """Begin and end of each word or number, and of each mark by itself; Chinese characters one by one."""
+    return [match.span() for match in _WORDS_AND_MARKS.finditer(text)]
 
 
 def without_blanks(text: str) -> str:

@@ -14,7 +14,7 @@ from typing import Literal
 
 from peftlab.core.errors import DataError
 
-Scheme = Literal["bio", "bioes", "types", "plain"]
+Scheme = Literal["bio", "bioes", "io", "types", "plain", "spans"]
 OUTSIDE = "O"
 _OUTSIDE_NAMES = frozenset({"", "o", "out", "outside", "none", "_", "-", "0"})
 _PREFIXED = re.compile(r"([BIMELSUW])(?:[-_:/](.+))?", re.IGNORECASE)
@@ -23,9 +23,13 @@ _AS_BIO = {"B": "B", "I": "I", "M": "I", "E": "I", "L": "I", "S": "B", "U": "B",
 _PLAIN_BIO = re.compile(r"O|[BI](-.+)?")
 DESCRIPTIONS: dict[Scheme, str] = {
     "bioes": "the tags say where entities end too (BIOES, BILOU or a like scheme), or write B-, I- and O in another "
-    "way; they are learned as B-, I- and O",
+    "way; they are learned as B-, I- and O, and answers are written as the data is",
+    "io": "the tags are read as I- and O alone: neighbouring words of one type are taken for one entity, and learned "
+    "as B- and I-; answers have I- again",
+    "spans": "the entities are given by their characters; they are learned as B- and I- of words and marks, and "
+    "answers are characters again",
     "types": "the tags are types of entities without B- and I-: neighbouring words of one type are taken for one "
-    "entity, and learned as B- and I-",
+    "entity, and learned as B- and I-; answers are types again",
     "plain": "the tags name no entities (there is no B- and I-, and no O for most words): each word's tag is scored by "
     "itself, with accuracy",
 }
@@ -55,14 +59,14 @@ def recognise(tags: Counter[str], *, where: str) -> Scheme:
         )
     if are_bio(tags):
         return "bio"
-    named = [tag for tag in tags if not _is_outside(tag)]
-    parsed = [_parse(tag) for tag in named]
-    letters = {pair[0] for pair in parsed if pair is not None}
-    if None not in parsed and (letters & {"B", "I"} or letters <= {"S", "U", "W"}):
+    named = [tag for tag in tags if not is_outside(tag)]
+    pairs = [parsed(tag) for tag in named]
+    letters = {pair[0] for pair in pairs if pair is not None}
+    if None not in pairs and (letters & {"B", "I"} or letters <= {"S", "U", "W"}):
         return "bioes"
     read = sorted(tag for tag in named if _PLAIN_BIO.fullmatch(tag) and len(tag) > 1)
     if read:
-        odd = sorted(tag for tag in named if _parse(tag) is None)
+        odd = sorted(tag for tag in named if parsed(tag) is None)
         raise DataError(
             f"some tags have a prefix, as `{read[0]}`, and others none, as `{odd[0]}`: no scheme is known in which "
             "both name entities",
@@ -72,7 +76,7 @@ def recognise(tags: Counter[str], *, where: str) -> Scheme:
         )
     # Most words of a text are no part of an entity, while `O` may also be a part of speech.
     most_common = tags.most_common(1)[0][0]
-    return "types" if _is_outside(most_common) else "plain"
+    return "types" if is_outside(most_common) else "plain"
 
 
 def check_scheme(tags: Iterable[str], scheme: Scheme, *, where: str) -> None:
@@ -82,8 +86,8 @@ def check_scheme(tags: Iterable[str], scheme: Scheme, *, where: str) -> None:
         DataError: Naming the tag.
     """
     for tag in sorted(tags):
-        unread = scheme == "bio" and not _PLAIN_BIO.fullmatch(tag)
-        if unread or (scheme == "bioes" and not _is_outside(tag) and _parse(tag) is None):
+        unread = scheme in ("bio", "io") and not _PLAIN_BIO.fullmatch(tag)
+        if unread or (scheme == "bioes" and not is_outside(tag) and parsed(tag) is None):
             raise DataError(
                 f"the tag {tag!r} does not belong to the scheme {scheme}",
                 where=where,
@@ -97,13 +101,47 @@ def to_bio(tags: Sequence[str], scheme: Scheme) -> list[str]:
         return list(tags)
     if scheme == "bioes":
         return [_converted(tag) for tag in tags]
+    if scheme == "io":
+        return [f"B{tag[1:]}" if tag[0] == "I" and tag not in tags[at - 1 : at] else tag for at, tag in enumerate(tags)]
     found: list[str] = []
     for at, tag in enumerate(tags):
-        if _is_outside(tag):
+        if is_outside(tag):
             found.append(OUTSIDE)
         else:
             found.append(f"{'I' if at and tags[at - 1] == tag else 'B'}-{tag}")
     return found
+
+
+def out_of_order(tags: Sequence[str], *, has_ends: bool) -> int | None:
+    """The first tag of a text that cannot stand where it does, as an I- of a type that has not begun.
+
+    Args:
+        tags: As they are written, each with a letter or outside.
+        has_ends: Whether the last word of every entity of several words has a letter of its own.
+    """
+    begun: str | None = None
+    for at, tag in enumerate([*tags, OUTSIDE]):
+        letter, kind = (None if is_outside(tag) else parsed(tag)) or (OUTSIDE, "")
+        goes_on = letter in "IMEL"
+        if (goes_on and kind != begun) or (has_ends and begun is not None and not goes_on):
+            return min(at, len(tags) - 1)
+        begun = kind if letter in "BIM" else None
+    return None
+
+
+def check_order(tags: Sequence[str], *, where: str) -> None:
+    """Refuse a text whose tags contradict one another, of a scheme that names the ends of entities.
+
+    Raises:
+        DataError: Naming the row and the word.
+    """
+    if (at := out_of_order(tags, has_ends=True)) is not None:
+        raise DataError(
+            f"the tag {tags[at]!r} of word {at + 1} is out of order: an entity has begun and does not end, or goes on "
+            "and has not begun",
+            where=where,
+            hint="Mend the tags of the row.",
+        )
 
 
 def closed(tags: Iterable[str]) -> set[str]:
@@ -118,15 +156,15 @@ def is_number(tag: str) -> bool:
 
 
 def _converted(tag: str) -> str:
-    parsed = None if _is_outside(tag) else _parse(tag)
-    if parsed is None:
-        return OUTSIDE if _is_outside(tag) else tag
-    letter, kind = parsed
+    pair = None if is_outside(tag) else parsed(tag)
+    if pair is None:
+        return OUTSIDE if is_outside(tag) else tag
+    letter, kind = pair
     return f"{_AS_BIO[letter]}-{kind}" if kind else _AS_BIO[letter]
 
 
-def _parse(tag: str) -> tuple[str, str] | None:
-    """The letter of a tag, and its type; None: it has no letter."""
+def parsed(tag: str) -> tuple[str, str] | None:
+    """The letter of a tag in capitals, and its type; None: it has no letter."""
     prefixed = _PREFIXED.fullmatch(tag)
     if prefixed and (prefixed[2] or tag.isupper()):
         return prefixed[1].upper(), prefixed[2] or ""
@@ -134,5 +172,6 @@ def _parse(tag: str) -> tuple[str, str] | None:
     return (suffixed[2], suffixed[1]) if suffixed else None
 
 
-def _is_outside(tag: str) -> bool:
+def is_outside(tag: str) -> bool:
+    """Whether a tag says that its word is in no entity."""
     return tag.lower() in _OUTSIDE_NAMES

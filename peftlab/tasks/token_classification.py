@@ -1,58 +1,69 @@
-"""Token classification: a tag for every word, such as named entities in BIO tags."""
+"""Token classification: a tag for every word, or labelled spans of a text, such as named entities."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
-from peftlab.core.errors import DataError, UnsupportedError, did_you_mean
+from peftlab.core.errors import DataError, did_you_mean
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Head, Prediction, Scorer, Task
 from peftlab.core.task_guess import Guesser
-from peftlab.tasks._labels import tidy, tidy_value, written_list
+from peftlab.core.words import word_and_mark_places
+from peftlab.tasks._entities import find_entities, spans_of
+from peftlab.tasks._labels import tidy, tidy_value
 from peftlab.tasks._scorers import EntityScorer
+from peftlab.tasks._tag_style import in_style, style_of
+from peftlab.tasks._tagged import (
+    NO_TOKEN,
+    check_fast,
+    collate_tagged,
+    encode_tagged,
+    encode_tagged_in_windows,
+    placeholder_of,
+    predict_tagged,
+)
 from peftlab.tasks._tags import (
     DESCRIPTIONS,
     OUTSIDE,
     Scheme,
     are_bio,
+    check_order,
     check_scheme,
     closed,
     is_number,
+    out_of_order,
     recognise,
     to_bio,
 )
 from peftlab.tasks._weights import weights_like
+from peftlab.tasks._word_lists import as_list, listed
 from peftlab.tasks.guesses.tags import guess_tags
-from peftlab.tasks.language.user_text import encode_as_text
+from peftlab.tasks.spans.labelled import read_spans, tags_of_spans
 from peftlab.tasks.text_inputs import (
     IGNORED,
     PADDING,
     check_family,
     check_length,
-    is_truncated,
     model_inputs,
-    pad,
     with_columns,
     without_blank_texts,
 )
+from peftlab.tasks.windows import Windows, check_stride, count_windows, describe_windows
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-SCHEME = "tag_scheme"
-NO_TOKEN = -1
-"""The place of a word that has no token."""
+SCHEME, STYLE = "tag_scheme", "tag_style"
 
 
 @TASKS.register("token_classification")
 class TokenClassification(Task):
-    """Tag every word of a text, such as named entities (CoNLL files, or columns of words and tags)."""
+    """Tag every word of a text, such as named entities (CoNLL files, words and tags, or spans of characters)."""
 
     guess: ClassVar[Guesser] = staticmethod(guess_tags)
     peft_task_type: ClassVar[str] = "TOKEN_CLS"
@@ -64,24 +75,47 @@ class TokenClassification(Task):
 
     tokens: str = Field("tokens", description="The column of the words: a list, or a string with blanks between words.")
     tags: str = Field("tags", description="The column of the tags, one for each word.")
+    spans: str | None = Field(
+        None,
+        description="In place of tags: the column of labelled spans, lists of {start, end, label} in characters of the "
+        "text in `tokens`. Words and marks are tagged, and answers are spans again. null: there are tags.",
+    )
     tag_names: list[str] | None = Field(
         None, description="Names of the tags, if the data has numbers instead: the name of 0 first."
     )
-    tag_scheme: Literal["auto", "bio", "bioes", "types", "plain"] = Field(
+    tag_scheme: Literal["auto", "bio", "bioes", "io", "types", "plain"] = Field(
         "auto",
-        description="How tags name entities. bio: B-, I- and O. bioes: also the ends (BIOES, BILOU, BMES). types: "
-        "types of entities and O. plain: no entities, such as parts of speech; scored word by word. "
-        "auto: as in the training split. All but plain are learned as B-, I- and O.",
+        description="How tags name entities. bio: B-, I- and O. bioes: also the ends (BIOES, BILOU, BMES). io: I- and "
+        "O. types: types of entities and O. plain: no entities, such as parts of speech; scored word by word. auto: as "
+        "in the training split. All but plain are learned as B-, I- and O, and answers are written as the data is.",
     )
-    max_length: PositiveInt = Field(128, description="Longer texts are cut to this many tokens.")
+    max_length: PositiveInt = Field(
+        128, description="Longer texts are cut to this many tokens, or read in windows of so many."
+    )
+    windows: Windows | None = Field(
+        None,
+        description="Read longer texts in windows that overlap; each word is tagged in the window in which it has the "
+        "most text around it. null: they are cut.",
+    )
+
+    @model_validator(mode="after")
+    def _check_form(self) -> Self:
+        if self.spans is not None and (self.tag_names is not None or self.tag_scheme != "auto"):
+            raise ValueError("`tag_names` and `tag_scheme` are of tags; with `spans` there are none")
+        check_stride(self.windows, self.max_length)
+        return self
 
     def text_columns(self) -> tuple[str, ...]:
         """The column of the words."""
         return (self.tokens,)
 
     def label_columns(self) -> tuple[str, ...]:
-        """The column of the tags."""
-        return (self.tags,)
+        """The column of the tags, or of the spans."""
+        return (self.tags if self.spans is None else self.spans,)
+
+    def nullable_columns(self) -> tuple[str, ...]:
+        """A text may have no span."""
+        return () if self.spans is None else (self.spans,)
 
     def check(self, facts: ModelFacts) -> None:
         """Refuse encoder-decoders, and lengths beyond the model's positions."""
@@ -91,8 +125,10 @@ class TokenClassification(Task):
     def tidy_rows(self, split: Split) -> Split:
         """Texts without a word, and empty tags, are missing; lists that a table holds as text are lists."""
         split = without_blank_texts(split, (self.tokens,))
-        split = with_columns(split, (self.tokens,), lambda value: _listed(value) or None)
-        return with_columns(split, (self.tags,), lambda value: tidy_value(_listed(value, may_be_bare=True), None))
+        if self.spans is not None:
+            return with_columns(split, (self.spans,), lambda value: [] if value is None else value)
+        split = with_columns(split, (self.tokens,), lambda value: listed(value) or None)
+        return with_columns(split, (self.tags,), lambda value: tidy_value(listed(value, may_be_bare=True), None))
 
     def classes(self, split: Split) -> Collection[str]:
         """The tags, as they are written."""
@@ -100,12 +136,17 @@ class TokenClassification(Task):
 
     def learn(self, train: Split) -> dict[str, Any]:
         """The scheme of the tags."""
+        if self.spans is not None:
+            return {SCHEME: "spans"}
         tags = Counter(tag for row in range(len(train)) for tag in self._written_tags(train, row))
         where = f"{train.source or 'data'}, column `{self.tags}`"
         if self.tag_scheme == "auto":
-            return {SCHEME: recognise(tags, where=where) if tags else "bio"}
-        check_scheme(tags, self.tag_scheme, where=where)
-        return {SCHEME: self.tag_scheme}
+            scheme = recognise(tags, where=where) if tags else "bio"
+        else:
+            check_scheme(tags, self.tag_scheme, where=where)
+            scheme = self.tag_scheme
+        style = {} if scheme in ("bio", "plain") else {STYLE: style_of(tags, scheme)}
+        return {SCHEME: scheme, **style}
 
     def why_not_measured(self, metric: str, split: Split, labels: tuple[str, ...]) -> str | None:
         """F1, precision and recall need entities."""
@@ -118,14 +159,27 @@ class TokenClassification(Task):
         return None
 
     def notices(self, splits: Mapping[str, Split], labels: tuple[str, ...]) -> dict[str, str]:
-        """A scheme other than B-, I- and O."""
+        """A scheme other than B-, I- and O; spans that were widened."""
         description = DESCRIPTIONS.get(self._scheme)
-        return {} if description is None else {"tag_scheme": description}
+        told = {} if description is None else {"tag_scheme": description}
+        if self._scheme in ("bio", "bioes") and (odd := self._odd_rows(splits)):
+            told["tags_out_of_order"] = (
+                f"in {len(odd)} rows, the first of which is {odd[0]}, a tag stands where it cannot, such as an I- "
+                "behind no tag of its type: that is taken for the beginning of an entity"
+            )
+        if self.spans is not None and (widened := sum(self._widened(split) for split in splits.values())):
+            told["spans_widened"] = f"{widened} spans begin or end within a word, and were widened to all of it"
+        return told
 
     @property
     def _scheme(self) -> Scheme:
         scheme: Scheme = self.learned.get(SCHEME, "bio")  # runs of earlier versions learned tags as they are
         return scheme
+
+    @property
+    def _has_ends(self) -> bool:
+        """Whether tags say where entities end."""
+        return bool(self.learned.get(STYLE, {}).get("end"))
 
     def _names_entities(self, labels: Sequence[str]) -> bool:
         """Whether entities can be found in the tags; runs of earlier versions may have learned others as they were."""
@@ -134,12 +188,12 @@ class TokenClassification(Task):
     def learn_labels(self, train: Split) -> tuple[str, ...]:
         """The tags of the training split, sorted, with ``O`` first."""
         names = {tag for row in range(len(train)) for tag in self._tags(train, row)}
-        if self._scheme in ("bioes", "types"):
+        if self._scheme in ("bioes", "io", "types", "spans"):
             names = closed(names)
         if len(names) < 2:
             raise DataError(
                 f"every word of the training split has the tag {next(iter(names), 'nothing')!r}",
-                where=f"{train.source or 'data'}, column `{self.tags}`",
+                where=f"{train.source or 'data'}, column `{self.label_columns()[0]}`",
             )
         return tuple(sorted(names, key=lambda name: (name != "O", name)))
 
@@ -159,6 +213,8 @@ class TokenClassification(Task):
                         where=split.where(row),
                         hint=did_you_mean(tag, known),
                     )
+            if split.name == "train" and self._has_ends:  # test rows may come from elsewhere; the notices tell of them
+                check_order(self._written_tags(split, row), where=split.where(row))
 
     def head(self, labels: tuple[str, ...]) -> Head:
         """A linear layer over every token."""
@@ -178,61 +234,37 @@ class TokenClassification(Task):
         Words without a token (cut off by ``max_length``, or of characters that the tokenizer drops) keep their tag:
         they are scored as if ``O`` was predicted, not left out of the score.
         """
-        if not tokenizer.is_fast:
-            raise UnsupportedError(
-                "token classification needs a fast tokenizer, which tells the word of each token; this model has none"
-            )
+        check_fast(tokenizer)
         positions = {name: position for position, name in enumerate(labels)}
         words = [self._words(split, row) for row in range(len(split))]
-        # Byte-level tokenizers (GPT-2's, RoBERTa's) see the blank before a word as a part of it.
-        words_in = [[f" {word}" for word in row] for row in words] if _is_byte_level(tokenizer) else words
-        encoded = encode_as_text(
-            tokenizer, words_in, is_split_into_words=True, truncation=True, max_length=self.max_length, padding=False
-        )
-        examples, without = [], 0
-        for row in range(len(split)):
-            tags = [positions[tag] for tag in self._tags(split, row)]
-            places = _first_tokens(encoded.word_ids(row), len(tags))
-            target = [IGNORED] * len(encoded["input_ids"][row])
-            for tag, place in zip(tags, places, strict=True):
-                if place != NO_TOKEN:
-                    target[place] = tag
-            without += places.count(NO_TOKEN)
-            example = {
-                "input_ids": encoded["input_ids"][row],
-                "label": target,
-                "tags": tags,
-                "places": places,
-                "truncated": is_truncated(encoded, row, self.max_length),
-            }
-            if "token_type_ids" in encoded:
-                example["token_type_ids"] = encoded["token_type_ids"][row]
-            examples.append(example)
-        cut = sum(bool(example["truncated"]) for example in examples)
-        return EncodedSplit(
-            split.name, split.index, examples, notes={"words_without_tokens": without, "texts_cut": cut}
-        )
+        tags = [[positions[tag] for tag in self._tags(split, row)] for row in range(len(split))]
+        if self.windows is None:
+            examples = encode_tagged(words, tags, tokenizer, max_length=self.max_length)
+            counts = {"texts_cut": sum(bool(example["truncated"]) for example in examples)}
+        else:
+            examples, rows = encode_tagged_in_windows(
+                words, tags, tokenizer, max_length=self.max_length, windows=self.windows
+            )
+            counts = count_windows(rows, self.windows)
+        without = sum(example["places"].count(NO_TOKEN) for example in examples)
+        return EncodedSplit(split.name, split.index, examples, notes={"words_without_tokens": without, **counts})
 
     def placeholder(self, length: int, labels: tuple[str, ...]) -> Example:
         """A word for each token, all of the first tag."""
-        tags = [0] * length
-        return {"input_ids": [0] * length, "label": tags, "tags": tags, "places": list(range(length))}
+        return placeholder_of(length, self.max_length, in_windows=self.windows is not None)
+
+    def longest(self) -> int:
+        """Of all windows together."""
+        return self.max_length * (self.windows.most if self.windows else 1)
+
+    @property
+    def one_row_an_example(self) -> bool:
+        """Not where a text has windows."""
+        return self.windows is None
 
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
-        """Padded tokens, ``labels`` (batch × length); ``tags``, ``places`` of first tokens (batch × words)."""
-        import torch
-        from torch.nn.utils.rnn import pad_sequence
-
-        def padded(key: str) -> Tensor:
-            rows = [torch.tensor(example[key]) for example in examples]
-            return pad_sequence(rows, batch_first=True, padding_value=IGNORED)
-
-        return {
-            **pad(examples, pad_token_id),
-            "labels": padded("label"),
-            "tags": padded("tags"),
-            "places": padded("places"),
-        }
+        """Tokens, ``labels`` (rows × length), and ``tags``, ``places`` and ``rows`` (texts × words)."""
+        return collate_tagged(examples, pad_token_id)
 
     def logits(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """Logits, batch × length × tags. Virtual tokens, which prompt methods put in front, are left out."""
@@ -277,34 +309,35 @@ class TokenClassification(Task):
 
     def predict(self, logits: Tensor, batch: Mapping[str, Tensor], labels: tuple[str, ...]) -> list[Prediction]:
         """A tag for every word, with its probability; ``O`` with probability 0 for words without a token."""
-        probabilities, choices = (value.tolist() for value in logits.float().softmax(dim=-1).max(dim=-1))
-        outside = "O" if "O" in labels else labels[0]
-        predictions = []
-        for row, (tags, places) in enumerate(zip(batch["tags"].tolist(), batch["places"].tolist(), strict=True)):
-            words = [(tag, place) for tag, place in zip(tags, places, strict=True) if tag != IGNORED]
-            predictions.append(
-                Prediction(
-                    label=[labels[tag] for tag, _ in words],
-                    prediction=[outside if at == NO_TOKEN else labels[choices[row][at]] for _, at in words],
-                    scores=[0.0 if at == NO_TOKEN else probabilities[row][at] for _, at in words],
-                )
-            )
-        return predictions
+        return predict_tagged(logits, batch, labels)
+
+    def usage_note(self) -> str:
+        """How windows become one answer."""
+        if self.windows is None:
+            return ""
+        end = "a word is tagged in the window in which it has the most text around it."
+        return describe_windows(self.windows, self.max_length, end)
 
     def scorer(self, labels: tuple[str, ...]) -> Scorer:
         """Entity metrics; of tags that name no entities, the accuracy alone."""
         return EntityScorer(has_entities=self._names_entities(labels))
 
     def placeholder_labels(self, split: Split, labels: tuple[str, ...]) -> Mapping[str, Sequence[Any]]:
-        """The first tag for every word."""
+        """The first tag for every word, or no span."""
+        if self.spans is not None:
+            return {self.spans: [[]] * len(split)}
         return {self.tags: [[labels[0]] * len(self._words(split, row)) for row in range(len(split))]}
 
     def answer(self, prediction: Prediction, inputs: Mapping[str, Any], labels: tuple[str, ...]) -> dict[str, Any]:
-        """The tag of every word, and the entities that they make up, if they name entities."""
-        found = {"prediction": prediction.prediction, "scores": list(prediction.scores)}
+        """The tag of every word in the way of the data, and the entities that they make up; or spans."""
+        tags, style = prediction.prediction, self.learned.get(STYLE)
+        if self.spans is not None:
+            return {"prediction": spans_of(inputs[self.tokens], tags, prediction.scores)}
+        written = tags if style is None else in_style(tags, style)
+        found = {"prediction": written, "scores": list(prediction.scores)}
         if not self._names_entities(labels):
             return found
-        return {**found, "entities": find_entities(inputs[self.tokens], prediction.prediction, prediction.scores)}
+        return {**found, "entities": find_entities(inputs[self.tokens], tags, prediction.scores)}
 
     def decisions(self, prediction: Prediction) -> list[tuple[Any, Any]]:
         """Every word's tag: a model that says `O` of all of them has collapsed, whatever the lengths."""
@@ -319,13 +352,38 @@ class TokenClassification(Task):
         ]
 
     def _words(self, split: Split, row: int) -> list[str]:
-        return _as_list(split.columns[self.tokens][row])
+        value = split.columns[self.tokens][row]
+        if self.spans is not None:
+            return [value[start:end] for start, end in word_and_mark_places(value)]
+        return as_list(value)
 
     def _tags(self, split: Split, row: int) -> list[str]:
+        if self.spans is not None:
+            return self._of_spans(split, row)[0]
         return to_bio(self._written_tags(split, row), self._scheme)
+
+    def _of_spans(self, split: Split, row: int) -> tuple[list[str], int]:
+        """The tags that the spans of a row give, and how many of them were widened."""
+        text, where = str(split.columns[self.tokens][row]), split.where(row)
+        spans = read_spans(split.columns[str(self.spans)][row], text, where)
+        return tags_of_spans(spans, text, where)
+
+    def _odd_rows(self, splits: Mapping[str, Split]) -> list[str]:
+        """Where tags contradict one another."""
+        return [
+            split.where(row)
+            for split in splits.values()
+            for row in range(len(split))
+            if out_of_order(self._written_tags(split, row), has_ends=self._has_ends) is not None
+        ]
+
+    def _widened(self, split: Split) -> int:
+        return sum(self._of_spans(split, row)[1] for row in range(len(split)))
 
     def _written_tags(self, split: Split, row: int) -> list[str]:
         """The tags by their names, in the scheme of the data."""
+        if self.spans is not None:
+            return self._of_spans(split, row)[0]
         value = split.columns[self.tags][row]
         tags = [tidy(tag) for tag in (value.split() if isinstance(value, str) else value)]
         if self.tag_names is None:
@@ -337,63 +395,3 @@ class TokenClassification(Task):
         if not 0 <= int(number) < len(self.tag_names):
             raise DataError(f"the tag {number} has no name: task.tag_names has {len(self.tag_names)}", where=where)
         return self.tag_names[int(number)]
-
-
-def _first_tokens(word_ids: Sequence[int | None], words: int) -> list[int]:
-    """The position of each word's first token."""
-    places = [NO_TOKEN] * words
-    for position, word in enumerate(word_ids):
-        if word is not None and places[word] == NO_TOKEN:
-            places[word] = position
-    return places
-
-
-def find_entities(text: Any, tags: Sequence[str], scores: Sequence[float]) -> list[dict[str, Any]]:
-    """The entities that tags make up, by seqeval's definition.
-
-    Args:
-        text: The words as a list, or as a string with blanks between them.
-        tags: One a word.
-        scores: The probability of each tag.
-
-    Returns:
-        Of each entity: ``type``, ``text``, the ``score`` of its least certain word, ``first_word`` and ``end_word``
-        (exclusive); for a string also ``start`` and ``end`` in characters (exclusive).
-    """
-    from seqeval.metrics.sequence_labeling import get_entities
-
-    spans = [match.span() for match in re.finditer(r"\S+", text)] if isinstance(text, str) else None
-    entities = []
-    for kind, first, last in get_entities(list(tags)):
-        entity = {"type": kind, "score": min(scores[first : last + 1]), "first_word": first, "end_word": last + 1}
-        if spans is None:
-            entity["text"] = " ".join(str(word) for word in text[first : last + 1])
-        else:
-            start, end = spans[first][0], spans[last][1]
-            entity |= {"text": text[start:end], "start": start, "end": end}
-        entities.append(entity)
-    return entities
-
-
-def _as_list(value: Any) -> list[str]:
-    return value.split() if isinstance(value, str) else [str(item) for item in value]
-
-
-def _listed(value: Any, *, may_be_bare: bool = False) -> Any:
-    """A list that was written out as text, as CSV files hold it; anything else stays.
-
-    Args:
-        value: Of the table.
-        may_be_bare: Whether what stands in brackets is a list in any case, as numpy writes numbers.
-    """
-    text = value.strip() if isinstance(value, str) else ""
-    if not (text.startswith(("[", "(")) and text.endswith(("]", ")"))):
-        return value
-    found = written_list(text)
-    if found is None and may_be_bare and text.startswith("["):
-        return text[1:-1].replace(",", " ").split()
-    return value if found is None else found
-
-
-def _is_byte_level(tokenizer: Any) -> bool:
-    return "ByteLevel" in str(tokenizer.backend_tokenizer.pre_tokenizer)

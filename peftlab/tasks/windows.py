@@ -146,9 +146,15 @@ def pooled(logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
     return logits if WEIGHTS not in batch else batch[WEIGHTS].to(logits.dtype) @ logits
 
 
-def describe_windows(windows: Windows, max_length: int) -> str:
-    """For a model card."""
+def describe_windows(windows: Windows, max_length: int, end: str = "the mean of the windows' logits decides.") -> str:
+    """For a model card.
+
+    Args:
+        windows: Of the task.
+        max_length: Tokens of one.
+        end: How they become one answer.
+    """
     return (
         f"Texts of more than {max_length} tokens are read in windows that share {windows.stride}, {windows.most} at "
-        "most; the mean of the windows' logits decides."
+        f"most; {end}"
     )

@@ -10,9 +10,10 @@ import pytest
 from peftlab.core.errors import DataError
 from peftlab.core.splits import Split
 from peftlab.core.task import Prediction
+from peftlab.tasks._entities import find_entities
 from peftlab.tasks._scorers import EntityScorer
 from peftlab.tasks._tags import recognise, to_bio
-from peftlab.tasks.token_classification import TokenClassification, find_entities
+from peftlab.tasks.token_classification import TokenClassification
 
 BIO = ["O", "B-PER", "I-PER", "I-PER", "B-PER", "B-LOC", "O", "B-LOC", "I-LOC"]
 SCHEMES = {
@@ -100,7 +101,7 @@ def test_named_numbers_are_entities() -> None:
 def test_mixed_schemes_are_refused_unless_the_recipe_says_which(tags: list[str]) -> None:
     with pytest.raises(DataError, match=r"some tags have a prefix.*\n.*task\.tag_scheme"):
         TokenClassification().learn(split(tags))
-    assert TokenClassification(tag_scheme="types").learn(split(tags)) == {"tag_scheme": "types"}
+    assert TokenClassification(tag_scheme="types").learn(split(tags))["tag_scheme"] == "types"
     with pytest.raises(DataError, match="does not belong to the scheme bio"):
         TokenClassification(tag_scheme="bio").learn(split(tags))
 
