@@ -1,0 +1,67 @@
+"""Writes the small tables of the suites that try new tasks.
+
+``python benchmarks/new_tasks/write_tables.py SHARED_DATA FOLDER``; nothing is downloaded. SHARED_DATA holds
+``faq_stack`` and ``airline_tweets``.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from sklearn.datasets import load_digits
+
+NEGATIVES = 4
+
+
+def write_rows(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+
+
+def write_questions(data: Path, folder: Path) -> None:
+    """Questions with the document that answers them, and with documents that do not, drawn at random."""
+    read = {name: (data / f"{name}.jsonl").read_text(encoding="utf-8").splitlines() for name in ("docs", "queries")}
+    documents = {row["doc_id"]: row["question"] for row in map(json.loads, read["docs"])}
+    draw = random.Random(0)  # noqa: S311
+    rows = []
+    for query in map(json.loads, read["queries"]):
+        others = draw.sample([text for at, text in documents.items() if at != query["doc_id"]], NEGATIVES)
+        negatives = {f"negative_{at}": text for at, text in enumerate(others)}
+        rows.append({"query": query["query"], "document": documents[query["doc_id"]], **negatives})
+    write_rows(folder / "faq.jsonl", rows)
+
+
+def write_tweets(data: Path, folder: Path) -> None:
+    """Tweets with their mood: negative, neutral or positive."""
+    with (data / "tweets.csv").open(encoding="utf-8", newline="") as file:
+        rows = [{"text": row["text"], "mood": row["sentiment"]} for row in csv.DictReader(file)]
+    write_rows(folder / "moods.jsonl", rows)
+
+
+def write_digits(folder: Path) -> None:
+    """Digits of 8 × 8 pixels in folders by class: 0 to 4 for a base, 5 to 9 to adapt it to."""
+    images, digits = load_digits(return_X_y=True)
+    for at, (image, digit) in enumerate(zip(images.reshape(-1, 8, 8), digits, strict=True)):
+        path = folder / ("digits_low" if digit < 5 else "digits_high") / str(digit) / f"{at:04}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((image * 255 / 16).round().astype("uint8")).save(path)
+
+
+def main(data: Path, folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_questions(data / "faq_stack", folder)
+    write_tweets(data / "airline_tweets", folder)
+    write_digits(folder)
+    print(f"faq.jsonl, moods.jsonl, digits_low, digits_high: {folder}")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit(__doc__)
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
