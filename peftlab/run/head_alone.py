@@ -147,11 +147,13 @@ class _Pass:
                 self._model.eval()
                 for name, rows in by_row.items():
                     split = self._loader.splits[name]
-                    for positions in self._batches(name, split):
-                        found.append(self._vectors([split.examples[at] for at in positions], reading))
-                        order += [started + at for at in positions]
-                        self._run.reporter.advance(len(positions))
-                        self._run.interrupts.check()
+                    with self._run.findings.clock.phase("train" if name == "train" else "evaluate"):
+                        for positions in self._batches(name, split):
+                            examples = [split.examples[at] for at in positions]
+                            found.append(self._vectors(examples, reading, is_timed=name == "train"))
+                            order += [started + at for at in positions]
+                            self._run.reporter.advance(len(positions))
+                            self._run.interrupts.check()
                     started += len(rows)
         finally:
             self._model.train(was_training)
@@ -164,15 +166,17 @@ class _Pass:
             return self._job.micro_batches.split(self._job.plan.plan_epoch(0))
         return self._run.recipe.evaluation_batches(self._job.task.lengths(split.examples))
 
-    def _vectors(self, examples: Sequence[Example], reading: Reading) -> KnownBase:
-        """What the head reads of a batch; the meter is told of the work."""
+    def _vectors(self, examples: Sequence[Example], reading: Reading, *, is_timed: bool) -> KnownBase:
+        """What the head reads of a batch; the meter is told of training examples, as evaluation does not count."""
         job = self._job
-        job.meter.step_started()
+        if is_timed:
+            job.meter.step_started()
         batch = job.task.collate(examples, job.pad_token_id)
         with outputs_of(self._base) as outputs:
             self._logits(batch)
         vectors = vectors_of(outputs[0], batch, reading)
-        job.meter.pass_ended(job.task.lengths(examples), job.task.padded_tokens(batch))
+        if is_timed:
+            job.meter.pass_ended(job.task.lengths(examples), job.task.padded_tokens(batch))
         return vectors
 
     def _reading(self, by_row: EncodedSplit, count: int) -> Reading:

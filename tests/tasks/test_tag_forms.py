@@ -189,6 +189,7 @@ def run_on_spans(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> P
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_spans_come_back_as_spans(run_on_spans: Path) -> None:
     record = json.loads((run_on_spans / "record.json").read_text())
     assert "answers are characters again" in record["data"]["notes"]["tag_scheme"]
