@@ -108,21 +108,20 @@ class _Together(torch.autograd.Function):
         states, down, low, *others = ctx.saved_tensors
         weights, ups = others[: len(gradients)], others[len(gradients) :]
         of_low = low.new_empty(low.shape)
+        lows, of_lows = (torch.split(whole, ctx.ranks, dim=1) for whole in (low, of_low))
+        wanted = ctx.needs_input_grad[2:]
         of_states: Tensor | None = None
-        for gradient, weight, up, part, factor in zip(
-            gradients, weights, ups, torch.split(of_low, ctx.ranks, dim=1), ctx.scaling, strict=True
-        ):
-            part.addmm_(gradient, up, beta=0, alpha=factor)
+        of_ups: list[Tensor | None] = []
+        for place, (gradient, weight, up) in enumerate(zip(gradients, weights, ups, strict=True)):
+            matrices = LoraMatrices(weight, None, down, up, ctx.scaling[place])
+            of_ups.append(matrices.of_up(gradient, lows[place]) if wanted[4 * place + 3] else None)
+            of_lows[place].addmm_(gradient, up, beta=0, alpha=matrices.scaling)
             if ctx.needs_input_grad[0]:
                 of_states = gradient @ weight if of_states is None else of_states.addmm_(gradient, weight)
         if of_states is not None:
             of_states.addmm_(of_low, down)
-        wanted = ctx.needs_input_grad[2:]
         of_downs = torch.split(of_low.t() @ states, ctx.ranks) if any(wanted[2::4]) else [None] * len(gradients)
         found: list[Tensor | None] = []
-        for place, (gradient, part) in enumerate(zip(gradients, torch.split(low, ctx.ranks, dim=1), strict=True)):
-            of_down = of_downs[place] if wanted[4 * place + 2] else None
-            matrices = LoraMatrices(weights[place], None, down, ups[place], ctx.scaling[place])
-            of_up = matrices.of_up(gradient, part) if wanted[4 * place + 3] else None
-            found += [None, None, of_down, of_up]
+        for place, (of_down, of_up) in enumerate(zip(of_downs, of_ups, strict=True)):
+            found += [None, None, of_down if wanted[4 * place + 2] else None, of_up]
         return of_states, None, *found

@@ -34,8 +34,10 @@ class LoraMatrices:
 
     def outputs(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """Outputs of n × inputs, and what A makes of them, n × rank."""
-        outputs, low = linear(states, self.weight, self.bias), linear(states, self.down)
-        return outputs.addmm_(low, self.up.t(), alpha=self.scaling), low
+        low = linear(
+            states, self.down
+        )  # first, so that the outputs are still in the processor's cache when it is added
+        return linear(states, self.weight, self.bias).addmm_(low, self.up.t(), alpha=self.scaling), low
 
     def gradients(
         self, gradient: Tensor, states: Tensor, low: Tensor, wanted: tuple[bool, bool, bool]
@@ -45,9 +47,11 @@ class LoraMatrices:
             of_low = linear(gradient, self.up.t()).mul_(self.scaling)
         else:
             of_low = scaled_product(gradient, self.up, self.scaling)
-        of_states = linear(gradient, self.weight.t()).addmm_(of_low, self.down) if wanted[0] else None
+        # The gradient has just been made, and is in the cache: who reads it for little comes before the large product.
+        of_up = self.of_up(gradient, low) if wanted[2] else None
         of_down = linear(of_low.t(), states.t()) if wanted[1] else None
-        return of_states, of_down, self.of_up(gradient, low) if wanted[2] else None
+        of_states = linear(gradient, self.weight.t()).addmm_(of_low, self.down) if wanted[0] else None
+        return of_states, of_down, of_up
 
     def of_up(self, gradient: Tensor, low: Tensor) -> Tensor:
         """By B, from that by the outputs, n × outputs, and what A makes of the inputs, n × rank."""
