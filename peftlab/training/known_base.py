@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
-from transformers.utils import ModelOutput
+from transformers.utils.generic import ModelOutput
 
 Reading = Literal["first", "last", "mean"]
 """What a head reads of a text's states: the first token's, the last one's, or their mean."""
