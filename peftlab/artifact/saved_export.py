@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 import pydantic
 from pydantic import Field
 
-from peftlab.artifact.saved_folder import EXPORT_NAME, find_folder, is_export, read_recipe_document
+from peftlab.artifact.saved_ensemble import MEMBERS, SavedEnsemble
+from peftlab.artifact.saved_folder import EXPORT_NAME, find_folder, is_ensemble, is_export, read_recipe_document
 from peftlab.artifact.saved_run import SavedRun
 from peftlab.core.config import Config, Document, replace_config
 from peftlab.core.destination import inputs_of_recipe
@@ -144,13 +145,19 @@ class SavedExport:
         return model
 
 
-def open_saved(path: Path | str) -> SavedRun | SavedExport:
-    """Open what a user names, be it a run or an export.
+Saved = SavedRun | SavedExport | SavedEnsemble
+
+
+def open_saved(path: Path | str) -> Saved:
+    """Open what a user names, be it a run, an export or an ensemble.
 
     Raises:
-        UserError: It is neither, or cannot be used.
+        UserError: It is none of them, or cannot be used.
     """
-    return SavedExport.open(path) if is_export(find_folder(path)) else SavedRun.open(path)
+    folder = find_folder(path)
+    if is_ensemble(folder):
+        return SavedEnsemble.open(folder)
+    return SavedExport.open(path) if is_export(folder) else SavedRun.open(path)
 
 
 def inputs_of_saved(path: Path | str) -> list[Path | str]:
@@ -164,6 +171,8 @@ def inputs_of_saved(path: Path | str) -> list[Path | str]:
     folder = run_of(path)
     if is_export(folder):
         return [folder, *inputs_of_recipe(read_export(folder).recipe)]
+    if is_ensemble(folder):
+        return [folder, *(str(place) for place in folder.glob(f"{MEMBERS}/*"))]
     if (folder / RECIPE_NAME).is_file():
         return [folder, *inputs_of_recipe(read_recipe_document(folder).values)]
     return [folder]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from peftlab.core.config import Document, parse_yaml
 from peftlab.core.errors import UserError, did_you_mean
-from peftlab.core.record import PACK_INDEX_NAME, RECIPE_NAME, RECORD_NAME, run_of
+from peftlab.core.record import ENSEMBLE_NAME, PACK_INDEX_NAME, RECIPE_NAME, RECORD_NAME, run_of
 from peftlab.recipe.schema import Recipe, build_recipe
 
 EXPORT_NAME = "peftlab_export.json"
@@ -52,6 +52,11 @@ def is_run(folder: Path) -> bool:
 def is_export(folder: Path) -> bool:
     """Whether this is the folder of an export."""
     return (folder / EXPORT_NAME).is_file()
+
+
+def is_ensemble(folder: Path) -> bool:
+    """Whether this is the folder of an ensemble."""
+    return (folder / ENSEMBLE_NAME).is_file()
 
 
 def read_run_recipe(folder: Path | str) -> Recipe:

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from peftlab.artifact.saved_folder import find_folder, is_export, is_run, read_run_recipe
+from peftlab.artifact.saved_folder import find_folder, is_ensemble, is_export, is_run, read_run_recipe
 from peftlab.core.config import replace_config
 from peftlab.core.errors import SourceError, UnsupportedError, UserError
 from peftlab.core.files import atomic_folder, cache_folder
@@ -54,6 +54,12 @@ class SavedRun:
         folder = find_folder(path)
         if is_export(folder):
             raise UserError("this is an export; the folder of the run itself is needed", where=str(folder))
+        if is_ensemble(folder):
+            raise UserError(
+                "this is an ensemble, which answers as one and is no single model; the folder of a run is needed",
+                where=str(folder),
+                hint=f"Its runs are in {folder}/members.",
+            )
         record = read_record(folder)
         if record.status != "success":
             raise UserError(

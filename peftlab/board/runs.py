@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from peftlab.core.errors import PeftlabError, UserError
-from peftlab.core.record import RECIPE_NAME, RECORD_NAME, RunRecord, read_record
+from peftlab.core.record import ENSEMBLE_NAME, RECIPE_NAME, RECORD_NAME, RunRecord, read_record
 
 METRICS_NAME = "metrics.jsonl"
 QUIET_SECONDS = 600.0
@@ -101,6 +101,8 @@ def _runs_below(folder: Path) -> Iterator[Path]:
         names = {item.name for item in items if item.is_file(follow_symlinks=False)}
         if RECORD_NAME in names or {RECIPE_NAME, METRICS_NAME} <= names:
             yield Path(here)
+            continue
+        if ENSEMBLE_NAME in names:  # what is in it are copies
             continue
         stack += [item.path for item in items if item.is_dir(follow_symlinks=False) and not item.name.startswith(".")]
 

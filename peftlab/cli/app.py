@@ -13,6 +13,7 @@ from peftlab.cli.bench import bench
 from peftlab.cli.board import board
 from peftlab.cli.chat import chat
 from peftlab.cli.doctor import doctor
+from peftlab.cli.ensemble import ensemble
 from peftlab.cli.estimate import estimate
 from peftlab.cli.evaluate import evaluate
 from peftlab.cli.explain import explain
@@ -49,6 +50,7 @@ app.command()(run)
 app.command()(predict)
 app.command()(evaluate)
 app.command()(select)
+app.command()(ensemble)
 app.command()(export)
 app.command()(serve)
 app.command()(explain)

@@ -111,6 +111,8 @@ def _kind_of(folder: Path, below: str) -> str | None:
     # A recipe alone may be the user's; a run that is at work has no record yet.
     if has("record.json") or (has("recipe.yaml") and (has(".lock") or has("metrics.jsonl"))):
         return "the folder of a run"
+    if has("ensemble.json"):
+        return "an ensemble"
     if has("suite.yaml") and has("records.jsonl"):
         return "a pack"
     if has("suite.yaml") and below in PARTS_OF_A_SUITE:

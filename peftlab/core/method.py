@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -53,6 +53,27 @@ def is_matrix(name: str, parameter: Tensor) -> bool:
     """
     is_vector = parameter.ndim < 2 or (parameter.numel() == max(parameter.shape) and not name.endswith(".weight"))
     return not is_vector and not getattr(parameter, "_no_weight_decay", False)
+
+
+def mean_of_tensors(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of each tensor over several models, computed in float32; what counts and is no float is the first's.
+
+    Raises:
+        UnsupportedError: Names or shapes differ.
+    """
+    import torch
+
+    first = parts[0]
+    for other in parts[1:]:
+        differing = first.keys() ^ other.keys() or {n for n, each in first.items() if each.shape != other[n].shape}
+        if differing:
+            raise UnsupportedError(f"the runs' weights differ in names or shapes, as in {min(differing)}")
+    return {
+        name: torch.stack([part[name].float() for part in parts]).mean(dim=0).to(each.dtype)
+        if each.is_floating_point()
+        else each
+        for name, each in first.items()
+    }
 
 
 class Method(TrainingHooks, ABC):
@@ -149,6 +170,27 @@ class Method(TrainingHooks, ABC):
     def decays(self, name: str, parameter: Tensor) -> bool:
         """Whether weight decay falls on a trained parameter."""
         return is_matrix(name, parameter)
+
+    def soup(
+        self, parts: Sequence[Mapping[str, Tensor]], config: Mapping[str, Any]
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The mean of several models' saved weights (model soups, https://arxiv.org/abs/2203.05482).
+
+        By default it is the mean of each tensor.
+
+        Args:
+            parts: What ``saved_tensors`` gave for each, by name.
+            config: The adapter's; empty where it has none.
+
+        Returns:
+            Tensors as they are saved, and what changes in the adapter's config.
+
+        Raises:
+            UnsupportedError: A mean of such weights is no such model.
+        """
+        if not self.can_be_averaged:
+            raise UnsupportedError(f"the ranks of {self.registered_name} differ from run to run, so they have no mean")
+        return mean_of_tensors(parts), {}
 
     def before_save(self, model: Any) -> None:
         """Called before a ``PeftModel`` is saved by peft."""

@@ -22,6 +22,8 @@ SCHEMA_VERSION: Literal[1] = 1
 RECORD_NAME, RECIPE_NAME = "record.json", "recipe.yaml"
 PACK_INDEX_NAME = "pack.json"
 """In the folder of a pack, which holds the records of a whole suite."""
+ENSEMBLE_NAME = "ensemble.json"
+"""In the folder of an ensemble, which holds copies of its runs."""
 ADAPTER, MODEL = PARTS = ("adapter", "model")
 """Folders of a run that hold its weights."""
 WEIGHTS = ("adapter_config.json", "peftlab_adapter.json", "model.safetensors", "model.safetensors.index.json")
@@ -116,6 +118,25 @@ class Calibration(Config):
     )
 
 
+class SoupPart(Config):
+    """One of the runs whose weights were looked at for a soup."""
+
+    run: str
+    seed: int
+    origin: str = Field(description="The folder that it was taken from.")
+    kept: bool = Field(description="Whether its weights are in the mean.")
+    scores: dict[str, dict[str, float]] = Field(
+        description="Of the run itself, on the soup's rows; split, then metric."
+    )
+
+
+class Soup(Config):
+    """How a model came about that was not trained, but is the mean of runs."""
+
+    kind: Literal["uniform", "greedy"]
+    parts: list[SoupPart]
+
+
 class RunRecord(Config):
     """Everything that a run leaves behind about itself."""
 
@@ -130,6 +151,7 @@ class RunRecord(Config):
         default_factory=dict, description="What the task learned of the training split beside the classes."
     )
     calibration: Calibration | None = None
+    soup: Soup | None = Field(None, description="Of a mean of several runs' weights; null: the run was trained.")
     best_step: int | None = None
     tied_steps: list[int] = Field(
         default_factory=list,

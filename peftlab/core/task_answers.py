@@ -96,8 +96,13 @@ class TaskAnswers(ABC):
     why_no_answers: ClassVar[str] = ""
     """Of a task whose model is only a beginning for others: why it says nothing of new texts, as the rest of a
     sentence that begins with the run's name."""
+    why_not_onnx: ClassVar[str] = ""
+    """Of a task whose logits are more than what the model makes of tokens: why, as the rest of a sentence."""
     generates_text: ClassVar[bool] = False
     """Whether evaluation also writes texts, token by token; estimates of memory leave that out, and say so."""
+
+    pools_answers: ClassVar[bool] = False
+    """Whether ``pool`` makes one answer of several models': then their runs can be an ensemble."""
 
     @property
     def has_class_probabilities(self) -> bool:
@@ -132,6 +137,9 @@ class TaskAnswers(ABC):
         """
         return {}
 
+    answer_keys: ClassVar[tuple[str, ...]] = ()
+    """What ``learn_answers`` gives, by its names in ``learned``."""
+
     def tempered(self, temperature: float) -> Self:
         """The task whose ``predict`` takes logits that were divided by a temperature; by default the same one."""
         return self
@@ -139,6 +147,14 @@ class TaskAnswers(ABC):
     def rank(self, predictions: Sequence[Prediction]) -> Sequence[Prediction]:
         """The predictions of a whole split as they are scored and stored; see ``ranks_whole_split``."""
         return predictions
+
+    def pool(self, said: Sequence[Prediction], labels: tuple[str, ...]) -> Prediction:
+        """One answer of what several models say of the same example; see ``pools_answers``.
+
+        Raises:
+            NotImplementedError: The task does not say ``pools_answers``.
+        """
+        raise NotImplementedError("answers of this task have no mean")
 
     def scorer(self, labels: tuple[str, ...]) -> Scorer:
         """Fresh metrics; by default ``metrics``, each by its ``score`` of labels and predictions in ``METRICS``."""

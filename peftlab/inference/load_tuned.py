@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from peftlab.acceleration.accelerated import accelerate_inference
-from peftlab.artifact.saved_export import ONNX_NAME, SavedExport, open_saved
+from peftlab.artifact.saved_ensemble import SavedEnsemble
+from peftlab.artifact.saved_export import ONNX_NAME, Saved, SavedExport, open_saved
 from peftlab.artifact.saved_run import SavedRun
 from peftlab.core.devices import choose_device
 from peftlab.core.reporter import ProgressCallback
+from peftlab.inference.ensemble.tuned_ensemble import TunedEnsemble
 from peftlab.inference.onnx_logits import onnx_logits
 from peftlab.inference.tuned_model import TunedModel
 from peftlab.training.evaluation import TorchInference
@@ -19,16 +22,16 @@ from peftlab.training.launch import refuse_several_processes
 
 
 def load_tuned(
-    saved: SavedRun | SavedExport | Path | str,
+    saved: Saved | Path | str,
     *,
     offline: bool = False,
     device: torch.device | None = None,
     report: ProgressCallback | None = None,
 ) -> TunedModel:
-    """Load what a run left, or what ``peftlab export`` made of it, ready to answer: on CPU it computes by oneDNN.
+    """Load what a run left, or what ``peftlab export`` or ``ensemble`` made, ready to answer: on CPU by oneDNN.
 
     Args:
-        saved: A run or an export, or the folder of one.
+        saved: A run, an export or an ensemble, or the folder of one.
         offline: Allow no network.
         device: Where it computes; None: CUDA where it is there.
         report: Is told of downloads.
@@ -39,6 +42,8 @@ def load_tuned(
     refuse_several_processes()
     if isinstance(saved, Path | str):
         saved = open_saved(saved)
+    if isinstance(saved, SavedEnsemble):
+        return load_ensemble(saved, offline=offline, device=device, report=report)
     if isinstance(saved, SavedExport):
         tuned = load_export(saved, device=device)
     else:
@@ -114,3 +119,43 @@ def load_export(export: SavedExport | Path | str, *, device: torch.device | None
     device = device or choose_device()
     inference = TorchInference(tokenizer=export.tokenizer, labels=export.labels, device=device)
     return TunedModel.of_module(export, export.load_model(device=device), inference)
+
+
+def load_ensemble(
+    ensemble: SavedEnsemble,
+    *,
+    offline: bool = False,
+    device: torch.device | None = None,
+    report: ProgressCallback | None = None,
+) -> TunedEnsemble:
+    """Load all runs of an ensemble; what is equal in their bases is in memory once.
+
+    Args:
+        ensemble: Opened.
+        offline: Allow no network.
+        device: Where it computes; None: CUDA where it is there.
+        report: Is told of downloads.
+
+    Raises:
+        UserError: A base model cannot be loaded.
+    """
+    members = load_members(ensemble.members, offline=offline, device=device, report=report)
+    return TunedEnsemble.of_members(
+        members, name=ensemble.name, folder=ensemble.folder, learned=ensemble.description.learned
+    )
+
+
+def load_members(
+    runs: Sequence[SavedRun], *, offline: bool, device: torch.device | None, report: ProgressCallback | None
+) -> list[TunedModel]:
+    """Load runs that answer together; arguments and errors as for :func:`load_ensemble`."""
+    from peftlab.artifact.hosting import TensorPool
+
+    pool, members = TensorPool(), list[TunedModel]()
+    for run in runs:
+        member = load_run(run, offline=offline, device=device, report=report)
+        assert member.model is not None  # noqa: S101 - runs are loaded by torch
+        accelerate_inference(member.model)
+        pool.share(member.model)
+        members.append(member)
+    return members

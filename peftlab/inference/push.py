@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from peftlab.artifact.saved_ensemble import SavedEnsemble
 from peftlab.artifact.saved_export import SavedExport, open_saved
-from peftlab.core.errors import SourceError, UserError
+from peftlab.core.errors import SourceError, UnsupportedError, UserError
 from peftlab.core.reporter import ProgressCallback
 from peftlab.run.card import CARD_NAME, CARD_TAG
 
@@ -81,6 +82,12 @@ def folder_to_push(folder: Path) -> Path:
         UserError: It is not there or not whole, or has no model card.
     """
     saved = open_saved(folder)
+    if isinstance(saved, SavedEnsemble):
+        raise UnsupportedError(
+            "other tools know no ensembles",
+            where=str(saved.folder),
+            hint="Push its runs one by one, or a soup of them.",
+        )
     source = saved.folder if isinstance(saved, SavedExport) else saved.artifact
     if not (source / CARD_NAME).is_file():
         raise UserError("there is no model card (README.md) beside the weights", where=str(source))

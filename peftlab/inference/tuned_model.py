@@ -108,6 +108,11 @@ class TunedModel:
         return self.inference is not None and self.inference.autocast_dtype is not None
 
     @property
+    def computes_alone(self) -> bool:
+        """Whether ``predict`` must be asked, since there are no batches and logits of its own."""
+        return False
+
+    @property
     def batch_size(self) -> int:
         """Examples of a batch that the run was evaluated with, or a usual number where tokens were counted instead."""
         return self.recipe.evaluation.batch_size or self.recipe.training.batch_size or DEFAULT_BATCH_SIZE

@@ -7,14 +7,14 @@ initialisations PiSSA (https://arxiv.org/abs/2404.02948) and OLoRA (https://arxi
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
 from peftlab.core.errors import UnsupportedError
-from peftlab.core.method import METHODS, Method, MethodContext, TargetModules
+from peftlab.core.method import METHODS, Method, MethodContext, TargetModules, mean_of_tensors
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.record import Guard
 from peftlab.methods._targets import are_transposed, check_targets, guard_targets, resolve_targets
@@ -154,6 +154,32 @@ class Lora(Method):
         save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
         (folder / "adapter_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
+    def soup(
+        self, parts: Sequence[Mapping[str, Tensor]], config: Mapping[str, Any]
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The exact mean of the updates: a LoRA of all ranks together.
+
+        The mean of A and the mean of B would make another update than the mean of B A, and hardly any where seeds
+        differ. With n runs, [B₁ … Bₙ] / n times [A₁; …; Aₙ] is the mean.
+
+        Raises:
+            UnsupportedError: With DoRA, whose magnitudes are not linear in the update.
+        """
+        import torch
+
+        if self.dora:
+            raise UnsupportedError("the mean of updates with DoRA's magnitudes is no such update", where="method.dora")
+        count = len(parts)
+        others = [{n: each for n, each in part.items() if _factor(n) is None} for part in parts]
+        tensors = mean_of_tensors(others)
+        for name in parts[0]:
+            axis = _factor(name)
+            if axis is not None:
+                joined = torch.cat([part[name] for part in parts], dim=axis)
+                tensors[name] = (joined / count if "lora_B" in name or "embedding_B" in name else joined).contiguous()
+        growth = count**0.5 if self.rslora else count  # keeps alpha / rank, or alpha / √rank, as it was
+        return tensors, {"r": count * config["r"], "lora_alpha": growth * config["lora_alpha"]}
+
     def _check_rank(self, model: Any, targets: list[str]) -> None:
         """Peft gives a matrix fewer ranks than its config says, without a word, and nothing can load that."""
         smallest, name = min((min(model.get_submodule(target).weight.shape), target) for target in targets)
@@ -167,3 +193,9 @@ class Lora(Method):
     @property
     def _changes_base(self) -> bool:
         return self.initialization in {"pissa", "olora"}
+
+
+def _factor(name: str) -> int | None:
+    """The dimension in which a factor has the ranks; None: this is none of the two factors of an update."""
+    last = name.removesuffix(".weight").rpartition(".")[2]
+    return {"lora_A": 0, "lora_embedding_A": 0, "lora_B": 1, "lora_embedding_B": 1}.get(last)

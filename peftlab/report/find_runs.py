@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from peftlab.core.errors import UserError
-from peftlab.core.record import RECIPE_NAME, RECORD_NAME, RunRecord
+from peftlab.core.record import ENSEMBLE_NAME, RECIPE_NAME, RECORD_NAME, RunRecord
 from peftlab.packs.runs import find_packed, read_run_record, suite_cells
 from peftlab.report.entry import Costs, Entry, Excluded, flatten
 from peftlab.report.peft_results import looks_like_peft_result, read_peft_result
@@ -84,6 +84,11 @@ def _candidates(directory: Path, found: Found, base: Path | None) -> Iterator[Pa
         if RECORD_NAME in files or RECIPE_NAME in files:
             folders.clear()
             yield folder
+            continue
+        if ENSEMBLE_NAME in files:
+            folders.clear()
+            reason = "it is an ensemble: its scores, against those of its runs, are in its ensemble.json"
+            found.excluded.append(Excluded(_shown(folder, base), reason))
             continue
         if SUITE_NAME in files:
             # The trials of the tuning are runs too, but they are no results: they have seen less data.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peftlab.artifact.saved_export import SavedExport, open_saved
+from peftlab.artifact.saved_export import Saved, open_saved
 from peftlab.artifact.saved_run import SavedRun
 from peftlab.core.config import Document, build_config, parse_yaml_value
 from peftlab.core.errors import ConfigError, DataError
@@ -125,7 +125,7 @@ def select_rows(
     return Selection(saved.name, name, len(table), pool.left_out, rows)
 
 
-def _data_of(saved: SavedRun | SavedExport, offline: bool, reporter: Reporter) -> Mapping[str, Split]:
+def _data_of(saved: Saved, offline: bool, reporter: Reporter) -> Mapping[str, Split]:
     data = load_data(saved.recipe, offline=offline, report=reporter.say)
     record = saved.record if isinstance(saved, SavedRun) else None
     if record is not None and record.data is not None and record.data.fingerprint != data.summary.fingerprint:

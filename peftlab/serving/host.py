@@ -21,7 +21,7 @@ from peftlab.artifact.hosting import (
     use_adapter,
 )
 from peftlab.artifact.mixing import MixedBatch, let_adapters_mix
-from peftlab.artifact.saved_export import SavedExport, open_saved
+from peftlab.artifact.saved_export import Saved, open_saved
 from peftlab.artifact.saved_run import SavedRun
 from peftlab.core.capabilities import GeneratesText
 from peftlab.core.errors import UserError
@@ -234,8 +234,9 @@ class Host:
         by_name: dict[str, list[int]] = {}
         for at, item in enumerate(items):
             by_name.setdefault(item.hosted.name, []).append(at)
-        task = items[0].hosted.tuned.task
-        if not (task.predicts_from_logits and task.one_row_an_example):  # one adapter at a time
+        first = items[0].hosted.tuned
+        task = first.task
+        if first.computes_alone or not (task.predicts_from_logits and task.one_row_an_example):  # one adapter at a time
             for places in by_name.values():
                 hosted = items[places[0]].hosted
                 hosted.group.use(hosted.name)
@@ -267,7 +268,7 @@ class Host:
                 hint="Start another service for it, or serve an export of it.",
             )
 
-    def _load(self, name: str, saved: SavedRun | SavedExport) -> Hosted:
+    def _load(self, name: str, saved: Saved) -> Hosted:
         tuned = load_tuned(saved, offline=self._offline, device=self._device)
         check_answers(tuned)
         is_mixed = isinstance(saved, SavedRun) and can_share_batches(tuned.model)

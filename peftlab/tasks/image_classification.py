@@ -31,6 +31,7 @@ class ImageClassification(Task):
     """Choose one class of an image, or any number of labels."""
 
     families: ClassVar[Collection[Family]] = frozenset({"image"})
+    pools_answers: ClassVar[bool] = True
     peft_task_type: ClassVar[str] = ""  # peft's own types of tasks are of texts
     collates_ahead: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = TextClassification.metrics
@@ -214,6 +215,10 @@ class ImageClassification(Task):
     def predict(self, logits: Tensor, batch: Mapping[str, Tensor], labels: tuple[str, ...]) -> list[Prediction]:
         """The most likely class with every class's probability; or the labels that are more likely than not."""
         return self._classes.predict(logits, batch, labels)
+
+    def pool(self, said: Sequence[Prediction], labels: tuple[str, ...]) -> Prediction:
+        """The mean of the probabilities."""
+        return self._classes.pool(said, labels)
 
     def scorer(self, labels: tuple[str, ...]) -> Scorer:
         """Metrics for one label, or for several."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import accumulate
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from pydantic import Field, model_validator
@@ -100,6 +101,10 @@ class OrdinalClassification(TextClassification):
             Prediction(label=labels[right], prediction=labels[level], scores=row)
             for right, level, row in zip(batch["labels"].tolist(), levels, scores.tolist(), strict=True)
         ]
+
+    def decide(self, scores: Sequence[float], labels: tuple[str, ...]) -> str:
+        """The highest class that is more likely than not to be reached."""
+        return next(name for name, reached in zip(labels, accumulate(scores), strict=True) if 1 - reached <= 0.5)
 
     @property
     def has_class_targets(self) -> bool:

@@ -10,8 +10,9 @@ from pydantic import Field, NonNegativeFloat, PositiveInt, PrivateAttr, model_va
 from peftlab.core.errors import DataError, did_you_mean
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.splits import EncodedSplit, Example, Split
-from peftlab.core.task import TASKS, Head, Prediction, Scorer, Task
+from peftlab.core.task import TASKS, Head, Prediction, Scorer
 from peftlab.core.task_guess import Guesser
+from peftlab.tasks._class_answers import THRESHOLDS, ClassAnswers
 from peftlab.tasks._class_losses import binary_focal_terms, focal_loss
 from peftlab.tasks._label_columns import labels_of
 from peftlab.tasks._labels import (
@@ -26,7 +27,7 @@ from peftlab.tasks._labels import (
 )
 from peftlab.tasks._measurable import why_not_measured
 from peftlab.tasks._scorers import ClassScorer, MultiLabelScorer
-from peftlab.tasks._several_labels import label_confidences, label_predictions
+from peftlab.tasks._several_labels import label_predictions
 from peftlab.tasks._thresholds import as_logits, describe_thresholds, thresholds
 from peftlab.tasks._weights import weights_like
 from peftlab.tasks.guesses.classes import guess_classes
@@ -59,12 +60,11 @@ from peftlab.tasks.windows import (
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-THRESHOLDS = "thresholds"
 MEAN_OF_TOKENS = "The logits of a text are the mean of its tokens' logits, padding left out."
 
 
 @TASKS.register("text_classification")
-class TextClassification(Task):
+class TextClassification(ClassAnswers):
     """Choose one class of a text (or of a pair of texts), or any number of labels."""
 
     guess: ClassVar[Guesser] = staticmethod(guess_classes)
@@ -74,6 +74,7 @@ class TextClassification(Task):
     padding: ClassVar[Mapping[str, int]] = PADDING
     metrics: ClassVar[tuple[str, ...]] = ("accuracy", "macro_f1", "weighted_f1", "micro_f1", "matthews", "auroc")
     has_probabilities: ClassVar[bool] = True
+    answer_keys: ClassVar[tuple[str, ...]] = (THRESHOLDS,)
 
     text: str | list[str] = Field("text", description="The column of the text, or a list of two for pairs.")
     label: str | list[str] = Field(
@@ -374,18 +375,6 @@ class TextClassification(Task):
         if self.is_multi_label:
             filler = "0" if isinstance(self.label, list) else []
         return {column: [filler] * len(split) for column in self.label_columns()}
-
-    def answer(self, prediction: Prediction, inputs: Mapping[str, Any], labels: tuple[str, ...]) -> dict[str, Any]:
-        """The class with its probability, or the labels; and the probability of each."""
-        scores = dict(zip(labels, prediction.scores, strict=True))
-        score = {} if self.is_multi_label else {"score": scores[prediction.prediction]}
-        return {"prediction": prediction.prediction, **score, "scores": scores}
-
-    def confidences(self, prediction: Prediction, labels: tuple[str, ...]) -> list[tuple[float, bool]]:
-        """Of the chosen class; or of the decision on every label."""
-        if self.is_multi_label:
-            return label_confidences(prediction, labels)
-        return [(max(prediction.scores), prediction.prediction == prediction.label)]
 
     def _classes(self, split: Split) -> list[str]:
         values = split.columns[self.label_columns()[0]]

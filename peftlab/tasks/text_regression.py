@@ -50,6 +50,7 @@ class TextRegression(Task):
     peft_task_type: ClassVar[str] = "SEQ_CLS"
     collates_ahead: ClassVar[bool] = True
     takes_augmentation: ClassVar[bool] = True
+    pools_answers: ClassVar[bool] = True
     padding: ClassVar[Mapping[str, int]] = PADDING
     metrics: ClassVar[tuple[str, ...]] = ("spearman", "pearson", "mean_squared_error", "mean_absolute_error")
 
@@ -196,6 +197,11 @@ class TextRegression(Task):
             Prediction(label=target, prediction=value, scores=[value])
             for target, value in zip(batch["targets"].tolist(), values, strict=True)
         ]
+
+    def pool(self, said: Sequence[Prediction], labels: tuple[str, ...]) -> Prediction:
+        """The mean of the numbers."""
+        value = math.fsum(item.prediction for item in said) / len(said)
+        return Prediction(label=said[0].label, prediction=value, scores=[value])
 
     def decisions(self, prediction: Prediction) -> list[tuple[Any, Any]]:
         """The number."""

@@ -114,6 +114,12 @@ def check_path(run: SavedRun, kind: ExportFormat) -> None:
             where=str(run.folder),
             hint="Export it as `merged`.",
         )
+    if recipe.task.why_not_onnx:
+        raise UnsupportedError(
+            f"runs of the task {recipe.task.registered_name} are not exported as {kind}: {recipe.task.why_not_onnx}",
+            where=str(run.folder),
+            hint="Export it as `merged`.",
+        )
     check_packages()
 
 

@@ -53,6 +53,13 @@ def reproduce(
             where=str(run),
             hint="Run its recipe.yaml again in Python, with the same callback.",
         )
+    if before.soup is not None:
+        raise UserError(
+            "it was not trained: it is the mean of other runs' weights",
+            where=str(run),
+            hint="Reproduce its runs, which its record names under `soup`, and make the mean again by "
+            "`peftlab ensemble`.",
+        )
     document = Document(source=str(run / "record.json"), values=before.recipe, folder=run)
     recipe = build_recipe(document, default_name=before.name)
     _keep_threads(before)

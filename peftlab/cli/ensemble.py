@@ -1,0 +1,98 @@
+"""``peftlab ensemble``: several runs as one."""
+
+from __future__ import annotations
+
+import json
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from peftlab.cli.computing import start_computing
+from peftlab.cli.options import Device, Json, Offline, ThreadCount
+from peftlab.cli.output import reporting
+from peftlab.cli.verbs import verb
+
+
+class SoupOption(StrEnum):
+    """Which runs' weights are averaged."""
+
+    UNIFORM = "uniform"
+    GREEDY = "greedy"
+
+
+@verb()
+def ensemble(
+    runs: Annotated[
+        list[Path],
+        typer.Argument(metavar="RUN…", help="Folders of runs of one task, with the same classes.", show_default=False),
+    ],
+    output: Annotated[Path, typer.Option(metavar="DIR", help="The folder to make.", show_default=False)],
+    soup: Annotated[
+        SoupOption | None,
+        typer.Option(
+            help="Average weights, not answers, of runs of one base and method. uniform: of all runs. greedy: of those "
+            "that do no harm on the validation rows.",
+            show_default=False,
+        ),
+    ] = None,
+    device: Device = "auto",
+    threads: ThreadCount = None,
+    offline: Offline = False,
+    as_json: Json = False,
+) -> None:
+    """Make one model of several runs: the mean of their probabilities, or of their weights."""
+    with reporting() as reporter:
+        from peftlab.inference.ensemble.build import build_ensemble
+        from peftlab.inference.ensemble.soup import build_soup
+
+        shared: Any = {"offline": offline, "device": start_computing(device, threads, reporter.say)}
+        if soup is None:
+            done: Any = build_ensemble(runs, output, reporter=reporter, **shared)
+            lines = _of_ensemble(done)
+        else:
+            done = build_soup(runs, soup.value, output, reporter=reporter, **shared)
+            lines = _of_soup(done)
+    if as_json:
+        print(json.dumps({"output": str(output), **done.model_dump(mode="json")}, indent=2, ensure_ascii=False))
+    else:
+        print("\n".join([*lines, f"  folder      {output}"]))
+
+
+def _of_ensemble(done: Any) -> list[str]:
+    first = f"{done.name}: an ensemble of {len(done.members)} runs"
+    runs = [(f"{member.folder} {member.origin}", member.scores) for member in done.members]
+    return [first, *_scores(done.scores, done.intervals, runs, done.rows), *_compared(done.comparison)]
+
+
+def _of_soup(done: Any) -> list[str]:
+    record = done.record
+    kept = sum(part.kept for part in record.soup.parts)
+    first = f"{record.name}: a {record.soup.kind} soup of {kept} of {len(record.soup.parts)} runs"
+    runs = [(f"{'+' if part.kept else '-'} {part.origin}", part.scores) for part in record.soup.parts]
+    return [first, *_scores(record.scores, done.intervals, runs, record.data.rows), *_compared(done.comparison)]
+
+
+def _scores(scores: Any, intervals: Any, runs: list[tuple[str, Any]], rows: Any) -> list[str]:
+    lines = []
+    for split, own in scores.items():
+        shown = []
+        for name, value in own.items():
+            interval = intervals[split].get(name)
+            between = f" ({interval[0]:.4f} to {interval[1]:.4f})" if interval else ""
+            shown.append(f"{name} {value:.4f}{between}")
+        lines.append(f"  {split:<11} {'   '.join(shown)}   ({rows[split]} examples)")
+    split = "test" if "test" in scores else "validation"
+    metric = next(iter(scores[split]))
+    lines += [f"  {metric} on {split}: {of_run[split][metric]:.4f}   run {name}" for name, of_run in runs]
+    return lines
+
+
+def _compared(test: Any) -> list[str]:
+    if test is None:
+        return []
+    return [
+        f"  against the best run ({test.best}, by {test.chosen_on}): {test.metric} {test.difference:+.4f} "
+        f"({test.low:+.4f} to {test.high:+.4f}, p = {test.p_value:.2g}) on {test.split}"
+    ]

@@ -1,0 +1,1 @@
+"""Several runs as one: the mean of their answers, or of their weights."""

@@ -1,0 +1,117 @@
+"""The runs of an ensemble: whether they go together, and the rows that none of them has seen."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from peftlab.artifact.saved_run import SavedRun
+from peftlab.core.errors import DataError, UnsupportedError, UserError
+from peftlab.core.reporter import ProgressCallback
+from peftlab.core.splits import Split
+from peftlab.core.task import Task
+from peftlab.data.columns import take
+from peftlab.data.duplicates import text_key
+from peftlab.preparation.load_data import load_data
+
+SEEN_BY = {"validation": ("train",), "test": ("train", "validation")}
+"""Splits of another run whose rows may not be in a split: those that it was trained on, or chosen by."""
+
+
+def open_members(folders: Sequence[Path]) -> list[SavedRun]:
+    """Open runs of one task.
+
+    Raises:
+        UserError: There is one only, one is named twice, or they do not go together.
+    """
+    runs = [SavedRun.open(folder) for folder in folders]
+    if len(runs) < 2:
+        raise UserError("two runs or more are needed", where=str(folders[0]) if folders else None)
+    places = [run.folder.resolve() for run in runs]
+    for at, place in enumerate(places):
+        if place in places[:at]:
+            raise UserError("this run is named twice", where=str(runs[at].folder), hint="Name each run once.")
+    first = runs[0]
+    if not first.recipe.task.pools_answers:
+        raise UnsupportedError(
+            f"answers of runs of {first.recipe.task.registered_name} have no mean",
+            where=str(first.folder),
+            hint="Ensembles are for classification and regression of texts, of pairs and of images.",
+        )
+    for run in runs[1:]:
+        _check_alike(first, run)
+    return runs
+
+
+def _check_alike(first: SavedRun, run: SavedRun) -> None:
+    one, other = first.recipe.task, run.recipe.task
+    for what, own, wanted in (
+        ("task", other.registered_name, one.registered_name),
+        ("text columns", other.text_columns(), one.text_columns()),
+        ("label columns", other.label_columns(), one.label_columns()),
+        ("classes", run.labels, first.labels),
+    ):
+        if own != wanted:
+            raise UnsupportedError(
+                f"its {what} {'are' if what.endswith('s') else 'is'} {_shown(own)}, and {first.folder} has "
+                f"{_shown(wanted)}",
+                where=str(run.folder),
+                hint="Runs of an ensemble answer the same question.",
+            )
+
+
+def _shown(value: str | tuple[str, ...]) -> str:
+    return value if isinstance(value, str) else ", ".join(value)
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Rows that no run was trained on.
+
+    Args:
+        splits: ``validation`` and ``test``, as far as there are any.
+        left_out: How many rows of the first run's splits another run has seen.
+    """
+
+    splits: Mapping[str, Split]
+    left_out: Mapping[str, int]
+
+
+def held_out_rows(runs: Sequence[SavedRun], *, offline: bool, report: ProgressCallback) -> HeldOut:
+    """The held-out rows of the first run, without what another run was trained on, or chosen by.
+
+    Raises:
+        UserError: The data are not there any more, or no row is left.
+    """
+    splits = [_splits_of(run, offline, report) for run in runs]
+    task, kept, left_out = runs[0].recipe.task, dict[str, Split](), dict[str, int]()
+    for name, seen_by in SEEN_BY.items():
+        if name not in splits[0]:
+            continue
+        seen = {key for own in splits for other in seen_by for key in _keys(task, own.get(other))}
+        split = splits[0][name]
+        fresh = [at for at, key in enumerate(_keys(task, split)) if key not in seen]
+        left_out[name] = len(split) - len(fresh)
+        if left_out[name]:
+            report(f"{left_out[name]} of {len(split)} {name} rows are left out: another run has seen them in training")
+        if fresh:
+            kept[name] = take(split, fresh)
+    if not kept:
+        raise DataError(
+            "there is no row that all of the runs have left aside, so nothing can be measured",
+            where=str(runs[0].folder),
+            hint="Tune the runs on one split: give test rows of their own (data.source.test), or set data.split_seed.",
+        )
+    return HeldOut(kept, left_out)
+
+
+def _splits_of(run: SavedRun, offline: bool, report: ProgressCallback) -> Mapping[str, Split]:
+    data = load_data(run.recipe, offline=offline, report=report)
+    if run.record.data is not None and run.record.data.fingerprint != data.summary.fingerprint:
+        report(f"{run.folder}: its data have changed since, so rows held out now may have been training rows")
+    return data.splits
+
+
+def _keys(task: Task, split: Split | None) -> list[bytes]:
+    return [] if split is None else [text_key(texts) for texts in task.compared_texts(split)]
