@@ -94,6 +94,7 @@ def digits() -> Rows:
 CASES = {
     "text_classification": Case("tiny_bert", {}, labelled),
     "few_shot_classification": Case("tiny_bert", {}, labelled),
+    "prompt_classification": Case("tiny_gpt2", {"words": {"good": "great", "bad": "dark and cruel"}}, labelled),
     "text_pair_classification": Case(
         "tiny_bert",
         {"text": ["text", "other"]},

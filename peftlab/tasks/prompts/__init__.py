@@ -1,0 +1,1 @@
+"""Prompts as classifiers: what a language model would write in the place of the label."""
