@@ -16,6 +16,8 @@ from peftlab.data.given import GivenRows
 
 SplitName = Literal["train", "validation", "test"]
 SPLIT_NAMES: tuple[SplitName, ...] = ("train", "validation", "test")
+UNLABELED = "unlabeled"
+"""Beside the splits: texts without labels."""
 
 TableFormat = Literal["csv", "tsv", "json", "jsonl", "parquet", "arrow", "xlsx", "conll", "text", "yaml"]
 
@@ -51,6 +53,9 @@ class SplitSources(Config):
         None, description="Address of the validation rows. null: a part of train."
     )
     test: Address | GivenRows | None = Field(None, description="Address of the test rows. null: a part of train.")
+    unlabeled: Address | GivenRows | None = Field(
+        None, description="Address of texts without labels, for training.self_training. null: there are none."
+    )
 
 
 def _kind_of_source(value: Any) -> str:
@@ -139,6 +144,9 @@ class DataConfig(Config):
         default_factory=list,
         description="Changed copies of the training rows to learn beside them: a list of mappings with a `type`. "
         "`peftlab ls augmentations` lists the types.",
+    )
+    max_unlabeled_examples: PositiveInt | None = Field(
+        None, description="The most texts without labels to learn from, drawn by the seed."
     )
     max_validation_examples: PositiveInt | None = Field(None, description="The most rows to validate on.")
     max_test_examples: PositiveInt | None = Field(None, description="The most rows to test on.")

@@ -15,6 +15,14 @@ _OF_DATA = {
     "augmented_rows_added": "{} changed copies of training rows were added (data.augmentation)",
     "augmented_rows_unchanged": "{} copies of training rows were not added, since nothing in them has changed",
     "augmented_rows_dropped": "{} changed copies of training rows were not added, since their text is there already",
+    "unlabeled_rows": "{} texts without labels are there to learn from",
+    "unlabeled_rows_without_text": "{} rows without labels were left out, since they have no text",
+    "unlabeled_rows_in_train": "{} rows without labels were left out, since their text is in train",
+    "unlabeled_rows_in_validation": "{} rows without labels were left out, since their text is in validation",
+    "unlabeled_rows_in_test": "{} rows without labels were left out, since their text is in test",
+    "unlabeled_rows_there_twice": "{} rows without labels were left out, since their text was there before",
+    "unlabeled_rows_near_held_out_rows": "{} rows without labels were left out, since a validation or test row is "
+    "nearly the same",
     "texts_in_two_splits": "{} texts are in two splits: what is measured on them is too good",
     "rows_with_further_responses": "{} rows hold another response to the prompt of an earlier row, and are kept with "
     "it: rows are counted by prompts",

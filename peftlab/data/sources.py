@@ -7,7 +7,15 @@ from pathlib import Path
 
 from peftlab.core.errors import ConfigError, DataError, SourceError, UserError, did_you_mean
 from peftlab.core.reporter import ProgressCallback
-from peftlab.data.data_config import HUB_KEYS, READING_KEYS, SPLIT_NAMES, DataConfig, SplitName, SplitSources
+from peftlab.data.data_config import (
+    HUB_KEYS,
+    READING_KEYS,
+    SPLIT_NAMES,
+    UNLABELED,
+    DataConfig,
+    SplitName,
+    SplitSources,
+)
 from peftlab.data.given import GivenRows
 from peftlab.data.hub import load_hub_tables
 from peftlab.data.images import with_images
@@ -56,6 +64,35 @@ def load_tables(
     return tables
 
 
+def load_table(
+    address: str | GivenRows,
+    name: str,
+    config: DataConfig,
+    *,
+    keep: Collection[str],
+    folder: Path | None = None,
+    offline: bool = False,
+    report: ProgressCallback | None = None,
+) -> Table:
+    """The one table behind an address that stands under a name in ``data.source``.
+
+    Args:
+        address: Of the table.
+        name: Under which it stands.
+        config: Says how files are read.
+        keep: The columns to keep.
+        folder: Relative paths start here (the recipe's folder).
+        offline: Forbid the network.
+        report: Takes lines that tell a person what is going on.
+
+    Raises:
+        SourceError: The source cannot be reached.
+        DataError: A file cannot be read, or holds several splits and none of this name.
+    """
+    found = _load(address, f"data.source.{name}", config, with_roots(keep), (), folder, offline, report)
+    return _only(found, name, address)
+
+
 def check_source(config: DataConfig, *, folder: Path | None = None) -> None:
     """Check what can be told of the addresses without the network: their form, and that paths exist.
 
@@ -64,7 +101,7 @@ def check_source(config: DataConfig, *, folder: Path | None = None) -> None:
     """
     sources = config.source
     addresses: Mapping[str, str | GivenRows | None] = (
-        {f"data.source.{name}": getattr(sources, name) for name in SPLIT_NAMES}
+        {f"data.source.{name}": getattr(sources, name) for name in (*SPLIT_NAMES, UNLABELED)}
         if isinstance(sources, SplitSources)
         else {"data.source": sources}
     )
@@ -153,13 +190,13 @@ def _choose(tables: dict[str, Table], config: DataConfig) -> dict[SplitName, Tab
     )
 
 
-def _only(tables: dict[str, Table], split: SplitName, address: str | GivenRows) -> Table:
+def _only(tables: Mapping[str, Table], split: str, address: str | GivenRows) -> Table:
     """The table of a source that is to give one split."""
     if len(tables) == 1:
         return next(iter(tables.values()))
     names = usual_splits(tables)
-    if split in names:
-        return tables[names[split]]
+    if (theirs := dict[str, str](names).get(split, split)) in tables:
+        return tables[theirs]
     shown = address if isinstance(address, str) else f"the {address.kind}"
     raise DataError(
         f"{shown} holds several splits, and none is called {split}: {', '.join(list(tables)[:12])}",

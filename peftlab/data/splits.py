@@ -22,6 +22,7 @@ from peftlab.data.garbled import count_garbled
 from peftlab.data.numbers import DecimalWatch, plain_numbers
 from peftlab.data.row_rules import RowRules
 from peftlab.data.sources import load_tables
+from peftlab.data.unlabeled import load_unlabeled
 
 
 @dataclass(frozen=True)
@@ -33,11 +34,13 @@ class LoadedData:
         summary: Fingerprint, rows and counts.
         lost_classes: Classes that the source's training rows have and those that are left have not, each with the
             key of the recipe that has taken their rows.
+        unlabeled: Texts without labels; None: the source has none.
     """
 
     splits: dict[str, Split]
     summary: DataSummary
     lost_classes: Mapping[str, str] = field(default_factory=dict)
+    unlabeled: Split | None = None
 
 
 def load_splits(
@@ -92,8 +95,11 @@ def load_splits(
     classes.look(splits["train"], "data.max_train_examples")
     if not config.deduplicate:
         notes["texts_in_two_splits"] = count_shared_texts(splits, rules.keys)
+    unlabeled, counts = load_unlabeled(config, rules, splits, seed=seed, folder=folder, offline=offline, report=report)
+    notes |= counts
     rows = {name: len(split) for name, split in splits.items()}
-    return LoadedData(splits, DataSummary(fingerprint=fingerprint(splits), rows=rows, notes=notes), classes.lost)
+    summary = DataSummary(fingerprint=fingerprint(splits), rows=rows, notes=notes)
+    return LoadedData(splits, summary, classes.lost, unlabeled)
 
 
 class _ClassWatch:

@@ -17,7 +17,7 @@ from peftlab.data.splits import LoadedData
 from peftlab.models.quantization import check_quantization
 from peftlab.models.tokenizer_facts import can_check_vocabulary, check_vocabulary
 from peftlab.preparation.augment import augmented, check_augmentation
-from peftlab.preparation.check_settings import check_family, check_positions, check_settings
+from peftlab.preparation.check_settings import check_family, check_positions, check_settings, check_untrained
 from peftlab.preparation.find_model import find_model
 from peftlab.preparation.load_data import load_data, name_lost_class, with_notices
 from peftlab.preparation.metric_choice import choose_metric
@@ -152,6 +152,7 @@ def check_data(
         data = load_data(recipe, folder=document.folder, offline=offline, report=(reporter or Silent()).say)
         recipe = with_learned(recipe, {**recipe.task.learned, **recipe.task.learn(data.splits["train"])})
         labels = recipe.task.learn_labels(data.splits["train"])
+        check_untrained(recipe, labels, document)
         check_class_names(recipe.training.class_weights, labels)
         for split in data.splits.values():
             try:

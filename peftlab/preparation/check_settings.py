@@ -9,6 +9,7 @@ from peftlab.core.errors import ConfigError, UnsupportedError
 from peftlab.core.hooks import TrainingHooks
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.task import Task
+from peftlab.core.task_objective import TaskObjective
 from peftlab.data.data_config import SplitSources
 from peftlab.data.given import GivenRows
 from peftlab.data.tables import usual_splits
@@ -96,6 +97,26 @@ def _check_packages(recipe: Recipe, document: Document) -> None:
         )
 
 
+def check_untrained(recipe: Recipe, labels: tuple[str, ...], document: Document) -> None:
+    """Refuse a run without a step whose head would be left as it was drawn.
+
+    Args:
+        recipe: With what the task has learned.
+        labels: Names of the classes.
+        document: For the place.
+
+    Raises:
+        ConfigError: With what to do.
+    """
+    task = recipe.task
+    if recipe.training.max_steps == 0 and task.head(labels).is_new and type(task).fit_head is TaskObjective.fit_head:
+        raise ConfigError(
+            f"{task.registered_name} puts a new head on the model, which says nothing before it has learned",
+            where=document.where(("training", "max_steps")),
+            hint="Train for some steps, or choose a task without a new head, such as prompt_classification.",
+        )
+
+
 def _check_training(recipe: Recipe, document: Document) -> None:
     with at_place(document, ("training",)):
         check_whole_batches(recipe)
@@ -106,11 +127,39 @@ def _check_training(recipe: Recipe, document: Document) -> None:
             hint="Set it to false.",
         )
     _check_optimizer(recipe, document)
+    _check_self_training(recipe, document)
     if recipe.training.early_stopping_patience is not None and not _has_validation(recipe):
         raise ConfigError(
             "early stopping needs a validation split",
             where=document.where(("training", "early_stopping_patience")),
             hint="Set data.validation_fraction.",
+        )
+
+
+def _check_self_training(recipe: Recipe, document: Document) -> None:
+    """Texts without labels and what learns from them must be there both, or none of the two."""
+    source = None if recipe.data is None else recipe.data.source
+    has_texts = isinstance(source, SplitSources) and source.unlabeled is not None
+    if recipe.training.self_training is None:
+        if has_texts:
+            raise ConfigError(
+                "nothing learns from these texts without labels",
+                where=document.where(("data", "source", "unlabeled")),
+                hint="Add `training: {self_training: {rounds: 1}}`, or leave them out.",
+            )
+        return
+    where = document.where(("training", "self_training"))
+    if not has_texts:
+        raise ConfigError(
+            "there are no texts without labels to learn from",
+            where=where,
+            hint="Name them: `data: {source: {train: …, unlabeled: …}}`.",
+        )
+    if not recipe.task.has_class_probabilities:
+        raise UnsupportedError(
+            f"texts get pseudo-labels where each has one class, and {recipe.task.registered_name} does not say that",
+            where=where,
+            hint="Choose a task such as text_classification, with one label a text.",
         )
 
 

@@ -15,7 +15,7 @@ from peftlab.core.callback import Callback, CallbackList
 from peftlab.core.config import Document, replace_config
 from peftlab.core.destination import inputs_of_recipe
 from peftlab.core.devices import AUTO, check_device_name, choose_device
-from peftlab.core.errors import ConfigError, UserError
+from peftlab.core.errors import ConfigError, RunFailedError, UserError
 from peftlab.core.record import ADAPTER, MODEL, RunRecord, write_record
 from peftlab.core.reporter import Reporter, Silent
 from peftlab.preparation.check import CheckedRecipe, check_recipe
@@ -220,6 +220,7 @@ def _execute(
     from peftlab.run.findings import Findings
     from peftlab.run.outcome import record_of
     from peftlab.run.run_context import RunContext
+    from peftlab.run.self_training import with_pseudo_labels
     from peftlab.run.stages import run_stages
     from peftlab.training.interrupts import Interrupts
 
@@ -227,8 +228,28 @@ def _execute(
     findings = Findings(PhaseClock(device))
     started_at, started = datetime.datetime.now(datetime.UTC), time.monotonic()
     error: BaseException | None = None
+
+    def teach(teacher: CheckedRecipe, place: RunFolder) -> RunRecord:
+        return _execute(
+            teacher,
+            place,
+            world,
+            offline=offline,
+            device_name=device_name,
+            reporter=reporter,
+            callbacks=CallbackList(),
+        )
+
+    try:
+        checked = with_pseudo_labels(
+            checked, folder.path, teach, device=device, offline=offline, reporter=reporter, processes=world.size
+        )
+    except RunFailedError as caught:
+        error = caught
     with Interrupts(world.any) as interrupts:
         try:
+            if error is not None:
+                raise error
             run = RunContext(
                 checked,
                 folder,

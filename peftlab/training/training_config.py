@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, SerializeAsAny, field_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, SerializeAsAny, field_validator
 
 from peftlab.core.config import Config
 from peftlab.core.errors import ConfigError
@@ -12,6 +12,7 @@ from peftlab.core.optimizer import OptimizerConfig
 from peftlab.core.regularizer import Regularizer, check_together
 from peftlab.core.schedule import Schedule
 from peftlab.training.optimizer_choice import checked_optimizer, checked_schedule
+from peftlab.training.self_training import SelfTraining
 
 Tracker = Literal["tensorboard", "wandb", "mlflow"]
 
@@ -22,8 +23,10 @@ class TrainingConfig(Config):
     epochs: PositiveInt | None = Field(
         None, description="Passes over the training split. Default: 3, unless max_steps is set."
     )
-    max_steps: PositiveInt | None = Field(
-        None, description="Most optimizer steps. With epochs, the first limit ends the training."
+    max_steps: NonNegativeInt | None = Field(
+        None,
+        description="Most optimizer steps. With epochs, the first limit ends the training. 0: the model is asked as it "
+        "is, which needs a task without a new head.",
     )
     batch_size: PositiveInt | None = Field(
         None, description="Examples in a batch. Default: 32, unless max_tokens_per_batch is set."
@@ -91,6 +94,10 @@ class TrainingConfig(Config):
         default_factory=list,
         description="Regularizers, which reduce overfitting: a list of mappings with a `type`. `peftlab ls "
         "regularizers` lists the types.",
+    )
+    self_training: SelfTraining | None = Field(
+        None,
+        description="Learn from data.source.unlabeled too: `{rounds: 1, share: 0.5}`. null: from labelled rows alone.",
     )
     class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0)]] | None = Field(
         None,
