@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from peftlab.core.errors import DataError
+from peftlab.core.errors import ConfigError, DataError
 from peftlab.core.splits import Split
 from peftlab.data.columns import take
-from peftlab.data.data_config import SPLIT_NAMES, DataConfig
+from peftlab.data.data_config import SPLIT_NAMES, DataConfig, Fold
 from peftlab.data.duplicates import text_keys
 from peftlab.data.ordering import draw_first, draw_share, random_order
 from peftlab.data.row_rules import RowRules, Strata
@@ -22,11 +22,19 @@ def cut_splits(
     """Cut the test and then the validation split off train, where the source has none."""
     train = splits["train"]
     found = dict(splits)
+    if config.fold is not None and "validation" in splits:
+        raise ConfigError(
+            "the source has a validation split of its own, so no fold is cut",
+            where="data.fold",
+            hint="Leave it out, or give the rows as one table.",
+        )
     for name, fraction in (("test", config.test_fraction), ("validation", config.validation_fraction)):
-        if name in splits or fraction == 0:
+        fold = config.fold if name == "validation" else None
+        if name in splits or (fraction == 0 and fold is None):
             continue
-        order = random_order(text_keys(train, rules.text_columns), seed)
-        drawn = _draw(train, order, fraction, seed, rules.strata, rules.keys(train) if config.deduplicate else None)
+        drawn = (
+            _drawn(train, config, seed, rules, fraction) if fold is None else _fold(train, config, seed, rules, fold)
+        )
         if not drawn:
             raise DataError(
                 f"{len(train)} row is too few to make a {name} split",
@@ -83,6 +91,22 @@ def _capped_by_class(
         if len(own) < limit:
             own.append(at)
     return {**splits, "train": take(train, sorted(at for own in found.values() for at in own))}
+
+
+def _drawn(train: Split, config: DataConfig, seed: int, rules: RowRules, fraction: float) -> list[int]:
+    order = random_order(text_keys(train, rules.text_columns), seed)
+    return _draw(train, order, fraction, seed, rules.strata, rules.keys(train) if config.deduplicate else None)
+
+
+def _fold(train: Split, config: DataConfig, seed: int, rules: RowRules, fold: Fold) -> list[int]:
+    """Positions of one part: each is drawn from what those before it have left."""
+    left, drawn = list(range(len(train))), list[int]()
+    for parts in range(fold.of, fold.of - fold.number, -1):
+        rest = take(train, left)
+        own = set(_drawn(rest, config, seed, rules, 1 / parts) if parts > 1 else range(len(rest)))
+        drawn = [left[at] for at in sorted(own)]
+        left = [at for position, at in enumerate(left) if position not in own]
+    return drawn
 
 
 def _draw(

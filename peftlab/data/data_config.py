@@ -58,6 +58,19 @@ class SplitSources(Config):
     )
 
 
+class Fold(Config):
+    """One of several equal parts that the rows are cut into, each of them the validation split of a run of its own."""
+
+    number: PositiveInt = Field(description="Which part it is, from 1.")
+    of: int = Field(ge=2, description="How many parts there are.")
+
+    @model_validator(mode="after")
+    def _is_one_of_them(self) -> Fold:
+        if self.number > self.of:
+            raise ValueError(f"`number` is {self.number}, and there are {self.of}")
+        return self
+
+
 def _kind_of_source(value: Any) -> str:
     """Which of a source's forms is meant; an address where it is none of them."""
     if isinstance(value, GivenRows):
@@ -131,6 +144,11 @@ class DataConfig(Config):
         ge=0,
         lt=1,
         description="Share of the rest for the validation split, if the source has none.",
+    )
+    fold: Fold | None = Field(
+        None,
+        description="Cross-validation: `{number: 1, of: 5}` validates on the first fifth of the rows that are no test "
+        "rows, and trains on the others; with one seed the parts share no row. null: as validation_fraction says.",
     )
     split_seed: int | None = Field(None, description="Seed of the splits. null: the recipe's seed.")
     max_train_examples: PositiveInt | None = Field(

@@ -165,6 +165,27 @@ def test_the_splits_are_the_same_on_every_machine(tmp_path):
     }
 
 
+@pytest.mark.parametrize("count", [60, 7])
+def test_folds_share_no_row_and_hold_all_but_the_test_rows(count, tmp_path):
+    source = write_rows(tmp_path / "r.jsonl", [{"text": f"t{n}", "label": "ab"[n % 3 == 0]} for n in range(count)])
+    loaded = [load(source, fold={"number": number, "of": 3}).splits for number in (1, 2, 3)]
+    folds = [set(splits["validation"].columns["text"]) for splits in loaded]
+    rest = {
+        text for splits in loaded for text in (*splits["train"].columns["text"], *splits["validation"].columns["text"])
+    }
+    assert set.union(*folds) == rest
+    assert sum(map(len, folds)) == len(rest)
+    assert max(map(len, folds)) - min(map(len, folds)) <= 1
+    for splits, fold in zip(loaded, folds, strict=True):
+        assert set(splits["train"].columns["text"]) == rest - fold
+        assert list(splits["test"].index) == list(loaded[0]["test"].index)
+    other = write_rows(tmp_path / "v.jsonl", [{"text": "v", "label": "a"}])
+    with pytest.raises(ConfigError, match="validation split of its own"):
+        load({"train": source, "validation": other}, fold={"number": 1, "of": 3})
+    with pytest.raises(ValueError, match="there are 3"):
+        DataConfig(source=source, fold={"number": 4, "of": 3})
+
+
 def test_seeds_differ_and_split_seed_goes_first(tmp_path):
     source = write_rows(tmp_path / "a.jsonl", [{"text": f"t{row}", "label": "ab"[row % 2]} for row in range(60)])
     zero, one = load(source, seed=0), load(source, seed=1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from peftlab.core.splits import Split
 from peftlab.core.task import TASKS, Prediction
 from peftlab.tasks.prompt_classification import PromptClassification
 from tests.conftest import sentences
+
+pytestmark = pytest.mark.slow
 
 LABELS = ("bad", "good")
 TEXTS = ["the film was lovely", "a dark and cruel day in town", "it was [MASK] then"]
@@ -39,6 +42,7 @@ def filler(made_once, tiny_bert: Path) -> Path:
 def recipe_of(model: Path, **changes: Any) -> peftlab.Recipe:
     task = {"type": "prompt_classification", "max_length": 32, "words": {"good": "great", "bad": "awful"}}
     values = {
+        "measure": False,
         "model": {"path": str(model)},
         "task": task | changes.pop("task", {}),
         "data": {"source": [{"text": text, "label": label} for text, label in sentences(80)]},
@@ -93,19 +97,20 @@ def test_a_word_may_have_several_tokens_where_the_model_writes(tiny_gpt2: Path, 
         np.testing.assert_allclose(row, torch.tensor(means).softmax(-1).numpy(), atol=1e-4)
 
 
-@pytest.mark.parametrize("method", ["lora", "bitfit", "prompt_tuning", "full"])
+@pytest.mark.parametrize("method", ["lora", "prompt_tuning"])
 def test_a_few_steps_teach_it(filler: Path, tmp_path: Path, method: str) -> None:
     recipe = recipe_of(
         filler,
         method={"type": method},
-        training={"max_steps": 30, "batch_size": 16, "learning_rate": 1e-3 if method == "full" else 2e-2},
+        training={"max_steps": 24, "batch_size": 16, "learning_rate": 2e-2, "log_every_steps": 1},
         task={"word_prior": "validation"},
     )
     done = peftlab.run_recipe(recipe, output_dir=tmp_path / "run")
     assert done.record.status == "success", done.record.error
     assert len(done.record.learned["word_prior"]) == 2
-    if method != "prompt_tuning":
-        assert done.record.scores["test"]["accuracy"] > 0.8
+    lines = [json.loads(line) for line in (done.folder / "metrics.jsonl").read_text().splitlines()]
+    losses = [line["loss"] for line in lines if "loss" in line]
+    assert np.mean(losses[-6:]) < np.mean(losses[:6])
 
 
 def test_what_a_word_gets_anyway_is_divided_out() -> None:
