@@ -69,8 +69,8 @@ class PromptClassification(TextClassification):
 
     @property
     def one_row_an_example(self) -> bool:
-        """Words of several tokens each have a row of their own."""
-        return not self._reads_from_left
+        """Words of several tokens each have a row; and a batch is asked for the words of one run."""
+        return False
 
     def learn_model(self, facts: ModelFacts) -> dict[str, Any]:
         """Whether it fills masks, or goes on with a text."""
