@@ -40,7 +40,7 @@ def predict_rows(tuned: TunedModel, stream: RowStream, reporter: Reporter) -> It
             cut += truncated
             answer = rounded(tuned.task.answer(prediction, inputs, tuned.labels))
             yield {"index": split.index[row], **inputs, **answer, "truncated": truncated}
-    if cut and tuned.task.one_row_an_example:
+    if cut and getattr(tuned.task, "windows", None) is None:
         reporter.say(f"{cut} of the texts were longer than {tuned.max_length} tokens and were cut to that length")
     elif cut:
         reporter.say(f"{cut} of the texts have more windows than this run reads, and lost their end")
