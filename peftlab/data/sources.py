@@ -195,7 +195,8 @@ def _only(tables: Mapping[str, Table], split: str, address: str | GivenRows) -> 
     if len(tables) == 1:
         return next(iter(tables.values()))
     names = usual_splits(tables)
-    if (theirs := dict[str, str](names).get(split, split)) in tables:
+    theirs = next((found for ours, found in names.items() if ours == split), split)
+    if theirs in tables:
         return tables[theirs]
     shown = address if isinstance(address, str) else f"the {address.kind}"
     raise DataError(

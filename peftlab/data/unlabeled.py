@@ -61,7 +61,7 @@ def load_unlabeled(
     check_columns(split, columns, ())
     notes = {"unlabeled_rows_without_text": len(whole) - len(split)}
     held_out = {name: own for name, own in splits.items() if name in HELD_OUT}
-    seen = {key: name for name, own in reversed(splits.items()) for key in rules.keys(own)}
+    seen = {key: name for name, own in list(splits.items())[::-1] for key in rules.keys(own)}
     fresh: list[int] = []
     for at, key in enumerate(text_keys(split, columns)):
         if key in seen:

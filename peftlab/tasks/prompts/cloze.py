@@ -154,7 +154,7 @@ class Cloze:
 
     @property
     def _mask(self) -> str:
-        return self._tokenizer.mask_token if self._is_masked else ""
+        return str(self._tokenizer.mask_token) if self._is_masked else ""
 
     def _word(self, word: str) -> list[int]:
         """What differs in the tokens of a prompt with the word and of one without."""
