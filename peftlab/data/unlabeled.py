@@ -9,10 +9,10 @@ from peftlab.core.errors import DataError
 from peftlab.core.reporter import ProgressCallback
 from peftlab.core.splits import Split
 from peftlab.data.columns import check_columns, drop_missing_rows, split_of_table, take
-from peftlab.data.cutting import random_order
 from peftlab.data.data_config import UNLABELED, DataConfig, SplitSources
 from peftlab.data.duplicates import text_keys
 from peftlab.data.near_duplicates import first_alike
+from peftlab.data.ordering import random_order
 from peftlab.data.row_rules import RowRules
 from peftlab.data.sources import load_table
 
