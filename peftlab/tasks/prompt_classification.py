@@ -58,8 +58,8 @@ class PromptClassification(TextClassification):
     def _check_keys(self) -> PromptClassification:
         if self.is_multi_label:
             raise ValueError("a text has one class here; for several labels choose the task text_classification")
-        if self.windows is not None or self.separator is not None:
-            raise ValueError("`windows` and `separator` are for the task text_classification")
+        if self.windows is not None or self.separator is not None or self.pooling != "head":
+            raise ValueError("`windows`, `separator` and `pooling` are for the task text_classification")
         check_prompt(self.prompt, self.text_columns())
         return self
 
@@ -114,6 +114,10 @@ class PromptClassification(TextClassification):
         """Words of one token."""
         words = [[at] for at in range(len(labels))]
         return {"input_ids": [0] * length, "place": length - 1, "words": words, "label": 0}
+
+    def by_row(self, example: Example, row: int) -> Example | None:
+        """The logits need the state of the label's place, by the model's own head."""
+        return None
 
     def length(self, example: Example) -> int:
         """The tokens of all rows."""
