@@ -28,9 +28,8 @@ PRIOR_WEEKS = 2.0
 MOST_FOLDS = 5
 SMOOTH_DAYS = 20.0
 """The smoothed course of a day weighs as much as so many days of the course as it was counted."""
-POOL = 1.0
-"""All series together weigh as much as so many days in the course of a day of each."""
-DISPERSIONS = np.geomspace(1e-3, 4.0, 60)
+DISPERSIONS = np.geomspace(1e-3, 4.0, 13)
+FINE = 9
 
 
 @dataclass(frozen=True)
@@ -91,11 +90,11 @@ def _dispersion(counts: Floats, first: int, smoothing: float, draft: Baseline) -
     fold = np.arange(hours) // DAY % folds
     means = predict(counts, first, draft).mean
     if folds > 1:
-        for left_out in range(folds):
-            chosen = fold == left_out
-            without = _profile(counts, first, smoothing, ~chosen)
-            other = Baseline(without, draft.dispersion, draft.level, draft.discount)
-            means[:, chosen] = predict(counts, first, other).mean[:, chosen]
+        # One pass over the hours for all folds: each is a series of its own.
+        profiles = np.concatenate([_profile(counts, first, smoothing, fold != left_out) for left_out in range(folds)])
+        many = (np.tile(each, folds) for each in (draft.dispersion, draft.level))
+        stacked = predict(np.tile(counts, (folds, 1)), first, Baseline(profiles, *many, draft.discount)).mean
+        means = stacked.reshape(folds, *counts.shape)[fold, :, np.arange(hours)].T
     used = slice(min(DAY, hours // 2), None)
     return fit_dispersion(counts[:, used], means[:, used])
 
@@ -117,9 +116,14 @@ def final_level(counts: Floats, first: int, baseline: Baseline) -> Floats:
 
 
 def fit_dispersion(counts: Floats, means: Floats) -> Floats:
-    """φ of each series by maximum likelihood over a grid."""
-    totals = [log_likelihood(counts, means, np.full(counts.shape, phi)).sum(1) for phi in DISPERSIONS]
-    return np.asarray(DISPERSIONS[np.argmax(totals, axis=0)])
+    """φ of each series by maximum likelihood: over a grid, then over a finer one around its best."""
+    grid = np.broadcast_to(DISPERSIONS[:, None], (len(DISPERSIONS), len(counts)))
+    for _ in range(2):
+        totals = [log_likelihood(counts, means, row[:, None] + np.zeros_like(counts)).sum(1) for row in grid]
+        best = np.asarray(grid[np.argmax(totals, axis=0), np.arange(len(counts))])
+        step = DISPERSIONS[1] / DISPERSIONS[0]
+        grid = best * np.geomspace(1 / step, step, FINE)[:, None]
+    return best
 
 
 def log_likelihood(counts: Floats, means: Floats, dispersion: Floats) -> Floats:
@@ -185,13 +189,10 @@ def _profile(counts: Floats, first: int, smoothing: float, used: NDArray[np.bool
     place = (first + np.arange(hours)) % WEEK
     place = place if used is None else np.where(used, place, -1)
     level = np.maximum(_daily_means(counts), LEAST_LEVEL)
-    daily = np.stack([_ratio(counts, level, here) for here in _hours_of_day(place)], axis=1)
-    pooled = np.array([counts[:, here].sum() / max(level[:, here].sum(), 1e-9) for here in _hours_of_day(place)])
+    daily = np.stack([_ratio(counts, level, (place >= 0) & (place % DAY == hour)) for hour in range(DAY)], axis=1)
     days = (place >= 0).sum() / DAY
     share = days / (days + SMOOTH_DAYS)
     daily = share * daily + (1 - share) * _smooth(daily, smoothing)
-    pooled = share * pooled + (1 - share) * _smooth(pooled[None], smoothing)[0]
-    daily = (days * daily + POOL * pooled) / (days + POOL)
     weekly = np.empty((series, WEEK))
     for slot in range(WEEK):
         here = place == slot
@@ -200,10 +201,6 @@ def _profile(counts: Floats, first: int, smoothing: float, used: NDArray[np.bool
         weekly[:, slot] = weight * own + (1 - weight) * daily[:, slot % DAY]
     weekly = np.maximum(weekly, 0.02)
     return np.asarray(weekly / weekly.mean(1, keepdims=True))
-
-
-def _hours_of_day(place: NDArray[np.int64]) -> list[NDArray[np.bool_]]:
-    return [(place >= 0) & (place % DAY == hour) for hour in range(DAY)]
 
 
 def _daily_means(counts: Floats) -> Floats:

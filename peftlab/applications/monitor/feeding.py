@@ -16,6 +16,7 @@ from peftlab.applications.monitor.opening import open_store, open_watcher
 from peftlab.applications.monitor.posts import digest_of
 from peftlab.applications.monitor.settings import Posts
 from peftlab.applications.monitor.store import Post, Store
+from peftlab.assembly.database import StorageError
 from peftlab.core.application import Hosting, Workplace
 from peftlab.core.errors import DataError, UserError
 from peftlab.data.data_config import DataConfig
@@ -54,7 +55,10 @@ def feed(monitor: Monitor, place: Workplace, hosting: Hosting, sources: Sequence
         rows = _lines(sys.stdin) if source == "-" else _rows(source, monitor.posts)
         for part in _batches(_posts(rows, monitor.posts, source, store, told, place)):
             told.update(keep(part, store, reader))
-    open_watcher(monitor, place, store).tick()
+    try:
+        open_watcher(monitor, place, store).tick()
+    except StorageError as error:  # such as where a server judges at this moment
+        place.reporter.say(f"all is stored; the hours are judged later: {error}")
     return told
 
 

@@ -26,6 +26,8 @@ QUIET = 6
 """Hours without a surge that end an alarm."""
 MONTH = 365.25 / 12 * 24
 """Hours."""
+MOST_ROWS = 600
+"""Drawn series that are computed together."""
 LONGEST_HISTORY = 8 * WEEK
 """Hours that a baseline is learned from at most: the last ones."""
 
@@ -87,11 +89,14 @@ def calibrate(
     copies, watched = max(weeks // 4, 8), 4 * WEEK
     random = np.random.default_rng(seed)
     found = np.empty(len(baseline.level))
-    for at in range(len(found)):
-        drawn = draw(baseline, at, copies, history + watched, first, random)
+    together = max(MOST_ROWS // copies, 1)
+    for start in range(0, len(found), together):
+        chosen = range(start, min(start + together, len(found)))
+        drawn = np.concatenate([draw(baseline, at, copies, history + watched, first, random) for at in chosen])
         fitted = fit_baseline(drawn[:, :history], first, discount=baseline.discount, smoothing=smoothing)
-        scores = score(drawn[:, history:], first + history, fitted, random.random((copies, watched)))
-        found[at] = _threshold(scores, alarms_a_month[at])
+        scores = score(drawn[:, history:], first + history, fitted, random.random((len(drawn), watched)))
+        for row, at in enumerate(chosen):
+            found[at] = _threshold(scores[row * copies : (row + 1) * copies], alarms_a_month[at])
     return found
 
 

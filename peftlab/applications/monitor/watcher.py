@@ -46,7 +46,8 @@ class _Day:
     """Detectors of a day, by stream; each has a row for all topics and one for each."""
 
     start: int
-    detectors: Mapping[str, tuple[Detector, Sequence[str], int]]
+    topics: Sequence[str]
+    detectors: Mapping[str, Detector]
 
 
 class Watcher:
@@ -78,12 +79,16 @@ class Watcher:
         while True:
             with self._store.transaction() as connection:
                 span = self._next_span(connection, now)
-                if span is None:
-                    return began
-                began += self._judge(connection, *span)
+            if span is None:
+                return began
+            judged, start, stop = span
+            day = self._detectors(start // DAY * DAY)  # takes seconds, and nothing is locked meanwhile
+            with self._store.transaction() as connection:
+                if mark(connection, JUDGED) == judged:  # else another process was faster
+                    began += self._judge(connection, day, start, stop)
 
-    def _next_span(self, connection: Connection, now: float) -> tuple[int, int] | None:
-        """Hours of one day, from and until."""
+    def _next_span(self, connection: Connection, now: float) -> tuple[float | None, int, int] | None:
+        """Until which hour all is judged, and the hours of one day that come next: from and until."""
         latest = connection.scalar(select(func.max(TEXTS.c.hour)))
         if latest is None:
             return None
@@ -97,9 +102,9 @@ class Watcher:
             start = int(following)
         if start >= until:
             return None
-        return start, min(until, (start // DAY + 1) * DAY)
+        return judged, start, min(until, (start // DAY + 1) * DAY)
 
-    def _judge(self, connection: Connection, start: int, stop: int) -> int:
+    def _judge(self, connection: Connection, day: _Day, start: int, stop: int) -> int:
         counted = self._count(connection, start, stop)
         rows = [
             {"stream": stream, "topic": topic, "hour": hour, "voices": voices}
@@ -109,8 +114,8 @@ class Watcher:
         insert_new(connection, HOURS, rows)
         set_mark(connection, JUDGED, stop)
         began = 0
-        day = self._detectors(connection, start // DAY * DAY)
-        for stream, (detector, topics, _) in day.detectors.items():
+        topics = day.topics
+        for stream, detector in day.detectors.items():
             counts = _matrix(connection, stream, topics, day.start, stop)
             first = hour_of_week(day.start)
             scores = score(counts, first, detector.baseline, self._ties(stream, topics, day.start, stop))
@@ -149,28 +154,30 @@ class Watcher:
                 counted[stream, row.topic][row.hour] += 1
         return counted
 
-    def _detectors(self, connection: Connection, start: int) -> _Day:
+    def _detectors(self, start: int) -> _Day:
         """Those of the day that begins at this hour, learned from the hours before it."""
         if self._day is not None and self._day.start == start:
             return self._day
-        firsts = connection.execute(
-            select(HOURS.c.stream, func.min(HOURS.c.hour)).where(HOURS.c.hour < start).group_by(HOURS.c.stream)
-        ).all()
-        found = {}
-        for stream, first in firsts:
-            begin = max((int(first) + DAY - 1) // DAY * DAY, start - LONGEST_HISTORY)
-            if start - begin < LEAST_HISTORY:
-                continue
-            topics = [ALL_TOPICS, *(self._topics if self._watch.topic_false_alarms_a_month else [])]
-            rates = np.full(len(topics), self._watch.topic_false_alarms_a_month / max(len(self._topics), 1))
-            rates[0] = self._watch.false_alarms_a_month
-            counts = _matrix(connection, stream, topics, begin, start)
-            detector = fit_detector(
+        topics = [ALL_TOPICS, *(self._topics if self._watch.topic_false_alarms_a_month else [])]
+        histories = {}
+        with self._store.transaction() as connection:
+            firsts = connection.execute(
+                select(HOURS.c.stream, func.min(HOURS.c.hour)).where(HOURS.c.hour < start).group_by(HOURS.c.stream)
+            ).all()
+            for stream, first in firsts:
+                begin = max(-(-int(first) // DAY) * DAY, start - LONGEST_HISTORY)
+                if start - begin >= LEAST_HISTORY:
+                    histories[stream] = begin, _matrix(connection, stream, topics, begin, start)
+        rates = np.full(len(topics), self._watch.topic_false_alarms_a_month / max(len(self._topics), 1))
+        rates[0] = self._watch.false_alarms_a_month
+        found = {
+            stream: fit_detector(
                 counts, hour_of_week(begin), rates,
                 discount=self._watch.discount, smoothing=self._watch.smoothing, seed=self._seed,
-            )  # fmt: skip
-            found[stream] = (detector, topics, begin)
-        self._day = _Day(start, found)
+            )
+            for stream, (begin, counts) in histories.items()
+        }  # fmt: skip
+        self._day = _Day(start, topics, found)
         return self._day
 
     def _ties(self, stream: str, topics: Sequence[str], start: int, stop: int) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -20,6 +20,7 @@ from peftlab.applications.monitor.settings import Watch
 from peftlab.applications.monitor.surges import QUIET, begins, draw, score
 from peftlab.applications.monitor.trial import known_course, simulate, stated_ratio, try_on
 
+pytestmark = pytest.mark.slow
 WATCH = Watch.model_validate({})
 
 
@@ -75,7 +76,7 @@ def test_alarms_go_on_until_it_is_quiet() -> None:
 
 def test_the_stated_rate_holds_on_a_known_process() -> None:
     """A small run of benchmarks/applications/monitor_rate.py, which watches 1,000 weeks and more."""
-    trial = simulate(level=8, dispersion=0.15, history=3 * WEEK, alarms_a_month=8.0, weeks=24, watch=WATCH, seed=3)
+    trial = simulate(level=8, dispersion=0.15, history=3 * WEEK, alarms_a_month=8.0, weeks=16, watch=WATCH, seed=3)
     stated = 8.0 * trial.hours / (365.25 / 12 * 24)
     assert trial.alarms == pytest.approx(stated, abs=3.5 * np.sqrt(stated))
     assert stated_ratio([trial], 8.0) == pytest.approx(trial.alarms / stated)
