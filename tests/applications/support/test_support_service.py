@@ -34,6 +34,10 @@ TOPICS = {
     "invoice": "An invoice is in your account.",
     "refund": "A refund takes 5 days.",
 }
+TEMPLATE = (
+    "{% for message in messages %}{{ message['role'] }}: {{ message['content'] }}<|endoftext|>{% endfor %}"
+    "{% if add_generation_prompt %}assistant: {% endif %}"
+)
 PART = """\
 name: tiny-{task}
 model: {{path: {model}}}
@@ -51,7 +55,9 @@ def built(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path, tiny_gpt2: 
     folder = tmp_path_factory.mktemp("support")
     longer = GPT2Config.from_pretrained(tiny_gpt2, n_positions=700)
     GPT2LMHeadModel(longer).save_pretrained(folder / "gpt2")
-    AutoTokenizer.from_pretrained(tiny_gpt2).save_pretrained(folder / "gpt2")
+    tokenizer = AutoTokenizer.from_pretrained(tiny_gpt2)
+    tokenizer.chat_template = TEMPLATE
+    tokenizer.save_pretrained(folder / "gpt2")
     for task, kind, more in (
         ("embedding", "text_embedding", ""),
         ("intents", "text_classification", ", text: text, label: intent"),
