@@ -164,11 +164,11 @@ class TokenClassification(Task):
         told = {} if description is None else {"tag_scheme": description}
         if self._scheme in ("bio", "bioes") and (odd := self._odd_rows(splits)):
             told["tags_out_of_order"] = (
-                f"in {len(odd)} rows, the first of which is {odd[0]}, a tag stands where it cannot, such as an I- "
-                "behind no tag of its type: that is taken for the beginning of an entity"
+                f"rows with a tag that stands where it cannot, such as an I- behind no tag of its type: {len(odd)}; "
+                f"the first is {odd[0]}; such a tag is taken for the beginning of an entity"
             )
         if self.spans is not None and (widened := sum(self._widened(split) for split in splits.values())):
-            told["spans_widened"] = f"{widened} spans begin or end within a word, and were widened to all of it"
+            told["spans_widened"] = f"spans that begin or end within a word, and were widened to all of it: {widened}"
         return told
 
     @property
