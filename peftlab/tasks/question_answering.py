@@ -14,8 +14,6 @@ from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Head, Inference, Prediction, Task
 from peftlab.core.task_guess import Guesser
 from peftlab.tasks.guesses.searching import guess_answers
-from peftlab.tasks.spans import chinese as _of_chinese  # noqa: F401 - metrics of this task
-from peftlab.tasks.spans import metrics as _registered  # noqa: F401 - the metrics of this task
 from peftlab.tasks.spans.answers import Answer, read_answers
 from peftlab.tasks.spans.choice import best_span
 from peftlab.tasks.spans.windows import Window, windows_of

@@ -20,7 +20,6 @@ from peftlab.data.duplicates import text_key
 from peftlab.models.character_tokenizer import character_tokenizer
 from peftlab.statistics.texts import rouge_scores
 from peftlab.tasks._text_metrics import are_short, diversity, overlap
-from peftlab.tasks.spans import chinese as _registered  # noqa: F401
 from tests.conftest import Command
 
 LETTERS = "好吃不送餐很快慢，。“ ab3 -"

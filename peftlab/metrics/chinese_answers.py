@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from peftlab.core.metric import METRICS
 from peftlab.core.words import has_signs
-from peftlab.tasks.spans.metrics import OfAnswers
+from peftlab.metrics.answers import OfAnswers
 
 MARKS = "-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』"
 """That the script leaves out; its "……" never is, because it looks at one character at a time."""
