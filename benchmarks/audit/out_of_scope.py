@@ -150,6 +150,11 @@ def scores_of(given: Arrays) -> dict[str, Callable[[str], np.ndarray]]:
     for neighbors in (1, 5, 20):
         scorer = NeighborScorer.fit(given["train.vectors"], neighbors)
         found[f"nearest neighbor {neighbors}"] = lambda name, own=scorer: own.score(given[f"{name}.vectors"])
+    parts = [found[name] for name in ("mahalanobis", "energy, temperature 1", "nearest neighbor 1")]
+    usual = [(score("val").mean(), score("val").std()) for score in parts]
+    found["all three, standardised on val"] = lambda name: np.mean(
+        [(score(name) - mean) / spread for score, (mean, spread) in zip(parts, usual, strict=True)], axis=0
+    )
     return found
 
 

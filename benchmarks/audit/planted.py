@@ -2,10 +2,11 @@
 
     python benchmarks/audit/planted.py DATA --output RUNS [--draws 5]
 
-DATA has the folder ``airline_tweets``. Two runs are tuned: one as it is, one with a meaningless token before a
-twentieth of the training tweets, all of them labelled positive. Then, ``--draws`` times with other rows: 5 % of the
-audited labels are flipped; 100 audited tweets, chosen by the run's own answers so that they have twice the error rate
-of all, get a channel of their own; 50 training tweets are put among the audited ones. Results: ``planted.json``.
+DATA has the folder ``airline_tweets``. One run is tuned, with a meaningless token before a twentieth of the training
+tweets, all of them labelled positive: it should be the first word of the audit's list. Then, ``--draws`` times with
+other rows: 5 % of the audited labels are flipped; 100 audited tweets, chosen by the run's own answers so that they have
+twice the error rate of all, get a channel of their own; 50 training tweets are put among the audited ones. Results:
+``planted.json``.
 """
 
 from __future__ import annotations
@@ -161,19 +162,16 @@ def main() -> None:
         write_text(RESULTS, json.dumps(found, indent=1) + "\n")
         print(kind, json.dumps(value)[:300], flush=True)
 
+    tuned = tuned_run(write(folder / "token.csv", with_token), clean_test, folder / "tweets-token")
     if "spurious_token" not in found:
-        tuned = tuned_run(write(folder / "token.csv", with_token), clean_test, folder / "tweets-token")
         keep("spurious_token", spurious(audited(tuned, clean_test, "words")))
-    tuned = tuned_run(write(folder / "train.csv", train), clean_test, folder / "tweets")
     split = Split("test", range(len(test)), {"text": [text for text, _ in test], "sentiment": [own for _, own in test]})
     wrong = np.array([each.label != each.prediction for each in AuditedRun(tuned).predict(split)])
-    if "words_without_a_planted_token" not in found:
-        keep("words_without_a_planted_token", spurious(audited(tuned, clean_test, "words")))
     for seed in range(chosen.draws):
         for kind, plant in {
             "flipped_labels": lambda at: flipped_labels(tuned, test, folder, at),
             "slice": lambda at: slice_of_errors(tuned, test, wrong, folder, at),
-            "leaks": lambda at: leaks(tuned, train, test, folder, at),
+            "leaks": lambda at: leaks(tuned, with_token, test, folder, at),
         }.items():
             if len(found.get(kind, [])) <= seed:
                 keep(kind, [*found.get(kind, []), plant(seed)])
