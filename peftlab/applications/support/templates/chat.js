@@ -22,6 +22,7 @@ function bubble(role, text) {
 
 function complete(made, answer) {
   made.querySelector(".text").textContent = answer.text;
+  if (answer.kind === "written") made.querySelector(".who").textContent = "Assistant, written from the sources below";
   if (answer.sources && answer.sources.length) {
     const details = element("details", "", made);
     element("summary", "Sources", details);
