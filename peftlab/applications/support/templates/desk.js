@@ -69,7 +69,8 @@ async function open(id) {
   at("text").value = "";
   at("entry").value = "";
   at("wrong").checked = false;
-  at("text").focus();
+  at("text").focus({ preventScroll: true });
+  at("summary").scrollIntoView();
 }
 
 at("reply").addEventListener("submit", async (event) => {
