@@ -19,6 +19,7 @@ from peftlab.acceleration.first_token import compute_first_token_only, computes_
 from peftlab.acceleration.masks import without_looking
 from peftlab.acceleration.onednn import is_chosen, through_onednn, use_onednn
 from peftlab.acceleration.unpadding import without_padding
+from peftlab.core.tensors import is_part
 
 _OFF = "_peftlab_acceleration_is_off"
 
@@ -97,13 +98,15 @@ def accelerated(model: nn.Module) -> Iterator[dict[str, int | str]]:
 def _casting_together(model: nn.Module, fused: Sequence[nn.Module]) -> Iterator[None]:
     """Let fused layers share their inputs, and their adapters be cast together in each forward pass.
 
-    Not where all is in float32 and oneDNN multiplies, which gains nothing; nor on a card, where only autocast, over
-    layers that it would cast too, has anything to cast: these compute as peft's do.
+    Not where all is in float32 and oneDNN multiplies, which gains nothing, or the base is in parts in several
+    processes; nor on a card, where only autocast, over layers that it would cast too, has anything to cast: these
+    compute as peft's do.
     """
     layers: list[Any] = [module for module in fused if hasattr(module, "lora_matrices")]
-    in_float32 = all(layer.base_layer.weight.dtype == torch.float32 for layer in layers)
-    on_cpu = all(device_type_of(layer.base_layer.weight) == "cpu" for layer in layers)
-    if not layers or (in_float32 and (is_chosen() or not on_cpu)):
+    bases = [layer.base_layer.weight for layer in layers]
+    in_float32 = all(weight.dtype == torch.float32 for weight in bases)
+    whole_on_cpu = all(device_type_of(weight) == "cpu" and not is_part(weight) for weight in bases)
+    if not layers or (in_float32 and (is_chosen() or not whole_on_cpu)):
         yield
         return
     from peftlab.acceleration.lora_groups import SharedInputs
