@@ -164,7 +164,7 @@ class Trial:
 
     def wait_until(self, is_so: Any, end: float | None = None) -> None:
         """Look twenty times a second."""
-        end = end or time.monotonic() + 180
+        end = end or time.monotonic() + 400
         while not is_so():
             if time.monotonic() > end:
                 raise TimeoutError("it took too long")

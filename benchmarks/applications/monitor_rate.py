@@ -18,8 +18,8 @@ from peftlab.applications.monitor.trial import simulate, stated_ratio
 
 STATED = 4.0
 PROCESSES = {
-    "eight weeks known, 8 an hour, dispersion 0.15": {"level": 8.0, "dispersion": 0.15, "history": 56 * 24},
     "five days known, 8 an hour, dispersion 0.15": {"level": 8.0, "dispersion": 0.15, "history": 5 * 24},
+    "eight weeks known, 8 an hour, dispersion 0.15": {"level": 8.0, "dispersion": 0.15, "history": 56 * 24},
     "eight weeks known, 30 an hour, dispersion 0.05": {"level": 30.0, "dispersion": 0.05, "history": 56 * 24},
     "eight weeks known, 1 an hour, dispersion 0.5": {"level": 1.0, "dispersion": 0.5, "history": 56 * 24},
 }

@@ -66,7 +66,7 @@ class Forecast:
     dispersion_of_two: Floats
 
 
-def fit_baseline(counts: Floats, first: int, *, discount: float, smoothing: float = 3.0) -> Baseline:
+def fit_baseline(counts: Floats, first: int, *, discount: float, smoothing: float = 4.0) -> Baseline:
     """Learn profile and dispersion.
 
     Args:

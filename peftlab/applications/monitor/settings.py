@@ -52,10 +52,10 @@ class Watch(Config):
         2.0, le=30, description="The same for its topics, all of them together. 0: topics raise none."
     )
     discount: float = Field(
-        0.95, gt=0, lt=1, description="What is known of the level is kept by this share each hour: 0.95 is 20 hours."
+        0.97, gt=0, lt=1, description="What is known of the level is kept by this share each hour: 0.97 is 33 hours."
     )
     smoothing: NonNegativeFloat = Field(
-        3.0, le=6, description="Standard deviation, in hours, by which the daily course is smoothed."
+        4.0, le=6, description="Standard deviation, in hours, by which the daily course is smoothed."
     )
 
 
