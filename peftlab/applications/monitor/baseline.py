@@ -92,8 +92,10 @@ def _dispersion(counts: Floats, first: int, smoothing: float, draft: Baseline) -
     if folds > 1:
         # One pass over the hours for all folds: each is a series of its own.
         profiles = np.concatenate([_profile(counts, first, smoothing, fold != left_out) for left_out in range(folds)])
-        many = (np.tile(each, folds) for each in (draft.dispersion, draft.level))
-        stacked = predict(np.tile(counts, (folds, 1)), first, Baseline(profiles, *many, draft.discount)).mean
+        dispersion, level = np.tile(draft.dispersion, folds), np.tile(draft.level, folds)
+        stacked = predict(
+            np.tile(counts, (folds, 1)), first, Baseline(profiles, dispersion, level, draft.discount)
+        ).mean
         means = stacked.reshape(folds, *counts.shape)[fold, :, np.arange(hours)].T
     used = slice(min(DAY, hours // 2), None)
     return fit_dispersion(counts[:, used], means[:, used])
