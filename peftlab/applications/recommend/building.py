@@ -1,0 +1,162 @@
+"""What ``app build`` makes once the text tower is tuned: vectors, models of choices, and weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peftlab.applications.recommend.cold import Shares, choose_shares
+from peftlab.applications.recommend.collaborative import Collaborative, fit_collaborative, write_collaborative
+from peftlab.applications.recommend.history import History, hidden_items, load_history
+from peftlab.applications.recommend.ranking import FEATURES, Ranked, learn_weights, rank_features
+from peftlab.applications.recommend.search import Search, build_graph
+from peftlab.applications.recommend.vectors import embed_texts
+from peftlab.core.application import Workplace
+from peftlab.core.errors import UserError
+from peftlab.core.files import atomic_file, write_text
+
+if TYPE_CHECKING:
+    from peftlab.applications.recommend import Recommend
+    from peftlab.inference.tuned_model import TunedModel
+
+VECTORS_NAME = "vectors.npy"
+UNTUNED_NAME = "untuned.npy"
+MODELS_NAME = "models.npz"
+GRAPH_NAME = "graph.usearch"
+WEIGHTS_NAME = "weights.json"
+Matrix = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What was chosen on the inner split.
+
+    Args:
+        ranking: What each feature is worth.
+        cold: Worth of the text, the expected popularity and the expected factors of new items.
+    """
+
+    ranking: Matrix
+    cold: Shares
+
+
+def build_index(application: Recommend, place: Workplace) -> None:
+    """Make all files; those that are there stay."""
+    catalogue, history = load_history(place.folder)
+    say = place.reporter.say
+    vectors = _vectors(place, VECTORS_NAME, catalogue.texts)
+    try:
+        _vectors(place, UNTUNED_NAME, catalogue.texts)
+    except UserError as error:
+        say(f"what tuning adds will not be told: {error.message}")
+    graph = place.folder / GRAPH_NAME
+    if len(catalogue) >= application.approximate_from and not graph.exists():
+        say(f"a graph over {len(catalogue)} vectors")
+        build_graph(vectors, graph)
+    if not (place.folder / WEIGHTS_NAME).exists():
+        say("weights of the ranking, from the last fifth of each user's training events")
+        train, _ = history.cut()
+        hidden = hidden_items(history, application.cold_fraction, application.seed)
+        write_weights(place.folder, learn(application, train, vectors, hidden))
+    if not (place.folder / MODELS_NAME).exists():
+        say(f"models of {len(history)} choices of {len(history.users)} users")
+        write_collaborative(place.folder / MODELS_NAME, fit(application, history))
+
+
+def fit(application: Recommend, history: History) -> Collaborative:
+    """The models of choices, with the recipe's settings."""
+    return fit_collaborative(
+        history,
+        factors=application.factors,
+        exact_items=application.exact_items,
+        regularization=application.regularization,
+        seed=application.seed,
+    )
+
+
+def rank_users(
+    application: Recommend, models: Collaborative, vectors: Matrix, history: History, search: Search | None = None
+) -> list[Ranked]:
+    """The candidates of each user, with their features."""
+    search = search or Search(vectors)
+    return [
+        rank_features(models, vectors, search, each, half_life=application.half_life, count=application.candidates)
+        for each in history.each()
+    ]
+
+
+def learn(application: Recommend, train: History, vectors: Matrix, hidden: NDArray[np.bool_]) -> Weights:
+    """Choose all weights, from training events alone.
+
+    Args:
+        application: Its settings.
+        train: Training events; the last fifth of each user's is what is to be foretold.
+        vectors: Items × size.
+        hidden: Items that are kept from the text tower.
+    """
+    early, late = train.cut()
+    ranked = rank_users(application, fit(application, early), vectors, early)
+    return Weights(learn_weights(ranked, late.each()), cold_shares(application, train, vectors, hidden))
+
+
+def cold_shares(application: Recommend, train: History, vectors: Matrix, hidden: NDArray[np.bool_]) -> Shares:
+    """What is worth what for new items, with the recipe's settings."""
+    return choose_shares(
+        train,
+        vectors,
+        hidden,
+        half_life=application.half_life,
+        factors=application.factors,
+        seed=application.seed,
+    )
+
+
+def write_weights(folder: Path, weights: Weights) -> None:
+    """Write them as JSON that people can read."""
+    values = {"ranking": dict(zip(FEATURES, map(float, weights.ranking), strict=True)), "cold": list(weights.cold)}
+    write_text(folder / WEIGHTS_NAME, json.dumps(values, indent=2) + "\n")
+
+
+def load_weights(folder: Path) -> Weights:
+    """What :func:`write_weights` wrote.
+
+    Raises:
+        UserError: It is of another version.
+    """
+    values = json.loads((folder / WEIGHTS_NAME).read_text(encoding="utf-8"))
+    if tuple(values["ranking"]) != FEATURES:
+        raise UserError(
+            "the weights are those of other features", where=str(folder / WEIGHTS_NAME), hint="Build it anew."
+        )
+    return Weights(np.array(list(values["ranking"].values()), np.float32), tuple(map(float, values["cold"])))
+
+
+def load_tower(place: Workplace, *, tuned: bool = True) -> TunedModel:
+    """The text tower; or its base, before tuning."""
+    from peftlab.artifact.saved_run import SavedRun
+    from peftlab.core.devices import choose_device
+    from peftlab.inference.load_tuned import load_tuned, load_untuned
+
+    device = None if place.device == "auto" else choose_device(place.device)
+    if tuned:
+        return load_tuned(place.runs["text"], offline=place.offline, device=device, report=place.reporter.say)
+    return load_untuned(SavedRun.open(place.runs["text"]), offline=place.offline, device=device)
+
+
+def _vectors(place: Workplace, name: str, texts: Sequence[str]) -> Matrix:
+    path = place.folder / name
+    if path.exists():
+        found: Matrix = np.load(path, allow_pickle=False)
+        return found
+    tuned = name == VECTORS_NAME
+    place.reporter.say(f"vectors of {len(texts)} items{'' if tuned else ', by the model as it was before tuning'}")
+    found = embed_texts(load_tower(place, tuned=tuned), texts)
+    with atomic_file(path) as partial, partial.open("wb") as file:
+        np.save(file, found)
+    return found

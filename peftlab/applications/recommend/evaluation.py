@@ -1,0 +1,252 @@
+"""Judge a recommender by time: of each user the first 80 % of events are known, and the others are to be foretold.
+
+Every figure is of users, with an interval over users; two systems are compared on the same users. New items are judged
+apart: a share of the items is hidden from the text tower and from all models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peftlab.applications.recommend.building import (
+    UNTUNED_NAME,
+    VECTORS_NAME,
+    Weights,
+    cold_shares,
+    fit,
+    load_weights,
+    rank_users,
+)
+from peftlab.applications.recommend.cold import TEXT_ALONE, Shares, cold_case
+from peftlab.applications.recommend.collaborative import Collaborative
+from peftlab.applications.recommend.diversity import diverse_order, similarity_within
+from peftlab.applications.recommend.history import History, Ints, hidden_items, load_history
+from peftlab.applications.recommend.metrics import Scores, best_items, score_lists
+from peftlab.applications.recommend.ranking import FEATURES, Ranked, learn_weights, order
+from peftlab.applications.recommend.vectors import history_rows, user_vectors
+from peftlab.core.application import Workplace
+from peftlab.core.audit import Figure, Findings, Unit
+from peftlab.statistics.means import mean_with_interval
+
+if TYPE_CHECKING:
+    from peftlab.applications.recommend import Recommend
+
+SIZE = 10
+TEXTS = ("text", "last")
+SENTENCES = {
+    "system": "The whole system, without diversity.",
+    "served": "The whole system as it is served, with diversity.",
+    "without_text": "The ranking without the features of texts, its weights learned anew.",
+    "popularity": "What most people chose.",
+    "item_knn": "Items with the same people as the user's (cosine).",
+    "als": "Factors of implicit feedback (ALS).",
+    "ease": "EASE alone.",
+    "text": "The tuned text tower alone.",
+    "untuned_text": "The text tower before tuning.",
+}
+Matrix = NDArray[np.float32]
+
+
+def evaluate_recommender(application: Recommend, place: Workplace) -> Findings:
+    """Score the whole, each part alone, and new items."""
+    _, history = load_history(place.folder)
+    vectors = np.load(place.folder / VECTORS_NAME, allow_pickle=False)
+    untuned_path = place.folder / UNTUNED_NAME
+    untuned = np.load(untuned_path, allow_pickle=False) if untuned_path.exists() else None
+    train, test = history.cut()
+    hidden = hidden_items(history, application.cold_fraction, application.seed)
+    place.reporter.say(f"models of the first {len(train)} of {len(history)} choices")
+    weights = load_weights(place.folder)
+    lists = warm_lists(application, train, vectors, untuned, weights)
+    scores = {name: _score(each, train, test) for name, each in lists.items()}
+    figures = [figure for name, each in scores.items() for figure in _figures(name, each)]
+    figures += _differences(scores)
+    figures += _likeness(lists, vectors, test)
+    figures += cold_figures(application, train, test, vectors, untuned, hidden, weights.cold)
+    nothing = int((np.diff(test.starts) == 0).sum())
+    notes = [
+        f"{nothing} of {len(history.users)} users have no later event, and are not judged.",
+        "All weights were chosen on an inner split by time of the training events.",
+        "The text tower saw no event of the hidden items, so warm figures with text are a little too low.",
+    ]
+    return Findings(figures, notes)
+
+
+def warm_lists(
+    application: Recommend, train: History, vectors: Matrix, untuned: Matrix | None, weights: Weights
+) -> dict[str, Ints]:
+    """Of each system the list of each user: users × 10."""
+    models = fit(application, train)
+    ranked = rank_users(application, models, vectors, train)
+    lists = {
+        "system": _ranked_lists(ranked, weights.ranking),
+        "served": _ranked_lists(ranked, weights.ranking, vectors, application.diversity),
+        "without_text": _ranked_lists(ranked, _weights_without_text(application, train, vectors)),
+        **baseline_lists(models, train),
+        "text": _text_lists(application, train, vectors),
+    }
+    if untuned is not None:
+        lists["untuned_text"] = _text_lists(application, train, untuned)
+    return lists
+
+
+def baseline_lists(models: Collaborative, train: History) -> dict[str, Ints]:
+    """The lists of popularity, item-kNN, ALS and EASE."""
+    rows = history_rows(train.each(), train.items)
+    popular = np.tile(models.popular, (len(train.users), 1))
+    found = {
+        "popularity": popular,
+        "item_knn": models.by_neighbours(rows),
+        "als": models.by_factors(rows),
+        "ease": models.by_ease(rows),
+    }
+    return {name: _unseen(scores, train) for name, scores in found.items()}
+
+
+def cold_figures(
+    application: Recommend,
+    train: History,
+    test: History,
+    vectors: Matrix,
+    untuned: Matrix | None,
+    hidden: NDArray[np.bool_],
+    shares: Shares,
+) -> list[Figure]:
+    """How well hidden items are found among each other, from events of the other items."""
+    later = [each[hidden[each]] for each in test.each()]
+    known = sum(bool(len(each)) for each in later)
+    if not known:
+        return []
+    systems = {"cold": (vectors, shares)}
+    if untuned is not None:
+        systems["cold_untuned"] = (untuned, cold_shares(application, train, untuned, hidden))
+    scores = {}
+    for name, (each, worth) in systems.items():
+        case = cold_case(
+            train, each, hidden, unseen=hidden, half_life=application.half_life, factors=application.factors,
+            seed=application.seed,
+        )  # fmt: skip
+        for suffix, used in (("", worth), ("_text", TEXT_ALONE)):
+            scores[name + suffix] = score_lists(
+                case.lists(used), later, train.popularity, len(train.users), int(hidden.sum())
+            )
+    what = {
+        "cold": "New items by the tuned tower, and by the popularity and the factors that texts let expect.",
+        "cold_text": "New items by the tuned tower alone.",
+        "cold_untuned": "The same with the tower before tuning.",
+        "cold_untuned_text": "New items by the tower before tuning alone.",
+    }
+    figures = [
+        _mean(f"{name}.recall@{SIZE}", each.recall, f"{what[name]} {int(hidden.sum())} items were hidden.")
+        for name, each in scores.items()
+    ]
+    figures += [_mean(f"{name}.ndcg@{SIZE}", each.ndcg, what[name]) for name, each in scores.items()]
+    chance = SIZE / max(int(hidden.sum()), SIZE)
+    figures.append(_whole(f"cold.random_recall@{SIZE}", chance, known, "New items drawn at random."))
+    if untuned is not None:
+        for name in ("cold", "cold_text"):
+            gain = scores[name].recall - scores[name.replace("cold", "cold_untuned")].recall
+            sentence = "What tuning adds for new items, on the same users."
+            figures.append(_mean(f"{name}.recall@{SIZE}_by_tuning", gain, sentence, "difference"))
+    return figures
+
+
+def _score(lists: Ints, train: History, test: History) -> Scores:
+    return score_lists(lists, test.each(), train.popularity, len(train.users), train.items)
+
+
+def _figures(name: str, scores: Scores) -> list[Figure]:
+    what, count = SENTENCES[name], len(scores.recall)
+    return [
+        _mean(f"{name}.recall@{SIZE}", scores.recall, f"{what} Share of later choices among the first {SIZE}."),
+        _mean(f"{name}.ndcg@{SIZE}", scores.ndcg, f"{what} The same, with places: 1 is the best possible list."),
+        _whole(
+            f"{name}.coverage", scores.coverage, count, "Share of the catalogue that somebody was shown.", better=True
+        ),
+        _whole(f"{name}.novelty", scores.novelty, count, "Bits of surprise of an item that was shown.", "number"),
+    ]
+
+
+def _differences(scores: dict[str, Scores]) -> list[Figure]:
+    """The system against each other one, on the same users."""
+    figures = []
+    for name in ("popularity", "item_knn", "als", "ease", "without_text"):
+        for metric in ("recall", "ndcg"):
+            gain = getattr(scores["system"], metric) - getattr(scores[name], metric)
+            sentence = f"The system less {name.replace('_', ' ')}, on the same users."
+            figures.append(_mean(f"system.{metric}@{SIZE}_above_{name}", gain, sentence, "difference"))
+    if "untuned_text" in scores:
+        gain = scores["text"].recall - scores["untuned_text"].recall
+        sentence = "What tuning adds to the tower alone, on the same users."
+        figures.append(_mean(f"text.recall@{SIZE}_by_tuning", gain, sentence, "difference"))
+    return figures
+
+
+def _likeness(lists: dict[str, Ints], vectors: Matrix, test: History) -> list[Figure]:
+    figures = []
+    judged = np.diff(test.starts) > 0
+    for name in ("system", "served"):
+        alike = np.array([similarity_within(vectors[row[row >= 0]]) for row in lists[name][judged]])
+        figures.append(_mean(f"{name}.likeness", alike, "Mean cosine of two items of a list.", "number", better=None))
+    return figures
+
+
+def _whole(
+    name: str, value: float, count: int, sentence: str, unit: Unit = "share", *, better: bool | None = None
+) -> Figure:
+    return Figure(name, value, count, sentence, sampled="users", unit=unit, higher_is_better=better)
+
+
+def _mean(
+    name: str, values: NDArray[np.float64], sentence: str, unit: Unit = "share", *, better: bool | None = True
+) -> Figure:
+    found = mean_with_interval(values)
+    return Figure(
+        name,
+        found.value,
+        found.n,
+        sentence,
+        sampled="users",
+        low=found.low,
+        high=found.high,
+        unit=unit,
+        higher_is_better=better,
+    )
+
+
+def _ranked_lists(
+    ranked: Sequence[Ranked], weights: Matrix, vectors: Matrix | None = None, diversity: float = 0.0
+) -> Ints:
+    lists = np.full((len(ranked), SIZE), -1, dtype=np.int64)
+    for user, each in enumerate(ranked):
+        items, scores = order(each, weights)
+        if vectors is not None:
+            items = pick(items, scores, vectors, SIZE, diversity)
+        lists[user, : len(items[:SIZE])] = items[:SIZE]
+    return lists
+
+
+def pick(items: Ints, scores: Matrix, vectors: Matrix, count: int, diversity: float) -> Ints:
+    """The items of a list that is diverse, out of the best ones."""
+    pool = 5 * count
+    places = diverse_order(scores[:pool], vectors[items[:pool]], count, diversity)
+    return items[places]
+
+
+def _weights_without_text(application: Recommend, train: History, vectors: Matrix) -> Matrix:
+    early, late = train.cut()
+    ranked = rank_users(application, fit(application, early), vectors, early)
+    return learn_weights(ranked, late.each(), only=[name for name in FEATURES if name not in TEXTS])
+
+
+def _text_lists(application: Recommend, train: History, vectors: Matrix) -> Ints:
+    return _unseen(user_vectors(train.each(), vectors, application.half_life) @ vectors.T, train)
+
+
+def _unseen(scores: Matrix, train: History) -> Ints:
+    scores[train.matrix.nonzero()] = -np.inf
+    return best_items(scores, SIZE)

@@ -1,0 +1,262 @@
+"""A recommender from tables to page: built with a tiny tower, judged, served, and moved."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from peftlab.applications.recommend.recommender import Recommender
+from peftlab.applications.recommend.service import build_service
+from peftlab.applications.recommend.store import Store
+from peftlab.assembly.app_file import load_application, load_part
+from peftlab.assembly.app_folder import open_application
+from peftlab.assembly.build import build_application
+from peftlab.assembly.evaluate import evaluate_application, summary
+from peftlab.core.application import Hosting, Workplace
+from peftlab.core.errors import UserError
+from peftlab.core.reporter import Reporter, Silent
+from tests.conftest import sentences
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+HOSTILE = "<script>alert(1)</script> \"' {{ 7 * 7 }}"
+ITEMS, USERS = 60, 30
+RECIPE = """\
+type: recommend
+name: shop
+items: {source: items.csv, id: item, title: title, text: [kind]}
+events: {source: events.csv, value: rating, least_value: 3}
+pairs: {pairs: 60}
+factors: 8
+exact_items: 40
+candidates: 20
+text: {recipe: tower.yaml}
+"""
+TOWER = """\
+name: tower
+model: {path: %s}
+task: {type: text_embedding, max_length: 24}
+data: {source: nothing.jsonl, deduplicate: false}
+method: {type: lora}
+training: {max_steps: 2, batch_size: 8}
+waive_guards: [answers_vary]
+"""
+
+
+def write_tables(folder: Path, tiny_bert: Path) -> None:
+    draws = np.random.default_rng(0)
+    texts = [text for text, _ in sentences(ITEMS)]
+    texts[0] = HOSTILE.replace('"', "'")
+    rows = [f'{at + 1},"{text}",{"red" if at % 2 else "blue"}' for at, text in enumerate(texts)]
+    (folder / "items.csv").write_text("item,title,kind\n" + "\n".join(rows) + "\n")
+    lines = ["user,item,time,rating"]
+    for user in range(USERS):
+        chosen = draws.choice(np.arange(user % 2, ITEMS - 4, 2), size=14, replace=False)
+        lines += [f"u{user},{item + 1},{1_700_000_000 + 60 * step},{3 + step % 3}" for step, item in enumerate(chosen)]
+    (folder / "events.csv").write_text("\n".join([*lines, "u0,2,1700000000,1"]) + "\n")
+    (folder / "tower.yaml").write_text(TOWER % tiny_bert)
+    (folder / "shop.yaml").write_text(RECIPE)
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Path:
+    folder = tmp_path_factory.mktemp("shop")
+    write_tables(folder, tiny_bert)
+    build_application(load_application(folder / "shop.yaml"), folder / "built", offline=True, device="cpu")
+    shutil.move(folder / "built", folder / "moved")
+    return folder / "moved"
+
+
+@pytest.fixture(scope="module")
+def recommender(built: Path) -> Recommender:
+    application, place = open_application(built, offline=True, device="cpu")
+    return Recommender(application, place)
+
+
+@pytest.fixture
+def client(recommender: Recommender, tmp_path: Path) -> TestClient:
+    store = Store(f"sqlite:///{tmp_path / 'shop.db'}")
+    return TestClient(build_service("shop", recommender, store, Hosting("unused")))
+
+
+def test_an_evaluation_compares_the_whole_with_each_part(built: Path) -> None:
+    application, place = open_application(built, offline=True, device="cpu")
+    result = evaluate_application(application, place)
+    figures = result["figures"]
+    for system in ("system", "served", "popularity", "item_knn", "als", "ease", "text", "untuned_text"):
+        for measure in ("recall@10", "ndcg@10"):
+            found = figures[f"{system}.{measure}"]
+            assert 0 <= found["low"] <= found["value"] <= found["high"] <= 1 or found["low"] < 0
+            assert found["n"] == USERS
+        assert figures[f"{system}.coverage"]["value"] > 0
+    assert figures["system.recall@10"]["value"] > figures["popularity.recall@10"]["value"]  # two kinds of users
+    gain = figures["system.ndcg@10_above_ease"]
+    assert gain["value"] == pytest.approx(figures["system.ndcg@10"]["value"] - figures["ease.ndcg@10"]["value"])
+    assert {"cold.recall@10", "cold_text.recall@10_by_tuning", "cold.random_recall@10"} <= set(figures)
+    assert figures["served.likeness"]["value"] <= figures["system.likeness"]["value"]
+    assert "system.recall@10" in summary(result)
+
+
+def test_building_again_does_nothing_twice(built: Path, tiny_bert: Path, tmp_path: Path) -> None:
+    write_tables(tmp_path, tiny_bert)
+    folder = shutil.copytree(built, tmp_path / "built")
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("*.np*")}
+    pairs = (folder / "pairs.jsonl").read_text()
+    (folder / "weights.json").unlink()  # as if it had been interrupted there
+    application, place = open_application(folder, offline=True)
+    application.build(place)
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("*.np*")} == before
+    assert (folder / "weights.json").read_text() == (built / "weights.json").read_text()
+    assert pairs == (built / "pairs.jsonl").read_text()
+
+
+def test_lists_hold_nothing_seen_and_say_why(client: TestClient, recommender: Recommender) -> None:
+    answer = client.post("/api/recommend", json={"user": "u1", "count": 10, "new": 2}).json()
+    seen = {recommender.catalogue.ids[at] for at in recommender.history_of("u1")}
+    shown = [each["item"] for each in answer["items"]]
+    assert answer["known"]
+    assert len(set(shown)) == 10
+    assert not seen & set(shown)
+    assert any(each["why"] and each["why"][0]["worth"] > 0 for each in answer["items"])
+    titles = {title for each in answer["items"] for why in each["why"] for title in why["items"]}
+    assert titles <= {recommender.catalogue.titles[at] for at in recommender.history_of("u1")}
+    nobody = client.post("/api/recommend", json={"user": "stranger"}).json()
+    assert not nobody["known"]
+    assert len(nobody["items"]) == 10
+    text = recommender.catalogue.texts[20]
+    found = client.post("/api/recommend", json={"text": text, "diversity": 0}).json()["items"]
+    assert found[0]["item"] == recommender.catalogue.ids[20]
+    assert [each["item"] for each in answer["new"]]
+    assert all(
+        not recommender.history.popularity[recommender.catalogue.positions[each["item"]]] for each in answer["new"]
+    )
+    assert client.post("/api/recommend", json={}).status_code == 422
+
+
+def test_events_change_the_next_list_and_are_kept_once_or_not_at_all(
+    client: TestClient, recommender: Recommender
+) -> None:
+    first = client.post("/api/recommend", json={"user": "fresh"}).json()
+    chosen = first["items"][0]["item"]
+    event = {"id": "e1", "user": "fresh", "item": chosen, "list": first["list"]}
+    assert client.post("/api/events", json={"events": [event]}).json() == {"accepted": 1, "new": 1}
+    assert client.post("/api/events", json={"events": [event]}).json() == {"accepted": 1, "new": 0}
+    second = client.post("/api/recommend", json={"user": "fresh"}).json()
+    assert second["known"]
+    assert chosen not in [each["item"] for each in second["items"]]
+    good = {"user": "fresh", "item": "7"}
+    for wrong, message in (
+        ({"user": "fresh", "item": "no such"}, "events.1.item: the item 'no such' is not in the catalogue"),
+        ({**good, "time": "soon"}, "events.1.time: the time 'soon' cannot be read"),
+        ({**good, "time": time.time() + 1e6}, "lies in the future"),
+        ({**good, "list": "none"}, "no list 'none' was shown"),
+        ({**good, "user": ""}, "events.1.user"),
+    ):
+        answer = client.post("/api/events", json={"events": [good, wrong]})
+        assert answer.status_code == 422
+        assert message in answer.json()["error"]
+    assert client.post("/api/recommend", json={"user": "fresh"}).json()["items"] == second["items"]  # nothing was kept
+    metrics = client.get("/metrics").text
+    assert "recommend_events_total 1.0" in metrics
+    assert client.get("/healthz").json() == {"status": "ok"}
+    assert "/api/recommend" in client.get("/openapi.json").json()["paths"]
+
+
+def test_drawn_lists_are_logged_with_their_chances_and_give_estimates(client: TestClient) -> None:
+    assert "lists were drawn" in client.get("/api/estimates?temperature=1").json()["error"]
+    earned = 0
+    for _ in range(40):
+        shown = client.post("/api/recommend", json={"user": "u1", "temperature": 1.0, "count": 3}).json()
+        assert all(0 < each["chance"] < 1 for each in shown["items"])
+        if int(shown["items"][0]["item"]) % 3 == 0:
+            earned += 1
+            event = {"user": "someone", "item": shown["items"][0]["item"], "list": shown["list"]}
+            client.post("/api/events", json={"events": [event]})
+    same = client.get("/api/estimates?temperature=1").json()
+    assert same["lists"] == 40
+    assert same["shown"] == earned / 40
+    assert same["plain"]["value"] == pytest.approx(earned / 40)  # the same policy: nothing is weighed
+    assert same["normalized"]["value"] == pytest.approx(earned / 40)
+    assert client.get("/api/estimates?temperature=0.5").json()["plain"]["effective_lists"] < 40
+
+
+def test_the_page_shows_hostile_texts_as_texts(client: TestClient, recommender: Recommender) -> None:
+    title = recommender.catalogue.titles[0]
+    for query in ({"text": title}, {"user": HOSTILE}, {"user": "u1"}, {}):
+        page = client.get("/", params=query)
+        assert page.status_code == 200
+        assert "<script>alert" not in page.text
+        assert ">49<" not in page.text
+    assert "&lt;script&gt;alert" in client.get("/", params={"text": title}).text
+    shown = client.get("/", params={"user": "u1"}).text
+    assert "I choose this" in shown
+    assert "What u1 chose" in shown
+    assert client.get("/page.js").headers["content-type"].startswith("text/javascript")
+
+
+class Told(Silent):
+    """Keeps what was said."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+
+    def say(self, line: str) -> None:
+        self.lines.append(line)
+
+
+def test_faulty_rows_are_named_and_left_out_only_on_demand(tmp_path: Path, tiny_bert: Path) -> None:
+    write_tables(tmp_path, tiny_bert)
+    events, items = (tmp_path / "events.csv").read_text(), (tmp_path / "items.csv").read_text()
+
+    def check(reporter: Reporter | None = None) -> None:
+        application = load_application(tmp_path / "shop.yaml").application
+        application.check(Workplace(tmp_path / "built", {}, tmp_path, reporter or Silent()))
+
+    count = events.count("\n")
+    for row, message in (
+        ("u1,999,1700000000,5", "the item '999' is not in the catalogue"),
+        ("u1,3,soon,5", "the time 'soon' cannot be read"),
+        ("u1,3,4000000000,5", "lies in the future"),
+        (",3,1700000000,5", "the event has no user"),
+        ("u1,3,1700000000,much", "the rating is no number"),
+    ):
+        (tmp_path / "events.csv").write_text(events + row + "\n")
+        with pytest.raises(UserError, match=message) as caught:
+            check()
+        assert caught.value.where == f"events.csv, row {count}"
+    (tmp_path / "shop.yaml").write_text(RECIPE + "leave_out_faulty_rows: true\n")
+    told = Told()
+    check(told)
+    assert told.lines == [f"1 rows were left out: ratings that are no numbers (the first: events.csv, row {count})"]
+    (tmp_path / "shop.yaml").write_text(RECIPE)
+    (tmp_path / "events.csv").write_text(events)
+    (tmp_path / "items.csv").write_text(items + "99,,red\n")
+    with pytest.raises(UserError, match=f"items.csv, row {ITEMS + 1}: the item '99' has no text"):
+        check()
+    (tmp_path / "items.csv").write_text(items.replace("item,title", "item,titel"))
+    with pytest.raises(UserError, match="title"):
+        check()
+    (tmp_path / "events.csv").write_text("user,item,time,rating\nu1,3,1700000000,1\n")
+    (tmp_path / "items.csv").write_text(items)
+    with pytest.raises(UserError, match="no event can be used"):
+        check()
+
+
+def test_the_shipped_recipes_fit_their_parts() -> None:
+    for path in sorted((REPOSITORY / "recipes" / "applications").glob("recommend*.yaml")):
+        file = load_application(path)
+        recipe, _ = load_part(file, "text", {"data.source": "pairs.jsonl"})
+        assert file.application.registered_name == "recommend"
+        assert recipe.task.registered_name == "text_embedding"
+
+
+def test_a_database_of_another_version_is_left_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    url = f"sqlite:///{tmp_path / 'a.db'}"
+    Store(url)
+    monkeypatch.setattr("peftlab.applications.recommend.store.VERSION", 2)
+    with pytest.raises(UserError, match="holds recommend, version 1; needed: recommend, version 2"):
+        Store(url)

@@ -1,0 +1,193 @@
+"""Measures, models and estimates of the recommender, each held against another way to compute it."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import scipy.sparse
+from sklearn.metrics import ndcg_score
+from sklearn.metrics.pairwise import cosine_similarity
+
+from peftlab.applications.recommend.collaborative import (
+    fit_collaborative,
+    fit_ease,
+    load_collaborative,
+    write_collaborative,
+)
+from peftlab.applications.recommend.counterfactual import (
+    chances_of,
+    draw_list,
+    estimate_normalized,
+    estimate_plain,
+    ratios_of,
+)
+from peftlab.applications.recommend.diversity import diverse_order, similarity_within
+from peftlab.applications.recommend.history import hidden_items
+from peftlab.applications.recommend.metrics import best_items, score_lists
+from peftlab.applications.recommend.pairs import next_items
+from peftlab.applications.recommend.ranking import FEATURES, Ranked, learn_weights, order
+from peftlab.applications.recommend.reading import history_of, seconds_of
+from peftlab.applications.recommend.search import Search, build_graph, open_search
+from peftlab.applications.recommend.vectors import history_rows, unit, user_vectors
+
+
+@pytest.fixture(scope="module")
+def history():
+    draws = np.random.default_rng(3)
+    events = [
+        (f"u{user}", int(item), float(moment))
+        for user in range(40)
+        for moment, item in enumerate(draws.choice(45, size=draws.integers(3, 20), replace=False))
+    ]
+    return history_of([events[at] for at in draws.permutation(len(events))], 45)
+
+
+def test_measures_agree_with_scikit_learn_and_with_counting() -> None:
+    draws = np.random.default_rng(0)
+    scores = draws.normal(size=(25, 30)).astype(np.float32)
+    later = [draws.choice(30, size=draws.integers(0, 14), replace=False) for _ in range(25)]
+    popularity = draws.integers(0, 9, size=30).astype(float)
+    found = score_lists(best_items(scores, 10), later, popularity, users=12, catalogue=30)
+    kept = [at for at, each in enumerate(later) if len(each)]
+    relevance = np.array([[float(item in set(later[at])) for item in range(30)] for at in kept])
+    for row, at in enumerate(kept):
+        assert found.ndcg[row] == pytest.approx(ndcg_score(relevance[[row]], scores[[at]], k=10))
+        shown = sorted(range(30), key=lambda item, at=at: -scores[at, item])[:10]
+        assert found.recall[row] == len(set(shown) & set(later[at])) / len(later[at])
+    shown = [item for at in kept for item in np.argsort(-scores[at])[:10]]
+    assert found.coverage == len(set(shown)) / 30
+    assert found.novelty == pytest.approx(np.mean([-math.log2(max(popularity[item], 0.5) / 12) for item in shown]))
+
+
+def test_lists_leave_out_what_is_not_allowed_and_take_the_first_of_equals() -> None:
+    scores = np.array([[1.0, -np.inf, 1.0, 2.0]], np.float32)
+    assert best_items(scores, 3).tolist() == [[3, 0, 2]]
+    assert best_items(scores, 9).tolist() == [[3, 0, 2, -1]]
+    short = score_lists(np.array([[3, -1]]), [np.array([3, 1])], np.ones(4), 4, 4)
+    assert short.recall.tolist() == [0.5]
+    assert short.coverage == 0.25
+
+
+def test_events_are_cut_by_time_and_hidden_items_are_in_no_pair(history) -> None:
+    train, test = history.cut()
+    for user in range(len(history.users)):
+        count = len(history.of(user))
+        assert len(train.of(user)) == int(count * 0.8)
+        assert [*train.of(user), *test.of(user)] == list(history.of(user))
+        times = history.time[history.user == user]
+        assert (np.diff(times) >= 0).all()
+    hidden = hidden_items(history, 0.2, 0)
+    pairs = next_items(train.keep(~hidden[train.item]), 2, 50, 0)
+    assert len(pairs) == 50
+    assert not hidden[pairs].any()
+    kept = train.keep(~hidden[train.item])
+    steps = {
+        (a, b) for each in kept.each() for at, a in enumerate(each.tolist()) for b in each[at + 1 : at + 3].tolist()
+    }
+    assert {tuple(pair) for pair in pairs.tolist()} <= steps
+
+
+def test_models_agree_with_other_ways_to_compute_them(history, tmp_path) -> None:
+    from implicit.cpu.als import AlternatingLeastSquares
+
+    matrix = history.matrix
+    ease = fit_ease(matrix, 5.0)
+    dense = matrix.toarray().astype(float)
+    for item in (0, 17):  # EASE is ridge regression of each item on the others
+        others = np.delete(np.arange(45), item)
+        gram = dense[:, others].T @ dense[:, others] + 5 * np.eye(44)
+        alone = np.linalg.solve(gram, dense[:, others].T @ dense[:, item])
+        assert ease[others, item] == pytest.approx(alone, abs=1e-5)
+    write_collaborative(
+        tmp_path / "models.npz", fit_collaborative(history, factors=8, exact_items=40, regularization=5.0, seed=0)
+    )
+    models = load_collaborative(tmp_path / "models.npz")
+    assert len(models.exact) == 40
+    near = cosine_similarity(dense.T)
+    np.fill_diagonal(near, 0)
+    assert np.allclose(models.by_neighbours(matrix), dense @ near, atol=1e-4)
+    peer = AlternatingLeastSquares(
+        factors=8, regularization=1.0, alpha=4.0, iterations=15, random_state=0, num_threads=1
+    )
+    peer.fit(matrix, show_progress=False)
+    assert np.allclose(models.user_factors(matrix), peer.recalculate_user(np.arange(40), matrix), atol=1e-4)
+    nobody = scipy.sparse.csr_matrix((1, 45), dtype=np.float32)
+    assert not models.by_factors(nobody).any()
+
+
+def test_weights_find_the_feature_that_tells() -> None:
+    draws = np.random.default_rng(1)
+    ranked, later = [], []
+    for _ in range(60):
+        table = draws.normal(size=(20, len(FEATURES))).astype(np.float32)
+        ranked.append(Ranked(np.arange(20), table))
+        later.append(np.array([int(np.argmax(2 * table[:, 6] + draws.gumbel(size=20)))]))
+    weights = learn_weights(ranked, later)
+    assert weights[6] == pytest.approx(2, abs=0.6)
+    assert np.abs(np.delete(weights, 6)).max() < 0.5
+    only = learn_weights(ranked, later, only=["popular"])
+    assert np.flatnonzero(only).tolist() == [FEATURES.index("popular")]
+    items, scores = order(ranked[0], weights)
+    assert (np.diff(scores) <= 0).all()
+    assert sorted(items.tolist()) == list(range(20))
+
+
+def test_recent_events_weigh_more_and_searches_agree(tmp_path) -> None:
+    vectors = unit(np.random.default_rng(2).normal(size=(400, 16)).astype(np.float32))
+    rows = history_rows([np.array([3, 5]), np.array([], int)], 400, half_life=1)
+    assert rows.toarray()[0, [3, 5]].tolist() == [0.5, 1.0]
+    wanted = user_vectors([np.array([3, 5]), np.array([], int)], vectors, 1)
+    assert wanted[0] == pytest.approx(unit(0.5 * vectors[3] + vectors[5]), abs=1e-6)
+    assert not wanted[1].any()
+    build_graph(vectors, tmp_path / "graph")
+    graph, exact = open_search(vectors, tmp_path / "graph"), Search(vectors)
+    shared = [len(set(graph.nearest(each, 10)) & set(exact.nearest(each, 10))) for each in vectors[:50]]
+    assert np.mean(shared) > 9.5
+    assert exact.nearest(vectors[7], 3)[0] == 7
+
+
+def test_diverse_lists_hold_less_of_the_same() -> None:
+    vectors = unit(np.array([[1, 0], [1, 0.01], [1, 0.02], [0, 1]], np.float32))
+    scores = np.array([4.0, 3.9, 3.8, 3.0], np.float32)
+    assert diverse_order(scores, vectors, 2, 0.0).tolist() == [0, 1]
+    assert diverse_order(scores, vectors, 2, 0.6).tolist() == [0, 3]
+    assert similarity_within(vectors[[0, 3]]) == pytest.approx(0, abs=1e-6)
+    assert similarity_within(vectors[:1]) == 0
+
+
+def test_counterfactual_estimates_cover_the_truth() -> None:
+    """Lists of three of six items, drawn at one temperature, tell what another one would earn."""
+    draws = np.random.default_rng(4)
+    scores = np.array([1.5, 1.0, 0.5, 0.0, -0.5, -1.0])
+    liking = np.array([0.05, 0.1, 0.5, 0.1, 0.3, 0.05])
+
+    def show(temperature: float, count: int) -> tuple[list[list[int]], np.ndarray]:
+        lists = [draw_list(scores, 3, temperature, draws).tolist() for _ in range(count)]
+        return lists, (draws.random((count, 3)) < liking[np.array(lists)]).astype(float)
+
+    first = np.array([draw_list(scores, 1, 1.0, draws)[0] for _ in range(4000)])
+    assert np.bincount(first, minlength=6) / 4000 == pytest.approx(np.exp(scores) / np.exp(scores).sum(), abs=0.03)
+    truth = liking[np.array(show(0.6, 20_000)[0])].sum(axis=1).mean()
+    covered, values = np.zeros(2), []
+    for _ in range(60):
+        lists, rewards = show(1.2, 150)
+        old, new = (np.array([chances_of(scores, each, at) for each in lists]) for at in (1.2, 0.6))
+        weights = ratios_of(old, new)
+        found = [estimate_plain(weights, rewards), estimate_normalized(weights, rewards)]
+        covered += [each.low <= truth <= each.high for each in found]
+        values.append([each.value for each in found])
+    assert np.mean(values, axis=0) == pytest.approx([truth, truth], abs=0.05)
+    assert covered.min() >= 51  # 95 % of 60 is 57; fewer than 51 happens once in 200 times
+    assert 1 < found[0].effective < 150
+    same = ratios_of(old, old)
+    assert estimate_plain(same, rewards).value == pytest.approx(rewards.sum(axis=1).mean())
+
+
+def test_times_are_read_in_the_usual_forms() -> None:
+    assert seconds_of(964982703) == 964982703
+    assert seconds_of("2026-03-01T12:00:00Z") == seconds_of("2026-03-01 13:00:00+01:00") == 1772366400
+    assert seconds_of("2026-03-01") == seconds_of("2026-03-01T00:00:00+00:00")
+    for wrong in ("yesterday", None, "", -5, 1e18, float("nan")):
+        assert seconds_of(wrong) is None
