@@ -183,7 +183,8 @@ class Store:
             rows: dict[str, list[Any]] = {each.id: [] for each in lists}
             query = sqlalchemy.select(SHOWN).where(SHOWN.c.list.in_(sqlalchemy.select(last.subquery().c.id)))
             for row in connection.execute(query.order_by(SHOWN.c.place)):
-                rows[row.list].append(row)
+                if row.list in rows:  # else it was shown since the lists were read
+                    rows[row.list].append(row)
             query = sqlalchemy.select(EVENTS.c.list, EVENTS.c.item).where(EVENTS.c.list.is_not(None))
             chosen = {(row.list, row.item) for row in connection.execute(query)}
         size = min((len(each) for each in rows.values() if each), default=0)
