@@ -71,7 +71,8 @@ def cold_scores(wanted: Matrix, taste: Matrix, vectors: Matrix, expected: Expect
     """
     text, popular, factors = shares
     found = text * _standard(wanted @ vectors.T) + popular * _standard(expected.popularity[None])
-    return (found + factors * _standard(taste @ expected.factors.T)).astype(np.float32)
+    scores: Matrix = (found + factors * _standard(taste @ expected.factors.T)).astype(np.float32)
+    return scores
 
 
 @dataclass(frozen=True)
