@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import os
 import shutil
@@ -40,6 +41,10 @@ class Page:
         self, path: Path, *, width: int, height: int = 900, phone: bool = False, dark: bool = False, fragment: str = ""
     ) -> None:
         """Load a file as a screen of this kind would show it."""
+        self.visit(path.resolve().as_uri() + fragment, width=width, height=height, phone=phone, dark=dark)
+
+    def visit(self, url: str, *, width: int, height: int = 900, phone: bool = False, dark: bool = False) -> None:
+        """Load an address as a screen of this kind would show it."""
         self._call(
             "Emulation.setDeviceMetricsOverride",
             width=width,
@@ -51,7 +56,27 @@ class Page:
         self._call("Emulation.setEmulatedMedia", features=[scheme])
         # A change of the fragment alone would not load the page anew.
         self._load("about:blank")
-        self._load(path.resolve().as_uri() + fragment)
+        self._load(url)
+
+    def press(self, key: str, code: int, text: str = "") -> None:
+        """Press a key and let it go; what it sets off may load another page."""
+        for kind in ("keyDown", "keyUp"):
+            self._call("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code,
+                       text=text if kind == "keyDown" else "")  # fmt: skip
+
+    def type(self, text: str) -> None:
+        """Type a text where the focus is."""
+        self._call("Input.insertText", text=text)
+
+    def wait_for(self, expression: str, seconds: float = 30) -> None:
+        """Wait until a JavaScript expression is true, through loads of pages."""
+        deadline = time.monotonic() + seconds
+        while True:
+            with contextlib.suppress(AssertionError):
+                if self.evaluate(expression):
+                    return
+            assert time.monotonic() < deadline, f"not within {seconds} s: {expression}"
+            time.sleep(0.05)
 
     def _load(self, url: str) -> None:
         self._loaded = False

@@ -1,22 +1,25 @@
-"""The routes of the board. It reads, and changes nothing."""
+"""The routes of the board that show runs."""
 
 from __future__ import annotations
 
 import asyncio
-import hmac
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Annotated, Any
 
 import jinja2
 from fastapi import FastAPI, Query, Request
-from fastapi.responses import HTMLResponse, RedirectResponse, Response, StreamingResponse
+from fastapi.responses import HTMLResponse, Response, StreamingResponse
 from markupsafe import Markup
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from peftlab.board import contents
+from peftlab.board.acts import Acts, routes_of
+from peftlab.board.jobs import Jobs
 from peftlab.board.runs import RunIndex
+from peftlab.board.trial import Trial
+from peftlab.board.visitors import Visitors
 from peftlab.core.errors import PeftlabError, UserError
 from peftlab.core.record import read_record
 from peftlab.figures.svg import FIGURE_STYLE
@@ -25,7 +28,6 @@ from peftlab.report import wording
 PAGE = 100
 """Runs on a page of the list."""
 SORTED_BY = ("sign", "name", "task", "method", "status", "score", "seconds")
-COOKIE = "peftlab_token"
 STRICT = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"  # fmt: skip  # noqa: E501
 OF_REPORTS = STRICT.replace(
     "style-src 'self'; script-src 'self'", "style-src 'unsafe-inline'; script-src 'unsafe-inline'"
@@ -65,22 +67,36 @@ def _headers(policy: str) -> dict[str, str]:
     }
 
 
-def build_board(root: Path, *, token: str | None = None, only_loopback: bool = True) -> FastAPI:
+def build_board(
+    root: Path,
+    *,
+    token: str | None = None,
+    token_to_look: bool = True,
+    only_loopback: bool = True,
+    jobs: Jobs | None = None,
+    trial: Trial | None = None,
+) -> FastAPI:
     """The whole application.
 
     Args:
         root: The folder whose runs are shown.
-        token: That a visitor brings once as ``/?token=…``; None: nobody is asked.
+        token: That a visitor brings once as ``/?token=…``; None: everybody may look, and nobody may act.
+        token_to_look: Whether it is needed for looking, and not for acting alone.
         only_loopback: Answer only to the names of this machine: pages of other sites must not reach it by a name
             that they let point here.
+        jobs: Starts runs; None: as `peftlab run` does without options.
+        trial: Asks runs; None: on the device that there is.
 
     Raises:
         UserError: There is no such folder.
     """
     index, pages = RunIndex(root), Pages()
+    visitors = Visitors(token, to_look=token_to_look and token is not None)
+    acts = Acts(index, visitors, jobs or Jobs(index.root), trial or Trial())
     app = FastAPI(title="peftlab board", docs_url=None, redoc_url=None, openapi_url=None)
-    _add_list(app, index, pages)
-    _add_run(app, index, pages)
+    app.state.visitors = visitors
+    _add_list(app, index, pages, visitors)
+    _add_run(app, acts, pages)
     _add_comparison(app, index)
 
     @app.get("/board.css")
@@ -101,32 +117,22 @@ def build_board(root: Path, *, token: str | None = None, only_loopback: bool = T
 
     for kind in (HTTPException, PeftlabError, Exception):
         app.add_exception_handler(kind, problem)
-    if token is not None:
-        _add_token(app, pages, token)
+    visitors.guard(
+        app,
+        lambda: pages.show("problem.html.j2", 401, problem="a token is needed", hint="Open /?token=TOKEN once."),
+    )
     if only_loopback:
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_NAMES)
     return app
 
 
-def _add_token(app: FastAPI, pages: Pages, token: str) -> None:
-    @app.middleware("http")
-    async def ask(request: Request, call_next: Any) -> Response:
-        given = request.query_params.get("token", "")
-        if given and hmac.compare_digest(given.encode(), token.encode()):
-            # The token leaves the address, which a browser keeps and shows.
-            answer: Response = RedirectResponse(request.url.path, 303)
-            answer.set_cookie(COOKIE, token, httponly=True, samesite="strict")
-            return answer
-        if not hmac.compare_digest(request.cookies.get(COOKIE, "").encode(), token.encode()):
-            return pages.show("problem.html.j2", 401, problem="a token is needed", hint="Open /?token=TOKEN once.")
-        found: Response = await call_next(request)
-        return found
-
-
-def _add_list(app: FastAPI, index: RunIndex, pages: Pages) -> None:
+def _add_list(app: FastAPI, index: RunIndex, pages: Pages, visitors: Visitors) -> None:
     @app.get("/")
     def runs(
-        q: Annotated[str, Query(max_length=200)] = "", sort: str = "sign", page: Annotated[int, Query(ge=1)] = 1
+        request: Request,
+        q: Annotated[str, Query(max_length=200)] = "",
+        sort: str = "sign",
+        page: Annotated[int, Query(ge=1)] = 1,
     ) -> HTMLResponse:
         keys = index.keys()
         sort = sort if sort in SORTED_BY else "sign"
@@ -141,11 +147,13 @@ def _add_list(app: FastAPI, index: RunIndex, pages: Pages) -> None:
             total, part = len(keys), [index.row(key) for key, _ in keys[(page - 1) * PAGE : page * PAGE]]
         return pages.show(
             "runs.html.j2", rows=part, total=total, q=q, sort=sort, page=page, pages=max(1, -(-total // PAGE)),
-            root=str(index.root),
+            root=str(index.root), may_act=visitors.have_token(request),
         )  # fmt: skip
 
 
-def _add_run(app: FastAPI, index: RunIndex, pages: Pages) -> None:
+def _add_run(app: FastAPI, acts: Acts, pages: Pages) -> None:
+    index = acts.index
+
     def folder_of(key: str) -> Path:
         folder = index.folder(key)
         if folder is None:
@@ -162,6 +170,15 @@ def _add_run(app: FastAPI, index: RunIndex, pages: Pages) -> None:
             "record": read_record(folder) if row.status not in ("going", "stopped", "unreadable") else None,
         }
 
+    def show(
+        key: str, request: Request, *, split: str | None = None, page: int = 1, status: int = 200, **others: Any
+    ) -> HTMLResponse:
+        found = values(key)
+        settings = list(contents.flat(found["record"].recipe)) if found["record"] is not None else []
+        predictions = contents.read_predictions(folder_of(key), split, page)
+        offered = acts.offers(found["row"], request) | others
+        return pages.show("run.html.j2", status, **found, settings=settings, predictions=predictions, **offered)
+
     @app.get("/run/{key:path}/progress")
     def progress(key: str) -> HTMLResponse:
         return pages.show("progress.html.j2", **values(key))
@@ -172,11 +189,12 @@ def _add_run(app: FastAPI, index: RunIndex, pages: Pages) -> None:
         return StreamingResponse(_follow(index, key, request), media_type="text/event-stream", headers=_headers(STRICT))
 
     @app.get("/run/{key:path}")
-    def run(key: str, split: str | None = None, page: Annotated[int, Query(ge=1)] = 1) -> HTMLResponse:
-        found = values(key)
-        settings = list(contents.flat(found["record"].recipe)) if found["record"] is not None else []
-        predictions = contents.read_predictions(folder_of(key), split, page)
-        return pages.show("run.html.j2", **found, settings=settings, predictions=predictions)
+    def run(
+        key: str, request: Request, split: str | None = None, page: Annotated[int, Query(ge=1)] = 1
+    ) -> HTMLResponse:
+        return show(key, request, split=split, page=page)
+
+    app.include_router(routes_of(acts, pages.show, show))
 
 
 async def _follow(index: RunIndex, key: str, request: Request) -> AsyncIterator[str]:

@@ -11,10 +11,12 @@ from typing import Any
 
 from peftlab.core.errors import PeftlabError, UserError
 from peftlab.core.record import ENSEMBLE_NAME, RECIPE_NAME, RECORD_NAME, RunRecord, read_record
+from peftlab.run.at_work import LOCK_NAME, AtWork, at_work
 
 METRICS_NAME = "metrics.jsonl"
 QUIET_SECONDS = 600.0
-"""A run that has written nothing for so long counts as stopped."""
+"""A run that has written nothing for so long counts as stopped, where its lock does not tell."""
+CAN_BE_RESUMED = ("cancelled", "stopped", "failed", "out_of_memory")
 
 
 @dataclass(frozen=True)
@@ -32,6 +34,7 @@ class Row:
         score: On the test split, else on the validation split.
         seconds: That the run took.
         problem: Why there is no record, or what it says went wrong.
+        process: Of this machine, that works on it now, where that is known.
     """
 
     key: str
@@ -44,6 +47,12 @@ class Row:
     score: float | None = None
     seconds: float | None = None
     problem: str = ""
+    process: int | None = None
+
+    @property
+    def can_be_resumed(self) -> bool:
+        """Whether it has ended before its time."""
+        return self.status in CAN_BE_RESUMED
 
     def matches(self, words: str) -> bool:
         """Whether each word is somewhere in what is shown."""
@@ -67,7 +76,7 @@ class RunIndex:
         if not root.is_dir():
             raise UserError("there is no such folder", where=str(root), hint="Give the folder that your runs are in.")
         self.root = root.resolve()
-        self._read: dict[str, tuple[tuple[float, float], Row]] = {}
+        self._read: dict[str, tuple[tuple[float, ...], Row]] = {}
 
     def keys(self) -> list[tuple[str, float]]:
         """Every run and its last sign, newest first. Nothing is read but names and times."""
@@ -81,10 +90,10 @@ class RunIndex:
     def row(self, key: str) -> Row:
         """What the list shows of a run that ``keys`` has given."""
         folder = self.root / key
-        times = (_changed(folder / RECORD_NAME), _sign(folder))
+        times = (_changed(folder / RECORD_NAME), _sign(folder), _changed(folder / LOCK_NAME))
         known = self._read.get(key)
         if known is None or known[0] != times or known[1].status == "going":
-            known = self._read[key] = (times, _row(key, folder, *times))
+            known = self._read[key] = (times, _row(key, folder, *times[:2]))
         return known[1]
 
 
@@ -119,20 +128,23 @@ def _sign(folder: Path) -> float:
 
 
 def _row(key: str, folder: Path, recorded: float, sign: float) -> Row:
-    is_fresh = time.time() - sign < QUIET_SECONDS
+    name, working = key.rsplit("/", 1)[-1], at_work(folder)
     if not recorded:
-        problem = "" if is_fresh else "it has left no record: it was killed, or goes on without a word"
-        return Row(key, "going" if is_fresh else "stopped", sign, key.rsplit("/", 1)[-1], problem=problem)
+        goes_on = _goes_on(working, sign, recorded)
+        problem = "" if goes_on else "it has left no record: it was killed, or goes on without a word"
+        if working.is_known and not goes_on:
+            problem = "it has left no record: its process has ended without one"
+        return Row(key, "going" if goes_on else "stopped", sign, name, problem=problem, process=working.process)
     try:
         record = read_record(folder)
     except PeftlabError as error:
-        return Row(key, "unreadable", sign, key.rsplit("/", 1)[-1], problem=error.message)
+        return Row(key, "unreadable", sign, name, problem=error.message)
     except OSError as error:
-        return Row(key, "unreadable", sign, key.rsplit("/", 1)[-1], problem=str(error))
+        return Row(key, "unreadable", sign, name, problem=str(error))
     metric, score = main_score(record)
     return Row(
         key,
-        "going" if is_fresh and sign > recorded + 1 else record.status,  # a run that was taken up again
+        "going" if _goes_on(working, sign, recorded) else record.status,  # a run that was taken up again
         sign,
         record.name,
         _type(record.recipe.get("task")),
@@ -141,7 +153,14 @@ def _row(key: str, folder: Path, recorded: float, sign: float) -> Row:
         score,
         record.seconds,
         record.error or "",
+        working.process,
     )
+
+
+def _goes_on(working: AtWork, sign: float, recorded: float) -> bool:
+    if working.is_known:
+        return working.process is not None
+    return time.time() - sign < QUIET_SECONDS and (not recorded or sign > recorded + 1)
 
 
 def main_score(record: RunRecord) -> tuple[str, float | None]:

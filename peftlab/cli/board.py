@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from peftlab.cli.options import Device, Offline, ThreadCount
 from peftlab.cli.output import reporting
 from peftlab.cli.verbs import verb
 
@@ -23,8 +24,11 @@ def board(
         str, typer.Option(help="Address to listen on. Any address but loopback needs PEFTLAB_TOKEN.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on. 0: any free port.")] = 8080,
+    device: Device = "auto",
+    threads: ThreadCount = None,
+    offline: Offline = False,
 ) -> None:
-    """Show the runs below a folder in a browser: those that go on, those that are done, and comparisons of them."""
+    """Show the runs below a folder in a browser, and start, stop, resume, compare and try them there."""
     from peftlab.core.errors import UserError
 
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
@@ -32,6 +36,17 @@ def board(
         raise UserError(f"the board needs {', '.join(missing)}", hint="pip install 'peftlab[serve]'")
     from peftlab.board.server import show_board
     from peftlab.core.address import given_token
+    from peftlab.core.devices import check_device_name
 
+    check_device_name(device)
     with reporting() as reporter:
-        show_board(folder, address=host, port=port, token=given_token(), reporter=reporter)
+        show_board(
+            folder,
+            address=host,
+            port=port,
+            token=given_token(),
+            reporter=reporter,
+            device=device,
+            threads=threads,
+            offline=offline,
+        )

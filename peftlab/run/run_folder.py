@@ -16,9 +16,8 @@ from peftlab.core.destination import check_folder
 from peftlab.core.errors import UserError
 from peftlab.core.record import RECIPE_NAME, RECORD_NAME, RunRecord, read_record
 from peftlab.recipe.schema import Recipe, write_recipe
+from peftlab.run.at_work import LOCK_NAME, signed
 from peftlab.training.checkpoints import CheckpointFolder
-
-LOCK_NAME = ".lock"
 
 BASE_NAME = "base"
 """Where a run keeps a base model that was given in Python, and that no checkpoint holds."""
@@ -77,7 +76,7 @@ class RunFolder:
         """
         lock = FileLock(self.path / LOCK_NAME)
         try:
-            with lock.acquire(timeout=0):
+            with lock.acquire(timeout=0), signed(self.path / LOCK_NAME):
                 yield
         except Timeout:
             raise UserError("another process is running in this folder", where=str(self.path)) from None

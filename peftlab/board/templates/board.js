@@ -21,6 +21,17 @@ function follow(place) {
   source.addEventListener("ended", () => { source.close(); location.reload(); });
 }
 
+function poll(place) {
+  const timer = setInterval(async () => {
+    const answer = await fetch(place.dataset.poll).catch(() => null);
+    if (!answer || !answer.ok) return;
+    place.innerHTML = await answer.text();
+    if (answer.headers.get("X-Begun")) location.replace(answer.headers.get("X-Begun"));
+    else if (answer.headers.get("X-Ended")) { clearInterval(timer); location.reload(); }
+  }, 1000);
+}
+
 tellTimes(document);
 setInterval(() => tellTimes(document), 5000);
 document.querySelectorAll("[data-follow]").forEach(follow);
+document.querySelectorAll("[data-poll]").forEach(poll);

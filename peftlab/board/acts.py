@@ -1,0 +1,207 @@
+"""What the board does beside showing: runs are started, stopped, taken up and asked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+from urllib.parse import quote
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from starlette.exceptions import HTTPException
+
+from peftlab.artifact.saved_folder import read_run_recipe
+from peftlab.board.form import CHOSEN, answers_of, choices_of, sections_of, settings_of
+from peftlab.board.jobs import Job, Jobs
+from peftlab.board.runs import Row, RunIndex
+from peftlab.board.trial import Answer, Trial, questions_of, writes_text
+from peftlab.board.visitors import Visitors, read_form
+from peftlab.core.errors import PeftlabError, UserError
+from peftlab.recipe.from_settings import recipe_of_settings
+from peftlab.recipe.schema import Recipe
+from peftlab.run.at_work import ask_to_stop
+
+Show = Callable[..., HTMLResponse]
+
+
+async def _sent(request: Request) -> dict[str, str]:
+    request.app.state.visitors.check_acting(request)
+    return await read_form(request)
+
+
+Sent = Annotated[dict[str, str], Depends(_sent)]
+"""A form, from the board's own page and from one who may act."""
+
+
+@dataclass(frozen=True)
+class Acts:
+    """What acting needs.
+
+    Args:
+        index: The runs that are shown.
+        visitors: Who may act.
+        jobs: What was started.
+        trial: The model that is asked.
+    """
+
+    index: RunIndex
+    visitors: Visitors
+    jobs: Jobs
+    trial: Trial
+
+    def offers(self, row: Row, request: Request) -> dict[str, Any]:
+        """What the page of a run needs to know to offer them."""
+        job = self.jobs.last_of(row.key)
+        recipe = self._recipe_of(row) if row.status == "success" else None
+        return {
+            "may_act": self.visitors.have_token(request),
+            "job": job,
+            "job_state": None if job is None else self.jobs.state(job),
+            "questions": () if recipe is None else questions_of(recipe),
+            "writes": recipe is not None and writes_text(recipe),
+            "answer": None,
+            "problem": "",
+        }
+
+    def _recipe_of(self, row: Row) -> Recipe | None:
+        try:
+            return read_run_recipe(self.index.root / row.key)
+        except PeftlabError:  # it is damaged, or the package of its task is not installed here
+            return None
+
+
+def routes_of(acts: Acts, show: Show, show_run: Callable[..., HTMLResponse]) -> APIRouter:
+    """The routes of acting.
+
+    Args:
+        acts: What they need.
+        show: Makes a page of a template.
+        show_run: Makes the page of a run, with other values put in.
+    """
+    router = APIRouter()
+
+    _add_form(router, acts, show)
+    _add_jobs(router, acts, show)
+
+    def row_of(key: str) -> Row:
+        if acts.index.folder(key) is None:
+            raise HTTPException(404, f"there is no run {key}")
+        return acts.index.row(key)
+
+    @router.post("/run/{key:path}/stop")
+    def stop(key: str, form: Sent) -> Response:
+        ask_to_stop(acts.index.root / row_of(key).key)
+        return _to_run(key)
+
+    @router.post("/run/{key:path}/resume")
+    def resume(key: str, form: Sent) -> Response:
+        if not row_of(key).can_be_resumed:
+            raise UserError("only a run that has ended before its time can be taken up", where=key)
+        return _to_job(acts.jobs.resume(key))
+
+    @router.post("/run/{key:path}/try")
+    def ask(key: str, request: Request, form: Sent) -> HTMLResponse:
+        folder = acts.index.root / row_of(key).key
+        texts = [form.get(f"text.{name}", "") for name in questions_of(read_run_recipe(folder))]
+        try:
+            answer = acts.trial.ask(folder, texts, explained=form.get("act") == "explain")
+        except PeftlabError as error:
+            return show_run(key, request, status=422, answer=Answer(texts), problem=str(error))
+        return show_run(key, request, answer=answer)
+
+    return router
+
+
+def _add_form(router: APIRouter, acts: Acts, show: Show) -> None:
+    def page(request: Request, answers: dict[str, str], *, problem: str = "", status: int = 200) -> HTMLResponse:
+        task, method = (answers.get(part, "") for part in CHOSEN)
+        sections = sections_of(task, method) if task and method else []
+        return show(
+            "new.html.j2", status, sections=sections, answers=answers, task=task, method=method, problem=problem,
+            tasks=choices_of("task"), methods=choices_of("method"), may_act=acts.visitors.have_token(request),
+        )  # fmt: skip
+
+    @router.get("/new")
+    def form(
+        request: Request,
+        task: str = "",
+        method: str = "",
+        like: Annotated[str | None, Query(max_length=1000)] = None,
+        job: str | None = None,
+    ) -> HTMLResponse:
+        answers: dict[str, str] = {}
+        if like is not None:
+            folder = acts.index.folder(like)
+            if folder is None:
+                raise HTTPException(404, f"there is no run {like}")
+            answers = answers_of(read_run_recipe(folder).model_dump(mode="json"))
+        elif job is not None and (found := acts.jobs.find(job)) is not None:
+            answers = dict(found.answers)
+        # Another type than that of the run has other keys.
+        given = {"task": task, "method": method}
+        for part in CHOSEN:
+            if given[part] and given[part] != answers.get(part):
+                answers = {key: value for key, value in answers.items() if not key.startswith(f"{part}.")}
+                answers[part] = given[part]
+        return page(request, answers)
+
+    @router.post("/new")
+    def start(request: Request, answers: Sent) -> Response:
+        task, method = (answers.get(part, "") for part in CHOSEN)
+        typed = {key: value for key, value in answers.items() if value.strip()}
+        try:
+            settings = settings_of(answers, task, method)
+            recipe, _ = recipe_of_settings(settings)
+        except UserError as error:
+            if task not in choices_of("task") or method not in choices_of("method"):
+                raise
+            place = (error.where or "").removeprefix("--set").strip(": ")
+            text = f"{place}: {error.message}" if place else error.message
+            return page(request, typed, problem=f"{text}. {error.hint or ''}", status=422)
+        return _to_job(acts.jobs.start(recipe.name, settings, typed))
+
+
+def _add_jobs(router: APIRouter, acts: Acts, show: Show) -> None:
+    def found(name: str) -> Job:
+        job = acts.jobs.find(name)
+        if job is None:
+            raise HTTPException(404, "nothing of this name was started here")
+        return job
+
+    def values(name: str) -> dict[str, Any]:
+        job = found(name)
+        row = acts.index.row(job.key) if acts.index.folder(job.key) is not None else None
+        return {"job": job, "state": acts.jobs.state(job), "row": row}
+
+    @router.get("/job/{name}")
+    def job(name: str, request: Request) -> HTMLResponse:
+        return show("job.html.j2", **values(name), may_act=acts.visitors.have_token(request))
+
+    @router.get("/job/{name}/progress")
+    def progress(name: str) -> HTMLResponse:
+        now = values(name)
+        answer = show("job_progress.html.j2", **now)
+        row, state = now["row"], now["state"]
+        if row is not None and row.status == "going":
+            answer.headers["X-Begun"] = _address(row.key)
+        elif state.is_running is not True:
+            answer.headers["X-Ended"] = "1"
+        return answer
+
+    @router.post("/job/{name}/stop")
+    def stop(name: str, form: Sent) -> Response:
+        acts.jobs.stop(found(name))
+        return RedirectResponse(f"/job/{name}", 303)
+
+
+def _address(key: str) -> str:
+    return f"/run/{quote(key)}"
+
+
+def _to_run(key: str) -> Response:
+    return RedirectResponse(_address(key), 303)
+
+
+def _to_job(job: Job) -> Response:
+    return RedirectResponse(f"/job/{job.name}", 303)
