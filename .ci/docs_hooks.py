@@ -37,6 +37,8 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
     def shown(match: re.Match[str]) -> str:
         target = (ROOT / "docs" / Path(page.file.src_uri).parent / match[2]).resolve()
+        if target.is_relative_to(ROOT / "docs"):
+            return match[0]  # a page; mkdocs checks it itself
         if not target.exists():
             raise PluginError(f"{page.file.src_uri}: there is no {match[2]}")
         return f"{match[1]} (`{target.relative_to(ROOT)}`)"
