@@ -101,11 +101,14 @@ def answers_of(recipe: Mapping[str, Any]) -> dict[str, str]:
     for part in CHOSEN:
         answers[part] = str((recipe.get(part) or {}).get("type", ""))
     for field in _fields(answers):
-        value: Any = recipe
-        for name in field.key.split("."):
-            value = value.get(name) if isinstance(value, Mapping) else None
-        shown = ("null" if field.default else "") if value is None else _typed(value)
-        if shown != field.default and value not in ([], {}):
+        *sections, name = field.key.split(".")
+        holder: Any = recipe
+        for section in sections:
+            holder = holder.get(section) or {}
+        if name not in holder or (holder[name] in ([], {}) and not field.default):
+            continue
+        shown = ("null" if field.default else "") if holder[name] is None else _typed(holder[name])
+        if shown != field.default:
             answers[field.key] = shown
     return answers
 
