@@ -164,14 +164,14 @@ def test_a_run_is_asked_and_a_like_one_is_typed_in(
     empty = client.post("/run/first/try", data={"text.text": " "}, headers=OWN)
     assert empty.status_code == 422
     assert "there is no text" in empty.text
-    assert client.post("/run/first/resume", data={}, headers=OWN).status_code == 422
-    assert client.post("/run/first/stop", data={}, headers=OWN).status_code == 422
+    assert client.post("/run/first/resume", data={"act": ""}, headers=OWN).status_code == 422
+    assert client.post("/run/first/stop", data={"act": ""}, headers=OWN).status_code == 422
     form = client.get("/new", params={"like": "first"}).text
     assert 'value="2e-2"' in form or 'value="0.02"' in form
     (tmp_path / "runs" / "first" / "adapter" / "adapter_model.safetensors").write_bytes(b"none")
     (tmp_path / "runs" / "first" / "record.json").touch()
     broken = client.post("/run/first/try", data={"text.text": "a fine day"}, headers=OWN)
-    assert broken.status_code in (200, 422)
+    assert broken.status_code == 422
     assert "Traceback" not in broken.text
 
 

@@ -103,6 +103,6 @@ def test_a_run_is_started_in_a_session_of_its_own_and_stopped(tmp_path: Path, ti
     assert process is not None
     assert os.getsid(process) == process
     assert "Stop" in client.get(f"/run/{key}").text
-    client.post(f"/run/{key}/stop", data={}, headers=own)
+    client.post(f"/run/{key}/stop", data={"act": ""}, headers=own)
     wait("cancelled")
     assert "Resume" in client.get(f"/run/{key}").text
