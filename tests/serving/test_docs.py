@@ -23,4 +23,4 @@ def test_the_pages_bring_their_scripts_along(page: str, start: Any, tiny_run: Ca
         assert address.startswith("/"), address
         with urllib.request.urlopen(base + address) as answer:  # noqa: S310
             assert answer.status == 200
-            assert len(answer.read()) > 1000
+            assert len(answer.read()) > 100  # the smallest is an icon
