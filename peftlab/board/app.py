@@ -107,6 +107,10 @@ def build_board(
     def script() -> Response:
         return Response(pages.script, media_type="text/javascript", headers={"X-Content-Type-Options": "nosniff"})
 
+    @app.get("/favicon.ico")
+    def icon() -> Response:
+        return Response(status_code=204)  # browsers ask for one by themselves
+
     async def problem(_: Request, error: Exception) -> HTMLResponse:
         if isinstance(error, HTTPException):
             return pages.show("problem.html.j2", error.status_code, problem=error.detail, hint="")
