@@ -47,12 +47,14 @@ def test_pages_fit_a_phone_and_a_run_is_asked_by_keyboard(tab: Page, address: st
     tab.errors.clear()
     tab.requests.clear()
     tab.visit(f"{address}/?token={TOKEN}", **PHONE)
-    assert tab.evaluate("location.search") == ""
+    tab.wait_for(f"location.href === '{address}/' && document.body.innerText.includes('New run')")
     for path in ("/", "/new?task=text_classification&method=lora", "/run/first"):
         tab.visit(address + path, **PHONE)
+        tab.wait_for(f"location.href === '{address}{path}' && document.querySelector('h1') !== null")
         tab.evaluate("for (const item of document.querySelectorAll('details')) item.open = true")
         assert tab.evaluate(OVERFLOW) == 0, path
         assert tab.evaluate(UNNAMED) == 0, path
+    tab.wait_for("document.querySelector('textarea') !== null")
     tab.evaluate("document.querySelector('textarea').focus()")
     tab.type("a good day")
     for _ in range(2):  # past the button that predicts, to the one that explains
