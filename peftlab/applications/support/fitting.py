@@ -196,7 +196,10 @@ def _weigh_again(plain: Ranked, second: NDArray[np.float64], right: NDArray[np.i
 def told(support: Support, decision: Decision, company: Company) -> list[str]:
     """The bounds, in sentences."""
     lines = []
-    for bound, what in ((decision.answer, "answered by an entry"), (decision.write, "answered by a written text")):
+    bounds = [(decision.answer, "answered by an entry")]
+    if support.writer is not None:
+        bounds.append((decision.write, "sure enough to be written for, with the right entry among the passages"))
+    for bound, what in bounds:
         if math.isinf(bound.threshold):
             needed = rows_needed(support.error_rate, support.certainty)
             lines.append(
