@@ -64,7 +64,7 @@ def built(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path, tiny_gpt2: 
         ("reranking", "reranking", ", label: label"),
         ("writer", "instruction_tuning", ", messages: messages"),
     ):
-        values = {"model": tiny_bert, "steps": 30 if task in ("embedding", "intents") else 2, "length": 24}
+        values = {"model": tiny_bert, "steps": 40 if task in ("embedding", "intents") else 4, "length": 24}
         values |= {"model": folder / "gpt2", "length": 600} if task == "writer" else {}
         recipe = PART.format(task=task, type=kind, more=more, **values)
         (folder / f"{task}.yaml").write_text(recipe)
