@@ -34,6 +34,7 @@ def test_a_lock_names_the_process_that_holds_it_and_a_stop_is_ctrl_c(tmp_path: P
         ("what is this", AtWork(False)),
         ("", AtWork(False)),
     ],
+    ids=["number used again", "no such number", "another machine", "other words", "nothing"],
 )
 def test_words_of_a_lock_that_nobody_holds(tmp_path: Path, text: str, found: AtWork) -> None:
     (tmp_path / LOCK_NAME).write_text(text)
