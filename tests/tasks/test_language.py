@@ -127,7 +127,6 @@ def test_the_loss_is_computed_in_chunks_while_training_too() -> None:
     model = transformers.LlamaForCausalLM(transformers.LlamaConfig(**{**SIZES, "vocab_size": 80, "hidden_size": 64}))
     seen = []
     with accelerated(model):
-        assert type(model.lm_head) is not nn.Linear  # the head's class is another one while training
         model.lm_head.register_forward_hook(lambda _module, _inputs, output: seen.append(output.shape[0]))
         labelled_loss(model, batch_of([30, 30], first=28)).backward()
     assert seen == [0]
