@@ -111,7 +111,8 @@ def test_rehearsals_leave_no_trace_and_estimates_agree_with_them(ready: CheckedM
     flops = rehearse_flops(few)
     assert_same(weights_of(job), before)
     assert hooks_on(job) == model_hooks
-    batch = Batch(job.split.examples, job.task.lengths(job.split.examples), FIRST.batches)
+    all_lengths = job.task.lengths(job.split.examples)
+    batch = Batch(job.split.examples, all_lengths, job.plan.longest_step(all_lengths).batches)
     shapes = ShapesOfRecipe(ready, LABELS, Target("cpu", None))
     assert shapes.memory(batch).memory.peak_bytes == pytest.approx(measured, rel=0.03)
     estimated = shapes.step_flops(few.split)
