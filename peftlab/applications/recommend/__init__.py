@@ -60,7 +60,10 @@ class Recommend(Application):
     exact_items: PositiveInt = Field(
         4000, description="Of so many of the most popular items EASE learns how each speaks for each other."
     )
-    regularization: PositiveFloat = Field(200.0, description="Of EASE: the higher, the less it trusts rare items.")
+    regularization: PositiveFloat | None = Field(
+        None,
+        description="Of EASE: a higher one trusts rare items less. null: chosen on the last training events.",
+    )
     half_life: PositiveFloat = Field(
         20.0, description="A user's event counts half as much as one that is so many events later."
     )

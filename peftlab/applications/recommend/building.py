@@ -15,6 +15,7 @@ from peftlab.applications.recommend.cold import Shares, choose_shares
 from peftlab.applications.recommend.collaborative import Collaborative, fit_collaborative, write_collaborative
 from peftlab.applications.recommend.history import History, hidden_items, load_history
 from peftlab.applications.recommend.ranking import FEATURES, Ranked, learn_weights, rank_features
+from peftlab.applications.recommend.regularization import choose_regularization
 from peftlab.applications.recommend.search import Search, build_graph
 from peftlab.applications.recommend.vectors import embed_texts
 from peftlab.core.application import Workplace
@@ -75,7 +76,7 @@ def fit(application: Recommend, history: History) -> Collaborative:
         history,
         factors=application.factors,
         exact_items=application.exact_items,
-        regularization=application.regularization,
+        regularization=application.regularization or choose_regularization(history, application.exact_items),
         seed=application.seed,
     )
 

@@ -100,17 +100,21 @@ def fit_collaborative(
         seed: Of ALS's start.
     """
     matrix = history.matrix
-    popularity = history.popularity
-    known = np.flatnonzero(popularity > 0)
-    exact = np.sort(known[np.argsort(-popularity[known], kind="stable")[:exact_items]])
+    exact = most_popular(history, exact_items)
     return Collaborative(
-        popularity,
+        history.popularity,
         exact,
         fit_ease(matrix[:, exact], regularization),
         fit_als(matrix, factors, seed),
         _fit_neighbours(matrix),
         len(history.users),
     )
+
+
+def most_popular(history: History, count: int) -> Ints:
+    """The places of at most so many items, those that the most users chose; none that nobody did."""
+    known = np.flatnonzero(history.popularity > 0)
+    return np.sort(known[np.argsort(-history.popularity[known], kind="stable")[:count]])
 
 
 def fit_ease(matrix: Any, regularization: float) -> Matrix:

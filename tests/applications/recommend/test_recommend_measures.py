@@ -29,6 +29,7 @@ from peftlab.applications.recommend.metrics import best_items, score_lists
 from peftlab.applications.recommend.pairs import next_items
 from peftlab.applications.recommend.ranking import FEATURES, Ranked, learn_weights, order
 from peftlab.applications.recommend.reading import history_of, seconds_of
+from peftlab.applications.recommend.regularization import GRID, choose_regularization
 from peftlab.applications.recommend.search import Search, build_graph, open_search
 from peftlab.applications.recommend.vectors import history_rows, unit, user_vectors
 
@@ -115,6 +116,22 @@ def test_models_agree_with_other_ways_to_compute_them(history, tmp_path) -> None
     assert np.allclose(models.user_factors(matrix), peer.recalculate_user(np.arange(40), matrix), atol=1e-4)
     nobody = scipy.sparse.csr_matrix((1, 45), dtype=np.float32)
     assert not models.by_factors(nobody).any()
+
+
+def test_the_penalty_of_ease_is_the_one_whose_lists_foretell_the_last_training_events_best(history) -> None:
+    early, late = history.cut()
+    dense, known = early.matrix.toarray(), np.flatnonzero(early.popularity > 0)
+    worth = {}
+    for value in GRID:
+        scores = np.full(dense.shape, -1e9)
+        scores[:, known] = dense[:, known] @ fit_ease(early.matrix[:, known], value)
+        scores[dense > 0] = -1e9
+        right = np.zeros(dense.shape)
+        right[late.user, late.item] = 1
+        judged = right.any(axis=1)
+        worth[value] = ndcg_score(right[judged], scores[judged], k=10)
+    assert worth[choose_regularization(history, 45)] == pytest.approx(max(worth.values()))
+    assert choose_regularization(history.keep(np.zeros(len(history), dtype=bool)), 45) in GRID
 
 
 def test_weights_find_the_feature_that_tells() -> None:
