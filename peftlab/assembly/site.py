@@ -5,7 +5,6 @@ Texts come from strangers: templates escape them, and the page's policy lets no 
 
 from __future__ import annotations
 
-import hmac
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,16 +19,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from peftlab.assembly.database import StorageError
 from peftlab.core.application import Hosting
 from peftlab.core.errors import PeftlabError
+from peftlab.core.page_safety import LOOPBACK_NAMES, cookie_of, is_token, page_headers
 
-COOKIE = "peftlab_token"
-LOOPBACK_NAMES = ["127.0.0.1", "localhost", "[::1]", "testserver"]
-POLICY = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self' data:; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"  # fmt: skip  # noqa: E501
-HEADERS = {
-    "Content-Security-Policy": POLICY,
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
+HEADERS = page_headers()
 OPEN_ROUTES = frozenset({"/healthz"})
 MAX_BODY_BYTES = 1_000_000
 TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
@@ -131,20 +123,21 @@ class _Guard:
         await self._app(scope, self._limited(receive), send_with_headers)
 
     def _refuse(self, request: Request) -> Response | None:
-        if int(request.headers.get("content-length", "0") or 0) > self._most:
+        length = request.headers.get("content-length", "")
+        if length.isdigit() and int(length) > self._most:
             return JSONResponse({"error": f"the body is larger than {self._most} bytes"}, 413)
         if request.method not in ("GET", "HEAD") and _is_from_elsewhere(request):
             return JSONResponse({"error": "pages of other sites may not do this"}, 403)
         if self._token is None or self._is_public(request.url.path):
             return None
         given = request.query_params.get("token", "")
-        if request.method == "GET" and given and self._is_token(given):
+        if request.method == "GET" and is_token(given, self._token):
             # The token leaves the address, which a browser keeps and shows.
             answer = RedirectResponse(request.url.path, 303)
-            answer.set_cookie(COOKIE, given, httponly=True, samesite="strict")
+            answer.set_cookie(cookie_of(request, "app"), given, httponly=True, samesite="strict")
             return answer
         bearer = request.headers.get("authorization", "").removeprefix("Bearer ")
-        if self._is_token(bearer) or self._is_token(request.cookies.get(COOKIE, "")):
+        if any(is_token(each, self._token) for each in (bearer, request.cookies.get(cookie_of(request, "app"), ""))):
             return None
         return JSONResponse({"error": "a token is needed", "hint": "Open /?token=TOKEN once."}, 401)
 
@@ -152,10 +145,6 @@ class _Guard:
         return path in OPEN_ROUTES or any(
             path == each if each == "/" else path.startswith(each) for each in self._public
         )
-
-    def _is_token(self, given: str) -> bool:
-        assert self._token is not None  # noqa: S101 - asked where there is one
-        return hmac.compare_digest(given.encode(), self._token.encode())
 
     def _limited(self, receive: Receive) -> Receive:
         seen = 0

@@ -21,6 +21,7 @@ from peftlab.board.runs import RunIndex
 from peftlab.board.trial import Trial
 from peftlab.board.visitors import Visitors
 from peftlab.core.errors import PeftlabError, UserError
+from peftlab.core.page_safety import LOOPBACK_NAMES, STRICT_POLICY, page_headers
 from peftlab.core.record import read_record
 from peftlab.figures.svg import FIGURE_STYLE
 from peftlab.report import wording
@@ -28,13 +29,11 @@ from peftlab.report import wording
 PAGE = 100
 """Runs on a page of the list."""
 SORTED_BY = ("sign", "name", "task", "method", "status", "score", "seconds")
-STRICT = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"  # fmt: skip  # noqa: E501
-OF_REPORTS = STRICT.replace(
+OF_REPORTS = STRICT_POLICY.replace(
     "style-src 'self'; script-src 'self'", "style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 )
 """A report brings its style and its script along; all that it says of runs is escaped."""
 FOLLOW_SECONDS = 1.0
-LOOPBACK_NAMES = ["127.0.0.1", "localhost", "[::1]", "testserver"]
 
 
 class Pages:
@@ -55,16 +54,7 @@ class Pages:
     def show(self, name: str, status: int = 200, **values: Any) -> HTMLResponse:
         """A page."""
         text = self._templates.get_template(name).render(**values)
-        return HTMLResponse(text, status, headers=_headers(STRICT))
-
-
-def _headers(policy: str) -> dict[str, str]:
-    return {
-        "Content-Security-Policy": policy,
-        "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
-        "Cache-Control": "no-store",
-    }
+        return HTMLResponse(text, status, headers=page_headers())
 
 
 def build_board(
@@ -190,7 +180,7 @@ def _add_run(app: FastAPI, acts: Acts, pages: Pages) -> None:
     @app.get("/run/{key:path}/events")
     async def events(key: str, request: Request) -> StreamingResponse:
         folder_of(key)
-        return StreamingResponse(_follow(index, key, request), media_type="text/event-stream", headers=_headers(STRICT))
+        return StreamingResponse(_follow(index, key, request), media_type="text/event-stream", headers=page_headers())
 
     @app.get("/run/{key:path}")
     def run(
@@ -226,4 +216,4 @@ def _add_comparison(app: FastAPI, index: RunIndex) -> None:
         if len(folders) < 2:
             raise UserError("two runs at least are needed", hint="Tick them in the list, and choose Compare.")
         page = render_html(build_report(folders, base=index.root))
-        return HTMLResponse(Markup(page), headers=_headers(OF_REPORTS))  # noqa: S704 - the report escapes what it shows
+        return HTMLResponse(Markup(page), headers=page_headers(OF_REPORTS))  # noqa: S704 - the report escapes what it shows

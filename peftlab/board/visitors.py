@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Awaitable, Callable
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
@@ -10,6 +9,8 @@ from urllib.parse import parse_qsl, urlsplit
 from fastapi import FastAPI, Request
 from fastapi.responses import RedirectResponse, Response
 from starlette.exceptions import HTTPException
+
+from peftlab.core.page_safety import cookie_of, is_token
 
 MOST_BYTES = 1 << 18
 """Of what a form sends."""
@@ -31,7 +32,7 @@ class Visitors:
 
     def have_token(self, request: Request) -> bool:
         """Whether this one has brought it."""
-        return self._is_token(request.cookies.get(_cookie_of(request), ""))
+        return is_token(request.cookies.get(cookie_of(request, "board"), ""), self._token)
 
     def check_acting(self, request: Request) -> None:
         """See that a request that changes something comes from the board's own page, and from one who may.
@@ -54,22 +55,14 @@ class Visitors:
 
         @app.middleware("http")
         async def ask(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-            if self._is_token(request.query_params.get("token", "")):
+            if is_token(request.query_params.get("token", ""), self._token):
                 # The token leaves the address, which a browser keeps and shows.
                 answer: Response = RedirectResponse("/", 303)
-                answer.set_cookie(_cookie_of(request), self._token or "", httponly=True, samesite="strict")
+                answer.set_cookie(cookie_of(request, "board"), self._token or "", httponly=True, samesite="strict")
                 return answer
             if self._to_look and not self.have_token(request):
                 return refuse()
             return await call_next(request)
-
-    def _is_token(self, given: str) -> bool:
-        return self._token is not None and hmac.compare_digest(given.encode(), self._token.encode())
-
-
-def _cookie_of(request: Request) -> str:
-    """Cookies are shared by all ports of a machine: each board has a name of its own."""
-    return f"peftlab_board_{request.url.port or 0}"
 
 
 def _is_own_page(request: Request) -> bool:
