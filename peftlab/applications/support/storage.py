@@ -292,8 +292,8 @@ class Storage:
             found.append({**empty, "dialogue": name, "role": AGENT, "text": row.answer})
         return found
 
-    def figures(self) -> dict[str, float]:
-        """What the desk shows: counts, and seconds at the median."""
+    def figures(self) -> dict[str, float | None]:
+        """What the desk shows: counts, shares, and seconds at the median; None where there is nothing to tell of."""
         with self._database.transaction() as connection:
             kinds: dict[str, int] = {
                 row.kind: int(row.total)
@@ -323,11 +323,11 @@ class Storage:
             "by_entry": kinds.get("entry", 0),
             "by_written_text": kinds.get("written", 0),
             "handed_over": kinds.get("handed", 0),
-            "share_answered": alone / total if total else 0.0,
+            "share_answered": alone / total if total else None,
             "corrected_as_wrong": int(wrong or 0),
             "did_not_help": int(unhelpful or 0),
-            "share_wrong": int(wrong or 0) / alone if alone else 0.0,
-            "median_seconds": float(ordered[len(ordered) // 2]) if ordered else 0.0,
+            "share_wrong": int(wrong or 0) / alone if alone else None,
+            "median_seconds": float(ordered[len(ordered) // 2]) if ordered else None,
         }
 
 

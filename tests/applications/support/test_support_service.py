@@ -258,3 +258,9 @@ def test_the_shipped_recipes_read(tmp_path: Path) -> None:
     file.application.check(Workplace(tmp_path, {}, shipped))
     assert len(read_entries(shipped / "support_quick/faq.csv")) == 20
     assert isinstance(load_application(shipped / "support.yaml").application, Support)
+
+
+def test_shares_of_nothing_are_not_shown_as_zero(site: TestClient) -> None:
+    figures = site.get("/api/desk").json()["figures"]
+    assert figures["questions"] == 0
+    assert figures["share_answered"] is figures["share_wrong"] is figures["median_seconds"] is None

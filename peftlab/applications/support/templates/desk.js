@@ -24,7 +24,7 @@ async function get(path) {
   return answer.json();
 }
 
-function percent(value) { return (100 * value).toFixed(1) + " %"; }
+function percent(value) { return value === null ? "–" : (100 * value).toFixed(1) + " %"; }
 
 async function refresh() {
   const desk = await get("/api/desk");
@@ -32,7 +32,7 @@ async function refresh() {
   figures.replaceChildren();
   const all = desk.figures;
   for (const [what, value] of [["questions", all.questions], ["answered without a person", percent(all.share_answered)],
-    ["corrected as wrong", percent(all.share_wrong)], ["did not help", all.did_not_help], ["seconds, median", all.median_seconds.toFixed(2)]]) {
+    ["corrected as wrong", percent(all.share_wrong)], ["did not help", all.did_not_help], ["seconds, median", all.median_seconds === null ? "–" : all.median_seconds.toFixed(2)]]) {
     const box = element("div", "", figures);
     element("strong", String(value), box);
     box.append(what);
