@@ -26,6 +26,8 @@ from peftlab.core.reporter import Silent
 from peftlab.recipe.schema import Recipe, load_recipe
 from tests.conftest import Command
 
+pytestmark = pytest.mark.slow
+
 RECIPE = """\
 name: small
 seed: 7

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 VERBS = {
     "predict": ["predict", "{run}", "a film"],
     "evaluate": ["evaluate", "{run}", "--data", "{table}"],

@@ -16,6 +16,8 @@ import pytest
 
 from tests.conftest import NEUTRAL, Command
 
+pytestmark = pytest.mark.slow
+
 WORDS = [*NEUTRAL, "good", "bad", "lovely", "kind"]
 
 PRETRAIN = """\

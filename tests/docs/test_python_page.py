@@ -10,6 +10,8 @@ import peft
 import pytest
 from transformers import AutoModel
 
+pytestmark = pytest.mark.slow
+
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 

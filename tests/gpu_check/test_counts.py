@@ -12,6 +12,8 @@ from benchmarks.gpu import counts, overhead
 from benchmarks.gpu.counting import StepCounter, WaitCounter
 from peftlab.measurement.memory import LiveBytes
 
+pytestmark = pytest.mark.slow
+
 
 def test_kernels_of_a_small_model() -> None:
     model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3, bias=False))

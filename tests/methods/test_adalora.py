@@ -13,6 +13,8 @@ from test_contract import optimizer_of, step
 from peftlab.core.errors import UnsupportedError
 from peftlab.core.method import METHODS
 
+pytestmark = pytest.mark.slow
+
 BERT = KINDS[0]
 ADALORA = METHODS.get("adalora")
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 FOLDER = Path(__file__).parents[2] / "benchmarks" / "statistics"
 REPETITIONS = 60
 # Monte-Carlo tolerance: 3.5 standard errors of independent comparisons; pairs of one comparison add little.

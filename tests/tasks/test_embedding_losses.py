@@ -22,6 +22,8 @@ from peftlab.tasks._hard_negatives import mine
 from peftlab.tasks.text_embedding import TextEmbedding
 from tests.conftest import sentences
 
+pytestmark = pytest.mark.slow
+
 
 class Vectors(SentenceTransformer):
     """A model whose features are the vectors themselves."""

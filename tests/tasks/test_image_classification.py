@@ -18,6 +18,8 @@ from peftlab.preparation.check import check_recipe
 from peftlab.recipe.schema import Recipe
 from peftlab.tasks.images import pixels
 
+pytestmark = pytest.mark.slow
+
 
 def recipe(model: Path, source: Any, **task: Any) -> Recipe:
     return Recipe.from_dict(

@@ -14,6 +14,8 @@ from peftlab.core.reporter import Silent
 from peftlab.inference.export.compose import Composition, export_composition
 from peftlab.inference.load_tuned import load_run, load_tuned
 
+pytestmark = pytest.mark.slow
+
 LAYER = "bert.encoder.layer.0.attention.self.query"
 
 
