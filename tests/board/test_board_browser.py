@@ -34,6 +34,7 @@ def address(tiny_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFact
     shutil.copytree(tiny_run(), root / "first")
     bound = socket.socket()
     bound.bind(("127.0.0.1", 0))
+    bound.listen()  # else a browser that comes before the server is there is shown its own page of an error
     app = build_board(root, token=TOKEN, token_to_look=False)
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
