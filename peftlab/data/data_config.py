@@ -13,6 +13,7 @@ from peftlab.core.config import Config
 from peftlab.core.errors import did_you_mean
 from peftlab.data.dialects import Dialect
 from peftlab.data.given import GivenRows
+from peftlab.data.pruning import Pruning
 
 SplitName = Literal["train", "validation", "test"]
 SPLIT_NAMES: tuple[SplitName, ...] = ("train", "validation", "test")
@@ -162,6 +163,11 @@ class DataConfig(Config):
         default_factory=list,
         description="Changed copies of the training rows to learn beside them: a list of mappings with a `type`. "
         "`peftlab ls augmentations` lists the types.",
+    )
+    prune: Pruning | None = Field(
+        None,
+        description="Leave training rows out whose labels look wrong to models that have not learned them. null: all "
+        "are learned from.",
     )
     max_unlabeled_examples: PositiveInt | None = Field(
         None, description="The most texts without labels to learn from, drawn by the seed."

@@ -128,6 +128,7 @@ def _check_training(recipe: Recipe, document: Document) -> None:
         )
     _check_optimizer(recipe, document)
     _check_self_training(recipe, document)
+    _check_pruning(recipe, document)
     if recipe.training.early_stopping_patience is not None and not _has_validation(recipe):
         raise ConfigError(
             "early stopping needs a validation split",
@@ -161,6 +162,17 @@ def _check_self_training(recipe: Recipe, document: Document) -> None:
             where=where,
             hint="Choose a task such as text_classification, with one label a text.",
         )
+
+
+def _check_pruning(recipe: Recipe, document: Document) -> None:
+    """Labels look wrong by the probabilities of classes, one of which a row has."""
+    if recipe.data is None or recipe.data.prune is None or recipe.task.has_class_probabilities:
+        return
+    raise UnsupportedError(
+        f"labels look wrong where each row has one class, and {recipe.task.registered_name} does not say that",
+        where=document.where(("data", "prune")),
+        hint="Leave it out, or choose a task such as text_classification, with one label a text.",
+    )
 
 
 def _check_optimizer(recipe: Recipe, document: Document) -> None:

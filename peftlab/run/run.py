@@ -219,6 +219,7 @@ def _execute(
     from peftlab.measurement.phases import PhaseClock
     from peftlab.run.findings import Findings
     from peftlab.run.outcome import record_of
+    from peftlab.run.pruning import pruned
     from peftlab.run.run_context import RunContext
     from peftlab.run.self_training import with_pseudo_labels
     from peftlab.run.stages import run_stages
@@ -241,6 +242,7 @@ def _execute(
         )
 
     try:
+        checked = pruned(checked, folder.path, teach, reporter=reporter, processes=world.size)
         checked = with_pseudo_labels(
             checked, folder.path, teach, device=device, offline=offline, reporter=reporter, processes=world.size
         )

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import gc
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peftlab.core.config import replace_config
-from peftlab.core.errors import RunFailedError, UnsupportedError
-from peftlab.core.record import RunRecord
+from peftlab.core.errors import UnsupportedError
 from peftlab.core.reporter import Reporter
 from peftlab.core.splits import Split
 from peftlab.core.task import Prediction
@@ -20,7 +18,7 @@ from peftlab.data.columns import take
 from peftlab.data.splits import LoadedData, fingerprint
 from peftlab.preparation.check import CheckedRecipe
 from peftlab.run.run_folder import RunFolder
-from peftlab.training.interrupts import CancelledError
+from peftlab.run.side_runs import Execute, plain, run_beside
 from peftlab.training.self_training import surest
 
 if TYPE_CHECKING:
@@ -29,14 +27,11 @@ if TYPE_CHECKING:
 TEACHERS = "teachers"
 NOTE = "self_training"
 
-Teach = Callable[[CheckedRecipe, RunFolder], RunRecord]
-"""Runs a checked recipe in a folder."""
-
 
 def with_pseudo_labels(
     checked: CheckedRecipe,
     folder: Path,
-    teach: Teach,
+    teach: Execute,
     *,
     device: torch.device,
     offline: bool,
@@ -71,7 +66,8 @@ def with_pseudo_labels(
     original, notes = checked.data, list[dict[str, Any]]()
     for number in range(1, settings.rounds + 1):
         place = RunFolder(folder / TEACHERS / str(number))
-        record = _taught(_as_teacher(checked), place, teach, reporter, f"teacher {number} of {settings.rounds}")
+        name = f"teacher {number} of {settings.rounds}"
+        record = run_beside(plain(checked), place, teach, reporter=reporter, name=name)
         said = _ask(place.path, pool, device=device, offline=offline)
         kept = surest(said, checked.labels, share=settings.share, least_confidence=settings.least_confidence)
         by_class = Counter(said[at].prediction for at in kept)
@@ -81,27 +77,6 @@ def with_pseudo_labels(
         rows = _rows(pool, kept, [said[at] for at in kept], original.splits["train"], checked)
         checked = replace(checked, data=_with_rows(original, rows, notes))
     return checked
-
-
-def _as_teacher(checked: CheckedRecipe) -> CheckedRecipe:
-    recipe = checked.recipe
-    training = replace_config(recipe.training, self_training=None)
-    return replace(checked, recipe=replace_config(recipe, training=training, measure=False))
-
-
-def _taught(checked: CheckedRecipe, place: RunFolder, teach: Teach, reporter: Reporter, name: str) -> RunRecord:
-    finished = place.finished_record()
-    if finished is not None:
-        return finished
-    place.path.mkdir(parents=True, exist_ok=True)
-    place.keep_recipe(checked.recipe)
-    reporter.say(name)
-    record = teach(checked, place)
-    if record.status == "cancelled":
-        raise CancelledError("stopped by the user")
-    if record.status != "success":
-        raise RunFailedError(f"{name}: {record.error}", where=str(place.path))
-    return record
 
 
 def _ask(folder: Path, pool: Split, *, device: torch.device, offline: bool) -> list[Prediction]:
