@@ -128,7 +128,9 @@ def summary(result: Any) -> str:
     for split, scores in record.scores.items():
         figures = "   ".join(f"{name} {value:.4f}" for name, value in scores.items())
         lines.append(f"  {split:<11} {figures}   ({record.data.rows[split]} examples)")
-    if record.parameters:
+    if record.parameters and record.steps == 0 and record.status == "success":
+        lines.append("  trained     nothing: no step was taken (training.max_steps: 0)")
+    elif record.parameters:
         share = record.parameters.trainable / record.parameters.total
         lines.append(
             f"  trained     {record.parameters.trainable:,} of {record.parameters.total:,} parameters ({share:.2%})"

@@ -78,7 +78,7 @@ def check_folder(path: Path, *, option: str, inputs: Iterable[Path | str] = ()) 
 
 
 def inputs_of_recipe(values: Mapping[str, Any]) -> list[str]:
-    """The addresses that a recipe's run reads: its model, its tokenizer, its data.
+    """The addresses that a recipe's run reads: its model, its tokenizer, its teachers, its data.
 
     Args:
         values: A recipe as plain values.
@@ -86,6 +86,9 @@ def inputs_of_recipe(values: Mapping[str, Any]) -> list[str]:
     model, data = values.get("model"), values.get("data")
     found = [model.get("path"), model.get("tokenizer")] if isinstance(model, Mapping) else []
     source = data.get("source") if isinstance(data, Mapping) else None
+    training = values.get("training")
+    teachers = training.get("distillation") if isinstance(training, Mapping) else None
+    found += teachers.get("teachers") or [] if isinstance(teachers, Mapping) else []
     found += list(source.values()) if isinstance(source, Mapping) else [source]
     return [text for text in found if isinstance(text, str) and text]
 

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 HeadKind = Literal["new", "own", "none"]
 
+SOFT_TARGETS = "soft_targets"
+"""What an example, and a batch, may hold beside its class: the probability of every class, as another model says it."""
+
 
 @dataclass(frozen=True)
 class Head:

@@ -23,6 +23,9 @@ _OF_DATA = {
     "unlabeled_rows_there_twice": "{} rows without labels were left out, since their text was there before",
     "unlabeled_rows_near_held_out_rows": "{} rows without labels were left out, since a validation or test row is "
     "nearly the same",
+    "train_rows_that_test_teachers": "{} rows of train were left out, since a teacher is tested on them",
+    "validation_rows_that_trained_teachers": "{} rows of validation were left out, since a teacher has learned them",
+    "test_rows_that_trained_teachers": "{} rows of test were left out, since a teacher has learned them",
     "texts_in_two_splits": "{} texts are in two splits: what is measured on them is too good",
     "rows_with_further_responses": "{} rows hold another response to the prompt of an earlier row, and are kept with "
     "it: rows are counted by prompts",

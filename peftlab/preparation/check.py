@@ -23,6 +23,7 @@ from peftlab.preparation.load_data import load_data, name_lost_class, with_notic
 from peftlab.preparation.metric_choice import choose_metric
 from peftlab.preparation.places import at_place
 from peftlab.preparation.settle_recipe import settle_recipe
+from peftlab.preparation.teachers import check_teachers
 from peftlab.recipe.schema import Recipe, with_learned
 from peftlab.training.class_weights import check_class_names, check_class_weights
 
@@ -133,6 +134,10 @@ def check_model(
         check_positions(recipe, facts)
     with at_place(document, ("training", "class_weights")):
         check_class_weights(recipe.task, recipe.training.class_weights)
+    if recipe.training.distillation is not None:
+        with at_place(document, ("training", "distillation")):
+            recipe.training.distillation.check(recipe.task)
+            check_teachers(recipe)
     for position, regularizer in enumerate(recipe.training.regularizers):
         with at_place(document, ("training", "regularizers", position)):
             regularizer.check(TrainingSetup(recipe.task, recipe.method, facts, recipe.has_dropout(facts.config)))
@@ -154,6 +159,8 @@ def check_data(
         labels = recipe.task.learn_labels(data.splits["train"])
         check_untrained(recipe, labels, document)
         check_class_names(recipe.training.class_weights, labels)
+        with at_place(document, ("training", "distillation")):
+            check_teachers(recipe, labels)
         for split in data.splits.values():
             try:
                 recipe.task.check_split(split, labels)

@@ -11,6 +11,7 @@ from peftlab.core.reporter import ProgressCallback
 from peftlab.core.splits import Split
 from peftlab.data.row_rules import RowRules
 from peftlab.data.splits import LoadedData, load_splits, summarise_splits
+from peftlab.preparation.teachers import open_teachers, without_rows_of_teachers
 from peftlab.recipe.schema import Recipe
 
 
@@ -52,7 +53,12 @@ def load_data(
         compared_texts=task.compared_texts,
         labels_are_texts=task.labels_are_texts,
     )
-    return load_splits(recipe.data, rules, seed=recipe.seed, folder=folder, offline=offline, report=report)
+    data = load_splits(recipe.data, rules, seed=recipe.seed, folder=folder, offline=offline, report=report)
+    teachers = open_teachers(recipe)
+    if not teachers:
+        return data
+    theirs = [load_data(run.recipe, offline=offline, report=report).splits for run in teachers]
+    return without_rows_of_teachers(data, task, theirs)
 
 
 def name_lost_class(data: LoadedData, split: Split, recipe: Recipe) -> None:

@@ -30,6 +30,13 @@ def settle_recipe(recipe: Recipe, document: Document) -> Recipe:
             del given["tokenizer"]
         places = {key: absolute(value) for key, value in given.items()}
         recipe = replace_config(recipe, model=replace_config(model, **places))
+    if (teachers := recipe.training.distillation) is not None:
+        with at_place(document, ("training", "distillation")):
+            places_of_teachers = [absolute(each) for each in teachers.teachers]
+            training = replace_config(
+                recipe.training, distillation=replace_config(teachers, teachers=places_of_teachers)
+            )
+            recipe = replace_config(recipe, training=training)
     if recipe.data is None:
         return recipe
     with at_place(document, ("data", "source")):

@@ -34,6 +34,7 @@ from peftlab.models.model_config import ModelConfig
 from peftlab.recipe.registered import build_registered, with_augmentations, with_training_parts
 from peftlab.recipe.shipped import find_recipe
 from peftlab.recipe.values import document_of, name_of
+from peftlab.training.distillation import LearnsFromTeachers
 from peftlab.training.optimizer_choice import optimizer_class
 from peftlab.training.training_config import GUARDS, EvaluationConfig, Tracker, TrainingConfig
 
@@ -133,7 +134,9 @@ class Recipe(Config):
 
     def training_hooks(self) -> list[TrainingHooks]:
         """The hooks of a run, the method's first. Regularisers are copies, which remember nothing yet."""
-        return [self.method, *(each.model_copy(deep=True) for each in self.training.regularizers)]
+        settings = self.training.distillation
+        teachers = [] if settings is None else [LearnsFromTeachers(settings=settings)]
+        return [self.method, *(each.model_copy(deep=True) for each in self.training.regularizers), *teachers]
 
     @property
     def train_rows_key(self) -> str:

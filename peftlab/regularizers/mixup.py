@@ -14,6 +14,7 @@ from pydantic import Field, PositiveFloat
 from peftlab.core.errors import UnsupportedError
 from peftlab.core.hooks import Backward
 from peftlab.core.regularizer import REGULARIZERS, TrainingSetup
+from peftlab.core.task_objective import SOFT_TARGETS
 from peftlab.regularizers._classes import NeedsClasses
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ class Mixup(NeedsClasses):
         def loss(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
             logits = task.logits(model, batch)
             mixed = share * logits + (1 - share) * logits[other]
-            theirs = {**batch, "labels": batch["labels"][other]}
+            theirs = {**batch, **{name: batch[name][other] for name in ("labels", SOFT_TARGETS) if name in batch}}
             return share * task.loss(mixed, batch) + (1 - share) * task.loss(mixed, theirs)
 
         return backward(loss)

@@ -233,6 +233,8 @@ def _scores(record: RunRecord, intervals: Intervals) -> str:
 def _parameters(record: RunRecord) -> str:
     if record.parameters is None:
         return ""
+    if record.steps == 0:
+        return "No training step was taken."
     return f"{record.parameters.trainable:,} of {record.parameters.total:,} parameters were trained."
 
 

@@ -14,6 +14,8 @@ from peftlab.estimate.target import Target, find_target
 from peftlab.preparation.loading import Loader, WrappedModel
 from peftlab.run.prepared import PREPARED, TorchUntouchedBase, prepare_splits
 from peftlab.run.run_context import RunContext
+from peftlab.run.teachers import NOTE as TEACHERS_NOTE
+from peftlab.run.teachers import learn_from_teachers
 from peftlab.training.guards import combined_hash
 
 
@@ -26,8 +28,10 @@ def load(run: RunContext) -> tuple[Loader, WrappedModel]:
     findings.micro_batches = run.world.first(
         lambda: plan_micro_batches(run.checked, loader, target_of(run.device).for_processes(run.world.size), say=say)
     )
+    taught = learn_from_teachers(run, loader)
     wrapped = loader.load_wrapped(lambda base: _prepare_splits(run, loader, base))
     findings.notes = {name: dict(split.notes) for name, split in loader.splits.items()}
+    findings.notes |= {TEACHERS_NOTE: taught} if taught else {}
     for line in describe_notes({**run.checked.data.summary.notes, **findings.notes}):
         say(line)
     if wrapped.own_head:

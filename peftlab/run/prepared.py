@@ -91,7 +91,7 @@ def prepare_splits(
         RunFailedError: The task has changed the base, or gives other rows than there are examples.
     """
     key = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
-    found = _read(path, key)
+    found = read_prepared(path, key)
     if found is None:
         before = fingerprints(dict(model.named_parameters()))
         given = task.prepare(splits, base)
@@ -120,8 +120,8 @@ def with_values(split: EncodedSplit, found: Mapping[str, Tensor]) -> EncodedSpli
     return replace(split, examples=examples) if own else split
 
 
-def _read(path: Path, key: str) -> dict[str, Tensor] | None:
-    """What lies in the folder; None where there is nothing of this run's data, base and settings."""
+def read_prepared(path: Path, key: str) -> dict[str, Tensor] | None:
+    """What lies in a file; None where there is nothing of this run's data, base and settings."""
     if not path.is_file():
         return None
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -82,31 +81,15 @@ def with_pseudo_labels(
 def _ask(folder: Path, pool: Split, *, device: torch.device, offline: bool) -> list[Prediction]:
     """What a teacher says of the texts, with calibrated probabilities, in their order."""
     from peftlab.artifact.saved_run import SavedRun
-    from peftlab.training.evaluation import TorchInference, evaluate
+    from peftlab.run.asking import ask_run
 
     run = SavedRun.open(folder)
-    task, tokenizer = run.recipe.task, run.tokenizer
-    model = run.load_model(offline=offline, device=device)
-    encoded = task.encode_inputs(pool, tokenizer, run.labels)
-    batches = run.recipe.evaluation_batches(task.lengths(encoded.examples))
-    found: dict[int, Prediction] = {}
-    waiting = iter(batches)
+    task, temperature = run.recipe.task.tempered(run.temperature), run.temperature
 
-    def keep(logits: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> None:
-        tempered = task.tempered(run.temperature)
-        found.update(zip(next(waiting), tempered.predict(logits / run.temperature, batch, run.labels), strict=True))
+    def read(logits: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> list[Prediction]:
+        return task.predict(logits / temperature, batch, run.labels)
 
-    inference = TorchInference(
-        tokenizer=tokenizer,
-        labels=run.labels,
-        device=device,
-        virtual_tokens=run.recipe.method.extra_positions(),
-        autocast_dtype=run.autocast_dtype(device),
-    )
-    evaluate(model, task, encoded, batches, pad_token_id=tokenizer.pad_token_id, inference=inference, keep_logits=keep)
-    del model
-    gc.collect()
-    return [found[at] for at in range(len(pool))]
+    return ask_run(run, pool, read, device=device, offline=offline)
 
 
 def _rows(pool: Split, kept: list[int], said: list[Prediction], train: Split, checked: CheckedRecipe) -> Split:

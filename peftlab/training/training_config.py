@@ -11,6 +11,7 @@ from peftlab.core.errors import ConfigError
 from peftlab.core.optimizer import OptimizerConfig
 from peftlab.core.regularizer import Regularizer, check_together
 from peftlab.core.schedule import Schedule
+from peftlab.training.distillation import Distillation
 from peftlab.training.optimizer_choice import checked_optimizer, checked_schedule
 from peftlab.training.self_training import SelfTraining
 
@@ -98,6 +99,11 @@ class TrainingConfig(Config):
     self_training: SelfTraining | None = Field(
         None,
         description="Learn from data.source.unlabeled too: `{rounds: 1, share: 0.5}`. null: from labelled rows alone.",
+    )
+    distillation: Distillation | None = Field(
+        None,
+        description="Learn what finished runs say of the training rows: `{teachers: [runs/a, runs/b]}`. null: from "
+        "labels alone.",
     )
     class_weights: Literal["balanced"] | dict[str, Annotated[float, Field(gt=0)]] | None = Field(
         None,

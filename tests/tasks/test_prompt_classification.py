@@ -13,6 +13,7 @@ import torch
 import transformers
 
 import peftlab
+from peftlab.cli.run import summary
 from peftlab.core.config import replace_config
 from peftlab.core.errors import ConfigError, DataError, UnsupportedError, UserError
 from peftlab.core.splits import Split
@@ -63,6 +64,11 @@ def test_a_mask_is_filled_without_training(filler: Path, tmp_path: Path) -> None
     done = peftlab.run_recipe(recipe_of(filler), output_dir=tmp_path / "run")
     assert done.record.status == "success", done.record.error
     assert done.record.steps == 0
+    assert "trained     nothing: no step was taken" in (told := summary(done))
+    assert " parameters (" not in told
+    card = (done.folder / "adapter/README.md").read_text()
+    assert "No training step was taken." in card
+    assert "parameters were trained" not in card
     tokenizer = transformers.AutoTokenizer.from_pretrained(filler)
     model = transformers.AutoModelForMaskedLM.from_pretrained(filler).eval()
     words = tokenizer.convert_tokens_to_ids(["awful", "great"])

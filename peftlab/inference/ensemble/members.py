@@ -6,17 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from peftlab.artifact.same_question import check_same_question
 from peftlab.artifact.saved_run import SavedRun
 from peftlab.core.errors import DataError, UnsupportedError, UserError
 from peftlab.core.reporter import ProgressCallback
 from peftlab.core.splits import Split
-from peftlab.core.task import Task
 from peftlab.data.columns import take
-from peftlab.data.duplicates import text_key
 from peftlab.preparation.load_data import load_data
-
-SEEN_BY = {"validation": ("train",), "test": ("train", "validation")}
-"""Splits of another run whose rows may not be in a split: those that it was trained on, or chosen by."""
+from peftlab.preparation.teachers import SEEN_BY, keys_of
 
 
 def open_members(folders: Sequence[Path]) -> list[SavedRun]:
@@ -39,30 +36,10 @@ def open_members(folders: Sequence[Path]) -> list[SavedRun]:
             where=str(first.folder),
             hint="Ensembles are for classification and regression of texts, of pairs and of images.",
         )
+    first_task, hint = first.recipe.task, "Runs of an ensemble answer the same question."
     for run in runs[1:]:
-        _check_alike(first, run)
+        check_same_question(run, first_task, first.labels, who=str(first.folder), hint=hint)
     return runs
-
-
-def _check_alike(first: SavedRun, run: SavedRun) -> None:
-    one, other = first.recipe.task, run.recipe.task
-    for what, own, wanted in (
-        ("task", other.registered_name, one.registered_name),
-        ("text columns", other.text_columns(), one.text_columns()),
-        ("label columns", other.label_columns(), one.label_columns()),
-        ("classes", run.labels, first.labels),
-    ):
-        if own != wanted:
-            raise UnsupportedError(
-                f"its {what} {'are' if what.endswith('s') else 'is'} {_shown(own)}, and {first.folder} has "
-                f"{_shown(wanted)}",
-                where=str(run.folder),
-                hint="Runs of an ensemble answer the same question.",
-            )
-
-
-def _shown(value: str | tuple[str, ...]) -> str:
-    return value if isinstance(value, str) else ", ".join(value)
 
 
 @dataclass(frozen=True)
@@ -89,9 +66,9 @@ def held_out_rows(runs: Sequence[SavedRun], *, offline: bool, report: ProgressCa
     for name, seen_by in SEEN_BY.items():
         if name not in splits[0]:
             continue
-        seen = {key for own in splits for other in seen_by for key in _keys(task, own.get(other))}
+        seen = {key for own in splits for other in seen_by for key in keys_of(task, own.get(other))}
         split = splits[0][name]
-        fresh = [at for at, key in enumerate(_keys(task, split)) if key not in seen]
+        fresh = [at for at, key in enumerate(keys_of(task, split)) if key not in seen]
         left_out[name] = len(split) - len(fresh)
         if left_out[name]:
             report(f"{left_out[name]} of {len(split)} {name} rows are left out: another run has seen them in training")
@@ -111,7 +88,3 @@ def _splits_of(run: SavedRun, offline: bool, report: ProgressCallback) -> Mappin
     if run.record.data is not None and run.record.data.fingerprint != data.summary.fingerprint:
         report(f"{run.folder}: its data have changed since, so rows held out now may have been training rows")
     return data.splits
-
-
-def _keys(task: Task, split: Split | None) -> list[bytes]:
-    return [] if split is None else [text_key(texts) for texts in task.compared_texts(split)]

@@ -1,0 +1,103 @@
+"""The runs that a recipe learns from (``training.distillation``), and the rows that must not meet them.
+
+A student learns what its teachers know. So held-out rows that a teacher was trained on are left out, and training rows
+that a teacher is tested on, too: else a comparison of the two would be unfair to one of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from peftlab.artifact.same_question import check_same_question
+from peftlab.artifact.saved_ensemble import SavedEnsemble
+from peftlab.artifact.saved_folder import find_folder, is_ensemble
+from peftlab.artifact.saved_run import SavedRun
+from peftlab.core.errors import DataError
+from peftlab.core.splits import Split
+from peftlab.core.task import Task
+from peftlab.data.columns import take
+from peftlab.data.duplicates import text_key
+from peftlab.data.splits import LoadedData, fingerprint
+from peftlab.recipe.schema import Recipe
+
+SEEN_BY = {"validation": ("train",), "test": ("train", "validation")}
+"""Splits of another run whose rows may not be in a split: those that it was trained on, or chosen by."""
+TESTED_ON = {"train": ("test",)}
+LEFT_OUT = {
+    "train": "train_rows_that_test_teachers",
+    "validation": "validation_rows_that_trained_teachers",
+    "test": "test_rows_that_trained_teachers",
+}
+
+
+def open_teachers(recipe: Recipe) -> list[SavedRun]:
+    """The runs; of an ensemble its members.
+
+    Raises:
+        UserError: There is no finished run in a folder.
+    """
+    settings = recipe.training.distillation
+    found: list[SavedRun] = []
+    for address in () if settings is None else settings.teachers:
+        folder = find_folder(Path(address).expanduser())
+        found += SavedEnsemble.open(folder).members if is_ensemble(folder) else [SavedRun.open(folder)]
+    return found
+
+
+def check_teachers(recipe: Recipe, labels: tuple[str, ...] | None = None) -> None:
+    """Refuse teachers that answer another question than the recipe's; its classes are known once the data are.
+
+    Raises:
+        UnsupportedError: Naming the difference.
+    """
+    for run in open_teachers(recipe):
+        hint = "A teacher answers the question that the recipe asks: with the same task, columns and classes."
+        check_same_question(run, recipe.task, labels, who="the recipe", hint=hint)
+
+
+def keys_of(task: Task, split: Split | None) -> list[bytes]:
+    """What tells whether rows of two splits are the same."""
+    return [] if split is None else [text_key(texts) for texts in task.compared_texts(split)]
+
+
+def without_rows_of_teachers(data: LoadedData, task: Task, teachers: Sequence[Mapping[str, Split]]) -> LoadedData:
+    """The data of a student without the rows that must not meet its teachers, which are counted.
+
+    Args:
+        data: Of the recipe.
+        task: Of the recipe.
+        teachers: The splits of each.
+
+    Raises:
+        DataError: No row of a split is left.
+    """
+    splits, counts = dict(data.splits), dict[str, Any]()
+    for name, theirs in (TESTED_ON | SEEN_BY).items():
+        if name not in splits:
+            continue
+        seen = {key for own in teachers for other in theirs for key in keys_of(task, own.get(other))}
+        kept = [at for at, key in enumerate(keys_of(task, splits[name])) if key not in seen]
+        if not kept:
+            raise DataError(
+                f"no {name} row is left: "
+                + ("teachers are tested on" if name == "train" else "teachers have learned")
+                + " all of them",
+                where="training.distillation",
+                hint="Cut the data as the teachers did: give data.split_seed the seed of theirs.",
+            )
+        if len(kept) < len(splits[name]):
+            counts[LEFT_OUT[name]] = len(splits[name]) - len(kept)
+            splits[name] = take(splits[name], kept)
+    if not counts:
+        return data
+    summary = data.summary.model_copy(
+        update={
+            "fingerprint": fingerprint(splits),
+            "rows": {name: len(split) for name, split in splits.items()},
+            "notes": {**data.summary.notes, **counts},
+        }
+    )
+    return replace(data, splits=splits, summary=summary)
