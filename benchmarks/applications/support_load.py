@@ -1,4 +1,7 @@
-"""Eight customers at once: how long until the first words of an answer, and until a template.
+"""Eight customers at once: how long until an answer begins, until its first words are shown, and until it is whole.
+
+An entry is shown at once. A written answer begins with its first token, when the page names what it is written from;
+its first words are shown when the first sentence is checked.
 
 Starts `peftlab app serve FOLDER` on a free port of the loopback with a database of its own, and lets each customer ask
 some questions of the application's test split, a second apart. Bounded: it ends after ``--seconds``.
@@ -19,6 +22,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +102,7 @@ def main() -> None:
     parser.add_argument("--pause", type=float, default=1.0)
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    found: list[tuple[str, float, float]] = []
+    found: list[tuple[str, float, float, float]] = []
     faults: list[str] = []
     with tempfile.TemporaryDirectory() as place:
         service = Service(given.folder, f"sqlite:///{place}/load.db")
@@ -115,8 +119,13 @@ def main() -> None:
                 except OSError as error:
                     faults.append(str(error))
                     continue
-                words = next(at for at, event in enumerate(events) if event["event"] != "accepted")
-                found.append((str(events[-1].get("kind", "error")), seconds[words], seconds[-1]))
+                kinds = [event["event"] for event in events]
+                begins = next(at for at, kind in enumerate(kinds) if kind != "accepted")
+                words = next(at for at, kind in enumerate(kinds) if kind not in ("accepted", "writing"))
+                kind = str(events[-1].get("kind", "error"))
+                if kind == "handed" and "writing" in kinds:
+                    kind = "handed after writing"
+                found.append((kind, seconds[begins], seconds[words], seconds[-1]))
                 time.sleep(given.pause)
 
         threads = [threading.Thread(target=chat, args=(number,)) for number in range(given.chats)]
@@ -126,24 +135,25 @@ def main() -> None:
             thread.join()
         service.stop()
     result: dict[str, Any] = {"chats": given.chats, "seconds": given.seconds, "faults": len(faults), "kinds": {}}
-    for kind in sorted({kind for kind, _, _ in found}):
-        own = [(first, last) for each, first, last in found if each == kind]
+    for kind in sorted({kind for kind, *_ in found}):
+        begins, words, whole = zip(*(times for each, *times in found if each == kind), strict=True)
         result["kinds"][kind] = {
-            "n": len(own),
-            "first_median": median([first for first, _ in own]),
-            "first_p95": quantile([first for first, _ in own], 0.95),
-            "whole_median": median([last for _, last in own]),
+            "n": len(begins),
+            "first_token_median": median(begins),
+            "first_token_p95": quantile(begins, 0.95),
+            "first_words_median": median(words),
+            "whole_median": median(whole),
         }
     print(json.dumps(result, indent=2))
     if given.json:
         given.json.write_text(json.dumps(result, indent=2) + "\n")
 
 
-def median(values: list[float]) -> float:
+def median(values: Sequence[float]) -> float:
     return quantile(values, 0.5)
 
 
-def quantile(values: list[float], share: float) -> float:
+def quantile(values: Sequence[float], share: float) -> float:
     return round(sorted(values)[min(len(values) - 1, int(share * len(values)))], 4)
 
 

@@ -3,6 +3,9 @@
 Everything here runs in the event loop's thread; batches are computed by workers, each a thread. Two batches at once,
 each on half of the cores, take less time than one after the other on all of them: threads that share the products of
 one small batch mostly wait for each other. What changes the models waits until no batch is computed.
+
+Texts that are to be written join those that are being written, a token of each at a step. Nothing else is computed
+during a step, as a model that writes is switched to one adapter; between two steps there is room for a batch.
 """
 
 from __future__ import annotations
@@ -23,6 +26,8 @@ from peftlab.serving.host import Answer, WorkItem
 from peftlab.serving.serving_config import Batching
 
 Compute = Callable[[Sequence[WorkItem]], Sequence[Answer]]
+Write = Callable[[Sequence[WorkItem]], Sequence[tuple[WorkItem, Any]]]
+"""Takes texts that are to be written, writes a token of each that is there, and gives back what has ended."""
 
 
 class QueueFullError(Exception):
@@ -57,19 +62,30 @@ class Batcher:
 
     Args:
         compute: Answers a batch of texts with one ``batch_key``; by several threads at once.
+        write: Goes on writing by a token, never while anything else is computed.
         settings: Size and waiting time, and how many batches are computed at once.
         max_queue: Texts that may wait.
-        on_batch: Is told the size of each batch, and its seconds.
+        on_batch: Is told the size of each batch, and its seconds; a step of writing is one.
 
     Attributes:
         accepted: Texts taken so far.
     """
 
     def __init__(
-        self, compute: Compute, settings: Batching, *, max_queue: int, on_batch: Callable[[int, float], None]
+        self,
+        compute: Compute,
+        write: Write,
+        settings: Batching,
+        *,
+        max_queue: int,
+        on_batch: Callable[[int, float], None],
     ) -> None:
-        self._compute, self._settings, self._max_queue, self._on_batch = compute, settings, max_queue, on_batch
+        self._compute, self._write = compute, write
+        self._settings, self._max_queue, self._on_batch = settings, max_queue, on_batch
         self._queue: deque[_Waiting] = deque()
+        self._prompts: deque[_Waiting] = deque()
+        self._written: dict[int, _Waiting] = {}
+        self._writing_seconds = 0.0
         self._changed = asyncio.Event()
         self._executor = ThreadPoolExecutor(max_workers=settings.workers, thread_name_prefix="model")
         self._free = asyncio.Semaphore(settings.workers)
@@ -88,7 +104,7 @@ class Batcher:
     @property
     def waiting(self) -> int:
         """Texts in the queue that somebody still waits for."""
-        return sum(not waiting.answer.done() for waiting in self._queue)
+        return sum(not waiting.answer.done() for waiting in (*self._queue, *self._prompts))
 
     @property
     def is_closing(self) -> bool:
@@ -105,15 +121,16 @@ class Batcher:
         if self._closing:
             raise ClosingError
         self._drop_cancelled()
-        if len(self._queue) + len(items) > self._max_queue:
-            raise QueueFullError(max(1, math.ceil(len(self._queue) * self._seconds_per_text)))
+        there = len(self._queue) + len(self._prompts)
+        if there + len(items) > self._max_queue:
+            raise QueueFullError(max(1, math.ceil(there * self._seconds_per_text)))
         now, loop = time.monotonic(), asyncio.get_running_loop()
         answers = []
         for item in items:
             answer: asyncio.Future[Any] = loop.create_future()
             self._pending[item.hosted.name] = self._pending.get(item.hosted.name, 0) + 1
             answer.add_done_callback(functools.partial(self._done, item))
-            self._queue.append(_Waiting(item, answer, now))
+            (self._queue if item.writing is None else self._prompts).append(_Waiting(item, answer, now))
             answers.append(answer)
         self.accepted += len(items)
         self._changed.set()
@@ -140,25 +157,49 @@ class Batcher:
     async def _run(self) -> None:
         while True:
             self._drop_cancelled()
-            if not self._queue:
+            if self._prompts or self._written:
+                await self._write_on()
+            elif not self._queue:
                 if self._closing:
                     break
                 self._changed.clear()
                 await self._changed.wait()
                 continue
+            if not self._queue:
+                continue
             await self._free.acquire()
             await self._gather()
             batch = self._take()
-            if batch and not batch[0].item.runs_alone:
-                task = asyncio.create_task(self._compute_batch(batch))
-                self._computing.add(task)
-                task.add_done_callback(self._finished)
+            if not batch:
+                self._free.release()
                 continue
-            self._free.release()
-            if batch:
-                async with self._all_workers():
-                    await self._compute_batch(batch)
+            task = asyncio.create_task(self._compute_batch(batch))
+            self._computing.add(task)
+            task.add_done_callback(self._finished)
         await asyncio.gather(*self._computing)
+
+    async def _write_on(self) -> None:
+        """A step of writing; those that wait for it join first, as long as there is room."""
+        async with self._all_workers():
+            self._drop_cancelled()
+            newcomers: list[WorkItem] = []
+            while self._prompts and len(self._written) < self._settings.max_batch:
+                waiting = self._prompts.popleft()
+                self._written[id(waiting.item)] = waiting
+                newcomers.append(waiting.item)
+            gone = [key for key, waiting in self._written.items() if waiting.answer.done()]
+            started = time.monotonic()
+            ended = await self._in_thread(self._write, newcomers)  # those that have gone are taken out there
+            seconds = time.monotonic() - started
+        self._on_batch(len(self._written), seconds)
+        self._writing_seconds += seconds
+        for item, text in ended:
+            self._give(self._written.pop(id(item)), text)
+        for key in gone:
+            self._written.pop(key, None)
+        if ended:
+            self._count(self._writing_seconds / len(ended))
+            self._writing_seconds = 0.0
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._computing.discard(task)
@@ -212,20 +253,32 @@ class Batcher:
             predictions = await self._in_thread(self._compute, [waiting.item for waiting in batch])
         except Exception as error:  # noqa: BLE001 - whoever asked must hear of it, and the others must go on
             for waiting in batch:
-                if not waiting.answer.done():
-                    waiting.answer.set_exception(error)
+                self._give(waiting, error)
             return
         seconds = time.monotonic() - started
-        self._seconds_per_text = 0.9 * self._seconds_per_text + 0.1 * seconds / (len(batch) * self._settings.workers)
+        self._count(seconds / (len(batch) * self._settings.workers))
         self._on_batch(len(batch), seconds)
         for waiting, prediction in zip(batch, predictions, strict=True):
-            if not waiting.answer.done():
-                waiting.answer.set_result(prediction)
+            self._give(waiting, prediction)
+
+    def _count(self, seconds_per_text: float) -> None:
+        self._seconds_per_text = 0.9 * self._seconds_per_text + 0.1 * seconds_per_text
+
+    def _give(self, waiting: _Waiting, answer: Any) -> None:
+        if waiting.answer.done():
+            return
+        if isinstance(answer, Exception):
+            waiting.answer.set_exception(answer)
+        else:
+            waiting.answer.set_result(answer)
 
     def _drop_cancelled(self) -> None:
         """Texts whose client has gone, or whose time is over."""
-        if any(waiting.answer.done() for waiting in self._queue):
-            self._queue = deque(waiting for waiting in self._queue if not waiting.answer.done())
+        for queue in (self._queue, self._prompts):
+            if any(waiting.answer.done() for waiting in queue):
+                left = [waiting for waiting in queue if not waiting.answer.done()]
+                queue.clear()
+                queue.extend(left)
 
     def _done(self, item: WorkItem, answer: asyncio.Future[Any]) -> None:
         self._pending[item.hosted.name] -= 1

@@ -27,14 +27,15 @@ from peftlab.core.capabilities import GeneratesText
 from peftlab.core.errors import UserError
 from peftlab.core.splits import Example
 from peftlab.core.task import Prediction
-from peftlab.inference.generate import GeneratedText, GenerationOptions, generate
+from peftlab.inference.generate import GeneratedText, GenerationOptions
+from peftlab.inference.joint_writing import JointWriting, WantedText
 from peftlab.inference.load_tuned import load_tuned
 from peftlab.inference.predict import check_answers
 from peftlab.inference.tuned_model import TunedModel
 from peftlab.recipe.schema import Recipe
 
-Answer = Prediction | GeneratedText | Tensor
-"""What is said of a text, written after it, or read in it."""
+Answer = Prediction | Tensor
+"""What is said of a text, or read in it."""
 
 
 @dataclass
@@ -128,22 +129,14 @@ class WorkItem:
 
     @property
     def batch_key(self) -> Hashable:
-        """Equal for those that can be in one batch: what is written must be for one adapter, and in one manner."""
-        if self.writing is None:
-            return id(self.hosted.group) if self.reading is None else (id(self.hosted.group), self.reading.__name__)
-        alone = None if self.writing.show is None else id(self.writing)
-        return (self.hosted.name, self.writing.options, alone)
-
-    @property
-    def runs_alone(self) -> bool:
-        """Whether nothing else may be computed meanwhile: a model that writes is switched to one adapter."""
-        return self.writing is not None
+        """Equal for those of which one batch can be computed."""
+        return id(self.hosted.group) if self.reading is None else (id(self.hosted.group), self.reading.__name__)
 
 
 class Host:
     """Holds models by name.
 
-    Several threads may ``answer`` at once. Removing a model, adding one that ``joins`` another, and writing must not
+    Several threads may ``answer`` at once. Removing a model, adding one that ``joins`` another, and ``write`` must not
     happen while a batch is computed.
 
     Args:
@@ -162,6 +155,7 @@ class Host:
         self._pool = TensorPool()
         self._offline, self._device = offline, device
         self._base: Recipe | None = None
+        self._written: dict[str, _Written] = {}
         self._lock = threading.Lock()
 
     def joins(self, folder: Path) -> bool:
@@ -200,6 +194,7 @@ class Host:
         """Give a model's memory back; none of its texts may be on the way any more."""
         with self._lock:
             hosted = self.models.pop(name)
+            self._written.pop(name, None)  # what is still there is wanted by nobody
             group = hosted.group
             peft_name = group.names.pop(name)
             if group.names:
@@ -209,24 +204,25 @@ class Host:
                 self._groups = {key: value for key, value in self._groups.items() if value is not group}
 
     def answer(self, items: Sequence[WorkItem]) -> Sequence[Answer]:
-        """What the models say of texts, read in them, or write after them; all with one ``batch_key``."""
-        is_writing = items[0].runs_alone
-        torch.set_num_threads(self._all_threads if is_writing else self._threads)
-        if is_writing:
-            return self.write(items)
+        """What the models say of texts, or read in them; all with one ``batch_key``."""
+        torch.set_num_threads(self._threads)
         return self.predict(items) if items[0].reading is None else self.read(items)
 
-    def write(self, items: Sequence[WorkItem]) -> list[GeneratedText]:
-        """Texts after prompts of one adapter."""
-        hosted, asked = items[0].hosted, [item.writing for item in items if item.writing is not None]
-        hosted.group.use(hosted.name)
-        return generate(
-            hosted.tuned,
-            [item.example["input_ids"] for item in items],
-            asked[0].options,
-            show=asked[0].show,
-            is_wanted=lambda place: not asked[place].abandoned.is_set(),
-        )
+    def write(self, newcomers: Sequence[WorkItem]) -> list[tuple[WorkItem, GeneratedText | Exception]]:
+        """A token of each text that is being written (:class:`JointWriting`), those that come new among them.
+
+        Returns:
+            The texts that have ended, or why they could not be written.
+        """
+        torch.set_num_threads(self._all_threads)
+        for item in newcomers:
+            self._written.setdefault(item.hosted.name, _Written(item.hosted)).add(item)
+        ended: list[tuple[WorkItem, GeneratedText | Exception]] = []
+        for name, written in list(self._written.items()):
+            ended += written.advance()
+            if not written.items:
+                del self._written[name]
+        return ended
 
     def predict(self, items: Sequence[WorkItem]) -> list[Prediction]:
         """Predictions with calibrated scores for texts of one group."""
@@ -296,6 +292,34 @@ class Host:
 
     def _group_of(self, run: SavedRun) -> AdapterGroup | None:
         return self._groups.get(_group_key(run.recipe, run.labels))
+
+
+class _Written:
+    """The texts that one model is writing."""
+
+    def __init__(self, hosted: Hosted) -> None:
+        self._hosted, self._texts = hosted, JointWriting(hosted.tuned)
+        self.items: dict[WantedText, WorkItem] = {}
+
+    def add(self, item: WorkItem) -> None:
+        """A text to write."""
+        assert item.writing is not None  # noqa: S101 - it is one
+        abandoned = item.writing.abandoned
+        wanted = WantedText(
+            item.example["input_ids"], item.writing.options, item.writing.show, lambda: not abandoned.is_set()
+        )
+        self.items[wanted] = item
+        self._texts.add(wanted)
+
+    def advance(self) -> list[tuple[WorkItem, GeneratedText | Exception]]:
+        """A token of each."""
+        self._hosted.group.use(self._hosted.name)
+        try:
+            return [(self.items.pop(wanted), text) for wanted, text in self._texts.advance()]
+        except Exception as error:  # noqa: BLE001 - those who wait must hear of it, and the service goes on
+            failed: list[tuple[WorkItem, GeneratedText | Exception]] = [(item, error) for item in self.items.values()]
+            self.items.clear()
+            return failed
 
 
 def _logits(items: Sequence[WorkItem]) -> tuple[dict[str, Tensor], Tensor]:

@@ -42,7 +42,7 @@ class Service:
         self._leaving: set[str] = set()
         self._adding = asyncio.Lock()
         self.batcher = Batcher(
-            host.answer, config.batching, max_queue=config.limits.max_queue, on_batch=telemetry.batch
+            host.answer, host.write, config.batching, max_queue=config.limits.max_queue, on_batch=telemetry.batch
         )
 
     def adapters(self) -> list[Hosted]:

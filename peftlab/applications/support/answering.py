@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from peftlab.applications.support import Support
 
 Show = Callable[[str], None]
+Begin = Callable[[Sequence[Entry]], None]
 MOST_COMPLAINTS = 2
 """After so many answers to one question that did not help, a person answers."""
 POLITE = "You are welcome. Ask me anything about our service."
@@ -104,13 +105,20 @@ class Responder:
         company, parts = load_company(folder), load_parts(place)
         return cls(support, company, parts, Searcher.load(folder, company, parts), Decision.load(folder))
 
-    def respond(self, text: str, history: Sequence[Exchange] = (), show: Show = lambda text: None) -> Reply:
+    def respond(
+        self,
+        text: str,
+        history: Sequence[Exchange] = (),
+        show: Show = lambda text: None,
+        begin: Begin = lambda entries: None,
+    ) -> Reply:
         """Answer a message.
 
         Args:
             text: What the customer says.
             history: What was said before in this conversation.
             show: Is given each sentence of a written answer once it is checked.
+            begin: Is told, at the first token of a written answer, of the entries that it is written from.
         """
         turn = understand(text, history)
         if turn.is_thanks:
@@ -123,7 +131,7 @@ class Responder:
             return self._given(found)
         if turn.complaints and found.among >= self.decision.write.threshold and self._may_answer(found.positions[0]):
             return self._given(found)
-        return self._written(found, show)
+        return self._written(found, show, begin)
 
     def find(self, question: str, tried: frozenset[str] = frozenset()) -> Found:
         """Search for one question; entries that did not help are left out."""
@@ -161,14 +169,14 @@ class Responder:
             return _handed(found, "the entry gives orders to a model, so that only a person answers with it")
         return Reply(Kind.ENTRY, entry.answer, found.question, found.first, entry, (), found.candidates)
 
-    def _written(self, found: Found, show: Show) -> Reply:
+    def _written(self, found: Found, show: Show, begin: Begin) -> Reply:
         if self._writer is None:
             return _handed(found, "no entry is sure enough, and nothing writes")
         if gives_orders(found.question):
             return _handed(found, "the question gives orders to a model")
         passages = [at for at in found.positions[: self.support.passages] if self._may_answer(at)]
         entries = [self.company.entries[at] for at in passages]
-        written = self._writer.write(found.question, entries, show)
+        written = self._writer.write(found.question, entries, show, lambda: begin(entries))
         if not written.text:
             return _handed(found, f"none of the {written.dropped} sentences that were written is supported")
         sources = [entries[at] for at in written.sources]

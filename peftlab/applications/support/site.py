@@ -125,7 +125,10 @@ class Desk:
         try:
             texts, history = self.storage.history(session.id, number)
             reply = self.responder.respond(
-                text, history, lambda sentence: events.put({"event": "sentence", "text": sentence})
+                text,
+                history,
+                lambda sentence: events.put({"event": "sentence", "text": sentence}),
+                lambda entries: events.put({"event": "writing", "from": [entry.question for entry in entries]}),
             )
             seconds = time.monotonic() - began
             self.storage.answer(session.id, number, reply, summary([*texts, text], history, reply), seconds)
@@ -202,7 +205,7 @@ def _customers(app: FastAPI, desk: Desk) -> None:
 
     @app.post("/api/chat/messages")
     def send(body: Message, request: Request) -> StreamingResponse:
-        """Say something. The answer is a stream of JSON objects, one a line: accepted, sentence…, answer."""
+        """Say something. The answer is a stream of JSON objects, one a line: accepted, writing, sentence…, answer."""
         session = session_of(request) or storage.start()
         events = desk.stream(session, body)
         answer = StreamingResponse(

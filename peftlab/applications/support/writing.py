@@ -1,11 +1,13 @@
 """Texts that a language model writes from a few entries, of which only the sentences stay that they support.
 
-Customers who ask at the same time are answered in one batch. Each sees every sentence as soon as it is checked.
+Texts are written together: a customer who asks while others are answered joins them. Each sees every sentence as soon
+as it is checked.
 """
 
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -14,7 +16,8 @@ from peftlab.applications.support.checking import find_support
 from peftlab.applications.support.company import Entry
 from peftlab.applications.support.prompting import conversation
 from peftlab.applications.support.sentences import sentences
-from peftlab.inference.generate import generate, generating_task, options_of
+from peftlab.inference.generate import GeneratedText, generating_task, options_of
+from peftlab.inference.joint_writing import JointWriting, WantedText
 from peftlab.inference.tuned_model import TunedModel
 
 MOST_SENTENCES, MOST_TOGETHER = 3, 8
@@ -92,15 +95,10 @@ class CheckedText:
         self._show(shown)
 
 
-@dataclass(frozen=True, eq=False)
-class _Wanted:
-    prompt: Sequence[int]
-    checked: CheckedText
-    answer: Future[Written]
-
-
 class Writer:
-    """Writes by a tuned language model; may be asked by several threads.
+    """Writes by a tuned language model; may be asked by several threads, whose texts are written together.
+
+    A thread of its own writes, and ends when there is nothing to write.
 
     Args:
         model: The part.
@@ -111,39 +109,59 @@ class Writer:
     def __init__(self, model: TunedModel, containment: float, max_new_tokens: int) -> None:
         self._model, self._containment = model, containment
         self._options = options_of(model, max_new_tokens=max_new_tokens)
-        self._waiting: list[_Wanted] = []
-        self._change, self._turn = threading.Lock(), threading.Lock()
+        self._texts = JointWriting(model)
+        self._waiting: deque[WantedText] = deque()
+        self._answers: dict[WantedText, Future[GeneratedText]] = {}
+        self._change, self._is_writing = threading.Lock(), False
 
-    def write(self, question: str, entries: Sequence[Entry], show: Callable[[str], None]) -> Written:
-        """Write, and show each sentence as soon as it is checked."""
+    def write(
+        self,
+        question: str,
+        entries: Sequence[Entry],
+        show: Callable[[str], None],
+        begin: Callable[[], None] = lambda: None,
+    ) -> Written:
+        """Write, and show each sentence as soon as it is checked; ``begin`` is called at the first token."""
         task = generating_task(self._model)
         prompt = task.conversation_prompt(conversation(question, entries), self._model.tokenizer)["input_ids"]
-        own = _Wanted(prompt, CheckedText(entries, self._containment, show), Future())
+        checked = CheckedText(entries, self._containment, show)
+        wanted = WantedText(prompt, self._options, _Begun(begin, checked.add), lambda: not checked.is_enough)
+        answer: Future[GeneratedText] = Future()
         with self._change:
-            self._waiting.append(own)
-        with self._turn:
-            # Whoever has the turn writes for all that wait; the others find their answers ready.
-            if not own.answer.done():
-                with self._change:
-                    batch, self._waiting = self._waiting[:MOST_TOGETHER], self._waiting[MOST_TOGETHER:]
-                    if own not in batch:
-                        self._waiting = [each for each in self._waiting if each is not own]
-                        batch = [*batch, own]
-                self._write_together(batch)
-        return own.answer.result()
+            self._waiting.append(wanted)
+            self._answers[wanted] = answer
+            if not self._is_writing:
+                self._is_writing = True
+                threading.Thread(target=self._write_all, name="writer", daemon=True).start()
+        return checked.finish(is_whole=answer.result().finish_reason == "stop")
 
-    def _write_together(self, batch: Sequence[_Wanted]) -> None:
-        try:
-            made = generate(
-                self._model,
-                [each.prompt for each in batch],
-                self._options,
-                show_row=lambda place, piece: batch[place].checked.add(piece),
-                is_wanted=lambda place: not batch[place].checked.is_enough,
-            )
-        except Exception as error:  # noqa: BLE001 - everybody who waits must hear of it
-            for each in batch:
-                each.answer.set_exception(error)
-            return
-        for each, text in zip(batch, made, strict=True):
-            each.answer.set_result(each.checked.finish(is_whole=text.finish_reason == "stop"))
+    def _write_all(self) -> None:
+        while True:
+            with self._change:
+                while self._waiting and len(self._texts) < MOST_TOGETHER:
+                    self._texts.add(self._waiting.popleft())
+                self._is_writing = bool(self._answers)
+                if not self._is_writing:
+                    return
+            try:
+                for wanted, text in self._texts.advance():
+                    self._answers.pop(wanted).set_result(text)
+            except Exception as error:  # noqa: BLE001 - everybody who waits must hear of it
+                with self._change:
+                    failed, self._answers, self._waiting = self._answers, {}, deque()
+                    self._texts = JointWriting(self._model)
+                for answer in failed.values():
+                    answer.set_exception(error)
+
+
+class _Begun:
+    """Passes pieces on, and tells of the first."""
+
+    def __init__(self, begin: Callable[[], None], show: Callable[[str], None]) -> None:
+        self._begin, self._show, self._has_begun = begin, show, False
+
+    def __call__(self, piece: str) -> None:
+        if not self._has_begun:
+            self._has_begun = True
+            self._begin()
+        self._show(piece)

@@ -134,9 +134,14 @@ def test_what_many_ask_at_once_is_written_together_and_checked(built: tuple[Any,
     }
     responder.decision = replace(responder.decision, **sure)
     shown: list[str] = []
+    begun: list[Any] = []
     with ThreadPoolExecutor(4) as threads:
-        asked = [threads.submit(responder.respond, f"number {at} of the parcel", (), shown.append) for at in range(6)]
+        asked = [
+            threads.submit(responder.respond, f"number {at} of the parcel", (), shown.append, begun.append)
+            for at in range(6)
+        ]
         replies = [each.result() for each in asked]
+    assert [TOPICS["parcel"] in [entry.answer for entry in entries] for entries in begun] == [True] * 6
     assert {reply.kind for reply in replies} == {Kind.HANDED}
     assert all("sentences that were written is supported" in reply.reason for reply in replies)
     assert shown == []

@@ -76,6 +76,7 @@ async function send(text) {
       for (const line of lines.filter(Boolean)) {
         const event = JSON.parse(line);
         if (event.event === "accepted") shown.add(event.id);
+        if (event.event === "writing") made.querySelector(".text").textContent = "Writing, from: " + event.from.join(" · ");
         if (event.event === "sentence") { written.push(event.text); made.querySelector(".text").textContent = written.join(" "); }
         if (event.event === "answer") { shown.add(event.id); complete(made, event); }
         if (event.event === "error") throw new Error(event.error);
