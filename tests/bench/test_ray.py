@@ -133,7 +133,7 @@ def test_a_lost_node_a_stop_and_the_same_again(machines: Machines, suite: Path) 
         executor.stop()
         for run in runs:
             assert isinstance(run.exception(timeout=90), KeyboardInterrupt)  # a loaded machine took 30
-        until(lambda: not stand_ins(machines), "no run goes on", 10)
+        until(lambda: not stand_ins(machines), "no run goes on")
         assert not (suite.parent / "cells").exists()
         before = machines.starts
 
