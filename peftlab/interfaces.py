@@ -1,6 +1,6 @@
 """The contracts for plugins under one name; each has its own file in ``peftlab.core``."""
 
-from peftlab.core.augmentation import AUGMENTATIONS, Augmentation
+from peftlab.core.augmentation import AUGMENTATIONS, Augmentation, LoadedModel, ModelAugmentation, NeededModel
 from peftlab.core.hooks import Backward, TrainingHooks
 from peftlab.core.method import METHODS, Method, MethodContext, TargetModules, is_matrix
 from peftlab.core.model_facts import CHECKPOINT_HEADS, Family, ModelFacts, TokenizerFacts, is_embedding
@@ -49,9 +49,12 @@ __all__ = [
     "GeneratesText",
     "Head",
     "Inference",
+    "LoadedModel",
     "Method",
     "MethodContext",
+    "ModelAugmentation",
     "ModelFacts",
+    "NeededModel",
     "OptimizerConfig",
     "Place",
     "Policy",

@@ -15,6 +15,16 @@ _OF_DATA = {
     "augmented_rows_added": "{} changed copies of training rows were added (data.augmentation)",
     "augmented_rows_unchanged": "{} copies of training rows were not added, since nothing in them has changed",
     "augmented_rows_dropped": "{} changed copies of training rows were not added, since their text is there already",
+    "augmented_rows_disagreed": "{} changed copies of training rows were not added, since a teacher gives them another "
+    "class than the rows",
+    "augmented_unlabeled_rows_added": "{} changed copies of texts without labels are compared with them "
+    "(data.augmentation)",
+    "augmented_unlabeled_rows_unchanged": "{} copies of texts without labels were left out, since nothing in them has "
+    "changed",
+    "augmented_unlabeled_rows_dropped": "{} changed copies of texts without labels were left out, since their text is "
+    "there already",
+    "augmented_unlabeled_rows_disagreed": "{} changed copies of texts without labels were left out, since a teacher "
+    "gives them another class than the texts",
     "unlabeled_rows": "{} texts without labels are there to learn from",
     "unlabeled_rows_without_text": "{} rows without labels were left out, since they have no text",
     "unlabeled_rows_in_train": "{} rows without labels were left out, since their text is in train",
@@ -95,6 +105,10 @@ def _singular(line: str) -> str:
         ("1 texts", "1 text"),
         ("1 changed copies of training rows", "1 changed copy of a training row"),
         ("1 copies of training rows", "1 copy of a training row"),
+        ("1 changed copies of texts", "1 changed copy of texts"),
+        ("1 copies of texts", "1 copy of texts"),
+        ("gives them another class than the rows", "gives it another class than the row"),
+        ("gives them another class than the texts", "gives it another class than the text"),
         (" in them has ", " in it has "),
         ("1 words", "1 word"),
         ("1 prompts", "1 prompt"),

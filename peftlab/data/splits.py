@@ -35,12 +35,15 @@ class LoadedData:
         lost_classes: Classes that the source's training rows have and those that are left have not, each with the
             key of the recipe that has taken their rows.
         unlabeled: Texts without labels; None: the source has none.
+        unlabeled_copies: Changed copies of some of them, which carry their rows' places in the source; None: none are
+            made.
     """
 
     splits: dict[str, Split]
     summary: DataSummary
     lost_classes: Mapping[str, str] = field(default_factory=dict)
     unlabeled: Split | None = None
+    unlabeled_copies: Split | None = None
 
 
 def load_splits(

@@ -16,7 +16,7 @@ from peftlab.core.reporter import Reporter, Silent
 from peftlab.data.splits import LoadedData
 from peftlab.models.quantization import check_quantization
 from peftlab.models.tokenizer_facts import can_check_vocabulary, check_vocabulary
-from peftlab.preparation.augment import augmented, check_augmentation
+from peftlab.preparation.augment import augmented, check_augmentation, check_augmentation_models
 from peftlab.preparation.check_settings import check_family, check_positions, check_settings, check_untrained
 from peftlab.preparation.find_model import find_model
 from peftlab.preparation.load_data import load_data, name_lost_class, with_notices
@@ -106,6 +106,7 @@ def check_model(
         model_location, facts = find_model(
             recipe, document, offline=offline, report=(reporter or Silent()).say, need_weights=need_weights
         )
+    check_augmentation_models(recipe, facts, document, offline=offline, report=(reporter or Silent()).say)
     with at_place(document, ("model", "path")):
         check_vocabulary(facts, recipe.model.add_tokens)
         if model_location is not None and facts.family != "image" and not can_check_vocabulary(facts):

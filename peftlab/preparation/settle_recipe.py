@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from peftlab.core.augmentation import Augmentation, ModelAugmentation
 from peftlab.core.config import Document, replace_config
 from peftlab.data.data_config import SplitSources
 from peftlab.data.locations import parse_location
@@ -46,4 +49,13 @@ def settle_recipe(recipe: Recipe, document: Document) -> Recipe:
         elif isinstance(source, SplitSources):
             addresses = {name: value for name, value in dict(source).items() if isinstance(value, str)}
             source = replace_config(source, **{name: absolute(value) for name, value in addresses.items()})
-        return replace_config(recipe, data=replace_config(recipe.data, source=source))
+        changes = {"source": source, "augmentation": [with_places(each, absolute) for each in recipe.data.augmentation]}
+        return replace_config(recipe, data=replace_config(recipe.data, **changes))
+
+
+def with_places(augmentation: Augmentation, absolute: Callable[[str], str]) -> Augmentation:
+    """The augmentation whose models are named as they are from anywhere."""
+    if not isinstance(augmentation, ModelAugmentation):
+        return augmentation
+    needed = augmentation.needed_models()
+    return replace_config(augmentation, **{key: absolute(each.path) for key, each in needed.items() if each.path})

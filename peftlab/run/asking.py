@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TypeVar
 
 import torch
 
 from peftlab.artifact.saved_run import SavedRun
 from peftlab.core.splits import Split
+from peftlab.core.task import Prediction
 from peftlab.training.evaluation import TorchInference, evaluate
 
 Answer = TypeVar("Answer")
@@ -48,3 +50,14 @@ def ask_run(run: SavedRun, rows: Split, read: Read[Answer], *, device: torch.dev
     del model
     gc.collect()
     return [found[at] for at in range(len(rows))]
+
+
+def ask(folder: Path, rows: Split, *, device: torch.device, offline: bool) -> list[Prediction]:
+    """What the run in a folder says of texts, with calibrated probabilities, in their order."""
+    run = SavedRun.open(folder)
+    task, temperature = run.recipe.task.tempered(run.temperature), run.temperature
+
+    def read(logits: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> list[Prediction]:
+        return task.predict(logits / temperature, batch, run.labels)
+
+    return ask_run(run, rows, read, device=device, offline=offline)

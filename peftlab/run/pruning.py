@@ -101,7 +101,7 @@ def _without(checked: CheckedRecipe, held_out: NDArray[np.int64], own: int) -> C
     asked = replace(take(train, sorted(out), name="test"), index=sorted(out))
     fold = {**{name: split for name, split in splits.items() if name == "validation"}, "test": asked}
     fold = {"train": take(train, others), **fold}
-    data = LoadedData(fold, summarise_splits(fold))
+    data = replace(checked.data, splits=fold, summary=summarise_splits(fold))
     evaluation = replace_config(checked.recipe.evaluation, test=True)
     return replace(plain(checked, evaluation=evaluation), data=data)
 

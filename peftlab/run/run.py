@@ -27,6 +27,7 @@ from peftlab.run.run_folder import RunFolder, check_output_dir, choose_folder, o
 from peftlab.run.together import check_same_work, own_folder
 
 if TYPE_CHECKING:
+    import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
     from peftlab.run.learning_curves import LearningCurves
@@ -212,46 +213,66 @@ def _execute(
     reporter: Reporter,
     callbacks: CallbackList,
 ) -> RunRecord:
-    """Run the stages; whatever they raise is turned into a status, and a record is written in any case."""
-    world.keeps_pace = checked.recipe.training.sharding is not None and world.size > 1
+    """Run what comes first, such as teachers, then the stages; and write a record in any case."""
     # A workspace of fixed size makes cuBLAS repeatable; it must be set before CUDA starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    from peftlab.measurement.phases import PhaseClock
-    from peftlab.run.findings import Findings
-    from peftlab.run.outcome import record_of
-    from peftlab.run.pruning import pruned
-    from peftlab.run.run_context import RunContext
-    from peftlab.run.self_training import with_pseudo_labels
-    from peftlab.run.stages import run_stages
-    from peftlab.training.interrupts import Interrupts
+    from peftlab.run.coming_first import with_what_comes_first
 
-    device = choose_device(device_name)
-    findings = Findings(PhaseClock(device))
     started_at, started = datetime.datetime.now(datetime.UTC), time.monotonic()
-    error: BaseException | None = None
+    device = choose_device(device_name)
+    error: RunFailedError | None = None
 
     def teach(teacher: CheckedRecipe, place: RunFolder) -> RunRecord:
-        return _execute(
-            teacher,
-            place,
-            world,
-            offline=offline,
-            device_name=device_name,
-            reporter=reporter,
-            callbacks=CallbackList(),
-        )
+        started = datetime.datetime.now(datetime.UTC), time.monotonic()
+        return _run_stages(teacher, place, world, started, None, offline, device, reporter, CallbackList())
 
     try:
-        checked = pruned(checked, folder.path, teach, reporter=reporter, processes=world.size)
-        checked = with_pseudo_labels(
-            checked, folder.path, teach, device=device, offline=offline, reporter=reporter, processes=world.size
+        checked = with_what_comes_first(
+            checked, folder.path, teach, device=device, offline=offline, reporter=reporter, world=world
         )
     except RunFailedError as caught:
         error = caught
+    return _run_stages(checked, folder, world, (started_at, started), error, offline, device, reporter, callbacks)
+
+
+def _run_stages(
+    checked: CheckedRecipe,
+    folder: RunFolder,
+    world: World,
+    started: tuple[datetime.datetime, float],
+    failed: RunFailedError | None,
+    offline: bool,
+    device: torch.device,
+    reporter: Reporter,
+    callbacks: CallbackList,
+) -> RunRecord:
+    """Run the stages; whatever they raise is turned into a status, and a record is written in any case.
+
+    Args:
+        checked: What to run.
+        folder: Where.
+        world: The processes that run it.
+        started: When: the time, and that of the monotonic clock.
+        failed: What has failed before; then no stage runs.
+        offline: Allow no network.
+        device: Where it runs.
+        reporter: Tells a person.
+        callbacks: Of the program that runs it.
+    """
+    world.keeps_pace = checked.recipe.training.sharding is not None and world.size > 1
+    from peftlab.measurement.phases import PhaseClock
+    from peftlab.run.findings import Findings
+    from peftlab.run.outcome import record_of
+    from peftlab.run.run_context import RunContext
+    from peftlab.run.stages import run_stages
+    from peftlab.training.interrupts import Interrupts
+
+    findings = Findings(PhaseClock(device))
+    error: BaseException | None = None
     with Interrupts(world.any) as interrupts:
         try:
-            if error is not None:
-                raise error
+            if failed is not None:
+                raise failed
             run = RunContext(
                 checked,
                 folder,
@@ -268,7 +289,6 @@ def _execute(
             error = world.ended_by(caught)
             if isinstance(error, UserError):
                 raise error from error.__cause__
-    seconds = time.monotonic() - started
     record = record_of(
         checked,
         findings,
@@ -276,8 +296,8 @@ def _execute(
         folder=folder,
         device=device,
         world=world,
-        started_at=started_at,
-        seconds=seconds,
+        started_at=started[0],
+        seconds=time.monotonic() - started[1],
     )
     write_record(record, folder.path)
     if record.status == "success" and world.is_first:

@@ -1,9 +1,8 @@
-"""Teachers: runs whose answers to texts without labels become training rows of the next one."""
+"""Self-training: what teachers say of texts without labels becomes training rows of the next one."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from peftlab.data.augmenting import join_rows
 from peftlab.data.columns import take
 from peftlab.data.splits import LoadedData, fingerprint
 from peftlab.preparation.check import CheckedRecipe
+from peftlab.run.asking import ask
 from peftlab.run.run_folder import RunFolder
 from peftlab.run.side_runs import Execute, plain, run_beside
 from peftlab.training.self_training import surest
@@ -67,7 +67,7 @@ def with_pseudo_labels(
         place = RunFolder(folder / TEACHERS / str(number))
         name = f"teacher {number} of {settings.rounds}"
         record = run_beside(plain(checked), place, teach, reporter=reporter, name=name)
-        said = _ask(place.path, pool, device=device, offline=offline)
+        said = ask(place.path, pool, device=device, offline=offline)
         kept = surest(said, checked.labels, share=settings.share, least_confidence=settings.least_confidence)
         by_class = Counter(said[at].prediction for at in kept)
         shown = ", ".join(f"{name} {by_class[name]}" for name in checked.labels[:12])
@@ -76,20 +76,6 @@ def with_pseudo_labels(
         rows = _rows(pool, kept, [said[at] for at in kept], original.splits["train"], checked)
         checked = replace(checked, data=_with_rows(original, rows, notes))
     return checked
-
-
-def _ask(folder: Path, pool: Split, *, device: torch.device, offline: bool) -> list[Prediction]:
-    """What a teacher says of the texts, with calibrated probabilities, in their order."""
-    from peftlab.artifact.saved_run import SavedRun
-    from peftlab.run.asking import ask_run
-
-    run = SavedRun.open(folder)
-    task, temperature = run.recipe.task.tempered(run.temperature), run.temperature
-
-    def read(logits: torch.Tensor, batch: Mapping[str, torch.Tensor]) -> list[Prediction]:
-        return task.predict(logits / temperature, batch, run.labels)
-
-    return ask_run(run, pool, read, device=device, offline=offline)
 
 
 def _rows(pool: Split, kept: list[int], said: list[Prediction], train: Split, checked: CheckedRecipe) -> Split:

@@ -153,8 +153,8 @@ def test_a_run_learns_from_them_and_is_resumed_to_the_same(tiny_bert: Path, tabl
     assert record.status == "success", record.error
     assert record.steps == -(-(data.rows["train"] + data.notes["augmented_rows_added"]) // 16)
     assert record.recipe["data"]["augmentation"] == [
-        {"type": "token_dropout", "copies": 2, "probability": 0.3},
-        {"type": "typos", "copies": 1, "probability": 0.2},
+        {"type": "token_dropout", "copies": 2, "rows": "train", "keep_if": None, "probability": 0.3},
+        {"type": "typos", "copies": 1, "rows": "train", "keep_if": None, "probability": 0.2},
     ]
     assert run("cut", callbacks=[StopAtTwo()]).status == "failed"
     resumed = run("cut", resume=True)

@@ -1,0 +1,101 @@
+"""Texts that were translated into another language and back (Sennrich et al. 2016; Xie et al. 2020).
+
+https://arxiv.org/abs/1511.06709, https://arxiv.org/abs/1904.12848
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from random import Random
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field, NonNegativeFloat
+
+from peftlab.augmentations._batches import batches_by_length, padded
+from peftlab.core.augmentation import AUGMENTATIONS, LoadedModel, ModelAugmentation, NeededModel
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_FACTOR, _MORE = 2, 16
+"""A translation has so many times the tokens of its text at most, and so many more."""
+
+
+@AUGMENTATIONS.register("back_translation")
+class BackTranslation(ModelAugmentation):
+    """Translate a text into another language and back, by two models that are given."""
+
+    paper: ClassVar[str] = "https://arxiv.org/abs/1904.12848"
+
+    there: str = Field(min_length=1, description="The model that translates into another language: an address.")
+    back: str = Field(min_length=1, description="The model that translates back: an address.")
+    there_prefix: str = Field("", description="What is put before each text, as T5 needs it.")
+    back_prefix: str = Field("", description="What is put before each translation.")
+    temperature: NonNegativeFloat = Field(
+        0.9, description="Words are drawn at this temperature, so that copies differ. 0: the likeliest word each time."
+    )
+
+    def needed_models(self) -> Mapping[str, NeededModel]:
+        """Two encoder-decoders."""
+        return {
+            "there": NeededModel(self.there, "AutoModelForSeq2SeqLM"),
+            "back": NeededModel(self.back, "AutoModelForSeq2SeqLM"),
+        }
+
+    def change_all(
+        self, texts: Sequence[str], randoms: Sequence[Random], models: Mapping[str, LoadedModel]
+    ) -> list[str]:
+        """The texts, there and back."""
+        others = self._translated([self.there_prefix + text for text in texts], randoms, models["there"])
+        return self._translated([self.back_prefix + text for text in others], randoms, models["back"])
+
+    def _translated(self, texts: Sequence[str], randoms: Sequence[Random], model: LoadedModel) -> list[str]:
+        """Translations; a text that is longer than the model reads is cut."""
+        import torch
+        from transformers import LogitsProcessorList
+
+        tokenizer, limits = model.tokenizer, {}
+        if model.max_length is not None:
+            limits = {"truncation": True, "max_length": model.max_length}
+        ids = [tokenizer(text, split_special_tokens=True, **limits)["input_ids"] for text in texts]
+        found: dict[int, str] = {}
+        for batch in batches_by_length([len(each) for each in ids]):
+            longest = _FACTOR * max(len(ids[at]) for at in batch) + _MORE
+            if model.max_length is not None:
+                longest = min(longest, model.max_length - 1)
+            noise = [_Noise([randoms[at] for at in batch], self.temperature)] if self.temperature else []
+            with torch.inference_mode():
+                written = model.model.generate(
+                    **padded([ids[at] for at in batch], model),
+                    do_sample=False,
+                    num_beams=1,
+                    max_new_tokens=longest,
+                    logits_processor=LogitsProcessorList(noise),
+                )
+            found.update(zip(batch, tokenizer.batch_decode(written, skip_special_tokens=True), strict=True))
+        return [" ".join(found[at].split()) for at in range(len(texts))]
+
+
+class _Noise:
+    """Gumbel noise on the logits: the likeliest token is then one that is drawn at the temperature, by row.
+
+    transformers' own sampling draws a batch from one generator, so what a text gets would depend on its neighbours.
+
+    Args:
+        randoms: Of each row.
+        temperature: Above 0.
+    """
+
+    def __init__(self, randoms: Sequence[Random], temperature: float) -> None:
+        import torch
+
+        self._generators = [torch.Generator().manual_seed(each.getrandbits(63)) for each in randoms]
+        self._temperature = temperature
+
+    def __call__(self, _ids: Any, scores: Tensor) -> Tensor:
+        """Scores (rows × vocabulary) with noise."""
+        import torch
+
+        drawn = torch.stack([torch.rand(scores.shape[1], generator=each) for each in self._generators])
+        gumbel = -torch.log(-torch.log(drawn.clamp(1e-20, 1 - 1e-7)))
+        return scores.float() / self._temperature + gumbel.to(scores.device)
