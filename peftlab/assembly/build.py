@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import importlib.util
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -14,9 +17,12 @@ from peftlab.artifact.saved_run import SavedRun
 from peftlab.assembly.app_file import AppFile, load_part
 from peftlab.assembly.app_folder import APP_NAME, PARTS, mark_built, start_folder
 from peftlab.core.application import Application, Workplace
+from peftlab.core.config import parse_yaml
 from peftlab.core.errors import RunFailedError, UserError
 from peftlab.core.files import atomic_folder
+from peftlab.core.record import RECIPE_NAME
 from peftlab.core.reporter import Reporter, Silent
+from peftlab.recipe.schema import write_yaml_values
 from peftlab.run.run import run_recipe
 
 LEFT_BEHIND = ("checkpoints", ".lock")
@@ -65,6 +71,7 @@ def build_application(
             if key in given:
                 _copy_run(given[key], runs[key])
                 continue
+            follow_folder(runs[key], folder, prepared.get(key, {}))
             reporter.say(f"{key}: {recipes[key][0].name}")
             recipe, document = recipes[key]
             result = run_recipe(
@@ -81,6 +88,38 @@ def build_application(
         application.build(place)
         mark_built(folder)
     return place
+
+
+def follow_folder(run: Path, folder: Path, prepared: Mapping[str, Any]) -> None:
+    """Let a part's recipe name the tables of its application where they lie now: the folder may have been moved.
+
+    Args:
+        run: The part's folder.
+        folder: Of the application.
+        prepared: What the application sets in the part's recipe.
+    """
+    path = run / RECIPE_NAME
+    if not path.exists():
+        return
+    values = parse_yaml(path.read_text(encoding="utf-8"), source=str(path)).values
+    moved = copy.deepcopy(values)
+    for name, new in prepared.items():
+        *outer, last = name.split(".")
+        place = functools.reduce(lambda within, key: within.get(key, {}), outer, moved)
+        if last in place:
+            place[last] = _moved(place[last], new, folder.resolve())
+    if moved != values:
+        write_yaml_values(moved, path)
+
+
+def _moved(old: Any, new: Any, folder: Path) -> Any:
+    """The new address of a file in the folder, where the old one has the same place in another."""
+    if isinstance(old, dict) and isinstance(new, Mapping):
+        return {key: _moved(value, new.get(key), folder) for key, value in old.items()}
+    if not (isinstance(old, str) and isinstance(new, str) and Path(new).is_relative_to(folder)):
+        return old
+    inner = Path(new).relative_to(folder).parts
+    return new if Path(old).parts[-len(inner) :] == inner else old
 
 
 def need_packages(application: Application) -> None:

@@ -13,6 +13,7 @@ import sqlalchemy
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
+from peftlab.artifact.saved_run import SavedRun
 from peftlab.assembly.app_file import application_schema, load_application, load_part
 from peftlab.assembly.app_folder import STATE_NAME, open_application
 from peftlab.assembly.build import build_application
@@ -46,12 +47,24 @@ class Counting(Application):
         return build_site(self.name, hosting, max_body_bytes=100)
 
 
+class Learning(Counting):
+    """Makes the table that its part learns from."""
+
+    def prepare(self, place: Workplace) -> dict[str, dict[str, Any]]:
+        path = place.folder.resolve() / "tables" / "train.csv"
+        path.parent.mkdir(exist_ok=True)
+        rows = [f"{word} number {at},{word}" for at in range(12) for word in ("good", "bad")]
+        write_text(path, "\n".join(["text,label", *rows]) + "\n")
+        return {"first": {"data.source": {"train": str(path)}}}
+
+
 @pytest.fixture(autouse=True)
 def counting() -> Iterator[None]:
     APPLICATIONS.names()
     APPLICATIONS.register("counting")(Counting)
+    APPLICATIONS.register("learning")(Learning)
     yield
-    del APPLICATIONS._classes["counting"]
+    del APPLICATIONS._classes["counting"], APPLICATIONS._classes["learning"]
 
 
 @pytest.fixture
@@ -75,6 +88,32 @@ def test_verbs_build_evaluate_and_go_on(recipe: Path, tmp_path: Path, monkeypatc
     assert json.loads(found.stdout)["figures"]["system.words"]["value"] == 4
     assert "It counts all words." in run(app, ["app", "evaluate", "moved"]).stdout
     assert json.loads(run(app, ["ls", "applications", "--json"]).stdout)["applications"]
+
+
+@pytest.mark.slow
+def test_building_goes_on_in_a_folder_that_was_moved(tmp_path: Path, tiny_bert: Path) -> None:
+    (tmp_path / "part.yaml").write_text(
+        f"model: {{path: {tiny_bert}}}\ntask: {{type: text_classification, text: text, label: label, max_length: 8}}\n"
+        "data: {source: none.csv, validation_fraction: 0.3, test_fraction: 0.3}\nmethod: {type: bitfit}\n"
+        "training: {max_steps: 1, batch_size: 4}\nmeasure: false\nwaive_guards: [answers_vary]\n"
+    )
+    (tmp_path / "app.yaml").write_text("type: learning\nfirst: {recipe: part.yaml}\n")
+    file, moved = load_application(tmp_path / "app.yaml"), tmp_path / "there" / "moved"
+    build_application(file, tmp_path / "built")
+    moved.parent.mkdir()
+    (tmp_path / "built").rename(moved)
+    part = moved / "parts/first"
+    record = (part / "record.json").read_bytes()
+    build_application(file, moved)
+    assert (part / "record.json").read_bytes() == record, "a part that is finished is not tuned again"
+    assert SavedRun.open(part).recipe.data.source.train == str(moved / "tables/train.csv")
+    (part / "record.json").unlink()  # a part that was interrupted goes on
+    moved = moved.rename(tmp_path / "again")
+    build_application(file, moved)
+    assert SavedRun.open(moved / "parts/first").record.status == "success"
+    (tmp_path / "part.yaml").write_text((tmp_path / "part.yaml").read_text().replace("max_steps: 1", "max_steps: 2"))
+    with pytest.raises(UserError, match=r"another recipe: training.max_steps"):
+        build_application(file, moved)
 
 
 def test_every_applications_recipe_loads_with_its_parts() -> None:
