@@ -5,6 +5,7 @@ The loop has a list of hooks, the method's first. After ``begin`` it calls them 
 1. ``around_backward`` of each batch. The first hook is the outermost: its ``backward`` calls the next one.
 2. ``penalty``, once a step, in the first backward pass of the step's last batch.
 3. Clipping and the optimizer's step, then ``after_step``, then the gradients are cleared.
+4. ``after_evaluation`` where the step is evaluated, and ``weights_at_end`` once after the last.
 
 A step that runs out of memory is computed again with smaller batches. So ``around_backward`` leaves nothing behind but
 gradients; what a hook wants to remember, it notes in ``after_step``.
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 LossFunction = Callable[[Any, Mapping[str, "Tensor"]], "Tensor"]
 """From a model and a batch the *sum* of the loss over the batch's terms, as ``Task.training_loss`` gives it."""
+
+
+ScoreOf = Callable[[Mapping[str, "Tensor"]], float]
+"""From values of trained parameters, by name, the score on the validation split; higher is better."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,30 @@ class TrainingHooks(RegisteredConfig):
 
     def weights_to_keep(self, model: nn.Module) -> Mapping[str, Tensor]:
         """Values of trained parameters, by name, that evaluation and artifact take instead of the last ones."""
+        return {}
+
+    def after_evaluation(self, model: nn.Module, step: int, score: float) -> None:
+        """Called after each evaluation on the validation split.
+
+        Args:
+            model: With the weights that were evaluated.
+            step: After which it was.
+            score: The metric that chooses, turned so that higher is better.
+        """
+
+    def weights_at_end(self, model: nn.Module, score_of: ScoreOf) -> Mapping[str, Tensor]:
+        """Values of trained parameters, by name, that the run leaves instead of its best ones.
+
+        Called once after the last step, where there is a validation split; ``model`` has the best weights.
+
+        Args:
+            model: As the run would leave it.
+            score_of: The score, as above, of other values of the trained parameters.
+        """
+        return {}
+
+    def notices(self) -> Mapping[str, str]:
+        """What a person should know when training is over: sentences by name, which the record keeps."""
         return {}
 
     def can_be_best(self, model: nn.Module, step: int) -> bool:

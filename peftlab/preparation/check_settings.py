@@ -129,6 +129,13 @@ def _check_training(recipe: Recipe, document: Document) -> None:
     _check_optimizer(recipe, document)
     _check_self_training(recipe, document)
     _check_pruning(recipe, document)
+    for position, regularizer in enumerate(recipe.training.regularizers):
+        if regularizer.needs_validation and not _has_validation(recipe):
+            raise ConfigError(
+                f"{regularizer.registered_name} chooses by a validation split, and there is none",
+                where=document.where(("training", "regularizers", position)),
+                hint="Set data.validation_fraction.",
+            )
     if recipe.training.early_stopping_patience is not None and not _has_validation(recipe):
         raise ConfigError(
             "early stopping needs a validation split",

@@ -24,11 +24,7 @@ class WeightAverage(Regularizer):
 
     def check(self, setup: TrainingSetup) -> None:
         """Refuse methods that change their own structure while they train."""
-        if not setup.method.can_be_averaged:
-            raise UnsupportedError(
-                f"{setup.method.registered_name} prunes while it trains, and {self.registered_name} would undo that",
-                hint="Leave it out, or choose another method, such as lora.",
-            )
+        refuse_pruning(self.registered_name, setup)
 
     def state(self, model: nn.Module) -> dict[str, Tensor]:
         """The mean so far."""
@@ -52,6 +48,23 @@ class WeightAverage(Regularizer):
             self._mean = {name: weight.clone() for name, weight in weights.items()}
             return
         torch._foreach_lerp_(list(self._mean.values()), [weights[name] for name in self._mean], share)
+
+
+def refuse_pruning(name: str, setup: TrainingSetup) -> None:
+    """Refuse methods that prune: what they have set to zero would come back.
+
+    Args:
+        name: Of the regulariser.
+        setup: With the method.
+
+    Raises:
+        UnsupportedError: The method prunes.
+    """
+    if not setup.method.can_be_averaged:
+        raise UnsupportedError(
+            f"{setup.method.registered_name} prunes while it trains, and {name} would undo that",
+            hint="Leave it out, or choose another method, such as lora.",
+        )
 
 
 def trained_weights(model: nn.Module) -> dict[str, Tensor]:

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from peftlab.core.errors import UnsupportedError
 from peftlab.core.hooks import Backward
 from peftlab.core.lent_weights import lent_weights
 from peftlab.core.regularizer import REGULARIZERS, TrainingSetup
+from peftlab.regularizers._averages import refuse_pruning
 from peftlab.regularizers._start import KeepsStart
 
 if TYPE_CHECKING:
@@ -29,11 +29,7 @@ class Mixout(KeepsStart):
 
     def check(self, setup: TrainingSetup) -> None:
         """Refuse methods that prune: pruned weights would come back."""
-        if not setup.method.can_be_averaged:
-            raise UnsupportedError(
-                f"{setup.method.registered_name} prunes while it trains, and mixout would undo that",
-                hint="Leave it out, or choose another method, such as lora.",
-            )
+        refuse_pruning(self.registered_name, setup)
 
     def around_backward(self, backward: Backward, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """One pass with mixed matrices, on average the trained ones (equation 5); kept weights alone get gradients."""

@@ -182,7 +182,7 @@ class TrainingStage:
 
     def _tell_course(self, job: TrainingJob) -> None:
         """What the task has to say of how training went."""
-        notices = self._run.recipe.task.course_notices(job.log.read())
+        notices = {**self._run.recipe.task.course_notices(job.log.read()), **job.hooks.notices()}
         for notice in notices.values():
             if isinstance(notice, str):
                 self._run.reporter.say(notice)
@@ -236,10 +236,10 @@ class TrainingStage:
             findings.guards["gradients"] = job.gradients.result()
         end_trackers(job.accelerator)
         self._tell_ties(findings.progress)
-        self._tell_course(job)
         model = job.accelerator.unwrap_model(job.model)
         findings.guards.update(job.hooks.guards(model, context))  # of what training did, best epoch or not
         restore_best(job, findings.progress)
+        self._tell_course(job)
         self._fit_head(model)
         findings.guards["loss_finite"] = Guard.check(True, f"in all {findings.progress.step} steps")
         trained = trainable_parameters(model)

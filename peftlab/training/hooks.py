@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from peftlab.core.errors import ConfigError
-from peftlab.core.hooks import Backward, LossFunction, TrainingHooks
+from peftlab.core.hooks import Backward, LossFunction, ScoreOf, TrainingHooks
 from peftlab.core.lent_weights import lent_weights
 from peftlab.core.method import MethodContext
 from peftlab.core.record import Guard
@@ -118,6 +118,19 @@ class HookList:
     def kept_weights(self, model: nn.Module) -> AbstractContextManager[None]:
         """The model with the weights that it would leave, as long as the context lasts."""
         return lent_weights(model, self.weights_to_keep(model))
+
+    def after_evaluation(self, model: nn.Module, step: int, score: float) -> None:
+        """Tell all of an evaluation."""
+        for hook in self._hooks:
+            hook.after_evaluation(model, step, score)
+
+    def weights_at_end(self, model: nn.Module, score_of: ScoreOf) -> dict[str, Tensor]:
+        """What the run leaves instead of its best weights."""
+        return {name: value for hook in self._hooks for name, value in hook.weights_at_end(model, score_of).items()}
+
+    def notices(self) -> dict[str, str]:
+        """What all have to say when training is over."""
+        return {name: told for hook in self._hooks for name, told in hook.notices().items()}
 
     def can_be_best(self, model: nn.Module, step: int) -> bool:
         """Whether all agree."""

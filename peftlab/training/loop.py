@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,6 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from peftlab.core.callback import CallbackList
+from peftlab.core.lent_weights import lent_weights
 from peftlab.core.splits import EncodedSplit
 from peftlab.core.task import Task
 from peftlab.core.tensors import is_part
@@ -237,6 +239,8 @@ def _evaluate_and_checkpoint(job: TrainingJob, step: Step, progress: Progress) -
     if _is_evaluated(job, step) and job.evaluate is not None and job.metric is not None:
         with job.hooks.kept_weights(job.accelerator.unwrap_model(job.model)):
             scores = job.evaluate()
+            if (score := _signed(job, scores)) is not None:
+                job.hooks.after_evaluation(job.accelerator.unwrap_model(job.model), step.number, score)
         job.log.write({"step": step.number, "epoch": step.epoch + 1, "validation": scores})
         job.accelerator.log({f"validation/{name}": value for name, value in scores.items()}, step=step.number)
         if job.hooks.can_be_best(job.accelerator.unwrap_model(job.model), step.number):
@@ -247,6 +251,12 @@ def _evaluate_and_checkpoint(job: TrainingJob, step: Step, progress: Progress) -
         progress.stopped_early, progress.stopped_by = True, job.callbacks.stopped_by
     if _is_kept(job, step):
         _write_checkpoint(job, progress)
+
+
+def _signed(job: TrainingJob, scores: Mapping[str, float]) -> float | None:
+    """The score that chooses, turned so that higher is better; None: it is not defined."""
+    score = None if job.metric is None else scores.get(job.metric)
+    return score if score is None or job.higher_is_better else -score
 
 
 def _note_score(job: TrainingJob, progress: Progress, step: Step, scores: dict[str, float]) -> None:
@@ -350,7 +360,23 @@ def restore_best(job: TrainingJob, progress: Progress) -> None:
     if progress.best_step is None or progress.best_step == progress.step:
         if kept := job.hooks.weights_to_keep(model):
             restore_parameters(model, {**trainable_parameters(model), **kept})
-        return
-    best = job.world.first(lambda: job.checkpoints.read(BEST))
-    restore_parameters(model, best.parameters)
-    job.hooks.restore(model, best.hooks)
+    else:
+        best = job.world.first(lambda: job.checkpoints.read(BEST))
+        restore_parameters(model, best.parameters)
+        job.hooks.restore(model, best.hooks)
+    if job.evaluate is not None and job.metric is not None:
+        _leave_chosen(job, model)
+
+
+def _leave_chosen(job: TrainingJob, model: nn.Module) -> None:
+    """Give the model the weights that a hook has chosen by their validation score."""
+    evaluate = job.evaluate
+    assert evaluate is not None  # noqa: S101 - the caller has checked it
+
+    def score_of(values: Mapping[str, Tensor]) -> float:
+        with lent_weights(model, values):
+            score = _signed(job, evaluate())
+        return -math.inf if score is None else score
+
+    if chosen := job.hooks.weights_at_end(model, score_of):
+        restore_parameters(model, {**trainable_parameters(model), **chosen})

@@ -15,12 +15,17 @@ from tests.regularizers.regularized_jobs import TASKS, checked, job_of
 from tests.small_methods import DISTINCT, method_section
 
 ONLY_LORA = {"lora_plus"}
-NOT_WHERE_RANKS_ARE_PRUNED = {"ema", "swa", "smart", "mixout"}
+ONLY_MATRICES = {"spectral"}
+NOT_WHERE_RANKS_ARE_PRUNED = {"ema", "swa", "smart", "mixout", "greedy_soup"}
 NOT_OUTSIDE_OF_LAYERS = {"layer_wise_decay"}
 REFUSED = {
-    "adalora": ONLY_LORA | NOT_WHERE_RANKS_ARE_PRUNED,
+    "adalora": ONLY_LORA | ONLY_MATRICES | NOT_WHERE_RANKS_ARE_PRUNED,
     "lora": set(),
-    **dict.fromkeys(("linear_probe", "p_tuning", "prefix_tuning", "prompt_tuning"), ONLY_LORA | NOT_OUTSIDE_OF_LAYERS),
+    "full": ONLY_LORA,
+    **dict.fromkeys(
+        ("linear_probe", "p_tuning", "prefix_tuning", "prompt_tuning"),
+        ONLY_LORA | ONLY_MATRICES | NOT_OUTSIDE_OF_LAYERS,
+    ),
 }
 
 
@@ -45,4 +50,4 @@ def test_a_step_is_taken_or_refused(method: str, tiny_bert: Path) -> None:
         for own, parameter in job.model.named_parameters():
             assert torch.isfinite(parameter).all(), (name, own)
             assert parameter.requires_grad or parameter.grad is None, (name, own)
-    assert refused == REFUSED.get(method, ONLY_LORA)
+    assert refused == REFUSED.get(method, ONLY_LORA | ONLY_MATRICES)

@@ -84,7 +84,9 @@ def test_it_trains_what_it_should_and_can_be_resumed_bit_for_bit(ready: CheckedM
     after = states[id(whole)]
     assert all(torch.isfinite(value).all() for value in after.values() if value.is_floating_point())
     left = {**after, **{key.removeprefix("kept/"): value for key, value in after.items() if key.startswith("kept/")}}
-    assert any(not torch.equal(value, left[key]) for key, value in states[id(plain)].items()), "it has no effect at all"
+    if not ready.recipe.training.regularizers[0].needs_validation:  # this job evaluates nothing
+        differ = any(not torch.equal(value, left[key]) for key, value in states[id(plain)].items())
+        assert differ, "it has no effect at all"
     assert base.result(whole.model).status == "passed", base.result(whole.model).detail
     assert gradients.result().status == "passed", gradients.result().detail
     for own, guard in whole.hooks.guards(whole.model, None).items():

@@ -9,7 +9,7 @@ from __future__ import annotations
 import datetime
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +21,7 @@ from peftlab.artifact.soup import check_soup, write_soup
 from peftlab.core.config import Config, replace_config
 from peftlab.core.errors import UnsupportedError, UserError
 from peftlab.core.files import atomic_folder, folder_bytes
+from peftlab.core.greedy_choice import choose_greedily
 from peftlab.core.metric import signed
 from peftlab.core.record import RunRecord, Soup, SoupPart, write_record
 from peftlab.core.reporter import Reporter
@@ -89,9 +90,9 @@ def build_soup(
     best, chosen_on = best_run(own, metric)
     kept = list(range(len(runs)))
     if kind == "greedy":
-        validation = [scores["validation"][metric] for scores in own]
         kept = choose_greedily(
-            validation, metric, lambda part: cook.validate([runs[at] for at in part], held.splits, metric)
+            [signed(metric, scores["validation"][metric]) for scores in own],
+            lambda part: signed(metric, cook.validate([runs[at] for at in part], held.splits, metric)),
         )
     parts = [
         SoupPart(
@@ -117,23 +118,6 @@ def build_soup(
         _write_card(record, partial / runs[0].artifact.name, runs[0], intervals)
     comparison = paired_test(said, each[best], metric, best=runs[best].folder, chosen_on=chosen_on)
     return SoupResult(record=record, intervals=intervals, comparison=comparison)
-
-
-def choose_greedily(scores: Sequence[float], metric: str, score_of: Callable[[Sequence[int]], float]) -> list[int]:
-    """The places of the runs that go into a greedy soup.
-
-    Args:
-        scores: Of each run on the validation split.
-        metric: Says which of two scores is better.
-        score_of: The score there of the mean of some runs.
-    """
-    order = sorted(range(len(scores)), key=lambda at: -signed(metric, scores[at]))
-    kept, best = [order[0]], signed(metric, scores[order[0]])
-    for at in order[1:]:
-        score = signed(metric, score_of([*kept, at]))
-        if score >= best:
-            kept, best = [*kept, at], score
-    return sorted(kept)
 
 
 class _Cook:

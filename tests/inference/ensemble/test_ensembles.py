@@ -15,10 +15,10 @@ import torch
 import peftlab
 from peftlab.artifact.saved_run import SavedRun
 from peftlab.core.errors import UserError
+from peftlab.core.greedy_choice import choose_greedily
 from peftlab.core.splits import Split
 from peftlab.core.task import TASKS, Prediction
 from peftlab.data.duplicates import text_key
-from peftlab.inference.ensemble.soup import choose_greedily
 from peftlab.inference.load_tuned import load_run, load_tuned
 from peftlab.preparation.load_data import load_data
 from peftlab.serving.host import Host, WorkItem
@@ -138,9 +138,9 @@ def test_a_greedy_soup_takes_what_does_no_harm() -> None:
         asked.append(list(part))
         return sum(gains[at] for at in part)
 
-    assert choose_greedily([0.1, 0.5, 0.4, 0.3], "accuracy", score_of) == [0, 1, 3]
+    assert choose_greedily([0.1, 0.5, 0.4, 0.3], score_of) == [0, 1, 3]
     assert asked == [[1, 2], [1, 3], [1, 3, 0]]
-    assert choose_greedily([0.1, 0.5], "mean_squared_error", lambda part: 0.2) == [0]
+    assert choose_greedily([-0.1, -0.5], lambda part: -0.2) == [0]
 
 
 def test_what_several_models_say_together() -> None:
