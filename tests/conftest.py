@@ -215,6 +215,36 @@ def write_vit(folder: Path) -> None:
 
 
 @pytest.fixture(scope="session")
+def tiny_clip(made_once: MadeOnce) -> Path:
+    """A CLIP with random weights of 2 layers a tower: images of 8 × 8 pixels, and texts by the tokenizer of tiny_bert."""
+    return made_once("tiny-clip", write_clip)
+
+
+def write_clip(folder: Path) -> None:
+    import torch
+    from transformers import AutoTokenizer, CLIPConfig, CLIPImageProcessorPil, CLIPModel
+
+    write_bert(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    ends = {"bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0}
+    config = CLIPConfig(
+        text_config={
+            **sizes,
+            **ends,
+            "vocab_size": max(tokenizer.get_vocab().values()) + 1,
+            "max_position_embeddings": 64,
+        },
+        vision_config={**sizes, "image_size": 8, "patch_size": 4},
+        projection_dim=16,
+    )
+    CLIPModel(config).save_pretrained(folder)
+    processor: Any = CLIPImageProcessorPil
+    processor(size={"shortest_edge": 8}, crop_size={"height": 8, "width": 8}).save_pretrained(folder)
+
+
+@pytest.fixture(scope="session")
 def tiny_gpt2(made_once: MadeOnce) -> Path:
     """A GPT-2 with random weights of 2 layers, and a byte-level tokenizer without a padding token."""
     return made_once("tiny-gpt2", write_gpt2)

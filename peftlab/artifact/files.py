@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from peftlab.artifact.save import DELTA_CONFIG, DELTA_WEIGHTS
 from peftlab.core.errors import UserError
+from peftlab.models.facts import family_of
 
 ADAPTER_CONFIGS = ("adapter_config.json", DELTA_CONFIG)
 MODEL_WEIGHTS, MODEL_INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -69,7 +70,8 @@ def check_onnx(folder: Path, name: str) -> None:
 def _check_tokenizer(folder: Path, what: str) -> None:
     if (folder / IMAGE_SETTINGS).is_file():
         _check_json(folder, IMAGE_SETTINGS, what)
-        return
+        if family_of(json.loads((folder / "config.json").read_text(encoding="utf-8"))) == "image":
+            return
     _check_json(folder, "tokenizer_config.json", what)
     if not any(next(folder.glob(pattern), None) for pattern in VOCABULARIES):
         raise _missing(folder, VOCABULARIES[0], what)

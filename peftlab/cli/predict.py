@@ -118,7 +118,7 @@ def _print_lines(tuned: TunedModel, answers: Iterable[Mapping[str, Any]]) -> Non
 
     columns = input_columns(tuned)
     for answer in answers:
-        text = "\t".join(_shown(answer[column]) for column in columns if answer[column] is not None)
+        text = "\t".join(_shown(answer[column]) for column in columns if answer.get(column) is not None)
         if "generated" in answer:
             print(f"{_one_line(answer['generated'])}\t{_one_line(text)}", flush=True)
             continue

@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from peftlab.core.input_embeddings import input_embeddings
+
 ADDED_ROWS = "added_rows"
 """The name of the module, below the embeddings or the output layer."""
 
@@ -126,4 +128,4 @@ def _into_embeddings(layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> 
 def embedding_layers(model: Any) -> list[Any]:
     """The embeddings, and the output layer of a language model."""
     output = model.get_output_embeddings()
-    return [model.get_input_embeddings(), *([] if output is None else [output])]
+    return [input_embeddings(model), *([] if output is None else [output])]

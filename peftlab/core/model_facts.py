@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Family = Literal["encoder", "decoder", "encoder_decoder", "image", "unknown"]
+Family = Literal["encoder", "decoder", "encoder_decoder", "image", "image_text", "unknown"]
+"""``image_text``: two towers side by side, one of which looks at images and the other reads texts, as CLIP's do."""
 
 CHECKPOINT_HEADS = frozenset(
     {"classifier", "pre_classifier", "score", "cls", "lm_head", "qa_outputs", "vocab_transform", "predictions"}
@@ -37,7 +38,7 @@ class ModelFacts:
     Args:
         path: As the recipe writes it.
         model_type: transformers' name of the architecture: ``bert``, ``gpt2``, ``llama``.
-        family: Whether it reads both ways, or left to right; or whether it looks at images.
+        family: Whether it reads both ways, or left to right; or whether it looks at images, or does both.
         config: The content of ``config.json``.
         weights: Shape of every weight by its name in the checkpoint; None where no index is at hand.
         peft_task_type: Of the recipe's task; empty where none is known.
@@ -64,8 +65,9 @@ class ModelFacts:
         """The longest input in tokens, where the positions are limited."""
         if self.model_type in RELATIVE_POSITIONS:
             return None
+        text = self.config.get("text_config") if self.family == "image_text" else self.config
         for key in ("max_position_embeddings", "n_positions"):
-            value = self.config.get(key)
+            value = (text or {}).get(key)
             if isinstance(value, int) and value > 0:
                 # RoBERTa's positions start after the padding token's id.
                 return value - 2 if self.model_type in {"roberta", "xlm-roberta", "camembert"} else value

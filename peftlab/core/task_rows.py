@@ -192,6 +192,13 @@ class TaskRows(ABC):
         """The columns that an answer is made from, when a tuned model is used; by default the columns of text."""
         return self.text_columns()
 
+    def input_choices(self) -> tuple[tuple[str, ...], ...]:
+        """Several sets of columns, of each of which an answer can be made; the first that a table has whole is taken.
+
+        By default ``input_columns`` alone, which are also those of a text that stands alone.
+        """
+        return (self.input_columns(),)
+
     def encode_inputs(self, split: Split, tokenizer: Any, labels: tuple[str, ...]) -> EncodedSplit:
         """Tokenise rows of which only ``input_columns`` are known; by default with labels that say nothing.
 

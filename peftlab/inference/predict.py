@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from peftlab.core.capabilities import GeneratesText
@@ -31,9 +33,9 @@ def predict_rows(tuned: TunedModel, stream: RowStream, reporter: Reporter) -> It
     Raises:
         DataError: A row cannot be used; the answers before it have been given.
     """
-    columns, cut = tuned.task.input_columns(), 0
+    cut = 0
     for split, encoded in encoded_chunks(tuned, stream, reporter):
-        predictions = tuned.predict(encoded.examples)
+        columns, predictions = tuple(split.columns), tuned.predict(encoded.examples)
         for row, (example, prediction) in enumerate(zip(encoded.examples, predictions, strict=True)):
             inputs = {column: split.columns[column][row] for column in columns}
             truncated = bool(example.get("truncated", False))
@@ -69,8 +71,26 @@ def answer_rows(
 
 
 def input_columns(tuned: TunedModel) -> tuple[str, ...]:
-    """The columns that an answer is made from."""
-    return prompt_columns(tuned) if isinstance(tuned.task, GeneratesText) else tuned.task.input_columns()
+    """The columns that an answer is made from, or can be made from."""
+    if isinstance(tuned.task, GeneratesText):
+        return prompt_columns(tuned)
+    return tuple(dict.fromkeys(itertools.chain(*tuned.task.input_choices())))
+
+
+def chosen_columns(tuned: TunedModel, stream: RowStream) -> tuple[tuple[str, ...], RowStream]:
+    """Those of the task's choices of columns that a stream's rows have, and the stream with all of its rows.
+
+    Where they have none, it is the columns of a text that stands alone: the checks then say that they are missing.
+    """
+    choices = tuned.task.input_choices()
+    if len(choices) == 1:
+        return choices[0], stream
+    first = next(stream.chunks, None)
+    if first is None:
+        return tuned.task.input_columns(), stream
+    found = {name for name, values in first[0].columns.items() if any(value is not None for value in values)}
+    own = next((columns for columns in choices if found.issuperset(columns)), tuned.task.input_columns())
+    return own, replace(stream, chunks=itertools.chain([first], stream.chunks))
 
 
 def check_answers(tuned: TunedModel) -> None:
@@ -126,7 +146,7 @@ def encoded_chunks(
         labelled: Whether the label columns are needed too.
     """
     task, shown = tuned.task, 0
-    texts = task.text_columns() if labelled else task.input_columns()
+    texts, stream = (task.text_columns(), stream) if labelled else chosen_columns(tuned, stream)
     labels = task.label_columns() if labelled else ()
     reporter.start(f"predicting ({stream.unit})", stream.total)
     try:

@@ -21,7 +21,7 @@ KNOWN_MODEL_TYPES = frozenset({
 })
 # fmt: on
 """What peft's table knows; written out, since importing it imports torch. A test holds the two together."""
-OWN_NAMES = {"vit": (["k_proj", "v_proj", "mlp.fc2"], ["mlp.fc2"])}
+OWN_NAMES = dict.fromkeys(("vit", "clip", "metaclip_2"), (["k_proj", "v_proj", "mlp.fc2"], ["mlp.fc2"]))
 """Targets, and those of them in feed-forward layers, of types that peft's table does not know."""
 
 

@@ -18,12 +18,15 @@ from peftlab.acceleration.accelerated import prepare
 from peftlab.core.added_rows import set_rows_apart
 from peftlab.core.bfloat16 import card_has_bfloat16
 from peftlab.core.errors import SourceError, UnsupportedError
+from peftlab.core.input_embeddings import input_embeddings
 from peftlab.core.quiet import quiet_transformers
 from peftlab.core.task import Head
 from peftlab.models.added_tokens import add_rows, add_to_tokenizer
+from peftlab.models.facts import IMAGE_TEXT_MODELS
 from peftlab.models.gguf import convert_gguf
 from peftlab.models.head_modules import find_head_modules
 from peftlab.models.image_reader import load_image_reader
+from peftlab.models.image_text_reader import ImageTextReader
 from peftlab.models.model_config import ModelConfig
 from peftlab.models.own_head import fit_own_head
 from peftlab.models.quantization import quantization_config, settle_quantized
@@ -55,7 +58,7 @@ def local_source(location: Path | str) -> str:
 
 @quiet_transformers()
 def load_tokenizer(source: str, config: ModelConfig, *, offline: bool) -> Any:
-    """Load a tokenizer, or of a model of images what reads them; see ``image_reader``.
+    """Load a tokenizer, or of a model of images what reads them; of one with two towers both, as one.
 
     It pads and cuts on the right, whatever the checkpoint says, and has a padding token.
 
@@ -66,9 +69,14 @@ def load_tokenizer(source: str, config: ModelConfig, *, offline: bool) -> Any:
         SourceError: The tokenizer cannot be read.
         UnsupportedError: There is no token that could pad.
     """
-    reader = load_image_reader(source, config, offline=offline)
-    if reader is not None:
+    family, reader = load_image_reader(source, config, offline=offline)
+    if family == "image":
         return reader
+    tokenizer = _load_text_tokenizer(source, config, offline=offline)
+    return tokenizer if reader is None else ImageTextReader(tokenizer, reader)
+
+
+def _load_text_tokenizer(source: str, config: ModelConfig, *, offline: bool) -> Any:
     try:
         tokenizer = AutoTokenizer.from_pretrained(
             source, revision=config.revision, local_files_only=offline, trust_remote_code=config.trust_remote_code
@@ -239,7 +247,7 @@ def let_every_token_train(model: Any) -> None:
     token pads: one that is read in every text, and would stay as it was. Padding itself is masked, so its gradient is
     zero anyway.
     """
-    embeddings = model.get_input_embeddings()
+    embeddings = input_embeddings(model)
     if isinstance(embeddings, torch.nn.Embedding):
         embeddings.padding_idx = None
 
@@ -253,6 +261,8 @@ def unquantized_modules(model: Any, head_modules: tuple[str, ...]) -> list[str]:
 
 def _set_dropout(model_config: Any, dropout: float) -> None:
     """Set every rate of dropout in a config; the names differ by architecture (``attn_pdrop``, ``dropout``, …)."""
+    for tower in model_config.sub_configs if model_config.model_type in IMAGE_TEXT_MODELS else ():
+        _set_dropout(getattr(model_config, tower), dropout)
     for key, value in model_config.to_dict().items():
         if ("dropout" in key or key.endswith(("_pdrop", "layerdrop", "drop_path_rate"))) and isinstance(
             value, int | float

@@ -107,6 +107,8 @@ IMAGE_MODELS = frozenset(
     ]
 )
 """Types that look at images and read no text."""
+IMAGE_TEXT_MODELS = frozenset(["altclip", "chinese_clip", "clip", "metaclip_2", "vision-text-dual-encoder"])
+"""Types with a tower for images and one for texts, whose vectors are compared (CLIP, https://arxiv.org/abs/2103.00020)."""
 DECODER_SUFFIXES = ("ForCausalLM", "LMHeadModel")
 TAKEN_FOR_HUB_ID = "There is no such folder beside the recipe or here, so this was taken for an id of the Hub."
 
@@ -150,11 +152,13 @@ def read_model_facts(
 
 
 def family_of(config: Mapping[str, Any]) -> Family:
-    """Whether a model reads both ways, from left to right, or does each in a part of its own."""
+    """Whether a model reads both ways, from left to right, or does each in a part of its own; or looks at images."""
     if config.get("is_encoder_decoder", config.get("model_type") in ENCODER_DECODERS):
         return "encoder_decoder"
     if config.get("model_type") in IMAGE_MODELS:
         return "image"
+    if config.get("model_type") in IMAGE_TEXT_MODELS:
+        return "image_text"
     if config.get("model_type") in ENCODERS:
         return "decoder" if config.get("is_decoder") else "encoder"
     architectures = config.get("architectures") or []

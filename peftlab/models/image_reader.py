@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from peftlab.core.errors import SourceError, UnsupportedError
+from peftlab.core.model_facts import Family
 from peftlab.models.facts import family_of
 from peftlab.models.model_config import ModelConfig
 
@@ -51,8 +52,8 @@ class ImageReader:
         self.processor.save_pretrained(folder)
 
 
-def load_image_reader(source: str, config: ModelConfig, *, offline: bool) -> ImageReader | None:
-    """The reader of a checkpoint; None where the model reads text.
+def load_image_reader(source: str, config: ModelConfig, *, offline: bool) -> tuple[Family | None, ImageReader | None]:
+    """The reader of a checkpoint's images, and the model's family; both None where the model reads text alone.
 
     Raises:
         SourceError: Its settings cannot be read.
@@ -63,26 +64,28 @@ def load_image_reader(source: str, config: ModelConfig, *, offline: bool) -> Ima
     shared: dict[str, Any] = {"revision": config.revision, "local_files_only": offline}
     found = cached_file(source, SETTINGS, _raise_exceptions_for_missing_entries=False, **_quiet(shared))
     if found is None:
-        return None
+        return None, None
     shared["trust_remote_code"] = config.trust_remote_code
     try:
         values = AutoConfig.from_pretrained(source, **shared).to_dict()
-        if family_of(values) != "image":
-            return None
+        family = family_of(values)
+        if family not in ("image", "image_text"):
+            return None, None
         check_pillow()
         load: Any = AutoImageProcessor.from_pretrained
         processor = load(source, backend="pil", **shared)
     except (OSError, ValueError, KeyError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise SourceError(f"the image processor cannot be loaded: {first}", where=config.path) from None
-    return ImageReader(processor, int(values.get("num_channels") or 3))
+    of_images = values["vision_config"] if family == "image_text" else values
+    return family, ImageReader(processor, int(of_images.get("num_channels") or 3))
 
 
 def new_image_reader(values: Mapping[str, Any]) -> ImageReader:
     """The reader of a model that starts from nothing: images of its size, with values between -1 and 1.
 
     Args:
-        values: The recipe's ``model.from_config``.
+        values: The recipe's ``model.from_config``, or the part of it that is about images.
     """
     check_pillow()
     from transformers import ViTImageProcessorPil

@@ -129,6 +129,10 @@ def check_model(
                     "an encoder-decoder reads tokens by two modules, and peftlab puts rows of added ones beside one",
                     hint="Choose the method `full`, or leave model.add_tokens empty.",
                 )
+            if facts.family == "image_text":
+                raise UnsupportedError(
+                    "tokens are added to models that read texts alone", hint="Leave model.add_tokens empty."
+                )
             recipe.method.check_added_tokens()
     with at_place(document, ("method",)):
         recipe.method.check(replace(facts, peft_task_type=recipe.task.peft_task()))

@@ -7,12 +7,13 @@ import importlib.util
 from peftlab.core.config import Document
 from peftlab.core.errors import ConfigError, UnsupportedError
 from peftlab.core.hooks import TrainingHooks
-from peftlab.core.model_facts import ModelFacts
+from peftlab.core.model_facts import Family, ModelFacts
 from peftlab.core.task import Task
 from peftlab.core.task_objective import TaskObjective
 from peftlab.data.data_config import SplitSources
 from peftlab.data.given import GivenRows
 from peftlab.data.tables import usual_splits
+from peftlab.models.facts import IMAGE_TEXT_MODELS
 from peftlab.preparation.check_sharding import check_sharding
 from peftlab.preparation.places import at_place
 from peftlab.preparation.whole_batches import check_whole_batches
@@ -39,7 +40,7 @@ def check_settings(recipe: Recipe, document: Document) -> None:
 
 
 def check_family(task: Task, facts: ModelFacts) -> None:
-    """Refuse a model of images for a task of texts, and the other way round; and models that do both at once.
+    """Refuse a model of images for a task of texts, and the other way round; and models that do both as one.
 
     Raises:
         UnsupportedError: With what would go together.
@@ -47,19 +48,31 @@ def check_family(task: Task, facts: ModelFacts) -> None:
     if facts.family == "unknown" and "vision_config" in facts.config:
         raise UnsupportedError(
             f"{facts.path} ({facts.model_type}) reads images and texts together; peftlab supports no vision-language "
-            "models",
+            "models but those with two towers, as CLIP has them",
             where="model.path",
-            hint="For images choose a ViT-like model, and for texts one that only reads texts.",
+            hint=f"Of these it knows {', '.join(sorted(IMAGE_TEXT_MODELS))}. For images alone choose a ViT-like model.",
         )
     if facts.family in task.families:
         return
-    of_images = facts.family == "image"
     raise UnsupportedError(
-        f"{task.registered_name} is a task of {'texts' if of_images else 'images'}, and {facts.path} "
-        f"({facts.model_type or 'of an unknown type'}) reads {'images' if of_images else 'texts'}",
+        f"{task.registered_name} is a task of {_reads(next(iter(task.families)))}, and {facts.path} "
+        f"({facts.model_type or 'of an unknown type'}) reads {_reads(facts.family)}",
         where="model.path",
-        hint="The task image_classification is for it." if of_images else "Choose a ViT-like model.",
+        hint=_MODELS[_reads(next(iter(task.families)))],
     )
+
+
+def _reads(family: Family) -> str:
+    """What models of a family read."""
+    return {"image": "images", "image_text": "images and texts"}.get(family, "texts")
+
+
+_MODELS = {
+    "images": "Choose a ViT-like model.",
+    "images and texts": "Choose a model with two towers, such as CLIP.",
+    "texts": "Choose a model that reads texts; for one of images there is the task image_classification, for one with "
+    "two towers image_text_embedding.",
+}
 
 
 def check_positions(recipe: Recipe, facts: ModelFacts) -> None:

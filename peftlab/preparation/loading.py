@@ -13,6 +13,7 @@ from torch import nn
 
 from peftlab.artifact.saved_run import checkpoint_of
 from peftlab.core.errors import DataError
+from peftlab.core.input_embeddings import input_embeddings
 from peftlab.core.method import MethodContext
 from peftlab.core.record import Guard, Parameters
 from peftlab.core.splits import EncodedSplit
@@ -23,6 +24,7 @@ from peftlab.models.added_tokens import ids_of
 from peftlab.models.base_model import BaseModel, checkpoint_activations, load_base_model, load_tokenizer, local_source
 from peftlab.models.character_tokenizer import CHARACTERS, character_tokenizer
 from peftlab.models.image_reader import new_image_reader
+from peftlab.models.image_text_reader import ImageTextReader
 from peftlab.models.new import NEW_VOCABULARY_SIZE, write_new_model
 from peftlab.models.tokenizer_facts import missing_rows
 from peftlab.preparation.check import CheckedRecipe
@@ -88,17 +90,26 @@ class Loader:
     def _new_tokenizer(self) -> Any:
         """The tokenizer of a model that starts from nothing: another model's, or one that the task makes."""
         model = self._recipe.model
-        size = (model.from_config or {}).get("vocab_size", NEW_VOCABULARY_SIZE)
+        values = model.from_config or {}
+        size = values.get("vocab_size", NEW_VOCABULARY_SIZE)
+        if self._checked.facts.family == "image_text":
+            size = values["text_config"].get("vocab_size", NEW_VOCABULARY_SIZE)
+            return ImageTextReader(self._new_text_tokenizer(size), new_image_reader(values["vision_config"]))
+        if self._checked.facts.family == "image" and model.tokenizer is None:
+            return new_image_reader(values)
+        return self._new_text_tokenizer(size)
+
+    def _new_text_tokenizer(self, size: int) -> Any:
+        model, task = self._recipe.model, self._recipe.task
         if model.tokenizer == CHARACTERS:
             train = self._checked.data.splits["train"]
-            values = [value for name in self._recipe.task.text_columns() for value in train.columns[name]]
+            names = [name for name in task.text_columns() if name not in task.image_columns()]
+            values = [value for name in names for value in train.columns[name]]
             return character_tokenizer([each if isinstance(each, str) else " ".join(each) for each in values], size)
         if model.tokenizer is not None:
             place = resolve_location(parse_location(model.tokenizer), offline=self._offline)
             return load_tokenizer(local_source(place), model, offline=self._offline)
-        if self._checked.facts.family == "image":
-            return new_image_reader(model.from_config or {})
-        return self._recipe.task.build_tokenizer(self._checked.data.splits["train"], size)
+        return task.build_tokenizer(self._checked.data.splits["train"], size)
 
     def _new_model(self) -> str:
         """A checkpoint with new weights, which is gone when the loader is."""
@@ -169,8 +180,7 @@ class Loader:
         """Every token has an embedding; what files could not tell before is known now."""
         if self._checked.facts.family == "image":
             return
-        embeddings: Any = base.model.get_input_embeddings()
-        rows = len(embeddings.weight)
+        rows = len(input_embeddings(base.model).weight)
         without = sorted((at, token) for token, at in self.tokenizer.get_vocab().items() if at >= rows)
         if without:
             error = missing_rows([token for _, token in without], without[0][0], rows)

@@ -9,6 +9,8 @@ import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from peftlab.core.input_embeddings import input_embeddings
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -36,7 +38,7 @@ def changed_embeddings(model: Any, change: Callable[[Tensor], Tensor]) -> Iterat
     Of an encoder–decoder it is what the encoder reads: each of its two parts has a module of its own for the same rows.
     """
     apart = getattr(getattr(model, "config", None), "is_encoder_decoder", False)
-    embeddings: nn.Module = (model.get_encoder() if apart else model).get_input_embeddings()
+    embeddings: nn.Module = input_embeddings(model.get_encoder() if apart else model)
     handle = embeddings.register_forward_hook(lambda _module, _inputs, output: change(output))
     try:
         yield

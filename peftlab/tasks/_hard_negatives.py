@@ -46,6 +46,28 @@ def corpus_of(keys: Tensor) -> Corpus:
     return Corpus(rows, own, right)
 
 
+def ranks_in_corpus(queries: Tensor, documents: Tensor, keys: Tensor) -> list[tuple[int, float, float]]:
+    """Of each query the rank of its own document among all, and its similarity with it and with the nearest other one.
+
+    Other documents of an equal query are left out. What is as near as the right one counts as nearer.
+
+    Args:
+        queries: Vectors, a row each.
+        documents: Vectors of their documents.
+        keys: Rows × 2 or more (query, document); equal for equal ones.
+    """
+    import torch
+
+    corpus, found = corpus_of(keys), []
+    for start in range(0, len(queries), ROWS_AT_ONCE):
+        similarities = queries[start : start + ROWS_AT_ONCE] @ documents[corpus.rows].T
+        for row, others in enumerate(similarities, start=start):
+            mine = others[corpus.own[row]].clone()
+            others[corpus.right[int(keys[row, 0])]] = -torch.inf
+            found.append((1 + int((others >= mine).sum()), float(mine), float(others.max())))
+    return found
+
+
 def mine(queries: Tensor, documents: Tensor, keys: Tensor, *, count: int, margin: float) -> Tensor:
     """The rows whose documents are the hard negatives of each row (rows × count), the nearest first.
 

@@ -11,19 +11,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from peftlab.core.image_file import ImageFile, image_of
+from peftlab.core.image_file import image_of
 from peftlab.core.model_facts import Family, ModelFacts
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Head, Prediction, Scorer, Task
-from peftlab.tasks.images.pixels import Pixels, RowNumber, pixels_of
+from peftlab.tasks.images.pixels import Pixels, RowNumber, contents_of, pixels_of
+from peftlab.tasks.images.shapes import USUAL_PATCHES, fixed_size, image_facts, image_shape
 from peftlab.tasks.text_classification import TextClassification
 from peftlab.tasks.text_inputs import with_columns
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
-
-USUAL_SIZE, USUAL_PATCH = 224, 16
-"""Pixels of an image and of a patch where a config does not say."""
 
 
 @TASKS.register("image_classification")
@@ -83,10 +81,7 @@ class ImageClassification(Task):
 
     def compared_texts(self, split: Split) -> list[Sequence[Any]]:
         """Images are equal when their files are, whatever they are called."""
-        return [
-            (ImageFile.of(value.read(where=split.where(row))) if isinstance(value, ImageFile) else str(value),)
-            for row, value in enumerate(split.columns[self.image])
-        ]
+        return [(content,) for content in contents_of(split, self.image)]
 
     def classes(self, split: Split) -> Collection[str]:
         """The classes, or the labels."""
@@ -110,13 +105,7 @@ class ImageClassification(Task):
 
     def learn_model(self, facts: ModelFacts) -> dict[str, Any]:
         """The images that the model takes, and how many patches it makes of one."""
-        config = facts.config
-        size, patch = config.get("image_size", USUAL_SIZE), config.get("patch_size", USUAL_PATCH)
-        height, width = [size, size] if isinstance(size, int) else size
-        rows, columns = [patch, patch] if isinstance(patch, int) else patch
-        tokens = max(1, height // rows) * max(1, width // columns) + 1
-        shape = [int(config.get("num_channels", 3)), height, width]
-        return {"image_shape": shape, "tokens": tokens, "fixed_size": "image_size" in config}
+        return image_facts(facts.config)
 
     def check_split(self, split: Split, labels: tuple[str, ...]) -> None:
         """Every label must be one of those seen in training."""
@@ -124,9 +113,7 @@ class ImageClassification(Task):
 
     def encode(self, split: Split, tokenizer: Any, labels: tuple[str, ...]) -> EncodedSplit:
         """Pixels, and ``label``: a class's position, or a 0/1 vector of labels."""
-        _, *size = self._shape
-        shape = (size[0], size[1]) if self.learned.get("fixed_size") else None
-        images = pixels_of(split, self.image, tokenizer, shape)
+        images = pixels_of(split, self.image, tokenizer, fixed_size(self.learned))
         targets = self._classes.targets(split, labels)
         examples = [self._example(*row) for row in zip(images, targets, strict=True)]
         return EncodedSplit(split.name, split.index, examples)
@@ -156,7 +143,7 @@ class ImageClassification(Task):
 
     def longest(self) -> int:
         """Every image has as many patches."""
-        return int(self.learned.get("tokens", (USUAL_SIZE // USUAL_PATCH) ** 2 + 1))
+        return int(self.learned.get("tokens", USUAL_PATCHES))
 
     def padded_tokens(self, batch: Mapping[str, Tensor]) -> int:
         """There is no padding."""
@@ -171,7 +158,7 @@ class ImageClassification(Task):
         import torch
 
         images = [
-            torch.zeros(self._shape) if example["pixels"] is None else example["pixels"].read(keep=False)
+            torch.zeros(image_shape(self.learned)) if example["pixels"] is None else example["pixels"].read(keep=False)
             for example in examples
         ]
         return {
@@ -231,10 +218,6 @@ class ImageClassification(Task):
     def confidences(self, prediction: Prediction, labels: tuple[str, ...]) -> list[tuple[float, bool]]:
         """Of the chosen class; or of the decision on every label."""
         return self._classes.confidences(prediction, labels)
-
-    @property
-    def _shape(self) -> tuple[int, ...]:
-        return tuple(self.learned.get("image_shape", (3, USUAL_SIZE, USUAL_SIZE)))
 
     def _example(self, pixels: Pixels, target: Any) -> Example:
         return {"pixels": pixels, "tokens": self.longest(), "label": target}

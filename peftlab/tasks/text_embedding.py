@@ -22,7 +22,7 @@ from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Prediction, Scorer, Task, UntouchedBase
 from peftlab.core.task_guess import Guesser
 from peftlab.tasks._embedding_losses import cosent, info_nce, matryoshka, triplet
-from peftlab.tasks._hard_negatives import ROWS_AT_ONCE, corpus_of, mine
+from peftlab.tasks._hard_negatives import mine, ranks_in_corpus
 from peftlab.tasks._scorers import CorrelationScorer
 from peftlab.tasks._sentence_transformers import sentence_transformers_files
 from peftlab.tasks.guesses.searching import guess_matches
@@ -296,16 +296,8 @@ class TextEmbedding(Task):
         queries, documents, keys = (
             torch.stack(each) for each in zip(*(item.prediction for item in predictions), strict=True)
         )
-        corpus = corpus_of(keys)
-        ranked = []
-        for start in range(0, len(queries), ROWS_AT_ONCE):
-            similarities = queries[start : start + ROWS_AT_ONCE] @ documents[corpus.rows].T
-            for row, others in enumerate(similarities, start=start):
-                mine = others[corpus.own[row]].clone()
-                others[corpus.right[int(keys[row, 0])]] = -torch.inf
-                rank = 1 + int((others >= mine).sum())
-                ranked.append(Prediction(1.0, float(rank), [float(mine), float(others.max())]))
-        return ranked
+        found = ranks_in_corpus(queries, documents, keys)
+        return [Prediction(1.0, float(rank), [own, nearest]) for rank, own, nearest in found]
 
     def default_metric(self, validation: Split | None) -> str:
         """Of pairs with a score their rank correlation."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import peftlab
 from tests.conftest import sentences
@@ -38,6 +39,27 @@ def tiny_run_of(task: dict[str, Any], model: Path, folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def embedding_run(tiny_bert: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_run_of({"type": "text_embedding"}, tiny_bert, tmp_path_factory.mktemp("embedding"))
+
+
+def test_texts_are_embedded_by_the_tower_that_reads_them(tiny_clip: Path, tmp_path: Path, start: Any) -> None:
+    rows = [
+        {"image": Image.new("RGB", (8, 8), (9 * at, 0, 90)), "text": text} for at, (text, _) in enumerate(sentences(20))
+    ]
+    recipe = peftlab.Recipe(
+        name="pictures",
+        model={"path": str(tiny_clip)},
+        task={"type": "image_text_embedding", "max_length": 24},
+        data={"source": rows},
+        method={"type": "lora"},
+        training={"max_steps": 1, "batch_size": 8},
+        measure=False,
+    )
+    assert peftlab.run_recipe(recipe, output_dir=tmp_path / "run").record.status == "success"
+    expected = np.array([answer["prediction"] for answer in peftlab.load(tmp_path / "run").predict(TEXTS)])
+    client = start({"pictures": tmp_path / "run"})
+    status, answer, _ = client.request("POST", "/v1/embeddings", {"input": TEXTS})
+    assert status == 200, answer
+    assert np.array([item["embedding"] for item in answer["data"]]) == pytest.approx(expected, abs=1e-5)
 
 
 def test_vectors_are_those_of_predict(embedding_run: Path, start: Any, tiny_run: Callable[..., Path]) -> None:

@@ -91,6 +91,11 @@ def digits() -> Rows:
     return [{"image": Image.fromarray((image * 15).astype("uint8")), "label": names[label]} for image, label in rows]
 
 
+def named_digits() -> Rows:
+    """Digits with what they are, in words that the tokenizer knows letter by letter."""
+    return [{"image": row["image"], "text": f"{row['label']} {at}"} for at, row in enumerate(digits())]
+
+
 CASES = {
     "text_classification": Case("tiny_bert", {}, labelled),
     "few_shot_classification": Case("tiny_bert", {}, labelled),
@@ -101,6 +106,7 @@ CASES = {
         lambda: [{**row, "other": twin(row["text"])} for row in labelled()],
     ),
     "image_classification": Case("tiny_vit", {"max_length": None}, digits),
+    "image_text_embedding": Case("tiny_clip", {}, named_digits),
     "ordinal_classification": Case(
         "tiny_bert",
         {"order": ["bad", "good"], "max_length": 16, "windows": {"stride": 4, "most": 4}},
