@@ -34,6 +34,12 @@ SYSTEMS: dict[str, dict[str, Any] | None] = {
     "lora": {},
     "lora-mined": {"mined_negatives": 2},
 }
+RERANKED = ("reranker", "lora-reranker")
+"""Systems of ``reranked.py``, which writes into the same results."""
+TUNING: dict[str, Any] = {
+    "method": {"type": "lora", "rank": 8, "alpha": 16, "target_modules": "all-linear"},
+    "training": {"epochs": 2, "batch_size": 32, "learning_rate": 5e-4},
+}
 KINDS = ("question", "document")
 TEST_SHARE = 0.2
 
@@ -78,6 +84,18 @@ def frozen_vectors(texts: Sequence[str]) -> np.ndarray:
     return torch.cat(found).numpy()
 
 
+def frozen_by_text(queries: Sequence[Mapping[str, Any]], documents: Mapping[int, str]) -> dict[str, np.ndarray]:
+    """The untouched model's vector of every question and document."""
+    texts = [*(row["query"] for row in queries), *documents.values()]
+    return dict(zip(texts, frozen_vectors(texts), strict=True))
+
+
+def frozen_marks(untouched: Mapping[str, np.ndarray], documents: Mapping[int, str], test: Sequence[Any]) -> str:
+    """Which test questions the untouched model has right."""
+    asked = np.array([untouched[row["query"]] for row in test])
+    return right(asked, np.array([untouched[text] for text in documents.values()]), list(documents), test)
+
+
 def tuned(folder: Path, documents: Mapping[int, str], train: list[Any], test: list[Any], seed: int, keys: Any) -> str:
     """Which test questions a tuned model has right."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -90,9 +108,8 @@ def tuned(folder: Path, documents: Mapping[int, str], train: list[Any], test: li
             "model": {"path": MODEL},
             "task": {"type": "text_embedding", "max_length": 64, **keys},
             "data": {"source": {"train": str(folder / "train.jsonl")}, "validation_fraction": 0, "test_fraction": 0},
-            "method": {"type": "lora", "rank": 8, "alpha": 16, "target_modules": "all-linear"},
-            "training": {"epochs": 2, "batch_size": 32, "learning_rate": 5e-4},
             "measure": False,
+            **TUNING,
         }
     )
     done = peftlab.run_recipe(recipe, output_dir=folder / "run", resume=(folder / "run").exists())
@@ -122,7 +139,7 @@ def table(found: Mapping[str, str], seeds: int) -> str:
     """Recall@1 of every system, and its difference from the frozen model on the same test questions."""
     lines = ["| split | system | seeds | recall@1 | against frozen |", "|---|---|---|---|---|"]
     for kind in KINDS:
-        for system in SYSTEMS:
+        for system in (*SYSTEMS, *RERANKED):
             own = [seed for seed in range(seeds) if f"{kind}--{system}--seed{seed}" in found]
             if not own:
                 continue
@@ -156,13 +173,8 @@ def main() -> None:
             for system, keys in SYSTEMS.items():
                 name = f"{kind}--{system}--seed{seed}"
                 if name not in found and keys is None:
-                    if not untouched:
-                        texts = [*(row["query"] for row in queries), *documents.values()]
-                        untouched = dict(zip(texts, frozen_vectors(texts), strict=True))
-                    asked = np.array([untouched[row["query"]] for row in test])
-                    found[name] = right(
-                        asked, np.array([untouched[text] for text in documents.values()]), list(documents), test
-                    )
+                    untouched = untouched or frozen_by_text(queries, documents)
+                    found[name] = frozen_marks(untouched, documents, test)
                 elif name not in found:
                     found[name] = tuned(options.output / name, documents, train, test, seed, keys)
                 results.write_text(json.dumps(found, indent=2) + "\n")
