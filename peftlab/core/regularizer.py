@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from peftlab.core.errors import ConfigError
 from peftlab.core.hooks import TrainingHooks
@@ -13,6 +13,7 @@ from peftlab.core.registry import Registry
 if TYPE_CHECKING:
     from peftlab.core.method import Method
     from peftlab.core.model_facts import ModelFacts
+    from peftlab.core.splits import Split
     from peftlab.core.task import Task
 
 
@@ -54,6 +55,8 @@ class Regularizer(TrainingHooks):
     """Whether it chooses by the validation split, so that there must be one."""
     not_with: ClassVar[tuple[str, ...]] = ()
     """Names of regularisers that contradict this one."""
+    one_process: ClassVar[bool] = False
+    """Whether it learns something by its own gradients, which several processes would have to share."""
 
     def check(self, setup: TrainingSetup) -> None:
         """Refuse a task, a method or a model that it cannot be used with, before anything is loaded.
@@ -61,6 +64,25 @@ class Regularizer(TrainingHooks):
         Raises:
             UnsupportedError: With the reason.
         """
+
+    def source_columns(self) -> tuple[str, ...]:
+        """Columns of the training rows that it reads beside the task's."""
+        return ()
+
+    def learn(self, train: Split) -> Self:
+        """The regulariser with what it leaves open, as the training rows say; it becomes a part of the recipe.
+
+        Args:
+            train: With the columns that it reads; one that the source lacks is None in every row.
+
+        Raises:
+            DataError: The rows cannot be used.
+        """
+        return self
+
+    def example_values(self, train: Split) -> Mapping[str, Sequence[Any]]:
+        """What each training example is to hold beside what the task encodes: by key, a value for each row."""
+        return {}
 
 
 REGULARIZERS: Registry[Regularizer] = Registry(

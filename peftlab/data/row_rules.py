@@ -32,6 +32,7 @@ class RowRules:
         compared_texts: For each row the texts that make it equal to another; None: its text columns.
         labels_are_texts: Whether rows with equal texts are duplicates only where their labels are equal too; they never
             get into two splits in any case.
+        beside: Columns that are read for somebody else than the task: the data's fingerprint does without them.
     """
 
     text_columns: Sequence[str]
@@ -46,6 +47,7 @@ class RowRules:
     classes: Classes = lambda split: ()
     compared_texts: Callable[[Split], Sequence[Sequence[Any]]] | None = None
     labels_are_texts: bool = False
+    beside: Sequence[str] = ()
 
     @property
     def columns(self) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ def load_splits(
     unlabeled, counts = load_unlabeled(config, rules, splits, seed=seed, folder=folder, offline=offline, report=report)
     notes |= counts
     rows = {name: len(split) for name, split in splits.items()}
-    summary = DataSummary(fingerprint=fingerprint(splits), rows=rows, notes=notes)
+    summary = DataSummary(fingerprint=fingerprint(splits, without=rules.beside), rows=rows, notes=notes)
     return LoadedData(splits, summary, classes.lost, unlabeled)
 
 
@@ -153,12 +153,12 @@ def summarise_splits(splits: Mapping[str, Split]) -> DataSummary:
     return DataSummary(fingerprint=fingerprint(splits), rows={name: len(split) for name, split in splits.items()})
 
 
-def fingerprint(splits: Mapping[str, Split]) -> str:
-    """SHA-256 over every row's place and values: equal for equal data, and only then."""
+def fingerprint(splits: Mapping[str, Split], *, without: Collection[str] = ()) -> str:
+    """SHA-256 over every row's place and values, without some columns: equal for equal data, and only then."""
     digest = hashlib.sha256()
     for name in sorted(splits):
         split = splits[name]
-        columns = sorted(split.columns)
+        columns = sorted(set(split.columns) - set(without))
         digest.update(json.dumps([name, columns]).encode() + b"\n")
         for index, *values in zip(split.index, *(split.columns[column] for column in columns), strict=True):
             digest.update(json.dumps([index, values], default=str, sort_keys=True).encode() + b"\n")

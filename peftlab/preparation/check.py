@@ -8,11 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from peftlab.core.config import Document
+from peftlab.core.config import Document, replace_config
 from peftlab.core.errors import DataError, UnsupportedError
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.regularizer import TrainingSetup
 from peftlab.core.reporter import Reporter, Silent
+from peftlab.core.splits import Split
 from peftlab.data.splits import LoadedData
 from peftlab.models.quantization import check_quantization
 from peftlab.models.tokenizer_facts import can_check_vocabulary, check_vocabulary
@@ -162,6 +163,7 @@ def check_data(
         data = load_data(recipe, folder=document.folder, offline=offline, report=(reporter or Silent()).say)
         recipe = with_learned(recipe, {**recipe.task.learned, **recipe.task.learn(data.splits["train"])})
         labels = recipe.task.learn_labels(data.splits["train"])
+        recipe = _with_regularizers(recipe, data.splits["train"], document)
         check_untrained(recipe, labels, document)
         check_class_names(recipe.training.class_weights, labels)
         with at_place(document, ("training", "distillation")):
@@ -178,3 +180,14 @@ def check_data(
     with at_place(document, ("evaluation", "metric")):
         recipe = choose_metric(recipe, data, labels, (reporter or Silent()).say, is_named=checked.names_metric)
     return CheckedRecipe(recipe, checked.model_location, checked.facts, checked.names_metric, data=data, labels=labels)
+
+
+def _with_regularizers(recipe: Recipe, train: Split, document: Document) -> Recipe:
+    """The recipe whose regularisers have looked at the training rows."""
+    given, learned = recipe.training.regularizers, []
+    for position, regularizer in enumerate(given):
+        with at_place(document, ("training", "regularizers", position)):
+            learned.append(regularizer.learn(train))
+    if all(one is other for one, other in zip(given, learned, strict=True)):
+        return recipe
+    return replace_config(recipe, training=replace_config(recipe.training, regularizers=learned))

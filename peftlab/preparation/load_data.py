@@ -39,6 +39,8 @@ def load_data(
     if recipe.data is None:
         splits = task.make_splits(recipe.seed)
         return LoadedData(splits, summarise_splits(splits))
+    read = [name for each in recipe.training.regularizers for name in each.source_columns()]
+    more_columns = tuple(dict.fromkeys([*more_columns, *read]))
     rules = RowRules(
         text_columns=task.text_columns(),
         label_columns=task.label_columns(),
@@ -46,6 +48,7 @@ def load_data(
         arrange=lambda split: task.tidy_rows(task.arrange(split)),
         source_columns=(*task.source_columns(), *more_columns),
         optional_columns=(*task.optional_columns(), *more_columns),
+        beside=[name for name in more_columns if name not in task.source_columns()],
         nullable_columns=task.nullable_columns(),
         number_columns=task.number_columns(),
         image_columns=task.image_columns(),

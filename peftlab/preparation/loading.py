@@ -84,8 +84,17 @@ class Loader:
             for name, split in checked.data.splits.items()
             if not name.startswith("test") or self._recipe.evaluation.test
         }
+        self._add_values()
         self._check_added_tokens()
         self.plan = self._plan_steps()
+
+    def _add_values(self) -> None:
+        """Put what regularisers want to know of each training row into its example."""
+        rows, encoded = self._checked.data.splits["train"], self.splits["train"]
+        for regularizer in self._recipe.training.regularizers:
+            for key, values in regularizer.example_values(rows).items():
+                for example, value in zip(encoded.examples, values, strict=True):
+                    example[key] = value
 
     def _new_tokenizer(self) -> Any:
         """The tokenizer of a model that starts from nothing: another model's, or one that the task makes."""

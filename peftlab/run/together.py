@@ -53,6 +53,13 @@ def check_same_work(world: World, checked: CheckedRecipe) -> None:
             where="task.type",
             hint="Run it in one process.",
         )
+    alone = [each for each in checked.recipe.training.regularizers if each.one_process]
+    if world.size > 1 and alone:
+        raise UnsupportedError(
+            f"{alone[0].registered_name} works in one process only",
+            where="training.regularizers",
+            hint="Leave --processes out.",
+        )
     summary = checked.data.summary
     own = {
         "recipe": checked.recipe.model_dump(mode="json"),

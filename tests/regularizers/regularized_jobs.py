@@ -16,6 +16,7 @@ from peftlab.estimate.training import Batch, bare_job
 from peftlab.models.base_model import checkpoint_activations, load_base_model
 from peftlab.preparation.check import CheckedModel, check_model
 from peftlab.recipe.schema import build_recipe
+from peftlab.regularizers.debiasing import GROUP
 from peftlab.tasks.language.decoder import shifted
 from peftlab.training.accelerator import build_accelerator
 from peftlab.training.checkpoints import CheckpointFolder
@@ -60,7 +61,9 @@ def examples_of(task: str, count: int = 8) -> list[dict[str, Any]]:
     drawn = random.Random(3)
     rows = [[drawn.randrange(5, 40) for _ in range(drawn.randrange(5, 14))] for _ in range(count)]
     if task == "text_classification":
-        return [{"input_ids": ids, "label": position % 2} for position, ids in enumerate(rows)]
+        return [
+            {"input_ids": ids, "label": position % 2, GROUP: position // 2 % 2} for position, ids in enumerate(rows)
+        ]
     return [{"input_ids": ids, "labels": shifted(ids, 2)} for ids in rows]
 
 
