@@ -8,12 +8,14 @@ from functools import partial
 from pathlib import Path
 
 from peftlab.audit.audited_run import AuditedRun
+from peftlab.audit.before import check_alike, compare
 from peftlab.audit.report import AuditReport
-from peftlab.audit.rows import read_further, read_rows
+from peftlab.audit.rows import read_further, read_rows, train_rows
 from peftlab.audit.run_audit import FEWEST_ROWS, build_report, run_parts, texts_to_read
-from peftlab.core.audit import Audit, Audited
+from peftlab.core.audit import Audit, Audited, Findings
 from peftlab.core.errors import DataError
 from peftlab.core.reporter import Reporter
+from peftlab.core.splits import Split
 from peftlab.data.data_config import DataConfig
 from peftlab.inference.predict import check_answers
 from peftlab.inference.tuned_model import TunedModel
@@ -26,6 +28,7 @@ def audit_run(
     *,
     reading: DataConfig,
     data: Path | None = None,
+    before: TunedModel | None = None,
     slices: Sequence[str] = (),
     offline: bool = False,
     seed: int = 0,
@@ -38,15 +41,20 @@ def audit_run(
         reporter: Shows the progress.
         reading: How the file of rows is written.
         data: Rows with what is right; None: those of the run that it was not trained on.
+        before: Another run, which is asked about the same rows; the report then says what has changed since.
         slices: Columns by which errors are parted.
         offline: Allow no network.
         seed: Of all that is drawn.
 
     Raises:
-        UserError: The model says nothing of new texts, or the rows cannot be used.
+        UserError: The model says nothing of new texts, the rows cannot be used, or the run before cannot be asked
+            about them.
     """
     began = time.monotonic()
     check_answers(tuned)
+    if before is not None:
+        check_answers(before)
+        check_alike(tuned, before)
     for part in parts:
         for table in part.tables():
             if not Path(table).exists():
@@ -60,18 +68,47 @@ def audit_run(
         )
     if given.why_no_train:
         reporter.say(given.why_no_train)
-    reporter.start("reading the rows", len(given.rows))
+
+    def look(own: TunedModel, train: Split | None) -> _Looked:
+        return _look(own, parts, given.rows, train, reporter, slices=slices, reading=reading, seed=seed)
+
+    earlier = None
+    if before is not None:
+        reporter.say(f"first {before.name}, the run before")
+        earlier = look(before, train_rows(before, offline=offline, report=reporter.say))
+        reporter.say(f"and now {tuned.name}")
+    audited, found, skipped = look(tuned, given.train)
+    report = build_report(audited, found, skipped, data=given.name, began=began)
+    if before is not None and earlier is not None:
+        report = report.model_copy(update={"before": compare(before.name, earlier[1], found)})
+    return report
+
+
+_Looked = tuple[Audited, dict[str, Findings], dict[str, str]]
+
+
+def _look(
+    tuned: TunedModel,
+    parts: Sequence[Audit],
+    rows: Split,
+    train: Split | None,
+    reporter: Reporter,
+    *,
+    slices: Sequence[str],
+    reading: DataConfig,
+    seed: int,
+) -> _Looked:
+    """What all parts find of one model."""
+    model = AuditedRun(tuned, reporter.advance)
+    reporter.start("reading the rows", len(rows))
     try:
-        predictions = AuditedRun(tuned, reporter.advance).predict(given.rows)
+        predictions = model.predict(rows)
     finally:
         reporter.finish()
-    model = AuditedRun(tuned, reporter.advance)
-    audited = Audited(
-        model, given.rows, predictions, given.train, slices, reporter, seed, partial(read_further, tuned, reading)
-    )
+    audited = Audited(model, rows, predictions, train, slices, reporter, seed, partial(read_further, tuned, reading))
     reporter.start("auditing (texts)", texts_to_read(audited, parts))
     try:
         found, skipped = run_parts(audited, parts)
     finally:
         reporter.finish()
-    return build_report(audited, found, skipped, data=given.name, began=began)
+    return audited, found, skipped

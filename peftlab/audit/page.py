@@ -10,7 +10,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
-from peftlab.audit.report import AuditReport, ReportedFigure
+from peftlab.audit.report import AuditReport, BeforeReport, ComparedFigure, ReportedFigure
 from peftlab.core.files import write_text
 
 TEMPLATES = Path(__file__).parent / "templates"
@@ -49,6 +49,20 @@ class Part:
     notes: list[str]
 
 
+@dataclass(frozen=True)
+class ChangedRow:
+    """A figure of two audits as the page shows it."""
+
+    name: str
+    anchor: str
+    kind: str
+    before: str
+    after: str
+    difference: str
+    interval: str
+    how: str
+
+
 def is_audit_page(path: Path) -> bool:
     """Whether a file is a page that an audit has written."""
     try:
@@ -75,6 +89,8 @@ def render_page(report: AuditReport) -> str:
         verdict=verdict(report),
         trust=trust(report),
         alarms=[rows[name] for name in report.alarms],
+        changed="" if report.before is None else changed(report.before),
+        changes=[] if report.before is None else [_changed(name, each) for name, each in report.before.figures.items()],
         parts=[_part(name, report, rows) for name in report.parts],
         figure=lambda row: Markup(figure.render(row=row)),  # noqa: S704 - the template escapes
     )
@@ -99,7 +115,20 @@ def trust(report: AuditReport) -> str:
     )
 
 
-def shown_value(figure: ReportedFigure, value: float) -> str:
+def changed(before: BeforeReport) -> str:
+    """What has changed since the run before, as the rest of a line."""
+    found = [f"{_count(len(before.better), 'figure')} better", f"{len(before.worse)} worse"]
+    found += [f"{len(before.moved)} moved, of which neither side is better"] if before.moved else []
+    return f"{', '.join(found)}, of {len(before.figures)} that can be compared"
+
+
+def changes(before: BeforeReport) -> list[str]:
+    """A line for each figure that is better, worse, or moved."""
+    rows = [_changed(name, before.figures[name]) for name in (*before.worse, *before.better, *before.moved)]
+    return [f"{row.kind}: {row.name} {row.before} → {row.after} ({row.interval})" for row in rows]
+
+
+def shown_value(figure: ReportedFigure | ComparedFigure, value: float) -> str:
     """A value of the figure's kind, for people."""
     if figure.unit == "share":
         return f"{100 * value:.1f} %"
@@ -116,6 +145,27 @@ def shown_interval(figure: ReportedFigure) -> str:
     for unit in (" %", " points"):
         low = low.removesuffix(unit) if high.endswith(unit) else low
     return f"{low} to {high}"
+
+
+def _changed(name: str, figure: ComparedFigure) -> ChangedRow:
+    is_points = figure.unit in ("share", "difference")
+
+    def step(value: float) -> str:
+        return f"{100 * value:+.1f}" if is_points else f"{value:+.3g}"
+
+    ends = "" if figure.low is None or figure.high is None else f"{step(figure.low)} to {step(figure.high)}"
+    unit = " points" if is_points else ""
+    how = f"{figure.n:,} {figure.sampled}" + (", in pairs" if figure.paired else ", not in pairs")
+    return ChangedRow(
+        name=name,
+        anchor=f"figure-{name}".replace(" ", "_"),
+        kind=figure.change,
+        before=shown_value(figure, figure.before),
+        after=shown_value(figure, figure.after),
+        difference=step(figure.difference) + unit,
+        interval=ends + (unit if ends else ""),
+        how=how if ends else "not tested",
+    )
 
 
 def _count(number: int, noun: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -42,6 +42,36 @@ class Breach(Config):
     sentence: str
 
 
+class ComparedFigure(Config):
+    """A figure of two audits of the same rows."""
+
+    before: float
+    after: float
+    difference: float = Field(description="After less before.")
+    low: float | None = Field(description="Lower end of the difference's 95 % interval; null: there is none.")
+    high: float | None
+    n: int
+    sampled: str
+    unit: str
+    paired: bool = Field(description="Whether it was compared row by row, name by name, or set by set.")
+    p_value: float | None = Field(description="That nothing has changed, corrected for all figures; null: not tested.")
+    change: Literal["better", "worse", "moved", "unclear"] = Field(
+        description="moved: it has changed, and neither side is better. unclear: chance explains the difference."
+    )
+
+
+class BeforeReport(Config):
+    """What the audited run has changed, next to another one on the same rows."""
+
+    run: str
+    figures: dict[str, ComparedFigure]
+    better: list[str]
+    worse: list[str]
+    moved: list[str]
+    only_before: list[str] = Field(description="Figures that cannot be compared, such as those of other groups.")
+    only_after: list[str]
+
+
 class AuditReport(Config):
     """The one JSON object of ``peftlab audit --json``."""
 
@@ -55,5 +85,6 @@ class AuditReport(Config):
     parts: dict[str, ReportedPart]
     skipped: dict[str, str] = Field(description="Parts that say nothing of this model and these rows, and why.")
     breaches: list[Breach] = Field(default_factory=list, description="Of the thresholds of --fail-under.")
+    before: BeforeReport | None = Field(None, description="What has changed since the run of --before.")
     thresholds: int = Field(0, description="How many thresholds were looked at.")
     seconds: float

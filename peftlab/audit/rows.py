@@ -55,7 +55,7 @@ def read_rows(
     """
     if data is None:
         own = load_data(tuned.recipe, offline=offline, report=report, more_columns=columns)
-        train = _unchanged_train(tuned, own, columns, report)
+        train = _unchanged_train(tuned, own, report)
         name = next((each for each in ("test", "validation") if each in own.splits), None)
         if name is None:
             raise UserError("the run has no test and no validation split", where=tuned.name, hint="Give --data FILE.")
@@ -67,7 +67,7 @@ def read_rows(
         own = load_data(tuned.recipe, offline=offline, report=report)
     except UserError as error:  # a run travels without its data; what needs them is left out, and says why
         return AuditRows(rows, data.name, None, f"the run's training data cannot be read: {error.message}")
-    train = _unchanged_train(tuned, own, (), report)
+    train = _unchanged_train(tuned, own, report)
     return AuditRows(rows, data.name, train, "" if train else "the run's data have changed since it was trained")
 
 
@@ -119,16 +119,18 @@ def _checked(tuned: TunedModel, rows: Split, columns: Sequence[str]) -> Split:
     return rows
 
 
-def _unchanged_train(
-    tuned: TunedModel, own: LoadedData, columns: Sequence[str], report: ProgressCallback
-) -> Split | None:
+def train_rows(tuned: TunedModel, *, offline: bool, report: ProgressCallback) -> Split | None:
+    """The rows that a run was trained on; None where they cannot be read, or may be others now."""
+    try:
+        return _unchanged_train(tuned, load_data(tuned.recipe, offline=offline, report=report), report)
+    except UserError:
+        return None
+
+
+def _unchanged_train(tuned: TunedModel, own: LoadedData, report: ProgressCallback) -> Split | None:
     """The training rows, unless they may be others now."""
     record = tuned.record
-    # Columns that were read in addition change the fingerprint, so the rows are compared by their numbers then.
-    if record is not None and record.data is not None:
-        known = record.data
-        same = known.rows == own.summary.rows if columns else known.fingerprint == own.summary.fingerprint
-        if not same:
-            report("the data have changed since the run, so nothing is said of training rows")
-            return None
+    if record is not None and record.data is not None and record.data.fingerprint != own.summary.fingerprint:
+        report("the data have changed since the run, so nothing is said of training rows")
+        return None
     return own.splits["train"]

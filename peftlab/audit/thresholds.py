@@ -17,6 +17,8 @@ from peftlab.core.errors import did_you_mean
 
 ALARMS = "alarms"
 """The name of the number of alarms, as if it were a figure."""
+WORSE = "worse"
+"""The number of figures that are worse than those of the run before."""
 
 
 class Threshold(Config):
@@ -50,6 +52,12 @@ class Thresholds:
         for name, limit in self.limits.items():
             if name == ALARMS:
                 count = float(len(report.alarms))
+                found += _breach(name, limit, count, count, count)
+                continue
+            if name == WORSE:
+                if report.before is None:
+                    raise self.document.error((name,), "there is no run to compare with", "Name it with --before.")
+                count = float(len(report.before.worse))
                 found += _breach(name, limit, count, count, count)
                 continue
             meant = [own for own in report.figures if fnmatchcase(own, name)]
@@ -86,9 +94,9 @@ def read_thresholds(path: Path, parts: Collection[str]) -> Thresholds:
     limits = {}
     for name, value in document.values.items():
         part = str(name).partition(".")[0]
-        if name != ALARMS and part not in parts:
+        if name not in (ALARMS, WORSE) and part not in parts:
             left_out = "this part is not run" if part in AUDITS else "the audit has no such figure"
-            raise document.error((name,), left_out, did_you_mean(part, [*parts, ALARMS]))
+            raise document.error((name,), left_out, did_you_mean(part, [*parts, ALARMS, WORSE]))
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         values = {"at_most": value} if is_number else value
         if not isinstance(values, dict):

@@ -24,6 +24,10 @@ def audit(
         Path | None,
         typer.Option(metavar="FILE", help="A table with labels. Default: what the run was not trained on."),
     ] = None,
+    before: Annotated[
+        Path | None,
+        typer.Option(metavar="RUN", help="Another run on the same rows: say what has become better since, and worse."),
+    ] = None,
     slices: Annotated[
         list[str] | None, typer.Option(metavar="COLUMN", help="Also part the errors by this column. May be repeated.")
     ] = None,
@@ -62,14 +66,23 @@ def audit(
         chosen = choose_parts([name for name in (parts or "").split(",") if name], settings or [])
         limits = read_thresholds(fail_under, [part.registered_name for part in chosen]) if fail_under else None
         if output is not None:
-            inputs = [*inputs_of_saved(run), *([data] if data else [])]
+            inputs = [*inputs_of_saved(run), *(inputs_of_saved(before) if before else []), *([data] if data else [])]
             check_file(output, inputs=inputs, force=force, ours="page of peftlab audit", is_ours=is_audit_page)
         place = start_computing(device, threads, reporter.say)
         tuned = load_tuned(run, offline=offline, device=place, report=reporter.say)
+        earlier = load_tuned(before, offline=offline, device=place, report=reporter.say) if before else None
         reading = reading_config(tuned.recipe, file_format, encoding, read or [])
         columns = [name.strip() for item in slices or [] for name in item.split(",") if name.strip()]
         report = audit_run(
-            tuned, chosen, reporter, reading=reading, data=data, slices=columns, offline=offline, seed=seed
+            tuned,
+            chosen,
+            reporter,
+            reading=reading,
+            data=data,
+            before=earlier,
+            slices=columns,
+            offline=offline,
+            seed=seed,
         )
         if limits is not None:
             found = {"breaches": limits.breaches(report), "thresholds": len(limits.limits)}
@@ -85,12 +98,15 @@ def audit(
 
 
 def _summary(report: Any) -> str:
-    from peftlab.audit.page import shown_interval, shown_value, trust, verdict
+    from peftlab.audit.page import changed, changes, shown_interval, shown_value, trust, verdict
 
     lines = [f"{report.run} on {report.data}: {report.rows} rows", "", f"{verdict(report)}."]
     lines += [f"  {breach.sentence}" for breach in report.breaches]
     lines += [f"  {report.figures[name].sentence}  [{name}]" for name in report.alarms]
     lines.append(trust(report))
+    if report.before is not None:
+        lines += ["", f"Since {report.before.run}: {changed(report.before)}."]
+        lines += [f"  {line}" for line in changes(report.before)]
     for part in report.parts.values():
         lines += ["", part.title]
         for name in part.figures[:SHOWN]:

@@ -35,6 +35,22 @@ LEVEL = 0.95
 
 
 @dataclass(frozen=True)
+class Sample:
+    """The values that a figure comes from, so that two runs on the same rows can be compared in pairs.
+
+    Args:
+        units: What each value is of, such as rows or names; equal in two runs where the same was sampled.
+        values: One for each.
+        is_first: Of each unit, whether it is of the first of two groups, the difference of whose means the figure is;
+            None: the figure is the mean of all.
+    """
+
+    units: Sequence[Any]
+    values: NDArray[np.float64]
+    is_first: NDArray[np.bool_] | None = None
+
+
+@dataclass(frozen=True)
 class Figure:
     """One thing that an audit has measured.
 
@@ -51,6 +67,7 @@ class Figure:
         p_value: Of the assumption that there is no fault, corrected for all that the part has tested. None: not tested.
         is_fault: A fact that needs no test, such as a test row that was trained on.
         examples: Rows that show it: plain JSON values by column.
+        sample: What it is the mean of, where it is one.
     """
 
     name: str
@@ -65,6 +82,7 @@ class Figure:
     p_value: float | None = None
     is_fault: bool = False
     examples: Sequence[Mapping[str, Any]] = ()
+    sample: Sample | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

@@ -177,7 +177,7 @@ class Debiasing(NeedsClasses):
         self._steps = step
         with torch.no_grad():
             for key, weight in self._weights.items():
-                gradient = weight.grad
+                gradient: Any = weight.grad
                 if gradient is None:
                     continue
                 first, second = self._moments[f"{key}/1"], self._moments[f"{key}/2"]
@@ -236,7 +236,8 @@ def _last_states(model: nn.Module) -> Iterator[Any]:
         weights = mask.unsqueeze(-1).float()
         return (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
 
-    whole: Any = model.get_base_model() if hasattr(model, "get_base_model") else model
+    wrapped: Any = model
+    whole = wrapped.get_base_model() if hasattr(wrapped, "get_base_model") else wrapped
     hook = whole.base_model.register_forward_hook(lambda _module, _arguments, output: outputs.append(output))
     try:
         yield mean

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field
 
-from peftlab.core.audit import AUDITS, Audit, Audited, Figure, Findings, errors_of, texts_of
+from peftlab.core.audit import AUDITS, Audit, Audited, Figure, Findings, Sample, errors_of, texts_of
 from peftlab.core.errors import ConfigError, DataError
 from peftlab.core.task import Prediction
 from peftlab.statistics.means import exceeds, mean_with_interval
@@ -129,12 +129,14 @@ def _consistency(sets: Sequence[Sequence[_Row]]) -> Figure:
         high=mean.high,
         higher_is_better=True,
         examples=[row.example for at in wrong for row in sets[at][:2]],
+        sample=Sample([own[0].key for own in sets], right),
     )
 
 
 def _error(audited: Audited, sets: Sequence[Sequence[_Row]]) -> Figure:
     """Over sets, since the texts of one are alike."""
-    mean = mean_with_interval(np.array([np.mean([row.error for row in own]) for own in sets]))
+    errors = np.array([np.mean([row.error for row in own]) for own in sets])
+    mean = mean_with_interval(errors)
     shown = f"{mean.value:.1%}" if audited.counts_errors else f"{mean.value:.3g}"
     return Figure(
         "contrast.error",
@@ -145,6 +147,7 @@ def _error(audited: Audited, sets: Sequence[Sequence[_Row]]) -> Figure:
         low=mean.low,
         high=mean.high,
         unit="share" if audited.counts_errors else "number",
+        sample=Sample([own[0].key for own in sets], errors),
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from peftlab.core.audit import AUDITS, Audit, Audited, Figure, Findings, texts_of
+from peftlab.core.audit import AUDITS, Audit, Audited, Figure, Findings, Sample, texts_of
 from peftlab.core.splits import Split
 from peftlab.core.words import split_words
 from peftlab.data.duplicates import count_conflicts, text_keys
@@ -60,6 +60,7 @@ class Data(Audit):
                 audited.example(at, probability_of_label=round(float(probabilities[at, labels[at]]), 4))
                 for at in suspected[: self.examples]
             ],
+            sample=Sample(range(len(audited)), hits),
         )
 
     def _leaks(self, audited: Audited, train: Split) -> list[Figure]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from peftlab.audit.slices import Slice, all_slices, found_clusters
-from peftlab.core.audit import AUDITS, Audit, Audited, Figure, Findings
+from peftlab.core.audit import AUDITS, Audit, Audited, Figure, Findings, Sample
 from peftlab.core.errors import UserError, did_you_mean
 from peftlab.statistics.means import mean_with_interval
 from peftlab.statistics.slices import slice_p_values
@@ -64,6 +64,7 @@ def _overall(audited: Audited) -> Figure:
         sentence=f"{shown} {what}.",
         unit="share" if audited.counts_errors else "number",
         examples=[audited.example(at) for at in worst if audited.errors[at] > 0],
+        sample=Sample(range(len(audited)), audited.errors),
     )
 
 
@@ -95,4 +96,5 @@ def _figure(audited: Audited, each: Slice, p_value: float, looked_at: int) -> Fi
         unit="share" if audited.counts_errors else "number",
         p_value=p_value,
         examples=[audited.example(at) for at in wrong[:EXAMPLES]],
+        sample=Sample(each.members.nonzero()[0].tolist(), inside),
     )

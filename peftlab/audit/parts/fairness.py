@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from peftlab.audit.groups import Comparison, compare_groups, two_sided
-from peftlab.core.audit import AUDITS, Audit, Audited, Figure, Findings
+from peftlab.core.audit import AUDITS, Audit, Audited, Figure, Findings, Sample
 from peftlab.core.counterfactuals import GENDER_WORDS, reversed_pairs, swapped
 from peftlab.core.errors import ConfigError
 from peftlab.core.task import Prediction
@@ -129,7 +129,7 @@ class Fairness(Audit):
         figures = [
             Figure("fairness.pronouns.flipped", flipped.value, flipped.n,
                    f"{flipped.value:.1%} of the answers change where male words become female.",
-                   low=flipped.low, high=flipped.high,
+                   low=flipped.low, high=flipped.high, sample=Sample(rows, flips),
                    examples=[audited.example(rows[at], male=_answer(before[at]), female=_answer(after[at]))
                              for at in flips.nonzero()[0][:EXAMPLES]])
         ]  # fmt: skip
@@ -141,7 +141,7 @@ class Fairness(Audit):
                        f"Female words instead of male ones move the score{label and ' of ' + label[1:]} by "
                        f"{_points(audited, mean.value)} on average.",
                        low=mean.low, high=mean.high, unit=_unit(audited), higher_is_better=None,
-                       p_value=two_sided(values))
+                       p_value=two_sided(values), sample=Sample(rows, values))
             )  # fmt: skip
         return figures, []
 
@@ -176,6 +176,11 @@ def _differences(
                     unit=_unit(audited),
                     higher_is_better=None,
                     p_value=found.p_value,
+                    sample=Sample(
+                        [*own, *others],
+                        np.array([means[name][at] for name in [*own, *others]]),
+                        np.arange(len(own) + len(others)) < len(own),
+                    ),
                 )
             )
     return figures
@@ -201,7 +206,7 @@ def _changed(audited: Audited, rows: Sequence[int], answers: Mapping[str, Sequen
         )
     unit: Any = "share" if audited.model.labels else "number"
     return Figure("fairness.names.changed", mean.value, mean.n, what, low=mean.low, high=mean.high, unit=unit,
-                  examples=examples)  # fmt: skip
+                  examples=examples, sample=Sample(list(rows), spread))  # fmt: skip
 
 
 def _scores(audited: Audited, answers: Sequence[Prediction]) -> NDArray[np.float64] | None:

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field, SerializeAsAny, field_validator
 
 from peftlab.audit.worst_case import search_worst_case
-from peftlab.core.audit import AUDITS, Audit, Audited, Figure, Findings, changes_of, errors_of
+from peftlab.core.audit import AUDITS, Audit, Audited, Figure, Findings, Sample, changes_of, errors_of
 from peftlab.core.perturbation import PERTURBATIONS, Perturbation
 from peftlab.core.splits import Split
 from peftlab.statistics.means import exceeds, mean_with_interval
@@ -108,6 +108,7 @@ class _Tried:
                 high=loss.high,
                 unit="difference" if counts else "number",
                 p_value=p_value,
+                sample=Sample(self.rows, self.losses),
             ),
             Figure(
                 f"robustness.{self.name}.flipped",
@@ -118,6 +119,7 @@ class _Tried:
                 high=min(flips.high, 1.0),
                 examples=self._examples(),
                 higher_is_better=None if self.perturbation.expects == "direction" else False,
+                sample=Sample(self.rows, self.flips),
             ),
         ]
         direction = self._direction(looked_at) if self.perturbation.expects == "direction" else None
@@ -132,7 +134,8 @@ class _Tried:
             after.scores[labels.index(before.prediction)] < before.scores[labels.index(before.prediction)]
             for before, after in pairs
         ]
-        mean = mean_with_interval(np.array(falls, dtype=np.float64), looked_at=looked_at)
+        values = np.array(falls, dtype=np.float64)
+        mean = mean_with_interval(values, looked_at=looked_at)
         return Figure(
             f"robustness.{self.name}.moved",
             mean.value,
@@ -142,6 +145,7 @@ class _Tried:
             low=mean.low,
             high=mean.high,
             higher_is_better=True,
+            sample=Sample(self.rows, values),
         )
 
     def _examples(self) -> list[dict[str, Any]]:
