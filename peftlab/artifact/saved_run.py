@@ -20,6 +20,7 @@ from peftlab.core.record import ADAPTER, MODEL, RunRecord, read_record
 from peftlab.core.reporter import ProgressCallback
 from peftlab.data.locations import parse_location, resolve_location
 from peftlab.models.facts import read_model_facts
+from peftlab.models.pretraining import PRETRAINING
 from peftlab.recipe.schema import Recipe, with_learned
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class SavedRun:
                 where=str(folder),
                 hint="Only a run that ended with success can be used.",
             )
-        run = cls(folder, record, with_learned(read_run_recipe(folder), record.learned))
+        run = cls(folder, record, with_learned(_with_own_base(read_run_recipe(folder), folder), record.learned))
         run._check_weights()
         return run
 
@@ -245,6 +246,14 @@ class SavedRun:
                     model.save_pretrained(partial)
                     self.tokenizer.save_pretrained(partial)
         return target
+
+
+def _with_own_base(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe whose base is where the run has pre-trained it, if it has."""
+    if recipe.model.pretrain is None:
+        return recipe
+    base = (folder / PRETRAINING / MODEL).resolve()
+    return replace_config(recipe, model=replace_config(recipe.model, path=str(base), revision=None, pretrain=None))
 
 
 def checkpoint_of(place: Path | str, *, offline: bool) -> str:

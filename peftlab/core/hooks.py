@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from peftlab.core.config import RegisteredConfig
 from peftlab.core.errors import ConfigError
@@ -33,6 +33,13 @@ LossFunction = Callable[[Any, Mapping[str, "Tensor"]], "Tensor"]
 
 ScoreOf = Callable[[Mapping[str, "Tensor"]], float]
 """From values of trained parameters, by name, the score on the validation split; higher is better."""
+
+
+class TextPairs(Protocol):
+    """Texts without labels, each with a changed copy of it (``data.augmentation`` with ``rows: unlabeled``)."""
+
+    def draw(self, count: int) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
+        """A batch of texts and the batch of their copies, in the same order; drawn from torch's generator."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +78,8 @@ class TrainingHooks(RegisteredConfig):
     """Whether ``begin``, ``after_step`` and ``penalty`` change what a forward pass computes by the values of tensors
     alone, where they are. Then the pass may be recorded once and replayed (``training.cuda_graphs``); hooks without
     these three need not say it."""
+    needs_unlabeled: ClassVar[bool] = False
+    """Whether it learns from texts without labels and changed copies of them: then ``take_pairs`` is called."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -80,6 +89,9 @@ class TrainingHooks(RegisteredConfig):
 
     def begin(self, model: nn.Module, context: MethodContext) -> None:
         """Called once, with the wrapped model before its first step; a resumed run then restores the state."""
+
+    def take_pairs(self, pairs: TextPairs) -> None:
+        """Called once, after ``begin``, where ``needs_unlabeled`` says so."""
 
     def rate_factors(self, model: nn.Module) -> Mapping[str, float]:
         """What the learning rate of a trained parameter is multiplied by, by name; 1 where it is not named.

@@ -49,8 +49,6 @@ class Regularizer(TrainingHooks):
     """What it takes beside, in a few words; ``peftlab estimate`` tells the bytes."""
     default_rate_factor: ClassVar[float] = 1.0
     """What the method's default learning rate is multiplied by, where the recipe names none."""
-    needs_unlabeled: ClassVar[bool] = False
-    """Whether it learns from ``data.source.unlabeled`` and changed copies of it; then ``take_unlabeled`` is called."""
     needs_validation: ClassVar[bool] = False
     """Whether it chooses by the validation split, so that there must be one."""
     not_with: ClassVar[tuple[str, ...]] = ()

@@ -100,4 +100,5 @@ def batch_of(loader: Loader, micro_batch_size: int | None, processes: int = 1) -
         [split.examples[at] for at in order],
         [lengths[at] for at in order],
         [[places[i] for i in piece] for piece in pieces],
+        loader.pairs,
     )

@@ -45,7 +45,7 @@ def count_step_flops(
     checked = with_new_facts(checked, loader)
     try:
         with torch.random.fork_rng():
-            return ShapesOfRecipe(checked, checked.labels, target).step_flops(loader.splits["train"])
+            return ShapesOfRecipe(checked, checked.labels, target).step_flops(loader.splits["train"], loader.pairs)
     except UnsupportedError as error:
         say(f"FLOPs are not counted: {error.message}")
         return None

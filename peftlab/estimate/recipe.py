@@ -14,6 +14,7 @@ from peftlab.estimate.search import largest_fitting
 from peftlab.estimate.target import Target
 from peftlab.estimate.training import Batch, PhaseMemory, ShapesOfRecipe, placeholder_batch
 from peftlab.preparation.check import CheckedModel, CheckedRecipe
+from peftlab.preparation.pretraining import pretraining_recipe
 from peftlab.recipe.schema import Recipe
 
 LARGEST_BATCH = 4096
@@ -131,7 +132,7 @@ def _estimate(checked: CheckedModel, target: Target, batch: Batch | None, *, adv
     recipe = checked.recipe
     own_batch = batch or longest_batch(recipe, labels, target.processes)
     shapes = ShapesOfRecipe(checked, labels, target)
-    memory = shapes.memory(own_batch)
+    memory = _with_pretraining(shapes.memory(own_batch), checked, target)
     notes = _unknown(checked, batch) + ((WITHOUT_GENERATION,) if recipe.task.generates_text else ())
     found = Estimate(memory, target.workspace_bytes, target, own_batch, is_from_data=batch is not None, notes=notes)
     if not advise or target.memory_bytes is None:
@@ -150,6 +151,17 @@ def _estimate(checked: CheckedModel, target: Target, batch: Batch | None, *, adv
         ),
         changes=() if found.fits else _find_changes(checked, labels, target, own_batch),
     )
+
+
+def _with_pretraining(memory: PhaseMemory, checked: CheckedModel, target: Target) -> PhaseMemory:
+    """The memory with the peak of the pre-training that comes first, if there is one."""
+    if checked.recipe.model.pretrain is None:
+        return memory
+    recipe = pretraining_recipe(checked.recipe, checked.facts)
+    first = replace(target, processes=1)
+    shapes = ShapesOfRecipe(CheckedModel(recipe, checked.model_location, checked.facts), (), first)
+    peak = max(shapes.memory(longest_batch(recipe, ())).phases.values())
+    return replace(memory, phases={"pretrain": peak, **memory.phases})
 
 
 def _unknown(checked: CheckedModel, batch: Batch | None) -> tuple[str, ...]:

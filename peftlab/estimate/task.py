@@ -20,6 +20,9 @@ from peftlab.core.splits import Example
 from peftlab.core.task import Inference, Prediction, Result, Task
 from peftlab.training.evaluation import run_on_device
 
+TERMS = "_peftlab_terms"
+"""The attribute of a batch's first tensor that tells how many terms its loss has; it stays when a batch moves."""
+
 
 class TaskOnShapes:
     """A task whose batches are made of real numbers, which are then replaced by shapes.
@@ -35,7 +38,6 @@ class TaskOnShapes:
 
     def __init__(self, task: Task, mode: FakeTensorMode, autocast: torch.dtype | None) -> None:
         self._task, self._mode, self._autocast = task, mode, autocast
-        self._terms: dict[int, int] = {}
         self.most_terms = 0
 
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
@@ -46,12 +48,13 @@ class TaskOnShapes:
             terms = self._task.loss_terms(batch)
         self.most_terms = max(self.most_terms, terms)
         fake = self._without_values(batch)
-        self._terms[id(fake)] = terms
+        setattr(_first(fake), TERMS, terms)
         return fake
 
     def loss_terms(self, batch: Mapping[str, Tensor]) -> int:
         """What was counted."""
-        return self._terms[id(batch)]
+        terms: int = getattr(_first(batch), TERMS)
+        return terms
 
     def predict_examples(
         self, model: nn.Module, examples: Sequence[Example], pad_token_id: int, inference: Inference
@@ -84,6 +87,10 @@ class TaskOnShapes:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._task, name)
+
+
+def _first(batch: Mapping[str, Tensor]) -> Tensor:
+    return next(iter(batch.values()))
 
 
 class _ComputedError(Exception):

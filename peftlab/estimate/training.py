@@ -62,6 +62,7 @@ from peftlab.training.offload import frozen_layers
 from peftlab.training.optimizers import build_optimizer
 from peftlab.training.sharding import Sharding, mesh_of
 from peftlab.training.steps import Step, StepPlan
+from peftlab.training.text_pairs import EncodedPairs, Pair
 from peftlab.training.world import World, WorldOnPaper
 
 if TYPE_CHECKING:
@@ -81,11 +82,14 @@ class Batch:
         examples: Encoded; real ones where they are at hand.
         lengths: Of the examples, as the task counts them.
         steps: Positions of the examples, a list for each batch of the step.
+        pairs: Texts without labels and their copies, for hooks that compare both; empty: the longest example stands
+            for them.
     """
 
     examples: Sequence[Example]
     lengths: Sequence[int]
     step: Sequence[Sequence[int]]
+    pairs: Sequence[Pair] = ()
 
     @property
     def size(self) -> int:
@@ -195,7 +199,8 @@ class ShapesOfRecipe:
             self._make_state(optimizer, job.hooks)
             step = Step(1, 0, [list(positions) for positions in batch.step], ends_epoch=False)
             job.model.train()
-            with self._kernels(), as_if_on(self._card), accelerated(self._model):
+            texts = job.hooks.pairs_of("longest")
+            with self._kernels(), as_if_on(self._card), accelerated(self._model), texts:
                 memory = measure_training_memory(
                     lambda: optimizer_step(job, step),
                     model=self._model,
@@ -220,8 +225,12 @@ class ShapesOfRecipe:
         }
         return PhaseMemory(memory, phases, loss_terms=task.most_terms)
 
-    def step_flops(self, split: EncodedSplit) -> StepFlops:
+    def step_flops(self, split: EncodedSplit, pairs: Sequence[Pair] = ()) -> StepFlops:
         """The FLOPs of training steps on texts of a split.
+
+        Args:
+            split: Of the run.
+            pairs: Texts without labels and their copies.
 
         Raises:
             UnsupportedError: Model or task decide by values what they compute.
@@ -229,7 +238,7 @@ class ShapesOfRecipe:
         task = self._task_on_shapes()
         borders = contextlib.nullcontext() if "position_ids" in split.examples[0] else one_text_a_row()
         with self._mode, borders, _refused_where_values_are_needed():
-            job = replace(self._job(Batch(split.examples[:1], [1], [[0]]), cast("Task", task)), split=split)
+            job = replace(self._job(Batch(split.examples[:1], [1], [[0]], pairs), cast("Task", task)), split=split)
             return rehearse_flops(job)
 
     def _kernels(self) -> contextlib.AbstractContextManager[None]:
@@ -298,6 +307,10 @@ def bare_job(
     if hooks is None:
         context = MethodContext(recipe.task.peft_task(), MANY_STEPS)
         hooks = HookList.begin(recipe.training_hooks(), model, context)
+    if hooks.need_unlabeled:
+        longest = max(zip(batch.lengths, range(len(batch.examples)), strict=True))[1]
+        pairs = batch.pairs or [(batch.examples[longest],) * 2]
+        hooks.give_pairs(EncodedPairs(task, pairs, 0, torch.device("cpu")))
     guard = GradientGuard(model)
     # It decides by values, which shapes do not have.
     guard.load_state_dict({"waiting": [], "not_finite": [], "frozen": [], "steps": FIRST_STEPS})

@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from peftlab.core.config import Config
+from peftlab.models.pretraining import Pretraining
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Quantization = Literal["nf4", "fp4", "int8"]
@@ -69,6 +70,11 @@ class ModelConfig(Config):
         None,
         description="For a base that does not fit: keep its frozen matrices in CPU memory or in files while they "
         "are not in use. Slow. Needs training.gradient_checkpointing.",
+    )
+    pretrain: Pretraining | None = Field(
+        None,
+        description="Go on with the base's language modelling on the training texts and those of data.source.unlabeled "
+        "first: `{epochs: 10}`, or `{max_steps: 200}`. All weights train. null: the base as it is.",
     )
     trust_remote_code: bool = Field(
         False, description="Run Python code that comes with the model. Use it only for code that you have read."

@@ -22,6 +22,7 @@ from peftlab.data.duplicates import text_key
 from peftlab.data.splits import LoadedData, fingerprint
 from peftlab.preparation.augmentation_models import check_needed
 from peftlab.preparation.places import at_place
+from peftlab.preparation.pretraining import facts_after
 from peftlab.recipe.schema import Recipe
 
 PATH = ("data", "augmentation")
@@ -78,6 +79,7 @@ def check_augmentation_models(
         UserError: One is not there, or is of another kind.
     """
     for position, each in enumerate(recipe.data.augmentation if recipe.data is not None else ()):
+        base = facts_after(recipe, base)
         needed = each.needed_models() if isinstance(each, ModelAugmentation) else {}
         for key, model in needed.items():
             with at_place(document, (*PATH, position, key)):

@@ -68,7 +68,8 @@ def check_needed(
     if facts.family != "encoder" or not any(str(each).endswith(MASKED) for each in written):
         raise UnsupportedError(
             f"{name} needs the head of a masked language model, and {facts.path} ({facts.model_type}) has none",
-            hint="Name a model that fills masks, as `model: …`; a run of the task masked_lm is one too.",
+            hint="Name a model that fills masks, as `model: …`; a run of the task masked_lm is one too. Or let "
+            "the base learn it first: `model: {pretrain: {epochs: 10}}`.",
         )
 
 

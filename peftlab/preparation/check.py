@@ -23,6 +23,7 @@ from peftlab.preparation.find_model import find_model
 from peftlab.preparation.load_data import load_data, name_lost_class, with_notices
 from peftlab.preparation.metric_choice import choose_metric
 from peftlab.preparation.places import at_place
+from peftlab.preparation.pretraining import check_pretraining, pretraining_recipe, pretraining_texts
 from peftlab.preparation.settle_recipe import settle_recipe
 from peftlab.preparation.teachers import check_teachers
 from peftlab.recipe.schema import Recipe, with_learned
@@ -107,6 +108,10 @@ def check_model(
         model_location, facts = find_model(
             recipe, document, offline=offline, report=(reporter or Silent()).say, need_weights=need_weights
         )
+    if recipe.model.pretrain is not None:
+        with at_place(document, ("model", "pretrain")):
+            check_pretraining(recipe, facts)
+            pretraining_recipe(recipe, facts)
     check_augmentation_models(recipe, facts, document, offline=offline, report=(reporter or Silent()).say)
     with at_place(document, ("model", "path")):
         check_vocabulary(facts, recipe.model.add_tokens)
@@ -176,6 +181,8 @@ def check_data(
                 raise
             if checked.facts.tokenizer is not None:
                 recipe.task.check_tokenizer(split, checked.facts.tokenizer)
+        if recipe.model.pretrain is not None:
+            pretraining_texts(data, recipe)
         data = augmented(with_notices(data, recipe, labels, (reporter or Silent()).say), recipe)
     with at_place(document, ("evaluation", "metric")):
         recipe = choose_metric(recipe, data, labels, (reporter or Silent()).say, is_named=checked.names_metric)

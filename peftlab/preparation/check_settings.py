@@ -140,7 +140,7 @@ def _check_training(recipe: Recipe, document: Document) -> None:
             hint="Set it to false.",
         )
     _check_optimizer(recipe, document)
-    _check_self_training(recipe, document)
+    _check_unlabeled(recipe, document)
     _check_pruning(recipe, document)
     for position, regularizer in enumerate(recipe.training.regularizers):
         if regularizer.needs_validation and not _has_validation(recipe):
@@ -157,31 +157,50 @@ def _check_training(recipe: Recipe, document: Document) -> None:
         )
 
 
-def _check_self_training(recipe: Recipe, document: Document) -> None:
+def _check_unlabeled(recipe: Recipe, document: Document) -> None:
     """Texts without labels and what learns from them must be there both, or none of the two."""
     source = None if recipe.data is None else recipe.data.source
     has_texts = isinstance(source, SplitSources) and source.unlabeled is not None
-    if recipe.training.self_training is None:
-        if has_texts:
-            raise ConfigError(
-                "nothing learns from these texts without labels",
-                where=document.where(("data", "source", "unlabeled")),
-                hint="Add `training: {self_training: {rounds: 1}}`, or leave them out.",
-            )
-        return
-    where = document.where(("training", "self_training"))
-    if not has_texts:
+    learners: list[tuple[str | int, ...]] = [
+        ("training", "regularizers", position)
+        for position, each in enumerate(recipe.training.regularizers)
+        if each.needs_unlabeled
+    ]
+    if recipe.training.self_training is not None:
+        learners.append(("training", "self_training"))
+    can_learn = bool(learners) or recipe.model.pretrain is not None
+    if not can_learn and has_texts:
+        raise ConfigError(
+            "nothing learns from these texts without labels",
+            where=document.where(("data", "source", "unlabeled")),
+            hint="Add `training: {self_training: {rounds: 1}}`, a regularizer such as uda, or "
+            "`model: {pretrain: {epochs: 10}}`; or leave them out.",
+        )
+    if learners and not has_texts:
         raise ConfigError(
             "there are no texts without labels to learn from",
-            where=where,
+            where=document.where(learners[0]),
             hint="Name them: `data: {source: {train: …, unlabeled: …}}`.",
         )
-    if not recipe.task.has_class_probabilities:
+    if recipe.training.self_training is not None and not recipe.task.has_class_probabilities:
         raise UnsupportedError(
             f"texts get pseudo-labels where each has one class, and {recipe.task.registered_name} does not say that",
-            where=where,
+            where=document.where(("training", "self_training")),
             hint="Choose a task such as text_classification, with one label a text.",
         )
+    _check_copies(recipe, document)
+
+
+def _check_copies(recipe: Recipe, document: Document) -> None:
+    """What compares texts with their changed copies needs copies."""
+    entries = () if recipe.data is None else recipe.data.augmentation
+    for position, each in enumerate(recipe.training.regularizers):
+        if each.needs_unlabeled and not any(entry.rows == "unlabeled" for entry in entries):
+            raise ConfigError(
+                f"{each.registered_name} compares texts without labels with changed copies, and nothing changes them",
+                where=document.where(("training", "regularizers", position)),
+                hint="Add some: `data: {augmentation: [{type: token_dropout, rows: unlabeled}]}`.",
+            )
 
 
 def _check_pruning(recipe: Recipe, document: Document) -> None:

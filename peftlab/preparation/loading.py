@@ -31,6 +31,7 @@ from peftlab.preparation.check import CheckedRecipe
 from peftlab.training.checkpoints import trainable_parameters
 from peftlab.training.guards import check_trainable_parameters, hash_tensors
 from peftlab.training.steps import StepPlan
+from peftlab.training.text_pairs import Pair, pairs_of
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class Loader:
         tokenizer: The base's.
         splits: The data, tokenised; without the test split where the recipe leaves it alone.
         plan: All steps of the run.
+        pairs: Texts without labels and their changed copies, where a hook compares both.
     """
 
     def __init__(self, checked: CheckedRecipe, *, dtype: torch.dtype, offline: bool, source: str | None = None) -> None:
@@ -87,6 +89,7 @@ class Loader:
         self._add_values()
         self._check_added_tokens()
         self.plan = self._plan_steps()
+        self.pairs = self._encode_pairs()
 
     def _add_values(self) -> None:
         """Put what regularisers want to know of each training row into its example."""
@@ -215,6 +218,17 @@ class Loader:
                     where="model.add_tokens",
                     hint="Remove it from the list, or add examples with it.",
                 )
+
+    def _encode_pairs(self) -> list[Pair]:
+        """The pairs; where copies are made later, as before an estimate, each text with itself."""
+        data, recipe = self._checked.data, self._recipe
+        if data.unlabeled is None or not any(hook.needs_unlabeled for hook in recipe.training_hooks()):
+            return []
+        texts, copies = (
+            recipe.task.encode_inputs(split, self.tokenizer, self._checked.labels)
+            for split in (data.unlabeled, data.unlabeled if data.unlabeled_copies is None else data.unlabeled_copies)
+        )
+        return pairs_of(texts, copies)
 
     def train_lengths(self) -> list[int]:
         """The length of each training example, as the task counts it."""

@@ -42,7 +42,8 @@ def rehearse_memory(job: TrainingJob) -> Memory:
     # Methods with a schedule do each step's work: the rehearsal is of the first one, whichever texts it borrows.
     step = replace(job.plan.longest_step(job.task.lengths(job.split.examples)), number=1)
     optimizer = build_optimizer(job.model, job.config, job.learning_rate, hooks=job.hooks)
-    with _without_trace(job), _in_place_of_own(job, optimizer) as prepared, accelerated(job.model):
+    texts = job.hooks.pairs_of("longest")
+    with _without_trace(job), texts, _in_place_of_own(job, optimizer) as prepared, accelerated(job.model):
         trial = replace(job, optimizer=prepared, gradients=GradientGuard(job.model))
         return measure_training_memory(
             lambda: optimizer_step(trial, step),
@@ -70,7 +71,8 @@ def rehearse_flops(job: TrainingJob) -> StepFlops:
         accumulate_gradients(alone, [batch_of(length, texts)])
         job.optimizer.zero_grad(set_to_none=True)
 
-    with _without_trace(job), _without_checkpointing(job.accelerator.unwrap_model(job.model)), accelerated(job.model):
+    whole, texts = _without_checkpointing(job.accelerator.unwrap_model(job.model)), job.hooks.pairs_of("median")
+    with _without_trace(job), whole, texts, accelerated(job.model):
         terms = [job.task.loss_terms(batch_of(length, 1)) for length in lengths]
         return fit_step_flops(run, lengths, terms if len(set(terms)) > 1 else ())
 

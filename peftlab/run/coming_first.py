@@ -1,4 +1,4 @@
-"""What a recipe asks for before its own training begins: changed texts, then pruning, then pseudo-labels."""
+"""What a recipe asks for before its own training begins: pre-training, changed texts, pruning, pseudo-labels."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from peftlab.core.reporter import Reporter
 from peftlab.preparation.check import CheckedRecipe
 from peftlab.run.augmentation import with_made_copies
+from peftlab.run.pretraining import with_pretrained_base
 from peftlab.run.pruning import pruned
 from peftlab.run.self_training import with_pseudo_labels
 from peftlab.run.side_runs import Execute
@@ -43,6 +44,7 @@ def with_what_comes_first(
         RunFailedError: A run that comes first has failed, or was stopped.
         UserError: It cannot be.
     """
+    checked = with_pretrained_base(checked, folder, execute, reporter=reporter, processes=world.size)
     checked = with_made_copies(checked, folder, execute, device=device, offline=offline, reporter=reporter, world=world)
     checked = pruned(checked, folder, execute, reporter=reporter, processes=world.size)
     return with_pseudo_labels(

@@ -61,6 +61,9 @@ def head_alone(
     if not trains_only_heads(model, context.head_modules) or not job.plan.comes_back or is_off(model):
         yield job, {}
         return
+    if job.hooks.need_unlabeled:
+        yield job, {PART: "computed in every step: texts without labels are read too"}
+        return
     own = dict(loader.splits)
     try:
         began = time.perf_counter()

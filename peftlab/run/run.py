@@ -221,6 +221,7 @@ def _execute(
     started_at, started = datetime.datetime.now(datetime.UTC), time.monotonic()
     device = choose_device(device_name)
     error: RunFailedError | None = None
+    own_model = checked.recipe.model
 
     def teach(teacher: CheckedRecipe, place: RunFolder) -> RunRecord:
         started = datetime.datetime.now(datetime.UTC), time.monotonic()
@@ -232,6 +233,8 @@ def _execute(
         )
     except RunFailedError as caught:
         error = caught
+    # What comes first may know the base by another place; the record has the one that the recipe names.
+    checked = replace(checked, recipe=replace_config(checked.recipe, model=own_model))
     return _run_stages(checked, folder, world, (started_at, started), error, offline, device, reporter, callbacks)
 
 

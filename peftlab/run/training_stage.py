@@ -12,6 +12,7 @@ from torch import nn
 
 from peftlab.acceleration.accelerated import accelerated
 from peftlab.acceleration.compiled import compiled_blocks
+from peftlab.core.errors import DataError
 from peftlab.core.method import MethodContext
 from peftlab.core.metric import METRICS
 from peftlab.core.record import Guard
@@ -38,6 +39,7 @@ from peftlab.training.optimizer_choice import optimizer_class
 from peftlab.training.optimizers import build_optimizer
 from peftlab.training.progress import Progress
 from peftlab.training.roll_outs import RollOuts, rolls_out
+from peftlab.training.text_pairs import EncodedPairs, Pair
 
 
 class TrainingStage:
@@ -73,6 +75,9 @@ class TrainingStage:
         )
         placed = run.placement.place(model)
         hooks = HookList.begin(recipe.training_hooks(), placed, context)
+        task = hooks.training_task(self._weighted_task())
+        if hooks.need_unlabeled:
+            hooks.give_pairs(EncodedPairs(task, self._pairs(), loader.tokenizer.pad_token_id, run.device))
         optimizer = build_optimizer(placed, training, training.learning_rate, hooks=hooks)
         if optimizer_class(training.optimizer).averages:
             hooks.follow(optimizer)
@@ -85,7 +90,7 @@ class TrainingStage:
             optimizer=optimizer,
             accelerator=accelerator,
             hooks=hooks,
-            task=hooks.training_task(self._weighted_task()),
+            task=task,
             split=loader.splits["train"],
             plan=loader.plan,
             config=training,
@@ -251,6 +256,16 @@ class TrainingStage:
             steps=findings.progress.step,
             may_end_unchanged={name for name, tensor in trained.items() if job.hooks.may_end_unchanged(name, tensor)},
         )
+
+    def _pairs(self) -> list[Pair]:
+        pairs = self._loader.pairs
+        if not pairs:
+            raise DataError(
+                "no text without a label has a changed copy: nothing in them changes, or no copy was kept",
+                where="data.augmentation",
+                hint="Raise the probability of the augmentations, or choose others.",
+            )
+        return pairs
 
     def _on_step(self, step: int, loss: float, rate: float) -> None:
         self._run.reporter.advance(step - self._steps_shown, f"loss {loss:.3f}, rate {rate:.2g}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from peftlab.core.method import MethodContext
 from peftlab.core.record import Guard
 from peftlab.core.task import Task
 from peftlab.training.averaged_weights import averaged_weights
+from peftlab.training.text_pairs import EncodedPairs, Pick
 
 
 class HookList:
@@ -32,6 +33,7 @@ class HookList:
     def __init__(self, hooks: Sequence[TrainingHooks]) -> None:
         self._hooks = tuple(hooks)
         self._averaging: Any = None
+        self._pairs: EncodedPairs | None = None
         names = [hook.registered_name for hook in hooks]
         if len(set(names)) < len(names):
             raise ConfigError(f"the method and a regularizer are both called `{names[0]}`", where="training")
@@ -60,6 +62,22 @@ class HookList:
         for hook in hooks:
             hook.begin(model, context)
         return cls(hooks)
+
+    @property
+    def need_unlabeled(self) -> bool:
+        """Whether one learns from texts without labels."""
+        return any(hook.needs_unlabeled for hook in self._hooks)
+
+    def give_pairs(self, pairs: EncodedPairs) -> None:
+        """Let those that learn from texts without labels have them."""
+        self._pairs = pairs
+        for hook in self._hooks:
+            if hook.needs_unlabeled:
+                hook.take_pairs(pairs)
+
+    def pairs_of(self, pick: Pick) -> AbstractContextManager[None]:
+        """Texts without labels are picked in another way than in training, as long as the context lasts."""
+        return nullcontext() if self._pairs is None else self._pairs.picked(pick)
 
     def rate_factors(self, model: nn.Module) -> dict[str, float]:
         """The product of all factors of each parameter that one of them names."""

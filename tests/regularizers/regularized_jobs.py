@@ -11,6 +11,7 @@ import torch
 
 from peftlab.core.config import Document
 from peftlab.core.method import MethodContext
+from peftlab.core.regularizer import REGULARIZERS
 from peftlab.core.splits import EncodedSplit
 from peftlab.estimate.training import Batch, bare_job
 from peftlab.models.base_model import checkpoint_activations, load_base_model
@@ -52,6 +53,9 @@ def checked(
     for key, value in settings.items():
         section, _, name = key.partition("__")
         values[section] = value if not name else {**values[section], name: value}
+    if any(REGULARIZERS[each["type"]].needs_unlabeled for each in values["training"]["regularizers"]):
+        changed = [{"type": "token_swap", "rows": "unlabeled"}]
+        values["data"] = {"source": {"train": "none.csv", "unlabeled": "none.csv"}, "augmentation": changed}
     document = Document(source="test", values=values)
     return check_model(build_recipe(document, default_name="test"), document, offline=True, need_weights=False)
 
@@ -103,7 +107,8 @@ def job_of(
     optimizer = accelerator.prepare(build_optimizer(model, recipe.training, rate, hooks=hooks))
     task = hooks.training_task(recipe.task)
     examples = examples or examples_of(recipe.task.registered_name)
-    batch = Batch(examples, task.lengths(examples), [[0, 1, 2, 3], [4, 5, 6]])
+    pairs = list(zip(examples, examples[::-1], strict=True))
+    batch = Batch(examples, task.lengths(examples), [[0, 1, 2, 3], [4, 5, 6]], pairs)
     job = bare_job(
         recipe, batch, model=model, optimizer=optimizer, accelerator=accelerator, task=task, hooks=hooks
     )  # fmt: skip

@@ -114,10 +114,11 @@ def test_rehearsals_leave_no_trace_and_estimates_agree_with_them(ready: CheckedM
     assert_same(weights_of(job), before)
     assert hooks_on(job) == model_hooks
     all_lengths = job.task.lengths(job.split.examples)
-    batch = Batch(job.split.examples, all_lengths, job.plan.longest_step(all_lengths).batches)
+    pairs = list(zip(job.split.examples, job.split.examples[::-1], strict=True))
+    batch = Batch(job.split.examples, all_lengths, job.plan.longest_step(all_lengths).batches, pairs)
     shapes = ShapesOfRecipe(ready, LABELS, Target("cpu", None))
     assert shapes.memory(batch).memory.peak_bytes == pytest.approx(measured, rel=0.03)
-    estimated = shapes.step_flops(few.split)
+    estimated = shapes.step_flops(few.split, pairs)
     for length in map(job.task.length, three):
         assert estimated.of([length], terms=1) == pytest.approx(flops.of([length], terms=1), rel=0.01)
 
