@@ -25,7 +25,7 @@ class Consistency(NeedsClasses):
 
     needs_unlabeled: ClassVar[bool] = True
     memory: ClassVar[str] = "as much as a batch of ratio times the size"
-    not_with: ClassVar[tuple[str, ...]] = ("fgm", "pgd", "freelb", "smart", "mixup", "r_drop")
+    not_with: ClassVar[tuple[str, ...]] = ("debiasing", "fgm", "freelb", "mixup", "pgd", "r_drop", "smart")
 
     weight: PositiveFloat = Field(1.0, description="Of the loss of the texts without labels.")
     ratio: PositiveInt = Field(3, description="Texts without labels for each labelled one of a batch.")
