@@ -224,9 +224,12 @@ class Loader:
         data, recipe = self._checked.data, self._recipe
         if data.unlabeled is None or not any(hook.needs_unlabeled for hook in recipe.training_hooks()):
             return []
+        changed = data.unlabeled if data.unlabeled_copies is None else data.unlabeled_copies
+        if not len(changed):
+            return []
         texts, copies = (
             recipe.task.encode_inputs(split, self.tokenizer, self._checked.labels)
-            for split in (data.unlabeled, data.unlabeled if data.unlabeled_copies is None else data.unlabeled_copies)
+            for split in (data.unlabeled, changed)
         )
         return pairs_of(texts, copies)
 
