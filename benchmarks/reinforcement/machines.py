@@ -3,67 +3,128 @@
     peftlab run recipes/turing_machine/gpt2_many_machines.yaml --output-dir runs/turing-many-machines-gpt2
     python benchmarks/reinforcement/machines.py --output-dir FOLDER [--seeds 0 1 2] [--set KEY=VALUE …]
 
-All start from one base and are tested on the same runs of machines that none has seen. The figures are means over the
-seeds; the intervals are over the machines (95 %, t), of the difference to the base on the same runs.
+All start from one base and are tested on the same runs, each of a machine of its own that no training has seen. Seconds
+are of the processor, so that a shared computer changes nothing. What is there already is not done again.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
+import statistics
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
+import torch
+from scipy import stats
 
 import peftlab
+from peftlab.artifact.saved_run import SavedRun
+from peftlab.core.splits import Split
+from peftlab.statistics.crossed import variance_of_mean
+from peftlab.tasks.turing_machine.data import draw_runs, random_players
 from peftlab.tasks.turing_machine.runs import machine_runs, scores_of_runs
+from peftlab.tasks.turing_machine.task import TuringMachine
+from peftlab.training.evaluation import TorchInference
 
+BASE = "recipes/turing_machine/gpt2_many_machines.yaml"
 RECIPE = "recipes/turing_machine/gpt2_reinforcement.yaml"
-SPLIT = "test_unseen_machines"
 METRICS = ("step_exact_match", "steps_survived")
-OF_REWARDS = ("rewards", "estimator", "group_size", "temperature", "kl", "clip", "steps_per_roll_out")
-OF_REWARDS += ("max_response_tokens", "roll_out_batch_size")
+CHOSEN_ON = ("pilot-validation/77", 700)
+"""Seed and number of the machines on which the settings were chosen; none of them is tested."""
+TESTED = ("benchmark-test/1", 2000)
 
 
-class StopAfter(peftlab.Callback):
-    """Ends the training after so many seconds."""
+class Clock(peftlab.Callback):
+    """Notes the processor's seconds at each step."""
 
-    def __init__(self, seconds: float) -> None:
-        self._seconds, self._begun = seconds, None
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
 
     def on_step(self, step: int, loss: float) -> None:
-        """Looks at the clock from the first step on."""
-        self._begun = self._begun or time.monotonic()
-        if time.monotonic() - self._begun >= self._seconds:
-            raise peftlab.StopTraining
+        """Called at every logged step."""
+        self.seconds.append(time.process_time())
+
+    @property
+    def step(self) -> float:
+        """The median of a step."""
+        return statistics.median(b - a for a, b in zip(self.seconds, self.seconds[1:], strict=False))
+
+    @property
+    def all(self) -> float:
+        """From the first step on, with what lies between steps."""
+        return self.seconds[-1] - self.seconds[0]
 
 
-def run(values: dict[str, Any], folder: Path, callbacks: tuple[Any, ...] = ()) -> dict[str, Any]:
-    """A run, or its record where it is there already."""
-    record = folder / "record.json"
-    if not record.is_file():
-        peftlab.run_recipe(peftlab.Recipe.from_dict(values), output_dir=folder, callbacks=callbacks)
-    found: dict[str, Any] = json.loads(record.read_text())
-    if found["status"] != "success":
-        raise SystemExit(f"{folder}: {found['error']}")
-    return found
+def run(values: dict[str, Any], folder: Path) -> dict[str, float]:
+    """Make a run where there is none yet; gives the seconds of its training and of its median step."""
+    found = folder / "seconds.json"
+    if not found.is_file():
+        clock = Clock()
+        done = peftlab.run_recipe(peftlab.Recipe.from_dict(values), output_dir=folder, callbacks=(clock,))
+        if done.record.status != "success":
+            raise SystemExit(f"{folder}: {done.record.error}")
+        found.write_text(json.dumps({"seconds": clock.all, "step": clock.step, "steps": len(clock.seconds)}))
+    seconds: dict[str, float] = json.loads(found.read_text())
+    return seconds
 
 
-def per_run(folder: Path) -> dict[str, Any]:
-    """Of each run of the test split: what it contributes to each metric."""
-    rows = pq.read_table(folder / "predictions.parquet", columns=["split", "scores"]).to_pylist()
-    runs = machine_runs(row["scores"] for row in rows if row["split"] == SPLIT)
-    return {metric: np.asarray(scores_of_runs(metric, runs)) for metric in METRICS}
+def tables_of(task: TuringMachine) -> set[str]:
+    """The machines of all splits."""
+    splits = task.make_splits(0).values()
+    return {str(table) for split in splits for table in split.columns["machine"]}
 
 
-def curve(folder: Path) -> list[tuple[int, float]]:
-    """Steps survived on the validation split, by step."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [(line["step"], line["validation"]["steps_survived"]) for line in lines if "validation" in line]
+def unseen_runs(recipe: peftlab.Recipe) -> Split:
+    """A run of each machine that is tested."""
+    base, _ = peftlab.load_recipe(BASE)
+    assert isinstance(base.task, TuringMachine)
+    assert isinstance(recipe.task, TuringMachine)
+    task = recipe.task
+    sizes = {"states": task.states, "symbols": task.symbols}
+    known = tables_of(base.task) | tables_of(task)
+    known |= {player.table for player in random_players(*CHOSEN_ON, **sizes, without=frozenset(known))}
+    players = random_players(*TESTED, **sizes, without=frozenset(known))
+    lengths = range(1, task.tape_length + 1)
+    return draw_runs("test", players, len(players), lengths, seed=TESTED[0], max_steps=task.max_steps, bucket=None)
+
+
+def scores_of(folder: Path, split: Split) -> dict[str, list[float]]:
+    """What each run contributes to each metric, by the model of a run's folder."""
+    found = folder / "unseen.json"
+    if not found.is_file():
+        saved = SavedRun.open(folder)
+        task = TuringMachine(**{key: getattr(saved.recipe.task, key) for key in TuringMachine.model_fields})
+        model = saved.load_model(offline=True, device=torch.device("cpu")).eval()
+        examples = sorted(task.encode(split, saved.tokenizer, ()).examples, key=task.length)
+        inference, rows = TorchInference(saved.tokenizer, (), torch.device("cpu")), []
+        for start in range(0, len(examples), 64):
+            part = examples[start : start + 64]
+            rows += task.predict_examples(model, part, saved.tokenizer.pad_token_id, inference)
+        runs = machine_runs(row.scores for row in rows)
+        found.write_text(json.dumps({name: np.asarray(scores_of_runs(name, runs)).tolist() for name in METRICS}))
+    scores: dict[str, list[float]] = json.loads(found.read_text())
+    return scores
+
+
+def difference(own: Sequence[Sequence[float]], base: Sequence[float]) -> dict[str, Any]:
+    """The gain over the base with a 95 % interval over seeds and machines, both of which are drawn."""
+    gains = np.asarray(own) - np.asarray(base)
+    found = variance_of_mean(gains)
+    parts, freedom = (found.seeds, found.examples), (len(gains) - 1, gains.shape[1] - 1)
+    error = float(np.sqrt(found.total))
+    below = sum(float(part) ** 2 / count for part, count in zip(parts, freedom, strict=True) if count)
+    half = error * float(stats.t.ppf(0.975, float(found.total) ** 2 / below)) if below else 0.0  # Satterthwaite
+    mean = float(gains.mean())
+    return {
+        "mean": float(np.mean(own)),
+        "by_seed": np.mean(own, axis=1).tolist(),
+        "difference": mean,
+        "interval": [mean - half, mean + half],
+    }
 
 
 def main() -> None:
@@ -74,41 +135,41 @@ def main() -> None:
     parser.add_argument("--set", nargs="+", default=[])
     chosen = parser.parse_args()
     recipe, _ = peftlab.load_recipe(RECIPE, chosen.set)
-    values = {**recipe.model_dump(mode="json"), "measure": False}
-    supervised_task = {key: value for key, value in values["task"].items() if key not in OF_REWARDS}
-    supervised_task["type"] = "turing_machine"
-    still = {**values["training"], "max_steps": 1, "learning_rate": 1e-12}
-    run({**values, "task": supervised_task, "training": still}, chosen.output_dir / "base")
-    folders: dict[str, list[Path]] = {"reinforcement": [], "supervised": []}
+    base_recipe, _ = peftlab.load_recipe(BASE)
+    values = recipe.model_dump(mode="json") | {"measure": False}
+    values["training"] |= {"log_every_steps": 1}
+    supervised = {**values, "task": {key: values["task"][key] for key in TuringMachine.model_fields}}
+    supervised["task"]["type"] = "turing_machine"
+    own = base_recipe.training.model_dump(mode="json")
+    taught = {key: own[key] for key in ("batch_size", "learning_rate", "schedule")} | {"log_every_steps": 1}
+    split = unseen_runs(recipe)
+    base = scores_of(Path(recipe.model.path), split)
     seconds: dict[str, list[float]] = {"reinforcement": [], "supervised": []}
+    scores: dict[str, list[dict[str, list[float]]]] = {"reinforcement": [], "supervised": []}
     for seed in chosen.seeds:
         folder = chosen.output_dir / f"reinforcement-{seed}"
-        record = run({**values, "seed": seed}, folder)
-        took = record["phases"]["train"]["seconds"]
-        training = {**values["training"], "max_steps": 100_000, "log_every_steps": 1}
-        other = chosen.output_dir / f"supervised-{seed}"
-        stopped = run(
-            {**values, "seed": seed, "task": supervised_task, "training": training}, other, (StopAfter(took),)
-        )
-        for name, place, each in (("reinforcement", folder, record), ("supervised", other, stopped)):
-            folders[name].append(place)
-            seconds[name].append(each["phases"]["train"]["seconds"])
-    base = per_run(chosen.output_dir / "base")
-    found: dict[str, Any] = {"base": {metric: float(values.mean()) for metric, values in base.items()}}
-    for name, places in folders.items():
-        own = [per_run(place) for place in places]
-        found[name] = {"seconds": seconds[name], "steps_survived_by_step": [curve(place) for place in places]}
+        seconds["reinforcement"].append(run({**values, "seed": seed}, folder)["seconds"])
+        scores["reinforcement"].append(scores_of(folder, split))
+    tried = {**supervised, "training": {**taught, "max_steps": 40}, "evaluation": {"every": 1000}}
+    step = run(tried, chosen.output_dir / "supervised-step")["step"]
+    for seed, budget in zip(chosen.seeds, seconds["reinforcement"], strict=True):
+        steps = round(budget / step)
+        folder = chosen.output_dir / f"supervised-{seed}"
+        evaluation = {**values["evaluation"], "every": max(1, steps // 4)}
+        training = {**taught, "max_steps": steps}
+        taken = run({**supervised, "seed": seed, "training": training, "evaluation": evaluation}, folder)
+        seconds["supervised"].append(taken["seconds"])
+        scores["supervised"].append(scores_of(folder, split))
+    found: dict[str, Any] = {
+        "machines": len(next(iter(base.values()))),
+        "seeds": chosen.seeds,
+        "base": {metric: float(np.mean(base[metric])) for metric in METRICS},
+    }
+    for name, each in scores.items():
+        found[name] = {"processor_seconds": seconds[name]}
         for metric in METRICS:
-            means = np.mean([each[metric] for each in own], axis=0)
-            gain = means - base[metric]
-            half = 1.96 * float(gain.std(ddof=1)) / math.sqrt(len(gain))
-            found[name][metric] = {
-                "mean": float(means.mean()),
-                "by_seed": [float(each[metric].mean()) for each in own],
-                "difference": float(gain.mean()),
-                "interval": [float(gain.mean()) - half, float(gain.mean()) + half],
-            }
-            print(f"{name:14} {metric:17} {means.mean():.4f} {gain.mean():+.4f} ± {half:.4f} {found[name][metric]}")
+            found[name][metric] = difference([one[metric] for one in each], base[metric])
+            print(name, metric, found[name][metric])
     (chosen.output_dir / "comparison.json").write_text(json.dumps(found, indent=2) + "\n")
 
 

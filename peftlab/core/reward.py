@@ -13,7 +13,7 @@ import pydantic
 from pydantic import Field, PositiveFloat, SerializeAsAny
 
 from peftlab.core.config import RegisteredConfig
-from peftlab.core.errors import PeftlabError, RunFailedError, UserError
+from peftlab.core.errors import PeftlabError, RunFailedError, UserError, did_you_mean
 from peftlab.core.registry import Registry
 
 
@@ -147,7 +147,11 @@ def _build(value: Any) -> Any:
     if not isinstance(value, dict) or "type" not in value:
         raise ValueError(f"a reward is a mapping with the key `type`; known: {', '.join(REWARDS.names())}")
     try:
-        return REWARDS.get(value["type"]).model_validate(value)
+        reward = REWARDS.get(value["type"])
+        if unknown := value.keys() - reward.model_fields - {"type"}:
+            name = min(map(str, unknown))
+            raise ValueError(f"{name}: unknown key. {did_you_mean(name, reward.model_fields)}")
+        return reward.model_validate(value)
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
         key = ".".join(map(str, first["loc"]))
@@ -156,15 +160,14 @@ def _build(value: Any) -> Any:
         raise ValueError(str(error)) from None
 
 
+REWARD_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {"type": {"type": "string", "description": "A name of `peftlab ls rewards`."}},
+    "required": ["type"],
+}
+"""Stands in a task's schema for any reward; that of a recipe has the registered ones in its place."""
+
 AnyReward = Annotated[
-    SerializeAsAny[Reward],
-    pydantic.BeforeValidator(_build),
-    pydantic.WithJsonSchema(
-        {
-            "type": "object",
-            "properties": {"type": {"type": "string", "description": "A name of `peftlab ls rewards`."}},
-            "required": ["type"],
-        }
-    ),
+    SerializeAsAny[Reward], pydantic.BeforeValidator(_build), pydantic.WithJsonSchema(dict(REWARD_SCHEMA))
 ]
 """A reward as a field of a task."""

@@ -9,6 +9,7 @@ from peftlab.core.method import METHODS, Method
 from peftlab.core.optimizer import OptimizerConfig
 from peftlab.core.registry import Registry
 from peftlab.core.regularizer import REGULARIZERS, Regularizer
+from peftlab.core.reward import REWARD_SCHEMA, REWARDS
 from peftlab.core.schedule import SCHEDULES, Schedule
 from peftlab.core.task import TASKS, Task
 from peftlab.data.data_config import DataConfig
@@ -17,13 +18,18 @@ from peftlab.training.training_config import TrainingConfig
 
 
 def recipe_schema() -> dict[str, Any]:
-    """The JSON Schema of a recipe, with every registered task, method, regulariser and augmentation."""
+    """The JSON Schema of a recipe, with every registered task, method, reward, regulariser and augmentation."""
     schema = Recipe.model_json_schema(mode="validation")
     definitions = schema.setdefault("$defs", {})
     for key, registry, base in (("task", TASKS, Task), ("method", METHODS, Method)):
         definitions.pop(base.__name__, None)
         description = schema["properties"][key].get("description", "")
         schema["properties"][key] = {"description": description, "oneOf": _choices(registry, key, definitions)}
+    rewards = {"oneOf": _choices(REWARDS, "reward", definitions)}
+    for own in (definitions[f"task.{name}"]["properties"] for name in TASKS):
+        for field in own.values():
+            if field.get("items") == REWARD_SCHEMA:
+                field["items"] = rewards
     for built in (Regularizer, OptimizerConfig, Schedule, Augmentation):
         definitions.pop(built.__name__, None)
     sections = definitions[TrainingConfig.__name__]["properties"]

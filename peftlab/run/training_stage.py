@@ -29,6 +29,7 @@ from peftlab.training.accelerator import build_accelerator, end_trackers, start_
 from peftlab.training.ahead import BatchesAhead, collates_ahead
 from peftlab.training.checkpoints import trainable_parameters
 from peftlab.training.class_weights import weighted_task
+from peftlab.training.evaluation import DivergedError
 from peftlab.training.gradients import make_batches
 from peftlab.training.graphs import build_graphs
 from peftlab.training.guards import GradientGuard, check_adapter_changed, combined_hash, hash_tensors
@@ -232,6 +233,8 @@ class TrainingStage:
                 findings.acceleration.update(told)
                 run.reporter.start("training", job.plan.total - self._steps_shown)
                 findings.progress = train(own, checkpoint)
+        except DivergedError as error:
+            raise _with_best_state(error, job) from None
         finally:
             run.reporter.finish()
             if job.ahead is not None:
@@ -281,6 +284,16 @@ class TrainingStage:
                 f"{metric} is {score} at the steps {steps} alike; step {progress.best_step} is kept"
                 + ("" if progress.best_loss is None else ", whose validation loss is the least of them")
             )
+
+
+def _with_best_state(error: DivergedError, job: TrainingJob) -> DivergedError:
+    """The same error, which says where the best state before it is kept."""
+    best = job.checkpoints.best()
+    if best is None:
+        return error
+    path, step = best
+    hint = f"The parameters of the best evaluation so far, of step {step}, are kept in {path}."
+    return DivergedError(error.message, where=error.where, hint=f"{error.hint} {hint}" if error.hint else hint)
 
 
 def _faster(job: TrainingJob) -> AbstractContextManager[dict[str, int | str]]:

@@ -96,6 +96,15 @@ class CheckpointFolder:
         steps = self._steps()
         return self.read(steps[-1].name) if steps else None
 
+    def best(self) -> tuple[Path, int] | None:
+        """Where the parameters of the best evaluation so far lie, and its step; None where there is none."""
+        folder = self.folder / BEST
+        try:
+            state = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+            return folder / f"{PARTS[0]}.safetensors", int(state["progress"]["step"])
+        except (OSError, ValueError, KeyError):
+            return None
+
     def latest_state(self) -> Mapping[str, Any]:
         """The plain values of the latest checkpoint; empty where there is none that can be read."""
         steps = self._steps()

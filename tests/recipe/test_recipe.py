@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pytest
@@ -60,6 +61,18 @@ def test_the_schema_refuses_what_the_loader_refuses() -> None:
     jsonschema.validate(values, schema)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**values, "method": {"type": "lora", "rnak": 4}}, schema)
+
+
+def test_the_schema_knows_the_keys_of_each_reward() -> None:
+    schema, values = recipe_schema(), parse_yaml(SMALL, source="x").values
+
+    def validate(**reward: Any) -> None:
+        jsonschema.validate({**values, "task": {"type": "reinforcement", "rewards": [reward]}}, schema)
+
+    validate(type="regular_expression", pattern="a+", weight=0.5)
+    for wrong in ({"type": "regular_expression", "patern": "a+"}, {"type": "exact_match", "pattern": "a"}, {}):
+        with pytest.raises(jsonschema.ValidationError):
+            validate(**wrong)
 
 
 def test_overrides_reach_every_depth() -> None:

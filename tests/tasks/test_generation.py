@@ -46,7 +46,9 @@ def test_batches_write_what_single_prompts_write(method: Method, model_type: str
     with torch.inference_mode():
         together = generate_tokens(model, PROMPTS, reading, max_new_tokens=6)
         alone = [step_by_step(model, prompt, 6) for prompt in PROMPTS]
+        twice = generate_tokens(model, PROMPTS, reading, max_new_tokens=6, copies=2)
     assert together == alone
+    assert twice == [text for text in together for _ in range(2)]
     assert len({tuple(text) for text in together}) > 1
 
 

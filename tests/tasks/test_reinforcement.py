@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file
 
 import peftlab
 from peftlab.core.config import replace_config
 from peftlab.core.errors import ConfigError, RunFailedError, UnsupportedError
 from peftlab.core.reward import REWARDS, Answer, Reward, ask_rewards, reward_function
 from peftlab.core.task import Policy
+from peftlab.tasks.language.vocabulary_head import labelled_logits
 from peftlab.tasks.reinforcement.prompts import Reinforcement
 from peftlab.tasks.turing_machine.judge import share_of_right_steps
 from peftlab.tasks.turing_machine.machine import Machine
@@ -78,7 +81,7 @@ def naive_loss(model: Any, task: Reinforcement, example: Mapping[str, Any], prom
     """One response after another, one token after another, without padding."""
     total = torch.zeros(())
     for at, response in enumerate(example["responses"]):
-        logits = model(torch.tensor([[*prompt, *response]])).logits[0].log_softmax(-1)
+        logits = (model(torch.tensor([[*prompt, *response]])).logits[0] / task.temperature).log_softmax(-1)
         own = [logits[len(prompt) + place - 1, token] for place, token in enumerate(response)]
         gain, terms = example["advantages"][at], []
         differences = [value - old for value, old in zip(own, example["old"][at], strict=True)]
@@ -89,18 +92,22 @@ def naive_loss(model: Any, task: Reinforcement, example: Mapping[str, Any], prom
             terms.append(-torch.minimum(ratio * gain, ratio.clamp(1 - task.clip, 1 + task.clip) * gain))
         loss, divergence = sum(terms), task.kl * sum(divergences)
         share = {"grpo": len(response), "dr_grpo": task.max_response_tokens, "rloo": 1}[task.estimator]
-        total = total + (loss + divergence) / share
+        total = total + example["counts"][at] * (loss + divergence) / share
     return total
 
 
-@pytest.mark.parametrize("estimator", ["grpo", "dr_grpo", "rloo"])
-def test_policy_gradients_are_those_of_a_plain_implementation(estimator: Any, tiny_gpt2: Path) -> None:
+@pytest.mark.parametrize(("estimator", "temperature"), [("grpo", 0.6), ("dr_grpo", 1.7), ("rloo", 1.0)])
+def test_policy_gradients_are_those_of_a_plain_implementation(
+    estimator: Any, temperature: float, tiny_gpt2: Path
+) -> None:
+    """The gradient is of the model at the temperature at which it writes, whether its head trains or not."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_gpt2)
     tokenizer.pad_token = tokenizer.eos_token
     model, reference = (transformers.AutoModelForCausalLM.from_pretrained(tiny_gpt2).eval() for _ in range(2))
     task = Reinforcement(
         rewards=[{"type": "good_words", "weight": 2.0}],
         estimator=estimator,
+        temperature=temperature,
         group_size=GROUP,
         kl=0.3,
         clip=0.05,
@@ -126,22 +133,81 @@ def test_policy_gradients_are_those_of_a_plain_implementation(estimator: Any, ti
     # The model has moved since it wrote, and some responses are better than others, so that clipping bites.
     moved = [
         {**example, "old": [[value + 0.1 * (-1) ** at for at, value in enumerate(own)] for own in example["old"]]}
-        | {"advantages": [1.0, -0.4, 0.7]}
+        | {"advantages": [1.0, -0.4, 0.7], "counts": [1, 3, 2]}
         for example in rolled.examples
     ]
-    gradients = []
-    for loss in (
-        lambda: task.training_loss(model, task.collate(moved, tokenizer.pad_token_id)),
-        lambda: sum(
-            naive_loss(model, task, example, tokenizer(f"{text}\n")["input_ids"])
-            for example, text in zip(moved, texts, strict=True)
-        ),
-    ):
-        model.zero_grad()
-        (loss() / (GROUP * len(moved))).backward()
-        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
-    assert max(float((a - b).abs().max()) for a, b in zip(*gradients, strict=True)) <= 1e-6
-    assert max(float(own.abs().max()) for own in gradients[0]) > 1e-3
+    batch = task.collate(moved, tokenizer.pad_token_id)
+
+    def naively() -> torch.Tensor:
+        prompts = [tokenizer(f"{text}\n")["input_ids"] for text in texts]
+        return sum(naive_loss(model, task, *each) for each in zip(moved, prompts, strict=True))
+
+    for trains in (True, False):
+        model.lm_head.weight.requires_grad_(trains)
+        ways = (
+            lambda: task.training_loss(model, batch),
+            lambda: task.loss(labelled_logits(model, batch), batch),
+            naively,
+        )
+        own, of_logits, expected = (gradients_of(model, way, task.loss_terms(batch)) for way in ways)
+        assert largest(expected) > 1e-3
+        # Under a head that does not train the gradient is rounded once more, where it is scaled.
+        assert largest(a - b for a, b in zip(own, expected, strict=True)) <= (1e-6 if trains else 2e-6)
+        assert largest(a - b for a, b in zip(of_logits, expected, strict=True)) <= 1e-6
+
+
+def gradients_of(model: Any, loss: Callable[[], torch.Tensor], terms: int) -> list[torch.Tensor]:
+    model.zero_grad()
+    (loss() / terms).backward()
+    return [parameter.grad.clone() for parameter in model.parameters() if parameter.requires_grad]
+
+
+def largest(tensors: Iterable[torch.Tensor]) -> float:
+    return max(float(tensor.abs().max()) for tensor in tensors)
+
+
+def test_a_response_is_computed_once_and_a_group_that_teaches_nothing_not_at_all(tiny_gpt2: Path) -> None:
+    """The step stays that of all responses."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_gpt2)
+    tokenizer.pad_token = tokenizer.eos_token
+    model, reference = (transformers.AutoModelForCausalLM.from_pretrained(tiny_gpt2).eval() for _ in range(2))
+    texts = [text for text, _ in sentences(8)]
+
+    def rolled(**keys: Any) -> tuple[Reinforcement, Any]:
+        rewards = [{"type": "regular_expression", "pattern": "[oe]"}]
+        task = Reinforcement(
+            rewards=rewards, group_size=6, temperature=0.2, max_response_tokens=2, max_length=32, **keys
+        )
+        rows = {"prompt": texts, "response": ["good"] * 8}
+        split = task.arrange(peftlab.core.splits.Split("train", range(8), rows, "rows"))
+        inference = TorchInference(tokenizer, (), torch.device("cpu"))
+        torch.manual_seed(0)
+        policy = Policy(model, reference if keys else None, inference, tokenizer.pad_token_id)
+        return task, task.roll_out(policy, task.encode(split, tokenizer, ()).examples, texts)
+
+    (task, own), (_, whole) = rolled(), rolled(log_kl=True)
+    assert 0 < own.figures["groups_of_equal_rewards"] == whole.figures["groups_of_equal_rewards"] < 1
+    assert whole.figures["kl"] == pytest.approx(0, abs=1e-6)
+    assert "kl" not in own.figures
+    every = [
+        {key: values for key, values in example.items() if key != "counts"}
+        | {
+            name: [value for value, count in zip(example[name], example["counts"], strict=True) for _ in range(count)]
+            for name in ("responses", "advantages", "old", "reference")
+        }
+        for example in whole.examples
+    ]
+    batch, kept, all_rows = (
+        task.collate(each, tokenizer.pad_token_id) for each in (own.examples, whole.examples, every)
+    )
+    assert len(batch["input_ids"]) == len(kept["input_ids"]) < len(all_rows["input_ids"]) == 48
+    assert {task.loss_terms(each) for each in (batch, kept, all_rows)} == {48}
+    first, *others = (
+        gradients_of(model, functools.partial(task.training_loss, model, each), 48) for each in (all_rows, batch, kept)
+    )
+    assert largest(first) > 1e-3
+    for other in others:
+        assert largest(a - b for a, b in zip(first, other, strict=True)) <= 3e-6  # summed up in another order
 
 
 # --- runs -------------------------------------------------------------------------------------------------------------
@@ -207,15 +273,53 @@ def test_rewards_rise_and_a_resumed_run_is_the_same_bit_for_bit(tiny_gpt2: Path,
         assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
 
 
-def test_a_reward_models_run_judges_and_must_read_the_same_tokens(tiny_gpt2: Path, rows: Path, tmp_path: Path) -> None:
-    pairs = [{"prompt": text, "chosen": "good good", "rejected": "bad"} for text, _ in sentences(40)]
-    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
-    judge = replace_config(
-        recipe_of(tiny_gpt2, tmp_path / "pairs.jsonl"),
-        task=peftlab.TASKS["reward_model"].model_validate({"max_length": 32}),
+@pytest.mark.parametrize("type_", ["reinforcement", "preference_tuning"])
+def test_a_run_that_diverges_keeps_its_best_state(
+    type_: str, tiny_gpt2: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The third step makes the parameters no numbers; the next roll-out, or evaluation, meets them."""
+    recipe = recipe_of(tiny_gpt2, rows, steps=6, max_response_tokens=2)
+    if type_ == "preference_tuning":
+        task = peftlab.TASKS[type_].model_validate({"max_length": 32})
+        recipe = replace_config(recipe_of(tiny_gpt2, pairs_in(tmp_path), steps=6), task=task)
+    evaluation = replace_config(recipe.evaluation, every=2)
+    recipe = replace_config(recipe, evaluation=evaluation, training=replace_config(recipe.training, log_every_steps=9))
+    of_task, steps = type(recipe.task), list[int]()
+
+    def training_loss(self: Any, model: Any, batch: Any) -> torch.Tensor:
+        steps.append(len(steps) + 1)
+        return whole(self, model, batch) * (math.nan if len(steps) == 3 else 1)
+
+    whole = of_task.training_loss
+    monkeypatch.setattr(of_task, "training_loss", training_loss)
+    done = peftlab.run_recipe(recipe, output_dir=tmp_path / "run")
+    best = tmp_path / "run" / "checkpoints" / "best" / "parameters.safetensors"
+    assert done.record.status == "diverged", done.record.error
+    assert f"best evaluation so far, of step 2, are kept in {best}" in str(done.record.error)
+    assert all(bool(values.isfinite().all()) for values in load_file(best).values())
+
+
+@pytest.fixture(scope="module")
+def judge(tiny_gpt2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of the task reward_model."""
+    folder = tmp_path_factory.mktemp("judge")
+    recipe = replace_config(
+        recipe_of(tiny_gpt2, pairs_in(folder)), task=peftlab.TASKS["reward_model"].model_validate({"max_length": 32})
     )
-    assert peftlab.run_recipe(judge, output_dir=tmp_path / "judge").record.status == "success"
-    reward = {"type": "reward_model", "run": str(tmp_path / "judge")}
+    assert peftlab.run_recipe(recipe, output_dir=folder / "run").record.status == "success"
+    return folder / "run"
+
+
+def pairs_in(folder: Path) -> Path:
+    pairs = [{"prompt": text, "chosen": "good good", "rejected": "bad"} for text, _ in sentences(40)]
+    (folder / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
+    return folder / "pairs.jsonl"
+
+
+def test_a_reward_models_run_judges_and_must_read_the_same_tokens(
+    tiny_gpt2: Path, rows: Path, judge: Path, tmp_path: Path
+) -> None:
+    reward = {"type": "reward_model", "run": str(judge)}
     done = peftlab.run_recipe(recipe_of(tiny_gpt2, rows, steps=2, rewards=[reward]), output_dir=tmp_path / "run")
     assert done.record.status == "success", done.record.error
     built = REWARDS["reward_model"].model_validate(reward)

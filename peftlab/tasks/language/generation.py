@@ -11,6 +11,7 @@ after a start token.
 from __future__ import annotations
 
 import contextlib
+import inspect
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,15 +39,16 @@ def generate_tokens(
     on_row: Callable[[int, list[int]], None] | None = None,
     is_wanted: Callable[[int], bool] | None = None,
     keep_ends: bool = False,
+    copies: int = 1,
 ) -> list[list[int]]:
-    """What a model writes after each prompt, without the end token.
+    """What a model writes after each prompt, without the end token; several texts of a prompt stand side by side.
 
     Evaluation, ``predict``, ``chat`` and the service all write through this function.
 
     Args:
         model: In eval mode; a language model under whatever wraps it.
         prompts: Tokens, in any order and of any length.
-        inference: How the model is asked: its device and precision.
+        inference: How the model is asked: its device and precision. It raises where logits are not finite.
         max_new_tokens: Where a text is cut that does not end by itself, if the model's positions do not end before.
         ends: The tokens of which each ends a text; None: the tokenizer's end token.
         temperature: 0: always the most likely token; else tokens are drawn, from all of them.
@@ -54,6 +56,7 @@ def generate_tokens(
         on_row: The same for several prompts: is given a prompt's place, and its tokens so far.
         is_wanted: Is asked at each token whether the text of a prompt, by its place, is still wanted.
         keep_ends: Whether a text that ends by itself keeps the token that ended it.
+        copies: Texts of each prompt, which are drawn. ``on_row`` and ``is_wanted`` are for one.
     """
     import torch
 
@@ -62,7 +65,7 @@ def generate_tokens(
     settings = {**GREEDY, **({"do_sample": True, "temperature": temperature} if temperature else {})}
     if on_tokens is not None:
         on_row = partial(_of_the_only, on_tokens)
-    written: list[list[int]] = [[]] * len(prompts)
+    written: list[list[int]] = [[]] * (len(prompts) * copies)
     is_apart = is_encoder_decoder(language_model(model))
     if is_apart:
         settings["decoder_start_token_id"] = language_model(model).config.decoder_start_token_id
@@ -81,16 +84,64 @@ def generate_tokens(
         }
         batch = _padded([prompts[place] for place in group], pad_token_id, on_left=not is_apart)
         with torch.inference_mode(), own_settings(model):
-            made = inference.compute(partial(_generate, asked), model, batch)
+            copied = partial(_copied, copies, reads_ahead=not (is_apart or inference.virtual_tokens))
+            made, _ = inference.compute(partial(_generate, asked, copied), model, batch)
         length = 1 if is_apart else batch["input_ids"].shape[1]  # the decoder's start token, or the prompts
-        for place, row in zip(group, made[:, length:].tolist(), strict=True):
+        places = [place * copies + copy for place in group for copy in range(copies)]
+        for place, row in zip(places, made[:, length:].tolist(), strict=True):
             written[place] = row[: next((at + keep_ends for at, token in enumerate(row) if token in ends), len(row))]
     return written
 
 
-def _generate(settings: Mapping[str, Any], model: Any, inputs: Mapping[str, Tensor]) -> Tensor:
-    made: Tensor = model.generate(**inputs, **settings)
-    return made
+def _generate(
+    settings: Mapping[str, Any],
+    copied: Callable[[Any, Mapping[str, Tensor]], Mapping[str, Any]],
+    model: Any,
+    inputs: Mapping[str, Tensor],
+) -> tuple[Tensor, Tensor]:
+    """The tokens, and a number that is finite where all logits could be drawn from: a diverged model's cannot."""
+    watch = _Watch()
+    made: Tensor = model.generate(**copied(model, inputs), **settings, logits_processor=[watch])
+    return made, watch.total
+
+
+def _copied(copies: int, model: nn.Module, inputs: Mapping[str, Tensor], *, reads_ahead: bool) -> Mapping[str, Any]:
+    """The inputs of several texts of each prompt; all but its last token is read only once, where that can be."""
+    from transformers import DynamicCache
+
+    if copies == 1:
+        return inputs
+    repeated = {name: values.repeat_interleave(copies, dim=0) for name, values in inputs.items()}
+    ids, mask = inputs["input_ids"][:, :-1], inputs["attention_mask"][:, :-1]
+    language = language_model(model)
+    takes = inspect.signature(language.forward).parameters
+    if not reads_ahead or not ids.shape[1]:
+        return repeated
+    known = {"position_ids": (mask.cumsum(dim=-1) - 1).clamp(min=0), "logits_to_keep": 1}
+    read = language(
+        input_ids=ids,
+        attention_mask=mask,
+        use_cache=True,
+        **{name: value for name, value in known.items() if name in takes},
+    )
+    cache = getattr(read, "past_key_values", None)
+    if not isinstance(cache, DynamicCache):
+        return repeated
+    cache.batch_repeat_interleave(copies)
+    return {**repeated, "past_key_values": cache}
+
+
+class _Watch:
+    """Notes logits that are not finite; what is drawn in their place is read by nobody."""
+
+    total: Any = 0.0
+    """Zero, or not a number."""
+
+    def __call__(self, _input_ids: Tensor, scores: Tensor) -> Tensor:
+        """The same logits, as long as they are numbers."""
+        greatest = scores.amax(dim=-1, keepdim=True)
+        self.total = self.total + (greatest.float() * 0).sum()
+        return scores.where(greatest.isfinite(), 0)
 
 
 def response_ends(renderer: Renderer, model: nn.Module) -> list[int]:

@@ -107,8 +107,10 @@ def labelled_loss(model: nn.Module, batch: Mapping[str, Tensor], *, label_smooth
     return chunked_cross_entropy(states, head.weight, head.bias, labels, _rows(head), label_smoothing=label_smoothing)
 
 
-def label_losses(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+def label_losses(model: nn.Module, batch: Mapping[str, Tensor], *, temperature: float = 1.0) -> Tensor:
     """For every label minus its log-probability (labels), in float32; it can be differentiated.
+
+    With a temperature it is that of the model whose logits are divided by it, as text is drawn.
 
     Where acceleration is not off it is computed in chunks, of which one is held. Under a head that does not train the
     gradients by the states are taken on the way; else a chunk's logits are made anew for them, since what each loss
@@ -118,18 +120,22 @@ def label_losses(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
     from torch.nn import functional
     from torch.utils.checkpoint import checkpoint
 
+    def tempered(values: Tensor) -> Tensor:
+        return values if temperature == 1 else values / temperature
+
     labels = targets(batch)
     states, head = _states(model, batch)
     if states is None:
-        return functional.cross_entropy(labelled_logits(model, batch).float(), labels, reduction="none")
+        return functional.cross_entropy(tempered(labelled_logits(model, batch).float()), labels, reduction="none")
 
     if not (torch.is_grad_enabled() and (head.weight.requires_grad or getattr(head.bias, "requires_grad", False))):
         from peftlab.tasks.language.chunked_loss import chunked_losses
 
-        return chunked_losses(states, head.weight, head.bias, labels, _rows(head))
+        bias = None if head.bias is None else tempered(head.bias)
+        return chunked_losses(tempered(states), head.weight, bias, labels, _rows(head))
 
     def losses(part: Tensor, own: Tensor) -> Tensor:
-        return functional.cross_entropy(head(part).float(), own, reduction="none")
+        return functional.cross_entropy(tempered(head(part).float()), own, reduction="none")
 
     rows = _rows(head)
     pieces = zip(torch.split(states, rows), torch.split(labels, rows), strict=True)

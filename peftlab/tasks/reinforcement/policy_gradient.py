@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, PositiveFloat, PositiveInt, PrivateAttr
@@ -22,13 +23,24 @@ from peftlab.tasks.language.generation import generate_tokens, response_ends
 from peftlab.tasks.language.vocabulary_head import label_losses, targets
 from peftlab.tasks.preference.course import reward_without_score
 from peftlab.tasks.reinforcement.losses import Estimator, advantages, policy_losses
-from peftlab.tasks.text_inputs import IGNORED
+from peftlab.tasks.reinforcement.rolled_out import (
+    ADVANTAGES,
+    COUNTS,
+    OLD,
+    REFERENCE,
+    RESPONSES,
+    answer_of,
+    mean_divergence,
+    once,
+    prompt_of,
+    teaches,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-RESPONSES, ADVANTAGES, OLD, REFERENCE = "responses", "advantages", "old", "reference"
-"""What a rolled-out example holds beside the rest: lists of one entry a response."""
+TERMS = "terms"
+"""Of a batch: how many responses were drawn (1)."""
 IS_PROMPT = "is_prompt"
 """Marks examples for training, whose answers only rewards may see."""
 
@@ -50,8 +62,13 @@ class PolicyGradient(DecoderTask):
         "(a response is one action, compared with the others of its group).",
     )
     group_size: int = Field(8, ge=2, description="Responses to each prompt.")
-    temperature: PositiveFloat = Field(1.0, description="At which responses are drawn.")
-    kl: float = Field(0.0, ge=0, description="Weight of the divergence from the untouched base; 0: none is kept.")
+    temperature: PositiveFloat = Field(
+        1.0, description="At which responses are drawn; the gradient is of the model at this temperature."
+    )
+    kl: float = Field(0.0, ge=0, description="Weight of the divergence from the untouched base.")
+    log_kl: bool = Field(
+        False, description="Log the divergence with `kl: 0` too. As with `kl`, a copy of the base lies in memory."
+    )
     clip: float = Field(
         0.2, gt=0, lt=1, description="How far a probability may move from that of the model that wrote the response."
     )
@@ -86,7 +103,7 @@ class PolicyGradient(DecoderTask):
     @property
     def needs_reference(self) -> bool:
         """Only for the divergence."""
-        return self.kl > 0
+        return self.kl > 0 or self.log_kl
 
     def roll_out_steps(self) -> int:
         """As the recipe says."""
@@ -98,7 +115,7 @@ class PolicyGradient(DecoderTask):
 
         prompts = [prompt_of(example) for example in examples]
         rows = [place for place in range(len(prompts)) for _ in range(self.group_size)]
-        responses = self._write(policy, [prompts[place] for place in rows])
+        responses = self._write(policy, prompts)
         each = self._judge(
             policy,
             [examples[place] for place in rows],
@@ -119,23 +136,25 @@ class PolicyGradient(DecoderTask):
             "groups_of_equal_rewards": float((groups.std(dim=1) == 0).double().mean()),
             "response_tokens": sum(map(len, responses)) / len(responses),
         }
+        rolled = [once(example, whole=self.needs_reference) for example in rolled]
         if self.steps_per_roll_out > 1 or self.needs_reference:
             own_values = self._score(policy, policy.model, rolled)
             rolled = [{**example, OLD: values} for example, values in zip(rolled, own_values, strict=True)]
             if policy.reference is not None:
                 theirs = self._score(policy, policy.reference, rolled)
                 rolled = [{**example, REFERENCE: values} for example, values in zip(rolled, theirs, strict=True)]
-                figures["kl"] = _mean_divergence(own_values, theirs)
+                figures["kl"] = mean_divergence(rolled, own_values, theirs)
         return RollOut(rolled, figures)
 
     def _write(self, policy: Policy, prompts: Sequence[Sequence[int]]) -> list[list[int]]:
-        """A response to each prompt, with its end token; those of like length are written together."""
+        """A group of responses to each prompt, each with its end token; prompts of like length share a batch."""
         tokenizer = policy.inference.tokenizer
         ends = response_ends(self.renderer(tokenizer), policy.model)
-        written: list[list[int]] = [[]] * len(prompts)
+        written: dict[int, list[list[int]]] = {}
         order = sorted(range(len(prompts)), key=lambda place: len(prompts[place]))
-        for start in range(0, len(order), self.roll_out_batch_size):
-            places = order[start : start + self.roll_out_batch_size]
+        size = max(1, self.roll_out_batch_size // self.group_size)
+        for start in range(0, len(order), size):
+            places = order[start : start + size]
             made = generate_tokens(
                 policy.model,
                 [prompts[place] for place in places],
@@ -144,10 +163,12 @@ class PolicyGradient(DecoderTask):
                 ends=ends,
                 temperature=self.temperature,
                 keep_ends=True,
+                copies=self.group_size,
             )
-            for place, ids in zip(places, made, strict=True):
-                written[place] = ids[: self._room(len(prompts[place]))]
-        return written
+            for at, place in enumerate(places):
+                own = made[at * self.group_size : (at + 1) * self.group_size]
+                written[place] = [ids[: self._room(len(prompts[place]))] for ids in own]
+        return [ids for place in range(len(prompts)) for ids in written[place]]
 
     def _judge(
         self,
@@ -208,12 +229,14 @@ class PolicyGradient(DecoderTask):
         import torch
 
         found: list[list[list[float]]] = []
+        losses = partial(label_losses, temperature=self.temperature)
         size = max(1, self.roll_out_batch_size // self.group_size)
         for start in range(0, len(rolled), size):
             part = rolled[start : start + size]
-            batch = self.collate(part, policy.pad_token_id)
+            whole = [{name: example[name] for name in example if name not in (ADVANTAGES, COUNTS)} for example in part]
+            batch = self.collate(whole, policy.pad_token_id)
             with torch.inference_mode():
-                values = (-policy.inference.compute(label_losses, model, batch)).tolist()
+                values = (-policy.inference.compute(losses, model, batch)).tolist()
             at = 0
             for example in part:
                 own = []
@@ -235,6 +258,8 @@ class PolicyGradient(DecoderTask):
         if IS_PROMPT not in example:
             return super().length(example)
         prompt = len(prompt_of(example))
+        if not (self.kl or teaches(example)):
+            return 0
         if RESPONSES in example:
             return sum(prompt + len(response) for response in example[RESPONSES])
         return self.group_size * (prompt + self._room(prompt))
@@ -261,8 +286,9 @@ class PolicyGradient(DecoderTask):
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
         """A row for each response, one group after another; labels are on the responses.
 
-        Beside them ``advantages`` (rows), and of the responses' tokens one after another ``old`` and ``reference``,
-        where they have been computed. Responses that are not there yet are as long as they may be, and weigh nothing.
+        Beside them ``advantages`` and ``counts`` (rows), the number of ``terms``, and of the responses' tokens one
+        after another ``old`` and ``reference``, where they have been computed. Responses that are not there yet are as
+        long as they may be, and weigh nothing. Groups that teach nothing are only counted, if there are others.
         """
         import torch
 
@@ -270,8 +296,10 @@ class PolicyGradient(DecoderTask):
             return {**(batch := super().collate(examples, pad_token_id)), ADVANTAGES: torch.zeros(len(batch["labels"]))}
         rows: list[Example] = []
         gains: list[float] = []
+        counts: list[int] = []
+        terms = sum(sum(item.get(COUNTS, ())) or len(item.get(RESPONSES, ())) or self.group_size for item in examples)
         values: dict[str, list[float]] = {OLD: [], REFERENCE: []}
-        for example in examples:
+        for example in [item for item in examples if self.kl or teaches(item)] or examples[:1]:
             prompt = prompt_of(example)
             responses = example.get(RESPONSES)
             if responses is None:
@@ -280,10 +308,11 @@ class PolicyGradient(DecoderTask):
                 ids = [*prompt, *response]
                 rows.append({"input_ids": ids, "labels": shifted(ids, len(prompt))})
             gains += example.get(ADVANTAGES, [0.0] * len(responses))
+            counts += example.get(COUNTS, [1] * len(responses))
             for name, flat in values.items():
                 flat += [value for own in example.get(name, ()) for value in own]
         batch = pad_language(rows, pad_token_id)
-        batch[ADVANTAGES] = torch.tensor(gains)
+        batch |= {ADVANTAGES: torch.tensor(gains), COUNTS: torch.tensor(counts), TERMS: torch.tensor([terms])}
         count = len(batch["label_rows"])
         if self.needs_reference and not values[REFERENCE]:
             values[REFERENCE] = [0.0] * count
@@ -298,14 +327,15 @@ class PolicyGradient(DecoderTask):
         """The loss, summed over the responses, from logits of all their tokens."""
         from torch.nn import functional
 
-        return self._loss(-functional.cross_entropy(logits.float(), targets(batch), reduction="none"), batch)
+        tempered = logits.float() / self.temperature
+        return self._loss(-functional.cross_entropy(tempered, targets(batch), reduction="none"), batch)
 
     def training_loss(self, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """The same sum, in chunks."""
-        return self._loss(-label_losses(model, batch), batch)
+        return self._loss(-label_losses(model, batch, temperature=self.temperature), batch)
 
     def _loss(self, log_probabilities: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
-        return policy_losses(
+        losses = policy_losses(
             log_probabilities,
             batch[OLD] if OLD in batch else log_probabilities.detach(),
             batch.get(REFERENCE),
@@ -315,7 +345,8 @@ class PolicyGradient(DecoderTask):
             clip=self.clip,
             kl=self.kl,
             most_tokens=self.max_response_tokens,
-        ).sum()
+        )
+        return (losses * batch[COUNTS]).sum() if COUNTS in batch else losses.sum()
 
     def course_notices(self, log: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         """Mean tokens of responses in the first and the last step, and rewards that rise while the score falls."""
@@ -327,31 +358,5 @@ class PolicyGradient(DecoderTask):
         }
 
     def loss_terms(self, batch: Mapping[str, Tensor]) -> int:
-        """One term a response."""
-        return len(batch["input_ids"])
-
-
-def prompt_of(example: Example) -> list[int]:
-    """The tokens before an example's last answer."""
-    return list(example["input_ids"][: _answer_bounds(example)[0]])
-
-
-def answer_of(example: Example) -> list[int]:
-    """The tokens of an example's last answer, its end token included."""
-    start, end = _answer_bounds(example)
-    return list(example["input_ids"][start:end])
-
-
-def _answer_bounds(example: Example) -> tuple[int, int]:
-    labels = example["labels"]
-    last = next(at for at in range(len(labels) - 1, -1, -1) if labels[at] != IGNORED)
-    first = last
-    while first > 0 and labels[first - 1] != IGNORED:
-        first -= 1
-    return first + 1, last + 2
-
-
-def _mean_divergence(own: Sequence[Sequence[Sequence[float]]], theirs: Sequence[Sequence[Sequence[float]]]) -> float:
-    """The mean over responses of log π(y|x) − log π_ref(y|x): an unbiased estimate of the divergence, in nats."""
-    pairs = [(sum(a), sum(b)) for one, other in zip(own, theirs, strict=True) for a, b in zip(one, other, strict=True)]
-    return sum(a - b for a, b in pairs) / max(1, len(pairs))
+        """One term a response, each as often as it was drawn."""
+        return int(batch[TERMS].sum()) if TERMS in batch else len(batch["input_ids"])
