@@ -37,16 +37,20 @@ FOLLOW_SECONDS = 1.0
 
 
 class Pages:
-    """The templates, and what all of them are given."""
+    """The templates, and what all of them are given.
 
-    def __init__(self) -> None:
+    Args:
+        files: How the style and the script of the pages are called.
+    """
+
+    def __init__(self, files: str = "board") -> None:
         loader = jinja2.PackageLoader("peftlab.board")
         self._templates = jinja2.Environment(
             loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
         )
         self._templates.filters |= {"score": wording.score, "seconds": wording.seconds}
-        self.style = FIGURE_STYLE + self._own(loader, "board.css")
-        self.script = self._own(loader, "board.js")
+        self.style = FIGURE_STYLE + self._own(loader, f"{files}.css")
+        self.script = self._own(loader, f"{files}.js")
 
     def _own(self, loader: jinja2.BaseLoader, name: str) -> str:
         return loader.get_source(self._templates, name)[0]

@@ -1,14 +1,18 @@
-"""Start the board."""
+"""Start the board, or the page for labelling."""
 
 from __future__ import annotations
 
 import secrets
+import socket
 from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI
 
 from peftlab.board.app import build_board
 from peftlab.board.jobs import Jobs
+from peftlab.board.label_app import build_label_app
+from peftlab.board.label_table import LabelTable
 from peftlab.board.trial import Trial
 from peftlab.core.address import bind, check_address, is_loopback, url_of
 from peftlab.core.reporter import Reporter
@@ -57,8 +61,37 @@ def show_board(
         reporter.say(f"the board is at {url_of(address, bound)} (Ctrl-C ends it; runs that it has started go on)")
         if token is None:
             reporter.say(f"to start, stop and try runs: {url_of(address, bound)}/?token={made}")
-        # Pages that follow a run keep their connection open: nobody waits for them at the end.
-        settings = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
-        uvicorn.Server(settings).run(sockets=[bound])
+        _answer(app, bound)
     finally:
         bound.close()
+
+
+def show_labelling(table: LabelTable, *, address: str, port: int, token: str | None, reporter: Reporter) -> None:
+    """Show the page for labelling until SIGINT or SIGTERM.
+
+    Args:
+        table: The rows.
+        address: To bind to.
+        port: To bind to; 0: one that is free.
+        token: That visitors bring; needed where the address is not the loopback's. None: one is made.
+        reporter: Is told where the page is.
+
+    Raises:
+        UserError: The port is in use, or the address is open to others without a token.
+    """
+    check_address(address, token)
+    made = token or secrets.token_urlsafe(16)
+    app = build_label_app(table, token=made, only_loopback=is_loopback(address))
+    bound = bind(address, port)
+    try:
+        place = f"{url_of(address, bound)}/" + ("" if token else f"?token={made}")
+        reporter.say(f"{len(table) - table.done} of {len(table)} rows have no label yet: {place} (Ctrl-C ends it)")
+        _answer(app, bound)
+    finally:
+        bound.close()
+
+
+def _answer(app: FastAPI, bound: socket.socket) -> None:
+    # Pages that follow a run keep their connection open: nobody waits for them at the end.
+    settings = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
+    uvicorn.Server(settings).run(sockets=[bound])

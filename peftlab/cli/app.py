@@ -19,6 +19,7 @@ from peftlab.cli.evaluate import evaluate
 from peftlab.cli.explain import explain
 from peftlab.cli.export import export
 from peftlab.cli.init import init
+from peftlab.cli.label import label
 from peftlab.cli.ls import ls
 from peftlab.cli.output import READER_LEFT, end_output, show_error
 from peftlab.cli.pack import pack
@@ -50,6 +51,7 @@ app.command()(run)
 app.command()(predict)
 app.command()(evaluate)
 app.command()(select)
+app.command()(label)
 app.command()(ensemble)
 app.command()(export)
 app.command()(serve)

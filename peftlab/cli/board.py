@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Annotated
 
@@ -10,9 +9,8 @@ import typer
 
 from peftlab.cli.options import Device, Offline, ThreadCount
 from peftlab.cli.output import reporting
+from peftlab.cli.serving_packages import check_serving_packages
 from peftlab.cli.verbs import verb
-
-PACKAGES = ("fastapi", "uvicorn")
 
 
 @verb()
@@ -29,11 +27,7 @@ def board(
     offline: Offline = False,
 ) -> None:
     """Show the runs below a folder in a browser, and start, stop, resume, compare and try them there."""
-    from peftlab.core.errors import UserError
-
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UserError(f"the board needs {', '.join(missing)}", hint="pip install 'peftlab[serve]'")
+    check_serving_packages("the board")
     from peftlab.board.server import show_board
     from peftlab.core.address import given_token
     from peftlab.core.devices import check_device_name

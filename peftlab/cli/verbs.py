@@ -24,6 +24,7 @@ OTHER_NAMES = {
     **dict.fromkeys(("check", "lint"), "validate"),
     **dict.fromkeys(("benchmark", "compare"), "bench"),
     **dict.fromkeys(("sweep", "search", "optimize", "hpo"), "tune"),
+    **dict.fromkeys(("annotate", "labelling", "labeling"), "label"),
     **dict.fromkeys(("soup", "combine", "vote"), "ensemble"),
     **dict.fromkeys(("merge", "convert", "save"), "export"),
     **dict.fromkeys(("upload", "publish"), "push"),

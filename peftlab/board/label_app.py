@@ -1,0 +1,122 @@
+"""The page on which rows get their labels: by keys, one row after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+from peftlab.board.app import Pages
+from peftlab.board.label_table import LabelTable
+from peftlab.board.visitors import Visitors, read_form
+from peftlab.core.errors import PeftlabError
+from peftlab.core.page_safety import LOOPBACK_NAMES
+
+DIGITS = 9
+"""Classes that have a key of their own; the others are found by their names."""
+
+
+async def _sent(request: Request) -> dict[str, str]:
+    request.app.state.visitors.check_acting(request)
+    return await read_form(request)
+
+
+Sent = Annotated[dict[str, str], Depends(_sent)]
+
+
+def build_label_app(table: LabelTable, *, token: str, only_loopback: bool = True) -> FastAPI:
+    """The whole application.
+
+    Args:
+        table: The rows.
+        token: That a visitor brings once as ``/?token=…``.
+        only_loopback: Answer only to the names of this machine.
+    """
+    pages, visitors = Pages("label"), Visitors(token, to_look=True)
+    app = FastAPI(title="peftlab label", docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.visitors = visitors
+
+    def files(name: str, kind: str) -> Callable[[], Response]:
+        text = pages.style if name == "style" else pages.script
+        return lambda: Response(text, media_type=kind, headers={"X-Content-Type-Options": "nosniff"})
+
+    app.get("/label.css")(files("style", "text/css"))
+    app.get("/label.js")(files("script", "text/javascript"))
+    app.get("/favicon.ico")(lambda: Response(status_code=204))
+    _add_pages(app, table, pages)
+
+    async def problem(_: Request, error: Exception) -> HTMLResponse:
+        text, hint, status = f"the page has a fault: {type(error).__name__}", "", 500
+        if isinstance(error, HTTPException):
+            text, status = str(error.detail), error.status_code
+        elif isinstance(error, PeftlabError):
+            text, hint, status = f"{error.where}: {error.message}", error.hint or "", 422
+        return pages.show("label_problem.html.j2", status, problem=text, hint=hint)
+
+    for kind in (HTTPException, PeftlabError, Exception):
+        app.add_exception_handler(kind, problem)
+    needed = "Open the address that `peftlab label` has printed."
+    visitors.guard(app, lambda: pages.show("label_problem.html.j2", 401, problem="a token is needed", hint=needed))
+    if only_loopback:
+        app.add_middleware(TrustedHostMiddleware, allowed_hosts=LOOPBACK_NAMES)
+    return app
+
+
+def _add_pages(app: FastAPI, table: LabelTable, pages: Pages) -> None:
+    question = table.question
+
+    def place_of(at: int) -> int:
+        if not 0 <= at < len(table):
+            raise HTTPException(404, f"there is no row {at + 1}")
+        return at
+
+    def shown(**values: Any) -> dict[str, Any]:
+        return {"question": question, "done": table.done, "total": len(table), "can_undo": table.can_undo, **values}
+
+    def onward(at: int) -> RedirectResponse:
+        found = table.next_after(at)
+        return RedirectResponse("/done" if found is None else f"/row/{found + 1}", 303)
+
+    @app.get("/")
+    def start() -> RedirectResponse:
+        return onward(-1)
+
+    @app.get("/done")
+    def done() -> HTMLResponse:
+        folder = Path.cwd()
+        output = table.output.resolve()
+        told = output.relative_to(folder) if output.is_relative_to(folder) else output
+        return pages.show("label_done.html.j2", **shown(counts=table.counts(), output=str(told)))
+
+    @app.get("/row/{number}")
+    def row(number: int) -> HTMLResponse:
+        at = place_of(number - 1)
+        own = table.rows[at]
+        texts = list(zip(question.text_columns, table.texts(own), strict=True))
+        reason = own.get("select_reason") or ""
+        return pages.show(
+            "label_row.html.j2", **shown(at=at, texts=texts, answer=table.answer_of(at), reason=reason, digits=DIGITS)
+        )
+
+    @app.post("/row/{number}")
+    def answer(number: int, sent: Sent) -> RedirectResponse:
+        at = place_of(number - 1)
+        if question.several:
+            chosen = [name for place, name in enumerate(question.names) if f"c{place}" in sent]
+        else:
+            place = sent.get("label", "")
+            if not place.isascii() or not place.isdigit() or int(place) >= len(question.names):
+                raise HTTPException(400, "there is no such class")
+            chosen = [question.names[int(place)]]
+        table.answer(at, chosen)
+        return onward(at)
+
+    @app.post("/undo")
+    def undo(sent: Sent) -> RedirectResponse:
+        at = table.undo()
+        return RedirectResponse("/" if at is None else f"/row/{at + 1}", 303)

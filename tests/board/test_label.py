@@ -1,0 +1,141 @@
+"""Labels by hand: each answer on disk, taken back, taken up again; who may give them; and what bad input gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from peftlab.board.label_app import build_label_app
+from peftlab.board.label_table import LabelTable, Question
+from peftlab.core.errors import UserError
+from peftlab.data.data_config import DataConfig
+from peftlab.data.tables import read_table
+from tests.conftest import Command
+
+TOKEN = "a-long-secret"
+ROWS = 'text,id,select_rank\nwhat a day,7,1\n"so, so",8,2\n<b>bad</b>,9,3\n'
+OWN = {"sec-fetch-site": "same-origin", "content-type": "application/x-www-form-urlencoded"}
+ASKED = Question(("text",), ("label",), ("good", "bad"))
+
+
+@pytest.fixture
+def selection(tmp_path: Path) -> Path:
+    (tmp_path / "selection.csv").write_text(ROWS)
+    return tmp_path / "selection.csv"
+
+
+def visitor(table: LabelTable) -> TestClient:
+    client = TestClient(build_label_app(table, token=TOKEN))
+    client.get(f"/?token={TOKEN}")
+    return client
+
+
+def written(path: Path) -> list[dict]:
+    table = read_table(path, DataConfig(source="data"))
+    return [dict(zip(table.columns, row, strict=True)) for row in zip(*table.columns.values(), strict=True)]
+
+
+def test_each_answer_is_on_disk_and_can_be_taken_back(selection: Path, tmp_path: Path) -> None:
+    output = tmp_path / "labelled.csv"
+    client = visitor(LabelTable(selection, output, ASKED))
+    page = client.get("/")
+    assert str(page.url).endswith("/row/1")
+    assert "what a day" in page.text
+    page = client.post("/row/1", data={"label": "1"}, headers=OWN)
+    assert str(page.url).endswith("/row/2")
+    assert written(output) == [{"text": "what a day", "id": "7", "label": "bad"}]
+    client.post("/row/3", data={"label": "0"}, headers=OWN)
+    assert "&lt;b&gt;bad&lt;/b&gt;" in client.get("/row/3").text
+    page = client.post("/row/1", data={"label": "0"}, headers=OWN)  # thought better of it
+    assert str(page.url).endswith("/row/2")
+    assert [row["label"] for row in written(output)] == ["good", "good"]
+    assert str(client.post("/undo", headers=OWN).url).endswith("/row/1")
+    assert [row["label"] for row in written(output)] == ["bad", "good"]
+    client.post("/undo", headers=OWN)
+    assert str(client.post("/undo", headers=OWN).url).endswith("/row/1")
+    assert not output.exists()
+    assert client.get("/row/4").status_code == 404
+    assert client.post("/row/1", data={"label": "2"}, headers=OWN).status_code == 400
+    assert not output.exists()
+
+
+def test_it_goes_on_where_it_was_and_keeps_earlier_rows(selection: Path, tmp_path: Path) -> None:
+    output = tmp_path / "labelled.csv"
+    output.write_text('label,text\ngood,an older text\nbad,"so, so"\n')
+    table = LabelTable(selection, output, ASKED)
+    assert (table.done, table.answer_of(1)) == (1, ("bad",))
+    client = visitor(table)
+    assert str(client.get("/").url).endswith("/row/1")
+    for number in (1, 3):
+        page = client.post(f"/row/{number}", data={"label": "0"}, headers=OWN)
+    assert str(page.url).endswith("/done")
+    assert "All 3 rows have a label" in page.text
+    assert [(row["text"], row["label"]) for row in written(output)] == [
+        ("an older text", "good"), ("what a day", "good"), ("so, so", "bad"), ("<b>bad</b>", "good"),
+    ]  # fmt: skip
+    output.write_text(output.read_text() + "mine,good\n")  # somebody else writes meanwhile
+    refused = client.post("/row/1", data={"label": "1"}, headers=OWN)
+    assert refused.status_code == 422
+    assert "changed by another program" in refused.text
+    assert "mine,good" in output.read_text()
+
+
+def test_a_text_may_have_several_labels(selection: Path, tmp_path: Path) -> None:
+    names = ("short", "rude", "odd")
+    for question, wanted in (
+        (Question(("text",), ("labels",), names, several=True), [{"labels": "short,odd"}, {"labels": ""}]),
+        (
+            Question(("text",), names, names, several=True),
+            [{"short": "1", "rude": "0", "odd": "1"}, dict.fromkeys(names, "0")],
+        ),
+    ):
+        output = tmp_path / "labelled.csv"
+        output.unlink(missing_ok=True)
+        client = visitor(LabelTable(selection, output, question))
+        client.post("/row/1", data={"c0": "on", "c2": "on"}, headers=OWN)
+        client.post("/row/2", data={}, headers=OWN)
+        rows = [{name: row[name] or "" for name in question.label_columns} for row in written(output)]
+        assert rows == wanted
+        again = LabelTable(selection, output, question)
+        assert [again.answer_of(at) for at in range(3)] == [("short", "odd"), (), None]
+
+
+def test_only_who_has_the_token_labels_and_no_page_of_another_site(selection: Path, tmp_path: Path) -> None:
+    table = LabelTable(selection, tmp_path / "labelled.csv", ASKED)
+    stranger = TestClient(build_label_app(table, token=TOKEN))
+    assert stranger.get("/row/1").status_code == 401
+    assert stranger.post("/row/1", data={"label": "0"}, headers=OWN).status_code == 401
+    client = visitor(table)
+    assert (
+        client.post("/row/1", data={"label": "0"}, headers={**OWN, "sec-fetch-site": "cross-site"}).status_code == 403
+    )
+    assert client.get("/row/1", headers={"host": "evil.example"}).status_code == 400
+    assert table.done == 0
+    headers = client.get("/row/1").headers
+    assert "script-src 'self'" in headers["content-security-policy"]
+
+
+@pytest.mark.slow
+def test_a_run_says_what_is_asked(tiny_run: Callable[..., Path]) -> None:
+    assert Question.of_run(tiny_run()) == Question(("text",), ("label",), ("bad", "good"))
+
+
+def test_bad_input_gets_a_message(selection: Path, tmp_path: Path, command: Command) -> None:
+    for words, told in (
+        (["label", selection], "not known which classes"),
+        (["label", selection, "--class", "a", "--class", "b", "--text", "body"], "there is no column `body`"),
+        (["label", tmp_path / "none.csv", "--class", "a", "--class", "b"], "none.csv"),
+        (["label", selection, "--class", "a", "--class", "b", "--output", selection], "selection.csv"),
+        (["label", selection, "--class", "a", "--class", "b", "--host", "192.0.2.1"], "no token"),
+        (["label", selection, "--run", tmp_path, "--class", "b"], "the run says which"),
+    ):
+        done = command(*words)
+        assert done.returncode == 2, done.stderr
+        assert told in done.stderr
+    (tmp_path / "other.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match="no column `text`"):
+        LabelTable(selection, tmp_path / "other.csv", ASKED)
+    assert selection.read_text() == ROWS

@@ -1,0 +1,94 @@
+"""The page for labelling in a real browser: by keys alone, on a phone, in the dark."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+import uvicorn
+from browser import Page
+
+from peftlab.board.label_app import build_label_app
+from peftlab.board.label_table import LabelTable, Question
+
+pytestmark = pytest.mark.slow
+
+OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+PHONE = {"width": 360, "height": 740, "phone": True, "dark": True}
+TOKEN = "a-long-secret"
+LONG = "a very long text that goes on and on, with averyveryveryveryveryverylongwordthatfitsintonolineofaphoneatall"
+
+
+@pytest.mark.parametrize("several", [False, True])
+def test_rows_are_labelled_by_keys(tab: Page, tmp_path: Path, several: bool) -> None:
+    (tmp_path / "rows.csv").write_text(f"text,select_reason\nwhat a day,sure by 0.51\n{LONG},\n<i>so so</i>,\n")
+    names = tuple(f"class number {number}" for number in range(1, 12))
+    question = Question(("text",), ("label",), names, several)
+    table = LabelTable(tmp_path / "rows.csv", tmp_path / "labelled.csv", question)
+    bound = socket.socket()
+    bound.bind(("127.0.0.1", 0))
+    bound.listen()
+    address = f"http://127.0.0.1:{bound.getsockname()[1]}"
+    app = build_label_app(table, token=TOKEN)
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
+    thread.start()
+
+    def at(path: str) -> None:
+        tab.wait_for(f"location.pathname === '{path}' && document.readyState === 'complete'")
+
+    def look(name: str) -> None:
+        assert tab.evaluate(OVERFLOW) == 0, name
+        if folder := os.environ.get("PEFTLAB_SCREENSHOTS"):
+            tab.screenshot(Path(folder) / f"{name}-{several}.png", whole=True)
+
+    try:
+        tab.errors.clear()
+        tab.requests.clear()
+        tab.visit(f"{address}/?token={TOKEN}", **PHONE)
+        at("/row/1")
+        assert tab.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
+        look("first")
+        tab.press("2", 50, "2")
+        if several:
+            tab.press("3", 51, "3")
+            tab.press("2", 50, "2")
+            tab.press("1", 49, "1")
+            look("ticked")
+            tab.press("Enter", 13, "\r")
+        at("/row/2")
+        wanted = ("class number 1", "class number 3") if several else ("class number 2",)
+        assert table.answer_of(0) == wanted
+        look("long")
+        tab.press("/", 191, "/")  # the tenth class and later ones are found by their names
+        tab.type("NUMBER 11")
+        assert tab.evaluate("document.querySelectorAll('.class:not([hidden])').length") == 1
+        tab.press("Enter", 13, "\r")
+        if several:
+            tab.wait_for("document.querySelectorAll(':checked').length === 1")
+            tab.press("Enter", 13, "\r")
+        at("/row/3")
+        assert table.answer_of(1) == ("class number 11",)
+        assert tab.evaluate("document.querySelector('.text').textContent") == "<i>so so</i>"
+        tab.press("u", 85, "u")
+        at("/row/2")
+        assert table.answer_of(1) is None
+        tab.press("ArrowLeft", 37)
+        at("/row/1")
+        tab.press("ArrowRight", 39)
+        at("/row/2")
+        for number in (2, 3):
+            tab.press("1", 49, "1")
+            if several:
+                tab.press("Enter", 13, "\r")
+            at(f"/row/{number + 1}" if number == 2 else "/done")
+        look("done")
+        assert table.done == 3
+        assert tab.errors == []
+        assert [url for url in tab.requests if not url.startswith((address, "about:"))] == []
+    finally:
+        server.should_exit = True
+        thread.join()
