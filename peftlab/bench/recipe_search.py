@@ -154,7 +154,8 @@ class RecipeSearch:
         self._take_folder()
         study = open_study(self.folder / JOURNAL_NAME, self.own.name, maximize=self.maximize, pruner=self.search.pruner)
         if not study.trials:
-            study.enqueue_trial(self.search.space.parameters_of(self.own))
+            for parameters in self._first_trials(budget):
+                study.enqueue_trial(parameters)
         self._run_trials(study, budget)
         complete = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
         if not complete:
@@ -214,8 +215,18 @@ class RecipeSearch:
         finally:
             self.reporter.finish()
 
+    def _first_trials(self, budget: Budget) -> list[dict[str, Any]]:
+        """The recipe's own settings; where the budget is enough for all combinations, each of them once."""
+        own, every = self.search.space.parameters_of(self.own), self.search.space.every()
+        if every is None or (budget.trials is not None and budget.trials < len(every)):
+            return [own]
+        return sorted(every, key=lambda parameters: parameters != own)
+
     def _may_begin(self, study: Any, budget: Budget, begun: int) -> bool:
+        every = self.search.space.every()
         if self.worker.stopped or (budget.trials is not None and begun >= budget.trials):
+            return False
+        if every is not None and begun >= len(every) and len(every) == len({str(t.params) for t in study.trials}):
             return False
         return budget.minutes is None or _seconds(study) / self.workers < 60 * budget.minutes
 

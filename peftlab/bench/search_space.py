@@ -9,7 +9,9 @@ A file says it in YAML, by the recipe's dotted keys::
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,14 +23,17 @@ from peftlab.bench.cells import LEARNING_RATE, Cell
 from peftlab.core.config import Config, Document, build_config, read_yaml
 from peftlab.core.errors import ConfigError
 from peftlab.core.method import METHODS
+from peftlab.core.task import Task
 from peftlab.recipe.schema import Recipe
 
 AROUND = 10.0
 """Without a file, learning rates go from a tenth of the recipe's own to ten times as much."""
 JUDGES = ("name", "seed", "task", "data", "evaluation", "measure", "tracking", "waive_guards")
 """Sections that say how trials are judged, and on which rows: these are the same for all."""
-FREE = ("task.max_length", "data.augmentation")
-"""Keys of these sections that change only what the model reads of a text, or the training rows."""
+FREE = ("task", "task.max_length", "data.augmentation")
+"""Keys of these sections that change only what the model reads of a text, or the training rows. Whole tasks can be
+compared where they answer the same question."""
+MOST_COMBINATIONS = 64
 
 
 class Range(Config):
@@ -101,6 +106,14 @@ class SearchSpace:
                 found[key] = _as_choice(value)
         return found
 
+    def every(self) -> list[dict[str, Any]] | None:
+        """All combinations as Optuna would draw them, where there are but a few; None: there are more."""
+        choices = [values for values in self.parameters.values() if isinstance(values, list)]
+        if len(choices) < len(self.parameters) or math.prod(map(len, choices)) > MOST_COMBINATIONS:
+            return None
+        drawn = itertools.product(*([_as_choice(value) for value in values] for values in choices))
+        return [dict(zip(self.parameters, values, strict=True)) for values in drawn]
+
     def as_json(self) -> dict[str, Any]:
         """For the search's folder."""
         return {
@@ -149,8 +162,25 @@ def load_space(path: Path | str, cell: Cell) -> SearchSpace:
     for key, values in parameters.items():
         place = f"{document.source}:{document.lines.get((key,), 1)}"
         for value in values if isinstance(values, list) else (values.low, values.high):
-            cell.recipe({key: value}, seed=0, places={key: place})
+            recipe = cell.recipe({key: value}, seed=0, places={key: place})
+            if key == "task":
+                _check_question(recipe.task, cell.recipe({}, seed=0).task, place)
     return SearchSpace(parameters)
+
+
+def _check_question(task: Task, own: Task, place: str) -> None:
+    """Refuse a task whose scores say nothing of the recipe's question."""
+    for what, found, wanted in (
+        ("text columns", task.text_columns(), own.text_columns()),
+        ("label columns", task.label_columns(), own.label_columns()),
+        ("probabilities of classes", task.has_class_probabilities, own.has_class_probabilities),
+    ):
+        if found != wanted:
+            raise ConfigError(
+                f"trials could not be compared: {task.registered_name} has other {what} than the recipe's task",
+                where=f"{place}: task",
+                hint="Tasks to choose from answer the same question.",
+            )
 
 
 def _read_values(key: str, document: Document) -> Range | list[Any]:

@@ -244,6 +244,24 @@ def test_a_space_from_a_file(cell: Cell, tmp_path: Path) -> None:
     assert cell.recipe(settings, seed=0).method.target_modules == ["query", "value"]
 
 
+def test_a_few_choices_are_tried_once_each_and_tasks_are_among_them(cell: Cell, tmp_path: Path) -> None:
+    path = tmp_path / "space.yaml"
+    path.write_text(
+        "task:\n- {type: text_classification, max_length: 32}\n"
+        "- {type: text_classification, max_length: 32, pooling: mean}\nmethod.rank: [2, 4]\n"
+    )
+    space = load_space(path, cell)
+    worker = QuickWorker(looks=False)
+    found = search(cell, tmp_path / "few", worker, Budget(trials=9, minutes=None, seeds=1), space=space)
+    assert sum(found.trials.values()) == 4
+    ran = [(recipe.task.pooling, recipe.method.rank) for recipe, _ in worker.ran[:4]]
+    assert sorted(ran) == [("head", 2), ("head", 4), ("mean", 2), ("mean", 4)]
+    assert load_recipe(found.recipe)[0].task.pooling in ("head", "mean")
+    path.write_text("task:\n- {type: text_classification}\n- {type: text_classification, text: other}\n")
+    with pytest.raises(ConfigError, match="has other text columns than the recipe's task"):
+        load_space(path, cell)
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [
