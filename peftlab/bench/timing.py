@@ -63,7 +63,7 @@ class Workload:
             )
         scored = self.rows.get("validation", 0) * (epochs + 1)
         scored += self.rows.get("test", 0) if recipe.evaluation.test else 0
-        passes = math.prod(each.passes for each in training.regularizers)
+        passes = math.prod(each.passes_of(trains_base=trains_base) for each in training.regularizers)
         per_token = self.linear_parameters * ((6 if trains_base else 4) * trained * passes + 2 * scored)
         return per_token * self.tokens_per_example
 

@@ -73,10 +73,19 @@ def _regularizers() -> tuple[list[dict[str, Any]], dict[str, str]]:
     from peftlab.core.regularizer import REGULARIZERS
 
     entries, broken = _registered(REGULARIZERS)
-    costs = {name: {"passes": cls.passes, "memory": cls.memory} for name, cls in REGULARIZERS.items()}
+    costs: dict[str, dict[str, Any]] = {}
+    for name, cls in REGULARIZERS.items():
+        whole = (
+            cls().passes_of(trains_base=True)
+            if not any(f.is_required() for f in cls.model_fields.values())
+            else cls.passes
+        )
+        costs[name] = {"passes": cls.passes, "passes_in_full_tuning": round(whole, 2), "memory": cls.memory}
     for entry in entries:
         cost = costs[entry["name"]]
-        entry["description"] += f" Passes: {cost['passes']:g}; memory: {cost['memory']}."
+        passes, whole = cost["passes"], cost["passes_in_full_tuning"]
+        shown = f"{passes:g}" + (f" ({whole:g} in full tuning)" if whole != passes else "")
+        entry["description"] += f" Passes: {shown}; memory: {cost['memory']}."
     return [{**entry, **costs[entry["name"]]} for entry in entries], broken
 
 

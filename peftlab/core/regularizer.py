@@ -44,7 +44,7 @@ class Regularizer(TrainingHooks):
     paper: ClassVar[str] = ""
     """Where it comes from: a link."""
     passes: ClassVar[float] = 1.0
-    """Forward and backward passes of a step, with its default settings, where one is enough without it."""
+    """Forward and backward passes of a step over a frozen base, with its default settings; one is enough without it."""
     memory: ClassVar[str] = "none"
     """What it takes beside, in a few words; ``peftlab estimate`` tells the bytes."""
     default_rate_factor: ClassVar[float] = 1.0
@@ -55,6 +55,14 @@ class Regularizer(TrainingHooks):
     """Names of regularisers that contradict this one."""
     one_process: ClassVar[bool] = False
     """Whether it learns something by its own gradients, which several processes would have to share."""
+
+    def passes_of(self, *, trains_base: bool) -> float:
+        """What a step computes with these settings, in passes of plain training.
+
+        Args:
+            trains_base: Whether the whole base trains; then a pass computes the gradients of its weights too.
+        """
+        return self.passes
 
     def check(self, setup: TrainingSetup) -> None:
         """Refuse a task, a method or a model that it cannot be used with, before anything is loaded.
@@ -81,6 +89,18 @@ class Regularizer(TrainingHooks):
     def example_values(self, train: Split) -> Mapping[str, Sequence[Any]]:
         """What each training example is to hold beside what the task encodes: by key, a value for each row."""
         return {}
+
+
+def in_passes(*, forward: float, backward: float, weights: float, trains_base: bool) -> float:
+    """Work in passes of plain training, whose parts take about equal time.
+
+    Args:
+        forward: Forward passes.
+        backward: Backward passes through the activations, down to the embeddings.
+        weights: Of these, how many compute the gradients of weights too.
+        trains_base: Whether those are the base's; else they cost nothing.
+    """
+    return (forward + backward + weights) / 3 if trains_base else (forward + backward) / 2
 
 
 REGULARIZERS: Registry[Regularizer] = Registry(

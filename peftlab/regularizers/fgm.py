@@ -21,7 +21,7 @@ class Fgm(Regularizer):
 
     paper: ClassVar[str] = "https://arxiv.org/abs/1605.07725"
     passes: ClassVar[float] = 2.0
-    memory: ClassVar[str] = "three times the embeddings' output"
+    memory: ClassVar[str] = "one copy of what trains, and at most five times the embeddings' output"
 
     epsilon: PositiveFloat | None = Field(
         None,

@@ -21,7 +21,7 @@ class FreeLb(Regularizer):
 
     paper: ClassVar[str] = "https://arxiv.org/abs/1909.11764"
     passes: ClassVar[float] = 3.0
-    memory: ClassVar[str] = "five times the embeddings' output"
+    memory: ClassVar[str] = "one copy of what trains, and at most four times the embeddings' output"
     not_with: ClassVar[tuple[str, ...]] = ("fgm", "pgd")
 
     epsilon: PositiveFloat | None = Field(
@@ -29,6 +29,10 @@ class FreeLb(Regularizer):
     )
     step: float = Field(0.4, gt=0, le=1, description="The length of a step, as a share of epsilon.")
     steps: PositiveInt = Field(3, description="Passes.")
+
+    def passes_of(self, *, trains_base: bool) -> float:
+        """Each step counts whole."""
+        return float(self.steps)
 
     def around_backward(self, backward: Backward, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """The mean of all passes, of the loss as of the gradients."""

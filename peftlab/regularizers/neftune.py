@@ -20,7 +20,6 @@ class Neftune(Regularizer):
     """NEFTune: uniform noise is added to the embeddings of every training text."""
 
     paper: ClassVar[str] = "https://arxiv.org/abs/2310.05914"
-    memory: ClassVar[str] = "twice the embeddings' output"
 
     alpha: PositiveFloat = Field(5.0, description="The noise of a text of L tokens of size d is α / √(L d) at most.")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from peftlab.core.hooks import Backward
-from peftlab.core.regularizer import REGULARIZERS, Regularizer
+from peftlab.core.regularizer import REGULARIZERS, Regularizer, in_passes
 from peftlab.regularizers._embeddings import Probe, changed_embeddings, frozen
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class Pgd(Regularizer):
 
     paper: ClassVar[str] = "https://arxiv.org/abs/1706.06083"
     passes: ClassVar[float] = 4.0
-    memory: ClassVar[str] = "five times the embeddings' output"
+    memory: ClassVar[str] = "one copy of what trains, and at most four times the embeddings' output"
     not_with: ClassVar[tuple[str, ...]] = ("fgm", "freelb")
 
     epsilon: PositiveFloat | None = Field(
@@ -30,6 +30,11 @@ class Pgd(Regularizer):
     )
     step: float = Field(0.4, gt=0, le=1, description="The length of a step, as a share of epsilon.")
     steps: PositiveInt = Field(3, description="Steps uphill; each takes a pass more.")
+
+    def passes_of(self, *, trains_base: bool) -> float:
+        """One of the texts as they are, and one each step, of which the last alone has gradients of weights."""
+        passes = 1 + self.steps
+        return in_passes(forward=passes, backward=passes, weights=2, trains_base=trains_base)
 
     def around_backward(self, backward: Backward, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """The gradients of the texts as they are, and those of the last place that the steps led to."""

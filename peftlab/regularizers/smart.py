@@ -15,7 +15,7 @@ from pydantic import Field, NonNegativeFloat, PositiveFloat
 from peftlab.core.hooks import Backward
 from peftlab.core.lent_weights import lent_weights
 from peftlab.core.method import MethodContext
-from peftlab.core.regularizer import REGULARIZERS, TrainingSetup
+from peftlab.core.regularizer import REGULARIZERS, TrainingSetup, in_passes
 from peftlab.regularizers._averages import WeightAverage
 from peftlab.regularizers._classes import NeedsClasses, symmetric_divergence
 from peftlab.regularizers._embeddings import Probe, changed_embeddings, small_noise
@@ -30,7 +30,7 @@ class Smart(NeedsClasses, WeightAverage):
 
     paper: ClassVar[str] = "https://arxiv.org/abs/1911.03437"
     passes: ClassVar[float] = 3.5
-    memory: ClassVar[str] = "the activations of two passes more, and one copy of what trains"
+    memory: ClassVar[str] = "1.15 times the activations of a pass, the copy of what trains included"
     not_with: ClassVar[tuple[str, ...]] = ("r_drop", "mixup")
 
     smoothness: PositiveFloat = Field(1.0, description="Weight of the divergence from the answers nearby.")
@@ -44,6 +44,11 @@ class Smart(NeedsClasses, WeightAverage):
         """Refuse what has no classes, and methods that prune."""
         NeedsClasses.check(self, setup)
         WeightAverage.check(self, setup)
+
+    def passes_of(self, *, trains_base: bool) -> float:
+        """Forward: plain, with noise, moved, with the average. All but the last go back, two to the weights."""
+        forward = 4 if self.proximity else 3
+        return in_passes(forward=forward, backward=3, weights=2, trains_base=trains_base)
 
     def begin(self, model: nn.Module, context: MethodContext) -> None:
         """The average begins with the weights as they are."""

@@ -28,7 +28,7 @@ class Spectral(Regularizer):
     """Spectral norm: the largest singular value of each low-rank update, or of each trained matrix, is held small."""
 
     paper: ClassVar[str] = "https://arxiv.org/abs/1705.10941"
-    memory: ClassVar[str] = "a vector for each trained matrix"
+    memory: ClassVar[str] = "one copy of what trains"
     replayable: ClassVar[bool] = True
 
     strength: PositiveFloat = Field(0.01, description="λ: half of it weighs the squared norms.")
