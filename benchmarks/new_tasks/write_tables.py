@@ -1,7 +1,7 @@
-"""Writes the small tables of the suites that try new tasks.
+"""Writes the small tables of suites and recipes that try new tasks.
 
 ``python benchmarks/new_tasks/write_tables.py SHARED_DATA FOLDER``; nothing is downloaded. SHARED_DATA holds
-``faq_stack`` and ``airline_tweets``.
+``faq_stack``, ``airline_tweets`` and ``e2e_nlg``.
 """
 
 from __future__ import annotations
@@ -44,6 +44,28 @@ def write_tweets(data: Path, folder: Path) -> None:
     write_rows(folder / "moods.jsonl", rows)
 
 
+def write_summaries(data: Path, folder: Path) -> None:
+    """Three people's descriptions of a restaurant, and the shortest that anybody wrote of it: their summary.
+
+    Of a restaurant for training there are several such rows, with other descriptions; of one for testing there is one.
+    """
+    draw = random.Random(0)  # noqa: S311
+    for source, name, rows_of_each in (("valid", "train", 4), ("test", "test", 1)):
+        said: dict[str, list[str]] = {}
+        for line in (data / f"{source}.txt").read_text(encoding="utf-8").splitlines():
+            meaning, _, text = line.partition("||")
+            said.setdefault(meaning, []).append(text.strip())
+        rows = []
+        for texts in said.values():
+            others = sorted({*texts}, key=len)
+            if len(others) >= 4:
+                rows += [
+                    {"document": " ".join(draw.sample(others[1:], 3)), "summary": others[0]}
+                    for _ in range(rows_of_each)
+                ]
+        write_rows(folder / f"summaries_{name}.jsonl", rows)
+
+
 def write_digits(folder: Path) -> None:
     """Digits of 8 × 8 pixels in folders by class: 0 to 4 for a base, 5 to 9 to adapt it to."""
     images, digits = load_digits(return_X_y=True)
@@ -57,8 +79,9 @@ def main(data: Path, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_questions(data / "faq_stack", folder)
     write_tweets(data / "airline_tweets", folder)
+    write_summaries(data / "e2e_nlg", folder)
     write_digits(folder)
-    print(f"faq.jsonl, moods.jsonl, digits_low, digits_high: {folder}")
+    print(f"faq.jsonl, moods.jsonl, summaries_train.jsonl, summaries_test.jsonl, digits_low, digits_high: {folder}")
 
 
 if __name__ == "__main__":

@@ -160,6 +160,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, help="the results; default: results.json in --output")
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--split", choices=KINDS, action="append", help="only this; default: both")
+    parser.add_argument("--system", choices=SYSTEMS, action="append", help="only this; default: all")
     options = parser.parse_args()
     documents = {row["doc_id"]: row["question"] for row in read(options.data / "docs.jsonl")}
     queries = read(options.data / "queries.jsonl")
@@ -170,7 +171,8 @@ def main() -> None:
     for kind in options.split or KINDS:
         for seed in range(options.seeds):
             train, test = split(queries, kind, seed)
-            for system, keys in SYSTEMS.items():
+            for system in options.system or SYSTEMS:
+                keys = SYSTEMS[system]
                 name = f"{kind}--{system}--seed{seed}"
                 if name not in found and keys is None:
                     untouched = untouched or frozen_by_text(queries, documents)

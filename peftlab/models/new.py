@@ -32,7 +32,9 @@ def facts_of_new_model(config: ModelConfig) -> ModelFacts:
             values[part] = dict(_part(values, part))
     if config.tokenizer in (None, CHARACTERS) and family != "image":
         (values["text_config"] if family == "image_text" else values).setdefault("vocab_size", NEW_VOCABULARY_SIZE)
-    return ModelFacts(f"a new {model_type}", model_type, "decoder" if family == "unknown" else family, values)
+    if family == "unknown" and "vision_config" not in values:
+        family = "decoder"
+    return ModelFacts(f"a new {model_type}", model_type, family, values)
 
 
 def write_new_model(config: ModelConfig, head: Head, *, tokenizer: Any, seed: int, folder: Path) -> None:

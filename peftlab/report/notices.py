@@ -176,7 +176,8 @@ def _evidence_notices(comparison: Comparison) -> list[str]:
             f"{comparison.metric} has no values per example here: intervals and tests are over the seeds alone, and "
             "do not say what other test examples would change."
         )
-    if len(methods) > 1 and seeds == {1} and all(method.per_example is None for method in methods):
+    without_examples = all(method.per_example is None for method in methods)
+    if len(methods) > 1 and seeds == {1} and without_examples and comparison.pairs.tested:
         texts.append(
             "Predictions are not published with these results, so accuracies are compared as independent proportions: "
             "a test on the same examples would find more differences."

@@ -165,6 +165,34 @@ def test_a_row_that_cannot_be_used_is_named(tiny_clip: Path, table: Path, tmp_pa
         assert "row 5" in str(found.value)
 
 
+def new_clip(**text: Any) -> dict[str, Any]:
+    small = {
+        "model_type": "clip",
+        "text_config": {**SIZES, "max_position_embeddings": 24, **text},
+        "vision_config": VISION,
+    }
+    return {"from_config": small}
+
+
+def test_a_model_starts_from_nothing_where_all_of_its_settings_are_known(
+    tiny_gpt2: Path, table: Path, tmp_path: Path
+) -> None:
+    full = {"method": {"type": "full"}, "training": {"max_steps": 1}}
+    done = peftlab.run_recipe(recipe(new_clip(), table, **full), output_dir=tmp_path / "run")
+    assert done.record.status == "success", done.record.error
+    with pytest.raises(ConfigError, match=r"text_config.hiden_size: clip_text_model has no setting `hiden_size`"):
+        peftlab.run_recipe(recipe(new_clip(hiden_size=3), table, **full), output_dir=tmp_path / "misspelt")
+    without_end = {**new_clip(), "tokenizer": str(tiny_gpt2)}
+    with pytest.raises(ConfigError, match="takes a text's vector from its end token"):
+        peftlab.run_recipe(recipe(without_end, table, **full), output_dir=tmp_path / "without_end")
+    chat = {"from_config": {"model_type": "siglip", "text_config": {}, "vision_config": {}}}
+    with pytest.raises(UnsupportedError, match="no vision-language models but those with two towers"):
+        check_recipe(recipe(chat, table, **full), Document(source="it", values={}), offline=True)
+    one_tower = {"from_config": {"model_type": "clip", "text_config": {}}}
+    with pytest.raises(ConfigError, match="the settings of one are missing"):
+        check_recipe(recipe(one_tower, table, **full), Document(source="it", values={}), offline=True)
+
+
 def test_models_and_tasks_that_do_not_go_together_are_refused(tiny_clip: Path, tiny_vit: Path, table: Path) -> None:
     document = Document(source="it", values={})
     with pytest.raises(UnsupportedError, match=r"is a task of images and texts, and .* reads images\n"):
