@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
@@ -26,7 +27,7 @@ from peftlab.tasks.turing_machine.judge import share_of_right_steps
 from peftlab.tasks.turing_machine.machine import Machine
 from peftlab.tasks.turing_machine.notation import read_machine, write_configuration, write_machine
 from peftlab.training.evaluation import TorchInference
-from tests.conftest import sentences
+from tests.conftest import Command, sentences
 
 pytestmark = pytest.mark.slow
 
@@ -379,6 +380,46 @@ def test_a_reward_that_fails_names_the_row(reward: dict[str, Any], word: str, me
     with pytest.raises(RunFailedError, match=message) as error:
         ask_rewards(built, answers)
     assert error.value.where == "row 1"
+
+
+@pytest.mark.parametrize(
+    ("reward", "word", "message"),
+    [
+        ({"type": "broken"}, "zero", "the reward `broken` raised ZeroDivisionError: division by zero"),
+        ({"type": "broken"}, "nan", "the reward `broken` gave nan for the response"),
+        (
+            {"type": "endless", "timeout_seconds": 0.2},
+            "sleep",
+            "the reward `endless` has not answered within 0.2 seconds",
+        ),
+        ({"type": "reward_model", "run": "judge"}, "good", "judge: the reward model has another tokenizer"),
+        ({"type": "reward_model", "run": "nowhere"}, "good", "nowhere"),
+        ({"type": "regular_expression", "patern": "a"}, "good", "patern: unknown key. Did you mean `pattern`?"),
+    ],
+)
+def test_a_user_reads_which_reward_failed_where(
+    reward: dict[str, Any], word: str, message: str, command: Command, tiny_gpt2: Path, judge: Path, tmp_path: Path
+) -> None:
+    values = [{"prompt": f"{word} {text}", "response": "good"} for text, _ in sentences(12)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in values))
+    (tmp_path / "judge").symlink_to(judge)
+    base = shutil.copytree(tiny_gpt2, tmp_path / "base")
+    if reward.get("run") == "judge":  # the same model with one token's name changed
+        text = (base / "tokenizer.json").read_text()
+        (base / "tokenizer.json").write_text(text.replace("<|endoftext|>", "<|end|>"))
+        for path in (base / "tokenizer_config.json", base / "special_tokens_map.json"):
+            if path.is_file():
+                path.write_text(path.read_text().replace("<|endoftext|>", "<|end|>"))
+    recipe = recipe_of(base, tmp_path / "rows.jsonl", steps=2).model_dump(mode="json")
+    recipe["task"]["rewards"] = [reward]
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))
+    done = command("run", "recipe.yaml", "--output-dir", "out")
+    told = " ".join((done.stderr + done.stdout).split())
+    assert done.returncode in (1, 2)
+    assert message in told
+    assert "Traceback" not in told
+    if reward["type"] in ("broken", "endless"):
+        assert "the train split, row " in told
 
 
 @pytest.mark.parametrize(
