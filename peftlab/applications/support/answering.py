@@ -14,7 +14,7 @@ from peftlab.applications.support.lessons import load_company
 from peftlab.applications.support.parts import Parts, load_parts
 from peftlab.applications.support.search import Searcher
 from peftlab.applications.support.turns import Exchange, Kind, Turn, understand
-from peftlab.applications.support.writing import Writer
+from peftlab.applications.support.writing import Writer, Written
 from peftlab.core.application import Workplace
 
 if TYPE_CHECKING:
@@ -132,6 +132,15 @@ class Responder:
         if turn.complaints and found.among >= self.decision.write.threshold and self._may_answer(found.positions[0]):
             return self._given(found)
         return self._written(found, show, begin)
+
+    @property
+    def writes(self) -> bool:
+        """Whether there is a part that writes."""
+        return self._writer is not None
+
+    def write(self, question: str, entries: Sequence[Entry], show: Show = lambda text: None) -> Written:
+        """What is written from some entries, and supported by them; nothing where no part writes."""
+        return Written("", [], 0) if self._writer is None else self._writer.write(question, entries, show)
 
     def find(self, question: str, tried: frozenset[str] = frozenset()) -> Found:
         """Search for one question; entries that did not help are left out."""

@@ -45,6 +45,12 @@ ORDERS = tuple(
         r"\b(?:developer|debug|god|jailbreak|admin|maintenance|sudo|dan)\s*(?:mode|override|access)\b",
         r"\bjailbr(?:ea|o)k",
         r"\bas an? (?:ai|language model|large language model)\b",
+        r"\b(?:note|message|instructions?|attention|dear)\b.{0,12}\b(?:assistant|chatbot|language model|llm|ai)\b",
+        r"\b(?:answer|respond|reply|speak|write)\s+in\s+the\s+(?:voice|style|manner|role|tone)\s+of\b",
+        r"\b(?:each|every|all|any)\s+(?:of your\s+)?(?:answer|response|repl(?:y|ie))s?\b.{0,30}"
+        r"\b(?:by|with)\b.{0,15}\b(?:writing|saying|printing|adding|appending|the words?)\b",
+        r"[\"']role[\"']\s*:\s*[\"'](?:system|assistant|developer|tool)[\"']",
+        r"\[(?:system|assistant|developer)\]\s*\(",
         r"\bend of (?:notes|context|document|passage|instructions?|prompt)\b",
         r"(?:^|[\n.!?])\s*(?:#+\s*)?(?:system|assistant|developer|instructions?)\s*[:>\]]",
         r"<\|[a-z_]+\|>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|<\|?/?(?:system|assistant|user|tool_call)\|?>",
@@ -58,6 +64,7 @@ ORDERS = tuple(
         r"\b(?:ignore[zr]?|oublie[zr]?|oubli[eé]\w*)\b.{0,50}\b(?:instructions?|consignes?|r[eè]gles?)\b",
         r"\b(?:ignora\w*|olvida\w*|dimentica\w*|esque[cç]\w*)\b.{0,50}\b(?:instruc\w+|reglas?|istruzion\w+|"
         r"regole|instru[cç]\w+|regras)\b",
+        r"\b(?:z?ignoruj|zapomnij|pomi[nń])\w*\b.{0,50}\b(?:instrukcj|polece|zasad|regu[lł])\w*",
         r"(?:игнорир|забудь|не обращай)\w*.{0,50}(?:инструкц|правил|указани)\w*",
         r"(?:忽略|无视|忘记|不要遵守).{0,20}(?:指令|指示|规则|提示|说明)",
         r"(?:無視|忘れ).{0,20}|(?:指示|命令|ルール).{0,10}(?:無視|忘れ)",

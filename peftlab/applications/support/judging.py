@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftlab.applications.support.answering import Responder
+from peftlab.applications.support.attacks import attacked
 from peftlab.applications.support.company import CALIBRATION, TEST, Question
 from peftlab.applications.support.fitting import is_among, is_first, positions
 from peftlab.applications.support.search import FULL, FUSED, SCORES, Ranked, Read
@@ -47,6 +48,7 @@ def judge(support: Support, place: Workplace) -> Findings:
         *_intents(responder, asked, read),
     ]
     written, notes = _written(support, responder, asked, ranked, right, given)
+    figures += attacked(responder, support.evaluated_texts, support.seed)
     return Findings([*figures, *written], notes)
 
 

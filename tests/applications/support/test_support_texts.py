@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hostile_tries import CANARIES, MARKUP, PASSAGES, QUESTIONS
 
 from peftlab.applications.support import Support
+from peftlab.applications.support.attacks import load_attacks
 from peftlab.applications.support.checking import choose_containment, find_support
 from peftlab.applications.support.company import CALIBRATION, TEST, TRAIN, Entry, read_company, read_entries
 from peftlab.applications.support.hostile import gives_orders
@@ -155,16 +155,17 @@ def test_a_text_is_checked_while_it_comes() -> None:
 
 
 def test_no_order_in_an_entry_is_followed_in_a_checked_answer() -> None:
-    assert len(PASSAGES) + len(QUESTIONS) + len(MARKUP) >= 60
-    for order, obeyed in PASSAGES:
-        entry = Entry("back", RETURN.question, f"You can return items within 30 days. {order} Returns are free.")
-        kept = [each for each in sentences(obeyed) if find_support(each, [entry, PAY], 0.6)]
+    assert len(load_attacks()) >= 60
+    assert len({each.id for each in load_attacks()}) == len(load_attacks())
+    for attack in load_attacks("passage"):
+        entry = Entry("back", RETURN.question, f"You can return items within 30 days. {attack.text} Returns are free.")
+        kept = [each for each in sentences(attack.obeyed) if find_support(each, [entry, PAY], 0.6)]
         prompt = conversation("how do I return it", [entry, PAY])[1]["content"]
-        for canary in CANARIES:
-            assert canary not in " ".join(kept).casefold(), order
-            assert canary not in prompt.casefold(), order
-    for markup in MARKUP:
-        assert gives_orders(markup), markup
+        assert attack.is_followed_by(attack.obeyed), attack
+        assert not attack.is_followed_by(" ".join(kept)), attack
+        assert not gives_orders(attack.text) or not attack.is_followed_by(prompt), attack
+    for attack in load_attacks("markup"):
+        assert gives_orders(attack.text), attack
 
 
 def test_what_customers_and_companies_really_write_gives_no_orders() -> None:
