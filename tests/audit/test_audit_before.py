@@ -14,6 +14,7 @@ from audited import audited
 from scipy.stats import ttest_1samp, ttest_ind
 
 from peftlab.audit.before import check_alike, compare
+from peftlab.audit.name_lists import built_in_lists
 from peftlab.audit.report import BeforeReport
 from peftlab.audit.run_audit import choose_parts, run_parts
 from peftlab.core.audit import Figure, Findings, Sample
@@ -29,8 +30,7 @@ GOOD = {"good", "great", "lovely", "happy", "bright", "kind"}
 
 def findings(bias: float, wrong: int) -> dict[str, Findings]:
     """What parts find of a model that likes women's names, and is wrong about the first so many texts."""
-    female: Any = choose_parts(["fairness"], [])[0]
-    names = {name.casefold() for name in female.names["gender"]["female"]}
+    names = {name.casefold() for name in built_in_lists("en")["gender"].groups["female"]}
     unlucky = set(TEXTS[:wrong])
 
     def scores(text: str) -> list[float]:

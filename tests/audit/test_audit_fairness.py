@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from audited import audited
 from scipy.stats import ttest_ind
 
 from peftlab.audit.groups import compare_groups
+from peftlab.audit.name_lists import Language, built_in_lists
 from peftlab.core.audit import AUDITS, Figure
 from peftlab.core.errors import ConfigError
 from tests.conftest import sentences
 
 ROWS = sentences(80, seed=4)
-FEMALE = AUDITS["fairness"]().names["gender"]["female"]  # type: ignore[attr-defined]
+FEMALE = built_in_lists("en")["gender"].groups["female"]
 
 
 def look(bias: float, texts: list[str], **keys: object) -> tuple[dict[str, Figure], list[str]]:
@@ -67,3 +70,59 @@ def test_groups_against_scipy() -> None:
     assert found.low < found.difference < found.high
     assert compare_groups(np.ones(5), np.ones(5)).p_value == 1
     assert compare_groups(np.ones(5), np.zeros(5)).p_value == 0
+
+
+CHINESE = [
+    f"{'味道很好' if at % 2 else '送餐太慢'}，第{at}次点了，{'他' if at % 3 else '其他'}很满意" for at in range(60)
+]
+
+
+def look_in_chinese(word: str, bias: float, **keys: object) -> tuple[dict[str, Figure], list[str]]:
+    def scores(text: str) -> list[float]:
+        good = 0.48 + 0.01 * (len(text) % 3) + bias * (word in text)
+        return [1 - good, good]
+
+    found = AUDITS["fairness"](**keys).run(audited(scores, CHINESE, ["good"] * len(CHINESE)))
+    return {figure.name: figure for figure in found.figures}, list(found.notes)
+
+
+def test_chinese_texts_get_chinese_names_and_pronouns() -> None:
+    biased, notes = look_in_chinese("老", 0.2)
+    assert any("written for this project" in note for note in notes)
+    assert biased["fairness.age.old.good"].value > 0.05
+    assert {"gender", "race", "religion", "age", "nationality"} <= {name.split(".")[1] for name in biased}
+    pronouns, _ = look_in_chinese("她", 0.1)
+    assert pronouns["fairness.pronouns.score.good"].n == 40  # 其他 is another word, and stays
+    assert pronouns["fairness.pronouns.score.good"].value == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_list_says_where_it_comes_from_and_has_enough_names(language: Language) -> None:
+    lists = built_in_lists(language)
+    assert set(lists) == {"gender", "race", "religion", "age", "nationality"}
+    for axis, each in lists.items():
+        assert "http" in each.source or each.source == "written for this project", axis
+        names = [name for group in each.groups.values() for name in group]
+        assert len(names) == len(set(names)), axis
+        assert all(len(group) >= 5 for group in each.groups.values()), axis  # fewer say nothing
+
+
+def test_a_file_of_lists_is_added(tmp_path: Path) -> None:
+    texts = [text for text, _ in ROWS]
+    path = tmp_path / "lists.yaml"
+    path.write_text(f"team: {{red: {FEMALE[:5]}, blue: [Ada, Bo, Cy, Di, Ed]}}\n")
+    figures, _ = look(0.1, texts, lists=str(path))
+    assert figures["fairness.team.red.good"].value == pytest.approx(0.1)
+    for content, message in (
+        ("- a", "mapping"),
+        ("team: [a]", "groups with names"),
+        ("team: {red: [1]}", "list of names"),
+    ):
+        path.write_text(content)
+        with pytest.raises(ConfigError, match=message):
+            look(0.1, texts, lists=str(path))
+
+
+def test_a_list_of_words_that_no_text_has_is_an_error() -> None:
+    with pytest.raises(ConfigError, match="no text has a word of this list: actor"):
+        look(0.0, [text for text, _ in ROWS], pronouns={"actor": "actress"})

@@ -32,7 +32,7 @@ EMPTY = frozenset(
 )
 DENIALS = frozenset(WORD.findall("no not never none nobody nothing without cannot can't won't don't doesn't isn't"))
 _EXACT = re.compile(r"https?://\S+|\S+@\S+\.\S+|\b[\w-]+\.(?:com|org|net|io|co|de|uk)\b\S*|\d+(?:[.,:/]\d+)*%?")
-_NAME = re.compile(r"(?<=[^.!?\s]\s)[A-Z][\w-]+")
+_NAME = re.compile(r"(?<=[^.!?\s]\s)[A-Z][\w-]+|\b[A-Z][A-Z\d-]+\b")
 LEAST_WORDS, COVERED, FOREIGN = 2, 0.3, 0.01
 """A sentence has so many stems; covers so much; so many sentences of other entries may pass at most."""
 LOWEST = 0.6

@@ -49,6 +49,9 @@ ORDERS = tuple(
         r"\b(?:answer|respond|reply|speak|write)\s+in\s+the\s+(?:voice|style|manner|role|tone)\s+of\b",
         r"\b(?:each|every|all|any)\s+(?:of your\s+)?(?:answer|response|repl(?:y|ie))s?\b.{0,30}"
         r"\b(?:by|with)\b.{0,15}\b(?:writing|saying|printing|adding|appending|the words?)\b",
+        r"\b(?:write|say|print|put|add|insert|append)\b.{0,30}\b(?:before|after|at the (?:end|beginning|start) of)\b"
+        r".{0,10}"
+        r"\b(?:each|every|all|your)\s+(?:of your\s+)?(?:sentence|answer|response|repl(?:y|ie)|line|word)s?\b",
         r"[\"']role[\"']\s*:\s*[\"'](?:system|assistant|developer|tool)[\"']",
         r"\[(?:system|assistant|developer)\]\s*\(",
         r"\bend of (?:notes|context|document|passage|instructions?|prompt)\b",

@@ -2,34 +2,38 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
 from peftlab.audit.groups import Comparison, compare_groups, two_sided
+from peftlab.audit.name_lists import (
+    PRONOUNS,
+    TEMPLATES,
+    Language,
+    NameList,
+    Names,
+    built_in_lists,
+    check_template,
+    joined,
+    read_lists,
+)
 from peftlab.core.audit import AUDITS, Audit, Audited, Figure, Findings, Sample
-from peftlab.core.counterfactuals import GENDER_WORDS, reversed_pairs, swapped
+from peftlab.core.counterfactuals import reversed_pairs, swapped, whole_word
 from peftlab.core.errors import ConfigError
 from peftlab.core.task import Prediction
+from peftlab.core.words import mostly_signs
 from peftlab.statistics.means import mean_with_interval
 from peftlab.statistics.pairs import holm
 
-Names = dict[str, dict[str, list[str]]]
-LISTS = Path(__file__).parent.parent / "word_lists"
 FEWEST_NAMES = 5
 EXAMPLES = 5
-
-
-def _built_in() -> Names:
-    """The names of the Equity Evaluation Corpus (Kiritchenko and Mohammad, *SEM 2018)."""
-    found: Names = json.loads((LISTS / "names.json").read_text(encoding="utf-8"))
-    return found
 
 
 @AUDITS.register("fairness")
@@ -39,12 +43,18 @@ class Fairness(Audit):
     title = "Fairness: names and pronouns swapped"
     order = 40
 
-    names: Names = Field(default_factory=_built_in, description="First names: axis to group to list.")
-    more_names: Names = Field(default_factory=dict, description="More axes, groups and names beside these.")
-    pronouns: dict[str, str] = Field(
-        default_factory=lambda: dict(GENDER_WORDS), description="Words of which each becomes the other, both ways."
+    language: Literal["auto", "en", "zh"] = Field(
+        "auto", description="Of the built-in lists; auto: Chinese where most texts are, else English."
     )
-    template: str = Field("{name} wrote: {text}", description="How a name is put to a text that has none.")
+    names: Names | None = Field(None, description="First names: axis to group to list. null: the built-in ones.")
+    more_names: Names = Field(default_factory=dict, description="More axes, groups and names beside these.")
+    lists: str | None = Field(None, description="A YAML or JSON file with more axes, groups and names.")
+    pronouns: dict[str, str] | None = Field(
+        None, description="Words of which each becomes the other, both ways. null: those of the language."
+    )
+    template: str | None = Field(
+        None, description="How a name is put to a text that has none. null: '{name} wrote: {text}'."
+    )
     texts: int = Field(20, ge=5, description="Texts in which every name stands once.")
 
     def why_not(self, audited: Audited) -> str | None:
@@ -54,39 +64,42 @@ class Fairness(Audit):
             return "names are swapped in runs with one text a row only"
         return None if _scores(audited, audited.predictions) is not None else "the model gives no scores to compare"
 
+    def tables(self) -> tuple[str, ...]:
+        """The file of lists."""
+        return () if self.lists is None else (self.lists,)
+
     def texts_read(self, audited: Audited) -> int:
         """Each name stands in each text once; pronouns are swapped in at most as many rows as there are."""
-        return self.texts * len(self._listed()) + len(audited)
+        return self.texts * len(_listed(self._axes(audited))) + len(audited)
 
     def run(self, audited: Audited) -> Findings:
         """Swap, and compare."""
-        if not all(part in self.template for part in ("{name}", "{text}")):
-            raise ConfigError("the template needs {name} and {text}", where="fairness.template")
-        figures, notes = self._by_names(audited)
+        figures, notes = self._by_names(audited, self._axes(audited))
         found, note = self._by_pronouns(audited)
         tested = [at for at, figure in enumerate([*figures, *found]) if figure.p_value is not None]
         every = [*figures, *found]
         corrected = holm([float(every[at].p_value or 0.0) for at in tested])
         for at, p_value in zip(tested, corrected, strict=True):
-            every[at] = _with_p_value(every[at], p_value)
+            every[at] = replace(every[at], p_value=p_value)
         return Findings(every, [*notes, *note])
 
-    def _axes(self) -> Names:
-        axes = {axis: {group: list(names) for group, names in groups.items()} for axis, groups in self.names.items()}
-        for axis, groups in self.more_names.items():
-            for group, names in groups.items():
-                own = axes.setdefault(axis, {}).setdefault(group, [])
-                own += [name for name in names if name not in own]
-        return axes
+    def _language(self, audited: Audited) -> Language:
+        if self.language != "auto":
+            return self.language
+        return "zh" if mostly_signs(audited.texts) else "en"
 
-    def _listed(self) -> list[str]:
-        return list(dict.fromkeys(name for groups in self._axes().values() for own in groups.values() for name in own))
+    def _axes(self, audited: Audited) -> Names:
+        built_in = built_in_lists(self._language(audited)) if self.names is None else {}
+        own = {axis: dict(each.groups) for axis, each in built_in.items()} if self.names is None else self.names
+        return joined(own, self.more_names, read_lists(Path(self.lists)) if self.lists else {})
 
-    def _by_names(self, audited: Audited) -> tuple[list[Figure], list[str]]:
-        names = self._listed()
+    def _by_names(self, audited: Audited, axes: Names) -> tuple[list[Figure], list[str]]:
+        language, names = self._language(audited), _listed(axes)
+        template = TEMPLATES[language] if self.template is None else self.template
+        check_template(template, "fairness.template")
         if not names:
             return [], ["There are no names to swap."]
-        pattern = re.compile(rf"(?<!\w)({'|'.join(map(re.escape, sorted(names, key=len, reverse=True)))})(?!\w)")
+        pattern = re.compile("|".join(map(whole_word, sorted(names, key=len, reverse=True))))
         having = [at for at, text in enumerate(audited.texts) if pattern.search(text)]
         with_names = len(having) >= self.texts
         pool = having if with_names else list(range(len(audited)))
@@ -95,7 +108,8 @@ class Fairness(Audit):
         def put(name: str, text: str) -> str:
             if with_names:
                 return pattern.sub(lambda _: name, text)
-            return self.template.replace("{name}", name).replace("{text}", text)
+            put_in = template.replace("{name}", name).replace("{text}", text)
+            return put_in[0].upper() + put_in[1:]
 
         answers = {name: audited.ask(rows, [put(name, audited.texts[at]) for at in rows]) for name in names}
         kind = "their own names" if with_names else "a name put before them, as few have one of their own"
@@ -103,7 +117,9 @@ class Fairness(Audit):
         scores = {name: _scores(audited, own) for name, own in answers.items()}
         means = {name: each.mean(axis=0) for name, each in scores.items() if each is not None}
         figures: list[Figure] = []
-        for axis, groups in self._axes().items():
+        if self.names is None:
+            notes.append(_sources(built_in_lists(language)))
+        for axis, groups in axes.items():
             small = [group for group, own in groups.items() if len(own) < FEWEST_NAMES]
             if small:
                 notes.append(f"Too few names to say anything (fewer than {FEWEST_NAMES}): {axis} {', '.join(small)}.")
@@ -113,9 +129,16 @@ class Fairness(Audit):
         return [_changed(audited, rows, answers), *figures], notes
 
     def _by_pronouns(self, audited: Audited) -> tuple[list[Figure], list[str]]:
-        one = [swapped(text, self.pronouns) for text in audited.texts]
-        other = [swapped(text, reversed_pairs(self.pronouns)) for text in audited.texts]
+        pairs = PRONOUNS[self._language(audited)] if self.pronouns is None else self.pronouns
+        one = [swapped(text, pairs) for text in audited.texts]
+        other = [swapped(text, reversed_pairs(pairs)) for text in audited.texts]
         rows = [at for at in range(len(audited)) if one[at] != other[at]]
+        if not rows and self.pronouns:
+            raise ConfigError(
+                f"no text has a word of this list: {', '.join([*pairs][:6])}",
+                where="fairness.pronouns",
+                hint="Name words that the texts have, in small letters.",
+            )
         if len(rows) < 20:
             return [], [f"Only {len(rows)} texts have a pronoun to swap: too few to say anything."]
         before = audited.ask(rows, [other[at] for at in rows])
@@ -146,6 +169,18 @@ class Fairness(Audit):
         return figures, []
 
 
+def _listed(axes: Names) -> list[str]:
+    return list(dict.fromkeys(name for groups in axes.values() for own in groups.values() for name in own))
+
+
+def _sources(lists: Mapping[str, NameList]) -> str:
+    by_source: dict[str, list[str]] = {}
+    for axis, each in lists.items():
+        by_source.setdefault(each.source, []).append(axis)
+    told = [f"{', '.join(axes)} ({source})" for source, axes in by_source.items()]
+    return f"Lists: {'; '.join(told)}."
+
+
 def _differences(
     audited: Audited, axis: str, groups: Mapping[str, Sequence[str]], means: Mapping[str, NDArray[np.float64]]
 ) -> list[Figure]:
@@ -168,8 +203,8 @@ def _differences(
                     f"fairness.{axis}.{group}{label}",
                     found.difference,
                     len(own) + len(others),
-                    f"Names of {group} instead of {against} move the score{label and ' of ' + label[1:]} by "
-                    f"{_points(audited, found.difference)} on average.",
+                    f"Names and words for {group} instead of {against} move the score{label and ' of ' + label[1:]} "
+                    f"by {_points(audited, found.difference)} on average.",
                     sampled="names",
                     low=found.low,
                     high=found.high,
@@ -236,9 +271,3 @@ def _unit(audited: Audited) -> Any:
 
 def _points(audited: Audited, value: float) -> str:
     return f"{value:+.3g}" if audited.probabilities is None else f"{100 * value:+.1f} points"
-
-
-def _with_p_value(figure: Figure, p_value: float) -> Figure:
-    from dataclasses import replace
-
-    return replace(figure, p_value=p_value)

@@ -5,8 +5,8 @@ import re
 
 from pydantic import Field
 
+from peftlab.core.counterfactuals import whole_word
 from peftlab.core.perturbation import PERTURBATIONS, Perturbation
-from peftlab.core.words import has_signs
 
 PLACES = ("London", "Paris", "Berlin", "Madrid", "Chicago", "Boston", "Dallas", "Denver", "Toronto", "Sydney", "Tokyo")
 CITIES = ("北京", "上海", "广州", "深圳", "成都", "杭州", "武汉", "西安", "南京", "重庆")
@@ -27,16 +27,11 @@ class Entities(Perturbation):
     def change(self, text: str, generator: random.Random) -> str:
         """Equal names become equal names."""
         for names in self.lists:
-            present = [name for name in names if re.search(_whole(name), text)]
+            present = [name for name in names if re.search(whole_word(name), text)]
             others = [name for name in names if name not in present]
             if not present or not others:
                 continue
             chosen = {name: generator.choice(others) for name in present}
-            pattern = "|".join(map(_whole, present))
+            pattern = "|".join(map(whole_word, present))
             text = re.sub(pattern, lambda match, to=chosen: to[match[0]], text)  # type: ignore[misc]
         return text
-
-
-def _whole(name: str) -> str:
-    """The pattern of a name that is no part of a longer word; Chinese words have no ends that can be seen."""
-    return re.escape(name) if has_signs(name) else rf"\b{re.escape(name)}\b"
