@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -21,6 +22,13 @@ class Perturbation(RegisteredConfig, ABC):
     should fall. ``nothing``: it is only measured."""
     what: ClassVar[str]
     """What happens to the texts, as the rest of a sentence that begins with "where"."""
+
+    def why_not(self) -> str | None:
+        """Why it can do nothing as it is set, as a sentence; None: it can."""
+        return None
+
+    def prepare(self, texts: Sequence[str]) -> None:
+        """Called once with all texts that are to be changed: for what is done better together."""
 
     @abstractmethod
     def change(self, text: str, generator: random.Random) -> str:

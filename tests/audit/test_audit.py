@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from audited import audited
 
 from peftlab.audit.report import ReportedFigure
 from peftlab.audit.run_audit import choose_parts, rank
+from peftlab.audit.worst_case import SUBSTITUTIONS, search_worst_case
 from peftlab.core.perturbation import PERTURBATIONS
 from peftlab.statistics.means import exceeds, mean_with_interval
 from peftlab.statistics.slices import slice_p_values
@@ -126,6 +128,9 @@ def test_means() -> None:
         ("negation_added", "It is good and was fine", "It is not good and was fine"),
         ("negation_removed", "We won't go", "We will go"),
         ("truncation", "a b c d e", "a b c d"),
+        ("synonyms", "MOVIE nights: I Buy it", "MOVIE nights: I Purchase it"),
+        ("synonyms", "Nothing here", "Nothing here"),
+        ("paraphrase", "a b", "a b"),
     ],
 )
 def test_perturbations(name: str, text: str, expected: str) -> None:
@@ -155,3 +160,53 @@ def test_alarms_come_in_the_order_of_what_they_cost() -> None:
 
     leak, group, trifle = alarm(0.02, None), alarm(0.5, 0.04), alarm(-0.006, 1e-9, "difference")
     assert sorted([trifle, group, leak], key=rank) == [leak, group, trifle]
+
+
+def test_texts_are_put_in_other_words_by_a_run_that_writes(
+    command: Command, tiny_run: Callable[..., Path], table: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All texts in one call; a run that writes nothing, or no run, gets a message."""
+    from peftlab.audit.audited_run import AuditedRun
+
+    asked: list[list[str]] = []
+
+    def write(self: AuditedRun, prompts: list[str]) -> list[str]:
+        asked.append(list(prompts))
+        return [prompt.replace("Rephrase:", "it was") if "good" in prompt else " " for prompt in prompts]
+
+    def audit(keys: str) -> Any:
+        perturbations = f"robustness.perturbations=[{{type: paraphrase{keys}}}]"
+        return command("audit", tiny_run(), "--data", table, "--parts", "robustness", "--set", perturbations,
+                       "--set", "robustness.worst_case_texts=0", "--json")  # fmt: skip
+
+    model = f", model: {tiny_run()}"
+    assert "writes no texts" in audit(model).stderr
+    assert "no such run" in audit(", model: nowhere").stderr
+    assert "needs {text}" in audit(f"{model}, prompt: x").stderr
+    note = json.loads(audit("").stdout)["parts"]["robustness"]["notes"][0]
+    assert "give a run that writes" in note
+    monkeypatch.setattr(AuditedRun, "write", write)
+    figure = json.loads(audit(f"{model}, prompt: 'Rephrase: {{text}}'").stdout)["figures"][
+        "robustness.paraphrase.flipped"
+    ]
+    assert len(asked) == 1
+    assert len(asked[0]) == 90
+    assert 0 < figure["n"] == sum("good" in prompt for prompt in asked[0])
+
+
+def test_the_worst_synonyms_are_searched_for() -> None:
+    rows = [f"a {word} film {at}" for at, word in enumerate(["good", "fine", "decent", "bad", "poor"] * 8)]
+    labels = ["good" if row.split()[1] in ("good", "fine", "decent") else "bad" for row in rows]
+
+    def scores(text: str) -> list[float]:
+        known = {"good": 0.9, "fine": 0.8, "decent": 0.2}  # the model has not learned this one
+        good = next((value for word, value in known.items() if word in text), 0.1)
+        return [1 - good, good]
+
+    found = search_worst_case(audited(scores, rows, labels), SUBSTITUTIONS[1], texts=40, budget=1)
+    (figure,) = found
+    assert figure.name == "robustness.worst_synonyms.flipped"
+    assert figure.n == 32  # the right answers, of which those to good and fine can be turned round
+    assert figure.value == 0.5
+    assert all("decent" in str(example["changed_text"]) for example in figure.examples)
+    assert not search_worst_case(audited(scores, ["none here"] * 30, ["bad"] * 30), SUBSTITUTIONS[1], texts=9, budget=1)

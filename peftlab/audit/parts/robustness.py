@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from pydantic import Field, SerializeAsAny, field_validator
 
-from peftlab.audit.worst_case import search_worst_case
+from peftlab.audit.worst_case import SUBSTITUTIONS, search_worst_case
 from peftlab.core.audit import AUDITS, Audit, Audited, Figure, Findings, Sample, changes_of, errors_of
 from peftlab.core.perturbation import PERTURBATIONS, Perturbation
 from peftlab.core.splits import Split
@@ -33,7 +33,9 @@ class Robustness(Audit):
     tolerance: float = Field(
         0.02, ge=0, description="How much the error may grow where the answer should stay, before it counts as a fault."
     )
-    worst_case_texts: int = Field(40, ge=0, description="Texts in which the worst typing errors are searched for.")
+    worst_case_texts: int = Field(
+        40, ge=0, description="Texts in which the worst typing errors, and the worst synonyms, are searched for."
+    )
     budget: int = Field(2, ge=1, description="Words that this search may change in a text.")
 
     @field_validator("perturbations")
@@ -53,14 +55,18 @@ class Robustness(Audit):
         return None
 
     def texts_read(self, audited: Audited) -> int:
-        """Each perturbation reads its rows once; the search reads a text about forty times."""
-        return len(self._chosen()) * min(self.texts, len(audited)) + 40 * min(self.worst_case_texts, len(audited))
+        """Each perturbation reads its rows once; each of the two searches reads a text about forty times."""
+        return len(self._chosen()) * min(self.texts, len(audited)) + 80 * min(self.worst_case_texts, len(audited))
 
     def run(self, audited: Audited) -> Findings:
         """Ask again."""
         tried, notes = [], []
         rows = audited.sample("robustness", self.texts)
         for perturbation in self._chosen():
+            why = perturbation.why_not()
+            if why is not None:
+                notes.append(f"{perturbation.registered_name}: {why}.")
+                continue
             found = _try(audited, perturbation, rows)
             if found is None:
                 notes.append(f"{perturbation.registered_name}: no text that it would change.")
@@ -73,7 +79,11 @@ class Robustness(Audit):
         for each in sorted(tried, key=lambda item: (p_values.get(item.name, 1.0), -float(item.losses.mean()))):
             figures += each.figures(len(tried), p_values.get(each.name))
         if self.worst_case_texts and audited.classes is not None:
-            figures += search_worst_case(audited, texts=self.worst_case_texts, budget=self.budget)
+            figures += [
+                figure
+                for kind in SUBSTITUTIONS
+                for figure in search_worst_case(audited, kind, texts=self.worst_case_texts, budget=self.budget)
+            ]
         return Findings(figures, notes)
 
     def _chosen(self) -> list[Perturbation]:
@@ -166,6 +176,10 @@ def _try(audited: Audited, perturbation: Perturbation, rows: list[int]) -> _Trie
     """Ask again about the rows that it changes; None where it changes none."""
     number = zlib.crc32(f"{audited.seed} {perturbation.registered_name}".encode())
     generator = random.Random(number)  # noqa: S311 - no secret
+    columns_of_texts = [audited.rows.columns[name] for name in audited.task.text_columns()]
+    perturbation.prepare(
+        [value for column in columns_of_texts for row in rows if isinstance(value := column[row], str)]
+    )
     changed = audited.rewritten(rows, lambda value: perturbation.perturb(value, generator))
     names = audited.task.text_columns()
     differs = [
