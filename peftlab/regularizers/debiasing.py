@@ -52,6 +52,9 @@ class Debiasing(NeedsClasses):
     given_label: bool = Field(
         True, description="Let the adversary know the label, so that only groups within a class become alike."
     )
+    warmup: float = Field(
+        0.2, ge=0, lt=1, description="Share of the run before the gradient is reversed; the adversary learns meanwhile."
+    )
     hidden: PositiveInt = Field(64, description="Size of the adversary's hidden layer.")
     learning_rate: PositiveFloat = Field(1e-2, description="Of the adversary, with Adam.")
 
@@ -166,8 +169,8 @@ class Debiasing(NeedsClasses):
         return by_class[torch.arange(texts, device=labels.device), labels]
 
     def _strength_now(self) -> float:
-        """It rises from 0 within the run (Ganin et al. 2016, section 5.2.2)."""
-        done = self._steps / self._total
+        """It rises from 0 once the warm-up is over (Ganin et al. 2016, section 5.2.2)."""
+        done = max(0.0, self._steps / self._total - self.warmup) / (1 - self.warmup)
         return self.strength * (2 / (1 + math.exp(-10 * done)) - 1)
 
     def after_step(self, model: nn.Module, step: int) -> None:

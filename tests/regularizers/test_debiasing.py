@@ -27,7 +27,7 @@ def hook_of(job: Any) -> Debiasing:
 @pytest.mark.parametrize("given_label", [True, False])
 def test_the_gradient_is_that_of_the_task_less_that_of_the_adversary(tiny_bert: Path, given_label: bool) -> None:
     _, task = TASKS["text_classification"]
-    settings = {"type": "debiasing", "strength": 2.0, "given_label": given_label, "hidden": 8}
+    settings = {"type": "debiasing", "strength": 2.0, "given_label": given_label, "hidden": 8, "warmup": 0.0}
     examples = examples_of("text_classification")
     examples[3][GROUP] = UNKNOWN
     plain = job_of(checked(tiny_bert, task, []), examples=examples)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from peftlab.audit.groups import compare_groups
-from peftlab.core.audit import AUDITS, Audit, Audited, Figure, Findings
+from peftlab.core.audit import AUDITS, Audit, Audited, Figure, Findings, Sample
 from peftlab.core.errors import ConfigError
 from peftlab.statistics.pairs import holm
 from peftlab.statistics.proportions import difference_of_proportions
@@ -90,7 +90,8 @@ class GroupFairness(Audit):
                     continue
                 hits = (said == at).astype(np.float64)
                 own_name = f"{name}.{kind}.{label}"
-                figures.append(_odds(own_name, group, label, hits[own], hits[other], every, is_own=is_own))
+                figure = _odds(own_name, group, label, hits[own], hits[other], every, is_own=is_own)
+                figures.append(replace(figure, sample=_sample(hits, own, other)))
         if audited.probabilities is not None and min(members.sum(), others.sum()) >= self.fewest_rows:
             figures.append(_sureness(audited.probabilities, right, said, name, group, members, others, looked_at))
         notes = []
@@ -137,7 +138,13 @@ def _sureness(
         unit="difference",
         higher_is_better=None,
         p_value=found.p_value,
+        sample=_sample(excess, members, others),
     )
+
+
+def _sample(values: NDArray[np.float64], members: Members, others: Members) -> Sample:
+    rows = np.flatnonzero(members | others)
+    return Sample(rows.tolist(), values[rows], members[rows])
 
 
 def _largest(odds: Sequence[Figure]) -> list[Figure]:
