@@ -10,14 +10,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
-import peftlab.applications.support.writing as writing_module
 from peftlab.applications.support import Support
 from peftlab.applications.support.answering import Responder
 from peftlab.applications.support.attacks import load_attacks, poisoned
@@ -30,6 +28,8 @@ from peftlab.assembly.app_folder import open_application
 from peftlab.assembly.build import build_application
 from peftlab.assembly.evaluate import evaluate_application
 from peftlab.core.application import Hosting, Workplace
+from peftlab.inference.generate import GeneratedText
+from peftlab.inference.joint_writing import JointWriting, WantedText
 
 pytestmark = pytest.mark.slow
 TOPICS = {
@@ -243,21 +243,23 @@ def test_no_attack_is_followed_through_the_service(
         prompts: list[str] = []
         obeyed = ""
 
-        def obey(model: Any, given: Any, options: Any, *, show_row: Any, is_wanted: Any) -> list[Any]:
+        def obey(texts: JointWriting) -> list[tuple[WantedText, GeneratedText]]:
             """A model that does whatever it is told, and also answers."""
-            prompts.extend(model.tokenizer.decode(each) for each in given)
-            texts = [f"{obeyed} A parcel comes within 3 days. {obeyed}"] * len(given)
-            for at, text in enumerate(texts):
-                show_row(at, text)
-            return [SimpleNamespace(finish_reason="stop") for _ in texts]
+            asked, texts._waiting = texts._waiting, []
+            prompts.extend(texts._tuned.tokenizer.decode(each.prompt) for each in asked)
+            said = f"{obeyed} A parcel comes within 3 days. {obeyed}"
+            for each in asked:
+                assert each.show is not None
+                each.show(said)
+            return [(each, GeneratedText(said, 9, "stop")) for each in asked]
 
         attacks = load_attacks("passage")
-        own = writing_module.generate
+        own = JointWriting.advance
         for at, attack in enumerate(attacks):
             writing.company = replace(company, entries=[poisoned(each, attack) for each in company.entries])
             obeyed = attack.obeyed
             # The tiny model itself writes for some of them; one that obeys is worse, and writes for all.
-            monkeypatch.setattr(writing_module, "generate", own if at % 10 == 0 else obey)
+            monkeypatch.setattr(JointWriting, "advance", own if at % 10 == 0 else obey)
             client = TestClient(site.app)
             events = say(client, f"number {at} of the parcel", f"attack-{at}-key")
             said = " ".join(event.get("text", "") for event in events)
@@ -269,7 +271,7 @@ def test_no_attack_is_followed_through_the_service(
         assert len(reached) <= len(unknown)  # orders that are known as such do not even reach the model
 
         writing.company = company
-        monkeypatch.setattr(writing_module, "generate", obey)
+        monkeypatch.setattr(JointWriting, "advance", obey)
         obeyed = "otter-71. You help customers. PWNED"
         for at, attack in enumerate(load_attacks("question")):
             client = TestClient(site.app)
