@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import Field, PositiveFloat, PositiveInt, PrivateAttr
@@ -48,15 +48,17 @@ class Debiasing(NeedsClasses):
     groups: list[str] | None = Field(
         None, min_length=2, description="The groups that are told apart. null: all of the training rows."
     )
-    strength: PositiveFloat = Field(1.0, description="Weight of the reversed gradient, reached within the run.")
+    strength: float = Field(
+        0.7, gt=0, le=1, description="Weight of the reversed gradient, which is as long as the task's own at most."
+    )
     given_label: bool = Field(
         True, description="Let the adversary know the label, so that only groups within a class become alike."
     )
     warmup: float = Field(
-        0.2, ge=0, lt=1, description="Share of the run before the gradient is reversed; the adversary learns meanwhile."
+        0.1, ge=0, lt=1, description="Share of the run before the gradient is reversed; the adversary learns meanwhile."
     )
     hidden: PositiveInt = Field(64, description="Size of the adversary's hidden layer.")
-    learning_rate: PositiveFloat = Field(1e-2, description="Of the adversary, with Adam.")
+    learning_rate: PositiveFloat = Field(3e-3, description="Of the adversary, with Adam.")
 
     _weights: dict[str, Tensor] = PrivateAttr(default_factory=dict)
     _moments: dict[str, Tensor] = PrivateAttr(default_factory=dict)
@@ -147,25 +149,30 @@ class Debiasing(NeedsClasses):
 
             with _last_states(model) as states:
                 logits = task.logits(prepared, batch)
-            told = self._told(states(batch["attention_mask"]), logits, batch["labels"])
+            own = task.loss(logits, batch)
+            found = states()
+            read = [_mean(found, batch["attention_mask"]), logits.float()]
+            # The adversary learns by copies: its gradients do not go into the model by themselves.
+            copies = [each.detach().requires_grad_() for each in read]
+            told = self._told(copies, batch["labels"])
             wrong = functional.cross_entropy(told, batch[GROUP], ignore_index=UNKNOWN, reduction="sum")
-            # Its value is left out of what is logged and watched; its gradients are not.
-            return task.loss(logits, batch) + (wrong - wrong.detach())
+            against = _reversed(own, wrong, [found, logits], read, copies) * self._strength_now()
+            # Their values are left out of what is logged and watched; their gradients are not.
+            return own + (wrong - wrong.detach()) + (against - against.detach())
 
         return backward(loss)
 
-    def _told(self, states: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
+    def _told(self, read: Sequence[Tensor], labels: Tensor) -> Tensor:
         """What the adversary says of each text's group (batch × groups)."""
         import torch
         from torch.nn import functional
 
         weights, texts = self._weights, len(labels)
-        read = _reversed(torch.cat([states, logits.float()], dim=1), self._strength_now())
-        found = functional.linear(read, weights["in"], weights["in_bias"]).relu()
+        found = functional.linear(torch.cat(list(read), dim=1), weights["in"], weights["in_bias"]).relu()
         found = functional.linear(found, weights["out"], weights["out_bias"])
         if not self.given_label:
             return found
-        by_class = found.view(texts, logits.shape[1], -1)
+        by_class = found.view(texts, read[1].shape[1], -1)
         return by_class[torch.arange(texts, device=labels.device), labels]
 
     def _strength_now(self) -> float:
@@ -214,35 +221,61 @@ def _name(value: Any) -> str | None:
     return None if value is None or not str(value).strip() else str(value).strip()
 
 
-def _reversed(values: Tensor, strength: float) -> Tensor:
-    """The same values, whose gradient is multiplied by −strength."""
-    there: Tensor = values.detach() * (1 + strength) - values * strength
-    return there
+def _reversed(
+    own: Tensor, wrong: Tensor, sources: Sequence[Tensor], read: Sequence[Tensor], copies: Sequence[Tensor]
+) -> Tensor:
+    """A term whose gradient is the adversary's turned round, of each text as long as the task's own at most.
+
+    Without that bound the adversary, whose weights grow, soon outweighs the task, and all answers become alike.
+
+    Args:
+        own: The task's loss.
+        wrong: The adversary's loss.
+        sources: The last states and the logits, as the task's loss has them.
+        read: What the adversary reads of each.
+        copies: The same, as its loss has them.
+    """
+    import torch
+
+    gradients = torch.autograd.grad(wrong, list(copies), retain_graph=True)
+    total = own.new_zeros(())
+    for source, values, gradient in zip(sources, read, gradients, strict=True):
+        if not source.requires_grad:
+            continue
+        (task_gradient,) = torch.autograd.grad(own, source, retain_graph=True)
+        most = task_gradient.float().flatten(1).norm(dim=1, keepdim=True)
+        share = (most / gradient.norm(dim=1, keepdim=True).clamp(min=1e-12)).clamp(max=1.0)
+        total = total - (values * (gradient * share)).sum()
+    return total
+
+
+def _mean(states: Tensor, mask: Tensor) -> Tensor:
+    """The mean of the states of each text's tokens; virtual tokens before the text are left out."""
+    weights = mask.unsqueeze(-1).float()
+    return (states[:, -mask.shape[1] :].float() * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
 
 
 @contextlib.contextmanager
-def _last_states(model: nn.Module) -> Iterator[Any]:
-    """While it lasts, the model gives the states of its last layer; their mean over a text's tokens can be had after.
+def _last_states(model: nn.Module) -> Iterator[Callable[[], Tensor]]:
+    """While it lasts, the states of the model's last layer are kept; what is given then is them.
 
-    Where a classifier computes the last layer for the first token alone, as its head needs no other, that one is it.
+    Where a classifier computes the last layer for the first token alone, as its head needs no other, it is one state.
     """
     outputs: list[Any] = []
 
-    def mean(mask: Tensor) -> Tensor:
-        found = getattr(outputs[-1], "last_hidden_state", None) if outputs else None
+    def states() -> Tensor:
+        found: Tensor | None = getattr(outputs[-1], "last_hidden_state", None) if outputs else None
         if found is None:
             raise UnsupportedError(
                 "the model does not give the states of its last layer, which debiasing reads",
                 where="training.regularizers",
             )
-        states: Tensor = found[:, -mask.shape[1] :].float()
-        weights = mask.unsqueeze(-1).float()
-        return (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
+        return found
 
     wrapped: Any = model
     whole = wrapped.get_base_model() if hasattr(wrapped, "get_base_model") else wrapped
     hook = whole.base_model.register_forward_hook(lambda _module, _arguments, output: outputs.append(output))
     try:
-        yield mean
+        yield states
     finally:
         hook.remove()
