@@ -13,6 +13,7 @@ from peftlab.core.selection import STRATEGIES, Candidates, Choice, Strategy
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import (
     TASKS,
+    Comparison,
     EmbedsText,
     GeneratesText,
     Head,
@@ -42,6 +43,7 @@ __all__ = [
     "Backward",
     "Candidates",
     "Choice",
+    "Comparison",
     "EmbedsText",
     "EncodedSplit",
     "Example",

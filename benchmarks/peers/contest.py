@@ -81,6 +81,7 @@ def build_trainer(
     epochs: int,
     learning_rate: float,
     settings: Mapping[str, Any] | None = None,
+    kinds: tuple[Any, Any] | None = None,
     **parts: Any,
 ) -> tuple[Any, StepTimes]:
     """Transformers' Trainer with its defaults, and the times that its steps will have taken.
@@ -92,13 +93,15 @@ def build_trainer(
         epochs: Passes over the rows.
         learning_rate: Of the first step.
         settings: Further arguments of training.
+        kinds: A kind of trainer and of its arguments; None: transformers' own.
         parts: The Trainer's model, rows and collator.
     """
     from transformers import Trainer, TrainerCallback, TrainingArguments
 
     times = StepTimes()
+    kind, kind_of_arguments = kinds or (Trainer, TrainingArguments)
 
-    class Counting(Trainer):
+    class Counting(kind):  # type: ignore[misc,valid-type]
         """Counts the tokens of each step that are not padding."""
 
         def training_step(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
@@ -119,7 +122,7 @@ def build_trainer(
                 times.seconds += time.perf_counter() - self.begin
                 times.tokens += trainer.tokens_now
 
-    arguments = TrainingArguments(
+    arguments = kind_of_arguments(
         output_dir=folder,
         per_device_train_batch_size=batch_size,
         num_train_epochs=epochs,
@@ -144,7 +147,7 @@ def peak_of_training(trainer: Any, batch: Any) -> int:
 
     def step() -> None:
         model.train()
-        model(**batch).loss.backward()
+        trainer.compute_loss(model, batch).backward()
         trainer.optimizer.step()
         trainer.optimizer.zero_grad()
 

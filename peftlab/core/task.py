@@ -12,7 +12,7 @@ from peftlab.core.config import RegisteredConfig
 from peftlab.core.record import Guard
 from peftlab.core.registry import Registry
 from peftlab.core.splits import Example
-from peftlab.core.task_answers import Inference, Prediction, Result, Scorer, TaskAnswers
+from peftlab.core.task_answers import Comparison, Inference, Prediction, Result, Scorer, TaskAnswers
 from peftlab.core.task_objective import Head, Policy, RollOut, TaskObjective, UntouchedBase
 from peftlab.core.task_rows import TaskRows
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TASKS",
+    "Comparison",
     "EmbedsText",
     "GeneratesText",
     "Head",

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self, TypeVar
 
 from peftlab.core.metric_scorer import MetricScorer
 from peftlab.core.report_parts import ComparedMethod, ReportPart, Units
-from peftlab.core.splits import Split
+from peftlab.core.splits import EncodedSplit, Split
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+    from peftlab.core.task_objective import Policy
 
 Result = TypeVar("Result")
 
@@ -35,6 +37,19 @@ class Prediction:
     scores: Sequence[float]
     loss: float | None = None
     loss_terms: int = 1
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a tuned model and its untouched base write to the same prompts.
+
+    Args:
+        scores: By metric, beside those of the predictions; each is registered in ``METRICS``.
+        rows: One for each prompt, as plain values; they are kept in the run's folder.
+    """
+
+    scores: Mapping[str, float]
+    rows: Sequence[Mapping[str, Any]]
 
 
 class Scorer(Protocol):
@@ -196,6 +211,20 @@ class TaskAnswers(ABC):
         of that.
         """
         return [(str(prediction.label), str(prediction.prediction))]
+
+    @property
+    def compares_with_base(self) -> bool:
+        """Whether ``compare_with_base`` is asked at the end of a run; then the base is loaded once more."""
+        return False
+
+    def compare_with_base(self, policy: Policy, split: EncodedSplit) -> Comparison:
+        """What the tuned model and the base write, and how far they are from one another.
+
+        Args:
+            policy: The model, the untouched base, and how both are asked.
+            split: Any but the one for training.
+        """
+        return Comparison({}, ())
 
     def confidences(self, prediction: Prediction, labels: tuple[str, ...]) -> list[tuple[float, bool]]:
         """The probability of each decision on an example, and whether it was right."""

@@ -64,6 +64,15 @@ class DispreferredLogRatio(Metric):
     unit: ClassVar[Unit] = "nats"
 
 
+@METRICS.register("kl")
+class KL(Metric):
+    """How far the model is from its base: the mean of KL(π ‖ π_ref) at the tokens that the model itself writes."""
+
+    higher_is_better: ClassVar[bool] = False
+    range: ClassVar[tuple[float, float]] = (0.0, float("inf"))
+    unit: ClassVar[Unit] = "nats"
+
+
 @METRICS.register("mean_reward")
 class MeanReward(Metric):
     """Mean reward of the most likely responses."""
@@ -74,6 +83,14 @@ class MeanReward(Metric):
 @METRICS.register("response_tokens")
 class ResponseTokens(Metric):
     """Mean tokens of the responses: where rewards grow with them, a model may have learned length alone."""
+
+    higher_is_better: ClassVar[bool] = False
+    range: ClassVar[tuple[float, float]] = (0.0, float("inf"))
+
+
+@METRICS.register("base_response_tokens")
+class BaseResponseTokens(Metric):
+    """The same of what the untouched base writes to the same prompts."""
 
     higher_is_better: ClassVar[bool] = False
     range: ClassVar[tuple[float, float]] = (0.0, float("inf"))

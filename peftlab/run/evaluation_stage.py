@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from typing import Any
 
 from torch import nn
 
+from peftlab.core.files import atomic_file
 from peftlab.core.splits import EncodedSplit
-from peftlab.core.task import Prediction, Task
+from peftlab.core.task import Policy, Prediction, Task
 from peftlab.measurement.calibration import LogitCollector, calibrate
 from peftlab.preparation.loading import Loader
 from peftlab.run.run_context import RunContext
@@ -53,9 +56,26 @@ class EvaluationStage:
                 if task.has_probabilities and name in ("validation", "test"):
                     kept[name] = LogitCollector()
                 run.findings.scores[name] = self.score(model, split, writer, keep_logits=kept.get(name))
+        self._compare_with_base(model)
         if run.findings.guards["adapter_changed"].status != "failed":
             run.findings.guards["answers_vary"] = writer.result(steps=run.findings.progress.step)
         run.findings.calibration = calibrate(task, kept, run.checked.labels)
+
+    def _compare_with_base(self, model: nn.Module) -> None:
+        """Add what the task says of the model beside its untouched base, where it wants to."""
+        run, task = self._run, self._task
+        if not task.compares_with_base:
+            return
+        base = run.placement.place(self._loader.load_base().model).requires_grad_(False).train(False)
+        tokenizer, rows = self._loader.tokenizer, list[dict[str, Any]]()
+        policy = Policy(model.train(False), base, run.inference(tokenizer), tokenizer.pad_token_id)
+        for name, split in self._loader.splits.items():
+            if name != "train":
+                found = task.compare_with_base(policy, split)
+                run.findings.scores[name].update(found.scores)
+                rows += [{"split": name, **row} for row in found.rows]
+        with atomic_file(run.folder.compared) as partial:
+            partial.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
 
     def validate(self, model: nn.Module) -> dict[str, float]:
         """The validation scores that choose the best epoch."""

@@ -55,6 +55,11 @@ class RunFolder:
         """Its predictions."""
         return self.path / "predictions.parquet"
 
+    @property
+    def compared(self) -> Path:
+        """What the model and its base have written to the same prompts."""
+        return self.path / "compared_texts.jsonl"
+
     def discard_unused(self) -> None:
         """Delete the folder of a run that was refused before it left anything but its recipe, if it was made for it."""
         if self.is_new and {item.name for item in self.path.iterdir()} <= {RECIPE_NAME, LOCK_NAME, BASE_NAME}:

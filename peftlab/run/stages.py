@@ -21,6 +21,7 @@ from peftlab.run.together import check_alike
 from peftlab.run.training_stage import TrainingStage
 from peftlab.training.accelerator import check_training_precision
 from peftlab.training.determinism import determinism
+from peftlab.training.evaluation import DivergedError
 from peftlab.training.guards import BaseGuard, first_failed
 
 
@@ -68,7 +69,12 @@ def _run_stages(run: RunContext) -> None:
         kind=UserError,
     )
     with clock.phase("train"):
-        training.train(job, context, initial_hashes=initial_hashes, matmul_rate=matmul_rate)
+        try:
+            training.train(job, context, initial_hashes=initial_hashes, matmul_rate=matmul_rate)
+        except DivergedError:
+            if training.go_back(job):
+                saving.save(model, context)
+            raise
     run.findings.guards["base_unchanged"] = first_failed(run.world.gather(base_guard.result(model)))
     with clock.phase("save"):
         _, peak = peak_of(lambda: saving.save(model, context), device=run.device, existing=model_tensors(model))

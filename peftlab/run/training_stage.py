@@ -34,7 +34,7 @@ from peftlab.training.gradients import make_batches
 from peftlab.training.graphs import build_graphs
 from peftlab.training.guards import GradientGuard, check_adapter_changed, combined_hash, hash_tensors
 from peftlab.training.hooks import HookList
-from peftlab.training.loop import TrainingJob, restore_best, train
+from peftlab.training.loop import TrainingJob, restore_best, restore_best_before, train
 from peftlab.training.metrics_log import MetricsLog
 from peftlab.training.optimizer_choice import optimizer_class
 from peftlab.training.optimizers import build_optimizer
@@ -269,6 +269,16 @@ class TrainingStage:
                 hint="Raise the probability of the augmentations, or choose others.",
             )
         return pairs
+
+    def go_back(self, job: TrainingJob) -> bool:
+        """After a divergence: put the best state before into the model; whether there is one."""
+        progress = restore_best_before(job)
+        if progress is None:
+            return False
+        self._run.findings.progress = progress
+        self._fit_head(job.accelerator.unwrap_model(job.model))
+        self._run.reporter.say(f"the best state before, that of step {progress.step}, is kept in the run's folder")
+        return True
 
     def _on_step(self, step: int, loss: float, rate: float) -> None:
         self._run.reporter.advance(step - self._steps_shown, f"loss {loss:.3f}, rate {rate:.2g}")

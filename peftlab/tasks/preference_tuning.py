@@ -18,7 +18,7 @@ from peftlab.core.errors import DataError, UnsupportedError
 from peftlab.core.model_facts import TokenizerFacts
 from peftlab.core.record import Guard
 from peftlab.core.splits import EncodedSplit, Example, Split
-from peftlab.core.task import TASKS, Inference, Policy, Prediction, Scorer, Task, UntouchedBase
+from peftlab.core.task import TASKS, Comparison, Inference, Policy, Prediction, Scorer, Task, UntouchedBase
 from peftlab.core.task_guess import Guesser
 from peftlab.tasks.guesses.conversations import guess_preferences
 from peftlab.tasks.language.chat_template import ChatTemplate
@@ -36,7 +36,8 @@ from peftlab.tasks.language.decoder import DecoderTask, pad_language
 from peftlab.tasks.language.plain_template import PlainTemplate
 from peftlab.tasks.language.rendering import Renderer
 from peftlab.tasks.language.vocabulary_head import targets
-from peftlab.tasks.preference.course import margin_without_accuracy
+from peftlab.tasks.preference.against_base import compare_with_base
+from peftlab.tasks.preference.course import guard_of_start, margin_without_accuracy
 from peftlab.tasks.preference.encoding import encode_preferences, text_of
 from peftlab.tasks.preference.log_probabilities import response_log_probabilities, row_sums
 from peftlab.tasks.preference.losses import WITHOUT_REFERENCE, PairLoss, Responses, kto_losses, pair_losses
@@ -58,8 +59,6 @@ BETAS = {"simpo": 2.0, "length_normalised": 5.0}
 """Strengths from the losses' papers, where they are not the usual one."""
 USUAL_BETA = 0.1
 REFERENCE = "reference"
-NEAR_ZERO = 0.01
-"""Nats a token, the mean of a response: more than half precision changes, less than any wrong reference does."""
 
 
 @TASKS.register("preference_tuning")
@@ -124,6 +123,13 @@ class PreferenceTuning(DecoderTask):
     )
     max_new_tokens: PositiveInt = Field(
         64, description="Where a response is cut that the tuned model writes, if it does not end by itself."
+    )
+
+    compared_prompts: int = Field(
+        0,
+        ge=0,
+        description="How many held-out prompts of each split the tuned model and the base answer at the end, for "
+        "`kl` and the lengths of what they write. The base is loaded once more for it. 0: none.",
     )
 
     @model_validator(mode="after")
@@ -243,13 +249,7 @@ class PreferenceTuning(DecoderTask):
             return {"margins_start_at_zero": Guard.not_applicable("no reference is asked, or none begins as the base")}
         batch = self.collate(examples, policy.pad_token_id)
         sums = policy.inference.compute(response_log_probabilities, policy.model, batch).detach().cpu()
-        responses = self._responses(sums, batch)
-        away = float((responses.log_ratios / responses.counts).abs().max())
-        return {
-            "margins_start_at_zero": Guard.check(
-                away <= NEAR_ZERO, f"before the first step a token is {away:.1e} nats from the reference at most"
-            )
-        }
+        return {"margins_start_at_zero": guard_of_start(self._responses(sums, batch))}
 
     def course_notices(self, log: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
         """Margins that grow while the accuracy falls."""
@@ -345,6 +345,16 @@ class PreferenceTuning(DecoderTask):
     def scorer(self, labels: tuple[str, ...]) -> Scorer:
         """Rewards, and how far the model went from its base."""
         return PreferenceScorer(has_reference=self.has_reference)
+
+    @property
+    def compares_with_base(self) -> bool:
+        """Where the recipe asks for prompts."""
+        return self.compared_prompts > 0
+
+    def compare_with_base(self, policy: Policy, split: EncodedSplit) -> Comparison:
+        """The divergence from the base, how long both write, and what."""
+        renderer, count = self.renderer(policy.inference.tokenizer), self.compared_prompts
+        return compare_with_base(policy, split, renderer, prompts=count, max_new_tokens=self.max_new_tokens)
 
     # --- texts ------------------------------------------------------------------------------------------------------
 

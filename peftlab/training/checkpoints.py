@@ -105,6 +105,10 @@ class CheckpointFolder:
         except (OSError, ValueError, KeyError):
             return None
 
+    def read_best(self) -> Checkpoint | None:
+        """What the run would leave so far, or None where there was no evaluation yet."""
+        return self.read(BEST) if (self.folder / BEST).is_dir() else None
+
     def latest_state(self) -> Mapping[str, Any]:
         """The plain values of the latest checkpoint; empty where there is none that can be read."""
         steps = self._steps()

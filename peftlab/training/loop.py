@@ -380,3 +380,18 @@ def _leave_chosen(job: TrainingJob, model: nn.Module) -> None:
 
     if chosen := job.hooks.weights_at_end(model, score_of):
         restore_parameters(model, {**trainable_parameters(model), **chosen})
+
+
+def restore_best_before(job: TrainingJob) -> Progress | None:
+    """Give a model whose training went wrong the parameters of its best evaluation before.
+
+    Returns:
+        Where training stood then; None where no evaluation had a score, and the model stays as it is.
+    """
+    best = job.world.first(job.checkpoints.read_best)
+    if best is None or best.state["progress"]["best_score"] is None:
+        return None
+    model = job.accelerator.unwrap_model(job.model)
+    restore_parameters(model, best.parameters)
+    job.hooks.restore(model, best.hooks)
+    return Progress(**best.state["progress"])

@@ -8,6 +8,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import peft
 import pytest
 import torch
 import transformers
@@ -223,7 +224,7 @@ def recipe(model: Path, rows: Path, method: dict[str, Any], **task: Any) -> peft
 @pytest.mark.parametrize("method", [{"type": "lora"}, {"type": "lora", "initialization": "pissa"}])
 def test_margins_begin_at_zero_and_grow(tiny_gpt2: Path, rows: Path, tmp_path: Path, method: dict[str, Any]) -> None:
     """PiSSA takes a part of the base's weights away into the adapter: with the adapter off it is not the base."""
-    done = peftlab.run_recipe(recipe(tiny_gpt2, rows, method), output_dir=tmp_path / "run")
+    done = peftlab.run_recipe(recipe(tiny_gpt2, rows, method, compared_prompts=3), output_dir=tmp_path / "run")
     assert done.record.status == "success", done.record.error
     lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     losses = [line["loss"] for line in lines if "loss" in line]
@@ -238,6 +239,12 @@ def test_margins_begin_at_zero_and_grow(tiny_gpt2: Path, rows: Path, tmp_path: P
     assert (tmp_path / "run" / PREPARED).is_file()
     loaded = peftlab.load(tmp_path / "run")
     assert isinstance(loaded.predict(["good film"])[0]["generated"], str)
+    compared = [json.loads(line) for line in (tmp_path / "run" / "compared_texts.jsonl").read_text().splitlines()]
+    assert [row["split"] for row in compared] == ["validation"] * 3 + ["test"] * 3
+    assert all(row["tuned"] == loaded.predict([row["prompt"].strip()])[0]["generated"] for row in compared[3:])
+    assert scores["kl"] > 0.01  # twelve steps at this rate change what it says
+    assert 1 <= scores["response_tokens"] <= 4  # max_new_tokens
+    assert 1 <= scores["base_response_tokens"] <= 4
     table = [json.loads(line) for line in rows.read_text().splitlines()]
     again = loaded.evaluate(table)
     assert again.examples == 60
@@ -374,6 +381,56 @@ def test_a_reference_of_another_model_is_noticed_before_the_first_step(gpt2: tup
     for rows, starts_as_base, status in ((right, True, "passed"), (examples, True, "failed"), (examples, False, None)):
         guard = task.guards_at_start(policy, rows, starts_as_base=starts_as_base)["margins_start_at_zero"]
         assert guard.status == (status or "not_applicable")
+
+
+def test_the_divergence_is_that_of_all_tokens_of_the_vocabulary(gpt2: tuple[Any, Any]) -> None:
+    """Token by token, each alone, in double precision; a model is 0 away from itself."""
+    model, tokenizer = gpt2
+    other = transformers.AutoModelForCausalLM.from_config(model.config).eval()
+    task = PreferenceTuning(max_length=48, max_new_tokens=5, compared_prompts=2)
+    split = task.encode(task.arrange(pairs()), tokenizer, ())
+    asks = TorchInference(tokenizer, (), torch.device("cpu"))
+    for base in (other, model):
+        found = task.compare_with_base(Policy(model, base, asks, tokenizer.pad_token_id), split)
+        values, written = list[float](), list[int]()
+        for example in split.examples[:2]:
+            prompt = torch.tensor([example["input_ids"][: example["prompt_length"]]])
+            made = model.generate(prompt, max_new_tokens=5, do_sample=False, pad_token_id=tokenizer.eos_token_id)
+            written.append(made.shape[1] - prompt.shape[1])
+            for end in range(prompt.shape[1], made.shape[1]):
+                with torch.inference_mode():
+                    own, its = (each(made[:, :end]).logits[0, -1].double().log_softmax(-1) for each in (model, base))
+                values.append(float((own.exp() * (own - its)).sum()))
+        assert found.scores["kl"] == pytest.approx(sum(values) / len(values), rel=1e-4, abs=1e-6)
+        assert found.scores["response_tokens"] == sum(written) / 2
+    assert [row["tuned"] for row in found.rows] == [row["base"] for row in found.rows]
+
+
+def test_a_run_that_diverges_keeps_its_best_state(
+    tiny_gpt2: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A loss that is no number in step 7 makes numbers of no weight; what the run leaves was there before."""
+    values = recipe(tiny_gpt2, rows, {"type": "lora"}).model_dump(mode="json")
+    values["evaluation"] = {"every": 2, "metric": "reward_margin"}
+    own, steps = PreferenceTuning.training_loss, []
+
+    def training_loss(task: PreferenceTuning, model: Any, batch: Any) -> torch.Tensor:
+        steps.append(1)
+        return own(task, model, batch) * (math.nan if len(steps) == 7 else 1)
+
+    monkeypatch.setattr(PreferenceTuning, "training_loss", training_loss)
+    done = peftlab.run_recipe(peftlab.Recipe.from_dict(values), output_dir=tmp_path / "run")
+    record = done.record
+    assert record.status == "diverged"
+    assert "at step 7" in str(record.error)
+    log = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    margins = {line["step"]: line["validation"]["reward_margin"] for line in log if "validation" in line}
+    assert record.best_step == max(margins, key=margins.__getitem__) > 0
+    base = transformers.AutoModelForCausalLM.from_pretrained(tiny_gpt2)
+    kept = peft.PeftModel.from_pretrained(base, str(tmp_path / "run" / "adapter"))
+    weights = {name: value for name, value in kept.state_dict().items() if "lora_B" in name}
+    assert all(value.isfinite().all() for value in weights.values())
+    assert any(value.any() for value in weights.values())
 
 
 def test_margins_that_grow_while_the_accuracy_falls_are_told() -> None:
