@@ -18,6 +18,7 @@ from peftlab.core.errors import DataError, UnsupportedError
 from peftlab.core.reporter import Silent
 from peftlab.core.splits import Split
 from peftlab.core.task import Policy
+from peftlab.inference.chat import ChatSession
 from peftlab.inference.export.export import export_run
 from peftlab.run.prepared import PREPARED
 from peftlab.tasks.preference.log_probabilities import response_log_probabilities
@@ -242,6 +243,11 @@ def test_margins_begin_at_zero_and_grow(tiny_gpt2: Path, rows: Path, tmp_path: P
     compared = [json.loads(line) for line in (tmp_path / "run" / "compared_texts.jsonl").read_text().splitlines()]
     assert [row["split"] for row in compared] == ["validation"] * 3 + ["test"] * 3
     assert all(row["tuned"] == loaded.predict([row["prompt"].strip()])[0]["generated"] for row in compared[3:])
+    chat = ChatSession(tmp_path / "run", max_new_tokens=4)
+    for name, row in [("tuned", compared[0]), ("none", compared[0]), ("none", compared[4])]:
+        chat.reset()
+        chat.choose(name)
+        assert chat.answer(row["prompt"].strip()).strip() == row["base" if name == "none" else "tuned"]
     assert scores["kl"] > 0.01  # twelve steps at this rate change what it says
     assert 1 <= scores["response_tokens"] <= 4  # max_new_tokens
     assert 1 <= scores["base_response_tokens"] <= 4
