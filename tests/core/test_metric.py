@@ -20,7 +20,9 @@ def test_directions_ranges_and_units() -> None:
     errors = {"mean_squared_error", "mean_absolute_error"}
     assert lower == errors | {
         "loss",
+        "base_response_tokens",
         "dispreferred_log_ratio",
+        "kl",
         "perplexity",
         "perplexity_low",
         "perplexity_high",
