@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -150,7 +151,8 @@ class ShapesOfRecipe:
         dropout = recipe.model.dropout
         if dropout is None and not method.trains_base:
             dropout = 0.0
-        base = build_skeleton(
+        build = partial(
+            build_skeleton,
             checked.facts,
             recipe.model,
             recipe.task.head(labels),
@@ -158,6 +160,7 @@ class ShapesOfRecipe:
             dropout=dropout,
             rows_apart=not recipe.method.trains_base,
         )
+        base = build()
         if target.attention_is_fused:
             _drop_attention_dropout(base.model)
         context = MethodContext(
@@ -184,6 +187,13 @@ class ShapesOfRecipe:
                 Sharding(mesh, method.trains_base).shard(self._model, torch.device("cpu"))
             if recipe.model.offload is not None:
                 drop_between_forwards(frozen_layers(self._model).values())
+        task = recipe.task
+        self._reference: nn.Module | None = None
+        if task.needs_reference or task.compares_with_base:
+            self._reference = build().model
+            with self._mode:
+                fake_quantized_layers(self._reference)
+                give_fake_tensors(self._reference)
 
     def memory(self, batch: Batch) -> PhaseMemory:
         """The peaks for one batch.
@@ -208,20 +218,24 @@ class ShapesOfRecipe:
                     device=torch.device("cpu"),
                     steps=1,
                     existing=job.hooks.state(self._model).values(),
+                    reference=self._reference if job.task.needs_reference else None,
                     allocator=CachingAllocator() if self._target.name == "cuda" else None,
                 )
             inference = TorchInference(tokenizer=None, labels=self._labels, device=torch.device("cpu"))
             evaluated = rehearse_evaluation(job, job.split, [step.batches[0]], inference)
             model_bytes = storage_bytes(model_tensors(self._model))
+            beside = 0 if self._reference is None else storage_bytes(model_tensors(self._reference))
         workspace = self._target.workspace_bytes
         memory = memory.model_copy(update={"peak_bytes": memory.peak_bytes + workspace})
         phases = {
             # What is offloaded is in the CPU's memory first.
             "load": (self._loaded_bytes if self._target.name == "cpu" else model_bytes) + self._largest_source(),
             "train": memory.peak_bytes,
-            "evaluate": evaluated + workspace,
+            "evaluate": evaluated + beside + workspace,
             # What trains in parts the first process gathers, on CPU.
-            "save": model_bytes + self._loaded_bytes * (self._is_sharded and self._trains_base),
+            "save": model_bytes
+            + beside * job.task.needs_reference
+            + self._loaded_bytes * (self._is_sharded and self._trains_base),
         }
         return PhaseMemory(memory, phases, loss_terms=task.most_terms)
 

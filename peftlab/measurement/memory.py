@@ -11,6 +11,7 @@ import math
 import sys
 import weakref
 from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import Any, Self, TypeVar
 
 import torch
@@ -171,6 +172,7 @@ def measure_training_memory(
     device: torch.device,
     steps: int = 2,
     existing: Iterable[Tensor] = (),
+    reference: nn.Module | None = None,
     allocator: CachingAllocator | None = None,
 ) -> Memory:
     """Memory of training steps, by category.
@@ -182,6 +184,7 @@ def measure_training_memory(
         device: Where the model is.
         steps: How many to run.
         existing: On CPU: tensors that count beside the model and the optimizer's state.
+        reference: A copy of the base that lies beside the model; it counts among the parameters.
         allocator: On CPU: see :class:`LiveBytes`.
 
     Returns:
@@ -189,6 +192,8 @@ def measure_training_memory(
         state, and of the rest at the peak.
     """
     gradient_bytes = 0
+    models = [model] if reference is None else [model, reference]
+    held = [tensor for each in models for tensor in model_tensors(each)]
 
     def note_gradients(*_: Any) -> None:
         nonlocal gradient_bytes
@@ -200,14 +205,13 @@ def measure_training_memory(
         _, peak = peak_of(
             lambda: [step() for _ in range(steps)] and None,
             device=device,
-            existing=[*model_tensors(model), *optimizer_tensors(optimizer), *existing],
+            existing=[*held, *optimizer_tensors(optimizer), *existing],
             allocator=allocator,
         )
     finally:
         handle.remove()
-    parameters = [*model.parameters(), *model.buffers()]
-    parameter_bytes = storage_bytes(parameters)
-    quantization_bytes = storage_bytes(model_tensors(model)) - parameter_bytes
+    parameter_bytes = storage_bytes(tensor for each in models for tensor in chain(each.parameters(), each.buffers()))
+    quantization_bytes = storage_bytes(held) - parameter_bytes
     optimizer_bytes = storage_bytes(optimizer_tensors(optimizer))
     return Memory(
         parameters_bytes=parameter_bytes,

@@ -51,6 +51,7 @@ def rehearse_memory(job: TrainingJob) -> Memory:
             optimizer=optimizer,
             device=job.accelerator.device,
             existing=job.hooks.state(job.accelerator.unwrap_model(job.model)).values(),
+            reference=None if job.roll_outs is None else job.roll_outs.reference,
         )
 
 

@@ -37,7 +37,7 @@ class RollOuts:
         self, task: Task, split: EncodedSplit, inference: Inference, pad_token_id: int, reference: nn.Module | None
     ) -> None:
         self._task, self._split, self._inference = task, split, inference
-        self._pad, self._reference = pad_token_id, reference
+        self._pad, self.reference = pad_token_id, reference
         self._made: dict[int, list[Example]] = {}
         self._window: list[Step] = []
         self.figures: Mapping[str, float] = {}
@@ -76,7 +76,7 @@ class RollOuts:
         where = [f"the {self._split.name} split, row {self._split.index[position] + 1}" for position in positions]
         model.eval()
         try:
-            done = self._task.roll_out(Policy(model, self._reference, self._inference, self._pad), examples, where)
+            done = self._task.roll_out(Policy(model, self.reference, self._inference, self._pad), examples, where)
         finally:
             model.train()
         self.figures, made = done.figures, iter(done.examples)
