@@ -17,7 +17,7 @@ from peftlab.applications.recommend.history import History, hidden_items, load_h
 from peftlab.applications.recommend.ranking import FEATURES, Ranked, learn_weights, rank_features
 from peftlab.applications.recommend.regularization import choose_regularization
 from peftlab.applications.recommend.search import Search, build_graph
-from peftlab.applications.recommend.vectors import embed_texts
+from peftlab.applications.recommend.vectors import embed_texts, unit
 from peftlab.core.application import Workplace
 from peftlab.core.errors import UserError
 from peftlab.core.files import atomic_file, write_text
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from peftlab.inference.tuned_model import TunedModel
 
 VECTORS_NAME = "vectors.npy"
+CENTRE_NAME = "centre.npy"
+"""The mean of all items' vectors, which is taken away from each: what all texts have in common tells none apart."""
 UNTUNED_NAME = "untuned.npy"
 MODELS_NAME = "models.npz"
 GRAPH_NAME = "graph.usearch"
@@ -40,7 +42,7 @@ class Weights:
 
     Args:
         ranking: What each feature is worth.
-        cold: Worth of the text, the expected popularity and the expected factors of new items.
+        cold: Worth of the text, the expected popularity and the wish of new items.
     """
 
     ranking: Matrix
@@ -112,8 +114,8 @@ def cold_shares(application: Recommend, train: History, vectors: Matrix, hidden:
         train,
         vectors,
         hidden,
-        half_life=application.half_life,
-        factors=application.factors,
+        exact_items=application.exact_items,
+        regularization=application.regularization,
         seed=application.seed,
     )
 
@@ -151,13 +153,21 @@ def load_tower(place: Workplace, *, tuned: bool = True) -> TunedModel:
 
 
 def _vectors(place: Workplace, name: str, texts: Sequence[str]) -> Matrix:
-    path = place.folder / name
-    if path.exists():
+    path, centre_path = place.folder / name, place.folder / CENTRE_NAME
+    if path.exists() and centre_path.exists():
         found: Matrix = np.load(path, allow_pickle=False)
         return found
     tuned = name == VECTORS_NAME
     place.reporter.say(f"vectors of {len(texts)} items{'' if tuned else ', by the model as it was before tuning'}")
     found = embed_texts(load_tower(place, tuned=tuned), texts)
-    with atomic_file(path) as partial, partial.open("wb") as file:
-        np.save(file, found)
+    centre = found.mean(axis=0)
+    found = unit(found - centre)
+    _write(path, found)
+    if tuned:
+        _write(centre_path, centre)
     return found
+
+
+def _write(path: Path, values: Matrix) -> None:
+    with atomic_file(path) as partial, partial.open("wb") as file:
+        np.save(file, values)

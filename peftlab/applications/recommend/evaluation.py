@@ -127,15 +127,19 @@ def cold_figures(
     scores = {}
     for name, (each, worth) in systems.items():
         case = cold_case(
-            train, each, hidden, unseen=hidden, half_life=application.half_life, factors=application.factors,
-            seed=application.seed,
-        )  # fmt: skip
+            train,
+            each,
+            hidden,
+            unseen=hidden,
+            exact_items=application.exact_items,
+            regularization=application.regularization,
+        )
         for suffix, used in (("", worth), ("_text", TEXT_ALONE)):
             scores[name + suffix] = score_lists(
                 case.lists(used), later, train.popularity, len(train.users), int(hidden.sum())
             )
     what = {
-        "cold": "New items by the tuned tower, and by the popularity and the factors that texts let expect.",
+        "cold": "New items by the tuned tower, and by the popularity and the wish that texts let expect.",
         "cold_text": "New items by the tuned tower alone.",
         "cold_untuned": "The same with the tower before tuning.",
         "cold_untuned_text": "New items by the tower before tuning alone.",

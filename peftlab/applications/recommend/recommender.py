@@ -5,27 +5,30 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from peftlab.applications.recommend.building import (
+    CENTRE_NAME,
     GRAPH_NAME,
     MODELS_NAME,
     VECTORS_NAME,
     load_tower,
     load_weights,
 )
-from peftlab.applications.recommend.cold import Expected, cold_scores, expect, new_items
+from peftlab.applications.recommend.cold import HALF_LIFE, cold_scores, expect, new_items
 from peftlab.applications.recommend.collaborative import load_collaborative
 from peftlab.applications.recommend.counterfactual import chances_of, draw_list
 from peftlab.applications.recommend.diversity import diverse_order
 from peftlab.applications.recommend.history import Ints, load_history
 from peftlab.applications.recommend.ranking import FEATURES, MEANINGS, order, rank_features
 from peftlab.applications.recommend.search import open_search
-from peftlab.applications.recommend.vectors import embed_texts, history_rows, user_vectors
+from peftlab.applications.recommend.vectors import embed_texts, history_rows, unit, user_vectors
 from peftlab.core.application import Workplace
+from peftlab.core.errors import UserError
 
 if TYPE_CHECKING:
     from peftlab.applications.recommend import Recommend
@@ -90,10 +93,11 @@ class Recommender:
         self._settings, self._place = application, place
         self.catalogue, self.history = load_history(place.folder)
         self.vectors: Matrix = np.load(place.folder / VECTORS_NAME, allow_pickle=False)
+        self._centre: Matrix = _load_centre(place.folder)
         self._models = load_collaborative(place.folder / MODELS_NAME)
         self._search = open_search(self.vectors, place.folder / GRAPH_NAME)
         self._weights = load_weights(place.folder)
-        self._expected = expect(self.vectors, self._models.popularity, self._models.factors)
+        self._expected = expect(self.vectors, self._models.popularity, self._models.exact)
         self.users = {name: at for at, name in enumerate(self.history.users)}
         self._tower = load_tower(place)
         self._lock = threading.Lock()
@@ -107,7 +111,7 @@ class Recommender:
     def embed(self, text: str) -> Matrix:
         """The vector of a text."""
         with self._lock:
-            found: Matrix = embed_texts(self._tower, [text])[0]
+            found: Matrix = unit(embed_texts(self._tower, [text]) - self._centre)[0]
         return found
 
     def suggest(
@@ -158,10 +162,11 @@ class Recommender:
         places = new_items(self._models.popularity, history.tolist())
         if not len(places) or not len(history):
             return []
-        wanted = user_vectors([history], self.vectors, self._settings.half_life)
-        taste = self._models.user_factors(history_rows([history], len(self.vectors)))
-        expected = Expected(self._expected.popularity[places], self._expected.factors[places])
-        scores = cold_scores(wanted, taste, self.vectors[places], expected, self._weights.cold)[0]
+        last = user_vectors([history], self.vectors, HALF_LIFE)
+        known = self._models.by_ease(history_rows([history], len(self.vectors), HALF_LIFE))[:, self._models.exact]
+        wish = known @ self._expected.wishes.T
+        expected = self._expected.popularity[places]
+        scores = cold_scores(last, wish, self.vectors[places], expected, self._weights.cold)[0]
         best = np.argsort(-scores, kind="stable")[:count]
         return [
             Suggestion(
@@ -238,6 +243,16 @@ class Recommender:
     def _near(self, item: int, history: Ints) -> list[int]:
         """The user's items with the same people."""
         return _most(history, self._models.neighbours[history][:, item].toarray().ravel())
+
+
+def _load_centre(folder: Path) -> Matrix:
+    try:
+        found: Matrix = np.load(folder / CENTRE_NAME, allow_pickle=False)
+    except FileNotFoundError:
+        raise UserError(
+            "the vectors are those of an earlier version", where=str(folder), hint="Build it anew in another folder."
+        ) from None
+    return found
 
 
 def _most(items: Ints, worth: Matrix) -> list[int]:

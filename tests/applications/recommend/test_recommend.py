@@ -114,6 +114,12 @@ def test_building_again_does_nothing_twice(built: Path, tiny_bert: Path, tmp_pat
     assert pairs == (built / "pairs.jsonl").read_text()
 
 
+def test_what_all_texts_have_in_common_is_taken_from_items_and_from_questions(recommender: Recommender) -> None:
+    assert np.abs(recommender.vectors.mean(axis=0)).max() < 0.1
+    for at in (0, 5):
+        assert recommender.embed(recommender.catalogue.texts[at]) @ recommender.vectors[at] > 0.999
+
+
 def test_lists_hold_nothing_seen_and_say_why(client: TestClient, recommender: Recommender) -> None:
     answer = client.post("/api/recommend", json={"user": "u1", "count": 10, "new": 2}).json()
     seen = {recommender.catalogue.ids[at] for at in recommender.history_of("u1")}
@@ -185,6 +191,8 @@ def test_drawn_lists_are_logged_with_their_chances_and_give_estimates(client: Te
 
 
 def test_the_page_shows_hostile_texts_as_texts(client: TestClient, recommender: Recommender) -> None:
+    client.post("/api/recommend", json={"user": "u1"})
+    assert "0 events, 1 list." in client.get("/").text
     title = recommender.catalogue.titles[0]
     for query in ({"text": title}, {"user": HOSTILE}, {"user": "u1"}, {}):
         page = client.get("/", params=query)

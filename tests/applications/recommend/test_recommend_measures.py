@@ -7,9 +7,11 @@ import math
 import numpy as np
 import pytest
 import scipy.sparse
+from sklearn.linear_model import Ridge
 from sklearn.metrics import ndcg_score
 from sklearn.metrics.pairwise import cosine_similarity
 
+from peftlab.applications.recommend.cold import RIDGE, expect
 from peftlab.applications.recommend.collaborative import (
     fit_collaborative,
     fit_ease,
@@ -116,6 +118,18 @@ def test_models_agree_with_other_ways_to_compute_them(history, tmp_path) -> None
     assert np.allclose(models.user_factors(matrix), peer.recalculate_user(np.arange(40), matrix), atol=1e-4)
     nobody = scipy.sparse.csr_matrix((1, 45), dtype=np.float32)
     assert not models.by_factors(nobody).any()
+
+
+def test_wishes_and_expected_popularity_are_those_of_ridge_regression(history) -> None:
+    vectors = np.random.default_rng(2).normal(size=(45, 6)).astype(np.float32)
+    exact = np.arange(30)
+    expected = expect(vectors, history.popularity, exact)
+    scores = np.random.default_rng(3).normal(size=30).astype(np.float32)
+    peer = Ridge(alpha=RIDGE).fit(vectors[exact], scores)
+    assert np.allclose(expected.wishes @ scores, peer.coef_, atol=1e-4)
+    known = history.popularity > 0
+    peer = Ridge(alpha=RIDGE).fit(vectors[known], np.log1p(history.popularity[known]))
+    assert np.allclose(expected.popularity, peer.predict(vectors), atol=1e-4)
 
 
 def test_the_penalty_of_ease_is_the_one_whose_lists_foretell_the_last_training_events_best(history) -> None:

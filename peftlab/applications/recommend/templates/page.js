@@ -4,6 +4,7 @@ const said = document.getElementById("said");
 for (const button of document.querySelectorAll(".choose")) {
   const id = crypto.randomUUID ? crypto.randomUUID() : String(Math.random()).slice(2) + Date.now();
   button.addEventListener("click", async () => {
+    if (button.getAttribute("aria-disabled")) return;
     const list = button.closest("ol");
     const event = { id, user: list.dataset.user, item: button.dataset.item };
     if (list.dataset.list) event.list = list.dataset.list;
@@ -15,7 +16,7 @@ for (const button of document.querySelectorAll(".choose")) {
       const told = await answer.json();
       if (!answer.ok) throw new Error(told.error);
       button.textContent = "Chosen";
-      button.disabled = true;
+      button.setAttribute("aria-disabled", "true"); // a button that is disabled loses the focus
       said.textContent = "Kept. The next list takes it into account.";
     } catch (error) {
       said.textContent = "It was not kept: " + error.message;
