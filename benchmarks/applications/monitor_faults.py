@@ -5,12 +5,16 @@
 BUILT is the folder of a built monitor. Everything is on the loopback and bounded: so many texts, so many kills, at most
 ``--limit`` seconds. With ``--kills 0`` it measures throughput: texts stored in a second, end to end, from the first
 text in the stream to the last one acknowledged, loading the models left out. A text is accepted once Redis has answered
-its XADD; a producer whose XADD failed sends the text again under the same id.
+its XADD; a producer whose XADD failed sends the text again under the same id. The texts are short and made up; with
+``--table`` they are those of a table's column ``text``, as long as people's are. With ``--http`` every other text goes
+to `app serve` instead, which is then among the processes that are killed; a text is accepted once it has answered 202.
 """
 
 from __future__ import annotations
 
 import argparse
+import csv
+import http.client
 import json
 import os
 import random
@@ -20,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +45,8 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=600)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--table", type=Path, help="A CSV file with a column `text`.")
+    parser.add_argument("--http", action="store_true", help="Every other text goes to the HTTP service.")
     parser.add_argument("--output", type=Path)
     given = parser.parse_args()
     if shutil.which("redis-server") is None:
@@ -60,9 +67,15 @@ class Trial:
     """One run: the server, its workers, a producer, and kills."""
 
     def __init__(self, given: argparse.Namespace, folder: Path) -> None:
+        self.texts: list[str] = []
+        if given.table is not None:
+            with given.table.open(encoding="utf-8", newline="") as file:
+                self.texts = [row["text"] for row in csv.DictReader(file)]
         self.given, self.folder, self.random = given, folder, random.Random(given.seed)  # noqa: S311
         with bind("127.0.0.1", 0) as free:
             self.port = free.getsockname()[1]
+        with bind("127.0.0.1", 0) as free:
+            self.http_port = free.getsockname()[1]
         self.client = redis.Redis(port=self.port, decode_responses=True, socket_timeout=5)
         self.database = f"sqlite:///{folder / 'texts.db'}"
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -72,8 +85,11 @@ class Trial:
         self.start("redis")
         for number in range(self.given.workers):
             self.start(f"worker{number}")
+        if self.given.http:
+            self.start("server")
         try:
             self.wait_until(lambda: self.consumers() >= self.given.workers)
+            self.wait_until(lambda: not self.given.http or self.is_healthy())
             began = time.monotonic()
             kills = sorted(self.random.sample(range(1, self.given.texts), self.given.kills))
             killed: list[str] = []
@@ -100,6 +116,11 @@ class Trial:
         if name == "redis":
             options = f"--port {self.port} --bind 127.0.0.1 --dir {self.folder} --appendonly yes --appendfsync always"
             command = ["redis-server", *options.split(), "--save", ""]
+        elif name == "server":
+            command = [
+                sys.executable, "-m", "peftlab", "app", "serve", str(self.given.built), "--port", str(self.http_port),
+                "--database", self.database, "--threads", str(self.given.threads), "--offline",
+            ]  # fmt: skip
         else:
             command = [
                 sys.executable, "-m", "peftlab", "app", "feed", str(self.given.built),
@@ -123,15 +144,46 @@ class Trial:
         """Until it is accepted."""
         fields = {
             "id": f"text{at}", "stream": f"airline{at % 3}", "time": str(1.5e9 + at),
-            "text": f"@airline{at % 3} {self.random.choice(PHRASES)}, flight {at} and {at * 7919 % 9973}",
+            "text": self.text(at),
         }  # fmt: skip
-        for _ in range(1000):
+        for _ in range(4000):
+            if self.given.http and at % 2:
+                if self.post(fields):
+                    return
+                time.sleep(0.05)
+                continue
             try:
                 self.client.xadd("texts", fields)
                 return
             except redis.RedisError:
                 time.sleep(0.05)
-        raise RuntimeError("Redis does not come back")
+        raise RuntimeError("what was killed does not come back")
+
+    def post(self, fields: dict[str, str]) -> bool:
+        """Whether the service has answered that the text is kept."""
+        body = json.dumps([fields]).encode()
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.http_port}/api/texts", body, {"Content-Type": "application/json"}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310
+                return bool(answer.status == 202)
+        except (OSError, http.client.HTTPException):
+            return False
+
+    def is_healthy(self) -> bool:
+        """Whether the service answers."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.http_port}/healthz", timeout=5):
+                return True
+        except (OSError, http.client.HTTPException):
+            return False
+
+    def text(self, at: int) -> str:
+        """What is sent as the text of this number."""
+        if self.texts:
+            return self.texts[at % len(self.texts)]
+        return f"@airline{at % 3} {self.random.choice(PHRASES)}, flight {at} and {at * 7919 % 9973}"
 
     def answers(self) -> bool:
         """Whether Redis does, its file read."""

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy
 from sqlalchemy import Column, Integer, MetaData, String, Table
 from sqlalchemy.engine import Connection, Engine
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, NoSuchModuleError, OperationalError
 
 from peftlab.core.errors import PeftlabError, UserError
 
@@ -49,10 +49,13 @@ class Database:
 
         Raises:
             StorageError: The database refused; nothing was kept.
+            UserError: It cannot hold a value, such as a text with the character NUL in PostgreSQL.
         """
         try:
             with self.engine.begin() as connection:
                 yield connection
+        except DataError as error:
+            raise UserError(f"the database cannot hold this: {error.orig}", where=self._shown) from error
         except OperationalError as error:
             raise StorageError(f"the database refused: {error.orig}", where=self._shown) from error
 
