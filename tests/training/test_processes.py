@@ -32,7 +32,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "prefix": {"type": "prefix_tuning", "num_virtual_tokens": 4},
 }
 CASES = [f"{model}-{method}" for model in ("bert", "llama") for method in METHODS]
-ALL = [*CASES, "bert-embedding", "llama-nf4"]
+ALL = [*CASES, "bert-embedding", "llama-nf4", "llama-reinforcement"]
 SHARDED = ["bert-lora", "llama-lora", "llama-full", "llama-nf4"]
 MadeOnce = Callable[[str, Callable[[Path], object]], Path]
 pytestmark = pytest.mark.slow
@@ -72,6 +72,20 @@ def recipes(
     quantized = recipe(tiny_llama, reviews, METHODS["lora"])
     quantized["model"] = {**quantized["model"], "quantization": "nf4"}
     found["llama-nf4"] = quantized
+    prompts = tmp_path_factory.mktemp("prompts") / "prompts.jsonl"
+    rows = [{"prompt": f"good film {at}", "response": "good"} for at in range(60)]
+    prompts.write_text("\n".join(map(json.dumps, rows)))
+    rewarded = recipe(tiny_llama, prompts, METHODS["lora"], max_steps=5)
+    rewarded["task"] = {
+        "type": "reinforcement",
+        "max_length": 24,
+        "max_response_tokens": 3,
+        "group_size": 4,
+        "kl": 0.05,
+        "steps_per_roll_out": 2,
+        "rewards": [{"type": "regular_expression", "pattern": "[go]"}],
+    }
+    found["llama-reinforcement"] = rewarded
     return found
 
 
@@ -126,8 +140,12 @@ def launch(*arguments: Any) -> subprocess.CompletedProcess[str]:
 
 
 def losses(folder: Path) -> list[float]:
+    return logged(folder, "loss")
+
+
+def logged(folder: Path, figure: str) -> list[float]:
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [line["loss"] for line in lines if "loss" in line]
+    return [line[figure] for line in lines if figure in line]
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +185,11 @@ def often_kept(recipes: dict[str, dict[str, Any]]) -> dict[str, Any]:
 def test_two_processes_give_what_one_gives(method: str, alone: Path, together: Path) -> None:
     one, two = read_record(alone / method), read_record(together / method)
     assert two.status == "success", two.error
-    assert losses(together / method) == pytest.approx(losses(alone / method), rel=1e-6)
+    # A policy's loss is a sum of gains and losses that cancel out: it is near zero, what is rounded is not.
+    assert losses(together / method) == pytest.approx(losses(alone / method), rel=1e-6, abs=1e-7)
+    norms = [logged(folder / method, "gradient_norm") for folder in (together, alone)]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-5, abs=1e-6)
+    assert logged(together / method, "reward") == logged(alone / method, "reward")  # both have drawn the same texts
     assert two.scores == one.scores
     assert two.environment["processes"] == 2
     assert two.environment["backend"] == "gloo"
