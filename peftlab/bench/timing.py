@@ -53,7 +53,7 @@ class Workload:
         training, trains_base = recipe.training, recipe.method.trains_base
         rows = min(self.rows["train"], recipe.train_rows or self.rows["train"])
         if recipe.data is not None:
-            rows *= 1 + sum(each.copies for each in recipe.data.augmentation)
+            rows *= 1 + sum(each.copies for each in recipe.data.augmentation if each.rows == "train")
         epochs = training.epochs or 1
         trained = rows * epochs
         if training.max_steps is not None and training.batch_size is not None:

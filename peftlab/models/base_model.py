@@ -81,6 +81,12 @@ def _load_text_tokenizer(source: str, config: ModelConfig, *, offline: bool) -> 
         tokenizer = AutoTokenizer.from_pretrained(
             source, revision=config.revision, local_files_only=offline, trust_remote_code=config.trust_remote_code
         )
+    except ImportError as error:
+        raise SourceError(
+            f"the tokenizer cannot be loaded: {_first_line(error)}",
+            where=config.path,
+            hint="Install what it needs, such as pip install 'peftlab[sentencepiece]'.",
+        ) from None
     except (OSError, ValueError, KeyError) as error:
         raise SourceError(f"the tokenizer cannot be loaded: {_first_line(error)}", where=config.path) from None
     tokenizer.padding_side = tokenizer.truncation_side = "right"

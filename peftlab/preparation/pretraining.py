@@ -36,6 +36,11 @@ def check_pretraining(recipe: Recipe, facts: ModelFacts) -> None:
             "a model that starts from nothing has nothing to go on with",
             hint="Train it by a recipe of the task masked_lm or causal_lm, and name that run as model.path.",
         )
+    if recipe.data is None:
+        raise UnsupportedError(
+            f"{recipe.task.registered_name} makes its own data, which are no texts to read first",
+            hint="Leave model.pretrain out.",
+        )
     if facts.family not in TASKS:
         raise UnsupportedError(
             f"{facts.path} ({facts.model_type}) is neither a BERT-like nor a GPT-like model",

@@ -126,6 +126,62 @@ def test_a_translation_is_drawn_by_each_text_for_itself(translators: tuple[Path,
     assert wanted == [" ".join(likeliest_there[0].split())]
 
 
+@pytest.fixture(scope="module")
+def marian(made_once: MadeOnce) -> Path:
+    """A tiny Marian with random weights, and the tokenizer of two SentencePiece files that all of its kind have."""
+
+    def write(folder: Path) -> None:
+        import io
+
+        import sentencepiece
+        from transformers import MarianConfig, MarianMTModel
+
+        model = io.BytesIO()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter([text for text, _ in sentences(60)]), model_writer=model, vocab_size=60,
+            hard_vocab_limit=False, minloglevel=2,
+        )  # fmt: skip
+        for name in ("source.spm", "target.spm"):
+            (folder / name).write_bytes(model.getvalue())
+        pieces = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+        names = [pieces.id_to_piece(at) for at in range(pieces.get_piece_size())]
+        names = ["</s>", "<unk>", *(name for name in names if name not in ("</s>", "<unk>", "<s>")), "<pad>"]
+        (folder / "vocab.json").write_text(json.dumps({name: at for at, name in enumerate(names)}))
+        settings = {"tokenizer_class": "MarianTokenizer", "source_lang": "en", "target_lang": "de"}
+        (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+        torch.manual_seed(0)
+        config = MarianConfig(
+            vocab_size=len(names), d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+            decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32, max_position_embeddings=64,
+            pad_token_id=len(names) - 1, eos_token_id=0, decoder_start_token_id=len(names) - 1, forced_eos_token_id=0,
+        )  # fmt: skip
+        MarianMTModel(config).save_pretrained(folder)
+
+    return made_once("tiny-marian", write)
+
+
+def test_a_marian_translates(marian: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from peftlab.models import base_model
+    from peftlab.models.model_config import ModelConfig
+    from peftlab.preparation.augmentation_models import load_models
+
+    made = BackTranslation(there=str(marian), back=str(marian))
+    where = {"base": None, "config": ModelConfig(path=str(marian)), "device": CPU, "offline": True}
+    models = load_models(made, **where)
+    texts = [text for text, _ in sentences(3)]
+    found = made.change_all(texts, randoms(3), models)
+    assert all(found)
+    assert found != texts
+    assert "pad" not in " ".join(found)
+
+    def fails(*_: Any, **__: Any) -> None:
+        raise ImportError("MarianTokenizer requires the SentencePiece library")
+
+    monkeypatch.setattr(base_model.AutoTokenizer, "from_pretrained", fails)
+    with pytest.raises(PeftlabError, match=r"requires the SentencePiece library[\s\S]*peftlab\[sentencepiece\]"):
+        load_models(made, **where)
+
+
 def test_noise_draws_at_the_temperature() -> None:
     from peftlab.augmentations.back_translation import _Noise
 

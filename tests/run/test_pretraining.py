@@ -14,7 +14,7 @@ from peftlab.data.duplicates import text_key
 from peftlab.estimate.recipe import estimate_recipe
 from peftlab.estimate.target import Target
 from peftlab.preparation.check import check_model, check_recipe
-from peftlab.preparation.pretraining import pretraining_texts
+from peftlab.preparation.pretraining import check_pretraining, pretraining_texts
 from peftlab.run import stages
 from tests.conftest import sentences
 
@@ -122,6 +122,8 @@ def test_estimate_counts_it_and_bad_input_gets_a_message(recipe: Any, tiny_gpt2:
             model_of(recipe(*arguments, **options))
         assert "model" in str(caught.value)
 
+    with pytest.raises(PeftlabError, match="makes its own data"):
+        check_pretraining(recipe().model_copy(update={"data": None}), model_of(recipe()).facts)
     refused("no quantization", {"quantization": "nf4"})
     refused("has nothing to go on with", {"path": "", "from_config": {"model_type": "bert"}}, method={"type": "full"})
     refused("max_stps", {"pretrain": {"max_stps": 3}})
