@@ -158,4 +158,4 @@ def test_bad_input_gets_a_message(run: Any, tiny_bert: Path) -> None:
     nothing = [{"type": "counterfactual", "rows": "unlabeled", "words": {"nowhere": "never"}}]
     refused("no text without a label has a changed copy", [{"type": "uda"}], entries=nothing)
     with pytest.raises(UnsupportedError, match="one class"):
-        checked(tiny_bert, {"type": "text_regression"}, [{"type": "fixmatch"}])
+        checked(tiny_bert, {"type": "text_regression", "max_length": 24}, [{"type": "fixmatch"}])
