@@ -24,7 +24,8 @@ LONG = "a very long text that goes on and on, with averyveryveryveryveryverylong
 
 @pytest.mark.parametrize("several", [False, True])
 def test_rows_are_labelled_by_keys(tab: Page, tmp_path: Path, several: bool) -> None:
-    (tmp_path / "rows.csv").write_text(f"text,select_reason\nwhat a day,sure by 0.51\n{LONG},\n<i>so so</i>,\n")
+    rows = f'text,select_reason\nwhat a day,sure by 0.51\n"{LONG}",\n<i>so so</i>,\n'
+    (tmp_path / "rows.csv").write_text(rows)
     names = tuple(f"class number {number}" for number in range(1, 12))
     question = Question(("text",), ("label",), names, several)
     table = LabelTable(tmp_path / "rows.csv", tmp_path / "labelled.csv", question)
