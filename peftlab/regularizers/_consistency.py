@@ -9,7 +9,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, PrivateAttr
 
 from peftlab.core.errors import UnsupportedError
 from peftlab.core.hooks import Backward, TextPairs
-from peftlab.core.regularizer import TrainingSetup
+from peftlab.core.regularizer import TrainingSetup, in_passes
 from peftlab.regularizers._classes import NeedsClasses
 
 if TYPE_CHECKING:
@@ -44,6 +44,11 @@ class Consistency(NeedsClasses):
                 f"{setup.task.registered_name} does not have just one",
                 hint="Choose a task such as text_classification, with one label a text.",
             )
+
+    def passes_of(self, *, trains_base: bool) -> float:
+        """The labelled batch, and for each text without a label a forward pass, and a whole pass of its copy."""
+        whole = 1 + self.ratio
+        return in_passes(forward=whole + self.ratio, backward=whole, weights=whole, trains_base=trains_base)
 
     def take_pairs(self, pairs: TextPairs) -> None:
         """Texts to draw from."""
