@@ -142,7 +142,8 @@ def _estimate(checked: CheckedModel, target: Target, batch: Batch | None, *, adv
     def peak(size: int, length: int) -> int:
         return max(shapes.memory(placeholder_batch(recipe.task, labels, size=size, length=length)).phases.values())
 
-    longest = (checked.facts.max_length or 1 << 20) - recipe.method.extra_positions()
+    # Lengths may count more than a text's positions, such as the patches of an image beside it.
+    longest = max(length, (checked.facts.max_length or 1 << 20) - recipe.method.extra_positions())
     return replace(
         found,
         largest_batch_size=largest_fitting(lambda n: peak(n, length), available, start=size, limit=LARGEST_BATCH),
