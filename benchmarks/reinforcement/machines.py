@@ -92,9 +92,8 @@ def unseen_runs(recipe: peftlab.Recipe) -> Split:
     return draw_runs("test", players, len(players), lengths, seed=TESTED[0], max_steps=task.max_steps, bucket=None)
 
 
-def scores_of(folder: Path, split: Split) -> dict[str, list[float]]:
-    """What each run contributes to each metric, by the model of a run's folder."""
-    found = folder / "unseen.json"
+def scores_of(folder: Path, split: Split, found: Path) -> dict[str, list[float]]:
+    """What each run contributes to each metric, by the model of a run's folder; kept in a file."""
     if not found.is_file():
         saved = SavedRun.open(folder)
         task = TuringMachine(**{key: getattr(saved.recipe.task, key) for key in TuringMachine.model_fields})
@@ -143,13 +142,14 @@ def main() -> None:
     own = base_recipe.training.model_dump(mode="json")
     taught = {key: own[key] for key in ("batch_size", "learning_rate", "schedule")} | {"log_every_steps": 1}
     split = unseen_runs(recipe)
-    base = scores_of(Path(recipe.model.path), split)
+    chosen.output_dir.mkdir(parents=True, exist_ok=True)
+    base = scores_of(Path(recipe.model.path), split, chosen.output_dir / "base.json")
     seconds: dict[str, list[float]] = {"reinforcement": [], "supervised": []}
     scores: dict[str, list[dict[str, list[float]]]] = {"reinforcement": [], "supervised": []}
     for seed in chosen.seeds:
         folder = chosen.output_dir / f"reinforcement-{seed}"
         seconds["reinforcement"].append(run({**values, "seed": seed}, folder)["seconds"])
-        scores["reinforcement"].append(scores_of(folder, split))
+        scores["reinforcement"].append(scores_of(folder, split, folder / "unseen.json"))
     tried = {**supervised, "training": {**taught, "max_steps": 40}, "evaluation": {"every": 1000}}
     step = run(tried, chosen.output_dir / "supervised-step")["step"]
     for seed, budget in zip(chosen.seeds, seconds["reinforcement"], strict=True):
@@ -159,7 +159,7 @@ def main() -> None:
         training = {**taught, "max_steps": steps}
         taken = run({**supervised, "seed": seed, "training": training, "evaluation": evaluation}, folder)
         seconds["supervised"].append(taken["seconds"])
-        scores["supervised"].append(scores_of(folder, split))
+        scores["supervised"].append(scores_of(folder, split, folder / "unseen.json"))
     found: dict[str, Any] = {
         "machines": len(next(iter(base.values()))),
         "seeds": chosen.seeds,
