@@ -10,7 +10,7 @@ from pathlib import Path
 from peftlab.audit.audited_run import AuditedRun
 from peftlab.audit.before import check_alike, compare
 from peftlab.audit.report import AuditReport
-from peftlab.audit.rows import read_further, read_rows, train_rows
+from peftlab.audit.rows import AuditRows, read_further, read_rows, train_rows
 from peftlab.audit.run_audit import FEWEST_ROWS, build_report, run_parts, texts_to_read
 from peftlab.core.audit import Audit, Audited, Findings
 from peftlab.core.errors import DataError
@@ -29,6 +29,7 @@ def audit_run(
     reading: DataConfig,
     data: Path | None = None,
     before: TunedModel | None = None,
+    given: AuditRows | None = None,
     slices: Sequence[str] = (),
     offline: bool = False,
     seed: int = 0,
@@ -42,6 +43,7 @@ def audit_run(
         reading: How the file of rows is written.
         data: Rows with what is right; None: those of the run that it was not trained on.
         before: Another run, which is asked about the same rows; the report then says what has changed since.
+        given: Rows that have been read already, in the place of a file's.
         slices: Columns by which errors are parted.
         offline: Allow no network.
         seed: Of all that is drawn.
@@ -60,7 +62,8 @@ def audit_run(
             if not Path(table).exists():
                 raise DataError("no such file", where=f"--set {part.registered_name}: {table}")
     columns = tuple(dict.fromkeys([*slices, *(name for part in parts for name in part.columns())]))
-    given = read_rows(tuned, data, columns=columns, reading=reading, offline=offline, report=reporter.say)
+    if given is None:
+        given = read_rows(tuned, data, columns=columns, reading=reading, offline=offline, report=reporter.say)
     if len(given.rows) < FEWEST_ROWS:
         raise DataError(
             f"there are {len(given.rows)} rows, and an audit needs {FEWEST_ROWS} at least to say anything",

@@ -12,6 +12,7 @@ from peftlab.cli.audit import audit
 from peftlab.cli.bench import bench
 from peftlab.cli.board import board
 from peftlab.cli.chat import chat
+from peftlab.cli.continuing import continue_run
 from peftlab.cli.doctor import doctor
 from peftlab.cli.ensemble import ensemble
 from peftlab.cli.estimate import estimate
@@ -48,6 +49,7 @@ app = typer.Typer(
 )
 app.command()(init)
 app.command()(run)
+app.command("continue")(continue_run)
 app.command()(predict)
 app.command()(evaluate)
 app.command()(select)

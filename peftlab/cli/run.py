@@ -125,9 +125,10 @@ def summary(result: Any) -> str:
     lines = [f"{record.name}: {record.status} in {duration(record.seconds)}"]
     if record.error:
         lines.append(f"  error       {record.error}")
+    width = max([11, *map(len, record.scores)])
     for split, scores in record.scores.items():
         figures = "   ".join(f"{name} {value:.4f}" for name, value in scores.items())
-        lines.append(f"  {split:<11} {figures}   ({record.data.rows[split]} examples)")
+        lines.append(f"  {split:<{width}} {figures}   ({record.data.rows[split]} examples)")
     if record.parameters and record.steps == 0 and record.status == "success":
         lines.append("  trained     nothing: no step was taken (training.max_steps: 0)")
     elif record.parameters:

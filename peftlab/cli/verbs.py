@@ -17,6 +17,7 @@ P = ParamSpec("P")
 
 OTHER_NAMES = {
     **dict.fromkeys(("train", "finetune", "fine-tune", "ft", "fit", "start", "resume"), "run"),
+    **dict.fromkeys(("update", "go-on", "extend", "incremental", "continual"), "continue"),
     **dict.fromkeys(("infer", "inference", "classify", "generate"), "predict"),
     **dict.fromkeys(("test", "eval", "score"), "evaluate"),
     **dict.fromkeys(("sample", "query", "choose", "active-learning"), "select"),

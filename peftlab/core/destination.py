@@ -89,6 +89,8 @@ def inputs_of_recipe(values: Mapping[str, Any]) -> list[str]:
     training = values.get("training")
     teachers = training.get("distillation") if isinstance(training, Mapping) else None
     found += teachers.get("teachers") or [] if isinstance(teachers, Mapping) else []
+    continues = values.get("continues")
+    found += [continues.get("run")] if isinstance(continues, Mapping) else []
     found += list(source.values()) if isinstance(source, Mapping) else [source]
     return [text for text in found if isinstance(text, str) and text]
 

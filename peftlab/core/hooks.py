@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from peftlab.core.method import MethodContext
+    from peftlab.core.past import Past
     from peftlab.core.task import Task
 
 LossFunction = Callable[[Any, Mapping[str, "Tensor"]], "Tensor"]
@@ -92,6 +93,14 @@ class TrainingHooks(RegisteredConfig):
 
     def take_pairs(self, pairs: TextPairs) -> None:
         """Called once, after ``begin``, where ``needs_unlabeled`` says so."""
+
+    def remember(self, model: nn.Module, past: Past) -> Mapping[str, Tensor]:
+        """Called after ``begin`` where the run goes on from an earlier one, whose weights the model has.
+
+        Returns:
+            What is kept in the run's folder, for this hook of a run that goes on from this one.
+        """
+        return {}
 
     def rate_factors(self, model: nn.Module) -> Mapping[str, float]:
         """What the learning rate of a trained parameter is multiplied by, by name; 1 where it is not named.

@@ -147,6 +147,29 @@ class Method(TrainingHooks, ABC):
                 hint="Set model.offload to null, or choose a method that freezes the base, such as lora.",
             )
 
+    def after(self, earlier: Method) -> Method:
+        """The method of a run that goes on from a run of another method, by default this one as it is.
+
+        Raises:
+            UnsupportedError: The earlier run's weights are none of this method.
+        """
+        if earlier.registered_name != self.registered_name:
+            raise UnsupportedError(
+                f"the earlier run was tuned with {earlier.registered_name}, and its weights are none of "
+                f"{self.registered_name}",
+                hint="Keep its method. To begin with another one where it ended, name the run in `model.path`.",
+            )
+        return self
+
+    def taken_up(self, saved: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+        """The weights to begin with, where a run goes on from an earlier one; by default those that it saved.
+
+        Args:
+            saved: By the names in the earlier run's file.
+            own: Those of the new model, as ``apply`` has made them, by the same names.
+        """
+        return saved
+
     @abstractmethod
     def apply(self, model: Any, context: MethodContext) -> Any:
         """Wrap a transformers model so that only what the method trains requires a gradient.

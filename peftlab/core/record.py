@@ -137,6 +137,29 @@ class Soup(Config):
     parts: list[SoupPart]
 
 
+class Earlier(Config):
+    """The run that another one went on from."""
+
+    run: str = Field(description="Its name.")
+    folder: str
+    started_at: str
+    weights_sha256: str = Field(description="Of its files of weights, which tells whether they are still the same.")
+    fingerprint: str = Field(description="Of its data.")
+    scores: dict[str, dict[str, float]] = Field(
+        default_factory=dict, description="Of the earlier run on this run's test rows, new and earlier: split, metric."
+    )
+    start_scores: dict[str, dict[str, float]] = Field(
+        default_factory=dict, description="Of the model before its first step, where it began with the base's weights."
+    )
+
+
+class Gate(Config):
+    """Whether a run that went on from another one may take its place."""
+
+    accepted: bool
+    worse: list[str] = Field(description="Where it is worse, in sentences.")
+
+
 class RunRecord(Config):
     """Everything that a run leaves behind about itself."""
 
@@ -152,6 +175,8 @@ class RunRecord(Config):
     )
     calibration: Calibration | None = None
     soup: Soup | None = Field(None, description="Of a mean of several runs' weights; null: the run was trained.")
+    earlier: Earlier | None = Field(None, description="The run that this one went on from; null: it began with a base.")
+    gate: Gate | None = Field(None, description="Of `peftlab continue --fail-under`; null: it was not asked for.")
     best_step: int | None = None
     tied_steps: list[int] = Field(
         default_factory=list,

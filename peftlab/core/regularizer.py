@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
-from peftlab.core.errors import ConfigError
+from peftlab.core.errors import ConfigError, UnsupportedError
 from peftlab.core.hooks import TrainingHooks
 from peftlab.core.registry import Registry
 
@@ -26,12 +26,14 @@ class TrainingSetup:
         method: Of the recipe.
         facts: Of the base model.
         has_dropout: Whether something is dropped at random while training.
+        goes_on: Whether the run begins with the weights of an earlier one.
     """
 
     task: Task
     method: Method
     facts: ModelFacts
     has_dropout: bool
+    goes_on: bool = False
 
 
 class Regularizer(TrainingHooks):
@@ -55,6 +57,9 @@ class Regularizer(TrainingHooks):
     """Names of regularisers that contradict this one."""
     one_process: ClassVar[bool] = False
     """Whether it learns something by its own gradients, which several processes would have to share."""
+
+    needs_past: ClassVar[bool] = False
+    """Whether it holds on to what an earlier run learned, so that it says nothing to a run that goes on from none."""
 
     def passes_of(self, *, trains_base: bool) -> float:
         """What a step computes with these settings, in passes of plain training.
@@ -121,3 +126,16 @@ def check_together(regularizers: Sequence[Regularizer]) -> None:
         for other in names:
             if other in each.not_with:
                 raise ConfigError(f"the regularizers `{each.registered_name}` and `{other}` contradict each other")
+
+
+def check_past(regularizer: Regularizer, *, goes_on: bool) -> None:
+    """Refuse a regulariser that holds on to an earlier run's weights, where there are none.
+
+    Raises:
+        UnsupportedError: With the reason.
+    """
+    if regularizer.needs_past and not goes_on:
+        raise UnsupportedError(
+            f"{regularizer.registered_name} holds on to what an earlier run learned, and this one begins with a base",
+            hint="Use it with `peftlab continue RUN`, or name a run in `continues`.",
+        )

@@ -36,6 +36,10 @@ _OF_DATA = {
     "train_rows_that_test_teachers": "{} rows of train were left out, since a teacher is tested on them",
     "validation_rows_that_trained_teachers": "{} rows of validation were left out, since a teacher has learned them",
     "test_rows_that_trained_teachers": "{} rows of test were left out, since a teacher has learned them",
+    "rows_replayed": "{} earlier training rows are learned again (continues.replay)",
+    "train_rows_of_earlier_runs": "{} rows of train were left out, since an earlier run is tested on them",
+    "validation_rows_of_earlier_runs": "{} rows of validation were left out, since an earlier run has learned them",
+    "test_rows_of_earlier_runs": "{} rows of test were left out, since an earlier run has seen them",
     "texts_in_two_splits": "{} texts are in two splits: what is measured on them is too good",
     "rows_with_further_responses": "{} rows hold another response to the prompt of an earlier row, and are kept with "
     "it: rows are counted by prompts",
@@ -104,6 +108,7 @@ def _singular(line: str) -> str:
         ("1 texts are", "1 text is"),
         ("1 texts", "1 text"),
         ("1 changed copies of training rows", "1 changed copy of a training row"),
+        ("1 earlier training rows are", "1 earlier training row is"),
         ("1 copies of training rows", "1 copy of a training row"),
         ("1 changed copies of texts", "1 changed copy of texts"),
         ("1 copies of texts", "1 copy of texts"),

@@ -37,6 +37,7 @@ class LoadedData:
         unlabeled: Texts without labels; None: the source has none.
         unlabeled_copies: Changed copies of some of them, which carry their rows' places in the source; None: none are
             made.
+        earlier: The rows that the run learned newly which this one goes on from; None: it goes on from none.
     """
 
     splits: dict[str, Split]
@@ -44,6 +45,7 @@ class LoadedData:
     lost_classes: Mapping[str, str] = field(default_factory=dict)
     unlabeled: Split | None = None
     unlabeled_copies: Split | None = None
+    earlier: Split | None = None
 
 
 def load_splits(

@@ -119,6 +119,20 @@ class Lora(Method):
             }
         return wrapped
 
+    def after(self, earlier: Method) -> Method:
+        """After PiSSA and OLoRA training goes on with the plain LoRA of twice the rank that they have saved."""
+        super().after(earlier)
+        if not isinstance(earlier, Lora) or not earlier._changes_base:
+            return self
+        if earlier.rslora:
+            raise UnsupportedError(
+                f"no whole alpha scales rsLoRA's update as {earlier.initialization} has saved it",
+                where="method.rslora",
+                hint="Set `model.path` to the run, which begins a new adapter on its model.",
+            )
+        values = self.model_dump() | {"initialization": "default"}
+        return Lora.model_validate(values | {"rank": 2 * earlier.rank, "alpha": 2 * earlier.alpha})
+
     def guards(self, model: nn.Module, context: MethodContext) -> dict[str, Guard]:
         """Every target got an update."""
         return {"target_modules_matched": guard_targets(model, self.target_modules)}
@@ -170,10 +184,10 @@ class Lora(Method):
         if self.dora:
             raise UnsupportedError("the mean of updates with DoRA's magnitudes is no such update", where="method.dora")
         count = len(parts)
-        others = [{n: each for n, each in part.items() if _factor(n) is None} for part in parts]
+        others = [{n: each for n, each in part.items() if factor_axis(n) is None} for part in parts]
         tensors = mean_of_tensors(others)
         for name in parts[0]:
-            axis = _factor(name)
+            axis = factor_axis(name)
             if axis is not None:
                 joined = torch.cat([part[name] for part in parts], dim=axis)
                 tensors[name] = (joined / count if "lora_B" in name or "embedding_B" in name else joined).contiguous()
@@ -195,7 +209,7 @@ class Lora(Method):
         return self.initialization in {"pissa", "olora"}
 
 
-def _factor(name: str) -> int | None:
+def factor_axis(name: str) -> int | None:
     """The dimension in which a factor has the ranks; None: this is none of the two factors of an update."""
     last = name.removesuffix(".weight").rpartition(".")[2]
     return {"lora_A": 0, "lora_embedding_A": 0, "lora_B": 1, "lora_embedding_B": 1}.get(last)

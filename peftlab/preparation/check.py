@@ -11,7 +11,7 @@ from pathlib import Path
 from peftlab.core.config import Document, replace_config
 from peftlab.core.errors import DataError, UnsupportedError
 from peftlab.core.model_facts import ModelFacts
-from peftlab.core.regularizer import TrainingSetup
+from peftlab.core.regularizer import TrainingSetup, check_past
 from peftlab.core.reporter import Reporter, Silent
 from peftlab.core.splits import Split
 from peftlab.data.splits import LoadedData
@@ -19,6 +19,7 @@ from peftlab.models.quantization import check_quantization
 from peftlab.models.tokenizer_facts import can_check_vocabulary, check_vocabulary
 from peftlab.preparation.augment import augmented, check_augmentation, check_augmentation_models
 from peftlab.preparation.check_settings import check_family, check_positions, check_settings, check_untrained
+from peftlab.preparation.earlier_run import check_classes, open_earlier, with_earlier_method
 from peftlab.preparation.find_model import find_model
 from peftlab.preparation.load_data import load_data, name_lost_class, with_notices
 from peftlab.preparation.metric_choice import choose_metric
@@ -102,6 +103,11 @@ def check_model(
         (reporter or Silent()).say(note)
     names_metric = recipe.evaluation.metric is not None
     recipe = settle_recipe(recipe, document)
+    with at_place(document, ("continues", "run")):
+        earlier = open_earlier(recipe)
+    if earlier is not None:
+        with at_place(document, ("continues",)):
+            recipe = with_earlier_method(recipe, earlier)
     check_settings(recipe, document)
     check_augmentation(recipe, document)
     with at_place(document, ("model",) if recipe.model.from_config else ("model", "path")):
@@ -151,7 +157,10 @@ def check_model(
             check_teachers(recipe)
     for position, regularizer in enumerate(recipe.training.regularizers):
         with at_place(document, ("training", "regularizers", position)):
-            regularizer.check(TrainingSetup(recipe.task, recipe.method, facts, recipe.has_dropout(facts.config)))
+            goes_on = recipe.continues is not None and recipe.continues.weights
+            has_dropout = recipe.has_dropout(facts.config)
+            check_past(regularizer, goes_on=goes_on)
+            regularizer.check(TrainingSetup(recipe.task, recipe.method, facts, has_dropout, goes_on))
     return CheckedModel(recipe, model_location, facts, names_metric)
 
 
@@ -166,8 +175,13 @@ def check_data(
     recipe = checked.recipe
     with at_place(document, ("data",) if recipe.data is not None else ("task",)):
         data = load_data(recipe, folder=document.folder, offline=offline, report=(reporter or Silent()).say)
-        recipe = with_learned(recipe, {**recipe.task.learned, **recipe.task.learn(data.splits["train"])})
-        labels = recipe.task.learn_labels(data.splits["train"])
+        earlier = open_earlier(recipe)
+        if earlier is None:
+            recipe = with_learned(recipe, {**recipe.task.learned, **recipe.task.learn(data.splits["train"])})
+            labels = recipe.task.learn_labels(data.splits["train"])
+        else:
+            recipe = with_learned(recipe, {**recipe.task.learned, **earlier.recipe.task.learned})
+            labels = earlier.labels
         recipe = _with_regularizers(recipe, data.splits["train"], document)
         check_untrained(recipe, labels, document)
         check_class_names(recipe.training.class_weights, labels)
@@ -177,6 +191,8 @@ def check_data(
             try:
                 recipe.task.check_split(split, labels)
             except DataError:
+                if earlier is not None:
+                    check_classes(recipe, split, labels)
                 name_lost_class(data, split, recipe)
                 raise
             if checked.facts.tokenizer is not None:

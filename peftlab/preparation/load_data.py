@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from peftlab.core.errors import DataError
+from peftlab.artifact.saved_run import SavedRun
+from peftlab.core.errors import DataError, UserError
 from peftlab.core.reporter import ProgressCallback
 from peftlab.core.splits import Split
 from peftlab.data.row_rules import RowRules
 from peftlab.data.splits import LoadedData, load_splits, summarise_splits
+from peftlab.preparation.earlier_rows import with_earlier_rows, without_earlier_rows
+from peftlab.preparation.earlier_run import open_earlier
 from peftlab.preparation.teachers import open_teachers, without_rows_of_teachers
 from peftlab.recipe.schema import Recipe
 
@@ -23,18 +26,70 @@ def load_data(
     report: ProgressCallback,
     more_columns: Sequence[str] = (),
 ) -> LoadedData:
-    """The splits, from the source or made by the task.
+    """The splits, from the source or made by the task; with rows of the runs that it goes on from.
 
     Args:
         recipe: Its data and its task.
         folder: Relative paths start here (the recipe's folder).
         offline: Allow no network.
-        report: Is told of downloads.
+        report: Is told of downloads, and of earlier rows that cannot be had where none of them is needed.
         more_columns: To read beside the task's; where the source lacks one, it is None in every row.
 
     Raises:
         UserError: The data cannot be had, or cannot be used.
     """
+    own = _load_own(recipe, folder=folder, offline=offline, report=report, more_columns=more_columns)
+    run, settings = open_earlier(recipe), recipe.continues
+    if run is None or settings is None:
+        return own
+    try:
+        earlier = _history(run, offline=offline, report=report, more_columns=more_columns)
+    except UserError as error:
+        if settings.replay:
+            error.hint = f"{error.hint or ''} Without these rows, set continues.replay to 0.".strip()
+            raise
+        why = f"what is forgotten is not measured, since the earlier rows cannot be read: {error.message}"
+        report(why)
+        notes = {**own.summary.notes, "earlier_rows": why}
+        return replace(own, summary=own.summary.model_copy(update={"notes": notes}))
+    fresh = without_earlier_rows(own, earlier, recipe.task)
+    return with_earlier_rows(fresh, earlier, recipe.task, replay=settings.replay, seed=recipe.seed)
+
+
+def _history(
+    run: SavedRun, *, offline: bool, report: ProgressCallback, more_columns: Sequence[str]
+) -> list[LoadedData]:
+    """The new rows of a run and of those before it, the oldest first, as these runs had them.
+
+    Raises:
+        UserError: They cannot be read, or are others by now.
+    """
+    recipe = run.recipe
+    own = _load_own(recipe, folder=None, offline=offline, report=report, more_columns=more_columns)
+    before, whole = open_earlier(recipe), own
+    earlier: list[LoadedData] = []
+    if before is not None and recipe.continues is not None:
+        earlier = _history(before, offline=offline, report=report, more_columns=more_columns)
+        own = without_earlier_rows(own, earlier, recipe.task)
+        whole = with_earlier_rows(own, earlier, recipe.task, replay=recipe.continues.replay, seed=recipe.seed)
+    known = run.record.data
+    # Columns that were read in addition change the fingerprint, so the rows are compared by their numbers then.
+    same = known is not None and (
+        known.rows == whole.summary.rows if more_columns else known.fingerprint == whole.summary.fingerprint
+    )
+    if not same:
+        raise DataError(
+            "the data have changed since the earlier run, so its test rows may be rows that it has learned",
+            where=str(run.folder),
+            hint="Bring the data back as they were.",
+        )
+    return [*earlier, own]
+
+
+def _load_own(
+    recipe: Recipe, *, folder: Path | None, offline: bool, report: ProgressCallback, more_columns: Sequence[str]
+) -> LoadedData:
+    """The splits of the recipe's own source; arguments are those of :func:`load_data`."""
     task = recipe.task
     if recipe.data is None:
         splits = task.make_splits(recipe.seed)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from peftlab.artifact.saved_run import checkpoint_of
+from peftlab.artifact.take_up import take_up
 from peftlab.core.errors import DataError
 from peftlab.core.input_embeddings import input_embeddings
 from peftlab.core.method import MethodContext
@@ -28,6 +29,7 @@ from peftlab.models.image_text_reader import ImageTextReader
 from peftlab.models.new import NEW_VOCABULARY_SIZE, write_new_model
 from peftlab.models.tokenizer_facts import missing_rows
 from peftlab.preparation.check import CheckedRecipe
+from peftlab.preparation.earlier_run import open_earlier
 from peftlab.training.checkpoints import trainable_parameters
 from peftlab.training.guards import check_trainable_parameters, hash_tensors
 from peftlab.training.steps import StepPlan
@@ -152,6 +154,9 @@ class Loader:
         # Seeded anew, so that an adapter starts alike whatever the head before it has drawn.
         torch.manual_seed(recipe.seed)
         model = recipe.method.apply(base.model, context)
+        earlier = open_earlier(recipe)
+        if earlier is not None and recipe.continues is not None and recipe.continues.weights:
+            take_up(model, recipe.method, earlier.folder)
         if recipe.training.gradient_checkpointing:
             checkpoint_activations(base.model, recipe.model)
         trainable = trainable_parameters(model)

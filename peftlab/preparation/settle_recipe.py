@@ -40,6 +40,10 @@ def settle_recipe(recipe: Recipe, document: Document) -> Recipe:
                 recipe.training, distillation=replace_config(teachers, teachers=places_of_teachers)
             )
             recipe = replace_config(recipe, training=training)
+    if recipe.continues is not None:
+        with at_place(document, ("continues", "run")):
+            run = absolute(recipe.continues.run)
+            recipe = replace_config(recipe, continues=replace_config(recipe.continues, run=run))
     if recipe.data is None:
         return recipe
     with at_place(document, ("data", "source")):

@@ -31,6 +31,7 @@ from peftlab.core.task import TASKS, Scorer, Task
 from peftlab.data.data_config import SOURCE_KEYS, DataConfig
 from peftlab.metrics._scorer import ScorerWithMetric
 from peftlab.models.model_config import ModelConfig
+from peftlab.recipe.continuation import Continuation
 from peftlab.recipe.registered import build_registered, with_augmentations, with_training_parts
 from peftlab.recipe.shipped import find_recipe
 from peftlab.recipe.values import document_of, name_of
@@ -60,6 +61,9 @@ class Recipe(Config):
         None, description="The data to learn from. null: only for tasks that make their own, such as turing_machine."
     )
     method: SerializeAsAny[Method] = Field(description="Which parameters to train.")
+    continues: Continuation | None = Field(
+        None, description="The run to go on from: `{run: runs/a, replay: 0.05}`. null: the run begins with the base."
+    )
     training: TrainingConfig = Field(default_factory=TrainingConfig, description="How to train them.")
     evaluation: EvaluationConfig = Field(default_factory=EvaluationConfig, description="How to choose the best state.")
     measure: bool = Field(

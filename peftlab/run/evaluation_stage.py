@@ -9,9 +9,11 @@ from typing import Any
 from torch import nn
 
 from peftlab.core.files import atomic_file
+from peftlab.core.past import BEFORE, START
 from peftlab.core.splits import EncodedSplit
 from peftlab.core.task import Policy, Prediction, Task
 from peftlab.measurement.calibration import LogitCollector, calibrate
+from peftlab.preparation.earlier_run import describe_earlier, open_earlier
 from peftlab.preparation.loading import Loader
 from peftlab.run.run_context import RunContext
 from peftlab.training.answers import AnswerWatch
@@ -28,6 +30,7 @@ class EvaluationStage:
 
     def __init__(self, run: RunContext, loader: Loader) -> None:
         self._run, self._loader = run, loader
+        self._before: list[_KeptPredictions] = []
 
     @property
     def _task(self) -> Task:
@@ -44,12 +47,44 @@ class EvaluationStage:
         self.score(model, validation, kept)
         self._run.findings.learned = task.learn_answers(kept.predictions, self._run.checked.labels)
 
+    def evaluate_before(self, model: nn.Module) -> None:
+        """Score the earlier run on this run's test rows, if it goes on from one, and keep its predictions.
+
+        Args:
+            model: Before its first step.
+        """
+        run, settings = self._run, self._run.recipe.continues
+        earlier = open_earlier(run.recipe)
+        if earlier is None or settings is None:
+            return
+        found = describe_earlier(earlier)
+        if settings.weights:
+            scores = self._score_tests(model, BEFORE)
+            run.findings.earlier = found.model_copy(update={"scores": scores})
+            return
+        start_scores = self._score_tests(model, START)
+        theirs = run.placement.place(earlier.load_model(offline=run.offline))
+        scores = self._score_tests(theirs, BEFORE)
+        run.findings.earlier = found.model_copy(update={"scores": scores, "start_scores": start_scores})
+
+    def _score_tests(self, model: nn.Module, prefix: str) -> dict[str, dict[str, float]]:
+        model.eval()
+        scores = {}
+        for name, split in self._loader.splits.items():
+            if name.startswith("test"):
+                kept = _KeptPredictions(prefix + name)
+                scores[name] = self.score(model, split, kept)
+                self._before.append(kept)
+        return scores
+
     def evaluate(self, model: nn.Module) -> None:
         """Score the model that was saved and loaded again, and write its predictions."""
         self._learn_answers(model)
         run, task, kept = self._run, self._task, dict[str, LogitCollector]()
         with PredictionWriter(run.folder.predictions) as file:
             writer = AnswerWatch(task, file)
+            for each in self._before:
+                file.write(each.split, each.index, each.predictions)
             for name, split in self._loader.splits.items():
                 if name == "train":
                     continue
@@ -120,11 +155,18 @@ class EvaluationStage:
 
 
 class _KeptPredictions:
-    """Predictions as they come."""
+    """Predictions as they come.
 
-    def __init__(self) -> None:
+    Args:
+        split: What they are called.
+    """
+
+    def __init__(self, split: str = "") -> None:
+        self.split = split
+        self.index: list[int] = []
         self.predictions: list[Prediction] = []
 
     def write(self, split: str, index: Sequence[int], predictions: Sequence[Prediction]) -> None:
         """Take those of a batch."""
+        self.index.extend(index)
         self.predictions.extend(predictions)

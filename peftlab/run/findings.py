@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from peftlab.core.record import Calibration, Guard, Memory, Parameters, Throughput
+from peftlab.core.record import Calibration, Earlier, Guard, Memory, Parameters, Throughput
 from peftlab.measurement.phases import PhaseClock
 from peftlab.training.micro_batches import MicroBatches
 from peftlab.training.progress import Progress
@@ -30,5 +30,6 @@ class Findings:
     micro_batches: MicroBatches = field(default_factory=MicroBatches)
     acceleration: dict[str, int | str] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
+    earlier: Earlier | None = None
     resumed: int = 0
     earlier_seconds: float = 0.0

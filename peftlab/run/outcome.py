@@ -62,6 +62,7 @@ def record_of(
         labels=list(checked.labels) or None,
         learned={**recipe.task.learned, **findings.learned},
         calibration=findings.calibration,
+        earlier=findings.earlier,
         best_step=progress.best_step,
         tied_steps=progress.tied_steps if len(progress.tied_steps) > 1 else [],
         steps=progress.step,

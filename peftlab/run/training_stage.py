@@ -22,6 +22,7 @@ from peftlab.preparation.loading import Loader
 from peftlab.run.early_warnings import CourseWatch, warnings_at_start
 from peftlab.run.head_alone import head_alone
 from peftlab.run.measuring_stage import new_meter
+from peftlab.run.remembering import remember
 from peftlab.run.resuming import read_checkpoint, state_of
 from peftlab.run.run_context import RunContext
 from peftlab.run.together import check_alike
@@ -79,6 +80,7 @@ class TrainingStage:
         task = hooks.training_task(self._weighted_task())
         if hooks.need_unlabeled:
             hooks.give_pairs(EncodedPairs(task, self._pairs(), loader.tokenizer.pad_token_id, run.device))
+        remember(run, loader, hooks, placed)
         optimizer = build_optimizer(placed, training, training.learning_rate, hooks=hooks)
         if optimizer_class(training.optimizer).averages:
             hooks.follow(optimizer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -13,6 +14,7 @@ from peftlab.core.errors import ConfigError
 from peftlab.core.hooks import Backward, LossFunction, ScoreOf, TrainingHooks
 from peftlab.core.lent_weights import lent_weights
 from peftlab.core.method import MethodContext
+from peftlab.core.past import Past
 from peftlab.core.record import Guard
 from peftlab.core.task import Task
 from peftlab.training.averaged_weights import averaged_weights
@@ -79,6 +81,14 @@ class HookList:
         """Texts without labels are picked in another way than in training, as long as the context lasts."""
         return nullcontext() if self._pairs is None else self._pairs.picked(pick)
 
+    def remember(self, model: nn.Module, past: Past) -> dict[str, Tensor]:
+        """What all keep of the earlier run: ``<hook's name>/<key>``."""
+        found: dict[str, Tensor] = {}
+        for hook in self._hooks:
+            own = hook.remember(model, replace(past, kept=_own(hook, past.kept)))
+            found |= {f"{hook.registered_name}/{key}": value for key, value in own.items()}
+        return found
+
     def rate_factors(self, model: nn.Module) -> dict[str, float]:
         """The product of all factors of each parameter that one of them names."""
         factors: dict[str, float] = {}
@@ -121,8 +131,7 @@ class HookList:
     def restore(self, model: nn.Module, state: Mapping[str, Tensor]) -> None:
         """Give each hook its own back."""
         for hook in self._hooks:
-            prefix = f"{hook.registered_name}/"
-            hook.restore(model, {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+            hook.restore(model, _own(hook, state))
 
     def follow(self, optimizer: Any) -> None:
         """Evaluate and keep the averages of an optimizer that has some, such as a schedule-free one."""
@@ -166,6 +175,12 @@ class HookList:
     def guards(self, model: nn.Module, context: MethodContext) -> dict[str, Guard]:
         """The guards of all."""
         return {name: guard for hook in self._hooks for name, guard in hook.guards(model, context).items()}
+
+
+def _own(hook: TrainingHooks, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What a hook gave, by its own names."""
+    prefix = f"{hook.registered_name}/"
+    return {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
 
 
 def _within(hook: TrainingHooks, inner: Backward, model: nn.Module, batch: Mapping[str, Tensor]) -> Backward:

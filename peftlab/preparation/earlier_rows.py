@@ -1,0 +1,107 @@
+"""New rows beside those of the runs that came before: what is learned again, and on what forgetting is measured.
+
+No test row may be a training row, of this run or of an earlier one. So new training rows that an earlier run is tested
+on are left out, and so are new test and validation rows that one has learned.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from peftlab.core.errors import DataError
+from peftlab.core.past import EARLIER_TEST
+from peftlab.core.splits import Split
+from peftlab.core.task import Task
+from peftlab.data.augmenting import join_rows
+from peftlab.data.columns import take
+from peftlab.data.duplicates import text_key, text_keys
+from peftlab.data.ordering import draw_first, random_order
+from peftlab.data.splits import LoadedData, fingerprint
+
+MUST_NOT_MEET = {"train": ("validation", "test"), "validation": ("train",), "test": ("train", "validation")}
+"""Earlier splits whose rows may not be in a new one."""
+REPLAYED = "rows_replayed"
+
+
+def without_earlier_rows(own: LoadedData, earlier: Sequence[LoadedData], task: Task) -> LoadedData:
+    """The new rows, less those that would meet an earlier split; they are counted.
+
+    Args:
+        own: The new rows.
+        earlier: Of each run before, the oldest first.
+        task: Says when rows are equal.
+
+    Raises:
+        DataError: No row of a split is left.
+    """
+    splits, counts = dict(own.splits), dict[str, int]()
+    for name, split in own.splits.items():
+        theirs = [data.splits[other] for data in earlier for other in MUST_NOT_MEET[name] if other in data.splits]
+        seen = {key for each in theirs for key in _keys(each, task)}
+        kept = [at for at, key in enumerate(_keys(split, task)) if key not in seen]
+        if not kept:
+            raise DataError(f"no new {name} row is left: an earlier run knows all of these texts", where=split.source)
+        if len(kept) < len(split):
+            splits[name] = take(split, kept)
+            counts[f"{name}_rows_of_earlier_runs"] = len(split) - len(kept)
+    if not counts:
+        return own
+    summary = own.summary.model_copy(update={"notes": {**own.summary.notes, **counts}})
+    return replace(own, splits=splits, summary=summary)
+
+
+def with_earlier_rows(
+    own: LoadedData, earlier: Sequence[LoadedData], task: Task, *, replay: float, seed: int
+) -> LoadedData:
+    """The data of a run that goes on.
+
+    The training rows are the new ones and a share of the earlier ones, the validation rows half new and half earlier
+    ones. Each earlier run's test rows are a split of their own. As with all rows that are added to learn from, the
+    summary's fingerprint and counts are of the data without those that are learned again.
+
+    Args:
+        own: The new rows, from :func:`without_earlier_rows`.
+        earlier: Of each run before, the oldest first.
+        task: Of the recipe.
+        replay: The share of each earlier run's training rows.
+        seed: Of the draws.
+    """
+    splits = dict(own.splits)
+    if "validation" in splits:
+        known = [data.splits["validation"] for data in earlier if "validation" in data.splits]
+        room = len(splits["validation"])
+        total = sum(map(len, known))
+        drawn = [draw_rows(each, math.ceil(room * len(each) / total), task, seed) for each in known]
+        splits["validation"] = join_rows([splits["validation"], *drawn])
+    for number, data in enumerate(earlier, start=1):
+        if "test" in data.splits:
+            test = data.splits["test"]
+            splits[f"{EARLIER_TEST}{number}"] = replace(test, name=f"{EARLIER_TEST}{number}")
+    summary = own.summary.model_copy(
+        update={"fingerprint": fingerprint(splits), "rows": {name: len(split) for name, split in splits.items()}}
+    )
+    again = [
+        draw_rows(data.splits["train"], math.ceil(replay * len(data.splits["train"])), task, seed)
+        for data in earlier
+        if replay
+    ]
+    if again:
+        notes = {**summary.notes, REPLAYED: sum(map(len, again))}
+        added = fingerprint({str(number): split for number, split in enumerate(again)})
+        summary = summary.model_copy(update={"notes": notes, "added_rows_fingerprint": added})
+        splits["train"] = join_rows([splits["train"], *again])
+    return replace(own, splits=splits, summary=summary, earlier=earlier[-1].splits["train"])
+
+
+def draw_rows(split: Split, count: int, task: Task, seed: int) -> Split:
+    """So many rows of a split at most, of every class about its share; a smaller draw is within a larger one."""
+    if count >= len(split):
+        return split
+    order = random_order(text_keys(split, task.text_columns()), seed)
+    return take(split, draw_first(order, task.strata(split), count, seed))
+
+
+def _keys(split: Split, task: Task) -> list[bytes]:
+    return [text_key(texts) for texts in task.compared_texts(split)]
