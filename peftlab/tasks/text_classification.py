@@ -80,6 +80,11 @@ class TextClassification(ClassAnswers):
     label: str | list[str] = Field(
         "label", description="The column of the class. A list of columns with 0 and 1 makes the task multi-label."
     )
+    known_classes: list[str] = Field(
+        default_factory=list,
+        description="Classes beside those of the training rows, for which the head keeps a place: a run can go on with "
+        "rows of them.",
+    )
     multi_label: bool = Field(
         False, description="The label column holds several labels: a list, or a separated string."
     )
@@ -191,7 +196,7 @@ class TextClassification(ClassAnswers):
         """The names of the classes in the training split, sorted; numbers in the order of numbers."""
         if isinstance(self.label, list):
             return tuple(self.label)
-        names = self.classes(train)
+        names = set(class_names([*self._spellings(train), *self.known_classes]).values())
         if len(names) < 2 and not (self.multi_label and names):
             raise DataError(
                 f"every training example has the label {next(iter(names), 'nothing')!r}; two classes are needed",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -270,6 +271,15 @@ def test_the_fisher_information_against_the_definition(first: Path) -> None:
     other = Ewc(strength=3.0)
     other.restore(model, ewc.state(model))
     assert float(other.penalty(model)) == pytest.approx(float(ewc.penalty(model)))
+
+
+def test_a_head_with_a_place_for_classes_to_come(first: Path, tmp_path: Path) -> None:
+    task = SavedRun.open(first).recipe.task.model_copy(update={"known_classes": ["joy", "Good"]})
+    train = load_data(SavedRun.open(first).recipe, offline=True, report=print).splits["train"]
+    labels = task.learn_labels(train)
+    assert len(labels) == 3
+    assert {"joy", "bad"} <= set(labels)
+    task.check_split(replace(train, columns={"text": ["a day"], "label": ["joy"]}, index=[0]), labels)
 
 
 def test_ewc_needs_a_run_to_go_on_from(first: Path) -> None:
