@@ -274,7 +274,7 @@ def test_the_fisher_information_against_the_definition(first: Path) -> None:
 
 
 def test_a_head_with_a_place_for_classes_to_come(first: Path, tmp_path: Path) -> None:
-    task = SavedRun.open(first).recipe.task.model_copy(update={"known_classes": ["joy", "Good"]})
+    task = SavedRun.open(first).recipe.task.model_copy(update={"known_classes": ["joy", "good"]})
     train = load_data(SavedRun.open(first).recipe, offline=True, report=print).splits["train"]
     labels = task.learn_labels(train)
     assert len(labels) == 3
