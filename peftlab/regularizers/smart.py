@@ -30,7 +30,7 @@ class Smart(NeedsClasses, WeightAverage):
 
     paper: ClassVar[str] = "https://arxiv.org/abs/1911.03437"
     passes: ClassVar[float] = 3.5
-    memory: ClassVar[str] = "1.15 times the activations of a pass, the copy of what trains included"
+    memory: ClassVar[str] = "1.14 times the activations of a pass, and one copy of what trains"
     not_with: ClassVar[tuple[str, ...]] = ("r_drop", "mixup")
 
     smoothness: PositiveFloat = Field(1.0, description="Weight of the divergence from the answers nearby.")
