@@ -28,7 +28,7 @@ class Spectral(Regularizer):
     """Spectral norm: the largest singular value of each low-rank update, or of each trained matrix, is held small."""
 
     paper: ClassVar[str] = "https://arxiv.org/abs/1705.10941"
-    memory: ClassVar[str] = "one copy of what trains"
+    memory: ClassVar[str] = "at most one copy of the trained matrices"
     replayable: ClassVar[bool] = True
 
     strength: PositiveFloat = Field(0.01, description="λ: half of it weighs the squared norms.")
@@ -78,10 +78,11 @@ class Spectral(Regularizer):
 
         for name, _, _, apply in _maps(model):
             with torch.enable_grad():
-                own = self._directions[name].detach().requires_grad_()
+                own = self._directions[name].clone().requires_grad_()
                 (turned,) = torch.autograd.grad(apply(own).square().sum() / 2, own)
             length = turned.norm()
-            self._directions[name] = torch.where(length > 0, turned / length.clamp_min(1e-30), own.detach())
+            # In place: what is measured holds on to the tensors that there were before a step.
+            self._directions[name].copy_(torch.where(length > 0, turned / length.clamp_min(1e-30), own.detach()))
 
 
 Map = tuple[str, int, "Tensor", Callable[["Tensor"], "Tensor"]]
