@@ -68,8 +68,9 @@ def _run_stages(run: RunContext) -> None:
         {"weights of the base": digest or base_guard.digest(), "new weights": str(run.findings.initial_adapter_sha256)},
         kind=UserError,
     )
-    with clock.phase("evaluate"):
-        evaluation.evaluate_before(model)
+    if run.recipe.continues is not None:
+        with clock.phase("evaluate"):
+            evaluation.evaluate_before(model)
     with clock.phase("train"):
         try:
             training.train(job, context, initial_hashes=initial_hashes, matmul_rate=matmul_rate)
