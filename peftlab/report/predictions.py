@@ -74,7 +74,10 @@ def read_predictions(folder: Path, split: str) -> Predictions | None:
         if not len(rows):
             return None
         rows = rows[np.argsort(index[rows], kind="stable")]
-        return Predictions(index[rows], _column(table["label"], rows), _column(table["prediction"], rows))
+        labels, predictions = table["label"], table["prediction"]
+        if pa.types.is_boolean(labels.type) and pa.types.is_floating(predictions.type):
+            labels = pc.cast(labels, pa.float64())  # whether a reward should be above 0 is no class
+        return Predictions(index[rows], _column(labels, rows), _column(predictions, rows))
     except (pa.ArrowException, KeyError, TypeError) as error:
         raise UserError(f"the predictions are damaged: {str(error).splitlines()[0]}", where=str(folder)) from None
 
