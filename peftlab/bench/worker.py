@@ -239,8 +239,11 @@ _PR_SET_PDEATHSIG = 1
 def _begin() -> None:
     """Linux ends the run when the suite's process is killed, so that no orphan goes on in the run's folder.
 
-    A process of Ray's blocks the signals that ask a run to stop, and the run would inherit that.
+    A process of Ray's blocks the signals that ask a run to stop, and a shell ignores Ctrl-C for what it starts in the
+    background; the run would inherit both.
     """
     assert _LIBC is not None  # noqa: S101 - only used on Linux
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})

@@ -28,6 +28,7 @@ METHODS = {
     "linear_probe": {"type": "linear_probe"},
     "bitfit": {"type": "bitfit"},
     "lora": {"type": "lora", "rank": 4},
+    "o_lora": {"type": "o_lora", "rank": 4},
     "adalora": {"type": "adalora", "initial_rank": 4, "target_rank": 2},
     "ia3": {"type": "ia3"},
     "prefix_tuning": {"type": "prefix_tuning"},

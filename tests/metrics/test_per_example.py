@@ -110,7 +110,9 @@ def test_every_other_metric_has_none() -> None:
         "recall_at_10",
         "mrr_at_10",
         "ndcg_at_10",
-    }  # tests/tasks/test_text_embedding.py
+        *(f"{way}_recall_at_{k}" for way in ("image_to_text", "text_to_image") for k in (1, 5, 10)),
+        "two_way_mrr",
+    }  # tests/tasks/test_text_embedding.py, test_image_text_embedding.py
     of_rewards = {"reward_accuracy", "reward_margin"}
     for metric in set(METRICS) - known - of_ranks - of_rewards:
         assert METRICS[metric].per_example(["a", "b"], ["a", "b"]) is None
