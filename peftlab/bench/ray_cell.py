@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -112,7 +113,12 @@ def _finished(folder: Path, recipe: Recipe) -> Finished | None:
 
 
 def _run(worker: Worker, recipe: Recipe, folder: Path) -> Finished:
-    """Ray asks a task to stop by a KeyboardInterrupt in its main thread, which must not sleep in the kernel then."""
+    """Ray asks a task to stop by a KeyboardInterrupt in its main thread, which must not sleep in the kernel then.
+
+    Where a shell started Ray in the background, Ctrl-C is ignored, and Ray's word would be lost.
+    """
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     with ThreadPoolExecutor(1) as pool:
         future = pool.submit(worker.run, recipe, folder)
         try:
