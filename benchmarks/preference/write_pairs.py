@@ -3,12 +3,11 @@
     python benchmarks/preference/write_pairs.py --data FOLDER --output FOLDER
 
 The first folder holds E2E NLG's ``valid.txt`` and ``test.txt`` (lines of ``MR||text``). Two tables with the same slots
-that differ in three or more of area, food, price, rating and whether families are welcome make a couple, and a couple
-makes two pairs: to either table its own text is chosen, and the other table's text is rejected. So every text is chosen
-as often as it is rejected: neither its length nor its style says which it is, only the table does. Texts speak of all
-the slots that differ. Training and validation come from ``valid.txt``, the test from ``test.txt``, which share no
-table; nor do training and validation. In validation and test no table is in two couples. Tables have seven slots at
-most, and texts 26 words.
+make a couple if three or more of these differ: area, food, price, rating, whether families are welcome. A couple makes
+two pairs. To either table its own text is chosen, and the other table's text is rejected. So every text is chosen as
+often as it is rejected: neither its length nor its style says which it is, only the table does. Texts speak of all the
+slots that differ. Training and validation come from ``valid.txt``, the test from ``test.txt``. No two of the three share
+a table. In validation and test no table is in two couples. Tables have seven slots at most, and texts 26 words.
 """
 
 from __future__ import annotations
