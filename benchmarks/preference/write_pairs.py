@@ -6,8 +6,8 @@ The first folder holds E2E NLG's ``valid.txt`` and ``test.txt`` (lines of ``MR||
 make a couple if three or more of these differ: area, food, price, rating, whether families are welcome. A couple makes
 two pairs. To either table its own text is chosen, and the other table's text is rejected. So every text is chosen as
 often as it is rejected: neither its length nor its style says which it is, only the table does. Texts speak of all the
-slots that differ. Training and validation come from ``valid.txt``, the test from ``test.txt``. No two of the three share
-a table. In validation and test no table is in two couples. Tables have seven slots at most, and texts 26 words.
+slots that differ. Training and validation come from ``valid.txt``, the test from ``test.txt``. No two of the three
+share a table. In validation and test no table is in two couples. Tables have seven slots at most, and texts 26 words.
 """
 
 from __future__ import annotations
