@@ -30,7 +30,8 @@ class Page:
         self._reading, self._writing = os.fdopen(reading, "rb", 0), os.fdopen(writing, "wb", 0)
         self._buffer, self._number, self._session = b"", 0, None
         self.errors: list[str] = []
-        self.requests: list[str] = []
+        self.requests: list[tuple[str, str]] = []
+        """The page that asked, and the address that it asked for."""
         self._loaded = False
         target = self._call("Target.createTarget", url="about:blank")["targetId"]
         self._session = self._call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
@@ -57,6 +58,19 @@ class Page:
         # A change of the fragment alone would not load the page anew.
         self._load("about:blank")
         self._load(url)
+
+    def forget(self) -> None:
+        """Leave the page, and forget what was seen on it (some of it may be read only now)."""
+        self._load("about:blank")
+        self.errors.clear()
+        self.requests.clear()
+
+    def asked_elsewhere(self, address: str) -> list[str]:
+        """What the pages of this address asked of others; a page of an earlier test may still ask for its icon meanwhile."""
+        assert any(page.startswith(address) for page, _ in self.requests), "no page of this address was loaded"
+        return [
+            url for page, url in self.requests if page.startswith(address) and not url.startswith((address, "about:"))
+        ]
 
     def press(self, key: str, code: int, text: str = "") -> None:
         """Press a key and let it go; what it sets off may load another page."""
@@ -128,7 +142,7 @@ class Page:
         elif method == "Log.entryAdded" and values["entry"]["level"] in ("error", "warning"):
             self.errors.append(values["entry"]["text"])
         elif method == "Network.requestWillBeSent":
-            self.requests.append(values["request"]["url"])
+            self.requests.append((values["documentURL"], values["request"]["url"]))
 
 
 @contextmanager

@@ -45,8 +45,7 @@ def address(tiny_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFact
 
 
 def test_pages_fit_a_phone_and_a_run_is_asked_by_keyboard(tab: Page, address: str) -> None:
-    tab.errors.clear()
-    tab.requests.clear()
+    tab.forget()
     tab.visit(f"{address}/?token={TOKEN}", **PHONE)
     tab.wait_for(f"location.href === '{address}/' && document.body.innerText.includes('New run')")
     for path in ("/", "/new?task=text_classification&method=lora", "/run/first"):
@@ -66,7 +65,7 @@ def test_pages_fit_a_phone_and_a_run_is_asked_by_keyboard(tab: Page, address: st
     assert tab.evaluate("document.querySelector('textarea').value") == "a good day"
     assert tab.evaluate(OVERFLOW) == 0
     assert tab.errors == []
-    assert [url for url in tab.requests if not url.startswith((address, "about:"))] == []
+    assert tab.asked_elsewhere(address) == []
 
 
 def test_a_page_of_another_origin_starts_nothing(tab: Page, address: str, tmp_path: Path) -> None:
@@ -80,7 +79,7 @@ def test_a_page_of_another_origin_starts_nothing(tab: Page, address: str, tmp_pa
     tab.wait_for(
         "document.body.innerText.includes('only who has opened') || document.body.innerText.includes('another site')"
     )
-    tab.errors.clear()
+    tab.forget()
 
 
 def test_a_run_is_started_in_a_session_of_its_own_and_stopped(tmp_path: Path, tiny_bert: Path, reviews: Path) -> None:

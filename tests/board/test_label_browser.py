@@ -47,8 +47,7 @@ def test_rows_are_labelled_by_keys(tab: Page, tmp_path: Path, several: bool) -> 
             tab.screenshot(Path(folder) / f"{name}-{several}.png", whole=True)
 
     try:
-        tab.errors.clear()
-        tab.requests.clear()
+        tab.forget()
         tab.visit(f"{address}/?token={TOKEN}", **PHONE)
         at("/row/1")
         assert tab.evaluate("matchMedia('(prefers-color-scheme: dark)').matches")
@@ -89,7 +88,7 @@ def test_rows_are_labelled_by_keys(tab: Page, tmp_path: Path, several: bool) -> 
         look("done")
         assert table.done == 3
         assert tab.errors == []
-        assert [url for url in tab.requests if not url.startswith((address, "about:"))] == []
+        assert tab.asked_elsewhere(address) == []
     finally:
         server.should_exit = True
         thread.join()

@@ -39,13 +39,13 @@ def open_all(tab: Page) -> None:
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("screen", SCREENS)
 def test_no_errors_no_requests_and_nothing_too_wide(tab: Page, html: Path, screen: str, dark: bool) -> None:
-    tab.requests.clear()
+    tab.forget()
     tab.open(html, dark=dark, **SCREENS[screen])
     assert tab.evaluate(OVERFLOW) == 0
     open_all(tab)
     assert tab.evaluate(OVERFLOW) == 0
     assert tab.evaluate("document.body.innerText.length") > 3000
-    assert [url for url in tab.requests if not url.startswith(("file:", "about:"))] == []
+    assert tab.asked_elsewhere("file:") == []
     assert tab.errors == []
 
 
