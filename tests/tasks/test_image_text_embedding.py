@@ -149,6 +149,29 @@ def test_an_adapter_merged_into_its_base_is_a_model_of_transformers_with_the_sam
         export_run(tmp_path / "run", "onnx", tmp_path / "onnx", offline=True, reporter=Silent())
 
 
+def test_a_run_on_a_base_of_four_bits_that_broke_off_goes_on_to_the_same_weights(
+    tiny_clip: Path, table: Path, tmp_path: Path
+) -> None:
+    """In parts of a batch, with a checkpoint between them and the end."""
+
+    class Failing(peftlab.Callback):
+        def on_step(self, step: int, loss: float) -> None:
+            if step == 2:
+                raise ValueError("no thanks")
+
+    in_parts = {"micro_batch_size": 2, "checkpoint_every_steps": 1}
+    quantized = recipe({"path": str(tiny_clip), "quantization": "nf4"}, table, training=in_parts)
+    whole = peftlab.run_recipe(quantized, output_dir=tmp_path / "whole").record
+    assert whole.status == "success", whole.error
+    assert {name for name, guard in whole.guards.items() if guard.status == "failed"} == set()
+    assert peftlab.run_recipe(quantized, output_dir=tmp_path / "part", callbacks=[Failing()]).record.status == "failed"
+    again = peftlab.run_recipe(quantized, output_dir=tmp_path / "part", resume=True).record
+    assert (again.resumed, again.scores) == (1, whole.scores)
+    assert losses(tmp_path / "part") == losses(tmp_path / "whole")
+    weights = [(tmp_path / name / "adapter/adapter_model.safetensors").read_bytes() for name in ("part", "whole")]
+    assert weights[0] == weights[1]
+
+
 def test_a_row_that_cannot_be_used_is_named(tiny_clip: Path, table: Path, tmp_path: Path) -> None:
     (table.parent / "bomb.png").write_bytes(b"not an image")
     rows = [json.loads(line) for line in table.read_text().splitlines()]
