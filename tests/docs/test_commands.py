@@ -11,6 +11,7 @@ import typer
 from ruamel.yaml import YAML
 
 from peftlab.cli.app import app
+from peftlab.recipe.shipped import find_recipe
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -40,6 +41,12 @@ def test_commands_exist(page):
             verb = group.get_command(context, words[0])
             assert verb is not None, words
             verb.make_context(words[0], [word for word in words[1:] if word != "…"], parent=context)
+
+
+def test_named_recipes_come_along():
+    for page in PAGES:
+        for name in re.findall(r"(?<![/\w])recipes/[\w/]+\.yaml", page.read_text(encoding="utf-8")):
+            assert find_recipe(name).is_file(), f"{page.name} names {name}"
 
 
 def test_blocks_are_what_they_say():
