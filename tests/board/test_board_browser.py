@@ -1,9 +1,11 @@
-"""The board in a real browser, on a phone, in the dark, by keyboard; and a real run that is started and stopped there."""
+"""The board in a real browser, on a phone, in the dark, by keyboard; and a real run that is started, stopped and resumed there."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import signal
 import socket
 import threading
 import time
@@ -13,7 +15,6 @@ from pathlib import Path
 import pytest
 import uvicorn
 from browser import Page
-from fastapi.testclient import TestClient
 
 from peftlab.board.app import build_board
 from peftlab.board.jobs import Jobs
@@ -26,22 +27,42 @@ UNNAMED = """[...document.querySelectorAll("input:not([type=hidden]), select, te
   .filter((each) => !each.labels?.length && !each.getAttribute("aria-label") && !each.textContent.trim()).length"""
 PHONE = {"width": 360, "height": 740, "phone": True, "dark": True}
 TOKEN = "a-long-secret"
+BUTTON = "[...document.querySelectorAll('button:enabled')].find((each) => each.textContent === '{}')"
+
+
+class Board:
+    """A board that is served, and what it shows."""
+
+    def __init__(self, root: Path, port: int) -> None:
+        self.address, self.index = f"http://127.0.0.1:{port}", RunIndex(root)
+
+    def wait(self, key: str, status: str) -> None:
+        deadline = time.monotonic() + 240
+        while self.index.folder(key) is None or self.index.row(key).status != status:
+            assert time.monotonic() < deadline, status
+            time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
-def address(tiny_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def board(tiny_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
     root = tmp_path_factory.mktemp("board") / "runs"
     shutil.copytree(tiny_run(), root / "first")
     bound = socket.socket()
     bound.bind(("127.0.0.1", 0))
     bound.listen()  # else a browser that comes before the server is there is shown its own page of an error
-    app = build_board(root, token=TOKEN, token_to_look=False)
+    jobs = Jobs(root, ["--device", "cpu", "--threads", "1", "--offline"])
+    app = build_board(root, token=TOKEN, token_to_look=False, jobs=jobs)
     server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
     thread.start()
-    yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+    yield Board(root, bound.getsockname()[1])
     server.should_exit = True
     thread.join()
+
+
+@pytest.fixture
+def address(board: Board) -> str:
+    return board.address
 
 
 def test_pages_fit_a_phone_and_a_run_is_asked_by_keyboard(tab: Page, address: str) -> None:
@@ -82,34 +103,59 @@ def test_a_page_of_another_origin_starts_nothing(tab: Page, address: str, tmp_pa
     tab.forget()
 
 
-def test_a_run_is_started_in_a_session_of_its_own_and_stopped(tmp_path: Path, tiny_bert: Path, reviews: Path) -> None:
-    (tmp_path / "runs").mkdir()
-    jobs = Jobs(tmp_path / "runs", ["--device", "cpu", "--threads", "1", "--offline"])
-    client = TestClient(build_board(tmp_path / "runs", token=TOKEN, jobs=jobs))
-    client.get("/", params={"token": TOKEN})
-    form = {"task": "text_classification", "method": "lora", "name": "mine", "measure": "false"}
-    form |= {
-        "model.path": str(tiny_bert),
-        "data.source": str(reviews),
-        "training.max_steps": "100000",
-        "task.max_length": "32",
-    }
-    own = {"Origin": "http://testserver"}
-    started = client.post("/new", data=form, headers=own)
-    assert "starting" in started.text
-    key, index = started.text.split("<h1>")[1].split("</h1>")[0], RunIndex(tmp_path / "runs")
-
-    def wait(status: str) -> None:
-        deadline = time.monotonic() + 120
-        while index.folder(key) is None or index.row(key).status != status:
-            assert time.monotonic() < deadline, status
-            time.sleep(0.1)
-
-    wait("going")
-    process = index.row(key).process
+def test_a_run_is_started_stopped_and_resumed_by_keyboard(
+    tab: Page, board: Board, tiny_bert: Path, reviews: Path
+) -> None:
+    tab.forget()
+    tab.visit(f"{board.address}/?token={TOKEN}", width=900)
+    tab.visit(f"{board.address}/new?task=text_classification&method=lora", width=900)
+    steps = 150
+    typed = {"name": "mine", "model.path": str(tiny_bert), "data.source": str(reviews), "task.max_length": "32"}
+    for key, value in (typed | {"training.max_steps": str(steps), "training.batch_size": "8"}).items():
+        tab_to(tab, f"document.getElementById('{key}')")
+        tab.type(value)
+    tab_to(tab, "document.getElementById('measure')")
+    tab.press("f", 70, "f")  # false, of a list
+    tab_to(tab, BUTTON.format("Start the run"))
+    tab.press("Enter", 13, "\r")
+    tab.wait_for("location.pathname.startsWith('/job/')")
+    key = tab.evaluate("document.querySelector('h1').textContent")
+    board.wait(key, "going")
+    process = board.index.row(key).process
     assert process is not None
     assert os.getsid(process) == process
-    assert "Stop" in client.get(f"/run/{key}").text
-    client.post(f"/run/{key}/stop", data={"act": ""}, headers=own)
-    wait("cancelled")
-    assert "Resume" in client.get(f"/run/{key}").text
+    os.kill(process, signal.SIGSTOP)  # so that it has not ended before it is asked to
+    tab.wait_for(f"location.pathname === '/run/{key}'")
+    tab_to(tab, BUTTON.format("Stop"))
+    tab.press("Enter", 13, "\r")
+    os.kill(process, signal.SIGCONT)
+    board.wait(key, "cancelled")
+    done = last_step(board.index.root / key)
+    assert 0 < done < steps
+    tab.wait_for("!!" + BUTTON.format("Resume"))  # the page that followed the run shows it by itself
+    tab_to(tab, BUTTON.format("Resume"))
+    tab.press("Enter", 13, "\r")
+    board.wait(key, "success")
+    assert last_step(board.index.root / key) == steps
+    tab.visit(f"{board.address}/run/{key}", width=900)
+    tab.wait_for("document.querySelector('#try') !== null")
+    assert tab.evaluate("!" + BUTTON.format("Resume"))
+    assert tab.errors == []
+
+
+def tab_to(tab: Page, element: str) -> None:
+    """Go to an element by the keyboard alone; what is folded in on the way is opened if it holds the element."""
+    tab.wait_for(f"!!{element}")
+    for _ in range(200):
+        if tab.evaluate(f"document.activeElement === {element}"):
+            return
+        if tab.evaluate(f"document.activeElement.tagName === 'SUMMARY' && document.activeElement.parentElement.contains({element})"
+                        " && !document.activeElement.parentElement.open"):  # fmt: skip
+            tab.press("Enter", 13, "\r")
+        tab.press("Tab", 9)
+    raise AssertionError(f"the keyboard does not reach {element}")
+
+
+def last_step(folder: Path) -> int:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return max(line.get("step", 0) for line in lines)
