@@ -20,8 +20,8 @@ from peftlab.core.task import Prediction, Task
 from peftlab.data.streaming import stream_rows
 from peftlab.inference.generate import generate_rows, options_of, prompt_columns
 from peftlab.inference.load_tuned import load_run
+from peftlab.inference.text_vectors import mean_states
 from peftlab.inference.tuned_model import TunedModel
-from peftlab.tasks.text_inputs import model_inputs
 
 STEPS = 16
 """Of the integrals; the order of words needs fewer than a sum that is complete."""
@@ -129,8 +129,7 @@ class AuditedRun:
         model, inference = tuned.module()
 
         def vectors(batch: Mapping[str, Tensor]) -> Tensor:
-            with torch.inference_mode():
-                return inference.compute(_mean_states, model, batch).float().cpu()
+            return inference.compute(mean_states, model, batch).float().cpu()
 
         found = self._each(rows, vectors, None)
         return word_vectors(texts_of(rows, self.task)) if found is None else found
@@ -179,16 +178,6 @@ def _log_likelihoods(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
         chosen = logits[:, :-1].float().log_softmax(-1).gather(-1, ids[:, 1:, None]).squeeze(-1)
     total: Tensor = (chosen * mask[:, 1:]).sum(1).cpu()
     return total
-
-
-def _mean_states(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
-    mask = batch["attention_mask"]
-    states = model(**model_inputs(batch), output_hidden_states=True).hidden_states[-1]
-    # What a method puts before the text is left out.
-    states = states[:, -mask.shape[1] :].float()
-    weights = mask.unsqueeze(-1).float()
-    pooled: Tensor = (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
-    return pooled
 
 
 def _parts(rows: Split) -> list[Split]:

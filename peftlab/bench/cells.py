@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from peftlab.bench.suite import ENTRY_KEYS, Suite, method_name
-from peftlab.core.config import Document, read_yaml
+from peftlab.core.config import Document, read_yaml, replace_config
+from peftlab.core.errors import ConfigError
+from peftlab.preparation.places import at_place
 from peftlab.preparation.settle_recipe import settle_recipe
+from peftlab.recipe.continuation import EARLIER, put_in_place
 from peftlab.recipe.schema import Recipe, assign, build_recipe
 
 LEARNING_RATE = "training.learning_rate"
@@ -24,14 +27,21 @@ class Cell:
     Args:
         name: ``<method>[--<axis value>…]``.
         method: The method's name in the suite.
-        combination: The values of the axes, by the axes' names.
-        document: The recipe before settings and seed, which knows where its keys come from.
+        combination: The values of the axes, by the axes' names; of a sequence also the task.
+        document: The recipe before settings and seed, which knows where its keys come from. Of a task of a sequence:
+            the recipe that learns it alone.
+        before: Name of the cell of the task before; None: there is none.
+        then: The recipe that goes on from the run before, for which :data:`EARLIER` stands; None: there is none.
+        router: Whether a router chooses among the runs of all tasks.
     """
 
     name: str
     method: str
     combination: tuple[str, ...]
     document: Document
+    before: str | None = None
+    then: Document | None = None
+    router: bool = False
 
     def recipe(self, settings: Mapping[str, Any], *, seed: int, places: Mapping[str, str] | None = None) -> Recipe:
         """The recipe of one run.
@@ -48,6 +58,26 @@ class Cell:
         document = assign(self.document, values, dict.fromkeys(values, self.document.source) | dict(places or {}))
         return settle_recipe(build_recipe(document, default_name=self.name), document)
 
+    def next_recipe(self, earlier: Recipe, folder: str, *, seed: int) -> Recipe:
+        """The recipe of a run that goes on from the run before.
+
+        Args:
+            earlier: Of that run.
+            folder: Of that run.
+            seed: As of :meth:`recipe`.
+
+        Raises:
+            ConfigError: With file, line and key.
+            UnsupportedError: The method cannot go on from the one before.
+        """
+        following = self.then or self.document
+        values = {**put_in_place(following.values, EARLIER, folder), "seed": seed}
+        recipe = settle_recipe(build_recipe(replace(following, values=values), default_name=self.name), following)
+        if recipe.continues is None or not recipe.continues.weights:
+            return recipe
+        with at_place(following, ("method",)):
+            return replace_config(recipe, method=recipe.method.after(earlier.method))
+
     @property
     def names_metric(self) -> bool:
         """Whether the suite or its recipe names the metric; else it is the task's default, as far as that fits."""
@@ -57,7 +87,8 @@ class Cell:
     def measured_by(self, metric: str) -> Cell:
         """The same cell with a metric."""
         document = assign(self.document, {METRIC: metric}, {METRIC: self.document.source})
-        return replace(self, document=document)
+        then = None if self.then is None else assign(self.then, {METRIC: metric}, {METRIC: self.document.source})
+        return replace(self, document=document, then=then)
 
 
 def expand_cells(suite: Suite, document: Document) -> list[Cell]:
@@ -73,23 +104,49 @@ def expand_cells(suite: Suite, document: Document) -> list[Cell]:
     base = _without_learning_rate(read_yaml((document.folder or Path()) / suite.recipe))
     base = assign(base, suite.set, {key: document.where(("set", key)) for key in suite.set})
     build_recipe(base, default_name=suite.name)
-    cells = []
+    if suite.sequence and base.values.get("continues") is not None:
+        raise ConfigError(
+            "the first run of a sequence begins with a base, and this recipe goes on from a run",
+            where=base.where(("continues",)),
+        )
+    cells: list[Cell] = []
+    last: dict[tuple[str, ...], tuple[str, Recipe]] = {}
     for names, overrides, places in _combinations(suite, document):
         shared = assign(base, overrides, places)
         for position, entry in enumerate(suite.methods):
             name = "--".join([method_name(entry), *names])
-            cell = Cell(name, method_name(entry), names, _cell_document(shared, entry, name, document, position))
-            cell.recipe({}, seed=suite.seeds[0])
+            alone = _cell_document(shared, entry, name, document, position)
+            cell = Cell(name, method_name(entry), names, alone, router=entry.get("router", False))
+            recipe = cell.recipe({}, seed=suite.seeds[0])
+            if suite.sequence:
+                chain = (method_name(entry), *names[:-1])
+                if chain in last:
+                    before, earlier = last[chain]
+                    then = _next_document(alone, entry, document, position)
+                    cell = replace(cell, before=before, then=then)
+                    anywhere = str(Path.cwd())  # the run before is not there yet, and nothing opens it here
+                    recipe = cell.next_recipe(earlier, anywhere, seed=suite.seeds[0])
+                last[chain] = name, recipe
             cells.append(cell)
     return cells
 
 
+def _next_document(alone: Document, entry: Mapping[str, Any], document: Document, position: int) -> Document:
+    """The recipe of a task that goes on from the run on the task before."""
+    values = {"continues.run": EARLIER, **entry.get("then", {})}
+    places = {key: document.where(("methods", position, "then", key)) for key in values}
+    return assign(alone, values, places)
+
+
 def _combinations(suite: Suite, document: Document) -> Iterator[tuple[tuple[str, ...], dict[str, Any], dict[str, str]]]:
-    for names in itertools.product(*suite.axes.values()):
+    """Points of the axes; the tasks of a sequence are an axis too, the last one, whose values come in their order."""
+    axes = {("axes", axis): choices for axis, choices in suite.axes.items()}
+    axes |= {("sequence",): suite.sequence} if suite.sequence else {}
+    for names in itertools.product(*axes.values()):
         overrides, places = {}, {}
-        for (axis, choices), name in zip(suite.axes.items(), names, strict=True):
+        for (axis, choices), name in zip(axes.items(), names, strict=True):
             overrides.update(choices[name])
-            places.update({key: document.where(("axes", axis, name, key)) for key in choices[name]})
+            places.update({key: document.where((*axis, name, key)) for key in choices[name]})
         yield names, overrides, places
 
 

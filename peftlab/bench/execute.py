@@ -12,7 +12,7 @@ import json
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -85,8 +85,9 @@ class Execution:
         self.reporter.start("runs", missing)
         try:
             choices = dict(zip(plan.cells, self._each(self._tune, plan.cells), strict=True))
-            finals = [(cell, seed, choices[cell]) for seed in plan.suite.seeds for cell in plan.cells]
-            records = self._each(lambda final: self._final(*final), finals)
+            chains = [(chain, seed) for seed in plan.suite.seeds for chain in plan.chains]
+            found = self._each(lambda each: self._chain(*each, choices), chains)
+            records = [record for of_chain in found for record in of_chain]
         finally:
             self.reporter.finish()
         statuses: dict[str, int] = {}
@@ -126,7 +127,8 @@ class Execution:
 
     def _trial(self, recipe: Recipe, name: str) -> RunRecord:
         folder = self.plan.folder.trials / name
-        record = self._run(recipe, folder, name)
+        done = is_done(folder, recipe, retry_failed=self.retry_failed)
+        record = self._run(recipe, folder, name, done=done)
         for item in ARTIFACTS:
             path = folder / item
             if path.is_dir():
@@ -137,21 +139,34 @@ class Execution:
 
     # --- the compared runs ------------------------------------------------------------------------------------------
 
-    def _final(self, cell: Cell, seed: int, choice: Choice) -> RunRecord:
-        folder = self.plan.folder.cells / f"{cell.name}--seed{seed}"
-        recipe = cell.recipe(choice.settings or {}, seed=seed)
-        if choice.settings is None:
-            return self._leave_untuned(recipe, folder, choice.error)
-        return self._run(recipe, folder, f"{cell.name} seed {seed}")
+    def _chain(self, chain: Sequence[Cell], seed: int, choices: Mapping[Cell, Choice]) -> list[RunRecord]:
+        """A cell's run; of a sequence those on all of its tasks, one after the other."""
+        records: list[RunRecord] = []
+        is_anew = False
+        for cell in chain:
+            planned = self.plan.final(cell, seed, retry_failed=self.retry_failed)
+            if planned.folder.exists() and (is_anew or planned.is_stale):  # it went on from another run
+                move_aside(planned.folder, self.plan.folder.replaced)
+            records.append(self._final(planned, choices[cell], records[-1] if records else None))
+            is_anew = is_anew or not planned.done
+        return records
 
-    def _leave_untuned(self, recipe: Recipe, folder: Path, error: str | None) -> RunRecord:
-        """The record of a run that never started, since no setting of its method worked."""
+    def _final(self, planned: PlannedRun, choice: Choice, before: RunRecord | None) -> RunRecord:
+        recipe, folder = planned.recipe, planned.folder
+        if choice.settings is None:
+            return self._leave_failed(recipe, folder, f"every trial of the tuning failed; the first: {choice.error}")
+        if before is not None and before.status != "success" and not planned.done:
+            return self._leave_failed(recipe, folder, f"the run on the task before, {before.name}: {before.status}")
+        return self._run(recipe, folder, f"{planned.cell.name} seed {recipe.seed}", done=planned.done)
+
+    def _leave_failed(self, recipe: Recipe, folder: Path, error: str) -> RunRecord:
+        """The record of a run that never started, since what it needs has failed."""
         if folder.exists() and not is_of_recipe(folder, recipe):
             move_aside(folder, self.plan.folder.replaced)
         record = RunRecord(
             name=recipe.name,
             status="failed",
-            error=f"every trial of the tuning failed; the first: {error}",
+            error=error,
             recipe=recipe.model_dump(mode="json"),
             started_at=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             seconds=0.0,
@@ -162,8 +177,8 @@ class Execution:
 
     # --- one run -------------------------------------------------------------------------------------------------
 
-    def _run(self, recipe: Recipe, folder: Path, name: str) -> RunRecord:
-        if is_done(folder, recipe, retry_failed=self.retry_failed):
+    def _run(self, recipe: Recipe, folder: Path, name: str, *, done: bool) -> RunRecord:
+        if done:
             return read_record(folder)
         if folder.exists() and not is_of_recipe(folder, recipe):
             move_aside(folder, self.plan.folder.replaced)
@@ -222,8 +237,9 @@ def _outcome(record: RunRecord) -> str:
     if record.status != "success":
         return f"{record.status}: {(record.error or '').splitlines()[0]}"
     metric = record.recipe["evaluation"]["metric"]
-    scores = record.scores.get("validation") or record.scores.get("test") or {}
-    return f"validation {metric} {scores[metric]:.4f}" if metric in scores else "done"
+    split = next((name for name in ("validation", "test") if record.scores.get(name)), "")
+    scores = record.scores.get(split, {})
+    return f"{split} {metric} {scores[metric]:.4f}" if metric in scores else "done"
 
 
 __all__ = ["Execution", "Outcome", "PlannedRun"]

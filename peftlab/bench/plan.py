@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from peftlab.bench.cells import Cell, expand_cells
@@ -11,7 +12,7 @@ from peftlab.bench.suite import Suite
 from peftlab.bench.suite_folder import SuiteFolder
 from peftlab.bench.timing import Clock, Workload
 from peftlab.bench.tuning import plan_rungs, propose_settings, trial_name, trial_recipe
-from peftlab.bench.worker import is_done
+from peftlab.bench.worker import goes_on_from, is_done
 from peftlab.core.config import Document
 from peftlab.core.errors import ConfigError, UnsupportedError, UserError
 from peftlab.core.record import read_record
@@ -31,6 +32,7 @@ class PlannedRun:
         recipe: Of the run. Before tuning is done: at settings that stand for those not known yet.
         done: Whether its outcome is there.
         trial: Whether it is one of tuning's.
+        is_stale: Whether what is there went on from a run that has been replaced since.
     """
 
     cell: Cell
@@ -38,6 +40,7 @@ class PlannedRun:
     recipe: Recipe
     done: bool
     trial: bool
+    is_stale: bool = False
 
 
 class Plan:
@@ -76,6 +79,7 @@ class Plan:
                     where=document.where(("tuning",)),
                     hint="Set data.validation_fraction in the recipe, or `tuning: null`.",
                 )
+        self._check_classes(document)
         self.clock = Clock({key: Workload.of(checked) for key, checked in self.checked.items()})
 
     def _check(self, cells: list[Cell], offline: bool, reporter: Reporter) -> CheckedRecipe:
@@ -99,6 +103,25 @@ class Plan:
         cell, checked = next(((cell, checked) for cell, checked in fits if not cell.names_metric), fits[0])
         checked = replace(checked, names_metric=cell.names_metric)
         return check_data(checked, cell.document, offline=offline, reporter=reporter)
+
+    def _check_classes(self, document: Document) -> None:
+        """A sequence has one head, which is made for the classes that the first task knows.
+
+        Raises:
+            ConfigError: A later task has others.
+        """
+        tasks = list(self.suite.sequence)
+        for combination, checked in self.checked.items():
+            if not tasks or combination[-1] == tasks[0]:
+                continue
+            known = {label.casefold() for label in self.checked[(*combination[:-1], tasks[0])].labels}
+            new = sorted(label for label in checked.labels if label.casefold() not in known)
+            if new:
+                raise ConfigError(
+                    f"the first task does not know the class {new[0]!r} of this one, and all tasks share a head",
+                    where=document.where(("sequence", combination[-1])),
+                    hint="Name all classes in `task.known_classes`, where the task has that key.",
+                )
 
     def _agree_on_metrics(self, document: Document) -> None:
         """One metric for all cells of a task that name none: scores of different metrics cannot be compared.
@@ -154,12 +177,31 @@ class Plan:
                 yield PlannedRun(cell, folder, recipe, tuned or is_done(folder, recipe), trial=True)
 
     def final(self, cell: Cell, seed: int, *, retry_failed: bool = False) -> PlannedRun:
-        """A cell's run with one seed, at the settings that tuning has chosen."""
+        """A cell's run with one seed, at the settings that tuning has chosen, or after the run on the task before."""
+        folder = self.folder.cells / f"{cell.name}--seed{seed}"
+        if cell.before is not None:
+            before = self.final(self._named[cell.before], seed, retry_failed=retry_failed)
+            recipe = cell.next_recipe(before.recipe, str(before.folder.resolve()), seed=seed)
+            is_stale = not goes_on_from(folder, before.folder)
+            done = before.done and not is_stale and is_done(folder, recipe, retry_failed=retry_failed)
+            return PlannedRun(cell, folder, recipe, done, trial=False, is_stale=is_stale)
         chosen = {} if self.suite.tuning is None else self.folder.choice(cell.name)
         recipe = cell.recipe(chosen or {}, seed=seed)
-        folder = self.folder.cells / f"{cell.name}--seed{seed}"
         done = chosen is not None and is_done(folder, recipe, retry_failed=retry_failed)
         return PlannedRun(cell, folder, recipe, done, trial=False)
+
+    @cached_property
+    def _named(self) -> dict[str, Cell]:
+        return {cell.name: cell for cell in self.cells}
+
+    @property
+    def chains(self) -> list[list[Cell]]:
+        """The cells, those of a sequence together and in its order."""
+        found: dict[str, list[Cell]] = {}
+        for cell in self.cells:
+            chain = [cell] if cell.before is None else [*found.pop(cell.before), cell]
+            found[cell.name] = chain
+        return list(found.values())
 
     def learn_from_finished(self) -> None:
         """Let the clock see the runs that are there."""

@@ -15,7 +15,7 @@ from peftlab.recipe.schema import write_yaml
 
 NAME = r"^[\w][\w.]*(-[\w.]+)*$"
 """Names of cells and axes: no double hyphen, which separates them in the names of folders."""
-ENTRY_KEYS = ("name", "set")
+ENTRY_KEYS = ("name", "set", "then", "router")
 """Keys of an entry under ``methods`` that are the suite's; all others are the method's."""
 
 
@@ -53,11 +53,18 @@ class Suite(Config):
     )
     methods: list[dict[str, Any]] = Field(
         min_length=1,
-        description="The methods to compare, each written as in a recipe. Two more keys: `name` of the cell "
-        "(default: the type), and `set`, overrides for this method alone.",
+        description="The methods to compare, each written as in a recipe. More keys: `name` of the cell (default: the "
+        "type), and `set`, overrides for this method alone. With a `sequence` also `then`, overrides for every task "
+        "after the first, in which `$earlier` stands for the run before; and `router`, whether a router chooses among "
+        "the runs of all tasks.",
     )
     axes: dict[str, dict[str, dict[str, Any]]] = Field(
         default_factory=dict, description="Axis → name of a value → overrides. Every method runs with every value."
+    )
+    sequence: dict[str, dict[str, Any]] = Field(
+        default_factory=dict,
+        description="Tasks in a row: name → overrides, such as data.source. Every method learns one after the other; "
+        "each run goes on from the one before.",
     )
     seeds: list[NonNegativeInt] = Field(min_length=1, description="Each cell runs once with each seed.")
     tuning: Tuning | None = Field(
@@ -85,6 +92,27 @@ class Suite(Config):
                 raise ValueError(f"the axis `{axis}` has no value")
             _check_names(choices)
         return value
+
+    @field_validator("sequence")
+    @classmethod
+    def _tasks_can_follow(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if len(value) == 1:
+            raise ValueError(f"a sequence has two tasks at least, and this one `{next(iter(value))}` alone")
+        _check_names(value)
+        return value
+
+    @model_validator(mode="after")
+    def _sequence_fits(self) -> Suite:
+        if not self.sequence:
+            return self
+        if self.tuning is not None:
+            raise ValueError("a suite with a `sequence` is not tuned: write `tuning: null`, and set learning rates")
+        keys = {key for entry in self.methods for key in entry.get("set", {})} | set(self.set)
+        keys |= {key for task in self.sequence.values() for key in task}
+        keys |= {key for axis in self.axes.values() for overrides in axis.values() for key in overrides}
+        if any(key.split(".")[0] == "continues" for key in keys):
+            raise ValueError("how a run goes on from the one before belongs into `then` of a method")
+        return self
 
     @model_validator(mode="after")
     def _cells_differ(self) -> Suite:
@@ -131,13 +159,39 @@ def load_suite(path: Path | str) -> tuple[Suite, Document]:
         if "type" not in entry:
             raise document.error(place, "the key `type` is required", f"Known: {', '.join(METHODS.names())}.")
         METHODS.get(entry["type"], where=document.where((*place, "type")))
-        if not isinstance(entry.get("set", {}), Mapping):
-            raise document.error((*place, "set"), "a mapping of keys to values is needed")
+        _check_entry(suite, document, entry, place)
     cells = {method_name(entry) for entry in suite.methods}
     for name in suite.published:
         if name.split("--")[0] not in cells:
             raise document.error(("published", name), "there is no such cell", f"Methods: {', '.join(sorted(cells))}.")
     return suite, document
+
+
+def _check_entry(suite: Suite, document: Document, entry: Mapping[str, Any], place: tuple[str | int, ...]) -> None:
+    """See that the suite's own keys of a method are right.
+
+    Raises:
+        ConfigError: With file, line and key.
+    """
+    for key in ("set", "then"):
+        if not isinstance(entry.get(key, {}), Mapping):
+            raise document.error((*place, key), "a mapping of keys to values is needed")
+    if not isinstance(entry.get("router", False), bool):
+        raise document.error((*place, "router"), "true or false is needed")
+    then = entry.get("then", {})
+    for key in ("then", "router"):
+        if entry.get(key) and not suite.sequence:
+            raise document.error((*place, key), "it says how tasks follow each other, and the suite has no `sequence`")
+    for key in then:
+        if key in ("seed", "name", "continues", "continues.run") or key.split(".")[0] == "data":
+            raise document.error((*place, "then", key), f"`{key}` is set by the sequence, not by a method")
+    begins_anew = then.get("continues.weights", True) is False and then.get("continues.replay") == 0
+    if entry.get("router") and not begins_anew:
+        raise document.error(
+            (*place, "router"),
+            "a router chooses among runs that have learned their own task alone",
+            "Set `continues.weights: false` and `continues.replay: 0` under `then`.",
+        )
 
 
 def write_suite(suite: Suite, path: Path) -> None:
@@ -154,6 +208,7 @@ def suite_schema() -> dict[str, Any]:
         own = cls.schema_with_type()
         definitions.update(own.pop("$defs", {}))
         own["properties"] |= {"name": {"type": "string"}, "set": {"type": "object"}}
+        own["properties"] |= {"then": {"type": "object"}, "router": {"type": "boolean"}}
         definitions[f"method.{name}"] = own
         choices.append({"$ref": f"#/$defs/method.{name}"})
     schema["properties"]["methods"]["items"] = {"oneOf": choices}

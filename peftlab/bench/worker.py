@@ -23,6 +23,7 @@ from peftlab.core.config import Document, parse_yaml
 from peftlab.core.devices import AUTO, visible_cards
 from peftlab.core.errors import UserError
 from peftlab.core.record import RECIPE_NAME, RECORD_NAME, RunRecord, Status, read_record, write_record
+from peftlab.recipe.continuation import without_folder
 from peftlab.recipe.schema import Recipe, build_recipe, write_recipe
 
 KILLED_BY_KERNEL = Path("/proc/vmstat")
@@ -41,6 +42,15 @@ def is_done(folder: Path, recipe: Recipe, *, retry_failed: bool = False) -> bool
     return is_same(record.recipe, recipe, source=str(folder))
 
 
+def goes_on_from(folder: Path, earlier: Path) -> bool:
+    """Whether what a folder holds went on from what the earlier folder holds now, as far as their records tell."""
+    try:
+        record, before = read_record(folder), read_record(earlier)
+    except UserError:
+        return True
+    return record.earlier is None or record.earlier.started_at == before.started_at
+
+
 def is_of_recipe(folder: Path, recipe: Recipe) -> bool:
     """Whether a folder is empty, or holds this recipe's run, finished or not."""
     path = folder / RECIPE_NAME
@@ -54,12 +64,15 @@ def is_of_recipe(folder: Path, recipe: Recipe) -> bool:
 
 
 def is_same(values: dict[str, Any], recipe: Recipe, *, source: str) -> bool:
-    """Whether written values mean the recipe; keys that a later peftlab has added stand at their defaults in both."""
+    """Whether written values mean the recipe, wherever its suite lies.
+
+    Keys that a later peftlab has added stand at their defaults in both.
+    """
     try:
         written = build_recipe(Document(source=source, values=values), default_name=recipe.name)
     except UserError:
         return False
-    return written.model_dump(mode="json") == recipe.model_dump(mode="json")
+    return without_folder(written.model_dump(mode="json")) == without_folder(recipe.model_dump(mode="json"))
 
 
 def cards_for(workers: int, device: str, say: Callable[[str], None]) -> list[str]:

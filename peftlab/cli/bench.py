@@ -6,7 +6,7 @@ import contextlib
 import json
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -63,6 +63,7 @@ def bench(
         from peftlab.bench.audits import audit_cells
         from peftlab.bench.execute import Execution
         from peftlab.bench.plan import Plan
+        from peftlab.bench.routing import route_sequences
         from peftlab.bench.suite import load_suite
         from peftlab.bench.suite_folder import REPORT_NAME, SuiteFolder, locked, refuse_foreign_folder
         from peftlab.report.page import is_page, write_report
@@ -86,6 +87,7 @@ def bench(
                 outcome = Execution(
                     plan, chosen, workers=site.workers, retry_failed=retry_failed, reporter=reporter
                 ).execute()
+                not_routed = route_sequences(plan, sequence_router(wishes, reporter), reporter)
                 not_audited = audit_cells(path, cell_auditor(wishes, reporter), reporter) if loaded.audit else {}
             write_report([path], path / REPORT_NAME)
     failed = sum(count for status, count in outcome.statuses.items() if status != "success")
@@ -95,10 +97,11 @@ def bench(
         "statuses": outcome.statuses,
         "runs": outcome.runs_done,
         "not_audited": not_audited,
+        "not_routed": not_routed,
         "seconds": round(outcome.seconds, 1),
     }
     print(json.dumps(result, indent=2) if as_json else ending(result))
-    raise typer.Exit(1 if failed or not_audited else 0)
+    raise typer.Exit(1 if failed or not_audited or not_routed else 0)
 
 
 @contextlib.contextmanager
@@ -212,10 +215,23 @@ def cell_auditor(wishes: Wishes, reporter: Reporter) -> Callable[[Path], dict[st
     return audit
 
 
+def sequence_router(wishes: Wishes, reporter: Reporter) -> Callable[[Sequence[Path]], list[Any]]:
+    """Scores the runs of a sequence with a router."""
+
+    def route(folders: Sequence[Path]) -> list[Any]:
+        from peftlab.inference.routing import route_runs
+
+        place = start_computing(wishes.device, wishes.threads, reporter.say)
+        return route_runs(folders, offline=wishes.offline, device=place, report=reporter.say)
+
+    return route
+
+
 def ending(result: dict[str, Any]) -> str:
     """The outcome for a person."""
     statuses = ", ".join(f"{count} {status}" for status, count in sorted(result["statuses"].items()))
     lost = "".join(f"\n  {name} could not be audited: {why}" for name, why in result["not_audited"].items())
+    lost += "".join(f"\n  {name} could not be routed: {why}" for name, why in result["not_routed"].items())
     return (
         f"{result['runs']} runs in {duration(result['seconds'])}; compared: {statuses}\n"
         f"  folder      {result['folder']}\n  report      {result['report']}{lost}"

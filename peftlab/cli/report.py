@@ -125,8 +125,9 @@ def _make(
 def summary(made: Report, output: Path) -> str:
     """A report for a person, on less than a screen."""
     from peftlab.report.notices import headline
+    from peftlab.report.sequence_parts import sequence_headline
 
-    lines = []
+    lines = [sequence_headline(found) for found in made.sequences]
     for comparison, choice in zip(made.comparisons, made.choices(), strict=True):
         prefix = f"{comparison.title}: " if len(made.comparisons) > 1 else ""
         lines.append(f"{prefix}{headline(comparison)}")

@@ -1,4 +1,4 @@
-"""``peftlab validate``: check recipes without loading weights."""
+"""``peftlab validate``: check recipes and suites without loading weights."""
 
 from __future__ import annotations
 
@@ -17,19 +17,22 @@ from peftlab.core.reporter import PlainReporter
 
 @verb()
 def validate(
-    recipes: Annotated[list[Path], typer.Argument(metavar="RECIPE…", help="Recipe files.", show_default=False)],
+    recipes: Annotated[
+        list[Path], typer.Argument(metavar="RECIPE…", help="Files of recipes or suites.", show_default=False)
+    ],
     overrides: Overrides = None,
     offline: Offline = False,
     as_json: Json = False,
 ) -> None:
-    """Check recipes, with their data, without loading weights."""
+    """Check recipes and suites, with their data, without loading weights."""
     from peftlab.core.errors import PeftlabError
 
     results: dict[str, dict[str, Any]] = {}
     worst = 0
     for path in recipes:
         try:
-            results[str(path)] = {"valid": True, **_check(path, overrides or [], offline, PlainReporter())}
+            check = _check_suite if _is_suite(path) else _check
+            results[str(path)] = {"valid": True, **check(path, overrides or [], offline, PlainReporter())}
         except PeftlabError as error:
             worst = max(worst, error.exit_code)
             results[str(path)] = {"valid": False, "error": str(error)}
@@ -58,6 +61,35 @@ def _check(path: Path, overrides: list[str], offline: bool, reporter: Any) -> di
     }
 
 
+def _is_suite(path: Path) -> bool:
+    """Whether a file compares methods; what cannot be read is told as a recipe."""
+    from peftlab.core.config import read_yaml
+    from peftlab.core.errors import PeftlabError
+
+    try:
+        return "methods" in read_yaml(path).values
+    except PeftlabError:
+        return False
+
+
+def _check_suite(path: Path, overrides: list[str], offline: bool, reporter: Any) -> dict[str, Any]:
+    from peftlab.bench.plan import Plan
+    from peftlab.bench.suite import load_suite
+    from peftlab.bench.suite_folder import SuiteFolder
+    from peftlab.core.errors import UserError
+
+    if overrides:
+        raise UserError("a suite has its overrides in itself, under `set`", where="--set")
+    suite, document = load_suite(path)
+    plan = Plan(suite, document, SuiteFolder(Path("runs") / suite.name), offline=offline, reporter=reporter)
+    return {
+        "cells": [cell.name for cell in plan.cells],
+        "seeds": suite.seeds,
+        "rows": {", ".join(names): checked.data.summary.rows for names, checked in plan.checked.items()},
+        "warnings": [f"{name} cannot run: {why}" for name, why in plan.refusals.items()],
+    }
+
+
 def _memory_warning(checked: Any) -> str | None:
     """Whether not even the weights fit into what this machine has, by sizes alone."""
     from peftlab.estimate.bounds import least_bytes
@@ -79,10 +111,21 @@ def _show(path: Path, result: dict[str, Any]) -> None:
     if not result["valid"]:
         print(f"Error: {result['error']}", file=sys.stderr)
         return
-    rows = ", ".join(f"{count} {split}" for split, count in result["rows"].items())
+    if "cells" in result:
+        print(f"{path}: valid. A suite; cells: {len(result['cells'])}, seeds: {len(result['seeds'])}")
+        for names, counts in result["rows"].items():
+            print(f"  rows{f' of {names}' if names else ''}: {_counts(counts)}")
+        for warning in result["warnings"]:
+            print(f"  warning: {warning}")
+        return
+    rows = _counts(result["rows"])
     labels = f", {result['labels']} labels" if result["labels"] else ""
     print(f"{path}: valid. {result['method']} on {result['model']}, {result['task']}; rows: {rows}{labels}")
     for warning in result.get("warnings", []):
         print(f"  warning: {warning}")
     for line in describe_notes(result["notes"]):
         print(f"  {line}")
+
+
+def _counts(rows: dict[str, int]) -> str:
+    return ", ".join(f"{count} {split}" for split, count in rows.items())

@@ -160,6 +160,14 @@ class Gate(Config):
     worse: list[str] = Field(description="Where it is worse, in sentences.")
 
 
+class Routed(Config):
+    """A run and those before it, each with what it learned alone: a router chooses which of them answers a row."""
+
+    scores: dict[str, dict[str, float]] = Field(description="On this run's test rows, new and earlier: split, metric.")
+    before: dict[str, float] = Field(description="On the new test rows, of the runs before alone: metric.")
+    right: dict[str, float] = Field(description="By split the share of rows that went to the run of their own task.")
+
+
 class RunRecord(Config):
     """Everything that a run leaves behind about itself."""
 
@@ -176,6 +184,9 @@ class RunRecord(Config):
     calibration: Calibration | None = None
     soup: Soup | None = Field(None, description="Of a mean of several runs' weights; null: the run was trained.")
     earlier: Earlier | None = Field(None, description="The run that this one went on from; null: it began with a base.")
+    routed: Routed | None = Field(
+        None, description="Of a suite's method with `router: true`, beside the runs before it; null: it has none."
+    )
     gate: Gate | None = Field(None, description="Of `peftlab continue --fail-under`; null: it was not asked for.")
     best_step: int | None = None
     tied_steps: list[int] = Field(

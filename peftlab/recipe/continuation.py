@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from pydantic import Field
 
 from peftlab.core.config import Config
+
+EARLIER = "$earlier"
+"""Stands for the folder of the run before, where that is not known or does not matter."""
 
 
 class Continuation(Config):
@@ -23,3 +29,26 @@ class Continuation(Config):
         description="Begin with the earlier run's weights. false: with the base's, so that only its rows are taken up; "
         "with replay 1 that is training on everything together.",
     )
+
+
+def put_in_place(values: Any, old: str, new: str) -> Any:
+    """Plain values in which one text stands for another, such as a folder for :data:`EARLIER`."""
+    if isinstance(values, dict):
+        return {key: put_in_place(item, old, new) for key, item in values.items()}
+    if isinstance(values, list):
+        return [put_in_place(item, old, new) for item in values]
+    return new if values == old else values
+
+
+def without_folder(values: dict[str, Any], cells: str = "cells") -> dict[str, Any]:
+    """A recipe's values that do not tell where its suite lies: the run before goes by the name of its own folder.
+
+    Args:
+        values: Of a recipe, in plain types.
+        cells: What the folder of a suite's runs is called.
+    """
+    run = (values.get("continues") or {}).get("run")
+    if not isinstance(run, str) or Path(run).parent.name != cells:
+        return values
+    place: dict[str, Any] = put_in_place(values, run, Path(run).name)
+    return place

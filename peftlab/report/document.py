@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from peftlab.report.entry import Entry, Excluded
 from peftlab.report.find_runs import Found, read_folders
 from peftlab.report.naming import run_names
 from peftlab.report.notices import Notice, comparison_notices, headline, report_notices
+from peftlab.report.sequences import LearnedTasks, learned_tasks, sequences_json
 from peftlab.report.suites import Published, SuiteInfo, TuningResult
 from peftlab.report.titles import report_title
 
@@ -28,6 +30,11 @@ class Report:
     excluded: Sequence[Excluded]
     notices: Sequence[Notice]
     limits: Limits
+
+    @cached_property
+    def sequences(self) -> Sequence[LearnedTasks]:
+        """The sequences of tasks of the suites."""
+        return learned_tasks(self.entries, self.suites)
 
     @property
     def entries(self) -> Sequence[Entry]:
@@ -104,7 +111,8 @@ def report_json(report: Report) -> dict[str, Any]:
     """The report for programs.
 
     ``groups`` are lists of cell names, best first; ``methods`` has mean, interval and cost of each cell; ``excluded``
-    lists what is not compared, with the reason. A cell's name is the run's, with what tells it from others of the name.
+    lists what is not compared, with the reason; ``sequences`` has matrix and figures of each method of tasks in a row.
+    A cell's name is the run's, with what tells it from others of the name.
     """
     choices = report.choices()
     return {
@@ -128,6 +136,7 @@ def report_json(report: Report) -> dict[str, Any]:
             }
             for comparison, choice in zip(report.comparisons, choices, strict=True)
         ],
+        "sequences": sequences_json(report.sequences),
         "notices": [notice.text for notice in report.notices],
     }
 

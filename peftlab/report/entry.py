@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from peftlab.core.record import Guard, Memory
+from peftlab.core.record import Earlier, Guard, Memory, Routed
 
 OWN = "peftlab"
 """The origin of a record that peftlab wrote."""
@@ -75,6 +75,8 @@ class Entry:
         environment: Versions and device, flat.
         started_at: ISO 8601.
         suite: The folder of the suite that the run is a cell of.
+        earlier: The run that it went on from, with the scores of that one.
+        routed: Its scores beside the runs before it, with a router that chooses among them.
         history: Where it does not come from ``metrics.jsonl``.
         command: What reproduces the run.
         origin: Who wrote the result.
@@ -101,6 +103,8 @@ class Entry:
     environment: Mapping[str, str] = field(default_factory=dict)
     started_at: str = ""
     suite: Path | None = None
+    earlier: Earlier | None = None
+    routed: Routed | None = None
     history: History | None = None
     command: str = ""
     origin: str = OWN

@@ -13,6 +13,7 @@ from typing import Any
 from peftlab.core.errors import UserError
 from peftlab.core.record import ENSEMBLE_NAME, RECIPE_NAME, RECORD_NAME, RunRecord
 from peftlab.packs.runs import find_packed, read_run_record, suite_cells
+from peftlab.recipe.continuation import EARLIER, put_in_place
 from peftlab.report.entry import Costs, Entry, Excluded, flatten
 from peftlab.report.peft_results import looks_like_peft_result, read_peft_result
 from peftlab.report.suites import SUITE_NAME, SuiteInfo, read_suite, suite_folder
@@ -136,6 +137,9 @@ def _read(path: Path, shown: str, found: Found, base: Path | None) -> None:
 def entry_of(record: RunRecord, folder: Path, shown_path: str, suite: Path | None = None) -> Entry:
     """A record as a report sees it."""
     recipe = record.recipe
+    run = _get(recipe, "continues", "run")
+    # Each seed of a suite has a folder of its own to go on from: that is no difference of settings.
+    alike = put_in_place(recipe, run, EARLIER) if suite is not None and run else recipe
     return Entry(
         name=record.name,
         seed=int(recipe.get("seed", 0)),
@@ -150,7 +154,7 @@ def entry_of(record: RunRecord, folder: Path, shown_path: str, suite: Path | Non
         metric=str(_get(recipe, "evaluation", "metric") or ""),
         scores=record.scores,
         rows=record.data.rows if record.data else {},
-        settings=flatten({key: value for key, value in recipe.items() if key not in ("name", "seed")}),
+        settings=flatten({key: value for key, value in alike.items() if key not in ("name", "seed")}),
         costs=_costs(record),
         memory=record.memory,
         labels=record.labels or (),
@@ -158,6 +162,8 @@ def entry_of(record: RunRecord, folder: Path, shown_path: str, suite: Path | Non
         environment=_environment(record.environment),
         started_at=record.started_at,
         suite=suite,
+        earlier=record.earlier,
+        routed=record.routed,
         command=f"peftlab reproduce {shlex.quote(shown_path)}",
     )
 

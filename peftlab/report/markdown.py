@@ -25,6 +25,7 @@ from peftlab.report.comparison_tables import (
 from peftlab.report.disagreement import find_disagreements
 from peftlab.report.document import Report
 from peftlab.report.notices import Notice, comparison_notices, headline
+from peftlab.report.sequence_parts import figures_table, score_matrix, sequence_headline
 from peftlab.report.table import Table, markdown_table, markdown_text
 from peftlab.report.task_parts import task_tables
 
@@ -37,6 +38,12 @@ def render_markdown(report: Report) -> str:
     parts = [f"# {markdown_text(report.title)}", *_notices(report.notices)]
     if not report.comparisons:
         parts.append("There is nothing to compare: no run ended with success.")
+    for learned in report.sequences:
+        parts += [f"## {markdown_text(f'Tasks in a row: {learned.title}')}", markdown_text(sequence_headline(learned))]
+        parts += _table(figures_table(learned))
+        for method in learned.methods:
+            parts += _table(score_matrix(learned, method))
+        parts += [f"- Left out: {markdown_text(line)}." for line in learned.missing]
     parts += _table(tables.overview_table(report.comparisons))
     for comparison, choice in zip(report.comparisons, report.choices(), strict=True):
         parts += _comparison(report, comparison, choice)

@@ -47,6 +47,7 @@ from peftlab.report.figure_set import (
     pareto_figures,
 )
 from peftlab.report.notices import Notice, comparison_notices, headline
+from peftlab.report.sequence_parts import sequence_part
 from peftlab.report.table import Marked, Table
 from peftlab.report.task_parts import TaskPart, task_parts
 
@@ -143,6 +144,7 @@ def render_html(report: Report) -> str:
         script=_own_file(loader, environment, "page.js"),
         data=_page_data(report),
         choices=report.choices(),
+        sequences=[sequence_part(found) for found in report.sequences],
         overview=tables.overview_table(report.comparisons),
         statuses=[tables.status_table(suite, report.found) for suite in report.suites],
         guards=tables.guard_table(entries, names),

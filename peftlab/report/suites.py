@@ -64,6 +64,7 @@ class SuiteInfo:
         folder: Of the suite.
         name: Of the suite.
         planned: Name of the cell and seed of every run that the suite wants.
+        sequence: The tasks in a row, in their order; none where it has no sequence.
         tuning: Trials and range of the learning rate; None: tuning is off.
         results: How the cells were tuned, by the cell's name.
         published: Figures of papers, by the cell's name.
@@ -74,6 +75,7 @@ class SuiteInfo:
     folder: Path
     name: str
     planned: Sequence[tuple[str, int]] = ()
+    sequence: Sequence[str] = ()
     tuning: Mapping[str, Any] | None = None
     results: Mapping[str, TuningResult] = field(default_factory=dict)
     published: Mapping[str, Published] = field(default_factory=dict)
@@ -114,6 +116,7 @@ def read_suite(folder: Path, shown_path: str) -> SuiteInfo:
         folder=folder,
         name=str(values.get("name", folder.name)),
         planned=plan,
+        sequence=list(values.get("sequence") or {}) if plan else [],
         tuning=values.get("tuning"),
         results=results,
         published=published,
@@ -124,7 +127,8 @@ def read_suite(folder: Path, shown_path: str) -> SuiteInfo:
 
 def _plan(values: Mapping[str, Any]) -> list[tuple[str, int]]:
     methods = [str(entry.get("name", entry.get("type"))) for entry in values["methods"]]
-    combinations = list(itertools.product(*((values.get("axes") or {}).values())))
+    axes = [*(values.get("axes") or {}).values(), *([values["sequence"]] if values.get("sequence") else [])]
+    combinations = list(itertools.product(*axes))
     cells = ["--".join([method, *names]) for names in combinations for method in methods]
     return [(cell, seed) for cell in cells for seed in values["seeds"]]
 

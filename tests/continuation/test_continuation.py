@@ -180,6 +180,40 @@ def test_data_that_are_gone_or_have_changed(first: Path, tmp_path: Path, monkeyp
     assert done.record.earlier.scores.keys() == {"test"}
 
 
+def test_l2_sp_and_distillation_hold_on_to_the_earlier_run(first: Path, tmp_path: Path) -> None:
+    """The new labels are the wrong ones: what holds on to the earlier run unlearns less of it."""
+    new = write(tmp_path / "new.csv", flipped(NEW))
+    remedies = {
+        "plain": [],
+        "l2_sp": ["training.regularizers=[{type: l2_sp, alpha: 30.0}]"],
+        "distillation": [f"training.distillation={{teachers: [{first}], weight: 1.0}}"],
+    }
+    runs = {}
+    for name, overrides in remedies.items():
+        settings = [*overrides, "training.epochs=3", "data.validation_fraction=0"]
+        recipe, document = continuation_recipe(SavedRun.open(first), str(new), replay=0.0, overrides=settings)
+        done = peftlab.run_recipe(recipe, document, output_dir=tmp_path / name)
+        assert done.record.status == "success", done.record.error
+        runs[name] = done
+    kept = {name: done.record.scores["test_earlier_1"]["accuracy"] for name, done in runs.items()}
+    before = runs["plain"].record.earlier.scores["test_earlier_1"]["accuracy"]
+    assert kept["plain"] < before - 0.2
+    assert kept["distillation"] > before - 0.1
+    assert kept["l2_sp"] > kept["plain"] + 0.1
+    # The anchor of L2-SP is what the earlier run left, not what its adapter began with.
+    start = load_file(first / "adapter/adapter_model.safetensors")
+    moved = {
+        name: distance(start, load_file(done.folder / "adapter/adapter_model.safetensors"))
+        for name, done in runs.items()
+    }
+    assert moved["l2_sp"] < moved["plain"] / 3
+
+
+def distance(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> float:
+    """Over all LoRA weights."""
+    return sum(float(((value - other[name]) ** 2).sum()) for name, value in one.items() if "lora_" in name) ** 0.5
+
+
 Invoke = Callable[..., Any]
 
 
