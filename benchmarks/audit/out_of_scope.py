@@ -3,8 +3,9 @@
     python benchmarks/audit/out_of_scope.py DATA --output RUNS [--seeds 3] [--methods lora contrastive]
 
 DATA has the folder ``clinc150``. What is there already is not done again. Which score counts, and its setting, is
-chosen by ``oos_val`` and the validation rows alone; ``oos_test`` and the test rows judge it. Results go to
-``out_of_scope.json``.
+chosen by ``oos_val`` and the validation rows alone; ``oos_test`` and the test rows judge it. Where a method has three
+seeds or more, they also answer together: the mean of their scores, each standardised on the known validation rows (deep
+ensembles: Lakshminarayanan et al., NeurIPS 2017). Results go to ``out_of_scope.json``.
 """
 
 from __future__ import annotations
@@ -12,11 +13,12 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.special import softmax
 from sklearn.linear_model import LogisticRegression
 
 import peftlab
@@ -41,6 +43,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "lora": {"task": "text_classification", "learning_rate": 2e-3, "epochs": 8, "batch_size": 32},
     "contrastive": {"task": "few_shot_classification", "learning_rate": 1e-3, "epochs": 2, "batch_size": 64},
 }
+TOGETHER = 3
+"""From so many seeds on, they are judged together too."""
 Arrays = dict[str, np.ndarray]
 
 
@@ -158,10 +162,35 @@ def scores_of(given: Arrays) -> dict[str, Callable[[str], np.ndarray]]:
     return found
 
 
-def judged(given: Arrays) -> dict[str, Any]:
+def scores_together(given: Sequence[Arrays]) -> dict[str, Callable[[str], np.ndarray]]:
+    """The same scores of several models: the mean of each, standardised on ``val``."""
+    each = [scores_of(one) for one in given]
+
+    def together(name: str) -> Callable[[str], np.ndarray]:
+        own = [scores[name] for scores in each]
+        usual = [(score("val").mean(), score("val").std()) for score in own]
+        return lambda split: np.mean(
+            [(score(split) - mean) / spread for score, (mean, spread) in zip(own, usual, strict=True)], axis=0
+        )
+
+    return {name: together(name) for name in each[0]}
+
+
+def judged_together(given: Sequence[Arrays]) -> dict[str, Any]:
+    """The models of several seeds as one, whose probability of a class is the mean of theirs."""
+    for one in given[1:]:
+        assert np.array_equal(one["val.classes"], given[0]["val.classes"]), "the classes have another order"
+    mean = {
+        f"{name}.logits": np.log(np.mean([softmax(one[f"{name}.logits"], axis=1) for one in given], axis=0))
+        for name in ("val", "test")
+    }
+    return judged({**given[0], **mean}, scores_together(given))
+
+
+def judged(given: Arrays, scores: dict[str, Callable[[str], np.ndarray]]) -> dict[str, Any]:
     """All scores on the rows for choosing and on those for judging, and the one that was chosen."""
     generator, rows = np.random.default_rng(0), {}
-    for name, score in scores_of(given).items():
+    for name, score in scores.items():
         known, strange = score("test"), score("oos_test")
         area, share = auroc(known, strange), false_acceptance(known, strange, generator)
         threshold = rejection_threshold(score("val"), 0.05)
@@ -182,6 +211,11 @@ def judged(given: Arrays) -> dict[str, Any]:
         "chosen_by_oos_val": max(rows, key=lambda name: rows[name]["oos_val_auroc"]),
         "scores": rows,
     }
+
+
+def of_one(given: Arrays) -> dict[str, Any]:
+    """A single model, judged."""
+    return judged(given, scores_of(given))
 
 
 def summary(found: dict[str, dict[str, Any]]) -> dict[str, Any]:
@@ -216,15 +250,22 @@ def main() -> None:
     found = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"models": {}}
     frozen = "frozen, logistic regression"
     if frozen not in found["models"]:
-        found["models"][frozen] = judged(frozen_outputs(tables, chosen.output))
+        found["models"][frozen] = of_one(frozen_outputs(tables, chosen.output))
     for seed in range(chosen.seeds):
         for method in chosen.methods:
             name = f"{method}-{seed}"
             if name in found["models"]:
                 continue
             folder = tuned_run(tables, chosen.output / name, method, seed)
-            found["models"][name] = judged(outputs_of(folder, tables))
+            found["models"][name] = of_one(outputs_of(folder, tables))
             found["summary"] = summary(found["models"])
+            write_text(RESULTS, json.dumps(found, indent=1) + "\n")
+            print(name, found["models"][name]["accuracy"], found["models"][name]["chosen_by_oos_val"], flush=True)
+    for method in chosen.methods:
+        name = f"{method}, {chosen.seeds} seeds together"
+        if chosen.seeds >= TOGETHER and name not in found["models"]:
+            folders = [tuned_run(tables, chosen.output / f"{method}-{at}", method, at) for at in range(chosen.seeds)]
+            found["models"][name] = judged_together([outputs_of(folder, tables) for folder in folders])
             write_text(RESULTS, json.dumps(found, indent=1) + "\n")
             print(name, found["models"][name]["accuracy"], found["models"][name]["chosen_by_oos_val"], flush=True)
 
