@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 
 from peftlab.packs.audits import CellAudit, read_audits
+from peftlab.report import wording
 from peftlab.report.comparison import Comparison
 from peftlab.report.entry import Entry
-from peftlab.report.table import Table
+from peftlab.report.table import Cell, Marked, Table
 from peftlab.statistics.intervals import seeds_interval
 
 Measure = Callable[[CellAudit], float | None]
@@ -34,6 +36,104 @@ def audit_table(comparison: Comparison) -> Table | None:
         "From an audit of each cell: means over the seeds, with 95 % intervals for further seeds on the same rows. "
         "Changed texts: the mean over all perturbations after which the answer should stay. Less is better everywhere.",
     )
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far a method lies above the one with the least mean, paired by seed; 0 for that one itself.
+
+    Args:
+        against: The method with the least mean.
+        mean: Over the seeds that both have.
+        low: Of the interval for further seeds on the same rows; None where fewer than two seeds pair.
+        high: Of the same.
+    """
+
+    against: str
+    mean: float
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether it is more than chance."""
+        return self.low is not None and self.low > 0
+
+
+def audit_differences(comparison: Comparison) -> dict[str, dict[str, Difference]]:
+    """Of each method and measure the difference to the method with the least mean.
+
+    All intervals together hold with 95 % (Bonferroni, over all that are compared).
+
+    Raises:
+        UserError: The audits of a suite are damaged.
+    """
+    by_method = {
+        name: {_seed(each): {key: measure(each) for key, measure in MEASURES.items()} for each in own}
+        for name, own in _audits(comparison).items()
+    }
+    level = 1 - 0.05 / max(len(MEASURES) * (len(by_method) - 1), 1)
+    found: dict[str, dict[str, Difference]] = {name: {} for name in by_method}
+    for key in MEASURES:
+        values = {
+            name: {seed: value for seed, own in seeds.items() if (value := own[key]) is not None}
+            for name, seeds in by_method.items()
+        }
+        values = {name: own for name, own in values.items() if own}
+        if len(values) < 2:
+            continue
+        least = min(values, key=lambda name: fmean(values[name].values()))
+        for name, own in values.items():
+            pairs = [value - values[least][seed] for seed, value in own.items() if seed in values[least]]
+            if pairs:
+                found[name][key] = _difference(least, [0.0] if name == least else pairs, level)
+    return found
+
+
+def _difference(least: str, pairs: Sequence[float], level: float) -> Difference:
+    if len(pairs) < 2:
+        return Difference(least, pairs[0])
+    interval = seeds_interval(pairs, level)
+    return Difference(least, interval.mean, interval.low, interval.high)
+
+
+def difference_table(comparison: Comparison) -> Table | None:
+    """The differences; None where fewer than two methods were audited.
+
+    Raises:
+        UserError: The audits of a suite are damaged.
+    """
+    found = audit_differences(comparison)
+    if len(found) < 2:
+        return None
+    rows: list[list[Cell]] = [
+        [name, *(_apart(name, own.get(key), key) for key in MEASURES)] for name, own in found.items()
+    ]
+    return Table(
+        "Audits: above the method with the least",
+        ["method", *MEASURES],
+        rows,
+        "Points above the method with the least mean of the column, paired by seed; alarms are counted. All intervals "
+        "hold together with 95 %, for further seeds on the same rows. A difference whose interval lies "
+        "above zero is marked; of all others nothing says that they are more than chance.",
+    )
+
+
+def _apart(name: str, found: Difference | None, key: str) -> Cell:
+    if found is None:
+        return Marked(wording.NONE, "muted")
+    if found.against == name:
+        return Marked("the least", "good")
+    scale = 1 if key == ALARMS else 100
+    text = f"{scale * found.mean:+.1f}".replace("-", "−")
+    if found.low is None or found.high is None:
+        return text
+    text += f" ({scale * found.low:.1f} to {scale * found.high:.1f})".replace("-", "−")
+    return Marked(text, "bad") if found.is_worse else text
+
+
+def _seed(audit: CellAudit) -> int:
+    return int(audit.cell.rpartition("--seed")[2])
 
 
 def audit_means(comparison: Comparison) -> dict[str, dict[str, float | None]]:
@@ -88,6 +188,7 @@ def _largest_gap(audit: CellAudit) -> float | None:
     return max(values, default=None)
 
 
+ALARMS = "alarms"
 MEASURES: dict[str, Measure] = {
     "error": lambda audit: audit.value("errors.overall"),
     "answers changed by changed texts": _changed,
@@ -95,7 +196,7 @@ MEASURES: dict[str, Measure] = {
     "by another name": lambda audit: audit.value("fairness.names.changed"),
     "largest gap between groups": _largest_gap,
     "calibration error": lambda audit: audit.value("calibration.error"),
-    "alarms": lambda audit: float(len(audit.alarms)),
+    ALARMS: lambda audit: float(len(audit.alarms)),
 }
 
 
@@ -103,10 +204,12 @@ def _shown(measure: Measure, audits: Sequence[CellAudit]) -> str:
     values = [value for each in audits if (value := measure(each)) is not None]
     if not values:
         return "–"
-    is_count = measure is MEASURES["alarms"]
+    is_count = measure is MEASURES[ALARMS]
     if len(values) < 2:
         return f"{values[0]:.0f}" if is_count else f"{100 * values[0]:.1f} %"
-    if is_count:
-        return f"{fmean(values):.1f}"
+    # None of the measures can be below zero, and no share above one.
     found = seeds_interval(values)
-    return f"{100 * found.mean:.1f} % ({100 * found.low:.1f} to {100 * found.high:.1f})"
+    low, high = max(found.low, 0.0), found.high if is_count else min(found.high, 1.0)
+    if is_count:
+        return f"{found.mean:.1f} ({low:.1f} to {high:.1f})"
+    return f"{100 * found.mean:.1f} % ({100 * low:.1f} to {100 * high:.1f})"

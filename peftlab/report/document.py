@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from peftlab.report.audits import audit_means
+from peftlab.report.audits import audit_differences, audit_means
 from peftlab.report.choice import Choice, Limits, choose
 from peftlab.report.comparison import Comparison, MethodResult, build_comparisons
 from peftlab.report.entry import Entry, Excluded
@@ -133,6 +133,10 @@ def report_json(report: Report) -> dict[str, Any]:
                 "notices": [notice.text for notice in comparison_notices(comparison)],
                 "choice": asdict(choice),
                 "audits": audit_means(comparison),
+                "audit_differences": {
+                    name: {key: asdict(own) for key, own in differences.items()}
+                    for name, differences in audit_differences(comparison).items()
+                },
             }
             for comparison, choice in zip(report.comparisons, choices, strict=True)
         ],

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from peftlab.report import report_tables as tables
 from peftlab.report import wording
-from peftlab.report.audits import audit_table
+from peftlab.report.audits import audit_table, difference_table
 from peftlab.report.choice import Choice
 from peftlab.report.classes import class_scores
 from peftlab.report.comparison import Comparison
@@ -80,6 +80,7 @@ def _comparison(report: Report, comparison: Comparison, choice: Choice) -> list[
         history_table(comparison, len(comparison.methods)),
         *task_tables(comparison),
         audit_table(comparison),
+        difference_table(comparison),
         tables.tuning_table(tuning),
         tables.trials_table(tuning),
     ):

@@ -14,7 +14,7 @@ from peftlab.core.files import write_text
 from peftlab.figures.svg import FIGURE_STYLE
 from peftlab.report import report_tables as tables
 from peftlab.report import wording
-from peftlab.report.audits import audit_table
+from peftlab.report.audits import audit_table, difference_table
 from peftlab.report.choice import Limits, choice_data, size_for_input
 from peftlab.report.classes import Classes, class_scores
 from peftlab.report.comparison import Comparison
@@ -81,6 +81,7 @@ class Section:
     memory: Table | None = None
     task_parts: Sequence[TaskPart] = ()
     audits: Table | None = None
+    audit_differences: Table | None = None
     budget: Figure | None = None
     tuning: Table | None = None
     trials: Table | None = None
@@ -228,6 +229,7 @@ def _section(report: Report, number: int) -> Section:
         memory=memory_table(comparison),
         task_parts=task_parts(comparison, MOST_CURVES),
         audits=audit_table(comparison),
+        audit_differences=difference_table(comparison),
         budget=budget_figure(comparison, tuning),
         tuning=tables.tuning_table(tuning),
         trials=tables.trials_table(tuning),

@@ -13,9 +13,11 @@ from peftlab.core.record import read_record, write_record
 from peftlab.core.reporter import Silent
 from peftlab.packs.audits import AUDITS_NAME, read_audits
 from peftlab.packs.write_pack import pack_suite
+from peftlab.report.audits import MEASURES
 from peftlab.report.document import build_report, report_json
 from peftlab.report.markdown import render_markdown
 from peftlab.report.page import render_html
+from peftlab.statistics.intervals import seeds_interval
 from tests.report.fakes import METHODS, write_suite
 
 
@@ -88,6 +90,34 @@ def test_the_report_compares_by_audits(suite: Path, tmp_path: Path) -> None:
     packed = pack_suite(suite, lambda folder: None, output=tmp_path / "pack")
     assert {each.cell for each in read_audits(packed.folder)} == {each.cell for each in read_audits(suite)}
     assert report_json(build_report([tmp_path / "pack"]))["comparisons"][0]["audits"] == comparison["audits"]
+
+
+def test_methods_are_told_apart_by_what_their_audits_found(tmp_path: Path) -> None:
+    """Paired by seed: what a seed does to both methods cancels out. Holds against Student's interval by hand."""
+    folder = write_suite(tmp_path / "suite", METHODS[:2], (0, 1, 2), examples=100, tuning=False)
+    for cell in (folder / "cells").iterdir():
+        (cell / "adapter").mkdir()
+
+    def audit(cell: Path) -> dict[str, Any]:
+        found, seed = fake_audit(cell), int(cell.name[-1])
+        if cell.name.startswith(METHODS[1].name):
+            found["figures"]["errors.overall"]["value"] += 0.1 + 0.001 * seed
+            found["figures"]["calibration.error"]["value"] += 0.1 * (seed - 0.9)
+        return found
+
+    audit_cells(folder, audit, Silent())
+    report = build_report([folder])
+    (comparison,) = report_json(report)["comparisons"]
+    first, second = (comparison["audit_differences"][method.name] for method in METHODS[:2])
+    assert first["error"] == {"against": METHODS[0].name, "mean": 0.0, "low": None, "high": None}
+    expected = seeds_interval([0.1, 0.101, 0.102], 1 - 0.05 / len(MEASURES))
+    assert second["error"]["mean"] == pytest.approx(expected.mean)
+    assert (second["error"]["low"], second["error"]["high"]) == pytest.approx((expected.low, expected.high))
+    assert second["calibration error"]["low"] < 0 < second["calibration error"]["high"]
+    page = render_html(report).replace("\N{NO-BREAK SPACE}", " ")
+    assert '<span class="bad">+10.1 (9.' in page
+    assert '<span class="good">the least</span>' in page
+    assert "(0.0 to" in page  # no share is below zero
 
 
 def test_damaged_audits_are_said(suite: Path, tmp_path: Path) -> None:
