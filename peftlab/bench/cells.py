@@ -140,6 +140,7 @@ def _next_document(alone: Document, entry: Mapping[str, Any], document: Document
 
 def _combinations(suite: Suite, document: Document) -> Iterator[tuple[tuple[str, ...], dict[str, Any], dict[str, str]]]:
     """Points of the axes; the tasks of a sequence are an axis too, the last one, whose values come in their order."""
+    axes: dict[tuple[str, ...], Mapping[str, dict[str, Any]]]
     axes = {("axes", axis): choices for axis, choices in suite.axes.items()}
     axes |= {("sequence",): suite.sequence} if suite.sequence else {}
     for names in itertools.product(*axes.values()):
