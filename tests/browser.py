@@ -82,7 +82,7 @@ class Page:
         """Type a text where the focus is."""
         self._call("Input.insertText", text=text)
 
-    def wait_for(self, expression: str, seconds: float = 30) -> None:
+    def wait_for(self, expression: str, seconds: float = 60) -> None:
         """Wait until a JavaScript expression is true, through loads of pages."""
         deadline = time.monotonic() + seconds
         while True:

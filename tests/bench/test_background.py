@@ -27,12 +27,12 @@ def test_its_runs_can_be_stopped(tmp_path: Path) -> None:
     try:
         with ThreadPoolExecutor(1) as pool:
             run = pool.submit(worker.run, recipe, tmp_path / "run")
-            log, deadline = tmp_path / "logs/run.txt", time.monotonic() + 30
+            log, deadline = tmp_path / "logs/run.txt", time.monotonic() + 60
             while not (log.exists() and "ready" in log.read_text()):
                 assert time.monotonic() < deadline
                 time.sleep(0.05)
             worker.stop()
-            finished = run.result(timeout=20)
+            finished = run.result(timeout=60)
     finally:
         signal.signal(signal.SIGINT, before)
     assert finished.record.status == "cancelled"

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -21,6 +19,7 @@ from peftlab.bench.execute import SECONDS_NAME, Execution
 from peftlab.bench.suite import load_suite
 from peftlab.bench.tuning import trial_recipe
 from peftlab.core.record import RunRecord, read_record
+from tests.bench.orphans import wait_until_none_runs_in
 from tests.conftest import REPOSITORY, Command
 from tests.forks import Fork
 
@@ -146,11 +145,7 @@ def kill_in_second_run(suite: Path) -> None:
         time.sleep(0.05)
     process.kill()
     process.wait()
-    if sys.platform == "linux":
-        command, end = ["pgrep", "-f", f"output-dir {suite.parent}"], time.monotonic() + 20
-        while subprocess.run(command, capture_output=True).stdout:  # a loaded machine takes seconds to end a process
-            assert time.monotonic() < end, "a killed suite leaves no orphan"
-            time.sleep(0.1)
+    wait_until_none_runs_in(suite.parent)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import time
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 from peftlab.core.record import read_record
 from peftlab.packs.layout import is_pack
 from peftlab.packs.read_pack import open_pack
+from tests.bench.orphans import wait_until_none_runs_in
 from tests.bench.test_bench import SUITE, Bench, bench, start, suite
 from tests.conftest import Command
 
@@ -105,8 +105,7 @@ def kill_when(suite: Path, there: Path) -> None:
         time.sleep(0.005)
     process.kill()
     process.wait()
-    if sys.platform == "linux":
-        time.sleep(1)
+    wait_until_none_runs_in(suite.parent)
 
 
 @pytest.mark.parametrize("end", [KeyboardInterrupt, RuntimeError])

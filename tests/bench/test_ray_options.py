@@ -16,6 +16,7 @@ from peftlab.bench.ray_cluster import Node, Share, choose_share, connected, diff
 from peftlab.bench.ray_executor import unpack
 from peftlab.core.errors import PeftlabError, UserError
 from tests.conftest import Command
+from tests.ports import free_port
 
 NO_RAY = "ray is not installed: pip install 'peftlab[ray]'"
 
@@ -61,12 +62,6 @@ def test_what_no_node_can_give_is_refused(device: str, threads: int | None, mess
         choose_share([SMALL, LARGE], device=device, threads=threads)
 
 
-def closed_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
-
-
 @pytest.fixture
 def suite(tmp_path: Path) -> Path:
     (tmp_path / "recipe.yaml").write_text("model: {path: nowhere}\n")
@@ -79,7 +74,7 @@ def suite(tmp_path: Path) -> Path:
     ("options", "message"),
     [
         (["--executor", "ray"], "no Ray cluster is named"),
-        (["--executor", "ray", "--address", f"127.0.0.1:{closed_port()}"], "nothing answers there"),
+        (["--executor", "ray", "--address", f"127.0.0.1:{free_port()}"], "nothing answers there"),
         (["--executor", "ray", "--address", "head.invalid:6379"], "nothing answers there"),
         (["--executor", "ray", "--address", "head"], "this is no address"),
         (["--executor", "ray", "--address", "ray://head:10001"], "must run on a node of the cluster"),

@@ -47,7 +47,7 @@ class Processes:
         self.seen.append(env.get("CUDA_VISIBLE_DEVICES"))
 
         def wait() -> int:
-            self.together.wait(timeout=20)
+            self.together.wait(timeout=60)
             return 0
 
         process = Mock(spec=["wait"])

@@ -352,7 +352,7 @@ def test_a_killed_download_leaves_nothing_that_looks_complete(index, tmp_path):
     build_wheel(index)
     process = subprocess.Popen([sys.executable, "-c", FETCH, PIP_HANGS], stdout=subprocess.DEVNULL)
     half = None
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while half is None and time.monotonic() < deadline:
         half = next((path for path in (tmp_path / "cache").rglob("*.whl") if path.stat().st_size), None)
         time.sleep(0.02)

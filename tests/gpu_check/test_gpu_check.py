@@ -45,6 +45,17 @@ def script(steps: list[dict[str, Any]], before: str = "") -> str:
     )
 
 
+def bound_is_over_once(path: Path, words: int) -> str:
+    """A clock on which every step's bound passes as soon as a file has so many words: no machine is too slow for it."""
+    return (
+        "import pathlib, process, time, types\n"
+        f"def now(path=pathlib.Path({str(path)!r})):\n"
+        f"    ready = path.exists() and len(path.read_text().split()) == {words}\n"
+        "    return time.monotonic() + (10_000 if ready else 0)\n"
+        "process.time = types.SimpleNamespace(sleep=time.sleep, monotonic=now)"
+    )
+
+
 class Checked:
     """A check that has ended."""
 
@@ -89,11 +100,17 @@ def test_what_steps_find_is_told_and_kept(check) -> None:
         ("os.kill(os.getpid(), 9)", "failed", "ended by SIGKILL"),
         ("pass", "failed", "without a result"),
         ("pathlib.Path(own['found']).write_text('{half')", "failed", "without a result"),
-        (found(status="running", results={"half": 1}) + "; time.sleep(60)", "timed out", "stopped after 1 s"),
+        (
+            found(status="running", results={"half": 1}) + "; open('READY', 'w').write('x'); time.sleep(300)",
+            "timed out",
+            "stopped after 100 s",
+        ),
     ],
 )
-def test_a_bad_step_does_not_stop_the_others(code: str, status: str, reason: str, check) -> None:
-    done = check(step("environment", GOOD), step("bad", code, seconds=1), step("last", GOOD))
+def test_a_bad_step_does_not_stop_the_others(code: str, status: str, reason: str, check, tmp_path: Path) -> None:
+    code = code.replace("READY", str(tmp_path / "ready"))
+    before = bound_is_over_once(tmp_path / "ready", words=1)
+    done = check(step("environment", GOOD), step("bad", code, seconds=100), step("last", GOOD), before=before)
     assert done.code == (0 if status == "skipped" else 1)
     assert done["bad"]["status"] == status
     assert reason in done["bad"]["reason"]
@@ -112,7 +129,8 @@ def test_a_step_that_hangs_goes_with_all_that_it_started(check, tmp_path: Path) 
         f"os.environ['PIDS'] = {str(tmp_path / 'pids')!r}; [subprocess.Popen([sys.executable, '-c', {child!r}]) "
         "for _ in range(2)]; import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(300)"
     )
-    done = check(step("environment", GOOD), step("hangs", code, seconds=1.5), step("last", GOOD))
+    before = bound_is_over_once(tmp_path / "pids", words=2)
+    done = check(step("environment", GOOD), step("hangs", code, seconds=100), step("last", GOOD), before=before)
     assert done["hangs"]["status"] == "timed out"
     assert done["last"]["status"] == "passed"
     pids = [int(word) for word in (tmp_path / "pids").read_text().split()]
@@ -127,16 +145,19 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def test_what_does_not_fit_into_the_time_is_named(check) -> None:
+def test_what_does_not_fit_into_the_time_is_named(check, tmp_path: Path) -> None:
+    over = tmp_path / "over"  # once this is there, a second and a half of the minute is left
     done = check(
-        step("environment", GOOD),
-        step("hangs", "time.sleep(60)", seconds=300, least_seconds=0),
+        step("environment", f"open({str(over)!r}, 'w').close(); {GOOD}"),
+        step("hangs", "time.sleep(300)", seconds=300, least_seconds=0),
         step("long", GOOD, least_seconds=30),
-        arguments=("--device", "cpu", "--minutes", "0.12"),
+        arguments=("--device", "cpu", "--minutes", "1"),
+        before="import pathlib, types; check.time = types.SimpleNamespace("
+        f"monotonic=lambda: 55.5 * pathlib.Path({str(over)!r}).exists())",
     )
     assert done.code == 1
     assert done["hangs"]["status"] == "timed out"
-    assert done["hangs"]["bound_seconds"] < 5
+    assert done["hangs"]["bound_seconds"] == 1.5
     assert done["long"]["status"] == "skipped"
     assert "out of time" in done["long"]["reason"]
     assert "it takes 30 s at least" in done.out
@@ -158,14 +179,23 @@ def test_a_step_that_needs_more_than_there_is_is_left_out(check) -> None:
     assert on_cpu["large"]["reason"] == "not applicable on cpu at full size; --tiny runs it small"
 
 
-def test_on_a_large_card_steps_share_it_unless_they_want_it_alone(check) -> None:
+def test_on_a_large_card_steps_share_it_unless_they_want_it_alone(check, tmp_path: Path) -> None:
     card = found(status="passed", results={"has_cuda": True, "card": {"name": "Large", "memory_bytes": 80 * 10**9}})
-    when = "t = time.time(); time.sleep(0.6); pathlib.Path(own['found']).write_text(json.dumps({'status': 'passed', 'results': {'from': t, 'to': time.time()}}))"
+    wait, told = (
+        "t = time.time(); time.sleep(0.3); ",
+        "pathlib.Path(own['found']).write_text(json.dumps({'status': 'passed', 'results': {'from': t, 'to': time.time()}}))",
+    )
+    when = wait + told
+    # Both wait for one another, however late the second begins.
+    meet = (
+        f"t = time.time(); here = pathlib.Path({str(tmp_path)!r}); open(here / f'{{os.getpid()}}.here', 'w').close()\n"
+        "while len(list(here.glob('*.here'))) < 2 and time.time() < t + 60: time.sleep(0.02)\n"
+    ) + told
     steps = [
         step("environment", card),
         step("a", when, alone=True),
-        step("b", when),
-        step("c", when),
+        step("b", meet),
+        step("c", meet),
         step("d", when, alone=True),
     ]
     many = "import os; os.cpu_count = lambda: 16"
@@ -231,7 +261,7 @@ def test_a_check_that_is_stopped_has_told_what_it_knew(number: int, tmp_path: Pa
     process = start(steps, tmp_path)
     wait_for(tmp_path / "output" / "check.json", '"half"')
     process.send_signal(number)
-    out, _ = process.communicate(timeout=30)
+    out, _ = process.communicate(timeout=60)
     done = json.loads((tmp_path / "output" / "check.json").read_text())["steps"]
     assert process.returncode == 1
     assert done["environment"]["status"] == "passed"
@@ -262,7 +292,7 @@ def test_killed_it_takes_its_step_along(tmp_path: Path) -> None:
     wait_for(tmp_path / "pid", ".")
     process.kill()
     process.communicate()
-    pid, deadline = int((tmp_path / "pid").read_text().rstrip(".")), time.monotonic() + 10
+    pid, deadline = int((tmp_path / "pid").read_text().rstrip(".")), time.monotonic() + 60
     while is_alive(pid):
         assert time.monotonic() < deadline, "it still runs"
         time.sleep(0.1)
@@ -274,7 +304,7 @@ def start(steps: list[dict[str, Any]], tmp_path: Path) -> subprocess.Popen[str]:
 
 
 def wait_for(path: Path, text: str) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while not path.exists() or text not in path.read_text():
         assert time.monotonic() < deadline, "it never came"
         time.sleep(0.05)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 import torch
 from hypothesis import given
@@ -11,13 +9,34 @@ from hypothesis import strategies as st
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
-from peftlab.measurement import roofline
+from peftlab.measurement import phases, roofline, step_clock
 from peftlab.measurement.environment import describe_environment
 from peftlab.measurement.phases import PhaseClock
 from peftlab.measurement.roofline import StepFlops, fit_step_flops, measure_matmul_rate
 from peftlab.measurement.throughput import ThroughputMeter
 
 CPU = torch.device("cpu")
+
+
+class Clock:
+    """A clock that only its owner turns: how busy the machine is changes nothing."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def perf_counter(self) -> float:
+        return self.now
+
+    def pass_by(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    for module in (phases, step_clock):
+        monkeypatch.setattr(module, "time", made)
+    return made
 
 
 @pytest.mark.parametrize(("frozen", "products"), [((), 5), ((0,), 3), ((1,), 4), ((0, 1), 2)])
@@ -76,29 +95,29 @@ def test_the_matmul_rate_is_a_rate(real_sizes: dict[str, int], monkeypatch: pyte
     assert measure_matmul_rate(CPU, torch.float32) > 1e9
 
 
-def test_inner_phases_pause_the_outer_one() -> None:
-    clock = PhaseClock(CPU)
-    with clock.phase("train"):
-        time.sleep(0.02)
-        with clock.phase("evaluate"):
-            time.sleep(0.5)
-        time.sleep(0.02)
-    summary = clock.summary()
-    assert 0.04 <= summary["train"].seconds < 0.5 <= summary["evaluate"].seconds
-    clock.set_peak("train", 10)
-    clock.set_peak("train", 5)
-    assert clock.summary()["train"].peak_memory_bytes == 10
-    assert clock.summary()["evaluate"].peak_memory_bytes is None
+def test_inner_phases_pause_the_outer_one(clock: Clock) -> None:
+    measured = PhaseClock(CPU)
+    with measured.phase("train"):
+        clock.pass_by(1)
+        with measured.phase("evaluate"):
+            clock.pass_by(50)
+        clock.pass_by(2)
+    summary = measured.summary()
+    assert (summary["train"].seconds, summary["evaluate"].seconds) == (3, 50)
+    measured.set_peak("train", 10)
+    measured.set_peak("train", 5)
+    assert measured.summary()["train"].peak_memory_bytes == 10
+    assert measured.summary()["evaluate"].peak_memory_bytes is None
 
 
-def test_a_resumed_clock_adds_training_and_evaluation_only() -> None:
+def test_a_resumed_clock_adds_training_and_evaluation_only(clock: Clock) -> None:
     first = PhaseClock(CPU)
     for name in ("load", "train"):
         with first.phase(name):
-            time.sleep(0.02)
+            clock.pass_by(2)
     second = PhaseClock(CPU)
     second.restore(first.state_dict())
-    assert second.summary()["train"].seconds >= 0.02
+    assert second.summary()["train"].seconds == 2
     assert "load" not in second.summary()
 
 
@@ -106,32 +125,32 @@ def meter(warmup: int) -> ThroughputMeter:
     return ThroughputMeter(warmup, device=CPU, step_flops=StepFlops(0, 100, 0))
 
 
-def run_step(meter: ThroughputMeter, seconds: float, lengths: list[int], padded: int) -> None:
+def run_step(meter: ThroughputMeter, clock: Clock, seconds: float, lengths: list[int], padded: int) -> None:
     meter.step_started()
-    time.sleep(seconds)
+    clock.pass_by(seconds)
     meter.step_ended(lengths, padded)
 
 
-def test_warm_up_and_pauses_do_not_count() -> None:
+def test_warm_up_and_pauses_do_not_count(clock: Clock) -> None:
     measured = meter(1)
-    run_step(measured, 0.2, [1000], 1000)
-    run_step(measured, 0.02, [10, 20], 40)
-    time.sleep(1)
-    run_step(measured, 0.02, [10], 10)
+    run_step(measured, clock, 16, [1000], 1000)
+    run_step(measured, clock, 2, [10, 20], 40)
+    clock.pass_by(100)
+    run_step(measured, clock, 2, [10], 10)
     summary = measured.summary(matmul_flops_per_second=1e6)
     assert summary is not None
     assert summary.timed_steps == 2
-    assert 40 < summary.tokens_per_second <= 1000
+    assert summary.tokens_per_second == 40 / 4
     assert summary.padding_fraction == pytest.approx(1 - 40 / 50)
     assert summary.flops_utilization == pytest.approx(summary.tokens_per_second * 100 / 1e6)
 
 
-def test_a_resumed_meter_goes_on() -> None:
+def test_a_resumed_meter_goes_on(clock: Clock) -> None:
     first = meter(0)
-    run_step(first, 0.01, [10], 10)
+    run_step(first, clock, 1, [10], 10)
     second = meter(0)
     second.load_state_dict(first.state_dict())
-    run_step(second, 0.01, [10], 10)
+    run_step(second, clock, 1, [10], 10)
     summary = second.summary(matmul_flops_per_second=None)
     assert summary is not None
     assert summary.timed_steps == 2

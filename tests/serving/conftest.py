@@ -82,11 +82,13 @@ def start() -> Iterator[Start]:
             servers: list[uvicorn.Server] = []
             thread = threading.Thread(target=run, daemon=True)
             thread.start()
-            ready.wait(30)
+            assert ready.wait(60)
+            deadline = time.monotonic() + 60
             while not servers[0].started:
+                assert time.monotonic() < deadline, "the service did not start"
                 time.sleep(0.01)
             stack.callback(bound.close)
-            stack.callback(thread.join, 30)
+            stack.callback(thread.join, 60)
             stack.callback(lambda: setattr(servers[0], "should_exit", True))
             return Client(bound.getsockname()[1], made[0], log, servers[0])
 

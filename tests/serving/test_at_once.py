@@ -50,7 +50,7 @@ def test_two_batches_at_once_get_their_own_answers(base: str, method: str, start
     both_here = threading.Barrier(2)
 
     def meet(*_: object) -> None:
-        both_here.wait(20)
+        both_here.wait(60)
 
     client.service.host.models["only"].tuned.model.register_forward_hook(meet)
     with ThreadPoolExecutor(2) as pool:

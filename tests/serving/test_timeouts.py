@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,21 +15,22 @@ from peftlab.serving.host import Host
 
 
 def test_an_answer_that_does_not_come(start, tiny_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
-    predict, slow = Host.predict, [True]
+    predict, free, calls = Host.predict, threading.Event(), list[int]()
 
     def slowly(self: Host, items: Any) -> Any:
-        if slow[0]:
-            time.sleep(1.5)
+        calls.append(len(items))
+        free.wait(60)
         return predict(self, items)
 
     monkeypatch.setattr(Host, "predict", slowly)
     client = start({"first": tiny_run()}, limits={"request_timeout_seconds": 1}, batching={"max_batch": 4})
     status, body = client.predict(TEXTS[:40])
     assert (status, body["error"]) == (504, "the answer did not come in time")
-    deadline = time.monotonic() + 20
-    while client.service.batcher.waiting and time.monotonic() < deadline:
+    deadline = time.monotonic() + 60
+    while client.service.batcher.waiting:
+        assert time.monotonic() < deadline, "what nobody waits for still waits"
         time.sleep(0.02)
-    assert client.service.batcher.waiting == 0
-    slow[0] = False
-    time.sleep(1.6)  # the batch that is in the model
-    assert client.predict(TEXTS[:1])[0] == 200
+    free.set()  # of the batch that is in the model
+    while client.predict(TEXTS[:1])[0] != 200:
+        assert time.monotonic() < deadline, "it answers nobody any more"
+    assert sum(size for size in calls if size > 1) < 20, "texts of the forty were computed for nobody"

@@ -15,10 +15,10 @@ import pytest
 from peftlab.applications.monitor.intake import keep
 from peftlab.applications.monitor.redis_stream import GROUP, _keep, _next, work
 from peftlab.applications.monitor.store import Store
-from peftlab.core.address import bind
 from peftlab.core.errors import UserError
 from peftlab.core.reporter import Silent
 from tests.applications.monitor.word_reader import WordReader
+from tests.ports import free_port
 
 redis: Any = pytest.importorskip("redis", reason="the package redis is not installed")
 pytestmark = pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
@@ -28,8 +28,7 @@ class Server:
     """A redis-server that keeps what it has accepted."""
 
     def __init__(self, folder: Path) -> None:
-        with bind("127.0.0.1", 0) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.folder = folder
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.client = redis.Redis.from_url(self.url, decode_responses=True)
@@ -40,7 +39,8 @@ class Server:
         self.process = subprocess.Popen(
             ["redis-server", *options.split(), "--save", ""], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        for _ in range(500):
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
             try:
                 self.client.ping()
                 return
