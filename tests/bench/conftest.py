@@ -24,5 +24,5 @@ def forked_runs(monkeypatch: pytest.MonkeyPatch) -> None:
         assert stderr == subprocess.STDOUT
         return Fork(command[3:], folder=Path.cwd(), stdout=stdout, stderr=stdout, environment=env)
 
-    names = {name: getattr(subprocess, name) for name in ("DEVNULL", "STDOUT")}
+    names = {name: getattr(subprocess, name) for name in ("DEVNULL", "STDOUT", "TimeoutExpired")}
     monkeypatch.setattr(worker, "subprocess", SimpleNamespace(**names, Popen=popen))

@@ -5,9 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +21,9 @@ from peftlab.core.errors import ConfigError, RunFailedError, UserError
 from peftlab.core.record import RunRecord, read_record, write_record
 from peftlab.core.reporter import Silent
 from peftlab.recipe.schema import Recipe, load_recipe
+from tests.bench.orphans import wait_until_none_runs_in
 from tests.conftest import Command
+from tests.forks import Fork
 
 pytestmark = pytest.mark.slow
 
@@ -297,18 +296,28 @@ def test_what_the_command_refuses(command: Command, cell: Cell, tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_the_real_command_survives_a_kill(cell: Cell, tmp_path: Path, command: Command) -> None:
+def test_the_real_command_survives_a_kill(
+    cell: Cell, tmp_path: Path, command: Command, forked_runs: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The runs of the one that is killed are fresh processes, which end with it; then they are forks."""
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(Path(cell.document.source).read_text())
+    recipe.write_text(Path(cell.document.source).read_text() + "measure: false\n")
+    # The processes find no bitsandbytes, which no run here needs: its import takes longer than such a run.
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text("import sys\nsys.modules['bitsandbytes'] = None\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"), prepend=os.pathsep)
     arguments = ["tune", str(recipe), "--trials", "2", "--seeds", "1", "--output-dir", str(tmp_path / "out")]
-    killed = subprocess.Popen([sys.executable, "-m", "peftlab", *arguments], cwd=tmp_path, start_new_session=True)
-    deadline = time.monotonic() + 120
+    log = tmp_path / "killed.log"
+    with log.open("wb") as file:
+        killed = Fork(arguments, folder=tmp_path, stdout=file, stderr=file)
+    deadline = time.monotonic() + 200
     while not (tmp_path / "out" / "trials" / "trial1" / "metrics.jsonl").exists():
-        assert killed.poll() is None
+        assert killed.poll() is None, log.read_text()
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    os.killpg(killed.pid, signal.SIGKILL)
-    killed.wait()
+    killed.kill()
+    killed.wait(60)
+    wait_until_none_runs_in(tmp_path / "out")
     first = read_record(tmp_path / "out" / "trials" / "trial0")
     done = command(*arguments, "--json")
     assert done.returncode == 0, done.stderr

@@ -9,15 +9,19 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from peftlab.core.record import RunRecord, read_record
+from peftlab.recipe.schema import load_recipe
 from peftlab.run.evaluation_stage import EvaluationStage
+from peftlab.run.run import run_recipe
 from peftlab.tasks.text_classification import TextClassification
-from tests.conftest import sentences
+from tests.cli.conftest import RECIPE, read_json
+from tests.conftest import MadeOnce, sentences
 from tests.forks import Fork
 from tests.small_methods import DISTINCT
 
@@ -95,10 +99,14 @@ def check_predictions(folder: Path, record: dict) -> None:
         assert record["labels"][row["scores"].index(max(row["scores"]))] == row["prediction"]
 
 
+UNMEASURED = ["--set", "measure=false"]
+"""For runs whose memory and speed no test looks at: to measure them takes as long as the rest of so short a run."""
+
+
 def test_the_recipe_that_is_left_runs_from_anywhere(command, recipe: Path, reviews: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.csv").write_text(reviews.read_text())
     recipe.write_text(recipe.read_text().replace(str(reviews), "mine.csv"))
-    done = command("run", recipe, "--output-dir", "out", "--json", "--set", "training.max_steps=4")
+    done = command("run", recipe, "--output-dir", "out", "--json", *UNMEASURED, "--set", "training.max_steps=4")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["recipe"]["data"]["source"] == str(tmp_path / "mine.csv")
     again = command("run", "out/recipe.yaml", "--output-dir", "again", "--json")
@@ -106,35 +114,27 @@ def test_the_recipe_that_is_left_runs_from_anywhere(command, recipe: Path, revie
 
 
 def test_the_same_recipe_gives_the_same_scores(command, recipe: Path, tmp_path: Path) -> None:
-    records = []
+    records, options = [], [*UNMEASURED, "--set", "training.epochs=1"]
     for name in ("a", "b"):
-        done = command("run", recipe, "--output-dir", name, "--json", "--set", "training.epochs=1")
+        done = command("run", recipe, "--output-dir", name, "--json", *options)
         assert done.returncode == 0, done.stderr
         records.append(json.loads(done.stdout))
     assert records[0]["scores"] == records[1]["scores"]
     assert records[0]["initial_adapter_sha256"] == records[1]["initial_adapter_sha256"]
-    other = command("run", recipe, "--output-dir", "c", "--json", "--set", "training.epochs=1", "--set", "seed=1")
+    other = command(
+        "run", recipe, "--output-dir", "c", "--json", *UNMEASURED, "--set", "training.max_steps=2", "--set", "seed=1"
+    )
     assert json.loads(other.stdout)["initial_adapter_sha256"] != records[0]["initial_adapter_sha256"]
-
-
-def arguments_of(recipe: Path, folder: Path, options: tuple[str, ...]) -> list[str]:
-    return ["run", str(recipe), "--output-dir", str(folder), *options]
 
 
 def fork(recipe: Path, folder: Path, *options: str) -> Fork:
     """A run in a process that can be killed."""
+    words = ["run", recipe, "--output-dir", folder, *options]
     with folder.with_suffix(".log").open("wb") as log:
-        return Fork(arguments_of(recipe, folder, options), folder=folder.parent, stdout=log, stderr=log)
+        return Fork(words, folder=folder.parent, stdout=log, stderr=log)
 
 
-def start(recipe: Path, folder: Path, *options: str) -> subprocess.Popen[bytes]:
-    """A run by the command in a fresh process."""
-    with folder.with_suffix(".log").open("wb") as log:
-        command = [sys.executable, "-m", "peftlab", *arguments_of(recipe, folder, options)]
-        return subprocess.Popen(command, stdout=log, stderr=log)
-
-
-def wait_for_step(process: Fork | subprocess.Popen[bytes], folder: Path, step: int) -> None:
+def wait_for_step(process: Fork, folder: Path, step: int) -> None:
     """Wait until a step is in the log."""
     deadline = time.monotonic() + 120
     log = folder / "metrics.jsonl"
@@ -152,28 +152,46 @@ SLOW = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("method", ["lora", "adalora", "full"])
-def test_a_killed_run_ends_as_if_nothing_had_been(method: str, command, recipe: Path, tmp_path: Path) -> None:
-    options = [*SLOW, "--set", f"method.type={method}"]
-    whole = command("run", recipe, "--output-dir", "whole", "--json", *options)
-    assert whole.returncode == 0, whole.stderr
+def slow(method: str) -> list[str]:
+    """The options of a run by a method; one of them is measured."""
+    return [*SLOW, *([] if method == "lora" else UNMEASURED), "--set", f"method.type={method}"]
+
+
+@pytest.fixture(scope="module")
+def whole(made_once: MadeOnce, tiny_bert: Path, reviews: Path) -> Callable[[str], Path]:
+    """The run of a method that nobody has disturbed."""
+
+    def of(method: str) -> Path:
+        def write(folder: Path) -> None:
+            (folder / "recipe.yaml").write_text(RECIPE.format(model=tiny_bert, data=reviews))
+            loaded = load_recipe(folder / "recipe.yaml", slow(method)[1::2])
+            assert run_recipe(*loaded, output_dir=folder / "run").record.status == "success"
+
+        return made_once(f"whole-{method}", write) / "run"
+
+    return of
+
+
+# Between two checkpoints: within AdaLoRA's first phase, in the next, and near the end; the others have but one.
+@pytest.mark.parametrize(("method", "killed_at"), [("lora", (35,)), ("adalora", (10, 35, 62)), ("full", (35,))])
+def test_a_killed_run_ends_as_if_nothing_had_been(
+    method: str, killed_at: tuple[int, ...], whole: Callable[[str], Path], command, recipe: Path, tmp_path: Path
+) -> None:
+    options = slow(method)
     folder = tmp_path / "killed"
-    # Within the first epoch, later, and near the end, each between two checkpoints: all of AdaLoRA's phases.
-    for step in (10, 35, 62):
+    for step in killed_at:
         process = fork(recipe, folder, "--resume", *options)
         wait_for_step(process, folder, step)
         process.kill()
         assert process.wait() == -signal.SIGKILL
     resumed = command("run", recipe, "--output-dir", "killed", "--resume", "--json", *options)
     assert resumed.returncode == 0, resumed.stderr
-    one, other = json.loads(whole.stdout), json.loads(resumed.stdout)
+    one, other = read_json(whole(method) / "record.json"), json.loads(resumed.stdout)
     for key in ("scores", "best_step", "steps", "memory", "parameters", "initial_adapter_sha256", "data", "guards"):
         assert one[key] == other[key], key
     assert other["resumed"] >= 1
-    logs = [(tmp_path / name / "metrics.jsonl").read_text() for name in ("whole", "killed")]
-    assert logs[0] == logs[1]
-    tables = [pq.read_table(tmp_path / name / "predictions.parquet") for name in ("whole", "killed")]
-    assert tables[0].equals(tables[1])
+    assert (folder / "metrics.jsonl").read_text() == (whole(method) / "metrics.jsonl").read_text()
+    assert pq.read_table(folder / "predictions.parquet").equals(pq.read_table(whole(method) / "predictions.parquet"))
 
 
 @pytest.mark.parametrize(
@@ -186,6 +204,7 @@ def test_a_killed_run_ends_as_if_nothing_had_been(method: str, command, recipe: 
 def test_few_rows_and_short_runs(method: str, rows: int, steps: int, command, recipe: Path, tmp_path: Path) -> None:
     (tmp_path / "few.csv").write_text("text,label\n" + "".join(f"{t},{label}\n" for t, label in sentences(rows)))
     options = [f"method={{type: {method}}}", f"training={{max_steps: {steps}, batch_size: 4}}", "seed=1"]
+    options += [f"measure={str(method == 'lora').lower()}"]
     sets = [word for option in (f"data.source={tmp_path / 'few.csv'}", *options) for word in ("--set", option)]
     done = command("run", recipe, "--output-dir", "out", "--json", *sets)
     assert done.returncode == 0, done.stderr + done.stdout
@@ -219,23 +238,25 @@ def test_adalora_leaves_what_it_promises_whatever_the_best_epoch(
     assert record["guards"]["ranks_changed"]["status"] == "passed"
 
 
-def test_ctrl_c_leaves_a_run_that_can_be_resumed(command, recipe: Path, tmp_path: Path) -> None:
-    whole = command("run", recipe, "--output-dir", "whole", "--json", *SLOW)
+def test_ctrl_c_leaves_a_run_that_can_be_resumed(
+    whole: Callable[[str], Path], command, recipe: Path, tmp_path: Path
+) -> None:
     folder = tmp_path / "stopped"
-    process = start(recipe, folder, *SLOW)
+    options = [*SLOW, *UNMEASURED]
+    process = fork(recipe, folder, *options)
     wait_for_step(process, folder, 9)
     process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 1
+    assert process.wait(timeout=120) == 1
     assert "Traceback" not in folder.with_suffix(".log").read_text()
     record = read_record(folder)
     assert record.status == "cancelled"
     assert "--resume" in (record.error or "")
-    resumed = command("run", recipe, "--output-dir", "stopped", "--resume", "--json", *SLOW)
-    assert json.loads(resumed.stdout)["scores"] == json.loads(whole.stdout)["scores"]
+    resumed = command("run", recipe, "--output-dir", "stopped", "--resume", "--json", *options)
+    assert json.loads(resumed.stdout)["scores"] == read_json(whole("lora") / "record.json")["scores"]
 
 
 def test_a_finished_run_is_neither_repeated_nor_overwritten(command, recipe: Path, tmp_path: Path) -> None:
-    options = ["--set", "training.max_steps=3"]
+    options = [*UNMEASURED, "--set", "training.max_steps=3"]
     assert command("run", recipe, "--output-dir", "out", *options).returncode == 0
     before = (tmp_path / "out" / "record.json").read_bytes()
     again = command("run", recipe, "--output-dir", "out", *options)
@@ -244,7 +265,7 @@ def test_a_finished_run_is_neither_repeated_nor_overwritten(command, recipe: Pat
     resumed = command("run", recipe, "--output-dir", "out", "--resume", *options)
     assert resumed.returncode == 0
     assert "already finished" in resumed.stderr
-    other = command("run", recipe, "--output-dir", "out", "--resume", "--set", "training.max_steps=4")
+    other = command("run", recipe, "--output-dir", "out", "--resume", *UNMEASURED, "--set", "training.max_steps=4")
     assert other.returncode == 2
     assert "training.max_steps was 3, is 4" in other.stderr
     assert (tmp_path / "out" / "record.json").read_bytes() == before
@@ -286,7 +307,8 @@ def test_a_loss_that_was_not_finite_in_one_step_between_two_logged_ones(
 def test_a_failed_guard_fails_the_run_unless_waived(command, recipe: Path, tmp_path: Path) -> None:
     """A learning rate of next to nothing changes no bit of float32 weights."""
     options = [
-        "--set", "training.learning_rate=1e-30", "--set", "training.weight_decay=0.0", "--set", "training.epochs=1",
+        "--set", "training.learning_rate=1e-30", "--set", "training.weight_decay=0.0", "--set", "training.max_steps=4",
+        *UNMEASURED,
     ]  # fmt: skip
     done = command("run", recipe, "--output-dir", "out", "--json", *options)
     assert done.returncode == 1
@@ -302,7 +324,7 @@ def test_a_failed_guard_fails_the_run_unless_waived(command, recipe: Path, tmp_p
 
 
 def test_early_stopping_keeps_the_best(command, recipe: Path, tmp_path: Path) -> None:
-    options = ["--set", "training.epochs=30", "--set", "training.early_stopping_patience=2"]
+    options = ["--set", "training.epochs=30", "--set", "training.early_stopping_patience=2", *UNMEASURED]
     done = command("run", recipe, "--output-dir", "out", "--json", *options)
     record = json.loads(done.stdout)
     lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
@@ -318,16 +340,17 @@ def test_early_stopping_keeps_the_best(command, recipe: Path, tmp_path: Path) ->
         ["training.gradient_accumulation_steps=4", "training.batch_size=2"],
         ["training.max_tokens_per_batch=200", "training.batch_size=null"],
         ["training.gradient_checkpointing=true"],
-        ["training.optimizer=adamw_8bit"],
-        ["training.schedule=cosine", "evaluation.every=7"],
+        ["training.optimizer=adamw_8bit", "measure=false"],
+        ["training.schedule=cosine", "evaluation.every=3", "measure=false"],
         ["data.validation_fraction=0.0", "data.test_fraction=0.0"],
-        ["tracking=[tensorboard]"],
-        ["method.type=linear_probe", "model.attention=eager"],
+        ["tracking=[tensorboard]", "measure=false"],
+        ["method.type=linear_probe", "model.attention=eager", "measure=false"],
     ],
     ids=lambda options: options[0].partition("=")[0] + "_" + options[0].partition("=")[2][:12],
 )
 def test_the_ways_to_train(options: list[str], command, recipe: Path, tmp_path: Path) -> None:
-    sets = [word for option in ["training.epochs=1", *options] for word in ("--set", option)]
+    options = [*options, "training.max_steps=8", "waive_guards=[answers_vary]"]  # too few to learn much
+    sets = [word for option in options for word in ("--set", option)]
     done = command("run", recipe, "--output-dir", "out", "--json", *sets)
     assert done.returncode == 0, done.stderr + done.stdout
     record = json.loads(done.stdout)
@@ -348,7 +371,21 @@ def test_a_decoder_without_a_padding_token(command, recipe: Path, tiny_gpt2: Pat
     assert record["scores"]["validation"]["accuracy"] > 0.6  # the commoner class has 0.55
 
 
-def test_nothing_reaches_the_network_offline(process, recipe: Path, tmp_path: Path) -> None:
+ONE_AFTER_THE_OTHER = """
+import json, sys
+from peftlab.cli.app import main
+codes = []
+for words in json.loads(sys.argv[1]):
+    sys.argv = ["peftlab", *words]
+    try:
+        main()
+    except SystemExit as ended:
+        codes.append(ended.code or 0)
+print(json.dumps(codes))
+"""
+
+
+def test_nothing_reaches_the_network_offline(recipe: Path, tmp_path: Path) -> None:
     blocker = tmp_path / "site" / "sitecustomize.py"
     blocker.parent.mkdir()
     blocker.write_text(
@@ -357,31 +394,27 @@ def test_nothing_reaches_the_network_offline(process, recipe: Path, tmp_path: Pa
         "    raise RuntimeError('a connection was tried')\n"
         "socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse\n"
     )
-    done = process(
-        "run",
-        recipe,
-        "--output-dir",
-        "out",
-        "--offline",
-        "--set",
-        "training.max_steps=3",
-        PYTHONPATH=str(blocker.parent),
+    here = ["run", str(recipe), "--output-dir", "out", "--offline", "--set", "training.max_steps=3"]
+    hub = ["run", str(recipe), "--output-dir", "b", "--offline", "--set", "model.path=someone/model"]
+    path = os.pathsep.join([str(blocker.parent), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-c", ONE_AFTER_THE_OTHER, json.dumps([here, hub])],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": path, "HF_HOME": str(tmp_path / "hf")},
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
-    assert done.returncode == 0, done.stderr
-    hub = process(
-        "run", recipe, "--output-dir", "b", "--offline", "--set", "model.path=someone/model",
-        PYTHONPATH=str(blocker.parent), HF_HOME=str(tmp_path / "hf"),
-    )  # fmt: skip
-    assert hub.returncode == 2
-    assert "recipe.yaml" in hub.stderr or "--set: model.path" in hub.stderr
-    assert "a connection was tried" not in hub.stderr
+    assert json.loads(done.stdout.splitlines()[-1]) == [0, 2], done.stderr
+    assert "recipe.yaml" in done.stderr or "--set: model.path" in done.stderr
+    assert "a connection was tried" not in done.stderr
     assert not (tmp_path / "b").exists()
 
 
 def test_two_processes_cannot_share_a_folder(command, recipe: Path, tmp_path: Path) -> None:
-    process = fork(recipe, tmp_path / "out", *SLOW)
+    process = fork(recipe, tmp_path / "out", *SLOW, *UNMEASURED)
     wait_for_step(process, tmp_path / "out", 1)
-    second = command("run", recipe, "--output-dir", "out", "--resume", *SLOW)
+    second = command("run", recipe, "--output-dir", "out", "--resume", *SLOW, *UNMEASURED)
     process.kill()
     process.wait()
     assert second.returncode == 2
@@ -412,7 +445,7 @@ def test_on_a_gpu(method: str, command, recipe: Path) -> None:
 
 def test_a_run_that_answers_one_class_is_no_success(command, recipe: Path) -> None:
     """Its rate is so high that the head says one class of everything; accuracy alone would look like a score."""
-    options = ["training.learning_rate=3.0", "training.schedule=constant", "training.epochs=3"]
+    options = ["training.learning_rate=3.0", "training.schedule=constant", "training.epochs=3", "measure=false"]
     sets = [word for option in options for word in ("--set", option)]
     done = command("run", recipe, "--output-dir", "out", "--json", *sets)
     record = json.loads(done.stdout)

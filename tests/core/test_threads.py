@@ -163,7 +163,9 @@ def record(folder: Path) -> Any:
     return json.loads((folder / "record.json").read_text())
 
 
-SHORT = ["--set", "training.max_steps=12", "--set", "training.checkpoint_every_steps=4"]
+SHORT = [
+    "--set", "training.max_steps=4", "--set", "training.checkpoint_every_steps=2", "--set", "measure=false",
+]  # fmt: skip
 
 
 def test_the_record_says_how_many_and_why(command: Command, tiny_run: Callable[..., Path], tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ def test_the_package_is_small():
 
 
 def test_the_command_line_is_imported_fast():
-    seconds = [
-        float(subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True).stdout) for _ in "12"
-    ]
-    assert min(seconds) < MOST_SECONDS
+    def seconds() -> float:
+        return float(subprocess.run([sys.executable, "-c", PROBE], capture_output=True, text=True).stdout)
+
+    assert seconds() < MOST_SECONDS or seconds() < MOST_SECONDS  # the second time from what the first has compiled
