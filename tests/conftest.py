@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from browser import Page, find_browser, open_browser
 from filelock import FileLock
+from hypothesis import settings
 
 # Each worker of xdist has a core of its own. A number must be said in any case: runs are compared bit for bit, and how
 # many cores are free changes from one to the next.
@@ -26,6 +27,10 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = "1"
 else:
     os.environ.setdefault("OMP_NUM_THREADS", str(os.cpu_count() or 1))
+
+# A busy machine is no fault of what is tested: pytest-timeout ends what hangs.
+settings.register_profile("tests", deadline=None)
+settings.load_profile("tests")
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
 MadeOnce = Callable[[str, Callable[[Path], object]], Path]

@@ -205,12 +205,12 @@ def _notes(look: Look, columns: Sequence[ColumnFacts], guess: TaskGuess, task: s
         notes.append(f"{len(counts)} classes: {shown}{', …' if len(counts) > 6 else ''}")
         rare = sum(count < 5 for count in counts.values())
         if rare:
-            notes.append(
-                f"{rare} classes have fewer than 5 of the rows that were looked at: they can hardly be learned"
-            )
+            few = "1 class has" if rare == 1 else f"{rare} classes have"
+            notes.append(f"{few} fewer than 5 of the rows that were looked at: too few to be learned")
     repeated = sum(len(facts[name].values) - facts[name].distinct for name in guess.texts[:1] if name in facts)
     if repeated and guess.labels:
-        notes.append(f"{repeated:,} rows repeat the text of another; copies are left out")
+        copies = "1 row repeats" if repeated == 1 else f"{repeated:,} rows repeat"
+        notes.append(f"{copies} the text of another; copies are left out")
     if len(look.tables) == 1:
         notes += _kept_apart(columns, guess)
     return notes
