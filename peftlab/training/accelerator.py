@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState, GradientState
+from accelerate.state import AcceleratorState, GradientState, PartialState
 
 from peftlab.core.bfloat16 import card_has_bfloat16
 from peftlab.core.errors import ConfigError
@@ -60,12 +60,13 @@ def build_accelerator(
 ) -> Accelerator:
     """An accelerator for one run; an earlier run of this process leaves no trace in it."""
     _forget_earlier_runs()
-    return Accelerator(
+    accelerator = Accelerator(
         cpu=device is not None and device.type == "cpu",  # else it takes what accelerator there is, a Mac's too
         mixed_precision=MIXED_PRECISION[computation],
         log_with=list(tracking) or None,
         project_dir=folder / "tracking" if tracking else None,
     )
+    return _on_one_cpu(accelerator)
 
 
 def build_shapes_accelerator(computation: torch.dtype | None) -> Accelerator:
@@ -76,7 +77,15 @@ def build_shapes_accelerator(computation: torch.dtype | None) -> Accelerator:
     """
     _forget_earlier_runs()
     precision = "bf16" if computation is torch.float16 else MIXED_PRECISION[computation]
-    return Accelerator(mixed_precision=precision, cpu=True, device_placement=False)
+    return _on_one_cpu(Accelerator(mixed_precision=precision, cpu=True, device_placement=False))
+
+
+def _on_one_cpu(accelerator: Accelerator) -> Accelerator:
+    """Among several processes accelerate numbers CPUs, and tensors of shapes alone are on no numbered one."""
+    if accelerator.device.type == "cpu":
+        # The second is what accelerate takes up again whenever it asks for the first.
+        accelerator.state.device = PartialState().device = torch.device("cpu")
+    return accelerator
 
 
 def _forget_earlier_runs() -> None:

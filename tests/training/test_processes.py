@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
 import os
 import socket
 import subprocess
@@ -25,6 +27,7 @@ from peftlab.estimate.recipe import estimate_recipe
 from peftlab.estimate.target import find_target
 from peftlab.preparation.check import check_recipe
 from peftlab.recipe.values import document_of
+from tests.conftest import NEUTRAL
 
 WORKER = Path(__file__).with_name("world_worker.py")
 METHODS: dict[str, dict[str, Any]] = {
@@ -64,18 +67,17 @@ def recipes(
     """The recipe of each case."""
     models = {"bert": tiny_bert, "llama": tiny_llama}
     found = {case: recipe(models[case.partition("-")[0]], reviews, METHODS[case.partition("-")[2]]) for case in CASES}
-    pairs = [{"query": f"good film {at}", "document": f"bad {at} plot {at % 7}"} for at in range(60)]
+    texts = [" ".join(words) for words in itertools.islice(itertools.permutations(NEUTRAL, 2), 60)]
+    pairs = [{"query": text, "document": f"{text} film"} for text in texts]
     table = tmp_path_factory.mktemp("pairs") / "pairs.jsonl"
     table.write_text("\n".join(map(json.dumps, pairs)))
-    # The whole of a small model at this rate, so that what is compared has left chance behind.
-    quick = {"gradient_accumulation_steps": 1, "learning_rate": 1e-2}
-    embedding = recipe(tiny_bert, reviews, METHODS["full"], **quick)
+    embedding = recipe(tiny_bert, reviews, METHODS["full"], gradient_accumulation_steps=1)
     embedding["task"] = {"type": "text_embedding", "max_length": 16}
     embedding["data"] = {"source": str(table), "validation_fraction": 0.2}
     found["bert-embedding"] = embedding
-    pictures = recipe(tiny_clip, reviews, METHODS["full"], **quick)
+    pictures = recipe(tiny_clip, reviews, METHODS["full"], gradient_accumulation_steps=1)
     pictures["task"] = {"type": "image_text_embedding", "max_length": 16}
-    pictures["data"] = {"source": str(write_pictures(table.parent)), "validation_fraction": 0.2}
+    pictures["data"] = {"source": str(write_pictures(table.parent, texts)), "validation_fraction": 0.2}
     found["clip-embedding"] = pictures
     quantized = recipe(tiny_llama, reviews, METHODS["lora"])
     quantized["model"] = {**quantized["model"], "quantization": "nf4"}
@@ -97,13 +99,13 @@ def recipes(
     return found
 
 
-def write_pictures(folder: Path) -> Path:
-    """A table of 60 pictures with a text for each."""
+def write_pictures(folder: Path, texts: list[str]) -> Path:
+    """A table of pictures, one for each text."""
     rows = []
-    for at in range(60):
+    for at, text in enumerate(texts):
         pixels = np.random.default_rng(at).integers(0, 255, (8, 8, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"{at}.png")
-        rows.append({"image": f"{at}.png", "text": f"good film {at}"})
+        rows.append({"image": f"{at}.png", "text": text})
     path = folder / "pictures.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
     return path
@@ -211,7 +213,7 @@ def test_two_processes_give_what_one_gives(method: str, alone: Path, together: P
     assert norms[0] == pytest.approx(norms[1], rel=1e-5, abs=1e-6)
     assert logged(together / method, "reward") == logged(alone / method, "reward")  # both have drawn the same texts
     if method.endswith("embedding"):
-        assert min(losses(alone / method)) < 0.8 * losses(alone / method)[0]
+        assert losses(alone / method)[-2] < 0.97 * math.log(9)  # of a whole batch: its vectors are not all alike
     assert two.scores == one.scores
     assert two.environment["processes"] == 2
     assert two.environment["backend"] == "gloo"
