@@ -8,7 +8,9 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +18,14 @@ from pathlib import Path
 from typing import Any
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+"""How many pixels a page is too wide."""
+UNNAMED = """[...document.querySelectorAll("input:not([type=hidden]), select, textarea, button")]
+  .filter((each) => !each.labels?.length && !each.getAttribute("aria-label") && !each.textContent.trim()).length"""
+"""How many controls a screen reader could not name."""
+PHONE: Any = {"width": 360, "height": 740, "phone": True, "dark": True}
+MARKUP = """"'><script>window.ran = 1</script><img src=x onerror="window.ran = 2"><svg onload="window.ran = 3"></svg>"""
+"""Runs in a page that takes a text for markup."""
 FLAGS = ("--headless", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage", "--hide-scrollbars")
 
 
@@ -58,6 +68,15 @@ class Page:
         # A change of the fragment alone would not load the page anew.
         self._load("about:blank")
         self._load(url)
+
+    def look(self, name: str) -> None:
+        """See that the page fits its screen and ran nothing of :data:`MARKUP`; its picture goes to PEFTLAB_SCREENSHOTS."""
+        if folder := os.environ.get("PEFTLAB_SCREENSHOTS"):
+            self.screenshot(Path(folder) / f"{name}.png", whole=True)
+        assert self.evaluate(OVERFLOW) == 0, name
+        assert self.evaluate(UNNAMED) == 0, name
+        assert self.evaluate("[window.ran ?? 0, document.images.length]") == [0, 0], name
+        assert self.evaluate("[...document.scripts].every((each) => each.src && !each.textContent)"), name
 
     def forget(self) -> None:
         """Leave the page, and forget what was seen on it (some of it may be read only now)."""
@@ -143,6 +162,24 @@ class Page:
             self.errors.append(values["entry"]["text"])
         elif method == "Network.requestWillBeSent":
             self.requests.append((values["documentURL"], values["request"]["url"]))
+
+
+@contextmanager
+def serve(app: Any) -> Iterator[str]:
+    """Serve an ASGI application on the loopback, and give its address."""
+    import uvicorn
+
+    bound = socket.socket()
+    bound.bind(("127.0.0.1", 0))
+    bound.listen()  # else a browser that comes before the server is there is shown its own page of an error
+    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{bound.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
 
 
 @contextmanager

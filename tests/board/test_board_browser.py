@@ -6,15 +6,12 @@ import json
 import os
 import shutil
 import signal
-import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import uvicorn
-from browser import Page
+from browser import OVERFLOW, PHONE, UNNAMED, Page, serve
 
 from peftlab.board.app import build_board
 from peftlab.board.jobs import Jobs
@@ -22,10 +19,6 @@ from peftlab.board.runs import RunIndex
 
 pytestmark = pytest.mark.slow
 
-OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-UNNAMED = """[...document.querySelectorAll("input:not([type=hidden]), select, textarea, button")]
-  .filter((each) => !each.labels?.length && !each.getAttribute("aria-label") && !each.textContent.trim()).length"""
-PHONE = {"width": 360, "height": 740, "phone": True, "dark": True}
 TOKEN = "a-long-secret"
 BUTTON = "[...document.querySelectorAll('button:enabled')].find((each) => each.textContent === '{}')"
 
@@ -33,8 +26,8 @@ BUTTON = "[...document.querySelectorAll('button:enabled')].find((each) => each.t
 class Board:
     """A board that is served, and what it shows."""
 
-    def __init__(self, root: Path, port: int) -> None:
-        self.address, self.index = f"http://127.0.0.1:{port}", RunIndex(root)
+    def __init__(self, root: Path, address: str) -> None:
+        self.address, self.index = address, RunIndex(root)
 
     def wait(self, key: str, status: str) -> None:
         deadline = time.monotonic() + 240
@@ -47,17 +40,9 @@ class Board:
 def board(tiny_run: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Board]:
     root = tmp_path_factory.mktemp("board") / "runs"
     shutil.copytree(tiny_run(), root / "first")
-    bound = socket.socket()
-    bound.bind(("127.0.0.1", 0))
-    bound.listen()  # else a browser that comes before the server is there is shown its own page of an error
     jobs = Jobs(root, ["--device", "cpu", "--threads", "1", "--offline"])
-    app = build_board(root, token=TOKEN, token_to_look=False, jobs=jobs)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
-    thread.start()
-    yield Board(root, bound.getsockname()[1])
-    server.should_exit = True
-    thread.join()
+    with serve(build_board(root, token=TOKEN, token_to_look=False, jobs=jobs)) as address:
+        yield Board(root, address)
 
 
 @pytest.fixture

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import os
-import socket
-import threading
 from pathlib import Path
 
 import pytest
-import uvicorn
-from browser import Page
+from browser import OVERFLOW, PHONE, Page, serve
 
 from peftlab.board.label_app import build_label_app
 from peftlab.board.label_table import LabelTable, Question
 
 pytestmark = pytest.mark.slow
 
-OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-PHONE = {"width": 360, "height": 740, "phone": True, "dark": True}
 TOKEN = "a-long-secret"
 LONG = "a very long text that goes on and on, with averyveryveryveryveryverylongwordthatfitsintonolineofaphoneatall"
 
@@ -29,14 +24,6 @@ def test_rows_are_labelled_by_keys(tab: Page, tmp_path: Path, several: bool) -> 
     names = tuple(f"class number {number}" for number in range(1, 12))
     question = Question(("text",), ("label",), names, several)
     table = LabelTable(tmp_path / "rows.csv", tmp_path / "labelled.csv", question)
-    bound = socket.socket()
-    bound.bind(("127.0.0.1", 0))
-    bound.listen()
-    address = f"http://127.0.0.1:{bound.getsockname()[1]}"
-    app = build_label_app(table, token=TOKEN)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
-    thread.start()
 
     def at(path: str) -> None:
         tab.wait_for(f"location.pathname === '{path}' && document.readyState === 'complete'")
@@ -46,7 +33,7 @@ def test_rows_are_labelled_by_keys(tab: Page, tmp_path: Path, several: bool) -> 
         if folder := os.environ.get("PEFTLAB_SCREENSHOTS"):
             tab.screenshot(Path(folder) / f"{name}-{several}.png", whole=True)
 
-    try:
+    with serve(build_label_app(table, token=TOKEN)) as address:
         tab.forget()
         tab.visit(f"{address}/?token={TOKEN}", **PHONE)
         at("/row/1")
@@ -89,6 +76,3 @@ def test_rows_are_labelled_by_keys(tab: Page, tmp_path: Path, several: bool) -> 
         assert table.done == 3
         assert tab.errors == []
         assert tab.asked_elsewhere(address) == []
-    finally:
-        server.should_exit = True
-        thread.join()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from browser import Page
+from browser import OVERFLOW, Page
 from fakes import METHODS, FakeData, write_run
 
 from peftlab.report.choice import Limits, choose
@@ -15,7 +15,6 @@ from peftlab.report.page import write_report
 pytestmark = pytest.mark.slow
 
 SCREENS = {"desktop": {"width": 1280}, "phone": {"width": 360, "height": 740, "phone": True}}
-OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 LABELS = """
 [...document.querySelectorAll("svg.chart")].filter((svg) => svg.getBoundingClientRect().width > 0).map((svg) =>
   [...svg.querySelectorAll("text.label")].map((text) => {

@@ -16,12 +16,16 @@ from peftlab.applications.monitor.baseline import (
     predict,
     tail,
 )
+from peftlab.applications.monitor.building import history
+from peftlab.applications.monitor.evaluation import watched_hours
+from peftlab.applications.monitor.posts import Labelled
 from peftlab.applications.monitor.settings import Watch
 from peftlab.applications.monitor.surges import QUIET, begins, draw, score
-from peftlab.applications.monitor.trial import known_course, simulate, stated_ratio, try_on
+from peftlab.applications.monitor.trial import Watched, known_course, simulate, stated_ratio, try_on
 
 pytestmark = pytest.mark.slow
 WATCH = Watch.model_validate({})
+ONE = np.array([0])
 
 
 def process(level: float, dispersion: float) -> Baseline:
@@ -48,19 +52,21 @@ def test_tails_of_the_right_process_are_uniform() -> None:
 
 def test_course_level_and_dispersion_of_a_known_process_are_found() -> None:
     counts = np.concatenate(
-        [draw(process(level, 0.2), 0, 1, 8 * WEEK, 0, np.random.default_rng(1)) for level in (3, 20)]
+        [draw(process(level, 0.2), ONE, 8 * WEEK, 0, np.random.default_rng(1)) for level in (3, 20)]
     )
     found = fit_baseline(counts, 0, discount=0.97)
     np.testing.assert_allclose(found.level, [3, 20], rtol=0.35)
     assert ((found.dispersion > 0.1) & (found.dispersion < 0.4)).all()
     for row in found.profile:
         assert np.corrcoef(row, known_course()[0])[0, 1] > 0.8
+    weekend = found.profile[:, 5 * DAY :].mean(1) / found.profile[:, : 5 * DAY].mean(1)
+    np.testing.assert_allclose(weekend, 0.7, atol=0.12)
     means = np.broadcast_to(20 * known_course()[:, np.arange(8 * WEEK) % WEEK], (1, 8 * WEEK))
     np.testing.assert_allclose(fit_dispersion(counts[1:], means), 0.2, rtol=0.2)
 
 
 def test_what_comes_later_does_not_change_what_was_expected() -> None:
-    counts = draw(process(10, 0.1), 0, 1, 2 * DAY, 0, np.random.default_rng(2))
+    counts = draw(process(10, 0.1), ONE, 2 * DAY, 0, np.random.default_rng(2))
     other = counts.copy()
     other[0, 30:] = 99
     before, after = (predict(each, 0, process(10, 0.1)) for each in (counts, other))
@@ -76,17 +82,46 @@ def test_alarms_go_on_until_it_is_quiet() -> None:
 
 def test_the_stated_rate_holds_on_a_known_process() -> None:
     """A small run of benchmarks/applications/monitor_rate.py, which watches 1,000 weeks and more."""
-    trial = simulate(level=8, dispersion=0.15, history=3 * WEEK, alarms_a_month=8.0, weeks=16, watch=WATCH, seed=3)
+    trial = simulate(level=8, dispersion=0.15, history=WEEK, alarms_a_month=8.0, weeks=16, watch=WATCH, seed=3)
     stated = 8.0 * trial.hours / (365.25 / 12 * 24)
-    assert trial.alarms == pytest.approx(stated, abs=3.5 * np.sqrt(stated))
-    assert stated_ratio([trial], 8.0) == pytest.approx(trial.alarms / stated)
+    assert len(trial.alarms) == pytest.approx(stated, abs=3.5 * np.sqrt(stated))
+    assert stated_ratio([trial], 8.0) == pytest.approx(len(trial.alarms) / stated)
 
 
 def test_planted_surges_are_found_and_a_flat_series_raises_none() -> None:
-    counts = draw(process(20, 0.05), 0, 1, 11 * DAY, 0, np.random.default_rng(4))
-    trial = try_on({"all": counts}, 4 * DAY, 9 * DAY, WATCH, 0)  # 1970-01-05 is a Monday
+    counts = draw(process(20, 0.05), ONE, 11 * DAY, 0, np.random.default_rng(4))
+    trial = try_on({"all": Watched(4 * DAY, 9 * DAY, counts)}, WATCH, 0)  # 1970-01-05 is a Monday
     assert np.mean(trial.within_one) > 0.8
     assert np.mean(trial.within_two) > 0.9
-    assert trial.alarms <= 2
+    assert len(trial.alarms) <= 2
     scores = score(np.full((1, DAY), 20.0), 0, process(20, 0.05), np.full((1, DAY), 0.5))
     assert scores.min() > 1e-4
+
+
+def test_surges_are_planted_only_where_no_alarm_goes_on() -> None:
+    quiet = np.full((1, 5 * DAY), 20.0)
+    loud = quiet.copy()
+    loud[0, 4 * DAY + 8 : 4 * DAY + 10] = 200
+    trials = [try_on({"a": Watched(0, 4 * DAY, counts)}, WATCH, 0) for counts in (quiet, loud)]
+    assert [trial.alarms for trial in trials] == [[], [("a", 4 * DAY + 8, 200)]]
+    assert [len(trial.within_one) for trial in trials] == [
+        DAY - 1,
+        DAY - 1 - (1 + 3 + QUIET),
+    ]  # the two hours after it are one too
+
+
+def test_voices_are_counted_as_the_watcher_counts_them() -> None:
+    def post(hour: float, text: str, stream: str, sentiment: str = "negative") -> Labelled:
+        return Labelled(text, hour * 3600, stream, sentiment, "late")
+
+    learned = [post(30 + at, f"late again number {at}", "old") for at in range(100)]
+    learned.append(post(40.5, "RT @b: late again number 10", "old"))
+    learned += [post(120, "new here", "new"), post(50, "so good", "old", "positive")]
+    hours, until = history(learned, "negative")
+    assert until == 130
+    assert sum(count for stream, topic, _, count in hours if (stream, topic) == ("old", "*")) == 100
+    held_out = [post(150 + at, f"waiting for {at} hours", "old") for at in range(4)]
+    found = watched_hours(learned, held_out, [True] * 4, "negative")
+    assert list(found) == ["old"]  # the other stream is too young to be judged
+    assert (found["old"].start, found["old"].known) == (2 * DAY, 4 * DAY)
+    assert found["old"].counts.sum() == 100 - 18 + 3  # from its first midnight on, without the last hour

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser import MARKUP, PHONE, Page, serve
 from fastapi.testclient import TestClient
 
 from peftlab.applications.monitor import site, topics
@@ -118,3 +119,38 @@ def test_texts_that_speak_of_the_same_are_proposed_as_a_topic() -> None:
     assert {"coffee", "spilled"} & set(found[0].words)
     assert propose(mixed) == []
     assert topics.UNSURE < 1
+
+
+@pytest.mark.slow
+def test_markup_in_texts_streams_and_topics_runs_nothing_in_a_browser(client: TestClient, tab: Page) -> None:
+    worker = site.worker_in_test
+    sent = [
+        {
+            "text": f"bad {MARKUP} {' '.join(f'{at}x{word}' for word in range(20))} delay",
+            "time": (HOUR + 0.01 * at) * 3600,
+            "stream": stream,
+        }
+        for stream in ("united", f"air {MARKUP}")
+        for at in range(40)
+    ]
+    sent.append({"text": f"good {MARKUP}{MARKUP}", "time": (HOUR + 1.5) * 3600, "stream": f"air {MARKUP}"})
+    assert client.post("/api/texts", json=sent).status_code == 202
+    while worker.read():
+        pass
+    worker.judge()
+    assert [alarm["stream"] for alarm in client.get("/api/alarms").json()] == ["united"]
+    shown = "document.body.innerText.includes('<script>window.ran = 1</script>')"
+    with serve(client.app) as address:
+        tab.forget()
+        for name, path in (("monitor", "/"), ("monitor-stream", "/?stream=united"), ("monitor-alarm", "/alarms/1"),
+                           ("monitor-topics", "/topics")):  # fmt: skip
+            tab.visit(address + path, **PHONE)
+            tab.look(name)
+            assert tab.evaluate(shown), name
+        tab.visit(f"{address}/", **PHONE)
+        tab.evaluate("panel.replaceChildren()")
+        tab.evaluate("renew()")  # as it does every five seconds
+        tab.look("monitor-renewed")
+        assert tab.evaluate(shown)
+        assert tab.errors == []
+        assert tab.asked_elsewhere(address) == []

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import urlencode
 
 import numpy as np
 import pytest
+from browser import MARKUP, PHONE, Page, serve
 from fastapi.testclient import TestClient
 
 from peftlab.applications.recommend.recommender import Recommender
@@ -204,6 +207,34 @@ def test_the_page_shows_hostile_texts_as_texts(client: TestClient, recommender: 
     assert "I choose this" in shown
     assert "What u1 chose" in shown
     assert client.get("/page.js").headers["content-type"].startswith("text/javascript")
+
+
+@pytest.mark.slow
+def test_markup_in_titles_and_users_runs_nothing_in_a_browser(
+    recommender: Recommender, tab: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue = recommender.catalogue
+    marked = [[MARKUP + each for each in texts] for texts in (catalogue.titles, catalogue.texts)]
+    monkeypatch.setattr(recommender, "catalogue", replace(catalogue, titles=marked[0], texts=marked[1]))
+    store = Store(f"sqlite:///{tmp_path / 'shop.db'}")
+    seen = "document.body.innerText.includes('<script>window.ran = 1</script>')"
+    with serve(build_service(f"shop {MARKUP}", recommender, store, Hosting("unused"))) as address:
+        tab.forget()
+        for name, query in (("user", {"user": "u1"}), ("text", {"text": MARKUP}), ("stranger", {"user": MARKUP})):
+            tab.visit(f"{address}/?{urlencode(query)}", **PHONE)
+            tab.evaluate("for (const item of document.querySelectorAll('details')) item.open = true")
+            tab.look(f"recommend-{name}")
+            assert tab.evaluate(seen), name
+        tab.evaluate("document.querySelector('.choose').focus()")
+        tab.press("Enter", 13, "\r")
+        tab.wait_for("document.getElementById('said').textContent.startsWith('Kept.')")
+        assert tab.evaluate("document.activeElement.textContent") == "Chosen"
+        tab.visit(f"{address}/?{urlencode({'user': MARKUP})}", **PHONE)
+        tab.evaluate("for (const item of document.querySelectorAll('details')) item.open = true")
+        tab.look("recommend-chosen")
+        assert tab.evaluate("document.querySelectorAll('details li').length") == 1
+        assert tab.errors == []
+        assert tab.asked_elsewhere(address) == []
 
 
 class Told(Silent):

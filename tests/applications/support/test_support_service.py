@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from browser import MARKUP, PHONE, Page, serve
 from fastapi.testclient import TestClient
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
@@ -339,3 +340,50 @@ def test_shares_of_nothing_are_not_shown_as_zero(site: TestClient) -> None:
     figures = site.get("/api/desk").json()["figures"]
     assert figures["questions"] == 0
     assert figures["share_answered"] is figures["share_wrong"] is figures["median_seconds"] is None
+
+
+def test_markup_in_entries_messages_and_names_runs_nothing_in_a_browser(
+    built: tuple[Any, Workplace], tab: Page, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    application, place = built
+    responder = Responder.load(application, place)
+    company, searcher = responder.company, responder.searcher
+    entries = [replace(each, question=MARKUP + each.question, answer=each.answer + MARKUP) for each in company.entries]
+    responder.company = replace(company, entries=entries)
+    searcher.past = [replace(each, text=MARKUP + each.text, reply=each.reply + MARKUP) for each in searcher.past]
+    monkeypatch.setattr(Responder, "load", lambda support, place: responder)
+    application = application.model_copy(update={"name": f"shop {MARKUP}"})
+    seen = "document.body.innerText.split('<script>window.ran = 1</script>').length - 1"
+
+    def ask(text: str, messages: int) -> None:
+        tab.type(text)
+        tab.press("Enter", 13, "\r")
+        tab.wait_for(f"document.querySelectorAll('.message').length === {messages}")
+        tab.wait_for("[...document.querySelectorAll('.text')].every((each) => each.textContent !== '…')")
+
+    with serve(application.open_app(place, Hosting(f"sqlite:///{tmp_path / 'd.db'}"))) as address:
+        tab.forget()
+        tab.visit(f"{address}/", **PHONE)
+        assert tab.evaluate("document.activeElement.id") == "text"
+        ask("hello number 7 of the parcel", 2)
+        ask(f"i want to talk to a person {MARKUP}", 4)
+        tab.look("chat")
+        assert tab.evaluate(seen) == 3  # the name, an answer, and what was asked
+        tab.visit(f"{address}/desk", **PHONE)
+        tab.wait_for("document.querySelector('#queue button') !== null")
+        tab.evaluate("document.querySelector('#queue button').focus()")
+        tab.press("Enter", 13, "\r")
+        tab.wait_for("!document.getElementById('open').hidden && document.querySelector('#past button') !== null")
+        tab.look("desk")
+        assert tab.evaluate(seen) > 10
+        tab.type(f"From a person {MARKUP}")
+        tab.evaluate("document.querySelector('#reply [type=submit]').focus()")
+        tab.press("Enter", 13, "\r")
+        tab.wait_for("document.getElementById('done').textContent === 'Sent.'")
+        tab.look("desk-sent")
+        tab.visit(f"{address}/", **PHONE)
+        tab.wait_for("document.querySelector('.message.agent') !== null")
+        tab.look("chat-again")
+        assert tab.evaluate(seen) == 4
+        assert tab.errors == []
+        assert tab.asked_elsewhere(address) == []
