@@ -35,14 +35,14 @@ def main() -> None:
         if name in found:
             continue
         trial = simulate(**process, alarms_a_month=STATED, weeks=given.weeks, watch=Watch(), seed=1)
-        low, high = poisson_interval(trial.alarms)
+        low, high = poisson_interval(len(trial.alarms))
         ratio = stated_ratio([trial], STATED)
         found[name] = {
             "weeks": trial.hours / 168,
-            "alarms": trial.alarms,
+            "alarms": len(trial.alarms),
             "stated_a_month": STATED,
             "over_stated": round(ratio, 3),
-            "interval": [round(end * ratio / max(trial.alarms, 1), 3) for end in (low, high)],
+            "interval": [round(end * ratio / max(len(trial.alarms), 1), 3) for end in (low, high)],
         }
         given.output.write_text(json.dumps(found, indent=2) + "\n")
         print(name, found[name], flush=True)

@@ -121,7 +121,7 @@ def fit_dispersion(counts: Floats, means: Floats) -> Floats:
     """φ of each series by maximum likelihood: over a grid, then over a finer one around its best."""
     grid = np.broadcast_to(DISPERSIONS[:, None], (len(DISPERSIONS), len(counts)))
     for _ in range(2):
-        totals = [log_likelihood(counts, means, row[:, None] + np.zeros_like(counts)).sum(1) for row in grid]
+        totals = [_likelihood_of_dispersion(counts, means, row[:, None]) for row in grid]
         best = np.asarray(grid[np.argmax(totals, axis=0), np.arange(len(counts))])
         step = DISPERSIONS[1] / DISPERSIONS[0]
         grid = best * np.geomspace(1 / step, step, FINE)[:, None]
@@ -135,6 +135,14 @@ def log_likelihood(counts: Floats, means: Floats, dispersion: Floats) -> Floats:
     return np.asarray(
         gammaln(counts + size) - gammaln(size) - gammaln(counts + 1) + size * np.log(share) + counts * np.log1p(-share)
     )
+
+
+def _likelihood_of_dispersion(counts: Floats, means: Floats, dispersion: Floats) -> Floats:
+    """Of each series the sum of :func:`log_likelihood`, without what is the same for every dispersion."""
+    size = 1 / dispersion
+    hours = gammaln(counts + size) - (counts + size) * np.log1p(dispersion * means)
+    rest = counts * np.log(dispersion) - gammaln(size)
+    return np.asarray((hours + rest).sum(1))
 
 
 def tail(counts: Floats, means: Floats, dispersion: Floats, uniform: Floats) -> Floats:
@@ -187,28 +195,37 @@ def _start_level(counts: Floats, first: int, smoothing: float) -> Floats:
 
 
 def _profile(counts: Floats, first: int, smoothing: float, used: NDArray[np.bool_] | None = None) -> Floats:
-    series, hours = counts.shape
+    hours = counts.shape[1]
     place = (first + np.arange(hours)) % WEEK
-    place = place if used is None else np.where(used, place, -1)
-    level = np.maximum(_daily_means(counts), LEAST_LEVEL)
-    daily = np.stack([_ratio(counts, level, (place >= 0) & (place % DAY == hour)) for hour in range(DAY)], axis=1)
-    days = (place >= 0).sum() / DAY
+    heard = np.ones(hours) if used is None else used.astype(np.float64)
+    # From two weeks on the mean of a week leaves it to the profile how days of the week differ.
+    level = np.maximum(_means_around(counts, WEEK if hours >= 2 * WEEK else DAY), LEAST_LEVEL)
+    daily = np.stack([_ratio(counts, level, (heard > 0) & (place % DAY == hour)) for hour in range(DAY)], axis=1)
+    days = heard.sum() / DAY
     share = days / (days + SMOOTH_DAYS)
     daily = share * daily + (1 - share) * _smooth(daily, smoothing)
-    weekly = np.empty((series, WEEK))
-    for slot in range(WEEK):
-        here = place == slot
-        weight = here.sum() / (here.sum() + PRIOR_WEEKS)
-        own = _ratio(counts, level, here) if here.any() else daily[:, slot % DAY]
-        weekly[:, slot] = weight * own + (1 - weight) * daily[:, slot % DAY]
-    weekly = np.maximum(weekly, 0.02)
+    # The hours of one day of the week are few, so those beside them are heard too.
+    usual = level * daily[:, place % DAY] * heard
+    found, wanted, seen = (
+        _smooth(_by_hour_of_week(each, first), smoothing) for each in (counts * heard, usual, heard[None])
+    )
+    weight = seen / (seen + PRIOR_WEEKS)
+    differs = (found + 0.05) / (wanted + 0.05)
+    weekly = np.maximum(np.tile(daily, WEEK // DAY) * (weight * differs + 1 - weight), 0.02)
     return np.asarray(weekly / weekly.mean(1, keepdims=True))
 
 
-def _daily_means(counts: Floats) -> Floats:
-    """For each hour the mean count of the 24 hours around it; at the ends of the first and last whole day."""
+def _by_hour_of_week(values: Floats, first: int) -> Floats:
+    """Sums over the weeks; series × 168."""
+    before = first % WEEK
+    padded = np.pad(values, ((0, 0), (before, -(before + values.shape[1]) % WEEK)))
+    return np.asarray(padded.reshape(len(values), -1, WEEK).sum(1))
+
+
+def _means_around(counts: Floats, width: int) -> Floats:
+    """For each hour the mean count of so many hours around it; at the ends of the first and the last so many."""
     hours = counts.shape[1]
-    width = min(DAY, hours)
+    width = min(width, hours)
     sums = np.cumsum(np.pad(counts, ((0, 0), (1, 0))), axis=1)
     start = np.clip(np.arange(hours) - width // 2, 0, hours - width)
     return np.asarray((sums[:, start + width] - sums[:, start]) / width)
@@ -218,10 +235,11 @@ def _ratio(counts: Floats, level: Floats, chosen: NDArray[np.bool_]) -> Floats:
     return np.asarray((counts[:, chosen].sum(1) + 0.05) / (level[:, chosen].sum(1) + 0.05))
 
 
-def _smooth(daily: Floats, width: float) -> Floats:
+def _smooth(values: Floats, width: float) -> Floats:
+    """Series × hours of a circle, each hour the mean of those around it by a normal kernel."""
     if width < 0.1:
-        return daily
-    away = np.minimum(np.arange(DAY), DAY - np.arange(DAY))
+        return values
+    hours = values.shape[1]
+    away = np.minimum(np.arange(hours), hours - np.arange(hours))
     kernel = np.exp(-0.5 * (away / width) ** 2)
-    kernel /= kernel.sum()
-    return np.asarray(np.stack([np.roll(daily, -hour, axis=1) @ kernel for hour in range(DAY)], axis=1))
+    return np.asarray(np.fft.irfft(np.fft.rfft(values) * np.fft.rfft(kernel / kernel.sum()), hours))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from peftlab.applications.monitor.posts import Labelled, read_labelled
 from peftlab.applications.monitor.reader import Reader
 from peftlab.applications.monitor.times import hour_of
+from peftlab.applications.monitor.voices import fold
 from peftlab.applications.monitor.watcher import ALL_TOPICS
 from peftlab.core.application import Workplace
 from peftlab.core.devices import choose_device
@@ -46,12 +47,16 @@ def build(monitor: Monitor, place: Workplace) -> None:
 
 
 def history(rows: list[Labelled], watched: str) -> tuple[list[tuple[str, str, int, int]], int]:
-    """Counts by stream, topic and hour, and the hour until which they go."""
+    """Voices by stream, topic and hour, copies folded as the watcher does; and the hour until which they go."""
     counts: Counter[tuple[str, str, int]] = Counter()
-    for row in rows:
-        if row.sentiment == watched:
-            counts[row.stream, ALL_TOPICS, hour_of(row.time)] += 1
+    chosen = sorted((row for row in rows if row.sentiment == watched), key=lambda row: row.time)
+    for stream in {row.stream for row in chosen}:
+        own = [row for row in chosen if row.stream == stream]
+        for row, copy in zip(own, fold([], [row.text for row in own]), strict=True):
+            if copy is not None:
+                continue
+            counts[stream, ALL_TOPICS, hour_of(row.time)] += 1
             if row.topic:
-                counts[row.stream, row.topic, hour_of(row.time)] += 1
+                counts[stream, row.topic, hour_of(row.time)] += 1
     until = max(hour_of(row.time) for row in rows) + 1
     return [(*key, count) for key, count in sorted(counts.items())], until

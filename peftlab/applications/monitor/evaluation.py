@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from peftlab.applications.monitor.baseline import DAY, Floats
+from peftlab.applications.monitor.baseline import DAY
 from peftlab.applications.monitor.building import open_reader
 from peftlab.applications.monitor.posts import Labelled, read_labelled
-from peftlab.applications.monitor.times import hour_of
-from peftlab.applications.monitor.trial import FACTOR, LEAST, Trial, try_on
+from peftlab.applications.monitor.times import hour_of, shown_hour
+from peftlab.applications.monitor.trial import FACTOR, LEAST, Trial, Watched, try_on
 from peftlab.applications.monitor.voices import fold
 from peftlab.applications.monitor.watcher import LEAST_HISTORY
 from peftlab.core.application import Workplace
@@ -55,12 +55,14 @@ def evaluate(monitor: Monitor, place: Workplace) -> Findings:
     said = [reading.sentiment == watched for reading in readings]
     for name, chosen in (("detector", right), ("system", said)):
         place.reporter.say(f"planting surges: {name}")
-        start, known, counts = _hours(learned, held_out, chosen, watched)
-        if not counts:
+        streams = watched_hours(learned, held_out, chosen, watched)
+        if not streams:
             notes.append(f"No stream has {LEAST_HISTORY} hours of history and held-out hours: no surges were planted.")
             break
-        trial = try_on(counts, start, known, monitor.watch, monitor.seed)
+        trial = try_on(streams, monitor.watch, monitor.seed)
         figures += _surges(name, trial, "by their labels" if name == "detector" else "as the adapter reads them")
+        began = [f"{stream} {shown_hour(hour)} ({voices})" for stream, hour, voices in trial.alarms]
+        notes.append(f"Alarms, {name}, with the voices of their first hour: {', '.join(began) or 'none'}.")
     return Findings(figures, notes)
 
 
@@ -88,29 +90,29 @@ def _classes(part: str, pairs: Sequence[tuple[str, str]]) -> list[Figure]:
     return figures
 
 
-def _hours(
+def watched_hours(
     learned: Sequence[Labelled], held_out: Sequence[Labelled], chosen: Sequence[bool], watched: str
-) -> tuple[int, int, dict[str, Floats]]:
-    """First midnight, hours of history, and voices by stream: one row, hours."""
-    until = hour_of(min(row.time for row in held_out))
-    known_end = until // DAY * DAY
-    first = -(-min(hour_of(row.time) for row in learned) // DAY) * DAY
+) -> dict[str, Watched]:
+    """Voices of each stream by hour: history by the labels, then the held-out texts that were chosen.
+
+    As for the watcher, a stream begins with its first text of all, and is judged once it is old enough.
+    """
+    known_end = hour_of(min(row.time for row in held_out)) // DAY * DAY
     last = hour_of(max(row.time for row in held_out))  # the last hour is not over
     posts = [row for row in learned if row.sentiment == watched]
     posts += [row for row, is_chosen in zip(held_out, chosen, strict=True) if is_chosen]
-    found: dict[str, Floats] = {}
+    found: dict[str, Watched] = {}
     for stream in sorted({row.stream for row in posts}):
         own = sorted((row for row in posts if row.stream == stream), key=lambda row: row.time)
-        copies = fold([], [row.text for row in own])
-        counts = np.zeros((1, last - first))
-        for row, copy in zip(own, copies, strict=True):
-            if copy is None and 0 <= hour_of(row.time) - first < counts.shape[1]:
-                counts[0, hour_of(row.time) - first] += 1
-        known = counts[0, : known_end - first]
-        hours = np.flatnonzero(known)
-        if len(hours) and len(known) - hours[0] >= LEAST_HISTORY and counts.shape[1] > len(known):
-            found[stream] = counts
-    return first, known_end - first, found
+        start = -(-hour_of(own[0].time) // DAY) * DAY
+        counts = np.zeros((1, max(last - start, 0)))
+        for row, copy in zip(own, fold([], [row.text for row in own]), strict=True):
+            if copy is None and 0 <= hour_of(row.time) - start < counts.shape[1]:
+                counts[0, hour_of(row.time) - start] += 1
+        known = known_end - start
+        if known >= LEAST_HISTORY and counts.shape[1] > known:
+            found[stream] = Watched(start, known, counts)
+    return found
 
 
 def _surges(name: str, trial: Trial, counted: str) -> list[Figure]:
@@ -126,11 +128,11 @@ def _surges(name: str, trial: Trial, counted: str) -> list[Figure]:
                     sampled="surges", low=low, high=high, higher_is_better=True,
                 )
             )  # fmt: skip
-    low, high = poisson_interval(trial.alarms)
+    low, high = poisson_interval(len(trial.alarms))
     weeks = trial.hours / (7 * DAY)
     figures.append(
         Figure(
-            f"{name}.alarms_a_week", trial.alarms / weeks, trial.alarms,
+            f"{name}.alarms_a_week", trial.alarms_a_week, len(trial.alarms),
             f"Alarms of a stream in a week of the held-out days as they are ({weeks:.1f} weeks of streams). True "
             "events are among them: nobody has marked these.",
             sampled="alarms", low=low / weeks, high=high / weeks, unit="number",

@@ -54,8 +54,9 @@ class Watch(Config):
     discount: float = Field(
         0.97, gt=0, lt=1, description="What is known of the level is kept by this share each hour: 0.97 is 33 hours."
     )
+    least_voices: PositiveInt = Field(5, description="An hour with fewer voices raises no alarm, however seldom it is.")
     smoothing: NonNegativeFloat = Field(
-        4.0, le=6, description="Standard deviation, in hours, by which the daily course is smoothed."
+        2.0, le=6, description="Standard deviation, in hours, by which the daily course is smoothed."
     )
 
 

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from peftlab.applications.monitor.baseline import DAY, WEEK, Baseline, Floats, fit_baseline
+from peftlab.applications.monitor.baseline import DAY, WEEK, Baseline, Floats
 from peftlab.applications.monitor.settings import Watch
 from peftlab.applications.monitor.surges import (
     LONGEST_HISTORY,
     MONTH,
+    QUIET,
     begins,
-    calibrate,
     draw,
     fit_detector,
     score,
@@ -25,6 +25,24 @@ LEAST = 10
 FACTOR = 3
 LASTS = 2
 """Hours."""
+WATCHED_WEEKS = 4
+DRAWN_WEEKS = 200
+"""For each threshold of a simulated system: half of what the watcher draws."""
+
+
+@dataclass(frozen=True)
+class Watched:
+    """The hours of a stream.
+
+    Args:
+        start: Its first hour, a midnight; hours since 1970.
+        known: So many hours are history; a multiple of 24.
+        counts: Voices; 1 × hours.
+    """
+
+    start: int
+    known: int
+    counts: Floats
 
 
 @dataclass
@@ -34,58 +52,61 @@ class Trial:
     Args:
         within_one: Of each planted surge, whether it was found in its first hour.
         within_two: Whether it was found in one of its two hours.
-        alarms: That began on the days as they are.
+        alarms: That began on the days as they are: stream, hour since 1970, voices.
         hours: That were watched, over all streams.
     """
 
     within_one: list[bool] = field(default_factory=list)
     within_two: list[bool] = field(default_factory=list)
-    alarms: int = 0
+    alarms: list[tuple[str, int, int]] = field(default_factory=list)
     hours: int = 0
 
     @property
     def alarms_a_week(self) -> float:
         """Of each stream."""
-        return self.alarms / (self.hours / WEEK)
+        return len(self.alarms) / (self.hours / WEEK)
 
 
-def try_on(counts: Mapping[str, Floats], start: int, known: int, watch: Watch, seed: int) -> Trial:
+def try_on(streams: Mapping[str, Watched], watch: Watch, seed: int) -> Trial:
     """Watch days as the watcher does, with and without planted surges.
 
+    A surge is planted where no alarm goes on without it: there it would be found whatever the detector does.
+
     Args:
-        counts: By stream: series × hours, all topics in the first row.
-        start: The first column's hour, a midnight.
-        known: So many hours are history; a multiple of 24.
+        streams: By name.
         watch: Settings of the detector.
         seed: Of calibration and ties.
     """
     trial = Trial()
     random = np.random.default_rng(seed)
-    for found in counts.values():
-        rates = np.full(len(found), watch.topic_false_alarms_a_month / max(len(found) - 1, 1))
-        rates[0] = watch.false_alarms_a_month
-        surges = []
-        for day in range(known, found.shape[1], DAY):
+    for name, stream in streams.items():
+        counts = stream.counts
+        is_surge = np.zeros((1, counts.shape[1]), dtype=bool)
+        for day in range(stream.known, counts.shape[1], DAY):
             first = max(day - LONGEST_HISTORY, 0)
             detector = fit_detector(
-                found[:1, first:day], hour_of_week(start + first), rates[:1],
-                discount=watch.discount, smoothing=watch.smoothing, seed=seed,
+                counts[:, first:day], hour_of_week(stream.start + first), np.array([watch.false_alarms_a_month]),
+                discount=watch.discount, smoothing=watch.smoothing, least=watch.least_voices, seed=seed,
             )  # fmt: skip
-            live = found[:1, day : day + DAY]
+            live = counts[:, day : day + DAY]
             ties = random.random(live.shape)
-            hour, threshold = hour_of_week(start + day), detector.threshold[0]
-            surges.append(score(live, hour, detector.baseline, ties)[0] < threshold)
+            hour, threshold = hour_of_week(stream.start + day), detector.threshold[0]
+            is_surge[:, day : day + DAY] = score(live, hour, detector.baseline, ties, watch.least_voices) < threshold
             for at in range(live.shape[1] - LASTS + 1):
-                if live[0, at : at + LASTS].min() < LEAST:
+                goes_on = is_surge[0, max(day + at - QUIET, 0) : day + at + LASTS].any()
+                if goes_on or live[0, at : at + LASTS].min() < LEAST:
                     continue
                 planted = live[:, : at + LASTS].copy()
                 planted[0, at:] *= FACTOR
-                is_surge = score(planted, hour, detector.baseline, ties[:, : at + LASTS])[0, at:] < threshold
-                trial.within_one.append(bool(is_surge[0]))
-                trial.within_two.append(bool(is_surge.any()))
-        series = np.concatenate(surges)[None] if surges else np.zeros((1, 0), bool)
-        trial.alarms += int(begins(series).sum())
-        trial.hours += series.size
+                found = (
+                    score(planted, hour, detector.baseline, ties[:, : at + LASTS], watch.least_voices)[0, at:]
+                    < threshold
+                )
+                trial.within_one.append(bool(found[0]))
+                trial.within_two.append(bool(found.any()))
+        began = np.flatnonzero(begins(is_surge)[0]).tolist()
+        trial.alarms += [(name, stream.start + at, int(counts[0, at])) for at in began]
+        trial.hours += counts.shape[1] - stream.known
     return trial
 
 
@@ -94,12 +115,13 @@ def simulate(
 ) -> Trial:
     """Count alarms on a process that is known and in which nothing happens.
 
-    Each copy is a new system: drawn history, baseline and threshold fitted from it alone, then four weeks.
+    Four weeks are a system of their own: a drawn history, and what is learned from it alone. As it goes on, baseline
+    and threshold are learned anew each week; the watcher does so each day.
 
     Args:
         level: Counts an hour, on average.
         dispersion: φ of the process.
-        history: Hours that a detector is fitted from.
+        history: Hours that a detector is fitted from at first.
         alarms_a_month: As stated.
         weeks: So many at least are watched.
         watch: Discount and smoothing.
@@ -108,16 +130,24 @@ def simulate(
     truth = Baseline(known_course(), np.array([dispersion]), np.array([level]), watch.discount)
     random = np.random.default_rng(seed)
     trial = Trial()
-    for copy in range(-(-weeks // 4)):
-        drawn = draw(truth, 0, 1, history + 4 * WEEK, 0, random)
-        fitted = fit_baseline(drawn[:, :history], 0, discount=watch.discount, smoothing=watch.smoothing)
-        threshold = calibrate(
-            fitted, history, 0, np.array([alarms_a_month]), smoothing=watch.smoothing, seed=seed + copy, weeks=200
-        )
-        live = drawn[:, history:]
-        scores = score(live, history % WEEK, fitted, random.random(live.shape))
-        trial.alarms += int(begins(scores < threshold[:, None]).sum())
-        trial.hours += live.size
+    systems = -(-weeks // WATCHED_WEEKS)
+    drawn = draw(truth, np.zeros(systems, dtype=np.int64), history + WATCHED_WEEKS * WEEK, 0, random)
+    is_surge = np.zeros(drawn.shape, dtype=bool)
+    for week in range(WATCHED_WEEKS):
+        now = history + week * WEEK
+        first = max(now - LONGEST_HISTORY, 0)
+        detector = fit_detector(
+            drawn[:, first:now], first % WEEK, np.full(systems, alarms_a_month),
+            discount=watch.discount, smoothing=watch.smoothing, least=watch.least_voices,
+            seed=seed + week, weeks=DRAWN_WEEKS,
+        )  # fmt: skip
+        live = drawn[:, now : now + WEEK]
+        scores = score(live, now % WEEK, detector.baseline, random.random(live.shape), watch.least_voices)
+        is_surge[:, now : now + WEEK] = scores < detector.threshold[:, None]
+    trial.alarms = [
+        (f"system {system}", int(at), int(drawn[system, at])) for system, at in np.argwhere(begins(is_surge))
+    ]
+    trial.hours = systems * WATCHED_WEEKS * WEEK
     return trial
 
 
@@ -132,4 +162,4 @@ def known_course() -> Floats:
 def stated_ratio(trials: Sequence[Trial], alarms_a_month: float) -> float:
     """Alarms over those that were stated."""
     hours = sum(trial.hours for trial in trials)
-    return sum(trial.alarms for trial in trials) / (alarms_a_month * hours / MONTH)
+    return sum(len(trial.alarms) for trial in trials) / (alarms_a_month * hours / MONTH)

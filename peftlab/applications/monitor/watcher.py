@@ -114,11 +114,11 @@ class Watcher:
         insert_new(connection, HOURS, rows)
         set_mark(connection, JUDGED, stop)
         began = 0
-        topics = day.topics
+        topics, least = day.topics, self._watch.least_voices
         for stream, detector in day.detectors.items():
             counts = _matrix(connection, stream, topics, day.start, stop)
             first = hour_of_week(day.start)
-            scores = score(counts, first, detector.baseline, self._ties(stream, topics, day.start, stop))
+            scores = score(counts, first, detector.baseline, self._ties(stream, topics, day.start, stop), least)
             expected = predict(counts, first, detector.baseline).mean
             for row, column in np.argwhere(scores < detector.threshold[:, None]):
                 hour = day.start + int(column)
@@ -173,7 +173,8 @@ class Watcher:
         found = {
             stream: fit_detector(
                 counts, hour_of_week(begin), rates,
-                discount=self._watch.discount, smoothing=self._watch.smoothing, seed=self._seed,
+                discount=self._watch.discount, smoothing=self._watch.smoothing, least=self._watch.least_voices,
+                seed=self._seed,
             )
             for stream, (begin, counts) in histories.items()
         }  # fmt: skip
