@@ -61,8 +61,8 @@ def evaluate(monitor: Monitor, place: Workplace) -> Findings:
             break
         trial = try_on(streams, monitor.watch, monitor.seed)
         figures += _surges(name, trial, "by their labels" if name == "detector" else "as the adapter reads them")
-        began = [f"{stream} {shown_hour(hour)} ({voices})" for stream, hour, voices in trial.alarms]
-        notes.append(f"Alarms, {name}, with the voices of their first hour: {', '.join(began) or 'none'}.")
+        alarms = [f"{stream} {shown_hour(hour)} ({voices})" for stream, hour, voices in trial.alarms]
+        notes.append(f"Alarms, {name}, with the voices of their first hour: {', '.join(alarms) or 'none'}.")
     return Findings(figures, notes)
 
 
