@@ -290,13 +290,17 @@ task: {task}
 data: {{source: {data}, validation_fraction: 0.2}}
 method: {method}
 training: {{max_steps: {steps}, batch_size: 8, learning_rate: 2e-2}}
+measure: {measure}
 waive_guards: [answers_vary]  # how much such a model learns is not what these runs are for
 """
 
 
 @pytest.fixture(scope="session")
 def tiny_run(made_once: MadeOnce, tiny_bert: Path, tiny_gpt2: Path, reviews: Path) -> Callable[..., Path]:
-    """Runs of tiny models, made when a test first asks for them: `tiny_run("{type: lora}", seed=1)` is a folder."""
+    """Runs of tiny models, made when a test first asks for them: `tiny_run("{type: lora}", seed=1)` is a folder.
+
+    To measure memory and FLOPs takes as long as the rest of such a run: a test that reads them says `measure=True`.
+    """
 
     def run(
         method: str = "{type: lora, rank: 4}",
@@ -308,11 +312,12 @@ def tiny_run(made_once: MadeOnce, tiny_bert: Path, tiny_gpt2: Path, reviews: Pat
         task: str = "{type: text_classification, max_length: 32}",
         data: Path = reviews,
         steps: int = 40,
+        measure: bool = False,
     ) -> Path:
         model = {"bert": tiny_bert, "gpt2": tiny_gpt2}.get(str(base), base)
         values = {"name": Path(base).name, "seed": seed, "model": model, "task": task, "data": data}
         values |= {"method": method, "quantization": quantization, "dtype": dtype}
-        recipe = TINY_RECIPE.format(**values, steps=steps)
+        recipe = TINY_RECIPE.format(**values, steps=steps, measure=str(measure).lower())
 
         def write(folder: Path) -> None:
             from peftlab.recipe.schema import load_recipe

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from peftlab.inference.predict import rounded
 from peftlab.recipe.schema import load_recipe
 from peftlab.run.run import run_recipe
 from peftlab.tasks.text_regression import TextRegression
-from tests.conftest import NEUTRAL
+from tests.conftest import NEUTRAL, MadeOnce
 
 pytestmark = pytest.mark.slow
 
@@ -37,16 +38,27 @@ measure: false
 """
 
 
-def tuned_run(folder: Path, model: Path, shift: float, scale: float) -> Path:
-    """A run on texts whose target is one of two numbers, by their words."""
-    words = itertools.product(["good", "bad"], NEUTRAL, NEUTRAL[:10])
-    rows = [f"{' '.join(text)},{shift + scale * (1 if text[0] == 'good' else -1)!r}\n" for text in words]
-    (folder / "targets.csv").write_text("text,label\n" + "".join(rows))
-    (folder / "recipe.yaml").write_text(RECIPE.format(model=model, data=folder / "targets.csv"))
-    recipe, document = load_recipe(folder / "recipe.yaml")
-    result = run_recipe(recipe, document, output_dir=folder / "run")
-    assert result.record.status == "success", result.record.error
-    return result.folder
+TunedRun = Callable[[str, float, float], Path]
+
+
+@pytest.fixture(scope="module")
+def tuned_run(made_once: MadeOnce, tiny_bert: Path, tiny_gpt2: Path) -> TunedRun:
+    """Runs on texts whose target is one of two numbers, by their words; each is made once, and read only."""
+
+    def run(base: str, shift: float, scale: float) -> Path:
+        def write(folder: Path) -> None:
+            words = itertools.product(["good", "bad"], NEUTRAL, NEUTRAL[:10])
+            rows = [f"{' '.join(text)},{shift + scale * (1 if text[0] == 'good' else -1)!r}\n" for text in words]
+            (folder / "targets.csv").write_text("text,label\n" + "".join(rows))
+            model = {"bert": tiny_bert, "gpt2": tiny_gpt2}[base]
+            (folder / "recipe.yaml").write_text(RECIPE.format(model=model, data=folder / "targets.csv"))
+            recipe, document = load_recipe(folder / "recipe.yaml")
+            result = run_recipe(recipe, document, output_dir=folder / "run")
+            assert result.record.status == "success", result.record.error
+
+        return made_once(f"numbers-{base}-{shift}-{scale}", write) / "run"
+
+    return run
 
 
 def predictions(folder: Path, texts: list[str]) -> list[float]:
@@ -65,10 +77,8 @@ def predictions(folder: Path, texts: list[str]) -> list[float]:
         (3.0, 2.0, "gpt2"),
     ],
 )
-def test_targets_come_back_in_their_own_unit(
-    tmp_path: Path, request: pytest.FixtureRequest, shift: float, scale: float, base: str
-) -> None:
-    run = tuned_run(tmp_path, request.getfixturevalue(f"tiny_{base}"), shift, scale)
+def test_targets_come_back_in_their_own_unit(tuned_run: TunedRun, shift: float, scale: float, base: str) -> None:
+    run = tuned_run(base, shift, scale)
     record = json.loads((run / "record.json").read_text())
     assert record["learned"]["target_scale"] == pytest.approx(scale, rel=0.1)
     assert record["scores"]["test"]["spearman"] > 0.6
@@ -77,7 +87,7 @@ def test_targets_come_back_in_their_own_unit(
     assert (good - bad) / scale > 0.8
     assert abs((good + bad) / 2 - shift) / scale < 0.7
     tuned = load_tuned(run)
-    data = tmp_path / "targets.csv"
+    data = run.parent / "targets.csv"
     found = evaluate_rows(tuned, stream_file(data, DataConfig(source=str(data)), keep=["text", "label"]), Silent())
     assert found.scores["mean_absolute_error"] < 0.7 * scale
     assert found.scores["spearman"] > 0.6
@@ -88,9 +98,9 @@ def test_targets_come_back_in_their_own_unit(
     [("merged", "bert", True), ("merged", "gpt2", False), ("onnx", "gpt2", True)],
 )
 def test_exports_give_the_unit_of_the_targets(
-    tmp_path: Path, request: pytest.FixtureRequest, kind: Any, base: str, is_complete: bool
+    tuned_run: TunedRun, tmp_path: Path, kind: Any, base: str, is_complete: bool
 ) -> None:
-    run = tuned_run(tmp_path, request.getfixturevalue(f"tiny_{base}"), 250_000, 60_000)
+    run = tuned_run(base, 250_000, 60_000)
     output = tmp_path / "export"
     export_run(run, kind, output, offline=True, reporter=Silent())
     texts = ["bad film day", "good film day"]

@@ -64,8 +64,6 @@ MORE = [
     ("{type: full}", "bert", "merged"),
     ("{type: lora, rank: 4}", "gpt2", "merged"),
     ("{type: lora, rank: 4}", "gpt2", "onnx"),
-    ("{type: p_tuning}", "gpt2", "onnx"),
-    ("{type: prefix_tuning}", "bert", "onnx"),
 ]
 
 

@@ -27,11 +27,11 @@ pytestmark = pytest.mark.slow
 SHARED = {"vocab_size": 60, "num_labels": 3, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 1}
 DECODERS = {
     "gpt2": lambda: GPT2ForSequenceClassification(
-        GPT2Config(n_embd=32, n_layer=2, n_head=2, n_positions=64, initializer_range=0.3, **SHARED)
+        GPT2Config(n_embd=32, n_layer=1, n_head=2, n_positions=64, initializer_range=0.3, **SHARED)
     ),
     "llama": lambda: LlamaForSequenceClassification(
         LlamaConfig(
-            hidden_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2, intermediate_size=64,
+            hidden_size=32, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=2, intermediate_size=64,
             max_position_embeddings=64, initializer_range=0.3, **SHARED,
         )
     ),
