@@ -55,15 +55,12 @@ for folder, kind, texts in json.load(sys.stdin):
     out.append(answers)
 print(json.dumps(out))
 """
-SOME = [
+CASES = [
     ("{type: lora, rank: 4}", "bert", "merged"),
     ("{type: bitfit}", "bert", "merged"),
     ("{type: lora, rank: 4}", "bert", "onnx"),
-]
-MORE = [
     ("{type: full}", "bert", "merged"),
     ("{type: lora, rank: 4}", "gpt2", "merged"),
-    ("{type: lora, rank: 4}", "gpt2", "onnx"),
 ]
 
 
@@ -78,12 +75,9 @@ def export(run: Path, kind: str, output: Path):
     return export_run(run, kind, output, offline=True, reporter=Silent())
 
 
-@pytest.mark.parametrize("cases", [SOME, MORE], ids=["some", "more"])
-def test_a_stranger_predicts_the_same(
-    cases: list[tuple[str, str, str]], tiny_run: Callable[..., Path], reviews: Path, tmp_path: Path
-) -> None:
+def test_a_stranger_predicts_the_same(tiny_run: Callable[..., Path], reviews: Path, tmp_path: Path) -> None:
     jobs, expected = [], []
-    for number, (method, base, kind) in enumerate(cases):
+    for number, (method, base, kind) in enumerate(CASES):
         run = tiny_run(method, base=base)
         rows, texts = told_by_run(run, reviews)
         check = export(run, kind, tmp_path / str(number)).check
@@ -95,7 +89,7 @@ def test_a_stranger_predicts_the_same(
         [sys.executable, "-c", STRANGER], input=json.dumps(jobs), capture_output=True, text=True, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
-    for case, rows, answers in zip(cases, expected, json.loads(done.stdout), strict=True):
+    for case, rows, answers in zip(CASES, expected, json.loads(done.stdout), strict=True):
         for row, (prediction, scores) in zip(rows, answers, strict=True):
             assert scores == pytest.approx(row["scores"], abs=1e-4), case
             assert prediction == row["prediction"] or abs(row["scores"][0] - row["scores"][1]) < 1e-3

@@ -76,11 +76,9 @@ def test_a_merged_export_is_a_plain_model(
     assert equal >= 0.95 * len(rows)
 
 
-@pytest.mark.parametrize(
-    ("method", "quantization"), [("{type: lora, rank: 4}", "nf4"), ("{type: houlsby_adapter}", "int8")]
-)
-def test_onnx_of_a_quantised_run(method: str, quantization: str, tiny_run: Callable[..., Path], tmp_path: Path) -> None:
-    done, said = export(tiny_run(method, quantization=quantization), "onnx", tmp_path / "out")
+def test_onnx_of_a_quantised_run(tiny_run: Callable[..., Path], tmp_path: Path) -> None:
+    """Of a method that cannot be folded: what can be is the merged model of above."""
+    done, said = export(tiny_run("{type: houlsby_adapter}", quantization="int8"), "onnx", tmp_path / "out")
     assert done.check.equal_predictions >= 0.95
     assert done.check.logit_drift_of_dequantization is not None
     assert "dequantising the base" in said
