@@ -7,8 +7,10 @@ what is imported when, and the variables that Python and OpenMP read as they sta
 
 from __future__ import annotations
 
+import importlib
 import multiprocessing
 import os
+import pkgutil
 import signal
 import subprocess
 import sys
@@ -20,12 +22,20 @@ from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import IO, Any
 
+REGISTERED = ("methods", "metrics", "regularizers", "tasks")
+"""Packages of built-ins, which every run imports when it first asks a registry; plugins are looked for only then."""
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
     [
         "accelerate", "datasets", "peft", "pyarrow.parquet", "pytest", "sklearn.metrics", "torch", "transformers",
         "transformers.models.bert.modeling_bert", "transformers.models.gpt2.modeling_gpt2",
         "peftlab.cli.app", "peftlab.run.run", "peftlab.run.stages",
+        *(
+            f"{package}.{module.name}"
+            for package in map("peftlab.{}".format, REGISTERED)
+            for module in pkgutil.iter_modules(importlib.import_module(package).__path__)
+            if not module.name.startswith("_")
+        ),
     ]
 )  # fmt: skip
 _lock = threading.Lock()
