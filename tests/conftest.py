@@ -37,6 +37,8 @@ MadeOnce = Callable[[str, Callable[[Path], object]], Path]
 REPOSITORY = Path(__file__).resolve().parent.parent
 GOOD = ["good", "great", "lovely", "happy", "bright", "kind"]
 BAD = ["bad", "awful", "ugly", "sad", "dark", "cruel"]
+FIRST = ("test_processes.py", "test_ray.py")
+"""Files whose tests share what takes minutes: at the end, an idle worker would take half of them, and make it again."""
 NEUTRAL = ["the", "film", "was", "a", "day", "in", "town", "and", "we", "saw", "it", "then"]
 
 
@@ -71,6 +73,7 @@ def pytest_collection_finish() -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     import torch
 
+    items.sort(key=lambda item: item.path.name not in FIRST)
     with_gpu = wants_gpu(config)
     for item in items:
         if "gpu" not in item.keywords:

@@ -36,6 +36,12 @@ def recipe(tmp_path: Path, tiny_bert: Path, reviews: Path) -> Path:
 
 
 @pytest.fixture
+def few_questions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search for the largest batch asks for two sizes: how far it comes is for the tests of the search."""
+    monkeypatch.setattr("peftlab.estimate.search.MOST_QUESTIONS", 2)
+
+
+@pytest.fixture
 def process(tmp_path: Path) -> Command:
     """Runs `peftlab` in a fresh process, which imports everything, in an empty working directory."""
 

@@ -13,7 +13,7 @@ from transformers import AutoModelForSequenceClassification
 
 from peftlab.tasks.text_classification import TextClassification
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("few_questions")]
 
 
 @pytest.fixture
