@@ -106,12 +106,13 @@ def difference_table(comparison: Comparison) -> Table | None:
     found = audit_differences(comparison)
     if len(found) < 2:
         return None
+    measures = [key for key in MEASURES if any(key in own for own in found.values())]
     rows: list[list[Cell]] = [
-        [name, *(_apart(name, own.get(key), key) for key in MEASURES)] for name, own in found.items()
+        [name, *(_apart(name, own.get(key), key) for key in measures)] for name, own in found.items()
     ]
     return Table(
-        "Audits: above the method with the least",
-        ["method", *MEASURES],
+        "Audits: how far above the best of each column",
+        ["method", *measures],
         rows,
         "Points above the method with the least mean of the column, paired by seed; alarms are counted. All intervals "
         "hold together with 95 %, for further seeds on the same rows. A difference whose interval lies "
@@ -123,7 +124,7 @@ def _apart(name: str, found: Difference | None, key: str) -> Cell:
     if found is None:
         return Marked(wording.NONE, "muted")
     if found.against == name:
-        return Marked("the least", "good")
+        return Marked("least", "muted")
     scale = 1 if key == ALARMS else 100
     text = f"{scale * found.mean:+.1f}".replace("-", "−")
     if found.low is None or found.high is None:

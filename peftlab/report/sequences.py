@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from peftlab.core.metric import METRICS
 from peftlab.core.past import EARLIER_TEST
 from peftlab.report.entry import Entry
 from peftlab.report.suites import SuiteInfo
@@ -190,9 +191,17 @@ def _method(
         name,
         list(matrices),
         np.array(list(matrices.values())),
-        {key: estimate(own) for key, own in values.items() if np.isfinite(own).all()},
+        {key: _bounded(key, estimate(own), metric) for key, own in values.items() if np.isfinite(own).all()},
         estimate(right) if len(right) == len(chains) else None,
     )
+
+
+def _bounded(figure: str, found: Estimate, metric: str) -> Estimate:
+    """A mean of scores whose interval does not leave the metric's range, which Student's may do."""
+    if figure not in ("mean", "learned") or found.low is None or found.high is None:
+        return found
+    least, most = METRICS[metric].range
+    return Estimate(found.mean, max(found.low, least), min(found.high, most))
 
 
 def estimate(values: Sequence[float]) -> Estimate:

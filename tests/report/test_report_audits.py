@@ -116,7 +116,7 @@ def test_methods_are_told_apart_by_what_their_audits_found(tmp_path: Path) -> No
     assert second["calibration error"]["low"] < 0 < second["calibration error"]["high"]
     page = render_html(report).replace("\N{NO-BREAK SPACE}", " ")
     assert '<span class="bad">+10.1 (9.' in page
-    assert '<span class="good">the least</span>' in page
+    assert '<span class="muted">least</span>' in page
     assert "(0.0 to" in page  # no share is below zero
 
 
