@@ -51,6 +51,7 @@ class Fork:
         stdout: A file that is open.
         stderr: Likewise.
         environment: All variables; None: those of this process.
+        main: `module:function` of another program than `peftlab`.
     """
 
     def __init__(
@@ -61,12 +62,13 @@ class Fork:
         stdout: IO[Any] | int,
         stderr: IO[Any] | int,
         environment: Mapping[str, str] | None = None,
+        main: str = "peftlab.cli.app:main",
     ) -> None:
         words = [str(word) for word in arguments]
         streams = [_Stream(file if isinstance(file, int) else file.fileno()) for file in (stdout, stderr)]
         variables = dict(os.environ if environment is None else environment)
         # The end of these tests does not wait for a daemon.
-        self._process = FORKS.Process(target=_main, args=(words, folder, variables, *streams), daemon=True)
+        self._process = FORKS.Process(target=_main, args=(main, words, folder, variables, *streams), daemon=True)
         with _lock:
             self._process.start()
         assert self._process.pid is not None
@@ -124,7 +126,7 @@ def _arrive(number: Any) -> int:
     return int(number.detach())
 
 
-def _main(words: list[str], folder: Path, variables: dict[str, str], stdout: int, stderr: int) -> None:
+def _main(program: str, words: list[str], folder: Path, variables: dict[str, str], stdout: int, stderr: int) -> None:
     for number, standard in ((stdout, 1), (stderr, 2)):
         os.dup2(number, standard)
     for number in {stdout, stderr}:
@@ -135,8 +137,8 @@ def _main(words: list[str], folder: Path, variables: dict[str, str], stdout: int
     sys.path[:0] = [path for path in variables.get("PYTHONPATH", "").split(os.pathsep) if path and path not in sys.path]
     os.chdir(folder)
     sys.argv = ["peftlab", *words]
-    from peftlab.cli.app import main
-
+    module, _, name = program.partition(":")
+    main = getattr(importlib.import_module(module), name)
     try:
         main()
     finally:

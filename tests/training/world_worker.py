@@ -1,6 +1,6 @@
 """One of several processes: runs recipes one after the other, each in a world of its own.
 
-Usage: world_worker.py RUNS.json, a list of `{"recipe": …, "output_dir": …, "resume": …, "die": [rank, step] or null}`.
+Its argument is RUNS.json, a list of `{"recipe": …, "output_dir": …, "resume": …, "die": [rank, step] or null}`.
 """
 
 from __future__ import annotations
@@ -39,7 +39,3 @@ def main() -> None:
             device="cpu",
         )
         print(run["output_dir"], result.record.status, result.record.error, flush=True)
-
-
-if __name__ == "__main__":
-    main()
