@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -153,25 +154,29 @@ def logged(folder: Path, figure: str) -> list[float]:
 
 
 @pytest.fixture(scope="module")
-def alone(recipes: dict[str, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def alone(recipes: dict[str, dict[str, Any]], made_once: MadeOnce) -> Path:
     """A run of one process for each case."""
-    folder = tmp_path_factory.mktemp("alone")
-    for name, values in recipes.items():
-        peftlab.run_recipe(peftlab.Recipe.from_dict(values), output_dir=folder / name, device="cpu")
-    return folder
+
+    def write(folder: Path) -> None:
+        for name, values in recipes.items():
+            peftlab.run_recipe(peftlab.Recipe.from_dict(values), output_dir=folder / name, device="cpu")
+
+    return made_once("alone", write)
 
 
 @pytest.fixture(scope="module")
-def together(recipes: dict[str, dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def together(recipes: dict[str, dict[str, Any]], made_once: MadeOnce) -> Path:
     """The same runs in two processes; the last one loses its second process after step 9."""
-    folder = tmp_path_factory.mktemp("together")
-    runs = [{"recipe": values, "output_dir": str(folder / name)} for name, values in recipes.items()]
-    runs += [{"recipe": sharded(recipes[name]), "output_dir": str(folder / f"{name}-sharded")} for name in SHARDED]
-    runs.append({"recipe": often_kept(recipes), "output_dir": str(folder / "killed"), "die": [1, 9]})
-    (first, said), (second, _) = run_together(2, runs, folder)
-    assert first == 0, said
-    assert second == -9
-    return folder
+
+    def write(folder: Path) -> None:
+        runs = [{"recipe": values, "output_dir": str(folder / name)} for name, values in recipes.items()]
+        runs += [{"recipe": sharded(recipes[name]), "output_dir": str(folder / f"{name}-sharded")} for name in SHARDED]
+        runs.append({"recipe": often_kept(recipes), "output_dir": str(folder / "killed"), "die": [1, 9]})
+        (first, said), (second, _) = run_together(2, runs, folder)
+        assert first == 0, said
+        assert second == -9
+
+    return made_once("together", write)
 
 
 def sharded(values: dict[str, Any]) -> dict[str, Any]:
@@ -233,22 +238,23 @@ def test_the_memory_of_a_process_is_estimated(recipes: dict[str, dict[str, Any]]
 
 
 def test_a_lost_process_ends_the_run_and_another_number_goes_on(
-    alone: Path, together: Path, recipes: dict[str, dict[str, Any]], command: Command
+    alone: Path, together: Path, recipes: dict[str, dict[str, Any]], tmp_path: Path, command: Command
 ) -> None:
-    record = read_record(together / "killed")
+    killed, path = tmp_path / "killed", tmp_path / "often_kept.yaml"
+    shutil.copytree(together / "killed", killed)
+    record = read_record(killed)
     assert record.status == "failed"
     assert "process 1 is gone" in str(record.error)
     assert "--resume" in str(record.error)
-    path = together / "often_kept.yaml"
     path.write_text(json.dumps(often_kept(recipes)))
-    options = ("--output-dir", together / "killed", "--resume", "--device", "cpu", "--process-timeout", 60)
+    options = ("--output-dir", killed, "--resume", "--device", "cpu", "--process-timeout", 60)
     done = command("run", path, *options, "--processes", 3, "--threads", 1)
     assert done.returncode == 0, done.stderr
     assert "the run began in 2 processes and goes on in 3" in done.stderr
-    record = read_record(together / "killed")
+    record = read_record(killed)
     assert record.environment["processes"] == 3
     assert record.resumed == 1
-    assert losses(together / "killed") == pytest.approx(losses(alone / "bert-lora"), rel=1e-6)
+    assert losses(killed) == pytest.approx(losses(alone / "bert-lora"), rel=1e-6)
     assert record.scores == read_record(alone / "bert-lora").scores
 
 
