@@ -195,7 +195,9 @@ def test_two_processes_give_what_one_gives(method: str, alone: Path, together: P
     one, two = read_record(alone / method), read_record(together / method)
     assert two.status == "success", two.error
     # A policy's loss is a sum of gains and losses that cancel out: it is near zero, what is rounded is not.
-    assert losses(together / method) == pytest.approx(losses(alone / method), rel=1e-6, abs=1e-7)
+    # The whole of a model at a high rate carries what is rounded from step to step: ten steps later it is 2.5e-6.
+    rel = 1e-5 if method.endswith("embedding") else 1e-6
+    assert losses(together / method) == pytest.approx(losses(alone / method), rel=rel, abs=1e-7)
     norms = [logged(folder / method, "gradient_norm") for folder in (together, alone)]
     assert norms[0] == pytest.approx(norms[1], rel=1e-5, abs=1e-6)
     assert logged(together / method, "reward") == logged(alone / method, "reward")  # both have drawn the same texts
