@@ -20,6 +20,7 @@ from peftlab.artifact.token_rows import has_token_rows
 from peftlab.artifact.whole import load_model
 from peftlab.core.added_rows import drop_rows
 from peftlab.core.errors import UserError
+from peftlab.core.known_warnings import without_known_warnings
 from peftlab.core.method import METHODS, MethodContext
 from peftlab.core.record import ADAPTER, MODEL
 
@@ -63,7 +64,8 @@ def _load_peft(base: Any, folder: Path) -> nn.Module:
     if has_token_rows(folder):
         drop_rows(base)
     try:
-        model: Any = peft.PeftModel.from_pretrained(base, folder)
+        with without_known_warnings():
+            model: Any = peft.PeftModel.from_pretrained(base, folder)
     except (RuntimeError, ValueError, KeyError) as error:
         raise _misfit(folder, str(error).splitlines()[0]) from None
     if not model.active_peft_config.is_prompt_learning:  # peft only warns of what is missing
@@ -84,7 +86,8 @@ def _load_delta(base: Any, folder: Path) -> nn.Module:
     values = description["context"]
     context = MethodContext(**{**values, "head_modules": tuple(values["head_modules"])})
     method = METHODS.get(description["method"]["type"]).model_validate(description["method"])
-    model: nn.Module = method.apply(base, context)
+    with without_known_warnings():
+        model: nn.Module = method.apply(base, context)
     saved = load_file(folder / DELTA_WEIGHTS)
     own = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     if own.keys() != saved.keys():

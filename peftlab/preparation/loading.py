@@ -15,6 +15,7 @@ from peftlab.artifact.saved_run import checkpoint_of
 from peftlab.artifact.take_up import take_up
 from peftlab.core.errors import DataError
 from peftlab.core.input_embeddings import input_embeddings
+from peftlab.core.known_warnings import without_known_warnings
 from peftlab.core.method import MethodContext
 from peftlab.core.record import Guard, Parameters
 from peftlab.core.splits import EncodedSplit
@@ -153,7 +154,8 @@ class Loader:
         )
         # Seeded anew, so that an adapter starts alike whatever the head before it has drawn.
         torch.manual_seed(recipe.seed)
-        model = recipe.method.apply(base.model, context)
+        with without_known_warnings():
+            model = recipe.method.apply(base.model, context)
         earlier = open_earlier(recipe)
         if earlier is not None and recipe.continues is not None and recipe.continues.weights:
             take_up(model, recipe.method, earlier.folder)

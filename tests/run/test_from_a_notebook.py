@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from pathlib import Path
 
 import peftlab
@@ -27,8 +28,11 @@ def test_a_run_and_its_answers_under_a_running_event_loop(tiny_bert: Path, tmp_p
     async def next_cell(result: RunResult) -> list[dict[str, object]]:
         return peftlab.load(result.folder).predict(["a good day"])
 
-    with asyncio.Runner() as loop:  # one loop for all cells, as a kernel has
+    # One loop for all cells, as a kernel has; what libraries warn of would stand below each.
+    with asyncio.Runner() as loop, warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always", FutureWarning)
         result = loop.run(cell())
         answers = loop.run(next_cell(result))
     assert result.record.status == "success", result.record.error
     assert answers[0]["prediction"] in ("good", "bad")
+    assert [str(each.message) for each in told if each.category is FutureWarning] == []
