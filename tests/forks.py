@@ -17,6 +17,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from multiprocessing import forkserver
 from multiprocessing.connection import wait
 from multiprocessing.reduction import DupFd
 from pathlib import Path
@@ -38,6 +39,8 @@ FORKS.set_forkserver_preload(
         ),
     ]
 )  # fmt: skip
+AT_FIRST = dict(os.environ)
+"""The variables of the tests before one of them changed any: the process that is forked lives longer than such a test."""
 _lock = threading.Lock()
 """Two threads that look after the same process would both read its exit code from one pipe."""
 
@@ -70,6 +73,7 @@ class Fork:
         # The end of these tests does not wait for a daemon.
         self._process = FORKS.Process(target=_main, args=(main, words, folder, variables, *streams), daemon=True)
         with _lock:
+            _start_server()
             self._process.start()
         assert self._process.pid is not None
         self.pid: int = self._process.pid
@@ -95,6 +99,22 @@ class Fork:
     def kill(self) -> None:
         """End it at once."""
         self.send_signal(signal.SIGKILL)
+
+
+def _start_server() -> None:
+    """Start the process that is forked, if it does not run yet; another module may have been hidden from this one."""
+    now = dict(os.environ)
+    _set_variables(AT_FIRST)
+    try:
+        forkserver.ensure_running()
+    finally:
+        _set_variables(now)
+
+
+def _set_variables(variables: Mapping[str, str]) -> None:
+    if dict(os.environ) != variables:
+        os.environ.clear()
+        os.environ.update(variables)
 
 
 def run_forked(
@@ -132,8 +152,7 @@ def _main(program: str, words: list[str], folder: Path, variables: dict[str, str
     for number in {stdout, stderr}:
         os.close(number)
     multiprocessing.current_process()._config["daemon"] = False  # type: ignore[attr-defined]  # it may have children
-    os.environ.clear()
-    os.environ.update(variables)
+    _set_variables(variables)
     sys.path[:0] = [path for path in variables.get("PYTHONPATH", "").split(os.pathsep) if path and path not in sys.path]
     os.chdir(folder)
     sys.argv = ["peftlab", *words]

@@ -62,14 +62,15 @@ def _check(path: Path, overrides: list[str], offline: bool, reporter: Any) -> di
 
 
 def _is_suite(path: Path) -> bool:
-    """Whether a file compares methods; what cannot be read is told as a recipe."""
+    """Whether a file compares methods on a recipe elsewhere; what cannot be read is told as a recipe."""
     from peftlab.core.config import read_yaml
     from peftlab.core.errors import PeftlabError
 
     try:
-        return "methods" in read_yaml(path).values
+        values = read_yaml(path).values
     except PeftlabError:
         return False
+    return "methods" in values and "model" not in values  # a recipe may be misspelt
 
 
 def _check_suite(path: Path, overrides: list[str], offline: bool, reporter: Any) -> dict[str, Any]:
