@@ -16,7 +16,7 @@ import traceback
 import warnings
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TextIO
 
 from peftlab.core.errors import PeftlabError
 from peftlab.core.reporter import PlainReporter, Silent, tell
@@ -68,7 +68,7 @@ def reader_has_left() -> bool:
 
 
 def end_output(code: int | str | None) -> int | str | None:
-    """Write out what standard output still holds, before the program ends.
+    """Write out what the standard streams still hold, before the program ends; messages that nobody reads are dropped.
 
     Args:
         code: With which it was to end.
@@ -76,6 +76,11 @@ def end_output(code: int | str | None) -> int | str | None:
     Returns:
         The exit code.
     """
+    if sys.stderr is not None:
+        try:
+            sys.stderr.flush()
+        except OSError:
+            _to_nowhere(sys.stderr)
     if sys.stdout is None:  # closed by who started this
         return code
     try:
@@ -87,9 +92,14 @@ def end_output(code: int | str | None) -> int | str | None:
     else:
         if code != READER_LEFT:
             return code
-    with open(os.devnull, "wb") as nowhere, contextlib.suppress(OSError, ValueError):  # noqa: PTH123
-        os.dup2(nowhere.fileno(), sys.stdout.fileno())  # Python flushes once more when it ends, and would complain
+    _to_nowhere(sys.stdout)
     return code
+
+
+def _to_nowhere(stream: TextIO) -> None:
+    """Python flushes once more when it ends, and would complain."""
+    with open(os.devnull, "wb") as nowhere, contextlib.suppress(OSError, ValueError):  # noqa: PTH123
+        os.dup2(nowhere.fileno(), stream.fileno())
 
 
 def quiet_libraries(*, offline: bool) -> None:
