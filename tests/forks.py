@@ -39,8 +39,9 @@ FORKS.set_forkserver_preload(
         ),
     ]
 )  # fmt: skip
-AT_FIRST = dict(os.environ)
-"""The variables of the tests before one of them changed any: the process that is forked lives longer than such a test."""
+AT_FIRST = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+"""The variables of the tests before one of them changed any: the process that is forked lives longer than such a test. Its
+streams are buffered, as most users' are."""
 _lock = threading.Lock()
 """Two threads that look after the same process would both read its exit code from one pipe."""
 
