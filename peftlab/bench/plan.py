@@ -16,7 +16,7 @@ from peftlab.bench.worker import goes_on_from, is_done
 from peftlab.core.config import Document
 from peftlab.core.errors import ConfigError, UnsupportedError, UserError
 from peftlab.core.record import read_record
-from peftlab.core.reporter import Reporter
+from peftlab.core.reporter import Reporter, SaidOnce
 from peftlab.preparation.check import CheckedModel, CheckedRecipe, check_data, check_model
 from peftlab.preparation.metric_choice import common_metric, with_metric
 from peftlab.recipe.schema import Recipe
@@ -62,6 +62,7 @@ class Plan:
     ) -> None:
         self.suite, self.folder, self.source = suite, folder, Path(document.source)
         self.cells = expand_cells(suite, document)
+        reporter = SaidOnce(reporter)
         self.refusals: dict[str, str] = {}
         """By cell: why it cannot run, as far as that shows beforehand. It fails, and the others go on."""
         self.checked = {

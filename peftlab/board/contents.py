@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
+from peftlab.figures.frame import whole_number
 from peftlab.figures.lines import Curve, CurveAxes, draw_curves
 from peftlab.packs.runs import read_metrics_file, read_predictions_file
 
@@ -63,7 +64,7 @@ def _points(pairs: Any) -> list[tuple[float, float]]:
 
 
 def _drawn(title: str, points: list[tuple[float, float]]) -> Markup:
-    axes = CurveAxes(title, "step", title, lambda x: f"{x:g}", lambda y: f"{y:.3g}", dots=len(points) < 40)
+    axes = CurveAxes(title, "step", title, whole_number, lambda y: f"{y:.3g}", dots=len(points) < 40)
     return draw_curves([Curve(0, "", points)], axes)
 
 

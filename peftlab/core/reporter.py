@@ -48,6 +48,25 @@ class Silent:
         """Nothing."""
 
 
+class SaidOnce:
+    """Says each line once: where many parts of a whole are checked that have the same to say.
+
+    Args:
+        reporter: To whom all is passed on.
+    """
+
+    def __init__(self, reporter: Reporter) -> None:
+        self._reporter = reporter
+        self._said: set[str] = set()
+        self.start, self.advance, self.finish = reporter.start, reporter.advance, reporter.finish
+
+    def say(self, line: str) -> None:
+        """One line, unless it was said before."""
+        if line not in self._said:
+            self._said.add(line)
+            self._reporter.say(line)
+
+
 def tell(line: str) -> None:
     """One line on standard error. Where nobody reads it any more, the work goes on."""
     with contextlib.suppress(BrokenPipeError):

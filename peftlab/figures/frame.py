@@ -36,6 +36,11 @@ class Plot:
     bottom: float
 
 
+def whole_number(value: float) -> str:
+    """The format of an axis of counts: between whole numbers there is nothing, and so no tick."""
+    return f"{value:,.0f}" if abs(value - round(value)) < 1e-9 else ""
+
+
 def draw_frame(
     plot: Plot, x: Scale, y: Scale, *, x_title: str, y_title: str, x_format: Format, y_format: Format
 ) -> Markup:
@@ -61,12 +66,13 @@ def draw_frame(
 
 
 def _with_room(ticks: Sequence[float], scale: Scale, form: Format) -> list[float]:
-    """Ticks whose numbers do not run into each other."""
+    """Ticks that have numbers, which do not run into each other."""
     kept: list[float] = []
     end = float("-inf")
     for tick in ticks:
-        half = text_width(form(tick)) / 2
-        if scale(tick) - half > end + 4:
+        number = form(tick)
+        half = text_width(number) / 2
+        if number and scale(tick) - half > end + 4:
             kept.append(tick)
             end = scale(tick) + half
     return kept

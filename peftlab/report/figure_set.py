@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from peftlab.core.report_parts import ReportPart
 from peftlab.figures.bars import draw_interval, draw_stack
+from peftlab.figures.frame import whole_number
 from peftlab.figures.lines import Curve, CurveAxes, draw_curves
 from peftlab.figures.mean_curve import mean_curve
 from peftlab.figures.pareto import Axes, CostPoint, draw_pareto
@@ -93,16 +94,14 @@ def learning_figures(comparison: Comparison) -> list[Figure]:
     figures = []
     if scores:
         form = lambda value: wording.score(value, metric, unit=False)  # noqa: E731
-        axes = CurveAxes("Learning curves: validation", "step", f"validation {metric}", _step, form, dots=True)
+        axes = CurveAxes("Learning curves: validation", "step", f"validation {metric}", whole_number, form, dots=True)
         figures.append(Figure(axes.title, draw_curves(scores, axes)))
     if losses:
-        axes = CurveAxes("Learning curves: training loss", "step", "training loss", _step, lambda value: f"{value:.3g}")
+        axes = CurveAxes(
+            "Learning curves: training loss", "step", "training loss", whole_number, lambda value: f"{value:.3g}"
+        )
         figures.append(Figure(axes.title, draw_curves(losses, axes)))
     return figures
-
-
-def _step(value: float) -> str:
-    return f"{value:,.0f}"
 
 
 def lines_figure(part: ReportPart, methods: int) -> Figure:
@@ -115,12 +114,8 @@ def lines_figure(part: ReportPart, methods: int) -> Figure:
     curves = [
         Curve(methods if line.number is None else line.number, line.name, list(line.points)) for line in part.lines
     ]
-    axes = CurveAxes(part.title, part.x, part.y, _whole, _decimal, dots=True)
+    axes = CurveAxes(part.title, part.x, part.y, whole_number, _decimal, dots=True)
     return Figure(axes.title, draw_curves(curves, axes), part.note)
-
-
-def _whole(value: float) -> str:
-    return f"{value:.0f}" if abs(value - round(value)) < 1e-9 else ""
 
 
 def _decimal(value: float) -> str:
@@ -143,7 +138,7 @@ def budget_figure(comparison: Comparison, results: Sequence[TuningResult]) -> Fi
         "Was the tuning budget enough?",
         "trials",
         f"expected best validation {metric}",
-        _whole,
+        whole_number,
         lambda value: wording.score(value, metric, unit=False),
         dots=True,
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from peftlab.figures.frame import whole_number
 from peftlab.figures.lines import Curve, CurveAxes, draw_curves
 from peftlab.report import wording
 from peftlab.report.figure_set import MOST_CURVES, Figure
@@ -158,7 +159,7 @@ def _curves(found: LearnedTasks) -> Figure:
         "What is left of the tasks so far",
         "tasks learned",
         f"mean {found.metric} on the tasks so far",
-        lambda value: f"{value:.0f}" if abs(value - round(value)) < 1e-9 else "",
+        whole_number,
         lambda value: wording.score(value, found.metric, unit=False),
         dots=True,
     )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from peftlab.core.errors import ConfigError, UserError
 from peftlab.core.files import write_text
+from peftlab.figures.frame import whole_number
 from peftlab.figures.lines import Curve, CurveAxes, draw_alone
 from peftlab.figures.mean_curve import mean_curve
 from peftlab.packs.runs import read_run_metrics
@@ -68,11 +69,11 @@ def draw_learning_curves(folder: Path, *, metric: str | None) -> LearningCurves:
     loss, score = mean_curve([losses]), mean_curve([scores])
     if not loss:
         raise UserError("the run logged no step, so there are no curves", where=str(folder))
-    axes = CurveAxes("Training loss", "step", "training loss", _number, _number)
+    axes = CurveAxes("Training loss", "step", "training loss", whole_number, _number)
     figures = [([Curve(0, "loss", loss)], axes)]
     shown = f"training loss {loss[0][1]:.3g} to {loss[-1][1]:.3g}"
     if score and metric is not None:
-        axes = CurveAxes(f"Validation {metric}", "step", f"validation {metric}", _number, _number, dots=True)
+        axes = CurveAxes(f"Validation {metric}", "step", f"validation {metric}", whole_number, _number, dots=True)
         figures.append(([Curve(1, metric, score)], axes))
         shown += f", validation {metric} {score[0][1]:.3g} to {score[-1][1]:.3g}"
     return LearningCurves(str(draw_alone(figures)), f"{shown} in {losses[-1][0]} steps")

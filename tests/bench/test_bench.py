@@ -186,6 +186,18 @@ def test_tuning_without_a_validation_split_is_refused(suite: Path, bench: Bench)
     assert "there is none" in errors
 
 
+def test_what_holds_for_all_cells_is_said_once(suite: Path, bench: Bench) -> None:
+    """Each of three methods is checked; all three read another table than the recipe does."""
+    recipe = suite.parent / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("validation_fraction", "encoding: ascii, validation_fraction"))
+    other = suite.parent / "other.csv"
+    other.write_text("text,label\n" + "".join(f"a day {n},{'good' if n % 2 else 'bad'}\n" for n in range(40)))
+    suite.write_text(f"{SUITE}set: {{data.source: {other}}}\n")
+    code, _, errors = bench("--dry-run")
+    assert code == 0, errors
+    assert errors.count("what was said of the old one is left out") == 1
+
+
 MACHINES = """\
 model: {from_config: {model_type: gpt2, n_layer: 1, n_head: 1, n_embd: 8, n_positions: 256}}
 task: {type: turing_machine, machine_count: 64, tape_length: 4, train_runs: 1200, validation_runs: 8, test_runs: 8}

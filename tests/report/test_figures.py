@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from peftlab.figures.bars import draw_interval
+from peftlab.figures.frame import whole_number
 from peftlab.figures.labels import Box, Point, place_labels, spread_labels
+from peftlab.figures.lines import Curve, CurveAxes, draw_curves
 from peftlab.figures.pareto import Axes, CostPoint, draw_pareto, pareto_front
 from peftlab.figures.scale import fit_scale, interval_ends
 from peftlab.figures.svg import shortened, tag, text_width
@@ -132,3 +135,15 @@ def test_shortened_text_fits(text: str, width: float) -> None:
 
 def test_svg_text_is_escaped() -> None:
     assert tag("text", "<b>", data_m='"&') == '<text data-m="&#34;&amp;">&lt;b&gt;</text>'
+
+
+@pytest.mark.parametrize("last", [2, 3, 4, 1200])
+def test_an_axis_of_steps_names_each_once_and_no_step_between(last: int) -> None:
+    axes = CurveAxes("loss", "step", "loss", whole_number, lambda value: "")
+    chart = draw_curves([Curve(0, "a", [(1, 0.5), (last, 0.25)])], axes)
+    for one in chart.split("</svg>")[:2]:
+        numbers = re.findall(r'class="tick" text-anchor="middle">([^<]*)<', one)
+        assert numbers
+        assert len(set(numbers)) == len(numbers)
+        assert all(0 <= int(number.replace(",", "")) <= last for number in numbers)
+        assert len(re.findall(r'class="axis"', one)) == len(numbers) + 1, "a mark for each number, and the axis"
