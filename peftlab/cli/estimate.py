@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from peftlab.cli.options import Json, Offline, Overrides, Processes
+from peftlab.cli.output import reporting
 from peftlab.cli.verbs import verb
 from peftlab.core.amounts import size
-from peftlab.core.reporter import PlainReporter
 
 
 @verb()
@@ -34,7 +34,8 @@ def estimate(
 
     target = find_target(check_device_name(device), memory).for_processes(processes or 1)
     loaded, document = load_recipe(recipe, overrides or [])
-    found = _estimate(loaded, document, target, offline=offline, reporter=PlainReporter())
+    with reporting() as reporter:
+        found = _estimate(loaded, document, target, offline=offline, reporter=reporter)
     print(json.dumps(found.to_json(), indent=2) if as_json else describe(found))
 
 
@@ -47,7 +48,7 @@ def _estimate(recipe: Any, document: Any, target: Any, *, offline: bool, reporte
     checked = check_model(recipe, document, offline=offline, reporter=reporter, need_weights=False)
     checked, batch = look_at_data(with_local_data(checked, document), target.processes)
     with at_place(document, ("method",)):
-        return estimate_recipe(checked, target, batch=batch)
+        return estimate_recipe(checked, target, batch=batch, reporter=reporter)
 
 
 def describe(found: Any) -> str:

@@ -9,8 +9,9 @@ from typing import Any
 
 from peftlab.core.config import replace_config
 from peftlab.core.errors import UnsupportedError
+from peftlab.core.reporter import Reporter, Silent
+from peftlab.estimate import search
 from peftlab.estimate.changes import Change, possible_changes
-from peftlab.estimate.search import largest_fitting
 from peftlab.estimate.target import Target
 from peftlab.estimate.training import Batch, PhaseMemory, ShapesOfRecipe, placeholder_batch
 from peftlab.preparation.check import CheckedModel, CheckedRecipe
@@ -106,7 +107,12 @@ class Estimate:
 
 
 def estimate_recipe(
-    checked: CheckedModel, target: Target, *, batch: Batch | None = None, advise: bool = True
+    checked: CheckedModel,
+    target: Target,
+    *,
+    batch: Batch | None = None,
+    advise: bool = True,
+    reporter: Reporter | None = None,
 ) -> Estimate:
     """Estimate the memory of a recipe; of several processes, that of the one which takes most.
 
@@ -115,19 +121,20 @@ def estimate_recipe(
         target: The device that it is for.
         batch: The longest batches of the data, where they are known; else texts as long as the recipe allows.
         advise: Also look for the largest batch and length, and for changes that make it fit.
+        reporter: Is told how far that is, since each size that is tried takes seconds where a model is large.
 
     Raises:
         UserError: The model or the method cannot be built, or torch cannot run it on shapes.
     """
     if checked.recipe.training.sharding is None or target.processes == 1:
-        return _estimate(checked, target, batch, advise=advise)
+        return _estimate(checked, target, batch, advise, reporter or Silent())
     from peftlab.estimate.paper_group import paper_group
 
     with paper_group(target.processes):
-        return _estimate(checked, target, batch, advise=advise)
+        return _estimate(checked, target, batch, advise, reporter or Silent())
 
 
-def _estimate(checked: CheckedModel, target: Target, batch: Batch | None, *, advise: bool) -> Estimate:
+def _estimate(checked: CheckedModel, target: Target, batch: Batch | None, advise: bool, reporter: Reporter) -> Estimate:
     labels = checked.labels if isinstance(checked, CheckedRecipe) else UNKNOWN_LABELS
     recipe = checked.recipe
     own_batch = batch or longest_batch(recipe, labels, target.processes)
@@ -140,18 +147,28 @@ def _estimate(checked: CheckedModel, target: Target, batch: Batch | None, *, adv
     size, length, available = own_batch.size, own_batch.length, target.memory_bytes
 
     def peak(size: int, length: int) -> int:
+        reporter.advance(1)
         return max(shapes.memory(placeholder_batch(recipe.task, labels, size=size, length=length)).phases.values())
 
     # Lengths may count more than a text's positions, such as the patches of an image beside it.
     longest = max(length, (checked.facts.max_length or 1 << 20) - recipe.method.extra_positions())
-    return replace(
+    reporter.start("looking for what fits", 2 * search.MOST_QUESTIONS)
+    found = replace(
         found,
-        largest_batch_size=largest_fitting(lambda n: peak(n, length), available, start=size, limit=LARGEST_BATCH),
-        largest_length=largest_fitting(
+        largest_batch_size=search.largest_fitting(
+            lambda n: peak(n, length), available, start=size, limit=LARGEST_BATCH
+        ),
+        largest_length=search.largest_fitting(
             lambda n: peak(size, n), available, start=min(length, longest), limit=longest, step=LENGTH_STEP
         ),
-        changes=() if found.fits else _find_changes(checked, labels, target, own_batch),
     )
+    reporter.finish()
+    if found.fits:
+        return found
+    reporter.start("looking for changes that make it fit", len(possible_changes(checked, size)))
+    found = replace(found, changes=_find_changes(checked, labels, target, own_batch, reporter))
+    reporter.finish()
+    return found
 
 
 def _with_pretraining(memory: PhaseMemory, checked: CheckedModel, target: Target) -> PhaseMemory:
@@ -195,13 +212,14 @@ def longest_batch(recipe: Recipe, labels: tuple[str, ...], processes: int = 1) -
 
 
 def _find_changes(
-    checked: CheckedModel, labels: tuple[str, ...], target: Target, batch: Batch
+    checked: CheckedModel, labels: tuple[str, ...], target: Target, batch: Batch, reporter: Reporter
 ) -> tuple[tuple[Change, int], ...]:
     """Each possible change with its peak; then, where none is enough, several at once."""
     assert target.memory_bytes is not None  # noqa: S101 - the caller has looked
     found: list[tuple[Change, int]] = []
     for change in possible_changes(checked, batch.size):
         peak = _peak_after(checked, labels, target, batch, change)
+        reporter.advance(1)
         if peak is not None:
             found.append((change, peak))
     if any(peak <= target.memory_bytes for _, peak in found):
