@@ -12,7 +12,6 @@ import concurrent.futures
 import functools
 import json
 import shutil
-import statistics
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from peftlab.bench.cells import Cell, same_examples
+from peftlab.bench.search_result import SearchResult
 from peftlab.bench.search_space import SearchSpace
 from peftlab.bench.studies import JOURNAL_NAME, Pruner, Sampler, draw, new_sampler, open_study
 from peftlab.bench.trial_curve import TrialCurve
@@ -64,36 +64,6 @@ class SearchSettings:
     space: SearchSpace
     sampler: Sampler = Sampler.TPE
     pruner: Pruner = Pruner.MEDIAN
-
-
-@dataclass(frozen=True)
-class SearchResult:
-    """What a search has found.
-
-    Args:
-        recipe: The file with the best settings.
-        metric: By which trials were judged, on the validation split.
-        settings: The best ones, by the recipe's keys.
-        best_score: The winner's score in its trial: the best of many, so too good.
-        fresh_scores: The winner's scores with fresh seeds, by seed.
-        own_score: Of the recipe's own settings in their trial; None where these were not tried or did not come through.
-        trials: How many ended how: complete, pruned, failed.
-        seconds: Of all trials.
-    """
-
-    recipe: Path
-    metric: str
-    settings: dict[str, Any]
-    best_score: float
-    fresh_scores: dict[int, float]
-    own_score: float | None
-    trials: dict[str, int]
-    seconds: float
-
-    @property
-    def fresh_mean(self) -> float | None:
-        """The mean over the fresh seeds; None where no run with them came through."""
-        return statistics.fmean(self.fresh_scores.values()) if self.fresh_scores else None
 
 
 def cell_of_recipe(recipe: Recipe, document: Document, *, offline: bool, reporter: Reporter) -> Cell:
@@ -172,6 +142,7 @@ class RecipeSearch:
             best_score=best.value,
             fresh_scores=fresh,
             own_score=next((trial.value for trial in complete if trial.number == 0), None),
+            tied=sum(trial.value == best.value for trial in complete),
             trials={
                 word: sum(trial.state.name == state for trial in study.trials)
                 for word, state in (("complete", "COMPLETE"), ("pruned", "PRUNED"), ("failed", "FAIL"))
@@ -323,6 +294,7 @@ class RecipeSearch:
             f"Found by `peftlab tune` in {sum(result.trials.values())} trials. Validation {self.metric}:",
             f"{result.best_score:.4f} as the best of them"
             + (f", {mean:.4f} on average with {len(result.fresh_scores)} fresh seeds." if mean is not None else "."),
+            *([f"Of the best: {result.tie}."] if result.tie else []),
         ]
         write_text(path, "".join(f"# {line}\n" for line in lines) + path.read_text(encoding="utf-8"))
 

@@ -18,7 +18,7 @@ from peftlab.core.amounts import duration
 from peftlab.training.launch import refuse_several_processes
 
 if TYPE_CHECKING:
-    from peftlab.bench.recipe_search import SearchResult
+    from peftlab.bench.search_result import SearchResult
 
 DEFAULT_TRIALS = 20
 
@@ -103,6 +103,7 @@ def as_json_object(result: SearchResult) -> dict[str, Any]:
         "fresh_scores": result.fresh_scores,
         "fresh_mean": result.fresh_mean,
         "own_score": result.own_score,
+        "tied": result.tied,
         "trials": result.trials,
         "seconds": round(result.seconds, 1),
     }
@@ -117,6 +118,8 @@ def as_text(result: SearchResult) -> str:
     if result.own_score is not None:
         lines.append(f"    the recipe as it was      {result.own_score:.4f}")
     lines.append(f"    the best trial            {result.best_score:.4f}   (chance helped to choose it)")
+    if result.tie is not None:
+        lines.append(f"    warning: {result.tie}")
     if result.fresh_mean is not None:
         scores = ", ".join(f"{score:.4f}" for score in result.fresh_scores.values())
         lines.append(f"    the same, fresh seeds     {result.fresh_mean:.4f}   (the mean of {scores})")

@@ -7,6 +7,7 @@ import math
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ import pytest
 
 from peftlab.bench.cells import LEARNING_RATE, Cell
 from peftlab.bench.executor import Finished
-from peftlab.bench.recipe_search import Budget, RecipeSearch, SearchResult, SearchSettings, cell_of_recipe
+from peftlab.bench.recipe_search import Budget, RecipeSearch, SearchSettings, cell_of_recipe
+from peftlab.bench.search_result import SearchResult
 from peftlab.bench.search_space import Range, SearchSpace, default_space, load_space
 from peftlab.bench.studies import JOURNAL_NAME, Pruner, Sampler, open_study
+from peftlab.cli.tune import as_text
 from peftlab.core.errors import ConfigError, RunFailedError, UserError
 from peftlab.core.record import RunRecord, read_record, write_record
 from peftlab.core.reporter import Silent
@@ -47,10 +50,13 @@ class QuickWorker:
     Args:
         dies_at: The run at which the process is killed: an exception that nobody handles.
         looks: Whether the run is looked at between two evaluations, or only at its end.
+        learns: Else every run ends with the score of those who always say the same.
     """
 
-    def __init__(self, *, dies_at: int | None = None, looks: bool = True, fails: bool = False) -> None:
-        self.dies_at, self.looks, self.fails = dies_at, looks, fails
+    def __init__(
+        self, *, dies_at: int | None = None, looks: bool = True, fails: bool = False, learns: bool = True
+    ) -> None:
+        self.dies_at, self.looks, self.fails, self.learns = dies_at, looks, fails, learns
         self.ran: list[tuple[Recipe, int]] = []
         self.stopped = False
 
@@ -63,6 +69,7 @@ class QuickWorker:
         log = folder / "metrics.jsonl"
         log.unlink(missing_ok=True)
         score = 1 - abs(math.log(recipe.training.learning_rate / BEST_RATE)) / 20 + recipe.seed % 7 / 1000
+        score = score if self.learns else 0.6
         epochs = 0
         for epoch in range(1, EPOCHS + 1):
             with log.open("a") as file:
@@ -215,6 +222,15 @@ def test_another_search_is_not_mixed_in(cell: Cell, tmp_path: Path) -> None:
 def test_a_search_in_which_nothing_comes_through(cell: Cell, tmp_path: Path) -> None:
     with pytest.raises(RunFailedError, match="no trial succeeded; the first: out of luck"):
         search(cell, tmp_path, QuickWorker(fails=True), Budget(trials=2, minutes=None, seeds=1))
+
+
+def test_a_search_that_chose_nothing_says_so(cell: Cell, tmp_path: Path) -> None:
+    result = search(cell, tmp_path / "equal", QuickWorker(learns=False), Budget(trials=3, minutes=None, seeds=1))
+    assert (result.tied, result.settings) == (3, {LEARNING_RATE: 1e-3, "method.rank": 4}), "the recipe stays as it was"
+    assert "all 3 trials have this score, so nothing was chosen" in as_text(result)
+    assert "nothing was chosen" in result.recipe.read_text()
+    assert "trials have this score" not in as_text(replace(result, tied=1))
+    assert "2 trials have this score; the first of them was taken" in as_text(replace(result, tied=2))
 
 
 def test_the_space_without_a_file(cell: Cell) -> None:
