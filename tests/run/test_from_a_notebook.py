@@ -6,17 +6,22 @@ import asyncio
 import warnings
 from pathlib import Path
 
+import pytest
+
 import peftlab
 from peftlab.run.run import RunResult
 
 
-def test_a_run_and_its_answers_under_a_running_event_loop(tiny_bert: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["lora", "full"])
+def test_a_run_and_its_answers_under_a_running_event_loop(
+    method: str, tiny_bert: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     rows = [{"text": f"a {word} day {at}", "label": word} for word in ("good", "bad") for at in range(20)]
     recipe = peftlab.Recipe(
         model={"path": str(tiny_bert)},
         task={"type": "text_classification", "max_length": 16},
         data={"source": rows, "validation_fraction": 0.2},
-        method={"type": "lora", "rank": 2},
+        method={"type": method},
         training={"max_steps": 2, "batch_size": 8},
         measure=False,
         waive_guards=["answers_vary"],
@@ -36,3 +41,4 @@ def test_a_run_and_its_answers_under_a_running_event_loop(tiny_bert: Path, tmp_p
     assert result.record.status == "success", result.record.error
     assert answers[0]["prediction"] in ("good", "bad")
     assert [str(each.message) for each in told if each.category is FutureWarning] == []
+    assert "Writing model shards" not in capfd.readouterr().err, "nor the bars of transformers"
