@@ -34,8 +34,10 @@ def calibration_p_value(
     (consistency resampling: Bröcker and Smith, Weather and Forecasting 22, 2007).
     """
     observed = calibration_error(confidences, right) - tolerance
-    drawn = (generator.random((draws, len(right))) < confidences).astype(np.float64)
-    above = sum(calibration_error(confidences, each) >= observed for each in drawn)
+    above = 0
+    for _ in range(draws):  # one at a time, since all together would be a thousand times the rows
+        drawn = (generator.random(len(right)) < confidences).astype(np.float64)
+        above += calibration_error(confidences, drawn) >= observed
     return (1 + above) / (draws + 1)
 
 
@@ -57,7 +59,7 @@ def bootstrap_error(
     draws: int = 200,
 ) -> float:  # fmt: skip
     """The standard error of a statistic of rows, by drawing them with replacement."""
-    drawn = generator.integers(len(first), size=(draws, len(first)))
+    drawn = (generator.integers(len(first), size=len(first)) for _ in range(draws))
     return float(np.std([statistic(first[rows], second[rows]) for rows in drawn], ddof=1))
 
 

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 DRAWS = 2000
-AT_ONCE = 250
+MOST_NUMBERS = 1_000_000
+"""Of permuted errors that are held at once."""
 
 
 def slice_p_values(
@@ -35,8 +36,9 @@ def slice_p_values(
     observed = alone(members @ errors)
     as_numbers = members.astype(np.float64)
     smallest: list[NDArray[np.float64]] = []
-    for start in range(0, draws, AT_ONCE):
-        count = min(AT_ONCE, draws - start)
+    at_once = max(MOST_NUMBERS // len(errors), 1)
+    for start in range(0, draws, at_once):
+        count = min(at_once, draws - start)
         permuted = generator.permuted(np.tile(errors, (count, 1)), axis=1)
         smallest.append(alone(as_numbers @ permuted.T).min(axis=0))
     least = np.concatenate(smallest)
