@@ -62,6 +62,12 @@ def test_what_differs_is_found() -> None:
     assert "good" in found["shift.answers"].sentence
 
 
+def test_a_table_that_says_one_thing_is_compared_without_a_classifier() -> None:
+    found = shifted(["one thing, again and again"] * 60)
+    assert "shift.told_apart" not in found
+    assert {"unknown_words", "words"} <= alarms(found)
+
+
 def test_a_classifier_of_two_tables() -> None:
     generator = np.random.default_rng(0)
     right, sure = told_apart(generator.normal(size=(90, 5)), generator.normal(1.5, size=(60, 5)), generator)

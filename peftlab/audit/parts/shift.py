@@ -69,7 +69,7 @@ class Shift(Audit):
         kept = audited.sample("shift", self.texts)
         old, texts = take(audited.rows, kept), texts_of(new, audited.task)
         before = [audited.texts[at] for at in kept]
-        figures = [_told_apart(audited, old, new, before, texts), _length(before, texts)]
+        figures = [*_told_apart(audited, old, new, before, texts), _length(before, texts)]
         figures += [*_new_words(audited, before, texts), _words(before, texts)]
         said = [audited.predictions[at] for at in kept]
         if any(audited.task.decisions(each) for each in said):
@@ -81,9 +81,12 @@ class Shift(Audit):
         return Findings(every, [f"{len(texts):,} texts of {self.data} against {len(before):,} audited ones."])
 
 
-def _told_apart(audited: Audited, old: Split, new: Split, before: Sequence[str], after: Sequence[str]) -> Figure:
+def _told_apart(audited: Audited, old: Split, new: Split, before: Sequence[str], after: Sequence[str]) -> list[Figure]:
+    """None where a table says the same thing in every row: then there is no other text to ask about."""
     # The same text in both halves would be known by heart, and would be told apart without a shift.
     first, second = ({text: at for at, text in enumerate(texts)} for texts in (before, after))
+    if min(len(first), len(second)) < 2:
+        return []
     old, new = take(old, list(first.values())), take(new, list(second.values()))
     columns = {name: [*old.columns[name], *new.columns[name]] for name in audited.task.text_columns()}
     vectors = audited.model.embed(Split("both", range(len(old) + len(new)), columns))
@@ -91,17 +94,19 @@ def _told_apart(audited: Audited, old: Split, new: Split, before: Sequence[str],
     mean = mean_with_interval(right)
     places = [at for at in np.argsort(-sure, kind="stable").tolist() if not np.isnan(sure[at])][:EXAMPLES]
     texts = list(second)
-    return Figure(
-        "shift.told_apart",
-        mean.value,
-        mean.n,
-        f"A classifier tells in {mean.value:.1%} of the texts which table they are from; if both were alike, it would "
-        "be 50 %. The examples look most like the other table.",
-        low=mean.low,
-        high=mean.high,
-        p_value=exceeds(right, 0.5),
-        examples=[{"text": texts[at], "probability": round(float(sure[at]), 3)} for at in places],
-    )
+    return [
+        Figure(
+            "shift.told_apart",
+            mean.value,
+            mean.n,
+            f"A classifier tells in {mean.value:.1%} of the texts which table they are from; if both were alike, it "
+            "would be 50 %. The examples look most like the other table.",
+            low=mean.low,
+            high=mean.high,
+            p_value=exceeds(right, 0.5),
+            examples=[{"text": texts[at], "probability": round(float(sure[at]), 3)} for at in places],
+        )
+    ]
 
 
 def _length(before: Sequence[str], after: Sequence[str]) -> Figure:
