@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-import numpy as np
-
 from peftlab.audit.groups import compare_groups, two_sided
 from peftlab.audit.report import BeforeReport, ComparedFigure
 from peftlab.core.audit import Figure, Findings
@@ -99,9 +97,8 @@ def _change(before: Figure, after: Figure) -> _Change | None:
             return None
         changes = other.values - one.values
         if other.is_first is None:
-            mean = mean_with_interval(changes) if np.ptp(changes) else None
-            low, high = (mean.low, mean.high) if mean is not None else (difference, difference)
-            return _Change(difference, low, high, two_sided(changes), paired=True)
+            mean = mean_with_interval(changes, changes=True)
+            return _Change(difference, mean.low, mean.high, two_sided(changes), paired=True)
         found = compare_groups(changes[other.is_first], changes[~other.is_first])
         return _Change(difference, found.low, found.high, found.p_value, paired=True)
     if one is not None or other is not None or before.n != after.n:

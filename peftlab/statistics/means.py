@@ -22,13 +22,20 @@ class Mean:
     standard_error: float
 
 
-def mean_with_interval(values: NDArray[np.float64], *, level: float = 0.95, looked_at: int = 1) -> Mean:
+def mean_with_interval(
+    values: NDArray[np.float64], *, level: float = 0.95, looked_at: int = 1, changes: bool = False
+) -> Mean:
     """The mean of independent values, with Student's interval, or Wilson's where all are 0 or 1.
+
+    Changes may have either sign, also where none of a sample is below 0, which Wilson's interval would take for a
+    fact: theirs is Student's. Where all are the same −1, 0 or 1, as where nothing has changed, it is Bonett and Price's
+    (Journal of Educational and Behavioral Statistics 37, 2012), since Student's has no width then.
 
     Args:
         values: One for each unit that was sampled.
         level: Coverage of all intervals together.
         looked_at: How many intervals there are: each is wider (Bonferroni).
+        changes: Whether each is the difference of two values of the same unit.
 
     Raises:
         ValueError: There are no values.
@@ -41,16 +48,27 @@ def mean_with_interval(values: NDArray[np.float64], *, level: float = 0.95, look
     level = 1 - (1 - level) / max(looked_at, 1)
     mean = float(values.mean())
     error = float(values.std(ddof=1)) / math.sqrt(count) if count > 1 else math.inf
-    if np.isin(values, (0, 1)).all():
+    if changes and mean in (-1, 0, 1) and not values.std():
+        return Mean(mean, *_interval_of_same_changes(mean, count, level), count, error)
+    if not changes and np.isin(values, (0, 1)).all():
         return Mean(mean, *wilson_interval(float(values.sum()), count, level), count, error)
     half = float(stdtrit(count - 1, (1 + level) / 2)) * error if count > 1 else math.inf
     return Mean(mean, mean - half, mean + half, count, error)
 
 
-def exceeds(values: NDArray[np.float64], limit: float) -> float:
+def _interval_of_same_changes(change: float, count: int, level: float) -> tuple[float, float]:
+    from scipy.special import ndtri
+
+    more = count + 2
+    up, down = (((count if change == sign else 0) + 1) / more for sign in (1, -1))
+    half = float(ndtri((1 + level) / 2)) * math.sqrt((up + down - (up - down) ** 2) / more)
+    return max(up - down - half, -1.0), min(up - down + half, 1.0)
+
+
+def exceeds(values: NDArray[np.float64], limit: float, *, changes: bool = False) -> float:
     """One-sided p-value that the mean of independent values is not above a limit.
 
-    Student's test; the exact binomial one where all values are 0 or 1 and the limit lies between.
+    Student's test; the exact binomial one where all values are 0 or 1, no changes, and the limit lies between.
     """
     from scipy.special import stdtr
     from scipy.stats import binom
@@ -58,7 +76,7 @@ def exceeds(values: NDArray[np.float64], limit: float) -> float:
     count = len(values)
     if count < 2:
         return 1.0
-    if 0 < limit < 1 and np.isin(values, (0, 1)).all():
+    if not changes and 0 < limit < 1 and np.isin(values, (0, 1)).all():
         return float(binom.sf(values.sum() - 1, count, limit))
     error = float(values.std(ddof=1)) / math.sqrt(count)
     difference = float(values.mean()) - limit

@@ -102,6 +102,14 @@ def test_figures_of_other_rows_are_not_compared_and_those_without_rows_by_their_
     assert (count.figures["conflicts"].p_value, count.better) == (None, [])
 
 
+def test_an_answer_that_got_wrong_by_chance_is_in_an_interval_around_no_change() -> None:
+    found = one(figure("a", np.zeros(100)), figure("a", np.arange(100) == 0)).figures["a"]
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < 0 < found.difference < found.high
+    assert found.change == "unclear"
+
+
 def test_two_models_that_do_not_differ_are_rarely_told_apart() -> None:
     generator = np.random.default_rng(1)
     said = 0

@@ -208,7 +208,7 @@ def _whole(
 def _mean(
     name: str, values: NDArray[np.float64], sentence: str, unit: Unit = "share", *, better: bool | None = True
 ) -> Figure:
-    found = mean_with_interval(values)
+    found = mean_with_interval(values, changes=unit == "difference")
     return Figure(
         name,
         found.value,

@@ -88,12 +88,13 @@ class Contrast(Audit):
 
     def _drop(self, audited: Audited, sets: Sequence[Sequence[_Row]]) -> Figure:
         losses = np.array([_mean(own, is_changed=True) - _mean(own, is_changed=False) for own in sets])
-        mean = mean_with_interval(losses)
+        mean = mean_with_interval(losses, changes=True)
         shown = f"{100 * mean.value:+.1f} points" if audited.counts_errors else f"{mean.value:+.3g}"
         return Figure(
             "contrast.drop", mean.value, mean.n, f"On the changed texts the error is {shown} higher than on their "
             "originals.", sampled="sets", low=mean.low, high=mean.high,
-            unit="difference" if audited.counts_errors else "number", p_value=exceeds(losses, self.tolerance),
+            unit="difference" if audited.counts_errors else "number",
+            p_value=exceeds(losses, self.tolerance, changes=True),
         )  # fmt: skip
 
 

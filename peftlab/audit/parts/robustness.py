@@ -73,7 +73,7 @@ class Robustness(Audit):
             else:
                 tried.append(found)
         losses = [each for each in tried if each.perturbation.expects == "invariance"]
-        corrected = holm([exceeds(each.losses, self.tolerance) for each in losses])
+        corrected = holm([exceeds(each.losses, self.tolerance, changes=True) for each in losses])
         p_values = {each.name: p for each, p in zip(losses, corrected, strict=True)}
         figures: list[Figure] = []
         for each in sorted(tried, key=lambda item: (p_values.get(item.name, 1.0), -float(item.losses.mean()))):
@@ -104,7 +104,7 @@ class _Tried:
 
     def figures(self, looked_at: int, p_value: float | None) -> list[Figure]:
         """The growth of the error, and the share of the answers that changed."""
-        loss = mean_with_interval(self.losses, looked_at=looked_at)
+        loss = mean_with_interval(self.losses, looked_at=looked_at, changes=True)
         flips = mean_with_interval(self.flips, looked_at=looked_at)
         what, counts = self.perturbation.what, self.audited.counts_errors
         shown = f"{100 * loss.value:+.1f} points" if counts else f"{loss.value:+.3g}"
