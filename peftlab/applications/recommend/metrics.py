@@ -61,10 +61,15 @@ def score_lists(lists: Ints, later: Sequence[Ints], popularity: Floats, users: i
 def best_items(scores: NDArray[np.float32], size: int) -> Ints:
     """The places of the highest scores of each row, the best first; of equal ones the first. −∞ is left out: −1."""
     size = min(size, scores.shape[1])
-    top = np.argpartition(-scores, size - 1, axis=1)[:, :size] if size < scores.shape[1] else None
-    if top is None:
-        top = np.tile(np.arange(scores.shape[1]), (len(scores), 1))
+    if not size:
+        return np.empty((len(scores), 0), dtype=np.int64)
+    # A partition alone takes any of the scores that are equal to the last one, by how the processor sorts.
+    last = np.partition(scores, -size, axis=1)[:, -size, None]
+    above, equal = scores > last, scores == last
+    room = size - above.sum(axis=1, keepdims=True)
+    chosen = above | (equal & (np.cumsum(equal, axis=1, dtype=np.int32) <= room))
+    top = np.nonzero(chosen)[1].reshape(len(scores), size)
     values = np.take_along_axis(scores, top, axis=1)
-    order = np.lexsort((top, -values), axis=1)
+    order = np.argsort(-values, axis=1, kind="stable")
     top, values = np.take_along_axis(top, order, axis=1), np.take_along_axis(values, order, axis=1)
     return np.where(np.isneginf(values), -1, top).astype(np.int64)

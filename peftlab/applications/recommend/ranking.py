@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from peftlab.applications.recommend.collaborative import Collaborative
 from peftlab.applications.recommend.history import Ints
+from peftlab.applications.recommend.metrics import best_items
 from peftlab.applications.recommend.search import Search
 from peftlab.applications.recommend.vectors import history_rows, user_vectors
 
@@ -72,8 +73,8 @@ def rank_features(
     seen[history] = True
     found = [] if not len(history) else [search.nearest(wanted, count + len(history))]
     for each in scores.values():
-        masked = np.where(seen, -np.inf, each)
-        found.append(np.argpartition(-masked, min(count, items) - 1)[:count])
+        best = best_items(np.where(seen, -np.inf, each)[None], count)[0]
+        found.append(best[best >= 0])
     chosen = np.unique(np.concatenate(found))
     chosen = chosen[~seen[chosen]]
     columns = {name: each[chosen] for name, each in scores.items()}

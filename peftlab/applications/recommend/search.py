@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftlab.applications.recommend.history import Ints
+from peftlab.applications.recommend.metrics import best_items
 from peftlab.core.errors import UserError
 from peftlab.core.files import atomic_file
 
@@ -33,9 +34,7 @@ class Search:
         count = min(count, len(self._vectors))
         if self._graph is not None:
             return np.asarray(self._graph.search(vector, count).keys, dtype=np.int64)
-        scores = self._vectors @ vector
-        top = np.argpartition(-scores, count - 1)[:count]
-        return top[np.argsort(-scores[top], kind="stable")].astype(np.int64)
+        return best_items((self._vectors @ vector)[None], count)[0]
 
 
 def build_graph(vectors: Matrix, path: Path) -> None:

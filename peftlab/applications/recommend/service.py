@@ -172,7 +172,7 @@ def estimate(store: Store, temperature: float) -> Estimates:
     """What lists that were drawn would have earned at another temperature.
 
     Raises:
-        UserError: Too few lists were drawn.
+        UserError: Too few lists were drawn, or none that this temperature would draw too.
     """
     logged = store.logged(temperature)
     count = 0 if logged is None else len(logged.rewards)
@@ -182,6 +182,11 @@ def estimate(store: Store, temperature: float) -> Estimates:
             hint="Ask /api/recommend with a temperature, and send the events with the name of the list.",
         )
     weights = ratios_of(logged.old, logged.new)
+    if not weights.any(axis=0).all():
+        raise UserError(
+            f"at the temperature {temperature:g} none of the {count} lists would have been drawn",
+            hint="Ask for one that is nearer to the temperature of the lists.",
+        )
     return Estimates(
         temperature=temperature,
         lists=count,

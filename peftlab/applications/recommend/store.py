@@ -181,11 +181,12 @@ class Store:
             last = last.order_by(LISTS.c.time.desc()).limit(most)
             lists = connection.execute(last).all()
             rows: dict[str, list[Any]] = {each.id: [] for each in lists}
-            query = sqlalchemy.select(SHOWN).where(SHOWN.c.list.in_(sqlalchemy.select(last.subquery().c.id)))
+            names = sqlalchemy.select(last.subquery().c.id)
+            query = sqlalchemy.select(SHOWN).where(SHOWN.c.list.in_(names))
             for row in connection.execute(query.order_by(SHOWN.c.place)):
                 if row.list in rows:  # else it was shown since the lists were read
                     rows[row.list].append(row)
-            query = sqlalchemy.select(EVENTS.c.list, EVENTS.c.item).where(EVENTS.c.list.is_not(None))
+            query = sqlalchemy.select(EVENTS.c.list, EVENTS.c.item).where(EVENTS.c.list.in_(names))
             chosen = {(row.list, row.item) for row in connection.execute(query)}
         size = min((len(each) for each in rows.values() if each), default=0)
         old, new, rewards = [], [], []

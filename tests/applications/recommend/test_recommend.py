@@ -191,6 +191,9 @@ def test_drawn_lists_are_logged_with_their_chances_and_give_estimates(client: Te
     assert same["plain"]["value"] == pytest.approx(earned / 40)  # the same policy: nothing is weighed
     assert same["normalized"]["value"] == pytest.approx(earned / 40)
     assert client.get("/api/estimates?temperature=0.5").json()["plain"]["effective_lists"] < 40
+    far = client.get("/api/estimates?temperature=1e-6")
+    assert far.status_code == 422
+    assert "none of the 40 lists would have been drawn" in far.json()["error"]
 
 
 def test_the_page_shows_hostile_texts_as_texts(client: TestClient, recommender: Recommender) -> None:

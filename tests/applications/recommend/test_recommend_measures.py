@@ -64,6 +64,14 @@ def test_measures_agree_with_scikit_learn_and_with_counting() -> None:
     assert found.novelty == pytest.approx(np.mean([-math.log2(max(popularity[item], 0.5) / 12) for item in shown]))
 
 
+@pytest.mark.parametrize("kinds", [1, 2, 5])
+def test_of_equal_scores_the_first_are_taken_wherever_lists_end(kinds: int) -> None:
+    scores = np.random.default_rng(0).integers(0, kinds, size=(3, 4000)).astype(np.float32)
+    known = np.array([np.lexsort((np.arange(4000), -row))[:10] for row in scores])
+    assert (best_items(scores, 10) == known).all()
+    assert best_items(scores[:, :0], 10).shape == (3, 0)
+
+
 def test_lists_leave_out_what_is_not_allowed_and_take_the_first_of_equals() -> None:
     scores = np.array([[1.0, -np.inf, 1.0, 2.0]], np.float32)
     assert best_items(scores, 3).tolist() == [[3, 0, 2]]
