@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from peftlab.applications.monitor.posts import Labelled, read_labelled
 from peftlab.applications.monitor.reader import Reader
 from peftlab.applications.monitor.times import hour_of
-from peftlab.applications.monitor.voices import fold
+from peftlab.applications.monitor.voices import are_copies
 from peftlab.applications.monitor.watcher import ALL_TOPICS
 from peftlab.core.application import Workplace
 from peftlab.core.devices import choose_device
@@ -52,11 +52,12 @@ def history(rows: list[Labelled], watched: str) -> tuple[list[tuple[str, str, in
     chosen = sorted((row for row in rows if row.sentiment == watched), key=lambda row: row.time)
     for stream in {row.stream for row in chosen}:
         own = [row for row in chosen if row.stream == stream]
-        for row, copy in zip(own, fold([], [row.text for row in own]), strict=True):
-            if copy is not None:
+        hours = [hour_of(row.time) for row in own]
+        for row, hour, is_copy in zip(own, hours, are_copies([row.text for row in own], hours), strict=True):
+            if is_copy:
                 continue
-            counts[stream, ALL_TOPICS, hour_of(row.time)] += 1
+            counts[stream, ALL_TOPICS, hour] += 1
             if row.topic:
-                counts[stream, row.topic, hour_of(row.time)] += 1
+                counts[stream, row.topic, hour] += 1
     until = max(hour_of(row.time) for row in rows) + 1
     return [(*key, count) for key, count in sorted(counts.items())], until

@@ -13,7 +13,7 @@ from peftlab.applications.monitor.building import open_reader
 from peftlab.applications.monitor.posts import Labelled, read_labelled
 from peftlab.applications.monitor.times import hour_of, shown_hour
 from peftlab.applications.monitor.trial import FACTOR, LEAST, Trial, Watched, try_on
-from peftlab.applications.monitor.voices import fold
+from peftlab.applications.monitor.voices import are_copies
 from peftlab.applications.monitor.watcher import LEAST_HISTORY
 from peftlab.core.application import Workplace
 from peftlab.core.audit import Figure, Findings
@@ -67,6 +67,9 @@ def evaluate(monitor: Monitor, place: Workplace) -> Findings:
 
 
 def _classes(part: str, pairs: Sequence[tuple[str, str]]) -> list[Figure]:
+    """None where no text has a label of this kind."""
+    if not pairs:
+        return []
     labels, predictions = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
     hits = sum(label == said for label, said in pairs)
     low, high = wilson_interval(hits, len(pairs))
@@ -106,9 +109,10 @@ def watched_hours(
         own = sorted((row for row in posts if row.stream == stream), key=lambda row: row.time)
         start = -(-hour_of(own[0].time) // DAY) * DAY
         counts = np.zeros((1, max(last - start, 0)))
-        for row, copy in zip(own, fold([], [row.text for row in own]), strict=True):
-            if copy is None and 0 <= hour_of(row.time) - start < counts.shape[1]:
-                counts[0, hour_of(row.time) - start] += 1
+        hours = [hour_of(row.time) for row in own]
+        for hour, is_copy in zip(hours, are_copies([row.text for row in own], hours), strict=True):
+            if not is_copy and 0 <= hour - start < counts.shape[1]:
+                counts[0, hour - start] += 1
         known = known_end - start
         if known >= LEAST_HISTORY and counts.shape[1] > known:
             found[stream] = Watched(start, known, counts)

@@ -23,14 +23,12 @@ from peftlab.applications.monitor.settings import Destinations, Watch
 from peftlab.applications.monitor.store import ALARMS, HOURS, OUTBOX, TEXTS, Store, insert_new, mark, set_mark
 from peftlab.applications.monitor.surges import LONGEST_HISTORY, QUIET, Detector, fit_detector, score
 from peftlab.applications.monitor.times import hour_of, hour_of_week, shown_hour
-from peftlab.applications.monitor.voices import fold
+from peftlab.applications.monitor.voices import COPY_HOURS, fold
 
 ALL_TOPICS = "*"
 JUDGED = "judged_until"
 LEAST_HISTORY = 3 * DAY
 """Hours: a stream that is newer is counted and not judged."""
-COPY_HOURS = 48
-"""A copy may come so much later."""
 GAP = 60 * DAY
 """Hours without any text that are passed over at once."""
 LIVE_HOURS = 3

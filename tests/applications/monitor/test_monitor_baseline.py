@@ -120,6 +120,9 @@ def test_voices_are_counted_as_the_watcher_counts_them() -> None:
     hours, until = history(learned, "negative")
     assert until == 130
     assert sum(count for stream, topic, _, count in hours if (stream, topic) == ("old", "*")) == 100
+    # Who says the same again after days is heard again, as the watcher looks back no farther.
+    again, _ = history([post(24 * day + 3, "rude as ever", "often") for day in (2, 5, 6, 7, 10)], "negative")
+    assert [hour // 24 for _, topic, hour, _ in again if topic == "*"] == [2, 5, 10]
     held_out = [post(150 + at, f"waiting for {at} hours", "old") for at in range(4)]
     found = watched_hours(learned, held_out, [True] * 4, "negative")
     assert list(found) == ["old"]  # the other stream is too young to be judged
