@@ -6,15 +6,22 @@ import os
 import shutil
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, text
 
+from peftlab.applications.monitor import views
+from peftlab.applications.monitor.reader import Reading
+from peftlab.applications.monitor.settings import Destinations, Watch
 from peftlab.applications.monitor.store import Post
 from peftlab.applications.monitor.store import Store as MonitorStore
+from peftlab.applications.monitor.watcher import Watcher, seed_history
 from peftlab.applications.recommend.store import Event
 from peftlab.applications.recommend.store import Store as RecommendStore
 from peftlab.applications.support.answering import Reply
@@ -88,3 +95,35 @@ def test_texts_and_events_count_once(database: Callable[[str], str]) -> None:
     events = [Event("a", "u", "i", 1.5e9), Event("b", "u", "j", 1.6e9)]
     assert [recommend.add(events), recommend.add(events)] == [2, 0]
     assert recommend.items_of("u") == [("i", 1.5e9), ("j", 1.6e9)]
+
+
+def test_two_watchers_that_judge_an_hour_at_once_count_it_once(
+    database: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url, start = database("watchers"), 4 * 24
+    store = MonitorStore(url)
+    seed_history(store, [("shop", "*", start + hour, 4 + hour % 3) for hour in range(120)], start + 120)
+    reading, hour = Reading("negative", 0.9, "delay", 0.8), start + 121
+    posts = [Post(f"t{at}", f"late {at} times {at * at} again{at}", hour * 3600.0 + at, "shop") for at in range(40)]
+    posts.append(Post("end", "late at last", (start + 123) * 3600.0, "shop"))
+    store.add(posts, [reading] * len(posts))
+    both, judge = threading.Barrier(2), Watcher._judge
+
+    def judge_slowly(*given: Any) -> int:
+        found = judge(*given)
+        time.sleep(1.0)  # before the transaction ends, the other one asks whether the hour is judged
+        return found
+
+    monkeypatch.setattr(Watcher, "_judge", judge_slowly)
+    watch = Watch.model_validate({"topic_false_alarms_a_month": 0})
+    watchers = [Watcher(MonitorStore(url), watch, Destinations(), ["delay"], 0) for _ in range(2)]
+
+    def tick(watcher: Watcher) -> int:
+        both.wait()
+        return watcher.tick(1e9)
+
+    with ThreadPoolExecutor(2) as threads:
+        began = list(threads.map(tick, watchers))
+    assert sum(began) == 1
+    (alarm,) = views.alarms(store)
+    assert (alarm["began"], alarm["voices"]) == (hour, 40)

@@ -59,5 +59,4 @@ def read_post(row: Mapping[str, Any], posts: Posts, *, name: str, where: str, no
     own = row.get(ID)
     if own is not None and len(str(own)) > LONGEST_NAME:
         raise DataError(f"the id is longer than {LONGEST_NAME} characters", where=where)
-    # NUL is no character of a text in PostgreSQL.
-    return Post(name if own is None else f"id:{own}", text.replace("\0", " "), moment, str(stream or ONE_STREAM)[:200])
+    return Post(name if own is None else f"id:{own}", text, moment, str(stream or ONE_STREAM)[:200])

@@ -50,7 +50,8 @@ def deliver(store: Store, send: Destinations, now: Callable[[], float] = time.ti
         try:
             senders[row.channel](row.id, row.body)
             taken += 1
-        except (DeliveryError, OSError, http.client.HTTPException, smtplib.SMTPException) as found:
+        except (DeliveryError, OSError, ValueError, http.client.HTTPException, smtplib.SMTPException) as found:
+            # ValueError: an address that cannot be, such as one with the port 99999.
             error = str(found)[:500] or type(found).__name__
         pause = min(FIRST_PAUSE * 2**row.tries, LONGEST_PAUSE)
         values: dict[str, Any] = {"tries": row.tries + 1, "error": error}

@@ -52,7 +52,10 @@ def work(
     except ModuleNotFoundError:
         raise UserError("reading Redis streams needs redis", hint="pip install 'peftlab[monitor]'") from None
     url, stream = _parts(address)
-    client: Any = redis.Redis.from_url(url, decode_responses=True, socket_timeout=30, health_check_interval=30)
+    # Bytes that are no UTF-8 are shown as such: to fail on them would end every worker that they are given to.
+    client: Any = redis.Redis.from_url(
+        url, decode_responses=True, encoding_errors="replace", socket_timeout=30, health_check_interval=30
+    )
     name = f"{socket.gethostname()}-{os.getpid()}"
     told: Counter[str] = Counter({"read": 0, "new": 0, "known": 0, "refused": 0})
     pause, is_ready = 0.5, False

@@ -155,8 +155,8 @@ class Store:
         """
         rows = [
             {
-                "name": post.name, "stream": post.stream, "time": post.time, "hour": hour_of(post.time),
-                "text": post.text, "stored": time.time(), **_columns(reading),
+                "name": storable(post.name), "stream": storable(post.stream), "time": post.time,
+                "hour": hour_of(post.time), "text": storable(post.text), "stored": time.time(), **_columns(reading),
             }
             for post, reading in zip(posts, readings, strict=True)
         ]  # fmt: skip
@@ -165,12 +165,19 @@ class Store:
 
     def known(self, names: Iterable[str]) -> set[str]:
         """Which of these texts are there."""
+        given = {storable(name): name for name in names}
         with self.transaction() as connection:
-            return set(connection.scalars(select(TEXTS.c.name).where(TEXTS.c.name.in_(list(names)))))
+            found = connection.scalars(select(TEXTS.c.name).where(TEXTS.c.name.in_(list(given))))
+            return {given[name] for name in found}
 
     def refuse(self, name: str, reason: str, given: str) -> None:
         """Keep what could not be taken, so that it is not lost."""
-        row = {"name": name[:200], "reason": reason, "given": given[:20_000], "stored": time.time()}
+        row = {
+            "name": storable(name[:200]),
+            "reason": storable(reason),
+            "given": storable(given[:20_000]),
+            "stored": time.time(),
+        }
         with self.transaction() as connection:
             insert_new(connection, REFUSED, [row])
 
@@ -201,6 +208,11 @@ class Store:
             }
 
 
+def storable(text: str) -> str:
+    """A text as every database takes it: NUL is no character of PostgreSQL's, and half a pair of UTF-16 is none."""
+    return text.replace("\0", " ").encode("utf-8", "replace").decode("utf-8")
+
+
 def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> int:
     """Insert rows, leaving out those whose key is taken.
 
@@ -219,9 +231,16 @@ def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str,
     return taken
 
 
-def mark(connection: Connection, name: str) -> float | None:
-    """A number that was written down, such as up to which hour all is judged."""
-    found = connection.scalar(select(MARKS.c.value).where(MARKS.c.name == name))
+def mark(connection: Connection, name: str, *, hold: bool = False) -> float | None:
+    """A number that was written down, such as up to which hour all is judged.
+
+    Args:
+        connection: In a transaction.
+        name: Of the number.
+        hold: Let no other process read it so until the transaction ends; SQLite lets one alone write in any case.
+    """
+    query = select(MARKS.c.value).where(MARKS.c.name == name)
+    found = connection.scalar(query.with_for_update() if hold else query)
     return None if found is None else float(found)
 
 

@@ -82,7 +82,7 @@ class Watcher:
             judged, start, stop = span
             day = self._detectors(start // DAY * DAY)  # takes seconds, and nothing is locked meanwhile
             with self._store.transaction() as connection:
-                if mark(connection, JUDGED) == judged:  # else another process was faster
+                if mark(connection, JUDGED, hold=True) == judged:  # else another process was faster
                     began += self._judge(connection, day, start, stop)
 
     def _next_span(self, connection: Connection, now: float) -> tuple[float | None, int, int] | None:

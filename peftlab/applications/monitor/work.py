@@ -11,7 +11,7 @@ from peftlab.applications.monitor.reader import Reader
 from peftlab.applications.monitor.settings import Destinations
 from peftlab.applications.monitor.store import Store
 from peftlab.applications.monitor.watcher import Watcher
-from peftlab.assembly.database import StorageError
+from peftlab.core.errors import PeftlabError
 from peftlab.core.reporter import Reporter
 
 AT_ONCE = 64
@@ -69,15 +69,17 @@ class Worker:
         return bool(deliver(self._store, self._send))
 
     def _repeat(self, turn: Callable[[], bool], pause: float) -> None:
-        told = 0.0
+        told = -60.0
         while not self._stop.is_set():
             try:
                 again = turn()
-            except StorageError as error:
+            except Exception as error:  # noqa: BLE001 - a thread that ended would leave the others serving as if it worked
                 again = False
                 if time.monotonic() - told > 60:
                     told = time.monotonic()
-                    self._reporter.say(f"trying again: {error}")
+                    # Of a fault only its kind: texts are not put into a log.
+                    said = error if isinstance(error, PeftlabError) else f"a fault, {type(error).__name__}"
+                    self._reporter.say(f"trying again: {said}")
             if not again:
                 (self.wake if turn == self.read else self._stop).wait(pause)
                 self.wake.clear()

@@ -93,6 +93,15 @@ def test_workers_share_a_stream_and_what_one_left_behind_is_counted_once(server:
     assert sum(each["known"] for each in told) >= 64
 
 
+def test_bytes_that_are_no_text_end_no_worker(server: Server, tmp_path: Path) -> None:
+    raw = redis.Redis.from_url(server.url)
+    raw.xadd("posts", {"text": b"bad \xff\xfe delay", "time": "1e9"})
+    raw.close()
+    fill(server, 1)
+    store = Store(f"sqlite:///{tmp_path / 'a.db'}")
+    assert work(f"{server.url}/posts", store, WordReader(), Silent(), most=2)["new"] == 2
+
+
 def test_a_killed_server_is_waited_for_and_has_lost_nothing(server: Server, tmp_path: Path) -> None:
     fill(server, 30)
     server.kill()

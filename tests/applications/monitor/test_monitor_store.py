@@ -7,10 +7,11 @@ import hmac
 import http.server
 import json
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import sqlalchemy
@@ -18,13 +19,17 @@ from sqlalchemy import select
 
 from peftlab.applications.monitor import outbox, views
 from peftlab.applications.monitor.intake import keep, read_post
+from peftlab.applications.monitor.posts import digest_of
+from peftlab.applications.monitor.reader import Reading
 from peftlab.applications.monitor.settings import Destinations, Posts, Watch
 from peftlab.applications.monitor.store import ALARMS, HOURS, OUTBOX, TEXTS, Post, Store
 from peftlab.applications.monitor.times import HOUR, hour_of, hour_of_week, read_time
 from peftlab.applications.monitor.voices import fold
 from peftlab.applications.monitor.watcher import Watcher, seed_history
+from peftlab.applications.monitor.work import Worker
 from peftlab.assembly.database import StorageError
 from peftlab.core.errors import DataError, UserError
+from peftlab.core.reporter import Silent
 from tests.applications.monitor.word_reader import WordReader
 
 MONDAY = 4 * 24  # hours since 1970: the fifth of January
@@ -83,6 +88,43 @@ def test_a_text_is_stored_and_read_once(store: Store) -> None:
     store.keep_readings([waiting[0][0]], reader.read([waiting[0][1]]))
     assert store.counts()["texts_waiting"] == 0
     assert store.counts()["texts"] == 4
+
+
+def test_characters_that_no_database_takes_refuse_nothing_else(store: Store) -> None:
+    odd = Post("id:\ud83d", "bad half \ud83d of a sign\0", MONDAY * HOUR, "united\udc00")
+    for new in (2, 0):
+        assert keep([odd, post("plain", MONDAY)], store, WordReader())["new"] == new
+    assert {(row.name, row.stream) for row in rows(store, TEXTS)} == {("id:?", "united?"), ("plain", "united")}
+    store.refuse("row\ud83d", "because", '"\ud83d"')
+    assert views.refused(store)[0]["given"] == '"?"'
+    assert digest_of("\ud83d") != digest_of("?")
+
+
+def test_a_fault_of_the_model_is_told_and_ends_no_thread(store: Store) -> None:
+    class Failing(WordReader):
+        faults = 1
+
+        def read(self, texts: Sequence[str]) -> list[Reading]:
+            if self.faults:
+                self.faults -= 1
+                raise RuntimeError(f"out of memory at {texts[0]}")
+            return super().read(texts)
+
+    class Lines(Silent):
+        said: ClassVar[list[str]] = []
+
+        def say(self, line: str) -> None:
+            self.said.append(line)
+
+    worker = Worker(store, Failing(), Watcher(store, WATCH, Destinations(), ["delay"], 0), Destinations(), Lines())  # type: ignore[arg-type]
+    store.add([post("a", MONDAY)], [None])
+    worker.start()
+    deadline = time.monotonic() + 60
+    while store.counts()["texts_waiting"] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    worker.stop()
+    assert store.counts()["texts_waiting"] == 0
+    assert Lines.said == ["trying again: a fault, RuntimeError"]
 
 
 def test_copies_are_one_voice() -> None:
@@ -206,6 +248,16 @@ def test_a_webhook_is_signed_and_tried_until_it_is_taken(store: Store, monkeypat
     assert code == hmac.new(b"key", f"{moment}.{body}".encode(), hashlib.sha256).hexdigest()
     assert {head[outbox.DELIVERY] for head, _ in got} == {"1"}
     assert views.messages(store, 1)[0]["sent"] is not None
+
+
+def test_an_address_that_cannot_be_is_told_and_stops_no_other_message(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PEFTLAB_WEBHOOK_SECRET", "key")
+    send = Destinations.model_validate({"webhook": {"url": "http://127.0.0.1:99999/hook"}})
+    surge_store(store, send).tick(NOW)
+    assert outbox.deliver(store, send, lambda: 1000.0) == 0
+    assert "Port out of range" in rows(store, OUTBOX)[0].error
 
 
 def test_mail_has_the_texts_and_no_line_of_them_in_its_head(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
