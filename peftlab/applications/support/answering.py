@@ -152,7 +152,9 @@ class Responder:
         ranked = self.searcher.rank([question], read, decision.full, decision.again, count)
         positions = [at for at in ranked.order[0].tolist() if self.company.entries[at].id not in tried]
         shares = dict(zip(ranked.order[0].tolist(), softmax(ranked.scores[0]).tolist(), strict=True))
-        first = float(decision.first.probability(ranked.evidence)[0])
+        # What is known of the first one says nothing of the next, where the first did not help.
+        is_first = bool(positions) and positions[0] == int(ranked.order[0, 0])
+        first = float(decision.first.probability(ranked.evidence)[0]) if is_first else 0.0
         among = float(decision.among.probability(ranked.evidence)[0])
         candidates = [Candidate(self.company.entries[at], shares[at]) for at in positions[:SUGGESTED]]
         return Found(question, candidates, first, among, positions)

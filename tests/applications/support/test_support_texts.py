@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from peftlab.applications.support import Support
+from peftlab.applications.support.answering import Responder
 from peftlab.applications.support.attacks import load_attacks
 from peftlab.applications.support.checking import choose_containment, find_support
-from peftlab.applications.support.company import CALIBRATION, TEST, TRAIN, Entry, read_company, read_entries
+from peftlab.applications.support.company import CALIBRATION, TEST, TRAIN, Company, Entry, read_company, read_entries
 from peftlab.applications.support.hostile import gives_orders
 from peftlab.applications.support.prompting import conversation
+from peftlab.applications.support.search import Ranked
 from peftlab.applications.support.sentences import sentences
 from peftlab.applications.support.turns import Exchange, Kind, understand
 from peftlab.applications.support.writing import CheckedText
@@ -113,6 +117,25 @@ def test_a_conversation_goes_on_corrects_and_complains() -> None:
     ):
         turn = understand(plain, [])
         assert (turn.complaints, turn.wants_person, turn.is_thanks) == (0, False, False)
+
+
+def test_another_entry_is_not_given_by_what_is_known_of_the_one_that_did_not_help() -> None:
+    def of(probability: float) -> SimpleNamespace:
+        return SimpleNamespace(probability=lambda evidence: np.array([probability]))
+
+    bound = SimpleNamespace(threshold=0.9)
+    decision = SimpleNamespace(
+        full=None, again=None, first=of(0.99), among=of(0.5), answer=bound, write=bound, set_aside=(), containment=1.0
+    )
+    ranked = Ranked(np.array([[0, 1]]), np.array([[5.0, 1.0]]), np.zeros((1, 1)))
+    searcher = SimpleNamespace(read=lambda texts: None, rank=lambda *given: ranked)
+    settings = SimpleNamespace(considered=2, passages=2, max_new_tokens=8)
+    parts = SimpleNamespace(writer=None)
+    responder = Responder(settings, Company([RETURN, PAY], []), parts, searcher, decision)  # type: ignore[arg-type]
+    assert responder.respond("how do I return it").text == RETURN.answer
+    history = [Exchange("how do I return it", Kind.ENTRY, "back")]
+    meant = responder.respond("I meant returning it by post", history)
+    assert (meant.kind, meant.reason) == (Kind.HANDED, "no entry is sure enough")
 
 
 def test_only_sentences_that_an_entry_says_are_supported() -> None:
