@@ -64,7 +64,7 @@ def build_site(
     app = FastAPI(title=title, docs_url=None, redoc_url=None)
 
     @app.get("/healthz", include_in_schema=False)
-    def health() -> dict[str, str]:
+    async def health() -> dict[str, str]:  # so that it waits for no thread
         return {"status": "ok"}
 
     for kind, status in ((HTTPException, 0), (StorageError, 503), (PeftlabError, 422), (Exception, 500)):

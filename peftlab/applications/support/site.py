@@ -9,32 +9,27 @@ from __future__ import annotations
 import csv
 import io
 import json
-import queue
-import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import generate_latest
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from peftlab.applications.support.answering import Responder, summary
+from peftlab.applications.support.answering import Responder
+from peftlab.applications.support.desk import Desk
 from peftlab.applications.support.storage import EXPORTED, NoSuchConversationError, Session, Storage
 from peftlab.assembly.site import Pages, build_site
 from peftlab.core.application import Hosting, Workplace
-from peftlab.core.errors import PeftlabError
-from peftlab.core.reporter import Reporter
 
 if TYPE_CHECKING:
     from peftlab.applications.support import Support
 
 COOKIE = "peftlab_conversation"
 PUBLIC = ("/", "/static/", "/api/chat")
-MOST_CHARACTERS, MOST_WAITING, THREADS, LATEST = 2000, 64, 8, 20
-SECONDS = (0.02, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 1.5, 2.5, 5, 10, 30)
+MOST_CHARACTERS, LATEST = 2000, 20
 
 
 class _Body(BaseModel):
@@ -60,101 +55,6 @@ class AgentReply(_Body):
     text: str = Field(min_length=1, max_length=10 * MOST_CHARACTERS)
     entry: str | None = Field(None, description="The id of the entry that answers.")
     was_wrong: bool = Field(False, description="Whether the answer that was given without a person is wrong.")
-
-
-class Metrics:
-    """What ``/metrics`` tells."""
-
-    def __init__(self, storage: Storage) -> None:
-        self.registry = CollectorRegistry()
-        self.answers = Counter("support_answers", "Answers.", ["kind"], registry=self.registry)
-        self.seconds = Histogram(
-            "support_answer_seconds", "From a message to its answer.", ["kind"], buckets=SECONDS, registry=self.registry
-        )
-        self.corrections = Counter("support_corrections", "Answers that agents called wrong.", registry=self.registry)
-        waiting = Gauge("support_waiting", "Conversations that wait for a person.", registry=self.registry)
-        waiting.set_function(lambda: len(storage.queue()))
-
-
-class Desk:
-    """Answers messages in threads; an answer is finished and stored also when nobody listens any more.
-
-    Args:
-        responder: Answers.
-        storage: Keeps.
-        reporter: Is told of faults.
-    """
-
-    def __init__(self, responder: Responder, storage: Storage, reporter: Reporter) -> None:
-        self.responder, self.storage, self.reporter = responder, storage, reporter
-        self.metrics = Metrics(storage)
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="answer")
-        self._waiting = 0
-
-    def stream(self, session: Session, body: Message) -> Iterator[dict[str, Any]]:
-        """Store a message, then give events until it is answered.
-
-        Raises:
-            HTTPException: Too many messages wait; nothing was stored.
-        """
-        if self._waiting >= MOST_WAITING:
-            raise HTTPException(503, "too many messages wait; try again in a moment", {"Retry-After": "2"})
-        number, is_new = self.storage.accept(session.id, body.key, body.text)
-        events: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-        if is_new:
-            self._waiting += 1
-            self._threads.submit(self._answer, session, number, body.text, events)
-        return self._events(session, number, events, is_new=is_new)
-
-    def _events(
-        self, session: Session, number: int, events: queue.SimpleQueue[dict[str, Any] | None], *, is_new: bool
-    ) -> Iterator[dict[str, Any]]:
-        yield {"event": "accepted", "id": number}
-        if not is_new:
-            for row in self.storage.messages(session.id):
-                if row.answers == number:
-                    yield {"event": "answer", **self.shown(row)}
-            return
-        while (event := events.get()) is not None:
-            yield event
-
-    def _answer(
-        self, session: Session, number: int, text: str, events: queue.SimpleQueue[dict[str, Any] | None]
-    ) -> None:
-        began = time.monotonic()
-        try:
-            texts, history = self.storage.history(session.id, number)
-            reply = self.responder.respond(
-                text,
-                history,
-                lambda sentence: events.put({"event": "sentence", "text": sentence}),
-                lambda entries: events.put({"event": "writing", "from": [entry.question for entry in entries]}),
-            )
-            seconds = time.monotonic() - began
-            self.storage.answer(session.id, number, reply, summary([*texts, text], history, reply), seconds)
-            self.metrics.answers.labels(str(reply.kind)).inc()
-            self.metrics.seconds.labels(str(reply.kind)).observe(seconds)
-            row = next(each for each in self.storage.messages(session.id) if each.answers == number)
-            events.put({"event": "answer", **self.shown(row)})
-        except Exception as error:  # noqa: BLE001 - the message is stored, and goes to a person after a while
-            said = error.message if isinstance(error, PeftlabError) else type(error).__name__
-            self.reporter.say(f"message {number} could not be answered: {said}")
-            events.put({"event": "error", "error": "a person will answer"})
-        finally:
-            self._waiting -= 1
-            events.put(None)
-
-    def shown(self, row: Any) -> dict[str, Any]:
-        """A message as its customer sees it."""
-        entries = {entry.id: entry for entry in self.responder.company.entries}
-        sources = [entries[name] for name in json.loads(row.sources) if name in entries]
-        return {
-            "id": row.id,
-            "role": row.role,
-            "text": row.text,
-            "kind": row.kind,
-            "sources": [{"question": entry.question, "answer": entry.answer} for entry in sources],
-        }
 
 
 def open_site(support: Support, place: Workplace, hosting: Hosting) -> FastAPI:
@@ -204,12 +104,12 @@ def _customers(app: FastAPI, desk: Desk) -> None:
         return {"messages": [desk.shown(row) for row in rows]}
 
     @app.post("/api/chat/messages")
-    def send(body: Message, request: Request) -> StreamingResponse:
+    async def send(body: Message, request: Request) -> StreamingResponse:
         """Say something. The answer is a stream of JSON objects, one a line: accepted, writing, sentence…, answer."""
-        session = session_of(request) or storage.start()
-        events = desk.stream(session, body)
+        session = await run_in_threadpool(lambda: session_of(request) or storage.start())
+        events = await desk.stream(session, body.key, body.text)
         answer = StreamingResponse(
-            (json.dumps(event, ensure_ascii=False) + "\n" for event in events), media_type="application/x-ndjson"
+            (json.dumps(event, ensure_ascii=False) + "\n" async for event in events), media_type="application/x-ndjson"
         )
         is_safe = request.url.scheme == "https"
         answer.set_cookie(COOKIE, session.cookie, httponly=True, samesite="strict", secure=is_safe, max_age=30 * 86400)

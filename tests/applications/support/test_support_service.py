@@ -6,6 +6,7 @@ import json
 import re
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -295,6 +296,28 @@ def test_with_a_token_customers_come_in_and_only_agents_reach_the_desk(
     for path in ("/desk", "/api/desk", "/api/desk/training.csv", "/metrics", "/openapi.json", "/chat", "/api/des"):
         assert client.get(path).status_code == 401, path
     assert client.get("/api/desk", headers={"Authorization": "Bearer agents-token"}).status_code == 200
+
+
+def test_the_desk_answers_while_many_customers_wait(site: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, go_on = Responder.respond, threading.Event()
+
+    def wait(*given: Any, **keys: Any) -> Any:
+        go_on.wait(60)
+        return real(*given, **keys)
+
+    monkeypatch.setattr(Responder, "respond", wait)
+    with ThreadPoolExecutor(70) as customers:
+        try:
+            # More than the forty threads that a server has for all of its routes.
+            asked = [customers.submit(say, site, "hello number 7 of the parcel", f"key-many-{at}") for at in range(50)]
+            deadline = time.monotonic() + 60
+            while len(site.get("/api/desk").json()["latest"]) < 20 and time.monotonic() < deadline:
+                time.sleep(0.1)
+            assert site.get("/healthz").json() == {"status": "ok"}
+            assert {each.done() for each in asked} == {False}
+        finally:
+            go_on.set()
+        assert {each.result()[-1]["kind"] for each in asked} == {"entry"}
 
 
 def test_messages_that_a_killed_process_has_left_go_to_a_person(
