@@ -24,6 +24,7 @@ from peftlab.data.pruning import folds_of
 from peftlab.data.splits import LoadedData, summarise_splits
 from peftlab.packs.runs import read_run_predictions
 from peftlab.preparation.check import CheckedRecipe
+from peftlab.preparation.earlier_rows import REPLAYED
 from peftlab.run.run_folder import RunFolder
 from peftlab.run.side_runs import Execute, plain, run_beside
 
@@ -73,7 +74,7 @@ def pruned(
         held_out = np.flatnonzero(folds == number)
         place = RunFolder(folder / FOLDER / str(number + 1))
         name = f"fold {number + 1} of {settings.folds}, to look for wrong labels"
-        record = run_beside(_without(checked, held_out, own), place, execute, reporter=reporter, name=name)
+        record = run_beside(_without(checked, held_out), place, execute, reporter=reporter, name=name)
         probabilities[held_out] = _answers(place.path, held_out)
         for part in PARTS:  # only the answers are needed from here on
             shutil.rmtree(place.path / part, ignore_errors=True)
@@ -92,18 +93,27 @@ def _classes(checked: CheckedRecipe, rows: Split) -> NDArray[np.int64]:
     return np.array([positions[name] for name in checked.recipe.task.strata(rows) or ()], dtype=np.int64)
 
 
-def _without(checked: CheckedRecipe, held_out: NDArray[np.int64], own: int) -> CheckedRecipe:
+def _without(checked: CheckedRecipe, held_out: NDArray[np.int64]) -> CheckedRecipe:
     """The recipe of a fold: it learns from the other rows and their copies, and is tested on those held out."""
-    splits, out = checked.data.splits, set(held_out.tolist())
-    train = splits["train"]
-    places = {train.index[at] for at in out}
-    others = [at for at in range(len(train)) if train.index[at] not in places]
-    asked = replace(take(train, sorted(out), name="test"), index=sorted(out))
+    splits, out = checked.data.splits, sorted(held_out.tolist())
+    asked = replace(take(splits["train"], out, name="test"), index=out)
     fold = {**{name: split for name, split in splits.items() if name == "validation"}, "test": asked}
-    fold = {"train": take(train, others), **fold}
+    fold = {"train": take(splits["train"], _others(checked.data, out)), **fold}
     data = replace(checked.data, splits=fold, summary=summarise_splits(fold))
     evaluation = replace_config(checked.recipe.evaluation, test=True)
     return replace(plain(checked, evaluation=evaluation), data=data)
+
+
+def _others(data: LoadedData, out: Sequence[int]) -> list[int]:
+    """The places of all training rows but some of the source's and their copies.
+
+    A copy carries its row's number in the source. So does a row of an earlier run that is learned again, but that is a
+    number of another table.
+    """
+    train, own, away = data.splits["train"], data.summary.rows["train"], set(out)
+    copies_from = own + int(data.summary.notes.get(REPLAYED, 0))
+    numbers = {train.index[at] for at in away}
+    return [at for at in range(len(train)) if (at not in away if at < copies_from else train.index[at] not in numbers)]
 
 
 def _answers(folder: Path, held_out: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -141,8 +151,6 @@ def _listed(
 
 def _left(data: LoadedData, chosen: Sequence[int], note: dict[str, Any]) -> LoadedData:
     """The data without the rows, and without the copies that augmentation has made of them."""
-    train = data.splits["train"]
-    places = {train.index[at] for at in chosen}
-    kept = [at for at in range(len(train)) if train.index[at] not in places]
+    train = take(data.splits["train"], _others(data, chosen))
     summary = data.summary.model_copy(update={"notes": {**data.summary.notes, NOTE: [note]}})
-    return replace(data, splits={**data.splits, "train": take(train, kept)}, summary=summary)
+    return replace(data, splits={**data.splits, "train": train}, summary=summary)

@@ -12,8 +12,12 @@ import pytest
 
 import peftlab
 from peftlab.core.errors import UserError
+from peftlab.core.splits import Split
+from peftlab.data.augmenting import join_rows
 from peftlab.data.pruning import Pruning, folds_of
+from peftlab.data.splits import LoadedData, summarise_splits
 from peftlab.run import stages
+from peftlab.run.pruning import _left, _others
 from peftlab.statistics.label_errors import suspected_labels
 from tests.conftest import sentences
 
@@ -99,6 +103,18 @@ def test_suspicious_rows_are_left_out_and_a_stopped_run_ends_the_same(
     assert calls == ["1", "2", "2", "stopped"]
     assert again.record.scores == done.record.scores
     assert again.record.data == done.record.data
+
+
+def test_rows_of_an_earlier_run_that_have_the_number_of_one_that_is_left_out_stay() -> None:
+    def rows(name: str, index: list[int]) -> Split:
+        return Split("train", index, {"text": [f"{name} {at}" for at in index]})
+
+    own, again, copies = rows("new", [0, 1, 2]), rows("earlier", [1, 2]), rows("copy", [2, 1])
+    summary = summarise_splits({"train": own}).model_copy(update={"notes": {"rows_replayed": 2}})
+    data = LoadedData({"train": join_rows([own, again, copies])}, summary)
+    left = _left(data, [1], {"rows_left_out": 1})
+    assert left.splits["train"].columns["text"] == ["new 0", "new 2", "earlier 1", "earlier 2", "copy 2"]
+    assert _others(data, [0, 2]) == [1, 3, 4, 6]
 
 
 def test_of_no_class_more_than_half_is_left_out() -> None:
