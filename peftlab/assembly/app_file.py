@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from peftlab.core.application import APPLICATIONS, Application
-from peftlab.core.config import Document, read_yaml, replace_config
+from peftlab.core.config import Document, read_yaml
 from peftlab.core.errors import ConfigError
 from peftlab.recipe.registered import build_registered
 from peftlab.recipe.schema import Recipe, assign, build_recipe, override
@@ -51,10 +51,8 @@ def load_application(path: Path | str, overrides: Sequence[str] = ()) -> AppFile
         raise ConfigError(
             "this is a recipe of one run, not of an application", where=str(path), hint=f"Use `peftlab run {path}`."
         )
-    application: Application = build_registered(APPLICATIONS, document.values, document, ())
-    if not application.name:
-        application = replace_config(application, name=path.stem)
-    return AppFile(application, document)
+    values = {"name": path.stem, **document.values}
+    return AppFile(build_registered(APPLICATIONS, values, document, ()), document)
 
 
 def load_part(file: AppFile, key: str, prepared: Mapping[str, Any] | None = None) -> tuple[Recipe, Document]:

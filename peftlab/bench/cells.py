@@ -10,7 +10,7 @@ from typing import Any
 
 from peftlab.bench.suite import ENTRY_KEYS, Suite, method_name
 from peftlab.core.config import Document, read_yaml, replace_config
-from peftlab.core.errors import ConfigError
+from peftlab.core.errors import ConfigError, did_you_mean
 from peftlab.preparation.places import at_place
 from peftlab.preparation.settle_recipe import settle_recipe
 from peftlab.recipe.continuation import EARLIER, put_in_place
@@ -128,6 +128,10 @@ def expand_cells(suite: Suite, document: Document) -> list[Cell]:
                     recipe = cell.next_recipe(earlier, anywhere, seed=suite.seeds[0])
                 last[chain] = name, recipe
             cells.append(cell)
+    known = [cell.name for cell in cells]
+    for name in suite.published:
+        if name not in known:
+            raise document.error(("published", name), "there is no such cell", did_you_mean(name, known))
     return cells
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, field_validator, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from peftlab.core.config import Config, Document, build_config, read_yaml
+from peftlab.core.folder_name import FolderName
 from peftlab.core.method import METHODS
 from peftlab.recipe.schema import write_yaml
 
@@ -22,7 +23,7 @@ ENTRY_KEYS = ("name", "set", "then", "router")
 class Tuning(Config):
     """The budget that every method gets for finding its settings."""
 
-    trials: PositiveInt = Field(description="How many settings are tried for each method.")
+    trials: PositiveInt = Field(le=10_000, description="How many settings are tried for each method.")
     learning_rate: list[PositiveFloat] = Field(
         min_length=2, max_length=2, description="The smallest and the largest learning rate that is tried."
     )
@@ -46,8 +47,8 @@ class Published(Config):
 class Suite(Config):
     """Methods crossed with axes and seeds."""
 
-    name: str = Field(pattern=NAME, description="Name of the suite's folder.")
-    recipe: str = Field(description="The recipe that all cells share. The path starts at the suite's file.")
+    name: FolderName = Field(json_schema_extra={"pattern": NAME}, description="Name of the suite's folder.")
+    recipe: str = Field(min_length=1, description="The recipe that all cells share. The path starts at the suite's file.")
     set: dict[str, Any] = Field(
         default_factory=dict, description="Overrides for every cell, such as training.epochs: 3."
     )
@@ -66,7 +67,7 @@ class Suite(Config):
         description="Tasks in a row: name → overrides, such as data.source. Every method learns one after the other; "
         "each run goes on from the one before.",
     )
-    seeds: list[NonNegativeInt] = Field(min_length=1, description="Each cell runs once with each seed.")
+    seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(min_length=1, description="Each cell runs once with each seed.")
     tuning: Tuning | None = Field(
         description="The budget for tuning. null: no tuning; learning rates are the suite's, or each method's default."
     )
@@ -76,6 +77,12 @@ class Suite(Config):
     published: dict[str, Published] = Field(
         default_factory=dict, description="Name of a cell → the score that a paper reports."
     )
+
+    @field_validator("name")
+    @classmethod
+    def _name_fits(cls, value: str) -> str:
+        _check_names([value])
+        return value
 
     @field_validator("seeds")
     @classmethod
@@ -101,16 +108,20 @@ class Suite(Config):
         _check_names(value)
         return value
 
+    @property
+    def _overridden(self) -> dict[str, None]:
+        """Keys that the suite overrides anywhere but under ``then``, in their order."""
+        points = [*self.sequence.values(), *(choice for axis in self.axes.values() for choice in axis.values())]
+        parts = [self.set, *(entry.get("set", {}) for entry in self.methods), *points]
+        return dict.fromkeys(key for part in parts for key in part)
+
     @model_validator(mode="after")
     def _sequence_fits(self) -> Suite:
         if not self.sequence:
             return self
         if self.tuning is not None:
             raise ValueError("a suite with a `sequence` is not tuned: write `tuning: null`, and set learning rates")
-        keys = {key for entry in self.methods for key in entry.get("set", {})} | set(self.set)
-        keys |= {key for task in self.sequence.values() for key in task}
-        keys |= {key for axis in self.axes.values() for overrides in axis.values() for key in overrides}
-        if any(key.split(".")[0] == "continues" for key in keys):
+        if any(key.split(".")[0] == "continues" for key in self._overridden):
             raise ValueError("how a run goes on from the one before belongs into `then` of a method")
         return self
 
@@ -121,7 +132,7 @@ class Suite(Config):
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice:
             raise ValueError(f"two methods are both called `{twice[0]}`; give one of them a `name`")
-        for key in {key for entry in self.methods for key in entry.get("set", {})} | set(self.set):
+        for key in self._overridden:
             if key.split(".")[0] in {"method", "seed", "name"}:
                 raise ValueError(f"`{key}` cannot be set here; a suite has `methods`, `seeds` and `name` for it")
             if key == "training.learning_rate" and self.tuning is not None:
@@ -133,7 +144,7 @@ def _check_names(names: Any) -> None:
     import re
 
     for name in names:
-        if not re.match(NAME, str(name)):
+        if not re.fullmatch(NAME, str(name)):
             raise ValueError(f"`{name}` cannot name a folder; use letters, digits, `_`, `.` and single hyphens")
 
 
@@ -153,34 +164,33 @@ def load_suite(path: Path | str) -> tuple[Suite, Document]:
     """
     path = Path(path)
     document = read_yaml(path)
+    methods = document.values.get("methods")
+    for position, entry in enumerate(methods if isinstance(methods, list) else []):
+        if isinstance(entry, Mapping):
+            _check_entry(document, entry, ("methods", position))
     suite = build_config(Suite, {"name": path.stem, **document.values}, document=document)
-    for position, entry in enumerate(suite.methods):
-        place = ("methods", position)
-        if "type" not in entry:
-            raise document.error(place, "the key `type` is required", f"Known: {', '.join(METHODS.names())}.")
-        METHODS.get(entry["type"], where=document.where((*place, "type")))
-        _check_entry(suite, document, entry, place)
-    cells = {method_name(entry) for entry in suite.methods}
-    for name in suite.published:
-        if name.split("--")[0] not in cells:
-            raise document.error(("published", name), "there is no such cell", f"Methods: {', '.join(sorted(cells))}.")
     return suite, document
 
 
-def _check_entry(suite: Suite, document: Document, entry: Mapping[str, Any], place: tuple[str | int, ...]) -> None:
-    """See that the suite's own keys of a method are right.
+def _check_entry(document: Document, entry: Mapping[str, Any], place: tuple[str | int, ...]) -> None:
+    """See that the suite's own keys of a method are right, before anything relies on them.
 
     Raises:
         ConfigError: With file, line and key.
     """
+    if "type" not in entry:
+        raise document.error(place, "the key `type` is required", f"Known: {', '.join(METHODS.names())}.")
+    METHODS.get(entry["type"], where=document.where((*place, "type")))
+    if not isinstance(entry.get("name", ""), str | int):
+        raise document.error((*place, "name"), f"a name is needed, not {entry['name']!r}")
     for key in ("set", "then"):
         if not isinstance(entry.get(key, {}), Mapping):
-            raise document.error((*place, key), "a mapping of keys to values is needed")
+            raise document.error((*place, key), f"a mapping of keys to values is needed, not {entry[key]!r}")
     if not isinstance(entry.get("router", False), bool):
         raise document.error((*place, "router"), "true or false is needed")
     then = entry.get("then", {})
     for key in ("then", "router"):
-        if entry.get(key) and not suite.sequence:
+        if entry.get(key) and not document.values.get("sequence"):
             raise document.error((*place, key), "it says how tasks follow each other, and the suite has no `sequence`")
     for key in then:
         if key in ("seed", "name", "continues", "continues.run") or key.split(".")[0] == "data":

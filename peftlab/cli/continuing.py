@@ -35,8 +35,20 @@ def continue_run(
     ],
     output: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="The new run's folder. Default: runs/<name>-<UTC time>.", show_default=False),
+        typer.Option(
+            "--output-dir",
+            "--output",
+            metavar="DIR",
+            help="The new run's folder. Default: runs/<name>-<UTC time>.",
+            show_default=False,
+        ),
     ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume", help="Go on with an interrupted one: that in --output-dir, or the latest with the new run's name."
+        ),
+    ] = False,
     replay: Annotated[
         str, typer.Option(metavar="SHARE", help="Share of the earlier training rows to learn again.")
     ] = "5%",
@@ -64,7 +76,15 @@ def continue_run(
         earlier = SavedRun.open(run)
         recipe, document = continuation_recipe(earlier, data, replay=share, overrides=overrides or [])
         place = start_computing(device, threads, reporter.say)
-        result = run_recipe(recipe, document, output_dir=output, offline=offline, device=device, reporter=reporter)
+        result = run_recipe(
+            recipe,
+            document,
+            output_dir=output,
+            resume=resume,
+            offline=offline,
+            device=device,
+            reporter=reporter,
+        )
         is_done = result.record.status == "success"
         changes = compare_with_earlier(result) if is_done else []
         if limits is not None and is_done:

@@ -17,6 +17,7 @@ from pydantic import Field, NonNegativeInt, model_validator
 from peftlab.core.audit import Findings
 from peftlab.core.config import Config, RegisteredConfig
 from peftlab.core.errors import UserError
+from peftlab.core.folder_name import FolderName
 from peftlab.core.registry import Registry
 from peftlab.core.reporter import Reporter, Silent
 
@@ -87,7 +88,7 @@ class Application(RegisteredConfig, ABC):
     needs_packages: ClassVar[Mapping[str, str]] = {}
     """Packages that it needs, and the extra that brings each: ``{"implicit": "recommend"}``."""
 
-    name: str = Field("", description="Name of the folder; by default the file's.")
+    name: FolderName = Field("", description="Name of the folder; by default the file's.")
     seed: NonNegativeInt = Field(0, description="Of all that is drawn at random, except within the parts' recipes.")
 
     def parts(self) -> dict[str, Part]:

@@ -267,6 +267,8 @@ def _explain(item: Any, cls: type[Config], known: Iterable[str] | None) -> tuple
         return f"{value!r} is not one of {context['expected']}", None
     if kind in {"value_error", "assertion_error"}:
         return str(context.get("error", item["msg"])), None
+    if kind in {"too_short", "string_too_short"} and context["min_length"] == 1:
+        return "something is needed here, and it is empty", None
     if kind in {"model_type", "dict_type"}:
         return f"a mapping of keys to values is needed, not {reprlib.repr(value)}", None
     shown = repr(value)

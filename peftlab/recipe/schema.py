@@ -24,6 +24,7 @@ from peftlab.core.config import (
 )
 from peftlab.core.errors import ConfigError, did_you_mean
 from peftlab.core.files import write_text
+from peftlab.core.folder_name import FolderName
 from peftlab.core.hooks import TrainingHooks
 from peftlab.core.method import METHODS, Method
 from peftlab.core.metric import METRICS
@@ -51,7 +52,7 @@ DEFAULT_BATCH_SIZE = 32
 class Recipe(Config):
     """What to run: a base model tuned on a task with a method."""
 
-    name: str = Field(pattern=r"^[\w][\w.-]*$", description="Name of the run's folder. Without it: the file's name.")
+    name: FolderName = Field(description="Name of the run's folder. Without it: the file's name.")
     seed: NonNegativeInt = Field(
         0, lt=2**32, description="Seed of splits, new weights, the order of batches and dropout."
     )
@@ -258,8 +259,10 @@ def assign(document: Document, values_by_key: Mapping[str, Any], places_by_key: 
     places, lines, notes = dict(document.places), dict(document.lines), list(document.notes)
     for dotted, value in sorted(values_by_key.items(), key=lambda item: not item[0].endswith(".type")):
         path = tuple(dotted.split("."))
-        target = values
-        for key in path[:-1]:
+        target, made = values, []
+        for depth, key in enumerate(path[:-1], start=1):
+            if key not in target:
+                made.append(path[:depth])
             target = target.setdefault(key, {})
             if not isinstance(target, dict):
                 place = places_by_key[dotted]
@@ -277,7 +280,7 @@ def assign(document: Document, values_by_key: Mapping[str, Any], places_by_key: 
         target[path[-1]] = value
         places = {key: place for key, place in places.items() if key[: len(path)] != path}
         lines = {key: line for key, line in lines.items() if key[: len(path)] != path}
-        places[path] = places_by_key[dotted]
+        places |= dict.fromkeys([*made, path], places_by_key[dotted])  # sections that it makes have its place too
     return replace(document, values=values, places=places, lines=lines, notes=tuple(notes))
 
 

@@ -11,12 +11,15 @@ from pydantic import Field
 
 from peftlab.artifact.saved_run import SavedRun
 from peftlab.core.config import Config, Document
-from peftlab.core.errors import UnsupportedError, UserError
+from peftlab.core.errors import ConfigError, UnsupportedError, UserError
 from peftlab.core.past import BEFORE
 from peftlab.measurement.example_intervals import intervals_of_file
 from peftlab.recipe.schema import Recipe, assign, build_recipe, override
 from peftlab.run.reproduce.pairing import PairedAnswers, Unjudged, read_answers
 from peftlab.run.run import RunResult
+
+GIVEN = {"continues": "RUN", "continues.run": "RUN", "data": "--data", "data.source": "--data"}
+"""Keys of the recipe that are said otherwise when a run is to go on, and how."""
 
 
 def continuation_recipe(
@@ -31,9 +34,12 @@ def continuation_recipe(
         overrides: ``key.path=value`` each.
 
     Raises:
-        ConfigError: An override is wrong.
+        ConfigError: An override is wrong, or says what ``earlier`` and ``data`` say.
         UnsupportedError: The run's data come from no table.
     """
+    for key in (assignment.partition("=")[0].strip() for assignment in overrides):
+        if key in GIVEN:
+            raise ConfigError(f"`{key}` is {GIVEN[key]} here", where="--set", hint=f"Give another {GIVEN[key]} instead.")
     values = earlier.recipe.model_dump(mode="json")
     if earlier.recipe.data is None:
         task = earlier.recipe.task.registered_name

@@ -182,7 +182,8 @@ def _new_folder(name: str) -> Path:
 
 
 def _latest_unfinished(name: str) -> Path:
-    candidates = [path.parent for path in Path("runs").glob(f"{name}-*/{RECIPE_NAME}")]
+    time = f"{'[0-9]' * 8}T*"  # not just anything: `tweets-2` is the name of another run
+    candidates = [path.parent for path in Path("runs").glob(f"{name}-{time}/{RECIPE_NAME}")]
     unfinished = [path for path in candidates if RunFolder(path).finished_record() is None]
     if not unfinished:
         raise UserError(

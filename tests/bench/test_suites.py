@@ -127,6 +127,23 @@ def test_a_written_suite_is_the_same_suite(suite: Path, tmp_path: Path) -> None:
         ("name: small", "name: a--b", ["cannot name a folder"]),
         ("name: small", "name: ../up", ["cannot name a folder"]),
         ("tuning:", "tunning:", ["suite.yaml:12", "unknown key", "tuning"]),
+        ("{training.epochs: 1}", "3", ["suite.yaml:5", "methods.0.set", "a mapping of keys to values is needed, not 3"]),
+        ("set: {training.epochs: 1}", "set: null", ["suite.yaml:5", "methods.0.set", "not None"]),
+        ("name: small", "name: null", ["suite.yaml:6", "methods.1.name", "a name is needed"]),
+        ("name: small", "name: [a]", ["suite.yaml:6", "methods.1.name", "a name is needed"]),
+        ("name: small", f"name: {'n' * 250}", ["suite.yaml:6", "too long for a folder", "at most 200"]),
+        ("few: {data.max_train_examples: 20}", "few: {method.rank: 20}", ["`method.rank` cannot be set here"]),
+        ("few: {data.max_train_examples: 20}", "few: {seed: 20}", ["`seed` cannot be set here"]),
+        ("few: {data.max_train_examples: 20}", "few: {training.learning_rate: 1e-3}", ["the suite tunes"]),
+        ("training.batch_size: 8", "trainig.batch_size: 8", ["suite.yaml:3", "unknown key", "training"]),
+        ("seeds: [0, 1]", "seeds: [0, 4294967296]", ["suite.yaml:11", "seeds.1"]),
+        ("trials: 4", "trials: 99999999999", ["suite.yaml:12", "trials"]),
+        ("recipe: recipe.yaml", 'recipe: ""', ["suite.yaml:2: recipe", "empty"]),
+        (
+            "seeds: [0, 1]",
+            "published: {full--fev: {score: 0.9, metric: accuracy, source: a}}\nseeds: [0, 1]",
+            ["suite.yaml:11: published.full--fev", "no such cell", "full--few"],
+        ),
     ],
 )
 def test_a_wrong_suite_is_told_where_and_what(suite: Path, old: str, new: str, words: list[str]) -> None:
