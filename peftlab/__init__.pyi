@@ -1,3 +1,5 @@
+from .core.application import APPLICATIONS as APPLICATIONS
+from .core.application import Application as Application
 from .core.callback import Callback as Callback
 from .core.callback import StopTraining as StopTraining
 from .core.errors import PeftlabError as PeftlabError

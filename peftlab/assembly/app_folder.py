@@ -37,7 +37,7 @@ def start_folder(folder: Path, application: Application) -> None:
             raise UserError(
                 f"the application in this folder has another recipe: {', '.join(changed)}",
                 where=str(folder),
-                hint="Choose another --output-dir.",
+                hint="Choose another --output-dir, or delete this folder to build it anew.",
             )
         return
     if folder.exists() and (not folder.is_dir() or {item.name for item in folder.iterdir()} - {STATE_NAME}):

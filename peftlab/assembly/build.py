@@ -17,7 +17,7 @@ from peftlab.artifact.saved_run import SavedRun
 from peftlab.assembly.app_file import AppFile, load_part
 from peftlab.assembly.app_folder import APP_NAME, PARTS, mark_built, start_folder
 from peftlab.core.application import Application, Workplace
-from peftlab.core.config import parse_yaml
+from peftlab.core.config import Config, parse_yaml
 from peftlab.core.errors import RunFailedError, UserError
 from peftlab.core.files import atomic_folder
 from peftlab.core.record import RECIPE_NAME
@@ -60,7 +60,8 @@ def build_application(
         key: SavedRun.open(sources / part.run) for key, part in application.parts().items() if part.run is not None
     }
     place = Workplace(folder, {}, sources, reporter, offline, device)
-    application.check(place)
+    with _at_line(file):
+        application.check(place)
     start_folder(folder, application)
     with _alone(folder):
         prepared = application.prepare(place)
@@ -135,6 +136,22 @@ def need_packages(application: Application) -> None:
         raise UserError(
             f"{application.registered_name} needs {', '.join(missing)}", hint=f"pip install 'peftlab[{extras}]'"
         )
+
+
+@contextmanager
+def _at_line(file: AppFile) -> Iterator[None]:
+    """Errors about a key of the application get the file and the line."""
+    try:
+        yield
+    except UserError as error:
+        path = tuple((error.where or "").split("."))
+        section: Any = file.application
+        for key in path:
+            if not isinstance(section, Config) or key not in type(section).model_fields:
+                raise
+            section = getattr(section, key)
+        error.where = file.document.where(path)
+        raise
 
 
 @contextmanager

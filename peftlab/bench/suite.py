@@ -48,7 +48,9 @@ class Suite(Config):
     """Methods crossed with axes and seeds."""
 
     name: FolderName = Field(json_schema_extra={"pattern": NAME}, description="Name of the suite's folder.")
-    recipe: str = Field(min_length=1, description="The recipe that all cells share. The path starts at the suite's file.")
+    recipe: str = Field(
+        min_length=1, description="The recipe that all cells share. The path starts at the suite's file."
+    )
     set: dict[str, Any] = Field(
         default_factory=dict, description="Overrides for every cell, such as training.epochs: 3."
     )
@@ -67,7 +69,9 @@ class Suite(Config):
         description="Tasks in a row: name → overrides, such as data.source. Every method learns one after the other; "
         "each run goes on from the one before.",
     )
-    seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(min_length=1, description="Each cell runs once with each seed.")
+    seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(
+        min_length=1, description="Each cell runs once with each seed."
+    )
     tuning: Tuning | None = Field(
         description="The budget for tuning. null: no tuning; learning rates are the suite's, or each method's default."
     )

@@ -46,7 +46,8 @@ def continue_run(
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="Go on with an interrupted one: that in --output-dir, or the latest with the new run's name."
+            "--resume",
+            help="Go on with an interrupted one: that in --output-dir, or the latest with the new run's name.",
         ),
     ] = False,
     replay: Annotated[

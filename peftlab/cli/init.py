@@ -14,7 +14,7 @@ import typer
 
 from peftlab.cli.options import Force, Json, Offline
 from peftlab.cli.verbs import verb
-from peftlab.core.errors import UserError
+from peftlab.core.destination import check_file
 from peftlab.core.reporter import tell
 
 
@@ -37,14 +37,13 @@ def init(
     stem = Path(data.rstrip("/").partition("#")[0]).name.partition(".")[0]
     name = re.sub(r"[^\w-]+", "-", stem).strip("-_") or "recipe"
     path = output or Path(f"{name}.yaml")
-    if path.exists() and not force:
-        raise UserError("the file exists", where=str(path), hint="Give another --output, or --force to replace it.")
+    # Beside the tables of a folder a recipe has its place; over a table it has none, whatever --force says.
+    check_file(path, inputs=[] if os.path.isdir(data) else [data], force=force)  # noqa: PTH112 - raises nothing
     address = _from_folder_of(path, data)
     may_ask = not yes and not as_json and sys.stdin.isatty() and sys.stderr.isatty()
     proposal = propose(data, name=name, offline=offline, report=tell, ask=_ask if may_ask else None)
     values = {**proposal.values, "data": {**proposal.values["data"], "source": _moved(proposal, data, address)}}
     proposal = type(proposal)(values, proposal.reasons, proposal.notes)
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, recipe_text(proposal, command=f"peftlab init {data}"))
     if as_json:
         print(json.dumps({"recipe": str(path), "values": values, "notes": proposal.notes}, ensure_ascii=False))

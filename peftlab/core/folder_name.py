@@ -20,7 +20,7 @@ def folder_name(name: str) -> str:
     """
     if not re.fullmatch(PATTERN, name):
         raise ValueError(
-            f"{name!r} cannot name a folder; use letters, digits, `_`, `.` and `-`, and begin with one of the first three"
+            f"{name!r} cannot name a folder; use letters, digits, `_`, `.` and `-`, and begin with a letter or digit"
         )
     if len(name.encode()) > MOST_BYTES:
         raise ValueError(f"the name is too long for a folder: {len(name.encode())} bytes, at most {MOST_BYTES}")

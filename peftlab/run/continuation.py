@@ -39,7 +39,9 @@ def continuation_recipe(
     """
     for key in (assignment.partition("=")[0].strip() for assignment in overrides):
         if key in GIVEN:
-            raise ConfigError(f"`{key}` is {GIVEN[key]} here", where="--set", hint=f"Give another {GIVEN[key]} instead.")
+            raise ConfigError(
+                f"`{key}` is {GIVEN[key]} here", where="--set", hint=f"Give another {GIVEN[key]} instead."
+            )
     values = earlier.recipe.model_dump(mode="json")
     if earlier.recipe.data is None:
         task = earlier.recipe.task.registered_name

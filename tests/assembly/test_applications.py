@@ -135,13 +135,44 @@ def test_wrong_recipes_name_their_line(tmp_path: Path) -> None:
         ("task: {type: causal_lm}\n", "a recipe of one run"),
         ("type: counting\nfirst: {set: {seed: 1}}\n", "either the key `recipe` or the key `run`"),
         ("type: counting\nfirst: {run: x, set: {seed: 1}}\n", "stays as it is"),
+        ("type: counting\nname: ../../up\n", r"a.yaml:2: name: '../../up' cannot name a folder"),
+        ("type: counting\nname: ''\n", r"a.yaml:2: name: '' cannot name a folder"),
     ):
         path.write_text(text)
         with pytest.raises(ConfigError, match=message):
             load_application(path)
+    blank = tmp_path / "my app.yaml"
+    blank.write_text("type: counting\n")
+    with pytest.raises(ConfigError, match=r"name: 'my app' cannot name a folder"):
+        load_application(blank)
     path.write_text("type: counting\nfirst: {recipe: none.yaml}\n")
     with pytest.raises(ConfigError, match=r"a.yaml:2: first.recipe: there is no recipe none.yaml"):
         build_application(load_application(path), tmp_path / "built")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"posts": {"source": "gone.csv"}}, r"a.yaml:4: posts.source: no such file or folder"),
+        ({"posts": {"source": "posts.csv", "encoding": "foo"}}, r"a.yaml:4: posts.encoding: unknown encoding `foo`"),
+        ({"posts": {"source": "bytes.csv"}}, r"bytes.csv: the byte .* is not utf-8\n  Set `posts.encoding`"),
+        ({"posts": {"source": "posts.csv", "made_days": 10**14, "time": None}}, r"a.yaml:4: posts.made_days"),
+        ({"watch": {"sentiment": "negativ"}}, r"a.yaml:5: watch.sentiment: .*`negativ`\n  Did you mean `negative`"),
+    ],
+)
+def test_a_monitor_names_its_own_keys_before_anything_is_tuned(
+    changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    rows = [f"text {at},{('negative', 'positive')[at % 2]},a,{1.7e9 + at}" for at in range(40)]
+    (tmp_path / "posts.csv").write_text("\n".join(["text,sentiment,topic,time", *rows]))
+    (tmp_path / "bytes.csv").write_bytes(b"text,sentiment,topic,time\nb\x80d,negative,a,1\n")
+    part = {"recipe": "quickstart"}
+    values = {"type": "monitor", "sentiment": part, "topic": part, "posts": {"source": "posts.csv"}, "watch": {}}
+    path = tmp_path / "a.yaml"
+    path.write_text("\n".join(f"{key}: {json.dumps(value)}" for key, value in {**values, **changes}.items()))
+    with pytest.raises(UserError, match=message):
+        build_application(load_application(path), tmp_path / "built")
+    assert not (tmp_path / "built").exists()
 
 
 def test_a_part_takes_what_the_application_sets_and_its_own_keys_come_last(tmp_path: Path) -> None:

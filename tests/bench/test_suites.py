@@ -127,7 +127,11 @@ def test_a_written_suite_is_the_same_suite(suite: Path, tmp_path: Path) -> None:
         ("name: small", "name: a--b", ["cannot name a folder"]),
         ("name: small", "name: ../up", ["cannot name a folder"]),
         ("tuning:", "tunning:", ["suite.yaml:12", "unknown key", "tuning"]),
-        ("{training.epochs: 1}", "3", ["suite.yaml:5", "methods.0.set", "a mapping of keys to values is needed, not 3"]),
+        (
+            "{training.epochs: 1}",
+            "3",
+            ["suite.yaml:5", "methods.0.set", "a mapping of keys to values is needed, not 3"],
+        ),
         ("set: {training.epochs: 1}", "set: null", ["suite.yaml:5", "methods.0.set", "not None"]),
         ("name: small", "name: null", ["suite.yaml:6", "methods.1.name", "a name is needed"]),
         ("name: small", "name: [a]", ["suite.yaml:6", "methods.1.name", "a name is needed"]),

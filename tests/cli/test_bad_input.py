@@ -142,6 +142,9 @@ def test_an_output_folder_in_use(command, recipe: Path, tmp_path: Path) -> None:
     refused(command("run", recipe, "--output-dir", "mine"), "mine", "never overwrites")
     refused(command("run", recipe, "--output-dir", "mine", "--resume"), "no run in this folder")
     refused(command("run", recipe, "--output-dir", "mine/thesis.tex"), "is a file")
+    another = tmp_path / "runs" / f"{recipe.stem}-2-20260101T000000Z"  # as `peftlab continue` calls what goes on
+    another.mkdir(parents=True)
+    (another / "recipe.yaml").write_text(recipe.read_text())
     refused(command("run", recipe, "--resume"), "no unfinished run")
     assert (tmp_path / "mine" / "thesis.tex").read_text() == "years of work"
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.tex"]

@@ -230,6 +230,15 @@ def test_the_gate_accepts_and_refuses(first: Path, invoke: Invoke, tmp_path: Pat
     assert fine.exit_code == 0, fine.output
     assert "accepted" in fine.output
     assert "difference" in fine.output
+    again = [first, "--data", new, "--output-dir", tmp_path / "a", "--fail-under", thresholds, "--replay", "20%"]
+    refused = invoke(*again)
+    assert refused.exit_code == 2
+    assert "Choose another --output-dir, or add --resume" in refused.output  # both are options of this verb
+    record = read_record(tmp_path / "a")
+    resumed = invoke(*again, "--resume")
+    assert resumed.exit_code == 0, resumed.output
+    assert "accepted" in resumed.output
+    assert read_record(tmp_path / "a").scores == record.scores
     thresholds.write_text("errors.overall: 0.01\n")
     bad = invoke(
         first, "--data", wrong, "--output", tmp_path / "b", "--fail-under", thresholds, "--replay", "0", "--json",
@@ -252,6 +261,8 @@ def test_the_gate_accepts_and_refuses(first: Path, invoke: Invoke, tmp_path: Pat
         (["--set", "task.text=title"], "the text columns text, and this recipe title"),
         (["--set", "model.path=elsewhere"], "this recipe has elsewhere"),
         (["--data", "joy.csv"], "the class 'joy' of the train split is new"),
+        (["--set", "continues.run=elsewhere"], "`continues.run` is RUN here"),
+        (["--set", "data.source=elsewhere"], "`data.source` is --data here"),
         (["--fail-under", "none.yaml"], "no such file"),
         (["--output", "inside"], "this lies in the input"),
     ],

@@ -116,6 +116,28 @@ def test_the_recipe_that_is_written_is_one(tmp_path, monkeypatch):
     assert again.exit_code == 2  # nothing is overwritten unasked
 
 
+def test_a_recipe_is_written_over_nothing_that_peftlab_has_read_or_keeps(tmp_path, monkeypatch):
+    table = write(tmp_path / "t.csv", ["text", "label"], [(t, "ab"[at % 2]) for at, t in enumerate(texts())])
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/record.json").write_text("{}")
+    (tmp_path / "notes").write_text("mine")
+    before = table.read_bytes()
+    for output, message in (
+        ("t.csv", "inputs are never overwritten"),
+        ("run/recipe.yaml", "is the folder of a run"),
+        ("notes/r.yaml", "is not a folder"),
+        ("run", "this is a folder"),
+        ("/proc/r.yaml", "nothing can be written in /proc"),
+        (f"{'n' * 300}.yaml", "nothing can be written in"),
+    ):
+        done = CliRunner().invoke(app, ["init", "t.csv", "--offline", "--force", "--output", output])
+        assert done.exit_code == 2, done.output
+        assert message in done.output
+        assert "Traceback" not in done.output
+    assert table.read_bytes() == before
+
+
 def test_tables_to_refuse(tmp_path):
     numbers = write(tmp_path / "n.csv", ["user", "item", "stars"], [(at, at % 7, at % 5) for at in range(50)])
     with pytest.raises(DataError, match="no column looks like a text"):

@@ -76,6 +76,22 @@ def test_a_missing_file_given_by_set_is_blamed_on_set(override: str, recipe: Pat
     assert "a.yaml:" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "place"),
+    [
+        (["trainig.epochs=1"], "--set: trainig: unknown key"),
+        (["model.paht=x"], "--set: model.paht: unknown key"),
+        (["training.epochs=1", "seed=-1"], "--set: seed: "),
+        ([f"name={'n' * 300}"], "--set: name: the name is too long for a folder: 300 bytes"),
+        (["name=a b"], "--set: name: 'a b' cannot name a folder; use letters"),
+    ],
+)
+def test_what_set_makes_is_blamed_on_set(overrides: list[str], place: str, recipe: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        load_recipe(recipe, overrides)
+    assert str(caught.value).startswith(place)
+
+
 def test_a_missing_file_of_the_recipe_s_own_is_blamed_on_its_line(recipe: Path, tiny_bert: Path) -> None:
     loaded, document = load_recipe(recipe, ["training.epochs=1", f"model={{path: {tiny_bert}}}"])
     with pytest.raises(UserError, match=r"a\.yaml:5: data\.source.*old\.csv"):

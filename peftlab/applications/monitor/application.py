@@ -37,9 +37,9 @@ class Monitor(Application):
 
     def check(self, place: Workplace) -> None:
         """Read the table, each of its times, and the words of both label columns."""
-        from peftlab.applications.monitor.posts import load_posts
+        from peftlab.applications.monitor.posts import check_watched, load_posts
 
-        load_posts(self.posts, place, self.seed)
+        check_watched(self.watch.sentiment, load_posts(self.posts, place, self.seed).train)
 
     def prepare(self, place: Workplace) -> Mapping[str, Mapping[str, Any]]:
         """Cut the table by time: what comes first is learned from, what comes last is held out."""

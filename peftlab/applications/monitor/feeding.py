@@ -19,7 +19,7 @@ from peftlab.applications.monitor.store import Post, Store
 from peftlab.assembly.database import StorageError
 from peftlab.core.application import Hosting, Workplace
 from peftlab.core.errors import DataError, UserError
-from peftlab.data.data_config import DataConfig
+from peftlab.data.other_keys import table_config, under_keys
 from peftlab.data.tables import read_table
 
 if TYPE_CHECKING:
@@ -88,8 +88,9 @@ def _posts(
 
 def _rows(source: str, posts: Posts) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """A table's rows, each with its place."""
-    config = DataConfig.model_validate({"source": source, "encoding": posts.encoding})
-    table = read_table(Path(source), config)
+    config = table_config({"source": source, "encoding": posts.encoding}, section="posts")
+    with under_keys("posts.source", encoding="posts.encoding"):
+        table = read_table(Path(source), config)
     names = list(table.columns)
     for wanted in (posts.text, *([posts.time] if posts.time else []), *([posts.stream] if posts.stream else [])):
         if wanted not in names:

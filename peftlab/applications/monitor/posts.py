@@ -19,7 +19,7 @@ from peftlab.applications.monitor.times import HOUR, read_time
 from peftlab.core.application import Workplace
 from peftlab.core.errors import DataError, UserError, did_you_mean
 from peftlab.core.files import write_text
-from peftlab.data.data_config import DataConfig
+from peftlab.data.other_keys import table_config, under_keys
 from peftlab.data.sources import load_tables
 
 if TYPE_CHECKING:
@@ -65,8 +65,9 @@ def load_posts(posts: Posts, place: Workplace, seed: int) -> Cut:
     Raises:
         UserError: A column is missing, a time cannot be read, or one of the two parts is empty.
     """
-    config = DataConfig.model_validate({"source": posts.source, "encoding": posts.encoding})
-    tables = load_tables(config, folder=place.sources, offline=place.offline)
+    config = table_config({"source": posts.source, "encoding": posts.encoding}, section="posts")
+    with under_keys("posts.source", encoding="posts.encoding"):
+        tables = load_tables(config, folder=place.sources, offline=place.offline)
     columns: dict[str, list[Any]] = {}
     for table in tables.values():
         for name, values in table.columns.items():
@@ -79,6 +80,21 @@ def load_posts(posts: Posts, place: Workplace, seed: int) -> Cut:
             )
     rows = sorted(_rows(posts, columns, seed), key=lambda row: row.time)
     return _cut(posts, rows)
+
+
+def check_watched(sentiment: str, rows: list[Labelled]) -> None:
+    """See that texts have the sentiment that is watched, before an adapter learns from them.
+
+    Raises:
+        UserError: None has it.
+    """
+    known = {row.sentiment for row in rows} - {""}
+    if sentiment not in known:
+        raise UserError(
+            f"no text to learn from has the sentiment `{sentiment}`",
+            where="watch.sentiment",
+            hint=did_you_mean(sentiment, known),
+        )
 
 
 def write_tables(monitor: Monitor, place: Workplace) -> dict[str, dict[str, Any]]:

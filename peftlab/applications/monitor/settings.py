@@ -18,7 +18,7 @@ class Posts(Config):
     time: str | None = Field(
         "time", description="The column of the time. null: times are made, over `made_days` days; for trying it out."
     )
-    made_days: PositiveInt = Field(28, ge=4, description="Days over which made times are spread.")
+    made_days: PositiveInt = Field(28, ge=4, le=3660, description="Days over which made times are spread.")
     stream: str | None = Field(
         None, description="The column that says of whom a text speaks, such as the airline. null: all are one stream."
     )

@@ -13,7 +13,7 @@ import numpy as np
 from peftlab.applications.recommend.history import Catalogue, History
 from peftlab.core.application import Workplace
 from peftlab.core.errors import DataError, did_you_mean
-from peftlab.data.data_config import DataConfig
+from peftlab.data.other_keys import table_config, under_keys
 from peftlab.data.sources import load_tables
 from peftlab.data.table import Table
 
@@ -60,10 +60,12 @@ class _Faults:
             self._place.reporter.say(f"{len(places)} rows were left out: {kind} (the first: {places[0]})")
 
 
-def _table(place: Workplace, source: str, columns: Sequence[str]) -> Table:
-    table = load_tables(
-        DataConfig(source=source), keep=columns, folder=place.sources, offline=place.offline, report=place.reporter.say
-    )["train"]
+def _table(place: Workplace, key: str, source: str, columns: Sequence[str]) -> Table:
+    config = table_config({"source": source}, section=key)
+    with under_keys(f"{key}.source"):
+        table = load_tables(
+            config, keep=columns, folder=place.sources, offline=place.offline, report=place.reporter.say
+        )["train"]
     for column in columns:
         if column not in table.columns:
             raise DataError(f"there is no column `{column}`", where=table.name, hint=did_you_mean(column, table.names))
@@ -74,7 +76,7 @@ def _table(place: Workplace, source: str, columns: Sequence[str]) -> Table:
 
 def _catalogue(application: Recommend, place: Workplace, faults: _Faults) -> Catalogue:
     wanted = application.items
-    table = _table(place, wanted.source, [wanted.id, wanted.title, *wanted.text])
+    table = _table(place, "items", wanted.source, [wanted.id, wanted.title, *wanted.text])
     ids: dict[str, None] = {}
     titles, texts = [], []
     for row in range(min(len(table), wanted.keep or len(table))):
@@ -99,7 +101,7 @@ def _catalogue(application: Recommend, place: Workplace, faults: _Faults) -> Cat
 def _events(application: Recommend, place: Workplace, catalogue: Catalogue, faults: _Faults) -> History:
     wanted = application.events
     columns = [wanted.user, wanted.item, wanted.time, *([wanted.value] if wanted.value else [])]
-    table = _table(place, wanted.source, columns)
+    table = _table(place, "events", wanted.source, columns)
     kept: dict[tuple[str, int], float] = {}
     now = time.time()
     for row in range(len(table)):

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from peftlab.core.application import Workplace
 from peftlab.core.errors import DataError, did_you_mean
+from peftlab.data.other_keys import table_config, under_keys
 
 if TYPE_CHECKING:
     from peftlab.applications.support import Support
@@ -80,8 +81,10 @@ def read_company(support: Support, place: Workplace) -> Company:
     Raises:
         DataError: A column is missing, an entry has no answer, a dialogue has one side only, …: with file and row.
     """
-    entries = read_entries(_path(support.faq, place))
-    questions = _read_questions(_path(support.dialogues, place), support, entries)
+    with under_keys("faq"):
+        entries = read_entries(_path(support.faq, place))
+    with under_keys("dialogues"):
+        questions = _read_questions(_path(support.dialogues, place), support, entries)
     company = Company(entries, _cut(questions, support))
     for split in SPLITS:
         if not company.of(split):
@@ -267,10 +270,9 @@ def _path(address: str, place: Workplace) -> Path:
 
 
 def _table(path: Path, needed: Sequence[str]) -> Table:
-    from peftlab.data.data_config import DataConfig
     from peftlab.data.tables import read_table
 
-    table = read_table(path, DataConfig(source=str(path)))
+    table = read_table(path, table_config({"source": str(path)}))
     missing = [name for name in needed if name not in table.columns]
     if missing:
         raise DataError(
