@@ -43,11 +43,12 @@ def class_scores(comparison: Comparison, most: int) -> Classes | None:
         most: So many methods.
 
     Returns:
-        None where labels are numbers, or no method has predictions.
+        None where answers are numbers, ranks or texts, or no method has predictions.
     """
     table = comparison.examples
     methods = [method for method in comparison.methods if method.predicted is not None][:most]
-    if table.truth is None or table.numeric or not methods:
+    has_classes = bool(comparison.entries[0].labels)  # of answers that are no classes, each would be one
+    if table.truth is None or table.numeric or not has_classes or not methods:
         return None
     values = table.values
     if any(isinstance(value, tuple) for value in values):

@@ -87,5 +87,7 @@ def _majority(predicted: NDArray[Any]) -> NDArray[Any]:
 
 
 def as_text(value: Any) -> str:
-    """A label for people; several labels with commas."""
-    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+    """A label for people; several labels, or ranks, with commas."""
+    if isinstance(value, tuple):
+        return ", ".join(map(as_text, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -26,7 +26,9 @@ def write(
     folder: Path, method: Any, metric: str, score: float, labels: list[Any], predictions: list[Any], seed: int = 0
 ) -> None:
     folder.mkdir()
-    record = fake_record(method, seed, {"test": {metric: score}}, rows={"train": 10, "test": len(labels)}, labels=None)
+    each = [name for value in labels for name in (value if isinstance(value, list) else [value])]
+    names = sorted({name for name in each if isinstance(name, str)}) or None
+    record = fake_record(method, seed, {"test": {metric: score}}, rows={"train": 10, "test": len(labels)}, labels=names)
     recipe = {**record.recipe, "evaluation": {"metric": metric}}
     write_record(record.model_copy(update={"recipe": recipe}), folder)
     columns = {"split": ["test"] * len(labels), "index": range(len(labels)), "label": labels, "prediction": predictions}
@@ -48,6 +50,18 @@ def test_several_labels(tmp_path: Path) -> None:
     found = find_disagreements(comparison, most_methods=9, most_examples=9)
     assert found is not None
     assert found.examples[0].label in ("a, b", "b", "")
+
+
+def test_ranks_are_no_classes(tmp_path: Path) -> None:
+    """Of a picture and its text: the place at which each was found for the other."""
+    labels = [[1.0, 1.0]] * 8
+    write(tmp_path / "x", FULL, "two_way_mrr", 0.75, labels, [[1.0, 2.0]] * 4 + [[1.0, 1.0]] * 4)
+    write(tmp_path / "y", LORA, "two_way_mrr", 0.25, labels, [[31.0, 4.0]] * 8)
+    report = build_report([tmp_path])
+    assert class_scores(report.comparisons[0], 9) is None
+    page = render_html(report)
+    assert "F1 by class" not in page
+    assert "31, 4" in page
 
 
 def test_tags_of_words(tmp_path: Path) -> None:
