@@ -64,12 +64,23 @@ class Question:
             return {name: str(int(name in labels)) for name in self.label_columns}
         return {self.label_columns[0]: self.separator.join(labels)}
 
-    def read(self, row: Mapping[str, Any]) -> tuple[str, ...]:
-        """The labels that stand in a row; names that are no class are left out."""
+    def read(self, row: Mapping[str, Any], where: str) -> tuple[str, ...]:
+        """The labels that stand in a row.
+
+        Raises:
+            DataError: One of them is no class: it would be lost when the row is written again.
+        """
         if len(self.label_columns) > 1:
             return tuple(name for name in self.label_columns if str(row[name]).strip() in ("1", "1.0", "True", "true"))
         value = "" if row[self.label_columns[0]] is None else str(row[self.label_columns[0]])
         found = [part.strip() for part in value.split(self.separator)] if self.several else [value.strip()]
+        for name in found:
+            if name and name not in self.names:
+                raise DataError(
+                    f"the label `{name}` is none of the classes, which are {', '.join(self.names)}",
+                    where=where,
+                    hint="Name every class by --class, or give another --output.",
+                )
         return tuple(name for name in self.names if name in found)
 
 
@@ -169,8 +180,8 @@ class LabelTable:
         self._answers, self._sign = answers, self._signature()
 
     def _write(self, answers: Mapping[int, tuple[str, ...]]) -> None:
-        columns = [name for name in self.rows[0] if not name.startswith(SELECTED)]
-        columns = list(dict.fromkeys([*columns, *(name for row in self._others for name in row)]))
+        every = dict.fromkeys(name for row in [*self.rows, *self._others] for name in row)
+        columns = [name for name in every if not name.startswith(SELECTED)]
         columns = [name for name in columns if name not in self.question.label_columns]
         own = [{**self.rows[at], **self.question.written(answers[at])} for at in sorted(answers)]
         names = [*columns, *self.question.label_columns]
@@ -183,11 +194,13 @@ class LabelTable:
     def _take_up(self) -> None:
         table = read_table(self.output, DataConfig(source="data"))
         _check_columns(table, (*self.question.text_columns, *self.question.label_columns), str(self.output))
-        for row in _rows(table):
+        for number, row in enumerate(_rows(table), start=1):
             place = self._places.get(self.texts(row))
             if place is None:
                 self._others.append(row)
-            elif (labels := self.question.read(row)) or self.question.several:
+                continue
+            self.rows[place] |= row  # with the columns that somebody has added there
+            if (labels := self.question.read(row, f"{self.output}, row {number}")) or self.question.several:
                 self._answers[place] = labels
 
     def _signature(self) -> tuple[int, int] | None:

@@ -124,6 +124,8 @@ def _states(tuned: TunedModel, wanted: bool) -> Iterator[Callable[[], Tensor]]:
     if not wanted:
         yield given
         return
+    if tuned.computes_alone:
+        tuned.module()  # raises: an ensemble is no single model
     if tuned.model is None:
         raise UnsupportedError(
             "an ONNX export gives no vectors of texts", where=str(tuned.folder), hint="Select with the run itself."

@@ -83,6 +83,22 @@ def test_it_goes_on_where_it_was_and_keeps_earlier_rows(selection: Path, tmp_pat
     assert "mine,good" in output.read_text()
 
 
+def test_nothing_that_stands_in_the_output_is_lost(selection: Path, tmp_path: Path) -> None:
+    output = tmp_path / "labelled.csv"
+    output.write_text('text,id,note,label\n"so, so",8,seen twice,good\nother,1,,bad\n')
+    table = LabelTable(selection, output, ASKED)
+    table.answer(0, ["bad"])
+    assert [(row["text"], row["note"], row["label"]) for row in written(output)] == [
+        ("other", None, "bad"), ("what a day", None, "bad"), ("so, so", "seen twice", "good"),
+    ]  # fmt: skip
+    before = output.read_bytes()
+    with pytest.raises(UserError, match="row 3: the label `good` is none of the classes, which are bad, fine"):
+        LabelTable(selection, output, Question(("text",), ("label",), ("bad", "fine")))
+    with pytest.raises(UserError, match="the label `good` is none of the classes"):
+        LabelTable(selection, output, Question(("text",), ("label",), ("bad", "fine"), several=True))
+    assert output.read_bytes() == before
+
+
 def test_a_text_may_have_several_labels(selection: Path, tmp_path: Path) -> None:
     names = ("short", "rude", "odd")
     for question, wanted in (

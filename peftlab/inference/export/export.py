@@ -196,7 +196,11 @@ def check_output(output: Path | str, runs: Sequence[Path]) -> None:
     """
     output = Path(output)
     check_folder(output, option="--output", inputs=[item for run in runs for item in inputs_of_saved(run)])
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+    if output.exists() and not output.is_dir():
+        raise UserError(
+            "this is a file, and a folder is to be made", where=f"--output {output}", hint="Choose another."
+        )
+    if output.exists() and any(output.iterdir()):
         raise UserError(
             "the output folder exists and is not empty; an export never overwrites anything",
             where=str(output),

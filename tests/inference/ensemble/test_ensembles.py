@@ -50,6 +50,12 @@ def test_an_ensemble_is_the_mean_of_its_runs(command, runs: list[Path], tmp_path
         assert row["prediction"] == max(row["scores"], key=row["scores"].__getitem__)
     assert any(row["scores"] != answer["scores"] for row, answer in zip(said, own[0], strict=True))
 
+    Path("pool.csv").write_text("text\n" + "".join(f"{text}\n" for text in TEXTS))
+    for settings in ([], ["--set", "candidates=1"]):
+        refused = command("select", "moved", "--pool", "pool.csv", "--count", 1, "--strategy", "entropy", *settings)
+        assert refused.returncode == 2
+        assert "a single model is needed here" in refused.stderr
+
     stored = [row for row in pq.read_table("moved/predictions.parquet").to_pylist() if row["split"] == "test"]
     right = np.array([row["label"] == row["prediction"] for row in stored])
     assert found["scores"]["test"]["accuracy"] == pytest.approx(right.mean())
