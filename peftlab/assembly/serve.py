@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import uvicorn
-
-from peftlab.core.address import bind, check_address, is_loopback, url_of
+from peftlab.core.address import answer, bind, check_address, is_loopback, url_of
 from peftlab.core.application import Application, Hosting, Workplace
 
 DATABASE_NAME = "application.db"
@@ -32,8 +30,7 @@ def serve_application(
         hosting = Hosting(database_of(place, database), token=token, only_loopback=is_loopback(address))
         app = application.open_app(place, hosting)
         place.reporter.say(f"{application.name} is at {url_of(address, bound)} (Ctrl-C ends it)")
-        settings = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
-        uvicorn.Server(settings).run(sockets=[bound])
+        answer(app, bound, grace_seconds=5)
     finally:
         bound.close()
 

@@ -12,6 +12,7 @@ from typing import Any
 from peftlab.artifact.saved_export import open_saved
 from peftlab.core.errors import DataError, UnsupportedError, UserError
 from peftlab.data.data_config import DataConfig
+from peftlab.data.other_keys import under_keys
 from peftlab.data.table import Table
 from peftlab.data.tables import read_table
 from peftlab.inference.outputs import check_output, write_answers
@@ -100,7 +101,8 @@ class LabelTable:
 
     def __init__(self, path: Path, output: Path, question: Question) -> None:
         self.question, self.output = question, output
-        table = read_table(path, DataConfig(source="data"))
+        with under_keys("TABLE"):
+            table = read_table(path, DataConfig(source="data"))
         _check_columns(table, question.text_columns, str(path))
         self.rows = [row for row in _rows(table) if any(self.texts(row))]
         if not self.rows:
@@ -192,7 +194,8 @@ class LabelTable:
             self.output.unlink(missing_ok=True)
 
     def _take_up(self) -> None:
-        table = read_table(self.output, DataConfig(source="data"))
+        with under_keys("--output"):
+            table = read_table(self.output, DataConfig(source="data"))
         _check_columns(table, (*self.question.text_columns, *self.question.label_columns), str(self.output))
         for number, row in enumerate(_rows(table), start=1):
             place = self._places.get(self.texts(row))

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import secrets
-import socket
 from pathlib import Path
-
-import uvicorn
-from fastapi import FastAPI
 
 from peftlab.board.app import build_board
 from peftlab.board.jobs import Jobs
 from peftlab.board.label_app import build_label_app
 from peftlab.board.label_table import LabelTable
 from peftlab.board.trial import Trial
-from peftlab.core.address import bind, check_address, is_loopback, url_of
+from peftlab.core.address import answer, bind, check_address, is_loopback, url_of
 from peftlab.core.reporter import Reporter
+
+GRACE_SECONDS = 1
+"""Pages that follow a run keep their connection open: nobody waits for them at the end."""
 
 
 def show_board(
@@ -61,7 +60,7 @@ def show_board(
         reporter.say(f"the board is at {url_of(address, bound)} (Ctrl-C ends it; runs that it has started go on)")
         if token is None:
             reporter.say(f"to start, stop and try runs: {url_of(address, bound)}/?token={made}")
-        _answer(app, bound)
+        answer(app, bound, grace_seconds=GRACE_SECONDS)
     finally:
         bound.close()
 
@@ -86,12 +85,6 @@ def show_labelling(table: LabelTable, *, address: str, port: int, token: str | N
     try:
         place = f"{url_of(address, bound)}/" + ("" if token else f"?token={made}")
         reporter.say(f"{len(table) - table.done} of {len(table)} rows have no label yet: {place} (Ctrl-C ends it)")
-        _answer(app, bound)
+        answer(app, bound, grace_seconds=GRACE_SECONDS)
     finally:
         bound.close()
-
-
-def _answer(app: FastAPI, bound: socket.socket) -> None:
-    # Pages that follow a run keep their connection open: nobody waits for them at the end.
-    settings = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=1)
-    uvicorn.Server(settings).run(sockets=[bound])

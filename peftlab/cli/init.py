@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ import typer
 from peftlab.cli.options import Force, Json, Offline
 from peftlab.cli.verbs import verb
 from peftlab.core.destination import check_file
+from peftlab.core.errors import UserError
 from peftlab.core.reporter import tell
 
 
@@ -41,7 +43,8 @@ def init(
     check_file(path, inputs=[] if os.path.isdir(data) else [data], force=force)  # noqa: PTH112 - raises nothing
     address = _from_folder_of(path, data)
     may_ask = not yes and not as_json and sys.stdin.isatty() and sys.stderr.isatty()
-    proposal = propose(data, name=name, offline=offline, report=tell, ask=_ask if may_ask else None)
+    with _by_hand():
+        proposal = propose(data, name=name, offline=offline, report=tell, ask=_ask if may_ask else None)
     values = {**proposal.values, "data": {**proposal.values["data"], "source": _moved(proposal, data, address)}}
     proposal = type(proposal)(values, proposal.reasons, proposal.notes)
     write_text(path, recipe_text(proposal, command=f"peftlab init {data}"))
@@ -49,6 +52,19 @@ def init(
         print(json.dumps({"recipe": str(path), "values": values, "notes": proposal.notes}, ensure_ascii=False))
         return
     print("\n".join([*proposal.notes, f"wrote {path}", f"next: peftlab run {path}"]))
+
+
+@contextlib.contextmanager
+def _by_hand() -> Iterator[None]:
+    """Keys that would mend an error are said of a recipe, and there is none yet."""
+    try:
+        yield
+    except UserError as error:
+        if "`data." in (error.hint or ""):
+            error.hint = (
+                f"{error.hint}\n  `init` takes no keys: save the table as usual first, or write a recipe by hand."
+            )
+        raise
 
 
 def _from_folder_of(recipe: Path, address: str) -> str:

@@ -44,9 +44,9 @@ def show_error(error: BaseException, *, as_json: bool = False) -> int:
             f"the disk is full: {error.filename or error.strerror}\n  Free some space; nothing half-written was kept."
         )
     elif isinstance(error, OSError) and error.errno in PLACES and error.filename:
-        text = f"{error.strerror}: {error.filename}"
+        text = f"{error.strerror}: {error.filename}\n  Choose another place."
     elif isinstance(error, PermissionError):
-        text = f"no permission: {error.filename or error.strerror}"
+        text = f"no permission: {error.filename or error.strerror}\n  Change its rights, or choose another place."
     else:
         text = (
             f"{''.join(traceback.format_exception(error))}\n"

@@ -102,7 +102,9 @@ def _named(runs: list[str]) -> dict[str, Path]:
         name, equals, folder = text.partition("=")
         path = run_of(Path(folder if equals else text))
         name = name if equals else path.resolve().name
-        if not name or name in named:
+        if not name:
+            raise UserError("the name before `=` is empty", where=text, hint="Write NAME=FOLDER, or the folder alone.")
+        if name in named:
             raise UserError(f"two runs are called `{name}`", where=text, hint="Name them: NAME=FOLDER.")
         named[name] = path
     return named

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable
 from typing import Any, ParamSpec
 
@@ -11,6 +12,7 @@ from typer.core import TyperGroup
 
 from peftlab.cli.output import quiet_libraries, show_error
 from peftlab.core.errors import PeftlabError
+from peftlab.core.reporter import tell
 from peftlab.training.launch import is_first_process
 
 P = ParamSpec("P")
@@ -55,6 +57,15 @@ def _end_with(error: Exception, *, as_json: bool) -> int:
     return error.exit_code if isinstance(error, PeftlabError) else 1
 
 
+def _stopped(*, as_json: bool) -> int:
+    """Say that Ctrl-C has ended a verb, if this is the first of the processes; the exit code."""
+    if is_first_process():
+        tell("Stopped.")
+        if as_json:
+            print(json.dumps({"error": {"message": "stopped", "exit_code": 1}}))
+    return 1
+
+
 def verb(*, quiet: bool = True) -> Callable[[Callable[P, None]], Callable[P, None]]:
     """Make a function a verb: whatever it raises becomes a message and an exit code, an object too under ``--json``.
 
@@ -71,6 +82,8 @@ def verb(*, quiet: bool = True) -> Callable[[Callable[P, None]], Callable[P, Non
                 function(*args, **kwargs)
             except typer.Exit:
                 raise
+            except KeyboardInterrupt:  # typer would end without a word, and with another code
+                raise typer.Exit(_stopped(as_json=bool(kwargs.get("as_json")))) from None
             except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
                 raise typer.Exit(_end_with(error, as_json=bool(kwargs.get("as_json")))) from None
 

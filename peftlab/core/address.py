@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import signal
 import socket
+from typing import TYPE_CHECKING
 
 from peftlab.core.errors import UserError
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp
 
 BACKLOG = 1024
 TOKEN_VARIABLE = "PEFTLAB_TOKEN"  # noqa: S105 - the name of a variable
@@ -58,6 +63,11 @@ def bind(address: str, port: int) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((address, port))
+    except (UnicodeError, socket.gaierror) as error:  # a name too long or with odd letters; one that nobody knows
+        bound.close()
+        raise UserError(
+            f"there is no address {address}: {error}", where="--host", hint="Give an address of this machine."
+        ) from None
     except OSError as error:
         bound.close()
         raise UserError(
@@ -65,6 +75,31 @@ def bind(address: str, port: int) -> socket.socket:
         ) from None
     bound.listen(BACKLOG)
     return bound
+
+
+def answer(app: ASGIApp, bound: socket.socket, *, grace_seconds: int) -> None:
+    """Answer until SIGINT or SIGTERM, which end it in good order.
+
+    Args:
+        app: What answers.
+        bound: From :func:`bind`.
+        grace_seconds: Requests that go on get so long at the end.
+    """
+    import uvicorn
+
+    settings = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=grace_seconds)
+    server = uvicorn.Server(settings)
+
+    def stop(_number: int, _frame: object) -> None:
+        # Before uvicorn listens to signals, and after: once it has shut down, it raises what it got again.
+        server.should_exit = True
+
+    before = {wanted: signal.signal(wanted, stop) for wanted in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        server.run(sockets=[bound])
+    finally:
+        for wanted, handler in before.items():
+            signal.signal(wanted, handler)
 
 
 def url_of(address: str, bound: socket.socket) -> str:

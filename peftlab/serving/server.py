@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
 
 import torch
-import uvicorn
 
-from peftlab.core.address import bind, check_address, url_of
+from peftlab.core.address import answer, bind, check_address, url_of
 from peftlab.core.reporter import Reporter
 from peftlab.serving.app import build_app
 from peftlab.serving.host import Host
@@ -51,16 +49,6 @@ def serve(
             host.add(name, folder)
         service = Service(host, config, Telemetry())
         reporter.say(f"serving on {url_of(address, bound)} (interactive documentation: /docs)")
-        settings = uvicorn.Config(
-            build_app(service),
-            log_config=None,
-            access_log=False,
-            lifespan="on",
-            timeout_graceful_shutdown=int(config.limits.request_timeout_seconds) + 5,
-        )
-        for wanted in (signal.SIGINT, signal.SIGTERM):
-            # Once it has shut down, uvicorn raises the signal again: an orderly end is no failure.
-            signal.signal(wanted, lambda *_: None)
-        uvicorn.Server(settings).run(sockets=[bound])
+        answer(build_app(service), bound, grace_seconds=int(config.limits.request_timeout_seconds) + 5)
     finally:
         bound.close()

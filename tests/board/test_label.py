@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import signal
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -31,6 +37,17 @@ def visitor(table: LabelTable) -> TestClient:
     client = TestClient(build_label_app(table, token=TOKEN))
     client.get(f"/?token={TOKEN}")
     return client
+
+
+def wait_for(port: str) -> None:
+    """Until somebody answers there."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", int(port)), 1) as found:
+            found.sendall(b"GET /label.css HTTP/1.0\r\n\r\n")
+            if found.recv(4) == b"HTTP":
+                return
+        time.sleep(0.1)
 
 
 def written(path: Path) -> list[dict]:
@@ -135,6 +152,21 @@ def test_only_who_has_the_token_labels_and_no_page_of_another_site(selection: Pa
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_who_ends_the_page_is_told_how_far_it_is(selection: Path, number: signal.Signals) -> None:
+    words = ["label", str(selection), "--class", "good", "--class", "bad", "--port", "0"]
+    command = [sys.executable, "-m", "peftlab", *words]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as page:
+        told = page.stderr.readline()
+        assert "3 of 3 rows have no label yet" in told
+        wait_for(told.partition("http://127.0.0.1:")[2].partition("/")[0])
+        page.send_signal(number)
+        _, said = page.communicate(timeout=60)
+    assert page.returncode == 0
+    assert said.startswith("0 of 3 rows have a label")
+
+
+@pytest.mark.slow
 def test_a_run_says_what_is_asked(tiny_run: Callable[..., Path]) -> None:
     assert Question.of_run(tiny_run()) == Question(("text",), ("label",), ("bad", "good"))
 
@@ -151,6 +183,9 @@ def test_bad_input_gets_a_message(selection: Path, tmp_path: Path, command: Comm
         done = command(*words)
         assert done.returncode == 2, done.stderr
         assert told in done.stderr
+    (tmp_path / "bytes.csv").write_bytes(b"text\nb\x80d\n")
+    done = command("label", tmp_path / "bytes.csv", "--class", "a", "--class", "b")
+    assert "is not utf-8\n  Save the table as UTF-8" in done.stderr  # no word of keys, which this verb does not take
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match="no column `text`"):
         LabelTable(selection, tmp_path / "other.csv", ASKED)

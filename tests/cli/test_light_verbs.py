@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from peftlab.core.method import METHODS
 from peftlab.core.task import TASKS
@@ -111,3 +112,17 @@ def test_what_a_model_cannot_take_is_refused_before_it_is_loaded(
     assert done.returncode == 2
     assert reason in done.stderr
     assert "--set" in done.stderr or "recipe.yaml:3: task.max_length" in done.stderr
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_ctrl_c_is_told_and_ends_with_1(options: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from peftlab.cli import validate
+    from peftlab.cli.app import app
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(validate, "_is_suite", stop)
+    done = CliRunner().invoke(app, ["validate", str(tmp_path), *options])
+    assert (done.exit_code, done.stderr) == (1, "Stopped.\n")
+    assert [json.loads(line)["error"]["exit_code"] for line in done.stdout.splitlines()] == [1] * len(options)

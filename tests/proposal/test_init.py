@@ -138,6 +138,15 @@ def test_a_recipe_is_written_over_nothing_that_peftlab_has_read_or_keeps(tmp_pat
     assert table.read_bytes() == before
 
 
+def test_a_table_that_needs_keys_is_read_by_hand(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "table").write_text("text,label\na b c,a\n")
+    done = CliRunner().invoke(app, ["init", "table", "--offline"])
+    assert done.exit_code == 2
+    assert "Set `data.format`" in done.output
+    assert "`init` takes no keys" in done.output
+
+
 def test_tables_to_refuse(tmp_path):
     numbers = write(tmp_path / "n.csv", ["user", "item", "stars"], [(at, at % 7, at % 5) for at in range(50)])
     with pytest.raises(DataError, match="no column looks like a text"):
