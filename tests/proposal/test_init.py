@@ -140,7 +140,7 @@ def test_a_recipe_is_written_over_nothing_that_peftlab_has_read_or_keeps(tmp_pat
 
 def test_a_table_that_needs_keys_is_read_by_hand(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "table").write_text("text,label\na b c,a\n")
+    (tmp_path / "table").write_text("x")
     done = CliRunner().invoke(app, ["init", "table", "--offline"])
     assert done.exit_code == 2
     assert "Set `data.format`" in done.output
