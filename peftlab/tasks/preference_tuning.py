@@ -210,7 +210,7 @@ class PreferenceTuning(DecoderTask):
         return replace_config(self, date=told)
 
     def encode(self, split: Split, tokenizer: Any, labels: tuple[str, ...]) -> EncodedSplit:
-        """Prompt and response twice: of a pair with either response, for KTO with the response of the row before too.
+        """Prompt and response twice: of a pair with either response, for KTO with a response to another prompt too.
 
         A prompt that is too long is cut for both alike. ``input_ids`` holds both texts; ``lengths`` says how long each
         is, ``prompt_length`` where their responses begin.

@@ -336,6 +336,20 @@ def test_labels_of_responses() -> None:
         task.check_split(task.arrange(split_of(rows[:1])), ())
 
 
+def test_what_kto_compares_with_is_a_response_to_another_prompt(gpt2: tuple[Any, Any]) -> None:
+    _, tokenizer = gpt2
+    task = PreferenceTuning(objective="kto")
+
+    def others(prompts: str) -> list[str]:
+        rows = [{"prompt": prompt, "response": f"r{at}", "label": not at % 2} for at, prompt in enumerate(prompts)]
+        examples = task.encode(task.arrange(split_of(rows)), tokenizer, ()).examples
+        return [tokenizer.decode(texts_of(each)[1][each["prompt_length"] :]).strip()[:2] for each in examples]
+
+    assert others("abc") == ["r2", "r0", "r1"]
+    assert others("aabbca") == ["r4", "r4", "r1", "r1", "r3", "r4"]
+    assert others("aa") == ["r1", "r0"]
+
+
 def test_a_long_prompt_is_cut_alike_on_both_sides(gpt2: tuple[Any, Any]) -> None:
     _, tokenizer = gpt2
     rows = [{"prompt": "good film " * 20, "chosen": "it was", "rejected": "in town it was dark then"}]

@@ -34,14 +34,15 @@ class _Row:
 def encode_preferences(
     split: Split, renderer: Renderer, *, max_length: int, drop_too_long: bool, with_others: bool = True
 ) -> EncodedSplit:
-    """Two texts a row: of a pair, either response; of a lone response, it and the one of the row before.
+    """Two texts a row: of a pair, either response; of a lone response, it and one to another prompt.
 
     Args:
         split: Arranged rows.
         renderer: Of the model.
         max_length: Tokens of a text.
         drop_too_long: Whether rows whose response does not fit are left out.
-        with_others: Whether a lone response has that of the row before beside it; else its row has one text.
+        with_others: Whether a lone response has one to another prompt beside it, that of the nearest row before; else
+            its row has one text.
 
     Raises:
         DataError: A response does not fit, or none does.
@@ -57,10 +58,11 @@ def encode_preferences(
     if not rows:
         raise DataError("no row is left: no response fits into max_length", where=split.source)
     examples = []
+    others = _of_other_prompts([split.columns[CONTEXT][row.place] for row in rows]) if with_others else []
     for at, row in enumerate(rows):
         responses = row.responses
         if len(responses) == 1 and with_others:
-            responses = [*responses, rows[at - 1].responses[0]]
+            responses = [*responses, rows[others[at]].responses[0]]
         texts = [[*row.prompt, *each][:max_length] for each in responses]
         example: Example = {
             "input_ids": [token for text in texts for token in text],
@@ -75,6 +77,22 @@ def encode_preferences(
     counts = Counter(prompts_cut=sum(row.is_cut for row in rows), rows_dropped_response_too_long=dropped)
     index = [split.index[row.place] for row in rows]
     return EncodedSplit(split.name, index, examples, {**counts, **_mean_lengths(split, rows)})
+
+
+def _of_other_prompts(contexts: Sequence[str]) -> list[int]:
+    """For each row the nearest before it with another prompt, from the end on where there is none; else the one before.
+
+    Pairs that were taken apart stand as two rows of one prompt, behind one another.
+    """
+    others: list[int] = []
+    for at, own in enumerate(contexts):
+        if contexts[at - 1] != own:
+            others.append(at - 1)
+        elif at:
+            others.append(others[-1])
+        else:
+            others.append(next((place for place in range(-2, -len(contexts), -1) if contexts[place] != own), -1))
+    return others if len(set(contexts)) > 1 else [at - 1 for at in range(len(contexts))]
 
 
 def _row(split: Split, place: int, renderer: Renderer, max_length: int) -> _Row:
