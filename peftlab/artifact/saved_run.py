@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
+PIECE = 1 << 20
+"""Bytes of a file that are read at once."""
+
 
 @dataclass(frozen=True)
 class SavedRun:
@@ -103,6 +106,16 @@ class SavedRun:
     def artifact(self) -> Path:
         """Its ``model/`` or ``adapter/``; both hold the tokenizer."""
         return self.folder / (MODEL if self.is_whole else ADAPTER)
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """Of its files of weights together, which tells whether they are still the same."""
+        digest = hashlib.sha256()
+        for path in sorted(self.artifact.glob("*.safetensors")):
+            with path.open("rb") as file:
+                while piece := file.read(PIECE):
+                    digest.update(piece)
+        return digest.hexdigest()
 
     @cached_property
     def tokenizer(self) -> Any:

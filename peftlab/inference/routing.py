@@ -105,7 +105,7 @@ def _distances(
     base = run.load_base(offline=offline, device=device)
     means = np.stack([_vectors(base, tuned, rows, device).mean(axis=0) for rows in trained])
     vectors = [_vectors(base, tuned, rows, device) for rows in tests]
-    return [((own[:, None] - means[None]) ** 2).sum(axis=2) for own in vectors]
+    return [np.stack([((own - mean) ** 2).sum(axis=1) for mean in means], axis=1) for own in vectors]
 
 
 def _vectors(base: torch.nn.Module, tuned: TunedModel, rows: Split, device: torch.device) -> Vectors:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from peftlab.artifact.saved_run import SavedRun
@@ -83,13 +82,10 @@ def check_classes(recipe: Recipe, split: Split, labels: tuple[str, ...]) -> None
 
 def describe_earlier(earlier: SavedRun) -> Earlier:
     """What the record says of the run."""
-    digest = hashlib.sha256()
-    for file in sorted(earlier.artifact.glob("*.safetensors")):
-        digest.update(file.read_bytes())
     return Earlier(
         run=earlier.name,
         folder=str(earlier.folder),
         started_at=earlier.record.started_at,
-        weights_sha256=digest.hexdigest(),
+        weights_sha256=earlier.weights_sha256,
         fingerprint=earlier.record.data.fingerprint if earlier.record.data else "",
     )

@@ -44,7 +44,12 @@ def learn_from_teachers(run: RunContext, loader: Loader) -> list[dict[str, Any]]
         return []
     rows, teachers = run.checked.data.splits["train"], open_teachers(run.recipe)
     notes = [
-        {"folder": str(each.folder), "name": each.name, "weights_sha256": _digest(each), "scores": each.record.scores}
+        {
+            "folder": str(each.folder),
+            "name": each.name,
+            "weights_sha256": each.weights_sha256,
+            "scores": each.record.scores,
+        }
         for each in teachers
     ]
     identity = [fingerprint({"train": rows}), settings.temperature, [note["weights_sha256"] for note in notes]]
@@ -78,11 +83,3 @@ def _ask(run: RunContext, teacher: SavedRun, rows: Split) -> torch.Tensor:
     if not bool(logits.isfinite().all()):
         raise RunFailedError("a teacher's answer is no number", where=str(teacher.folder))
     return logits
-
-
-def _digest(run: SavedRun) -> str:
-    """SHA-256 of a run's weights."""
-    digest = hashlib.sha256()
-    for file in sorted(run.artifact.glob("*.safetensors")):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()
