@@ -59,8 +59,8 @@ def propose(texts: Sequence[str]) -> list[Proposal]:
         if len(members) < LEAST_SIZE:
             continue
         centre = vectors[members].mean(axis=0)
-        best = np.argsort(mean - centre)[:NAMING_WORDS]
-        typical = members[np.argsort(-(vectors[members] @ centre))]
+        best = np.argsort(mean - centre, kind="stable")[:NAMING_WORDS]
+        typical = members[np.argsort(-(vectors[members] @ centre), kind="stable")]
         words = tuple(str(names[at]) for at in best if centre[at] > mean[at])
         found.append(Proposal(words, tuple(int(at) for at in typical)))
     return sorted(found, key=lambda proposal: -len(proposal.members))

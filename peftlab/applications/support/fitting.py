@@ -171,7 +171,8 @@ def is_among(ranked: Ranked, right: NDArray[np.int64], passages: int) -> NDArray
 def _weigh(read: Read, right: NDArray[np.int64], features: slice) -> Weights:
     """Fit that the right entry of a question comes before the other likely ones."""
     better, worse = [], []
-    likely = np.argsort(-(read.features[:, :, 0] + read.features[:, :, 1]), axis=1)[:, :CANDIDATES]
+    nearness = read.features[:, :, 0] + read.features[:, :, 1]
+    likely = np.argsort(-nearness, axis=1, kind="stable")[:, :CANDIDATES]
     for question, entry in enumerate(right.tolist()):
         others = likely[question][likely[question] != entry] if entry >= 0 else []
         for other in others:

@@ -140,7 +140,7 @@ def _reranking(company: Company, tables: _Tables, seed: int) -> dict[str, Any]:
     for split in (TRAIN, VALIDATION, TEST):
         rows[split] = []
         for question in _answered(company, split):
-            order = words.scores(question.text).argsort()[::-1].tolist()
+            order = words.order(question.text)
             wrong = [at for at in order if company.entries[at].id != question.entry]
             chosen = [*wrong[: WRONG_DOCUMENTS - 1], chance.choice(wrong)]
             right = next(entry for entry in company.entries if entry.id == question.entry)
@@ -164,7 +164,7 @@ def _writer(company: Company, tables: _Tables, support: Support) -> dict[str, An
         rows[split] = []
         for question in _answered(company, split):
             right = next(entry for entry in company.entries if entry.id == question.entry)
-            order = words.scores(question.text).argsort()[::-1].tolist()
+            order = words.order(question.text)
             others = [company.entries[at] for at in order if company.entries[at].id != right.id]
             shown = [right, *others[: support.passages - 1]]
             chance.shuffle(shown)

@@ -174,7 +174,7 @@ class Searcher:
         if not self.past:
             return []
         scores = self.vectors["past"] @ self._parts.embed([text])[0]
-        return [self.past[at] for at in np.argsort(-scores)[:count].tolist()]
+        return [self.past[at] for at in np.argsort(-scores, kind="stable")[:count].tolist()]
 
     def rank(self, texts: Sequence[str], read: Read, full: Weights, again: Weights | None, count: int) -> Ranked:
         """Order the best entries.

@@ -56,7 +56,7 @@ class Calibration(Audit):
         generator = audited.random("calibration")
         value = calibration_error(confidences, is_right)
         half = NORMAL * bootstrap_error(calibration_error, confidences, is_right, generator)
-        wrong = [at for at in np.argsort(-confidences).tolist() if not is_right[at]][:EXAMPLES]
+        wrong = [at for at in np.argsort(-confidences, kind="stable").tolist() if not is_right[at]][:EXAMPLES]
         return Figure(
             "calibration.error",
             value,

@@ -69,7 +69,7 @@ class LikelihoodPairs(Audit):
         ]
         corrected = holm([float(figure.p_value or 0.0) for figure in figures])
         figures = [replace(figure, p_value=p_value) for figure, p_value in zip(figures, corrected, strict=True)]
-        most = np.argsort(-gaps)[:EXAMPLES].tolist()
+        most = np.argsort(-gaps, kind="stable")[:EXAMPLES].tolist()
         figures[0] = replace(
             figures[0],
             examples=[{"more": more[at], "less": less[at], "gap": round(float(gaps[at]), 2)} for at in most],

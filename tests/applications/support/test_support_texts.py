@@ -19,6 +19,7 @@ from peftlab.applications.support.prompting import conversation
 from peftlab.applications.support.search import Ranked
 from peftlab.applications.support.sentences import sentences
 from peftlab.applications.support.turns import Exchange, Kind, understand
+from peftlab.applications.support.words import WordIndex
 from peftlab.applications.support.writing import CheckedText
 from peftlab.core.application import Workplace
 from peftlab.core.errors import DataError
@@ -51,6 +52,11 @@ def test_dialogues_are_cut_by_their_id_so_that_new_ones_move_no_other(tmp_path: 
     assert {each.split for each in few.questions} == {TRAIN, "validation", CALIBRATION, TEST}
     assert few.questions[1].entry == "pay"
     assert few.questions[1].reply == "answer 1"
+
+
+def test_of_documents_that_fit_alike_the_first_come_first() -> None:
+    index = WordIndex(["red car", *["blue boat"] * 40, "red bus"])
+    assert index.order("a red thing") == [0, 41, *range(1, 41)]
 
 
 def test_a_question_that_is_held_out_is_not_learned_in_the_same_words(tmp_path: Path) -> None:
