@@ -299,21 +299,29 @@ def test_with_a_token_customers_come_in_and_only_agents_reach_the_desk(
 
 
 def test_the_desk_answers_while_many_customers_wait(site: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    real, go_on = Responder.respond, threading.Event()
+    real, accept, go_on = Responder.respond, Storage.accept, threading.Event()
+    accepted: list[Any] = []
 
     def wait(*given: Any, **keys: Any) -> Any:
         go_on.wait(60)
         return real(*given, **keys)
 
+    def count(*given: Any) -> Any:
+        accepted.append(accept(*given))
+        return accepted[-1]
+
     monkeypatch.setattr(Responder, "respond", wait)
-    with ThreadPoolExecutor(70) as customers:
+    monkeypatch.setattr(Storage, "accept", count)
+    with ThreadPoolExecutor(60) as customers:
         try:
             # More than the forty threads that a server has for all of its routes.
             asked = [customers.submit(say, site, "hello number 7 of the parcel", f"key-many-{at}") for at in range(50)]
-            deadline = time.monotonic() + 60
-            while len(site.get("/api/desk").json()["latest"]) < 20 and time.monotonic() < deadline:
+            deadline = time.monotonic() + 40
+            while len(accepted) < 50 and time.monotonic() < deadline:
                 time.sleep(0.1)
-            assert site.get("/healthz").json() == {"status": "ok"}
+            assert len(accepted) == 50
+            assert len(customers.submit(site.get, "/api/desk").result(20).json()["latest"]) == 20
+            assert customers.submit(site.get, "/healthz").result(20).json() == {"status": "ok"}
             assert {each.done() for each in asked} == {False}
         finally:
             go_on.set()
