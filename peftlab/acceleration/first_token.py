@@ -2,7 +2,7 @@
 
 Only the keys and values of the last layer need every token. Its query, its attention, its feed-forward block and its
 norms are computed for the first token, which saves five sixths of that layer's matrix products, forward and backward,
-and the memory of its activations. The logits are the same.
+and the memory of its activations. The logits are the same. Whoever asks for the states of all layers gets all of them.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ def compute_first_token_only(model: Any) -> bool:
     attend = FirstTokenAttention(attention.get_submodule("self"))
     attention.get_submodule("self").forward = attend
     attention.get_submodule("output").register_forward_pre_hook(_keep_first_token)
+    model.register_forward_pre_hook(_begin, with_kwargs=True)
+    model.register_forward_hook(_end, always_call=True)
     return True
 
 
@@ -47,16 +49,32 @@ def computes_first_token_only(module: nn.Module) -> bool:
 
 
 class _Asked(threading.local):
-    """Where the first tokens are, of the layer that this thread is in, if all texts stand in one row."""
+    """Of the forward pass that this thread is in.
+
+    Where the first tokens are, of the last layer, if all texts stand in one row; and whether the states of all tokens
+    are wanted.
+    """
 
     places: Tensor | None = None
+    everything: bool = False
 
 
 _asked = _Asked()
 
 
+def _begin(model: Any, _arguments: Any, keywords: dict[str, Any]) -> None:
+    asked = keywords.get("output_hidden_states")
+    _asked.everything = bool(model.config.output_hidden_states if asked is None else asked)
+
+
+def _end(_model: nn.Module, _arguments: Any, _outputs: Any) -> None:
+    _asked.everything = False
+
+
 def _keep_first_token(_module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     """Cut the attention's result and the residual (batch × length × hidden) to the first token of each text."""
+    if _asked.everything:
+        return inputs
     if _asked.places is None:
         return tuple(states[:, :1] for states in inputs)
     attended, residual = inputs  # the former is cut already
@@ -97,7 +115,7 @@ class FirstTokenAttention:
 
         module, implementation = self._module, self._module.config._attn_implementation
         _asked.places = None
-        if past_key_values is not None or implementation not in IMPLEMENTATIONS:
+        if _asked.everything or past_key_values is not None or implementation not in IMPLEMENTATIONS:
             whole: tuple[Tensor, Tensor | None] = self._whole(
                 hidden_states, attention_mask=attention_mask, past_key_values=past_key_values, **options
             )

@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from peftlab.acceleration.first_token import compute_first_token_only
+from peftlab.inference.text_vectors import mean_states
 
 SIZES = {
     "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64, "vocab_size": 60,
@@ -62,6 +63,24 @@ def test_logits_and_gradients_are_the_same(config, cls, attention: str) -> None:
     assert torch.allclose(outputs[0], outputs[1], atol=1e-6)
     for (name, mine), (_, its) in zip(whole.named_parameters(), cut.named_parameters(), strict=True):
         assert torch.allclose(mine.grad, its.grad, atol=1e-5), name
+
+
+def test_who_asks_for_the_states_of_all_layers_gets_those_of_all_tokens() -> None:
+    torch.manual_seed(0)
+    whole = BertForSequenceClassification(BertConfig(**SIZES)).eval()
+    cut = copy.deepcopy(whole)
+    assert compute_first_token_only(cut)
+    batch = {"input_ids": torch.randint(3, 60, (4, 9)), "attention_mask": torch.ones(4, 9, dtype=torch.long)}
+    batch["attention_mask"][0, 5:] = 0
+    wrapped = peft.get_peft_model(copy.deepcopy(cut), peft.LoraConfig(task_type="SEQ_CLS", target_modules=["query"]))
+    rows: list[int] = []
+    cut.bert.encoder.layer[-1].register_forward_hook(
+        lambda _m, _i, output: rows.append((output if torch.is_tensor(output) else output[0]).shape[1])
+    )
+    for model in (cut, wrapped):
+        assert torch.allclose(mean_states(whole, batch), mean_states(model, batch), atol=1e-6)
+    assert torch.allclose(whole(**batch).logits, cut(**batch).logits, atol=1e-6)
+    assert rows == [9, 1]  # the next pass is as short as before
 
 
 def test_behind_a_prefix_every_token_asks_and_the_logits_are_the_same() -> None:
