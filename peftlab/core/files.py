@@ -6,10 +6,13 @@ import contextlib
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import platformdirs
+
+_READING_UMASK = threading.Lock()
 
 
 def cache_folder() -> Path:
@@ -88,6 +91,12 @@ def _open_up(folder: Path) -> None:
 
 
 def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
+    """The process's umask, which can only be read by setting it.
+
+    Threads of a server write side by side: were two to read at once, one would put back what the other had set for a
+    moment, and it would hold for all that the process makes from then on. What others make in the meantime is private.
+    """
+    with _READING_UMASK:
+        current = os.umask(0o077)
+        os.umask(current)
     return current

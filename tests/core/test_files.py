@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from peftlab.core.files import atomic_file, atomic_folder
+from peftlab.core.files import atomic_file, atomic_folder, write_text
 
 
 @pytest.fixture(params=[0o022, 0o002, 0o077])
@@ -41,3 +43,15 @@ def test_all_that_a_run_leaves(tiny_run: Callable[..., Path]) -> None:
     os.umask(umask)
     for path in [p for p in tiny_run().rglob("*") if p.name != ".lock"]:
         assert mode(path) == (0o777 if path.is_dir() else 0o666) & ~umask, path
+
+
+def test_threads_that_write_side_by_side_leave_the_umask_as_it_was(umask: int, tmp_path: Path) -> None:
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(lambda number: write_text(tmp_path / f"{number}.txt", "text"), range(400)))
+    finally:
+        sys.setswitchinterval(before)
+    assert {mode(path) for path in tmp_path.iterdir()} == {0o666 & ~umask}
+    assert os.umask(umask) == umask
