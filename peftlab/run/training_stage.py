@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
-from functools import partial
 
 import torch
 from torch import nn
@@ -31,7 +30,6 @@ from peftlab.training.ahead import BatchesAhead, collates_ahead
 from peftlab.training.checkpoints import trainable_parameters
 from peftlab.training.class_weights import weighted_task
 from peftlab.training.evaluation import DivergedError
-from peftlab.training.gradients import make_batches
 from peftlab.training.graphs import build_graphs
 from peftlab.training.guards import GradientGuard, check_adapter_changed, combined_hash, hash_tensors
 from peftlab.training.hooks import HookList
@@ -200,10 +198,7 @@ class TrainingStage:
         """The job with its batches made one step ahead, where a card computes and the task allows it."""
         if self._run.device.type != "cuda" or not collates_ahead(job.task):
             return job
-        make = partial(make_batches, job)
-        return replace(
-            job, ahead=BatchesAhead(make, lambda batches: job.micro_batches.split(job.world.share(batches)), pin=True)
-        )
+        return replace(job, ahead=BatchesAhead(pin=True))
 
     def train(
         self,

@@ -18,8 +18,10 @@ from peftlab.core.task import Task
 from peftlab.training.steps import Step
 
 Batch = dict[str, Tensor]
-Collate = Callable[[Sequence[Sequence[int]]], list[Batch]]
-"""From the positions of the examples of each batch to the batches."""
+Make = Callable[[Sequence[Sequence[int]]], list[Batch]]
+"""From the positions of the examples of each batch to the batches; the same whenever it is called."""
+Part = Callable[[Sequence[Sequence[int]]], list[list[int]]]
+"""From a step's batches to those that are computed at once."""
 
 
 def collate(task: Task, split: EncodedSplit, pieces: Sequence[Sequence[int]], pad_token_id: int) -> list[Batch]:
@@ -43,16 +45,15 @@ def says_of_its_collate(task: Any, name: str) -> bool:
 class BatchesAhead:
     """Makes the batches of the next step while a step is computed.
 
+    Who takes them says how they are made, since the steps may be those of another job than the one that this was made
+    for: a head that trains alone has numbers of rows where the others have tokens.
+
     Args:
-        collate: Makes batches; gives the same whenever it is called.
-        split: Cuts a step's batches into those that are computed at once.
         pin: Whether they come in pinned memory, from which a card copies without the host.
     """
 
-    def __init__(
-        self, collate: Collate, split: Callable[[Sequence[Sequence[int]]], list[list[int]]], *, pin: bool
-    ) -> None:
-        self._collate, self._split, self._pin = collate, split, pin
+    def __init__(self, *, pin: bool) -> None:
+        self._pin = pin
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="batches")
         self._made: tuple[list[list[int]], Future[list[Batch]]] | None = None
         self._following: Step | None = None
@@ -66,17 +67,23 @@ class BatchesAhead:
             yield step
             step = self._following
 
-    def take(self, positions: list[list[int]]) -> list[Batch]:
-        """The batches of some positions, and a start on those of the next step."""
+    def take(self, positions: list[list[int]], part: Part, make: Make) -> list[Batch]:
+        """The batches of some positions, and a start on those of the next step.
+
+        Args:
+            positions: Of this step, parted.
+            part: Parts the next one.
+            make: Makes batches.
+        """
         made, self._made = self._made, None
-        batches = made[1].result() if made is not None and made[0] == positions else self._make(positions)
+        batches = made[1].result() if made is not None and made[0] == positions else self._pinned(make, positions)
         if self._following is not None:
-            following = self._split(self._following.batches)
-            self._made = following, self._thread.submit(self._make, following)
+            following = part(self._following.batches)
+            self._made = following, self._thread.submit(self._pinned, make, following)
         return batches
 
-    def _make(self, positions: list[list[int]]) -> list[Batch]:
-        batches = self._collate(positions)
+    def _pinned(self, make: Make, positions: list[list[int]]) -> list[Batch]:
+        batches = make(positions)
         if not self._pin:
             return batches
         pinned = [{key: value.pin_memory() for key, value in batch.items()} for batch in batches]

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -33,10 +34,10 @@ def accumulate_within_memory(job: TrainingJob, step: Step) -> tuple[Tensor, Work
         Its part of the mean loss, and what the step was.
     """
     while True:
-        shared = step.batches if _compares(job) else job.world.share(step.batches)
-        pieces = job.micro_batches.split(shared)
+        part, make = partial(_part_of, job), partial(make_batches, job)
+        pieces = part(step.batches)
         idle = _idle(job, step, len(pieces))
-        batches = job.ahead.take(pieces) if job.ahead else make_batches(job, pieces)
+        batches = job.ahead.take(pieces, part, make) if job.ahead else make(pieces)
         work = _work_of(job, batches)
         before = generator_states() if job.micro_batches.may_shrink else {}
         failure: RuntimeError | MemoryError | None = None
@@ -59,6 +60,11 @@ def accumulate_within_memory(job: TrainingJob, step: Step) -> tuple[Tensor, Work
             job.graphs.release()
         if job.accelerator.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _part_of(job: TrainingJob, batches: Sequence[Sequence[int]]) -> list[list[int]]:
+    """What this process computes of a step's batches, in pieces that are computed at once."""
+    return job.micro_batches.split(batches if _compares(job) else job.world.share(batches))
 
 
 def _idle(job: TrainingJob, step: Step, count: int) -> list[dict[str, Tensor]]:

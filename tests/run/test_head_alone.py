@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sklearn.datasets import load_digits
+from torch import Tensor
 from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 import peftlab
 from peftlab.core.callback import Callback
 from peftlab.core.record import RunRecord
 from peftlab.run.run import RunResult
+from peftlab.run.training_stage import TrainingStage
+from peftlab.training.ahead import BatchesAhead
+from peftlab.training.known_base import KnownBase
 from peftlab.training.metrics_log import MetricsLog
 
 pytestmark = pytest.mark.slow
@@ -115,6 +120,28 @@ def test_a_run_that_was_stopped_ends_the_same_bit_for_bit(tiny_bert: Path, revie
     assert told(again.record).startswith(ONCE)
     assert again.record.scores == whole.record.scores
     assert losses(again.folder) == losses(whole.folder)
+
+
+def test_batches_that_are_made_ahead_hold_the_same_rows(
+    tiny_bert: Path, reviews: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[int]] = []
+    forward = KnownBase.forward
+
+    def watched(self: KnownBase, *arguments: Tensor, **keywords: Any) -> Any:
+        seen.append((arguments[0] if arguments else keywords["input_ids"])[:, 0].tolist())
+        return forward(self, *arguments, **keywords)
+
+    monkeypatch.setattr(KnownBase, "forward", watched)
+    plain = run(tmp_path / "plain", tiny_bert, str(reviews))
+    rows = list(seen)
+    seen.clear()
+    # As on a card.
+    monkeypatch.setattr(TrainingStage, "_made_ahead", lambda self, job: replace(job, ahead=BatchesAhead(pin=False)))
+    ahead = run(tmp_path / "ahead", tiny_bert, str(reviews))
+    assert told(ahead.record).startswith(ONCE)
+    assert seen == rows
+    assert losses(ahead.folder) == losses(plain.folder)
 
 
 def test_the_record_counts_what_the_base_has_read(tiny_bert: Path, reviews: Path, tmp_path: Path) -> None:

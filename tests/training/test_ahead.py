@@ -32,9 +32,11 @@ class Maker:
 
 def test_each_step_gets_its_batches_and_the_next_ones_are_begun() -> None:
     make, micro = Maker(), MicroBatches()
-    ahead, found = BatchesAhead(make, micro.split, pin=False), []
+    ahead, found = BatchesAhead(pin=False), []
     for step in ahead.steps(plan().steps(after=1)):
-        found.append([batch["input_ids"].tolist() for batch in ahead.take(micro.split(step.batches))])
+        found.append(
+            [batch["input_ids"].tolist() for batch in ahead.take(micro.split(step.batches), micro.split, make)]
+        )
     ahead.close()
     assert found == [step.batches for step in plan().steps(after=1)]
     assert [thread for thread, _ in make.asked] == ["MainThread", "batches", "batches"]
@@ -42,12 +44,12 @@ def test_each_step_gets_its_batches_and_the_next_ones_are_begun() -> None:
 
 def test_a_step_that_is_cut_anew_has_its_batches_made_anew() -> None:
     make, micro = Maker(), MicroBatches()
-    ahead, found = BatchesAhead(make, micro.split, pin=False), []
+    ahead, found = BatchesAhead(pin=False), []
     for step in ahead.steps(plan().steps()):
-        ahead.take(micro.split(step.batches))
+        ahead.take(micro.split(step.batches), micro.split, make)
         if step.number == 2:  # memory ran out
             micro.size = 1
-            found = [batch["input_ids"].tolist() for batch in ahead.take(micro.split(step.batches))]
+            found = [batch["input_ids"].tolist() for batch in ahead.take(micro.split(step.batches), micro.split, make)]
     ahead.close()
     assert found == [[4], [5]]
     assert make.asked[-1][1] == [[4], [5]]
@@ -59,12 +61,13 @@ def test_an_error_comes_where_the_batches_are_taken() -> None:
             raise ValueError("no such batch")
         return []
 
-    ahead = BatchesAhead(fail, MicroBatches().split, pin=False)
+    ahead = BatchesAhead(pin=False)
     steps = ahead.steps(plan().steps())
-    ahead.take(next(steps).batches)
+    split = MicroBatches().split
+    ahead.take(next(steps).batches, split, fail)
     second = next(steps)
     with pytest.raises(ValueError, match="no such batch"):
-        ahead.take(second.batches)
+        ahead.take(second.batches, split, fail)
     ahead.close()
 
 
