@@ -245,16 +245,24 @@ def _sequences(value: Any) -> Any:
 
 
 def generator_states() -> dict[str, Tensor]:
-    """The states of torch's random generators, on CPU and on every CUDA device."""
+    """The states of torch's random generators that a run draws from: on CPU, and on its own card.
+
+    A machine may have other cards when the run goes on, or give it another one of them.
+    """
     states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        states.update({f"cuda.{index}": state for index, state in enumerate(torch.cuda.get_rng_state_all())})
+    if _is_on_card():
+        states["cuda"] = torch.cuda.get_rng_state()
     return states
 
 
 def restore_generators(states: Mapping[str, Tensor]) -> None:
     """Set torch's random generators."""
     torch.set_rng_state(states["cpu"])
-    cuda = [state for name, state in sorted(states.items()) if name.startswith("cuda.")]
-    if cuda and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(cuda)
+    own = states.get("cuda", states.get("cuda.0"))  # earlier checkpoints hold one of each card
+    if own is not None and _is_on_card():
+        torch.cuda.set_rng_state(own)
+
+
+def _is_on_card() -> bool:
+    """Whether the run uses a card; asking one for its state otherwise would take memory there."""
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]

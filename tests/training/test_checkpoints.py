@@ -73,6 +73,22 @@ def test_generators_go_on_where_they_were(tmp_path: Path) -> None:
     assert torch.equal(torch.rand(3), first)
 
 
+def test_a_card_among_others_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the run's own card counts, whichever it is: the next machine may have fewer."""
+    own = [torch.tensor([1], dtype=torch.uint8)]
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", lambda: own[0])
+    monkeypatch.setattr(torch.cuda, "set_rng_state", lambda state: own.__setitem__(0, state))
+    states = generator_states()
+    assert sorted(states) == ["cpu", "cuda"]
+    own[0] = torch.tensor([2], dtype=torch.uint8)
+    restore_generators(states)
+    assert own[0].tolist() == [1]
+    of_eight = {f"cuda.{card}": torch.tensor([card + 5], dtype=torch.uint8) for card in range(8)}  # as once written
+    restore_generators({"cpu": torch.get_rng_state(), **of_eight})
+    assert own[0].tolist() == [5]
+
+
 @pytest.mark.parametrize("written", [None, 1, 99])
 def test_a_checkpoint_of_another_version_is_told(tmp_path: Path, written: int | None) -> None:
     folder = CheckpointFolder(tmp_path)
