@@ -12,7 +12,7 @@ themselves, and the result goes straight into the base's weights, exactly and fo
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import peft
 import torch
@@ -70,10 +70,15 @@ def _check(model: Any) -> None:
 
 
 def _function(combination: Combination, weights: Tensor, density: float) -> Combine:
-    if combination == "linear":
-        return lambda updates: task_arithmetic(updates, weights)
     merge = ties if combination == "ties" else dare_linear
-    return lambda updates: merge(updates, weights, density)
+
+    def combine(updates: list[Tensor]) -> Tensor:
+        shares = weights.to(updates[0].device)
+        if combination == "linear":
+            return cast("Tensor", task_arithmetic(updates, shares))
+        return cast("Tensor", merge(updates, shares, density))
+
+    return combine
 
 
 def _combine_updates(models: Sequence[Any], combine: Combine) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from peftlab.artifact.compose import compose
+from peftlab.artifact.compose import _function, compose
 from peftlab.core.errors import UnsupportedError, UserError
 from peftlab.core.reporter import Silent
 from peftlab.inference.export.compose import Composition, export_composition
@@ -43,6 +43,11 @@ def test_linear_is_the_exact_sum_of_the_updates(tiny_run: Callable[..., Path]) -
 def test_all_of_one_run_alone_is_that_run(combination: str, tiny_run: Callable[..., Path]) -> None:
     updates, merged, _ = merged_update([tiny_run()], [1.0], combination, density=1.0)
     assert torch.allclose(merged, updates[0], atol=1e-5)
+
+
+def test_updates_are_weighed_where_they_are() -> None:
+    updates = [torch.ones(2, 2, device="meta") for _ in range(2)]  # as on a card
+    assert _function("linear", torch.tensor([0.7, 0.3]), 0.5)(updates).device.type == "meta"
 
 
 def test_ties_drops_the_small_values(tiny_run: Callable[..., Path]) -> None:
