@@ -45,14 +45,17 @@ class TrialCurve:
             if at > self._seen:
                 self._tell(at, score)
 
-    def _tell(self, at: int, score: float) -> None:
-        self.last, self._seen = score, at
+    def _tell(self, at: int, score: float | None) -> None:
+        self._seen = at
+        if score is None:
+            return
+        self.last = score
         if at > self.told:
             self.trial.report(score, at)
 
-    def _scores(self) -> tuple[list[float], bool]:
-        """The scores so far, and whether a step was logged after the last of them."""
-        scores: list[float] = []
+    def _scores(self) -> tuple[list[float | None], bool]:
+        """The scores so far, None where the metric is not defined; and whether a step was logged after the last."""
+        scores: list[float | None] = []
         is_followed = False
         for line in self.log.read_text(encoding="utf-8").splitlines() if self.log.exists() else []:
             try:
@@ -61,5 +64,5 @@ class TrialCurve:
                 break
             is_followed = "validation" not in values
             if not is_followed:
-                scores.append(values["validation"][self.metric])
+                scores.append(values["validation"].get(self.metric))
         return scores, is_followed
