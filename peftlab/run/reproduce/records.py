@@ -224,6 +224,8 @@ def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]
             found += [f"{key}.{name}" for name in sorted(old.keys() | new.keys()) if old.get(name) != new.get(name)]
         elif old != new:
             found.append(key)
+    if before.get("processes", 1) != now.get("processes", 1):  # older records lack it
+        found.append("processes")
     if before.get("uncommitted_changes") or now.get("uncommitted_changes"):
         found.append("uncommitted changes")
     if None not in (tf32 := [before.get("tf32"), now.get("tf32")]) and tf32[0] != tf32[1]:  # older records lack it

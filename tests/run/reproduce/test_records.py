@@ -429,3 +429,11 @@ def test_uncommitted_changes_are_another_environment() -> None:
     result = compare(rows, flipped(rows, 3), environment={**HERE, "uncommitted_changes": True})
     assert result.differences == ["uncommitted changes"]
     assert result.verdict == "agrees"
+
+
+def test_another_number_of_processes_is_another_environment() -> None:
+    rows = classified(0.8)
+    result = compare(rows, flipped(rows, 3), environment={**HERE, "processes": 2})
+    assert result.differences == ["processes"]
+    assert result.verdict == "agrees"
+    assert compare(rows, rows, environment={**HERE, "processes": 1}).same_environment
