@@ -15,7 +15,7 @@ from peftlab.core.callback import Callback, CallbackList
 from peftlab.core.config import Document, replace_config
 from peftlab.core.destination import inputs_of_recipe
 from peftlab.core.devices import AUTO, check_device_name, choose_device
-from peftlab.core.errors import ConfigError, RunFailedError, UserError
+from peftlab.core.errors import ConfigError, UserError
 from peftlab.core.quiet import quiet_transformers
 from peftlab.core.record import ADAPTER, MODEL, RunRecord, write_record
 from peftlab.core.reporter import Reporter, Silent
@@ -222,7 +222,7 @@ def _execute(
 
     started_at, started = datetime.datetime.now(datetime.UTC), time.monotonic()
     device = choose_device(device_name)
-    error: RunFailedError | None = None
+    error: BaseException | None = None
     own_model = checked.recipe.model
 
     def teach(teacher: CheckedRecipe, place: RunFolder) -> RunRecord:
@@ -233,7 +233,7 @@ def _execute(
         checked = with_what_comes_first(
             checked, folder.path, teach, device=device, offline=offline, reporter=reporter, world=world
         )
-    except RunFailedError as caught:
+    except (Exception, KeyboardInterrupt) as caught:  # noqa: BLE001 - as of the stages, every ending becomes a record
         error = caught
     # What comes first may know the base by another place; the record has the one that the recipe names.
     checked = replace(checked, recipe=replace_config(checked.recipe, model=own_model))
@@ -245,7 +245,7 @@ def _run_stages(
     folder: RunFolder,
     world: World,
     started: tuple[datetime.datetime, float],
-    failed: RunFailedError | None,
+    failed: BaseException | None,
     offline: bool,
     device: torch.device,
     reporter: Reporter,

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from peftlab.core.config import replace_config
-from peftlab.core.errors import RunFailedError
+from peftlab.core.errors import RunFailedError, UserError
 from peftlab.core.record import RunRecord
 from peftlab.core.reporter import Reporter
 from peftlab.preparation.check import CheckedRecipe
@@ -32,9 +32,11 @@ def run_beside(
 
     Raises:
         RunFailedError: It has failed, or was stopped.
+        UserError: It has ended there on other data.
     """
     finished = place.finished_record()
     if finished is not None:
+        _refuse_other_data(finished, checked, place)
         return finished
     place.path.mkdir(parents=True, exist_ok=True)
     place.keep_recipe(checked.recipe)
@@ -45,6 +47,16 @@ def run_beside(
     if record.status != "success":
         raise RunFailedError(f"{name}: {record.error}", where=str(place.path))
     return record
+
+
+def _refuse_other_data(finished: RunRecord, checked: CheckedRecipe, place: RunFolder) -> None:
+    """What a run has learned of a table says nothing of another one that has taken its place."""
+    if finished.data is not None and finished.data.fingerprint != checked.data.summary.fingerprint:
+        raise UserError(
+            "the run cannot be resumed here: its data have changed since this part of it ended",
+            where=str(place.path),
+            hint="Start the run in a new folder.",
+        )
 
 
 def plain(checked: CheckedRecipe, **sections: Any) -> CheckedRecipe:

@@ -12,7 +12,7 @@ from peftlab.core.errors import UserError
 from peftlab.core.task import Prediction
 from peftlab.data.duplicates import text_key
 from peftlab.preparation.load_data import load_data
-from peftlab.run import stages
+from peftlab.run import self_training, stages
 from peftlab.training.self_training import surest
 from tests.conftest import sentences
 
@@ -97,6 +97,40 @@ def test_teachers_add_what_they_are_surest_of(recipe, tmp_path: Path, monkeypatc
     assert calls == ["1", "2", "2", "stopped"]
     assert again.record.scores == done.record.scores
     assert again.record.data == data
+
+
+def test_a_teacher_of_other_rows_is_not_taken_up(recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, calls = stages._run_stages, []
+
+    def stop_once(run: Any) -> None:
+        calls.append(run.folder.path.name)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        real(run)
+
+    taught = recipe(self_training={})
+    monkeypatch.setattr(stages, "_run_stages", stop_once)
+    assert peftlab.run_recipe(taught, output_dir=tmp_path / "run").record.status == "cancelled"
+    assert calls == ["1", "run"]
+    with (tmp_path / "train.csv").open("a") as file:
+        file.write("one more row that came later,good\n")
+    with pytest.raises(UserError, match="its data have changed"):
+        peftlab.run_recipe(taught, output_dir=tmp_path / "run", resume=True)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"), [(MemoryError("gone"), "out_of_memory"), (KeyboardInterrupt(), "cancelled")]
+)
+def test_what_ends_a_run_while_a_teacher_is_asked_leaves_a_record(
+    recipe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException, status: str
+) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise error
+
+    monkeypatch.setattr(self_training, "ask", fail)
+    done = peftlab.run_recipe(recipe(self_training={}), output_dir=tmp_path / "run")
+    assert done.record.status == status
+    assert (tmp_path / "run" / "record.json").is_file()
 
 
 def test_the_pool_is_drawn_by_the_seed(recipe) -> None:
