@@ -22,6 +22,8 @@ from peftlab.core.errors import ConfigError, did_you_mean
 
 Key = str | int
 KeyPath = tuple[Key, ...]
+MOST_VALUES = 100_000
+"""Of a file. A few lines of aliases of aliases would fill the memory."""
 
 
 class Config(BaseModel):
@@ -159,6 +161,9 @@ def _construct(node: Node, path: KeyPath, lines: dict[KeyPath, int]) -> Any:
     """Turn a node into plain values, filling ``lines``; anything but plain YAML is an error."""
     if path not in lines:
         lines[path] = node.start_mark.line + 1
+    if len(lines) > MOST_VALUES:
+        problem = f"it holds more than {MOST_VALUES:,} values, or aliases unfold to that many"
+        raise MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
     if not isinstance(node, ScalarNode) and str(node.tag) not in _COLLECTIONS:
         raise MarkedYAMLError(problem=f"the tag `{node.tag}` is not allowed", problem_mark=node.start_mark)
     if isinstance(node, MappingNode):

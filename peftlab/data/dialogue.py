@@ -36,10 +36,16 @@ def parse_conversations(text: str, *, where: str) -> list[list[str]]:
             f"there is no list of lists under the key `{CONVERSATIONS}`", where=where, hint="Is this a dialogue file?"
         )
     spoken = [item if isinstance(item, list) else [item] for item in found]  # a text by itself has no answer
-    rows = [_texts(item)[: len(item) // 2 * 2] for item in spoken]
+    rows = [_texts(item, where=f"{where}, conversation {at}") for at, item in enumerate(spoken, start=1)]
     return [row for row in rows if row]
 
 
-def _texts(items: list[Any]) -> list[str]:
-    """YAML takes `42` for a number and an empty item for null."""
-    return ["" if item is None else str(item).strip() for item in items]
+def _texts(items: list[Any], *, where: str) -> list[str]:
+    """YAML takes `42` for a number, an empty item for null, and `Note: yes` for a mapping."""
+    texts = []
+    for item in items[: len(items) // 2 * 2]:
+        parts = next(iter(item.items())) if isinstance(item, Mapping) and len(item) == 1 else (item,)
+        if any(isinstance(part, list | Mapping | set) for part in parts):
+            raise DataError("what is said is no text", where=where, hint="Put it into quotes.")
+        texts.append(": ".join("" if part is None else str(part).strip() for part in parts))
+    return texts

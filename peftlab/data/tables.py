@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -259,5 +258,5 @@ def _concatenate(tables: list[Table], name: str) -> Table:
 
 def _joined(columns: Sequence[Sequence[Any]]) -> Sequence[Any]:
     if all(isinstance(column, TextRows) for column in columns):
-        return functools.reduce(TextRows.joined, columns)  # type: ignore[arg-type]
+        return TextRows.joined(columns)  # type: ignore[arg-type]
     return [value for column in columns for value in column]

@@ -19,6 +19,8 @@ from peftlab.data.table_files import TableFile
 COLUMN = "text"
 ASCII_COMPATIBLE = frozenset({"utf-8", "ascii", "iso8859-1", "iso8859-15", "cp1252", "mac-roman", "koi8-r"})
 """Encodings in which a line feed is one byte that is nothing else: their rows are found without decoding."""
+AROUND = "\ufeff \t\r\n\v\f"
+"""What is no part of a row where it begins or ends."""
 
 
 class TextRows(Sequence[str]):
@@ -38,12 +40,16 @@ class TextRows(Sequence[str]):
         """Some of the rows."""
         return TextRows(self._files, self._encoding, [self._place(position) for position in positions])
 
-    def joined(self, other: TextRows) -> TextRows:
-        """The rows of both."""
-        places = [self._place(row) for row in range(len(self))]
-        shift = len(self._files)
-        places += [(file + shift, start, count) for file, start, count in map(other._place, range(len(other)))]
-        return TextRows([*self._files, *other._files], self._encoding, places)
+    @classmethod
+    def joined(cls, parts: Sequence[TextRows]) -> TextRows:
+        """The rows of all, which have one encoding."""
+        files: list[Path] = []
+        places: list[tuple[int, int, int]] = []
+        for part in parts:
+            shift = len(files)
+            files += part._files
+            places += [(file + shift, start, count) for file, start, count in map(part._place, range(len(part)))]
+        return cls(files, parts[0]._encoding, places)
 
     def __len__(self) -> int:
         return len(self._start)
@@ -60,7 +66,7 @@ class TextRows(Sequence[str]):
         file, start, count = self._place(row)
         with self._files[file].open("rb") as stream:
             stream.seek(start)
-            return _decoded(stream.read(count), self._encoding)
+            return _tidy(stream.read(count).decode(self._encoding))
 
     def __iter__(self) -> Iterator[str]:
         return (self[row] for row in range(len(self)))
@@ -98,7 +104,7 @@ def _paragraphs(file: TableFile, encoding: str) -> list[tuple[int, int]]:
         for line in stream:
             watch.read(line, is_all=False)
             try:
-                blank = not line.decode(encoding).strip("\ufeff \t\r\n\v\f")
+                blank = not line.decode(encoding).strip(AROUND)
             except UnicodeDecodeError:
                 read_text(file, encoding)  # raises, and says which encoding it may be
                 raise
@@ -118,13 +124,13 @@ def _paragraphs(file: TableFile, encoding: str) -> list[tuple[int, int]]:
 def _rows_of(text: str) -> list[str]:
     paragraphs: list[list[str]] = [[]]
     for line in text.split("\n"):
-        if line.strip():
+        if line.strip(AROUND):
             paragraphs[-1].append(line)
         elif paragraphs[-1]:
             paragraphs.append([])
-    full = ["\n".join(lines).strip() for lines in paragraphs if lines]
-    return [line.strip() for line in full[0].split("\n")] if len(full) == 1 else full
+    full = [lines for lines in paragraphs if lines]
+    return [_tidy(row) for row in (full[0] if len(full) == 1 else map("\n".join, full))]
 
 
-def _decoded(data: bytes, encoding: str) -> str:
-    return data.decode(encoding).replace("\r\n", "\n").strip("\ufeff \t\r\n\v\f")
+def _tidy(row: str) -> str:
+    return row.replace("\r\n", "\n").strip(AROUND)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,30 @@ def test_rows_are_paragraphs_and_lines_where_there_is_only_one(tmp_path: Path) -
     assert list(read_text_rows(TableFile(file), "utf-8")) == ["one", "two", "three"]
     file.write_text("one\n\n\ntwo", encoding="utf-16")
     assert list(read_text_rows(TableFile(file), "utf-16")) == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    "text", ["\ufeffOne\r\ntwo.\r\n\r\n \r\nThr\u00e9e\r\n", "one\u00a0\r\n two\r\n", "a\n\u00a0\nb\n\n\u00a0"]
+)
+def test_a_packed_file_has_the_rows_of_the_unpacked_one(tmp_path: Path, text: str) -> None:
+    plain, packed, wide = tmp_path / "a.txt", tmp_path / "a.txt.gz", tmp_path / "wide.txt"
+    plain.write_bytes(text.encode())
+    packed.write_bytes(gzip.compress(text.encode()))
+    wide.write_bytes(text.removeprefix("\ufeff").encode("utf-16"))
+    expected = list(read_text_rows(TableFile(plain), "utf-8"))
+    assert list(read_text_rows(TableFile(packed), "utf-8")) == expected
+    assert list(read_text_rows(TableFile(wide), "utf-16")) == expected
+
+
+def test_many_files_are_joined_in_one_pass(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for at in range(30):
+        (tmp_path / f"{at:02}.txt").write_text(f"first of {at}\n\nsecond of {at}")
+    asked: list[int] = []
+    place = TextRows._place
+    monkeypatch.setattr(TextRows, "_place", lambda self, row: asked.append(row) or place(self, row))
+    (table,) = read_tables(tmp_path, config(tmp_path)).values()
+    assert len(table) == len(asked) == 60
+    assert table.columns["text"][59] == "second of 29"
 
 
 @settings(max_examples=60, deadline=None)
@@ -77,6 +102,9 @@ def test_dialogues(tmp_path: Path) -> None:
     )
     table = read_table(file, config(file))
     assert table.columns["conversations"] == [["Hi", "Hello"], ["Year?", "1963"]]
+    assert parse_conversations("conversations:\n- - Note: yes\n  -\n", where="x") == [["Note: yes", ""]]
+    with pytest.raises(DataError, match=r"talk.yml, conversation 1: what is said is no text"):
+        parse_conversations("conversations:\n- - [a, b]\n  - c\n", where="talk.yml")
     with pytest.raises(DataError, match="no list of lists under the key"):
         parse_conversations("a: 1", where="talk.yml")
     with pytest.raises(DataError, match=r"not YAML.*"):
