@@ -45,7 +45,7 @@ def evaluate(
                 number_columns=tuned.task.number_columns(),
                 image_columns=tuned.task.image_columns(),
             )
-            found = evaluate_rows(tuned, stream, reporter)
+            found = evaluate_rows(tuned, stream, reporter, offline=offline)
     print(json.dumps(found.model_dump(mode="json"), indent=2) if as_json else _summary(found))
 
 

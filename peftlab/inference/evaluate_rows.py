@@ -41,21 +41,24 @@ class Evaluation(Config):
     )
 
 
-def evaluate_rows(tuned: TunedModel, stream: RowStream, reporter: Reporter) -> Evaluation:
+def evaluate_rows(tuned: TunedModel, stream: RowStream, reporter: Reporter, *, offline: bool) -> Evaluation:
     """Score a model on rows with what is to be predicted, by the metrics of the run's own evaluation.
 
     Args:
         tuned: The model.
         stream: The rows; columns have the names of the recipe's task, those that may be missing included.
         reporter: Shows the progress.
+        offline: Allow no network, where a task asks the untuned base too.
 
     Raises:
         DataError: A column is missing, or a label was not seen in training.
     """
     kept = _Kept(tuned)
     by_chunks = tuned.task.predicts_from_logits and not tuned.task.ranks_whole_split
-    score = _score_chunks if by_chunks else _score_table
-    scores = score(tuned, stream, reporter, kept)
+    if by_chunks:
+        scores = _score_chunks(tuned, stream, reporter, kept)
+    else:
+        scores = _score_table(tuned, stream, reporter, kept, offline=offline)
     return Evaluation(
         run=tuned.name,
         data=stream.name,
@@ -103,14 +106,16 @@ def _score_chunks(tuned: TunedModel, stream: RowStream, reporter: Reporter, kept
     return scorer.compute()
 
 
-def _score_table(tuned: TunedModel, stream: RowStream, reporter: Reporter, kept: _Kept) -> dict[str, float]:
+def _score_table(
+    tuned: TunedModel, stream: RowStream, reporter: Reporter, kept: _Kept, *, offline: bool
+) -> dict[str, float]:
     """A whole table, as a run scores its test split: rows may be references of one another, or make one long text."""
     task, (model, inference) = tuned.task, tuned.module()
     table = whole_split_of(stream, "test", task.source_columns(), optional=task.optional_columns())
     split = task.tidy_rows(task.arrange(table))
     check_columns(split, task.text_columns(), task.label_columns())
     task.check_split(split, tuned.labels)
-    encoded = with_prepared(tuned, task.encode(split, tuned.tokenizer, tuned.labels))
+    encoded = with_prepared(tuned, task.encode(split, tuned.tokenizer, tuned.labels), offline=offline)
     kept.read(len(table), encoded)
     reporter.start(f"evaluating {stream.name}", len(encoded))
     try:

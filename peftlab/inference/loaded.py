@@ -34,10 +34,12 @@ class LoadedRun:
     Args:
         tuned: What it is made of.
         reporter: Is told what goes on.
+        offline: Allow no network.
     """
 
     tuned: TunedModel
     reporter: Reporter
+    offline: bool
 
     def __repr__(self) -> str:
         return f"<LoadedRun {self.tuned.name}: {self.recipe.task.registered_name}, {self.tuned.folder}>"
@@ -107,7 +109,7 @@ class LoadedRun:
         """
         data = Path(data) if isinstance(data, str) else data
         stream = self._stream(data, self.recipe.task.source_columns(), "data")
-        return evaluate_rows(self.tuned, stream, self.reporter)
+        return evaluate_rows(self.tuned, stream, self.reporter, offline=self.offline)
 
     def _stream(self, data: Any, columns: Sequence[str], where: str) -> RowStream:
         numbers = [column for column in self.recipe.task.number_columns() if column in columns]
@@ -143,7 +145,7 @@ def load(
         raise ConfigError(f"the folder of a run is needed, not {reprlib.repr(folder)}", where="folder")
     reporter = reporter or Silent()
     tuned = load_tuned(folder, offline=offline, device=choose_device(device), report=reporter.say)
-    return LoadedRun(tuned, reporter)
+    return LoadedRun(tuned, reporter, offline)
 
 
 def _rows_of_texts(inputs: Any, tuned: TunedModel) -> GivenRows | None:

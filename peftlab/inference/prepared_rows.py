@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 
-def with_prepared(tuned: TunedModel, split: EncodedSplit, *, offline: bool = False) -> EncodedSplit:
+def with_prepared(tuned: TunedModel, split: EncodedSplit, *, offline: bool) -> EncodedSplit:
     """The rows with what the task prepares for them; a task that prepares nothing gives them back as they are.
 
     Args:

@@ -121,6 +121,16 @@ def test_what_it_cannot_answer_is_said(classifier: peftlab.LoadedRun, inputs: An
         classifier.predict(inputs)
 
 
+def test_a_run_loaded_offline_is_evaluated_offline(
+    tiny_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[bool] = []
+    monkeypatch.setattr("peftlab.inference.loaded.evaluate_rows", lambda *_, offline: asked.append(offline))
+    for offline in (True, False):
+        peftlab.load(tiny_run(), offline=offline).evaluate([{"text": "good film", "label": "pos"}])
+    assert asked == [True, False]
+
+
 def test_other_mistakes_are_said(classifier: peftlab.LoadedRun, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="max_new_tokens: a run of text_classification writes no text"):
         classifier.predict(["x"], max_new_tokens=3)

@@ -245,7 +245,7 @@ def split_of_test(done: Done) -> EncodedSplit:
     """The encoded test split, as the run saw it."""
     tuned = done.loaded.tuned
     split = tuned.task.encode(done.checked.data.splits["test"], tuned.tokenizer, done.checked.labels)
-    return with_prepared(tuned, split)
+    return with_prepared(tuned, split, offline=True)
 
 
 def test_there_is_a_case_for_every_task() -> None:
