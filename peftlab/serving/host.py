@@ -336,8 +336,9 @@ def _outputs(tuned: TunedModel) -> int | None:
 
 
 def _group_key(recipe: Recipe, labels: tuple[str, ...]) -> tuple[Any, ...]:
-    """Equal for runs whose adapters fit one model: method and its settings, task, and kind of head."""
+    """Equal for runs whose adapters fit one model: method, task, the settings of both, and kind of head."""
     head = recipe.task.head(labels)
     shape = {key: value for key, value in head.config.items() if key not in {"id2label", "label2id", "num_labels"}}
     kind = (recipe.method.registered_name, recipe.method.model_dump_json())
-    return (*kind, recipe.task.registered_name, head.auto_class, tuple(sorted(shape.items())))
+    task = (recipe.task.registered_name, recipe.task.model_dump_json(exclude={"max_length"}))
+    return (*kind, *task, head.auto_class, tuple(sorted(shape.items())))

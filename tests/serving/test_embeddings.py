@@ -97,6 +97,18 @@ def test_vectors_are_those_of_predict(embedding_run: Path, start: Any, tiny_run:
     assert "scores no pairs" in answer["error"]
 
 
+def test_adapters_whose_tasks_read_vectors_otherwise_share_no_batch(
+    embedding_run: Path, tiny_bert: Path, tmp_path: Path, start: Any
+) -> None:
+    runs = {"own": embedding_run}
+    runs["cls"] = tiny_run_of({"type": "text_embedding", "pooling": "cls", "normalize": False}, tiny_bert, tmp_path)
+    client = start(runs)
+    for name, folder in runs.items():
+        expected = np.array([answer["prediction"] for answer in peftlab.load(folder).predict(TEXTS)])
+        _, answer, _ = client.request("POST", "/v1/embeddings", {"model": name, "input": TEXTS})
+        assert np.array([item["embedding"] for item in answer["data"]]) == pytest.approx(expected, abs=1e-5)
+
+
 def test_a_model_that_gives_no_vectors_says_so(start: Any, tiny_run: Callable[..., Path]) -> None:
     client = start({"classes": tiny_run()})
     status, answer, _ = client.request("POST", "/v1/embeddings", {"input": "a"})
