@@ -104,7 +104,8 @@ def _tokens(tokenizer: Mapping[str, Any]) -> dict[str, int]:
 def _vocabulary(find: FindFile) -> dict[str, int]:
     """The vocabulary of a tokenizer without ``tokenizer.json``: a list of words, a map of words, or SentencePiece's."""
     if (file := find(WORDS)) is not None:
-        return {word: at for at, word in enumerate(file.read_text(encoding="utf-8").splitlines())}
+        with file.open(encoding="utf-8") as lines:  # a word may be a sign that splitlines() takes for a line's end
+            return {line.removesuffix("\n"): at for at, line in enumerate(lines)}
     if (words := _read(find, WORD_IDS)) is not None:
         return {str(word): int(at) for word, at in words.items()}
     for name in PIECES:

@@ -139,3 +139,10 @@ def test_a_damaged_file_of_pieces_is_named(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "tokenizer.model").write_bytes(data)
     with pytest.raises(SourceError, match=r"tokenizer\.model is damaged"):
         read_tokenizer_facts(tmp_path)
+
+
+def test_a_word_may_look_like_the_end_of_a_line(tmp_path: Path) -> None:
+    (tmp_path / "vocab.txt").write_text("[PAD]\n\u2028\n\x85\nword\n", encoding="utf-8")
+    facts = read_tokenizer_facts(tmp_path)
+    assert facts is not None
+    assert facts.tokens == {"[PAD]": 0, "\u2028": 1, "\x85": 2, "word": 3}
