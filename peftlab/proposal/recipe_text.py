@@ -39,11 +39,7 @@ def _write(values: Mapping[str, Any], reasons: Mapping[str, str], path: str, dep
 def _value(value: Any) -> str:
     """JSON is YAML too; plain words need no quotes."""
     if isinstance(value, str) and value.replace("_", "a").replace("-", "a").isidentifier() and value.isascii():
-        return (
-            value
-            if value.lower() not in ("true", "false", "null", "yes", "no", "on", "off", "y", "n")
-            else f'"{value}"'
-        )
+        return f'"{value}"' if value.lower() in NOT_WORDS else value
     return json.dumps(value, ensure_ascii=False)
 
 
