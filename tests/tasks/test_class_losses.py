@@ -15,7 +15,7 @@ import peftlab
 from peftlab.core.reporter import PlainReporter
 from peftlab.inference.export.export import export_run
 from peftlab.tasks._class_losses import binary_focal_terms, focal_loss
-from peftlab.tasks._thresholds import thresholds
+from peftlab.tasks._thresholds import best_threshold, thresholds
 from peftlab.tasks.text_classification import TextClassification
 from tests.conftest import sentences
 
@@ -51,6 +51,11 @@ def test_no_threshold_has_a_better_f1() -> None:
         assert f1_score(truth, scores[:, at] > found[name]) >= max(of_grid)
     assert thresholds([[0.2], [0.7]], [[], []], ["c"]) == {"c": 0.5}
     assert thresholds([[0.2], [0.9]], [[], ["c"]], ["c"]) == {"c": 0.5}
+
+
+def test_thresholds_of_many_rows_take_no_table_of_rows_by_rows() -> None:
+    scores = torch.linspace(0.01, 0.99, 200_000, dtype=torch.float64).numpy()
+    assert best_threshold(scores, scores > 0.75) == pytest.approx(0.75, abs=1e-5)
 
 
 def test_thresholds_go_with_the_run_and_its_exports(tiny_bert: Path, tmp_path: Path) -> None:
