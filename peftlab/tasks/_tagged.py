@@ -87,11 +87,12 @@ def encode_tagged_in_windows(
     encoded = cut_into_windows(
         tokenizer, _as_read(words, tokenizer), is_split_into_words=True, max_length=max_length, stride=windows.stride
     )
-    texts = encoded["overflow_to_sample_mapping"]
+    windows_of_texts: list[list[int]] = [[] for _ in tags]
+    for at, text in enumerate(encoded["overflow_to_sample_mapping"]):
+        windows_of_texts[text].append(at)
     keys = [key for key in ("input_ids", "token_type_ids") if key in encoded]
     examples, all_rows = [], []
-    for text, own in enumerate(tags):
-        numbers = [at for at, of_text in enumerate(texts) if of_text == text]
+    for numbers, own in zip(windows_of_texts, tags, strict=True):
         rows = [{key: encoded[key][at] for key in keys} for at in numbers]
         ids = [encoded.word_ids(at) for at in numbers[: windows.most]]
         places = _places_in_windows(ids, len(own), windows.stride)

@@ -143,6 +143,24 @@ def test_every_example_is_in_one_row_that_is_not_too_long(lengths: list[int]) ->
     assert len(filled) == 1 or sum(sorted(filled)[:2]) > 20
 
 
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(1, 20), max_size=60))
+def test_each_example_goes_into_the_fullest_row_that_takes_it(lengths: list[int]) -> None:
+    rows: list[list[int]] = []
+    left: list[tuple[int, int]] = []  # what became fullest last comes first among equals
+    for at in sorted(range(len(lengths)), key=lambda at: (-lengths[at], at)):
+        fitting = [entry for entry in left if entry[0] >= lengths[at]]
+        entry = min(reversed(fitting), key=lambda entry: entry[0], default=None)
+        if entry is None:
+            rows.append([])
+            entry = (20, len(rows) - 1)
+        else:
+            left.remove(entry)
+        rows[entry[1]].append(at)
+        left.append((entry[0] - lengths[at], entry[1]))
+    assert pack(examples_of(lengths), 20) == rows
+
+
 def test_a_model_that_may_look_across_is_refused() -> None:
     with pytest.raises(UnsupportedError, match="bloom keeps packed examples apart"):
         check_packing(ModelFacts("x", "bloom", "decoder", {}))

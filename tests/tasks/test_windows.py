@@ -17,9 +17,10 @@ from peftlab.core.reporter import PlainReporter
 from peftlab.core.splits import Split
 from peftlab.inference.explanation.attributions import explain
 from peftlab.inference.export.export import export_run
+from peftlab.tasks._tagged import encode_tagged_in_windows
 from peftlab.tasks.text_classification import TextClassification
 from peftlab.tasks.text_pair_classification import TextPairClassification
-from peftlab.tasks.windows import Windows, window_weights
+from peftlab.tasks.windows import Windows, cut_into_windows, window_weights
 from tests.conftest import sentences
 
 pytestmark = pytest.mark.slow
@@ -115,3 +116,23 @@ def test_a_run_counts_predicts_and_is_exported(folder: Path, tmp_path: Path) -> 
     with pytest.raises(UnsupportedError, match="read in 3 windows"):
         explain(loaded.tuned, long_text)
     assert explain(loaded.tuned, "good film", steps=4).prediction in LABELS
+
+
+def test_windows_of_tagged_texts_are_gone_through_once(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+
+    def cut(*given: Any, **options: Any) -> Any:
+        encoded = cut_into_windows(*given, **options)
+        texts = encoded["overflow_to_sample_mapping"]
+        encoded["overflow_to_sample_mapping"] = (read.append(text) or text for text in texts)
+        return encoded
+
+    monkeypatch.setattr("peftlab.tasks._tagged.cut_into_windows", cut)
+    words = [["good", "day"] * count for count in (1, 9, 2)]
+    tags = [[0, 1] * count for count in (1, 9, 2)]
+    tokenizer = AutoTokenizer.from_pretrained(tiny_bert)
+    windows = Windows(stride=2, most=9)
+    examples, rows = encode_tagged_in_windows(words, tags, tokenizer, max_length=8, windows=windows)
+    assert [example["tags"] for example in examples] == tags
+    assert len(rows[1]) > 1
+    assert read == [text for text, own in enumerate(rows) for _ in own]

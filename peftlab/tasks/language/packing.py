@@ -7,6 +7,7 @@ FlashAttention. Models whose code does not do so are refused.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from collections.abc import Sequence
 
 from peftlab.core.errors import UnsupportedError
@@ -41,16 +42,22 @@ def pack(examples: Sequence[Example], max_length: int) -> list[list[int]]:
     """
     rows: list[list[int]] = []
     by_room: dict[int, list[int]] = {}
+    rooms: list[int] = []  # that some row has, the least first
     for position in sorted(range(len(examples)), key=lambda at: (-len(examples[at]["input_ids"]), at)):
         length = len(examples[position]["input_ids"])
-        room = next((room for room in range(length, max_length + 1) if by_room.get(room)), None)
-        if room is None:
+        at = bisect_left(rooms, length)
+        if at == len(rooms):
             rows.append([])
             row, room = len(rows) - 1, max_length
         else:
+            room = rooms[at]
             row = by_room[room].pop()
+            if not by_room[room]:
+                del rooms[at]
         rows[row].append(position)
-        by_room.setdefault(room - length, []).append(row)
+        if not by_room.setdefault(room - length, []):
+            insort(rooms, room - length)
+        by_room[room - length].append(row)
     return rows
 
 
