@@ -134,10 +134,10 @@ def other_separator(labels: Sequence[str]) -> tuple[str, str] | None:
 
 def written_list(text: str) -> list[Any] | None:
     """A list, tuple or set as JSON, Python or numpy writes it, or None; numpy puts blanks where Python would join."""
-    with contextlib.suppress(ValueError):
+    with contextlib.suppress(ValueError, RecursionError):
         read = json.loads(text)
         return read if isinstance(read, list) else None
-    with contextlib.suppress(ValueError, SyntaxError):
+    with contextlib.suppress(ValueError, SyntaxError, RecursionError, MemoryError):  # brackets without end
         read = ast.literal_eval(re.sub(r"""(?<=['"])\s+(?=['"])""", ", ", text))  # `set()` too
         return (
             sorted(read, key=str) if isinstance(read, set) else list(read) if isinstance(read, list | tuple) else None

@@ -14,7 +14,10 @@ from peftlab.core.task import Task
 from peftlab.data.data_config import DataConfig
 from peftlab.data.row_rules import RowRules
 from peftlab.data.splits import load_splits
-from peftlab.tasks._labels import class_finder, class_names, in_order, is_blank, label_key
+from peftlab.tasks._labels import class_finder, class_names, in_order, is_blank, label_key, written_list
+from peftlab.tasks._word_lists import listed
+from peftlab.tasks.language.conversations import parsed_messages
+from peftlab.tasks.spans.answers import read_answers
 from peftlab.tasks.text_classification import TextClassification
 from peftlab.tasks.text_regression import TextRegression
 
@@ -227,3 +230,12 @@ def test_labels_that_another_separator_parts_are_told() -> None:
     )
     plain = split(text=["x", "y", "z"], labels=["a,b", "a/c", "b d"])
     assert "labels_may_be_several" not in task.notices({"train": plain}, task.learn_labels(plain))
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000 + "]" * 100_000, f"[{'-' * 100_000}1]"])
+def test_brackets_without_end_are_a_text_like_any_other(text: str) -> None:
+    assert written_list(text) is None
+    assert listed(text) == text
+    with pytest.raises(DataError, match="row 3: a list of messages is needed"):
+        parsed_messages(text, "row 3")
+    assert [answer.text for answer in read_answers(text, text, "row 3")] == [text]

@@ -173,7 +173,7 @@ def check_tools(value: Any, where: str, name: str = "tools") -> list[Any] | None
     if isinstance(value, str):
         try:
             value = json.loads(value) if value.strip() else None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise DataError(f"`{name}` holds {value!r:.60}, which is not JSON", where=where) from None
     if value is None or (isinstance(value, Sequence) and not value):
         return None
@@ -255,7 +255,7 @@ def parsed_messages(value: Any, where: str) -> list[Message]:
     if isinstance(value, str):
         try:
             value = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise DataError(f"a list of messages is needed, not the text {value!r:.60}", where=where) from None
     if isinstance(value, Sequence) and value and all(isinstance(item, str) for item in value):
         value = [{"role": ("user", "assistant")[place % 2], "content": text} for place, text in enumerate(value)]
