@@ -95,8 +95,9 @@ class PlainReporter:
         now = time.monotonic()
         if now - self._last >= PLAIN_LINE_SECONDS and self._done < self._total:
             self._last = now
-            left = (now - self._started) / self._done * (self._total - self._done)
-            self.say(f"{self._description}: {self._done}/{self._total} {detail} ({duration(left)} left)")
+            left = (now - self._started) / self._done * (self._total - self._done) if self._done else None
+            shown = "" if left is None else f" ({duration(left)} left)"
+            self.say(f"{self._description}: {self._done}/{self._total} {detail}{shown}")
 
     def finish(self) -> None:
         """A line with the time it took, where it took some."""
