@@ -5,9 +5,11 @@ import json
 import pytest
 
 from peftlab.core.config import parse_yaml
+from peftlab.core.splits import Split
 from peftlab.data.notices import describe_notes
 from peftlab.preparation.load_data import load_data
 from peftlab.recipe.schema import build_recipe
+from peftlab.tasks.language.conversations import conversations_of_columns
 
 
 def load(tmp_path, rows, task, data=""):
@@ -164,3 +166,21 @@ def test_what_was_cut_is_told_by_split():
         "1 prompt of test lost its beginning: it does not fit into task.max_length",
         "odd things of test: 2",
     ]
+
+
+def test_responses_to_one_prompt_are_not_each_compared_with_all_others():
+    compared = []
+
+    class Text(str):
+        __hash__ = str.__hash__
+
+        def __eq__(self, other):
+            compared.append(other)
+            return str.__eq__(self, other)
+
+    texts = [f"joke {at % 60}" for at in range(80)]
+    rows = Split("train", range(80), {"p": ["Tell one"] * 80, "r": list(map(Text, texts))}, "a.jsonl")
+    split = conversations_of_columns(rows, prompt="p", response="r", extra=None)
+    assert split.columns["responses"] == [texts[:60]]
+    assert split.notes == {"rows_with_further_responses": 59, "rows_with_equal_responses": 20}
+    assert len(compared) <= 200  # of each with each other one there would be 1,770 and more

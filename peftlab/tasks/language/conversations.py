@@ -187,16 +187,19 @@ def _grouped(split: Split, pairs: Sequence[tuple[Conversation, Message]]) -> Spl
     rows: dict[str, int] = {}
     equal = 0
     responses: dict[str, list[Message]] = {}
+    of_content: dict[tuple[str, str], list[Message]] = {}  # a prompt may have as many responses as there are rows
     for row, (context, response) in enumerate(pairs):
         messages = list(context.messages)
         value = messages if context.tools is None else {"messages": messages, "tools": list(context.tools)}
         key = json.dumps(value, ensure_ascii=False)
         rows.setdefault(key, row)
         known = responses.setdefault(key, [])
-        if response not in known:
-            known.append(response)
-        else:
+        alike = of_content.setdefault((key, response["content"]), [])
+        if response in alike:
             equal += 1
+        else:
+            alike.append(response)
+            known.append(response)
     further = len(pairs) - equal - len(rows)
     notes = {"rows_with_further_responses": further, "rows_with_equal_responses": equal}
     index = [split.index[row] for row in rows.values()]
