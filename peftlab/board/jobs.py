@@ -98,7 +98,9 @@ class Jobs:
 
     def last_of(self, key: str) -> Job | None:
         """The last that this board has started for a run; None where there is none."""
-        found = (job for name in reversed(self._processes) if (job := self.find(name)) is not None and job.key == key)
+        found = (
+            job for name in reversed(list(self._processes)) if (job := self.find(name)) is not None and job.key == key
+        )
         return next(found, None)
 
     def state(self, job: Job) -> JobState:

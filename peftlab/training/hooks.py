@@ -37,8 +37,8 @@ class HookList:
         self._averaging: Any = None
         self._pairs: EncodedPairs | None = None
         names = [hook.registered_name for hook in hooks]
-        if len(set(names)) < len(names):
-            raise ConfigError(f"the method and a regularizer are both called `{names[0]}`", where="training")
+        if doubled := [name for name in names if names.count(name) > 1]:
+            raise ConfigError(f"two of the method and the regularizers are called `{doubled[0]}`", where="training")
         base = TrainingHooks.around_backward
         self._around = [hook for hook in hooks if type(hook).around_backward is not base]
         self._penalties = [hook for hook in hooks if type(hook).penalty is not TrainingHooks.penalty]

@@ -162,3 +162,8 @@ def test_passes_add_up_with_their_weights() -> None:
 def test_a_plugin_with_a_hook_of_the_old_name_is_refused(old: str) -> None:
     with pytest.raises(ConfigError, match=f"`{old}` of Plugin is called `{FORMER_NAMES[old]}` now"):
         type("Plugin", (Regularizer,), {old: lambda *_: None})
+
+
+def test_two_hooks_of_one_name_are_named() -> None:
+    with pytest.raises(ConfigError, match="`doubled`"):
+        HookList([Witness(name, [], Toy(per_token=False)) for name in ("one", "doubled", "doubled")])

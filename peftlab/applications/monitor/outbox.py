@@ -22,6 +22,7 @@ from peftlab.applications.monitor.store import OUTBOX, Store
 
 LEASE = 120.0
 """Seconds for which a message belongs to the process that sends it; longer than any attempt."""
+MESSAGES_A_TURN = 20
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 3600.0
 SIGNATURE = "X-Peftlab-Signature"
 DELIVERY = "X-Peftlab-Delivery"
@@ -45,7 +46,10 @@ def deliver(store: Store, send: Destinations, now: Callable[[], float] = time.ti
         mail = send.mail
         senders["mail"] = lambda number, body: send_mail(mail, number, body)
     taken = 0
-    for row in _claimed(store, list(senders), now()):
+    for _ in range(MESSAGES_A_TURN):
+        row = _claimed(store, list(senders), now())
+        if row is None:
+            break
         error = None
         try:
             senders[row.channel](row.id, row.body)
@@ -114,13 +118,16 @@ def send_mail(mail: Mail, number: int, body: str) -> None:
         server.send_message(message)
 
 
-def _claimed(store: Store, channels: list[str], now: float) -> list[Any]:
-    """Messages that are due; until their lease ends no other process takes them."""
+def _claimed(store: Store, channels: list[str], now: float) -> Any:
+    """The message that has been due the longest, new ones first; until its lease ends no other process takes it.
+
+    Returns:
+        Its row; None where none is due, or another process was faster.
+    """
     query = select(OUTBOX).where(OUTBOX.c.sent.is_(None), OUTBOX.c.due <= now, OUTBOX.c.channel.in_(channels))
-    found = []
     with store.transaction() as connection:
-        for row in connection.execute(query.order_by(OUTBOX.c.id).limit(20)).all():
-            mine = update(OUTBOX).where(OUTBOX.c.id == row.id, OUTBOX.c.due == row.due, OUTBOX.c.sent.is_(None))
-            if connection.execute(mine.values(due=now + LEASE)).rowcount:
-                found.append(row)
-    return found
+        row = connection.execute(query.order_by(OUTBOX.c.due, OUTBOX.c.id).limit(1)).first()
+        if row is None:
+            return None
+        mine = update(OUTBOX).where(OUTBOX.c.id == row.id, OUTBOX.c.due == row.due, OUTBOX.c.sent.is_(None))
+        return row if connection.execute(mine.values(due=now + LEASE)).rowcount else None

@@ -6,7 +6,7 @@ apart: a share of the items is hidden from the text tower and from all models.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from peftlab.applications.recommend import Recommend
 
 SIZE = 10
+USERS_AT_ONCE = 1024
 TEXTS = ("text", "last")
 SENTENCES = {
     "system": "The whole system, without diversity.",
@@ -97,14 +98,13 @@ def warm_lists(
 def baseline_lists(models: Collaborative, train: History) -> dict[str, Ints]:
     """The lists of popularity, item-kNN, ALS and EASE."""
     rows = history_rows(train.each(), train.items)
-    popular = np.tile(models.popular, (len(train.users), 1))
-    found = {
-        "popularity": popular,
-        "item_knn": models.by_neighbours(rows),
-        "als": models.by_factors(rows),
-        "ease": models.by_ease(rows),
+    scores: dict[str, Callable[[slice], Matrix]] = {
+        "popularity": lambda users: np.tile(models.popular, (rows[users].shape[0], 1)),
+        "item_knn": lambda users: models.by_neighbours(rows[users]),
+        "als": lambda users: models.by_factors(rows[users]),
+        "ease": lambda users: models.by_ease(rows[users]),
     }
-    return {name: _unseen(scores, train) for name, scores in found.items()}
+    return {name: _unseen(of, train) for name, of in scores.items()}
 
 
 def cold_figures(
@@ -248,9 +248,16 @@ def _weights_without_text(application: Recommend, train: History, vectors: Matri
 
 
 def _text_lists(application: Recommend, train: History, vectors: Matrix) -> Ints:
-    return _unseen(user_vectors(train.each(), vectors, application.half_life) @ vectors.T, train)
+    users = user_vectors(train.each(), vectors, application.half_life)
+    return _unseen(lambda some: users[some] @ vectors.T, train)
 
 
-def _unseen(scores: Matrix, train: History) -> Ints:
-    scores[train.matrix.nonzero()] = -np.inf
-    return best_items(scores, SIZE)
+def _unseen(scores: Callable[[slice], Matrix], train: History) -> Ints:
+    """Of each user the best of the items that it did not choose; no table of all users and items is held."""
+    lists = []
+    for start in range(0, len(train.users), USERS_AT_ONCE):
+        users = slice(start, start + USERS_AT_ONCE)
+        found = scores(users)
+        found[train.matrix[users].nonzero()] = -np.inf
+        lists.append(best_items(found, SIZE))
+    return np.concatenate(lists)

@@ -260,6 +260,25 @@ def test_an_address_that_cannot_be_is_told_and_stops_no_other_message(
     assert "Port out of range" in rows(store, OUTBOX)[0].error
 
 
+def test_the_last_of_many_slow_messages_is_sent_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    send = Destinations.model_validate({"webhook": {"url": "http://127.0.0.1:9/hook"}})
+    first = {"channel": "webhook", "body": "{}", "due": 0.0, "tries": 0}
+    with store.transaction() as connection:
+        connection.execute(OUTBOX.insert(), [first | {"alarm": number} for number in range(4)])
+    clock, posted = [1000.0], []
+
+    def slow(_: Any, number: int, __: str) -> None:
+        posted.append(number)
+        clock[0] += outbox.LEASE / 2
+        if len(posted) == 3:  # another process, whose messages take no time, looks while this one is on its way
+            moment = clock[0]
+            outbox.deliver(store, send, lambda: moment)
+
+    monkeypatch.setattr(outbox, "post", slow)
+    outbox.deliver(store, send, lambda: clock[0])
+    assert sorted(posted) == [row.id for row in rows(store, OUTBOX)]
+
+
 def test_mail_has_the_texts_and_no_line_of_them_in_its_head(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[Any] = []
 

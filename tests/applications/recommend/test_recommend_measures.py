@@ -11,6 +11,7 @@ from sklearn.linear_model import Ridge
 from sklearn.metrics import ndcg_score
 from sklearn.metrics.pairwise import cosine_similarity
 
+from peftlab.applications.recommend import evaluation
 from peftlab.applications.recommend.cold import RIDGE, expect
 from peftlab.applications.recommend.collaborative import (
     fit_collaborative,
@@ -126,6 +127,24 @@ def test_models_agree_with_other_ways_to_compute_them(history, tmp_path) -> None
     assert np.allclose(models.user_factors(matrix), peer.recalculate_user(np.arange(40), matrix), atol=1e-4)
     nobody = scipy.sparse.csr_matrix((1, 45), dtype=np.float32)
     assert not models.by_factors(nobody).any()
+
+
+def test_lists_of_many_users_are_made_a_few_at_a_time(history, monkeypatch: pytest.MonkeyPatch) -> None:
+    models = fit_collaborative(history, factors=8, exact_items=40, regularization=5.0, seed=0)
+    whole, sizes = evaluation.baseline_lists(models, history), []
+    scores = models.by_factors(history.matrix)
+    scores[history.matrix.nonzero()] = -np.inf
+    assert np.array_equal(whole["als"], best_items(scores, 10))
+
+    def counted(scores, size):
+        sizes.append(len(scores))
+        return best_items(scores, size)
+
+    monkeypatch.setattr(evaluation, "best_items", counted)
+    monkeypatch.setattr(evaluation, "USERS_AT_ONCE", 7)
+    parts = evaluation.baseline_lists(models, history)
+    assert sizes == [7, 7, 7, 7, 7, 5] * 4
+    assert all(np.array_equal(parts[name], whole[name]) for name in whole)
 
 
 def test_wishes_and_expected_popularity_are_those_of_ridge_regression(history) -> None:
