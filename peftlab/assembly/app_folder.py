@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,8 @@ APP_NAME = "application.yaml"
 STATE_NAME = "application.json"
 PARTS = "parts"
 FORMAT = 1
+NOT_OURS = re.compile(rf"{PARTS}/|{STATE_NAME}|{APP_NAME}|evaluation\.json|(.*/)?\.|.*\.(db|sqlite)")
+"""Parts, which know their own files; the recipe, which tells of its mistakes; and what is made or changed later."""
 
 
 def start_folder(folder: Path, application: Application) -> None:
@@ -49,8 +53,10 @@ def start_folder(folder: Path, application: Application) -> None:
 
 
 def mark_built(folder: Path) -> None:
-    """Say that all is there."""
-    _write_state(folder, "built")
+    """Say that all is there, and what: the application's own files, with their sizes. Parts know their own."""
+    there = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    own = {name: path.stat().st_size for name, path in there.items() if not NOT_OURS.match(name)}
+    _write_state(folder, "built", own)
 
 
 def open_application(
@@ -85,6 +91,7 @@ def open_application(
         raise UserError(
             "the application is not built to the end", where=str(place), hint="Run `peftlab app build` again."
         )
+    _check_files(place, state.get("files") or {})
     file: AppFile = load_application(place / APP_NAME)
     runs = {key: SavedRun.open(place / PARTS / key).folder for key in file.application.parts()}
     return file.application, Workplace(place, runs, place, reporter or Silent(), offline, device)
@@ -102,6 +109,19 @@ def _read_state(folder: Path, given: Path) -> dict[str, Any]:
     return state if isinstance(state, dict) else {}
 
 
-def _write_state(folder: Path, status: str) -> None:
-    state = {"format": FORMAT, "status": status, "peftlab": version("peftlab")}
+def _check_files(folder: Path, files: Mapping[str, int]) -> None:
+    for name, size in files.items():
+        path = folder / name
+        if not path.is_file() or path.stat().st_size != size:
+            raise UserError(
+                "this file of the application is damaged"
+                if path.is_file()
+                else "this file of the application is missing",
+                where=str(path),
+                hint="Copy the folder whole from where it was built, or build it anew.",
+            )
+
+
+def _write_state(folder: Path, status: str, files: Mapping[str, int] | None = None) -> None:
+    state = {"format": FORMAT, "status": status, "peftlab": version("peftlab"), "files": dict(files or {})}
     write_text(folder / STATE_NAME, json.dumps(state, indent=2) + "\n")

@@ -49,6 +49,7 @@ def build_application(
     Raises:
         UserError: An input is wrong, the folder holds something else, or another process builds in it.
         RunFailedError: A part could not be tuned.
+        KeyboardInterrupt: The user stopped it; the same call goes on from there.
     """
     reporter = reporter or Silent()
     application, sources = file.application, file.document.folder or Path()
@@ -79,6 +80,8 @@ def build_application(
                 recipe, document, output_dir=runs[key], resume=runs[key].exists(), offline=offline, device=device,
                 reporter=reporter,
             )  # fmt: skip
+            if result.record.status == "cancelled":
+                raise KeyboardInterrupt  # as where it comes between the parts
             if result.record.status != "success":
                 raise RunFailedError(
                     f"the part `{key}` ended with the status {result.record.status}: {result.record.error}",

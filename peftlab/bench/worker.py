@@ -25,6 +25,7 @@ from peftlab.core.errors import UserError
 from peftlab.core.record import RECIPE_NAME, RECORD_NAME, RunRecord, Status, read_record, write_record
 from peftlab.recipe.continuation import without_folder
 from peftlab.recipe.schema import Recipe, build_recipe, write_recipe
+from peftlab.training.launch import PEFTLAB
 
 KILLED_BY_KERNEL = Path("/proc/vmstat")
 ERROR_LINES = 6
@@ -115,7 +116,7 @@ class Worker:
         cards: Sequence[str] = (),
     ) -> None:
         self._logs, self._threads, self._device, self._offline = logs, threads, device, offline
-        self._program = program or (sys.executable, "-m", "peftlab", "run")
+        self._program = program or (*PEFTLAB, "run")
         self._runs_on = dict.fromkeys(cards, 0) if len(cards) > 1 else {}
         self._running: set[subprocess.Popen[bytes]] = set()
         self._lock = threading.Lock()

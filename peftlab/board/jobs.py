@@ -10,7 +10,6 @@ import re
 import secrets
 import signal
 import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,6 +19,7 @@ from peftlab.core.address import TOKEN_VARIABLE
 from peftlab.core.errors import UserError
 from peftlab.core.files import write_text
 from peftlab.core.record import RECIPE_NAME
+from peftlab.training.launch import PEFTLAB
 
 FOLDER = ".board"
 LOG_LINES = 60
@@ -127,7 +127,7 @@ class Jobs:
             if folder.is_symlink():
                 raise UserError("this is a link, and may lead out of the board's folder", where=str(folder))
             write_text(folder / f"{job.name}.json", json.dumps(asdict(job), ensure_ascii=False))
-            command = [sys.executable, "-m", "peftlab", "run", *arguments, "--output-dir", str(self._root / job.key)]
+            command = [*PEFTLAB, "run", *arguments, "--output-dir", str(self._root / job.key)]
             # What visitors bring is none of the run's business.
             environment = {name: value for name, value in os.environ.items() if name != TOKEN_VARIABLE}
             with (folder / f"{job.name}.log").open("wb") as log:

@@ -12,6 +12,7 @@ import typer
 from peftlab.cli.computing import start_computing
 from peftlab.cli.options import Device, Json, Offline, Overrides, ThreadCount
 from peftlab.cli.output import reporting
+from peftlab.cli.stopping import resumable
 from peftlab.cli.verbs import verb
 
 PACKAGES = ("fastapi", "uvicorn", "sqlalchemy")
@@ -49,7 +50,7 @@ def build(
     as_json: Json = False,
 ) -> None:
     """Tune what is missing, make the indexes, and leave a folder that can be moved. Always resumable."""
-    with reporting() as reporter:
+    with resumable(), reporting() as reporter:
         from peftlab.assembly.app_file import load_application
         from peftlab.assembly.build import build_application
 

@@ -45,6 +45,8 @@ def show_error(error: BaseException, *, as_json: bool = False) -> int:
         )
     elif isinstance(error, OSError) and error.errno in PLACES and error.filename:
         text = f"{error.strerror}: {error.filename}\n  Choose another place."
+    elif isinstance(error, FileNotFoundError) and error.filename is None:  # of a path that begins nowhere
+        text = "the working directory is not there any more\n  Change to a folder that is there."
     elif isinstance(error, PermissionError):
         text = f"no permission: {error.filename or error.strerror}\n  Change its rights, or choose another place."
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from dataclasses import dataclass
 
 from peftlab.core.errors import UserError
@@ -11,6 +12,9 @@ LAUNCHER = "PEFTLAB_LAUNCHER"
 """The process of ``peftlab run --processes`` that has started this one."""
 STORE_FILE = "PEFTLAB_STORE"
 """Number of the open socket at which the first of its processes listens."""
+
+PEFTLAB = (sys.executable, "-P", "-m", "peftlab")
+"""Starts peftlab as a process of its own; a ``random.py`` in the working directory is none of its business."""
 
 STARTED_BY = {
     "WORLD_SIZE": ("RANK", "LOCAL_RANK"),  # torchrun, accelerate launch, peftlab itself

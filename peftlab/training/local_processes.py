@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from types import FrameType
 from typing import IO
 
 from peftlab.core.reporter import tell
-from peftlab.training.launch import LAUNCHER, STORE_FILE
+from peftlab.training.launch import LAUNCHER, PEFTLAB, STORE_FILE
 
 GRACE = 30.0
 """Seconds that the other processes have to end by themselves when one has failed."""
@@ -81,7 +80,7 @@ def _start(
     if is_first:
         environment[STORE_FILE] = str(listening.fileno())
     return subprocess.Popen(
-        [sys.executable, "-m", "peftlab", *arguments],
+        [*PEFTLAB, *arguments],
         env=environment,
         stdin=subprocess.DEVNULL,
         stdout=None if is_first else subprocess.DEVNULL,

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -88,6 +89,18 @@ def test_verbs_build_evaluate_and_go_on(recipe: Path, tmp_path: Path, monkeypatc
     assert json.loads(found.stdout)["figures"]["system.words"]["value"] == 4
     assert "It counts all words." in run(app, ["app", "evaluate", "moved"]).stdout
     assert json.loads(run(app, ["ls", "applications", "--json"]).stdout)["applications"]
+
+
+def test_ctrl_c_while_a_part_is_tuned_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from peftlab.assembly import build
+
+    cancelled = SimpleNamespace(record=SimpleNamespace(status="cancelled", error="stopped by the user"))
+    monkeypatch.setattr(build, "run_recipe", lambda *_, **__: cancelled)
+    (tmp_path / "a.yaml").write_text("type: learning\nfirst: {recipe: quickstart}\n")
+    done = CliRunner().invoke(app, ["app", "build", str(tmp_path / "a.yaml"), "--output-dir", str(tmp_path / "built")])
+    assert done.exit_code == 1
+    assert "Stopped. The same command goes on from here." in done.stderr
+    assert "Mend" not in done.stderr
 
 
 @pytest.mark.slow
@@ -190,6 +203,14 @@ def test_a_folder_of_another_format_or_of_something_else_is_refused(recipe: Path
     build_application(load_application(recipe), folder)
     assert open_application(folder)[0].name == "words"
     state = json.loads((folder / STATE_NAME).read_text())
+    index = folder / "index.txt"
+    whole = index.read_bytes()
+    for damage, message in ((lambda: index.write_bytes(whole[:-1]), "is damaged"), (index.unlink, "is missing")):
+        damage()
+        with pytest.raises(UserError, match=f"index.txt: this file of the application {message}\n  Copy the folder"):
+            open_application(folder)
+    index.write_bytes(whole)
+    assert open_application(folder)[0].name == "words"
     (folder / STATE_NAME).write_text(json.dumps({**state, "format": 99}))
     with pytest.raises(UserError, match="format 99"):
         open_application(folder)

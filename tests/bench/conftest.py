@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +11,7 @@ from typing import IO, Any
 import pytest
 
 from peftlab.bench import worker
+from peftlab.training.launch import PEFTLAB
 from tests.forks import Fork
 
 
@@ -20,9 +20,9 @@ def forked_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """What `bench` starts from this process are forks; the suites that are killed have runs in fresh processes."""
 
     def popen(command: Sequence[str], *, stdout: IO[Any], stderr: int, env: Mapping[str, str], **_: object) -> Fork:
-        assert list(command[:3]) == [sys.executable, "-m", "peftlab"]
+        assert tuple(command[: len(PEFTLAB)]) == PEFTLAB
         assert stderr == subprocess.STDOUT
-        return Fork(command[3:], folder=Path.cwd(), stdout=stdout, stderr=stdout, environment=env)
+        return Fork(command[len(PEFTLAB) :], folder=Path.cwd(), stdout=stdout, stderr=stdout, environment=env)
 
     names = {name: getattr(subprocess, name) for name in ("DEVNULL", "STDOUT", "TimeoutExpired")}
     monkeypatch.setattr(worker, "subprocess", SimpleNamespace(**names, Popen=popen))

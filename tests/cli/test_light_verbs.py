@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import subprocess
 import sys
@@ -10,8 +12,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from peftlab.cli.output import show_error
 from peftlab.core.method import METHODS
 from peftlab.core.task import TASKS
+from peftlab.training.launch import PEFTLAB
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PROBE = """
@@ -126,3 +130,18 @@ def test_ctrl_c_is_told_and_ends_with_1(options: list[str], monkeypatch: pytest.
     done = CliRunner().invoke(app, ["validate", str(tmp_path), *options])
     assert (done.exit_code, done.stderr) == (1, "Stopped.\n")
     assert [json.loads(line)["error"]["exit_code"] for line in done.stdout.splitlines()] == [1] * len(options)
+
+
+def test_files_of_the_working_directory_are_none_of_a_run_s_modules(tmp_path: Path) -> None:
+    for name in ("typer", "random", "datasets"):
+        (tmp_path / f"{name}.py").write_text("raise RuntimeError('the wrong one')")
+    done = subprocess.run([*PEFTLAB, "ls", "methods"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_working_directory_that_is_gone() -> None:
+    error = FileNotFoundError(2, "No such file or directory")  # as os.getcwd() raises it
+    shown = io.StringIO()
+    with contextlib.redirect_stderr(shown):
+        assert show_error(error) == 1
+    assert shown.getvalue().startswith("Error: the working directory is not there any more\n  Change to")
