@@ -22,7 +22,7 @@ from peftlab.core.errors import ConfigError, did_you_mean
 
 Key = str | int
 KeyPath = tuple[Key, ...]
-MOST_VALUES = 100_000
+MOST_VALUES = 500_000
 """Of a file. A few lines of aliases of aliases would fill the memory."""
 
 
