@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from pydantic import ValidationError
 from sklearn.metrics import f1_score
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 import peftlab
 from peftlab.core.reporter import PlainReporter
 from peftlab.inference.export.export import export_run
 from peftlab.tasks._class_losses import binary_focal_terms, focal_loss
 from peftlab.tasks._thresholds import best_threshold, thresholds
+from peftlab.tasks._weights import weights_like
 from peftlab.tasks.text_classification import TextClassification
 from tests.conftest import sentences
 
@@ -38,6 +41,26 @@ def test_focal_loss_is_no_cross_entropy_and_takes_weights() -> None:
     batch = {"labels": torch.tensor([0, 1])}
     logits = torch.tensor([[2.0, -1.0], [0.3, 0.1]])
     assert torch.equal(task.loss(logits, batch), focal_loss(logits, batch["labels"], 2.0))
+
+
+def test_weights_are_not_copied_to_a_card_in_each_step() -> None:
+    asked: list[str] = []
+
+    class Watch(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            asked.append(str(func))
+            return func(*args, **(kwargs or {}))
+
+    task = TextClassification().with_class_weights((1.0, 0.1, 3.0))
+    with Watch():
+        found = weights_like(torch.empty(2, 3, dtype=torch.float16, device="meta"), task)
+    assert found is not None
+    assert (found.device.type, found.dtype, found.shape) == ("meta", torch.float32, (3,))
+    assert set(asked) == {"aten.empty.memory_format", "aten.new_full.default", "aten.cat.default"}
+    on_cpu = weights_like(torch.empty(2, 3), task)
+    filled = torch.cat([torch.empty(2, 3).new_full((1,), weight) for weight in task.class_weights or ()])
+    assert on_cpu is not None
+    assert torch.equal(on_cpu, filled)
 
 
 def test_no_threshold_has_a_better_f1() -> None:
