@@ -18,5 +18,5 @@ def weights_like(logits: Tensor, task: Task) -> Tensor | None:
 
     if logits.device.type == "cpu":
         return torch.tensor(task.class_weights, dtype=torch.float32)
-    # Filled on the card: a copy from the host is waited for, which slows steps and is forbidden while a graph is recorded.
+    # Filled on the card: a copy from the host is waited for, and that is forbidden while a graph is recorded.
     return torch.cat([logits.new_full((1,), weight, dtype=torch.float32) for weight in task.class_weights])

@@ -46,7 +46,7 @@ def test_focal_loss_is_no_cross_entropy_and_takes_weights() -> None:
 def test_weights_are_not_copied_to_a_card_in_each_step() -> None:
     asked: list[str] = []
 
-    class Watch(TorchDispatchMode):
+    class Watch(TorchDispatchMode):  # type: ignore[no-untyped-call] # torch leaves its class untyped
         def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
             asked.append(str(func))
             return func(*args, **(kwargs or {}))
