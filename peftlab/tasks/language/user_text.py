@@ -24,13 +24,14 @@ def encode_as_text(tokenizer: Any, *texts: Any, **options: Any) -> Any:
         *texts: As the tokenizer takes them: a text or a list; then the second texts of pairs.
         **options: Of the tokenizer's call.
     """
-    safe = [_without_leaks(tokenizer, each) for each in texts]
+    specials = special_tokens(tokenizer)
+    safe = [_without_leaks(tokenizer, each, specials) for each in texts]
     return tokenizer(*safe, split_special_tokens=True, **options)
 
 
 def written_text(tokenizer: Any, text: str) -> str:
     """The text that :func:`encode_as_text` encodes, which a tokenizer's character offsets lead into."""
-    return str(_without_leaks(tokenizer, text))
+    return str(_without_leaks(tokenizer, text, special_tokens(tokenizer)))
 
 
 def text_tokens(tokenizer: Any, text: str) -> list[int]:
@@ -94,18 +95,18 @@ def encode_marked(tokenizer: Any, text: str, *, goes_on: bool = False) -> list[i
         ) from None
 
 
-def _without_leaks(tokenizer: Any, value: Any) -> Any:
+def _without_leaks(tokenizer: Any, value: Any, specials: Sequence[str]) -> Any:
     """The same texts, with a blank in special tokens that the vocabulary itself holds as whole words or pieces.
 
     Unigram and word-level vocabularies do: without the blank such a token would come out of plain text.
     """
     if isinstance(value, str):
-        return _mended(tokenizer, value)
-    return [_without_leaks(tokenizer, item) for item in value] if isinstance(value, list | tuple) else value
+        return _mended(tokenizer, value, specials)
+    return [_without_leaks(tokenizer, item, specials) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _mended(tokenizer: Any, text: str) -> str:
-    for token in special_tokens(tokenizer):
+def _mended(tokenizer: Any, text: str, specials: Sequence[str]) -> str:
+    for token in specials:
         if token not in text or len(token) < 2:
             continue
         ids = tokenizer(token, split_special_tokens=True, add_special_tokens=False)["input_ids"]
