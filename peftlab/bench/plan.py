@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 
 from peftlab.bench.cells import Cell, expand_cells
-from peftlab.bench.suite import Suite
+from peftlab.bench.suite import Suite, method_name
 from peftlab.bench.suite_folder import SuiteFolder
 from peftlab.bench.timing import Clock, Workload
 from peftlab.bench.tuning import plan_rungs, propose_settings, trial_name, trial_recipe
@@ -81,6 +81,7 @@ class Plan:
                     hint="Set data.validation_fraction in the recipe, or `tuning: null`.",
                 )
         self._check_classes(document)
+        self._check_routers(document)
         self.clock = Clock({key: Workload.of(checked) for key, checked in self.checked.items()})
 
     def _check(self, cells: list[Cell], offline: bool, reporter: Reporter) -> CheckedRecipe:
@@ -123,6 +124,28 @@ class Plan:
                     where=document.where(("sequence", combination[-1])),
                     hint="Name all classes in `task.known_classes`, where the task has that key.",
                 )
+
+    def _check_routers(self, document: Document) -> None:
+        """See that runs can be routed, before any of them is made.
+
+        Raises:
+            ConfigError: They could not be.
+        """
+        methods = [method_name(entry) for entry in self.suite.methods]
+        for cell in (cell for cell in self.cells if cell.router and cell.name not in self.refusals):
+            recipe, splits = cell.recipe({}, seed=self.suite.seeds[0]), self.checked[cell.combination].data.splits
+            for is_so, why in (
+                (recipe.model.from_config is not None, "a model that starts from nothing has no base to go by"),
+                (not recipe.task.predicts_from_logits, f"{recipe.task.registered_name} has no one answer for a row"),
+                ("test" not in splits, f"the task {cell.combination[-1]} has no test rows"),
+            ):
+                if is_so:
+                    place = ("methods", methods.index(cell.method), "router")
+                    raise ConfigError(
+                        f"a router cannot choose among these runs: {why}",
+                        where=document.where(place),
+                        hint="Leave `router` out, or mend that.",
+                    )
 
     def _agree_on_metrics(self, document: Document) -> None:
         """One metric for all cells of a task that name none: scores of different metrics cannot be compared.

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import jinja2
 from fastapi import FastAPI, Query, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, Response, StreamingResponse
 from markupsafe import Markup
 from starlette.exceptions import HTTPException
@@ -108,12 +109,15 @@ def build_board(
     async def problem(_: Request, error: Exception) -> HTMLResponse:
         if isinstance(error, HTTPException):
             return pages.show("problem.html.j2", error.status_code, problem=error.detail, hint="")
+        if isinstance(error, RequestValidationError):  # such as ?page=0, typed into the address
+            wrong = error.errors()[0]
+            return pages.show("problem.html.j2", 422, problem=f"{wrong['loc'][-1]}: {wrong['msg']}", hint="")
         if isinstance(error, PeftlabError):
             place = f"{error.where}: " if error.where else ""
             return pages.show("problem.html.j2", 422, problem=place + error.message, hint=error.hint or "")
         return pages.show("problem.html.j2", 500, problem=f"the board has a fault: {type(error).__name__}", hint="")
 
-    for kind in (HTTPException, PeftlabError, Exception):
+    for kind in (HTTPException, RequestValidationError, PeftlabError, Exception):
         app.add_exception_handler(kind, problem)
     visitors.guard(
         app,

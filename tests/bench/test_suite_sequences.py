@@ -265,6 +265,36 @@ def test_a_wrong_sequence_is_told_where(home: Path, tmp_path: Path, old: str, ne
     assert "suite.yaml" in str(caught.value)
 
 
+NEW_MODEL = "{from_config: {model_type: bert, hidden_size: 16, num_hidden_layers: 1, num_attention_heads: 2}}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"sequence:": f"set: {{model: {NEW_MODEL}}}\nsequence:", "router, type: lora": "router, type: full"},
+            "starts from nothing has no base",
+        ),
+        (
+            {"second: {data.source: second}": "second: {data.source: second/train.csv, data.test_fraction: 0}"},
+            "the task second has no test rows",
+        ),
+    ],
+)
+def test_what_no_router_could_score_is_refused_beforehand(
+    home: Path, tmp_path: Path, changes: dict[str, str], message: str
+) -> None:
+    shutil.copytree(home, tmp_path / "home")
+    text = SUITE
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    (tmp_path / "home/suite.yaml").write_text(text)
+    with pytest.raises(PeftlabError, match=message) as caught:
+        planned(tmp_path / "home", tmp_path / "out")
+    assert "methods.1.router: a router cannot choose" in str(caught.value)
+
+
 def test_validate_checks_a_suite(home: Path, tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["validate", str(home / "suite.yaml"), "--offline"])
     assert done.exit_code == 0, done.output

@@ -130,6 +130,14 @@ def test_a_run_that_goes_on_is_followed_to_its_end(root: Path, client: TestClien
     assert told.endswith("event: ended\ndata: success\n\n")
 
 
+@pytest.mark.parametrize(("address", "words"), [("/?page=0", "page: "), (f"/?q={'x' * 300}", "q: ")])
+def test_a_wrong_address_is_told_on_a_page(client: TestClient, address: str, words: str) -> None:
+    answer = client.get(address)
+    assert answer.status_code == 422
+    assert answer.headers["content-type"].startswith("text/html")
+    assert words in answer.text
+
+
 def test_what_is_broken_is_told_and_never_a_traceback(root: Path, client: TestClient, tmp_path: Path) -> None:
     (root / "first" / "record.json").write_text("{")
     (root / "first" / "predictions.parquet").write_bytes(b"none")
