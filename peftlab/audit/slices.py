@@ -113,10 +113,11 @@ def _by_columns(audited: Audited) -> list[Slice]:
                 Slice(f"column.{column}.high", f"{column} of {quarters[1]:g} or more", numbers >= quarters[1]),
             ]
             continue
-        for value, _ in Counter(values).most_common(MOST_VALUES):
-            shown = value or "(nothing)"
-            name = re.sub(r"\s+", "_", shown)
-            members = np.array([each == value for each in values])
+        # Values that differ by blanks alone are one slice: a figure has a name of its own.
+        names = [re.sub(r"\s+", "_", value.strip()) or "(nothing)" for value in values]
+        for name, _ in Counter(names).most_common(MOST_VALUES):
+            shown = values[names.index(name)].strip() or "(nothing)"
+            members = np.array([each == name for each in names])
             found.append(Slice(f"column.{column}.{name}", f"{column} is {shown}", members))
     return found
 

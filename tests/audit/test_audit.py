@@ -9,12 +9,15 @@ from typing import Any
 
 import numpy as np
 import pytest
-from audited import audited
+from audited import FunctionModel, audited
 
 from peftlab.audit.report import ReportedFigure
 from peftlab.audit.run_audit import choose_parts, rank
+from peftlab.audit.slices import all_slices
 from peftlab.audit.worst_case import SUBSTITUTIONS, search_worst_case
+from peftlab.core.audit import Audited
 from peftlab.core.perturbation import PERTURBATIONS
+from peftlab.core.splits import Split
 from peftlab.statistics.means import exceeds, mean_with_interval
 from peftlab.statistics.slices import slice_p_values
 from tests.conftest import Command, sentences
@@ -100,6 +103,15 @@ def test_a_slice_with_more_errors_is_found_and_others_are_not() -> None:
         for _ in range(100)
     ]
     assert sum(alarms) <= 12  # of 5 expected; binomial, p < 0.005 beyond
+
+
+def test_values_that_differ_by_blanks_are_one_slice() -> None:
+    columns = {"text": ["a"] * 90, "label": ["good"] * 90, "city": ["New York", "New  York ", "Rome"] * 30}
+    rows = Split("test", range(90), columns)
+    model = FunctionModel(lambda _: (0.2, 0.8), ("bad", "good"))
+    slices, _ = all_slices(Audited(model, rows, model.predict(rows), None, slices=("city",)), fewest=20)
+    found = {each.name: int(each.members.sum()) for each in slices if each.name.startswith("column.")}
+    assert found == {"column.city.New_York": 60, "column.city.Rome": 30}
 
 
 def test_slices_of_distances_too() -> None:
