@@ -11,11 +11,13 @@ from typing import Any
 from peftlab.core.errors import DataError, UnsupportedError
 from peftlab.tasks.language.user_text import (
     added_around,
+    encode_as_text,
     encode_marked,
     marked,
     pattern_of,
     special_tokens,
     text_tokens,
+    written_text,
 )
 
 LABEL = "label"
@@ -121,7 +123,9 @@ class Cloze:
                     where=where,
                     hint="Raise task.max_length, or shorten task.prompt.",
                 )
-            kept[at], is_cut = self._cut(kept[at], left), True
+            shorter = self._cut(kept[at], left)
+            # Whatever a tokenizer says of its tokens' places, each round takes something away.
+            kept[at], is_cut = shorter if len(shorter) < len(kept[at]) else kept[at][:-1], True
         mask = self._tokenizer.mask_token_id
         return Place(ids, ids.index(mask) if self._is_masked else len(ids) - 1, is_cut)
 
@@ -188,8 +192,10 @@ class Cloze:
     def _cut(self, text: str, tokens: int) -> str:
         if not self._tokenizer.is_fast:
             return str(self._tokenizer.decode(text_tokens(self._tokenizer, text)[:tokens]))
-        offsets = self._tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-        return text[: offsets[tokens - 1][1]]
+        encoded = encode_as_text(self._tokenizer, text, add_special_tokens=False, return_offsets_mapping=True)
+        offsets = encoded["offset_mapping"]
+        # Several tokens may be bytes of one character.
+        return written_text(self._tokenizer, text)[: min(offsets[tokens - 1][1], offsets[tokens][0])]
 
 
 _WORDS = "Choose another word for the class in task.words, such as `{positive: great, negative: terrible}`."
