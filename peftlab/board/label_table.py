@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -107,7 +107,6 @@ class LabelTable:
         self.rows = [row for row in _rows(table) if any(self.texts(row))]
         if not self.rows:
             raise DataError("there is no row with a text", where=str(path))
-        self._places = {self.texts(row): at for at, row in enumerate(self.rows)}
         self._answers: dict[int, tuple[str, ...]] = {}
         self._others: list[dict[str, Any]] = []
         self._undo: list[tuple[int, tuple[str, ...] | None]] = []
@@ -197,11 +196,15 @@ class LabelTable:
         with under_keys("--output"):
             table = read_table(self.output, DataConfig(source="data"))
         _check_columns(table, (*self.question.text_columns, *self.question.label_columns), str(self.output))
+        places: dict[Texts, deque[int]] = {}
+        for at, row in enumerate(self.rows):
+            places.setdefault(self.texts(row), deque()).append(at)
         for number, row in enumerate(_rows(table), start=1):
-            place = self._places.get(self.texts(row))
-            if place is None:
+            left = places.get(self.texts(row))
+            if not left:
                 self._others.append(row)
                 continue
+            place = left.popleft()  # of rows with equal texts each has a label of its own
             self.rows[place] |= row  # with the columns that somebody has added there
             if (labels := self.question.read(row, f"{self.output}, row {number}")) or self.question.several:
                 self._answers[place] = labels

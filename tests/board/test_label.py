@@ -116,6 +116,18 @@ def test_nothing_that_stands_in_the_output_is_lost(selection: Path, tmp_path: Pa
     assert output.read_bytes() == before
 
 
+def test_rows_with_equal_texts_keep_a_label_each(tmp_path: Path) -> None:
+    source, output = tmp_path / "twice.csv", tmp_path / "labelled.csv"
+    source.write_text("text,id\nfine,1\nfine,2\nfine,3\n")
+    table = LabelTable(source, output, ASKED)
+    table.answer(0, ["good"])
+    table.answer(1, ["bad"])
+    again = LabelTable(source, output, ASKED)
+    assert [again.answer_of(at) for at in range(3)] == [("good",), ("bad",), None]
+    again.answer(2, ["good"])
+    assert len(read_table(output, DataConfig(source="data"))) == 3
+
+
 def test_a_text_may_have_several_labels(selection: Path, tmp_path: Path) -> None:
     names = ("short", "rude", "odd")
     for question, wanted in (
