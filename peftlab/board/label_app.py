@@ -109,10 +109,10 @@ def _add_pages(app: FastAPI, table: LabelTable, pages: Pages) -> None:
         if question.several:
             chosen = [name for place, name in enumerate(question.names) if f"c{place}" in sent]
         else:
-            place = sent.get("label", "")
-            if not place.isascii() or not place.isdigit() or int(place) >= len(question.names):
+            named = {str(place): name for place, name in enumerate(question.names)}
+            if (name := named.get(sent.get("label", ""))) is None:
                 raise HTTPException(400, "there is no such class")
-            chosen = [question.names[int(place)]]
+            chosen = [name]
         table.answer(at, chosen)
         return onward(at)
 
