@@ -59,6 +59,22 @@ def expected_best(scores: Sequence[float], *, higher_is_better: bool = True) -> 
     return [float(values @ np.diff(shares**draws)) for draws in range(1, count + 1)]
 
 
+def doubts(result: TuningResult, tuning: Mapping[str, Any] | None) -> str | None:
+    """A sentence where the search may not have found what suits the cell; None where nothing speaks against it."""
+    return all_alike(result) or at_edge(result, tuning)
+
+
+def all_alike(result: TuningResult) -> str | None:
+    """A sentence where several trials have one score, so that none was better than another."""
+    scores = [trial.score for trial in result.rungs[0].trials] if result.rungs else []
+    if len(scores) < 2 or None in scores or len(set(scores)) > 1:
+        return None
+    return (
+        f"{result.cell}: all {len(scores)} trials have the same {result.metric}, so tuning chose nothing; longer "
+        "training, or another range, may do better."
+    )
+
+
 def at_edge(result: TuningResult, tuning: Mapping[str, Any] | None) -> str | None:
     """A sentence where the chosen learning rate lies at an end of the range that was searched."""
     chosen = result.chosen.get("training.learning_rate")
@@ -70,4 +86,7 @@ def at_edge(result: TuningResult, tuning: Mapping[str, Any] | None) -> str | Non
     if EDGE < place < 1 - EDGE:
         return None
     end = "lower" if place <= EDGE else "upper"
-    return f"{result.cell}: the chosen learning rate {chosen:.2g} is at the {end} end of the range that was searched"
+    return (
+        f"{result.cell}: the chosen learning rate {chosen:.2g} is at the {end} end of the range that was searched; "
+        "a wider range may do better."
+    )

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from peftlab.report import wording
-from peftlab.report.budget import at_edge
+from peftlab.report.budget import doubts
 from peftlab.report.collapse import collapse_notices
 from peftlab.report.comparison import Comparison
 from peftlab.report.entry import Entry, Excluded
@@ -120,8 +120,7 @@ def _suite_notices(suite: SuiteInfo, found: Found) -> list[Notice]:
     else:
         text = f"The suite {suite.name} has not written down what it added to the time of its runs."
     notices.append(Notice(text, False))
-    edges = [edge for result in suite.results.values() if (edge := at_edge(result, suite.tuning))]
-    notices += [Notice(f"{edge}; a wider range may do better.") for edge in edges]
+    notices += [Notice(doubt) for result in suite.results.values() if (doubt := doubts(result, suite.tuning))]
     return notices
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from peftlab.report.budget import at_edge, budget_curve, expected_best
+from peftlab.report.budget import all_alike, at_edge, budget_curve, expected_best
 from peftlab.report.suites import Rung, Trial, TuningResult
 
 
@@ -41,3 +41,11 @@ def test_a_failed_trial_counts_as_the_worst() -> None:
 def test_a_choice_at_the_edge_of_the_range(rate: float, end: str | None) -> None:
     found = at_edge(result([0.7], chosen={"training.learning_rate": rate}), {"learning_rate": [1e-5, 1e-2]})
     assert (end in found) if end and found else found is None
+
+
+def test_trials_that_all_score_alike_chose_nothing() -> None:
+    said = all_alike(result([0.6, 0.6, 0.6]))
+    assert said is not None
+    assert "lora: all 3 trials have the same accuracy, so tuning chose nothing" in said
+    for scores in ([0.6], [0.6, 0.7], [0.6, None]):
+        assert all_alike(result(scores)) is None
