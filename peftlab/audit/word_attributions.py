@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from peftlab.core.audit import AttributedWord
 from peftlab.core.words import has_signs
-from peftlab.inference.explanation.attributions import Explanation
+
+if TYPE_CHECKING:
+    from peftlab.inference.explanation.attributions import Explanation
 
 
 def words_of(explanation: Explanation, special: Collection[str]) -> list[AttributedWord]:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from peftlab.cli.ls import Kind
 from peftlab.cli.output import show_error
 from peftlab.core.method import METHODS
 from peftlab.core.task import TASKS
@@ -38,12 +39,11 @@ LIGHT = [
     "--help",
     "run --help",
     "--version",
+    *(f"ls {kind} --json" for kind in Kind),
     "ls methods",
-    "ls tasks --json",
-    "ls models",
-    "ls metrics",
-    "ls recipes",
     "schema recipe",
+    "schema suite",
+    "schema application",
     "validate {recipe}",
     "validate {recipe} --json",
 ]
