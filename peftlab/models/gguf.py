@@ -18,6 +18,7 @@ from peftlab.core.errors import SourceError
 from peftlab.core.files import atomic_folder, cache_folder
 from peftlab.core.quiet import quiet_transformers
 from peftlab.core.reporter import ProgressCallback
+from peftlab.models.own_checkpoint import write_checkpoint
 
 FORMAT = "1"
 """Raised when the conversion changes, so that old cache entries are left aside."""
@@ -85,7 +86,7 @@ def _convert(file: Path, folder: Path) -> None:
         del model.config.quantization_config
     setattr(model, "hf_quantizer", None)  # noqa: B010 - transformers declares another type
     with atomic_folder(folder) as partial, quiet_transformers():
-        model.save_pretrained(partial)
+        write_checkpoint(model, partial)
         tokenizer.save_pretrained(partial)
 
 

@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from peftlab.core.errors import ConfigError, UnsupportedError
 from peftlab.core.quiet import quiet_transformers
+from peftlab.models.own_checkpoint import write_checkpoint
 
 _NO_NAME = re.compile(r"LABEL_\d+")
 
@@ -94,7 +95,7 @@ def why_another(model: PreTrainedModel, tokenizer: Any, source: str, *, revision
 def write_given_model(model: PreTrainedModel, tokenizer: Any, folder: Path) -> None:
     """Write a model and its tokenizer as a checkpoint: safetensors, in the type that its weights have."""
     with _config_as_it_was(model), quiet_transformers():
-        model.save_pretrained(folder)
+        write_checkpoint(model, folder)
         tokenizer.save_pretrained(folder)
 
 

@@ -12,6 +12,7 @@ from peftlab.core.task import Head
 from peftlab.models.character_tokenizer import CHARACTERS
 from peftlab.models.facts import family_of
 from peftlab.models.model_config import ModelConfig
+from peftlab.models.own_checkpoint import write_checkpoint
 
 WHERE = "model.from_config"
 PARTS = ("text_config", "vision_config")
@@ -65,7 +66,7 @@ def write_new_model(config: ModelConfig, head: Head, *, tokenizer: Any, seed: in
         model = getattr(transformers, head.auto_class).from_config(model_config)
     except ValueError as error:
         raise ConfigError(f"the model cannot be built: {str(error).splitlines()[0]}", where=WHERE) from None
-    model.save_pretrained(folder)
+    write_checkpoint(model, folder)
     tokenizer.save_pretrained(folder)
 
 
