@@ -1,7 +1,7 @@
 """Losses that order the documents of a query, each a sum over the queries of a batch.
 
-All take scores and relevances between 0 and 1 (documents), and for each document the number of its query. Queries whose
-documents are all alike add nothing to the losses that compare.
+All take scores and relevances (documents), which are between 0 and 1 in training, and for each document the number of
+its query. Queries whose documents are all alike add nothing to the losses that compare.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ def pointwise(scores: Tensor, relevance: Tensor, owners: Tensor) -> Tensor:
     """Binary cross-entropy of each document, the mean over a query's."""
     from torch.nn import functional
 
-    each = functional.binary_cross_entropy_with_logits(scores, relevance, reduction="none")
+    # No document is surer than certain: one of another split can be more relevant than any that was learned from.
+    targets = relevance.clamp(max=1)
+    each = functional.binary_cross_entropy_with_logits(scores, targets, reduction="none")
     return (each / _same(owners).sum(dim=1)).sum()
 
 

@@ -63,6 +63,13 @@ def test_metrics_and_losses_are_those_of_their_definitions(queries: list[list[tu
         assert float(loss(flat[0].float(), flat[1].float(), owners)) == pytest.approx(value, rel=1e-4, abs=1e-5)
 
 
+def test_a_document_more_relevant_than_any_that_was_learned_from_is_certain_at_most() -> None:
+    task = Reranking(label="label", objective="pointwise").model_copy(update={"learned": {"largest_relevance": 2.0}})
+    batch = {"relevance": torch.tensor([4.0, 0.0]), "owners": torch.tensor([0, 0])}
+    loss = task.loss(torch.tensor([[9.0], [-9.0]]), batch)
+    assert float(loss) == pytest.approx(math.log1p(math.exp(-9.0)), rel=0.01)
+
+
 def test_rows_of_one_query_become_one_example() -> None:
     rows = {"query": ["a", "b", "a", "a"], "document": ["x", "y", "z", "x"], "label": [0, 1, 2, 1]}
     task = Reranking(label="label")
