@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -69,7 +70,7 @@ def _kind(name: str, values: Sequence[Any]) -> ColumnKind:
 
 
 def _kind_of_lists(values: Sequence[Sequence[Any]]) -> ColumnKind:
-    items = [item for value in values[:200] for item in value]
+    items = [item for value in values for item in value]
     if items and all(isinstance(item, Mapping) and {"role", "from"} & set(item) for item in items):
         return "chat"
     return "words" if items and all(isinstance(item, str) for item in items) else "list"
@@ -101,7 +102,10 @@ def _is_number(value: str) -> bool:
 def _number(value: Any) -> float:
     """A number as it was most likely meant; only how numbers are spread matters here."""
     if not isinstance(value, str):
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf if value > 0 else -math.inf
     text = value.strip().replace("−", "-").replace(" ", "").replace("'", "")
     if "," in text:
         text = text.replace(".", "").replace(",", ".") if text.rfind(",") > text.rfind(".") else text.replace(",", "")

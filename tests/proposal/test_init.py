@@ -100,6 +100,21 @@ def test_tables_of_other_tasks(tmp_path):
     assert some(task_of(lines(tmp_path / "e.jsonl", found))) == ("text_embedding",)
 
 
+def test_columns_of_several_kinds_are_no_traceback(tmp_path):
+    """Documents by number, lists whose later rows hold something else, numbers beyond all floats."""
+    own, words = texts(), [["a", "b"]] * 120
+    tables = {
+        "passage": {"question": own, "document": [at % 7 for at in range(120)], "answer": [f"so {t}" for t in own]},
+        "answers": {"question": own * 3, "context": own * 3, "answers": [["a"]] * 240 + [[1, 2]] * 120},
+        "tags": {"text": own, "tokens": words, "mixed": [at if at % 2 else "xy" for at in range(1, 121)]},
+        "tokens": {"text": own * 3, "tokens": words * 2 + [[{"x": 1}, "b"]] * 120, "tags": [["X", "Y"]] * 360},
+        "numbers": {"text": own, "price": [10**400 + at for at in range(120)]},
+    }
+    for name, columns in tables.items():
+        rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+        assert task_of(lines(tmp_path / f"{name}.jsonl", rows))["type"]
+
+
 def test_the_recipe_that_is_written_is_one(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     rows = [(t, "yes" if at % 10 else "no: never", f"2024-05-{at % 28 + 1:02d}") for at, t in enumerate(texts())]

@@ -30,4 +30,6 @@ def guess_tags(columns: Sequence[ColumnFacts]) -> list[TaskGuess]:
 def _go_together(tokens: ColumnFacts, tags: ColumnFacts) -> bool:
     if len(tokens.values) != len(tags.values) or not tokens.values:
         return False
+    if not all(isinstance(marks, list | tuple) for marks in tags.values):
+        return False
     return all(len(words) == len(marks) for words, marks in zip(tokens.values, tags.values, strict=True))
