@@ -270,7 +270,7 @@ class Audited:
         """A row as a page shows it: its place in the table, its text, what is right, and what the model says."""
         prediction = self.predictions[position]
         return {
-            "row": self.rows.index[position] + 1,
+            **self.rows.place(position),
             "text": self.texts[position],
             "label": prediction.label,
             "prediction": prediction.prediction,

@@ -17,6 +17,8 @@ class Split:
         columns: Column name to values; all as long as ``index``.
         source: The table's name, for messages.
         notes: What ``arrange`` has merged, for the record.
+        more_sources: Further tables, whose rows are counted on behind those of the first: the number that the first row
+            of each has in ``index``, and the table's name.
     """
 
     name: str
@@ -24,13 +26,27 @@ class Split:
     columns: Mapping[str, Sequence[Any]]
     source: str = ""
     notes: Mapping[str, int] = field(default_factory=dict)
+    more_sources: Sequence[tuple[int, str]] = ()
 
     def __len__(self) -> int:
         return len(self.index)
 
+    def table_and_row(self, position: int) -> tuple[str, int]:
+        """The table that a row comes from, and the row's place in it, from 0."""
+        number = self.index[position]
+        first, source = max(((0, self.source), *(each for each in self.more_sources if each[0] <= number)))
+        return source, number - first
+
+    def place(self, position: int, *, prefix: str = "") -> dict[str, str | int]:
+        """A row's place as a list of examples tells it: ``row``, from 1, and ``table`` where that is a further one."""
+        source, row = self.table_and_row(position)
+        table: dict[str, str | int] = {} if row == self.index[position] else {f"{prefix}table": source}
+        return {f"{prefix}row": row + 1, **table}
+
     def where(self, position: int) -> str:
         """The place of a row, for messages: ``tweets.csv, row 18`` (rows counted from 1, without the header)."""
-        return f"{self.source or self.name}, row {self.index[position] + 1}"
+        source, row = self.table_and_row(position)
+        return f"{source or self.name}, row {row + 1}"
 
 
 Example = dict[str, Any]

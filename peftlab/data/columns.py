@@ -51,7 +51,8 @@ def take(split: Split, positions: Sequence[int], *, name: str | None = None) -> 
         column: values.take(positions) if isinstance(values, TextRows) else [values[at] for at in positions]
         for column, values in split.columns.items()
     }
-    return Split(name or split.name, [split.index[at] for at in positions], columns, split.source)
+    index = [split.index[at] for at in positions]
+    return Split(name or split.name, index, columns, split.source, more_sources=split.more_sources)
 
 
 def drop_missing_rows(split: Split, *, optional: Sequence[str] = ()) -> Split:

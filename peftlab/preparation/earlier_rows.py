@@ -6,8 +6,9 @@ on are left out, and so are new test and validation rows that one has learned.
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from peftlab.core.errors import DataError
@@ -59,7 +60,8 @@ def with_earlier_rows(
 
     The training rows are the new ones and a share of the earlier ones, the validation rows half new and half earlier
     ones. Each earlier run's test rows are a split of their own. As with all rows that are added to learn from, the
-    summary's fingerprint and counts are of the data without those that are learned again.
+    summary's fingerprint and counts are of the data without those that are learned again. Rows of earlier tables are
+    counted on behind the new ones, so that no two rows of a split have one number.
 
     Args:
         own: The new rows, from :func:`without_earlier_rows`.
@@ -68,13 +70,14 @@ def with_earlier_rows(
         replay: The share of each earlier run's training rows.
         seed: Of the draws.
     """
-    splits = dict(own.splits)
+    splits, drawn = dict(own.splits), dict[int, Split]()
+    starts = list(itertools.accumulate(map(_count_of_numbers, [own, *earlier])))
     if "validation" in splits:
-        known = [data.splits["validation"] for data in earlier if "validation" in data.splits]
+        known = {at: data.splits["validation"] for at, data in enumerate(earlier) if "validation" in data.splits}
         room = len(splits["validation"])
-        total = sum(map(len, known))
-        drawn = [draw_rows(each, math.ceil(room * len(each) / total), task, seed) for each in known]
-        splits["validation"] = join_rows([splits["validation"], *drawn])
+        total = sum(map(len, known.values()))
+        drawn = {at: draw_rows(each, math.ceil(room * len(each) / total), task, seed) for at, each in known.items()}
+        splits["validation"] = join_rows([splits["validation"], *drawn.values()])
     for number, data in enumerate(earlier, start=1):
         if "test" in data.splits:
             test = data.splits["test"]
@@ -82,16 +85,18 @@ def with_earlier_rows(
     summary = own.summary.model_copy(
         update={"fingerprint": fingerprint(splits), "rows": {name: len(split) for name, split in splits.items()}}
     )
-    again = [
-        draw_rows(data.splits["train"], math.ceil(replay * len(data.splits["train"])), task, seed)
-        for data in earlier
+    if drawn:  # the fingerprint is of the rows as each table counts them
+        splits["validation"] = _joined(own.splits["validation"], drawn, starts)
+    again = {
+        at: draw_rows(data.splits["train"], math.ceil(replay * len(data.splits["train"])), task, seed)
+        for at, data in enumerate(earlier)
         if replay
-    ]
+    }
     if again:
-        notes = {**summary.notes, REPLAYED: sum(map(len, again))}
-        added = fingerprint({str(number): split for number, split in enumerate(again)})
+        notes = {**summary.notes, REPLAYED: sum(map(len, again.values()))}
+        added = fingerprint({str(number): split for number, split in again.items()})
         summary = summary.model_copy(update={"notes": notes, "added_rows_fingerprint": added})
-        splits["train"] = join_rows([splits["train"], *again])
+        splits["train"] = _joined(splits["train"], again, starts)
     return replace(own, splits=splits, summary=summary, earlier=earlier[-1].splits["train"])
 
 
@@ -101,6 +106,18 @@ def draw_rows(split: Split, count: int, task: Task, seed: int) -> Split:
         return split
     order = random_order(text_keys(split, task.text_columns()), seed)
     return take(split, draw_first(order, task.strata(split), count, seed))
+
+
+def _joined(own: Split, others: Mapping[int, Split], starts: Sequence[int]) -> Split:
+    """New rows and those of earlier tables, each of which begins at a number of its own."""
+    parts = [replace(each, index=[starts[at] + row for row in each.index]) for at, each in others.items()]
+    more = [(starts[at], each.source) for at, each in others.items()]
+    return replace(join_rows([own, *parts]), more_sources=more)
+
+
+def _count_of_numbers(data: LoadedData) -> int:
+    """One more than the greatest number that a row of the data has."""
+    return 1 + max(max(split.index, default=-1) for split in data.splits.values())
 
 
 def _keys(split: Split, task: Task) -> list[bytes]:

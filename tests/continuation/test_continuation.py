@@ -102,6 +102,24 @@ def test_it_learns_new_rows_and_a_share_of_the_old_ones(first: Path, second: Pat
     assert len(set(now["validation"]) & set(old["validation"])) <= len(now["validation"]) // 2
 
 
+def test_rows_of_two_tables_are_told_apart(first: Path, second: Path) -> None:
+    """Each has a number of its own, and its place is that in its own table."""
+    own, now = (load_data(SavedRun.open(run).recipe, offline=True, report=print).splits for run in (first, second))
+    for name in ("train", "validation"):
+        split, old = now[name], own[name]
+        assert len(set(split.index)) == len(split)
+        places = {old.columns["text"][at]: old.index[at] + 1 for at in range(len(old))}
+        replayed = [at for at in range(len(split)) if split.table_and_row(at)[0] == "old.csv"]
+        assert replayed
+        for at in replayed:
+            place = {"row": places[split.columns["text"][at]], "table": "old.csv"}
+            assert split.place(at) == place
+            assert split.where(at) == f"old.csv, row {place['row']}"
+        assert split.place(0, prefix="training_") == {"training_row": split.index[0] + 1}
+    told = [row["index"] for row in rows_of(second, "validation")]
+    assert sorted(told) == sorted(now["validation"].index)
+
+
 def test_the_record_names_the_earlier_run_and_pairs_their_scores(first: Path, second: Path) -> None:
     earlier, record = read_record(first), read_record(second)
     assert record.earlier.run == "moods"

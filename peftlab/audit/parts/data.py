@@ -97,7 +97,7 @@ class Data(Audit):
             high=mean.high,
             is_fault=name == "leaks" and bool(pairs),
             examples=[
-                audited.example(at, training_row=train.index[place] + 1, training_text=others[place])
+                audited.example(at, **train.place(place, prefix="training_"), training_text=others[place])
                 for at, place in list(pairs.items())[: self.examples]
             ],
         )

@@ -59,7 +59,7 @@ class Memorization(Audit):
                        f"By the probability of the right label, a row of training is told from another in "
                        f"{found.value:.1%} of all pairs (50 %: not at all). The error is {100 * gap:+.1f} points in "
                        "training. A better attack may tell more.", low=found.low, high=found.high,
-                       examples=[{"training_row": train.index[at] + 1, "text": texts[at],
+                       examples=[{**train.place(at, prefix="training_"), "text": texts[at],
                                   "probability_of_label": round(float(known[at]), 4)} for at in surest])
             ]
         )  # fmt: skip
