@@ -60,9 +60,8 @@ class ExampleTable:
             return None, None
         self.has_units = self.has_units or units is not None
         truth, predicted = self._encode(found.labels), self._encode(found.predictions)
-        if self.index is None or self.truth is None:
-            self.index, self.truth = found.index, truth
-        self._check_same_examples(found, truth)
+        if self.index is not None:
+            self._check_same_examples(found, truth)
         if units is not None:
             scores = units.per_unit(metric)
         else:
@@ -73,6 +72,8 @@ class ExampleTable:
             raise UserError(
                 f"the record says {metric} {recorded:.6g} on {split}, its predictions say {scores.mean():.6g}"
             )
+        if self.index is None:  # a run that is left out does not say what the others are held against
+            self.index, self.truth = found.index, truth
         return predicted, scores if scores is None or len(scores) > 1 else None
 
     def _encode(self, column: Column) -> NDArray[Any]:

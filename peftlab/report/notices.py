@@ -13,7 +13,7 @@ from peftlab.report.comparison import Comparison
 from peftlab.report.entry import Entry, Excluded
 from peftlab.report.evidence import Basis
 from peftlab.report.find_runs import Found
-from peftlab.report.report_tables import tied_with_best
+from peftlab.report.report_tables import tied_with_best, untested_against_best
 from peftlab.report.shifts import Shift
 from peftlab.report.suites import SuiteInfo
 
@@ -49,17 +49,34 @@ def headline(comparison: Comparison) -> str:
             f"The best of {len(comparison.methods)} means is {best.label}'s: {metric} {score}. No test compares them."
         )
     tied = [method.label for method in tied_with_best(comparison)]
+    untested = [method.label for method in untested_against_best(comparison)]
+    number = len(comparison.methods) - len(untested)
+    if number > 1:
+        told = _of_tested(tied, number, metric, score)
+    else:
+        told = f"The best mean is {best.label}'s: {metric} {score}."
+    return f"{told} No test compares {wording.listing(untested)} with {best.label}." if untested else told
+
+
+def _of_tested(tied: Sequence[str], number: int, metric: str, score: str) -> str:
+    """How the methods stand to the best that tests compare with it.
+
+    Args:
+        tied: Labels of the best and of those that are not told apart from it.
+        number: Of all of them, the worse ones too.
+        metric: That they are ranked by.
+        score: Of the best.
+    """
     if len(tied) == 1:
-        number = len(comparison.methods)
-        return f"{best.label} is the best of {number} methods: {metric} {score}. Every other one is worse."
+        return f"{tied[0]} is the best of {number} methods: {metric} {score}. Every other one is worse."
     names = wording.listing(tied)
-    if len(tied) == len(comparison.methods):
+    if len(tied) == number:
         names = f"All {len(tied)} methods ({names})" if len(tied) > 2 else f"{names}"
-        return f"{names} cannot be told apart from the best. The best mean {metric} is {best.label}'s, {score}."
+        return f"{names} cannot be told apart from the best. The best mean {metric} is {tied[0]}'s, {score}."
     others = wording.listing(tied[1:])
-    worse = len(comparison.methods) - len(tied)
+    worse = number - len(tied)
     return (
-        f"{others} cannot be told apart from {best.label}, which has the best mean {metric}: {score}. "
+        f"{others} cannot be told apart from {tied[0]}, which has the best mean {metric}: {score}. "
         f"{'The other method is' if worse == 1 else f'The other {worse} methods are'} worse."
     )
 

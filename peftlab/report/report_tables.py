@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
 from peftlab.report import wording
 from peftlab.report.budget import budget_curve
-from peftlab.report.comparison import Comparison, MethodResult
+from peftlab.report.comparison import LEVEL, Comparison, MethodResult
 from peftlab.report.entry import Entry, Excluded
 from peftlab.report.find_runs import MISSING, Found
 from peftlab.report.suites import SuiteInfo, TuningResult
@@ -215,7 +216,12 @@ def overview_table(comparisons: Sequence[Comparison]) -> Table | None:
 
 
 def tied_with_best(comparison: Comparison) -> list[MethodResult]:
-    """The best method, and all that cannot be told apart from it."""
-    best = comparison.methods[0].name
-    together = {name for group in comparison.groups if best in group for name in group}
-    return [method for method in comparison.methods if method.name in together]
+    """The best method, and all that a test has not told apart from it."""
+    adjusted = comparison.pairs.adjusted[0]
+    return [method for at, method in enumerate(comparison.methods) if at == 0 or adjusted[at] >= LEVEL]
+
+
+def untested_against_best(comparison: Comparison) -> list[MethodResult]:
+    """The methods that no test compares with the best."""
+    adjusted = comparison.pairs.adjusted[0]
+    return [method for at, method in enumerate(comparison.methods) if at and math.isnan(adjusted[at])]

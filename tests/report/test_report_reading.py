@@ -12,6 +12,8 @@ from fakes import METHODS, FakeData, fake_record, write_run, write_suite
 from peftlab.core.errors import UserError
 from peftlab.core.record import Guard, write_record
 from peftlab.report.document import Report, build_report, report_json
+from peftlab.report.notices import headline
+from peftlab.report.report_tables import tied_with_best
 
 FULL, LORA, ADALORA, *_ = METHODS
 DATA = FakeData(200)
@@ -175,6 +177,32 @@ def test_a_record_that_contradicts_its_predictions_is_left_out(tmp_path: Path) -
     record["scores"]["test"]["accuracy"] = 0.99
     (folder / "record.json").write_text(json.dumps(record))
     assert "the record says accuracy 0.99" in reasons(build_report([tmp_path]))["better"]
+
+
+def test_a_run_that_is_left_out_is_nothing_to_hold_others_against(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a", FULL, 0, FakeData(200, seed=1))
+    record = json.loads((folder / "record.json").read_text())
+    record["scores"]["test"]["accuracy"] = 0.99
+    (folder / "record.json").write_text(json.dumps(record))
+    write_run(tmp_path / "b", LORA, 0, DATA)
+    write_run(tmp_path / "c", LORA, 1, DATA)
+    report = build_report([tmp_path])
+    assert list(reasons(report)) == ["a"]
+    assert [len(method.entries) for method in report.comparisons[0].methods] == [2]
+
+
+def test_a_method_that_no_test_compares_is_not_said_to_be_alike(tmp_path: Path) -> None:
+    """One seed, and a metric without a unit for how far seeds lie apart."""
+    for name, errors in {"one": [0.5], "two": [0.2, 0.21, 0.22], "three": [0.9, 0.91, 0.92]}.items():
+        for seed, error in enumerate(errors):
+            scores = {"test": {"mean_squared_error": error}}
+            folder = tmp_path / f"{name}-{seed}"
+            folder.mkdir()
+            write_record(fake_record(LORA, seed, scores, name=name), folder)
+    (comparison,) = build_report([tmp_path], metric="mean_squared_error").comparisons
+    assert headline(comparison).endswith("Every other one is worse. No test compares one with two.")
+    assert headline(comparison).startswith("two is the best of 2 methods")
+    assert [method.name for method in tied_with_best(comparison)] == ["two"]
 
 
 def test_predictions_of_other_examples_are_left_out(tmp_path: Path) -> None:
