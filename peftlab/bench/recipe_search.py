@@ -212,6 +212,8 @@ class RecipeSearch:
             curve.finish()
         trial.set_user_attr(SECONDS, round(seconds, 2))
         if not goes_on or record.status == "diverged":
+            if goes_on:
+                trial.set_user_attr(ERROR, record.error or record.status)
             study.tell(trial, state=_state("PRUNED"))
             outcome = f"ended early at {self.metric} {curve.last:.4f}" if not goes_on else "diverged"
         elif score is None:

@@ -50,11 +50,12 @@ class QuickWorker:
     Args:
         dies_at: The run at which the process is killed: an exception that nobody handles.
         looks: Whether the run is looked at between two evaluations, or only at its end.
+        fails: The status of every run; None: they come through.
         learns: Else every run ends with the score of those who always say the same.
     """
 
     def __init__(
-        self, *, dies_at: int | None = None, looks: bool = True, fails: bool = False, learns: bool = True
+        self, *, dies_at: int | None = None, looks: bool = True, fails: str | None = None, learns: bool = True
     ) -> None:
         self.dies_at, self.looks, self.fails, self.learns = dies_at, looks, fails, learns
         self.ran: list[tuple[Recipe, int]] = []
@@ -85,7 +86,7 @@ class QuickWorker:
         self.ran.append((recipe, epochs))
         record = RunRecord(
             name=recipe.name,
-            status="cancelled" if cancelled else "failed" if self.fails else "success",
+            status="cancelled" if cancelled else self.fails or "success",
             error="out of luck" if self.fails else None,
             recipe=recipe.model_dump(mode="json"),
             scores={} if cancelled or self.fails else {"validation": {"accuracy": score}},
@@ -219,9 +220,10 @@ def test_another_search_is_not_mixed_in(cell: Cell, tmp_path: Path) -> None:
         search(cell, tmp_path, QuickWorker(), budget, sampler=Sampler.RANDOM)
 
 
-def test_a_search_in_which_nothing_comes_through(cell: Cell, tmp_path: Path) -> None:
+@pytest.mark.parametrize("status", ["failed", "diverged"])
+def test_a_search_in_which_nothing_comes_through(cell: Cell, status: str, tmp_path: Path) -> None:
     with pytest.raises(RunFailedError, match="no trial succeeded; the first: out of luck"):
-        search(cell, tmp_path, QuickWorker(fails=True), Budget(trials=2, minutes=None, seeds=1))
+        search(cell, tmp_path, QuickWorker(fails=status), Budget(trials=2, minutes=None, seeds=1))
 
 
 def test_a_search_that_chose_nothing_says_so(cell: Cell, tmp_path: Path) -> None:
