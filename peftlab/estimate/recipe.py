@@ -145,10 +145,12 @@ def _estimate(checked: CheckedModel, target: Target, batch: Batch | None, advise
     if not advise or target.memory_bytes is None:
         return found
     size, length, available = own_batch.size, own_batch.length, target.memory_bytes
+    batches = len(own_batch.step)  # gradients of the first lie beside the second
 
     def peak(size: int, length: int) -> int:
         reporter.advance(1)
-        return max(shapes.memory(placeholder_batch(recipe.task, labels, size=size, length=length)).phases.values())
+        other = placeholder_batch(recipe.task, labels, size=size, length=length, batches=batches)
+        return max(shapes.memory(other).phases.values())
 
     # Lengths may count more than a text's positions, such as the patches of an image beside it.
     longest = max(length, (checked.facts.max_length or 1 << 20) - recipe.method.extra_positions())
@@ -244,7 +246,7 @@ def _peak_after(
     recipe = _changed(checked.recipe, change.settings)
     sizes = [change.settings.get(f"training.{key}", batch.size) for key in ("micro_batch_size", "batch_size")]
     size = min(batch.size, *map(int, sizes))
-    batches = 1 if size == batch.size or not recipe.task.computes_in_parts else 2
+    batches = len(batch.step) if size == batch.size or not recipe.task.computes_in_parts else 2
     try:
         shapes = ShapesOfRecipe(CheckedModel(recipe, checked.model_location, checked.facts), labels, target)
     except UnsupportedError:

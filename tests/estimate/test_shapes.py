@@ -207,6 +207,15 @@ def test_advice_gets_it_to_fit(tiny_bert: Path) -> None:
     assert roomy.changes == ()
 
 
+def test_the_largest_batch_fits_beside_the_gradients_of_those_before(tiny_bert: Path) -> None:
+    own = {"training__gradient_accumulation_steps": 4}
+    checked = checked_model(tiny_bert, "full", **own)
+    target = Target("cpu", int(estimate_recipe(checked, CPU).peak_bytes * 1.3))
+    found = estimate_recipe(checked, target)
+    largest = checked_model(tiny_bert, "full", **own, training__batch_size=found.largest_batch_size)
+    assert estimate_recipe(largest, target, advise=False).fits
+
+
 def test_the_floor_is_below_the_estimate(tiny_bert: Path) -> None:
     for method, settings in [("full", {}), ("lora", {}), ("lora", {"model__quantization": "nf4"})]:
         checked = checked_model(tiny_bert, method, **settings)
