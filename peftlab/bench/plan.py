@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -20,6 +21,9 @@ from peftlab.core.reporter import Reporter, SaidOnce
 from peftlab.preparation.check import CheckedModel, CheckedRecipe, check_data, check_model
 from peftlab.preparation.metric_choice import common_metric, with_metric
 from peftlab.recipe.schema import Recipe
+
+TUNING_SEED = 1_000_000
+"""Of trials, or the next one that is free: nobody adds it to the seeds that are compared."""
 
 
 @dataclass(frozen=True)
@@ -170,10 +174,13 @@ class Plan:
                 for cell in self.cells
             ]
 
-    @property
+    @cached_property
     def tuning_seed(self) -> int:
-        """A seed that no compared run has."""
-        return next(seed for seed in range(len(self.suite.seeds) + 1) if seed not in self.suite.seeds)
+        """A seed that no compared run has; that of the trials that are there, so that seeds can be added."""
+        kept, own = self.folder.seed_of_trials(), self.suite.seeds
+        if kept is not None and kept not in own:
+            return kept
+        return next(seed for seed in itertools.count(TUNING_SEED) if seed not in own)
 
     def train_examples(self, cell: Cell) -> int:
         """Rows of the training split at a cell's point of the axes."""

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from peftlab.core.destination import PARTS_OF_A_SUITE, check_folder
 from peftlab.core.errors import UserError
+from peftlab.core.record import read_record
 
 SUITE_NAME, REPORT_NAME = "suite.yaml", "report.html"
 
@@ -55,6 +56,11 @@ class SuiteFolder:
             return None
         chosen: dict[str, Any] | None = json.loads(path.read_text(encoding="utf-8"))["chosen"]
         return chosen
+
+    def seed_of_trials(self) -> int | None:
+        """The seed of the trials that are there; None where there are none."""
+        first = next(iter(sorted(self.trials.glob("*/record.json"))), None)
+        return None if first is None else int(read_record(first.parent).recipe["seed"])
 
 
 @contextlib.contextmanager

@@ -72,10 +72,10 @@ def test_bench_goes_on_from_a_pack(suite: Path, bench: Bench, command: Command) 
     assert data_files(out) == before
 
     # A further seed: only its runs, killed in the first of them, then ended.
-    suite.write_text(TUNED.replace("seeds: [0]", "seeds: [0, 2]"))
+    suite.write_text(TUNED.replace("seeds: [0]", "seeds: [0, 1]"))
     assert bench("--dry-run")[1]["missing"] == 2
     assert data_files(out) == before
-    kill_when(suite, out / "cells/linear_probe--seed2/recipe.yaml")
+    kill_when(suite, out / "cells/linear_probe--seed1/recipe.yaml")
     assert first.items() <= started(out).items()
     code, result, errors = bench()
     assert code == 0, errors

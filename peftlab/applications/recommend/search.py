@@ -34,7 +34,8 @@ class Search:
         count = min(count, len(self._vectors))
         if self._graph is not None:
             return np.asarray(self._graph.search(vector, count).keys, dtype=np.int64)
-        return best_items((self._vectors @ vector)[None], count)[0]
+        nearest: Ints = best_items((self._vectors @ vector)[None], count)[0]
+        return nearest
 
 
 def build_graph(vectors: Matrix, path: Path) -> None:
