@@ -116,17 +116,17 @@ def _joined_to(start: Started, device: str, timeout: float) -> Iterator[Processe
     watch.announce()
     _wait_for_all(store, start, timeout)
     watch.start()
-    place = choose_device(own_device(device, start))
-    _choose_interface(start.address)
-    dist.init_process_group(
-        "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo",
-        store=PrefixStore("group", store),
-        rank=start.rank,
-        world_size=start.size,
-        timeout=waiting,
-    )
-    dist.distributed_c10d._set_pg_timeout(LONG)
-    try:
+    try:  # a thread that still speaks when the interpreter ends takes the process down with SIGABRT
+        place = choose_device(own_device(device, start))
+        _choose_interface(start.address)
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo",
+            store=PrefixStore("group", store),
+            rank=start.rank,
+            world_size=start.size,
+            timeout=waiting,
+        )
+        dist.distributed_c10d._set_pg_timeout(LONG)
         world = Processes(start.rank, start.size, watch)
         yield world
         if not world.is_over:

@@ -103,7 +103,7 @@ def test_a_run_is_started_stopped_and_resumed_by_keyboard(
     tab.press("f", 70, "f")  # false, of a list
     tab_to(tab, BUTTON.format("Start the run"))
     tab.press("Enter", 13, "\r")
-    tab.wait_for("location.pathname.startsWith('/job/')")
+    tab.wait_for("location.pathname.startsWith('/job/') && !!document.querySelector('h1')")
     key = tab.evaluate("document.querySelector('h1').textContent")
     board.wait(key, "going")
     process = board.index.row(key).process

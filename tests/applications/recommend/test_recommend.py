@@ -109,8 +109,8 @@ def test_building_again_does_nothing_twice(built: Path, tiny_bert: Path, tmp_pat
     folder = shutil.copytree(built, tmp_path / "built")
     before = {path: path.stat().st_mtime_ns for path in folder.glob("*.np*")}
     pairs = (folder / "pairs.jsonl").read_text()
-    (folder / "weights.json").unlink()  # as if it had been interrupted there
     application, place = open_application(folder, offline=True)
+    (folder / "weights.json").unlink()  # as if it had been interrupted there
     application.build(place)
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*.np*")} == before
     assert (folder / "weights.json").read_text() == (built / "weights.json").read_text()
