@@ -102,11 +102,11 @@ class Page:
         self._call("Input.insertText", text=text)
 
     def wait_for(self, expression: str, seconds: float = 60) -> None:
-        """Wait until a JavaScript expression is true, through loads of pages."""
+        """Wait until a JavaScript expression is true of a page that is there with its styles, through loads of pages."""
         deadline = time.monotonic() + seconds
         while True:
             with contextlib.suppress(AssertionError):
-                if self.evaluate(expression):
+                if self.evaluate(f"document.readyState === 'complete' && ({expression})"):
                     return
             assert time.monotonic() < deadline, f"not within {seconds} s: {expression}"
             time.sleep(0.05)
