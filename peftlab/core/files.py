@@ -93,8 +93,8 @@ def _open_up(folder: Path) -> None:
 def _umask() -> int:
     """The process's umask, which can only be read by setting it.
 
-    Threads of a server write side by side: were two to read at once, one would put back what the other had set for a
-    moment, and it would hold for all that the process makes from then on. What others make in the meantime is private.
+    One thread reads at a time: of two, one would put back what the other had set for a moment, and it would stay so.
+    What others make in the meantime is private.
     """
     with _READING_UMASK:
         current = os.umask(0o077)
