@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from peftlab.bench.label_curve import axis_value
 from peftlab.bench.suite import ENTRY_KEYS, Suite, method_name
 from peftlab.core.config import Document, read_yaml, replace_config
 from peftlab.core.errors import ConfigError, did_you_mean
+from peftlab.core.selection import STRATEGIES, Strategy, check_strategy
 from peftlab.preparation.places import at_place
 from peftlab.preparation.settle_recipe import settle_recipe
 from peftlab.recipe.continuation import EARLIER, put_in_place
+from peftlab.recipe.registered import build_registered
 from peftlab.recipe.schema import Recipe, assign, build_recipe
 
 LEARNING_RATE = "training.learning_rate"
@@ -33,6 +36,8 @@ class Cell:
         before: Name of the cell of the task before; None: there is none.
         then: The recipe that goes on from the run before, for which :data:`EARLIER` stands; None: there is none.
         router: Whether a router chooses among the runs of all tasks.
+        strategy: Of a label curve: chooses the rows that are labelled next.
+        labels: Of a label curve: how many rows have a label.
     """
 
     name: str
@@ -42,6 +47,8 @@ class Cell:
     before: str | None = None
     then: Document | None = None
     router: bool = False
+    strategy: Strategy | None = None
+    labels: int = 0
 
     def recipe(self, settings: Mapping[str, Any], *, seed: int, places: Mapping[str, str] | None = None) -> Recipe:
         """The recipe of one run.
@@ -77,6 +84,15 @@ class Cell:
             return recipe
         with at_place(following, ("method",)):
             return replace_config(recipe, method=recipe.method.after(earlier.method))
+
+    def recipe_of_rows(self, rows: Sequence[int], *, seed: int) -> Recipe:
+        """The recipe that learns from the rows that have a label so far.
+
+        Args:
+            rows: Their numbers.
+            seed: As of :meth:`recipe`.
+        """
+        return self.recipe({"data.train_rows": list(rows), "data.max_train_examples": None}, seed=seed)
 
     @property
     def names_metric(self) -> bool:
@@ -127,12 +143,24 @@ def expand_cells(suite: Suite, document: Document) -> list[Cell]:
                     anywhere = str(Path.cwd())  # the run before is not there yet, and nothing opens it here
                     recipe = cell.next_recipe(earlier, anywhere, seed=suite.seeds[0])
                 last[chain] = name, recipe
+            if suite.labels:
+                cell = _labelled(cell, entry, recipe, suite, document.where(("methods", position, "select")))
             cells.append(cell)
     known = [cell.name for cell in cells]
     for name in suite.published:
         if name not in known:
             raise document.error(("published", name), "there is no such cell", did_you_mean(name, known))
     return cells
+
+
+def _labelled(cell: Cell, entry: Mapping[str, Any], recipe: Recipe, suite: Suite, where: str) -> Cell:
+    """A cell of a label curve: its rows are those of the cell with fewer labels, and more that this one chooses."""
+    strategy = build_registered(STRATEGIES, entry["select"], Document(source=where, values={}), ("select",))
+    check_strategy(strategy, recipe.task, where=where)
+    names = [axis_value(labels) for labels in suite.labels]
+    at = names.index(cell.combination[-1])
+    before = cell.name.removesuffix(names[at]) + names[at - 1] if at else None
+    return replace(cell, before=before, strategy=strategy, labels=suite.labels[at])
 
 
 def _next_document(alone: Document, entry: Mapping[str, Any], document: Document, position: int) -> Document:
@@ -143,15 +171,18 @@ def _next_document(alone: Document, entry: Mapping[str, Any], document: Document
 
 
 def _combinations(suite: Suite, document: Document) -> Iterator[tuple[tuple[str, ...], dict[str, Any], dict[str, str]]]:
-    """Points of the axes; the tasks of a sequence are an axis too, the last one, whose values come in their order."""
+    """Points of the axes; the last one are the tasks of a sequence or the numbers of labels, in their order."""
     axes: dict[tuple[str, ...], Mapping[str, dict[str, Any]]]
     axes = {("axes", axis): choices for axis, choices in suite.axes.items()}
     axes |= {("sequence",): suite.sequence} if suite.sequence else {}
+    if suite.labels:
+        axes[("labels",)] = {axis_value(count): {"data.max_train_examples": count} for count in suite.labels}
     for names in itertools.product(*axes.values()):
         overrides, places = {}, {}
         for (axis, choices), name in zip(axes.items(), names, strict=True):
             overrides.update(choices[name])
-            places.update({key: document.where((*axis, name, key)) for key in choices[name]})
+            at = (*axis, name) if axis[0] != "labels" else axis
+            places.update({key: document.where((*at, key)) for key in choices[name]})
         yield names, overrides, places
 
 

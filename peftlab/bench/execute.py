@@ -13,17 +13,19 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
 from peftlab.bench.cells import Cell
 from peftlab.bench.executor import Executor, Finished
+from peftlab.bench.label_curve import ChooseRows
 from peftlab.bench.plan import Plan, PlannedRun
 from peftlab.bench.suite import Suite, write_suite
 from peftlab.bench.suite_folder import SUITE_NAME
 from peftlab.bench.tuning import Choice, tune
 from peftlab.bench.worker import is_done, is_of_recipe, leave_record, move_aside
+from peftlab.core.errors import UserError
 from peftlab.core.files import write_text
 from peftlab.core.metric import METRICS
 from peftlab.core.record import RunRecord, read_record
@@ -62,12 +64,22 @@ class Execution:
         workers: How many runs at once, at most.
         retry_failed: Run again what has failed.
         reporter: Tells a person.
+        choose_rows: Chooses the rows of a label curve that are labelled next; None: the suite has none.
     """
 
-    def __init__(self, plan: Plan, executor: Executor, *, workers: int, retry_failed: bool, reporter: Reporter) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        executor: Executor,
+        *,
+        workers: int,
+        retry_failed: bool,
+        reporter: Reporter,
+        choose_rows: ChooseRows | None = None,
+    ) -> None:
         self.plan, self.workers, self.retry_failed, self.reporter = plan, workers, retry_failed, reporter
-        self.executor = executor
-        self._lock = threading.Lock()
+        self.executor, self._choose_rows = executor, choose_rows
+        self._lock, self._choosing = threading.Lock(), threading.Lock()
         self._runs_done = 0
 
     def execute(self) -> Outcome:
@@ -140,23 +152,48 @@ class Execution:
     # --- the compared runs ------------------------------------------------------------------------------------------
 
     def _chain(self, chain: Sequence[Cell], seed: int, choices: Mapping[Cell, Choice]) -> list[RunRecord]:
-        """A cell's run; of a sequence those on all of its tasks, one after the other."""
+        """A cell's run; of a sequence or a label curve all of its runs, one after the other."""
         records: list[RunRecord] = []
-        is_anew = False
+        is_anew, before = False, None
         for cell in chain:
             planned = self.plan.final(cell, seed, retry_failed=self.retry_failed)
             if planned.folder.exists() and (is_anew or planned.is_stale):  # it went on from another run
                 move_aside(planned.folder, self.plan.folder.replaced)
-            records.append(self._final(planned, choices[cell], records[-1] if records else None))
-            is_anew = is_anew or not planned.done
+                planned = self.plan.final(cell, seed, retry_failed=self.retry_failed)
+            try:
+                if before is not None and records[-1].status == "success":
+                    planned = self._with_rows(planned, before)
+            except UserError as error:
+                record = self._leave_failed(planned.recipe, planned.folder, f"no rows could be chosen: {error}")
+            else:
+                record = self._final(planned, choices[cell], records[-1] if records else None)
+            records.append(record)
+            is_anew, before = is_anew or not planned.done, planned
         return records
+
+    def _with_rows(self, planned: PlannedRun, before: PlannedRun) -> PlannedRun:
+        """The next run of a label curve, with the rows that the run before has chosen; any other as it is.
+
+        Raises:
+            UserError: None could be chosen.
+        """
+        cell, data = planned.cell, planned.recipe.data
+        known = None if before.recipe.data is None else before.recipe.data.train_rows
+        if cell.strategy is None or data is None or data.train_rows is not None:
+            return planned
+        if self._choose_rows is None or known is None:
+            raise RuntimeError("a label curve needs `choose_rows`, and begins with rows")
+        seed = planned.recipe.seed
+        with self._choosing:  # in this process, one model at a time
+            chosen = self._choose_rows(before.folder, cell.strategy, cell.labels - len(known), seed + cell.labels)
+        return replace(planned, recipe=cell.recipe_of_rows([*known, *chosen], seed=seed))
 
     def _final(self, planned: PlannedRun, choice: Choice, before: RunRecord | None) -> RunRecord:
         recipe, folder = planned.recipe, planned.folder
         if choice.settings is None:
             return self._leave_failed(recipe, folder, f"every trial of the tuning failed; the first: {choice.error}")
         if before is not None and before.status != "success" and not planned.done:
-            return self._leave_failed(recipe, folder, f"the run on the task before, {before.name}: {before.status}")
+            return self._leave_failed(recipe, folder, f"the run before, {before.name}: {before.status}")
         return self._run(recipe, folder, f"{planned.cell.name} seed {recipe.seed}", done=planned.done)
 
     def _leave_failed(self, recipe: Recipe, folder: Path, error: str) -> RunRecord:

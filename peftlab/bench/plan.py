@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 from peftlab.bench.cells import Cell, expand_cells
+from peftlab.bench.label_curve import first_rows, rows_of
 from peftlab.bench.suite import Suite, method_name
 from peftlab.bench.suite_folder import SuiteFolder
 from peftlab.bench.timing import Clock, Workload
@@ -17,8 +18,9 @@ from peftlab.bench.worker import goes_on_from, is_done
 from peftlab.core.config import Document
 from peftlab.core.errors import ConfigError, UnsupportedError, UserError
 from peftlab.core.record import read_record
-from peftlab.core.reporter import Reporter, SaidOnce
+from peftlab.core.reporter import Reporter, SaidOnce, Silent
 from peftlab.preparation.check import CheckedModel, CheckedRecipe, check_data, check_model
+from peftlab.preparation.load_data import load_data
 from peftlab.preparation.metric_choice import common_metric, with_metric
 from peftlab.recipe.schema import Recipe
 
@@ -86,6 +88,7 @@ class Plan:
                 )
         self._check_classes(document)
         self._check_routers(document)
+        self._pools = {} if not suite.labels else self._all_train_rows(document, offline)
         self.clock = Clock({key: Workload.of(checked) for key, checked in self.checked.items()})
 
     def _check(self, cells: list[Cell], offline: bool, reporter: Reporter) -> CheckedRecipe:
@@ -128,6 +131,27 @@ class Plan:
                     where=document.where(("sequence", combination[-1])),
                     hint="Name all classes in `task.known_classes`, where the task has that key.",
                 )
+
+    def _all_train_rows(self, document: Document, offline: bool) -> dict[tuple[str, ...], Sequence[int]]:
+        """By the point of the other axes, the numbers of all training rows, from which some are given a label.
+
+        Raises:
+            ConfigError: There are fewer than are to have one.
+        """
+        found: dict[tuple[str, ...], Sequence[int]] = {}
+        most = self.suite.labels[-1]
+        for cell in self.cells:
+            if (point := cell.combination[:-1]) in found:
+                continue
+            recipe = cell.recipe({"data.max_train_examples": None}, seed=self.suite.seeds[0])
+            found[point] = load_data(recipe, offline=offline, report=Silent().say).splits["train"].index
+            if len(found[point]) < most:
+                raise ConfigError(
+                    f"the training split has {len(found[point])} rows, and {most} are to have a label",
+                    where=document.where(("labels",)),
+                    hint="Leave the last numbers out.",
+                )
+        return found
 
     def _check_routers(self, document: Document) -> None:
         """See that runs can be routed, before any of them is made.
@@ -208,8 +232,10 @@ class Plan:
                 yield PlannedRun(cell, folder, recipe, tuned or is_done(folder, recipe), trial=True)
 
     def final(self, cell: Cell, seed: int, *, retry_failed: bool = False) -> PlannedRun:
-        """A cell's run with one seed, at the settings that tuning has chosen, or after the run on the task before."""
+        """A cell's run with one seed, at the settings that tuning has chosen, or after the run before."""
         folder = self.folder.cells / f"{cell.name}--seed{seed}"
+        if cell.strategy is not None:
+            return self._labelled(cell, seed, folder, retry_failed=retry_failed)
         if cell.before is not None:
             before = self.final(self._named[cell.before], seed, retry_failed=retry_failed)
             recipe = cell.next_recipe(before.recipe, str(before.folder.resolve()), seed=seed)
@@ -219,6 +245,21 @@ class Plan:
         chosen = {} if self.suite.tuning is None else self.folder.choice(cell.name)
         recipe = cell.recipe(chosen or {}, seed=seed)
         done = chosen is not None and is_done(folder, recipe, retry_failed=retry_failed)
+        return PlannedRun(cell, folder, recipe, done, trial=False)
+
+    def _labelled(self, cell: Cell, seed: int, folder: Path, *, retry_failed: bool) -> PlannedRun:
+        """A run of a label curve. Its recipe names no rows as long as the run before has not chosen them."""
+        if cell.before is None:
+            rows = first_rows(self._pools[cell.combination[:-1]], cell.labels, seed)
+            recipe = cell.recipe_of_rows(rows, seed=seed)
+            return PlannedRun(cell, folder, recipe, is_done(folder, recipe, retry_failed=retry_failed), trial=False)
+        before = self.final(self._named[cell.before], seed, retry_failed=retry_failed)
+        given = None if before.recipe.data is None else before.recipe.data.train_rows
+        chosen = None if given is None else rows_of(folder, given, cell.labels)
+        if chosen is None:
+            return PlannedRun(cell, folder, cell.recipe({}, seed=seed), False, trial=False)
+        recipe = cell.recipe_of_rows(chosen, seed=seed)
+        done = before.done and is_done(folder, recipe, retry_failed=retry_failed)
         return PlannedRun(cell, folder, recipe, done, trial=False)
 
     @cached_property

@@ -12,11 +12,13 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_v
 from peftlab.core.config import Config, Document, build_config, read_yaml
 from peftlab.core.folder_name import FolderName
 from peftlab.core.method import METHODS
+from peftlab.core.selection import STRATEGIES
+from peftlab.recipe.registered import build_registered
 from peftlab.recipe.schema import write_yaml
 
 NAME = r"^[\w][\w.]*(-[\w.]+)*$"
 """Names of cells and axes: no double hyphen, which separates them in the names of folders."""
-ENTRY_KEYS = ("name", "set", "then", "router")
+ENTRY_KEYS = ("name", "set", "then", "router", "select")
 """Keys of an entry under ``methods`` that are the suite's; all others are the method's."""
 
 
@@ -59,7 +61,7 @@ class Suite(Config):
         description="The methods to compare, each written as in a recipe. More keys: `name` of the cell (default: the "
         "type), and `set`, overrides for this method alone. With a `sequence` also `then`, overrides for every task "
         "after the first, in which `$earlier` stands for the run before; and `router`, whether a router chooses among "
-        "the runs of all tasks.",
+        "the runs of all tasks. With `labels` also `select`, the strategy that chooses the rows to label next.",
     )
     axes: dict[str, dict[str, dict[str, Any]]] = Field(
         default_factory=dict, description="Axis → name of a value → overrides. Every method runs with every value."
@@ -68,6 +70,11 @@ class Suite(Config):
         default_factory=dict,
         description="Tasks in a row: name → overrides, such as data.source. Every method learns one after the other; "
         "each run goes on from the one before.",
+    )
+    labels: list[PositiveInt] = Field(
+        default_factory=list,
+        description="Numbers of labelled training rows, such as [50, 100, 200], for a label curve. Every method begins "
+        "with as many rows drawn by the seed; its strategy chooses the next ones among the other training rows.",
     )
     seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(
         min_length=1, description="Each cell runs once with each seed."
@@ -112,6 +119,13 @@ class Suite(Config):
         _check_names(value)
         return value
 
+    @field_validator("labels")
+    @classmethod
+    def _labels_grow(cls, value: list[int]) -> list[int]:
+        if len(value) == 1 or sorted(set(value)) != value:
+            raise ValueError(f"two growing numbers are needed at least, as in [50, 100, 200], not {value}")
+        return value
+
     @property
     def _overridden(self) -> dict[str, None]:
         """Keys that the suite overrides anywhere but under ``then``, in their order."""
@@ -127,6 +141,19 @@ class Suite(Config):
             raise ValueError("a suite with a `sequence` is not tuned: write `tuning: null`, and set learning rates")
         if any(key.split(".")[0] == "continues" for key in self._overridden):
             raise ValueError("how a run goes on from the one before belongs into `then` of a method")
+        return self
+
+    @model_validator(mode="after")
+    def _labels_fit(self) -> Suite:
+        if not self.labels:
+            return self
+        if self.sequence:
+            raise ValueError("a suite has `labels` or a `sequence`, not both")
+        if self.tuning is not None:
+            raise ValueError("a suite with `labels` is not tuned: write `tuning: null`, and set learning rates")
+        for key in ("data.train_rows", "data.max_train_examples", "data.max_train_examples_per_class"):
+            if key in self._overridden:
+                raise ValueError(f"`{key}` cannot be set here: `labels` says how many rows there are")
         return self
 
     @model_validator(mode="after")
@@ -192,6 +219,16 @@ def _check_entry(document: Document, entry: Mapping[str, Any], place: tuple[str 
             raise document.error((*place, key), f"a mapping of keys to values is needed, not {entry[key]!r}")
     if not isinstance(entry.get("router", False), bool):
         raise document.error((*place, "router"), "true or false is needed")
+    if document.values.get("labels"):
+        if "select" not in entry:
+            raise document.error(
+                place,
+                "a suite with `labels` needs `select` in each method, such as {type: random}",
+                f"Known: {', '.join(STRATEGIES.names())}.",
+            )
+        build_registered(STRATEGIES, entry["select"], document, (*place, "select"))
+    elif "select" in entry:
+        raise document.error((*place, "select"), "it chooses rows to label, and the suite has no `labels`")
     then = entry.get("then", {})
     for key in ("then", "router"):
         if entry.get(key) and not document.values.get("sequence"):
@@ -223,6 +260,7 @@ def suite_schema() -> dict[str, Any]:
         definitions.update(own.pop("$defs", {}))
         own["properties"] |= {"name": {"type": "string"}, "set": {"type": "object"}}
         own["properties"] |= {"then": {"type": "object"}, "router": {"type": "boolean"}}
+        own["properties"] |= {"select": {"type": "object"}}
         definitions[f"method.{name}"] = own
         choices.append({"$ref": f"#/$defs/method.{name}"})
     schema["properties"]["methods"]["items"] = {"oneOf": choices}

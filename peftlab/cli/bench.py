@@ -85,7 +85,12 @@ def bench(
             # Ray prints of lost nodes to standard output, which is for the result.
             with locked(path), stoppable(), contextlib.redirect_stdout(sys.stderr):
                 outcome = Execution(
-                    plan, chosen, workers=site.workers, retry_failed=retry_failed, reporter=reporter
+                    plan,
+                    chosen,
+                    workers=site.workers,
+                    retry_failed=retry_failed,
+                    reporter=reporter,
+                    choose_rows=row_chooser(wishes, reporter),
                 ).execute()
                 not_routed = route_sequences(plan, sequence_router(wishes, reporter), reporter)
                 not_audited = audit_cells(path, cell_auditor(wishes, reporter), reporter) if loaded.audit else {}
@@ -213,6 +218,18 @@ def cell_auditor(wishes: Wishes, reporter: Reporter) -> Callable[[Path], dict[st
         return report.model_dump(mode="json")
 
     return audit
+
+
+def row_chooser(wishes: Wishes, reporter: Reporter) -> Callable[[Path, Any, int, int], Sequence[int]]:
+    """Chooses the rows of a label curve that are labelled next."""
+
+    def choose_rows(folder: Path, strategy: Any, count: int, seed: int) -> Sequence[int]:
+        from peftlab.selection.own_rows import choose_own_rows
+
+        place = start_computing(wishes.device, wishes.threads, reporter.say)
+        return choose_own_rows(folder, strategy, count, seed=seed, offline=wishes.offline, device=place)
+
+    return choose_rows
 
 
 def sequence_router(wishes: Wishes, reporter: Reporter) -> Callable[[Sequence[Path]], list[Any]]:

@@ -124,10 +124,12 @@ def _make(
 
 def summary(made: Report, output: Path) -> str:
     """A report for a person, on less than a screen."""
+    from peftlab.report.label_curves import label_headline
     from peftlab.report.notices import headline
     from peftlab.report.sequence_parts import sequence_headline
 
     lines = [sequence_headline(found) for found in made.sequences]
+    lines += [label_headline(found) for found in made.label_curves]
     for comparison, choice in zip(made.comparisons, made.choices(), strict=True):
         prefix = f"{comparison.title}: " if len(made.comparisons) > 1 else ""
         lines.append(f"{prefix}{headline(comparison)}")

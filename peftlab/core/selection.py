@@ -8,17 +8,22 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from peftlab.core.config import RegisteredConfig
-from peftlab.core.errors import RunFailedError
+from peftlab.core.errors import RunFailedError, UnsupportedError
 from peftlab.core.registry import Registry
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from peftlab.core.task import Task
+
     Floats = NDArray[np.float64]
 
 Evidence = Literal["probabilities", "vectors", "labelled_probabilities", "labelled_vectors"]
 """What a strategy can ask for; the names are fields of :class:`Candidates`."""
+
+
+PROBABILITIES = frozenset[Evidence]({"probabilities", "labelled_probabilities"})
 
 
 def _nothing() -> Floats:
@@ -86,6 +91,28 @@ class Strategy(RegisteredConfig, ABC):
             count: How many to choose.
             generator: The only source of chance.
         """
+
+
+def check_strategy(strategy: Strategy, task: Task, *, where: str) -> None:
+    """Refuse a strategy that asks for what the task's model does not say.
+
+    Raises:
+        UnsupportedError: With the strategies that do without.
+    """
+    if strategy.uses & PROBABILITIES and not task.has_class_probabilities:
+        raise UnsupportedError(
+            f"the strategy `{strategy.registered_name}` needs the probability of each class, and a run of "
+            f"{task.registered_name} gives none that add up to 1 for a text",
+            where=where,
+            hint="Choose core_set, discriminative or random.",
+        )
+    if strategy.uses and not task.predicts_from_logits:
+        raise UnsupportedError(
+            f"the strategy `{strategy.registered_name}` needs a vector of each text, and a run of "
+            f"{task.registered_name} gives none",
+            where=where,
+            hint="Choose random.",
+        )
 
 
 STRATEGIES: Registry[Strategy] = Registry(

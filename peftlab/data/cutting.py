@@ -48,6 +48,26 @@ def cut_splits(
     return {name: found[name] for name in SPLIT_NAMES if name in found}
 
 
+def keep_train_rows(splits: Mapping[str, Split], config: DataConfig) -> dict[str, Split]:
+    """The splits with those training rows that the recipe names, if it names some.
+
+    Raises:
+        DataError: A row is not in the training split.
+    """
+    if config.train_rows is None:
+        return dict(splits)
+    train = splits["train"]
+    places = {row: at for at, row in enumerate(train.index)}
+    missing = [row for row in config.train_rows if row not in places]
+    if missing:
+        raise DataError(
+            f"row {missing[0]} is not in the training split, which has {len(train)} rows up to number {max(places)}",
+            where="data.train_rows",
+            hint="Rows count from 0. One that is a test or validation row, or a copy of another, cannot be trained on.",
+        )
+    return {**splits, "train": take(train, sorted(places[row] for row in config.train_rows))}
+
+
 def cap_splits(splits: Mapping[str, Split], config: DataConfig, seed: int, rules: RowRules) -> dict[str, Split]:
     """Draw the rows of splits that are larger than wanted."""
     limits = {

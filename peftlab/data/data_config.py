@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import codecs
+from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, PositiveInt, SerializeAsAny, Tag, field_validator, model_validator
+from pydantic import (
+    Discriminator,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    SerializeAsAny,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
 from peftlab.core.augmentation import Augmentation
 from peftlab.core.config import Config
@@ -152,6 +162,12 @@ class DataConfig(Config):
         "rows, and trains on the others; with one seed the parts share no row. null: as validation_fraction says.",
     )
     split_seed: int | None = Field(None, description="Seed of the splits. null: the recipe's seed.")
+    train_rows: list[NonNegativeInt] | None = Field(
+        None,
+        min_length=1,
+        description="Numbers of the rows to train on, from 0, as the source of the training split counts them; the "
+        "other training rows are left out. null: all.",
+    )
     max_train_examples: PositiveInt | None = Field(
         None,
         description="The most rows to train on, drawn by the seed. A smaller number draws a part of the same rows.",
@@ -213,6 +229,14 @@ class DataConfig(Config):
         twice = sorted({name for name in value or [] if (value or []).count(name) > 1})
         if twice:
             raise ValueError(f"the name `{twice[0]}` is given twice")
+        return value
+
+    @field_validator("train_rows")
+    @classmethod
+    def _train_rows_differ(cls, value: list[int] | None) -> list[int] | None:
+        twice = sorted(row for row, count in Counter(value or []).items() if count > 1)
+        if twice:
+            raise ValueError(f"row {twice[0]} is named twice")
         return value
 
     @model_validator(mode="after")

@@ -15,7 +15,7 @@ from peftlab.core.record import DataSummary
 from peftlab.core.reporter import ProgressCallback
 from peftlab.core.splits import Split
 from peftlab.data.columns import check_columns, drop_missing_rows, refuse_all_missing, split_of_table
-from peftlab.data.cutting import cap_splits, cut_splits
+from peftlab.data.cutting import cap_splits, cut_splits, keep_train_rows
 from peftlab.data.data_config import DataConfig
 from peftlab.data.duplicates import count_conflicts, count_shared_texts, remove_duplicates
 from peftlab.data.garbled import count_garbled
@@ -96,6 +96,9 @@ def load_splits(
     notes |= _found_once(splits, rules)
     splits = cut_splits(splits, config, seed, rules)
     classes.look(splits["train"], "data.validation_fraction or data.test_fraction")
+    everything = splits["train"]
+    splits = keep_train_rows(splits, config)
+    classes.look(splits["train"], "data.train_rows")
     splits = cap_splits(splits, config, seed, rules)
     classes.look(splits["train"], "data.max_train_examples")
     if not config.deduplicate:
@@ -103,7 +106,9 @@ def load_splits(
     unlabeled, counts = load_unlabeled(config, rules, splits, seed=seed, folder=folder, offline=offline, report=report)
     notes |= counts
     rows = {name: len(split) for name, split in splits.items()}
-    summary = DataSummary(fingerprint=fingerprint(splits, without=rules.beside), rows=rows, notes=notes)
+    # Which rows are learned of one table is what runs are compared by, as with data.prune: the data are the same.
+    known = splits if config.train_rows is None else {**splits, "train": everything}
+    summary = DataSummary(fingerprint=fingerprint(known, without=rules.beside), rows=rows, notes=notes)
     return LoadedData(splits, summary, classes.lost, unlabeled)
 
 

@@ -13,6 +13,7 @@ from peftlab.report.choice import Choice, Limits, choose
 from peftlab.report.comparison import Comparison, MethodResult, build_comparisons
 from peftlab.report.entry import Entry, Excluded
 from peftlab.report.find_runs import Found, read_folders
+from peftlab.report.label_curves import LabelCurves, label_curves, label_curves_json
 from peftlab.report.naming import run_names
 from peftlab.report.notices import Notice, comparison_notices, headline, report_notices
 from peftlab.report.sequences import LearnedTasks, learned_tasks, sequences_json
@@ -35,6 +36,11 @@ class Report:
     def sequences(self) -> Sequence[LearnedTasks]:
         """The sequences of tasks of the suites."""
         return learned_tasks(self.entries, self.suites)
+
+    @cached_property
+    def label_curves(self) -> Sequence[LabelCurves]:
+        """The label curves of the suites."""
+        return label_curves(self.entries, self.suites)
 
     @property
     def entries(self) -> Sequence[Entry]:
@@ -111,7 +117,8 @@ def report_json(report: Report) -> dict[str, Any]:
     """The report for programs.
 
     ``groups`` are lists of cell names, best first; ``methods`` has mean, interval and cost of each cell; ``excluded``
-    lists what is not compared, with the reason; ``sequences`` has matrix and figures of each method of tasks in a row.
+    lists what is not compared, with the reason; ``sequences`` has matrix and figures of each method of tasks in a row;
+    ``label_curves`` has the scores by the number of labels.
     A cell's name is the run's, with what tells it from others of the name.
     """
     choices = report.choices()
@@ -141,6 +148,7 @@ def report_json(report: Report) -> dict[str, Any]:
             for comparison, choice in zip(report.comparisons, choices, strict=True)
         ],
         "sequences": sequences_json(report.sequences),
+        "label_curves": label_curves_json(report.label_curves),
         "notices": [notice.text for notice in report.notices],
     }
 

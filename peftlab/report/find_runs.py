@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -154,7 +154,7 @@ def entry_of(record: RunRecord, folder: Path, shown_path: str, suite: Path | Non
         metric=str(_get(recipe, "evaluation", "metric") or ""),
         scores=record.scores,
         rows=record.data.rows if record.data else {},
-        settings=flatten({key: value for key, value in alike.items() if key not in ("name", "seed")}),
+        settings=_settings(alike, of_a_suite=suite is not None),
         costs=_costs(record),
         memory=record.memory,
         labels=record.labels or (),
@@ -166,6 +166,12 @@ def entry_of(record: RunRecord, folder: Path, shown_path: str, suite: Path | Non
         routed=record.routed,
         command=f"peftlab reproduce {shlex.quote(shown_path)}",
     )
+
+
+def _settings(recipe: Mapping[str, Any], *, of_a_suite: bool) -> dict[str, Any]:
+    """What a run was asked for. Each seed of a label curve has rows of its own: that is no difference of settings."""
+    found = flatten({key: value for key, value in recipe.items() if key not in ("name", "seed")})
+    return {key: value for key, value in found.items() if not (of_a_suite and key.startswith("data.train_rows"))}
 
 
 def _get(values: Any, *keys: str) -> Any:

@@ -24,6 +24,7 @@ from peftlab.report.comparison_tables import (
 )
 from peftlab.report.disagreement import find_disagreements
 from peftlab.report.document import Report
+from peftlab.report.label_curves import label_headline, label_table
 from peftlab.report.notices import Notice, comparison_notices, headline
 from peftlab.report.sequence_parts import figures_table, score_matrix, sequence_headline
 from peftlab.report.table import Table, markdown_table, markdown_text
@@ -44,6 +45,9 @@ def render_markdown(report: Report) -> str:
         for method in learned.methods:
             parts += _table(score_matrix(learned, method))
         parts += [f"- Left out: {markdown_text(line)}." for line in learned.missing]
+    for curves in report.label_curves:
+        parts += [f"## {markdown_text(f'Label curve: {curves.title}')}", markdown_text(label_headline(curves))]
+        parts += _table(label_table(curves))
     parts += _table(tables.overview_table(report.comparisons))
     for comparison, choice in zip(report.comparisons, report.choices(), strict=True):
         parts += _comparison(report, comparison, choice)

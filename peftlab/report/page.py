@@ -46,6 +46,7 @@ from peftlab.report.figure_set import (
     memory_bars,
     pareto_figures,
 )
+from peftlab.report.label_curves import label_figure, label_headline, label_table
 from peftlab.report.notices import Notice, comparison_notices, headline
 from peftlab.report.sequence_parts import sequence_part
 from peftlab.report.table import Marked, Table
@@ -146,6 +147,10 @@ def render_html(report: Report) -> str:
         data=_page_data(report),
         choices=report.choices(),
         sequences=[sequence_part(found) for found in report.sequences],
+        label_parts=[
+            (found.title, label_headline(found), label_figure(found), label_table(found))
+            for found in report.label_curves
+        ],
         overview=tables.overview_table(report.comparisons),
         statuses=[tables.status_table(suite, report.found) for suite in report.suites],
         guards=tables.guard_table(entries, names),

@@ -10,8 +10,9 @@ import numpy as np
 from peftlab.figures.frame import whole_number
 from peftlab.figures.lines import Curve, CurveAxes, draw_curves
 from peftlab.report import wording
+from peftlab.report.estimates import Estimate, estimate, shown_points, shown_score
 from peftlab.report.figure_set import MOST_CURVES, Figure
-from peftlab.report.sequences import Estimate, LearnedSequence, LearnedTasks, estimate
+from peftlab.report.sequences import LearnedSequence, LearnedTasks
 from peftlab.report.table import Cell, Table
 
 
@@ -70,8 +71,8 @@ def sequence_headline(found: LearnedTasks) -> str:
     best = found.methods[0]
     return (
         f"After {wording.plural(len(found.tasks), 'task')} {best.name} has the best mean {found.metric} on all, "
-        f"{_score(best.figures['mean'], found.metric)}. Its forgetting in {wording.unit_of_points(found.metric)}: "
-        f"{_points(best.figures['forgetting'], found.metric)}."
+        f"{shown_score(best.figures['mean'], found.metric)}. Its forgetting in {wording.unit_of_points(found.metric)}: "
+        f"{shown_points(best.figures['forgetting'], found.metric)}."
     )
 
 
@@ -85,9 +86,9 @@ def figures_table(found: LearnedTasks) -> Table:
     rows: list[list[Cell]] = []
     for method in found.methods:
         own = method.figures
-        row: list[Cell] = [method.name, str(len(method.seeds)), _score(own["mean"], metric)]
-        row += [_points(own.get(name), metric) for name in ("forgetting", "backward", "forward")]
-        row.append(_score(own.get("learned"), metric))
+        row: list[Cell] = [method.name, str(len(method.seeds)), shown_score(own["mean"], metric)]
+        row += [shown_points(own.get(name), metric) for name in ("forgetting", "backward", "forward")]
+        row.append(shown_score(own.get("learned"), metric))
         row += [_share(own.get("of_joint"))] * with_joint + [_share(method.routed_right)] * with_router
         rows.append(row)
     columns += ["share of training on all"] * with_joint + ["routed to its own task"] * with_router
@@ -123,8 +124,8 @@ def draw_matrices(found: LearnedTasks) -> list[DrawnMatrix]:
         DrawnMatrix(
             method.name,
             number,
-            f"{_score(method.figures['mean'], found.metric)} at the end, forgetting "
-            f"{_points(method.figures['forgetting'], found.metric)}",
+            f"{shown_score(method.figures['mean'], found.metric)} at the end, forgetting "
+            f"{shown_points(method.figures['forgetting'], found.metric)}",
             [
                 (task, [_square(found, method, at, on, worst, best) for on in range(len(found.tasks))])
                 for at, task in enumerate(found.tasks)
@@ -144,7 +145,7 @@ def _square(found: LearnedTasks, method: LearnedSequence, at: int, on: int, wors
         f"seed {seed}: {wording.score(float(score), found.metric)}"
         for seed, score in zip(method.seeds, seeds, strict=True)
     ]
-    tip = f"{found.tasks[on]}, {when}: {_score(estimate([float(score) for score in seeds]), found.metric)}; "
+    tip = f"{found.tasks[on]}, {when}: {shown_score(estimate([float(score) for score in seeds]), found.metric)}; "
     share = 100.0 if best == worst else 100 * (value - worst) / (best - worst)
     kind = "before" if on > at else "learned" if on == at else "kept"
     return Square(wording.score(value, found.metric, unit=False), round(share, 1), kind, tip + ", ".join(told))
@@ -166,23 +167,5 @@ def _curves(found: LearnedTasks) -> Figure:
     return Figure(axes.title, draw_curves(curves, axes), "Means over the seeds.")
 
 
-def _score(found: Estimate | None, metric: str) -> str:
-    if found is None:
-        return wording.NONE
-    if found.low is None:
-        return wording.score(found.mean, metric)
-    low, high = (wording.score(end, metric, unit=False) for end in (found.low, found.high))
-    return f"{wording.score(found.mean, metric)} ({low} to {high})"
-
-
-def _points(found: Estimate | None, metric: str) -> str:
-    if found is None:
-        return wording.NONE
-    text = wording.points(found.mean, metric)
-    if found.low is None:
-        return text
-    return f"{text} ({wording.points(found.low, metric)} to {wording.points(found.high, metric)})"
-
-
 def _share(found: Estimate | None) -> str:
-    return _score(found, "accuracy")
+    return shown_score(found, "accuracy")

@@ -13,25 +13,16 @@ from numpy.typing import NDArray
 from peftlab.core.metric import METRICS
 from peftlab.core.past import EARLIER_TEST
 from peftlab.report.entry import Entry
+from peftlab.report.estimates import Estimate, bounded, estimate
 from peftlab.report.suites import SuiteInfo
 from peftlab.report.wording import lower_is_better
 from peftlab.statistics.continual import sequence_figures
-from peftlab.statistics.intervals import seeds_interval
 
 Matrix = NDArray[np.float64]
 FIGURES = ("mean", "forgetting", "backward", "forward", "learned")
 """Of a seed's matrix; ``learned`` is the mean score on each task just after it was learned."""
 JOINT = {"continues.replay": 1, "continues.weights": False}
 """Settings by which each run learns all tasks so far together, from the base."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over the seeds; its 95 % interval is for further seeds on the same rows, None with one seed."""
-
-    mean: float
-    low: float | None = None
-    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +109,10 @@ def _learned(suite: SuiteInfo, axis: str, chains: Mapping[tuple[str, int], Mappi
     if len(metrics) > 1:
         missing.append(f"the runs were judged by different metrics: {', '.join(sorted(metrics))}")
         whole = {}
+    unknown = sorted(metrics - set(METRICS.names()))
+    if unknown:
+        missing.append(f"the metric {unknown[0]} is not known here")
+        whole, metrics = {}, set()
     metric = metrics.pop() if metrics else ""
     untrained: dict[int, list[float]] = {}
     matrices: dict[str, dict[int, Matrix]] = defaultdict(dict)
@@ -191,25 +186,14 @@ def _method(
         name,
         list(matrices),
         np.array(list(matrices.values())),
-        {key: _bounded(key, estimate(own), metric) for key, own in values.items() if np.isfinite(own).all()},
+        {key: _estimate(key, own, metric) for key, own in values.items() if np.isfinite(own).all()},
         estimate(right) if len(right) == len(chains) else None,
     )
 
 
-def _bounded(figure: str, found: Estimate, metric: str) -> Estimate:
-    """A mean of scores whose interval does not leave the metric's range, which Student's may do."""
-    if figure not in ("mean", "learned") or found.low is None or found.high is None:
-        return found
-    least, most = METRICS[metric].range
-    return Estimate(found.mean, max(found.low, least), min(found.high, most))
-
-
-def estimate(values: Sequence[float]) -> Estimate:
-    """The mean over the seeds, with its interval."""
-    if len(values) < 2:
-        return Estimate(float(values[0]))
-    found = seeds_interval(values)
-    return Estimate(found.mean, found.low, found.high)
+def _estimate(figure: str, values: Sequence[float], metric: str) -> Estimate:
+    found = estimate(values)
+    return bounded(found, metric) if figure in ("mean", "learned") else found
 
 
 def sequences_json(found: Sequence[LearnedTasks]) -> list[dict[str, Any]]:

@@ -65,6 +65,8 @@ class SuiteInfo:
         name: Of the suite.
         planned: Name of the cell and seed of every run that the suite wants.
         sequence: The tasks in a row, in their order; none where it has no sequence.
+        labels: Of a label curve, the numbers of labelled rows; none where it is no such suite.
+        strategies: Of a label curve, the type of each method's strategy.
         tuning: Trials and range of the learning rate; None: tuning is off.
         results: How the cells were tuned, by the cell's name.
         published: Figures of papers, by the cell's name.
@@ -76,6 +78,8 @@ class SuiteInfo:
     name: str
     planned: Sequence[tuple[str, int]] = ()
     sequence: Sequence[str] = ()
+    labels: Sequence[int] = ()
+    strategies: Mapping[str, str] = field(default_factory=dict)
     tuning: Mapping[str, Any] | None = None
     results: Mapping[str, TuningResult] = field(default_factory=dict)
     published: Mapping[str, Published] = field(default_factory=dict)
@@ -117,6 +121,8 @@ def read_suite(folder: Path, shown_path: str) -> SuiteInfo:
         name=str(values.get("name", folder.name)),
         planned=plan,
         sequence=list(values.get("sequence") or {}) if plan else [],
+        labels=list(values.get("labels") or []) if plan else [],
+        strategies=_strategies(values) if plan else {},
         tuning=values.get("tuning"),
         results=results,
         published=published,
@@ -126,11 +132,20 @@ def read_suite(folder: Path, shown_path: str) -> SuiteInfo:
 
 
 def _plan(values: Mapping[str, Any]) -> list[tuple[str, int]]:
-    methods = [str(entry.get("name", entry.get("type"))) for entry in values["methods"]]
+    methods = [_name(entry) for entry in values["methods"]]
     axes = [*(values.get("axes") or {}).values(), *([values["sequence"]] if values.get("sequence") else [])]
+    axes += [[f"labels-{labels}" for labels in values["labels"]]] if values.get("labels") else []
     combinations = list(itertools.product(*axes))
     cells = ["--".join([method, *names]) for names in combinations for method in methods]
     return [(cell, seed) for cell in cells for seed in values["seeds"]]
+
+
+def _strategies(values: Mapping[str, Any]) -> dict[str, str]:
+    return {_name(entry): str(entry["select"].get("type")) for entry in values["methods"] if "select" in entry}
+
+
+def _name(entry: Mapping[str, Any]) -> str:
+    return str(entry.get("name", entry.get("type")))
 
 
 def _index(folder: Path) -> PackIndex | None:

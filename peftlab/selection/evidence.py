@@ -13,7 +13,6 @@ from peftlab.core.errors import UnsupportedError
 from peftlab.core.reporter import Reporter
 from peftlab.core.selection import Candidates, Evidence, Strategy
 from peftlab.core.splits import Split
-from peftlab.core.task import Task
 from peftlab.inference.tuned_model import TunedModel
 
 if TYPE_CHECKING:
@@ -22,31 +21,8 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
-PROBABILITIES = frozenset[Evidence]({"probabilities", "labelled_probabilities"})
 VECTORS = frozenset[Evidence]({"vectors", "labelled_vectors"})
 LABELLED = frozenset[Evidence]({"labelled_probabilities", "labelled_vectors"})
-
-
-def check_strategy(strategy: Strategy, task: Task, *, where: str) -> None:
-    """Refuse a strategy that asks for what the task's model does not say.
-
-    Raises:
-        UnsupportedError: With the strategies that do without.
-    """
-    if strategy.uses & PROBABILITIES and not task.has_class_probabilities:
-        raise UnsupportedError(
-            f"the strategy `{strategy.registered_name}` needs the probability of each class, and a run of "
-            f"{task.registered_name} gives none that add up to 1 for a text",
-            where=where,
-            hint="Choose core_set, discriminative or random.",
-        )
-    if strategy.uses and not task.predicts_from_logits:
-        raise UnsupportedError(
-            f"the strategy `{strategy.registered_name}` needs a vector of each text, and a run of "
-            f"{task.registered_name} gives none",
-            where=where,
-            hint="Choose random.",
-        )
 
 
 def gather(strategy: Strategy, tuned: TunedModel, pool: Split, train: Split, reporter: Reporter) -> Candidates:

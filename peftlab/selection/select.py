@@ -12,7 +12,7 @@ from peftlab.artifact.saved_run import SavedRun
 from peftlab.core.config import Document, build_config, parse_yaml_value
 from peftlab.core.errors import ConfigError, DataError
 from peftlab.core.reporter import Reporter
-from peftlab.core.selection import STRATEGIES, Candidates, Strategy, choose
+from peftlab.core.selection import STRATEGIES, Candidates, Strategy, check_strategy, choose
 from peftlab.core.splits import Split
 from peftlab.data.data_config import DataConfig
 from peftlab.inference.files import options_in_hints
@@ -20,7 +20,7 @@ from peftlab.inference.load_tuned import load_tuned
 from peftlab.inference.predict import rounded
 from peftlab.preparation.load_data import load_data
 from peftlab.recipe.schema import Recipe
-from peftlab.selection.evidence import check_strategy, gather
+from peftlab.selection.evidence import gather
 from peftlab.selection.pool import leave_out, read_pool, told
 
 if TYPE_CHECKING:

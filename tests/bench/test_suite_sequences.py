@@ -167,7 +167,7 @@ def test_what_follows_a_failed_run_fails_with_it(home: Path, tmp_path: Path) -> 
     assert execute(planned(home, out), stub).statuses == {"failed": 2, "success": 4}
     assert "holding--second--seed3" not in stub.ran
     error = read_record(out / "cells/holding--second--seed3").error
-    assert error == "the run on the task before, holding--first: failed"
+    assert error == "the run before, holding--first: failed"
     stub = Stub()
     assert execute(planned(home, out), stub).statuses == {"failed": 2, "success": 4}
     assert stub.ran == []

@@ -397,3 +397,40 @@ def test_real_entities_load():
     )
     assert data.summary.rows == {"train": 3291, "validation": 1009, "test": 1287}
     assert {tag for tags in data.splits["train"].columns["tags"] for tag in tags} >= {"O", "B-person", "I-person"}
+
+
+def test_named_rows_alone_are_trained_on(tmp_path):
+    source = write_rows(tmp_path / "rows.jsonl", [{"text": f"text {at}", "label": "ab"[at % 2]} for at in range(40)])
+    everything = load(source)
+    train = everything.splits["train"].index
+    wanted = [train[9], train[0], train[3]]
+    chosen = load(source, train_rows=wanted)
+    assert chosen.splits["train"].index == sorted(wanted)
+    assert chosen.splits["train"].columns["text"] == [f"text {row}" for row in sorted(wanted)]
+    assert chosen.splits["test"] == everything.splits["test"]
+    assert chosen.summary.rows["train"] == 3
+    assert chosen.summary.fingerprint == everything.summary.fingerprint  # runs on parts of one table are compared
+    capped = load(source, train_rows=wanted, max_train_examples=2)
+    assert set(capped.splits["train"].index) < set(wanted)
+    assert capped.summary.fingerprint == everything.summary.fingerprint
+
+
+def test_rows_that_cannot_be_trained_on_are_refused(tmp_path):
+    source = write_rows(tmp_path / "rows.jsonl", [{"text": f"text {at}", "label": "ab"[at % 2]} for at in range(40)])
+    tested = load(source).splits["test"].index[0]
+    with pytest.raises(DataError, match=f"row {tested} is not in the training split") as caught:
+        load(source, train_rows=[tested])
+    assert caught.value.where == "data.train_rows"
+    with pytest.raises(ValueError, match="row 3 is named twice"):
+        DataConfig(source=source, train_rows=[3, 4, 3])
+
+
+def test_a_class_that_no_named_row_has_is_told(tmp_path):
+    source = write_rows(tmp_path / "rows.jsonl", [{"text": f"text {at}", "label": "ab"[at % 2]} for at in range(40)])
+    train = load(source).splits["train"]
+    only_a = [row for row, label in zip(train.index, train.columns["label"], strict=True) if label == "a"]
+    rules = RowRules(
+        text_columns=("text",), label_columns=("label",), strata=by_label, classes=lambda split: set(by_label(split))
+    )
+    data = load_splits(DataConfig(source=source, train_rows=only_a), rules, seed=0)
+    assert data.lost_classes == {"b": "data.train_rows"}

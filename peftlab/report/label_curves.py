@@ -1,0 +1,211 @@
+"""Label curves: of each method the score by the number of labelled rows, and how far it is from chance."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from peftlab.core.metric import METRICS
+from peftlab.figures.frame import whole_number
+from peftlab.figures.lines import Curve, CurveAxes, draw_curves
+from peftlab.report import wording
+from peftlab.report.entry import Entry
+from peftlab.report.estimates import Estimate, bounded, estimate, shown_points, shown_score
+from peftlab.report.figure_set import MOST_CURVES, Figure
+from peftlab.report.suites import SuiteInfo
+from peftlab.report.table import Cell, Table
+from peftlab.report.wording import lower_is_better
+from peftlab.statistics.intervals import seeds_interval
+
+PREFIX = "labels-"
+CHANCE = "random"
+"""The strategy that others are compared with."""
+
+
+@dataclass(frozen=True)
+class LabelCurve:
+    """A method.
+
+    Args:
+        name: As the suite calls it.
+        scores: By the number of labels, the score of each seed.
+        differences: By the number of labels, the difference of each seed to the method that chooses by chance, as far
+            as both have it; nothing where it is that method, or there is none.
+    """
+
+    name: str
+    scores: Mapping[int, Mapping[int, float]]
+    differences: Mapping[int, Sequence[float]]
+
+    def mean(self, labels: int, metric: str) -> Estimate | None:
+        """The mean over the seeds."""
+        return bounded(estimate(list(self.scores[labels].values())), metric) if self.scores.get(labels) else None
+
+    def to_chance(self, labels: int) -> Estimate | None:
+        """The mean difference to the method that chooses by chance."""
+        return estimate(self.differences[labels]) if self.differences.get(labels) else None
+
+
+@dataclass(frozen=True)
+class LabelCurves:
+    """A suite's label curves at one point of its axes.
+
+    Args:
+        suite: Its name.
+        axis: The values of the other axes.
+        labels: Numbers of labelled rows that any run has reached.
+        metric: Of all scores.
+        split: Of all scores.
+        chance: Name of the method that chooses by chance; None: there is none.
+        methods: The best mean at the most labels first.
+    """
+
+    suite: str
+    axis: str
+    labels: Sequence[int]
+    metric: str
+    split: str
+    chance: str | None
+    methods: Sequence[LabelCurve]
+
+    @property
+    def title(self) -> str:
+        """What tells it from others."""
+        return f"{self.suite}, {self.axis.replace('--', ', ')}" if self.axis else self.suite
+
+
+def label_curves(entries: Sequence[Entry], suites: Sequence[SuiteInfo]) -> list[LabelCurves]:
+    """The label curves of the suites, of runs that have scores in one metric."""
+    found = []
+    for suite in suites:
+        points: dict[str, list[tuple[int, Entry]]] = defaultdict(list)
+        numbers = {f"{PREFIX}{labels}": labels for labels in suite.labels}
+        for entry in entries if numbers else []:
+            axis, _, last = entry.axis.rpartition("--")
+            if entry.suite == suite.folder and last in numbers and entry.has_scores:
+                points[axis].append((numbers[last], entry))
+        found += [curves for axis, own in points.items() if (curves := _curves(suite, axis, own)) is not None]
+    return found
+
+
+def _curves(suite: SuiteInfo, axis: str, points: Sequence[tuple[int, Entry]]) -> LabelCurves | None:
+    metrics = {entry.metric for _, entry in points}
+    split = "test" if all("test" in entry.scores for _, entry in points) else "validation"
+    if len(metrics) != 1 or not all(entry.metric in entry.scores.get(split, {}) for _, entry in points):
+        return None
+    if not metrics <= set(METRICS.names()):  # of another peftlab: nobody knows which end is the better one
+        return None
+    (metric,) = metrics
+    scores: dict[str, dict[int, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
+    for labels, entry in points:
+        scores[entry.method][labels][entry.seed] = entry.scores[split][metric]
+    chance = next((name for name in scores if suite.strategies.get(name) == CHANCE), None)
+    methods = [
+        LabelCurve(name, own, {} if chance is None or name == chance else _differences(own, scores[chance]))
+        for name, own in scores.items()
+    ]
+    reached = [labels for labels in suite.labels if any(own.get(labels) for own in scores.values())]
+    sign, most = 1 if lower_is_better(metric) else -1, reached[-1]
+    methods.sort(key=lambda each: sign * mean.mean if (mean := each.mean(most, metric)) else float("inf"))
+    return LabelCurves(suite.name, axis, reached, metric, split, chance, methods)
+
+
+def _differences(
+    own: Mapping[int, Mapping[int, float]], chance: Mapping[int, Mapping[int, float]]
+) -> dict[int, list[float]]:
+    return {
+        labels: [score - chance[labels][seed] for seed, score in scores.items() if seed in chance.get(labels, {})]
+        for labels, scores in own.items()
+    }
+
+
+def label_curves_json(found: Sequence[LabelCurves]) -> list[dict[str, Any]]:
+    """The curves for programs."""
+    return [
+        {
+            "suite": each.suite,
+            "axis": each.axis,
+            "labels": list(each.labels),
+            "metric": each.metric,
+            "split": each.split,
+            "chance": each.chance,
+            "methods": {
+                method.name: {
+                    "scores": {str(labels): dict(own) for labels, own in method.scores.items()},
+                    "to_chance": {
+                        str(labels): asdict(own) for labels in each.labels if (own := method.to_chance(labels))
+                    },
+                }
+                for method in each.methods
+            },
+        }
+        for each in found
+    ]
+
+
+def label_headline(found: LabelCurves) -> str:
+    """What the curves came to, in a sentence."""
+    best, most = found.methods[0], found.labels[-1]
+    score = shown_score(best.mean(most, found.metric), found.metric)
+    text = f"With {most:,} labels {best.name} has the best mean {found.metric}, {score}."
+    if found.chance is None:
+        return text
+    better = [method.name for method in found.methods if _is_better(method, found)]
+    told = "no strategy is told apart from chance as better"
+    if better:
+        told = f"{', '.join(better)} {'is' if len(better) == 1 else 'are'} better than chance"
+    return f"{text} There {told} (95 %, Bonferroni over {wording.plural(len(found.methods) - 1, 'comparison')})."
+
+
+def _is_better(method: LabelCurve, found: LabelCurves) -> bool:
+    """At the most labels, by an interval that holds for all methods at once."""
+    differences = method.differences.get(found.labels[-1], ())
+    if len(differences) < 2:
+        return False
+    interval = seeds_interval(differences, 1 - 0.05 / (len(found.methods) - 1))
+    return interval.high < 0 if lower_is_better(found.metric) else interval.low > 0
+
+
+def label_table(found: LabelCurves) -> Table:
+    """The mean of each method at each number of labels, and its difference to chance."""
+    columns, rows = ["method", "seeds"], list[list[Cell]]()
+    compared = found.labels[1:] if found.chance is not None else ()  # all have the same rows at first
+    for labels in found.labels:
+        columns += [f"{labels:,} labels"] + [f"to {found.chance}"] * (labels in compared)
+    for method in found.methods:
+        seeds = {seed for own in method.scores.values() for seed in own}
+        row: list[Cell] = [method.name, str(len(seeds))]
+        for labels in found.labels:
+            row.append(shown_score(method.mean(labels, found.metric), found.metric))
+            if labels in compared:
+                row.append(shown_points(method.to_chance(labels), found.metric))
+        rows.append(row)
+    note = (
+        f"Mean {found.metric} on the {found.split} split with 95 % intervals over the seeds, which draw the first "
+        f"labels; differences in {wording.unit_of_points(found.metric)}, in pairs over the seeds. All methods begin "
+        "with the same rows. Each interval holds for itself: of twenty, one misses by chance."
+    )
+    return Table("Score by the number of labels", columns, rows, note)
+
+
+def label_figure(found: LabelCurves) -> Figure:
+    """The means, drawn."""
+    curves = [
+        Curve(
+            number,
+            method.name,
+            [(labels, own.mean) for labels in found.labels if (own := method.mean(labels, found.metric))],
+        )
+        for number, method in enumerate(found.methods[:MOST_CURVES])
+    ]
+    axes = CurveAxes(
+        "Score by the number of labels",
+        "labelled rows",
+        f"mean {found.metric}",
+        whole_number,
+        lambda value: wording.score(value, found.metric, unit=False),
+        dots=True,
+    )
+    return Figure(axes.title, draw_curves(curves, axes), "Means over the seeds.")
