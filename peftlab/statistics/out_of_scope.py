@@ -81,7 +81,8 @@ class MahalanobisScorer:
         means = sums / counts[:, None]
         covariance = shrunk_covariance(features - means[places])
         values, vectors = np.linalg.eigh(covariance)
-        whitening = vectors / np.sqrt(np.maximum(values, values.max() * 1e-12))
+        largest = float(values.max()) or 1.0  # without any spread within classes, distances are as they are
+        whitening = vectors / np.sqrt(np.maximum(values, largest * 1e-12))
         return cls(means @ whitening, whitening)
 
     def score(self, features: Floats) -> Floats:

@@ -56,7 +56,9 @@ class _Test:
         rows = len(errors)
         self._mean = sizes * errors.mean()
         variance = sizes * (rows - sizes) / max(rows - 1, 1) * errors.var()
-        self._deviation = np.sqrt(np.maximum(variance, 1e-300))
+        # The sum over all rows, or of equal errors, varies by rounding alone: no number of these deviations is many.
+        varies = variance > 1e-18 * (sizes * np.abs(errors).max(initial=0)) ** 2
+        self._deviation = np.where(varies, np.sqrt(np.maximum(variance, 0)), np.inf)
         if self._is_binary:
             counts = np.arange(int(sizes.max(initial=0)) + 1)
             self._table = hypergeom.sf(counts[None] - 1, rows, int(errors.sum()), sizes[:, None])

@@ -55,3 +55,14 @@ def test_parts_of_the_draws_give_what_all_at_once_give(rows, monkeypatch: pytest
     drawn = np.random.default_rng(3).integers(500, size=(30, 500))
     known = np.std([area_under_risk(sure[at], right[at]) for at in drawn], ddof=1)
     assert bootstrap_error(area_under_risk, sure, right, np.random.default_rng(3), draws=30) == known
+
+
+def test_a_slice_that_cannot_vary_is_none_that_has_more_errors() -> None:
+    """Of all rows, or of equal errors: the sums differ by rounding, which is no sign and hides no other slice."""
+    errors = np.random.default_rng(0).random(100)
+    errors[:25] += 2
+    members = np.array([np.arange(100) < 25, np.ones(100, dtype=bool)])
+    found, of_all = slice_p_values(errors, members, np.random.default_rng(1))
+    assert found < 0.001
+    assert of_all == 1
+    assert (slice_p_values(np.full(100, 0.1), np.array([members[0], ~members[0]]), np.random.default_rng(1)) == 1).all()

@@ -99,6 +99,14 @@ def test_more_sizes_than_rows() -> None:
     assert np.isfinite(scorer.score(generator.normal(size=(10, 80)))).all()
 
 
+def test_classes_without_any_spread() -> None:
+    scorer = MahalanobisScorer.fit(np.repeat(np.eye(2), 3, axis=0), np.repeat([0, 1], 3))
+    near, far = scorer.score(np.array([[1.0, 0.0], [3.0, 3.0]]))
+    assert near == 0
+    assert np.isfinite(far)
+    assert far > 0
+
+
 def test_what_cannot_be_learnt_from() -> None:
     with pytest.raises(ValueError, match="2 rows of 2 classes"):
         MahalanobisScorer.fit(np.eye(2), np.arange(2))
