@@ -20,7 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from peftlab.bench.executor import Finished
-from peftlab.bench.worker import Worker, is_done
+from peftlab.bench.worker import Worker, is_done, is_of_recipe
 from peftlab.core.config import Document
 from peftlab.core.files import cache_folder
 from peftlab.core.record import read_record
@@ -75,6 +75,8 @@ def run_cell(
         os.chdir(working_directory)
     built = build_recipe(Document(source=f"the recipe of {name}", values=recipe), default_name=name)
     folder = _own_folder(cache_folder() / "suites", name)
+    if not is_of_recipe(folder, built):  # the suite has changed since: its checkpoints are another run's
+        forget_cell(str(folder))
     logs = folder.with_name(f"{folder.name}.logs")
     worker = Worker(logs, threads=threads, device=device, offline=offline, program=program)
     finished = _finished(folder, built) or _run(worker, built, folder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 import socket
 import sys
@@ -11,11 +12,13 @@ from typing import Any
 import pytest
 
 from peftlab.bench import ray_cluster
-from peftlab.bench.ray_cell import Parcel
+from peftlab.bench.ray_cell import Parcel, run_cell
 from peftlab.bench.ray_cluster import Node, Share, choose_share, connected, differing_versions, version_reader
 from peftlab.bench.ray_executor import unpack
+from peftlab.core.config import Document
 from peftlab.core.errors import PeftlabError, UserError
-from tests.conftest import Command
+from peftlab.recipe.schema import build_recipe
+from tests.conftest import REPOSITORY, Command
 from tests.ports import free_port
 
 NO_RAY = "ray is not installed: pip install 'peftlab[ray]'"
@@ -138,3 +141,35 @@ def test_what_a_node_sends_stays_in_the_runs_folder(tmp_path: Path) -> None:
     for path in ("../b", "/etc/b"):
         with pytest.raises(PeftlabError, match="outside the run's folder"):
             unpack(Parcel({path: b""}, "", 1.0, "/there"), folder)
+
+
+def test_a_changed_recipe_does_not_go_on_from_what_a_node_has_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder on the node is that of the cell, whatever its recipe was when it was interrupted."""
+    monkeypatch.setenv("PEFTLAB_CACHE", str(tmp_path / "cache"))
+    kept = tmp_path / "cache" / "suites" / "cell" / "checkpoints"
+
+    def run(rate: float) -> Parcel:
+        values = {
+            "model": {"path": "nowhere"},
+            "task": {"type": "text_classification"},
+            "data": {"source": "reviews.csv"},
+            "method": {"type": "lora"},
+            "training": {"epochs": 1, "batch_size": 8, "learning_rate": rate},
+        }
+        recipe = build_recipe(Document(source="cell", values=values), default_name="cell").model_dump(mode="json")
+        return run_cell(
+            recipe, name="cell", working_directory=str(tmp_path / "nowhere"), threads=1, device="cpu", offline=True,
+            program=(sys.executable, str(REPOSITORY / "benchmarks/cluster/stand_in.py"), "0"),
+        )  # fmt: skip
+
+    run(1e-3)
+    (kept.parent / "record.json").unlink()
+    (kept / "step1").mkdir(parents=True)
+    run(1e-3)
+    assert (kept / "step1").exists()
+    (kept.parent / "record.json").unlink()
+    sent = run(2e-3)
+    assert not kept.exists()
+    assert json.loads(sent.files["record.json"])["recipe"]["training"]["learning_rate"] == 2e-3
