@@ -55,7 +55,8 @@ def compare_all(scores: Sequence[Floats], level: float = 0.95, *, prior: SeedPri
     only where no others tell how far seeds lie apart, and **too many differences are found**.
 
     Examples on which two means are the same say nothing of which method is better (McNemar, Psychometrika 12, 1947):
-    the examples' degrees of freedom are the number of the others, less one.
+    the examples' degrees of freedom are the number of the others, less one. Nor is a p-value ever below that of the
+    sign test where all of these others speak for the same method: of a handful, variances tell too little.
 
     Args:
         scores: Seeds × examples of each method; the same examples in the same order, any number of seeds.
@@ -86,7 +87,10 @@ def judge(parts: VarianceOfMean, examples: int, level: float = 0.95) -> tuple[Fl
         level: Coverage of the intervals.
     """
     half = _quantile(parts, np.asarray(1 - level)) * np.sqrt(parts.total)
-    return parts.mean - half, parts.mean + half, _p_values(parts, examples)
+    by_signs = _by_signs(parts)
+    # An interval never leaves out what the signs alone do not.
+    half = np.where(by_signs > 1 - level, np.maximum(half, np.abs(parts.mean)), half)
+    return parts.mean - half, parts.mean + half, np.maximum(_p_values(parts, examples), by_signs)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -183,6 +187,14 @@ def _quantile(parts: VarianceOfMean, p_value: Floats) -> Floats:
     share = parts.seed_share
     of_seeds, of_examples = (-stdtrit(f, p_value / 2) for f in (parts.seeds_freedom, parts.examples_freedom))
     return np.asarray(share * of_seeds + (1 - share) * of_examples)
+
+
+def _by_signs(parts: VarianceOfMean) -> Floats:
+    """The sign test's least p-value: that of so many differing examples of which all speak for the same method.
+
+    Two right answers against two wrong ones are as often chance as not, and have no variance that would tell.
+    """
+    return np.asarray(np.exp2(-np.asarray(parts.examples_freedom, dtype=np.float64)))
 
 
 def _p_values(parts: VarianceOfMean, examples: int) -> Floats:

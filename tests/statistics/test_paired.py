@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
+from peftlab.statistics.one_seed import SeedPrior
 from peftlab.statistics.pairs import compare_all, holm
 
 # Few methods and many, which borrow from each other; few seeds and one.
@@ -27,6 +28,16 @@ def test_the_tests_and_the_intervals_agree(scores, level) -> None:
     assert ((table.p_value >= 0) & (table.p_value <= 1)).all()
     clear = (table.low < table.high) & (np.abs(table.p_value - (1 - level)) > 1e-6)
     assert ((table.p_value < 1 - level) == ((table.low > 0) | (table.high < 0)))[clear].all()
+
+
+@pytest.mark.parametrize("examples", [2, 3, 5])
+@pytest.mark.parametrize("seeds", [1, 2, 3])
+def test_a_handful_of_examples_says_no_more_than_its_signs(examples: int, seeds: int) -> None:
+    """All right against all wrong: no variance, and yet chance does that to equal methods often enough."""
+    right, wrong = np.ones((seeds, examples)), np.zeros((seeds, examples))
+    table = compare_all([right, wrong], prior=SeedPrior(0.01))
+    assert table.p_value[0, 1] >= 2.0 ** (1 - examples)
+    assert table.low[0, 1] <= 0 < table.high[0, 1]
 
 
 @settings(deadline=None)
