@@ -114,7 +114,7 @@ def summary(folder: Path, share: float, seeds: list[int]) -> dict[str, Any]:
         right(folder / f"pruned-{share}-{seed}").astype(float) - right(folder / f"plain-{share}-{seed}")
         for seed in seeds
     ]
-    mean = mean_interval(np.array(differences))
+    mean = mean_interval(np.array(differences), changes=True)
     return {"pruned_less_plain": round(mean.mean, 4), "interval_95": [round(mean.low, 4), round(mean.high, 4)],
             "test_tweets": mean.examples, "seeds": seeds}  # fmt: skip
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as parquet
@@ -20,7 +21,7 @@ def main(runs: Path, target: Path) -> None:
     seeds = [seed for seed in range(9) if all(ended(runs / f"{kind}-{seed}") for kind in ("with", "without"))]
     found = {kind: [runs / f"{kind}-{seed}" for seed in seeds] for kind in ("with", "without")}
     difference = np.array([right(first) - right(second) for first, second in zip(*found.values(), strict=True)])
-    interval = mean_interval(difference)
+    interval = mean_interval(difference, changes=True)
     content = {
         "seeds": seeds,
         "test_rows": difference.shape[1],
@@ -32,9 +33,9 @@ def main(runs: Path, target: Path) -> None:
     print(json.dumps(content["accuracy_with_minus_without"]), seeds)
 
 
-def record(folder: Path) -> dict[str, dict[str, dict[str, float]]]:
+def record(folder: Path) -> dict[str, Any]:
     """The record of a run."""
-    found: dict[str, dict[str, dict[str, float]]] = json.loads((folder / "record.json").read_text())
+    found: dict[str, Any] = json.loads((folder / "record.json").read_text())
     return found
 
 

@@ -66,11 +66,11 @@ def log_probabilities(folder: Path, task: Any, rows: list[dict[str, Any]]) -> np
     return np.array(json.loads(kept.read_text()))
 
 
-def figures(values: np.ndarray, couples: np.ndarray) -> dict[str, Any]:
-    """The mean of a score over seeds and pairs (seeds × pairs), with intervals."""
+def figures(values: np.ndarray, couples: np.ndarray, *, changes: bool = False) -> dict[str, Any]:
+    """The mean of a score, or of a difference of two, over seeds and pairs (seeds × pairs), with intervals."""
     by_couple = np.stack([values[:, couples == couple].mean(1) for couple in np.unique(couples)], axis=1)
     found = {"mean": float(values.mean()), "by_seed": values.mean(1).tolist()}
-    both = mean_interval(by_couple)
+    both = mean_interval(by_couple, changes=changes)
     found["interval"] = [both.low, both.high]
     if len(values) > 1:
         seeds = seeds_interval(values.mean(1).tolist())
@@ -128,7 +128,7 @@ def main() -> None:
                 "chosen_is_likelier": figures((of_texts[..., 0] > of_texts[..., 1]).astype(float), couples),
                 "mean_log_ratio": dict(zip(("chosen", "rejected"), rewards.mean((0, 1)).tolist(), strict=True)),
             }
-        found["dpo_minus_supervised"] = figures(right["dpo"] - right["supervised"], couples)
+        found["dpo_minus_supervised"] = figures(right["dpo"] - right["supervised"], couples, changes=True)
         chosen.output.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
         for name in ratios:
             print(seed, name, found[name]["reward_accuracy"], found[name]["by_differences"], flush=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -34,10 +35,13 @@ class CellAudit(Config):
     alarms: list[str]
     figures: dict[str, dict[str, Any]]
 
-    def value(self, figure: str) -> float | None:
-        """Of a figure; None where the audit has it not."""
-        found = self.figures.get(figure)
-        return None if found is None else float(found["value"])
+    def measured(self, figure: str) -> tuple[float, str] | None:
+        """Value and unit of a figure; None where the audit has it not, or it has no finite value."""
+        found = self.figures.get(figure, {})
+        value = found.get("value")
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            return None
+        return float(value), str(found.get("unit", "share"))
 
 
 def audit_of_report(report: dict[str, Any], *, cell: str, started_at: str) -> CellAudit:

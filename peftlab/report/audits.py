@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 from peftlab.packs.audits import CellAudit, read_audits
 from peftlab.report import wording
 from peftlab.report.comparison import Comparison
 from peftlab.report.entry import Entry
 from peftlab.report.table import Cell, Marked, Table
-from peftlab.statistics.intervals import seeds_interval
+from peftlab.statistics.intervals import differ, seeds_interval
 
-Measure = Callable[[CellAudit], float | None]
+Measured = tuple[float, str]
+"""A value, and its unit as in :data:`peftlab.core.audit.Unit`."""
+Measure = Callable[[CellAudit], Measured | None]
 
 
 def audit_table(comparison: Comparison) -> Table | None:
@@ -45,7 +49,8 @@ class Difference:
     Args:
         against: The method with the least mean.
         mean: Over the seeds that both have.
-        low: Of the interval for further seeds on the same rows; None where fewer than two seeds pair.
+        low: Of the interval for further seeds on the same rows; None where fewer than two seeds pair, or all pairs lie
+            equally far apart: then nothing says how far others would.
         high: Of the same.
     """
 
@@ -63,16 +68,18 @@ class Difference:
 def audit_differences(comparison: Comparison) -> dict[str, dict[str, Difference]]:
     """Of each method and measure the difference to the method with the least mean.
 
-    All intervals together hold with 95 % (Bonferroni, over all that are compared).
+    All intervals together hold with 95 % (Bonferroni). They are corrected for every pair of methods, since the figures
+    themselves say which method has the least mean: corrected for the pairs with that one alone, some of twelve equal
+    methods was marked in 9 to 14 % of simulated reports.
 
     Raises:
         UserError: The audits of a suite are damaged.
     """
     by_method = {
-        name: {_seed(each): {key: measure(each) for key, measure in MEASURES.items()} for each in own}
+        name: {_seed(each): {key: _value(measure(each)) for key, measure in MEASURES.items()} for each in own}
         for name, own in _audits(comparison).items()
     }
-    level = 1 - 0.05 / max(len(MEASURES) * (len(by_method) - 1), 1)
+    level = 1 - 0.05 / max(len(MEASURES) * math.comb(len(by_method), 2), 1)
     found: dict[str, dict[str, Difference]] = {name: {} for name in by_method}
     for key in MEASURES:
         values = {
@@ -91,7 +98,7 @@ def audit_differences(comparison: Comparison) -> dict[str, dict[str, Difference]
 
 
 def _difference(least: str, pairs: Sequence[float], level: float) -> Difference:
-    if len(pairs) < 2:
+    if not differ(pairs):
         return Difference(least, pairs[0])
     interval = seeds_interval(pairs, level)
     return Difference(least, interval.mean, interval.low, interval.high)
@@ -107,30 +114,35 @@ def difference_table(comparison: Comparison) -> Table | None:
     if len(found) < 2:
         return None
     measures = [key for key in MEASURES if any(key in own for own in found.values())]
+    units = _units(comparison)
     rows: list[list[Cell]] = [
-        [name, *(_apart(name, own.get(key), key) for key in measures)] for name, own in found.items()
+        [name, *(_apart(name, own.get(key), units[key]) for key in measures)] for name, own in found.items()
     ]
     return Table(
         "Audits: how far above the best of each column",
         ["method", *measures],
         rows,
-        "Points above the method with the least mean of the column, paired by seed; alarms are counted. All intervals "
-        "hold together with 95 %, for further seeds on the same rows. A difference whose interval lies "
-        "above zero is marked; of all others nothing says that they are more than chance.",
+        "How far above the method with the least mean of the column, paired by seed: shares in points, all else in its "
+        "own unit. All intervals hold together with 95 %, for further seeds on the same rows. A difference whose "
+        "interval lies above zero is marked; of all others nothing says that they are more than chance.",
     )
 
 
-def _apart(name: str, found: Difference | None, key: str) -> Cell:
+def _apart(name: str, found: Difference | None, unit: str) -> Cell:
     if found is None:
         return Marked(wording.NONE, "muted")
     if found.against == name:
         return Marked("least", "muted")
-    scale = 1 if key == ALARMS else 100
-    text = f"{scale * found.mean:+.1f}".replace("-", "−")
+    text = _figure(found.mean, unit, sign="+")
     if found.low is None or found.high is None:
         return text
-    text += f" ({scale * found.low:.1f} to {scale * found.high:.1f})".replace("-", "−")
+    text += f" ({_figure(found.low, unit)} to {_figure(found.high, unit)})"
     return Marked(text, "bad") if found.is_worse else text
+
+
+def _figure(value: float, unit: str, *, sign: str = "") -> str:
+    form = f"{sign}.1f" if unit in (*SHARES, COUNT) else f"{sign}.3g"
+    return f"{100 * value if unit in SHARES else value:{form}}".replace("-", "−")
 
 
 def _seed(audit: CellAudit) -> int:
@@ -152,18 +164,36 @@ def audit_means(comparison: Comparison) -> dict[str, dict[str, float | None]]:
 def _audits(comparison: Comparison) -> dict[str, list[CellAudit]]:
     """Of each method that was audited, those of its cells."""
     folders = {entry.suite for entry in comparison.entries if entry.suite is not None}
-    audits: dict[tuple[Path | None, str], CellAudit] = {
-        (folder, each.cell): each for folder in folders for each in read_audits(folder)
+    # A run with another time is another run: its audit is of a model that is gone.
+    audits: dict[tuple[Path | None, str, str], CellAudit] = {
+        (folder, each.cell, each.started_at): each for folder in folders for each in read_audits(folder)
     }
     found = {
-        method.name: [audits[key] for entry in method.entries if (key := (entry.suite, _cell(entry))) in audits]
+        method.name: [
+            audits[key] for entry in method.entries if (key := (entry.suite, _cell(entry), entry.started_at)) in audits
+        ]
         for method in comparison.methods
     }
     return {name: own for name, own in found.items() if own}
 
 
+def _units(comparison: Comparison) -> dict[str, str]:
+    """Of each measure its unit, which is the same for all methods of a comparison: they do one task."""
+    audits = [each for own in _audits(comparison).values() for each in own]
+    found = {key: [measured for each in audits if (measured := measure(each))] for key, measure in MEASURES.items()}
+    return {key: own[0][1] for key, own in found.items() if own}
+
+
+def _values(measure: Measure, audits: Sequence[CellAudit]) -> list[float]:
+    return [measured[0] for each in audits if (measured := measure(each)) is not None]
+
+
+def _value(measured: Measured | None) -> float | None:
+    return None if measured is None else measured[0]
+
+
 def _mean(measure: Measure, audits: Sequence[CellAudit]) -> float | None:
-    values = [value for each in audits if (value := measure(each)) is not None]
+    values = _values(measure, audits)
     return fmean(values) if values else None
 
 
@@ -171,46 +201,58 @@ def _cell(entry: Entry) -> str:
     return f"{entry.name}--seed{entry.seed}"
 
 
-def _changed(audit: CellAudit) -> float | None:
-    """Of all perturbations with a loss, which are those that should change nothing."""
-    names = [name.removesuffix(".loss") for name in audit.figures if name.startswith("robustness.")]
-    names = [name for name in names if f"{name}.loss" in audit.figures]
-    values = [value for name in names if (value := audit.value(f"{name}.flipped")) is not None]
-    return fmean(values) if values else None
+def _of_figure(name: str) -> Measure:
+    return lambda audit: audit.measured(name)
 
 
-def _largest_gap(audit: CellAudit) -> float | None:
+def _changed(audit: CellAudit) -> Measured | None:
+    """Of all perturbations after which the answer should stay."""
+    found = [audit.measured(name) for name, figure in audit.figures.items() if _should_be_zero(name, figure, audit)]
+    values = [measured[0] for measured in found if measured is not None]
+    return (fmean(values), "share") if values else None
+
+
+def _should_be_zero(name: str, figure: Mapping[str, Any], audit: CellAudit) -> bool:
+    """Whether it is the share of answers that a perturbation changes although they should stay.
+
+    Where the answer should move, as with a negation, neither more nor less of it is better. The searches for the worst
+    words have no loss beside them.
+    """
+    kind, _, what = name.rpartition(".")
+    is_share = kind.startswith("robustness.") and what == "flipped" and f"{kind}.loss" in audit.figures
+    return is_share and figure.get("higher_is_better") is False
+
+
+def _largest_gap(audit: CellAudit) -> Measured | None:
     """Between two groups of names, or of words of two sexes."""
-    values = [
-        abs(float(figure["value"]))
-        for name, figure in audit.figures.items()
-        if name.startswith("fairness.") and figure["unit"] == "difference"
-    ]
-    return max(values, default=None)
+    found = [audit.measured(name) for name in audit.figures if name.startswith("fairness.")]
+    gaps = [abs(measured[0]) for measured in found if measured is not None and measured[1] == "difference"]
+    return (max(gaps), "difference") if gaps else None
 
 
+SHARES = ("share", "difference")
+COUNT = "count"
 ALARMS = "alarms"
 MEASURES: dict[str, Measure] = {
-    "error": lambda audit: audit.value("errors.overall"),
+    "error": _of_figure("errors.overall"),
     "answers changed by changed texts": _changed,
-    "by the worst typing errors": lambda audit: audit.value("robustness.worst_case.flipped"),
-    "by another name": lambda audit: audit.value("fairness.names.changed"),
+    "by the worst typing errors": _of_figure("robustness.worst_case.flipped"),
+    "by another name": _of_figure("fairness.names.changed"),
     "largest gap between groups": _largest_gap,
-    "calibration error": lambda audit: audit.value("calibration.error"),
-    ALARMS: lambda audit: float(len(audit.alarms)),
+    "calibration error": _of_figure("calibration.error"),
+    ALARMS: lambda audit: (float(len(audit.alarms)), COUNT),
 }
 
 
 def _shown(measure: Measure, audits: Sequence[CellAudit]) -> str:
-    values = [value for each in audits if (value := measure(each)) is not None]
-    if not values:
-        return "–"
-    is_count = measure is MEASURES[ALARMS]
+    found = [measured for each in audits if (measured := measure(each)) is not None]
+    if not found:
+        return wording.NONE
+    values, unit = [value for value, _ in found], found[0][1]
+    percent = " %" if unit in SHARES else ""
     if len(values) < 2:
-        return f"{values[0]:.0f}" if is_count else f"{100 * values[0]:.1f} %"
+        return f"{values[0]:.0f}" if unit == COUNT else f"{_figure(values[0], unit)}{percent}"
     # None of the measures can be below zero, and no share above one.
-    found = seeds_interval(values)
-    low, high = max(found.low, 0.0), found.high if is_count else min(found.high, 1.0)
-    if is_count:
-        return f"{found.mean:.1f} ({low:.1f} to {high:.1f})"
-    return f"{100 * found.mean:.1f} % ({100 * low:.1f} to {100 * high:.1f})"
+    interval = seeds_interval(values)
+    low, high = max(interval.low, 0.0), min(interval.high, 1.0) if unit in SHARES else interval.high
+    return f"{_figure(interval.mean, unit)}{percent} ({_figure(low, unit)} to {_figure(high, unit)})"

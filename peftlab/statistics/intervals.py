@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftlab.statistics.crossed import Floats, VarianceOfMean, variance_of_mean
+from peftlab.statistics.means import interval_of_same_changes
 from peftlab.statistics.proportions import wilson_interval
 
 
@@ -41,7 +42,7 @@ class MeanInterval:
     example_share: float | None
 
 
-def mean_interval(scores: NDArray[np.float64], level: float = 0.95) -> MeanInterval:
+def mean_interval(scores: NDArray[np.float64], level: float = 0.95, *, changes: bool = False) -> MeanInterval:
     """An interval for the mean over the population of seeds and of examples.
 
     It is mean ± t(f) · standard error, the standard error from the crossed layout (``crossed.py``) and
@@ -53,11 +54,14 @@ def mean_interval(scores: NDArray[np.float64], level: float = 0.95) -> MeanInter
 
     With two seeds it covers 91 to 96 %. With one seed the interval is over the examples only, as if the seed were the
     only one there is: **it is too narrow**, and by how much one seed cannot say. Zeros and ones give an interval
-    inside 0 to 1; where they are all the same, it is Wilson's for the number of examples.
+    inside 0 to 1; where they are all the same, it is Wilson's for the number of examples. Changes may have either
+    sign, also where none of a sample is below 0: theirs is never cut at 0, and where all are the same −1, 0 or 1 it is
+    that of ``means.py``.
 
     Args:
         scores: Seeds × examples: the metric's contribution of each example; every seed has the same examples.
         level: Coverage that is aimed at.
+        changes: Whether each is the difference of two scores of the same example.
 
     Raises:
         ValueError: Fewer than two examples, or scores that are not finite.
@@ -71,7 +75,9 @@ def mean_interval(scores: NDArray[np.float64], level: float = 0.95) -> MeanInter
     freedom = float(degrees_of_freedom(parts))
     half = float(half_width(parts, level))
     low, high = mean - half, mean + half
-    if np.isin(scores, (0, 1)).all():
+    if changes and error == 0 and mean in (-1, 0, 1) and np.isin(scores, (-1, 0, 1)).all():
+        low, high = interval_of_same_changes(mean, examples, level)
+    elif not changes and np.isin(scores, (0, 1)).all():
         low, high = max(0.0, low), min(1.0, high)
         if error == 0 and mean in (0, 1):
             low, high = wilson_interval(round(mean * examples), examples, level)
@@ -84,7 +90,7 @@ def seeds_interval(values: Sequence[float], level: float = 0.95) -> MeanInterval
     """Student's t interval over the seeds, for metrics that have no contribution per example.
 
     It holds for further seeds on the *same* examples: what the choice of the examples adds is not in it (Student,
-    Biometrika 6, 1908).
+    Biometrika 6, 1908). Where all values are the same it has no width, and is no interval: see :func:`differ`.
 
     Args:
         values: The metric's value of each seed.
@@ -104,6 +110,18 @@ def seeds_interval(values: Sequence[float], level: float = 0.95) -> MeanInterval
     error = float(array.std(ddof=1)) / math.sqrt(len(array))
     half = float(stdtrit(len(array) - 1, (1 + level) / 2)) * error
     return MeanInterval(mean, mean - half, mean + half, error, len(array) - 1, len(array), 0, None, None)
+
+
+def differ(values: Sequence[float]) -> bool:
+    """Whether values differ by more than rounding. Where not, they do not say how far others would lie from them.
+
+    Shares of a hundred examples are often the same for two seeds, which is no sign that further ones will be.
+
+    Args:
+        values: One for each seed.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    return len(array) > 1 and bool(np.ptp(array) > 1e-9 * np.abs(array).max())
 
 
 def degrees_of_freedom(parts: VarianceOfMean) -> Floats:

@@ -49,14 +49,21 @@ def mean_with_interval(
     mean = float(values.mean())
     error = float(values.std(ddof=1)) / math.sqrt(count) if count > 1 else math.inf
     if changes and mean in (-1, 0, 1) and not values.std():
-        return Mean(mean, *_interval_of_same_changes(mean, count, level), count, error)
+        return Mean(mean, *interval_of_same_changes(mean, count, level), count, error)
     if not changes and np.isin(values, (0, 1)).all():
         return Mean(mean, *wilson_interval(float(values.sum()), count, level), count, error)
     half = float(stdtrit(count - 1, (1 + level) / 2)) * error if count > 1 else math.inf
     return Mean(mean, mean - half, mean + half, count, error)
 
 
-def _interval_of_same_changes(change: float, count: int, level: float) -> tuple[float, float]:
+def interval_of_same_changes(change: float, count: int, level: float) -> tuple[float, float]:
+    """Bonett and Price's interval of a mean of changes that are all the same −1, 0 or 1.
+
+    Args:
+        change: Of each.
+        count: How many.
+        level: Coverage that is aimed at.
+    """
     from scipy.special import ndtri
 
     more = count + 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from peftlab.core.reporter import Silent
 from peftlab.packs.audits import AUDITS_NAME, read_audits
 from peftlab.packs.write_pack import pack_suite
 from peftlab.report.audits import MEASURES
-from peftlab.report.document import build_report, report_json
+from peftlab.report.document import Report, build_report, report_json
 from peftlab.report.markdown import render_markdown
 from peftlab.report.page import render_html
 from peftlab.statistics.intervals import seeds_interval
@@ -35,7 +36,9 @@ def fake_audit(cell: Path) -> dict[str, Any]:
         "robustness.typos.flipped": figure(0.1),
         "robustness.case.loss": figure(0.0, "difference"),
         "robustness.case.flipped": figure(0.3),
-        "robustness.negation_added.flipped": figure(0.9),  # a direction is expected: no fault
+        "robustness.negation_added.loss": figure(0.4, "difference"),
+        "robustness.negation_added.flipped": figure(0.9) | {"higher_is_better": None},  # it should move: no fault
+        "robustness.worst_case.flipped": figure(0.5),  # a search, and a column of its own
         "fairness.gender.female.good": figure(-0.07, "difference"),
         "calibration.error": figure(0.04),
     }
@@ -118,6 +121,75 @@ def test_methods_are_told_apart_by_what_their_audits_found(tmp_path: Path) -> No
     assert '<span class="bad">+10.1 (9.' in page
     assert '<span class="muted">least</span>' in page
     assert "(0.0 to" in page  # no share is below zero
+
+
+def audited(folder: Path, audit: Callable[[Path], dict[str, Any]], methods: int, seeds: Sequence[int]) -> Report:
+    write_suite(folder, METHODS[:methods], seeds, examples=100, tuning=False)
+    for cell in (folder / "cells").iterdir():
+        (cell / "adapter").mkdir()
+    audit_cells(folder, audit, Silent())
+    return build_report([folder])
+
+
+def test_numbers_are_not_shown_as_shares(tmp_path: Path) -> None:
+    """Of a regression the error is a distance, in the unit of its targets."""
+
+    def audit(cell: Path) -> dict[str, Any]:
+        found, more = fake_audit(cell), 1.0 if cell.name.startswith(METHODS[1].name) else 0.0
+        for name in ("errors.overall", "fairness.names.changed"):
+            value = 3.25 + more + 0.01 * int(cell.name[-1])
+            found["figures"][name] = found["figures"]["calibration.error"] | {"value": value, "unit": "number"}
+        return found
+
+    text = render_markdown(audited(tmp_path / "suite", audit, 2, (0, 1, 2)))
+    assert "3.26 (3.24 to 3.28)" in text
+    assert "326" not in text
+    assert "+1 (1 to 1)" not in text
+    assert "shares in points, all else in its own unit" in text
+
+
+def test_an_audit_of_another_run_counts_for_nothing(tmp_path: Path) -> None:
+    """A cell that was run again, and not audited again yet."""
+    audited(tmp_path / "suite", fake_audit, 2, (0, 1))
+    cell = tmp_path / "suite" / "cells" / f"{METHODS[0].name}--seed1"
+    write_record(read_record(cell).model_copy(update={"started_at": "2030-01-01T00:00:00+00:00"}), cell)
+    (comparison,) = report_json(build_report([tmp_path / "suite"]))["comparisons"]
+    assert comparison["audits"][METHODS[0].name]["error"] == pytest.approx(0.2)  # of seed 0 alone
+    assert comparison["audits"][METHODS[1].name]["error"] == pytest.approx(0.21)
+
+
+def test_two_equal_differences_are_no_proof(tmp_path: Path) -> None:
+    """Counts of alarms often differ by the same number for two seeds: that has no spread to judge it by."""
+
+    def audit(cell: Path) -> dict[str, Any]:
+        found = fake_audit(cell)
+        found["alarms"] = ["x"] * (2 if cell.name.startswith(METHODS[1].name) else 1)
+        return found
+
+    report = audited(tmp_path / "suite", audit, 2, (0, 1))
+    (comparison,) = report_json(report)["comparisons"]
+    of_alarms = comparison["audit_differences"][METHODS[1].name]["alarms"]
+    assert of_alarms == {"against": METHODS[0].name, "mean": 1.0, "low": None, "high": None}
+    assert '<span class="bad">+1.0' not in render_html(report)
+
+
+def test_all_pairs_of_methods_are_corrected_for(tmp_path: Path) -> None:
+    """The figures say which method has the least mean, so every pair might have been the one that is shown."""
+
+    def audit(cell: Path) -> dict[str, Any]:
+        found, seed = fake_audit(cell), int(cell.name[-1])
+        number = [method.name for method in METHODS].index(cell.name.partition("--")[0])
+        found["figures"]["errors.overall"]["value"] = 0.2 + 0.1 * number + 0.01 * ((seed * (number + 1)) % 3)
+        return found
+
+    (comparison,) = report_json(audited(tmp_path / "suite", audit, 4, (0, 1, 2)))["comparisons"]
+    last = comparison["audit_differences"][METHODS[3].name]["error"]
+    expected = seeds_interval([0.3 + 0.01 * ((seed * 4) % 3 - seed % 3) for seed in range(3)], 0.95)
+    assert last["mean"] == pytest.approx(expected.mean)
+    second = comparison["audit_differences"][METHODS[1].name]["error"]
+    gaps = [0.1 + 0.01 * ((seed * 2) % 3 - seed % 3) for seed in range(3)]
+    wanted = seeds_interval(gaps, 1 - 0.05 / (len(MEASURES) * 6))
+    assert (second["low"], second["high"]) == pytest.approx((wanted.low, wanted.high))
 
 
 def test_damaged_audits_are_said(suite: Path, tmp_path: Path) -> None:

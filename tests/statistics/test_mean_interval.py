@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy import stats
 
-from peftlab.statistics.intervals import mean_interval, seeds_interval
+from peftlab.statistics.intervals import differ, mean_interval, seeds_interval
 from peftlab.statistics.proportions import wilson_interval
 
 TABLES = st.tuples(st.integers(2, 6), st.integers(2, 30)).flatmap(
@@ -72,6 +72,29 @@ def test_zeros_and_ones_stay_between_zero_and_one() -> None:
     scores[0, 0] = 0
     assert mean_interval(scores).high == 1
     assert mean_interval(scores * 2).high > 2
+
+
+def test_changes_may_have_either_sign() -> None:
+    """Of two methods, of which one is never worse in a sample: its interval is not cut where shares begin."""
+    changes = np.zeros((1, 200))
+    changes[0, :2] = 1
+    found = mean_interval(changes, changes=True)
+    expected = stats.t.interval(0.95, 199, changes.mean(), stats.sem(changes[0]))
+    assert found.low < 0
+    assert (found.low, found.high) == pytest.approx(expected)
+    assert mean_interval(changes).low == 0
+    same = mean_interval(np.zeros((2, 200)), changes=True)
+    assert same.low == pytest.approx(-same.high)
+    assert 0 < same.high < 0.05
+    assert mean_interval(-np.ones((1, 30)), changes=True).low == -1
+    assert mean_interval(np.full((1, 30), 0.25), changes=True).high == 0.25
+
+
+def test_whether_seeds_say_how_far_others_lie() -> None:
+    assert differ([0.1, 0.2])
+    assert not differ([0.80 - 0.75, 0.75 - 0.70])  # but for rounding
+    assert not differ([0.0, 0.0])
+    assert not differ([0.3])
 
 
 def test_a_metric_of_seeds_only() -> None:

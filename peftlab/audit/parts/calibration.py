@@ -134,7 +134,7 @@ def _coverage(name: str, of: str, holds: NDArray[np.float64], aim: float, looked
 
 
 def _overconfidence(confidences: NDArray[np.float64], is_right: NDArray[np.float64]) -> Figure:
-    mean = mean_with_interval(confidences - is_right)
+    mean = mean_with_interval(confidences - is_right, changes=True)
     way = "too sure" if mean.value > 0 else "not sure enough"
     return Figure(
         "calibration.overconfidence",

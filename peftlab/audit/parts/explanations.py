@@ -130,7 +130,7 @@ class Explanations(Audit):
 
 
 def _gain(name: str, what: str, gains: Sequence[float]) -> Figure:
-    mean = mean_with_interval(np.array(gains))
+    mean = mean_with_interval(np.array(gains), changes=True)
     doubt = "" if mean.low > 0 else " So they are not told apart from random ones."
     return Figure(
         f"explanations.{name}",

@@ -158,7 +158,7 @@ class Fairness(Audit):
         ]  # fmt: skip
         for at, label in classes:
             values = second[:, at] - first[:, at]
-            mean = mean_with_interval(values, looked_at=len(classes))
+            mean = mean_with_interval(values, looked_at=len(classes), changes=True)
             figures.append(
                 Figure(f"fairness.pronouns.score{label}", mean.value, mean.n,
                        f"Female words instead of male ones move the score{label and ' of ' + label[1:]} by "
