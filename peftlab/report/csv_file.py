@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from typing import Any
 
 from peftlab.core.record import Memory
@@ -14,6 +15,7 @@ from peftlab.report.comparison import COST_NAMES, Comparison, MethodResult
 from peftlab.report.document import Report
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+NUMBER = r"-?\d+(\.\d+)?(e[+-]?\d+)?"
 
 
 def render_csv(report: Report) -> str:
@@ -88,5 +90,11 @@ def _excluded_row(path: str, reason: str) -> dict[str, Any]:
 
 
 def _safe(value: Any) -> Any:
-    """Text that a spreadsheet would take for a formula is kept as text."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
+    """Text that a spreadsheet would take for a formula is kept as text; scores below 0 are none."""
+    if (
+        not isinstance(value, str)
+        or not value.startswith(FORMULA_STARTS)
+        or re.fullmatch(f"{NUMBER}( {NUMBER})*", value)
+    ):
+        return value
+    return f"'{value}"

@@ -47,7 +47,8 @@ def find_disagreements(comparison: Comparison, *, most_methods: int, most_exampl
     """The examples on which the methods of a comparison disagree most: as nearly as can be half of them right.
 
     Returns:
-        None where labels are numbers, or fewer than two methods have predictions.
+        None where labels are numbers, or fewer than two methods have predictions. Also where no method has a single
+        example right: then answers are not judged by being the same as the label, as texts with several references.
     """
     table = comparison.examples
     methods = [method for method in comparison.methods if method.predicted is not None]
@@ -55,6 +56,8 @@ def find_disagreements(comparison: Comparison, *, most_methods: int, most_exampl
         return None
     said = np.array([_majority(np.asarray(method.predicted)) for method in methods])
     right = said == table.truth
+    if not right.any():
+        return None
     share = right.mean(axis=0)
     differing = (said != said[0]).any(axis=0)
     order = np.lexsort((table.index, np.abs(share - 0.5)))

@@ -58,6 +58,8 @@ class ExampleTable:
         found = read_predictions(entry.path, split) if units is None else _as_predictions(units)
         if found is None:
             return None, None
+        if isinstance(found.labels, Coded) != isinstance(found.predictions, Coded):
+            raise UserError("its labels are numbers and its predictions none, or the other way round")
         self.has_units = self.has_units or units is not None
         truth, predicted = self._encode(found.labels), self._encode(found.predictions)
         if self.index is not None:
@@ -66,6 +68,8 @@ class ExampleTable:
             scores = units.per_unit(metric)
         else:
             scores = METRICS[metric].per_example(self._plain(truth), self._plain(predicted))
+        if scores is not None and not np.isfinite(scores).all():
+            raise UserError(f"its predictions give no finite {metric} on {split}")
         recorded = entry.scores[split][metric]
         is_mean = metric in MEANS or units is not None
         if scores is not None and is_mean and abs(scores.mean() - recorded) > AGREEMENT * max(1, abs(recorded)):

@@ -6,6 +6,7 @@ tell them apart, as few as it takes: the method's type first, then whatever spli
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections import defaultdict
@@ -209,12 +210,19 @@ def _cut(text: str, longest: int) -> str:
 
 def _numbered(names: Names, *, by_comparison: bool = False) -> Names:
     """Names that still clash, in the report or in a comparison, get a number."""
-    counts: dict[tuple[Key | None, str], int] = defaultdict(int)
+    taken: dict[Key | None, set[str]] = defaultdict(set)
+    for (key, _), name in names.items():
+        taken[key if by_comparison else None].add(name)
+    seen: set[tuple[Key | None, str]] = set()
     numbered = {}
     for (key, cell), name in names.items():
-        place = (key if by_comparison else None, name)
-        counts[place] += 1
-        numbered[key, cell] = name if counts[place] == 1 else f"{name} #{counts[place]}"
+        place = key if by_comparison else None
+        unique = name
+        if (place, name) in seen:  # a run may be called `x #2` itself
+            unique = next(new for number in itertools.count(2) if (new := f"{name} #{number}") not in taken[place])
+            taken[place].add(unique)
+        seen.add((place, name))
+        numbered[key, cell] = unique
     return numbered
 
 

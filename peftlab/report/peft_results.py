@@ -8,7 +8,6 @@ of GSM8K, which has 1,319 examples (https://github.com/openai/grade-school-math)
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,8 +40,10 @@ def read_peft_result(path: Path, shown_path: str) -> Entry:
     try:
         run, train, meta = (values[section] for section in SECTIONS)
         return _entry(path, shown_path, run, train, meta)
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
+    except KeyError as error:
         raise UserError(f"the result file lacks {error}", where=shown_path) from None
+    except (ValueError, TypeError, IndexError, AttributeError) as error:
+        raise UserError(f"this is no result file as peft writes it: {error}", where=shown_path) from None
 
 
 def _entry(path: Path, shown_path: str, run: Any, train: Any, meta: Any) -> Entry:
@@ -74,12 +75,12 @@ def _entry(path: Path, shown_path: str, run: Any, train: Any, meta: Any) -> Entr
 
 
 def _scores(metrics: list[dict[str, Any]], where: str) -> dict[str, dict[str, float]]:
-    last = metrics[-1]
+    last = metrics[-1] if metrics else {}
     if "test accuracy" not in last:
         raise UserError("its last metrics hold no test accuracy; only the MetaMathQA comparison is read", where=where)
     accuracy = float(last["test accuracy"])
     right = accuracy * TEST_EXAMPLES
-    if not math.isfinite(right) or abs(right - round(right)) > 1e-6:
+    if not 0 <= accuracy <= 1 or abs(right - round(right)) > 1e-6:
         raise UserError(
             f"a test accuracy of {accuracy} is no share of {TEST_EXAMPLES:,} examples, so no interval follows from it",
             where=where,
@@ -88,7 +89,8 @@ def _scores(metrics: list[dict[str, Any]], where: str) -> dict[str, dict[str, fl
 
 
 def _costs(run: Mapping[str, Any], train: Mapping[str, Any]) -> Costs:
-    tokens, seconds = train["metrics"][-1].get("train total tokens"), train["train_time"]
+    last = train["metrics"][-1] if train["metrics"] else {}  # a run that failed early has none
+    tokens, seconds = last.get("train total tokens"), train["train_time"]
     return Costs(
         peak_memory_bytes=train["accelerator_memory_max"],
         tokens_per_second=tokens / seconds if tokens and seconds else None,

@@ -74,22 +74,24 @@ def read_predictions(folder: Path, split: str) -> Predictions | None:
         if not len(rows):
             return None
         rows = rows[np.argsort(index[rows], kind="stable")]
-        labels, predictions = table["label"], table["prediction"]
+        labels, predictions = (table[name].take(pa.array(rows)) for name in ("label", "prediction"))
+        if labels.null_count or predictions.null_count:
+            raise UserError("the predictions are damaged: a label or an answer is missing", where=str(folder))
         if pa.types.is_boolean(labels.type) and pa.types.is_floating(predictions.type):
             labels = pc.cast(labels, pa.float64())  # whether a reward should be above 0 is no class
-        return Predictions(index[rows], _column(labels, rows), _column(predictions, rows))
+        return Predictions(index[rows], _column(labels), _column(predictions))
     except (pa.ArrowException, KeyError, TypeError) as error:
         raise UserError(f"the predictions are damaged: {str(error).splitlines()[0]}", where=str(folder)) from None
 
 
-def _column(values: Any, rows: NDArray[np.int64]) -> Column:
+def _column(values: Any) -> Column:
     import pyarrow as pa
 
     if pa.types.is_floating(values.type) or pa.types.is_integer(values.type):
-        return np.asarray(values.to_numpy(), dtype=np.float64)[rows]
+        return np.asarray(values.to_numpy(), dtype=np.float64)
     if pa.types.is_list(values.type):
         codes: dict[Any, int] = {}
         coded = [codes.setdefault(tuple(value), len(codes)) for value in values.to_pylist()]
-        return Coded(np.array(coded, dtype=np.int64)[rows], list(codes))
-    encoded = values.chunk(0).dictionary_encode()
-    return Coded(encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64)[rows], encoded.dictionary.to_pylist())
+        return Coded(np.array(coded, dtype=np.int64), list(codes))
+    encoded = values.combine_chunks().dictionary_encode()
+    return Coded(encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64), encoded.dictionary.to_pylist())

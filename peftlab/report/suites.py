@@ -109,12 +109,12 @@ def read_suite(folder: Path, shown_path: str) -> SuiteInfo:
         plan, published = [], {}
     results: dict[str, TuningResult] = {}
     packed = _index(folder)
-    texts = {path.stem: path.read_text(encoding="utf-8") for path in (folder / "tuning").glob("*.json")}
+    texts = {path.stem: path.read_bytes() for path in (folder / "tuning").glob("*.json")}
     for cell, found in sorted((packed.tuning | texts).items() if packed else texts.items()):
         try:
-            result = _tuning_result(json.loads(found) if isinstance(found, str) else found)
+            result = _tuning_result(json.loads(found) if isinstance(found, bytes) else found)
             results[result.cell] = result
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             problems.append(Excluded(f"{shown_path}/tuning/{cell}.json", f"the tuning's result is damaged: {error!r}"))
     return SuiteInfo(
         folder=folder,

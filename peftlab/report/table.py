@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -51,11 +52,15 @@ def markdown_table(table: Table) -> str:
 
 
 def _line(cells: Sequence[str]) -> str:
-    return "| " + " | ".join(markdown_text(cell) for cell in cells) + " |"
+    return "| " + " | ".join(_escaped(cell) for cell in cells) + " |"
 
 
 def markdown_text(text: str) -> str:
-    """Text that Markdown takes as it stands, on one line."""
-    for character in "\\`*_|<>[]#":
-        text = text.replace(character, "\\" + character)
+    """Text that Markdown takes as it stands, on one line, and for no list where it begins with a dash or a number."""
+    return re.sub(r"^(\d*)([-+.)])(?=\s|-|$)", r"\1\\\2", _escaped(text))
+
+
+def _escaped(text: str) -> str:
+    # GitHub takes what is between dollars for mathematics, and between tildes for struck out.
+    text = re.sub(r"[\\`*_|<>\[\]#~$]|&(?=#?\w+;)", r"\\\g<0>", text)
     return " ".join(text.split()) or "\N{NO-BREAK SPACE}"

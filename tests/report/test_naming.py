@@ -153,3 +153,15 @@ def test_runs_are_told_apart_by_their_regularizers(tmp_path: Path) -> None:
     weak = {"a": variants["b"], "b": {"training.regularizers": [{"type": "fgm", "epsilon": 0.1}]}}
     write_shared(tmp_path / "keys", weak)
     assert labels(build_report([tmp_path / "keys"])) == [["fgm epsilon=0.1", "fgm epsilon=1.0"]]
+
+
+def test_a_number_behind_a_name_is_no_other_runs_name(tmp_path: Path) -> None:
+    """Two runs with names that clash, and one that is called as the second of them would be."""
+    names = ["x (lora)", "x", "x", "x (lora) #2"]
+    for at, (name, kind) in enumerate(zip(names, ["ia3", "lora", "bitfit", "ia3"], strict=True)):
+        record = fake_record(LORA, 0, {"test": {"accuracy": 0.7}}, name=name)
+        record.recipe["method"]["type"] = kind
+        (tmp_path / str(at)).mkdir()
+        write_record(record, tmp_path / str(at))
+    found = report_json(build_report([tmp_path]))
+    assert set(found["methods"]) == {"x (lora)", "x (lora) #3", "x (bitfit)", "x (lora) #2"}

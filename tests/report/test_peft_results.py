@@ -85,6 +85,21 @@ def test_results_that_cannot_be_used_are_listed_with_the_reason(results: Path) -
     assert "dataset_info" in found[files[4].name]
 
 
+def test_odd_results_end_in_no_traceback(results: Path) -> None:
+    files = sorted(results.glob("*.json"))
+    change(files[0], "train_info", "metrics", -1, "test accuracy", value=2.0)
+    change(files[1], "run_info", "train_config", "seed", value="zero")
+    change(files[2], "train_info", "status", value="failed")
+    change(files[2], "run_info", "error_msg", value="out of memory")
+    change(files[2], "train_info", "metrics", value=[])
+    change(files[3], "train_info", "metrics", value=[])
+    found = {Path(item.path).name: item.reason for item in build_report([results]).excluded}
+    assert "no share of 1,319 examples" in found[files[0].name]
+    assert "no result file as peft writes it" in found[files[1].name]
+    assert found[files[2].name] == "status failed: out of memory"
+    assert "no test accuracy" in found[files[3].name]
+
+
 def test_another_data_set_or_model_is_another_comparison(results: Path) -> None:
     files = sorted(results.glob("*.json"))
     change(files[0], "meta_info", "dataset_info", "gsm8k", "sha", value="0" * 40)

@@ -231,10 +231,12 @@ def test_a_damaged_suite_still_shows_its_cells(tmp_path: Path) -> None:
     folder = write_suite(tmp_path / "suite", [FULL, LORA], examples=200)
     (folder / "suite.yaml").write_text("methods: [")
     (folder / "tuning" / "lora.json").write_text("{}")
+    (folder / "tuning" / "full.json").write_text('{"method": "full", "metric": "accuracy", "rungs": [[]]}')
+    (folder / "tuning" / "other.json").write_bytes(b"\xff")
     (folder / "suite_seconds.json").write_text("{")
     report = build_report([folder])
     assert len(report.comparisons[0].methods) == 2
-    assert {"suite.yaml", "lora.json"} <= set(reasons(report))
+    assert {"suite.yaml", "lora.json", "full.json", "other.json"} <= set(reasons(report))
     assert "has not written down what it added" in notices(report)
 
 
