@@ -125,7 +125,7 @@ def _make(
 def summary(made: Report, output: Path) -> str:
     """A report for a person, on less than a screen."""
     from peftlab.report.label_curves import label_headline
-    from peftlab.report.notices import headline
+    from peftlab.report.notices import NOTHING_TO_COMPARE, headline
     from peftlab.report.sequence_parts import sequence_headline
 
     lines = [sequence_headline(found) for found in made.sequences]
@@ -136,7 +136,7 @@ def summary(made: Report, output: Path) -> str:
         if made.limits.any:
             lines += [f"  {choice.answer}", *(f"    {line}" for line in choice.evidence)]
     if not made.comparisons:
-        lines.append("There is nothing to compare: no run ended with success.")
+        lines.append(NOTHING_TO_COMPARE)
     lines += [f"  Note: {notice.text}" for notice in made.notices if notice.warning]
     lines += [f"  Left out: {item.path}: {item.reason}" for item in made.excluded[:8]]
     if len(made.excluded) > 8:

@@ -15,7 +15,7 @@ from peftlab.report.comparison import LEVEL, Comparison, MethodResult
 MOST = 12
 """So many methods are named in a sentence, or with their evidence."""
 ONE_SEED = " With one seed a method, another seed may change this."
-TIED_NEAR, DIFFERENT, TIED_FAR = "012"
+TIED_NEAR, DIFFERENT, TIED_FAR, UNTESTED = "0123"
 """How the page is told of a pair of methods."""
 
 
@@ -79,8 +79,9 @@ def choose(comparison: Comparison, limits: Limits) -> Choice:
     Memory is held against the greatest peak of the seeds, time against the mean over them. A loss fits where the 95 %
     interval of the distance to the best method ends within the limit, and does not fit where it begins beyond it;
     in between the data does not decide. Without such a limit, the best method that fits is named, and every other one
-    that fits and cannot be told apart from it; which of them is cheapest is said only of those within a point of the
-    best mean, since what is not told apart may still be far behind. ``page.js`` does the same for the page's inputs.
+    that fits and cannot be told apart from it, or that no test compares with it; which of them is cheapest is said only
+    of those within a point of the best mean, since what is not told apart may still be far behind. ``page.js`` does the
+    same for the page's inputs.
 
     Args:
         comparison: Methods, best first, with the tests between them.
@@ -129,22 +130,28 @@ def _is_unknown(method: MethodResult, limits: Limits) -> bool:
 def _best_of(comparison: Comparison, fitting: list[int], unknown: list[int], limits: Limits) -> Choice:
     best = fitting[0]
     relations = {at: relation(comparison, best, at) for at in fitting[1:]}
-    near = [at for at, found in relations.items() if found == TIED_NEAR]
-    far = [at for at, found in relations.items() if found == TIED_FAR]
+    near, far, untested = (
+        [at for at, found in relations.items() if found == wanted] for wanted in (TIED_NEAR, TIED_FAR, UNTESTED)
+    )
     methods = comparison.methods
     label, that_fit = methods[best].label, " of the methods that fit" if limits.any else ""
+    undecided = f"The data does not decide: {label} has the best mean{that_fit}; "
     if near or far:
-        answer = f"The data does not decide: {label} has the best mean{that_fit}; "
-        answer += _tied_sentence(_labels(methods, near), _labels(methods, far), len(far), distance_words(comparison))
+        distance = distance_words(comparison)
+        answer = undecided + _tied_sentence(_labels(methods, near), _labels(methods, far), len(far), distance)
         if near:
-            of_these = f" Of those within {distance_words(comparison)}, " if far else " Of these, "
+            of_these = f" Of those within {distance}, " if far else " Of these, "
             answer += _cheapest_sentence([methods[at] for at in (best, *near)], of_these)
+        if untested:
+            answer += f" No test compares {_labels(methods, untested)} with {label}."
+    elif untested:
+        answer = f"{undecided}no test compares {_labels(methods, untested)} with it."
     elif len(fitting) == 1:
         answer = f"{label}: it is the only method{' that fits' if limits.any else ''}."
     else:
         answer = f"{label}: it is the best{that_fit}, and every other one is worse."
     answer += _unknown_sentence(methods, unknown)
-    named = sorted([best, *near, *far])
+    named = sorted([best, *near, *far, *untested])
     return Choice(len(named) == 1, _names(methods, named), answer, _evidence(comparison, named))
 
 
@@ -158,8 +165,11 @@ def _tied_sentence(near: str, far: str, many_far: int, distance: str) -> str:
 
 
 def relation(comparison: Comparison, best: int, at: int) -> str:
-    """Whether a method differs from a better one, or else lies near it or far behind."""
-    if comparison.pairs.adjusted[best, at] < LEVEL:
+    """Whether a method differs from a better one, or else lies near it or far behind; or no test tells."""
+    adjusted = comparison.pairs.adjusted[best, at]
+    if np.isnan(adjusted) and best != at:
+        return UNTESTED
+    if adjusted < LEVEL:
         return DIFFERENT
     methods = comparison.methods
     near = wording.near(comparison.metric, methods[best].mean)

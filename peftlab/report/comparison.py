@@ -94,7 +94,7 @@ class Comparison:
         methods: Best mean first.
         examples: What they were tested on.
         pairs: Between all methods, in their order.
-        groups: Names of methods that cannot be told apart, best first.
+        groups: Names of methods that no test tells apart, best first; one that was not tested is in all of them.
         rows: Examples of each split.
     """
 
@@ -115,6 +115,18 @@ class Comparison:
     def single(self) -> list[str]:
         """Labels of the methods that have one seed alone, so that nothing says what another one would change."""
         return [method.label for method in self.methods if len(method.scores) == 1]
+
+    @property
+    def singles_tested(self) -> bool:
+        """Whether a test compares any of these with another method."""
+        adjusted = zip(self.methods, self.pairs.adjusted, strict=True)
+        return any(np.isfinite(own).any() for method, own in adjusted if len(method.scores) == 1)
+
+    @property
+    def all_tested(self) -> bool:
+        """Whether a test compares all the methods that have letters with each other."""
+        lettered = [at for at, method in enumerate(self.methods) if method.letters]
+        return int(np.isnan(self.pairs.adjusted[np.ix_(lettered, lettered)]).sum()) <= len(lettered)
 
     @property
     def entries(self) -> list[Entry]:

@@ -66,8 +66,8 @@ def ranking_table(comparison: Comparison, published: dict[str, Published]) -> Ta
         rows.append(row)
     note = (
         f"Sorted by mean {metric} on the {comparison.key.split} split. Methods that share a letter cannot be told "
-        f"apart. {_about_single_seeds(comparison)}Costs are means over the seeds, peak memory is the greatest of them; "
-        "training is the training phase alone."
+        f"apart{'' if comparison.all_tested else ', unless no test compares them'}. {_about_single_seeds(comparison)}"
+        "Costs are means over the seeds, peak memory is the greatest of them; training is the training phase alone."
     )
     words = frozenset({3, len(columns)} if with_published else {3})
     return Table("Methods", columns + ["published"] * with_published, rows, note, words)
@@ -77,7 +77,7 @@ def _about_single_seeds(comparison: Comparison) -> str:
     if not comparison.single:
         return ""
     text = "The interval of a method with one seed (drawn with gaps) is over the test examples alone. "
-    return text if comparison.pairs.tested else f"{text}No test compares such methods here, so they get no letter. "
+    return text if comparison.singles_tested else f"{text}No test compares such methods here, so they get no letter. "
 
 
 def _shares(method: MethodResult) -> str:
@@ -114,9 +114,10 @@ def group_table(comparison: Comparison) -> Table | None:
     signs = group_signs(comparison)
     if not signs:
         return None
-    labels = {method.name: method.label for method in comparison.methods}
+    labels = {method.name: method.label for method in comparison.methods if method.letters}  # others are not tested
+    groups = zip(signs, comparison.groups, strict=True)
     rows: list[list[Cell]] = [
-        [sign, ", ".join(labels[name] for name in group)] for sign, group in zip(signs, comparison.groups, strict=True)
+        [sign, ", ".join(labels[name] for name in group if name in labels)] for sign, group in groups
     ]
     left = len(rows) - MOST_GROUPS
     note = f"{left} more groups of worse methods are in the JSON output." if left > 0 else ""

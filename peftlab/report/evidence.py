@@ -16,7 +16,7 @@ from peftlab.core.metric import possible_difference, within_range
 from peftlab.report.entry import Entry
 from peftlab.report.wording import is_bounded, point_size
 from peftlab.statistics.crossed import Floats, VarianceOfMean
-from peftlab.statistics.intervals import mean_interval, seeds_interval
+from peftlab.statistics.intervals import differ, mean_interval, seeds_interval
 from peftlab.statistics.moderation import KNOWN
 from peftlab.statistics.one_seed import SeedPrior
 from peftlab.statistics.pairs import compare_all, holm, judge
@@ -109,6 +109,8 @@ def score_interval(
         found = mean_interval(per_example)
         basis = Basis.SEEDS_AND_EXAMPLES if len(scores) > 1 else Basis.EXAMPLES
     elif len(scores) > 1:
+        if not differ(scores):  # equal scores of two seeds do not say how far a third would lie
+            return ScoreInterval(mean, basis=Basis.SEEDS)
         found, basis = seeds_interval(scores), Basis.SEEDS
     else:
         right = _right_answers(scores[0], metric, examples)
@@ -133,7 +135,7 @@ def compare_methods(methods: Sequence[Measured], metric: str) -> PairEvidence:
     """Test every method against every other one.
 
     Methods with predictions are compared on the same examples, all of them together, since what the seeds of one say
-    helps to judge the others; methods with several seeds but without values per example on the same seeds; single
+    helps to judge the others; methods with several seeds but without values per example by their seeds; single
     accuracies as proportions. Where a method has one seed, its seeds' spread is what ``SeedPrior`` states; with a
     metric that has no unit for that, its pairs are not tested.
 
@@ -168,22 +170,11 @@ def seed_prior(metric: str) -> SeedPrior | None:
     return SeedPrior(point_size(metric)) if is_bounded(metric) else None
 
 
-def shared_seeds(a: Sequence[int], b: Sequence[int]) -> tuple[list[int], list[int]]:
-    """Positions of the runs to pair: the seeds that both have; where they share fewer than two, in their order."""
-    common = sorted(set(a) & set(b))
-    if len(common) > 1 or len(common) == min(len(a), len(b)):
-        return [a.index(seed) for seed in common], [b.index(seed) for seed in common]
-    number = min(len(a), len(b))
-    return list(range(number)), list(range(number))
-
-
 def _compare_without_examples(
     evidence: PairEvidence, a: int, b: int, first: Measured, second: Measured, prior: SeedPrior | None
 ) -> None:
     if len(first.scores) > 1 and len(second.scores) > 1:
-        of_first, of_second = shared_seeds(first.seeds, second.seeds)
-        differences = [first.scores[i] - second.scores[j] for i, j in zip(of_first, of_second, strict=True)]
-        low, high, p_value = _paired_by_seed(differences)
+        low, high, p_value = _by_seeds(first, second)
     elif prior is not None and first.interval.low is not None and second.interval.low is not None:
         low, high, p_value = _two_proportions(first, second, prior)
     else:
@@ -193,15 +184,25 @@ def _compare_without_examples(
     evidence.p_value[a, b] = evidence.p_value[b, a] = p_value
 
 
-def _paired_by_seed(differences: Sequence[float]) -> tuple[float, float, float]:
-    """Student's paired t test over the seeds (Biometrika 6, 1908)."""
-    from scipy.special import stdtr
+def _by_seeds(first: Measured, second: Measured) -> tuple[float, float, float]:
+    """Student's paired t test where both have the same seeds (Biometrika 6, 1908), else Welch's (Biometrika 34, 1947).
 
-    found = seeds_interval(differences)
-    if found.standard_error == 0:
-        return found.low, found.high, 1.0 if found.mean == 0 else 0.0
-    statistic = abs(found.mean) / found.standard_error
-    return found.low, found.high, float(2 * stdtr(found.degrees_of_freedom, -statistic))
+    Pairs that are all equally far apart would be certain of any difference: shares of a hundred examples often are,
+    with two seeds. Then Welch's is more careful. Nothing is tested where no seed lies apart from another at all.
+    """
+    from scipy.special import stdtr, stdtrit
+
+    one, other = (dict(zip(method.seeds, method.scores, strict=True)) for method in (first, second))
+    pairs = [score - other[seed] for seed, score in one.items()] if one.keys() == other.keys() else []
+    samples = [pairs] if differ(pairs) else [list(one.values()), list(other.values())]
+    parts = [float(np.var(own, ddof=1)) / len(own) if differ(own) else 0.0 for own in samples]
+    if not any(parts):
+        is_same = first.interval.mean == second.interval.mean
+        return math.nan, math.nan, 1.0 if is_same else math.nan
+    freedom = sum(parts) ** 2 / sum(part**2 / (len(own) - 1) for part, own in zip(parts, samples, strict=True))
+    difference, error = first.interval.mean - second.interval.mean, math.sqrt(sum(parts))
+    half = float(stdtrit(freedom, 0.975)) * error
+    return difference - half, difference + half, float(2 * stdtr(freedom, -abs(difference) / error))
 
 
 def _two_proportions(first: Measured, second: Measured, prior: SeedPrior) -> tuple[float, float, float]:

@@ -25,7 +25,7 @@ from peftlab.report.comparison_tables import (
 from peftlab.report.disagreement import find_disagreements
 from peftlab.report.document import Report
 from peftlab.report.label_curves import label_headline, label_table
-from peftlab.report.notices import Notice, comparison_notices, headline
+from peftlab.report.notices import NOTHING_TO_COMPARE, Notice, comparison_notices, headline
 from peftlab.report.sequence_parts import figures_table, score_matrix, sequence_headline
 from peftlab.report.table import Table, markdown_table, markdown_text
 from peftlab.report.task_parts import task_tables
@@ -38,7 +38,7 @@ def render_markdown(report: Report) -> str:
     """The report in Markdown."""
     parts = [f"# {markdown_text(report.title)}", *_notices(report.notices)]
     if not report.comparisons:
-        parts.append("There is nothing to compare: no run ended with success.")
+        parts.append(NOTHING_TO_COMPARE)
     for learned in report.sequences:
         parts += [f"## {markdown_text(f'Tasks in a row: {learned.title}')}", markdown_text(sequence_headline(learned))]
         parts += _table(figures_table(learned))

@@ -23,6 +23,7 @@ LEFT_OUT = (
     "seed, such intervals held 30."
 )
 """Counted by ``benchmarks/statistics/reruns.py``."""
+NOTHING_TO_COMPARE = "There is nothing to compare: every run is left out, for the reasons below."
 MACHINE = ("device", "device.type", "device.name", "threads")
 
 
@@ -198,6 +199,12 @@ def _evidence_notices(comparison: Comparison) -> list[str]:
             "Predictions are not published with these results, so accuracies are compared as independent proportions: "
             "a test on the same examples would find more differences."
         )
+    alike = [m.label for m in methods if m.interval.basis is Basis.SEEDS and m.interval.low is None]
+    if alike:
+        texts.append(
+            f"No interval can be given for {wording.listing(alike)}: all seeds have the same score, which does not say "
+            "how far another one would lie."
+        )
     without = [method.label for method in methods if method.interval.basis is Basis.NOTHING]
     if without:
         texts.append(f"No interval can be given for {wording.listing(without)}: one seed, and no values per example.")
@@ -208,8 +215,8 @@ def _about_one_seed(comparison: Comparison) -> str:
     """What one seed leaves open, and what the tests take for granted instead."""
     all_of_them = len(comparison.single) == len(comparison.methods)
     which = "One seed a method" if all_of_them else f"One seed of {wording.listing(comparison.single)}"
-    if not comparison.pairs.tested:
-        return f"{which}: no test compares such methods, so no groups are drawn. {LEFT_OUT}"
+    if not comparison.singles_tested:
+        return f"{which}: no test compares such methods, so they are in no group. {LEFT_OUT}"
     return (
         f"{which}: nothing says how far its results would lie from those of another seed. The tests take it that seeds "
         f"lie about a point apart (standard deviation), which is not known well, so that only large differences are "

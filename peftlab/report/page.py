@@ -47,7 +47,7 @@ from peftlab.report.figure_set import (
     pareto_figures,
 )
 from peftlab.report.label_curves import label_figure, label_headline, label_table
-from peftlab.report.notices import Notice, comparison_notices, headline
+from peftlab.report.notices import NOTHING_TO_COMPARE, Notice, comparison_notices, headline
 from peftlab.report.sequence_parts import sequence_part
 from peftlab.report.table import Marked, Table
 from peftlab.report.task_parts import TaskPart, task_parts
@@ -164,6 +164,7 @@ def render_html(report: Report) -> str:
         most_bars=MOST_BARS,
         most_methods=MOST_METHODS,
         wording=wording,
+        nothing=NOTHING_TO_COMPARE,
     )
     return f"{MARKER}\n{page.lstrip()}"
 

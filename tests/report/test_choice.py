@@ -12,7 +12,9 @@ from peftlab.core.errors import UserError
 from peftlab.report import wording
 from peftlab.report.choice import Limits, choose, parse_size, size_for_input
 from peftlab.report.comparison import Comparison
+from peftlab.report.comparison_tables import group_table
 from peftlab.report.document import build_report
+from peftlab.report.notices import comparison_notices
 
 BEST = FakeMethod("best", 0.90, 20_000_000, 900_000_000, 1000)
 CLOSE = FakeMethod("close", 0.8995, 300_000, 400_000_000, 1500)
@@ -109,6 +111,33 @@ def test_only_a_far_one_is_tied(tmp_path: Path) -> None:
         "The data does not decide: first has the best mean; far cannot be told apart from it, but lies more than "
         "1 point behind."
     )
+
+
+def with_untested(folder: Path, accuracies: dict[str, float]) -> Comparison:
+    """Methods with two seeds, and one called ``single`` with one, which no test compares: none has predictions."""
+    data = FakeData(2000)
+    for name, accuracy in accuracies.items():
+        for seed in (0,) if name == "single" else (0, 1):
+            spread = 0.03 * seed * len(name)
+            method = FakeMethod(name, accuracy + spread, 1_000_000, 900_000_000, 1000)
+            write_run(folder / f"{name}{seed}", method, seed, data, predictions=False)
+    return build_report([folder]).comparisons[0]
+
+
+def test_what_no_test_compares_is_not_said_to_be_alike(tmp_path: Path) -> None:
+    comparison = with_untested(tmp_path / "a", {"first": 0.7, "second": 0.65, "single": 0.6})
+    choice = choose(comparison, Limits())
+    assert "No test compares single with first." in choice.answer
+    assert "single cannot" not in choice.answer
+    assert "and single" not in choice.answer
+    assert choice.methods == ["first", "second", "single"]
+    (group,) = group_table(comparison).rows
+    assert group == ["a", "first, second"]
+    (text,) = [notice.text for notice in comparison_notices(comparison) if "One seed of single" in notice.text]
+    assert "no test compares such methods" in text
+    alone = choose(with_untested(tmp_path / "b", {"first": 0.7, "single": 0.6}), Limits())
+    assert (alone.decided, alone.methods) == (False, ["first", "single"])
+    assert "first has the best mean; no test compares single with it." in alone.answer
 
 
 def test_a_metric_without_a_greatest_value_has_its_own_nearness() -> None:

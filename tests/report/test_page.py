@@ -13,14 +13,17 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from fakes import METHODS, FakeData, FakeMethod, write_run, write_suite
+from fakes import METHODS, FakeData, FakeMethod, fake_record, write_run, write_suite
 
+from peftlab.cli.report import summary
+from peftlab.core.record import write_record
 from peftlab.report.choice import Limits
 from peftlab.report.csv_file import render_csv
 from peftlab.report.document import build_report, report_json
 from peftlab.report.markdown import render_markdown
 from peftlab.report.notices import headline
 from peftlab.report.page import MARKER, render_html, write_report
+from peftlab.report.table import markdown_text
 
 pytestmark = pytest.mark.slow
 
@@ -171,6 +174,37 @@ def test_markdown_says_the_same(suite: Path) -> None:
     starts = [at for at, line in enumerate(tables) if line.startswith("| :--")]
     for start, end in itertools.pairwise([*starts, len(tables) + 1]):
         assert len(set(widths[start - 1 : end - 1])) == 1, tables[start - 1]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1. lora", r"1\. lora"),
+        ("- lora", r"\- lora"),
+        ("costs $5 and $6", r"costs \$5 and \$6"),
+        ("a ~~b~~ &lt; R&D", r"a \~\~b\~\~ \&lt; R&D"),
+        ("2,500 train, 3.5 %", "2,500 train, 3.5 %"),
+    ],
+)
+def test_markdown_is_what_it_says(text: str, expected: str) -> None:
+    assert markdown_text(text) == expected
+
+
+def test_scores_below_zero_are_no_formulas(tmp_path: Path) -> None:
+    for seed, score in enumerate((-0.25, 0.5)):
+        (tmp_path / str(seed)).mkdir()
+        write_record(fake_record(LORA, seed, {"test": {"matthews": score}}, name="-1+1"), tmp_path / str(seed))
+    (row,) = csv.DictReader(io.StringIO(render_csv(build_report([tmp_path], metric="matthews"))))
+    assert row["scores"] == "-0.25 0.5"
+    assert row["method"] == "'-1+1"
+
+
+def test_a_run_that_cannot_be_compared_is_not_said_to_have_failed(tmp_path: Path) -> None:
+    write_record(fake_record(LORA, 0, {"test": {"accuracy": 0.5}}, data=None), tmp_path)
+    report = build_report([tmp_path])
+    for text in (render_markdown(report), render_html(report), summary(report, tmp_path / "x.html")):
+        assert "There is nothing to compare: every run is left out" in text
+        assert "holds no fingerprint" in text
 
 
 def test_csv_has_a_row_for_each_method(suite: Path) -> None:

@@ -104,6 +104,17 @@ def test_the_page_answers_as_python_does(tab: Page, html: Path, suite: Path, fra
     assert [line.replace("\N{NO-BREAK SPACE}", " ") for line in evidence] == choice.evidence
 
 
+def test_the_page_too_says_what_no_test_compares(tab: Page, tmp_path: Path) -> None:
+    for number, (method, seeds) in enumerate(((METHODS[0], (0, 1)), (METHODS[1], (0, 1)), (METHODS[9], (0,)))):
+        for seed in seeds:
+            write_run(tmp_path / f"{number}-{seed}", method, seed, FakeData(100), predictions=False)
+    report = write_report([tmp_path], tmp_path / "report.html")
+    tab.open(tmp_path / "report.html", width=1280)
+    answer = tab.evaluate("document.querySelector('.verdict').textContent").replace("\N{NO-BREAK SPACE}", " ")
+    assert answer == report.choices()[0].answer
+    assert "No test compares prompt_tuning with full." in answer
+
+
 def test_inputs_and_methods_react(tab: Page, html: Path) -> None:
     tab.open(html, width=1280)
     before = tab.evaluate("document.querySelector('.verdict').textContent")

@@ -8,16 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from fakes import LABELS, METHODS, FakeData, fake_record, write_predictions, write_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from peftlab.core.record import write_record
 from peftlab.report.classes import class_scores
 from peftlab.report.disagreement import find_disagreements
 from peftlab.report.document import build_report, report_json
-from peftlab.report.evidence import Basis, ScoreInterval, compare_methods, score_interval, shared_seeds
+from peftlab.report.evidence import Basis, ScoreInterval, compare_methods, score_interval
 from peftlab.report.naming import short_labels
 from peftlab.statistics.intervals import mean_interval, seeds_interval
 from peftlab.statistics.pairs import compare_all, holm
@@ -174,13 +177,89 @@ def test_a_run_that_gives_every_example_the_same_answer_is_named(tmp_path: Path)
     assert "full" not in text
 
 
-@given(st.lists(st.integers(0, 9), min_size=1, unique=True), st.lists(st.integers(0, 9), min_size=1, unique=True))
-def test_seeds_are_paired_where_both_have_them(a: list[int], b: list[int]) -> None:
-    a, b = sorted(a), sorted(b)
-    of_a, of_b = shared_seeds(a, b)
-    assert len(of_a) == len(of_b) >= 1
-    if len(set(a) & set(b)) > 1:
-        assert [a[i] for i in of_a] == [b[i] for i in of_b] == sorted(set(a) & set(b))
+def write_scores(folder: Path, scores: dict[str, dict[int, float]]) -> dict[str, Any]:
+    """The report of runs that have a score and no predictions, by method and seed."""
+    for name, of_seeds in scores.items():
+        for seed, score in of_seeds.items():
+            (folder / f"{name}-{seed}").mkdir(parents=True)
+            write_record(fake_record(LORA, seed, {"test": {"auroc": score}}, name=name), folder / f"{name}-{seed}")
+    return report_json(build_report([folder], metric="auroc"))
+
+
+def test_seeds_without_examples_are_paired_or_all_of_them_count(tmp_path: Path) -> None:
+    """With other seeds each, the difference that is tested is the one that is shown."""
+    one, other = {0: 0.75, 1: 0.80, 2: 0.60}, {0: 0.70, 1: 0.74}
+    write_scores(tmp_path / "a", {"one": one, "other": other})
+    pairs = build_report([tmp_path / "a"], metric="auroc").comparisons[0].pairs
+    welch = stats.ttest_ind(list(other.values()), list(one.values()), equal_var=False)
+    assert pairs.p_value[0, 1] == pytest.approx(welch.pvalue)
+    assert (pairs.low[0, 1], pairs.high[0, 1]) == pytest.approx(tuple(welch.confidence_interval()))
+    assert pairs.low[0, 1] + pairs.high[0, 1] == pytest.approx(2 * pairs.difference[0, 1])
+    write_scores(tmp_path / "b", {"one": one, "other": other | {2: 0.5}})
+    pairs = build_report([tmp_path / "b"], metric="auroc").comparisons[0].pairs
+    assert pairs.p_value[0, 1] == pytest.approx(stats.ttest_rel(list(one.values()), [0.70, 0.74, 0.5]).pvalue)
+
+
+def test_two_seeds_that_are_equally_far_apart_prove_nothing(tmp_path: Path) -> None:
+    """Shares of few examples often are: a paired t test without a spread would be certain."""
+    found = write_scores(tmp_path, {"good": {0: 0.75, 1: 0.80}, "poor": {0: 0.70, 1: 0.75}})
+    (comparison,) = found["comparisons"]
+    assert comparison["groups"] == [["good", "poor"]]
+    assert comparison["headline"].startswith("good and poor cannot be told apart")
+    pairs = build_report([tmp_path], metric="auroc").comparisons[0].pairs
+    assert pairs.p_value[0, 1] == pytest.approx(stats.ttest_ind([0.75, 0.8], [0.7, 0.75], equal_var=False).pvalue)
+
+
+def test_seeds_that_never_lie_apart_are_not_tested(tmp_path: Path) -> None:
+    found = write_scores(tmp_path, {"good": {0: 0.75, 1: 0.75}, "poor": {0: 0.70, 1: 0.70}})
+    (comparison,) = found["comparisons"]
+    assert comparison["headline"].endswith("No test compares them.")
+    assert comparison["choice"]["answer"] == (
+        "The data does not decide: good has the best mean; no test compares poor with it."
+    )
+    assert comparison["choice"]["methods"] == ["good", "poor"]
+
+
+def test_equal_scores_have_no_interval(tmp_path: Path) -> None:
+    found = write_scores(tmp_path, {"same": {0: 0.7, 1: 0.7}, "other": {0: 0.6, 1: 0.65}})
+    assert found["methods"]["same"]["interval"] == [None, None]
+    assert any("all seeds have the same score" in text for text in found["comparisons"][0]["notices"])
+
+
+def test_texts_with_references_are_not_said_to_be_wrong(tmp_path: Path) -> None:
+    """What was written is never the same as a list of references; that is no share of right answers."""
+    for name, share in (("good", 0.6), ("poor", 0.5)):
+        folder = tmp_path / name
+        folder.mkdir()
+        said = ["yes" if at < 50 * share else "no" for at in range(50)]
+        table = {"split": ["test"] * 50, "index": range(50), "label": [["yes", "oh yes"]] * 50, "prediction": said}
+        pq.write_table(pa.table({**table, "scores": [[0.0]] * 50}), folder / "predictions.parquet")
+        record = fake_record(LORA, 0, {"test": {"exact_match": share}}, name=name, rows={"test": 50}, labels=None)
+        write_record(record, folder)
+    (comparison,) = build_report([tmp_path], metric="exact_match").comparisons
+    assert [method.mean for method in comparison.methods] == [0.6, 0.5]
+    assert find_disagreements(comparison, most_methods=9, most_examples=9) is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "predictions", "reason"),
+    [
+        (["a", "b"] * 5, [0.5] * 10, "its labels are numbers and its predictions none"),
+        (["a", "b"] * 5, ["a", None] * 5, "a label or an answer is missing"),
+        ([0.5, None] * 5, [0.5] * 10, "a label or an answer is missing"),
+        ([0.5] * 10, [0.5, float("nan")] * 5, "no finite"),
+    ],
+)
+def test_predictions_that_cannot_be_judged_are_left_out(
+    tmp_path: Path, labels: list[Any], predictions: list[Any], reason: str
+) -> None:
+    metric = "accuracy" if isinstance(labels[0], str) else "mean_absolute_error"
+    write_record(fake_record(LORA, 0, {"test": {metric: 0.5}}, rows={"test": 10}), tmp_path)
+    table = {"split": ["test"] * 10, "index": range(10), "label": labels, "prediction": predictions}
+    pq.write_table(pa.table({**table, "scores": [[0.0]] * 10}), tmp_path / "predictions.parquet")
+    report = build_report([tmp_path], metric=metric)
+    assert not report.comparisons
+    assert reason in report.excluded[0].reason
 
 
 @settings(max_examples=50)

@@ -43,17 +43,19 @@
     if (!fitting.length) return answer(unknown.length ? "No method is known to fit these limits." : "No method fits these limits.", []);
     if (limits.loss === null) {
       const best = fitting[0], others = fitting.slice(1);
-      const near = others.filter((at) => all[best].relations[at] === "0");
-      const far = others.filter((at) => all[best].relations[at] === "2");
+      const related = (wanted) => others.filter((at) => all[best].relations[at] === wanted);
+      const near = related("0"), far = related("2"), untested = related("3");
       const limited = limits.memory !== null || limits.seconds !== null;
       const thatFit = limited ? " of the methods that fit" : "", label = all[best].name;
-      const named = [best, ...near, ...far].sort((a, b) => a - b);
-      if (named.length > 1) {
+      const named = [best, ...near, ...far, ...untested].sort((a, b) => a - b);
+      const undecided = `The data does not decide: ${label} has the best mean${thatFit}; `;
+      if (near.length || far.length) {
         const distance = comparison.distance;
-        const text = `The data does not decide: ${label} has the best mean${thatFit}; ${tiedSentence(names(near), names(far), far.length, distance)}`;
+        const text = `${undecided}${tiedSentence(names(near), names(far), far.length, distance)}`;
         const cheap = near.length ? cheapest([best, ...near].map((at) => all[at]), far.length ? ` Of those within ${distance}, ` : " Of these, ") : "";
-        return answer(text + cheap, named);
+        return answer(text + cheap + (untested.length ? ` No test compares ${names(untested)} with ${label}.` : ""), named);
       }
+      if (untested.length) return answer(`${undecided}no test compares ${names(untested)} with it.`, named);
       const only = `it is the only method${limited ? " that fits" : ""}.`;
       return answer(`${label}: ${fitting.length === 1 ? only : `it is the best${thatFit}, and every other one is worse.`}`, named);
     }
