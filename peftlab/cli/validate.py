@@ -96,6 +96,8 @@ def _memory_warning(checked: Any) -> str | None:
     from peftlab.estimate.bounds import least_bytes
     from peftlab.estimate.target import find_target
 
+    if checked.recipe.training.sharding is not None:
+        return None  # processes share the weights, and nobody knows yet how many
     target = find_target()
     least = least_bytes(checked.recipe, checked.facts, device=target.name)
     if least is None or target.memory_bytes is None or least <= target.memory_bytes:

@@ -8,14 +8,17 @@ from __future__ import annotations
 import math
 
 from peftlab.core.model_facts import ModelFacts
+from peftlab.core.optimizer import OptimizerConfig
 from peftlab.recipe.schema import Recipe
 from peftlab.training.optimizer_choice import optimizer_name
 
 WEIGHT_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 MATRIX_BYTES = {"nf4": 0.5, "fp4": 0.5, "int8": 1.0, "cpu": 0.0, "disk": 0.0}
 """Of each weight of a matrix that is quantised, or offloaded."""
-STATE_BYTES = {"adamw": 8, "adamw_8bit": 2, "paged_adamw_8bit": 0, "lion_8bit": 1, "sgd": 4}
+STATE_BYTES = {"adamw_8bit": 2, "paged_adamw_8bit": 0, "lion_8bit": 1}
 """An optimizer's state for each trained weight, at least."""
+STATES = {"adamw": 2, "sgd": 1}
+"""So many numbers of the weight's own type, where an optimizer keeps these."""
 ACTIVATION_BYTES = 160
 """More than most models keep for a number of each layer's hidden state; only for deciding what not to look at."""
 
@@ -41,12 +44,19 @@ def least_bytes(recipe: Recipe, facts: ModelFacts, *, device: str) -> int | None
         dtype = "bfloat16" if device == "cuda" and frozen else "float32"
     each = WEIGHT_BYTES[dtype]
     if not frozen:
-        each += each + STATE_BYTES.get(optimizer_name(recipe.training.optimizer), 0)
+        each += each + _state_bytes(recipe.training.optimizer, each)
     moved = recipe.model.quantization or recipe.model.offload
     matrices = {f"{name}.weight" for name in facts.linear_modules()} if moved else set()
     packed = MATRIX_BYTES.get(moved or "", each)
     sizes = ((name, math.prod(shape)) for name, shape in facts.weights.items())
     return int(sum(size * (packed if name in matrices else each) for name, size in sizes))
+
+
+def _state_bytes(optimizer: str | OptimizerConfig, weight_bytes: float) -> float:
+    name = optimizer_name(optimizer)
+    if getattr(optimizer, "momentum", None) == 0:
+        return 0
+    return STATE_BYTES.get(name, STATES.get(name, 0) * weight_bytes)
 
 
 def is_surely_small(recipe: Recipe, facts: ModelFacts, *, tokens: int, device: str, memory: int) -> bool:
