@@ -250,7 +250,7 @@ def _shown(measure: Measure, audits: Sequence[CellAudit]) -> str:
         return wording.NONE
     values, unit = [value for value, _ in found], found[0][1]
     percent = " %" if unit in SHARES else ""
-    if len(values) < 2:
+    if not differ(values):
         return f"{values[0]:.0f}" if unit == COUNT else f"{_figure(values[0], unit)}{percent}"
     # None of the measures can be below zero, and no share above one.
     interval = seeds_interval(values)

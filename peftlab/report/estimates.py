@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from peftlab.core.metric import METRICS
 from peftlab.report import wording
-from peftlab.statistics.intervals import seeds_interval
+from peftlab.statistics.intervals import differ, seeds_interval
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over the seeds; its 95 % interval is for further seeds on the same rows, None with one seed."""
+    """A mean over the seeds. Its 95 % interval is for further ones on the same rows; None where they do not differ."""
 
     mean: float
     low: float | None = None
@@ -21,7 +21,7 @@ class Estimate:
 
 def estimate(values: Sequence[float]) -> Estimate:
     """The mean over the seeds, with its interval."""
-    if len(values) < 2:
+    if not differ(values):
         return Estimate(float(values[0]))
     found = seeds_interval(values)
     return Estimate(found.mean, found.low, found.high)

@@ -17,7 +17,7 @@ from peftlab.report.figure_set import MOST_CURVES, Figure
 from peftlab.report.suites import SuiteInfo
 from peftlab.report.table import Cell, Table
 from peftlab.report.wording import lower_is_better
-from peftlab.statistics.intervals import seeds_interval
+from peftlab.statistics.intervals import differ, seeds_interval
 
 PREFIX = "labels-"
 CHANCE = "random"
@@ -162,7 +162,7 @@ def label_headline(found: LabelCurves) -> str:
 def _is_better(method: LabelCurve, found: LabelCurves) -> bool:
     """At the most labels, by an interval that holds for all methods at once."""
     differences = method.differences.get(found.labels[-1], ())
-    if len(differences) < 2:
+    if not differ(differences):
         return False
     interval = seeds_interval(differences, 1 - 0.05 / (len(found.methods) - 1))
     return interval.high < 0 if lower_is_better(found.metric) else interval.low > 0

@@ -56,7 +56,7 @@ def test_differences_to_chance_are_paired_over_the_seeds(tmp_path: Path) -> None
     expected = seeds_interval([0.04, 0.04, 0.045])
     told = found["methods"]["margin"]["to_chance"]["50"]
     assert told == pytest.approx({"mean": expected.mean, "low": expected.low, "high": expected.high})
-    assert found["methods"]["margin"]["to_chance"]["20"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
+    assert found["methods"]["margin"]["to_chance"]["20"] == {"mean": 0.0, "low": None, "high": None}
     assert found["methods"]["chance"]["to_chance"] == {}
     words = "With 50 labels margin has the best mean accuracy, 65.8 % ("
     better = "There margin is better than chance (95 %, Bonferroni over 2 comparisons)."
@@ -64,6 +64,16 @@ def test_differences_to_chance_are_paired_over_the_seeds(tmp_path: Path) -> None
         assert words in text
         assert better in text
         assert "Score by the number of labels" in text
+
+
+def test_equal_differences_are_no_proof(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without any spread of the pairs, nothing says how far other seeds would lie from them."""
+    monkeypatch.setitem(SCORES, "margin", {20: [0.5, 0.52, 0.55], 50: [each + 0.01 for each in SCORES["chance"][50]]})
+    write_suite(tmp_path, strategies={"chance": "random", "margin": "margin", "core": "core_set"})
+    report = build_report([tmp_path])
+    told = report_json(report)["label_curves"][0]["methods"]["margin"]["to_chance"]["50"]
+    assert told == pytest.approx({"mean": 0.01, "low": None, "high": None})
+    assert "no strategy is told apart from chance as better" in render_html(report)
 
 
 def test_without_a_method_of_chance_nothing_is_compared_with_it(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from peftlab.core.record import Earlier, Routed, write_record
 from peftlab.report.document import Report, build_report, report_json
 from peftlab.report.markdown import render_markdown
 from peftlab.report.page import render_html
-from peftlab.statistics.intervals import seeds_interval
+from peftlab.statistics.intervals import differ, seeds_interval
 from tests.report.fakes import METHODS, fake_record
 
 TASKS = ("united", "delta", "films")
@@ -97,6 +97,9 @@ def test_figures_are_those_of_the_field_over_the_seeds(report: Report) -> None:
     for name, values in by_hand.items():
         interval = seeds_interval(values)
         assert own["figures"][name]["mean"] == pytest.approx(interval.mean)
+        if not differ(values):  # equal seeds do not say how far others would lie
+            assert own["figures"][name]["interval"] == [None, None]
+            continue
         low, high = interval.low, interval.high
         if name in ("mean", "learned"):  # an accuracy lies between 0 and 1
             low, high = max(low, 0.0), min(high, 1.0)
