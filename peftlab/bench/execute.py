@@ -236,8 +236,9 @@ class Execution:
         """Add up what processes took beside their runs, for the report; over all calls of ``bench``.
 
         A run that was taken up again also counts the seconds of processes that are gone: it tells nothing of this one.
+        Nor does a record that was left for a process that could not: all of its time is the process's.
         """
-        if finished.record.resumed:
+        if finished.record.resumed or finished.record.seconds >= finished.wall_seconds:
             return
         path = self.plan.folder.path / SECONDS_NAME
         with self._lock:

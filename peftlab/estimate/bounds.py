@@ -15,10 +15,8 @@ from peftlab.training.optimizer_choice import optimizer_name
 WEIGHT_BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0}
 MATRIX_BYTES = {"nf4": 0.5, "fp4": 0.5, "int8": 1.0, "cpu": 0.0, "disk": 0.0}
 """Of each weight of a matrix that is quantised, or offloaded."""
-STATE_BYTES = {"adamw_8bit": 2, "paged_adamw_8bit": 0, "lion_8bit": 1}
+STATE_BYTES = {"adamw": 8, "adamw_8bit": 2, "paged_adamw_8bit": 0, "lion_8bit": 1, "sgd": 4}
 """An optimizer's state for each trained weight, at least."""
-STATES = {"adamw": 2, "sgd": 1}
-"""So many numbers of the weight's own type, where an optimizer keeps these."""
 ACTIVATION_BYTES = 160
 """More than most models keep for a number of each layer's hidden state; only for deciding what not to look at."""
 
@@ -41,10 +39,9 @@ def least_bytes(recipe: Recipe, facts: ModelFacts, *, device: str) -> int | None
         return None
     frozen, dtype = not recipe.method.trains_base, recipe.model.dtype
     if dtype == "auto":
-        dtype = "bfloat16" if device == "cuda" and frozen else "float32"
-    each = WEIGHT_BYTES[dtype]
-    if not frozen:
-        each += each + _state_bytes(recipe.training.optimizer, each)
+        dtype = "bfloat16" if device == "cuda" else "float32"
+    # What trains is in float32, whatever the base was loaded in.
+    each = WEIGHT_BYTES[dtype] if frozen else 2 * WEIGHT_BYTES["float32"] + _state_bytes(recipe.training.optimizer)
     moved = recipe.model.quantization or recipe.model.offload
     matrices = {f"{name}.weight" for name in facts.linear_modules()} if moved else set()
     packed = MATRIX_BYTES.get(moved or "", each)
@@ -52,11 +49,9 @@ def least_bytes(recipe: Recipe, facts: ModelFacts, *, device: str) -> int | None
     return int(sum(size * (packed if name in matrices else each) for name, size in sizes))
 
 
-def _state_bytes(optimizer: str | OptimizerConfig, weight_bytes: float) -> float:
-    name = optimizer_name(optimizer)
-    if getattr(optimizer, "momentum", None) == 0:
-        return 0
-    return STATE_BYTES.get(name, STATES.get(name, 0) * weight_bytes)
+def _state_bytes(optimizer: str | OptimizerConfig) -> int:
+    has_none = getattr(optimizer, "momentum", None) == 0
+    return 0 if has_none else STATE_BYTES.get(optimizer_name(optimizer), 0)
 
 
 def is_surely_small(recipe: Recipe, facts: ModelFacts, *, tokens: int, device: str, memory: int) -> bool:

@@ -7,14 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from peftlab.core.config import replace_config
-from peftlab.core.errors import UnsupportedError
+from peftlab.core.config import Document, replace_config
+from peftlab.core.errors import UserError
 from peftlab.core.reporter import Reporter, Silent
 from peftlab.estimate import search
 from peftlab.estimate.changes import Change, possible_changes
 from peftlab.estimate.target import Target
 from peftlab.estimate.training import Batch, PhaseMemory, ShapesOfRecipe, placeholder_batch
 from peftlab.preparation.check import CheckedModel, CheckedRecipe
+from peftlab.preparation.check_settings import check_settings
 from peftlab.preparation.pretraining import pretraining_recipe
 from peftlab.recipe.schema import Recipe
 
@@ -243,14 +244,15 @@ def _peak_after(
     checked: CheckedModel, labels: tuple[str, ...], target: Target, batch: Batch, change: Change
 ) -> int | None:
     """The peak with a change; None where the combination does not exist."""
-    recipe = _changed(checked.recipe, change.settings)
+    try:
+        recipe = _changed(checked.recipe, change.settings)
+        check_settings(recipe, Document(source=recipe.name, values={}))
+        shapes = ShapesOfRecipe(CheckedModel(recipe, checked.model_location, checked.facts), labels, target)
+    except UserError:  # a run would refuse it too
+        return None
     sizes = [change.settings.get(f"training.{key}", batch.size) for key in ("micro_batch_size", "batch_size")]
     size = min(batch.size, *map(int, sizes))
     batches = len(batch.step) if size == batch.size or not recipe.task.computes_in_parts else 2
-    try:
-        shapes = ShapesOfRecipe(CheckedModel(recipe, checked.model_location, checked.facts), labels, target)
-    except UnsupportedError:
-        return None
     smaller = placeholder_batch(recipe.task, labels, size=size, length=batch.length, batches=batches)
     return max(shapes.memory(smaller).phases.values())
 

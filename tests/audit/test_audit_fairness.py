@@ -69,7 +69,8 @@ def test_groups_against_scipy() -> None:
     assert found.p_value == pytest.approx(ttest_ind(one, other, equal_var=False).pvalue)
     assert found.low < found.difference < found.high
     assert compare_groups(np.ones(5), np.ones(5)).p_value == 1
-    assert compare_groups(np.ones(5), np.zeros(5)).p_value == 0
+    assert compare_groups(np.ones(5), np.zeros(5)).p_value == pytest.approx(2 / 252)  # as of all ways to part ten
+    assert compare_groups(np.ones(2), np.zeros(2)).p_value == pytest.approx(1 / 3)
 
 
 CHINESE = [

@@ -265,11 +265,14 @@ def test_the_smoke_suite(command: Command, forked_runs: None, tmp_path: Path) ->
 
 
 def test_an_interrupted_run_does_not_count_in_the_overhead(tmp_path: Path) -> None:
-    """Its record's seconds span processes that are gone, so the difference to this one's would be below nothing."""
+    """Its record's seconds span processes that are gone, so the difference to this one's would be below nothing.
+
+    And a record that was left in the place of a run that broke off has all of its process's seconds.
+    """
     execution = SimpleNamespace(
         plan=SimpleNamespace(folder=SimpleNamespace(path=tmp_path)), _lock=threading.Lock(), workers=1
     )
-    for resumed, seconds, wall in ((0, 90.0, 100.0), (1, 900.0, 50.0)):
+    for resumed, seconds, wall in ((0, 90.0, 100.0), (1, 900.0, 50.0), (0, 30.0, 30.0)):
         record = RunRecord(
             name="a",
             status="success",

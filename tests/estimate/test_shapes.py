@@ -216,12 +216,23 @@ def test_the_largest_batch_fits_beside_the_gradients_of_those_before(tiny_bert: 
     assert estimate_recipe(largest, target, advise=False).fits
 
 
+def test_no_change_is_proposed_that_a_run_would_refuse(tiny_bert: Path) -> None:
+    """An optimizer that saves states of whole matrices has no use for a frozen base."""
+    pytest.importorskip("pytorch_optimizer")
+    checked = checked_model(tiny_bert, "full", training__optimizer="galore_adamw")
+    changes = estimate_recipe(checked, Target("cpu", 100_000)).changes
+    assert changes
+    assert not any("method.type" in change.settings for change, _ in changes)
+    plain = estimate_recipe(checked_model(tiny_bert, "full"), Target("cpu", 100_000)).changes
+    assert any("method.type" in change.settings for change, _ in plain)
+
+
 def test_the_floor_is_below_the_estimate(tiny_bert: Path) -> None:
     half = {"model__dtype": "bfloat16"}
     plain = {"training__optimizer": {"type": "sgd", "momentum": 0}}
     for method, settings in [
         ("full", {}),
-        ("full", half),  # states are in the weights' own type
+        ("full", half),  # what trains is in float32
         ("full", half | {"training__optimizer": "sgd"}),
         ("full", plain),
         ("lora", {}),
@@ -232,7 +243,9 @@ def test_the_floor_is_below_the_estimate(tiny_bert: Path) -> None:
         estimate = estimate_recipe(checked, CPU)
         assert floor is not None
         parts = estimate.categories
-        assert 0 < floor <= estimate.peak_bytes - parts["activations"] - parts["workspace"]
+        assert 0 < floor <= (known := estimate.peak_bytes - parts["activations"] - parts["workspace"])
+        if method == "full":
+            assert floor > 0.9 * known
         assert not is_surely_small(
             checked.recipe, checked.facts, tokens=8 * 24, device="cpu", memory=estimate.peak_bytes
         )
