@@ -17,8 +17,8 @@ from peftlab.applications.monitor.voices import are_copies
 from peftlab.applications.monitor.watcher import LEAST_HISTORY
 from peftlab.core.application import Workplace
 from peftlab.core.audit import Figure, Findings
+from peftlab.measurement.example_intervals import example_intervals
 from peftlab.statistics import pseudo_values
-from peftlab.statistics.intervals import mean_interval
 from peftlab.statistics.proportions import wilson_interval
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def _classes(part: str, pairs: Sequence[tuple[str, str]]) -> list[Figure]:
     hits = sum(label == said for label, said in pairs)
     low, high = wilson_interval(hits, len(pairs))
     values = pseudo_values.of_confusion(pseudo_values.macro_f1, labels, predictions)
-    f1 = None if values is None else mean_interval(values[None])
+    low_f1, high_f1 = example_intervals(["macro_f1"], labels, predictions)["macro_f1"] or (None, None)
     most = max(labels.count(label) for label in set(labels)) / len(labels)
     figures = [
         Figure(
@@ -83,10 +83,10 @@ def _classes(part: str, pairs: Sequence[tuple[str, str]]) -> list[Figure]:
             low=low, high=high, higher_is_better=True,
         )
     ]  # fmt: skip
-    if f1 is not None:
+    if values is not None:
         figures.append(
             Figure(
-                f"{part}.macro_f1", f1.mean, len(pairs), "F1, each class alike.", low=f1.low, high=f1.high,
+                f"{part}.macro_f1", float(values.mean()), len(pairs), "F1, each class alike.", low=low_f1, high=high_f1,
                 unit="number", higher_is_better=True,
             )
         )  # fmt: skip

@@ -17,7 +17,7 @@ from peftlab.applications.monitor.baseline import (
     tail,
 )
 from peftlab.applications.monitor.building import history
-from peftlab.applications.monitor.evaluation import watched_hours
+from peftlab.applications.monitor.evaluation import _classes, watched_hours
 from peftlab.applications.monitor.posts import Labelled
 from peftlab.applications.monitor.settings import Watch
 from peftlab.applications.monitor.surges import QUIET, begins, draw, score
@@ -128,3 +128,12 @@ def test_voices_are_counted_as_the_watcher_counts_them() -> None:
     assert list(found) == ["old"]  # the other stream is too young to be judged
     assert (found["old"].start, found["old"].known) == (2 * DAY, 4 * DAY)
     assert found["old"].counts.sum() == 100 - 18 + 3  # from its first midnight on, without the last hour
+
+
+def test_one_labelled_text_has_no_interval_of_f1() -> None:
+    accuracy, f1 = _classes("topic", [("a", "a")])
+    assert (accuracy.value, accuracy.high) == (1, 1)
+    assert (f1.value, f1.low, f1.high) == (1, None, None)
+    *_, f1 = _classes("topic", [("a", "a"), ("b", "b")] * 20 + [("a", "b")])
+    assert f1.low is not None
+    assert f1.low < f1.value < 1 == f1.high  # an F1 goes no higher
