@@ -273,7 +273,7 @@ class Execution:
 
 def _outcome(record: RunRecord) -> str:
     if record.status != "success":
-        return f"{record.status}: {(record.error or '').splitlines()[0]}"
+        return f"{record.status}: {next(iter((record.error or '').splitlines()), 'no reason given')}"
     metric = record.recipe["evaluation"]["metric"]
     split = next((name for name in ("validation", "test") if record.scores.get(name)), "")
     scores = record.scores.get(split, {})

@@ -219,7 +219,7 @@ class RecipeSearch:
         elif score is None:
             trial.set_user_attr(ERROR, record.error or record.status)
             study.tell(trial, state=_state("FAIL"))
-            outcome = f"{record.status}: {(record.error or '').splitlines()[0] if record.error else ''}"
+            outcome = f"{record.status}: {next(iter((record.error or '').splitlines()), 'no reason given')}"
         else:
             study.tell(trial, score)
             outcome = f"{self.metric} {score:.4f}"

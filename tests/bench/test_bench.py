@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from peftlab.bench.cells import expand_cells
-from peftlab.bench.execute import SECONDS_NAME, Execution
+from peftlab.bench.execute import SECONDS_NAME, Execution, _outcome
 from peftlab.bench.suite import load_suite
 from peftlab.bench.tuning import trial_recipe
 from peftlab.core.record import RunRecord, read_record
@@ -283,3 +283,11 @@ def test_an_interrupted_run_does_not_count_in_the_overhead(tmp_path: Path) -> No
         )
         Execution._note_seconds(execution, SimpleNamespace(record=record, wall_seconds=wall))  # type: ignore[arg-type]
     assert json.loads((tmp_path / SECONDS_NAME).read_text())["overhead_seconds_per_run"] == 10.0
+
+
+def test_a_run_that_failed_without_a_word_does_not_end_the_suite() -> None:
+    """Some errors have no message."""
+    record = RunRecord(
+        name="a", status="failed", error="", recipe={}, started_at="2026-01-01T00:00:00+00:00", seconds=1.0
+    )
+    assert _outcome(record) == "failed: no reason given"
