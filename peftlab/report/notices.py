@@ -109,7 +109,11 @@ def report_notices(
 
 def _suite_notices(suite: SuiteInfo, found: Found) -> list[Notice]:
     notices = []
-    if not suite.tuning:
+    if not suite.is_known:
+        notices.append(
+            Notice(f"What the suite {suite.name} planned, and how it was tuned, is not known: see what is left out.")
+        )
+    elif not suite.tuning:
         notices.append(
             Notice(
                 f"Tuning is off in the suite {suite.name}: learning rates are those that it sets, or the default of "
@@ -236,8 +240,8 @@ def _shift_notice(shift: Shift) -> Notice:
     if shift.low <= 0 <= shift.high:
         return Notice(f"{both} In the latter they score {moved}: no shift common to all. {apart}", False)
     return Notice(
-        f"{both} In the latter they score {moved}: a shift common to all, as newer libraries or another machine bring "
-        f"it. {apart} Compare methods within one of the two."
+        f"{both} In the latter they score {moved}: a shift common to all, as newer libraries, another machine or other "
+        f"seeds bring it. {apart} Compare methods within one of the two."
     )
 
 

@@ -72,6 +72,7 @@ class SuiteInfo:
         published: Figures of papers, by the cell's name.
         overhead_seconds_per_run: What the suite adds to its runs; None where it did not write it down.
         problems: Parts of the folder that cannot be read.
+        is_known: Whether its ``suite.yaml`` could be read; else there is neither plan nor tuning here.
     """
 
     folder: Path
@@ -85,6 +86,7 @@ class SuiteInfo:
     published: Mapping[str, Published] = field(default_factory=dict)
     overhead_seconds_per_run: float | None = None
     problems: Sequence[Excluded] = ()
+    is_known: bool = True
 
 
 def suite_folder(run_folder: Path) -> Path | None:
@@ -99,14 +101,20 @@ def read_suite(folder: Path, shown_path: str) -> SuiteInfo:
     values: dict[str, Any] = {}
     try:
         values = read_yaml(folder / SUITE_NAME).values
-        plan = _plan(values)
-        published = {name: Published(**figure) for name, figure in (values.get("published") or {}).items()}
+        planned: dict[str, Any] = {
+            "planned": _plan(values),
+            "sequence": list(values.get("sequence") or {}),
+            "labels": list(values.get("labels") or []),
+            "strategies": _strategies(values),
+            "tuning": _tuning(values.get("tuning")),
+            "published": {name: Published(**figure) for name, figure in (values.get("published") or {}).items()},
+        }
     except UserError as error:
         problems.append(Excluded(f"{shown_path}/{SUITE_NAME}", error.message))
-        plan, published = [], {}
-    except (TypeError, KeyError, AttributeError) as error:
+        planned = {"is_known": False}
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
         problems.append(Excluded(f"{shown_path}/{SUITE_NAME}", f"it is no suite: {error}"))
-        plan, published = [], {}
+        planned = {"is_known": False}
     results: dict[str, TuningResult] = {}
     packed = _index(folder)
     texts = {path.stem: path.read_bytes() for path in (folder / "tuning").glob("*.json")}
@@ -119,16 +127,18 @@ def read_suite(folder: Path, shown_path: str) -> SuiteInfo:
     return SuiteInfo(
         folder=folder,
         name=str(values.get("name", folder.name)),
-        planned=plan,
-        sequence=list(values.get("sequence") or {}) if plan else [],
-        labels=list(values.get("labels") or []) if plan else [],
-        strategies=_strategies(values) if plan else {},
-        tuning=values.get("tuning"),
         results=results,
-        published=published,
         overhead_seconds_per_run=_overhead(folder, packed),
         problems=problems,
+        **planned,
     )
+
+
+def _tuning(values: Any) -> dict[str, Any] | None:
+    if values is None:
+        return None
+    least, most = (float(rate) for rate in values["learning_rate"])
+    return {**values, "learning_rate": [least, most]}
 
 
 def _plan(values: Mapping[str, Any]) -> list[tuple[str, int]]:

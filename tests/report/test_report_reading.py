@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes import METHODS, FakeData, fake_record, write_run, write_suite
 
+from peftlab.core.config import read_yaml
 from peftlab.core.errors import UserError
 from peftlab.core.record import Guard, write_record
 from peftlab.report.document import Report, build_report, report_json
@@ -238,6 +240,21 @@ def test_a_damaged_suite_still_shows_its_cells(tmp_path: Path) -> None:
     assert len(report.comparisons[0].methods) == 2
     assert {"suite.yaml", "lora.json", "full.json", "other.json"} <= set(reasons(report))
     assert "has not written down what it added" in notices(report)
+    assert "how it was tuned, is not known" in notices(report)
+    assert "Tuning is off" not in notices(report)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [{"tuning": "yes"}, {"tuning": {"learning_rate": ["low", "high"]}}, {"published": ["x"]}, {"methods": ["lora"]}],
+)
+def test_a_suite_of_another_form_ends_in_no_traceback(tmp_path: Path, broken: dict[str, Any]) -> None:
+    folder = write_suite(tmp_path / "suite", [FULL, LORA], examples=60)
+    values = read_yaml(folder / "suite.yaml").values
+    (folder / "suite.yaml").write_text(json.dumps(values | broken))
+    report = build_report([folder])
+    assert len(report.comparisons[0].methods) == 2
+    assert "it is no suite" in reasons(report)["suite.yaml"]
 
 
 def test_the_metric_can_be_chosen(suite: Path) -> None:
