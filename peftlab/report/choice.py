@@ -258,10 +258,10 @@ def _evidence_line(comparison: Comparison, at: int) -> str:
     parts = [f"{method.label}: {wording.score(method.mean, comparison.metric)}"]
     if at:
         loss, low, high = loss_bounds(comparison, at)
-        text = f"{loss:.2f} points behind {comparison.methods[0].label}"
-        if low is not None and high is not None:
-            ends = f"95 % interval {low:.2f} to {high:.2f}".replace("-", "−")
-            text += f" ({ends}{_why_not_told_apart(comparison, at)})"
+        behind, *ends = (wording.amount(each, comparison.metric) for each in (loss, low, high) if each is not None)
+        text = f"{behind} points behind {comparison.methods[0].label}"
+        if ends:
+            text += f" (95 % interval {' to '.join(ends)}{_why_not_told_apart(comparison, at)})"
         parts.append(text)
     parts.append(f"{wording.size(method.peak_memory_bytes)} peak memory")
     parts.append(f"{wording.seconds(method.costs.train_seconds)} of training")

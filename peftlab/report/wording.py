@@ -34,7 +34,7 @@ def point_size(metric: str) -> float:
 
 def is_bounded(metric: str) -> bool:
     """Whether a metric has a least and a greatest value."""
-    return all(map(math.isfinite, METRICS[metric].range))
+    return metric in METRICS and all(map(math.isfinite, METRICS[metric].range))
 
 
 def near(metric: str, best: float) -> float:
@@ -56,8 +56,12 @@ def points(value: float | None, metric: str) -> str:
     if value is None or not math.isfinite(value):
         return NONE
     scaled = value / point_size(metric)
-    text = f"{scaled:+.2f}" if abs(scaled) < 10 else f"{scaled:+.1f}"
-    return text.replace("-", "−")
+    return amount(scaled, metric, ".1f" if abs(scaled) >= 10 else ".2f", sign="+")
+
+
+def amount(points: float, metric: str, form: str = ".2f", *, sign: str = "") -> str:
+    """A number of points; three digits where a metric has no greatest value, since two decimals may be none of them."""
+    return f"{points:{sign}{form if is_bounded(metric) else '.3g'}}".replace("-", "−")
 
 
 def unit_of_points(metric: str) -> str:

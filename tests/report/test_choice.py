@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from fakes import FakeData, FakeMethod, write_run
+from fakes import FakeData, FakeMethod, fake_record, write_run
 
 from peftlab.core.errors import UserError
+from peftlab.core.record import write_record
 from peftlab.report import wording
 from peftlab.report.choice import Limits, choose, parse_size, size_for_input
 from peftlab.report.comparison import Comparison
@@ -145,6 +146,21 @@ def test_a_metric_without_a_greatest_value_has_its_own_nearness() -> None:
     assert wording.near("mean_squared_error", 5e8) == pytest.approx(5e6)
     assert wording.near("bleu", 40.0) == 1.0
     assert wording.near("matthews", 0.5) == wording.near("accuracy", 0.5) == 0.01
+
+
+def test_differences_of_small_numbers_are_not_rounded_away(tmp_path: Path) -> None:
+    """Errors are in the unit of their targets, which may be thousandths."""
+    assert wording.points(0.00123456, "mean_squared_error") == "+0.00123"
+    assert wording.points(-1234.5, "mean_squared_error") == "−1.23e+03"
+    assert wording.points(-0.012345, "accuracy") == "−1.23"
+    for name, errors in {"good": [0.0011, 0.0012, 0.0013], "poor": [0.0031, 0.0034, 0.0033]}.items():
+        for seed, error in enumerate(errors):
+            (tmp_path / f"{name}{seed}").mkdir()
+            record = fake_record(BEST, seed, {"test": {"mean_squared_error": error}}, name=name)
+            write_record(record, tmp_path / f"{name}{seed}")
+    comparison = build_report([tmp_path], metric="mean_squared_error").comparisons[0]
+    (evidence,) = choose(comparison, Limits(loss_points=0.002)).evidence[1:]
+    assert "0.00207 points behind good (95 % interval 0.00" in evidence
 
 
 def test_an_interval_that_leaves_out_zero_has_its_reason_beside_it(tmp_path: Path) -> None:
