@@ -19,6 +19,9 @@ from peftlab.core.errors import UserError
 
 ADDRESS_VARIABLE = "RAY_ADDRESS"
 USAGE_VARIABLE = "RAY_USAGE_STATS_ENABLED"
+MEMORY_VARIABLE = "RAY_task_oom_retries"
+MEMORY_RETRIES = 2
+"""Ray ends runs where a node's memory runs low. By itself it would start them again and again, without end."""
 PORT_SECONDS = 5.0
 CONNECTION_SECONDS = 60.0
 NODE_SECONDS = 60.0
@@ -72,6 +75,7 @@ def connected(address: str | None) -> Iterator[None]:
         UserError: Ray is not installed, there is no address, or no cluster can be reached there.
     """
     os.environ.setdefault(USAGE_VARIABLE, "0")
+    os.environ.setdefault(MEMORY_VARIABLE, str(MEMORY_RETRIES))
     try:
         import ray
     except ImportError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import socket
 import sys
@@ -110,6 +111,19 @@ def test_a_port_that_is_not_rays_is_given_up_in_time(monkeypatch: pytest.MonkeyP
         address = f"127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(UserError, match="no answer within 2 s"), connected(address):
             pass
+
+
+def test_a_run_that_is_too_large_is_not_started_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its own default Ray starts a run again whenever a node's memory runs low; this must be set before it looks."""
+    ray = pytest.importorskip("ray", reason=NO_RAY)
+    monkeypatch.setenv(ray_cluster.MEMORY_VARIABLE, "of before")  # so that what is set here goes away again
+    monkeypatch.delenv(ray_cluster.MEMORY_VARIABLE)
+    seen: list[str | None] = []
+    monkeypatch.setattr(ray_cluster, "_refuse_unreachable", lambda address: None)
+    monkeypatch.setattr(ray, "init", lambda **_: seen.append(os.environ.get(ray_cluster.MEMORY_VARIABLE)))
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    with connected("auto"):
+        assert seen == ["2"]
 
 
 def test_nodes_with_other_packages_are_described() -> None:
