@@ -2,8 +2,10 @@
 
 The loop has a list of hooks, the method's first. After ``begin`` it calls them at fixed places of each step:
 
-1. ``around_backward`` of each batch. The first hook is the outermost: its ``backward`` calls the next one.
-2. ``penalty``, once a step, in the first backward pass of the step's last batch.
+1. ``around_backward`` of each batch. The first hook is the outermost, behind those that are ``outermost`` wherever they
+   stand: its ``backward`` calls the next one.
+2. ``penalty``, once a step, of the weights as they are: with the backward pass of the step's last batch, or behind all
+   that hooks do around that.
 3. Clipping and the optimizer's step, then ``after_step``, then the gradients are cleared.
 4. ``after_evaluation`` where the step is evaluated, and ``weights_at_end`` once after the last.
 
@@ -79,6 +81,9 @@ class TrainingHooks(RegisteredConfig):
     """Whether ``begin``, ``after_step`` and ``penalty`` change what a forward pass computes by the values of tensors
     alone, where they are. Then the pass may be recorded once and replayed (``training.cuda_graphs``); hooks without
     these three need not say it."""
+    outermost: ClassVar[bool] = False
+    """Whether its ``around_backward`` goes around that of others, whatever their order. What it draws is then the same
+    in all passes over a batch, such as those of adversarial training."""
     needs_unlabeled: ClassVar[bool] = False
     """Whether it learns from texts without labels and changed copies of them: then ``take_pairs`` is called."""
 

@@ -242,27 +242,3 @@ def _sequences(value: Any) -> Any:
             items = [_sequences(value[str(at)]) for at in range(len(value) - 1)]
             return deque(items, maxlen=None if most < 0 else most) if kind is deque else kind(items)
     return {key: _sequences(item) for key, item in value.items()}
-
-
-def generator_states() -> dict[str, Tensor]:
-    """The states of torch's random generators that a run draws from: on CPU, and on its own card.
-
-    A machine may have other cards when the run goes on, or give it another one of them.
-    """
-    states = {"cpu": torch.get_rng_state()}
-    if _is_on_card():
-        states["cuda"] = torch.cuda.get_rng_state()
-    return states
-
-
-def restore_generators(states: Mapping[str, Tensor]) -> None:
-    """Set torch's random generators."""
-    torch.set_rng_state(states["cpu"])
-    own = states.get("cuda", states.get("cuda.0"))  # earlier checkpoints hold one of each card
-    if own is not None and _is_on_card():
-        torch.cuda.set_rng_state(own)
-
-
-def _is_on_card() -> bool:
-    """Whether the run uses a card; asking one for its state otherwise would take memory there."""
-    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]

@@ -15,8 +15,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from peftlab.core.generators import generator_states, restore_generators
 from peftlab.core.task import Task
-from peftlab.training.checkpoints import generator_states, restore_generators
 from peftlab.training.evaluation import to_device
 from peftlab.training.world import World
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from peftlab.core.errors import UnsupportedError
+from peftlab.core.generators import generator_states, restore_generators
 from peftlab.core.hooks import Backward, LossFunction
 from peftlab.training.ahead import collate
-from peftlab.training.checkpoints import generator_states, restore_generators
 from peftlab.training.evaluation import to_device
 from peftlab.training.gradient_cache import GradientCache
 from peftlab.training.micro_batches import is_out_of_memory
@@ -172,10 +172,20 @@ def _compute(
     with_penalty: bool,
     parts: Sequence[Mapping[str, Tensor]] = (),
 ) -> Tensor:
-    backward = _backward(job, on_device, terms, with_penalty=with_penalty, parts=parts)
-    if job.hooks.are_around:
-        return job.hooks.around(backward, job.accelerator.unwrap_model(job.model), on_device)
-    return backward()
+    if not job.hooks.are_around:
+        return _backward(job, on_device, terms, with_penalty=with_penalty, parts=parts)()
+    # Apart from what hooks do around the pass: other weights or masked gradients are not for the penalty.
+    backward = _backward(job, on_device, terms, with_penalty=False, parts=parts)
+    loss = job.hooks.around(backward, job.accelerator.unwrap_model(job.model), on_device)
+    if with_penalty:
+        _go_back_on_penalty(job)
+    return loss
+
+
+def _go_back_on_penalty(job: TrainingJob) -> None:
+    penalty = job.hooks.penalty(job.accelerator.unwrap_model(job.model))
+    if penalty is not None:
+        job.accelerator.backward(penalty)
 
 
 def _replay(job: TrainingJob, batch: Mapping[str, Tensor], terms: int, *, with_penalty: bool) -> Tensor:
@@ -193,9 +203,8 @@ def _replay(job: TrainingJob, batch: Mapping[str, Tensor], terms: int, *, with_p
         return _compute(job, graphs.on_device(batch), terms_there, with_penalty=False)
 
     loss = graphs.compute(batch, terms_there, loss_of, plainly)
-    penalty = job.hooks.penalty(job.accelerator.unwrap_model(job.model)) if with_penalty else None
-    if penalty is not None:
-        job.accelerator.backward(penalty)
+    if with_penalty:
+        _go_back_on_penalty(job)
     return loss
 
 

@@ -40,7 +40,8 @@ class HookList:
         if doubled := [name for name in names if names.count(name) > 1]:
             raise ConfigError(f"two of the method and the regularizers are called `{doubled[0]}`", where="training")
         base = TrainingHooks.around_backward
-        self._around = [hook for hook in hooks if type(hook).around_backward is not base]
+        around = [hook for hook in hooks if type(hook).around_backward is not base]
+        self._around = sorted(around, key=lambda hook: not hook.outermost)
         self._penalties = [hook for hook in hooks if type(hook).penalty is not TrainingHooks.penalty]
 
     @property
@@ -132,6 +133,12 @@ class HookList:
         """Give each hook its own back."""
         for hook in self._hooks:
             hook.restore(model, _own(hook, state))
+
+    def restore_best(self, model: nn.Module, state: Mapping[str, Tensor]) -> None:
+        """Give each hook its own of the best evaluation back; one that chooses at the end knows later weights too."""
+        for hook in self._hooks:
+            if type(hook).weights_at_end is TrainingHooks.weights_at_end:
+                hook.restore(model, _own(hook, state))
 
     def follow(self, optimizer: Any) -> None:
         """Evaluate and keep the averages of an optimizer that has some, such as a schedule-free one."""

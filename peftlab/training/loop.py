@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from peftlab.core.callback import CallbackList
+from peftlab.core.generators import generator_states, restore_generators
 from peftlab.core.lent_weights import lent_weights
 from peftlab.core.splits import EncodedSplit
 from peftlab.core.task import Task
@@ -21,8 +22,6 @@ from peftlab.training.checkpoints import (
     Checkpoint,
     CheckpointFolder,
     flatten_optimizer,
-    generator_states,
-    restore_generators,
     restore_optimizer,
     restore_parameters,
     trainable_parameters,
@@ -363,7 +362,7 @@ def restore_best(job: TrainingJob, progress: Progress) -> None:
     else:
         best = job.world.first(lambda: job.checkpoints.read(BEST))
         restore_parameters(model, best.parameters)
-        job.hooks.restore(model, best.hooks)
+        job.hooks.restore_best(model, best.hooks)
     if job.evaluate is not None and job.metric is not None:
         _leave_chosen(job, model)
 

@@ -21,7 +21,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from peftlab.training.checkpoints import generator_states, restore_generators
+from peftlab.core.generators import generator_states, restore_generators
 from peftlab.training.watch import LostProcessError, Watch
 from peftlab.training.world import Item, Value, World, pieces_of, whole_in_each
 

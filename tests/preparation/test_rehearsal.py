@@ -11,6 +11,7 @@ import torch
 
 from peftlab.core.config import Document
 from peftlab.core.errors import UserError
+from peftlab.core.generators import generator_states
 from peftlab.core.method import MethodContext
 from peftlab.estimate.training import bare_job, placeholder_batch
 from peftlab.models.base_model import load_base_model
@@ -18,7 +19,7 @@ from peftlab.preparation.check import check_model
 from peftlab.preparation.rehearsal import rehearse_flops, rehearse_memory
 from peftlab.recipe.schema import build_recipe
 from peftlab.training.accelerator import build_accelerator
-from peftlab.training.checkpoints import CheckpointFolder, generator_states
+from peftlab.training.checkpoints import CheckpointFolder
 from peftlab.training.interrupts import CancelledError, Interrupts
 from peftlab.training.loop import TrainingJob, optimizer_step, train
 from peftlab.training.metrics_log import MetricsLog

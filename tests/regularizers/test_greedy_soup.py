@@ -13,6 +13,9 @@ import peftlab
 from peftlab.core.errors import ConfigError
 from peftlab.core.method import MethodContext
 from peftlab.regularizers.greedy_soup import GreedySoup
+from peftlab.training.checkpoints import trainable_parameters
+from peftlab.training.loop import restore_best, train
+from tests.regularizers.test_ema import watched_job
 
 
 class Weights(torch.nn.Module):
@@ -49,6 +52,18 @@ def test_it_begins_with_the_best_and_takes_what_does_no_harm() -> None:
         assert chosen == {}
         kept = sorted(float(soup.state(Weights())[f"{place}/at"]) for place in range(2))
         assert kept == [2.5, 4.0]
+
+
+def test_weights_after_the_best_ones_may_be_in_it(tmp_path: Path, tiny_bert: Path) -> None:
+    alone, soups = [0.5, 0.9, 0.8], [0.95, 0.1]  # of 0.9 and 0.8; of all three
+    job = watched_job(tmp_path, tiny_bert, alone + soups, regularizer={"type": "greedy_soup"})
+    progress = train(job)
+    assert progress.best_step == 4
+    restore_best(job, progress)
+    assert job.hooks.notices() == {"greedy_soup": "the weights after the steps 4, 6 make the soup"}
+    for name, value in trainable_parameters(job.model).items():
+        wanted = (job.evaluated[1][name] + job.evaluated[2][name]) / 2
+        torch.testing.assert_close(value.detach(), wanted, rtol=1e-6, atol=1e-7)
 
 
 @pytest.mark.slow

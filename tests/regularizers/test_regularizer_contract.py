@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from peftlab.core.errors import UnsupportedError
+from peftlab.core.generators import generator_states
 from peftlab.core.regularizer import REGULARIZERS
 from peftlab.core.splits import EncodedSplit
 from peftlab.estimate.target import Target
 from peftlab.estimate.training import Batch, ShapesOfRecipe
 from peftlab.preparation.check import CheckedModel
 from peftlab.preparation.rehearsal import rehearse_flops, rehearse_memory
-from peftlab.training.checkpoints import generator_states
 from peftlab.training.guards import BaseGuard, GradientGuard
 from peftlab.training.interrupts import CancelledError
 from peftlab.training.loop import TrainingJob, optimizer_step, train

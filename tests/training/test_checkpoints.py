@@ -9,11 +9,10 @@ import pytest
 import torch
 
 from peftlab.core.errors import UserError
+from peftlab.core.generators import generator_states, restore_generators
 from peftlab.training.checkpoints import (
     Checkpoint,
     CheckpointFolder,
-    generator_states,
-    restore_generators,
     restore_parameters,
 )
 

@@ -9,7 +9,7 @@ import torch
 from accelerate import Accelerator
 
 from peftlab.core.errors import ConfigError
-from peftlab.core.hooks import FORMER_NAMES, TrainingHooks
+from peftlab.core.hooks import FORMER_NAMES, Backward, TrainingHooks
 from peftlab.core.regularizer import Regularizer
 from peftlab.tasks.text_classification import TextClassification
 from peftlab.tasks.token_classification import IGNORED, TokenClassification
@@ -134,14 +134,24 @@ def test_hooks_are_called_in_the_order_that_is_promised() -> None:
     job = witnessed_job(("one", "two"), told)
     _, norm, _ = optimizer_step(job, Step(number=7, epoch=0, batches=[[0, 1, 2], [3, 4, 5]], ends_epoch=False))
     inner = ["two begins", "two ends"]
-    with_penalty = ["two begins", "one penalty", "two penalty", "two ends"]
     assert told == [
         *("one begins", *inner, *inner, "one ends"),
-        *("one begins", *with_penalty, *inner, "one ends"),
+        *("one begins", *inner, *inner, "one ends", "one penalty", "two penalty"),
         *("gradients", "one after step 7", "two after step 7"),
-    ], "the penalty counts once a step, not once a batch nor once a pass"
+    ], "the penalty counts once a step, not once a batch nor once a pass, and knows nothing of what is around these"
     assert float(norm) > 0.5
     assert job.model.embedding.weight.grad is None
+
+
+def test_who_is_outermost_does_not_mind_its_place() -> None:
+    told: list[str] = []
+    job = witnessed_job(("one", "two"), told)
+    for hook in job.hooks._hooks:
+        object.__setattr__(hook, "outermost", hook.registered_name == "two")
+    again = HookList(job.hooks._hooks)
+    again.around(Backward(job.task, job.task.training_loss, 1.0, lambda *_: torch.zeros(())), job.model, {})
+    inner = ["one begins", "one ends"]
+    assert told == ["two begins", *inner, *inner, "two ends"]
 
 
 def test_passes_add_up_with_their_weights() -> None:
