@@ -55,6 +55,11 @@ class Regularizer(TrainingHooks):
     """Whether it chooses by the validation split, so that there must be one."""
     not_with: ClassVar[tuple[str, ...]] = ()
     """Names of regularisers that contradict this one."""
+    replaces_loss: ClassVar[bool] = False
+    """Whether its ``around_backward`` puts a loss in the place of ``backward.loss`` that is not made of that. Of two of
+    them the inner one would do away with the outer one's."""
+    least_batch: ClassVar[int] = 1
+    """Examples that must be computed at once, for with fewer it does nothing."""
     one_process: ClassVar[bool] = False
     """Whether it learns something by its own gradients, which several processes would have to share."""
 
@@ -126,6 +131,11 @@ def check_together(regularizers: Sequence[Regularizer]) -> None:
         for other in names:
             if other in each.not_with:
                 raise ConfigError(f"the regularizers `{each.registered_name}` and `{other}` contradict each other")
+    if len(losses := [each.registered_name for each in regularizers if each.replaces_loss]) > 1:
+        raise ConfigError(
+            f"the regularizers `{losses[0]}` and `{losses[1]}` contradict each other: each has a loss of its own, "
+            "and only one of them would count"
+        )
 
 
 def check_past(regularizer: Regularizer, *, goes_on: bool) -> None:

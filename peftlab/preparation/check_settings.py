@@ -149,6 +149,14 @@ def _check_training(recipe: Recipe, document: Document) -> None:
                 where=document.where(("training", "regularizers", position)),
                 hint="Set data.validation_fraction.",
             )
+        for key in ("batch_size", "micro_batch_size"):
+            size = getattr(recipe.training, key)
+            if isinstance(size, int) and size < regularizer.least_batch:
+                raise ConfigError(
+                    f"{regularizer.registered_name} does nothing with {size} example at once",
+                    where=document.where(("training", key)),
+                    hint=f"Set it to {regularizer.least_batch} at least, or leave {regularizer.registered_name} out.",
+                )
     if recipe.training.early_stopping_patience is not None and not _has_validation(recipe):
         raise ConfigError(
             "early stopping needs a validation split",

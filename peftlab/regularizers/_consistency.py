@@ -25,7 +25,8 @@ class Consistency(NeedsClasses):
 
     needs_unlabeled: ClassVar[bool] = True
     memory: ClassVar[str] = "as much as a batch of ratio times the size"
-    not_with: ClassVar[tuple[str, ...]] = ("debiasing", "fgm", "freelb", "mixup", "pgd", "r_drop", "smart")
+    replaces_loss: ClassVar[bool] = True
+    not_with: ClassVar[tuple[str, ...]] = ("fgm", "freelb", "pgd")
 
     weight: PositiveFloat = Field(1.0, description="Of the loss of the texts without labels.")
     ratio: PositiveInt = Field(3, description="Texts without labels for each labelled one of a batch.")

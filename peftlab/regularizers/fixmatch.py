@@ -22,7 +22,6 @@ class FixMatch(Consistency):
 
     paper: ClassVar[str] = "https://arxiv.org/abs/2001.07685"
     passes: ClassVar[float] = 11.5
-    not_with: ClassVar[tuple[str, ...]] = (*Consistency.not_with, "uda")
 
     ratio: PositiveInt = Field(7, description="Texts without labels for each labelled one of a batch.")
     confidence: float = Field(

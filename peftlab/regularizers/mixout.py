@@ -23,6 +23,7 @@ class Mixout(KeepsStart):
 
     paper: ClassVar[str] = "https://arxiv.org/abs/1909.11299"
     memory: ClassVar[str] = "three copies of what trains"
+    outermost: ClassVar[bool] = True
     not_with: ClassVar[tuple[str, ...]] = ("l2_sp",)
 
     probability: float = Field(0.5, gt=0, lt=1, description="That a weight is where it started.")

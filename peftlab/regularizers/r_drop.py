@@ -23,7 +23,7 @@ class RDrop(NeedsClasses):
     paper: ClassVar[str] = "https://arxiv.org/abs/2106.14448"
     passes: ClassVar[float] = 2.0
     memory: ClassVar[str] = "the activations of a second pass"
-    not_with: ClassVar[tuple[str, ...]] = ("mixup", "smart")
+    replaces_loss: ClassVar[bool] = True
 
     alpha: PositiveFloat = Field(1.0, description="Weight of the divergence; the paper takes 0.5 to 5.")
 

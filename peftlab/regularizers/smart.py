@@ -31,7 +31,8 @@ class Smart(NeedsClasses, WeightAverage):
     paper: ClassVar[str] = "https://arxiv.org/abs/1911.03437"
     passes: ClassVar[float] = 3.5
     memory: ClassVar[str] = "1.14 times the activations of a pass, and one copy of what trains"
-    not_with: ClassVar[tuple[str, ...]] = ("r_drop", "mixup")
+    replaces_loss: ClassVar[bool] = True
+    not_with: ClassVar[tuple[str, ...]] = ("fgm", "freelb", "pgd")
 
     smoothness: PositiveFloat = Field(1.0, description="Weight of the divergence from the answers nearby.")
     epsilon: PositiveFloat | None = Field(

@@ -24,7 +24,6 @@ class Uda(Consistency):
 
     paper: ClassVar[str] = "https://arxiv.org/abs/1904.12848"
     passes: ClassVar[float] = 5.5
-    not_with: ClassVar[tuple[str, ...]] = (*Consistency.not_with, "fixmatch")
 
     temperature: PositiveFloat = Field(
         0.85, description="Divides the logits of the text as it is; below 1 its answer becomes surer."

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from peftlab.core.errors import UnsupportedError
+from peftlab.core.errors import ConfigError, UnsupportedError
 from peftlab.training.gradients import accumulate_gradients
 from tests.regularizers.regularized_jobs import TASKS, checked, gradients_of, job_of
 from tests.regularizers.test_fgm import relative_distance
@@ -42,6 +42,23 @@ def test_the_gradient_is_that_of_mixed_hidden_states(tiny_bert: Path) -> None:
     loss.backward()
     torch.testing.assert_close(found_loss, loss.detach(), rtol=1e-5, atol=1e-6)
     assert relative_distance(gradients_of(ours), gradients_of(plain)) <= 1e-5
+
+
+def test_one_text_at_once_has_none_to_be_mixed_with(tiny_bert: Path) -> None:
+    for key, sizes in (
+        ("batch_size", {"batch_size": 1}),
+        ("micro_batch_size", {"batch_size": 8, "micro_batch_size": 1}),
+    ):
+        training = {**sizes, "regularizers": [{"type": "mixup"}]}
+        with pytest.raises(ConfigError, match=rf"training\.{key}: mixup does nothing with 1 example at once"):
+            checked(tiny_bert, TASKS["text_classification"][1], [], training=training)
+
+
+def test_windows_are_not_mixed(tiny_bert: Path) -> None:
+    """There are more of them than classes: a run broke off in its first step."""
+    task = {**TASKS["text_classification"][1], "windows": {"stride": 4}}
+    with pytest.raises(UnsupportedError, match="several windows"):
+        checked(tiny_bert, task, [{"type": "mixup"}])
 
 
 def test_tags_are_not_mixed(tiny_bert: Path) -> None:

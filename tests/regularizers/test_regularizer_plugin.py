@@ -168,3 +168,8 @@ def test_regularizers_that_contradict_each_other_are_refused() -> None:
 
     with pytest.raises(ConfigError, match="contradict each other"):
         check_together([REGULARIZERS["fgm"](), Jealous()])
+    for one, other in (("debiasing", "r_drop"), ("mixup", "debiasing"), ("smart", "debiasing"), ("uda", "mixup")):
+        with pytest.raises(
+            ConfigError, match=f"`{one}` and `{other}` contradict each other: each has a loss of its own"
+        ):
+            check_together([REGULARIZERS[one](), REGULARIZERS["ema"](), REGULARIZERS[other]()])
