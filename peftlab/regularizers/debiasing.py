@@ -40,6 +40,7 @@ class Debiasing(NeedsClasses):
 
     paper: ClassVar[str] = "https://arxiv.org/abs/1505.07818"
     memory: ClassVar[str] = "four copies of two small layers"
+    replaces_loss: ClassVar[bool] = True
     one_process: ClassVar[bool] = True
 
     by: str = Field(
@@ -181,20 +182,22 @@ class Debiasing(NeedsClasses):
         return self.strength * (2 / (1 + math.exp(-10 * done)) - 1)
 
     def after_step(self, model: nn.Module, step: int) -> None:
-        """A step of Adam for the adversary."""
+        """A step of Adam for the adversary; none where float16 overflowed, as the model takes none then."""
         import torch
 
         self._steps = step
+        gradients: dict[str, Any] = {key: w.grad for key, w in self._weights.items() if w.grad is not None}
+        if not gradients:
+            return
         with torch.no_grad():
-            for key, weight in self._weights.items():
-                gradient: Any = weight.grad
-                if gradient is None:
-                    continue
-                first, second = self._moments[f"{key}/1"], self._moments[f"{key}/2"]
-                first.lerp_(gradient, 1 - BETAS[0])
-                second.lerp_(gradient.square(), 1 - BETAS[1])
+            fits = torch.stack([gradient.isfinite().all() for gradient in gradients.values()]).all()
+            for key, gradient in gradients.items():
+                weight, first, second = (self._weights[key], *(self._moments[f"{key}/{moment}"] for moment in (1, 2)))
+                first.copy_(torch.where(fits, first.lerp(gradient, 1 - BETAS[0]), first))
+                second.copy_(torch.where(fits, second.lerp(gradient.square(), 1 - BETAS[1]), second))
                 scale = (second / (1 - BETAS[1] ** step)).sqrt_().add_(1e-8)
-                weight.sub_(self.learning_rate * first / (1 - BETAS[0] ** step) / scale)
+                update = self.learning_rate * first / (1 - BETAS[0] ** step) / scale
+                weight.sub_(torch.where(fits, update, 0.0))
                 weight.grad = None
 
     def state(self, model: nn.Module) -> Mapping[str, Tensor]:

@@ -39,10 +39,14 @@ class Ewc(KeepsStart):
     _fisher: dict[str, Tensor] = PrivateAttr(default_factory=dict)
 
     def remember(self, model: nn.Module, past: Past) -> Mapping[str, Tensor]:
-        """The diagonal of the Fisher information at the earlier run's weights, and that of runs before it."""
+        """The diagonal of the Fisher information at the earlier run's weights, and that of runs before it.
+
+        O-LoRA's matrices grow from run to run. What was known of smaller ones is left out: their ranks do not move.
+        """
         found = diagonal_fisher(model, past.task, past.examples(self.rows), trained_weights(model))
-        if past.kept.keys() == found.keys():
-            found = {name: value + self.decay * past.kept[name] for name, value in found.items()}
+        for name, value in found.items():
+            if name in past.kept and past.kept[name].shape == value.shape:
+                value.add_(past.kept[name], alpha=self.decay)
         self._fisher = found
         return found
 

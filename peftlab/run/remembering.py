@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -40,7 +41,8 @@ def remember(run: RunContext, loader: Loader, hooks: HookList, model: nn.Module)
 
     path = earlier.folder / REMEMBERED
     kept = load_file(path, device=str(run.device)) if path.is_file() else {}
-    found: dict[str, Any] = hooks.remember(model, Past(recipe.task, examples, kept))
+    with torch.autocast(run.device.type, run.autocast_dtype, enabled=run.autocast_dtype is not None):
+        found: dict[str, Any] = hooks.remember(model, Past(recipe.task, examples, kept))
     if found:
         run.world.first(lambda: _write(found, run))
 

@@ -334,6 +334,12 @@ def test_the_fisher_information_against_the_definition(first: Path) -> None:
     other = Ewc(strength=3.0)
     other.restore(model, ewc.state(model))
     assert float(other.penalty(model)) == pytest.approx(float(ewc.penalty(model)))
+    # O-LoRA's matrices were smaller in the run before; what is known of the head counts on.
+    known = {name: torch.ones_like(value[:2] if "lora_" in name else value) for name, value in expected.items()}
+    grown = Ewc(decay=0.5).remember(model, Past(run.recipe.task, lambda count: iter(batches[:count]), known))
+    now = diagonal_fisher(model, run.recipe.task, batches[: len(batches)], weights)
+    for name, value in grown.items():
+        torch.testing.assert_close(value, now[name] if "lora_" in name else now[name] + 0.5)
 
 
 def test_a_head_with_a_place_for_classes_to_come(first: Path, tmp_path: Path) -> None:
@@ -343,6 +349,19 @@ def test_a_head_with_a_place_for_classes_to_come(first: Path, tmp_path: Path) ->
     assert len(labels) == 3
     assert {"joy", "bad"} <= set(labels)
     task.check_split(replace(train, columns={"text": ["a day"], "label": ["joy"]}, index=[0]), labels)
+
+
+def test_ewc_looks_back_in_the_precision_of_the_run(first: Path, tmp_path: Path) -> None:
+    """On a card a frozen base is in bfloat16 by default, under adapters and a head in float32."""
+    recipe, document = continuation_recipe(
+        SavedRun.open(first), str(write(tmp_path / "new.csv", NEW)), replay=0.0,
+        overrides=["model.dtype=bfloat16", "training.regularizers=[{type: ewc, rows: 4}]", "training.max_steps=2"],
+    )  # fmt: skip
+    done = peftlab.run_recipe(recipe, document, output_dir=tmp_path / "run")
+    assert done.record.status == "success", done.record.error
+    found = load_file(done.folder / "remembered.safetensors")
+    assert all(value.dtype == torch.float32 for value in found.values())
+    assert sum(bool(value.any()) for value in found.values()) > 4
 
 
 def test_ewc_needs_a_run_to_go_on_from(first: Path) -> None:

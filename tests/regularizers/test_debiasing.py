@@ -96,6 +96,19 @@ def test_the_gradient_is_that_of_the_task_less_that_of_the_adversary(tiny_bert: 
         torch.testing.assert_close(value.detach(), other.detach(), rtol=1e-4, atol=1e-6)
 
 
+def test_what_overflows_in_float16_teaches_the_adversary_nothing(tiny_bert: Path) -> None:
+    """The model takes no step then, and its scale falls; an adversary that is not a number any more would stay so."""
+    job = job_of(checked(tiny_bert, TASKS["text_classification"][1], [{"type": "debiasing"}]))
+    hook = hook_of(job)
+    accumulate_gradients(job, [job.task.collate(list(job.split.examples), 0)])
+    before = {key: value.clone() for key, value in hook.state(job.model).items()}
+    hook._weights["in"].grad[0, 0] = float("inf")
+    hook.after_step(job.model, 1)
+    for key, value in hook.state(job.model).items():
+        assert key == "step" or torch.equal(value, before[key]), key
+    assert all(weight.grad is None for weight in hook._weights.values())
+
+
 def test_a_column_says_the_groups(tiny_bert: Path, tmp_path: Path) -> None:
     rows = sentences(48)
     groups = ["f", "m", " ", "f"] * 12
