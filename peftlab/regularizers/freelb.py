@@ -1,12 +1,17 @@
-"""FreeLB: adversarial training whose every pass counts (Zhu et al. 2020, https://arxiv.org/abs/1909.11764)."""
+"""FreeLB: adversarial training whose every pass counts (Zhu et al. 2020, https://arxiv.org/abs/1909.11764).
+
+As in section 3.3 of the paper all passes of a batch have one dropout mask: each step is uphill for the network that the
+next pass has.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
+from peftlab.core.generators import generator_states, restore_generators
 from peftlab.core.hooks import Backward
 from peftlab.core.regularizer import REGULARIZERS, Regularizer
 from peftlab.regularizers._embeddings import Probe, changed_embeddings, small_noise
@@ -36,11 +41,25 @@ class FreeLb(Regularizer):
 
     def around_backward(self, backward: Backward, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """The mean of all passes, of the loss as of the gradients."""
-        probe, losses = Probe(lambda output: small_noise(output, batch, self.epsilon), learns=self.steps > 1), []
+        losses: list[Tensor] = []
+        drawn = generator_states()
+        probe = Probe(lambda output: small_noise(output, batch, self.epsilon), learns=self.steps > 1)
         for remaining in reversed(range(self.steps)):
-            with changed_embeddings(model, probe):
+            if losses:
+                restore_generators(drawn)
+            with changed_embeddings(model, _after_the_same_draws(probe, batch) if losses else probe):
                 losses.append(backward(weight=1 / self.steps))
             if remaining:
                 moved = probe.moved(batch, self.epsilon, self.step)
                 probe = Probe(moved, learns=remaining > 1)
         return sum(losses[1:], losses[0]) / self.steps
+
+
+def _after_the_same_draws(probe: Probe, batch: Mapping[str, Tensor]) -> Callable[[Tensor], Tensor]:
+    """The probe, which draws what the first pass drew there: what is drawn after it is the same then too."""
+
+    def change(output: Tensor) -> Tensor:
+        small_noise(output, batch, 1.0)
+        return probe(output)
+
+    return change

@@ -1,4 +1,8 @@
-"""L2-SP: weights are pulled to where they started, not to zero (Li et al. 2018, https://arxiv.org/abs/1802.01483)."""
+"""L2-SP: weights are pulled to where they started, not to zero (Li et al. 2018, https://arxiv.org/abs/1802.01483).
+
+So is a new head here, which the paper pulls to zero. The paper has no other weight decay beside it; here that is
+``training.weight_decay``.
+"""
 
 from __future__ import annotations
 

@@ -22,8 +22,11 @@ class Naive:
         self.job, self.batch = job, batch
         self.embeddings = job.model.get_input_embeddings()(batch["input_ids"]).detach()
         self.mask = batch["attention_mask"][..., None].double()
+        self.drawn: torch.Tensor | None = None
 
     def loss(self, shift: torch.Tensor) -> torch.Tensor:
+        if self.drawn is not None:
+            torch.set_rng_state(self.drawn)
         output = self.job.model(inputs_embeds=self.embeddings + shift, attention_mask=self.batch["attention_mask"])
         return functional.cross_entropy(output.logits, self.batch["labels"])
 
@@ -51,6 +54,7 @@ def pgd(naive: Naive) -> None:
 
 def freelb(naive: Naive) -> None:
     shift = naive.noise(EPSILON)
+    naive.drawn = torch.get_rng_state()  # all passes drop the same
     for number in range(STEPS):
         (naive.loss(shift) / STEPS).backward()
         shift = naive.uphill(shift) if number < STEPS - 1 else shift
@@ -61,18 +65,20 @@ def neftune(naive: Naive) -> None:
 
 
 @pytest.mark.parametrize(
-    ("implementation", "settings"),
+    ("implementation", "settings", "dropout"),
     [
-        (pgd, {"type": "pgd", "epsilon": EPSILON, "step": STEP, "steps": STEPS}),
-        (freelb, {"type": "freelb", "epsilon": EPSILON, "step": STEP, "steps": STEPS}),
-        (neftune, {"type": "neftune"}),
+        (pgd, {"type": "pgd", "epsilon": EPSILON, "step": STEP, "steps": STEPS}, 0.0),
+        (freelb, {"type": "freelb", "epsilon": EPSILON, "step": STEP, "steps": STEPS}, 0.0),
+        (freelb, {"type": "freelb", "epsilon": EPSILON, "step": STEP, "steps": STEPS}, 0.3),
+        (neftune, {"type": "neftune"}, 0.0),
     ],
-    ids=["pgd", "freelb", "neftune"],
+    ids=["pgd", "freelb", "freelb with dropout", "neftune"],
 )
-def test_the_gradient_is_that_of_a_naive_implementation(implementation: Any, settings, request) -> None:
+def test_the_gradient_is_that_of_a_naive_implementation(implementation: Any, settings, dropout, request) -> None:
     model, task = TASKS["text_classification"]
     folder = request.getfixturevalue(model)
-    plain, ours = job_of(checked(folder, task, [])), job_of(checked(folder, task, [settings]))
+    plain = job_of(checked(folder, task, [], dropout=dropout))
+    ours = job_of(checked(folder, task, [settings], dropout=dropout))
     for job in (plain, ours):
         job.model.double()
         torch.manual_seed(1)
