@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Literal, Self
 
 import numpy as np
@@ -63,8 +64,16 @@ class Pruning(Config):
         return chosen
 
 
-def folds_of(classes: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.int64]:
-    """The fold of each row, drawn so that each class is spread evenly (rows)."""
+def folds_of(classes: NDArray[np.int64], folds: int, seed: int, keys: Sequence[bytes] = ()) -> NDArray[np.int64]:
+    """The fold of each row, drawn so that each class is spread evenly (rows).
+
+    Args:
+        classes: Of each row.
+        folds: How many.
+        seed: Of the draw.
+        keys: Of each row. Equal ones are in one fold, else a run would have learned what it is asked about.
+            Empty: all rows differ.
+    """
     generator = np.random.default_rng(seed)
     found = np.empty(len(classes), dtype=np.int64)
     start = 0
@@ -72,4 +81,7 @@ def folds_of(classes: NDArray[np.int64], folds: int, seed: int) -> NDArray[np.in
         own = generator.permutation(np.flatnonzero(classes == name))
         found[own] = (np.arange(len(own)) + start) % folds
         start += len(own)
+    first: dict[bytes, int] = {}
+    for at, key in enumerate(keys):
+        found[at] = found[first.setdefault(key, at)]
     return found

@@ -20,6 +20,7 @@ from peftlab.core.record import PARTS
 from peftlab.core.reporter import Reporter
 from peftlab.core.splits import Split
 from peftlab.data.columns import take
+from peftlab.data.duplicates import text_key
 from peftlab.data.pruning import folds_of
 from peftlab.data.splits import LoadedData, summarise_splits
 from peftlab.packs.runs import read_run_predictions
@@ -49,7 +50,7 @@ def pruned(
         processes: That train together.
 
     Raises:
-        DataError: There are fewer rows than folds.
+        DataError: There are fewer rows, or texts, than folds.
         RunFailedError: A fold has failed, or was stopped.
         UnsupportedError: There are several processes.
     """
@@ -67,7 +68,14 @@ def pruned(
             hint="Set fewer, or leave data.prune out.",
         )
     labels = _classes(checked, take(train, range(own)))
-    folds = folds_of(labels, settings.folds, checked.recipe.seed)
+    keys = [text_key(texts) for texts in checked.recipe.task.compared_texts(take(train, range(own)))]
+    folds = folds_of(labels, settings.folds, checked.recipe.seed, keys)
+    if len(np.unique(folds)) < settings.folds:
+        raise DataError(
+            f"the training rows have {len(set(keys))} different texts, too few for {settings.folds} folds",
+            where="data.prune.folds",
+            hint="Set fewer, or leave data.prune out.",
+        )
     probabilities = np.empty((own, len(checked.labels)))
     scores = []
     for number in range(settings.folds):

@@ -141,6 +141,17 @@ def test_folds_are_even_in_each_class() -> None:
     assert not (folds == folds_of(classes, 4, seed=2)).all()
 
 
+def test_equal_texts_are_in_one_fold() -> None:
+    """Else, without `data.deduplicate`, a run has learned the label of what it is asked about."""
+    classes = np.array([0, 1] * 20)
+    keys = [b"%d" % (at % 15) for at in range(40)]
+    folds = folds_of(classes, 4, 1, keys)
+    assert set(folds) == {0, 1, 2, 3}
+    for key in set(keys):
+        assert len({fold for fold, own in zip(folds, keys, strict=True) if own == key}) == 1
+    assert (folds_of(classes, 4, 1, [b"%d" % at for at in range(40)]) == folds_of(classes, 4, 1)).all()
+
+
 def test_bad_input_gets_a_message(recipe, tmp_path: Path) -> None:
     def refused(expected: str, **data: Any) -> None:
         with pytest.raises(UserError, match=expected):
