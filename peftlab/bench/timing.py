@@ -65,7 +65,18 @@ class Workload:
         scored += self.rows.get("test", 0) if recipe.evaluation.test else 0
         passes = math.prod(each.passes_of(trains_base=trains_base) for each in training.regularizers)
         per_token = self.linear_parameters * ((6 if trains_base else 4) * trained * passes + 2 * scored)
-        return per_token * self.tokens_per_example
+        return per_token * self.tokens_per_example * _runs(recipe)
+
+
+def _runs(recipe: Recipe) -> int:
+    """How many runs a recipe is: with those that come first, such as teachers, and folds that look for wrong labels.
+
+    A fold learns from all parts of the rows but one, so that all together learn from them once less than there are.
+    """
+    data, teachers = recipe.data, recipe.training.self_training
+    folds = 1 if data is None or data.prune is None else data.prune.folds
+    filters = data is not None and any(each.keep_if is not None for each in data.augmentation)
+    return folds + filters + (0 if teachers is None else teachers.rounds)
 
 
 @dataclass

@@ -162,7 +162,8 @@ class TrainingHooks(RegisteredConfig):
     def weights_at_end(self, model: nn.Module, score_of: ScoreOf) -> Mapping[str, Tensor]:
         """Values of trained parameters, by name, that the run leaves instead of its best ones.
 
-        Called once after the last step, where there is a validation split; ``model`` has the best weights.
+        Called once after the last step, where there is a validation split. ``model`` has the best weights, and the hook
+        its own state of the last step: other hooks have that of the best.
 
         Args:
             model: As the run would leave it.

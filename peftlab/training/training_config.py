@@ -49,7 +49,11 @@ class TrainingConfig(Config):
         "each matrix. galore_adamw: for full tuning, states of 128 directions of each matrix.",
     )
     learning_rate: PositiveFloat | None = Field(None, description="Peak learning rate. null: the method's own default.")
-    weight_decay: float = Field(0.01, ge=0, description="Decoupled weight decay. Biases and norms have none.")
+    weight_decay: float = Field(
+        0.01,
+        ge=0,
+        description="Weight decay: decoupled with adamw, and with others as they have it. Biases and norms have none.",
+    )
     schedule: str | SerializeAsAny[Schedule] = Field(
         "linear",
         description="What the learning rate does after the warm-up: a name, or a mapping {type: …} with keys of its "

@@ -30,7 +30,7 @@ class AdamW(OptimizerConfig):
 
 @OPTIMIZERS.register("sgd")
 class SGD(OptimizerConfig):
-    """Gradient descent with momentum."""
+    """Gradient descent with momentum; weight decay is added to the gradient."""
 
     momentum: NonNegativeFloat = Field(0.9, lt=1, description="Share of the last step that is kept.")
     dampening: NonNegativeFloat = Field(0.0, description="What the gradient is lessened by.")
