@@ -1,8 +1,8 @@
 """Spectral norm: no direction is stretched much (Yoshida and Miyato 2017, https://arxiv.org/abs/1705.10941).
 
 Of an adapter it is the update s B A that is held small in its strongest direction; of a full tuning it is each trained
-matrix, as in the paper. The largest singular value is known by power iteration, one step of it after each of
-training.
+matrix, as in the paper. PiSSA and OLoRA begin with a part of the base's matrix in B A: there it is what was added to
+that. The largest singular value is known by power iteration, one step of it after each of training.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ class Spectral(Regularizer):
     strength: PositiveFloat = Field(0.01, description="λ: half of it weighs the squared norms.")
 
     _directions: dict[str, Tensor] = PrivateAttr(default_factory=dict)
+    _base: dict[str, Tensor] = PrivateAttr(default_factory=dict)
 
     def check(self, setup: TrainingSetup) -> None:
         """Refuse methods that train no matrices which are applied to hidden states."""
@@ -47,8 +48,11 @@ class Spectral(Regularizer):
         """Draw a direction for each matrix, by a generator of its own, and turn it towards the strongest."""
         import torch
 
+        device = next(model.parameters()).device
+        moved: Mapping[str, Tensor] = getattr(model, "initial_adapter", {})
+        self._base = {name: tensor.to(device) for name, tensor in moved.items()}
         drawn = torch.Generator().manual_seed(context.seed)
-        for name, width, like, _ in _maps(model):
+        for name, width, like, _ in _maps(model, self._base):
             start = torch.randn(width, generator=drawn)
             self._directions[name] = (start / start.norm()).to(like.device, like.dtype)
         for _ in range(FIRST_ITERATIONS):
@@ -60,7 +64,7 @@ class Spectral(Regularizer):
 
     def penalty(self, model: nn.Module) -> Tensor:
         """λ / 2 · Σ ‖W v‖², whose gradient is that of σ₁² where v is the strongest direction."""
-        squares = [apply(self._directions[name]).square().sum() for name, _, _, apply in _maps(model)]
+        squares = [apply(self._directions[name]).square().sum() for name, _, _, apply in _maps(model, self._base)]
         return self.strength / 2 * sum(squares[1:], squares[0])
 
     def state(self, model: nn.Module) -> Mapping[str, Tensor]:
@@ -76,7 +80,7 @@ class Spectral(Regularizer):
         """Make each direction v to Wᵀ W v, at length 1; where W v is 0, as in a new adapter, it stays."""
         import torch
 
-        for name, _, _, apply in _maps(model):
+        for name, _, _, apply in _maps(model, self._base):
             with torch.enable_grad():
                 own = self._directions[name].clone().requires_grad_()
                 (turned,) = torch.autograd.grad(apply(own).square().sum() / 2, own)
@@ -89,22 +93,30 @@ Map = tuple[str, int, "Tensor", Callable[["Tensor"], "Tensor"]]
 """The name of a matrix, its width, a tensor of its device and type, and what it makes of a vector."""
 
 
-def _maps(model: Any) -> Iterator[Map]:
-    """Each low-rank update, or where there is none each trained matrix that is applied to hidden states."""
-    yield from list(_updates(model)) or _matrices(model)
+def _maps(model: Any, base: Mapping[str, Tensor]) -> Iterator[Map]:
+    """Each low-rank update, or where there is none each trained matrix that is applied to hidden states.
+
+    Args:
+        model: Wrapped by its method.
+        base: What the factors hold of the base's matrices, by their names in the adapter's file.
+    """
+    yield from list(_updates(model, base)) or _matrices(model)
 
 
-def _updates(model: Any) -> Iterator[Map]:
+def _updates(model: Any, base: Mapping[str, Tensor]) -> Iterator[Map]:
     for name, module in model.named_modules():
         factors, scaling = getattr(module, "lora_A", {}), getattr(module, "scaling", {})
         for adapter in factors:
             a, b = factors[adapter].weight, module.lora_B[adapter].weight
             if a.requires_grad and a.ndim == 2:
-                yield f"{name}.{adapter}", a.shape[1], a, partial(_update, a, b, scaling[adapter])
+                first = (base.get(f"{name}.lora_A.weight"), base.get(f"{name}.lora_B.weight"))
+                yield f"{name}.{adapter}", a.shape[1], a, partial(_update, a, b, first, scaling[adapter])
 
 
-def _update(a: Tensor, b: Tensor, scaling: float, vector: Tensor) -> Tensor:
-    return scaling * (b @ (a @ vector))
+def _update(a: Tensor, b: Tensor, first: tuple[Tensor | None, Tensor | None], scaling: float, vector: Tensor) -> Tensor:
+    made = b @ (a @ vector)
+    first_a, first_b = first
+    return scaling * (made if first_a is None or first_b is None else made - first_b @ (first_a @ vector))
 
 
 def _matrices(model: Any) -> Iterator[Map]:

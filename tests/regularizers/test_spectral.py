@@ -46,6 +46,25 @@ def test_the_gradient_is_that_of_the_largest_singular_value(method: dict, tiny_b
             torch.testing.assert_close(one, other, rtol=0.05, atol=0.02 * float(other.abs().max()), msg=name)
 
 
+@pytest.mark.parametrize("initialization", ["pissa", "olora"])
+def test_what_the_factors_hold_of_the_base_is_no_update(initialization: str, tiny_bert: Path) -> None:
+    method = {"type": "lora", "rank": 3, "alpha": 6, "initialization": initialization}
+    job = job_of(checked(tiny_bert, TASK, [{"type": "spectral"}], method=method))
+    assert float(job.hooks.penalty(job.model).detach()) == 0.0
+    layers = [module for module in job.model.modules() if hasattr(module, "lora_A")]
+    start = [2.0 * (layer.lora_B.default.weight @ layer.lora_A.default.weight).detach() for layer in layers]
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for value in trainable_parameters(job.model).values():
+            value.add_(torch.randn_like(value), alpha=0.1)
+    for _ in range(400):
+        job.hooks.after_step(job.model, 1)
+    updates = [2.0 * layer.lora_B.default.weight @ layer.lora_A.default.weight - own
+               for layer, own in zip(layers, start, strict=True)]  # fmt: skip
+    wanted = 0.01 / 2 * sum(float(torch.linalg.matrix_norm(update.detach(), ord=2)) ** 2 for update in updates)
+    assert float(job.hooks.penalty(job.model).detach()) == pytest.approx(wanted, rel=1e-2)
+
+
 def test_updates_end_smaller(tiny_bert: Path) -> None:
     def largest(strength: float | None) -> float:
         regularizers = [] if strength is None else [{"type": "spectral", "strength": strength}]
