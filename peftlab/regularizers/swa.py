@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field, PrivateAttr
@@ -24,6 +25,7 @@ class Swa(WeightAverage):
     start: float = Field(0.75, ge=0, lt=1, description="The share of all steps after which the mean begins.")
 
     _before: int = PrivateAttr(0)
+    _last: int = PrivateAttr(0)
 
     def begin(self, model: nn.Module, context: MethodContext) -> None:
         """Note how many steps are not in the mean."""
@@ -31,4 +33,12 @@ class Swa(WeightAverage):
 
     def after_step(self, model: nn.Module, step: int) -> None:
         """Take the weights into the mean, each like all others; before it begins it is the weights as they are."""
+        self._last = step
         self._move_mean(model, 1 / max(1, step - self._before))
+
+    def notices(self) -> Mapping[str, str]:
+        """That there is no mean, where training was stopped early."""
+        if self._last > self._before:
+            return {}
+        told = f"training ended with step {self._last}, and the mean begins after step {self._before}: there is none"
+        return {"swa": told}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,19 @@ def test_swa_leaves_the_mean_of_the_last_weights(tmp_path: Path, tiny_bert: Path
     for name, value in trainable_parameters(job.model).items():
         wanted = torch.stack([weights[name] for weights in job.seen[3:]]).mean(dim=0)
         torch.testing.assert_close(value.detach(), wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_a_mean_that_has_not_begun_is_told(tmp_path: Path, tiny_bert: Path) -> None:
+    for start, told in ((0.5, {}), (0.9, {"swa": "ended with step 4, and the mean begins after step 5"})):
+        job = watched_job(
+            tmp_path / str(start), tiny_bert, [0.9, 0.8, 0.7], regularizer={"type": "swa", "start": start}
+        )
+        job = replace(job, config=job.config.model_copy(update={"early_stopping_patience": 1}))
+        progress = train(job)
+        assert (progress.step, progress.stopped_early) == (4, True)
+        found = job.hooks.notices()
+        assert found.keys() == told.keys()
+        assert all(told[name] in text for name, text in found.items())
 
 
 def moved_job(tiny_bert: Path, regularizers: list[dict]):
