@@ -94,7 +94,8 @@ class _Together(torch.autograd.Function):
         down = torch.cat(downs)
         low = functional.linear(states, down)
         ctx.ranks, ctx.scaling = [len(own) for own in downs], scaling
-        ctx.save_for_backward(states, down, low, *weights, *ups)
+        trained = any(ctx.needs_input_grad[4::4])
+        ctx.save_for_backward(states if trained else None, down, low, *weights, *ups)
         return tuple(
             functional.linear(states, weight, bias).addmm_(part, up.t(), alpha=factor)
             for weight, bias, up, part, factor in zip(

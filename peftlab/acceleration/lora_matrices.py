@@ -40,16 +40,19 @@ class LoraMatrices:
         return linear(states, self.weight, self.bias).addmm_(low, self.up.t(), alpha=self.scaling), low
 
     def gradients(
-        self, gradient: Tensor, states: Tensor, low: Tensor, wanted: tuple[bool, bool, bool]
+        self, gradient: Tensor, states: Tensor | None, low: Tensor, wanted: tuple[bool, bool, bool]
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """By the states, A and B, as far as they are wanted; from that by the outputs, n × outputs."""
+        """By the states, A and B, as far as they are wanted; from that by the outputs, n × outputs.
+
+        The states themselves are needed by A alone.
+        """
         if device_type_of(gradient) == "cpu":
             of_low = linear(gradient, self.up.t()).mul_(self.scaling)
         else:
             of_low = scaled_product(gradient, self.up, self.scaling)
         # The gradient has just been made, and is in the cache: who reads it for little comes before the large product.
         of_up = self.of_up(gradient, low) if wanted[2] else None
-        of_down = linear(of_low.t(), states.t()) if wanted[1] else None
+        of_down = linear(of_low.t(), states.t()) if wanted[1] and states is not None else None
         of_states = linear(gradient, self.weight.t()).addmm_(of_low, self.down) if wanted[0] else None
         return of_states, of_down, of_up
 

@@ -83,7 +83,8 @@ class _Lora(torch.autograd.Function):
         ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scaling: float
     ) -> Tensor:
         outputs, low = LoraMatrices(weight, bias, down, up, scaling).outputs(states)
-        ctx.save_for_backward(states, weight, down, up, low)
+        # Where A is frozen (LoRA-FA), nothing needs the inputs any more.
+        ctx.save_for_backward(states if ctx.needs_input_grad[3] else None, weight, down, up, low)
         ctx.scaling = scaling
         return outputs
 

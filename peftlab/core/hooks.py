@@ -15,7 +15,7 @@ gradients; what a hook wants to remember, it notes in ``after_step``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -43,6 +43,21 @@ class TextPairs(Protocol):
 
     def draw(self, count: int) -> tuple[Mapping[str, Tensor], Mapping[str, Tensor]]:
         """A batch of texts and the batch of their copies, in the same order; drawn from torch's generator."""
+
+
+class TrainingRows(Protocol):
+    """The training split, for a hook that looks at it before the first step."""
+
+    def read(self, model: nn.Module, count: int) -> Iterator[Mapping[str, Tensor]]:
+        """Let a model read rows, a batch at a time, in eval mode and without gradients.
+
+        Args:
+            model: On its device.
+            count: How many rows, drawn by the seed; all where there are fewer.
+
+        Returns:
+            Each batch, once the model has computed its logits.
+        """
 
 
 @dataclass(frozen=True)
@@ -86,6 +101,8 @@ class TrainingHooks(RegisteredConfig):
     in all passes over a batch, such as those of adversarial training."""
     needs_unlabeled: ClassVar[bool] = False
     """Whether it learns from texts without labels and changed copies of them: then ``take_pairs`` is called."""
+    needs_rows: ClassVar[bool] = False
+    """Whether it looks at training rows before the first step: then ``take_rows`` is called."""
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -98,6 +115,9 @@ class TrainingHooks(RegisteredConfig):
 
     def take_pairs(self, pairs: TextPairs) -> None:
         """Called once, after ``begin``, where ``needs_unlabeled`` says so."""
+
+    def take_rows(self, model: nn.Module, rows: TrainingRows) -> None:
+        """Called once, after ``begin``, where ``needs_rows`` says so. In one process: others might see other bits."""
 
     def remember(self, model: nn.Module, past: Past) -> Mapping[str, Tensor]:
         """Called after ``begin`` where the run goes on from an earlier one, whose weights the model has.

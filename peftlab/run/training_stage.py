@@ -11,7 +11,7 @@ from torch import nn
 
 from peftlab.acceleration.accelerated import accelerated
 from peftlab.acceleration.compiled import compiled_blocks
-from peftlab.core.errors import DataError
+from peftlab.core.errors import DataError, UnsupportedError
 from peftlab.core.method import MethodContext
 from peftlab.core.metric import METRICS
 from peftlab.core.record import Guard
@@ -39,6 +39,7 @@ from peftlab.training.optimizer_choice import optimizer_class
 from peftlab.training.optimizers import build_optimizer
 from peftlab.training.progress import Progress
 from peftlab.training.roll_outs import RollOuts, rolls_out
+from peftlab.training.rows_ahead import EncodedRows
 from peftlab.training.text_pairs import EncodedPairs, Pair
 
 
@@ -78,6 +79,8 @@ class TrainingStage:
         task = hooks.training_task(self._weighted_task())
         if hooks.need_unlabeled:
             hooks.give_pairs(EncodedPairs(task, self._pairs(), loader.tokenizer.pad_token_id, run.device))
+        if hooks.need_rows and not self._goes_on:
+            self._give_rows(hooks, placed, task)
         remember(run, loader, hooks, placed)
         optimizer = build_optimizer(placed, training, training.learning_rate, hooks=hooks)
         if optimizer_class(training.optimizer).averages:
@@ -113,6 +116,23 @@ class TrainingStage:
             world=run.world,
             roll_outs=self._roll_outs(hooks.training_task(recipe.task)),
         )
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether the weights are an earlier run's."""
+        settings = self._run.recipe.continues
+        return settings is not None and settings.weights
+
+    def _give_rows(self, hooks: HookList, model: nn.Module, task: Task) -> None:
+        run, loader = self._run, self._loader
+        if run.world.size > 1:
+            raise UnsupportedError(
+                f"{run.recipe.method.registered_name} looks at training rows first, and that is done in one process",
+                where="method.type",
+                hint="Leave --processes out, or choose lora.",
+            )
+        pad, examples = loader.tokenizer.pad_token_id, loader.splits["train"].examples
+        hooks.give_rows(model, EncodedRows(task, examples, pad, run.device, seed=run.recipe.seed))
 
     def _weighted_task(self) -> Task:
         """The recipe's task, its classes weighed as the recipe says."""

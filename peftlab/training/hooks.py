@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from peftlab.core.errors import ConfigError
-from peftlab.core.hooks import Backward, LossFunction, ScoreOf, TrainingHooks
+from peftlab.core.hooks import Backward, LossFunction, ScoreOf, TrainingHooks, TrainingRows
 from peftlab.core.lent_weights import lent_weights
 from peftlab.core.method import MethodContext
 from peftlab.core.past import Past
@@ -77,6 +77,17 @@ class HookList:
         for hook in self._hooks:
             if hook.needs_unlabeled:
                 hook.take_pairs(pairs)
+
+    @property
+    def need_rows(self) -> bool:
+        """Whether one looks at training rows before the first step."""
+        return any(hook.needs_rows for hook in self._hooks)
+
+    def give_rows(self, model: nn.Module, rows: TrainingRows) -> None:
+        """Let those that look at training rows do so."""
+        for hook in self._hooks:
+            if hook.needs_rows:
+                hook.take_rows(model, rows)
 
     def pairs_of(self, pick: Pick) -> AbstractContextManager[None]:
         """Texts without labels are picked in another way than in training, as long as the context lasts."""

@@ -28,6 +28,8 @@ METHODS = {
     "linear_probe": {"type": "linear_probe"},
     "bitfit": {"type": "bitfit"},
     "lora": {"type": "lora", "rank": 4},
+    "lora_fa": {"type": "lora_fa", "rank": 4},
+    "eva": {"type": "eva", "rank": 4, "rows": 16},
     "o_lora": {"type": "o_lora", "rank": 4},
     "adalora": {"type": "adalora", "initial_rank": 4, "target_rank": 2},
     "ia3": {"type": "ia3"},
