@@ -31,6 +31,7 @@ class Eva(Lora):
     paper: ClassVar[str] = "https://arxiv.org/abs/2410.07170"
     other_names: ClassVar[Mapping[str, str]] = {}
     works_sharded: ClassVar[bool] = False
+    default_learning_rate: ClassVar[float] = 1e-3
     needs_rows: ClassVar[bool] = True
 
     rows: PositiveInt = Field(256, description="Training rows whose states the directions are taken from.")

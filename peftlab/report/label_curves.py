@@ -150,7 +150,7 @@ def label_headline(found: LabelCurves) -> str:
     best, most = found.methods[0], found.labels[-1]
     score = shown_score(best.mean(most, found.metric), found.metric)
     text = f"With {most:,} labels {best.name} has the best mean {found.metric}, {score}."
-    if found.chance is None:
+    if found.chance is None or len(found.methods) == 1:
         return text
     better = [method.name for method in found.methods if _is_better(method, found)]
     told = "no strategy is told apart from chance as better"
