@@ -21,6 +21,7 @@ class LoraFrozenA(Lora):
 
     paper: ClassVar[str] = "https://arxiv.org/abs/2308.03303"
     other_names: ClassVar[Mapping[str, str]] = {}
+    default_learning_rate: ClassVar[float] = 5e-3
     works_sharded: ClassVar[bool] = False
 
     dora: Literal[False] = Field(False, description="Not with LoRA-FA.")
