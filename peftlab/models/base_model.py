@@ -266,13 +266,15 @@ def unquantized_modules(model: Any, head_modules: tuple[str, ...]) -> list[str]:
 
 
 def _set_dropout(model_config: Any, dropout: float) -> None:
-    """Set every rate of dropout in a config; the names differ by architecture (``attn_pdrop``, ``dropout``, …)."""
+    """Set every rate of dropout in a config; the names differ by architecture (``attn_pdrop``, ``dropout``, …).
+
+    A switch is no rate: ESM's ``token_dropout`` says how it scales its embeddings.
+    """
     for tower in model_config.sub_configs if model_config.model_type in IMAGE_TEXT_MODELS else ():
         _set_dropout(getattr(model_config, tower), dropout)
     for key, value in model_config.to_dict().items():
-        if ("dropout" in key or key.endswith(("_pdrop", "layerdrop", "drop_path_rate"))) and isinstance(
-            value, int | float
-        ):
+        is_rate = isinstance(value, int | float) and not isinstance(value, bool)
+        if is_rate and ("dropout" in key or key.endswith(("_pdrop", "layerdrop", "drop_path_rate"))):
             setattr(model_config, key, dropout)
 
 

@@ -134,7 +134,7 @@ class Recipe(Config):
         own = self.model.dropout
         if own is None:
             shares = [value for key, value in config.items() if "drop" in key] if self.method.trains_base else []
-            own = max((float(value) for value in shares if isinstance(value, int | float)), default=0.0)
+            own = max((value for value in shares if isinstance(value, float)), default=0.0)
         return own > 0 or getattr(self.method, "dropout", 0) > 0
 
     def training_hooks(self) -> list[TrainingHooks]:

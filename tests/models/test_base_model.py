@@ -8,13 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, DistilBertConfig, DistilBertModel
+from transformers import AutoModelForSequenceClassification, DistilBertConfig, DistilBertModel, EsmConfig
 
+from peftlab.core.config import Document
 from peftlab.core.errors import ConfigError, SourceError, UnsupportedError
 from peftlab.core.task import Head
-from peftlab.models.base_model import load_base_model, load_tokenizer, resolve_dtype
+from peftlab.models.base_model import load_base_model, load_tokenizer, prepare_config, resolve_dtype
 from peftlab.models.facts import read_model_facts
 from peftlab.models.model_config import ModelConfig
+from peftlab.recipe.schema import build_recipe
 from peftlab.training.accelerator import autocast_dtype
 
 HEAD = Head("AutoModelForSequenceClassification", {"num_labels": 3})
@@ -54,6 +56,18 @@ def test_a_head_for_other_classes_is_replaced(tiny_bert: Path, tmp_path: Path) -
     base = load(tmp_path)
     assert base.model.classifier.weight.shape[0] == 3
     assert base.head_modules == ("classifier",)
+
+
+def test_a_switch_is_no_rate_of_dropout() -> None:
+    """By ``token_dropout`` ESM scales its embeddings, dropout or not: without it a frozen base was another model."""
+    config = EsmConfig(vocab_size=33, token_dropout=True, hidden_dropout_prob=0.1)
+    prepare_config(config, dropout=0.0, pad_token_id=1)
+    assert config.token_dropout is True
+    assert config.hidden_dropout_prob == 0.0
+    values = {"model": {"path": "none"}, "task": {"type": "text_classification"}, "data": {"source": "none.csv"}}
+    recipe = build_recipe(Document(source="test", values={**values, "method": {"type": "full"}}), default_name="test")
+    assert not recipe.has_dropout({"token_dropout": True, "hidden_dropout_prob": 0.0})
+    assert recipe.has_dropout({"token_dropout": True, "hidden_dropout_prob": 0.1})
 
 
 def test_dropout_is_set_everywhere_or_left(tiny_bert: Path, tiny_gpt2: Path) -> None:
