@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import logging
 import os
 import select
@@ -18,14 +17,25 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Any, Self, TextIO
 
+from peftlab.cli.json_object import print_error
 from peftlab.core.errors import PeftlabError
 from peftlab.core.reporter import PlainReporter, Silent, tell
 from peftlab.training.launch import is_first_process
 
 READER_LEFT = 128 + 13
 """What a shell says of a program that SIGPIPE has ended, as `head` ends the one before it."""
-PLACES = (errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EIO)
+WRONG_PLACES = (errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
+"""Errors of a place that the user has named, and in which nothing can be done: another one is needed."""
+PLACES = (*WRONG_PLACES, errno.EIO)
 """Errors that are the place's, not the program's."""
+
+
+def exit_code_of(error: BaseException) -> int:
+    """2 where the user's input is wrong, a place without rights included; else 1."""
+    if isinstance(error, PeftlabError):
+        return error.exit_code
+    is_wrong_place = isinstance(error, OSError) and error.errno in WRONG_PLACES and error.filename
+    return 2 if is_wrong_place or isinstance(error, PermissionError) else 1
 
 
 def show_error(error: BaseException, *, as_json: bool = False) -> int:
@@ -34,11 +44,11 @@ def show_error(error: BaseException, *, as_json: bool = False) -> int:
     Returns:
         The exit code.
     """
-    exit_code, text = 1, str(error)
+    exit_code, text = exit_code_of(error), str(error)
     if isinstance(error, BrokenPipeError) and reader_has_left():
         return READER_LEFT
     if isinstance(error, PeftlabError):
-        exit_code = error.exit_code
+        pass
     elif isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         text = (
             f"the disk is full: {error.filename or error.strerror}\n  Free some space; nothing half-written was kept."
@@ -56,7 +66,7 @@ def show_error(error: BaseException, *, as_json: bool = False) -> int:
         )
     tell(f"Error: {text}")
     if as_json:
-        print(json.dumps({"error": {"message": text, "exit_code": exit_code}}))
+        print_error(text, exit_code)
     return exit_code
 
 

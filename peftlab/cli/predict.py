@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from peftlab.cli.computing import start_computing
+from peftlab.cli.json_object import print_with_items
 from peftlab.cli.options import Device, Encoding, Force, Format, Json, Offline, Read, ThreadCount
 from peftlab.cli.output import reporting
 from peftlab.cli.verbs import verb
@@ -156,7 +157,4 @@ def _print_object(tuned: TunedModel, answers: Iterator[Mapping[str, Any]]) -> No
     head: dict[str, Any] = {"run": tuned.name}
     if first is None or "generated" not in first:
         head["temperature"] = tuned.temperature
-    print(json.dumps(head)[:-1] + ', "predictions": [', end="")
-    for position, answer in enumerate(itertools.chain([first] if first is not None else [], answers)):
-        print(("," if position else "") + "\n" + json.dumps(answer, ensure_ascii=False), end="")
-    print("\n]}")
+    print_with_items(head, "predictions", itertools.chain([first] if first is not None else [], answers))

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import functools
-import json
 from collections.abc import Callable
 from typing import Any, ParamSpec
 
 import typer
 from typer.core import TyperGroup
 
-from peftlab.cli.output import quiet_libraries, show_error
-from peftlab.core.errors import PeftlabError
+from peftlab.cli.json_object import print_error
+from peftlab.cli.output import exit_code_of, quiet_libraries, show_error
 from peftlab.core.reporter import tell
 from peftlab.training.launch import is_first_process
 
@@ -54,7 +53,7 @@ def _end_with(error: Exception, *, as_json: bool) -> int:
     """Tell of an error, if this is the first of the processes or that one is missing; the exit code."""
     if is_first_process() or getattr(error, "is_told_by_any", False):
         return show_error(error, as_json=as_json)
-    return error.exit_code if isinstance(error, PeftlabError) else 1
+    return exit_code_of(error)
 
 
 def _stopped(*, as_json: bool) -> int:
@@ -62,7 +61,7 @@ def _stopped(*, as_json: bool) -> int:
     if is_first_process():
         tell("Stopped.")
         if as_json:
-            print(json.dumps({"error": {"message": "stopped", "exit_code": 1}}))
+            print_error("stopped", 1)
     return 1
 
 

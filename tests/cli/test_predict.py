@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from peftlab.data.streaming import CHUNK_ROWS
 from peftlab.tasks.token_classification import find_entities
 from tests.conftest import GOOD, sentences
 
@@ -117,6 +118,16 @@ def test_a_text_that_is_cut_is_said_to_be(command, run: Path) -> None:
     done = command("predict", run, "the film " * 40, "a film", "--json")
     assert [answer["truncated"] for answer in json.loads(done.stdout)["predictions"]] == [True, False]
     assert "longer than 32 tokens" in done.stderr
+
+
+def test_a_bad_row_ends_the_object_after_the_answers_before_it(command, run: Path, tmp_path: Path) -> None:
+    rows = [json.dumps({"text": f"a film {row}"}) for row in range(CHUNK_ROWS)]
+    (tmp_path / "rows.jsonl").write_text("\n".join([*rows, json.dumps({"text": None})]))
+    done = command("predict", run, "--input", tmp_path / "rows.jsonl", "--json")
+    assert done.returncode == 2
+    printed = json.loads(done.stdout)
+    assert [answer["index"] for answer in printed["predictions"]] == list(range(CHUNK_ROWS))
+    assert f"row {CHUNK_ROWS + 1}" in printed["error"]["message"]
 
 
 @pytest.mark.parametrize(
