@@ -11,8 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from peftlab.artifact.saved_run import SavedRun
 from peftlab.assembly.app_file import AppFile, load_part
 from peftlab.assembly.app_folder import APP_NAME, PARTS, mark_built, start_folder
@@ -20,6 +18,7 @@ from peftlab.core.application import Application, Workplace
 from peftlab.core.config import Config, parse_yaml
 from peftlab.core.errors import RunFailedError, UserError
 from peftlab.core.files import atomic_folder
+from peftlab.core.folder_lock import alone_in
 from peftlab.core.record import RECIPE_NAME
 from peftlab.core.reporter import Reporter, Silent
 from peftlab.recipe.schema import write_yaml_values
@@ -64,7 +63,7 @@ def build_application(
     with _at_line(file):
         application.check(place)
     start_folder(folder, application)
-    with _alone(folder):
+    with alone_in(folder, f".{APP_NAME}.lock", busy="another process is building in this folder"):
         prepared = application.prepare(place)
         recipes = {key: load_part(file, key, prepared.get(key)) for key in tuned}
         runs: dict[str, Path] = {}
@@ -155,15 +154,6 @@ def _at_line(file: AppFile) -> Iterator[None]:
             section = getattr(section, key)
         error.where = file.document.where(path)
         raise
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    try:
-        with FileLock(folder / f".{APP_NAME}.lock").acquire(timeout=0):
-            yield
-    except Timeout:
-        raise UserError("another process is building in this folder", where=str(folder)) from None
 
 
 def _copy_run(run: SavedRun, target: Path) -> None:

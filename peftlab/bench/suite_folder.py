@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from peftlab.core.destination import PARTS_OF_A_SUITE, check_folder
 from peftlab.core.errors import UserError
+from peftlab.core.folder_lock import alone_in
 from peftlab.core.record import read_record
 
 SUITE_NAME, REPORT_NAME = "suite.yaml", "report.html"
@@ -68,14 +67,11 @@ def locked(folder: Path) -> Iterator[None]:
     """Keep other processes out of a suite's folder.
 
     Raises:
-        UserError: Another process is at work there.
+        UserError: Another process is at work there, or nothing can be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / ".lock").acquire(timeout=0):
-            yield
-    except Timeout:
-        raise UserError("another process is at work in this folder", where=str(folder)) from None
+    with alone_in(folder, ".lock", busy="another process is at work in this folder"):
+        yield
 
 
 def refuse_foreign_folder(folder: Path, *, is_page: Callable[[Path], bool]) -> None:

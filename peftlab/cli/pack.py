@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,13 +29,18 @@ def pack(
 ) -> None:
     """Pack a suite's records, predictions, metrics and tuning into a few small files, with its report."""
     from peftlab.bench.suite_folder import locked
-    from peftlab.core.destination import check_folder
+    from peftlab.core.destination import check_folder, check_writable
     from peftlab.packs.write_pack import check_suite_folder
 
     check_suite_folder(directory)
     if output_dir is not None:
-        check_folder(output_dir, option="--output-dir", inputs=[directory])
-    with locked(directory):
+        check_folder(output_dir, option="--output-dir", inputs=[directory], as_a_whole=True)
+    else:
+        hint = "The folder itself becomes the pack: change its rights, or name another one by --output-dir."
+        check_writable(directory, where=str(directory), hint=hint)
+    # Who may only read there keeps nobody out, and takes the suite as it is.
+    may_write = output_dir is None or os.access(directory, os.W_OK)
+    with locked(directory) if may_write else contextlib.nullcontext():
         packed = pack_with_reports(directory, output_dir)
     print(json.dumps(_as_json(packed), indent=2) if as_json else as_text(packed))
 

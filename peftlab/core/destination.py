@@ -61,20 +61,45 @@ def check_file(
     _check_writable(path, option)
 
 
-def check_folder(path: Path, *, option: str, inputs: Iterable[Path | str] = ()) -> None:
-    """Refuse a new folder that must not, or cannot, be made where it is wanted.
+def check_folder(path: Path, *, option: str, inputs: Iterable[Path | str] = (), as_a_whole: bool = False) -> None:
+    """Refuse a folder that must not, or cannot, be made where it is wanted, or be written in.
 
     Args:
-        path: To make. Whether it may hold something already, the verb knows.
+        path: To make, or one that is there. Whether it may hold something already, the verb knows.
         option: That named it.
         inputs: Files and folders that the verb reads; what is not on disk is passed over.
+        as_a_whole: It is made beside its place and then put there, so that one which is there is replaced.
 
     Raises:
-        UserError: It lies in an input or in a folder of peftlab's, or cannot be made.
+        UserError: It lies in an input or in a folder of peftlab's, or cannot be made or written in.
     """
     _check_inputs(path, option, inputs)
     _check_owner(path, option)
-    _check_writable(path, option)
+    is_there = os.path.isdir(path)  # noqa: PTH112
+    if is_there:
+        check_writable(path, where=f"{option} {path}")
+    if as_a_whole or not is_there:
+        _check_writable(path, option)
+
+
+def check_writable(folder: Path, *, where: str, name: str = "", hint: str = "Choose another place.") -> None:
+    """Refuse a folder in which nothing can be written.
+
+    Args:
+        folder: That is there.
+        where: What the user has named.
+        name: Of what is to be written.
+        hint: What to do about it.
+
+    Raises:
+        UserError: Nothing can be written in it.
+    """
+    try:
+        descriptor, partial = tempfile.mkstemp(dir=folder, prefix=f".{name}.", suffix=".partial")
+        os.close(descriptor)
+        Path(partial).unlink()
+    except OSError as error:
+        raise UserError(f"nothing can be written in {folder}: {error.strerror}", where=where, hint=hint) from None
 
 
 def inputs_of_recipe(values: Mapping[str, Any]) -> list[str]:
@@ -167,13 +192,4 @@ def _check_writable(path: Path, option: str) -> None:
         folder = folder.parent
     if not os.path.isdir(folder):  # noqa: PTH112
         raise UserError(f"{folder} is not a folder", where=f"{option} {path}", hint="Choose another place.")
-    try:
-        descriptor, name = tempfile.mkstemp(dir=folder, prefix=f".{path.name}.", suffix=".partial")
-        os.close(descriptor)
-        Path(name).unlink()
-    except OSError as error:
-        raise UserError(
-            f"nothing can be written in {folder}: {error.strerror}",
-            where=f"{option} {path}",
-            hint="Choose another place.",
-        ) from None
+    check_writable(folder, where=f"{option} {path}", name=path.name)

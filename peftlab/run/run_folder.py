@@ -9,11 +9,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from peftlab.artifact.saved_folder import read_run_recipe
 from peftlab.core.destination import check_folder
 from peftlab.core.errors import UserError
+from peftlab.core.folder_lock import alone_in
 from peftlab.core.record import RECIPE_NAME, RECORD_NAME, RunRecord, read_record
 from peftlab.recipe.schema import Recipe, write_recipe
 from peftlab.run.at_work import LOCK_NAME, signed
@@ -77,14 +76,13 @@ class RunFolder:
         """Keep other processes out.
 
         Raises:
-            UserError: Another process is at work in the folder.
+            UserError: Another process is at work in the folder, or nothing can be written there.
         """
-        lock = FileLock(self.path / LOCK_NAME)
-        try:
-            with lock.acquire(timeout=0), signed(self.path / LOCK_NAME):
-                yield
-        except Timeout:
-            raise UserError("another process is running in this folder", where=str(self.path)) from None
+        with (
+            alone_in(self.path, LOCK_NAME, busy="another process is running in this folder"),
+            signed(self.path / LOCK_NAME),
+        ):
+            yield
 
     def earlier_recipe(self) -> Recipe | None:
         """The recipe of the run that is to be resumed; None where there is none."""

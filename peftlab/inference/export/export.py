@@ -195,7 +195,8 @@ def check_output(output: Path | str, runs: Sequence[Path]) -> None:
         UserError: The path is a file, a folder that is not empty, lies in what is read or cannot be made.
     """
     output = Path(output)
-    check_folder(output, option="--output", inputs=[item for run in runs for item in inputs_of_saved(run)])
+    inputs = [item for run in runs for item in inputs_of_saved(run)]
+    check_folder(output, option="--output", inputs=inputs, as_a_whole=True)
     if output.exists() and not output.is_dir():
         raise UserError(
             "this is a file, and a folder is to be made", where=f"--output {output}", hint="Choose another."
