@@ -12,8 +12,10 @@ from peftlab.core.errors import DataError
 from peftlab.core.splits import Split
 from peftlab.tasks.causal_lm import CausalLm
 from peftlab.tasks.instruction_tuning import InstructionTuning
+from peftlab.tasks.language import chat_template
 from peftlab.tasks.language.chat_template import ChatTemplate
 from peftlab.tasks.language.conversations import Conversation
+from peftlab.tasks.language.remembered import Remembered
 from peftlab.tasks.language.rendering import Turn
 
 SYSTEM = {"role": "system", "content": "be kind"}
@@ -368,3 +370,49 @@ def test_an_old_call_of_a_function_is_refused_for_what_it_is() -> None:
     call = {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}}
     with pytest.raises(DataError, match="holds `function_call`, which the model's"):
         learned([TWO[0], call])
+
+
+# --- what is done once ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["train", "test"])
+def test_the_beginning_of_a_chat_is_rendered_once_for_all_of_its_responses(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokenizer, done = chat_tokenizer(PLAIN_CHAT), {"rendered": 0, "encoded": 0}
+
+    def counted(what: str, call):
+        def count(*given, **options):
+            done[what] += 1
+            return call(*given, **options)
+
+        return count
+
+    monkeypatch.setattr(tokenizer, "apply_chat_template", counted("rendered", tokenizer.apply_chat_template))
+    monkeypatch.setattr(chat_template, "encode_marked", counted("encoded", chat_template.encode_marked))
+    chat = [SYSTEM, *TWO * 8, TWO[0]]
+    rows = [[*chat, {"role": "assistant", "content": f"was good {at}"}] for at in range(10)]
+    task = InstructionTuning(messages="m", max_length=4000)
+    split = task.arrange(split_of(name, m=rows))
+    examples = task.encode(split, tokenizer, ()).examples
+    once = 2 * 16 + 1  # a prompt before each response, and a chat behind each but the last
+    assert done["rendered"] <= once + 2 * len(rows) + 3  # each chat as it is, and with its marks
+    assert done["encoded"] <= once + 2 * len(rows) + 1
+
+    monkeypatch.setattr(chat_template, "REMEMBERED_BYTES", 0)
+    assert task.encode(split, tokenizer, ()).examples == examples
+    assert done["rendered"] > 10 * once
+
+
+def test_results_are_remembered_up_to_a_size() -> None:
+    remembered, made = Remembered[str](20, len), []
+
+    def get(text: str) -> str:
+        return remembered.get(text, lambda: made.append(text) or 8 * text)
+
+    assert [get(text) for text in "abacab"] == [8 * text for text in "abacab"]
+    assert made == ["a", "b", "c", "b"]  # there is room for two; `a` was asked for after `b`
+    with pytest.raises(ZeroDivisionError):
+        remembered.get("d", lambda: str(1 // 0))
+    assert remembered.get("d", lambda: "x" * 30) == "x" * 30  # more than all that there is room for
+    assert get("d") == 8 * "d"

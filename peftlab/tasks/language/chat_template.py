@@ -8,19 +8,26 @@ but not learned.
 
 The template decides what stands before and behind the text: nothing is added to it, neither a beginning nor an end
 token, as wherever such a model is used.
+
+Many conversations have the same beginning, such as all responses to one chat: what it renders to, and its tokens, are
+remembered.
 """
 
 from __future__ import annotations
 
 import datetime
 import functools
+import json
 import re
+import sys
+from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from peftlab.core.errors import DataError, UnsupportedError
 from peftlab.tasks.language.conversations import REASONING, WEIGHT, Conversation, Message
+from peftlab.tasks.language.remembered import Remembered
 from peftlab.tasks.language.rendering import Fitted, Turn, too_long
 from peftlab.tasks.language.shortening import shorten, total_length
 from peftlab.tasks.language.template_ends import end_of_calls, end_of_text
@@ -28,6 +35,8 @@ from peftlab.tasks.language.user_text import encode_marked, marked, pattern_of, 
 
 CLOCK = "strftime_now"
 """What templates call to ask for the date."""
+REMEMBERED_BYTES = 16_000_000
+"""Of rendered beginnings, and of their tokens: those of a chat of a hundred turns and a hundred thousand characters."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +98,8 @@ class ChatTemplate:
         check_template(tokenizer.chat_template)
         self._tokenizer, self._date = tokenizer, date
         self._specials = pattern_of(special_tokens(tokenizer))
+        self._texts: Remembered[str] = Remembered(REMEMBERED_BYTES, sys.getsizeof)
+        self._tokens: Remembered[array[int]] = Remembered(REMEMBERED_BYTES, sys.getsizeof)
 
     @functools.cached_property
     def end_token_ids(self) -> list[int]:
@@ -187,9 +198,14 @@ class ChatTemplate:
     def _render(
         self, messages: Sequence[Message], tools: Sequence[Any] | None, *, where: str, prompt: bool = False
     ) -> str:
+        shown = [{key: value for key, value in message.items() if key != WEIGHT} for message in messages]
+        return self._texts.get(
+            json.dumps([shown, tools, prompt], default=repr), lambda: self._render_anew(shown, tools, where, prompt)
+        )
+
+    def _render_anew(self, shown: Sequence[Message], tools: Sequence[Any] | None, where: str, prompt: bool) -> str:
         from jinja2 import TemplateError
 
-        shown = [{key: value for key, value in message.items() if key != WEIGHT} for message in messages]
         try:
             text: str = self._tokenizer.apply_chat_template(
                 shown,
@@ -296,15 +312,20 @@ class ChatTemplate:
         """
         pieces: list[list[int]] = []
         begin = done = 0
-        ids = encode_marked(self._tokenizer, text)
+        ids = self._encode(text)
         for place in (*places, *([len(text)] if not places or places[-1] < len(text) else [])):
-            before = encode_marked(self._tokenizer, text[begin:place], goes_on=begin > 0)
+            before = self._encode(text[begin:place], goes_on=begin > 0)
             pieces.append(before[done:])
             done = len(before)
             if ids[:done] != before:
                 begin, done = place, 0
-                ids = encode_marked(self._tokenizer, text[place:], goes_on=True)
+                ids = self._encode(text[place:], goes_on=True)
         return pieces
+
+    def _encode(self, text: str, *, goes_on: bool = False) -> list[int]:
+        key = f"{goes_on}{text}"
+        found = self._tokens.get(key, lambda: array("i", encode_marked(self._tokenizer, text, goes_on=goes_on)))
+        return found.tolist()
 
 
 TRACE = 0x100000
