@@ -13,6 +13,7 @@ import sqlalchemy
 from sqlalchemy import Column, Integer, MetaData, String, Table
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.schema import CreateIndex
 
 from peftlab.core.errors import PeftlabError, UserError
 
@@ -40,8 +41,19 @@ class Database:
         try:
             self._check_owner(owner, version)
             metadata.create_all(self.engine)
+            self._add_indexes(metadata)
         except DBAPIError as error:
             raise UserError(f"the database cannot be used: {error.orig}", where=self._shown) from None
+
+    def _add_indexes(self, metadata: MetaData) -> None:
+        """Those that a table of an earlier peftlab lacks: tables that are there are left as they are."""
+        with self.engine.begin() as connection:
+            known = sqlalchemy.inspect(connection)
+            for table in metadata.tables.values():
+                there = {index["name"] for index in known.get_indexes(table.name)}
+                for index in table.indexes:
+                    if index.name not in there:
+                        connection.execute(CreateIndex(index, if_not_exists=True))
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:

@@ -6,31 +6,30 @@ import os
 import shutil
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import create_engine, text
+from sqlalchemy import create_engine, event, text
 
-from peftlab.applications.monitor import views
-from peftlab.applications.monitor.reader import Reading
-from peftlab.applications.monitor.settings import Destinations, Watch
 from peftlab.applications.monitor.store import Post
 from peftlab.applications.monitor.store import Store as MonitorStore
-from peftlab.applications.monitor.watcher import Watcher, seed_history
 from peftlab.applications.recommend.store import Event
 from peftlab.applications.recommend.store import Store as RecommendStore
 from peftlab.applications.support.answering import Reply
 from peftlab.applications.support.storage import Storage
 from peftlab.applications.support.turns import Kind
 from peftlab.core.errors import UserError
+from tests.applications.monitor import questions
+from tests.applications.monitor.two_watchers import judge_at_once
 
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
-pytestmark = pytest.mark.skipif(not BINARIES, reason="postgresql is not installed (apt-get install postgresql)")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not BINARIES, reason="postgresql is not installed (apt-get install postgresql)"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -100,30 +99,42 @@ def test_texts_and_events_count_once(database: Callable[[str], str]) -> None:
 def test_two_watchers_that_judge_an_hour_at_once_count_it_once(
     database: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    url, start = database("watchers"), 4 * 24
-    store = MonitorStore(url)
-    seed_history(store, [("shop", "*", start + hour, 4 + hour % 3) for hour in range(120)], start + 120)
-    reading, hour = Reading("negative", 0.9, "delay", 0.8), start + 121
-    posts = [Post(f"t{at}", f"late {at} times {at * at} again{at}", hour * 3600.0 + at, "shop") for at in range(40)]
-    posts.append(Post("end", "late at last", (start + 123) * 3600.0, "shop"))
-    store.add(posts, [reading] * len(posts))
-    both, judge = threading.Barrier(2), Watcher._judge
+    assert judge_at_once(database("watchers"), monkeypatch) == (1, [(217, 40)])
 
-    def judge_slowly(*given: Any) -> int:
-        found = judge(*given)
-        time.sleep(1.0)  # before the transaction ends, the other one asks whether the hour is judged
-        return found
 
-    monkeypatch.setattr(Watcher, "_judge", judge_slowly)
-    watch = Watch.model_validate({"topic_false_alarms_a_month": 0})
-    watchers = [Watcher(MonitorStore(url), watch, Destinations(), ["delay"], 0) for _ in range(2)]
+def test_a_page_of_a_large_monitor_reads_as_few_rows_as_that_of_a_small_one(database: Callable[[str], str]) -> None:
+    read = {}
+    for name, size in (("small", {"days": 8, "an_hour": 4}), ("large", {"days": 40, "an_hour": 16})):
+        store = MonitorStore(database(f"monitor_{name}"))
+        questions.fill(store, **size)
+        engine = store._database.engine
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(text("VACUUM ANALYZE"))
+        asked: list[tuple[str, Any]] = []
 
-    def tick(watcher: Watcher) -> int:
-        both.wait()
-        return watcher.tick(1e9)
+        def note(_: Any, __: Any, statement: str, parameters: Any, *___: Any, asked: Any = asked) -> None:
+            asked.append((statement, parameters))
 
-    with ThreadPoolExecutor(2) as threads:
-        began = list(threads.map(tick, watchers))
-    assert sum(began) == 1
-    (alarm,) = views.alarms(store)
-    assert (alarm["began"], alarm["voices"]) == (hour, 40)
+        event.listen(engine, "before_cursor_execute", note)
+        answers = questions.ask(store)
+        event.remove(engine, "before_cursor_execute", note)
+        with engine.begin() as connection:
+            plans = [
+                connection.exec_driver_sql(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", parameters).scalar_one()
+                for statement, parameters in asked
+                if statement.lstrip().startswith(("SELECT", "WITH"))
+            ]
+        assert len(plans) > 20
+        read[name] = sum(rows_of(plan[0]["Plan"]) for plan in plans)
+    assert (answers["counts"]["texts"], answers["series"]) == (2 * 40 * 24 * 16, [8] * 5)
+    # The texts behind an alarm are its own, and the alarms are counted one by one.
+    assert read["large"] - read["small"] < 200, read
+
+
+def rows_of(plan: dict[str, Any]) -> float:
+    """Rows that the leaves of a plan have read, those that a filter threw away included."""
+    below = plan.get("Plans", [])
+    if any("Parent Relationship" in each and each["Parent Relationship"] != "InitPlan" for each in below):
+        return sum(map(rows_of, below))
+    own = (plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)) * plan["Actual Loops"]
+    return float(own + sum(map(rows_of, below)))

@@ -18,7 +18,8 @@ from urllib.parse import urlsplit
 from sqlalchemy import select, update
 
 from peftlab.applications.monitor.settings import Destinations, Mail, Webhook
-from peftlab.applications.monitor.store import OUTBOX, Store
+from peftlab.applications.monitor.store import Store
+from peftlab.applications.monitor.tables import OUTBOX
 
 LEASE = 120.0
 """Seconds for which a message belongs to the process that sends it; longer than any attempt."""

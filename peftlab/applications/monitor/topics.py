@@ -11,11 +11,10 @@ from sqlalchemy import func, select
 from peftlab.applications.monitor.baseline import DAY
 from peftlab.applications.monitor.drift import EARLIER_DAYS, RECENT_DAYS, find_drift
 from peftlab.applications.monitor.proposals import MOST_TEXTS, propose
-from peftlab.applications.monitor.store import HOURS, TEXTS, Store
+from peftlab.applications.monitor.store import Store
+from peftlab.applications.monitor.tables import HOURS, IS_UNSURE, TEXTS
 from peftlab.applications.monitor.watcher import ALL_TOPICS
 
-UNSURE = 0.5
-"""A topic less probable than this may be another one."""
 EXAMPLES = 5
 
 
@@ -41,9 +40,8 @@ def proposals(store: Store, stream: str, sentiment: str) -> list[dict[str, Any]]
     """Clusters of the latest texts of a stream whose topic is unsure."""
     query = (
         select(TEXTS.c.id, TEXTS.c.text)
-        .where(TEXTS.c.stream == stream, TEXTS.c.sentiment == sentiment, TEXTS.c.copy_of.is_(None))
-        .where(TEXTS.c.topic_score < UNSURE)
-        .order_by(TEXTS.c.time.desc())
+        .where(TEXTS.c.stream == stream, TEXTS.c.sentiment == sentiment, IS_UNSURE)
+        .order_by(TEXTS.c.time.desc(), TEXTS.c.id.desc())
         .limit(MOST_TEXTS)
     )
     with store.transaction() as connection:

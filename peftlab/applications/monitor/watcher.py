@@ -19,10 +19,12 @@ from sqlalchemy import func, select, update
 from sqlalchemy.engine import Connection
 
 from peftlab.applications.monitor.baseline import DAY, predict
+from peftlab.applications.monitor.rows import VoicesKey, add_to_mark, add_voices, insert_new, mark, set_mark
 from peftlab.applications.monitor.settings import Destinations, Watch
-from peftlab.applications.monitor.store import ALARMS, HOURS, OUTBOX, TEXTS, Store, insert_new, mark, set_mark
+from peftlab.applications.monitor.store import Store
 from peftlab.applications.monitor.surges import LONGEST_HISTORY, QUIET, Detector, fit_detector, score
-from peftlab.applications.monitor.times import hour_of, hour_of_week, shown_hour
+from peftlab.applications.monitor.tables import ALARMS, HOURS, MARKS, OUTBOX, TEXTS
+from peftlab.applications.monitor.times import HOUR, hour_of, hour_of_week, shown_hour
 from peftlab.applications.monitor.voices import COPY_HOURS, fold
 
 ALL_TOPICS = "*"
@@ -82,7 +84,11 @@ class Watcher:
             judged, start, stop = span
             day = self._detectors(start // DAY * DAY)  # takes seconds, and nothing is locked meanwhile
             with self._store.transaction() as connection:
-                if mark(connection, JUDGED, hold=True) == judged:  # else another process was faster
+                if judged is None:
+                    is_mine = bool(insert_new(connection, MARKS, [{"name": JUDGED, "value": float(start)}]))
+                else:
+                    is_mine = mark(connection, JUDGED, hold=True) == judged
+                if is_mine:  # else another process was faster
                     began += self._judge(connection, day, start, stop)
 
     def _next_span(self, connection: Connection, now: float) -> tuple[float | None, int, int] | None:
@@ -140,6 +146,7 @@ class Watcher:
         for found in connection.execute(query):
             by_stream[found.stream].append(found)
         counted: Series = defaultdict(Counter)
+        copies: Counter[VoicesKey] = Counter()
         for stream, rows in by_stream.items():
             known = [row for row in rows if row.hour < start]
             new = rows[len(known) :]
@@ -147,9 +154,12 @@ class Watcher:
                 if original is not None:
                     place = update(TEXTS).where(TEXTS.c.id == row.id)
                     connection.execute(place.values(copy_of=rows[original].id))
+                    copies[stream, row.hour, self._watch.sentiment, row.topic] -= 1
                     continue
                 counted[stream, ALL_TOPICS][row.hour] += 1
                 counted[stream, row.topic][row.hour] += 1
+        add_voices(connection, copies)
+        add_to_mark(connection, "copies", -copies.total())
         return counted
 
     def _detectors(self, start: int) -> _Day:
@@ -242,8 +252,8 @@ def texts_of_alarm(connection: Connection, alarm: Mapping[str, Any], sentiment: 
     query = (
         select(TEXTS, count.label("copies"))
         .where(TEXTS.c.stream == alarm["stream"], TEXTS.c.sentiment == sentiment, TEXTS.c.copy_of.is_(None))
-        .where(TEXTS.c.hour.between(alarm["began"] - 1, alarm["last"]))
-        .order_by(TEXTS.c.time.desc())
+        .where(TEXTS.c.time >= (alarm["began"] - 1) * HOUR, TEXTS.c.time < (alarm["last"] + 1) * HOUR)
+        .order_by(TEXTS.c.time.desc(), TEXTS.c.id.desc())
         .limit(most)
     )
     if alarm["topic"] != ALL_TOPICS:
@@ -255,9 +265,11 @@ def seed_history(store: Store, hours: Sequence[tuple[str, str, int, int]], until
     """Let a new store begin with counted hours; one that has any is left as it is."""
     rows = [{"stream": stream, "topic": topic, "hour": hour, "voices": voices} for stream, topic, hour, voices in hours]
     with store.transaction() as connection:
-        if mark(connection, JUDGED) is None and not connection.scalar(select(func.count()).select_from(TEXTS)):
+        if mark(connection, JUDGED) is not None or connection.scalar(select(TEXTS.c.id).limit(1)) is not None:
+            return
+        # The mark first: of two processes that open a new store, one is told here that the other has begun.
+        if insert_new(connection, MARKS, [{"name": JUDGED, "value": until}]):
             insert_new(connection, HOURS, rows)
-            set_mark(connection, JUDGED, until)
 
 
 def _matrix(

@@ -22,7 +22,8 @@ from peftlab.applications.monitor.intake import keep, read_post
 from peftlab.applications.monitor.posts import digest_of
 from peftlab.applications.monitor.reader import Reading
 from peftlab.applications.monitor.settings import Destinations, Posts, Watch
-from peftlab.applications.monitor.store import ALARMS, HOURS, OUTBOX, TEXTS, Post, Store
+from peftlab.applications.monitor.store import Post, Store
+from peftlab.applications.monitor.tables import ALARMS, HOURS, OUTBOX, TEXTS
 from peftlab.applications.monitor.times import HOUR, hour_of, hour_of_week, read_time
 from peftlab.applications.monitor.voices import fold
 from peftlab.applications.monitor.watcher import Watcher, seed_history

@@ -1,0 +1,45 @@
+"""Two watchers of one database that judge the same hour at the same moment, as those of two processes do."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from peftlab.applications.monitor import views
+from peftlab.applications.monitor.reader import Reading
+from peftlab.applications.monitor.settings import Destinations, Watch
+from peftlab.applications.monitor.store import Post, Store
+from peftlab.applications.monitor.watcher import Watcher, seed_history
+
+
+def judge_at_once(url: str, monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[tuple[int, int]]]:
+    """How many alarms of the hour 217 with 40 voices began, and the hour and voices of those that are there."""
+    start = 4 * 24
+    store = Store(url)
+    seed_history(store, [("shop", "*", start + hour, 4 + hour % 3) for hour in range(120)], start + 120)
+    reading, hour = Reading("negative", 0.9, "delay", 0.8), start + 121
+    posts = [Post(f"t{at}", f"late {at} times {at * at} again{at}", hour * 3600.0 + at, "shop") for at in range(40)]
+    posts.append(Post("end", "late at last", (start + 123) * 3600.0, "shop"))
+    store.add(posts, [reading] * len(posts))
+    both, judge = threading.Barrier(2), Watcher._judge
+
+    def judge_slowly(*given: Any) -> int:
+        found = judge(*given)
+        time.sleep(1.0)  # before the transaction ends, the other one asks whether the hour is judged
+        return found
+
+    monkeypatch.setattr(Watcher, "_judge", judge_slowly)
+    watch = Watch.model_validate({"topic_false_alarms_a_month": 0})
+    watchers = [Watcher(Store(url), watch, Destinations(), ["delay"], 0) for _ in range(2)]
+
+    def tick(watcher: Watcher) -> int:
+        both.wait()
+        return watcher.tick(1e9)
+
+    with ThreadPoolExecutor(2) as threads:
+        began = sum(threads.map(tick, watchers))
+    return began, [(alarm["began"], alarm["voices"]) for alarm in views.alarms(store)]
