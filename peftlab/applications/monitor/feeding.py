@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peftlab.applications.monitor.building import open_reader
-from peftlab.applications.monitor.intake import AT_ONCE, keep, read_post
+from peftlab.applications.monitor.intake import AT_ONCE, ID, keep, read_post
 from peftlab.applications.monitor.opening import open_store, open_watcher
 from peftlab.applications.monitor.posts import digest_of
 from peftlab.applications.monitor.settings import Posts
@@ -52,7 +52,7 @@ def feed(monitor: Monitor, place: Workplace, hosting: Hosting, sources: Sequence
         return work(streams[0], store, reader, place.reporter)
     told: Counter[str] = Counter({"read": 0, "new": 0, "known": 0, "refused": 0})
     for source in sources:
-        rows = _lines(sys.stdin) if source == "-" else _rows(source, monitor.posts)
+        rows = _lines(sys.stdin.buffer) if source == "-" else _rows(source, monitor.posts)
         for part in _batches(_posts(rows, monitor.posts, source, store, told, place)):
             told.update(keep(part, store, reader))
     try:
@@ -72,7 +72,8 @@ def _posts(
             same = digest_of(row.get(posts.text), row.get(posts.time or "time"), row.get(posts.stream or ""))
         else:
             same = digest_of(row)
-        seen[same] += 1
+        if not isinstance(row, Mapping) or row.get(ID) is None:
+            seen[same] += 1
         # Two equal rows of a table are two texts; the same table a second time brings nothing new.
         name = f"row:{same}:{seen[same]}"
         try:
@@ -81,7 +82,7 @@ def _posts(
             yield read_post(row, posts, name=name, where=where)
         except DataError as error:
             told["refused"] += 1
-            store.refuse(name, str(error), json.dumps(row, default=str, ensure_ascii=False))
+            store.refuse(name, str(error), _shown(row))
             if told["refused"] <= 5:
                 place.reporter.say(f"refused: {error}")
 
@@ -99,14 +100,24 @@ def _rows(source: str, posts: Posts) -> Iterator[tuple[str, Mapping[str, Any]]]:
         yield f"{source}, row {at + 1}", dict(zip(names, values, strict=True))
 
 
-def _lines(stream: Iterable[str]) -> Iterator[tuple[str, Any]]:
-    for number, line in enumerate(stream, start=1):
+def _lines(stream: Iterable[bytes]) -> Iterator[tuple[str, Any]]:
+    """Each line by itself: one that is no UTF-8, or no JSON, ends no other."""
+    for number, given in enumerate(stream, start=1):
+        line = given.decode("utf-8", "replace").removeprefix("\ufeff")
         if not line.strip():
             continue
         try:
-            yield f"standard input, line {number}", json.loads(line)
-        except ValueError:
-            yield f"standard input, line {number}", line.rstrip("\n")
+            value = json.loads(line)
+        except (ValueError, RecursionError):
+            value = line.rstrip("\n")
+        yield f"standard input, line {number}", value
+
+
+def _shown(row: Any) -> str:
+    try:
+        return json.dumps(row, default=str, ensure_ascii=False)
+    except RecursionError:
+        return f"a value of {len(row)} parts, which are nested too deeply to be shown"
 
 
 def _batches(posts: Iterator[Post]) -> Iterator[list[Post]]:

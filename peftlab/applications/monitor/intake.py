@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from peftlab.applications.monitor.posts import ONE_STREAM
+from peftlab.applications.monitor.posts import ONE_STREAM, name_of
 from peftlab.applications.monitor.reader import Reader
 from peftlab.applications.monitor.settings import Posts
 from peftlab.applications.monitor.store import Post, Store
@@ -55,8 +55,8 @@ def read_post(row: Mapping[str, Any], posts: Posts, *, name: str, where: str, no
     if given is None and posts.time is not None:
         raise DataError(f"there is no time in `{column}`", where=where)
     moment = now if given is None else read_time(given, now=now, where=f"{where}, `{column}`")
-    stream = row.get(posts.stream) if posts.stream is not None else ONE_STREAM
+    stream = name_of(row.get(posts.stream)) if posts.stream is not None else ""
     own = row.get(ID)
     if own is not None and len(str(own)) > LONGEST_NAME:
         raise DataError(f"the id is longer than {LONGEST_NAME} characters", where=where)
-    return Post(name if own is None else f"id:{own}", text, moment, str(stream or ONE_STREAM)[:200])
+    return Post(name if own is None else f"id:{own}", text, moment, (stream or ONE_STREAM)[:200])

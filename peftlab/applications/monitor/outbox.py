@@ -15,8 +15,9 @@ from email.message import EmailMessage
 from typing import Any
 from urllib.parse import urlsplit
 
-from sqlalchemy import select, update
+from sqlalchemy import or_, select, update
 
+from peftlab.applications.monitor.rows import storable
 from peftlab.applications.monitor.settings import Destinations, Mail, Webhook
 from peftlab.applications.monitor.store import Store
 from peftlab.applications.monitor.tables import OUTBOX
@@ -25,6 +26,8 @@ LEASE = 120.0
 """Seconds for which a message belongs to the process that sends it; longer than any attempt."""
 MESSAGES_A_TURN = 20
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 3600.0
+MOST_DOUBLED = 10
+"""From then on a pause is the longest one; of thousands of tries a power of two is no number of a clock's any more."""
 SIGNATURE = "X-Peftlab-Signature"
 DELIVERY = "X-Peftlab-Delivery"
 
@@ -57,8 +60,8 @@ def deliver(store: Store, send: Destinations, now: Callable[[], float] = time.ti
             taken += 1
         except (DeliveryError, OSError, ValueError, http.client.HTTPException, smtplib.SMTPException) as found:
             # ValueError: an address that cannot be, such as one with the port 99999.
-            error = str(found)[:500] or type(found).__name__
-        pause = min(FIRST_PAUSE * 2**row.tries, LONGEST_PAUSE)
+            error = storable(str(found))[:500] or type(found).__name__
+        pause = min(FIRST_PAUSE * 2 ** min(row.tries, MOST_DOUBLED), LONGEST_PAUSE)
         values: dict[str, Any] = {"tries": row.tries + 1, "error": error}
         values |= {"sent": now()} if error is None else {"due": now() + pause}
         with store.transaction() as connection:
@@ -122,10 +125,13 @@ def send_mail(mail: Mail, number: int, body: str) -> None:
 def _claimed(store: Store, channels: list[str], now: float) -> Any:
     """The message that has been due the longest, new ones first; until its lease ends no other process takes it.
 
+    One that is due later than any pause would have it was put off by a clock that has been set back since: it is due.
+
     Returns:
         Its row; None where none is due, or another process was faster.
     """
-    query = select(OUTBOX).where(OUTBOX.c.sent.is_(None), OUTBOX.c.due <= now, OUTBOX.c.channel.in_(channels))
+    is_due = or_(OUTBOX.c.due <= now, OUTBOX.c.due > now + 2 * LONGEST_PAUSE)
+    query = select(OUTBOX).where(OUTBOX.c.sent.is_(None), is_due, OUTBOX.c.channel.in_(channels))
     with store.transaction() as connection:
         row = connection.execute(query.order_by(OUTBOX.c.due, OUTBOX.c.id).limit(1)).first()
         if row is None:

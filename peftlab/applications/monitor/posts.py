@@ -19,6 +19,7 @@ from peftlab.applications.monitor.times import HOUR, read_time
 from peftlab.core.application import Workplace
 from peftlab.core.errors import DataError, UserError, did_you_mean
 from peftlab.core.files import write_text
+from peftlab.data.delimited import STREAMED_FIELD_LIMIT
 from peftlab.data.other_keys import table_config, under_keys
 from peftlab.data.sources import load_tables
 
@@ -125,6 +126,7 @@ def write_tables(monitor: Monitor, place: Workplace) -> dict[str, dict[str, Any]
 
 def read_labelled(place: Workplace, name: str) -> list[Labelled]:
     """Texts that ``write_tables`` has kept: ``learned`` or ``held_out``."""
+    csv.field_size_limit(max(csv.field_size_limit(), STREAMED_FIELD_LIMIT))
     with (place.folder / TABLES / f"{name}.csv").open(encoding="utf-8", newline="") as file:
         return [
             Labelled(row["text"], float(row["time"]), row["stream"], row["sentiment"], row["topic"])
@@ -143,16 +145,33 @@ def _rows(posts: Posts, columns: Mapping[str, list[Any]], seed: int) -> list[Lab
         if text is None or not str(text).strip():
             continue
         where = f"{name}, row {at + 1}, column `{posts.time}`"
-        stream = columns[posts.stream][at] if posts.stream is not None else ONE_STREAM
-        topic = "" if topics[at] is None or topics[at] in posts.ignored_topics else str(topics[at])
-        sentiment = columns[posts.sentiment][at]
-        found.append(
-            Labelled(
-                str(text), read_time(times[at], now=now, where=where), str(stream or ONE_STREAM), str(sentiment or ""),
-                topic,
-            )
+        stream = name_of(columns[posts.stream][at]) if posts.stream is not None else ""
+        topic = name_of(topics[at])
+        row = Labelled(
+            str(text), read_time(times[at], now=now, where=where), stream or ONE_STREAM,
+            name_of(columns[posts.sentiment][at]), "" if topic in posts.ignored_topics else topic,
         )  # fmt: skip
+        if not all(map(_is_whole, (row.text, row.stream, row.sentiment, row.topic))):
+            raise DataError(
+                "this row holds half of a character (a lone surrogate)",
+                where=f"{name}, row {at + 1}",
+                hint="Mend the row.",
+            )
+        found.append(row)
     return found
+
+
+def name_of(value: Any) -> str:
+    """A label or a stream as it is written; empty where there is none. 0 and false are names as others are."""
+    return "" if value is None or value != value else str(value)
+
+
+def _is_whole(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def made_times(count: int, days: int, seed: int) -> list[float]:

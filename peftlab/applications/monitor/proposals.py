@@ -12,6 +12,8 @@ LEAST_SIZE = 5
 FARTHEST = 0.85
 """Cosine distance, on average over pairs, up to which texts are one cluster."""
 NAMING_WORDS = 4
+MOST_WORDS = 10_000
+"""The most frequent ones: long texts have a million, and each takes a column for all texts."""
 WORD = r"(?u)\b[^\W\d]{3,}\b"
 
 
@@ -40,7 +42,9 @@ def propose(texts: Sequence[str]) -> list[Proposal]:
     texts = texts[:MOST_TEXTS]
     if len(texts) < 2 * LEAST_SIZE:
         return []
-    turn = TfidfVectorizer(stop_words="english", sublinear_tf=True, min_df=2, max_df=0.5, token_pattern=WORD)
+    turn = TfidfVectorizer(
+        stop_words="english", sublinear_tf=True, min_df=2, max_df=0.5, token_pattern=WORD, max_features=MOST_WORDS
+    )  # fmt: skip
     try:
         vectors = turn.fit_transform(texts).toarray()
     except ValueError:  # no word occurs twice

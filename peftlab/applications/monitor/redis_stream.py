@@ -18,6 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from peftlab.applications.monitor.intake import AT_ONCE, FIELDS, keep, read_post
+from peftlab.applications.monitor.posts import digest_of
 from peftlab.applications.monitor.reader import Reader
 from peftlab.applications.monitor.store import Post, Store
 from peftlab.assembly.database import StorageError
@@ -29,6 +30,7 @@ CLAIM_MS = 30_000
 """A text that a worker has had for so long without storing it goes to another."""
 WAIT_MS = 1_000
 LONGEST_PAUSE = 30.0
+LONGEST_STREAM = 150
 
 
 def work(
@@ -119,7 +121,8 @@ def _keep(
     posts: list[Post] = []
     refused = 0
     for message, fields in messages:
-        name = f"redis:{stream}:{message}"[:200]
+        # A name that is cut off would be that of all texts.
+        name = f"redis:{stream if len(stream) <= LONGEST_STREAM else digest_of(stream)}:{message}"
         try:
             posts.append(read_post(fields, FIELDS, name=name, where=f"{stream} {message}"))
         except DataError as error:

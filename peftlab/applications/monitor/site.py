@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 HOURS_SHOWN = 7 * 24
 MOST_HOURS = 60 * 24
 MOST_TEXTS = 500
+GREATEST_NUMBER = 2**63 - 1
+"""That a database can be asked for."""
 
 
 class GivenText(BaseModel):
@@ -198,7 +200,7 @@ def _now(given: GivenText) -> dict[str, Any]:
 
 
 def _alarm(store: Store, number: int) -> dict[str, Any]:
-    found = views.alarms(store, number=number)
+    found = views.alarms(store, number=number) if 0 < number <= GREATEST_NUMBER else []
     if not found:
         raise HTTPException(404, "there is no such alarm")
     return found[0]

@@ -52,9 +52,10 @@ def _parse(given: object) -> float | None:
     except ValueError:
         pass
     else:
-        is_day = len(text) == 8 and text.isdigit()  # 20260531
-        if not is_day:
+        day = text.removesuffix(".0")  # a column of days in which one is missing holds such numbers
+        if len(day) != 8 or not day.isdigit():  # else it is as in 20260531
             return number / 1000 if number > _MILLISECONDS else number
+        text = day
     for parse in (datetime.fromisoformat, parsedate_to_datetime):
         try:
             return _of(parse(text))

@@ -60,7 +60,8 @@ def read_spans(value: Any, text: str, where: str) -> list[LabelledSpan]:
 def _span(value: Any, text: str, where: str) -> LabelledSpan:
     if not isinstance(value, Mapping) or not {"start", "end", "label"} <= set(value):
         raise DataError(f"the span {value!r} lacks start, end or label", where=where, hint=f"Write it as in {EXAMPLE}.")
-    start, end, label = value["start"], value["end"], tidy(str(value["label"] or ""))
+    given = value["label"]
+    start, end, label = value["start"], value["end"], "" if given is None else tidy(str(given))
     if not all(isinstance(at, int) and not isinstance(at, bool) for at in (start, end)):
         raise DataError(f"start and end of the span {dict(value)!r} are no whole numbers", where=where)
     if not 0 <= start < end <= len(text):

@@ -59,7 +59,9 @@ def test_texts_come_in_are_counted_once_and_shown_as_they_are_not_run(client: Te
     alarm = client.get("/api/alarms").json()[0]
     assert (alarm["stream"], alarm["began"], alarm["voices"]) == ("united", HOUR, 40)
     assert len(client.get(f"/api/alarms/{alarm['id']}").json()["texts"]) == 40
-    assert client.get("/api/alarms/99").status_code == 404
+    for number in (99, 0, -1, 2**63, 10**30):
+        assert client.get(f"/api/alarms/{number}").status_code == 404
+        assert client.get(f"/alarms/{number}").status_code == 404
     for address in ("/", "/panel", "/?stream=%3Cb%3Ex%3C%2Fb%3E", f"/alarms/{alarm['id']}", "/topics?stream=united"):
         page = client.get(address)
         assert page.status_code == 200, address
