@@ -30,8 +30,12 @@ EMPTY = frozenset(
         "to too up us was we were what when where which who will with would you your yours"
     )
 )
-DENIALS = frozenset(WORD.findall("no not never none nobody nothing without cannot can't won't don't doesn't isn't"))
-_EXACT = re.compile(r"https?://\S+|\S+@\S+\.\S+|\b[\w-]+\.(?:com|org|net|io|co|de|uk)\b\S*|\d+(?:[.,:/]\d+)*%?")
+DENIALS = frozenset(WORD.findall("no not never none nobody nothing nor neither nowhere without cannot unable"))
+"""Words that deny, beside all that end in -n't."""
+# Where a match may begin is said first: a text without blanks, such as a picture's data, is gone through once.
+_EXACT = re.compile(
+    r"https?://\S+|(?<!\S)[^\s@]++@\S+\.\S+|(?<![\w-])[\w-]++\.(?:com|org|net|io|co|de|uk)\b\S*|\d+(?:[.,:/]\d+)*+%?"
+)
 _NAME = re.compile(r"(?<=[^.!?\s]\s)[A-Z][\w-]+|\b[A-Z][A-Z\d-]+\b")
 LEAST_WORDS, COVERED, FOREIGN = 2, 0.3, 0.01
 """A sentence has so many stems; covers so much; so many sentences of other entries may pass at most."""
@@ -106,14 +110,21 @@ def _held(sentence: str, words: frozenset[str], entry: Entry) -> float:
             continue
         near = [parts[beside] for beside in (at - 1, at, at + 1) if 0 <= beside < len(parts)]
         said = " ".join(each for each, _ in near).casefold()
-        if all(each in said for each in exact):
+        if all(_stands(each, said) for each in exact):
             found = max(found, len(words & frozenset().union(*(own for _, own in near))) / len(words))
     return found
 
 
+def _stands(exact: str, text: str) -> bool:
+    """Whether a number, address or name stands in a text by itself: 5 does not in 15, in 2.5 or in 5 %."""
+    before, after = (r"\d|\d[.,:/]", r"\d|[.,:/]\d|\s?%") if exact[:1].isdigit() else (r"[\w@.-]", r"\w|[@.-]\w")
+    behind = "".join(f"(?<!{part})" for part in before.split("|"))
+    return re.search(rf"{behind}{re.escape(exact)}(?!{after})", text) is not None
+
+
 def _denies(text: str) -> bool:
     words = {word.casefold().replace("’", "'") for word in WORD.findall(text)}
-    return bool(words & DENIALS)
+    return bool(words & DENIALS) or any(word.endswith("n't") for word in words)
 
 
 @lru_cache(maxsize=65536)

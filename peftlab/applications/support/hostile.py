@@ -58,7 +58,7 @@ ORDERS = tuple(
         r"(?:^|[\n.!?])\s*(?:#+\s*)?(?:system|assistant|developer|instructions?)\s*[:>\]]",
         r"<\|[a-z_]+\|>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|<\|?/?(?:system|assistant|user|tool_call)\|?>",
         r"<\s*/?\s*(?:script|iframe|img|svg|object|embed|link|style|meta|base|form|body|video|audio|math|template)\b",
-        r"\b(?:javascript|vbscript)\s*:\s*\S|\bdata\s*:\s*\S*/\S*;|\bon(?:error|load|click|focus|mouseover|"
+        r"\b(?:javascript|vbscript)\s*:\s*\S|\bdata\s*:\s*[^\s/]*+/[^\s;]*+;|\bon(?:error|load|click|focus|mouseover|"
         r"toggle|start)\s*=",
         r"!\[[^\]]*\]\([^)]*\)",
         r"\{\{.*?\}\}|\{%.*?%\}|\$\{.*?\}",
@@ -74,6 +74,7 @@ ORDERS = tuple(
         r"(?:تجاهل|انس).{0,40}(?:التعليمات|الأوامر|القواعد)",
     )
 )  # fmt: skip
+_BLANKS = re.compile(r"\s+")
 _ENCODED = re.compile(r"[A-Za-z0-9+/]{24,}={0,2}")
 _LOOKALIKES = str.maketrans("аеорсухіјѕԁɡ０１３４５７@$", "aeopcyxijsdgoieast" + "as")
 _DIGITS = str.maketrans("013457", "oieast")
@@ -90,10 +91,14 @@ def harmless(text: str) -> str:
 
 
 def _forms(text: str) -> list[str]:
-    """A text as it stands, without what hides letters, and with what is encoded in it."""
+    """A text as it stands, without what hides letters, on one line, and with what is encoded in it.
+
+    Of blanks that follow each other one is left: twenty thousand line feeds would take the patterns minutes.
+    """
+    text = _BLANKS.sub(lambda found: "\n" if "\n" in found.group() else " ", text)
     plain = unicodedata.normalize("NFKC", text)
     plain = "".join(sign for sign in plain if unicodedata.category(sign) not in ("Cf", "Mn", "Co"))
-    forms = [text, plain, plain.casefold().translate(_LOOKALIKES), plain.translate(_DIGITS)]
+    forms = [text, plain, plain.replace("\n", " "), plain.casefold().translate(_LOOKALIKES), plain.translate(_DIGITS)]
     forms.append(re.sub(r"(?<=\b\w)[ .\-_*](?=\w\b)", "", plain))
     for found in _ENCODED.findall(plain):
         try:
