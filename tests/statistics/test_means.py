@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 from scipy.stats import ttest_1samp
 
-from peftlab.statistics.means import exceeds, mean_with_interval
+from peftlab.statistics.means import exceeds, mean_of_clusters, mean_with_interval
+from peftlab.statistics.proportions import wilson_interval
 
 
 def test_changes_that_happen_to_have_one_sign_are_no_share() -> None:
@@ -29,3 +32,14 @@ def test_where_all_change_alike_the_interval_still_has_a_width(change: float) ->
     assert max(found.low, -1) <= found.value <= min(found.high, 1)
     wider = mean_with_interval(np.full(50, change), changes=True, looked_at=10)
     assert wider.high - wider.low > found.high - found.low
+
+
+def test_the_mean_of_clusters_is_the_plain_one_where_each_has_one_value() -> None:
+    values = np.random.default_rng(0).normal(size=40)
+    alone = mean_of_clusters(values, [str(at) for at in range(40)])
+    assert alone == mean_with_interval(values)
+    twice = mean_of_clusters(np.repeat(values, 2), [str(at // 2) for at in range(80)])
+    assert (twice.low, twice.high) == pytest.approx((alone.low, alone.high))
+    assert mean_of_clusters(np.array([0.2, 0.4]), ["one", "one"]).high == math.inf
+    never = mean_of_clusters(np.zeros(60), [str(at // 20) for at in range(60)])
+    assert (never.low, never.high) == wilson_interval(0, 3)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from peftlab.statistics.means import mean_with_interval
+from peftlab.statistics.means import mean_of_clusters
 
 Floats = NDArray[np.float64]
 
@@ -68,26 +68,27 @@ def ratios_of(old: Floats, new: Floats) -> Floats:
     return np.cumprod(new / old, axis=1).astype(np.float64)
 
 
-def estimate_plain(weights: Floats, rewards: Floats) -> Estimate:
+def estimate_plain(weights: Floats, rewards: Floats, users: Sequence[str]) -> Estimate:
     """Inverse propensity scores: right on average, and uncertain where the policies differ much.
 
     Args:
         weights: Lists × places, of :func:`ratios_of`.
         rewards: Lists × places: 1 where the item was chosen.
+        users: Who saw each list: lists of one user are alike, and say less than as many of several users.
     """
-    mean = mean_with_interval((weights * rewards).sum(axis=1))
+    mean = mean_of_clusters((weights * rewards).sum(axis=1), users)
     return Estimate(mean.value, mean.low, mean.high, len(weights), effective_lists(weights))
 
 
-def estimate_normalized(weights: Floats, rewards: Floats) -> Estimate:
+def estimate_normalized(weights: Floats, rewards: Floats, users: Sequence[str]) -> Estimate:
     """Self-normalised: a little bias, and far less variance (Swaminathan and Joachims, NIPS 2015).
 
-    The interval is that of the linearised ratio.
+    The interval is that of the linearised ratio. Arguments are those of :func:`estimate_plain`.
     """
     total = weights.mean(axis=0)
     by_place = (weights * rewards).mean(axis=0) / total
     influence = ((weights / total) * (rewards - by_place)).sum(axis=1)
-    mean = mean_with_interval(influence + by_place.sum())
+    mean = mean_of_clusters(influence + by_place.sum(), users)
     return Estimate(float(by_place.sum()), mean.low, mean.high, len(weights), effective_lists(weights))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 import uuid
 from collections.abc import Sequence
@@ -96,11 +97,11 @@ class Answer(BaseModel):
 
 
 class Worth(BaseModel):
-    """Choices a list, with a 95 % interval."""
+    """Choices a list, with a 95 % interval over users; null where all lists are of one user."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     effective_lists: float
 
 
@@ -191,8 +192,8 @@ def estimate(store: Store, temperature: float) -> Estimates:
         temperature=temperature,
         lists=count,
         shown=float(logged.rewards.sum(axis=1).mean()),
-        plain=_worth(estimate_plain(weights, logged.rewards)),
-        normalized=_worth(estimate_normalized(weights, logged.rewards)),
+        plain=_worth(estimate_plain(weights, logged.rewards, logged.users)),
+        normalized=_worth(estimate_normalized(weights, logged.rewards, logged.users)),
     )
 
 
@@ -276,7 +277,8 @@ class _Desk:
 
 
 def _worth(found: Estimate) -> Worth:
-    return Worth(value=found.value, low=found.low, high=found.high, effective_lists=found.effective)
+    low, high = (None if math.isinf(each) else each for each in (found.low, found.high))
+    return Worth(value=found.value, low=low, high=high, effective_lists=found.effective)
 
 
 def _sender(pages: Pages, file: str) -> Any:

@@ -75,11 +75,13 @@ class Logged:
         old: Lists × places: the logged chances.
         new: Lists × places: the chances under another temperature.
         rewards: Lists × places: 1 where the item was chosen.
+        users: Who saw each list; of one for a text alone, a name that no other list has.
     """
 
     old: Floats
     new: Floats
     rewards: Floats
+    users: Sequence[str]
 
 
 class Store:
@@ -123,7 +125,8 @@ class Store:
 
     def items_of(self, user: str) -> list[tuple[str, float]]:
         """What a user chose, the oldest first: items and times."""
-        query = sqlalchemy.select(EVENTS.c.item, EVENTS.c.time).where(EVENTS.c.user == user).order_by(EVENTS.c.time)
+        query = sqlalchemy.select(EVENTS.c.item, EVENTS.c.time).where(EVENTS.c.user == user)
+        query = query.order_by(EVENTS.c.time, EVENTS.c.id)  # of the same moment always in one order
         with self._database.transaction() as connection:
             return [(row.item, row.time) for row in connection.execute(query)]
 
@@ -178,7 +181,7 @@ class Store:
         """
         with self._database.transaction() as connection:
             last = sqlalchemy.select(LISTS).where(LISTS.c.temperature.is_not(None))
-            last = last.order_by(LISTS.c.time.desc()).limit(most)
+            last = last.order_by(LISTS.c.time.desc(), LISTS.c.id).limit(most)
             lists = connection.execute(last).all()
             rows: dict[str, list[Any]] = {each.id: [] for each in lists}
             names = sqlalchemy.select(last.subquery().c.id)
@@ -189,7 +192,7 @@ class Store:
             query = sqlalchemy.select(EVENTS.c.list, EVENTS.c.item).where(EVENTS.c.list.in_(names))
             chosen = {(row.list, row.item) for row in connection.execute(query)}
         size = min((len(each) for each in rows.values() if each), default=0)
-        old, new, rewards = [], [], []
+        old, new, rewards, users = [], [], [], []
         for each in lists:
             shown = rows[each.id][:size]
             if not shown:
@@ -200,4 +203,5 @@ class Store:
             old.append([row.chance for row in shown])
             new.append(chances_of(scores, [at[row.item] for row in shown], temperature))
             rewards.append([float((each.id, row.item) in chosen) for row in shown])
-        return Logged(np.array(old), np.array(new), np.array(rewards)) if old else None
+            users.append(f"user {each.user}" if each.user else f"list {each.id}")
+        return Logged(np.array(old), np.array(new), np.array(rewards), users) if old else None

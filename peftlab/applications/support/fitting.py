@@ -127,17 +127,17 @@ def _with_bounds(
     fused, full, again, first, among, strange = weights
     asked = company.of(CALIBRATION)
     texts, right = [each.text for each in asked], positions(company, asked)
+    aside = tuple(at for at, entry in enumerate(company.entries) if gives_orders(f"{entry.question}\n{entry.answer}"))
     ranked = searcher.rank(texts, searcher.read(texts), full, again, support.considered)
     answer = choose_bound(
-        first.probability(ranked.evidence), ~is_first(ranked, right), support.error_rate, support.certainty
+        sureness(first, ranked, aside), ~is_first(ranked, right), support.error_rate, support.certainty
     )
     write = choose_bound(
         among.probability(ranked.evidence),
-        ~is_among(ranked, right, support.passages),
+        ~is_among(ranked, within_reach(right, aside), support.passages),
         support.error_rate,
         support.certainty,
     )
-    aside = tuple(at for at, entry in enumerate(company.entries) if gives_orders(f"{entry.question}\n{entry.answer}"))
     return Decision(
         fused,
         full,
@@ -156,6 +156,19 @@ def positions(company: Company, questions: Sequence[Question]) -> NDArray[np.int
     """Which entry is right for each question; -1: none is."""
     at = {entry.id: place for place, entry in enumerate(company.entries)}
     return np.array([at[each.entry] if each.entry is not None else -1 for each in questions], dtype=np.int64)
+
+
+def sureness(first: Weights, ranked: Ranked, aside: Sequence[int]) -> NDArray[np.float64]:
+    """How sure the first entry of each question is; not at all where it is set aside: it is never given as an answer.
+
+    So it does not count among the answers whose share of wrong ones is bound, either.
+    """
+    return np.where(np.isin(ranked.order[:, 0], aside), 0.0, first.probability(ranked.evidence))
+
+
+def within_reach(right: NDArray[np.int64], aside: Sequence[int]) -> NDArray[np.int64]:
+    """Which entry is right for each question; -1 also where it is set aside, from which nothing is written."""
+    return np.where(np.isin(right, aside), -1, right)
 
 
 def is_first(ranked: Ranked, right: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from peftlab.applications.support.answering import Responder
 from peftlab.applications.support.attacks import attacked
 from peftlab.applications.support.company import CALIBRATION, TEST, Question
-from peftlab.applications.support.fitting import is_among, is_first, positions
+from peftlab.applications.support.fitting import is_among, is_first, positions, sureness, within_reach
 from peftlab.applications.support.search import FULL, FUSED, SCORES, Ranked, Read
 from peftlab.applications.support.turns import Kind
 from peftlab.core.application import Workplace
@@ -39,7 +39,7 @@ def judge(support: Support, place: Workplace) -> Findings:
     read = searcher.read(texts)
     count = support.considered
     ranked = searcher.rank(texts, read, decision.full, decision.again, count)
-    sure = decision.first.probability(ranked.evidence)
+    sure = sureness(decision.first, ranked, decision.set_aside)
     given = (sure >= decision.answer.threshold) & ~np.isin(ranked.order[:, 0], decision.set_aside)
     figures = [
         *_of_answers("system", given, is_first(ranked, right), "entries"),
@@ -75,7 +75,7 @@ def _shuffled(
     others = company.of(CALIBRATION)
     texts, theirs = [each.text for each in others], positions(company, others)
     again = searcher.rank(texts, searcher.read(texts), decision.full, decision.again, ranked.order.shape[1])
-    confidences = np.concatenate([decision.first.probability(again.evidence), sure])
+    confidences = np.concatenate([sureness(decision.first, again, decision.set_aside), sure])
     correct = np.concatenate([is_first(again, theirs), is_first(ranked, right)])
     figures = []
     for number in range(1, SHUFFLES + 1):
@@ -166,7 +166,7 @@ def _written(
     figures = [_share("writer.asked", open_, "Share of questions that no entry answers, and a text is written for.")]
     if support.writer is None or not open_.any():
         return figures, ["No text was written: no question was left for that."]
-    held = is_among(ranked, right, support.passages)[open_]
+    held = is_among(ranked, within_reach(right, decision.set_aside), support.passages)[open_]
     figures.append(_share("writer.right_sources", held, "The right entry is among the passages that it writes from."))
     places = np.flatnonzero(open_)
     chance = np.random.default_rng(support.seed)

@@ -190,10 +190,16 @@ def test_drawn_lists_are_logged_with_their_chances_and_give_estimates(client: Te
     assert same["shown"] == earned / 40
     assert same["plain"]["value"] == pytest.approx(earned / 40)  # the same policy: nothing is weighed
     assert same["normalized"]["value"] == pytest.approx(earned / 40)
+    assert (same["plain"]["low"], same["normalized"]["high"]) == (None, None)  # all lists are of one user
+    for _ in range(3):
+        client.post("/api/recommend", json={"user": "u2", "temperature": 1.0, "count": 3})
+        client.post("/api/recommend", json={"text": "a film", "temperature": 1.0, "count": 3})
+    more = client.get("/api/estimates?temperature=1").json()
+    assert more["plain"]["low"] < more["plain"]["value"] < more["plain"]["high"]
     assert client.get("/api/estimates?temperature=0.5").json()["plain"]["effective_lists"] < 40
     far = client.get("/api/estimates?temperature=1e-6")
     assert far.status_code == 422
-    assert "none of the 40 lists would have been drawn" in far.json()["error"]
+    assert "none of the 46 lists would have been drawn" in far.json()["error"]
 
 
 def test_the_page_shows_hostile_texts_as_texts(client: TestClient, recommender: Recommender) -> None:

@@ -233,14 +233,31 @@ def test_counterfactual_estimates_cover_the_truth() -> None:
         lists, rewards = show(1.2, 150)
         old, new = (np.array([chances_of(scores, each, at) for each in lists]) for at in (1.2, 0.6))
         weights = ratios_of(old, new)
-        found = [estimate_plain(weights, rewards), estimate_normalized(weights, rewards)]
+        users = [str(user) for user in range(len(lists))]
+        found = [estimate_plain(weights, rewards, users), estimate_normalized(weights, rewards, users)]
         covered += [each.low <= truth <= each.high for each in found]
         values.append([each.value for each in found])
     assert np.mean(values, axis=0) == pytest.approx([truth, truth], abs=0.05)
     assert covered.min() >= 51  # 95 % of 60 is 57; fewer than 51 happens once in 200 times
     assert 1 < found[0].effective < 150
     same = ratios_of(old, old)
-    assert estimate_plain(same, rewards).value == pytest.approx(rewards.sum(axis=1).mean())
+    assert estimate_plain(same, rewards, users).value == pytest.approx(rewards.sum(axis=1).mean())
+
+
+def test_lists_of_one_user_say_less_than_as_many_of_several() -> None:
+    """Thirty users, each of whom chooses always or never: twenty lists of one say as much as one."""
+    draws = np.random.default_rng(0)
+    users = [f"user {user}" for user in range(30) for _ in range(20)]
+    weights = np.ones((600, 1))
+    covered = {True: 0, False: 0}
+    for _ in range(200):
+        rewards = np.repeat(draws.random(30) < 0.4, 20).astype(float)[:, None]
+        for together, names in ((True, users), (False, [str(at) for at in range(600)])):
+            for found in (estimate_plain(weights, rewards, names), estimate_normalized(weights, rewards, names)):
+                assert found.value == pytest.approx(rewards.mean())
+                covered[together] += found.low <= 0.4 <= found.high
+    assert 370 <= covered[True] <= 400  # 95 % of 400 is 380
+    assert covered[False] < 200
 
 
 def test_times_are_read_in_the_usual_forms() -> None:

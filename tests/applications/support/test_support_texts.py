@@ -15,6 +15,7 @@ from peftlab.applications.support.answering import Responder
 from peftlab.applications.support.attacks import load_attacks
 from peftlab.applications.support.checking import choose_containment, find_support, stems
 from peftlab.applications.support.company import CALIBRATION, TEST, TRAIN, Company, Entry, read_company, read_entries
+from peftlab.applications.support.fitting import is_among, sureness, within_reach
 from peftlab.applications.support.hostile import gives_orders
 from peftlab.applications.support.prompting import conversation
 from peftlab.applications.support.search import Ranked
@@ -143,6 +144,16 @@ def test_another_entry_is_not_given_by_what_is_known_of_the_one_that_did_not_hel
     history = [Exchange("how do I return it", Kind.ENTRY, "back")]
     meant = responder.respond("I meant returning it by post", history)
     assert (meant.kind, meant.reason) == (Kind.HANDED, "no entry is sure enough")
+
+
+def test_what_is_set_aside_counts_in_no_bound() -> None:
+    first = SimpleNamespace(probability=lambda evidence: np.array([0.9, 0.8, 0.7]))
+    ranked = Ranked(np.array([[1, 0], [0, 1], [1, 0]]), np.zeros((3, 2)), np.zeros((3, 1)))
+    assert sureness(first, ranked, (1,)).tolist() == [0.0, 0.8, 0.0]  # type: ignore[arg-type]
+    assert sureness(first, ranked, ()).tolist() == [0.9, 0.8, 0.7]  # type: ignore[arg-type]
+    right = np.array([1, 0, -1])
+    assert is_among(ranked, within_reach(right, (1,)), 2).tolist() == [False, True, False]
+    assert is_among(ranked, within_reach(right, ()), 2).tolist() == [True, True, False]
 
 
 def test_only_sentences_that_an_entry_says_are_supported() -> None:
