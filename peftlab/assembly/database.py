@@ -17,6 +17,11 @@ from sqlalchemy.schema import CreateIndex
 
 from peftlab.core.errors import PeftlabError, UserError
 
+GREATEST_NUMBER = 2**63 - 1
+"""That a database can be asked for; what a stranger asks for may be greater."""
+PREPARING = 0x70656674
+"""Of the lock that a process holds on PostgreSQL while it makes tables."""
+
 
 class StorageError(PeftlabError):
     """The database could not take or give something, such as on a full disk. Nothing was half-written."""
@@ -39,21 +44,13 @@ class Database:
         self.engine = _open(url)
         self._shown = sqlalchemy.engine.make_url(url).render_as_string(hide_password=True)
         try:
-            self._check_owner(owner, version)
-            metadata.create_all(self.engine)
-            self._add_indexes(metadata)
+            with self.engine.begin() as connection:
+                _wait_for_others(connection)
+                self._check_owner(connection, owner, version)
+                metadata.create_all(connection)
+                _add_indexes(connection, metadata)
         except DBAPIError as error:
             raise UserError(f"the database cannot be used: {error.orig}", where=self._shown) from None
-
-    def _add_indexes(self, metadata: MetaData) -> None:
-        """Those that a table of an earlier peftlab lacks: tables that are there are left as they are."""
-        with self.engine.begin() as connection:
-            known = sqlalchemy.inspect(connection)
-            for table in metadata.tables.values():
-                there = {index["name"] for index in known.get_indexes(table.name)}
-                for index in table.indexes:
-                    if index.name not in there:
-                        connection.execute(CreateIndex(index, if_not_exists=True))
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -71,7 +68,7 @@ class Database:
         except OperationalError as error:
             raise StorageError(f"the database refused: {error.orig}", where=self._shown) from error
 
-    def _check_owner(self, owner: str, version: int) -> None:
+    def _check_owner(self, connection: Connection, owner: str, version: int) -> None:
         metadata = MetaData()
         table = Table(
             "peftlab",
@@ -79,18 +76,35 @@ class Database:
             Column("owner", String(64), primary_key=True),
             Column("version", Integer, nullable=False),
         )
-        metadata.create_all(self.engine)
-        with self.engine.begin() as connection:
-            found = connection.execute(sqlalchemy.select(table)).first()
-            if found is None:
-                connection.execute(table.insert().values(owner=owner, version=version))
-                return
+        metadata.create_all(connection)
+        found = connection.execute(sqlalchemy.select(table)).first()
+        if found is None:
+            connection.execute(table.insert().values(owner=owner, version=version))
+            return
         if (found.owner, found.version) != (owner, version):
             raise UserError(
                 f"the database holds {found.owner}, version {found.version}; needed: {owner}, version {version}",
                 where=self._shown,
                 hint="Name another --database; this one was left as it is.",
             )
+
+
+def _wait_for_others(connection: Connection) -> None:
+    """Let one process at a time look for tables and make those that are not there: several may start at once."""
+    if connection.dialect.name == "sqlite":
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+    elif connection.dialect.name == "postgresql":
+        connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(PREPARING)))
+
+
+def _add_indexes(connection: Connection, metadata: MetaData) -> None:
+    """Those that a table of an earlier peftlab lacks: tables that are there are left as they are."""
+    known = sqlalchemy.inspect(connection)
+    for table in metadata.tables.values():
+        there = {index["name"] for index in known.get_indexes(table.name)}
+        for index in table.indexes:
+            if index.name not in there:
+                connection.execute(CreateIndex(index, if_not_exists=True))
 
 
 def _open(url: str) -> Engine:

@@ -23,7 +23,7 @@ from peftlab.applications.support.storage import Storage
 from peftlab.applications.support.turns import Kind
 from peftlab.core.errors import UserError
 from tests.applications.monitor import questions
-from tests.applications.monitor.two_watchers import judge_at_once
+from tests.applications.monitor.at_once import judge_at_once, open_at_once
 
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 pytestmark = [
@@ -100,6 +100,11 @@ def test_two_watchers_that_judge_an_hour_at_once_count_it_once(
     database: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert judge_at_once(database("watchers"), monkeypatch) == (1, [(217, 40)])
+
+
+def test_several_processes_may_open_a_new_database_at_once(database: Callable[[str], str]) -> None:
+    for at in range(3):
+        open_at_once(database(f"new_{at}"))
 
 
 def test_a_page_of_a_large_monitor_reads_as_few_rows_as_that_of_a_small_one(database: Callable[[str], str]) -> None:

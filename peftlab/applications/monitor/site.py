@@ -18,6 +18,7 @@ from peftlab.applications.monitor.intake import FIELDS, LONGEST_NAME, LONGEST_TE
 from peftlab.applications.monitor.opening import open_store, open_watcher
 from peftlab.applications.monitor.store import Store
 from peftlab.applications.monitor.work import Worker
+from peftlab.assembly.database import GREATEST_NUMBER
 from peftlab.assembly.site import Pages, build_site
 from peftlab.core.application import Hosting, Workplace
 from peftlab.figures.svg import FIGURE_STYLE
@@ -28,8 +29,6 @@ if TYPE_CHECKING:
 HOURS_SHOWN = 7 * 24
 MOST_HOURS = 60 * 24
 MOST_TEXTS = 500
-GREATEST_NUMBER = 2**63 - 1
-"""That a database can be asked for."""
 
 
 class GivenText(BaseModel):

@@ -21,6 +21,7 @@ from starlette.exceptions import HTTPException
 from peftlab.applications.support.answering import Responder
 from peftlab.applications.support.desk import Desk
 from peftlab.applications.support.storage import EXPORTED, NoSuchConversationError, Session, Storage
+from peftlab.assembly.database import GREATEST_NUMBER
 from peftlab.assembly.site import Pages, build_site
 from peftlab.core.application import Hosting, Workplace
 
@@ -119,8 +120,8 @@ def _customers(app: FastAPI, desk: Desk) -> None:
     def rate(number: int, body: Rating, request: Request) -> dict[str, bool]:
         """Say whether an answer helped."""
         session = session_of(request)
-        if session is None:
-            raise HTTPException(404, "there is no conversation")
+        if session is None or not 0 < number <= GREATEST_NUMBER:
+            raise HTTPException(404, "there is no conversation, or no such answer in it")
         try:
             storage.rate(session.id, number, helped=body.helped)
         except NoSuchConversationError as error:

@@ -13,8 +13,8 @@ from peftlab.applications.monitor.reader import Reading
 from peftlab.applications.monitor.store import Post, Store
 from peftlab.applications.monitor.tables import TEXTS
 from peftlab.applications.monitor.times import HOUR
+from tests.applications.monitor.at_once import judge_at_once, open_at_once
 from tests.applications.monitor.questions import NOW, ask, fill
-from tests.applications.monitor.two_watchers import judge_at_once
 
 pytestmark = pytest.mark.slow
 STEPS = 10
@@ -107,3 +107,8 @@ def test_a_table_of_an_earlier_peftlab_gets_its_indexes(tmp_path: Path) -> None:
 
 def test_two_watchers_that_judge_an_hour_at_once_count_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert judge_at_once(f"sqlite:///{tmp_path / 'a.db'}", monkeypatch) == (1, [(217, 40)])
+
+
+def test_several_processes_may_open_a_new_database_at_once(tmp_path: Path) -> None:
+    for at in range(5):
+        open_at_once(f"sqlite:///{tmp_path / str(at)}.db")

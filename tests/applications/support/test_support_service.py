@@ -173,6 +173,7 @@ def test_customers_see_their_own_conversation_alone(site: TestClient) -> None:
     say(other, "hello number 9 of the refund")
     number = events[-1]["id"]
     assert other.post(f"/api/chat/answers/{number}", json={"helped": True}).status_code == 404
+    assert site.post(f"/api/chat/answers/{10**30}", json={"helped": True}).status_code == 404
     assert site.post(f"/api/chat/answers/{number}", json={"helped": False}).json() == {"kept": True}
 
 

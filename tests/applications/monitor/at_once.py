@@ -1,4 +1,4 @@
-"""Two watchers of one database that judge the same hour at the same moment, as those of two processes do."""
+"""Processes that do the same at one database at the same moment."""
 
 from __future__ import annotations
 
@@ -43,3 +43,18 @@ def judge_at_once(url: str, monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[
     with ThreadPoolExecutor(2) as threads:
         began = sum(threads.map(tick, watchers))
     return began, [(alarm["began"], alarm["voices"]) for alarm in views.alarms(store)]
+
+
+def open_at_once(url: str, count: int = 6) -> None:
+    """Several processes open a database in which nothing is yet."""
+    start = threading.Barrier(count)
+
+    def open_one(_: int) -> int:
+        start.wait()
+        store = Store(url)
+        seed_history(store, [("shop", "*", 100, 4)], 101)
+        return store.counts()["texts"]
+
+    with ThreadPoolExecutor(count) as threads:
+        assert list(threads.map(open_one, range(count))) == [0] * count
+    assert views.series(Store(url), "negative", "shop", 1).values == {"*": [4]}
