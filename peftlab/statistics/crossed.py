@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+ROUNDING = 1e-9
+"""A variance that is so small a share of another one is none."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class VarianceOfMean:
         seeds: What further seeds would cut: σ²_a / S + σ²_e / (n·S), estimated by MS_seeds / (n·S). Zero for one seed,
             where it cannot be estimated.
         examples: What only further examples would cut: σ²_b / n, estimated by (MS_examples − MS_interaction) / (n·S),
-            never below zero.
+            never below zero. Where both parts would be zero, it is what the interaction adds: see ``at_least``.
         seeds_freedom: Degrees of freedom of ``seeds``: S − 1, where no caller knows better.
         examples_freedom: Degrees of freedom of ``examples``: n − 1, where no caller knows better.
     """
@@ -93,5 +95,20 @@ def variance_of_mean(scores: Floats) -> VarianceOfMean:
     squares = mean_squares(scores)
     seeds, examples = np.shape(scores)[-2:]
     cells = seeds * examples
-    of_both = np.maximum(squares.examples - squares.interaction, 0) / cells
-    return VarianceOfMean(squares.mean, squares.seeds / cells, of_both, seeds - 1, examples - 1)
+    of_seeds, of_interaction = squares.seeds / cells, squares.interaction / cells
+    of_both = at_least(np.maximum(squares.examples - squares.interaction, 0) / cells, of_seeds, of_interaction)
+    return VarianceOfMean(squares.mean, of_seeds, of_both, seeds - 1, examples - 1)
+
+
+def at_least(of_examples: Floats, of_seeds: Floats, of_interaction: Floats) -> Floats:
+    """The examples' part; where it and the seeds' are zero, the interaction's, below which no true variance lies.
+
+    Two seeds have the same mean by chance now and then. Where they err on other examples, too, nothing would be left.
+
+    Args:
+        of_examples: Part of a squared standard error, never below zero.
+        of_seeds: The other part.
+        of_interaction: σ²_e / (n·S), which is in the seeds' part but for chance.
+    """
+    is_lost = of_seeds + of_examples <= ROUNDING * of_interaction
+    return np.asarray(np.where(is_lost, of_interaction, of_examples))

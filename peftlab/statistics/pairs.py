@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from peftlab.statistics.crossed import Floats, VarianceOfMean, mean_squares
+from peftlab.statistics.crossed import Floats, VarianceOfMean, at_least, mean_squares
 from peftlab.statistics.moderation import moderate
 from peftlab.statistics.one_seed import SeedPrior
 
@@ -139,10 +139,11 @@ def _variance_of_differences(scores: Sequence[Floats], prior: SeedPrior | None) 
     of_interaction = np.array([method.interaction for method in squares]) / (examples * seeds)
     per_example = np.array([np.mean(method, axis=0) for method in scores])
     of_both = _squared_distances(per_example - mean[:, None])[upper] / (examples * (examples - 1))
+    seeds_part, interaction = (each[first] + each[second] for each in (of_seeds, of_interaction))
     return VarianceOfMean(
         mean[first] - mean[second],
-        of_seeds[first] + of_seeds[second],
-        np.maximum(of_both - of_interaction[first] - of_interaction[second], 0),
+        seeds_part,
+        at_least(np.maximum(of_both - interaction, 0), seeds_part, interaction),
         moderated.freedom_of_sums(first, second, 1 / seeds),
         np.maximum(_differing(per_example)[upper] - 1, 1),
     )

@@ -40,6 +40,16 @@ def test_a_handful_of_examples_says_no_more_than_its_signs(examples: int, seeds:
     assert table.low[0, 1] <= 0 < table.high[0, 1]
 
 
+def test_seeds_of_one_mean_that_err_on_other_examples_are_not_certain() -> None:
+    """Neither the seeds nor the examples seem to vary, and yet 31 of 60 against 30 is nothing."""
+    one, other = np.zeros((2, 60)), np.zeros((2, 60))
+    one[0, :31] = one[1, 14:45] = 1
+    other[0, 5:35] = other[1, 20:50] = 1
+    table = compare_all([one, other])
+    assert table.p_value[0, 1] > 0.5
+    assert table.low[0, 1] < 0 < table.high[0, 1]
+
+
 @settings(deadline=None)
 @given(COMPARISONS, st.randoms())
 def test_the_order_of_the_methods_does_not_matter(scores, random) -> None:
