@@ -117,7 +117,10 @@ class TrainingHooks(RegisteredConfig):
         """Called once, after ``begin``, where ``needs_unlabeled`` says so."""
 
     def take_rows(self, model: nn.Module, rows: TrainingRows) -> None:
-        """Called once, after ``begin``, where ``needs_rows`` says so. In one process: others might see other bits."""
+        """Called once, after its ``begin`` and before that of later hooks, where ``needs_rows`` says so.
+
+        In one process: others might see other bits.
+        """
 
     def remember(self, model: nn.Module, past: Past) -> Mapping[str, Tensor]:
         """Called after ``begin`` where the run goes on from an earlier one, whose weights the model has.

@@ -33,5 +33,15 @@ class LoraPlus(Regularizer):
             )
 
     def rate_factors(self, model: nn.Module) -> dict[str, float]:
-        """The ratio, for every B."""
+        """The ratio, for every B.
+
+        Raises:
+            UnsupportedError: No A trains.
+        """
+        if not any(".lora_A." in name and parameter.requires_grad for name, parameter in model.named_parameters()):
+            raise UnsupportedError(
+                "lora_plus gives B another rate than A, and no A trains",
+                where="training.regularizers",
+                hint="Leave lora_plus out, or choose the method lora.",
+            )
         return {name: self.ratio for name, _ in model.named_parameters() if ".lora_B." in name}

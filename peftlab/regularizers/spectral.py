@@ -108,7 +108,7 @@ def _updates(model: Any, base: Mapping[str, Tensor]) -> Iterator[Map]:
         factors, scaling = getattr(module, "lora_A", {}), getattr(module, "scaling", {})
         for adapter in factors:
             a, b = factors[adapter].weight, module.lora_B[adapter].weight
-            if a.requires_grad and a.ndim == 2:
+            if (a.requires_grad or b.requires_grad) and a.ndim == 2:  # LoRA-FA's A stays as it is
                 first = (base.get(f"{name}.lora_A.weight"), base.get(f"{name}.lora_B.weight"))
                 yield f"{name}.{adapter}", a.shape[1], a, partial(_update, a, b, first, scaling[adapter])
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
@@ -12,6 +12,7 @@ from torch import nn
 from peftlab.acceleration.accelerated import accelerated
 from peftlab.acceleration.compiled import compiled_blocks
 from peftlab.core.errors import DataError, UnsupportedError
+from peftlab.core.hooks import TrainingHooks
 from peftlab.core.method import MethodContext
 from peftlab.core.metric import METRICS
 from peftlab.core.record import Guard
@@ -75,12 +76,11 @@ class TrainingStage:
             computation=run.autocast_dtype, tracking=list(recipe.tracking), folder=run.folder.path, device=run.device
         )
         placed = run.placement.place(model)
-        hooks = HookList.begin(recipe.training_hooks(), placed, context)
+        own = recipe.training_hooks()
+        hooks = HookList.begin(own, placed, context, self._rows(own))
         task = hooks.training_task(self._weighted_task())
         if hooks.need_unlabeled:
             hooks.give_pairs(EncodedPairs(task, self._pairs(), loader.tokenizer.pad_token_id, run.device))
-        if hooks.need_rows and not self._goes_on:
-            self._give_rows(hooks, placed, task)
         remember(run, loader, hooks, placed)
         optimizer = build_optimizer(placed, training, training.learning_rate, hooks=hooks)
         if optimizer_class(training.optimizer).averages:
@@ -117,22 +117,25 @@ class TrainingStage:
             roll_outs=self._roll_outs(hooks.training_task(recipe.task)),
         )
 
-    @property
-    def _goes_on(self) -> bool:
-        """Whether the weights are an earlier run's."""
-        settings = self._run.recipe.continues
-        return settings is not None and settings.weights
-
-    def _give_rows(self, hooks: HookList, model: nn.Module, task: Task) -> None:
-        run, loader = self._run, self._loader
+    def _rows(self, hooks: Sequence[TrainingHooks]) -> EncodedRows | None:
+        """Rows for hooks that look at them first; None where none does, or the weights are an earlier run's."""
+        run, loader, settings = self._run, self._loader, self._run.recipe.continues
+        if not any(hook.needs_rows for hook in hooks) or (settings is not None and settings.weights):
+            return None
         if run.world.size > 1:
             raise UnsupportedError(
                 f"{run.recipe.method.registered_name} looks at training rows first, and that is done in one process",
                 where="method.type",
                 hint="Leave --processes out, or choose lora.",
             )
-        pad, examples = loader.tokenizer.pad_token_id, loader.splits["train"].examples
-        hooks.give_rows(model, EncodedRows(task, examples, pad, run.device, seed=run.recipe.seed))
+        return EncodedRows(
+            run.recipe.task,
+            loader.splits["train"].examples,
+            loader.tokenizer.pad_token_id,
+            run.device,
+            seed=run.recipe.seed,
+            autocast_dtype=run.autocast_dtype,
+        )
 
     def _weighted_task(self) -> Task:
         """The recipe's task, its classes weighed as the recipe says."""

@@ -60,10 +60,21 @@ class HookList:
         return None
 
     @classmethod
-    def begin(cls, hooks: Sequence[TrainingHooks], model: nn.Module, context: MethodContext) -> HookList:
-        """The list of hooks that have been told that their run begins, on the device that the model is on."""
+    def begin(
+        cls, hooks: Sequence[TrainingHooks], model: nn.Module, context: MethodContext, rows: TrainingRows | None = None
+    ) -> HookList:
+        """The list of hooks that have been told that their run begins, on the device that the model is on.
+
+        Args:
+            hooks: The method's first: where rows say how it starts, the others begin with that start.
+            model: Wrapped by the method.
+            context: What the method was told.
+            rows: For those that look at training rows; None: there are none to look at.
+        """
         for hook in hooks:
             hook.begin(model, context)
+            if rows is not None and hook.needs_rows:
+                hook.take_rows(model, rows)
         return cls(hooks)
 
     @property
@@ -77,17 +88,6 @@ class HookList:
         for hook in self._hooks:
             if hook.needs_unlabeled:
                 hook.take_pairs(pairs)
-
-    @property
-    def need_rows(self) -> bool:
-        """Whether one looks at training rows before the first step."""
-        return any(hook.needs_rows for hook in self._hooks)
-
-    def give_rows(self, model: nn.Module, rows: TrainingRows) -> None:
-        """Let those that look at training rows do so."""
-        for hook in self._hooks:
-            if hook.needs_rows:
-                hook.take_rows(model, rows)
 
     def pairs_of(self, pick: Pick) -> AbstractContextManager[None]:
         """Texts without labels are picked in another way than in training, as long as the context lasts."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from peftlab.core.splits import Example
 from peftlab.core.task import Task
-from peftlab.training.evaluation import to_device
+from peftlab.training.evaluation import run_on_device, to_device
 
 BATCH = 16
 
@@ -23,12 +23,21 @@ class EncodedRows:
         pad_token_id: For padding.
         device: Where batches go.
         seed: Draws the rows.
+        autocast_dtype: Type to compute in; None: the weights' own.
     """
 
     def __init__(
-        self, task: Task, examples: Sequence[Example], pad_token_id: int, device: torch.device, *, seed: int
+        self,
+        task: Task,
+        examples: Sequence[Example],
+        pad_token_id: int,
+        device: torch.device,
+        *,
+        seed: int,
+        autocast_dtype: torch.dtype | None = None,
     ) -> None:
         self._task, self._examples, self._pad, self._device, self._seed = task, examples, pad_token_id, device, seed
+        self._autocast_dtype = autocast_dtype
 
     def read(self, model: nn.Module, count: int) -> Iterator[Mapping[str, Tensor]]:
         """Batches of rows that the model has read."""
@@ -41,7 +50,9 @@ class EncodedRows:
                 examples = [self._examples[at] for at in drawn[start : start + BATCH]]
                 batch = to_device(self._task.collate(examples, self._pad), self._device)
                 with torch.no_grad():
-                    self._task.logits(model, batch)
+                    run_on_device(
+                        self._task.logits, model, batch, device=self._device, autocast_dtype=self._autocast_dtype
+                    )
                 yield batch
         finally:
             model.train(was_training)

@@ -15,6 +15,7 @@ import peftlab
 from peftlab.core.errors import DataError
 from peftlab.core.method import METHODS
 from peftlab.methods.lora import Lora
+from peftlab.training.hooks import HookList
 from tests.conftest import sentences
 
 pytestmark = pytest.mark.slow
@@ -117,6 +118,34 @@ def recipe(folder: Path, model: Path, **method: object) -> peftlab.Recipe:
             "training": {"max_steps": 4, "batch_size": 8, "learning_rate": 1e-2},
         }
     )
+
+
+def test_regularizers_begin_where_the_rows_have_led(tiny_bert: Path, tmp_path: Path) -> None:
+    """What is pulled back to the start is not pulled to the matrices that were drawn before; in the run's precision."""
+    seen: dict[str, Tensor] = {}
+    real = HookList.begin.__func__
+
+    def look(cls: type[HookList], hooks: list, model: nn.Module, *arguments: object) -> HookList:
+        found = real(cls, hooks, model, *arguments)
+        seen.update({name: value.detach().clone() for name, value in model.named_parameters() if ".lora_A." in name})
+        seen.update({f"start/{name}": hooks[1].start[name] for name in seen if not name.startswith("start/")})
+        return found
+
+    settings = recipe(tmp_path, tiny_bert).model_dump(mode="json")
+    settings["model"] |= {"dtype": "bfloat16"}  # as a frozen base has it on a card, under a head in float32
+    settings["training"] |= {"regularizers": [{"type": "l2_sp"}]}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(HookList, "begin", classmethod(look))
+        done = peftlab.run_recipe(
+            peftlab.Recipe.from_dict(settings), output_dir=tmp_path / "run", device="cpu", offline=True
+        )
+    assert done.record.status == "success", done.record.error
+    starts = [name for name in seen if name.startswith("start/")]
+    assert starts
+    for name in starts:
+        value = seen[name.removeprefix("start/")]
+        assert torch.equal(seen[name], value)
+        assert torch.dist(value @ value.T, torch.eye(4)) < 1e-3
 
 
 def test_a_run_begins_with_them_leaves_a_lora_and_goes_on_as_one(tiny_bert: Path, tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ REFUSED = {
     "adalora": ONLY_LORA | ONLY_MATRICES | NOT_WHERE_RANKS_ARE_PRUNED,
     "lora": set(),
     "o_lora": set(),
+    "eva": set(),
+    "lora_fa": ONLY_LORA,  # no A trains that B could be faster than
     "full": ONLY_LORA,
     **dict.fromkeys(
         ("linear_probe", "p_tuning", "prefix_tuning", "prompt_tuning"),

@@ -15,7 +15,9 @@ from tests.regularizers.regularized_jobs import TASKS, checked, job_of
 TASK = TASKS["text_classification"][1]
 
 
-@pytest.mark.parametrize("method", [{"type": "lora", "rank": 3, "alpha": 6}, {"type": "full"}])
+@pytest.mark.parametrize(
+    "method", [{"type": "lora", "rank": 3, "alpha": 6}, {"type": "lora_fa", "rank": 3, "alpha": 6}, {"type": "full"}]
+)
 def test_the_gradient_is_that_of_the_largest_singular_value(method: dict, tiny_bert: Path) -> None:
     job = job_of(checked(tiny_bert, TASK, [{"type": "spectral", "strength": 0.2}], method=method))
     torch.manual_seed(1)
