@@ -63,7 +63,8 @@ def _or_by_products(own: Callable[..., Any], parts: dict[str, int | str]) -> Cal
 
 def _takes(module: Any, query: Tensor, key: Tensor, mask: Tensor | None, options: dict[str, Any]) -> bool:
     """Whether attention with these options is computed here: with dropout, within a text, not causal by a flag."""
-    if not options.get("dropout") or any(options.get(name) not in (None, False) for name in UNKNOWN):
+    asked = [options.get(name) for name in UNKNOWN]  # T5's position bias is a tensor, which has no truth of its own
+    if not options.get("dropout") or any(value is not None and value is not False for value in asked):
         return False
     if mask is None:
         is_causal = options.get("is_causal")
