@@ -101,6 +101,8 @@ class Watcher:
         until = until if waiting is None else min(until, int(waiting))
         judged = mark(connection, JUDGED)
         start = int(judged) if judged is not None else int(connection.scalar(select(func.min(TEXTS.c.hour))) or 0)
+        if start > hour_of(now) + 1:  # the clock was ahead: nothing would be judged until it is as late as that again
+            start = hour_of(now) - 1
         following = connection.scalar(select(func.min(TEXTS.c.hour)).where(TEXTS.c.hour >= start))
         if following is not None and following - start > GAP:
             start = int(following)

@@ -186,6 +186,18 @@ def test_a_surge_raises_one_alarm_with_its_voices_and_copies_none(store: Store) 
     assert "svg" in views.draw_series(views.series(store, "negative", "united", 48), "united")
 
 
+def test_a_clock_that_was_a_year_ahead_does_not_end_the_watch(store: Store) -> None:
+    seed_history(store, usual(5), MONDAY + 120)
+    keep([post("early", MONDAY + 120 + 365 * 24)], store, WordReader())  # got its time from the wrong clock
+    watcher = Watcher(store, WATCH, Destinations(), ["delay"], 0)
+    watcher.tick((MONDAY + 121 + 365 * 24) * HOUR)
+    texts = [f"bad {at} of {WORDS[at % 12]} number{at} delay" for at in range(40)]
+    keep([post(str(at), MONDAY + 121, text) for at, text in enumerate(texts)], store, WordReader())
+    assert watcher.tick((MONDAY + 121.5) * HOUR) == 0  # the hour is not over
+    assert Watcher(store, WATCH, Destinations(), ["delay"], 0).tick((MONDAY + 122.1) * HOUR) == 1
+    assert views.alarms(store)[0]["began"] == MONDAY + 121
+
+
 def test_a_failing_transaction_leaves_the_hour_to_be_judged_again(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
