@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +12,7 @@ import numpy as np
 from peftlab.applications.recommend.history import Catalogue, History
 from peftlab.core.application import Workplace
 from peftlab.core.errors import DataError, did_you_mean
+from peftlab.core.times import moment_of
 from peftlab.data.other_keys import table_config, under_keys
 from peftlab.data.sources import load_tables
 from peftlab.data.table import Table
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 CLOCKS_DIFFER = 86_400.0
 """Seconds that a time may lie ahead: clocks and time zones differ."""
 LATEST = 253_402_300_800.0
-"""The year 10000: a larger number is in milliseconds, or no time."""
+"""The year 10000: what is later is no time."""
 
 
 def read_history(application: Recommend, place: Workplace) -> tuple[Catalogue, History]:
@@ -146,18 +146,10 @@ def history_of(events: Sequence[tuple[str, int, float]], items: int) -> History:
 
 
 def seconds_of(value: Any) -> float | None:
-    """A time as seconds since 1970; None where it cannot be read. A time without a zone is taken as UTC."""
-    number = _number(value)
-    if number is not None:
-        return number if 0 <= number < LATEST else None
-    if isinstance(value, datetime):
-        moment = value
-    else:
-        try:
-            moment = datetime.fromisoformat(str(value).strip())
-        except ValueError:
-            return None
-    return moment.replace(tzinfo=moment.tzinfo or UTC).timestamp()
+    """A time as seconds since 1970, as :func:`peftlab.core.times.moment_of` reads it; None where that cannot be one."""
+    moment = moment_of(value)
+    is_number = _number(value) is not None
+    return None if moment is None or moment >= LATEST or (is_number and moment < 0) else moment
 
 
 def name_of(value: Any) -> str:

@@ -264,5 +264,8 @@ def test_times_are_read_in_the_usual_forms() -> None:
     assert seconds_of(964982703) == 964982703
     assert seconds_of("2026-03-01T12:00:00Z") == seconds_of("2026-03-01 13:00:00+01:00") == 1772366400
     assert seconds_of("2026-03-01") == seconds_of("2026-03-01T00:00:00+00:00")
-    for wrong in ("yesterday", None, "", -5, 1e18, float("nan")):
+    days = (20260301, "20260301", 20260301.0, 1772323200000, "1772323200", "Sun, 01 Mar 2026 00:00:00 GMT")
+    assert {seconds_of(day) for day in days} == {seconds_of("2026-03-01")}
+    assert [seconds_of(number) for number in (0, 7, "12345678", 1e8)] == [0, 7, 12345678, 1e8]  # no days
+    for wrong in ("yesterday", True, None, "", -5, 1e18, float("nan")):
         assert seconds_of(wrong) is None
