@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from audited import audited
 
+from peftlab.audit.parts.calibration import _mean_size
 from peftlab.core.audit import AUDITS, Audited
 from peftlab.statistics.abstention import (
     area_under_risk,
@@ -93,3 +94,14 @@ def test_models_without_probabilities_are_left_out() -> None:
     assert AUDITS["calibration"]().why_not(rows) is None
     other = audited(lambda text: [0.2, 0.8], ["x"] * 30, ["somewhere else"] * 30)
     assert "probabilities" in str(AUDITS["calibration"]().why_not(other))
+
+
+def test_sets_of_one_class_each_may_be_larger_elsewhere() -> None:
+    one = np.tile([True, False, False], (100, 1))
+    size, low, high = _mean_size(one)
+    assert size == 1
+    assert 0.9 < low < 1 < high < 1.1
+    one[:3] = False
+    size, low, high = _mean_size(one)
+    assert size == pytest.approx(0.97)
+    assert low < 0.97 < 1 < high  # no share: it may be above 1

@@ -15,6 +15,7 @@ from peftlab.statistics.abstention import (
     conformal_sets,
 )
 from peftlab.statistics.means import mean_with_interval
+from peftlab.statistics.proportions import wilson_interval
 
 NORMAL = 1.959963984540054
 EXAMPLES = 5
@@ -102,21 +103,35 @@ class Calibration(Audit):
             if (right[new] == at).sum() >= self.fewest_rows
         }
         figures = [_coverage("coverage", "", holds, self.coverage, 1)]
-        sizes = mean_with_interval(sets.sum(axis=1).astype(np.float64))
+        size, low, high = _mean_size(sets)
         figures.append(
             Figure(
                 "calibration.set_size",
-                sizes.value,
-                sizes.n,
-                f"Such a set has {sizes.value:.2f} classes on average.",
-                low=sizes.low,
-                high=sizes.high,
+                size,
+                len(sets),
+                f"Such a set has {size:.2f} classes on average.",
+                low=low,
+                high=high,
                 unit="number",
             )
         )
         for name, (of, members) in names.items():
             figures.append(_coverage(name, of, holds[members], self.coverage, len(names)))
         return figures
+
+
+def _mean_size(sets: NDArray[np.bool_]) -> tuple[float, float, float]:
+    """Mean number of classes of sets (rows × classes), with its interval.
+
+    A size is no share, also where none of a sample is above 1. Where all have the same, so many rows at most have
+    another: of no class, or of all.
+    """
+    sizes = sets.sum(axis=1).astype(np.float64)
+    mean = mean_with_interval(sizes, changes=True)
+    if sizes.std():
+        return mean.value, mean.low, mean.high
+    others = wilson_interval(0, len(sizes))[1]
+    return mean.value, mean.value * (1 - others), mean.value + others * (sets.shape[1] - mean.value)
 
 
 def _coverage(name: str, of: str, holds: NDArray[np.float64], aim: float, looked_at: int) -> Figure:
