@@ -101,6 +101,11 @@ def possible_difference(metric: str) -> float:
     return most - least
 
 
+def may_be_negative(metric: str) -> bool:
+    """Whether a metric has values below 0, so that zeros and ones of a sample are no shares."""
+    return METRICS[metric].range[0] < 0
+
+
 def signed(metric: str, value: float) -> float:
     """The value, so that higher is better."""
     return value if METRICS[metric].higher_is_better else -value

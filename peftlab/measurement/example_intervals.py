@@ -27,14 +27,14 @@ def example_intervals(
     Returns:
         None for metrics without a contribution per example, and for all where there are fewer than two examples.
     """
-    from peftlab.core.metric import within_range
+    from peftlab.core.metric import may_be_negative, within_range
     from peftlab.statistics.intervals import mean_interval
 
     found: dict[str, tuple[float, float] | None] = dict.fromkeys(metrics)
     for metric in found:
         values = example_values(metric, labels, predictions) if len(labels) > 1 else None
         if values is not None:
-            interval = mean_interval(values[None, :])
+            interval = mean_interval(values[None, :], changes=may_be_negative(metric))
             if math.isfinite(interval.high - interval.low):  # squares of very large errors are beyond any float
                 found[metric] = within_range(metric, interval.low, interval.high)
     return found

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from peftlab.core.metric import possible_difference, within_range
+from peftlab.core.metric import may_be_negative, possible_difference, within_range
 from peftlab.report.entry import Entry
 from peftlab.report.wording import is_bounded, point_size
 from peftlab.statistics.crossed import Floats, VarianceOfMean
@@ -106,7 +106,7 @@ def score_interval(
     """
     mean = float(np.mean(scores))
     if per_example is not None:
-        found = mean_interval(per_example)
+        found = mean_interval(per_example, changes=may_be_negative(metric))
         basis = Basis.SEEDS_AND_EXAMPLES if len(scores) > 1 else Basis.EXAMPLES
     elif len(scores) > 1:
         if not differ(scores):  # equal scores of two seeds do not say how far a third would lie

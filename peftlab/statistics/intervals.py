@@ -61,7 +61,7 @@ def mean_interval(scores: NDArray[np.float64], level: float = 0.95, *, changes: 
     Args:
         scores: Seeds × examples: the metric's contribution of each example; every seed has the same examples.
         level: Coverage that is aimed at.
-        changes: Whether each is the difference of two scores of the same example.
+        changes: Whether each may lie below 0, as the difference of two scores of the same example does.
 
     Raises:
         ValueError: Fewer than two examples, or scores that are not finite.

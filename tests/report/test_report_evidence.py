@@ -65,6 +65,15 @@ def test_what_an_interval_accounts_for_depends_on_what_there_is() -> None:
     assert score_interval([0.7], None, "auroc", 4).low is None
 
 
+def test_a_correlation_of_nothing_may_be_negative_elsewhere() -> None:
+    """Of a run that gives one answer to all, every value is 0; that is no share of right answers."""
+    found = score_interval([0.0], np.zeros((1, 200)), "matthews", 200)
+    assert found.low is not None
+    assert found.low == pytest.approx(-found.high)
+    assert found.low < 0
+    assert score_interval([0.0], np.zeros((1, 200)), "accuracy", 200).low == 0
+
+
 def test_the_report_says_what_its_intervals_leave_out(tmp_path: Path) -> None:
     data = FakeData(200)
     for seed in (0, 1):
