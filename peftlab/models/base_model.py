@@ -268,13 +268,16 @@ def unquantized_modules(model: Any, head_modules: tuple[str, ...]) -> list[str]:
 def _set_dropout(model_config: Any, dropout: float) -> None:
     """Set every rate of dropout in a config; the names differ by architecture (``attn_pdrop``, ``dropout``, …).
 
-    A switch is no rate: ESM's ``token_dropout`` says how it scales its embeddings.
+    A switch is no rate: ESM's ``token_dropout`` says how it scales its embeddings. Whole layers are left out no more
+    often than the checkpoint says: OPT and BART, which train without that, would lose them.
     """
     for tower in model_config.sub_configs if model_config.model_type in IMAGE_TEXT_MODELS else ():
         _set_dropout(getattr(model_config, tower), dropout)
     for key, value in model_config.to_dict().items():
         is_rate = isinstance(value, int | float) and not isinstance(value, bool)
-        if is_rate and ("dropout" in key or key.endswith(("_pdrop", "layerdrop", "drop_path_rate"))):
+        if is_rate and key.endswith(("layerdrop", "drop_path_rate")):
+            setattr(model_config, key, min(value, dropout))
+        elif is_rate and ("dropout" in key or key.endswith("_pdrop")):
             setattr(model_config, key, dropout)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, DistilBertConfig, DistilBertModel, EsmConfig
+from transformers import AutoModelForSequenceClassification, BartConfig, DistilBertConfig, DistilBertModel, EsmConfig
 
 from peftlab.core.config import Document
 from peftlab.core.errors import ConfigError, SourceError, UnsupportedError
@@ -68,6 +68,14 @@ def test_a_switch_is_no_rate_of_dropout() -> None:
     recipe = build_recipe(Document(source="test", values={**values, "method": {"type": "full"}}), default_name="test")
     assert not recipe.has_dropout({"token_dropout": True, "hidden_dropout_prob": 0.0})
     assert recipe.has_dropout({"token_dropout": True, "hidden_dropout_prob": 0.1})
+
+
+def test_whole_layers_are_not_left_out_by_dropout() -> None:
+    """Of OPT's two layers none was left in a step now and then, and nothing learned."""
+    for dropout, rates in ((0.0, (0.0, 0.0, 0.0)), (0.1, (0.1, 0.0, 0.1)), (0.5, (0.5, 0.0, 0.2))):
+        config = BartConfig(dropout=0.3, encoder_layerdrop=0.0, decoder_layerdrop=0.2)
+        prepare_config(config, dropout=dropout, pad_token_id=1)
+        assert (config.dropout, config.encoder_layerdrop, config.decoder_layerdrop) == rates
 
 
 def test_dropout_is_set_everywhere_or_left(tiny_bert: Path, tiny_gpt2: Path) -> None:
