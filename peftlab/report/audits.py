@@ -136,7 +136,8 @@ def _apart(name: str, found: Difference | None, unit: str) -> Cell:
     text = _figure(found.mean, unit, sign="+")
     if found.low is None or found.high is None:
         return text
-    text += f" ({_figure(found.low, unit)} to {_figure(found.high, unit)})"
+    low, high = (found.low, found.high) if unit not in SHARES else (max(found.low, -1.0), min(found.high, 1.0))
+    text += f" ({_figure(low, unit)} to {_figure(high, unit)})"
     return Marked(text, "bad") if found.is_worse else text
 
 

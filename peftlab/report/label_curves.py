@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from peftlab.core.metric import METRICS
+from peftlab.core.metric import METRICS, possible_difference
 from peftlab.figures.frame import whole_number
 from peftlab.figures.lines import Curve, CurveAxes, draw_curves
 from peftlab.report import wording
@@ -43,9 +43,14 @@ class LabelCurve:
         """The mean over the seeds."""
         return bounded(estimate(list(self.scores[labels].values())), metric) if self.scores.get(labels) else None
 
-    def to_chance(self, labels: int) -> Estimate | None:
-        """The mean difference to the method that chooses by chance."""
-        return estimate(self.differences[labels]) if self.differences.get(labels) else None
+    def to_chance(self, labels: int, metric: str) -> Estimate | None:
+        """The mean difference to the method that chooses by chance; its interval ends where differences do."""
+        if not self.differences.get(labels):
+            return None
+        found, most = estimate(self.differences[labels]), possible_difference(metric)
+        if found.low is None or found.high is None:
+            return found
+        return Estimate(found.mean, max(found.low, -most), min(found.high, most))
 
 
 @dataclass(frozen=True)
@@ -135,7 +140,9 @@ def label_curves_json(found: Sequence[LabelCurves]) -> list[dict[str, Any]]:
                 method.name: {
                     "scores": {str(labels): dict(own) for labels, own in method.scores.items()},
                     "to_chance": {
-                        str(labels): asdict(own) for labels in each.labels if (own := method.to_chance(labels))
+                        str(labels): asdict(own)
+                        for labels in each.labels
+                        if (own := method.to_chance(labels, each.metric))
                     },
                 }
                 for method in each.methods
@@ -180,7 +187,7 @@ def label_table(found: LabelCurves) -> Table:
         for labels in found.labels:
             row.append(shown_score(method.mean(labels, found.metric), found.metric))
             if labels in compared:
-                row.append(shown_points(method.to_chance(labels), found.metric))
+                row.append(shown_points(method.to_chance(labels, found.metric), found.metric))
         rows.append(row)
     note = (
         f"Mean {found.metric} on the {found.split} split with 95 % intervals over the seeds, which draw the first "

@@ -22,8 +22,13 @@ SCORES = {
 """By method and number of labels, of the seeds 0, 1 and 2."""
 
 
-def write_suite(folder: Path, *, strategies: dict[str, str], metric: str = "accuracy") -> None:
-    for name, by_labels in SCORES.items():
+Scores = dict[str, dict[int, list[float]]]
+
+
+def write_suite(
+    folder: Path, *, strategies: dict[str, str], metric: str = "accuracy", scores_of: Scores = SCORES
+) -> None:
+    for name, by_labels in scores_of.items():
         for labels, scores in by_labels.items():
             for seed, score in enumerate(scores):
                 record = fake_record(METHODS[1], seed, {"test": {metric: score}}, name=f"{name}--labels-{labels}")
@@ -34,7 +39,7 @@ def write_suite(folder: Path, *, strategies: dict[str, str], metric: str = "accu
     suite = {
         "name": "curve",
         "recipe": "lora.yaml",
-        "methods": [{"type": "lora", "name": name, "select": {"type": strategies[name]}} for name in SCORES],
+        "methods": [{"type": "lora", "name": name, "select": {"type": strategies[name]}} for name in scores_of],
         "labels": [20, 50],
         "seeds": [0, 1, 2],
         "tuning": None,
@@ -97,3 +102,11 @@ def test_an_error_that_is_lower_than_by_chance_is_better(tmp_path: Path) -> None
     page = render_html(build_report([tmp_path]))
     assert "With 50 labels core has the best mean mean_absolute_error" in page
     assert "no strategy is told apart from chance as better" in page
+
+
+def test_no_difference_lies_beyond_what_shares_can_differ_by(tmp_path: Path) -> None:
+    far = {"chance": {20: [0.5, 0.5], 50: [0.1, 0.9]}, "margin": {20: [0.5, 0.5], 50: [0.9, 0.2]}}
+    write_suite(tmp_path, strategies={"chance": "random", "margin": "margin"}, scores_of=far)
+    (found,) = report_json(build_report([tmp_path]))["label_curves"]
+    told = found["methods"]["margin"]["to_chance"]["50"]
+    assert (told["low"], told["high"]) == (-1.0, 1.0)
