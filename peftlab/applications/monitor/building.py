@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from peftlab.applications.monitor.posts import Labelled, read_labelled
 from peftlab.applications.monitor.reader import Reader
+from peftlab.applications.monitor.tables import ALL_TOPICS
 from peftlab.applications.monitor.times import hour_of
 from peftlab.applications.monitor.voices import are_copies
-from peftlab.applications.monitor.watcher import ALL_TOPICS
 from peftlab.core.application import Workplace
 from peftlab.core.devices import choose_device
 from peftlab.core.errors import UserError

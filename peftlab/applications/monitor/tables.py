@@ -51,6 +51,8 @@ TEXTS = Table(
     Index("texts_by_time", "time", "id"),
     Index("texts_of_stream", "stream", "time", "id"),
 )
+ALL_TOPICS = "*"
+"""The topic of hours in which all texts are counted."""
 HOURS = Table(
     "hours",
     TABLES,

@@ -12,8 +12,7 @@ from peftlab.applications.monitor.baseline import DAY
 from peftlab.applications.monitor.drift import EARLIER_DAYS, RECENT_DAYS, find_drift
 from peftlab.applications.monitor.proposals import MOST_TEXTS, propose
 from peftlab.applications.monitor.store import Store
-from peftlab.applications.monitor.tables import HOURS, IS_UNSURE, TEXTS
-from peftlab.applications.monitor.watcher import ALL_TOPICS
+from peftlab.applications.monitor.tables import ALL_TOPICS, HOURS, IS_UNSURE, TEXTS
 
 EXAMPLES = 5
 

@@ -8,10 +8,10 @@ from typing import Any
 from markupsafe import Markup
 from sqlalchemy import Column, Select, func, select
 
+from peftlab.applications.monitor.alarms import texts_of_alarm
 from peftlab.applications.monitor.store import Store
-from peftlab.applications.monitor.tables import ALARMS, HOURS, OUTBOX, REFUSED, TEXTS, VOICES
+from peftlab.applications.monitor.tables import ALARMS, ALL_TOPICS, HOURS, OUTBOX, REFUSED, TEXTS, VOICES
 from peftlab.applications.monitor.times import hour_of, shown_hour
-from peftlab.applications.monitor.watcher import ALL_TOPICS, texts_of_alarm
 from peftlab.figures.lines import Curve, CurveAxes, draw_curves
 
 MOST_CURVES = 6

@@ -18,16 +18,16 @@ import numpy as np
 from sqlalchemy import func, select, update
 from sqlalchemy.engine import Connection
 
+from peftlab.applications.monitor.alarms import message
 from peftlab.applications.monitor.baseline import DAY, predict
 from peftlab.applications.monitor.rows import VoicesKey, add_to_mark, add_voices, insert_new, mark, set_mark
 from peftlab.applications.monitor.settings import Destinations, Watch
 from peftlab.applications.monitor.store import Store
 from peftlab.applications.monitor.surges import LONGEST_HISTORY, QUIET, Detector, fit_detector, score
-from peftlab.applications.monitor.tables import ALARMS, HOURS, MARKS, OUTBOX, TEXTS
-from peftlab.applications.monitor.times import HOUR, hour_of, hour_of_week, shown_hour
+from peftlab.applications.monitor.tables import ALARMS, ALL_TOPICS, HOURS, MARKS, OUTBOX, TEXTS
+from peftlab.applications.monitor.times import hour_of, hour_of_week
 from peftlab.applications.monitor.voices import COPY_HOURS, fold
 
-ALL_TOPICS = "*"
 JUDGED = "judged_until"
 LEAST_HISTORY = 3 * DAY
 """Hours: a stream that is newer is counted and not judged."""
@@ -35,8 +35,6 @@ GAP = 60 * DAY
 """Hours without any text that are passed over at once."""
 LIVE_HOURS = 3
 """Texts not older than this come as they are written; older ones are a table that is fed."""
-LINKED = 20
-"""Texts in a message."""
 SURGE = "surge"
 Series = dict[tuple[str, str], Counter[int]]
 
@@ -48,6 +46,15 @@ class _Day:
     start: int
     topics: Sequence[str]
     detectors: Mapping[str, Detector]
+
+
+@dataclass(frozen=True)
+class _Copy:
+    """A text that copies another, by their numbers, and the voice that it was counted as until now."""
+
+    text: int
+    original: int
+    voice: VoicesKey
 
 
 class Watcher:
@@ -84,12 +91,15 @@ class Watcher:
             judged, start, stop = span
             day = self._detectors(start // DAY * DAY)  # takes seconds, and nothing is locked meanwhile
             with self._store.transaction() as connection:
+                counted, copies = self._count(connection, start, stop)  # the same
+            with self._store.transaction() as connection:
                 if judged is None:
                     is_mine = bool(insert_new(connection, MARKS, [{"name": JUDGED, "value": float(start)}]))
                 else:
                     is_mine = mark(connection, JUDGED, hold=True) == judged
                 if is_mine:  # else another process was faster
-                    began += self._judge(connection, day, start, stop)
+                    self._write_copies(connection, copies)
+                    began += self._judge(connection, day, start, stop, counted)
 
     def _next_span(self, connection: Connection, now: float) -> tuple[float | None, int, int] | None:
         """Until which hour all is judged, and the hours of one day that come next: from and until."""
@@ -110,8 +120,7 @@ class Watcher:
             return None
         return judged, start, min(until, (start // DAY + 1) * DAY)
 
-    def _judge(self, connection: Connection, day: _Day, start: int, stop: int) -> int:
-        counted = self._count(connection, start, stop)
+    def _judge(self, connection: Connection, day: _Day, start: int, stop: int, counted: Series) -> int:
         rows = [
             {"stream": stream, "topic": topic, "hour": hour, "voices": voices}
             for (stream, topic), hours in counted.items()
@@ -135,8 +144,8 @@ class Watcher:
                     )  # fmt: skip
         return began
 
-    def _count(self, connection: Connection, start: int, stop: int) -> Series:
-        """Voices of each series and hour; copies are written down as such."""
+    def _count(self, connection: Connection, start: int, stop: int) -> tuple[Series, list[_Copy]]:
+        """Voices of each series and hour, and the texts that are copies; nothing is written."""
         columns = (TEXTS.c.id, TEXTS.c.stream, TEXTS.c.hour, TEXTS.c.text, TEXTS.c.topic)
         query = (
             select(*columns)
@@ -148,21 +157,26 @@ class Watcher:
         for found in connection.execute(query):
             by_stream[found.stream].append(found)
         counted: Series = defaultdict(Counter)
-        copies: Counter[VoicesKey] = Counter()
+        copies: list[_Copy] = []
         for stream, rows in by_stream.items():
             known = [row for row in rows if row.hour < start]
             new = rows[len(known) :]
             for row, original in zip(new, fold([row.text for row in known], [row.text for row in new]), strict=True):
                 if original is not None:
-                    place = update(TEXTS).where(TEXTS.c.id == row.id)
-                    connection.execute(place.values(copy_of=rows[original].id))
-                    copies[stream, row.hour, self._watch.sentiment, row.topic] -= 1
+                    key = (stream, row.hour, self._watch.sentiment, row.topic)
+                    copies.append(_Copy(row.id, rows[original].id, key))
                     continue
                 counted[stream, ALL_TOPICS][row.hour] += 1
                 counted[stream, row.topic][row.hour] += 1
-        add_voices(connection, copies)
-        add_to_mark(connection, "copies", -copies.total())
-        return counted
+        return counted, copies
+
+    @staticmethod
+    def _write_copies(connection: Connection, copies: Sequence[_Copy]) -> None:
+        """Copies are voices no longer."""
+        for copy in copies:
+            connection.execute(update(TEXTS).where(TEXTS.c.id == copy.text).values(copy_of=copy.original))
+        add_voices(connection, {key: -count for key, count in Counter(copy.voice for copy in copies).items()})
+        add_to_mark(connection, "copies", len(copies))
 
     def _detectors(self, start: int) -> _Day:
         """Those of the day that begins at this hour, learned from the hours before it."""
@@ -223,44 +237,6 @@ class Watcher:
                 [{"alarm": alarm, "channel": channel, "body": json.dumps(body), "due": 0.0, "tries": 0}],
             )  # fmt: skip
         return 1
-
-
-def message(connection: Connection, alarm: Mapping[str, Any], sentiment: str) -> dict[str, Any]:
-    """What is sent of an alarm: what happened, and the first texts behind it."""
-    texts = [
-        {"id": row.id, "text": row.text, "time": row.time}
-        for row in texts_of_alarm(connection, alarm, sentiment, LINKED)
-    ]
-    about = "" if alarm["topic"] == ALL_TOPICS else f" about {alarm['topic']}"
-    return {
-        "alarm": alarm["id"],
-        "kind": alarm["kind"],
-        "stream": alarm["stream"],
-        "topic": alarm["topic"],
-        "hour": shown_hour(alarm["began"]) + " UTC",
-        "voices": alarm["voices"],
-        "expected": round(alarm["expected"], 2),
-        "sentence": f"{alarm['stream']}: {alarm['voices']} {sentiment} voices{about} in the hour from "
-        f"{shown_hour(alarm['began'])} UTC, where about {alarm['expected']:.1f} are usual.",
-        "texts": texts,
-        "page": f"/alarms/{alarm['id']}",
-    }
-
-
-def texts_of_alarm(connection: Connection, alarm: Mapping[str, Any], sentiment: str, most: int) -> Sequence[Any]:
-    """The voices behind an alarm with their number of copies, the latest first; those of the hour before it too."""
-    copies = TEXTS.alias("copies")
-    count = select(func.count()).where(copies.c.copy_of == TEXTS.c.id).scalar_subquery()
-    query = (
-        select(TEXTS, count.label("copies"))
-        .where(TEXTS.c.stream == alarm["stream"], TEXTS.c.sentiment == sentiment, TEXTS.c.copy_of.is_(None))
-        .where(TEXTS.c.time >= (alarm["began"] - 1) * HOUR, TEXTS.c.time < (alarm["last"] + 1) * HOUR)
-        .order_by(TEXTS.c.time.desc(), TEXTS.c.id.desc())
-        .limit(most)
-    )
-    if alarm["topic"] != ALL_TOPICS:
-        query = query.where(TEXTS.c.topic == alarm["topic"])
-    return connection.execute(query).all()
 
 
 def seed_history(store: Store, hours: Sequence[tuple[str, str, int, int]], until: int) -> None:
