@@ -306,19 +306,19 @@ def summary(found: dict[str, Any]) -> dict[str, Any]:
         for figure in ("mean", "forgetting", "backward", "forward"):
             values = [100 * each[figure] for each in seeds.values() if figure in each]
             if values and not np.isnan(values).any():
-                own[figure] = interval(values)
+                own[figure] = interval(values, *((0.0, 100.0) if figure == "mean" else ()))
         shared = [seed for seed in seeds if seed in joint]
         if shared:
-            own["share_of_joint"] = interval([100 * seeds[seed]["mean"] / joint[seed]["mean"] for seed in shared])
+            own["share_of_joint"] = interval([100 * seeds[seed]["mean"] / joint[seed]["mean"] for seed in shared], 0.0)
         told[f"{name}/{remedy}"] = own
     return told
 
 
-def interval(values: Sequence[float]) -> list[float]:
+def interval(values: Sequence[float], least: float = float("-inf"), most: float = float("inf")) -> list[float]:
     if len(values) < 2:
         return [round(values[0], 2)]
     between = seeds_interval(values)
-    return [round(float(each), 2) for each in (between.mean, between.low, between.high)]
+    return [round(float(each), 2) for each in (between.mean, max(between.low, least), min(between.high, most))]
 
 
 def main() -> None:
