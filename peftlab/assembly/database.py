@@ -5,6 +5,7 @@ What was committed survives ``kill -9`` and a loss of power: SQLite writes ahead
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,6 +20,8 @@ from peftlab.core.errors import PeftlabError, UserError
 
 GREATEST_NUMBER = 2**63 - 1
 """That a database can be asked for; what a stranger asks for may be greater."""
+LONGEST_WAIT = 10
+"""Seconds that a process waits for another one that writes to the same SQLite file."""
 PREPARING = 0x70656674
 """Of the lock that a process holds on PostgreSQL while it makes tables."""
 
@@ -123,6 +126,24 @@ def _open(url: str) -> Engine:
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:
     cursor = connection.cursor()
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=10000"):
+    cursor.execute(f"PRAGMA busy_timeout={1000 * LONGEST_WAIT}")
+    _write_ahead(cursor)
+    for pragma in ("synchronous=FULL", "foreign_keys=ON"):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
+
+
+def _write_ahead(cursor: Any) -> None:
+    """Switch a new file to writing ahead. SQLite itself does not wait here while another process does the same."""
+    import sqlite3
+
+    until = time.monotonic() + LONGEST_WAIT
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+        else:
+            return
