@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from peftlab.bench.label_curve import axis_value
 from peftlab.bench.suite import ENTRY_KEYS, Suite, method_name
 from peftlab.core.config import Document, read_yaml, replace_config
 from peftlab.core.errors import ConfigError, did_you_mean
-from peftlab.core.selection import STRATEGIES, Strategy, check_strategy
+from peftlab.core.selection import STRATEGIES, Strategy, check_strategy, labels_name
 from peftlab.preparation.places import at_place
 from peftlab.preparation.settle_recipe import settle_recipe
 from peftlab.recipe.continuation import EARLIER, put_in_place
@@ -157,7 +156,7 @@ def _labelled(cell: Cell, entry: Mapping[str, Any], recipe: Recipe, suite: Suite
     """A cell of a label curve: its rows are those of the cell with fewer labels, and more that this one chooses."""
     strategy = build_registered(STRATEGIES, entry["select"], Document(source=where, values={}), ("select",))
     check_strategy(strategy, recipe.task, where=where)
-    names = [axis_value(labels) for labels in suite.labels]
+    names = [labels_name(labels) for labels in suite.labels]
     at = names.index(cell.combination[-1])
     before = cell.name.removesuffix(names[at]) + names[at - 1] if at else None
     return replace(cell, before=before, strategy=strategy, labels=suite.labels[at])
@@ -176,7 +175,7 @@ def _combinations(suite: Suite, document: Document) -> Iterator[tuple[tuple[str,
     axes = {("axes", axis): choices for axis, choices in suite.axes.items()}
     axes |= {("sequence",): suite.sequence} if suite.sequence else {}
     if suite.labels:
-        axes[("labels",)] = {axis_value(count): {"data.max_train_examples": count} for count in suite.labels}
+        axes[("labels",)] = {labels_name(count): {"data.max_train_examples": count} for count in suite.labels}
     for names in itertools.product(*axes.values()):
         overrides, places = {}, {}
         for (axis, choices), name in zip(axes.items(), names, strict=True):

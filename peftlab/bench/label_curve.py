@@ -18,11 +18,6 @@ ChooseRows = Callable[[Path, Strategy, int, int], Sequence[int]]
 """From a run's folder, a strategy, a number and a seed to the numbers of the rows to label next."""
 
 
-def axis_value(labels: int) -> str:
-    """What a number of labels is called in the name of a cell."""
-    return f"labels-{labels}"
-
-
 def first_rows(train: Sequence[int], count: int, seed: int) -> list[int]:
     """The rows that every method begins with.
 

@@ -93,6 +93,11 @@ class Strategy(RegisteredConfig, ABC):
         """
 
 
+def labels_name(labels: int) -> str:
+    """What a number of labelled rows is called in the names of a label curve's cells."""
+    return f"labels-{labels}"
+
+
 def check_strategy(strategy: Strategy, task: Task, *, where: str) -> None:
     """Refuse a strategy that asks for what the task's model does not say.
 

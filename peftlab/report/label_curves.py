@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from peftlab.core.metric import METRICS, possible_difference
+from peftlab.core.selection import labels_name
 from peftlab.figures.frame import whole_number
 from peftlab.figures.lines import Curve, CurveAxes, draw_curves
 from peftlab.report import wording
@@ -19,7 +20,6 @@ from peftlab.report.table import Cell, Table
 from peftlab.report.wording import lower_is_better
 from peftlab.statistics.intervals import differ, seeds_interval
 
-PREFIX = "labels-"
 CHANCE = "random"
 """The strategy that others are compared with."""
 
@@ -86,7 +86,7 @@ def label_curves(entries: Sequence[Entry], suites: Sequence[SuiteInfo]) -> list[
     found = []
     for suite in suites:
         points: dict[str, list[tuple[int, Entry]]] = defaultdict(list)
-        numbers = {f"{PREFIX}{labels}": labels for labels in suite.labels}
+        numbers = {labels_name(labels): labels for labels in suite.labels}
         for entry in entries if numbers else []:
             axis, _, last = entry.axis.rpartition("--")
             if entry.suite == suite.folder and last in numbers and entry.has_scores:

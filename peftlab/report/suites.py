@@ -11,6 +11,7 @@ from typing import Any
 
 from peftlab.core.config import read_yaml
 from peftlab.core.errors import UserError
+from peftlab.core.selection import labels_name
 from peftlab.packs.layout import PackIndex, is_pack
 from peftlab.packs.read_pack import open_pack
 from peftlab.report.entry import Excluded
@@ -144,7 +145,7 @@ def _tuning(values: Any) -> dict[str, Any] | None:
 def _plan(values: Mapping[str, Any]) -> list[tuple[str, int]]:
     methods = [_name(entry) for entry in values["methods"]]
     axes = [*(values.get("axes") or {}).values(), *([values["sequence"]] if values.get("sequence") else [])]
-    axes += [[f"labels-{labels}" for labels in values["labels"]]] if values.get("labels") else []
+    axes += [[labels_name(labels) for labels in values["labels"]]] if values.get("labels") else []
     combinations = list(itertools.product(*axes))
     cells = ["--".join([method, *names]) for names in combinations for method in methods]
     return [(cell, seed) for cell in cells for seed in values["seeds"]]
