@@ -18,10 +18,16 @@ from peftlab.applications.monitor.trial import simulate, stated_ratio
 
 STATED = 4.0
 PROCESSES = {
-    "five days known, 8 an hour, dispersion 0.15": {"level": 8.0, "dispersion": 0.15, "history": 5 * 24},
-    "eight weeks known, 8 an hour, dispersion 0.15": {"level": 8.0, "dispersion": 0.15, "history": 56 * 24},
-    "eight weeks known, 30 an hour, dispersion 0.05": {"level": 30.0, "dispersion": 0.05, "history": 56 * 24},
-    "eight weeks known, 1 an hour, dispersion 0.5": {"level": 1.0, "dispersion": 0.5, "history": 56 * 24},
+    "five days known, 8 an hour, variance 3 times the mean": {"level": 8.0, "excess": 2.0, "history": 5 * 24},
+    "eight weeks known, 8 an hour, variance 3 times the mean": {"level": 8.0, "excess": 2.0, "history": 56 * 24},
+    "eight weeks known, 30 an hour, variance 2.5 times the mean": {"level": 30.0, "excess": 1.5, "history": 56 * 24},
+    "eight weeks known, 1 an hour, variance 1.5 times the mean": {"level": 1.0, "excess": 0.5, "history": 56 * 24},
+    "five days known, 8 an hour, variance as the mean's square: mean + 0.25 mean²": {
+        "level": 8.0,
+        "excess": 2.0,
+        "history": 5 * 24,
+        "is_quadratic": True,
+    },
 }
 
 

@@ -1,10 +1,12 @@
 """What is usual: a seasonal negative-binomial baseline of hourly counts, for many series at once.
 
-The count of an hour is negative binomial: mean μ = level · profile(hour of the week), variance μ + φ μ². The level
-drifts. What is known of it is a gamma distribution whose shape and rate are discounted each hour, the conjugate
-"power steady" model (Smith, Journal of the Royal Statistical Society B 41, 1979; West and Harrison, Bayesian
-Forecasting and Dynamic Models, 1997, section 10.8), so that the next count is predicted by a negative binomial again,
-with φ + 1 / shape for its dispersion: an uncertain level makes large counts less surprising.
+The count of an hour is negative binomial: mean μ = level · profile(hour of the week), variance (1 + c) μ, the kind
+called NB1 (Cameron and Trivedi, Journal of Applied Econometrics 1, 1986). The excess c is the same for busy and for
+quiet hours, and for the sum of several. The level drifts. What is known of it is a gamma distribution whose shape and
+rate are discounted each hour, the conjugate "power steady" model (Smith, Journal of the Royal Statistical Society B 41,
+1979; West and Harrison, Bayesian Forecasting and Dynamic Models, 1997, section 10.8), so that the next count is
+predicted by a negative binomial again, of dispersion c / μ + 1 / shape: an uncertain level makes large counts less
+surprising.
 
 Arrays are series × hours. The hour of the week counts from Monday, 0:00.
 """
@@ -28,7 +30,7 @@ PRIOR_WEEKS = 2.0
 MOST_FOLDS = 5
 SMOOTH_DAYS = 20.0
 """The smoothed course of a day weighs as much as so many days of the course as it was counted."""
-DISPERSIONS = np.geomspace(1e-3, 4.0, 13)
+EXCESSES = np.geomspace(1e-2, 40.0, 13)
 FINE = 9
 
 
@@ -38,13 +40,13 @@ class Baseline:
 
     Args:
         profile: Series × 168: the expected share of the level, 1 on average.
-        dispersion: φ of each series.
+        excess: c of each series: variance over mean, less one.
         level: Counts an hour at the end of the history, for each series.
         discount: What is known of the level is kept by this share each hour, 0 to 1.
     """
 
     profile: Floats
-    dispersion: Floats
+    excess: Floats
     level: Floats
     discount: float
 
@@ -55,9 +57,9 @@ class Forecast:
 
     Args:
         mean: Of the hour.
-        dispersion: Of the hour's negative binomial.
+        dispersion: φ of the hour's negative binomial, whose variance is mean + φ · mean².
         mean_of_two: Of the two hours, seen from before both; in the first hour that of the hour alone.
-        dispersion_of_two: Of their sum, by its variance.
+        dispersion_of_two: Of their sum's.
     """
 
     mean: Floats
@@ -67,7 +69,7 @@ class Forecast:
 
 
 def fit_baseline(counts: Floats, first: int, *, discount: float, smoothing: float = 4.0) -> Baseline:
-    """Learn profile and dispersion.
+    """Learn profile, excess and level.
 
     Args:
         counts: Series × hours, one day at least.
@@ -78,12 +80,12 @@ def fit_baseline(counts: Floats, first: int, *, discount: float, smoothing: floa
     draft = Baseline(
         _profile(counts, first, smoothing), np.zeros(len(counts)), _start_level(counts, first, smoothing), discount
     )
-    dispersion = _dispersion(counts, first, smoothing, draft)
-    fitted = Baseline(draft.profile, dispersion, draft.level, discount)
-    return Baseline(fitted.profile, dispersion, final_level(counts, first, fitted), discount)
+    excess = _excess(counts, first, smoothing, draft)
+    fitted = Baseline(draft.profile, excess, draft.level, discount)
+    return Baseline(fitted.profile, excess, final_level(counts, first, fitted), discount)
 
 
-def _dispersion(counts: Floats, first: int, smoothing: float, draft: Baseline) -> Floats:
+def _excess(counts: Floats, first: int, smoothing: float, draft: Baseline) -> Floats:
     """By days that the profile was not learned from: what it has wrong counts as spread too."""
     hours = counts.shape[1]
     folds = min(max(hours // DAY, 1), MOST_FOLDS)
@@ -92,13 +94,11 @@ def _dispersion(counts: Floats, first: int, smoothing: float, draft: Baseline) -
     if folds > 1:
         # One pass over the hours for all folds: each is a series of its own.
         profiles = np.concatenate([_profile(counts, first, smoothing, fold != left_out) for left_out in range(folds)])
-        dispersion, level = np.tile(draft.dispersion, folds), np.tile(draft.level, folds)
-        stacked = predict(
-            np.tile(counts, (folds, 1)), first, Baseline(profiles, dispersion, level, draft.discount)
-        ).mean
+        excess, level = np.tile(draft.excess, folds), np.tile(draft.level, folds)
+        stacked = predict(np.tile(counts, (folds, 1)), first, Baseline(profiles, excess, level, draft.discount)).mean
         means = stacked.reshape(folds, *counts.shape)[fold, :, np.arange(hours)].T
     used = slice(min(DAY, hours // 2), None)
-    return fit_dispersion(counts[:, used], means[:, used])
+    return fit_excess(counts[:, used], means[:, used])
 
 
 def predict(counts: Floats, first: int, baseline: Baseline) -> Forecast:
@@ -117,13 +117,13 @@ def final_level(counts: Floats, first: int, baseline: Baseline) -> Floats:
     return _filter(counts, first, baseline)[1]
 
 
-def fit_dispersion(counts: Floats, means: Floats) -> Floats:
-    """φ of each series by maximum likelihood: over a grid, then over a finer one around its best."""
-    grid = np.broadcast_to(DISPERSIONS[:, None], (len(DISPERSIONS), len(counts)))
+def fit_excess(counts: Floats, means: Floats) -> Floats:
+    """The excess of each series by maximum likelihood: over a grid, then over a finer one around its best."""
+    grid = np.broadcast_to(EXCESSES[:, None], (len(EXCESSES), len(counts)))
     for _ in range(2):
-        totals = [_likelihood_of_dispersion(counts, means, row[:, None]) for row in grid]
+        totals = [_likelihood_of_excess(counts, means, row[:, None]) for row in grid]
         best = np.asarray(grid[np.argmax(totals, axis=0), np.arange(len(counts))])
-        step = DISPERSIONS[1] / DISPERSIONS[0]
+        step = EXCESSES[1] / EXCESSES[0]
         grid = best * np.geomspace(1 / step, step, FINE)[:, None]
     return best
 
@@ -137,12 +137,11 @@ def log_likelihood(counts: Floats, means: Floats, dispersion: Floats) -> Floats:
     )
 
 
-def _likelihood_of_dispersion(counts: Floats, means: Floats, dispersion: Floats) -> Floats:
-    """Of each series the sum of :func:`log_likelihood`, without what is the same for every dispersion."""
-    size = 1 / dispersion
-    hours = gammaln(counts + size) - (counts + size) * np.log1p(dispersion * means)
-    rest = counts * np.log(dispersion) - gammaln(size)
-    return np.asarray((hours + rest).sum(1))
+def _likelihood_of_excess(counts: Floats, means: Floats, excess: Floats) -> Floats:
+    """Of each series the sum of :func:`log_likelihood`, without what is the same for every excess."""
+    size = means / excess
+    hours = gammaln(counts + size) - gammaln(size) - (counts + size) * np.log1p(excess) + counts * np.log(excess)
+    return np.asarray(hours.sum(1))
 
 
 def tail(counts: Floats, means: Floats, dispersion: Floats, uniform: Floats) -> Floats:
@@ -161,26 +160,25 @@ def tail(counts: Floats, means: Floats, dispersion: Floats, uniform: Floats) -> 
 def _filter(counts: Floats, first: int, baseline: Baseline) -> tuple[Forecast, Floats]:
     series, hours = counts.shape
     season = baseline.profile[:, (first + np.arange(hours)) % WEEK]
-    keep, phi = baseline.discount, baseline.dispersion
+    keep, excess = baseline.discount, baseline.excess
     rate = np.full(series, 1 / (1 - keep)) * 0.5  # half of what the level is known by after a long time
     shape = baseline.level * rate + 0.5
     means, spreads, twos, spreads_of_two = (np.empty((series, hours)) for _ in range(4))
     before_level, before_shape = shape / rate, shape
+    weight = 1 / (1 + excess)  # an hour tells of the level as much as its overdispersed count does: quasi-Poisson
     for hour in range(hours):
         level = np.maximum(shape / rate, LEAST_LEVEL)
         here = season[:, hour]
         means[:, hour] = mean = np.maximum(level * here, 1e-6)
-        spreads[:, hour] = phi + 1 / shape
+        spreads[:, hour] = excess / mean + 1 / shape
         if hour:
             parts = before_level[:, None] * season[:, hour - 1 : hour + 1]
             two = np.maximum(parts.sum(1), 1e-6)
             twos[:, hour] = two
-            spreads_of_two[:, hour] = phi * (parts**2).sum(1) / two**2 + 1 / before_shape
+            spreads_of_two[:, hour] = excess / two + 1 / before_shape
         else:
             twos[:, 0], spreads_of_two[:, 0] = mean, spreads[:, 0]
         before_level, before_shape = level, shape
-        # An hour tells of the level as much as its overdispersed count does: the quasi-Poisson weight.
-        weight = 1 / (1 + phi * mean)
         seen = np.minimum(counts[:, hour], MOST_FACTOR * mean + 3)
         shape = keep * shape + weight * seen + 1e-3
         rate = keep * rate + weight * here + 1e-3 / level

@@ -52,7 +52,7 @@ class Watch(Config):
         2.0, le=30, description="The same for its topics, all of them together. 0: topics raise none."
     )
     discount: float = Field(
-        0.97, gt=0, lt=1, description="What is known of the level is kept by this share each hour: 0.97 is 33 hours."
+        0.98, gt=0, lt=1, description="What is known of the level is kept by this share each hour: 0.98 is 50 hours."
     )
     least_voices: PositiveInt = Field(5, description="An hour with fewer voices raises no alarm, however seldom it is.")
     smoothing: NonNegativeFloat = Field(

@@ -120,8 +120,13 @@ def draw(baseline: Baseline, rows: NDArray[np.int64], hours: int, first: int, ra
         random: Draws.
     """
     mean = baseline.level[rows, None] * baseline.profile[rows][:, (first + np.arange(hours)) % WEEK]
-    phi = np.maximum(baseline.dispersion[rows, None], 1e-6)
-    return random.poisson(random.gamma(1 / phi, mean * phi)).astype(np.float64)
+    return counts_of(mean, baseline.excess[rows, None], random)
+
+
+def counts_of(mean: Floats, excess: Floats | float, random: np.random.Generator) -> Floats:
+    """Negative-binomial counts of this mean and of a variance that is 1 + ``excess`` times as much."""
+    scale = np.maximum(excess, 1e-6)
+    return random.poisson(random.gamma(mean / scale, scale)).astype(np.float64)
 
 
 def fit_detector(

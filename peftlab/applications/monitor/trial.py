@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from peftlab.applications.monitor.baseline import DAY, WEEK, Baseline, Floats
+from peftlab.applications.monitor.baseline import DAY, WEEK, Floats
 from peftlab.applications.monitor.settings import Watch
 from peftlab.applications.monitor.surges import (
     LONGEST_HISTORY,
     MONTH,
     QUIET,
     begins,
-    draw,
+    counts_of,
     fit_detector,
     score,
 )
@@ -111,7 +111,15 @@ def try_on(streams: Mapping[str, Watched], watch: Watch, seed: int) -> Trial:
 
 
 def simulate(
-    *, level: float, dispersion: float, history: int, alarms_a_month: float, weeks: int, watch: Watch, seed: int
+    *,
+    level: float,
+    excess: float,
+    history: int,
+    alarms_a_month: float,
+    weeks: int,
+    watch: Watch,
+    seed: int,
+    is_quadratic: bool = False,
 ) -> Trial:
     """Count alarms on a process that is known and in which nothing happens.
 
@@ -120,18 +128,20 @@ def simulate(
 
     Args:
         level: Counts an hour, on average.
-        dispersion: φ of the process.
+        excess: Of the process: variance over mean, less one.
         history: Hours that a detector is fitted from at first.
         alarms_a_month: As stated.
         weeks: So many at least are watched.
         watch: Discount and smoothing.
         seed: Of all that is drawn.
+        is_quadratic: The process is of a kind that the baseline does not know: its variance grows with the square of
+            the mean. The excess is that of an hour of ``level``; a busier one has more.
     """
-    truth = Baseline(known_course(), np.array([dispersion]), np.array([level]), watch.discount)
     random = np.random.default_rng(seed)
     trial = Trial()
     systems = -(-weeks // WATCHED_WEEKS)
-    drawn = draw(truth, np.zeros(systems, dtype=np.int64), history + WATCHED_WEEKS * WEEK, 0, random)
+    mean = level * known_course()[:, np.arange(history + WATCHED_WEEKS * WEEK) % WEEK]
+    drawn = counts_of(np.repeat(mean, systems, axis=0), excess * mean / level if is_quadratic else excess, random)
     is_surge = np.zeros(drawn.shape, dtype=bool)
     for week in range(WATCHED_WEEKS):
         now = history + week * WEEK

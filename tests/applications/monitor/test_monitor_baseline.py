@@ -11,7 +11,7 @@ from peftlab.applications.monitor.baseline import (
     WEEK,
     Baseline,
     fit_baseline,
-    fit_dispersion,
+    fit_excess,
     log_likelihood,
     predict,
     tail,
@@ -20,7 +20,7 @@ from peftlab.applications.monitor.building import history
 from peftlab.applications.monitor.evaluation import _classes, watched_hours
 from peftlab.applications.monitor.posts import Labelled
 from peftlab.applications.monitor.settings import Watch
-from peftlab.applications.monitor.surges import QUIET, begins, draw, score
+from peftlab.applications.monitor.surges import QUIET, begins, counts_of, draw, score
 from peftlab.applications.monitor.trial import Watched, known_course, simulate, stated_ratio, try_on
 
 pytestmark = pytest.mark.slow
@@ -28,8 +28,8 @@ WATCH = Watch.model_validate({})
 ONE = np.array([0])
 
 
-def process(level: float, dispersion: float) -> Baseline:
-    return Baseline(known_course(), np.array([dispersion]), np.array([level]), 0.95)
+def process(level: float, excess: float) -> Baseline:
+    return Baseline(known_course(), np.array([excess]), np.array([level]), 0.95)
 
 
 def test_tail_and_likelihood_are_scipys() -> None:
@@ -50,26 +50,26 @@ def test_tails_of_the_right_process_are_uniform() -> None:
     assert stats.kstest(found[0], "uniform").pvalue > 0.01
 
 
-def test_course_level_and_dispersion_of_a_known_process_are_found() -> None:
+def test_course_level_and_excess_of_a_known_process_are_found() -> None:
     counts = np.concatenate(
-        [draw(process(level, 0.2), ONE, 8 * WEEK, 0, np.random.default_rng(1)) for level in (3, 20)]
+        [draw(process(level, 2.0), ONE, 8 * WEEK, 0, np.random.default_rng(1)) for level in (3, 20)]
     )
     found = fit_baseline(counts, 0, discount=0.97)
     np.testing.assert_allclose(found.level, [3, 20], rtol=0.35)
-    assert ((found.dispersion > 0.1) & (found.dispersion < 0.4)).all()
+    assert ((found.excess > 1.2) & (found.excess < 3.2)).all()
     for row in found.profile:
         assert np.corrcoef(row, known_course()[0])[0, 1] > 0.8
     weekend = found.profile[:, 5 * DAY :].mean(1) / found.profile[:, : 5 * DAY].mean(1)
     np.testing.assert_allclose(weekend, 0.7, atol=0.12)
     means = np.broadcast_to(20 * known_course()[:, np.arange(8 * WEEK) % WEEK], (1, 8 * WEEK))
-    np.testing.assert_allclose(fit_dispersion(counts[1:], means), 0.2, rtol=0.2)
+    np.testing.assert_allclose(fit_excess(counts[1:], means), 2.0, rtol=0.2)
 
 
 def test_what_comes_later_does_not_change_what_was_expected() -> None:
-    counts = draw(process(10, 0.1), ONE, 2 * DAY, 0, np.random.default_rng(2))
+    counts = draw(process(10, 1.0), ONE, 2 * DAY, 0, np.random.default_rng(2))
     other = counts.copy()
     other[0, 30:] = 99
-    before, after = (predict(each, 0, process(10, 0.1)) for each in (counts, other))
+    before, after = (predict(each, 0, process(10, 1.0)) for each in (counts, other))
     np.testing.assert_array_equal(before.mean[:, :31], after.mean[:, :31])
     assert after.mean[0, 40] > before.mean[0, 40]  # a lasting change becomes the usual
 
@@ -82,19 +82,19 @@ def test_alarms_go_on_until_it_is_quiet() -> None:
 
 def test_the_stated_rate_holds_on_a_known_process() -> None:
     """A small run of benchmarks/applications/monitor_rate.py, which watches 1,000 weeks and more."""
-    trial = simulate(level=8, dispersion=0.15, history=WEEK, alarms_a_month=8.0, weeks=16, watch=WATCH, seed=3)
+    trial = simulate(level=8, excess=1.5, history=WEEK, alarms_a_month=8.0, weeks=16, watch=WATCH, seed=3)
     stated = 8.0 * trial.hours / (365.25 / 12 * 24)
     assert len(trial.alarms) == pytest.approx(stated, abs=3.5 * np.sqrt(stated))
     assert stated_ratio([trial], 8.0) == pytest.approx(len(trial.alarms) / stated)
 
 
 def test_planted_surges_are_found_and_a_flat_series_raises_none() -> None:
-    counts = draw(process(20, 0.05), ONE, 11 * DAY, 0, np.random.default_rng(4))
+    counts = draw(process(20, 1.0), ONE, 11 * DAY, 0, np.random.default_rng(4))
     trial = try_on({"all": Watched(4 * DAY, 9 * DAY, counts)}, WATCH, 0)  # 1970-01-05 is a Monday
     assert np.mean(trial.within_one) > 0.8
     assert np.mean(trial.within_two) > 0.9
     assert len(trial.alarms) <= 2
-    scores = score(np.full((1, DAY), 20.0), 0, process(20, 0.05), np.full((1, DAY), 0.5))
+    scores = score(np.full((1, DAY), 20.0), 0, process(20, 1.0), np.full((1, DAY), 0.5))
     assert scores.min() > 1e-4
 
 
@@ -137,3 +137,26 @@ def test_one_labelled_text_has_no_interval_of_f1() -> None:
     *_, f1 = _classes("topic", [("a", "a"), ("b", "b")] * 20 + [("a", "b")])
     assert f1.low is not None
     assert f1.low < f1.value < 1 == f1.high  # an F1 goes no higher
+
+
+def test_busy_and_quiet_hours_are_judged_alike() -> None:
+    """One dispersion for both let threefold hours by day pass, and was too strict by night."""
+    counts = draw(process(12, 2.0), ONE, 60 * WEEK, 0, np.random.default_rng(5))
+    usual = Baseline(known_course(), np.array([2.0]), np.array([12.0]), 0.9995)
+    ties = np.random.default_rng(6).random(counts.shape)
+    forecast = predict(counts, 0, usual)
+    tails = tail(counts, forecast.mean, forecast.dispersion, ties)[0]
+    busy = known_course()[0, np.arange(60 * WEEK) % WEEK] > 1.4
+    quiet = known_course()[0, np.arange(60 * WEEK) % WEEK] < 0.6
+    for hours in (busy, quiet):
+        assert stats.kstest(tails[hours], "uniform").pvalue > 0.001
+        assert np.mean(tails[hours] < 0.01) == pytest.approx(0.01, abs=0.004)
+    two = counts[:, 1:] + counts[:, :-1]
+    both = tail(two, forecast.mean_of_two[:, 1:], forecast.dispersion_of_two[:, 1:], ties[:, 1:])[0]
+    assert np.mean(both < 0.01) == pytest.approx(0.01, abs=0.004)
+
+
+def test_counts_have_the_mean_and_the_variance_that_was_asked_for() -> None:
+    counts = counts_of(np.repeat([[2.0], [20.0]], 200_000, axis=1), np.array([[0.5], [3.0]]), np.random.default_rng(7))
+    np.testing.assert_allclose(counts.mean(1), [2, 20], rtol=0.02)
+    np.testing.assert_allclose(counts.var(1), [3, 80], rtol=0.03)
