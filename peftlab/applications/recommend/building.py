@@ -17,6 +17,7 @@ from peftlab.applications.recommend.history import History, hidden_items, load_h
 from peftlab.applications.recommend.ranking import FEATURES, Ranked, learn_weights, rank_features
 from peftlab.applications.recommend.regularization import choose_regularization
 from peftlab.applications.recommend.search import Search, build_graph
+from peftlab.applications.recommend.traits import Traits, traits_of
 from peftlab.applications.recommend.vectors import embed_texts, unit
 from peftlab.core.application import Workplace
 from peftlab.core.errors import UserError
@@ -66,7 +67,7 @@ def build_index(application: Recommend, place: Workplace) -> None:
         say("weights of the ranking, from the last fifth of each user's training events")
         train, _ = history.cut()
         hidden = hidden_items(history, application.cold_fraction, application.seed)
-        write_weights(place.folder, learn(application, train, vectors, hidden))
+        write_weights(place.folder, learn(application, train, traits_of(vectors, catalogue.texts), hidden))
     if not (place.folder / MODELS_NAME).exists():
         say(f"models of {len(history)} choices of {len(history.users)} users")
         write_collaborative(place.folder / MODELS_NAME, fit(application, history))
@@ -94,25 +95,25 @@ def rank_users(
     ]
 
 
-def learn(application: Recommend, train: History, vectors: Matrix, hidden: NDArray[np.bool_]) -> Weights:
+def learn(application: Recommend, train: History, traits: Traits, hidden: NDArray[np.bool_]) -> Weights:
     """Choose all weights, from training events alone.
 
     Args:
         application: Its settings.
         train: Training events; the last fifth of each user's is what is to be foretold.
-        vectors: Items × size.
+        traits: Of all items.
         hidden: Items that are kept from the text tower.
     """
     early, late = train.cut()
-    ranked = rank_users(application, fit(application, early), vectors, early)
-    return Weights(learn_weights(ranked, late.each()), cold_shares(application, train, vectors, hidden))
+    ranked = rank_users(application, fit(application, early), traits.vectors, early)
+    return Weights(learn_weights(ranked, late.each()), cold_shares(application, train, traits, hidden))
 
 
-def cold_shares(application: Recommend, train: History, vectors: Matrix, hidden: NDArray[np.bool_]) -> Shares:
+def cold_shares(application: Recommend, train: History, traits: Traits, hidden: NDArray[np.bool_]) -> Shares:
     """What is worth what for new items, with the recipe's settings."""
     return choose_shares(
         train,
-        vectors,
+        traits,
         hidden,
         exact_items=application.exact_items,
         regularization=application.regularization,

@@ -1,9 +1,10 @@
 """Items that nobody has chosen yet: ranked by what they say, and by what people did with items that say such things.
 
 Three views of a new item, each a standard score over the new items: how near its text is to the user's last items; the
-popularity that its text lets expect; and what EASE would say of it. EASE knows no new item, but a wish is learned from
-what it says of the others: the vector whose products with their texts come nearest to their scores (ridge regression,
-as in Gantner and others, ICDM 2010). What each view is worth is chosen on other items, that are taken for new ones.
+popularity that its traits let expect (its text's vector and words); and what EASE would say of it. EASE knows no new
+item, but a wish is learned from what it says of the others: the vector whose products with their traits come nearest to
+their scores (ridge regression, as in Gantner and others, ICDM 2010). What each view is worth is chosen on other items,
+that are taken for new ones.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 from peftlab.applications.recommend.collaborative import fit_ease, most_popular
 from peftlab.applications.recommend.history import History, Ints
 from peftlab.applications.recommend.metrics import best_items, score_lists
+from peftlab.applications.recommend.traits import Traits
 from peftlab.applications.recommend.vectors import history_rows, user_vectors
 
 RIDGE = 3.0
@@ -39,52 +41,54 @@ Shares = tuple[float, ...]
 
 @dataclass(frozen=True)
 class Expected:
-    """What texts let expect of items.
+    """What traits let expect of items.
 
     Args:
         popularity: Its logarithm, of each item.
-        wishes: Size of the vectors × items that EASE knows: makes a wish of EASE's scores.
+        wishes: Traits × items that EASE knows: makes a wish of EASE's scores.
     """
 
     popularity: Matrix
     wishes: Matrix
 
 
-def expect(vectors: Matrix, popularity: NDArray[np.float64], exact: Ints) -> Expected:
-    """Learn from items that were chosen what texts let expect of any item.
+def expect(traits: Traits, popularity: NDArray[np.float64], exact: Ints) -> Expected:
+    """Learn from items that were chosen what traits let expect of any item.
 
     Args:
-        vectors: Items × size.
+        traits: Of all items.
         popularity: How many users chose each item; items that nobody chose teach nothing.
         exact: The items that EASE knows.
     """
-    known = popularity > 0
+    known = np.flatnonzero(popularity > 0)
     target = np.log1p(popularity[known])
-    centre, solver = _ridge(vectors[known])
-    expected = (vectors - centre) @ (solver @ (target - target.mean())) + target.mean()
-    return Expected(expected.astype(np.float32), _ridge(vectors[exact])[1].astype(np.float32))
+    rows = traits.rows(known)
+    worth = _ridge(rows, (target - target.mean())[:, None])
+    expected = traits.products(worth, np.arange(len(popularity)))[:, 0]
+    expected += np.float32(target.mean() - rows.mean(axis=0) @ worth[:, 0])
+    return Expected(expected, _ridge(traits.rows(exact)))
 
 
-def _ridge(inputs: Matrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The mean of the inputs, and the matrix that makes coefficients of targets."""
-    centre = inputs.mean(axis=0, dtype=np.float64)
-    own = inputs - centre
-    return centre, np.linalg.solve(own.T @ own + RIDGE * np.eye(own.shape[1]), own.T)
+def _ridge(inputs: Matrix, targets: NDArray[np.float64] | None = None) -> Matrix:
+    """The coefficients of targets (columns); without targets the matrix that makes coefficients of any."""
+    own = inputs - inputs.mean(axis=0)
+    gram = (own.T @ own).astype(np.float64) + RIDGE * np.eye(own.shape[1])
+    right = own.T if targets is None else own.T @ targets.astype(np.float32)
+    return np.linalg.solve(gram, right.astype(np.float64)).astype(np.float32)
 
 
-def cold_scores(last: Matrix, wish: Matrix, vectors: Matrix, popularity: Matrix, shares: Shares) -> Matrix:
+def cold_scores(text: Matrix, popularity: Matrix, wish: Matrix, shares: Shares) -> Matrix:
     """Users × items.
 
     Args:
-        last: Users × size: mean vectors of what they chose last.
-        wish: Users × size: what EASE's scores let expect that they want.
-        vectors: Of the items that are ranked.
-        popularity: That is expected of the same items.
+        text: Users × items: how near the texts are to what each user chose last.
+        popularity: That is expected of the items.
+        wish: Users × items: what EASE's scores let expect that each user wants.
         shares: Worth of the text, the popularity and the wish.
     """
-    text, popular, together = shares
-    found = text * _standard(last @ vectors.T) + popular * _standard(popularity[None])
-    scores: Matrix = (found + together * _standard(wish @ vectors.T)).astype(np.float32)
+    near, popular, wanted = shares
+    found = near * _standard(text) + popular * _standard(popularity[None]) + wanted * _standard(wish)
+    scores: Matrix = found.astype(np.float32)
     return scores
 
 
@@ -94,27 +98,25 @@ class ColdCase:
 
     Args:
         places: Of the new items.
-        last: Users × size.
-        wish: Users × size.
-        vectors: Of the new items.
-        popularity: That is expected of the new items.
+        text: Users × new items; see :func:`cold_scores`.
+        popularity: Of the new items.
+        wish: Users × new items.
     """
 
     places: Ints
-    last: Matrix
-    wish: Matrix
-    vectors: Matrix
+    text: Matrix
     popularity: Matrix
+    wish: Matrix
 
     def lists(self, shares: Shares, size: int = 10) -> Ints:
         """For each user the best of the new items."""
-        best = best_items(cold_scores(self.last, self.wish, self.vectors, self.popularity, shares), size)
+        best = best_items(cold_scores(self.text, self.popularity, self.wish, shares), size)
         return np.where(best >= 0, self.places[best], -1)
 
 
 def cold_case(
     history: History,
-    vectors: Matrix,
+    traits: Traits,
     held: NDArray[np.bool_],
     *,
     unseen: NDArray[np.bool_],
@@ -125,7 +127,7 @@ def cold_case(
 
     Args:
         history: Training events.
-        vectors: Items × size.
+        traits: Of all items.
         held: The items that are taken for new ones.
         unseen: All items whose events are not looked at; the held ones are among them.
         exact_items: EASE is fitted to so many of the most popular items.
@@ -133,22 +135,21 @@ def cold_case(
     """
     warm = history.keep(~unseen[history.item])
     exact = most_popular(warm, exact_items)
-    expected = expect(vectors, warm.popularity, exact)
+    expected = expect(traits, warm.popularity, exact)
     rows: Any = history_rows(warm.each(), history.items, HALF_LIFE)[:, exact]
     scores = np.asarray(rows @ fit_ease(warm.matrix[:, exact], regularization or REGULARIZATION), np.float32)
     places = np.flatnonzero(held)
     return ColdCase(
         places,
-        user_vectors(warm.each(), vectors, HALF_LIFE),
-        scores @ expected.wishes.T,
-        vectors[places],
+        user_vectors(warm.each(), traits.vectors, HALF_LIFE) @ traits.vectors[places].T,
         expected.popularity[places],
+        traits.products(expected.wishes @ scores.T, places).T,
     )
 
 
 def choose_shares(
     history: History,
-    vectors: Matrix,
+    traits: Traits,
     hidden: NDArray[np.bool_],
     *,
     exact_items: int,
@@ -159,7 +160,7 @@ def choose_shares(
 
     Args:
         history: Training events; those of hidden items are not looked at.
-        vectors: Items × size.
+        traits: Of all items.
         hidden: Items that are judged at the end.
         exact_items: EASE is fitted to so many of the most popular items.
         regularization: Of EASE.
@@ -175,7 +176,7 @@ def choose_shares(
         if not any(map(len, later)):
             continue
         case = cold_case(
-            early, vectors, held, unseen=held | hidden, exact_items=exact_items, regularization=regularization
+            early, traits, held, unseen=held | hidden, exact_items=exact_items, regularization=regularization
         )
         for at, shares in enumerate(SHARES):
             lists = case.lists(shares)

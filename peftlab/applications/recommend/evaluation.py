@@ -27,6 +27,7 @@ from peftlab.applications.recommend.diversity import diverse_order, similarity_w
 from peftlab.applications.recommend.history import History, Ints, hidden_items, load_history
 from peftlab.applications.recommend.metrics import Scores, best_items, score_lists
 from peftlab.applications.recommend.ranking import FEATURES, Ranked, learn_weights, order
+from peftlab.applications.recommend.traits import Traits, traits_of
 from peftlab.applications.recommend.vectors import history_rows, user_vectors
 from peftlab.core.application import Workplace
 from peftlab.core.audit import Figure, Findings, Unit
@@ -54,7 +55,7 @@ Matrix = NDArray[np.float32]
 
 def evaluate_recommender(application: Recommend, place: Workplace) -> Findings:
     """Score the whole, each part alone, and new items."""
-    _, history = load_history(place.folder)
+    catalogue, history = load_history(place.folder)
     vectors = np.load(place.folder / VECTORS_NAME, allow_pickle=False)
     untuned_path = place.folder / UNTUNED_NAME
     untuned = np.load(untuned_path, allow_pickle=False) if untuned_path.exists() else None
@@ -67,7 +68,8 @@ def evaluate_recommender(application: Recommend, place: Workplace) -> Findings:
     figures = [figure for name, each in scores.items() for figure in _figures(name, each)]
     figures += _differences(scores)
     figures += _likeness(lists, vectors, test)
-    figures += cold_figures(application, train, test, vectors, untuned, hidden, weights.cold)
+    traits = traits_of(vectors, catalogue.texts)
+    figures += cold_figures(application, train, test, traits, untuned, hidden, weights.cold)
     nothing = int((np.diff(test.starts) == 0).sum())
     notes = [
         f"{nothing} of {len(history.users)} users have no later event, and are not judged.",
@@ -111,7 +113,7 @@ def cold_figures(
     application: Recommend,
     train: History,
     test: History,
-    vectors: Matrix,
+    traits: Traits,
     untuned: Matrix | None,
     hidden: NDArray[np.bool_],
     shares: Shares,
@@ -121,9 +123,10 @@ def cold_figures(
     known = sum(bool(len(each)) for each in later)
     if not known:
         return []
-    systems = {"cold": (vectors, shares)}
+    systems = {"cold": (traits, shares)}
     if untuned is not None:
-        systems["cold_untuned"] = (untuned, cold_shares(application, train, untuned, hidden))
+        before = traits.with_vectors(untuned)
+        systems["cold_untuned"] = (before, cold_shares(application, train, before, hidden))
     scores = {}
     for name, (each, worth) in systems.items():
         case = cold_case(
@@ -139,7 +142,7 @@ def cold_figures(
                 case.lists(used), later, train.popularity, len(train.users), int(hidden.sum())
             )
     what = {
-        "cold": "New items by the tuned tower, and by the popularity and the wish that texts let expect.",
+        "cold": "New items by the tuned tower, and by the popularity and the wish that texts and words let expect.",
         "cold_text": "New items by the tuned tower alone.",
         "cold_untuned": "The same with the tower before tuning.",
         "cold_untuned_text": "New items by the tower before tuning alone.",

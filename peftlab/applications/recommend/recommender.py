@@ -26,6 +26,7 @@ from peftlab.applications.recommend.diversity import diverse_order
 from peftlab.applications.recommend.history import Ints, load_history
 from peftlab.applications.recommend.ranking import FEATURES, MEANINGS, order, rank_features
 from peftlab.applications.recommend.search import open_search
+from peftlab.applications.recommend.traits import traits_of
 from peftlab.applications.recommend.vectors import embed_texts, history_rows, unit, user_vectors
 from peftlab.core.application import Workplace
 from peftlab.core.errors import UserError
@@ -97,7 +98,8 @@ class Recommender:
         self._models = load_collaborative(place.folder / MODELS_NAME)
         self._search = open_search(self.vectors, place.folder / GRAPH_NAME)
         self._weights = load_weights(place.folder)
-        self._expected = expect(self.vectors, self._models.popularity, self._models.exact)
+        self._traits = traits_of(self.vectors, self.catalogue.texts)
+        self._expected = expect(self._traits, self._models.popularity, self._models.exact)
         self.users = {name: at for at, name in enumerate(self.history.users)}
         self._tower = load_tower(place)
         self._lock = threading.Lock()
@@ -162,11 +164,10 @@ class Recommender:
         places = new_items(self._models.popularity, history.tolist())
         if not len(places) or not len(history):
             return []
-        last = user_vectors([history], self.vectors, HALF_LIFE)
+        text = user_vectors([history], self.vectors, HALF_LIFE) @ self.vectors[places].T
         known = self._models.by_ease(history_rows([history], len(self.vectors), HALF_LIFE))[:, self._models.exact]
-        wish = known @ self._expected.wishes.T
-        expected = self._expected.popularity[places]
-        scores = cold_scores(last, wish, self.vectors[places], expected, self._weights.cold)[0]
+        wish = self._traits.products(self._expected.wishes @ known.T, places).T
+        scores = cold_scores(text, self._expected.popularity[places], wish, self._weights.cold)[0]
         best = np.argsort(-scores, kind="stable")[:count]
         return [
             Suggestion(

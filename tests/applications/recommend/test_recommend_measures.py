@@ -7,12 +7,14 @@ import math
 import numpy as np
 import pytest
 import scipy.sparse
+from sklearn.feature_extraction.text import CountVectorizer
 from sklearn.linear_model import Ridge
 from sklearn.metrics import ndcg_score
 from sklearn.metrics.pairwise import cosine_similarity
+from sklearn.preprocessing import normalize
 
 from peftlab.applications.recommend import evaluation
-from peftlab.applications.recommend.cold import RIDGE, expect
+from peftlab.applications.recommend.cold import RIDGE, cold_case, expect
 from peftlab.applications.recommend.collaborative import (
     fit_collaborative,
     fit_ease,
@@ -27,13 +29,14 @@ from peftlab.applications.recommend.counterfactual import (
     ratios_of,
 )
 from peftlab.applications.recommend.diversity import diverse_order, similarity_within
-from peftlab.applications.recommend.history import hidden_items
+from peftlab.applications.recommend.history import History, hidden_items
 from peftlab.applications.recommend.metrics import best_items, score_lists
 from peftlab.applications.recommend.pairs import next_items
 from peftlab.applications.recommend.ranking import FEATURES, Ranked, learn_weights, order
 from peftlab.applications.recommend.reading import history_of, seconds_of
 from peftlab.applications.recommend.regularization import GRID, choose_regularization
 from peftlab.applications.recommend.search import Search, build_graph, open_search
+from peftlab.applications.recommend.traits import traits_of
 from peftlab.applications.recommend.vectors import history_rows, unit, user_vectors
 
 
@@ -149,14 +152,42 @@ def test_lists_of_many_users_are_made_a_few_at_a_time(history, monkeypatch: pyte
 
 def test_wishes_and_expected_popularity_are_those_of_ridge_regression(history) -> None:
     vectors = np.random.default_rng(2).normal(size=(45, 6)).astype(np.float32)
-    exact = np.arange(30)
-    expected = expect(vectors, history.popularity, exact)
+    traits = traits_of(vectors, [f"a film of {1990 + item % 5}, nr {item}" for item in range(45)])
+    assert traits.words.shape == (45, 5)  # five years; the words of all items, and of one alone, tell nothing
+    exact, rows = np.arange(30), traits.rows(np.arange(45))
+    expected = expect(traits, history.popularity, exact)
     scores = np.random.default_rng(3).normal(size=30).astype(np.float32)
-    peer = Ridge(alpha=RIDGE).fit(vectors[exact], scores)
+    peer = Ridge(alpha=RIDGE).fit(rows[exact], scores)
     assert np.allclose(expected.wishes @ scores, peer.coef_, atol=1e-4)
     known = history.popularity > 0
-    peer = Ridge(alpha=RIDGE).fit(vectors[known], np.log1p(history.popularity[known]))
-    assert np.allclose(expected.popularity, peer.predict(vectors), atol=1e-4)
+    peer = Ridge(alpha=RIDGE).fit(rows[known], np.log1p(history.popularity[known]))
+    assert np.allclose(expected.popularity, peer.predict(rows), atol=1e-4)
+
+
+def test_the_words_of_items_are_weighed_as_scikit_learn_weighs_them() -> None:
+    texts = [f"Night {'of' if item % 2 else 'in'} {1990 + item % 6}: Drama, drama" for item in range(60)]
+    found = traits_of(np.ones((60, 2), np.float32), texts)
+    counter = CountVectorizer(binary=True, min_df=5, max_df=0.5, token_pattern=r"\w+")
+    binary = counter.fit_transform(texts).astype(np.float64)
+    wanted = normalize(binary.multiply(np.log(60 / np.asarray(binary.sum(axis=0)))).tocsr()).toarray() * 0.5
+    assert np.allclose(np.sort(found.words.toarray(), axis=1), np.sort(wanted, axis=1), atol=1e-6)
+    assert np.allclose(found.products(np.ones((10, 1), np.float32), np.arange(60))[:, 0], 2 + wanted.sum(axis=1))
+    nothing = traits_of(np.ones((3, 2), np.float32), ["a", "b", ""])
+    assert nothing.rows(np.arange(3)).shape == (3, 2)
+
+
+def test_what_a_word_tells_of_items_is_told_of_new_ones() -> None:
+    """Vectors that say nothing, and users who choose by one word each."""
+    texts = [f"{'red' if item % 2 == 0 else 'blue'} thing" for item in range(60)]
+    user, item = (
+        np.array(each) for each in zip(*[(u, i) for u in range(20) for i in range(u % 2, 48, 2)], strict=True)
+    )
+    history = History([str(each) for each in range(20)], user, item, item.astype(float), 60)
+    held, draws = np.arange(60) >= 48, np.random.default_rng(4)
+    vectors = draws.normal(size=(60, 4)).astype(np.float32)
+    case = cold_case(history, traits_of(vectors, texts), held, unseen=held, exact_items=48, regularization=1.0)
+    lists = case.lists((0.0, 0.0, 1.0), 6)
+    assert all(set(each) == set(range(48 + user % 2, 60, 2)) for user, each in enumerate(lists))
 
 
 def test_the_penalty_of_ease_is_the_one_whose_lists_foretell_the_last_training_events_best(history) -> None:
