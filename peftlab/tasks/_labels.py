@@ -13,8 +13,10 @@ import json
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+
+from peftlab.core.errors import DataError, did_you_mean
 
 _WHOLE = re.compile(r"([+-]?\d+)\.0*")
 _FILLERS = frozenset("\u034f\u115f\u1160\u2800\u3164\uffa0")
@@ -69,6 +71,27 @@ def class_finder(labels: Sequence[str]) -> Callable[[Any], str | None]:
         return name if name in exact else names.get(_key(name))
 
     return find
+
+
+def one_of_each_class(given: Mapping[str, str], labels: Sequence[str], *, where: str, what: str) -> dict[str, str]:
+    """What a recipe says of each class, in the order of the classes.
+
+    Args:
+        given: By class, as the recipe spells it.
+        labels: The classes.
+        where: The recipe's key.
+        what: One of what is given: ``word``.
+
+    Raises:
+        DataError: A name is no class, or a class is not named or has a blank text.
+    """
+    find = class_finder(labels)
+    if strange := next((name for name in given if find(name) is None), None):
+        raise DataError(f"`{strange}` is no class of the data", where=where, hint=did_you_mean(strange, labels))
+    found = {find(name): text for name, text in given.items()}
+    if missing := next((name for name in labels if not found.get(name, "").strip()), None):
+        raise DataError(f"the class {missing!r} has no {what}", where=where, hint="Give each class one.")
+    return {name: found[name] for name in labels}
 
 
 def merged_spellings(values: Iterable[Any]) -> dict[str, list[str]]:

@@ -3,7 +3,7 @@
 As SetFit does it (https://arxiv.org/abs/2209.11055), in one run. While it trains, texts of one class move together and
 others apart: every example meets another one of its class, so that a few examples make many pairs. The head is a layer
 over the mean of a text's states. It learns from the same steps, and is fitted by logistic regression on what the model
-gives after the last of them.
+gives after the last of them. What a class is called can be read as one more text of it.
 """
 
 from __future__ import annotations
@@ -11,22 +11,25 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, model_validator
 
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Head, Policy
 from peftlab.tasks._embedding_losses import supervised_contrastive
+from peftlab.tasks._labels import one_of_each_class
 from peftlab.tasks._logistic import fit_logistic
 from peftlab.tasks.text_classification import MEAN_OF_TOKENS, TextClassification
-from peftlab.tasks.text_inputs import model_inputs, pad, token_mean
+from peftlab.tasks.text_inputs import encode_texts, model_inputs, pad, token_mean
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
 PARTNERS = "partners"
 """Of a training example: the tokens of other examples of its class."""
+CLASS_TEXT = "class_text"
+"""Of a training example: the tokens of what its class is called."""
 MOST_PARTNERS = 16
 ROWS_AT_ONCE = 32
 
@@ -47,11 +50,18 @@ class FewShotClassification(TextClassification):
     head_strength: PositiveFloat = Field(
         10.0, description="How freely the head fits the examples: C of scikit-learn's logistic regression."
     )
+    class_texts: Literal["names"] | dict[str, str] | None = Field(
+        None,
+        description="What each class is called, read as one more training text of it. names: the classes' own names "
+        "(_ and - are read as spaces); or a text of each class, such as {LOC: a place, NUM: a number}. null: none.",
+    )
 
     @model_validator(mode="after")
     def _one_class_a_text(self) -> FewShotClassification:
         if self.is_multi_label:
             raise ValueError("a text has one class here; for several labels choose the task text_classification")
+        if self.class_texts is not None and len(self.text_columns()) > 1:
+            raise ValueError("`class_texts` are of one text each: they cannot be read where `text` names two columns")
         if self.windows is not None or self.focal_gamma is not None or self.pooling != "head":
             raise ValueError("`windows`, `focal_gamma` and `pooling` are for the task text_classification")
         return self
@@ -83,12 +93,31 @@ class FewShotClassification(TextClassification):
         for at, example in enumerate(encoded.examples):
             of_class.setdefault(example["label"], []).append(at)
         draws = random.Random(0)  # noqa: S311 - no secret
+        names = self._class_tokens(tokenizer, labels)
         examples = []
         for at, example in enumerate(encoded.examples):
             others = [other for other in of_class[example["label"]] if other != at] or [at]
             chosen = draws.sample(others, min(len(others), MOST_PARTNERS))
-            examples.append({**example, PARTNERS: [_tokens(encoded.examples[other]) for other in chosen]})
+            partners = [_tokens(encoded.examples[other]) for other in chosen]
+            if names:
+                name = names[example["label"]]
+                examples.append({**example, PARTNERS: [*partners, name], CLASS_TEXT: name})
+            else:
+                examples.append({**example, PARTNERS: partners})
         return replace(encoded, examples=examples)
+
+    def _class_tokens(self, tokenizer: Any, labels: tuple[str, ...]) -> list[Example]:
+        """The tokens of what each class is called; empty where that is not read."""
+        if self.class_texts is None:
+            return []
+        if self.class_texts == "names":
+            texts = [name.replace("_", " ").replace("-", " ") for name in labels]
+        else:
+            texts = list(one_of_each_class(self.class_texts, labels, where="task.class_texts", what="text").values())
+        column = self.text_columns()[0]
+        split = Split("class_texts", range(len(texts)), {column: texts}, source="task.class_texts")
+        encoded = encode_texts(split, [column], range(len(texts)), tokenizer=tokenizer, max_length=self.max_length)
+        return [_tokens(example) for example in encoded.examples]
 
     def by_row(self, example: Example, row: int) -> Example | None:
         """Other texts of its class are compared with it."""
@@ -133,6 +162,8 @@ class FewShotClassification(TextClassification):
         import torch
 
         plain = [{**_tokens(example), "label": example["label"]} for example in examples]
+        named = {example["label"]: example[CLASS_TEXT] for example in examples if CLASS_TEXT in example}
+        plain += [{**tokens, "label": label} for label, tokens in sorted(named.items())]
         vectors, classes = [], []
         for start in range(0, len(plain), ROWS_AT_ONCE):
             batch = self.collate(plain[start : start + ROWS_AT_ONCE], policy.pad_token_id)

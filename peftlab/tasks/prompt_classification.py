@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from peftlab.core.errors import DataError, did_you_mean
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Head, Prediction
-from peftlab.tasks._labels import class_finder
+from peftlab.tasks._labels import one_of_each_class
 from peftlab.tasks.prompts.cloze import Cloze, check_prompt
 from peftlab.tasks.text_classification import TextClassification
 from peftlab.tasks.text_inputs import IGNORED, pad
@@ -186,15 +185,7 @@ class PromptClassification(TextClassification):
         """The word of each class, in the order of the classes."""
         if self.words is None:
             return {name: name for name in labels}
-        find = class_finder(labels)
-        if strange := next((name for name in self.words if find(name) is None), None):
-            raise DataError(
-                f"`{strange}` is no class of the data", where="task.words", hint=did_you_mean(strange, labels)
-            )
-        found = {find(name): word for name, word in self.words.items()}
-        if missing := next((name for name in labels if name not in found), None):
-            raise DataError(f"the class {missing!r} has no word", where="task.words", hint="Give each class one.")
-        return {name: found[name] for name in labels}
+        return one_of_each_class(self.words, labels, where="task.words", what="word")
 
     def _rows(self, example: Example) -> list[dict[str, Any]]:
         """The prompt once, where each word is one token; else once with each word, up to its last token but one."""

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from transformers import AutoTokenizer
 
 import peftlab
-from peftlab.core.errors import UserError
+from peftlab.core.errors import DataError, UserError
 from peftlab.core.splits import Split
 from peftlab.core.task import TASKS
 from peftlab.data.cutting import cap_splits
@@ -78,7 +78,62 @@ def test_pairs_are_of_one_class(tiny_bert: Path) -> None:
     assert all(left != right for left, right in itertools.pairwise([rows[0], rows[3]]))
 
 
+def test_what_a_class_is_called_is_a_partner_of_its_texts(tiny_bert: Path) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(tiny_bert)
+    split = Split(
+        "train", range(3), {"text": ["good day", "bad day", "good film"], "label": ["up_top", "low", "up_top"]}
+    )
+    for given, wanted in (("names", "up top"), ({"low": "down", "up_top": "above"}, "above")):
+        task = TASKS["few_shot_classification"](class_texts=given)
+        examples = task.encode(split, tokenizer, ("low", "up_top")).examples
+        assert tokenizer.decode(examples[0]["class_text"]["input_ids"], skip_special_tokens=True) == wanted
+        assert examples[0]["partners"][-1] == examples[2]["partners"][-1] == examples[0]["class_text"]
+        assert len(examples[0]["partners"]) == 2
+        validation = Split("validation", split.index, split.columns)
+        assert "class_text" not in task.encode(validation, tokenizer, ("low", "up_top")).examples[0]
+
+
+@pytest.mark.parametrize("class_texts", [None, {"a": "awful town", "b": "good day out"}])
+def test_the_head_is_fitted_to_what_a_class_is_called(tiny_bert: Path, tmp_path: Path, class_texts: object) -> None:
+    (tmp_path / "t.csv").write_text("text,label\n" + "good day,a\ngood film,a\nbad town,b\nawful film,b\n" * 3)
+    task = {"type": "few_shot_classification", "head_strength": 1e4, "max_length": 32, "class_texts": class_texts}
+    recipe = peftlab.Recipe.from_dict(
+        {
+            "name": "few",
+            "model": {"path": str(tiny_bert)},
+            "task": task,
+            "data": {"source": {"train": str(tmp_path / "t.csv")}, "validation_fraction": 0, "test_fraction": 0},
+            "method": {"type": "lora"},
+            "training": {"max_steps": 1, "batch_size": 4, "learning_rate": 1e-4},
+            "waive_guards": ["answers_vary"],
+        }
+    )
+    run = peftlab.run_recipe(recipe, output_dir=tmp_path / "run")
+    assert run.record.status == "success", run.record.error
+    predictions = [each["prediction"] for each in peftlab.load(tmp_path / "run").predict(["awful town", "good day out"])]
+    assert (predictions == ["a", "b"]) == (class_texts is not None)
+
+
+@pytest.mark.parametrize(
+    ("class_texts", "message"),
+    [
+        ({"a": "good", "c": "bad"}, "`c` is no class"),
+        ({"a": "good"}, "'b' has no text"),
+        ({"a": "good", "b": " "}, "'b' has no text"),
+    ],
+)
+def test_each_class_is_called_something(tiny_bert: Path, class_texts: dict[str, str], message: str) -> None:
+    split = Split("train", range(2), {"text": ["good day", "bad day"], "label": ["a", "b"]})
+    task = TASKS["few_shot_classification"](class_texts=class_texts)
+    with pytest.raises(DataError, match=message) as caught:
+        task.encode(split, AutoTokenizer.from_pretrained(tiny_bert), ("a", "b"))
+    assert caught.value.where == "task.class_texts"
+
+
 def test_what_it_cannot_do_is_said() -> None:
     values = {"model": {"path": "x"}, "data": {"source": "x.csv"}, "method": {"type": "lora"}}
     with pytest.raises(UserError, match="one class here"):
         peftlab.Recipe.from_dict({**values, "task": {"type": "few_shot_classification", "multi_label": True}})
+    own = {"type": "few_shot_classification", "text": ["a", "b"], "class_texts": "names"}
+    with pytest.raises(UserError, match="two columns"):
+        peftlab.Recipe.from_dict({**values, "task": own})

@@ -50,6 +50,12 @@ SENTENCES = {
     "text": "The tuned text tower alone.",
     "untuned_text": "The text tower before tuning.",
 }
+COLD_SENTENCES = {
+    "": "the tuned tower, and by the popularity and the wish that texts and words let expect",
+    "_text": "the tuned tower alone",
+    "_untuned": "the tower before tuning, and by the popularity and the wish that texts and words let expect",
+    "_untuned_text": "the tower before tuning alone",
+}
 Matrix = NDArray[np.float32]
 
 
@@ -69,7 +75,7 @@ def evaluate_recommender(application: Recommend, place: Workplace) -> Findings:
     figures += _differences(scores)
     figures += _likeness(lists, vectors, test)
     traits = traits_of(vectors, catalogue.texts)
-    figures += cold_figures(application, train, test, traits, untuned, hidden, weights.cold)
+    figures += cold_figures(application, history, traits, untuned, hidden, weights.cold)
     nothing = int((np.diff(test.starts) == 0).sum())
     notes = [
         f"{nothing} of {len(history.users)} users have no later event, and are not judged.",
@@ -111,23 +117,27 @@ def baseline_lists(models: Collaborative, train: History) -> dict[str, Ints]:
 
 def cold_figures(
     application: Recommend,
-    train: History,
-    test: History,
+    history: History,
     traits: Traits,
     untuned: Matrix | None,
     hidden: NDArray[np.bool_],
     shares: Shares,
 ) -> list[Figure]:
-    """How well hidden items are found among each other, from events of the other items."""
-    later = [each[hidden[each]] for each in test.each()]
-    known = sum(bool(len(each)) for each in later)
+    """How well hidden items are found among each other, from the first events of the other items.
+
+    To be found are the choices of hidden items among each user's last events (``cold``), and all that users made of
+    them, whenever (``cold_any_time``).
+    """
+    train, test = history.cut()
+    wanted = {"cold": _of_hidden(test, hidden), "cold_any_time": _of_hidden(history, hidden)}
+    known = sum(bool(len(each)) for each in wanted["cold"])
     if not known:
         return []
-    systems = {"cold": (traits, shares)}
+    systems = {"": (traits, shares)}
     if untuned is not None:
         before = traits.with_vectors(untuned)
-        systems["cold_untuned"] = (before, cold_shares(application, train, before, hidden))
-    scores = {}
+        systems["_untuned"] = (before, cold_shares(application, train, before, hidden))
+    lists = {}
     for name, (each, worth) in systems.items():
         case = cold_case(
             train,
@@ -138,27 +148,36 @@ def cold_figures(
             regularization=application.regularization,
         )
         for suffix, used in (("", worth), ("_text", TEXT_ALONE)):
-            scores[name + suffix] = score_lists(
-                case.lists(used), later, train.popularity, len(train.users), int(hidden.sum())
-            )
-    what = {
-        "cold": "New items by the tuned tower, and by the popularity and the wish that texts and words let expect.",
-        "cold_text": "New items by the tuned tower alone.",
-        "cold_untuned": "The same with the tower before tuning.",
-        "cold_untuned_text": "New items by the tower before tuning alone.",
-    }
-    figures = [
-        _mean(f"{name}.recall@{SIZE}", each.recall, f"{what[name]} {int(hidden.sum())} items were hidden.")
-        for name, each in scores.items()
-    ]
-    figures += [_mean(f"{name}.ndcg@{SIZE}", each.ndcg, what[name]) for name, each in scores.items()]
+            lists[name + suffix] = case.lists(used)
+    figures = []
+    for kind, later in wanted.items():
+        scores = {
+            name: score_lists(each, later, train.popularity, len(train.users), int(hidden.sum()))
+            for name, each in lists.items()
+        }
+        figures += _cold(kind, scores, int(hidden.sum()))
     chance = SIZE / max(int(hidden.sum()), SIZE)
     figures.append(_whole(f"cold.random_recall@{SIZE}", chance, known, "New items drawn at random."))
-    if untuned is not None:
-        for name in ("cold", "cold_text"):
-            gain = scores[name].recall - scores[name.replace("cold", "cold_untuned")].recall
+    return figures
+
+
+def _of_hidden(events: History, hidden: NDArray[np.bool_]) -> list[Ints]:
+    return [each[hidden[each]] for each in events.each()]
+
+
+def _cold(kind: str, scores: dict[str, Scores], hidden: int) -> list[Figure]:
+    """Figures of one kind of choices that are to be found, and what tuning adds to them."""
+    when = "users' last events" if kind == "cold" else "all events of users, those of earlier times too"
+    figures = []
+    for name, each in scores.items():
+        what = f"New items by {COLD_SENTENCES[name]}; {hidden} items were hidden, and their choices among {when} count."
+        figures.append(_mean(f"{kind}{name}.recall@{SIZE}", each.recall, what))
+        figures.append(_mean(f"{kind}{name}.ndcg@{SIZE}", each.ndcg, what))
+    for suffix in ("", "_text"):
+        if f"_untuned{suffix}" in scores:
+            gain = scores[suffix].recall - scores[f"_untuned{suffix}"].recall
             sentence = "What tuning adds for new items, on the same users."
-            figures.append(_mean(f"{name}.recall@{SIZE}_by_tuning", gain, sentence, "difference"))
+            figures.append(_mean(f"{kind}{suffix}.recall@{SIZE}_by_tuning", gain, sentence, "difference"))
     return figures
 
 
