@@ -12,7 +12,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from peftlab.artifact.save import DELTA_CONFIG, DELTA_WEIGHTS
-from peftlab.core.errors import UserError
+from peftlab.core.errors import UserError, first_line
 from peftlab.models.facts import family_of
 
 ADAPTER_CONFIGS = ("adapter_config.json", DELTA_CONFIG)
@@ -98,7 +98,7 @@ def _check_weights(folder: Path, name: str, what: str) -> None:
         with safe_open(folder / name, framework="pt"):
             pass
     except (SafetensorError, OSError) as error:
-        raise _damaged(folder, name, what, str(error).splitlines()[0]) from None
+        raise _damaged(folder, name, what, first_line(error)) from None
 
 
 _HINT = "Copy it from where the run was made, or run the recipe again."

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from peftlab.artifact.save import DELTA_WEIGHTS
-from peftlab.core.errors import UserError
+from peftlab.core.errors import UserError, first_line
 from peftlab.core.record import ADAPTER
 
 STATELESS_PACKAGES = frozenset({"torch", "transformers", "peft", "peftlab"})
@@ -92,7 +92,7 @@ def add_adapter(model: Any, folder: Path, name: str) -> None:
     except (OSError, RuntimeError, ValueError, KeyError, SafetensorError, json.JSONDecodeError) as error:
         if name in model.peft_config:
             model.delete_adapter(name)
-        raise UserError(f"the adapter cannot be loaded: {str(error).splitlines()[0]}", where=str(adapter)) from None
+        raise UserError(f"the adapter cannot be loaded: {first_line(error)}", where=str(adapter)) from None
     if own != saved:
         model.delete_adapter(name)
         raise UserError(f"the adapter lacks or adds {', '.join(sorted(own ^ saved)[:3])}", where=str(adapter))

@@ -19,7 +19,7 @@ from peftlab.artifact.save import DELTA_CONFIG, DELTA_FORMAT, DELTA_WEIGHTS
 from peftlab.artifact.token_rows import has_token_rows
 from peftlab.artifact.whole import load_model
 from peftlab.core.added_rows import drop_rows
-from peftlab.core.errors import UserError
+from peftlab.core.errors import UserError, first_line
 from peftlab.core.known_warnings import without_known_warnings
 from peftlab.core.method import METHODS, MethodContext
 from peftlab.core.record import ADAPTER, MODEL
@@ -48,7 +48,7 @@ def load_artifact(load_base: Callable[[], Any], folder: Path) -> nn.Module:
         _check_base(base, adapter)
         return load(base, adapter).eval()
     except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError, FileNotFoundError) as error:
-        raise UserError(f"the adapter is damaged: {str(error).splitlines()[0]}", where=str(adapter)) from None
+        raise UserError(f"the adapter is damaged: {first_line(error)}", where=str(adapter)) from None
 
 
 def _check_base(base: Any, folder: Path) -> None:
@@ -67,7 +67,7 @@ def _load_peft(base: Any, folder: Path) -> nn.Module:
         with without_known_warnings():
             model: Any = peft.PeftModel.from_pretrained(base, folder)
     except (RuntimeError, ValueError, KeyError) as error:
-        raise _misfit(folder, str(error).splitlines()[0]) from None
+        raise _misfit(folder, first_line(error)) from None
     if not model.active_peft_config.is_prompt_learning:  # peft only warns of what is missing
         saved = load_file(folder / DELTA_WEIGHTS)
         own = peft.get_peft_model_state_dict(model, save_embedding_layers=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from peftlab.core.added_rows import fold_rows
-from peftlab.core.errors import UnsupportedError
+from peftlab.core.errors import UnsupportedError, first_line
 from peftlab.core.method import METHODS, Method
 
 
@@ -30,7 +30,7 @@ def merge(model: Any, method: Method) -> Any:
             model = model.merge_and_unload(safe_merge=True)
     except (AttributeError, ValueError) as error:
         raise UnsupportedError(
-            f"peft cannot merge {method.registered_name} in this model: {str(error).splitlines()[0]}",
+            f"peft cannot merge {method.registered_name} in this model: {first_line(error)}",
             hint="Export it as onnx, or use its adapter/ with peft.",
         ) from None
     fold_rows(model)

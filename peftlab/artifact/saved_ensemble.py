@@ -18,7 +18,7 @@ from pydantic import Field, StringConstraints
 from peftlab.artifact.saved_folder import find_folder
 from peftlab.artifact.saved_run import SavedRun
 from peftlab.core.config import Config
-from peftlab.core.errors import UserError
+from peftlab.core.errors import UserError, first_line
 from peftlab.core.files import write_text
 from peftlab.core.record import ENSEMBLE_NAME, RECIPE_NAME, RECORD_NAME
 from peftlab.recipe.schema import Recipe, with_learned
@@ -100,7 +100,7 @@ class SavedEnsemble:
         except FileNotFoundError:
             raise UserError(f"this is not an ensemble: it has no {ENSEMBLE_NAME}", where=str(folder)) from None
         except (ValueError, pydantic.ValidationError) as error:
-            raise UserError(f"the ensemble is damaged: {str(error).splitlines()[0]}", where=str(file)) from None
+            raise UserError(f"the ensemble is damaged: {first_line(error)}", where=str(file)) from None
         members = tuple(SavedRun.open(folder / MEMBERS / member.folder) for member in description.members)
         return cls(folder, description, members)
 

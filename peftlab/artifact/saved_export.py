@@ -16,7 +16,7 @@ from peftlab.artifact.saved_folder import EXPORT_NAME, find_folder, is_ensemble,
 from peftlab.artifact.saved_run import SavedRun
 from peftlab.core.config import Config, Document, replace_config
 from peftlab.core.destination import inputs_of_recipe
-from peftlab.core.errors import UserError
+from peftlab.core.errors import UserError, first_line
 from peftlab.core.files import write_text
 from peftlab.core.record import RECIPE_NAME, run_of
 from peftlab.recipe.schema import Recipe, build_recipe, with_learned
@@ -190,7 +190,7 @@ def read_export(folder: Path) -> ExportDescription:
     except FileNotFoundError:
         raise UserError(f"this is not an export: it has no {EXPORT_NAME}", where=str(folder)) from None
     except (ValueError, pydantic.ValidationError) as error:
-        raise UserError(f"the export is damaged: {str(error).splitlines()[0]}", where=str(path)) from None
+        raise UserError(f"the export is damaged: {first_line(error)}", where=str(path)) from None
 
 
 def write_export(description: ExportDescription, folder: Path) -> None:

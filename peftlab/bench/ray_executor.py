@@ -22,7 +22,7 @@ from peftlab.bench.executor import Finished
 from peftlab.bench.ray_cell import Parcel, forget_cell
 from peftlab.bench.ray_cluster import Node, Share, Versions, living_nodes, version_reader
 from peftlab.bench.worker import leave_record
-from peftlab.core.errors import PeftlabError
+from peftlab.core.errors import PeftlabError, first_line
 from peftlab.core.files import write_text
 from peftlab.core.record import RECIPE_NAME, RECORD_NAME, RunRecord, Status, read_record
 from peftlab.core.reporter import Reporter
@@ -162,7 +162,7 @@ class RayExecutor:
             except ray.exceptions.OutOfMemoryError:
                 raise _LostError("Ray has ended the run: its node's memory ran out", "out_of_memory") from None
             except ray.exceptions.RayError as error:
-                told = (str(error).strip() or type(error).__name__).splitlines()[0]
+                told = first_line(error)
                 raise _LostError(f"the run's node was lost {LOST_NODES + 1} times: {told}") from None
             else:
                 return found

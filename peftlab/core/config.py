@@ -18,7 +18,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-from peftlab.core.errors import ConfigError, did_you_mean
+from peftlab.core.errors import ConfigError, did_you_mean, first_line
 
 Key = str | int
 KeyPath = tuple[Key, ...]
@@ -141,7 +141,7 @@ def parse_yaml(text: str, *, source: str, folder: Path | None = None) -> Documen
         place = f"{source}:{mark.line + 1}" if mark else source
         raise ConfigError(f"not YAML: {error.problem or error.context}", where=place) from None
     except (YAMLError, ValueError, RecursionError) as error:
-        raise ConfigError(f"not YAML: {str(error).splitlines()[0]}", where=source) from None
+        raise ConfigError(f"not YAML: {first_line(error)}", where=source) from None
     if not isinstance(values, dict):
         found = "nothing" if values is None else f"a {type(values).__name__}"
         raise ConfigError(f"a mapping of keys to values is needed, but the file holds {found}", where=source)

@@ -81,3 +81,9 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str | None:
     if len(known) > FEW:
         return f"Known: {', '.join(known[:FEW])}, … ({len(known)} in all)."
     return f"Known: {', '.join(known)}."
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says that is not blank; the error's kind where it says nothing."""
+    lines = (line.strip() for line in str(error).splitlines())
+    return next(filter(None, lines), type(error).__name__)

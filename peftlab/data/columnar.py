@@ -8,7 +8,7 @@ import math
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any, BinaryIO
 
-from peftlab.core.errors import DataError
+from peftlab.core.errors import DataError, first_line
 
 
 def read_columnar(
@@ -36,7 +36,7 @@ def read_columnar(
         names, table = _read_parquet(source, keep) if parquet else _read_arrow(source, keep)
         columns = {name: column_values(table.column(name)) for name in table.column_names}
     except (pa.ArrowException, OSError, ValueError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise DataError(f"not a {kind} file that can be read: {reason}", where=where) from None
     classes = _class_names(table.schema.metadata)
     return names, {name: name_classes(values, classes.get(name)) for name, values in columns.items()}
@@ -70,7 +70,7 @@ def stream_parquet(
                     },
                 )
     except (pa.ArrowException, OSError, ValueError, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = first_line(error)
         raise DataError(f"not a Parquet file that can be read: {reason}", where=where) from None
 
 
@@ -86,7 +86,7 @@ def parquet_rows(source: BinaryIO, *, where: str) -> int:
     try:
         return int(pq.read_metadata(source).num_rows)
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"not a Parquet file that can be read: {str(error).splitlines()[0]}", where=where) from None
+        raise DataError(f"not a Parquet file that can be read: {first_line(error)}", where=where) from None
 
 
 def columns_of_dataset(rows: Any, chosen: Sequence[str]) -> dict[str, list[Any]]:

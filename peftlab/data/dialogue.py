@@ -12,7 +12,7 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from peftlab.core.errors import DataError
+from peftlab.core.errors import DataError, first_line
 
 CONVERSATIONS = "conversations"
 
@@ -29,7 +29,7 @@ def parse_conversations(text: str, *, where: str) -> list[list[str]]:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise DataError(f"not YAML: {error.problem or error.context}", where=f"{where}{line}") from None
     except (YAMLError, ValueError) as error:
-        raise DataError(f"not YAML: {str(error).splitlines()[0]}", where=where) from None
+        raise DataError(f"not YAML: {first_line(error)}", where=where) from None
     found = document.get(CONVERSATIONS) if isinstance(document, Mapping) else None
     if not isinstance(found, list) or not any(isinstance(item, list) for item in found):
         raise DataError(

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from peftlab.core.errors import UserError
+from peftlab.core.errors import UserError, first_line
 from peftlab.inference.tuned_model import ComputeLogits
 
 SLOWER_FUSIONS = ("SkipLayerNormFusion",)
@@ -33,7 +33,7 @@ def onnx_logits(path: Path, inputs: list[str]) -> ComputeLogits:
             path, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(SLOWER_FUSIONS)
         )
     except Exception as error:  # noqa: BLE001 - its errors have no base class of their own
-        raise UserError(f"the ONNX file cannot be read: {str(error).splitlines()[0]}", where=str(path)) from None
+        raise UserError(f"the ONNX file cannot be read: {first_line(error)}", where=str(path)) from None
 
     def compute(batch: Mapping[str, Tensor]) -> Tensor:
         (logits,) = session.run(["logits"], {name: batch[name].numpy() for name in inputs})

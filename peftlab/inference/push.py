@@ -7,7 +7,7 @@ from typing import Any
 
 from peftlab.artifact.saved_ensemble import SavedEnsemble
 from peftlab.artifact.saved_export import SavedExport, open_saved
-from peftlab.core.errors import SourceError, UnsupportedError, UserError
+from peftlab.core.errors import SourceError, UnsupportedError, UserError, first_line
 from peftlab.core.reporter import ProgressCallback
 from peftlab.run.card import CARD_NAME, CARD_TAG
 
@@ -48,10 +48,10 @@ def push_folder(
     except UserError:
         raise
     except HFValidationError as error:
-        raise UserError(str(error).splitlines()[0], where="--repository", hint="Write OWNER/NAME.") from None
+        raise UserError(first_line(error), where="--repository", hint="Write OWNER/NAME.") from None
     except Exception as error:  # noqa: BLE001 - the errors of whichever HTTP library the client is built on
         raise SourceError(
-            f"the Hub does not take it: {(str(error).strip() or type(error).__name__).splitlines()[0]}",
+            f"the Hub does not take it: {first_line(error)}",
             where=repository,
             hint="Log in with `hf auth login`, and check the connection.",
         ) from None

@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedModel
 from peftlab.acceleration.accelerated import prepare
 from peftlab.core.added_rows import set_rows_apart
 from peftlab.core.bfloat16 import card_has_bfloat16
-from peftlab.core.errors import SourceError, UnsupportedError
+from peftlab.core.errors import SourceError, UnsupportedError, first_line
 from peftlab.core.input_embeddings import input_embeddings
 from peftlab.core.quiet import quiet_transformers
 from peftlab.core.task import Head
@@ -83,12 +83,12 @@ def _load_text_tokenizer(source: str, config: ModelConfig, *, offline: bool) -> 
         )
     except ImportError as error:
         raise SourceError(
-            f"the tokenizer cannot be loaded: {_first_line(error)}",
+            f"the tokenizer cannot be loaded: {first_line(error)}",
             where=config.path,
             hint="Install what it needs, such as pip install 'peftlab[sentencepiece]'.",
         ) from None
     except (OSError, ValueError, KeyError) as error:
-        raise SourceError(f"the tokenizer cannot be loaded: {_first_line(error)}", where=config.path) from None
+        raise SourceError(f"the tokenizer cannot be loaded: {first_line(error)}", where=config.path) from None
     tokenizer.padding_side = tokenizer.truncation_side = "right"
     tokenizer.split_special_tokens = False  # what is text, and what a chat template's token, peftlab decides itself
     add_to_tokenizer(tokenizer, config.add_tokens)
@@ -206,14 +206,14 @@ def _loading_errors(config: ModelConfig, head: Head) -> Iterator[None]:
     try:
         yield
     except (OSError, ImportError) as error:
-        raise SourceError(f"the model cannot be loaded: {_first_line(error)}", where=config.path) from None
+        raise SourceError(f"the model cannot be loaded: {first_line(error)}", where=config.path) from None
     except ValueError as error:
         if "Unrecognized configuration class" in str(error):
             raise UnsupportedError(
                 f"transformers has no {head.auto_class.removeprefix('AutoModel')} for this architecture",
                 where=config.path,
             ) from None
-        raise SourceError(f"the model cannot be loaded: {_first_line(error)}", where=config.path) from None
+        raise SourceError(f"the model cannot be loaded: {first_line(error)}", where=config.path) from None
 
 
 def prepare_config(model_config: Any, *, dropout: float | None, pad_token_id: int, attention: str = "auto") -> None:
@@ -295,11 +295,6 @@ def checkpoint_activations(model: PreTrainedModel, config: ModelConfig) -> None:
     """
     settings = {"use_reentrant": False, "early_stop": config.offload is None}
     model.gradient_checkpointing_enable(settings)  # type: ignore[no-untyped-call]
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
 
 
 def resolve_dtype(name: str, *, device: torch.device, base_is_frozen: bool) -> torch.dtype:

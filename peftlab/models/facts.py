@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from peftlab.core.errors import SourceError, UnsupportedError
+from peftlab.core.errors import SourceError, UnsupportedError, first_line
 from peftlab.core.hub import prepare_hub
 from peftlab.core.model_facts import Family, ModelFacts
 from peftlab.models.gguf import converted_folder
@@ -229,7 +229,7 @@ def _read_hub(
     except (HfHubHTTPError, OSError, ValueError) as error:
         if isinstance(error, ConnectionError):
             raise _not_here(hub_id) from None
-        raise SourceError(str(error).strip().splitlines()[0], where=hub_id, hint=TAKEN_FOR_HUB_ID) from None
+        raise SourceError(first_line(error), where=hub_id, hint=TAKEN_FOR_HUB_ID) from None
     if offline:
         return config, None
     try:

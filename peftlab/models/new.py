@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from peftlab.core.errors import ConfigError, did_you_mean
+from peftlab.core.errors import ConfigError, did_you_mean, first_line
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.task import Head
 from peftlab.models.character_tokenizer import CHARACTERS
@@ -65,7 +65,7 @@ def write_new_model(config: ModelConfig, head: Head, *, tokenizer: Any, seed: in
     try:
         model = getattr(transformers, head.auto_class).from_config(model_config)
     except ValueError as error:
-        raise ConfigError(f"the model cannot be built: {str(error).splitlines()[0]}", where=WHERE) from None
+        raise ConfigError(f"the model cannot be built: {first_line(error)}", where=WHERE) from None
     write_checkpoint(model, folder)
     tokenizer.save_pretrained(folder)
 

@@ -14,7 +14,7 @@ from transformers import AutoConfig
 
 from peftlab.acceleration.accelerated import prepare
 from peftlab.core.added_rows import set_rows_apart
-from peftlab.core.errors import UnsupportedError
+from peftlab.core.errors import UnsupportedError, first_line
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.task import Head
 from peftlab.models.base_model import BaseModel, prepare_config, unquantized_modules, without_pooler
@@ -57,7 +57,7 @@ def build_skeleton(
             model = auto_class.from_config(model_config, dtype=dtype, **settings)
     except (ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
         raise UnsupportedError(
-            f"a model of the type `{facts.model_type}` cannot be built from its config: {str(error).splitlines()[0]}",
+            f"a model of the type `{facts.model_type}` cannot be built from its config: {first_line(error)}",
             where="model.path",
             hint=f"transformers {transformers.__version__} must know the type, and the config must hold its sizes.",
         ) from None

@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from peftlab.core.config import Config
-from peftlab.core.errors import UserError
+from peftlab.core.errors import UserError, first_line
 from peftlab.core.files import write_text
 
 AUDITS_NAME = "audits.jsonl"
@@ -64,7 +64,7 @@ def read_audits(folder: Path) -> list[CellAudit]:
         return [CellAudit.model_validate(json.loads(line)) for line in lines if line.strip()]
     except (ValueError, ValidationError) as error:
         raise UserError(
-            f"the audits are damaged: {str(error).splitlines()[0]}",
+            f"the audits are damaged: {first_line(error)}",
             where=str(path),
             hint="Remove the file; `peftlab bench` makes it anew.",
         ) from None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pydantic
 
-from peftlab.core.errors import UserError, did_you_mean
+from peftlab.core.errors import UserError, did_you_mean, first_line
 from peftlab.core.record import RunRecord, parse_record
 from peftlab.packs.layout import (
     CELLS,
@@ -225,7 +225,7 @@ def _read_table(path: Path, _stamp: tuple[int, int]) -> _ByRun:
         codes = runs.indices.to_numpy(zero_copy_only=False)
         table = table.take(pa.array(np.argsort(codes, kind="stable"))).combine_chunks()
     except (pa.ArrowException, OSError, IndexError) as error:
-        what = str(error).splitlines()[0]
+        what = first_line(error)
         raise UserError(f"the file is damaged: {what}", where=str(path), hint=REMEDY) from None
     counts = np.bincount(codes, minlength=len(runs.dictionary))
     starts = np.cumsum(counts) - counts

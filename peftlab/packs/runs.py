@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from peftlab.core.errors import UserError, did_you_mean
+from peftlab.core.errors import UserError, did_you_mean, first_line
 from peftlab.core.record import RECORD_NAME, RunRecord, read_record
 from peftlab.packs.layout import (
     CELLS,
@@ -167,4 +167,4 @@ def read_predictions_file(path: Path, columns: Sequence[str] | None = None) -> p
         table = pq.ParquetFile(path, memory_map=True).read(columns=columns, use_threads=False)
         return table if columns is None else table.select(list(columns))
     except (pa.ArrowException, OSError, KeyError) as error:
-        raise UserError(f"the predictions are damaged: {str(error).splitlines()[0]}", where=str(path)) from None
+        raise UserError(f"the predictions are damaged: {first_line(error)}", where=str(path)) from None

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peftlab.core.errors import UserError
+from peftlab.core.errors import UserError, first_line
 from peftlab.packs.runs import read_run_predictions
 
 COLUMNS = ["split", "index", "label", "prediction"]
@@ -81,7 +81,7 @@ def read_predictions(folder: Path, split: str) -> Predictions | None:
             labels = pc.cast(labels, pa.float64())  # whether a reward should be above 0 is no class
         return Predictions(index[rows], _column(labels), _column(predictions))
     except (pa.ArrowException, KeyError, TypeError) as error:
-        raise UserError(f"the predictions are damaged: {str(error).splitlines()[0]}", where=str(folder)) from None
+        raise UserError(f"the predictions are damaged: {first_line(error)}", where=str(folder)) from None
 
 
 def _column(values: Any) -> Column:

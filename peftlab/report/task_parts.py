@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from peftlab.core.errors import UserError
+from peftlab.core.errors import UserError, first_line
 from peftlab.core.report_parts import ComparedMethod, ReportPart
 from peftlab.core.task import TASKS
 from peftlab.report.comparison import Comparison
@@ -62,7 +62,7 @@ def _parts(comparison: Comparison, most: int) -> Sequence[ReportPart]:
         return TASKS[comparison.key.task].report_parts(methods)
     except (pa.ArrowException, ValueError, TypeError) as error:
         where = str(comparison.methods[0].entries[0].path)
-        raise UserError(f"the predictions are damaged: {str(error).splitlines()[0]}", where=where) from None
+        raise UserError(f"the predictions are damaged: {first_line(error)}", where=where) from None
 
 
 def _scores_of(entries: Sequence[Entry]) -> Callable[[str], list[list[list[float]]]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from peftlab.core.errors import UserError
+from peftlab.core.errors import UserError, first_line
 from peftlab.core.report_parts import Units
 from peftlab.core.task import TASKS
 from peftlab.packs.runs import read_run_predictions
@@ -23,7 +23,7 @@ def read_units(folder: Path, task: str, split: str) -> Units | None:
     try:
         return TASKS[task].compared_units(lambda: read_scores(folder, split))
     except (pa.ArrowException, ValueError, TypeError) as error:
-        raise UserError(f"the predictions are damaged: {str(error).splitlines()[0]}", where=str(folder)) from None
+        raise UserError(f"the predictions are damaged: {first_line(error)}", where=str(folder)) from None
 
 
 def read_scores(folder: Path, split: str) -> list[list[float]]:

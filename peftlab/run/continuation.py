@@ -11,7 +11,7 @@ from pydantic import Field
 
 from peftlab.artifact.saved_run import SavedRun
 from peftlab.core.config import Config, Document
-from peftlab.core.errors import ConfigError, UnsupportedError, UserError
+from peftlab.core.errors import ConfigError, UnsupportedError, UserError, first_line
 from peftlab.core.past import BEFORE
 from peftlab.measurement.example_intervals import intervals_of_file
 from peftlab.recipe.schema import Recipe, assign, build_recipe, override
@@ -118,7 +118,7 @@ def compare_with_earlier(result: RunResult) -> list[Change]:
     try:
         table = pq.read_table(path)
     except (OSError, pa.ArrowException) as error:
-        raise UserError(f"the predictions cannot be read: {str(error).splitlines()[0]}", where=str(path)) from None
+        raise UserError(f"the predictions cannot be read: {first_line(error)}", where=str(path)) from None
     found = []
     for split, scores in record.earlier.scores.items():
         before, now = read_answers(table, BEFORE + split), read_answers(table, split)

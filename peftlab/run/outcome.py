@@ -8,7 +8,7 @@ import traceback
 import torch
 
 from peftlab.core.callback import CallbackError
-from peftlab.core.errors import PeftlabError
+from peftlab.core.errors import PeftlabError, first_line
 from peftlab.core.files import write_text
 from peftlab.core.record import DataSummary, Guard, RunRecord, Status
 from peftlab.measurement.environment import describe_environment
@@ -119,7 +119,7 @@ def _status(
     if isinstance(error, PeftlabError):
         return "failed", str(error)
     if lacks_determinism(error):
-        return "failed", f"{str(error).splitlines()[0]} Set training.deterministic to false."
+        return "failed", f"{first_line(error)} Set training.deterministic to false."
     if isinstance(error, OSError):
         return "failed", f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
     write_text(folder.path / TRACEBACK_NAME, "".join(traceback.format_exception(error)))

@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from peftlab.core.devices import AUTO, choose_device
-from peftlab.core.errors import RunFailedError, UserError
+from peftlab.core.errors import RunFailedError, UserError, first_line
 from peftlab.training.launch import LAUNCHER, STORE_FILE, Started, find_start
 from peftlab.training.processes import Processes
 from peftlab.training.watch import Watch
@@ -175,7 +175,7 @@ def _open_store(start: Started, timeout: datetime.timedelta) -> Any:
             ) from None
         if holds:
             raise UserError(
-                f"the first process cannot listen at {place}: {str(error).splitlines()[0]}",
+                f"the first process cannot listen at {place}: {first_line(error)}",
                 where="MASTER_ADDR",
                 hint="It must be an address of the machine that process 0 runs on.",
             ) from None

@@ -144,7 +144,7 @@ class Processes(World):
         """Tell the others of an error of this process; where it has failed for lack of another, find out why."""
         self.is_over = True
         if self.keeps_pace and _is_of_exchange(error):
-            error = self._watch.loss(str(error))
+            error = self._watch.loss(error)
         if isinstance(error, LostProcessError):
             self._watch.say_ended(None)
             return error.__cause__ if error.__cause__ is not None else error
@@ -163,7 +163,7 @@ class Processes(World):
         except LostProcessError:
             raise
         except RuntimeError as error:  # gloo says that a connection was closed, and not whose
-            raise self._watch.loss(str(error)) from None
+            raise self._watch.loss(error) from None
 
     @staticmethod
     def _is_done(work: Any) -> bool:

@@ -14,7 +14,7 @@ import time
 import traceback
 from typing import Any
 
-from peftlab.core.errors import PeftlabError, RunFailedError
+from peftlab.core.errors import PeftlabError, RunFailedError, first_line
 
 BEAT = 0.5
 """Seconds between two signs of life."""
@@ -87,11 +87,11 @@ class Watch:
             if now - at > self._timeout:
                 raise LostProcessError(_silent(other, self._timeout, is_gone=False), hint=RESUME)
 
-    def loss(self, reason: str) -> LostProcessError:
+    def loss(self, error: BaseException) -> LostProcessError:
         """What has happened, when a connection has failed: the others get a moment to tell.
 
         Args:
-            reason: What the library said.
+            error: Of the library.
         """
         began = time.monotonic()
         patience = min(self._timeout, 2 * MISSED * BEAT)
@@ -105,9 +105,7 @@ class Watch:
             if gone and now - self._contact < MISSED * BEAT:
                 return LostProcessError(_silent(gone[0], 0, is_gone=True), hint=RESUME)
             time.sleep(BEAT / 5)
-        return LostProcessError(
-            f"the processes of this run have lost each other: {reason.splitlines()[0]}", hint=RESUME
-        )
+        return LostProcessError(f"the processes of this run have lost each other: {first_line(error)}", hint=RESUME)
 
     def say_ended(self, error: BaseException | None) -> None:
         """Tell the others that this process ends.

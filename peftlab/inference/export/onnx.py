@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from peftlab.core.errors import UnsupportedError, UserError
+from peftlab.core.errors import UnsupportedError, UserError, first_line
 from peftlab.core.task import Task
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -130,7 +130,7 @@ def quantize_int8(source: Path, target: Path) -> None:
 
 def _reason(error: Exception) -> str:
     cause = error.__cause__ or error
-    return str(cause).strip().splitlines()[0] if str(cause).strip() else "no reason given"
+    return first_line(cause)
 
 
 @contextlib.contextmanager
