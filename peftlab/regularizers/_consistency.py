@@ -26,7 +26,7 @@ class Consistency(NeedsClasses):
     needs_unlabeled: ClassVar[bool] = True
     memory: ClassVar[str] = "as much as a batch of ratio times the size"
     replaces_loss: ClassVar[bool] = True
-    not_with: ClassVar[tuple[str, ...]] = ("fgm", "freelb", "pgd")
+    not_with: ClassVar[tuple[str, ...]] = ("fgm", "freelb", "neftune", "pgd")
 
     weight: PositiveFloat = Field(1.0, description="Of the loss of the texts without labels.")
     ratio: PositiveInt = Field(3, description="Texts without labels for each labelled one of a batch.")

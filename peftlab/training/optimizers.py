@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
+from peftlab.core.added_rows import AddedRows
 from peftlab.core.method import is_matrix
 from peftlab.core.schedule import Place
 from peftlab.training.hooks import HookList
@@ -29,7 +30,7 @@ def build_optimizer(
     Raises:
         UnsupportedError: The optimizer's package cannot be imported.
     """
-    tables = {id(layer.weight) for layer in model.modules() if isinstance(layer, nn.Embedding)}
+    tables = {id(layer.weight) for layer in model.modules() if isinstance(layer, (nn.Embedding, AddedRows))}
     kinds: dict[str, dict[float, list[nn.Parameter]]] = {"embeddings": {}, "matrices": {}, "vectors": {}}
     decays, factors = (is_matrix, {}) if hooks is None else (hooks.decays, hooks.rate_factors(model))
     for name, parameter in model.named_parameters():

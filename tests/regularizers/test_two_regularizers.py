@@ -32,6 +32,8 @@ REFUSED = {
     *itertools.combinations(("fgm", "freelb", "pgd"), 2),
     *(tuple(sorted((one, other))) for one in ("fgm", "freelb", "pgd") for other in ("fixmatch", "smart", "uda")),
     ("ema", "swa"),
+    ("fixmatch", "neftune"),  # its noise is measured by the labelled texts' padding
+    ("neftune", "uda"),
     ("l2_sp", "mixout"),
 }
 

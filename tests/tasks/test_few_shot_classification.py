@@ -110,7 +110,9 @@ def test_the_head_is_fitted_to_what_a_class_is_called(tiny_bert: Path, tmp_path:
     )
     run = peftlab.run_recipe(recipe, output_dir=tmp_path / "run")
     assert run.record.status == "success", run.record.error
-    predictions = [each["prediction"] for each in peftlab.load(tmp_path / "run").predict(["awful town", "good day out"])]
+    predictions = [
+        each["prediction"] for each in peftlab.load(tmp_path / "run").predict(["awful town", "good day out"])
+    ]
     assert (predictions == ["a", "b"]) == (class_texts is not None)
 
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from peftlab.core.added_rows import ADDED_ROWS, AddedRows
 from peftlab.core.errors import ConfigError, UnsupportedError
 from peftlab.core.optimizer import OPTIMIZERS
 from peftlab.core.schedule import SCHEDULES
@@ -75,6 +76,21 @@ def test_keys_of_an_optimizer_reach_it() -> None:
     optimizer = build_optimizer(new_model(), config, 1.0)
     assert {group["d_coef"] for group in optimizer.param_groups} == {2.0}
     assert config.model_dump()["optimizer"]["type"] == "prodigy"
+
+
+def test_rows_of_added_tokens_are_embeddings_to_optimizers_of_matrices() -> None:
+    model = new_model()
+    model["words"].add_module(ADDED_ROWS, AddedRows([18, 19], model["words"].weight[18:]))
+    model["words"].weight.requires_grad_(False)
+    rows = model["words"].get_submodule(ADDED_ROWS).weight
+    of_matrices = {
+        id(parameter)
+        for group in build_optimizer(model, TrainingConfig(optimizer="muon"), 1e-2).param_groups
+        for parameter in group["params"]
+        if group["low_rank"]
+    }
+    assert of_matrices == {id(model["first"].weight), id(model["last"].weight)}
+    assert rows.requires_grad
 
 
 def test_muon_is_for_matrices_and_adamw_has_its_own_rate() -> None:
