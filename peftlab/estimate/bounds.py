@@ -54,28 +54,28 @@ def _state_bytes(optimizer: str | OptimizerConfig) -> int:
     return 0 if has_none else STATE_BYTES.get(optimizer_name(optimizer), 0)
 
 
-def is_surely_small(recipe: Recipe, facts: ModelFacts, *, tokens: int, device: str, memory: int) -> bool:
+def is_surely_small(recipe: Recipe, facts: ModelFacts, *, texts: int, length: int, device: str, memory: int) -> bool:
     """Whether a recipe takes so little of the memory that an exact estimate is not worth its seconds.
 
     Args:
         recipe: Checked.
         facts: Of its model.
-        tokens: Of a batch, padding included.
+        texts: Of a batch.
+        length: Of a text, padding included.
         device: ``cpu`` or ``cuda``.
         memory: Of the device, in bytes.
     """
     least = least_bytes(recipe, facts, device=device)
-    layers = _first(facts, "num_hidden_layers", "n_layer", "n_layers")
-    hidden = _first(facts, "hidden_size", "n_embd", "dim")
-    if least is None or layers is None or hidden is None:
+    of_text = text_bytes(facts, length)
+    if least is None or of_text is None:
         return False
-    return 4 * least + tokens * layers * hidden * ACTIVATION_BYTES < memory / 4
+    return 4 * least + texts * of_text < memory / 4
 
 
-def counting_bytes(facts: ModelFacts, length: int) -> int | None:
-    """What counting FLOPs with real numbers takes at most beside the model, or None where its sizes are unknown.
+def text_bytes(facts: ModelFacts, length: int) -> int | None:
+    """What a text's activations take at most, or None where the model's sizes are unknown.
 
-    Texts are counted singly or in pairs, without checkpointing and with attention's probabilities kept.
+    It is more than what is kept without checkpointing, by attention that keeps its probabilities.
     """
     layers = _first(facts, "num_hidden_layers", "n_layer", "n_layers")
     hidden = _first(facts, "hidden_size", "n_embd", "dim")

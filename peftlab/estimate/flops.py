@@ -9,7 +9,7 @@ import torch
 
 from peftlab.core.errors import UnsupportedError
 from peftlab.core.reporter import ProgressCallback
-from peftlab.estimate.bounds import counting_bytes
+from peftlab.estimate.bounds import text_bytes
 from peftlab.estimate.data import with_new_facts
 from peftlab.estimate.target import Target
 from peftlab.estimate.training import ShapesOfRecipe
@@ -24,7 +24,7 @@ FEW_BYTES = 128 << 20
 def is_cheap_to_count(checked: CheckedRecipe, loader: Loader) -> bool:
     """Whether FLOPs can be counted with real numbers, as their memory does not matter."""
     facts = with_new_facts(checked, loader).facts
-    needed = counting_bytes(facts, max(loader.train_lengths(), default=0))
+    needed = text_bytes(facts, max(loader.train_lengths(), default=0))
     return needed is not None and needed <= FEW_BYTES
 
 

@@ -41,7 +41,7 @@ def plan_micro_batches(
     memory = target.memory_bytes
     whole = batch_of(loader, micro_batches.size, target.processes)
     if memory is None or is_surely_small(
-        checked.recipe, checked.facts, tokens=whole.size * whole.length, device=target.name, memory=memory
+        checked.recipe, checked.facts, texts=whole.size, length=whole.length, device=target.name, memory=memory
     ):
         return micro_batches
     try:

@@ -247,8 +247,19 @@ def test_the_floor_is_below_the_estimate(tiny_bert: Path) -> None:
         if method == "full":
             assert floor > 0.9 * known
         assert not is_surely_small(
-            checked.recipe, checked.facts, tokens=8 * 24, device="cpu", memory=estimate.peak_bytes
+            checked.recipe, checked.facts, texts=8, length=24, device="cpu", memory=estimate.peak_bytes
         )
+
+
+def test_a_few_long_texts_are_not_surely_small(tiny_bert: Path) -> None:
+    """Attention grows with the square of the length: as many tokens in one text take more than in many."""
+    checked = checked_model(tiny_bert, "lora")
+
+    def is_small(texts: int, length: int) -> bool:
+        return is_surely_small(checked.recipe, checked.facts, texts=texts, length=length, device="cpu", memory=2**31)
+
+    assert is_small(256, 64)
+    assert not is_small(1, 256 * 64)
 
 
 def test_the_committed_table_keeps_its_promise() -> None:
