@@ -65,13 +65,13 @@ def expect(traits: Traits, popularity: NDArray[np.float64], exact: Ints) -> Expe
     rows = traits.rows(known)
     worth = _ridge(rows, (target - target.mean())[:, None])
     expected = traits.products(worth, np.arange(len(popularity)))[:, 0]
-    expected += np.float32(target.mean() - rows.mean(axis=0) @ worth[:, 0])
+    expected += np.float32(target.mean() - rows.mean(axis=0, dtype=np.float64) @ worth[:, 0])
     return Expected(expected, _ridge(traits.rows(exact)))
 
 
 def _ridge(inputs: Matrix, targets: NDArray[np.float64] | None = None) -> Matrix:
     """The coefficients of targets (columns); without targets the matrix that makes coefficients of any."""
-    own = inputs - inputs.mean(axis=0)
+    own = inputs - inputs.mean(axis=0, dtype=np.float64).astype(np.float32)
     gram = (own.T @ own).astype(np.float64) + RIDGE * np.eye(own.shape[1])
     right = own.T if targets is None else own.T @ targets.astype(np.float32)
     return np.linalg.solve(gram, right.astype(np.float64)).astype(np.float32)
