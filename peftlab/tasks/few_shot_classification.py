@@ -84,6 +84,11 @@ class FewShotClassification(TextClassification):
         """The mean is left to who calls."""
         return MEAN_OF_TOKENS
 
+    def check_split(self, split: Split, labels: tuple[str, ...]) -> None:
+        """Every class must be called something, where it is said of any."""
+        super().check_split(split, labels)
+        self._class_texts(labels)
+
     def encode(self, split: Split, tokenizer: Any, labels: tuple[str, ...]) -> EncodedSplit:
         """As in text classification; each training example knows others of its class."""
         encoded = super().encode(split, tokenizer, labels)
@@ -93,7 +98,7 @@ class FewShotClassification(TextClassification):
         for at, example in enumerate(encoded.examples):
             of_class.setdefault(example["label"], []).append(at)
         draws = random.Random(0)  # noqa: S311 - no secret
-        names = self._class_tokens(tokenizer, labels)
+        names = self._class_tokens(tokenizer, labels) if self.class_texts is not None else []
         examples = []
         for at, example in enumerate(encoded.examples):
             others = [other for other in of_class[example["label"]] if other != at] or [at]
@@ -106,15 +111,16 @@ class FewShotClassification(TextClassification):
                 examples.append({**example, PARTNERS: partners})
         return replace(encoded, examples=examples)
 
-    def _class_tokens(self, tokenizer: Any, labels: tuple[str, ...]) -> list[Example]:
-        """The tokens of what each class is called; empty where that is not read."""
+    def _class_texts(self, labels: tuple[str, ...]) -> list[str]:
+        """What each class is called; empty where that is not read."""
         if self.class_texts is None:
             return []
         if self.class_texts == "names":
-            texts = [name.replace("_", " ").replace("-", " ") for name in labels]
-        else:
-            texts = list(one_of_each_class(self.class_texts, labels, where="task.class_texts", what="text").values())
-        column = self.text_columns()[0]
+            return [name.replace("_", " ").replace("-", " ") for name in labels]
+        return list(one_of_each_class(self.class_texts, labels, where="task.class_texts", what="text").values())
+
+    def _class_tokens(self, tokenizer: Any, labels: tuple[str, ...]) -> list[Example]:
+        texts, column = self._class_texts(labels), self.text_columns()[0]
         split = Split("class_texts", range(len(texts)), {column: texts}, source="task.class_texts")
         encoded = encode_texts(split, [column], range(len(texts)), tokenizer=tokenizer, max_length=self.max_length)
         return [_tokens(example) for example in encoded.examples]

@@ -124,11 +124,11 @@ def test_the_head_is_fitted_to_what_a_class_is_called(tiny_bert: Path, tmp_path:
         ({"a": "good", "b": " "}, "'b' has no text"),
     ],
 )
-def test_each_class_is_called_something(tiny_bert: Path, class_texts: dict[str, str], message: str) -> None:
+def test_each_class_is_called_something(class_texts: dict[str, str], message: str) -> None:
     split = Split("train", range(2), {"text": ["good day", "bad day"], "label": ["a", "b"]})
     task = TASKS["few_shot_classification"](class_texts=class_texts)
     with pytest.raises(DataError, match=message) as caught:
-        task.encode(split, AutoTokenizer.from_pretrained(tiny_bert), ("a", "b"))
+        task.check_split(split, ("a", "b"))
     assert caught.value.where == "task.class_texts"
 
 
