@@ -335,10 +335,14 @@ def _outputs(tuned: TunedModel) -> int | None:
     return None if count is None else int(count)
 
 
+OF_A_TABLE = {"max_length", "text", "label", "query", "document", "negatives"}
+"""Keys of tasks that say which columns were learned from, and how much of a text is read: not how it is computed."""
+
+
 def _group_key(recipe: Recipe, labels: tuple[str, ...]) -> tuple[Any, ...]:
     """Equal for runs whose adapters fit one model: method, task, the settings of both, and kind of head."""
     head = recipe.task.head(labels)
     shape = {key: value for key, value in head.config.items() if key not in {"id2label", "label2id", "num_labels"}}
     kind = (recipe.method.registered_name, recipe.method.model_dump_json())
-    task = (recipe.task.registered_name, recipe.task.model_dump_json(exclude={"max_length"}))
+    task = (recipe.task.registered_name, recipe.task.model_dump_json(exclude=OF_A_TABLE))
     return (*kind, *task, head.auto_class, tuple(sorted(shape.items())))

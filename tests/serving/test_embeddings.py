@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import peftlab
+from peftlab.serving.host import Host
 from tests.conftest import sentences
 
 TEXTS = ["good film", "the day was sad and dark in town", "it"]
@@ -107,6 +108,20 @@ def test_adapters_whose_tasks_read_vectors_otherwise_share_no_batch(
         expected = np.array([answer["prediction"] for answer in peftlab.load(folder).predict(TEXTS)])
         _, answer, _ = client.request("POST", "/v1/embeddings", {"model": name, "input": TEXTS})
         assert np.array([item["embedding"] for item in answer["data"]]) == pytest.approx(expected, abs=1e-5)
+
+
+def test_adapters_that_learned_from_other_columns_share_a_batch(
+    tiny_run: Callable[..., Path], reviews: Path, tmp_path: Path
+) -> None:
+    """As the monitor's two parts do: sentiment and topic are columns of one table."""
+    header, rest = reviews.read_text(encoding="utf-8").split("\n", 1)
+    assert header == "text,label"
+    table = tmp_path / "topics.csv"
+    table.write_text(f"said,topic\n{rest}", encoding="utf-8")
+    task = "{type: text_classification, max_length: 24, text: said, label: topic}"
+    host = Host()
+    hosted = [host.add("one", tiny_run()), host.add("other", tiny_run(task=task, data=table))]
+    assert hosted[0].group is hosted[1].group
 
 
 def test_a_model_that_gives_no_vectors_says_so(start: Any, tiny_run: Callable[..., Path]) -> None:
