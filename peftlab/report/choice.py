@@ -263,7 +263,8 @@ def _evidence_line(comparison: Comparison, at: int) -> str:
         if ends:
             text += f" (95 % interval {' to '.join(ends)}{_why_not_told_apart(comparison, at)})"
         parts.append(text)
-    parts.append(f"{wording.size(method.peak_memory_bytes)} peak memory")
+    if method.peak_memory_bytes is not None:
+        parts.append(f"{wording.size(method.peak_memory_bytes)} peak memory")
     parts.append(f"{wording.seconds(method.costs.train_seconds)} of training")
     return ", ".join(parts)
 

@@ -198,7 +198,8 @@ def _tip(metric: str, method: Any) -> list[str]:
     if interval.low is not None:
         low, high = wording.score(interval.low, metric, unit=False), wording.score(interval.high, metric, unit=False)
         lines[0] += f" ({low} to {high})"
-    lines.append(f"{wording.size(costs.peak_memory_bytes)} peak memory")
+    if costs.peak_memory_bytes is not None:
+        lines.append(f"{wording.size(costs.peak_memory_bytes)} peak memory")
     lines.append(
         f"{wording.rate(costs.tokens_per_second)} tokens/s, {wording.seconds(costs.train_seconds)} of training"
     )

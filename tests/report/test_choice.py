@@ -39,6 +39,14 @@ def test_without_limits_the_best_and_what_cannot_be_told_apart(comparison: Compa
     assert "close takes the least memory (496 MB) and the least time" in choice.answer
 
 
+def test_memory_that_was_not_measured_is_not_told(comparison: Comparison) -> None:
+    methods = [replace(method, costs=replace(method.costs, peak_memory_bytes=None)) for method in comparison.methods]
+    told = choose(replace(comparison, methods=methods), Limits()).evidence
+    assert told
+    assert not any("memory" in line for line in told)
+    assert all(line.endswith("of training") for line in told)
+
+
 def test_limits_rule_methods_out(comparison: Comparison) -> None:
     small = choose(comparison, Limits(memory_bytes=600e6))
     assert (small.decided, small.methods) == (True, ["close"])
