@@ -37,6 +37,9 @@ from peftlab.recipe.schema import Recipe
 Answer = Prediction | Tensor
 """What is said of a text, or read in it."""
 
+OF_A_TABLE = {"max_length", "text", "label", "query", "document", "negatives"}
+"""Keys of tasks that say which columns were learned from, and how much of a text is read: not how it is computed."""
+
 
 @dataclass
 class AdapterGroup:
@@ -333,10 +336,6 @@ def _outputs(tuned: TunedModel) -> int | None:
     """How many outputs the head has; None: as many as there are."""
     count = tuned.task.head(tuned.labels).config.get("num_labels")
     return None if count is None else int(count)
-
-
-OF_A_TABLE = {"max_length", "text", "label", "query", "document", "negatives"}
-"""Keys of tasks that say which columns were learned from, and how much of a text is read: not how it is computed."""
 
 
 def _group_key(recipe: Recipe, labels: tuple[str, ...]) -> tuple[Any, ...]:

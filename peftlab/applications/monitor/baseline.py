@@ -2,11 +2,12 @@
 
 The count of an hour is negative binomial: mean μ = level · profile(hour of the week), variance (1 + c) μ, the kind
 called NB1 (Cameron and Trivedi, Journal of Applied Econometrics 1, 1986). The excess c is the same for busy and for
-quiet hours, and for the sum of several. The level drifts. What is known of it is a gamma distribution whose shape and
-rate are discounted each hour, the conjugate "power steady" model (Smith, Journal of the Royal Statistical Society B 41,
-1979; West and Harrison, Bayesian Forecasting and Dynamic Models, 1997, section 10.8), so that the next count is
-predicted by a negative binomial again, of dispersion c / μ + 1 / shape: an uncertain level makes large counts less
-surprising.
+quiet hours, and for the sum of several.
+
+The level drifts. What is known of it is a gamma distribution whose shape and rate are discounted each hour. This is the
+conjugate "power steady" model (Smith, Journal of the Royal Statistical Society B 41, 1979; West and Harrison, Bayesian
+Forecasting and Dynamic Models, 1997, section 10.8). So the next count is predicted by a negative binomial again, of
+dispersion c / μ + 1 / shape: an uncertain level makes large counts less surprising.
 
 Arrays are series × hours. The hour of the week counts from Monday, 0:00.
 """

@@ -6,9 +6,6 @@ A vector blurs what a catalogue tells by a word: a year, a genre, a brand. Words
 
 from __future__ import annotations
 
-import itertools
-import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +22,7 @@ MOST_SHARE = 0.5
 """A word of more items tells none apart."""
 WORTH = 0.5
 """The length of an item's row of words; its vector has the length 1. Found on MovieLens' inner split, as the others."""
-WORD = re.compile(r"\w+")
+WORD = r"\w+"
 Matrix = NDArray[np.float32]
 
 
@@ -58,17 +55,16 @@ class Traits:
 
 def traits_of(vectors: Matrix, texts: Sequence[str]) -> Traits:
     """Join vectors with the words of the same texts."""
-    found = [sorted(set(WORD.findall(text.lower()))) for text in texts]
-    items_of = Counter(word for words in found for word in words)
-    usable = [(word, count) for word, count in items_of.items() if LEAST_ITEMS <= count <= MOST_SHARE * len(texts)]
-    kept = sorted(usable, key=lambda each: (-each[1], each[0]))[:MOST_WORDS]
-    place = {word: at for at, (word, _) in enumerate(kept)}
-    seldom = np.log(len(texts) / np.array([count for _, count in kept], dtype=np.float64))
-    rows = [[place[word] for word in words if word in place] for words in found]
-    starts = np.cumsum([0, *map(len, rows)])
-    columns = np.array([column for row in rows for column in row], dtype=np.int64)
-    weights = seldom[columns]
-    lengths = np.sqrt(np.array([np.square(weights[start:stop]).sum() for start, stop in itertools.pairwise(starts)]))
-    weights = WORTH * weights / np.repeat(np.maximum(lengths, 1e-12), np.diff(starts))
-    shape = (len(texts), len(kept))
-    return Traits(vectors, scipy.sparse.csr_matrix((weights.astype(np.float32), columns, starts), shape=shape))
+    from sklearn.feature_extraction.text import CountVectorizer
+    from sklearn.preprocessing import normalize
+
+    counter = CountVectorizer(
+        binary=True, min_df=LEAST_ITEMS, max_df=MOST_SHARE, max_features=MOST_WORDS, token_pattern=WORD
+    )
+    try:
+        has = counter.fit_transform(texts)
+    except ValueError:  # no word is in enough items, and in few enough
+        return Traits(vectors, scipy.sparse.csr_matrix((len(texts), 0), dtype=np.float32))
+    seldom = np.log(len(texts) / np.asarray(has.sum(axis=0)))
+    words = WORTH * normalize(has.multiply(seldom).tocsr())
+    return Traits(vectors, words.astype(np.float32))
