@@ -63,7 +63,8 @@ def drop_full_mask(_model: nn.Module, arguments: Any, keywords: dict[str, Any]) 
 def without_looking(model: nn.Module) -> Iterator[None]:
     """Let a transformers model make its masks from what is known, as long as the context lasts.
 
-    A mask of which nothing is known is made whole, which gives the same attention.
+    A mask of which nothing is known is made whole, which gives the same attention. Where no mask is given none is
+    needed, and transformers does not look for padding to warn of.
     """
     from transformers import PreTrainedModel, masking_utils
 
@@ -110,6 +111,7 @@ def without_looking(model: nn.Module) -> Iterator[None]:
             mock.patch.object(library, names[1], needs_no_mask(getattr(library, names[1]))),
             mock.patch.object(library, names[2], needs_no_mask(getattr(library, names[2]))),
             mock.patch.dict(library.AttentionMaskInterface._global_mapping, {"sdpa": mask_in_numbers}),
+            mock.patch.object(PreTrainedModel, "warn_if_padding_and_no_attention_mask", return_value=None),
         ):
             yield
     finally:

@@ -185,6 +185,24 @@ class TaskObjective(ABC):
         """
         return None
 
+    def lengthened(self, batch: Mapping[str, Tensor], length: int, pad_token_id: int) -> dict[str, Tensor]:
+        """A batch that is padded on the right to more tokens; its loss stays the same.
+
+        Args:
+            batch: From ``collate``, of a task that says its ``padding``.
+            length: Tokens of a row.
+            pad_token_id: For ``input_ids``.
+        """
+        from torch.nn import functional
+
+        fillers = {"input_ids": pad_token_id, **self.padding}
+        return {
+            key: functional.pad(value, (0, length - value.shape[1]), value=fillers[key])
+            if key in fillers and value.shape[1] < length
+            else value
+            for key, value in batch.items()
+        }
+
     def padded_tokens(self, batch: Mapping[str, Tensor]) -> int:
         """Places of a batch for tokens, counted like ``length``, padding included."""
         return batch["attention_mask"].numel()

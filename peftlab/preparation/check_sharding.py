@@ -40,7 +40,7 @@ def _reasons(recipe: Recipe) -> dict[str, str]:
         "training.micro_batch_size": "where one process runs out of memory, the others wait for it within a pass"
         if training.micro_batch_size == "auto"
         else None,
-        "training.cuda_graphs": "a recorded step exchanges nothing" if training.cuda_graphs != "off" else None,
+        "training.cuda_graphs": "a recorded step exchanges nothing" if training.cuda_graphs == "on" else None,
         "training.compile": "compiled blocks with exchanges were never tried" if training.compile != "off" else None,
         "training.optimizer": f"{optimizer} looks at whole matrices or blocks of them"
         if trains_base and optimizer not in WITH_WHOLE_BASE

@@ -75,7 +75,7 @@ def head_alone(
         yield job, {PART: f"computed in every step: {reason}"}
         return
     loader.splits.update(splits)
-    alone = replace(job, split=splits["train"])
+    alone = replace(job, split=splits["train"], graphs=None)
     try:
         with in_place_of_base(model, known), switched_off(model):
             job.meter.head_alone(rehearse_flops(alone) if run.recipe.measure else None)
@@ -92,8 +92,6 @@ def _by_row(job: TrainingJob, splits: Mapping[str, EncodedSplit]) -> dict[str, E
     """
     if job.world.size > 1:
         raise _CannotError("several processes share the steps")
-    if job.graphs is not None:
-        raise _CannotError("passes are replayed (training.cuda_graphs)")
     if (hook := job.hooks.not_replayable()) is not None:
         raise _CannotError(f"`{hook}` may change what the base computes")
     changed: dict[str, EncodedSplit] = {}

@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 def accumulate_within_memory(job: TrainingJob, step: Step) -> tuple[Tensor, Work]:
     """This process's part of a step's gradients.
 
-    Where memory runs out, in whichever process, all begin the step again with half as many examples at once.
+    Where memory runs out, in whichever process, all begin the step again: without graphs where they held some of it,
+    else with half as many examples at once.
 
     Returns:
         Its part of the mean loss, and what the step was.
@@ -39,7 +40,7 @@ def accumulate_within_memory(job: TrainingJob, step: Step) -> tuple[Tensor, Work
         idle = _idle(job, step, len(pieces))
         batches = job.ahead.take(pieces, part, make) if job.ahead else make(pieces)
         work = _work_of(job, batches)
-        before = generator_states() if job.micro_batches.may_shrink else {}
+        before = generator_states() if job.micro_batches.may_shrink or job.graphs is not None else {}
         failure: RuntimeError | MemoryError | None = None
         try:
             loss = accumulate_gradients(job, batches, work.terms)
@@ -51,15 +52,20 @@ def accumulate_within_memory(job: TrainingJob, step: Step) -> tuple[Tensor, Work
             failure = error.with_traceback(None)
         if not job.world.any(failure is not None):
             return loss, work
-        if not before or not job.micro_batches.halve(job.world.share(step.batches, rank=0)):
+        if not _takes_less_memory(job, step):
             raise failure or torch.OutOfMemoryError("memory ran out in another process")
         # Here the error is gone, and with it the tensors that its traceback held.
         job.optimizer.zero_grad(set_to_none=True)
         restore_generators(before)
-        if job.graphs is not None:
-            job.graphs.release()
         if job.accelerator.device.type == "cuda":
             torch.cuda.empty_cache()
+
+
+def _takes_less_memory(job: TrainingJob, step: Step) -> bool:
+    """Make the next try need less memory; whether that can be."""
+    if job.graphs is not None and job.graphs.give_up_memory():
+        return True
+    return job.micro_batches.may_shrink and job.micro_batches.halve(job.world.share(step.batches, rank=0))
 
 
 def _part_of(job: TrainingJob, batches: Sequence[Sequence[int]]) -> list[list[int]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -25,13 +25,14 @@ from peftlab.training.micro_batches import is_out_of_memory
 if TYPE_CHECKING:
     from peftlab.training.loop import TrainingJob
 
-CudaGraphs = Literal["off", "auto"]
 Batch = Mapping[str, Tensor]
+Lengthen = Callable[[Batch, int], dict[str, Tensor]]
+"""A batch padded to so many tokens."""
 LossOnDevice = Callable[[Batch, Tensor], Tensor]
 """The loss of a batch on the device, divided by a number there."""
 
-LARGEST_MODEL = 500_000_000
-"""Parameters; the steps of larger models keep a card busy, whatever the host does."""
+LARGEST_SHARE = 0.05
+"""Of the model's bytes that train: their gradients take their memory once more."""
 MOST_GRAPHS = 32
 SMALLEST_STEP = 8
 
@@ -65,7 +66,7 @@ class StepGraphs:
         recorder: Records passes.
         parameters: All that train.
         device: Where they are.
-        padding: What the columns beyond a text's end are filled with, by key of a batch.
+        lengthen: Pads a batch.
         longest: The most tokens of a text.
 
     Attributes:
@@ -79,11 +80,11 @@ class StepGraphs:
         parameters: Sequence[Tensor],
         *,
         device: torch.device,
-        padding: Mapping[str, int],
+        lengthen: Lengthen,
         longest: int,
     ) -> None:
         self._recorder, self._parameters, self._device = recorder, list(parameters), device
-        self._padding, self._longest = padding, longest
+        self._lengthen, self._longest = lengthen, longest
         self._gradients: dict[int, Tensor] = {}
         self._graphs: dict[Any, _Graph] = {}
         self._seen: set[Any] = set()
@@ -94,12 +95,7 @@ class StepGraphs:
 
     def lengthened(self, batch: Batch) -> dict[str, Tensor]:
         """A batch padded to a length that graphs are for, on the right."""
-        length = batch["input_ids"].shape[1]
-        wanted = graph_length(length, self._longest)
-        return {
-            key: _filled(value, wanted, self._padding[key]) if key in self._padding else value
-            for key, value in batch.items()
-        }
+        return self._lengthen(batch, graph_length(batch["input_ids"].shape[1], self._longest))
 
     def compute(self, batch: Batch, divisor: Tensor, loss_of: LossOnDevice, plainly: Callable[[], Tensor]) -> Tensor:
         """Add the gradients of a batch to those that are there.
@@ -147,7 +143,15 @@ class StepGraphs:
 
     def summary(self) -> int | str:
         """How many graphs there were at once, or why there are none."""
-        return self._most_at_once if self.problem is None else self.problem
+        return self.problem or self._most_at_once or "no shape of a batch came twice"
+
+    def give_up_memory(self) -> bool:
+        """Memory has run out: whether graphs held some; then it is given back, and none are recorded any more."""
+        if not self._graphs:
+            return False
+        self.problem = "memory ran out beside the graphs"
+        self.release()
+        return True
 
     def release(self) -> None:
         """Give the memory of all graphs back; they are recorded anew when they are needed."""
@@ -237,7 +241,7 @@ def build_graphs(job: TrainingJob, recorder: Recorder | None = None) -> StepGrap
         recorder or CudaRecorder(device),
         [parameter for group in job.optimizer.param_groups for parameter in group["params"]],
         device=device,
-        padding={"input_ids": job.pad_token_id, **job.task.padding},
+        lengthen=lambda batch, length: job.task.lengthened(batch, length, job.pad_token_id),
         longest=max(job.task.lengths(job.split.examples)),
     )
 
@@ -252,18 +256,19 @@ def why_not(job: TrainingJob, model: nn.Module, *, on_card: bool) -> str | None:
         f"`{held}` may change what a step computes": held is not None,
         "with gradient checkpointing the host looks at random numbers": job.config.gradient_checkpointing,
         "batches of this task cannot be made longer": not says_of_its_collate(job.task, "padding"),
+        "texts have positions of their own": "position_ids" in job.split.examples[0],
         "a part of the model is offloaded": any(parameter.is_meta for parameter in model.parameters()),
-        f"the model has more than {LARGEST_MODEL:,} parameters, whose steps do not wait for the host": sum(
-            parameter.numel() for parameter in model.parameters()
-        )
-        > LARGEST_MODEL,
+        "compiled blocks were never recorded": job.config.compile != "off",
+        "much of the model trains, whose gradients would take more memory (training.cuda_graphs: on)": (
+            job.config.cuda_graphs == "auto" and _share_that_trains(model) > LARGEST_SHARE
+        ),
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
 
 
-def _filled(values: Tensor, length: int, filler: int) -> Tensor:
-    missing = length - values.shape[1]
-    return values if missing <= 0 else nn.functional.pad(values, (0, missing), value=filler)
+def _share_that_trains(model: nn.Module) -> float:
+    trained = sum(tensor.nbytes for tensor in model.parameters() if tensor.requires_grad)
+    return trained / max(1, sum(tensor.nbytes for tensor in model.parameters()))
 
 
 def _shape_of(batch: Batch) -> Any:

@@ -71,10 +71,11 @@ class TrainingConfig(Config):
         description="Give the same bits every time. false: faster kernels on a GPU, but a resumed or repeated run "
         "may differ in its last digits.",
     )
-    cuda_graphs: Literal["off", "auto"] = Field(
-        "off",
-        description="auto: on a GPU the steps of small encoders are recorded once for each length and replayed, which "
-        "spares the host a launch for every kernel. The record says why, where that could not be. off: never.",
+    cuda_graphs: Literal["off", "auto", "on"] = Field(
+        "auto",
+        description="auto: on a GPU steps are recorded once for each length and replayed, which spares the host a "
+        "launch for every kernel. The record says why, where that could not be. on: also where much of the model "
+        "trains, which takes memory for the gradients once more. off: never.",
     )
     compile: Literal["off", "blocks"] = Field(
         "off",

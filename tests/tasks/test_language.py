@@ -32,14 +32,15 @@ def batch_of(lengths: list[int], *, first: int = 2) -> dict[str, torch.Tensor]:
 @settings(max_examples=40, deadline=None)
 @given(
     st.integers(1, 30), st.integers(1, 40), st.integers(1, 60), st.booleans(), st.sampled_from([0.0, 0.1, 0.6]),
-    st.integers(0, 1000),
+    st.booleans(), st.integers(0, 1000),
 )  # fmt: skip
 def test_chunks_and_blocks_change_nothing(
-    count: int, rows: int, block: int, with_bias: bool, smoothing: float, seed: int
+    count: int, rows: int, block: int, with_bias: bool, smoothing: float, with_weights: bool, seed: int
 ) -> None:
     torch.manual_seed(seed)
     values = [torch.randn(count, 8), torch.randn(50, 8), torch.randn(50) if with_bias else None]
     labels = torch.randint(50, (count,))
+    weights = torch.randint(2, (count,)).float() if with_weights else None
     results = []
     for chunked in (False, True):
         inputs = [None if value is None else value.clone().requires_grad_() for value in values]
@@ -47,10 +48,13 @@ def test_chunks_and_blocks_change_nothing(
         if chunked:
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(_chunked, "CPU_BLOCK", block)
-                loss = chunked_cross_entropy(states, weight, bias, labels, rows, label_smoothing=smoothing)
+                loss = chunked_cross_entropy(
+                    states, weight, bias, labels, rows, label_smoothing=smoothing, weights=weights
+                )
         else:
             logits = functional.linear(states, weight, bias)
-            loss = functional.cross_entropy(logits, labels, reduction="sum", label_smoothing=smoothing)
+            each = functional.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
+            loss = (each if weights is None else each * weights).sum()
         (loss / 7).backward()
         results.append([loss, *(value.grad for value in inputs if value is not None)])
     for plain, ours in zip(*results, strict=True):

@@ -13,11 +13,8 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves, tree_map
 from transformers import BertConfig, BertForTokenClassification
 
-from peftlab.acceleration.accelerated import accelerated
 from peftlab.acceleration.recording import CudaRecorder
 from peftlab.core.hooks import TrainingHooks
 from peftlab.recipe.schema import load_recipe
@@ -26,64 +23,12 @@ from peftlab.tasks.text_classification import TextClassification
 from peftlab.tasks.token_classification import IGNORED, TokenClassification
 from peftlab.training.graphs import StepGraphs, build_graphs, graph_length
 from peftlab.training.hooks import HookList
-from peftlab.training.loop import TrainingJob, optimizer_step
-from peftlab.training.steps import StepPlan
 from tests.regularizers.regularized_jobs import checked, job_of
+from tests.training.recorded import TapeRecorder, assert_equal, losses_of, with_graphs
 
 pytestmark = pytest.mark.slow
 
 TASK = {"type": "text_classification", "max_length": 24}
-
-
-class Tape(TorchDispatchMode):
-    """Stands in for a CUDA graph: notes operations once, undoes what they did, and does them again when asked."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.notes: list[tuple[Any, Any, Any, list[Any]]] = []
-        self.made: set[int] = set()
-        self.before: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        for argument, value in zip(function._schema.arguments, args, strict=False):
-            if argument.alias_info is not None and argument.alias_info.is_write:
-                for tensor in tree_leaves(value):
-                    if id(tensor) not in self.made and id(tensor) not in self.before:
-                        self.before[id(tensor)] = (tensor, tensor.clone())
-        results = function(*args, **kwargs)
-        self.notes.append((function, args, kwargs, tree_leaves(results)))
-        self.made |= {id(value) for value in tree_leaves(results) if id(value) not in self.before}
-        return results
-
-    def replay(self) -> None:
-        there: dict[int, Any] = {}
-
-        def now(value: Any) -> Any:
-            return there.get(id(value), value) if isinstance(value, torch.Tensor) else value
-
-        with torch.no_grad():
-            for function, args, kwargs, results in self.notes:
-                found = tree_leaves(function(*tree_map(now, args), **tree_map(now, kwargs)))
-                there.update({id(old): new for old, new in zip(results, found, strict=True) if id(old) in self.made})
-
-
-class TapeRecorder:
-    """Records onto tapes."""
-
-    def __init__(self) -> None:
-        self.recorded = 0
-
-    def record(self, work: Callable[[], None]) -> Callable[[], None]:
-        state, tape = torch.get_rng_state(), Tape()
-        with tape:
-            work()
-        torch.set_rng_state(state)
-        with torch.no_grad():
-            for tensor, before in tape.before.values():
-                tensor.copy_(before)
-        self.recorded += 1
-        return tape.replay
 
 
 class Unable:
@@ -97,33 +42,6 @@ class Unable:
             raise self.error
         finally:
             raise RuntimeError("the recording was not valid")
-
-
-def with_graphs(job: TrainingJob, recorder: Any) -> TrainingJob:
-    graphs = build_graphs(job, recorder)
-    assert isinstance(graphs, StepGraphs), graphs
-    return replace(job, graphs=graphs)
-
-
-def rotating() -> StepPlan:
-    """Steps of a batch of four and one of three, of other examples each time."""
-    return StepPlan(lambda _: [[(3 * n + k) % 7 for k in range(4 - n % 2)] for n in range(12)], 2, 1, None)
-
-
-def losses_of(job: TrainingJob, steps: int = 6) -> tuple[list[torch.Tensor], dict[str, torch.Tensor]]:
-    """Of some steps of two batches each, and the weights that they lead to."""
-    torch.manual_seed(7)
-    found = []
-    with accelerated(job.model):
-        for step in list(rotating().steps())[:steps]:
-            found.append(optimizer_step(job, step)[0].clone())
-    return found, {name: value.detach().clone() for name, value in job.model.named_parameters() if value.requires_grad}
-
-
-def assert_equal(found: Any, wanted: Any) -> None:
-    assert [float(loss) for loss in found[0]] == [float(loss) for loss in wanted[0]]
-    for name, value in wanted[1].items():
-        assert torch.equal(found[1][name], value), name
 
 
 @pytest.mark.parametrize("method", [{"type": "lora", "rank": 4}, {"type": "full"}, {"type": "adalora"}], ids=str)
@@ -179,29 +97,28 @@ def test_weights_that_have_moved_are_recorded_anew(tiny_bert: Path) -> None:
     assert recorder.recorded == 4
 
 
-def test_memory_that_ran_out_gives_the_graphs_back(tiny_bert: Path) -> None:
-    """The step is computed with half as many examples at once, and those are recorded in their turn."""
-    recorder = TapeRecorder()
-    job = with_graphs(job_of(checked(tiny_bert, TASK, [], training__micro_batch_size="auto")), recorder)
-    job.micro_batches.may_shrink = True
-    losses_of(job, 2)
+@pytest.mark.parametrize("micro_batch_size", [None, "auto"])
+def test_memory_that_ran_out_gives_the_graphs_back(tiny_bert: Path, micro_batch_size: str | None) -> None:
+    """The step is computed again without them, as it would have been; only then with fewer examples at once."""
+    ready = checked(tiny_bert, TASK, [], dropout=0.1, training__micro_batch_size=micro_batch_size)
+    plain, job = (with_graphs(job_of(ready), TapeRecorder()) for _ in range(2))
+    assert plain.graphs is not None
+    plain.graphs.problem = "computed plainly"
+    job.micro_batches.may_shrink = micro_batch_size == "auto"
     graphs = job.graphs
     assert graphs is not None
     compute, calls = graphs.compute, [0]
 
     def fail_once(*arguments: Any, **keywords: Any) -> torch.Tensor:
         calls[0] += 1
-        if calls[0] == 2:
+        if calls[0] == 6:  # in the middle of the third step, of which half is there
             raise MemoryError
         return compute(*arguments, **keywords)
 
     object.__setattr__(graphs, "compute", fail_once)
-    step = next(iter(job.plan.steps()))
-    optimizer_step(job, step)
-    assert job.micro_batches.size == 2
-    before = recorder.recorded
-    optimizer_step(job, step)
-    assert recorder.recorded > before
+    assert_equal(losses_of(job, 4), losses_of(plain, 4))
+    assert graphs.summary() == "memory ran out beside the graphs"
+    assert job.micro_batches.size is None
 
 
 class Changing(TrainingHooks):
@@ -214,7 +131,7 @@ class Changing(TrainingHooks):
 
 
 def test_reasons_for_the_plain_way(tiny_bert: Path) -> None:
-    job = job_of(checked(tiny_bert, TASK, []))
+    job = job_of(checked(tiny_bert, TASK, [], training__cuda_graphs="on"))
     assert build_graphs(job) == "this is no CUDA device"
     reasons = {
         "`r_drop` may change": job_of(checked(tiny_bert, TASK, [{"type": "r_drop"}], dropout=0.1)),
@@ -225,12 +142,16 @@ def test_reasons_for_the_plain_way(tiny_bert: Path) -> None:
         ),
         "gradient checkpointing": replace(job, config=job.config.model_copy(update={"gradient_checkpointing": True})),
         "cannot be made longer": replace(job, task=Collating(text="text", label="label")),
+        "compiled blocks": replace(job, config=job.config.model_copy(update={"compile": "blocks"})),
+        "much of the model trains": job_of(checked(tiny_bert, TASK, [], method={"type": "full"})),
     }  # fmt: skip
     for words, own in reasons.items():
         found = build_graphs(own, TapeRecorder())
         assert isinstance(found, str)
         assert words in found
-    averaged = build_graphs(job_of(checked(tiny_bert, TASK, [{"type": "ema"}])), TapeRecorder())
+    averaged = build_graphs(
+        job_of(checked(tiny_bert, TASK, [{"type": "ema"}], training__cuda_graphs="on")), TapeRecorder()
+    )
     assert isinstance(averaged, StepGraphs), "EMA moves a mean beside the weights"
 
 
@@ -247,10 +168,7 @@ def test_batches_of_words_are_made_longer_without_a_change_of_their_loss() -> No
     examples = [{"input_ids": row, "label": [n % 2 for n in row], "tags": [1, 0], "places": [0, 1]} for row in rows]
     task = TokenClassification()
     batch = task.collate(examples, 0)
-    graphs = StepGraphs(
-        TapeRecorder(), [], device=torch.device("cpu"), padding={"input_ids": 0, **task.padding}, longest=20
-    )
-    longer = graphs.lengthened(batch)
+    longer = task.lengthened(batch, 8, 0)
     assert {key: value.shape[1] for key, value in longer.items()} == dict.fromkeys(longer, 8)
     assert longer["labels"][0, 5:].tolist() == [IGNORED] * 3
     torch.manual_seed(0)
@@ -351,7 +269,7 @@ def test_the_record_says_why_there_are_none(tmp_path: Path, tiny_bert: Path, rev
 @pytest.mark.gpu
 def test_graphs_of_a_card_give_the_plain_losses(tmp_path: Path, tiny_bert: Path, reviews: Path) -> None:
     losses = []
-    for graphs in ("off", "auto"):
+    for graphs in ("off", "on"):
         path = tmp_path / f"{graphs}.yaml"
         path.write_text(RECIPE.format(model=tiny_bert, data=reviews, graphs=graphs, steps=24))
         folder = tmp_path / graphs

@@ -42,7 +42,14 @@ def elements_on_card(memory_bytes: int | None) -> int:
 class _ChunkedCrossEntropy(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, states: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, rows: int, smoothing: float
+        ctx: Any,
+        states: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        labels: Tensor,
+        rows: int,
+        smoothing: float,
+        weights: Tensor | None,
     ) -> Tensor:
         wants = ctx.needs_input_grad
         by_states = torch.empty_like(states) if wants[0] else None
@@ -55,21 +62,27 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
             maxima = torch.cat([block.maximum for block in blocks], dim=1)
             sums = torch.cat([block.exponentials.sum(dim=1, keepdim=True) for block in blocks], dim=1)
             normaliser = (maxima + sums.log()).logsumexp(dim=1, keepdim=True)
-            total += normaliser.sum() - torch.stack([block.of_targets for block in blocks]).sum()
+            of_targets = torch.stack([block.of_targets for block in blocks])
+            own = None if weights is None else weights[start : start + rows, None]
+            if own is None:
+                total += normaliser.sum() - of_targets.sum()
+            else:
+                total += ((normaliser - of_targets.sum(dim=0)) * own).sum()
             if not any(wants[:3]):
                 continue
+            weighed = part if own is None else part * own.to(part.dtype)
             by_part = torch.zeros_like(part, dtype=torch.float32) if by_states is not None else None
             for block in blocks:
                 gradient = block.gradient(normaliser)
                 if by_bias is not None:
-                    by_bias[block.tokens] += gradient.sum(dim=0)
+                    by_bias[block.tokens] += (gradient if own is None else gradient * own).sum(dim=0)
                 gradient = gradient.to(block.kind)
                 if by_part is not None:
                     by_part += _linear(gradient, weight[block.tokens].to(block.kind).t())
                 if by_weight is not None:
-                    by_weight[block.tokens] += gradient.T @ part.to(block.kind)
+                    by_weight[block.tokens] += gradient.T @ weighed.to(block.kind)
             if by_states is not None and by_part is not None:
-                by_states[start : start + rows] = by_part
+                by_states[start : start + rows] = by_part if own is None else by_part.mul_(own)
         found = zip((by_states, by_weight, by_bias), (states, weight, bias), strict=True)
         ctx.gradients = [
             None if gradient is None or tensor is None else gradient.to(tensor.dtype) for gradient, tensor in found
@@ -82,7 +95,7 @@ class _ChunkedCrossEntropy(torch.autograd.Function):
         # The loss is the end of the graph: its factor is a number, and each gradient is used once.
         scaled = [None if gradient is None else gradient.mul_(scale) for gradient in ctx.gradients]
         ctx.gradients = None
-        return (*scaled, None, None, None)
+        return (*scaled, None, None, None, None)
 
 
 class _ChunkedLosses(torch.autograd.Function):
@@ -200,6 +213,7 @@ def chunked_cross_entropy(
     rows: int,
     *,
     label_smoothing: float = 0.0,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """Sum of the cross-entropy of a linear head.
 
@@ -210,6 +224,7 @@ def chunked_cross_entropy(
         labels: n token ids.
         rows: States whose logits may be held at once; chunks of about the same size are made.
         label_smoothing: The share of each target that all tokens have alike.
+        weights: What each label counts, n; None: all 1.
 
     Returns:
         A scalar in float32; it can be differentiated once.
@@ -217,6 +232,6 @@ def chunked_cross_entropy(
     chunks = max(1, math.ceil(len(states) / rows))
     even = max(1, math.ceil(len(states) / chunks))
     loss: Tensor = _ChunkedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        states, weight, bias, labels, even, label_smoothing
+        states, weight, bias, labels, even, label_smoothing, weights
     )
     return loss

@@ -20,8 +20,8 @@ from peftlab.tasks.language.conversations import Conversation, Message
 from peftlab.tasks.language.generation import decode_tokens
 from peftlab.tasks.language.plain_template import PlainTemplate
 from peftlab.tasks.language.rendering import Renderer
-from peftlab.tasks.language.vocabulary_head import labelled_logits, labelled_loss, targets
-from peftlab.tasks.text_inputs import IGNORED, check_length, pad
+from peftlab.tasks.language.vocabulary_head import LABEL_WEIGHTS, labelled_logits, labelled_loss, targets
+from peftlab.tasks.text_inputs import IGNORED, PADDING, check_length, pad
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -78,7 +78,8 @@ class LanguageTask(Task):
 
     def loss_terms(self, batch: Mapping[str, Tensor]) -> int:
         """One term a label."""
-        return len(batch["label_rows"])
+        weights = batch.get(LABEL_WEIGHTS)
+        return len(batch["label_rows"]) if weights is None else int(weights.sum())
 
     def predict(self, logits: Tensor, batch: Mapping[str, Tensor], labels: tuple[str, ...]) -> list[Prediction]:
         """What these tasks predict needs more than logits: see ``predict_examples``.
@@ -94,7 +95,12 @@ class DecoderTask(LanguageTask):
 
     peft_task_type: ClassVar[str] = "CAUSAL_LM"
     collates_ahead: ClassVar[bool] = True
+    padding: ClassVar[Mapping[str, int]] = {**PADDING, "labels": IGNORED}
     capabilities: ClassVar[tuple[type, ...]] = (GeneratesText,)
+
+    def lengthened(self, batch: Mapping[str, Tensor], length: int, pad_token_id: int) -> dict[str, Tensor]:
+        """Longer rows, and one of few numbers of labels; those that are added weigh nothing."""
+        return with_more_labels(super().lengthened(batch, length, pad_token_id))
 
     def check(self, facts: ModelFacts) -> None:
         """Refuse models that do not write from left to right, and lengths beyond their positions."""
@@ -193,6 +199,19 @@ def pad_language(examples: Sequence[Example], pad_token_id: int) -> dict[str, Te
         begins = (batch["position_ids"].flatten() == 0).nonzero().flatten()
         batch["text_bounds"] = torch.cat([begins, torch.tensor([batch["input_ids"].numel()])]).int()
     return batch
+
+
+def with_more_labels(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """As many places for labels as there are tokens, or a half or a quarter of them: batches of so few kinds.
+
+    ``label_weights`` is 0 for those that are added, all of which are the first token's, and 1 for the others.
+    """
+    import torch
+
+    count, tokens = len(batch["label_rows"]), batch["input_ids"].numel()
+    wanted = next(places for places in (-(-tokens // 4), -(-tokens // 2), tokens) if places >= count)
+    places = {key: torch.nn.functional.pad(batch[key], (0, wanted - count)) for key in ("label_rows", "label_columns")}
+    return {**batch, **places, LABEL_WEIGHTS: (torch.arange(wanted) < count).float()}
 
 
 def shifted(input_ids: Sequence[int], first: int) -> list[int]:

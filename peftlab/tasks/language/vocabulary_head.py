@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 CHUNK_ELEMENTS = 1 << 23
 """Logits that are held at once on CPU: 32 MiB in float32."""
+LABEL_WEIGHTS = "label_weights"
+"""A key of batches with more places for labels than labels: what each counts, 1 or 0; labels."""
 SCALED_LOGITS = ("final_logit_softcapping", "logit_scale", "logits_scaling", "lm_head_multiplier")
 """Settings of models that change the logits after the head: there the whole head is left to the model."""
 
@@ -97,14 +99,19 @@ def labelled_loss(model: nn.Module, batch: Mapping[str, Tensor], *, label_smooth
     """Cross-entropy, summed over the labels; where acceleration is not off, in chunks of which one is held."""
     from torch.nn import functional
 
-    labels = targets(batch)
+    labels, weights = targets(batch), batch.get(LABEL_WEIGHTS)
     states, head = _states(model, batch)
     if states is None:
         logits = labelled_logits(model, batch).float()
-        return functional.cross_entropy(logits, labels, reduction="sum", label_smoothing=label_smoothing)
+        if weights is None:
+            return functional.cross_entropy(logits, labels, reduction="sum", label_smoothing=label_smoothing)
+        each = functional.cross_entropy(logits, labels, reduction="none", label_smoothing=label_smoothing)
+        return each @ weights
     from peftlab.tasks.language.chunked_loss import chunked_cross_entropy
 
-    return chunked_cross_entropy(states, head.weight, head.bias, labels, _rows(head), label_smoothing=label_smoothing)
+    return chunked_cross_entropy(
+        states, head.weight, head.bias, labels, _rows(head), label_smoothing=label_smoothing, weights=weights
+    )
 
 
 def label_losses(model: nn.Module, batch: Mapping[str, Tensor], *, temperature: float = 1.0) -> Tensor:
