@@ -82,7 +82,15 @@ STEPS = (
     ),
     Step(
         "graphs", "BERT-base with CUDA graphs, and compiled", "graphs", seconds=60, least_seconds=30, card_bytes=8 * GB,
-        alone=True,
+        alone=True, settings={"case": "bert_base", "ways": ["off", "graphs", "compile"]},
+    ),
+    Step(
+        "graphs_llama_8b", "The 8B with CUDA graphs", "graphs", seconds=120, least_seconds=50, card_bytes=70 * GB,
+        disk_bytes=18 * GB, alone=True, settings={"case": "llama_8b", "ways": ["off", "graphs"]},
+    ),
+    Step(
+        "graphs_llama_3b", "The 3B with CUDA graphs", "graphs", seconds=90, least_seconds=40, card_bytes=30 * GB,
+        disk_bytes=8 * GB, alone=True, settings={"case": "llama_3b", "ways": ["off", "graphs"]},
     ),
     _contest(
         "llama_8b_nf4", "Llama-3-8B QLoRA (NF4), 4,096 tokens", seconds=150, least_seconds=50, card_bytes=60 * GB,

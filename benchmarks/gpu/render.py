@@ -132,6 +132,30 @@ def contests(results: Sequence[Result]) -> list[str]:
     return table([*head, "MFU of datasheet / measured rate", "published by others"], rows)
 
 
+def graphs(results: Sequence[Result]) -> list[str]:
+    """With CUDA graphs, and without."""
+    rows = []
+    for result in results:
+        for name in result["steps"]:
+            found = results_of(result, name)
+            if "graphs_over_off" not in found:
+                continue
+            plain, replayed, ratios = found["off"], found["graphs"], found["graphs_over_off"]
+            rows.append(
+                [
+                    result["card"],
+                    f"`{name}`",
+                    f"{plain['steady_step_seconds'] * 1000:.1f} / {replayed['steady_step_seconds'] * 1000:.1f}",
+                    f"{ratios['steady_speed']:.2f}",
+                    f"{plain['tokens_per_second']:,.0f} / {replayed['tokens_per_second']:,.0f}",
+                    f"{giga(plain['peak_bytes'])} / {giga(replayed['peak_bytes'])}",
+                    f"{ratios['most_loss_difference']:.2%}",
+                ]
+            )
+    head = ["card", "step", "ms of a step, without / with", "ratio", "tokens/s of the whole run", "peaks, GB"]
+    return table([*head, "losses differ by"], rows)
+
+
 def published(figures: dict[str, Any]) -> str:
     """What others have measured, and on what."""
     if not figures:
@@ -189,6 +213,7 @@ TABLES: dict[str, Callable[[Sequence[Result]], list[str]]] = {
     "steps": steps,
     "methods": methods,
     "contests": contests,
+    "graphs": graphs,
     "estimates": estimates,
     "profile": profile,
 }

@@ -1,4 +1,4 @@
-"""BERT-base with LoRA, whose steps wait for the host: with CUDA graphs, with compiled blocks, and with neither.
+"""A case of the contests, whose steps wait for the host: with CUDA graphs, with compiled blocks, and with neither.
 
 All train on the same texts from the same weights, so their losses agree but for rounding: texts are padded to other
 lengths, and compiled kernels round in other places.
@@ -15,8 +15,14 @@ from benchmarks.gpu.steps.step import Findings, run_step
 from peftlab.cli.output import quiet_libraries
 from peftlab.core.callback import Callback
 
-STEPS, TINY_STEPS = 100, 12
-WAYS: dict[str, dict[str, str]] = {"off": {}, "graphs": {"cuda_graphs": "auto"}, "compile": {"compile": "blocks"}}
+STEPS = {"bert_base": 100, "llama_3b": 100, "llama_8b": 15}
+"""Of the cases that are known. A model's every length is computed plainly once, then recorded, and then replayed."""
+TINY_STEPS = 12
+WAYS: dict[str, dict[str, str]] = {
+    "off": {"cuda_graphs": "off"},
+    "graphs": {"cuda_graphs": "auto"},
+    "compile": {"cuda_graphs": "off", "compile": "blocks"},
+}
 ROUNDING = 0.02
 """Of bfloat16, whose numbers are 0.4 to 0.8 % apart, over some steps: what losses may differ by, of the first one."""
 COMPILING_SECONDS = 25.0
@@ -39,17 +45,19 @@ def main(findings: Findings) -> None:
     """Train in each way, and compare."""
     quiet_libraries(offline=True)
     started = time.monotonic()
-    folder = findings.empty_folder("graphs")
-    recipe, _ = prepare("bert_base", findings.scratch, tiny=findings.is_tiny, device=findings.device, place="graphs")
+    case = findings.settings["case"]
+    findings.empty_folder(f"graphs/{case}")
+    recipe, _ = prepare(case, findings.scratch, tiny=findings.is_tiny, device=findings.device, place="graphs")
+    steps = TINY_STEPS if findings.is_tiny else STEPS[case]
     found: dict[str, dict[str, Any]] = {}
-    for way, settings in WAYS.items():
+    for way in findings.settings["ways"]:
         left = findings.settings["seconds"] - (time.monotonic() - started)
         if way == "compile" and (findings.is_tiny or left < COMPILING_SECONDS):
             findings.note(
                 way, f"not tried: {left:.0f} s were left" if not findings.is_tiny else "not tried: it is slow"
             )
             continue
-        found[way] = train(recipe, folder / way, settings, steps=TINY_STEPS if findings.is_tiny else STEPS)
+        found[way] = train(recipe, recipe.parent / way, WAYS[way], steps=steps)
         findings.note(way, found[way])
         if way != "off":
             compare(findings, way, found[way], found["off"])
