@@ -63,14 +63,26 @@ class CudaRecorder:
         except BaseException:
             generator.graphsafe_set_state(before)
             if began:
-                self._close()
+                self._close(graph)
             raise
         self._graphs.add(graph)
         replay: Replay = graph.replay
         return replay
 
-    def _close(self) -> None:
-        """End what a failed recording leaves open in the allocator, which would keep its memory, and defer all else."""
+    def _close(self, graph: Any) -> None:
+        """Give back what a failed recording holds.
+
+        Where the work has failed but the recording came to its end, the graph gives its memory back itself. Else the
+        allocator would keep the memory, and defer all else, until it is told. Told twice, it ends the process.
+        """
+        try:
+            graph.pool()
+        except RuntimeError:  # it never ended
+            self._tell_allocator()
+        else:
+            graph.reset()
+
+    def _tell_allocator(self) -> None:
         library: Any = torch._C
         for close in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
             with contextlib.suppress(RuntimeError, AttributeError):

@@ -54,6 +54,7 @@ from peftlab.recipe.schema import Recipe
 from peftlab.training.accelerator import autocast_dtype, build_shapes_accelerator
 from peftlab.training.checkpoints import CheckpointFolder
 from peftlab.training.evaluation import TorchInference
+from peftlab.training.graphs import why_not
 from peftlab.training.guards import FIRST_STEPS, GradientGuard
 from peftlab.training.hooks import HookList
 from peftlab.training.interrupts import Interrupts
@@ -225,8 +226,9 @@ class ShapesOfRecipe:
             evaluated = rehearse_evaluation(job, job.split, [step.batches[0]], inference)
             model_bytes = storage_bytes(model_tensors(self._model))
             beside = 0 if self._reference is None else storage_bytes(model_tensors(self._reference))
-        workspace = self._target.workspace_bytes
-        memory = memory.model_copy(update={"peak_bytes": memory.peak_bytes + workspace})
+            graphs = self._gradients_of_graphs(job)
+        workspace = self._target.workspace_bytes * (1 if graphs is None else 2)  # a recording has one of its own
+        memory = memory.model_copy(update={"peak_bytes": memory.peak_bytes + workspace + (graphs or 0)})
         phases = {
             # What is offloaded is in the CPU's memory first.
             "load": (self._loaded_bytes if self._target.name == "cpu" else model_bytes) + self._largest_source(),
@@ -254,6 +256,14 @@ class ShapesOfRecipe:
         with self._mode, borders, _refused_where_values_are_needed():
             job = replace(self._job(Batch(split.examples[:1], [1], [[0]], pairs), cast("Task", task)), split=split)
             return rehearse_flops(job)
+
+    def _gradients_of_graphs(self, job: TrainingJob) -> int | None:
+        """What the gradients of recorded steps take, which stay; None where no steps are recorded."""
+        is_recorded = self._target.name == "cuda" and job.config.cuda_graphs != "off"
+        own = replace(job, task=self._recipe.task)
+        if not is_recorded or why_not(own, self._model, on_card=True) is not None:
+            return None
+        return sum(tensor.nbytes for tensor in self._model.parameters() if tensor.requires_grad)
 
     def _kernels(self) -> contextlib.AbstractContextManager[None]:
         """The rules of the device's kernels."""

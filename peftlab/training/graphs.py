@@ -31,8 +31,10 @@ Lengthen = Callable[[Batch, int], dict[str, Tensor]]
 LossOnDevice = Callable[[Batch, Tensor], Tensor]
 """The loss of a batch on the device, divided by a number there."""
 
-LARGEST_SHARE = 0.05
-"""Of the model's bytes that train: their gradients take their memory once more."""
+LARGEST_MODEL = 500_000_000
+"""Parameters. A step of a Llama with 8 billion, 4,096 tokens, took as long with graphs as without."""
+MOST_TRAINED_BYTES = 100_000_000
+"""The gradients take so much once more."""
 MOST_GRAPHS = 32
 SMALLEST_STEP = 8
 
@@ -259,16 +261,24 @@ def why_not(job: TrainingJob, model: nn.Module, *, on_card: bool) -> str | None:
         "texts have positions of their own": "position_ids" in job.split.examples[0],
         "a part of the model is offloaded": any(parameter.is_meta for parameter in model.parameters()),
         "compiled blocks were never recorded": job.config.compile != "off",
-        "much of the model trains, whose gradients would take more memory (training.cuda_graphs: on)": (
-            job.config.cuda_graphs == "auto" and _share_that_trains(model) > LARGEST_SHARE
-        ),
+        **(_seldom_of_use(model) if job.config.cuda_graphs == "auto" else {}),
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
 
 
-def _share_that_trains(model: nn.Module) -> float:
-    trained = sum(tensor.nbytes for tensor in model.parameters() if tensor.requires_grad)
-    return trained / max(1, sum(tensor.nbytes for tensor in model.parameters()))
+def _seldom_of_use(model: nn.Module) -> dict[str, bool]:
+    """Where graphs have gained nothing on a card, or could not be had."""
+    parameters = list(model.parameters())
+    count = sum(tensor.numel() for tensor in parameters)
+    trained = sum(tensor.nbytes for tensor in parameters if tensor.requires_grad)
+    reasons = {
+        f"the model has more than {LARGEST_MODEL:,} parameters, whose steps do not wait for the host": count
+        > LARGEST_MODEL,
+        f"{trained:,} bytes train, whose gradients would take as many once more": trained > MOST_TRAINED_BYTES,
+        "the base is quantized": any(tensor.dtype in (torch.uint8, torch.int8) for tensor in parameters),
+        "virtual tokens come from the host in each step": bool(getattr(model, "prompt_encoder", None)),
+    }
+    return {f"{reason} (training.cuda_graphs: on tries it)": holds for reason, holds in reasons.items()}
 
 
 def _shape_of(batch: Batch) -> Any:

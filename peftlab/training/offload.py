@@ -65,6 +65,7 @@ class Placement:
                 for key, tensor in layer.named_parameters(recurse=False)
             }
             attach(layers, self._store(tensors), device=self._device)
+        _move_virtual_tokens(model, self._device)
         return model._apply(lambda tensor: tensor if tensor.is_meta else tensor.to(self._device))  # type: ignore[no-untyped-call, no-any-return]
 
     @property
@@ -89,6 +90,12 @@ class Placement:
     ) -> None:
         if self._files is not None:
             self._files.cleanup()
+
+
+def _move_virtual_tokens(model: nn.Module, device: torch.device) -> None:
+    """The ids of a prompt's tokens, which peft copies from the host in every pass: it waits for each copy."""
+    ids: dict[str, Tensor] = getattr(model, "prompt_tokens", {})
+    ids.update({name: own.to(device) for name, own in ids.items()})
 
 
 def frozen_layers(model: nn.Module) -> dict[str, nn.Module]:

@@ -21,6 +21,7 @@ from peftlab.recipe.schema import load_recipe
 from peftlab.run.run import run_recipe
 from peftlab.tasks.text_classification import TextClassification
 from peftlab.tasks.token_classification import IGNORED, TokenClassification
+from peftlab.training import graphs as graphs_module
 from peftlab.training.graphs import StepGraphs, build_graphs, graph_length
 from peftlab.training.hooks import HookList
 from tests.regularizers.regularized_jobs import checked, job_of
@@ -143,7 +144,6 @@ def test_reasons_for_the_plain_way(tiny_bert: Path) -> None:
         "gradient checkpointing": replace(job, config=job.config.model_copy(update={"gradient_checkpointing": True})),
         "cannot be made longer": replace(job, task=Collating(text="text", label="label")),
         "compiled blocks": replace(job, config=job.config.model_copy(update={"compile": "blocks"})),
-        "much of the model trains": job_of(checked(tiny_bert, TASK, [], method={"type": "full"})),
     }  # fmt: skip
     for words, own in reasons.items():
         found = build_graphs(own, TapeRecorder())
@@ -161,6 +161,20 @@ class Collating(TextClassification):
     def collate(self, examples: Any, pad_token_id: int) -> Any:
         """The base's."""
         return super().collate(examples, pad_token_id)
+
+
+def test_by_itself_it_records_where_that_was_seen_to_help(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`auto`, which is the default; `on` tries the others too."""
+    lora, prefix = ({"type": "lora", "rank": 4}, {"type": "prefix_tuning"})
+    assert isinstance(build_graphs(job_of(checked(tiny_bert, TASK, [], method=lora)), TapeRecorder()), StepGraphs)
+    why = build_graphs(job_of(checked(tiny_bert, TASK, [], method=prefix)), TapeRecorder())
+    assert why == "virtual tokens come from the host in each step (training.cuda_graphs: on tries it)"
+    for name, words in (("LARGEST_MODEL", "more than 1,000 parameters"), ("MOST_TRAINED_BYTES", "as many once more")):
+        with monkeypatch.context() as patch:
+            patch.setattr(graphs_module, name, 1000)
+            assert words in str(build_graphs(job_of(checked(tiny_bert, TASK, [], method=lora)), TapeRecorder()))
+            on = job_of(checked(tiny_bert, TASK, [], method=lora, training__cuda_graphs="on"))
+            assert isinstance(build_graphs(on, TapeRecorder()), StepGraphs)
 
 
 def test_batches_of_words_are_made_longer_without_a_change_of_their_loss() -> None:
@@ -191,9 +205,9 @@ def test_lengths_are_few_and_waste_little() -> None:
 class FakeCard:
     """What torch calls of a card, and what it was told."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, ends: bool = True) -> None:
         self.told: list[str] = []
-        self.graphs: list[Any] = []
+        self.ends = ends
         generator = SimpleNamespace(
             clone_state=lambda: "state before", graphsafe_set_state=lambda state: self.told.append(state)
         )
@@ -204,7 +218,15 @@ class FakeCard:
             "current_stream": lambda _index: "stream",
             "stream": lambda _stream: contextlib.nullcontext(),
             "graph": self.record,
-            "CUDAGraph": type("Graph", (), {"replay": lambda graph: self.told.append("replay")}),
+            "CUDAGraph": type(
+                "Graph",
+                (),
+                {
+                    "replay": lambda graph: self.told.append("replay"),
+                    "pool": lambda graph: self.pool_of_graph(),
+                    "reset": lambda graph: self.told.append("reset"),
+                },
+            ),
         }
         for name, stand_in in stand_ins.items():
             monkeypatch.setattr(torch.cuda, name, stand_in)
@@ -215,6 +237,11 @@ class FakeCard:
     def note(self, what: str) -> str:
         self.told.append(what)
         return what
+
+    def pool_of_graph(self) -> str:
+        if not self.ends:
+            raise RuntimeError("Called CUDAGraph::pool() without a preceding successful capture.")
+        return "its pool"
 
     def close(self, name: str, index: int, pool: str) -> None:
         self.told.append(f"{name} of {pool}")
@@ -227,8 +254,10 @@ class FakeCard:
         yield
 
 
-def test_a_recording_that_fails_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch) -> None:
-    card = FakeCard(monkeypatch)
+@pytest.mark.parametrize("ends", [False, True], ids=["the card broke it off", "it came to its end"])
+def test_a_recording_that_fails_leaves_nothing_open(monkeypatch: pytest.MonkeyPatch, ends: bool) -> None:
+    """torch ends the process where memory is given back twice: it does so itself where a recording has ended."""
+    card = FakeCard(monkeypatch, ends=ends)
     recorder = CudaRecorder(torch.device("cuda"))
     replay = recorder.record(lambda: None)
     replay()
@@ -240,7 +269,8 @@ def test_a_recording_that_fails_leaves_nothing_open(monkeypatch: pytest.MonkeyPa
     with pytest.raises(ValueError, match="a look at a tensor"):
         recorder.record(fail)
     shared = ["recording into pool 0, thread_local", "replay"]
-    failed = ["state before", "_cuda_endAllocateToPool of pool 0", "_cuda_releasePool of pool 0"]
+    closed = ["reset"] if ends else ["_cuda_endAllocateToPool of pool 0", "_cuda_releasePool of pool 0"]
+    failed = ["state before", *closed]
     assert card.told == ["pool 0", *shared, *shared, shared[0], *failed]
     del replay
     card.told.append("none is left")

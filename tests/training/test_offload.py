@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import transformers
 
+import peftlab
 from peftlab.core.config import Document
 from peftlab.core.errors import ConfigError, UnsupportedError
 from peftlab.core.record import RunRecord
@@ -129,3 +132,16 @@ def test_the_cpus_memory_spares_the_gpus(tiny_gpt2: Path, reviews: Path, tmp_pat
     )
     assert losses == pytest.approx(expected, rel=1e-3)
     assert lean.memory.parameters_bytes < plain.memory.parameters_bytes
+
+
+@pytest.mark.parametrize("method", ["prefix_tuning", "prompt_tuning", "p_tuning"])
+def test_the_ids_of_virtual_tokens_are_where_the_model_is(method: str, tmp_path: Path) -> None:
+    """peft copies them from the host in every pass else."""
+    config = transformers.BertConfig(
+        vocab_size=9, hidden_size=8, num_hidden_layers=1, num_attention_heads=1, intermediate_size=8
+    )
+    model = peftlab.wrap(transformers.BertForSequenceClassification(config), method)
+    place = torch.device("meta")  # any other than the host
+    placed: Any = Placement(None, device=place, folder=tmp_path).place(model)
+    assert placed.prompt_tokens
+    assert {ids.device for ids in placed.prompt_tokens.values()} == {place}
