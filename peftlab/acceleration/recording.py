@@ -73,7 +73,8 @@ class CudaRecorder:
         """Give back what a failed recording holds.
 
         Where the work has failed but the recording came to its end, the graph gives its memory back itself. Else the
-        allocator would keep the memory, and defer all else, until it is told. Told twice, it ends the process.
+        allocator would keep the memory, and defer all else, until it is told. Told twice, it ends the process: a torch
+        whose graphs do both themselves must not be told (https://github.com/pytorch/pytorch/pull/190348).
         """
         try:
             graph.pool()

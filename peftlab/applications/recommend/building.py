@@ -17,20 +17,15 @@ from peftlab.applications.recommend.history import History, hidden_items, load_h
 from peftlab.applications.recommend.ranking import FEATURES, Ranked, learn_weights, rank_features
 from peftlab.applications.recommend.regularization import choose_regularization
 from peftlab.applications.recommend.search import Search, build_graph
+from peftlab.applications.recommend.towers import TextVectors, make_vectors
 from peftlab.applications.recommend.traits import Traits, traits_of
-from peftlab.applications.recommend.vectors import embed_texts, unit
 from peftlab.core.application import Workplace
 from peftlab.core.errors import UserError
-from peftlab.core.files import atomic_file, write_text
+from peftlab.core.files import write_text
 
 if TYPE_CHECKING:
     from peftlab.applications.recommend import Recommend
-    from peftlab.inference.tuned_model import TunedModel
 
-VECTORS_NAME = "vectors.npy"
-CENTRE_NAME = "centre.npy"
-"""The mean of all items' vectors, which is taken away from each: what all texts have in common tells none apart."""
-UNTUNED_NAME = "untuned.npy"
 MODELS_NAME = "models.npz"
 GRAPH_NAME = "graph.usearch"
 WEIGHTS_NAME = "weights.json"
@@ -44,30 +39,28 @@ class Weights:
     Args:
         ranking: What each feature is worth.
         cold: Worth of the text, the expected popularity and the wish of new items.
+        tuned: What the tuned tower's vectors count beside those of the model before tuning.
     """
 
     ranking: Matrix
     cold: Shares
+    tuned: float
 
 
 def build_index(application: Recommend, place: Workplace) -> None:
     """Make all files; those that are there stay."""
     catalogue, history = load_history(place.folder)
     say = place.reporter.say
-    vectors = _vectors(place, VECTORS_NAME, catalogue.texts)
-    try:
-        _vectors(place, UNTUNED_NAME, catalogue.texts)
-    except UserError as error:
-        say(f"what tuning adds will not be told: {error.message}")
-    graph = place.folder / GRAPH_NAME
-    if len(catalogue) >= application.approximate_from and not graph.exists():
-        say(f"a graph over {len(catalogue)} vectors")
-        build_graph(vectors, graph)
+    vectors = make_vectors(place, catalogue.texts)
     if not (place.folder / WEIGHTS_NAME).exists():
         say("weights of the ranking, from the last fifth of each user's training events")
         train, _ = history.cut()
         hidden = hidden_items(history, application.cold_fraction, application.seed)
-        write_weights(place.folder, learn(application, train, traits_of(vectors, catalogue.texts), hidden))
+        write_weights(place.folder, learn(application, train, vectors, catalogue.texts, hidden))
+    graph = place.folder / GRAPH_NAME
+    if len(catalogue) >= application.approximate_from and not graph.exists():
+        say(f"a graph over {len(catalogue)} vectors")
+        build_graph(vectors.mixed(load_weights(place.folder).tuned), graph)
     if not (place.folder / MODELS_NAME).exists():
         say(f"models of {len(history)} choices of {len(history.users)} users")
         write_collaborative(place.folder / MODELS_NAME, fit(application, history))
@@ -95,22 +88,30 @@ def rank_users(
     ]
 
 
-def learn(application: Recommend, train: History, traits: Traits, hidden: NDArray[np.bool_]) -> Weights:
+def learn(
+    application: Recommend, train: History, vectors: TextVectors, texts: Sequence[str], hidden: NDArray[np.bool_]
+) -> Weights:
     """Choose all weights, from training events alone.
 
     Args:
         application: Its settings.
         train: Training events; the last fifth of each user's is what is to be foretold.
-        traits: Of all items.
+        vectors: Of all items.
+        texts: Of all items.
         hidden: Items that are kept from the text tower.
     """
+    tried = {share: traits_of(vectors.mixed(share), texts) for share in vectors.shares}
+    cold = {share: cold_shares(application, train, traits, hidden) for share, traits in tried.items()}
+    tuned = max(cold, key=lambda share: cold[share][1])  # of equals the first
     early, late = train.cut()
-    ranked = rank_users(application, fit(application, early), traits.vectors, early)
-    return Weights(learn_weights(ranked, late.each()), cold_shares(application, train, traits, hidden))
+    ranked = rank_users(application, fit(application, early), tried[tuned].vectors, early)
+    return Weights(learn_weights(ranked, late.each()), cold[tuned][0], tuned)
 
 
-def cold_shares(application: Recommend, train: History, traits: Traits, hidden: NDArray[np.bool_]) -> Shares:
-    """What is worth what for new items, with the recipe's settings."""
+def cold_shares(
+    application: Recommend, train: History, traits: Traits, hidden: NDArray[np.bool_]
+) -> tuple[Shares, float]:
+    """What is worth what for new items, with the recipe's settings, and how many it finds."""
     return choose_shares(
         train,
         traits,
@@ -123,7 +124,11 @@ def cold_shares(application: Recommend, train: History, traits: Traits, hidden: 
 
 def write_weights(folder: Path, weights: Weights) -> None:
     """Write them as JSON that people can read."""
-    values = {"ranking": dict(zip(FEATURES, map(float, weights.ranking), strict=True)), "cold": list(weights.cold)}
+    values = {
+        "ranking": dict(zip(FEATURES, map(float, weights.ranking), strict=True)),
+        "cold": list(weights.cold),
+        "tuned": weights.tuned,
+    }
     write_text(folder / WEIGHTS_NAME, json.dumps(values, indent=2) + "\n")
 
 
@@ -138,37 +143,6 @@ def load_weights(folder: Path) -> Weights:
         raise UserError(
             "the weights are those of other features", where=str(folder / WEIGHTS_NAME), hint="Build it anew."
         )
-    return Weights(np.array(list(values["ranking"].values()), np.float32), tuple(map(float, values["cold"])))
-
-
-def load_tower(place: Workplace, *, tuned: bool = True) -> TunedModel:
-    """The text tower; or its base, before tuning."""
-    from peftlab.artifact.saved_run import SavedRun
-    from peftlab.core.devices import choose_device
-    from peftlab.inference.load_tuned import load_tuned, load_untuned
-
-    device = None if place.device == "auto" else choose_device(place.device)
-    if tuned:
-        return load_tuned(place.runs["text"], offline=place.offline, device=device, report=place.reporter.say)
-    return load_untuned(SavedRun.open(place.runs["text"]), offline=place.offline, device=device)
-
-
-def _vectors(place: Workplace, name: str, texts: Sequence[str]) -> Matrix:
-    path, centre_path = place.folder / name, place.folder / CENTRE_NAME
-    if path.exists() and centre_path.exists():
-        found: Matrix = np.load(path, allow_pickle=False)
-        return found
-    tuned = name == VECTORS_NAME
-    place.reporter.say(f"vectors of {len(texts)} items{'' if tuned else ', by the model as it was before tuning'}")
-    found = embed_texts(load_tower(place, tuned=tuned), texts)
-    centre = found.mean(axis=0)
-    found = unit(found - centre)
-    _write(path, found)
-    if tuned:
-        _write(centre_path, centre)
-    return found
-
-
-def _write(path: Path, values: Matrix) -> None:
-    with atomic_file(path) as partial, partial.open("wb") as file:
-        np.save(file, values)
+    ranking = np.array(list(values["ranking"].values()), np.float32)
+    # An earlier version knew the tuned vectors alone.
+    return Weights(ranking, tuple(map(float, values["cold"])), float(values.get("tuned", 1.0)))

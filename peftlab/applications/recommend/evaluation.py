@@ -13,21 +13,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftlab.applications.recommend.building import (
-    UNTUNED_NAME,
-    VECTORS_NAME,
     Weights,
     cold_shares,
     fit,
     load_weights,
     rank_users,
 )
-from peftlab.applications.recommend.cold import TEXT_ALONE, Shares, cold_case
+from peftlab.applications.recommend.cold import TEXT_ALONE, cold_case
 from peftlab.applications.recommend.collaborative import Collaborative
 from peftlab.applications.recommend.diversity import diverse_order, similarity_within
 from peftlab.applications.recommend.history import History, Ints, hidden_items, load_history
 from peftlab.applications.recommend.metrics import Scores, best_items, score_lists
 from peftlab.applications.recommend.ranking import FEATURES, Ranked, learn_weights, order
-from peftlab.applications.recommend.traits import Traits, traits_of
+from peftlab.applications.recommend.towers import TextVectors, load_vectors
+from peftlab.applications.recommend.traits import traits_of
 from peftlab.applications.recommend.vectors import history_rows, user_vectors
 from peftlab.core.application import Workplace
 from peftlab.core.audit import Figure, Findings, Unit
@@ -51,7 +50,7 @@ SENTENCES = {
     "untuned_text": "The text tower before tuning.",
 }
 COLD_SENTENCES = {
-    "": "the tuned tower, and by the popularity and the wish that texts and words let expect",
+    "": "the text's vectors, and by the popularity and the wish that texts and words let expect",
     "_text": "the tuned tower alone",
     "_untuned": "the tower before tuning, and by the popularity and the wish that texts and words let expect",
     "_untuned_text": "the tower before tuning alone",
@@ -62,44 +61,40 @@ Matrix = NDArray[np.float32]
 def evaluate_recommender(application: Recommend, place: Workplace) -> Findings:
     """Score the whole, each part alone, and new items."""
     catalogue, history = load_history(place.folder)
-    vectors = np.load(place.folder / VECTORS_NAME, allow_pickle=False)
-    untuned_path = place.folder / UNTUNED_NAME
-    untuned = np.load(untuned_path, allow_pickle=False) if untuned_path.exists() else None
+    vectors = load_vectors(place.folder)
     train, test = history.cut()
     hidden = hidden_items(history, application.cold_fraction, application.seed)
     place.reporter.say(f"models of the first {len(train)} of {len(history)} choices")
     weights = load_weights(place.folder)
-    lists = warm_lists(application, train, vectors, untuned, weights)
+    lists = warm_lists(application, train, vectors, weights)
     scores = {name: _score(each, train, test) for name, each in lists.items()}
     figures = [figure for name, each in scores.items() for figure in _figures(name, each)]
     figures += _differences(scores)
-    figures += _likeness(lists, vectors, test)
-    traits = traits_of(vectors, catalogue.texts)
-    figures += cold_figures(application, history, traits, untuned, hidden, weights.cold)
+    figures += _likeness(lists, vectors.mixed(weights.tuned), test)
+    figures += cold_figures(application, history, vectors, catalogue.texts, hidden, weights)
     nothing = int((np.diff(test.starts) == 0).sum())
     notes = [
         f"{nothing} of {len(history.users)} users have no later event, and are not judged.",
         "All weights were chosen on an inner split by time of the training events.",
+        f"Of the text's vectors {weights.tuned:.0%} are the tuned tower's, the others the model's before tuning.",
         "The text tower saw no event of the hidden items, so warm figures with text are a little too low.",
     ]
     return Findings(figures, notes)
 
 
-def warm_lists(
-    application: Recommend, train: History, vectors: Matrix, untuned: Matrix | None, weights: Weights
-) -> dict[str, Ints]:
+def warm_lists(application: Recommend, train: History, vectors: TextVectors, weights: Weights) -> dict[str, Ints]:
     """Of each system the list of each user: users × 10."""
-    models = fit(application, train)
-    ranked = rank_users(application, models, vectors, train)
+    models, mixed = fit(application, train), vectors.mixed(weights.tuned)
+    ranked = rank_users(application, models, mixed, train)
     lists = {
         "system": _ranked_lists(ranked, weights.ranking),
-        "served": _ranked_lists(ranked, weights.ranking, vectors, application.diversity),
-        "without_text": _ranked_lists(ranked, _weights_without_text(application, train, vectors)),
+        "served": _ranked_lists(ranked, weights.ranking, mixed, application.diversity),
+        "without_text": _ranked_lists(ranked, _weights_without_text(application, train, mixed)),
         **baseline_lists(models, train),
-        "text": _text_lists(application, train, vectors),
+        "text": _text_lists(application, train, vectors.tuned),
     }
-    if untuned is not None:
-        lists["untuned_text"] = _text_lists(application, train, untuned)
+    if vectors.untuned is not None:
+        lists["untuned_text"] = _text_lists(application, train, vectors.untuned)
     return lists
 
 
@@ -118,10 +113,10 @@ def baseline_lists(models: Collaborative, train: History) -> dict[str, Ints]:
 def cold_figures(
     application: Recommend,
     history: History,
-    traits: Traits,
-    untuned: Matrix | None,
+    vectors: TextVectors,
+    texts: Sequence[str],
     hidden: NDArray[np.bool_],
-    shares: Shares,
+    weights: Weights,
 ) -> list[Figure]:
     """How well hidden items are found among each other, from the first events of the other items.
 
@@ -133,10 +128,12 @@ def cold_figures(
     known = sum(bool(len(each)) for each in wanted["cold"])
     if not known:
         return []
-    systems = {"": (traits, shares)}
-    if untuned is not None:
-        before = traits.with_vectors(untuned)
-        systems["_untuned"] = (before, cold_shares(application, train, before, hidden))
+    traits = traits_of(vectors.mixed(weights.tuned), texts)
+    systems = {"": (traits, weights.cold), "_text": (traits.with_vectors(vectors.tuned), TEXT_ALONE)}
+    if vectors.untuned is not None:
+        before = traits.with_vectors(vectors.untuned)
+        systems["_untuned"] = (before, cold_shares(application, train, before, hidden)[0])
+        systems["_untuned_text"] = (before, TEXT_ALONE)
     lists = {}
     for name, (each, worth) in systems.items():
         case = cold_case(
@@ -147,8 +144,7 @@ def cold_figures(
             exact_items=application.exact_items,
             regularization=application.regularization,
         )
-        for suffix, used in (("", worth), ("_text", TEXT_ALONE)):
-            lists[name + suffix] = case.lists(used)
+        lists[name] = case.lists(worth)
     figures = []
     for kind, later in wanted.items():
         scores = {

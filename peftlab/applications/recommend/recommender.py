@@ -5,18 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from peftlab.applications.recommend.building import (
-    CENTRE_NAME,
     GRAPH_NAME,
     MODELS_NAME,
-    VECTORS_NAME,
-    load_tower,
     load_weights,
 )
 from peftlab.applications.recommend.cold import HALF_LIFE, cold_scores, expect, new_items
@@ -26,10 +22,10 @@ from peftlab.applications.recommend.diversity import diverse_order
 from peftlab.applications.recommend.history import Ints, load_history
 from peftlab.applications.recommend.ranking import FEATURES, MEANINGS, order, rank_features
 from peftlab.applications.recommend.search import open_search
+from peftlab.applications.recommend.towers import Towers, load_vectors
 from peftlab.applications.recommend.traits import traits_of
-from peftlab.applications.recommend.vectors import embed_texts, history_rows, unit, user_vectors
+from peftlab.applications.recommend.vectors import history_rows, user_vectors
 from peftlab.core.application import Workplace
-from peftlab.core.errors import UserError
 
 if TYPE_CHECKING:
     from peftlab.applications.recommend import Recommend
@@ -93,15 +89,14 @@ class Recommender:
     def __init__(self, application: Recommend, place: Workplace) -> None:
         self._settings, self._place = application, place
         self.catalogue, self.history = load_history(place.folder)
-        self.vectors: Matrix = np.load(place.folder / VECTORS_NAME, allow_pickle=False)
-        self._centre: Matrix = _load_centre(place.folder)
+        self._weights = load_weights(place.folder)
+        self.vectors: Matrix = load_vectors(place.folder).mixed(self._weights.tuned)
         self._models = load_collaborative(place.folder / MODELS_NAME)
         self._search = open_search(self.vectors, place.folder / GRAPH_NAME)
-        self._weights = load_weights(place.folder)
         self._traits = traits_of(self.vectors, self.catalogue.texts)
         self._expected = expect(self._traits, self._models.popularity, self._models.exact)
         self.users = {name: at for at, name in enumerate(self.history.users)}
-        self._tower = load_tower(place)
+        self._towers = Towers(place, self._weights.tuned)
         self._lock = threading.Lock()
 
     def history_of(self, user: str, more: Sequence[str] = ()) -> Ints:
@@ -113,8 +108,7 @@ class Recommender:
     def embed(self, text: str) -> Matrix:
         """The vector of a text."""
         with self._lock:
-            found: Matrix = unit(embed_texts(self._tower, [text]) - self._centre)[0]
-        return found
+            return self._towers.embed(text)
 
     def suggest(
         self,
@@ -244,16 +238,6 @@ class Recommender:
     def _near(self, item: int, history: Ints) -> list[int]:
         """The user's items with the same people."""
         return _most(history, self._models.neighbours[history][:, item].toarray().ravel())
-
-
-def _load_centre(folder: Path) -> Matrix:
-    try:
-        found: Matrix = np.load(folder / CENTRE_NAME, allow_pickle=False)
-    except FileNotFoundError:
-        raise UserError(
-            "the vectors are those of an earlier version", where=str(folder), hint="Build it anew in another folder."
-        ) from None
-    return found
 
 
 def _most(items: Ints, worth: Matrix) -> list[int]:
