@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import time
 from dataclasses import replace
@@ -16,6 +17,8 @@ from fastapi.testclient import TestClient
 from peftlab.applications.recommend.recommender import Recommender
 from peftlab.applications.recommend.service import build_service
 from peftlab.applications.recommend.store import Store
+from peftlab.applications.recommend.towers import TUNED_SHARES, TextVectors
+from peftlab.applications.recommend.vectors import unit
 from peftlab.assembly.app_file import load_application, load_part
 from peftlab.assembly.app_folder import open_application
 from peftlab.assembly.build import build_application
@@ -121,6 +124,37 @@ def test_what_all_texts_have_in_common_is_taken_from_items_and_from_questions(re
     assert np.abs(recommender.vectors.mean(axis=0)).max() < 0.1
     for at in (0, 5):
         assert recommender.embed(recommender.catalogue.texts[at]) @ recommender.vectors[at] > 0.999
+
+
+@pytest.mark.parametrize("share", [1.0, 0.3, 0.0, None])
+def test_questions_are_embedded_as_the_items_were(built: Path, tmp_path: Path, share: float | None) -> None:
+    """By the tuned tower, by the model before tuning, or by both; a folder of an earlier version knows the first alone."""
+    folder = shutil.copytree(built, tmp_path / "built")
+    application, place = open_application(folder, offline=True, device="cpu")
+    weights = json.loads((folder / "weights.json").read_text())
+    assert weights["tuned"] in TUNED_SHARES
+    weights = {key: value for key, value in weights.items() if key != "tuned"}
+    (folder / "weights.json").write_text(json.dumps(weights if share is None else {**weights, "tuned": share}))
+    if share is None:
+        (folder / "untuned_centre.npy").unlink()
+    own = Recommender(application, place)
+    assert own.vectors.shape[1] == (64 if share == 0.3 else 32)
+    for at in (0, 5):
+        assert own.embed(own.catalogue.texts[at]) @ own.vectors[at] > 0.999
+    assert own.suggest(own.history_of("u0"), text="red").items
+
+
+def test_vectors_side_by_side_have_the_mean_of_both_products() -> None:
+    draws = np.random.default_rng(0)
+    tuned, untuned = (unit(draws.normal(size=(6, 4)).astype(np.float32)) for _ in range(2))
+    both = TextVectors(tuned, untuned)
+    for share in both.shares:
+        mixed = both.mixed(share)
+        assert np.allclose(mixed @ mixed.T, share * tuned @ tuned.T + (1 - share) * untuned @ untuned.T, atol=1e-6)
+    alone = TextVectors(tuned, None)
+    assert alone.shares == (1.0,)
+    with pytest.raises(UserError, match="before tuning are gone"):
+        alone.mixed(0.5)
 
 
 def test_lists_hold_nothing_seen_and_say_why(client: TestClient, recommender: Recommender) -> None:
