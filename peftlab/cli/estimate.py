@@ -79,5 +79,5 @@ def describe(found: Any) -> str:
         lines.append(f"  {size(peak):>9}{verdict}  {settings}  ({change.effect})")
     lines += [f"  {note}" for note in found.notes]
     if not found.target.is_verified:
-        lines.append("  not verified: no measurement on a GPU has confirmed estimates for cuda yet")
+        lines.append("  not verified: no measurement on several GPUs has confirmed estimates for them yet")
     return "\n".join(lines)

@@ -76,6 +76,8 @@ def head_alone(
         return
     loader.splits.update(splits)
     alone = replace(job, split=splits["train"], graphs=None)
+    if job.graphs is not None:
+        job.graphs.problem = "the head computes alone in a step"
     try:
         with in_place_of_base(model, known), switched_off(model):
             job.meter.head_alone(rehearse_flops(alone) if run.recipe.measure else None)

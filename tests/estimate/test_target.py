@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,6 +47,8 @@ def test_what_the_user_says_comes_first(monkeypatch: pytest.MonkeyPatch) -> None
     assert find_target("cpu").memory_bytes == system_memory()
 
 
-def test_only_cpu_is_verified() -> None:
+def test_several_gpus_are_not_verified() -> None:
     assert find_target("cpu", "1GB").is_verified
-    assert not find_target("cuda", "1GB").is_verified
+    one = find_target("cuda", "1GB")
+    assert one.is_verified
+    assert not replace(one, processes=2).is_verified

@@ -19,6 +19,7 @@ from peftlab.run.training_stage import TrainingStage
 from peftlab.training.ahead import BatchesAhead
 from peftlab.training.known_base import KnownBase
 from peftlab.training.metrics_log import MetricsLog
+from tests.training.recorded import TapeRecorder, with_graphs
 
 pytestmark = pytest.mark.slow
 
@@ -142,6 +143,17 @@ def test_batches_that_are_made_ahead_hold_the_same_rows(
     assert told(ahead.record).startswith(ONCE)
     assert seen == rows
     assert losses(ahead.folder) == losses(plain.folder)
+
+
+def test_graphs_of_a_card_leave_the_head_alone(
+    tiny_bert: Path, reviews: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = run(tmp_path / "plain", tiny_bert, str(reviews))
+    monkeypatch.setattr(TrainingStage, "_with_graphs", lambda self, job: with_graphs(job, TapeRecorder()))
+    done = run(tmp_path / "graphs", tiny_bert, str(reviews))
+    assert told(done.record).startswith(ONCE)
+    assert (done.record.acceleration or {})["cuda_graphs"] == "the head computes alone in a step"
+    assert losses(done.folder) == losses(plain.folder)
 
 
 def test_the_record_counts_what_the_base_has_read(tiny_bert: Path, reviews: Path, tmp_path: Path) -> None:
