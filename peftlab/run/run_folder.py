@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from peftlab.artifact.saved_folder import read_run_recipe
 from peftlab.core.destination import check_folder
@@ -98,14 +99,19 @@ class RunFolder:
         if not path.exists():
             write_recipe(recipe, path)
             return
-        earlier = read_run_recipe(self.path).model_dump(mode="json")
-        differing = differences(earlier, recipe.model_dump(mode="json"))
+        differing = differences(_what_is_computed(read_run_recipe(self.path)), _what_is_computed(recipe))
         if differing:
             raise UserError(
                 f"the run in this folder has another recipe: {'; '.join(differing[:4])}",
                 where=str(self.path),
                 hint="Resume it with the same recipe and --set options, or choose another --output-dir.",
             )
+
+
+def _what_is_computed(recipe: Recipe) -> dict[str, Any]:
+    """A recipe without what only says how: an earlier version wrote another default of it into its runs."""
+    values: dict[str, Any] = recipe.model_dump(mode="json")
+    return {**values, "training": {key: own for key, own in values["training"].items() if key != "cuda_graphs"}}
 
 
 def check_output_dir(output_dir: Path | None, *, resume: bool, inputs: Iterable[Path | str]) -> None:

@@ -83,6 +83,15 @@ def test_a_run_goes_on_with_the_same_rows_alone(of_rows: RunResult, recipe_of: C
         run_recipe(recipe_of(ROWS[:-1]), output_dir=of_rows.folder, resume=True)
 
 
+def test_a_run_goes_on_where_another_version_replays_its_steps(
+    of_rows: RunResult, recipe_of: Callable[..., Recipe]
+) -> None:
+    """`training.cuda_graphs` says how steps are computed, and had another default once."""
+    own = recipe_of(ROWS)
+    other = own.model_copy(update={"training": own.training.model_copy(update={"cuda_graphs": "off"})})
+    assert run_recipe(other, output_dir=of_rows.folder, resume=True).record == of_rows.record
+
+
 def test_without_the_rows_a_run_says_what_it_needs(of_rows: RunResult, tmp_path: Path) -> None:
     needed = r"data.source: `python:rows=80#.*given in Python; no file holds them\n.*the same rows as data.source"
     with pytest.raises(UserError, match=needed):
