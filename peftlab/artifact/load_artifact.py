@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from peftlab.artifact.files import check_adapter, check_model
-from peftlab.artifact.save import DELTA_CONFIG, DELTA_FORMAT, DELTA_WEIGHTS
+from peftlab.artifact.save import DELTA_CONFIG, DELTA_FORMAT, DELTA_WEIGHTS, delta_tensors
 from peftlab.artifact.token_rows import has_token_rows
 from peftlab.artifact.whole import load_model
 from peftlab.core.added_rows import drop_rows
@@ -89,7 +89,7 @@ def _load_delta(base: Any, folder: Path) -> nn.Module:
     with without_known_warnings():
         model: nn.Module = method.apply(base, context)
     saved = load_file(folder / DELTA_WEIGHTS)
-    own = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    own = delta_tensors(model)
     if own.keys() != saved.keys():
         raise _misfit(folder, f"it lacks or adds {', '.join(sorted(own.keys() ^ saved.keys())[:3])}")
     with torch.no_grad():

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from peftlab.artifact.token_rows import named_for_peft, write_rows_for_peft
 from peftlab.core.files import atomic_folder
+from peftlab.core.fixed_bias import fixed_biases
 from peftlab.core.method import Method, MethodContext
 from peftlab.core.record import ADAPTER, MODEL
 
@@ -89,11 +90,13 @@ def loaded_tensors(model: Any, method: Method) -> dict[str, Tensor]:
         return dict(peft.get_peft_model_state_dict(model, save_embedding_layers=False))
     if method.trains_base:
         return dict(model.state_dict())
-    return _trained(model)
+    return delta_tensors(model)
 
 
-def _trained(model: nn.Module) -> dict[str, Tensor]:
-    return {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
+def delta_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """What a delta holds of a model: the parameters that train, and the bias of a head that does not."""
+    trained = {name: parameter.detach() for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return {**trained, **fixed_biases(model)}
 
 
 def _save_peft(model: Any, method: Method, folder: Path, base_path: str) -> None:
@@ -108,8 +111,8 @@ def _save_peft(model: Any, method: Method, folder: Path, base_path: str) -> None
 
 
 def _save_delta(model: Any, method: Method, folder: Path, context: MethodContext, base_path: str) -> None:
-    """Exactly the parameters that train, and what is needed to put them back in."""
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in _trained(model).items()}
+    """Exactly what was trained, and what is needed to put it back in."""
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in delta_tensors(model).items()}
     save_file(tensors, folder / DELTA_WEIGHTS)
     description = {
         "format": DELTA_FORMAT,

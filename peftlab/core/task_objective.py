@@ -33,6 +33,8 @@ class Head:
         kind: ``new``: it starts from nothing, and so trains with every method. ``own``: the model's own, such as a
             language model's. ``none``: there is none; what the task needs it makes of the hidden states, and nothing
             trains beside what the method trains.
+        bias_trains: Of a new head: whether the bias of its last layer trains. False where the loss stays the same when
+            one number is added to an output of all inputs, since it only compares them: the bias is fixed then.
     """
 
     auto_class: str = "AutoModel"
@@ -41,6 +43,7 @@ class Head:
     may_be_missing: bool = False
     notes: Mapping[str, Any] = field(default_factory=dict)
     kind: HeadKind | None = None
+    bias_trains: bool = True
 
     def __post_init__(self) -> None:
         kind = self.kind or ("new" if self.is_new else "own")

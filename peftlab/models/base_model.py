@@ -24,7 +24,7 @@ from peftlab.core.task import Head
 from peftlab.models.added_tokens import add_rows, add_to_tokenizer
 from peftlab.models.facts import IMAGE_TEXT_MODELS
 from peftlab.models.gguf import convert_gguf
-from peftlab.models.head_modules import find_head_modules
+from peftlab.models.head_modules import find_head_modules, settle_bias
 from peftlab.models.image_reader import load_image_reader
 from peftlab.models.image_text_reader import ImageTextReader
 from peftlab.models.model_config import ModelConfig
@@ -147,6 +147,7 @@ def load_base_model(
     for name in head_modules:
         model.get_submodule(name).float()
     own_head = fit_own_head(model, own_config, head, info)
+    settle_bias(model, head, head_modules)
     if config.quantization is not None:
         settle_quantized(model, config.path)
     let_every_token_train(model)

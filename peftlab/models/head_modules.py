@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
 from transformers import PreTrainedModel
 
+from peftlab.core.fixed_bias import fix_bias
 from peftlab.core.task import Head
+from peftlab.core.tensors import output_layer
 
 
 def find_head_modules(model: PreTrainedModel, head: Head, info: Mapping[str, Any]) -> tuple[str, ...]:
@@ -20,6 +22,22 @@ def find_head_modules(model: PreTrainedModel, head: Head, info: Mapping[str, Any
         info: ``missing_keys`` and ``mismatched_keys`` of the checkpoint, as transformers tells them.
     """
     return _new_modules(model, info) if head.is_new else _missing_modules(model, info)
+
+
+def settle_bias(model: PreTrainedModel, head: Head, head_modules: Sequence[str]) -> None:
+    """Fix the bias of a new head's last layer where the task says that it does not train; in place.
+
+    Args:
+        model: With the head.
+        head: What the task needs.
+        head_modules: From :func:`find_head_modules`.
+    """
+    if head.bias_trains or not head.is_new:
+        return
+    layer = output_layer(model, int(head.config["num_labels"]))
+    names = [name for name, module in model.named_modules() if module is layer]
+    if layer is not None and any(f"{name}.".startswith(f"{own}.") for name in names for own in head_modules):
+        fix_bias(layer)
 
 
 def _new_modules(model: PreTrainedModel, info: Mapping[str, Any]) -> tuple[str, ...]:

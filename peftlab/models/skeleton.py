@@ -18,7 +18,7 @@ from peftlab.core.errors import UnsupportedError, first_line
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.task import Head
 from peftlab.models.base_model import BaseModel, prepare_config, unquantized_modules, without_pooler
-from peftlab.models.head_modules import find_head_modules
+from peftlab.models.head_modules import find_head_modules, settle_bias
 from peftlab.models.model_config import ModelConfig
 from peftlab.models.quantization import quantization_config, settle_quantized
 
@@ -69,6 +69,7 @@ def build_skeleton(
         _quantize(model, config, dtype, unquantized_modules(model, head_modules))
     for name in head_modules:
         model.get_submodule(name).float()
+    settle_bias(model, head, head_modules)
     new = [int(model.get_input_embeddings().weight.shape[0]) + at for at in range(len(config.add_tokens))]
     if new:
         model.resize_token_embeddings(max(new) + 1, mean_resizing=False)

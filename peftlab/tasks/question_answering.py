@@ -92,8 +92,11 @@ class QuestionAnswering(Task):
             raise DataError("no question of the training split has an answer", where=split.source or "data")
 
     def head(self, labels: tuple[str, ...]) -> Head:
-        """A linear layer over every token: is it the first one of the answer, is it the last one."""
-        return Head("AutoModelForQuestionAnswering", {"num_labels": 2})
+        """A linear layer over every token: is it the first one of the answer, is it the last one.
+
+        Tokens are compared with each other, so a bias, which is the same for all, would say nothing.
+        """
+        return Head("AutoModelForQuestionAnswering", {"num_labels": 2}, bias_trains=False)
 
     def encode(self, split: Split, tokenizer: Any, labels: tuple[str, ...]) -> EncodedSplit:
         """In training an example for each window; elsewhere one for each question, with all windows."""

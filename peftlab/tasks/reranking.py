@@ -194,8 +194,13 @@ class Reranking(Task):
     # --- objective --------------------------------------------------------------------------------------------------
 
     def head(self, labels: tuple[str, ...]) -> Head:
-        """A linear layer to one score."""
-        return Head(auto_class="AutoModelForSequenceClassification", config={"num_labels": 1}, notes=self.learned)
+        """A linear layer to one score; only the pointwise loss asks how high scores are, the others compare them."""
+        return Head(
+            auto_class="AutoModelForSequenceClassification",
+            config={"num_labels": 1},
+            notes=self.learned,
+            bias_trains=self.objective == "pointwise",
+        )
 
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
         """A row a document; ``owners`` and ``relevance`` (documents), ``counts``: documents of each query."""

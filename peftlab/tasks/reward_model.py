@@ -161,8 +161,8 @@ class RewardModel(Task):
     # --- objective --------------------------------------------------------------------------------------------------
 
     def head(self, labels: tuple[str, ...]) -> Head:
-        """A new one with one output."""
-        return Head("AutoModelForSequenceClassification", {"num_labels": 1})
+        """A new one with one output; how high rewards are, only ``centering`` asks."""
+        return Head("AutoModelForSequenceClassification", {"num_labels": 1}, bias_trains=self.centering > 0)
 
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
         """All first texts, then all second ones where there are some; ``margins`` (examples)."""

@@ -21,6 +21,7 @@ import peftlab
 from peftlab.core.config import Document
 from peftlab.core.splits import EncodedSplit
 from peftlab.core.task import TASKS
+from peftlab.core.tensors import output_layer
 from peftlab.estimate.data import look_at_data
 from peftlab.estimate.recipe import estimate_recipe
 from peftlab.estimate.target import find_target
@@ -306,6 +307,25 @@ def test_the_loss_of_a_batch_is_that_of_its_parts(done: Done) -> None:
     assert is_sum == task.divisible
     random.Random(0).shuffle(examples)
     assert loss_of(examples)[0] == pytest.approx(whole, rel=1e-4)
+
+
+def test_the_bias_of_a_head_trains_where_the_loss_depends_on_it(done: Done) -> None:
+    tuned, examples = done.loaded.tuned, list(split_of_test(done).examples[:6])
+    task, head = tuned.task, tuned.task.head(done.checked.labels)
+    if not head.is_new or (layer := output_layer(tuned.module()[0], int(head.config["num_labels"]))) is None:
+        return
+    batch = task.collate(examples, tuned.tokenizer.pad_token_id)
+
+    def loss_where(first_output_is_more_by: float) -> float:
+        shift = torch.eye(layer.out_features)[0] * first_output_is_more_by
+        handle = layer.register_forward_hook(lambda module, inputs, output: output + shift.to(output.device))
+        with torch.no_grad():
+            loss = float(task.loss(task.logits(tuned.module()[0], batch), batch))
+        handle.remove()
+        return loss
+
+    stays = loss_where(first_output_is_more_by=1.0) == pytest.approx(loss_where(first_output_is_more_by=0.0), abs=1e-3)
+    assert head.bias_trains != stays
 
 
 def test_the_estimate_agrees_with_the_measurement(done: Done) -> None:
