@@ -103,9 +103,13 @@ class TunedModel:
         return self.model, self.inference
 
     @property
-    def computes_in_half_precision(self) -> bool:
-        """Whether each product is rounded to half precision, so that other kernels give other last digits."""
-        return self.inference is not None and self.inference.autocast_dtype is not None
+    def rounding(self) -> float:
+        """The step from 1 to the next number of the half precision that each product is rounded to; 0: it is not.
+
+        Other kernels give other last digits, which are few then.
+        """
+        half = None if self.inference is None else self.inference.autocast_dtype
+        return 0.0 if half is None else torch.finfo(half).eps
 
     @property
     def computes_alone(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,22 +25,41 @@ class Limits:
         logit_difference: The greatest, as a share of the greatest logit of the run; None: any.
         equal_predictions: The least share of examples with the same prediction.
         score_loss: The greatest loss in the recipe's metric.
+        rounding: The step from 1 to the next number of the coarsest type in which run or export compute; 0: none that
+            predicted numbers show.
     """
 
     logit_difference: float | None
     equal_predictions: float
     score_loss: float
+    rounding: float = 0.0
 
 
 EXACT = Limits(logit_difference=1e-3, equal_predictions=0.999, score_loss=0.001)
 """The same weights, computed in another order."""
-ROUNDED = Limits(logit_difference=None, equal_predictions=0.95, score_loss=0.01)
+EIGHT_BITS = 2.0**-7
+"""The rounding of bfloat16, and of int8 beside the greatest value."""
+ROUNDED = Limits(logit_difference=None, equal_predictions=0.95, score_loss=0.01, rounding=EIGHT_BITS)
 """Numbers that were rounded: int8, a quantised base that was dequantised before merging, or a run that computes in half
 precision, whose merged weights are rounded to it, and which ONNX computes in float32."""
 
 
 NUMBER_TOLERANCE = 2e-3
 """How far two predicted numbers may lie apart and still be equal, as a share of the range of all predictions."""
+ROUNDING_STEPS = 8
+"""By so many steps of ``Limits.rounding``, at the greatest logit, may a number be another one after many layers."""
+
+
+def limits_of(rounding: float, *, in_eight_bits: bool) -> Limits:
+    """The limits of an export.
+
+    Args:
+        rounding: Of the type that the run computes in; see ``Limits``.
+        in_eight_bits: Whether matrices of the run or the export are in 8 bits or fewer.
+    """
+    if in_eight_bits:
+        return ROUNDED
+    return replace(ROUNDED, rounding=rounding) if rounding else EXACT
 
 
 @dataclass(frozen=True)
@@ -50,8 +69,8 @@ class Answers:
     Args:
         examples: How many there are.
         logits: Of every batch, without those of padding.
-        predictions: Of every example, in the order of the batches; of language tasks, the most likely token in every
-            place where there is one to predict.
+        predictions: Of every example, in the order of the batches; where they are numbers, such as ranks, the scores
+            that these come from; of language tasks, the most likely token in every place where there is one to predict.
         scores: The task's metrics; of language tasks, the loss alone, which needs no text to be generated.
     """
 
@@ -82,7 +101,14 @@ def collect_answers(tuned: TunedModel, split: EncodedSplit, reporter: Reporter, 
     if tuned.task.ranks_whole_split:
         answers = list(tuned.task.rank(answers))
     scorer.add(answers)
-    return Answers(len(split), all_logits, [item.prediction for item in answers], scorer.compute())
+    return Answers(len(split), all_logits, [_told(item) for item in answers], scorer.compute())
+
+
+def _told(item: Prediction) -> Any:
+    """What two models are compared by: of numbers the scores, which users order and cut by."""
+    prediction = item.prediction
+    is_number = isinstance(prediction[0] if isinstance(prediction, list) and prediction else prediction, float)
+    return list(item.scores) if is_number and item.scores else prediction
 
 
 def _language_answers(tuned: TunedModel, split: EncodedSplit, reporter: Reporter, description: str) -> Answers:
@@ -107,13 +133,20 @@ def _language_answers(tuned: TunedModel, split: EncodedSplit, reporter: Reporter
     return Answers(len(split), kept, tokens, {"loss": loss / terms})
 
 
-def compare(run: Answers, export: Answers, split: str) -> ExportCheck:
-    """How far an export is from its run."""
+def compare(run: Answers, export: Answers, split: str, *, rounding: float = 0.0) -> ExportCheck:
+    """How far an export is from its run.
+
+    Args:
+        run: What the run says.
+        export: What the export says of the same examples.
+        split: Its name.
+        rounding: See ``Limits``.
+    """
     pairs = list(zip(run.predictions, export.predictions, strict=True))
     numbers = [
         number for one, _ in pairs for number in (one if isinstance(one, list) else [one]) if isinstance(number, float)
     ]
-    tolerance = NUMBER_TOLERANCE * (max(numbers) - min(numbers)) if numbers else 0.0
+    tolerance = _tolerated_share(run, rounding) * (max(numbers) - min(numbers)) if numbers else 0.0
     return ExportCheck(
         split=split,
         examples=run.examples,
@@ -122,6 +155,20 @@ def compare(run: Answers, export: Answers, split: str) -> ExportCheck:
         scores=export.scores,
         run_scores=run.scores,
     )
+
+
+def _tolerated_share(run: Answers, rounding: float) -> float:
+    """How far two numbers may lie apart, as a share of the range of all.
+
+    A type rounds a number in proportion to its size, not to how far it lies from others: scores that are large and
+    near each other are told apart by few of its steps. So the share is that of the rounding in the range of the logits.
+    """
+    if not rounding:
+        return NUMBER_TOLERANCE
+    highest = max(float(logits.max()) for logits in run.logits)
+    lowest = min(float(logits.min()) for logits in run.logits)
+    apart = ROUNDING_STEPS * rounding * max(abs(highest), abs(lowest))
+    return max(NUMBER_TOLERANCE, apart / (highest - lowest)) if highest > lowest else NUMBER_TOLERANCE
 
 
 def greatest_difference(one: Answers, other: Answers) -> float:

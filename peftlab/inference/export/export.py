@@ -25,8 +25,6 @@ from peftlab.core.reporter import Reporter
 from peftlab.core.splits import EncodedSplit
 from peftlab.core.task import Task
 from peftlab.inference.export.check import (
-    EXACT,
-    ROUNDED,
     Answers,
     Limits,
     collect_answers,
@@ -34,6 +32,7 @@ from peftlab.inference.export.check import (
     enforce,
     greatest_difference,
     largest_logit,
+    limits_of,
 )
 from peftlab.inference.export.onnx import check_packages, export_onnx, inputs_of, quantize_int8
 from peftlab.inference.load_tuned import load_export, load_run
@@ -178,9 +177,9 @@ def export_tuned(
         )
         write_export(description, partial)
         exported = collect_answers(load_export(partial, device=device), split, reporter, f"the export on {split.name}")
-        check = compare(reference, exported, split.name).model_copy(update={"logit_drift_of_dequantization": drift})
-        is_exact = not quantized and kind != "onnx-int8" and not tuned.computes_in_half_precision
-        limits = EXACT if is_exact else ROUNDED
+        limits = limits_of(tuned.rounding, in_eight_bits=quantized or kind == "onnx-int8")
+        check = compare(reference, exported, split.name, rounding=limits.rounding)
+        check = check.model_copy(update={"logit_drift_of_dequantization": drift})
         _enforce(check, limits, max_score_loss, tuned, reference)
         description = description.model_copy(update={"check": check})
         write_export(description, partial)

@@ -17,6 +17,7 @@ from peftlab.artifact.saved_export import read_export
 from peftlab.core.errors import RunFailedError, UnsupportedError, UserError
 from peftlab.core.reporter import Silent
 from peftlab.inference.export.export import export_run
+from tests.conftest import sentences
 
 pytestmark = pytest.mark.slow
 TOKENS = "{type: token_classification, max_length: 32}"
@@ -164,3 +165,63 @@ def test_a_run_in_half_precision_is_exported(base: str, kind, tiny_run: Callable
     assert check is not None
     assert check.equal_predictions >= 0.95
     assert 1e-4 < check.greatest_logit_difference < 0.2
+
+
+NUMBERS = {
+    "reranking": "{type: reranking, query: query, document: document, negatives: [no], max_length: 32}",
+    "text_regression": "{type: text_regression, text: query, label: length, max_length: 32}",
+    "text_embedding": "{type: text_embedding, query: query, document: document, max_length: 32}",
+    "reward_model": "{type: reward_model, prompt: query, chosen: document, rejected: no, max_length: 48}",
+}
+"""Tasks whose answers are numbers."""
+
+
+@pytest.fixture
+def numbers(made_once: Callable[..., Path]) -> Path:
+    """Texts, each with its end read backwards, with that of another one, and with its length."""
+
+    def write(folder: Path) -> None:
+        texts = [text for text, _ in sentences(96)]
+        rows = [
+            {"query": text, "document": text[::-1][:16], "no": texts[at - 1][::-1][:16], "length": len(text)}
+            for at, text in enumerate(texts)
+        ]
+        (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    return made_once("numbers", write) / "rows.jsonl"
+
+
+@pytest.mark.parametrize(
+    ("task", "kind"),
+    [*[(task, "merged") for task in NUMBERS], *[(task, "onnx") for task in NUMBERS if task != "text_embedding"]],
+)
+def test_numbers_in_half_precision_are_as_equal_as_it_can_tell(
+    task: str, kind, tiny_run: Callable[..., Path], numbers: Path, tmp_path: Path
+) -> None:
+    """Between 2 and 4 bfloat16 has steps of 1/64, whatever the range is in which the predictions lie."""
+    base = "gpt2" if task == "reward_model" else "bert"
+    run = tiny_run(task=NUMBERS[task], data=numbers, base=base, dtype="bfloat16", steps=8)
+    check = export_run(run, kind, tmp_path / kind, offline=True, reporter=Silent(), max_score_loss=0.1).check
+    assert check.equal_predictions >= 0.95
+    assert check.greatest_logit_difference > 1e-4
+
+
+@pytest.mark.parametrize("task", NUMBERS)
+def test_half_precision_excuses_no_other_model(
+    task: str, tiny_run: Callable[..., Path], numbers: Path, tmp_path: Path, monkeypatch
+) -> None:
+    import torch
+
+    import peftlab.artifact.merge
+
+    def careless(model, method):
+        merged = model.unload()
+        for parameter in merged.parameters():
+            parameter.data += 0.1 * torch.randn_like(parameter)
+        return merged
+
+    base = "gpt2" if task == "reward_model" else "bert"
+    run = tiny_run(task=NUMBERS[task], data=numbers, base=base, dtype="bfloat16", steps=8)
+    monkeypatch.setattr(peftlab.artifact.merge, "merge", careless)
+    with pytest.raises(RunFailedError, match="of the predictions are equal"):
+        export_run(run, "merged", tmp_path / "out", offline=True, reporter=Silent(), max_score_loss=10.0)
