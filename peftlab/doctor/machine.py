@@ -18,6 +18,8 @@ from peftlab.core.threads import Watch
 from peftlab.doctor.finding import Finding, Status
 from peftlab.estimate.target import system_memory
 
+SHOWN = ("peftlab", "torch", "transformers", "peft")
+"""Packages whose versions are told first."""
 LITTLE_DISK = 10 * 10**9
 LITTLE_MEMORY = 4 * 10**9
 
@@ -38,7 +40,8 @@ def look_at_packages() -> Finding:
     """Whether the packages that peftlab needs are there, in versions that it is tested with."""
     versions: dict[str, str | None] = {"peftlab": _version("peftlab")}
     wrong: list[str] = []
-    for text in importlib.metadata.requires("peftlab") or []:
+    needed = _requirements()
+    for text in needed:
         requirement = Requirement(text)
         if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
             continue
@@ -55,7 +58,13 @@ def look_at_packages() -> Finding:
             "Runs may fail or give other results: pip install --upgrade peftlab.",
             {"versions": versions, "wrong": wrong},
         )
-    shown = ", ".join(f"{name} {versions[name]}" for name in ("peftlab", "torch", "transformers", "peft"))
+    for name in SHOWN:
+        versions.setdefault(name, _version(name))
+    shown = ", ".join(f"{name} {versions[name] or 'missing'}" for name in SHOWN)
+    if not needed:
+        meaning = "No list says which versions peftlab needs: it was not installed by pip. Try: pip install -e FOLDER."
+        status: Status = "note" if all(versions[name] for name in SHOWN[1:]) else "problem"
+        return Finding("packages", status, shown, meaning, {"versions": versions})
     meaning = f"All {len(versions)} packages are of versions that peftlab is made for."
     return Finding("packages", "ok", shown, meaning, {"versions": versions})
 
@@ -108,6 +117,14 @@ def look_at_cache() -> Finding:
         return Finding("cache", "problem", f"{folder}: {error.strerror}", meaning, values)
     meaning = "Models and data from packages are kept here; PEFTLAB_CACHE names another folder."
     return Finding("cache", "ok", f"{folder}, {short_size(free)} free", meaning, {**values, "free_bytes": free})
+
+
+def _requirements() -> list[str]:
+    """What peftlab says that it needs; nothing where its files came without pip, which keeps that list."""
+    try:
+        return importlib.metadata.requires("peftlab") or []
+    except importlib.metadata.PackageNotFoundError:
+        return []
 
 
 def _version(package: str) -> str | None:

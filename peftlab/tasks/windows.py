@@ -6,6 +6,7 @@ answer in the task's loss and predictions, so that whatever computes the logits 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -56,13 +57,14 @@ def cut_into_windows(tokenizer: Any, *texts: Any, max_length: int, stride: int, 
         **options: Of the tokenizer's call.
 
     Raises:
-        UnsupportedError: The tokenizer is a slow one.
+        UnsupportedError: The tokenizer is a slow one, or of a version that loses what is behind the first window.
     """
     if not tokenizer.is_fast:
         raise UnsupportedError(
             "windows need a fast tokenizer, which tells the text of each token; this model has none",
             hint="Leave `task.windows` out: then longer texts are cut.",
         )
+    check_overflow()
     return encode_as_text(
         tokenizer,
         *texts,
@@ -72,6 +74,27 @@ def cut_into_windows(tokenizer: Any, *texts: Any, max_length: int, stride: int, 
         return_overflowing_tokens=True,
         padding=False,
     )
+
+
+@functools.cache
+def check_overflow() -> None:
+    """See that what a cut leaves over is whole: some versions stop reading where the first window ends.
+
+    Raises:
+        UnsupportedError: It is not.
+    """
+    import tokenizers
+
+    probe = tokenizers.Tokenizer(tokenizers.models.WordLevel({"a": 0}, unk_token="a"))  # noqa: S106 - a word
+    probe.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    probe.enable_truncation(max_length=2)
+    encoded = probe.encode("a a a a a a")
+    if sum(len(each.ids) for each in (encoded, *encoded.overflowing)) != 6:
+        raise UnsupportedError(
+            f"tokenizers {tokenizers.__version__} loses the end of texts that are longer than a window",
+            where="the package tokenizers",
+            hint="Install another version: pip install 'tokenizers>=0.23.3,<0.24'.",
+        )
 
 
 def encode_in_windows(

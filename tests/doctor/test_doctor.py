@@ -92,6 +92,40 @@ def test_packages_of_another_version_are_told(monkeypatch: pytest.MonkeyPatch) -
     ]
 
 
+@pytest.mark.parametrize("distribution", ["no list", "none"])
+def test_a_checkout_without_a_list_of_packages_is_looked_at(
+    distribution: str, command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Where peftlab was not installed by pip nothing says what it needs; all else is still told."""
+    own = importlib.metadata.Distribution.from_name
+
+    def from_name(name: str) -> importlib.metadata.Distribution:
+        if name != "peftlab":
+            return own(name)
+        if distribution == "none":
+            raise importlib.metadata.PackageNotFoundError(name)
+        folder = tmp_path / "peftlab-0.1.dist-info"
+        folder.mkdir(exist_ok=True)
+        (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: peftlab\nVersion: 0.1\n")
+        return importlib.metadata.Distribution.at(folder)
+
+    monkeypatch.setattr(importlib.metadata.Distribution, "from_name", from_name)
+    monkeypatch.setattr(trials, "run_trial", lambda name: {"found": trial.TRIALS[name]()})
+    done = command("doctor", "--offline", "--json")
+    assert done.returncode == 0, done.stderr
+    found = {finding["name"]: finding for finding in json.loads(done.stdout)["findings"]}
+    assert len(found) == 11
+    assert found["packages"]["status"] == "note"
+    peftlab = {"no list": "0.1", "none": "missing"}[distribution]
+    assert found["packages"]["found"].startswith(f"peftlab {peftlab}, torch {own('torch').version}")
+    assert "not installed by pip" in found["packages"]["meaning"]
+
+    monkeypatch.setattr(machine, "SHOWN", ("peftlab", "nosuchpackage"))
+    finding = machine.look_at_packages()
+    assert finding.status == "problem"
+    assert "nosuchpackage missing" in finding.found
+
+
 def test_a_cache_that_cannot_be_written_is_a_problem(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("PEFTLAB_CACHE", str(tmp_path / "file" / "cache"))

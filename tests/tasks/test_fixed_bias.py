@@ -54,9 +54,7 @@ def logits(run: Path) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("method", ["lora", "linear_probe", "full"])
-def test_it_stays_and_is_saved_and_that_of_an_earlier_run_is_kept(
-    method: str, tiny_bert: Path, tmp_path: Path
-) -> None:
+def test_it_stays_and_is_saved_and_that_of_an_earlier_run_is_kept(method: str, tiny_bert: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     record = peftlab.run_recipe(recipe(tiny_bert, tmp_path, method), output_dir=run).record
     assert record.status == "success", record.error

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
 import torch
 from pydantic import ValidationError
 from transformers import AutoTokenizer
@@ -20,7 +21,7 @@ from peftlab.inference.export.export import export_run
 from peftlab.tasks._tagged import encode_tagged_in_windows
 from peftlab.tasks.text_classification import TextClassification
 from peftlab.tasks.text_pair_classification import TextPairClassification
-from peftlab.tasks.windows import Windows, cut_into_windows, window_weights
+from peftlab.tasks.windows import Windows, check_overflow, cut_into_windows, window_weights
 from tests.conftest import sentences
 
 pytestmark = pytest.mark.slow
@@ -50,6 +51,31 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_bert: Path) -> Path:
     result = peftlab.run_recipe(recipe, output_dir=folder / "run")
     assert result.record.status == "success", result.record.error
     return folder
+
+
+def test_a_tokenizer_that_loses_what_is_behind_a_window_is_refused(
+    tiny_bert: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As tokenizers 0.23.1 and 0.23.2 do: they stop reading where the first window ends."""
+
+    class Forgetful:
+        def __init__(self, model: Any) -> None:
+            self._own = own(model)
+
+        def enable_truncation(self, max_length: int) -> None:
+            self._length = max_length
+
+        def encode(self, text: str) -> Any:
+            return self._own.encode(" ".join(text.split()[: self._length]))
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_bert)
+    own = tokenizers.Tokenizer
+    monkeypatch.setattr(tokenizers, "Tokenizer", Forgetful)
+    check_overflow.cache_clear()
+    with pytest.raises(UnsupportedError, match=r"loses the end of texts[\s\S]*pip install 'tokenizers>="):
+        cut_into_windows(tokenizer, "a good day", max_length=8, stride=2)
+    monkeypatch.undo()
+    assert cut_into_windows(tokenizer, "a good day", max_length=8, stride=2)["input_ids"]
 
 
 def test_every_token_is_in_a_window_until_there_are_too_many(tiny_bert: Path) -> None:
