@@ -138,7 +138,7 @@ class TunedModel:
 
     def read_logits(self, logits: Tensor, batch: Mapping[str, Tensor]) -> list[Prediction]:
         """Predictions with calibrated scores, of a batch's logits."""
-        return self.task.tempered(self.temperature).predict(logits / self.temperature, batch, self.labels)
+        return self.task.tempered(self.temperature).predict(logits.double() / self.temperature, batch, self.labels)
 
 
 def torch_logits(

@@ -341,7 +341,8 @@ class TextClassification(ClassAnswers):
             known = self.learned.get(THRESHOLDS)
             limits = None if known is None else as_logits(known, labels, self._temperature)
             return label_predictions(logits, targets, labels, limits)
-        scores = logits.float().softmax(dim=-1).tolist()
+        # Half precision gives many texts the same score; float32 would put those apart that a temperature has divided.
+        scores = logits.double().softmax(dim=-1).tolist()
         best = logits.argmax(dim=-1).tolist()
         return [
             Prediction(label=labels[target], prediction=labels[choice], scores=row)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import datasets
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+import torch
 from torch import nn
 
 import peftlab
@@ -44,6 +46,21 @@ def test_it_answers_as_the_run_did(classifier: peftlab.LoadedRun, rows: list[dic
     assert [answer["prediction"] for answer in answers] == [row["prediction"] for row in table]
     evaluation = classifier.evaluate([rows[row["index"]] for row in table])
     assert evaluation.scores == pytest.approx(classifier.record.scores["test"], abs=1e-6)
+
+
+def test_the_temperature_puts_no_equal_scores_apart(classifier: peftlab.LoadedRun) -> None:
+    """In half precision many texts have one score; whatever orders them, such as AUROC, must not see a difference."""
+    grid = torch.arange(1, 65) / 128
+    logits = torch.stack([grid, grid + (torch.arange(64) % 4) / 16], dim=1)
+    batch = {"labels": torch.arange(64) // 4 % 2}
+
+    def scores(temperature: float) -> dict[str, float]:
+        tuned = replace(classifier.tuned, temperature=temperature)
+        scorer = tuned.recipe.scorer(tuned.labels)
+        scorer.add(tuned.read_logits(logits, batch))
+        return scorer.compute()
+
+    assert scores(0.40790758165423685) == scores(1.0) == scores(2.2756875217401933)
 
 
 def test_what_it_is_made_of(classifier: peftlab.LoadedRun) -> None:
