@@ -24,11 +24,13 @@ def fix_bias(layer: nn.Linear) -> None:
 
 
 def fixed_biases(model: nn.Module) -> dict[str, Tensor]:
-    """The biases that :func:`fix_bias` has fixed, by name."""
+    """The biases that :func:`fix_bias` has fixed, by name; of layers that train, and not of the copies beside them."""
     from torch import nn
 
     return {
         f"{name}.bias": module.bias
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and "bias" in dict(module.named_buffers(recurse=False))
+        if isinstance(module, nn.Linear)
+        and module.weight.requires_grad
+        and "bias" in dict(module.named_buffers(recurse=False))
     }

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from peftlab.core.fixed_bias import fixed_biases
 from peftlab.core.task import Task
 from peftlab.data.notices import describe_notes
 from peftlab.estimate.micro_batch_plan import plan_micro_batches
@@ -16,7 +17,7 @@ from peftlab.run.prepared import PREPARED, TorchUntouchedBase, prepare_splits
 from peftlab.run.run_context import RunContext
 from peftlab.run.teachers import NOTE as TEACHERS_NOTE
 from peftlab.run.teachers import learn_from_teachers
-from peftlab.training.guards import combined_hash
+from peftlab.training.guards import combined_hash, hash_tensors
 
 
 def load(run: RunContext) -> tuple[Loader, WrappedModel]:
@@ -38,7 +39,10 @@ def load(run: RunContext) -> tuple[Loader, WrappedModel]:
         say(wrapped.own_head)
     findings.own_head = wrapped.own_head or None
     findings.parameters = wrapped.parameters
-    findings.initial_adapter_sha256 = combined_hash(wrapped.initial_hashes)
+    # With a bias that does not train: the same as that of runs in which it did.
+    findings.initial_adapter_sha256 = combined_hash(
+        {**wrapped.initial_hashes, **hash_tensors(fixed_biases(wrapped.model))}
+    )
     findings.guards["trainable_parameters"] = wrapped.guard
     return loader, wrapped
 
