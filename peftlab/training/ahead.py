@@ -34,12 +34,20 @@ def collates_ahead(task: Any) -> bool:
     return says_of_its_collate(task, "collates_ahead")
 
 
-def says_of_its_collate(task: Any, name: str) -> bool:
-    """Whether a task says something of its ``collate``: the class that says it has its own one, or a base's."""
+def says_of_its_collate(task: Any, name: str, *others: str) -> bool:
+    """Whether a task says something of its ``collate``: the class that says it has its own one, or a base's.
+
+    Args:
+        task: Any.
+        name: What it says.
+        others: Methods of which it holds too.
+    """
     order = type(task).__mro__
     said = next((place for place, own in enumerate(order) if vars(own).get(name)), len(order))
-    written = next((place for place, own in enumerate(order) if "collate" in vars(own)), -1)
-    return bool(getattr(task, name, False)) and said <= written
+    written = [
+        next((place for place, own in enumerate(order) if method in vars(own)), -1) for method in ("collate", *others)
+    ]
+    return bool(getattr(task, name, False)) and all(said <= place for place in written)
 
 
 class BatchesAhead:

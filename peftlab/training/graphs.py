@@ -257,7 +257,7 @@ def why_not(job: TrainingJob, model: nn.Module, *, on_card: bool) -> str | None:
         "float16 needs a scale that changes": job.accelerator.scaler is not None,
         f"`{held}` may change what a step computes": held is not None,
         "with gradient checkpointing the host looks at random numbers": job.config.gradient_checkpointing,
-        "batches of this task cannot be made longer": not says_of_its_collate(job.task, "padding"),
+        "batches of this task cannot be made longer": not says_of_its_collate(job.task, "padding", "training_loss"),
         "texts have positions of their own": "position_ids" in job.split.examples[0],
         "a part of the model is offloaded": any(parameter.is_meta for parameter in model.parameters()),
         "compiled blocks were never recorded": job.config.compile != "off",

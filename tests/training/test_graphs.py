@@ -143,6 +143,7 @@ def test_reasons_for_the_plain_way(tiny_bert: Path) -> None:
         ),
         "gradient checkpointing": replace(job, config=job.config.model_copy(update={"gradient_checkpointing": True})),
         "cannot be made longer": replace(job, task=Collating(text="text", label="label")),
+        "be made longer": replace(job, task=Losing(text="text", label="label")),
         "compiled blocks": replace(job, config=job.config.model_copy(update={"compile": "blocks"})),
     }  # fmt: skip
     for words, own in reasons.items():
@@ -153,6 +154,14 @@ def test_reasons_for_the_plain_way(tiny_bert: Path) -> None:
         job_of(checked(tiny_bert, TASK, [{"type": "ema"}], training__cuda_graphs="on")), TapeRecorder()
     )
     assert isinstance(averaged, StepGraphs), "EMA moves a mean beside the weights"
+
+
+class Losing(TextClassification):
+    """A task with a loss of its own, of which its base knows nothing."""
+
+    def training_loss(self, model: Any, batch: Any) -> Any:
+        """The base's."""
+        return super().training_loss(model, batch)
 
 
 class Collating(TextClassification):
