@@ -259,7 +259,9 @@ class ShapesOfRecipe:
 
     def _gradients_of_graphs(self, job: TrainingJob) -> int | None:
         """What the gradients of recorded steps take, which stay; None where no steps are recorded."""
-        is_recorded = self._target.name == "cuda" and job.config.cuda_graphs != "off"
+        wanted = job.config.cuda_graphs
+        is_off = wanted == "off" or (wanted == "auto" and self._recipe.model.acceleration == "off")
+        is_recorded = self._target.name == "cuda" and not is_off
         own = replace(job, task=self._recipe.task)
         if not is_recorded or why_not(own, self._model, on_card=True) is not None:
             return None

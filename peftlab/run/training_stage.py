@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from peftlab.acceleration.accelerated import accelerated
+from peftlab.acceleration.accelerated import accelerated, is_off
 from peftlab.acceleration.compiled import compiled_blocks
 from peftlab.core.errors import DataError, UnsupportedError
 from peftlab.core.hooks import TrainingHooks
@@ -145,7 +145,8 @@ class TrainingStage:
 
     def _with_graphs(self, job: TrainingJob) -> TrainingJob:
         """The job with graphs of its passes, where the recipe wants them and they can be had."""
-        if job.config.cuda_graphs == "off":
+        wanted = job.config.cuda_graphs
+        if wanted == "off" or (wanted == "auto" and not self._may_accelerate_steps(job)):
             return job
         graphs = build_graphs(job)
         if isinstance(graphs, str):
@@ -153,12 +154,16 @@ class TrainingStage:
             return job
         return replace(job, graphs=graphs)
 
+    def _may_accelerate_steps(self, job: TrainingJob) -> bool:
+        """Not on a CPU, nor where the recipe wants the model's own code only; of these nothing need be said."""
+        return self._run.device.type == "cuda" and not is_off(job.accelerator.unwrap_model(job.model))
+
     def _note_graphs(self, job: TrainingJob) -> None:
-        if job.config.cuda_graphs != "off":
-            found = self._why_no_graphs if job.graphs is None else job.graphs.summary()
-            self._run.findings.acceleration["cuda_graphs"] = found
-            if job.graphs is not None:
-                job.graphs.release()
+        if self._why_no_graphs:
+            self._run.findings.acceleration["cuda_graphs"] = self._why_no_graphs
+        elif job.graphs is not None:
+            self._run.findings.acceleration["cuda_graphs"] = job.graphs.summary()
+            job.graphs.release()
 
     def _roll_outs(self, task: Task) -> RollOuts | None:
         """What the task makes between steps, with a copy of the base beside the model where it asks one."""

@@ -299,10 +299,13 @@ training: {{max_steps: {steps}, batch_size: 4, cuda_graphs: {graphs}, precision:
 
 def test_the_record_says_why_there_are_none(tmp_path: Path, tiny_bert: Path, reviews: Path) -> None:
     path = tmp_path / "recipe.yaml"
-    path.write_text(RECIPE.format(model=tiny_bert, data=reviews, graphs="auto", steps=2))
+    path.write_text(RECIPE.format(model=tiny_bert, data=reviews, graphs="on", steps=2))
     record = run_recipe(*load_recipe(path), output_dir=tmp_path / "run").record
     assert record.acceleration is not None
     assert record.acceleration["cuda_graphs"] == "this is no CUDA device"
+    words = ["training.cuda_graphs=auto"]
+    record = run_recipe(*load_recipe(path, words), output_dir=tmp_path / "auto").record
+    assert "cuda_graphs" not in (record.acceleration or {}), "nobody has asked for any"
 
 
 @pytest.mark.gpu
