@@ -259,10 +259,8 @@ class ShapesOfRecipe:
 
     def _gradients_of_graphs(self, job: TrainingJob) -> int | None:
         """What the gradients of recorded steps take, which stay; None where no steps are recorded."""
-        wanted = job.config.cuda_graphs
-        is_off = wanted == "off" or (wanted == "auto" and self._recipe.model.acceleration == "off")
-        is_recorded = self._target.name == "cuda" and not is_off
-        own = replace(job, task=self._recipe.task)
+        is_recorded = self._target.name == "cuda" and job.config.cuda_graphs != "off"
+        own = replace(job, task=self._recipe.task)  # the one on shapes has batches of its own
         if not is_recorded or why_not(own, self._model, on_card=True) is not None:
             return None
         return sum(tensor.nbytes for tensor in self._model.parameters() if tensor.requires_grad)

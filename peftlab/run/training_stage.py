@@ -9,7 +9,7 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from peftlab.acceleration.accelerated import accelerated, is_off
+from peftlab.acceleration.accelerated import accelerated
 from peftlab.acceleration.compiled import compiled_blocks
 from peftlab.core.errors import DataError, UnsupportedError
 from peftlab.core.hooks import TrainingHooks
@@ -146,17 +146,13 @@ class TrainingStage:
     def _with_graphs(self, job: TrainingJob) -> TrainingJob:
         """The job with graphs of its passes, where the recipe wants them and they can be had."""
         wanted = job.config.cuda_graphs
-        if wanted == "off" or (wanted == "auto" and not self._may_accelerate_steps(job)):
+        if wanted == "off" or (wanted == "auto" and self._run.device.type != "cuda"):
             return job
         graphs = build_graphs(job)
         if isinstance(graphs, str):
             self._why_no_graphs = graphs
             return job
         return replace(job, graphs=graphs)
-
-    def _may_accelerate_steps(self, job: TrainingJob) -> bool:
-        """Not on a CPU, nor where the recipe wants the model's own code only; of these nothing need be said."""
-        return self._run.device.type == "cuda" and not is_off(job.accelerator.unwrap_model(job.model))
 
     def _note_graphs(self, job: TrainingJob) -> None:
         if self._why_no_graphs:

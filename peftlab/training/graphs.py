@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
+from peftlab.acceleration.accelerated import is_off
 from peftlab.acceleration.masks import HAS_PADDING
 from peftlab.acceleration.recording import CudaRecorder, Recorder, Replay
 from peftlab.training.ahead import says_of_its_collate
@@ -276,7 +277,8 @@ def _seldom_of_use(model: nn.Module) -> dict[str, bool]:
         > LARGEST_MODEL,
         f"{trained:,} bytes train, whose gradients would take as many once more": trained > MOST_TRAINED_BYTES,
         "the base is quantized": any(tensor.dtype in (torch.uint8, torch.int8) for tensor in parameters),
-        "virtual tokens come from the host in each step": bool(getattr(model, "prompt_encoder", None)),
+        "virtual tokens could not be recorded": bool(getattr(model, "prompt_encoder", None)),
+        "acceleration is off": is_off(model),
     }
     return {f"{reason} (training.cuda_graphs: on tries it)": holds for reason, holds in reasons.items()}
 

@@ -73,9 +73,10 @@ class TrainingConfig(Config):
     )
     cuda_graphs: Literal["off", "auto", "on"] = Field(
         "auto",
-        description="auto: on a GPU steps are recorded once for each length and replayed, which spares the host a "
-        "launch for every kernel. The record says why, where that could not be. on: also where much of the model "
-        "trains, which takes memory for the gradients once more. off: never.",
+        description="auto: on a GPU the steps of models of up to 500 million parameters are recorded once for each "
+        "length and replayed, which spares the host a launch for every kernel. The record says why, where that could "
+        "not be. on: larger models too, and where much of the model trains, whose gradients take their memory once "
+        "more. off: never.",
     )
     compile: Literal["off", "blocks"] = Field(
         "off",

@@ -177,7 +177,9 @@ def test_by_itself_it_records_where_that_was_seen_to_help(tiny_bert: Path, monke
     lora, prefix = ({"type": "lora", "rank": 4}, {"type": "prefix_tuning"})
     assert isinstance(build_graphs(job_of(checked(tiny_bert, TASK, [], method=lora)), TapeRecorder()), StepGraphs)
     why = build_graphs(job_of(checked(tiny_bert, TASK, [], method=prefix)), TapeRecorder())
-    assert why == "virtual tokens come from the host in each step (training.cuda_graphs: on tries it)"
+    assert why == "virtual tokens could not be recorded (training.cuda_graphs: on tries it)"
+    off = checked(tiny_bert, TASK, [], method=lora, model={"path": str(tiny_bert), "acceleration": "off"})
+    assert build_graphs(job_of(off), TapeRecorder()) == "acceleration is off (training.cuda_graphs: on tries it)"
     for name, words in (("LARGEST_MODEL", "more than 1,000 parameters"), ("MOST_TRAINED_BYTES", "as many once more")):
         with monkeypatch.context() as patch:
             patch.setattr(graphs_module, name, 1000)
