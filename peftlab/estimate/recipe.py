@@ -32,7 +32,6 @@ class Estimate:
 
     Args:
         memory: Peaks by phase, and training's by category.
-        workspace_bytes: What libraries take beside tensors.
         target: The device that it is for.
         batch: Of the step that was watched.
         is_from_data: Whether the batch is the longest of the data; else it is as long as the recipe allows, and every
@@ -44,7 +43,6 @@ class Estimate:
     """
 
     memory: PhaseMemory
-    workspace_bytes: int
     target: Target
     batch: Batch
     is_from_data: bool
@@ -73,7 +71,7 @@ class Estimate:
             "gradients": memory.gradients_bytes,
             "optimizer": memory.optimizer_bytes,
             "activations": memory.activations_bytes,
-            "workspace": self.workspace_bytes,
+            "workspace": self.memory.workspace_bytes,
         }
 
     def to_json(self) -> dict[str, Any]:
@@ -142,7 +140,7 @@ def _estimate(checked: CheckedModel, target: Target, batch: Batch | None, advise
     shapes = ShapesOfRecipe(checked, labels, target)
     memory = _with_pretraining(shapes.memory(own_batch), checked, target)
     notes = _unknown(checked, batch) + ((WITHOUT_GENERATION,) if recipe.task.generates_text else ())
-    found = Estimate(memory, target.workspace_bytes, target, own_batch, is_from_data=batch is not None, notes=notes)
+    found = Estimate(memory, target, own_batch, is_from_data=batch is not None, notes=notes)
     if not advise or target.memory_bytes is None:
         return found
     size, length, available = own_batch.size, own_batch.length, target.memory_bytes

@@ -119,11 +119,13 @@ class PhaseMemory:
         memory: Of training, by category.
         phases: The peak of each phase.
         loss_terms: Of the largest batch: examples, or labelled tokens.
+        workspace_bytes: Of training's peak, what libraries take beside tensors.
     """
 
     memory: Memory
     phases: Mapping[str, int]
     loss_terms: int
+    workspace_bytes: int
 
 
 class ShapesOfRecipe:
@@ -228,7 +230,13 @@ class ShapesOfRecipe:
             beside = 0 if self._reference is None else storage_bytes(model_tensors(self._reference))
             graphs = self._gradients_of_graphs(job)
         workspace = self._target.workspace_bytes * (1 if graphs is None else 2)  # a recording has one of its own
-        memory = memory.model_copy(update={"peak_bytes": memory.peak_bytes + workspace + (graphs or 0)})
+        stays = graphs or 0
+        memory = memory.model_copy(
+            update={
+                "peak_bytes": memory.peak_bytes + workspace + stays,
+                "gradients_bytes": memory.gradients_bytes + stays,
+            }
+        )
         phases = {
             # What is offloaded is in the CPU's memory first.
             "load": (self._loaded_bytes if self._target.name == "cpu" else model_bytes) + self._largest_source(),
@@ -239,7 +247,7 @@ class ShapesOfRecipe:
             + beside * job.task.needs_reference
             + self._loaded_bytes * (self._is_sharded and self._trains_base),
         }
-        return PhaseMemory(memory, phases, loss_terms=task.most_terms)
+        return PhaseMemory(memory, phases, loss_terms=task.most_terms, workspace_bytes=workspace)
 
     def step_flops(self, split: EncodedSplit, pairs: Sequence[Pair] = ()) -> StepFlops:
         """The FLOPs of training steps on texts of a split.

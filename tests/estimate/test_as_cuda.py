@@ -16,6 +16,7 @@ from benchmarks.gpu.steps.models import model_folder
 from peftlab.cli.output import quiet_libraries
 from peftlab.estimate import as_cuda
 from peftlab.estimate.as_cuda import as_on_cuda, differing_operations
+from peftlab.estimate.recipe import estimate_recipe
 from peftlab.estimate.target import CUBLAS_WORKSPACES, Target
 from peftlab.estimate.training import ShapesOfRecipe
 from peftlab.measurement.caching_allocator import MEBIBYTE, CachingAllocator
@@ -64,10 +65,23 @@ def test_graphs_have_a_workspace_and_gradients_that_stay(scratch: Path) -> None:
         checked = check(folder, task, {"type": "lora"}, training__cuda_graphs=graphs)
         batch = batch_of(checked, size=4, length=32)
         shapes = ShapesOfRecipe(checked, LABELS, Target("cuda", 80 * 10**9))
-        found.append(shapes.memory(batch).memory)
+        found.append(shapes.memory(batch))
     off, auto, on = found
-    assert auto.peak_bytes - off.peak_bytes == CUBLAS_WORKSPACES + auto.gradients_bytes
+    gradients = off.memory.gradients_bytes
+    assert gradients > 0
+    assert auto.memory.gradients_bytes == 2 * gradients
+    assert auto.workspace_bytes == 2 * off.workspace_bytes == 2 * CUBLAS_WORKSPACES
+    assert auto.memory.peak_bytes - off.memory.peak_bytes == CUBLAS_WORKSPACES + gradients
     assert on == auto
+
+
+@pytest.mark.parametrize("graphs", ["off", "auto"])
+def test_categories_add_up_to_the_peak_of_training(graphs: str, scratch: Path) -> None:
+    folder = model_folder("bert_middle", scratch, tiny=False, device="cpu")
+    task = {"type": "text_classification", "max_length": 32}
+    checked = check(folder, task, {"type": "lora"}, training__cuda_graphs=graphs)
+    found = estimate_recipe(checked, Target("cuda", 80 * 10**9), advise=False)
+    assert sum(found.categories.values()) == found.memory.phases["train"]
 
 
 def test_every_operation_has_the_policy_that_torch_has() -> None:
