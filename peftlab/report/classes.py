@@ -52,7 +52,8 @@ def class_scores(comparison: Comparison, most: int) -> Classes | None:
         return None
     values = table.values
     if any(isinstance(value, tuple) for value in values):
-        return _of_lists(table.truth, values, methods)
+        are_sets = comparison.entries[0].settings.get("task.multi_label") is True
+        return _of_lists(table.truth, values, methods, are_sets=are_sets)
     return _of_single(comparison, table.truth, values, methods)
 
 
@@ -77,8 +78,8 @@ def _confusion(truth: NDArray[Any], predicted: NDArray[Any], size: int) -> Count
     return np.bincount(pairs.ravel(), minlength=size * size).reshape(size, size).astype(np.float64)
 
 
-def _of_lists(truth: NDArray[Any], values: list[Any], methods: Sequence[MethodResult]) -> Classes:
-    """Several labels per example, or a tag per word: each counts on its own."""
+def _of_lists(truth: NDArray[Any], values: list[Any], methods: Sequence[MethodResult], *, are_sets: bool) -> Classes:
+    """Several labels per example, which are sets, or a tag per word: each counts on its own."""
     names = sorted({name for value in values for name in value})
     places = {name: at for at, name in enumerate(names)}
     counts = np.zeros((len(values), len(names)))
@@ -89,18 +90,17 @@ def _of_lists(truth: NDArray[Any], values: list[Any], methods: Sequence[MethodRe
     found = []
     for method in methods:
         predicted = np.asarray(method.predicted)
-        right = sum(_right(truth, of_seed, values, counts, places) for of_seed in predicted)
+        if are_sets:
+            right = sum(np.minimum(counts[truth], counts[of_seed]).sum(axis=0) for of_seed in predicted)
+        else:
+            right = sum(_right_tags(truth, of_seed, values, places) for of_seed in predicted)
         total = actual * len(predicted)
         found.append(_scores(method.label, np.asarray(right), total, counts[predicted].sum(axis=(0, 1)), None))
     return Classes(names, [int(number) for number in actual], found)
 
 
-def _right(
-    truth: NDArray[Any], predicted: NDArray[Any], values: list[Any], counts: Counts, places: dict[str, int]
-) -> Counts:
-    """Tags repeat and stand in the order of the words; labels of a set do neither."""
-    if counts.max() <= 1:
-        return np.asarray(np.minimum(counts[truth], counts[predicted]).sum(axis=0))
+def _right_tags(truth: NDArray[Any], predicted: NDArray[Any], values: list[Any], places: dict[str, int]) -> Counts:
+    """Tags stand in the order of the words: only one at its own place is right."""
     right = np.zeros(len(places))
     for true, guess in zip(truth, predicted, strict=True):
         for tag, guessed in zip(values[true], values[guess], strict=False):

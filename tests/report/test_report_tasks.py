@@ -23,13 +23,21 @@ FULL, LORA, *_ = METHODS
 
 
 def write(
-    folder: Path, method: Any, metric: str, score: float, labels: list[Any], predictions: list[Any], seed: int = 0
+    folder: Path,
+    method: Any,
+    metric: str,
+    score: float,
+    labels: list[Any],
+    predictions: list[Any],
+    seed: int = 0,
+    **task: Any,
 ) -> None:
     folder.mkdir()
     each = [name for value in labels for name in (value if isinstance(value, list) else [value])]
     names = sorted({name for name in each if isinstance(name, str)}) or None
     record = fake_record(method, seed, {"test": {metric: score}}, rows={"train": 10, "test": len(labels)}, labels=names)
-    recipe = {**record.recipe, "evaluation": {"metric": metric}}
+    own = {**record.recipe["task"], **task}
+    recipe = {**record.recipe, "task": own, "evaluation": {"metric": metric}}
     write_record(record.model_copy(update={"recipe": recipe}), folder)
     columns = {"split": ["test"] * len(labels), "index": range(len(labels)), "label": labels, "prediction": predictions}
     pq.write_table(pa.table({**columns, "scores": [[0.5]] * len(labels)}), folder / "predictions.parquet")
@@ -37,8 +45,8 @@ def write(
 
 def test_several_labels(tmp_path: Path) -> None:
     labels = [["a"], ["a", "b"], [], ["b"]] * 5
-    write(tmp_path / "x", FULL, "accuracy", 0.75, labels, [["a"], ["b", "a"], [], ["a", "b"]] * 5)
-    write(tmp_path / "y", LORA, "accuracy", 0.25, labels, [["a"], ["a"], ["b"], []] * 5)
+    write(tmp_path / "x", FULL, "accuracy", 0.75, labels, [["a"], ["b", "a"], [], ["a", "b"]] * 5, multi_label=True)
+    write(tmp_path / "y", LORA, "accuracy", 0.25, labels, [["a"], ["a"], ["b"], []] * 5, multi_label=True)
     comparison = build_report([tmp_path]).comparisons[0]
     assert comparison.methods[0].interval.basis is Basis.EXAMPLES
     classes = class_scores(comparison, 9)
@@ -179,3 +187,10 @@ def test_runs_of_machines(tmp_path: Path) -> None:
     assert "a new gpt2" in page
     assert "F1 by class" not in page
     assert collapsed(tmp_path) == []
+
+
+def test_a_tag_at_another_word_is_wrong_even_where_no_sentence_has_a_tag_twice(tmp_path: Path) -> None:
+    write(tmp_path / "x", FULL, "f1", 0.5, [["O", "B"]] * 4, [["B", "O"]] * 4, type="token_classification")
+    classes = class_scores(build_report([tmp_path]).comparisons[0], 9)
+    assert classes is not None
+    assert classes.methods[0].recall == pytest.approx([0, 0])
