@@ -37,6 +37,7 @@ class Cell:
         router: Whether a router chooses among the runs of all tasks.
         strategy: Of a label curve: chooses the rows that are labelled next.
         labels: Of a label curve: how many rows have a label.
+        resample_train: Whether each seed draws its own training rows.
     """
 
     name: str
@@ -48,19 +49,21 @@ class Cell:
     router: bool = False
     strategy: Strategy | None = None
     labels: int = 0
+    resample_train: bool = False
 
     def recipe(self, settings: Mapping[str, Any], *, seed: int, places: Mapping[str, str] | None = None) -> Recipe:
         """The recipe of one run.
 
         Args:
             settings: What tuning has chosen, by the recipe's keys.
-            seed: Of new weights, order of batches and dropout. The splits stay those of the suite.
+            seed: Of new weights, order of batches and dropout; with ``resample_train`` also of which training rows are
+                drawn. The splits stay those of the suite.
             places: Where settings were written, for messages.
 
         Raises:
             ConfigError: With file, line and key.
         """
-        values = {**settings, "seed": seed}
+        values = {**settings, **self._seeds(seed)}
         document = assign(self.document, values, dict.fromkeys(values, self.document.source) | dict(places or {}))
         return settle_recipe(build_recipe(document, default_name=self.name), document)
 
@@ -77,7 +80,8 @@ class Cell:
             UnsupportedError: The method cannot go on from the one before.
         """
         following = self.then or self.document
-        values = {**put_in_place(following.values, EARLIER, folder), "seed": seed}
+        following = assign(following, self._seeds(seed), dict.fromkeys(self._seeds(seed), following.source))
+        values = put_in_place(following.values, EARLIER, folder)
         recipe = settle_recipe(build_recipe(replace(following, values=values), default_name=self.name), following)
         if recipe.continues is None or not recipe.continues.weights:
             return recipe
@@ -92,6 +96,9 @@ class Cell:
             seed: As of :meth:`recipe`.
         """
         return self.recipe({"data.train_rows": list(rows), "data.max_train_examples": None}, seed=seed)
+
+    def _seeds(self, seed: int) -> dict[str, Any]:
+        return {"seed": seed, "data.draw_seed": seed} if self.resample_train else {"seed": seed}
 
     @property
     def names_metric(self) -> bool:
@@ -132,6 +139,8 @@ def expand_cells(suite: Suite, document: Document) -> list[Cell]:
             name = "--".join([method_name(entry), *names])
             alone = _cell_document(shared, entry, name, document, position)
             cell = Cell(name, method_name(entry), names, alone, router=entry.get("router", False))
+            if suite.resample_train:
+                cell = _resampled(cell, suite, document)
             recipe = cell.recipe({}, seed=suite.seeds[0])
             if suite.sequence:
                 chain = (method_name(entry), *names[:-1])
@@ -150,6 +159,22 @@ def expand_cells(suite: Suite, document: Document) -> list[Cell]:
         if name not in known:
             raise document.error(("published", name), "there is no such cell", did_you_mean(name, known))
     return cells
+
+
+def _resampled(cell: Cell, suite: Suite, document: Document) -> Cell:
+    """A cell whose training rows each seed draws anew.
+
+    Raises:
+        ConfigError: Nothing is drawn.
+    """
+    data = cell.recipe({}, seed=suite.seeds[0]).data
+    if data is None or (data.max_train_examples is None and data.max_train_examples_per_class is None):
+        raise document.error(
+            ("resample_train",),
+            f"no training rows of `{cell.name}` are drawn, so seeds cannot draw others",
+            "Set data.max_train_examples or data.max_train_examples_per_class, or leave it out.",
+        )
+    return replace(cell, resample_train=True)
 
 
 def _labelled(cell: Cell, entry: Mapping[str, Any], recipe: Recipe, suite: Suite, where: str) -> Cell:

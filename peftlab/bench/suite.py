@@ -79,6 +79,11 @@ class Suite(Config):
     seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(
         min_length=1, description="Each cell runs once with each seed."
     )
+    resample_train: bool = Field(
+        False,
+        description="Each seed draws training rows of its own, where data.max_train_examples or "
+        "data.max_train_examples_per_class draws some. Validation and test rows are the same for all.",
+    )
     tuning: Tuning | None = Field(
         description="The budget for tuning. null: no tuning; learning rates are the suite's, or each method's default."
     )
@@ -154,6 +159,16 @@ class Suite(Config):
         for key in ("data.train_rows", "data.max_train_examples", "data.max_train_examples_per_class"):
             if key in self._overridden:
                 raise ValueError(f"`{key}` cannot be set here: `labels` says how many rows there are")
+        return self
+
+    @model_validator(mode="after")
+    def _draws_fit(self) -> Suite:
+        if not self.resample_train:
+            return self
+        if self.labels:
+            raise ValueError("with `labels` each seed draws its rows anyway: leave `resample_train` out")
+        if "data.draw_seed" in self._overridden:
+            raise ValueError("`data.draw_seed` cannot be set here: `resample_train` makes it each run's seed")
         return self
 
     @model_validator(mode="after")

@@ -69,20 +69,22 @@ def keep_train_rows(splits: Mapping[str, Split], config: DataConfig) -> dict[str
 
 
 def cap_splits(splits: Mapping[str, Split], config: DataConfig, seed: int, rules: RowRules) -> dict[str, Split]:
-    """Draw the rows of splits that are larger than wanted."""
+    """Draw the rows of splits that are larger than wanted; training rows by a seed of their own, if there is one."""
+    seeds = {"train": seed if config.draw_seed is None else config.draw_seed}
     limits = {
         "train": config.max_train_examples,
         "validation": config.max_validation_examples,
         "test": config.max_test_examples,
     }
     capped = {}
-    for name, split in _capped_by_class(splits, config, seed, rules).items():
+    for name, split in _capped_by_class(splits, config, seeds["train"], rules).items():
         limit = limits[name]
         if limit is None or limit >= len(split):
             capped[name] = split
             continue
-        order = random_order(text_keys(split, rules.text_columns), seed)
-        capped[name] = take(split, draw_first(order, rules.strata(split), limit, seed))
+        drawn_by = seeds.get(name, seed)
+        order = random_order(text_keys(split, rules.text_columns), drawn_by)
+        capped[name] = take(split, draw_first(order, rules.strata(split), limit, drawn_by))
     return capped
 
 

@@ -175,6 +175,11 @@ class DataConfig(Config):
     max_train_examples_per_class: PositiveInt | None = Field(
         None, description="The most rows of each class to train on, drawn by the seed: 8 makes an 8-shot recipe."
     )
+    draw_seed: int | None = Field(
+        None,
+        description="Seed of the training rows that are drawn where there are more than wanted. Another one draws "
+        "others, of the same splits. null: as the splits.",
+    )
     augmentation: list[SerializeAsAny[Augmentation]] = Field(
         default_factory=list,
         description="Changed copies of the training rows to learn beside them: a list of mappings with a `type`. "

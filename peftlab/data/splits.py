@@ -107,7 +107,8 @@ def load_splits(
     notes |= counts
     rows = {name: len(split) for name, split in splits.items()}
     # Which rows are learned of one table is what runs are compared by, as with data.prune: the data are the same.
-    known = splits if config.train_rows is None else {**splits, "train": everything}
+    draws = config.train_rows is not None or config.draw_seed is not None
+    known = {**splits, "train": everything} if draws else splits
     summary = DataSummary(fingerprint=fingerprint(known, without=rules.beside), rows=rows, notes=notes)
     return LoadedData(splits, summary, classes.lost, unlabeled)
 

@@ -169,9 +169,10 @@ def entry_of(record: RunRecord, folder: Path, shown_path: str, suite: Path | Non
 
 
 def _settings(recipe: Mapping[str, Any], *, of_a_suite: bool) -> dict[str, Any]:
-    """What a run was asked for. Each seed of a label curve has rows of its own: that is no difference of settings."""
+    """What a run was asked for. Where each seed has training rows of its own, that is no difference of settings."""
     found = flatten({key: value for key, value in recipe.items() if key not in ("name", "seed")})
-    return {key: value for key, value in found.items() if not (of_a_suite and key.startswith("data.train_rows"))}
+    rows = ("data.train_rows", "data.draw_seed")
+    return {key: value for key, value in found.items() if not (of_a_suite and key.startswith(rows))}
 
 
 def _get(values: Any, *keys: str) -> Any:

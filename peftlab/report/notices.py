@@ -135,6 +135,15 @@ def _suite_notices(suite: SuiteInfo, found: Found) -> list[Notice]:
         notices.append(
             Notice(f"{len(missing)} of {planned} of the suite {suite.name} have no result; see the statuses below.")
         )
+    if suite.resamples_train:
+        text = f"Each seed of the suite {suite.name} drew its own training rows: intervals hold for other draws too."
+        notices.append(Notice(text, False))
+    elif not suite.labels and any(entry.suite == suite.folder and _draws_rows(entry) for entry in found.entries):
+        text = (
+            f"All seeds of the suite {suite.name} learned from the same draw of training rows, so no interval says "
+            "what other rows would teach (`resample_train: true` lets each seed draw its own)."
+        )
+        notices.append(Notice(text, False))
     if suite.overhead_seconds_per_run is not None:
         text = (
             f"The suite {suite.name} added {suite.overhead_seconds_per_run:.1f} s to each run for starting its process."
@@ -144,6 +153,12 @@ def _suite_notices(suite: SuiteInfo, found: Found) -> list[Notice]:
     notices.append(Notice(text, False))
     notices += [Notice(doubt) for result in suite.results.values() if (doubt := doubts(result, suite.tuning))]
     return notices
+
+
+def _draws_rows(entry: Entry) -> bool:
+    """Whether its recipe wants fewer training rows than there may be."""
+    keys = ("data.max_train_examples", "data.max_train_examples_per_class")
+    return any(entry.settings.get(key) is not None for key in keys)
 
 
 def _own_splits(comparisons: Sequence[Comparison]) -> list[Notice]:

@@ -68,6 +68,7 @@ class SuiteInfo:
         sequence: The tasks in a row, in their order; none where it has no sequence.
         labels: Of a label curve, the numbers of labelled rows; none where it is no such suite.
         strategies: Of a label curve, the type of each method's strategy.
+        resamples_train: Whether each seed draws training rows of its own.
         tuning: Trials and range of the learning rate; None: tuning is off.
         results: How the cells were tuned, by the cell's name.
         published: Figures of papers, by the cell's name.
@@ -82,6 +83,7 @@ class SuiteInfo:
     sequence: Sequence[str] = ()
     labels: Sequence[int] = ()
     strategies: Mapping[str, str] = field(default_factory=dict)
+    resamples_train: bool = False
     tuning: Mapping[str, Any] | None = None
     results: Mapping[str, TuningResult] = field(default_factory=dict)
     published: Mapping[str, Published] = field(default_factory=dict)
@@ -107,6 +109,7 @@ def read_suite(folder: Path, shown_path: str) -> SuiteInfo:
             "sequence": list(values.get("sequence") or {}),
             "labels": list(values.get("labels") or []),
             "strategies": _strategies(values),
+            "resamples_train": values.get("resample_train") is True,
             "tuning": _tuning(values.get("tuning")),
             "published": {name: Published(**figure) for name, figure in (values.get("published") or {}).items()},
         }

@@ -205,6 +205,7 @@ def test_real_runs_choose_and_the_report_and_a_pack_know_it(
         ("candidates: 1", "candidate: 1", "candidate"),
         ("set: {", "set: {data.max_train_examples: 5, ", "`labels` says how many rows there are"),
         ("tuning: null", "tuning: null\nsequence: {a: {}, b: {}}", "`labels` or a `sequence`"),
+        ("tuning: null", "tuning: null\nresample_train: true", "leave `resample_train` out"),
     ],
 )
 def test_what_cannot_be_is_refused(home: Path, tmp_path: Path, old: str, new: str, told: str) -> None:

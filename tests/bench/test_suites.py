@@ -83,6 +83,16 @@ def test_cells_are_methods_crossed_with_axes(suite: Path) -> None:
     assert cells[2].recipe({}, seed=0).data.max_train_examples == 100
 
 
+def test_seeds_share_their_training_rows_or_draw_their_own(suite: Path) -> None:
+    cells = expand_cells(*load_suite(suite))
+    assert {cell.recipe({}, seed=seed).data.draw_seed for cell in cells for seed in (0, 1)} == {None}
+    suite.write_text(suite.read_text() + "resample_train: true\n")
+    cells = expand_cells(*load_suite(suite))
+    for cell in cells:
+        recipes = [cell.recipe({}, seed=seed) for seed in (0, 5)]
+        assert [(each.data.draw_seed, each.data.split_seed) for each in recipes] == [(0, 7), (5, 7)]
+
+
 def test_the_base_recipes_learning_rate_is_no_default_for_other_methods(suite: Path) -> None:
     full = expand_cells(*load_suite(suite))[0].recipe({}, seed=0)
     assert full.training.learning_rate == type(full.method).default_learning_rate
@@ -121,6 +131,16 @@ def test_a_written_suite_is_the_same_suite(suite: Path, tmp_path: Path) -> None:
         ("data.max_train_examples: 20", "data.max_train_examples: -20", ["suite.yaml:9"]),
         ("seeds: [0, 1]", "seeds: [1, 1]", ["suite.yaml:11", "every seed counts once"]),
         ("seeds: [0, 1]", "seeds: []", ["suite.yaml:11"]),
+        (
+            "many: {data.max_train_examples: 100}",
+            "all: {}\nresample_train: true",
+            ["suite.yaml:11: resample_train", "no training rows of `full--all` are drawn", "max_train_examples"],
+        ),
+        (
+            "training.batch_size: 8}",
+            "data.draw_seed: 8}\nresample_train: true",
+            ["`data.draw_seed` cannot be set here", "each run's seed"],
+        ),
         ("[1e-4, 1e-1]", "[1e-1, 1e-4]", ["suite.yaml:12", "the smallest rate comes first"]),
         ("trials: 4", "trials: 0", ["suite.yaml:12", "trials"]),
         ("recipe: recipe.yaml", "recipe: nothing.yaml", ["nothing.yaml", "no such file"]),

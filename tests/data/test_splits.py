@@ -193,6 +193,17 @@ def test_seeds_differ_and_split_seed_goes_first(tmp_path):
     assert load(source, seed=1, split_seed=0).summary == zero.summary
 
 
+@pytest.mark.parametrize("limit", [{"max_train_examples": 6}, {"max_train_examples_per_class": 3}])
+def test_a_draw_seed_draws_other_training_rows_of_the_same_splits(tmp_path, limit):
+    source = write_rows(tmp_path / "a.jsonl", [{"text": f"t{row}", "label": "ab"[row % 2]} for row in range(60)])
+    first, again, other = (load(source, draw_seed=seed, max_test_examples=5, **limit) for seed in (1, 1, 2))
+    assert first.splits["train"].index == again.splits["train"].index != other.splits["train"].index
+    assert len(first.splits["train"]) == len(other.splits["train"]) == 6
+    for name in ("validation", "test"):
+        assert first.splits[name].index == other.splits[name].index
+    assert first.summary.fingerprint == other.summary.fingerprint, "the data are the same, and so runs are compared"
+
+
 def test_the_fingerprint_tells_data_apart(tmp_path):
     rows = [{"text": f"t{row}", "label": "ab"[row % 2], "other": 1} for row in range(10)]
     first = load(write_rows(tmp_path / "a.jsonl", rows))

@@ -12,7 +12,7 @@ from fakes import METHODS, FakeData, fake_record, write_run, write_suite
 
 from peftlab.core.config import read_yaml
 from peftlab.core.errors import UserError
-from peftlab.core.record import Guard, write_record
+from peftlab.core.record import Guard, read_record, write_record
 from peftlab.report.document import Report, build_report, report_json
 from peftlab.report.notices import headline
 from peftlab.report.report_tables import tied_with_best
@@ -227,6 +227,29 @@ def test_tuning_that_is_off_is_said_at_the_top(tmp_path: Path) -> None:
     write_run(tmp_path / "loose", LORA, 0, DATA)
     loose = build_report([tmp_path / "loose"])
     assert loose.notices[0].text.startswith("These records are no suite")
+
+
+def _change_data(folder: Path, **changes: Any) -> None:
+    """Put keys into the section `data` of each cell's recipe; a callable gets the seed."""
+    for path in folder.glob("cells/*/record.json"):
+        record = read_record(path)
+        values = {k: v(record.recipe["seed"]) if callable(v) else v for k, v in changes.items()}
+        recipe = {**record.recipe, "data": {**record.recipe["data"], **values}}
+        write_record(record.model_copy(update={"recipe": recipe}), path.parent)
+
+
+def test_the_report_says_whether_seeds_share_their_training_rows(tmp_path: Path) -> None:
+    folder = write_suite(tmp_path / "suite", [FULL, LORA], examples=200)
+    assert "the same draw of training rows" not in notices(build_report([folder])), "none are drawn"
+    _change_data(folder, max_train_examples=50)
+    assert "All seeds of the suite tweet-sentiment learned from the same draw" in notices(build_report([folder]))
+
+    _change_data(folder, draw_seed=lambda seed: seed)
+    with (folder / "suite.yaml").open("a") as file:
+        file.write("resample_train: true\n")
+    report = build_report([folder])
+    assert "Each seed of the suite tweet-sentiment drew its own training rows" in notices(report)
+    assert [method.seeds for method in report.comparisons[0].methods] == [[0, 1, 2]] * 2, "seeds are taken together"
 
 
 def test_a_damaged_suite_still_shows_its_cells(tmp_path: Path) -> None:
