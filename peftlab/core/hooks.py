@@ -59,6 +59,16 @@ class TrainingRows(Protocol):
             Each batch, once the model has computed its logits.
         """
 
+    def learn(self, model: nn.Module, count: int) -> Iterator[Mapping[str, Tensor]]:
+        """Let gradients of the loss flow through a model, as ``read`` does; no parameter keeps one.
+
+        Returns:
+            Each batch, once the backward pass of its loss is done.
+
+        Raises:
+            UnsupportedError: The loss is of what the model writes, and not of the rows alone.
+        """
+
 
 @dataclass(frozen=True)
 class Backward:

@@ -39,8 +39,8 @@ def wrap(
     """Put a tuning method on a model, so that only what the method trains requires a gradient.
 
     ``peftlab.wrap(model, "lora", rank=8)``. The training loop is yours. Methods with hooks, such as AdaLoRA, need them
-    called: give the method itself, and call its ``after_step`` and ``penalty``. EVA is plain LoRA until its
-    ``take_rows`` was called.
+    called: give the method itself, and call its ``after_step`` and ``penalty``. EVA, CorDA and LoRA-GA are plain LoRA
+    until their ``take_rows`` was called.
 
     Args:
         model: Any torch model, or a transformers model; it may be changed in place.

@@ -7,7 +7,7 @@ its ``rho`` of 1. The components are those of peft's incremental PCA.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
@@ -15,6 +15,7 @@ from pydantic import Field, PositiveInt
 from peftlab.core.errors import DataError
 from peftlab.core.hooks import TrainingRows
 from peftlab.core.method import METHODS, Method
+from peftlab.methods._layer_reading import LayerInputs, low_rank_layers
 from peftlab.methods.lora import Lora
 
 if TYPE_CHECKING:
@@ -50,19 +51,15 @@ class Eva(Lora):
         """
         import torch
 
-        found = _Components(self.rank)
-        layers: dict[str, Any] = {name: part for name, part in model.named_modules() if hasattr(part, "lora_A")}
-        handles = [layer.register_forward_pre_hook(found.noting(name)) for name, layer in layers.items()]
-        try:
+        layers, components = low_rank_layers(model), _Components(self.rank)
+        with LayerInputs(layers) as inputs:
             for batch in rows.read(model, self.rows):
-                found.fit(batch.get("attention_mask"))
-        finally:
-            for handle in handles:
-                handle.remove()
+                for name, states in inputs.states(batch.get("attention_mask")):
+                    components.fit(name, states)
         with torch.no_grad():
-            for name, components in found.components().items():
+            for name, other in inputs.same_as.items():
                 (down,) = layers[name].lora_A.values()
-                down.weight.copy_(components)
+                down.weight.copy_(components.of(other))
 
 
 class _Components:
@@ -74,50 +71,33 @@ class _Components:
 
     def __init__(self, rank: int) -> None:
         self._rank = rank
-        self._same_as: dict[str, str] = {}
-        self._read: dict[str, Tensor] = {}
         self._waiting: dict[str, list[Tensor]] = {}
         self._found: dict[str, Any] = {}
 
-    def noting(self, name: str) -> Callable[[Any, Sequence[Tensor]], None]:
-        """A hook that notes what a layer reads; layers that read one tensor, such as q, k and v, are one."""
+    def fit(self, name: str, states: Tensor) -> None:
+        """Learn from what a layer reads of a batch, tokens × inputs."""
+        waiting = self._waiting.setdefault(name, [])
+        waiting.append(states)
+        if sum(map(len, waiting)) >= 2 * self._rank:
+            self._take_up(name)
 
-        def note(_layer: Any, inputs: Sequence[Tensor]) -> None:
-            states = inputs[0]
-            if name not in self._same_as:
-                self._same_as[name] = next((other for other, read in self._read.items() if read is states), name)
-            if self._same_as[name] == name:
-                self._read[name] = states
-
-        return note
-
-    def fit(self, mask: Tensor | None) -> None:
-        """Learn from a batch; padding is left out where the batch's mask has the shape of the states."""
-        for name, states in self._read.items():
-            kept = states[mask.bool()] if mask is not None and mask.shape == states.shape[:-1] else states
-            waiting = self._waiting.setdefault(name, [])
-            waiting.append(kept.reshape(-1, states.shape[-1]).float())
-            if sum(map(len, waiting)) >= 2 * self._rank:
-                self._take_up(name)
-        self._read.clear()
-
-    def components(self) -> dict[str, Tensor]:
-        """Rank × inputs of each layer, the direction with the largest variance first.
+    def of(self, name: str) -> Tensor:
+        """Rank × inputs, the direction with the largest variance first.
 
         Raises:
-            DataError: A layer has read fewer states than the rank.
+            DataError: The layer has read fewer states than the rank.
         """
-        for name, waiting in self._waiting.items():
-            count = sum(map(len, waiting))
-            if count >= self._rank:
-                self._take_up(name)
-            elif name not in self._found:
-                raise DataError(
-                    f"{name} reads {count} states of these training rows, and {self._rank} directions are wanted",
-                    where="method.rank",
-                    hint="Set a smaller rank, more method.rows, or choose lora.",
-                )
-        return {name: self._found[other].components_ for name, other in self._same_as.items()}
+        count = sum(map(len, self._waiting[name]))
+        if count >= self._rank:
+            self._take_up(name)
+        elif name not in self._found:
+            raise DataError(
+                f"{name} reads {count} states of these training rows, and {self._rank} directions are wanted",
+                where="method.rank",
+                hint="Set a smaller rank, more method.rows, or choose lora.",
+            )
+        components: Tensor = self._found[name].components_
+        return components
 
     def _take_up(self, name: str) -> None:
         import torch

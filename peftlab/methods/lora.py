@@ -50,8 +50,8 @@ class Lora(Method):
 
     @model_validator(mode="after")
     def _check(self) -> Lora:
-        if self.dora and self._changes_base:
-            raise ValueError(f"`dora` does not work with the initialization {self.initialization}")
+        if self.dora and self.moves_base:
+            raise ValueError(f"`dora` does not work with the initialization {self.moves_base}")
         return self
 
     def check(self, facts: ModelFacts) -> None:
@@ -60,11 +60,11 @@ class Lora(Method):
 
     def check_quantization(self, quantization: str) -> None:
         """Refuse PiSSA and OLoRA: they subtract from the matrix what they put into A and B."""
-        if self._changes_base:
+        if self.moves_base:
             raise UnsupportedError(
-                f"{self.initialization} changes the base's matrices, and {quantization} matrices cannot be changed",
-                where="method.initialization",
-                hint="Set it to default, or set model.quantization to null.",
+                f"{self.moves_base} changes the base's matrices, and {quantization} matrices cannot be changed",
+                where=self._key_of_start,
+                hint="Choose lora with the default initialization, or set model.quantization to null.",
             )
 
     @property
@@ -97,7 +97,7 @@ class Lora(Method):
                 where="method.initialization",
                 hint="Choose pissa.",
             )
-        if self._changes_base:
+        if self.moves_base:
             self._check_rank(model, targets)
         config = peft.LoraConfig(
             task_type=context.peft_task_type,
@@ -112,25 +112,31 @@ class Lora(Method):
             init_lora_weights=True if self.initialization == "default" else self.initialization,
         )
         wrapped = peft.get_peft_model(model, config)
-        if self._changes_base:
-            wrapped.initial_adapter = {
-                name: tensor.detach().clone()
-                for name, tensor in peft.get_peft_model_state_dict(wrapped, save_embedding_layers=False).items()
-            }
+        if self.moves_base:
+            self.note_start(wrapped)
         return wrapped
 
+    def note_start(self, model: Any) -> None:
+        """Remember what was moved from the base into the update, which ``saved_tensors`` takes off again."""
+        import peft
+
+        model.initial_adapter = {
+            name: tensor.detach().clone()
+            for name, tensor in peft.get_peft_model_state_dict(model, save_embedding_layers=False).items()
+        }
+
     def after(self, earlier: Method) -> Method:
-        """After PiSSA and OLoRA training goes on with the plain LoRA of twice the rank that they have saved."""
+        """Where a part of the base was moved, training goes on with the plain LoRA of twice the rank that was saved."""
         super().after(earlier)
-        if not isinstance(earlier, Lora) or not earlier._changes_base:
+        if not isinstance(earlier, Lora) or not earlier.moves_base:
             return self
         if earlier.rslora:
             raise UnsupportedError(
-                f"no whole alpha scales rsLoRA's update as {earlier.initialization} has saved it",
+                f"no whole alpha scales rsLoRA's update as {earlier.moves_base} has saved it",
                 where="method.rslora",
                 hint="Set `model.path` to the run, which begins a new adapter on its model.",
             )
-        values = self.model_dump() | {"initialization": "default"}
+        values = {key: getattr(self, key) for key in Lora.model_fields} | {"initialization": "default"}
         return Lora.model_validate(values | {"rank": 2 * earlier.rank, "alpha": 2 * earlier.alpha})
 
     def guards(self, model: nn.Module, context: MethodContext) -> dict[str, Guard]:
@@ -138,12 +144,12 @@ class Lora(Method):
         return {"target_modules_matched": guard_targets(model, self.target_modules)}
 
     def saved_tensors(self, model: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-        """PiSSA and OLoRA have moved a part of the base into the adapter: keep the difference to it instead.
+        """Where a part of the base was moved into the adapter, keep the difference to it instead.
 
         With the initial A₀ and B₀, B A − B₀ A₀ = [B, −B₀] [A; A₀] is a plain LoRA of twice the rank, which fits the
         unchanged base. (peft's own conversion leaves the head out.)
         """
-        if not self._changes_base:
+        if not self.moves_base:
             return tensors
         import torch
 
@@ -156,8 +162,8 @@ class Lora(Method):
         return saved
 
     def after_save(self, model: Any, folder: Path) -> None:
-        """Write what PiSSA and OLoRA have learned as a plain LoRA; see ``saved_tensors``."""
-        if not self._changes_base:
+        """Write what was learned as a plain LoRA; see ``saved_tensors``."""
+        if not self.moves_base:
             return
         from safetensors.torch import load_file, save_file
 
@@ -197,16 +203,26 @@ class Lora(Method):
     def _check_rank(self, model: Any, targets: list[str]) -> None:
         """Peft gives a matrix fewer ranks than its config says, without a word, and nothing can load that."""
         smallest, name = min((min(model.get_submodule(target).weight.shape), target) for target in targets)
-        if self.rank > smallest:
+        if self.ranks_taken > smallest:
             raise UnsupportedError(
-                f"{self.initialization} cannot take rank {self.rank} from {name}, whose rank is at most {smallest}",
+                f"{self.moves_base} cannot take rank {self.ranks_taken} from {name}, whose rank is at most {smallest}",
                 where="method.rank",
-                hint="Lower the rank, or set method.initialization to default.",
+                hint="Lower the rank, or choose lora with the default initialization.",
             )
 
     @property
-    def _changes_base(self) -> bool:
-        return self.initialization in {"pissa", "olora"}
+    def moves_base(self) -> str | None:
+        """What moves a part of the base's matrices into the update, by name; None: nothing does."""
+        return self.initialization if self.initialization in {"pissa", "olora"} else None
+
+    @property
+    def ranks_taken(self) -> int:
+        """How many ranks of a matrix the start needs, where it needs some."""
+        return self.rank
+
+    @property
+    def _key_of_start(self) -> str:
+        return "method.initialization" if self.moves_base == self.initialization else "method.type"
 
 
 def factor_axis(name: str) -> int | None:

@@ -39,7 +39,7 @@ class OrthogonalLora(Lora):
 
     def after(self, earlier: Method) -> Method:
         """Keep the earlier run's ranks, of LoRA or O-LoRA, and put new ones beside them."""
-        if not isinstance(earlier, Lora) or earlier.dora or earlier.rslora or earlier._changes_base:
+        if not isinstance(earlier, Lora) or earlier.dora or earlier.rslora or earlier.moves_base:
             raise UnsupportedError(
                 f"the updates of the earlier run, of {earlier.registered_name}, are no plain LoRA",
                 where="method.type",

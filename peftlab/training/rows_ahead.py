@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from peftlab.core.errors import UnsupportedError
 from peftlab.core.splits import Example
 from peftlab.core.task import Task
 from peftlab.training.evaluation import run_on_device, to_device
+from peftlab.training.roll_outs import rolls_out
 
 BATCH = 16
 
@@ -41,6 +43,36 @@ class EncodedRows:
 
     def read(self, model: nn.Module, count: int) -> Iterator[Mapping[str, Tensor]]:
         """Batches of rows that the model has read."""
+        for batch in self._batches(model, count):
+            with torch.no_grad():
+                self._compute(self._task.logits, model, batch)
+            yield batch
+
+    def learn(self, model: nn.Module, count: int) -> Iterator[Mapping[str, Tensor]]:
+        """Batches of rows whose loss has been differentiated.
+
+        Raises:
+            UnsupportedError: The task's loss needs what the model writes.
+        """
+        if rolls_out(self._task):
+            raise UnsupportedError(
+                f"{self._task.registered_name} has no loss before the model has written something, and the method "
+                "begins with the gradient of one",
+                where="method.type",
+                hint="Choose lora.",
+            )
+        for batch in self._batches(model, count):
+            with torch.enable_grad():
+                loss = self._compute(self._task.training_loss, model, batch)
+                trained = [each for each in model.parameters() if each.requires_grad]
+                torch.autograd.grad(loss, trained, allow_unused=True)  # leaves nothing in ``grad``
+            yield batch
+
+    def _compute(self, what: Callable[..., Tensor], model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
+        return run_on_device(what, model, batch, device=self._device, autocast_dtype=self._autocast_dtype)
+
+    def _batches(self, model: nn.Module, count: int) -> Iterator[dict[str, Tensor]]:
+        """Batches of drawn rows; the model is in eval mode as long as they last."""
         generator = torch.Generator().manual_seed(self._seed)
         drawn = torch.randperm(len(self._examples), generator=generator)[:count].tolist()
         was_training = model.training
@@ -48,11 +80,6 @@ class EncodedRows:
         try:
             for start in range(0, len(drawn), BATCH):
                 examples = [self._examples[at] for at in drawn[start : start + BATCH]]
-                batch = to_device(self._task.collate(examples, self._pad), self._device)
-                with torch.no_grad():
-                    run_on_device(
-                        self._task.logits, model, batch, device=self._device, autocast_dtype=self._autocast_dtype
-                    )
-                yield batch
+                yield to_device(self._task.collate(examples, self._pad), self._device)
         finally:
             model.train(was_training)

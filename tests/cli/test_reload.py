@@ -45,6 +45,8 @@ VARIANTS = [
     "{type: lora, initialization: pissa}",
     "{type: lora, initialization: olora, rslora: true}",
     "{type: lora, initialization: gaussian, target_modules: [query]}",
+    "{type: corda, rows: 20}",
+    "{type: lora_ga, rows: 20}",
     "{type: p_tuning, encoder: lstm}",
     "{type: prefix_tuning, projection: true}",
     "{type: houlsby_adapter, train_layer_norm: false}",

@@ -30,6 +30,8 @@ METHODS = {
     "lora": {"type": "lora", "rank": 4},
     "lora_fa": {"type": "lora_fa", "rank": 4},
     "eva": {"type": "eva", "rank": 4, "rows": 16},
+    "corda": {"type": "corda", "rank": 4, "rows": 16},
+    "lora_ga": {"type": "lora_ga", "rank": 4, "rows": 16},
     "o_lora": {"type": "o_lora", "rank": 4},
     "adalora": {"type": "adalora", "initial_rank": 4, "target_rank": 2},
     "ia3": {"type": "ia3"},

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from models import KINDS, Kind
+from models import KINDS
 from torch import Tensor, nn
+from training_rows import Rows, recipe
 
 import peftlab
 from peftlab.core.errors import DataError
@@ -20,30 +20,6 @@ from tests.conftest import sentences
 
 pytestmark = pytest.mark.slow
 BERT = next(kind for kind in KINDS if kind.name == "bert")
-
-
-class Rows:
-    """Batches of random tokens, the second half of the last row padding.
-
-    Args:
-        kind: Of the model.
-        batches: How many.
-        rows: Of each.
-    """
-
-    def __init__(self, kind: Kind, batches: int, rows: int = 4) -> None:
-        self.kind, self.batches, self.rows = kind, batches, rows
-
-    def read(self, model: nn.Module, count: int) -> Iterator[Mapping[str, Tensor]]:
-        generator = torch.Generator().manual_seed(1)
-        for _ in range(self.batches):
-            ids = torch.randint(5, 60, (self.rows, 8), generator=generator)
-            mask = torch.ones_like(ids)
-            mask[-1, 4:] = 0
-            batch = {"input_ids": ids, "attention_mask": mask}
-            with torch.no_grad():
-                model(**batch)
-            yield batch
 
 
 def wrapped(rank: int = 4) -> nn.Module:
@@ -103,23 +79,6 @@ def test_fewer_tokens_than_ranks_are_refused() -> None:
         METHODS["eva"](rank=30).take_rows(wrapped(rank=30), Rows(BERT, 1))
 
 
-def recipe(folder: Path, model: Path, **method: object) -> peftlab.Recipe:
-    lines = "".join(f"{text},{label}\n" for text, label in sentences(60, seed=5))
-    (folder / "rows.csv").write_text(f"text,label\n{lines}")
-    return peftlab.Recipe.from_dict(
-        {
-            "name": "tiny",
-            "measure": False,
-            "waive_guards": ["answers_vary"],
-            "model": {"path": str(model)},
-            "task": {"type": "text_classification", "max_length": 16},
-            "data": {"source": str(folder / "rows.csv")},
-            "method": {"type": "eva", "rank": 4, "rows": 12, **method},
-            "training": {"max_steps": 4, "batch_size": 8, "learning_rate": 1e-2},
-        }
-    )
-
-
 def test_regularizers_begin_where_the_rows_have_led(tiny_bert: Path, tmp_path: Path) -> None:
     """What is pulled back to the start is not pulled to the matrices that were drawn before; in the run's precision."""
     seen: dict[str, Tensor] = {}
@@ -131,7 +90,7 @@ def test_regularizers_begin_where_the_rows_have_led(tiny_bert: Path, tmp_path: P
         seen.update({f"start/{name}": hooks[1].start[name] for name in seen if not name.startswith("start/")})
         return found
 
-    settings = recipe(tmp_path, tiny_bert).model_dump(mode="json")
+    settings = recipe(tmp_path, tiny_bert, type="eva", rows=12).model_dump(mode="json")
     settings["model"] |= {"dtype": "bfloat16"}  # as a frozen base has it on a card, under a head in float32
     settings["training"] |= {"regularizers": [{"type": "l2_sp"}]}
     with pytest.MonkeyPatch.context() as patch:
@@ -151,10 +110,12 @@ def test_regularizers_begin_where_the_rows_have_led(tiny_bert: Path, tmp_path: P
 def test_a_run_begins_with_them_leaves_a_lora_and_goes_on_as_one(tiny_bert: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file
 
-    first = peftlab.run_recipe(recipe(tmp_path, tiny_bert), output_dir=tmp_path / "run", device="cpu", offline=True)
+    first = peftlab.run_recipe(
+        recipe(tmp_path, tiny_bert, type="eva", rows=12), output_dir=tmp_path / "run", device="cpu", offline=True
+    )
     assert first.record.status == "success", first.record.error
     plain = peftlab.run_recipe(
-        recipe(tmp_path, tiny_bert).model_copy(update={"method": Lora(rank=4)}),
+        recipe(tmp_path, tiny_bert, type="eva", rows=12).model_copy(update={"method": Lora(rank=4)}),
         output_dir=tmp_path / "plain",
         device="cpu",
         offline=True,
@@ -164,7 +125,9 @@ def test_a_run_begins_with_them_leaves_a_lora_and_goes_on_as_one(tiny_bert: Path
     name = next(name for name in one if "lora_A" in name)
     overlap = one[name].double() @ one[name].double().T
     assert torch.dist(overlap, torch.eye(4)) < torch.dist(other[name].double() @ other[name].double().T, torch.eye(4))
-    again = recipe(tmp_path, tiny_bert).model_dump(mode="json") | {"continues": {"run": str(first.folder), "replay": 0}}
+    again = recipe(tmp_path, tiny_bert, type="eva", rows=12).model_dump(mode="json") | {
+        "continues": {"run": str(first.folder), "replay": 0}
+    }
     lines = "".join(f"{text},{label}\n" for text, label in sentences(120, seed=6)[60:])
     (tmp_path / "more.csv").write_text(f"text,label\n{lines}")
     again["data"] = {"source": str(tmp_path / "more.csv")}

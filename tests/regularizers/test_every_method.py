@@ -24,6 +24,8 @@ REFUSED = {
     "lora": set(),
     "o_lora": set(),
     "eva": set(),
+    "corda": set(),
+    "lora_ga": set(),
     "lora_fa": ONLY_LORA,  # no A trains that B could be faster than
     "full": ONLY_LORA,
     **dict.fromkeys(

@@ -1,0 +1,53 @@
+"""LoRA whose updates begin, by training rows, with something that is taken out of the base's matrices."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import Field
+
+from peftlab.methods.lora import Lora
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BYTES_AT_ONCE = 2**30
+"""What is kept of layers while rows are read; where it is not enough for all, the rows are read again for the next."""
+
+
+class StartsFromRows(Lora):
+    """The model computes as its base at first, W − (alpha / rank) B A beside the update; saved is a plain LoRA.
+
+    That has twice the rank, and fits the unchanged base; a run that goes on from it is one of that rank.
+    """
+
+    other_names: ClassVar[Mapping[str, str]] = {}
+    works_sharded: ClassVar[bool] = False
+    needs_rows: ClassVar[bool] = True
+
+    initialization: Literal["default"] = Field("default", description="By the training rows.")
+
+    @property
+    def moves_base(self) -> str:
+        """By its own name."""
+        return self.registered_name
+
+
+def move_into_update(layer: Any, down: Tensor, up: Tensor) -> None:
+    """Begin an update with B A, and take it out of the layer's matrix, in place.
+
+    Args:
+        layer: Peft's.
+        down: A, rank × inputs.
+        up: B, outputs × rank.
+    """
+    import torch
+
+    ((name, a),) = layer.lora_A.items()
+    with torch.no_grad():
+        a.weight.copy_(down)
+        layer.lora_B[name].weight.copy_(up)
+        moved = layer.scaling[name] * (layer.lora_B[name].weight.float() @ a.weight.float())
+        weight = layer.get_base_layer().weight
+        weight.copy_(weight.float() - (moved.t() if layer.fan_in_fan_out else moved))

@@ -1,0 +1,107 @@
+"""LoRA-GA: LoRA that begins with the directions of the first gradient.
+
+Wang et al. 2024, https://arxiv.org/abs/2407.05000. The gradient of each matrix over some training rows is G ≈ U S Vᵀ. A
+begins with the first ``rank`` rows of Vᵀ, and B with the next ``rank`` columns of U, both times d_out^¼ / √γ, as in the
+paper's code: so the first step of the update is near that of full tuning. B A is taken out of the frozen matrix, and
+the model computes as its base at first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from peftlab.core.errors import DataError
+from peftlab.core.hooks import TrainingRows
+from peftlab.core.method import METHODS
+from peftlab.methods._layer_reading import grouped, low_rank_layers
+from peftlab.methods._moved_start import BYTES_AT_ONCE, StartsFromRows, move_into_update
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+SEED = 0
+"""Of the random projections of the decomposition."""
+
+
+@METHODS.register("lora_ga")
+class LoraGa(StartsFromRows):
+    """LoRA-GA: LoRA whose first step is near that of full tuning, by the gradient of some training rows."""
+
+    paper: ClassVar[str] = "https://arxiv.org/abs/2407.05000"
+    default_learning_rate: ClassVar[float] = 1e-3
+
+    rows: PositiveInt = Field(64, description="Training rows that the gradient is taken over.")
+    gamma: PositiveFloat = Field(16.0, description="A larger one begins with a smaller update: the paper's γ.")
+
+    @property
+    def ranks_taken(self) -> int:
+        """A and B begin with different directions of the gradient."""
+        return 2 * self.rank
+
+    def take_rows(self, model: nn.Module, rows: TrainingRows) -> None:
+        """Begin every update with directions of its matrix's gradient.
+
+        Raises:
+            DataError: A matrix gets no gradient, or one that is no number.
+            UnsupportedError: The task has no loss of its rows alone.
+        """
+        layers = low_rank_layers(model)
+        sizes = {name: 4 * layer.in_features * layer.out_features for name, layer in layers.items()}
+        started: dict[str, tuple[Tensor, Tensor]] = {}
+        for group in grouped(sizes, BYTES_AT_ONCE):
+            found = _gradients({name: layers[name] for name in group}, model, rows, self.rows)
+            started |= {name: self._factors(name, found.get(name)) for name in group}
+        for name, (down, up) in started.items():
+            move_into_update(layers[name], down, up)
+        self.note_start(model)
+
+    def _factors(self, name: str, gradient: Tensor | None) -> tuple[Tensor, Tensor]:
+        import torch
+
+        if gradient is None or not torch.isfinite(gradient).all() or not gradient.any():
+            raise DataError(
+                f"{name} gets no gradient of these training rows that it could begin with",
+                where="method.rows",
+                hint="Set more method.rows, leave the layer out of method.target_modules, or choose lora.",
+            )
+        with torch.random.fork_rng(devices=[gradient.device] if gradient.is_cuda else []):
+            torch.manual_seed(SEED)
+            left, _, right = torch.svd_lowrank(gradient, q=min(4 * self.rank, *gradient.shape), niter=4)
+        size: float = gradient.shape[0] ** 0.25 / self.gamma**0.5
+        return size * _signed(right[:, : self.rank]).t(), size * _signed(left[:, self.rank : 2 * self.rank])
+
+
+def _signed(columns: Tensor) -> Tensor:
+    """Each column or its opposite, so that the largest entry is positive: another library gives other signs."""
+    largest = columns.abs().argmax(dim=0, keepdim=True)
+    return columns * columns.gather(0, largest).sign()
+
+
+def _gradients(layers: Mapping[str, nn.Module], model: nn.Module, rows: TrainingRows, count: int) -> dict[str, Tensor]:
+    """Outputs × inputs of each layer that gets one, in float32; the matrices themselves stay frozen."""
+    found: dict[str, Tensor] = {}
+
+    def watching(name: str) -> Any:
+        def watch(_layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+            states = inputs[0].detach().reshape(-1, inputs[0].shape[-1])
+
+            def take(gradient: Tensor) -> None:
+                by_output = gradient.reshape(-1, gradient.shape[-1]).float()
+                found[name] = by_output.t() @ states.float() + found.get(name, 0)
+
+            if output.requires_grad:
+                output.register_hook(take)  # type: ignore[no-untyped-call]
+
+        return watch
+
+    handles = [layer.register_forward_hook(watching(name)) for name, layer in layers.items()]
+    try:
+        for _ in rows.learn(model, count):
+            pass
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found

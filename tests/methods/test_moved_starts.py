@@ -1,0 +1,211 @@
+"""CorDA and LoRA-GA: a part of the base moves into the update, the one that their papers name, and nothing else changes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from models import KINDS, Kind
+from safetensors.torch import load_file
+from torch import Tensor, nn
+from training_rows import Rows, recipe
+
+import peftlab
+from peftlab.core.errors import DataError, UnsupportedError
+from peftlab.core.method import METHODS
+from peftlab.core.task import TASKS
+from peftlab.methods import corda, lora_ga
+from peftlab.methods._layer_reading import grouped
+from peftlab.training.rows_ahead import EncodedRows
+
+pytestmark = pytest.mark.slow
+BERT = next(kind for kind in KINDS if kind.name == "bert")
+GPT2 = next(kind for kind in KINDS if kind.name == "gpt2")
+STARTS = ("corda", "lora_ga")
+
+
+def started(name: str, kind: Kind = BERT, batches: int = 6, **keys: Any) -> tuple[nn.Module, Rows]:
+    """A model whose update has begun, and the rows that it began with."""
+    method, rows = METHODS[name](**{"rank": 4, "alpha": 6, **keys}), Rows(kind, batches)
+    model = method.apply(kind.build(), kind.context()).eval()
+    method.take_rows(model, rows)
+    return model, rows
+
+
+def layers(model: nn.Module) -> Iterator[tuple[str, Any]]:
+    for name, part in model.named_modules():
+        if hasattr(part, "lora_A"):
+            yield name, part
+
+
+def moved(layer: Any) -> Tensor:
+    """What stands in the update, outputs × inputs."""
+    return layer.scaling["default"] * layer.lora_B["default"].weight @ layer.lora_A["default"].weight
+
+
+def matrix(kind: Kind, name: str) -> Tensor:
+    """Of the untouched base, outputs × inputs."""
+    layer = kind.build().get_submodule(name.removeprefix("base_model.model."))
+    return layer.weight.t() if type(layer).__name__ == "Conv1D" else layer.weight
+
+
+@pytest.mark.parametrize("kind", [BERT, GPT2], ids=lambda kind: kind.name)
+@pytest.mark.parametrize("name", STARTS)
+def test_the_model_computes_as_its_base_at_first(name: str, kind: Kind) -> None:
+    model, rows = started(name, kind)
+    base = kind.build()
+    for batch in rows.all():
+        with torch.no_grad():
+            assert torch.dist(model(**batch).logits, base(**batch).logits) < 1e-4
+    for own, layer in layers(model):
+        part = moved(layer)
+        frozen = layer.get_base_layer().weight
+        frozen = frozen.t() if layer.fan_in_fan_out else frozen
+        assert part.norm() > 1e-3, own
+        assert torch.allclose(frozen + part, matrix(kind, own), atol=1e-5), own
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_corda_moves_what_the_states_use_most() -> None:
+    """W C = U S Vᵀ; the largest singular values of U S Vᵀ C⁻¹ move, with a hundredth of C's diagonal added to it."""
+    model, rows = started("corda")
+    read: dict[str, list[Tensor]] = {}
+    base = BERT.build()
+    names = {name.removeprefix("base_model.model."): name for name, _ in layers(model)}
+    for name in names:
+        base.get_submodule(name).register_forward_pre_hook(
+            lambda _layer, inputs, name=name: read.setdefault(name, []).append(inputs[0])
+        )
+    masks = []
+    for batch in rows.all():
+        with torch.no_grad():
+            base(**batch)
+        masks.append(batch["attention_mask"].bool())
+    for name, wrapped in names.items():
+        states = torch.cat([own[mask] if own.dim() == 3 else own for own, mask in zip(read[name], masks, strict=True)])
+        states, weight = states.double().numpy(), base.get_submodule(name).weight.detach().double().numpy()
+        moments = states.T @ states
+        moments += 0.01 * np.eye(len(moments)) * np.mean(np.diag(moments))
+        left, strength, right = np.linalg.svd(weight @ moments, full_matrices=False)
+        expected = left[:, :4] * strength[:4] @ right[:4] @ np.linalg.inv(moments)
+        part = moved(model.get_submodule(wrapped)).detach().double().numpy()
+        assert np.linalg.norm(part - expected) < 1e-2 * np.linalg.norm(expected), name
+
+
+def gradients(rows: Rows, kind: Kind = BERT) -> dict[str, Tensor]:
+    """Of the base's own matrices, by autograd."""
+    base = kind.build()
+    for batch in rows.all():
+        rows.loss(base, batch).backward()
+    return {f"base_model.model.{name}": layer.weight.grad for name, layer in base.named_modules() if is_linear(layer)}
+
+
+def is_linear(layer: nn.Module) -> bool:
+    return isinstance(layer, nn.Linear) and layer.weight.grad is not None
+
+
+def test_lora_ga_begins_with_the_gradients_directions() -> None:
+    model, rows = started("lora_ga", rows=8, gamma=9.0)
+    whole = gradients(rows)
+    for name, layer in layers(model):
+        left, strength, right = np.linalg.svd(whole[name].double().numpy(), full_matrices=False)
+        if strength[8] > 0.5 * strength[7] or strength[4] > 0.9 * strength[3]:
+            continue  # directions of like strength are mixed by any method
+        size = whole[name].shape[0] ** 0.5 / 9.0
+        down = layer.lora_A["default"].weight.detach().double().numpy()
+        up = layer.lora_B["default"].weight.detach().double().numpy()
+        assert down.T @ down == pytest.approx(size * right[:4].T @ right[:4], abs=2e-2 * size), name
+        assert up @ up.T == pytest.approx(size * left[:, 4:8] @ left[:, 4:8].T, abs=2e-2 * size), name
+
+
+def test_lora_ga_first_step_is_nearer_to_that_of_full_tuning() -> None:
+    """By the cosine between the gradient of each matrix and what a small step changes in the update."""
+    rows = Rows(BERT, 6)
+    whole = gradients(rows)
+
+    def agreement(model: nn.Module) -> float:
+        for batch in rows.all():
+            rows.loss(model, batch).backward()
+        cosines = []
+        for name, layer in layers(model):
+            down, up = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+            change = up.grad @ down + up @ down.grad
+            cosine = nn.functional.cosine_similarity(change.detach().flatten(), whole[name].flatten(), dim=0)
+            cosines.append(float(cosine))
+        return float(np.mean(cosines))
+
+    plain = METHODS["lora"](rank=4).apply(BERT.build(), BERT.context()).eval()
+    assert agreement(started("lora_ga")[0]) > agreement(plain) + 0.1
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_layers_that_do_not_fit_into_memory_at_once_begin_alike(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once, _ = started(name)
+    for module in (corda, lora_ga):
+        monkeypatch.setattr(module, "BYTES_AT_ONCE", 10_000)
+    in_turns, _ = started(name)
+    for one, other in zip(at_once.parameters(), in_turns.parameters(), strict=True):
+        assert torch.allclose(one, other, atol=1e-6)
+
+
+def test_groups_hold_every_layer_once() -> None:
+    sizes = {"a": 3, "b": 4, "c": 9, "d": 1, "e": 1}
+    assert list(grouped(sizes, 7)) == [["a", "b"], ["c"], ["d", "e"]]
+    assert list(grouped({}, 7)) == []
+
+
+def test_what_a_matrix_cannot_give_is_refused() -> None:
+    with pytest.raises(UnsupportedError, match=r"lora_ga cannot take rank 40 from .*, whose rank is at most 32"):
+        METHODS["lora_ga"](rank=20).apply(BERT.build(), BERT.context())
+    with pytest.raises(UnsupportedError, match="corda changes the base's matrices, and nf4"):
+        METHODS["corda"]().check_quantization("nf4")
+    with pytest.raises(ValueError, match="`dora` does not work with the initialization corda"):
+        METHODS["corda"](dora=True)
+
+
+@pytest.mark.parametrize(("name", "told"), [("corda", "reads nothing"), ("lora_ga", "gets no gradient")])
+def test_a_layer_that_takes_no_part_is_named(name: str, told: str) -> None:
+    method = METHODS[name](rank=4)
+    model = method.apply(BERT.build(), BERT.context())
+    with pytest.raises(DataError, match=rf"base_model\.\S+ {told}"):
+        method.take_rows(model, Rows(BERT, 0))
+
+
+def test_a_task_whose_loss_is_of_what_the_model_writes_has_no_first_gradient() -> None:
+    task = TASKS["turing_machine_reinforcement"]()
+    rows = EncodedRows(task, [], 0, torch.device("cpu"), seed=0)
+    with pytest.raises(UnsupportedError, match="turing_machine_reinforcement has no loss before the model has written"):
+        next(rows.learn(BERT.build(), 8))
+
+
+class Stops(peftlab.Callback):
+    def on_evaluation(self, step: int, scores: Mapping[str, float]) -> None:
+        if step == 2:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("name", STARTS)
+def test_a_run_leaves_a_lora_that_fits_the_base_and_goes_on_as_one(name: str, tiny_bert: Path, tmp_path: Path) -> None:
+    settings = recipe(tmp_path, tiny_bert, type=name, rows=12).model_dump(mode="json")
+    own = peftlab.Recipe.from_dict(settings | {"evaluation": {"every": 2}})
+    done = peftlab.run_recipe(own, output_dir=tmp_path / "run", device="cpu")
+    assert done.record.status == "success", done.record.error
+    assert done.record.guards["base_unchanged"].status == "passed"
+    config = json.loads((done.folder / "adapter/adapter_config.json").read_text())
+    assert config["r"] == 8
+
+    halted = peftlab.run_recipe(own, output_dir=tmp_path / "stopped", device="cpu", callbacks=[Stops()])
+    assert halted.record.status == "cancelled"
+    again = peftlab.run_recipe(own, output_dir=tmp_path / "stopped", device="cpu", resume=True)
+    one, other = (load_file(each.folder / "adapter/adapter_model.safetensors") for each in (done, again))
+    assert all(torch.equal(one[key], other[key]) for key in one), "resumed bit for bit"
+
+    further = peftlab.Recipe.from_dict(settings | {"continues": {"run": str(done.folder), "replay": 0}})
+    second = peftlab.run_recipe(further, output_dir=tmp_path / "second", device="cpu")
+    assert second.record.status == "success", second.record.error
+    assert (second.record.recipe["method"]["type"], second.record.recipe["method"]["rank"]) == ("lora", 8)
