@@ -134,8 +134,18 @@ class TrainingStage:
             loader.tokenizer.pad_token_id,
             run.device,
             seed=run.recipe.seed,
+            at_once=self._at_once(),
             autocast_dtype=run.autocast_dtype,
         )
+
+    def _at_once(self) -> int:
+        """The most examples of a batch or micro-batch, were all as long as the longest."""
+        training, examples = self._run.recipe.training, self._loader.splits["train"].examples
+        limits = [self._run.findings.micro_batches.size or training.batch_size or len(examples)]
+        if training.max_tokens_per_batch is not None:
+            longest = max(self._run.recipe.task.lengths(examples))
+            limits.append(training.max_tokens_per_batch // longest)
+        return max(1, min(limits))
 
     def _weighted_task(self) -> Task:
         """The recipe's task, its classes weighed as the recipe says."""

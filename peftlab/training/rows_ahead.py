@@ -13,7 +13,7 @@ from peftlab.core.task import Task
 from peftlab.training.evaluation import run_on_device, to_device
 from peftlab.training.roll_outs import rolls_out
 
-BATCH = 16
+MOST_AT_ONCE = 16
 
 
 class EncodedRows:
@@ -25,6 +25,7 @@ class EncodedRows:
         pad_token_id: For padding.
         device: Where batches go.
         seed: Draws the rows.
+        at_once: Examples of a batch: no more than training computes at once, since memory was planned for that.
         autocast_dtype: Type to compute in; None: the weights' own.
     """
 
@@ -36,20 +37,23 @@ class EncodedRows:
         device: torch.device,
         *,
         seed: int,
+        at_once: int = MOST_AT_ONCE,
         autocast_dtype: torch.dtype | None = None,
     ) -> None:
         self._task, self._examples, self._pad, self._device, self._seed = task, examples, pad_token_id, device, seed
-        self._autocast_dtype = autocast_dtype
+        self._at_once, self._autocast_dtype = min(at_once, MOST_AT_ONCE), autocast_dtype
 
     def read(self, model: nn.Module, count: int) -> Iterator[Mapping[str, Tensor]]:
         """Batches of rows that the model has read."""
-        for batch in self._batches(model, count):
+        # The loss of a language model never has all logits at once.
+        what = self._task.logits if rolls_out(self._task) else self._task.training_loss
+        for batch in self._batches(model, count, training=False):
             with torch.no_grad():
-                self._compute(self._task.logits, model, batch)
+                self._compute(what, model, batch)
             yield batch
 
     def learn(self, model: nn.Module, count: int) -> Iterator[Mapping[str, Tensor]]:
-        """Batches of rows whose loss has been differentiated.
+        """Batches of rows whose loss has been differentiated, as a step of training would.
 
         Raises:
             UnsupportedError: The task's loss needs what the model writes.
@@ -61,25 +65,28 @@ class EncodedRows:
                 where="method.type",
                 hint="Choose lora.",
             )
-        for batch in self._batches(model, count):
-            with torch.enable_grad():
-                loss = self._compute(self._task.training_loss, model, batch)
-                trained = [each for each in model.parameters() if each.requires_grad]
-                torch.autograd.grad(loss, trained, allow_unused=True)  # leaves nothing in ``grad``
-            yield batch
+        devices = [self._device] if self._device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices):  # for dropout: what is drawn later stays as it is
+            torch.manual_seed(self._seed)
+            for batch in self._batches(model, count, training=True):
+                with torch.enable_grad():
+                    loss = self._compute(self._task.training_loss, model, batch)
+                    trained = [each for each in model.parameters() if each.requires_grad]
+                    torch.autograd.grad(loss, trained, allow_unused=True)  # leaves nothing in ``grad``
+                yield batch
 
     def _compute(self, what: Callable[..., Tensor], model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         return run_on_device(what, model, batch, device=self._device, autocast_dtype=self._autocast_dtype)
 
-    def _batches(self, model: nn.Module, count: int) -> Iterator[dict[str, Tensor]]:
-        """Batches of drawn rows; the model is in eval mode as long as they last."""
+    def _batches(self, model: nn.Module, count: int, *, training: bool) -> Iterator[dict[str, Tensor]]:
+        """Batches of drawn rows; the model is in training or eval mode as long as they last."""
         generator = torch.Generator().manual_seed(self._seed)
         drawn = torch.randperm(len(self._examples), generator=generator)[:count].tolist()
         was_training = model.training
-        model.eval()
+        model.train(training)
         try:
-            for start in range(0, len(drawn), BATCH):
-                examples = [self._examples[at] for at in drawn[start : start + BATCH]]
+            for start in range(0, len(drawn), self._at_once):
+                examples = [self._examples[at] for at in drawn[start : start + self._at_once]]
                 yield to_device(self._task.collate(examples, self._pad), self._device)
         finally:
             model.train(was_training)
