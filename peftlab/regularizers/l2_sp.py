@@ -28,8 +28,10 @@ class L2Sp(KeepsStart):
 
     def penalty(self, model: nn.Module) -> Tensor:
         """α / 2 · ‖w − w₀‖², over all trained weights."""
+        from torch.nn.functional import mse_loss
+
         distances = [
-            (weight - self.start[name]).square().sum()
+            mse_loss(weight, self.start[name], reduction="sum")
             for name, weight in model.named_parameters()
             if name in self.start
         ]

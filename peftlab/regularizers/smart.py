@@ -7,7 +7,8 @@ average of the weights (the Bregman proximal point method, with momentum).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat
@@ -76,9 +77,10 @@ class Smart(NeedsClasses, WeightAverage):
             logits = task.logits(prepared, batch)
             terms, _ = task.class_terms(logits, batch)
             probe = Probe(lambda output: small_noise(output, batch, self.epsilon))
-            with changed_embeddings(model, probe):
+            with _without_gradients_of_weights(model), changed_embeddings(model, probe):
                 divergence = symmetric_divergence(answers(), terms.detach())
-            for shift, gradient in zip(probe.shifts, torch.autograd.grad(divergence, probe.shifts), strict=True):
+                found = torch.autograd.grad(divergence, probe.shifts)
+            for shift, gradient in zip(probe.shifts, found, strict=True):
                 shift.grad = gradient
             with changed_embeddings(model, Probe(probe.moved(batch, self.epsilon, 1.0), learns=False)):
                 nearby = answers()
@@ -90,3 +92,19 @@ class Smart(NeedsClasses, WeightAverage):
             return total
 
         return backward(loss)
+
+
+@contextlib.contextmanager
+def _without_gradients_of_weights(model: nn.Module) -> Iterator[None]:
+    """As long as the context lasts, no weight trains: operations of our own compute the gradients of all that does.
+
+    Torch tells them what takes part in a graph, and not what ``torch.autograd.grad`` was asked for.
+    """
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        for parameter in trained:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in trained:
+            parameter.requires_grad_(True)
