@@ -66,6 +66,8 @@ def build_application(
     with alone_in(folder, f".{APP_NAME}.lock", busy="another process is building in this folder"):
         prepared = application.prepare(place)
         recipes = {key: load_part(file, key, prepared.get(key)) for key in tuned}
+        own = {key: run.recipe for key, run in given.items()}
+        application.check_recipes(own | {key: recipe for key, (recipe, _) in recipes.items()})
         runs: dict[str, Path] = {}
         for key in application.parts():
             runs[key] = folder / PARTS / key

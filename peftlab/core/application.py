@@ -24,6 +24,8 @@ from peftlab.core.reporter import Reporter, Silent
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from peftlab.recipe.schema import Recipe
+
 
 class Part(Config):
     """One tuned model of an application: a recipe that ``app build`` runs, or a run that is there already."""
@@ -102,6 +104,16 @@ class Application(RegisteredConfig, ABC):
 
         Raises:
             UserError: A table lacks a column, has a side missing, …: with file and row.
+        """
+
+    def check_recipes(self, recipes: Mapping[str, Recipe]) -> None:
+        """See that the parts will fit each other, before any is tuned.
+
+        Args:
+            recipes: Of all parts, by key; of a run that was given, its own.
+
+        Raises:
+            UserError: They will not.
         """
 
     def prepare(self, place: Workplace) -> Mapping[str, Mapping[str, Any]]:

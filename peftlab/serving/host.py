@@ -338,10 +338,27 @@ def _outputs(tuned: TunedModel) -> int | None:
     return None if count is None else int(count)
 
 
+def why_apart(one: Recipe, other: Recipe) -> str | None:
+    """What keeps the adapters of two recipes out of one batch; None: nothing that can be told before they are tuned."""
+    if one.model != other.model:
+        return "their bases differ, or how these are loaded"
+    if _method_key(one) != _method_key(other):
+        return "their methods differ"
+    if not one.method.has_low_rank_updates:
+        return f"{one.method.registered_name} has no low-rank updates"
+    return None if _task_key(one) == _task_key(other) else "their tasks differ in more than columns and lengths"
+
+
 def _group_key(recipe: Recipe, labels: tuple[str, ...]) -> tuple[Any, ...]:
     """Equal for runs whose adapters fit one model: method, task, the settings of both, and kind of head."""
     head = recipe.task.head(labels)
     shape = {key: value for key, value in head.config.items() if key not in {"id2label", "label2id", "num_labels"}}
-    kind = (recipe.method.registered_name, recipe.method.model_dump_json())
-    task = (recipe.task.registered_name, recipe.task.model_dump_json(exclude=OF_A_TABLE))
-    return (*kind, *task, head.auto_class, tuple(sorted(shape.items())))
+    return (*_method_key(recipe), *_task_key(recipe), head.auto_class, tuple(sorted(shape.items())))
+
+
+def _method_key(recipe: Recipe) -> tuple[str, str]:
+    return recipe.method.registered_name, recipe.method.model_dump_json()
+
+
+def _task_key(recipe: Recipe) -> tuple[str, str]:
+    return recipe.task.registered_name, recipe.task.model_dump_json(exclude=OF_A_TABLE)

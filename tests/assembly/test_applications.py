@@ -188,6 +188,36 @@ def test_a_monitor_names_its_own_keys_before_anything_is_tuned(
     assert not (tmp_path / "built").exists()
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"method.rank": 2}, "their methods differ"),
+        ({"model.dtype": "bfloat16"}, "their bases differ"),
+        ({"task.pooling": "mean"}, "their tasks differ"),
+    ],
+)
+def test_adapters_that_cannot_share_a_batch_are_refused_before_they_are_tuned(
+    changes: dict[str, Any], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("a part was tuned")
+
+    monkeypatch.setattr("peftlab.assembly.build.run_recipe", never)
+    rows = [f"text {at},{('negative', 'positive')[at % 2]},a,{1.7e9 + 9000 * at}" for at in range(40)]
+    (tmp_path / "posts.csv").write_text("\n".join(["text,sentiment,topic,time", *rows]))
+    values = {
+        "type": "monitor",
+        "sentiment": {"recipe": "quickstart"},
+        "topic": {"recipe": "quickstart", "set": changes},
+        "posts": {"source": "posts.csv"},
+        "watch": {"sentiment": "negative"},
+    }
+    path = tmp_path / "a.yaml"
+    path.write_text("\n".join(f"{key}: {json.dumps(value)}" for key, value in values.items()))
+    with pytest.raises(UserError, match=f"will not share a batch: {told}"):
+        build_application(load_application(path), tmp_path / "built")
+
+
 def test_a_part_takes_what_the_application_sets_and_its_own_keys_come_last(tmp_path: Path) -> None:
     path = tmp_path / "a.yaml"
     path.write_text("type: counting\nfirst:\n  recipe: quickstart\n  set: {task.text: words}\n")

@@ -14,6 +14,8 @@ from peftlab.core.audit import Findings
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
+    from peftlab.recipe.schema import Recipe
+
 
 @APPLICATIONS.register("monitor")
 class Monitor(Application):
@@ -40,6 +42,12 @@ class Monitor(Application):
         from peftlab.applications.monitor.posts import check_watched, load_posts
 
         check_watched(self.watch.sentiment, load_posts(self.posts, place, self.seed).train)
+
+    def check_recipes(self, recipes: Mapping[str, Recipe]) -> None:
+        """See that both adapters will fit one base."""
+        from peftlab.applications.monitor.reader import check_shared
+
+        check_shared(recipes)
 
     def prepare(self, place: Workplace) -> Mapping[str, Mapping[str, Any]]:
         """Cut the table by time: what comes first is learned from, what comes last is held out."""

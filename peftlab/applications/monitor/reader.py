@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,8 @@ import torch
 from peftlab.core.errors import UserError
 from peftlab.core.splits import Split
 from peftlab.core.task import Prediction
-from peftlab.serving.host import Host, Hosted, WorkItem
+from peftlab.recipe.schema import Recipe
+from peftlab.serving.host import Host, Hosted, WorkItem, why_apart
 
 PARTS = ("sentiment", "topic")
 BATCH = 32
@@ -26,6 +27,23 @@ class Reading:
     sentiment_score: float
     topic: str
     topic_score: float
+
+
+def check_shared(recipes: Mapping[str, Recipe]) -> None:
+    """See that two adapters can share a batch, before they are tuned.
+
+    Args:
+        recipes: Of the parts ``sentiment`` and ``topic``.
+
+    Raises:
+        UserError: They cannot.
+    """
+    reason = why_apart(recipes["sentiment"], recipes["topic"])
+    if reason is not None:
+        raise UserError(
+            f"the adapters `sentiment` and `topic` will not share a batch: {reason}",
+            hint="Give both recipes the same sections `model` and `method`, of type lora, and the same kind of task.",
+        )
 
 
 class Reader:
