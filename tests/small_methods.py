@@ -17,8 +17,11 @@ SMALL: dict[str, dict[str, Any]] = {
 """Keys whose defaults, meant for real models, do not fit such small ones."""
 PEFT_ADAPTERS = tuple(name for name, cls in METHODS.items() if issubclass(cls, PeftAdapter))
 """Methods that are one class of ours with another config of peft's."""
-DISTINCT = tuple(name for name in METHODS if name not in PEFT_ADAPTERS or name == "vera")
-"""Every method, but one alone of those that share a class: enough where a test is about code around peft's layers."""
+DISTINCT = tuple(
+    name for name, cls in METHODS.items() if (name not in PEFT_ADAPTERS or name == "vera") and not cls.needs_original
+)
+"""Every method for a base in full, but one alone of those that share a class: enough where a test is about code around
+peft's layers."""
 
 
 def small_method(name: str) -> Method:

@@ -16,7 +16,7 @@ from peftlab.core.model_facts import Family, ModelFacts
 from peftlab.core.registry import Registry
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 TargetModules = Annotated[
     Literal["all-linear"] | list[str],
@@ -100,6 +100,8 @@ class Method(TrainingHooks, ABC):
     """Whether the mean of its weights over some steps is such a model too; where ranks fall away it is not."""
     works_sharded: ClassVar[bool] = False
     """Whether it trains the same where each process holds a part of the base only (``training.sharding``)."""
+    needs_original: ClassVar[bool] = False
+    """Whether it begins with the weights that a quantised base had before: then ``take_original`` is called."""
     has_low_rank_updates: ClassVar[bool] = False
     """Whether what trains are updates B A of the base's matrices, called ``lora_A`` and ``lora_B`` as in peft."""
     search_space: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
@@ -146,6 +148,14 @@ class Method(TrainingHooks, ABC):
                 f"{self.registered_name} trains the base's own matrices, and what trains must stay on the device",
                 hint="Set model.offload to null, or choose a method that freezes the base, such as lora.",
             )
+
+    def take_original(self, model: nn.Module, original: nn.Module) -> None:
+        """Called once, when the model is wrapped, where ``needs_original`` says so.
+
+        Args:
+            model: Wrapped, on a quantised base.
+            original: The base as its checkpoint holds it, on the CPU.
+        """
 
     def after(self, earlier: Method) -> Method:
         """The method of a run that goes on from a run of another method, by default this one as it is.

@@ -251,6 +251,12 @@ class DataConfig(Config):
         return self
 
     @model_validator(mode="after")
+    def _something_is_drawn(self) -> DataConfig:
+        if self.draw_seed is not None and self.max_train_examples is None and self.max_train_examples_per_class is None:
+            raise ValueError("`draw_seed` draws training rows: set `max_train_examples` or `…_per_class` beside it")
+        return self
+
+    @model_validator(mode="after")
     def _splits_have_one_source(self) -> DataConfig:
         if self.splits is not None and isinstance(self.source, SplitSources):
             raise ValueError("`splits` names the parts of one source; here `source` already says where each split is")

@@ -29,7 +29,7 @@ class Corda(StartsFromRows):
     """CorDA: LoRA that begins with the part of each matrix that the training rows use most."""
 
     paper: ClassVar[str] = "https://arxiv.org/abs/2406.05223"
-    default_learning_rate: ClassVar[float] = 1e-3
+    default_learning_rate: ClassVar[float] = 3e-4
 
     rows: PositiveInt = Field(256, description="Training rows by whose states the part is chosen.")
 

@@ -134,6 +134,11 @@ def check_model(
         check_quantization(recipe.model, facts)
         if recipe.model.quantization is not None:
             recipe.method.check_quantization(recipe.model.quantization)
+        elif recipe.method.needs_original:
+            raise UnsupportedError(
+                f"{recipe.method.registered_name} begins with what quantisation has lost, and this base is in full",
+                hint="Set model.quantization to nf4 or fp4, or choose the method lora.",
+            )
     if recipe.model.add_tokens:
         with at_place(document, ("model", "add_tokens")):
             if facts.family == "encoder_decoder" and not recipe.method.trains_base:

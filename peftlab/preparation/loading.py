@@ -27,6 +27,7 @@ from peftlab.models.base_model import BaseModel, checkpoint_activations, load_ba
 from peftlab.models.character_tokenizer import CHARACTERS, character_tokenizer
 from peftlab.models.image_reader import new_image_reader
 from peftlab.models.image_text_reader import ImageTextReader
+from peftlab.models.model_config import ModelConfig
 from peftlab.models.new import NEW_VOCABULARY_SIZE, write_new_model
 from peftlab.models.tokenizer_facts import missing_rows
 from peftlab.preparation.check import CheckedRecipe
@@ -159,6 +160,9 @@ class Loader:
         earlier = open_earlier(recipe)
         if earlier is not None and recipe.continues is not None and recipe.continues.weights:
             take_up(model, recipe.method, earlier.folder)
+        elif recipe.method.needs_original:
+            in_full = recipe.model.model_copy(update={"quantization": None})
+            recipe.method.take_original(model, self._load_base(in_full).model)
         if recipe.training.gradient_checkpointing:
             checkpoint_activations(base.model, recipe.model)
         trainable = trainable_parameters(model)
@@ -176,24 +180,27 @@ class Loader:
 
     def load_base(self) -> BaseModel:
         """Load the base with the task's head; always with the same new weights."""
+        base = self._load_base(self._recipe.model)
+        self._check_rows(base)
+        return base
+
+    def _load_base(self, model: ModelConfig) -> BaseModel:
         recipe = self._recipe
-        dropout = recipe.model.dropout
+        dropout = model.dropout
         if dropout is None and not recipe.method.trains_base:
             dropout = 0.0
         torch.manual_seed(recipe.seed)
-        base = load_base_model(
+        return load_base_model(
             self.source,
-            recipe.model,
+            model,
             recipe.task.head(self._checked.labels),
             dtype=self._dtype,
             dropout=dropout,
             pad_token_id=self.tokenizer.pad_token_id,
             offline=self._offline,
-            added_token_ids=ids_of(self.tokenizer, recipe.model.add_tokens),
+            added_token_ids=ids_of(self.tokenizer, model.add_tokens),
             rows_apart=not recipe.method.trains_base,
         )
-        self._check_rows(base)
-        return base
 
     def _check_rows(self, base: BaseModel) -> None:
         """Every token has an embedding; what files could not tell before is known now."""

@@ -33,6 +33,7 @@ def test_a_mapping_of_sources_is_taken_and_written_back():
         ("{source: a.csv, encoding: utf-9}", "unknown encoding `utf-9`"),
         ("{source: a.csv, encoding: base64}", "unknown encoding `base64`"),
         ("{source: a.csv, test_fraction: 1}", "less than 1"),
+        ("{source: a.csv, draw_seed: 1}", "set `max_train_examples` or `…_per_class` beside it"),
         ("{source: a.csv, validation_fraction: -0.1}", "greater than or equal to 0"),
         ("{source: a.csv, max_train_examples: 0}", "greater than 0"),
         ("{source: a.csv, max_train_examples: many}", "integer"),
