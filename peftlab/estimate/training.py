@@ -174,6 +174,9 @@ class ShapesOfRecipe:
             family=checked.facts.family,
         )
         self._context = context
+        # A method that begins with the base in full has it in the CPU's memory, beside the quantised one.
+        in_full = method.needs_original and target.name == "cpu"
+        self._original_bytes = sum(tensor.nbytes for tensor in base.model.parameters()) if in_full else 0
         self._mode = FakeTensorMode(allow_non_fake_inputs=True)
         with self._mode:
             fake_quantized_layers(base.model)
@@ -239,7 +242,8 @@ class ShapesOfRecipe:
         )
         phases = {
             # What is offloaded is in the CPU's memory first.
-            "load": (self._loaded_bytes if self._target.name == "cpu" else model_bytes) + self._largest_source(),
+            "load": (self._loaded_bytes if self._target.name == "cpu" else model_bytes)
+            + max(self._largest_source(), self._original_bytes),
             "train": memory.peak_bytes,
             "evaluate": evaluated + beside + workspace,
             # What trains in parts the first process gathers, on CPU.
