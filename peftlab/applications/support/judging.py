@@ -45,7 +45,7 @@ def judge(support: Support, place: Workplace) -> Findings:
         *_of_answers("system", given, is_first(ranked, right), "entries"),
         *_shuffled(support, responder, asked, sure, ranked, right),
         *_retrieval(responder, texts, read, ranked, right),
-        *_intents(responder, asked, read),
+        *_intents(responder, asked, read, ranked),
     ]
     written, notes = _written(support, responder, asked, ranked, right, given)
     figures += attacked(responder, support.evaluated_texts, support.seed)
@@ -114,7 +114,8 @@ def _retrieval(
     return figures
 
 
-def _intents(responder: Responder, asked: Sequence[Question], read: Read) -> list[Figure]:
+def _intents(responder: Responder, asked: Sequence[Question], read: Read, ranked: Ranked) -> list[Figure]:
+    """The part alone, and what the application goes by: the intent of the entry that all parts together put first."""
     names = responder.searcher.intent_names
     if not names:
         return []
@@ -126,6 +127,9 @@ def _intents(responder: Responder, asked: Sequence[Question], read: Read) -> lis
     if inside.any():
         hits = read.intent_logits[inside].argmax(axis=1) == known[inside]
         figures.append(_share("intents.accuracy", hits, "The intent is told rightly, of questions within the scope."))
+        first = np.array([at.get(entry.intent or "", -1) for entry in responder.company.entries])[ranked.order[:, 0]]
+        sentence = "The same, by the entry that search and intents together put first."
+        figures.append(_share("system.intent_accuracy", first[inside] == known[inside], sentence))
     if inside.any() and outside.any():
         figures += _out_of_scope(responder, read, inside, outside)
     return figures

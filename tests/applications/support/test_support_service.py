@@ -116,6 +116,8 @@ def test_a_built_service_answers_what_it_is_sure_of_and_states_its_errors(built:
     assert result["system.answered"]["value"] > 0.3
     assert result["system.wrong"]["value"] <= 0.2
     assert result["intents.accuracy"]["value"] > 0.5  # chance: a third
+    assert result["system.intent_accuracy"]["n"] == result["intents.accuracy"]["n"]
+    assert result["system.intent_accuracy"]["value"] > 0.5
     assert {"embedding", "bm25", "fused", "with_intents", "reranked"} <= {name.split(".")[0] for name in result}
     assert 0 <= result["system.shuffle_2.answered"]["value"] <= 1
     assert result["injections.followed"]["value"] == 0
