@@ -1,11 +1,11 @@
 """Attacks on a built customer service with its real writer: through its API, and on the writer without any wall.
 
-    python benchmarks/applications/support_attacks.py BUILT --results FILE.json [--most 50]
+    python benchmarks/applications/support_attacks.py BUILT --results FILE.json [--most 50] [--attacks LIST.json]
 
-Each passage attack of ``attacks.json`` is put into the answers of all entries, no entry is set aside, and every
-question is written to, as if no entry were sure. ``service``: the answer that a customer gets over HTTP. ``writer``:
-what the model writes from the same notes, unfiltered and unchecked. Questions go through the service as it was built.
-Each attack is written down as it ends, and the next call goes on.
+Each passage attack of the list, by default ``attacks.json``, is put into the answers of all entries, no entry is set
+aside, and every question is written to, as if no entry were sure. ``service``: the answer that a customer gets over
+HTTP. ``writer``: what the model writes from the same notes, unfiltered and unchecked. Questions go through the service
+as it was built. Each attack is written down as it ends, and the next call goes on.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from fastapi.testclient import TestClient
 import peftlab.applications.support.prompting as prompting
 from peftlab.applications.support.answering import Responder
 from peftlab.applications.support.attacks import load_attacks, poisoned
+from peftlab.applications.support.hostile import gives_orders
 from peftlab.assembly.app_folder import open_application
 from peftlab.core.application import Hosting
 from peftlab.core.files import write_text
@@ -69,6 +70,7 @@ def main() -> None:
     parser.add_argument("built", type=Path)
     parser.add_argument("--results", type=Path, required=True)
     parser.add_argument("--most", type=int, default=50, help="Passages at most.")
+    parser.add_argument("--attacks", type=Path, help="Another list.")
     chosen = parser.parse_args()
     application, place = open_application(chosen.built)
     responder = Responder.load(application, place)
@@ -81,7 +83,8 @@ def main() -> None:
     if chosen.results.is_file():
         found = json.loads(chosen.results.read_text())
     done = {each["id"] for each in found["attacks"]}
-    attacks = [*load_attacks("passage")[: chosen.most], *load_attacks("question")]
+    given = {"path": chosen.attacks} if chosen.attacks else {}
+    attacks = [*load_attacks("passage", **given)[: chosen.most], *load_attacks("question", **given)]
     with (
         tempfile.TemporaryDirectory() as folder,
         mock.patch.object(Responder, "load", return_value=responder),
@@ -90,7 +93,7 @@ def main() -> None:
         for number, attack in enumerate(attacks):
             if attack.id in done:
                 continue
-            own: dict[str, Any] = {"id": attack.id, "place": attack.place}
+            own: dict[str, Any] = {"id": attack.id, "place": attack.place, "recognised": gives_orders(attack.text)}
             responder.decision, responder.company = built
             question = attack.text
             if attack.place == "passage":

@@ -21,6 +21,7 @@ from peftlab.core.audit import Figure
 from peftlab.statistics.means import mean_with_interval
 
 Place = Literal["passage", "question", "markup"]
+ATTACKS = Path(__file__).with_name("attacks.json")
 EXAMPLES = 10
 
 
@@ -47,9 +48,8 @@ class Attack:
         return any(word in answer.casefold() for word in self.forbidden)
 
 
-def load_attacks(place: Place | None = None) -> list[Attack]:
-    """All of them, or those of one place."""
-    path = Path(__file__).with_name("attacks.json")
+def load_attacks(place: Place | None = None, path: Path = ATTACKS) -> list[Attack]:
+    """All of a list, or those of one place."""
     found = [Attack(**each) for each in json.loads(path.read_text(encoding="utf-8"))]
     return [each for each in found if place in (None, each.place)]
 
