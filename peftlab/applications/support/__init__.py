@@ -54,6 +54,13 @@ class Support(Application):
     test_fraction: float = Field(0.2, gt=0, lt=0.5, description="Share of dialogues that only `app evaluate` reads.")
     reranked: PositiveInt = Field(5, description="So many entries are ordered anew.")
     passages: PositiveInt = Field(3, description="So many entries are shown to the writer, and as its sources.")
+    quotable: float = Field(
+        0.8,
+        gt=0,
+        le=1,
+        description="Written answers are made of this share of the FAQ's sentences: of those most like the rest of "
+        "their entry. What somebody has planted is seldom among them.",
+    )
     max_new_tokens: PositiveInt = Field(80, description="Where a written answer is cut.")
     evaluated_texts: PositiveInt = Field(40, description="`app evaluate` lets so many answers be written.")
 

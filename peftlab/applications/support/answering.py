@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from peftlab.applications.support.belonging import Belonging
 from peftlab.applications.support.company import Company, Entry, Question
 from peftlab.applications.support.fitting import Decision
 from peftlab.applications.support.hostile import gives_orders
@@ -96,7 +97,8 @@ class Responder:
         self._parts = parts
         self._writer = None
         if parts.writer is not None:
-            self._writer = Writer(parts.writer, decision.containment, support.max_new_tokens)
+            belonging = Belonging(parts.embed, decision.belonging)
+            self._writer = Writer(parts.writer, decision.containment, support.max_new_tokens, belonging)
 
     @classmethod
     def load(cls, support: Support, place: Workplace) -> Responder:

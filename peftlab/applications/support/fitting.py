@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from peftlab.applications.support.belonging import choose_belonging
 from peftlab.applications.support.checking import choose_containment
 from peftlab.applications.support.company import CALIBRATION, VALIDATION, Company, Question
 from peftlab.applications.support.hostile import gives_orders
@@ -21,6 +22,7 @@ from peftlab.applications.support.parts import load_parts
 from peftlab.applications.support.search import FULL, FUSED, Ranked, Read, Searcher
 from peftlab.applications.support.weights import Weights
 from peftlab.core.application import Workplace
+from peftlab.core.errors import UserError
 from peftlab.core.files import write_text
 from peftlab.statistics.selective_risk import Bound, choose_bound, rows_needed
 
@@ -47,6 +49,7 @@ class Decision:
         write: From when an answer is written from the passages.
         containment: How much of a sentence an entry must have.
         set_aside: Positions of entries that give orders to a model: people answer with them.
+        belonging: How like the rest of its entry a sentence is that a written answer may be made of.
     """
 
     fused: Weights
@@ -59,6 +62,7 @@ class Decision:
     write: Bound
     containment: float
     set_aside: tuple[int, ...]
+    belonging: float
 
     def save(self, folder: Path) -> None:
         """Write it down."""
@@ -67,8 +71,18 @@ class Decision:
 
     @classmethod
     def load(cls, folder: Path) -> Decision:
-        """Read what was written down."""
+        """Read what was written down.
+
+        Raises:
+            UserError: An earlier version has built it.
+        """
         values: dict[str, Any] = json.loads((folder / DECISION_NAME).read_text(encoding="utf-8"))
+        if "belonging" not in values:
+            raise UserError(
+                "the application was built before written answers were held to sentences that belong to their entry",
+                where=str(folder),
+                hint="Run `peftlab app build` again: finished parts are kept.",
+            )
         for key in ("fused", "full", "again", "first", "among", "strange"):
             values[key] = Weights.read(values[key]) if values[key] is not None else None
         for key in ("answer", "write"):
@@ -103,7 +117,8 @@ def fit(support: Support, place: Workplace) -> None:
     first = Weights.fit(ranked.evidence, is_first(ranked, right))
     among = Weights.fit(ranked.evidence, is_among(ranked, right, support.passages))
     strange = Weights.fit(read.strangeness, right < 0)
-    decision = _with_bounds(support, searcher, company, (fused, full, again, first, among, strange))
+    belonging = choose_belonging(company.entries, parts.embed, support.quotable)
+    decision = _with_bounds(support, searcher, company, (fused, full, again, first, among, strange), belonging)
     decision.save(place.folder)
     for line in told(support, decision, company):
         say(line)
@@ -123,6 +138,7 @@ def _with_bounds(
     searcher: Searcher,
     company: Company,
     weights: tuple[Weights, Weights, Weights | None, Weights, Weights, Weights],
+    belonging: float,
 ) -> Decision:
     fused, full, again, first, among, strange = weights
     asked = company.of(CALIBRATION)
@@ -149,6 +165,7 @@ def _with_bounds(
         write,
         choose_containment(company.entries, support.seed),
         aside,
+        belonging,
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 
+from peftlab.applications.support.belonging import Belonging
 from peftlab.applications.support.checking import find_support
 from peftlab.applications.support.company import Entry
 from peftlab.applications.support.prompting import conversation
@@ -104,10 +105,11 @@ class Writer:
         model: The part.
         containment: How much of a sentence an entry must have.
         max_new_tokens: Where a text is cut.
+        belonging: Tells which sentences of an entry it reads, and may say.
     """
 
-    def __init__(self, model: TunedModel, containment: float, max_new_tokens: int) -> None:
-        self._model, self._containment = model, containment
+    def __init__(self, model: TunedModel, containment: float, max_new_tokens: int, belonging: Belonging) -> None:
+        self._model, self._containment, self._belonging = model, containment, belonging
         self._options = options_of(model, max_new_tokens=max_new_tokens)
         self._texts = JointWriting(model)
         self._waiting: deque[WantedText] = deque()
@@ -122,6 +124,7 @@ class Writer:
         begin: Callable[[], None] = lambda: None,
     ) -> Written:
         """Write, and show each sentence as soon as it is checked; ``begin`` is called at the first token."""
+        entries = [self._belonging.quotable(entry) for entry in entries]
         task = generating_task(self._model)
         prompt = task.conversation_prompt(conversation(question, entries), self._model.tokenizer)["input_ids"]
         checked = CheckedText(entries, self._containment, show)

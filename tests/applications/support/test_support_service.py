@@ -21,8 +21,11 @@ from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 from peftlab.applications.support import Support
 from peftlab.applications.support.answering import Responder
 from peftlab.applications.support.attacks import load_attacks, poisoned
+from peftlab.applications.support.belonging import Belonging
 from peftlab.applications.support.company import read_entries
+from peftlab.applications.support.fitting import Decision
 from peftlab.applications.support.hostile import gives_orders
+from peftlab.applications.support.prompting import conversation
 from peftlab.applications.support.storage import Storage
 from peftlab.applications.support.turns import Exchange, Kind
 from peftlab.assembly.app_file import load_application
@@ -30,6 +33,7 @@ from peftlab.assembly.app_folder import open_application
 from peftlab.assembly.build import build_application
 from peftlab.assembly.evaluate import evaluate_application
 from peftlab.core.application import Hosting, Workplace
+from peftlab.core.errors import UserError
 from peftlab.inference.generate import GeneratedText
 from peftlab.inference.joint_writing import JointWriting, WantedText
 
@@ -108,6 +112,38 @@ def say(client: TestClient, text: str, key: str = "") -> list[dict[str, Any]]:
     answer = client.post("/api/chat/messages", json=body)
     assert answer.status_code == 200, answer.text
     return [json.loads(line) for line in answer.text.splitlines()]
+
+
+def test_what_an_earlier_version_has_built_is_to_be_built_again(built: tuple[Any, Workplace], tmp_path: Path) -> None:
+    path = built[1].folder / "decision.json"
+    values = json.loads(path.read_text())
+    assert -1 <= values.pop("belonging") <= 1
+    (tmp_path / "decision.json").write_text(json.dumps(values))
+    with pytest.raises(UserError, match=r"before written answers were held to.*\n.*app build. again"):
+        Decision.load(tmp_path)
+
+
+def test_the_writer_reads_what_belongs_to_its_entries(
+    built: tuple[Any, Workplace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    responder = Responder.load(*built)
+    read: list[str] = []
+
+    def noted(question: str, entries: Any) -> Any:
+        read.extend(entry.answer for entry in entries)
+        return conversation(question, entries)
+
+    monkeypatch.setattr("peftlab.applications.support.writing.conversation", noted)
+    monkeypatch.setattr(Belonging, "quotable", lambda _self, each: replace(each, answer=f"of {each.answer}"))
+    responder.write("where is my parcel", [responder.company.entries[0]])
+    responder.decision = replace(
+        responder.decision,
+        answer=replace(responder.decision.answer, threshold=2.0),
+        write=replace(responder.decision.write, threshold=0.0),
+    )
+    responder.respond("please tell me number 5 of the parcel")
+    assert len(read) >= 2
+    assert all(text.startswith("of ") for text in read)
 
 
 def test_a_built_service_answers_what_it_is_sure_of_and_states_its_errors(built: tuple[Any, Workplace]) -> None:

@@ -1,0 +1,74 @@
+"""Which sentences of an entry belong to it.
+
+A list of patterns knows some orders that somebody may plant in an entry, and misses most that it was not written for.
+But whatever a planted sentence says, it is seldom near to what the entry says: its vector is unlike that of the entry's
+question and other sentences. So written answers are made without the sentences that are least like the rest of their
+entry. How unlike is too unlike is a quantile of the company's own sentences (:func:`choose_belonging`): some harmless
+ones go too, such as "I hope this helps". An entry that is given as a whole stays whole: it is the company's own text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from peftlab.applications.support.company import Entry
+from peftlab.applications.support.hostile import gives_orders
+from peftlab.applications.support.sentences import sentences
+
+Embed = Callable[[Sequence[str]], NDArray[np.float32]]
+"""Vectors of length 1 (texts × size)."""
+
+
+class Belonging:
+    """Leaves out of entries what does not belong to them; each entry is looked at once.
+
+    Args:
+        embed: Of the part ``embedding``.
+        least: The least similarity of a sentence to the rest of its entry.
+    """
+
+    def __init__(self, embed: Embed, least: float) -> None:
+        self._embed, self._least = embed, least
+        self._quotable = lru_cache(maxsize=10_000)(self._look)
+
+    def quotable(self, entry: Entry) -> Entry:
+        """The entry with those sentences of its answer that belong to it.
+
+        One that gives orders to a model stays as it is: without its first words the others would no longer look so.
+        """
+        return self._quotable(entry)
+
+    def _look(self, entry: Entry) -> Entry:
+        if gives_orders(f"{entry.question}\n{entry.answer}"):
+            return entry
+        parts = sentences(entry.answer)
+        near = _likeness(entry, parts, self._embed)
+        kept = [part for part, value in zip(parts, near, strict=True) if value >= self._least]
+        return replace(entry, answer=" ".join(kept))
+
+
+def choose_belonging(entries: Sequence[Entry], embed: Embed, quotable: float) -> float:
+    """The similarity that a share of the company's own sentences reaches.
+
+    Args:
+        entries: The FAQ.
+        embed: As of :class:`Belonging`.
+        quotable: The share.
+    """
+    found = np.concatenate([_likeness(entry, sentences(entry.answer), embed) for entry in entries])
+    return float(np.quantile(found, 1 - quotable)) if len(found) else -1.0
+
+
+def _likeness(entry: Entry, parts: Sequence[str], embed: Embed) -> NDArray[np.float32]:
+    """The cosine of each sentence of an answer to the entry's question and other sentences."""
+    if not parts:
+        return np.zeros(0, dtype=np.float32)
+    others = [" ".join([entry.question, *parts[:at], *parts[at + 1 :]]) for at in range(len(parts))]
+    vectors = embed([*parts, *others])
+    likeness: NDArray[np.float32] = (vectors[: len(parts)] * vectors[len(parts) :]).sum(axis=1)
+    return likeness
