@@ -52,15 +52,20 @@ class Belonging:
         return replace(entry, answer=" ".join(kept))
 
 
-def choose_belonging(entries: Sequence[Entry], embed: Embed, quotable: float) -> float:
+def choose_belonging(
+    entries: Sequence[Entry], embed: Embed, quotable: float, *, seed: int = 0, most: int = 1000
+) -> float:
     """The similarity that a share of the company's own sentences reaches.
 
     Args:
         entries: The FAQ.
         embed: As of :class:`Belonging`.
         quotable: The share.
+        seed: Draws entries where there are many.
+        most: So many entries are looked at.
     """
-    found = np.concatenate([_likeness(entry, sentences(entry.answer), embed) for entry in entries])
+    drawn = np.random.default_rng(seed).permutation(len(entries))[:most]
+    found = np.concatenate([_likeness(entries[at], sentences(entries[at].answer), embed) for at in sorted(drawn)])
     return float(np.quantile(found, 1 - quotable)) if len(found) else -1.0
 
 

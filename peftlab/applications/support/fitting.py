@@ -117,7 +117,7 @@ def fit(support: Support, place: Workplace) -> None:
     first = Weights.fit(ranked.evidence, is_first(ranked, right))
     among = Weights.fit(ranked.evidence, is_among(ranked, right, support.passages))
     strange = Weights.fit(read.strangeness, right < 0)
-    belonging = choose_belonging(company.entries, parts.embed, support.quotable)
+    belonging = choose_belonging(company.entries, parts.embed, support.quotable, seed=support.seed)
     decision = _with_bounds(support, searcher, company, (fused, full, again, first, among, strange), belonging)
     decision.save(place.folder)
     for line in told(support, decision, company):
