@@ -16,6 +16,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from peftlab.applications.support.checking import stems
 from peftlab.applications.support.company import Entry
 from peftlab.applications.support.hostile import gives_orders
 from peftlab.applications.support.sentences import sentences
@@ -70,10 +71,14 @@ def choose_belonging(
 
 
 def _likeness(entry: Entry, parts: Sequence[str], embed: Embed) -> NDArray[np.float32]:
-    """The cosine of each sentence of an answer to the entry's question and other sentences."""
+    """The cosine of each sentence of an answer to the rest of its entry; none vouches for its copy."""
     if not parts:
         return np.zeros(0, dtype=np.float32)
-    others = [" ".join([entry.question, *parts[:at], *parts[at + 1 :]]) for at in range(len(parts))]
+    words = [stems(part) for part in parts]
+    others = [
+        " ".join([entry.question, *(part for part, its in zip(parts, words, strict=True) if its != own)])
+        for own in words
+    ]
     vectors = embed([*parts, *others])
     likeness: NDArray[np.float32] = (vectors[: len(parts)] * vectors[len(parts) :]).sum(axis=1)
     return likeness
