@@ -69,6 +69,7 @@ class Entry:
         scores: Split, then metric.
         rows: Examples of each split.
         settings: The recipe without name and seed, flat: ``training.epochs`` → 2.
+        draw_seed: By which its training rows were drawn, where that is no part of the splits.
         costs: What it cost.
         memory: By category.
         guards: The checks of the run.
@@ -108,6 +109,7 @@ class Entry:
     history: History | None = None
     command: str = ""
     origin: str = OWN
+    draw_seed: int | None = None
 
     @property
     def method(self) -> str:

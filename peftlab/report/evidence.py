@@ -19,7 +19,7 @@ from peftlab.statistics.crossed import Floats, VarianceOfMean
 from peftlab.statistics.intervals import differ, mean_interval, seeds_interval
 from peftlab.statistics.moderation import KNOWN
 from peftlab.statistics.one_seed import SeedPrior
-from peftlab.statistics.pairs import compare_all, holm, judge
+from peftlab.statistics.pairs import compare_all, compare_seed_by_seed, holm, judge
 from peftlab.statistics.proportions import variance_of_proportions, wilson_interval
 
 
@@ -135,8 +135,9 @@ def compare_methods(methods: Sequence[Measured], metric: str) -> PairEvidence:
     """Test every method against every other one.
 
     Methods with predictions are compared on the same examples, all of them together, since what the seeds of one say
-    helps to judge the others; methods with several seeds but without values per example by their seeds; single
-    accuracies as proportions. Where a method has one seed, its seeds' spread is what ``SeedPrior`` states; with a
+    helps to judge the others; or seed by seed, where each seed has drawn training rows, the same for all methods.
+    Methods with several seeds but without values per example are compared by their seeds; single accuracies as
+    proportions. Where a method has one seed, its seeds' spread is what ``SeedPrior`` states; with a
     metric that has no unit for that, its pairs are not tested.
 
     Args:
@@ -153,7 +154,8 @@ def compare_methods(methods: Sequence[Measured], metric: str) -> PairEvidence:
         if method.per_example is not None and (prior is not None or len(method.scores) > 1)
     ]
     scores = [per_example for at in with_examples if (per_example := methods[at].per_example) is not None]
-    table = compare_all(scores, prior=prior)
+    by_seed = share_draws([methods[at].entries for at in with_examples])
+    table = compare_seed_by_seed(scores) if by_seed else compare_all(scores, prior=prior)
     for name in ("difference", "low", "high", "p_value"):
         getattr(evidence, name)[np.ix_(with_examples, with_examples)] = getattr(table, name)
     for a, b in itertools.combinations(range(size), 2):
@@ -163,6 +165,15 @@ def compare_methods(methods: Sequence[Measured], metric: str) -> PairEvidence:
     evidence.low, evidence.high = (np.clip(ends, -widest, widest) for ends in (evidence.low, evidence.high))
     _adjust(evidence)
     return evidence
+
+
+def share_draws(runs: Sequence[Sequence[Entry]]) -> bool:
+    """Whether methods have the same seeds, several of them, each of which has drawn the same training rows for all."""
+    draws = {tuple((entry.seed, entry.draw_seed) for entry in entries) for entries in runs}
+    if len(draws) != 1:
+        return False
+    (own,) = draws
+    return len(own) > 1 and all(seed is not None for _, seed in own)
 
 
 def seed_prior(metric: str) -> SeedPrior | None:

@@ -155,6 +155,7 @@ def entry_of(record: RunRecord, folder: Path, shown_path: str, suite: Path | Non
         scores=record.scores,
         rows=record.data.rows if record.data else {},
         settings=_settings(alike, of_a_suite=suite is not None),
+        draw_seed=_get(recipe, "data", "draw_seed"),
         costs=_costs(record),
         memory=record.memory,
         labels=record.labels or (),

@@ -136,7 +136,10 @@ def _suite_notices(suite: SuiteInfo, found: Found) -> list[Notice]:
             Notice(f"{len(missing)} of {planned} of the suite {suite.name} have no result; see the statuses below.")
         )
     if suite.resamples_train:
-        text = f"Each seed of the suite {suite.name} drew its own training rows: intervals hold for other draws too."
+        text = (
+            f"Each seed of the suite {suite.name} drew its own training rows: intervals hold for other draws too, and "
+            "methods are compared seed by seed."
+        )
         notices.append(Notice(text, False))
     elif not suite.labels and any(entry.suite == suite.folder and _draws_rows(entry) for entry in found.entries):
         text = (

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from peftlab.statistics.crossed import Floats, VarianceOfMean, at_least, mean_squares
+from peftlab.statistics.crossed import Floats, VarianceOfMean, at_least, mean_squares, variance_of_mean
 from peftlab.statistics.moderation import moderate
 from peftlab.statistics.one_seed import SeedPrior
 
@@ -72,10 +72,41 @@ def compare_all(scores: Sequence[Floats], level: float = 0.95, *, prior: SeedPri
     if size < 2:
         return PairTable(*(np.full((size, size), value) for value in (0.0, 0.0, 0.0, 1.0)))
     parts = _variance_of_differences(scores, prior)
-    low, high, p_values = judge(parts, np.shape(scores[0])[1], level)
-    difference, low, high = (_square(values, size, 0) for values in (parts.mean, low, high))
-    p_value = _square(p_values, size, 1)
-    return PairTable(difference - difference.T, low - high.T, high - low.T, np.minimum(p_value, p_value.T))
+    return _table(parts, size, np.shape(scores[0])[1], level)
+
+
+def compare_seed_by_seed(scores: Sequence[Floats], level: float = 0.95) -> PairTable:
+    """As ``compare_all``, of methods whose equal seeds share what they have drawn, such as their training rows.
+
+    The same draw helps or harms all of them, and is in no difference of two methods with one seed. So each pair's
+    variance is that of its differences, seeds × examples (``crossed.py``), and none is moderated by others'.
+
+    Args:
+        scores: Seeds × examples of each method; the same seeds and examples in the same order.
+        level: Coverage of the differences' intervals.
+
+    Raises:
+        ValueError: Shapes differ, there are fewer than two seeds or examples, or scores are not finite.
+    """
+    size = len(scores)
+    if len({np.shape(method) for method in scores}) > 1 or any(np.ndim(method) != 2 for method in scores):
+        raise ValueError("Every method must have seeds × examples of the same seeds and examples.")
+    if size < 2:
+        return PairTable(*(np.full((size, size), value) for value in (0.0, 0.0, 0.0, 1.0)))
+    seeds, examples = np.shape(scores[0])
+    if seeds < 2:
+        raise ValueError("Two seeds are needed at least.")
+    upper = np.triu_indices(size, 1)
+    first, second = upper
+    together = np.array(scores)
+    parts = variance_of_mean(together[first] - together[second])
+    differing = _differing(np.array([np.mean(method, axis=0) for method in scores]))[upper]
+    parts = replace(
+        parts,
+        seeds_freedom=np.full(len(differing), seeds - 1.0),
+        examples_freedom=np.maximum(differing - 1, 1),
+    )
+    return _table(parts, size, examples, level)
 
 
 def judge(parts: VarianceOfMean, examples: int, level: float = 0.95) -> tuple[Floats, Floats, Floats]:
@@ -115,6 +146,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = np.empty_like(values)
     adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
     return [float(value) for value in adjusted]
+
+
+def _table(parts: VarianceOfMean, size: int, examples: int, level: float) -> PairTable:
+    """The table of all pairs, from those above the diagonal in their order."""
+    low, high, p_values = judge(parts, examples, level)
+    difference, low, high = (_square(values, size, 0) for values in (parts.mean, low, high))
+    p_value = _square(p_values, size, 1)
+    return PairTable(difference - difference.T, low - high.T, high - low.T, np.minimum(p_value, p_value.T))
 
 
 def _square(values: Floats, size: int, elsewhere: float) -> Floats:

@@ -14,6 +14,7 @@ from peftlab.core.config import read_yaml
 from peftlab.core.errors import UserError
 from peftlab.core.record import Guard, read_record, write_record
 from peftlab.report.document import Report, build_report, report_json
+from peftlab.report.evidence import share_draws
 from peftlab.report.notices import headline
 from peftlab.report.report_tables import tied_with_best
 
@@ -242,14 +243,17 @@ def test_the_report_says_whether_seeds_share_their_training_rows(tmp_path: Path)
     folder = write_suite(tmp_path / "suite", [FULL, LORA], examples=200)
     assert "the same draw of training rows" not in notices(build_report([folder])), "none are drawn"
     _change_data(folder, max_train_examples=50)
-    assert "All seeds of the suite tweet-sentiment learned from the same draw" in notices(build_report([folder]))
+    shared = build_report([folder])
+    assert "All seeds of the suite tweet-sentiment learned from the same draw" in notices(shared)
+    assert not share_draws([method.entries for method in shared.comparisons[0].methods])
 
     _change_data(folder, draw_seed=lambda seed: seed)
-    with (folder / "suite.yaml").open("a") as file:
-        file.write("resample_train: true\n")
+    suite = json.loads((folder / "suite.yaml").read_text())
+    (folder / "suite.yaml").write_text(json.dumps({**suite, "resample_train": True}))
     report = build_report([folder])
     assert "Each seed of the suite tweet-sentiment drew its own training rows" in notices(report)
     assert [method.seeds for method in report.comparisons[0].methods] == [[0, 1, 2]] * 2, "seeds are taken together"
+    assert share_draws([method.entries for method in report.comparisons[0].methods]), "and compared seed by seed"
 
 
 def test_a_damaged_suite_still_shows_its_cells(tmp_path: Path) -> None:

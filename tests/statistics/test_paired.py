@@ -12,7 +12,7 @@ from hypothesis.extra.numpy import arrays
 from scipy import stats
 
 from peftlab.statistics.one_seed import SeedPrior
-from peftlab.statistics.pairs import compare_all, holm
+from peftlab.statistics.pairs import compare_all, compare_seed_by_seed, holm
 
 # Few methods and many, which borrow from each other; few seeds and one.
 COMPARISONS = st.tuples(st.integers(2, 6), st.integers(1, 4), st.integers(2, 25)).flatmap(
@@ -163,3 +163,49 @@ def test_what_cannot_be_compared(a, b) -> None:
 def test_what_is_no_p_value(p_values) -> None:
     with pytest.raises(ValueError):
         holm(p_values)
+
+
+def drawn(chance: np.random.Generator, gain: float, seeds: int = 6, examples: int = 300) -> list[np.ndarray]:
+    """Zeros and ones of two methods; a seed's training rows help or harm both, and each seed a little by itself."""
+    rows = chance.normal(0, 0.06, (seeds, 1))
+    hard = chance.normal(0, 0.15, (1, examples))
+    own = chance.normal(0, 0.01, (2, seeds, 1))
+    rates = [np.clip(0.7 + shift + rows + hard + each, 0, 1) for shift, each in zip((0, gain), own, strict=True)]
+    return [(chance.random(rate.shape) < rate).astype(float) for rate in rates]
+
+
+def test_seed_by_seed_equal_methods_seldom_differ_and_more_is_found() -> None:
+    chance = np.random.default_rng(5)
+    alarms = [compare_seed_by_seed(drawn(chance, 0.0)).p_value[0, 1] < 0.05 for _ in range(400)]
+    assert np.mean(alarms) <= 0.07
+    found = [drawn(chance, 0.05) for _ in range(200)]
+    power = [
+        np.mean([test(scores).p_value[0, 1] < 0.05 for scores in found]) for test in (compare_seed_by_seed, compare_all)
+    ]
+    assert power[0] > power[1] + 0.3
+
+
+def test_seed_by_seed_where_examples_are_alike_is_student_s_paired_test() -> None:
+    """Each example of a seed has the seed's own score, so that only the seeds vary."""
+    seeds = np.array([[0.1, 0.4, 0.35, 0.8], [0.2, 0.45, 0.5, 0.85]])
+    table = compare_seed_by_seed([np.repeat(own[:, None], 50, axis=1) for own in seeds])
+    expected = stats.ttest_rel(seeds[0], seeds[1])
+    assert table.p_value[0, 1] == pytest.approx(expected.pvalue, rel=1e-3)
+    assert table.difference[0, 1] == pytest.approx(np.mean(seeds[0] - seeds[1]))
+
+
+@settings(deadline=None)
+@given(COMPARISONS)
+def test_seed_by_seed_the_order_of_the_methods_does_not_matter(scores) -> None:
+    if scores.shape[1] < 2:
+        with pytest.raises(ValueError, match="Two seeds"):
+            compare_seed_by_seed(list(scores))
+        return
+    one, other = compare_seed_by_seed(list(scores)), compare_seed_by_seed(list(scores[::-1]))
+    assert one.p_value == pytest.approx(other.p_value[::-1, ::-1])
+    assert one.low == pytest.approx(other.low[::-1, ::-1])
+
+
+def test_seed_by_seed_needs_the_same_seeds() -> None:
+    with pytest.raises(ValueError, match="same seeds and examples"):
+        compare_seed_by_seed([np.zeros((2, 5)), np.zeros((3, 5))])
