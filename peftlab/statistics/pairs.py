@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,15 +96,16 @@ def compare_seed_by_seed(scores: Sequence[Floats], level: float = 0.95) -> PairT
     seeds, examples = np.shape(scores[0])
     if seeds < 2:
         raise ValueError("Two seeds are needed at least.")
-    upper = np.triu_indices(size, 1)
-    first, second = upper
     together = np.array(scores)
-    parts = variance_of_mean(together[first] - together[second])
-    differing = _differing(np.array([np.mean(method, axis=0) for method in scores]))[upper]
-    parts = replace(
-        parts,
-        seeds_freedom=np.full(len(differing), seeds - 1.0),
-        examples_freedom=np.maximum(differing - 1, 1),
+    # One method at a time: the differences of all pairs at once would not fit into memory for hundreds of methods.
+    found = [variance_of_mean(together[at] - together[at + 1 :]) for at in range(size - 1)]
+    differing = _differing(together.mean(axis=1))[np.triu_indices(size, 1)]
+    parts = VarianceOfMean(
+        np.concatenate([each.mean for each in found]),
+        np.concatenate([each.seeds for each in found]),
+        np.concatenate([each.examples for each in found]),
+        np.full(len(differing), seeds - 1.0),
+        np.maximum(differing - 1, 1),
     )
     return _table(parts, size, examples, level)
 
