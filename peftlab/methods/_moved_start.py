@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
+from peftlab.core.errors import UnsupportedError
 from peftlab.methods.lora import Lora
 
 if TYPE_CHECKING:
@@ -27,6 +28,13 @@ class StartsFromRows(Lora):
     needs_rows: ClassVar[bool] = True
 
     initialization: Literal["default"] = Field("default", description="By the training rows.")
+
+    def check_offload(self) -> None:
+        """Refuse an offloaded base: what is taken out of its matrices would be there again when they are fetched."""
+        raise UnsupportedError(
+            f"{self.registered_name} changes the base's matrices when it begins, and these are fetched anew",
+            hint="Set model.offload to null, or choose lora.",
+        )
 
     @property
     def moves_base(self) -> str:

@@ -164,6 +164,8 @@ def test_what_a_matrix_cannot_give_is_refused() -> None:
         METHODS["lora_ga"](rank=20).apply(BERT.build(), BERT.context())
     with pytest.raises(UnsupportedError, match="corda changes the base's matrices, and nf4"):
         METHODS["corda"]().check_quantization("nf4")
+    with pytest.raises(UnsupportedError, match="lora_ga changes the base's matrices when it begins"):
+        METHODS["lora_ga"]().check_offload()
     with pytest.raises(ValueError, match="`dora` does not work with the initialization corda"):
         METHODS["corda"](dora=True)
 
