@@ -22,7 +22,7 @@ class L2Sp(KeepsStart):
     """L2-SP: what trains is pulled to where it started."""
 
     paper: ClassVar[str] = "https://arxiv.org/abs/1802.01483"
-    memory: ClassVar[str] = "1.9 copies of what trains (3.4 in full tuning)"
+    memory: ClassVar[str] = "1.9 copies of what trains"
 
     alpha: PositiveFloat = Field(0.01, description="Half of it weighs the squared distance from the start.")
 
