@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from peftlab.tasks.language.user_text import added_around, encode_as_text
+from peftlab.tasks.language.user_text import added_around, encode_as_text, tokens_of
 
 LINE_FEED = "\n"
 
 
 def tokens_between(tokenizer: Any) -> list[int]:
     """What a tokenizer puts between the two texts of a pair by itself."""
-    first, second = (list(tokenizer(text, add_special_tokens=False)["input_ids"]) for text in "ab")
-    whole = list(tokenizer("a", "b")["input_ids"])
+    first, second = (list(tokens_of(tokenizer, text, add_special_tokens=False)["input_ids"]) for text in "ab")
+    whole = list(tokens_of(tokenizer, "a", "b")["input_ids"])
     begin = _find(whole, first, 0) + len(first)
     return whole[begin : _find(whole, second, begin)]
 
@@ -38,7 +38,7 @@ def separator_of(tokenizer: Any, separator: str | None) -> tuple[str, list[int] 
         if own:
             return str(tokenizer.decode(own)), None
         separator = str(tokenizer.sep_token or tokenizer.eos_token or LINE_FEED)
-    return separator, list(tokenizer(separator, add_special_tokens=False)["input_ids"])
+    return separator, list(tokens_of(tokenizer, separator, add_special_tokens=False)["input_ids"])
 
 
 def encode_pairs(

@@ -16,7 +16,7 @@ from peftlab.core.splits import Example
 from peftlab.tasks.language.conversations import Conversation
 from peftlab.tasks.language.plain_template import PlainTemplate
 from peftlab.tasks.language.rendering import Fitted, TooLongError, Turn
-from peftlab.tasks.language.user_text import added_around, written_text
+from peftlab.tasks.language.user_text import added_around, tokens_of, written_text
 
 FAMILY = "family"
 """What a task has learned of its model: ``encoder_decoder``, or nothing."""
@@ -91,7 +91,7 @@ class SourceTarget:
     def _target(self, text: str) -> list[int]:
         """Tokens of a response, as the tokenizer writes targets."""
         safe = written_text(self._tokenizer, text)
-        return list(self._tokenizer(text_target=safe, split_special_tokens=True)["input_ids"])
+        return list(tokens_of(self._tokenizer, text_target=safe, split_special_tokens=True)["input_ids"])
 
 
 def source_and_target(turns: Sequence[Turn]) -> Example:

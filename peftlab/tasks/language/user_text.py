@@ -7,6 +7,7 @@ would end a turn that goes on, or split a text in two; in a service, whoever wri
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,24 @@ from peftlab.core.errors import DataError
 
 MARKS = ("\U000f0000", "\U000f0001")
 """Of transformers, around control tokens in what a person wrote; they are for private use, and taken out of texts."""
+
+
+_ENCODING = threading.Lock()
+
+
+def tokens_of(tokenizer: Any, *texts: Any, **options: Any) -> Any:
+    """What the tokenizer makes of texts, by one thread at a time.
+
+    Whether and where a fast tokenizer cuts is a state of its own, which each call of transformers' sets. A thread that
+    calls it meanwhile would get texts that are cut otherwise, or not at all.
+
+    Args:
+        tokenizer: Any of transformers'.
+        *texts: As it takes them.
+        **options: Of its call.
+    """
+    with _ENCODING:
+        return tokenizer(*texts, **options)
 
 
 def encode_as_text(tokenizer: Any, *texts: Any, **options: Any) -> Any:
@@ -26,7 +45,7 @@ def encode_as_text(tokenizer: Any, *texts: Any, **options: Any) -> Any:
     """
     specials = special_tokens(tokenizer)
     safe = [_without_leaks(tokenizer, each, specials) for each in texts]
-    return tokenizer(*safe, split_special_tokens=True, **options)
+    return tokens_of(tokenizer, *safe, split_special_tokens=True, **options)
 
 
 def written_text(tokenizer: Any, text: str) -> str:
@@ -41,8 +60,8 @@ def text_tokens(tokenizer: Any, text: str) -> list[int]:
 
 def added_around(tokenizer: Any) -> tuple[list[int], list[int]]:
     """What a tokenizer puts before and behind a single text by itself, such as ``<s>``."""
-    plain = list(tokenizer("a", add_special_tokens=False)["input_ids"])
-    whole = list(tokenizer("a")["input_ids"])
+    plain = list(tokens_of(tokenizer, "a", add_special_tokens=False)["input_ids"])
+    whole = list(tokens_of(tokenizer, "a")["input_ids"])
     for start in range(len(whole) - len(plain) + 1):
         if whole[start : start + len(plain)] == plain:
             return whole[:start], whole[start + len(plain) :]
@@ -88,7 +107,8 @@ def encode_marked(tokenizer: Any, text: str, *, goes_on: bool = False) -> list[i
     from transformers.utils.chat_template_utils import encode_marked_chat
 
     try:
-        return list(encode_marked_chat(tokenizer, f"{MARKS[0]}{text}" if goes_on else text))
+        with _ENCODING:
+            return list(encode_marked_chat(tokenizer, f"{MARKS[0]}{text}" if goes_on else text))
     except ValueError as error:
         raise DataError(
             f"a text holds a control token of the model: {error}", hint="Take it out of the text, or remove the row."
@@ -109,7 +129,7 @@ def _mended(tokenizer: Any, text: str, specials: Sequence[str]) -> str:
     for token in specials:
         if token not in text or len(token) < 2:
             continue
-        ids = tokenizer(token, split_special_tokens=True, add_special_tokens=False)["input_ids"]
+        ids = tokens_of(tokenizer, token, split_special_tokens=True, add_special_tokens=False)["input_ids"]
         if tokenizer.convert_tokens_to_ids(token) in ids:
             text = text.replace(token, f"{token[0]} {token[1:]}")
     return text

@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from peftlab.core.errors import UnsupportedError
+from peftlab.tasks.language.user_text import tokens_of
 from peftlab.tasks.turing_machine.notation import TABLE_END
 
 Positions = Literal["absolute", "none", "random_offset", "cells"]
@@ -73,7 +74,7 @@ class PositionIds:
 
 
 def _single_token(tokenizer: Any, word: str) -> int:
-    ids = tokenizer(word, add_special_tokens=False)["input_ids"]
+    ids = tokens_of(tokenizer, word, add_special_tokens=False)["input_ids"]
     if len(ids) != 1:
         raise UnsupportedError(
             "`positions: cells` needs a tokenizer with one token for each address",

@@ -15,6 +15,7 @@ from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Inference, Prediction, Scorer
 from peftlab.tasks._tokenizers import word_tokenizer
 from peftlab.tasks.language.decoder import DecoderTask, shifted
+from peftlab.tasks.language.user_text import tokens_of
 from peftlab.tasks.language.vocabulary_head import score_labels
 from peftlab.tasks.text_inputs import IGNORED
 from peftlab.tasks.turing_machine.data import Player, draw_runs, named_players, random_players
@@ -342,4 +343,4 @@ def _tape(text: str) -> list[str]:
 
 
 def _tokens(tokenizer: Any, text: str) -> list[int]:
-    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    return list(tokens_of(tokenizer, text, add_special_tokens=False)["input_ids"])
