@@ -3,14 +3,14 @@
 Yang et al. 2024, https://arxiv.org/abs/2406.05223, in its mode that previews the instructions. (The other one asks for
 rows of the knowledge that is to be kept, and a recipe has none.) With C, the second moments of what a layer reads, W C
 = U S Vᵀ is decomposed, and W = U S Vᵀ C⁻¹. The ``rank`` parts with the largest singular values move from W into B A
-and train there; the rest of W is frozen. The decomposition, and what keeps C invertible, are peft's. C is scaled to a
-mean diagonal of 1, so that A and B are of one size whatever the states are.
+and train there; the rest of W is frozen. C is scaled to a mean diagonal of 1, so that A and B are of one size whatever
+the states are.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, PositiveInt
 
@@ -22,6 +22,9 @@ from peftlab.methods._moved_start import BYTES_AT_ONCE, StartsFromRows, move_int
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
+
+DAMPING, MOST_ERROR = 0.01, 0.05
+"""Of the mean of the diagonal, at first; and how far the product with the inverse may be from 1."""
 
 
 @METHODS.register("corda")
@@ -60,9 +63,8 @@ class Corda(StartsFromRows):
         own = {name: moments.get(inputs.same_as.get(name, "")) for name in layers}
         return {name: self._decomposed(layer, name, own[name]) for name, layer in layers.items()}
 
-    def _decomposed(self, layer: nn.Module, name: str, moments: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _decomposed(self, layer: Any, name: str, moments: Tensor | None) -> tuple[Tensor, Tensor]:
         import torch
-        from peft.tuners.lora.corda import collect_eigens_for_layer
 
         scale = None if moments is None else moments.diagonal().mean()
         if moments is None or scale is None or not torch.isfinite(moments).all() or scale == 0:
@@ -71,13 +73,24 @@ class Corda(StartsFromRows):
                 where="method.rows",
                 hint="Set more method.rows, leave the layer out of method.target_modules, or choose lora.",
             )
-        matrix = layer.get_base_layer()  # type: ignore[operator]
-        matrix.covariance_matrix = moments / scale
-        try:
-            found = collect_eigens_for_layer(matrix, None)
-        finally:
-            del matrix.covariance_matrix
-        strength = found.S_WC[: self.rank].sqrt()
-        up, down = (factor[:, : self.rank].to(strength) for factor in (found.U_WC, found.V_WC))
-        scaling = next(iter(layer.scaling.values())) ** 0.5  # type: ignore[operator]
-        return (down * strength).t() / scaling, up * strength / scaling
+        weight = layer.get_base_layer().weight.detach().float()
+        with torch.no_grad():
+            moments, inverse = _invertible(moments / scale)
+            left, strength, right = torch.linalg.svd(
+                (weight.t() if layer.fan_in_fan_out else weight) @ moments, full_matrices=False
+            )
+        size = (strength[: self.rank] / next(iter(layer.scaling.values()))).sqrt()
+        return size[:, None] * (right[: self.rank] @ inverse), left[:, : self.rank] * size
+
+
+def _invertible(moments: Tensor) -> tuple[Tensor, Tensor]:
+    """The matrix with as much on its diagonal as its inverse needs, and the inverse, as in the paper's code."""
+    import torch
+
+    unit, damping = torch.eye(len(moments), device=moments.device), DAMPING
+    while True:
+        damped = moments + damping * moments.diagonal().mean() * unit
+        inverse = torch.linalg.inv(damped)
+        if torch.dist(damped @ inverse, unit) < MOST_ERROR:
+            return damped, inverse
+        damping *= 2
