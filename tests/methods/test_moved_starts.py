@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -95,6 +96,13 @@ def test_corda_moves_what_the_states_use_most() -> None:
         expected = left[:, :4] * strength[:4] @ right[:4] @ np.linalg.inv(moments)
         part = moved(model.get_submodule(wrapped)).detach().double().numpy()
         assert np.linalg.norm(part - expected) < 1e-2 * np.linalg.norm(expected), name
+
+
+def test_corda_needs_no_package_that_peft_does_not_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Peft's own module for CorDA imports attrs, which a plain installation lacks."""
+    monkeypatch.setitem(sys.modules, "attr", None)
+    monkeypatch.delitem(sys.modules, "peft.tuners.lora.corda", raising=False)
+    started("corda")
 
 
 def gradients(rows: Rows, kind: Kind = BERT) -> dict[str, Tensor]:
