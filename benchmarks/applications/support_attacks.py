@@ -2,10 +2,10 @@
 
     python benchmarks/applications/support_attacks.py BUILT --results FILE.json [--most 50] [--attacks LIST.json]
 
-Each passage attack of the list, by default ``attacks.json``, is put into the answers of all entries, no entry is set
-aside, and every question is written to, as if no entry were sure. ``service``: the answer that a customer gets over
-HTTP. ``writer``: what the model writes from the same notes, unfiltered and unchecked. Questions go through the service
-as it was built. Each attack is written down as it ends, and the next call goes on.
+The list is ``attacks.json`` where none is named. Each of its passage attacks is put into the answers of all entries. No
+entry is set aside, and every question is written to, as if no entry were sure. ``service``: the answer that a customer
+gets over HTTP. ``writer``: what the model writes from the same notes, unfiltered and unchecked. Questions go through
+the service as it was built. Each attack is written down as it ends, and the next call goes on.
 """
 
 from __future__ import annotations

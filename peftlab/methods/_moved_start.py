@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from peftlab.core.errors import UnsupportedError
+from peftlab.core.hooks import TrainingRows
+from peftlab.methods._layer_reading import grouped, low_rank_layers
 from peftlab.methods.lora import Lora
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 BYTES_AT_ONCE = 2**30
 """What is kept of layers while rows are read; where it is not enough for all, the rows are read again for the next."""
@@ -35,6 +38,31 @@ class StartsFromRows(Lora):
             f"{self.registered_name} changes the base's matrices when it begins, and these are fetched anew",
             hint="Set model.offload to null, or choose lora.",
         )
+
+    def take_rows(self, model: nn.Module, rows: TrainingRows) -> None:
+        """Begin every update, and take what it begins with out of its matrix; all are found before one is changed.
+
+        Raises:
+            DataError: A layer takes no part in what the rows say.
+            UnsupportedError: The task has no such rows.
+        """
+        layers = low_rank_layers(model)
+        started: dict[str, tuple[Tensor, Tensor]] = {}
+        for group in grouped({name: self.bytes_kept(layer) for name, layer in layers.items()}, BYTES_AT_ONCE):
+            started |= self.factors({name: layers[name] for name in group}, model, rows)
+        for name, (down, up) in started.items():
+            move_into_update(layers[name], down, up)
+        self.note_start(model)
+
+    @abstractmethod
+    def bytes_kept(self, layer: Any) -> int:
+        """What is kept of a layer while rows are read."""
+
+    @abstractmethod
+    def factors(
+        self, layers: Mapping[str, Any], model: nn.Module, rows: TrainingRows
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        """A and B of some layers."""
 
     @property
     def moves_base(self) -> str:

@@ -17,8 +17,8 @@ from pydantic import Field, PositiveInt
 from peftlab.core.errors import DataError
 from peftlab.core.hooks import TrainingRows
 from peftlab.core.method import METHODS
-from peftlab.methods._layer_reading import LayerInputs, grouped, low_rank_layers
-from peftlab.methods._moved_start import BYTES_AT_ONCE, StartsFromRows, move_into_update
+from peftlab.methods._layer_reading import LayerInputs
+from peftlab.methods._moved_start import StartsFromRows
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -36,25 +36,18 @@ class Corda(StartsFromRows):
 
     rows: PositiveInt = Field(256, description="Training rows by whose states the part is chosen.")
 
-    def take_rows(self, model: nn.Module, rows: TrainingRows) -> None:
-        """Move the most used part of every matrix into its update.
+    def bytes_kept(self, layer: Any) -> int:
+        """The second moments of its inputs."""
+        return int(4 * layer.in_features**2)
+
+    def factors(
+        self, layers: Mapping[str, Any], model: nn.Module, rows: TrainingRows
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        """The part of each matrix that the rows use most, as A and B.
 
         Raises:
             DataError: A layer reads nothing, or something that is no number.
         """
-        layers = low_rank_layers(model)
-        sizes = {name: 4 * layer.in_features**2 for name, layer in layers.items()}
-        started: dict[str, tuple[Tensor, Tensor]] = {}
-        for group in grouped(sizes, BYTES_AT_ONCE):
-            started |= self._factors({name: layers[name] for name in group}, model, rows)
-        for name, (down, up) in started.items():
-            move_into_update(layers[name], down, up)
-        self.note_start(model)
-
-    def _factors(
-        self, layers: Mapping[str, nn.Module], model: nn.Module, rows: TrainingRows
-    ) -> dict[str, tuple[Tensor, Tensor]]:
-        """A and B of some layers, all taken from the untouched base."""
         moments: dict[str, Tensor] = {}
         with LayerInputs(layers) as inputs:
             for batch in rows.read(model, self.rows):

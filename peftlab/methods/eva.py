@@ -41,7 +41,7 @@ class Eva(Lora):
     def after(self, earlier: Method) -> Method:
         """Training goes on as plain LoRA: the directions are those of the earlier run."""
         super().after(earlier)
-        return Lora.model_validate({key: getattr(self, key) for key in Lora.model_fields})
+        return self.plain()
 
     def take_rows(self, model: nn.Module, rows: TrainingRows) -> None:
         """Put the components into every A.

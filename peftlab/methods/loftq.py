@@ -50,7 +50,7 @@ class LoftQ(Lora):
     def after(self, earlier: Method) -> Method:
         """Training goes on as plain LoRA: the start is in the earlier run's update."""
         super().after(earlier)
-        return Lora.model_validate({key: getattr(self, key) for key in Lora.model_fields})
+        return self.plain()
 
     def take_original(self, model: nn.Module, original: nn.Module) -> None:
         """Begin each update on a quantised matrix with its difference to the original."""

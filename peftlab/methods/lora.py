@@ -136,8 +136,11 @@ class Lora(Method):
                 where="method.rslora",
                 hint="Set `model.path` to the run, which begins a new adapter on its model.",
             )
-        values = {key: getattr(self, key) for key in Lora.model_fields} | {"initialization": "default"}
-        return Lora.model_validate(values | {"rank": 2 * earlier.rank, "alpha": 2 * earlier.alpha})
+        return self.plain(initialization="default", rank=2 * earlier.rank, alpha=2 * earlier.alpha)
+
+    def plain(self, **changes: Any) -> Lora:
+        """The plain LoRA with the same keys, but for some."""
+        return Lora.model_validate({key: getattr(self, key) for key in Lora.model_fields} | changes)
 
     def guards(self, model: nn.Module, context: MethodContext) -> dict[str, Guard]:
         """Every target got an update."""

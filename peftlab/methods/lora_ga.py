@@ -16,8 +16,7 @@ from pydantic import Field, PositiveFloat, PositiveInt
 from peftlab.core.errors import DataError
 from peftlab.core.hooks import TrainingRows
 from peftlab.core.method import METHODS
-from peftlab.methods._layer_reading import grouped, low_rank_layers
-from peftlab.methods._moved_start import BYTES_AT_ONCE, StartsFromRows, move_into_update
+from peftlab.methods._moved_start import StartsFromRows
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -41,24 +40,23 @@ class LoraGa(StartsFromRows):
         """A and B begin with different directions of the gradient."""
         return 2 * self.rank
 
-    def take_rows(self, model: nn.Module, rows: TrainingRows) -> None:
-        """Begin every update with directions of its matrix's gradient.
+    def bytes_kept(self, layer: Any) -> int:
+        """The gradient of its matrix."""
+        return int(4 * layer.in_features * layer.out_features)
+
+    def factors(
+        self, layers: Mapping[str, Any], model: nn.Module, rows: TrainingRows
+    ) -> dict[str, tuple[Tensor, Tensor]]:
+        """Directions of each matrix's gradient, as A and B.
 
         Raises:
             DataError: A matrix gets no gradient, or one that is no number.
             UnsupportedError: The task has no loss of its rows alone.
         """
-        layers = low_rank_layers(model)
-        sizes = {name: 4 * layer.in_features * layer.out_features for name, layer in layers.items()}
-        started: dict[str, tuple[Tensor, Tensor]] = {}
-        for group in grouped(sizes, BYTES_AT_ONCE):
-            found = _gradients({name: layers[name] for name in group}, model, rows, self.rows)
-            started |= {name: self._factors(name, found.get(name)) for name in group}
-        for name, (down, up) in started.items():
-            move_into_update(layers[name], down, up)
-        self.note_start(model)
+        found = _gradients(layers, model, rows, self.rows)
+        return {name: self._directions(name, found.get(name)) for name in layers}
 
-    def _factors(self, name: str, gradient: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _directions(self, name: str, gradient: Tensor | None) -> tuple[Tensor, Tensor]:
         import torch
 
         if gradient is None or not torch.isfinite(gradient).all() or not gradient.any():
