@@ -61,7 +61,7 @@ def draw_alone(figures: Sequence[tuple[Sequence[Curve], CurveAxes]]) -> Markup:
 
 
 def _draw(curves: Sequence[Curve], axes: CurveAxes, size: Size) -> Markup:
-    most = 150 if size is WIDE else 92
+    most = 165 if size is WIDE else 92
     margin = min(most, max(text_width(curve.name) for curve in curves)) + 14
     plot = Plot(46, 24, size.width - margin, size.height - 42)
     x = fit_scale([x for curve in curves for x, _ in curve.points], plot.left, plot.right, pad=0.02)

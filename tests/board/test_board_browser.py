@@ -128,6 +128,22 @@ def test_a_run_is_started_stopped_and_resumed_by_keyboard(
     assert tab.errors == []
 
 
+def test_a_page_says_that_the_board_does_not_answer(tab: Page, tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    (root / "third").mkdir(parents=True)
+    (root / "third/recipe.yaml").write_text("name: third\n")
+    (root / "third/metrics.jsonl").write_text('{"step": 7, "epoch": 1, "loss": 0.25}\n')
+    lost = "document.body.innerText.includes('The board does not answer')"
+    jobs = Jobs(root, ["--device", "cpu"])
+    tab.forget()
+    with serve(build_board(root, token=TOKEN, token_to_look=False, jobs=jobs)) as address:
+        tab.visit(f"{address}/run/third", **PHONE)
+        tab.wait_for("document.body.innerText.includes('step 7')")
+        assert not tab.evaluate(lost)
+    tab.wait_for(lost)
+    tab.forget()
+
+
 def tab_to(tab: Page, element: str) -> None:
     """Go to an element by the keyboard alone; what is folded in on the way is opened if it holds the element."""
     tab.wait_for(f"!!{element}")

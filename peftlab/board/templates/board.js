@@ -11,19 +11,31 @@ function tellTimes(root) {
   }
 }
 
+function lossTeller(place) {
+  const told = document.createElement("p");
+  told.className = "note";
+  told.setAttribute("role", "status");
+  place.before(told);
+  return (lost) => { told.textContent = lost ? "The board does not answer: this may be old. It is asked again." : ""; };
+}
+
 function follow(place) {
-  const address = place.dataset.follow, source = new EventSource(address + "/events");
+  const address = place.dataset.follow, source = new EventSource(address + "/events"), tell = lossTeller(place);
+  source.addEventListener("open", () => tell(false));
+  source.addEventListener("error", () => tell(true));
   source.addEventListener("changed", async () => {
-    const answer = await fetch(address + "/progress");
+    const answer = await fetch(address + "/progress").catch(() => null);
     // The server has escaped all that a run says; scripts in a page that is put in this way never run.
-    if (answer.ok) { place.innerHTML = await answer.text(); tellTimes(place); }
+    if (answer && answer.ok) { place.innerHTML = await answer.text(); tellTimes(place); }
   });
   source.addEventListener("ended", () => { source.close(); location.reload(); });
 }
 
 function poll(place) {
+  const tell = lossTeller(place);
   const timer = setInterval(async () => {
     const answer = await fetch(place.dataset.poll).catch(() => null);
+    tell(!answer);
     if (!answer || !answer.ok) return;
     place.innerHTML = await answer.text();
     if (answer.headers.get("X-Begun")) location.replace(answer.headers.get("X-Begun"));

@@ -457,3 +457,42 @@ def test_markup_in_entries_messages_and_names_runs_nothing_in_a_browser(
         assert tab.evaluate(seen) == 4
         assert tab.errors == []
         assert tab.asked_elsewhere(address) == []
+
+
+def test_pages_lose_no_message_and_say_that_the_connection_is_lost(
+    built: tuple[Any, Workplace], tab: Page, tmp_path: Path
+) -> None:
+    application, place = built
+    texts = "[...document.querySelectorAll('.message .text')].map((each) => each.textContent)"
+    with serve(application.open_app(place, Hosting(f"sqlite:///{tmp_path / 'd.db'}"))) as address:
+        tab.forget()
+        tab.visit(f"{address}/", **PHONE)
+        for text in (
+            "hello number 7 of the parcel",
+            "i want to talk to a person",
+        ):  # the second before the first is answered
+            tab.type(text)
+            tab.press("Enter", 13, "\r")
+        tab.wait_for("!busy && document.querySelectorAll('.message').length === 4")
+        said = tab.evaluate(texts)
+        assert said[0] == "hello number 7 of the parcel"
+        assert said[2] == "i want to talk to a person"
+        tab.evaluate("document.getElementById('new').click()")
+        tab.wait_for("document.querySelectorAll('.message').length === 0")
+        tab.type("i want to talk to a person")
+        tab.press("Enter", 13, "\r")
+        tab.wait_for("!busy && document.querySelectorAll('.message').length === 2")
+
+        tab.visit(f"{address}/desk", **PHONE)
+        tab.wait_for("document.querySelectorAll('#queue button').length === 2")
+        for number in (0, 1):
+            tab.evaluate(f"document.querySelectorAll('#queue button')[{number}].click()")
+            tab.wait_for("document.getElementById('text').value === '' && document.activeElement.id === 'text'")
+            tab.type(f"not sent yet {number}")
+        tab.evaluate("document.querySelectorAll('#queue button')[0].click()")
+        tab.wait_for("document.getElementById('text').value === 'not sent yet 0'")
+        assert tab.evaluate("document.getElementById('lost').hidden")
+    tab.evaluate("document.querySelector('#reply [type=submit]').click()")
+    tab.wait_for("document.getElementById('done').textContent.startsWith('Not sent: ')")
+    assert tab.evaluate("document.getElementById('text').value") == "not sent yet 0"
+    tab.wait_for("!document.getElementById('lost').hidden")

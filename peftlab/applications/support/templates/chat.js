@@ -2,7 +2,7 @@
 // Texts are always set as text, never as markup.
 const list = document.getElementById("messages"), form = document.getElementById("ask"), box = document.getElementById("text");
 const names = { customer: "You", agent: "Colleague", assistant: "Assistant" };
-let shown = new Set(), busy = false;
+let shown = new Set(), busy = false, last = Promise.resolve(), waiting = 0;
 
 function element(tag, text, parent, name) {
   const made = document.createElement(tag);
@@ -52,15 +52,31 @@ function show(message) {
 
 async function refresh() {
   if (busy) return;
-  const answer = await fetch("/api/chat");
-  if (answer.ok && !busy) (await answer.json()).messages.forEach(show);
+  let answer = null;
+  try { answer = await fetch("/api/chat"); } catch { /* the page says so below */ }
+  document.getElementById("lost").hidden = answer !== null;
+  if (answer && answer.ok && !busy) (await answer.json()).messages.forEach(show);
 }
 
-async function send(text) {
+function send(text) {
+  // One message at a time: what is sent while an answer is written waits for its end.
+  const sent = bubble("customer", text);
   busy = true;
-  bubble("customer", text);
+  waiting += 1;
+  if (waiting > 1) sent.classList.add("waiting");
+  last = last.then(async () => {
+    sent.classList.remove("waiting");
+    list.append(sent);
+    await deliver(text);
+    waiting -= 1;
+    busy = waiting > 0;
+  });
+}
+
+async function deliver(text) {
   const made = bubble("assistant", "…");
   const written = [];
+  let accepted = false;
   try {
     const key = crypto.randomUUID ? crypto.randomUUID() : String(Math.random()).slice(2) + Date.now();
     const answer = await fetch("/api/chat/messages", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ text, key }) });
@@ -75,7 +91,7 @@ async function send(text) {
       rest = lines.pop();
       for (const line of lines.filter(Boolean)) {
         const event = JSON.parse(line);
-        if (event.event === "accepted") shown.add(event.id);
+        if (event.event === "accepted") { accepted = true; shown.add(event.id); }
         if (event.event === "writing") made.querySelector(".text").textContent = "Writing, from: " + event.from.join(" · ");
         if (event.event === "sentence") { written.push(event.text); made.querySelector(".text").textContent = written.join(" "); }
         if (event.event === "answer") { shown.add(event.id); complete(made, event); }
@@ -85,14 +101,14 @@ async function send(text) {
   } catch (problem) {
     made.querySelector(".text").textContent = "This could not be answered now: " + problem.message;
     made.classList.add("error");
+    if (!accepted && !box.value) box.value = text;
   }
-  busy = false;
 }
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
   const text = box.value.trim();
-  if (!text || busy) return;
+  if (!text) return;
   box.value = "";
   send(text);
 });

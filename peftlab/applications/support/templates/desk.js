@@ -1,5 +1,6 @@
 "use strict";
 const at = (name) => document.getElementById(name);
+const drafts = {};  // what was written to others, and not sent yet
 let chosen = null;
 
 function element(tag, text, parent, name) {
@@ -27,7 +28,16 @@ async function get(path) {
 function percent(value) { return value === null ? "–" : (100 * value).toFixed(1) + " %"; }
 
 async function refresh() {
-  const desk = await get("/api/desk");
+  try {
+    draw(await get("/api/desk"));
+    at("lost").hidden = true;
+  } catch (problem) {
+    at("lost").textContent = "These lists are not up to date: " + problem.message + ". They are tried again every few seconds.";
+    at("lost").hidden = false;
+  }
+}
+
+function draw(desk) {
   const figures = at("figures");
   figures.replaceChildren();
   const all = desk.figures;
@@ -44,12 +54,22 @@ async function refresh() {
     at(list).dataset.state = state;
     at(list).replaceChildren();
     if (!rows.length) element("li", "nothing", at(list), "hint");
-    for (const row of rows) button((row.summary || row.text).split("\n")[0], new Date(1000 * (row.since || row.sent)).toLocaleString(), at(list), () => open(row.id));
+    for (const row of rows) button((row.summary || row.text).split("\n")[0], new Date(1000 * (row.since || row.sent)).toLocaleString(), at(list), () => choose(row.id));
+  }
+}
+
+async function choose(id) {
+  try {
+    await open(id);
+  } catch (problem) {
+    at("lost").textContent = "This conversation could not be opened: " + problem.message;
+    at("lost").hidden = false;
   }
 }
 
 async function open(id) {
   const found = await get("/api/desk/conversations/" + encodeURIComponent(id));
+  if (chosen !== null) drafts[chosen] = at("text").value;
   chosen = id;
   at("nothing").hidden = true;
   at("open").hidden = false;
@@ -66,7 +86,7 @@ async function open(id) {
   at("past").replaceChildren();
   if (!found.past.length) element("li", "none", at("past"), "hint");
   for (const each of found.past) button(each.question, each.answer, at("past"), () => { at("text").value = each.answer; at("text").focus(); });
-  at("text").value = "";
+  at("text").value = drafts[id] || "";
   at("entry").value = "";
   at("wrong").checked = false;
   at("text").focus({ preventScroll: true });
@@ -76,10 +96,17 @@ async function open(id) {
 at("reply").addEventListener("submit", async (event) => {
   event.preventDefault();
   const body = JSON.stringify({ text: at("text").value, entry: at("entry").value || null, was_wrong: at("wrong").checked });
-  const answer = await fetch("/api/desk/conversations/" + encodeURIComponent(chosen) + "/reply", { method: "POST", headers: { "Content-Type": "application/json" }, body });
-  const told = await answer.json();
-  if (answer.ok) await open(chosen);
-  at("done").textContent = answer.ok ? "Sent." : told.error;
+  try {
+    const answer = await fetch("/api/desk/conversations/" + encodeURIComponent(chosen) + "/reply", { method: "POST", headers: { "Content-Type": "application/json" }, body });
+    const told = await answer.json();
+    if (!answer.ok) throw new Error(told.error);
+  } catch (problem) {
+    at("done").textContent = "Not sent: " + problem.message;
+    return;
+  }
+  at("text").value = "";
+  await choose(chosen);
+  at("done").textContent = "Sent.";
   refresh();
 });
 refresh();
