@@ -26,7 +26,8 @@ Begin = Callable[[Sequence[Entry]], None]
 MOST_COMPLAINTS = 2
 """After so many answers to one question that did not help, a person answers."""
 POLITE = "You are welcome. Ask me anything about our service."
-HANDED = "I am not sure enough to answer this. I have passed it to a colleague, who will answer here."
+PASSED = "I have passed this to a colleague, who will answer here."
+HANDED = f"I am not sure enough to answer this. {PASSED}"
 SUGGESTED = 3
 
 
@@ -128,7 +129,8 @@ class Responder:
         found = max((self.find(question, turn.tried) for question in turn.questions), key=lambda each: each.first)
         reason = self._why_a_person(turn, found)
         if reason is not None:
-            return _handed(found, reason)
+            is_wanted = turn.wants_person or turn.complaints >= MOST_COMPLAINTS
+            return _handed(found, reason, PASSED if is_wanted else HANDED)
         if found.first >= self.decision.answer.threshold and not turn.complaints:
             return self._given(found)
         if turn.complaints and found.among >= self.decision.write.threshold and self._may_answer(found.positions[0]):
@@ -200,13 +202,25 @@ class Responder:
         return [each for each in self.searcher.similar_past(text, count) if each.reply]
 
 
-def _handed(found: Found, reason: str) -> Reply:
-    return Reply(Kind.HANDED, HANDED, found.question, found.first, None, (), found.candidates, reason)
+def _handed(found: Found, reason: str, text: str = HANDED) -> Reply:
+    return Reply(Kind.HANDED, text, found.question, found.first, None, (), found.candidates, reason)
 
 
-def summary(texts: Sequence[str], history: Sequence[Exchange], reply: Reply) -> str:
-    """What an agent must know, in a few lines: made of what was said, nothing is written anew."""
-    tried = [f"- {exchange.kind}: {exchange.entry or ', '.join(exchange.sources)}" for exchange in history]
+def summary(texts: Sequence[str], history: Sequence[Exchange], reply: Reply, entries: Sequence[Entry]) -> str:
+    """What an agent must know, in a few lines: made of what was said, nothing is written anew.
+
+    Args:
+        texts: What the customer has said.
+        history: What was answered before.
+        reply: The answer now.
+        entries: All entries; those that were given are named by their questions.
+    """
+    named = {entry.id: entry.question for entry in entries}
+    tried = []
+    for exchange in history:
+        given = "; ".join(named.get(id_, id_) for id_ in ([exchange.entry] if exchange.entry else exchange.sources))
+        if given:
+            tried.append(f"- {given}" if exchange.kind is Kind.ENTRY else f"- a text written from: {given}")
     lines = [f"Asked: {reply.question}", f"Handed over because {reply.reason}."]
     if len(texts) > 1:
         lines.append(f"Messages so far: {len(texts)}, the first: {texts[0]}")

@@ -111,7 +111,8 @@ class Desk:
                 lambda entries: events.put({"event": "writing", "from": [entry.question for entry in entries]}),
             )
             seconds = time.monotonic() - began
-            self.storage.answer(session.id, number, reply, summary([*texts, text], history, reply), seconds)
+            told = summary([*texts, text], history, reply, self.responder.company.entries)
+            self.storage.answer(session.id, number, reply, told, seconds)
             self.metrics.answers.labels(str(reply.kind)).inc()
             self.metrics.seconds.labels(str(reply.kind)).observe(seconds)
             row = next(each for each in self.storage.messages(session.id) if each.answers == number)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from peftlab.applications.support import Support
-from peftlab.applications.support.answering import Responder
+from peftlab.applications.support.answering import Reply, Responder, summary
 from peftlab.applications.support.attacks import load_attacks
 from peftlab.applications.support.belonging import Belonging, choose_belonging
 from peftlab.applications.support.checking import choose_containment, find_support, stems
@@ -152,6 +152,15 @@ def test_another_entry_is_not_given_by_what_is_known_of_the_one_that_did_not_hel
     history = [Exchange("how do I return it", Kind.ENTRY, "back")]
     meant = responder.respond("I meant returning it by post", history)
     assert (meant.kind, meant.reason) == (Kind.HANDED, "no entry is sure enough")
+
+
+def test_a_summary_names_what_was_given_by_its_question() -> None:
+    history = [Exchange("money back", Kind.ENTRY, "back"), Exchange("pay", Kind.WRITTEN, None, ("pay", "gone"))]
+    history.append(Exchange("else", Kind.HANDED))
+    reply = Reply(Kind.HANDED, "", "and abroad", reason="no entry is sure enough")
+    told = summary(["money back", "and abroad"], history, reply, [RETURN, PAY]).splitlines()
+    assert told[0] == "Asked: and abroad"
+    assert told[3:] == ["Given before:", f"- {RETURN.question}", f"- a text written from: {PAY.question}; gone"]
 
 
 def test_what_is_set_aside_counts_in_no_bound() -> None:
