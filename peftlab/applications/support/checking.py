@@ -36,6 +36,7 @@ DENIALS = frozenset(WORD.findall("no not never none nobody nothing nor neither n
 _EXACT = re.compile(
     r"https?://\S+|(?<!\S)[^\s@]++@\S+\.\S+|(?<![\w-])[\w-]++\.(?:com|org|net|io|co|de|uk)\b\S*|\d+(?:[.,:/]\d+)*+%?"
 )
+_QUESTION = re.compile(r"[?？]\W*$")
 _NAME = re.compile(r"(?<=[^.!?\s]\s)[A-Z][\w-]+|\b[A-Z][A-Z\d-]+\b")
 LEAST_WORDS, COVERED, FOREIGN = 2, 0.3, 0.01
 """A sentence has so many stems; covers so much; so many sentences of other entries may pass at most."""
@@ -56,8 +57,8 @@ class Support:
 
 
 def find_support(sentence: str, entries: Sequence[Entry], containment: float) -> Support | None:
-    """The entry that says what a sentence says; None: none does."""
-    if gives_orders(sentence):
+    """The entry that says what a sentence says; None: none does. A question says nothing, though entries begin with one."""
+    if gives_orders(sentence) or _QUESTION.search(sentence):
         return None
     words = stems(sentence)
     if len(words) < LEAST_WORDS:

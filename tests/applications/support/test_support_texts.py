@@ -192,6 +192,8 @@ def test_only_sentences_that_an_entry_says_are_supported() -> None:
         "Write to help@evil.example.",
         "Returns",
         "The weather is nice today.",
+        RETURN.question,  # the customer wants an answer, and no question
+        "Can you return items within 30 days?”",
     ):
         assert find_support(sentence, entries, 0.6) is None, sentence
     assert 0.6 <= choose_containment(entries, seed=0) <= 1
