@@ -52,9 +52,18 @@ def feed(monitor: Monitor, place: Workplace, hosting: Hosting, sources: Sequence
         return work(streams[0], store, reader, place.reporter)
     told: Counter[str] = Counter({"read": 0, "new": 0, "known": 0, "refused": 0})
     for source in sources:
-        rows = _lines(sys.stdin.buffer) if source == "-" else _rows(source, monitor.posts)
+        if source == "-":
+            count, rows = 0, _lines(sys.stdin.buffer)
+        else:
+            count, rows = _rows(source, monitor.posts)
+            if count:
+                place.reporter.start(f"reading {source}", count)
         for part in _batches(_posts(rows, monitor.posts, source, store, told, place)):
             told.update(keep(part, store, reader))
+            if count:
+                place.reporter.advance(len(part))
+        if count:
+            place.reporter.finish()
     try:
         open_watcher(monitor, place, store).tick()
     except StorageError as error:  # such as where a server judges at this moment
@@ -87,8 +96,8 @@ def _posts(
                 place.reporter.say(f"refused: {error}")
 
 
-def _rows(source: str, posts: Posts) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """A table's rows, each with its place."""
+def _rows(source: str, posts: Posts) -> tuple[int, Iterator[tuple[str, Any]]]:
+    """How many rows a table has, and the rows, each with its place."""
     config = table_config({"source": source, "encoding": posts.encoding}, section="posts")
     with under_keys("posts.source", encoding="posts.encoding"):
         table = read_table(Path(source), config)
@@ -96,8 +105,11 @@ def _rows(source: str, posts: Posts) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for wanted in (posts.text, *([posts.time] if posts.time else []), *([posts.stream] if posts.stream else [])):
         if wanted not in names:
             raise DataError(f"the table has no column `{wanted}`", where=source, hint=f"It has {', '.join(names)}.")
-    for at, values in enumerate(zip(*table.columns.values(), strict=True)):
-        yield f"{source}, row {at + 1}", dict(zip(names, values, strict=True))
+    columns = list(table.columns.values())
+    rows = enumerate(zip(*columns, strict=True), start=1)
+    return len(columns[0]), (
+        (f"{source}, row {number}", dict(zip(names, values, strict=True))) for number, values in rows
+    )
 
 
 def _lines(stream: Iterable[bytes]) -> Iterator[tuple[str, Any]]:

@@ -57,7 +57,7 @@ class Support:
 
 
 def find_support(sentence: str, entries: Sequence[Entry], containment: float) -> Support | None:
-    """The entry that says what a sentence says; None: none does. A question says nothing, though entries begin with one."""
+    """The entry that says what a sentence says; None: none does. A question says nothing."""
     if gives_orders(sentence) or _QUESTION.search(sentence):
         return None
     words = stems(sentence)

@@ -11,12 +11,14 @@ import pytest
 from browser import MARKUP, PHONE, Page, serve
 from fastapi.testclient import TestClient
 
-from peftlab.applications.monitor import site
+from peftlab.applications.monitor import feeding, site
 from peftlab.applications.monitor.application import Monitor
 from peftlab.applications.monitor.building import HISTORY_NAME
 from peftlab.applications.monitor.drift import find_drift
 from peftlab.applications.monitor.proposals import propose
 from peftlab.core.application import Hosting, Workplace
+from peftlab.core.errors import DataError
+from peftlab.core.reporter import Silent
 from tests.applications.monitor.word_reader import WordReader
 
 MONITOR = Monitor.model_validate(
@@ -39,6 +41,45 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TestClie
     app = site.open_site(MONITOR, Workplace(tmp_path, {}), Hosting(f"sqlite:///{tmp_path / 'a.db'}"))
     with TestClient(app) as client:
         yield client
+
+
+class Bar(Silent):
+    """Keeps what a progress bar would show."""
+
+    def __init__(self) -> None:
+        self.shown: list[object] = []
+
+    def start(self, description: str, total: int) -> None:
+        self.shown.append((description, total))
+
+    def advance(self, units: int, detail: str = "") -> None:
+        self.shown.append(units)
+
+    def finish(self) -> None:
+        self.shown.append("end")
+
+
+def test_a_table_is_fed_once_judged_and_its_progress_shown(
+    client: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeding, "open_reader", lambda _: WordReader())
+    table = tmp_path / "new.jsonl"
+    rows = [
+        {"text": f"bad {'word' * at} delay", "time": (HOUR + 0.01 * at) * 3600, "airline": "united"} for at in range(80)
+    ]
+    # Two equal rows are two texts; one has no text; one is after the hour, which is over thus.
+    rows += [rows[0], {**rows[0], "text": " "}, {**rows[0], "time": (HOUR + 1.5) * 3600}]
+    table.write_text("\n".join(map(json.dumps, rows)))
+    hosting, bar = Hosting(f"sqlite:///{tmp_path / 'a.db'}"), Bar()
+    told = MONITOR.feed(Workplace(tmp_path, {}, reporter=bar), hosting, [str(table)])
+    assert told == {"read": 82, "new": 82, "known": 0, "refused": 1}
+    assert bar.shown == [(f"reading {table}", 83), 64, 18, "end"]
+    assert MONITOR.feed(Workplace(tmp_path, {}), hosting, [str(table)])["new"] == 0
+    alarms = client.get("/api/alarms").json()
+    assert [(alarm["stream"], alarm["began"]) for alarm in alarms] == [("united", HOUR)]
+    table.write_text('{"text": "a", "time": 1}')
+    with pytest.raises(DataError, match="has no column `airline`"):
+        MONITOR.feed(Workplace(tmp_path, {}), hosting, [str(table)])
 
 
 def test_texts_come_in_are_counted_once_and_shown_as_they_are_not_run(client: TestClient) -> None:
