@@ -103,14 +103,17 @@ class JointWriting:
 
     def _write_whole(self) -> list[tuple[WantedText, GeneratedText]]:
         batch: list[WantedText] = []
+        left = [wanted for wanted in self._waiting if not wanted.is_wanted()]
+        self._waiting = [wanted for wanted in self._waiting if wanted not in left]
         for wanted in self._waiting:
             lengths = [len(each.prompt) for each in (*batch, wanted)]
             is_alike = not batch or wanted.options == batch[0].options
             if is_alike and sum(lengths) >= SHARE_OF_TEXT * max(lengths) * len(lengths):
                 batch.append(wanted)
         self._waiting = [wanted for wanted in self._waiting if wanted not in batch]
+        gone = [(wanted, GeneratedText("", 0, "stop")) for wanted in left]
         if not batch:
-            return []
+            return gone
         made = generate(
             self._tuned,
             [wanted.prompt for wanted in batch],
@@ -118,7 +121,7 @@ class JointWriting:
             show_row=partial(_show, batch),
             is_wanted=lambda place: batch[place].is_wanted(),
         )
-        return list(zip(batch, made, strict=True))
+        return [*gone, *zip(batch, made, strict=True)]
 
 
 def _show(batch: Sequence[WantedText], place: int, piece: str) -> None:

@@ -188,13 +188,20 @@ class Batcher:
                 self._written[id(waiting.item)] = waiting
                 newcomers.append(waiting.item)
             gone = [key for key, waiting in self._written.items() if waiting.answer.done()]
+            for key in gone:
+                self._abandon(self._written[key].item)
             started = time.monotonic()
-            ended = await self._in_thread(self._write, newcomers)  # those that have gone are taken out there
+            try:
+                ended = await self._in_thread(self._write, newcomers)  # those that have gone are taken out there
+            except Exception as error:  # noqa: BLE001 - as of a batch
+                ended = [(waiting.item, error) for waiting in self._written.values()]
             seconds = time.monotonic() - started
         self._on_batch(len(self._written), seconds)
         self._writing_seconds += seconds
         for item, text in ended:
-            self._give(self._written.pop(id(item)), text)
+            waiting_for = self._written.pop(id(item), None)
+            if waiting_for is not None:  # else it was given up at an earlier step, while its turn had not come
+                self._give(waiting_for, text)
         for key in gone:
             self._written.pop(key, None)
         if ended:
@@ -251,6 +258,7 @@ class Batcher:
         started = time.monotonic()
         try:
             predictions = await self._in_thread(self._compute, [waiting.item for waiting in batch])
+            answers = list(zip(batch, predictions, strict=True))
         except Exception as error:  # noqa: BLE001 - whoever asked must hear of it, and the others must go on
             for waiting in batch:
                 self._give(waiting, error)
@@ -258,7 +266,7 @@ class Batcher:
         seconds = time.monotonic() - started
         self._count(seconds / (len(batch) * self._settings.workers))
         self._on_batch(len(batch), seconds)
-        for waiting, prediction in zip(batch, predictions, strict=True):
+        for waiting, prediction in answers:
             self._give(waiting, prediction)
 
     def _count(self, seconds_per_text: float) -> None:
@@ -282,5 +290,11 @@ class Batcher:
 
     def _done(self, item: WorkItem, answer: asyncio.Future[Any]) -> None:
         self._pending[item.hosted.name] -= 1
-        if answer.cancelled() and item.writing is not None:
+        if answer.cancelled():
+            self._abandon(item)
+
+    @staticmethod
+    def _abandon(item: WorkItem) -> None:
+        """Nobody waits for it any more; the loop tells so only in its next round, which may be after a step."""
+        if item.writing is not None:
             item.writing.abandoned.set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -59,9 +59,11 @@ class AdapterGroup:
     added: int = 0
 
     def __post_init__(self) -> None:
-        model = self.first.model
-        is_safe = model is None or may_compute_at_once(model)
+        # An ensemble has models of its own, and an ONNX session is fit for threads.
+        models = [each.model for each in (self.first, *getattr(self.first, "members", ())) if each.model is not None]
+        is_safe = all(map(may_compute_at_once, models))
         self._turn: contextlib.AbstractContextManager[Any] = contextlib.nullcontext() if is_safe else threading.Lock()
+        self._switching, self._in_use = threading.RLock(), ""
         if self.is_mixed:
             assert self.first.model is not None  # noqa: S101 - an adapter is run by torch
             let_adapters_mix(self.first.model)
@@ -81,8 +83,35 @@ class AdapterGroup:
 
     def use(self, adapter: str) -> None:
         """Let the model be this adapter's from now on, for batches of its own."""
-        if self.is_mixed:
-            use_adapter(self.first.model, self.names[adapter])
+        name = self.names[adapter]
+        with self._switching:
+            if self.is_mixed and name != self._in_use:
+                use_adapter(self.first.model, name)
+                self._in_use = name
+
+    @contextlib.contextmanager
+    def only(self, adapter: str) -> Iterator[None]:
+        """Let the model be this adapter's as long as the context lasts, whatever other threads ask of the others."""
+        with self._switching if len(self.names) > 1 else contextlib.nullcontext(), self._turn:
+            self.use(adapter)
+            yield
+
+    def join(self, adapter: str, folder: Path) -> None:
+        """Put another adapter into the model.
+
+        Raises:
+            UserError: It cannot be loaded.
+        """
+        self.added += 1
+        name, self._in_use = f"adapter_{self.added}", ""  # whatever peft does to those that are there
+        add_adapter(self.first.model, folder, name)
+        self.names[adapter] = name
+
+    def leave(self, adapter: str) -> None:
+        """Take an adapter out."""
+        name, self._in_use = self.names.pop(adapter), ""
+        if self.names:
+            remove_adapter(self.first.model, name)
 
 
 @dataclass(frozen=True)
@@ -185,9 +214,6 @@ class Host:
                 self._check_base(saved)
                 hosted = self._join(name, saved)
             hosted = hosted or self._load(name, saved)
-            model = hosted.tuned.model
-            if model is not None:
-                self._pool.share(model)
             if isinstance(saved, SavedRun):
                 self._base = self._base or saved.recipe
             self.models[name] = hosted
@@ -199,12 +225,10 @@ class Host:
             hosted = self.models.pop(name)
             self._written.pop(name, None)  # what is still there is wanted by nobody
             group = hosted.group
-            peft_name = group.names.pop(name)
-            if group.names:
-                remove_adapter(group.first.model, peft_name)
-            else:
-                self._pool.keep_only(other.tuned.model for other in self.models.values() if other.tuned.model)
+            group.leave(name)
+            if not group.names:
                 self._groups = {key: value for key, value in self._groups.items() if value is not group}
+            self._pool.keep_only(other.tuned.model for other in self.models.values() if other.tuned.model)
 
     def answer(self, items: Sequence[WorkItem]) -> Sequence[Answer]:
         """What the models say of texts, or read in them; all with one ``batch_key``."""
@@ -238,8 +262,8 @@ class Host:
         if first.computes_alone or not (task.predicts_from_logits and task.one_row_an_example):  # one adapter at a time
             for places in by_name.values():
                 hosted = items[places[0]].hosted
-                hosted.group.use(hosted.name)
-                said = hosted.tuned.predict([items[at].example for at in places])
+                with hosted.group.only(hosted.name):
+                    said = hosted.tuned.predict([items[at].example for at in places])
                 found.update(zip(places, said, strict=True))
             return [found[at] for at in range(len(items))]
         batch, logits = _logits(items)
@@ -270,6 +294,8 @@ class Host:
     def _load(self, name: str, saved: Saved) -> Hosted:
         tuned = load_tuned(saved, offline=self._offline, device=self._device)
         check_answers(tuned)
+        if tuned.model is not None:  # one that others join later shares its base with the others already
+            self._pool.share(tuned.model)
         is_mixed = isinstance(saved, SavedRun) and can_share_batches(tuned.model)
         group = AdapterGroup(tuned, is_mixed, {name: "default"})
         if is_mixed:
@@ -281,10 +307,7 @@ class Host:
         group = self._group_of(run)
         if group is None:
             return None
-        group.added += 1
-        peft_name = f"adapter_{group.added}"
-        add_adapter(group.first.model, run.folder, peft_name)
-        group.names[name] = peft_name
+        group.join(name, run.folder)
         inference = group.first.inference
         tuned = replace(
             TunedModel.of_logits(run, group.first.compute_logits),
@@ -316,8 +339,8 @@ class _Written:
 
     def advance(self) -> list[tuple[WorkItem, GeneratedText | Exception]]:
         """A token of each."""
-        self._hosted.group.use(self._hosted.name)
         try:
+            self._hosted.group.use(self._hosted.name)
             return [(self.items.pop(wanted), text) for wanted, text in self._texts.advance()]
         except Exception as error:  # noqa: BLE001 - those who wait must hear of it, and the service goes on
             failed: list[tuple[WorkItem, GeneratedText | Exception]] = [(item, error) for item in self.items.values()]

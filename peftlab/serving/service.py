@@ -168,8 +168,11 @@ class Service:
             ForbiddenFolderError: The folder is not below one that the operator allows.
             UserError: There is nothing to load there, or the name is taken.
         """
-        path = Path(folder).resolve()
-        if not any(path.is_relative_to(allowed) for allowed in self.config.adapter_folders):
+        try:
+            path: Path | None = Path(folder).resolve()
+        except (OSError, RuntimeError, ValueError):  # a loop of links; a character that no path has
+            path = None
+        if path is None or not any(path.is_relative_to(allowed) for allowed in self.config.adapter_folders):
             raise ForbiddenFolderError(
                 "adapters may not be added from this folder", hint="The operator allows folders by --adapters-from."
             )
@@ -191,7 +194,8 @@ class Service:
         self._leaving.add(name)
         try:
             await self.batcher.idle(name)
-            await self.batcher.call(self.host.remove, name)
+            async with self._adding:  # the host is not waited for while all workers are held
+                await self.batcher.call(self.host.remove, name)
         finally:
             self._leaving.discard(name)
         self._tell("adapter_removed", name)

@@ -52,7 +52,7 @@ class Telemetry:
     def event(self, event: str, **facts: Any) -> None:
         """One line of the log."""
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-        with contextlib.suppress(BrokenPipeError):  # nobody reads the log any more: the service goes on
+        with contextlib.suppress(OSError):  # nobody reads the log any more, or the disk is full: the service goes on
             print(json.dumps({"time": now, "event": event, **facts}), file=self._log or sys.stderr, flush=True)
 
     def render(self) -> bytes:

@@ -93,3 +93,36 @@ def test_one_batch_after_the_other_where_a_forward_changes_the_model(
         assert status == 200, body
         same(body["predictions"][0], expected[name][text])
     assert most == 1
+
+
+def test_adapters_that_ride_alone_are_not_switched_while_another_one_computes(start, tiny_run: Run) -> None:
+    """A text of several windows is a batch of its own adapter, in the model that it shares with the others."""
+    task = "{type: text_classification, max_length: 12, windows: {stride: 3, most: 3}}"
+    runs = {name: tiny_run(seed=seed, task=task) for seed, name in enumerate("ab")}
+    texts = [f"{text} {text}" for text in TEXTS[:8]]
+    expected = {name: told_by_predict(folder, texts) for name, folder in runs.items()}
+    client = start(runs, batching=ALONE)
+    models = {id(hosted.tuned.model): hosted.tuned.model for hosted in client.service.host.models.values()}
+    (model,) = models.values()
+    model.register_forward_pre_hook(lambda *_: time.sleep(0.02))  # the other worker has time to switch
+    with ThreadPoolExecutor(4) as pool:
+        asked = [(text, name) for text in range(8) for name in runs]
+        answers = list(pool.map(lambda ask: client.predict([texts[ask[0]]], ask[1]), asked))
+    for (text, name), (status, body) in zip(asked, answers, strict=True):
+        assert status == 200, body
+        same(body["predictions"][0], expected[name][text])
+
+
+def test_an_adapter_that_has_gone_leaves_no_tensors_behind(start, tiny_run: Run) -> None:
+    runs = {name: tiny_run(seed=seed) for seed, name in enumerate("ab")}
+    client = start(runs, adapter_folders=(runs["b"].parent,))
+    host = client.service.host
+    model = host.models["a"].tuned.model
+    for _ in range(2):
+        assert client.request("DELETE", "/v1/adapters/b")[0] == 204
+        live = {tensor.data_ptr() for tensor in [*model.parameters(), *model.buffers()]}
+        assert {tensor.data_ptr() for tensor in host._pool._tensors.values()} <= live
+        assert client.request("POST", "/v1/adapters", {"name": "b", "folder": str(runs["b"])})[0] == 201
+    first = told_by_predict(runs["b"], TEXTS[:2])
+    for answer, wanted in zip(client.predict(TEXTS[:2], "b")[1]["predictions"], first, strict=True):
+        same(answer, wanted)

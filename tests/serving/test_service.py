@@ -114,7 +114,8 @@ def test_adapters_come_and_go(start, runs: dict[str, Path]) -> None:
     for answer, wanted in zip(client.predict(TEXTS[:4], "third")[1]["predictions"], expected, strict=True):
         same(answer, wanted)
     assert client.request("POST", "/v1/adapters", {"name": "third", "folder": str(runs["third"])})[0] == 422
-    assert client.request("POST", "/v1/adapters", {"name": "x", "folder": "/etc"})[0] == 403
+    for folder in ("/etc", "/etc\0", "x" * 4000):
+        assert client.request("POST", "/v1/adapters", {"name": "x", "folder": folder})[0] == 403
     outcomes: list[int] = []
 
     def ask(_: int) -> None:
