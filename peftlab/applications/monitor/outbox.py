@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import http.client
 import json
 import os
 import smtplib
+import socket
 import ssl
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from email.message import EmailMessage
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,9 +24,12 @@ from peftlab.applications.monitor.rows import storable
 from peftlab.applications.monitor.settings import Destinations, Mail, Webhook
 from peftlab.applications.monitor.store import Store
 from peftlab.applications.monitor.tables import OUTBOX
+from peftlab.assembly.database import StorageError
 
 LEASE = 120.0
-"""Seconds for which a message belongs to the process that sends it; longer than any attempt."""
+"""Seconds for which a message belongs to the process that sends it; renewed as long as the attempt goes on."""
+MAIL_PAUSE, LONGEST_MAIL = 30.0, 600.0
+"""Seconds without a word of the server, and for a mail as a whole: a server may look long at what it takes."""
 MESSAGES_A_TURN = 20
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 3600.0
 MOST_DOUBLED = 10
@@ -36,8 +42,20 @@ class DeliveryError(Exception):
     """A message was not taken."""
 
 
-def deliver(store: Store, send: Destinations, now: Callable[[], float] = time.time) -> int:
+def _never() -> bool:
+    return False
+
+
+def deliver(
+    store: Store, send: Destinations, now: Callable[[], float] = time.time, is_told_to_stop: Callable[[], bool] = _never
+) -> int:
     """Send what is due.
+
+    Args:
+        store: Of the messages.
+        send: Where they go.
+        now: Tells the time.
+        is_told_to_stop: Is asked before each message.
 
     Returns:
         How many messages were taken.
@@ -51,12 +69,13 @@ def deliver(store: Store, send: Destinations, now: Callable[[], float] = time.ti
         senders["mail"] = lambda number, body: send_mail(mail, number, body)
     taken = 0
     for _ in range(MESSAGES_A_TURN):
-        row = _claimed(store, list(senders), now())
+        row = None if is_told_to_stop() else _claimed(store, list(senders), now())
         if row is None:
             break
         error = None
         try:
-            senders[row.channel](row.id, row.body)
+            with _held(store, row.id, now):
+                senders[row.channel](row.id, row.body)
             taken += 1
         except (DeliveryError, OSError, ValueError, http.client.HTTPException, smtplib.SMTPException) as found:
             # ValueError: an address that cannot be, such as one with the port 99999.
@@ -79,7 +98,7 @@ def post(webhook: Webhook, number: int, body: str) -> None:
     """One attempt; redirects are not followed.
 
     Raises:
-        DeliveryError: The answer is not one of 200 to 299, or the secret is not set.
+        DeliveryError: The answer is not one of 200 to 299 or does not come in time, or the secret is not set.
     """
     secret = os.environ.get(webhook.secret_variable, "")
     if not secret:
@@ -93,8 +112,10 @@ def post(webhook: Webhook, number: int, body: str) -> None:
         DELIVERY: str(number),
     }
     try:
-        connection.request("POST", (parts.path or "/") + (f"?{parts.query}" if parts.query else ""), body, headers)
-        status = connection.getresponse().status
+        connection.connect()
+        with _at_most(webhook.timeout_seconds, lambda: connection.sock):
+            connection.request("POST", (parts.path or "/") + (f"?{parts.query}" if parts.query else ""), body, headers)
+            status = connection.getresponse().status
     finally:
         connection.close()
     if not 200 <= status < 300:
@@ -105,6 +126,7 @@ def send_mail(mail: Mail, number: int, body: str) -> None:
     """One attempt.
 
     Raises:
+        DeliveryError: It takes too long.
         SMTPException: The server refused.
     """
     alarm = json.loads(body)
@@ -114,12 +136,66 @@ def send_mail(mail: Mail, number: int, body: str) -> None:
     message["Message-ID"] = f"<peftlab-{number}@{mail.host}>"
     shown = "\n".join(f"- {' '.join(text['text'].split())}" for text in alarm["texts"])
     message.set_content(f"{alarm['sentence']}\n\n{shown}\n\nPage: {alarm['page']}\n")
-    with smtplib.SMTP(mail.host, mail.port, timeout=30) as server:
+    with (
+        smtplib.SMTP(mail.host, mail.port, timeout=MAIL_PAUSE) as server,
+        _at_most(LONGEST_MAIL, lambda: server.sock),
+    ):
         if mail.start_tls:
             server.starttls(context=ssl.create_default_context())
         if mail.user is not None:
             server.login(mail.user, os.environ.get(mail.password_variable, ""))
         server.send_message(message)
+
+
+@contextlib.contextmanager
+def _at_most(seconds: float, link: Callable[[], socket.socket | None]) -> Iterator[None]:
+    """Break a connection off after so long. Its own limit is for each piece, and a server may send one after the other.
+
+    Raises:
+        DeliveryError: It was broken off.
+    """
+    is_over = threading.Event()
+
+    def break_off() -> None:
+        is_over.set()
+        found = link()
+        if found is not None:
+            with contextlib.suppress(OSError):
+                # Below TLS, which a thread must not end while another one reads.
+                socket.socket.shutdown(found, socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, break_off)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except Exception:
+        if not is_over.is_set():
+            raise
+    finally:
+        timer.cancel()
+    if is_over.is_set():  # what was read may look like an answer that has ended
+        raise DeliveryError(f"the server has not answered within {seconds:g} seconds")
+
+
+@contextlib.contextmanager
+def _held(store: Store, number: int, now: Callable[[], float]) -> Iterator[None]:
+    """Renew a message's lease, however long the attempt takes: no other process sends it meanwhile."""
+    is_over = threading.Event()
+
+    def renew() -> None:
+        mine = update(OUTBOX).where(OUTBOX.c.id == number, OUTBOX.c.sent.is_(None))
+        while not is_over.wait(LEASE / 4):
+            with contextlib.suppress(StorageError), store.transaction() as connection:
+                connection.execute(mine.values(due=now() + LEASE))
+
+    thread = threading.Thread(target=renew, name="lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        thread.join()
 
 
 def _claimed(store: Store, channels: list[str], now: float) -> Any:

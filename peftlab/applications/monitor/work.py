@@ -66,7 +66,7 @@ class Worker:
 
     def deliver(self) -> bool:
         """Send what is due; whether any was taken."""
-        return bool(deliver(self._store, self._send))
+        return bool(deliver(self._store, self._send, is_told_to_stop=self._stop.is_set))
 
     def _repeat(self, turn: Callable[[], bool], pause: float) -> None:
         told = -60.0

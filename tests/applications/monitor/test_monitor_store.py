@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import http.server
 import json
+import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -275,9 +277,7 @@ def test_an_address_that_cannot_be_is_told_and_stops_no_other_message(
 
 def test_the_last_of_many_slow_messages_is_sent_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     send = Destinations.model_validate({"webhook": {"url": "http://127.0.0.1:9/hook"}})
-    first = {"channel": "webhook", "body": "{}", "due": 0.0, "tries": 0}
-    with store.transaction() as connection:
-        connection.execute(OUTBOX.insert(), [first | {"alarm": number} for number in range(4)])
+    message(store, count=4)
     clock, posted = [1000.0], []
 
     def slow(_: Any, number: int, __: str) -> None:
@@ -290,6 +290,75 @@ def test_the_last_of_many_slow_messages_is_sent_once(store: Store, monkeypatch: 
     monkeypatch.setattr(outbox, "post", slow)
     outbox.deliver(store, send, lambda: clock[0])
     assert sorted(posted) == [row.id for row in rows(store, OUTBOX)]
+
+
+def message(store: Store, count: int = 1) -> None:
+    first = {"channel": "webhook", "body": "{}", "due": 0.0, "tries": 0}
+    with store.transaction() as connection:
+        connection.execute(OUTBOX.insert(), [first | {"alarm": number} for number in range(count)])
+
+
+def test_a_message_that_is_long_on_its_way_is_not_sent_by_another_process(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "LEASE", 0.8)
+    message(store)
+    posted: list[int] = []
+    is_done = threading.Event()
+
+    def slow(_: Any, number: int, __: str) -> None:
+        posted.append(number)
+        if len(posted) == 1:
+            is_done.wait(30)
+
+    monkeypatch.setattr(outbox, "post", slow)
+    send = Destinations.model_validate({"webhook": {"url": "http://127.0.0.1:9/hook"}})
+    first = threading.Thread(target=outbox.deliver, args=(store, send))
+    first.start()
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        outbox.deliver(store, send)
+        time.sleep(0.05)
+    is_done.set()
+    first.join()
+    assert posted == [1]
+    assert rows(store, OUTBOX)[0].sent is not None
+
+
+def test_a_server_that_answers_byte_by_byte_is_left(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PEFTLAB_WEBHOOK_SECRET", "key")
+    message(store)
+    has_ended = threading.Event()
+
+    def drip(server: socket.socket) -> None:
+        link, _ = server.accept()
+        with link, contextlib.suppress(OSError):
+            link.sendall(b"HTTP/1.1 200 OK\r\nX: ")
+            for _ in range(300):  # for half a minute
+                link.sendall(b"x")
+                if has_ended.wait(0.1):
+                    break
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=drip, args=(server,))
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/hook"
+        send = Destinations.model_validate({"webhook": {"url": url, "timeout_seconds": 1.0}})
+        began = time.monotonic()
+        assert outbox.deliver(store, send) == 0
+        assert time.monotonic() - began < 20
+        has_ended.set()
+        thread.join()
+    assert "has not answered within 1 second" in rows(store, OUTBOX)[0].error
+
+
+def test_who_is_told_to_stop_begins_no_other_message(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    message(store, count=3)
+    posted: list[int] = []
+    monkeypatch.setattr(outbox, "post", lambda _, number, __: posted.append(number))
+    send = Destinations.model_validate({"webhook": {"url": "http://127.0.0.1:9/hook"}})
+    assert outbox.deliver(store, send, is_told_to_stop=lambda: len(posted) == 1) == 1
+    assert [row.sent is None for row in rows(store, OUTBOX)] == [False, True, True]
 
 
 def test_mail_has_the_texts_and_no_line_of_them_in_its_head(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
