@@ -81,7 +81,7 @@ def support(url: str) -> Opened:
         storage.accept(conversations[0], f"key-{at}", TEXT)
 
     def count() -> int:
-        return sum(len(storage.messages(each["id"])) for each in storage.latest(1000))
+        return sum(len(storage.messages(each["id"])) for each in storage.overview.latest(1000))
 
     return add, count
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from peftlab.core.errors import ConfigError, DataError, UnsupportedError
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.splits import EncodedSplit, Example, Split
-from peftlab.tasks._labels import is_blank
+from peftlab.tasks._labels import is_blank as is_blank
 from peftlab.tasks._pairs import encode_pairs, separator_of
 from peftlab.tasks.language.user_text import encode_as_text
 

@@ -74,10 +74,10 @@ def test_conversations(database: Callable[[str], str]) -> None:
     assert storage.accept(session.id, "key-1", "again") == (number, False)
     storage.answer(session.id, number, Reply(Kind.HANDED, "later", "parcel", reason="unsure"), "summary", 0.1)
     assert [row.text for row in storage.messages(session.id)] == ["where is my parcel 📦", "later"]
-    assert [row["summary"] for row in storage.queue()] == ["summary"]
+    assert [row["summary"] for row in storage.overview.queue()] == ["summary"]
     storage.reply(session.id, "It comes.", None, was_wrong=True)
     assert [row["text"] for row in storage.training_rows()] == ["parcel", "It comes."]
-    assert storage.figures()["corrected_as_wrong"] == 1
+    assert storage.overview.figures()["corrected_as_wrong"] == 1
     with pytest.raises(UserError, match="cannot hold this"):
         storage.accept(session.id, "key-2", "half \x00 text")
     assert len(storage.messages(session.id)) == 3

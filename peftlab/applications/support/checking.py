@@ -72,7 +72,11 @@ def find_support(sentence: str, entries: Sequence[Entry], containment: float) ->
 
 
 def choose_containment(entries: Sequence[Entry], seed: int, most: int = 2000) -> float:
-    """The least share at which at most one sentence in a hundred passes as supported by an entry that it is not of."""
+    """The least share at which at most one sentence in a hundred passes as supported by an entry that it is not of.
+
+    More than 1 where even whole sentences pass too often, such as in entries that are made from one template: then
+    nothing supports anything.
+    """
     chance = np.random.default_rng(seed)
     pool = [(at, each) for at, entry in enumerate(entries) for each in sentences(entry.answer)]
     pool = [(at, each) for at, each in pool if len(stems(each)) >= LEAST_WORDS]
@@ -85,7 +89,7 @@ def choose_containment(entries: Sequence[Entry], seed: int, most: int = 2000) ->
             held.append(_held(sentence, stems(sentence), entries[other]))
     if not held:
         return 1.0
-    return float(min(1.0, max(LOWEST, np.quantile(held, 1 - FOREIGN, method="higher") + 1e-6)))
+    return float(max(LOWEST, np.quantile(held, 1 - FOREIGN, method="higher") + 1e-6))
 
 
 def stems(text: str) -> frozenset[str]:

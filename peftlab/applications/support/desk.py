@@ -35,7 +35,7 @@ class Metrics:
         )
         self.corrections = Counter("support_corrections", "Answers that agents called wrong.", registry=self.registry)
         waiting = Gauge("support_waiting", "Conversations that wait for a person.", registry=self.registry)
-        waiting.set_function(lambda: len(storage.queue()))
+        waiting.set_function(storage.overview.waiting)
 
 
 class _Events:
@@ -68,6 +68,7 @@ class Desk:
     def __init__(self, responder: Responder, storage: Storage, reporter: Reporter) -> None:
         self.responder, self.storage, self.reporter = responder, storage, reporter
         self.metrics = Metrics(storage)
+        self._entries = {entry.id: entry for entry in responder.company.entries}
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="answer")
         self._room = threading.BoundedSemaphore(MOST_WAITING)
 
@@ -112,10 +113,10 @@ class Desk:
             )
             seconds = time.monotonic() - began
             told = summary([*texts, text], history, reply, self.responder.company.entries)
-            self.storage.answer(session.id, number, reply, told, seconds)
+            answer = self.storage.answer(session.id, number, reply, told, seconds)
             self.metrics.answers.labels(str(reply.kind)).inc()
             self.metrics.seconds.labels(str(reply.kind)).observe(seconds)
-            row = next(each for each in self.storage.messages(session.id) if each.answers == number)
+            row = next(each for each in self.storage.messages(session.id) if each.id == answer)
             events.put({"event": "answer", **self.shown(row)})
         except Exception as error:  # noqa: BLE001 - the message is stored, and goes to a person after a while
             said = error.message if isinstance(error, PeftlabError) else type(error).__name__
@@ -127,8 +128,7 @@ class Desk:
 
     def shown(self, row: Any) -> dict[str, Any]:
         """A message as its customer sees it."""
-        entries = {entry.id: entry for entry in self.responder.company.entries}
-        sources = [entries[name] for name in json.loads(row.sources) if name in entries]
+        sources = [self._entries[name] for name in json.loads(row.sources) if name in self._entries]
         return {
             "id": row.id,
             "role": row.role,

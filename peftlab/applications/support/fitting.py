@@ -242,6 +242,10 @@ def told(support: Support, decision: Decision, company: Company) -> list[str]:
                 f"{bound.answered} of {bound.rows} questions of calibration are {what}, {bound.wrong} of them wrongly: "
                 f"at most {bound.upper:.2%} are, with {support.certainty:.0%} certainty"
             )
+    if support.writer is not None and decision.containment > 1:
+        lines.append(
+            "no text is written: entries say each other's sentences too often to tell which of them supports one"
+        )
     for at in decision.set_aside:
         lines.append(f"the entry `{company.entries[at].id}` gives orders to a model: only people answer with it")
     return lines

@@ -9,13 +9,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from fastapi import FastAPI, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from prometheus_client import generate_latest
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from peftlab.applications.support.answering import Responder
@@ -24,6 +24,7 @@ from peftlab.applications.support.storage import EXPORTED, NoSuchConversationErr
 from peftlab.assembly.database import GREATEST_NUMBER
 from peftlab.assembly.site import Pages, build_site
 from peftlab.core.application import Hosting, Workplace
+from peftlab.tasks.text_inputs import is_blank
 
 if TYPE_CHECKING:
     from peftlab.applications.support import Support
@@ -33,6 +34,16 @@ PUBLIC = ("/", "/static/", "/api/chat")
 MOST_CHARACTERS, LATEST = 2000, 20
 
 
+def _shown(text: str) -> str:
+    if is_blank(text):
+        raise ValueError("the text shows nothing")
+    return text
+
+
+Said = Annotated[str, AfterValidator(_shown)]
+"""A table with a text that shows nothing is not read: such a correction would keep all others from being learned."""
+
+
 class _Body(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -40,7 +51,7 @@ class _Body(BaseModel):
 class Message(_Body):
     """What a customer says."""
 
-    text: str = Field(min_length=1, max_length=MOST_CHARACTERS)
+    text: Said = Field(min_length=1, max_length=MOST_CHARACTERS)
     key: str = Field(min_length=8, max_length=64, description="The sender's own name for it: sent twice, stored once.")
 
 
@@ -53,9 +64,12 @@ class Rating(_Body):
 class AgentReply(_Body):
     """An agent's answer."""
 
-    text: str = Field(min_length=1, max_length=10 * MOST_CHARACTERS)
+    text: Said = Field(min_length=1, max_length=10 * MOST_CHARACTERS)
     entry: str | None = Field(None, description="The id of the entry that answers.")
     was_wrong: bool = Field(False, description="Whether the answer that was given without a person is wrong.")
+    seen: int | None = Field(
+        None, ge=0, le=GREATEST_NUMBER, description="The id of the last message that the agent has seen; null: all."
+    )
 
 
 def open_site(support: Support, place: Workplace, hosting: Hosting) -> FastAPI:
@@ -142,7 +156,8 @@ def _agents(app: FastAPI, desk: Desk) -> None:
     @app.get("/api/desk")
     def overview() -> dict[str, Any]:
         """The queue, the latest conversations, and figures."""
-        return {"queue": storage.queue(), "latest": storage.latest(LATEST), "figures": storage.figures()}
+        found = storage.overview
+        return {"queue": found.queue(), "latest": found.latest(LATEST), "figures": found.figures()}
 
     @app.get("/api/desk/conversations/{name}")
     def conversation(name: str) -> dict[str, Any]:
@@ -169,7 +184,7 @@ def _agents(app: FastAPI, desk: Desk) -> None:
         if body.entry is not None and body.entry not in known:
             raise HTTPException(422, "there is no such entry in the FAQ")
         _found(storage, name)
-        number = storage.reply(name, body.text, body.entry, was_wrong=body.was_wrong)
+        number = storage.reply(name, body.text, body.entry, was_wrong=body.was_wrong, seen=body.seen)
         if body.was_wrong:
             desk.metrics.corrections.inc()
         return {"id": number}

@@ -11,61 +11,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy import Boolean, Column, Float, ForeignKey, Index, Integer, MetaData, String, Table, Text
 from sqlalchemy.engine import Connection, Row
 from sqlalchemy.exc import IntegrityError
 
 from peftlab.applications.support.answering import Reply
 from peftlab.applications.support.company import AGENT, CUSTOMER
+from peftlab.applications.support.overview import Overview, put_into_queue, take_back
+from peftlab.applications.support.tables import CONVERSATIONS, CORRECTIONS, MESSAGES, METADATA, VERSION
 from peftlab.applications.support.turns import Exchange, Kind
 from peftlab.assembly.database import Database
 from peftlab.core.errors import UserError
 
-VERSION = 1
-METADATA = MetaData()
-CONVERSATIONS = Table(
-    "conversations",
-    METADATA,
-    Column("id", String(32), primary_key=True),
-    Column("secret", String(64), nullable=False),
-    Column("started", Float, nullable=False),
-    Column("waits", Boolean, nullable=False, default=False),
-    Column("waits_since", Float),
-    Column("summary", Text, nullable=False, default=""),
-)
-MESSAGES = Table(
-    "messages",
-    METADATA,
-    Column("id", Integer, primary_key=True, autoincrement=True),
-    Column("conversation", String(32), ForeignKey("conversations.id"), nullable=False),
-    Column("key", String(64), nullable=False),
-    Column("role", String(16), nullable=False),
-    Column("text", Text, nullable=False),
-    Column("sent", Float, nullable=False),
-    Column("kind", String(16)),
-    Column("answers", Integer),
-    Column("question", Text),
-    Column("entry", String(200)),
-    Column("sources", Text, nullable=False, default="[]"),
-    Column("confidence", Float),
-    Column("seconds", Float),
-    Column("helped", Boolean),
-    Index("messages_of", "conversation", "id"),
-    Index("messages_key", "conversation", "key", unique=True),
-)
-CORRECTIONS = Table(
-    "corrections",
-    METADATA,
-    Column("id", Integer, primary_key=True, autoincrement=True),
-    Column("message", Integer, ForeignKey("messages.id"), nullable=False, unique=True),
-    Column("made", Float, nullable=False),
-    Column("question", Text, nullable=False),
-    Column("answer", Text, nullable=False),
-    Column("entry", String(200)),
-    Column("was_wrong", Boolean, nullable=False),
-)
-ABANDONED_SECONDS = 60.0
-"""So long after a message without an answer a person is to answer: the process that had it is gone."""
 EXPORTED = ("dialogue", "role", "text", "faq", "intent")
 
 
@@ -96,10 +52,14 @@ class Storage:
 
     Args:
         url: SQLAlchemy's address of the database.
+
+    Attributes:
+        overview: What the desk asks of all conversations.
     """
 
     def __init__(self, url: str) -> None:
         self._database = Database(url, METADATA, owner="support", version=VERSION)
+        self.overview = Overview(self._database)
 
     # --- customers ------------------------------------------------------------------------------------------------
 
@@ -175,8 +135,9 @@ class Storage:
         }
         with self._database.transaction() as connection:
             number = _inserted(connection, values)
+            take_back(connection, conversation, message)
             if reply.kind is Kind.HANDED:
-                _queue(connection, conversation, summary)
+                put_into_queue(connection, conversation, summary)
         return number
 
     def rate(self, conversation: str, message: int, *, helped: bool) -> None:
@@ -203,29 +164,6 @@ class Storage:
 
     # --- agents ---------------------------------------------------------------------------------------------------
 
-    def queue(self) -> list[dict[str, Any]]:
-        """Conversations that wait for a person, the oldest first; also those whose answer never came."""
-        with self._database.transaction() as connection:
-            _queue_abandoned(connection)
-            rows = connection.execute(
-                sqlalchemy.select(CONVERSATIONS).filter_by(waits=True).order_by(CONVERSATIONS.c.waits_since)
-            ).all()
-        return [{"id": row.id, "summary": row.summary, "since": row.waits_since} for row in rows]
-
-    def latest(self, count: int) -> list[dict[str, Any]]:
-        """The last conversations in which something was answered."""
-        last = sqlalchemy.select(MESSAGES.c.conversation, sqlalchemy.func.max(MESSAGES.c.id).label("last")).group_by(
-            MESSAGES.c.conversation
-        )
-        chosen = last.order_by(sqlalchemy.desc("last")).limit(count).subquery()
-        with self._database.transaction() as connection:
-            rows = connection.execute(
-                sqlalchemy.select(MESSAGES.c.conversation, MESSAGES.c.text, MESSAGES.c.sent)
-                .join(chosen, chosen.c.last == MESSAGES.c.id)
-                .order_by(MESSAGES.c.id.desc())
-            ).all()
-        return [{"id": row.conversation, "text": row.text, "sent": row.sent} for row in rows]
-
     def conversation(self, name: str) -> Row[Any]:
         """Of agents.
 
@@ -238,35 +176,40 @@ class Storage:
             raise NoSuchConversationError("there is no such conversation")
         return row
 
-    def reply(self, conversation: str, text: str, entry: str | None, *, was_wrong: bool) -> int:
+    def reply(
+        self, conversation: str, text: str, entry: str | None, *, was_wrong: bool, seen: int | None = None
+    ) -> int:
         """An agent's answer to the last question: the customer sees it, and it becomes a row to learn from.
+
+        Where the customer has asked more in the meantime, the conversation waits on, if it did.
 
         Args:
             conversation: Which.
             text: The answer.
             entry: The id of the entry that answers; None: none does.
             was_wrong: Whether it corrects an answer that was given without a person.
+            seen: The last message that the agent had before the eyes; None: all.
 
         Raises:
             NoSuchConversationError: There is none, or nothing was asked in it.
         """
         self.conversation(conversation)
         with self._database.transaction() as connection:
-            asked = connection.execute(
-                sqlalchemy.select(MESSAGES)
-                .filter_by(conversation=conversation, role=CUSTOMER)
-                .order_by(MESSAGES.c.id.desc())
-                .limit(1)
-            ).first()
+            said = sqlalchemy.select(MESSAGES).filter_by(conversation=conversation, role=CUSTOMER)
+            said = said.order_by(MESSAGES.c.id.desc()).limit(1)
+            last = connection.execute(said).first()
+            asked = last if seen is None else connection.execute(said.where(MESSAGES.c.id <= seen)).first()
             if asked is None:
                 raise NoSuchConversationError("nothing was asked in this conversation")
             given = connection.execute(
-                sqlalchemy.select(MESSAGES.c.question).filter_by(conversation=conversation, answers=asked.id)
+                sqlalchemy.select(MESSAGES.c.question)
+                .filter_by(conversation=conversation, answers=asked.id)
+                .where(MESSAGES.c.question != "")
             ).first()
-            question = given.question if given is not None and given.question else asked.text
+            question = given.question if given is not None else asked.text
             values = {
                 "conversation": conversation, "key": f"agent-{secrets.token_hex(8)}", "role": AGENT, "text": text,
-                "sent": time.time(), "kind": str(Kind.AGENT), "entry": entry,
+                "sent": time.time(), "kind": str(Kind.AGENT), "answers": asked.id, "entry": entry,
             }  # fmt: skip
             number = _inserted(connection, values)
             connection.execute(CORRECTIONS.delete().where(CORRECTIONS.c.message == asked.id))
@@ -275,9 +218,9 @@ class Storage:
                     message=asked.id, made=time.time(), question=question, answer=text, entry=entry, was_wrong=was_wrong
                 )
             )
-            connection.execute(
-                CONVERSATIONS.update().where(CONVERSATIONS.c.id == conversation).values(waits=False, waits_since=None)
-            )
+            if last is None or last.id == asked.id:
+                own = CONVERSATIONS.c.id == conversation
+                connection.execute(CONVERSATIONS.update().where(own).values(waits=False, waits_since=None))
         return number
 
     def training_rows(self) -> list[dict[str, str]]:
@@ -292,75 +235,10 @@ class Storage:
             found.append({**empty, "dialogue": name, "role": AGENT, "text": row.answer})
         return found
 
-    def figures(self) -> dict[str, float | None]:
-        """What the desk shows: counts, shares, and seconds at the median; None where there is nothing to tell of."""
-        with self._database.transaction() as connection:
-            kinds: dict[str, int] = {
-                row.kind: int(row.total)
-                for row in connection.execute(
-                    sqlalchemy.select(MESSAGES.c.kind, sqlalchemy.func.count().label("total"))
-                    .where(MESSAGES.c.role == "assistant")
-                    .group_by(MESSAGES.c.kind)
-                )
-            }
-            seconds = connection.scalars(
-                sqlalchemy.select(MESSAGES.c.seconds)
-                .where(MESSAGES.c.seconds.is_not(None))
-                .order_by(MESSAGES.c.id.desc())
-                .limit(1000)
-            ).all()
-            wrong = connection.scalar(
-                sqlalchemy.select(sqlalchemy.func.count()).select_from(CORRECTIONS).where(CORRECTIONS.c.was_wrong)
-            )
-            unhelpful = connection.scalar(
-                sqlalchemy.select(sqlalchemy.func.count()).select_from(MESSAGES).where(MESSAGES.c.helped.is_(False))
-            )
-        alone = kinds.get("entry", 0) + kinds.get("written", 0)
-        total = alone + kinds.get("handed", 0)
-        ordered = sorted(seconds)
-        return {
-            "questions": total,
-            "by_entry": kinds.get("entry", 0),
-            "by_written_text": kinds.get("written", 0),
-            "handed_over": kinds.get("handed", 0),
-            "share_answered": alone / total if total else None,
-            "corrected_as_wrong": int(wrong or 0),
-            "did_not_help": int(unhelpful or 0),
-            "share_wrong": int(wrong or 0) / alone if alone else None,
-            "median_seconds": float(ordered[len(ordered) // 2]) if ordered else None,
-        }
-
 
 def _inserted(connection: Connection, values: dict[str, Any]) -> int:
     (number,) = connection.execute(MESSAGES.insert().values(**values)).inserted_primary_key or (0,)
     return int(number)
-
-
-def _queue(connection: Connection, conversation: str, summary: str) -> None:
-    connection.execute(
-        CONVERSATIONS.update()
-        .where(CONVERSATIONS.c.id == conversation)
-        .values(waits=True, waits_since=time.time(), summary=summary)
-    )
-
-
-def _queue_abandoned(connection: Connection) -> None:
-    """Queue conversations whose last message is a customer's and has no answer for long."""
-    answered = sqlalchemy.select(MESSAGES.c.answers).where(MESSAGES.c.answers.is_not(None))
-    last = sqlalchemy.select(sqlalchemy.func.max(MESSAGES.c.id)).group_by(MESSAGES.c.conversation)
-    rows = connection.execute(
-        sqlalchemy.select(MESSAGES.c.conversation, MESSAGES.c.text)
-        .join(CONVERSATIONS, CONVERSATIONS.c.id == MESSAGES.c.conversation)
-        .where(
-            MESSAGES.c.id.in_(last),
-            MESSAGES.c.role == CUSTOMER,
-            MESSAGES.c.id.not_in(answered),
-            MESSAGES.c.sent < time.time() - ABANDONED_SECONDS,
-            CONVERSATIONS.c.waits.is_(False),
-        )
-    ).all()
-    for row in rows:
-        _queue(connection, row.conversation, f"Asked: {row.text}\nThe service was stopped before it could answer.")
 
 
 def _hashed(secret: str) -> str:

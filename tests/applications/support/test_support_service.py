@@ -255,7 +255,9 @@ def test_hostile_texts_are_kept_as_they_are_and_break_nothing(
     assert not re.search(r"<script(?! src=)", page)
     logged = capfd.readouterr()
     assert "forged" not in logged.out + logged.err
-    assert site.post("/api/chat/messages", json={"text": "a" * 2001, "key": "k" * 8}).status_code == 422
+    for nothing in ("a" * 2001, " ", "\n\t", "\u200b\ufeff"):
+        assert site.post("/api/chat/messages", json={"text": nothing, "key": "k" * 8}).status_code == 422
+        assert site.post("/api/desk/conversations/none/reply", json={"text": nothing * 10}).status_code == 422
     assert site.post("/api/chat/messages", json={"text": "a", "key": "k" * 8, "role": "agent"}).status_code == 422
     assert site.get("/static/../site.py").status_code == 404
     schema = site.get("/openapi.json").json()
@@ -376,11 +378,11 @@ def test_messages_that_a_killed_process_has_left_go_to_a_person(
     session = storage.start()
     assert storage.accept(session.id, "key-1", "where is it") == (1, True)
     assert storage.accept(session.id, "key-1", "where is it") == (1, False)
-    assert storage.queue() == []
-    monkeypatch.setattr("peftlab.applications.support.storage.ABANDONED_SECONDS", -1.0)
+    assert storage.overview.queue() == []
+    monkeypatch.setattr("peftlab.applications.support.overview.ABANDONED_SECONDS", -1.0)
     later = Storage(f"sqlite:///{tmp_path / 'c.db'}")
-    (waiting,) = later.queue()
-    assert "before it could answer" in waiting["summary"]
+    (waiting,) = later.overview.queue()
+    assert "did not answer" in waiting["summary"]
     with sqlite3.connect(tmp_path / "c.db") as raw:
         (kept,) = raw.execute("SELECT secret FROM conversations").fetchone()
     assert kept != session.secret

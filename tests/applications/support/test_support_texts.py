@@ -199,6 +199,17 @@ def test_only_sentences_that_an_entry_says_are_supported() -> None:
     assert 0.6 <= choose_containment(entries, seed=0) <= 1
 
 
+def test_where_all_entries_say_each_others_sentences_nothing_is_supported() -> None:
+    ways = ("in the settings", "in your settings", "in settings", "in our settings")
+    entries = [
+        Entry(str(at), f"How do I reset number {at}?", f"You can reset the password {way}.")
+        for at, way in enumerate(ways)
+    ]
+    enough = choose_containment(entries, seed=0)
+    assert find_support(entries[0].answer, entries[1:], 1.0) is not None
+    assert find_support(entries[0].answer, entries, enough) is None
+
+
 @pytest.mark.parametrize(
     ("said", "sentence", "is_supported"),
     [

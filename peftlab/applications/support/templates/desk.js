@@ -1,7 +1,7 @@
 "use strict";
 const at = (name) => document.getElementById(name);
 const drafts = {};  // what was written to others, and not sent yet
-let chosen = null;
+let chosen = null, seen = null;
 
 function element(tag, text, parent, name) {
   const made = document.createElement(tag);
@@ -71,6 +71,7 @@ async function open(id) {
   const found = await get("/api/desk/conversations/" + encodeURIComponent(id));
   if (chosen !== null) drafts[chosen] = at("text").value;
   chosen = id;
+  seen = found.messages.length ? found.messages[found.messages.length - 1].id : null;
   at("nothing").hidden = true;
   at("open").hidden = false;
   at("done").textContent = "";
@@ -95,18 +96,21 @@ async function open(id) {
 
 at("reply").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const body = JSON.stringify({ text: at("text").value, entry: at("entry").value || null, was_wrong: at("wrong").checked });
+  const id = chosen;
+  const body = JSON.stringify({ text: at("text").value, entry: at("entry").value || null, was_wrong: at("wrong").checked, seen });
   try {
-    const answer = await fetch("/api/desk/conversations/" + encodeURIComponent(chosen) + "/reply", { method: "POST", headers: { "Content-Type": "application/json" }, body });
+    const answer = await fetch("/api/desk/conversations/" + encodeURIComponent(id) + "/reply", { method: "POST", headers: { "Content-Type": "application/json" }, body });
     const told = await answer.json();
     if (!answer.ok) throw new Error(told.error);
   } catch (problem) {
     at("done").textContent = "Not sent: " + problem.message;
     return;
   }
-  at("text").value = "";
-  await choose(chosen);
-  at("done").textContent = "Sent.";
+  if (chosen === id) {  // else another one was opened meanwhile, whose draft stays
+    at("text").value = "";
+    await choose(id);
+    at("done").textContent = "Sent.";
+  } else delete drafts[id];
   refresh();
 });
 refresh();
