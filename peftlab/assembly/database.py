@@ -14,6 +14,7 @@ import sqlalchemy
 from sqlalchemy import Column, Integer, MetaData, String, Table
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, NoSuchModuleError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.schema import CreateIndex
 
 from peftlab.core.errors import PeftlabError, UserError
@@ -70,6 +71,8 @@ class Database:
             raise UserError(f"the database cannot hold this: {error.orig}", where=self._shown) from error
         except OperationalError as error:
             raise StorageError(f"the database refused: {error.orig}", where=self._shown) from error
+        except PoolTimeoutError as error:  # as on a disk that stands still: all connections are taken
+            raise StorageError("the database has not answered in time", where=self._shown) from error
 
     def _check_owner(self, connection: Connection, owner: str, version: int) -> None:
         metadata = MetaData()

@@ -138,7 +138,8 @@ def _prompt(
         messages = [message.model_dump(exclude_none=True) for message in body.messages]
         said = [value for message in messages for key, value in message.items() if key != "role"]
         _check_size(sum(map(_characters, [*said, *(body.tools or [])])), limits)
-        check_texts(Split("request", range(1), {"messages": [messages]}, "messages"), ["messages"])
+        given: dict[str, list[Any]] = {"messages": [messages], "tools": [body.tools]}
+        check_texts(Split("request", range(1), given, "messages"), ["messages"])
         prompt = task.conversation_prompt(messages, tuned.tokenizer, body.tools)
         check_room(tuned, prompt["input_ids"], options, where="messages")
         return prompt

@@ -107,10 +107,14 @@ class Service:
         """What comes of items of one model, in their order; all are accepted, or none.
 
         Raises:
+            UnknownAdapterError: The model has gone since its items were made.
             QueueFullError: There is no room in the queue.
             ClosingError: The service is shutting down.
             TimeoutError: The answer is not there in time.
         """
+        hosted = items[0].hosted
+        if self.find(hosted.name) is not hosted:
+            raise UnknownAdapterError(f"the adapter `{hosted.name}` has been replaced", hint="Ask again.")
         answers = self.batcher.submit(items)
         try:
             async with asyncio.timeout(self.config.limits.request_timeout_seconds):
@@ -118,7 +122,7 @@ class Service:
         finally:
             for answer in answers:  # the client has gone, or its time is over: what waits is dropped
                 answer.cancel()
-        self.telemetry.texts.labels(items[0].hosted.name).inc(len(items))
+        self.telemetry.texts.labels(hosted.name).inc(len(items))
         return found
 
     def check_texts(self, texts: Sequence[str], name: str = "texts") -> None:

@@ -9,10 +9,13 @@ from typing import Any
 
 import pytest
 
+from peftlab.core.errors import UserError
 from peftlab.inference.generate import GenerationOptions
 from peftlab.serving.batcher import Batcher
 from peftlab.serving.host import TextRequest, WorkItem
-from peftlab.serving.serving_config import Batching
+from peftlab.serving.service import Service
+from peftlab.serving.serving_config import Batching, ServingConfig
+from peftlab.serving.telemetry import Telemetry
 
 TASK = SimpleNamespace(length=lambda _example: 1)
 HOSTED: Any = SimpleNamespace(name="a", tuned=SimpleNamespace(task=TASK), group=object())
@@ -113,3 +116,27 @@ def test_too_few_answers_are_told_to_those_who_wait() -> None:
         await asyncio.wait_for(queue.close(), 10)
 
     asyncio.run(ask())
+
+
+def test_what_was_made_for_an_adapter_that_has_gone_meanwhile_is_refused() -> None:
+    """A request that awaits something between the look-up and the queue may find the adapter gone, or another one."""
+
+    async def ask(models: dict[str, Any]) -> None:
+        host: Any = SimpleNamespace(models=models, answer=list, write=None)
+        await Service(host, ServingConfig(), Telemetry()).answers([WorkItem(HOSTED, {})])
+
+    for models in ({}, {"a": SimpleNamespace(name="a")}):
+        with pytest.raises(UserError, match=r"no adapter `a`|has been replaced"):
+            asyncio.run(asyncio.wait_for(ask(models), 10))
+
+
+def test_a_log_that_nobody_can_write_to_stops_no_request() -> None:
+    class Full:
+        def write(self, _text: str) -> int:
+            raise OSError(28, "No space left on device")
+
+        def flush(self) -> None: ...
+
+    telemetry = Telemetry(Full())  # type: ignore[arg-type]
+    telemetry.request("/v1/predict", 200, 0.1)
+    assert b'route="/v1/predict"' in telemetry.render()

@@ -41,7 +41,9 @@ class Estimate:
 def draw_list(scores: Floats, count: int, temperature: float, random: np.random.Generator) -> NDArray[np.int64]:
     """Places of a list that is drawn from scores, by Gumbel's trick; a tiny temperature sorts."""
     noise = random.gumbel(size=len(scores))
-    return np.argsort(-(scores / temperature + noise), kind="stable")[:count].astype(np.int64)
+    with np.errstate(over="ignore"):
+        worth = (scores - scores.max(initial=-np.inf)) / temperature
+    return np.argsort(-(worth + noise), kind="stable")[:count].astype(np.int64)
 
 
 def chances_of(scores: Floats, places: Sequence[int], temperature: float) -> Floats:
@@ -52,13 +54,13 @@ def chances_of(scores: Floats, places: Sequence[int], temperature: float) -> Flo
         places: The list, as places in ``scores``.
         temperature: Of the policy.
     """
-    worth = np.asarray(scores, np.float64) / temperature
+    worth = np.asarray(scores, np.float64)
     free = np.ones(len(worth), bool)
     found = []
     for place in places:
-        left = worth[free]
-        most = left.max()
-        found.append(np.exp(worth[place] - most) / np.exp(left - most).sum())
+        most = worth[free].max()
+        with np.errstate(over="ignore"):  # by a tiny temperature all but the best are infinitely far away
+            found.append(np.exp((worth[place] - most) / temperature) / np.exp((worth[free] - most) / temperature).sum())
         free[place] = False
     return np.array(found)
 

@@ -46,6 +46,8 @@ SHOWN = Table(
     Column("chance", Float, nullable=False),
 )
 Index("recommend_events_of_list", EVENTS.c.list, EVENTS.c.item)
+DRAWN = LISTS.c.temperature.is_not(None)
+Index("recommend_lists_drawn", LISTS.c.time, sqlite_where=DRAWN, postgresql_where=DRAWN)
 
 
 @dataclass(frozen=True)
@@ -180,7 +182,7 @@ class Store:
         All lists have as many places as the shortest one.
         """
         with self._database.transaction() as connection:
-            last = sqlalchemy.select(LISTS).where(LISTS.c.temperature.is_not(None))
+            last = sqlalchemy.select(LISTS).where(DRAWN)
             last = last.order_by(LISTS.c.time.desc(), LISTS.c.id).limit(most)
             lists = connection.execute(last).all()
             rows: dict[str, list[Any]] = {each.id: [] for each in lists}

@@ -93,7 +93,11 @@ class Desk:
                 self._room.release()
         events.put({"event": "accepted", "id": number})
         if is_new:
-            self._threads.submit(self._answer, session, number, text, events)
+            try:
+                self._threads.submit(self._answer, session, number, text, events)
+            except RuntimeError:  # there is no room for a thread; the message is stored, and goes to a person
+                self._room.release()
+                raise
             return events.each()
         for row in await run_in_threadpool(self.storage.messages, session.id):
             if row.answers == number:

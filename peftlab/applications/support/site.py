@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 COOKIE = "peftlab_conversation"
 PUBLIC = ("/", "/static/", "/api/chat")
 MOST_CHARACTERS, LATEST = 2000, 20
+FORMULAS = tuple("=+-@\t\r\n＝＋－＠")
+"""What a cell begins with that spreadsheets compute; some take the wide forms for the same."""
 
 
 def _shown(text: str) -> str:
@@ -212,4 +214,4 @@ def _found(storage: Storage, name: str) -> Any:
 
 def _cell(text: str) -> str:
     """A blank before what a spreadsheet would compute; reading the table takes it away again."""
-    return f" {text}" if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+    return f" {text}" if text.startswith(FORMULAS) else text

@@ -131,11 +131,11 @@ class Writer:
         wanted = WantedText(prompt, self._options, _Begun(begin, checked.add), lambda: not checked.is_enough)
         answer: Future[GeneratedText] = Future()
         with self._change:
+            if not self._is_writing:  # first of all: where there is no room for a thread, nobody waits for it
+                threading.Thread(target=self._write_all, name="writer", daemon=True).start()
+                self._is_writing = True
             self._waiting.append(wanted)
             self._answers[wanted] = answer
-            if not self._is_writing:
-                self._is_writing = True
-                threading.Thread(target=self._write_all, name="writer", daemon=True).start()
         return checked.finish(is_whole=answer.result().finish_reason == "stop")
 
     def _write_all(self) -> None:

@@ -300,3 +300,13 @@ def test_times_are_read_in_the_usual_forms() -> None:
     assert [seconds_of(number) for number in (0, 7, "12345678", 1e8)] == [0, 7, 12345678, 1e8]  # no days
     for wrong in ("yesterday", True, None, "", -5, 1e18, float("nan")):
         assert seconds_of(wrong) is None
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_tiny_temperature_sorts_and_its_chances_are_numbers() -> None:
+    scores = np.array([3.0, 2.0, 1.0, -4.0])
+    drawn = draw_list(scores, 3, 1e-320, np.random.default_rng(0)).tolist()
+    assert drawn == [0, 1, 2]
+    assert chances_of(scores, drawn, 1e-320).tolist() == [1, 1, 1]
+    assert chances_of(scores, [1, 0], 1e-320).tolist() == [0, 1]
+    assert draw_list(np.zeros(0), 3, 1.0, np.random.default_rng(0)).tolist() == []

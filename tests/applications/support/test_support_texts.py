@@ -28,6 +28,7 @@ from peftlab.applications.support.hostile import gives_orders
 from peftlab.applications.support.prompting import conversation
 from peftlab.applications.support.search import Ranked
 from peftlab.applications.support.sentences import sentences
+from peftlab.applications.support.site import _cell
 from peftlab.applications.support.turns import Exchange, Kind, understand
 from peftlab.applications.support.words import WordIndex
 from peftlab.applications.support.writing import CheckedText
@@ -351,3 +352,9 @@ def test_a_stated_share_of_the_sentences_may_be_quoted(quotable: float) -> None:
     kept = sum(len(sentences(belonging.quotable(entry).answer)) for entry in entries)
     assert kept >= int(quotable * 20)  # sentences that are alike stay together
     assert kept == 20 or quotable < 1
+
+
+def test_no_cell_of_the_table_of_corrections_is_computed() -> None:
+    for text in ("=1+1", "+1", "-1", "@a", "\t=1", "\r=1", "\n=1", "＝1", "＠a"):
+        assert _cell(text) == f" {text}"
+    assert _cell("a=1") == "a=1"
