@@ -127,6 +127,8 @@ def test_the_latest_are_found_behind_a_customer_who_has_said_much(
     assert found[0]["text"] == storage.messages(sessions[0].id)[-1].text == "the last"
     assert len(storage.overview.latest(20)) == 3
     assert last == storage.messages(sessions[0].id)[-1].id
+    answer(storage, sessions[0], last)
+    assert storage.overview.latest(1)[0]["text"] == "the last"
 
 
 def test_what_is_asked_every_few_seconds_does_not_grow_with_what_is_stored(storage: Storage, tmp_path: Path) -> None:
