@@ -95,7 +95,13 @@ class Cell:
             rows: Their numbers.
             seed: As of :meth:`recipe`.
         """
-        return self.recipe({"data.train_rows": list(rows), "data.max_train_examples": None}, seed=seed)
+        return self.recipe({"data.train_rows": list(rows), **self.all_rows}, seed=seed)
+
+    @property
+    def all_rows(self) -> dict[str, Any]:
+        """Settings under which no number of rows is drawn; a label curve says how many it has."""
+        by_class = (self.document.values.get("data") or {}).get("max_train_examples_per_class") is not None
+        return {"data.max_train_examples": None} | ({} if by_class else {"data.draw_seed": None})
 
     def _seeds(self, seed: int) -> dict[str, Any]:
         return {"seed": seed, "data.draw_seed": seed} if self.resample_train else {"seed": seed}

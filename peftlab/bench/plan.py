@@ -143,7 +143,7 @@ class Plan:
         for cell in self.cells:
             if (point := cell.combination[:-1]) in found:
                 continue
-            recipe = cell.recipe({"data.max_train_examples": None}, seed=self.suite.seeds[0])
+            recipe = cell.recipe(cell.all_rows, seed=self.suite.seeds[0])
             found[point] = load_data(recipe, offline=offline, report=Silent().say).splits["train"].index
             if len(found[point]) < most:
                 raise ConfigError(

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
-from peftlab.core.config import Config, Document, build_config, read_yaml
+from peftlab.bench.method_entry import check_entry
+from peftlab.core.config import Config, Document, KeyPath, WrongKeyError, build_config, read_yaml
 from peftlab.core.folder_name import FolderName
 from peftlab.core.method import METHODS
-from peftlab.core.selection import STRATEGIES
-from peftlab.recipe.registered import build_registered
+from peftlab.recipe.kinds import SUITE, check_kind
 from peftlab.recipe.schema import write_yaml
 
 NAME = r"^[\w][\w.]*(-[\w.]+)*$"
@@ -132,11 +132,17 @@ class Suite(Config):
         return value
 
     @property
-    def _overridden(self) -> dict[str, None]:
-        """Keys that the suite overrides anywhere but under ``then``, in their order."""
-        points = [*self.sequence.values(), *(choice for axis in self.axes.values() for choice in axis.values())]
-        parts = [self.set, *(entry.get("set", {}) for entry in self.methods), *points]
-        return dict.fromkeys(key for part in parts for key in part)
+    def _overridden(self) -> dict[str, KeyPath]:
+        """Keys that the suite overrides anywhere but under ``then``, each with the first place where it does."""
+        parts: dict[KeyPath, Mapping[str, Any]] = {("set",): self.set}
+        parts |= {("methods", at, "set"): entry.get("set", {}) for at, entry in enumerate(self.methods)}
+        parts |= {("sequence", name): task for name, task in self.sequence.items()}
+        parts |= {("axes", axis, name): self.axes[axis][name] for axis in self.axes for name in self.axes[axis]}
+        found: dict[str, KeyPath] = {}
+        for place, part in parts.items():
+            for key, path in _keys_within(part, place):
+                found.setdefault(key, path)
+        return found
 
     @model_validator(mode="after")
     def _sequence_fits(self) -> Suite:
@@ -144,8 +150,9 @@ class Suite(Config):
             return self
         if self.tuning is not None:
             raise ValueError("a suite with a `sequence` is not tuned: write `tuning: null`, and set learning rates")
-        if any(key.split(".")[0] == "continues" for key in self._overridden):
-            raise ValueError("how a run goes on from the one before belongs into `then` of a method")
+        for key, path in self._overridden.items():
+            if key.split(".")[0] == "continues":
+                raise WrongKeyError(path, "how a run goes on from the one before belongs into `then` of a method")
         return self
 
     @model_validator(mode="after")
@@ -156,9 +163,14 @@ class Suite(Config):
             raise ValueError("a suite has `labels` or a `sequence`, not both")
         if self.tuning is not None:
             raise ValueError("a suite with `labels` is not tuned: write `tuning: null`, and set learning rates")
-        for key in ("data.train_rows", "data.max_train_examples", "data.max_train_examples_per_class"):
+        limits = ("data.max_train_examples", "data.max_train_examples_per_class")
+        for key in ("data.train_rows", *limits, "data.draw_seed"):
             if key in self._overridden:
-                raise ValueError(f"`{key}` cannot be set here: `labels` says how many rows there are")
+                raise WrongKeyError(
+                    self._overridden[key],
+                    f"`{key}` cannot be set here: `labels` says how many rows there are, and each seed draws its own",
+                    "Leave it out.",
+                )
         return self
 
     @model_validator(mode="after")
@@ -166,9 +178,13 @@ class Suite(Config):
         if not self.resample_train:
             return self
         if self.labels:
-            raise ValueError("with `labels` each seed draws its rows anyway: leave `resample_train` out")
+            raise WrongKeyError(("resample_train",), "with `labels` each seed draws its rows anyway", "Leave it out.")
         if "data.draw_seed" in self._overridden:
-            raise ValueError("`data.draw_seed` cannot be set here: `resample_train` makes it each run's seed")
+            raise WrongKeyError(
+                self._overridden["data.draw_seed"],
+                "`data.draw_seed` cannot be set here: `resample_train` makes it each run's seed",
+                "Leave one of them out.",
+            )
         return self
 
     @model_validator(mode="after")
@@ -178,12 +194,22 @@ class Suite(Config):
         twice = [name for name, count in Counter(names).items() if count > 1]
         if twice:
             raise ValueError(f"two methods are both called `{twice[0]}`; give one of them a `name`")
-        for key in self._overridden:
+        for key, path in self._overridden.items():
             if key.split(".")[0] in {"method", "seed", "name"}:
-                raise ValueError(f"`{key}` cannot be set here; a suite has `methods`, `seeds` and `name` for it")
+                told = f"`{key}` cannot be set here; a suite has `methods`, `seeds` and `name` for it"
+                raise WrongKeyError(path, told, "Leave it out.")
             if key == "training.learning_rate" and self.tuning is not None:
-                raise ValueError("the suite tunes `training.learning_rate`; to set it instead, write `tuning: null`")
+                told = "the suite tunes `training.learning_rate`"
+                raise WrongKeyError(path, told, "Leave it out, or write `tuning: null`.")
         return self
+
+
+def _keys_within(values: Mapping[str, Any], place: KeyPath, before: str = "") -> Iterator[tuple[str, KeyPath]]:
+    """Dotted keys and their paths; `data: {draw_seed: 1}` sets `data` as a whole, and `data.draw_seed` with it."""
+    for key, value in values.items():
+        yield f"{before}{key}", (*place, key)
+        if isinstance(value, Mapping):
+            yield from _keys_within(value, (*place, key), f"{before}{key}.")
 
 
 def _check_names(names: Any) -> None:
@@ -210,54 +236,13 @@ def load_suite(path: Path | str) -> tuple[Suite, Document]:
     """
     path = Path(path)
     document = read_yaml(path)
+    check_kind(document, SUITE)
     methods = document.values.get("methods")
     for position, entry in enumerate(methods if isinstance(methods, list) else []):
         if isinstance(entry, Mapping):
-            _check_entry(document, entry, ("methods", position))
+            check_entry(document, entry, ("methods", position))
     suite = build_config(Suite, {"name": path.stem, **document.values}, document=document)
     return suite, document
-
-
-def _check_entry(document: Document, entry: Mapping[str, Any], place: tuple[str | int, ...]) -> None:
-    """See that the suite's own keys of a method are right, before anything relies on them.
-
-    Raises:
-        ConfigError: With file, line and key.
-    """
-    if "type" not in entry:
-        raise document.error(place, "the key `type` is required", f"Known: {', '.join(METHODS.names())}.")
-    METHODS.get(entry["type"], where=document.where((*place, "type")))
-    if not isinstance(entry.get("name", ""), str | int):
-        raise document.error((*place, "name"), f"a name is needed, not {entry['name']!r}")
-    for key in ("set", "then"):
-        if not isinstance(entry.get(key, {}), Mapping):
-            raise document.error((*place, key), f"a mapping of keys to values is needed, not {entry[key]!r}")
-    if not isinstance(entry.get("router", False), bool):
-        raise document.error((*place, "router"), "true or false is needed")
-    if document.values.get("labels"):
-        if "select" not in entry:
-            raise document.error(
-                place,
-                "a suite with `labels` needs `select` in each method, such as {type: random}",
-                f"Known: {', '.join(STRATEGIES.names())}.",
-            )
-        build_registered(STRATEGIES, entry["select"], document, (*place, "select"))
-    elif "select" in entry:
-        raise document.error((*place, "select"), "it chooses rows to label, and the suite has no `labels`")
-    then = entry.get("then", {})
-    for key in ("then", "router"):
-        if entry.get(key) and not document.values.get("sequence"):
-            raise document.error((*place, key), "it says how tasks follow each other, and the suite has no `sequence`")
-    for key in then:
-        if key in ("seed", "name", "continues", "continues.run") or key.split(".")[0] == "data":
-            raise document.error((*place, "then", key), f"`{key}` is set by the sequence, not by a method")
-    begins_anew = then.get("continues.weights", True) is False and then.get("continues.replay") == 0
-    if entry.get("router") and not begins_anew:
-        raise document.error(
-            (*place, "router"),
-            "a router chooses among runs that have learned their own task alone",
-            "Set `continues.weights: false` and `continues.replay: 0` under `then`.",
-        )
 
 
 def write_suite(suite: Suite, path: Path) -> None:

@@ -65,12 +65,12 @@ def _is_suite(path: Path) -> bool:
     """Whether a file compares methods on a recipe elsewhere; what cannot be read is told as a recipe."""
     from peftlab.core.config import read_yaml
     from peftlab.core.errors import PeftlabError
+    from peftlab.recipe.kinds import SUITE, kind_of
 
     try:
-        values = read_yaml(path).values
+        return kind_of(read_yaml(path)) == SUITE
     except PeftlabError:
         return False
-    return "methods" in values and "model" not in values  # a recipe may be misspelt
 
 
 def _check_suite(path: Path, overrides: list[str], offline: bool, reporter: Any) -> dict[str, Any]:

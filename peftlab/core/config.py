@@ -6,6 +6,7 @@ of every key. Validation errors become messages that name file, line and key.
 
 from __future__ import annotations
 
+import re
 import reprlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,21 @@ Key = str | int
 KeyPath = tuple[Key, ...]
 MOST_VALUES = 500_000
 """Of a file. A few lines of aliases of aliases would fill the memory."""
+
+
+class WrongKeyError(ValueError):
+    """What is wrong with one key, told by a validator that looks at several.
+
+    Args:
+        path: Of the key, from what is validated.
+        message: What is wrong.
+        hint: How to mend it.
+    """
+
+    def __init__(self, path: Sequence[str | int], message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.path = tuple(path)
+        self.hint = hint
 
 
 class Config(BaseModel):
@@ -236,7 +252,9 @@ def _config_error(
 ) -> ConfigError:
     mistakes: dict[KeyPath, tuple[str, str | None]] = {}
     for item in error.errors(include_url=False):
-        place = _existing_place((*path, *item["loc"]), document)
+        cause = item.get("ctx", {}).get("error")
+        inner = cause.path if isinstance(cause, WrongKeyError) else ()
+        place = _existing_place((*path, *item["loc"], *inner), document)
         message, hint = _explain(item, cls, known)
         if place in mistakes:  # the branches of a union each complain about the same value
             message = f"{mistakes[place][0]}, or {message}" if message not in mistakes[place][0] else mistakes[place][0]
@@ -261,6 +279,10 @@ def _existing_place(path: KeyPath, document: Document) -> KeyPath:
     return tuple(kept)
 
 
+_ONE_CHOICE = re.compile(r"'[^']*'|\w+")
+"""Pydantic's words for a value that a key has to have; its description says why."""
+
+
 def _explain(item: Any, cls: type[Config], known: Iterable[str] | None) -> tuple[str, str | None]:
     kind, context, value = item["type"], item.get("ctx", {}), item.get("input")
     if kind == "extra_forbidden":
@@ -269,9 +291,13 @@ def _explain(item: Any, cls: type[Config], known: Iterable[str] | None) -> tuple
     if kind == "missing":
         return "this key is required", None
     if kind == "literal_error":
-        return f"{value!r} is not one of {context['expected']}", None
+        if not _ONE_CHOICE.fullmatch(context["expected"]):
+            return f"{value!r} is not one of {context['expected']}", None
+        key = cls.model_fields.get(str(item["loc"][-1])) if len(item["loc"]) == 1 else None
+        return f"should be {context['expected']}, not {value!r}", None if key is None else key.description
     if kind in {"value_error", "assertion_error"}:
-        return str(context.get("error", item["msg"])), None
+        error = context.get("error", item["msg"])
+        return str(error), error.hint if isinstance(error, WrongKeyError) else None
     if kind in {"too_short", "string_too_short"} and context["min_length"] == 1:
         return "something is needed here, and it is empty", None
     if kind in {"model_type", "dict_type"}:
@@ -309,6 +335,7 @@ __all__ = [
     "Key",
     "KeyPath",
     "RegisteredConfig",
+    "WrongKeyError",
     "build_config",
     "parse_yaml",
     "parse_yaml_value",

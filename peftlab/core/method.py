@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 TargetModules = Annotated[
-    Literal["all-linear"] | list[str],
+    Literal["all-linear"] | Annotated[list[str], Field(min_length=1)],
     Field(description="'all-linear', or names of modules. Each name must match one."),
 ]
 

@@ -19,7 +19,7 @@ from pydantic import (
 )
 
 from peftlab.core.augmentation import Augmentation
-from peftlab.core.config import Config
+from peftlab.core.config import Config, WrongKeyError
 from peftlab.core.errors import did_you_mean
 from peftlab.data.dialects import Dialect
 from peftlab.data.given import GivenRows
@@ -253,7 +253,11 @@ class DataConfig(Config):
     @model_validator(mode="after")
     def _something_is_drawn(self) -> DataConfig:
         if self.draw_seed is not None and self.max_train_examples is None and self.max_train_examples_per_class is None:
-            raise ValueError("`draw_seed` draws training rows: set `max_train_examples` or `…_per_class` beside it")
+            raise WrongKeyError(
+                ("draw_seed",),
+                "it is the seed of the training rows that are drawn, and all are taken",
+                "Leave it out, or set `max_train_examples` or `…_per_class` beside it.",
+            )
         return self
 
     @model_validator(mode="after")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -39,7 +39,7 @@ class Ia3(Method):
     mergeable: ClassVar[bool] = True
     starts_as_base: ClassVar[bool] = True
 
-    target_modules: Literal["auto"] | list[str] = Field(
+    target_modules: Literal["auto"] | Annotated[list[str], Field(min_length=1)] = Field(
         "auto", description="Names of the layers to rescale; auto: keys, values and the feed-forward's last layer."
     )
     feedforward_modules: Literal["auto"] | list[str] = Field(

@@ -33,6 +33,7 @@ from peftlab.data.data_config import SOURCE_KEYS, DataConfig
 from peftlab.metrics._scorer import ScorerWithMetric
 from peftlab.models.model_config import ModelConfig
 from peftlab.recipe.continuation import Continuation
+from peftlab.recipe.kinds import RECIPE, check_kind
 from peftlab.recipe.registered import build_registered, with_augmentations, with_training_parts
 from peftlab.recipe.shipped import find_recipe
 from peftlab.recipe.values import document_of, name_of
@@ -197,7 +198,9 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> tuple[Recipe
         ConfigError: With file, line and key.
     """
     path = find_recipe(path)
-    document = override(read_yaml(path), overrides)
+    document = read_yaml(path)
+    check_kind(document, RECIPE)
+    document = override(document, overrides)
     return build_recipe(document, default_name=path.stem), document
 
 

@@ -204,8 +204,10 @@ def test_real_runs_choose_and_the_report_and_a_pack_know_it(
         ("{type: random}", "{type: chance}", "unknown strategy `chance`"),
         ("candidates: 1", "candidate: 1", "candidate"),
         ("set: {", "set: {data.max_train_examples: 5, ", "`labels` says how many rows there are"),
+        ("set: {", "set: {data: {source: rows, max_train_examples: 5}, ", "set.data.max_train_examples"),
+        ("set: {", "set: {data.draw_seed: 5, ", "`data.draw_seed` cannot be set here"),
         ("tuning: null", "tuning: null\nsequence: {a: {}, b: {}}", "`labels` or a `sequence`"),
-        ("tuning: null", "tuning: null\nresample_train: true", "leave `resample_train` out"),
+        ("tuning: null", "tuning: null\nresample_train: true", "each seed draws its rows anyway"),
     ],
 )
 def test_what_cannot_be_is_refused(home: Path, tmp_path: Path, old: str, new: str, told: str) -> None:
@@ -215,6 +217,18 @@ def test_what_cannot_be_is_refused(home: Path, tmp_path: Path, old: str, new: st
     with pytest.raises(PeftlabError, match=told) as caught:
         planned(home, tmp_path, "wrong.yaml")
     assert "wrong.yaml" in str(caught.value)
+
+
+def test_how_the_recipe_draws_its_rows_says_nothing_here(home: Path, tmp_path: Path) -> None:
+    recipe = (home / "recipe.yaml").read_text()
+    (home / "drawn.yaml").write_text(
+        recipe.replace("source: rows", "source: rows, max_train_examples: 9, draw_seed: 5")
+    )
+    (home / "other.yaml").write_text((home / "suite.yaml").read_text().replace("recipe.yaml", "drawn.yaml"))
+    ours, theirs = (planned(home, tmp_path / name, name) for name in ("suite.yaml", "other.yaml"))
+    first = [[run.recipe for run in plan.runs() if run.recipe.data.train_rows] for plan in (ours, theirs)]
+    assert len(first[0]) == 4
+    assert first[0] == first[1]
 
 
 def test_a_strategy_that_needs_probabilities_is_refused_for_a_task_without_them(home: Path, tmp_path: Path) -> None:

@@ -139,8 +139,15 @@ def test_a_written_suite_is_the_same_suite(suite: Path, tmp_path: Path) -> None:
         (
             "training.batch_size: 8}",
             "data.draw_seed: 8}\nresample_train: true",
-            ["`data.draw_seed` cannot be set here", "each run's seed"],
+            ["suite.yaml:3: set.data.draw_seed", "`data.draw_seed` cannot be set here", "each run's seed"],
         ),
+        (
+            "training.batch_size: 8}",
+            "data: {source: rows.csv, max_train_examples: 8, draw_seed: 8}}\nresample_train: true",
+            ["suite.yaml:3: set.data.draw_seed", "`data.draw_seed` cannot be set here"],
+        ),
+        ("training.batch_size: 8", "training: {learning_rate: 1e-3}", ["suite.yaml:3: set.training.learning_rate"]),
+        ("few: {data.max_train_examples: 20}", "few: {method: {rank: 20}}", ["suite.yaml:9: axes.data.few.method"]),
         ("[1e-4, 1e-1]", "[1e-1, 1e-4]", ["suite.yaml:12", "the smallest rate comes first"]),
         ("trials: 4", "trials: 0", ["suite.yaml:12", "trials"]),
         ("recipe: recipe.yaml", "recipe: nothing.yaml", ["nothing.yaml", "no such file"]),

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from itertools import pairwise
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from peftlab.core.config import Config, build_config, parse_yaml, parse_yaml_value, read_yaml
+from peftlab.core.config import Config, WrongKeyError, build_config, parse_yaml, parse_yaml_value, read_yaml
 from peftlab.core.errors import ConfigError
 
 
@@ -23,6 +24,14 @@ class Outer(Config):
     inner: Inner = Inner()
     rate: float = 0.1
     names: str | list[str] = "a"
+    kind: Literal["square"] = Field("square", description="Nothing else is built yet.")
+    limit: float = 1.0
+
+    @model_validator(mode="after")
+    def _limit_fits(self) -> Outer:
+        if self.limit < self.rate:
+            raise WrongKeyError(("limit",), "it is below the rate", "Raise it.")
+        return self
 
 
 def test_yaml_is_version_1_2() -> None:
@@ -67,6 +76,8 @@ def test_what_is_no_mapping_is_refused(text: str) -> None:
         ("rate: true\n", "x.yaml:1: rate: should be a valid number, not True"),
         ("names: 3\n", "x.yaml:1: names: should be a valid string, not 3, or should be a valid list, not 3"),
         ("names: [a, 3]\n", "names.1: should be a valid string, not 3"),
+        ("kind: round\n", "x.yaml:1: kind: should be 'square', not 'round'\n  Nothing else is built yet."),
+        ("rate: 3\nlimit: 2\n", "x.yaml:2: limit: it is below the rate\n  Raise it."),
         ("inner: 5\n", "x.yaml:1: inner: a mapping of keys to values is needed, not 5"),
     ],
 )

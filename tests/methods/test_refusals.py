@@ -42,6 +42,13 @@ def test_a_full_name_is_right_for_a_checkpoint_without_the_models_prefix() -> No
         check_targets(BARE, ["bert.encoder.layer.0.attention.self.key"])
 
 
+@pytest.mark.parametrize("name", [name for name, cls in METHODS.items() if "target_modules" in cls.model_fields])
+def test_no_target_at_all_is_refused(name: str) -> None:
+    others = {"feedforward_modules": []} if name == "ia3" else {}
+    with pytest.raises(ValueError, match="at least 1 item"):
+        METHODS[name](target_modules=[], **others)
+
+
 WEIGHTS = {
     "model.layers.0.self_attn.q_proj.weight": (32, 32),
     "lm_head.weight": (400, 32),
