@@ -127,9 +127,11 @@ def _intents(responder: Responder, asked: Sequence[Question], read: Read, ranked
     if inside.any():
         hits = read.intent_logits[inside].argmax(axis=1) == known[inside]
         figures.append(_share("intents.accuracy", hits, "The intent is told rightly, of questions within the scope."))
-        first = np.array([at.get(entry.intent or "", -1) for entry in responder.company.entries])[ranked.order[:, 0]]
-        sentence = "The same, by the entry that search and intents together put first."
-        figures.append(_share("system.intent_accuracy", first[inside] == known[inside], sentence))
+        of_entry = np.array([at.get(entry.intent or "", -1) for entry in responder.company.entries])
+        if (of_entry >= 0).any():  # else the application goes by no intent
+            first = of_entry[ranked.order[:, 0]]
+            sentence = "The same, by the entry that search and intents together put first."
+            figures.append(_share("system.intent_accuracy", first[inside] == known[inside], sentence))
     if inside.any() and outside.any():
         figures += _out_of_scope(responder, read, inside, outside)
     return figures
