@@ -22,6 +22,13 @@ def generator_states() -> dict[str, Tensor]:
     return states
 
 
+def have_moved(states: Mapping[str, Tensor]) -> bool:
+    """Whether anything was drawn since the generators stood so."""
+    import torch
+
+    return any(not torch.equal(state, states.get(name, state[:0])) for name, state in generator_states().items())
+
+
 def restore_generators(states: Mapping[str, Tensor]) -> None:
     """Set torch's random generators."""
     import torch

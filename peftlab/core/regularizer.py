@@ -25,7 +25,7 @@ class TrainingSetup:
         task: Of the recipe.
         method: Of the recipe.
         facts: Of the base model.
-        has_dropout: Whether something is dropped at random while training.
+        has_dropout: Whether something may be dropped at random while training; what is, shows in the first pass.
         goes_on: Whether the run begins with the weights of an earlier one.
     """
 

@@ -225,9 +225,16 @@ def prepare_config(model_config: Any, *, dropout: float | None, pad_token_id: in
         dropout: For every dropout; None leaves what the checkpoint says.
         pad_token_id: The tokenizer's.
         attention: As the recipe says; ``auto`` leaves the choice to transformers.
+
+    Raises:
+        UnsupportedError: Dropout is wanted, and the architecture has none.
     """
-    if dropout is not None:
-        _set_dropout(model_config, dropout)
+    if dropout is not None and not _set_dropout(model_config, dropout) and dropout > 0:
+        raise UnsupportedError(
+            f"model.dropout is {dropout:g}, and models of the type {model_config.model_type} drop nothing",
+            where="model.dropout",
+            hint="Leave it out.",
+        )
     model_config.pad_token_id = pad_token_id
     model_config.return_dict, model_config.output_hidden_states = True, False
     if attention == "auto":
@@ -266,20 +273,29 @@ def unquantized_modules(model: Any, head_modules: tuple[str, ...]) -> list[str]:
     return [*head_modules, *embedding]
 
 
-def _set_dropout(model_config: Any, dropout: float) -> None:
+def _set_dropout(model_config: Any, dropout: float) -> bool:
     """Set every rate of dropout in a config; the names differ by architecture (``attn_pdrop``, ``dropout``, …).
 
     A switch is no rate: ESM's ``token_dropout`` says how it scales its embeddings. Whole layers are left out no more
     often than the checkpoint says: OPT and BART, which train without that, would lose them.
+
+    Returns:
+        Whether any rate is above 0 now.
     """
+    drops = False
     for tower in model_config.sub_configs if model_config.model_type in IMAGE_TEXT_MODELS else ():
-        _set_dropout(getattr(model_config, tower), dropout)
+        drops = _set_dropout(getattr(model_config, tower), dropout) or drops
     for key, value in model_config.to_dict().items():
         is_rate = isinstance(value, int | float) and not isinstance(value, bool)
         if is_rate and key.endswith(("layerdrop", "drop_path_rate")):
-            setattr(model_config, key, min(value, dropout))
+            rate = min(value, dropout)
         elif is_rate and ("dropout" in key or key.endswith("_pdrop")):
-            setattr(model_config, key, dropout)
+            rate = dropout
+        else:
+            continue
+        setattr(model_config, key, rate)
+        drops = drops or rate > 0
+    return drops
 
 
 def checkpoint_activations(model: PreTrainedModel, config: ModelConfig) -> None:

@@ -127,16 +127,18 @@ class Recipe(Config):
         return _guards_of([self.task, self.method, *self.training.regularizers])
 
     def has_dropout(self, config: Mapping[str, Any]) -> bool:
-        """Whether training drops something at random.
+        """Whether training may drop something at random, as far as a config tells: one that names no rate has defaults.
 
         Args:
             config: Of the base model: what it drops where ``model.dropout`` is null and the base trains.
         """
-        own = self.model.dropout
-        if own is None:
-            shares = [value for key, value in config.items() if "drop" in key] if self.method.trains_base else []
-            own = max((value for value in shares if isinstance(value, float)), default=0.0)
-        return own > 0 or getattr(self.method, "dropout", 0) > 0
+        if getattr(self.method, "dropout", 0) > 0:
+            return True
+        if self.model.dropout is not None or not self.method.trains_base:
+            return (self.model.dropout or 0) > 0
+        named = [value for key, value in config.items() if "drop" in key]
+        rates = [value for value in named if isinstance(value, int | float) and not isinstance(value, bool)]
+        return not rates or max(rates) > 0
 
     def training_hooks(self) -> list[TrainingHooks]:
         """The hooks of a run, the method's first. Regularisers are copies, which remember nothing yet."""

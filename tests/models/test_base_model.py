@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, BartConfig, DistilBertConfig, DistilBertModel, EsmConfig
+from transformers import (
+    AutoModelForSequenceClassification,
+    BartConfig,
+    ConvNextConfig,
+    DistilBertConfig,
+    DistilBertModel,
+    EsmConfig,
+    LlamaConfig,
+    MambaConfig,
+    ResNetConfig,
+)
 
 from peftlab.core.config import Document
 from peftlab.core.errors import ConfigError, SourceError, UnsupportedError
@@ -68,6 +78,17 @@ def test_a_switch_is_no_rate_of_dropout() -> None:
     recipe = build_recipe(Document(source="test", values={**values, "method": {"type": "full"}}), default_name="test")
     assert not recipe.has_dropout({"token_dropout": True, "hidden_dropout_prob": 0.0})
     assert recipe.has_dropout({"token_dropout": True, "hidden_dropout_prob": 0.1})
+    assert recipe.has_dropout({}), "a config that names no rate has those of its type"
+
+
+def test_dropout_of_a_base_that_has_none_is_refused() -> None:
+    """It was taken without a word, and r_drop believed it."""
+    for config in (MambaConfig(), ResNetConfig(), ConvNextConfig(drop_path_rate=0.0)):
+        prepare_config(config, dropout=0.0, pad_token_id=1)
+        with pytest.raises(UnsupportedError, match=rf"model\.dropout is 0\.1, and .* {config.model_type} drop nothing"):
+            prepare_config(config, dropout=0.1, pad_token_id=1)
+    for config in (LlamaConfig(), ConvNextConfig(drop_path_rate=0.1)):
+        prepare_config(config, dropout=0.1, pad_token_id=1)
 
 
 def test_whole_layers_are_not_left_out_by_dropout() -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional
 
 from peftlab.core.errors import UnsupportedError
@@ -37,3 +40,26 @@ def test_without_dropout_it_is_refused(request: pytest.FixtureRequest) -> None:
     model, task = TASKS["text_classification"]
     with pytest.raises(UnsupportedError, match="differ by their dropout"):
         checked(request.getfixturevalue(model), task, [{"type": "r_drop"}])
+
+
+def test_a_model_that_uses_none_of_its_rates_is_refused_in_the_first_pass(tiny_bert: Path) -> None:
+    """A config may name rates that nothing reads: both passes are equal then, and their divergence is 0."""
+    _, task = TASKS["text_classification"]
+    job = job_of(checked(tiny_bert, task, [{"type": "r_drop"}], dropout=0.2))
+    batch = job.task.collate(list(job.split.examples), 0)
+    accumulate_gradients(job, [batch])
+    other = job_of(checked(tiny_bert, task, [{"type": "r_drop"}], dropout=0.2))
+    for module in other.model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+    with pytest.raises(UnsupportedError, match="this model drops nothing"):
+        accumulate_gradients(other, [batch])
+
+
+def test_dropout_of_an_update_that_is_still_zero_counts(tiny_bert: Path) -> None:
+    """LoRA's B begins at zero, so that the first two passes are equal although their dropout differs."""
+    _, task = TASKS["text_classification"]
+    method = {"type": "lora", "rank": 4, "dropout": 0.2}
+    job = job_of(checked(tiny_bert, task, [{"type": "r_drop"}], method=method))
+    loss = accumulate_gradients(job, [job.task.collate(list(job.split.examples), 0)])
+    assert torch.isfinite(loss)
