@@ -6,11 +6,12 @@ The default is that of Zhang et al. 2021 (https://arxiv.org/abs/2006.05987).
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
 from peftlab.core.errors import UnsupportedError
+from peftlab.core.input_embeddings import input_embeddings
 from peftlab.core.regularizer import REGULARIZERS, Regularizer
 
 if TYPE_CHECKING:
@@ -38,6 +39,15 @@ class LayerWiseDecay(Regularizer):
                 where="training.regularizers",
                 hint="Leave it out, or choose a method that trains in every layer, such as lora or full.",
             )
-        top = max(layer_of.values())
-        below = {name: -1 for name in trained if name not in layer_of and EMBEDDINGS.search(name)}
+        top, head = max(layer_of.values()), _names_of_output(model)
+        below = {name: -1 for name in trained if name not in {*layer_of, *head} and EMBEDDINGS.search(name)}
         return {name: self.decay ** (top + 1 - layer) for name, layer in {**layer_of, **below}.items()}
+
+
+def _names_of_output(model: Any) -> set[str]:
+    """The parameters of a language model's head, which GPT-NeoX calls ``embed_out``; none that embeds tokens too."""
+    output = getattr(model, "get_output_embeddings", lambda: None)()
+    if output is None:
+        return set()
+    own = {id(each) for each in output.parameters()} - {id(each) for each in input_embeddings(model).parameters()}
+    return {name for name, parameter in model.named_parameters() if id(parameter) in own}

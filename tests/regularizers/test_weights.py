@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from torch.func import functional_call
+from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM
 
 from peftlab.core.errors import UnsupportedError
+from peftlab.regularizers.layer_wise_decay import LayerWiseDecay
 from peftlab.training.checkpoints import trainable_parameters
 from peftlab.training.gradients import accumulate_gradients
 from peftlab.training.loop import optimizer_step, restore_best, train
@@ -133,6 +135,17 @@ def test_lower_layers_learn_slower(tiny_bert: Path, tiny_gpt2: Path) -> None:
         assert {value for name, value in rates.items() if name.startswith(("classifier", "score"))} == {1.0}
     with pytest.raises(UnsupportedError, match="trained parameters in two layers or more"):
         job_of(checked(tiny_bert, TASK, [{"type": "layer_wise_decay"}], method={"type": "linear_probe"}))
+
+
+def test_a_head_that_is_called_an_embedding_keeps_its_rate() -> None:
+    """GPT-NeoX calls its output layer `embed_out`: it learned slower than all layers below it."""
+    sizes = {"vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2}
+    model = GPTNeoXForCausalLM(GPTNeoXConfig(**sizes, intermediate_size=16, max_position_embeddings=16))
+    factors = LayerWiseDecay(decay=0.5).rate_factors(model)
+    assert "embed_out.weight" not in factors
+    assert factors["gpt_neox.embed_in.weight"] == 0.125
+    tied = GPT2LMHeadModel(GPT2Config(vocab_size=20, n_embd=8, n_layer=2, n_head=2, n_positions=16))
+    assert LayerWiseDecay(decay=0.5).rate_factors(tied)["transformer.wte.weight"] == 0.125
 
 
 def test_together_they_multiply_and_a_step_is_taken(tiny_bert: Path) -> None:
