@@ -85,15 +85,16 @@ def prepare_splits(
         base: Asks the model.
         model: The base; its weights are compared before and after.
         path: The file.
-        identity: Of data, base and settings, as plain JSON: values of another one are computed anew.
+        identity: Of data and settings, as plain JSON: values of others, or of other weights, are computed anew.
 
     Raises:
         RunFailedError: The task has changed the base, or gives other rows than there are examples.
     """
-    key = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
+    before = fingerprints(dict(model.named_parameters()))
+    content = json.dumps([identity, before], sort_keys=True, default=str)
+    key = hashlib.sha256(content.encode()).hexdigest()
     found = read_prepared(path, key)
     if found is None:
-        before = fingerprints(dict(model.named_parameters()))
         given = task.prepare(splits, base)
         if given is None:
             return dict(splits)

@@ -10,6 +10,7 @@ import torch
 from peftlab.core.errors import UserError
 from peftlab.core.threads import keep_threads
 from peftlab.run.run_context import RunContext
+from peftlab.run.teachers import NOTE as TEACHERS_NOTE
 from peftlab.training.checkpoints import Checkpoint
 
 
@@ -27,7 +28,7 @@ def read_checkpoint(run: RunContext) -> Checkpoint | None:
             raise UserError(
                 f"the run cannot be resumed here: `{key}` has changed",
                 where=str(run.folder.path),
-                hint="The data, the base model or a library has changed. Start the run in a new folder.",
+                hint="The data, the base model, a teacher or a library has changed. Start the run in a new folder.",
             )
     run.findings.resumed = checkpoint.state["resumed"] + 1
     run.findings.earlier_seconds = checkpoint.state["seconds"]
@@ -71,8 +72,13 @@ def keep_threads_of(run: RunContext) -> None:
 
 
 def _identity(run: RunContext) -> dict[str, Any]:
+    # On another device the base may be of another type, or be quantised otherwise.
+    base = f"base_weights ({str(run.dtype).removeprefix('torch.')}, {run.device.type})"
+    teachers = run.findings.notes.get(TEACHERS_NOTE, ())
     return {
         "initial_adapter_sha256": run.findings.initial_adapter_sha256,
+        base: run.findings.base_sha256,
+        "teachers": [teacher["weights_sha256"] for teacher in teachers],
         "data_fingerprint": run.checked.data.summary.fingerprint,
         "added_rows_fingerprint": run.checked.data.summary.added_rows_fingerprint,
         "labels": list(run.checked.labels),

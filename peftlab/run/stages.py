@@ -63,9 +63,10 @@ def _run_stages(run: RunContext) -> None:
             job, matmul_rate = measure(run, loader, job, step_flops)
     run.interrupts.check()
     base_guard = BaseGuard(model)
+    run.findings.base_sha256 = digest or base_guard.digest()
     check_alike(
         run.world,
-        {"weights of the base": digest or base_guard.digest(), "new weights": str(run.findings.initial_adapter_sha256)},
+        {"weights of the base": run.findings.base_sha256, "new weights": str(run.findings.initial_adapter_sha256)},
         kind=UserError,
     )
     if run.recipe.continues is not None:

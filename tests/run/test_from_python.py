@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import re
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,6 +13,7 @@ from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
+from safetensors.torch import load_file, save_file
 
 import peftlab
 from peftlab import Callback, Recipe, RunRecord, RunResult, StopTraining, run_recipe
@@ -195,6 +197,19 @@ def test_a_run_whose_callback_failed_goes_on_to_the_same_end(
     after = run_recipe(recipe, output_dir=folder, resume=True, callbacks=[resumed := Listener()]).record
     assert (after.status, after.resumed, after.scores) == ("success", 1, whole.scores)
     assert [step for event, step, _ in resumed.heard if event == "step"] == list(range(place[1] + 1, 5))
+
+
+def test_a_run_does_not_go_on_over_another_base(
+    recipe_of: Callable[..., Recipe], tiny_bert: Path, tmp_path: Path
+) -> None:
+    """An adapter begins with the same numbers over any weights of one shape, so that those told nothing."""
+    base, folder = shutil.copytree(tiny_bert, tmp_path / "bert"), tmp_path / "run"
+    recipe = recipe_of(model={"path": base}, training=EVERY_STEP)
+    run_recipe(recipe, output_dir=folder, callbacks=[Listener(fail=("step", 3))])
+    weights = {name: value * 1.5 for name, value in load_file(base / "model.safetensors").items()}
+    save_file(weights, base / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=r"`base_weights \(float32, cpu\)` has changed"):
+        run_recipe(recipe, output_dir=folder, resume=True)
 
 
 def test_when_on_end_fails_everything_is_on_disk(recipe_of: Callable[..., Recipe], tmp_path: Path) -> None:

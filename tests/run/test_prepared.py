@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import peftlab
 from peftlab.core.splits import EncodedSplit, Example
@@ -92,3 +93,18 @@ def test_a_base_that_is_changed_fails_the_run(
     assert done.record.status == "failed"
     assert "has changed the base model" in (done.record.error or "")
     assert not (tmp_path / "run" / PREPARED).exists()
+
+
+def test_values_of_another_base_are_computed_anew(
+    tiny_bert: Path, reviews: Path, tmp_path: Path, reminded: type[Reminded]
+) -> None:
+    folder = shutil.copytree(tiny_bert, tmp_path / "bert")
+    recipe = peftlab.Recipe.from_dict(values(folder, reviews))
+    peftlab.run_recipe(recipe, output_dir=tmp_path / "run")
+    before = load_file(tmp_path / "run" / PREPARED)["test/reference"]
+    (tmp_path / "run" / "record.json").unlink()
+    weights = {name: value * 1.5 for name, value in load_file(folder / "model.safetensors").items()}
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    peftlab.run_recipe(recipe, output_dir=tmp_path / "run", resume=True)
+    assert reminded.calls == ["prepare"] * 2
+    assert not torch.equal(load_file(tmp_path / "run" / PREPARED)["test/reference"], before)
