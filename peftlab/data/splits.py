@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from peftlab.core.errors import DataError
+from peftlab.core.errors import ConfigError, DataError
 from peftlab.core.record import DataSummary
 from peftlab.core.reporter import ProgressCallback
 from peftlab.core.splits import Split
@@ -38,6 +38,9 @@ class LoadedData:
         unlabeled_copies: Changed copies of some of them, which carry their rows' places in the source; None: none are
             made.
         earlier: The rows that the run learned newly which this one goes on from; None: it goes on from none.
+        drawn_from: All rows of the table that the training rows were drawn from, where the recipe names them or gives
+            their draw a seed of its own; None: else.
+        beside: Columns that are read for somebody else than the task.
     """
 
     splits: dict[str, Split]
@@ -46,6 +49,12 @@ class LoadedData:
     unlabeled: Split | None = None
     unlabeled_copies: Split | None = None
     earlier: Split | None = None
+    drawn_from: Split | None = None
+    beside: Collection[str] = ()
+
+    def fingerprint_of(self, splits: Mapping[str, Split]) -> str:
+        """By what runs are compared that have these splits of the data."""
+        return _fingerprint_of(splits, self.drawn_from, self.beside)
 
 
 def load_splits(
@@ -99,18 +108,28 @@ def load_splits(
     everything = splits["train"]
     splits = keep_train_rows(splits, config)
     classes.look(splits["train"], "data.train_rows")
+    there = len(splits["train"])
     splits = cap_splits(splits, config, seed, rules)
     classes.look(splits["train"], "data.max_train_examples")
+    if config.draw_seed is not None and len(splits["train"]) == there:
+        raise ConfigError(
+            f"all {there:,} training rows are learned, so another seed draws no others",
+            where="data.draw_seed",
+            hint="Set data.max_train_examples or data.max_train_examples_per_class to fewer, or leave draw_seed out; "
+            "in a suite, resample_train.",
+        )
     if not config.deduplicate:
         notes["texts_in_two_splits"] = count_shared_texts(splits, rules.keys)
     unlabeled, counts = load_unlabeled(config, rules, splits, seed=seed, folder=folder, offline=offline, report=report)
     notes |= counts
-    rows = {name: len(split) for name, split in splits.items()}
-    # Which rows are learned of one table is what runs are compared by, as with data.prune: the data are the same.
     draws = config.train_rows is not None or config.draw_seed is not None
-    known = {**splits, "train": everything} if draws else splits
-    summary = DataSummary(fingerprint=fingerprint(known, without=rules.beside), rows=rows, notes=notes)
-    return LoadedData(splits, summary, classes.lost, unlabeled)
+    drawn_from = everything if draws else None
+    summary = DataSummary(
+        fingerprint=_fingerprint_of(splits, drawn_from, rules.beside),
+        rows={name: len(split) for name, split in splits.items()},
+        notes=notes,
+    )
+    return LoadedData(splits, summary, classes.lost, unlabeled, drawn_from=drawn_from, beside=rules.beside)
 
 
 class _ClassWatch:
@@ -171,6 +190,12 @@ def fingerprint(splits: Mapping[str, Split], *, without: Collection[str] = ()) -
         for index, *values in zip(split.index, *(split.columns[column] for column in columns), strict=True):
             digest.update(json.dumps([index, values], default=str, sort_keys=True).encode() + b"\n")
     return digest.hexdigest()
+
+
+def _fingerprint_of(splits: Mapping[str, Split], drawn_from: Split | None, beside: Collection[str]) -> str:
+    """Which rows are learned of one table says nothing of the data, as with ``data.prune``: so all of them count."""
+    known = splits if drawn_from is None else {**splits, "train": drawn_from}
+    return fingerprint(known, without=beside)
 
 
 def _with_plain_numbers(splits: Mapping[str, Split], column: str, config: DataConfig) -> dict[str, Split]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from peftlab.core.errors import DataError
@@ -60,7 +60,6 @@ def load_unlabeled(
     split = drop_missing_rows(whole)
     check_columns(split, columns, ())
     notes = {"unlabeled_rows_without_text": len(whole) - len(split)}
-    held_out = {name: own for name, own in splits.items() if name in HELD_OUT}
     seen = {key: name for name, own in list(splits.items())[::-1] for key in rules.keys(own)}
     fresh: list[int] = []
     for at, key in enumerate(text_keys(split, columns)):
@@ -74,7 +73,7 @@ def load_unlabeled(
     order = random_order(text_keys(split, columns), seed)
     drawn = sorted(range(len(split)), key=order.__getitem__)[: config.max_unlabeled_examples]
     split = take(split, sorted(drawn))
-    split, near = _without_near(split, held_out, columns)
+    split, near = without_near(split, [splits[name] for name in splits if name in HELD_OUT], columns)
     notes["unlabeled_rows_near_held_out_rows"] = near
     if not len(split):
         raise DataError(
@@ -85,9 +84,9 @@ def load_unlabeled(
     return split, {**notes, "unlabeled_rows": len(split)}
 
 
-def _without_near(split: Split, held_out: Mapping[str, Split], columns: list[str]) -> tuple[Split, int]:
+def without_near(split: Split, held_out: Sequence[Split], columns: Sequence[str]) -> tuple[Split, int]:
     """The rows that are not nearly the same as a held-out one, and how many are."""
-    known = [row for own in held_out.values() for row in zip(*(own.columns[name] for name in columns), strict=True)]
+    known = [row for own in held_out for row in zip(*(own.columns[name] for name in columns), strict=True)]
     alike = first_alike(known, list(zip(*(split.columns[name] for name in columns), strict=True)))
     kept = [at for at, other in enumerate(alike) if other is None or other >= len(known)]
     return take(split, kept), len(split) - len(kept)

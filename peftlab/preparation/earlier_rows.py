@@ -1,7 +1,8 @@
 """New rows beside those of the runs that came before: what is learned again, and on what forgetting is measured.
 
 No test row may be a training row, of this run or of an earlier one. So new training rows that an earlier run is tested
-on are left out, and so are new test and validation rows that one has learned.
+on are left out, with texts without labels that are nearly the same, and so are new test and validation rows that one
+has learned.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from peftlab.data.columns import take
 from peftlab.data.duplicates import text_key, text_keys
 from peftlab.data.ordering import draw_first, random_order
 from peftlab.data.splits import LoadedData, fingerprint
+from peftlab.data.unlabeled import HELD_OUT, without_near
 
 MUST_NOT_MEET = {"train": ("validation", "test"), "validation": ("train",), "test": ("train", "validation")}
 """Earlier splits whose rows may not be in a new one."""
@@ -38,23 +40,33 @@ def without_earlier_rows(own: LoadedData, earlier: Sequence[LoadedData], task: T
         DataError: No row of a split is left.
     """
     splits, counts = dict(own.splits), dict[str, int]()
-    for name, split in own.splits.items():
+
+    def without(split: Split, name: str) -> Split:
         theirs = [data.splits[other] for data in earlier for other in MUST_NOT_MEET[name] if other in data.splits]
         seen = {key for each in theirs for key in _keys(each, task)}
         kept = [at for at, key in enumerate(_keys(split, task)) if key not in seen]
-        if not kept:
+        return split if len(kept) == len(split) else take(split, kept)
+
+    for name, split in own.splits.items():
+        splits[name] = without(split, name)
+        if not len(splits[name]):
             raise DataError(f"no new {name} row is left: an earlier run knows all of these texts", where=split.source)
-        if len(kept) < len(split):
-            splits[name] = take(split, kept)
-            counts[f"{name}_rows_of_earlier_runs"] = len(split) - len(kept)
-    if not counts:
-        return own
+        if len(splits[name]) < len(split):
+            counts[f"{name}_rows_of_earlier_runs"] = len(split) - len(splits[name])
+    drawn_from = None if own.drawn_from is None else without(own.drawn_from, "train")
+    unlabeled = own.unlabeled
+    if unlabeled is not None:
+        held_out = [data.splits[name] for data in earlier for name in HELD_OUT if name in data.splits]
+        unlabeled, lost = without_near(unlabeled, held_out, list(unlabeled.columns))
+        if not len(unlabeled):
+            raise DataError("no text without a label is left: an earlier run is tested on all", where=unlabeled.source)
+        counts |= {"unlabeled_rows_of_earlier_runs": lost, "unlabeled_rows": len(unlabeled)}
     summary = own.summary.model_copy(update={"notes": {**own.summary.notes, **counts}})
-    return replace(own, splits=splits, summary=summary)
+    return replace(own, splits=splits, summary=summary, drawn_from=drawn_from, unlabeled=unlabeled)
 
 
 def with_earlier_rows(
-    own: LoadedData, earlier: Sequence[LoadedData], task: Task, *, replay: float, seed: int
+    own: LoadedData, earlier: Sequence[LoadedData], task: Task, *, replay: float, seed: int, split_seed: int
 ) -> LoadedData:
     """The data of a run that goes on.
 
@@ -68,7 +80,8 @@ def with_earlier_rows(
         earlier: Of each run before, the oldest first.
         task: Of the recipe.
         replay: The share of each earlier run's training rows.
-        seed: Of the draws.
+        seed: Of their draw.
+        split_seed: Of the draw of earlier validation rows: runs that are compared have the same ones.
     """
     splits, drawn = dict(own.splits), dict[int, Split]()
     starts = list(itertools.accumulate(map(_count_of_numbers, [own, *earlier])))
@@ -76,14 +89,16 @@ def with_earlier_rows(
         known = {at: data.splits["validation"] for at, data in enumerate(earlier) if "validation" in data.splits}
         room = len(splits["validation"])
         total = sum(map(len, known.values()))
-        drawn = {at: draw_rows(each, math.ceil(room * len(each) / total), task, seed) for at, each in known.items()}
+        drawn = {
+            at: draw_rows(each, math.ceil(room * len(each) / total), task, split_seed) for at, each in known.items()
+        }
         splits["validation"] = join_rows([splits["validation"], *drawn.values()])
     for number, data in enumerate(earlier, start=1):
         if "test" in data.splits:
             test = data.splits["test"]
             splits[f"{EARLIER_TEST}{number}"] = replace(test, name=f"{EARLIER_TEST}{number}")
     summary = own.summary.model_copy(
-        update={"fingerprint": fingerprint(splits), "rows": {name: len(split) for name, split in splits.items()}}
+        update={"fingerprint": own.fingerprint_of(splits), "rows": {name: len(split) for name, split in splits.items()}}
     )
     if drawn:  # the fingerprint is of the rows as each table counts them
         splits["validation"] = _joined(own.splits["validation"], drawn, starts)

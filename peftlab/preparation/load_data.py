@@ -53,7 +53,7 @@ def load_data(
         notes = {**own.summary.notes, "earlier_rows": why}
         return replace(own, summary=own.summary.model_copy(update={"notes": notes}))
     fresh = without_earlier_rows(own, earlier, recipe.task)
-    return with_earlier_rows(fresh, earlier, recipe.task, replay=settings.replay, seed=recipe.seed)
+    return _with_earlier(recipe, fresh, earlier, replay=settings.replay)
 
 
 def _history(
@@ -71,7 +71,7 @@ def _history(
     if before is not None and recipe.continues is not None:
         earlier = _history(before, offline=offline, report=report, more_columns=more_columns)
         own = without_earlier_rows(own, earlier, recipe.task)
-        whole = with_earlier_rows(own, earlier, recipe.task, replay=recipe.continues.replay, seed=recipe.seed)
+        whole = _with_earlier(recipe, own, earlier, replay=recipe.continues.replay)
     known = run.record.data
     # Columns that were read in addition change the fingerprint, so the rows are compared by their numbers then.
     same = known is not None and (
@@ -84,6 +84,12 @@ def _history(
             hint="Bring the data back as they were.",
         )
     return [*earlier, own]
+
+
+def _with_earlier(recipe: Recipe, own: LoadedData, earlier: Sequence[LoadedData], *, replay: float) -> LoadedData:
+    named = None if recipe.data is None else recipe.data.split_seed
+    split_seed = recipe.seed if named is None else named
+    return with_earlier_rows(own, earlier, recipe.task, replay=replay, seed=recipe.seed, split_seed=split_seed)
 
 
 def _load_own(
@@ -115,7 +121,17 @@ def _load_own(
     teachers = open_teachers(recipe)
     if not teachers:
         return data
-    theirs = [load_data(run.recipe, offline=offline, report=report).splits for run in teachers]
+    theirs = []
+    for run in teachers:
+        found = load_data(run.recipe, offline=offline, report=report)
+        if run.record.data is None or run.record.data.fingerprint != found.summary.fingerprint:
+            raise DataError(
+                "the data of a teacher have changed since it was tuned, so rows that test this run may be rows that "
+                "the teacher has learned",
+                where=str(run.folder),
+                hint="Bring the data back as they were, or tune the teacher anew.",
+            )
+        theirs.append(found.splits)
     return without_rows_of_teachers(data, task, theirs)
 
 

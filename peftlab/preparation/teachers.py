@@ -20,7 +20,7 @@ from peftlab.core.splits import Split
 from peftlab.core.task import Task
 from peftlab.data.columns import take
 from peftlab.data.duplicates import text_key
-from peftlab.data.splits import LoadedData, fingerprint
+from peftlab.data.splits import LoadedData
 from peftlab.recipe.schema import Recipe
 
 SEEN_BY = {"validation": ("train",), "test": ("train", "validation")}
@@ -75,12 +75,18 @@ def without_rows_of_teachers(data: LoadedData, task: Task, teachers: Sequence[Ma
         DataError: No row of a split is left.
     """
     splits, counts = dict(data.splits), dict[str, Any]()
-    for name, theirs in (TESTED_ON | SEEN_BY).items():
+
+    def without(split: Split, name: str) -> Split:
+        others = (TESTED_ON | SEEN_BY)[name]
+        seen = {key for own in teachers for other in others for key in keys_of(task, own.get(other))}
+        kept = [at for at, key in enumerate(keys_of(task, split)) if key not in seen]
+        return split if len(kept) == len(split) else take(split, kept)
+
+    for name in (*TESTED_ON, *SEEN_BY):
         if name not in splits:
             continue
-        seen = {key for own in teachers for other in theirs for key in keys_of(task, own.get(other))}
-        kept = [at for at, key in enumerate(keys_of(task, splits[name])) if key not in seen]
-        if not kept:
+        splits[name] = without(data.splits[name], name)
+        if not len(splits[name]):
             raise DataError(
                 f"no {name} row is left: "
                 + ("teachers are tested on" if name == "train" else "teachers have learned")
@@ -88,14 +94,13 @@ def without_rows_of_teachers(data: LoadedData, task: Task, teachers: Sequence[Ma
                 where="training.distillation",
                 hint="Cut the data as the teachers did: give data.split_seed the seed of theirs.",
             )
-        if len(kept) < len(splits[name]):
-            counts[LEFT_OUT[name]] = len(splits[name]) - len(kept)
-            splits[name] = take(splits[name], kept)
-    if not counts:
-        return data
+        if len(splits[name]) < len(data.splits[name]):
+            counts[LEFT_OUT[name]] = len(data.splits[name]) - len(splits[name])
+    drawn_from = None if data.drawn_from is None else without(data.drawn_from, "train")
+    data = replace(data, drawn_from=drawn_from)
     summary = data.summary.model_copy(
         update={
-            "fingerprint": fingerprint(splits),
+            "fingerprint": data.fingerprint_of(splits),
             "rows": {name: len(split) for name, split in splits.items()},
             "notes": {**data.summary.notes, **counts},
         }

@@ -204,6 +204,14 @@ def test_a_draw_seed_draws_other_training_rows_of_the_same_splits(tmp_path, limi
     assert first.summary.fingerprint == other.summary.fingerprint, "the data are the same, and so runs are compared"
 
 
+def test_a_draw_of_all_rows_is_no_draw(tmp_path):
+    """Reports took it that each seed has rows of its own, and said that intervals hold for other rows too."""
+    source = write_rows(tmp_path / "a.jsonl", [{"text": f"t{row}", "label": "ab"[row % 2]} for row in range(60)])
+    for limit in ({"max_train_examples": 60}, {"max_train_examples_per_class": 30}):
+        with pytest.raises(ConfigError, match=r"data\.draw_seed: all 43 training rows are learned"):
+            load(source, draw_seed=1, **limit)
+
+
 def test_the_fingerprint_tells_data_apart(tmp_path):
     rows = [{"text": f"t{row}", "label": "ab"[row % 2], "other": 1} for row in range(10)]
     first = load(write_rows(tmp_path / "a.jsonl", rows))

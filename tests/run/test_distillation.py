@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -171,6 +172,16 @@ def test_rows_that_must_not_meet_are_left_out_and_an_ensemble_is_its_members(run
         assert found.summary.rows[name] == len(found.splits[name]) < len(splits[name])
     assert found.summary.notes["train_rows_that_test_teachers"] == len(splits["train"]) - len(found.splits["train"])
     assert found.summary.fingerprint != SavedRun.open(runs[0]).record.data.fingerprint
+
+
+def test_teachers_whose_data_have_changed_are_refused(runs: list[Path], tmp_path: Path) -> None:
+    """Which rows they have learned is not known then, so that test rows may be among them."""
+    folder = shutil.copytree(runs[1], tmp_path / "teacher")
+    record = json.loads((folder / "record.json").read_text())
+    record["data"]["fingerprint"] = "0" * 64
+    (folder / "record.json").write_text(json.dumps(record))
+    with pytest.raises(UserError, match="the data of a teacher have changed since it was tuned"):
+        load_data(student(runs[0], [folder]), offline=True, report=lambda line: None)
 
 
 def test_bad_input_gets_a_message(runs: list[Path], tmp_path: Path) -> None:
