@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -217,7 +218,9 @@ def evaluate(
         model.train(was_training)
     if whole:
         take(sorted(whole), task.rank([whole[position] for position in sorted(whole)]))
-    return {**scorer.compute(), **({"loss": loss / terms} if with_loss and terms else {})}
+    scores = {**scorer.compute(), **({"loss": loss / terms} if with_loss and terms else {})}
+    # A score that is no number is none: compared with it, no later one would be better.
+    return {name: score for name, score in scores.items() if not math.isnan(score)}
 
 
 def compute_logits(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -68,16 +69,27 @@ def test_where_no_scores_are_equal_nothing_is_said_of_it(tmp_path: Path, tiny_be
     assert record.tied_steps == []
 
 
-@pytest.mark.parametrize(("undefined", "status"), [(3, "success"), (5, "diverged")])
+@pytest.mark.parametrize(
+    ("undefined", "told", "status"),
+    [(3, {}, "success"), (3, {"spearman": math.nan}, "success"), (5, {}, "diverged")],
+    ids=["left out", "no number", "never defined"],
+)
 def test_a_metric_that_is_not_defined_at_first_is_worse_than_any_score(
-    tmp_path: Path, tiny_bert: Path, monkeypatch: pytest.MonkeyPatch, undefined: int, status: str
+    tmp_path: Path,
+    tiny_bert: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    undefined: int,
+    told: dict[str, float],
+    status: str,
 ) -> None:
     computed = RegressionScorer.compute
     calls = iter(range(100))
 
     def compute(scorer: RegressionScorer) -> dict[str, float]:
         scores = computed(scorer)
-        return {k: v for k, v in scores.items() if k != "spearman"} if next(calls) < undefined else scores
+        if next(calls) >= undefined:
+            return scores
+        return {k: v for k, v in scores.items() if k != "spearman"} | told
 
     monkeypatch.setattr(RegressionScorer, "compute", compute)
     recipe = write_recipe(tmp_path, tiny_bert, "{type: text_regression, max_length: 32}", NUMBERS, NUMBERS[4:12])
