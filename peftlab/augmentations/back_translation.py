@@ -45,21 +45,25 @@ class BackTranslation(ModelAugmentation):
     def change_all(
         self, texts: Sequence[str], randoms: Sequence[Random], models: Mapping[str, LoadedModel]
     ) -> list[str]:
-        """The texts, there and back."""
+        """The texts, there and back; one that a model cannot read whole stays as it is, since its label may be lost."""
         others = self._translated([self.there_prefix + text for text in texts], randoms, models["there"])
-        return self._translated([self.back_prefix + text for text in others], randoms, models["back"])
+        again = self._translated(
+            [self.back_prefix + others[at] for at in others], [randoms[at] for at in others], models["back"]
+        )
+        back = {at: again[place] for place, at in enumerate(others) if place in again}
+        return [back.get(at, text) for at, text in enumerate(texts)]
 
-    def _translated(self, texts: Sequence[str], randoms: Sequence[Random], model: LoadedModel) -> list[str]:
-        """Translations; a text that is longer than the model reads is cut."""
+    def _translated(self, texts: Sequence[str], randoms: Sequence[Random], model: LoadedModel) -> dict[int, str]:
+        """Translations by the places of their texts, in that order; none of a text longer than the model reads."""
         import torch
         from transformers import LogitsProcessorList
 
-        tokenizer, limits = model.tokenizer, {}
-        if model.max_length is not None:
-            limits = {"truncation": True, "max_length": model.max_length}
-        ids = [tokenizer(text, split_special_tokens=True, **limits)["input_ids"] for text in texts]
+        tokenizer = model.tokenizer
+        ids = [tokenizer(text, split_special_tokens=True)["input_ids"] for text in texts]
+        fits = [at for at, each in enumerate(ids) if model.max_length is None or len(each) <= model.max_length]
         found: dict[int, str] = {}
-        for batch in batches_by_length([len(each) for each in ids]):
+        for places in batches_by_length([len(ids[at]) for at in fits]):
+            batch = [fits[place] for place in places]
             longest = _FACTOR * max(len(ids[at]) for at in batch) + _MORE
             if model.max_length is not None:
                 longest = min(longest, model.max_length - 1)
@@ -73,7 +77,7 @@ class BackTranslation(ModelAugmentation):
                     logits_processor=LogitsProcessorList(noise),
                 )
             found.update(zip(batch, tokenizer.batch_decode(written, skip_special_tokens=True), strict=True))
-        return [" ".join(found[at].split()) for at in range(len(texts))]
+        return {at: " ".join(found[at].split()) for at in fits}
 
 
 class _Noise:

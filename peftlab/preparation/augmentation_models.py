@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 FOLDER = "augmented"
 """In the cache: texts that models have changed."""
+FORMAT = 2
+"""Raised when an augmentation makes other texts of the same draws. 2: keys hold the tokenizer and the settings."""
 MASKED = ("ForMaskedLM", "ForPreTraining")
 """How the names of the architectures end that fill masks."""
 
@@ -112,13 +115,15 @@ class CachedChanges:
         from peftlab.training.fingerprints import fingerprints
 
         self._augmentation, self._models = augmentation, models
+        settings = augmentation.model_dump(mode="json", exclude={"copies", "rows", "keep_if"})
         weights = {key: fingerprints(dict(each.model.named_parameters())) for key, each in models.items()}
-        self._identity = [augmentation.model_dump(mode="json", exclude={"copies", "rows", "keep_if"}), weights]
+        readers = {key: _identity_of_reading(each) for key, each in models.items()}
+        self._identity = [FORMAT, settings, weights, readers]
 
     def change(self, texts: Sequence[str], randoms: Sequence[Random]) -> list[str]:
         """The changed texts, in their order."""
         draws = [random.getrandbits(64) for random in randoms]
-        content = json.dumps([*self._identity, draws, list(texts)], sort_keys=True)
+        content = json.dumps([*self._identity, draws, list(texts)], sort_keys=True, default=str)
         path = cache_folder() / FOLDER / f"{hashlib.sha256(content.encode()).hexdigest()}.json"
         if path.is_file():
             found: list[str] = json.loads(path.read_text(encoding="utf-8"))
@@ -127,6 +132,17 @@ class CachedChanges:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(changed, ensure_ascii=False))
         return changed
+
+
+def _identity_of_reading(loaded: LoadedModel) -> list[Any]:
+    """All that a model's answers depend on beside its weights: its settings, and what its tokenizer does."""
+    config: Any = loaded.model.config
+    settings = {key: value for key, value in config.to_dict().items() if key != "_name_or_path"}
+    with tempfile.TemporaryDirectory(prefix="peftlab-") as name:
+        loaded.tokenizer.save_pretrained(name)
+        files = {path.name: path.read_bytes() for path in sorted(Path(name).iterdir())}
+    hashes = {file: hashlib.sha256(content).hexdigest() for file, content in files.items()}
+    return [settings, hashes, loaded.max_length]
 
 
 def _facts_of(path: str, *, folder: Path | None, offline: bool, report: ProgressCallback) -> ModelFacts:

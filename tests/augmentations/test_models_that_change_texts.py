@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -17,6 +18,7 @@ from peftlab.core.augmentation import LoadedModel
 from peftlab.core.errors import PeftlabError
 from peftlab.core.record import RunRecord
 from peftlab.core.task import Prediction
+from peftlab.preparation.augmentation_models import CachedChanges
 from peftlab.run import augmentation
 from tests.conftest import MadeOnce, sentences
 
@@ -173,6 +175,11 @@ def test_a_marian_translates(marian: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert all(found)
     assert found != texts
     assert "pad" not in " ".join(found)
+    long = " ".join(text for text, _ in sentences(40))
+    first, kept, last = made.change_all([texts[0], long, texts[2]], randoms(3), models)
+    assert kept == long, "its end, which may decide on its label, would be lost without a word"
+    assert texts[0] != first
+    assert texts[2] != last
 
     def fails(*_: Any, **__: Any) -> None:
         raise ImportError("MarianTokenizer requires the SentencePiece library")
@@ -249,6 +256,33 @@ def test_a_run_learns_from_them_and_asks_the_models_once(
     monkeypatch.setattr(BackTranslation, "change_all", None)
     again = run(entries, "again")
     assert (again.scores, again.data) == (record.scores, record.data)
+
+
+def test_what_a_model_said_counts_for_its_tokenizer_and_settings_alone(
+    masked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only its weights were part of the cache's key: another tokenizer beside them got the texts of the first."""
+    monkeypatch.setenv("PEFTLAB_CACHE", str(tmp_path / "cache"))
+    asked: list[int] = []
+
+    def change_all(self: Synonyms, texts: Any, randoms: Any, models: Any) -> list[str]:
+        asked.append(len(texts))
+        return list(texts)
+
+    monkeypatch.setattr(Synonyms, "change_all", change_all)
+
+    def change(model: LoadedModel) -> int:
+        CachedChanges(Synonyms(), {"model": model}).change(["a good day"], randoms(1))
+        return len(asked)
+
+    assert [change(loaded(masked, "AutoModelForMaskedLM")) for _ in range(2)] == [1, 1]
+    other = loaded(masked, "AutoModelForMaskedLM")
+    other.tokenizer.backend_tokenizer.normalizer = None
+    assert change(other) == 2
+    other = loaded(masked, "AutoModelForMaskedLM")
+    other.model.config.hidden_act = "relu"
+    assert change(other) == 3
+    assert change(replace(loaded(masked, "AutoModelForMaskedLM"), max_length=32)) == 4
 
 
 def test_the_filter_keeps_copies_to_which_the_teacher_says_the_same(
