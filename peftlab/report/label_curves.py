@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -65,6 +65,7 @@ class LabelCurves:
         split: Of all scores.
         chance: Name of the method that chooses by chance; None: there is none.
         methods: The best mean at the most labels first.
+        missing: Which runs are left out, and why.
     """
 
     suite: str
@@ -74,6 +75,7 @@ class LabelCurves:
     split: str
     chance: str | None
     methods: Sequence[LabelCurve]
+    missing: Sequence[str] = ()
 
     @property
     def title(self) -> str:
@@ -82,7 +84,7 @@ class LabelCurves:
 
 
 def label_curves(entries: Sequence[Entry], suites: Sequence[SuiteInfo]) -> list[LabelCurves]:
-    """The label curves of the suites, of runs that have scores in one metric."""
+    """The label curves of the suites, each of the runs that have a score in its metric."""
     found = []
     for suite in suites:
         points: dict[str, list[tuple[int, Entry]]] = defaultdict(list)
@@ -96,13 +98,19 @@ def label_curves(entries: Sequence[Entry], suites: Sequence[SuiteInfo]) -> list[
 
 
 def _curves(suite: SuiteInfo, axis: str, points: Sequence[tuple[int, Entry]]) -> LabelCurves | None:
-    metrics = {entry.metric for _, entry in points}
-    split = "test" if all("test" in entry.scores for _, entry in points) else "validation"
-    if len(metrics) != 1 or not all(entry.metric in entry.scores.get(split, {}) for _, entry in points):
+    ((metric, _),) = Counter(entry.metric for _, entry in points).most_common(1)
+    if metric not in METRICS.names():  # of another peftlab: nobody knows which end is the better one
         return None
-    if not metrics <= set(METRICS.names()):  # of another peftlab: nobody knows which end is the better one
+    of_splits = [name for _, entry in points for name in ("test", "validation") if metric in entry.scores.get(name, {})]
+    if not of_splits:
         return None
-    (metric,) = metrics
+    split = max(("test", "validation"), key=of_splits.count)
+    missing = [
+        f"{entry.name}, seed {entry.seed}, has no {metric} on the {split} split"
+        for _, entry in points
+        if metric not in entry.scores.get(split, {})
+    ]
+    points = [point for point in points if metric in point[1].scores.get(split, {})]
     scores: dict[str, dict[int, dict[int, float]]] = defaultdict(lambda: defaultdict(dict))
     for labels, entry in points:
         scores[entry.method][labels][entry.seed] = entry.scores[split][metric]
@@ -114,7 +122,7 @@ def _curves(suite: SuiteInfo, axis: str, points: Sequence[tuple[int, Entry]]) ->
     reached = [labels for labels in suite.labels if any(own.get(labels) for own in scores.values())]
     sign, most = 1 if lower_is_better(metric) else -1, reached[-1]
     methods.sort(key=lambda each: sign * mean.mean if (mean := each.mean(most, metric)) else float("inf"))
-    return LabelCurves(suite.name, axis, reached, metric, split, chance, methods)
+    return LabelCurves(suite.name, axis, reached, metric, split, chance, methods, missing)
 
 
 def _differences(
@@ -147,6 +155,7 @@ def label_curves_json(found: Sequence[LabelCurves]) -> list[dict[str, Any]]:
                 }
                 for method in each.methods
             },
+            "missing": list(each.missing),
         }
         for each in found
     ]
@@ -194,6 +203,8 @@ def label_table(found: LabelCurves) -> Table:
         f"labels; differences in {wording.unit_of_points(found.metric)}, in pairs over the seeds. All methods begin "
         "with the same rows. Each interval holds for itself: of twenty, one misses by chance."
     )
+    if found.missing:
+        note += f" Left out: {wording.listing(found.missing)}."
     return Table("Score by the number of labels", columns, rows, note)
 
 

@@ -23,6 +23,10 @@ LEFT_OUT = (
     "seed, such intervals held 30."
 )
 """Counted by ``benchmarks/statistics/reruns.py``."""
+NOT_SEED_BY_SEED = (
+    "Each seed drew its own training rows, but not all methods have the same seeds: so they are not compared seed by "
+    "seed, and fewer differences are found."
+)
 NOTHING_TO_COMPARE = "There is nothing to compare: every run is left out, for the reasons below."
 MACHINE = ("device", "device.type", "device.name", "threads")
 
@@ -86,9 +90,7 @@ def report_notices(
     found: Found, comparisons: Sequence[Comparison], excluded: Sequence[Excluded], shifts: Sequence[Shift]
 ) -> list[Notice]:
     """What holds for the whole report."""
-    notices = []
-    for suite in found.suites.values():
-        notices += _suite_notices(suite, found)
+    notices = [notice for suite in found.suites.values() for notice in _suite_notices(suite, found)]
     loose = [entry for entry in found.entries if entry.suite is None]
     if loose:
         which = "These records are" if len(loose) == len(found.entries) else f"{wording.plural(len(loose), 'run')} are"
@@ -138,7 +140,7 @@ def _suite_notices(suite: SuiteInfo, found: Found) -> list[Notice]:
     if suite.resamples_train:
         text = (
             f"Each seed of the suite {suite.name} drew its own training rows: intervals hold for other draws too, and "
-            "methods are compared seed by seed."
+            "methods with the same seeds are compared seed by seed."
         )
         notices.append(Notice(text, False))
     elif not suite.labels and any(entry.suite == suite.folder and _draws_rows(entry) for entry in found.entries):
@@ -173,14 +175,11 @@ def _own_splits(comparisons: Sequence[Comparison]) -> list[Notice]:
                 settings = str(sorted((key, str(value)) for key, value in entry.settings.items()))
                 places[entry.name, settings].add(comparison.key.fingerprint)
     names = list(dict.fromkeys(name for (name, _), fingerprints in places.items() if len(fingerprints) > 1))
-    if not names:
-        return []
-    return [
-        Notice(
-            f"Each seed of {wording.listing(names)} cut its own splits, so the seeds saw different data and are not "
-            "taken together. Set data.split_seed to compare over seeds."
-        )
-    ]
+    text = (
+        f"Each seed of {wording.listing(names)} cut its own splits, so the seeds saw different data and are not "
+        "taken together. Set data.split_seed to compare over seeds."
+    )
+    return [Notice(text)] if names else []
 
 
 def comparison_notices(comparison: Comparison) -> list[Notice]:
@@ -210,6 +209,8 @@ def _evidence_notices(comparison: Comparison) -> list[str]:
     if len(seeds) > 1:
         fewest = [method.label for method in methods if len(method.scores) < max(seeds)]
         texts.append(f"{wording.listing(fewest)} {'has' if len(fewest) == 1 else 'have'} fewer seeds than the others.")
+    if any(entry.draw_seed is not None for entry in comparison.entries) and len({tuple(m.seeds) for m in methods}) > 1:
+        texts.append(NOT_SEED_BY_SEED)
     if any(method.interval.basis is Basis.SEEDS for method in methods):
         texts.append(
             f"{comparison.metric} has no values per example here: intervals and tests are over the seeds alone, and "

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from peftlab.core.record import write_record
+from peftlab.core.record import read_record, write_record
 from peftlab.report.document import build_report, report_json
 from peftlab.report.markdown import render_markdown
 from peftlab.report.page import render_html
@@ -93,6 +93,19 @@ def test_without_a_method_of_chance_nothing_is_compared_with_it(tmp_path: Path) 
 def test_a_metric_of_another_version_draws_no_curve(tmp_path: Path) -> None:
     write_suite(tmp_path, strategies={"chance": "random", "margin": "margin", "core": "core_set"}, metric="of_later")
     assert report_json(build_report([tmp_path]))["label_curves"] == []
+
+
+def test_a_run_without_the_metric_is_left_out_and_told(tmp_path: Path) -> None:
+    """One such run, as of a metric that is not defined for its answers, took all curves away without a word."""
+    write_suite(tmp_path, strategies={"chance": "random", "margin": "margin", "core": "core_set"})
+    path = tmp_path / "cells" / "core--labels-50--seed1"
+    write_record(read_record(path).model_copy(update={"scores": {"test": {"macro_f1": 0.5}}}), path)
+    report = build_report([tmp_path])
+    (found,) = report_json(report)["label_curves"]
+    assert found["methods"]["core"]["scores"]["50"] == {0: 0.58, 2: 0.6}
+    assert found["missing"] == ["core--labels-50, seed 1, has no accuracy on the test split"]
+    for text in (render_html(report), render_markdown(report)):
+        assert "seed 1, has no accuracy on the test split" in text
 
 
 def test_an_error_that_is_lower_than_by_chance_is_better(tmp_path: Path) -> None:

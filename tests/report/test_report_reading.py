@@ -15,7 +15,7 @@ from peftlab.core.errors import UserError
 from peftlab.core.record import Guard, read_record, write_record
 from peftlab.report.document import Report, build_report, report_json
 from peftlab.report.evidence import share_draws
-from peftlab.report.notices import headline
+from peftlab.report.notices import comparison_notices, headline
 from peftlab.report.report_tables import tied_with_best
 
 FULL, LORA, ADALORA, *_ = METHODS
@@ -29,6 +29,10 @@ def reasons(report: Report) -> dict[str, str]:
 
 def notices(report: Report) -> str:
     return " ".join(notice.text for notice in report.notices)
+
+
+def comparison_notes(report: Report) -> str:
+    return " ".join(notice.text for notice in comparison_notices(report.comparisons[0]))
 
 
 def test_a_suite_is_read_whole(suite: Path) -> None:
@@ -254,6 +258,11 @@ def test_the_report_says_whether_seeds_share_their_training_rows(tmp_path: Path)
     assert "Each seed of the suite tweet-sentiment drew its own training rows" in notices(report)
     assert [method.seeds for method in report.comparisons[0].methods] == [[0, 1, 2]] * 2, "seeds are taken together"
     assert share_draws([method.entries for method in report.comparisons[0].methods]), "and compared seed by seed"
+    assert "not all methods have the same seeds" not in comparison_notes(report)
+    shutil.rmtree(folder / "cells" / "lora--seed1")
+    report = build_report([folder])
+    assert not share_draws([method.entries for method in report.comparisons[0].methods])
+    assert "not all methods have the same seeds: so they are not compared seed by seed" in comparison_notes(report)
 
 
 def test_a_damaged_suite_still_shows_its_cells(tmp_path: Path) -> None:
