@@ -22,6 +22,7 @@ from peftlab.bench.executor import Executor, Finished
 from peftlab.bench.label_curve import ChooseRows
 from peftlab.bench.plan import Plan, PlannedRun
 from peftlab.bench.suite import Suite, write_suite
+from peftlab.bench.suite_data import keep_data
 from peftlab.bench.suite_folder import SUITE_NAME
 from peftlab.bench.tuning import Choice, tune
 from peftlab.bench.worker import is_done, is_of_recipe, leave_record, move_aside
@@ -87,11 +88,12 @@ class Execution:
 
         Raises:
             KeyboardInterrupt: The user stopped it; what was running can be resumed.
-            UserError: A launcher has started several of these processes.
+            UserError: A launcher has started several of these processes, or the data have changed.
         """
         refuse_several_processes()  # here, and not only in each run: every cell would be a failure
         started = time.monotonic()
         plan = self.plan
+        keep_data(plan.folder.path, plan.checked)
         self._keep_suite(plan.suite)
         missing = sum(not run.done for run in plan.runs(retry_failed=self.retry_failed))
         self.reporter.start("runs", missing)
