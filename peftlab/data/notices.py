@@ -41,6 +41,7 @@ _OF_DATA = {
     "validation_rows_of_earlier_runs": "{} rows of validation were left out, since an earlier run has learned them",
     "test_rows_of_earlier_runs": "{} rows of test were left out, since an earlier run has seen them",
     "unlabeled_rows_of_earlier_runs": "{} rows without labels were left out, since an earlier run is tested on them",
+    "unlabeled_rows_that_test_teachers": "{} rows without labels were left out, since a teacher is tested on them",
     "texts_in_two_splits": "{} texts are in two splits: what is measured on them is too good",
     "rows_with_further_responses": "{} rows hold another response to the prompt of an earlier row, and are kept with "
     "it: rows are counted by prompts",

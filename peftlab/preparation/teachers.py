@@ -1,7 +1,8 @@
 """The runs that a recipe learns from (``training.distillation``), and the rows that must not meet them.
 
 A student learns what its teachers know. So held-out rows that a teacher was trained on are left out, and training rows
-that a teacher is tested on, too: else a comparison of the two would be unfair to one of them.
+that a teacher is tested on, too, with texts without labels that are nearly the same: else a comparison of the two would
+be unfair to one of them.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from peftlab.core.task import Task
 from peftlab.data.columns import take
 from peftlab.data.duplicates import text_key
 from peftlab.data.splits import LoadedData
+from peftlab.data.unlabeled import without_near
 from peftlab.recipe.schema import Recipe
 
 SEEN_BY = {"validation": ("train",), "test": ("train", "validation")}
@@ -97,7 +99,14 @@ def without_rows_of_teachers(data: LoadedData, task: Task, teachers: Sequence[Ma
         if len(splits[name]) < len(data.splits[name]):
             counts[LEFT_OUT[name]] = len(data.splits[name]) - len(splits[name])
     drawn_from = None if data.drawn_from is None else without(data.drawn_from, "train")
-    data = replace(data, drawn_from=drawn_from)
+    unlabeled = data.unlabeled
+    if unlabeled is not None:
+        tested_on = [own[name] for own in teachers for name in TESTED_ON["train"] if name in own]
+        unlabeled, lost = without_near(unlabeled, tested_on, list(unlabeled.columns))
+        if not len(unlabeled):
+            raise DataError("no text without a label is left: a teacher is tested on all", where=unlabeled.source)
+        counts |= {"unlabeled_rows_that_test_teachers": lost, "unlabeled_rows": len(unlabeled)}
+    data = replace(data, drawn_from=drawn_from, unlabeled=unlabeled)
     summary = data.summary.model_copy(
         update={
             "fingerprint": data.fingerprint_of(splits),

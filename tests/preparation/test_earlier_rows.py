@@ -46,6 +46,9 @@ def test_texts_without_labels_are_none_that_an_earlier_run_is_tested_on(tmp_path
     assert texts(found.unlabeled) == [learned, "something else"]
     assert found.summary.notes["unlabeled_rows_of_earlier_runs"] == 2, "the nearly same one too"
     assert found.summary.notes["unlabeled_rows"] == 2
+    found = without_rows_of_teachers(own, TASK, [{"test": earlier.splits["test"]}])
+    assert texts(found.unlabeled) == [learned, "something else"], "nor does a student learn what tests its teacher"
+    assert found.summary.notes["unlabeled_rows_that_test_teachers"] == 2
 
 
 def test_all_seeds_of_a_suite_have_the_same_data(tmp_path: Path) -> None:
