@@ -23,10 +23,7 @@ LEFT_OUT = (
     "seed, such intervals held 30."
 )
 """Counted by ``benchmarks/statistics/reruns.py``."""
-NOT_SEED_BY_SEED = (
-    "Each seed drew its own training rows, but not all methods have the same seeds: so they are not compared seed by "
-    "seed, and fewer differences are found."
-)
+NOT_SEED_BY_SEED = "Seeds drew their own rows, and not all methods have the same: they are not compared seed by seed."
 NOTHING_TO_COMPARE = "There is nothing to compare: every run is left out, for the reasons below."
 MACHINE = ("device", "device.type", "device.name", "threads")
 

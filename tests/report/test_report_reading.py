@@ -258,11 +258,11 @@ def test_the_report_says_whether_seeds_share_their_training_rows(tmp_path: Path)
     assert "Each seed of the suite tweet-sentiment drew its own training rows" in notices(report)
     assert [method.seeds for method in report.comparisons[0].methods] == [[0, 1, 2]] * 2, "seeds are taken together"
     assert share_draws([method.entries for method in report.comparisons[0].methods]), "and compared seed by seed"
-    assert "not all methods have the same seeds" not in comparison_notes(report)
+    assert "they are not compared seed by seed" not in comparison_notes(report)
     shutil.rmtree(folder / "cells" / "lora--seed1")
     report = build_report([folder])
     assert not share_draws([method.entries for method in report.comparisons[0].methods])
-    assert "not all methods have the same seeds: so they are not compared seed by seed" in comparison_notes(report)
+    assert "not all methods have the same: they are not compared seed by seed" in comparison_notes(report)
 
 
 def test_a_damaged_suite_still_shows_its_cells(tmp_path: Path) -> None:
