@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -37,6 +38,19 @@ def restore_generators(states: Mapping[str, Tensor]) -> None:
     own = states.get("cuda", states.get("cuda.0"))  # earlier checkpoints hold one of each card
     if own is not None and _is_on_card():
         torch.cuda.set_rng_state(own)
+
+
+@contextlib.contextmanager
+def kept_generators() -> Iterator[None]:
+    """Leave the generators where they stand, whatever is seeded and drawn as long as the context lasts.
+
+    Torch's ``fork_rng`` looks after all cards of a machine, and warns of it, or after those that it is told.
+    """
+    before = generator_states()
+    try:
+        yield
+    finally:
+        restore_generators(before)
 
 
 def _is_on_card() -> bool:

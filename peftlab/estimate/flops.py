@@ -5,9 +5,8 @@ With real numbers, plain attention over a long text may take more memory than al
 
 from __future__ import annotations
 
-import torch
-
 from peftlab.core.errors import UnsupportedError
+from peftlab.core.generators import kept_generators
 from peftlab.core.reporter import ProgressCallback
 from peftlab.estimate.bounds import text_bytes
 from peftlab.estimate.data import with_new_facts
@@ -44,7 +43,7 @@ def count_step_flops(
     """
     checked = with_new_facts(checked, loader)
     try:
-        with torch.random.fork_rng():
+        with kept_generators():
             return ShapesOfRecipe(checked, checked.labels, target).step_flops(loader.splits["train"], loader.pairs)
     except UnsupportedError as error:
         say(f"FLOPs are not counted: {error.message}")

@@ -16,6 +16,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from peftlab.acceleration.masks import HAS_PADDING
 from peftlab.acceleration.texts import TEXTS, find_texts
+from peftlab.core.generators import kept_generators
 from peftlab.core.splits import Example
 from peftlab.core.task import Inference, Prediction, Result, Task
 from peftlab.training.evaluation import run_on_device
@@ -42,7 +43,7 @@ class TaskOnShapes:
 
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
         """A batch of fake tensors, whose terms have been counted."""
-        with unset_fake_temporarily(), torch.random.fork_rng(devices=[]):
+        with unset_fake_temporarily(), kept_generators():
             torch.manual_seed(0)  # what a batch draws, such as masks, is the same in every estimate
             batch = self._task.collate(examples, pad_token_id)
             terms = self._task.loss_terms(batch)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, PositiveInt
 
 from peftlab.core.errors import DataError
+from peftlab.core.generators import kept_generators
 from peftlab.core.hooks import TrainingRows
 from peftlab.core.method import METHODS, Method
 from peftlab.methods._layer_reading import LayerInputs, low_rank_layers
@@ -107,5 +108,7 @@ class _Components:
         self._waiting[name] = []
         if name not in self._found:
             is_low = 2 * self._rank <= min(states.shape)
-            self._found[name] = IncrementalPCA(self._rank, lowrank=is_low, lowrank_seed=SEED if is_low else None)
-        self._found[name].partial_fit(states)
+            self._found[name] = IncrementalPCA(self._rank, lowrank=is_low)
+        with kept_generators():
+            torch.manual_seed(SEED)
+            self._found[name].partial_fit(states)

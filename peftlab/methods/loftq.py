@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from peftlab.core.errors import UnsupportedError
+from peftlab.core.generators import kept_generators
 from peftlab.core.method import METHODS, Method
 from peftlab.methods._layer_reading import low_rank_layers
 from peftlab.methods.lora import Lora
@@ -71,7 +72,7 @@ def _begin(layer: Any, lost: Tensor) -> None:
 
     ((name, down),) = layer.lora_A.items()
     rank = down.weight.shape[0]
-    with torch.random.fork_rng(devices=[lost.device] if lost.is_cuda else []):
+    with kept_generators():
         torch.manual_seed(SEED)
         left, strength, right = torch.svd_lowrank(lost, q=min(4 * rank, *lost.shape), niter=4)
     size = (strength[:rank] / layer.scaling[name]).sqrt()

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from peftlab.artifact.load_artifact import load_artifact
 from peftlab.artifact.save import loaded_tensors, save_artifact, tensors_to_save
 from peftlab.core.files import folder_bytes
+from peftlab.core.generators import kept_generators
 from peftlab.core.method import MethodContext
 from peftlab.core.record import Guard
 from peftlab.core.splits import Example
@@ -134,7 +135,7 @@ class SavingStage:
         run, task, splits = self._run, self._run.recipe.task, self._loader.splits
         split = splits.get("validation", splits["train"])
         examples = _first_tokens(task, split.examples[:PROBE_EXAMPLES])
-        with torch.random.fork_rng(devices=[]):  # what a batch draws, such as masks, must be the same both times
+        with kept_generators():  # what a batch draws, such as masks, must be the same both times
             torch.manual_seed(0)
             batch = task.collate(examples, self._loader.tokenizer.pad_token_id)
         model.eval()

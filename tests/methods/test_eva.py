@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -72,6 +73,20 @@ def test_a_batch_alone_gives_the_exact_components() -> None:
         exact = np.linalg.svd(states - states.mean(axis=0), full_matrices=False)[2][:20]
         own = model.get_submodule(name).lora_A["default"].weight.detach().double().numpy()
         assert np.abs(np.sum(own[:6] * exact[:6], axis=1)) == pytest.approx(np.ones(6), abs=1e-3)
+
+
+def test_no_other_card_of_a_machine_is_asked_for_its_generator(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch asks all of them where it is told of none, and warns of it."""
+    own = torch.random.fork_rng
+
+    def forked(devices: list[int] | None = None, enabled: bool = True, **options: Any) -> Any:
+        assert devices is not None or not enabled
+        return own(devices, enabled, **options)
+
+    monkeypatch.setattr(torch.random, "fork_rng", forked)
+    model, before = wrapped(), torch.get_rng_state()
+    METHODS["eva"](rank=4).take_rows(model, Rows(BERT, 2))
+    assert torch.equal(before, torch.get_rng_state())
 
 
 def test_fewer_tokens_than_ranks_are_refused() -> None:

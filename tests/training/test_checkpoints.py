@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from peftlab.core.errors import UserError
-from peftlab.core.generators import generator_states, restore_generators
+from peftlab.core.generators import generator_states, kept_generators, restore_generators
 from peftlab.training.checkpoints import (
     Checkpoint,
     CheckpointFolder,
@@ -83,6 +83,11 @@ def test_a_card_among_others_goes_on_where_it_was(monkeypatch: pytest.MonkeyPatc
     own[0] = torch.tensor([2], dtype=torch.uint8)
     restore_generators(states)
     assert own[0].tolist() == [1]
+    with kept_generators():
+        own[0] = torch.tensor([3], dtype=torch.uint8)
+        torch.manual_seed(7)
+    assert own[0].tolist() == [1]
+    assert torch.equal(torch.get_rng_state(), states["cpu"])
     of_eight = {f"cuda.{card}": torch.tensor([card + 5], dtype=torch.uint8) for card in range(8)}  # as once written
     restore_generators({"cpu": torch.get_rng_state(), **of_eight})
     assert own[0].tolist() == [5]
