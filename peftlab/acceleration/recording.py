@@ -33,6 +33,17 @@ class Recorder(Protocol):
         """
 
 
+_streams: dict[int, Any] = {}
+"""By card, for the whole process: each that is recorded on has a workspace of cuBLAS for good."""
+
+
+def _stream_of(card: int) -> Any:
+    """The stream that is recorded on. Torch's own is of the first card that it has recorded on, whichever is asked."""
+    if card not in _streams:
+        _streams[card] = torch.cuda.Stream(card)  # type: ignore[no-untyped-call]
+    return _streams[card]
+
+
 class CudaRecorder:
     """Records into CUDA graphs. All share their memory, so only one of them may be computed at a time.
 
@@ -57,7 +68,8 @@ class CudaRecorder:
             with contextlib.ExitStack() as stack:
                 stack.enter_context(torch.cuda.stream(torch.cuda.current_stream(self._index)))
                 # Another thread pins the next batches meanwhile, which only a mode of this thread's own allows.
-                stack.enter_context(torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"))
+                mode: dict[str, Any] = {"stream": _stream_of(self._index), "capture_error_mode": "thread_local"}
+                stack.enter_context(torch.cuda.graph(graph, pool=self._pool, **mode))
                 began = True
                 work()
         except BaseException:

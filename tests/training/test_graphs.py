@@ -15,6 +15,7 @@ import pytest
 import torch
 from transformers import BertConfig, BertForTokenClassification
 
+from peftlab.acceleration import recording
 from peftlab.acceleration.recording import CudaRecorder
 from peftlab.core.hooks import TrainingHooks
 from peftlab.recipe.schema import load_recipe
@@ -218,16 +219,18 @@ class FakeCard:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, ends: bool = True) -> None:
         self.told: list[str] = []
+        self.streams: list[str] = []
         self.ends = ends
         generator = SimpleNamespace(
             clone_state=lambda: "state before", graphsafe_set_state=lambda state: self.told.append(state)
         )
         stand_ins = {
             "current_device": lambda: 0,
-            "default_generators": (generator,),
+            "default_generators": (generator, generator),
             "graph_pool_handle": lambda: self.note(f"pool {len(self.told)}"),
             "current_stream": lambda _index: "stream",
             "stream": lambda _stream: contextlib.nullcontext(),
+            "Stream": lambda card: f"stream {len(recording._streams)} of card {card}",
             "graph": self.record,
             "CUDAGraph": type(
                 "Graph",
@@ -239,6 +242,7 @@ class FakeCard:
                 },
             ),
         }
+        monkeypatch.setattr(recording, "_streams", {})
         for name, stand_in in stand_ins.items():
             monkeypatch.setattr(torch.cuda, name, stand_in)
         for name in ("_cuda_endAllocateToPool", "_cuda_releasePool"):
@@ -260,7 +264,8 @@ class FakeCard:
             raise RuntimeError("it was not open")
 
     @contextlib.contextmanager
-    def record(self, graph: Any, pool: str, capture_error_mode: str) -> Any:
+    def record(self, graph: Any, pool: str, stream: str, capture_error_mode: str) -> Any:
+        self.streams.append(stream)
         self.told.append(f"recording into {pool}, {capture_error_mode}")
         yield
 
@@ -287,6 +292,14 @@ def test_a_recording_that_fails_leaves_nothing_open(monkeypatch: pytest.MonkeyPa
     card.told.append("none is left")
     recorder.record(lambda: None)
     assert card.told[-1] == f"recording into pool {len(card.told) - 2}, thread_local", "a name is not used again"
+
+
+def test_each_card_is_recorded_on_a_stream_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch's own stream is that of the process's first run: what another card does would be done, and not recorded."""
+    card = FakeCard(monkeypatch)
+    for index in (0, 1, 0):
+        CudaRecorder(torch.device("cuda", index)).record(lambda: None)
+    assert card.streams == ["stream 0 of card 0", "stream 1 of card 1", "stream 0 of card 0"]
 
 
 RECIPE = """\
