@@ -94,10 +94,20 @@ def find_target(name: str = AUTO, memory: str | None = None) -> Target:
     card = cuda_memory(int(index or 0))
     on_cuda = card is not None if kind == AUTO else kind == "cuda"
     own: Literal["cpu", "cuda"] = "cuda" if on_cuda else "cpu"
-    allowed = os.environ.get("PEFTLAB_MEMORY")
-    if memory or allowed:
-        return Target(own, parse_memory(memory) if memory else parse_memory(str(allowed), where="PEFTLAB_MEMORY"))
+    given = parse_memory(memory) if memory else allowed_memory()
+    if given is not None:
+        return Target(own, given)
     return Target(own, card if own == "cuda" else system_memory())
+
+
+def allowed_memory() -> int | None:
+    """What the variable PEFTLAB_MEMORY allows, in bytes; None where it is not set.
+
+    Raises:
+        UserError: It is no size.
+    """
+    allowed = os.environ.get("PEFTLAB_MEMORY")
+    return parse_memory(allowed, where="PEFTLAB_MEMORY") if allowed else None
 
 
 def cuda_memory(index: int = 0) -> int | None:

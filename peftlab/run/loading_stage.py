@@ -11,7 +11,7 @@ from peftlab.core.fixed_bias import fixed_biases
 from peftlab.core.task import Task
 from peftlab.data.notices import describe_notes
 from peftlab.estimate.micro_batch_plan import plan_micro_batches
-from peftlab.estimate.target import Target, find_target
+from peftlab.estimate.target import Target, allowed_memory, find_target
 from peftlab.preparation.loading import Loader, WrappedModel
 from peftlab.run.prepared import PREPARED, TorchUntouchedBase, prepare_splits
 from peftlab.run.run_context import RunContext
@@ -48,12 +48,13 @@ def load(run: RunContext) -> tuple[Loader, WrappedModel]:
 
 
 def target_of(device: torch.device) -> Target:
-    """The device that a run has, with what is free of it."""
-    found = find_target("cuda" if device.type == "cuda" else "cpu")
+    """The device that a run has, with what is free of it, or what may be used of that."""
     if device.type != "cuda":
-        return found
-    free = torch.cuda.mem_get_info(device)[0]
-    return Target("cuda", min(free, found.memory_bytes or free))
+        return find_target("cpu")
+    # What torch has taken for earlier work of this process, and does not use any more, is free for it.
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    free, allowed = torch.cuda.mem_get_info(device)[0] + kept, allowed_memory()
+    return Target("cuda", free if allowed is None else min(free, allowed))
 
 
 def _prepare_splits(run: RunContext, loader: Loader, base: Any) -> None:

@@ -56,8 +56,14 @@ def split_batches(batches: Sequence[Sequence[int]], size: int | None) -> list[li
     return [list(batch[start : start + size]) for batch in batches for start in range(0, len(batch), size)]
 
 
+OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
+"""What torch's allocator for CPUs says, the driver, and cuBLAS and its kin, which have memory of their own."""
+
+
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory has run out, on CUDA or on CPU."""
     import torch
 
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return any(words in str(error) for words in OUT_OF_MEMORY)

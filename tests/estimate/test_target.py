@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from peftlab.core.errors import UserError
-from peftlab.estimate.target import find_target, parse_memory, system_memory
+from peftlab.estimate.target import Target, find_target, parse_memory, system_memory
+from peftlab.run.loading_stage import target_of
 
 
 @pytest.mark.parametrize(
@@ -52,3 +54,17 @@ def test_several_gpus_are_not_verified() -> None:
     one = find_target("cuda", "1GB")
     assert one.is_verified
     assert not replace(one, processes=2).is_verified
+
+
+def test_a_run_has_what_is_free_of_its_own_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another card of the machine may be smaller; and what torch keeps of earlier work is free for the next."""
+    monkeypatch.setattr("peftlab.estimate.target.cuda_memory", lambda index=0: 8 * 10**9)
+    free = {"mem_get_info": lambda _: (60 * 10**9, 80 * 10**9), "memory_reserved": lambda _: 7 * 10**9}
+    for name, answer in {**free, "memory_allocated": lambda _: 2 * 10**9}.items():
+        monkeypatch.setattr(torch.cuda, name, answer)
+    card = torch.device("cuda", 1)
+    assert target_of(card) == Target("cuda", 65 * 10**9)
+    monkeypatch.setenv("PEFTLAB_MEMORY", "24GB")
+    assert target_of(card) == Target("cuda", 24 * 10**9)
+    monkeypatch.setenv("PEFTLAB_MEMORY", "100GB")
+    assert target_of(card) == Target("cuda", 65 * 10**9)
