@@ -129,7 +129,8 @@ class TrainingHooks(RegisteredConfig):
     def take_rows(self, model: nn.Module, rows: TrainingRows) -> None:
         """Called once, after its ``begin`` and before that of later hooks, where ``needs_rows`` says so.
 
-        In one process: others might see other bits.
+        In one process: others might see other bits. A resumed run might too: where there is a ``state``, ``restore`` is
+        called instead.
         """
 
     def remember(self, model: nn.Module, past: Past) -> Mapping[str, Tensor]:

@@ -39,6 +39,13 @@ def model_tensors(model: nn.Module) -> list[Tensor]:
     return [*model.parameters(), *model.buffers(), *quantization_state(model).values()]
 
 
+def has_values(tensor: Tensor) -> bool:
+    """Whether a tensor holds numbers that can be looked at: those of an estimate are shapes alone."""
+    from torch._subclasses.fake_tensor import FakeTensor
+
+    return not isinstance(tensor, FakeTensor)
+
+
 def is_part(tensor: Tensor) -> bool:
     """Whether this process holds a part of the tensor only: other processes hold the rest."""
     return hasattr(tensor, "_local_tensor")

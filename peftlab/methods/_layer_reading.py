@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from peftlab.core.tensors import has_values
+
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
@@ -47,7 +49,9 @@ class LayerInputs:
         """
         read, self._read = self._read, {}
         for name, states in read.items():
-            kept = states[mask.bool()] if mask is not None and mask.shape == states.shape[:-1] else states
+            kept = states
+            if mask is not None and mask.shape == states.shape[:-1]:
+                kept = states[mask.bool()] if has_values(mask) else states.clone()
             yield name, kept.reshape(-1, states.shape[-1]).float()
 
     def _noting(self, name: str) -> Callable[[Any, Sequence[Tensor]], None]:

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from peftlab.core.errors import UnsupportedError
 from peftlab.core.hooks import TrainingRows
+from peftlab.core.tensors import has_values
 from peftlab.methods._layer_reading import grouped, low_rank_layers
 from peftlab.methods.lora import Lora
 
@@ -49,10 +50,29 @@ class StartsFromRows(Lora):
         """
         layers = low_rank_layers(model)
         started: dict[str, tuple[Tensor, Tensor]] = {}
-        for group in grouped({name: self.bytes_kept(layer) for name, layer in layers.items()}, BYTES_AT_ONCE):
+        sizes = {name: self.bytes_kept(layer) for name, layer in layers.items()}
+        groups = list(grouped(sizes, BYTES_AT_ONCE))
+        if not has_values(next(model.parameters())):  # of shapes those with the largest layer tell enough
+            groups = [max(groups, key=lambda group: max(sizes[name] for name in group))]
+        for group in groups:
             started |= self.factors({name: layers[name] for name in group}, model, rows)
         for name, (down, up) in started.items():
             move_into_update(layers[name], down, up)
+        self.note_start(model)
+
+    def state(self, model: nn.Module) -> Mapping[str, Tensor]:
+        """The first A and B: found anew, as on another card, they might be others than those that trained."""
+        return getattr(model, "initial_adapter", {})
+
+    def restore(self, model: nn.Module, state: Mapping[str, Tensor]) -> None:
+        """Begin as the run did, unless that is done."""
+        import torch
+
+        noted = getattr(model, "initial_adapter", {})  # ``apply`` has noted A and B that stand for no part of the base
+        if all(name in noted and torch.equal(noted[name], value.cpu()) for name, value in state.items()):
+            return
+        for name, layer in low_rank_layers(model).items():
+            move_into_update(layer, state[f"{name}.lora_A.weight"], state[f"{name}.lora_B.weight"])
         self.note_start(model)
 
     @abstractmethod

@@ -9,7 +9,8 @@ the states are.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, PositiveInt
@@ -17,6 +18,7 @@ from pydantic import Field, PositiveInt
 from peftlab.core.errors import DataError
 from peftlab.core.hooks import TrainingRows
 from peftlab.core.method import METHODS
+from peftlab.core.tensors import has_values
 from peftlab.methods._layer_reading import LayerInputs
 from peftlab.methods._moved_start import StartsFromRows
 
@@ -60,14 +62,14 @@ class Corda(StartsFromRows):
         import torch
 
         scale = None if moments is None else moments.diagonal().mean()
-        if moments is None or scale is None or not torch.isfinite(moments).all() or scale == 0:
+        if moments is None or scale is None or not _says_something(moments, scale):
             raise DataError(
                 f"{name} reads nothing of these training rows that its matrix could be decomposed by",
                 where="method.rows",
                 hint="Set more method.rows, leave the layer out of method.target_modules, or choose lora.",
             )
         weight = layer.get_base_layer().weight.detach().float()
-        with torch.no_grad():
+        with torch.no_grad(), _in_float32():
             moments, inverse = _invertible(moments / scale)
             left, strength, right = torch.linalg.svd(
                 (weight.t() if layer.fan_in_fan_out else weight) @ moments, full_matrices=False
@@ -76,14 +78,36 @@ class Corda(StartsFromRows):
         return size[:, None] * (right[: self.rank] @ inverse), left[:, : self.rank] * size
 
 
+@contextlib.contextmanager
+def _in_float32() -> Iterator[None]:
+    """Products as exact as their type: rounded to ten bits, as a card may be told to, no inverse would do."""
+    import torch
+
+    own = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(own)
+
+
 def _invertible(moments: Tensor) -> tuple[Tensor, Tensor]:
     """The matrix with as much on its diagonal as its inverse needs, and the inverse, as in the paper's code."""
     import torch
 
-    unit, damping = torch.eye(len(moments), device=moments.device), DAMPING
+    damping = DAMPING
     while True:
-        damped = moments + damping * moments.diagonal().mean() * unit
+        damped = moments.clone()
+        damped.diagonal().add_(damping * moments.diagonal().mean())
         inverse = torch.linalg.inv(damped)
-        if torch.dist(damped @ inverse, unit) < MOST_ERROR:
+        error = damped @ inverse
+        error.diagonal().sub_(1)
+        if not has_values(error) or error.norm() < MOST_ERROR:
             return damped, inverse
         damping *= 2
+
+
+def _says_something(moments: Tensor, scale: Tensor) -> bool:
+    import torch
+
+    return not has_values(moments) or bool(torch.isfinite(moments).all() and scale > 0)

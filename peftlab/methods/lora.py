@@ -117,12 +117,16 @@ class Lora(Method):
         return wrapped
 
     def note_start(self, model: Any) -> None:
-        """Remember what was moved from the base into the update, which ``saved_tensors`` takes off again."""
+        """Remember what was moved from the base into the update, which ``saved_tensors`` takes off again.
+
+        It lies in the CPU's memory: no step needs it.
+        """
         import peft
 
         model.initial_adapter = {
-            name: tensor.detach().clone()
+            name: tensor.detach().clone() if tensor.is_meta else tensor.detach().to("cpu", copy=True)
             for name, tensor in peft.get_peft_model_state_dict(model, save_embedding_layers=False).items()
+            if factor_axis(name) is not None
         }
 
     def after(self, earlier: Method) -> Method:

@@ -8,14 +8,17 @@ the model computes as its base at first.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+import functools
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from peftlab.core.errors import DataError
+from peftlab.core.generators import kept_generators
 from peftlab.core.hooks import TrainingRows
 from peftlab.core.method import METHODS
+from peftlab.core.tensors import has_values
 from peftlab.methods._moved_start import StartsFromRows
 
 if TYPE_CHECKING:
@@ -59,13 +62,13 @@ class LoraGa(StartsFromRows):
     def _directions(self, name: str, gradient: Tensor | None) -> tuple[Tensor, Tensor]:
         import torch
 
-        if gradient is None or not torch.isfinite(gradient).all() or not gradient.any():
+        if gradient is None or (has_values(gradient) and not (torch.isfinite(gradient).all() and gradient.any())):
             raise DataError(
                 f"{name} gets no gradient of these training rows that it could begin with",
                 where="method.rows",
                 hint="Set more method.rows, leave the layer out of method.target_modules, or choose lora.",
             )
-        with torch.random.fork_rng(devices=[gradient.device] if gradient.is_cuda else []):
+        with kept_generators():
             torch.manual_seed(SEED)
             left, _, right = torch.svd_lowrank(gradient, q=min(4 * self.rank, *gradient.shape), niter=4)
         size: float = gradient.shape[0] ** 0.25 / self.gamma**0.5
@@ -83,15 +86,14 @@ def _gradients(layers: Mapping[str, nn.Module], model: nn.Module, rows: Training
     found: dict[str, Tensor] = {}
 
     def watching(name: str) -> Any:
-        def watch(_layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-            states = inputs[0].detach().reshape(-1, inputs[0].shape[-1])
+        def take(gradient: Tensor, states: Tensor) -> None:
+            by_output = gradient.reshape(-1, gradient.shape[-1]).float()
+            found[name] = by_output.t() @ states.reshape(-1, states.shape[-1]).float() + found.get(name, 0)
 
-            def take(gradient: Tensor) -> None:
-                by_output = gradient.reshape(-1, gradient.shape[-1]).float()
-                found[name] = by_output.t() @ states.float() + found.get(name, 0)
-
-            if output.requires_grad:
-                output.register_hook(take)  # type: ignore[no-untyped-call]
+        def watch(_layer: Any, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            if not output.requires_grad:
+                return output
+            return cast("Tensor", _watched()(output, inputs[0].detach(), take))
 
         return watch
 
@@ -103,3 +105,26 @@ def _gradients(layers: Mapping[str, nn.Module], model: nn.Module, rows: Training
         for handle in handles:
             handle.remove()
     return found
+
+
+@functools.cache
+def _watched() -> Any:
+    """Of a layer's outputs and inputs: the outputs, whose gradient is told with the inputs on the way back.
+
+    Autograd keeps the inputs, and not a hook: under gradient checkpointing they are there only when they are needed.
+    """
+    import torch
+
+    class Watched(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, output: Tensor, states: Tensor, take: Callable[[Tensor, Tensor], None]) -> Tensor:
+            ctx.save_for_backward(states)
+            ctx.take = take
+            return output.clone()  # what a Function gives as a view must not be changed in place
+
+        @staticmethod
+        def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+            ctx.take(gradients[0], *ctx.saved_tensors)
+            return gradients[0], None, None
+
+    return Watched.apply

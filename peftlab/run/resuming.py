@@ -20,6 +20,22 @@ def read_checkpoint(run: RunContext) -> Checkpoint | None:
     Raises:
         UserError: It is of another data set, base model or library.
     """
+    checkpoint = latest_checkpoint(run)
+    if checkpoint is None:
+        return None
+    run.findings.resumed = checkpoint.state["resumed"] + 1
+    run.findings.earlier_seconds = checkpoint.state["seconds"]
+    run.findings.clock.restore(checkpoint.state["phases"])
+    if run.device.type == "cuda" and not run.recipe.training.deterministic:
+        run.reporter.say(
+            "training.deterministic is false: the scores may differ in their last digits from those without a stop"
+        )
+    run.reporter.say(f"resuming after step {checkpoint.state['progress']['step']}")
+    return checkpoint
+
+
+def latest_checkpoint(run: RunContext) -> Checkpoint | None:
+    """The same, before the run goes on from it: nothing is told or counted yet."""
     checkpoint = run.world.first(run.folder.checkpoints.read_latest)
     if checkpoint is None:
         return None
@@ -30,14 +46,6 @@ def read_checkpoint(run: RunContext) -> Checkpoint | None:
                 where=str(run.folder.path),
                 hint="The data, the base model, a teacher or a library has changed. Start the run in a new folder.",
             )
-    run.findings.resumed = checkpoint.state["resumed"] + 1
-    run.findings.earlier_seconds = checkpoint.state["seconds"]
-    run.findings.clock.restore(checkpoint.state["phases"])
-    if run.device.type == "cuda" and not run.recipe.training.deterministic:
-        run.reporter.say(
-            "training.deterministic is false: the scores may differ in their last digits from those without a stop"
-        )
-    run.reporter.say(f"resuming after step {checkpoint.state['progress']['step']}")
     return checkpoint
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import nn
@@ -18,12 +19,14 @@ from peftlab.core.metric import METRICS
 from peftlab.core.record import Guard
 from peftlab.core.task import Policy, Task
 from peftlab.core.task_objective import TaskObjective
+from peftlab.core.tensors import model_tensors
+from peftlab.measurement.memory import peak_of
 from peftlab.preparation.loading import Loader
 from peftlab.run.early_warnings import CourseWatch, warnings_at_start
 from peftlab.run.head_alone import head_alone
 from peftlab.run.measuring_stage import new_meter
 from peftlab.run.remembering import remember
-from peftlab.run.resuming import read_checkpoint, state_of
+from peftlab.run.resuming import latest_checkpoint, read_checkpoint, state_of
 from peftlab.run.run_context import RunContext
 from peftlab.run.together import check_alike
 from peftlab.training.accelerator import build_accelerator, end_trackers, start_trackers
@@ -77,7 +80,7 @@ class TrainingStage:
         )
         placed = run.placement.place(model)
         own = recipe.training_hooks()
-        hooks = HookList.begin(own, placed, context, self._rows(own))
+        hooks = self._begun(own, placed, context)
         task = hooks.training_task(self._weighted_task())
         if hooks.need_unlabeled:
             hooks.give_pairs(EncodedPairs(task, self._pairs(), loader.tokenizer.pad_token_id, run.device))
@@ -116,6 +119,18 @@ class TrainingStage:
             world=run.world,
             roll_outs=self._roll_outs(hooks.training_task(recipe.task)),
         )
+
+    def _begun(self, own: Sequence[TrainingHooks], model: nn.Module, context: MethodContext) -> HookList:
+        """The hooks, which have begun; where they look at rows for that, it is a phase of its own."""
+        run, rows = self._run, self._rows(own)
+        if rows is None:
+            return HookList.begin(own, model, context)
+        checkpoint = latest_checkpoint(run)
+        begin = partial(HookList.begin, own, model, context, rows, None if checkpoint is None else checkpoint.hooks)
+        with run.findings.clock.phase("start"):
+            hooks, peak = peak_of(begin, device=run.device, existing=model_tensors(model))
+        run.findings.clock.set_peak("start", peak)
+        return hooks
 
     def _rows(self, hooks: Sequence[TrainingHooks]) -> EncodedRows | None:
         """Rows for hooks that look at them first; None where none does, or the weights are an earlier run's."""

@@ -61,7 +61,12 @@ class HookList:
 
     @classmethod
     def begin(
-        cls, hooks: Sequence[TrainingHooks], model: nn.Module, context: MethodContext, rows: TrainingRows | None = None
+        cls,
+        hooks: Sequence[TrainingHooks],
+        model: nn.Module,
+        context: MethodContext,
+        rows: TrainingRows | None = None,
+        begun: Mapping[str, Tensor] | None = None,
     ) -> HookList:
         """The list of hooks that have been told that their run begins, on the device that the model is on.
 
@@ -70,10 +75,14 @@ class HookList:
             model: Wrapped by the method.
             context: What the method was told.
             rows: For those that look at training rows; None: there are none to look at.
+            begun: The state of a run that goes on. Who has one begins with that, and not with the rows.
         """
         for hook in hooks:
             hook.begin(model, context)
-            if rows is not None and hook.needs_rows:
+            own = _own(hook, begun or {})
+            if rows is not None and hook.needs_rows and own:
+                hook.restore(model, own)
+            elif rows is not None and hook.needs_rows:
                 hook.take_rows(model, rows)
         return cls(hooks)
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from peftlab.core.errors import UnsupportedError
+from peftlab.core.generators import kept_generators
 from peftlab.core.splits import Example
 from peftlab.core.task import Task
 from peftlab.training.evaluation import run_on_device, to_device
@@ -65,8 +66,7 @@ class EncodedRows:
                 where="method.type",
                 hint="Choose lora.",
             )
-        devices = [self._device] if self._device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):  # for dropout: what is drawn later stays as it is
+        with kept_generators():  # for dropout: what is drawn later stays as it is
             torch.manual_seed(self._seed)
             for batch in self._batches(model, count, training=True):
                 with torch.enable_grad():
@@ -80,13 +80,23 @@ class EncodedRows:
 
     def _batches(self, model: nn.Module, count: int, *, training: bool) -> Iterator[dict[str, Tensor]]:
         """Batches of drawn rows; the model is in training or eval mode as long as they last."""
-        generator = torch.Generator().manual_seed(self._seed)
-        drawn = torch.randperm(len(self._examples), generator=generator)[:count].tolist()
         was_training = model.training
         model.train(training)
         try:
-            for start in range(0, len(drawn), self._at_once):
-                examples = [self._examples[at] for at in drawn[start : start + self._at_once]]
-                yield to_device(self._task.collate(examples, self._pad), self._device)
+            for examples in self._drawn(count):
+                yield to_device(self._made(examples), self._device)
         finally:
             model.train(was_training)
+
+    def _made(self, examples: Sequence[Example]) -> dict[str, Tensor]:
+        """A batch."""
+        return self._task.collate(examples, self._pad)
+
+    def _drawn(self, count: int) -> list[list[Example]]:
+        """The rows, in so many as are computed at once."""
+        generator = torch.Generator().manual_seed(self._seed)
+        drawn = torch.randperm(len(self._examples), generator=generator)[:count].tolist()
+        return [
+            [self._examples[at] for at in drawn[start : start + self._at_once]]
+            for start in range(0, len(drawn), self._at_once)
+        ]

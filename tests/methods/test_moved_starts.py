@@ -14,12 +14,15 @@ import torch
 from models import KINDS, Kind
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from training_rows import Rows, recipe
 
 import peftlab
 from peftlab.core.errors import DataError, UnsupportedError
 from peftlab.core.method import METHODS
 from peftlab.core.task import TASKS
+from peftlab.core.tensors import model_tensors
+from peftlab.measurement.memory import LiveBytes
 from peftlab.methods._layer_reading import grouped
 from peftlab.training.rows_ahead import EncodedRows
 
@@ -191,6 +194,50 @@ def test_a_task_whose_loss_is_of_what_the_model_writes_has_no_first_gradient() -
         next(rows.learn(BERT.build(), 8))
 
 
+def test_what_was_moved_lies_in_the_memory_of_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    with FakeTensorMode():
+        held = {"x.lora_A.weight": torch.empty(2, 3, device="cuda"), "head.weight": torch.empty(2, device="cuda")}
+        monkeypatch.setattr("peft.get_peft_model_state_dict", lambda _model, **_: held)
+        model: Any = nn.Module()
+        METHODS["lora"](initialization="pissa").note_start(model)
+    assert {name: tensor.device.type for name, tensor in model.initial_adapter.items()} == {"x.lora_A.weight": "cpu"}
+
+
+def test_corda_multiplies_in_float32_whatever_a_card_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = set()
+    own = torch.linalg.inv
+
+    def inverse(matrix: Tensor) -> Tensor:
+        seen.add(torch.get_float32_matmul_precision())
+        return own(matrix)
+
+    monkeypatch.setattr(torch.linalg, "inv", inverse)
+    torch.set_float32_matmul_precision("high")
+    try:
+        started("corda", batches=1)
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert seen == {"highest"}
+
+
+def test_lora_ga_keeps_no_more_than_gradient_checkpointing_does() -> None:
+    """Of the layers' inputs; and what it finds is the same."""
+    found = []
+    for checkpointed in (False, True):
+        rows = Rows(GPT2, 2, rows=64)
+        model = METHODS["lora_ga"](rank=4).apply(GPT2.build(), GPT2.context())
+        if checkpointed:
+            model.base_model.model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.train()
+        with LiveBytes(model_tensors(model)) as watcher:
+            METHODS["lora_ga"](rank=4).take_rows(model, rows)
+        found.append((watcher.peak_bytes, {name: moved(layer).detach() for name, layer in layers(model)}))
+    (whole, plain), (less, other) = found
+    assert less < 0.7 * whole
+    assert all(torch.allclose(plain[name], other[name], atol=1e-4) for name in plain)
+
+
 class Stops(peftlab.Callback):
     def on_evaluation(self, step: int, scores: Mapping[str, float]) -> None:
         if step == 2:
@@ -198,9 +245,12 @@ class Stops(peftlab.Callback):
 
 
 @pytest.mark.parametrize("name", STARTS)
-def test_a_run_leaves_a_lora_that_fits_the_base_and_goes_on_as_one(name: str, tiny_bert: Path, tmp_path: Path) -> None:
+def test_a_run_leaves_a_lora_that_fits_the_base_and_goes_on_as_one(
+    name: str, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = recipe(tmp_path, tiny_bert, type=name, rows=12).model_dump(mode="json")
-    own = peftlab.Recipe.from_dict(settings | {"evaluation": {"every": 2}})
+    training = settings["training"] | {"checkpoint_every_steps": 1}
+    own = peftlab.Recipe.from_dict(settings | {"evaluation": {"every": 2}, "training": training})
     done = peftlab.run_recipe(own, output_dir=tmp_path / "run", device="cpu")
     assert done.record.status == "success", done.record.error
     assert done.record.guards["base_unchanged"].status == "passed"
@@ -209,7 +259,10 @@ def test_a_run_leaves_a_lora_that_fits_the_base_and_goes_on_as_one(name: str, ti
 
     halted = peftlab.run_recipe(own, output_dir=tmp_path / "stopped", device="cpu", callbacks=[Stops()])
     assert halted.record.status == "cancelled"
-    again = peftlab.run_recipe(own, output_dir=tmp_path / "stopped", device="cpu", resume=True)
+    with monkeypatch.context() as patch:  # on another card, or beside another process, the rows would lead elsewhere
+        patch.setattr(METHODS[name], "factors", lambda *_: pytest.fail("the rows are looked at again"))
+        again = peftlab.run_recipe(own, output_dir=tmp_path / "stopped", device="cpu", resume=True)
+    assert (again.record.status, again.record.resumed) == ("success", 1), again.record.error
     one, other = (load_file(each.folder / "adapter/adapter_model.safetensors") for each in (done, again))
     assert all(torch.equal(one[key], other[key]) for key in one), "resumed bit for bit"
 
