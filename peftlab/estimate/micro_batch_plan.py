@@ -48,7 +48,8 @@ def plan_micro_batches(
         shapes = ShapesOfRecipe(checked, checked.labels, target)
 
         def peak(size: int | None) -> int:
-            return shapes.memory(batch_of(loader, size, target.processes)).memory.peak_bytes
+            phases = shapes.memory(batch_of(loader, size, target.processes)).phases
+            return max(phases["train"], phases.get("start", 0))
 
         needed = peak(micro_batches.size)
         if needed <= memory:

@@ -16,13 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 import torch.distributed as dist
 from torch import nn
-from torch._subclasses.fake_tensor import (
-    DataDependentOutputException,
-    DynamicOutputShapeException,
-    FakeTensorMode,
-    UnsupportedOperatorException,
-    unset_fake_temporarily,
-)
+from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
 from peftlab.acceleration.accelerated import accelerated
 from peftlab.acceleration.device import Card, as_if_on
@@ -40,6 +34,7 @@ from peftlab.estimate.fakes import (
     give_fake_tensors,
     one_text_a_row,
 )
+from peftlab.estimate.start import NEEDS_VALUES, peak_at_start
 from peftlab.estimate.target import Target
 from peftlab.estimate.task import TaskOnShapes
 from peftlab.measurement.caching_allocator import CachingAllocator
@@ -70,8 +65,6 @@ from peftlab.training.world import World, WorldOnPaper
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
-NEEDS_VALUES = (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException)
-"""What torch raises where shapes do not tell how to go on."""
 MANY_STEPS = 1000
 """The length that a run is given for methods with a plan of their own; the step that is watched is its first."""
 
@@ -210,6 +203,7 @@ class ShapesOfRecipe:
         task = self._task_on_shapes()
         borders = contextlib.nullcontext() if "position_ids" in batch.examples[0] else one_text_a_row()
         with self._mode, borders, _refused_where_values_are_needed():
+            started = self._start(batch)
             job = replace(self._job(batch, cast("Task", task)), world=self._world)
             optimizer = job.optimizer.optimizer
             self._make_state(optimizer, job.hooks)
@@ -225,7 +219,7 @@ class ShapesOfRecipe:
                     steps=1,
                     existing=job.hooks.state(self._model).values(),
                     reference=self._reference if job.task.needs_reference else None,
-                    allocator=CachingAllocator() if self._target.name == "cuda" else None,
+                    allocator=self._allocator(),
                 )
             inference = TorchInference(tokenizer=None, labels=self._labels, device=torch.device("cpu"))
             evaluated = rehearse_evaluation(job, job.split, [step.batches[0]], inference)
@@ -242,8 +236,8 @@ class ShapesOfRecipe:
         )
         phases = {
             # What is offloaded is in the CPU's memory first.
-            "load": (self._loaded_bytes if self._target.name == "cpu" else model_bytes)
-            + max(self._largest_source(), self._original_bytes),
+            "load": (self._loaded_bytes if self._target.name == "cpu" else model_bytes) + self._while_quantized(),
+            **({} if started is None else {"start": started + self._target.workspace_bytes}),
             "train": memory.peak_bytes,
             "evaluate": evaluated + beside + workspace,
             # What trains in parts the first process gathers, on CPU.
@@ -268,6 +262,26 @@ class ShapesOfRecipe:
         with self._mode, borders, _refused_where_values_are_needed():
             job = replace(self._job(Batch(split.examples[:1], [1], [[0]], pairs), cast("Task", task)), split=split)
             return rehearse_flops(job)
+
+    def _start(self, batch: Batch) -> int | None:
+        """The peak while the method looks at training rows; None where it does not."""
+        longest = sorted(range(len(batch.examples)), key=lambda place: -batch.lengths[place])[: batch.size]
+        with self._kernels():
+            found = peak_at_start(
+                self._recipe.training_hooks(),
+                self._model,
+                self._recipe.task,
+                [batch.examples[place] for place in longest],
+                mode=self._mode,
+                autocast_dtype=self._autocast,
+                allocator=self._allocator(),
+            )
+        if self._target.name == "cuda":  # what a method remembers of its start lies in the CPU's memory
+            vars(self._model).pop("initial_adapter", None)
+        return found
+
+    def _allocator(self) -> CachingAllocator | None:
+        return CachingAllocator() if self._target.name == "cuda" else None
 
     def _gradients_of_graphs(self, job: TrainingJob) -> int | None:
         """What the gradients of recorded steps take, which stay; None where no steps are recorded."""
@@ -295,11 +309,14 @@ class ShapesOfRecipe:
         hooks.after_step(self._model, 1)
         optimizer.zero_grad(set_to_none=True)
 
-    def _largest_source(self) -> int:
-        """While a matrix is quantised, it is there in full precision too."""
+    def _while_quantized(self) -> int:
+        """While a matrix is quantised, it is there in full precision too; so it is where a method compares the two."""
         layers: list[Any] = [m for m in self._model.modules() if type(m).__module__.startswith("bitsandbytes")]
-        sizes = [layer.in_features * layer.out_features for layer in layers]
-        return int(max(sizes, default=0)) * self._dtype.itemsize
+        largest = max([int(layer.in_features * layer.out_features) for layer in layers], default=0)
+        if not self._recipe.method.needs_original:
+            return largest * self._dtype.itemsize
+        # In float32: the matrix, the unpacked one, and their difference; to unpack one takes as much on CPU.
+        return self._original_bytes + 3 * largest * torch.float32.itemsize
 
     def _job(self, batch: Batch, task: Task) -> TrainingJob:
         recipe = self._recipe
