@@ -35,12 +35,12 @@ def read_checkpoint(run: RunContext) -> Checkpoint | None:
 
 
 def latest_checkpoint(run: RunContext) -> Checkpoint | None:
-    """The same, before the run goes on from it: nothing is told or counted yet."""
+    """The same, before the run goes on from it: nothing is told or counted yet, nor compared that is not known yet."""
     checkpoint = run.world.first(run.folder.checkpoints.read_latest)
     if checkpoint is None:
         return None
     for key, now in _identity(run).items():
-        if checkpoint.state.get(key, now) != now:  # checkpoints of earlier versions lack some keys
+        if now is not None and checkpoint.state.get(key, now) != now:  # earlier versions' checkpoints lack some keys
             raise UserError(
                 f"the run cannot be resumed here: `{key}` has changed",
                 where=str(run.folder.path),
