@@ -32,8 +32,8 @@ from peftlab.acceleration.accelerated import accelerated, prepare
 from peftlab.acceleration.device import Card, as_if_on
 from peftlab.core.tensors import model_tensors
 from peftlab.estimate.as_cuda import as_on_cuda
+from peftlab.estimate.bare_job import Batch, bare_job
 from peftlab.estimate.fakes import give_fake_tensors
-from peftlab.estimate.training import Batch, bare_job
 from peftlab.measurement.memory import LiveBytes
 from peftlab.models.base_model import prepare_config
 from peftlab.training.accelerator import build_shapes_accelerator

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from peftlab.core.method import METHODS
 from peftlab.core.task import TASKS
-from peftlab.estimate.training import Batch, bare_job
+from peftlab.estimate.bare_job import Batch, bare_job
 from peftlab.recipe.schema import Recipe
 from peftlab.training.accelerator import build_shapes_accelerator
 from peftlab.training.loop import lengths_of, optimizer_step

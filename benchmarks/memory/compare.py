@@ -21,8 +21,9 @@ from peftlab.cli.output import quiet_libraries
 from peftlab.core.config import Document
 from peftlab.core.files import write_text
 from peftlab.core.method import MethodContext
+from peftlab.estimate.bare_job import bare_job, placeholder_batch
 from peftlab.estimate.target import Target
-from peftlab.estimate.training import ShapesOfRecipe, bare_job, placeholder_batch
+from peftlab.estimate.training import ShapesOfRecipe
 from peftlab.models.base_model import checkpoint_activations, load_base_model, local_source
 from peftlab.preparation.check import CheckedModel, check_model
 from peftlab.preparation.rehearsal import rehearse_memory

@@ -15,8 +15,9 @@ import transformers
 from peftlab.cli.output import quiet_libraries
 from peftlab.core.config import Document
 from peftlab.core.files import write_text
+from peftlab.estimate.bare_job import placeholder_batch
 from peftlab.estimate.target import Target
-from peftlab.estimate.training import ShapesOfRecipe, placeholder_batch
+from peftlab.estimate.training import ShapesOfRecipe
 from peftlab.preparation.check import check_model
 from peftlab.recipe.schema import build_recipe
 

@@ -29,8 +29,9 @@ from peftlab.core.errors import UnsupportedError
 from peftlab.core.files import write_text
 from peftlab.core.method import MethodContext
 from peftlab.core.regularizer import REGULARIZERS
+from peftlab.estimate.bare_job import Batch, bare_job
 from peftlab.estimate.target import Target
-from peftlab.estimate.training import Batch, ShapesOfRecipe, bare_job
+from peftlab.estimate.training import ShapesOfRecipe
 from peftlab.measurement.memory import storage_bytes
 from peftlab.models.base_model import load_base_model, local_source
 from peftlab.preparation.check import CheckedModel, check_model

@@ -13,7 +13,7 @@ from peftlab.artifact.saved_folder import is_run
 from peftlab.artifact.saved_run import SavedRun
 from peftlab.core.config import Document
 from peftlab.core.errors import SourceError
-from peftlab.estimate.training import Batch
+from peftlab.estimate.bare_job import Batch
 from peftlab.models.facts import read_model_facts
 from peftlab.models.gguf import converted_folder, write_gguf_tokenizer
 from peftlab.preparation.check import CheckedModel, CheckedRecipe, check_data

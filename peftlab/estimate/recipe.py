@@ -11,9 +11,10 @@ from peftlab.core.config import Document, replace_config
 from peftlab.core.errors import UserError
 from peftlab.core.reporter import Reporter, Silent
 from peftlab.estimate import search
+from peftlab.estimate.bare_job import Batch, placeholder_batch
 from peftlab.estimate.changes import Change, possible_changes
 from peftlab.estimate.target import Target
-from peftlab.estimate.training import Batch, PhaseMemory, ShapesOfRecipe, placeholder_batch
+from peftlab.estimate.training import PhaseMemory, ShapesOfRecipe
 from peftlab.preparation.check import CheckedModel, CheckedRecipe
 from peftlab.preparation.check_settings import check_settings
 from peftlab.preparation.pretraining import pretraining_recipe

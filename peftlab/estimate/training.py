@@ -10,8 +10,7 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -24,10 +23,11 @@ from peftlab.acceleration.masks import drop_full_mask
 from peftlab.core.errors import UnsupportedError
 from peftlab.core.method import MethodContext
 from peftlab.core.record import Memory
-from peftlab.core.splits import EncodedSplit, Example
+from peftlab.core.splits import EncodedSplit
 from peftlab.core.task import Task
 from peftlab.core.tensors import model_tensors
 from peftlab.estimate.as_cuda import as_on_cuda
+from peftlab.estimate.bare_job import MANY_STEPS, Batch, bare_job
 from peftlab.estimate.fakes import (
     drop_between_forwards,
     fake_quantized_layers,
@@ -40,68 +40,21 @@ from peftlab.estimate.task import TaskOnShapes
 from peftlab.measurement.caching_allocator import CachingAllocator
 from peftlab.measurement.memory import measure_training_memory, storage_bytes
 from peftlab.measurement.roofline import StepFlops
-from peftlab.measurement.throughput import ThroughputMeter
 from peftlab.models.base_model import checkpoint_activations, resolve_dtype
 from peftlab.models.skeleton import build_skeleton
 from peftlab.preparation.check import CheckedModel
 from peftlab.preparation.rehearsal import rehearse_evaluation, rehearse_flops
-from peftlab.recipe.schema import Recipe
 from peftlab.training.accelerator import autocast_dtype, build_shapes_accelerator
-from peftlab.training.checkpoints import CheckpointFolder
 from peftlab.training.evaluation import TorchInference
 from peftlab.training.graphs import why_not
-from peftlab.training.guards import FIRST_STEPS, GradientGuard
 from peftlab.training.hooks import HookList
-from peftlab.training.interrupts import Interrupts
 from peftlab.training.loop import TrainingJob, optimizer_step
-from peftlab.training.metrics_log import MetricsLog
 from peftlab.training.offload import frozen_layers
 from peftlab.training.optimizers import build_optimizer
 from peftlab.training.sharding import Sharding, mesh_of
-from peftlab.training.steps import Step, StepPlan
-from peftlab.training.text_pairs import EncodedPairs, Pair
+from peftlab.training.steps import Step
+from peftlab.training.text_pairs import Pair
 from peftlab.training.world import World, WorldOnPaper
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
-MANY_STEPS = 1000
-"""The length that a run is given for methods with a plan of their own; the step that is watched is its first."""
-
-
-@dataclass(frozen=True)
-class Batch:
-    """The batches of the step that takes the most memory.
-
-    Args:
-        examples: Encoded; real ones where they are at hand.
-        lengths: Of the examples, as the task counts them.
-        steps: Positions of the examples, a list for each batch of the step.
-        pairs: Texts without labels and their copies, for hooks that compare both; empty: the longest example stands
-            for them.
-    """
-
-    examples: Sequence[Example]
-    lengths: Sequence[int]
-    step: Sequence[Sequence[int]]
-    pairs: Sequence[Pair] = ()
-
-    @property
-    def size(self) -> int:
-        """Examples of the largest batch."""
-        return max(len(positions) for positions in self.step)
-
-    @property
-    def length(self) -> int:
-        """Tokens of the longest example."""
-        return max(self.lengths)
-
-
-def placeholder_batch(task: Task, labels: tuple[str, ...], *, size: int, length: int, batches: int = 1) -> Batch:
-    """Batches of texts of one length, one of them a token shorter: real batches have padding, and so a mask."""
-    lengths = [length] * (size - 1) + [max(1, length - 1)] if size > 1 else [length]
-    examples = [task.placeholder(own, labels) for own in lengths]
-    return Batch(examples, task.lengths(examples), [list(range(size))] * batches)
 
 
 @dataclass(frozen=True)
@@ -334,63 +287,6 @@ class ShapesOfRecipe:
             task=task,
             hooks=hooks,
         )
-
-
-def bare_job(
-    recipe: Recipe,
-    batch: Batch,
-    *,
-    model: nn.Module,
-    optimizer: Any,
-    accelerator: Accelerator,
-    task: Task,
-    hooks: HookList | None = None,
-) -> TrainingJob:
-    """A job that can take steps on one batch, and leaves nothing behind.
-
-    Args:
-        recipe: Its sections for training.
-        batch: What it trains on.
-        model: Wrapped by the method.
-        optimizer: Prepared by the accelerator.
-        accelerator: Of this job.
-        task: The recipe's, or one in its place.
-        hooks: That have begun; None: fresh ones of the recipe.
-    """
-    if hooks is None:
-        context = MethodContext(recipe.task.peft_task(), MANY_STEPS)
-        hooks = HookList.begin(recipe.training_hooks(), model, context)
-    if hooks.need_unlabeled:
-        longest = max(zip(batch.lengths, range(len(batch.examples)), strict=True))[1]
-        pairs = batch.pairs or [(batch.examples[longest],) * 2]
-        hooks.give_pairs(EncodedPairs(task, pairs, 0, torch.device("cpu")))
-    guard = GradientGuard(model)
-    # It decides by values, which shapes do not have.
-    guard.load_state_dict({"waiting": [], "not_finite": [], "frozen": [], "steps": FIRST_STEPS})
-    examples, nowhere = list(batch.examples), Path("/nonexistent")
-    return TrainingJob(
-        model=model,
-        optimizer=optimizer,
-        accelerator=accelerator,
-        hooks=hooks,
-        task=task,
-        split=EncodedSplit("train", range(len(examples)), examples),
-        plan=StepPlan(lambda _epoch: [list(positions) for positions in batch.step], len(batch.step), 1, None),
-        config=recipe.training,
-        evaluation=recipe.evaluation,
-        learning_rate=1e-3,
-        metric=None,
-        higher_is_better=True,
-        pad_token_id=0,
-        evaluate=None,
-        checkpoints=CheckpointFolder(nowhere),
-        log=MetricsLog(nowhere),
-        meter=ThroughputMeter(0, device=torch.device("cpu"), step_flops=None),
-        interrupts=Interrupts(),
-        on_step=lambda _step, _loss, _rate: None,
-        extra_state=dict,
-        gradients=guard,
-    )
 
 
 @contextlib.contextmanager

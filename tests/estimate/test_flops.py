@@ -12,9 +12,9 @@ from torch import nn
 
 from peftlab.core.config import Document
 from peftlab.core.reporter import Silent
+from peftlab.estimate.bare_job import bare_job, placeholder_batch
 from peftlab.estimate.flops import count_step_flops, is_cheap_to_count
 from peftlab.estimate.target import Target
-from peftlab.estimate.training import bare_job, placeholder_batch
 from peftlab.measurement.roofline import StepFlops, fit_step_flops
 from peftlab.preparation import rehearsal
 from peftlab.preparation.check import CheckedRecipe, check_recipe

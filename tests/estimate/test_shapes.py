@@ -14,10 +14,11 @@ from peftlab.acceleration import rotary
 from peftlab.core.config import Document
 from peftlab.core.errors import UnsupportedError
 from peftlab.core.method import MethodContext
+from peftlab.estimate.bare_job import bare_job, placeholder_batch
 from peftlab.estimate.bounds import is_surely_small, least_bytes
 from peftlab.estimate.recipe import estimate_recipe
 from peftlab.estimate.target import Target
-from peftlab.estimate.training import ShapesOfRecipe, bare_job, placeholder_batch
+from peftlab.estimate.training import ShapesOfRecipe
 from peftlab.models.base_model import checkpoint_activations, load_base_model
 from peftlab.preparation.check import check_model
 from peftlab.preparation.rehearsal import rehearse_memory

@@ -12,8 +12,9 @@ from torch import nn
 from peftlab.core.config import Document
 from peftlab.core.method import MethodContext
 from peftlab.core.tensors import model_tensors
+from peftlab.estimate.bare_job import Batch, placeholder_batch
 from peftlab.estimate.target import Target
-from peftlab.estimate.training import Batch, ShapesOfRecipe, placeholder_batch
+from peftlab.estimate.training import ShapesOfRecipe
 from peftlab.measurement.memory import peak_of
 from peftlab.models.base_model import checkpoint_activations, load_base_model
 from peftlab.preparation.check import CheckedModel, check_model

@@ -13,7 +13,7 @@ from peftlab.core.config import Document
 from peftlab.core.errors import UserError
 from peftlab.core.generators import generator_states
 from peftlab.core.method import MethodContext
-from peftlab.estimate.training import bare_job, placeholder_batch
+from peftlab.estimate.bare_job import bare_job, placeholder_batch
 from peftlab.models.base_model import load_base_model
 from peftlab.preparation.check import check_model
 from peftlab.preparation.rehearsal import rehearse_flops, rehearse_memory

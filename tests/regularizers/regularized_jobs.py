@@ -13,7 +13,7 @@ from peftlab.core.config import Document
 from peftlab.core.method import MethodContext
 from peftlab.core.regularizer import REGULARIZERS
 from peftlab.core.splits import EncodedSplit
-from peftlab.estimate.training import Batch, bare_job
+from peftlab.estimate.bare_job import Batch, bare_job
 from peftlab.models.base_model import checkpoint_activations, load_base_model
 from peftlab.preparation.check import CheckedModel, check_model
 from peftlab.recipe.schema import build_recipe

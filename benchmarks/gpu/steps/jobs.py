@@ -12,7 +12,7 @@ import torch
 
 from peftlab.core.config import Document
 from peftlab.core.method import MethodContext
-from peftlab.estimate.training import Batch, bare_job, placeholder_batch
+from peftlab.estimate.bare_job import Batch, bare_job, placeholder_batch
 from peftlab.models.base_model import checkpoint_activations, load_base_model, local_source, resolve_dtype
 from peftlab.preparation.check import CheckedModel, check_model
 from peftlab.recipe.schema import build_recipe
