@@ -304,17 +304,19 @@ def test_a_message_that_is_long_on_its_way_is_not_sent_by_another_process(
     monkeypatch.setattr(outbox, "LEASE", 0.8)
     message(store)
     posted: list[int] = []
-    is_done = threading.Event()
+    has_begun, is_done = threading.Event(), threading.Event()
 
     def slow(_: Any, number: int, __: str) -> None:
         posted.append(number)
         if len(posted) == 1:
+            has_begun.set()
             is_done.wait(30)
 
     monkeypatch.setattr(outbox, "post", slow)
     send = Destinations.model_validate({"webhook": {"url": "http://127.0.0.1:9/hook"}})
     first = threading.Thread(target=outbox.deliver, args=(store, send))
     first.start()
+    assert has_begun.wait(30)
     until = time.monotonic() + 3
     while time.monotonic() < until:
         outbox.deliver(store, send)
