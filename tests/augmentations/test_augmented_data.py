@@ -138,6 +138,7 @@ class StopAtTwo(Callback):
             raise RuntimeError("the power is gone")
 
 
+@pytest.mark.slow
 def test_a_run_learns_from_them_and_is_resumed_to_the_same(tiny_bert: Path, table: Path, tmp_path: Path) -> None:
     recipe = values(tiny_bert, table, BOTH)
     recipe["training"] = {"epochs": 1, "batch_size": 16, "class_weights": "balanced", "log_every_steps": 1}

@@ -104,6 +104,7 @@ def test_without_ray(command: Command, suite: Path, monkeypatch: pytest.MonkeyPa
     assert "pip install 'peftlab[ray]'" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_port_that_is_not_rays_is_given_up_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("ray", reason=NO_RAY)
     monkeypatch.setattr(ray_cluster, "CONNECTION_SECONDS", 2.0)

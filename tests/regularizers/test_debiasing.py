@@ -156,6 +156,7 @@ def test_rows_without_a_group_are_no_group() -> None:
     assert learned.example_values(train)[GROUP] == [2, UNKNOWN, UNKNOWN, 1, 0]
 
 
+@pytest.mark.slow
 def test_what_tells_the_group_alone_decides_less(tiny_bert: Path) -> None:
     """A word and a group both go with the class in four of five texts: a plain model goes by both."""
     generator = torch.Generator().manual_seed(0)

@@ -90,6 +90,7 @@ def run(tmp_path: Path, model: Path, data: Path, weights: str) -> list[float]:
     return [row["scores"][0] for row in rows if row["split"] == "test"]
 
 
+@pytest.mark.slow
 def test_weights_move_what_a_model_says_of_rare_classes(tmp_path: Path, tiny_bert: Path, rare: Path) -> None:
     plain, balanced = (run(tmp_path, tiny_bert, rare, weights) for weights in ("null", "balanced"))
     assert sum(balanced) / len(balanced) > sum(plain) / len(plain) + 0.15

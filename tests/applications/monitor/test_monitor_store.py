@@ -298,6 +298,7 @@ def message(store: Store, count: int = 1) -> None:
         connection.execute(OUTBOX.insert(), [first | {"alarm": number} for number in range(count)])
 
 
+@pytest.mark.slow
 def test_a_message_that_is_long_on_its_way_is_not_sent_by_another_process(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
