@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -83,13 +83,7 @@ def peak_at_start(
 
     def look() -> None:
         for hook in looking:
-            with _as_far_as_shapes_tell():
+            with contextlib.suppress(*NEEDS_VALUES, DataError):  # as far as shapes tell
                 hook.take_rows(model, rows)
 
     return peak_of(look, device=torch.device("cpu"), existing=model_tensors(model), allocator=allocator)[1]
-
-
-@contextlib.contextmanager
-def _as_far_as_shapes_tell() -> Iterator[None]:
-    with contextlib.suppress(*NEEDS_VALUES, DataError):
-        yield

@@ -14,6 +14,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from peftlab.core.errors import ConfigError, UnsupportedError
+from peftlab.core.generators import kept_generators
 from peftlab.core.quiet import quiet_transformers
 from peftlab.models.own_checkpoint import write_checkpoint
 
@@ -70,7 +71,7 @@ def why_another(model: PreTrainedModel, tokenizer: Any, source: str, *, revision
     shared: dict[str, Any] = {"revision": revision, "local_files_only": True}
     load: Any = type(model).from_pretrained
     try:
-        with quiet_transformers(), torch.random.fork_rng(devices=[]):
+        with quiet_transformers(), kept_generators():
             held, info = load(source, dtype=model.dtype, output_loading_info=True, **shared)
             own = None if tokenizer is None else type(tokenizer).from_pretrained(source, **shared)
     except (OSError, ValueError, RuntimeError, TypeError, KeyError) as error:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from peftlab.acceleration.accelerated import accelerated
+from peftlab.core.generators import kept_generators
 from peftlab.core.record import Memory
 from peftlab.core.splits import EncodedSplit
 from peftlab.core.task import Inference
@@ -122,9 +123,8 @@ def _without_trace(job: TrainingJob) -> Iterator[None]:
     scaling: dict[str, Any] = {} if scaler is None else scaler.state_dict()
     if scaler is not None:  # at its first scale it skips steps, and a step that is skipped shows no optimizer's state
         scaler.load_state_dict({**scaling, "scale": 1.0})
-    devices = [job.accelerator.device] if job.accelerator.device.type == "cuda" else []
     job.model.train()
-    with torch.random.fork_rng(devices=devices):
+    with kept_generators():
         yield
     for parameter in model.parameters():
         parameter.grad = None

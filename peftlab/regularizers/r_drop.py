@@ -11,6 +11,7 @@ from peftlab.core.errors import UnsupportedError
 from peftlab.core.generators import generator_states, have_moved
 from peftlab.core.hooks import Backward
 from peftlab.core.regularizer import REGULARIZERS, TrainingSetup
+from peftlab.core.tensors import has_values
 from peftlab.regularizers._classes import NeedsClasses, symmetric_divergence
 
 if TYPE_CHECKING:
@@ -60,9 +61,7 @@ class RDrop(NeedsClasses):
 
     def _see_draws(self, before: Mapping[str, Tensor], logits: Tensor) -> None:
         """See that a pass has drawn something: a config may name rates that its model does not use."""
-        from torch._subclasses.fake_tensor import FakeTensor
-
-        if isinstance(logits, FakeTensor):  # an estimate's, which draws nothing
+        if not has_values(logits):  # an estimate's, which draws nothing
             return
         if not have_moved(before):
             raise UnsupportedError(

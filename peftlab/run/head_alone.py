@@ -21,6 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from peftlab.acceleration.accelerated import accelerated, is_off, switched_off
 from peftlab.core.amounts import size
+from peftlab.core.generators import kept_generators
 from peftlab.core.method import MethodContext
 from peftlab.core.splits import EncodedSplit, Example
 from peftlab.preparation.loading import Loader
@@ -188,7 +189,7 @@ class _Pass:
         positions = self._batches("train", split)[0]
         batch = job.task.collate([split.examples[at] for at in positions], job.pad_token_id)
         numbered = job.task.collate([_numbered(job, split.examples[at], row) for row, at in enumerate(positions)], 0)
-        with torch.random.fork_rng(devices=[self._run.device] if self._run.device.type == "cuda" else []):
+        with kept_generators():
             self._model.train()
             training = self._logits(batch)
         self._model.eval()

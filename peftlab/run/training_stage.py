@@ -13,6 +13,7 @@ from torch import nn
 from peftlab.acceleration.accelerated import accelerated
 from peftlab.acceleration.compiled import compiled_blocks
 from peftlab.core.errors import DataError, UnsupportedError
+from peftlab.core.generators import kept_generators
 from peftlab.core.hooks import TrainingHooks
 from peftlab.core.method import MethodContext
 from peftlab.core.metric import METRICS
@@ -193,7 +194,7 @@ class TrainingStage:
         run, loader = self._run, self._loader
         reference: nn.Module | None = None
         if task.needs_reference:
-            with torch.random.fork_rng(devices=[run.device] if run.device.type == "cuda" else []):
+            with kept_generators():
                 reference = run.placement.place(loader.load_base().model)
             reference.requires_grad_(False).train(False)
         inference = run.inference(loader.tokenizer)

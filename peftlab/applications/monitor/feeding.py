@@ -19,6 +19,7 @@ from peftlab.applications.monitor.store import Post, Store
 from peftlab.assembly.database import StorageError
 from peftlab.core.application import Hosting, Workplace
 from peftlab.core.errors import DataError, UserError
+from peftlab.core.reporter import Reporter, Silent
 from peftlab.data.other_keys import table_config, under_keys
 from peftlab.data.tables import read_table
 
@@ -53,17 +54,16 @@ def feed(monitor: Monitor, place: Workplace, hosting: Hosting, sources: Sequence
     told: Counter[str] = Counter({"read": 0, "new": 0, "known": 0, "refused": 0})
     for source in sources:
         if source == "-":
+            bar: Reporter = Silent()  # nobody knows how many lines will come
             count, rows = 0, _lines(sys.stdin.buffer)
         else:
+            bar = place.reporter
             count, rows = _rows(source, monitor.posts)
-            if count:
-                place.reporter.start(f"reading {source}", count)
+        bar.start(f"reading {source}", count)
         for part in _batches(_posts(rows, monitor.posts, source, store, told, place)):
             told.update(keep(part, store, reader))
-            if count:
-                place.reporter.advance(len(part))
-        if count:
-            place.reporter.finish()
+            bar.advance(len(part))
+        bar.finish()
     try:
         open_watcher(monitor, place, store).tick()
     except StorageError as error:  # such as where a server judges at this moment

@@ -155,6 +155,7 @@ def _at_most(seconds: float, link: Callable[[], socket.socket | None]) -> Iterat
         DeliveryError: It was broken off.
     """
     is_over = threading.Event()
+    told = f"the server has not answered within {seconds:g} seconds"
 
     def break_off() -> None:
         is_over.set()
@@ -169,13 +170,14 @@ def _at_most(seconds: float, link: Callable[[], socket.socket | None]) -> Iterat
     timer.start()
     try:
         yield
-    except Exception:
-        if not is_over.is_set():
-            raise
+    except Exception as error:
+        if is_over.is_set():  # by this, and not by the server
+            raise DeliveryError(told) from error
+        raise
     finally:
         timer.cancel()
     if is_over.is_set():  # what was read may look like an answer that has ended
-        raise DeliveryError(f"the server has not answered within {seconds:g} seconds")
+        raise DeliveryError(told)
 
 
 @contextlib.contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from peftlab.applications.support.hostile import gives_orders
 from peftlab.applications.support.lessons import load_company
 from peftlab.applications.support.parts import Parts, load_parts
 from peftlab.applications.support.search import Searcher
-from peftlab.applications.support.turns import Exchange, Kind, Turn, understand
+from peftlab.applications.support.turns import Exchange, Kind, understand
 from peftlab.applications.support.writing import Writer, Written
 from peftlab.core.application import Workplace
 
@@ -127,10 +127,13 @@ class Responder:
         if turn.is_thanks:
             return Reply(Kind.POLITE, POLITE, "")
         found = max((self.find(question, turn.tried) for question in turn.questions), key=lambda each: each.first)
-        reason = self._why_a_person(turn, found)
-        if reason is not None:
-            is_wanted = turn.wants_person or turn.complaints >= MOST_COMPLAINTS
-            return _handed(found, reason, PASSED if is_wanted else HANDED)
+        if turn.wants_person:
+            return _handed(found, "the customer asks for a person", PASSED)
+        if turn.complaints >= MOST_COMPLAINTS:
+            return _handed(found, f"{turn.complaints} answers did not help", PASSED)
+        unsure = self._why_unsure(found)
+        if unsure is not None:
+            return _handed(found, unsure)
         if found.first >= self.decision.answer.threshold and not turn.complaints:
             return self._given(found)
         if turn.complaints and found.among >= self.decision.write.threshold and self._may_answer(found.positions[0]):
@@ -163,11 +166,7 @@ class Responder:
         candidates = [Candidate(self.company.entries[at], shares[at]) for at in positions[:SUGGESTED]]
         return Found(question, candidates, first, among, positions)
 
-    def _why_a_person(self, turn: Turn, found: Found) -> str | None:
-        if turn.wants_person:
-            return "the customer asks for a person"
-        if turn.complaints >= MOST_COMPLAINTS:
-            return f"{turn.complaints} answers did not help"
+    def _why_unsure(self, found: Found) -> str | None:
         if not found.positions:
             return "no entry is left that was not tried"
         first_is_sure = found.first >= self.decision.answer.threshold and self._may_answer(found.positions[0])
@@ -206,21 +205,21 @@ def _handed(found: Found, reason: str, text: str = HANDED) -> Reply:
     return Reply(Kind.HANDED, text, found.question, found.first, None, (), found.candidates, reason)
 
 
-def summary(texts: Sequence[str], history: Sequence[Exchange], reply: Reply, entries: Sequence[Entry]) -> str:
+def summary(texts: Sequence[str], history: Sequence[Exchange], reply: Reply, entries: Mapping[str, Entry]) -> str:
     """What an agent must know, in a few lines: made of what was said, nothing is written anew.
 
     Args:
         texts: What the customer has said.
         history: What was answered before.
         reply: The answer now.
-        entries: All entries; those that were given are named by their questions.
+        entries: All entries by their ids; those that were given are named by their questions.
     """
-    named = {entry.id: entry.question for entry in entries}
     tried = []
     for exchange in history:
-        given = "; ".join(named.get(id_, id_) for id_ in ([exchange.entry] if exchange.entry else exchange.sources))
-        if given:
-            tried.append(f"- {given}" if exchange.kind is Kind.ENTRY else f"- a text written from: {given}")
+        given = (exchange.entry,) if exchange.entry else exchange.sources
+        names = "; ".join(entries[each].question if each in entries else each for each in given)
+        if names:
+            tried.append(f"- {names}" if exchange.kind is Kind.ENTRY else f"- a text written from: {names}")
     lines = [f"Asked: {reply.question}", f"Handed over because {reply.reason}."]
     if len(texts) > 1:
         lines.append(f"Messages so far: {len(texts)}, the first: {texts[0]}")

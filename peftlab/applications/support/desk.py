@@ -116,7 +116,7 @@ class Desk:
                 lambda entries: events.put({"event": "writing", "from": [entry.question for entry in entries]}),
             )
             seconds = time.monotonic() - began
-            told = summary([*texts, text], history, reply, self.responder.company.entries)
+            told = summary([*texts, text], history, reply, self._entries)
             answer = self.storage.answer(session.id, number, reply, told, seconds)
             self.metrics.answers.labels(str(reply.kind)).inc()
             self.metrics.seconds.labels(str(reply.kind)).observe(seconds)

@@ -477,7 +477,7 @@ def test_pages_lose_no_message_and_say_that_the_connection_is_lost(
         ):  # the second before the first is answered
             tab.type(text)
             tab.press("Enter", 13, "\r")
-        tab.wait_for("!busy && document.querySelectorAll('.message').length === 4")
+        tab.wait_for("!waiting && document.querySelectorAll('.message').length === 4")
         said = tab.evaluate(texts)
         assert said[0] == "hello number 7 of the parcel"
         assert said[2] == "i want to talk to a person"
@@ -485,7 +485,7 @@ def test_pages_lose_no_message_and_say_that_the_connection_is_lost(
         tab.wait_for("document.querySelectorAll('.message').length === 0")
         tab.type("i want to talk to a person")
         tab.press("Enter", 13, "\r")
-        tab.wait_for("!busy && document.querySelectorAll('.message').length === 2")
+        tab.wait_for("!waiting && document.querySelectorAll('.message').length === 2")
 
         tab.visit(f"{address}/desk", **PHONE)
         tab.wait_for("document.querySelectorAll('#queue button').length === 2")

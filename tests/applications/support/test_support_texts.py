@@ -159,7 +159,7 @@ def test_a_summary_names_what_was_given_by_its_question() -> None:
     history = [Exchange("money back", Kind.ENTRY, "back"), Exchange("pay", Kind.WRITTEN, None, ("pay", "gone"))]
     history.append(Exchange("else", Kind.HANDED))
     reply = Reply(Kind.HANDED, "", "and abroad", reason="no entry is sure enough")
-    told = summary(["money back", "and abroad"], history, reply, [RETURN, PAY]).splitlines()
+    told = summary(["money back", "and abroad"], history, reply, {"back": RETURN, "pay": PAY}).splitlines()
     assert told[0] == "Asked: and abroad"
     assert told[3:] == ["Given before:", f"- {RETURN.question}", f"- a text written from: {PAY.question}; gone"]
 

@@ -2,7 +2,7 @@
 // Texts are always set as text, never as markup.
 const list = document.getElementById("messages"), form = document.getElementById("ask"), box = document.getElementById("text");
 const names = { customer: "You", agent: "Colleague", assistant: "Assistant" };
-let shown = new Set(), busy = false, last = Promise.resolve(), waiting = 0;
+let shown = new Set(), last = Promise.resolve(), waiting = 0;  // waiting: for an answer
 
 function element(tag, text, parent, name) {
   const made = document.createElement(tag);
@@ -51,17 +51,16 @@ function show(message) {
 }
 
 async function refresh() {
-  if (busy) return;
+  if (waiting) return;
   let answer = null;
   try { answer = await fetch("/api/chat"); } catch { /* the page says so below */ }
   document.getElementById("lost").hidden = answer !== null;
-  if (answer && answer.ok && !busy) (await answer.json()).messages.forEach(show);
+  if (answer && answer.ok && !waiting) (await answer.json()).messages.forEach(show);
 }
 
 function send(text) {
   // One message at a time: what is sent while an answer is written waits for its end.
   const sent = bubble("customer", text);
-  busy = true;
   waiting += 1;
   if (waiting > 1) sent.classList.add("waiting");
   last = last.then(async () => {
@@ -69,7 +68,6 @@ function send(text) {
     list.append(sent);
     await deliver(text);
     waiting -= 1;
-    busy = waiting > 0;
   });
 }
 
