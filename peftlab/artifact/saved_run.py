@@ -192,6 +192,7 @@ class SavedRun:
         try:
             location = resolve_location(parse_location(recipe.model.path), offline=offline, report=report)
             source = checkpoint_of(location, offline=offline)
+            self.check_base(fingerprint_of(location, revision=recipe.model.revision))
             # As in training: new modules that the artifact does not hold are drawn alike.
             torch.manual_seed(recipe.seed)
             base = load_base_model(
@@ -210,6 +211,25 @@ class SavedRun:
             error.hint = f"{needed} {error.hint}" if error.hint else needed
             raise
         return dequantized(base.model) if dequantize and recipe.model.quantization is not None else base.model
+
+    def check_base(self, found: str | None) -> None:
+        """See that a base is the one that the run was tuned on; of a whole model's nothing is left, so any will do.
+
+        Args:
+            found: From :func:`fingerprint_of`.
+
+        Raises:
+            UserError: Its weights are others.
+        """
+        wanted = self.record.base_fingerprint
+        if None not in (wanted, found) and wanted != found and not self.is_whole:
+            raise UserError(
+                f"the weights of {self.recipe.model.path} are not those that this run was tuned on, so it would "
+                "answer wrongly",
+                where=str(self.folder),
+                hint="Put the earlier weights back, or run the recipe again. A model of the Hub stays the same where "
+                "`model.revision` names a commit.",
+            )
 
     # --- as the beginning of another run --------------------------------------------------------------------------
 
@@ -276,3 +296,21 @@ def checkpoint_of(place: Path | str, *, offline: bool) -> str:
     if isinstance(place, str) or not is_run(place):
         return local_source(place)
     return str(SavedRun.open(place).checkpoint(offline=offline))
+
+
+def fingerprint_of(place: Path | str, *, revision: str | None) -> str | None:
+    """What tells whether the weights of a base are still the same; see :func:`fingerprint_weights`.
+
+    Args:
+        place: As for :func:`checkpoint_of`; what it loads must be at hand.
+        revision: Of a Hub id.
+    """
+    from peftlab.models.weights_fingerprint import fingerprint_weights
+
+    if isinstance(place, str) or not is_run(place):
+        return fingerprint_weights(place, revision=revision)
+    run = SavedRun.open(place)
+    if run.is_whole:
+        return fingerprint_weights(run.artifact)
+    # Merged weights may differ in their last bits from machine to machine.
+    return hashlib.sha256(f"{run.weights_sha256} {run.record.base_fingerprint}".encode()).hexdigest()

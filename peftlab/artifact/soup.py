@@ -43,6 +43,13 @@ def check_soup(runs: Sequence[SavedRun]) -> None:
                     where=str(run.folder),
                     hint="Leave --soup out: then answers are averaged.",
                 )
+        bases = {runs[0].record.base_fingerprint, run.record.base_fingerprint} - {None}
+        if len(bases) > 1:
+            raise UnsupportedError(
+                f"its base had other weights than that of {runs[0].folder}, though both name {first.model.path}",
+                where=str(run.folder),
+                hint="Leave --soup out: then answers are averaged.",
+            )
 
 
 def write_soup(runs: Sequence[SavedRun], folder: Path) -> Path:

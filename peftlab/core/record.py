@@ -209,6 +209,11 @@ class RunRecord(Config):
     parameters: Parameters | None = None
     artifact_bytes: int | None = None
     initial_adapter_sha256: str | None = None
+    base_fingerprint: str | None = Field(
+        None,
+        description="SHA-256 over names, shapes and evenly spread pieces of the weights that the base was loaded from: "
+        "the run is not loaded over others. Null: the model started from nothing, or nobody looked.",
+    )
     own_head: str | None = Field(
         None, description="What became of the head that the base brought; null where it has none."
     )

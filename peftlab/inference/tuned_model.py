@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from peftlab.artifact.saved_export import SavedExport
 from peftlab.artifact.saved_run import SavedRun
-from peftlab.core.errors import UnsupportedError
+from peftlab.core.errors import RunFailedError, UnsupportedError
 from peftlab.core.record import RunRecord
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import Prediction, Task
@@ -137,7 +137,18 @@ class TunedModel:
         return [found[at] for at in range(len(examples))]
 
     def read_logits(self, logits: Tensor, batch: Mapping[str, Tensor]) -> list[Prediction]:
-        """Predictions with calibrated scores, of a batch's logits."""
+        """Predictions with calibrated scores, of a batch's logits.
+
+        Raises:
+            RunFailedError: A logit is no number: the greatest of a row with NaN would be a class like any other.
+        """
+        if torch.isnan(logits).any():
+            raise RunFailedError(
+                "what the model computes is no number (NaN), so it gives no answer",
+                where=str(self.folder),
+                hint="Half precision overflows at 65,504: tune, export or serve it in float32 or bfloat16. Otherwise "
+                "its weights are broken.",
+            )
         return self.task.tempered(self.temperature).predict(logits.double() / self.temperature, batch, self.labels)
 
 

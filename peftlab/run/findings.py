@@ -26,6 +26,7 @@ class Findings:
     artifact_bytes: int | None = None
     initial_adapter_sha256: str | None = None
     base_sha256: str | None = None
+    base_fingerprint: str | None = None
     own_head: str | None = None
     progress: Progress = field(default_factory=Progress)
     micro_batches: MicroBatches = field(default_factory=MicroBatches)

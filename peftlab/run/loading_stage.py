@@ -7,11 +7,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from peftlab.artifact.saved_run import fingerprint_of
 from peftlab.core.fixed_bias import fixed_biases
 from peftlab.core.task import Task
 from peftlab.data.notices import describe_notes
 from peftlab.estimate.micro_batch_plan import plan_micro_batches
 from peftlab.estimate.target import Target, allowed_memory, find_target
+from peftlab.preparation.check import CheckedRecipe
+from peftlab.preparation.earlier_run import open_earlier
 from peftlab.preparation.loading import Loader, WrappedModel
 from peftlab.run.prepared import PREPARED, TorchUntouchedBase, prepare_splits
 from peftlab.run.run_context import RunContext
@@ -31,6 +34,7 @@ def load(run: RunContext) -> tuple[Loader, WrappedModel]:
     )
     taught = learn_from_teachers(run, loader)
     wrapped = loader.load_wrapped(lambda base: _prepare_splits(run, loader, base))
+    findings.base_fingerprint = _identify_base(run.checked)
     findings.notes = {name: dict(split.notes) for name, split in loader.splits.items()}
     findings.notes |= {TEACHERS_NOTE: taught} if taught else {}
     for line in describe_notes({**run.checked.data.summary.notes, **findings.notes}):
@@ -45,6 +49,17 @@ def load(run: RunContext) -> tuple[Loader, WrappedModel]:
     )
     findings.guards["trainable_parameters"] = wrapped.guard
     return loader, wrapped
+
+
+def _identify_base(checked: CheckedRecipe) -> str | None:
+    """The fingerprint of the base; one that an adapter is taken up for must be the one that it was tuned on."""
+    if checked.model_location is None:
+        return None
+    found = fingerprint_of(checked.model_location, revision=checked.recipe.model.revision)
+    continues = checked.recipe.continues
+    if continues is not None and continues.weights and (earlier := open_earlier(checked.recipe)) is not None:
+        earlier.check_base(found)
+    return found
 
 
 def target_of(device: torch.device) -> Target:

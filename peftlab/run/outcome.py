@@ -75,6 +75,7 @@ def record_of(
         parameters=findings.parameters,
         artifact_bytes=findings.artifact_bytes,
         initial_adapter_sha256=findings.initial_adapter_sha256,
+        base_fingerprint=findings.base_fingerprint,
         own_head=findings.own_head,
         guards=guards,
         data=_data_summary(checked.data.summary, findings.notes),

@@ -13,7 +13,7 @@ from fastapi.responses import JSONResponse, Response
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
-from peftlab.core.errors import UserError
+from peftlab.core.errors import RunFailedError, UserError
 from peftlab.serving import embeddings_route, generate_route, rerank_route
 from peftlab.serving.batcher import ClosingError, QueueFullError
 from peftlab.serving.disconnect import unless_disconnected
@@ -96,6 +96,7 @@ def build_app(service: Service) -> Gate:
     for part in (generate_route, embeddings_route, rerank_route):
         app.include_router(part.router)
     app.add_exception_handler(UserError, _user_error)
+    app.add_exception_handler(RunFailedError, _run_failed)
     app.add_exception_handler(QueueFullError, _queue_full)
     app.add_exception_handler(ClosingError, _closing)
     app.add_exception_handler(TimeoutError, _timeout)
@@ -113,6 +114,11 @@ async def _user_error(_: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, UserError)  # noqa: S101 - registered for it alone
     status = 404 if isinstance(error, UnknownAdapterError) else 403 if isinstance(error, ForbiddenFolderError) else 422
     return _problem(status, f"{error.where}: {error.message}" if error.where else error.message, error.hint)
+
+
+async def _run_failed(_: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RunFailedError)  # noqa: S101
+    return _problem(500, error.message, error.hint)
 
 
 async def _queue_full(_: Request, error: Exception) -> JSONResponse:

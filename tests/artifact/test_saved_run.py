@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from peftlab.artifact.saved_export import SavedExport, inputs_of_saved, open_saved
 from peftlab.artifact.saved_run import SavedRun
+from peftlab.artifact.soup import check_soup
 from peftlab.core.errors import UserError
 from peftlab.core.record import read_record
 from peftlab.inference.load_tuned import load_tuned
@@ -77,3 +80,54 @@ def test_what_cannot_be_used_is_refused(broken: str, told: str, finished: Path, 
 def test_a_run_is_no_export(finished: Path) -> None:
     with pytest.raises(UserError, match="this is not an export"):
         SavedExport.open(finished)
+
+
+@pytest.fixture
+def own_base(tiny_bert: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_bert, tmp_path / "base"))
+
+
+def train_on(base: Path) -> None:
+    """Overwrite a base, as the next fine-tuning into the same folder would."""
+    weights = load_file(base / "model.safetensors")
+    save_file({name: tensor * 1.01 for name, tensor in weights.items()}, base / "model.safetensors", {"format": "pt"})
+
+
+def test_a_base_that_was_overwritten_is_refused(own_base: Path, tiny_run: Callable[..., Path]) -> None:
+    run = SavedRun.open(tiny_run(base=own_base, steps=4))
+    run.load_model(offline=True)
+    train_on(own_base)
+    for use in (run.load_model, run.load_base):
+        with pytest.raises(UserError, match="are not those that this run was tuned on") as caught:
+            use(offline=True)
+        assert caught.value.where == str(run.folder)
+    # Records of before know of no fingerprint; nothing can be said of them.
+    replace(run, record=run.record.model_copy(update={"base_fingerprint": None})).load_model(offline=True)
+
+
+def test_a_run_on_top_of_a_run_sees_that_the_lower_one_has_changed(own_base: Path, tiny_run, tmp_path: Path) -> None:
+    lower = Path(shutil.copytree(tiny_run(base=own_base, steps=4), tmp_path / "lower"))
+    upper = SavedRun.open(tiny_run(base=lower, steps=4))
+    upper.load_model(offline=True)
+    train_on(own_base)  # what the lower one was merged into before lies in the cache, and is still right
+    upper.load_model(offline=True)
+    again = tiny_run(base=own_base, steps=6)
+    shutil.rmtree(lower)
+    shutil.copytree(again, lower)
+    with pytest.raises(UserError, match="are not those that this run was tuned on"):
+        upper.load_model(offline=True)
+
+
+def test_a_whole_model_needs_no_base(own_base: Path, tiny_run: Callable[..., Path]) -> None:
+    run = SavedRun.open(tiny_run("{type: full}", base=own_base, steps=4))
+    assert run.record.base_fingerprint is not None
+    train_on(own_base)
+    run.load_model(offline=True)
+
+
+def test_runs_of_bases_that_differ_have_no_soup(own_base: Path, tiny_run: Callable[..., Path]) -> None:
+    one = SavedRun.open(tiny_run(base=own_base, steps=4))
+    train_on(own_base)
+    other = SavedRun.open(tiny_run(base=own_base, steps=4, seed=1))
+    with pytest.raises(UserError, match="its base had other weights"):
+        check_soup([one, other])

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 import peftlab
-from peftlab.core.errors import UserError
+from peftlab.core.errors import RunFailedError, UserError
 from peftlab.core.reporter import Silent
 from peftlab.inference.export.export import export_run
 
@@ -61,6 +61,13 @@ def test_the_temperature_puts_no_equal_scores_apart(classifier: peftlab.LoadedRu
         return scorer.compute()
 
     assert scores(0.40790758165423685) == scores(1.0) == scores(2.2756875217401933)
+
+
+def test_what_is_no_number_is_no_answer(classifier: peftlab.LoadedRun) -> None:
+    """The greatest of a row with NaN is a class like any other; half precision that overflows leaves such rows."""
+    logits = torch.tensor([[0.5, 1.0], [float("nan"), 1.0]])
+    with pytest.raises(RunFailedError, match="no number"):
+        classifier.tuned.read_logits(logits, {"labels": torch.zeros(2, dtype=torch.long)})
 
 
 def test_what_it_is_made_of(classifier: peftlab.LoadedRun) -> None:

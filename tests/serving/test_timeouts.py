@@ -1,7 +1,8 @@
-"""A client that has waited for too long is told so, and what it asked for is not computed any more."""
+"""A client that has waited for too long, or whose answer cannot be computed, is told so."""
 
 from __future__ import annotations
 
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 from test_service import TEXTS
 
 from peftlab.serving.host import Host
@@ -34,3 +36,14 @@ def test_an_answer_that_does_not_come(start, tiny_run: Callable[..., Path], monk
     while client.predict(TEXTS[:1])[0] != 200:
         assert time.monotonic() < deadline, "it answers nobody any more"
     assert sum(size for size in calls if size > 1) < 20, "texts of the forty were computed for nobody"
+
+
+def test_an_answer_that_is_no_number(start, tiny_run: Callable[..., Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny_run(), tmp_path / "broken")
+    file = folder / "adapter/adapter_model.safetensors"
+    weights = load_file(file)
+    save_file({name: tensor * float("inf") for name, tensor in weights.items()}, file, {"format": "pt"})
+    client = start({"first": folder})
+    status, body = client.predict(TEXTS[:2])
+    assert (status, body["error"]) == (500, "what the model computes is no number (NaN), so it gives no answer")
+    assert "float32" in body["hint"]

@@ -207,6 +207,7 @@ def _blank(record: RunRecord, soup: Soup, name: str) -> RunRecord:
         labels=record.labels,
         learned=record.learned,
         soup=soup,
+        base_fingerprint=record.base_fingerprint,
         own_head=record.own_head,
         data=record.data,
         started_at=record.started_at,
