@@ -60,7 +60,7 @@ def deliver(
     Returns:
         How many messages were taken.
     """
-    senders: dict[str, Callable[[int, str], None]] = {}
+    senders: dict[str, Callable[[int, str], str | None]] = {}
     if send.webhook is not None:
         webhook = send.webhook
         senders["webhook"] = lambda number, body: post(webhook, number, body)
@@ -72,17 +72,18 @@ def deliver(
         row = None if is_told_to_stop() else _claimed(store, list(senders), now())
         if row is None:
             break
-        error = None
+        error, is_taken = None, False
         try:
             with _held(store, row.id, now):
-                senders[row.channel](row.id, row.body)
+                error = senders[row.channel](row.id, row.body)
+            is_taken = True
             taken += 1
         except (DeliveryError, OSError, ValueError, http.client.HTTPException, smtplib.SMTPException) as found:
             # ValueError: an address that cannot be, such as one with the port 99999.
             error = storable(str(found))[:500] or type(found).__name__
         pause = min(FIRST_PAUSE * 2 ** min(row.tries, MOST_DOUBLED), LONGEST_PAUSE)
         values: dict[str, Any] = {"tries": row.tries + 1, "error": error}
-        values |= {"sent": now()} if error is None else {"due": now() + pause}
+        values |= {"sent": now()} if is_taken else {"due": now() + pause}
         with store.transaction() as connection:
             connection.execute(update(OUTBOX).where(OUTBOX.c.id == row.id).values(**values))
     return taken
@@ -122,8 +123,11 @@ def post(webhook: Webhook, number: int, body: str) -> None:
         raise DeliveryError(f"the webhook answered {status}")
 
 
-def send_mail(mail: Mail, number: int, body: str) -> None:
+def send_mail(mail: Mail, number: int, body: str) -> str | None:
     """One attempt.
+
+    Returns:
+        Who does not get it, and why, where the server has taken it for others; None: all get it.
 
     Raises:
         DeliveryError: It takes too long.
@@ -144,7 +148,10 @@ def send_mail(mail: Mail, number: int, body: str) -> None:
             server.starttls(context=ssl.create_default_context())
         if mail.user is not None:
             server.login(mail.user, os.environ.get(mail.password_variable, ""))
-        server.send_message(message)
+        refused = server.send_message(message)
+    # Sent again, it would come twice to the others.
+    told = (f"not to {who}: {code} {why.decode(errors='replace')}" for who, (code, why) in refused.items())
+    return storable("; ".join(told))[:500] or None
 
 
 @contextlib.contextmanager

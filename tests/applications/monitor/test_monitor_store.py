@@ -373,12 +373,20 @@ def test_mail_has_the_texts_and_no_line_of_them_in_its_head(store: Store, monkey
             return self
 
         def __exit__(self, *_: object) -> None: ...
-        def send_message(self, message: Any) -> None:
+        def send_message(self, message: Any) -> dict[str, tuple[int, bytes]]:
             sent.append(message)
+            return {"gone@example.org": (550, b"no such user")}
 
     monkeypatch.setattr("smtplib.SMTP", Server)
     send = Destinations.model_validate(
-        {"mail": {"host": "localhost", "sender": "m@example.org", "to": ["a@example.org"], "start_tls": False}}
+        {
+            "mail": {
+                "host": "localhost",
+                "sender": "m@example.org",
+                "to": ["a@example.org", "gone@example.org"],
+                "start_tls": False,
+            }
+        }
     )
     surge_store(store, send).tick(NOW)
     with store.transaction() as connection:
@@ -388,6 +396,9 @@ def test_mail_has_the_texts_and_no_line_of_them_in_its_head(store: Store, monkey
     assert outbox.deliver(store, send, lambda: 1000.0) == 1
     assert "Bcc" not in sent[0]
     assert "number3" in sent[0].get_content()
+    told = rows(store, OUTBOX)[0]
+    assert (told.sent, told.error) == (1000.0, "not to gone@example.org: 550 no such user")
+    assert outbox.deliver(store, send, lambda: 9000.0) == 0  # the others would get it twice
 
 
 def test_a_full_disk_loses_nothing_and_says_so(store: Store) -> None:
