@@ -54,9 +54,10 @@ def mean_interval(scores: NDArray[np.float64], level: float = 0.95, *, changes: 
 
     With two seeds it covers 91 to 96 %. With one seed the interval is over the examples only, as if the seed were the
     only one there is: **it is too narrow**, and by how much one seed cannot say. Zeros and ones give an interval
-    inside 0 to 1; where they are all the same, it is Wilson's for the number of examples. Changes may have either
-    sign, also where none of a sample is below 0: theirs is never cut at 0, and where all are the same −1, 0 or 1 it is
-    that of ``means.py``.
+    inside 0 to 1. Where they are all the same, or of one seed, it is Wilson's for the number of examples: of shares
+    near 0 or 1, Student's covers as little as 88 % with a hundred examples. Changes may have either sign, also where
+    none of a sample is below 0: theirs is never cut at 0, and where all are the same −1, 0 or 1 it is that of
+    ``means.py``.
 
     Args:
         scores: Seeds × examples: the metric's contribution of each example; every seed has the same examples.
@@ -79,7 +80,7 @@ def mean_interval(scores: NDArray[np.float64], level: float = 0.95, *, changes: 
         low, high = interval_of_same_changes(mean, examples, level)
     elif not changes and np.isin(scores, (0, 1)).all():
         low, high = max(0.0, low), min(1.0, high)
-        if error == 0 and mean in (0, 1):
+        if seeds == 1 or (error == 0 and mean in (0, 1)):
             low, high = wilson_interval(round(mean * examples), examples, level)
     share = float(parts.seed_share) if seeds > 1 and error > 0 else None
     rest = None if share is None else 1 - share

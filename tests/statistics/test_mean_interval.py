@@ -94,7 +94,9 @@ def test_changes_may_have_either_sign() -> None:
     expected = stats.t.interval(0.95, 199, changes.mean(), stats.sem(changes[0]))
     assert found.low < 0
     assert (found.low, found.high) == pytest.approx(expected)
-    assert mean_interval(changes).low == 0
+    assert mean_interval(np.tile(changes, (2, 1))).low == 0
+    share = mean_interval(changes)
+    assert (share.low, share.high) == wilson_interval(2, 200)
     same = mean_interval(np.zeros((2, 200)), changes=True)
     assert same.low == pytest.approx(-same.high)
     assert 0 < same.high < 0.05
@@ -128,3 +130,14 @@ def test_scores_of_which_nothing_can_be_said(scores) -> None:
 def test_values_of_which_nothing_can_be_said(values) -> None:
     with pytest.raises(ValueError):
         seeds_interval(values)
+
+
+@pytest.mark.parametrize(("examples", "share"), [(50, 0.9), (100, 0.95), (200, 0.98), (500, 0.5)])
+def test_shares_of_one_seed_cover_near_the_borders(examples: int, share: float) -> None:
+    """Student's interval covers 88, 88, 91 and 95 % there."""
+    covered = 0.0
+    for right, chance in enumerate(stats.binom.pmf(np.arange(examples + 1), examples, share)):
+        if chance > 1e-9:
+            found = mean_interval((np.arange(examples) < right)[None].astype(float))
+            covered += chance * (found.low <= share <= found.high)
+    assert covered >= 0.93
