@@ -17,9 +17,6 @@ from peftlab.tasks.text_inputs import IGNORED
 if TYPE_CHECKING:
     from torch import nn
 
-NORMAL_QUANTILE = 1.959964
-"""Half-width of a 95 % interval in standard errors."""
-
 
 def token_losses(
     model: nn.Module, examples: Sequence[Example], pad_token_id: int, inference: Inference
@@ -49,7 +46,8 @@ class PerplexityScorer:
 
     The interval is that of a ratio of two means over blocks (tokens of one block are no independent draws), by the
     delta method: with block losses Lᵢ, block tokens nᵢ and r = ΣL/Σn, the variance of r is
-    B/(B−1) · Σ (Lᵢ − r nᵢ)² / (Σn)². It speaks of other text of the same kind, not of other seeds.
+    B/(B−1) · Σ (Lᵢ − r nᵢ)² / (Σn)², and its quantile Student's with B − 1 degrees of freedom: a short text has few
+    blocks. It speaks of other text of the same kind, not of other seeds.
     """
 
     def __init__(self) -> None:
@@ -70,8 +68,11 @@ class PerplexityScorer:
         scores = {"perplexity": math.exp(min(mean, 700)), "loss": mean}
         blocks = len(losses)
         if blocks > 1:
+            from scipy.special import stdtrit
+
             spread = blocks / (blocks - 1) * ((losses - mean * tokens) ** 2).sum()
             error = float(np.sqrt(spread) / tokens.sum())
-            scores["perplexity_low"] = math.exp(min(mean - NORMAL_QUANTILE * error, 700))
-            scores["perplexity_high"] = math.exp(min(mean + NORMAL_QUANTILE * error, 700))
+            half = float(stdtrit(blocks - 1, 0.975)) * error
+            scores["perplexity_low"] = math.exp(min(max(mean - half, 0.0), 700))  # a perplexity is 1 at least
+            scores["perplexity_high"] = math.exp(min(mean + half, 700))
         return scores
