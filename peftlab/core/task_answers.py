@@ -159,6 +159,14 @@ class TaskAnswers(ABC):
         """The task whose ``predict`` takes logits that were divided by a temperature; by default the same one."""
         return self
 
+    @property
+    def with_likelihood(self) -> Self:
+        """The task whose ``loss`` is minus the log-likelihood, by which a temperature is fitted; by default this one.
+
+        Another loss, such as the focal loss, is least where probabilities are not those that occur.
+        """
+        return self
+
     def rank(self, predictions: Sequence[Prediction]) -> Sequence[Prediction]:
         """The predictions of a whole split as they are scored and stored; see ``ranks_whole_split``."""
         return predictions

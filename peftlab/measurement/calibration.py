@@ -44,7 +44,7 @@ def calibrate(task: Task, kept: Mapping[str, LogitCollector], labels: tuple[str,
     """Fit a temperature on the validation split and tell what it does to every split.
 
     Args:
-        task: Its loss is made least.
+        task: The log-likelihood of what is right is made greatest, whatever loss it learns by.
         kept: Logits by split.
         labels: Names of the classes.
 
@@ -90,8 +90,10 @@ def _why_not(task: Task, kept: LogitCollector, temperature: float, labels: tuple
 
 @torch.inference_mode()
 def fit_temperature(task: Task, kept: LogitCollector) -> float:
-    """The temperature that makes the task's loss least; the loss is convex in its inverse."""
+    """The temperature that makes what is right likeliest; minus the log-likelihood is convex in its inverse."""
     from scipy.optimize import minimize_scalar
+
+    task = task.with_likelihood
 
     def loss(log_temperature: float) -> float:
         scale = float(np.exp(-log_temperature))

@@ -364,6 +364,11 @@ class TextClassification(ClassAnswers):
         (task := self.model_copy())._temperature = temperature
         return task
 
+    @property
+    def with_likelihood(self) -> Self:
+        """Focal loss is least where the model is less sure than it may be."""
+        return self if self.focal_gamma is None else self.model_copy(update={"focal_gamma": None})
+
     def usage_note(self) -> str:
         """What a label's probability must be above; how windows become one answer."""
         told = [MEAN_OF_TOKENS] if self.pooling == "mean" else []

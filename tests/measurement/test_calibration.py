@@ -74,3 +74,21 @@ def test_what_lies_beyond_the_search_is_said(logits: str) -> None:
     assert found is not None
     assert found.temperature == 1.0
     assert "beyond the temperatures" in (found.not_fitted or "")
+
+
+@pytest.mark.parametrize("scale", [0.5, 1.0, 3.0])
+def test_a_model_of_the_focal_loss_gets_the_temperature_that_holds(scale: float) -> None:
+    """The focal loss itself is least at nearly twice that: a calibrated model would be spoilt."""
+    found = calibrate(TextClassification(focal_gamma=2.0), kept(*drawn(scale)), LABELS)
+    assert found is not None
+    assert found.temperature == pytest.approx(scale, rel=0.1)
+    assert found.expected_calibration_error["validation"].calibrated < 0.03
+
+
+def test_labels_of_a_model_of_the_focal_loss() -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2000, 3, generator=generator) * 2
+    labels = (torch.rand(2000, 3, generator=generator) < logits.sigmoid()).float()
+    found = calibrate(TextClassification(multi_label=True, focal_gamma=2.0), kept(logits, labels), LABELS)
+    assert found is not None
+    assert found.temperature == pytest.approx(1.0, rel=0.1)
