@@ -13,9 +13,9 @@ from peftlab.core.audit import AUDITS, Audited
 from peftlab.statistics.abstention import (
     area_under_risk,
     calibration_error,
-    calibration_p_value,
     conformal_sets,
     conformal_threshold,
+    judge_calibration,
 )
 
 CLASSES = ("a", "b", "c")
@@ -79,14 +79,27 @@ def test_area_and_calibration_error_by_hand() -> None:
 
 
 def test_calibrated_models_give_few_alarms() -> None:
-    alarms = 0
+    alarms = covered = 0
     for seed in range(100):
         stated, right = draw(200, seed)
-        p_value = calibration_p_value(
+        found = judge_calibration(
             stated.max(1), (stated.argmax(1) == right).astype(float), 0.0, np.random.default_rng(seed), draws=100
         )
-        alarms += p_value <= 0.05
+        alarms += found.p_value <= 0.05
+        covered += found.low == 0
     assert 0 < alarms <= 12  # 5 are expected, and of the test by itself some must come
+    assert covered >= 90  # the true error is 0, and what is counted is 6 points by chance
+
+
+@pytest.mark.parametrize("excess", [0.05, 0.1])
+def test_the_interval_of_the_calibration_error_holds(excess: float) -> None:
+    generator, covered = np.random.default_rng(0), 0
+    for _ in range(100):
+        stated = generator.uniform(0.5, 1, 300)  # in each bin by so much too sure
+        right = (generator.random(300) < stated - excess).astype(float)
+        found = judge_calibration(stated, right, 0.0, generator, draws=100)
+        covered += found.low <= excess <= found.high
+    assert covered >= 92
 
 
 def test_models_without_probabilities_are_left_out() -> None:
@@ -105,3 +118,20 @@ def test_sets_of_one_class_each_may_be_larger_elsewhere() -> None:
     size, low, high = _mean_size(one)
     assert size == pytest.approx(0.97)
     assert low < 0.97 < 1 < high  # no share: it may be above 1
+
+
+def test_equally_sure_answers_are_kept_whatever_their_order() -> None:
+    """A table that has its wrong answers last: half of the equally sure ones were the right ones."""
+    texts = ["x"] * 400
+    found = AUDITS["calibration"]().run(audited(lambda text: [0.9, 0.1], texts, ["bad"] * 200 + ["good"] * 200))
+    figures = {figure.name: figure for figure in found.figures}
+    for kept in (50, 80):
+        assert figures[f"calibration.error.kept_{kept}"].value == pytest.approx(0.5, abs=0.1)
+
+
+def test_without_an_error_there_may_be_some_elsewhere() -> None:
+    found = AUDITS["calibration"]().run(audited(lambda text: [0.99, 0.01], ["x"] * 60, ["bad"] * 60))
+    figures = {figure.name: figure for figure in found.figures}
+    for name in ("calibration.aurc", "calibration.error", "calibration.overconfidence"):
+        assert figures[name].high > 0.03, name  # three of a hundred may well be wrong
+    assert figures["calibration.overconfidence"].low == pytest.approx(-0.01)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from peftlab.statistics import slices
-from peftlab.statistics.abstention import area_under_risk, bootstrap_error, calibration_error, calibration_p_value
+from peftlab.statistics.abstention import area_under_risk, bootstrap_error, calibration_error, judge_calibration
 from peftlab.statistics.out_of_scope import false_acceptance
 from peftlab.statistics.slices import slice_p_values
 
@@ -26,7 +26,7 @@ def rows() -> tuple[np.ndarray, np.ndarray]:
 @pytest.mark.parametrize(
     "draw",
     [
-        lambda sure, right, draws: calibration_p_value(sure, right, 0.0, draws, draws=100),
+        lambda sure, right, draws: judge_calibration(sure, right, 0.0, draws, draws=100),
         lambda sure, right, draws: bootstrap_error(calibration_error, sure, right, draws, draws=100),
         lambda sure, right, draws: false_acceptance(sure[:25_000], sure[25_000:], draws, draws=200),
         lambda sure, right, draws: slice_p_values(right, np.array([sure < 0.1]), draws, draws=300),

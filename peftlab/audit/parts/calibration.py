@@ -8,16 +8,17 @@ from pydantic import Field
 
 from peftlab.core.audit import AUDITS, Audit, Audited, Figure, Findings
 from peftlab.statistics.abstention import (
+    NORMAL,
     area_under_risk,
     bootstrap_error,
     calibration_error,
-    calibration_p_value,
     conformal_sets,
+    judge_calibration,
+    unseen,
 )
 from peftlab.statistics.means import mean_with_interval
 from peftlab.statistics.proportions import wilson_interval
 
-NORMAL = 1.959963984540054
 EXAMPLES = 5
 
 
@@ -54,18 +55,17 @@ class Calibration(Audit):
         return Findings(figures)
 
     def _calibration(self, audited: Audited, confidences: NDArray[np.float64], is_right: NDArray[np.float64]) -> Figure:
-        generator = audited.random("calibration")
         value = calibration_error(confidences, is_right)
-        half = NORMAL * bootstrap_error(calibration_error, confidences, is_right, generator)
+        judged = judge_calibration(confidences, is_right, self.tolerance, audited.random("calibration"))
         wrong = [at for at in np.argsort(-confidences, kind="stable").tolist() if not is_right[at]][:EXAMPLES]
         return Figure(
             "calibration.error",
             value,
             len(is_right),
             f"Stated probability and share of right answers are {100 * value:.1f} points apart on average.",
-            low=max(value - half, 0.0),
-            high=min(value + half, 1.0),
-            p_value=calibration_p_value(confidences, is_right, self.tolerance, generator),
+            low=judged.low,
+            high=judged.high,
+            p_value=judged.p_value,
             examples=[audited.example(at, probability=round(float(confidences[at]), 4)) for at in wrong],
         )
 
@@ -149,23 +149,25 @@ def _coverage(name: str, of: str, holds: NDArray[np.float64], aim: float, looked
 
 
 def _overconfidence(confidences: NDArray[np.float64], is_right: NDArray[np.float64]) -> Figure:
+    """Where no answer is wrong, or none right, some of further ones may be."""
     mean = mean_with_interval(confidences - is_right, changes=True)
+    others, is_sure = unseen(is_right), bool(is_right.all())
     way = "too sure" if mean.value > 0 else "not sure enough"
     return Figure(
         "calibration.overconfidence",
         mean.value,
         mean.n,
         f"The model is {way}: it states {confidences.mean():.1%} on average, and is right in {is_right.mean():.1%}.",
-        low=mean.low,
-        high=mean.high,
+        low=mean.low - (0.0 if is_sure else others),
+        high=mean.high + (others if is_sure else 0.0),
         unit="difference",
         higher_is_better=None,
     )
 
 
 def _abstention(audited: Audited, confidences: NDArray[np.float64], errors: NDArray[np.float64]) -> list[Figure]:
-    area = area_under_risk(confidences, errors)
-    half = NORMAL * bootstrap_error(area_under_risk, confidences, errors, audited.random("abstention"))
+    area, others, generator = area_under_risk(confidences, errors), unseen(errors), audited.random("abstention")
+    half = NORMAL * bootstrap_error(area_under_risk, confidences, errors, generator) + others
     figures = [
         Figure(
             "calibration.aurc",
@@ -176,7 +178,9 @@ def _abstention(audited: Audited, confidences: NDArray[np.float64], errors: NDAr
             high=min(area + half, 1.0),
         )
     ]
-    order = np.argsort(-confidences, kind="stable")
+    # Of equally sure answers any may be kept: a table that is sorted by its classes decides nothing.
+    shuffled = generator.permutation(len(errors))
+    order = shuffled[np.argsort(-confidences[shuffled], kind="stable")]
     for kept in (50, 80):
         mean = mean_with_interval(errors[order[: max(len(order) * kept // 100, 1)]], looked_at=2)
         figures.append(
