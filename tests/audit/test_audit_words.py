@@ -51,3 +51,21 @@ def test_where_no_word_decides() -> None:
     findings = AUDITS["words"](fewest_texts=59).run(audited(lambda text: [0.4, 0.6], texts, ["good"] * 60))
     assert not findings.figures
     assert "No word" in findings.notes[0]
+
+
+def test_a_word_of_two_classes_is_told_once_of_the_one_that_it_turns_to() -> None:
+    """It goes with `a` and with `b` more than chance explains: the figure of the other class took its place."""
+    generator = random.Random(0)
+    texts, labels = [], []
+    for at in range(900):
+        labels.append(generator.choice("abc"))
+        zap = ["zap"] * (labels[-1] != "c" and generator.random() < 0.8)
+        texts.append(" ".join([*generator.choices("xyzq", k=4), *zap, f"t{at}"]))
+    rows = audited(
+        lambda text: [0.5, 0.4, 0.1] if "zap" in text.split() else [0.2, 0.2, 0.6],
+        texts[:300], labels[:300], ("a", "b", "c"), train=split("train", texts[300:], labels[300:]),
+    )  # fmt: skip
+    first, second, *rest = AUDITS["words"]().run(rows).figures
+    assert (first.name, second.name) == ("words.strongest", "words.turned.zap")
+    assert first.value == second.value == 1
+    assert all(figure.name != "words.turned.zap" for figure in rest)

@@ -68,8 +68,10 @@ class Words(Audit):
             return Findings((), ["No word goes with one class more than chance explains."])
         # By the lower end: of two that turn the same share, the one is first that was tried on more texts.
         tried.sort(key=lambda each: (-each.turned.low, -each.sureness, each.candidate.word))
-        figures = [_strongest(tried[0]), *(_figure(each) for each in tried[: self.shown])]
-        return Findings(figures, [f"{len(tried)} words were tried. Words that mean the class may turn answers; names, "
+        words = {each.candidate.word: each for each in reversed(tried)}  # of several classes the one it turns most to
+        shown = [each for each in tried if words[each.candidate.word] is each][: self.shown]
+        figures = [_strongest(shown[0]), *map(_figure, shown)]
+        return Findings(figures, [f"{len(words)} words were tried. Words that mean the class may turn answers; names, "
                                   "marks, and words of no meaning should not."])  # fmt: skip
 
     def _try(self, audited: Audited, each: _Candidate, looked_at: int) -> _Tried | None:
