@@ -127,3 +127,15 @@ def test_a_file_of_lists_is_added(tmp_path: Path) -> None:
 def test_a_list_of_words_that_no_text_has_is_an_error() -> None:
     with pytest.raises(ConfigError, match="no text has a word of this list: actor"):
         look(0.0, [text for text, _ in ROWS], pronouns={"actor": "actress"})
+
+
+def test_names_of_two_groups_are_in_one_of_them_alone() -> None:
+    """Where hardly any is left, nothing is compared: the test of no names was no number, and ended in a traceback."""
+    texts = [f"{text} Kim" for text, _ in ROWS]
+    shared = ["Kim", "Ann", "Bob", "Cid", "Dee"]
+    for other in (shared, [*shared[1:], "Eve"]):
+        figures, notes = look(0.0, texts, names={"kind": {"one": shared, "two": other}})
+        assert "kind: two has fewer than 5 names that one has not." in notes
+        assert not any(name.startswith("fairness.kind") for name in figures)
+    figures, _ = look(0.0, texts, names={"kind": {"one": shared, "two": ["Kim", "Eve", "Flo", "Gus", "Hal", "Ivy"]}})
+    assert figures["fairness.kind.one.good"].n == 10

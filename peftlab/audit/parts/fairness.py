@@ -125,7 +125,7 @@ class Fairness(Audit):
                 notes.append(f"Too few names to say anything (fewer than {FEWEST_NAMES}): {axis} {', '.join(small)}.")
             large = {group: own for group, own in groups.items() if group not in small}
             if len(large) >= 2:
-                figures += _differences(audited, axis, large, means)
+                figures += _differences(audited, axis, large, means, notes)
         return [_changed(audited, rows, answers), *figures], notes
 
     def _by_pronouns(self, audited: Audited) -> tuple[list[Figure], list[str]]:
@@ -182,7 +182,11 @@ def _sources(lists: Mapping[str, NameList]) -> str:
 
 
 def _differences(
-    audited: Audited, axis: str, groups: Mapping[str, Sequence[str]], means: Mapping[str, NDArray[np.float64]]
+    audited: Audited,
+    axis: str,
+    groups: Mapping[str, Sequence[str]],
+    means: Mapping[str, NDArray[np.float64]],
+    notes: list[str],
 ) -> list[Figure]:
     """Each group against the others: a name is one observation, since all its texts share what it does."""
     chosen = list(groups)[:1] if len(groups) == 2 else list(groups)
@@ -192,6 +196,9 @@ def _differences(
         own = list(groups[group])
         others = [name for other, names in groups.items() if other != group for name in names if name not in own]
         against = next(name for name in groups if name != group) if len(groups) == 2 else "the others"
+        if len(others) < FEWEST_NAMES:
+            notes.append(f"{axis}: {against} {_have(groups)} fewer than {FEWEST_NAMES} names that {group} has not.")
+            continue
         for at, label in compared:
             found: Comparison = compare_groups(
                 np.array([means[name][at] for name in own]),
@@ -219,6 +226,10 @@ def _differences(
                 )
             )
     return figures
+
+
+def _have(groups: Mapping[str, Sequence[str]]) -> str:
+    return "has" if len(groups) == 2 else "have"
 
 
 def _changed(audited: Audited, rows: Sequence[int], answers: Mapping[str, Sequence[Prediction]]) -> Figure:
