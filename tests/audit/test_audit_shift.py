@@ -62,6 +62,16 @@ def test_what_differs_is_found() -> None:
     assert "good" in found["shift.answers"].sentence
 
 
+def test_two_tables_without_an_error_may_have_some_elsewhere() -> None:
+    """An interval from 0 to 0 would be certain of it."""
+    new = texts(120, 2)
+    error = shifted(new, ["good" if said(text)[1] > 0.5 else "bad" for text in new])["shift.error"]
+    assert (error.value, error.p_value) == (0, 1)
+    assert error.low is not None
+    assert error.high is not None
+    assert error.low < -0.01 < 0.01 < error.high
+
+
 def test_a_table_that_says_one_thing_is_compared_without_a_classifier() -> None:
     found = shifted(["one thing, again and again"] * 60)
     assert "shift.told_apart" not in found

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from peftlab.audit.groups import compare_groups
+from peftlab.audit.groups import Comparison, compare_groups
 from peftlab.audit.two_samples import told_apart
 from peftlab.core.audit import AUDITS, Audit, Audited, Figure, Findings, Unit, errors_of, texts_of
 from peftlab.core.errors import ConfigError, DataError
@@ -20,6 +20,7 @@ from peftlab.core.words import WORD, word_set
 from peftlab.data.columns import take
 from peftlab.statistics.means import exceeds, mean_with_interval
 from peftlab.statistics.pairs import holm
+from peftlab.statistics.proportions import DifferenceOfProportions, difference_of_proportions
 from peftlab.statistics.shift import counts_differ, distributions_differ, shifted_words
 
 EXAMPLES = 5
@@ -175,7 +176,12 @@ def _answers(audited: Audited, before: Sequence[Prediction], after: Sequence[Pre
 
 def _errors(audited: Audited, before: Sequence[Prediction], after: Sequence[Prediction]) -> Figure:
     first, second = errors_of(audited.task, before), errors_of(audited.task, after)
-    found = compare_groups(second, first)
+    found: Comparison | DifferenceOfProportions
+    if audited.counts_errors and np.isin((*first, *second), (0, 1)).all():
+        # Of few errors, or none, variances tell too little.
+        found = difference_of_proportions(int(second.sum()), len(second), int(first.sum()), len(first))
+    else:
+        found = compare_groups(second, first)
     shown = ".1%" if audited.counts_errors else ".3g"
     return Figure(
         "shift.error",
