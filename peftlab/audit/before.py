@@ -20,13 +20,18 @@ ALPHA = 0.05
 
 @dataclass(frozen=True)
 class _Change:
-    """A figure in both audits; ``p_value`` None: nothing tells what chance does to it."""
+    """A figure in both audits; ``p_value`` None: nothing tells what chance does to it.
+
+    ``p_mirrored`` is that of the two being as far from 0, one on either side: where chance explains that, a difference
+    of two groups has moved, and it is not known whether it is nearer to none.
+    """
 
     difference: float
     low: float | None
     high: float | None
     p_value: float | None
     paired: bool
+    p_mirrored: float = 1.0
 
 
 def check_alike(tuned: TunedModel, before: TunedModel) -> None:
@@ -57,7 +62,8 @@ def compare(name: str, before: Mapping[str, Findings], after: Mapping[str, Findi
     A figure that is a mean over the same rows, names or sets in both is compared in pairs (Student's test; Welch's of
     the changes, where it is a difference of two groups). Of others the two intervals are combined as if they were
     independent (Zou and Donner, Statistics in Medicine 27, 2008), which is wider than need be. What is called better
-    or worse is corrected for all that is compared (Holm).
+    or worse is corrected for all that is compared (Holm). A difference of two groups is better where it is nearer to
+    none, if the sum of both differences is told apart from 0 too: else it has only moved.
 
     Args:
         name: Of the run before.
@@ -73,8 +79,9 @@ def compare(name: str, before: Mapping[str, Findings], after: Mapping[str, Findi
     }
     tested = [own for own, change in changes.items() if change.p_value is not None]
     corrected = holm([changes[own].p_value or 0.0 for own in tested])
-    for own, p_value in zip(tested, corrected, strict=True):
-        changes[own] = replace(changes[own], p_value=p_value)
+    mirrored = holm([changes[own].p_mirrored for own in tested])
+    for own, p_value, p_mirrored in zip(tested, corrected, mirrored, strict=True):
+        changes[own] = replace(changes[own], p_value=p_value, p_mirrored=p_mirrored)
     figures = {own: _compared(earlier[own], later[own], change) for own, change in changes.items()}
     order = sorted(figures, key=lambda own: (figures[own].p_value is None, figures[own].p_value or 0.0))
     return BeforeReport(
@@ -95,12 +102,12 @@ def _change(before: Figure, after: Figure) -> _Change | None:
     if one is not None and other is not None:
         if list(one.units) != list(other.units):
             return None
-        changes = other.values - one.values
+        changes, sums = other.values - one.values, other.values + one.values
         if other.is_first is None:
             mean = mean_with_interval(changes, changes=True)
-            return _Change(difference, mean.low, mean.high, two_sided(changes), paired=True)
-        found = compare_groups(changes[other.is_first], changes[~other.is_first])
-        return _Change(difference, found.low, found.high, found.p_value, paired=True)
+            return _Change(difference, mean.low, mean.high, two_sided(changes), True, two_sided(sums))
+        found, of_sums = (compare_groups(own[other.is_first], own[~other.is_first]) for own in (changes, sums))
+        return _Change(difference, found.low, found.high, found.p_value, True, of_sums.p_value)
     if one is not None or other is not None or before.n != after.n:
         return None
     ends = (before.low, before.high, after.low, after.high)
@@ -110,7 +117,12 @@ def _change(before: Figure, after: Figure) -> _Change | None:
     down = math.hypot(after.value - low_after, high_before - before.value)
     up = math.hypot(high_after - after.value, before.value - low_before)
     towards = down if difference > 0 else up
-    return _Change(difference, difference - down, difference + up, _p_value(difference, towards), paired=False)
+    total, below = before.value + after.value, math.hypot(before.value - low_before, after.value - low_after)
+    towards_none = below if total > 0 else math.hypot(high_before - before.value, high_after - after.value)
+    return _Change(
+        difference, difference - down, difference + up, _p_value(difference, towards), False,
+        _p_value(total, towards_none),
+    )  # fmt: skip
 
 
 def _p_value(difference: float, half: float) -> float:
@@ -123,8 +135,10 @@ def _p_value(difference: float, half: float) -> float:
 def _compared(before: Figure, after: Figure, change: _Change) -> ComparedFigure:
     is_sure = change.p_value is not None and change.p_value <= ALPHA
     direction = after.higher_is_better
+    is_better: bool | None
     if direction is None and after.unit == "difference":  # of two groups: the nearer to none the better
         is_better = abs(after.value) < abs(before.value)
+        is_better = is_better if change.p_mirrored <= ALPHA else None
     elif direction is None:
         is_better = None
     else:

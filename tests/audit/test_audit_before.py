@@ -86,7 +86,21 @@ def test_two_groups_are_compared_by_the_changes_of_their_names() -> None:
     changes = after.sample.values - before.sample.values  # type: ignore[union-attr]
     assert found.p_value == pytest.approx(ttest_ind(changes[:10], changes[10:], equal_var=False).pvalue)
     assert found.p_value < 1e-6
-    assert found.change == ("better" if abs(after.value) < abs(before.value) else "worse")
+    assert found.change == "moved"  # names differ so much that nobody knows which of the two gaps is nearer to none
+
+
+@pytest.mark.parametrize(("gap", "change"), [(-0.02, "better"), (-0.2, "better"), (0.09, "moved"), (0.3, "worse")])
+def test_a_gap_is_better_where_it_is_surely_nearer_to_none(gap: float, change: str) -> None:
+    """From 10 points for one group to 9 for the other, something has changed, and not surely for the better."""
+    draws = np.random.default_rng(0).normal(0, 0.03, (2, 60))
+    is_first, more = np.arange(60) < 30, {"unit": "difference", "higher_is_better": None}
+    start = 0.5 if gap == -0.2 else 0.1  # any size, so long as it is nearer
+    before = figure("gap", draws[0] - start * is_first, is_first=is_first, **more)
+    after = figure("gap", draws[1] + gap * is_first, is_first=is_first, **more)
+    assert one(before, after).figures["gap"].change == change
+    ends = [{"low": value - 0.03, "high": value + 0.03, **more} for value in (-start, gap)]
+    unpaired = one(*(Figure("gap", value, 60, "…", **own) for value, own in zip((-start, gap), ends, strict=True)))
+    assert unpaired.figures["gap"].change == change
 
 
 def test_figures_of_other_rows_are_not_compared_and_those_without_rows_by_their_intervals() -> None:
