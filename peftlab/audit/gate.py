@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from peftlab.audit.audit import audit_run
 from peftlab.audit.report import AuditReport, Breach
 from peftlab.audit.rows import AuditRows
-from peftlab.audit.thresholds import Thresholds
+from peftlab.audit.thresholds import Thresholds, meant_by
 from peftlab.core.audit import Audit
 from peftlab.core.errors import UserError
 from peftlab.core.reporter import Reporter
@@ -70,7 +69,7 @@ def worse_figures(report: AuditReport, thresholds: Thresholds) -> list[str]:
             shown = "" if old is None else f"; the earlier run has {old:.4g}"
             sentences[breach.figure] = breach.sentence + shown
     for name in report.before.worse if report.before is not None else ():
-        if name not in sentences and any(fnmatchcase(name, pattern) for pattern in thresholds.limits):
+        if name not in sentences and any(meant_by(pattern, [name]) for pattern in thresholds.limits):
             figure = compared[name]
             between = "" if figure.low is None else f" ({figure.low:+.4g} to {figure.high:+.4g})"
             sentences[name] = f"{name} went from {figure.before:.4g} to {figure.after:.4g}{between}"

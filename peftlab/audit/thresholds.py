@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -19,6 +19,8 @@ ALARMS = "alarms"
 """The name of the number of alarms, as if it were a figure."""
 WORSE = "worse"
 """The number of figures that are worse than those of the run before."""
+OF_ALL_PARTS = frozenset({ALARMS, WORSE})
+"""Names of numbers that no part gives by itself."""
 
 
 class Threshold(Config):
@@ -60,7 +62,7 @@ class Thresholds:
                 count = float(len(report.before.worse))
                 found += _breach(name, limit, count, count, count)
                 continue
-            meant = [own for own in report.figures if fnmatchcase(own, name)]
+            meant = meant_by(name, report.figures)
             if not meant:
                 part = name.partition(".")[0]
                 why = report.skipped.get(part)
@@ -94,15 +96,21 @@ def read_thresholds(path: Path, parts: Collection[str]) -> Thresholds:
     limits = {}
     for name, value in document.values.items():
         part = str(name).partition(".")[0]
-        if name not in (ALARMS, WORSE) and part not in parts:
+        if name not in OF_ALL_PARTS and part not in parts:
             left_out = "this part is not run" if part in AUDITS else "the audit has no such figure"
-            raise document.error((name,), left_out, did_you_mean(part, [*parts, ALARMS, WORSE]))
+            raise document.error((name,), left_out, did_you_mean(part, [*parts, *sorted(OF_ALL_PARTS)]))
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         values = {"at_most": value} if is_number else value
         if not isinstance(values, dict):
             raise document.error((name,), f"a number, or at_most or at_least, is needed, not {value!r}")
         limits[str(name)] = build_config(Threshold, values, document=document, path=(name,))
     return Thresholds(document, limits)
+
+
+def meant_by(name: str, figures: Iterable[str]) -> list[str]:
+    """The figures of a name, which may have ``*`` in it. Brackets of a figure's own name are no pattern."""
+    names = list(figures)
+    return [name] if name in names else [own for own in names if fnmatchcase(own, name)]
 
 
 def _ends(figure: ReportedFigure) -> tuple[float, float]:

@@ -109,12 +109,12 @@ def _thresholds(path: Path | None) -> Any:
     if path is None:
         return None
     from peftlab.audit.run_audit import choose_parts
-    from peftlab.audit.thresholds import ALARMS, read_thresholds
+    from peftlab.audit.thresholds import OF_ALL_PARTS, read_thresholds
     from peftlab.core.audit import AUDITS
 
     limits = read_thresholds(path, list(AUDITS))
-    names = dict.fromkeys(name.partition(".")[0] for name in limits.limits if name != ALARMS)
-    return limits, choose_parts([] if ALARMS in limits.limits else list(names), [])
+    names = dict.fromkeys(name.partition(".")[0] for name in limits.limits if name not in OF_ALL_PARTS)
+    return limits, choose_parts([] if OF_ALL_PARTS & limits.limits.keys() else list(names), [])
 
 
 def _judged(earlier: Path, result: Any, changes: Any, limits: Any, reporter: Any, *, device: Any, offline: bool) -> Any:

@@ -122,7 +122,7 @@ def compare_with_earlier(result: RunResult) -> list[Change]:
     found = []
     for split, scores in record.earlier.scores.items():
         before, now = read_answers(table, BEFORE + split), read_answers(table, split)
-        if before is None or now is None or metric not in scores:
+        if before is None or now is None or metric not in scores or metric not in record.scores[split]:
             continue
         tested = PairedAnswers(before, now, lambda: recipe.scorer(run.labels)).compare(metric)
         values = {} if isinstance(tested, Unjudged) else vars(tested)

@@ -18,6 +18,8 @@ from typer.testing import CliRunner
 import peftlab
 from peftlab.artifact.saved_run import SavedRun
 from peftlab.cli.app import app
+from peftlab.cli.continuing import _thresholds
+from peftlab.core.audit import AUDITS
 from peftlab.core.errors import DataError, UnsupportedError
 from peftlab.core.past import Past
 from peftlab.core.record import read_record
@@ -238,6 +240,15 @@ Invoke = Callable[..., Any]
 @pytest.fixture
 def invoke(monkeypatch: pytest.MonkeyPatch) -> Invoke:
     return lambda *arguments: CliRunner().invoke(app, ["continue", *map(str, arguments)])
+
+
+@pytest.mark.parametrize("name", ["alarms", "worse"])
+def test_numbers_of_all_parts_are_asked_of_all(name: str, tmp_path: Path) -> None:
+    """`worse: 0` was taken for the name of a part that there is not."""
+    (tmp_path / "f.yaml").write_text(f"{name}: 0\nerrors.overall: 0.5\n")
+    limits, parts = _thresholds(tmp_path / "f.yaml")
+    assert limits.limits.keys() == {name, "errors.overall"}
+    assert {part.registered_name for part in parts} == set(AUDITS)
 
 
 def test_the_gate_accepts_and_refuses(first: Path, invoke: Invoke, tmp_path: Path) -> None:
