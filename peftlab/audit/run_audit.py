@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from peftlab.audit.report import AuditReport, ReportedFigure, ReportedPart
-from peftlab.core.audit import AUDITS, Audit, Audited, Figure, Findings
+from peftlab.core.audit import AUDITS, Audit, Audited, Figure, Findings, Unit
 from peftlab.core.config import Document, build_config, parse_yaml_value
 from peftlab.core.errors import ConfigError, did_you_mean
 
@@ -104,10 +105,11 @@ def rank(figure: ReportedFigure) -> tuple[bool, float]:
 
 def _reported(figure: Figure, testing: int) -> ReportedFigure:
     p_value = None if figure.p_value is None else min(figure.p_value * testing, 1.0)
+    low, high = (None if end is None else _shown_end(end, figure.unit) for end in (figure.low, figure.high))
     return ReportedFigure(
         value=figure.value,
-        low=figure.low,
-        high=figure.high,
+        low=low,
+        high=high,
         n=figure.n,
         sampled=figure.sampled,
         unit=figure.unit,
@@ -117,3 +119,10 @@ def _reported(figure: Figure, testing: int) -> ReportedFigure:
         sentence=figure.sentence,
         examples=[dict(example) for example in figure.examples],
     )
+
+
+def _shown_end(end: float, unit: Unit) -> float | None:
+    """An end of an interval: no share lies beyond 0 and 1, and of a single number nothing says how far others lie."""
+    if unit in ("share", "difference"):
+        return min(max(end, 0.0 if unit == "share" else -1.0), 1.0)
+    return end if math.isfinite(end) else None

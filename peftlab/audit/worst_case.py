@@ -122,12 +122,14 @@ def _change_one_word(audited: Audited, attacks: list[_Attack], kind: Substitutio
         word = attack.words.pop(0)
         tries += [(attack, _replaced(attack.text, word, other)) for other in kind.others(word, generator)]
     scores = _scores(audited, [attack.row for attack, _ in tries], [text for _, text in tries])
-    worst: dict[int, tuple[float, str, bool]] = {}
+    worst: dict[int, tuple[bool, float, str]] = {}
     for (attack, text), row in zip(tries, scores, strict=True):
-        found = (float(row[attack.answer]), text, bool(row.argmax() != attack.answer))
+        # An answer that is turned round is the worst, also where another change leaves the first answer less probable.
+        found = (bool(row.argmax() == attack.answer), float(row[attack.answer]), text)
         worst[attack.row] = min(worst.get(attack.row, found), found)
     for attack in open_ones:
-        _, attack.text, attack.is_flipped = worst[attack.row]
+        is_kept, _, attack.text = worst[attack.row]
+        attack.is_flipped = not is_kept
 
 
 def _scores(audited: Audited, rows: list[int], texts: list[str]) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:

@@ -120,4 +120,9 @@ def _summary(report: Any) -> str:
     if report.skipped:
         lines += ["", "Not looked at"]
         lines += [f"  {name}: {why}" for name, why in report.skipped.items()]
-    return "\n".join(lines)
+    return "\n".join(map(_printable, lines))
+
+
+def _printable(line: str) -> str:
+    """What names and sentences have from the rows must not write elsewhere on the screen, or change its colours."""
+    return "".join(sign if sign.isprintable() else " " for sign in line)

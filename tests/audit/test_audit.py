@@ -11,11 +11,13 @@ import numpy as np
 import pytest
 from audited import FunctionModel, audited
 
+from peftlab.audit.page import render_page
 from peftlab.audit.report import ReportedFigure
-from peftlab.audit.run_audit import choose_parts, rank
+from peftlab.audit.run_audit import build_report, choose_parts, rank
 from peftlab.audit.slices import all_slices
-from peftlab.audit.worst_case import SUBSTITUTIONS, search_worst_case
-from peftlab.core.audit import Audited
+from peftlab.audit.thresholds import meant_by
+from peftlab.audit.worst_case import SUBSTITUTIONS, Substitution, search_worst_case
+from peftlab.core.audit import Audited, Figure, Findings, Unit
 from peftlab.core.perturbation import PERTURBATIONS
 from peftlab.core.splits import Split
 from peftlab.statistics.means import exceeds, mean_with_interval
@@ -222,3 +224,36 @@ def test_the_worst_synonyms_are_searched_for() -> None:
     assert figure.value == 0.5
     assert all("decent" in str(example["changed_text"]) for example in figure.examples)
     assert not search_worst_case(audited(scores, ["none here"] * 30, ["bad"] * 30), SUBSTITUTIONS[1], texts=9, budget=1)
+
+
+def test_an_answer_that_is_turned_round_counts_though_another_change_is_less_probable() -> None:
+    def scores(text: str) -> list[float]:
+        if "decent" in text:
+            return [0.45, 0.1, 0.44]  # another class is the likeliest
+        return [0.3, 0.29, 0.41] if "odd" in text else [0.1, 0.1, 0.8]
+
+    rows = audited(scores, ["a good film"] * 30, ["c"] * 30, ("a", "b", "c"))
+    kind = Substitution("worst", "words for", lambda word: word == "good", lambda word, _: ["odd", "decent", "even"])
+    (found,) = search_worst_case(rows, kind, texts=20, budget=1)
+    assert found.value == 1
+
+
+def test_a_figure_of_one_number_has_no_interval() -> None:
+    """One text that a perturbation changes, of tags or numbers: the report refused the infinite ends."""
+    one = mean_with_interval(np.array([0.3]))
+    units: list[Unit] = ["share", "difference", "number"]
+    figures = [
+        Figure(f"robustness.{unit}", one.value, one.n, "…", low=one.low, high=one.high, unit=unit) for unit in units
+    ]
+    rows = audited(lambda text: [0.4, 0.6], ["x"] * 30, ["good"] * 30)
+    report = build_report(rows, {"robustness": Findings(figures)}, {}, data="x", began=0)
+    assert [(each.low, each.high) for each in report.figures.values()] == [(0, 1), (-1, 1), (None, None)]
+    assert json.loads(json.dumps(report.model_dump(mode="json"), allow_nan=False))
+    assert render_page(report)
+
+
+def test_brackets_in_the_name_of_a_figure_are_no_pattern() -> None:
+    names = ["errors.column.kind.[a]", "errors.column.kind.a", "errors.overall"]
+    assert meant_by("errors.column.kind.[a]", names) == ["errors.column.kind.[a]"]
+    assert meant_by("errors.column.kind.*", names) == names[:2]
+    assert meant_by("errors.column.kind.[a]", names[1:]) == ["errors.column.kind.a"]
