@@ -250,7 +250,8 @@ def _shift_notice(shift: Shift) -> Notice:
         wording.points(value, shift.metric) for value in (shift.mean, shift.low, shift.high, shift.spread)
     )
     data = "" if shift.same_data else " (whose data has another fingerprint)"
-    moved = f"{mean} {wording.unit_of_points(shift.metric)} on average (95 % interval {low} to {high})"
+    between = f"95 % interval {low} to {high}" if shift.low < shift.high else "each by the same, so without an interval"
+    moved = f"{mean} {wording.unit_of_points(shift.metric)} on average ({between})"
     apart = f"Apart from it a method moved by {spread.removeprefix('+')} (standard deviation)."
     both = f"{shift.methods} methods are both in {shift.first} and in {shift.second}{data}."
     if shift.low <= 0 <= shift.high:

@@ -12,7 +12,7 @@ import numpy as np
 
 from peftlab.report.entry import Entry
 from peftlab.report.naming import Key
-from peftlab.statistics.intervals import seeds_interval
+from peftlab.statistics.intervals import differ, seeds_interval
 
 FEWEST_METHODS = 3
 """With fewer of them in both sets nothing tells a common shift from what each method did by itself."""
@@ -27,7 +27,8 @@ class Shift:
         second: The other one.
         methods: How many are in both.
         mean: Of the differences of all methods, second less first: what they have in common.
-        low: Of the 95 % interval of that mean, over methods (Student's t).
+        low: Of the 95 % interval of that mean, over methods (Student's t). Where all methods moved alike there is none,
+            and both ends are the mean.
         high: Of the same.
         spread: Standard deviation of the differences: what each method did beyond the common shift.
         metric: What the scores are of.
@@ -52,6 +53,8 @@ def common_shift(first: Mapping[str, float], second: Mapping[str, float], names:
         return None
     differences = [second[name] - first[name] for name in both]
     found = seeds_interval(differences)
+    if not differ(differences):
+        return Shift(*names, len(both), found.mean, found.mean, found.mean, 0.0)
     return Shift(*names, len(both), found.mean, found.low, found.high, float(np.std(differences, ddof=1)))
 
 

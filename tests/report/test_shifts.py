@@ -9,6 +9,7 @@ import pytest
 from fakes import METHODS, FakeData, write_run, write_suite
 
 from peftlab.report.document import Report, build_report, report_json
+from peftlab.report.notices import _shift_notice
 from peftlab.report.shifts import common_shift
 
 FULL, LORA, ADALORA, *_ = METHODS
@@ -27,6 +28,15 @@ def test_a_common_shift_is_the_mean_and_its_interval() -> None:
     # Student's t with two degrees of freedom.
     assert found.low == pytest.approx(-0.02 - 4.3027 * 0.01 / 3**0.5, abs=1e-6)
     assert common_shift({"a": 1.0, "b": 1.0}, {"a": 0.9, "b": 0.9}, ("old", "new")) is None
+
+
+def test_methods_that_all_move_alike_tell_no_interval() -> None:
+    """Shares of a hundred rows often do: an interval without a width would be certain of the shift."""
+    found = common_shift({"a": 0.5, "b": 0.6, "c": 0.7}, {"a": 0.51, "b": 0.61, "c": 0.71}, ("old", "new"))
+    assert found is not None
+    text = _shift_notice(replace(found, metric="accuracy")).text
+    assert "+1.00 percentage points on average (each by the same, so without an interval)" in text
+    assert "95 %" not in text
 
 
 @pytest.mark.parametrize(("moved", "said"), [(-0.1, "a shift common to all"), (0.0, "no shift common to all")])

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from peftlab.artifact.saved_ensemble import PairedTest
+from peftlab.core.errors import DataError
 from peftlab.core.metric import METRICS, signed
 from peftlab.core.reporter import Reporter
 from peftlab.core.splits import Split
@@ -83,8 +84,19 @@ def judged_by(recipe: Recipe) -> str:
 
 
 def best_run(scores: Sequence[Mapping[str, Mapping[str, float]]], metric: str) -> tuple[int, str]:
-    """The place of the best run, and the split that says so: validation where there is one, so that test stays fair."""
+    """The place of the best run, and the split that says so: validation where there is one, so that test stays fair.
+
+    Raises:
+        DataError: The metric is not defined on the rows that are left, or of what a run says of them.
+    """
     split = "validation" if "validation" in scores[0] else "test"
+    lost = next((number for number, own in enumerate(scores, start=1) if metric not in own[split]), None)
+    if lost is not None:
+        raise DataError(
+            f"run {lost} has no {metric} on the {split} rows that no run has seen, so none can be called the best",
+            where=f"evaluation.metric: {metric}",
+            hint=f"It takes more {split} rows, of every class; or tune the runs by another metric.",
+        )
     return max(range(len(scores)), key=lambda at: signed(metric, scores[at][split][metric])), split
 
 

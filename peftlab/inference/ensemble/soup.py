@@ -7,6 +7,7 @@ whose weights do not make the mean worse; that is judged on the validation split
 from __future__ import annotations
 
 import datetime
+import math
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -149,7 +150,8 @@ class _Cook:
                 self._reporter,
                 f"the mean of {len(runs)} runs",
             )
-        return scores_of(said, self._first.recipe, self._first.labels)["validation"][metric]
+        scores = scores_of(said, self._first.recipe, self._first.labels)["validation"]
+        return scores.get(metric, signed(metric, -math.inf))  # of weights that answer all alike, some have none
 
     def finish(
         self, runs: Sequence[SavedRun], soup: Soup, folder: Path, output: Path, held: HeldOut

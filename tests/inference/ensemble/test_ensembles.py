@@ -19,6 +19,7 @@ from peftlab.core.greedy_choice import choose_greedily
 from peftlab.core.splits import Split
 from peftlab.core.task import TASKS, Prediction
 from peftlab.data.duplicates import text_key
+from peftlab.inference.ensemble.scoring import best_run
 from peftlab.inference.load_tuned import load_run, load_tuned
 from peftlab.preparation.load_data import load_data
 from peftlab.serving.host import Host, WorkItem
@@ -33,6 +34,13 @@ TEXTS = [text for text, _ in sentences(12, seed=5)]
 def runs(tiny_run: Callable[..., Path]) -> list[Path]:
     """Two methods on one split, and another split of the same table."""
     return [tiny_run(), tiny_run("{type: bitfit}"), tiny_run(seed=1)]
+
+
+def test_a_metric_that_is_not_defined_names_no_best_run() -> None:
+    scores = [{"validation": {"accuracy": 0.5, "auroc": 0.7}}, {"validation": {"accuracy": 0.6}}]
+    assert best_run(scores, "accuracy") == (1, "validation")
+    with pytest.raises(UserError, match="run 2 has no auroc on the validation rows"):
+        best_run(scores, "auroc")
 
 
 def test_an_ensemble_is_the_mean_of_its_runs(command, runs: list[Path], tmp_path: Path) -> None:
