@@ -16,7 +16,10 @@ Counts = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class ClassScores:
-    """Of one method, all seeds together; arrays follow the classes."""
+    """Of one method, all seeds together; arrays follow the classes.
+
+    F1 of a class that is neither true nor predicted is NaN: nothing was right or wrong of it.
+    """
 
     method: str
     precision: Counts
@@ -109,14 +112,13 @@ def _right_tags(truth: NDArray[Any], predicted: NDArray[Any], values: list[Any],
 
 
 def _scores(name: str, right: Counts, actual: Counts, predicted: Counts, confusion: Counts | None) -> ClassScores:
-    return ClassScores(
-        name, _ratio(right, predicted), _ratio(right, actual), _ratio(2 * right, actual + predicted), confusion
-    )
+    f1 = _ratio(2 * right, actual + predicted, nothing=np.nan)
+    return ClassScores(name, _ratio(right, predicted), _ratio(right, actual), f1, confusion)
 
 
-def _ratio(part: Counts, whole: Counts) -> Counts:
+def _ratio(part: Counts, whole: Counts, nothing: float = 0.0) -> Counts:
     whole = np.broadcast_to(whole, part.shape)
-    return np.divide(part, whole, out=np.zeros(part.shape), where=whole > 0)
+    return np.asarray(np.divide(part, whole, out=np.full(part.shape, nothing), where=whole > 0))
 
 
 def confusions(classes: Classes, scores: ClassScores, most: int) -> list[tuple[str, str, float]]:

@@ -235,9 +235,13 @@ def class_table(classes: Classes) -> Table:
     """F1 of each class and method; of many classes those on which methods differ most."""
     f1 = np.array([scores.f1 for scores in classes.methods])
     shown = list(range(len(classes.names)))
-    note = "F1 of each class, all seeds together; the number of its test examples in brackets."
+    note = (
+        "F1 of each class, all seeds together; the number of its test examples in brackets. – where a class is neither "
+        "true nor predicted."
+    )
     if len(shown) > MOST_CLASSES:
-        spread = np.ptp(f1, axis=0)
+        most, least = (np.where(np.isnan(f1), end, f1) for end in (-np.inf, np.inf))
+        spread = most.max(axis=0) - least.min(axis=0)
         shown = sorted(np.argsort(-spread, kind="stable")[:MOST_CLASSES].tolist())
         note += f" Of {len(classes.names)} classes, the {MOST_CLASSES} on which the methods differ most."
     heads = [f"{classes.names[at]} ({classes.support[at]:,})" for at in shown]

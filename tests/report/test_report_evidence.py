@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from peftlab.core.record import write_record
-from peftlab.report.classes import class_scores
+from peftlab.report.classes import Classes, _scores, class_scores
+from peftlab.report.comparison_tables import class_table
 from peftlab.report.disagreement import find_disagreements
 from peftlab.report.document import build_report, report_json
 from peftlab.report.evidence import Basis, ScoreInterval, compare_methods, score_interval
@@ -299,6 +300,22 @@ def test_classes_and_confusions_are_those_of_the_predictions(tmp_path: Path) -> 
     predicted = np.concatenate([data.predict(LORA.accuracy, seed)[0] for seed in (0, 1)])
     assert found.methods[0].f1 == pytest.approx(f1_score(truth, predicted, average=None))
     assert found.methods[0].confusion == pytest.approx(confusion_matrix(truth, predicted, normalize="true"))
+
+
+def test_a_class_that_is_neither_true_nor_predicted_has_no_f1() -> None:
+    """A method that rightly never says it would look as bad as one that always says it wrongly."""
+    true = np.array([6.0, 4.0, 0.0])
+    says_it = _scores("says it", np.array([5.0, 0.0, 0.0]), true, np.array([7.0, 2.0, 1.0]), None)
+    never = _scores("never", np.array([5.0, 0.0, 0.0]), true, np.array([8.0, 2.0, 0.0]), None)
+    table = class_table(Classes(["a", "b", "c"], [6, 4, 0], [says_it, never]))
+    assert [row[1:] for row in table.rows] == [["76.9", "0.0", "0.0"], ["71.4", "0.0", "–"]]
+
+    many = [f"class {at}" for at in range(14)]
+    own = _scores("own", np.ones(14), np.ones(14), np.ones(14) + (np.arange(14) == 3), None)
+    other = _scores("other", *(np.arange(14) > 0.0 for _ in range(3)), None)
+    columns = class_table(Classes(many, [1] * 14, [own, other])).columns
+    assert len(columns) == 13
+    assert "class 3 (1)" in columns  # on which they differ most
 
 
 def test_examples_on_which_methods_disagree(tmp_path: Path) -> None:
