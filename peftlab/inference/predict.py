@@ -11,7 +11,9 @@ from peftlab.core.capabilities import GeneratesText
 from peftlab.core.errors import UnsupportedError, UserError
 from peftlab.core.reporter import Reporter
 from peftlab.core.splits import EncodedSplit, Split
-from peftlab.data.streaming import RowStream, splits_of
+from peftlab.core.task import Task
+from peftlab.data.columns import check_columns
+from peftlab.data.streaming import RowStream, splits_of, unchecked_splits_of
 from peftlab.inference.generate import generate_rows, options_of, prompt_columns
 from peftlab.inference.tuned_model import TunedModel
 
@@ -143,14 +145,12 @@ def encoded_chunks(
         tuned: Its task names the columns.
         stream: The rows.
         reporter: Shows the progress.
-        labelled: Whether the label columns are needed too.
+        labelled: Whether the label columns are needed too: then the rows are read as a run reads its own.
     """
     task, shown = tuned.task, 0
-    texts, stream = (task.text_columns(), stream) if labelled else chosen_columns(tuned, stream)
-    labels = task.label_columns() if labelled else ()
     reporter.start(f"predicting ({stream.unit})", stream.total)
     try:
-        for split, done in splits_of(stream, texts, labels, task.tidy_rows):
+        for split, done in _labelled_splits(task, stream) if labelled else _open_splits(tuned, stream):
             if labelled:
                 tuned.task.check_split(split, tuned.labels)
             yield split, tuned.encode(split)
@@ -158,3 +158,15 @@ def encoded_chunks(
             shown = done
     finally:
         reporter.finish()
+
+
+def _open_splits(tuned: TunedModel, stream: RowStream) -> Iterator[tuple[Split, int]]:
+    columns, stream = chosen_columns(tuned, stream)
+    return splits_of(stream, columns, (), tuned.task.tidy_rows)
+
+
+def _labelled_splits(task: Task, stream: RowStream) -> Iterator[tuple[Split, int]]:
+    for chunk, done in unchecked_splits_of(stream, task.source_columns(), optional=task.optional_columns()):
+        split = task.tidy_rows(task.arrange(chunk))
+        check_columns(split, task.text_columns(), task.label_columns())
+        yield split, done

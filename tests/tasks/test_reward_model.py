@@ -46,6 +46,10 @@ def test_a_run_tells_held_out_pairs_apart_and_judges_responses(tiny_gpt2: Path, 
     good, bad = peftlab.load(tmp_path / "run").predict([("any film", "good film"), ("any film", "bad film")])
     assert good["prediction"] > bad["prediction"]
     assert good["response"] == "good film"
+    # Rows of pairs become contexts and responses when they are scored, as they did in the run.
+    found = peftlab.load(tmp_path / "run").evaluate(tmp_path / "pairs.jsonl")
+    assert found.scores["reward_accuracy"] > 0.9
+    assert (found.rows, found.examples) == (60, 60)
 
 
 @pytest.mark.parametrize(
