@@ -15,6 +15,7 @@ from peftlab.artifact.saved_folder import find_folder, is_ensemble, is_export, i
 from peftlab.core.config import replace_config
 from peftlab.core.errors import SourceError, UnsupportedError, UserError
 from peftlab.core.files import atomic_folder, cache_folder
+from peftlab.core.generators import kept_generators
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.record import ADAPTER, MODEL, RunRecord, read_record
 from peftlab.core.reporter import ProgressCallback
@@ -107,6 +108,12 @@ class SavedRun:
         """Its ``model/`` or ``adapter/``; both hold the tokenizer."""
         return self.folder / (MODEL if self.is_whole else ADAPTER)
 
+    @property
+    def own_base(self) -> Path | None:
+        """The base that it has pre-trained, which lies in its folder and nowhere else; None: it has none of its own."""
+        base = _own_base(self.folder)
+        return base if self.recipe.model.path == str(base.resolve()) else None
+
     @cached_property
     def weights_sha256(self) -> str:
         """Of its files of weights together, which tells whether they are still the same."""
@@ -156,7 +163,8 @@ class SavedRun:
         Raises:
             UserError: The base cannot be had, or the run's model started from nothing.
         """
-        base = self._load_base(offline=offline, device=device, dequantize=dequantize, report=report)
+        with kept_generators():
+            base = self._load_base(offline=offline, device=device, dequantize=dequantize, report=report)
         return base if device is None else base.to(device)
 
     def load_model(
@@ -168,12 +176,17 @@ class SavedRun:
         report: ProgressCallback | None = None,
     ) -> nn.Module:
         """The tuned model, in eval mode; arguments and errors are those of :meth:`load_base`."""
+        from peftlab.acceleration.accelerated import prepare
         from peftlab.artifact.load_artifact import load_artifact
 
         def load_base() -> Any:
             return self._load_base(offline=offline, device=device, dequantize=dequantize, report=report)
 
-        model = load_artifact(load_base, self.folder)
+        # What new modules and adapters begin with is drawn: whoever draws by a seed of their own goes on undisturbed.
+        with kept_generators():
+            model = load_artifact(load_base, self.folder)
+        if self.is_whole:  # an adapter's base has been told when it was loaded
+            prepare(model, self.recipe.model.acceleration)
         return model if device is None else model.to(device)
 
     def _load_base(
@@ -285,8 +298,12 @@ def _with_own_base(recipe: Recipe, folder: Path) -> Recipe:
     """The recipe whose base is where the run has pre-trained it, if it has."""
     if recipe.model.pretrain is None:
         return recipe
-    base = (folder / PRETRAINING / MODEL).resolve()
-    return replace_config(recipe, model=replace_config(recipe.model, path=str(base), revision=None, pretrain=None))
+    base = str(_own_base(folder).resolve())
+    return replace_config(recipe, model=replace_config(recipe.model, path=base, revision=None, pretrain=None))
+
+
+def _own_base(folder: Path) -> Path:
+    return folder / PRETRAINING / MODEL
 
 
 def checkpoint_of(place: Path | str, *, offline: bool) -> str:

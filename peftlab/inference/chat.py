@@ -52,8 +52,8 @@ class ChatSession:
         self._models: dict[str, TunedModel] = {}
         self._messages: list[dict[str, Any]] = []
         self._name = TUNED
-        torch.manual_seed(seed)
         self._model()
+        torch.manual_seed(seed)  # once the model is there: to load it may start a card, whose generator begins then
 
     @property
     def description(self) -> str:
@@ -120,8 +120,13 @@ class ChatSession:
         return pieces.finish(written)
 
     def _room(self) -> int:
-        """Tokens that may have been said: old turns go where the model has too few positions."""
-        return max(1, prompt_room(*self._model().module(), self._max_new_tokens))
+        """Tokens that may have been said: old turns go where the model has too few positions.
+
+        At least half of these are theirs: an answer ends where the positions do.
+        """
+        model, inference = self._model().module()
+        positions = prompt_room(model, inference, 0)
+        return max(1, prompt_room(model, inference, min(self._max_new_tokens, positions // 2)))
 
     def _model(self) -> TunedModel:
         name = self._name

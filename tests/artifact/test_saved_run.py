@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from peftlab.acceleration.accelerated import is_off
 from peftlab.artifact.saved_export import SavedExport, inputs_of_saved, open_saved
 from peftlab.artifact.saved_run import SavedRun
 from peftlab.artifact.soup import check_soup
@@ -46,6 +47,26 @@ def test_a_run_gives_its_tokenizer_its_base_and_its_model(finished: Path) -> Non
     assert untouched.shape == tuned.shape == (1, len(run.labels))
     assert not torch.allclose(untouched, tuned, atol=1e-3)
     torch.testing.assert_close(tuned, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_whoever_draws_goes_on_undisturbed_when_a_run_is_loaded(finished: Path) -> None:
+    run = SavedRun.open(finished)
+    for load in (run.load_base, run.load_model):
+        torch.manual_seed(5)
+        before = torch.get_rng_state()
+        load(offline=True)
+        assert torch.equal(torch.get_rng_state(), before), load.__name__
+
+
+@pytest.mark.parametrize("method", ["{type: full}", "{type: lora, rank: 4}"])
+def test_a_loaded_model_computes_by_its_own_code_where_the_recipe_wants_it(
+    method: str, tiny_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_run(method), tmp_path / "run")
+    recipe = tmp_path / "run" / "recipe.yaml"
+    for setting in ("auto", "off"):
+        recipe.write_text(recipe.read_text().replace("acceleration: auto", f"acceleration: {setting}"))
+        assert is_off(SavedRun.open(tmp_path / "run").load_model(offline=True)) is (setting == "off")
 
 
 @pytest.mark.parametrize(

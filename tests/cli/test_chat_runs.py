@@ -128,6 +128,16 @@ def test_every_verb_begins_a_prompt_and_writes_alike(command, tmp_path: Path) ->
     session._write = lambda ids, show: asked.append(ids) or ""  # type: ignore[func-returns-value]
     session.answer(str(rows[0]["prompt"]))
     assert asked == [prompt["input_ids"]]
+    # An answer may be as long as the model has positions, or longer: half of these are the prompt's.
+    wide = ChatSession(tmp_path / "run", max_new_tokens=4000, offline=True)
+    wide._write = session._write
+    wide.answer(str(rows[0]["prompt"]))
+    assert asked[1] == prompt["input_ids"]
+    drawn = [
+        ChatSession(tmp_path / "run", max_new_tokens=12, temperature=2.0, seed=seed, offline=True).answer("a day")
+        for seed in (1, 1, 2)
+    ]
+    assert drawn[0] == drawn[1] != drawn[2]
 
 
 def _split(prompt: str):

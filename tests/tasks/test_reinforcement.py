@@ -334,6 +334,17 @@ def test_a_reward_models_run_judges_and_must_read_the_same_tokens(
         built.begin(tokenizer)
 
 
+def test_a_judge_that_is_loaded_when_a_run_goes_on_changes_nothing_that_is_drawn(
+    tiny_gpt2: Path, rows: Path, judge: Path, tmp_path: Path
+) -> None:
+    recipe = recipe_of(tiny_gpt2, rows, steps=4, rewards=[{"type": "reward_model", "run": str(judge)}])
+    peftlab.run_recipe(recipe, output_dir=tmp_path / "whole")
+    peftlab.run_recipe(recipe, output_dir=tmp_path / "again", callbacks=[StopAt(2)])
+    peftlab.run_recipe(recipe, output_dir=tmp_path / "again", resume=True)
+    for name in ("metrics.jsonl", "adapter/adapter_model.safetensors"):
+        assert (tmp_path / "whole" / name).read_bytes() == (tmp_path / "again" / name).read_bytes(), name
+
+
 # --- rewards ----------------------------------------------------------------------------------------------------------
 
 
