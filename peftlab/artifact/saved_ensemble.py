@@ -121,11 +121,12 @@ class SavedEnsemble:
 
 
 def copy_member(run: SavedRun, folder: Path) -> None:
-    """Copy what is needed to use a run."""
+    """Copy what is needed to use a run; a base that it has pre-trained itself is nowhere else."""
     folder.mkdir(parents=True)
     for name in (RECIPE_NAME, RECORD_NAME):
         shutil.copyfile(run.folder / name, folder / name)
-    shutil.copytree(run.artifact, folder / run.artifact.name)
+    for part in (run.artifact, *([] if run.own_base is None or run.is_whole else [run.own_base])):
+        shutil.copytree(part, folder / part.relative_to(run.folder))
 
 
 def write_ensemble(description: EnsembleDescription, folder: Path) -> None:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from peftlab.core.amounts import duration, short_size
 from peftlab.core.files import write_text
 from peftlab.core.method import METHODS
-from peftlab.core.record import RunRecord
+from peftlab.core.record import MODEL, RunRecord
 from peftlab.core.task import Task
+from peftlab.models.pretraining import PRETRAINING
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelCardData
@@ -81,8 +82,9 @@ def _metadata(record: RunRecord, peft_task_type: str, library: str) -> ModelCard
         for name, value in scores.items()
         if pipeline
     ]
+    has_other_base = library == "peft" and _has_own_base(record)  # the Hub's widgets would put the adapter on `path`
     return ModelCardData(
-        base_model=_hub_id(record.recipe["model"]["path"]),
+        base_model=None if has_other_base else _hub_id(record.recipe["model"]["path"]),
         library_name=library,
         tags=[CARD_TAG, record.recipe["method"]["type"], record.recipe["task"]["type"]],
         # Nobody but its owner can say under which licence a model is given away.
@@ -155,7 +157,6 @@ def _loading(record: RunRecord, folder: Path, auto_class: str, library: str) -> 
             "peft has no form for the embeddings of added tokens: plain peft would load the adapter without them, and "
             "say nothing."
         )
-    path = str(record.recipe["model"]["path"])
     code = [
         *(["import peft", "import transformers", ""] if is_adapter else ["import transformers", ""]),
         'folder = "."  # where this file lies',
@@ -172,8 +173,24 @@ def _loading(record: RunRecord, folder: Path, auto_class: str, library: str) -> 
         ]
     else:
         code.append(f"model = transformers.{auto_class}.from_pretrained(folder)")
-    where = f"\n\nThe base is `{path}`. On another machine, put its folder there in the place of `base`."
-    return "```python\n" + "\n".join(code) + "\n```" + (where if is_adapter else "")
+    return "```python\n" + "\n".join(code) + "\n```" + (f"\n\n{_where_base_is(record)}" if is_adapter else "")
+
+
+def _where_base_is(record: RunRecord) -> str:
+    """What an adapter's reader puts it on."""
+    path = record.recipe["model"]["path"]
+    if _has_own_base(record):
+        return (
+            f"The base is what this run has made of `{path}` by pre-training: the folder `{PRETRAINING}/{MODEL}` of "
+            "the run, which is not here. On another machine, put that folder there in the place of `base`. On "
+            f"`{path}` itself the adapter says other things."
+        )
+    return f"The base is `{path}`. On another machine, put its folder there in the place of `base`."
+
+
+def _has_own_base(record: RunRecord) -> bool:
+    """Whether the run has pre-trained its base."""
+    return record.recipe["model"].get("pretrain") is not None
 
 
 def _loading_of_inputs(folder: Path) -> str:

@@ -93,6 +93,25 @@ def test_an_ensemble_is_the_mean_of_its_runs(command, runs: list[Path], tmp_path
     assert "it is an ensemble" in command("report", ".").stderr
 
 
+def test_a_base_that_a_run_has_pre_trained_goes_with_it(command, tiny_bert: Path, reviews: Path) -> None:
+    for seed in (1, 2):
+        Path(f"{seed}.yaml").write_text(
+            f"name: own-base\nseed: {seed}\nmodel: {{path: {tiny_bert}, pretrain: {{max_steps: 2, max_length: 16}}}}\n"
+            "task: {type: text_classification, max_length: 16}\nmethod: {type: lora}\nmeasure: false\n"
+            f"data: {{source: {reviews}, validation_fraction: 0.2, split_seed: 0}}\n"
+            "training: {max_steps: 2, batch_size: 8}\nwaive_guards: [answers_vary]\n"
+        )
+        assert command("run", f"{seed}.yaml", "--output-dir", f"run-{seed}").returncode == 0
+    assert command("ensemble", "run-1", "run-2", "--output", "both").returncode == 0
+    said = peftlab.load("both").predict(TEXTS)
+    card = Path("run-1/adapter/README.md").read_text()
+    assert "the folder `pretraining/model` of the run, which is not here" in card
+    for seed in (1, 2):
+        shutil.rmtree(f"run-{seed}")
+    shutil.move("both", "moved")
+    assert peftlab.load("moved").predict(TEXTS) == said
+
+
 def test_rows_that_another_run_has_seen_are_left_out(command, runs: list[Path]) -> None:
     done = command("ensemble", runs[0], runs[2], "--output", "seeds", "--json")
     assert done.returncode == 0, done.stderr
