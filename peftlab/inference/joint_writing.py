@@ -10,6 +10,7 @@ from peftlab.inference.generate import GeneratedText, GenerationOptions, generat
 from peftlab.inference.tuned_model import TunedModel
 from peftlab.tasks.language.generation import TextPieces, response_ends
 from peftlab.tasks.language.running_batch import RunningBatch, RunningText, can_be_joined
+from peftlab.training.evaluation import NOT_FINITE, DivergedError
 
 SHARE_OF_TEXT = 0.5
 """Of a batch that nobody can join: at least so much of it are tokens of prompts, and not padding."""
@@ -58,14 +59,18 @@ class JointWriting:
         """Ask for a text."""
         self._waiting.append(wanted)
 
-    def advance(self) -> list[tuple[WantedText, GeneratedText]]:
+    def advance(self) -> list[tuple[WantedText, GeneratedText | DivergedError]]:
         """Write a token of each text; or, where nobody can join, a whole batch.
 
         Returns:
-            The texts that are whole; what nobody wants any more is given back as far as it is written.
+            The texts that are whole, or why one cannot be written while the others go on; what nobody wants any more is
+            given back as far as it is written.
+
+        Raises:
+            DivergedError: A logit of a batch that nobody can join is not finite.
         """
         if self._batch is None:
-            return self._write_whole()
+            return list(self._write_whole())
         for wanted in self._waiting:
             self._begin(self._batch, wanted)
         self._waiting = []
@@ -91,8 +96,10 @@ class JointWriting:
         self._running[text] = (wanted, pieces)
         batch.add(text)
 
-    def _finished(self, text: RunningText) -> tuple[WantedText, GeneratedText]:
+    def _finished(self, text: RunningText) -> tuple[WantedText, GeneratedText | DivergedError]:
         wanted, pieces = self._running.pop(text)
+        if text.has_failed:
+            return wanted, DivergedError(NOT_FINITE)
         if pieces is not None:
             pieces.finish(text.ids)
         reason = "length" if len(text.ids) >= text.max_new_tokens else "stop"

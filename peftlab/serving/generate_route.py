@@ -15,6 +15,7 @@ from fastapi import Request
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from peftlab.core.errors import RunFailedError
 from peftlab.serving.disconnect import unless_disconnected
 from peftlab.serving.generate_requests import AcceptedRequest, accept, pieces_of, whole
 from peftlab.serving.schemas import GenerateRequest, GenerateResponse
@@ -71,6 +72,8 @@ async def _events(service: Service, accepted: AcceptedRequest, facts: dict[str, 
                 yield _event(piece.model_dump(), "done")
     except TimeoutError:
         yield _event({"error": "the answer did not come in time", "hint": None}, "error")
+    except RunFailedError as error:
+        yield _event({"error": error.message, "hint": error.hint}, "error")
     except Exception as error:  # noqa: BLE001 - the status has been sent, so that the client must hear of it here
         service.telemetry.event("defect", error=type(error).__name__)
         yield _event({"error": "this is a defect of peftlab", "hint": None}, "error")

@@ -26,6 +26,8 @@ from peftlab.core.task import Prediction, Result, Scorer, Task
 from peftlab.training.sharding import gathered_root
 from peftlab.training.world import World
 
+NOT_FINITE = "the model gives logits that are not finite"
+
 
 class DivergedError(RunFailedError):
     """A loss or a score is no finite number any more."""
@@ -62,7 +64,7 @@ class TorchInference:
         result = run_on_device(function, model, batch, device=self.device, autocast_dtype=self.autocast_dtype)
         for item in tree_iter(result):
             if isinstance(item, Tensor) and not torch.isfinite(item).all():
-                raise DivergedError("the model gives logits that are not finite")
+                raise DivergedError(NOT_FINITE)
         return result
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from peftlab.core.errors import UserError
 from peftlab.core.reporter import Silent
@@ -206,6 +207,17 @@ class Slowly:
 
 
 LONG = {"text": "the film", "max_new_tokens": 50, "temperature": 10.0}
+
+
+def test_a_model_whose_logits_are_no_numbers_says_so(start, runs: dict[str, Path]) -> None:
+    client = start({"only": runs["first"]})
+    model = client.service.host.models["only"].tuned.model
+    with torch.no_grad():
+        next(value for name, value in model.named_parameters() if name.endswith("wte.weight")).fill_(float("nan"))
+    status, problem = generate(client, TEXTS[0])
+    assert (status, problem["error"]) == (500, "the model gives logits that are not finite")
+    assert events(generate(client, TEXTS[0], stream=True)[1]) == [("error", problem)]
+    assert "defect" not in client.log.getvalue()
 
 
 def test_texts_and_predictions_come_while_another_text_is_written(

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import peft
 import pytest
+import torch
 from language_models import Reading, tiny_decoder, tiny_encoder_decoder
 
 from peftlab.tasks.language.generation import generate_tokens
@@ -102,6 +103,33 @@ def test_texts_are_drawn_each_at_its_own_temperature() -> None:
     drain(batch)
     assert texts[0].ids == greedy
     assert len({tuple(text.ids) for text in texts[1:]}) > 3
+
+
+@pytest.mark.parametrize("temperature", [1e-7, 1e-39, 1e-320])
+def test_the_coldest_texts_are_the_most_likely_ones(temperature: float) -> None:
+    """Logits that are divided by such a temperature are no numbers, which would end everybody's texts."""
+    model, reading = tiny_decoder("gpt2"), Reading(TOKENIZER)
+    (greedy,) = generate_tokens(model, [[7]], reading, max_new_tokens=8, ends=[])
+    batch, text = RunningBatch(model, reading, []), RunningText([7], 8, temperature)
+    batch.add(text)
+    drain(batch)
+    assert text.ids == greedy
+    assert generate_tokens(model, [[7]], reading, max_new_tokens=8, ends=[], temperature=temperature) == [greedy]
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_text_whose_logits_are_no_numbers_fails_alone(temperature: float) -> None:
+    model, reading = tiny_decoder("gpt2"), Reading(TOKENIZER)
+    with torch.no_grad():
+        model.transformer.wte.weight[50] = float("nan")
+    model.lm_head.weight = torch.nn.Parameter(torch.nan_to_num(model.lm_head.weight.detach(), nan=-1e3))
+    (alone,) = generate_tokens(model, [[7]], reading, max_new_tokens=8, ends=[])
+    batch, kept, broken = RunningBatch(model, reading, []), RunningText([7], 8), RunningText([50, 8], 8, temperature)
+    for text in (kept, broken):
+        batch.add(text)
+    drain(batch)
+    assert (broken.has_failed, broken.ids) == (True, [])
+    assert (kept.has_failed, kept.ids) == (False, alone)
 
 
 def test_models_whose_texts_cannot_stand_side_by_side_are_known() -> None:

@@ -148,7 +148,11 @@ class Writer:
                     return
             try:
                 for wanted, text in self._texts.advance():
-                    self._answers.pop(wanted).set_result(text)
+                    answer = self._answers.pop(wanted)
+                    if isinstance(text, GeneratedText):
+                        answer.set_result(text)
+                    else:
+                        answer.set_exception(text)
             except Exception as error:  # noqa: BLE001 - everybody who waits must hear of it
                 with self._change:
                     failed, self._answers, self._waiting = self._answers, {}, deque()

@@ -62,7 +62,7 @@ def generate_tokens(
 
     ends = list(ends) if ends is not None else [int(inference.tokenizer.eos_token_id)]
     pad_token_id = inference.tokenizer.pad_token_id
-    settings = {**GREEDY, **({"do_sample": True, "temperature": temperature} if temperature else {})}
+    settings = {**GREEDY, **({"do_sample": True, "temperature": temperature} if is_drawn(temperature) else {})}
     if on_tokens is not None:
         on_row = partial(_of_the_only, on_tokens)
     written: list[list[int]] = [[]] * (len(prompts) * copies)
@@ -253,6 +253,15 @@ def decode_tokens(tokenizer: Any, ids: Sequence[int]) -> str:
     """The text of generated tokens, just as they stand: more tokens only ever make it longer."""
     text: str = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
     return text
+
+
+COLDEST = 1e-6
+"""Below it a temperature leaves nothing to draw; logits that are divided by one that is lower still are no numbers."""
+
+
+def is_drawn(temperature: float) -> bool:
+    """Whether tokens are drawn at a temperature; else each is the most likely one."""
+    return temperature >= COLDEST
 
 
 GREEDY: Mapping[str, Any] = {"do_sample": False, "num_beams": 1, "use_cache": True, "top_k": None, "top_p": None}

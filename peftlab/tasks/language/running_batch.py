@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from peftlab.core.task import Inference
-from peftlab.tasks.language.generation import text_room
+from peftlab.tasks.language.generation import is_drawn, text_room
 from peftlab.tasks.language.vocabulary_head import is_encoder_decoder, language_model
 
 if TYPE_CHECKING:
@@ -25,6 +25,8 @@ READ_TOKENS = {"cpu": 512}
 """Tokens of newcomers, padding included, that are read before the others get their next token; a long prompt may have
 more, alone."""
 READ_TOKENS_ELSEWHERE = 8192
+NO_TOKEN = -1
+"""Where the logits are no numbers: the other texts of the batch go on."""
 
 
 def _always() -> bool:
@@ -43,6 +45,7 @@ class RunningText:
         is_wanted: Is asked at each token whether the text is still wanted.
         ids: What is written so far, without the end token.
         has_ended: Whether it is whole.
+        has_failed: Whether it ended because the model's logits were no numbers.
     """
 
     prompt: Sequence[int]
@@ -52,6 +55,7 @@ class RunningText:
     is_wanted: Callable[[], bool] = _always
     ids: list[int] = field(default_factory=list)
     has_ended: bool = False
+    has_failed: bool = False
 
     @property
     def is_over(self) -> bool:
@@ -60,7 +64,8 @@ class RunningText:
 
     def take(self, token: int, ends: Container[int]) -> None:
         """The model's next token."""
-        self.has_ended = token in ends
+        self.has_failed = token == NO_TOKEN
+        self.has_ended = self.has_failed or token in ends
         if not self.has_ended:
             self.ids.append(token)
             self.has_ended = len(self.ids) >= self.max_new_tokens
@@ -161,11 +166,13 @@ class RunningBatch:
 
         def ask(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
             logits = model(**batch, past_key_values=cache, use_cache=True, **self._more).logits[:, -1].float()
+            are_numbers = logits.amax(-1).isfinite()
+            logits = logits.where(are_numbers[:, None], 0)
             tokens: Tensor = logits.argmax(-1)
             for row, text in enumerate(texts):
-                if text.temperature:
+                if is_drawn(text.temperature):
                     tokens[row] = (logits[row] / text.temperature).softmax(-1).multinomial(1)[0]
-            return tokens
+            return tokens.where(are_numbers, NO_TOKEN)
 
         batch = {"input_ids": ids, "attention_mask": mask, "position_ids": positions}
         for text, token in zip(texts, self._inference.compute(ask, self._model, batch).tolist(), strict=True):
