@@ -11,19 +11,32 @@ from peftlab.core.errors import SourceError, UnsupportedError, UserError, first_
 from peftlab.core.reporter import ProgressCallback
 from peftlab.run.card import CARD_NAME, CARD_TAG
 
+DECIDING = (
+    "*.safetensors",
+    "*.safetensors.index.json",
+    "*.onnx",
+    "*.onnx.data",
+    "adapter_config.json",
+    "peftlab_adapter.json",
+    "peftlab_export.json",
+    "modules.json",
+)
+"""Files that decide what is loaded: those of an earlier upload go. transformers would take a merged model that stands
+beside an older ``adapter_config.json`` for the adapter alone, and put it on the base again, without a word."""
+
 
 def push_folder(
     folder: Path | str, repository: str, *, private: bool, force: bool = False, report: ProgressCallback
 ) -> str:
     """Upload ``adapter/`` or ``model/`` of a run, or the whole of an export.
 
-    Data, predictions and checkpoints of a run stay here.
+    Data, predictions and checkpoints of a run stay here. What peftlab has uploaded there before is replaced.
 
     Args:
         folder: Of a finished run, or of an export.
         repository: ``owner/name``; it is made where there is none.
         private: Whether a new repository is private.
-        force: Upload also where the repository holds what peftlab has not uploaded.
+        force: Upload also where the repository holds what peftlab has not uploaded; there nothing is deleted.
         report: Is told what is uploaded.
 
     Returns:
@@ -40,11 +53,21 @@ def push_folder(
     source = folder_to_push(folder)
     api = HfApi()
     try:
-        if not force:
-            _refuse_foreign(api, repository)
+        is_foreign = _is_foreign(api, repository)
+        if is_foreign and not force:
+            raise UserError(
+                "the repository holds files that peftlab has not uploaded; it would replace some of them",
+                where=repository,
+                hint="Choose another --repository, or add --force.",
+            )
         report(f"uploading {source}")
         address = api.create_repo(repository, private=private, exist_ok=True)
-        api.upload_folder(repo_id=repository, folder_path=source, commit_message=f"{folder.name}, by peftlab")
+        api.upload_folder(
+            repo_id=repository,
+            folder_path=source,
+            commit_message=f"{folder.name}, by peftlab",
+            delete_patterns=None if is_foreign else list(DECIDING),
+        )
     except UserError:
         raise
     except HFValidationError as error:
@@ -58,21 +81,16 @@ def push_folder(
     return str(address)
 
 
-def _refuse_foreign(api: Any, repository: str) -> None:
-    """Refuse a repository with files in it whose model card does not say that peftlab made them."""
+def _is_foreign(api: Any, repository: str) -> bool:
+    """Whether there is a repository with files in it whose model card does not say that peftlab made them."""
     from huggingface_hub.errors import RepositoryNotFoundError
 
     try:
         there = api.model_info(repository)
     except RepositoryNotFoundError:
-        return
+        return False
     files = {file.rfilename for file in there.siblings or []} - {".gitattributes"}
-    if files and CARD_TAG not in (there.tags or []):
-        raise UserError(
-            "the repository holds files that peftlab has not uploaded; it would replace some of them",
-            where=repository,
-            hint="Choose another --repository, or add --force.",
-        )
+    return bool(files) and CARD_TAG not in (there.tags or [])
 
 
 def folder_to_push(folder: Path) -> Path:

@@ -15,8 +15,10 @@ from ruamel.yaml import YAML
 
 from peftlab.core.errors import SourceError, UserError
 from peftlab.core.record import read_record
+from peftlab.core.reporter import Silent
 from peftlab.core.task import TASKS
-from peftlab.inference.push import folder_to_push, push_folder
+from peftlab.inference.export.export import export_run
+from peftlab.inference.push import DECIDING, folder_to_push, push_folder
 from peftlab.run.card import write_card
 
 
@@ -38,7 +40,7 @@ class EmptyHub:
 def test_somebodys_other_work_is_not_replaced(
     tiny_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, files: list[str], tags: Any, is_foreign: bool
 ) -> None:
-    uploaded = []
+    uploaded, deleted = [], list[Any]()
 
     class Hub:
         def model_info(self, repository: str) -> Any:
@@ -49,6 +51,7 @@ def test_somebodys_other_work_is_not_replaced(
 
         def upload_folder(self, **options: Any) -> None:
             uploaded.append(options["repo_id"])
+            deleted.append(options["delete_patterns"])
 
     monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
     if is_foreign:
@@ -57,6 +60,17 @@ def test_somebodys_other_work_is_not_replaced(
         assert uploaded == []
     push_folder(tiny_run(), "me/tiny", private=True, force=is_foreign, report=lambda _: None)
     assert uploaded == ["me/tiny"]
+    assert (deleted == [None]) is is_foreign  # of peftlab's own earlier uploads no other weights stay
+
+
+def test_what_decides_about_an_earlier_upload_goes(tiny_run: Callable[..., Path], tmp_path: Path) -> None:
+    """transformers takes a merged model beside an older adapter's config for the adapter alone."""
+    export_run(tiny_run(), "merged", tmp_path / "out", offline=True, reporter=Silent())
+    files = [
+        path.relative_to(folder) for folder in (tmp_path / "out", tiny_run() / "adapter") for path in folder.rglob("*")
+    ]
+    deleted = {str(path) for path in files if any(path.match(pattern) for pattern in DECIDING)}
+    assert {"model.safetensors", "adapter_config.json", "adapter_model.safetensors", "peftlab_export.json"} == deleted
 
 
 def test_the_weights_and_their_card_go(tiny_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,7 +81,7 @@ def test_the_weights_and_their_card_go(tiny_run: Callable[..., Path], monkeypatc
             calls.append((repository, options["private"]))
             return f"https://hub.example/{repository}"
 
-        def upload_folder(self, *, repo_id: str, folder_path: Path, commit_message: str) -> None:
+        def upload_folder(self, *, repo_id: str, folder_path: Path, **_: Any) -> None:
             calls.append((repo_id, sorted(path.name for path in folder_path.iterdir())))
 
     monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
