@@ -93,13 +93,13 @@ def serve(
 
 
 def _named(runs: list[str]) -> dict[str, Path]:
-    """Folders by name: what stands before `=`, else the folder's own name."""
+    """Folders by name: what stands before `=`, else the folder's own name, which may hold a `=` itself."""
     from peftlab.core.errors import UserError
     from peftlab.core.record import run_of
 
     named: dict[str, Path] = {}
     for text in runs:
-        name, equals, folder = text.partition("=")
+        name, equals, folder = (text, "", "") if Path(text).exists() else text.partition("=")
         path = run_of(Path(folder if equals else text))
         name = name if equals else path.resolve().name
         if not name:

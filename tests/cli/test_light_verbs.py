@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from peftlab.cli.ls import Kind
 from peftlab.cli.output import show_error
+from peftlab.cli.serve import _named
 from peftlab.core.method import METHODS
 from peftlab.core.task import TASKS
 from peftlab.training.launch import PEFTLAB
@@ -145,3 +146,9 @@ def test_a_working_directory_that_is_gone() -> None:
     with contextlib.redirect_stderr(shown):
         assert show_error(error) == 1
     assert shown.getvalue().startswith("Error: the working directory is not there any more\n  Change to")
+
+
+def test_a_served_folder_may_have_an_equals_sign_in_its_name(tmp_path: Path) -> None:
+    folder = tmp_path / "rank=4" / "rate=0.1"
+    folder.mkdir(parents=True)
+    assert _named([str(folder), f"a={folder}"]) == {"rate=0.1": folder, "a": folder}
