@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -69,8 +70,8 @@ def export_composition(
     for run in saved if kind != "merged" else ():  # which methods can be combined, compose says better
         check_path(run, kind)
     weights = composition.weights or tuple(1 / len(runs) for _ in runs)
-    if len(weights) != len(runs) or sum(weights) <= 0:
-        raise UserError(f"{len(weights)} weights for {len(runs)} runs; one each is needed, with a sum above 0")
+    if len(weights) != len(runs) or not 0 < sum(weights) < math.inf:  # nor is a sum that is no number
+        raise UserError(f"{len(weights)} weights for {len(runs)} runs; one each is needed, with a finite sum above 0")
     parts = [load_run(run, offline=offline, device=device, report=reporter.say) for run in saved]
     _check_parts(parts)
     splits = [load_held_out(part, offline=offline, report=reporter.say) for part in parts]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,8 +80,9 @@ def test_what_does_not_go_together(tiny_run: Callable[..., Path], tmp_path: Path
 
     with pytest.raises(UserError, match="another base"):
         combine([tiny_run(), tiny_run(base="gpt2")])
-    with pytest.raises(UserError, match="weights"):
-        combine([tiny_run(), tiny_run(seed=1)], (1.0,))
+    for weights in ((1.0,), (1.0, -1.0), (math.nan, 1.0), (math.inf, 1.0)):
+        with pytest.raises(UserError, match="weights"):
+            combine([tiny_run(), tiny_run(seed=1)], weights)
     with pytest.raises(UnsupportedError, match="only LoRA"):
         combine([tiny_run(), tiny_run("{type: houlsby_adapter}")])
     assert not list(tmp_path.iterdir())
