@@ -17,6 +17,7 @@ from peftlab.audit.run_audit import build_report, choose_parts, rank
 from peftlab.audit.slices import all_slices
 from peftlab.audit.thresholds import meant_by
 from peftlab.audit.worst_case import SUBSTITUTIONS, Substitution, search_worst_case
+from peftlab.cli.audit import _summary
 from peftlab.core.audit import Audited, Figure, Findings, Unit
 from peftlab.core.perturbation import PERTURBATIONS
 from peftlab.core.splits import Split
@@ -257,3 +258,14 @@ def test_brackets_in_the_name_of_a_figure_are_no_pattern() -> None:
     assert meant_by("errors.column.kind.[a]", names) == ["errors.column.kind.[a]"]
     assert meant_by("errors.column.kind.*", names) == names[:2]
     assert meant_by("errors.column.kind.[a]", names[1:]) == ["errors.column.kind.a"]
+
+
+def test_hostile_texts_stay_texts_on_the_page_and_on_the_screen() -> None:
+    evil = '"><script>alert(1)</script>\x1b[2J'
+    figure = Figure(f"errors.{evil}", 0.5, 9, evil, low=0.4, high=0.6, is_fault=True, examples=[{evil: evil}])
+    rows = audited(lambda text: [0.4, 0.6], ["x"] * 30, ["good"] * 30)
+    report = build_report(rows, {"errors": Findings([figure], [evil])}, {"words": evil}, data=evil, began=0)
+    page = render_page(report)
+    assert page.count("alert(1)") >= 6
+    assert "<script" not in page
+    assert "\x1b" not in _summary(report)
