@@ -22,6 +22,7 @@ class ImageFile(str):
     content: bytes | None
     folder: Path | None
     is_confined: bool
+    _by_content: str | None = None
 
     @classmethod
     def at(cls, path: str, folder: Path, *, is_confined: bool = True) -> Self:
@@ -67,6 +68,20 @@ class ImageFile(str):
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             raise DataError(f"the image {str(self)!r:.80} cannot be read: {reason}", where=where) from None
+
+    def by_content(self, *, where: str) -> str:
+        """Its bytes' SHA-256, which is equal for equal files, whatever they are called; a file is read for it once.
+
+        Args:
+            where: The row, for messages.
+
+        Raises:
+            DataError: As for :meth:`read`.
+        """
+        if self._by_content is None:
+            named = self.content is not None
+            self._by_content = str(self) if named else BYTES + hashlib.sha256(self.read(where=where)).hexdigest()
+        return self._by_content
 
 
 def image_of(value: Any, folder: Path | None, *, is_confined: bool = True) -> Any:

@@ -150,7 +150,7 @@ def contents_of(split: Split, column: str) -> list[str]:
         DataError: A file cannot be read.
     """
     return [
-        ImageFile.of(value.read(where=split.where(row))) if isinstance(value, ImageFile) else str(value)
+        value.by_content(where=split.where(row)) if isinstance(value, ImageFile) else str(value)
         for row, value in enumerate(split.columns[column])
     ]
 
