@@ -104,10 +104,10 @@ def main() -> None:
 def search(output: Path, sampler: Sampler, seed: int, trials: int) -> float | None:
     """The mean score of a search's winner with fresh seeds; finished trials of earlier calls are kept by the search."""
     loaded, document = load_recipe(RECIPE, [*SETTINGS, f"seed={seed}"])
-    cell = cell_of_recipe(loaded, document, offline=False, reporter=Silent())
+    cell, data = cell_of_recipe(loaded, document, offline=False, reporter=Silent())
     worker: Any = Table(output / "table", seed)
     settings = SearchSettings(load_space(SPACE, cell), sampler, Pruner.NONE)
-    found = RecipeSearch(cell, settings, output / f"{sampler.value}-{seed}", worker, reporter=PlainReporter())
+    found = RecipeSearch(cell, data, settings, output / f"{sampler.value}-{seed}", worker, reporter=PlainReporter())
     return found.execute(Budget(trials, None, FRESH_SEEDS)).fresh_mean
 
 

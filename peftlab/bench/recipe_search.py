@@ -40,6 +40,8 @@ WEIGHTS = ("adapter", "model", "checkpoints", "predictions.parquet")
 """What a trial leaves that nobody needs once its score is known."""
 SCORE, SECONDS, ERROR = "score", "seconds", "error"
 """What the journal notes of a trial beside Optuna's own."""
+DATA = "data"
+"""What the search's folder notes of the data: their fingerprint."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,11 @@ class SearchSettings:
     pruner: Pruner = Pruner.MEDIAN
 
 
-def cell_of_recipe(recipe: Recipe, document: Document, *, offline: bool, reporter: Reporter) -> Cell:
+def cell_of_recipe(recipe: Recipe, document: Document, *, offline: bool, reporter: Reporter) -> tuple[Cell, str]:
     """A recipe as what all trials share: checked, with its metric, and with the same rows whatever the seed.
+
+    Returns:
+        The cell, and the fingerprint of its data.
 
     Raises:
         UserError: The recipe, its model or its data is wrong, or there is no validation split to judge by.
@@ -82,7 +87,7 @@ def cell_of_recipe(recipe: Recipe, document: Document, *, offline: bool, reporte
     values = {"name": recipe.name, **same_examples(document)}
     shared = assign(document, values, dict.fromkeys(values, document.source))
     cell = Cell(recipe.name, recipe.method.registered_name, (), shared)
-    return cell.measured_by(str(checked.recipe.evaluation.metric))
+    return cell.measured_by(str(checked.recipe.evaluation.metric)), checked.data.summary.fingerprint
 
 
 class RecipeSearch:
@@ -90,6 +95,7 @@ class RecipeSearch:
 
     Args:
         cell: Makes recipes of settings.
+        data: The fingerprint of the data, from :func:`cell_of_recipe`.
         search: What is searched, and how.
         folder: Of the search: its journal, its runs, and the recipe it ends with.
         worker: Runs the trials.
@@ -100,6 +106,7 @@ class RecipeSearch:
     def __init__(
         self,
         cell: Cell,
+        data: str,
         search: SearchSettings,
         folder: Path,
         worker: Worker,
@@ -107,7 +114,7 @@ class RecipeSearch:
         workers: int = 1,
         reporter: Reporter,
     ) -> None:
-        self.cell, self.search, self.folder, self.worker = cell, search, folder, worker
+        self.cell, self.data, self.search, self.folder, self.worker = cell, data, search, folder, worker
         self.workers, self.reporter = workers, reporter
         self.own = cell.recipe({}, seed=cell.document.values.get("seed", 0))
         self.metric = str(self.own.evaluation.metric)
@@ -141,7 +148,7 @@ class RecipeSearch:
             settings=settings,
             best_score=best.value,
             fresh_scores=fresh,
-            own_score=next((trial.value for trial in complete if trial.number == 0), None),
+            own_score=self._own_score(complete),
             tied=sum(trial.value == best.value for trial in complete),
             trials={
                 word: sum(trial.state.name == state for trial in study.trials)
@@ -192,6 +199,11 @@ class RecipeSearch:
         if every is None or (budget.trials is not None and budget.trials < len(every)):
             return [own]
         return sorted(every, key=lambda parameters: parameters != own)
+
+    def _own_score(self, complete: list[Any]) -> float | None:
+        """Of the trial with the recipe's own settings, if the space has them all: else no trial is the recipe's."""
+        own = self.search.space.parameters_of(self.own)
+        return next((trial.value for trial in complete if trial.params == own), None)
 
     def _may_begin(self, study: Any, budget: Budget, begun: int) -> bool:
         every = self.search.space.every()
@@ -306,7 +318,7 @@ class RecipeSearch:
         """Write down what the search is.
 
         Raises:
-            UserError: The folder holds another search, or other things.
+            UserError: The folder holds another search, or other things, or the data have changed.
         """
         what = {
             "metric": self.metric,
@@ -318,6 +330,14 @@ class RecipeSearch:
         if path.exists():
             there = json.loads(path.read_text(encoding="utf-8"))
             recipe = there.pop("recipe")
+            # Trials that are done are known by their recipes, which say nothing of what a file holds.
+            if there.pop(DATA, self.data) != self.data:
+                raise UserError(
+                    "the data have changed since the search was begun",
+                    where=str(self.folder),
+                    hint="Bring them back as they were, or choose another --output-dir: trials on other rows cannot be "
+                    "compared.",
+                )
             changed = [name for name, value in what.items() if there.get(name) != value]
             if not is_same(recipe, self.own, source=str(path)):
                 changed.append("recipe")
@@ -328,7 +348,8 @@ class RecipeSearch:
                     hint="Choose another --output-dir for a new search.",
                 )
             return
-        write_text(path, json.dumps({**what, "recipe": self.own.model_dump(mode="json")}, indent=2) + "\n")
+        own = self.own.model_dump(mode="json")
+        write_text(path, json.dumps({**what, DATA: self.data, "recipe": own}, indent=2) + "\n")
 
 
 def refuse_foreign(folder: Path, *, inputs: list[str]) -> None:

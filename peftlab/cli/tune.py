@@ -76,14 +76,14 @@ def tune(
         loaded, document = load_recipe(recipe, overrides or [])
         folder = output_dir or Path("runs") / f"{loaded.name}-tune"
         refuse_foreign(folder, inputs=inputs_of_recipe(loaded.model_dump(mode="json")))
-        cell = cell_of_recipe(loaded, document, offline=offline, reporter=reporter)
+        cell, data = cell_of_recipe(loaded, document, offline=offline, reporter=reporter)
         tried = load_space(space, cell) if space else default_space(cell.recipe({}, seed=loaded.seed))
         start_computing(device, threads, reporter.say)
         share = max(1, torch.get_num_threads() // workers)
         cards = cards_for(workers, device, reporter.say)
         worker = Worker(folder / "logs", threads=share, device=device, offline=offline, cards=cards)
         search = RecipeSearch(
-            cell, SearchSettings(tried, sampler, pruner), folder, worker, workers=workers, reporter=reporter
+            cell, data, SearchSettings(tried, sampler, pruner), folder, worker, workers=workers, reporter=reporter
         )
         if trials is None and minutes is None:
             trials = DEFAULT_TRIALS

@@ -15,11 +15,12 @@ import pytest
 
 from peftlab.bench.cells import LEARNING_RATE, Cell
 from peftlab.bench.executor import Finished
-from peftlab.bench.recipe_search import Budget, RecipeSearch, SearchSettings, cell_of_recipe
+from peftlab.bench.recipe_search import DATA, Budget, RecipeSearch, SearchSettings, cell_of_recipe
 from peftlab.bench.search_result import SearchResult
 from peftlab.bench.search_space import Range, SearchSpace, default_space, load_space
 from peftlab.bench.studies import JOURNAL_NAME, Pruner, Sampler, open_study
 from peftlab.cli.tune import as_text
+from peftlab.core.destination import SEARCH_NAME
 from peftlab.core.errors import ConfigError, RunFailedError, UserError
 from peftlab.core.record import RunRecord, read_record, write_record
 from peftlab.core.reporter import Silent
@@ -101,12 +102,14 @@ class QuickWorker:
 def cell(tiny_bert: Path, reviews: Path, tmp_path_factory: pytest.TempPathFactory) -> Cell:
     path = tmp_path_factory.mktemp("recipes") / "small.yaml"
     path.write_text(RECIPE.format(model=tiny_bert, data=reviews))
-    return cell_of_recipe(*load_recipe(path), offline=True, reporter=Silent())
+    return cell_of_recipe(*load_recipe(path), offline=True, reporter=Silent())[0]
 
 
-def search(cell: Cell, folder: Path, worker: QuickWorker, budget: Budget, **settings: Any) -> SearchResult:
+def search(
+    cell: Cell, folder: Path, worker: QuickWorker, budget: Budget, *, data: str = "rows", **settings: Any
+) -> SearchResult:
     chosen = SearchSettings(**{"space": SPACE, **settings})
-    return RecipeSearch(cell, chosen, folder, worker, reporter=Silent()).execute(budget)
+    return RecipeSearch(cell, data, chosen, folder, worker, reporter=Silent()).execute(budget)
 
 
 def tried(folder: Path, *, maximize: bool = True) -> list[tuple[dict[str, Any], str, dict[int, float]]]:
@@ -218,6 +221,22 @@ def test_another_search_is_not_mixed_in(cell: Cell, tmp_path: Path) -> None:
         search(cell, tmp_path, QuickWorker(), budget, space=SearchSpace({"method.rank": [2, 4]}))
     with pytest.raises(UserError, match="another sampler"):
         search(cell, tmp_path, QuickWorker(), budget, sampler=Sampler.RANDOM)
+    with pytest.raises(UserError, match="the data have changed since the search was begun"):
+        search(cell, tmp_path, QuickWorker(), budget, data="other rows")
+    kept = tmp_path / SEARCH_NAME
+    kept.write_text(json.dumps({key: value for key, value in json.loads(kept.read_text()).items() if key != DATA}))
+    search(cell, tmp_path, QuickWorker(), budget, data="other rows")  # of a version that did not note them
+
+
+@pytest.mark.parametrize(
+    "space",
+    [{LEARNING_RATE: Range(low=1e-5, high=1e-1, log=True), "method.rank": [8, 16]}, {"method.rank": [8, 16]}],
+)
+def test_a_recipe_beyond_the_space_has_no_score_of_its_own(cell: Cell, tmp_path: Path, space: dict[str, Any]) -> None:
+    budget = Budget(trials=4, minutes=None, seeds=1)
+    result = search(cell, tmp_path, QuickWorker(), budget, space=SearchSpace(space))
+    assert result.own_score is None
+    assert "the recipe as it was" not in as_text(result)
 
 
 @pytest.mark.parametrize("status", ["failed", "diverged"])
