@@ -85,7 +85,7 @@ def propose(
     reasons = {f"task.{key}": why for key, why in guess.reasons.items()}
     reasons |= {f"data.{key}": why for key, why in look.reasons.items()}
     reasons |= {"task.max_length": why_length, "model.path": MODELS[model]}
-    data = {**look.keys, **_missing(columns, guess, reasons), **_most_rows(table, guess, reasons)}
+    data = {**look.keys, **_missing(columns, task_keys, reasons), **_most_rows(table, guess, reasons)}
     batch_size = 8 if guess.reads_left_to_right else 32
     rows = min(len(table), data.get("max_train_examples", len(table)))
     values: dict[str, Any] = {
@@ -174,10 +174,11 @@ def _max_length(lengths: Sequence[float], how: str) -> tuple[int, str]:
     return length, f"tokens; half of the texts have {middle:.0f} or fewer, {longer:.1%} are longer than this ({how})"
 
 
-def _missing(columns: Sequence[ColumnFacts], guess: TaskGuess, reasons: dict[str, str]) -> dict[str, Any]:
-    used = {name for value in guess.keys.values() for name in (value if isinstance(value, list) else [value])}
-    empty = {column.name: column.missing for column in columns if column.name in used and column.missing}
-    if not empty or guess.keys.get("multi_label"):
+def _missing(columns: Sequence[ColumnFacts], task_keys: Mapping[str, Any], reasons: dict[str, str]) -> dict[str, Any]:
+    task = TASKS[task_keys["type"]].model_validate({key: value for key, value in task_keys.items() if key != "type"})
+    needed = {*task.source_columns()} - {*task.optional_columns(), *task.nullable_columns()}
+    empty = {column.name: column.missing for column in columns if column.name in needed and column.missing}
+    if not empty:
         return {}
     shown = ", ".join(f"`{name}` is empty in {count:,} rows" for name, count in empty.items())
     reasons["data.drop_missing"] = f"{shown}, which are left out"

@@ -131,6 +131,17 @@ def test_the_recipe_that_is_written_is_one(tmp_path, monkeypatch):
     assert again.exit_code == 2  # nothing is overwritten unasked
 
 
+def test_what_may_be_empty_is_not_said_to_be_left_out(tmp_path):
+    rows = [(text, text if at % 3 else "", text[::-1]) for at, text in enumerate(texts())]
+    alpaca = write(tmp_path / "a.csv", ["instruction", "input", "output"], rows)
+    proposal = propose(str(alpaca), name="x", offline=True)
+    assert some(proposal.values["task"], "input") == ("instruction_tuning", "input")
+    assert "drop_missing" not in proposal.values["data"]
+    rows[:2] = [("", "", "one answer"), ("", "", "another answer")]
+    proposal = propose(str(write(alpaca, ["instruction", "input", "output"], rows)), name="x", offline=True)
+    assert proposal.reasons["data.drop_missing"] == "`instruction` is empty in 2 rows, which are left out"
+
+
 def test_a_recipe_is_written_over_nothing_that_peftlab_has_read_or_keeps(tmp_path, monkeypatch):
     table = write(tmp_path / "t.csv", ["text", "label"], [(t, "ab"[at % 2]) for at, t in enumerate(texts())])
     monkeypatch.chdir(tmp_path)
