@@ -142,6 +142,8 @@ def test_a_tokenizer_of_characters() -> None:
     assert tokenizer.tokenize("难") == ["[UNK]"]
     assert len(character_tokenizer(["好吃 App！", "好 a"], 6)) == 6  # the most frequent one is kept
     assert character_tokenizer(["好吃", "好"], 6).tokenize("好吃") == ["好", "[UNK]"]
+    japanese = "私はペンです。人々は毎日働く"
+    assert "[UNK]" not in character_tokenizer([japanese], 100).tokenize(japanese)
 
 
 def test_a_bert_of_characters_reads_and_is_tuned(command: Command, tmp_path: Path) -> None:
