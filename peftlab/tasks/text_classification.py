@@ -255,8 +255,14 @@ class TextClassification(ClassAnswers):
         find = class_finder(labels)
         targets: list[Any] = []
         for row in range(len(split)):
-            own = {positions[find(name) or name] for name in self._labels_of(split, row)}
-            targets.append([float(p in own) for p in range(len(labels))] if self.is_multi_label else own.pop())
+            own = [positions[find(name) or name] for name in self._labels_of(split, row)]
+            if not self.is_multi_label:
+                targets.append(own[0])
+                continue
+            target = [0.0] * len(labels)  # one 0.0 for all: there may be thousands
+            for position in own:
+                target[position] = 1.0
+            targets.append(target)
         return targets
 
     def placeholder(self, length: int, labels: tuple[str, ...]) -> Example:
