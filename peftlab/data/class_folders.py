@@ -10,7 +10,7 @@ from peftlab.data.decoding import read_text
 from peftlab.data.images import COLUMN as IMAGE_COLUMN
 from peftlab.data.images import ENDINGS as IMAGE_ENDINGS
 from peftlab.data.images import image_at
-from peftlab.data.table_files import TableFile
+from peftlab.data.table_files import TableFile, is_junk
 from peftlab.data.text_files import COLUMN
 
 LABEL_COLUMN = "label"
@@ -23,13 +23,41 @@ def class_folders(folder: Path) -> dict[str, dict[str, list[Path]]]:
     Returns:
         Split → class → files in order; empty where the folder is of another kind.
     """
-    children = _folders(folder)
-    splits = [child for child in children if child.name.lower() in _SPLIT_WORDS]
-    found = {child.name: classes for child in splits if len(classes := _classes(child)) > 1}
-    if found:
+    found = {child.name: classes for child in _splits(folder) if (classes := _classes(child))}
+    if any(len(classes) > 1 for classes in found.values()):
         return found
     classes = _classes(folder)
     return {"": classes} if len(classes) > 1 else {}
+
+
+def refuse_other_folders(folder: Path, classes: Mapping[str, Mapping[str, Sequence[Path]]]) -> None:
+    """Refuse a folder of classes that has other ones beside them, whose texts or images would be left out.
+
+    Args:
+        folder: The folder.
+        classes: As :func:`class_folders` gives them.
+
+    Raises:
+        DataError: Naming the folder, and what in it does not fit.
+    """
+    for split in _splits(folder) if "" not in classes else []:
+        if split.name not in classes and _files(split):
+            raise DataError(
+                f"the folder `{split.name}` has no folders of classes",
+                where=str(folder),
+                hint="Make one for each class, or name the folders that are meant: `data.source: {train: …}`.",
+            )
+    for name, own in classes.items():
+        kind = _is_image if column_of(own) == IMAGE_COLUMN else _is_text
+        for child in _folders(folder / name):
+            files = [] if child.name in own or child.name.lower() in _SPLIT_WORDS else _files(child)
+            if any(_is_text(file) or _is_image(file) for file in files):
+                odd = next(file for file in files if not kind(file))
+                raise DataError(
+                    f"the folder `{child.name}` is no class like `{next(iter(own))}`, since it holds `{odd.name}`",
+                    where=str(folder / name),
+                    hint="A class has nothing but texts (.txt), or nothing but images. Move what is none.",
+                )
 
 
 def text_rows(classes: Mapping[str, Sequence[Path]], encoding: str, root: Path) -> Iterator[tuple[str, str]]:
@@ -74,12 +102,20 @@ def _classes(folder: Path) -> dict[str, list[Path]]:
     classes: dict[str, list[Path]] = {}
     kind = None
     for child in (child for child in _folders(folder) if child.name.lower() not in _SPLIT_WORDS):
-        files = [item for item in child.iterdir() if not item.name.startswith(".")]
+        files = _files(child)
         own = next((kind for kind in (_is_text, _is_image) if files and all(map(kind, files))), None)
         if own is not None and kind in (None, own):
             kind = own
             classes[child.name] = sorted(files, key=_natural)
     return classes
+
+
+def _splits(folder: Path) -> list[Path]:
+    return [child for child in _folders(folder) if child.name.lower() in _SPLIT_WORDS]
+
+
+def _files(folder: Path) -> list[Path]:
+    return [item for item in folder.iterdir() if not is_junk(item.name)]
 
 
 def _folders(folder: Path) -> list[Path]:

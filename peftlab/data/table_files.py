@@ -133,7 +133,7 @@ def table_files(path: Path) -> list[TableFile]:
         if type_of_file(path) != "zip":
             return [TableFile(path)]
         with zipfile.ZipFile(path) as archive:
-            members = [info for info in archive.infolist() if not info.is_dir() and not _is_junk(info.filename)]
+            members = [info for info in archive.infolist() if not info.is_dir() and not is_junk(info.filename)]
     except zipfile.BadZipFile as error:
         raise DataError(f"the archive is damaged: {error}", where=path.name) from None
     except OSError as error:
@@ -161,7 +161,8 @@ def the_only_file(path: Path) -> TableFile:
     return files[0]
 
 
-def _is_junk(name: str) -> bool:
+def is_junk(name: str) -> bool:
+    """Whether a system has put a file there by itself, such as thumbnails of a folder's pictures."""
     parts = PurePosixPath(name).parts
     return "__MACOSX" in parts or parts[-1].startswith(".") or parts[-1] in {"Thumbs.db", "desktop.ini"}
 

@@ -340,6 +340,41 @@ def test_class_folders_below_splits(tmp_path):
         stream_file(tmp_path, DataConfig(source="x"), keep=["text"])
 
 
+def test_no_class_of_a_folder_is_left_out_without_a_word(tmp_path):
+    for label in ("bird", "cat", "dog"):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "1.txt").write_text(f"a {label}")
+    (tmp_path / "bird" / "Thumbs.db").write_bytes(b"of a file manager")
+    assert read_both_ways(tmp_path) == [("a bird", "bird"), ("a cat", "cat"), ("a dog", "dog")]
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "fetch.py").write_text("")
+    assert len(read_both_ways(tmp_path)) == 3
+    (tmp_path / "bird" / "more").mkdir()
+    message = r"the folder `bird` is no class like `cat`, since it holds `more`"
+    with pytest.raises(DataError, match=message):
+        load_tables(DataConfig(source=str(tmp_path)))
+    with pytest.raises(DataError, match=message):
+        stream_file(tmp_path, DataConfig(source="x"), keep=["text"])
+    (tmp_path / "bird" / "more").rmdir()
+    (tmp_path / "dog" / "1.txt").rename(tmp_path / "dog" / "1.png")
+    with pytest.raises(DataError, match=r"the folder `dog` is no class like `bird`, since it holds `1.png`"):
+        load_tables(DataConfig(source=str(tmp_path)))
+
+
+def test_no_split_of_class_folders_is_left_out_without_a_word(tmp_path):
+    for split, labels in (("train", ("pos", "neg")), ("test", ("pos",))):
+        for label in labels:
+            (tmp_path / split / label).mkdir(parents=True)
+            (tmp_path / split / label / "1.txt").write_text(f"{split} {label}")
+    assert list(load_tables(DataConfig(source=str(tmp_path)))["test"].columns["text"]) == ["test pos"]
+    (tmp_path / "test" / "pos" / "1.txt").rename(tmp_path / "test" / "1.txt")
+    (tmp_path / "test" / "pos").rmdir()
+    with pytest.raises(DataError, match=r"the folder `test` has no folders of classes\n.*data.source: {train: …}"):
+        load_tables(DataConfig(source=str(tmp_path)))
+    tables = load_tables(DataConfig(source={"train": str(tmp_path / "train")}))
+    assert len(tables["train"]) == 2
+
+
 NESTED = [{"meta": {"body": text, "tags": [{"name": label}]}, "id": 1} for text, label in ROWS]
 
 
