@@ -33,7 +33,7 @@ def read_columnar(
 
     kind = "Parquet" if parquet else "Arrow"
     try:
-        names, table = _read_parquet(source, keep) if parquet else _read_arrow(source, keep)
+        names, table = (_read_parquet if parquet else _read_arrow)(source, keep, where)
         columns = {name: column_values(table.column(name)) for name in table.column_names}
     except (pa.ArrowException, OSError, ValueError, UnicodeDecodeError) as error:
         reason = first_line(error)
@@ -56,7 +56,7 @@ def stream_parquet(
     try:
         # With a buffer ahead, which pyarrow has by default, the whole file is in memory before its last row is read.
         with pq.ParquetFile(source, pre_buffer=False) as file:
-            names = list(file.schema_arrow.names)
+            names = different_names(file.schema_arrow.names, where=where)
             classes = _class_names(file.schema_arrow.metadata)
             # Where none of the wanted columns is there, one is read, so that the rows can be counted.
             wanted = [name for name in names if name in keep] or names[:1]
@@ -87,6 +87,18 @@ def parquet_rows(source: BinaryIO, *, where: str) -> int:
         return int(pq.read_metadata(source).num_rows)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"not a Parquet file that can be read: {first_line(error)}", where=where) from None
+
+
+def different_names(names: Sequence[str], *, where: str) -> list[str]:
+    """The names of a table's columns.
+
+    Raises:
+        DataError: One is there twice.
+    """
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise DataError(f"the table has two columns `{twice[0]}`", where=where, hint="Rename one of them.")
+    return list(names)
 
 
 def columns_of_dataset(rows: Any, chosen: Sequence[str]) -> dict[str, list[Any]]:
@@ -125,15 +137,15 @@ def name_classes(values: list[Any], names: list[str] | None) -> list[Any]:
     return [name(value) for value in values]
 
 
-def _read_parquet(source: BinaryIO, keep: Collection[str] | None) -> tuple[list[str], Any]:
+def _read_parquet(source: BinaryIO, keep: Collection[str] | None, where: str) -> tuple[list[str], Any]:
     import pyarrow.parquet as pq
 
     with pq.ParquetFile(source) as file:
-        names = list(file.schema_arrow.names)
+        names = different_names(file.schema_arrow.names, where=where)
         return names, file.read(columns=[name for name in names if keep is None or name in keep])
 
 
-def _read_arrow(source: BinaryIO, keep: Collection[str] | None) -> tuple[list[str], Any]:
+def _read_arrow(source: BinaryIO, keep: Collection[str] | None, where: str) -> tuple[list[str], Any]:
     import pyarrow as pa
     import pyarrow.feather as feather
 
@@ -144,7 +156,7 @@ def _read_arrow(source: BinaryIO, keep: Collection[str] | None) -> tuple[list[st
         table = pa.ipc.open_file(data).read_all()
     else:  # the `datasets` library writes streams
         table = pa.ipc.open_stream(data).read_all()
-    names = list(table.column_names)
+    names = different_names(table.column_names, where=where)
     return names, table.select([name for name in names if keep is None or name in keep])
 
 

@@ -56,10 +56,14 @@ def take(split: Split, positions: Sequence[int], *, name: str | None = None) -> 
 
 
 def drop_missing_rows(split: Split, *, optional: Sequence[str] = ()) -> Split:
-    """Leave out the rows in which any column is missing that is not optional."""
+    """Leave out the rows in which any column is missing, or holds nothing but blanks, that is not optional."""
     needed = [values for column, values in split.columns.items() if column not in optional]
-    complete = [at for at in range(len(split)) if all(values[at] is not None for values in needed)]
+    complete = [at for at, row in enumerate(zip(*needed, strict=True)) if not any(map(_is_missing, row))]
     return split if len(complete) == len(split) else take(split, complete)
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
 
 
 def check_columns(split: Split, text_columns: Sequence[str], label_columns: Sequence[str]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from peftlab.core.errors import DataError
+from peftlab.data.decoding import text_lines
 
 
 def parse_conll(text: str, *, column_names: Sequence[str] | None, where: str) -> dict[str, list[list[str]]]:
@@ -22,7 +23,7 @@ def parse_conll(text: str, *, column_names: Sequence[str] | None, where: str) ->
     current: list[list[str]] = []
     width = len(column_names) if column_names is not None else 0
     # Not splitlines(): tokens of web text hold U+0085 and U+2028.
-    for number, line in enumerate([*text.split("\n"), ""], start=1):
+    for number, line in enumerate([*text_lines(text), ""], start=1):
         if not line.strip():
             if current:
                 sentences.append(current)

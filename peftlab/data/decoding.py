@@ -56,18 +56,23 @@ def decode(data: bytes, encoding: str, *, where: str) -> str:
     return text
 
 
-def open_text(source: BinaryIO, encoding: str, *, newline: str, where: str) -> io.TextIOWrapper:
-    """The text of a stream, refused where :func:`read_text` would refuse it, as soon as that is known.
+def open_text(source: BinaryIO, encoding: str, *, newline: str, where: str) -> Iterator[str]:
+    """The lines of a stream with their ends, as :func:`read_text` has them, and refused where it would refuse them.
 
     Args:
         source: The bytes. It stays open.
         encoding: Their character encoding.
         newline: As for :class:`io.TextIOWrapper`.
         where: The file's name, for messages.
+
+    Raises:
+        DataError: As for :func:`read_text`, but for bytes that are not in this encoding.
+        UnicodeError: There are such; see :func:`undecodable_as_error`.
     """
-    without_mark = "utf-8-sig" if codecs.lookup(encoding).name == "utf-8" else encoding
     watched = io.BufferedReader(_Watched(source, Utf8Watch(encoding, where), where), 2**16)
-    return io.TextIOWrapper(watched, encoding=without_mark, newline=newline)
+    for number, line in enumerate(io.TextIOWrapper(watched, encoding=encoding, newline=newline), start=1):
+        refuse_nul(line, where=f"{where}, line {number}")
+        yield line.removeprefix("\ufeff") if number == 1 else line
 
 
 def open_lines(source: BinaryIO, encoding: str, *, where: str) -> Iterator[str]:
@@ -79,6 +84,11 @@ def open_lines(source: BinaryIO, encoding: str, *, where: str) -> Iterator[str]:
     with undecodable_as_error(encoding, where=where):
         for line in open_text(source, encoding, newline="\n", where=where):
             yield line.rstrip("\r\n")
+
+
+def text_lines(text: str) -> list[str]:
+    """The lines of a text, which end with a line feed; where there is none, with a carriage return."""
+    return text.split("\n" if "\n" in text else "\r")
 
 
 @contextmanager

@@ -13,7 +13,6 @@ from threading import Lock
 from typing import Any
 
 from peftlab.core.errors import DataError
-from peftlab.data.decoding import refuse_nul
 from peftlab.data.dialects import DELIMITER_NAMES, HEAD_CHARACTERS, HEAD_LINES, Dialect, guess, has_escaped_quotes
 
 _FIELD_LIMIT = Lock()
@@ -184,8 +183,6 @@ def _rows(
     try:
         for row in reader:
             if row:
-                for value in row:
-                    refuse_nul(value, where=f"{where}, line {start}")
                 yield start, row
             start = first + reader.line_num
     except csv.Error as error:

@@ -21,7 +21,7 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import PydanticKnownError, PydanticOmit, core_schema
 
 from peftlab.core.errors import ConfigError, DataError
-from peftlab.data.columnar import column_values, columns_of_dataset
+from peftlab.data.columnar import column_values, columns_of_dataset, different_names
 from peftlab.data.json_tables import columns_of_json
 
 SCHEME = "python:"
@@ -135,15 +135,13 @@ def _of_list(rows: list[Any], where: str) -> Iterator[Split]:
 
 
 def _of_frame(frame: Any, where: str) -> Iterator[Split]:
-    names = [str(name) for name in frame.columns]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise DataError(f"the frame has two columns `{twice[0]}`", where=where, hint="Rename one of them.")
+    names = different_names([str(name) for name in frame.columns], where=where)
     yield "", {name: frame.iloc[:, at].astype(object).tolist() for at, name in enumerate(names)}
 
 
-def _of_arrow(table: Any, _where: str) -> Iterator[Split]:
-    yield "", {name: column_values(table.column(name)) for name in table.column_names}
+def _of_arrow(table: Any, where: str) -> Iterator[Split]:
+    names = different_names(table.column_names, where=where)
+    yield "", {name: column_values(table.column(name)) for name in names}
 
 
 def _of_dataset(rows: Any, _where: str) -> Iterator[Split]:

@@ -59,7 +59,8 @@ def _of_numbered_objects(value: Mapping[str, Any]) -> Any:
     """``{"text": {"0": …}, "label": {"0": …}}`` or ``{"0": {"text": …}, "1": {…}}``, as pandas writes them."""
     inner = [set(item) for item in value.values()]
     if all(_is_number(key) for keys in inner for key in keys) and all(keys == inner[0] for keys in inner):
-        return {name: list(item.values()) for name, item in value.items()}
+        # By the numbers of one column: another one may have them in another order.
+        return {name: [item[key] for key in next(iter(value.values()))] for name, item in value.items()}
     return list(value.values()) if all(_is_number(key) for key in value) else None
 
 

@@ -15,10 +15,10 @@ def parse_json_document(text: str, *, where: str) -> Any:
     """Parse a JSON file. NaN and infinities, which JSON does not have, are missing values.
 
     Raises:
-        DataError: Naming the line.
+        DataError: Naming the line; also of an object that has a name twice.
     """
     try:
-        return json.loads(text, parse_constant=lambda _: None)
+        return _loaded(text)
     except json.JSONDecodeError as error:
         lines = text[: error.pos].count("\n") + 1
         hint = "The file holds one object a line: set `data.format: jsonl`." if error.msg == "Extra data" else None
@@ -59,7 +59,7 @@ def parse_json_lines(text: str, *, column_names: Sequence[str] | None, where: st
     # Not splitlines(): U+2028 and its like may stand inside a JSON string.
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
-            rows.append(parse_json_document(line, where=f"{where}, line {number}") if line else None)
+            rows.append(_parsed_line(line, f"{where}, line {number}"))
             lines.append(number)
     return _columns_of_rows(rows, column_names, where, unit="line", numbers=lines)
 
@@ -75,7 +75,30 @@ def stream_json_lines(
     for number, line in enumerate(stream, start=1):
         if line.strip():
             place = f"{where}, line {number}"
-            yield _named_values(parse_json_document(line, where=place), column_names, place)
+            yield _named_values(_parsed_line(line, place), column_names, place)
+
+
+def _parsed_line(line: str, place: str) -> Any:
+    try:
+        return _loaded(line)
+    except json.JSONDecodeError as error:
+        hint = "A line holds one object." if error.msg == "Extra data" else None
+        raise DataError(f"not JSON: {error.msg}", where=place, hint=hint) from None
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"not JSON that can be read: {error}", where=place) from None
+
+
+def _loaded(text: str) -> Any:
+    return json.loads(text, parse_constant=lambda _: None, object_pairs_hook=_object)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; Python's reader would take the last of several values of one name, without a word."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"an object has the name `{next(name for name in names if names.count(name) > 1)}` twice")
+    return found
 
 
 def _columns_of_rows(

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 
 from peftlab.core.errors import DataError
 from peftlab.core.splits import Split
-from peftlab.data.class_folders import LABEL_COLUMN, class_folders, class_rows, column_of
+from peftlab.data.class_folders import LABEL_COLUMN, class_folders, class_rows, column_of, refuse_other_folders
 from peftlab.data.columnar import parquet_rows, stream_parquet
 from peftlab.data.columns import check_columns, split_of_table
 from peftlab.data.data_config import DataConfig
@@ -228,6 +228,7 @@ def _stream_folder(folder: Path, config: DataConfig, keep: Sequence[str]) -> Row
             where=str(folder),
             hint=f"Give the folder of one of them, such as {folder / next(iter(classes))}.",
         )
+    refuse_other_folders(folder, classes)
     column = column_of(classes[""])
     items = class_rows(classes[""], config.encoding, folder)
     rows = ({column: item, LABEL_COLUMN: name} for item, name in items)
@@ -265,8 +266,9 @@ def _chunks(
     rows: Iterator[Mapping[str, Any]], keep: Sequence[str], name: str, progress: Callable[[int], int]
 ) -> Iterator[tuple[Table, int]]:
     done = 0
+    names: list[str] = []  # of JSON Lines, a chunk may lack a column that those before it have
     while part := list(islice(rows, CHUNK_ROWS)):
-        names = list(dict.fromkeys(key for row in part for key in row))
+        names = list(dict.fromkeys([*names, *(key for row in part for key in row)]))
         columns = {key: [row.get(key) for row in part] for key in names if key in keep}
         # Where none of the wanted columns is there, one stays, so that the rows can be counted.
         columns = columns or {key: [row.get(key) for row in part] for key in names[:1]}

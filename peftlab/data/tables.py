@@ -9,7 +9,7 @@ from typing import Any
 
 from peftlab.core.errors import DataError
 from peftlab.core.reporter import ProgressCallback
-from peftlab.data.class_folders import LABEL_COLUMN, class_folders, column_of, columns_of_classes
+from peftlab.data.class_folders import LABEL_COLUMN, class_folders, column_of, columns_of_classes, refuse_other_folders
 from peftlab.data.columnar import read_columnar
 from peftlab.data.conll import parse_conll
 from peftlab.data.data_config import DataConfig, SplitName, TableFormat
@@ -81,7 +81,7 @@ def read_tables(
     files = table_files(path)
     if len(files) > 1:
         tables = [file for file in files if file.suffix in ENDINGS]
-        return _read_files(tables, config, keep, report, where=path, several=len(files))
+        return _read_files(_without_notes(tables), config, keep, report, where=path, several=len(files))
     (file,) = files
     kind = format_of(file, config)
     if kind == "json":
@@ -186,10 +186,11 @@ def _read_folder(
         return read_saved_dataset(folder, keep=keep)
     paths = [path for path in sorted([*folder.glob("*"), *folder.glob("data/*")]) if path.is_file()]
     files = [file for file in map(TableFile, paths) if file.suffix in ENDINGS]
-    tables = [file for file in files if file.path.stem.lower() not in _NOTES]
+    tables = [file for file in files if not _is_note(file)]
     classes = class_folders(folder)
     # Files beside the classes' folders may be lists of where the texts come from; else they are what is meant.
     if classes and (not tables or (LABEL_COLUMN in (keep or ()) and all(file.suffix == ".txt" for file in tables))):
+        refuse_other_folders(folder, classes)
         return {
             name: _table(
                 f"{folder.name}: {name}" if name else folder.name,
@@ -199,7 +200,16 @@ def _read_folder(
             )
             for name, texts in classes.items()
         }
-    return _read_files(files, config, keep, report, where=folder, several=len(files))
+    return _read_files(_without_notes(files), config, keep, report, where=folder, several=len(files))
+
+
+def _without_notes(files: list[TableFile]) -> list[TableFile]:
+    """The files that are not about the others, unless there are no others."""
+    return [file for file in files if not _is_note(file)] or files
+
+
+def _is_note(file: TableFile) -> bool:
+    return PurePosixPath(file.unpacked_name).stem.lower() in _NOTES
 
 
 def _read_files(

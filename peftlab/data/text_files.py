@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import codecs
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import overload
+from typing import BinaryIO, overload
 
 from peftlab.core.errors import DataError
-from peftlab.data.decoding import Utf8Watch, read_text, refuse_known_type
+from peftlab.data.decoding import Utf8Watch, read_text, refuse_known_type, refuse_nul, text_lines
 from peftlab.data.file_types import HEAD_BYTES
 from peftlab.data.table_files import TableFile
 
@@ -34,7 +35,7 @@ class TextRows(Sequence[str]):
 
     def __init__(self, files: Sequence[Path], encoding: str, places: Sequence[tuple[int, int, int]]) -> None:
         self._files, self._encoding = list(files), encoding
-        self._file, self._start, self._count = (array("Q", column) for column in zip(*places, strict=True))
+        self._file, self._start, self._count = (array("Q", (place[at] for place in places)) for at in range(3))
 
     def take(self, positions: Sequence[int]) -> TextRows:
         """Some of the rows."""
@@ -62,14 +63,23 @@ class TextRows(Sequence[str]):
 
     def __getitem__(self, row: int | slice) -> str | list[str]:
         if isinstance(row, slice):
-            return [self[place] for place in range(*row.indices(len(self)))]
-        file, start, count = self._place(row)
-        with self._files[file].open("rb") as stream:
-            stream.seek(start)
-            return _tidy(stream.read(count).decode(self._encoding))
+            return list(self._texts(range(*row.indices(len(self)))))
+        return next(self._texts([row]))
 
     def __iter__(self) -> Iterator[str]:
-        return (self[row] for row in range(len(self)))
+        return self._texts(range(len(self)))
+
+    def _texts(self, rows: Iterable[int]) -> Iterator[str]:
+        """The texts of some rows; a file is opened once for all of its rows that stand behind one another."""
+        with ExitStack() as stack:
+            opened: tuple[int, BinaryIO] | None = None
+            for file, start, count in map(self._place, rows):
+                if opened is None or opened[0] != file:
+                    stack.close()
+                    opened = file, stack.enter_context(self._files[file].open("rb"))
+                stream = opened[1]
+                stream.seek(start)
+                yield _tidy(stream.read(count).decode(self._encoding))
 
     def _place(self, row: int) -> tuple[int, int, int]:
         return self._file[row], self._start[row], self._count[row]
@@ -86,7 +96,9 @@ def read_text_rows(file: TableFile, encoding: str) -> Sequence[str]:
         rows: Sequence[str] = _rows_of(read_text(file, encoding))
     else:
         places = _paragraphs(file, encoding)
-        rows = TextRows([file.path], encoding, [(0, *place) for place in places]) if places else []
+        rows = TextRows([file.path], encoding, [(0, *place) for place in places])
+        if len(rows) == 1 and "\r" in rows[0]:  # of a Mac of the last century, whose lines end so; or one long line
+            rows = _rows_of(read_text(file, encoding))
     if not rows:
         raise DataError("the file is empty", where=file.name)
     return rows
@@ -101,13 +113,15 @@ def _paragraphs(file: TableFile, encoding: str) -> list[tuple[int, int]]:
     with file.path.open("rb") as stream:
         refuse_known_type(stream.read(HEAD_BYTES), where=file.name)
         stream.seek(0)
-        for line in stream:
+        for number, line in enumerate(stream, start=1):
             watch.read(line, is_all=False)
             try:
-                blank = not line.decode(encoding).strip(AROUND)
+                text = line.decode(encoding)
             except UnicodeDecodeError:
                 read_text(file, encoding)  # raises, and says which encoding it may be
                 raise
+            refuse_nul(text, where=f"{file.name}, line {number}")
+            blank = not text.strip(AROUND)
             if not blank and open_paragraph:
                 start, _ = paragraphs[-1]
                 paragraphs[-1] = (start, offset + len(line) - start)
@@ -123,7 +137,7 @@ def _paragraphs(file: TableFile, encoding: str) -> list[tuple[int, int]]:
 
 def _rows_of(text: str) -> list[str]:
     paragraphs: list[list[str]] = [[]]
-    for line in text.split("\n"):
+    for line in text_lines(text):
         if line.strip(AROUND):
             paragraphs[-1].append(line)
         elif paragraphs[-1]:

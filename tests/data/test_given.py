@@ -92,6 +92,7 @@ def test_each_split_may_be_an_object_of_its_own() -> None:
         ([*ROWS, None], "row 7 is None"),
         (pd.DataFrame({"text": []}), "there are no rows"),
         (pd.DataFrame([["a", "b"]], columns=["text", "text"]), "two columns `text`"),
+        (pa.table([pa.array(["a"]), pa.array(["b"])], names=["text", "text"]), "two columns `text`"),
         (datasets.DatasetDict(), "there are no splits"),
         (datasets.DatasetDict(train=datasets.Dataset.from_list([])), "no rows in the split train"),
     ],

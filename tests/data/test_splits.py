@@ -320,6 +320,9 @@ def test_missing_rows_are_dropped_and_counted_when_asked(tmp_path):
     assert rows_of(data.splits["train"]) == [(0, "a", "x"), (3, "c", "x")]
     assert data.splits["train"].where(1) == "a.csv, row 4"
     assert data.summary.notes["rows_dropped_missing"] == 2
+    (tmp_path / "c.csv").write_text("text,label\na,x\n  ,y\nb, \nc,x\n", encoding="utf-8")
+    data = load(str(tmp_path / "c.csv"), drop_missing=True, test_fraction=0, validation_fraction=0)
+    assert rows_of(data.splits["train"]) == [(0, "a", "x"), (3, "c", "x")]
     (tmp_path / "b.csv").write_text("text,label\n,x\n", encoding="utf-8")
     with pytest.raises(DataError, match="every row has a missing value"):
         load(str(tmp_path / "b.csv"), drop_missing=True)

@@ -14,6 +14,7 @@ from peftlab.core.errors import DataError
 from peftlab.data.data_config import DataConfig
 from peftlab.data.delimited import parse_delimited
 from peftlab.data.dialects import Dialect
+from peftlab.data.streaming import CHUNK_ROWS, stream_file
 from peftlab.data.tables import read_table, read_tables
 
 ROWS = {"text": ["good film", "bad, „really” bad", "naïve"], "label": ["pos", "neg", None]}
@@ -278,3 +279,45 @@ def test_a_folder_without_tables_is_an_error(tmp_path):
         read_tables(tmp_path, config())
     with pytest.raises(DataError, match="this is a folder"):
         read_table(tmp_path, config())
+
+
+def test_a_name_that_is_there_twice_is_refused(tmp_path):
+    table = pa.table([pa.array(["a"]), pa.array(["b"]), pa.array([1])], names=["text", "text", "label"])
+    pq.write_table(table, tmp_path / "a.parquet")
+    write_stream(tmp_path / "a.arrow", table)
+    for name in ("a.parquet", "a.arrow"):
+        with pytest.raises(DataError, match=rf"{name}: the table has two columns `text`"):
+            read_table(tmp_path / name, config())
+    with pytest.raises(DataError, match="two columns `text`"):
+        list(stream_file(tmp_path / "a.parquet", config(), keep=["label"]).chunks)
+    lines = write(tmp_path / "a.jsonl", '{"text": "a"}\n{"text": "b", "text": "c"}\n')
+    with pytest.raises(DataError, match=r"a.jsonl, line 2: .*an object has the name `text` twice"):
+        read_table(lines, config())
+    with pytest.raises(DataError, match=r"a.jsonl, line 2: .*an object has the name `text` twice"):
+        list(stream_file(lines, config(), keep=["text"]).chunks)
+
+
+def test_columns_of_numbered_objects_are_put_together_by_their_numbers(tmp_path):
+    path = write(tmp_path / "a.json", '{"text": {"0": "a", "1": "b"}, "label": {"1": "of b", "0": "of a"}}')
+    assert read_table(path, config()).columns == {"text": ["a", "b"], "label": ["of a", "of b"]}
+
+
+def test_a_stream_is_read_as_the_whole_file(tmp_path):
+    path = write(tmp_path / "a.csv", "\ufefftext,label\na,b\n".encode("utf-16-le"))
+    (table, _), *_ = stream_file(path, config(encoding="utf-16-le"), keep=["text"]).chunks
+    assert table.columns == {"text": ["a"]}
+    assert table.names == ("text", "label")
+    path = write(tmp_path / "b.csv", "a||b\nc\0||d\n")
+    with pytest.raises(DataError, match=r"b.csv, line 2: the line holds a NUL"):
+        list(stream_file(path, config(delimiter="||", quoting=False, header=False), keep=["column_1"]).chunks)
+    lines = [{"text": "a", "note": "b"}, *({"text": str(at)} for at in range(CHUNK_ROWS))]
+    path = write(tmp_path / "c.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
+    notes = [note for table, _ in stream_file(path, config(), keep=["note"]).chunks for note in table.columns["note"]]
+    assert notes == read_table(path, config()).columns["note"]
+
+
+def test_the_hint_of_a_line_of_json_is_of_a_line(tmp_path):
+    path = write(tmp_path / "a.jsonl", '{"text": "a"} {"text": "b"}\n')
+    with pytest.raises(DataError, match=r"a.jsonl, line 1: not JSON: Extra data\n  A line holds one object") as caught:
+        read_table(path, config())
+    assert str(caught.value).count("line 1") == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -93,6 +94,55 @@ def test_a_wrong_encoding_and_an_empty_file_are_told(tmp_path: Path) -> None:
     file.write_text("\n \n")
     with pytest.raises(DataError, match="empty"):
         read_text_rows(TableFile(file), "utf-8")
+    file.write_bytes("one\ntwo\n".encode("utf-16-le"))
+    with pytest.raises(DataError, match=r"line 1: the line holds a NUL character"):
+        read_text_rows(TableFile(file), "utf-8")
+
+
+def test_lines_that_end_with_a_carriage_return_alone(tmp_path: Path) -> None:
+    text, tagged = tmp_path / "a.txt", tmp_path / "a.conll"
+    text.write_bytes(b"one\rtwo\rthree\r")
+    assert list(read_text_rows(TableFile(text), "utf-8")) == ["one", "two", "three"]
+    text.write_bytes(b"one\rtwo\r\rthree\r")
+    assert list(read_text_rows(TableFile(text), "utf-8")) == ["one\ntwo", "three"]
+    tagged.write_bytes(b"a O\rb B-X\r\rc O\r")
+    assert read_table(tagged, config(tagged)).columns == {"tokens": [["a", "b"], ["c"]], "tags": [["O", "B-X"], ["O"]]}
+
+
+def test_a_split_of_text_files_may_lose_all_of_its_rows(tmp_path: Path) -> None:
+    for name in ("train", "validation", "test"):
+        (tmp_path / f"{name}.txt").write_text("one\n\ntwo" + "\n\nthree" * (name == "train"))
+    with pytest.raises(DataError, match="the validation split is empty: all of its texts are in another split too"):
+        load_splits(config(tmp_path), RowRules(("text",), ()), seed=0)
+    rows = read_text_rows(TableFile(tmp_path / "train.txt"), "utf-8")
+    assert isinstance(rows, TextRows)
+    assert list(rows.take([])) == []
+
+
+def test_a_file_is_opened_once_for_all_of_its_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.txt").write_text("\n\n".join(f"row {at}" for at in range(50)))
+    rows = read_text_rows(TableFile(tmp_path / "a.txt"), "utf-8")
+    opened: list[Path] = []
+    plain = Path.open
+    monkeypatch.setattr(Path, "open", lambda self, *how: opened.append(self) or plain(self, *how))
+    assert list(rows) == rows[:] == [f"row {at}" for at in range(50)]
+    assert len(opened) == 2
+
+
+def test_a_folders_notes_are_no_rows(tmp_path: Path) -> None:
+    (tmp_path / "README.txt").write_text("Where this comes from.")
+    (tmp_path / "a.txt").write_text("one\n\ntwo")
+    (tmp_path / "b.txt").write_text("three\n\nfour")
+    assert list(read_tables(tmp_path, config(tmp_path))[""].columns["text"]) == ["one", "two", "three", "four"]
+    (tmp_path / "a.txt").unlink()
+    (tmp_path / "b.txt").unlink()
+    assert list(read_tables(tmp_path, config(tmp_path))[""].columns["text"]) == ["Where this comes from."]
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("readme.txt", "Where this comes from.")
+        archive.writestr("rows.csv", "text\none\n")
+    assert {name: len(table) for name, table in read_tables(tmp_path / "a.zip", config(tmp_path)).items()} == {
+        "rows": 1
+    }
 
 
 def test_dialogues(tmp_path: Path) -> None:
