@@ -90,7 +90,8 @@ class CallbackList:
         Args:
             first: Calls a function in the first process, and gives its result to all.
         """
-        self.stopped_by, self.error = first(lambda: (self.stopped_by, self.error))
+        self.stopped_by, error = first(lambda: (self.stopped_by, self.error))
+        self.error = self.error or error  # the first one's own still knows what it was raised from
 
     def on_step(self, step: int, loss: float) -> None:
         """Tell all of a step."""

@@ -96,7 +96,7 @@ def _prepare_splits(run: RunContext, loader: Loader, base: Any) -> None:
     summary = run.checked.data.summary
     identity = [summary.fingerprint, settings, *filter(None, [summary.added_rows_fingerprint])]
     try:
-        prepared = prepare_splits(task, loader.splits, asked, base, run.folder.path / PREPARED, identity)
+        prepared = prepare_splits(task, loader.splits, asked, base, run.folder.path / PREPARED, identity, run.world)
     finally:
         run.reporter.finish()
     loader.splits.update(prepared)

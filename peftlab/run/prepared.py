@@ -76,8 +76,11 @@ def prepare_splits(
     model: nn.Module,
     path: Path,
     identity: Any,
+    world: World,
 ) -> dict[str, EncodedSplit]:
     """The splits, whose examples hold what the task prepares; read from the run's folder where it lies there.
+
+    The first process has that folder: what it finds there, the others need not compute, and it is alone in writing.
 
     Args:
         task: Prepares.
@@ -86,6 +89,7 @@ def prepare_splits(
         model: The base; its weights are compared before and after.
         path: The file.
         identity: Of data and settings, as plain JSON: values of others, or of other weights, are computed anew.
+        world: The processes that prepare them together.
 
     Raises:
         RunFailedError: The task has changed the base, or gives other rows than there are examples.
@@ -93,7 +97,7 @@ def prepare_splits(
     before = fingerprints(dict(model.named_parameters()))
     content = json.dumps([identity, before], sort_keys=True, default=str)
     key = hashlib.sha256(content.encode()).hexdigest()
-    found = read_prepared(path, key)
+    found = world.first(lambda: read_prepared(path, key))
     if found is None:
         given = task.prepare(splits, base)
         if given is None:
@@ -107,8 +111,10 @@ def prepare_splits(
                 raise RunFailedError(
                     f"`prepare` of {task.registered_name} gives {tuple(value.shape)} for {name}, not {count} rows"
                 )
-        with atomic_file(path) as partial:
-            save_file({name: value.contiguous() for name, value in found.items()}, partial, metadata={"identity": key})
+        if world.is_first:
+            with atomic_file(path) as partial:
+                whole = {name: value.contiguous() for name, value in found.items()}
+                save_file(whole, partial, metadata={"identity": key})
     return {name: with_values(split, found) for name, split in splits.items()}
 
 

@@ -13,6 +13,7 @@ from peftlab.core.errors import PeftlabError, RunFailedError, UnsupportedError, 
 from peftlab.core.hooks import TrainingHooks
 from peftlab.core.record import ADAPTER, MODEL
 from peftlab.preparation.check import CheckedRecipe
+from peftlab.recipe.schema import Recipe
 from peftlab.run.run_context import RunContext
 from peftlab.run.run_folder import differences
 from peftlab.training.world import World
@@ -60,6 +61,7 @@ def check_same_work(world: World, checked: CheckedRecipe) -> None:
             where="training.regularizers",
             hint="Leave --processes out.",
         )
+    _check_shares(world, checked.recipe)
     summary = checked.data.summary
     own = {
         "recipe": checked.recipe.model_dump(mode="json"),
@@ -76,6 +78,20 @@ def check_same_work(world: World, checked: CheckedRecipe) -> None:
                     f"process {rank} has another {what.rstrip('s')} than process 0: {'; '.join(changes[:3])} here",
                     hint="Give all processes the same recipe, --set options, files and packages.",
                 )
+
+
+def _check_shares(world: World, recipe: Recipe) -> None:
+    """Refuse regularizers that compare the examples of a batch, where the share of a process is too small for that."""
+    size = recipe.training.batch_size
+    for each in recipe.training.regularizers:
+        least = each.least_batch * world.size
+        if world.size > 1 and size is not None and size < least:
+            raise UnsupportedError(
+                f"{each.registered_name} does nothing with {size // world.size or 1} example at once, and that is what "
+                f"{world.size} processes have of a batch of {size}",
+                where="training.batch_size",
+                hint=f"Set it to {least} at least, start fewer processes, or leave {each.registered_name} out.",
+            )
 
 
 def check_alike(world: World, values: Mapping[str, str], *, kind: type[PeftlabError] = RunFailedError) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import errno
 import os
+import pickle
 import socket
 import struct
 import time
@@ -19,7 +20,7 @@ from peftlab.core.devices import AUTO, choose_device
 from peftlab.core.errors import RunFailedError, UserError, first_line
 from peftlab.training.launch import LAUNCHER, STORE_FILE, Started, find_start
 from peftlab.training.processes import Processes
-from peftlab.training.watch import Watch
+from peftlab.training.watch import Watch, packed
 from peftlab.training.world import World
 
 TIMEOUT = 120.0
@@ -113,14 +114,16 @@ def _joined_to(start: Started, device: str, timeout: float) -> Iterator[Processe
     os.environ |= {"RANK": str(start.rank), "WORLD_SIZE": str(start.size), "LOCAL_RANK": str(start.local_rank)}
     launcher = os.environ.get(LAUNCHER)
     watch = Watch(store, start.rank, start.size, timeout=timeout, launcher=int(launcher) if launcher else None)
-    watch.announce()
+    on_card, problem = _has_card(device, start)
+    watch.announce(problem)
+    if problem is not None and start.rank != 0:
+        raise problem  # the first one reads it, and tells
     _wait_for_all(store, start, timeout)
     watch.start()
     try:  # a thread that still speaks when the interpreter ends takes the process down with SIGABRT
-        place = choose_device(own_device(device, start))
         _choose_interface(start.address)
         dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if place.type == "cuda" else "gloo",
+            "cpu:gloo,cuda:nccl" if on_card else "gloo",
             store=PrefixStore("group", store),
             rank=start.rank,
             world_size=start.size,
@@ -135,6 +138,14 @@ def _joined_to(start: Started, device: str, timeout: float) -> Iterator[Processe
             dist.destroy_process_group()
     finally:
         watch.stop()
+
+
+def _has_card(device: str, start: Started) -> tuple[bool, UserError | None]:
+    """Whether this process computes on a card, or why it cannot; it may be the only one that lacks its own."""
+    try:
+        return choose_device(own_device(device, start)).type == "cuda", None
+    except UserError as error:
+        return False, error
 
 
 def _end(world: World, error: BaseException) -> None:
@@ -189,27 +200,32 @@ def _wait_for_all(store: Any, start: Started, timeout: float) -> None:
 
     Raises:
         RunFailedError: One has not come; the first process says which.
+        UserError: One cannot take part.
     """
     if start.rank != 0:
         try:
             store.wait(["all"], datetime.timedelta(seconds=timeout + 5))
+            problem: bytes = store.get("all")
         except RuntimeError:
             raise RunFailedError("a process has not come") from None
-        if problem := store.get("all").decode():
-            raise RunFailedError(problem)
+        if problem:
+            raise pickle.loads(problem)  # noqa: S301 - from a process of this run
         return
     missing, deadline = list(range(1, start.size)), time.monotonic() + timeout
     while missing := [rank for rank in missing if not store.check([f"alive/{rank}"])]:
         if time.monotonic() > deadline:
             who = f"process {missing[0]} has" if len(missing) == 1 else f"processes {', '.join(map(str, missing))} have"
-            problem = f"{who} not come within {timeout:g} s; there are to be {start.size}, numbered from 0"
-            store.set("all", problem)
-            raise RunFailedError(
-                problem,
+            error = RunFailedError(
+                f"{who} not come within {timeout:g} s; there are to be {start.size}, numbered from 0",
                 hint="Give all the same MASTER_ADDR, MASTER_PORT and WORLD_SIZE, on machines that reach this one.",
             )
+            store.set("all", packed(error, 0))
+            raise error
         time.sleep(0.05)
-    store.set("all", "")
+    problem = next(filter(None, (store.get(f"end/{rank}") for rank in range(start.size))), b"")
+    store.set("all", problem)
+    if problem:
+        raise pickle.loads(problem)  # noqa: S301 - as above
 
 
 def _choose_interface(address: str) -> None:

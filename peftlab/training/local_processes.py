@@ -121,13 +121,15 @@ def _outcome(codes: Sequence[int], failed: int | None, errors: Sequence[IO[bytes
     """The exit code of all; what the first process could not tell any more is told."""
     if failed is None:
         return 0
-    if codes[0] < 0:
-        code = codes[failed]
+    if codes[0] <= 0:
+        code, is_done = codes[failed], codes[0] == 0
         how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
-        tell(f"Error: process {failed} of {len(codes)} {how}, and the others with it")
+        rest = ", when the run was already over" if is_done else ", and the others with it"
+        tell(f"Error: process {failed} of {len(codes)} {how}{rest}")
         if failed:
             errors[failed].seek(0)
             for line in errors[failed].read().decode(errors="replace").splitlines()[-LAST_LINES:]:
                 tell(f"  {line}")
-        tell("  The same command with --resume goes on from the last checkpoint.")
+        if not is_done:
+            tell("  The same command with --resume goes on from the last checkpoint.")
     return codes[0] if codes[0] > 0 else 1

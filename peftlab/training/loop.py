@@ -165,7 +165,9 @@ def _rolled_out(job: TrainingJob, step: Step) -> tuple[TrainingJob, Step]:
     roll_outs = job.roll_outs
     if roll_outs is None:
         return job, step
-    rolled, split = job.world.first(lambda: roll_outs.of_step(step, job.model))
+    (rolled, split), drawn = job.world.first(lambda: (roll_outs.of_step(step, job.model), generator_states()))
+    if job.world.size > 1:
+        restore_generators(drawn)  # what is drawn later outside of a batch, as by an optimizer, is the same in all
     return replace(job, split=split), rolled
 
 

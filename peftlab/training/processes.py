@@ -21,8 +21,9 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from peftlab.core.errors import RunFailedError
 from peftlab.core.generators import generator_states, restore_generators
-from peftlab.training.watch import LostProcessError, Watch
+from peftlab.training.watch import LostProcessError, Watch, portable
 from peftlab.training.world import Item, Value, World, pieces_of, whole_in_each
 
 WAIT = datetime.timedelta(seconds=0.5)
@@ -82,7 +83,8 @@ class Processes(World):
         """Each process computes every so-manieth item; after each round all have its results.
 
         Where they keep pace, one that has no item computes the round's first. Items that take different numbers of
-        passes are then computed by all alike.
+        passes are then computed by all alike. What one run failed by, such as logits that are no numbers, is raised
+        in all: who goes on from there, does so with the others.
         """
         if self.keeps_pace and passes_vary:
             for item in items:
@@ -91,10 +93,16 @@ class Processes(World):
             return
         for start in range(0, len(items), self.size):
             own = items[start + self.rank : start + self.rank + 1]
-            if not own and self.keeps_pace:
-                function(items[start])
-            for found in self.gather([function(item) for item in own]):
-                yield from found
+            found, error = _outcome_of(partial(self._computed, function, own, items[start]))
+            for rank, (values, theirs) in enumerate(self.gather((found or [], error))):
+                if theirs is not None:
+                    raise error if rank == self.rank and error is not None else theirs
+                yield from values
+
+    def _computed(self, function: Callable[[Item], Value], own: Sequence[Item], other: Item) -> list[Value]:
+        if not own and self.keeps_pace:
+            function(other)
+        return [function(item) for item in own]
 
     def gather(self, value: Value) -> list[Value]:
         """The value of every process, by rank. Processes of one run trust each other: it travels as a pickle."""
@@ -107,16 +115,20 @@ class Processes(World):
         return [_unpickled(tensor[:size]) for tensor, size in zip(found, sizes, strict=True)]
 
     def first(self, function: Callable[[], Value]) -> Value:
-        """What the first process finds."""
-        data = torch.empty(0, dtype=torch.uint8)
+        """What the first process finds; what its run failed by is raised in all."""
+        data, error = torch.empty(0, dtype=torch.uint8), None
         if self.is_first:
-            data = torch.frombuffer(bytearray(pickle.dumps(function())), dtype=torch.uint8)
+            own, error = _outcome_of(function)
+            data = torch.frombuffer(bytearray(pickle.dumps((own, error))), dtype=torch.uint8)
         (size,) = self.sum(len(data))
         if not self.is_first:
             data = torch.empty(int(size), dtype=torch.uint8)
         self._wait_for(lambda: dist.broadcast(data, src=0, async_op=True))
-        found: Value = _unpickled(data)
-        return found
+        found, theirs = _unpickled(data)
+        if theirs is not None:
+            raise error or theirs
+        value: Value = found
+        return value
 
     @contextlib.contextmanager
     def own_draws(self, step: int) -> Iterator[None]:
@@ -142,6 +154,8 @@ class Processes(World):
 
     def ended_by(self, error: BaseException) -> BaseException:
         """Tell the others of an error of this process; where it has failed for lack of another, find out why."""
+        if self.is_over:
+            return error  # they have been told
         self.is_over = True
         if self.keeps_pace and _is_of_exchange(error):
             error = self._watch.loss(error)
@@ -179,6 +193,16 @@ class Processes(World):
 def _is_of_exchange(error: BaseException) -> bool:
     """Whether an exchange within a pass, which nobody watches, has failed."""
     return isinstance(error, RuntimeError) and any(word in str(error).lower() for word in ("gloo", "nccl", "timed out"))
+
+
+def _outcome_of(function: Callable[[], Value]) -> tuple[Value | None, RunFailedError | None]:
+    """What a function gives, or what its run failed by; what else it raises ends the processes."""
+    try:
+        return function(), None
+    except LostProcessError:
+        raise
+    except RunFailedError as error:
+        return None, portable(error)
 
 
 def _same(value: Value) -> Value:

@@ -54,9 +54,13 @@ class Watch:
         """After which a silent process counts as gone."""
         return datetime.timedelta(seconds=self._timeout)
 
-    def announce(self) -> None:
-        """Say that this process is there; all do so before anybody listens."""
-        self._store.set(f"end/{self._rank}", b"")
+    def announce(self, problem: PeftlabError | None = None) -> None:
+        """Say that this process is there; all do so before anybody listens.
+
+        Args:
+            problem: Why it cannot take part; None: it can.
+        """
+        self._store.set(f"end/{self._rank}", b"" if problem is None else packed(problem, self._rank))
         self._store.set(f"alive/{self._rank}", b"0")
 
     def start(self) -> None:
@@ -115,7 +119,7 @@ class Watch:
         """
         if not self._is_broken:
             try:
-                self._store.set(f"end/{self._rank}", FOLLOWS if error is None else _packed(error, self._rank))
+                self._store.set(f"end/{self._rank}", FOLLOWS if error is None else packed(error, self._rank))
             except RuntimeError:
                 self._is_broken = True  # there is nobody left to be told
 
@@ -156,15 +160,27 @@ def _silent(rank: int, timeout: float, *, is_gone: bool) -> str:
     return f"process {rank} has given no sign of life for {timeout:g} s"
 
 
-def _packed(error: BaseException, rank: int) -> bytes:
+def packed(error: BaseException, rank: int) -> bytes:
     """An error for other processes: as it is where it can be, with the place where it was raised."""
     if isinstance(error, PeftlabError):
         error.message = f"process {rank}: {error.message}" if rank else error.message
     elif rank:
         error.add_note(f"in process {rank}:\n" + "".join(traceback.format_tb(error.__traceback__)))
+    return pickle.dumps(error if _comes_back(error) else RunFailedError(f"process {rank}: {_in_words(error)}"))
+
+
+def portable(error: RunFailedError) -> RunFailedError:
+    """An error as it is where it can travel to another process, else its words."""
+    return error if _comes_back(error) else RunFailedError(_in_words(error))
+
+
+def _comes_back(error: BaseException) -> bool:
     try:
-        packed = pickle.dumps(error)
-        pickle.loads(packed)  # noqa: S301 - what was packed here; some errors do not come back
+        pickle.loads(pickle.dumps(error))  # noqa: S301 - what was packed here
     except Exception:  # noqa: BLE001 - whatever a stranger's class does
-        return pickle.dumps(RunFailedError(f"process {rank}: {type(error).__name__}: {error}"))
-    return packed
+        return False
+    return True
+
+
+def _in_words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,12 +13,15 @@ import pytest
 import torch
 
 import peftlab
-from peftlab.core.config import Document
+from peftlab.core.callback import Callback, CallbackList
+from peftlab.core.config import Document, replace_config
 from peftlab.core.errors import RunFailedError, UnsupportedError, UserError
 from peftlab.preparation.check import CheckedRecipe, check_recipe
 from peftlab.preparation.check_sharding import check_sharding
 from peftlab.recipe.schema import build_recipe
+from peftlab.regularizers.mixup import Mixup
 from peftlab.run.together import check_alike, check_same_work
+from peftlab.training import local_processes
 from peftlab.training.joining import own_device
 from peftlab.training.launch import Started, find_start
 from peftlab.training.world import World, WorldOnPaper, share
@@ -122,6 +127,44 @@ def test_processes_with_other_work_are_refused(checked: CheckedRecipe) -> None:
     uncut.recipe.task = SimpleNamespace(divisible=False, caches_gradients=False, registered_name="preference_tuning")
     with pytest.raises(UnsupportedError, match="preference_tuning compares the examples of a batch"):
         check_same_work(Pair(lambda values: values), uncut)
+
+
+def test_a_share_that_a_regularizer_does_nothing_with_is_refused(checked: CheckedRecipe) -> None:
+    training = replace_config(checked.recipe.training, batch_size=3, regularizers=[Mixup()])
+    own = replace(checked, recipe=replace_config(checked.recipe, training=training))
+    with pytest.raises(UnsupportedError, match="mixup does nothing with 1 example at once") as caught:
+        check_same_work(Pair(lambda values: values), own)
+    assert "Set it to 4 at least" in str(caught.value)
+    enough = replace_config(checked.recipe, training=replace_config(training, batch_size=4))
+    check_same_work(Pair(lambda values: values), replace(checked, recipe=enough))
+
+
+class Failing(Callback):
+    def on_step(self, step: int, loss: float) -> None:
+        raise KeyError("missing")
+
+
+def test_the_first_process_knows_what_its_callback_has_raised() -> None:
+    listeners, others = CallbackList([Failing()]), CallbackList()
+    listeners.on_step(1, 0.5)
+    told = pickle.dumps((listeners.stopped_by, listeners.error))  # as it travels; a cause stays behind
+    for each in (listeners, others):
+        each.agree(lambda _: pickle.loads(told))  # noqa: S301 - what was packed here
+        assert "KeyError" in str(each.error)
+    assert isinstance(listeners.error and listeners.error.__cause__, KeyError)
+
+
+@pytest.mark.parametrize(("codes", "said"), [((0, 3), "when the run was already over"), ((-9, 3), "--resume")])
+def test_a_process_that_has_failed_is_named(
+    codes: tuple[int, int], said: str, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    script = f"import os, sys, time; code = {codes}[int(os.environ['RANK'])]"
+    script += "; (time.sleep(1), os.kill(os.getpid(), -code)) if code < 0 else sys.exit(code)"
+    monkeypatch.setattr(local_processes, "PEFTLAB", (sys.executable, "-c", script))
+    assert local_processes.run_processes([], 2, threads=None) == 1
+    told = capfd.readouterr().err
+    assert "Error: process 1 of 2 ended with exit code 3" in told
+    assert said in told
 
 
 def test_weights_that_differ_end_the_run() -> None:

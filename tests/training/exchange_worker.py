@@ -1,0 +1,120 @@
+"""One of two processes that exchange things; what each has found is written into a folder.
+
+Its argument is the folder.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import torch
+
+from peftlab.core.errors import RunFailedError, UserError
+from peftlab.core.splits import EncodedSplit
+from peftlab.run.prepared import PREPARED, TorchUntouchedBase, prepare_splits
+from peftlab.training import joining, loop
+from peftlab.training.evaluation import DivergedError
+from peftlab.training.joining import joined_world
+from peftlab.training.launch import Started
+from peftlab.training.world import World
+
+
+def raised(work: Callable[[], Any]) -> str:
+    try:
+        work()
+    except RunFailedError as error:
+        return f"{type(error).__name__}: {error}"
+    return "nothing"
+
+
+def diverge(item: int) -> int:
+    if item == 1:
+        raise DivergedError("no number")
+    return item
+
+
+def fail() -> None:
+    raise RunFailedError("in the first")
+
+
+def prepared(world: World, folder: Path) -> list[Any]:
+    """What a task computes for its rows; the folder is this process's own."""
+    split = EncodedSplit("train", [0, 1, 2], [{}, {}, {}])
+
+    def prepare(_splits: Any, _base: Any) -> Any:
+        return {"train": {"value": torch.tensor(list(world.map(lambda item: 2 * item, [1, 2, 3])))}}
+
+    task = cast("Any", SimpleNamespace(prepare=prepare, registered_name="own"))
+    base = cast("TorchUntouchedBase", None)
+    found = prepare_splits(task, {"train": split}, base, torch.nn.Linear(2, 2), folder / PREPARED, "own", world)
+    return [example["value"] for example in found["train"].examples]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a roll-out needs of one."""
+
+    world: World
+    roll_outs: Any
+    model: Any = None
+    split: Any = None
+
+
+def drawn_after_a_roll_out(world: World) -> float:
+    """A number that is drawn after the first process has drawn some; as by an optimizer, outside of a batch."""
+    torch.manual_seed(0)
+    roll_outs = SimpleNamespace(of_step=lambda step, _model: (step, float(torch.rand(()))))
+    loop._rolled_out(cast("Any", Job(world, roll_outs)), cast("Any", 1))
+    return float(torch.rand(()))
+
+
+def exchange(folder: Path, rank: int) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    own = folder / str(rank)
+    own.mkdir()
+    try:
+        with joined_world("cpu", 60) as world:
+            found["map"] = raised(lambda: list(world.map(diverge, [0, 1, 2])))
+            found["first"] = raised(lambda: world.first(fail))
+            found["drawn"] = world.gather(drawn_after_a_roll_out(world))
+            torch.manual_seed(0)
+            found["prepared"] = [prepared(world, own)]
+            (folder / "1" / PREPARED).unlink(missing_ok=True)  # the next start of this process has another folder
+            world.any(False)
+            torch.manual_seed(0)
+            found["prepared"].append(prepared(world, own))
+            if rank == 1:
+                raise world.ended_by(UserError("planned"))
+            world.sum(1.0)
+    except UserError as error:
+        found["ended"] = error.message
+    return found
+
+
+def lack_a_card() -> str:
+    def own_device(device: str, start: Started | None = None) -> str:
+        if start is not None and start.rank == 1:
+            raise UserError("there is no card for it")
+        return device
+
+    joining.own_device = own_device
+    try:
+        with joined_world("cpu", 60):
+            return "joined"
+    except UserError as error:
+        return error.message
+
+
+def main() -> None:
+    folder, rank = Path(sys.argv[1]), int(os.environ["RANK"])
+    found = exchange(folder, rank)
+    os.environ["MASTER_PORT"] = os.environ["OTHER_PORT"]
+    found["without_card"] = lack_a_card()
+    (folder / f"{rank}.json").write_text(json.dumps(found))
