@@ -39,7 +39,10 @@ def run(
     process_timeout: Annotated[
         float,
         typer.Option(
-            metavar="SECONDS", min=1, help="How long processes wait for one that does not come, or is silent."
+            metavar="SECONDS",
+            min=1,
+            max=604_800,
+            help="How long processes wait for one that does not come, or is silent; a week at most.",
         ),
     ] = 120.0,
     offline: Offline = False,

@@ -48,6 +48,14 @@ def test_what_is_no_number_is_said_to_be_none(value: str, command, recipe: Path,
     assert f"the variable WORLD_SIZE: `{value}` is no number of processes" in done.stderr
 
 
+@pytest.mark.parametrize("value", ["inf", "nan", "0", "604801"])
+def test_a_time_that_cannot_be_waited_is_refused(value: str, command, recipe: Path) -> None:
+    done = command("run", recipe, "--processes", 2, "--process-timeout", value)
+    assert done.returncode == 2
+    assert "--process-timeout" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.parametrize("value", ["", "1"])
 def test_one_process_runs(value: str, command, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", value)
