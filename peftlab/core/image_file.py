@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from peftlab.core.errors import DataError
+from peftlab.core.splits import Split
 
 BYTES = "bytes:sha256="
 """Begins the name of an image that a table holds as bytes."""
@@ -102,3 +103,15 @@ def image_of(value: Any, folder: Path | None, *, is_confined: bool = True) -> An
     if isinstance(value, str) and folder is not None:
         return ImageFile.at(value, folder, is_confined=is_confined) if value.strip() else None
     return value
+
+
+def contents_of(split: Split, column: str) -> list[Any]:
+    """A column's values, and in the place of images what tells one from another: equal files are equal.
+
+    Raises:
+        DataError: A file cannot be read.
+    """
+    return [
+        value.by_content(where=split.where(row)) if isinstance(value, ImageFile) else value
+        for row, value in enumerate(split.columns[column])
+    ]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from peftlab.core.errors import ConfigError, DataError
+from peftlab.core.image_file import contents_of
 from peftlab.core.record import DataSummary
 from peftlab.core.reporter import ProgressCallback
 from peftlab.core.splits import Split
@@ -181,13 +182,20 @@ def summarise_splits(splits: Mapping[str, Split]) -> DataSummary:
 
 
 def fingerprint(splits: Mapping[str, Split], *, without: Collection[str] = ()) -> str:
-    """SHA-256 over every row's place and values, without some columns: equal for equal data, and only then."""
+    """SHA-256 over every row's place and values, without some columns: equal for equal data, and only then.
+
+    Of an image the bytes count, not what its file is called.
+
+    Raises:
+        DataError: An image cannot be read.
+    """
     digest = hashlib.sha256()
     for name in sorted(splits):
         split = splits[name]
         columns = sorted(set(split.columns) - set(without))
         digest.update(json.dumps([name, columns]).encode() + b"\n")
-        for index, *values in zip(split.index, *(split.columns[column] for column in columns), strict=True):
+        known = [contents_of(split, column) for column in columns]
+        for index, *values in zip(split.index, *known, strict=True):
             digest.update(json.dumps([index, values], default=str, sort_keys=True).encode() + b"\n")
     return digest.hexdigest()
 

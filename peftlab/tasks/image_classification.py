@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
-from peftlab.core.image_file import image_of
+from peftlab.core.image_file import contents_of, image_of
 from peftlab.core.model_facts import Family, ModelFacts
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Head, Prediction, Scorer, Task
-from peftlab.tasks.images.pixels import Pixels, RowNumber, contents_of, pixels_of
+from peftlab.tasks.images.pixels import Pixels, RowNumber, pixels_of
 from peftlab.tasks.images.shapes import USUAL_PATCHES, fixed_size, image_facts, image_shape
 from peftlab.tasks.text_classification import TextClassification
 from peftlab.tasks.text_inputs import with_columns

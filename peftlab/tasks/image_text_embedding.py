@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from pydantic import Field, PositiveInt, model_validator
 
 from peftlab.core.capabilities import EmbedsText
-from peftlab.core.image_file import image_of
+from peftlab.core.image_file import contents_of, image_of
 from peftlab.core.model_facts import Family, ModelFacts
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Prediction, Task
 from peftlab.tasks._embedding_losses import info_nce
 from peftlab.tasks._hard_negatives import ranks_in_corpus
 from peftlab.tasks._tokenizers import byte_pair_tokenizer
-from peftlab.tasks.images.pixels import contents_of, pixels_of
+from peftlab.tasks.images.pixels import pixels_of
 from peftlab.tasks.images.shapes import USUAL_PATCHES, fixed_size, image_facts, image_shape
 from peftlab.tasks.text_inputs import check_length, pad, tokens_of, with_columns, without_blank_texts
 

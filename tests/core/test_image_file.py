@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from peftlab.core.image_file import ImageFile
+from peftlab.core.errors import DataError
+from peftlab.core.image_file import ImageFile, contents_of
 from peftlab.core.splits import Split
-from peftlab.tasks.images.pixels import contents_of
+from peftlab.data.splits import fingerprint
 
 
 def test_a_file_is_read_once_to_be_told_from_others_and_not_held(
@@ -27,3 +28,25 @@ def test_a_file_is_read_once_to_be_told_from_others_and_not_held(
     assert len(read) == 3
     assert {type(name) for name in (first, second, third, given)} == {str}
     assert all(image.content is None for image in images[:3])
+
+
+def test_the_fingerprint_of_data_goes_by_what_images_show(tmp_path: Path) -> None:
+    """A run goes on over the same data alone; a picture that was changed in its place is other data."""
+    (tmp_path / "a.png").write_bytes(b"one")
+    (tmp_path / "b.png").write_bytes(b"two")
+
+    def of(*names: str) -> str:
+        images = [ImageFile.at(name, tmp_path) for name in names]
+        return fingerprint({"train": Split("train", range(len(names)), {"image": images}, "table.csv")})
+
+    before = of("a.png", "b.png")
+    assert before != of("b.png", "a.png")
+    (tmp_path / "c.png").write_bytes(b"two")
+    assert before == of("a.png", "c.png")  # another name for the same bytes
+    assert before == fingerprint(
+        {"train": Split("train", range(2), {"image": [ImageFile.of(b"one"), ImageFile.of(b"two")]}, "table.csv")}
+    )
+    (tmp_path / "b.png").write_bytes(b"three")
+    assert before != of("a.png", "b.png")
+    with pytest.raises(DataError, match="cannot be read"):
+        of("gone.png")

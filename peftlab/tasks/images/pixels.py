@@ -143,18 +143,6 @@ def pixels_of(split: Split, column: str, reader: Any, shape: tuple[int, int] | N
     return found
 
 
-def contents_of(split: Split, column: str) -> list[str]:
-    """For each image of a column what tells it from others: equal files are equal, whatever they are called.
-
-    Raises:
-        DataError: A file cannot be read.
-    """
-    return [
-        value.by_content(where=split.where(row)) if isinstance(value, ImageFile) else str(value)
-        for row, value in enumerate(split.columns[column])
-    ]
-
-
 def _in_eight_bits(image: Any) -> Any:
     """Pillow cuts larger numbers off at 255, so that a picture of 16 bits would be white."""
     import numpy as np
