@@ -6,7 +6,7 @@ from pathlib import Path
 
 from peftlab.core.config import Document, parse_yaml
 from peftlab.core.errors import UserError, did_you_mean
-from peftlab.core.record import ENSEMBLE_NAME, PACK_INDEX_NAME, RECIPE_NAME, RECORD_NAME, run_of
+from peftlab.core.record import ENSEMBLE_NAME, PACK_INDEX_NAME, RECIPE_NAME, RECORD_NAME, no_folder, run_of
 from peftlab.recipe.schema import Recipe, build_recipe
 
 EXPORT_NAME = "peftlab_export.json"
@@ -23,7 +23,7 @@ def find_folder(path: Path | str) -> Path:
     if folder.is_dir():
         return folder
     if folder.exists():
-        raise UserError("this is a file; the folder of a run or of an export is needed", where=str(folder))
+        raise no_folder(folder)
     near = [str(item.name) for item in folder.parent.iterdir() if item.is_dir()] if folder.parent.is_dir() else []
     raise UserError("no such folder", where=str(folder), hint=did_you_mean(folder.name, near))
 

@@ -14,6 +14,7 @@ from peftlab.audit.rows import AuditRows, read_further, read_rows, train_rows
 from peftlab.audit.run_audit import FEWEST_ROWS, build_report, run_parts, texts_to_read
 from peftlab.core.audit import Audit, Audited, Findings
 from peftlab.core.errors import DataError
+from peftlab.core.files import near_names
 from peftlab.core.reporter import Reporter
 from peftlab.core.splits import Split
 from peftlab.data.data_config import DataConfig
@@ -60,7 +61,8 @@ def audit_run(
     for part in parts:
         for table in part.tables():
             if not Path(table).exists():
-                raise DataError("no such file", where=f"--set {part.registered_name}: {table}")
+                where, hint = f"--set {part.registered_name}: {table}", near_names(Path(table))
+                raise DataError("no such file", where=where, hint=hint)
     columns = tuple(dict.fromkeys([*slices, *(name for part in parts for name in part.columns())]))
     if given is None:
         given = read_rows(tuned, data, columns=columns, reading=reading, offline=offline, report=reporter.say)

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import platformdirs
 
+from peftlab.core.errors import did_you_mean
+
 _READING_UMASK = threading.Lock()
 
 
@@ -19,6 +21,21 @@ def cache_folder() -> Path:
     """The folder for what can be fetched or made again: ``$PEFTLAB_CACHE``, else the platform's cache folder."""
     chosen = os.environ.get("PEFTLAB_CACHE")
     return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("peftlab", appauthor=False))
+
+
+def near_names(path: Path) -> str | None:
+    """The hint for a path that does not exist: near names in the deepest folder of it that does."""
+    missing = path
+    while not missing.parent.is_dir() and missing.parent != missing:
+        missing = missing.parent
+    if not missing.parent.is_dir():
+        return None
+    try:
+        names = [item.name for item in missing.parent.iterdir() if not item.name.startswith(".")]
+    except OSError:
+        return None
+    hint = did_you_mean(missing.name, names) or f"The folder {missing.parent} is empty."
+    return hint if missing == path else f"{missing.parent} has no folder `{missing.name}`. {hint}"
 
 
 @contextlib.contextmanager

@@ -248,6 +248,23 @@ def run_of(folder: Path | str) -> Path:
     return folder
 
 
+def no_folder(path: Path) -> UserError:
+    """The error of a file where the folder of a run is needed."""
+    is_yaml = path.suffix in {".yaml", ".yml"}
+    return UserError(
+        "this is a file; the folder of a run is needed",
+        where=str(path),
+        hint=f"If this is a recipe, `peftlab run {path}` makes a run of it." if is_yaml else None,
+    )
+
+
+def _way_to_a_run(folder: Path) -> str:
+    if (folder / RECIPE_NAME).is_file() and any((folder / name).exists() for name in (".lock", "metrics.jsonl")):
+        return f"Go on with the interrupted run by `peftlab run {folder / RECIPE_NAME} --output-dir {folder} --resume`."
+    below = sorted(record.parent for depth in ("*", "*/*") for record in folder.glob(f"{depth}/{RECORD_NAME}"))
+    return f"Did you mean `{below[0]}`?" if below else "Give the folder that `peftlab run` names when it ends."
+
+
 def read_record(path: Path | str) -> RunRecord:
     """Read a record.
 
@@ -258,6 +275,8 @@ def read_record(path: Path | str) -> RunRecord:
         UserError: There is none, it is cut short, or it is of another schema version.
     """
     path = Path(path)
+    if path.is_file() and path.suffix != Path(RECORD_NAME).suffix:
+        raise no_folder(path)
     file = path / RECORD_NAME if path.is_dir() else path
     try:
         text = file.read_text(encoding="utf-8")
@@ -270,9 +289,7 @@ def read_record(path: Path | str) -> RunRecord:
                 "plain peft or transformers load weights.",
             ) from None
         raise UserError(
-            "this is not the folder of a finished run: it has no record.json",
-            where=str(path),
-            hint="Continue an interrupted run with `peftlab run RECIPE --output-dir FOLDER --resume`.",
+            "this is not the folder of a finished run: it has no record.json", where=str(path), hint=_way_to_a_run(path)
         ) from None
     except UnicodeDecodeError as error:
         raise UserError(f"the record is damaged: {error}", where=str(file)) from None

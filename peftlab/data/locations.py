@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
 
-from peftlab.core.errors import SourceError, did_you_mean
+from peftlab.core.errors import SourceError
+from peftlab.core.files import near_names
 from peftlab.core.reporter import ProgressCallback
 from peftlab.data.given import GIVEN_MODEL, is_given
 from peftlab.data.packages import PackageAddress, fetch_package, parse_package_address
@@ -173,25 +174,10 @@ def _as_path(address: str, folder: Path | None) -> Path | None:
 
 def _hint_for_missing(location: Location) -> str | None:
     assert location.path is not None  # noqa: S101 - of paths alone
-    near = _near_names(location.path)
+    near = near_names(location.path)
     if Path(location.text).is_absolute() or str(location.path) == str(Path(location.text)):
         return near
     return f"{near or ''} It is not in the working directory either.".strip()
-
-
-def _near_names(path: Path) -> str | None:
-    """The hint for a path that does not exist: near names in the deepest folder of it that does."""
-    missing = path
-    while not missing.parent.is_dir() and missing.parent != missing:
-        missing = missing.parent
-    if not missing.parent.is_dir():
-        return None
-    try:
-        names = [item.name for item in missing.parent.iterdir() if not item.name.startswith(".")]
-    except OSError:
-        return None
-    hint = did_you_mean(missing.name, names) or f"The folder {missing.parent} is empty."
-    return hint if missing == path else f"{missing.parent} has no folder `{missing.name}`. {hint}"
 
 
 __all__ = ["Location", "LocationKind", "parse_location", "require_online", "resolve_location"]

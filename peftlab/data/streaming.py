@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from peftlab.core.errors import DataError
+from peftlab.core.files import near_names
 from peftlab.core.splits import Split
 from peftlab.data.class_folders import LABEL_COLUMN, class_folders, class_rows, column_of, refuse_other_folders
 from peftlab.data.columnar import parquet_rows, stream_parquet
@@ -83,7 +84,7 @@ def _open(path: Path, config: DataConfig, keep: Sequence[str]) -> RowStream:
     if path.is_dir():
         return _stream_folder(path, config, keep)
     if not path.is_file():
-        raise DataError("no such file", where=str(path))
+        raise DataError("no such file", where=str(path), hint=near_names(path))
     if path.stat().st_size == 0:
         raise DataError("the file is empty", where=path.name)
     file = the_only_file(path)

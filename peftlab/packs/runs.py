@@ -65,15 +65,17 @@ def locate_run(path: Path, cell: str | None) -> Path:
     """
     suite = (path / SUITE_NAME).is_file()
     if cell is None and suite and not (path / RECORD_NAME).exists():
+        cells = [found.name for found in suite_cells(path)]
+        shown = ", ".join([*cells[:6], *(["…"] if len(cells) > 6 else [])])
         raise UserError(
-            "this is the folder of a suite, not of a run",
-            where=str(path),
-            hint=f"Name one of its cells: {', '.join(found.name for found in suite_cells(path)[:6])}, …",
+            "this is the folder of a suite, not of a run", where=str(path), hint=f"Name one of its cells: {shown}."
         )
     if cell is None:
         return path
     if not suite:
-        raise UserError("this is not a suite's folder, so it has no cells", where=str(path))
+        raise UserError(
+            "this is not a suite's folder, so it has no cells", where=str(path), hint=f"Leave `{cell}` out."
+        )
     run = path / CELLS / cell.removeprefix(f"{CELLS}/")
     if not run.exists() and find_packed(run) is None:
         hint = did_you_mean(run.name, [found.name for found in suite_cells(path)])

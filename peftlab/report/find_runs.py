@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from peftlab.core.errors import UserError
+from peftlab.core.files import near_names
 from peftlab.core.record import ENSEMBLE_NAME, RECIPE_NAME, RECORD_NAME, RunRecord
 from peftlab.packs.runs import find_packed, read_run_record, suite_cells
 from peftlab.recipe.continuation import EARLIER, put_in_place
@@ -47,7 +48,7 @@ def read_folders(directories: Sequence[Path], *, base: Path | None = None) -> Fo
     seen: set[Path] = set()
     for directory in directories:
         if not directory.exists() and find_packed(directory) is None:
-            raise UserError("there is no such folder", where=str(directory), hint="Give the folder of a run or suite.")
+            raise UserError("there is no such folder", where=str(directory), hint=near_names(directory))
         for path in _candidates(directory, found, base):
             if (resolved := path.resolve()) not in seen:
                 seen.add(resolved)
