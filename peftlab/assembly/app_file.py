@@ -9,7 +9,7 @@ from typing import Any
 
 from peftlab.core.application import APPLICATIONS, Application
 from peftlab.core.config import Document, read_yaml
-from peftlab.recipe.kinds import APPLICATION, check_kind
+from peftlab.recipe.kinds import APPLICATION, read_kind
 from peftlab.recipe.registered import build_registered
 from peftlab.recipe.schema import Recipe, assign, build_recipe, override
 from peftlab.recipe.shipped import find_recipe
@@ -46,8 +46,7 @@ def load_application(path: Path | str, overrides: Sequence[str] = ()) -> AppFile
         ConfigError: With file, line and key.
     """
     path = find_recipe(path)
-    document = read_yaml(path)
-    check_kind(document, APPLICATION)
+    document = read_kind(path, APPLICATION)
     document = override(document, overrides)
     values = {"name": path.stem, **document.values}
     return AppFile(build_registered(APPLICATIONS, values, document, ()), document)

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from peftlab.bench.method_entry import check_entry
-from peftlab.core.config import Config, Document, KeyPath, WrongKeyError, build_config, read_yaml
+from peftlab.core.config import Config, Document, KeyPath, WrongKeyError, build_config
 from peftlab.core.folder_name import FolderName
 from peftlab.core.method import METHODS
-from peftlab.recipe.kinds import SUITE, check_kind
+from peftlab.core.seed import Seed
+from peftlab.recipe.kinds import SUITE, read_kind
 from peftlab.recipe.schema import write_yaml
 
 NAME = r"^[\w][\w.]*(-[\w.]+)*$"
@@ -76,9 +77,7 @@ class Suite(Config):
         description="Numbers of labelled training rows, such as [50, 100, 200], for a label curve. Every method begins "
         "with as many rows drawn by the seed; its strategy chooses the next ones among the other training rows.",
     )
-    seeds: list[Annotated[int, Field(ge=0, lt=2**32)]] = Field(
-        min_length=1, description="Each cell runs once with each seed."
-    )
+    seeds: list[Seed] = Field(min_length=1, description="Each cell runs once with each seed.")
     resample_train: bool = Field(
         False,
         description="Each seed draws training rows of its own, where data.max_train_examples or "
@@ -235,8 +234,7 @@ def load_suite(path: Path | str) -> tuple[Suite, Document]:
         ConfigError: With file, line and key.
     """
     path = Path(path)
-    document = read_yaml(path)
-    check_kind(document, SUITE)
+    document = read_kind(path, SUITE)
     methods = document.values.get("methods")
     for position, entry in enumerate(methods if isinstance(methods, list) else []):
         if isinstance(entry, Mapping):

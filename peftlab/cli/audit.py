@@ -12,6 +12,7 @@ from peftlab.cli.computing import start_computing
 from peftlab.cli.options import Device, Encoding, Force, Format, Json, Offline, Read, ThreadCount
 from peftlab.cli.output import reporting
 from peftlab.cli.verbs import verb
+from peftlab.core.seed import LARGEST_SEED
 
 SHOWN = 5
 """Figures of a part that the terminal shows."""
@@ -42,7 +43,7 @@ def audit(
         Path | None, typer.Option(metavar="FILE.yaml", help="Thresholds; exit code 1 where one is not kept.")
     ] = None,
     output: Annotated[Path | None, typer.Option(metavar="FILE.html", help="Write the page.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn at random.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Of all that is drawn at random.")] = 0,
     force: Force = False,
     file_format: Format = None,
     encoding: Encoding = "utf-8",

@@ -13,6 +13,7 @@ from peftlab.cli.computing import start_computing
 from peftlab.cli.options import Device, Offline, ThreadCount
 from peftlab.cli.verbs import verb
 from peftlab.core.reporter import tell
+from peftlab.core.seed import LARGEST_SEED
 
 HELP = """\
 /reset                  forget what was said
@@ -28,7 +29,7 @@ def chat(
     temperature: Annotated[
         float, typer.Option(min=0.0, help="0: always take the most likely token. Higher: more varied answers.")
     ] = 0.0,
-    seed: Annotated[int, typer.Option(min=0, help="Seed, for temperatures above 0.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="Seed, for temperatures above 0.")] = 0,
     device: Device = "auto",
     threads: ThreadCount = None,
     offline: Offline = False,

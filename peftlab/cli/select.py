@@ -13,6 +13,7 @@ from peftlab.cli.computing import start_computing
 from peftlab.cli.options import Device, Encoding, Force, Format, Json, Offline, Read, ThreadCount
 from peftlab.cli.output import reporting
 from peftlab.cli.verbs import verb
+from peftlab.core.seed import LARGEST_SEED
 
 if TYPE_CHECKING:
     from peftlab.selection.select import Selection
@@ -31,7 +32,7 @@ def select(
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="The file for the rows: .csv, .jsonl or .parquet.")
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="For the strategies that draw.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="For the strategies that draw.")] = 0,
     force: Force = False,
     file_format: Format = None,
     encoding: Encoding = "utf-8",

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field, NonNegativeInt, model_validator
+from pydantic import Field, model_validator
 
 from peftlab.core.audit import Findings
 from peftlab.core.config import Config, RegisteredConfig
@@ -20,6 +20,7 @@ from peftlab.core.errors import UserError
 from peftlab.core.folder_name import FolderName
 from peftlab.core.registry import Registry
 from peftlab.core.reporter import Reporter, Silent
+from peftlab.core.seed import Seed
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
@@ -91,7 +92,7 @@ class Application(RegisteredConfig, ABC):
     """Packages that it needs, and the extra that brings each: ``{"implicit": "recommend"}``."""
 
     name: FolderName = Field("", description="Name of the folder; by default the file's.")
-    seed: NonNegativeInt = Field(0, description="Of all that is drawn at random, except within the parts' recipes.")
+    seed: Seed = Field(0, description="Of all that is drawn at random, except within the parts' recipes.")
 
     def parts(self) -> dict[str, Part]:
         """The parts, by key; those that are left out are not among them."""

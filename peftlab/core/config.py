@@ -25,6 +25,8 @@ Key = str | int
 KeyPath = tuple[Key, ...]
 MOST_VALUES = 500_000
 """Of a file. A few lines of aliases of aliases would fill the memory."""
+_IN_WORDS: dict[type, str] = {str: "text", list: "a list", bool: "one word", int: "a number", float: "a number"}
+"""What a file can hold in the place of keys and values."""
 
 
 class WrongKeyError(ValueError):
@@ -159,7 +161,7 @@ def parse_yaml(text: str, *, source: str, folder: Path | None = None) -> Documen
     except (YAMLError, ValueError, RecursionError) as error:
         raise ConfigError(f"not YAML: {first_line(error)}", where=source) from None
     if not isinstance(values, dict):
-        found = "nothing" if values is None else f"a {type(values).__name__}"
+        found = next((word for kind, word in _IN_WORDS.items() if isinstance(values, kind)), "nothing")
         raise ConfigError(f"a mapping of keys to values is needed, but the file holds {found}", where=source)
     return Document(source=source, values=values, lines=lines, folder=folder)
 

@@ -21,6 +21,7 @@ from pydantic import (
 from peftlab.core.augmentation import Augmentation
 from peftlab.core.config import Config, WrongKeyError
 from peftlab.core.errors import did_you_mean
+from peftlab.core.seed import Seed
 from peftlab.data.dialects import Dialect
 from peftlab.data.given import GivenRows
 from peftlab.data.pruning import Pruning
@@ -161,7 +162,7 @@ class DataConfig(Config):
         description="Cross-validation: `{number: 1, of: 5}` validates on the first fifth of the rows that are no test "
         "rows, and trains on the others; with one seed the parts share no row. null: as validation_fraction says.",
     )
-    split_seed: int | None = Field(None, description="Seed of the splits. null: the recipe's seed.")
+    split_seed: Seed | None = Field(None, description="Seed of the splits. null: the recipe's seed.")
     train_rows: list[NonNegativeInt] | None = Field(
         None,
         min_length=1,
@@ -175,7 +176,7 @@ class DataConfig(Config):
     max_train_examples_per_class: PositiveInt | None = Field(
         None, description="The most rows of each class to train on, drawn by the seed: 8 makes an 8-shot recipe."
     )
-    draw_seed: int | None = Field(
+    draw_seed: Seed | None = Field(
         None,
         description="Seed of the training rows that are drawn where there are more than wanted. Another one draws "
         "others, of the same splits. null: as the splits.",

@@ -2,12 +2,42 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from peftlab.core.application import APPLICATIONS
-from peftlab.core.config import Document
+from peftlab.core.config import Document, read_yaml
 from peftlab.core.errors import ConfigError
+from peftlab.data.formats import ENDINGS
 
 RECIPE, SUITE, APPLICATION = "a recipe of one run", "a suite", "an application"
 _VERBS = {RECIPE: "run", SUITE: "bench", APPLICATION: "app build"}
+
+
+_YAML = frozenset({".yaml", ".yml"})
+
+
+def read_kind(path: Path, wanted: str) -> Document:
+    """Read a recipe, a suite or an application.
+
+    Raises:
+        ConfigError: It cannot be read, or is of another kind; with what the user may have meant.
+    """
+    try:
+        document = read_yaml(path)
+    except ConfigError as error:
+        error.hint = error.hint or _what_may_be_meant(path, wanted)
+        raise
+    check_kind(document, wanted)
+    return document
+
+
+def _what_may_be_meant(path: Path, wanted: str) -> str | None:
+    if path.is_dir():
+        inside = sorted(item for item in path.iterdir() if item.suffix in _YAML)
+        return f"Did you mean `{inside[0]}`?" if inside else None
+    if wanted == RECIPE and path.suffix.lower() in ENDINGS.keys() - _YAML:
+        return f"Is it a table? `peftlab init {path}` writes a recipe that fits it."
+    return None
 
 
 def kind_of(document: Document) -> str | None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, NonNegativeInt, SerializeAsAny, ValidationInfo, field_validator
+from pydantic import Field, SerializeAsAny, ValidationInfo, field_validator
 from ruamel.yaml import YAML
 
 from peftlab.core.config import (
@@ -19,7 +19,6 @@ from peftlab.core.config import (
     RegisteredConfig,
     build_config,
     parse_yaml_value,
-    read_yaml,
     replace_config,
 )
 from peftlab.core.errors import ConfigError, did_you_mean
@@ -28,12 +27,13 @@ from peftlab.core.folder_name import FolderName
 from peftlab.core.hooks import TrainingHooks
 from peftlab.core.method import METHODS, Method
 from peftlab.core.metric import METRICS
+from peftlab.core.seed import Seed
 from peftlab.core.task import TASKS, Scorer, Task
 from peftlab.data.data_config import SOURCE_KEYS, DataConfig
 from peftlab.metrics._scorer import ScorerWithMetric
 from peftlab.models.model_config import ModelConfig
 from peftlab.recipe.continuation import Continuation
-from peftlab.recipe.kinds import RECIPE, check_kind
+from peftlab.recipe.kinds import RECIPE, read_kind
 from peftlab.recipe.registered import build_registered, with_augmentations, with_training_parts
 from peftlab.recipe.shipped import find_recipe
 from peftlab.recipe.values import document_of, name_of
@@ -54,9 +54,7 @@ class Recipe(Config):
     """What to run: a base model tuned on a task with a method."""
 
     name: FolderName = Field(description="Name of the run's folder. Without it: the file's name.")
-    seed: NonNegativeInt = Field(
-        0, lt=2**32, description="Seed of splits, new weights, the order of batches and dropout."
-    )
+    seed: Seed = Field(0, description="Seed of splits, new weights, the order of batches and dropout.")
     model: ModelConfig = Field(description="The base model.")
     task: SerializeAsAny[Task] = Field(description="What to learn.")
     data: DataConfig | None = Field(
@@ -200,9 +198,7 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> tuple[Recipe
         ConfigError: With file, line and key.
     """
     path = find_recipe(path)
-    document = read_yaml(path)
-    check_kind(document, RECIPE)
-    document = override(document, overrides)
+    document = override(read_kind(path, RECIPE), overrides)
     return build_recipe(document, default_name=path.stem), document
 
 

@@ -129,3 +129,11 @@ def test_a_written_recipe_is_read_back(tmp_path: Path) -> None:
     recipe = resolve_recipe(small("task.label=[a, b]", "training.learning_rate=5e-4"))
     write_recipe(recipe, tmp_path / "recipe.yaml")
     assert load_recipe(tmp_path / "recipe.yaml")[0] == recipe
+
+
+@pytest.mark.parametrize("key", ["seed", "data.split_seed", "data.draw_seed"])
+def test_seeds_are_those_that_generators_take(key: str) -> None:
+    assert small(f"{key}={2**32 - 1}", "data.max_train_examples=4")
+    for wrong in (-1, 2**32):
+        with pytest.raises(ConfigError, match=rf"{key}: should be (greater|less) than or equal to"):
+            small(f"{key}={wrong}", "data.max_train_examples=4")
