@@ -9,16 +9,13 @@ from pathlib import Path
 
 from peftlab.core.errors import UserError
 from peftlab.core.files import write_text
+from peftlab.packs.layout import SUITE_DATA_NAME
 from peftlab.preparation.check import CheckedRecipe
 from peftlab.recipe.schema import Recipe
-
-DATA_NAME = "suite_data.json"
 
 
 def keep_data(folder: Path, checked: Mapping[tuple[str, ...], CheckedRecipe]) -> None:
     """Write down what the data are, the first time; later they must be the same.
-
-    A data set that the suite names newly is another one, and its runs are run anew anyway.
 
     Args:
         folder: Of the suite.
@@ -27,20 +24,46 @@ def keep_data(folder: Path, checked: Mapping[tuple[str, ...], CheckedRecipe]) ->
     Raises:
         UserError: What the suite names holds other rows than when it began.
     """
-    path = folder / DATA_NAME
-    known: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    found = dict(known)
+    found = same_data(folder, checked)
+    if found != _known(folder):
+        write_text(folder / SUITE_DATA_NAME, json.dumps(found, indent=2) + "\n")
+
+
+def same_data(
+    folder: Path, checked: Mapping[tuple[str, ...], CheckedRecipe], *, where: Path | None = None
+) -> dict[str, str]:
+    """See that the data are those with which the suite began, and write nothing.
+
+    A data set that the suite names newly is another one, and its runs are run anew anyway.
+
+    Args:
+        folder: Of the suite.
+        checked: By the point of the axes.
+        where: What the user calls the folder, where this is a copy of it.
+
+    Returns:
+        What is known of the data now.
+
+    Raises:
+        UserError: What the suite names holds other rows than when it began.
+    """
+    found = _known(folder)
     for point, each in checked.items():
         now = each.data.summary.fingerprint
         if found.setdefault(_key(each.recipe), now) != now:
             raise UserError(
                 "the data have changed since the suite was begun" + (f", at {', '.join(point)}" if point else ""),
-                where=str(folder),
+                where=str(where or folder),
                 hint="Bring them back as they were, or choose another --output-dir: methods that learned other rows "
                 "cannot be compared, and tuning has chosen by the rows of then.",
             )
-    if found != known:
-        write_text(path, json.dumps(found, indent=2) + "\n")
+    return found
+
+
+def _known(folder: Path) -> dict[str, str]:
+    path = folder / SUITE_DATA_NAME
+    known: dict[str, str] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return known
 
 
 def _key(recipe: Recipe) -> str:

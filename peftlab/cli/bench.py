@@ -65,6 +65,7 @@ def bench(
         from peftlab.bench.plan import Plan
         from peftlab.bench.routing import route_sequences
         from peftlab.bench.suite import load_suite
+        from peftlab.bench.suite_data import same_data
         from peftlab.bench.suite_folder import REPORT_NAME, SuiteFolder, locked, refuse_foreign_folder
         from peftlab.report.page import is_page, write_report
 
@@ -75,6 +76,7 @@ def bench(
         site = stack.enter_context(executor_site(executor, address, wishes, reporter))
         with _unpacked_copy(path) if dry_run else _unpacked(path) as folder:
             plan = Plan(loaded, document, SuiteFolder(folder), offline=offline, reporter=reporter)
+            same_data(folder, plan.checked, where=path)
             plan.learn_from_finished()
             shown = {**describe(plan, workers=site.at_once, retry_failed=retry_failed), "folder": str(path)}
             if dry_run:

@@ -2,7 +2,7 @@
 
 Beside ``suite.yaml``, which stays as it is: ``records.jsonl`` (a record a line), ``predictions.parquet`` (all cells),
 ``metrics.parquet`` (the lines of every ``metrics.jsonl``), ``tuning.parquet`` (the records of tuning's trials),
-``pack.json`` (an index, and what tuning has found), ``audits.jsonl`` where cells were audited,
+``pack.json`` (an index, and what tuning has found), ``suite_data.json``, ``audits.jsonl`` where cells were audited,
 and the report as ``report.html`` and ``report.md``.
 """
 
@@ -26,6 +26,8 @@ DATA_NAMES = (RECORDS_NAME, PREDICTIONS_NAME, METRICS_NAME, TRIALS_NAME)
 REPORT_NAMES = ("report.html", "report.md")
 SUITE_NAME = "suite.yaml"
 SECONDS_NAME = "suite_seconds.json"
+SUITE_DATA_NAME = "suite_data.json"
+"""Which data the runs have learned: it stays as it is, for `peftlab bench` to go on over the same ones."""
 CELLS, TRIALS = "cells", "tuning/trials"
 
 RUN_METRICS_NAME = "metrics.jsonl"

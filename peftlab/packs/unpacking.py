@@ -16,6 +16,7 @@ from peftlab.packs.layout import (
     RUN_METRICS_NAME,
     RUN_PREDICTIONS_NAME,
     SECONDS_NAME,
+    SUITE_DATA_NAME,
     SUITE_NAME,
     TRIALS,
 )
@@ -46,7 +47,7 @@ def unpack_copy(folder: Path, copy: Path) -> None:
     Raises:
         UserError: The pack is damaged.
     """
-    for pattern in (SUITE_NAME, f"{CELLS}/*", f"{TRIALS}/*", "tuning/*.json"):
+    for pattern in (SUITE_NAME, SUITE_DATA_NAME, f"{CELLS}/*", f"{TRIALS}/*", "tuning/*.json"):
         for path in folder.glob(pattern):
             place = copy / path.relative_to(folder)
             place.parent.mkdir(parents=True, exist_ok=True)

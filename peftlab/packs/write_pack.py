@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from peftlab.core.errors import UserError
-from peftlab.core.files import atomic_folder, write_text
+from peftlab.core.files import atomic_folder, near_names, write_text
 from peftlab.packs.audits import AUDITS_NAME
 from peftlab.packs.layout import (
     CELLS,
@@ -22,6 +22,7 @@ from peftlab.packs.layout import (
     PREDICTIONS_NAME,
     RECORDS_NAME,
     REPORT_NAMES,
+    SUITE_DATA_NAME,
     SUITE_NAME,
     TRIALS,
     TRIALS_NAME,
@@ -36,6 +37,8 @@ from peftlab.packs.tables import write_metrics, write_predictions, write_trials
 from peftlab.packs.unpacking import unpack
 
 STAGING_NAME = ".pack.partial"
+COPIED_NAMES = (AUDITS_NAME, SUITE_DATA_NAME)
+"""What a pack holds as the suite's folder has it, where it has it."""
 WriteReports = Callable[[Path], None]
 """Writes ``report.html`` and ``report.md`` into a pack's folder."""
 
@@ -104,8 +107,10 @@ def check_suite_folder(folder: Path) -> None:
     Raises:
         UserError: It is not.
     """
+    if folder.is_file():
+        raise UserError("this is a file", where=str(folder), hint="Give the folder that `peftlab bench` has written.")
     if not folder.is_dir():
-        raise UserError("there is no such folder", where=str(folder), hint="Give the folder of a suite.")
+        raise UserError("there is no such folder", where=str(folder), hint=near_names(folder))
     if not (folder / SUITE_NAME).is_file():
         raise UserError(
             f"this is not a suite's folder: it has no {SUITE_NAME}",
@@ -128,7 +133,8 @@ def _pack_elsewhere(folder: Path, output: Path, write_reports: WriteReports) -> 
 
 def _refuse_other_folder(output: Path, content: PackContent) -> None:
     names = {path.name for path in output.iterdir()}
-    foreign = sorted(names - {".lock", INDEX_NAME, SUITE_NAME, AUDITS_NAME, *DATA_NAMES, *REPORT_NAMES})
+    own = {".lock", INDEX_NAME, SUITE_NAME, *COPIED_NAMES, *DATA_NAMES, *REPORT_NAMES}
+    foreign = sorted(names - own)
     if foreign or not is_pack(output):
         raise UserError(
             f"the folder is not a pack, or holds other things: {', '.join(foreign[:4]) or 'there is no pack.json'}",
@@ -166,8 +172,9 @@ def _is_report(path: Path) -> bool:
 def _write(content: PackContent, folder: Path, target: Path, write_reports: WriteReports) -> Packed:
     """Write a pack's files into an empty folder, and read them back."""
     shutil.copyfile(folder / SUITE_NAME, target / SUITE_NAME)
-    if (folder / AUDITS_NAME).is_file():
-        shutil.copyfile(folder / AUDITS_NAME, target / AUDITS_NAME)
+    for name in COPIED_NAMES:
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, target / name)
     write_text(target / RECORDS_NAME, "".join(f"{compact(record)}\n" for record in content.records.values()))
     layouts, chosen = write_predictions(content.predictions, target / PREDICTIONS_NAME)
     write_metrics(content.metrics, target / METRICS_NAME)
@@ -210,6 +217,6 @@ def _index_text(index: PackIndex) -> str:
 
 def _install(staging: Path, folder: Path) -> None:
     """Move the files into the suite's folder, whose cells are still there: they count as long as they are."""
-    for name in (INDEX_NAME, AUDITS_NAME, *DATA_NAMES, *REPORT_NAMES):
+    for name in (INDEX_NAME, *COPIED_NAMES, *DATA_NAMES, *REPORT_NAMES):
         if (staging / name).exists():
             (staging / name).replace(folder / name)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 from peftlab.bench.execute import Execution, Outcome
 from peftlab.bench.plan import Plan
 from peftlab.bench.suite import load_suite
-from peftlab.bench.suite_data import DATA_NAME
 from peftlab.bench.suite_folder import SuiteFolder
+from peftlab.cli.app import app
 from peftlab.core.errors import UserError
 from peftlab.core.reporter import Silent
+from peftlab.packs.layout import SUITE_DATA_NAME
+from peftlab.packs.write_pack import pack_suite
 from tests.bench.test_suite_sequences import RECIPE, Stub
 
 pytestmark = pytest.mark.slow
@@ -44,7 +48,7 @@ def execute(home: Path, stub: Stub) -> Outcome:
 
 
 def test_a_suite_does_not_go_on_over_other_data(home: Path) -> None:
-    stub, written = Stub(), home / "out" / DATA_NAME
+    stub, written = Stub(), home / "out" / SUITE_DATA_NAME
     assert execute(home, stub).statuses == {"success": 2}
     before = written.read_bytes()
     (home / "suite.yaml").write_text(SUITE.replace("seeds: [3]", "seeds: [3, 4]"))
@@ -59,3 +63,28 @@ def test_a_suite_does_not_go_on_over_other_data(home: Path) -> None:
     recipe = home / "recipe.yaml"
     recipe.write_text(recipe.read_text().replace("rows.csv", "more.csv"))
     assert execute(home, stub).runs_done == 4
+
+
+def test_a_dry_run_says_so_too_of_a_folder_and_of_a_pack(home: Path) -> None:
+    assert execute(home, Stub()).statuses == {"success": 2}
+    pack_suite(home / "out", lambda folder: None, output=home / "pack")
+
+    def dry_run(folder: Path) -> Any:
+        words = ["bench", str(home / "suite.yaml"), "--output-dir", str(folder), "--dry-run", "--offline"]
+        before = contents(folder)
+        done = CliRunner().invoke(app, words)
+        assert contents(folder) == before
+        return done
+
+    for folder in (home / "out", home / "pack"):
+        assert dry_run(folder).exit_code == 0
+    with (home / "rows.csv").open("a") as table:
+        table.write("a wholly new row,good\n")
+    for folder in (home / "out", home / "pack"):
+        done = dry_run(folder)
+        assert done.exit_code == 2
+        assert f"Error: {folder}: the data have changed since the suite was begun" in done.stderr
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
