@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from typing import Annotated
 
@@ -20,6 +21,7 @@ from peftlab.cli.evaluate import evaluate
 from peftlab.cli.explain import explain
 from peftlab.cli.export import export
 from peftlab.cli.init import init
+from peftlab.cli.json_object import print_error
 from peftlab.cli.label import label
 from peftlab.cli.ls import ls
 from peftlab.cli.output import READER_LEFT, end_output, show_error
@@ -101,11 +103,22 @@ def main() -> None:
     sys.exit(end_output(code))
 
 
+def _tell_wrong_usage(leaving: SystemExit) -> None:
+    """Print as an object, too, what typer has said of a wrong option or argument, where ``--json`` stands beside it."""
+    words = itertools.takewhile(lambda word: word != "--", sys.argv[1:])
+    told = getattr(leaving.__context__, "format_message", None)
+    if callable(told) and "--json" in words and isinstance(leaving.code, int):
+        print_error(str(told()), leaving.code)
+
+
 def _exit_code() -> int | str | None:
     try:
         app()
-    except SystemExit as leaving:  # typer and rich say 1 where a pipe is broken
-        return READER_LEFT if isinstance(leaving.__context__, BrokenPipeError) else leaving.code
+    except SystemExit as leaving:
+        if isinstance(leaving.__context__, BrokenPipeError):  # typer and rich say 1
+            return READER_LEFT
+        _tell_wrong_usage(leaving)
+        return leaving.code
     except KeyboardInterrupt:
         tell("Stopped.")
         return 1

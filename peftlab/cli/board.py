@@ -16,7 +16,7 @@ from peftlab.cli.verbs import verb
 @verb()
 def board(
     folder: Annotated[
-        Path, typer.Argument(metavar="[DIR]", help="The folder that the runs are in.", show_default=True)
+        Path, typer.Argument(metavar="DIR", help="The folder that the runs are in.", show_default=True)
     ] = Path("runs"),
     host: Annotated[
         str, typer.Option(help="Address to listen on. Any address but loopback needs PEFTLAB_TOKEN.")

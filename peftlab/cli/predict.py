@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run or export.", show_default=False)],
     texts: Annotated[
-        list[str] | None, typer.Argument(metavar="[TEXT…]", help="Texts to predict on.", show_default=False)
+        list[str] | None, typer.Argument(metavar="TEXT…", help="Texts to predict on.", show_default=False)
     ] = None,
     source: Annotated[
         str | None,

@@ -21,7 +21,7 @@ def reproduce(
     ],
     cell: Annotated[
         str | None,
-        typer.Argument(metavar="[CELL]", help="A cell of the suite, as in lora--seed0.", show_default=False),
+        typer.Argument(metavar="CELL", help="A cell of the suite, as in lora--seed0.", show_default=False),
     ] = None,
     output_dir: Annotated[
         Path | None,

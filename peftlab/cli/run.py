@@ -21,7 +21,7 @@ from peftlab.core.errors import UserError
 def run(
     recipe: Annotated[
         Path | None,
-        typer.Argument(metavar="[RECIPE]", help="A recipe: a YAML file. Without it --set gives every key."),
+        typer.Argument(metavar="RECIPE", help="A recipe: a YAML file. Without it --set gives every key."),
     ] = None,
     overrides: Overrides = None,
     output_dir: Annotated[

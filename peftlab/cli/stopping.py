@@ -7,19 +7,14 @@ import signal
 import threading
 from collections.abc import Iterator
 
-import typer
-
-from peftlab.core.reporter import tell
-
 
 @contextlib.contextmanager
 def resumable() -> Iterator[None]:
-    """Say on Ctrl-C how to go on, and exit with 1."""
+    """Let Ctrl-C say how to go on; the verb tells it, and exits with 1."""
     try:
         yield
     except KeyboardInterrupt:
-        tell("Stopped. The same command goes on from here.")
-        raise typer.Exit(1) from None
+        raise KeyboardInterrupt("The same command goes on from here.") from None
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from difflib import get_close_matches
 from typing import Any, ParamSpec
 
 import typer
@@ -43,10 +44,15 @@ class Verbs(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Name the verb that is meant by a word that other tools use."""
-        verb = OTHER_NAMES.get(args[0].lower()) if args else None
+        verb = self._meant(ctx, args[0].lower()) if args else None
         if verb is not None and self.get_command(ctx, args[0]) is None:
             ctx.fail(f"No such command '{args[0]}'. Did you mean '{verb}'?")
         return super().resolve_command(ctx, args)
+
+    def _meant(self, ctx: Any, word: str) -> str | None:
+        """The verb that another tool's word means, misspelt or not; None: typer names the verbs that are near."""
+        near = [word] if word in OTHER_NAMES else get_close_matches(word, [*OTHER_NAMES, *self.list_commands(ctx)], n=1)
+        return OTHER_NAMES.get(near[0]) if near else None
 
 
 def _end_with(error: Exception, *, as_json: bool) -> int:
@@ -56,12 +62,12 @@ def _end_with(error: Exception, *, as_json: bool) -> int:
     return exit_code_of(error)
 
 
-def _stopped(*, as_json: bool) -> int:
-    """Say that Ctrl-C has ended a verb, if this is the first of the processes; the exit code."""
+def _stopped(way_on: str, *, as_json: bool) -> int:
+    """Say that Ctrl-C has ended a verb, and how to go on, if this is the first of the processes; the exit code."""
     if is_first_process():
-        tell("Stopped.")
+        tell(f"Stopped. {way_on}".strip())
         if as_json:
-            print_error("stopped", 1)
+            print_error(f"stopped: {way_on}" if way_on else "stopped", 1)
     return 1
 
 
@@ -81,8 +87,8 @@ def verb(*, quiet: bool = True) -> Callable[[Callable[P, None]], Callable[P, Non
                 function(*args, **kwargs)
             except typer.Exit:
                 raise
-            except KeyboardInterrupt:  # typer would end without a word, and with another code
-                raise typer.Exit(_stopped(as_json=bool(kwargs.get("as_json")))) from None
+            except KeyboardInterrupt as stop:  # typer would end without a word, and with another code
+                raise typer.Exit(_stopped(str(stop), as_json=bool(kwargs.get("as_json")))) from None
             except Exception as error:  # noqa: BLE001 - shown as a message, or as a defect
                 raise typer.Exit(_end_with(error, as_json=bool(kwargs.get("as_json")))) from None
 

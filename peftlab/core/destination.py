@@ -46,6 +46,7 @@ def check_file(
     Raises:
         UserError: It must not be written, or cannot be.
     """
+    _check_name(path, option)
     if os.path.isdir(path):  # noqa: PTH112 - unlike pathlib's, these tests raise nothing for a name that is too long
         raise UserError("this is a folder", where=f"{option} {path}", hint="Give the name of a file.")
     if os.path.lexists(path) and not _is_plain(path):
@@ -73,6 +74,7 @@ def check_folder(path: Path, *, option: str, inputs: Iterable[Path | str] = (), 
     Raises:
         UserError: It lies in an input or in a folder of peftlab's, or cannot be made or written in.
     """
+    _check_name(path, option)
     _check_inputs(path, option, inputs)
     _check_owner(path, option)
     is_there = os.path.isdir(path)  # noqa: PTH112
@@ -157,6 +159,14 @@ def _is_plain(path: Path) -> bool:
         return stat.S_ISREG(path.stat().st_mode)
     except OSError:  # a link that leads nowhere, or in a circle
         return True
+
+
+def _check_name(path: Path, option: str) -> None:
+    """A dash means standard output to other programs: nobody wants a file of that name."""
+    if path == Path("-"):
+        raise UserError(
+            "`-` is no name, and files are not written to standard output", where=f"{option} -", hint="Give a name."
+        )
 
 
 def _check_inputs(path: Path, option: str, inputs: Iterable[Path | str]) -> None:

@@ -34,7 +34,7 @@ def check_output(path: Path, *, inputs: Iterable[Path | str] = (), force: bool =
     """
     if path.suffix.lower() not in ENDINGS:
         hint = did_you_mean(path.suffix.lower(), ENDINGS)
-        raise UserError("the ending does not tell how to write the predictions", where=str(path), hint=hint)
+        raise UserError("the ending does not tell how to write the file", where=str(path), hint=hint)
     check_file(path, inputs=inputs, force=force)
 
 

@@ -150,10 +150,32 @@ def test_an_output_folder_in_use(command, recipe: Path, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.tex"]
 
 
-def test_json_holds_the_error_too(command, recipe: Path) -> None:
-    done = command("run", recipe, "--json", "--set", "method.rnak=1")
+def test_what_is_meant_by_a_folder_and_by_a_table(command, recipe: Path, tmp_path: Path) -> None:
+    """A newcomer gives a verb what is at hand."""
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "recipe.yaml").write_text(recipe.read_text())
+    (tmp_path / "rows.csv").write_text("text,label\na fine day,good\n")
+    for verb in ("run", "validate"):
+        refused(command(verb, "run"), "run: this is a folder", "Did you mean `run/recipe.yaml`?")
+        refused(command(verb, "rows.csv"), "the file holds text", "`peftlab init rows.csv` writes a recipe")
+    assert "init" not in refused(command("bench", "rows.csv"), "the file holds text")
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--set", "method.rnak=1"], "method.rnak"),
+        (["--epochs", "3"], "No such option: --epochs"),
+        (["--threads", "-1"], "'--threads'"),
+    ],
+)
+def test_json_holds_the_error_too(words: list[str], said: str, command, recipe: Path) -> None:
+    done = command("run", recipe, "--json", *words)
     assert done.returncode == 2
-    assert "method.rnak" in json.loads(done.stdout)["error"]["message"]
+    error = json.loads(done.stdout)["error"]
+    assert said in error["message"]
+    assert error["exit_code"] == 2
+    assert command("run", recipe, *words).stdout == ""
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="needs to mount a small file system")

@@ -109,6 +109,8 @@ def test_an_existing_file_needs_force(output: str, command: Command, place: Path
         (["run", "run/recipe.yaml", "--output-dir", "link/again"], "is the folder of a run"),
         (["run", "run/recipe.yaml", "--output-dir", "/proc/again"], "nothing can be written"),
         (["run", "run/recipe.yaml", "--output-dir", "file/again"], "is not a folder"),
+        (["run", "run/recipe.yaml", "--output-dir", "-"], "--output-dir -: `-` is no name"),
+        (["init", "in.csv", "--output", "-"], "--output -: `-` is no name"),
     ],
 )
 def test_other_verbs(words: list[str], reason: str, command: Command, place: Path) -> None:

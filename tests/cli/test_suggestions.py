@@ -21,6 +21,8 @@ from tests.conftest import Command
         ("infer", "predict"),
         ("Train", "run"),
         ("predcit", "predict"),
+        ("trian", "run"),
+        ("tunee", "tune"),
     ],
 )
 def test_verbs(word: str, verb: str, command: Command) -> None:

@@ -12,6 +12,7 @@ import typer
 from typer.testing import CliRunner
 
 from peftlab.cli.json_object import print_with_items
+from peftlab.cli.stopping import resumable
 from peftlab.cli.verbs import verb
 from peftlab.core.errors import RunFailedError, UserError
 
@@ -100,3 +101,18 @@ def test_what_breaks_off_a_list_ends_its_object(error: BaseException | None, cod
         else:
             assert message in printed["error"]["message"]
             assert printed["error"]["exit_code"] == code
+
+
+def test_ctrl_c_says_how_to_go_on_and_under_json_is_an_object() -> None:
+    @verb()
+    def work(as_json: bool = typer.Option(False, "--json")) -> None:
+        with resumable():
+            raise KeyboardInterrupt
+
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command()(work)
+    plain, as_object = CliRunner().invoke(app, []), CliRunner().invoke(app, ["--json"])
+    assert plain.exit_code == as_object.exit_code == 1
+    assert plain.stderr == as_object.stderr == "Stopped. The same command goes on from here.\n"
+    assert plain.stdout == ""
+    assert "goes on from here" in json.loads(as_object.stdout)["error"]["message"]
