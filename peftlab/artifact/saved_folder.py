@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from peftlab.core.config import Document, parse_yaml
@@ -33,14 +34,16 @@ def _refuse_packed(folder: Path) -> None:
         raise UserError(
             "this is a pack: the records and predictions of a suite's runs, without their weights",
             where=str(folder),
-            hint=f"`peftlab reproduce {folder} CELL --output-dir DIR` makes one of the runs again; then use DIR.",
+            hint=f"`peftlab reproduce {shlex.quote(str(folder))} CELL --output-dir DIR` makes one of the runs again; "
+            "then use DIR.",
         )
     pack = next((place for place in folder.parents if (place / PACK_INDEX_NAME).is_file()), None)
     if pack is not None and not folder.exists():
         raise UserError(
             "the suite's runs are packed: the pack has their records and predictions, and no weights",
             where=str(folder),
-            hint=f"`peftlab reproduce {pack} {folder.name} --output-dir DIR` makes the run again; then use DIR.",
+            hint=f"`peftlab reproduce {shlex.quote(str(pack))} {folder.name} --output-dir DIR` makes the run again; "
+            "then use DIR.",
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -102,7 +103,8 @@ def _read_state(folder: Path, given: Path) -> dict[str, Any]:
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
-        what = f"`peftlab app build {given}` makes it." if given.is_file() else "Name its recipe, or its folder."
+        made = f"`peftlab app build {shlex.quote(str(given))}` makes it."
+        what = made if given.is_file() else "Name its recipe, or its folder."
         raise UserError("there is no application in this place", where=str(folder), hint=what) from None
     except ValueError:
         raise UserError("this file is damaged: it is no JSON", where=str(path), hint="Build again.") from None

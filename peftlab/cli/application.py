@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -62,7 +63,8 @@ def build(
         runs = {key: str(path) for key, path in place.runs.items()}
         print(json.dumps({"folder": str(folder), "type": file.application.registered_name, "parts": runs}, indent=2))
     else:
-        print(f"Built: {folder}\n\nNext:\n  peftlab app evaluate {folder}\n  peftlab app serve {folder}")
+        named = shlex.quote(str(folder))
+        print(f"Built: {folder}\n\nNext:\n  peftlab app evaluate {named}\n  peftlab app serve {named}")
 
 
 @application.command()

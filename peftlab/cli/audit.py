@@ -12,6 +12,7 @@ from peftlab.cli.computing import start_computing
 from peftlab.cli.options import Device, Encoding, Force, Format, Json, Offline, Read, ThreadCount
 from peftlab.cli.output import reporting
 from peftlab.cli.verbs import verb
+from peftlab.core.amounts import plural
 from peftlab.core.seed import LARGEST_SEED
 
 SHOWN = 5
@@ -101,7 +102,7 @@ def audit(
 def _summary(report: Any) -> str:
     from peftlab.audit.page import changed, changes, shown_interval, shown_value, trust, verdict
 
-    lines = [f"{report.run} on {report.data}: {report.rows} rows", "", f"{verdict(report)}."]
+    lines = [f"{report.run} on {report.data}: {plural(report.rows, 'row')}", "", f"{verdict(report)}."]
     lines += [f"  {breach.sentence}" for breach in report.breaches]
     lines += [f"  {report.figures[name].sentence}  [{name}]" for name in report.alarms]
     lines.append(trust(report))

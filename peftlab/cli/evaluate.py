@@ -12,6 +12,7 @@ from peftlab.cli.computing import start_computing
 from peftlab.cli.options import Device, Encoding, Format, Json, Offline, Read, ThreadCount
 from peftlab.cli.output import reporting
 from peftlab.cli.verbs import verb
+from peftlab.core.amounts import plural
 
 
 @verb()
@@ -51,7 +52,7 @@ def evaluate(
 
 def _summary(found: Any) -> str:
     scored = f", scored as {found.examples} examples" if found.examples != found.rows else ""
-    lines = [f"{found.run} on {found.data}: {found.rows} rows{scored}"]
+    lines = [f"{found.run} on {found.data}: {plural(found.rows, 'row')}{scored}"]
     for name, value in found.scores.items():
         interval = found.intervals[name]
         between = f"   95 % interval {interval[0]:.4f} to {interval[1]:.4f}" if interval else ""

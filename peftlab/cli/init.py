@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -47,11 +48,11 @@ def init(
         proposal = propose(data, name=name, offline=offline, report=tell, ask=_ask if may_ask else None)
     values = {**proposal.values, "data": {**proposal.values["data"], "source": _moved(proposal, data, address)}}
     proposal = type(proposal)(values, proposal.reasons, proposal.notes)
-    write_text(path, recipe_text(proposal, command=f"peftlab init {data}"))
+    write_text(path, recipe_text(proposal, command=f"peftlab init {shlex.quote(data)}"))
     if as_json:
         print(json.dumps({"recipe": str(path), "values": values, "notes": proposal.notes}, ensure_ascii=False))
         return
-    print("\n".join([*proposal.notes, f"wrote {path}", f"next: peftlab run {path}"]))
+    print("\n".join([*proposal.notes, f"wrote {path}", f"next: peftlab run {shlex.quote(str(path))}"]))
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from peftlab.cli.json_object import print_with_items
 from peftlab.cli.options import Device, Encoding, Force, Format, Json, Offline, Read, ThreadCount
 from peftlab.cli.output import reporting
 from peftlab.cli.verbs import verb
+from peftlab.core.amounts import plural
 
 if TYPE_CHECKING:
     from peftlab.data.streaming import RowStream
@@ -70,7 +71,7 @@ def predict(
             cut: list[int] = []
             count = write_answers(output, _noting_cuts(answers, cut))
             summary = {"run": tuned.name, "rows": count, "truncated": len(cut), "output": str(output)}
-            print(json.dumps(summary) if as_json else f"{count} predictions: {output}")
+            print(json.dumps(summary) if as_json else f"{plural(count, 'prediction')}: {output}")
         elif as_json:
             _print_object(tuned, answers)
         else:

@@ -13,6 +13,7 @@ from peftlab.cli.computing import start_computing
 from peftlab.cli.options import Device, Encoding, Force, Format, Json, Offline, Read, ThreadCount
 from peftlab.cli.output import reporting
 from peftlab.cli.verbs import verb
+from peftlab.core.amounts import plural
 from peftlab.core.seed import LARGEST_SEED
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def _print(found: Selection, output: Path | None, *, as_json: bool) -> None:
             shown |= {"rows": len(found.rows), "output": str(output)}
         print(json.dumps(shown, ensure_ascii=False))
     elif output is not None:
-        print(f"{len(found.rows)} rows of {found.pool}: {output}")
+        print(f"{plural(len(found.rows), 'row')} of {found.pool}: {output}")
     else:
         for row in found.rows:
             texts = [str(value) for key, value in row.items() if not key.startswith("select_") and value is not None]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -126,5 +127,5 @@ def as_text(result: SearchResult) -> str:
     else:
         lines.append("    the same, fresh seeds     no run came through")
     lines.append(f"  recipe      {result.recipe}")
-    lines.append(f"  next        peftlab run {result.recipe}")
+    lines.append(f"  next        peftlab run {shlex.quote(str(result.recipe))}")
     return "\n".join(lines)

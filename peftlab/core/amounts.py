@@ -32,3 +32,8 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min {rest:02d} s"
     return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def plural(number: int, noun: str) -> str:
+    """``1 run``, ``3 runs``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

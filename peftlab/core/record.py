@@ -7,6 +7,7 @@ measured is null; nothing here is an estimate.
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -254,13 +255,14 @@ def no_folder(path: Path) -> UserError:
     return UserError(
         "this is a file; the folder of a run is needed",
         where=str(path),
-        hint=f"If this is a recipe, `peftlab run {path}` makes a run of it." if is_yaml else None,
+        hint=f"If this is a recipe, `peftlab run {shlex.quote(str(path))}` makes a run of it." if is_yaml else None,
     )
 
 
 def _way_to_a_run(folder: Path) -> str:
     if (folder / RECIPE_NAME).is_file() and any((folder / name).exists() for name in (".lock", "metrics.jsonl")):
-        return f"Go on with the interrupted run by `peftlab run {folder / RECIPE_NAME} --output-dir {folder} --resume`."
+        recipe, place = shlex.quote(str(folder / RECIPE_NAME)), shlex.quote(str(folder))
+        return f"Go on with the interrupted run by `peftlab run {recipe} --output-dir {place} --resume`."
     below = sorted(record.parent for depth in ("*", "*/*") for record in folder.glob(f"{depth}/{RECORD_NAME}"))
     return f"Did you mean `{below[0]}`?" if below else "Give the folder that `peftlab run` names when it ends."
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from peftlab.core.amounts import plural
 from peftlab.core.capabilities import GeneratesText
 from peftlab.core.errors import UnsupportedError, UserError
 from peftlab.core.reporter import Reporter
@@ -45,7 +46,7 @@ def predict_rows(tuned: TunedModel, stream: RowStream, reporter: Reporter) -> It
             answer = rounded(tuned.task.answer(prediction, inputs, tuned.labels))
             yield {"index": split.index[row], **inputs, **answer, "truncated": truncated}
     if cut and getattr(tuned.task, "windows", None) is None:
-        reporter.say(f"{cut} of the texts were longer than {tuned.max_length} tokens and were cut to that length")
+        reporter.say(f"{plural(cut, 'text')} longer than {tuned.max_length} tokens: cut to that length")
     elif cut:
         reporter.say(f"{cut} of the texts have more windows than this run reads, and lost their end")
 

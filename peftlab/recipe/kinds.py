@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from peftlab.core.application import APPLICATIONS
@@ -36,7 +37,7 @@ def _what_may_be_meant(path: Path, wanted: str) -> str | None:
         inside = sorted(item for item in path.iterdir() if item.suffix in _YAML)
         return f"Did you mean `{inside[0]}`?" if inside else None
     if wanted == RECIPE and path.suffix.lower() in ENDINGS.keys() - _YAML:
-        return f"Is it a table? `peftlab init {path}` writes a recipe that fits it."
+        return f"Is it a table? `peftlab init {shlex.quote(str(path))}` writes a recipe that fits it."
     return None
 
 
@@ -62,5 +63,5 @@ def check_kind(document: Document, wanted: str) -> None:
         raise ConfigError(
             f"this is {kind}, and {wanted} is needed",
             where=document.source,
-            hint=f"Use `peftlab {_VERBS[kind]} {document.source}`.",
+            hint=f"Use `peftlab {_VERBS[kind]} {shlex.quote(document.source)}`.",
         )

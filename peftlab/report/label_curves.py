@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from peftlab.core.amounts import plural
 from peftlab.core.metric import METRICS, possible_difference
 from peftlab.core.selection import labels_name
 from peftlab.figures.frame import whole_number
@@ -172,7 +173,7 @@ def label_headline(found: LabelCurves) -> str:
     told = "no strategy is told apart from chance as better"
     if better:
         told = f"{', '.join(better)} {'is' if len(better) == 1 else 'are'} better than chance"
-    return f"{text} There {told} (95 %, Bonferroni over {wording.plural(len(found.methods) - 1, 'comparison')})."
+    return f"{text} There {told} (95 %, Bonferroni over {plural(len(found.methods) - 1, 'comparison')})."
 
 
 def _is_better(method: LabelCurve, found: LabelCurves) -> bool:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from peftlab.core.amounts import plural
 from peftlab.report import wording
 from peftlab.report.budget import doubts
 from peftlab.report.collapse import collapse_notices
@@ -90,7 +91,7 @@ def report_notices(
     notices = [notice for suite in found.suites.values() for notice in _suite_notices(suite, found)]
     loose = [entry for entry in found.entries if entry.suite is None]
     if loose:
-        which = "These records are" if len(loose) == len(found.entries) else f"{wording.plural(len(loose), 'run')} are"
+        which = "These records are" if len(loose) == len(found.entries) else f"{plural(len(loose), 'run')} are"
         notices.append(
             Notice(
                 f"{which} no suite: nothing says that the methods had the same budget for tuning. "
@@ -101,7 +102,7 @@ def report_notices(
     notices += _own_splits(comparisons)
     if excluded:
         notices.append(
-            Notice(f"{wording.plural(len(excluded), 'item')} left out of the comparison, listed below with the reason.")
+            Notice(f"{plural(len(excluded), 'item')} left out of the comparison, listed below with the reason.")
         )
     return notices
 
@@ -130,7 +131,7 @@ def _suite_notices(suite: SuiteInfo, found: Found) -> list[Notice]:
     done = {(entry.name, entry.seed) for entry in found.entries if entry.suite == suite.folder and entry.has_scores}
     missing = [run for run in suite.planned if run not in done]
     if missing:
-        planned = wording.plural(len(suite.planned), "planned run")
+        planned = plural(len(suite.planned), "planned run")
         notices.append(
             Notice(f"{len(missing)} of {planned} of the suite {suite.name} have no result; see the statuses below.")
         )

@@ -10,6 +10,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup
 
+from peftlab.core.amounts import plural
 from peftlab.core.files import write_text
 from peftlab.figures.svg import FIGURE_STYLE
 from peftlab.report import report_tables as tables
@@ -164,6 +165,7 @@ def render_html(report: Report) -> str:
         most_bars=MOST_BARS,
         most_methods=MOST_METHODS,
         wording=wording,
+        plural=plural,
         nothing=NOTHING_TO_COMPARE,
     )
     return f"{MARKER}\n{page.lstrip()}"

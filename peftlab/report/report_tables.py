@@ -6,6 +6,7 @@ import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
+from peftlab.core.amounts import plural
 from peftlab.report import wording
 from peftlab.report.budget import budget_curve
 from peftlab.report.comparison import LEVEL, Comparison, MethodResult
@@ -172,9 +173,9 @@ def environment_table(entries: Sequence[Entry]) -> Table | None:
     shown = [dict(environment) for environment, _ in counts.most_common(MOST_ENVIRONMENTS)]
     keys = list(dict.fromkeys(key for environment in shown for key in environment))
     rows: list[list[Cell]] = [[key, *(environment.get(key, wording.NONE) for environment in shown)] for key in keys]
-    heads = [wording.plural(number, "run") for _, number in counts.most_common(MOST_ENVIRONMENTS)]
+    heads = [plural(number, "run") for _, number in counts.most_common(MOST_ENVIRONMENTS)]
     left = len(counts) - len(shown)
-    note = f"{wording.plural(left, 'other environment')} occur in fewer runs." if left > 0 else ""
+    note = f"{plural(left, 'other environment')} occur in fewer runs." if left > 0 else ""
     return Table("Environment", ["", *heads], rows, note, frozenset(range(1, len(shown) + 1)))
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from peftlab.core.amounts import plural
 from peftlab.figures.frame import whole_number
 from peftlab.figures.lines import Curve, CurveAxes, draw_curves
 from peftlab.report import wording
@@ -70,7 +71,7 @@ def sequence_headline(found: LearnedTasks) -> str:
     """What the sequence came to, in a sentence."""
     best = found.methods[0]
     return (
-        f"After {wording.plural(len(found.tasks), 'task')} {best.name} has the best mean {found.metric} on all, "
+        f"After {plural(len(found.tasks), 'task')} {best.name} has the best mean {found.metric} on all, "
         f"{shown_score(best.figures['mean'], found.metric)}. Its forgetting in {wording.unit_of_points(found.metric)}: "
         f"{shown_points(best.figures['forgetting'], found.metric)}."
     )

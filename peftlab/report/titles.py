@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from peftlab.core.amounts import plural
 from peftlab.report import wording
 from peftlab.report.entry import OWN, Entry
 from peftlab.report.naming import Key, last_part
@@ -74,14 +75,14 @@ def report_title(entries: Sequence[Entry], suites: Sequence[str], methods: int, 
     loose = [entry for entry in entries if entry.suite is None]
     origins = {entry.origin for entry in entries}
     if suites:
-        return wording.listing([*suites, *[wording.plural(len(loose), "other run")] * bool(loose)])
+        return wording.listing([*suites, *[plural(len(loose), "other run")] * bool(loose)])
     if origins != {OWN} and len(origins) == 1:
         return origins.pop()
     if not comparisons:
-        return f"{wording.plural(len(loose), 'run')}, none to compare"
+        return f"{plural(len(loose), 'run')}, none to compare"
     names = {entry.name for entry in loose}
     if len(loose) == 1 or (len(names) == 1 and methods == 1):
         return names.pop()
-    what = wording.plural(methods, "method")
+    what = plural(methods, "method")
     where = f" in {comparisons} comparisons" if comparisons > 1 else ""
     return f"{names.pop()}: {what}{where}" if len(names) == 1 else f"Comparison of {what}{where}"

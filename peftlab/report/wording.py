@@ -119,8 +119,3 @@ def listing(names: Sequence[str], most: int = 6) -> str:
     if len(names) > most:
         return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)
-
-
-def plural(number: int, noun: str) -> str:
-    """``1 run``, ``3 runs``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -159,6 +159,12 @@ def test_what_is_meant_by_a_folder_and_by_a_table(command, recipe: Path, tmp_pat
         refused(command(verb, "run"), "run: this is a folder", "Did you mean `run/recipe.yaml`?")
         refused(command(verb, "rows.csv"), "the file holds text", "`peftlab init rows.csv` writes a recipe")
     assert "init" not in refused(command("bench", "rows.csv"), "the file holds text")
+    (tmp_path / "my suite.yaml").write_text(
+        "name: s\nrecipe: r.yaml\nmethods: [{type: lora}]\nseeds: [0]\ntuning: null\n"
+    )
+    refused(command("run", "my suite.yaml"), "Use `peftlab bench 'my suite.yaml'`.")
+    refused(command("predict", "my suite.yaml", "a text"), "the folder of a run is needed")
+    refused(command("reproduce", recipe), "the folder of a run is needed", "`peftlab run")
 
 
 @pytest.mark.parametrize(
