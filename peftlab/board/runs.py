@@ -74,7 +74,8 @@ class RunIndex:
 
     def __init__(self, root: Path) -> None:
         if not root.is_dir():
-            raise UserError("there is no such folder", where=str(root), hint="Give the folder that your runs are in.")
+            told = "this is a file" if root.is_file() else "there is no such folder"
+            raise UserError(told, where=str(root), hint="Give the folder that your runs are in.")
         self.root = root.resolve()
         self._read: dict[str, tuple[tuple[float, ...], Row]] = {}
 

@@ -46,13 +46,15 @@ def explain(
         from peftlab.core.destination import check_file
         from peftlab.inference.explanation.attributions import explain as explain_text
         from peftlab.inference.explanation.page import coloured_text, completeness, write_page
+        from peftlab.inference.files import options_in_hints
         from peftlab.inference.load_tuned import load_tuned
 
         if output is not None:
             check_file(output, inputs=inputs_of_saved(run), force=force)
         chosen = start_computing(device, threads, reporter.say)
         tuned = load_tuned(run, offline=offline, device=chosen, report=reporter.say)
-        found = explain_text(tuned, text, target=target, steps=steps)
+        with options_in_hints():
+            found = explain_text(tuned, text, target=target, steps=steps)
     if output is not None:
         write_page(found, output)
     if as_json:

@@ -77,7 +77,7 @@ def _question(run: Path | None, classes: list[str], text: list[str], column: str
     names = tuple(dict.fromkeys(name.strip() for name in classes if name.strip()))
     if len(names) < (1 if several else 2):
         raise UserError(
-            "it is not known which classes there are",
+            f"`{names[0]}` alone leaves nothing to choose" if names else "it is not known which classes there are",
             where="--class",
             hint="Give --run RUN, or each class by --class NAME.",
         )

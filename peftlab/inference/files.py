@@ -56,7 +56,7 @@ def options_in_hints() -> Iterator[None]:
 def _as_options(hint: str) -> str:
     named = set(re.findall(r"`data\.(\w+)", hint))
     if named - set(READING_KEYS):
-        return "Leave these rows out of the file, or fill them."
+        return "Fill these rows, or leave them out."
     return re.sub(r"`data\.(\w+)(?:: ([^`]*))?`", lambda key: f"`--read {_quoted(key[1], key[2])}`", hint)
 
 

@@ -188,6 +188,7 @@ def test_bad_input_gets_a_message(selection: Path, tmp_path: Path, command: Comm
     for words, told in (
         (["label", selection], "not known which classes"),
         (["label", selection, "--class", "a", "--class", "b", "--text", "body"], "there is no column `body`"),
+        (["label", selection, "--class", "a"], "`a` alone leaves nothing to choose"),
         (["label", tmp_path / "none.csv", "--class", "a", "--class", "b"], "none.csv"),
         (["label", selection, "--class", "a", "--class", "b", "--output", selection], "selection.csv"),
         (["label", selection, "--class", "a", "--class", "b", "--host", "192.0.2.1"], "no token"),

@@ -140,6 +140,8 @@ def test_a_bad_row_ends_the_object_after_the_answers_before_it(command, run: Pat
         (["predict", "{run}", "--input", "{file}", "--encoding", "utf-9"], "text\na\n", ["utf-9", "Did you mean"]),
         (["predict", "{run}", "--input", "{file}", "--format", "xlsx"], "text\na\n", ["xlsx"]),
         (["predict", "{run}", "--input", "nothing.csv"], "", ["no such file"]),
+        (["predict", "{run}", "--input", "{folder}/fiel.csv"], "", ["no such file", "Did you mean `file.csv`?"]),
+        (["explain", "{run}", ""], "", ["row 1", "Fill these rows"]),
         (["predict", "{run}", "a", "--input", "{file}"], "text\na\n", ["both"]),
         (["predict", "{run}", "a", "--output", "out.txt"], "", ["ending"]),
         (["predict", "{run}x", "a"], "", ["no such folder"]),

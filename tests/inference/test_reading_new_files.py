@@ -54,7 +54,7 @@ def test_a_wrong_setting_is_an_error(setting, message):
         ("Set `data.quoting: false`.", "Set `--read quoting=false`."),
         ('Set `data.escape: "\\\\"`.', "Set `--read 'escape=\"\\\\\"'`."),
         ("Check `data.delimiter`, or mend the line.", "Check `--read delimiter=…`, or mend the line."),
-        ("Set `data.drop_missing: true` to leave such rows out.", "Leave these rows out of the file, or fill them."),
+        ("Set `data.drop_missing: true` to leave such rows out.", "Fill these rows, or leave them out."),
         ("Mend these rows.", "Mend these rows."),
     ],
 )

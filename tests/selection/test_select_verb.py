@@ -84,7 +84,7 @@ def test_files_by_their_ending(command, run: Path, pool: Path, tmp_path: Path) -
     [
         ("text\n", {}, ["pool.csv: there are no rows"]),
         ("txt\nx\n", {}, ["no column `text`", "Did you mean"]),
-        ("text,id\na,1\n,2\n", {}, ["row 2", "Leave these rows out"]),
+        ("text,id\na,1\n,2\n", {}, ["row 2", "Fill these rows"]),
         ("text\na\nb\n", {"--count": 3}, ["3 rows are wanted", "has only 2", "--count 2"]),
         ("text\na\nA\nb\n", {"--count": 3}, ["only 2 can be chosen", "1 there twice"]),
         (f"text\n{KNOWN[0]}\n", {}, ["no row of the pool is left", "1 in the run's"]),
