@@ -7,6 +7,11 @@ ensemble of the four, a uniform soup of them, and one run that is tuned on the s
 teacher. All are scored on the same 2,000 test tweets, and compared with the mean of the four runs of the draw. Settings
 are those of `recipes/tweet_sentiment/minilm_lora.yaml` and the defaults of `training.distillation`: nothing is chosen.
 Each draw that ends is added to ``several_runs.json``; the same command goes on with what is missing.
+
+    python benchmarks/ensembles/several_runs.py --rates [--draws 4]
+
+Here the four runs of a draw have one seed, and so start alike, head included; they differ by their learning rate. Of
+these there are soups alone, as the paper makes them.
 """
 
 from __future__ import annotations
@@ -28,10 +33,12 @@ from peftlab.statistics.intervals import seeds_interval
 RESULTS = Path(__file__).with_name("several_runs.json")
 RECIPE = Path(__file__).parents[2] / "recipes/tweet_sentiment/minilm_lora.yaml"
 MEMBERS = 4
-ARMS = ("ensemble", "soup", "student")
+RATES = (1e-3, 1.5e-3, 2e-3, 3e-3)
 
 
-def tune(folder: Path, draw: int, seed: int, teacher: Path | None = None) -> tuple[float, float]:
+def tune(
+    folder: Path, draw: int, seed: int, teacher: Path | None = None, rate: float | None = None
+) -> tuple[float, float]:
     """Tune one run; give its test accuracy, and how long it took."""
     given: dict[str, Any] = {
         "seed": seed,
@@ -43,6 +50,8 @@ def tune(folder: Path, draw: int, seed: int, teacher: Path | None = None) -> tup
     }
     if teacher is not None:
         given["training.distillation"] = {"teachers": [str(teacher)]}
+    if rate is not None:
+        given["training.learning_rate"] = rate
     recipe, _ = peftlab.load_recipe(RECIPE, [f"{key}={json.dumps(value)}" for key, value in given.items()])
     record = peftlab.run_recipe(recipe, output_dir=folder).record
     if record.status != "success":
@@ -72,11 +81,19 @@ def one_draw(draw: int, place: Path) -> dict[str, Any]:
     return found | {"seconds_of_the_student": round(student, 1)}
 
 
-def summary(draws: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def one_draw_of_rates(draw: int, place: Path) -> dict[str, Any]:
+    """Runs that start alike, and their soups."""
+    runs = [place / f"run{at}" for at in range(len(RATES))]
+    scores = [tune(run, draw, 0, rate=rate)[0] for run, rate in zip(runs, RATES, strict=True)]
+    soups = {kind: together(runs, place / kind, "--soup", kind) for kind in ("uniform", "greedy")}
+    return {"runs": scores, **soups}
+
+
+def summary(draws: dict[str, dict[str, Any]], arms: tuple[str, ...]) -> dict[str, Any]:
     """Means, and each arm's mean difference to a single run, with its 95 % interval over draws (Student's t)."""
     singles = [sum(each["runs"]) / MEMBERS for each in draws.values()]
     told: dict[str, Any] = {"draws": len(draws), "single": round(sum(singles) / len(singles), 4)}
-    for arm in ARMS:
+    for arm in arms:
         gains = [each[arm] - single for each, single in zip(draws.values(), singles, strict=True)]
         told[arm] = {"accuracy": round(sum(each[arm] for each in draws.values()) / len(draws), 4)}
         told[arm]["gain"] = round(sum(gains) / len(gains), 4)
@@ -90,17 +107,22 @@ def main() -> None:
     """Run what is missing."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--draws", type=int, default=6)
-    for draw in range(parser.parse_args().draws):
-        found = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {"draws": {}}
-        if str(draw) in found["draws"]:
+    parser.add_argument("--rates", action="store_true", help="runs that differ by their rate, not by their seed")
+    chosen = parser.parse_args()
+    part, arms = ("rates", ("uniform", "greedy")) if chosen.rates else ("seeds", ("ensemble", "soup", "student"))
+    for draw in range(chosen.draws):
+        found = json.loads(RESULTS.read_text()) if RESULTS.is_file() else {}
+        draws = found.get(part, {}).get("draws", {})
+        if str(draw) in draws:
             continue
         place = Path(tempfile.mkdtemp(prefix="several-runs-"))
         try:
-            found["draws"][str(draw)] = one_draw(draw, place)
+            draws[str(draw)] = (one_draw_of_rates if chosen.rates else one_draw)(draw, place)
         finally:
             shutil.rmtree(place)
-        write_text(RESULTS, json.dumps({"summary": summary(found["draws"]), **found}, indent=1) + "\n")
-        print(draw, found["draws"][str(draw)], flush=True)
+        found[part] = {"summary": summary(draws, arms), "draws": draws}
+        write_text(RESULTS, json.dumps(found, indent=1) + "\n")
+        print(part, draw, draws[str(draw)], flush=True)
 
 
 if __name__ == "__main__":

@@ -236,18 +236,10 @@ class TextClassification(ClassAnswers):
 
     def encode(self, split: Split, tokenizer: Any, labels: tuple[str, ...]) -> EncodedSplit:
         """Tokens, and ``label``: a class's position, or a 0/1 vector of labels."""
-        targets, length = self.targets(split, labels), self.max_length
+        targets, columns, length = self.targets(split, labels), self.text_columns(), self.max_length
         if self.windows is not None:
-            column = self.text_columns()[0]
-            return encode_in_windows(split, column, targets, tokenizer, max_length=length, windows=self.windows)
-        return encode_texts(
-            split,
-            self.text_columns(),
-            targets,
-            tokenizer=tokenizer,
-            max_length=self.max_length,
-            separator=self.separator,
-        )
+            return encode_in_windows(split, columns[0], targets, tokenizer, max_length=length, windows=self.windows)
+        return encode_texts(split, columns, targets, tokenizer=tokenizer, max_length=length, separator=self.separator)
 
     def targets(self, split: Split, labels: tuple[str, ...]) -> list[Any]:
         """For each row the position of its class, or a 0/1 vector of labels."""
