@@ -165,6 +165,7 @@ class SavedRun:
         """
         with kept_generators():
             base = self._load_base(offline=offline, device=device, dequantize=dequantize, report=report)
+        self.check_base(self._base_now())
         return base if device is None else base.to(device)
 
     def load_model(
@@ -187,6 +188,8 @@ class SavedRun:
             model = load_artifact(load_base, self.folder)
         if self.is_whole:  # an adapter's base has been told when it was loaded
             prepare(model, self.recipe.model.acceleration)
+        else:  # one of another shape was refused by its shape
+            self.check_base(self._base_now())
         return model if device is None else model.to(device)
 
     def _load_base(
@@ -205,7 +208,6 @@ class SavedRun:
         try:
             location = resolve_location(parse_location(recipe.model.path), offline=offline, report=report)
             source = checkpoint_of(location, offline=offline)
-            self.check_base(fingerprint_of(location, revision=recipe.model.revision))
             # As in training: new modules that the artifact does not hold are drawn alike.
             torch.manual_seed(recipe.seed)
             base = load_base_model(
@@ -224,6 +226,11 @@ class SavedRun:
             error.hint = f"{needed} {error.hint}" if error.hint else needed
             raise
         return dequantized(base.model) if dequantize and recipe.model.quantization is not None else base.model
+
+    def _base_now(self) -> str | None:
+        """The fingerprint of the base that was just loaded, and so is at hand."""
+        model = self.recipe.model
+        return fingerprint_of(resolve_location(parse_location(model.path), offline=True), revision=model.revision)
 
     def check_base(self, found: str | None) -> None:
         """See that a base is the one that the run was tuned on; of a whole model's nothing is left, so any will do.

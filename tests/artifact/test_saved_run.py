@@ -7,18 +7,21 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
 from peftlab.acceleration.accelerated import is_off
+from peftlab.artifact import saved_run
 from peftlab.artifact.saved_export import SavedExport, inputs_of_saved, open_saved
 from peftlab.artifact.saved_run import SavedRun
 from peftlab.artifact.soup import check_soup
 from peftlab.core.errors import UserError
 from peftlab.core.record import read_record
 from peftlab.inference.load_tuned import load_tuned
+from peftlab.models import base_model
 
 
 @pytest.fixture(scope="module")
@@ -152,3 +155,25 @@ def test_runs_of_bases_that_differ_have_no_soup(own_base: Path, tiny_run: Callab
     other = SavedRun.open(tiny_run(base=own_base, steps=4, seed=1))
     with pytest.raises(UserError, match="its base had other weights"):
         check_soup([one, other])
+
+
+def test_the_base_is_looked_at_once_it_is_here(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of the Hub is fetched by loading it; before, none of its files may be in the cache."""
+    order: list[str] = []
+
+    def noted(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*given: Any, **keys: Any) -> Any:
+            order.append(name)
+            return function(*given, **keys)
+
+        return call
+
+    for name, place, own in (
+        ("load", "peftlab.models.base_model.load_base_model", base_model.load_base_model),
+        ("look", "peftlab.artifact.saved_run.fingerprint_of", saved_run.fingerprint_of),
+    ):
+        monkeypatch.setattr(place, noted(name, own))
+    for use in (SavedRun.open(finished).load_base, SavedRun.open(finished).load_model):
+        order.clear()
+        use(offline=True)
+        assert order == ["load", "look"]
