@@ -22,16 +22,15 @@ def find_entities(text: Any, tags: Sequence[str], scores: Sequence[float]) -> li
         Of each entity: ``type``, ``text``, the ``score`` of its least certain word, ``first_word`` and ``end_word``
         (exclusive); for a string also ``start`` and ``end`` in characters (exclusive).
     """
-    from seqeval.metrics.sequence_labeling import get_entities
-
     spans = [match.span() for match in re.finditer(r"\S+", text)] if isinstance(text, str) else None
     entities = []
-    for kind, first, last in get_entities(list(tags)):
-        entity = {"type": kind, "score": min(scores[first : last + 1]), "first_word": first, "end_word": last + 1}
+    for kind, first, behind in entities_of(tags):
+        entity: dict[str, Any] = {"type": kind or "_", "score": min(scores[first:behind])}
+        entity |= {"first_word": first, "end_word": behind}
         if spans is None:
-            entity["text"] = " ".join(str(word) for word in text[first : last + 1])
+            entity["text"] = " ".join(str(word) for word in text[first:behind])
         else:
-            start, end = spans[first][0], spans[last][1]
+            start, end = spans[first][0], spans[behind - 1][1]
             entity |= {"text": text[start:end], "start": start, "end": end}
         entities.append(entity)
     return entities

@@ -11,11 +11,11 @@ import math
 from array import array
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
 from peftlab.core.task import Prediction
+from peftlab.tasks._tag_style import entities_of
 
 
 class ClassScorer:
@@ -206,12 +206,10 @@ class EntityScorer:
 
     def add(self, predictions: Sequence[Prediction]) -> None:
         """Count the entities of a batch."""
-        from seqeval.metrics.sequence_labeling import get_entities
-
         for item in predictions:
             if self._has_entities:
-                truth: set[Any] = set(get_entities(list(item.label)))
-                predicted: set[Any] = set(get_entities(list(item.prediction)))
+                truth = set(entities_of(item.label))
+                predicted = set(entities_of(item.prediction))
                 self._right.update(kind for kind, _, _ in truth & predicted)
                 self._predicted.update(kind for kind, _, _ in predicted)
                 self._actual.update(kind for kind, _, _ in truth)
