@@ -90,6 +90,8 @@ class Application(RegisteredConfig, ABC):
 
     needs_packages: ClassVar[Mapping[str, str]] = {}
     """Packages that it needs, and the extra that brings each: ``{"implicit": "recommend"}``."""
+    computes_at_once: ClassVar[int] = 1
+    """How many computations a service of it runs side by side; each has its part of the cores."""
 
     name: FolderName = Field("", description="Name of the folder; by default the file's.")
     seed: Seed = Field(0, description="Of all that is drawn at random, except within the parts' recipes.")

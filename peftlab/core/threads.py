@@ -137,6 +137,31 @@ def is_set_by_user() -> bool:
     return _chosen is not None and _chosen.reason == ASKED
 
 
+def share_threads(at_once: int) -> None:
+    """Let several computations run side by side, each with its part of the threads, unless the user has said how many.
+
+    Threads that share one short text mostly wait for each other, and more threads than cores do so for long.
+
+    Args:
+        at_once: How many computations.
+    """
+    import threadpoolctl
+    import torch
+
+    if is_set_by_user() or any(name in os.environ for name in COUNT_VARIABLES):
+        return
+    count = max(1, torch.get_num_threads() // at_once)
+    keep_threads(count, f"a part of the cores for each of {at_once} that compute at once")
+    threadpoolctl.threadpool_limits(count)  # numpy's products, too
+
+
+def join_threads() -> None:
+    """To be called in a thread that was started later: its first products would be computed on all cores else."""
+    import torch
+
+    torch.set_num_threads(torch.get_num_threads())
+
+
 def keep_threads(count: int, reason: str) -> None:
     """Compute with as many threads as before: how many there are changes the last bits of sums."""
     import torch

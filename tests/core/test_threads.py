@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -193,3 +194,24 @@ def test_a_run_that_is_taken_up_keeps_its_threads(
     assert (now["environment"]["threads"], now["environment"]["threads_reason"]) == (2, "as the run began")
     assert now["scores"] == before["scores"]
     assert now["resumed"] == 1
+
+
+def test_computations_at_once_share_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in threads.COUNT_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    torch.set_num_threads(6)
+    threads.share_threads(2)
+    assert torch.get_num_threads() == 3
+    assert "2 that compute at once" in threads.reason_for(3)
+    threads.share_threads(16)
+    assert torch.get_num_threads() == 1
+    with ThreadPoolExecutor(1, initializer=threads.join_threads) as started_later:
+        assert started_later.submit(torch.get_num_threads).result() == 1
+    threads.use_threads(4)  # asked for by the user
+    threads.share_threads(2)
+    assert torch.get_num_threads() == 4
+    torch.set_num_threads(6)
+    monkeypatch.setattr(threads, "_chosen", None)
+    monkeypatch.setenv("OMP_NUM_THREADS", "6")
+    threads.share_threads(2)
+    assert torch.get_num_threads() == 6

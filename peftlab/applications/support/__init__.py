@@ -23,6 +23,7 @@ class Support(Application):
     """Answer customers from a FAQ and past dialogues; what is not sure goes to a person."""
 
     needs_packages: ClassVar[Mapping[str, str]] = {"bm25s": "support"}
+    computes_at_once: ClassVar[int] = 2  # one question reads while one answer is written
 
     dialogues: str = Field(
         description="Address of a table: `dialogue`, `role` (customer or agent), `text`; customers' rows may have "

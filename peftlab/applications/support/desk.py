@@ -19,6 +19,7 @@ from peftlab.applications.support.answering import Responder, summary
 from peftlab.applications.support.storage import Session, Storage
 from peftlab.core.errors import PeftlabError
 from peftlab.core.reporter import Reporter
+from peftlab.core.threads import join_threads
 
 MOST_WAITING, THREADS = 64, 8
 SECONDS = (0.02, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 1.5, 2.5, 5, 10, 30)
@@ -69,7 +70,7 @@ class Desk:
         self.responder, self.storage, self.reporter = responder, storage, reporter
         self.metrics = Metrics(storage)
         self._entries = {entry.id: entry for entry in responder.company.entries}
-        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="answer")
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="answer", initializer=join_threads)
         self._room = threading.BoundedSemaphore(MOST_WAITING)
 
     async def stream(self, session: Session, key: str, text: str) -> AsyncIterator[dict[str, Any]]:

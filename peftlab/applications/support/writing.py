@@ -17,6 +17,7 @@ from peftlab.applications.support.checking import find_support
 from peftlab.applications.support.company import Entry
 from peftlab.applications.support.prompting import conversation
 from peftlab.applications.support.sentences import sentences
+from peftlab.core.threads import join_threads
 from peftlab.inference.generate import GeneratedText, generating_task, options_of
 from peftlab.inference.joint_writing import JointWriting, WantedText
 from peftlab.inference.tuned_model import TunedModel
@@ -139,6 +140,7 @@ class Writer:
         return checked.finish(is_whole=answer.result().finish_reason == "stop")
 
     def _write_all(self) -> None:
+        join_threads()
         while True:
             with self._change:
                 while self._waiting and len(self._texts) < MOST_TOGETHER:
