@@ -10,8 +10,8 @@ is missing. Nothing is chosen on test rows: the settings are the defaults of ``t
 
     python benchmarks/few_labels/unlabeled.py DATA --arms plain uda self_training [--seeds 5] [--labels 8]
 
-compares ways to learn from the same texts, with LoRA and an ordinary classifier on TREC, at defaults: 60 steps with 8
-labels a class, 150 with 50 labels, of which a better teacher comes. It is scored on 545 rows that are cut from the
+compares ways to learn from the same texts: LoRA with an ordinary classifier on TREC, at defaults. With 8 labels a class
+it takes 60 steps, with 50 labels, which make a better teacher, 150. It is scored on 545 rows that are cut from the
 training file: the test file is not read. Each seed draws other labels, the same for all arms. ``pretrain`` reads the
 texts for 3 epochs of masked language modelling first; ``synonyms`` changes the labelled texts by the model that comes
 out, since MiniLM's checkpoint has no head that fills masks.

@@ -13,10 +13,10 @@ from safetensors import SafetensorError, safe_open
 
 from peftlab.artifact.save import DELTA_CONFIG, DELTA_WEIGHTS
 from peftlab.core.errors import UserError, first_line
+from peftlab.models.checkpoint_files import INDEX, WHOLE
 from peftlab.models.facts import family_of
 
 ADAPTER_CONFIGS = ("adapter_config.json", DELTA_CONFIG)
-MODEL_WEIGHTS, MODEL_INDEX = "model.safetensors", "model.safetensors.index.json"
 VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken", "*.bpe")
 """What a tokenizer's words lie in; of these patterns one is enough."""
 IMAGE_SETTINGS = "preprocessor_config.json"
@@ -45,12 +45,12 @@ def check_model(folder: Path) -> None:
         UserError: With the file that is not so.
     """
     _check_json(folder, "config.json", "model")
-    if (folder / MODEL_INDEX).is_file():
-        _check_json(folder, MODEL_INDEX, "model")
-        index = json.loads((folder / MODEL_INDEX).read_text(encoding="utf-8"))
+    if (folder / INDEX).is_file():
+        _check_json(folder, INDEX, "model")
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
         names = sorted(set(index["weight_map"].values()))
     else:
-        names = [MODEL_WEIGHTS]
+        names = [WHOLE]
     for name in names:
         _check_weights(folder, name, "model")
     _check_tokenizer(folder, "model")

@@ -7,7 +7,6 @@ from its metadata.
 from __future__ import annotations
 
 import json
-import struct
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from peftlab.core.errors import SourceError, UnsupportedError, first_line
 from peftlab.core.hub import prepare_hub
 from peftlab.core.model_facts import Family, ModelFacts
+from peftlab.models.checkpoint_files import read_header
 from peftlab.models.gguf import converted_folder
 from peftlab.models.gguf_header import read_gguf_config
 from peftlab.models.tokenizer_facts import read_tokenizer_facts
@@ -196,21 +196,8 @@ def _read_folder(
         )
     weights: dict[str, tuple[int, ...]] = {}
     for file in files:
-        weights.update(_read_header(file))
+        weights |= {name: tuple(entry["shape"]) for name, entry in read_header(file)[1].items()}
     return config, weights
-
-
-def _read_header(file: Path) -> dict[str, tuple[int, ...]]:
-    """Shapes by name, from a safetensors file: eight bytes of length, then JSON (https://huggingface.co/docs/safetensors)."""
-    try:
-        with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            if length > min(file.stat().st_size, 100_000_000):
-                raise ValueError("its header is longer than the file")
-            header = json.loads(stream.read(length))
-        return {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
-    except (struct.error, ValueError, KeyError, TypeError) as error:
-        raise SourceError(f"{file.name} is not a safetensors file: {error}", where=str(file.parent)) from None
 
 
 def _read_hub(

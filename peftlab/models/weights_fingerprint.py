@@ -8,14 +8,13 @@ rounding change all of a matrix, and show; a few words that were changed by hand
 from __future__ import annotations
 
 import hashlib
-import json
-import struct
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from transformers.utils.hub import cached_file
 
-WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+from peftlab.models.checkpoint_files import read_header, weights_files
+
 PIECES, PIECE = 8, 1 << 10
 """How many pieces of a tensor are read, and their bytes."""
 GGUF_PIECES = 4096
@@ -36,17 +35,16 @@ def fingerprint_weights(place: Path | str, *, revision: str | None = None) -> st
 
     Raises:
         OSError: A file cannot be read, or is not in the cache.
+        SourceError: A file is not what its name says.
     """
     if isinstance(place, Path) and place.suffix == ".gguf":
         return _of_one_file(place)
     if isinstance(place, str):
         place = Path(str(cached_file(place, "config.json", revision=revision, local_files_only=True))).parent
     found: dict[str, tuple[Path, int, dict[str, Any]]] = {}
-    for file in _weights_files(place):
-        with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8))
-            header = json.loads(stream.read(length))
-        found |= {name: (file, 8 + length, entry) for name, entry in header.items() if name != "__metadata__"}
+    for file in weights_files(place):
+        start, entries = read_header(file)
+        found |= {name: (file, start, entry) for name, entry in entries.items()}
     if not found:
         return None
     digest = hashlib.sha256()
@@ -57,16 +55,6 @@ def fingerprint_weights(place: Path | str, *, revision: str | None = None) -> st
             for piece in _pieces(stream, start + begin, end - begin, PIECES):
                 digest.update(piece)
     return digest.hexdigest()
-
-
-def _weights_files(folder: Path) -> list[Path]:
-    """The files that transformers loads: one, or those that an index names."""
-    if (folder / WHOLE).is_file():
-        return [folder / WHOLE]
-    if (folder / INDEX).is_file():
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        return sorted({folder / name for name in index["weight_map"].values()})
-    return sorted(folder.glob("*.safetensors"))
 
 
 def _of_one_file(file: Path) -> str:

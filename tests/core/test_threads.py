@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import threadpoolctl
 import torch
 
 from peftlab.core import threads
@@ -27,7 +28,8 @@ def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     count = torch.get_num_threads()
     for name in ("_watch", "_chosen", "_most"):
         monkeypatch.setattr(threads, name, None)
-    yield
+    with threadpoolctl.threadpool_limits(count):
+        yield
     torch.set_num_threads(count)
 
 
@@ -203,6 +205,9 @@ def test_computations_at_once_share_the_cores(monkeypatch: pytest.MonkeyPatch) -
     threads.share_threads(2)
     assert torch.get_num_threads() == 3
     assert "2 that compute at once" in threads.reason_for(3)
+    blas = [pool["num_threads"] for pool in threadpoolctl.threadpool_info() if pool["user_api"] == "blas"]
+    assert blas  # numpy's
+    assert max(blas) <= 3
     threads.share_threads(16)
     assert torch.get_num_threads() == 1
     with ThreadPoolExecutor(1, initializer=threads.join_threads) as started_later:
