@@ -53,9 +53,10 @@ def build(
     """Tune what is missing, make the indexes, and leave a folder that can be moved. Always resumable."""
     with resumable(), reporting() as reporter:
         from peftlab.assembly.app_file import load_application
-        from peftlab.assembly.build import build_application
 
         file = load_application(recipe, overrides or [])
+        from peftlab.assembly.build import build_application  # loads torch, which takes seconds
+
         start_computing(device, threads, reporter.say)
         folder = output_dir or file.default_folder
         place = build_application(file, folder, offline=offline, device=device, reporter=reporter)

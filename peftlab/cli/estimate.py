@@ -32,8 +32,9 @@ def estimate(
     from peftlab.estimate.target import find_target
     from peftlab.recipe.schema import load_recipe
 
-    target = find_target(check_device_name(device), memory).for_processes(processes or 1)
+    name = check_device_name(device)
     loaded, document = load_recipe(recipe, overrides or [])
+    target = find_target(name, memory).for_processes(processes or 1)
     with reporting() as reporter:
         found = _estimate(loaded, document, target, offline=offline, reporter=reporter)
     print(json.dumps(found.to_json(), indent=2) if as_json else describe(found))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 from pathlib import Path
@@ -15,6 +16,7 @@ from peftlab.cli.output import reporting
 from peftlab.cli.verbs import verb
 from peftlab.core.amounts import duration, size
 from peftlab.core.errors import UserError
+from peftlab.training.launch import find_start
 
 
 @verb()
@@ -52,15 +54,15 @@ def run(
     if processes is not None and processes > 1:
         arguments = _arguments(recipe, overrides, output_dir, resume, device, process_timeout, offline, as_json)
         raise typer.Exit(_run_processes(arguments, processes, threads))
-    from peftlab.training.joining import joined_world, own_device
-
-    with reporting() as reporter, joined_world(device, process_timeout) as world:
-        from peftlab.recipe.from_settings import recipe_of_settings
-        from peftlab.recipe.schema import load_recipe
+    with contextlib.ExitStack() as entered:
+        reporter = entered.enter_context(reporting())
+        # Before torch is loaded, which takes seconds; of several processes the first one tells what is wrong.
+        read = _read(recipe, overrides or []) if find_start() is None else None
         from peftlab.run.run import run_recipe
+        from peftlab.training.joining import joined_world, own_device
 
-        given = overrides or []
-        loaded, document = recipe_of_settings(given) if recipe is None else load_recipe(recipe, given)
+        world = entered.enter_context(joined_world(device, process_timeout))
+        loaded, document = read or _read(recipe, overrides or [])
         start_computing(own_device(device), threads, reporter.say)
         result = run_recipe(
             loaded,
@@ -78,6 +80,13 @@ def run(
     else:
         print("\n".join([summary(result), *next_commands(result)]))
     raise typer.Exit(0 if result.record.status == "success" else 1)
+
+
+def _read(recipe: Path | None, overrides: list[str]) -> tuple[Any, Any]:
+    from peftlab.recipe.from_settings import recipe_of_settings
+    from peftlab.recipe.schema import load_recipe
+
+    return recipe_of_settings(overrides) if recipe is None else load_recipe(recipe, overrides)
 
 
 def _arguments(

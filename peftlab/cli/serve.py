@@ -60,8 +60,8 @@ def serve(
     missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(f"serving needs {', '.join(missing)}", hint="pip install 'peftlab[serve]'")
-    folders = _named(runs)
     with reporting() as reporter:
+        folders = _named(runs)
         import torch
 
         from peftlab.core.address import given_token
@@ -94,13 +94,13 @@ def serve(
 
 def _named(runs: list[str]) -> dict[str, Path]:
     """Folders by name: what stands before `=`, else the folder's own name, which may hold a `=` itself."""
+    from peftlab.artifact.saved_folder import find_folder
     from peftlab.core.errors import UserError
-    from peftlab.core.record import run_of
 
     named: dict[str, Path] = {}
     for text in runs:
         name, equals, folder = (text, "", "") if Path(text).exists() else text.partition("=")
-        path = run_of(Path(folder if equals else text))
+        path = find_folder(folder if equals else text)
         name = name if equals else path.resolve().name
         if not name:
             raise UserError("the name before `=` is empty", where=text, hint="Write NAME=FOLDER, or the folder alone.")

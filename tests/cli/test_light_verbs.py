@@ -1,4 +1,4 @@
-"""`ls`, `validate`, `schema` and `--help` answer without torch."""
+"""`ls`, `validate`, `schema` and `--help` answer without torch, and so do verbs whose input is wrong."""
 
 from __future__ import annotations
 
@@ -48,16 +48,30 @@ LIGHT = [
     "validate {recipe}",
     "validate {recipe} --json",
 ]
+WRONG = [
+    "run {broken}",
+    "run nowhere.yaml",
+    "estimate {broken}",
+    "bench nowhere.yaml",
+    "app build {broken}",
+    "serve nowhere",
+]
+"""Each is told what is wrong in its words or files at once; to load torch takes seconds."""
 
 
-def test_no_heavy_import(recipe: Path) -> None:
+def test_no_heavy_import(recipe: Path, tmp_path: Path) -> None:
     """One fresh process for all: a module that one verb has imported would be seen after every later one."""
-    commands = [[word.format(recipe=recipe) for word in line.split()] for line in LIGHT]
+    broken = tmp_path / "broken.yaml"
+    broken.write_text(recipe.read_text().replace("rank: 4", "rnak: 4"))
+    commands = [[word.format(recipe=recipe, broken=broken) for word in line.split()] for line in [*WRONG, *LIGHT]]
     done = subprocess.run(
         [sys.executable, "-c", PROBE], input=json.dumps(commands), capture_output=True, text=True, cwd=REPOSITORY
     )
     assert done.returncode == 0, done.stderr
-    for line, (code, output, heavy) in zip(LIGHT, json.loads(done.stdout), strict=True):
+    outcomes = json.loads(done.stdout)
+    for line, (code, output, heavy) in zip(WRONG, outcomes, strict=False):
+        assert (code, output, heavy) == (2, "", []), line
+    for line, (code, output, heavy) in zip(LIGHT, outcomes[len(WRONG) :], strict=True):
         assert (code, heavy) == (0, []), (line, done.stderr)
         assert output.strip(), line
 
