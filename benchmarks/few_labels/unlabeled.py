@@ -77,9 +77,11 @@ UDA = {"type": "uda"}
 CHANGED = [
     {"type": kind, "probability": 0.2, "copies": 2, "rows": "unlabeled"} for kind in ("token_dropout", "token_swap")
 ]
+TYPED = [{"type": "typos", "probability": 0.05, "copies": 4, "rows": "unlabeled"}]
 ARMS: dict[str, dict[str, Any]] = {
     "plain": {},
     "uda": {"training": {"regularizers": [UDA]}, "data": {"augmentation": CHANGED}},
+    "uda_typos": {"training": {"regularizers": [UDA]}, "data": {"augmentation": TYPED}},
     "fixmatch": {"training": {"regularizers": [{"type": "fixmatch"}]}, "data": {"augmentation": CHANGED}},
     "self_training": {"training": {"self_training": {"rounds": 1}}},
     "pretrain": {"model": {"pretrain": {"epochs": 3}}},

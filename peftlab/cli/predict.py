@@ -27,7 +27,10 @@ if TYPE_CHECKING:
 def predict(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run or export.", show_default=False)],
     texts: Annotated[
-        list[str] | None, typer.Argument(metavar="TEXT…", help="Texts to predict on.", show_default=False)
+        list[str] | None,
+        typer.Argument(
+            metavar="TEXT…", help="Texts to predict on. A lone `-` reads standard input.", show_default=False
+        ),
     ] = None,
     source: Annotated[
         str | None,
@@ -52,6 +55,8 @@ def predict(
     """Predict on texts, a table of any size, or the lines of standard input. Language models write an answer."""
     from peftlab.inference.files import options_in_hints
 
+    if texts == ["-"] and source is None:
+        texts, source = None, "-"
     with reporting() as reporter, options_in_hints():
         from peftlab.artifact.saved_export import inputs_of_saved
         from peftlab.inference.load_tuned import load_tuned

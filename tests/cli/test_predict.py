@@ -55,7 +55,7 @@ def test_every_way_in_gives_the_same_answers(command, run: Path, tmp_path: Path,
             assert answer["scores"] == pytest.approx(expected["scores"], abs=1e-5)
             assert {**answer, "scores": 0, "score": 0} == {**expected, "scores": 0, "score": 0}
     piped = "".join(f"{text}\n" for text in texts)
-    for words, data in (([], piped), (["--input", "-", "--format", "csv"], "text\n" + piped)):
+    for words, data in (([], piped), (["-"], piped), (["--input", "-", "--format", "csv"], "text\n" + piped)):
         monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(data.encode())))
         lines = command("predict", run, *words).stdout.splitlines()
         assert [line.split("\t")[0] for line in lines] == [answer["prediction"] for answer in by_arguments]
