@@ -92,6 +92,10 @@ STEPS = (
         "graphs_llama_3b", "The 3B with CUDA graphs", "graphs", seconds=90, least_seconds=40, card_bytes=30 * GB,
         disk_bytes=8 * GB, alone=True, settings={"case": "llama_3b", "ways": ["off", "graphs"]},
     ),
+    Step(
+        "offload", "The 3B in the CPU's memory", "graphs", seconds=90, least_seconds=40, card_bytes=12 * GB,
+        disk_bytes=8 * GB, alone=True, settings={"case": "llama_3b", "ways": ["checkpointed", "offload"]},
+    ),
     _contest(
         "llama_8b_nf4", "Llama-3-8B QLoRA (NF4), 4,096 tokens", seconds=150, least_seconds=50, card_bytes=60 * GB,
         disk_bytes=18 * GB,

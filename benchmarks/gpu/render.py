@@ -5,6 +5,7 @@ A result is a ``check.json`` in ``results/``, named after its card. What no resu
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -132,23 +133,23 @@ def contests(results: Sequence[Result]) -> list[str]:
     return table([*head, "MFU of datasheet / measured rate", "published by others"], rows)
 
 
-def graphs(results: Sequence[Result]) -> list[str]:
-    """With CUDA graphs, and without."""
+def ways(results: Sequence[Result], way: str, against: str) -> list[str]:
+    """One way to train a case beside another."""
     rows = []
     for result in results:
         for name in result["steps"]:
             found = results_of(result, name)
-            if "graphs_over_off" not in found:
+            if f"{way}_over_{against}" not in found:
                 continue
-            plain, replayed, ratios = found["off"], found["graphs"], found["graphs_over_off"]
+            plain, own, ratios = found[against], found[way], found[f"{way}_over_{against}"]
             rows.append(
                 [
                     result["card"],
                     f"`{name}`",
-                    f"{plain['steady_step_seconds'] * 1000:.1f} / {replayed['steady_step_seconds'] * 1000:.1f}",
+                    f"{plain['steady_step_seconds'] * 1000:.1f} / {own['steady_step_seconds'] * 1000:.1f}",
                     f"{ratios['steady_speed']:.2f}",
-                    f"{plain['tokens_per_second']:,.0f} / {replayed['tokens_per_second']:,.0f}",
-                    f"{giga(plain['peak_bytes'])} / {giga(replayed['peak_bytes'])}",
+                    f"{plain['tokens_per_second']:,.0f} / {own['tokens_per_second']:,.0f}",
+                    f"{giga(plain['peak_bytes'])} / {giga(own['peak_bytes'])}",
                     f"{ratios['most_loss_difference']:.2%}",
                 ]
             )
@@ -213,7 +214,8 @@ TABLES: dict[str, Callable[[Sequence[Result]], list[str]]] = {
     "steps": steps,
     "methods": methods,
     "contests": contests,
-    "graphs": graphs,
+    "graphs": functools.partial(ways, way="graphs", against="off"),
+    "offload": functools.partial(ways, way="offload", against="checkpointed"),
     "estimates": estimates,
     "profile": profile,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -70,11 +70,17 @@ def give_fake_tensors(model: nn.Module) -> None:
                 _replace(value, fake)
 
 
-def drop_between_forwards(layers: Iterable[nn.Module]) -> None:
+def drop_between_forwards(layers: Sequence[nn.Module], *, one_ahead: bool) -> None:
     """Let layers have their parameters only while they compute; to be called under a ``FakeTensorMode``.
 
-    As accelerate's hooks do for an offloaded base. They themselves cannot make a fake parameter anew.
+    As hooks do for an offloaded base (:mod:`peftlab.training.fetching`). They cannot make a fake parameter anew.
+
+    Args:
+        layers: Of the base.
+        one_ahead: Whether the next one's parameters are there too. Any layer may be next: the largest counts.
     """
+    largest = max((sum(tensor.nbytes for tensor in layer.parameters(recurse=False)) for layer in layers), default=0)
+    ahead: list[Tensor] = []
     for layer in layers:
         with unset_fake_temporarily():
             absent = {
@@ -83,6 +89,8 @@ def drop_between_forwards(layers: Iterable[nn.Module]) -> None:
             }
 
         def fetch(module: nn.Module, _inputs: Any, absent: dict[str, nn.Parameter] = absent) -> None:
+            if one_ahead and not ahead:
+                ahead.append(torch.empty(largest, dtype=torch.uint8))
             for key, value in absent.items():
                 present = torch.empty(value.shape, dtype=value.dtype)
                 module._parameters[key] = nn.Parameter(present, requires_grad=False)
@@ -92,7 +100,7 @@ def drop_between_forwards(layers: Iterable[nn.Module]) -> None:
 
         layer._parameters.update(absent)
         layer.register_forward_pre_hook(fetch)
-        layer.register_forward_hook(drop, prepend=True)  # accelerate's are inside the forward, before all others
+        layer.register_forward_hook(drop, prepend=True)
 
 
 def _replace(holder: dict[str, Any], fake: Any) -> None:

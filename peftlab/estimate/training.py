@@ -138,7 +138,10 @@ class ShapesOfRecipe:
                     mesh = mesh_of(dist.distributed_c10d._get_default_group(), torch.device("cpu"))
                 Sharding(mesh, method.trains_base).shard(self._model, torch.device("cpu"))
             if recipe.model.offload is not None:
-                drop_between_forwards(frozen_layers(self._model).values())
+                drop_between_forwards(
+                    list(frozen_layers(self._model).values()),
+                    one_ahead=recipe.model.offload == "cpu" and self._target.name != "cpu",
+                )
         task = recipe.task
         self._reference: nn.Module | None = None
         if task.needs_reference or task.compares_with_base:

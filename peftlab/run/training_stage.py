@@ -277,7 +277,7 @@ class TrainingStage:
             run.reporter.say(f"warning: {warning}")
         try:
             with head_alone(run, self._loader, job, context) as (own, told), _faster(own) as findings.acceleration:
-                findings.acceleration.update(told)
+                findings.acceleration.update(told | run.placement.told())
                 run.reporter.start("training", job.plan.total - self._steps_shown)
                 findings.progress = train(own, checkpoint)
         except DivergedError as error:

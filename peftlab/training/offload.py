@@ -1,8 +1,8 @@
 """Offloading: the base's matrices lie in CPU memory or on disk, and come to the device while their layer computes.
 
-accelerate's hooks fetch a layer's matrix before its forward and drop it afterwards. What autograd keeps for the
-backward pass would hold all of them nevertheless. Under gradient checkpointing it keeps none: a block is computed again
-in the backward pass, where the hooks fetch its matrices once more. So a recipe that offloads must also checkpoint.
+Hooks fetch a layer's matrix before its forward and drop it afterwards. What autograd keeps for the backward pass would
+hold all of them nevertheless. Under gradient checkpointing it keeps none: a block is computed again in the backward
+pass, where the hooks fetch its matrices once more. So a recipe that offloads must also checkpoint.
 
 Embeddings, norms, adapters and heads are small, or train, and stay on the device.
 """
@@ -16,16 +16,18 @@ from types import TracebackType
 from typing import Any, Literal, Self, TypeVar
 
 import torch
-from accelerate.hooks import AlignDevicesHook, add_hook_to_module
-from accelerate.utils import OffloadedWeightsLoader, PrefixedDataset, offload_state_dict
+from accelerate.utils.offload import load_offloaded_weight, offload_weight
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
 from peftlab.core.errors import UnsupportedError
+from peftlab.training.fetching import Fetcher, let_fetch
 from peftlab.training.sharding import Sharding
 
 Offload = Literal["cpu", "disk"]
 Model = TypeVar("Model", bound=nn.Module)
+STORE = "_peftlab_store"
+"""Where an offloaded layer notes in which store its parameters lie, and under which name."""
 
 
 class Placement:
@@ -52,19 +54,14 @@ class Placement:
             )
         self._offload, self._device, self._folder, self._sharding = offload, device, folder, sharding
         self._files: tempfile.TemporaryDirectory[str] | None = None
+        self._in_memory: list[HostMemory] = []
 
     def place(self, model: Model) -> Model:
         """Offload or shard what can be, and move the rest to the device."""
         if self._sharding is not None:
             self._sharding.shard(model, self._device)
         if self._offload is not None:
-            layers = frozen_layers(model)
-            tensors = {
-                f"{name}.{key}": tensor.detach()
-                for name, layer in layers.items()
-                for key, tensor in layer.named_parameters(recurse=False)
-            }
-            attach(layers, self._store(tensors), device=self._device)
+            self._offload_layers(frozen_layers(model))
         _move_virtual_tokens(model, self._device)
         return model._apply(lambda tensor: tensor if tensor.is_meta else tensor.to(self._device))  # type: ignore[no-untyped-call, no-any-return]
 
@@ -73,14 +70,31 @@ class Placement:
         """Whether each process holds a part of the base only."""
         return self._sharding is not None
 
-    def _store(self, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    def told(self) -> dict[str, int | str]:
+        """What a record says of it: why matrices come slowly."""
+        if any(store.is_refused for store in self._in_memory):
+            return {
+                "offload": "some matrices are not in pinned memory, which the system has no more of: copies take longer"
+            }
+        return {}
+
+    def _offload_layers(self, layers: Mapping[str, nn.Module]) -> None:
+        """One after the other: each layer's own matrix is given up before the next one is put away."""
+        store = self._new_store()
+        is_ahead = self._offload == "cpu" and self._device.type == "cuda"
+        fetcher = Fetcher(store.read, self._device, layers=len(layers) if is_ahead else None)
+        for name, layer in layers.items():
+            store.put(name, {key: tensor.detach() for key, tensor in layer.named_parameters(recurse=False)})
+            let_fetch(layer, name, fetcher)
+            vars(layer)[STORE] = store, name
+
+    def _new_store(self) -> HostMemory | MappedFiles:
         if self._offload == "cpu":
-            return {name: tensor.cpu() for name, tensor in tensors.items()}
+            self._in_memory.append(HostMemory(pins=self._device.type == "cuda"))
+            return self._in_memory[-1]
         if self._files is None:
             self._files = tempfile.TemporaryDirectory(dir=self._folder, prefix=".offload-")
-        offload_state_dict(self._files.name, tensors)
-        stored: Mapping[str, Tensor] = OffloadedWeightsLoader(save_folder=self._files.name)
-        return stored
+        return MappedFiles(self._files.name)
 
     def __enter__(self) -> Self:
         return self
@@ -110,22 +124,63 @@ def frozen_layers(model: nn.Module) -> dict[str, nn.Module]:
     }
 
 
-def attach(layers: Mapping[str, nn.Module], weights: Mapping[str, Tensor], *, device: torch.device) -> None:
-    """Let layers drop their parameters, and fetch them from a mapping whenever they compute."""
-    for name, layer in layers.items():
-        hook = AlignDevicesHook(execution_device=device, offload=True, weights_map=PrefixedDataset(weights, f"{name}."))
-        add_hook_to_module(layer, hook)
-
-
 def frozen_tensors(model: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """The parameters that do not train, by name; those that are offloaded are fetched one at a time."""
+    """The parameters that do not train, by name; those that are offloaded are read one at a time."""
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
-            yield name, _fetch(model, name) if parameter.is_meta else parameter
+            yield name, _read(model, name) if parameter.is_meta else parameter
 
 
-def _fetch(model: nn.Module, name: str) -> Tensor:
+def _read(model: nn.Module, name: str) -> Tensor:
     layer, _, key = name.rpartition(".")
-    hook: Any = model.get_submodule(layer)._hf_hook
-    tensor: Tensor = hook.weights_map[key]
+    store, known_as = vars(model.get_submodule(layer))[STORE]
+    tensor: Tensor = store.read(known_as)[key]
     return tensor
+
+
+class HostMemory:
+    """The host's memory; pinned, a card reads it by itself, while it computes."""
+
+    def __init__(self, *, pins: bool) -> None:
+        self._held: dict[str, dict[str, Tensor]] = {}
+        self._pins, self.is_refused = pins, False
+
+    def put(self, layer: str, tensors: Mapping[str, Tensor]) -> None:
+        """Put a layer's parameters away."""
+        self._held[layer] = {key: self._pinned(tensor.cpu()) for key, tensor in tensors.items()}
+
+    def read(self, layer: str) -> dict[str, Tensor]:
+        """A layer's parameters."""
+        return self._held[layer]
+
+    def _pinned(self, tensor: Tensor) -> Tensor:
+        if not self._pins or self.is_refused:
+            return tensor
+        try:
+            return tensor.pin_memory()
+        except RuntimeError:  # the system gives no more of it
+            self.is_refused = True
+            return tensor
+
+
+class MappedFiles:
+    """Files that are mapped into memory."""
+
+    def __init__(self, folder: str) -> None:
+        self._folder = folder
+        self._index: dict[str, dict[str, Any]] = {}
+        self._names: dict[str, list[str]] = {}
+
+    def put(self, layer: str, tensors: Mapping[str, Tensor]) -> None:
+        """Put a layer's parameters away."""
+        self._names[layer] = list(tensors)
+        for key, tensor in tensors.items():
+            offload_weight(tensor, f"{layer}.{key}", self._folder, self._index)
+
+    def read(self, layer: str) -> dict[str, Tensor]:
+        """A layer's parameters."""
+        names = {key: f"{layer}.{key}" for key in self._names[layer]}
+        return {
+            key: load_offloaded_weight(str(Path(self._folder, f"{name}.dat")), self._index[name])
+            for key, name in names.items()
+        }

@@ -81,6 +81,18 @@ def test_disk_changes_nothing_but_the_memory(
     assert estimated.categories["parameters"] == lean.memory.parameters_bytes
 
 
+def test_estimates_know_of_the_layer_that_comes_ahead(tiny_gpt2: Path, reviews: Path) -> None:
+    peaks = {}
+    for place in ("cpu", "disk"):
+        recipe, document = recipe_of(tiny_gpt2, reviews, {"type": "lora"}, LANGUAGE, model__offload=place)
+        checked = check_model(recipe, document, offline=True)
+        peaks[place] = estimate_recipe(checked, Target("cuda", 2**33), advise=False).memory.memory.peak_bytes
+    model = transformers.AutoModelForCausalLM.from_pretrained(tiny_gpt2)
+    layers = offload.frozen_layers(model.requires_grad_(False)).values()
+    largest = max(sum(tensor.numel() for tensor in layer.parameters(recurse=False)) for layer in layers)
+    assert 2 * largest <= peaks["cpu"] - peaks["disk"] <= 2 * largest + 512, "in bfloat16, in pieces of 512 bytes"
+
+
 def test_matrices_are_there_only_while_they_compute(tmp_path: Path) -> None:
     model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 4), torch.nn.LayerNorm(4))
     model[:2].requires_grad_(False)
