@@ -9,7 +9,8 @@ conjugate "power steady" model (Smith, Journal of the Royal Statistical Society 
 Forecasting and Dynamic Models, 1997, section 10.8). So the next count is predicted by a negative binomial again, of
 dispersion c / μ + 1 / shape: an uncertain level makes large counts less surprising.
 
-Arrays are series × hours. The hour of the week counts from Monday, 0:00.
+Arrays are series × hours. The hour of the week counts from Monday, 0:00. Of an hour that was not *heard*, as while
+what brings the texts stood still, nothing is known: its count of nought says nothing of profile, excess and level.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 from scipy.special import betainc, gammaln
 
 Floats = NDArray[np.float64]
+Heard = NDArray[np.bool_]
 DAY, WEEK = 24, 168
 LEAST_LEVEL = 0.02
 """Counts an hour. Below it one text would be a surge."""
@@ -69,7 +71,9 @@ class Forecast:
     dispersion_of_two: Floats
 
 
-def fit_baseline(counts: Floats, first: int, *, discount: float, smoothing: float = 4.0) -> Baseline:
+def fit_baseline(
+    counts: Floats, first: int, *, discount: float, smoothing: float = 4.0, heard: Heard | None = None
+) -> Baseline:
     """Learn profile, excess and level.
 
     Args:
@@ -77,28 +81,32 @@ def fit_baseline(counts: Floats, first: int, *, discount: float, smoothing: floa
         first: Hour of the week of the first column.
         discount: See :class:`Baseline`.
         smoothing: Standard deviation of the profile's circular kernel, in hours.
+        heard: Whether each hour was heard; some of the first day must have been. None: all were.
     """
-    draft = Baseline(
-        _profile(counts, first, smoothing), np.zeros(len(counts)), _start_level(counts, first, smoothing), discount
-    )
-    excess = _excess(counts, first, smoothing, draft)
-    fitted = Baseline(draft.profile, excess, draft.level, discount)
-    return Baseline(fitted.profile, excess, final_level(counts, first, fitted), discount)
+    heard = np.ones(counts.shape[1], dtype=bool) if heard is None else heard
+    profile = _profile(counts, first, smoothing, heard)
+    draft = Baseline(profile, np.zeros(len(counts)), _start_level(counts, first, profile, heard), discount)
+    excess = _excess(counts, first, smoothing, draft, heard)
+    fitted = Baseline(profile, excess, draft.level, discount)
+    return Baseline(profile, excess, final_level(counts, first, fitted, heard), discount)
 
 
-def _excess(counts: Floats, first: int, smoothing: float, draft: Baseline) -> Floats:
+def _excess(counts: Floats, first: int, smoothing: float, draft: Baseline, heard: Heard) -> Floats:
     """By days that the profile was not learned from: what it has wrong counts as spread too."""
     hours = counts.shape[1]
     folds = min(max(hours // DAY, 1), MOST_FOLDS)
     fold = np.arange(hours) // DAY % folds
-    means = predict(counts, first, draft).mean
+    means = _filter(counts, first, draft, heard)[0].mean
     if folds > 1:
         # One pass over the hours for all folds: each is a series of its own.
-        profiles = np.concatenate([_profile(counts, first, smoothing, fold != left_out) for left_out in range(folds)])
+        profiles = np.concatenate(
+            [_profile(counts, first, smoothing, heard, fold != left_out) for left_out in range(folds)]
+        )
         excess, level = np.tile(draft.excess, folds), np.tile(draft.level, folds)
-        stacked = predict(np.tile(counts, (folds, 1)), first, Baseline(profiles, excess, level, draft.discount)).mean
+        several = Baseline(profiles, excess, level, draft.discount)
+        stacked = _filter(np.tile(counts, (folds, 1)), first, several, heard)[0].mean
         means = stacked.reshape(folds, *counts.shape)[fold, :, np.arange(hours)].T
-    used = slice(min(DAY, hours // 2), None)
+    used = heard & (np.arange(hours) >= min(DAY, hours // 2))
     return fit_excess(counts[:, used], means[:, used])
 
 
@@ -113,9 +121,9 @@ def predict(counts: Floats, first: int, baseline: Baseline) -> Forecast:
     return _filter(counts, first, baseline)[0]
 
 
-def final_level(counts: Floats, first: int, baseline: Baseline) -> Floats:
+def final_level(counts: Floats, first: int, baseline: Baseline, heard: Heard | None = None) -> Floats:
     """The level after the last hour."""
-    return _filter(counts, first, baseline)[1]
+    return _filter(counts, first, baseline, heard)[1]
 
 
 def fit_excess(counts: Floats, means: Floats) -> Floats:
@@ -158,8 +166,9 @@ def tail(counts: Floats, means: Floats, dispersion: Floats, uniform: Floats) -> 
     return np.asarray(above + uniform * (at_least - above))
 
 
-def _filter(counts: Floats, first: int, baseline: Baseline) -> tuple[Forecast, Floats]:
+def _filter(counts: Floats, first: int, baseline: Baseline, heard: Heard | None = None) -> tuple[Forecast, Floats]:
     series, hours = counts.shape
+    told = np.ones(hours) if heard is None else heard.astype(np.float64)
     season = baseline.profile[:, (first + np.arange(hours)) % WEEK]
     keep, excess = baseline.discount, baseline.excess
     rate = np.full(series, 1 / (1 - keep)) * 0.5  # half of what the level is known by after a long time
@@ -181,24 +190,25 @@ def _filter(counts: Floats, first: int, baseline: Baseline) -> tuple[Forecast, F
             twos[:, 0], spreads_of_two[:, 0] = mean, spreads[:, 0]
         before_level, before_shape = level, shape
         seen = np.minimum(counts[:, hour], MOST_FACTOR * mean + 3)
-        shape = keep * shape + weight * seen + 1e-3
-        rate = keep * rate + weight * here + 1e-3 / level
+        shape = keep * shape + told[hour] * weight * seen + 1e-3
+        rate = keep * rate + told[hour] * weight * here + 1e-3 / level
     return Forecast(means, spreads, twos, spreads_of_two), np.maximum(shape / rate, LEAST_LEVEL)
 
 
-def _start_level(counts: Floats, first: int, smoothing: float) -> Floats:
-    profile = _profile(counts, first, smoothing)
-    day = counts[:, :DAY]
-    season = profile[:, (first + np.arange(day.shape[1])) % WEEK]
-    return np.asarray(np.maximum(day.sum(1) / np.maximum(season.sum(1), 1e-9), LEAST_LEVEL))
+def _start_level(counts: Floats, first: int, profile: Floats, heard: Heard) -> Floats:
+    """Of the first day."""
+    at = np.flatnonzero(heard[:DAY])
+    season = profile[:, (first + at) % WEEK]
+    return np.asarray(np.maximum(counts[:, at].sum(1) / np.maximum(season.sum(1), 1e-9), LEAST_LEVEL))
 
 
-def _profile(counts: Floats, first: int, smoothing: float, used: NDArray[np.bool_] | None = None) -> Floats:
+def _profile(counts: Floats, first: int, smoothing: float, known: Heard, used: Heard | None = None) -> Floats:
+    """From the hours that were heard; where it is given, from those of them that are used."""
     hours = counts.shape[1]
     place = (first + np.arange(hours)) % WEEK
-    heard = np.ones(hours) if used is None else used.astype(np.float64)
+    heard = (known if used is None else known & used).astype(np.float64)
     # From two weeks on the mean of a week leaves it to the profile how days of the week differ.
-    level = np.maximum(_means_around(counts, WEEK if hours >= 2 * WEEK else DAY), LEAST_LEVEL)
+    level = np.maximum(_means_around(counts, known, WEEK if hours >= 2 * WEEK else DAY), LEAST_LEVEL)
     daily = np.stack([_ratio(counts, level, (heard > 0) & (place % DAY == hour)) for hour in range(DAY)], axis=1)
     days = heard.sum() / DAY
     share = days / (days + SMOOTH_DAYS)
@@ -221,13 +231,15 @@ def _by_hour_of_week(values: Floats, first: int) -> Floats:
     return np.asarray(padded.reshape(len(values), -1, WEEK).sum(1))
 
 
-def _means_around(counts: Floats, width: int) -> Floats:
+def _means_around(counts: Floats, known: Heard, width: int) -> Floats:
     """For each hour the mean count of so many hours around it; at the ends of the first and the last so many."""
     hours = counts.shape[1]
     width = min(width, hours)
-    sums = np.cumsum(np.pad(counts, ((0, 0), (1, 0))), axis=1)
     start = np.clip(np.arange(hours) - width // 2, 0, hours - width)
-    return np.asarray((sums[:, start + width] - sums[:, start]) / width)
+    heard = known.astype(np.float64)[None]
+    totals = [np.cumsum(np.pad(each, ((0, 0), (1, 0))), axis=1) for each in (counts * heard, heard)]
+    found, of = (each[:, start + width] - each[:, start] for each in totals)
+    return np.asarray(found / np.maximum(of, 1))
 
 
 def _ratio(counts: Floats, level: Floats, chosen: NDArray[np.bool_]) -> Floats:

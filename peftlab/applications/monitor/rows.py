@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Column, Table, func, select, update
+from sqlalchemy import Column, Table, case, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
-from peftlab.applications.monitor.tables import MARKS, REFUSED, TEXTS, VOICES
+from peftlab.applications.monitor.tables import HOURS, MARKS, REFUSED, TEXTS, VOICES
 
 VoicesKey = tuple[str, int, str, str]
 """Stream, hour, sentiment and topic."""
@@ -78,6 +78,15 @@ def add_voices(connection: Connection, voices: Mapping[VoicesKey, int]) -> None:
         statement = _insert(connection, VOICES).values(rows[start : start + AT_ONCE])
         more = {"voices": VOICES.c.voices + statement.excluded.voices}
         connection.execute(statement.on_conflict_do_update(index_elements=names, set_=more))
+
+
+def keep_hours(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write judged hours down; of one that is there already the greater count stays."""
+    for start in range(0, len(rows), AT_ONCE):
+        statement = _insert(connection, HOURS).values(list(rows[start : start + AT_ONCE]))
+        given = statement.excluded.voices
+        greater = {"voices": case((given > HOURS.c.voices, given), else_=HOURS.c.voices)}
+        connection.execute(statement.on_conflict_do_update(index_elements=("stream", "topic", "hour"), set_=greater))
 
 
 def voices_of(rows: Sequence[Mapping[str, Any]]) -> Counter[VoicesKey]:

@@ -20,6 +20,7 @@ from peftlab.applications.monitor.baseline import (
     WEEK,
     Baseline,
     Floats,
+    Heard,
     fit_baseline,
     predict,
     tail,
@@ -79,6 +80,7 @@ def calibrate(
     least: int,
     seed: int,
     weeks: int = 400,
+    heard: Heard | None = None,
 ) -> Floats:
     """The threshold of each series.
 
@@ -91,12 +93,13 @@ def calibrate(
         least: See :func:`score`.
         seed: Of the drawn series.
         weeks: So many are drawn of each series, each four after a history of its own.
+        heard: As it was fitted with.
     """
     copies, watched = max(weeks // 4, 8), 4 * WEEK
     random = np.random.default_rng(seed)
     found = np.empty(len(baseline.level))
     together = max(MOST_ROWS // copies, 1)
-    fit = functools.partial(fit_baseline, first=first, discount=baseline.discount, smoothing=smoothing)
+    fit = functools.partial(fit_baseline, first=first, discount=baseline.discount, smoothing=smoothing, heard=heard)
     for start in range(0, len(found), together):
         chosen = range(start, min(start + together, len(found)))
         rows = np.repeat(chosen, copies)
@@ -139,13 +142,16 @@ def fit_detector(
     least: int,
     seed: int,
     weeks: int = 400,
+    heard: Heard | None = None,
 ) -> Detector:
     """Learn what is usual of the last weeks, and from which score on an hour is a surge; see :func:`calibrate`."""
     start = max(counts.shape[1] - LONGEST_HISTORY, 0)
     counts, first = counts[:, start:], first + start
-    baseline = fit_baseline(counts, first, discount=discount, smoothing=smoothing)
+    heard = None if heard is None else heard[start:]
+    baseline = fit_baseline(counts, first, discount=discount, smoothing=smoothing, heard=heard)
     threshold = calibrate(
-        baseline, counts.shape[1], first, alarms_a_month, smoothing=smoothing, least=least, seed=seed, weeks=weeks
+        baseline, counts.shape[1], first, alarms_a_month, smoothing=smoothing, least=least, seed=seed, weeks=weeks,
+        heard=heard,
     )  # fmt: skip
     return Detector(baseline, threshold)
 

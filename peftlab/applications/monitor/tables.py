@@ -61,8 +61,9 @@ HOURS = Table(
     Column("hour", Integer, primary_key=True),
     Column("voices", Integer, nullable=False),
     Index("hours_of_stream", "stream", "hour"),
+    Index("hours_by_hour", "hour"),
 )
-"""Hours as they were judged."""
+"""Hours as they were judged, with the texts that came late and were judged after all."""
 VOICES = Table(
     "voices",
     TABLES,
@@ -71,6 +72,7 @@ VOICES = Table(
     Column("sentiment", String(100), primary_key=True),
     Column("topic", String(200), primary_key=True),
     Column("voices", Integer, nullable=False),
+    Index("voices_by_hour", "hour", "sentiment"),
 )
 """Texts by hour as they were read, without those that were found to be copies; those that came late are among them."""
 ALARMS = Table(

@@ -206,7 +206,7 @@ def test_a_failing_transaction_leaves_the_hour_to_be_judged_again(
     watcher = surge_store(store, Destinations())
     with monkeypatch.context() as patch:
         patch.setattr(
-            "peftlab.applications.monitor.watcher.message", lambda *_: (_ for _ in ()).throw(RuntimeError("killed"))
+            "peftlab.applications.monitor.alarms.message", lambda *_: (_ for _ in ()).throw(RuntimeError("killed"))
         )
         with pytest.raises(RuntimeError, match="killed"):
             watcher.tick(NOW)

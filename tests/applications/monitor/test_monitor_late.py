@@ -1,0 +1,196 @@
+"""Texts that come after their hour was judged, tables in another order than time, and times in which nothing was heard."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from peftlab.applications.monitor import feeding, views
+from peftlab.applications.monitor.application import Monitor
+from peftlab.applications.monitor.baseline import fit_baseline
+from peftlab.applications.monitor.building import HISTORY_NAME
+from peftlab.applications.monitor.hours import heard_hours
+from peftlab.applications.monitor.intake import keep
+from peftlab.applications.monitor.opening import open_store
+from peftlab.applications.monitor.settings import Destinations, Watch
+from peftlab.applications.monitor.store import Post, Store
+from peftlab.applications.monitor.tables import HOURS, OUTBOX, TEXTS
+from peftlab.applications.monitor.times import HOUR
+from peftlab.applications.monitor.watcher import LATE_EVERY, Watcher, seed_history
+from peftlab.core.application import Hosting, Workplace
+from tests.applications.monitor.word_reader import WordReader
+
+pytestmark = pytest.mark.slow
+START = 12_500 * 24  # hours since 1970, a midnight in 2004
+SEND = Destinations.model_validate({"webhook": {"url": "http://127.0.0.1:9/hook"}})
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    made = Store(f"sqlite:///{tmp_path / 'a.db'}")
+    hours = [("shop", topic, START - 240 + at, 4 + at % 3) for topic in ("*", "delay") for at in range(240)]
+    seed_history(made, hours, START)
+    return made
+
+
+def watcher_of(store: Store) -> Watcher:
+    return Watcher(store, Watch.model_validate({"topic_false_alarms_a_month": 0}), SEND, ["delay"], 0)
+
+
+def say(store: Store, hour: int, count: int, name: str = "t", text: str | None = None) -> None:
+    posts = [
+        Post(f"{name}{hour}-{at}", text or f"bad {name}{at} of {hour} thing{at * at} delay", (hour + 0.01 * at) * HOUR, "shop")
+        for at in range(count)
+    ]  # fmt: skip
+    keep(posts, store, WordReader())  # type: ignore[arg-type]
+
+
+def counted(store: Store) -> dict[int, int]:
+    with store.transaction() as connection:
+        rows = connection.execute(HOURS.select().where(HOURS.c.topic == "*", HOURS.c.hour >= START)).all()
+    return {row.hour: row.voices for row in rows}
+
+
+def test_what_is_fetched_every_hour_is_judged_though_it_comes_after_the_hour(store: Store) -> None:
+    """All texts of an hour come five minutes after its end, when it was judged as one without any."""
+    watcher, alarms = watcher_of(store), 0
+    for hour in range(START, START + 30):
+        alarms += watcher.tick((hour + 1 + 5 / HOUR) * HOUR)  # the worker looks every few seconds
+        say(store, hour, 40 if hour == START + 27 else 5)
+        alarms += watcher.tick((hour + 1.1) * HOUR)
+        alarms += watcher.tick((hour + 1.6) * HOUR)
+    assert counted(store) == {hour: 40 if hour == START + 27 else 5 for hour in range(START, START + 30)}
+    assert alarms == 1
+    # With the hour after it, whose two hours together are as seldom, as it is where they come in time.
+    assert [(alarm["began"], alarm["last"], alarm["voices"]) for alarm in views.alarms(store)] == [
+        (START + 27, START + 28, 45)
+    ]
+    assert watcher_of(store).tick((START + 31.9) * HOUR) == 0  # nor after a restart
+
+
+def test_late_texts_are_folded_and_counted_once_in_the_alarm_that_is_there(store: Store) -> None:
+    watchers = [watcher_of(store) for _ in range(2)]
+    say(store, START, 5)
+    say(store, START + 1, 40)
+    now = (START + 2.1) * HOUR
+    assert watchers[0].tick(now) == 1
+    say(store, START + 1, 30, "late")
+    say(store, START + 1, 20, "copy", f"bad late3 of {START + 1} thing9 delay")
+    assert watchers[0].tick(now + 60) == 0  # it is looked for every few minutes
+    assert views.alarms(store)[0]["voices"] == 40
+    for watcher in watchers:
+        assert watcher.tick(now + LATE_EVERY) == 0
+    assert counted(store) == {START: 5, START + 1: 70}
+    assert [(alarm["began"], alarm["last"], alarm["voices"]) for alarm in views.alarms(store)] == [
+        (START + 1, START + 1, 70)
+    ]
+    assert store.counts()["copies"] == 20
+    assert views.series(store, "negative", "shop", 1).values["*"] == [70]
+    with store.transaction() as connection:
+        assert len(connection.execute(OUTBOX.select()).all()) == 1
+        assert len(connection.execute(TEXTS.select().where(TEXTS.c.copy_of.is_not(None))).all()) == 20
+
+
+def test_two_watchers_that_find_the_same_late_texts_count_them_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    say(store, START, 5)
+    now = (START + 2.1) * HOUR
+    watcher, other = watcher_of(store), watcher_of(store)
+    watcher.tick(now)
+    say(store, START, 40, "late")
+    say(store, START, 9, "copy", f"bad late3 of {START} thing9 delay")
+    count = Watcher._count
+
+    def count_both(self: Watcher, *given: object) -> object:
+        found = count(self, *given)  # type: ignore[arg-type]
+        monkeypatch.setattr(Watcher, "_count", count)
+        assert other.tick(now + LATE_EVERY) == 1  # meanwhile the other one is done with the same hour
+        return found
+
+    monkeypatch.setattr(Watcher, "_count", count_both)
+    assert watcher.tick(now + LATE_EVERY) == 0
+    assert counted(store) == {START: 45}
+    assert [(alarm["began"], alarm["voices"]) for alarm in views.alarms(store)] == [(START, 45)]
+    assert store.counts()["copies"] == 9
+    assert views.series(store, "negative", "shop", 3).values["*"][-1] == 45
+
+
+@pytest.mark.parametrize(("gap", "days"), [(10 * 24, 1), (364 * 24, 4)])
+def test_the_first_hours_after_a_time_in_which_nothing_was_heard_are_no_surge(
+    store: Store, gap: int, days: int
+) -> None:
+    """Built on a table, and served days or a year later; then it is fed as before."""
+    watcher = watcher_of(store)
+    for day in range(days):
+        for hour in range(START + gap + 24 * day, START + gap + 24 * day + 24):
+            say(store, hour, 4 + hour % 3)
+        assert watcher.tick((START + gap + 24 * day + 24.1) * HOUR) == 0, day
+    say(store, START + gap + 24 * days, 40)
+    assert watcher.tick((START + gap + 24 * days + 1.1) * HOUR) == 1  # and it is watched again
+
+
+def test_silences_are_told_from_quiet_streams(store: Store) -> None:
+    say(store, START, 1)
+    say(store, START + 24, 1)  # 23 hours without any
+    say(store, START + 49, 1)  # 24 hours
+    with store.transaction() as connection:
+        heard = heard_hours(connection, START - 48, START + 60)
+        assert not heard_hours(connection, START + 50, START + 60).any()
+    assert np.flatnonzero(~heard).tolist() == list(range(48 + 25, 48 + 49))
+    other = {"topic": "*", "voices": 1, "stream": "rare"}
+    with store.transaction() as connection:
+        connection.execute(HOURS.delete())
+        connection.execute(HOURS.insert(), [{**other, "hour": hour} for hour in range(START, START + 900, 30)])
+        assert heard_hours(
+            connection, START + 300, START + 700
+        ).all()  # every thirty hours a text: that is how it always is
+
+
+def test_hours_that_were_not_heard_say_nothing_of_what_is_usual() -> None:
+    random = np.random.default_rng(0)
+    course = 8 * (1 + 0.6 * np.sin(np.arange(42 * 24) % 24 / 24 * 2 * np.pi))
+    counts, heard = random.poisson(course)[None].astype(float), np.ones(42 * 24, dtype=bool)
+    heard[30 * 24 : 37 * 24 + 5] = False
+    deaf = np.where(heard, counts, 0.0)
+    whole, told, untold = (
+        fit_baseline(counts, 0, discount=0.98),
+        fit_baseline(deaf, 0, discount=0.98, heard=heard),
+        fit_baseline(deaf, 0, discount=0.98),
+    )
+    assert told.profile == pytest.approx(whole.profile, abs=0.15)
+    assert told.excess == pytest.approx(whole.excess, abs=0.1)
+    assert told.level == pytest.approx(whole.level, rel=0.05)
+    assert untold.excess > whole.excess + 0.5
+
+
+def test_a_table_is_fed_in_the_order_of_time_while_a_server_judges(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monitor = Monitor.model_validate(
+        {"name": "opinion", "sentiment": {"run": "a"}, "topic": {"run": "b"}, "posts": {"source": "x.csv"}}
+    )
+    hours = [("all", "*", START - 240 + at, 2) for at in range(240)]
+    (tmp_path / HISTORY_NAME).write_text(json.dumps({"topics": ["delay"], "until": START, "hours": hours}))
+    place, hosting = Workplace(tmp_path, {}), Hosting(f"sqlite:///{tmp_path / 'a.db'}")
+    store = open_store(place, hosting)
+    server = watcher_of(store)
+
+    def keep_and_judge(posts: Sequence[Post], *rest: object) -> dict[str, int]:
+        found = keep(posts, *rest)  # type: ignore[arg-type]
+        server.tick(1.2e9)
+        return found
+
+    monkeypatch.setattr(feeding, "open_reader", lambda _: WordReader())
+    monkeypatch.setattr(feeding, "keep", keep_and_judge)
+    rows = [
+        {"text": f"bad {at} of {hour} thing{at * at} delay", "time": (hour + 0.1 * at) * HOUR}
+        for hour in range(START + 120, START - 1, -1) for at in range(2)
+    ]  # fmt: skip
+    (tmp_path / "new.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert monitor.feed(place, hosting, [str(tmp_path / "new.jsonl")])["new"] == 242
+    assert counted(store) == dict.fromkeys(range(START, START + 120), 2)
