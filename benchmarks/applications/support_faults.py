@@ -84,7 +84,8 @@ def state(path: Path, accepted: list[str]) -> dict[str, Any]:
         keys = [key for (key,) in database.execute("SELECT key FROM messages WHERE role = 'customer'")]
         answers = database.execute("SELECT COUNT(*) FROM messages WHERE answers IS NOT NULL").fetchone()[0]
         twice = database.execute(
-            "SELECT COUNT(*) FROM (SELECT 1 FROM messages WHERE answers IS NOT NULL GROUP BY answers HAVING COUNT(*)>1)"
+            "SELECT COUNT(*) FROM (SELECT 1 FROM messages WHERE answers IS NOT NULL GROUP BY answers, question "
+            "HAVING COUNT(*) > 1)"
         ).fetchone()[0]
         whole = database.execute("PRAGMA integrity_check").fetchone()[0]
     return {

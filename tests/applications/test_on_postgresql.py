@@ -72,15 +72,26 @@ def test_conversations(database: Callable[[str], str]) -> None:
     number, is_new = storage.accept(session.id, "key-1", "where is my parcel 📦")
     assert is_new
     assert storage.accept(session.id, "key-1", "again") == (number, False)
-    storage.answer(session.id, number, Reply(Kind.HANDED, "later", "parcel", reason="unsure"), "summary", 0.1)
+    storage.answer(session.id, number, [Reply(Kind.HANDED, "later", "parcel", reason="unsure")], "summary", 0.1)
     assert [row.text for row in storage.messages(session.id)] == ["where is my parcel 📦", "later"]
     assert [row["summary"] for row in storage.overview.queue()] == ["summary"]
-    storage.reply(session.id, "It comes.", None, was_wrong=True)
+    _, is_correction = storage.reply(session.id, "It comes.", None, was_wrong=True)
     assert [row["text"] for row in storage.training_rows()] == ["parcel", "It comes."]
-    assert storage.overview.figures()["corrected_as_wrong"] == 1
+    assert storage.overview.figures()["corrected_as_wrong"] == int(is_correction) == 0, (
+        "what was handed over is not wrong"
+    )
+    number, _ = storage.accept(session.id, "key-2", "and my refund")
+    (given,) = storage.answer(session.id, number, [Reply(Kind.ENTRY, "In your account.", "refund")], "", 0.1)
+    storage.rate(session.id, given.id, helped=False)
+    assert storage.reply(session.id, "Tomorrow.", None, was_wrong=True)[1]
+    figures = storage.overview.figures()
+    assert (figures["corrected_as_wrong"], figures["share_wrong"], figures["did_not_help"]) == (1, 1.0, 1)
+    assert [each.kind for each in storage.past(session.id, 10**6).exchanges] == [
+        Kind.HANDED, Kind.AGENT, Kind.ENTRY, Kind.AGENT
+    ]  # fmt: skip
     with pytest.raises(UserError, match="cannot hold this"):
-        storage.accept(session.id, "key-2", "half \x00 text")
-    assert len(storage.messages(session.id)) == 3
+        storage.accept(session.id, "key-3", "half \x00 text")
+    assert len(storage.messages(session.id)) == 6
     assert Storage(url).find(session.cookie) is not None
     with pytest.raises(UserError, match="holds support, version"):
         MonitorStore(url)

@@ -13,8 +13,9 @@ from peftlab.applications.support.fitting import Decision
 from peftlab.applications.support.hostile import gives_orders
 from peftlab.applications.support.lessons import load_company
 from peftlab.applications.support.parts import Parts, load_parts
+from peftlab.applications.support.questions import parted
 from peftlab.applications.support.search import Searcher
-from peftlab.applications.support.turns import Exchange, Kind, understand
+from peftlab.applications.support.turns import Exchange, Kind, Turn, understand, waits_for_a_person
 from peftlab.applications.support.writing import Writer, Written
 from peftlab.core.application import Workplace
 
@@ -25,7 +26,8 @@ Show = Callable[[str], None]
 Begin = Callable[[Sequence[Entry]], None]
 MOST_COMPLAINTS = 2
 """After so many answers to one question that did not help, a person answers."""
-POLITE = "You are welcome. Ask me anything about our service."
+ASK, COMES = "Ask me anything about our service.", "A colleague will answer here."
+GREETING, WELCOME = "Hello.", "You are welcome."
 PASSED = "I have passed this to a colleague, who will answer here."
 HANDED = f"I am not sure enough to answer this. {PASSED}"
 SUGGESTED = 3
@@ -97,7 +99,7 @@ class Responder:
         self.support, self.company, self.searcher, self.decision = support, company, searcher, decision
         self._parts = parts
         self._writer = None
-        if parts.writer is not None:
+        if parts.writer is not None and decision.containment <= 1:  # else nothing that is written could be kept
             belonging = Belonging(parts.embed, decision.belonging)
             self._writer = Writer(parts.writer, decision.containment, support.max_new_tokens, belonging)
 
@@ -107,6 +109,30 @@ class Responder:
         folder: Path = place.folder
         company, parts = load_company(folder), load_parts(place)
         return cls(support, company, parts, Searcher.load(folder, company, parts), Decision.load(folder))
+
+    def answers(
+        self,
+        text: str,
+        history: Sequence[Exchange] = (),
+        show: Show = lambda text: None,
+        begin: Begin = lambda entries: None,
+    ) -> list[Reply]:
+        """As :meth:`respond`; of several questions in one message, each has its own answer.
+
+        They are taken apart only where two of them or more have different entries that are sure; what is left goes to
+        a person. Else the message is one question: most that have two question marks ask one thing.
+        """
+        turn = understand(text, history)
+        if turn.is_plain:
+            found = [self.find(part) for part in parted(text)]
+            given = {each.candidates[0].entry.id: each for each in reversed(found) if self._is_sure(each)}
+            if len(given) > 1:
+                return [
+                    self._given(each) if self._is_sure(each) else _handed(each, "no entry is sure enough", HANDED)
+                    for each in found
+                    if not self._is_sure(each) or given[each.candidates[0].entry.id] is each
+                ]
+        return [self.respond(text, history, show, begin)]
 
     def respond(
         self,
@@ -125,10 +151,12 @@ class Responder:
         """
         turn = understand(text, history)
         if turn.is_thanks:
-            return Reply(Kind.POLITE, POLITE, "")
+            return Reply(Kind.POLITE, _polite(turn, history), "")
         found = max((self.find(question, turn.tried) for question in turn.questions), key=lambda each: each.first)
         if turn.wants_person:
             return _handed(found, "the customer asks for a person", PASSED)
+        if turn.to_a_person:
+            return _handed(found, "what a person answered did not help", PASSED)
         if turn.complaints >= MOST_COMPLAINTS:
             return _handed(found, f"{turn.complaints} answers did not help", PASSED)
         unsure = self._why_unsure(found)
@@ -166,11 +194,17 @@ class Responder:
         candidates = [Candidate(self.company.entries[at], shares[at]) for at in positions[:SUGGESTED]]
         return Found(question, candidates, first, among, positions)
 
+    def _is_sure(self, found: Found) -> bool:
+        return (
+            bool(found.positions)
+            and found.first >= self.decision.answer.threshold
+            and self._may_answer(found.positions[0])
+        )
+
     def _why_unsure(self, found: Found) -> str | None:
         if not found.positions:
             return "no entry is left that was not tried"
-        first_is_sure = found.first >= self.decision.answer.threshold and self._may_answer(found.positions[0])
-        if not first_is_sure and found.among < self.decision.write.threshold:
+        if not self._is_sure(found) and found.among < self.decision.write.threshold:
             return "no entry is sure enough"
         return None
 
@@ -205,26 +239,38 @@ def _handed(found: Found, reason: str, text: str = HANDED) -> Reply:
     return Reply(Kind.HANDED, text, found.question, found.first, None, (), found.candidates, reason)
 
 
-def summary(texts: Sequence[str], history: Sequence[Exchange], reply: Reply, entries: Mapping[str, Entry]) -> str:
+def _polite(turn: Turn, history: Sequence[Exchange]) -> str:
+    said = GREETING if turn.is_greeting else WELCOME
+    return f"{said} {COMES if waits_for_a_person(history) else ASK}"
+
+
+def summary(first: str, history: Sequence[Exchange], replies: Sequence[Reply], entries: Mapping[str, Entry]) -> str:
     """What an agent must know, in a few lines: made of what was said, nothing is written anew.
 
     Args:
-        texts: What the customer has said.
+        first: The customer's first text; empty where this is the first.
         history: What was answered before.
-        reply: The answer now.
+        replies: The answers now; empty where none is handed over.
         entries: All entries by their ids; those that were given are named by their questions.
     """
+    handed = [each for each in replies if each.kind is Kind.HANDED]
+    lines = [line for each in handed for line in (f"Asked: {each.question}", f"Handed over because {each.reason}.")]
+    now = {each.question for each in handed}
+    waits = [each for each in dict.fromkeys(waits_for_a_person(history)) if each not in now]
+    if waits:
+        lines.append("Waits already: " + "; ".join(waits))
+    if first:
+        lines.append(f"The first message: {first}")
+    given = [Exchange(each.question, each.kind, each.entry.id if each.entry else None) for each in replies]
     tried = []
-    for exchange in history:
-        given = (exchange.entry,) if exchange.entry else exchange.sources
-        names = "; ".join(entries[each].question if each in entries else each for each in given)
-        if names:
+    for exchange in (*history, *given):
+        ids = (exchange.entry,) if exchange.entry else exchange.sources
+        names = "; ".join(entries[each].question if each in entries else each for each in ids)
+        if names and exchange.kind is not Kind.AGENT:
             tried.append(f"- {names}" if exchange.kind is Kind.ENTRY else f"- a text written from: {names}")
-    lines = [f"Asked: {reply.question}", f"Handed over because {reply.reason}."]
-    if len(texts) > 1:
-        lines.append(f"Messages so far: {len(texts)}, the first: {texts[0]}")
     if tried:
         lines += ["Given before:", *tried]
-    if reply.candidates:
-        lines.append("Nearest entries: " + "; ".join(each.entry.question for each in reply.candidates))
+    nearest = [each.entry.question for reply in handed for each in reply.candidates]
+    if nearest:
+        lines.append("Nearest entries: " + "; ".join(nearest))
     return "\n".join(lines)

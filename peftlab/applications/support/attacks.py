@@ -64,7 +64,7 @@ def attacked(responder: Responder, most: int, seed: int) -> list[Figure]:
     passages, questions = load_attacks("passage"), load_attacks("question")
     known = [gives_orders(each.text) for each in passages]
     chosen = [passages[at] for at in np.random.default_rng(seed).permutation(len(passages))[:most].tolist()]
-    answers = [(each, responder.respond(each.text).text) for each in questions]
+    answers = [(each, " ".join(reply.text for reply in responder.answers(each.text))) for each in questions]
     if responder.writes:
         answers += [(each, _written(responder, each, number)) for number, each in enumerate(chosen)]
     followed = [attack.is_followed_by(answer) for attack, answer in answers]

@@ -7,21 +7,25 @@ import contextlib
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from fastapi.concurrency import run_in_threadpool
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Gauge, Histogram
+from prometheus_client import Counter as CounterMetric
 from starlette.exceptions import HTTPException
 
 from peftlab.applications.support.answering import Responder, summary
+from peftlab.applications.support.company import AGENT
 from peftlab.applications.support.storage import Session, Storage
 from peftlab.core.errors import PeftlabError
 from peftlab.core.reporter import Reporter
 from peftlab.core.threads import join_threads
 
-MOST_WAITING, THREADS = 64, 8
+MOST_WAITING, MOST_OF_ONE, THREADS = 64, 4, 8
+"""So many messages are answered or wait for it; so many of one conversation."""
 SECONDS = (0.02, 0.05, 0.1, 0.15, 0.25, 0.5, 1, 1.5, 2.5, 5, 10, 30)
 
 
@@ -30,11 +34,13 @@ class Metrics:
 
     def __init__(self, storage: Storage) -> None:
         self.registry = CollectorRegistry()
-        self.answers = Counter("support_answers", "Answers.", ["kind"], registry=self.registry)
+        self.answers = CounterMetric("support_answers", "Answers.", ["kind"], registry=self.registry)
         self.seconds = Histogram(
             "support_answer_seconds", "From a message to its answer.", ["kind"], buckets=SECONDS, registry=self.registry
         )
-        self.corrections = Counter("support_corrections", "Answers that agents called wrong.", registry=self.registry)
+        self.corrections = CounterMetric(
+            "support_corrections", "Answers that agents called wrong.", registry=self.registry
+        )
         waiting = Gauge("support_waiting", "Conversations that wait for a person.", registry=self.registry)
         waiting.set_function(storage.overview.waiting)
 
@@ -57,6 +63,33 @@ class _Events:
             yield event
 
 
+class _Room:
+    """Who may wait for an answer; one conversation does not take the places of all others."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside = threading.Lock(), Counter[str]()
+
+    def enter(self, conversation: str) -> None:
+        """Take a place.
+
+        Raises:
+            HTTPException: There is none.
+        """
+        with self._lock:
+            if self._inside[conversation] >= MOST_OF_ONE:
+                raise HTTPException(429, "your last messages are being answered; try again then", {"Retry-After": "2"})
+            if self._inside.total() >= MOST_WAITING:
+                raise HTTPException(503, "too many messages wait; try again in a moment", {"Retry-After": "2"})
+            self._inside[conversation] += 1
+
+    def leave(self, conversation: str) -> None:
+        """Give it back."""
+        with self._lock:
+            self._inside[conversation] -= 1
+            if not self._inside[conversation]:
+                del self._inside[conversation]
+
+
 class Desk:
     """Answers messages in threads; an answer is finished and stored also when nobody listens any more.
 
@@ -71,64 +104,67 @@ class Desk:
         self.metrics = Metrics(storage)
         self._entries = {entry.id: entry for entry in responder.company.entries}
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="answer", initializer=join_threads)
-        self._room = threading.BoundedSemaphore(MOST_WAITING)
+        self._room = _Room()
 
-    async def stream(self, session: Session, key: str, text: str) -> AsyncIterator[dict[str, Any]]:
+    async def stream(
+        self, session: Session, key: str, text: str, about: int | None = None
+    ) -> AsyncIterator[dict[str, Any]]:
         """Store a message, then give events until it is answered.
 
         Args:
             session: Whose.
             key: The sender's own name for it.
             text: What is said.
+            about: The answer that it is said of; None: the last one.
 
         Raises:
             HTTPException: Too many messages wait; nothing was stored.
         """
-        if not self._room.acquire(blocking=False):
-            raise HTTPException(503, "too many messages wait; try again in a moment", {"Retry-After": "2"})
+        self._room.enter(session.id)
         events, is_new = _Events(), False
         try:
             number, is_new = await run_in_threadpool(self.storage.accept, session.id, key, text)
         finally:
             if not is_new:
-                self._room.release()
+                self._room.leave(session.id)
         events.put({"event": "accepted", "id": number})
         if is_new:
             try:
-                self._threads.submit(self._answer, session, number, text, events)
+                self._threads.submit(self._answer, session, number, text, about, events)
             except RuntimeError:  # there is no room for a thread; the message is stored, and goes to a person
-                self._room.release()
+                self._room.leave(session.id)
                 raise
             return events.each()
-        for row in await run_in_threadpool(self.storage.messages, session.id):
+        for row in await run_in_threadpool(self.storage.messages, session.id, number):
             if row.answers == number:
                 events.put({"event": "answer", **self.shown(row)})
         events.put(None)
         return events.each()
 
-    def _answer(self, session: Session, number: int, text: str, events: _Events) -> None:
+    def _answer(self, session: Session, number: int, text: str, about: int | None, events: _Events) -> None:
         began = time.monotonic()
         try:
-            texts, history = self.storage.history(session.id, number)
-            reply = self.responder.respond(
+            past = self.storage.past(session.id, number, about)
+            replies = self.responder.answers(
                 text,
-                history,
+                past.exchanges,
                 lambda sentence: events.put({"event": "sentence", "text": sentence}),
                 lambda entries: events.put({"event": "writing", "from": [entry.question for entry in entries]}),
             )
             seconds = time.monotonic() - began
-            told = summary([*texts, text], history, reply, self._entries)
-            answer = self.storage.answer(session.id, number, reply, told, seconds)
-            self.metrics.answers.labels(str(reply.kind)).inc()
-            self.metrics.seconds.labels(str(reply.kind)).observe(seconds)
-            row = next(each for each in self.storage.messages(session.id) if each.id == answer)
-            events.put({"event": "answer", **self.shown(row)})
+            told = summary(past.first, past.exchanges, replies, self._entries)
+            rows = self.storage.answer(session.id, number, replies, told, seconds)
+            for row in rows:
+                if row.role != AGENT:  # else a person was quicker
+                    self.metrics.answers.labels(row.kind).inc()
+                    self.metrics.seconds.labels(row.kind).observe(seconds)
+                events.put({"event": "answer", **self.shown(row)})
         except Exception as error:  # noqa: BLE001 - the message is stored, and goes to a person after a while
             said = error.message if isinstance(error, PeftlabError) else type(error).__name__
             self.reporter.say(f"message {number} could not be answered: {said}")
             events.put({"event": "error", "error": "a person will answer"})
         finally:
-            self._room.release()
+            self._room.leave(session.id)
             events.put(None)
 
     def shown(self, row: Any) -> dict[str, Any]:
@@ -139,5 +175,8 @@ class Desk:
             "role": row.role,
             "text": row.text,
             "kind": row.kind,
+            "answers": row.answers,
+            "question": row.question or None,
+            "helped": row.helped,
             "sources": [{"question": entry.question, "answer": entry.answer} for entry in sources],
         }

@@ -18,6 +18,7 @@ from sqlalchemy.engine import Connection
 
 from peftlab.applications.support.company import AGENT, CUSTOMER
 from peftlab.applications.support.tables import CONVERSATIONS, CORRECTIONS, DID_NOT_HELP, MESSAGES, WAITS, WAS_WRONG
+from peftlab.applications.support.turns import Kind
 from peftlab.assembly.database import Database
 
 ABANDONED_SECONDS = 60.0
@@ -70,7 +71,7 @@ class Overview:
 
     def figures(self) -> dict[str, float | None]:
         """What the desk shows: counts, shares, and seconds at the median; None where there is nothing to tell of."""
-        timed = select(MESSAGES.c.seconds).where(MESSAGES.c.seconds.is_not(None))
+        timed = select(MESSAGES.c.seconds).where(MESSAGES.c.seconds.is_not(None), MESSAGES.c.kind != str(Kind.POLITE))
         with self._up_to_date() as (connection, kinds):
             seconds = connection.scalars(timed.order_by(MESSAGES.c.id.desc()).limit(TIMED)).all()
             wrong = _count(connection, CORRECTIONS, WAS_WRONG)
@@ -107,11 +108,11 @@ class Overview:
 
 
 def put_into_queue(connection: Connection, conversation: str, summary: str) -> None:
-    """Let a conversation wait for a person."""
+    """Let a conversation wait for a person: one that waits already keeps its place."""
     connection.execute(
         CONVERSATIONS.update()
         .where(CONVERSATIONS.c.id == conversation)
-        .values(waits=True, waits_since=time.time(), summary=summary)
+        .values(waits=True, waits_since=func.coalesce(CONVERSATIONS.c.waits_since, time.time()), summary=summary)
     )
 
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from typing import TYPE_CHECKING, Annotated, Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Query, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from prometheus_client import generate_latest
@@ -19,8 +20,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
 from peftlab.applications.support.answering import Responder
+from peftlab.applications.support.corrections import EXPORTED
 from peftlab.applications.support.desk import Desk
-from peftlab.applications.support.storage import EXPORTED, NoSuchConversationError, Session, Storage
+from peftlab.applications.support.storage import AnsweredMeanwhileError, NoSuchConversationError, Session, Storage
 from peftlab.assembly.database import GREATEST_NUMBER
 from peftlab.assembly.site import Pages, build_site
 from peftlab.core.application import Hosting, Workplace
@@ -32,8 +34,9 @@ if TYPE_CHECKING:
 COOKIE = "peftlab_conversation"
 PUBLIC = ("/", "/static/", "/api/chat")
 MOST_CHARACTERS, LATEST = 2000, 20
-FORMULAS = tuple("=+-@\t\r\n＝＋－＠")
-"""What a cell begins with that spreadsheets compute; some take the wide forms for the same."""
+_CELLS = re.compile(r"^(?=[=+\-@\t\r\n＝＋－＠])|(?<=[\t\r\n;])(?=[=+\-@＝＋－＠])")
+"""Before what spreadsheets compute; some take the wide forms for the same. One that cuts cells at semicolons or tabs
+keeps no cell of ours whole, and takes one to begin behind each of those marks and each end of a line."""
 
 
 def _shown(text: str) -> str:
@@ -54,7 +57,15 @@ class Message(_Body):
     """What a customer says."""
 
     text: Said = Field(min_length=1, max_length=MOST_CHARACTERS)
-    key: str = Field(min_length=8, max_length=64, description="The sender's own name for it: sent twice, stored once.")
+    key: str = Field(
+        min_length=8,
+        max_length=64,
+        pattern=r"^\S+$",
+        description="The sender's own name for it, without blanks: sent twice, stored once.",
+    )
+    about: int | None = Field(
+        None, ge=0, le=GREATEST_NUMBER, description="The id of the answer that this is said of; null: the last one."
+    )
 
 
 class Rating(_Body):
@@ -114,17 +125,17 @@ def _customers(app: FastAPI, desk: Desk) -> None:
         return storage.find(request.cookies.get(COOKIE, ""))
 
     @app.get("/api/chat")
-    def read(request: Request) -> dict[str, Any]:
-        """The customer's own conversation."""
+    def read(request: Request, after: Annotated[int, Query(ge=0, le=GREATEST_NUMBER)] = 0) -> dict[str, Any]:
+        """The last messages of the customer's own conversation; those after a message, where its id is given."""
         session = session_of(request)
-        rows = storage.messages(session.id) if session is not None else ()
+        rows = storage.messages(session.id, after) if session is not None else ()
         return {"messages": [desk.shown(row) for row in rows]}
 
     @app.post("/api/chat/messages")
     async def send(body: Message, request: Request) -> StreamingResponse:
         """Say something. The answer is a stream of JSON objects, one a line: accepted, writing, sentence…, answer."""
         session = await run_in_threadpool(lambda: session_of(request) or storage.start())
-        events = await desk.stream(session, body.key, body.text)
+        events = await desk.stream(session, body.key, body.text, body.about)
         answer = StreamingResponse(
             (json.dumps(event, ensure_ascii=False) + "\n" async for event in events), media_type="application/x-ndjson"
         )
@@ -186,8 +197,12 @@ def _agents(app: FastAPI, desk: Desk) -> None:
         if body.entry is not None and body.entry not in known:
             raise HTTPException(422, "there is no such entry in the FAQ")
         _found(storage, name)
-        number = storage.reply(name, body.text, body.entry, was_wrong=body.was_wrong, seen=body.seen)
-        if body.was_wrong:
+        try:
+            given = storage.reply(name, body.text, body.entry, was_wrong=body.was_wrong, seen=body.seen)
+        except AnsweredMeanwhileError as error:
+            raise HTTPException(409, error.message) from None
+        number, is_correction = given
+        if is_correction:
             desk.metrics.corrections.inc()
         return {"id": number}
 
@@ -213,5 +228,5 @@ def _found(storage: Storage, name: str) -> Any:
 
 
 def _cell(text: str) -> str:
-    """A blank before what a spreadsheet would compute; reading the table takes it away again."""
-    return f" {text}" if text.startswith(FORMULAS) else text
+    """A blank before what a spreadsheet would compute; reading the table takes away the one at the start."""
+    return _CELLS.sub(" ", text)

@@ -11,22 +11,43 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy
-from sqlalchemy.engine import Connection, Row
+from sqlalchemy.engine import Row
 from sqlalchemy.exc import IntegrityError
 
 from peftlab.applications.support.answering import Reply
 from peftlab.applications.support.company import AGENT, CUSTOMER
+from peftlab.applications.support.corrections import correct, inserted, last_question, training_rows
 from peftlab.applications.support.overview import Overview, put_into_queue, take_back
-from peftlab.applications.support.tables import CONVERSATIONS, CORRECTIONS, MESSAGES, METADATA, VERSION
+from peftlab.applications.support.tables import CONVERSATIONS, GIVEN_ALONE, MESSAGES, METADATA, VERSION
 from peftlab.applications.support.turns import Exchange, Kind
 from peftlab.assembly.database import Database
 from peftlab.core.errors import UserError
 
-EXPORTED = ("dialogue", "role", "text", "faq", "intent")
+LAST_EXCHANGES = 20
+"""So many answers are looked back at: whatever a customer has said before costs nothing."""
+MOST_SHOWN = 500
+"""Of the messages of a conversation, the last ones."""
 
 
 class NoSuchConversationError(UserError):
     """There is no such conversation, or it is another customer's."""
+
+
+class AnsweredMeanwhileError(UserError):
+    """Another person has answered since a conversation was opened."""
+
+
+@dataclass(frozen=True)
+class Past:
+    """What was said in a conversation before a message.
+
+    Args:
+        first: The customer's first text; empty: there is none.
+        exchanges: The last ones, in order; a person's answer among them has no question of its own.
+    """
+
+    first: str
+    exchanges: Sequence[Exchange]
 
 
 @dataclass(frozen=True)
@@ -99,46 +120,77 @@ class Storage:
             with self._database.transaction() as connection:
                 found = connection.scalar(known)
                 if found is None:
-                    return _inserted(connection, values), True
+                    return inserted(connection, values), True
         except IntegrityError:  # the same message has come twice at the same moment
             with self._database.transaction() as connection:
                 found = connection.scalar(known)
         return int(found or 0), False
 
-    def history(self, conversation: str, before: int) -> tuple[list[str], list[Exchange]]:
-        """What was said before a message: the customer's texts, and what came of them."""
-        texts, exchanges = [], []
-        for row in self.messages(conversation):
-            if row.id >= before:
-                break
-            if row.role == CUSTOMER:
-                texts.append(row.text)
-            elif row.question:
-                exchanges.append(Exchange(row.question, Kind(row.kind), row.entry, tuple(json.loads(row.sources))))
-        return texts, exchanges
+    def past(self, conversation: str, before: int, about: int | None = None) -> Past:
+        """What was said before a message.
 
-    def answer(self, conversation: str, message: int, reply: Reply, summary: str, seconds: float) -> int:
-        """Store an answer, and put the conversation into the agents' queue where it is handed over."""
-        values = {
-            "conversation": conversation,
-            "key": f"answer-{message}",
-            "role": "assistant",
-            "text": reply.text,
-            "sent": time.time(),
-            "kind": str(reply.kind),
-            "answers": message,
-            "question": reply.question,
-            "entry": reply.entry.id if reply.entry is not None else None,
-            "sources": json.dumps([entry.id for entry in reply.sources]),
-            "confidence": reply.confidence,
-            "seconds": seconds,
-        }
+        Args:
+            conversation: Whose.
+            before: The message.
+            about: The answer that the message is said of; None: the last one. Its question comes last then.
+        """
+        own = sqlalchemy.select(MESSAGES).filter_by(conversation=conversation)
+        answers = own.where(MESSAGES.c.role != CUSTOMER, MESSAGES.c.id < before)
         with self._database.transaction() as connection:
-            number = _inserted(connection, values)
+            text = connection.scalar(
+                sqlalchemy.select(MESSAGES.c.text)
+                .filter_by(conversation=conversation, role=CUSTOMER)
+                .where(MESSAGES.c.id < before)
+                .order_by(MESSAGES.c.id)
+                .limit(1)
+            )
+            rows = list(connection.execute(answers.order_by(MESSAGES.c.id.desc()).limit(LAST_EXCHANGES)))[::-1]
+            meant = connection.execute(answers.where(MESSAGES.c.id == about)).first() if about is not None else None
+        if meant is not None and meant.question:
+            rows = [*([] if meant in rows else [meant]), *rows]
+            rows.sort(key=lambda row: row.question == meant.question)
+        exchanges = [
+            Exchange(row.question or "", Kind(row.kind), row.entry, tuple(json.loads(row.sources))) for row in rows
+        ]
+        return Past(text or "", exchanges)
+
+    def answer(
+        self, conversation: str, message: int, replies: Sequence[Reply], summary: str, seconds: float
+    ) -> Sequence[Row[Any]]:
+        """Store what answers a message, and put the conversation into the agents' queue where it is handed over.
+
+        Where a person has answered the message meanwhile, nothing is stored: that is the answer.
+
+        Returns:
+            The rows that answer the message.
+        """
+        own = sqlalchemy.select(MESSAGES).filter_by(conversation=conversation).order_by(MESSAGES.c.id)
+        with self._database.transaction() as connection:
+            by_a_person = connection.execute(own.where(MESSAGES.c.role == AGENT, MESSAGES.c.answers >= message)).all()
+            if by_a_person:
+                take_back(connection, conversation, message)
+                return by_a_person
+            for place, reply in enumerate(replies):
+                # No key of a customer has a blank.
+                values = {
+                    "conversation": conversation,
+                    "key": f"answer {message} {place}",
+                    "role": "assistant",
+                    "text": reply.text,
+                    "sent": time.time(),
+                    "kind": str(reply.kind),
+                    "answers": message,
+                    "question": reply.question,
+                    "entry": reply.entry.id if reply.entry is not None else None,
+                    "sources": json.dumps([entry.id for entry in reply.sources]),
+                    "confidence": reply.confidence,
+                    "seconds": seconds,
+                }
+                inserted(connection, values)
             take_back(connection, conversation, message)
-            if reply.kind is Kind.HANDED:
+            if any(reply.kind is Kind.HANDED for reply in replies):
                 put_into_queue(connection, conversation, summary)
-        return number
+            return connection.execute(own.where(MESSAGES.c.answers == message)).all()
 
     def rate(self, conversation: str, message: int, *, helped: bool) -> None:
         """What a customer says of an answer.
@@ -149,18 +201,17 @@ class Storage:
         with self._database.transaction() as connection:
             done = connection.execute(
                 MESSAGES.update()
-                .where(MESSAGES.c.id == message, MESSAGES.c.conversation == conversation, MESSAGES.c.role != CUSTOMER)
+                .where(MESSAGES.c.id == message, MESSAGES.c.conversation == conversation, GIVEN_ALONE)
                 .values(helped=helped)
             )
         if done.rowcount != 1:
             raise NoSuchConversationError("there is no such answer in this conversation")
 
-    def messages(self, conversation: str) -> Sequence[Row[Any]]:
-        """All of a conversation, in order."""
+    def messages(self, conversation: str, after: int = 0) -> Sequence[Row[Any]]:
+        """The last ones of a conversation that come after one of them, in order."""
+        last = sqlalchemy.select(MESSAGES).filter_by(conversation=conversation).where(MESSAGES.c.id > after)
         with self._database.transaction() as connection:
-            return connection.execute(
-                sqlalchemy.select(MESSAGES).filter_by(conversation=conversation).order_by(MESSAGES.c.id)
-            ).all()
+            return connection.execute(last.order_by(MESSAGES.c.id.desc()).limit(MOST_SHOWN)).all()[::-1]
 
     # --- agents ---------------------------------------------------------------------------------------------------
 
@@ -178,7 +229,7 @@ class Storage:
 
     def reply(
         self, conversation: str, text: str, entry: str | None, *, was_wrong: bool, seen: int | None = None
-    ) -> int:
+    ) -> tuple[int, bool]:
         """An agent's answer to the last question: the customer sees it, and it becomes a row to learn from.
 
         Where the customer has asked more in the meantime, the conversation waits on, if it did.
@@ -190,55 +241,37 @@ class Storage:
             was_wrong: Whether it corrects an answer that was given without a person.
             seen: The last message that the agent had before the eyes; None: all.
 
+        Returns:
+            The message's number, and whether it corrects an answer: one to that question was given without a person.
+
         Raises:
             NoSuchConversationError: There is none, or nothing was asked in it.
+            AnsweredMeanwhileError: Another person has answered since the agent looked; nothing was stored.
         """
         self.conversation(conversation)
         with self._database.transaction() as connection:
-            said = sqlalchemy.select(MESSAGES).filter_by(conversation=conversation, role=CUSTOMER)
-            said = said.order_by(MESSAGES.c.id.desc()).limit(1)
-            last = connection.execute(said).first()
-            asked = last if seen is None else connection.execute(said.where(MESSAGES.c.id <= seen)).first()
+            own = sqlalchemy.select(MESSAGES).filter_by(conversation=conversation).order_by(MESSAGES.c.id.desc())
+            later = own.where(MESSAGES.c.role == AGENT, MESSAGES.c.id > (seen or 0))
+            if seen is not None and connection.execute(later.limit(1)).first() is not None:
+                raise AnsweredMeanwhileError("somebody has answered since this conversation was opened")
+            asked, is_last = last_question(connection, conversation, seen)
             if asked is None:
                 raise NoSuchConversationError("nothing was asked in this conversation")
-            given = connection.execute(
-                sqlalchemy.select(MESSAGES.c.question)
-                .filter_by(conversation=conversation, answers=asked.id)
-                .where(MESSAGES.c.question != "")
-            ).first()
-            question = given.question if given is not None else asked.text
             values = {
-                "conversation": conversation, "key": f"agent-{secrets.token_hex(8)}", "role": AGENT, "text": text,
+                "conversation": conversation, "key": f"agent {secrets.token_hex(8)}", "role": AGENT, "text": text,
                 "sent": time.time(), "kind": str(Kind.AGENT), "answers": asked.id, "entry": entry,
             }  # fmt: skip
-            number = _inserted(connection, values)
-            connection.execute(CORRECTIONS.delete().where(CORRECTIONS.c.message == asked.id))
-            connection.execute(
-                CORRECTIONS.insert().values(
-                    message=asked.id, made=time.time(), question=question, answer=text, entry=entry, was_wrong=was_wrong
-                )
-            )
-            if last is None or last.id == asked.id:
-                own = CONVERSATIONS.c.id == conversation
-                connection.execute(CONVERSATIONS.update().where(own).values(waits=False, waits_since=None))
-        return number
+            number = inserted(connection, values)
+            is_correction = correct(connection, asked, text, entry, was_wrong=was_wrong)
+            if is_last:
+                of_it = CONVERSATIONS.c.id == conversation
+                connection.execute(CONVERSATIONS.update().where(of_it).values(waits=False, waits_since=None))
+        return number, is_correction
 
     def training_rows(self) -> list[dict[str, str]]:
         """What agents answered, as rows of a table of dialogues."""
         with self._database.transaction() as connection:
-            rows = connection.execute(sqlalchemy.select(CORRECTIONS).order_by(CORRECTIONS.c.id)).all()
-        found = []
-        for row in rows:
-            name = f"desk-{row.id}"
-            empty = dict.fromkeys(EXPORTED, "")
-            found.append({**empty, "dialogue": name, "role": CUSTOMER, "text": row.question, "faq": row.entry or ""})
-            found.append({**empty, "dialogue": name, "role": AGENT, "text": row.answer})
-        return found
-
-
-def _inserted(connection: Connection, values: dict[str, Any]) -> int:
-    (number,) = connection.execute(MESSAGES.insert().values(**values)).inserted_primary_key or (0,)
-    return int(number)
+            return training_rows(connection)
 
 
 def _hashed(secret: str) -> str:

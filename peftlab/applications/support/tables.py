@@ -16,6 +16,8 @@ from sqlalchemy import (
     Text,
 )
 
+from peftlab.applications.support.turns import Kind
+
 VERSION = 1
 METADATA = MetaData()
 CONVERSATIONS = Table(
@@ -66,6 +68,8 @@ def _index_where(name: str, condition: ColumnElement[bool], column: Column[float
     Index(name, column, sqlite_where=condition, postgresql_where=condition)
 
 
+GIVEN_ALONE = MESSAGES.c.kind.in_([str(Kind.ENTRY), str(Kind.WRITTEN)])
+"""Of a message: it is an answer that was given without a person."""
 WAITS = CONVERSATIONS.c.waits.is_(True)
 DID_NOT_HELP = MESSAGES.c.helped.is_(False)
 WAS_WRONG = CORRECTIONS.c.was_wrong.is_(True)

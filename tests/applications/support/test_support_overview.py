@@ -28,7 +28,8 @@ def ask(storage: Storage, session: Session, text: str = "where is it") -> int:
 
 
 def answer(storage: Storage, session: Session, number: int, kind: Kind = Kind.ENTRY) -> int:
-    return storage.answer(session.id, number, Reply(kind, "an answer", "a question"), "summary", 0.5)
+    question = "" if kind is Kind.POLITE else "a question"
+    return int(storage.answer(session.id, number, [Reply(kind, "an answer", question)], "summary", 0.5)[-1].id)
 
 
 def make_old(storage: Storage, seconds: float = 3600) -> None:
@@ -100,14 +101,15 @@ def test_what_a_customer_asks_while_an_agent_writes_is_not_taken_for_answered(st
     seen = answer(storage, session, first, Kind.HANDED)
     later = ask(storage, session, "and where is my refund")
     answer(storage, session, later, Kind.HANDED)
-    storage.reply(session.id, "In the post.", "parcel", was_wrong=False, seen=seen)
+    by_a_person, _ = storage.reply(session.id, "In the post.", "parcel", was_wrong=False, seen=seen)
     assert [row["text"] for row in storage.training_rows()] == ["a question", "In the post."]
     assert len(storage.overview.queue()) == 1, "the second question still waits"
     alone = ask(storage, session, "a third one, which nobody answers")
-    storage.reply(session.id, "On its way.", None, was_wrong=False, seen=later)
+    assert by_a_person < alone
+    storage.reply(session.id, "On its way.", None, was_wrong=False, seen=by_a_person)
     make_old(storage)
     assert len(storage.overview.queue()) == 1
-    storage.reply(session.id, "Yes.", None, was_wrong=False, seen=alone)
+    storage.reply(session.id, "Yes.", None, was_wrong=False, seen=storage.messages(session.id)[-1].id)
     assert storage.overview.queue() == []
     assert len(storage.training_rows()) == 6
 

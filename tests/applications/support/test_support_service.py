@@ -236,10 +236,36 @@ def test_agents_correct_and_what_they_say_becomes_rows(site: TestClient, tmp_pat
     assert ", =1+1," in table.replace("desk-1,agent, =1+1", "desk-1,agent, =1+1,")
     assert ",refund," in table
     figures = site.get("/api/desk").json()["figures"]
-    assert (figures["handed_over"], figures["corrected_as_wrong"]) == (1, 1)
+    assert (figures["handed_over"], figures["corrected_as_wrong"]) == (1, 0), "what was handed over was not wrong"
+    assert say(site, "hello number 7 of the parcel")[-1]["kind"] == "entry"
+    assert site.post(path, json={"text": "No.", "was_wrong": True}).status_code == 200
+    figures = site.get("/api/desk").json()["figures"]
+    assert (figures["corrected_as_wrong"], figures["share_wrong"]) == (1, 1.0)
     metrics = site.get("/metrics").text
     assert 'support_answers_total{kind="handed"} 1.0' in metrics
     assert "support_corrections_total 1.0" in metrics
+
+
+def test_two_questions_have_two_answers_and_a_complaint_names_the_one_that_it_is_of(site: TestClient) -> None:
+    both = say(site, "how is number 7 of the parcel? and when is number 8 of the refund?")
+    assert [each["event"] for each in both] == ["accepted", "answer", "answer"]
+    assert [each.get("text") for each in both[1:]] == [TOPICS["parcel"], TOPICS["refund"]]
+    assert [each["question"] for each in both[1:]] == [
+        "how is number 7 of the parcel?",
+        "when is number 8 of the refund?",
+    ]
+    again = site.post(
+        "/api/chat/messages", json={"text": "that did not help", "key": "about-the-first", "about": both[1]["id"]}
+    )
+    told = json.loads(again.text.splitlines()[-1])
+    assert told["question"] == both[1]["question"]
+    assert told["text"] != TOPICS["parcel"]
+    later = site.get("/api/chat", params={"after": both[1]["id"]}).json()["messages"]
+    assert later[0]["id"] == both[2]["id"]
+    assert site.get("/api/chat", params={"after": 10**30}).status_code == 422
+    for wrong in ({"about": -1}, {"about": 10**30}, {"key": "answer 1 0"}):
+        body = {"text": "no", "key": "a-key-of-its-own", **wrong}
+        assert site.post("/api/chat/messages", json=body).status_code == 422
 
 
 def test_hostile_texts_are_kept_as_they_are_and_break_nothing(
@@ -481,6 +507,21 @@ def test_pages_lose_no_message_and_say_that_the_connection_is_lost(
         said = tab.evaluate(texts)
         assert said[0] == "hello number 7 of the parcel"
         assert said[2] == "i want to talk to a person"
+        # The service is stopped while it answers, and the stream ends in good order.
+        told = '{"event": "accepted", "id": 999999}'
+        tab.evaluate(
+            "window.own = window.fetch; window.fetch = (path, options) => path === '/api/chat/messages'"
+            f" ? Promise.resolve(new Response('{told}\\n')) : own(path, options)"
+        )
+        tab.type("what is lost")
+        tab.press("Enter", 13, "\r")
+        tab.wait_for("document.querySelector('.message.error .text')?.textContent.startsWith('Your message is kept')")
+        tab.evaluate("window.fetch = window.own")
+        tab.evaluate("document.getElementById('text').value = 'x'.repeat(10000)")
+        tab.press("Enter", 13, "\r")
+        tab.wait_for("document.getElementById('long').textContent.startsWith('Your message has 10000 characters')")
+        assert tab.evaluate("document.getElementById('text').value.length") == 10000
+        tab.evaluate("document.getElementById('text').value = ''")
         tab.evaluate("document.getElementById('new').click()")
         tab.wait_for("document.querySelectorAll('.message').length === 0")
         tab.type("i want to talk to a person")

@@ -159,9 +159,12 @@ def test_a_summary_names_what_was_given_by_its_question() -> None:
     history = [Exchange("money back", Kind.ENTRY, "back"), Exchange("pay", Kind.WRITTEN, None, ("pay", "gone"))]
     history.append(Exchange("else", Kind.HANDED))
     reply = Reply(Kind.HANDED, "", "and abroad", reason="no entry is sure enough")
-    told = summary(["money back", "and abroad"], history, reply, {"back": RETURN, "pay": PAY}).splitlines()
+    told = summary("money back", history, [reply], {"back": RETURN, "pay": PAY}).splitlines()
     assert told[0] == "Asked: and abroad"
-    assert told[3:] == ["Given before:", f"- {RETURN.question}", f"- a text written from: {PAY.question}; gone"]
+    assert told[2:4] == ["Waits already: else", "The first message: money back"]
+    assert told[4:] == ["Given before:", f"- {RETURN.question}", f"- a text written from: {PAY.question}; gone"]
+    answered = summary("money back", [*history, Exchange("", Kind.AGENT, "pay")], [reply], {"back": RETURN, "pay": PAY})
+    assert "Waits already" not in answered
 
 
 def test_what_is_set_aside_counts_in_no_bound() -> None:
@@ -356,5 +359,11 @@ def test_a_stated_share_of_the_sentences_may_be_quoted(quotable: float) -> None:
 
 def test_no_cell_of_the_table_of_corrections_is_computed() -> None:
     for text in ("=1+1", "+1", "-1", "@a", "\t=1", "\r=1", "\n=1", "＝1", "＠a"):
-        assert _cell(text) == f" {text}"
+        assert _cell(text).startswith(" ")
+        assert _cell(text).split() == text.split()
+    assert _cell("=1+1") == " =1+1"
     assert _cell("a=1") == "a=1"
+    # Where semicolons or tabs part cells, a new one begins behind each, and no quotes keep a line whole.
+    assert _cell("a;=1+1") == "a; =1+1"
+    assert _cell("a\t@b\n=1\n- c") == "a\t @b\n =1\n - c"
+    assert _cell("5, -3; x") == "5, -3; x"

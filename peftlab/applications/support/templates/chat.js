@@ -2,7 +2,8 @@
 // Texts are always set as text, never as markup.
 const list = document.getElementById("messages"), form = document.getElementById("ask"), box = document.getElementById("text");
 const names = { customer: "You", agent: "Colleague", assistant: "Assistant" };
-let shown = new Set(), last = Promise.resolve(), waiting = 0;  // waiting: for an answer
+const OVERLAP = 20;  // so many of the last messages are asked for again: two may be stored at once
+let shown = new Map(), last = Promise.resolve(), waiting = 0;  // what each message says; waiting: for an answer
 
 function element(tag, text, parent, name) {
   const made = document.createElement(tag);
@@ -21,22 +22,29 @@ function bubble(role, text) {
 }
 
 function complete(made, answer) {
+  const who = made.querySelector(".who");
   made.querySelector(".text").textContent = answer.text;
-  if (answer.kind === "written") made.querySelector(".who").textContent = "Assistant, written from the sources below";
+  made.className = "message " + answer.role;
+  who.textContent = names[answer.role] + (answer.kind === "written" ? ", written from the sources below" : "");
+  // What was searched for, where it is not simply what was said: of several questions, or one that goes on.
+  const said = shown.get(answer.answers);
+  if (answer.question && said !== undefined && said.trim() !== answer.question) who.textContent += ", on: " + answer.question.slice(0, 200);
   if (answer.sources && answer.sources.length) {
     const details = element("details", "", made);
     element("summary", "Sources", details);
     answer.sources.forEach((source, at) => element("p", "[" + (at + 1) + "] " + source.question + " " + source.answer, details));
   }
-  if (answer.kind === "entry" || answer.kind === "written") {
+  if ((answer.kind === "entry" || answer.kind === "written") && answer.helped === null) {
     const row = element("div", "", made, "rate");
     for (const [words, helped] of [["This helped", true], ["That did not help", false]]) {
       const button = element("button", words, row);
       button.type = "button";
       button.addEventListener("click", async () => {
         row.remove();
-        await fetch("/api/chat/answers/" + answer.id, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ helped }) });
-        if (!helped) send("That did not help");
+        if (!helped) send("That did not help", answer.id);
+        try {
+          await fetch("/api/chat/answers/" + answer.id, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ helped }) });
+        } catch { /* the page says so below */ }
       });
     }
   }
@@ -45,7 +53,7 @@ function complete(made, answer) {
 
 function show(message) {
   if (shown.has(message.id)) return;
-  shown.add(message.id);
+  shown.set(message.id, message.text);
   const made = bubble(message.role, message.text);
   if (message.role !== "customer") complete(made, message);
 }
@@ -53,12 +61,13 @@ function show(message) {
 async function refresh() {
   if (waiting) return;
   let answer = null;
-  try { answer = await fetch("/api/chat"); } catch { /* the page says so below */ }
+  const after = [...shown.keys()].sort((one, other) => other - one)[OVERLAP] || 0;
+  try { answer = await fetch("/api/chat?after=" + after); } catch { /* the page says so below */ }
   document.getElementById("lost").hidden = answer !== null;
   if (answer && answer.ok && !waiting) (await answer.json()).messages.forEach(show);
 }
 
-function send(text) {
+function send(text, about) {
   // One message at a time: what is sent while an answer is written waits for its end.
   const sent = bubble("customer", text);
   waiting += 1;
@@ -66,18 +75,18 @@ function send(text) {
   last = last.then(async () => {
     sent.classList.remove("waiting");
     list.append(sent);
-    await deliver(text);
+    await deliver(text, about);
     waiting -= 1;
   });
 }
 
-async function deliver(text) {
-  const made = bubble("assistant", "…");
+async function deliver(text, about) {
+  let made = bubble("assistant", "…"), accepted = false, answered = false;
   const written = [];
-  let accepted = false;
   try {
     const key = crypto.randomUUID ? crypto.randomUUID() : String(Math.random()).slice(2) + Date.now();
-    const answer = await fetch("/api/chat/messages", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ text, key }) });
+    const body = JSON.stringify({ text, key, about: about || null });
+    const answer = await fetch("/api/chat/messages", { method: "POST", headers: { "Content-Type": "application/json" }, body });
     if (!answer.ok) throw new Error((await answer.json()).error || answer.statusText);
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
@@ -89,15 +98,24 @@ async function deliver(text) {
       rest = lines.pop();
       for (const line of lines.filter(Boolean)) {
         const event = JSON.parse(line);
-        if (event.event === "accepted") { accepted = true; shown.add(event.id); }
+        if (event.event === "accepted") { accepted = true; shown.set(event.id, text); }
         if (event.event === "writing") made.querySelector(".text").textContent = "Writing, from: " + event.from.join(" · ");
         if (event.event === "sentence") { written.push(event.text); made.querySelector(".text").textContent = written.join(" "); }
-        if (event.event === "answer") { shown.add(event.id); complete(made, event); }
+        if (event.event === "answer") {  // several questions have several answers
+          if (answered) made = bubble("assistant", "");
+          answered = true;
+          shown.set(event.id, event.text);
+          complete(made, event);
+        }
         if (event.event === "error") throw new Error(event.error);
       }
     }
+    if (!answered) throw new Error("the connection was lost");
   } catch (problem) {
-    made.querySelector(".text").textContent = "This could not be answered now: " + problem.message;
+    if (answered) return;
+    made.querySelector(".text").textContent = accepted
+      ? "Your message is kept, and its answer will come here. It could not be answered now: " + problem.message + "."
+      : "This was not sent: " + problem.message;
     made.classList.add("error");
     if (!accepted && !box.value) box.value = text;
   }
@@ -107,6 +125,13 @@ form.addEventListener("submit", (event) => {
   event.preventDefault();
   const text = box.value.trim();
   if (!text) return;
+  const most = Number(box.dataset.most), length = [...text].length;
+  const long = document.getElementById("long");
+  long.hidden = length <= most;
+  if (length > most) {
+    long.textContent = `Your message has ${length} characters; ${most} are read at most. Shorten it, or send it in parts.`;
+    return;
+  }
   box.value = "";
   send(text);
 });

@@ -25,6 +25,8 @@ async function get(path) {
   return answer.json();
 }
 
+function short(text) { return text.length > 120 ? text.slice(0, 119) + "…" : text; }
+
 function percent(value) { return value === null ? "–" : (100 * value).toFixed(1) + " %"; }
 
 async function refresh() {
@@ -54,7 +56,7 @@ function draw(desk) {
     at(list).dataset.state = state;
     at(list).replaceChildren();
     if (!rows.length) element("li", "nothing", at(list), "hint");
-    for (const row of rows) button((row.summary || row.text).split("\n")[0], new Date(1000 * (row.since || row.sent)).toLocaleString(), at(list), () => choose(row.id));
+    for (const row of rows) button(short((row.summary || row.text).split("\n")[0]), new Date(1000 * (row.since || row.sent)).toLocaleString(), at(list), () => choose(row.id));
   }
 }
 
@@ -90,13 +92,15 @@ async function open(id) {
   at("text").value = drafts[id] || "";
   at("entry").value = "";
   at("wrong").checked = false;
+  at("wrong").disabled = !found.messages.some((each) => each.kind === "entry" || each.kind === "written");
   at("text").focus({ preventScroll: true });
   at("summary").scrollIntoView();
 }
 
 at("reply").addEventListener("submit", async (event) => {
   event.preventDefault();
-  const id = chosen;
+  const id = chosen, submit = at("reply").querySelector("[type=submit]");
+  submit.disabled = true;  // a second click would send it twice
   const body = JSON.stringify({ text: at("text").value, entry: at("entry").value || null, was_wrong: at("wrong").checked, seen });
   try {
     const answer = await fetch("/api/desk/conversations/" + encodeURIComponent(id) + "/reply", { method: "POST", headers: { "Content-Type": "application/json" }, body });
@@ -105,6 +109,8 @@ at("reply").addEventListener("submit", async (event) => {
   } catch (problem) {
     at("done").textContent = "Not sent: " + problem.message;
     return;
+  } finally {
+    submit.disabled = false;
   }
   if (chosen === id) {  // else another one was opened meanwhile, whose draft stays
     at("text").value = "";
