@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import reprlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_args
@@ -97,6 +97,7 @@ class Document:
         lines: The line, from 1, of every key path.
         folder: Relative paths in the file start here first.
         notes: What a person should know of how the values came about.
+        words: Says where a key belongs, by the path at which it is not known; None: nobody knows.
     """
 
     source: str
@@ -105,6 +106,7 @@ class Document:
     places: Mapping[KeyPath, str] = field(default_factory=dict)
     folder: Path | None = None
     notes: tuple[str, ...] = ()
+    words: Callable[[KeyPath], str | None] | None = None
 
     def where(self, path: Sequence[Key]) -> str:
         """The place of a key: ``recipe.yaml:14: method.rank``; the nearest parent's line where the key has none."""
@@ -258,6 +260,8 @@ def _config_error(
         inner = cause.path if isinstance(cause, WrongKeyError) else ()
         place = _existing_place((*path, *item["loc"], *inner), document)
         message, hint = _explain(item, cls, known)
+        if item["type"] == "extra_forbidden" and document.words is not None:
+            hint = document.words(place) or hint
         if place in mistakes:  # the branches of a union each complain about the same value
             message = f"{mistakes[place][0]}, or {message}" if message not in mistakes[place][0] else mistakes[place][0]
         mistakes[place] = (message, hint)

@@ -22,7 +22,8 @@ def build_registered(registry: Registry[Any], values: Any, document: Document, p
     if isinstance(values, RegisteredConfig):
         return values
     if not isinstance(values, Mapping):
-        written = "[{type: …}]" if isinstance(path[-1], int) else "{type: …}"
+        kind = values if isinstance(values, str) and values in registry.names() else "…"
+        written = f"[{{type: {kind}}}]" if isinstance(path[-1], int) else f"{{type: {kind}}}"
         key = next(part for part in reversed(path) if isinstance(part, str))
         raise document.error(path, f"a mapping is needed, not {values!r}", f"Write `{key}: {written}`.")
     if "type" not in values:

@@ -37,6 +37,7 @@ from peftlab.recipe.kinds import RECIPE, read_kind
 from peftlab.recipe.registered import build_registered, with_augmentations, with_training_parts
 from peftlab.recipe.shipped import find_recipe
 from peftlab.recipe.values import document_of, name_of
+from peftlab.recipe.words import Words
 from peftlab.training.distillation import LearnsFromTeachers
 from peftlab.training.optimizer_choice import optimizer_class
 from peftlab.training.training_config import GUARDS, EvaluationConfig, Tracker, TrainingConfig
@@ -208,6 +209,7 @@ def build_recipe(document: Document, *, default_name: str) -> Recipe:
     Raises:
         ConfigError: With file, line and key.
     """
+    document = replace(document, words=_words_of(document.values).hint)
     values = dict(document.values)
     values.setdefault("name", default_name)
     for key, registry in (("task", TASKS), ("method", METHODS)):
@@ -219,6 +221,26 @@ def build_recipe(document: Document, *, default_name: str) -> Recipe:
     if recipe.data is None and recipe.task.train_rows_key is None:
         raise document.error(("data",), "this key is required", "Name a source: `data: {source: …}`.")
     return recipe
+
+
+def _words_of(values: Mapping[str, Any]) -> Words:
+    """The keys of a recipe's sections, by which one that stands in the wrong section finds its own."""
+    parts: dict[str, type[RegisteredConfig]] = {}
+    for key, registry in (("method", METHODS), ("task", TASKS)):
+        section = values.get(key)
+        kind = section.get("type") if isinstance(section, Mapping) else None
+        if isinstance(kind, str) and kind in registry.names():
+            parts[key] = registry[kind]
+    return Words(
+        {
+            "": Recipe.model_fields,
+            **{key: part.model_fields for key, part in parts.items()},
+            "training": TrainingConfig.model_fields,
+            "model": ModelConfig.model_fields,
+            "evaluation": EvaluationConfig.model_fields,
+            "data": DataConfig.model_fields,
+        }
+    )
 
 
 def override(document: Document, assignments: Sequence[str]) -> Document:

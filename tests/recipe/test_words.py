@@ -1,0 +1,77 @@
+"""A key of another tool, or of another section, is told where it belongs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from peftlab.core.config import Document, parse_yaml_value
+from peftlab.core.errors import ConfigError
+from peftlab.core.method import METHODS
+from peftlab.core.task import TASKS
+from peftlab.recipe.schema import Recipe, build_recipe, override
+from peftlab.recipe.words import HERE, SPLITS
+
+VALUES: dict[str, Any] = {
+    "model": {"path": "somewhere"},
+    "task": {"type": "text_classification", "text": "text", "label": "label"},
+    "data": {"source": "rows.csv"},
+    "method": {"type": "lora"},
+    "training": {"batch_size": 8},
+}
+SECTIONS = ("model", "data", "training", "evaluation")
+
+
+def with_words(**settings: Any) -> Document:
+    document = Document("recipe.yaml", VALUES)
+    return override(document, [f"{key.replace('__', '.')}={value}" for key, value in settings.items()])
+
+
+@pytest.mark.parametrize(
+    ("key", "belongs"),
+    [
+        ("training__lr", "training.learning_rate"),
+        ("training__eval_steps", "evaluation.every"),  # and not `max_steps`, which looks more like it
+        ("method__lora_r", "method.rank"),
+        ("training__rank", "method.rank"),
+        ("learning_rate", "training.learning_rate"),
+        ("data__text", "task.text"),
+        ("data__test", "data.source: {test: …}"),
+        ("training__seed", "seed"),
+        ("model__load_in_4bit", "model.quantization: nf4"),
+    ],
+)
+def test_where_a_key_belongs(key: str, belongs: str) -> None:
+    with pytest.raises(ConfigError) as told:
+        build_recipe(with_words(**{key: 1}), default_name="a")
+    assert f"{key.replace('__', '.')}: unknown key\n  In a recipe this is `{belongs}`." in str(told.value)
+
+
+def test_a_slip_is_a_slip() -> None:
+    with pytest.raises(ConfigError, match="Did you mean `batch_size`"):
+        build_recipe(with_words(training__batch_szie=1), default_name="a")
+
+
+def test_a_name_in_a_section_s_place_is_written_into_it() -> None:
+    with pytest.raises(ConfigError, match=r"Write `method: \{type: lora\}`"):
+        build_recipe(with_words(method="lora"), default_name="a")
+
+
+@pytest.mark.parametrize("target", sorted({*HERE.values(), *SPLITS.values()}))
+def test_what_is_told_is_right(target: str) -> None:
+    key, _, value = target.partition(": ")
+    for dotted in key.split("; ")[:1]:
+        section, _, name = dotted.partition(".")
+        if section in ("method", "task"):
+            kinds = METHODS.items() if section == "method" else TASKS.items()
+            assert name == "type" or any(name in kind.model_fields for _, kind in kinds), dotted
+        elif name:
+            annotation = build_recipe(with_words(), default_name="a")
+            assert section in SECTIONS
+            assert name in type(getattr(annotation, section)).model_fields, dotted
+        else:
+            assert section in Recipe.model_fields
+    if value and "…" not in value and section != "method":
+        assert parse_yaml_value(value) is not None
+        build_recipe(with_words(**{key: value}), default_name="a")
