@@ -68,7 +68,7 @@ def test_rows_are_written_down_by_their_number_and_fingerprint() -> None:
     [
         ({"method": {"type": "lora", "rnak": 3}}, "method.rnak", "Did you mean `rank`"),
         ({"method": {"type": "lroa"}}, "method.type", "lora"),
-        ({"method": "lora"}, "method", r"Write `method: \{type: …\}`"),
+        ({"method": "lora"}, "method", r"Write `method: \{type: lora\}`"),
         ({"method": METHODS["lora"]}, "method", "a mapping is needed"),
         ({"method": {"type": "lora", "rank": "4"}}, "method.rank", "should be a valid integer, not '4'"),
         ({"model": "bert"}, "model", "a mapping of keys to values is needed, not 'bert'"),
