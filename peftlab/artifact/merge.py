@@ -6,7 +6,7 @@ from typing import Any
 
 from peftlab.core.added_rows import fold_rows
 from peftlab.core.errors import UnsupportedError, first_line
-from peftlab.core.method import METHODS, Method
+from peftlab.core.method import Method, mergeable_methods
 
 
 def merge(model: Any, method: Method) -> Any:
@@ -27,6 +27,7 @@ def merge(model: Any, method: Method) -> Any:
 
     try:
         if isinstance(model, peft.PeftModel):
+            _take_trained_modules(model)
             model = model.merge_and_unload(safe_merge=True)
     except (AttributeError, ValueError) as error:
         raise UnsupportedError(
@@ -37,6 +38,19 @@ def merge(model: Any, method: Method) -> Any:
     return model
 
 
+def _take_trained_modules(model: Any) -> None:
+    """Put modules that were trained whole, such as the head, into the places of the base's own.
+
+    Most of peft's methods take a weight of every module that they unload, and a head of several layers, such as
+    RoBERTa's, has none of its own.
+    """
+    from peft.utils import ModulesToSaveWrapper
+
+    for name, module in list(model.named_modules()):
+        if isinstance(module, ModulesToSaveWrapper):
+            model.set_submodule(name, module.modules_to_save[module.active_adapters[0]])
+
+
 def check_mergeable(method: Method) -> None:
     """Refuse a method whose runs cannot be merged; quick, and before anything is loaded.
 
@@ -44,8 +58,7 @@ def check_mergeable(method: Method) -> None:
         UnsupportedError: What the method has trained is no change of the base's weights.
     """
     if not method.mergeable:
-        able = ", ".join(name for name, cls in METHODS.items() if cls.mergeable)
         raise UnsupportedError(
             f"what {method.registered_name} trains cannot be folded into the base's weights",
-            hint=f"Export it as onnx, or use its adapter/. Methods that merge: {able}.",
+            hint=f"Export it as onnx, or use its adapter/. Methods that merge: {mergeable_methods()}.",
         )

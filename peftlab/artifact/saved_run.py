@@ -16,6 +16,7 @@ from peftlab.core.config import replace_config
 from peftlab.core.errors import SourceError, UnsupportedError, UserError
 from peftlab.core.files import atomic_folder, cache_folder
 from peftlab.core.generators import kept_generators
+from peftlab.core.method import mergeable_methods
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.record import ADAPTER, MODEL, RunRecord, read_record
 from peftlab.core.reporter import ProgressCallback
@@ -269,7 +270,7 @@ class SavedRun:
             raise UnsupportedError(
                 f"the run was tuned with {method.registered_name}, which cannot be merged into its base",
                 where=path,
-                hint="Start from a run of full, lora, adalora, ia3, bitfit or linear_probe.",
+                hint=f"Start from a run of one of these methods: {mergeable_methods()}.",
             )
         # The adapter's folder holds the base's config; its weights are not those of the model that is to be built.
         return replace(read_model_facts(self.artifact, path=path), weights=None)
@@ -281,7 +282,7 @@ class SavedRun:
     def _merged(self, *, offline: bool) -> Path:
         from filelock import FileLock
 
-        from peftlab.core.added_rows import fold_rows
+        from peftlab.artifact.merge import merge
 
         digest = hashlib.sha256(str(self.folder.resolve()).encode())
         for file in sorted(self.artifact.glob("*.safetensors")):
@@ -291,10 +292,7 @@ class SavedRun:
         with FileLock(target.with_suffix(".lock")):
             if not (target / "config.json").is_file():
                 # Merged into quantised matrices, an update would be rounded away.
-                model: Any = self.load_model(offline=offline, dequantize=True)
-                if hasattr(model, "merge_and_unload"):
-                    model = model.merge_and_unload()
-                fold_rows(model)
+                model = merge(self.load_model(offline=offline, dequantize=True), self.recipe.method)
                 with atomic_folder(target) as partial:
                     model.save_pretrained(partial)
                     self.tokenizer.save_pretrained(partial)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -74,6 +74,27 @@ def mean_of_tensors(parts: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
         else each
         for name, each in first.items()
     }
+
+
+def mean_of_updates(parts: Sequence[Mapping[str, Tensor]], axis_of: Callable[[str], int | None]) -> dict[str, Tensor]:
+    """The exact mean of updates B A over several models, as one of all ranks together; the mean of each other tensor.
+
+    The mean of A and the mean of B would make another update than the mean of B A, and hardly any where seeds differ.
+    With n models, [B₁ … Bₙ] / n times [A₁; …; Aₙ] is the mean.
+
+    Args:
+        parts: Of each model its tensors, by name.
+        axis_of: By a name the dimension in which a factor has the ranks, 0 for A and 1 for B; None: it is no factor.
+    """
+    import torch
+
+    tensors = mean_of_tensors([{n: each for n, each in part.items() if axis_of(n) is None} for part in parts])
+    for name in parts[0]:
+        axis = axis_of(name)
+        if axis is not None:
+            joined = torch.cat([part[name] for part in parts], dim=axis)
+            tensors[name] = (joined / len(parts) if axis == 1 else joined).contiguous()
+    return tensors
 
 
 class Method(TrainingHooks, ABC):
@@ -237,3 +258,8 @@ class Method(TrainingHooks, ABC):
 
 
 METHODS: Registry[Method] = Registry("method", package="peftlab.methods", entry_point_group="peftlab.methods")
+
+
+def mergeable_methods() -> str:
+    """The names of those whose runs can be folded into their base, for messages."""
+    return ", ".join(name for name, cls in METHODS.items() if cls.mergeable)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from peftlab.core.errors import UnsupportedError
@@ -30,6 +30,8 @@ class PeftAdapter(Method):
     """Whether a config that has ``fan_in_fan_out`` really computes GPT-2's transposed matrices."""
     scalings: ClassVar[tuple[str, ...]] = ()
     """Trained parameters with two dimensions that scale others, and so do not decay."""
+    multiplies_factors: ClassVar[bool] = False
+    """Whether its update is a product of several trained factors: the mean of factors is not that of the updates."""
     why_not_offloaded: ClassVar[str | None] = None
     """Why the base's matrices must stay on the device; None: they need not."""
 
@@ -93,6 +95,31 @@ class PeftAdapter(Method):
     def decays(self, name: str, parameter: Tensor) -> bool:
         """Matrices decay; scalings do not."""
         return is_matrix(name, parameter) and not any(part in self.scalings for part in name.split("."))
+
+    def soup(
+        self, parts: Sequence[Mapping[str, Tensor]], config: Mapping[str, Any]
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The mean of each tensor, where it is that of the updates, or of what all runs begin alike with.
+
+        Raises:
+            UnsupportedError: The update is a product of trained factors, or the runs train other places.
+        """
+        import torch
+
+        if self.multiplies_factors:
+            raise UnsupportedError(
+                f"the update of {self.registered_name} is a product of what trains, and the mean of factors makes "
+                "another update than the mean of the updates",
+                hint="Leave --soup out: then answers are averaged. Of lora's runs the mean is exact.",
+            )
+        for name, tensor in parts[0].items():
+            if not tensor.is_floating_point() and any(not torch.equal(tensor, other[name]) for other in parts[1:]):
+                raise UnsupportedError(
+                    f"each of the runs of {self.registered_name} trains other entries of the matrices, so their "
+                    "weights have no mean",
+                    hint="Leave --soup out: then answers are averaged.",
+                )
+        return super().soup(parts, config)
 
     def _own_fields(self) -> dict[str, Any]:
         keys = set(type(self).model_fields) - {"target_modules"}

@@ -9,6 +9,8 @@ from peftlab.core.method import METHODS, Method, MethodContext
 from peftlab.core.model_facts import ModelFacts
 from peftlab.methods._freezing import freeze_base
 
+BIASES = frozenset({"bias", "q_bias", "v_bias"})
+
 
 @METHODS.register("bitfit")
 class BitFit(Method):
@@ -21,8 +23,8 @@ class BitFit(Method):
     default_learning_rate: ClassVar[float] = 4e-3
 
     def trains(self, name: str) -> bool:
-        """Biases, those of the norms included."""
-        return name.rpartition(".")[2] == "bias"
+        """Biases, those of the norms included, and those that stand outside of a layer, as in DeBERTa's attention."""
+        return name.rpartition(".")[2] in BIASES
 
     def check(self, facts: ModelFacts) -> None:
         """Refuse a model without biases, such as Llama."""

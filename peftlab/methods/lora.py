@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from peftlab.core.errors import UnsupportedError
-from peftlab.core.method import METHODS, Method, MethodContext, TargetModules, mean_of_tensors
+from peftlab.core.method import METHODS, Method, MethodContext, TargetModules, mean_of_updates
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.record import Guard
 from peftlab.methods._targets import are_transposed, check_targets, guard_targets, resolve_targets
@@ -186,26 +186,17 @@ class Lora(Method):
     ) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """The exact mean of the updates: a LoRA of all ranks together.
 
-        The mean of A and the mean of B would make another update than the mean of B A, and hardly any where seeds
-        differ. With n runs, [B₁ … Bₙ] / n times [A₁; …; Aₙ] is the mean.
-
         Raises:
             UnsupportedError: With DoRA, whose magnitudes are not linear in the update.
         """
-        import torch
-
         if self.dora:
             raise UnsupportedError("the mean of updates with DoRA's magnitudes is no such update", where="method.dora")
         count = len(parts)
-        others = [{n: each for n, each in part.items() if factor_axis(n) is None} for part in parts]
-        tensors = mean_of_tensors(others)
-        for name in parts[0]:
-            axis = factor_axis(name)
-            if axis is not None:
-                joined = torch.cat([part[name] for part in parts], dim=axis)
-                tensors[name] = (joined / count if "lora_B" in name or "embedding_B" in name else joined).contiguous()
         growth = count**0.5 if self.rslora else count  # keeps alpha / rank, or alpha / √rank, as it was
-        return tensors, {"r": count * config["r"], "lora_alpha": growth * config["lora_alpha"]}
+        return mean_of_updates(parts, factor_axis), {
+            "r": count * config["r"],
+            "lora_alpha": growth * config["lora_alpha"],
+        }
 
     def _check_rank(self, model: Any, targets: list[str]) -> None:
         """Peft gives a matrix fewer ranks than its config says, without a word, and nothing can load that."""

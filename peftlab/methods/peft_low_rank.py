@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
-from peftlab.core.method import METHODS
+from peftlab.core.method import METHODS, mean_of_updates
 from peftlab.methods._peft_adapter import PeftAdapter
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @METHODS.register("loha")
@@ -19,6 +22,7 @@ class LoHa(PeftAdapter):
     default_learning_rate: ClassVar[float] = 1e-2
     mergeable: ClassVar[bool] = True
     config_class: ClassVar[str] = "LoHaConfig"
+    multiplies_factors: ClassVar[bool] = True
     peft_names: ClassVar[Mapping[str, str]] = {"rank": "r"}
 
     rank: PositiveInt = Field(8, description="Rank of the update of every adapted matrix.")
@@ -33,11 +37,12 @@ class LoKr(PeftAdapter):
     default_learning_rate: ClassVar[float] = 1e-2
     mergeable: ClassVar[bool] = True
     config_class: ClassVar[str] = "LoKrConfig"
+    multiplies_factors: ClassVar[bool] = True
     peft_names: ClassVar[Mapping[str, str]] = {"rank": "r"}
 
     rank: PositiveInt = Field(8, description="Rank of the update of every adapted matrix.")
     alpha: PositiveInt = Field(8, description="Numerator of the scaling: alpha / rank.")
-    decompose_factor: int = Field(
+    decompose_factor: Literal[-1] | PositiveInt = Field(
         -1, description="Size of the smaller factor; -1: near the square root of the matrix's."
     )
 
@@ -50,6 +55,7 @@ class Vera(PeftAdapter):
     default_learning_rate: ClassVar[float] = 1e-2
     mergeable: ClassVar[bool] = True
     config_class: ClassVar[str] = "VeraConfig"
+    multiplies_factors: ClassVar[bool] = True
     peft_names: ClassVar[Mapping[str, str]] = {"rank": "r", "dropout": "vera_dropout"}
 
     rank: PositiveInt = Field(256, description="Rank of the shared random matrices.")
@@ -64,12 +70,18 @@ class RandLora(PeftAdapter):
     default_learning_rate: ClassVar[float] = 1e-3
     mergeable: ClassVar[bool] = True
     config_class: ClassVar[str] = "RandLoraConfig"
+    multiplies_factors: ClassVar[bool] = True
     scalings: ClassVar[tuple[str, ...]] = ("randlora_lambda", "randlora_gamma")
     fits_quantized: ClassVar[bool] = True
     peft_names: ClassVar[Mapping[str, str]] = {"rank": "r", "alpha": "randlora_alpha"}
 
     rank: PositiveInt = Field(32, description="Rank of each random basis; a smaller one trains more.")
     alpha: PositiveInt = Field(640, description="Numerator of the scaling: alpha / rank.")
+    save_projection: bool = Field(
+        True,
+        description="Save the random bases too; peft does so once for each layer, and they are most of the file. "
+        "false: they are drawn anew where the adapter is loaded, and peft warns that they might differ elsewhere.",
+    )
 
 
 @METHODS.register("miss")
@@ -98,6 +110,16 @@ class Hira(PeftAdapter):
 
     rank: PositiveInt = Field(32, description="Rank of the update of every adapted matrix.")
 
+    def soup(
+        self, parts: Sequence[Mapping[str, Tensor]], config: Mapping[str, Any]
+    ) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """The exact mean of the updates, as LoRA's: with the matrix W, Σ W ∘ (Bᵢ Aᵢ) = W ∘ ([B₁ …] [A₁; …])."""
+        return mean_of_updates(parts, _factor_axis), {"r": len(parts) * config["r"]}
+
+
+def _factor_axis(name: str) -> int | None:
+    return {"hira_A": 0, "hira_B": 1}.get(name.rpartition(".")[2])
+
 
 @METHODS.register("gralora")
 class Gralora(PeftAdapter):
@@ -107,6 +129,7 @@ class Gralora(PeftAdapter):
     default_learning_rate: ClassVar[float] = 2e-3
     mergeable: ClassVar[bool] = True
     config_class: ClassVar[str] = "GraloraConfig"
+    multiplies_factors: ClassVar[bool] = True
     peft_names: ClassVar[Mapping[str, str]] = {"rank": "r", "blocks": "gralora_k"}
 
     rank: PositiveInt = Field(32, description="Rank of the update of every adapted matrix.")
@@ -122,9 +145,16 @@ class VbLora(PeftAdapter):
     default_learning_rate: ClassVar[float] = 1e-2
     mergeable: ClassVar[bool] = True
     config_class: ClassVar[str] = "VBLoRAConfig"
+    multiplies_factors: ClassVar[bool] = True
     peft_names: ClassVar[Mapping[str, str]] = {"rank": "r", "vectors": "num_vectors", "top_k": "topk"}
 
     rank: PositiveInt = Field(4, description="Rank of the update of every adapted matrix.")
     vectors: PositiveInt = Field(256, description="Vectors of the bank.")
     vector_length: PositiveInt = Field(128, description="Length of each; must divide the layers' sizes.")
     top_k: PositiveInt = Field(2, description="Vectors that are mixed at each place.")
+
+    @model_validator(mode="after")
+    def _check(self) -> VbLora:
+        if self.top_k > self.vectors:
+            raise ValueError("`top_k` is above `vectors`: no more can be mixed than there are")
+        return self

@@ -7,8 +7,10 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt
 
-from peftlab.core.method import METHODS
+from peftlab.core.errors import UnsupportedError
+from peftlab.core.method import METHODS, MethodContext
 from peftlab.methods._peft_adapter import PeftAdapter
+from peftlab.methods._targets import resolve_targets
 
 
 @METHODS.register("oft")
@@ -23,7 +25,23 @@ class Oft(PeftAdapter):
     fixed: ClassVar[Mapping[str, Any]] = {"use_cayley_neumann": False}
     takes_transposed: ClassVar[bool] = False
 
-    block_size: PositiveInt = Field(32, description="Size of the blocks; must divide the layers' inputs.")
+    block_size: int = Field(32, ge=2, description="Size of the blocks; must divide the layers' inputs.")
+
+    def apply(self, model: Any, context: MethodContext) -> Any:
+        """As peft does, which would take other blocks for a layer that cannot be cut into such ones.
+
+        Raises:
+            UnsupportedError: Also for such a layer.
+        """
+        for name in resolve_targets(model, self.target_modules, context):
+            inputs = getattr(model.get_submodule(name), "in_features", 0)
+            if inputs % self.block_size:
+                raise UnsupportedError(
+                    f"blocks of {self.block_size} do not divide the {inputs} inputs of {name}",
+                    where="method.block_size",
+                    hint="Set another size, or leave the layer out of method.target_modules.",
+                )
+        return super().apply(model, context)
 
 
 @METHODS.register("hra")
@@ -34,9 +52,12 @@ class Hra(PeftAdapter):
     default_learning_rate: ClassVar[float] = 1e-3
     mergeable: ClassVar[bool] = True
     config_class: ClassVar[str] = "HRAConfig"
+    multiplies_factors: ClassVar[bool] = True
     peft_names: ClassVar[Mapping[str, str]] = {"rank": "r"}
 
-    rank: PositiveInt = Field(8, description="Number of reflections, an even one.")
+    rank: PositiveInt = Field(
+        8, multiple_of=2, description="Number of reflections, an even one: pairs of equal ones begin as no change."
+    )
 
 
 @METHODS.register("road")

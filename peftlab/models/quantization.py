@@ -107,6 +107,8 @@ def dequantize(model: Any) -> Any:
     quantized = {id(layer) for layer in quantized_layers(model) if getattr(layer, "source_cls", None) is Conv1D}
     transposed = [name for name, module in model.named_modules() if id(module) in quantized]
     model.dequantize()
+    # transformers leaves these as they were, and by them peft takes the model for one that it cannot merge into.
+    model.is_loaded_in_4bit = model.is_loaded_in_8bit = False
     for name in transposed:
         linear = model.get_submodule(name)
         layer = Conv1D(linear.out_features, linear.in_features)  # type: ignore[no-untyped-call]

@@ -13,13 +13,14 @@ from models import KINDS, Kind, toy_batch
 from test_contract import NoTokenizer, logits_of, optimizer_of, step
 
 from peftlab.artifact.load_artifact import load_artifact
+from peftlab.artifact.merge import merge
 from peftlab.artifact.save import save_artifact
 from peftlab.core.errors import UnsupportedError
 from peftlab.core.method import METHODS, Method
 from peftlab.core.tensors import count_weights, quantization_state
 from peftlab.models.base_model import BaseModel, load_base_model
 from peftlab.models.model_config import ModelConfig
-from peftlab.models.quantization import quantized_layers
+from peftlab.models.quantization import dequantize, quantized_layers
 from peftlab.training.guards import BaseGuard, GradientGuard, check_trainable_parameters
 from tests.small_methods import PEFT_ADAPTERS, small_method
 
@@ -127,6 +128,22 @@ def test_plain_peft_loads_the_adapter_onto_either_base(kind: Kind, folders: dict
             load(kind, folders[kind.name], quantization).model, tmp_path / "adapter"
         ).eval()
         assert torch.allclose(logits_of(plain, kind), trained, atol=1e-4 if quantization else 1.5)
+
+
+@pytest.mark.parametrize("kind", [BERT, GPT2], ids=lambda kind: kind.name)
+def test_a_dequantised_base_takes_every_update(kind: Kind, folders: dict[str, Path], tmp_path: Path) -> None:
+    """transformers left the mark of a quantised model on it, by which peft refused to merge (IA)³."""
+    method = METHODS.get("ia3")()
+    base = load(kind, folders[kind.name], "nf4")
+    context = replace(kind.context(STEPS), head_modules=base.head_modules)
+    model: Any = method.apply(base.model, context)
+    optimizer = optimizer_of(method, model)
+    for number in range(1, 4):
+        step(method, model, kind, optimizer, toy_batch(kind), number)
+    save_artifact(model, method, folder=tmp_path, tokenizer=NoTokenizer(), context=context, base_path="some/base")
+    again = load_artifact(lambda: dequantize(load(kind, folders[kind.name], "nf4").model), tmp_path)
+    merged = merge(again, method)
+    assert torch.allclose(logits_of(merged, kind), logits_of(model.eval(), kind), atol=1e-4)
 
 
 @pytest.mark.parametrize("quantization", ["nf4", "int8"])

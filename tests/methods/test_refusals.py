@@ -49,6 +49,36 @@ def test_no_target_at_all_is_refused(name: str) -> None:
         METHODS[name](target_modules=[], **others)
 
 
+@pytest.mark.parametrize(
+    ("name", "keys", "told"),
+    [
+        ("hra", {"rank": 3}, "multiple of 2"),  # peft began with another model than the base's
+        ("oft", {"block_size": 1}, "greater than or equal to 2"),  # nothing would train
+        ("lokr", {"decompose_factor": 0}, "decompose_factor"),
+        ("vblora", {"vectors": 4, "top_k": 5}, "no more can be mixed"),
+    ],
+)
+def test_a_size_that_peft_would_take_for_another_is_refused(name: str, keys: dict[str, int], told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        METHODS[name](**keys)
+
+
+def test_blocks_that_do_not_divide_a_layer_are_refused() -> None:
+    """peft took others, for each layer its own."""
+    kind = KIND["bert"]
+    with pytest.raises(UnsupportedError, match="blocks of 48 do not divide the 32 inputs of bert") as caught:
+        METHODS["oft"](block_size=48).apply(kind.build(), kind.context())
+    assert caught.value.where == "method.block_size"
+
+
+def test_biases_outside_of_a_layer_train_with_bitfit() -> None:
+    config = transformers.DebertaConfig(**SIZES, **COMMON, relative_attention=True, pos_att_type=["c2p", "p2c"])
+    model = transformers.DebertaForSequenceClassification(config)
+    METHODS["bitfit"]().apply(model, MethodContext("SEQ_CLS", 30, head_modules=("classifier",)))
+    trained = {name.rpartition(".")[2] for name, each in model.named_parameters() if each.requires_grad}
+    assert {"q_bias", "v_bias", "bias"} <= trained
+
+
 WEIGHTS = {
     "model.layers.0.self_attn.q_proj.weight": (32, 32),
     "lm_head.weight": (400, 32),

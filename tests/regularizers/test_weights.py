@@ -8,10 +8,22 @@ from pathlib import Path
 import pytest
 import torch
 from torch.func import functional_call
-from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM
+from transformers import (
+    CLIPConfig,
+    CLIPModel,
+    ConvNextConfig,
+    ConvNextForImageClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPTNeoXConfig,
+    GPTNeoXForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from peftlab.core.errors import UnsupportedError
 from peftlab.regularizers.layer_wise_decay import LayerWiseDecay
+from peftlab.regularizers.mixout import LEVELS, _drawn_levels
 from peftlab.training.checkpoints import trainable_parameters
 from peftlab.training.gradients import accumulate_gradients
 from peftlab.training.loop import optimizer_step, restore_best, train
@@ -75,18 +87,37 @@ def test_mixout_is_the_papers(tiny_bert: Path) -> None:
     accumulate_gradients(job, [batch])
     found = gradients_of(job)
     torch.manual_seed(4)
+    limit = round(0.6 * LEVELS)
+    share = limit / LEVELS
     own = {name: value.clone().requires_grad_() for name, value in weights.items()}
     mixed = dict(own)
     for name, value in own.items():
         if value.ndim > 1:
-            taken = (torch.rand_like(value) >= 0.6).float()
-            mixed[name] = (taken * start[name] + (1 - taken) * value - 0.4 * start[name]) / 0.6
+            taken = (_drawn_levels(value) >= limit - LEVELS // 2).float()
+            mixed[name] = (taken * start[name] + (1 - taken) * value - (1 - share) * start[name]) / share
     inputs = {key: batch[key] for key in ("input_ids", "attention_mask")}
     logits = functional_call(job.model, mixed, (), inputs).logits
     torch.nn.functional.cross_entropy(logits, batch["labels"]).backward()
     for name, value in own.items():
         torch.testing.assert_close(found[name], value.grad, rtol=1e-4, atol=1e-6)
         assert torch.equal(job.model.get_parameter(name), weights[name]), "the weights themselves are back"
+
+
+def test_mixout_draws_every_weight_alike() -> None:
+    """Four are drawn at once: each of the four is as likely to be taken as another, and none goes by its neighbour."""
+    torch.manual_seed(7)
+    drawn = _drawn_levels(torch.empty(1000, 1001))
+    assert drawn.shape == (1000, 1001)
+    for share in (0.1, 0.5, 0.9):
+        kept = (drawn.flatten() < round(share * LEVELS) - LEVELS // 2).double()
+        spread = (share * (1 - share) / (len(kept) / 4)) ** 0.5
+        for place in range(4):
+            assert abs(kept[place::4].mean() - share) < 4 * spread
+        for apart in range(1, 5):
+            assert abs((kept[:-apart] * kept[apart:]).mean() - share**2) < 4 * spread
+    torch.manual_seed(7)
+    assert torch.equal(_drawn_levels(torch.empty(1000, 1001)), drawn)
+    assert _drawn_levels(torch.empty(1, 3)).shape == (1, 3)
 
 
 def test_a_penalty_is_of_the_weights_themselves_under_mixout(tiny_bert: Path) -> None:
@@ -146,6 +177,34 @@ def test_a_head_that_is_called_an_embedding_keeps_its_rate() -> None:
     assert factors["gpt_neox.embed_in.weight"] == 0.125
     tied = GPT2LMHeadModel(GPT2Config(vocab_size=20, n_embd=8, n_layer=2, n_head=2, n_positions=16))
     assert LayerWiseDecay(decay=0.5).rate_factors(tied)["transformer.wte.weight"] == 0.125
+
+
+def test_encoder_and_decoder_count_their_layers_from_their_own_top() -> None:
+    """T5's embeddings, called `shared`, kept the rate of a head, and a short decoder that of the encoder's first layers."""
+    config = T5Config(d_model=8, d_kv=4, d_ff=16, num_layers=3, num_decoder_layers=1, num_heads=2, vocab_size=20)
+    factors = LayerWiseDecay(decay=0.5).rate_factors(T5ForConditionalGeneration(config))
+    for stack, layer, factor in (("encoder", 0, 0.125), ("encoder", 2, 0.5), ("decoder", 0, 0.5)):
+        assert factors[f"{stack}.block.{layer}.layer.0.SelfAttention.q.weight"] == factor
+    assert factors["shared.weight"] == 0.0625
+    assert "decoder.final_layer_norm.weight" not in factors
+
+
+def test_towers_count_their_layers_from_their_own_top() -> None:
+    sizes = {"hidden_size": 8, "num_attention_heads": 2, "intermediate_size": 16}
+    text = {**sizes, "num_hidden_layers": 1, "vocab_size": 20, "bos_token_id": 1, "eos_token_id": 2}
+    vision = {**sizes, "num_hidden_layers": 3, "image_size": 8, "patch_size": 4}
+    factors = LayerWiseDecay(decay=0.5).rate_factors(CLIPModel(CLIPConfig(text_config=text, vision_config=vision)))
+    assert factors["text_model.encoder.layers.0.mlp.fc1.weight"] == 0.5
+    assert factors["text_model.embeddings.token_embedding.weight"] == 0.25
+    assert factors["vision_model.encoder.layers.0.mlp.fc1.weight"] == 0.125
+    assert factors["vision_model.embeddings.patch_embedding.weight"] == 0.0625
+
+
+def test_stages_of_convolutions_are_layers() -> None:
+    config = ConvNextConfig(hidden_sizes=[4, 4, 4, 4], depths=[1, 2, 1, 1], num_labels=2)
+    factors = LayerWiseDecay(decay=0.5).rate_factors(ConvNextForImageClassification(config))
+    assert factors["convnext.encoder.stages.3.layers.0.dwconv.weight"] == 0.5
+    assert factors["convnext.encoder.stages.1.layers.1.dwconv.weight"] == 0.125
 
 
 def test_together_they_multiply_and_a_step_is_taken(tiny_bert: Path) -> None:
