@@ -31,6 +31,8 @@ CLAIM_MS = 30_000
 WAIT_MS = 1_000
 LONGEST_PAUSE = 30.0
 LONGEST_STREAM = 150
+PASSING = ("NOGROUP", "MISCONF", "NOREPLICAS", "UNBLOCKED", "BUSY")
+"""Answers of Redis that are others in a while, as after a disk was full or a stream was deleted."""
 
 
 def work(
@@ -47,7 +49,7 @@ def work(
         claim_ms: See ``CLAIM_MS``.
 
     Raises:
-        UserError: The address names no stream, or the package is missing.
+        UserError: The address names no stream, Redis refuses for good, or the package is missing.
     """
     try:
         import redis
@@ -55,9 +57,12 @@ def work(
         raise UserError("reading Redis streams needs redis", hint="pip install 'peftlab[monitor]'") from None
     url, stream = _parts(address)
     # Bytes that are no UTF-8 are shown as such: to fail on them would end every worker that they are given to.
-    client: Any = redis.Redis.from_url(
-        url, decode_responses=True, encoding_errors="replace", socket_timeout=30, health_check_interval=30
-    )
+    try:
+        client: Any = redis.Redis.from_url(
+            url, decode_responses=True, encoding_errors="replace", socket_timeout=30, health_check_interval=30
+        )
+    except (ValueError, TypeError) as error:  # such as of an option that there is not
+        raise UserError(f"this is no address of Redis: {error}", where=_shown(address)) from None
     name = f"{socket.gethostname()}-{os.getpid()}"
     told: Counter[str] = Counter({"read": 0, "new": 0, "known": 0, "refused": 0})
     pause, is_ready = 0.5, False
@@ -73,7 +78,7 @@ def work(
                     client.xack(stream, GROUP, *[message for message, _ in messages])
                 pause = 0.5
             except (redis.ConnectionError, redis.TimeoutError, StorageError, redis.ResponseError) as error:
-                if isinstance(error, redis.ResponseError) and "NOGROUP" not in str(error):
+                if isinstance(error, redis.ResponseError) and not _passes(error):
                     raise UserError(f"Redis refused: {error}", where=stream) from None
                 reporter.say(f"waiting {pause:g} s: {error}")
                 is_ready = False  # a server that was restarted may have lost the group
@@ -87,12 +92,31 @@ def work(
 
 
 def _parts(address: str) -> tuple[str, str]:
-    parts = urlsplit(address)
+    hint = "As in redis://localhost:6379/0/posts."
+    try:
+        parts = urlsplit(address)
+        _ = parts.port
+    except ValueError as error:
+        raise UserError(f"this is no address: {error}", where="redis://", hint=hint) from None
     _, _, rest = parts.path.partition("/")
     database, _, stream = rest.partition("/")
     if not database.isdigit() or not stream:
-        raise UserError("this address names no stream", where=address, hint="As in redis://localhost:6379/0/posts.")
+        raise UserError("this address names no stream", where=_shown(address), hint=hint)
     return parts._replace(path=f"/{database}").geturl(), stream
+
+
+def _shown(address: str) -> str:
+    """Without name and password: messages are put into logs."""
+    parts = urlsplit(address)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def _passes(error: Any) -> bool:
+    """Whether the same may be answered otherwise in a while, as when another server takes over."""
+    from redis.exceptions import ClusterDownError, OutOfMemoryError, ReadOnlyError, TryAgainError
+
+    kinds = (ClusterDownError, OutOfMemoryError, ReadOnlyError, TryAgainError)
+    return isinstance(error, kinds) or str(error).startswith(PASSING)
 
 
 def _make_group(client: Any, stream: str) -> None:

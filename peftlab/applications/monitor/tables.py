@@ -50,6 +50,8 @@ TEXTS = Table(
     Index("texts_by_hour", "hour", "stream"),
     Index("texts_by_time", "time", "id"),
     Index("texts_of_stream", "stream", "time", "id"),
+    Index("texts_of_topic", "topic", "time", "id"),
+    Index("texts_of_sentiment", "sentiment", "time", "id"),
 )
 ALL_TOPICS = "*"
 """The topic of hours in which all texts are counted."""

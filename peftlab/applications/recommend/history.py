@@ -46,7 +46,7 @@ class Catalogue:
 
 @dataclass(frozen=True)
 class History:
-    """What users chose: events in the order of users, and of times within a user.
+    """What users chose: events in the order of users, and of times within a user; of one moment in any order.
 
     Args:
         users: Names of the users.
@@ -73,6 +73,10 @@ class History:
     def of(self, user: int) -> Ints:
         """A user's items, the oldest first."""
         return self.item[self.starts[user] : self.starts[user + 1]]
+
+    def times_of(self, user: int) -> NDArray[np.float64]:
+        """When a user chose them."""
+        return self.time[self.starts[user] : self.starts[user + 1]]
 
     def each(self) -> list[Ints]:
         """The items of each user, the oldest first."""

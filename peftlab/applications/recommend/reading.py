@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
 from collections.abc import Sequence
@@ -130,7 +131,10 @@ def _events(application: Recommend, place: Workplace, catalogue: Catalogue, faul
 
 
 def history_of(events: Sequence[tuple[str, int, float]], items: int) -> History:
-    """Order events by user, time, and place in the catalogue.
+    """Order events by user and time; those of one moment by chance, and always alike.
+
+    A table of days has many events of one moment. In the order of the catalogue, what is cut off as later would be what
+    stands last there, such as what is new or what nobody knows.
 
     Args:
         events: User, place of the item, seconds since 1970.
@@ -141,8 +145,14 @@ def history_of(events: Sequence[tuple[str, int, float]], items: int) -> History:
     user = np.array([at[name] for name, _, _ in events], dtype=np.int64)
     item = np.array([place for _, place, _ in events], dtype=np.int64)
     moment = np.array([seconds for _, _, seconds in events], dtype=np.float64)
-    order = np.lexsort((item, moment, user))
+    chance = np.array([_chance(name, place) for name, place, _ in events], dtype=np.uint64)
+    order = np.lexsort((item, chance, moment, user))
     return History(users, user[order], item[order], moment[order], items)
+
+
+def _chance(user: str, place: int) -> int:
+    digest = hashlib.blake2b(f"{user}|{place}".encode("utf-8", "surrogatepass"), digest_size=8).digest()
+    return int.from_bytes(digest, "big")
 
 
 def seconds_of(value: Any) -> float | None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 POOL = 50
 """So many of the best items can be drawn."""
 REASONS = 3
+NEW = "nobody had chosen it when this was built; its text is like those of your items"
 Matrix = NDArray[np.float32]
 
 
@@ -99,11 +100,19 @@ class Recommender:
         self._towers = Towers(place, self._weights.tuned)
         self._lock = threading.Lock()
 
-    def history_of(self, user: str, more: Sequence[str] = ()) -> Ints:
-        """What a user chose, the oldest first, from the table and from later events; each item once."""
-        known = self.history.of(self.users[user]).tolist() if user in self.users else []
-        later = [self.catalogue.positions[item] for item in more if item in self.catalogue.positions]
-        return np.array(list(dict.fromkeys([*known, *later])), dtype=np.int64)
+    def history_of(self, user: str, more: Sequence[tuple[str, float]] = ()) -> Ints:
+        """What a user chose, the oldest first; each item once.
+
+        Args:
+            user: Of the table, or not.
+            more: Items and times of events that the table does not have; they may be older than its own.
+        """
+        at = self.users.get(user)
+        known = [] if at is None else zip(self.history.times_of(at), self.history.of(at).tolist(), strict=True)
+        positions = self.catalogue.positions
+        later = [(time, positions[item]) for item, time in more if item in positions]
+        in_order = sorted([*known, *later], key=lambda event: event[0])
+        return np.array(list(dict.fromkeys(item for _, item in in_order)), dtype=np.int64)
 
     def embed(self, text: str) -> Matrix:
         """The vector of a text."""
@@ -154,7 +163,7 @@ class Recommender:
         return Suggestions(found, list(zip(items.tolist(), scores.tolist(), strict=True)))
 
     def suggest_new(self, history: Ints, count: int) -> list[Suggestion]:
-        """Items that nobody has chosen yet, by their texts."""
+        """Items that nobody had chosen when this was built, by their texts."""
         places = new_items(self._models.popularity, history.tolist())
         if not len(places) or not len(history):
             return []
@@ -168,8 +177,7 @@ class Recommender:
                 int(places[at]),
                 float(scores[at]),
                 1.0,
-                [Reason("new", "nobody has chosen it yet; its text is like those of your items", float(scores[at]),
-                        self._alike(int(places[at]), history))],
+                [Reason("new", NEW, float(scores[at]), self._alike(int(places[at]), history))],
             )
             for at in best
         ]  # fmt: skip

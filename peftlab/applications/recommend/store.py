@@ -74,8 +74,8 @@ class Logged:
     """Lists that were drawn, as arrays.
 
     Args:
-        old: Lists × places: the logged chances.
-        new: Lists × places: the chances under another temperature.
+        old: Lists × places: the logged chances; 1 where a list has no such place.
+        new: Lists × places: the chances under another temperature; the same.
         rewards: Lists × places: 1 where the item was chosen.
         users: Who saw each list; of one for a text alone, a name that no other list has.
     """
@@ -179,7 +179,7 @@ class Store:
     def logged(self, temperature: float, most: int = 20_000) -> Logged | None:
         """The last lists that were drawn, and their chances under another temperature; None: there are none.
 
-        All lists have as many places as the shortest one.
+        A list that is shorter than others has earned nothing below its end, whatever the policy.
         """
         with self._database.transaction() as connection:
             last = sqlalchemy.select(LISTS).where(DRAWN)
@@ -193,17 +193,17 @@ class Store:
                     rows[row.list].append(row)
             query = sqlalchemy.select(EVENTS.c.list, EVENTS.c.item).where(EVENTS.c.list.in_(names))
             chosen = {(row.list, row.item) for row in connection.execute(query)}
-        size = min((len(each) for each in rows.values() if each), default=0)
-        old, new, rewards, users = [], [], [], []
-        for each in lists:
-            shown = rows[each.id][:size]
-            if not shown:
-                continue
-            pool = json.loads(each.pool)
-            at = {item: place for place, (item, _) in enumerate(pool)}
+        lists = [each for each in lists if rows[each.id]]
+        if not lists:
+            return None
+        shape = len(lists), max(len(rows[each.id]) for each in lists)
+        old, new, rewards = np.ones(shape), np.ones(shape), np.zeros(shape)
+        for at, each in enumerate(lists):
+            shown, pool = rows[each.id], json.loads(each.pool)
+            places = {item: place for place, (item, _) in enumerate(pool)}
             scores = np.array([score for _, score in pool])
-            old.append([row.chance for row in shown])
-            new.append(chances_of(scores, [at[row.item] for row in shown], temperature))
-            rewards.append([float((each.id, row.item) in chosen) for row in shown])
-            users.append(f"user {each.user}" if each.user else f"list {each.id}")
-        return Logged(np.array(old), np.array(new), np.array(rewards), users) if old else None
+            its = at, slice(len(shown))
+            old[its] = [row.chance for row in shown]
+            new[its] = chances_of(scores, [places[row.item] for row in shown], temperature)
+            rewards[its] = [(each.id, row.item) in chosen for row in shown]
+        return Logged(old, new, rewards, [f"user {each.user}" if each.user else f"list {each.id}" for each in lists])

@@ -61,6 +61,8 @@ def ask(store: Store) -> dict[str, Any]:
         "alarms": len(views.alarms(store, 20)),
         "texts": len(views.latest_texts(store, stream="one", most=20)),
         "all texts": len(views.latest_texts(store, most=20)),
+        "of no topic": len(views.latest_texts(store, topic="none")),
+        "of no sentiment": len(views.latest_texts(store, sentiment="none")),
         "counts": store.counts(),
         "refused": len(views.refused(store)),
         "waiting": store.waiting(64),

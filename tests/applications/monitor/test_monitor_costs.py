@@ -47,6 +47,8 @@ def test_a_page_of_a_large_store_costs_as_much_as_that_of_a_small_one(tmp_path: 
         "alarms": 20,
         "texts": 20,
         "all texts": 20,
+        "of no topic": 0,
+        "of no sentiment": 0,
         "counts": {
             "texts": counts[1], "texts_waiting": 0, "copies": counts[1] // 4, "refused": 400, "alarms": 80,
             "messages_waiting": 0,

@@ -112,3 +112,31 @@ def test_a_killed_server_is_waited_for_and_has_lost_nothing(server: Server, tmp_
     with pytest.raises(UserError, match="names no stream"):
         work(server.url, store, WordReader(), Silent())
     assert keep([], store, WordReader())["new"] == 0
+
+
+def test_a_server_that_takes_nothing_for_a_while_ends_no_worker(server: Server, tmp_path: Path) -> None:
+    fill(server, 3)
+    store = Store(f"sqlite:///{tmp_path / 'a.db'}")
+    server.client.replicaof("127.0.0.1", 1)  # as while another server takes over: it may only be read
+    threading.Timer(0.3, lambda: server.client.replicaof("no", "one")).start()
+    assert work(f"{server.url}/posts", store, WordReader(), Silent(), most=3)["new"] == 3
+    fill(server, 4)
+    server.client.config_set("min-replicas-to-write", 1)
+    threading.Timer(0.3, lambda: server.client.config_set("min-replicas-to-write", 0)).start()
+    assert work(f"{server.url}/posts", store, WordReader(), Silent(), most=4)["new"] == 1
+    server.client.set("text", "no stream")
+    with pytest.raises(UserError, match="Redis refused: WRONGTYPE"):
+        work(f"{server.url}/text", store, WordReader(), Silent(), most=1)
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "redis://me:secret@localhost:6379/posts", "redis://:secret@localhost:6379/0/", "redis://:secret@h:99999/0/posts",
+        "redis://:secret@h:no/0/posts", "redis://:secret@h:1/0/posts?socket_timeout=soon&password=secret",
+    ],
+)  # fmt: skip
+def test_a_wrong_address_is_told_without_its_password(address: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as told:
+        work(address, Store(f"sqlite:///{tmp_path / 'a.db'}"), WordReader(), Silent(), most=1)
+    assert "secret" not in str(told.value)

@@ -198,6 +198,7 @@ def test_events_change_the_next_list_and_are_kept_once_or_not_at_all(
         ({**good, "time": time.time() + 1e6}, "lies in the future"),
         ({**good, "list": "none"}, "no list 'none' was shown"),
         ({**good, "user": ""}, "events.1.user"),
+        ({**good, "user": "  "}, "events.1.user"),
     ):
         answer = client.post("/api/events", json={"events": [good, wrong]})
         assert answer.status_code == 422
@@ -207,6 +208,23 @@ def test_events_change_the_next_list_and_are_kept_once_or_not_at_all(
     assert "recommend_events_total 1.0" in metrics
     assert client.get("/healthz").json() == {"status": "ok"}
     assert "/api/recommend" in client.get("/openapi.json").json()["paths"]
+
+
+def test_an_event_that_is_older_than_the_table_is_no_last_choice(recommender: Recommender, client: TestClient) -> None:
+    known = recommender.history_of("u1").tolist()
+    ids = recommender.catalogue.ids
+    new = [at for at in range(len(ids)) if at not in known][:2]
+    events = [
+        {"user": " u1 ", "item": f" {ids[at]}", "time": time} for at, time in zip(new, (1e9, 1.71e9), strict=True)
+    ]
+    assert client.post("/api/events", json={"events": events}).status_code == 200
+    more = [(ids[new[0]], 1e9), (ids[new[1]], 1.71e9), (ids[known[0]], 1.72e9), ("gone", 1.0)]
+    assert recommender.history_of("u1", more).tolist() == [new[0], *known, new[1]]
+    assert recommender.history_of("nobody", more).tolist() == [new[0], new[1], known[0]]
+    answer = client.post("/api/recommend", json={"user": "u1 ", "text": "  "}).json()
+    assert answer["known"]
+    assert answer["user"] == "u1"
+    assert recommender.catalogue.titles[new[1]] in client.get("/?user=u1").text
 
 
 def test_drawn_lists_are_logged_with_their_chances_and_give_estimates(
@@ -235,6 +253,9 @@ def test_drawn_lists_are_logged_with_their_chances_and_give_estimates(
     more = client.get("/api/estimates?temperature=1").json()
     assert more["plain"]["low"] < more["plain"]["value"] < more["plain"]["high"]
     assert client.get("/api/estimates?temperature=0.5").json()["plain"]["effective_lists"] < 40
+    few = client.get("/api/estimates?temperature=0.2").json()["plain"]
+    assert few["effective_lists"] < 23
+    assert (few["low"], few["high"]) == (None, None)
     far = client.get("/api/estimates?temperature=1e-6")
     assert far.status_code == 422
     assert "none of the 46 lists would have been drawn" in far.json()["error"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -36,6 +37,7 @@ from peftlab.applications.recommend.ranking import FEATURES, Ranked, learn_weigh
 from peftlab.applications.recommend.reading import history_of, seconds_of
 from peftlab.applications.recommend.regularization import GRID, choose_regularization
 from peftlab.applications.recommend.search import Search, build_graph, open_search
+from peftlab.applications.recommend.store import Event, Store
 from peftlab.applications.recommend.traits import traits_of
 from peftlab.applications.recommend.vectors import history_rows, unit, user_vectors
 
@@ -289,6 +291,46 @@ def test_lists_of_one_user_say_less_than_as_many_of_several() -> None:
                 covered[together] += found.low <= 0.4 <= found.high
     assert 370 <= covered[True] <= 400  # 95 % of 400 is 380
     assert covered[False] < 200
+
+
+def test_what_is_cut_off_of_one_day_does_not_stand_last_in_the_catalogue() -> None:
+    events = [(f"u{user}", item, 86_400.0) for user in range(200) for item in range(50)]
+    history = history_of(events, 50)
+    first, last = history.cut()
+    assert first.item.mean() == pytest.approx(24.5, abs=1)
+    assert last.item.mean() == pytest.approx(24.5, abs=1)
+    again = history_of(events[::-1], 50)
+    assert {name: again.of(at).tolist() for at, name in enumerate(again.users)} == {
+        name: history.of(at).tolist() for at, name in enumerate(history.users)
+    }
+    assert np.diff(history.times_of(7)).max() == 0
+
+
+def test_shorter_lists_take_no_places_from_the_others(tmp_path: Path) -> None:
+    """Lists of one and of four of six items, drawn at one temperature, tell what another one would earn."""
+    draws, scores = np.random.default_rng(0), np.array([1.5, 1.0, 0.5, 0.0, -0.5, -1.0])
+    store = Store(f"sqlite:///{tmp_path / 'a.db'}")
+    pool = [(f"i{at}", score) for at, score in enumerate(scores)]
+    for at in range(60):
+        places = draw_list(scores, 1 if at == 7 else 4, 1.0, draws)
+        chances = chances_of(scores, places.tolist(), 1.0)
+        shown = [(f"i{place}", float(chance)) for place, chance in zip(places, chances, strict=True)]
+        name = store.show(f"u{at}", 1.0, pool, shown)
+        store.add([Event(f"e{at}", f"u{at}", shown[-1][0], 1.0, name)])
+    same = store.logged(1.0)
+    assert same is not None
+    assert same.rewards.shape == (60, 4)
+    assert same.rewards.sum() == 60
+    for find in (estimate_plain, estimate_normalized):
+        assert find(ratios_of(same.old, same.new), same.rewards, same.users).value == pytest.approx(1)
+    other = store.logged(0.7)
+    assert other is not None
+    weights = ratios_of(other.old, other.new)
+    at = same.users.index("user u7")
+    assert weights[at].tolist() == [weights[at, 0]] * 4
+    assert estimate_plain(weights, other.rewards, other.users).value == pytest.approx(
+        float((weights[:, -1]).sum()) / 60
+    )  # what was chosen stands last in each
 
 
 def test_times_are_read_in_the_usual_forms() -> None:
