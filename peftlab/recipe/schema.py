@@ -25,19 +25,19 @@ from peftlab.core.errors import ConfigError, did_you_mean
 from peftlab.core.files import write_text
 from peftlab.core.folder_name import FolderName
 from peftlab.core.hooks import TrainingHooks
-from peftlab.core.method import METHODS, Method
+from peftlab.core.method import Method
 from peftlab.core.metric import METRICS
 from peftlab.core.seed import Seed
-from peftlab.core.task import TASKS, Scorer, Task
+from peftlab.core.task import Scorer, Task
 from peftlab.data.data_config import SOURCE_KEYS, DataConfig
 from peftlab.metrics._scorer import ScorerWithMetric
 from peftlab.models.model_config import ModelConfig
 from peftlab.recipe.continuation import Continuation
 from peftlab.recipe.kinds import RECIPE, read_kind
-from peftlab.recipe.registered import build_registered, with_augmentations, with_training_parts
+from peftlab.recipe.registered import build_parts
 from peftlab.recipe.shipped import find_recipe
 from peftlab.recipe.values import document_of, name_of
-from peftlab.recipe.words import Words
+from peftlab.recipe.words import words_of
 from peftlab.training.distillation import LearnsFromTeachers
 from peftlab.training.optimizer_choice import optimizer_class
 from peftlab.training.training_config import GUARDS, EvaluationConfig, Tracker, TrainingConfig
@@ -209,38 +209,14 @@ def build_recipe(document: Document, *, default_name: str) -> Recipe:
     Raises:
         ConfigError: With file, line and key.
     """
-    document = replace(document, words=_words_of(document.values).hint)
+    document = replace(document, words=words_of(document.values, Recipe.model_fields).hint)
     values = dict(document.values)
     values.setdefault("name", default_name)
-    for key, registry in (("task", TASKS), ("method", METHODS)):
-        if key in values:
-            values[key] = build_registered(registry, values[key], document, (key,))
-    values |= with_training_parts(values, document)
-    values |= with_augmentations(values, document)
+    build_parts(values, document)
     recipe = build_config(Recipe, values, document=document)
     if recipe.data is None and recipe.task.train_rows_key is None:
         raise document.error(("data",), "this key is required", "Name a source: `data: {source: …}`.")
     return recipe
-
-
-def _words_of(values: Mapping[str, Any]) -> Words:
-    """The keys of a recipe's sections, by which one that stands in the wrong section finds its own."""
-    parts: dict[str, type[RegisteredConfig]] = {}
-    for key, registry in (("method", METHODS), ("task", TASKS)):
-        section = values.get(key)
-        kind = section.get("type") if isinstance(section, Mapping) else None
-        if isinstance(kind, str) and kind in registry.names():
-            parts[key] = registry[kind]
-    return Words(
-        {
-            "": Recipe.model_fields,
-            **{key: part.model_fields for key, part in parts.items()},
-            "training": TrainingConfig.model_fields,
-            "model": ModelConfig.model_fields,
-            "evaluation": EvaluationConfig.model_fields,
-            "data": DataConfig.model_fields,
-        }
-    )
 
 
 def override(document: Document, assignments: Sequence[str]) -> Document:

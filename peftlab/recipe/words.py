@@ -7,8 +7,10 @@ LLaMA-Factory's files.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from peftlab.core.config import KeyPath
+from peftlab.recipe.registered import REGISTERED, SECTIONS
 
 HERE: Mapping[str, str] = {
     "adam_beta1": "training.optimizer: {type: adamw, betas: [0.9, 0.999]}",
@@ -102,7 +104,17 @@ HERE: Mapping[str, str] = {
     "warmup_steps": "training.warmup_fraction",
 }
 """What stands in a recipe for a word of another tool."""
-SPLITS = {f"data.{split}": f"data.source: {{{split}: …}}" for split in ("train", "validation", "test", "unlabeled")}
+IN_SECTION: Mapping[str, str] = {
+    **{f"data.{split}": f"data.source: {{{split}: …}}" for split in ("train", "validation", "test", "unlabeled")},
+    "data.file": "data.source",
+    "data.name": "data.source",
+    "data.path": "data.source",
+    "method.name": "method.type",
+    "model.name": "model.path",
+    "model.type": "model.path",
+    "task.name": "task.type",
+}
+"""What stands for a word that means something else in another section."""
 
 
 class Words:
@@ -121,7 +133,23 @@ class Words:
     def hint(self, path: KeyPath) -> str | None:
         """Where the key at a path belongs, which does not know it there; None: it is no word that is known."""
         word, dotted = str(path[-1]), ".".join(map(str, path))
-        target = SPLITS.get(dotted) or HERE.get(word)
+        target = IN_SECTION.get(dotted) or HERE.get(word)
         if target is None and len(path) <= 2:
             target = self._fields.get(word)
         return None if target in (None, dotted) else f"In a recipe this is `{target}`."
+
+
+def words_of(values: Mapping[str, Any], keys: Iterable[str]) -> Words:
+    """The words of a recipe, by which a key that stands in the wrong section finds its own.
+
+    Args:
+        values: What the recipe says; its types have keys of their own.
+        keys: Of the recipe itself.
+    """
+    parts: dict[str, Iterable[str]] = {}
+    for key, registry in REGISTERED.items():
+        section = values.get(key)
+        kind = section.get("type") if isinstance(section, Mapping) else None
+        if isinstance(kind, str) and kind in registry.names():
+            parts[key] = registry[kind].model_fields
+    return Words({"": keys, **parts, **{key: section.model_fields for key, section in SECTIONS.items()}})

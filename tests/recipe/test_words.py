@@ -11,7 +11,7 @@ from peftlab.core.errors import ConfigError
 from peftlab.core.method import METHODS
 from peftlab.core.task import TASKS
 from peftlab.recipe.schema import Recipe, build_recipe, override
-from peftlab.recipe.words import HERE, SPLITS
+from peftlab.recipe.words import HERE, IN_SECTION
 
 VALUES: dict[str, Any] = {
     "model": {"path": "somewhere"},
@@ -39,6 +39,7 @@ def with_words(**settings: Any) -> Document:
         ("data__text", "task.text"),
         ("data__test", "data.source: {test: …}"),
         ("training__seed", "seed"),
+        ("model__name", "model.path"),
         ("model__load_in_4bit", "model.quantization: nf4"),
     ],
 )
@@ -58,7 +59,7 @@ def test_a_name_in_a_section_s_place_is_written_into_it() -> None:
         build_recipe(with_words(method="lora"), default_name="a")
 
 
-@pytest.mark.parametrize("target", sorted({*HERE.values(), *SPLITS.values()}))
+@pytest.mark.parametrize("target", sorted({*HERE.values(), *IN_SECTION.values()}))
 def test_what_is_told_is_right(target: str) -> None:
     key, _, value = target.partition(": ")
     for dotted in key.split("; ")[:1]:
@@ -75,3 +76,17 @@ def test_what_is_told_is_right(target: str) -> None:
     if value and "…" not in value and section != "method":
         assert parse_yaml_value(value) is not None
         build_recipe(with_words(**{key: value}), default_name="a")
+
+
+def test_mistakes_of_all_sections_are_told_together() -> None:
+    with pytest.raises(ConfigError) as told:
+        build_recipe(
+            with_words(task__labl="x", method__r=8, model__dtype="x", training__lr=1, evaluation__metrics="f1"),
+            default_name="a",
+        )
+    for key in ("task.labl", "method.r", "model.dtype", "training.lr", "evaluation.metrics"):
+        assert f"--set: {key}: " in str(told.value), key
+    with pytest.raises(ConfigError) as told:
+        build_recipe(with_words(training__optimizer="{type: adamv}", model__dtpye="x"), default_name="a")
+    assert "training.optimizer.type" in str(told.value)
+    assert "model.dtpye" in str(told.value)
