@@ -12,7 +12,14 @@ import pydantic
 from pydantic import Field
 
 from peftlab.artifact.saved_ensemble import MEMBERS, SavedEnsemble
-from peftlab.artifact.saved_folder import EXPORT_NAME, find_folder, is_ensemble, is_export, read_recipe_document
+from peftlab.artifact.saved_folder import (
+    EXPORT_NAME,
+    find_folder,
+    is_ensemble,
+    is_export,
+    naming_plugins,
+    read_recipe_document,
+)
 from peftlab.artifact.saved_run import SavedRun
 from peftlab.core.config import Config, Document, replace_config
 from peftlab.core.destination import inputs_of_recipe
@@ -72,6 +79,9 @@ class ExportDescription(Config):
     temperature: float
     inputs: list[str] = Field(description="What the model takes, in this order.")
     check: ExportCheck | None = None
+    plugins: dict[str, str] = Field(
+        default_factory=dict, description="The versions of the plugins that were installed where it was made."
+    )
     composed_of: list[ComposedPart] = Field(default_factory=list, description="Empty for an export of one run.")
 
 
@@ -101,7 +111,8 @@ class SavedExport:
         folder = find_folder(path)
         description = read_export(folder)
         document = Document(source=str(folder / EXPORT_NAME), values=description.recipe)
-        recipe = with_learned(build_recipe(document, default_name="export"), description.learned)
+        with naming_plugins(description.plugins):
+            recipe = with_learned(build_recipe(document, default_name="export"), description.learned)
         if description.format == "merged":
             check_model(folder)
         else:

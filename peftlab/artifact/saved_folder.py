@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from peftlab.core.config import Document, parse_yaml
 from peftlab.core.errors import UserError, did_you_mean
-from peftlab.core.record import ENSEMBLE_NAME, PACK_INDEX_NAME, RECIPE_NAME, RECORD_NAME, no_folder, run_of
+from peftlab.core.plugins import missing_packages
+from peftlab.core.record import (
+    ENSEMBLE_NAME,
+    PACK_INDEX_NAME,
+    RECIPE_NAME,
+    RECORD_NAME,
+    no_folder,
+    read_record,
+    run_of,
+)
+from peftlab.core.registry import UnknownNameError
 from peftlab.recipe.schema import Recipe, build_recipe
 
 EXPORT_NAME = "peftlab_export.json"
@@ -69,7 +81,42 @@ def read_run_recipe(folder: Path | str) -> Recipe:
         UserError: There is none, or it is damaged.
     """
     folder = Path(folder)
-    return build_recipe(read_recipe_document(folder), default_name=folder.name)
+    document = read_recipe_document(folder)
+    with naming_plugins(_versions(folder)):
+        return build_recipe(document, default_name=folder.name)
+
+
+@contextlib.contextmanager
+def naming_plugins(versions: Mapping[str, str | None]) -> Iterator[None]:
+    """Within the block, an unknown name in a recipe that has run before is told with the plugins that are not here.
+
+    Args:
+        versions: Of the packages that it ran with.
+
+    Raises:
+        UserError: In the place of ``UnknownNameError``, where such a package is not installed.
+    """
+    try:
+        yield
+    except UnknownNameError as error:
+        missing = missing_packages(versions)
+        if not missing:
+            raise
+        raise UserError(
+            error.message,
+            where=error.where,
+            hint=f"The run was made with {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not "
+            "installed here: install what brings that name.",
+        ) from None
+
+
+def _versions(folder: Path) -> Mapping[str, str | None]:
+    """Of the packages that a run's record names; none where there is no record."""
+    try:
+        versions = read_record(folder).environment.get("versions")
+    except UserError:
+        return {}
+    return versions if isinstance(versions, Mapping) else {}
 
 
 def read_recipe_document(folder: Path) -> Document:

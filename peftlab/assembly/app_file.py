@@ -9,6 +9,7 @@ from typing import Any
 
 from peftlab.core.application import APPLICATIONS, Application
 from peftlab.core.config import Document, read_yaml
+from peftlab.core.definitions import define
 from peftlab.recipe.kinds import APPLICATION, read_kind
 from peftlab.recipe.registered import build_registered
 from peftlab.recipe.schema import Recipe, assign, build_recipe, override
@@ -79,10 +80,8 @@ def application_schema() -> dict[str, Any]:
     definitions: dict[str, Any] = {}
     choices = []
     for name, cls in APPLICATIONS.items():
-        own = cls.schema_with_type()
-        definitions.update(own.pop("$defs", {}))
+        choices.append(define(name, cls, definitions))
+        own = definitions[name]
         own["required"] = [key for key in own["required"] if key != "name"]
-        definitions[name] = own
-        choices.append({"$ref": f"#/$defs/{name}"})
     schema = "https://json-schema.org/draft/2020-12/schema"
     return {"$schema": schema, "title": "peftlab application", "oneOf": choices, "$defs": definitions}

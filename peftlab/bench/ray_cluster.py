@@ -16,6 +16,7 @@ from typing import Any
 
 from peftlab.core.devices import check_device_name
 from peftlab.core.errors import UserError
+from peftlab.core.plugins import PREFIX
 
 ADDRESS_VARIABLE = "RAY_ADDRESS"
 USAGE_VARIABLE = "RAY_USAGE_STATS_ENABLED"
@@ -27,7 +28,7 @@ CONNECTION_SECONDS = 60.0
 NODE_SECONDS = 60.0
 """A node has so long to start its first process and answer."""
 PACKAGES = ("peftlab", "peft", "torch", "transformers")
-"""Scores of other versions of these are no part of the same comparison."""
+"""Scores of other versions of these, or of plugins, are no part of the same comparison."""
 _TRY = "import sys, ray; ray.init(address=sys.argv[1], log_to_driver=False, logging_level='ERROR')"
 
 Node = Mapping[str, Any]
@@ -182,15 +183,24 @@ def choose_share(nodes: Sequence[Node], *, device: str, threads: int | None) -> 
 
 
 def version_reader() -> Callable[[], Versions]:
-    """A function that reads the versions of what decides over scores; None: not installed. Build tags are left out.
+    """A function that reads the versions of what decides over scores, plugins among it; None: not installed.
+
+    Build tags are left out.
 
     It is made here, since Ray sends a function of a module by its name, which a node without peftlab would not know.
     """
 
     def read_versions() -> Versions:
-        from importlib.metadata import PackageNotFoundError, version
+        from importlib.metadata import PackageNotFoundError, entry_points, version
 
-        found: Versions = {}
+        announced = entry_points()
+        found: Versions = {
+            each.dist.metadata["Name"]: each.dist.version.partition("+")[0]
+            for group in announced.groups
+            if group.startswith(PREFIX)
+            for each in announced.select(group=group)
+            if each.dist is not None
+        }
         for package in PACKAGES:
             try:
                 found[package] = version(package).partition("+")[0]

@@ -261,7 +261,7 @@ def _entry() -> Callable[..., tuple[str, Parcel]]:
 
         context = ray.get_runtime_context()
         found = read_versions()
-        if found != expected:
+        if any(found.get(package) != version for package, version in expected.items()):
             raise RuntimeError(f"node {context.get_node_id()} has {found} instead of {expected}")
         from peftlab.bench.ray_cell import run_cell
 

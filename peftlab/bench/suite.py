@@ -11,6 +11,7 @@ from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_v
 
 from peftlab.bench.method_entry import check_entry
 from peftlab.core.config import Config, Document, KeyPath, WrongKeyError, build_config
+from peftlab.core.definitions import define
 from peftlab.core.folder_name import FolderName
 from peftlab.core.method import METHODS
 from peftlab.core.seed import Seed
@@ -254,13 +255,11 @@ def suite_schema() -> dict[str, Any]:
     definitions = schema.setdefault("$defs", {})
     choices = []
     for name, cls in METHODS.items():
-        own = cls.schema_with_type()
-        definitions.update(own.pop("$defs", {}))
+        choices.append(define(f"method.{name}", cls, definitions))
+        own = definitions[f"method.{name}"]
         own["properties"] |= {"name": {"type": "string"}, "set": {"type": "object"}}
         own["properties"] |= {"then": {"type": "object"}, "router": {"type": "boolean"}}
         own["properties"] |= {"select": {"type": "object"}}
-        definitions[f"method.{name}"] = own
-        choices.append({"$ref": f"#/$defs/method.{name}"})
     schema["properties"]["methods"]["items"] = {"oneOf": choices}
     schema["required"] = [name for name in schema["required"] if name != "name"]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": "peftlab suite"}

@@ -70,16 +70,17 @@ def _tasks() -> tuple[list[dict[str, str]], dict[str, str]]:
 
 
 def _regularizers() -> tuple[list[dict[str, Any]], dict[str, str]]:
+    from pydantic import ValidationError
+
     from peftlab.core.regularizer import REGULARIZERS
 
     entries, broken = _registered(REGULARIZERS)
     costs: dict[str, dict[str, Any]] = {}
     for name, cls in REGULARIZERS.items():
-        whole = (
-            cls().passes_of(trains_base=True)
-            if not any(f.is_required() for f in cls.model_fields.values())
-            else cls.passes
-        )
+        try:
+            whole = cls().passes_of(trains_base=True)
+        except ValidationError:  # it has no default settings
+            whole = cls.passes
         costs[name] = {"passes": cls.passes, "passes_in_full_tuning": round(whole, 2), "memory": cls.memory}
     for entry in entries:
         cost = costs[entry["name"]]

@@ -19,6 +19,7 @@ from typing import Any, Self, TextIO
 
 from peftlab.cli.json_object import print_error
 from peftlab.core.errors import PeftlabError
+from peftlab.core.plugins import fault_of
 from peftlab.core.reporter import PlainReporter, Silent, tell
 from peftlab.training.launch import is_first_process
 
@@ -60,14 +61,21 @@ def show_error(error: BaseException, *, as_json: bool = False) -> int:
     elif isinstance(error, PermissionError):
         text = f"no permission: {error.filename or error.strerror}\n  Change its rights, or choose another place."
     else:
-        text = (
-            f"{''.join(traceback.format_exception(error))}\n"
-            "This is a defect of peftlab, not of your input. Please report it with the lines above."
-        )
+        text = f"{''.join(traceback.format_exception(error))}\n{_whose_defect(error)}"
     tell(f"Error: {text}")
     if as_json:
         print_error(text, exit_code)
     return exit_code
+
+
+def _whose_defect(error: BaseException) -> str:
+    fault = fault_of(error)
+    if fault is None:
+        return "This is a defect of peftlab, not of your input. Please report it with the lines above."
+    return (
+        f"The plugin {fault.package} has raised this, in {fault.place}. It is neither a defect of peftlab nor of your "
+        "input: please report it, with the lines above, to those who make the plugin."
+    )
 
 
 def reader_has_left() -> bool:

@@ -163,5 +163,5 @@ class Application(RegisteredConfig, ABC):
 
 
 APPLICATIONS: Registry[Application] = Registry(
-    "application", package="peftlab.applications", entry_point_group="peftlab.applications"
+    "application", package="peftlab.applications", entry_point_group="peftlab.applications", base=Application
 )

@@ -372,4 +372,6 @@ class Audit(RegisteredConfig, ABC):
         """
 
 
-AUDITS: Registry[Audit] = Registry("audit", package="peftlab.audit.parts", entry_point_group="peftlab.audits")
+AUDITS: Registry[Audit] = Registry(
+    "audit", package="peftlab.audit.parts", entry_point_group="peftlab.audits", base=Audit
+)

@@ -111,5 +111,5 @@ class ModelAugmentation(Augmentation):
 
 
 AUGMENTATIONS: Registry[Augmentation] = Registry(
-    "augmentation", package="peftlab.augmentations", entry_point_group="peftlab.augmentations"
+    "augmentation", package="peftlab.augmentations", entry_point_group="peftlab.augmentations", base=Augmentation
 )

@@ -257,7 +257,9 @@ class Method(TrainingHooks, ABC):
         """Called when peft has written its files into ``folder``; they may be changed there."""
 
 
-METHODS: Registry[Method] = Registry("method", package="peftlab.methods", entry_point_group="peftlab.methods")
+METHODS: Registry[Method] = Registry(
+    "method", package="peftlab.methods", entry_point_group="peftlab.methods", base=Method
+)
 
 
 def mergeable_methods() -> str:

@@ -79,7 +79,7 @@ class Metric(ABC):
 
 
 METRICS: Registry[Metric] = Registry(
-    "metric", package="peftlab.metrics", entry_point_group="peftlab.metrics", also_from=("peftlab.tasks",)
+    "metric", package="peftlab.metrics", entry_point_group="peftlab.metrics", base=Metric, also_from=("peftlab.tasks",)
 )
 
 

@@ -60,5 +60,8 @@ class OptimizerConfig(RegisteredConfig):
 
 
 OPTIMIZERS: Registry[OptimizerConfig] = Registry(
-    "optimizer", package="peftlab.training.optimizer_types", entry_point_group="peftlab.optimizers"
+    "optimizer",
+    package="peftlab.training.optimizer_types",
+    entry_point_group="peftlab.optimizers",
+    base=OptimizerConfig,
 )

@@ -77,5 +77,5 @@ class WordPerturbation(Perturbation):
 
 
 PERTURBATIONS: Registry[Perturbation] = Registry(
-    "perturbation", package="peftlab.audit.perturbations", entry_point_group="peftlab.perturbations"
+    "perturbation", package="peftlab.audit.perturbations", entry_point_group="peftlab.perturbations", base=Perturbation
 )

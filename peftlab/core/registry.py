@@ -1,7 +1,8 @@
 """Registries of named classes: the methods, the tasks, and whatever other packages add to them.
 
 A registry imports its built-in package and the entry points of its group at the first look-up, so that importing
-peftlab stays cheap. A plugin that cannot be imported is set aside with its reason and never breaks the others.
+peftlab stays cheap. A plugin that cannot be imported, or whose keys no schema can tell, is set aside with its reason
+and never breaks the others.
 """
 
 from __future__ import annotations
@@ -10,13 +11,32 @@ import contextlib
 import importlib
 import pkgutil
 import re
+import reprlib
+import sys
+import threading
 from collections.abc import Callable, Iterator
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
+from types import ModuleType
 from typing import Any, Generic, TypeVar
 
-from peftlab.core.errors import ConfigError, did_you_mean
+from peftlab.core.errors import ConfigError, PeftlabError, did_you_mean, first_line
+from peftlab.core.plugins import OWN, package_of, place_in
 
 T = TypeVar("T")
+NAME = re.compile(r"\w[\w.-]*")
+"""Names stand in recipes, and in the names of folders."""
+_discovery = threading.RLock()
+"""One for all registries: the plugins of one may look things up in another while they are imported."""
+_VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "ClassVar[bool]": (lambda value: isinstance(value, bool), "True or False"),
+    "ClassVar[str]": (lambda value: isinstance(value, str), "a text"),
+    "ClassVar[tuple[str, ...]]": (lambda value: _is_texts(value), 'a tuple of texts, such as ("one",)'),
+}
+"""By the annotation of a class attribute: whether a value is right, and what is needed."""
+
+
+def _is_texts(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(each, str) for each in value)
 
 
 class UnknownNameError(ConfigError, KeyError):
@@ -30,18 +50,22 @@ class Registry(Generic[T]):
         kind: What the classes are, in the singular, for messages: ``method``.
         package: The package whose modules register the built-in ones.
         entry_point_group: The group under which other packages announce theirs.
+        base: What the classes derive from.
         also_from: Groups of other registries whose plugins may register classes here too, such as a task's metric in
             the task's own file.
     """
 
-    def __init__(self, kind: str, *, package: str, entry_point_group: str, also_from: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, kind: str, *, package: str, entry_point_group: str, base: type[Any], also_from: tuple[str, ...] = ()
+    ) -> None:
         self.kind = kind
         self.package = package
         self.entry_point_group = entry_point_group
+        self.base = base
         self.also_from = also_from
         self.broken: dict[str, str] = {}
         self._classes: dict[str, type[T]] = {}
-        self._discovered = False
+        self._discovered = self._discovers = False
 
     def register(self, name: str) -> Callable[[type[T]], type[T]]:
         """A decorator that files a class under a name.
@@ -50,10 +74,17 @@ class Registry(Generic[T]):
             name: What recipes write as ``type``.
 
         Raises:
-            ConfigError: The name is taken by another class.
+            ConfigError: The name is none, or is taken by another class; or the class lacks something.
         """
+        if not isinstance(name, str) or not NAME.fullmatch(name):
+            raise ConfigError(
+                f"a {self.kind} cannot be called {name!r}",
+                where=f"{self.entry_point_group}: register({name!r})",
+                hint="A name is one word of letters, digits and underscores.",
+            )
 
         def decorate(cls: type[T]) -> type[T]:
+            self._check_kind(name, cls)
             missing = sorted(getattr(cls, "__abstractmethods__", ()))
             missing += [each for each in getattr(cls, "required_attributes", ()) if not hasattr(cls, each)]
             if missing:
@@ -62,6 +93,7 @@ class Registry(Generic[T]):
                     where=f"{cls.__module__}.{cls.__qualname__}",
                     hint="The docstrings of its base class say what each is for.",
                 )
+            self._check_values(name, cls)
             if not cls.__module__.startswith(f"{self.package}."):
                 self._import_package()  # a plugin that comes first must not take a built-in's name
             taken = self._classes.get(name)
@@ -123,17 +155,48 @@ class Registry(Generic[T]):
         for name in self.names():
             yield name, self._classes[name]
 
+    def _check_kind(self, name: str, cls: Any) -> None:
+        """Refuse what is no class of this kind: everything that asks for it would fail."""
+        if isinstance(cls, type) and issubclass(cls, self.base):
+            return
+        base = f"{self.base.__module__}.{self.base.__qualname__}"
+        called = getattr(cls, "__qualname__", reprlib.repr(cls))
+        raise ConfigError(
+            f"the {self.kind} `{name}` is none: {called} does not derive from {self.base.__name__}",
+            where=f"{getattr(cls, '__module__', self.entry_point_group)}.{called}",
+            hint=f"Derive it from {base}.",
+        )
+
+    def _check_values(self, name: str, cls: type[T]) -> None:
+        """Refuse class attributes of another type, such as a text in the place of a tuple of names."""
+        for base in self.base.__mro__:
+            for attribute, annotation in vars(base).get("__annotations__", {}).items():
+                is_right, needed = _VALUES.get(str(annotation), (None, ""))
+                value = getattr(cls, attribute, None)
+                if is_right is None or value is None or hasattr(value, "__get__") or is_right(value):
+                    continue
+                raise ConfigError(
+                    f"the {self.kind} `{name}` has {attribute} = {reprlib.repr(value)}",
+                    where=f"{cls.__module__}.{cls.__qualname__}",
+                    hint=f"{attribute} is {needed}.",
+                )
+
     def _discover(self) -> None:
         if self._discovered:
             return
-        self._discovered = True
-        self._import_package()
-        for entry_point in entry_points(group=self.entry_point_group):
-            self._load_plugin(entry_point)
-        for group in self.also_from:
-            for entry_point in entry_points(group=group):
-                with contextlib.suppress(Exception):  # its own registry tells why it cannot be loaded
-                    entry_point.load()
+        with _discovery:
+            if self._discovered or self._discovers:  # a plugin looks something up while it is imported
+                return
+            self._discovers = True
+            try:
+                self._import_package()
+                for group in (self.entry_point_group, *self.also_from):
+                    for entry_point in entry_points(group=group):
+                        self._load_plugin(entry_point, is_own=group == self.entry_point_group)
+                self._set_aside_unwritable()
+                self._discovered = True
+            finally:
+                self._discovers = False
 
     def _import_package(self) -> None:
         package = importlib.import_module(self.package)
@@ -141,11 +204,61 @@ class Registry(Generic[T]):
             if not module.name.startswith("_"):
                 importlib.import_module(f"{self.package}.{module.name}")
 
-    def _load_plugin(self, entry_point: Any) -> None:
+    def _load_plugin(self, entry_point: EntryPoint, *, is_own: bool) -> None:
+        """Import a plugin; one of another registry's group is told of there, if it cannot be loaded."""
+        root = entry_point.module.partition(".")[0]
         try:
-            loaded = entry_point.load()
-            # A plugin may point at a module that registers itself, or at a class that it did not decorate.
-            if isinstance(loaded, type) and "registered_name" not in vars(loaded):
+            # What it prints would stand in the one object that `--json` promises.
+            with contextlib.redirect_stdout(sys.stderr):
+                loaded = entry_point.load()
+            if is_own:
+                self._take(entry_point, loaded, root)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's module may raise anything; it is kept and reported
+            found = place_in(error, (root,))
+            if is_own:
+                place = f", {found[1]}" if found else ""
+                told = str(error) if isinstance(error, PeftlabError) else f"{type(error).__name__}: {error}"
+                first, *others = told.splitlines() or [""]
+                self._break(entry_point.name, "\n".join([f"{first} ({package_of(entry_point)}{place})", *others]))
+
+    def _take(self, entry_point: EntryPoint, loaded: Any, root: str) -> None:
+        """Register what an entry point names: a module that registers itself, or a class that it did not decorate.
+
+        Raises:
+            ConfigError: It is neither.
+        """
+        if isinstance(loaded, type):
+            if "registered_name" not in vars(loaded):
                 self.register(entry_point.name)(loaded)
-        except Exception as error:  # noqa: BLE001 - a stranger's module may raise anything; it is kept and reported
-            self.broken[entry_point.name] = f"{type(error).__name__}: {error}"
+        elif not isinstance(loaded, ModuleType):
+            raise ConfigError(
+                f"`{entry_point.value}` is a {type(loaded).__name__}", hint="An entry point names a module or a class."
+            )
+        elif not any(cls.__module__.partition(".")[0] == root for cls in self._classes.values()):
+            raise ConfigError(
+                f"`{entry_point.value}` registers no {self.kind}",
+                hint=f"Write @{self.entry_point_group.partition('.')[2].upper()}.register({entry_point.name!r}) "
+                "above its class, or name the class: module:Class.",
+            )
+
+    def _set_aside_unwritable(self) -> None:
+        """Set plugins aside that have a key of which no JSON Schema can be made, and which YAML so cannot hold."""
+        for name, cls in list(self._classes.items()):
+            schema = getattr(cls, "schema_with_type", None)
+            if schema is None or cls.__module__.partition(".")[0] == OWN:
+                continue
+            try:
+                schema()
+            except Exception as error:  # noqa: BLE001 - a stranger's types may raise anything
+                del self._classes[name]
+                self._break(
+                    name,
+                    f"YAML cannot hold every key of {cls.__module__}.{cls.__qualname__}: {first_line(error)}\n"
+                    "  Keep what is no plain value in a private attribute.",
+                )
+
+    def _break(self, name: str, why: str) -> None:
+        """Note why a plugin is not there, beside another one of its name."""
+        while name in self.broken:
+            name += "'"
+        self.broken[name] = why

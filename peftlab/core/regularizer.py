@@ -114,7 +114,7 @@ def in_passes(*, forward: float, backward: float, weights: float, trains_base: b
 
 
 REGULARIZERS: Registry[Regularizer] = Registry(
-    "regularizer", package="peftlab.regularizers", entry_point_group="peftlab.regularizers"
+    "regularizer", package="peftlab.regularizers", entry_point_group="peftlab.regularizers", base=Regularizer
 )
 
 

@@ -67,7 +67,9 @@ class Reward(RegisteredConfig, ABC):
         return [self.reward(answer) for answer in answers]
 
 
-REWARDS: Registry[Reward] = Registry("reward", package="peftlab.rewards", entry_point_group="peftlab.rewards")
+REWARDS: Registry[Reward] = Registry(
+    "reward", package="peftlab.rewards", entry_point_group="peftlab.rewards", base=Reward
+)
 
 
 def reward_function(name: str) -> Callable[[Callable[[str, str, str], float]], type[Reward]]:

@@ -41,5 +41,5 @@ class Schedule(RegisteredConfig):
 
 
 SCHEDULES: Registry[Schedule] = Registry(
-    "schedule", package="peftlab.training.schedules", entry_point_group="peftlab.schedules"
+    "schedule", package="peftlab.training.schedules", entry_point_group="peftlab.schedules", base=Schedule
 )

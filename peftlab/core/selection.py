@@ -121,7 +121,7 @@ def check_strategy(strategy: Strategy, task: Task, *, where: str) -> None:
 
 
 STRATEGIES: Registry[Strategy] = Registry(
-    "strategy", package="peftlab.selection.strategies", entry_point_group="peftlab.strategies"
+    "strategy", package="peftlab.selection.strategies", entry_point_group="peftlab.strategies", base=Strategy
 )
 
 

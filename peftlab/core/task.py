@@ -141,4 +141,4 @@ class Task(RegisteredConfig, TaskRows, TaskObjective, TaskAnswers):
         return self
 
 
-TASKS: Registry[Task] = Registry("task", package="peftlab.tasks", entry_point_group="peftlab.tasks")
+TASKS: Registry[Task] = Registry("task", package="peftlab.tasks", entry_point_group="peftlab.tasks", base=Task)

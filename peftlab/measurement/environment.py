@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from peftlab.core.plugins import plugin_versions
 from peftlab.core.threads import reason_for
 
 PACKAGES = ("peftlab", "torch", "transformers", "peft", "accelerate", "bitsandbytes", "datasets", "tokenizers", "numpy")
@@ -26,7 +27,7 @@ def describe_environment(device: torch.device, *, deterministic: bool) -> dict[s
     return {
         "python": platform.python_version(),
         "platform": f"{platform.system()} {platform.machine()}",
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": package_versions(),
         "device": _describe_device(device),
         "threads": torch.get_num_threads(),
         "threads_reason": reason_for(torch.get_num_threads()),
@@ -34,6 +35,11 @@ def describe_environment(device: torch.device, *, deterministic: bool) -> dict[s
         "tf32": _tf32() if device.type == "cuda" else None,
         **_commit(),
     }
+
+
+def package_versions() -> dict[str, str | None]:
+    """The versions of what decides over a run: the libraries, and all plugins that are installed."""
+    return {**{name: _version(name) for name in PACKAGES}, **plugin_versions()}
 
 
 def _tf32() -> dict[str, bool]:

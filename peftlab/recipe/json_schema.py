@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from peftlab.core.augmentation import AUGMENTATIONS, Augmentation
+from peftlab.core.definitions import define
 from peftlab.core.method import METHODS, Method
 from peftlab.core.optimizer import OptimizerConfig
 from peftlab.core.registry import Registry
@@ -16,13 +17,16 @@ from peftlab.data.data_config import DataConfig
 from peftlab.recipe.schema import Recipe
 from peftlab.training.training_config import TrainingConfig
 
+_SECTIONS: tuple[tuple[str, Registry[Any]], ...] = (("task", TASKS), ("method", METHODS))
+
 
 def recipe_schema() -> dict[str, Any]:
     """The JSON Schema of a recipe, with every registered task, method, reward, regulariser and augmentation."""
     schema = Recipe.model_json_schema(mode="validation")
     definitions = schema.setdefault("$defs", {})
-    for key, registry, base in (("task", TASKS, Task), ("method", METHODS, Method)):
-        definitions.pop(base.__name__, None)
+    for built in (Task, Method, Regularizer, OptimizerConfig, Schedule, Augmentation):
+        definitions.pop(built.__name__, None)
+    for key, registry in _SECTIONS:
         description = schema["properties"][key].get("description", "")
         schema["properties"][key] = {"description": description, "oneOf": _choices(registry, key, definitions)}
     rewards = {"oneOf": _choices(REWARDS, "reward", definitions)}
@@ -30,8 +34,6 @@ def recipe_schema() -> dict[str, Any]:
         for field in own.values():
             if field.get("items") == REWARD_SCHEMA:
                 field["items"] = rewards
-    for built in (Regularizer, OptimizerConfig, Schedule, Augmentation):
-        definitions.pop(built.__name__, None)
     sections = definitions[TrainingConfig.__name__]["properties"]
     sections["schedule"]["anyOf"] = [{"enum": SCHEDULES.names()}, *_choices(SCHEDULES, "schedule", definitions)]
     # Which optimizers there are depends on the versions of their packages; the schema is the same everywhere.
@@ -46,10 +48,4 @@ def recipe_schema() -> dict[str, Any]:
 
 def _choices(registry: Registry[Any], key: str, definitions: dict[str, Any]) -> list[dict[str, str]]:
     """References to the schema of every class of a registry; the schemas are put under the definitions."""
-    choices = []
-    for name, cls in registry.items():
-        own = cls.schema_with_type()
-        definitions.update(own.pop("$defs", {}))
-        definitions[f"{key}.{name}"] = own
-        choices.append({"$ref": f"#/$defs/{key}.{name}"})
-    return choices
+    return [define(f"{key}.{name}", cls, definitions) for name, cls in registry.items()]

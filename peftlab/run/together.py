@@ -11,6 +11,7 @@ from typing import Any
 
 from peftlab.core.errors import PeftlabError, RunFailedError, UnsupportedError, UserError
 from peftlab.core.hooks import TrainingHooks
+from peftlab.core.plugins import plugin_versions
 from peftlab.core.record import ADAPTER, MODEL
 from peftlab.preparation.check import CheckedRecipe
 from peftlab.recipe.schema import Recipe
@@ -67,7 +68,7 @@ def check_same_work(world: World, checked: CheckedRecipe) -> None:
         "recipe": checked.recipe.model_dump(mode="json"),
         "data": summary.model_dump(include={"fingerprint", "added_rows_fingerprint", "rows"}),
         "labels": list(checked.labels),
-        "versions": {name: _version(name) for name in PACKAGES},
+        "versions": {**{name: _version(name) for name in PACKAGES}, **plugin_versions()},
     }
     found = world.gather(own)
     for what in own:

@@ -21,6 +21,7 @@ from peftlab.artifact.saved_run import SavedRun
 from peftlab.core.destination import check_folder
 from peftlab.core.errors import UnsupportedError, UserError
 from peftlab.core.files import atomic_folder
+from peftlab.core.plugins import plugin_versions
 from peftlab.core.reporter import Reporter
 from peftlab.core.splits import EncodedSplit
 from peftlab.core.task import Task
@@ -173,6 +174,7 @@ def export_tuned(
             learned=dict(task.learned),
             temperature=tuned.temperature,
             inputs=inputs,
+            plugins=plugin_versions(),
             composed_of=list(composed_of),
         )
         write_export(description, partial)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from peftlab.artifact.saved_folder import naming_plugins
 from peftlab.core.config import Document
 from peftlab.core.devices import AUTO
 from peftlab.core.errors import UserError
@@ -61,7 +62,8 @@ def reproduce(
             "`peftlab ensemble`.",
         )
     document = Document(source=str(run / "record.json"), values=before.recipe, folder=run)
-    recipe = build_recipe(document, default_name=before.name)
+    with naming_plugins(before.environment.get("versions") or {}):
+        recipe = build_recipe(document, default_name=before.name)
     _keep_threads(before)
     result = run_recipe(recipe, document, output_dir=output_dir, offline=offline, device=device, reporter=reporter)
     return compare_records(
