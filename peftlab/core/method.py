@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from peftlab.core.errors import UnsupportedError
+from peftlab.core.errors import ConfigError, UnsupportedError
 from peftlab.core.hooks import TrainingHooks
 from peftlab.core.model_facts import Family, ModelFacts
 from peftlab.core.registry import Registry
@@ -126,8 +126,27 @@ class Method(TrainingHooks, ABC):
     has_low_rank_updates: ClassVar[bool] = False
     """Whether what trains are updates B A of the base's matrices, called ``lora_A`` and ``lora_B`` as in peft."""
     search_space: ClassVar[Mapping[str, tuple[Any, ...]]] = {}
-    """Recipe keys that matter to this method beside the learning rate, each with the values that a suite may
-    try; the first is the default."""
+    """Recipe keys that matter to this method beside the learning rate, such as ``method.rank``, each with the values
+    that a suite may try; the first is the default."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        """Refuse a search space that no recipe has: else only a search would tell, long after.
+
+        Raises:
+            ConfigError: Naming the key.
+        """
+        super().__pydantic_init_subclass__(**options)
+        for key, values in cls.search_space.items():
+            section, _, name = key.partition(".")
+            is_known = bool(name) and (section != "method" or name.partition(".")[0] in cls.model_fields)
+            if is_known and isinstance(values, tuple) and values:
+                continue
+            raise ConfigError(
+                f"{cls.__name__} has search_space = {{{key!r}: {values!r}}}",
+                where=f"{cls.__module__}.{cls.__qualname__}",
+                hint="It is of keys of a recipe, such as `method.rank`, and a tuple of values for each.",
+            )
 
     def check(self, facts: ModelFacts) -> None:
         """Refuse a model that the method cannot take, before anything is loaded.

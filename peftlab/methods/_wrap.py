@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from peftlab.core.config import Document, build_config
 from peftlab.core.errors import ConfigError, UnsupportedError, did_you_mean
+from peftlab.core.known_warnings import without_known_warnings
 from peftlab.core.method import METHODS, Method, MethodContext
 from peftlab.core.model_facts import Family, ModelFacts
 
@@ -83,7 +84,8 @@ def wrap(
         family=facts.family,
     )
     try:
-        wrapped = method.apply(model, context)
+        with without_known_warnings():
+            wrapped = method.apply(model, context)
     except ValueError as error:  # peft's own refusals
         first = (str(error).splitlines() or [type(error).__name__])[0]
         hint = None if list(model.children()) else "It is a single layer; put it into a module: nn.Sequential(layer)."

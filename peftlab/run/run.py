@@ -16,6 +16,7 @@ from peftlab.core.config import Document, replace_config
 from peftlab.core.destination import inputs_of_recipe
 from peftlab.core.devices import AUTO, check_device_name, choose_device
 from peftlab.core.errors import ConfigError, UserError
+from peftlab.core.generators import kept_generators
 from peftlab.core.quiet import quiet_transformers
 from peftlab.core.record import ADAPTER, MODEL, RunRecord, write_record
 from peftlab.core.reporter import Reporter, Silent
@@ -110,6 +111,7 @@ def run_recipe(
         joined_world(device) as world,
         own_folder(world, None if output_dir is None else Path(output_dir)) as own,
         quiet_transformers(),
+        kept_generators(),  # the program's own numbers do not become those of the recipe's seed
     ):
         return _run_in_world(
             recipe,

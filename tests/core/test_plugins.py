@@ -96,6 +96,13 @@ def test_what_is_wrong_with_a_plugin_is_told_with_its_package_and_place(
         ("odd", "class Odd(peftlab.Regularizer):\n", "Odd does not derive from Method"),
         ("odd", "def odd():\n", "odd does not derive from Method"),
         ("odd", "class Odd(Method):\n    paper = 3\n", "has paper = 3\n  paper is a text"),
+        ("odd", "class Odd(Method):\n    search_space = {'rank': (1, 2)}\n", "has search_space = {'rank': (1, 2)}"),
+        (
+            "odd",
+            "class Odd(Method):\n    search_space = {'method.rank': (1, 2)}\n",
+            "has search_space = {'method.rank'",
+        ),
+        ("odd", "class Odd(Method):\n    rank: int = 1\n    search_space = {'method.rank': 2}\n", "{'method.rank': 2}"),
         ("odd", "class Odd(Method):\n    mergeable = 'no'\n", "has mergeable = 'no'\n  mergeable is True or False"),
     ],
 )

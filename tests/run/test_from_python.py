@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 import pandas as pd
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 import peftlab
@@ -267,6 +268,15 @@ def test_progress_is_on_standard_error_where_it_is_asked_for(
     told = capfd.readouterr()
     assert "loading" in told.err
     assert told.out == ""
+
+
+def test_a_program_keeps_its_own_random_numbers(recipe_of: Callable[..., Recipe], tmp_path: Path) -> None:
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    run_recipe(recipe_of(), output_dir=tmp_path / "run")
+    assert torch.equal(torch.get_rng_state(), before), "else all that is drawn after a run would be of its seed"
+    peftlab.load(tmp_path / "run").predict(["a good day"])
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_a_result_draws_its_curves(of_rows: RunResult, tmp_path: Path) -> None:
