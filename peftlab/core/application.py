@@ -31,9 +31,11 @@ if TYPE_CHECKING:
 class Part(Config):
     """One tuned model of an application: a recipe that ``app build`` runs, or a run that is there already."""
 
-    recipe: str | None = Field(None, description="A recipe, tuned by `app build`. Starts at this file, or its name.")
+    recipe: str | None = Field(
+        default=None, description="A recipe, tuned by `app build`. Starts at this file, or its name."
+    )
     set: dict[str, Any] = Field(default_factory=dict, description="Overrides of the recipe: training.epochs: 3.")
-    run: str | None = Field(None, description="A finished run, used as it is. Starts at this file.")
+    run: str | None = Field(default=None, description="A finished run, used as it is. Starts at this file.")
 
     @model_validator(mode="after")
     def _is_one(self) -> Part:
@@ -87,6 +89,10 @@ class Application(RegisteredConfig, ABC):
     Its fields are the keys of its recipe; those of the class :class:`Part` are its parts. Building goes on where it
     was interrupted, so ``build`` is called again for work that is done, and does nothing twice that takes long.
     """
+
+    if TYPE_CHECKING:  # a class that was looked up by its name takes its own keys
+
+        def __init__(self, **keys: Any) -> None: ...
 
     needs_packages: ClassVar[Mapping[str, str]] = {}
     """Packages that it needs, and the extra that brings each: ``{"implicit": "recommend"}``."""

@@ -342,6 +342,10 @@ class Audit(RegisteredConfig, ABC):
     Its fields are set by ``peftlab audit --set <part>.<key>=<value>``.
     """
 
+    if TYPE_CHECKING:  # a class that was looked up by its name takes its own keys
+
+        def __init__(self, **keys: Any) -> None: ...
+
     title: ClassVar[str]
     """Its heading on the page."""
     order: ClassVar[int] = 100

@@ -27,6 +27,10 @@ class Augmentation(RegisteredConfig, ABC):
     Its fields are the keys of its entry in a recipe's list ``data.augmentation``.
     """
 
+    if TYPE_CHECKING:  # a class that was looked up by its name takes its own keys
+
+        def __init__(self, **keys: Any) -> None: ...
+
     paper: ClassVar[str] = ""
     """Where it comes from: a link."""
 

@@ -103,6 +103,10 @@ class Method(TrainingHooks, ABC):
     The docstring's first line is what ``peftlab ls methods`` shows.
     """
 
+    if TYPE_CHECKING:  # a class that was looked up by its name takes its own keys
+
+        def __init__(self, **keys: Any) -> None: ...
+
     paper: ClassVar[str] = ""
     """Where the method comes from: a link."""
     other_names: ClassVar[Mapping[str, str]] = {}

@@ -26,6 +26,10 @@ class OptimizerConfig(RegisteredConfig):
     The learning rate and the weight decay are the recipe's (``training.learning_rate``, ``training.weight_decay``).
     """
 
+    if TYPE_CHECKING:  # a class that was looked up by its name takes its own keys
+
+        def __init__(self, **keys: Any) -> None: ...
+
     required_attributes: ClassVar[tuple[str, ...]] = ()
     refusal: ClassVar[str] = ""
     """Why the training loop cannot give it what it needs; empty where it can."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -16,6 +16,10 @@ from peftlab.core.words import WORD
 
 class Perturbation(RegisteredConfig, ABC):
     """A perturbation of texts. The docstring's first line is what ``peftlab ls perturbations`` shows."""
+
+    if TYPE_CHECKING:  # a class that was looked up by its name takes its own keys
+
+        def __init__(self, **keys: Any) -> None: ...
 
     expects: ClassVar[Literal["invariance", "direction", "nothing"]] = "invariance"
     """``invariance``: the answer should stay, and a clear loss is a fault. ``direction``: the probability of the answer

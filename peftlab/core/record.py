@@ -37,8 +37,8 @@ class Guard(Config):
     """The outcome of one check on a run."""
 
     status: GuardStatus
-    detail: str = Field("", description="What was seen, in one sentence.")
-    waived: bool = Field(False, description="The recipe accepts a failure of this guard.")
+    detail: str = Field(default="", description="What was seen, in one sentence.")
+    waived: bool = Field(default=False, description="The recipe accepts a failure of this guard.")
 
     @classmethod
     def check(cls, passed: bool, detail: str) -> Guard:

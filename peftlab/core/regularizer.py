@@ -43,6 +43,10 @@ class Regularizer(TrainingHooks):
     private attributes.
     """
 
+    if TYPE_CHECKING:  # a class that was looked up by its name takes its own keys
+
+        def __init__(self, **keys: Any) -> None: ...
+
     paper: ClassVar[str] = ""
     """Where it comes from: a link."""
     passes: ClassVar[float] = 1.0

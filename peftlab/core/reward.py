@@ -7,7 +7,7 @@ import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import pydantic
 from pydantic import Field, PositiveFloat, SerializeAsAny
@@ -44,6 +44,10 @@ class Reward(RegisteredConfig, ABC):
     Its fields are the keys of its entry in a recipe's list ``task.rewards``. A new one writes ``reward``, and
     ``rewards`` too where many answers are judged faster together.
     """
+
+    if TYPE_CHECKING:  # a class that was looked up by its name takes its own keys
+
+        def __init__(self, **keys: Any) -> None: ...
 
     paper: ClassVar[str] = ""
     """Where it comes from: a link."""

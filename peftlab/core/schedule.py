@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from peftlab.core.config import RegisteredConfig
 from peftlab.core.registry import Registry
@@ -34,6 +35,10 @@ class Schedule(RegisteredConfig):
 
     The rate is a function of the step alone, so that resuming needs no state.
     """
+
+    if TYPE_CHECKING:  # a class that was looked up by its name takes its own keys
+
+        def __init__(self, **keys: Any) -> None: ...
 
     @abstractmethod
     def factor(self, place: Place) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from peftlab.core.config import RegisteredConfig
 from peftlab.core.errors import RunFailedError, UnsupportedError
@@ -73,6 +73,10 @@ class Strategy(RegisteredConfig, ABC):
 
     Its fields are what ``peftlab select --set`` takes.
     """
+
+    if TYPE_CHECKING:  # a class that was looked up by its name takes its own keys
+
+        def __init__(self, **keys: Any) -> None: ...
 
     paper: ClassVar[str] = ""
     """Where it comes from: a link."""

@@ -45,6 +45,10 @@ class Task(RegisteredConfig, TaskRows, TaskObjective, TaskAnswers):
     :class:`~peftlab.core.task_answers.TaskAnswers`.
     """
 
+    if TYPE_CHECKING:  # a class that was looked up by its name takes its own keys
+
+        def __init__(self, **keys: Any) -> None: ...
+
     capabilities: ClassVar[tuple[type, ...]] = ()
     """What the task can do beside predicting, of ``peftlab.core.capabilities``; checked when it is registered."""
 
