@@ -1,19 +1,24 @@
 """The contracts for plugins under one name; each has its own file in ``peftlab.core``."""
 
 from peftlab.core.application import APPLICATIONS, Application, Hosting, Part, Workplace
-from peftlab.core.audit import AUDITS, Audit, Figure, Findings
+from peftlab.core.audit import AUDITS, Audit, Audited, AuditedModel, Figure, Findings, Sample
 from peftlab.core.augmentation import AUGMENTATIONS, Augmentation, LoadedModel, ModelAugmentation, NeededModel
-from peftlab.core.hooks import Backward, TrainingHooks
+from peftlab.core.errors import ConfigError, DataError, PeftlabError, RunFailedError, UnsupportedError, UserError
+from peftlab.core.hooks import Backward, LossFunction, ScoreOf, TextPairs, TrainingHooks, TrainingRows
+from peftlab.core.image_file import ImageFile
 from peftlab.core.method import METHODS, Method, MethodContext, TargetModules, is_matrix
 from peftlab.core.metric import METRICS, Metric
 from peftlab.core.model_facts import CHECKPOINT_HEADS, Family, ModelFacts, TokenizerFacts, is_embedding
-from peftlab.core.optimizer import OPTIMIZERS, OptimizerConfig
-from peftlab.core.perturbation import PERTURBATIONS, Perturbation
-from peftlab.core.regularizer import REGULARIZERS, Regularizer
+from peftlab.core.optimizer import OPTIMIZERS, Group, OptimizerConfig
+from peftlab.core.past import Past
+from peftlab.core.perturbation import PERTURBATIONS, Perturbation, WordPerturbation
+from peftlab.core.record import Guard
+from peftlab.core.regularizer import REGULARIZERS, Regularizer, TrainingSetup
+from peftlab.core.report_parts import ComparedMethod, ReportPart, Units
 from peftlab.core.reporter import ProgressCallback, Reporter, Silent
 from peftlab.core.reward import REWARDS, Answer, Reward, reward_function
 from peftlab.core.schedule import SCHEDULES, Place, Schedule
-from peftlab.core.selection import STRATEGIES, Candidates, Choice, Strategy
+from peftlab.core.selection import STRATEGIES, Candidates, Choice, Evidence, Strategy
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import (
     TASKS,
@@ -31,6 +36,7 @@ from peftlab.core.task import (
     Task,
     UntouchedBase,
 )
+from peftlab.core.task_guess import ColumnFacts, Guesser, TaskGuess
 
 __all__ = [
     "APPLICATIONS",
@@ -49,22 +55,34 @@ __all__ = [
     "Answer",
     "Application",
     "Audit",
+    "Audited",
+    "AuditedModel",
     "Augmentation",
     "Backward",
     "Candidates",
     "Choice",
+    "ColumnFacts",
+    "ComparedMethod",
     "Comparison",
+    "ConfigError",
+    "DataError",
     "EmbedsText",
     "EncodedSplit",
+    "Evidence",
     "Example",
     "Family",
     "Figure",
     "Findings",
     "GeneratesText",
+    "Group",
+    "Guard",
+    "Guesser",
     "Head",
     "Hosting",
+    "ImageFile",
     "Inference",
     "LoadedModel",
+    "LossFunction",
     "Method",
     "MethodContext",
     "Metric",
@@ -73,17 +91,23 @@ __all__ = [
     "NeededModel",
     "OptimizerConfig",
     "Part",
+    "Past",
+    "PeftlabError",
     "Perturbation",
     "Place",
     "Policy",
     "Prediction",
     "ProgressCallback",
     "Regularizer",
+    "ReportPart",
     "Reporter",
     "Result",
     "Reward",
     "RollOut",
+    "RunFailedError",
+    "Sample",
     "Schedule",
+    "ScoreOf",
     "Scorer",
     "ScoresPairs",
     "Silent",
@@ -91,9 +115,17 @@ __all__ = [
     "Strategy",
     "TargetModules",
     "Task",
+    "TaskGuess",
+    "TextPairs",
     "TokenizerFacts",
     "TrainingHooks",
+    "TrainingRows",
+    "TrainingSetup",
+    "Units",
+    "UnsupportedError",
     "UntouchedBase",
+    "UserError",
+    "WordPerturbation",
     "Workplace",
     "is_embedding",
     "is_matrix",

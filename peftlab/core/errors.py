@@ -60,6 +60,10 @@ class RunFailedError(PeftlabError):
     """The run itself failed: it diverged, ran out of memory, or a guard found it broken. Exit code 1."""
 
 
+class PluginError(RunFailedError):
+    """What a class of a registry gives is not what its contract asks for: its author has to mend it. Exit code 1."""
+
+
 def did_you_mean(word: str, candidates: Iterable[str]) -> str | None:
     """The hint for a misspelt word: the closest candidate, or the first dozen of them where none is close.
 

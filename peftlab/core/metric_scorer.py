@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from peftlab.core.given_values import number_of
 from peftlab.core.metric import METRICS
 
 if TYPE_CHECKING:
@@ -33,4 +34,6 @@ class MetricScorer:
         if not self._labels:
             return {}
         found = {name: metric.score(self._labels, self._predictions) for name, metric in self._metrics.items()}
-        return {name: value for name, value in found.items() if value is not None}
+        return {
+            name: number_of(value, what=f"the metric `{name}`") for name, value in found.items() if value is not None
+        }

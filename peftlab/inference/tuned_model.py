@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from peftlab.artifact.saved_export import SavedExport
 from peftlab.artifact.saved_run import SavedRun
 from peftlab.core.errors import RunFailedError, UnsupportedError
+from peftlab.core.given_values import check_count
 from peftlab.core.record import RunRecord
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import Prediction, Task
@@ -130,10 +131,11 @@ class TunedModel:
                 model, inference = self.module()
                 with torch.inference_mode():
                     said = self.task.predict_examples(model, part, self.tokenizer.pad_token_id, inference)
-                found.update(zip(positions, said, strict=True))
-                continue
-            batch = self.task.collate(part, self.tokenizer.pad_token_id)
-            found.update(zip(positions, self.read_logits(self.compute_logits(batch), batch), strict=True))
+            else:
+                batch = self.task.collate(part, self.tokenizer.pad_token_id)
+                said = self.read_logits(self.compute_logits(batch), batch)
+            check_count(said, len(part), what=f"predict of {self.task.registered_name}")
+            found.update(zip(positions, said, strict=True))
         return [found[at] for at in range(len(examples))]
 
     def read_logits(self, logits: Tensor, batch: Mapping[str, Tensor]) -> list[Prediction]:

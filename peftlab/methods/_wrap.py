@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from peftlab.core.config import Document, build_config
 from peftlab.core.errors import ConfigError, UnsupportedError, did_you_mean
+from peftlab.core.given_values import check_kind
 from peftlab.core.known_warnings import without_known_warnings
 from peftlab.core.method import METHODS, Method, MethodContext
 from peftlab.core.model_facts import Family, ModelFacts
@@ -70,6 +71,8 @@ def wrap(
         )
     elif settings:
         raise TypeError("wrap takes settings with a method's name; a method that is given has its own")
+    from torch import nn
+
     facts = facts_of(model)
     heads = _heads_of(model) if head_modules is None else _checked_heads(head_modules, model)
     task_type = facts.peft_task_type
@@ -90,6 +93,7 @@ def wrap(
         first = (str(error).splitlines() or [type(error).__name__])[0]
         hint = None if list(model.children()) else "It is a single layer; put it into a module: nn.Sequential(layer)."
         raise UnsupportedError(f"{method.registered_name} does not go on {facts.path}: {first}", hint=hint) from None
+    check_kind(wrapped, nn.Module, what=f"apply of {method.registered_name}", hint="Return the model to train.")
     if not any(parameter.requires_grad for parameter in wrapped.parameters()):
         raise UnsupportedError(f"{method.registered_name} trains nothing in {facts.path}: it has no such parameters")
     return wrapped

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from peftlab.core.given_values import number_of
 from peftlab.core.metric import Metric
 from peftlab.core.task import Prediction, Scorer
 
@@ -32,4 +33,5 @@ class ScorerWithMetric:
         """All metrics; one that is not defined on these examples is left out."""
         scores = self._scorer.compute()
         value = self._metric.score(self._labels, self._predictions)
-        return scores if value is None else {**scores, self._metric.registered_name: value}
+        name = self._metric.registered_name
+        return scores if value is None else {**scores, name: number_of(value, what=f"the metric `{name}`")}

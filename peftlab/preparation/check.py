@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from peftlab.core.config import Document, replace_config
 from peftlab.core.errors import DataError, UnsupportedError
+from peftlab.core.given_values import check_plain
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.regularizer import TrainingSetup, check_past
 from peftlab.core.reporter import Reporter, Silent
@@ -129,7 +132,7 @@ def check_model(
     with at_place(document, ("task",)):
         check_family(recipe.task, facts)
         recipe.task.check(facts)
-        recipe = with_learned(recipe, recipe.task.learn_model(facts))
+        recipe = _with_learned(recipe, recipe.task.learn_model(facts))
     with at_place(document, ("model", "quantization")):
         check_quantization(recipe.model, facts)
         if recipe.model.quantization is not None:
@@ -182,7 +185,7 @@ def check_data(
         data = load_data(recipe, folder=document.folder, offline=offline, report=(reporter or Silent()).say)
         earlier = open_earlier(recipe)
         if earlier is None:
-            recipe = with_learned(recipe, {**recipe.task.learned, **recipe.task.learn(data.splits["train"])})
+            recipe = _with_learned(recipe, {**recipe.task.learned, **recipe.task.learn(data.splits["train"])})
             labels = recipe.task.learn_labels(data.splits["train"])
         else:
             recipe = with_learned(recipe, {**recipe.task.learned, **earlier.recipe.task.learned})
@@ -208,6 +211,16 @@ def check_data(
     with at_place(document, ("evaluation", "metric")):
         recipe = choose_metric(recipe, data, labels, (reporter or Silent()).say, is_named=checked.names_metric)
     return CheckedRecipe(recipe, checked.model_location, checked.facts, checked.names_metric, data=data, labels=labels)
+
+
+def _with_learned(recipe: Recipe, learned: Mapping[str, Any]) -> Recipe:
+    """The recipe, its task with what it has learned, of which a record can hold all.
+
+    Raises:
+        PluginError: It cannot.
+    """
+    check_plain(learned, what=f"what {recipe.task.registered_name} has learned")
+    return with_learned(recipe, learned)
 
 
 def _with_regularizers(recipe: Recipe, train: Split, document: Document) -> Recipe:

@@ -14,6 +14,7 @@ from torch import nn
 from peftlab.artifact.saved_run import checkpoint_of
 from peftlab.artifact.take_up import take_up
 from peftlab.core.errors import DataError
+from peftlab.core.given_values import check_kind
 from peftlab.core.input_embeddings import input_embeddings
 from peftlab.core.known_warnings import without_known_warnings
 from peftlab.core.method import MethodContext
@@ -157,6 +158,9 @@ class Loader:
         torch.manual_seed(recipe.seed)
         with without_known_warnings():
             model = recipe.method.apply(base.model, context)
+        check_kind(
+            model, nn.Module, what=f"apply of {recipe.method.registered_name}", hint="Return the model to train."
+        )
         earlier = open_earlier(recipe)
         if earlier is not None and recipe.continues is not None and recipe.continues.weights:
             take_up(model, recipe.method, earlier.folder)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from peftlab.core.errors import PluginError
+from peftlab.core.given_values import check_kind, check_plain
 from peftlab.core.record import Calibration, Earlier, Guard, Memory, Parameters, Throughput
 from peftlab.measurement.phases import PhaseClock
 from peftlab.training.micro_batches import MicroBatches
@@ -35,3 +38,32 @@ class Findings:
     earlier: Earlier | None = None
     resumed: int = 0
     earlier_seconds: float = 0.0
+
+    def drop_unwritable(self) -> PluginError | None:
+        """Drop what plugins have given and no record can hold, so that there is a record in any case.
+
+        Returns:
+            What is wrong with the first; None: nothing is.
+        """
+        first: PluginError | None = None
+        checks: tuple[tuple[dict[str, Any], Callable[[str, Any], None]], ...] = (
+            (self.guards, _check_guard),
+            (self.notes, _check_note),
+            (self.learned, _check_note),
+        )
+        for values, check in checks:
+            for name, value in list(values.items()):
+                try:
+                    check(name, value)
+                except PluginError as wrong:
+                    del values[name]
+                    first = first or wrong
+        return first
+
+
+def _check_guard(name: str, value: Any) -> None:
+    check_kind(value, Guard, what=f"the guard `{name}`", hint="Guard.check(passed, detail) makes one.")
+
+
+def _check_note(name: str, value: Any) -> None:
+    check_plain(value, what=f"the notes `{name}`")

@@ -10,6 +10,7 @@ import torch
 from peftlab.core.callback import CallbackError
 from peftlab.core.errors import PeftlabError, first_line
 from peftlab.core.files import write_text
+from peftlab.core.plugins import fault_of
 from peftlab.core.record import DataSummary, Guard, RunRecord, Status
 from peftlab.measurement.environment import describe_environment
 from peftlab.preparation.check import CheckedRecipe
@@ -51,6 +52,8 @@ def record_of(
         seconds: How long this process took.
     """
     recipe, progress = checked.recipe, findings.progress
+    unwritable = findings.drop_unwritable()
+    error = error or unwritable
     guards = _all_guards(findings.guards, recipe, error)
     status, message = _status(error, guards, folder, can_be_parted=recipe.task.computes_in_parts)
     return RunRecord(
@@ -124,7 +127,9 @@ def _status(
     if isinstance(error, OSError):
         return "failed", f"{error.strerror or error}: {error.filename}" if error.filename else str(error)
     write_text(folder.path / TRACEBACK_NAME, "".join(traceback.format_exception(error)))
-    return "failed", f"{type(error).__name__}: {error} (the traceback is in {TRACEBACK_NAME})"
+    fault = fault_of(error)
+    whose = "" if fault is None else f", raised by the plugin {fault.package} in {fault.place}"
+    return "failed", f"{type(error).__name__}: {error}{whose} (the traceback is in {TRACEBACK_NAME})"
 
 
 def _data_summary(summary: DataSummary, notes: dict[str, object]) -> DataSummary:

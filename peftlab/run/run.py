@@ -235,7 +235,7 @@ def _execute(
         checked = with_what_comes_first(
             checked, folder.path, teach, device=device, offline=offline, reporter=reporter, world=world
         )
-    except (Exception, KeyboardInterrupt) as caught:  # noqa: BLE001 - as of the stages, every ending becomes a record
+    except (Exception, KeyboardInterrupt, SystemExit) as caught:  # noqa: BLE001 - as of the stages, every ending becomes a record
         error = caught
     # What comes first may know the base by another place; the record has the one that the recipe names.
     checked = replace(checked, recipe=replace_config(checked.recipe, model=own_model))
@@ -292,7 +292,7 @@ def _run_stages(
                 world=world,
             )
             run_stages(run)
-        except (Exception, KeyboardInterrupt) as caught:  # noqa: BLE001 - every ending becomes a record
+        except (Exception, KeyboardInterrupt, SystemExit) as caught:  # noqa: BLE001 - every ending becomes a record
             error = world.ended_by(caught)
             if isinstance(error, UserError):
                 raise error from error.__cause__

@@ -21,6 +21,7 @@ from peftlab.acceleration.device import device_type_of
 from peftlab.acceleration.masks import note_padding
 from peftlab.core.errors import RunFailedError
 from peftlab.core.files import atomic_file
+from peftlab.core.given_values import check_count
 from peftlab.core.splits import EncodedSplit
 from peftlab.core.task import Prediction, Result, Scorer, Task
 from peftlab.training.sharding import gathered_root
@@ -206,6 +207,7 @@ def evaluate(
         with accelerated(model), gathered_root(model):
             each = (world or World()).map(compute, batches, passes_vary=task.generates_text)
             for positions, found in zip(batches, each, strict=True):
+                check_count(found.predictions, len(positions), what=f"predict of {task.registered_name}")
                 loss += found.loss
                 terms += found.terms
                 if keep_logits is not None and found.kept is not None:

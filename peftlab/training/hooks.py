@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from peftlab.core.errors import ConfigError
+from peftlab.core.given_values import check_kind
 from peftlab.core.hooks import Backward, LossFunction, ScoreOf, TrainingHooks, TrainingRows
 from peftlab.core.lent_weights import lent_weights
 from peftlab.core.method import MethodContext
@@ -143,11 +144,13 @@ class HookList:
 
     def state(self, model: nn.Module) -> dict[str, Tensor]:
         """What all want to find again: ``<hook's name>/<key>``."""
-        return {
-            f"{hook.registered_name}/{key}": value
-            for hook in self._hooks
-            for key, value in hook.state(model).items()
-        }  # fmt: skip
+        found: dict[str, Tensor] = {}
+        for hook in self._hooks:
+            for key, value in hook.state(model).items():
+                what = f"state of {hook.registered_name}, {key},"
+                check_kind(value, Tensor, what=what, hint="A checkpoint holds tensors: torch.tensor(number).")
+                found[f"{hook.registered_name}/{key}"] = value
+        return found
 
     def restore(self, model: nn.Module, state: Mapping[str, Tensor]) -> None:
         """Give each hook its own back."""
@@ -214,6 +217,9 @@ def _within(hook: TrainingHooks, inner: Backward, model: nn.Module, batch: Mappi
     """A pass that is the hook's around another one."""
 
     def run(loss: LossFunction, weight: float) -> Tensor:
-        return hook.around_backward(Backward(inner.task, loss, weight, inner.run), model, batch)
+        told = hook.around_backward(Backward(inner.task, loss, weight, inner.run), model, batch)
+        what = f"around_backward of {hook.registered_name}"
+        check_kind(told, Tensor, what=what, hint="Return what a call of `backward` has returned.")
+        return told
 
     return Backward(inner.task, inner.loss, inner.weight, run)
