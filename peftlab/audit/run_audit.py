@@ -10,7 +10,8 @@ from typing import Any
 from peftlab.audit.report import AuditReport, ReportedFigure, ReportedPart
 from peftlab.core.audit import AUDITS, Audit, Audited, Figure, Findings, Unit
 from peftlab.core.config import Document, build_config, parse_yaml_value
-from peftlab.core.errors import ConfigError, did_you_mean
+from peftlab.core.errors import ConfigError, PeftlabError, did_you_mean
+from peftlab.core.plugins import fault_of
 
 ALPHA = 0.05
 FEWEST_ROWS = 20
@@ -50,24 +51,46 @@ def choose_parts(names: Sequence[str], settings: Sequence[str]) -> list[Audit]:
 def run_parts(audited: Audited, parts: Sequence[Audit]) -> tuple[dict[str, Findings], dict[str, str]]:
     """What each part finds, and why others say nothing.
 
+    A part that another package has added, and that raises an error, costs no other part its work.
+
     Raises:
         UserError: A part was told to look at something that cannot be used.
     """
     found: dict[str, Findings] = {}
     skipped: dict[str, str] = {}
     for part in parts:
-        why = part.why_not(audited)
-        if why is None:
-            audited.reporter.advance(0, part.registered_name)
-            found[part.registered_name] = part.run(audited)
-        else:
+        try:
+            why = part.why_not(audited)
+            if why is None:
+                audited.reporter.advance(0, part.registered_name)
+                found[part.registered_name] = part.run(audited)
+        except Exception as error:
+            why = _plugin_error(error)
+            if why is None:
+                raise
+        if why is not None:
             skipped[part.registered_name] = why
     return found, skipped
 
 
 def texts_to_read(audited: Audited, parts: Iterable[Audit]) -> int:
     """About how many texts the model will read."""
-    return sum(part.texts_read(audited) for part in parts if part.why_not(audited) is None)
+    count = 0
+    for part in parts:
+        try:
+            count += part.texts_read(audited) if part.why_not(audited) is None else 0
+        except Exception as error:
+            if _plugin_error(error) is None:
+                raise  # else it is told when the part is run
+    return count
+
+
+def _plugin_error(error: Exception) -> str | None:
+    """What a plugin has raised that is no message for people; None: it is one, or comes from no plugin."""
+    fault = None if isinstance(error, PeftlabError) else fault_of(error)
+    if fault is None:
+        return None
+    return f"the plugin {fault.package} has raised {type(error).__name__}: {error}, in {fault.place}"
 
 
 def build_report(

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from peftlab.core.config import RegisteredConfig
-from peftlab.core.errors import UnsupportedError
+from peftlab.core.errors import ConfigError, UnsupportedError
 from peftlab.core.registry import Registry
 from peftlab.core.reporter import Reporter, Silent
 from peftlab.core.splits import Split
@@ -350,6 +350,22 @@ class Audit(RegisteredConfig, ABC):
     """Its heading on the page."""
     order: ClassVar[int] = 100
     """Where it stands on the page; the least first."""
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **options: Any) -> None:
+        """Refuse a part that cannot do without settings: an audit runs all parts that are installed.
+
+        Raises:
+            ConfigError: Naming the key.
+        """
+        super().__pydantic_init_subclass__(**options)
+        needed = [name for name, key in cls.model_fields.items() if key.is_required()]
+        if needed:
+            raise ConfigError(
+                f"the part {cls.__name__} has no default for {', '.join(needed)}, and an audit runs all parts",
+                where=f"{cls.__module__}.{cls.__qualname__}",
+                hint="Give it one, such as None, and let `why_not` say what is missing.",
+            )
 
     def why_not(self, audited: Audited) -> str | None:
         """Why it says nothing of this model and these rows, as a sentence; None: it can."""

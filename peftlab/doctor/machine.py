@@ -14,6 +14,7 @@ from packaging.requirements import Requirement
 
 from peftlab.core.amounts import short_size
 from peftlab.core.files import cache_folder
+from peftlab.core.plugins import plugin_versions
 from peftlab.core.threads import Watch
 from peftlab.doctor.finding import Finding, Status
 from peftlab.estimate.target import system_memory
@@ -61,12 +62,14 @@ def look_at_packages() -> Finding:
     for name in SHOWN:
         versions.setdefault(name, _version(name))
     shown = ", ".join(f"{name} {versions[name] or 'missing'}" for name in SHOWN)
+    plugins = plugin_versions()
+    shown += "; plugins: " + ", ".join(f"{name} {version}" for name, version in plugins.items()) if plugins else ""
     if not needed:
         meaning = "No list says which versions peftlab needs: it was not installed by pip. Try: pip install -e FOLDER."
         status: Status = "note" if all(versions[name] for name in SHOWN[1:]) else "problem"
-        return Finding("packages", status, shown, meaning, {"versions": versions})
+        return Finding("packages", status, shown, meaning, {"versions": versions, "plugins": plugins})
     meaning = f"All {len(versions)} packages are of versions that peftlab is made for."
-    return Finding("packages", "ok", shown, meaning, {"versions": versions})
+    return Finding("packages", "ok", shown, meaning, {"versions": versions, "plugins": plugins})
 
 
 def look_at_cores() -> Finding:

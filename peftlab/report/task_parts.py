@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from peftlab.core.errors import UserError, first_line
+from peftlab.core.plugins import fault_of
 from peftlab.core.report_parts import ComparedMethod, ReportPart
 from peftlab.core.task import TASKS
 from peftlab.report.comparison import Comparison
@@ -61,6 +62,8 @@ def _parts(comparison: Comparison, most: int) -> Sequence[ReportPart]:
     try:
         return TASKS[comparison.key.task].report_parts(methods)
     except (pa.ArrowException, ValueError, TypeError) as error:
+        if fault_of(error) is not None:  # what a plugin raises says nothing of the file
+            raise
         where = str(comparison.methods[0].entries[0].path)
         raise UserError(f"the predictions are damaged: {first_line(error)}", where=where) from None
 

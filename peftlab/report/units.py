@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from peftlab.core.errors import UserError, first_line
+from peftlab.core.plugins import fault_of
 from peftlab.core.report_parts import Units
 from peftlab.core.task import TASKS
 from peftlab.packs.runs import read_run_predictions
@@ -23,6 +24,8 @@ def read_units(folder: Path, task: str, split: str) -> Units | None:
     try:
         return TASKS[task].compared_units(lambda: read_scores(folder, split))
     except (pa.ArrowException, ValueError, TypeError) as error:
+        if fault_of(error) is not None:  # what a plugin raises says nothing of the file
+            raise
         raise UserError(f"the predictions are damaged: {first_line(error)}", where=str(folder)) from None
 
 

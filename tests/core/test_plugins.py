@@ -15,14 +15,18 @@ from pydantic import Field, model_validator
 import peftlab
 from peftlab import METHODS, REGULARIZERS, Method, Metric, Regularizer
 from peftlab.artifact.saved_folder import naming_plugins
+from peftlab.audit.run_audit import run_parts, texts_to_read
 from peftlab.bench.ray_cluster import version_reader
 from peftlab.cli.ls import Kind, ls
 from peftlab.cli.output import show_error
+from peftlab.core.audit import Audit, Findings
 from peftlab.core.config import Config
 from peftlab.core.definitions import define
 from peftlab.core.errors import ConfigError, UserError
 from peftlab.core.plugins import missing_packages, plugin_versions
 from peftlab.core.registry import Registry, UnknownNameError
+from peftlab.core.reporter import Silent
+from peftlab.doctor.machine import look_at_packages
 from peftlab.measurement.environment import package_versions
 from peftlab.recipe.json_schema import recipe_schema
 from tests.methods.test_plugin import install
@@ -219,11 +223,72 @@ def test_an_error_of_a_plugin_is_no_defect_of_peftlab(site: Path, capsys: pytest
         assert told in capsys.readouterr().err
 
 
+PARTS = """
+from peftlab.core.audit import Audit, Findings
+
+
+class Fails(Audit):
+    "Cannot look."
+
+    title = "Fails"
+
+    def run(self, audited):
+        return {}["what"]
+
+
+class FailsEarly(Fails):
+    "Cannot say whether it can."
+
+    def why_not(self, audited):
+        return {}["why"]
+"""
+
+
+def test_a_part_of_another_package_costs_no_other_part_its_work(site: Path) -> None:
+    class Looks(Audit):
+        """Finds nothing."""
+
+        title = "Looks"
+        registered_name = "looks"
+
+        def run(self, audited: Any) -> Findings:
+            return Findings([])
+
+    install(site, "failing_parts", PARTS, "fails = failing_parts:Fails", group="peftlab.audits")
+    module = importlib.import_module("failing_parts")
+    parts = [type("Named", (module.Fails,), {"registered_name": "fails", "__doc__": "A part."})(), Looks()]
+    parts.append(type("Named", (module.FailsEarly,), {"registered_name": "early", "__doc__": "A part."})())
+    audited: Any = type("Audited", (), {"reporter": Silent()})()
+    assert texts_to_read(audited, parts) == 0
+    found, skipped = run_parts(audited, parts)
+    assert list(found) == ["looks"]
+    told = "the plugin failing_parts 1.0 has raised KeyError: 'what', in "
+    assert skipped["fails"] == f"{told}{site.name}/failing_parts.py:11"
+    assert "KeyError: 'why'" in skipped["early"]
+    own = type("Own", (Looks,), {"registered_name": "own", "__doc__": "A part.", "run": lambda *_: {}["what"]})()
+    with pytest.raises(KeyError):  # a defect of peftlab's own is none of a plugin
+        run_parts(audited, [own])
+
+
+def test_a_part_needs_no_settings() -> None:
+    with pytest.raises(ConfigError, match="the part Needs has no default for word"):
+
+        class Needs(Audit):
+            """Cannot do without a word."""
+
+            title = "Needs"
+            word: str
+
+            def run(self, audited: Any) -> Findings:
+                return Findings([])
+
+
 def test_plugins_are_among_the_versions(site: Path) -> None:
     install(site, "some_plugin", "", "some = some_plugin")
     assert plugin_versions()["some_plugin"] == "1.0"
     assert package_versions()["some_plugin"] == "1.0"
     assert version_reader()()["some_plugin"] == "1.0"
+    assert look_at_packages().values["plugins"] == {"some_plugin": "1.0"}
     made_with = {**package_versions(), "gone_plugin": "2.0", "bitsandbytes": None}
     assert missing_packages(made_with) == ["gone_plugin 2.0"]
     with pytest.raises(UserError) as told, naming_plugins(made_with):
