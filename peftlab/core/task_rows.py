@@ -22,7 +22,7 @@ class TaskRows(ABC):
     registered_name: ClassVar[str]
     labels_are_texts: ClassVar[bool] = False
     """Whether what is to be predicted is free text, of which several may be right for one text: then rows with equal
-    texts are duplicates only where their labels are equal too."""
+    texts are duplicates only where their labels are equal too, and such labels are no conflict."""
     guess: ClassVar[Guesser] = staticmethod(no_guess)
     """What the task could learn from a table's columns, for ``peftlab init``; by default nothing."""
     takes_augmentation: ClassVar[bool] = False
@@ -47,6 +47,10 @@ class TaskRows(ABC):
     def label_columns(self) -> tuple[str, ...]:
         """The columns that hold what is to be predicted; by default none."""
         return ()
+
+    def told_apart_by(self) -> tuple[str, ...]:
+        """Columns that must be equal too for one of two training rows with equal texts to be a duplicate."""
+        return self.label_columns() if self.labels_are_texts else ()
 
     def source_columns(self) -> tuple[str, ...]:
         """The columns to read from the source, of which ``arrange`` makes the text and label columns."""
@@ -191,6 +195,11 @@ class TaskRows(ABC):
     def input_columns(self) -> tuple[str, ...]:
         """The columns that an answer is made from, when a tuned model is used; by default the columns of text."""
         return self.text_columns()
+
+    @property
+    def labels_by_row(self) -> bool:
+        """Whether a row of a table, as it is written there, is what gets a label: its own columns are what is read."""
+        return set(self.input_columns()) <= set(self.source_columns())
 
     def input_choices(self) -> tuple[tuple[str, ...], ...]:
         """Several sets of columns, of each of which an answer can be made; the first that a table has whole is taken.

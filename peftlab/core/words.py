@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 
 HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
@@ -56,3 +57,16 @@ def word_and_mark_places(text: str) -> list[tuple[int, int]]:
 def without_blanks(text: str) -> str:
     """Without the blanks beside Chinese and Japanese characters, which say nothing there."""
     return _BLANKS.sub("", text) if has_signs(text) else text
+
+
+def comparable(text: str) -> str:
+    """A form that is equal for texts which hardly anything tells apart.
+
+    It is Unicode's compatibility form (NFKC), case-folded, with runs of white space as one blank; blanks beside Chinese
+    and Japanese characters say nothing.
+    """
+    if not text.isascii():
+        # Folding can undo the normal form, so it is made again.
+        folded = unicodedata.normalize("NFKC", without_blanks(text)).casefold()
+        text = unicodedata.normalize("NFKC", folded)
+    return " ".join(text.casefold().split())

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from peftlab.core.splits import Split
-from peftlab.core.words import without_blanks
+from peftlab.core.words import comparable
 from peftlab.data.columns import take
 
 Keys = Callable[[Split], list[bytes]]
@@ -19,10 +18,9 @@ Keys = Callable[[Split], list[bytes]]
 def text_key(texts: Sequence[Any]) -> bytes:
     """A digest that is equal for texts that a model could not tell apart, or hardly.
 
-    Texts are compared in Unicode's compatibility form (NFKC), case-folded, and with runs of white space as one blank:
-    an uncased tokenizer reads such texts as the same tokens, so a copy that differs only so, in training and in test,
-    would be a leak all the same. Blanks beside Chinese
-    and Japanese characters say nothing. A list of tokens counts as the text that they make.
+    See :func:`peftlab.core.words.comparable`. An uncased tokenizer reads such texts as the same tokens, so a copy that
+    differs only so, in training and in test, would be a leak all the same. A list of tokens counts as the text that
+    they make.
 
     Args:
         texts: The values of all text columns of a row: strings, or lists of strings.
@@ -30,12 +28,8 @@ def text_key(texts: Sequence[Any]) -> bytes:
     digest = hashlib.blake2b(digest_size=16)
     for value in texts:
         text = value if isinstance(value, str) else " ".join(value)
-        if not text.isascii():
-            # Folding can undo the normal form, so it is made again.
-            folded = unicodedata.normalize("NFKC", without_blanks(text)).casefold()
-            text = unicodedata.normalize("NFKC", folded)
         # \x1f cannot be in the text: it counts as white space.
-        digest.update(" ".join(text.casefold().split()).encode() + b"\x1f")
+        digest.update(comparable(text).encode() + b"\x1f")
     return digest.digest()
 
 
@@ -66,7 +60,7 @@ def _spelt(split: Split, columns: Sequence[str]) -> list[str]:
 
 
 def remove_duplicates(
-    splits: Mapping[str, Split], keys: Keys, label_columns: Sequence[str] = ()
+    splits: Mapping[str, Split], keys: Keys, told_apart_by: Sequence[str] = ()
 ) -> tuple[dict[str, Split], dict[str, int]]:
     """Keep every text in one split, and once in train.
 
@@ -76,7 +70,7 @@ def remove_duplicates(
     Args:
         splits: The source's.
         keys: The digest of every row's text.
-        label_columns: What must be equal too for a row to leave train because of another one there.
+        told_apart_by: Columns that must be equal too for a row to leave train because of another one there.
 
     Returns:
         The splits, and counts of the rows that were removed.
@@ -94,8 +88,8 @@ def remove_duplicates(
             stays = [at for at in stays if own[at] not in texts]
             notes[f"removed_from_{name}_because_in_{other}"] = before - len(stays)
         if name == "train":
-            labels = _spelt(split, label_columns)
-            unique = {(own[at], labels[at]): at for at in reversed(stays)}
+            others = _spelt(split, told_apart_by)
+            unique = {(own[at], others[at]): at for at in reversed(stays)}
             notes["duplicates_removed"] = len(stays) - len(unique)
             stays = sorted(unique.values())
         kept[name] = split if len(stays) == len(split) else take(split, stays)

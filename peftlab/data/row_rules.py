@@ -30,8 +30,9 @@ class RowRules:
         image_columns: Those of them that hold images.
         classes: The classes that occur in a split.
         compared_texts: For each row the texts that make it equal to another; None: its text columns.
-        labels_are_texts: Whether rows with equal texts are duplicates only where their labels are equal too; they never
-            get into two splits in any case.
+        labels_are_texts: Whether rows with equal texts may have different labels.
+        told_apart_by: Columns that must be equal too for rows with equal texts to be duplicates; such rows never get
+            into two splits in any case.
         beside: Columns that are read for somebody else than the task: the data's fingerprint does without them.
     """
 
@@ -47,6 +48,7 @@ class RowRules:
     classes: Classes = lambda split: ()
     compared_texts: Callable[[Split], Sequence[Sequence[Any]]] | None = None
     labels_are_texts: bool = False
+    told_apart_by: Sequence[str] = ()
     beside: Sequence[str] = ()
 
     @property

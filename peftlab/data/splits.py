@@ -99,7 +99,7 @@ def load_splits(
     )
     classes = _ClassWatch(rules, splits["train"])
     if config.deduplicate:
-        splits, removed = remove_duplicates(splits, rules.keys, rules.label_columns if rules.labels_are_texts else ())
+        splits, removed = remove_duplicates(splits, rules.keys, rules.told_apart_by)
         notes.update(removed)
         _refuse_empty(splits, "all of its texts are in another split too")
         classes.look(splits["train"], "data.deduplicate")
@@ -110,6 +110,7 @@ def load_splits(
     splits = keep_train_rows(splits, config)
     classes.look(splits["train"], "data.train_rows")
     there = len(splits["train"])
+    notes |= _scarce(splits["train"], config, rules)
     splits = cap_splits(splits, config, seed, rules)
     classes.look(splits["train"], "data.max_train_examples")
     if config.draw_seed is not None and len(splits["train"]) == there:
@@ -221,6 +222,13 @@ def _found_once(splits: Mapping[str, Split], rules: RowRules) -> dict[str, list[
     found = Counter(name for split in splits.values() for name in rules.strata(split) or ())
     once = sorted(name for name, count in found.items() if count == 1)
     return {"classes_with_one_row": once} if once else {}
+
+
+def _scarce(train: Split, config: DataConfig, rules: RowRules) -> dict[str, int]:
+    """How many classes have fewer training rows than are asked of each."""
+    wanted, counts = config.max_train_examples_per_class or 0, Counter(rules.strata(train) or ())
+    scarce = sum(count < wanted for count in counts.values())
+    return {"classes_with_fewer_rows_than_asked": scarce} if scarce else {}
 
 
 def _rows(splits: Mapping[str, Split]) -> int:

@@ -62,7 +62,7 @@ def load_unlabeled(
     notes = {"unlabeled_rows_without_text": len(whole) - len(split)}
     seen = {key: name for name, own in list(splits.items())[::-1] for key in rules.keys(own)}
     fresh: list[int] = []
-    for at, key in enumerate(text_keys(split, columns)):
+    for at, key in enumerate(rules.keys(split)):
         if key in seen:
             reason = f"unlabeled_rows_in_{seen[key]}" if seen[key] else "unlabeled_rows_there_twice"
             notes[reason] = notes.get(reason, 0) + 1

@@ -116,6 +116,7 @@ def _load_own(
         classes=task.classes,
         compared_texts=task.compared_texts,
         labels_are_texts=task.labels_are_texts,
+        told_apart_by=task.told_apart_by(),
     )
     data = load_splits(recipe.data, rules, seed=recipe.seed, folder=folder, offline=offline, report=report)
     teachers = open_teachers(recipe)

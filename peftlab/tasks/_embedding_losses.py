@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 def info_nce(vectors: Tensor, keys: Tensor, *, temperature: float, symmetric: bool) -> Tensor:
     """InfoNCE with in-batch negatives (``MultipleNegativesRankingLoss``; https://arxiv.org/abs/1807.03748).
 
-    A document that stands twice in the batch, or that belongs to an equal query, is no wrong answer.
+    A text that is a document of the query, or of an equal one, anywhere in the batch, is no wrong answer. Nor is the
+    query itself, as where paraphrases are paired: it lies nearest whatever is learned. Only as a negative of its own
+    row it counts.
 
     Args:
         vectors: All queries, all documents, then each column of negatives.
@@ -30,8 +32,10 @@ def info_nce(vectors: Tensor, keys: Tensor, *, temperature: float, symmetric: bo
     similarities = queries @ documents.T / temperature  # queries × (documents, then negatives)
     own = torch.arange(len(keys), device=vectors.device)
     shown = keys[:, 1:].T.flatten()
-    is_right = shown[None, :] == keys[:, 1, None]
-    is_right[:, : len(keys)] |= keys[:, 0, None] == keys[None, :, 0]
+    same_query = keys[:, 0, None] == keys[None, :, 0]
+    is_right = same_query.float() @ (keys[:, 1, None] == shown[None, :]).float() > 0
+    is_of_row = own[:, None] == torch.arange(len(shown), device=vectors.device) % len(keys)
+    is_right |= (keys[:, 0, None] == shown[None, :]) & ~is_of_row
     is_own = functional.one_hot(own, len(shown)).bool()
     similarities = similarities.masked_fill(is_right & ~is_own, -torch.inf)
     loss = functional.cross_entropy(similarities, own, reduction="sum")

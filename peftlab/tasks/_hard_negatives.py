@@ -21,7 +21,8 @@ class Corpus:
     Args:
         rows: A row of each.
         own: For each row the place of its document in ``rows``.
-        right: For each query, by its key, the places of all documents of equal queries.
+        right: For each query, by its key, the places of all documents of equal queries, and of one that is the query
+            itself: it is found whatever was learned.
     """
 
     rows: list[int]
@@ -43,18 +44,21 @@ def corpus_of(keys: Tensor) -> Corpus:
             rows.append(row)
         own.append(places[document])
         right.setdefault(query, []).append(places[document])
+    for query, of_query in right.items():
+        of_query += [places[query]] if query in places else []
     return Corpus(rows, own, right)
 
 
 def ranks_in_corpus(queries: Tensor, documents: Tensor, keys: Tensor) -> list[tuple[int, float, float]]:
     """Of each query the rank of its own document among all, and its similarity with it and with the nearest other one.
 
-    Other documents of an equal query are left out. What is as near as the right one counts as nearer.
+    Other documents of an equal query, and the query's own text, are left out. What is as near as the right one counts
+    as nearer.
 
     Args:
         queries: Vectors, a row each.
         documents: Vectors of their documents.
-        keys: Rows × 2 or more (query, document); equal for equal ones.
+        keys: Rows × 2 or more (query, document); equal for equal ones, whether queries or documents.
     """
     import torch
 

@@ -16,6 +16,7 @@ from peftlab.core.image_file import contents_of, image_of
 from peftlab.core.model_facts import Family, ModelFacts
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Prediction, Task
+from peftlab.core.words import comparable
 from peftlab.tasks._embedding_losses import info_nce
 from peftlab.tasks._hard_negatives import ranks_in_corpus
 from peftlab.tasks._tokenizers import byte_pair_tokenizer
@@ -85,8 +86,12 @@ class ImageTextEmbedding(Task):
         return without_blank_texts(split, (self.text,))
 
     def compared_texts(self, split: Split) -> list[Sequence[Any]]:
-        """Pairs are equal when text and image are; an image may have several texts, and a text several images."""
-        return list(zip(contents_of(split, self.image), split.columns[self.text], strict=True))
+        """Pairs are equal when text and image are; an image may have several texts, and a text several images.
+
+        A text that stands alone is compared as it is.
+        """
+        known = [contents_of(split, name) for name in self.text_columns() if name in split.columns]
+        return list(zip(*known, strict=True))
 
     def check(self, facts: ModelFacts) -> None:
         """Refuse lengths beyond the positions of the tower for texts."""
@@ -106,7 +111,7 @@ class ImageTextEmbedding(Task):
         numbers: dict[Any, int] = {}
         pairs = zip(contents_of(split, self.image), split.columns[self.text], strict=True)
         keys = [
-            [numbers.setdefault(key, len(numbers)) for key in ((self.image, file), (self.text, str(text).strip()))]
+            [numbers.setdefault(key, len(numbers)) for key in ((self.image, file), (self.text, comparable(str(text))))]
             for file, text in pairs
         ]
         examples = [{**image, **text, "keys": own} for image, text, own in zip(images, texts, keys, strict=True)]

@@ -21,6 +21,7 @@ from peftlab.core.model_facts import ModelFacts
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Prediction, Scorer, Task, UntouchedBase
 from peftlab.core.task_guess import Guesser
+from peftlab.core.words import comparable
 from peftlab.tasks._embedding_losses import cosent, info_nce, matryoshka, triplet
 from peftlab.tasks._hard_negatives import mine, ranks_in_corpus
 from peftlab.tasks._scorers import CorrelationScorer
@@ -132,6 +133,15 @@ class TextEmbedding(Task):
         """Every score must be a finite number."""
         self._scores(split)
 
+    def told_apart_by(self) -> tuple[str, ...]:
+        """Of one pair each row may have other negatives."""
+        return tuple(self.negatives)
+
+    def compared_texts(self, split: Split) -> list[Sequence[Any]]:
+        """A pair is the same whatever its negatives are; a text that stands alone is compared as it is."""
+        columns = [name for name in (self.query, self.document) if name in split.columns]
+        return list(zip(*(split.columns[name] for name in columns), strict=True))
+
     def input_columns(self) -> tuple[str, ...]:
         """A vector is given for the query, or for any text that stands in its column."""
         return (self.query,)
@@ -163,7 +173,7 @@ class TextEmbedding(Task):
         numbers: dict[str, int] = {}
         examples = []
         for row, texts in enumerate(zip(*sides, strict=True)):
-            keys = [numbers.setdefault(str(column[row]).strip(), len(numbers)) for column in columns]
+            keys = [numbers.setdefault(comparable(str(column[row])), len(numbers)) for column in columns]
             examples.append(_example(texts, keys))
         for example, score in zip(examples, self._scores(split), strict=False):
             example["score"] = score
@@ -286,8 +296,8 @@ class TextEmbedding(Task):
     def rank(self, predictions: Sequence[Prediction]) -> Sequence[Prediction]:
         """The rank of each query's own document among all documents of the split.
 
-        Other documents of the same query are left out. The scores are the similarities with its own document and with
-        the nearest other one.
+        Other documents of the same query are left out, and so is its own text. The scores are the similarities with its
+        own document and with the nearest other one.
         """
         import torch
 

@@ -125,6 +125,14 @@ def test_a_number_that_differs_for_one_text_is_a_conflict(tmp_path):
     assert load(tmp_path, rows, "{type: text_regression}").summary.notes["conflicting_labels"] == 1
 
 
+def test_classes_with_fewer_rows_than_asked_are_said(tmp_path):
+    rows = [{"text": f"t {row}", "label": "aab"[row % 3]} for row in range(30)]
+    split = ", test_fraction: 0, validation_fraction: 0"
+    for count, told in ((11, ["1 class has fewer training rows than data.max_train_examples_per_class"]), (10, [])):
+        data = load(tmp_path, rows, CLASSES, f"{split}, max_train_examples_per_class: {count}")
+        assert describe_notes(data.summary.notes) == told
+
+
 def test_classes_that_are_found_once_are_said(tmp_path):
     rows = [{"text": f"t {row}", "label": "ab"[row % 2]} for row in range(20)]
     data = load(tmp_path, [*rows, {"text": "odd", "label": "c"}], CLASSES)

@@ -85,6 +85,13 @@ def test_mined_are_the_nearest_wrong_documents() -> None:
         mine(queries, documents, keys, count=4, margin=0.05)
 
 
+def test_a_query_is_no_mined_negative_of_itself() -> None:
+    documents = torch.tensor([[0.9, 0.4], [1.0, 0.0], [0.6, 0.8], [0.0, 1.0]])
+    keys = torch.tensor([[0, 1], [2, 0], [3, 4], [5, 6]])  # the second document is the first query
+    found = mine(torch.tensor([[1.0, 0.0]]).repeat(4, 1), documents, keys, count=2, margin=0)
+    assert found[0].tolist() == [2, 3]
+
+
 def values(model: Path, folder: Path, **changes: Any) -> dict[str, Any]:
     texts = [text for text, _ in sentences(50)]
     rows = [{"query": text, "document": texts[at - 1][: 4 + at % 9], "score": at % 5} for at, text in enumerate(texts)]

@@ -16,7 +16,7 @@ from sentence_transformers import SentenceTransformer
 from sklearn.metrics import ndcg_score
 
 import peftlab
-from peftlab.core.errors import UnsupportedError
+from peftlab.core.errors import DataError, UnsupportedError
 from peftlab.core.metric import METRICS
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.reporter import Silent
@@ -24,6 +24,7 @@ from peftlab.core.splits import Split
 from peftlab.core.task import Prediction
 from peftlab.inference.explanation.attributions import explain
 from peftlab.inference.export.export import export_run
+from peftlab.preparation.load_data import load_data
 from peftlab.tasks.text_embedding import RETRIEVAL, TextEmbedding
 from peftlab.tasks.text_inputs import pad, text_vectors
 from tests.conftest import sentences
@@ -37,10 +38,11 @@ def reference_loss(vectors: torch.Tensor, keys: list[list[int]], scale: float, *
     count, sides = len(keys), len(keys[0])
     queries, candidates = vectors[:count], vectors[count:]
     keys_of = [keys[row][side] for side in range(1, sides) for row in range(count)]
+    right = [{other[1] for other in keys if other[0] == own[0]} for own in keys]
 
     def is_answer(query: int, at: int) -> bool:
-        twin = at < count and keys[at][0] == keys[query][0]
-        return twin or keys_of[at] == keys[query][1]
+        is_itself = keys_of[at] == keys[query][0] and at % count != query
+        return is_itself or keys_of[at] in right[query]
 
     total = 0.0
     for query in range(count):
@@ -79,6 +81,37 @@ def test_where_no_texts_are_equal_it_is_the_cross_entropy_of_sentence_transforme
     assert TextEmbedding(negatives=["no"]).loss(vectors, {"keys": keys}) / 6 == pytest.approx(float(expected), rel=1e-6)
 
 
+def test_paraphrases_in_a_chain_are_no_wrong_answers_to_themselves() -> None:
+    """Of the pairs (a, b) and (b, c), the second query stands among the documents: nothing lies nearer to it."""
+    a, b, c = torch.nn.functional.normalize(torch.tensor([[1.0, 0.1], [0.9, 0.3], [0.3, 1.0]]), dim=1)
+    keys = torch.tensor([[0, 1], [1, 2]])
+    pairs = [(a, b, keys[0]), (b, c, keys[1])]
+    assert [found.prediction for found in TextEmbedding().rank([Prediction(1.0, pair, []) for pair in pairs])] == [1, 1]
+    only_first = torch.nn.functional.cross_entropy(torch.stack([a @ b, a @ c])[None] / 0.05, torch.tensor([0]))
+    found = TextEmbedding().loss(torch.stack([a, b, b, c]), {"keys": keys})
+    assert float(found) == pytest.approx(float(only_first), rel=1e-5)
+    # Who names it as a negative of its row means it.
+    echo = TextEmbedding(negatives=["no"]).loss(torch.stack([a, b, a]), {"keys": torch.tensor([[0, 1, 0]])})
+    assert float(echo) > 0
+
+
+def test_all_documents_of_a_query_are_right_wherever_they_stand() -> None:
+    """Two documents answer query 0; one of them answers query 3 too, and is a negative of query 5."""
+    vectors = torch.nn.functional.normalize(torch.randn(12, 4, generator=torch.Generator().manual_seed(0)), dim=1)
+    keys = torch.tensor([[0, 1, 8], [0, 2, 9], [3, 2, 10], [5, 6, 2]])
+    shown = vectors[:1] @ vectors[4:].T / 0.05
+    shown[0, [1, 2, 7]] = -torch.inf
+    first = torch.nn.functional.cross_entropy(shown, torch.tensor([0]))
+    whole = TextEmbedding(negatives=["no"]).loss(vectors, {"keys": keys})
+    rest = 0.0
+    for row, twins in ((1, [0]), (2, []), (3, [])):
+        similar = vectors[row : row + 1] @ vectors[4:].T / 0.05
+        equal = [at for at, key in enumerate(keys[:, 1:].T.flatten().tolist()) if key == keys[row, 1] and at != row]
+        similar[0, [*twins, *equal]] = -torch.inf
+        rest += float(torch.nn.functional.cross_entropy(similar, torch.tensor([row])))
+    assert float(whole) == pytest.approx(float(first) + rest, rel=1e-5)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_ranks_and_metrics(seed: int) -> None:
     torch.manual_seed(seed)
@@ -88,7 +121,8 @@ def test_ranks_and_metrics(seed: int) -> None:
     documents = dict(enumerate(torch.randn(20, 3)))
     documents[3] = documents[4]  # nothing tells them apart
     queries = dict(enumerate(torch.randn(25, 3)))
-    pairs = [(queries[query], documents[document], torch.tensor([query, document])) for query, document in keys]
+    # No document is a query: their numbers differ.
+    pairs = [(queries[query], documents[document], torch.tensor([query, 30 + document])) for query, document in keys]
     found = TextEmbedding().rank([Prediction(1.0, pair, []) for pair in pairs])
     ranks, ndcg = [], []
     for query, document in keys:
@@ -136,6 +170,38 @@ def test_a_text_has_the_same_vector_alone_and_in_a_batch(bert: tuple[Any, Any], 
     assert torch.allclose(
         text_vectors(model, pad([{"input_ids": tokenizer(texts[0])["input_ids"]}], 0), pooling)[0], expected, atol=1e-5
     )
+
+
+def test_texts_that_differ_in_case_or_blanks_are_one_document(bert: tuple[Any, Any]) -> None:
+    """An uncased model gives them one vector: each would come before the other one, and no query would find its own."""
+    rows = {"query": ["sad", "dark"], "document": ["it was  bad", "It was bad "]}
+    encoded = TextEmbedding().encode(Split("test", range(2), rows), bert[1], ())
+    assert [example["keys"][1] for example in encoded.examples] == [1, 1]
+    assert encoded.notes["texts"] == 3
+
+
+def test_a_pair_is_in_one_split_whatever_its_negatives_are(tiny_bert: Path, tmp_path: Path) -> None:
+    """As in triplets of AllNLI or MS MARCO, in which a pair has a row for each of its negatives."""
+    rows = [
+        {"query": f"query {pair}", "document": f"answer {pair}", "no": f"wrong {pair} {each}"}
+        for pair in range(20)
+        for each in range(4)
+    ]
+    rows.append(dict(rows[0]))
+    values = small_values(tiny_bert, tmp_path)
+    values["task"] |= {"negatives": ["no"]}
+    for name, part in (("rows", rows), ("more", rows[:8])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    loaded = load_data(peftlab.Recipe.from_dict(values), offline=True, report=print)
+    pairs = {
+        name: set(zip(split.columns["query"], split.columns["document"], strict=True))
+        for name, split in loaded.splits.items()
+    }
+    assert sum(map(len, pairs.values())) == 20
+    assert sum(map(len, loaded.splits.values())) == 80, "each row but the copy stays"
+    values["data"]["source"] = {"train": str(tmp_path / "rows.jsonl"), "unlabeled": str(tmp_path / "more.jsonl")}
+    with pytest.raises(DataError, match="no text without a label is left"):
+        load_data(peftlab.Recipe.from_dict(values), offline=True, report=print)
 
 
 def test_equal_texts_have_equal_keys(bert: tuple[Any, Any]) -> None:
