@@ -156,7 +156,7 @@ class TaskAnswers(ABC):
     """What ``learn_answers`` gives, by its names in ``learned``."""
 
     def tempered(self, temperature: float) -> Self:
-        """The task whose ``predict`` takes logits that were divided by a temperature; by default the same one."""
+        """The task whose ``predict`` and ``loss`` take logits divided by a temperature; by default this one."""
         return self
 
     @property

@@ -97,7 +97,8 @@ def fit_temperature(task: Task, kept: LogitCollector) -> float:
 
     def loss(log_temperature: float) -> float:
         scale = float(np.exp(-log_temperature))
-        return sum(float(task.loss(logits * scale, batch)) for logits, batch in kept.batches)
+        tempered = task.tempered(1 / scale)
+        return sum(float(tempered.loss(logits * scale, batch)) for logits, batch in kept.batches)
 
     found: Any = minimize_scalar(loss, bounds=LOG_RANGE, method="bounded")
     return float(np.exp(found.x))

@@ -18,7 +18,7 @@ from peftlab.core.model_facts import ModelFacts
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Head, Prediction
 from peftlab.tasks._labels import one_of_each_class
-from peftlab.tasks.prompts.cloze import Cloze, check_prompt
+from peftlab.tasks.prompts.cloze import Cloze, check_order, check_prompt
 from peftlab.tasks.text_classification import TextClassification
 from peftlab.tasks.text_inputs import IGNORED, pad
 
@@ -74,6 +74,12 @@ class PromptClassification(TextClassification):
     def learn_model(self, facts: ModelFacts) -> dict[str, Any]:
         """Whether it fills masks, or goes on with a text."""
         return {FAMILY: "decoder"} if facts.family == "decoder" else {}
+
+    def check(self, facts: ModelFacts) -> None:
+        """As in text classification; a model must be given every text."""
+        super().check(facts)
+        if facts.family == "decoder":
+            check_order(self.prompt, self.text_columns())
 
     def check_split(self, split: Split, labels: tuple[str, ...]) -> None:
         """Every class must have a word, and every word a class."""
@@ -155,6 +161,10 @@ class PromptClassification(TextClassification):
         counts = likely.new_zeros(len(places)).index_add(0, rows, likely.new_ones(len(rows)))
         return (sums / counts).view(words.shape)
 
+    def of_examples(self, values: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """The mean of a text's rows, of which words of several tokens have one each."""
+        return values.view(len(batch["words"]), -1, *values.shape[1:]).mean(dim=1)
+
     def class_terms(self, logits: Tensor, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
         """One term an example."""
         return self._without_prior(logits.float()), batch["labels"]
@@ -195,5 +205,6 @@ class PromptClassification(TextClassification):
         return [{"input_ids": [*ids, *word[:-1]], "place": place, "tokens": word} for word in words]
 
     def _without_prior(self, logits: Tensor) -> Tensor:
+        """The prior is of logits that are not divided by a temperature, which may change no answer."""
         prior = self.learned.get(PRIOR)
-        return logits if prior is None else logits - logits.new_tensor(prior)
+        return logits if prior is None else logits - logits.new_tensor(prior) / self._temperature

@@ -358,7 +358,7 @@ class TextClassification(ClassAnswers):
         return {THRESHOLDS: thresholds(*given, labels)}
 
     def tempered(self, temperature: float) -> Self:
-        """Thresholds are of logits that are not divided."""
+        """Thresholds, and the prior of words, are of logits that are not divided."""
         (task := self.model_copy())._temperature = temperature
         return task
 

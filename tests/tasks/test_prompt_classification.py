@@ -16,8 +16,10 @@ import peftlab
 from peftlab.cli.run import summary
 from peftlab.core.config import replace_config
 from peftlab.core.errors import ConfigError, DataError, UnsupportedError, UserError
+from peftlab.core.model_facts import ModelFacts
 from peftlab.core.splits import Split
 from peftlab.core.task import TASKS, Prediction
+from peftlab.measurement.calibration import LogitCollector, fit_temperature
 from peftlab.tasks.prompt_classification import PromptClassification
 from tests.conftest import sentences
 
@@ -101,6 +103,30 @@ def test_a_word_may_have_several_tokens_where_the_model_writes(tiny_gpt2: Path, 
             own = [likely[at - 1, ids[0, at]].item() for at in range(len(start), ids.shape[1])]
             means.append(np.mean(own) / temperature)
         np.testing.assert_allclose(row, torch.tensor(means).softmax(-1).numpy(), atol=1e-4)
+
+
+def test_no_temperature_changes_an_answer_where_a_prior_is_taken_out() -> None:
+    task = PromptClassification(word_prior="validation").fitted({"word_prior": [math.log(0.9), math.log(0.1)]})
+    torch.manual_seed(0)
+    logits, batch = torch.randn(50, 2, dtype=torch.float64) * 2, {"labels": torch.randint(2, (50,))}
+    plain = [each.prediction for each in task.predict(logits, batch, LABELS)]
+    assert len(set(plain)) == 2
+    for temperature in (0.3, 3.0):
+        said = task.tempered(temperature).predict(logits / temperature, batch, LABELS)
+        assert [each.prediction for each in said] == plain
+    # The temperature is fitted to just these probabilities.
+    without = logits - torch.tensor(task.learned["word_prior"])
+    kept, plainly = LogitCollector(), LogitCollector()
+    kept(logits, batch)
+    plainly(without, batch)
+    assert fit_temperature(task, kept) == pytest.approx(fit_temperature(PromptClassification(), plainly), rel=1e-4)
+
+
+def test_a_model_that_reads_from_left_to_right_must_be_given_every_text() -> None:
+    task = PromptClassification(text=["first", "second"], prompt="{first} {label} {second}")
+    task.check(ModelFacts(path="x", model_type="bert", config={}, family="encoder"))
+    with pytest.raises(UnsupportedError, match=r"would not see \{second\}.*task.prompt|task.prompt.*\{second\}"):
+        task.check(ModelFacts(path="x", model_type="gpt2", config={}, family="decoder"))
 
 
 @pytest.mark.parametrize("method", ["lora", "prompt_tuning"])

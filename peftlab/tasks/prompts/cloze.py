@@ -56,6 +56,27 @@ def check_prompt(prompt: str, columns: Sequence[str]) -> None:
         raise ValueError(f"`prompt` has a place {{{strange[0]}}}, and the texts are in: {', '.join(columns)}")
 
 
+def check_order(prompt: str, columns: Sequence[str]) -> None:
+    """Refuse a prompt of which a model that reads from left to right would not be given every text.
+
+    Args:
+        prompt: With names in braces.
+        columns: Of the texts.
+
+    Raises:
+        UnsupportedError: A text stands behind the label's place.
+    """
+    fields = fields_of(prompt)
+    behind = [name for name in fields[fields.index(LABEL) :] if name in columns]
+    if behind:
+        raise UnsupportedError(
+            f"the model reads from left to right, and is given what stands before {{label}}: it would not see "
+            f"{{{behind[0]}}}",
+            where="task.prompt",
+            hint="Put {label} behind every text, as in '{text} It was {label}.'",
+        )
+
+
 @dataclass(frozen=True)
 class Place:
     """A text in its prompt.
