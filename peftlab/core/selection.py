@@ -115,7 +115,7 @@ def check_strategy(strategy: Strategy, task: Task, *, where: str) -> None:
             where=where,
             hint="Choose core_set, discriminative or random.",
         )
-    if strategy.uses and not task.predicts_from_logits:
+    if strategy.uses and not (task.predicts_from_logits and task.labels_by_row):
         raise UnsupportedError(
             f"the strategy `{strategy.registered_name}` needs a vector of each text, and a run of "
             f"{task.registered_name} gives none",

@@ -138,11 +138,11 @@ class TunedModel:
             found.update(zip(positions, said, strict=True))
         return [found[at] for at in range(len(examples))]
 
-    def read_logits(self, logits: Tensor, batch: Mapping[str, Tensor]) -> list[Prediction]:
-        """Predictions with calibrated scores, of a batch's logits.
+    def check_numbers(self, logits: Tensor) -> None:
+        """See that logits, or vectors, are numbers: the greatest of a row with NaN would be a class like any other.
 
         Raises:
-            RunFailedError: A logit is no number: the greatest of a row with NaN would be a class like any other.
+            RunFailedError: One is none.
         """
         if torch.isnan(logits).any():
             raise RunFailedError(
@@ -151,6 +151,14 @@ class TunedModel:
                 hint="Half precision overflows at 65,504: tune, export or serve it in float32 or bfloat16. Otherwise "
                 "its weights are broken.",
             )
+
+    def read_logits(self, logits: Tensor, batch: Mapping[str, Tensor]) -> list[Prediction]:
+        """Predictions with calibrated scores, of a batch's logits.
+
+        Raises:
+            RunFailedError: A logit is no number.
+        """
+        self.check_numbers(logits)
         return self.task.tempered(self.temperature).predict(logits.double() / self.temperature, batch, self.labels)
 
 

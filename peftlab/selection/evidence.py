@@ -71,13 +71,14 @@ def _look_at(tuned: TunedModel, split: Split, what: str, with_vectors: bool, rep
         for positions in tuned.batches(task.lengths(examples)):
             batch = task.collate([examples[at] for at in positions], tuned.tokenizer.pad_token_id)
             with _states(tuned, with_vectors) as states:
-                logits = tuned.compute_logits(batch) / tuned.temperature
+                logits = tuned.compute_logits(batch)
+            tuned.check_numbers(logits)
             if with_vectors:
-                found = task.of_examples(_mean(states(), batch["attention_mask"]), batch).double().numpy()
+                found = task.of_examples(_mean(states(), batch.get("attention_mask")), batch).double().numpy()
                 for at, vector in zip(positions, found, strict=True):
                     vectors[at] = vector
             if task.has_class_probabilities:
-                for at, said in zip(positions, task.predict(logits, batch, tuned.labels), strict=True):
+                for at, said in zip(positions, tuned.read_logits(logits, batch), strict=True):
                     probabilities[at] = said.scores
             reporter.advance(len(positions))
     finally:
@@ -121,7 +122,9 @@ def _states(tuned: TunedModel, wanted: bool) -> Iterator[Callable[[], Tensor]]:
             hook.remove()
 
 
-def _mean(states: Tensor, mask: Tensor) -> Tensor:
-    """The mean over each row's tokens; virtual tokens before the text are left out."""
+def _mean(states: Tensor, mask: Tensor | None) -> Tensor:
+    """The mean over each row's tokens; virtual tokens before the text are left out. None: of an image all count."""
+    if mask is None:
+        return states.mean(dim=1)
     weights = mask.unsqueeze(-1).float()
     return (states[:, -mask.shape[1] :] * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +68,9 @@ def leave_out(table: Table, split: Split, known: Mapping[str, Split], task: Task
         DataError: No row is left.
     """
     texts = task.compared_texts(split)
-    of_run = {name: task.compared_texts(known[name]) for name in (*SPLITS, *known) if name in known}
+    of_run = {
+        name: task.compared_texts(_with_columns(known[name], split)) for name in (*SPLITS, *known) if name in known
+    }
     counts = {f"in_{name}": 0 for name in of_run} | {f"near_{name}": 0 for name in of_run}
     counts |= {"duplicates": 0, "near_duplicates": 0}
     seen = {text_key(row): f"in_{name}" for name, rows in reversed(of_run.items()) for row in rows}
@@ -94,6 +96,11 @@ def leave_out(table: Table, split: Split, known: Mapping[str, Split], task: Task
             hint="Give texts that the run has not seen.",
         )
     return pool
+
+
+def _with_columns(split: Split, other: Split) -> Split:
+    """A split with the columns of another one alone: a pool of texts has no documents that answer them."""
+    return replace(split, columns={name: values for name, values in split.columns.items() if name in other.columns})
 
 
 def told(left_out: Mapping[str, int]) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from peftlab.artifact.saved_export import Saved, open_saved
 from peftlab.artifact.saved_run import SavedRun
 from peftlab.core.config import Document, build_config, parse_yaml_value
-from peftlab.core.errors import ConfigError, DataError
+from peftlab.core.errors import ConfigError, DataError, UnsupportedError
 from peftlab.core.reporter import Reporter
 from peftlab.core.selection import STRATEGIES, Candidates, Strategy, check_strategy, choose
 from peftlab.core.splits import Split
@@ -92,12 +92,18 @@ def select_rows(
         reporter: Is told what goes on.
 
     Raises:
-        UserError: The run or its data cannot be loaded, the task does not go with the strategy, or the pool is empty,
-            lacks a column, or has fewer rows that can be chosen than are wanted.
+        UserError: The run or its data cannot be loaded, the task does not go with the strategy or with tables, or the
+            pool is empty, lacks a column, or has fewer rows that can be chosen than are wanted.
     """
     saved = open_saved(run)
     recipe, task = saved.recipe, saved.recipe.task
     check_strategy(strategy, task, where=str(run))
+    if not task.labels_by_row:
+        raise UnsupportedError(
+            f"rows of a table are chosen one by one, and a run of {task.registered_name} reads what is made of them",
+            where=str(run),
+            hint="Give a run of text_classification, or of another task that reads a row's own texts.",
+        )
     with options_in_hints():
         table, everything = read_pool(path, reading(recipe), task)
     _check_count(count, len(table), table.name)

@@ -278,6 +278,8 @@ class Host:
     def read(self, items: Sequence[WorkItem]) -> list[Tensor]:
         """What each item's ``reading`` makes of its logits: a vector, or a number."""
         _, logits = _logits(items)
+        for item, row in zip(items, logits, strict=True):
+            item.hosted.tuned.check_numbers(row)
         return [item.reading(row[None])[0] for item, row in zip(items, logits, strict=True) if item.reading]
 
     def _check_base(self, run: SavedRun) -> None:

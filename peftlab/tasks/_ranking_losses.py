@@ -1,7 +1,7 @@
 """Losses that order the documents of a query, each a sum over the queries of a batch.
 
 All take scores and relevances (documents), which are between 0 and 1 in training, and for each document the number of
-its query. Queries whose documents are all alike add nothing to the losses that compare.
+its query. Pairwise, queries whose documents are all alike add nothing; listwise, theirs get the same score.
 """
 
 from __future__ import annotations

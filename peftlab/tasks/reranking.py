@@ -65,7 +65,10 @@ class Reranking(Task):
     )
     negatives: list[str] = Field(default_factory=list, description="Columns of documents that do not answer the query.")
     max_documents: PositiveInt = Field(
-        16, ge=2, description="Of a training query: it keeps so many documents, those that answer best among them."
+        16,
+        ge=2,
+        description="Of a training query: it keeps so many documents, those that answer best among them, and one at "
+        "least that answers less.",
     )
     max_length: PositiveInt = Field(256, description="Tokens of a query and a document; the longer text is cut.")
     separator: str | None = Field(
@@ -128,6 +131,11 @@ class Reranking(Task):
         }
         index = [split.index[first[query]] for query in groups]
         return Split(split.name, index, columns, split.source, split.notes)
+
+    @property
+    def labels_by_row(self) -> bool:
+        """The rows of a query belong together."""
+        return False
 
     def tidy_rows(self, split: Split) -> Split:
         """Blank texts are missing."""
@@ -281,8 +289,12 @@ class Reranking(Task):
         both = list(zip(documents, map(float, relevances), strict=True))
         if not is_train or len(both) <= self.max_documents:
             return both
-        best = sorted(range(len(both)), key=lambda at: -both[at][1])[: self.max_documents]
-        return [both[at] for at in sorted(best)]
+        best = sorted(range(len(both)), key=lambda at: -both[at][1])
+        kept = best[: self.max_documents]
+        worse = next((at for at in best if both[at][1] < both[kept[0]][1]), None)
+        if worse is not None and both[kept[-1]][1] == both[kept[0]][1]:
+            kept[-1] = worse  # documents that all answer alike tell nothing
+        return [both[at] for at in sorted(kept)]
 
     def _text(self, split: Split, row: int, column: str) -> str:
         value = split.columns[column][row]

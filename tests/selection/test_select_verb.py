@@ -119,6 +119,35 @@ def test_a_task_without_class_probabilities(command, tiny_run: Callable[..., Pat
     assert len(json.loads(found.stdout)["rows"]) == 3
 
 
+def test_tasks_of_other_rows(command, tiny_run: Callable[..., Path], tmp_path: Path) -> None:
+    """A pool of queries has no documents; words of several tokens make several rows of a text."""
+    pairs = [{"query": text, "document": f"{text} {at}", "rel": at % 2} for at, (text, _) in enumerate(sentences(60))]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pairs))
+    pool = [{"query": text, "document": text, "text": text} for text in [*FRESH, pairs[0]["query"]]]
+    (tmp_path / "pool.jsonl").write_text("".join(json.dumps(row) + "\n" for row in pool))
+    words = ["--pool", "pool.jsonl", "--count", 4, "--json", "--strategy"]
+    run = tiny_run(task="{type: text_embedding, max_length: 32}", data=tmp_path / "pairs.jsonl", steps=1)
+    for strategy in ("random", "core_set", "discriminative"):
+        done = command("select", run, *words, strategy)
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)
+        assert len(found["rows"]) == 4
+        assert sum(count for reason, count in found["left_out"].items() if reason.startswith("in_")) == 1
+    prompt = "{type: prompt_classification, max_length: 32, words: {good: great, bad: xylophone}}"
+    done = command("select", tiny_run(task=prompt, base="gpt2", steps=1), *words, "badge")
+    assert done.returncode == 0, done.stderr
+    lists = tmp_path / "lists.jsonl"
+    lists.write_text("".join(json.dumps({**row, "query": f"q {at // 4}"}) + "\n" for at, row in enumerate(pairs)))
+    run = tiny_run(task="{type: reranking, label: rel, max_length: 32}", data=lists, steps=1)
+    for strategy, told in (
+        ("core_set", "needs a vector of each text"),
+        ("random", "rows of a table are chosen one by"),
+    ):
+        refused = command("select", run, *words, strategy)
+        assert refused.returncode == 2, refused.stderr
+        assert told in refused.stderr
+
+
 def test_long_texts_in_windows_and_decoders(command, tiny_run: Callable[..., Path], tmp_path: Path) -> None:
     """A vector is of a text, also where the model reads it as several rows, or after virtual tokens."""
     windows = "{type: text_classification, max_length: 8, windows: {stride: 2, most: 3}}"

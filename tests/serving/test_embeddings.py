@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 import peftlab
 from peftlab.serving.host import Host
@@ -147,3 +149,13 @@ def test_documents_are_ranked_by_the_scores_of_predict(tiny_bert: Path, tmp_path
     status, answer, _ = client.request("POST", "/v1/rerank", {"query": query, "documents": ["a", " "]})
     assert status == 422
     assert "documents[1] is empty" in answer["error"]
+
+
+def test_a_vector_that_is_no_number_is_no_answer(embedding_run: Path, start: Any, tmp_path: Path) -> None:
+    folder = shutil.copytree(embedding_run, tmp_path / "broken")
+    file = folder / "adapter/adapter_model.safetensors"
+    save_file({name: tensor * float("inf") for name, tensor in load_file(file).items()}, file, {"format": "pt"})
+    client = start({"broken": folder})
+    for encoding in ("float", "base64"):
+        status, answer, _ = client.request("POST", "/v1/embeddings", {"input": TEXTS, "encoding_format": encoding})
+        assert (status, answer["error"]) == (500, "what the model computes is no number (NaN), so it gives no answer")

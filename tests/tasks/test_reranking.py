@@ -86,6 +86,14 @@ def test_rows_of_one_query_become_one_example() -> None:
             Reranking.model_validate(keys)
 
 
+@pytest.mark.parametrize(("relevance", "kept"), [([2, 2, 2, 1, 0], [2, 2, 1]), ([1, 0, 2, 2, 0], [1, 2, 2])])
+def test_a_query_keeps_a_document_that_answers_less(relevance: list[int], kept: list[int]) -> None:
+    task = Reranking(label="label", max_documents=3)
+    documents = [f"d{at}" for at in range(5)]
+    assert [value for _, value in task._kept(documents, relevance, is_train=True)] == kept
+    assert len(task._kept(documents, relevance, is_train=False)) == 5
+
+
 def test_bad_rows_are_named() -> None:
     task = Reranking(label="label")
     for row, words in (
