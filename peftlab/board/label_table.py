@@ -104,6 +104,7 @@ class LabelTable:
         with under_keys("TABLE"):
             table = read_table(path, DataConfig(source="data"))
         _check_columns(table, question.text_columns, str(path))
+        _check_written(_rows(table), path, output)
         self.rows = [row for row in _rows(table) if any(self.texts(row))]
         if not self.rows:
             raise DataError("there is no row with a text", where=str(path))
@@ -220,6 +221,31 @@ class LabelTable:
 def _rows(table: Table) -> list[dict[str, Any]]:
     names = list(table.columns)
     return [dict(zip(names, values, strict=True)) for values in zip(*table.columns.values(), strict=True)]
+
+
+def _check_written(rows: Sequence[Mapping[str, Any]], path: Path, output: Path) -> None:
+    """See that every row can be written, and read again, before the first answer is given.
+
+    Raises:
+        DataError: One cannot.
+    """
+    for number, row in enumerate(rows, start=1):
+        for name, value in row.items():
+            where = f"{path}, row {number}, column `{name}`"
+            if not isinstance(value, str) or name.startswith(SELECTED):
+                continue
+            if any("\ud800" <= character <= "\udfff" for character in value):
+                raise DataError(
+                    "it holds half of a character (a lone surrogate), which no file can hold",
+                    where=where,
+                    hint="Mend the row, or leave it out.",
+                )
+            if "\0" in value and output.suffix.lower() == ".csv":
+                raise DataError(
+                    "it holds a NUL character, with which a CSV file could not be read again",
+                    where=where,
+                    hint="Give an --output that ends in .jsonl or .parquet.",
+                )
 
 
 def _check_columns(table: Table, columns: Sequence[str], where: str) -> None:

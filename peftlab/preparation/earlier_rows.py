@@ -90,7 +90,8 @@ def with_earlier_rows(
         room = len(splits["validation"])
         total = sum(map(len, known.values()))
         drawn = {
-            at: draw_rows(each, math.ceil(room * len(each) / total), task, split_seed) for at, each in known.items()
+            at: draw_rows(each, math.ceil(room * len(each) / total - 1e-9), task, split_seed)
+            for at, each in known.items()
         }
         splits["validation"] = join_rows([splits["validation"], *drawn.values()])
     for number, data in enumerate(earlier, start=1):
@@ -103,7 +104,7 @@ def with_earlier_rows(
     if drawn:  # the fingerprint is of the rows as each table counts them
         splits["validation"] = _joined(own.splits["validation"], drawn, starts)
     again = {
-        at: draw_rows(data.splits["train"], math.ceil(replay * len(data.splits["train"])), task, seed)
+        at: draw_rows(data.splits["train"], math.ceil(replay * len(data.splits["train"]) - 1e-9), task, seed)
         for at, data in enumerate(earlier)
         if replay
     }

@@ -93,11 +93,13 @@ class CourseWatch:
             return
         name, count = self._majority
         if accuracy <= count / self._rows + NEAR_MAJORITY:
+            ways = ["train longer", "raise training.learning_rate"]
+            if self._recipe.task.takes_class_weights and self._recipe.training.class_weights is None:
+                ways.append("weigh the classes with --set training.class_weights=balanced")
             self._tell(
                 "majority",
                 f"accuracy {accuracy:.3f} is no more than the answer `{name}` to every text would get "
-                f"({count / self._rows:.3f}): train longer, raise training.learning_rate, or weigh the classes with "
-                "--set training.class_weights=balanced",
+                f"({count / self._rows:.3f}): {', '.join(ways[:-1])}, or {ways[-1]}",
             )
 
     def _tell(self, kind: str, line: str) -> None:

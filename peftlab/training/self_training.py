@@ -42,6 +42,6 @@ def surest(
     for name in labels:
         own = [at for at, each in enumerate(predictions) if each.prediction == name]
         own.sort(key=lambda at: -max(predictions[at].scores))
-        wanted = own[: math.ceil(share * len(own))]
+        wanted = own[: math.ceil(share * len(own) - 1e-9)]  # as floats, 0.07 · 100 is more than 7
         kept += [at for at in wanted if max(predictions[at].scores) >= least_confidence]
     return sorted(kept)

@@ -180,6 +180,21 @@ def test_who_ends_the_page_is_told_how_far_it_is(selection: Path, number: signal
 
 
 @pytest.mark.slow
+def test_a_text_that_could_not_be_written_is_told_before_the_first_answer(tmp_path: Path) -> None:
+    table = tmp_path / "rows.jsonl"
+    table.write_text('{"text": "fine"}\n{"text": "nothing\\u0000 here"}\n')
+    with pytest.raises(UserError, match=r"row 2.*NUL character") as told:
+        LabelTable(table, tmp_path / "out.csv", ASKED)
+    assert ".jsonl or .parquet" in str(told.value)
+    rows = LabelTable(table, tmp_path / "out.jsonl", ASKED)
+    rows.answer(1, ["good"])
+    assert LabelTable(table, tmp_path / "out.jsonl", ASKED).answer_of(1) == ("good",)
+    table.write_text('{"text": "fine", "note": "half\\ud83d"}\n')
+    for ending in ("csv", "jsonl", "parquet"):
+        with pytest.raises(UserError, match=r"row 1, column `note`.*half of a character"):
+            LabelTable(table, tmp_path / f"other.{ending}", ASKED)
+
+
 def test_a_run_says_what_is_asked(tiny_run: Callable[..., Path]) -> None:
     assert Question.of_run(tiny_run()) == Question(("text",), ("label",), ("bad", "good"))
 

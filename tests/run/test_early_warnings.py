@@ -63,3 +63,14 @@ def test_the_majority_s_accuracy_is_said():
     assert [line for line in said if "warning" in line] == [said[1]]
     assert "`a`" in said[1]
     assert said[0] == "validation  accuracy 0.8000   loss 0.5000"
+
+
+def test_no_class_weights_are_proposed_where_none_are_taken():
+    for settings, proposed in (
+        ([], True),
+        (["training.class_weights=balanced"], False),
+        (["task.type=few_shot_classification"], False),
+    ):
+        said = []
+        CourseWatch(recipe(*settings), split(["a"] * 8 + ["b"] * 2), said.append).look_at_scores({"accuracy": 0.8})
+        assert ("class_weights" in said[1]) is proposed

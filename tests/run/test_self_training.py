@@ -149,6 +149,8 @@ def test_a_share_of_each_class_is_the_surest() -> None:
     assert surest(said, ("a", "b"), share=0.5, least_confidence=0.0) == [0, 2, 3]
     assert surest(said, ("a", "b"), share=1.0, least_confidence=0.65) == [0, 2, 3]
     assert surest(said, ("a", "b", "c"), share=0.1, least_confidence=0.85) == [0]
+    many = [Prediction(None, "a", [0.9, 0.1])] * 100
+    assert [len(surest(many, ("a",), share=share, least_confidence=0)) for share in (0.07, 0.55, 0.551)] == [7, 55, 56]
 
 
 def test_bad_input_gets_a_message(recipe, tmp_path: Path) -> None:
