@@ -13,6 +13,7 @@ from peftlab.core.task import Task
 from peftlab.data.columns import check_columns, split_of_table, take
 from peftlab.data.data_config import DataConfig
 from peftlab.data.duplicates import text_key
+from peftlab.data.images import with_images
 from peftlab.data.near_duplicates import first_alike
 from peftlab.data.table import Table
 from peftlab.data.tables import read_table
@@ -50,7 +51,8 @@ def read_pool(path: Path, config: DataConfig, task: Task) -> tuple[Table, Split]
     if not len(table):
         raise DataError("the pool is empty: there are no rows", where=table.name)
     columns = task.input_columns()
-    split = task.tidy_rows(split_of_table("pool", table, columns))
+    images = [name for name in task.image_columns() if name in columns]
+    split = task.tidy_rows(split_of_table("pool", with_images(table, images, path.parent), columns))
     check_columns(split, columns, ())
     return table, split
 

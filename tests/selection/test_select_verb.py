@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from peftlab.core.selection import STRATEGIES
 from peftlab.data.near_duplicates import first_alike
@@ -146,6 +147,22 @@ def test_tasks_of_other_rows(command, tiny_run: Callable[..., Path], tmp_path: P
         refused = command("select", run, *words, strategy)
         assert refused.returncode == 2, refused.stderr
         assert told in refused.stderr
+
+
+def test_images_that_the_run_knows_are_left_out(
+    command, tiny_vit: Path, tiny_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    rows = [{"image": f"{at}.png", "label": "ab"[at % 2]} for at in range(46)]
+    for at, row in enumerate(rows):
+        Image.new("RGB", (8, 8), (5 * at, at % 2 * 200, 90)).save(tmp_path / row["image"])
+    for name, part in (("rows", rows[:40]), ("pool", rows[38:])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in part))
+    run = tiny_run(base=tiny_vit, task="{type: image_classification}", data=tmp_path / "rows.jsonl", steps=1)
+    for strategy in ("random", "core_set"):
+        done = command("select", run, "--pool", "pool.jsonl", "--count", 6, "--strategy", strategy, "--json")
+        assert done.returncode == 0, done.stderr
+        found = json.loads(done.stdout)["rows"]
+        assert {row["image"] for row in found} == {row["image"] for row in rows[40:]}
 
 
 def test_long_texts_in_windows_and_decoders(command, tiny_run: Callable[..., Path], tmp_path: Path) -> None:
