@@ -93,6 +93,8 @@ def read_tables(
         sheets = sheet_names(file)
         chosen = set((config.splits or usual_splits(sheets)).values()) & set(sheets)
         if chosen and (config.splits is not None or "train" in usual_splits(sheets)):
+            if config.splits is None:
+                _tell_left(path, [sheet for sheet in sheets if sheet not in chosen], report)
             return {sheet: _sheet_table(file, sheet, config, keep) for sheet in sheets if sheet in chosen}
     return {"": _read_file(file, config, keep, report)}
 
@@ -225,6 +227,7 @@ def _read_files(
     chosen = files
     if config.splits is None and len(files) > 1:
         chosen = [file for file in files if usual_splits([_split_in_name(file)])] or files
+        _tell_left(where, [file.member or file.path.name for file in files if file not in chosen], report)
     parts: dict[str, list[Table]] = {}
     if config.splits is None and _are_documents(chosen, config):
         return {"": _concatenate([_read_file(file, config, keep, report) for file in chosen], where.name)}
@@ -241,6 +244,12 @@ def _read_files(
             hint=hint,
         )
     return {name: _concatenate(tables, f"{where.name}: {name}") for name, tables in parts.items()}
+
+
+def _tell_left(where: Path, names: Sequence[str], report: ProgressCallback | None) -> None:
+    if names and report is not None:
+        shown = ", ".join([*names[:8], *(["…"] if len(names) > 8 else [])])
+        report(f"{where.name}: not read, since the name is no split's: {shown}")
 
 
 def _are_documents(files: Sequence[TableFile], config: DataConfig) -> bool:

@@ -126,7 +126,8 @@ def _split_files(folder: Path) -> dict[str, str]:
 
 
 def _has_word(name: str, word: str) -> bool:
-    return re.search(rf"(?<![a-z]){word}|{word}(?![a-z])", name.lower()) is not None
+    """Whether a word stands in a file's name by itself: in `wnut17train.conll`, not in `latest.csv`."""
+    return re.search(rf"(?<![a-z]){word}(?:set|data|split|file)?s?(?![a-z])", name.lower()) is not None
 
 
 def _fields_of_text(path: Path) -> dict[str, Any]:

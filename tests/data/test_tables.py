@@ -273,6 +273,14 @@ def test_a_folder_s_files_are_splits_and_their_parts_belong_together(tmp_path):
     assert {name: table.columns["text"] for name, table in tables.items()} == {"train": ["a", "b", "c"], "dev": ["d"]}
 
 
+def test_files_that_are_no_split_are_told(tmp_path):
+    for name in ("train", "latest", "contest"):
+        (tmp_path / f"{name}.csv").write_text("text\nx\n")
+    told: list[str] = []
+    assert set(read_tables(tmp_path, config(), report=told.append)) == {"train"}
+    assert told == [f"{tmp_path.name}: not read, since the name is no split's: contest.csv, latest.csv"]
+
+
 def test_a_folder_without_tables_is_an_error(tmp_path):
     write(tmp_path / "README.md", "words")
     with pytest.raises(DataError, match="the folder holds no tables"):

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from peftlab.cli.app import app
 from peftlab.core.errors import DataError
 from peftlab.proposal.propose import propose
+from peftlab.proposal.reading import look_at
 from peftlab.recipe.schema import load_recipe
 
 WORDS = [
@@ -188,3 +189,15 @@ def test_a_person_is_asked_where_two_columns_could_be_meant(tmp_path):
     found = propose(str(table), name="x", offline=True, ask=lambda question, answers: shown.extend(answers) or 1)
     assert len(shown) == 2
     assert found.values["task"]["label"] in shown[1]
+
+
+def test_a_split_s_name_is_a_word_of_its_own(tmp_path):
+    rows = "text,label\n" + "".join(f"a text of number {number},{'ab'[number % 2]}\n" for number in range(40))
+    for folder, names, expected in (
+        ("plain", ("my_trainset.csv", "testdata-a.csv", "x_dev2.csv"), {"train", "test", "validation"}),
+        ("others", ("train.csv", "latest.csv", "retrieval.csv", "contest.csv"), {"train"}),
+    ):
+        (tmp_path / folder).mkdir()
+        for place, name in enumerate(names):
+            (tmp_path / folder / name).write_text(rows.replace("number", f"number {place}"))
+        assert set(look_at(str(tmp_path / folder)).tables) == expected
