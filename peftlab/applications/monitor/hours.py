@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from datetime import tzinfo
 
 import numpy as np
 from sqlalchemy import and_, func, select, union
@@ -11,6 +12,7 @@ from sqlalchemy.engine import Connection
 
 from peftlab.applications.monitor.baseline import DAY, Floats, Heard
 from peftlab.applications.monitor.tables import HOURS, VOICES
+from peftlab.applications.monitor.times import clock_hour
 
 SILENCE = DAY
 """Hours without any text of any stream; so long at least is one in which nothing was heard."""
@@ -47,6 +49,28 @@ def heard_hours(connection: Connection, start: int, stop: int) -> Heard:
         if after - before - 1 >= max(SILENCE, SILENCES * usual):
             heard[before + 1 : after] = False
     return heard
+
+
+def by_clocks(counts: Floats, heard: Heard, start: int, zone: tzinfo) -> tuple[int, Floats, Heard]:
+    """Put hours where clocks of a zone have them, so that a morning stays one when clocks are changed.
+
+    An hour that the clocks leave out was not heard; of two that they show as one, the first counts.
+
+    Args:
+        counts: Series × hours.
+        heard: Of each hour.
+        start: The first hour, since 1970.
+        zone: Of the clocks.
+
+    Returns:
+        The first hour as clocks count it, counts, and which hours were heard.
+    """
+    places = np.array([clock_hour(hour, zone) for hour in range(start, start + counts.shape[1])], dtype=np.int64)
+    first = int(places[0])
+    shown, at = np.unique(places - first, return_index=True)
+    moved, told = np.zeros((len(counts), int(shown[-1]) + 1)), np.zeros(int(shown[-1]) + 1, dtype=bool)
+    moved[:, shown], told[shown] = counts[:, at], heard[at]
+    return first, moved, told
 
 
 def late_hour(connection: Connection, sentiment: str, start: int, stop: int) -> int | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
 
+from peftlab.applications.monitor.times import zone_of
 from peftlab.core.config import Config
 
 
@@ -58,6 +59,15 @@ class Watch(Config):
     smoothing: NonNegativeFloat = Field(
         2.0, le=6, description="Standard deviation, in hours, by which the daily course is smoothed."
     )
+    zone: str = Field(
+        "UTC", description="By whose clocks people live, such as Europe/Berlin: the daily course moves with them."
+    )
+
+    @field_validator("zone")
+    @classmethod
+    def _is_a_zone(cls, name: str) -> str:
+        zone_of(name)
+        return name
 
 
 class Webhook(Config):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, tzinfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from peftlab.core.errors import DataError
 from peftlab.core.times import moment_of
@@ -44,8 +45,30 @@ def hour_of(moment: float) -> int:
 
 
 def hour_of_week(hour: int) -> int:
-    """From Monday, 0:00 UTC; 1970 began on a Thursday."""
+    """From Monday, 0:00, of the zone whose hours they are; 1970 began on a Thursday."""
     return (hour + 3 * 24) % (7 * 24)
+
+
+def zone_of(name: str) -> tzinfo:
+    """A zone by its name, such as Europe/Berlin.
+
+    Raises:
+        ValueError: There is none.
+    """
+    if name == "UTC":  # which needs no database of zones
+        return UTC
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+        raise ValueError(
+            f"there is no zone {name!r}: as in Europe/Berlin. A machine that knows no zones needs: pip install tzdata"
+        ) from error
+
+
+def clock_hour(hour: int, zone: tzinfo) -> int:
+    """Hours since 1970 as clocks of a zone count them; these jump twice a year."""
+    ahead = datetime.fromtimestamp(hour * HOUR, zone).utcoffset() or timedelta()
+    return hour + ahead // timedelta(hours=1)
 
 
 def shown_hour(hour: int) -> str:

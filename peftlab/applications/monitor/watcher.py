@@ -22,7 +22,7 @@ from sqlalchemy.engine import Connection
 
 from peftlab.applications.monitor.alarms import Surge, add_late, raise_alarm
 from peftlab.applications.monitor.baseline import DAY, Floats, predict
-from peftlab.applications.monitor.hours import heard_hours, late_hour, matrix_of
+from peftlab.applications.monitor.hours import by_clocks, heard_hours, late_hour, matrix_of
 from peftlab.applications.monitor.rows import (
     VoicesKey,
     add_to_mark,
@@ -36,7 +36,7 @@ from peftlab.applications.monitor.settings import Destinations, Watch
 from peftlab.applications.monitor.store import Store
 from peftlab.applications.monitor.surges import LONGEST_HISTORY, Detector, fit_detector, score
 from peftlab.applications.monitor.tables import ALL_TOPICS, HOURS, MARKS, TEXTS
-from peftlab.applications.monitor.times import hour_of, hour_of_week
+from peftlab.applications.monitor.times import clock_hour, hour_of, hour_of_week, zone_of
 from peftlab.applications.monitor.voices import COPY_HOURS, fold
 
 JUDGED = "judged_until"
@@ -96,6 +96,7 @@ class Watcher:
 
     def __init__(self, store: Store, watch: Watch, send: Destinations, topics: Sequence[str], seed: int) -> None:
         self._store, self._watch, self._send, self._topics, self._seed = store, watch, send, list(topics), seed
+        self._zone = zone_of(watch.zone)
         self._days: dict[int, _Day] = {}
         self._looked = -LATE_EVERY
 
@@ -190,7 +191,9 @@ class Watcher:
     def _surges(self, connection: Connection, day: _Day, stream: str, stop: int) -> dict[tuple[int, int], Surge]:
         """The hours of the day that are too high, as they are counted now; by topic and hour, in this order."""
         detector, topics = day.detectors[stream], day.topics
-        counts, first = matrix_of(connection, stream, topics, day.start, stop), hour_of_week(day.start)
+        counts = matrix_of(connection, stream, topics, day.start, stop)
+        noon = day.start + DAY // 2  # most of a day on which clocks are changed is as its noon
+        first = hour_of_week(clock_hour(noon, self._zone) - DAY // 2)
         ties = self._ties(stream, topics, day.start, stop)
         scores = score(counts, first, detector.baseline, ties, self._watch.least_voices)
         expected = predict(counts, first, detector.baseline).mean
@@ -261,7 +264,7 @@ class Watcher:
                 if len(told) >= LEAST_HISTORY:
                     begin += int(told[0]) // DAY * DAY  # what is learned from begins with a day that was heard
                     counts = matrix_of(connection, stream, topics, begin, start)
-                    histories[stream] = begin, counts, heard[begin - start :]
+                    histories[stream] = by_clocks(counts, heard[begin - start :], begin, self._zone)
         rates = np.full(len(topics), self._watch.topic_false_alarms_a_month / max(len(self._topics), 1))
         rates[0] = self._watch.false_alarms_a_month
         found = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +14,14 @@ from peftlab.applications.monitor import feeding, views
 from peftlab.applications.monitor.application import Monitor
 from peftlab.applications.monitor.baseline import fit_baseline
 from peftlab.applications.monitor.building import HISTORY_NAME
-from peftlab.applications.monitor.hours import heard_hours
+from peftlab.applications.monitor.hours import by_clocks, heard_hours
 from peftlab.applications.monitor.intake import keep
 from peftlab.applications.monitor.opening import open_store
+from peftlab.applications.monitor.rows import keep_hours
 from peftlab.applications.monitor.settings import Destinations, Watch
 from peftlab.applications.monitor.store import Post, Store
 from peftlab.applications.monitor.tables import HOURS, OUTBOX, TEXTS
-from peftlab.applications.monitor.times import HOUR
+from peftlab.applications.monitor.times import HOUR, clock_hour, zone_of
 from peftlab.applications.monitor.watcher import LATE_EVERY, Watcher, seed_history
 from peftlab.core.application import Hosting, Workplace
 from tests.applications.monitor.word_reader import WordReader
@@ -166,6 +168,50 @@ def test_hours_that_were_not_heard_say_nothing_of_what_is_usual() -> None:
     assert told.excess == pytest.approx(whole.excess, abs=0.1)
     assert told.level == pytest.approx(whole.level, rel=0.05)
     assert untold.excess > whole.excess + 0.5
+
+
+def test_a_morning_stays_one_when_clocks_are_changed(tmp_path: Path) -> None:
+    """A busy stream: its mornings rise within an hour, and clocks go ahead on 28 March 2004, or back on 31 October."""
+    zone, random = zone_of("Europe/Berlin"), np.random.default_rng(0)
+    for name, sunday in (("spring", datetime(2004, 3, 28, tzinfo=UTC)), ("autumn", datetime(2004, 10, 31, tzinfo=UTC))):
+        first = int(sunday.timestamp()) // HOUR
+        busy = [clock_hour(hour, zone) % 24 in range(7, 22) for hour in range(first - 21 * 24, first + 72)]
+        counts = random.poisson([100.0 if is_busy else 20.0 for is_busy in busy])
+        began = {}
+        for named in ("UTC", "Europe/Berlin"):
+            store = Store(f"sqlite:///{tmp_path / name}-{named.replace('/', '-')}.db")
+            hours = [("shop", "*", first - 21 * 24 + at, int(count)) for at, count in enumerate(counts)]
+            with store.transaction() as connection:
+                keep_hours(
+                    connection, [dict(zip(("stream", "topic", "hour", "voices"), row, strict=True)) for row in hours]
+                )
+            watcher = Watcher(
+                store, Watch.model_validate({"zone": named, "topic_false_alarms_a_month": 0}), SEND, [], 0
+            )
+            with store.transaction() as connection:
+                began[named] = sum(
+                    len(watcher._surges(connection, watcher._detectors(first + day), "shop", first + day + 24))
+                    for day in (24, 48)
+                )
+        assert began["UTC"] >= 2, name
+        assert began["Europe/Berlin"] == 0, name
+    assert heard_by_clocks(zone, datetime(2004, 3, 28, tzinfo=UTC)) == (49, [25])  # two o'clock
+    assert heard_by_clocks(zone, datetime(2004, 10, 31, tzinfo=UTC)) == (47, [])
+    assert heard_by_clocks(zone_of("UTC"), datetime(2004, 3, 28, tzinfo=UTC)) == (48, [])
+    assert clock_hour(0, zone_of("Asia/Kolkata")) == 5
+    with pytest.raises(ValueError, match="there is no zone 'Europe/Berlim'"):
+        Watch.model_validate({"zone": "Europe/Berlim"})
+
+
+def heard_by_clocks(zone: tzinfo, day: datetime) -> tuple[int, list[int]]:
+    """Of the day and the one before it: how many hours there are by clocks, and which were not heard."""
+    start = int(day.timestamp()) // HOUR - 24
+    counts = np.arange(48.0)[None]
+    first, moved, heard = by_clocks(counts, np.ones(48, dtype=bool), start, zone)
+    assert first == clock_hour(start, zone)
+    assert moved[0, :24].tolist() == counts[0, :24].tolist()
+    assert moved[0, -1] == 47
+    return moved.shape[1], np.flatnonzero(~heard).tolist()
 
 
 def test_a_table_is_fed_in_the_order_of_time_while_a_server_judges(

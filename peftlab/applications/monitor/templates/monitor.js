@@ -3,6 +3,7 @@ const panel = document.getElementById("panel");
 const state = document.getElementById("state");
 const pause = document.getElementById("pause");
 let isPaused = false;
+let isAsking = false;
 
 pause.addEventListener("click", () => {
   isPaused = !isPaused;
@@ -12,14 +13,19 @@ pause.addEventListener("click", () => {
 });
 
 async function renew() {
-  if (isPaused || panel.contains(document.activeElement) && document.activeElement !== panel) return;
+  if (isAsking || isPaused || panel.contains(document.activeElement) && document.activeElement !== panel) return;
+  isAsking = true; // a slow answer is waited for: several at once would make it slower, and an old one could come last
   try {
-    const answer = await fetch("/panel" + location.search);
+    const answer = await fetch("/panel" + location.search, { signal: AbortSignal.timeout(30000) });
     if (!answer.ok) throw new Error(String(answer.status));
-    panel.innerHTML = await answer.text();
-    state.textContent = "Live: renewed every five seconds.";
+    const text = await answer.text();
+    if (!isPaused) { // since it was asked
+      panel.innerHTML = text;
+      state.textContent = "Live: renewed every five seconds.";
+    }
   } catch {
-    state.textContent = "The monitor does not answer; trying again.";
+    if (!isPaused) state.textContent = "The monitor does not answer; trying again.";
   }
+  isAsking = false;
 }
 setInterval(renew, 5000);
