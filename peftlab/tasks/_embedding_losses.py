@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from peftlab.core.products import product
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -29,11 +31,11 @@ def info_nce(vectors: Tensor, keys: Tensor, *, temperature: float, symmetric: bo
     from torch.nn import functional
 
     queries, documents = vectors[: len(keys)], vectors[len(keys) :]
-    similarities = queries @ documents.T / temperature  # queries × (documents, then negatives)
+    similarities = product(queries, documents.T) / temperature  # queries × (documents, then negatives)
     own = torch.arange(len(keys), device=vectors.device)
     shown = keys[:, 1:].T.flatten()
     same_query = keys[:, 0, None] == keys[None, :, 0]
-    is_right = same_query.float() @ (keys[:, 1, None] == shown[None, :]).float() > 0
+    is_right = product(same_query.float(), (keys[:, 1, None] == shown[None, :]).float()) > 0
     is_of_row = own[:, None] == torch.arange(len(shown), device=vectors.device) % len(keys)
     is_right |= (keys[:, 0, None] == shown[None, :]) & ~is_of_row
     is_own = functional.one_hot(own, len(shown)).bool()
@@ -119,7 +121,7 @@ def supervised_contrastive(vectors: Tensor, labels: Tensor, *, temperature: floa
     import torch
 
     itself = torch.eye(len(vectors), dtype=torch.bool, device=vectors.device)
-    similarities = (vectors @ vectors.T / temperature).masked_fill(itself, -torch.inf)
+    similarities = (product(vectors, vectors.T) / temperature).masked_fill(itself, -torch.inf)
     logarithms = similarities - similarities.logsumexp(dim=1, keepdim=True)
     alike = (labels[:, None] == labels[None, :]) & ~itself
     found = logarithms.masked_fill(~alike, 0).sum(dim=1)

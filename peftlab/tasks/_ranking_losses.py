@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from peftlab.core.products import product
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -32,7 +34,7 @@ def pairwise(scores: Tensor, relevance: Tensor, owners: Tensor) -> Tensor:
 
     same = _same(owners)
     is_better = (same & (relevance[:, None] > relevance[None, :])).float()
-    pairs = same.float() @ is_better.sum(dim=1)  # of its query, for each document
+    pairs = product(same.float(), is_better.sum(dim=1))  # of its query, for each document
     each = functional.softplus(scores[None, :] - scores[:, None]) * is_better
     return (each.sum(dim=1) / pairs.clamp(min=1)).sum()
 
@@ -46,7 +48,7 @@ def listwise(scores: Tensor, relevance: Tensor, owners: Tensor) -> Tensor:
 
     same = _same(owners)
     of_all = torch.logsumexp(scores[None, :].masked_fill(~same, -torch.inf), dim=1)
-    total = same.float() @ relevance
+    total = product(same.float(), relevance)
     return (relevance / total.clamp(min=1e-6) * (of_all - scores)).sum()
 
 

@@ -14,6 +14,7 @@ from pydantic import Field, PositiveInt
 
 from peftlab.core.config import Config
 from peftlab.core.errors import UnsupportedError
+from peftlab.core.products import product
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.tasks.language.user_text import encode_as_text
 
@@ -166,7 +167,7 @@ def window_weights(examples: Sequence[Example]) -> Tensor:
 
 def pooled(logits: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
     """Logits of texts (examples × …): the mean of their windows'; those of a batch without windows as they are."""
-    return logits if WEIGHTS not in batch else batch[WEIGHTS].to(logits.dtype) @ logits
+    return logits if WEIGHTS not in batch else product(batch[WEIGHTS].to(logits.dtype), logits)
 
 
 def describe_windows(windows: Windows, max_length: int, end: str = "the mean of the windows' logits decides.") -> str:
