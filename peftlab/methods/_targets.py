@@ -14,6 +14,7 @@ from peftlab.core.errors import UnsupportedError, did_you_mean
 from peftlab.core.method import MethodContext
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.record import Guard
+from peftlab.core.tensors import count_weights
 
 if TYPE_CHECKING:
     from torch import nn
@@ -82,7 +83,23 @@ def guard_targets(model: Any, targets: str | Sequence[str]) -> Guard:
             return Guard.check(False, f"no adapter was put on {', '.join(missing)}")
     kinds = Counter(name.rpartition(".")[2] for name in adapted)
     detail = ", ".join(f"{kind} × {count}" for kind, count in sorted(kinds.items()))
-    return Guard.check(bool(adapted), f"{len(adapted)} modules: {detail}")
+    return Guard.check(bool(adapted), f"{len(adapted)} modules: {detail}{_out_of_reach(model)}")
+
+
+def _out_of_reach(model: nn.Module) -> str:
+    """What is to be said of matrices that stand in one tensor, as those of a mixture's experts: they are no layers."""
+    from torch.nn.modules.conv import _ConvNd
+
+    sizes: Counter[str] = Counter()
+    for name, module in model.named_modules():
+        for key, weight in module.named_parameters(recurse=False):
+            is_stack = weight.ndim == 3 and weight.shape[0] > 1 and not isinstance(module, _ConvNd)
+            if is_stack and not weight.requires_grad:
+                sizes[f"{name.rpartition('.')[2]}.{key}"] += weight.numel()
+    if not sizes:
+        return ""
+    share = sizes.total() / sum(count_weights(weight) for weight in model.parameters() if not weight.requires_grad)
+    return f"; out of reach, as several matrices in one tensor: {', '.join(sizes)}, {share:.0%} of the frozen weights"
 
 
 def _resolve(known: Sequence[str], targets: str | Sequence[str], model_name: str) -> list[str]:

@@ -300,8 +300,8 @@ class Host:
             self._pool.share(tuned.model)
         is_mixed = isinstance(saved, SavedRun) and can_share_batches(tuned.model)
         group = AdapterGroup(tuned, is_mixed, {name: "default"})
-        if is_mixed:
-            self._groups[_group_key(tuned.recipe, tuned.labels)] = group
+        if is_mixed and isinstance(saved, SavedRun):
+            self._groups[_group_key(saved)] = group
         return Hosted(name, tuned, group)
 
     def _join(self, name: str, run: SavedRun) -> Hosted | None:
@@ -319,7 +319,7 @@ class Host:
         return Hosted(name, tuned, group)
 
     def _group_of(self, run: SavedRun) -> AdapterGroup | None:
-        return self._groups.get(_group_key(run.recipe, run.labels))
+        return self._groups.get(_group_key(run))
 
 
 class _Written:
@@ -374,11 +374,12 @@ def why_apart(one: Recipe, other: Recipe) -> str | None:
     return None if _task_key(one) == _task_key(other) else "their tasks differ in more than columns and lengths"
 
 
-def _group_key(recipe: Recipe, labels: tuple[str, ...]) -> tuple[Any, ...]:
-    """Equal for runs whose adapters fit one model: method, task, the settings of both, and kind of head."""
-    head = recipe.task.head(labels)
+def _group_key(run: SavedRun) -> tuple[Any, ...]:
+    """Equal for runs whose adapters fit one model: weights of the base, method, task, settings, and kind of head."""
+    recipe, head = run.recipe, run.recipe.task.head(run.labels)
     shape = {key: value for key, value in head.config.items() if key not in {"id2label", "label2id", "num_labels"}}
-    return (*_method_key(recipe), *_task_key(recipe), head.auto_class, tuple(sorted(shape.items())))
+    settings = (*_method_key(recipe), *_task_key(recipe))
+    return (run.record.base_fingerprint, *settings, head.auto_class, tuple(sorted(shape.items())))
 
 
 def _method_key(recipe: Recipe) -> tuple[str, str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from pathlib import Path
+from typing import Any
 
 import peft
 from test_contract import NOT_TRANSPOSED
@@ -21,6 +23,23 @@ def test_every_method_and_every_tuner_is_there_once() -> None:
     left_out = re.findall(r"`(\w+)`", rows)
     assert len(left_out) == len(set(left_out))
     assert set(left_out) == {kind.value.lower() for kind in peft.PeftType} - set(METHODS)
+
+
+def test_defaults_are_pefts_but_for_those_that_are_told() -> None:
+    differing = {}
+    for name in PEFT_ADAPTERS:
+        method: Any = METHODS[name]()
+        theirs = {f.name: f.default for f in dataclasses.fields(getattr(peft, method.config_class))}
+        for key, value in {**method._own_fields(), **method.fixed}.items():
+            if theirs[key] != value:
+                differing[name, key] = (value, theirs[key])
+    assert differing == {
+        ("c3a", "block_size"): (128, 256),
+        ("miss", "r"): (16, 64),
+        ("vblora", "vector_length"): (128, 256),
+        ("oft", "use_cayley_neumann"): (False, True),
+    }
+    assert all(f"`{name}`" in METHODS_PART.partition("Their defaults are peft's")[2][:300] for name, _ in differing)
 
 
 def test_the_table_says_what_the_classes_say() -> None:

@@ -71,6 +71,23 @@ def test_blocks_that_do_not_divide_a_layer_are_refused() -> None:
     assert caught.value.where == "method.block_size"
 
 
+@pytest.mark.parametrize("method", ["lora", "loha"])
+def test_what_no_adapter_reaches_is_told(method: str) -> None:
+    """`all-linear` has left out a mixture's experts, most of its weights, without a word: each tensor holds them all."""
+    config = transformers.MixtralConfig(**SIZES, vocab_size=60, num_key_value_heads=2, num_local_experts=4)
+    context = MethodContext("CAUSAL_LM", 30)
+    model = METHODS[method]().apply(transformers.MixtralForCausalLM(config), context)
+    detail = METHODS[method]().guards(model, context)["target_modules_matched"].detail
+    assert "out of reach" in detail
+    assert "experts.gate_up_proj, experts.down_proj" in detail
+    frozen = {name: each.numel() for name, each in model.named_parameters() if not each.requires_grad}
+    share = sum(size for name, size in frozen.items() if ".experts." in name) / sum(frozen.values())
+    assert f" {share:.0%} of the frozen weights" in detail
+    for kind in (KIND["bert"], KIND["gpt2-lm"]):
+        model = METHODS["lora"]().apply(kind.build(), kind.context())
+        assert "out of reach" not in METHODS["lora"]().guards(model, kind.context())["target_modules_matched"].detail
+
+
 def test_biases_outside_of_a_layer_train_with_bitfit() -> None:
     config = transformers.DebertaConfig(**SIZES, **COMMON, relative_attention=True, pos_att_type=["c2p", "p2c"])
     model = transformers.DebertaForSequenceClassification(config)
