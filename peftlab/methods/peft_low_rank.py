@@ -94,7 +94,7 @@ class Miss(PeftAdapter):
     config_class: ClassVar[str] = "MissConfig"
     peft_names: ClassVar[Mapping[str, str]] = {"rank": "r"}
 
-    rank: PositiveInt = Field(16, description="Rows of the shared matrix; must divide the layers' inputs.")
+    rank: PositiveInt = Field(16, description="Rows of the matrix that is repeated; a layer's inputs at most.")
 
 
 @METHODS.register("hira")
