@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+import logging
 import os
 import signal
 import socket
@@ -87,6 +89,7 @@ def answer(app: ASGIApp, bound: socket.socket, *, grace_seconds: int) -> None:
     """
     import uvicorn
 
+    logging.getLogger("uvicorn.error").addFilter(_is_a_fault)
     settings = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=grace_seconds)
     server = uvicorn.Server(settings)
 
@@ -100,6 +103,11 @@ def answer(app: ASGIApp, bound: socket.socket, *, grace_seconds: int) -> None:
     finally:
         for wanted, handler in before.items():
             signal.signal(wanted, handler)
+
+
+def _is_a_fault(record: logging.LogRecord) -> bool:
+    """Whether a line tells of more than a request that was ended with the service; uvicorn says how many there were."""
+    return not (record.exc_info and isinstance(record.exc_info[1], asyncio.CancelledError))
 
 
 def url_of(address: str, bound: socket.socket) -> str:

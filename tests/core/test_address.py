@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import socket
+import subprocess
+import sys
+
 import pytest
 
 from peftlab.core.address import bind, url_of
@@ -19,3 +23,39 @@ def test_a_port_in_use() -> None:
         port = int(url_of("127.0.0.1", taken).rpartition(":")[2])
         with pytest.raises(UserError, match=f"--port: cannot listen on 127.0.0.1, port {port}"):
             bind("127.0.0.1", port)
+
+
+ENDLESS = """
+import asyncio, sys
+from peftlab.core.address import answer, bind
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"begun", "more_body": True})
+    await asyncio.sleep(600)
+
+bound = bind("127.0.0.1", 0)
+print(bound.getsockname()[1], flush=True)
+answer(app, bound, grace_seconds=1)
+"""
+
+
+def test_an_answer_that_goes_on_when_the_service_ends_is_no_fault() -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", ENDLESS], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        try:
+            port = int(process.stdout.readline())
+            with socket.create_connection(("127.0.0.1", port), timeout=60) as customer:
+                customer.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert b"200" in customer.recv(1000)
+                process.terminate()
+                _, told = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert process.returncode == 0, told
+    assert "Traceback" not in told
+    assert "Cancel 1 running task" in told

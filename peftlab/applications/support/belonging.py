@@ -48,7 +48,7 @@ class Belonging:
         if gives_orders(f"{entry.question}\n{entry.answer}"):
             return entry
         parts = sentences(entry.answer)
-        near = _likeness(entry, parts, self._embed)
+        near = likeness(entry, parts, self._embed)
         kept = [part for part, value in zip(parts, near, strict=True) if value >= self._least]
         return replace(entry, answer=" ".join(kept))
 
@@ -66,11 +66,11 @@ def choose_belonging(
         most: So many entries are looked at.
     """
     drawn = np.random.default_rng(seed).permutation(len(entries))[:most]
-    found = np.concatenate([_likeness(entries[at], sentences(entries[at].answer), embed) for at in sorted(drawn)])
+    found = np.concatenate([likeness(entries[at], sentences(entries[at].answer), embed) for at in sorted(drawn)])
     return float(np.quantile(found, 1 - quotable)) if len(found) else -1.0
 
 
-def _likeness(entry: Entry, parts: Sequence[str], embed: Embed) -> NDArray[np.float32]:
+def likeness(entry: Entry, parts: Sequence[str], embed: Embed) -> NDArray[np.float32]:
     """The cosine of each sentence of an answer to the rest of its entry; none vouches for its copy."""
     if not parts:
         return np.zeros(0, dtype=np.float32)
@@ -80,5 +80,5 @@ def _likeness(entry: Entry, parts: Sequence[str], embed: Embed) -> NDArray[np.fl
         for own in words
     ]
     vectors = embed([*parts, *others])
-    likeness: NDArray[np.float32] = (vectors[: len(parts)] * vectors[len(parts) :]).sum(axis=1)
-    return likeness
+    found: NDArray[np.float32] = (vectors[: len(parts)] * vectors[len(parts) :]).sum(axis=1)
+    return found

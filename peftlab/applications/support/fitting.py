@@ -19,6 +19,7 @@ from peftlab.applications.support.company import CALIBRATION, VALIDATION, Compan
 from peftlab.applications.support.hostile import gives_orders
 from peftlab.applications.support.lessons import load_company
 from peftlab.applications.support.parts import load_parts
+from peftlab.applications.support.peculiar import find_peculiar, peculiar_text
 from peftlab.applications.support.search import FULL, FUSED, Ranked, Read, Searcher
 from peftlab.applications.support.weights import Weights
 from peftlab.core.application import Workplace
@@ -29,7 +30,7 @@ from peftlab.statistics.selective_risk import Bound, choose_bound, rows_needed
 if TYPE_CHECKING:
     from peftlab.applications.support import Support
 
-DECISION_NAME = "decision.json"
+DECISION_NAME, PECULIAR_NAME = "decision.json", "look_at.txt"
 CANDIDATES = 15
 """Of a question, for the weights: the entries that look best."""
 
@@ -94,7 +95,7 @@ class Decision:
 
 
 def fit(support: Support, place: Workplace) -> None:
-    """Write ``index.safetensors`` and ``decision.json``.
+    """Write ``index.safetensors``, ``decision.json``, and for people ``look_at.txt``.
 
     Raises:
         UnsupportedError: A part does not fit.
@@ -122,6 +123,11 @@ def fit(support: Support, place: Workplace) -> None:
     decision.save(place.folder)
     for line in told(support, decision, company):
         say(line)
+    found = find_peculiar(company.entries, parts.embed)
+    write_text(place.folder / PECULIAR_NAME, peculiar_text(found))
+    if found:
+        where = place.folder / PECULIAR_NAME
+        say(f"{len(found)} sentences of the FAQ stand out: look at them before you serve, in {where}")
 
 
 def check_writer(place: Workplace) -> None:
