@@ -45,7 +45,7 @@ class BackTranslation(ModelAugmentation):
     def change_all(
         self, texts: Sequence[str], randoms: Sequence[Random], models: Mapping[str, LoadedModel]
     ) -> list[str]:
-        """The texts, there and back; one that a model cannot read whole stays as it is, since its label may be lost."""
+        """The texts, there and back; one that is not read and written whole stays as it is: its label may be lost."""
         others = self._translated([self.there_prefix + text for text in texts], randoms, models["there"])
         again = self._translated(
             [self.back_prefix + others[at] for at in others], [randoms[at] for at in others], models["back"]
@@ -54,7 +54,11 @@ class BackTranslation(ModelAugmentation):
         return [back.get(at, text) for at, text in enumerate(texts)]
 
     def _translated(self, texts: Sequence[str], randoms: Sequence[Random], model: LoadedModel) -> dict[int, str]:
-        """Translations by the places of their texts, in that order; none of a text longer than the model reads."""
+        """Translations by the places of their texts, in that order.
+
+        None of a text that is longer than the model reads, or whose translation does not end or shows nothing. How long
+        one may be goes by its own text, whatever texts are beside it.
+        """
         import torch
         from transformers import LogitsProcessorList
 
@@ -64,20 +68,35 @@ class BackTranslation(ModelAugmentation):
         found: dict[int, str] = {}
         for places in batches_by_length([len(ids[at]) for at in fits]):
             batch = [fits[place] for place in places]
-            longest = _FACTOR * max(len(ids[at]) for at in batch) + _MORE
-            if model.max_length is not None:
-                longest = min(longest, model.max_length - 1)
+            limits = [_limit(len(ids[at]), model.max_length) for at in batch]
             noise = [_Noise([randoms[at] for at in batch], self.temperature)] if self.temperature else []
             with torch.inference_mode():
                 written = model.model.generate(
                     **padded([ids[at] for at in batch], model),
                     do_sample=False,
                     num_beams=1,
-                    max_new_tokens=longest,
+                    max_new_tokens=max(limits),
+                    forced_eos_token_id=None,
                     logits_processor=LogitsProcessorList(noise),
                 )
-            found.update(zip(batch, tokenizer.batch_decode(written, skip_special_tokens=True), strict=True))
-        return {at: " ".join(found[at].split()) for at in fits}
+            ends = torch.isin(written[:, 1:], torch.tensor(_ends_of(model.model), device=written.device))
+            said = tokenizer.batch_decode(written, skip_special_tokens=True)
+            for at, limit, is_end, text in zip(batch, limits, ends, said, strict=True):
+                if is_end[:limit].any() and text.strip():
+                    found[at] = " ".join(text.split())
+        return {at: found[at] for at in fits if at in found}
+
+
+def _limit(tokens: int, max_length: int | None) -> int:
+    """Tokens that the translation of a text of so many may have."""
+    limit = _FACTOR * tokens + _MORE
+    return limit if max_length is None else min(limit, max_length - 1)
+
+
+def _ends_of(model: Any) -> list[int]:
+    """The tokens that end what a model writes; the first one of all, which begins it, may be one of these too."""
+    known = model.generation_config.eos_token_id
+    return [known] if isinstance(known, int) else list(known or [])
 
 
 class _Noise:

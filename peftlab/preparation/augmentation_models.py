@@ -28,8 +28,9 @@ if TYPE_CHECKING:
 
 FOLDER = "augmented"
 """In the cache: texts that models have changed."""
-FORMAT = 2
-"""Raised when an augmentation makes other texts of the same draws. 2: keys hold the tokenizer and the settings."""
+FORMAT = 3
+"""Raised when an augmentation makes other texts of the same draws. 2: keys hold the tokenizer and the settings. 3:
+translations that do not end are not taken."""
 MASKED = ("ForMaskedLM", "ForPreTraining")
 """How the names of the architectures end that fill masks."""
 

@@ -25,6 +25,8 @@ from tests.conftest import MadeOnce, sentences
 pytestmark = pytest.mark.slow
 
 CPU = torch.device("cpu")
+ENDS = (4, 2.0)
+"""Of models with random weights, which would seldom end what they write."""
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +57,9 @@ def translators(made_once: MadeOnce, tiny_bert: Path) -> tuple[Path, Path]:
                 vocab_size=len(tokenizer), d_model=16, d_kv=8, d_ff=32, num_layers=1, num_heads=2,
                 decoder_start_token_id=0, pad_token_id=0, eos_token_id=tokenizer.sep_token_id,
             )  # fmt: skip
-            T5ForConditionalGeneration(config).save_pretrained(folder / name)
+            model = T5ForConditionalGeneration(config)
+            model.generation_config.exponential_decay_length_penalty = ENDS
+            model.save_pretrained(folder / name)
             tokenizer.save_pretrained(folder / name)
 
     folder = made_once("tiny-translators", write)
@@ -108,6 +112,40 @@ def test_a_text_gets_the_same_words_whatever_its_neighbours_are(masked: Path) ->
     assert [len(new.split()) for new in found] == [len(old.split()) for old in texts]
 
 
+@pytest.mark.parametrize("worded", ["there", "back"])
+def test_a_text_whose_translation_does_not_end_or_shows_nothing_stays(
+    translators: tuple[Path, Path], worded: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that repeats itself writes until it is stopped; of an empty translation the other one makes anything."""
+    models = {
+        key: loaded(path, "AutoModelForSeq2SeqLM") for key, path in zip(("there", "back"), translators, strict=True)
+    }
+    tokenizer = models["there"].tokenizer
+    start, end, word = 0, tokenizer.sep_token_id, tokenizer.convert_tokens_to_ids("good")
+
+    def written(input_ids: torch.Tensor, max_new_tokens: int, **_: object) -> torch.Tensor:
+        rows = []
+        for row in input_ids.tolist():
+            length = sum(token != tokenizer.pad_token_id for token in row)
+            told = {"ends": [word, end], "nothing": [end], "late": [*[word] * (2 * length + 16), end]}
+            rows.append([start, *told[kinds[length]]])
+        longest = max(map(len, rows))
+        return torch.tensor([[*row, *[tokenizer.pad_token_id] * (longest - len(row))] for row in rows])
+
+    texts = ["film", "a film", "a film then"]
+    lengths = [len(tokenizer(text)["input_ids"]) for text in texts]
+    kinds = dict(zip(lengths, ("ends", "nothing", "late"), strict=True))
+    monkeypatch.setattr(models[worded].model, "generate", written)
+    if worded == "back":  # what comes back from there is as long as its text
+        monkeypatch.setattr(models["there"].model, "generate", lambda input_ids, **_: torch.nn.functional.pad(
+            input_ids, (1, 0), value=start
+        ))  # fmt: skip
+    else:
+        monkeypatch.setattr(models["back"].model, "generate", lambda input_ids, **_: torch.tensor([[start, word, end]]))
+    made = BackTranslation(there="a", back="b", temperature=0).change_all(texts, randoms(3), models)
+    assert made == ["good", "a film", "a film then"]
+
+
 def test_a_translation_is_drawn_by_each_text_for_itself(translators: tuple[Path, Path]) -> None:
     models = {
         key: loaded(path, "AutoModelForSeq2SeqLM") for key, path in zip(("there", "back"), translators, strict=True)
@@ -157,7 +195,9 @@ def marian(made_once: MadeOnce) -> Path:
             decoder_attention_heads=2, encoder_ffn_dim=32, decoder_ffn_dim=32, max_position_embeddings=64,
             pad_token_id=len(names) - 1, eos_token_id=0, decoder_start_token_id=len(names) - 1, forced_eos_token_id=0,
         )  # fmt: skip
-        MarianMTModel(config).save_pretrained(folder)
+        model = MarianMTModel(config)
+        model.generation_config.exponential_decay_length_penalty = ENDS
+        model.save_pretrained(folder)
 
     return made_once("tiny-marian", write)
 
