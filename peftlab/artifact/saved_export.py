@@ -26,6 +26,7 @@ from peftlab.core.destination import inputs_of_recipe
 from peftlab.core.errors import UserError, first_line
 from peftlab.core.files import write_text
 from peftlab.core.record import RECIPE_NAME, run_of
+from peftlab.models.remote_code import of_another_hand
 from peftlab.recipe.schema import Recipe, build_recipe, with_learned
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class SavedExport:
 
         folder = find_folder(path)
         description = read_export(folder)
-        document = Document(source=str(folder / EXPORT_NAME), values=description.recipe)
+        document = Document(source=str(folder / EXPORT_NAME), values=of_another_hand(description.recipe))
         with naming_plugins(description.plugins):
             recipe = with_learned(build_recipe(document, default_name="export"), description.learned)
         if description.format == "merged":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shlex
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from peftlab.core.config import Document, parse_yaml
@@ -20,6 +21,7 @@ from peftlab.core.record import (
     run_of,
 )
 from peftlab.core.registry import UnknownNameError
+from peftlab.models.remote_code import of_another_hand
 from peftlab.recipe.schema import Recipe, build_recipe
 
 EXPORT_NAME = "peftlab_export.json"
@@ -120,7 +122,7 @@ def _versions(folder: Path) -> Mapping[str, str | None]:
 
 
 def read_recipe_document(folder: Path) -> Document:
-    """The recipe that a run's folder holds, as plain values.
+    """The recipe that a run's folder holds, as plain values; code of its model runs only if it has run here before.
 
     Raises:
         UserError: There is none, or it is damaged.
@@ -132,7 +134,8 @@ def read_recipe_document(folder: Path) -> Document:
         raise UserError(f"the run has no {RECIPE_NAME}, so it cannot be used", where=str(folder), hint=_LOST) from None
     except (UnicodeDecodeError, IsADirectoryError):
         raise UserError("the run's recipe is damaged: it is not text", where=str(path), hint=_LOST) from None
-    return parse_yaml(text, source=str(path), folder=folder)
+    document = parse_yaml(text, source=str(path), folder=folder)
+    return replace(document, values=of_another_hand(document.values))
 
 
 _LOST = "Put the file back; the record.json beside it holds the same recipe under `recipe`."

@@ -18,6 +18,7 @@ from peftlab.board.runs import Row, RunIndex
 from peftlab.board.trial import Answer, Trial, questions_of, writes_text
 from peftlab.board.visitors import Visitors, read_form
 from peftlab.core.errors import PeftlabError, UserError
+from peftlab.models.model_config import KNOWN
 from peftlab.recipe.from_settings import recipe_of_settings
 from peftlab.recipe.schema import Recipe
 from peftlab.run.at_work import ask_to_stop
@@ -98,7 +99,9 @@ def routes_of(acts: Acts, show: Show, show_run: Callable[..., HTMLResponse]) -> 
     def resume(key: str, form: Sent) -> Response:
         if not row_of(key).can_be_resumed:
             raise UserError("only a run that has ended before its time can be taken up", where=key)
-        return _to_job(acts.jobs.resume(key))
+        # Its recipe may be a stranger's: who clicks has not read it.
+        has_code = read_run_recipe(acts.index.root / key).model.trust_remote_code
+        return _to_job(acts.jobs.resume(key, [f"model.trust_remote_code={KNOWN}"] if has_code else []))
 
     @router.post("/run/{key:path}/try")
     def ask(key: str, request: Request, form: Sent) -> HTMLResponse:

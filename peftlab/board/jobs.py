@@ -78,13 +78,17 @@ class Jobs:
             answers: What was typed, to be shown again if nothing comes of it.
         """
         job = _named(lambda stamp: f"{name}-{stamp}", answers)
-        arguments = [part for setting in settings for part in ("--set", setting)]
-        return self._run(job, arguments)
+        return self._run(job, _set(settings))
 
-    def resume(self, key: str) -> Job:
-        """Take up a run that the list has given."""
+    def resume(self, key: str, settings: Sequence[str] = ()) -> Job:
+        """Take up a run that the list has given.
+
+        Args:
+            key: Of the run.
+            settings: As for :meth:`start`, over those of its recipe.
+        """
         job = _named(lambda _: key, {})
-        return self._run(job, [str(self._root / key / RECIPE_NAME), "--resume"])
+        return self._run(job, [str(self._root / key / RECIPE_NAME), "--resume", *_set(settings)])
 
     def find(self, name: str) -> Job | None:
         """The job of this name; None where there is none."""
@@ -147,6 +151,10 @@ class Jobs:
             log.seek(max(0, log.tell() - LOG_BYTES))
             text = log.read()
         return "\n".join(text.decode("utf-8", "replace").splitlines()[-LOG_LINES:])
+
+
+def _set(settings: Sequence[str]) -> list[str]:
+    return [part for setting in settings for part in ("--set", setting)]
 
 
 def _named(key_of: Any, answers: dict[str, str]) -> Job:

@@ -30,6 +30,7 @@ from peftlab.models.image_text_reader import ImageTextReader
 from peftlab.models.model_config import ModelConfig
 from peftlab.models.own_head import fit_own_head
 from peftlab.models.quantization import quantization_config, settle_quantized
+from peftlab.models.remote_code import leave_for_code
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,10 @@ def load_tokenizer(source: str, config: ModelConfig, *, offline: bool) -> Any:
 
 def _load_text_tokenizer(source: str, config: ModelConfig, *, offline: bool) -> Any:
     try:
-        tokenizer = AutoTokenizer.from_pretrained(
-            source, revision=config.revision, local_files_only=offline, trust_remote_code=config.trust_remote_code
-        )
+        with leave_for_code(config) as trusted:
+            tokenizer = AutoTokenizer.from_pretrained(
+                source, revision=config.revision, local_files_only=offline, trust_remote_code=trusted
+            )
     except ImportError as error:
         raise SourceError(
             f"the tokenizer cannot be loaded: {first_line(error)}",
@@ -133,9 +135,10 @@ def load_base_model(
         SourceError: The weights cannot be read.
         UnsupportedError: transformers has no head of this kind for the architecture.
     """
-    with _loading_errors(config, head):
+    with _loading_errors(config, head), leave_for_code(config) as trusted:
+        shared = {"revision": config.revision, "local_files_only": offline, "trust_remote_code": trusted}
         model, own_config, info = _load_weights(
-            source, config, head, dtype=dtype, dropout=dropout, pad_token_id=pad_token_id, offline=offline
+            source, config, head, shared, dtype=dtype, dropout=dropout, pad_token_id=pad_token_id
         )
     if head.kind == "none":
         info = {**info, "missing_keys": without_pooler(model, info["missing_keys"])}
@@ -162,18 +165,13 @@ def _load_weights(
     source: str,
     config: ModelConfig,
     head: Head,
+    shared: dict[str, Any],
     *,
     dtype: torch.dtype,
     dropout: float | None,
     pad_token_id: int,
-    offline: bool,
 ) -> tuple[Any, Any, Any]:
     """The model, the checkpoint's own config, and what transformers tells of missing weights."""
-    shared: dict[str, Any] = {
-        "revision": config.revision,
-        "local_files_only": offline,
-        "trust_remote_code": config.trust_remote_code,
-    }
     if config.attention != "auto":
         shared["attn_implementation"] = config.attention
     own_config = AutoConfig.from_pretrained(source, **shared)

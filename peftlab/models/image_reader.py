@@ -10,6 +10,7 @@ from peftlab.core.errors import SourceError, UnsupportedError
 from peftlab.core.model_facts import Family
 from peftlab.models.facts import family_of
 from peftlab.models.model_config import ModelConfig
+from peftlab.models.remote_code import leave_for_code
 
 SETTINGS = "preprocessor_config.json"
 NEW_IMAGE_SIZE = 224
@@ -65,15 +66,15 @@ def load_image_reader(source: str, config: ModelConfig, *, offline: bool) -> tup
     found = cached_file(source, SETTINGS, _raise_exceptions_for_missing_entries=False, **_quiet(shared))
     if found is None:
         return None, None
-    shared["trust_remote_code"] = config.trust_remote_code
     try:
-        values = AutoConfig.from_pretrained(source, **shared).to_dict()
-        family = family_of(values)
-        if family not in ("image", "image_text"):
-            return None, None
-        check_pillow()
-        load: Any = AutoImageProcessor.from_pretrained
-        processor = load(source, backend="pil", **shared)
+        with leave_for_code(config) as shared["trust_remote_code"]:
+            values = AutoConfig.from_pretrained(source, **shared).to_dict()
+            family = family_of(values)
+            if family not in ("image", "image_text"):
+                return None, None
+            check_pillow()
+            load: Any = AutoImageProcessor.from_pretrained
+            processor = load(source, backend="pil", **shared)
     except (OSError, ValueError, KeyError) as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise SourceError(f"the image processor cannot be loaded: {first}", where=config.path) from None

@@ -11,6 +11,8 @@ from peftlab.models.pretraining import Pretraining
 
 Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 Quantization = Literal["nf4", "fp4", "int8"]
+KNOWN: Literal["known"] = "known"
+"""Of ``trust_remote_code``: only code that this user has let run on this machine before."""
 
 
 class ModelConfig(Config):
@@ -76,8 +78,10 @@ class ModelConfig(Config):
         description="Go on with the base's language modelling on the training texts and those of data.source.unlabeled "
         "first: `{epochs: 10}`, or `{max_steps: 200}`. All weights train. null: the base as it is.",
     )
-    trust_remote_code: bool = Field(
-        False, description="Run Python code that comes with the model. Use it only for code that you have read."
+    trust_remote_code: bool | Literal["known"] = Field(
+        False,
+        description="Run Python code that comes with the model. Use it only for code that you have read. known: only "
+        "code that you have let run on this machine before, as for runs of others.",
     )
 
     @model_validator(mode="after")

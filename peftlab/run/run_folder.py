@@ -109,9 +109,16 @@ class RunFolder:
 
 
 def _what_is_computed(recipe: Recipe) -> dict[str, Any]:
-    """A recipe without what only says how: an earlier version wrote another default of it into its runs."""
+    """A recipe without what only says how: an earlier version wrote another default of it into its runs.
+
+    Nor does it matter by whose word the model's code runs, but whether it runs.
+    """
     values: dict[str, Any] = recipe.model_dump(mode="json")
-    return {**values, "training": {key: own for key, own in values["training"].items() if key != "cuda_graphs"}}
+    return {
+        **values,
+        "model": {**values["model"], "trust_remote_code": bool(values["model"]["trust_remote_code"])},
+        "training": {key: own for key, own in values["training"].items() if key != "cuda_graphs"},
+    }
 
 
 def check_output_dir(output_dir: Path | None, *, resume: bool, inputs: Iterable[Path | str]) -> None:

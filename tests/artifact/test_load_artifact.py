@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 from peftlab.artifact.load_artifact import load_artifact
 from peftlab.artifact.save import save_artifact
+from peftlab.artifact.whole import load_model
 from peftlab.core.errors import UserError
 from peftlab.core.method import METHODS, MethodContext
 from tests.small_methods import DISTINCT, small_method
@@ -91,3 +93,27 @@ def test_labels_and_tokenizer_travel_with_it(name: str, leave: Callable[[str], P
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no adapter"):
         load_artifact(bert, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"architectures": ["OwnModel"], "auto_map": {"AutoModel": "own.OwnModel"}}, "transformers has no such model"),
+        ({"architectures": ["RagRetriever"]}, "transformers has no such model"),  # it is there, and no model
+        ({"architectures": None}, "transformers has no such model"),
+        ({"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig"}}, "config cannot be used"),
+    ],
+)
+def test_a_whole_model_is_one_of_transformers(
+    changes: dict[str, object], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def ask(_: str) -> str:
+        raise AssertionError("nobody is asked whether code may run")
+
+    monkeypatch.setattr("builtins.input", ask)
+    bert().save_pretrained(tmp_path)
+    (tmp_path / "own.py").write_text("raise AssertionError('code has run')")
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | changes))
+    with pytest.raises(UserError, match=told):
+        load_model(tmp_path)

@@ -177,3 +177,15 @@ def test_the_base_is_looked_at_once_it_is_here(finished: Path, monkeypatch: pyte
         order.clear()
         use(offline=True)
         assert order == ["load", "look"]
+
+
+def test_a_record_that_calls_itself_a_path_is_merged_into_the_cache(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PEFTLAB_CACHE", str(tmp_path / "cache"))
+    shutil.copytree(finished, tmp_path / "run")
+    record = tmp_path / "run" / "record.json"
+    record.write_text(json.dumps({**json.loads(record.read_text()), "name": "../../outside/run"}))
+    place = SavedRun.open(tmp_path / "run").checkpoint(offline=True)
+    assert place.resolve().is_relative_to((tmp_path / "cache").resolve())
+    assert not (tmp_path / "outside").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from peftlab.board.form import answers_of, choices_of, sections_of, settings_of
 from peftlab.board.jobs import FOLDER, Job, Jobs, JobState
 from peftlab.recipe.from_settings import recipe_of_settings
 from peftlab.recipe.schema import load_recipe
+from peftlab.run.run_folder import RunFolder
 
 TOKEN = "a long secret"
 OWN = {"Origin": "http://testserver"}
@@ -173,6 +175,26 @@ def test_a_run_is_asked_and_a_like_one_is_typed_in(
     broken = client.post("/run/first/try", data={"text.text": "a fine day"}, headers=OWN)
     assert broken.status_code == 422
     assert "Traceback" not in broken.text
+
+
+@pytest.mark.parametrize("trusts", [True, False])
+def test_code_of_a_run_that_is_taken_up_is_none_of_the_visitors_word(
+    client: TestClient, jobs: Noted, tmp_path: Path, tiny_run: Callable[..., Path], trusts: bool
+) -> None:
+    folder = tmp_path / "runs" / "first"
+    shutil.copytree(tiny_run(), folder)
+    record = json.loads((folder / "record.json").read_text())
+    (folder / "record.json").write_text(json.dumps({**record, "status": "cancelled"}))
+    recipe = (folder / "recipe.yaml").read_text()
+    (folder / "recipe.yaml").write_text(
+        recipe.replace("trust_remote_code: false", f"trust_remote_code: {str(trusts).lower()}")
+    )
+    assert client.post("/run/first/resume", data={"act": ""}, headers=OWN).status_code == 303
+    (arguments,) = jobs.started
+    assert ("model.trust_remote_code=known" in arguments) is trusts
+    recipe_of_board, _ = load_recipe(folder / "recipe.yaml", arguments[3::2] if trusts else [])
+    assert recipe_of_board.model.trust_remote_code == ("known" if trusts else False)
+    RunFolder(folder).keep_recipe(recipe_of_board)  # it is the same recipe, by whoever's word
 
 
 @pytest.mark.parametrize("key", ["nothing", "../outside", "..%2Foutside", "/etc", "first/../../outside"])
