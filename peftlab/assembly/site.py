@@ -6,7 +6,6 @@ Texts come from strangers: templates escape them, and the page's policy lets no 
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit
 
 import jinja2
 from fastapi import FastAPI, Request
@@ -19,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from peftlab.assembly.database import StorageError
 from peftlab.core.application import Hosting
 from peftlab.core.errors import PeftlabError
-from peftlab.core.page_safety import LOOPBACK_NAMES, cookie_of, is_token, page_headers
+from peftlab.core.page_safety import LOOPBACK_NAMES, cookie_of, is_from_elsewhere, is_token, page_headers
 
 HEADERS = page_headers()
 OPEN_ROUTES = frozenset({"/healthz"})
@@ -126,7 +125,7 @@ class _Guard:
         length = request.headers.get("content-length", "")
         if length.isdigit() and int(length) > self._most:
             return JSONResponse({"error": f"the body is larger than {self._most} bytes"}, 413)
-        if request.method not in ("GET", "HEAD") and _is_from_elsewhere(request):
+        if request.method not in ("GET", "HEAD") and is_from_elsewhere(request):
             return JSONResponse({"error": "pages of other sites may not do this"}, 403)
         if self._token is None or self._is_public(request.url.path):
             return None
@@ -158,11 +157,3 @@ class _Guard:
             return message
 
         return limited
-
-
-def _is_from_elsewhere(request: Request) -> bool:
-    """Whether a browser sends this for a page of another site. Programs send neither header."""
-    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
-        return True
-    origin = request.headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc != request.headers.get("host", "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     from starlette.requests import Request
@@ -38,6 +39,14 @@ def page_headers(policy: str = STRICT_POLICY) -> dict[str, str]:
 def is_token(given: str, token: str | None) -> bool:
     """Whether a visitor has the token, found out in the same time whatever is given; nobody has where there is none."""
     return token is not None and hmac.compare_digest(given.encode(), token.encode())
+
+
+def is_from_elsewhere(request: Request) -> bool:
+    """Whether a browser sends this for a page of another site. Programs send neither header."""
+    if request.headers.get("sec-fetch-site", "same-origin") not in ("same-origin", "none"):
+        return True
+    origin = request.headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc != request.headers.get("host", "")
 
 
 def cookie_of(request: Request, kind: str) -> str:

@@ -1,4 +1,9 @@
-"""What stands before the routes: the token, the size of the body, the time it takes to arrive, and the log."""
+"""What stands before the routes: the token, the size of the body, the time it takes to arrive, and the log.
+
+Without a token the service answers on this machine alone. But a browser there shows pages of other sites, which may
+send what they like to it. So requests of such pages are refused, and so is every name that is not this machine's: a
+site could let its own name point here, and then read the answers too.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +13,12 @@ import time
 from typing import Any
 
 from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from peftlab.core.page_safety import LOOPBACK_NAMES, is_from_elsewhere
 from peftlab.serving.serving_config import ServingConfig
 from peftlab.serving.telemetry import Telemetry
 
@@ -27,7 +35,8 @@ class Gate:
     """
 
     def __init__(self, app: ASGIApp, config: ServingConfig, telemetry: Telemetry) -> None:
-        self._app, self._config, self._telemetry = app, config, telemetry
+        self._config, self._telemetry = config, telemetry
+        self._app = TrustedHostMiddleware(app, LOOPBACK_NAMES) if config.token is None else app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request in, or answer it here."""
@@ -61,6 +70,8 @@ class Gate:
             if not hmac.compare_digest(given, b"Bearer " + self._config.token.encode()):
                 problem = {"error": "a valid token is needed", "hint": "Send `Authorization: Bearer TOKEN`."}
                 return JSONResponse(problem, 401, headers={"WWW-Authenticate": "Bearer"})
+        if self._config.token is None and scope["method"] not in ("GET", "HEAD") and is_from_elsewhere(Request(scope)):
+            return JSONResponse({"error": "pages of other sites may not do this"}, 403)
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._config.limits.max_body_bytes:
             # The rest of the body is not read, so the connection cannot be used again.

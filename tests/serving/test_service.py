@@ -166,7 +166,7 @@ def test_a_body_that_grows_or_never_ends(start, runs: dict[str, Path]) -> None:
     client = start({"first": runs["first"]}, limits={"max_body_bytes": 2000, "request_timeout_seconds": 1})
     for chunk, wanted in ((b"x" * 3000, b" 413 "), (b"{", b" 408 ")):
         with socket.create_connection(("127.0.0.1", client.port), timeout=60) as connection:
-            head = b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+            head = b"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
             connection.sendall(head + b"%x\r\n%s\r\n" % (len(chunk), chunk))
             assert wanted in connection.recv(200)
 
@@ -177,6 +177,30 @@ def test_a_token(start, runs: dict[str, Path]) -> None:
     assert client.request("GET", "/v1/adapters", Authorization="Bearer a long secreT")[0] == 401
     assert client.request("GET", "/v1/adapters", Authorization="Bearer a long secret")[0] == 200
     assert client.request("GET", "/healthz")[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Host": "evil.example"}, 400),  # a site that has let its name point here
+        ({"Origin": "http://evil.example"}, 403),
+        ({"Origin": "null"}, 403),
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+        ({}, 200),
+    ],
+)
+def test_pages_of_other_sites_get_no_answer(start, runs: dict[str, Path], headers: dict[str, str], status: int) -> None:
+    client = start({"first": runs["first"]})
+    assert client.request("POST", "/v1/predict", {"texts": ["a good film"]}, **headers)[0] == status
+    if "Host" in headers:
+        assert client.request("GET", "/v1/adapters", **headers)[0] == status
+
+
+def test_who_has_the_token_may_come_by_any_name(start, runs: dict[str, Path]) -> None:
+    client = start({"first": runs["first"]}, token="a long secret")
+    headers = {"Authorization": "Bearer a long secret", "Host": "models.example", "Origin": "https://app.example"}
+    assert client.request("POST", "/v1/predict", {"texts": ["a good film"]}, **headers)[0] == 200
 
 
 def test_what_was_accepted_is_finished(start, runs: dict[str, Path]) -> None:
@@ -210,7 +234,7 @@ def test_clients_that_hang_up_leave_room(start, runs: dict[str, Path]) -> None:
     body = json.dumps({"texts": TEXTS[:60]}).encode()
     for _ in range(5):
         with socket.create_connection(("127.0.0.1", client.port), timeout=60) as connection:
-            connection.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n")
+            connection.sendall(b"POST /v1/predict HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n")
             connection.sendall(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
         time.sleep(0.02)
     deadline = time.monotonic() + 60
