@@ -287,7 +287,8 @@ class SavedRun:
         digest = hashlib.sha256(str(self.folder.resolve()).encode())
         for file in sorted(self.artifact.glob("*.safetensors")):
             digest.update(file.read_bytes())
-        target = cache_folder() / "merged" / f"{self.name}-{digest.hexdigest()[:16]}"
+        # Not by the run's name: a record is written by anybody, and may call itself `../../elsewhere`.
+        target = cache_folder() / "merged" / digest.hexdigest()[:32]
         target.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(target.with_suffix(".lock")):
             if not (target / "config.json").is_file():

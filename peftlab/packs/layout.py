@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import Field
 
 from peftlab.core.config import Config
+from peftlab.core.folder_name import FolderName
 from peftlab.core.record import PACK_INDEX_NAME
 
 PACK_VERSION: Literal[1] = 1
@@ -38,10 +39,10 @@ RUN_PREDICTIONS_NAME = "predictions.parquet"
 class PackedRun(Config):
     """A run in a pack.
 
-    The name is that of its folder; the record of the n-th cell is the n-th line of ``records.jsonl``.
+    The name is that of its folder, and no path. The record of the n-th cell is the n-th line of ``records.jsonl``.
     """
 
-    name: str
+    name: FolderName
     predictions: int | None = Field(None, description="Rows; null where the run left no predictions.")
     layout: int = Field(0, description="Which of the index's layouts its predictions have.")
     metrics: int = Field(0, description="Lines of its metrics log.")
@@ -58,7 +59,7 @@ class PackIndex(Config):
         description="Column of a run's predictions → column of the pack's. Where tasks differ, a column of another "
         "type has a name of its own.",
     )
-    tuning: dict[str, Any] = Field(default_factory=dict, description="Cell → what tuning has found for it.")
+    tuning: dict[FolderName, Any] = Field(default_factory=dict, description="Cell → what tuning has found for it.")
     suite_seconds: dict[str, Any] | None = None
 
 

@@ -17,6 +17,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1] / "report"))
 
 from fakes import METHODS, write_suite
 
+from peftlab.core.errors import UserError
 from peftlab.core.record import read_record, write_record
 from peftlab.packs import write_pack
 from peftlab.packs.runs import read_metrics_file, read_run_metrics, suite_cells
@@ -336,6 +337,22 @@ def test_a_damaged_pack_is_told_and_stays(
     assert "Traceback" not in report.stderr
     assert told in report.stderr + report.stdout
     assert contents(suite) == before
+
+
+@pytest.mark.parametrize("name", ["../../outside", "/outside", "..", "a/b", ""])
+@pytest.mark.parametrize("part", ["cells", "trials", "tuning"])
+def test_no_name_in_a_pack_leads_out_of_its_folder(command: Command, suite: Path, part: str, name: str) -> None:
+    packed(command, suite)
+    values = json.loads((suite / "pack.json").read_text())
+    if part == "tuning":
+        values["tuning"] = {name: {"best": 1}}
+    else:
+        values[part][0]["name"] = name
+    (suite / "pack.json").write_text(json.dumps(values))
+    before = contents(suite.parent)
+    with pytest.raises(UserError, match=f"the pack's index is damaged at {part}"):
+        unpack(suite)
+    assert contents(suite.parent) == before
 
 
 def test_trials_that_are_gone(command: Command, suite: Path, tmp_path: Path) -> None:
