@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+from urllib.parse import urlsplit
 
-from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt, field_validator
+from pydantic import (
+    Field,
+    NonNegativeFloat,
+    PositiveFloat,
+    PositiveInt,
+    StringConstraints,
+    field_validator,
+    model_validator,
+)
 
 from peftlab.applications.monitor.times import zone_of
+from peftlab.core.address import is_loopback
 from peftlab.core.config import Config
+
+WebhookVariable = Annotated[str, StringConstraints(pattern=r"^PEFTLAB_WEBHOOK_[A-Z0-9_]+$")]
+MailVariable = Annotated[str, StringConstraints(pattern=r"^PEFTLAB_MAIL_[A-Z0-9_]+$")]
+"""A recipe may come from a stranger, and names the server too: no other secret of the environment may go there."""
 
 
 class Posts(Config):
@@ -74,8 +88,9 @@ class Webhook(Config):
     """Where alarms are sent, as JSON by POST, signed by HMAC-SHA256."""
 
     url: str = Field(pattern=r"^https?://[^\s]+$", description="Its address.")
-    secret_variable: str = Field(
-        "PEFTLAB_WEBHOOK_SECRET", description="The environment variable that holds the secret of the signature."
+    secret_variable: WebhookVariable = Field(
+        "PEFTLAB_WEBHOOK_SECRET",
+        description="The environment variable that holds the secret of the signature: PEFTLAB_WEBHOOK_….",
     )
     timeout_seconds: PositiveFloat = Field(10.0, le=60, description="An attempt that takes longer has failed.")
 
@@ -89,7 +104,15 @@ class Mail(Config):
     to: list[str] = Field(min_length=1, description="To whom.")
     start_tls: bool = Field(True, description="Encrypt. false: only for a server on this machine.")
     user: str | None = Field(None, description="To log in with.")
-    password_variable: str = Field("PEFTLAB_MAIL_PASSWORD", description="The environment variable of the password.")
+    password_variable: MailVariable = Field(
+        "PEFTLAB_MAIL_PASSWORD", description="The environment variable of the password: PEFTLAB_MAIL_…."
+    )
+
+    @model_validator(mode="after")
+    def _hides_password(self) -> Mail:
+        if self.user is not None and not self.start_tls and not is_loopback(self.host):
+            raise ValueError("the password would go over the network for all to read: `start_tls: true` is needed")
+        return self
 
 
 class Destinations(Config):
@@ -97,6 +120,13 @@ class Destinations(Config):
 
     webhook: Webhook | None = None
     mail: Mail | None = None
+
+    def in_words(self) -> str | None:
+        """Who gets the alarms, and the texts with them; None: nobody."""
+        # Of the address the host alone: what comes behind it is a secret with many services.
+        told = [f"by POST to {urlsplit(self.webhook.url).hostname}"] if self.webhook is not None else []
+        told += [f"by mail to {', '.join(self.mail.to)} over {self.mail.host}"] if self.mail is not None else []
+        return f"alarms, with texts, go out {' and '.join(told)}" if told else None
 
     def channels(self) -> dict[str, Any]:
         """Those that are set, by name."""

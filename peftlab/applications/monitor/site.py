@@ -54,6 +54,8 @@ def open_site(monitor: Monitor, place: Workplace, hosting: Hosting) -> FastAPI:
     store = open_store(place, hosting)
     watcher = open_watcher(monitor, place, store)
     worker = Worker(store, open_reader(place), watcher, monitor.send, place.reporter)
+    if (receivers := monitor.send.in_words()) is not None:
+        place.reporter.say(receivers)
     site = build_site(monitor.name, hosting)
     site.router.lifespan_context = _lifespan(worker)
     _add_api(site, monitor, store, worker)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from sklearn.cluster import AgglomerativeClustering
 
 from peftlab.applications.monitor import outbox, proposals, views
@@ -25,6 +26,8 @@ from peftlab.applications.monitor.times import read_time
 from peftlab.core.application import Workplace
 from peftlab.core.errors import DataError
 from tests.applications.monitor.word_reader import WordReader
+
+MAIL = {"host": "mail.example", "sender": "m@example.org", "to": ["a@example.org"]}
 
 
 @pytest.fixture
@@ -150,3 +153,24 @@ def test_a_clock_that_was_a_year_ahead_holds_no_message_back(store: Store, monke
     message(store, due=1e9 + 365 * 86_400)
     monkeypatch.setattr(outbox, "post", lambda *_: None)
     assert outbox.deliver(store, SEND, lambda: 1e9) == 1
+
+
+@pytest.mark.parametrize(
+    ("send", "told"),
+    [
+        ({"webhook": {"url": "https://a.example/x", "secret_variable": "AWS_SECRET_ACCESS_KEY"}}, "secret_variable"),
+        ({"mail": MAIL | {"password_variable": "HF_TOKEN"}}, "password_variable"),
+        ({"mail": MAIL | {"password_variable": "PEFTLAB_TOKEN"}}, "password_variable"),
+        ({"mail": MAIL | {"user": "me", "start_tls": False}}, "for all to read"),
+    ],
+)
+def test_no_other_secret_of_the_environment_leaves_the_machine(send: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        Destinations.model_validate(send)
+
+
+def test_it_is_told_who_gets_alarms_and_not_by_which_secret_address() -> None:
+    webhook = {"url": "https://user:word@hooks.example/services/T0/secret?key=1"}
+    told = Destinations.model_validate({"webhook": webhook, "mail": MAIL | {"start_tls": False}}).in_words()
+    assert told == "alarms, with texts, go out by POST to hooks.example and by mail to a@example.org over mail.example"
+    assert Destinations.model_validate({}).in_words() is None
