@@ -5,6 +5,8 @@ What was committed survives ``kill -9`` and a loss of power: SQLite writes ahead
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -123,8 +125,20 @@ def _open(url: str) -> Engine:
             hint="As in sqlite:////srv/app.db or postgresql+psycopg://user:password@host/name.",
         ) from None
     if engine.dialect.name == "sqlite":
+        _make_private(engine.url.database)
         sqlalchemy.event.listen(engine, "connect", _prepare_sqlite)
     return engine
+
+
+def _make_private(file: str | None) -> None:
+    """Make a new file that nobody else on this machine reads: it holds what customers and strangers have written.
+
+    SQLite gives the files that it puts beside it the same rights. A file that is there keeps its own.
+    """
+    if not file or file == ":memory:" or file.startswith("file:"):
+        return
+    with contextlib.suppress(OSError):  # it is there; or nothing can be written, which SQLite tells
+        os.close(os.open(file, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
 
 
 def _prepare_sqlite(connection: Any, _: Any) -> None:

@@ -129,6 +129,8 @@ def quiet_libraries(*, offline: bool) -> None:
     """
     if offline:
         os.environ.update({"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "WANDB_MODE": "offline"})
+        # These tell their makers how they are used.
+        os.environ.update({"MLFLOW_DISABLE_TELEMETRY": "true", "RAY_USAGE_STATS_ENABLED": "0", "DO_NOT_TRACK": "1"})
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
     if os.environ.get("PEFTLAB_VERBOSE"):

@@ -310,7 +310,7 @@ def parse_record(text: str, *, where: str) -> RunRecord:
     """
     try:
         values = json.loads(text)
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, RecursionError) as error:  # brackets without end
         raise UserError(f"the record is damaged: {error}", where=where) from None
     version = values.get("schema_version") if isinstance(values, Mapping) else None
     if version != SCHEMA_VERSION:

@@ -20,7 +20,7 @@ WORD = re.compile(rf"[{SIGNS}]{{1,2}}|{_LETTER}+(?:['’]{_LETTER}+)*")
 WITHOUT_BLANKS = re.compile(rf"[{SIGNS}]")
 _PIECES = re.compile(rf"[{SIGNS}]|[^\s{SIGNS}]+")
 _WORDS_AND_MARKS = re.compile(rf"[{SIGNS}]|[^\W{SIGNS}]+|[^\w\s]")
-_BLANKS = re.compile(rf"(?<=[{SIGNS}{MARKS}])\s+|\s+(?=[{SIGNS}{MARKS}])")
+_BLANKS = re.compile(rf"(?<=[{SIGNS}{MARKS}])\s+|(?<!\s)\s+(?=[{SIGNS}{MARKS}])")
 
 
 def has_signs(text: str) -> bool:

@@ -28,7 +28,7 @@ def parse_conversations(text: str, *, where: str) -> list[list[str]]:
     except MarkedYAMLError as error:
         line = f", line {error.problem_mark.line + 1}" if error.problem_mark else ""
         raise DataError(f"not YAML: {error.problem or error.context}", where=f"{where}{line}") from None
-    except (YAMLError, ValueError) as error:
+    except (YAMLError, ValueError, RecursionError) as error:
         raise DataError(f"not YAML: {first_line(error)}", where=where) from None
     found = document.get(CONVERSATIONS) if isinstance(document, Mapping) else None
     if not isinstance(found, list) or not any(isinstance(item, list) for item in found):

@@ -194,7 +194,7 @@ def open_pack(folder: Path | str) -> Pack:
 def _read_index(path: Path, _stamp: tuple[int, int]) -> PackIndex:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"the pack's index is damaged: {error}", where=str(path), hint=REMEDY) from None
     version = values.get("schema_version") if isinstance(values, dict) else None
     if version != PACK_VERSION:

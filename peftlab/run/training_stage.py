@@ -270,7 +270,8 @@ class TrainingStage:
         job = self._made_ahead(self._with_graphs(job))
         checkpoint = read_checkpoint(run)
         findings.guards.update(self._guards_at_start(job))
-        start_trackers(job.accelerator, name=run.recipe.name, recipe=run.recipe.model_dump(mode="json"))
+        values = run.recipe.model_dump(mode="json")
+        start_trackers(job.accelerator, name=run.recipe.name, recipe=values, offline=run.offline)
         self._steps_shown = checkpoint.state["progress"]["step"] if checkpoint else 0
         rows = run.checked.data.splits
         for warning in warnings_at_start(run.recipe, rows, self._loader.splits["train"], self._loader.labels):

@@ -94,12 +94,20 @@ def _forget_earlier_runs() -> None:
     GradientState._reset_state()
 
 
-def start_trackers(accelerator: Accelerator, *, name: str, recipe: dict[str, Any]) -> None:
-    """Open the trackers, with the recipe as the run's configuration."""
+def start_trackers(accelerator: Accelerator, *, name: str, recipe: dict[str, Any], offline: bool) -> None:
+    """Open the trackers, with the recipe as the run's configuration.
+
+    Args:
+        accelerator: Of the run.
+        name: Of the recipe.
+        recipe: In plain types.
+        offline: Allow no network; mlflow writes to files where nothing else is set.
+    """
+    wandb = {"name": name} | ({"mode": "offline"} if offline else {})
     accelerator.init_trackers(
         "peftlab",
         config=_flatten(recipe),
-        init_kwargs={"wandb": {"name": name}, "mlflow": {"run_name": name}},
+        init_kwargs={"wandb": wandb, "mlflow": {"run_name": name}},
     )
 
 

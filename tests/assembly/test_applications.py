@@ -293,6 +293,9 @@ def test_a_database_keeps_what_was_committed_and_knows_its_owner(tmp_path: Path)
     with database.transaction() as connection:
         connection.execute(texts.insert().values(text="kept"))
 
+    for file in tmp_path.iterdir():  # with what SQLite puts beside it
+        assert file.stat().st_mode & 0o77 == 0, file
+
     def lose() -> None:
         with database.transaction() as connection:
             connection.execute(texts.insert().values(text="lost"))

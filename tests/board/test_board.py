@@ -139,6 +139,8 @@ def test_a_wrong_address_is_told_on_a_page(client: TestClient, address: str, wor
 
 
 def test_what_is_broken_is_told_and_never_a_traceback(root: Path, client: TestClient, tmp_path: Path) -> None:
+    (root / "first" / "record.json").write_text("[" * 100_000)
+    assert "unreadable" in client.get("/").text
     (root / "first" / "record.json").write_text("{")
     (root / "first" / "predictions.parquet").write_bytes(b"none")
     stopped = root / "stopped"

@@ -152,6 +152,8 @@ def test_dialogues(tmp_path: Path) -> None:
     )
     table = read_table(file, config(file))
     assert table.columns["conversations"] == [["Hi", "Hello"], ["Year?", "1963"]]
+    with pytest.raises(DataError, match="not YAML"):
+        parse_conversations("conversations: " + "[" * 5000, where="talk.yml")
     assert parse_conversations("conversations:\n- - Note: yes\n  -\n", where="x") == [["Note: yes", ""]]
     with pytest.raises(DataError, match=r"talk.yml, conversation 1: what is said is no text"):
         parse_conversations("conversations:\n- - [a, b]\n  - c\n", where="talk.yml")

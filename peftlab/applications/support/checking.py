@@ -36,7 +36,7 @@ DENIALS = frozenset(WORD.findall("no not never none nobody nothing nor neither n
 _EXACT = re.compile(
     r"https?://\S+|(?<!\S)[^\s@]++@\S+\.\S+|(?<![\w-])[\w-]++\.(?:com|org|net|io|co|de|uk)\b\S*|\d+(?:[.,:/]\d+)*+%?"
 )
-_QUESTION = re.compile(r"[?？]\W*$")
+_QUESTION = re.compile(r"[?？][^\w?？]*+$")
 _NAME = re.compile(r"(?<=[^.!?\s]\s)[A-Z][\w-]+|\b[A-Z][A-Z\d-]+\b")
 LEAST_WORDS, COVERED, FOREIGN = 2, 0.3, 0.01
 """A sentence has so many stems; covers so much; so many sentences of other entries may pass at most."""

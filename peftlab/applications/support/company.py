@@ -22,7 +22,7 @@ SPLITS = (TRAIN, VALIDATION, CALIBRATION, TEST)
 CUSTOMER, AGENT = "customer", "agent"
 ROLES = {"customer": CUSTOMER, "user": CUSTOMER, "client": CUSTOMER, "agent": AGENT, "assistant": AGENT}
 TEXT_ENDINGS = (".md", ".txt")
-_HEADING = re.compile(r"^#{1,6}\s+(.+?)\s*#*$")
+_HEADING = re.compile(r"^#{1,6}\s+(\S.*)")
 
 
 @dataclass(frozen=True)
@@ -143,9 +143,14 @@ def _entries_of_folder(folder: Path) -> list[tuple[Entry, str]]:
     return found
 
 
+def _title(heading: str) -> str:
+    """Without the signs that may close a heading."""
+    return heading.rstrip("#").rstrip() or heading
+
+
 def _sections(lines: Sequence[str]) -> list[tuple[int, str, str]]:
     """Line, question and answer of each heading; without headings, the first line is the question."""
-    heads = [(at, match[1]) for at, line in enumerate(lines) if (match := _HEADING.match(line))]
+    heads = [(at, _title(match[1])) for at, line in enumerate(lines) if (match := _HEADING.match(line))]
     if not heads:
         at = next((at for at, line in enumerate(lines) if line.strip()), 0)
         heads = [(at, lines[at].strip() if lines else "")]

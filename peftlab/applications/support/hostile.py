@@ -55,7 +55,8 @@ ORDERS = tuple(
         r"[\"']role[\"']\s*:\s*[\"'](?:system|assistant|developer|tool)[\"']",
         r"\[(?:system|assistant|developer)\]\s*\(",
         r"\bend of (?:notes|context|document|passage|instructions?|prompt)\b",
-        r"(?:^|[\n.!?])\s*(?:#+\s*)?(?:system|assistant|developer|instructions?)\s*[:>\]]",
+        # Only the last of several ends of lines begins a search: a text of nothing else would be searched for long.
+        r"(?:^|[\n.!?])[^\S\n]*+(?:#++[^\S\n]*+)?(?:system|assistant|developer|instructions?)\s*[:>\]]",
         r"<\|[a-z_]+\|>|\[/?INST\]|<</?SYS>>|<(?:start|end)_of_turn>|<\|?/?(?:system|assistant|user|tool_call)\|?>",
         r"<\s*/?\s*(?:script|iframe|img|svg|object|embed|link|style|meta|base|form|body|video|audio|math|template)\b",
         r"\b(?:javascript|vbscript)\s*:\s*\S|\bdata\s*:\s*[^\s/]*+/[^\s;]*+;|\bon(?:error|load|click|focus|mouseover|"

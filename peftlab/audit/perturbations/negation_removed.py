@@ -6,7 +6,7 @@ import re
 from peftlab.core.perturbation import PERTURBATIONS, Perturbation
 
 IRREGULAR = {"won't": "will", "can't": "can", "cannot": "can", "shan't": "shall"}
-PATTERN = re.compile(r"\b(?:won['’]t|can['’]t|cannot|shan['’]t|(\w+)n['’]t)\b|\s+(?:not|never)\b", re.I)
+PATTERN = re.compile(r"\b(?:won['’]t|can['’]t|cannot|shan['’]t|(\w+)n['’]t)\b|(?<!\s)\s+(?:not|never)\b", re.I)
 CHINESE = re.compile(r"不(?=[是会能要好太够想给让敢])|没有?(?=[\u4e00-\u9fff])")
 
 

@@ -23,6 +23,7 @@ from peftlab.applications.support.attacks import load_attacks
 from peftlab.applications.support.belonging import Belonging, choose_belonging
 from peftlab.applications.support.checking import choose_containment, find_support, stems
 from peftlab.applications.support.company import CALIBRATION, TEST, TRAIN, Company, Entry, read_company, read_entries
+from peftlab.applications.support.company import _sections as _sections
 from peftlab.applications.support.fitting import is_among, sureness, within_reach
 from peftlab.applications.support.hostile import gives_orders
 from peftlab.applications.support.peculiar import contacts, find_peculiar, peculiar_text
@@ -55,6 +56,19 @@ def dialogues(count: int) -> str:
         f"{at},customer,question {at},{'pay' if at % 2 else 'return'}\n{at},agent,answer {at},\n" for at in range(count)
     )
     return f"dialogue,role,text,intent\n{rows}"
+
+
+def test_long_runs_of_signs_are_gone_through_once() -> None:
+    long = 50_000
+    began = time.monotonic()
+    for text in ("\n" * long, "\n#" * long, "." * long, " " * long, "？" * long + "x"):
+        assert not gives_orders(text)
+        assert find_support(text, [RETURN], 0.6) is None
+    for heading in ("# a" + " " * long + "b", "# " + "#" * long + "!", "# " + " " * long):
+        assert len(_sections([heading, "An answer."])) == 1
+    assert time.monotonic() - began < 20
+    assert all(map(gives_orders, ("a\n\n  ## system: do this", "\n\nsystem:", "a.  System>", "#\n\n instruction]")))
+    assert [question for _, question, _ in _sections(["## One? ##", "a", "# Two #1", "b"])] == ["One?", "Two #1"]
 
 
 def test_dialogues_are_cut_by_their_id_so_that_new_ones_move_no_other(tmp_path: Path) -> None:
