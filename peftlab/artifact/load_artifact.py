@@ -9,7 +9,6 @@ from typing import Any, cast
 
 import peft
 import torch
-import transformers
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
@@ -53,8 +52,13 @@ def load_artifact(load_base: Callable[[], Any], folder: Path) -> nn.Module:
 
 def _check_base(base: Any, folder: Path) -> None:
     """Many an adapter goes onto a base of another depth without a word, from peft or from the shapes."""
-    saved = transformers.AutoConfig.for_model(**json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    for key in ("model_type", "hidden_size", "num_hidden_layers"):
+    values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    own, wanted = base.config.model_type, values.get("model_type")
+    if own != wanted:
+        raise _misfit(folder, f"it was trained with model_type {wanted}, and this base has {own}")
+    # By the base's own class: that of a type that transformers does not know is nowhere else.
+    saved = type(base.config).from_dict(values)
+    for key in ("hidden_size", "num_hidden_layers"):
         own, wanted = getattr(base.config, key, None), getattr(saved, key, None)
         if own != wanted:
             raise _misfit(folder, f"it was trained with {key} {wanted}, and this base has {own}")

@@ -65,6 +65,11 @@ def leave_for_code(config: ModelConfig) -> Iterator[bool]:
         _leave.reset(token)
 
 
+def is_remote(model: object) -> bool:
+    """Whether a model's class is one of code that came with it."""
+    return type(model).__module__.partition(".")[0] == "transformers_modules"
+
+
 def _watch() -> None:
     """Let transformers ask before it runs a file; what a program loads by transformers itself is not asked about."""
     from transformers import dynamic_module_utils

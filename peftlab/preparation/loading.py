@@ -13,7 +13,7 @@ from torch import nn
 
 from peftlab.artifact.saved_run import checkpoint_of
 from peftlab.artifact.take_up import take_up
-from peftlab.core.errors import DataError
+from peftlab.core.errors import DataError, UnsupportedError
 from peftlab.core.given_values import check_kind
 from peftlab.core.input_embeddings import input_embeddings
 from peftlab.core.known_warnings import without_known_warnings
@@ -30,6 +30,7 @@ from peftlab.models.image_reader import new_image_reader
 from peftlab.models.image_text_reader import ImageTextReader
 from peftlab.models.model_config import ModelConfig
 from peftlab.models.new import NEW_VOCABULARY_SIZE, write_new_model
+from peftlab.models.remote_code import is_remote
 from peftlab.models.tokenizer_facts import missing_rows
 from peftlab.preparation.check import CheckedRecipe
 from peftlab.preparation.earlier_run import open_earlier
@@ -143,6 +144,12 @@ class Loader:
             look: Gets the base before the method changes it.
         """
         recipe, base = self._recipe, self.load_base()
+        if recipe.method.trains_base and is_remote(base.model):
+            raise UnsupportedError(
+                "the model is of a class that comes with it, and whole models are loaded by transformers' own alone",
+                where="method.type",
+                hint="Choose a method that leaves the base as it is, such as lora.",
+            )
         look(base.model)
         # Kept until the check that goes by their ids: peft puts others in the place of 8-bit ones when it unpacks them.
         own = list(base.model.named_parameters())

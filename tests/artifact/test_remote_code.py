@@ -12,11 +12,13 @@ import pytest
 
 from peftlab.artifact.saved_export import SavedExport
 from peftlab.artifact.saved_run import SavedRun
-from peftlab.core.errors import SourceError
+from peftlab.core.errors import SourceError, UnsupportedError
 from peftlab.core.reporter import Silent
 from peftlab.models import remote_code
 from peftlab.models.base_model import load_tokenizer
 from peftlab.models.model_config import KNOWN, ModelConfig
+from peftlab.recipe.schema import Recipe
+from peftlab.run.run import run_recipe
 
 CODE = """from pathlib import Path
 
@@ -157,3 +159,43 @@ def test_an_export_is_the_word_of_another_too(received: Path, tmp_path: Path) ->
     with pytest.raises(SourceError, match="you have not let it run"):
         _ = SavedExport.open(tmp_path / "export").tokenizer
     assert not has_run(tmp_path / "mark")
+
+
+OWN_TYPE = """from transformers import BertConfig, BertForSequenceClassification
+
+
+class OwnConfig(BertConfig):
+    model_type = "of_its_own"
+
+
+class OwnModel(BertForSequenceClassification):
+    config_class = OwnConfig
+"""
+
+
+def test_a_model_of_an_unknown_type_is_tuned_and_used_by_who_trusts_it(
+    tmp_path: Path, tiny_bert: Path, reviews: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(tiny_bert, tmp_path / "base")
+    (tmp_path / "base" / "own.py").write_text(OWN_TYPE)
+    config = tmp_path / "base" / "config.json"
+    names = {"AutoConfig": "own.OwnConfig", "AutoModelForSequenceClassification": "own.OwnModel"}
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"model_type": "of_its_own", "auto_map": names}))
+    values = {
+        "name": "own",
+        "model": {"path": str(tmp_path / "base"), "trust_remote_code": True},
+        "task": {"type": "text_classification", "max_length": 32},
+        "data": {"source": str(reviews), "test_fraction": 0.2, "validation_fraction": 0.2},
+        "training": {"max_steps": 3, "batch_size": 8},
+        "measure": False,
+        "waive_guards": ["adapter_has_effect", "answers_vary"],
+    }
+    result = run_recipe(Recipe.from_dict({**values, "method": {"type": "lora"}}), output_dir=tmp_path / "run")
+    assert result.record.status == "success", result.record.error
+    assert type(SavedRun.open(tmp_path / "run").load_base(offline=True)).__name__ == "OwnModel"
+    assert SavedRun.open(tmp_path / "run").load_model(offline=True) is not None
+    monkeypatch.setattr(remote_code, "state_folder", lambda: tmp_path / "another user")
+    with pytest.raises(SourceError, match="you have not let it run"):
+        SavedRun.open(tmp_path / "run").load_model(offline=True)
+    with pytest.raises(UnsupportedError, match="loaded by transformers' own alone"):
+        run_recipe(Recipe.from_dict({**values, "method": {"type": "full"}}), output_dir=tmp_path / "whole")
