@@ -6,7 +6,6 @@ import contextlib
 import datetime
 import errno
 import os
-import pickle
 import socket
 import struct
 import time
@@ -20,6 +19,7 @@ from peftlab.core.devices import AUTO, choose_device
 from peftlab.core.errors import RunFailedError, UserError, first_line
 from peftlab.training.launch import LAUNCHER, STORE_FILE, Started, find_start
 from peftlab.training.processes import Processes
+from peftlab.training.sealing import unseal
 from peftlab.training.watch import Watch, packed
 from peftlab.training.world import World
 
@@ -209,7 +209,7 @@ def _wait_for_all(store: Any, start: Started, timeout: float) -> None:
         except RuntimeError:
             raise RunFailedError("a process has not come") from None
         if problem:
-            raise pickle.loads(problem)  # noqa: S301 - from a process of this run
+            raise unseal(problem)
         return
     missing, deadline = list(range(1, start.size)), time.monotonic() + timeout
     while missing := [rank for rank in missing if not store.check([f"alive/{rank}"])]:
@@ -225,7 +225,7 @@ def _wait_for_all(store: Any, start: Started, timeout: float) -> None:
     problem = next(filter(None, (store.get(f"end/{rank}") for rank in range(start.size))), b"")
     store.set("all", problem)
     if problem:
-        raise pickle.loads(problem)  # noqa: S301 - as above
+        raise unseal(problem)
 
 
 def _choose_interface(address: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -14,6 +15,7 @@ from typing import IO
 
 from peftlab.core.reporter import tell
 from peftlab.training.launch import LAUNCHER, PEFTLAB, STORE_FILE
+from peftlab.training.sealing import KEY
 
 GRACE = 30.0
 """Seconds that the other processes have to end by themselves when one has failed."""
@@ -32,6 +34,7 @@ def run_processes(arguments: Sequence[str], count: int, *, threads: int | None) 
         The exit code: of the first process, or 1 where another one has ended the run.
     """
     with socket.create_server(("127.0.0.1", 0)) as listening, tempfile.TemporaryDirectory(prefix="peftlab-") as folder:
+        key = secrets.token_hex(32)
         errors = [open(f"{folder}/{rank}", "w+b") for rank in range(count)]  # noqa: PTH123, SIM115 - closed below
         processes: list[subprocess.Popen[bytes]] = []
 
@@ -42,7 +45,7 @@ def run_processes(arguments: Sequence[str], count: int, *, threads: int | None) 
         previous = {number: signal.signal(number, forward) for number in (signal.SIGINT, signal.SIGTERM)}
         try:
             for rank in range(count):
-                processes.append(_start(arguments, rank, count, listening, threads, errors[rank]))
+                processes.append(_start(arguments, rank, count, listening, threads, errors[rank], key))
             listening.close()
             failed = _wait(processes)
         finally:
@@ -64,6 +67,7 @@ def _start(
     listening: socket.socket,
     threads: int | None,
     errors: IO[bytes],
+    key: str,
 ) -> subprocess.Popen[bytes]:
     environment = os.environ | {
         "RANK": str(rank),
@@ -73,6 +77,7 @@ def _start(
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": str(listening.getsockname()[1]),
         LAUNCHER: str(os.getpid()),
+        KEY: key,
     }
     if threads is not None:
         environment["OMP_NUM_THREADS"] = str(threads)

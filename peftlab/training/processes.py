@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import hashlib
-import pickle
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -23,6 +22,7 @@ from torch import Tensor, nn
 
 from peftlab.core.errors import RunFailedError
 from peftlab.core.generators import generator_states, restore_generators
+from peftlab.training.sealing import seal, unseal
 from peftlab.training.watch import LostProcessError, Watch, portable
 from peftlab.training.world import Item, Value, World, pieces_of, whole_in_each
 
@@ -105,26 +105,26 @@ class Processes(World):
         return [function(item) for item in own]
 
     def gather(self, value: Value) -> list[Value]:
-        """The value of every process, by rank. Processes of one run trust each other: it travels as a pickle."""
-        data = torch.frombuffer(bytearray(pickle.dumps(value)), dtype=torch.uint8)
+        """The value of every process, by rank. It travels as a sealed pickle."""
+        data = torch.frombuffer(bytearray(seal(value)), dtype=torch.uint8)
         sizes = [int(size) for size in self.sum(*(len(data) * (rank == self.rank) for rank in range(self.size)))]
         padded = torch.zeros(max(sizes), dtype=torch.uint8)
         padded[: len(data)] = data
         found = [torch.empty_like(padded) for _ in sizes]
         self._wait_for(lambda: dist.all_gather(found, padded, async_op=True))
-        return [_unpickled(tensor[:size]) for tensor, size in zip(found, sizes, strict=True)]
+        return [unseal(tensor[:size].numpy().tobytes()) for tensor, size in zip(found, sizes, strict=True)]
 
     def first(self, function: Callable[[], Value]) -> Value:
         """What the first process finds; what its run failed by is raised in all."""
         data, error = torch.empty(0, dtype=torch.uint8), None
         if self.is_first:
             own, error = _outcome_of(function)
-            data = torch.frombuffer(bytearray(pickle.dumps((own, error))), dtype=torch.uint8)
+            data = torch.frombuffer(bytearray(seal((own, error))), dtype=torch.uint8)
         (size,) = self.sum(len(data))
         if not self.is_first:
             data = torch.empty(int(size), dtype=torch.uint8)
         self._wait_for(lambda: dist.broadcast(data, src=0, async_op=True))
-        found, theirs = _unpickled(data)
+        found, theirs = unseal(data.numpy().tobytes())
         if theirs is not None:
             raise error or theirs
         value: Value = found
@@ -207,7 +207,3 @@ def _outcome_of(function: Callable[[], Value]) -> tuple[Value | None, RunFailedE
 
 def _same(value: Value) -> Value:
     return value
-
-
-def _unpickled(data: Tensor) -> Any:
-    return pickle.loads(data.numpy().tobytes())  # noqa: S301 - from a process of this run

@@ -15,6 +15,7 @@ import traceback
 from typing import Any
 
 from peftlab.core.errors import PeftlabError, RunFailedError, first_line
+from peftlab.training.sealing import seal, unseal
 
 BEAT = 0.5
 """Seconds between two signs of life."""
@@ -127,7 +128,7 @@ class Watch:
         """The error of the first process that has one of its own."""
         for other, end in sorted(self._ends.items()):
             if end not in (b"", FOLLOWS):
-                cause = pickle.loads(end)  # noqa: S301 - from a process of this run
+                cause = unseal(end)
                 found = LostProcessError(f"process {other} has failed: {cause}")
                 found.__cause__ = cause
                 return found
@@ -166,7 +167,7 @@ def packed(error: BaseException, rank: int) -> bytes:
         error.message = f"process {rank}: {error.message}" if rank else error.message
     elif rank:
         error.add_note(f"in process {rank}:\n" + "".join(traceback.format_tb(error.__traceback__)))
-    return pickle.dumps(error if _comes_back(error) else RunFailedError(f"process {rank}: {_in_words(error)}"))
+    return seal(error if _comes_back(error) else RunFailedError(f"process {rank}: {_in_words(error)}"))
 
 
 def portable(error: RunFailedError) -> RunFailedError:
