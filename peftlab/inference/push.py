@@ -109,4 +109,17 @@ def folder_to_push(folder: Path) -> Path:
     source = saved.folder if isinstance(saved, SavedExport) else saved.artifact
     if not (source / CARD_NAME).is_file():
         raise UserError("there is no model card (README.md) beside the weights", where=str(source))
+    _refuse_links(source)
     return source
+
+
+def _refuse_links(folder: Path) -> None:
+    """A run of somebody else may hold a link to a key of the user's, and its target would be uploaded."""
+    root = folder.resolve()
+    for path in folder.rglob("*"):
+        if path.is_symlink() and not path.resolve().is_relative_to(root):
+            raise UserError(
+                f"this is a link to {path.resolve()}, outside of what is uploaded",
+                where=str(path),
+                hint="Delete it, or put a copy of the file in its place if it is part of the model.",
+            )

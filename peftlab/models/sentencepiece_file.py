@@ -13,6 +13,8 @@ from peftlab.core.errors import SourceError
 
 VARINT, FIXED_64, BYTES, FIXED_32 = 0, 1, 2, 5
 """How a field's value is written."""
+LONGEST_NUMBER = 63
+"""Bits before the last seven: the format has no number of more than ten bytes."""
 
 
 def read_pieces(file: Path) -> list[str]:
@@ -62,6 +64,8 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
     """A number in seven bits a byte, and the place behind it."""
     value = shift = 0
     while True:
+        if shift > LONGEST_NUMBER:
+            raise ValueError("a number in it has no end")
         byte = data[at]
         value |= (byte & 0x7F) << shift
         at, shift = at + 1, shift + 7

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +27,19 @@ class EmptyHub:
     def model_info(self, repository: str) -> Any:
         answer: Any = SimpleNamespace(headers={}, request=None)
         raise RepositoryNotFoundError("404", response=answer)
+
+
+def test_a_link_out_of_a_received_run_is_not_uploaded(tiny_run: Callable[..., Path], tmp_path: Path) -> None:
+    shutil.copytree(tiny_run(), tmp_path / "run")
+    assert folder_to_push(tmp_path / "run") == tmp_path / "run" / "adapter"
+    (tmp_path / "key").write_text("a secret")
+    link = tmp_path / "run" / "adapter" / "notes.txt"
+    link.symlink_to("README.md")
+    assert folder_to_push(tmp_path / "run") == tmp_path / "run" / "adapter"
+    link.unlink()
+    link.symlink_to(tmp_path / "key")
+    with pytest.raises(UserError, match=r"notes.txt: this is a link to .*key, outside of what is uploaded"):
+        folder_to_push(tmp_path / "run")
 
 
 @pytest.mark.parametrize(

@@ -134,7 +134,13 @@ def test_pieces_of_sentencepiece_are_read(tmp_path: Path) -> None:
     assert facts.tokens == {**{word: at for at, word in enumerate(words)}, "<pad>": 6}
 
 
-@pytest.mark.parametrize("data", [b"", b"\x0a\xff", b"version https://git-lfs.github.com/spec/v1", b"\x08\x01"])
+ENDLESS = b"\x08" + b"\x80" * 3_000_000
+"""A number that would take minutes to add up."""
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\x0a\xff", b"version https://git-lfs.github.com/spec/v1", b"\x08\x01", ENDLESS], ids=range(5)
+)
 def test_a_damaged_file_of_pieces_is_named(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "tokenizer.model").write_bytes(data)
     with pytest.raises(SourceError, match=r"tokenizer\.model is damaged"):
