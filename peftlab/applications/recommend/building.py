@@ -83,8 +83,10 @@ def rank_users(
     """The candidates of each user, with their features."""
     search = search or Search(vectors)
     return [
-        rank_features(models, vectors, search, each, half_life=application.half_life, count=application.candidates)
-        for each in history.each()
+        rank_features(
+            models, vectors, search, each, half_life=application.half_life, count=application.candidates, passed=passed
+        )
+        for each, passed in zip(history.each(), history.passed_each(), strict=True)
     ]
 
 

@@ -271,11 +271,11 @@ def _text_lists(application: Recommend, train: History, vectors: Matrix) -> Ints
 
 
 def _unseen(scores: Callable[[slice], Matrix], train: History) -> Ints:
-    """Of each user the best of the items that it did not choose; no table of all users and items is held."""
+    """Of each user the best of the items that it has not met; no table of all users and items is held."""
     lists = []
     for start in range(0, len(train.users), USERS_AT_ONCE):
         users = slice(start, start + USERS_AT_ONCE)
         found = scores(users)
-        found[train.matrix[users].nonzero()] = -np.inf
+        found[train.met[users].nonzero()] = -np.inf
         lists.append(best_items(found, SIZE))
     return np.concatenate(lists)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,26 @@ class Catalogue:
 
 
 @dataclass(frozen=True)
+class Passed:
+    """What users met and did not choose, such as what they rated low: it teaches no taste, and is not shown again.
+
+    Args:
+        user: Of each event the place in the history's users, rising.
+        item: Of each event the place in the catalogue.
+        time: Of each event, in seconds since 1970.
+    """
+
+    user: Ints
+    item: Ints
+    time: NDArray[np.float64]
+
+
+def nothing_passed() -> Passed:
+    """Of a table without ratings."""
+    return Passed(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0))
+
+
+@dataclass(frozen=True)
 class History:
     """What users chose: events in the order of users, and of times within a user; of one moment in any order.
 
@@ -54,6 +74,7 @@ class History:
         item: Of each event the place in the catalogue.
         time: Of each event, in seconds since 1970.
         items: How many items there are.
+        passed: What was met and not chosen.
     """
 
     users: Sequence[str]
@@ -61,6 +82,7 @@ class History:
     item: Ints
     time: NDArray[np.float64]
     items: int
+    passed: Passed = field(default_factory=nothing_passed)
 
     def __len__(self) -> int:
         return len(self.user)
@@ -82,9 +104,22 @@ class History:
         """The items of each user, the oldest first."""
         return [self.of(user) for user in range(len(self.users))]
 
+    def passed_of(self, user: int) -> Ints:
+        """What a user met and did not choose, whenever."""
+        start, stop = np.searchsorted(self.passed.user, (user, user + 1))
+        return self.passed.item[start:stop]
+
+    def passed_each(self) -> list[Ints]:
+        """The same of each user, up to the last choice that is here: what came later is not known yet."""
+        last = np.full(len(self.users), -np.inf)
+        np.maximum.at(last, self.user, self.time)
+        known = self.passed.time <= last[self.passed.user]
+        starts = np.searchsorted(self.passed.user[known], np.arange(1, len(self.users)))
+        return list(np.split(self.passed.item[known], starts)) if len(self.users) else []
+
     def keep(self, mask: NDArray[np.bool_]) -> History:
         """Some of the events; all users stay."""
-        return History(self.users, self.user[mask], self.item[mask], self.time[mask], self.items)
+        return replace(self, user=self.user[mask], item=self.item[mask], time=self.time[mask])
 
     def cut(self, share: float = TRAIN_SHARE) -> tuple[History, History]:
         """The first events of each user, and the later ones. No event of a user is in both parts."""
@@ -100,6 +135,16 @@ class History:
         found = scipy.sparse.csr_matrix((np.ones(len(self), np.float32), (self.user, self.item)), shape=shape)
         found.data[:] = 1
         return found
+
+    @cached_property
+    def met(self) -> Any:
+        """Users × items, 1 where a user chose an item, or had met it before the last choice."""
+        passed = self.passed_each()
+        user = np.repeat(np.arange(len(passed)), [len(each) for each in passed])
+        item = np.concatenate([np.empty(0, np.int64), *passed])
+        shape = (len(self.users), self.items)
+        found = scipy.sparse.csr_matrix((np.ones(len(user), np.float32), (user, item)), shape=shape)
+        return (self.matrix + found).tocsr()
 
     @cached_property
     def popularity(self) -> NDArray[np.float64]:
@@ -121,7 +166,8 @@ def write_history(folder: Path, catalogue: Catalogue, history: History) -> None:
     values = {"ids": catalogue.ids, "titles": catalogue.titles, "texts": catalogue.texts, "users": history.users}
     write_text(folder / CATALOGUE_NAME, json.dumps({key: list(each) for key, each in values.items()}))
     with atomic_file(folder / EVENTS_NAME) as path, path.open("wb") as file:
-        np.savez(file, user=history.user, item=history.item, time=history.time)
+        passed = {f"passed_{name}": values for name, values in vars(history.passed).items()}
+        np.savez(file, user=history.user, item=history.item, time=history.time, **passed)
 
 
 def load_history(folder: Path) -> tuple[Catalogue, History]:
@@ -129,5 +175,8 @@ def load_history(folder: Path) -> tuple[Catalogue, History]:
     values = json.loads((folder / CATALOGUE_NAME).read_text(encoding="utf-8"))
     catalogue = Catalogue(values["ids"], values["titles"], values["texts"])
     with np.load(folder / EVENTS_NAME, allow_pickle=False) as found:
-        history = History(values["users"], found["user"], found["item"], found["time"], len(catalogue))
+        names = ("passed_user", "passed_item", "passed_time")
+        # An earlier version did not keep them.
+        passed = Passed(*(found[name] for name in names)) if names[0] in found else nothing_passed()
+        history = History(values["users"], found["user"], found["item"], found["time"], len(catalogue), passed)
     return catalogue, history

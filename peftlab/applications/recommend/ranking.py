@@ -46,7 +46,14 @@ class Ranked:
 
 
 def rank_features(
-    models: Collaborative, vectors: Matrix, search: Search, history: Ints, *, half_life: float, count: int
+    models: Collaborative,
+    vectors: Matrix,
+    search: Search,
+    history: Ints,
+    *,
+    half_life: float,
+    count: int,
+    passed: Ints | None = None,
 ) -> Ranked:
     """The candidates of one user, with their features as standard scores among the candidates.
 
@@ -57,6 +64,7 @@ def rank_features(
         history: What the user chose, the oldest first; these items are no candidates.
         half_life: Of the user's events.
         count: So many candidates of each source.
+        passed: What the user met and did not choose; these are no candidates either.
     """
     items = len(vectors)
     plain, lately = history_rows([history], items), history_rows([history], items, RECENT)
@@ -71,7 +79,9 @@ def rank_features(
     wanted = user_vectors([history], vectors, half_life)[0]
     seen = np.zeros(items, bool)
     seen[history] = True
-    found = [] if not len(history) else [search.nearest(wanted, count + len(history))]
+    if passed is not None:
+        seen[passed] = True
+    found = [] if not len(history) else [search.nearest(wanted, count + int(seen.sum()))]
     for each in scores.values():
         best = best_items(np.where(seen, -np.inf, each)[None], count)[0]
         found.append(best[best >= 0])

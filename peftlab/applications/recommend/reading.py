@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from peftlab.applications.recommend.history import Catalogue, History
+from peftlab.applications.recommend.history import Catalogue, History, Passed
 from peftlab.core.application import Workplace
 from peftlab.core.errors import DataError, did_you_mean
 from peftlab.core.times import moment_of
@@ -104,6 +105,7 @@ def _events(application: Recommend, place: Workplace, catalogue: Catalogue, faul
     columns = [wanted.user, wanted.item, wanted.time, *([wanted.value] if wanted.value else [])]
     table = _table(place, "events", wanted.source, columns)
     kept: dict[tuple[str, int], float] = {}
+    passed: dict[tuple[str, int], float] = {}
     now = time.time()
     for row in range(len(table)):
         user, item = name_of(table.columns[wanted.user][row]), name_of(table.columns[wanted.item][row])
@@ -121,13 +123,22 @@ def _events(application: Recommend, place: Workplace, catalogue: Catalogue, faul
             faults.add("times that lie in the future", f"the time {given!r:.40} lies in the future", table, row)
         elif value is None:
             faults.add("ratings that are no numbers", "the rating is no number", table, row)
-        elif value >= wanted.least_value:
+        else:
             # A user who chose an item twice has chosen it when it was first chosen.
-            key = (user, catalogue.positions[item])
-            kept[key] = min(moment, kept.get(key, math.inf))
+            key, where = (user, catalogue.positions[item]), kept if value >= wanted.least_value else passed
+            where[key] = min(moment, where.get(key, math.inf))
     if not kept:
         raise DataError("no event can be used", where=table.name, hint="See `events.least_value`.")
-    return history_of([(user, item, moment) for (user, item), moment in kept.items()], len(catalogue))
+    history = history_of([(user, item, moment) for (user, item), moment in kept.items()], len(catalogue))
+    return replace(history, passed=_passed({key: moment for key, moment in passed.items() if key not in kept}, history))
+
+
+def _passed(events: Mapping[tuple[str, int], float], history: History) -> Passed:
+    """Of the users that chose something; of others there is no history."""
+    at = {user: place for place, user in enumerate(history.users)}
+    rows = sorted((at[user], moment, item) for (user, item), moment in events.items() if user in at)
+    table = np.array(rows, dtype=np.float64).reshape(-1, 3)
+    return Passed(table[:, 0].astype(np.int64), table[:, 2].astype(np.int64), table[:, 1])
 
 
 def history_of(events: Sequence[tuple[str, int, float]], items: int) -> History:

@@ -114,6 +114,10 @@ class Recommender:
         in_order = sorted([*known, *later], key=lambda event: event[0])
         return np.array(list(dict.fromkeys(item for _, item in in_order)), dtype=np.int64)
 
+    def passed_of(self, user: str) -> Ints:
+        """What a user met and did not choose, such as what was rated low."""
+        return self.history.passed_of(self.users[user]) if user in self.users else np.empty(0, np.int64)
+
     def embed(self, text: str) -> Matrix:
         """The vector of a text."""
         with self._lock:
@@ -123,26 +127,29 @@ class Recommender:
         self,
         history: Ints,
         *,
+        passed: Ints | None = None,
         text: str = "",
         count: int = 10,
         temperature: float | None = None,
         diversity: float | None = None,
         random: np.random.Generator | None = None,
     ) -> Suggestions:
-        """The items to show. What the user has chosen already is not among them.
+        """The items to show. What the user has met already is not among them.
 
         Args:
             history: What the user chose, the oldest first; may be empty.
+            passed: What the user met and did not choose.
             text: What is looked for; then items are ordered by it, and by the user's taste where that is known.
             count: How many.
             temperature: The list is drawn by chance, and the chances are told; None: the best items.
             diversity: In place of the recipe's; not used where a list is drawn.
             random: Draws.
         """
-        items, scores, table = self._ranked(history)
+        met = history if passed is None else np.concatenate([history, passed])
+        items, scores, table = self._ranked(history, met)
         names = list(FEATURES)
         if text:
-            items, scores, table, names = self._by_text(text, history, items, scores)
+            items, scores, table, names = self._by_text(text, history, met, items, scores)
         items, scores, table = items[:POOL], scores[:POOL], table[:POOL]
         if temperature is None:
             share = self._settings.diversity if diversity is None else diversity
@@ -162,9 +169,9 @@ class Recommender:
         ]
         return Suggestions(found, list(zip(items.tolist(), scores.tolist(), strict=True)))
 
-    def suggest_new(self, history: Ints, count: int) -> list[Suggestion]:
+    def suggest_new(self, history: Ints, count: int, passed: Ints | None = None) -> list[Suggestion]:
         """Items that nobody had chosen when this was built, by their texts."""
-        places = new_items(self._models.popularity, history.tolist())
+        places = new_items(self._models.popularity, [*history.tolist(), *([] if passed is None else passed.tolist())])
         if not len(places) or not len(history):
             return []
         text = user_vectors([history], self.vectors, HALF_LIFE) @ self.vectors[places].T
@@ -182,7 +189,7 @@ class Recommender:
             for at in best
         ]  # fmt: skip
 
-    def _ranked(self, history: Ints) -> tuple[Ints, Matrix, Matrix]:
+    def _ranked(self, history: Ints, met: Ints) -> tuple[Ints, Matrix, Matrix]:
         ranked = rank_features(
             self._models,
             self.vectors,
@@ -190,17 +197,20 @@ class Recommender:
             history,
             half_life=self._settings.half_life,
             count=self._settings.candidates,
+            passed=met,
         )
         items, scores = order(ranked, self._weights.ranking)
         at = {item: row for row, item in enumerate(ranked.items.tolist())}
         table = ranked.features[[at[item] for item in items.tolist()]] * self._weights.ranking
         return items, scores, table
 
-    def _by_text(self, text: str, history: Ints, items: Ints, scores: Matrix) -> tuple[Ints, Matrix, Matrix, list[str]]:
+    def _by_text(
+        self, text: str, history: Ints, met: Ints, items: Ints, scores: Matrix
+    ) -> tuple[Ints, Matrix, Matrix, list[str]]:
         """Items near a text: ordered by nearness, and half as much by the ranking where the user is known."""
         vector = self.embed(text)
-        near = self._search.nearest(vector, self._settings.candidates + len(history))
-        near = near[~np.isin(near, history)]
+        near = self._search.nearest(vector, self._settings.candidates + len(met))
+        near = near[~np.isin(near, met)]
         ranks = dict(zip(items.tolist(), _standard(scores).tolist(), strict=True))
         lowest = min(ranks.values(), default=0.0)
         taste = np.array([ranks.get(item, lowest) for item in near.tolist()], np.float32)

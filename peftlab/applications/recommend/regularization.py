@@ -28,13 +28,13 @@ def choose_regularization(history: History, exact_items: int) -> float:
     early, late = history.cut()
     items = most_popular(early, exact_items)
     judged, later = early.matrix[:USERS], late.each()[:USERS]
-    chosen = judged[:, items]
+    chosen, met = judged[:, items], early.met[:USERS][:, items]
     if not any(map(len, later)) or not len(items):
         return GRID[len(GRID) // 2]
     worth = []
     for value in GRID:
         scores = np.asarray(chosen @ fit_ease(early.matrix[:, items], value), np.float32)
-        scores[chosen.nonzero()] = -np.inf
+        scores[met.nonzero()] = -np.inf
         places = best_items(scores, LENGTH)
         lists = np.where(places < 0, -1, items[places])
         found = score_lists(lists, later, early.popularity, len(early.users), history.items)

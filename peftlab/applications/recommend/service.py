@@ -247,10 +247,12 @@ class _Desk:
             raise UserError("there is neither a user nor a text")
         with self._seconds.time():
             history = self._history(wish.user) if wish.user else self._recommender.history_of("")
+            passed = self._recommender.passed_of(wish.user)
             found = self._recommender.suggest(
-                history, text=wish.text, count=wish.count, temperature=wish.temperature, diversity=wish.diversity
-            )
-            new = self._recommender.suggest_new(history, wish.new) if wish.new else []
+                history, passed=passed, text=wish.text, count=wish.count,
+                temperature=wish.temperature, diversity=wish.diversity,
+            )  # fmt: skip
+            new = self._recommender.suggest_new(history, wish.new, passed) if wish.new else []
             name = self._log(wish, found)
         self._lists.labels("yes" if wish.temperature else "no").inc()
         items, others = [self._item(each) for each in found.items], [self._item(each) for each in new]

@@ -210,6 +210,19 @@ def test_events_change_the_next_list_and_are_kept_once_or_not_at_all(
     assert "/api/recommend" in client.get("/openapi.json").json()["paths"]
 
 
+def test_what_a_user_rated_low_is_not_shown_again(recommender: Recommender, client: TestClient) -> None:
+    low = recommender.catalogue.positions["2"]
+    assert recommender.passed_of("u0").tolist() == [low]
+    assert recommender.passed_of("u1").tolist() == recommender.passed_of("nobody").tolist() == []
+    assert low not in recommender.history_of("u0")
+    for more in ({}, {"text": recommender.catalogue.titles[low]}, {"temperature": 1.0}, {"new": 50}):
+        shown = client.post("/api/recommend", json={"user": "u0", "count": 50, **more}).json()
+        assert len(shown["items"]) > 5
+        assert "2" not in [each["item"] for each in [*shown["items"], *shown["new"]]]
+    known = client.post("/api/recommend", json={"text": recommender.catalogue.titles[low], "count": 50}).json()
+    assert "2" in [each["item"] for each in known["items"]]
+
+
 def test_an_event_that_is_older_than_the_table_is_no_last_choice(recommender: Recommender, client: TestClient) -> None:
     known = recommender.history_of("u1").tolist()
     ids = recommender.catalogue.ids

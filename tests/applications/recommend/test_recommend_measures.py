@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -30,10 +31,17 @@ from peftlab.applications.recommend.counterfactual import (
     ratios_of,
 )
 from peftlab.applications.recommend.diversity import diverse_order, similarity_within
-from peftlab.applications.recommend.history import History, hidden_items
+from peftlab.applications.recommend.history import (
+    Catalogue,
+    History,
+    Passed,
+    hidden_items,
+    load_history,
+    write_history,
+)
 from peftlab.applications.recommend.metrics import best_items, score_lists
 from peftlab.applications.recommend.pairs import next_items
-from peftlab.applications.recommend.ranking import FEATURES, Ranked, learn_weights, order
+from peftlab.applications.recommend.ranking import FEATURES, Ranked, learn_weights, order, rank_features
 from peftlab.applications.recommend.reading import history_of, seconds_of
 from peftlab.applications.recommend.regularization import GRID, choose_regularization
 from peftlab.applications.recommend.search import Search, build_graph, open_search
@@ -304,6 +312,33 @@ def test_what_is_cut_off_of_one_day_does_not_stand_last_in_the_catalogue() -> No
         name: history.of(at).tolist() for at, name in enumerate(history.users)
     }
     assert np.diff(history.times_of(7)).max() == 0
+
+
+def test_what_was_met_and_not_chosen_is_on_no_list_from_then_on(history: History, tmp_path: Path) -> None:
+    users = np.array([0, 0, 2, 2])
+    ends = [float(history.times_of(user)[-1]) for user in (0, 2)]
+    other = [np.setdiff1d(np.arange(45), history.of(user))[:2] for user in (0, 2)]
+    first = history.times_of(0)[0]
+    passed = Passed(users, np.concatenate(other), np.array([first, ends[0], ends[1] + 1, first - 1]))
+    own = replace(history, passed=passed)
+    assert [each.tolist() for each in own.passed_each()[:3]] == [other[0].tolist(), [], other[1][1:].tolist()]
+    train, _ = own.cut()
+    assert train.passed_each()[0].tolist() == other[0][:1].tolist()  # the other one was met later
+    assert own.passed_of(2).tolist() == other[1].tolist()
+    assert len(own.passed_each()) == len(own.users)
+    assert (train.met - train.matrix).nonzero()[1].tolist() == [other[0][0], other[1][1]]
+    models = fit_collaborative(train, factors=4, exact_items=40, regularization=10.0, seed=0)
+    for lists in evaluation.baseline_lists(models, train).values():
+        assert other[0][0] not in lists[0]
+        assert other[1][1] not in lists[2]
+    write_history(tmp_path, Catalogue(*[[str(each) for each in range(45)]] * 3), own)
+    again = load_history(tmp_path)[1]
+    assert [each.tolist() for each in again.passed_each()] == [each.tolist() for each in own.passed_each()]
+    vectors = unit(np.random.default_rng(0).normal(size=(45, 8)).astype(np.float32))
+    ranked = rank_features(
+        models, vectors, Search(vectors), train.of(0), half_life=20.0, count=45, passed=train.passed_each()[0]
+    )
+    assert sorted([*ranked.items.tolist(), *train.of(0).tolist(), int(other[0][0])]) == list(range(45))
 
 
 def test_shorter_lists_take_no_places_from_the_others(tmp_path: Path) -> None:
