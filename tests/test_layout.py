@@ -29,6 +29,13 @@ def test_floors_modules_and_files_are_few_and_short() -> None:
     assert {path: length for path, length in lengths.items() if length > 400} == {}
 
 
+def test_names_say_what_is_in_them() -> None:
+    """What a module of such a name is about, only its lines tell."""
+    names = {path.stem.strip("_") for path in (ROOT / "peftlab").rglob("*") if path.is_dir() or path.suffix == ".py"}
+    assert "registry" in names
+    assert names & {"util", "utils", "helper", "helpers", "common", "manager", "managers", "misc"} == set()
+
+
 def test_no_two_test_files_have_one_name() -> None:
     """pytest imports each by its name alone, and would collect none of the suite."""
     names = sorted(path.name for path in (ROOT / "tests").rglob("test_*.py"))
