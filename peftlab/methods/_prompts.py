@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import Field, PositiveInt
 
 from peftlab.core.errors import UnsupportedError
-from peftlab.core.method import MethodContext
+from peftlab.core.method import Method, MethodContext
 from peftlab.core.model_facts import ModelFacts
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SAVED_HEADS = {"classifier", "score", "qa_outputs"}
 """With prompt methods peft trains and saves modules of these names, and no others."""
@@ -17,14 +22,38 @@ WITHOUT_PAST_KEY_VALUES = frozenset(
 """Encoders of transformers whose attention takes no keys and values from outside."""
 
 
-def check_head(facts: ModelFacts) -> None:
-    """Refuse DistilBERT's classifier of two layers, of which peft would lose one.
+class PromptMethod(Method):
+    """A method whose virtual tokens stand before the text's own: its subclasses say what they are made of."""
 
-    Raises:
-        UnsupportedError: With the reason.
-    """
-    if facts.model_type == "distilbert" and facts.peft_task_type == "SEQ_CLS":
-        raise _lost_heads(["pre_classifier"])
+    works_sharded: ClassVar[bool] = True
+
+    num_virtual_tokens: PositiveInt = Field(16, description="Number of virtual tokens before the text's own.")
+
+    def extra_positions(self) -> int:
+        """Virtual tokens stand before the text's own."""
+        return self.num_virtual_tokens
+
+    def decays(self, name: str, parameter: Tensor) -> bool:
+        """Not the virtual tokens.
+
+        They stand in the place of activations, and near zero they say nothing. The authors of prompt tuning let them
+        decay by next to nothing (1e-5), those of prefix tuning not at all. Networks that compute them are matrices
+        like others.
+        """
+        is_virtual_token = name.startswith("prompt_encoder.") and name.endswith(".embedding.weight")
+        return super().decays(name, parameter) and not is_virtual_token
+
+    def check(self, facts: ModelFacts) -> None:
+        """Refuse DistilBERT's classifier of two layers, of which peft would lose one."""
+        if facts.model_type == "distilbert" and facts.peft_task_type == "SEQ_CLS":
+            raise _lost_heads(["pre_classifier"])
+
+    def check_added_tokens(self) -> None:
+        """Refuse them: peft would not save their embeddings."""
+        raise UnsupportedError(
+            "peft saves no embeddings of added tokens with prompt methods",
+            hint="Choose another method, such as lora, or leave model.add_tokens empty.",
+        )
 
 
 def check_heads(context: MethodContext) -> None:
@@ -45,30 +74,9 @@ def _lost_heads(names: list[str]) -> UnsupportedError:
     )
 
 
-def refuse_added_tokens() -> None:
-    """Refuse tokens that are added to the base.
-
-    Raises:
-        UnsupportedError: Always.
-    """
-    raise UnsupportedError(
-        "peft saves no embeddings of added tokens with prompt methods",
-        hint="Choose another method, such as lora, or leave model.add_tokens empty.",
-    )
-
-
 def embedding_size(model: Any) -> int:
     """Size of the text's embeddings: smaller than the hidden size, which peft takes, in ELECTRA and ALBERT."""
     return int(model.get_input_embeddings().weight.shape[1])
-
-
-def is_virtual_token(name: str) -> bool:
-    """Whether a trained parameter holds virtual tokens.
-
-    They stand in the place of activations, and near zero they say nothing. The authors of prompt tuning let them decay
-    by next to nothing (1e-5), those of prefix tuning not at all. Networks that compute them are matrices like others.
-    """
-    return name.startswith("prompt_encoder.") and name.endswith(".embedding.weight")
 
 
 def check_past_key_values(facts: ModelFacts) -> None:
@@ -90,7 +98,11 @@ def check_past_key_values(facts: ModelFacts) -> None:
 
 
 def wrap(model: Any, config: Any, context: MethodContext) -> Any:
-    """Wrap a model by a prompt method of peft."""
+    """Wrap a model by a prompt method of peft.
+
+    Raises:
+        UnsupportedError: peft would lose a head, or cannot put virtual tokens on such a model.
+    """
     import peft
 
     check_heads(context)
