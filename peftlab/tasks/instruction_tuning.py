@@ -19,7 +19,7 @@ from peftlab.tasks._text_metrics import LOSS_METRICS, TEXT_METRICS, TextScorer, 
 from peftlab.tasks._tokenizers import byte_pair_tokenizer
 from peftlab.tasks.guesses.conversations import guess_responses
 from peftlab.tasks.language.chat_template import ChatTemplate, check_fields, check_template
-from peftlab.tasks.language.clock import TemplateDate, has_clock, template_time
+from peftlab.tasks.language.clock import TemplateDate, settled_date, template_time
 from peftlab.tasks.language.conversation_columns import ConversationTask
 from peftlab.tasks.language.conversations import (
     CONTEXT,
@@ -66,11 +66,7 @@ class InstructionTuning(ConversationTask):
     generates_text: ClassVar[bool] = True
     labels_are_texts: ClassVar[bool] = True
 
-    date: TemplateDate = Field(
-        None,
-        description="The time for chat templates that show it, such as 2026-11-26T18:00:00. null: when the run "
-        "began. The run writes it here and uses it from then on.",
-    )
+    date: TemplateDate = None
     max_length: int = Field(
         512,
         ge=2,
@@ -164,11 +160,8 @@ class InstructionTuning(ConversationTask):
 
     def at_time(self, now: datetime.datetime, tokenizer: TokenizerFacts | None, earlier: Task | None) -> Self:
         """Where the chat template has a clock, it tells this time."""
-        date = now.isoformat()
-        if isinstance(earlier, InstructionTuning) and earlier.date is not None:
-            date = earlier.date
-        is_told = self.is_chat and has_clock(tokenizer)
-        return replace_config(self, date=date) if is_told and self.date is None else self
+        known = earlier.date if isinstance(earlier, InstructionTuning) else None
+        return replace_config(self, date=settled_date(self.date, known, now, tokenizer)) if self.is_chat else self
 
     def build_tokenizer(self, train: Split, vocabulary_size: int) -> Any:
         """For a new encoder–decoder, which may begin with this task: byte-level BPE, trained on the training split."""

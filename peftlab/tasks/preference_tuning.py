@@ -6,39 +6,31 @@ each method has its true reference, also one that starts elsewhere than at the b
 
 from __future__ import annotations
 
-import datetime
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
-from peftlab.core.config import replace_config
 from peftlab.core.errors import DataError, UnsupportedError
-from peftlab.core.model_facts import TokenizerFacts
 from peftlab.core.record import Guard
 from peftlab.core.splits import EncodedSplit, Example, Split
-from peftlab.core.task import TASKS, Comparison, Inference, Policy, Prediction, Scorer, Task, UntouchedBase
+from peftlab.core.task import TASKS, Comparison, Inference, Policy, Prediction, Scorer, UntouchedBase
 from peftlab.core.task_guess import Guesser
 from peftlab.tasks.guesses.conversations import guess_preferences
-from peftlab.tasks.language.chat_template import ChatTemplate
-from peftlab.tasks.language.clock import TemplateDate, has_clock, template_time
 from peftlab.tasks.language.conversations import (
-    CONTEXT,
     Conversation,
     Message,
     check_tools,
-    compared_parts,
     open_conversation,
-    read_context,
 )
 from peftlab.tasks.language.decoder import DecoderTask, pad_language
-from peftlab.tasks.language.plain_template import PlainTemplate
 from peftlab.tasks.language.rendering import Renderer
 from peftlab.tasks.language.vocabulary_head import targets
 from peftlab.tasks.preference.against_base import compare_with_base
-from peftlab.tasks.preference.course import guard_of_start, margin_without_accuracy
-from peftlab.tasks.preference.encoding import encode_preferences, text_of
+from peftlab.tasks.preference.compared_responses import ComparedResponses
+from peftlab.tasks.preference.course import guard_of_start
+from peftlab.tasks.preference.encoding import text_of
 from peftlab.tasks.preference.log_probabilities import response_log_probabilities, row_sums
 from peftlab.tasks.preference.losses import WITHOUT_REFERENCE, PairLoss, Responses, kto_losses, pair_losses
 from peftlab.tasks.preference.rows import (
@@ -62,7 +54,7 @@ REFERENCE = "reference"
 
 
 @TASKS.register("preference_tuning")
-class PreferenceTuning(DecoderTask):
+class PreferenceTuning(ComparedResponses, DecoderTask):
     """Learn which of two responses is preferred (DPO and its kin), or which ones are desirable at all (KTO)."""
 
     guess: ClassVar[Guesser] = staticmethod(guess_preferences)
@@ -72,7 +64,6 @@ class PreferenceTuning(DecoderTask):
         "preferred_log_ratio",
         "dispreferred_log_ratio",
     )
-    labels_are_texts: ClassVar[bool] = True
     guard_names: ClassVar[Mapping[str, str]] = {
         "margins_start_at_zero": "a model that starts as the base has margins of 0 before its first step"
     }
@@ -82,13 +73,6 @@ class PreferenceTuning(DecoderTask):
         description="The loss. Of pairs: dpo, ipo, cdpo and robust (for labels that are wrong at times), "
         "length_normalised, and without a reference orpo and simpo. kto: of responses that stand alone.",
     )
-    prompt: str = Field(
-        "prompt",
-        description="The column of the prompt: a text, or a chat that ends with the user's turn. It may be missing "
-        "where the sides are whole chats.",
-    )
-    chosen: str = Field("chosen", description="The column of the preferred response: a text, or a chat.")
-    rejected: str = Field("rejected", description="The column of the other response.")
     response: str = Field("response", description="kto: the column of the response.")
     label: str = Field("label", description="kto: the column that says whether it is desirable, true or false.")
     beta: PositiveFloat | None = Field(
@@ -102,25 +86,6 @@ class PreferenceTuning(DecoderTask):
     gamma: float = Field(1.0, ge=0, description="simpo: the margin of rewards that is asked for.")
     desirable_weight: PositiveFloat = Field(1.0, description="kto: the weight of desirable responses.")
     undesirable_weight: PositiveFloat = Field(1.0, description="kto: the weight of the others.")
-    chat: bool = Field(
-        True, description="Render by the chat template, where the tokenizer has one; false: by `template`."
-    )
-    template: str = Field(
-        "{prompt}\n", description="How a prompt is written where no chat template is used; the response follows it."
-    )
-    date: TemplateDate = Field(
-        None,
-        description="What a chat template with a clock is told the time is. null: when the run began; it is written "
-        "down here, and holds for whatever is done with the run.",
-    )
-    max_length: int = Field(
-        512,
-        ge=2,
-        description="Tokens of a prompt and one response. Longer prompts lose their beginning, on both sides alike.",
-    )
-    drop_too_long: bool = Field(
-        False, description="Leave out training rows whose response does not fit, and count them; false: an error."
-    )
     max_new_tokens: PositiveInt = Field(
         64, description="Where a response is cut that the tuned model writes, if it does not end by itself."
     )
@@ -133,9 +98,7 @@ class PreferenceTuning(DecoderTask):
     )
 
     @model_validator(mode="after")
-    def _check_keys(self) -> PreferenceTuning:
-        if "{prompt}" not in self.template:
-            raise ValueError("the template must hold `{prompt}`")
+    def _columns_differ(self) -> PreferenceTuning:
         if len({*self.source_columns()}) < len(self.source_columns()):
             raise ValueError("prompt, responses and label must be different columns")
         return self
@@ -162,10 +125,6 @@ class PreferenceTuning(DecoderTask):
 
     # --- rows -------------------------------------------------------------------------------------------------------
 
-    def text_columns(self) -> tuple[str, ...]:
-        """The context of the responses."""
-        return (CONTEXT,)
-
     def label_columns(self) -> tuple[str, ...]:
         """Both responses; or the response, and whether it is desirable."""
         return (CHOSEN, REJECTED) if self.is_paired else (RESPONSE, LABEL)
@@ -174,19 +133,11 @@ class PreferenceTuning(DecoderTask):
         """The columns as the recipe names them."""
         return (self.prompt, *((self.chosen, self.rejected) if self.is_paired else (self.response, self.label)))
 
-    def optional_columns(self) -> tuple[str, ...]:
-        """The prompt, which chats hold themselves."""
-        return (self.prompt,)
-
     def arrange(self, split: Split) -> Split:
         """A context and its responses for each row."""
         if self.is_paired:
             return arrange_pairs(split, prompt=self.prompt, chosen=self.chosen, rejected=self.rejected)
         return arrange_responses(split, prompt=self.prompt, response=self.response, label=self.label)
-
-    def compared_texts(self, split: Split) -> list[Sequence[Any]]:
-        """What each message of the context says and who says it."""
-        return [compared_parts(read_context(context)) for context in split.columns[CONTEXT]]
 
     def check_split(self, split: Split, labels: tuple[str, ...]) -> None:
         """KTO trains on responses of both kinds.
@@ -202,30 +153,10 @@ class PreferenceTuning(DecoderTask):
                 hint=f"Look at the column `{self.label}`.",
             )
 
-    def at_time(self, now: datetime.datetime, tokenizer: TokenizerFacts | None, earlier: Task | None) -> Self:
-        """Where the chat template has a clock, it tells this time."""
-        if self.date is not None or not (self.chat and has_clock(tokenizer)):
-            return self
-        told = earlier.date if isinstance(earlier, PreferenceTuning) and earlier.date is not None else now.isoformat()
-        return replace_config(self, date=told)
-
-    def encode(self, split: Split, tokenizer: Any, labels: tuple[str, ...]) -> EncodedSplit:
-        """Prompt and response twice: of a pair with either response, for KTO with a response to another prompt too.
-
-        A prompt that is too long is cut for both alike. ``input_ids`` holds both texts; ``lengths`` says how long each
-        is, ``prompt_length`` where their responses begin.
-        """
-        drops = self.drop_too_long and split.name == "train"
-        return encode_preferences(split, self.renderer(tokenizer), max_length=self.max_length, drop_too_long=drops)
-
     def placeholder(self, length: int, labels: tuple[str, ...]) -> Example:
         """Two texts of like length, each of a prompt of one token."""
         example = {"input_ids": [0] * length, "lengths": [length - length // 2, length // 2], "prompt_length": 1}
         return example if self.is_paired else {**example, LABEL: True}
-
-    def longest(self) -> int:
-        """Both texts as long as they may be."""
-        return 2 * self.max_length
 
     # --- objective --------------------------------------------------------------------------------------------------
 
@@ -250,11 +181,6 @@ class PreferenceTuning(DecoderTask):
         batch = self.collate(examples, policy.pad_token_id)
         sums = policy.inference.compute(response_log_probabilities, policy.model, batch).detach().cpu()
         return {"margins_start_at_zero": guard_of_start(self._responses(sums, batch))}
-
-    def course_notices(self, log: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-        """Margins that grow while the accuracy falls."""
-        notice = margin_without_accuracy(log)
-        return {} if notice is None else {"margin_without_accuracy": notice}
 
     def collate(self, examples: Sequence[Example], pad_token_id: int) -> dict[str, Tensor]:
         """Two rows an example: all first texts, then all second ones; labels are on the responses.
@@ -338,10 +264,6 @@ class PreferenceTuning(DecoderTask):
         rows = zip((rewards[0] - rewards[1]).tolist(), ratios, losses, strict=True)
         return [Prediction(True, margin, ratio, loss=loss) for margin, ratio, loss in rows]
 
-    def decisions(self, prediction: Prediction) -> list[tuple[Any, Any]]:
-        """None: a margin is no answer."""
-        return []
-
     def scorer(self, labels: tuple[str, ...]) -> Scorer:
         """Rewards, and how far the model went from its base."""
         return PreferenceScorer(has_reference=self.has_reference)
@@ -357,12 +279,6 @@ class PreferenceTuning(DecoderTask):
         return compare_with_base(policy, split, renderer, prompts=count, max_new_tokens=self.max_new_tokens)
 
     # --- texts ------------------------------------------------------------------------------------------------------
-
-    def renderer(self, tokenizer: Any) -> Renderer:
-        """Turns conversations into this model's tokens: by its chat template, where it has one."""
-        if self.chat and tokenizer.chat_template:
-            return ChatTemplate(tokenizer, template_time(self.date))
-        return PlainTemplate(tokenizer, self.template)
 
     def prompt_columns(self) -> tuple[str, ...]:
         """The prompt."""

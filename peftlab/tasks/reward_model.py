@@ -6,23 +6,16 @@ margins of Touvron et al. 2023 (https://arxiv.org/abs/2307.09288, equation 2) wh
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from peftlab.core.config import replace_config
 from peftlab.core.errors import UnsupportedError
-from peftlab.core.model_facts import ModelFacts, TokenizerFacts
+from peftlab.core.model_facts import ModelFacts
 from peftlab.core.splits import EncodedSplit, Example, Split
-from peftlab.core.task import TASKS, Head, Prediction, Task
-from peftlab.tasks.language.chat_template import ChatTemplate
-from peftlab.tasks.language.clock import TemplateDate, has_clock, template_time
-from peftlab.tasks.language.conversations import CONTEXT, compared_parts, read_context
-from peftlab.tasks.language.plain_template import PlainTemplate
-from peftlab.tasks.language.rendering import Renderer
-from peftlab.tasks.preference.course import margin_without_accuracy
+from peftlab.core.task import TASKS, Head, Prediction
+from peftlab.tasks.preference.compared_responses import ComparedResponses
 from peftlab.tasks.preference.encoding import encode_preferences, text_of
 from peftlab.tasks.preference.rows import CHOSEN, MARGIN, REJECTED, arrange_inputs, arrange_pairs
 from peftlab.tasks.text_inputs import check_length, pad, sequence_logits
@@ -32,22 +25,14 @@ if TYPE_CHECKING:
 
 
 @TASKS.register("reward_model")
-class RewardModel(Task):
+class RewardModel(ComparedResponses):
     """Learn a reward for responses from pairs of them (Bradley–Terry); reinforcement can use the run."""
 
     peft_task_type: ClassVar[str] = "SEQ_CLS"
     why_not_augmented: ClassVar[str] = "it compares responses to a prompt, which answer just that prompt"
     collates_ahead: ClassVar[bool] = True
-    labels_are_texts: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = ("reward_accuracy", "reward_margin")
 
-    prompt: str = Field(
-        "prompt",
-        description="The column of the prompt: a text, or a chat that ends with the user's turn. It may be missing "
-        "where the sides are whole chats.",
-    )
-    chosen: str = Field("chosen", description="The column of the preferred response: a text, or a chat.")
-    rejected: str = Field("rejected", description="The column of the other response.")
     response: str = Field("response", description="The column of a response that a tuned model is to judge.")
     margin: str | None = Field(
         None, description="A column that says by how much the chosen response is better. null: there is none."
@@ -55,37 +40,14 @@ class RewardModel(Task):
     centering: float = Field(
         0.0, ge=0, description="Weight of a term that keeps the sum of a pair's rewards near 0 (0.01 is usual)."
     )
-    chat: bool = Field(
-        True, description="Render by the chat template, where the tokenizer has one; false: by `template`."
-    )
-    template: str = Field(
-        "{prompt}\n", description="How a prompt is written where no chat template is used; the response follows it."
-    )
-    date: TemplateDate = Field(
-        None, description="What a chat template with a clock is told the time is. null: when the run began."
-    )
-    max_length: int = Field(
-        512,
-        ge=2,
-        description="Tokens of a prompt and one response. Longer prompts lose their beginning, on both sides alike.",
-    )
-    drop_too_long: bool = Field(
-        False, description="Leave out training rows whose response does not fit, and count them; false: an error."
-    )
 
     @model_validator(mode="after")
-    def _check_keys(self) -> RewardModel:
-        if "{prompt}" not in self.template:
-            raise ValueError("the template must hold `{prompt}`")
+    def _columns_differ(self) -> RewardModel:
         if len({*self.source_columns()}) < len(self.source_columns()):
             raise ValueError("prompt, responses and margin must be different columns")
         return self
 
     # --- rows -------------------------------------------------------------------------------------------------------
-
-    def text_columns(self) -> tuple[str, ...]:
-        """The context of the responses."""
-        return (CONTEXT,)
 
     def label_columns(self) -> tuple[str, ...]:
         """Both responses, and the margin."""
@@ -95,10 +57,6 @@ class RewardModel(Task):
         """The columns as the recipe names them."""
         return (self.prompt, self.chosen, self.rejected, *((self.margin,) if self.margin is not None else ()))
 
-    def optional_columns(self) -> tuple[str, ...]:
-        """The prompt, which chats hold themselves."""
-        return (self.prompt,)
-
     def number_columns(self) -> tuple[str, ...]:
         """The margin."""
         return () if self.margin is None else (self.margin,)
@@ -106,10 +64,6 @@ class RewardModel(Task):
     def arrange(self, split: Split) -> Split:
         """A context and its responses for each row."""
         return arrange_pairs(split, prompt=self.prompt, chosen=self.chosen, rejected=self.rejected, margin=self.margin)
-
-    def compared_texts(self, split: Split) -> list[Sequence[Any]]:
-        """What each message of the context says and who says it."""
-        return [compared_parts(read_context(context)) for context in split.columns[CONTEXT]]
 
     def check(self, facts: ModelFacts) -> None:
         """Refuse models that do not read from left to right, as those that write the responses do."""
@@ -120,25 +74,9 @@ class RewardModel(Task):
             )
         check_length(self.max_length, facts)
 
-    def at_time(self, now: datetime.datetime, tokenizer: TokenizerFacts | None, earlier: Task | None) -> Self:
-        """Where the chat template has a clock, it tells this time."""
-        if self.date is not None or not (self.chat and has_clock(tokenizer)):
-            return self
-        told = earlier.date if isinstance(earlier, RewardModel) and earlier.date is not None else now.isoformat()
-        return replace_config(self, date=told)
-
-    def encode(self, split: Split, tokenizer: Any, labels: tuple[str, ...]) -> EncodedSplit:
-        """Prompt and response twice: ``input_ids`` holds both texts, ``lengths`` says how long each is."""
-        drops = self.drop_too_long and split.name == "train"
-        return encode_preferences(split, self.renderer(tokenizer), max_length=self.max_length, drop_too_long=drops)
-
     def placeholder(self, length: int, labels: tuple[str, ...]) -> Example:
         """Two texts of like length."""
         return {"input_ids": [0] * length, "lengths": [length - length // 2, length // 2], "prompt_length": 1}
-
-    def longest(self) -> int:
-        """Both texts as long as they may be."""
-        return 2 * self.max_length
 
     def input_columns(self) -> tuple[str, ...]:
         """A prompt and one response."""
@@ -151,12 +89,6 @@ class RewardModel(Task):
         return encode_preferences(
             arranged, renderer, max_length=self.max_length, drop_too_long=False, with_others=False
         )
-
-    def renderer(self, tokenizer: Any) -> Renderer:
-        """Turns conversations into this model's tokens: by its chat template, where it has one."""
-        if self.chat and tokenizer.chat_template:
-            return ChatTemplate(tokenizer, template_time(self.date))
-        return PlainTemplate(tokenizer, self.template)
 
     # --- objective --------------------------------------------------------------------------------------------------
 
@@ -196,15 +128,6 @@ class RewardModel(Task):
         """The difference of a pair's rewards, with both as scores; of a lone response its reward."""
         rewards = logits.float().view(-1, len(batch["margins"])).T.tolist()
         return [Prediction(True, own[0] - own[1] if len(own) > 1 else own[0], own) for own in rewards]
-
-    def course_notices(self, log: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-        """Margins that grow while the accuracy falls."""
-        notice = margin_without_accuracy(log)
-        return {} if notice is None else {"margin_without_accuracy": notice}
-
-    def decisions(self, prediction: Prediction) -> list[tuple[Any, Any]]:
-        """None: a difference of rewards is no answer."""
-        return []
 
     def answer(self, prediction: Prediction, inputs: Mapping[str, Any], labels: tuple[str, ...]) -> dict[str, Any]:
         """The reward."""

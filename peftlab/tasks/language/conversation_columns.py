@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from peftlab.core.splits import Split
 from peftlab.tasks.language.conversations import (
@@ -17,6 +17,7 @@ from peftlab.tasks.language.conversations import (
     read_context,
 )
 from peftlab.tasks.language.decoder import DecoderTask
+from peftlab.tasks.language.plain_template import USUAL_TEMPLATE, PromptTemplate
 
 
 class ConversationTask(DecoderTask):
@@ -42,16 +43,7 @@ class ConversationTask(DecoderTask):
         "in the column conversations.",
     )
     chat: bool = Field(False, description="Render prompts and responses by the model's chat template too.")
-    template: str = Field(
-        "{prompt}\n", description="How a prompt is written without a chat template. The response follows it."
-    )
-
-    @field_validator("template")
-    @classmethod
-    def _template_has_a_prompt(cls, value: str) -> str:
-        if "{prompt}" not in value:
-            raise ValueError("the template must hold `{prompt}`")
-        return value
+    template: PromptTemplate = USUAL_TEMPLATE
 
     @model_validator(mode="after")
     def _one_layout(self) -> Self:

@@ -8,12 +8,29 @@ what it puts behind a text belongs behind the response.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
 
 from peftlab.core.errors import DataError, UnsupportedError
 from peftlab.tasks.language.conversations import REASONING, Conversation
 from peftlab.tasks.language.rendering import Fitted, Turn, too_long
 from peftlab.tasks.language.user_text import added_around, encode_marked, marked, pattern_of, special_tokens
+
+
+def _with_a_prompt(template: str) -> str:
+    if "{prompt}" not in template:
+        raise ValueError("the template must hold `{prompt}`")
+    return template
+
+
+PromptTemplate = Annotated[
+    str,
+    AfterValidator(_with_a_prompt),
+    Field(description="How a prompt is written without a chat template. The response follows it."),
+]
+"""A recipe's key: a text in which ``{prompt}`` stands for what the user says."""
+USUAL_TEMPLATE = "{prompt}\n"
 
 
 class PlainTemplate:
