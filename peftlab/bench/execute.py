@@ -6,8 +6,8 @@ folder. A run that fails is a record with a status; the others go on.
 
 from __future__ import annotations
 
-import concurrent.futures
 import datetime
+import functools
 import json
 import shutil
 import threading
@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+from peftlab.bench.at_once import do_at_once
 from peftlab.bench.cells import Cell
 from peftlab.bench.executor import Executor, Finished
 from peftlab.bench.label_curve import ChooseRows
@@ -38,6 +39,7 @@ SECONDS_NAME = "suite_seconds.json"
 ARTIFACTS = ("adapter", "model", "checkpoints", "predictions.parquet")
 """What a trial leaves that nobody needs once its score is known."""
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -109,17 +111,10 @@ class Execution:
             statuses[record.status] = statuses.get(record.status, 0) + 1
         return Outcome(statuses, self._runs_done, time.monotonic() - started)
 
-    def _each(self, work: Callable[[T], object], items: Iterable[T]) -> list:  # type: ignore[type-arg]
+    def _each(self, work: Callable[[S], T], items: Iterable[S]) -> list[T]:
         """Work on several items at once; Ctrl-C stops the processes, which leave records."""
-        with concurrent.futures.ThreadPoolExecutor(self.workers) as pool:
-            futures = [pool.submit(work, item) for item in items]
-            try:
-                return [future.result() for future in futures]
-            except BaseException:
-                for future in futures:
-                    future.cancel()
-                self.executor.stop()
-                raise
+        works = [functools.partial(work, item) for item in items]
+        return do_at_once(works, workers=self.workers, stop=self.executor.stop)
 
     # --- tuning ---------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,6 @@ and the one that was running is taken up at its last checkpoint.
 
 from __future__ import annotations
 
-import concurrent.futures
 import functools
 import json
 import shutil
@@ -18,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from peftlab.bench.at_once import do_at_once
 from peftlab.bench.cells import Cell, same_examples
 from peftlab.bench.search_result import SearchResult
 from peftlab.bench.search_space import SearchSpace
@@ -289,16 +289,7 @@ class RecipeSearch:
 
     def _at_once(self, works: list[Callable[[], None]]) -> None:
         """Work on several things; Ctrl-C stops the processes, which can be taken up again."""
-        with concurrent.futures.ThreadPoolExecutor(self.workers) as pool:
-            futures = [pool.submit(work) for work in works]
-            try:
-                for future in futures:
-                    future.result()
-            except BaseException:
-                for future in futures:
-                    future.cancel()
-                self.worker.stop()
-                raise
+        do_at_once(works, workers=self.workers, stop=self.worker.stop)
 
     def _write_best(self, result: SearchResult) -> None:
         path = result.recipe

@@ -251,6 +251,13 @@ def build_config(
         raise _config_error(error, cls, document, path, known) from None
 
 
+def first_mistake(error: pydantic.ValidationError) -> str:
+    """Where the first mistake of values stands that no person wrote, and what it is."""
+    first = error.errors(include_url=False)[0]
+    place = ".".join(str(key) for key in first["loc"])
+    return f"{place}: {first['msg']}" if place else str(first["msg"])
+
+
 def _config_error(
     error: pydantic.ValidationError, cls: type[Config], document: Document, path: KeyPath, known: Iterable[str] | None
 ) -> ConfigError:

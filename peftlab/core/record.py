@@ -15,7 +15,7 @@ from typing import Any, Literal
 import pydantic
 from pydantic import Field
 
-from peftlab.core.config import Config
+from peftlab.core.config import Config, first_mistake
 from peftlab.core.errors import UserError
 from peftlab.core.files import write_text
 
@@ -322,6 +322,4 @@ def parse_record(text: str, *, where: str) -> RunRecord:
     try:
         return RunRecord.model_validate(values)
     except pydantic.ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(key) for key in first["loc"])
-        raise UserError(f"the record is damaged at {place}: {first['msg']}", where=where) from None
+        raise UserError(f"the record is damaged: {first_mistake(error)}", where=where) from None

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 import pydantic
 from pydantic import Field, PositiveFloat, SerializeAsAny
 
-from peftlab.core.config import RegisteredConfig
+from peftlab.core.config import RegisteredConfig, first_mistake
 from peftlab.core.errors import PeftlabError, RunFailedError, UserError, did_you_mean
 from peftlab.core.registry import Registry
 
@@ -159,9 +159,7 @@ def _build(value: Any) -> Any:
             raise ValueError(f"{name}: unknown key. {did_you_mean(name, reward.model_fields)}")
         return reward.model_validate(value)
     except pydantic.ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        key = ".".join(map(str, first["loc"]))
-        raise ValueError(f"{key}: {first['msg']}" if key else first["msg"]) from None
+        raise ValueError(first_mistake(error)) from None
     except UserError as error:
         raise ValueError(str(error)) from None
 

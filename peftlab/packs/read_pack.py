@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pydantic
 
+from peftlab.core.config import first_mistake
 from peftlab.core.errors import UserError, did_you_mean, first_line
 from peftlab.core.record import RunRecord, parse_record
 from peftlab.packs.layout import (
@@ -206,9 +207,7 @@ def _read_index(path: Path, _stamp: tuple[int, int]) -> PackIndex:
     try:
         return PackIndex.model_validate(values)
     except pydantic.ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        place = ".".join(str(key) for key in first["loc"])
-        raise UserError(f"the pack's index is damaged at {place}: {first['msg']}", where=str(path)) from None
+        raise UserError(f"the pack's index is damaged: {first_mistake(error)}", where=str(path)) from None
 
 
 # A suite's report asks for each cell's rows several times, and a file is read as a whole or not at all.

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field, PositiveFloat
 
 from peftlab.core.input_embeddings import input_embeddings
 
@@ -16,6 +18,14 @@ if TYPE_CHECKING:
 
 DEFAULT_SHARE = 0.1
 """Of the length of a token's embedding: how far a text is moved where a recipe names no length."""
+Epsilon = Annotated[
+    PositiveFloat | None,
+    Field(
+        description="How far a text's embeddings move in all, at most; null: a tenth of the length of one token's "
+        "embedding."
+    ),
+]
+"""A regulariser's key: a length, or null for ``DEFAULT_SHARE``."""
 
 
 @contextlib.contextmanager

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field, PositiveFloat
-
 from peftlab.core.hooks import Backward
 from peftlab.core.regularizer import REGULARIZERS, Regularizer
-from peftlab.regularizers._embeddings import Probe, changed_embeddings
+from peftlab.regularizers._embeddings import Epsilon, Probe, changed_embeddings
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -23,10 +21,7 @@ class Fgm(Regularizer):
     passes: ClassVar[float] = 2.0
     memory: ClassVar[str] = "one copy of what trains, and at most five times the embeddings' output"
 
-    epsilon: PositiveFloat | None = Field(
-        None,
-        description="How far a text's embeddings move in all. null: a tenth of the length of one token's embedding.",
-    )
+    epsilon: Epsilon = None
 
     def around_backward(self, backward: Backward, model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
         """The gradients of the texts as they are, and those of the moved ones added to them."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveInt
 
 from peftlab.core.generators import generator_states, restore_generators
 from peftlab.core.hooks import Backward
 from peftlab.core.regularizer import REGULARIZERS, Regularizer
-from peftlab.regularizers._embeddings import Probe, changed_embeddings, small_noise
+from peftlab.regularizers._embeddings import Epsilon, Probe, changed_embeddings, small_noise
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -29,9 +29,7 @@ class FreeLb(Regularizer):
     memory: ClassVar[str] = "one copy of what trains, and at most four times the embeddings' output"
     not_with: ClassVar[tuple[str, ...]] = ("fgm", "pgd")
 
-    epsilon: PositiveFloat | None = Field(
-        None, description="How far a text's embeddings move at most; null: a tenth of one token's length."
-    )
+    epsilon: Epsilon = None
     step: float = Field(0.4, gt=0, le=1, description="The length of a step, as a share of epsilon.")
     steps: PositiveInt = Field(3, description="Passes.")
 

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, ClassVar
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveInt
 
 from peftlab.core.hooks import Backward
 from peftlab.core.regularizer import REGULARIZERS, Regularizer, in_passes
-from peftlab.regularizers._embeddings import Probe, changed_embeddings, frozen
+from peftlab.regularizers._embeddings import Epsilon, Probe, changed_embeddings, frozen
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -25,9 +25,7 @@ class Pgd(Regularizer):
     memory: ClassVar[str] = "one copy of what trains, and at most four times the embeddings' output"
     not_with: ClassVar[tuple[str, ...]] = ("fgm", "freelb")
 
-    epsilon: PositiveFloat | None = Field(
-        None, description="How far a text's embeddings move at most; null: a tenth of one token's length."
-    )
+    epsilon: Epsilon = None
     step: float = Field(0.4, gt=0, le=1, description="The length of a step, as a share of epsilon.")
     steps: PositiveInt = Field(3, description="Steps uphill; each takes a pass more.")
 

@@ -19,7 +19,7 @@ from peftlab.core.method import MethodContext
 from peftlab.core.regularizer import REGULARIZERS, TrainingSetup, in_passes
 from peftlab.regularizers._averages import WeightAverage
 from peftlab.regularizers._classes import NeedsClasses, symmetric_divergence
-from peftlab.regularizers._embeddings import Probe, changed_embeddings, small_noise
+from peftlab.regularizers._embeddings import Epsilon, Probe, changed_embeddings, small_noise
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -36,9 +36,7 @@ class Smart(NeedsClasses, WeightAverage):
     not_with: ClassVar[tuple[str, ...]] = ("fgm", "freelb", "pgd")
 
     smoothness: PositiveFloat = Field(1.0, description="Weight of the divergence from the answers nearby.")
-    epsilon: PositiveFloat | None = Field(
-        None, description="How far a text's embeddings move; null: a tenth of one token's length."
-    )
+    epsilon: Epsilon = None
     proximity: NonNegativeFloat = Field(1.0, description="Weight of the divergence from the average's answers.")
     momentum: float = Field(0.99, ge=0, lt=1, description="Of the average of the weights.")
 
