@@ -19,7 +19,12 @@ def cut_splits(
     seed: int,
     rules: RowRules,
 ) -> dict[str, Split]:
-    """Cut the test and then the validation split off train, where the source has none."""
+    """Cut the test and then the validation split off train, where the source has none.
+
+    Raises:
+        ConfigError: A fold is asked for, and the source has a validation split of its own.
+        DataError: There are too few rows to cut a split off.
+    """
     train = splits["train"]
     found = dict(splits)
     if config.fold is not None and "validation" in splits:

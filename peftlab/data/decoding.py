@@ -37,7 +37,11 @@ def read_text(file: TableFile, encoding: str) -> str:
 
 
 def decode(data: bytes, encoding: str, *, where: str) -> str:
-    """The text of a whole file's bytes, as :func:`read_text` gives it."""
+    """The text of a whole file's bytes, as :func:`read_text` gives it.
+
+    Raises:
+        DataError: The bytes are another type of file or not in the encoding, or they hold NUL or nothing.
+    """
     refuse_known_type(data[:HEAD_BYTES], where=where)
     watch = Utf8Watch(encoding, where)
     watch.read(data, is_all=True)
@@ -93,7 +97,11 @@ def text_lines(text: str) -> list[str]:
 
 @contextmanager
 def undecodable_as_error(encoding: str, *, where: str) -> Iterator[None]:
-    """Bytes of a stream that are not in its encoding become an error of the data."""
+    """Bytes of a stream that are not in its encoding become an error of the data.
+
+    Raises:
+        DataError: Instead of Python's own error.
+    """
     try:
         yield
     except UnicodeDecodeError as error:

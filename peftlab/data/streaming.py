@@ -103,7 +103,11 @@ def _open(path: Path, config: DataConfig, keep: Sequence[str]) -> RowStream:
 
 
 def stream_standard_input(source: BinaryIO, config: DataConfig, *, keep: Sequence[str]) -> RowStream:
-    """CSV, TSV or JSON Lines from a pipe; the format must be said."""
+    """CSV, TSV or JSON Lines from a pipe; the format must be said.
+
+    Raises:
+        DataError: The format is another one.
+    """
     if config.format not in {"csv", "tsv", "jsonl"}:
         raise DataError(
             f"the format {config.format} cannot be read from standard input",

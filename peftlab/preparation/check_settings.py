@@ -76,7 +76,12 @@ _MODELS = {
 
 
 def check_positions(recipe: Recipe, facts: ModelFacts) -> None:
-    """Virtual tokens and the longest text must fit into the model's positions together."""
+    """Virtual tokens and the longest text must fit into the model's positions together.
+
+    Raises:
+        ConfigError: They do not.
+        UnsupportedError: The task's settings do not go with virtual tokens.
+    """
     extra, longest = recipe.method.extra_positions(), getattr(recipe.task, "max_length", None)
     if extra and not recipe.task.supports_virtual_tokens:
         raise UnsupportedError(

@@ -23,7 +23,11 @@ from peftlab.recipe.schema import Recipe
 def find_model(
     recipe: Recipe, document: Document, *, offline: bool, report: ProgressCallback, need_weights: bool
 ) -> tuple[Path | str | None, ModelFacts]:
-    """The base model's place (None: it starts from nothing), and what is known of it."""
+    """The base model's place (None: it starts from nothing), and what is known of it.
+
+    Raises:
+        UserError: There is no such model, peftlab cannot read it, or the method cannot start from nothing.
+    """
     model = recipe.model
     if model.from_config is not None:
         if not recipe.method.trains_base:

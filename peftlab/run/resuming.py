@@ -35,7 +35,11 @@ def read_checkpoint(run: RunContext) -> Checkpoint | None:
 
 
 def latest_checkpoint(run: RunContext) -> Checkpoint | None:
-    """The same, before the run goes on from it: nothing is told or counted yet, nor compared that is not known yet."""
+    """The same, before the run goes on from it: nothing is told or counted yet, nor compared that is not known yet.
+
+    Raises:
+        UserError: What the run began with has changed.
+    """
     checkpoint = run.world.first(run.folder.checkpoints.read_latest)
     if checkpoint is None:
         return None

@@ -28,7 +28,11 @@ def open_reader(place: Workplace) -> Reader:
 
 
 def build(monitor: Monitor, place: Workplace) -> None:
-    """See that the parts fit, and count the hours of the texts that were learned from, by their own labels."""
+    """See that the parts fit, and count the hours of the texts that were learned from, by their own labels.
+
+    Raises:
+        UserError: The sentiment that is watched is none that the adapter knows.
+    """
     reader = open_reader(place)
     watched = monitor.watch.sentiment
     if watched not in reader.labels("sentiment"):

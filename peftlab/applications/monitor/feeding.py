@@ -38,6 +38,9 @@ def feed(monitor: Monitor, place: Workplace, hosting: Hosting, sources: Sequence
 
     Returns:
         ``read``, ``new``, ``known`` and ``refused``.
+
+    Raises:
+        UserError: A file is not there, or a Redis stream is not the only source.
     """
     streams = [source for source in sources if source.startswith(("redis://", "rediss://"))]
     if streams and len(sources) > 1:
