@@ -79,7 +79,18 @@ class ScoresPairs(Protocol):
         """One score a pair (pairs), the higher the better, from the logits of a batch of these examples."""
 
 
-CAPABILITIES: tuple[type, ...] = (GeneratesText, EmbedsText, ScoresPairs)
+@runtime_checkable
+class JudgesResponses(Protocol):
+    """A task whose model says how good a response to a prompt is: reinforcement can learn from its runs."""
+
+    def response_examples(self, texts: Sequence[Sequence[int]]) -> list[Example]:
+        """An example for each prompt with its response, given as tokens; together they can be collated."""
+
+    def response_rewards(self, logits: Tensor) -> Tensor:
+        """One reward a response (responses), the higher the better, from the logits of a batch of these examples."""
+
+
+CAPABILITIES: tuple[type, ...] = (GeneratesText, EmbedsText, ScoresPairs, JudgesResponses)
 
 
 def check_capabilities(cls: type, declared: Sequence[type]) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from pydantic import PrivateAttr
 
-from peftlab.core.capabilities import EmbedsText, GeneratesText, ScoresPairs, check_capabilities
+from peftlab.core.capabilities import EmbedsText, GeneratesText, JudgesResponses, ScoresPairs, check_capabilities
 from peftlab.core.config import RegisteredConfig
 from peftlab.core.record import Guard
 from peftlab.core.registry import Registry
@@ -26,6 +26,7 @@ __all__ = [
     "GeneratesText",
     "Head",
     "Inference",
+    "JudgesResponses",
     "Policy",
     "Prediction",
     "Result",

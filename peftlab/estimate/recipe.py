@@ -128,7 +128,7 @@ def estimate_recipe(
     """
     if checked.recipe.training.sharding is None or target.processes == 1:
         return _estimate(checked, target, batch, advise, reporter or Silent())
-    from peftlab.estimate.paper_group import paper_group
+    from peftlab.training.paper_group import paper_group
 
     with paper_group(target.processes):
         return _estimate(checked, target, batch, advise, reporter or Silent())

@@ -13,7 +13,6 @@ from functools import partial
 from typing import Any, cast
 
 import torch
-import torch.distributed as dist
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode, unset_fake_temporarily
 
@@ -51,7 +50,7 @@ from peftlab.training.hooks import HookList
 from peftlab.training.loop import TrainingJob, optimizer_step
 from peftlab.training.offload import frozen_layers
 from peftlab.training.optimizers import build_optimizer
-from peftlab.training.sharding import Sharding, mesh_of
+from peftlab.training.sharding import Sharding, mesh_of_all
 from peftlab.training.steps import Step
 from peftlab.training.text_pairs import Pair
 from peftlab.training.world import World, WorldOnPaper
@@ -135,7 +134,7 @@ class ShapesOfRecipe:
             self._loaded_bytes = storage_bytes(model_tensors(self._model))
             if self._is_sharded:
                 with unset_fake_temporarily():
-                    mesh = mesh_of(dist.distributed_c10d._get_default_group(), torch.device("cpu"))
+                    mesh = mesh_of_all(torch.device("cpu"))
                 Sharding(mesh, method.trains_base).shard(self._model, torch.device("cpu"))
             if recipe.model.offload is not None:
                 drop_between_forwards(

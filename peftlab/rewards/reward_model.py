@@ -1,4 +1,4 @@
-"""What a run of the task ``reward_model`` says of a response."""
+"""What a run says of a response whose task judges some, such as ``reward_model``."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, PositiveInt, PrivateAttr
 
+from peftlab.core.capabilities import JudgesResponses
 from peftlab.core.errors import UnsupportedError
 from peftlab.core.reward import REWARDS, Answer, Reward
-from peftlab.core.task import TASKS
 
 if TYPE_CHECKING:
     from peftlab.artifact.saved_run import SavedRun
@@ -36,9 +36,9 @@ class RewardModelRun(Reward):
         from peftlab.core.devices import choose_device
 
         saved = SavedRun.open(self.run)
-        if not isinstance(saved.recipe.task, TASKS["reward_model"]):
+        if not isinstance(saved.recipe.task, JudgesResponses):
             raise UnsupportedError(
-                f"this is a run of {saved.recipe.task.registered_name}",
+                f"this is a run of {saved.recipe.task.registered_name}, which judges no responses",
                 where=self.run,
                 hint="A run of the task reward_model is needed.",
             )
@@ -64,18 +64,15 @@ class RewardModelRun(Reward):
         saved: SavedRun
         saved, model, device, threads = self._judge
         torch.set_num_threads(threads)  # rewards are asked in a thread of their own, which knows nothing of it
-        task, limit = saved.recipe.task, int(getattr(saved.recipe.task, "max_length", 0))
-        texts = [[*answer.prompt_ids, *answer.response_ids][-limit:] for answer in answers]
-        found = [0.0] * len(texts)
-        order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
+        task: Any = saved.recipe.task
+        examples = task.response_examples([[*answer.prompt_ids, *answer.response_ids] for answer in answers])
+        found = [0.0] * len(examples)
+        order = sorted(range(len(examples)), key=lambda place: task.length(examples[place]))
         for start in range(0, len(order), self.batch_size):
             places = order[start : start + self.batch_size]
-            examples = [
-                {"input_ids": texts[place], "lengths": [len(texts[place])], "prompt_length": 1} for place in places
-            ]
-            batch = task.collate(examples, saved.tokenizer.pad_token_id)
+            batch = task.collate([examples[place] for place in places], saved.tokenizer.pad_token_id)
             with torch.inference_mode():
                 logits = compute_logits(model, task, batch, device=device, autocast_dtype=saved.autocast_dtype(device))
-            for place, value in zip(places, logits.float().flatten().tolist(), strict=True):
+            for place, value in zip(places, task.response_rewards(logits).tolist(), strict=True):
                 found[place] = value
         return found

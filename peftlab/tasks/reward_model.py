@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, model_validator
 
+from peftlab.core.capabilities import JudgesResponses
 from peftlab.core.errors import UnsupportedError
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.splits import EncodedSplit, Example, Split
@@ -32,6 +33,7 @@ class RewardModel(ComparedResponses):
     why_not_augmented: ClassVar[str] = "it compares responses to a prompt, which answer just that prompt"
     collates_ahead: ClassVar[bool] = True
     metrics: ClassVar[tuple[str, ...]] = ("reward_accuracy", "reward_margin")
+    capabilities: ClassVar[tuple[type, ...]] = (JudgesResponses,)
 
     response: str = Field("response", description="The column of a response that a tuned model is to judge.")
     margin: str | None = Field(
@@ -89,6 +91,15 @@ class RewardModel(ComparedResponses):
         return encode_preferences(
             arranged, renderer, max_length=self.max_length, drop_too_long=False, with_others=False
         )
+
+    def response_examples(self, texts: Sequence[Sequence[int]]) -> list[Example]:
+        """One text an example; those that are too long lose their beginning."""
+        cut = [list(text[-self.max_length :]) for text in texts]
+        return [{"input_ids": ids, "lengths": [len(ids)], "prompt_length": 1} for ids in cut]
+
+    def response_rewards(self, logits: Tensor) -> Tensor:
+        """The logits themselves."""
+        return logits.float().flatten()
 
     # --- objective --------------------------------------------------------------------------------------------------
 

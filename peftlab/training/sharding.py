@@ -85,6 +85,13 @@ def mesh_of(group: Any, device: torch.device) -> DeviceMesh:
     return DeviceMesh.from_group(group, device.type)
 
 
+def mesh_of_all(device: torch.device) -> DeviceMesh:
+    """Torch's default group: all processes that are there, or only on paper."""
+    from torch.distributed.distributed_c10d import _get_default_group
+
+    return mesh_of(_get_default_group(), device)
+
+
 @contextlib.contextmanager
 def gathered_root(model: nn.Module) -> Iterator[None]:
     """What lies beside the blocks, such as embeddings, is whole as long as the context lasts, and in parts after it.
