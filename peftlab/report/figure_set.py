@@ -219,3 +219,22 @@ def _interval_bar(number: int, method: MethodResult, metric: str, domain: tuple[
     return draw_interval(
         method.mean, interval.low, interval.high, domain=domain, number=number, title=title, partial=partial
     )
+
+
+def means_figure(
+    title: str, across: str, upwards: str, metric: str, methods: Sequence[tuple[str, Sequence[tuple[float, float]]]]
+) -> Figure:
+    """Mean scores of several methods, each a curve over the same numbers.
+
+    Args:
+        title: Of the figure.
+        across: What the numbers are.
+        upwards: What the scores are.
+        metric: Which they are of: says how they are written.
+        methods: The name of each and its points: number and mean. The first ones are drawn.
+    """
+    curves = [Curve(place, name, list(points)) for place, (name, points) in enumerate(methods[:MOST_CURVES])]
+    axes = CurveAxes(
+        title, across, upwards, whole_number, lambda value: wording.score(value, metric, unit=False), dots=True
+    )
+    return Figure(title, draw_curves(curves, axes), "Means over the seeds.")

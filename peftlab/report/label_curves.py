@@ -10,14 +10,13 @@ from typing import Any
 from peftlab.core.amounts import plural
 from peftlab.core.metric import METRICS, possible_difference
 from peftlab.core.selection import labels_name
-from peftlab.figures.frame import whole_number
-from peftlab.figures.lines import Curve, CurveAxes, draw_curves
 from peftlab.report import wording
 from peftlab.report.entry import Entry
 from peftlab.report.estimates import Estimate, bounded, estimate, shown_points, shown_score
-from peftlab.report.figure_set import MOST_CURVES, Figure
+from peftlab.report.figure_set import Figure, means_figure
 from peftlab.report.suites import SuiteInfo
 from peftlab.report.table import Cell, Table
+from peftlab.report.titles import title_within_suite
 from peftlab.report.wording import lower_is_better
 from peftlab.statistics.intervals import differ, seeds_interval
 
@@ -81,7 +80,7 @@ class LabelCurves:
     @property
     def title(self) -> str:
         """What tells it from others."""
-        return f"{self.suite}, {self.axis.replace('--', ', ')}" if self.axis else self.suite
+        return title_within_suite(self.suite, self.axis)
 
 
 def label_curves(entries: Sequence[Entry], suites: Sequence[SuiteInfo]) -> list[LabelCurves]:
@@ -211,20 +210,9 @@ def label_table(found: LabelCurves) -> Table:
 
 def label_figure(found: LabelCurves) -> Figure:
     """The means, drawn."""
-    curves = [
-        Curve(
-            number,
-            method.name,
-            [(labels, own.mean) for labels in found.labels if (own := method.mean(labels, found.metric))],
-        )
-        for number, method in enumerate(found.methods[:MOST_CURVES])
+    methods = [
+        (method.name, [(labels, own.mean) for labels in found.labels if (own := method.mean(labels, found.metric))])
+        for method in found.methods
     ]
-    axes = CurveAxes(
-        "Score by the number of labels",
-        "labelled rows",
-        f"mean {found.metric}",
-        whole_number,
-        lambda value: wording.score(value, found.metric, unit=False),
-        dots=True,
-    )
-    return Figure(axes.title, draw_curves(curves, axes), "Means over the seeds.")
+    title = "Score by the number of labels"
+    return means_figure(title, "labelled rows", f"mean {found.metric}", found.metric, methods)

@@ -8,11 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from peftlab.core.amounts import plural
-from peftlab.figures.frame import whole_number
-from peftlab.figures.lines import Curve, CurveAxes, draw_curves
 from peftlab.report import wording
 from peftlab.report.estimates import Estimate, estimate, shown_points, shown_score
-from peftlab.report.figure_set import MOST_CURVES, Figure
+from peftlab.report.figure_set import Figure, means_figure
 from peftlab.report.sequences import LearnedSequence, LearnedTasks
 from peftlab.report.table import Cell, Table
 
@@ -153,19 +151,9 @@ def _square(found: LearnedTasks, method: LearnedSequence, at: int, on: int, wors
 
 
 def _curves(found: LearnedTasks) -> Figure:
-    curves = [
-        Curve(number, method.name, [(at + 1, score) for at, score in enumerate(method.so_far)])
-        for number, method in enumerate(found.methods[:MOST_CURVES])
-    ]
-    axes = CurveAxes(
-        "What is left of the tasks so far",
-        "tasks learned",
-        f"mean {found.metric} on the tasks so far",
-        whole_number,
-        lambda value: wording.score(value, found.metric, unit=False),
-        dots=True,
-    )
-    return Figure(axes.title, draw_curves(curves, axes), "Means over the seeds.")
+    methods = [(method.name, [(at + 1, score) for at, score in enumerate(method.so_far)]) for method in found.methods]
+    upwards = f"mean {found.metric} on the tasks so far"
+    return means_figure("What is left of the tasks so far", "tasks learned", upwards, found.metric, methods)
 
 
 def _share(found: Estimate | None) -> str:

@@ -15,6 +15,7 @@ from peftlab.core.past import EARLIER_TEST
 from peftlab.report.entry import Entry
 from peftlab.report.estimates import Estimate, bounded, estimate
 from peftlab.report.suites import SuiteInfo
+from peftlab.report.titles import title_within_suite
 from peftlab.report.wording import lower_is_better
 from peftlab.statistics.continual import sequence_figures
 
@@ -80,7 +81,7 @@ class LearnedTasks:
     @property
     def title(self) -> str:
         """What tells it from others."""
-        return f"{self.suite}, {self.axis.replace('--', ', ')}" if self.axis else self.suite
+        return title_within_suite(self.suite, self.axis)
 
 
 def learned_tasks(entries: Sequence[Entry], suites: Sequence[SuiteInfo]) -> list[LearnedTasks]:

@@ -11,6 +11,11 @@ from peftlab.report.entry import OWN, Entry
 from peftlab.report.naming import Key, last_part
 
 
+def title_within_suite(suite: str, axis: str) -> str:
+    """What tells the runs of one place on a suite's axes from those of others."""
+    return f"{suite}, {axis.replace('--', ', ')}" if axis else suite
+
+
 class Titled(Protocol):
     """The part of a comparison that its title is made of."""
 
