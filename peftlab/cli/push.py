@@ -17,11 +17,14 @@ from peftlab.cli.verbs import verb
 def push(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run or export.", show_default=False)],
     repository: Annotated[
-        str,
+        str | None,
         typer.Option(
-            "--repository", metavar="OWNER/NAME", help="The repository. It is made if needed.", show_default=False
+            "--repository",
+            metavar="OWNER/NAME",
+            help="The repository. It is made if needed. Default: the run's name, under your account.",
+            show_default=False,
         ),
-    ],
+    ] = None,
     public: Annotated[bool, typer.Option("--public", help="Make a new repository public. Default: private.")] = False,
     force: Annotated[
         bool, typer.Option("--force", help="Upload even if the repository holds files that are not from peftlab.")

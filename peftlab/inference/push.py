@@ -26,7 +26,7 @@ beside an older ``adapter_config.json`` for the adapter alone, and put it on the
 
 
 def push_folder(
-    folder: Path | str, repository: str, *, private: bool, force: bool = False, report: ProgressCallback
+    folder: Path | str, repository: str | None = None, *, private: bool, force: bool = False, report: ProgressCallback
 ) -> str:
     """Upload ``adapter/`` or ``model/`` of a run, or the whole of an export.
 
@@ -34,7 +34,8 @@ def push_folder(
 
     Args:
         folder: Of a finished run, or of an export.
-        repository: ``owner/name``; it is made where there is none.
+        repository: ``owner/name``; it is made where there is none. None: the run's name, under the account that is
+            logged in.
         private: Whether a new repository is private.
         force: Upload also where the repository holds what peftlab has not uploaded; there nothing is deleted.
         report: Is told what is uploaded.
@@ -53,6 +54,7 @@ def push_folder(
     source = folder_to_push(folder)
     api = HfApi()
     try:
+        repository = repository or f"{api.whoami()['name']}/{open_saved(folder).name}"
         is_foreign = _is_foreign(api, repository)
         if is_foreign and not force:
             raise UserError(
@@ -75,7 +77,7 @@ def push_folder(
     except Exception as error:  # noqa: BLE001 - the errors of whichever HTTP library the client is built on
         raise SourceError(
             f"the Hub does not take it: {first_line(error)}",
-            where=repository,
+            where=repository or str(folder),
             hint="Log in with `hf auth login`, and check the connection.",
         ) from None
     return str(address)

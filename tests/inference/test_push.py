@@ -11,7 +11,7 @@ from typing import Any
 import huggingface_hub
 import pytest
 from huggingface_hub import ModelCard
-from huggingface_hub.errors import RepositoryNotFoundError
+from huggingface_hub.errors import LocalTokenNotFoundError, RepositoryNotFoundError
 from ruamel.yaml import YAML
 
 from peftlab.core.errors import SourceError, UserError
@@ -103,6 +103,32 @@ def test_the_weights_and_their_card_go(tiny_run: Callable[..., Path], monkeypatc
     assert calls[0] == ("me/tiny", True)
     assert {"README.md", "adapter_config.json", "adapter_model.safetensors"} <= set(calls[1][1])
     assert "predictions.parquet" not in calls[1][1]
+
+
+def test_a_run_goes_to_a_repository_of_its_name(tiny_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hub(EmptyHub):
+        def whoami(self) -> dict[str, Any]:
+            return {"name": "me"}
+
+        def create_repo(self, repository: str, **_: Any) -> str:
+            return repository
+
+        def upload_folder(self, **_: Any) -> None:
+            pass
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    run = tiny_run()
+    assert push_folder(run, private=True, report=lambda _: None) == f"me/{read_record(run).name}"
+
+
+def test_who_is_not_logged_in_is_told_how(tiny_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    class Hub(EmptyHub):
+        def whoami(self) -> dict[str, Any]:
+            raise LocalTokenNotFoundError("Token is required")
+
+    monkeypatch.setattr(huggingface_hub, "HfApi", Hub)
+    with pytest.raises(SourceError, match="hf auth login"):
+        push_folder(tiny_run(), private=True, report=lambda _: None)
 
 
 def test_a_hub_that_refuses(tiny_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
