@@ -230,12 +230,7 @@ class Audited:
         return bool((self.errors <= 1).all()) and not _decides_numbers(self.task, self.predictions)
 
     def table(self, path: Path, *, need: Need, columns: Sequence[str] = ()) -> Split:
-        """The rows of another file: see :class:`ReadTable`.
-
-        Raises:
-            UnsupportedError: Here none can be read.
-            UserError: As ``ReadTable`` says.
-        """
+        """The rows of another file: see :class:`ReadTable`."""
         if self.read_table is None:
             raise UnsupportedError("no further tables can be read here", where=str(path))
         return self.read_table(path, need=need, columns=columns)
