@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from peftlab.core.config import Document, parse_yaml
-from peftlab.core.errors import UserError, did_you_mean
+from peftlab.core.errors import ConfigError, UserError, did_you_mean
 from peftlab.core.plugins import missing_packages
 from peftlab.core.record import (
     ENSEMBLE_NAME,
@@ -20,7 +20,6 @@ from peftlab.core.record import (
     read_record,
     run_of,
 )
-from peftlab.core.registry import UnknownNameError
 from peftlab.models.remote_code import of_another_hand
 from peftlab.recipe.schema import Recipe, build_recipe
 
@@ -96,16 +95,16 @@ def naming_plugins(versions: Mapping[str, str | None]) -> Iterator[None]:
         versions: Of the packages that it ran with.
 
     Raises:
-        UserError: In the place of ``UnknownNameError``, where such a package is not installed.
+        UserError: In the place of ``ConfigError``, where such a package is not installed.
     """
     try:
         yield
-    except UnknownNameError as error:
+    except ConfigError as error:  # the recipe was right where it ran
         missing = missing_packages(versions)
         if not missing:
             raise
         raise UserError(
-            error.message,
+            error.message.partition("\n")[0],
             where=error.where,
             hint=f"The run was made with {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not "
             "installed here: install what brings that name.",

@@ -281,7 +281,11 @@ class Method(TrainingHooks, ABC):
 
 
 METHODS: Registry[Method] = Registry(
-    "method", package="peftlab.methods", entry_point_group="peftlab.methods", base=Method
+    "method",
+    package="peftlab.methods",
+    entry_point_group="peftlab.methods",
+    base=Method,
+    reserved=("name", "set", "then", "router", "select"),  # a suite's, beside a method's own
 )
 
 

@@ -11,7 +11,6 @@ import contextlib
 import importlib
 import pkgutil
 import re
-import reprlib
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -21,22 +20,13 @@ from typing import Any, Generic, TypeVar
 
 from peftlab.core.errors import ConfigError, PeftlabError, did_you_mean, first_line
 from peftlab.core.plugins import OWN, package_of, place_in
+from peftlab.core.registration import check_class
 
 T = TypeVar("T")
 NAME = re.compile(r"\w[\w.-]*")
 """Names stand in recipes, and in the names of folders."""
 _discovery = threading.RLock()
 """One for all registries: the plugins of one may look things up in another while they are imported."""
-_VALUES: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "ClassVar[bool]": (lambda value: isinstance(value, bool), "True or False"),
-    "ClassVar[str]": (lambda value: isinstance(value, str), "a text"),
-    "ClassVar[tuple[str, ...]]": (lambda value: _is_texts(value), 'a tuple of texts, such as ("one",)'),
-}
-"""By the annotation of a class attribute: whether a value is right, and what is needed."""
-
-
-def _is_texts(value: Any) -> bool:
-    return isinstance(value, tuple) and all(isinstance(each, str) for each in value)
 
 
 class UnknownNameError(ConfigError, KeyError):
@@ -51,17 +41,26 @@ class Registry(Generic[T]):
         package: The package whose modules register the built-in ones.
         entry_point_group: The group under which other packages announce theirs.
         base: What the classes derive from.
+        reserved: Keys that the classes cannot have, since they mean something else in their place.
         also_from: Groups of other registries whose plugins may register classes here too, such as a task's metric in
             the task's own file.
     """
 
     def __init__(
-        self, kind: str, *, package: str, entry_point_group: str, base: type[Any], also_from: tuple[str, ...] = ()
+        self,
+        kind: str,
+        *,
+        package: str,
+        entry_point_group: str,
+        base: type[Any],
+        reserved: tuple[str, ...] = (),
+        also_from: tuple[str, ...] = (),
     ) -> None:
         self.kind = kind
         self.package = package
         self.entry_point_group = entry_point_group
         self.base = base
+        self.reserved = ("type", *reserved)
         self.also_from = also_from
         self.broken: dict[str, str] = {}
         self._classes: dict[str, type[T]] = {}
@@ -84,16 +83,7 @@ class Registry(Generic[T]):
             )
 
         def decorate(cls: type[T]) -> type[T]:
-            self._check_kind(name, cls)
-            missing = sorted(getattr(cls, "__abstractmethods__", ()))
-            missing += [each for each in getattr(cls, "required_attributes", ()) if not hasattr(cls, each)]
-            if missing:
-                raise ConfigError(
-                    f"the {self.kind} `{name}` is not complete: {cls.__name__} does not define {', '.join(missing)}",
-                    where=f"{cls.__module__}.{cls.__qualname__}",
-                    hint="The docstrings of its base class say what each is for.",
-                )
-            self._check_values(name, cls)
+            check_class(cls, name, kind=self.kind, base=self.base, reserved=self.reserved)
             if not cls.__module__.startswith(f"{self.package}."):
                 self._import_package()  # a plugin that comes first must not take a built-in's name
             taken = self._classes.get(name)
@@ -154,32 +144,6 @@ class Registry(Generic[T]):
         """Pairs of name and class, sorted by name."""
         for name in self.names():
             yield name, self._classes[name]
-
-    def _check_kind(self, name: str, cls: Any) -> None:
-        """Refuse what is no class of this kind: everything that asks for it would fail."""
-        if isinstance(cls, type) and issubclass(cls, self.base):
-            return
-        base = f"{self.base.__module__}.{self.base.__qualname__}"
-        called = getattr(cls, "__qualname__", reprlib.repr(cls))
-        raise ConfigError(
-            f"the {self.kind} `{name}` is none: {called} does not derive from {self.base.__name__}",
-            where=f"{getattr(cls, '__module__', self.entry_point_group)}.{called}",
-            hint=f"Derive it from {base}.",
-        )
-
-    def _check_values(self, name: str, cls: type[T]) -> None:
-        """Refuse class attributes of another type, such as a text in the place of a tuple of names."""
-        for base in self.base.__mro__:
-            for attribute, annotation in vars(base).get("__annotations__", {}).items():
-                is_right, needed = _VALUES.get(str(annotation), (None, ""))
-                value = getattr(cls, attribute, None)
-                if is_right is None or value is None or hasattr(value, "__get__") or is_right(value):
-                    continue
-                raise ConfigError(
-                    f"the {self.kind} `{name}` has {attribute} = {reprlib.repr(value)}",
-                    where=f"{cls.__module__}.{cls.__qualname__}",
-                    hint=f"{attribute} is {needed}.",
-                )
 
     def _discover(self) -> None:
         if self._discovered:

@@ -13,8 +13,8 @@ import pytest
 from pydantic import Field, model_validator
 
 import peftlab
-from peftlab import METHODS, REGULARIZERS, Method, Metric, Regularizer
-from peftlab.artifact.saved_folder import naming_plugins
+from peftlab import METHODS, REGULARIZERS, Method, Metric, Regularizer, Task
+from peftlab.artifact.saved_folder import read_run_recipe
 from peftlab.audit.run_audit import run_parts, texts_to_read
 from peftlab.bench.ray_cluster import version_reader
 from peftlab.cli.ls import Kind, ls
@@ -24,6 +24,7 @@ from peftlab.core.config import Config
 from peftlab.core.definitions import define
 from peftlab.core.errors import ConfigError, UserError
 from peftlab.core.plugins import missing_packages, plugin_versions
+from peftlab.core.record import RunRecord, write_record
 from peftlab.core.registry import Registry, UnknownNameError
 from peftlab.core.reporter import Silent
 from peftlab.doctor.machine import look_at_packages
@@ -58,9 +59,10 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def methods(monkeypatch: pytest.MonkeyPatch) -> Registry[Method]:
+def methods() -> Registry[Method]:
     """A registry of methods that has looked for no plugin yet."""
-    return Registry("method", package="peftlab.methods", entry_point_group="peftlab.methods", base=Method)
+    group, reserved = METHODS.entry_point_group, METHODS.reserved[1:]
+    return Registry("method", package=METHODS.package, entry_point_group=group, base=Method, reserved=reserved)
 
 
 def test_what_is_wrong_with_a_plugin_is_told_with_its_package_and_place(
@@ -99,6 +101,18 @@ def test_what_is_wrong_with_a_plugin_is_told_with_its_package_and_place(
         ("two words", "class Odd(Method):\n", "cannot be called 'two words'"),
         ("odd", "class Odd(peftlab.Regularizer):\n", "Odd does not derive from Method"),
         ("odd", "def odd():\n", "odd does not derive from Method"),
+        (
+            "odd",
+            "class Odd(Method):\n    penalty: float = 0.1\n",
+            "the key `penalty` of the method `odd` hides what Tr",
+        ),
+        (
+            "odd",
+            "class Odd(Method):\n    mergeable: bool = True\n",
+            "hides what Method calls so\n  A fact of the class",
+        ),
+        ("odd", "class Odd(Method):\n    select: int = 3\n", "the method `odd` cannot have a key `select`"),
+        ("odd", "class Odd(Method):\n    type: str = 'a'\n", "the method `odd` cannot have a key `type`"),
         ("odd", "class Odd(Method):\n    paper = 3\n", "has paper = 3\n  paper is a text"),
         ("odd", "class Odd(Method):\n    search_space = {'rank': (1, 2)}\n", "has search_space = {'rank': (1, 2)}"),
         (
@@ -117,6 +131,17 @@ def test_what_is_no_method_is_refused(methods: Registry[Method], name: str, body
             {"METHODS": methods, "__name__": "odd"},
         )
     assert told in str(caught.value)
+
+
+def test_metrics_that_are_written_as_a_key_are_told_as_such() -> None:
+    tasks: Registry[Task] = Registry("task", package="peftlab.tasks", entry_point_group="peftlab.tasks", base=Task)
+    with pytest.raises(ConfigError, match=r"the key `metrics` of the task `typed` hides what TaskAnswers calls so"):
+
+        @tasks.register("typed")
+        class Typed(Task):  # type: ignore[misc]
+            """Its metrics are typed as a key is."""
+
+            metrics: tuple[str, ...] = ("accuracy",)  # type: ignore[misc]
 
 
 def test_one_name_is_not_taken_for_many() -> None:
@@ -291,11 +316,31 @@ def test_plugins_are_among_the_versions(site: Path) -> None:
     assert look_at_packages().values["plugins"] == {"some_plugin": "1.0"}
     made_with = {**package_versions(), "gone_plugin": "2.0", "bitsandbytes": None}
     assert missing_packages(made_with) == ["gone_plugin 2.0"]
-    with pytest.raises(UserError) as told, naming_plugins(made_with):
-        METHODS.get("lora_of_mine", where="run/recipe.yaml:4: method.type")
-    assert str(told.value) == (
-        "run/recipe.yaml:4: method.type: unknown method `lora_of_mine`\n"
-        "  The run was made with gone_plugin 2.0, which is not installed here: install what brings that name."
+    recipe = (
+        "model: {path: x}\ntask: {type: text_classification}\ndata: {source: x.csv}\nmethod: {type: gone, size: 2}\n"
+        "training: {regularizers: [{type: gone_too}]}\n"
     )
-    with pytest.raises(UnknownNameError), naming_plugins(package_versions()):
-        METHODS.get("lora_of_mine")
+    run = site / "run"
+    run.mkdir()
+    (run / "recipe.yaml").write_text(recipe)
+    for versions, told in (
+        (
+            made_with,
+            "  The run was made with gone_plugin 2.0, which is not installed here: install what brings that name.",
+        ),
+        (package_versions(), "  Known: "),
+    ):
+        record = RunRecord(
+            name="run",
+            status="success",
+            recipe={},
+            environment={"versions": versions},
+            started_at="2026-01-01T00:00:00+00:00",
+            seconds=1.0,
+        )
+        write_record(record, run)
+        with pytest.raises(UserError) as caught:
+            read_run_recipe(run)
+        first, second, *_ = str(caught.value).splitlines()
+        assert first == f"{run / 'recipe.yaml'}:4: method.type: unknown method `gone`"
+        assert second.startswith(told)

@@ -97,6 +97,17 @@ def test_what_the_pages_add_trains(
 
 
 @pytest.mark.usefixtures("typed")
+def test_the_test_of_the_page_passes(tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "minilm").symlink_to(tiny_bert)
+    monkeypatch.chdir(tmp_path)
+    ((line, block),) = [(line, block) for line, block in blocks_of("extending.md") if "def test_my_method" in block]
+    names: dict[str, Any] = {}
+    run_block("extending.md", line, block, names)
+    names["test_my_method"](tmp_path)
+
+
+@pytest.mark.usefixtures("typed")
 def test_what_the_pages_add_judges_and_chooses() -> None:
     answer = Answer(prompt="p", response="yes, it is", expected="yes", where="row 1")
     assert [
