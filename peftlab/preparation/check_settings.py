@@ -168,6 +168,13 @@ def _check_training(recipe: Recipe, document: Document) -> None:
             where=document.where(("training", "early_stopping_patience")),
             hint="Set data.validation_fraction.",
         )
+    if recipe.task.learns_answers and not _has_validation(recipe):
+        key = next((name for name in recipe.task.answer_keys if name in type(recipe.task).model_fields), "type")
+        raise ConfigError(
+            f"`{key}` is chosen on a validation split, and there is none",
+            where=document.where(("task", key)),
+            hint="Set data.validation_fraction, or leave the key out.",
+        )
 
 
 def _check_unlabeled(recipe: Recipe, document: Document) -> None:

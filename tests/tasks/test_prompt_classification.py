@@ -122,6 +122,21 @@ def test_no_temperature_changes_an_answer_where_a_prior_is_taken_out() -> None:
     assert fit_temperature(task, kept) == pytest.approx(fit_temperature(PromptClassification(), plainly), rel=1e-4)
 
 
+@pytest.mark.parametrize(
+    "task",
+    [
+        {"type": "prompt_classification", "word_prior": "validation"},
+        {"type": "text_classification", "multi_label": True, "thresholds": "validation"},
+    ],
+)
+def test_what_is_chosen_on_validation_rows_needs_some(filler: Path, task: dict[str, Any]) -> None:
+    values = recipe_of(filler).model_dump(mode="json", exclude={"data", "task"})
+    rows = [{"text": text, "label": label} for text, label in sentences(20)]
+    recipe = peftlab.Recipe.from_dict({**values, "task": task, "data": {"source": rows, "validation_fraction": 0}})
+    with pytest.raises(ConfigError, match=f"task.{[*task][-1]}.*chosen on a validation split, and there is none"):
+        peftlab.run_recipe(recipe)
+
+
 def test_a_model_that_reads_from_left_to_right_must_be_given_every_text() -> None:
     task = PromptClassification(text=["first", "second"], prompt="{first} {label} {second}")
     task.check(ModelFacts(path="x", model_type="bert", config={}, family="encoder"))
