@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import shlex
@@ -9,6 +10,8 @@ from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from peftlab.artifact.saved_run import SavedRun
 from peftlab.assembly.app_file import AppFile, load_application
@@ -37,6 +40,9 @@ def start_folder(folder: Path, application: Application) -> None:
     path, values = folder / APP_NAME, application.model_dump(mode="json")
     if path.exists():
         earlier = parse_yaml(path.read_text(encoding="utf-8"), source=str(path)).values
+        with contextlib.suppress(ValidationError):  # then it is of another kind, or has keys that there are no more
+            # A key that is newer than the folder has its default there too.
+            earlier = type(application).model_validate(earlier).model_dump(mode="json")
         changed = sorted(key for key in {*earlier, *values} if earlier.get(key) != values.get(key))
         if changed:
             raise UserError(

@@ -83,7 +83,12 @@ def test_verbs_build_evaluate_and_go_on(recipe: Path, tmp_path: Path, monkeypatc
     assert built.exit_code == 0
     assert json.loads(built.stdout)["folder"] == "runs/words"
     assert run(app, ["app", "build", str(recipe)]).exit_code == 0
+    kept = Path("runs/words/application.yaml")
+    assert "seed: 0\n" in kept.read_text()
+    kept.write_text(kept.read_text().replace("seed: 0\n", ""))  # as of a peftlab that had no such key
+    assert run(app, ["app", "build", str(recipe)]).exit_code == 0
     assert run(app, ["app", "build", str(recipe), "--set", "words=5"]).exit_code == 2  # another recipe
+    assert run(app, ["app", "build", str(recipe), "--set", "seed=1"]).exit_code == 2
     shutil.move("runs/words", "moved")
     found = run(app, ["app", "evaluate", "moved", "--json"])
     assert json.loads(found.stdout)["figures"]["system.words"]["value"] == 4

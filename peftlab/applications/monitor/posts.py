@@ -99,7 +99,11 @@ def check_watched(sentiment: str, rows: list[Labelled]) -> None:
 
 
 def write_tables(monitor: Monitor, place: Workplace) -> dict[str, dict[str, Any]]:
-    """Write the tables that the parts learn from, into the application's folder."""
+    """Write the tables that the parts learn from, into the application's folder.
+
+    Raises:
+        UserError: They are there already, and were made from another table.
+    """
     posts = monitor.posts
     cut = load_posts(posts, place, monitor.seed)
     train = cut.train
@@ -208,14 +212,19 @@ def _write(path: Path, key: str, rows: list[Labelled]) -> None:
 
 
 def _write_csv(path: Path, header: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
-    if path.exists():
-        return  # building goes on with the same tables
-    path.parent.mkdir(parents=True, exist_ok=True)
     target = io.StringIO()
     writer = csv.writer(target)
     writer.writerow(header)
     writer.writerows(rows)
-    write_text(path, target.getvalue())
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_text(path, target.getvalue())
+    elif path.read_bytes() != target.getvalue().encode():  # building goes on with the same tables
+        raise UserError(
+            "the table of texts has changed since this folder was begun",
+            where=str(path),
+            hint="Choose another --output-dir, or delete this folder to build it anew.",
+        )
 
 
 def digest_of(*parts: object) -> str:

@@ -8,10 +8,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from peftlab.applications.recommend.history import Catalogue, History, Ints, hidden_items, write_history
+from peftlab.applications.recommend.history import (
+    Catalogue,
+    History,
+    Ints,
+    hidden_items,
+    load_history,
+    write_history,
+)
 from peftlab.applications.recommend.reading import read_history
 from peftlab.core.application import Workplace
-from peftlab.core.errors import DataError
+from peftlab.core.errors import DataError, UserError
 from peftlab.core.files import write_text
 
 if TYPE_CHECKING:
@@ -29,11 +36,13 @@ def write_pairs(application: Recommend, place: Workplace) -> Path:
 
     Raises:
         DataError: Too few users chose two items.
+        UserError: The tables are no longer those that the folder was begun with.
     """
     path = (place.folder / PAIRS_NAME).resolve()
-    if path.exists():
-        return path
     catalogue, history = read_history(application, place)
+    if path.exists():
+        _check_unchanged(place, catalogue, history)
+        return path
     train, _ = history.cut()
     hidden = hidden_items(history, application.cold_fraction, application.seed)
     pairs = next_items(
@@ -47,6 +56,23 @@ def write_pairs(application: Recommend, place: Workplace) -> Path:
     write_history(place.folder, catalogue, history)
     write_text(path, "".join(_line(catalogue, *pair) for pair in pairs))
     return path
+
+
+def _check_unchanged(place: Workplace, catalogue: Catalogue, history: History) -> None:
+    """See that the tables are those that the folder holds: what is there stays, and would be taken for new."""
+    items, events = load_history(place.folder)
+    same = (list(items.ids), list(items.texts)) == (list(catalogue.ids), list(catalogue.texts))
+    if not same or _events(events) != _events(history):
+        raise UserError(
+            "the tables have changed since this folder was begun",
+            where=str(place.folder),
+            hint="Choose another --output-dir, or delete this folder to build it anew.",
+        )
+
+
+def _events(history: History) -> set[tuple[str, int, float]]:
+    users = [history.users[user] for user in history.user.tolist()]
+    return set(zip(users, history.item.tolist(), history.time.tolist(), strict=True))
 
 
 def next_items(history: History, within: int, most: int, seed: int) -> Ints:

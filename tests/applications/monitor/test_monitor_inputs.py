@@ -14,9 +14,10 @@ from pydantic import ValidationError
 from sklearn.cluster import AgglomerativeClustering
 
 from peftlab.applications.monitor import outbox, proposals, views
+from peftlab.applications.monitor.application import Monitor
 from peftlab.applications.monitor.feeding import _lines, _posts
 from peftlab.applications.monitor.intake import keep
-from peftlab.applications.monitor.posts import TABLES, Labelled, load_posts, read_labelled
+from peftlab.applications.monitor.posts import TABLES, Labelled, load_posts, read_labelled, write_tables
 from peftlab.applications.monitor.posts import _write_csv as write_csv
 from peftlab.applications.monitor.redis_stream import _keep
 from peftlab.applications.monitor.settings import Destinations, Posts
@@ -24,7 +25,7 @@ from peftlab.applications.monitor.store import Store
 from peftlab.applications.monitor.tables import OUTBOX
 from peftlab.applications.monitor.times import read_time
 from peftlab.core.application import Workplace
-from peftlab.core.errors import DataError
+from peftlab.core.errors import DataError, UserError
 from tests.applications.monitor.word_reader import WordReader
 
 MAIL = {"host": "mail.example", "sender": "m@example.org", "to": ["a@example.org"]}
@@ -50,6 +51,19 @@ def test_labels_and_streams_that_are_numbers_are_names_and_0_is_one(tmp_path: Pa
     ]
     found = [(row.sentiment, row.topic, row.stream) for row in loaded(tmp_path, rows)]
     assert found == [("0", "0", "0"), ("4", "", "1"), ("False", "", "all")]
+
+
+def test_a_table_that_has_changed_is_not_taken_for_the_one_that_was_built_on(tmp_path: Path) -> None:
+    monitor = Monitor.model_validate(
+        {"name": "a", "sentiment": {"run": "a"}, "topic": {"run": "b"}, "posts": {"source": "x.csv", "time": "time"}}
+    )
+    table, place = tmp_path / "x.csv", Workplace(tmp_path / "built", {}, sources=tmp_path)
+    rows = [f"text {at},{1_400_000_000 + 3600 * at},negative,delay" for at in range(20)]
+    table.write_text("text,time,sentiment,topic\n" + "\n".join(rows) + "\n")
+    assert write_tables(monitor, place) == write_tables(monitor, place)
+    table.write_text(table.read_text() + "text 20,1400072000,negative,delay\n")
+    with pytest.raises(UserError, match="has changed since this folder was begun"):
+        write_tables(monitor, place)
 
 
 def test_half_a_character_is_told_with_its_row(tmp_path: Path) -> None:

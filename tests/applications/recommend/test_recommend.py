@@ -118,6 +118,14 @@ def test_building_again_does_nothing_twice(built: Path, tiny_bert: Path, tmp_pat
     assert {path: path.stat().st_mtime_ns for path in folder.glob("*.np*")} == before
     assert (folder / "weights.json").read_text() == (built / "weights.json").read_text()
     assert pairs == (built / "pairs.jsonl").read_text()
+    there = replace(place, sources=tmp_path)
+    assert application.prepare(there)["text"]["data.source"] == str((folder / "pairs.jsonl").resolve())
+    for table, more in (("events.csv", "u0,60,1750000000,5\n"), ("items.csv", "99,a new one,red\n")):
+        text = (tmp_path / table).read_text()
+        (tmp_path / table).write_text(text + more)
+        with pytest.raises(UserError, match="tables have changed since this folder was begun"):
+            application.prepare(there)
+        (tmp_path / table).write_text(text)
 
 
 def test_what_all_texts_have_in_common_is_taken_from_items_and_from_questions(recommender: Recommender) -> None:
