@@ -165,6 +165,11 @@ def _text_of(value: Any) -> str:
     return "" if value is None else str(value)
 
 
+def _class_name(value: Any) -> str:
+    """As the run will call it: columns of numbers are looked at as floats, and 3.0 is the class 3."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
 def _max_length(lengths: Sequence[float], how: str) -> tuple[int, str]:
     ordered = sorted(lengths)
     needed = ordered[min(int(len(ordered) * 0.99), len(ordered) - 1)] + 4
@@ -200,7 +205,7 @@ def _notes(look: Look, columns: Sequence[ColumnFacts], guess: TaskGuess, task: s
     notes = [f"{rows}; task {task}"]
     facts = {column.name: column for column in columns}
     if len(guess.labels) == 1 and not guess.keys.get("multi_label"):
-        counts = Counter(str(value) for value in facts[guess.labels[0]].values)
+        counts = Counter(_class_name(value) for value in facts[guess.labels[0]].values)
         total = sum(counts.values())
         shown = ", ".join(f"{name} {count / total:.0%}" for name, count in counts.most_common(6))
         notes.append(f"{len(counts)} classes: {shown}{', …' if len(counts) > 6 else ''}")

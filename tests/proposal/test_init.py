@@ -143,6 +143,12 @@ def test_what_may_be_empty_is_not_said_to_be_left_out(tmp_path):
     assert proposal.reasons["data.drop_missing"] == "`instruction` is empty in 2 rows, which are left out"
 
 
+def test_classes_that_are_numbers_are_called_as_the_run_will_call_them(tmp_path):
+    stars = write(tmp_path / "a.csv", ["review", "stars"], [(text, at % 5 + 1) for at, text in enumerate(texts())])
+    notes = propose(str(stars), name="x", offline=True).notes
+    assert "5 classes: 1 20%, 2 20%, 3 20%, 4 20%, 5 20%" in notes
+
+
 def test_a_recipe_is_written_over_nothing_that_peftlab_has_read_or_keeps(tmp_path, monkeypatch):
     table = write(tmp_path / "t.csv", ["text", "label"], [(t, "ab"[at % 2]) for at, t in enumerate(texts())])
     monkeypatch.chdir(tmp_path)
