@@ -9,7 +9,7 @@ from peftlab.core.errors import UnsupportedError
 from peftlab.core.method import Method, MethodContext, TargetModules, is_matrix
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.record import Guard
-from peftlab.methods._targets import are_transposed, check_targets, guard_targets, resolve_targets
+from peftlab.methods._targets import are_transposed, check_targets, guard_targets, resolve_targets, were_transposed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -74,7 +74,7 @@ class PeftAdapter(Method):
         transposed = are_transposed(model, targets)
         if self.takes_transposed and "fan_in_fan_out" in config_class.__dataclass_fields__:
             fields["fan_in_fan_out"] = transposed
-        elif transposed:
+        elif transposed or were_transposed(model, targets):  # an adapter for turned matrices fits no plain base
             raise UnsupportedError(
                 f"peft's {self.registered_name} does not know the transposed matrices of {type(model).__name__}",
                 hint="Choose lora.",

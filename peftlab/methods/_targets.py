@@ -74,6 +74,13 @@ def are_transposed(model: nn.Module, names: Sequence[str]) -> bool:
     return bool(names) and all(isinstance(model.get_submodule(name), Conv1D) for name in names)
 
 
+def were_transposed(model: nn.Module, names: Sequence[str]) -> bool:
+    """Whether some of these layers were such ones before they were quantised, which turned their matrices."""
+    from transformers.pytorch_utils import Conv1D
+
+    return any(getattr(model.get_submodule(name), "source_cls", None) is Conv1D for name in names)
+
+
 def guard_targets(model: Any, targets: str | Sequence[str]) -> Guard:
     """Whether every name was really given an adapter by peft."""
     adapted = list(model.base_model.targeted_module_names)

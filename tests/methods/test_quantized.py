@@ -130,6 +130,13 @@ def test_plain_peft_loads_the_adapter_onto_either_base(kind: Kind, folders: dict
         assert torch.allclose(logits_of(plain, kind), trained, atol=1e-4 if quantization else 1.5)
 
 
+def test_what_does_not_know_transposed_matrices_is_refused_on_turned_ones_too(folders: dict[str, Path]) -> None:
+    """It trained, and its adapter fitted neither GPT-2 itself nor GPT-2 in full, into which it is merged."""
+    method, base = small_method("road"), load(GPT2, folders["gpt2"], "nf4")
+    with pytest.raises(UnsupportedError, match="does not know the transposed matrices of GPT2"):
+        method.apply(base.model, replace(GPT2.context(STEPS), head_modules=base.head_modules))
+
+
 @pytest.mark.parametrize("kind", [BERT, GPT2], ids=lambda kind: kind.name)
 def test_a_dequantised_base_takes_every_update(kind: Kind, folders: dict[str, Path], tmp_path: Path) -> None:
     """transformers left the mark of a quantised model on it, by which peft refused to merge (IA)³."""
