@@ -34,6 +34,7 @@ ATTENTION_OUTPUTS = (
     "attn.out_proj",  # GPT-J, CodeGen
     "attn.attention.out_proj",  # GPT-Neo
     "attention.o_proj",  # ViT
+    "attention.attn.o",  # MPNet
 )
 """Ends of the names of the projections that end attention blocks."""
 

@@ -21,7 +21,19 @@ KNOWN_MODEL_TYPES = frozenset({
 })
 # fmt: on
 """What peft's table knows; written out, since importing it imports torch. A test holds the two together."""
-OWN_NAMES = dict.fromkeys(("vit", "clip", "metaclip_2"), (["k_proj", "v_proj", "mlp.fc2"], ["mlp.fc2"]))
+LIKE_BERT = (["key", "value", "output.dense"], ["output.dense"])
+LIKE_LLAMA = (["k_proj", "v_proj", "down_proj"], ["down_proj"])
+TOWERS = (["k_proj", "v_proj", "mlp.fc2"], ["mlp.fc2"])
+OWN_NAMES = {
+    **dict.fromkeys(("camembert", "electra", "ernie", "longformer", "xlm-roberta"), LIKE_BERT),
+    **dict.fromkeys(("cohere", "eurobert", "olmo2", "smollm3", "stablelm"), LIKE_LLAMA),
+    **dict.fromkeys(("clip", "deit", "dinov2", "metaclip_2", "vit"), TOWERS),
+    "distilbert": (["k_lin", "v_lin", "ffn.lin2"], ["ffn.lin2"]),
+    "marian": (["k_proj", "v_proj", "fc2"], ["fc2"]),
+    "mpnet": (["attn.k", "attn.v", "output.dense"], ["output.dense"]),
+    "phi3": (["qkv_proj", "down_proj"], ["down_proj"]),
+    "umt5": (["k", "v", "wo"], ["wo"]),
+}
 """Targets, and those of them in feed-forward layers, of types that peft's table does not know."""
 
 

@@ -72,3 +72,8 @@ def test_unknown_blocks_are_refused_with_the_way_out() -> None:
     METHODS.get("pfeiffer_adapter")(feedforward_output_modules=["mix"]).check(facts)
     with pytest.raises(UnsupportedError, match="`mxi` matches no linear layer"):
         METHODS.get("pfeiffer_adapter")(feedforward_output_modules=["mxi"]).check(facts)
+
+
+def test_the_blocks_of_mpnet_are_known() -> None:
+    weights = dict.fromkeys(("encoder.layer.0.attention.attn.o.weight", "encoder.layer.0.output.dense.weight"), (8, 8))
+    METHODS.get("houlsby_adapter")().check(ModelFacts("odd", "mpnet", "encoder", {}, weights))

@@ -107,7 +107,6 @@ def test_most_methods_take_most_models() -> None:
         *(
             ("linear_probe", kind) for kind in ("bert-lm", "gpt2-lm", "llama-lm", "t5", "bart")
         ),  # they have no head of their own
-        ("ia3", "distilbert"),
         ("prefix_tuning", "distilbert"),
         ("prompt_tuning", "distilbert"),
         ("p_tuning", "distilbert"),

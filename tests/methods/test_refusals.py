@@ -14,7 +14,7 @@ from peftlab.core.errors import UnsupportedError
 from peftlab.core.method import METHODS, MethodContext
 from peftlab.core.model_facts import ModelFacts
 from peftlab.methods import ia3
-from peftlab.methods._targets import check_targets
+from peftlab.methods._targets import check_targets, resolve_targets
 from peftlab.methods.adalora import AdaLora
 from peftlab.methods.houlsby_adapter import HoulsbyAdapter
 from peftlab.methods.lora import Lora
@@ -26,9 +26,20 @@ BARE = ModelFacts("tiny", "bert", "encoder", {}, {"encoder.layer.0.attention.sel
 
 def test_ia3_is_refused_by_validate_where_pefts_table_ends() -> None:
     assert set(constants.TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING) == ia3.KNOWN_MODEL_TYPES
-    with pytest.raises(UnsupportedError, match="distilbert") as caught:
-        ia3.Ia3().check(KIND["distilbert"].facts(KIND["distilbert"].build()))
+    with pytest.raises(UnsupportedError, match="mobilebert") as caught:
+        ia3.Ia3().check(ModelFacts("tiny", "mobilebert", "encoder", {}))
     assert "method.target_modules" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("kind", sorted(ia3.OWN_NAMES))
+def test_the_names_of_ia3_are_those_of_the_layers(kind: str) -> None:
+    assert kind not in ia3.KNOWN_MODEL_TYPES
+    config = transformers.AutoConfig.for_model(kind, num_hidden_layers=1)
+    with torch.device("meta"):
+        model = transformers.AutoModel.from_config(config)
+    targets, feedforward = ia3.OWN_NAMES[kind]
+    assert resolve_targets(model, targets, MethodContext(None, 1))
+    assert set(feedforward) <= set(targets)
 
 
 def test_prefixes_are_refused_for_multi_query_falcon() -> None:
