@@ -27,6 +27,7 @@ def load_model(folder: Path) -> nn.Module:
     cls: Any = getattr(transformers, str(name), None)
     if not (isinstance(cls, type) and issubclass(cls, transformers.PreTrainedModel)):
         raise UserError(f"the model is of the class {name}, and transformers has no such model", where=str(folder))
+    config._attn_implementation = None  # which code computes attention, no file says
     load: Any = cls.from_pretrained
     model: nn.Module
     model, info = load(folder, config=config, local_files_only=True, use_safetensors=True, output_loading_info=True)

@@ -22,10 +22,14 @@ def alone_in(folder: Path, name: str, *, busy: str) -> Iterator[None]:
         busy: What is told where another process has the lock.
 
     Raises:
-        UserError: Another process has it, or nothing can be written in the folder.
+        UserError: Another process has it, it is a link, or nothing can be written in the folder.
     """
     from filelock import FileLock, Timeout  # not needed to validate, or to list
 
+    if (folder / name).is_symlink():  # of a folder from somebody else: what it leads to would be emptied
+        raise UserError(
+            "the lock of this folder is a link, and may lead out of it", where=str(folder / name), hint="Delete it."
+        )
     lock = FileLock(folder / name)
     try:
         lock.acquire(timeout=0)
