@@ -62,7 +62,12 @@ def write_gguf_tokenizer(file: Path, folder: Path) -> None:
     from transformers import AutoTokenizer
 
     with _as_source_error(file), quiet_transformers():
-        AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name, local_files_only=True).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(file.parent, **_of_file(file)).save_pretrained(folder)
+
+
+def _of_file(file: Path) -> dict[str, Any]:
+    """What transformers reads alone: no code that lies beside the file, and nothing from elsewhere."""
+    return {"gguf_file": file.name, "local_files_only": True, "trust_remote_code": False}
 
 
 def _cache_entry(file: Path) -> Path:
@@ -77,7 +82,7 @@ def _convert(file: Path, folder: Path) -> None:
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    source: dict[str, Any] = {"gguf_file": file.name, "local_files_only": True}
+    source = _of_file(file)
     with _as_source_error(file), quiet_transformers():
         tokenizer = AutoTokenizer.from_pretrained(file.parent, **source)
         model = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.float32, **source)

@@ -63,7 +63,7 @@ def write_new_model(config: ModelConfig, head: Head, *, tokenizer: Any, seed: in
     model_config = transformers.AutoConfig.for_model(model_type, **values, **head.config)
     torch.manual_seed(seed)
     try:
-        model = getattr(transformers, head.auto_class).from_config(model_config)
+        model = getattr(transformers, head.auto_class).from_config(model_config, trust_remote_code=False)
     except ValueError as error:
         raise ConfigError(f"the model cannot be built: {first_line(error)}", where=WHERE) from None
     write_checkpoint(model, folder)

@@ -54,7 +54,7 @@ def build_skeleton(
         model_config = AutoConfig.for_model(**{**facts.config, **head.config})
         prepare_config(model_config, dropout=dropout, pad_token_id=0, attention=config.attention)
         with torch.device("meta"):
-            model = auto_class.from_config(model_config, dtype=dtype, **settings)
+            model = auto_class.from_config(model_config, dtype=dtype, trust_remote_code=False, **settings)
     except (ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
         raise UnsupportedError(
             f"a model of the type `{facts.model_type}` cannot be built from its config: {first_line(error)}",

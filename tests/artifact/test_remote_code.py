@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+import peftlab
 from peftlab.artifact.saved_export import SavedExport
 from peftlab.artifact.saved_run import SavedRun
 from peftlab.core.errors import SourceError, UnsupportedError
@@ -199,3 +201,17 @@ def test_a_model_of_an_unknown_type_is_tuned_and_used_by_who_trusts_it(
         SavedRun.open(tmp_path / "run").load_model(offline=True)
     with pytest.raises(UnsupportedError, match="loaded by transformers' own alone"):
         run_recipe(Recipe.from_dict({**values, "method": {"type": "full"}}), output_dir=tmp_path / "whole")
+
+
+def test_no_call_leaves_it_to_transformers_to_ask() -> None:
+    """Without a word, transformers asks on the terminal whether code may run."""
+    silent = []
+    for file in sorted(Path(peftlab.__file__).parent.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute):
+                continue
+            loads = node.func.attr in ("from_pretrained", "from_config")
+            is_auto = loads and "auto" in ast.unparse(node.func.value).lower()
+            if is_auto and not {"trust_remote_code", None} & {keyword.arg for keyword in node.keywords}:
+                silent.append(f"{file.name}:{node.lineno}")
+    assert silent == []
