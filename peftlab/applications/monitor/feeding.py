@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import queue
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,11 @@ from peftlab.data.tables import read_table
 
 if TYPE_CHECKING:
     from peftlab.applications.monitor.application import Monitor
+
+PAUSE = 1.0
+"""Seconds without another line of standard input after which those that are there are stored."""
+MOST_LINES_KNOWN = 200_000
+"""Lines of standard input, which may never end, that are told from equal ones before them."""
 
 
 def feed(monitor: Monitor, place: Workplace, hosting: Hosting, sources: Sequence[str]) -> Mapping[str, int]:
@@ -58,7 +64,7 @@ def feed(monitor: Monitor, place: Workplace, hosting: Hosting, sources: Sequence
     for source in sources:
         if source == "-":
             bar: Reporter = Silent()  # nobody knows how many lines will come
-            count, rows = 0, _lines(sys.stdin.buffer)
+            count, rows = 0, _as_they_come(_lines(sys.stdin.buffer))
         else:
             bar = place.reporter
             count, rows = _rows(source, monitor.posts)
@@ -66,7 +72,9 @@ def feed(monitor: Monitor, place: Workplace, hosting: Hosting, sources: Sequence
         posts = _posts(rows, monitor.posts, source, store, told, place)
         if source != "-":
             # A server that runs beside it judges up to the latest text: what is older must be there by then.
-            posts = iter(sorted(posts, key=lambda post: post.time))
+            there = [post for post in posts if post is not None]
+            there.sort(key=lambda post: post.time)
+            posts = iter(there)
         for part in _batches(posts):
             told.update(keep(part, store, reader))
             bar.advance(len(part))
@@ -79,17 +87,28 @@ def feed(monitor: Monitor, place: Workplace, hosting: Hosting, sources: Sequence
 
 
 def _posts(
-    rows: Iterable[tuple[str, Any]], posts: Posts, source: str, store: Store, told: Counter[str], place: Workplace
-) -> Iterator[Post]:
-    """The rows that can be taken; the others are kept among the refused, and the first are told."""
+    rows: Iterable[tuple[str, Any] | None],
+    posts: Posts,
+    source: str,
+    store: Store,
+    told: Counter[str],
+    place: Workplace,
+) -> Iterator[Post | None]:
+    """The rows that can be taken; the others are kept among the refused, and the first are told. None stays None."""
     seen: Counter[str] = Counter()
-    for where, row in rows:
+    for found in rows:
+        if found is None:
+            yield None
+            continue
+        where, row = found
         if isinstance(row, Mapping):
             same = digest_of(row.get(posts.text), row.get(posts.time or "time"), row.get(posts.stream or ""))
         else:
             same = digest_of(row)
         if not isinstance(row, Mapping) or row.get(ID) is None:
             seen[same] += 1
+            if source == "-" and len(seen) > MOST_LINES_KNOWN:
+                del seen[next(iter(seen))]
         # Two equal rows of a table are two texts; the same table a second time brings nothing new.
         name = f"row:{same}:{seen[same]}"
         try:
@@ -132,6 +151,32 @@ def _lines(stream: Iterable[bytes]) -> Iterator[tuple[str, Any]]:
         yield f"standard input, line {number}", value
 
 
+def _as_they_come(rows: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any] | None]:
+    """The rows, and None where no other has come for a while: of a slow stream the last ones are not waited with."""
+    lines: queue.Queue[tuple[str, Any] | BaseException | None] = queue.Queue(2 * AT_ONCE)
+
+    def read() -> None:
+        try:
+            for row in rows:
+                lines.put(row)
+            lines.put(None)
+        except Exception as error:  # noqa: BLE001 - it is raised where the rows are taken
+            lines.put(error)
+
+    threading.Thread(target=read, name="lines", daemon=True).start()
+    while True:
+        try:
+            found = lines.get(timeout=PAUSE)
+        except queue.Empty:
+            yield None
+            continue
+        if isinstance(found, BaseException):
+            raise found
+        if found is None:
+            return
+        yield found
+
+
 def _shown(row: Any) -> str:
     try:
         return json.dumps(row, default=str, ensure_ascii=False)
@@ -139,6 +184,14 @@ def _shown(row: Any) -> str:
         return f"a value of {len(row)} parts, which are nested too deeply to be shown"
 
 
-def _batches(posts: Iterator[Post]) -> Iterator[list[Post]]:
-    while part := list(islice(posts, AT_ONCE)):
+def _batches(posts: Iterator[Post | None]) -> Iterator[list[Post]]:
+    """Of so many each, or of fewer where None says that others are not there yet."""
+    part: list[Post] = []
+    for post in posts:
+        if post is not None:
+            part.append(post)
+        if part and (post is None or len(part) == AT_ONCE):
+            yield part
+            part = []
+    if part:
         yield part

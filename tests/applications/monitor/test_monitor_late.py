@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
+import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -212,6 +217,30 @@ def heard_by_clocks(zone: tzinfo, day: datetime) -> tuple[int, list[int]]:
     assert moved[0, :24].tolist() == counts[0, :24].tolist()
     assert moved[0, -1] == 47
     return moved.shape[1], np.flatnonzero(~heard).tolist()
+
+
+def test_lines_of_a_slow_stream_are_stored_as_they_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monitor = Monitor.model_validate(
+        {"name": "opinion", "sentiment": {"run": "a"}, "topic": {"run": "b"}, "posts": {"source": "x.csv"}}
+    )
+    (tmp_path / HISTORY_NAME).write_text(json.dumps({"topics": ["delay"], "until": START, "hours": []}))
+    place, hosting = Workplace(tmp_path, {}), Hosting(f"sqlite:///{tmp_path / 'a.db'}")
+    store = open_store(place, hosting)
+    monkeypatch.setattr(feeding, "open_reader", lambda _: WordReader())
+    monkeypatch.setattr(feeding, "PAUSE", 0.05)
+    monkeypatch.setattr(feeding, "MOST_LINES_KNOWN", 3)
+    gate, pipe = os.pipe()
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=os.fdopen(gate, "rb")))
+    with ThreadPoolExecutor(1) as pool, os.fdopen(pipe, "wb", buffering=0) as source:
+        told = pool.submit(monitor.feed, place, hosting, ["-"])
+        source.write(b'{"text": "bad bag", "time": 1080000000}\n' * 2 + b"no JSON\n")
+        deadline = time.monotonic() + 60
+        while (store.counts()["texts"], store.counts()["refused"]) != (2, 1) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert (store.counts()["texts"], store.counts()["refused"]) == (2, 1)  # though more may come
+        source.write(b"".join(b'{"text": "bad %d", "time": 1080000000}\n' % at for at in range(70)))
+        source.close()
+        assert told.result(60) == {"read": 72, "new": 72, "known": 0, "refused": 1}
 
 
 def test_a_table_is_fed_in_the_order_of_time_while_a_server_judges(
