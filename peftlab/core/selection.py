@@ -108,14 +108,15 @@ def check_strategy(strategy: Strategy, task: Task, *, where: str) -> None:
     Raises:
         UnsupportedError: With the strategies that do without.
     """
+    gives_vectors = task.predicts_from_logits and task.labels_by_row
     if strategy.uses & PROBABILITIES and not task.has_class_probabilities:
         raise UnsupportedError(
             f"the strategy `{strategy.registered_name}` needs the probability of each class, and a run of "
             f"{task.registered_name} gives none that add up to 1 for a text",
             where=where,
-            hint="Choose core_set, discriminative or random.",
+            hint="Choose core_set, discriminative or random." if gives_vectors else "Choose random.",
         )
-    if strategy.uses and not (task.predicts_from_logits and task.labels_by_row):
+    if strategy.uses and not gives_vectors:
         raise UnsupportedError(
             f"the strategy `{strategy.registered_name}` needs a vector of each text, and a run of "
             f"{task.registered_name} gives none",

@@ -97,13 +97,13 @@ def select_rows(
     """
     saved = open_saved(run)
     recipe, task = saved.recipe, saved.recipe.task
-    check_strategy(strategy, task, where=str(run))
     if not task.labels_by_row:
         raise UnsupportedError(
             f"rows of a table are chosen one by one, and a run of {task.registered_name} reads what is made of them",
             where=str(run),
             hint="Give a run of text_classification, or of another task that reads a row's own texts.",
         )
+    check_strategy(strategy, task, where=str(run))
     with options_in_hints():
         table, everything = read_pool(path, reading(recipe), task)
     _check_count(count, len(table), table.name)

@@ -12,7 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from peftlab.core.selection import STRATEGIES
+from peftlab.core.errors import UnsupportedError
+from peftlab.core.selection import STRATEGIES, check_strategy
+from peftlab.core.task import TASKS
 from peftlab.data.near_duplicates import first_alike
 from tests.conftest import sentences
 
@@ -140,13 +142,15 @@ def test_tasks_of_other_rows(command, tiny_run: Callable[..., Path], tmp_path: P
     lists = tmp_path / "lists.jsonl"
     lists.write_text("".join(json.dumps({**row, "query": f"q {at // 4}"}) + "\n" for at, row in enumerate(pairs)))
     run = tiny_run(task="{type: reranking, label: rel, max_length: 32}", data=lists, steps=1)
-    for strategy, told in (
-        ("core_set", "needs a vector of each text"),
-        ("random", "rows of a table are chosen one by"),
-    ):
+    for strategy in ("core_set", "margin", "random"):
         refused = command("select", run, *words, strategy)
         assert refused.returncode == 2, refused.stderr
-        assert told in refused.stderr
+        assert "rows of a table are chosen one by one" in refused.stderr
+    task = TASKS["reranking"](label="rel")
+    for strategy, told in (("core_set", "needs a vector of each text"), ("margin", "probability of each class")):
+        with pytest.raises(UnsupportedError, match=told) as caught:  # as a label curve asks
+            check_strategy(STRATEGIES[strategy](), task, where="run")
+        assert caught.value.hint == "Choose random."
 
 
 def test_images_that_the_run_knows_are_left_out(
