@@ -40,6 +40,10 @@ from peftlab.cli.verbs import Verbs
 from peftlab.core import threads
 from peftlab.core.reporter import tell
 
+BEGIN, USE, GO_ON = "Begin", "Use a run", "Go on from runs"
+COMPARE, SHIP = "Compare", "Ship"
+"""The parts of the list of verbs."""
+
 app = typer.Typer(
     name="peftlab",
     help="Parameter-efficient fine-tuning: run recipes, and get a record with scores, costs and checks.",
@@ -49,32 +53,32 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(init)
-app.command()(run)
-app.command("continue")(continue_run)
-app.command()(predict)
-app.command()(evaluate)
-app.command()(select)
-app.command()(label)
-app.command()(ensemble)
-app.command()(export)
-app.command()(serve)
-app.command()(explain)
-app.command()(audit)
-app.command()(push)
-app.command()(chat)
-app.command()(ls)
-app.command()(validate)
-app.command()(schema)
-app.command()(doctor)
-app.command()(report)
-app.command()(estimate)
-app.command()(tune)
-app.command()(bench)
-app.command()(pack)
-app.command()(board)
-app.command()(reproduce)
-app.add_typer(application, name="app")
+app.command(rich_help_panel=BEGIN)(init)
+app.command(rich_help_panel=BEGIN)(run)
+app.command(rich_help_panel=BEGIN)(estimate)
+app.command(rich_help_panel=BEGIN)(validate)
+app.command(rich_help_panel=BEGIN)(ls)
+app.command(rich_help_panel=BEGIN)(schema)
+app.command(rich_help_panel=BEGIN)(doctor)
+app.command(rich_help_panel=USE)(predict)
+app.command(rich_help_panel=USE)(evaluate)
+app.command(rich_help_panel=USE)(chat)
+app.command(rich_help_panel=USE)(explain)
+app.command(rich_help_panel=USE)(audit)
+app.command(rich_help_panel=USE)(board)
+app.command("continue", rich_help_panel=GO_ON)(continue_run)
+app.command(rich_help_panel=GO_ON)(select)
+app.command(rich_help_panel=GO_ON)(label)
+app.command(rich_help_panel=GO_ON)(ensemble)
+app.command(rich_help_panel=COMPARE)(tune)
+app.command(rich_help_panel=COMPARE)(bench)
+app.command(rich_help_panel=COMPARE)(report)
+app.command(rich_help_panel=COMPARE)(pack)
+app.command(rich_help_panel=COMPARE)(reproduce)
+app.command(rich_help_panel=SHIP)(export)
+app.command(rich_help_panel=SHIP)(serve)
+app.command(rich_help_panel=SHIP)(push)
+app.add_typer(application, name="app", rich_help_panel=SHIP)
 
 
 def _show_version(wanted: bool) -> None:

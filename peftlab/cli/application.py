@@ -11,15 +11,15 @@ from typing import Annotated
 import typer
 
 from peftlab.cli.computing import start_computing
-from peftlab.cli.options import Device, Json, Offline, Overrides, ThreadCount
+from peftlab.cli.options import Device, Json, Offline, ThreadCount
 from peftlab.cli.output import reporting
 from peftlab.cli.stopping import resumable
-from peftlab.cli.verbs import verb
+from peftlab.cli.verbs import Group, verb
 
 PACKAGES = ("fastapi", "uvicorn", "sqlalchemy")
 
 application = typer.Typer(
-    help="Build, evaluate and serve an application: support, monitor, recommend.", no_args_is_help=True
+    help="Build, evaluate and serve an application: support, monitor, recommend.", cls=Group, no_args_is_help=True
 )
 
 Given = Annotated[
@@ -43,7 +43,10 @@ Database = Annotated[
 @verb()
 def build(
     recipe: Annotated[Path, typer.Argument(metavar="APP.yaml", help="An application's recipe.", show_default=False)],
-    overrides: Overrides = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Override a key of the application's recipe. May be repeated."),
+    ] = None,
     output_dir: Folder = None,
     device: Device = "auto",
     threads: ThreadCount = None,

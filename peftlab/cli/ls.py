@@ -9,6 +9,8 @@ from typing import Annotated, Any
 
 import typer
 
+from peftlab.core.reporter import tell
+
 
 class Kind(StrEnum):
     """What can be listed."""
@@ -30,7 +32,12 @@ class Kind(StrEnum):
 
 
 def ls(
-    kind: Annotated[Kind, typer.Argument(help="What to list.", show_default=False)],
+    kind: Annotated[
+        Kind,
+        typer.Argument(
+            metavar="KIND", help=f"What to list: {', '.join(Kind)}.", show_choices=False, show_default=False
+        ),
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """List methods, tasks, optimizers, schedules, rewards, audits, models, metrics, recipes and more, one a line."""
@@ -41,6 +48,8 @@ def ls(
     width = max((len(entry["name"]) for entry in entries), default=0)
     for entry in entries:
         print(f"{entry['name']:<{width}}  {entry['description']}")
+    if kind is Kind.MODELS:
+        tell("Not only these: model.path takes the Hub id, the folder or the .gguf file of other models too, or a run.")
     for name, why in notes.items():
         typer.echo(f"The plugin `{name}` could not be loaded: {why}", err=True)
 

@@ -39,7 +39,29 @@ OTHER_NAMES = {
 }
 
 
-class Verbs(TyperGroup):
+class Group(TyperGroup):
+    """A group whose help shows no type beside a flag: typer writes `--yes <bool>`, as if a value had to follow."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The group's own options."""
+        return _without_types_of_flags(super().get_params(ctx))
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """A verb by its name; None where there is none."""
+        command = super().get_command(ctx, cmd_name)
+        if command is not None:
+            _without_types_of_flags(command.get_params(ctx))
+        return command
+
+
+def _without_types_of_flags(params: list[Any]) -> list[Any]:
+    for param in params:
+        if getattr(param, "is_flag", False):
+            param.metavar = ""
+    return params
+
+
+class Verbs(Group):
     """The group of all verbs."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -90,6 +91,24 @@ def test_ls_tells_what_there_is(command) -> None:
     assert wrong.returncode == 2
 
 
+def test_ls_models_says_that_others_can_be_named(command) -> None:
+    assert "Not only these" in command("ls", "models").stderr
+    assert command("ls", "models", "--json").stderr == ""
+
+
+def test_help_shows_no_type_beside_a_flag(command) -> None:
+    """`--yes <bool>` looks as if a value had to follow."""
+    for verb in ([], ["init"], ["app"], ["app", "build"]):
+        shown = command(*verb, "--help").stdout
+        assert "--help" in shown
+        assert "bool" not in shown
+
+
+def test_help_groups_all_verbs(command) -> None:
+    told = command("--help").stdout
+    assert re.findall(r"╭─ ([\w ]+) ─", told) == ["Options", "Begin", "Use a run", "Go on from runs", "Compare", "Ship"]
+
+
 def test_recipes_are_listed_with_what_they_do(command, tmp_path: Path) -> None:
     shipped = command("ls", "recipes", "--json")
     assert shipped.returncode == 0
@@ -97,6 +116,9 @@ def test_recipes_are_listed_with_what_they_do(command, tmp_path: Path) -> None:
     assert {"quickstart", "tweet_sentiment/minilm_lora"} <= names
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes" / "a.yaml").write_text("# yaml-language-server: $schema=x\n# What it does\nname: a\n")
+    # A description that goes on in the next line of the file would end in the middle of a sentence here.
+    cut = re.compile(r"(?:[:,;]|\b(?:by|of|the|a|and|or|with|from|in|to))$")
+    assert [each for each in json.loads(shipped.stdout)["recipes"] if cut.search(each["description"])] == []
     first = command("ls", "recipes").stdout.splitlines()[0]
     assert first.split(maxsplit=1) == ["recipes/a.yaml", "What it does"]
 
