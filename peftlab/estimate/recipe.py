@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from peftlab.core.amounts import size as size_in_words
 from peftlab.core.config import Document, replace_config
 from peftlab.core.errors import UserError
 from peftlab.core.reporter import Reporter, Silent
@@ -154,6 +155,8 @@ def _estimate(checked: CheckedModel, target: Target, batch: Batch | None, advise
 
     # Lengths may count more than a text's positions, such as the patches of an image beside it.
     longest = max(length, (checked.facts.max_length or 1 << 20) - recipe.method.extra_positions())
+    verdict = "fits" if found.fits else "does not fit"
+    reporter.say(f"peak {size_in_words(found.peak_bytes)} on {target.name}: {verdict} into {size_in_words(available)}")
     reporter.start("looking for what fits", 2 * search.MOST_QUESTIONS)
     found = replace(
         found,
@@ -188,7 +191,10 @@ def _unknown(checked: CheckedModel, batch: Batch | None) -> tuple[str, ...]:
     """What is not known yet, and what is taken in its place."""
     notes = []
     if not isinstance(checked, CheckedRecipe):
-        notes.append("the data is not here yet: texts as long as task.max_length, and two classes, are taken")
+        head = checked.recipe.task.head
+        has_classes = head(UNKNOWN_LABELS) != head((*UNKNOWN_LABELS, "c"))
+        classes = ", and two classes," if has_classes else ""
+        notes.append(f"the data is not here yet: texts as long as task.max_length{classes} are taken")
     elif batch is None:
         notes.append("the tokenizer is not here yet: texts as long as task.max_length are taken")
     if checked.model_location is None and batch is None and checked.facts.family != "image":

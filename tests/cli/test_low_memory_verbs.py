@@ -177,6 +177,10 @@ def test_without_the_data_the_longest_texts_are_taken(command, recipe: Path, rev
     told = estimated(command, recipe)
     assert told["length_from"] == "task.max_length"
     assert (told["batch_size"], told["length"]) == (8, 32)
+    taken = "the data is not here yet: texts as long as task.max_length{} are taken"
+    assert taken.format(", and two classes,") in told["notes"]
+    without_classes = estimated(command, recipe, "--set", "task.type=masked_lm")
+    assert taken.format("") in without_classes["notes"]
 
 
 def test_what_does_not_fit_gets_advice(command, recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,6 +193,8 @@ def test_what_does_not_fit_gets_advice(command, recipe: Path, monkeypatch: pytes
     done = command("estimate", recipe, *options)
     assert "DOES NOT FIT" in done.stdout
     assert "--set training.micro_batch_size=2" in done.stdout
+    before, _, _ = done.stderr.partition("looking for what fits: 1/4")
+    assert "does not fit into" in before  # the search takes minutes where a model is large: the answer comes first
     assert "looking for what fits: 1/4" in done.stderr
     assert "looking for changes that make it fit: 1/" in done.stderr
     one = ("estimate", recipe, "--device", "cuda", "--memory", "8GB")
