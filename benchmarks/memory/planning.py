@@ -1,6 +1,6 @@
 """Which model can be tuned on which card: ``python benchmarks/memory/planning.py``.
 
-Estimates from configs alone, for models that nobody needs to have. They are for CUDA, and no GPU has confirmed them.
+Estimates from configs alone, for models that nobody needs to have. They are for CUDA; no such card has confirmed them.
 """
 
 from __future__ import annotations

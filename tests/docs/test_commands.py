@@ -2,8 +2,7 @@
 
 import ast
 import re
-import shlex
-from pathlib import Path
+import tomllib
 
 import click
 import pytest
@@ -12,23 +11,10 @@ from ruamel.yaml import YAML
 
 from peftlab.cli.app import app
 from peftlab.recipe.shipped import find_recipe
+from tests.docs.pages import BLOCK, PAGES, ROOT, SHELLS, blocks, commands
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-def blocks(page, *languages):
-    return [found[2] for found in BLOCK.finditer(page.read_text(encoding="utf-8")) if found[1] in languages]
-
-
-def commands(page):
-    for block in blocks(page, "sh", "bash", "console"):
-        for line in block.replace("\\\n", " ").splitlines():
-            for part in re.split(r"&&|\|(?!\|)|;", line):
-                words = shlex.split(part, comments=True) if part.count("'") % 2 == 0 else []
-                if words[:1] == ["peftlab"] and len(words) > 1:
-                    yield words[1:]
+VERBS = "|".join(typer.main.get_command(app).list_commands(None))
+A_COMMAND = re.compile(rf"^(?:\$ |    )?peftlab (?:{VERBS}) .*", re.MULTILINE)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -55,3 +41,35 @@ def test_blocks_are_what_they_say():
             YAML(typ="safe").load(block)
         for block in blocks(page, "python"):
             ast.parse(block)
+
+
+def test_every_command_is_in_a_block_that_is_read():
+    """One in a block without a language, or in an indented one, would never be looked at."""
+    for page in PAGES:
+        unread = BLOCK.sub(lambda found: "" if found[1] in SHELLS else found[2], page.read_text(encoding="utf-8"))
+        assert A_COMMAND.findall(unread) == [], page.name
+
+
+def test_a_command_behind_a_prompt_is_read(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("```console\n$ peftlab audit RUN  # all of it\n```\n")
+    assert list(commands(page)) == [["audit", "RUN"]]
+
+
+def test_extras_exist_and_all_has_them():
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    named = {
+        name
+        for page in PAGES
+        for names in re.findall(r"peftlab\[([\w,]+)\]", page.read_text())
+        for name in names.split(",")
+    }
+    assert named <= extras.keys()
+    (together,) = extras["all"]
+    packages = {
+        name: {re.split(r"[\[<>=~]", package)[0] for package in needed if not package.startswith("peftlab[")}
+        for name, needed in extras.items()
+    }
+    had = set().union(*(packages[name] for name in re.findall(r"\w+", together.removeprefix("peftlab"))))
+    for name in extras.keys() - {"all", "dev", "docs", "liger"}:  # liger's kernels need a GPU
+        assert packages[name] <= had, name
