@@ -267,15 +267,17 @@ def assign(document: Document, values_by_key: Mapping[str, Any], places_by_key: 
                 place = places_by_key[dotted]
                 where = f"{place} {dotted}" if place == "--set" else place
                 raise ConfigError(f"`{key}` is a plain value, so it has no key `{path[-1]}`", where=where)
-        if path[-1] == "type" and target.get("type") != value:
-            target.clear()
-        if target.get(path[-1], value) != value:
-            gone = [
-                key for key in BELONGS_TO.get(path, ()) if key in target and f"{path[0]}.{key}" not in values_by_key
-            ]
-            shown = ", ".join(f"{path[0]}.{key}: {target.pop(key)}" for key in gone)
-            if gone:
+        starts_anew = path[-1] == "type"
+        if target.get(path[-1], None if starts_anew else value) != value:
+            old = [key for key in target if key != "type"] if starts_anew else BELONGS_TO.get(path, ())
+            section = ".".join(path[:-1])
+            gone = [key for key in old if key in target and f"{section}.{key}" not in values_by_key]
+            shown = ", ".join(f"{section}.{key}: {target.pop(key)}" for key in gone)
+            # Suites and searches change types by design, for many runs at once; a person who does it is told.
+            if gone and (not starts_anew or places_by_key[dotted] == "--set"):
                 notes.append(f"{dotted} is another one now, so what was said of the old one is left out: {shown}")
+            if starts_anew:
+                target.clear()
         target[path[-1]] = value
         places = {key: place for key, place in places.items() if key[: len(path)] != path}
         lines = {key: line for key, line in lines.items() if key[: len(path)] != path}

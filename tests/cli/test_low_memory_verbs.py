@@ -179,7 +179,7 @@ def test_without_the_data_the_longest_texts_are_taken(command, recipe: Path, rev
     assert (told["batch_size"], told["length"]) == (8, 32)
     taken = "the data is not here yet: texts as long as task.max_length{} are taken"
     assert taken.format(", and two classes,") in told["notes"]
-    without_classes = estimated(command, recipe, "--set", "task.type=masked_lm")
+    without_classes = estimated(command, recipe, "--set", "task={type: masked_lm, max_length: 32}")
     assert taken.format("") in without_classes["notes"]
 
 

@@ -38,6 +38,15 @@ def test_what_was_said_of_the_old_source_goes_with_it_and_is_told(recipe: Path) 
     assert "data.encoding: mac-roman, data.delimiter: ;, data.quoting: False" in note
 
 
+def test_what_was_said_of_the_old_type_goes_with_it_and_is_told(recipe: Path) -> None:
+    loaded, document = load_recipe(recipe, ["method.type=bitfit", "task.type=text_regression", "task.text=words"])
+    assert (loaded.method.registered_name, loaded.task.registered_name) == ("bitfit", "text_regression")
+    (note,) = document.notes  # of the method nothing was said
+    assert note == "task.type is another one now, so what was said of the old one is left out: task.max_length: 32"
+    _, same = load_recipe(recipe, ["task.type=text_classification", "method.type=lora"])
+    assert same.notes == ()
+
+
 @pytest.mark.parametrize(
     "overrides",
     [["data.source=new.csv", "data.encoding=cp1252"], ["data.encoding=cp1252", "data.source=new.csv"]],
