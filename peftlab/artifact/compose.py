@@ -47,7 +47,7 @@ def compose(
         UserError: The heads differ in shape.
     """
     for model in models:
-        _check(model)
+        check_combinable(model)
     generator_state = torch.get_rng_state()
     torch.manual_seed(seed)
     try:
@@ -59,10 +59,17 @@ def compose(
     return models[0].unload()
 
 
-def _check(model: Any) -> None:
+def check_combinable(model: Any, *, where: str | None = None) -> None:
+    """Check that a model is one whose update can be combined with others.
+
+    Raises:
+        UnsupportedError: It is no plain LoRA.
+    """
     config = model.active_peft_config if isinstance(model, peft.PeftModel) else None
     if not isinstance(config, peft.LoraConfig) or isinstance(config, peft.AdaLoraConfig) or config.use_dora:
-        raise UnsupportedError("only LoRA adapters (without dora) can be combined", hint="Export each run by itself.")
+        raise UnsupportedError(
+            "only LoRA adapters (without dora) can be combined", where=where, hint="Export each run by itself."
+        )
     if config.trainable_token_indices:
         raise UnsupportedError(
             "adapters with embeddings of added tokens cannot be combined", hint="Export each run by itself."

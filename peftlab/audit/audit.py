@@ -77,15 +77,19 @@ def audit_run(
     def look(own: TunedModel, train: Split | None) -> _Looked:
         return _look(own, parts, given.rows, train, reporter, slices=slices, reading=reading, seed=seed)
 
-    earlier = None
+    earlier, earlier_name = None, ""
     if before is not None:
-        reporter.say(f"first {before.name}, the run before")
+        # Runs of one recipe have one name: then their folders tell them apart.
+        earlier_name, name = (
+            (before.name, tuned.name) if before.name != tuned.name else (str(before.folder), str(tuned.folder))
+        )
+        reporter.say(f"first {earlier_name}, the run before")
         earlier = look(before, train_rows(before, offline=offline, report=reporter.say))
-        reporter.say(f"and now {tuned.name}")
+        reporter.say(f"and now {name}")
     audited, found, skipped = look(tuned, given.train)
     report = build_report(audited, found, skipped, data=given.name, began=began)
     if before is not None and earlier is not None:
-        report = report.model_copy(update={"before": compare(before.name, earlier[1], found)})
+        report = report.model_copy(update={"before": compare(earlier_name, earlier[1], found)})
     return report
 
 

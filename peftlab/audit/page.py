@@ -108,7 +108,8 @@ def verdict(report: AuditReport) -> str:
 def trust(report: AuditReport) -> str:
     """How much was tested, and what that can find."""
     tested = sum(figure.p_value is not None for figure in report.figures.values())
-    kept = f"All {_count(report.thresholds, 'threshold')} kept. " if report.thresholds and not report.breaches else ""
+    all_kept = "The threshold is kept. " if report.thresholds == 1 else f"All {report.thresholds} thresholds are kept. "
+    kept = all_kept if report.thresholds and not report.breaches else ""
     return (
         f"{kept}{len(report.figures)} figures, {tested} of them tested for a fault. Of models without faults, one "
         "audit in twenty should have an alarm at most."

@@ -44,7 +44,8 @@ def choose_parts(names: Sequence[str], settings: Sequence[str]) -> list[Audit]:
                 f"`{part}` is not among the parts that are run", where="--set", hint=did_you_mean(part, values)
             )
         values[part][key] = parse_yaml_value(value)
-    parts = [build_config(AUDITS[name], own, document=Document(f"--set {name}", own)) for name, own in values.items()]
+    document = Document("--set", values)
+    parts = [build_config(AUDITS[name], own, document=document, path=(name,)) for name, own in values.items()]
     return sorted(parts, key=lambda part: (part.order, part.registered_name))
 
 

@@ -19,6 +19,7 @@ from peftlab.audit.thresholds import meant_by
 from peftlab.audit.worst_case import SUBSTITUTIONS, Substitution, search_worst_case
 from peftlab.cli.audit import _summary
 from peftlab.core.audit import Audited, Figure, Findings, Unit
+from peftlab.core.errors import ConfigError
 from peftlab.core.perturbation import PERTURBATIONS
 from peftlab.core.splits import Split
 from peftlab.statistics.means import exceeds, mean_with_interval
@@ -162,6 +163,13 @@ def test_words_with_labels_stay_as_many() -> None:
         assert len(PERTURBATIONS[name]().perturb(list(words), random.Random(0))) == len(words)
     assert PERTURBATIONS["typos"]().perturb(words, random.Random(0)) != words
     assert [part.registered_name for part in choose_parts([], [])][:2] == ["errors", "robustness"]
+
+
+def test_a_wrong_setting_is_told_as_it_was_written() -> None:
+    with pytest.raises(ConfigError, match=r"--set: robustness\.texts: should be"):
+        choose_parts(["robustness"], ["robustness.texts=10"])
+    with pytest.raises(ConfigError, match=r"--set: robustness\.text: unknown key"):
+        choose_parts([], ["robustness.text=300"])
 
 
 def test_alarms_come_in_the_order_of_what_they_cost() -> None:

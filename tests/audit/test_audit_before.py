@@ -165,8 +165,10 @@ def test_the_verb_puts_both_on_one_page(command: Command, tiny_run: Callable[...
     html = page.read_text()
     assert "better" in html.split("</style>")[1]
     assert "errors.overall" in html
-    done = command("audit", weak, *arguments, "--before", tiny_run(), "--fail-under", limits)
-    assert "Since tiny-bert" in done.stdout
+    strong = tiny_run()
+    done = command("audit", weak, *arguments, "--before", strong, "--fail-under", limits)
+    assert f"first {strong}, the run before" in done.stderr  # both are called tiny-bert
+    assert f"Since {strong}: " in done.stdout
     assert done.returncode == (1 if "worse" in before["figures"]["errors.overall"]["change"] or before["better"] else 0)
 
     done = command("audit", weak, *arguments, "--fail-under", limits)

@@ -10,6 +10,7 @@ from typing import Literal
 
 import torch
 
+from peftlab.artifact.compose import check_combinable, compose
 from peftlab.artifact.saved_export import ComposedPart, ExportDescription, ExportFormat
 from peftlab.artifact.saved_run import SavedRun
 from peftlab.core.errors import UserError
@@ -110,8 +111,6 @@ def export_composition(
 
 def _combine(parts: Sequence[TunedModel], weights: Sequence[float], composition: Composition) -> TunedModel:
     """The merge as a model; the first part's weights are changed in place."""
-    from peftlab.artifact.compose import compose
-
     model = compose(
         [part.model for part in parts],
         weights,
@@ -151,3 +150,5 @@ def _check_parts(parts: Sequence[TunedModel]) -> None:
         raise UserError("runs of a quantised base cannot be combined", where=str(first.folder))
     if not all(isinstance(part.model, torch.nn.Module) for part in parts):
         raise UserError("runs are combined, not exports")
+    for part in parts:
+        check_combinable(part.model, where=str(part.folder))
