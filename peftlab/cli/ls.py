@@ -167,21 +167,19 @@ def _applications() -> tuple[list[dict[str, str]], dict[str, str]]:
     return _registered(APPLICATIONS)
 
 
-def _recipes() -> tuple[list[dict[str, str]], dict[str, str]]:
+def _recipes() -> tuple[list[dict[str, Any]], dict[str, str]]:
     """The recipes below ``recipes/`` in the working directory, and those that come with peftlab."""
-    from peftlab.recipe.shipped import shipped_recipes
+    from peftlab.recipe.shipped import comments_of, missing_data, shipped_recipes
 
     found = {path.as_posix(): path for path in sorted(Path("recipes").rglob("*.yaml"))}
     here = {path.resolve() for path in found.values()}
     found |= {name: path for name, path in shipped_recipes().items() if path not in here}
-    return [{"name": name, "description": _first_comment(path)} for name, path in found.items()], {}
-
-
-def _first_comment(path: Path) -> str:
-    for line in path.read_text(encoding="utf-8").splitlines():
-        if line.startswith("#") and "yaml-language-server" not in line:
-            return line.lstrip("# ").strip()
-    return ""
+    entries: list[dict[str, Any]] = []
+    for name, path in found.items():
+        needs_data = bool(missing_data(path))
+        description = next(iter(comments_of(path)), "") + (" (needs data: see the file)" if needs_data else "")
+        entries.append({"name": name, "description": description, "needs_data": needs_data})
+    return entries, {}
 
 
 _LISTS = {

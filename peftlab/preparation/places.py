@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterator
 
 from peftlab.core.config import Document, KeyPath
-from peftlab.core.errors import DataError, PeftlabError
+from peftlab.core.errors import DataError, PeftlabError, SourceError
+from peftlab.recipe.shipped import said_of_data
 
 _KEY = re.compile(r"(model|task|data|method|training|evaluation)(\.\w+)*")
 
@@ -23,6 +24,9 @@ def at_place(document: Document, path: KeyPath) -> Iterator[None]:
             raise
         if isinstance(error, DataError) and document.values.get("data"):
             path = ("data",)  # whatever stage has met the row
+        if isinstance(error, SourceError) and path[0] == "data" and ("data", "source") not in document.places:
+            said = said_of_data(document.source)
+            error.hint = f"{error.hint or ''} The recipe says: {said}".strip() if said else error.hint
         if _KEY.fullmatch(inner):
             error.where = document.where(tuple(inner.split(".")))
         else:

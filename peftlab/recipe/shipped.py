@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 _CHECKOUT, _WHEEL = _PACKAGE.parent / "recipes", _PACKAGE / "shipped_recipes"
@@ -21,3 +25,49 @@ def find_recipe(name: Path | str) -> Path:
         return path
     text = path.as_posix().removeprefix("recipes/").removesuffix(".yaml")
     return shipped_recipes().get(text, path)
+
+
+def comments_of(recipe: Path) -> list[str]:
+    """The comments at a recipe's top: the first line describes it, the others say such things as where its data is."""
+    lines = recipe.read_text(encoding="utf-8").splitlines()
+    comments = [line.lstrip("# ").strip() for line in itertools.takewhile(lambda line: line.startswith("#"), lines)]
+    return [line for line in comments if not line.startswith("yaml-language-server")]
+
+
+def missing_data(recipe: Path) -> list[str]:
+    """The files and folders of data that a recipe names and that are not there: it does not run as it is."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    from peftlab.core.errors import SourceError
+    from peftlab.data.locations import parse_location
+
+    missing = []
+    try:
+        addresses = list(_sources(YAML(typ="safe").load(recipe)))
+    except (YAMLError, UnicodeDecodeError):  # `validate` says what is wrong with it
+        return []
+    for address in addresses:
+        with contextlib.suppress(SourceError):
+            path = parse_location(address, folder=recipe.parent).path
+            missing += [address] if path is not None and not path.exists() else []
+    return missing
+
+
+def _sources(value: Any) -> Iterator[str]:
+    """All addresses below a key `source`, of one table or of several."""
+    for item in value if isinstance(value, list) else ():
+        yield from _sources(item)
+    for key, item in value.items() if isinstance(value, dict) else ():
+        if key == "source":
+            found = item.values() if isinstance(item, dict) else [item]
+            yield from (address for address in found if isinstance(address, str))
+        else:
+            yield from _sources(item)
+
+
+def said_of_data(source: str) -> str:
+    """What a shipped recipe says at its top beside its description; nothing of any other file."""
+    path = Path(source)
+    is_shipped = path.is_file() and path.resolve() in shipped_recipes().values()
+    return " ".join(comments_of(path)[1:]) if is_shipped else ""

@@ -114,13 +114,19 @@ def test_recipes_are_listed_with_what_they_do(command, tmp_path: Path) -> None:
     assert shipped.returncode == 0
     names = {entry["name"] for entry in json.loads(shipped.stdout)["recipes"]}
     assert {"quickstart", "tweet_sentiment/minilm_lora"} <= names
+    assert "quickstart" not in {entry["name"] for entry in json.loads(shipped.stdout)["recipes"] if entry["needs_data"]}
     (tmp_path / "recipes").mkdir()
     (tmp_path / "recipes" / "a.yaml").write_text("# yaml-language-server: $schema=x\n# What it does\nname: a\n")
+    (tmp_path / "recipes" / "b.yaml").write_text("# Own rows\n# First: make them\ndata: {source: {train: b.csv}}\n")
+    (tmp_path / "recipes" / "c.yaml").write_text("# Broken\ndata: {source: [\n")
     # A description that goes on in the next line of the file would end in the middle of a sentence here.
     cut = re.compile(r"(?:[:,;]|\b(?:by|of|the|a|and|or|with|from|in|to))$")
-    assert [each for each in json.loads(shipped.stdout)["recipes"] if cut.search(each["description"])] == []
-    first = command("ls", "recipes").stdout.splitlines()[0]
+    told = [entry["description"].partition(" (needs data")[0] for entry in json.loads(shipped.stdout)["recipes"]]
+    assert [description for description in told if cut.search(description)] == []
+    first, second, third, *_ = command("ls", "recipes").stdout.splitlines()
     assert first.split(maxsplit=1) == ["recipes/a.yaml", "What it does"]
+    assert second.split(maxsplit=1) == ["recipes/b.yaml", "Own rows (needs data: see the file)"]
+    assert third.split(maxsplit=1) == ["recipes/c.yaml", "Broken"]
 
 
 def test_validate_tells_each_recipe_apart(command, recipe: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from peftlab.core.errors import ConfigError
 from peftlab.recipe import shipped
 from peftlab.recipe.schema import load_recipe
+from tests.conftest import Command
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -45,3 +46,14 @@ def test_a_wheel_carries_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(shipped, "_CHECKOUT", tmp_path / "site" / "recipes")
     monkeypatch.setattr(shipped, "_WHEEL", installed)
     assert list(shipped.shipped_recipes()) == ["small"]
+
+
+def test_a_recipe_without_its_data_says_where_that_comes_from(
+    command: Command, tiny_bert: Path, tmp_path: Path
+) -> None:
+    validate = ("validate", "recipes/few_shot/trec_minilm.yaml", "--set", f"model.path={tiny_bert}")
+    done = command(*validate, "--set", "task.max_length=32")
+    assert done.returncode == 2
+    assert "The recipe says: TREC is not shipped" in done.stderr
+    done = command(*validate, "--set", "task.max_length=32", "--set", f"data.source={tmp_path / 'own.csv'}")
+    assert "The recipe says" not in done.stderr
