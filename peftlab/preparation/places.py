@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 from peftlab.core.config import Document, KeyPath
 from peftlab.core.errors import DataError, PeftlabError, SourceError
-from peftlab.recipe.shipped import said_of_data
+from peftlab.recipe.shipped import said_at_top
 
 _KEY = re.compile(r"(model|task|data|method|training|evaluation)(\.\w+)*")
 
@@ -25,8 +25,9 @@ def at_place(document: Document, path: KeyPath) -> Iterator[None]:
         if isinstance(error, DataError) and document.values.get("data"):
             path = ("data",)  # whatever stage has met the row
         if isinstance(error, SourceError) and path[0] == "data" and ("data", "source") not in document.places:
-            said = said_of_data(document.source)
-            error.hint = f"{error.hint or ''} The recipe says: {said}".strip() if said else error.hint
+            said = said_at_top(document.source)
+            hints = [error.hint or "", *(["The recipe says:", *(f"  {line}" for line in said)] if said else [])]
+            error.hint = "\n  ".join(filter(None, hints)) or None
         if _KEY.fullmatch(inner):
             error.where = document.where(tuple(inner.split(".")))
         else:

@@ -66,8 +66,7 @@ def _sources(value: Any) -> Iterator[str]:
             yield from _sources(item)
 
 
-def said_of_data(source: str) -> str:
-    """What a shipped recipe says at its top beside its description; nothing of any other file."""
+def said_at_top(source: str) -> list[str]:
+    """What a shipped recipe says at its top, such as where its data comes from; nothing of any other file."""
     path = Path(source)
-    is_shipped = path.is_file() and path.resolve() in shipped_recipes().values()
-    return " ".join(comments_of(path)[1:]) if is_shipped else ""
+    return comments_of(path) if path.is_file() and path.resolve() in shipped_recipes().values() else []

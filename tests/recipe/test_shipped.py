@@ -54,6 +54,7 @@ def test_a_recipe_without_its_data_says_where_that_comes_from(
     validate = ("validate", "recipes/few_shot/trec_minilm.yaml", "--set", f"model.path={tiny_bert}")
     done = command(*validate, "--set", "task.max_length=32")
     assert done.returncode == 2
-    assert "The recipe says: TREC is not shipped" in done.stderr
+    assert "  The recipe says:\n    LoRA of MiniLM with eight labels" in done.stderr
+    assert "    TREC is not shipped" in done.stderr
     done = command(*validate, "--set", "task.max_length=32", "--set", f"data.source={tmp_path / 'own.csv'}")
     assert "The recipe says" not in done.stderr
