@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from peftlab.cli.computing import start_computing
+from peftlab.cli.json_object import print_result
 from peftlab.cli.options import Device, Json, Offline, ThreadCount
 from peftlab.cli.output import reporting
 from peftlab.cli.stopping import resumable
@@ -65,7 +66,9 @@ def build(
         place = build_application(file, folder, offline=offline, device=device, reporter=reporter)
     if as_json:
         runs = {key: str(path) for key, path in place.runs.items()}
-        print(json.dumps({"folder": str(folder), "type": file.application.registered_name, "parts": runs}, indent=2))
+        print_result(
+            json.dumps({"folder": str(folder), "type": file.application.registered_name, "parts": runs}, indent=2)
+        )
     else:
         named = shlex.quote(str(folder))
         print(f"Built: {folder}\n\nNext:\n  peftlab app evaluate {named}\n  peftlab app serve {named}")
@@ -89,7 +92,7 @@ def evaluate(
         start_computing(device, threads, reporter.say)
         found, place = open_application(given, output_dir, offline=offline, device=device, reporter=reporter)
         result = evaluate_application(found, place)
-    print(json.dumps(result, indent=2, ensure_ascii=False) if as_json else summary(result))
+    print_result(json.dumps(result, indent=2, ensure_ascii=False) if as_json else summary(result))
 
 
 @application.command()
@@ -147,7 +150,7 @@ def feed(
         start_computing(device, threads, reporter.say)
         found, place = open_application(given, output_dir, offline=offline, device=device, reporter=reporter)
         told = found.feed(place, Hosting(database_of(place, database)), sources)
-    print(json.dumps(dict(told)) if as_json else ", ".join(f"{count} {name}" for name, count in told.items()))
+    print_result(json.dumps(dict(told)) if as_json else ", ".join(f"{count} {name}" for name, count in told.items()))
 
 
 def need_packages() -> None:

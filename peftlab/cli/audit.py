@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from peftlab.cli.computing import start_computing
+from peftlab.cli.json_object import print_result
 from peftlab.cli.options import Device, Encoding, Force, Format, Json, Offline, Read, ThreadCount
 from peftlab.cli.output import reporting
 from peftlab.cli.verbs import verb
@@ -92,7 +93,7 @@ def audit(
         if output is not None:
             write_page(report, output)
     if as_json:
-        print(json.dumps(report.model_dump(mode="json"), indent=2, ensure_ascii=False))
+        print_result(json.dumps(report.model_dump(mode="json"), indent=2, ensure_ascii=False))
     else:
         print(_summary(report))
     if report.breaches:

@@ -14,6 +14,7 @@ import typer
 
 from peftlab.cli.computing import start_computing
 from peftlab.cli.executors import ExecutorName, Wishes, executor_site
+from peftlab.cli.json_object import print_result
 from peftlab.cli.options import Device, Json, Offline, ThreadCount
 from peftlab.cli.output import reporting
 from peftlab.cli.stopping import resumable, stoppable
@@ -80,7 +81,7 @@ def bench(
             plan.learn_from_finished()
             shown = {**describe(plan, workers=site.at_once, retry_failed=retry_failed), "folder": str(path)}
             if dry_run:
-                print(json.dumps(shown, indent=2) if as_json else as_text(shown))
+                print_result(json.dumps(shown, indent=2) if as_json else as_text(shown))
                 return
             reporter.say(as_text(shown))
             chosen = site.build(plan.folder.logs)
@@ -107,7 +108,7 @@ def bench(
         "not_routed": not_routed,
         "seconds": round(outcome.seconds, 1),
     }
-    print(json.dumps(result, indent=2) if as_json else ending(result))
+    print_result(json.dumps(result, indent=2) if as_json else ending(result))
     raise typer.Exit(1 if failed or not_audited or not_routed else 0)
 
 

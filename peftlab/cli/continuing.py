@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from peftlab.cli.computing import start_computing
+from peftlab.cli.json_object import print_result
 from peftlab.cli.options import Device, Json, Offline, Overrides, ThreadCount
 from peftlab.cli.output import reporting
 from peftlab.cli.run import next_commands, summary
@@ -97,7 +98,7 @@ def continue_run(
             "changes": [{**change.model_dump(mode="json"), "is_worse": change.is_worse} for change in changes],
             "record": result.record.model_dump(mode="json"),
         }
-        print(json.dumps(shown, indent=2, ensure_ascii=False))
+        print_result(json.dumps(shown, indent=2, ensure_ascii=False))
     else:
         print("\n".join([summary(result), *_changes(changes), *_verdict(result.record.gate), *next_commands(result)]))
     gate = result.record.gate

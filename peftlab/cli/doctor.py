@@ -6,6 +6,7 @@ import json
 
 import typer
 
+from peftlab.cli.json_object import print_result
 from peftlab.cli.options import Json, Offline
 from peftlab.cli.verbs import verb
 
@@ -23,7 +24,7 @@ def doctor(offline: Offline = False, as_json: Json = False) -> None:
 
     findings = examine(offline=offline)
     if as_json:
-        print(json.dumps({"findings": [finding.public() for finding in findings]}, indent=2, ensure_ascii=False))
+        print_result(json.dumps({"findings": [finding.public() for finding in findings]}, indent=2, ensure_ascii=False))
     else:
         for finding in findings:
             shown = finding.public()

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from peftlab.cli.computing import start_computing
+from peftlab.cli.json_object import print_result
 from peftlab.cli.options import Device, Json, Offline, ThreadCount
 from peftlab.cli.output import reporting
 from peftlab.cli.verbs import verb
@@ -55,7 +56,7 @@ def ensemble(
             done = build_soup(runs, soup.value, output, reporter=reporter, **shared)
             lines = _of_soup(done)
     if as_json:
-        print(json.dumps({"output": str(output), **done.model_dump(mode="json")}, indent=2, ensure_ascii=False))
+        print_result(json.dumps({"output": str(output), **done.model_dump(mode="json")}, indent=2, ensure_ascii=False))
     else:
         print("\n".join([*lines, f"  folder      {output}"]))
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from peftlab.cli.json_object import print_result
 from peftlab.cli.options import Json, Offline, Overrides, Processes
 from peftlab.cli.output import reporting
 from peftlab.cli.verbs import verb
@@ -37,7 +38,7 @@ def estimate(
     target = find_target(name, memory).for_processes(processes or 1)
     with reporting() as reporter:
         found = _estimate(loaded, document, target, offline=offline, reporter=reporter)
-    print(json.dumps(found.to_json(), indent=2) if as_json else describe(found))
+    print_result(json.dumps(found.to_json(), indent=2) if as_json else describe(found))
 
 
 def _estimate(recipe: Any, document: Any, target: Any, *, offline: bool, reporter: Any) -> Any:

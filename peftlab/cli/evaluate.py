@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from peftlab.cli.computing import start_computing
+from peftlab.cli.json_object import print_result
 from peftlab.cli.options import Device, Encoding, Format, Json, Offline, Read, ThreadCount
 from peftlab.cli.output import reporting
 from peftlab.cli.verbs import verb
@@ -47,7 +48,7 @@ def evaluate(
                 image_columns=tuned.task.image_columns(),
             )
             found = evaluate_rows(tuned, stream, reporter, offline=offline)
-    print(json.dumps(found.model_dump(mode="json"), indent=2) if as_json else _summary(found))
+    print_result(json.dumps(found.model_dump(mode="json"), indent=2) if as_json else _summary(found))
 
 
 def _summary(found: Any) -> str:

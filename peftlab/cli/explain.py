@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from peftlab.cli.computing import start_computing
+from peftlab.cli.json_object import print_result
 from peftlab.cli.options import Device, Force, Json, Offline, ThreadCount
 from peftlab.cli.output import reporting
 from peftlab.cli.verbs import verb
@@ -58,7 +59,9 @@ def explain(
     if output is not None:
         write_page(found, output)
     if as_json:
-        print(json.dumps({**dataclasses.asdict(found), "completeness_gap": found.completeness_gap}, ensure_ascii=False))
+        print_result(
+            json.dumps({**dataclasses.asdict(found), "completeness_gap": found.completeness_gap}, ensure_ascii=False)
+        )
         return
     from rich.console import Console
 

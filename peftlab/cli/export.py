@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from peftlab.cli.computing import start_computing
+from peftlab.cli.json_object import print_result
 from peftlab.cli.options import Device, Json, Offline, ThreadCount
 from peftlab.cli.output import reporting
 from peftlab.cli.verbs import verb
@@ -82,7 +83,7 @@ def export(
             composition = Composition(combine.value, _numbers(weights), density)
             done = export_composition(runs, composition, kind.value, output, **shared)
     if as_json:
-        print(json.dumps({"output": str(output), **done.model_dump(mode="json")}, indent=2))
+        print_result(json.dumps({"output": str(output), **done.model_dump(mode="json")}, indent=2))
     else:
         print(_summary(done, output))
 

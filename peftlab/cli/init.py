@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from peftlab.cli.json_object import print_result
 from peftlab.cli.options import Force, Json, Offline
 from peftlab.cli.verbs import verb
 from peftlab.core.destination import check_file
@@ -50,7 +51,7 @@ def init(
     proposal = type(proposal)(values, proposal.reasons, proposal.notes)
     write_text(path, recipe_text(proposal, command=f"peftlab init {shlex.quote(data)}"))
     if as_json:
-        print(json.dumps({"recipe": str(path), "values": values, "notes": proposal.notes}, ensure_ascii=False))
+        print_result(json.dumps({"recipe": str(path), "values": values, "notes": proposal.notes}, ensure_ascii=False))
         return
     print("\n".join([*proposal.notes, f"wrote {path}", f"next: peftlab run {shlex.quote(str(path))}"]))
 

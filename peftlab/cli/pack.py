@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from peftlab.cli.json_object import print_result
 from peftlab.cli.options import Json
 from peftlab.cli.verbs import verb
 from peftlab.core.amounts import size
@@ -42,7 +43,7 @@ def pack(
     may_write = output_dir is None or os.access(directory, os.W_OK)
     with locked(directory) if may_write else contextlib.nullcontext():
         packed = pack_with_reports(directory, output_dir)
-    print(json.dumps(_as_json(packed), indent=2) if as_json else as_text(packed))
+    print_result(json.dumps(_as_json(packed), indent=2) if as_json else as_text(packed))
 
 
 def pack_with_reports(directory: Path, output_dir: Path | None = None) -> Packed:

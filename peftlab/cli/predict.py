@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from peftlab.cli.computing import start_computing
-from peftlab.cli.json_object import print_with_items
+from peftlab.cli.json_object import print_result, print_with_items
 from peftlab.cli.options import Device, Encoding, Force, Format, Json, Offline, Read, ThreadCount
 from peftlab.cli.output import reporting
 from peftlab.cli.verbs import verb
@@ -76,7 +76,7 @@ def predict(
             cut: list[int] = []
             count = write_answers(output, _noting_cuts(answers, cut))
             summary = {"run": tuned.name, "rows": count, "truncated": len(cut), "output": str(output)}
-            print(json.dumps(summary) if as_json else f"{plural(count, 'prediction')}: {output}")
+            print_result(json.dumps(summary) if as_json else f"{plural(count, 'prediction')}: {output}")
         elif as_json:
             _print_object(tuned, answers)
         else:

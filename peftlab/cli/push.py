@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from peftlab.cli.json_object import print_result
 from peftlab.cli.options import Json
 from peftlab.cli.output import reporting
 from peftlab.cli.verbs import verb
@@ -36,4 +37,4 @@ def push(
         from peftlab.inference.push import push_folder
 
         address = push_folder(folder, repository, private=not public, force=force, report=reporter.say)
-    print(json.dumps({"address": address}) if as_json else address)
+    print_result(json.dumps({"address": address}) if as_json else address)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from peftlab.cli.json_object import print_result
 from peftlab.cli.options import Force, Json
 from peftlab.cli.verbs import verb
 
@@ -78,7 +79,7 @@ def report(
     if as_json:
         from peftlab.report.document import report_json
 
-        print(json.dumps(report_json(made), indent=2, ensure_ascii=False))
+        print_result(json.dumps(report_json(made), indent=2, ensure_ascii=False))
     elif output is None:
         print(text, end="")
     else:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from peftlab.cli.computing import start_computing
+from peftlab.cli.json_object import print_result
 from peftlab.cli.options import Device, Json, Offline, ThreadCount
 from peftlab.cli.output import reporting
 from peftlab.cli.verbs import verb
@@ -41,7 +42,7 @@ def reproduce(
         run = locate_run(run_of(run), cell)
         start_computing(device, threads, reporter.say)
         result = run_again(run, output_dir=output_dir, offline=offline, device=device, reporter=reporter)
-    print(json.dumps(result.as_json(), indent=2) if as_json else as_text(result))
+    print_result(json.dumps(result.as_json(), indent=2) if as_json else as_text(result))
     raise typer.Exit(0 if result.agrees else 1)
 
 

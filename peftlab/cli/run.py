@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from peftlab.cli.computing import start_computing
+from peftlab.cli.json_object import print_result
 from peftlab.cli.options import Device, Json, Offline, Overrides, Processes, ThreadCount
 from peftlab.cli.output import reporting
 from peftlab.cli.verbs import verb
@@ -76,7 +77,7 @@ def run(
     if not world.is_first:
         pass  # the first process tells
     elif as_json:
-        print((result.folder / "record.json").read_text(encoding="utf-8").strip())
+        print_result((result.folder / "record.json").read_text(encoding="utf-8").strip())
     else:
         print("\n".join([summary(result), *next_commands(result)]))
     raise typer.Exit(0 if result.record.status == "success" else 1)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from peftlab.cli.computing import start_computing
+from peftlab.cli.json_object import print_result
 from peftlab.cli.options import Device, Encoding, Force, Format, Json, Offline, Read, ThreadCount
 from peftlab.cli.output import reporting
 from peftlab.cli.verbs import verb
@@ -74,7 +75,7 @@ def _print(found: Selection, output: Path | None, *, as_json: bool) -> None:
         shown = dataclasses.asdict(found)
         if output is not None:
             shown |= {"rows": len(found.rows), "output": str(output)}
-        print(json.dumps(shown, ensure_ascii=False))
+        print_result(json.dumps(shown, ensure_ascii=False))
     elif output is not None:
         print(f"{plural(len(found.rows), 'row')} of {found.pool}: {output}")
     else:

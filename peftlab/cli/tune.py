@@ -11,6 +11,7 @@ import typer
 
 from peftlab.bench.studies import Pruner, Sampler
 from peftlab.cli.computing import start_computing
+from peftlab.cli.json_object import print_result
 from peftlab.cli.options import Device, Json, Offline, Overrides, ThreadCount
 from peftlab.cli.output import reporting
 from peftlab.cli.stopping import resumable, stoppable
@@ -90,7 +91,7 @@ def tune(
             trials = DEFAULT_TRIALS
         with locked(folder), stoppable():
             result = search.execute(Budget(trials, minutes, seeds))
-    print(json.dumps(as_json_object(result), indent=2) if as_json else as_text(result))
+    print_result(json.dumps(as_json_object(result), indent=2) if as_json else as_text(result))
     raise typer.Exit(0 if result.fresh_scores else 1)
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from peftlab.cli.json_object import print_result
 from peftlab.cli.options import Json, Offline, Overrides
 from peftlab.cli.verbs import verb
 from peftlab.core.amounts import size
@@ -39,7 +40,7 @@ def validate(
         if not as_json:
             _show(path, results[str(path)])
     if as_json:
-        print(json.dumps({"recipes": results}, indent=2))
+        print_result(json.dumps({"recipes": results}, indent=2))
     raise typer.Exit(worst)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable
 from difflib import get_close_matches
@@ -10,7 +11,7 @@ from typing import Any, ParamSpec
 import typer
 from typer.core import TyperGroup
 
-from peftlab.cli.json_object import print_error
+from peftlab.cli.json_object import alone_on_output, print_error
 from peftlab.cli.output import exit_code_of, quiet_libraries, show_error
 from peftlab.core.reporter import tell
 from peftlab.training.launch import is_first_process
@@ -106,7 +107,8 @@ def verb(*, quiet: bool = True) -> Callable[[Callable[P, None]], Callable[P, Non
             if quiet:
                 quiet_libraries(offline=bool(kwargs.get("offline")))
             try:
-                function(*args, **kwargs)
+                with alone_on_output() if kwargs.get("as_json") else contextlib.nullcontext():
+                    function(*args, **kwargs)
             except typer.Exit:
                 raise
             except KeyboardInterrupt as stop:  # typer would end without a word, and with another code

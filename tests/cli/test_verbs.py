@@ -11,7 +11,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from peftlab.cli.json_object import print_with_items
+from peftlab.cli.json_object import print_result, print_with_items
 from peftlab.cli.stopping import resumable
 from peftlab.cli.verbs import verb
 from peftlab.core.errors import RunFailedError, UserError
@@ -33,7 +33,7 @@ def end(name: str, as_json: bool = typer.Option(False, "--json")) -> None:
     error = ENDINGS[name]
     if error is not None:
         raise error
-    print(json.dumps({"name": name}))
+    print_result(json.dumps({"name": name}))
 
 
 def call(*arguments: str) -> Any:
