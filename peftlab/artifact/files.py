@@ -17,6 +17,8 @@ from peftlab.models.checkpoint_files import INDEX, WHOLE
 from peftlab.models.facts import family_of
 
 ADAPTER_CONFIGS = ("adapter_config.json", DELTA_CONFIG)
+OF_OTHERS = ("XLORA", "MULTITASK_PROMPT_TUNING")
+"""Types of peft whose config names further weights, on the Hub or anywhere, which peft fetches while it loads."""
 VOCABULARIES = ("tokenizer.json", "vocab.*", "*.model", "*.tiktoken", "*.bpe")
 """What a tokenizer's words lie in; of these patterns one is enough."""
 IMAGE_SETTINGS = "preprocessor_config.json"
@@ -34,6 +36,9 @@ def check_adapter(folder: Path) -> None:
         raise _missing(folder, ADAPTER_CONFIGS[0], "adapter")
     for name in (configs[0], "config.json"):
         _check_json(folder, name, "adapter")
+    kind = json.loads((folder / configs[0]).read_text(encoding="utf-8")).get("peft_type")
+    if kind in OF_OTHERS:
+        raise UserError(f"the adapter is of the type {kind}, which loads other files than its own", where=str(folder))
     _check_weights(folder, DELTA_WEIGHTS, "adapter")
     _check_tokenizer(folder, "adapter")
 

@@ -117,3 +117,13 @@ def test_a_whole_model_is_one_of_transformers(
     config.write_text(json.dumps(json.loads(config.read_text()) | changes))
     with pytest.raises(UserError, match=told):
         load_model(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["XLORA", "MULTITASK_PROMPT_TUNING"])
+def test_an_adapter_loads_no_files_but_its_own(kind: str, leave: Callable[[str], Path]) -> None:
+    folder = leave("lora")
+    config = folder / "adapter" / "adapter_config.json"
+    values = {"adapters": {"0": "stranger/adapter"}, "prompt_tuning_init_state_dict_path": "/elsewhere"}
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"peft_type": kind} | values))
+    with pytest.raises(UserError, match=f"{kind}, which loads other files than its own"):
+        load_artifact(bert, folder)

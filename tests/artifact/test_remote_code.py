@@ -19,7 +19,9 @@ from peftlab.core.reporter import Silent
 from peftlab.models import remote_code
 from peftlab.models.base_model import load_tokenizer
 from peftlab.models.model_config import KNOWN, ModelConfig
-from peftlab.recipe.schema import Recipe
+from peftlab.recipe.schema import Recipe, load_recipe
+from peftlab.run.continuation import continuation_recipe
+from peftlab.run.reproduce import rerun
 from peftlab.run.run import run_recipe
 
 CODE = """from pathlib import Path
@@ -201,6 +203,28 @@ def test_a_model_of_an_unknown_type_is_tuned_and_used_by_who_trusts_it(
         SavedRun.open(tmp_path / "run").load_model(offline=True)
     with pytest.raises(UnsupportedError, match="loaded by transformers' own alone"):
         run_recipe(Recipe.from_dict({**values, "method": {"type": "full"}}), output_dir=tmp_path / "whole")
+
+
+def test_what_goes_on_from_a_run_takes_its_recipe_for_anothers_word(
+    received: Path, reviews: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = received / "record.json"
+    values = json.loads(record.read_text())
+    values["recipe"]["model"]["trust_remote_code"] = True
+    record.write_text(json.dumps(values))
+    made: list[Recipe] = []
+
+    def note(recipe: Recipe, *_: object, **__: object) -> None:
+        made.append(recipe)
+        raise UnsupportedError("enough")
+
+    monkeypatch.setattr(rerun, "run_recipe", note)
+    with pytest.raises(UnsupportedError, match="enough"):
+        rerun.reproduce(received)
+    made.append(continuation_recipe(SavedRun.open(received), str(reviews), replay=0.0)[0])
+    assert [recipe.model.trust_remote_code for recipe in made] == [KNOWN, KNOWN]
+    own, _ = load_recipe(received / "recipe.yaml")  # as it is given to `peftlab run`
+    assert own.model.trust_remote_code is True
 
 
 def test_no_call_leaves_it_to_transformers_to_ask() -> None:
