@@ -78,8 +78,14 @@ class Ia3(Method):
         """Rescale the outputs of keys and values and the inputs of the feed-forward's last layer."""
         import peft
 
-        names, feedforward = self._names(_model_type(model))
-        targets = resolve_targets(model, names, context)
+        kind = _model_type(model)
+        names, feedforward = self._names(kind)
+        try:
+            targets = resolve_targets(model, names, context)
+        except UnsupportedError:
+            if self.target_modules != "auto":
+                raise
+            raise _unknown(kind) from None  # as of Mixtral, whose experts are no layers of their own any more
         config = peft.IA3Config(
             task_type=context.peft_task_type,
             target_modules=targets,

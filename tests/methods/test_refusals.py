@@ -31,6 +31,13 @@ def test_ia3_is_refused_by_validate_where_pefts_table_ends() -> None:
     assert "method.target_modules" in str(caught.value.hint)
 
 
+def test_ia3_says_that_it_does_not_know_a_model_whose_layers_have_other_names_now() -> None:
+    """It said that `w2` matches nothing, a name that no recipe holds."""
+    config = transformers.MixtralConfig(**SIZES, vocab_size=60, num_key_value_heads=2, num_local_experts=2)
+    with pytest.raises(UnsupportedError, match=r"which layers .* in a mixtral model"):
+        ia3.Ia3().apply(transformers.MixtralForCausalLM(config), MethodContext("CAUSAL_LM", 1))
+
+
 @pytest.mark.parametrize("kind", sorted(ia3.OWN_NAMES))
 def test_the_names_of_ia3_are_those_of_the_layers(kind: str) -> None:
     assert kind not in ia3.KNOWN_MODEL_TYPES

@@ -62,6 +62,23 @@ def test_runs_that_train_other_entries_have_no_mean() -> None:
         METHODS["shira"]().soup([part, part | {"q.shira_indices": torch.arange(1, 9).view(2, 4)}], {})
 
 
+@pytest.mark.parametrize("name", ["vera", "randlora", "fourierft", "shira"])
+def test_what_is_drawn_and_does_not_train_is_the_same_in_every_run(name: str) -> None:
+    """As docs/methods.md says; where peft begins to draw it by the run's seed, the page must say so."""
+    found = []
+    for seed in (3, 4):
+        model = moved(small_method(name), "bert", begun=seed)
+        trained = {key for key, each in model.named_parameters() if each.requires_grad}
+        state = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
+        kept = {
+            key: each for key, each in state.items() if not any(key in own.replace(".default", "") for own in trained)
+        }
+        places = [part.indices["default"] for part in model.modules() if hasattr(part, "indices")]  # FourierFT's
+        found.append([*(kept[key] for key in sorted(kept) if "classifier" not in key), *places])
+    assert found[0]
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+
+
 def test_angles_have_a_mean(tmp_path: Path) -> None:
     for name in OF_ANGLES:
         assert soup_of(name, tmp_path / name)
