@@ -23,7 +23,7 @@ from peftlab.applications.support.storage import Storage
 from peftlab.applications.support.turns import Kind
 from peftlab.core.errors import UserError
 from tests.applications.monitor import questions
-from tests.applications.monitor.at_once import judge_at_once, open_at_once
+from tests.applications.monitor.at_once import judge_at_once, judge_late_at_once, open_at_once
 
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 pytestmark = [
@@ -154,3 +154,7 @@ def rows_of(plan: dict[str, Any]) -> float:
         return sum(map(rows_of, below))
     own = (plan["Actual Rows"] + plan.get("Rows Removed by Filter", 0)) * plan["Actual Loops"]
     return float(own + sum(map(rows_of, below)))
+
+
+def test_late_texts_are_judged_once(database: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert judge_late_at_once(database("late"), monkeypatch) == (1, [(0, 45)], 9, [45])

@@ -75,7 +75,10 @@ def by_clocks(counts: Floats, heard: Heard, start: int, zone: tzinfo) -> tuple[i
 
 def late_hour(connection: Connection, sentiment: str, start: int, stop: int) -> int | None:
     """The first hour that has voices which were not there when it was judged; from one hour until another."""
-    same = and_(*(VOICES.c[name] == HOURS.c[name] for name in ("stream", "topic", "hour")))
+    same = and_(
+        *(VOICES.c[name] == HOURS.c[name] for name in ("stream", "topic", "hour")),
+        HOURS.c.hour >= start, HOURS.c.hour < stop,  # else PostgreSQL may read all hours
+    )  # fmt: skip
     query = (
         select(func.min(VOICES.c.hour))
         .select_from(VOICES.outerjoin(HOURS, same))

@@ -13,7 +13,7 @@ from peftlab.applications.monitor import views
 from peftlab.applications.monitor.reader import Reading
 from peftlab.applications.monitor.settings import Destinations, Watch
 from peftlab.applications.monitor.store import Post, Store
-from peftlab.applications.monitor.watcher import Watcher, seed_history
+from peftlab.applications.monitor.watcher import LATE_EVERY, Watcher, seed_history
 
 
 def judge_at_once(url: str, monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[tuple[int, int]]]:
@@ -43,6 +43,37 @@ def judge_at_once(url: str, monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[
     with ThreadPoolExecutor(2) as threads:
         began = sum(threads.map(tick, watchers))
     return began, [(alarm["began"], alarm["voices"]) for alarm in views.alarms(store)]
+
+
+def judge_late_at_once(url: str, monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[tuple[int, int]], int, list[int]]:
+    """Two find the same 40 late texts and 9 copies: alarms that began, their hours and voices, copies, voices by hour."""
+    start, now, reading = 12_500 * 24, (12_500 * 24 + 2.1) * 3600, Reading("negative", 0.9, "delay", 0.8)
+    store = Store(url)
+    seed_history(store, [("shop", "*", start - 240 + hour, 4 + hour % 3) for hour in range(240)], start)
+    watch = Watch.model_validate({"topic_false_alarms_a_month": 0})
+    watcher, other = (Watcher(Store(url), watch, Destinations(), ["delay"], 0) for _ in range(2))
+
+    def say(name: str, texts: list[str]) -> None:
+        posts = [Post(f"{name}{at}", text, start * 3600.0 + at, "shop") for at, text in enumerate(texts)]
+        store.add(posts, [reading] * len(posts))
+
+    say("early", [f"soon {at} times {at * at} delayed{at}" for at in range(5)])
+    watcher.tick(now)
+    say("late", [f"late {at} times {at * at} again{at}" for at in range(40)])
+    say("copy", ["late 3 times 9 again3"] * 9)
+    count, began = Watcher._count, 0
+
+    def count_both(self: Watcher, *given: Any) -> Any:
+        nonlocal began
+        found = count(self, *given)
+        monkeypatch.setattr(Watcher, "_count", count)
+        began = other.tick(now + LATE_EVERY)  # meanwhile the other one is done with the same hour
+        return found
+
+    monkeypatch.setattr(Watcher, "_count", count_both)
+    mine = watcher.tick(now + LATE_EVERY)
+    alarms = [(alarm["began"] - start, alarm["voices"]) for alarm in views.alarms(store)]
+    return began + mine, alarms, store.counts()["copies"], views.series(store, "negative", "shop", 1).values["*"]
 
 
 def open_at_once(url: str, count: int = 6) -> None:

@@ -25,7 +25,10 @@ def fill(store: Store, *, days: int, an_hour: int) -> int:
     texts, hours = [], []
     for hour in range(NOW - 24 * days, NOW):
         for stream in ("one", "two"):
-            hours += [{"stream": stream, "topic": topic, "hour": hour, "voices": 1} for topic in ("*", "delay")]
+            hours += [
+                {"stream": stream, "topic": topic, "hour": hour, "voices": an_hour // share}
+                for topic, share in (("*", 2), ("delay", 4), ("crew", 4))
+            ]
             texts += [
                 {
                     "name": f"{stream} {hour} {at}", "stream": stream, "time": hour * HOUR + at * 60.0, "hour": hour,

@@ -29,6 +29,7 @@ from peftlab.applications.monitor.tables import HOURS, OUTBOX, TEXTS
 from peftlab.applications.monitor.times import HOUR, clock_hour, zone_of
 from peftlab.applications.monitor.watcher import LATE_EVERY, Watcher, seed_history
 from peftlab.core.application import Hosting, Workplace
+from tests.applications.monitor.at_once import judge_late_at_once
 from tests.applications.monitor.word_reader import WordReader
 
 pytestmark = pytest.mark.slow
@@ -103,28 +104,9 @@ def test_late_texts_are_folded_and_counted_once_in_the_alarm_that_is_there(store
 
 
 def test_two_watchers_that_find_the_same_late_texts_count_them_once(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    say(store, START, 5)
-    now = (START + 2.1) * HOUR
-    watcher, other = watcher_of(store), watcher_of(store)
-    watcher.tick(now)
-    say(store, START, 40, "late")
-    say(store, START, 9, "copy", f"bad late3 of {START} thing9 delay")
-    count = Watcher._count
-
-    def count_both(self: Watcher, *given: object) -> object:
-        found = count(self, *given)  # type: ignore[arg-type]
-        monkeypatch.setattr(Watcher, "_count", count)
-        assert other.tick(now + LATE_EVERY) == 1  # meanwhile the other one is done with the same hour
-        return found
-
-    monkeypatch.setattr(Watcher, "_count", count_both)
-    assert watcher.tick(now + LATE_EVERY) == 0
-    assert counted(store) == {START: 45}
-    assert [(alarm["began"], alarm["voices"]) for alarm in views.alarms(store)] == [(START, 45)]
-    assert store.counts()["copies"] == 9
-    assert views.series(store, "negative", "shop", 3).values["*"][-1] == 45
+    assert judge_late_at_once(f"sqlite:///{tmp_path / 'a.db'}", monkeypatch) == (1, [(0, 45)], 9, [45])
 
 
 @pytest.mark.parametrize(("gap", "days"), [(10 * 24, 1), (364 * 24, 4)])
