@@ -93,7 +93,9 @@ def _load_delta(base: Any, folder: Path) -> nn.Module:
     with without_known_warnings():
         model: nn.Module = method.apply(base, context)
     saved = load_file(folder / DELTA_WEIGHTS)
-    own = delta_tensors(model)
+    own = {
+        name: each for name, each in delta_tensors(model).items() if name in saved or not method.may_be_missing(name)
+    }
     if own.keys() != saved.keys():
         raise _misfit(folder, f"it lacks or adds {', '.join(sorted(own.keys() ^ saved.keys())[:3])}")
     with torch.no_grad():

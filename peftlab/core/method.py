@@ -244,6 +244,10 @@ class Method(TrainingHooks, ABC):
         """Whether the base's own parameter of this name is meant to train, such as a bias for BitFit."""
         return self.trains_base
 
+    def may_be_missing(self, name: str) -> bool:
+        """Whether a saved run of before need not hold a parameter, which did not train then: it is the base's own."""
+        return False
+
     def decays(self, name: str, parameter: Tensor) -> bool:
         """Whether weight decay falls on a trained parameter."""
         return is_matrix(name, parameter)

@@ -9,7 +9,8 @@ from peftlab.core.method import METHODS, Method, MethodContext
 from peftlab.core.model_facts import ModelFacts
 from peftlab.methods._freezing import freeze_base
 
-BIASES = frozenset({"bias", "q_bias", "v_bias"})
+OUTSIDE = frozenset({"q_bias", "v_bias"})
+"""Biases of attention that stand outside of a layer."""
 
 
 @METHODS.register("bitfit")
@@ -24,7 +25,11 @@ class BitFit(Method):
 
     def trains(self, name: str) -> bool:
         """Biases, those of the norms included, and those that stand outside of a layer, as in DeBERTa's attention."""
-        return name.rpartition(".")[2] in BIASES
+        return name.rpartition(".")[2] in {"bias", *OUTSIDE}
+
+    def may_be_missing(self, name: str) -> bool:
+        """Those outside of a layer, which were left out once."""
+        return name.rpartition(".")[2] in OUTSIDE
 
     def check(self, facts: ModelFacts) -> None:
         """Refuse a model without biases, such as Llama."""

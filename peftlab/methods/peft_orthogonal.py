@@ -9,6 +9,7 @@ from pydantic import Field, PositiveInt
 
 from peftlab.core.errors import UnsupportedError
 from peftlab.core.method import METHODS, MethodContext
+from peftlab.core.model_facts import ModelFacts
 from peftlab.methods._peft_adapter import PeftAdapter
 from peftlab.methods._targets import resolve_targets
 
@@ -56,8 +57,21 @@ class Hra(PeftAdapter):
     peft_names: ClassVar[Mapping[str, str]] = {"rank": "r"}
 
     rank: PositiveInt = Field(
-        8, multiple_of=2, description="Number of reflections, an even one: pairs of equal ones begin as no change."
+        8, description="Number of reflections, an even one: pairs of equal ones begin as no change."
     )
+
+    def check(self, facts: ModelFacts) -> None:
+        """Refuse an odd number too, with which peft begins with another model than the base.
+
+        Runs that have one are there from before, so the key takes it.
+        """
+        super().check(facts)
+        if self.rank % 2:
+            raise UnsupportedError(
+                f"an odd number of reflections, {self.rank}, begins with another model than the base",
+                where="method.rank",
+                hint=f"Set it to {self.rank + 1}.",
+            )
 
 
 @METHODS.register("road")

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 import transformers
 from models import COMMON, KINDS, SIZES, toy_batch
 from peft.utils import constants
+from safetensors.torch import load_file, save_file
+from test_contract import NoTokenizer
 
-from peftlab.core.errors import UnsupportedError
+from peftlab.artifact.load_artifact import load_artifact
+from peftlab.artifact.save import save_artifact
+from peftlab.core.errors import UnsupportedError, UserError
 from peftlab.core.method import METHODS, MethodContext
 from peftlab.core.model_facts import ModelFacts
 from peftlab.methods import ia3
@@ -70,7 +76,6 @@ def test_no_target_at_all_is_refused(name: str) -> None:
 @pytest.mark.parametrize(
     ("name", "keys", "told"),
     [
-        ("hra", {"rank": 3}, "multiple of 2"),  # peft began with another model than the base's
         ("oft", {"block_size": 1}, "greater than or equal to 2"),  # nothing would train
         ("lokr", {"decompose_factor": 0}, "decompose_factor"),
         ("vblora", {"vectors": 4, "top_k": 5}, "no more can be mixed"),
@@ -79,6 +84,15 @@ def test_no_target_at_all_is_refused(name: str) -> None:
 def test_a_size_that_peft_would_take_for_another_is_refused(name: str, keys: dict[str, int], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         METHODS[name](**keys)
+
+
+def test_an_odd_number_of_reflections_is_refused_for_a_new_run() -> None:
+    """peft began with another model than the base's."""
+    kind = KIND["bert"]
+    with pytest.raises(UnsupportedError, match="begins with another model than the base") as caught:
+        METHODS["hra"](rank=3).check(kind.facts(kind.build()))
+    assert caught.value.where == "method.rank"
+    METHODS["hra"](rank=4).check(kind.facts(kind.build()))
 
 
 def test_blocks_that_do_not_divide_a_layer_are_refused() -> None:
@@ -106,12 +120,22 @@ def test_what_no_adapter_reaches_is_told(method: str) -> None:
         assert "out of reach" not in METHODS["lora"]().guards(model, kind.context())["target_modules_matched"].detail
 
 
-def test_biases_outside_of_a_layer_train_with_bitfit() -> None:
+def test_biases_outside_of_a_layer_train_with_bitfit(tmp_path: Path) -> None:
     config = transformers.DebertaConfig(**SIZES, **COMMON, relative_attention=True, pos_att_type=["c2p", "p2c"])
-    model = transformers.DebertaForSequenceClassification(config)
-    METHODS["bitfit"]().apply(model, MethodContext("SEQ_CLS", 30, head_modules=("classifier",)))
+    model, method = transformers.DebertaForSequenceClassification(config), METHODS["bitfit"]()
+    base, context = copy.deepcopy(model), MethodContext("SEQ_CLS", 30, head_modules=("classifier",))
+    method.apply(model, context)
     trained = {name.rpartition(".")[2] for name, each in model.named_parameters() if each.requires_grad}
     assert {"q_bias", "v_bias", "bias"} <= trained
+    adapter = save_artifact(
+        model, method, folder=tmp_path, tokenizer=NoTokenizer(), context=context, base_path="some/base"
+    )
+    weights = load_file(adapter / "adapter_model.safetensors")
+    save_file({n: each for n, each in weights.items() if "q_bias" not in n}, adapter / "adapter_model.safetensors")
+    load_artifact(lambda: copy.deepcopy(base), tmp_path)  # as a run of before: it held neither
+    save_file({n: each for n, each in weights.items() if "LayerNorm" not in n}, adapter / "adapter_model.safetensors")
+    with pytest.raises(UserError, match="lacks or adds"):
+        load_artifact(lambda: copy.deepcopy(base), tmp_path)
 
 
 WEIGHTS = {
