@@ -57,10 +57,13 @@ def leave_for_code(config: ModelConfig) -> Iterator[bool]:
     Raises:
         SourceError: Code would run that has not run here before, and the section allows no other.
     """
+    if not config.trust_remote_code:  # transformers refuses by itself
+        yield False
+        return
     _watch()
     token = _leave.set(config)
     try:
-        yield bool(config.trust_remote_code)
+        yield True
     finally:
         _leave.reset(token)
 

@@ -8,16 +8,19 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 import peftlab
 from peftlab.artifact.saved_export import SavedExport
 from peftlab.artifact.saved_run import SavedRun
 from peftlab.core.errors import SourceError, UnsupportedError
 from peftlab.core.reporter import Silent
+from peftlab.core.task import Head
 from peftlab.models import remote_code
-from peftlab.models.base_model import load_tokenizer
+from peftlab.models.base_model import load_base_model, load_tokenizer
 from peftlab.models.model_config import KNOWN, ModelConfig
 from peftlab.recipe.schema import Recipe, load_recipe
 from peftlab.run.continuation import continuation_recipe
@@ -143,7 +146,8 @@ def test_what_a_program_loads_itself_is_not_asked_about(tmp_path: Path, tiny_ber
 
     shutil.copytree(tiny_bert, tmp_path / "base")
     put_code(tmp_path / "base", tmp_path / "mark")
-    load_tokenizer(str(tiny_bert), ModelConfig(path="base"), offline=True)  # peftlab has been at work in the process
+    config = ModelConfig(path="base", trust_remote_code=KNOWN)
+    load_tokenizer(str(tiny_bert), config, offline=True)  # peftlab has been at work in the process
     transformers.AutoTokenizer.from_pretrained(tmp_path / "base", trust_remote_code=True)
     assert has_run(tmp_path / "mark")
     assert not (tmp_path / "state").exists()
@@ -203,6 +207,27 @@ def test_a_model_of_an_unknown_type_is_tuned_and_used_by_who_trusts_it(
         SavedRun.open(tmp_path / "run").load_model(offline=True)
     with pytest.raises(UnsupportedError, match="loaded by transformers' own alone"):
         run_recipe(Recipe.from_dict({**values, "method": {"type": "full"}}), output_dir=tmp_path / "whole")
+
+
+@pytest.mark.parametrize("trusted", [False, KNOWN, True])
+def test_code_that_writes_texts_is_code_too(tmp_path: Path, tiny_gpt2: Path, trusted: Any) -> None:
+    shutil.copytree(tiny_gpt2, tmp_path / "base")
+    (tmp_path / "base" / "custom_generate").mkdir()
+    code = f"from pathlib import Path\n\nPath({str(tmp_path / 'mark')!r}).touch()\n\n\ndef generate(model):\n    pass\n"
+    (tmp_path / "base" / "custom_generate" / "generate.py").write_text(code)
+
+    def load() -> None:
+        load_base_model(
+            str(tmp_path / "base"), ModelConfig(path="base", trust_remote_code=trusted),
+            Head("AutoModelForCausalLM", kind="own"), dtype=torch.float32, dropout=0.0, pad_token_id=0, offline=True,
+        )  # fmt: skip
+
+    if trusted == KNOWN:
+        with pytest.raises(SourceError, match="you have not let it run"):
+            load()
+    else:
+        load()
+    assert has_run(tmp_path / "mark") is (trusted is True)
 
 
 def test_what_goes_on_from_a_run_takes_its_recipe_for_anothers_word(
