@@ -11,11 +11,13 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyarrow.parquet as pq
 import pytest
 
-from peftlab.core.record import RunRecord, read_record
+from peftlab.cli.run import _guards_line
+from peftlab.core.record import Guard, RunRecord, read_record
 from peftlab.recipe.schema import load_recipe
 from peftlab.run.evaluation_stage import EvaluationStage
 from peftlab.run.run import run_recipe
@@ -456,3 +458,17 @@ def test_a_run_that_answers_one_class_is_no_success(command, recipe: Path) -> No
     waived = command("run", recipe, "--output-dir", "b", "--json", *sets, "--set", "waive_guards=[answers_vary]")
     assert waived.returncode == 0
     assert json.loads(waived.stdout)["guards"]["answers_vary"]["waived"] is True
+
+
+def test_equal_answers_stand_at_the_end_also_where_they_are_no_fault() -> None:
+    guards = {
+        "loss_finite": Guard.check(True, "in all 2 steps"),
+        "answers_vary": Guard.not_applicable(
+            "2 steps are too few to tell (test: all 24 answers are 'a', where 8 are others)"
+        ),
+    }
+    shown = _guards_line(SimpleNamespace(guards=guards))
+    assert shown.splitlines()[0].strip() == "guards      1 passed"
+    assert "note: answers_vary: 2 steps are too few to tell (test: all 24" in shown
+    guards["answers_vary"] = Guard.not_applicable("the task decides nothing by examples, or none was evaluated")
+    assert "note" not in _guards_line(SimpleNamespace(guards=guards))
