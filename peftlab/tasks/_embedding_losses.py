@@ -108,20 +108,27 @@ def matryoshka(
     return torch.stack(losses).mean()
 
 
-def supervised_contrastive(vectors: Tensor, labels: Tensor, *, temperature: float) -> Tensor:
+def supervised_contrastive(
+    vectors: Tensor, labels: Tensor, *, temperature: float, same_text: Tensor | None = None
+) -> Tensor:
     """Each text must lie nearer to those of its class than to all others (https://arxiv.org/abs/2004.11362, eq. 2).
 
-    A text that is alone in its class counts nothing.
+    A text that is alone in its class counts nothing. Nor do copies of a text for one another: a copy lies as near as
+    can be whatever is learned, and beside it in the denominator all wrong texts weigh next to nothing.
 
     Args:
         vectors: Of the length 1, texts × size.
         labels: The class of each.
         temperature: Cosines are divided by it.
+        same_text: Whether two rows are the same text (texts × texts); None: all differ.
     """
     import torch
 
     itself = torch.eye(len(vectors), dtype=torch.bool, device=vectors.device)
-    similarities = (product(vectors, vectors.T) / temperature).masked_fill(itself, -torch.inf)
+    itself = itself if same_text is None else itself | same_text
+    similarities = product(vectors, vectors.T) / temperature
+    # Not by infinity: of a batch of one text nothing would be left, and its gradient would be no number.
+    similarities = similarities.masked_fill(itself, torch.finfo(similarities.dtype).min)
     logarithms = similarities - similarities.logsumexp(dim=1, keepdim=True)
     alike = (labels[:, None] == labels[None, :]) & ~itself
     found = logarithms.masked_fill(~alike, 0).sum(dim=1)

@@ -160,7 +160,9 @@ class FewShotClassification(TextClassification):
 
         output = model(**model_inputs(batch), output_hidden_states=True)
         vectors = functional.normalize(token_mean(output.hidden_states[-1], batch), dim=-1)
-        contrast = supervised_contrastive(vectors, batch["labels"], temperature=self.temperature)
+        tokens = batch["input_ids"]
+        same_text = (tokens[:, None] == tokens[None, :]).all(dim=-1)  # a partner may stand in the batch by itself
+        contrast = supervised_contrastive(vectors, batch["labels"], temperature=self.temperature, same_text=same_text)
         return contrast + self.loss(token_mean(output.logits, batch), batch)
 
     def fit_head(self, policy: Policy, examples: Sequence[Example]) -> None:

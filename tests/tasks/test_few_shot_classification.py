@@ -35,6 +35,27 @@ def test_the_contrastive_loss_is_that_of_the_paper() -> None:
     assert float(supervised_contrastive(vectors, labels, temperature=0.3)) == pytest.approx(expected, rel=1e-5)
 
 
+def test_copies_of_a_text_count_nothing_for_one_another() -> None:
+    """Else a partner that stands in the batch by itself would hide all wrong texts from its copy."""
+    vectors = torch.nn.functional.normalize(torch.randn(6, 5, generator=torch.Generator().manual_seed(0)), dim=-1)
+    texts, labels = torch.tensor([0, 1, 2, 3, 0, 1]), torch.tensor([0, 0, 1, 1, 0, 0])
+    vectors = vectors[texts]
+    expected = 0.0
+    for i in range(6):
+        others = [j for j in range(6) if texts[j] != texts[i]]
+        whole = sum(math.exp(float(vectors[i] @ vectors[j]) / 0.1) for j in others)
+        terms = [float(vectors[i] @ vectors[j]) / 0.1 - math.log(whole) for j in others if labels[j] == labels[i]]
+        expected -= sum(terms) / len(terms)
+    same_text = texts[:, None] == texts[None, :]
+    found = supervised_contrastive(vectors, labels, temperature=0.1, same_text=same_text)
+    assert float(found) == pytest.approx(expected, rel=1e-5)
+    alone = vectors[:1].repeat(2, 1).requires_grad_()
+    nothing = supervised_contrastive(alone, labels[:2], temperature=0.1, same_text=torch.ones(2, 2, dtype=torch.bool))
+    nothing.backward()
+    assert float(nothing.detach()) == 0
+    assert torch.equal(alone.grad, torch.zeros(2, 5))
+
+
 def test_the_head_is_that_of_scikit_learn() -> None:
     draws = torch.Generator().manual_seed(1)
     labels = torch.arange(40) % 3
