@@ -20,6 +20,7 @@ from starlette.exceptions import HTTPException
 from peftlab.applications.support.answering import Responder, summary
 from peftlab.applications.support.company import AGENT
 from peftlab.applications.support.storage import Session, Storage
+from peftlab.applications.support.turns import understand
 from peftlab.core.errors import PeftlabError
 from peftlab.core.reporter import Reporter
 from peftlab.core.threads import join_threads
@@ -145,6 +146,8 @@ class Desk:
         began = time.monotonic()
         try:
             past = self.storage.past(session.id, number, about)
+            if past.given is not None and understand(text, past.exchanges).complaints:
+                self.storage.rate(session.id, past.given, helped=False)  # said in words, it counts like the button
             replies = self.responder.answers(
                 text,
                 past.exchanges,

@@ -137,7 +137,9 @@ def _customers(app: FastAPI, desk: Desk) -> None:
         session = await run_in_threadpool(lambda: session_of(request) or storage.start())
         events = await desk.stream(session, body.key, body.text, body.about)
         answer = StreamingResponse(
-            (json.dumps(event, ensure_ascii=False) + "\n" async for event in events), media_type="application/x-ndjson"
+            (json.dumps(event, ensure_ascii=False) + "\n" async for event in events),
+            media_type="application/x-ndjson",
+            headers={"X-Accel-Buffering": "no"},  # a proxy passes each line on as it comes
         )
         is_safe = request.url.scheme == "https"
         answer.set_cookie(COOKIE, session.cookie, httponly=True, samesite="strict", secure=is_safe, max_age=30 * 86400)

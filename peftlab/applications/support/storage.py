@@ -44,10 +44,12 @@ class Past:
     Args:
         first: The customer's first text; empty: there is none.
         exchanges: The last ones, in order; a person's answer among them has no question of its own.
+        given: The answer that a complaint is of: the last one, if it was given without a person; None: it was not.
     """
 
     first: str
     exchanges: Sequence[Exchange]
+    given: int | None
 
 
 @dataclass(frozen=True)
@@ -152,7 +154,9 @@ class Storage:
         exchanges = [
             Exchange(row.question or "", Kind(row.kind), row.entry, tuple(json.loads(row.sources))) for row in rows
         ]
-        return Past(text or "", exchanges)
+        last = next((row for row in reversed(rows) if row.kind != Kind.POLITE), None)
+        given = last.id if last is not None and last.kind in (Kind.ENTRY, Kind.WRITTEN) else None
+        return Past(text or "", exchanges, given)
 
     def answer(
         self, conversation: str, message: int, replies: Sequence[Reply], summary: str, seconds: float
@@ -164,7 +168,8 @@ class Storage:
         Returns:
             The rows that answer the message.
         """
-        own = sqlalchemy.select(MESSAGES).filter_by(conversation=conversation).order_by(MESSAGES.c.id)
+        later = sqlalchemy.select(MESSAGES).filter_by(conversation=conversation).where(MESSAGES.c.id > message)
+        own = later.order_by(MESSAGES.c.id)  # what came before is not looked through
         with self._database.transaction() as connection:
             by_a_person = connection.execute(own.where(MESSAGES.c.role == AGENT, MESSAGES.c.answers >= message)).all()
             if by_a_person:

@@ -154,6 +154,7 @@ def test_a_complaint_is_of_the_answer_that_it_names(storage: Storage) -> None:
     answer(storage, session, ask(storage, session, "when"), given("when are you open", ENTRIES[1]))
     number = ask(storage, session, "That did not help")
     assert understand("That did not help", storage.past(session.id, number).exchanges).tried == {"hours"}
+    assert storage.past(session.id, number, first).given == first < (storage.past(session.id, number).given or 0)
     turn = understand("That did not help", storage.past(session.id, number, first).exchanges)
     assert (turn.questions, turn.tried) == (("how do I pay",), frozenset({"pay"}))
     for _ in range(LAST_EXCHANGES + 2):
@@ -163,6 +164,8 @@ def test_a_complaint_is_of_the_answer_that_it_names(storage: Storage) -> None:
     other = storage.start()
     number = ask(storage, other, "That did not help")
     assert storage.past(other.id, number, first).exchanges == [], "another customer's answer tells nothing"
+    storage.reply(session.id, "By card.", None, was_wrong=False)
+    assert storage.past(session.id, ask(storage, session, "no")).given is None, "a person gave it"
 
 
 def test_the_past_costs_the_same_however_much_was_said(storage: Storage) -> None:
@@ -185,6 +188,7 @@ def test_the_past_costs_the_same_however_much_was_said(storage: Storage) -> None
             connection.connection.driver_connection.set_progress_handler(count, 20)  # type: ignore[union-attr]
         read = 0
         past = storage.past(session.id, number)
+        answer(storage, session, number, given("and now"))
         assert past.first == "how do I pay"
         assert len(past.exchanges) == LAST_EXCHANGES
         return read

@@ -19,7 +19,7 @@ from fastapi.testclient import TestClient
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel
 
 from peftlab.applications.support import Support
-from peftlab.applications.support.answering import Responder
+from peftlab.applications.support.answering import Candidate, Found, Responder
 from peftlab.applications.support.attacks import load_attacks, poisoned
 from peftlab.applications.support.belonging import Belonging
 from peftlab.applications.support.company import read_entries
@@ -107,9 +107,9 @@ def site(built: tuple[Any, Workplace], tmp_path: Path) -> Iterator[TestClient]:
         yield client
 
 
-def say(client: TestClient, text: str, key: str = "") -> list[dict[str, Any]]:
+def say(client: TestClient, text: str, key: str = "", **headers: str) -> list[dict[str, Any]]:
     body = {"text": text, "key": key or f"key-{abs(hash(text))}"}
-    answer = client.post("/api/chat/messages", json=body)
+    answer = client.post("/api/chat/messages", json=body, headers=headers)
     assert answer.status_code == 200, answer.text
     return [json.loads(line) for line in answer.text.splitlines()]
 
@@ -248,13 +248,24 @@ def test_agents_correct_and_what_they_say_becomes_rows(site: TestClient, tmp_pat
     assert "support_corrections_total 1.0" in metrics
 
 
-def test_two_questions_have_two_answers_and_a_complaint_names_the_one_that_it_is_of(site: TestClient) -> None:
-    both = say(site, "how is number 7 of the parcel? and when is number 8 of the refund?")
+def test_two_questions_have_two_answers_and_a_complaint_names_the_one_that_it_is_of(
+    site: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find(self: Responder, question: str, tried: frozenset[str] = frozenset()) -> Found:
+        """By the word, whatever the tiny models have learned."""
+        entries = self.company.entries
+        left = [at for at in range(len(TOPICS)) if entries[at].id not in tried]
+        left.sort(key=lambda at: entries[at].id not in question)
+        sure = float(entries[left[0]].id in question)
+        return Found(question, [Candidate(entries[at], 1.0) for at in left], sure, sure, left)
+
+    monkeypatch.setattr(Responder, "find", find)
+    both = say(site, "please tell me number 7 of the parcel? and i ask number 8 of the refund?")
     assert [each["event"] for each in both] == ["accepted", "answer", "answer"]
     assert [each.get("text") for each in both[1:]] == [TOPICS["parcel"], TOPICS["refund"]]
     assert [each["question"] for each in both[1:]] == [
-        "how is number 7 of the parcel?",
-        "when is number 8 of the refund?",
+        "please tell me number 7 of the parcel?",
+        "i ask number 8 of the refund?",
     ]
     again = site.post(
         "/api/chat/messages", json={"text": "that did not help", "key": "about-the-first", "about": both[1]["id"]}
@@ -262,6 +273,9 @@ def test_two_questions_have_two_answers_and_a_complaint_names_the_one_that_it_is
     told = json.loads(again.text.splitlines()[-1])
     assert told["question"] == both[1]["question"]
     assert told["text"] != TOPICS["parcel"]
+    assert site.get("/api/desk").json()["figures"]["did_not_help"] == 1, "said in words, it counts like the button"
+    shown = {each["id"]: each["helped"] for each in site.get("/api/chat").json()["messages"]}
+    assert (shown[both[1]["id"]], shown[both[2]["id"]]) == (False, None)
     later = site.get("/api/chat", params={"after": both[1]["id"]}).json()["messages"]
     assert later[0]["id"] == both[2]["id"]
     assert site.get("/api/chat", params={"after": 10**30}).status_code == 422
@@ -385,8 +399,9 @@ def test_the_desk_answers_while_many_customers_wait(site: TestClient, monkeypatc
     monkeypatch.setattr(Storage, "accept", count)
     with ThreadPoolExecutor(60) as customers:
         try:
-            # More than the forty threads that a server has for all of its routes.
-            asked = [customers.submit(say, site, "hello number 7 of the parcel", f"key-many-{at}") for at in range(50)]
+            # More than the forty threads that a server has for all of its routes; each customer has no cookie yet.
+            text, new = "hello number 7 of the parcel", {"Cookie": "none=1"}
+            asked = [customers.submit(say, site, text, f"key-many-{at}", **new) for at in range(50)]
             deadline = time.monotonic() + 40
             while len(accepted) < 50 and time.monotonic() < deadline:
                 time.sleep(0.1)
