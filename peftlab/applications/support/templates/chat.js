@@ -64,7 +64,8 @@ async function refresh() {
   const after = [...shown.keys()].sort((one, other) => other - one)[OVERLAP] || 0;
   try { answer = await fetch("/api/chat?after=" + after); } catch { /* the page says so below */ }
   document.getElementById("lost").hidden = answer !== null;
-  if (answer && answer.ok && !waiting) (await answer.json()).messages.forEach(show);
+  const found = answer && answer.ok ? (await answer.json()).messages : [];
+  if (!waiting) found.forEach(show);  // what is being sent shows itself
 }
 
 function send(text, about) {
