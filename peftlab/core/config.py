@@ -255,7 +255,8 @@ def first_mistake(error: pydantic.ValidationError) -> str:
     """Where the first mistake of values stands that no person wrote, and what it is."""
     first = error.errors(include_url=False)[0]
     place = ".".join(str(key) for key in first["loc"])
-    return f"{place}: {first['msg']}" if place else str(first["msg"])
+    what = str(first["msg"]).removeprefix("Value error, ")
+    return f"{place}: {what}" if place else what
 
 
 def _config_error(

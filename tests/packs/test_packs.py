@@ -350,7 +350,7 @@ def test_no_name_in_a_pack_leads_out_of_its_folder(command: Command, suite: Path
         values[part][0]["name"] = name
     (suite / "pack.json").write_text(json.dumps(values))
     before = contents(suite.parent)
-    with pytest.raises(UserError, match=f"the pack's index is damaged at {part}"):
+    with pytest.raises(UserError, match=rf"the pack's index is damaged: {part}\..* cannot name a folder"):
         unpack(suite)
     assert contents(suite.parent) == before
 
