@@ -130,7 +130,7 @@ def test_a_regularizer_of_another_package(tmp_path: Path, tiny_bert: Path, revie
         ("[{type: fgm, epsilom: 1}]", 8, "training.regularizers.0.epsilom: unknown key"),
         ("[{type: fgm, epsilon: -1}]", 8, "training.regularizers.0.epsilon: "),
         ("[{type: fgn}]", 8, "training.regularizers.0.type: unknown regularizer `fgn`"),
-        ("[fgm]", 8, "training.regularizers.0: a mapping is needed, not 'fgm'\n  Write `regularizers: [{type: …}]`."),
+        ("[fgm]", 8, "training.regularizers.0: a mapping is needed, not 'fgm'\n  Write `regularizers: [{type: fgm}]`."),
         ("[{epsilon: 1}]", 8, "training.regularizers.0: the key `type` is required"),
         ("fgm", 8, "training.regularizers: "),
         ("[{type: fgm}, {type: fgm}]", 8, "training.regularizers: the regularizer `fgm` is there twice"),
