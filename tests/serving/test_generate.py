@@ -244,7 +244,7 @@ def test_a_client_that_hangs_up_stops_the_model(start, runs: dict[str, Path], st
     slow = Slowly(client, 0.1)
     body = json.dumps({**LONG, "stream": stream}).encode()
     with socket.create_connection(("127.0.0.1", client.port), timeout=60) as connection:
-        connection.sendall(b"POST /v1/generate HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n")
+        connection.sendall(b"POST /v1/generate HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n")
         connection.sendall(b"Content-Length: %d\r\n\r\n%s" % (len(body), body))
         while slow.passes < 2:
             time.sleep(0.01)
