@@ -183,18 +183,24 @@ def test_bad_requests(start, runs: dict[str, Path], tiny_run: Run) -> None:
 
 
 class Slowly:
-    """Slows a model down, so that a test can act while it writes; counts its passes."""
+    """Slows a model down, and lets no text end, so that a test can act while it writes; counts its passes."""
 
     def __init__(self, client: Any, seconds: float) -> None:
         self.passes = 0
-        model = next(iter(client.service.host.models.values())).tuned.model
+        tuned = next(iter(client.service.host.models.values())).tuned
+        end = tuned.tokenizer.eos_token_id
 
         def wait(*_: Any) -> None:
             self.passes += 1
             time.sleep(seconds)
 
+        def go_on(_module: Any, _inputs: Any, logits: torch.Tensor) -> None:
+            logits[..., end] = -1e4  # a text that is drawn would end by chance
+
         self._seconds = seconds
-        model.get_output_embeddings().register_forward_pre_hook(wait)
+        head = tuned.model.get_output_embeddings()
+        head.register_forward_pre_hook(wait)
+        head.register_forward_hook(go_on)
 
     def has_stopped_after(self) -> int:
         """The number of its passes, once none has come for the time of several."""
