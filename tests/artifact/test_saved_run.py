@@ -23,6 +23,8 @@ from peftlab.core.record import read_record
 from peftlab.inference.load_tuned import load_tuned
 from peftlab.models import base_model
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def finished(tiny_run: Callable[..., Path]) -> Path:

@@ -18,6 +18,8 @@ import peftlab
 from peftlab.serving.host import Host
 from tests.conftest import sentences
 
+pytestmark = pytest.mark.slow
+
 TEXTS = ["good film", "the day was sad and dark in town", "it"]
 
 

@@ -27,6 +27,8 @@ from peftlab.training.evaluation import TorchInference
 from tests.chat_tokenizers import PLAIN_CHAT
 from tests.conftest import sentences
 
+pytestmark = pytest.mark.slow
+
 
 def log_sigmoid(value: float) -> float:
     return -math.log1p(math.exp(-value))

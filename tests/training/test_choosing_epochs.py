@@ -24,6 +24,8 @@ from peftlab.tasks.text_generation import TextGeneration
 from peftlab.tasks.text_regression import TextRegression
 from peftlab.tasks.token_classification import TokenClassification
 
+pytestmark = pytest.mark.slow
+
 RECIPE = """\
 model: {{path: {model}}}
 task: {task}
