@@ -71,7 +71,6 @@ def build_parts(values: dict[str, Any], document: Document) -> None:
                 built[key] = _with_augmentations(section, document)
         except UserError as problem:
             problems.append(problem)
-            continue
     if not problems:
         values |= built
         return

@@ -75,7 +75,7 @@ HERE: Mapping[str, str] = {
     "optim": "training.optimizer",
     "peft_type": "method.type",
     "per_device_eval_batch_size": "evaluation.batch_size",
-    "per_device_train_batch_size": "training.micro_batch_size; training.batch_size is that of a step",
+    "per_device_train_batch_size": "training.micro_batch_size",
     "pretrained_model_name_or_path": "model.path",
     "quant_type": "model.quantization",
     "r": "method.rank",

@@ -50,8 +50,8 @@ class Course:
         if len(past) > self._most:
             forgotten = len(past) // 2
             del past[:forgotten]
-            kept = self._expected is not None and self._expected >= forgotten
-            self._expected = self._expected - forgotten if kept and self._expected is not None else None
+            expected = self._expected
+            self._expected = None if expected is None or expected < forgotten else expected - forgotten
         return following
 
     def _most_alike(self, layer: str) -> int | None:

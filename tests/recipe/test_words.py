@@ -62,17 +62,16 @@ def test_a_name_in_a_section_s_place_is_written_into_it() -> None:
 @pytest.mark.parametrize("target", sorted({*HERE.values(), *IN_SECTION.values()}))
 def test_what_is_told_is_right(target: str) -> None:
     key, _, value = target.partition(": ")
-    for dotted in key.split("; ")[:1]:
-        section, _, name = dotted.partition(".")
-        if section in ("method", "task"):
-            kinds = METHODS.items() if section == "method" else TASKS.items()
-            assert name == "type" or any(name in kind.model_fields for _, kind in kinds), dotted
-        elif name:
-            annotation = build_recipe(with_words(), default_name="a")
-            assert section in SECTIONS
-            assert name in type(getattr(annotation, section)).model_fields, dotted
-        else:
-            assert section in Recipe.model_fields
+    section, _, name = key.partition(".")
+    if section in ("method", "task"):
+        kinds = METHODS.items() if section == "method" else TASKS.items()
+        assert name == "type" or any(name in kind.model_fields for _, kind in kinds)
+    elif name:
+        recipe = build_recipe(with_words(), default_name="a")
+        assert section in SECTIONS
+        assert name in type(getattr(recipe, section)).model_fields
+    else:
+        assert section in Recipe.model_fields
     if value and "…" not in value and section != "method":
         assert parse_yaml_value(value) is not None
         build_recipe(with_words(**{key: value}), default_name="a")
