@@ -188,3 +188,15 @@ def test_results_name_no_path_of_their_machine(tmp_path: Path) -> None:
     )
     for path in (FOLDER / "results").glob("*.json"):
         assert not re.search(r"/(tmp|work|home|root)/", path.read_text()), path.name
+
+
+def test_steps_of_one_case_have_folders_of_their_own(tmp_path: Path) -> None:
+    """Regression: one emptied the folder in which another, of the same case, was training."""
+    settings = {"scratch": str(tmp_path), "case": "llama_3b"}
+    first, second = (Findings(tmp_path / "found" / f"{name}.json", settings) for name in ("graphs_llama_3b", "offload"))
+    left = first.empty_folder() / "left"
+    left.touch()
+    second.empty_folder()
+    assert left.exists()
+    first.empty_folder()
+    assert not left.exists()

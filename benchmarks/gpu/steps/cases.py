@@ -92,15 +92,14 @@ TINY_STEPS = 7
 TINY_LENGTH = 64
 
 
-def prepare(name: str, scratch: Path, *, tiny: bool, device: str, place: str = "contests") -> tuple[Path, Path]:
-    """Make a case's model, data and recipe.
+def prepare(name: str, scratch: Path, folder: Path, *, tiny: bool, device: str) -> tuple[Path, Path]:
+    """Make a case's model in scratch, and its data and recipe in a folder.
 
     Returns:
         The recipe, and the model's folder.
     """
     case = CASES[name]
     model = model_folder(case.model, scratch, tiny=tiny, device=device)
-    folder = scratch / place / name
     steps = TINY_STEPS if tiny else case.steps
     rows, longest = max(64, steps * case.batch_size), min(case.longest, 24) if tiny else case.longest
     task = dict(case.task)

@@ -20,8 +20,8 @@ def main(findings: Findings) -> None:
     """Run the contestants, and compare."""
     name = findings.settings["case"]
     case = CASES[name]
-    findings.empty_folder(f"contests/{name}")
-    recipe, model = prepare(name, findings.scratch, tiny=findings.is_tiny, device=findings.device)
+    folder = findings.empty_folder()
+    recipe, model = prepare(name, findings.scratch, folder, tiny=findings.is_tiny, device=findings.device)
     findings.note("recipe", recipe.read_text(encoding="utf-8").replace(str(findings.scratch), "…"))
     findings.note("published", case.published)
     lengths = recipe.parent / "lengths.json"

@@ -52,8 +52,8 @@ def main(findings: Findings) -> None:
     quiet_libraries(offline=True)
     started = time.monotonic()
     case = findings.settings["case"]
-    findings.empty_folder(f"graphs/{case}")
-    recipe, _ = prepare(case, findings.scratch, tiny=findings.is_tiny, device=findings.device, place="graphs")
+    folder = findings.empty_folder()
+    recipe, _ = prepare(case, findings.scratch, folder, tiny=findings.is_tiny, device=findings.device)
     steps = TINY_STEPS if findings.is_tiny else STEPS[case]
     found: dict[str, dict[str, Any]] = {}
     for way in findings.settings["ways"]:
@@ -66,7 +66,7 @@ def main(findings: Findings) -> None:
         values = WAYS[way]
         if findings.device == "cpu" and "model.offload" in values:
             values = {**values, "model.offload": "disk"}  # to the CPU's memory nothing could be offloaded
-        found[way] = train(recipe, recipe.parent / way, values, steps=steps)
+        found[way] = train(recipe, folder / way, values, steps=steps)
         findings.note(way, found[way])
         if len(found) > 1:
             compare(findings, way, found)

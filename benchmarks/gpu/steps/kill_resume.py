@@ -20,7 +20,7 @@ RESUMED = (("adalora", "bert"), ("qlora_nf4", "llama"))
 def main(findings: Findings) -> None:
     """The runs in one go in a process of their own, beside those that are killed."""
     pairs = RESUMED[:1] if findings.is_tiny else RESUMED
-    material = Material(findings, "kill_resume", families=[family for _, family in pairs])
+    material = Material(findings, families=[family for _, family in pairs])
     whole = start_several(
         [run_command(recipe_of(material, *pair, "whole"), folder_of(material, *pair)) for pair in pairs]
     )

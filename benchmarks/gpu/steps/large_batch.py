@@ -20,7 +20,7 @@ CPU_MEMORY = "24MB"
 
 def main(findings: Findings) -> None:
     """Run it, and see that it was cut and stayed within the memory."""
-    material = Material(findings, "large_batch", families=("llama",))
+    material = Material(findings, families=("llama",))
     rows = 64 if findings.is_tiny else 256
     training = {"max_steps": 4, "batch_size": rows, "micro_batch_size": "auto"}
     recipe = material.recipe("full", "llama", "large-batch", **training)

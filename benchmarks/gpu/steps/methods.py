@@ -31,10 +31,10 @@ EXPECTED_GUARDS = ("trainable_parameters", "gradients", "loss_finite", "adapter_
 
 
 class Material:
-    """Models, data and recipes, in a folder of a step."""
+    """Models, data and recipes, in the folder of a step."""
 
-    def __init__(self, findings: Findings, folder: str, families: Sequence[str] = FAMILIES) -> None:
-        self.folder = findings.empty_folder(folder)
+    def __init__(self, findings: Findings, families: Sequence[str] = FAMILIES) -> None:
+        self.folder = findings.empty_folder()
         self.is_tiny = findings.is_tiny
         self.steps = 30 if findings.is_tiny else 60
         kind = {"tiny": findings.is_tiny, "device": findings.device}
@@ -69,7 +69,7 @@ class Material:
 def main(findings: Findings) -> None:
     """The runs of one family: a few processes at once, in each several methods one after the other."""
     family = findings.settings["family"]
-    material = Material(findings, f"methods_{family}", families=(family,))
+    material = Material(findings, families=(family,))
     runs: dict[str, Any] = {}
     names, running = list(METHODS), []
     for lane in range(LANES):

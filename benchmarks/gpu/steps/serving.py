@@ -30,7 +30,7 @@ TOLERANCE = 0.02
 
 def main(findings: Findings) -> None:
     """Tune four adapters, ask each alone, then all at once."""
-    folder = findings.empty_folder("serving")
+    folder = findings.empty_folder()
     texts = pieces(prose() + code(), 12 if findings.is_tiny else 48, shortest=3, longest=40, seed=7)
     runs, alone = tune_and_ask_alone(findings, texts, folder)
     with Service(runs) as service:

@@ -55,9 +55,9 @@ class Findings:
         """For models and runs; shared by all steps."""
         return Path(self.settings["scratch"])
 
-    def empty_folder(self, name: str) -> Path:
-        """A folder in scratch, without what an earlier call has left there."""
-        folder = self.scratch / name
+    def empty_folder(self) -> Path:
+        """The step's own folder in scratch, which no other step uses, without what an earlier call has left there."""
+        folder = self.scratch / "steps" / self.path.stem
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         return folder
