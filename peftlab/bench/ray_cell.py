@@ -22,7 +22,7 @@ from filelock import FileLock, Timeout
 from peftlab.bench.executor import Finished
 from peftlab.bench.worker import Worker, is_done, is_of_recipe
 from peftlab.core.config import Document
-from peftlab.core.files import cache_folder
+from peftlab.core.files import cache_folder, is_unfinished
 from peftlab.core.record import read_record
 from peftlab.recipe.schema import Recipe, build_recipe
 
@@ -134,4 +134,4 @@ def _run(worker: Worker, recipe: Recipe, folder: Path) -> Finished:
 
 def _paths(folder: Path) -> list[str]:
     found = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-    return sorted(path.as_posix() for path in found if path.parts[0] not in NOT_SENT)
+    return sorted(path.as_posix() for path in found if path.parts[0] not in NOT_SENT and not is_unfinished(path))

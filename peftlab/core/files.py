@@ -8,13 +8,15 @@ import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import platformdirs
 
 from peftlab.core.errors import did_you_mean
 
 _READING_UMASK = threading.Lock()
+_PARTIAL, _RETIRED = ".partial", ".retired"
+"""Endings of what is being written, and of what it takes the place of."""
 
 
 def cache_folder() -> Path:
@@ -49,7 +51,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         The path to write to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_PARTIAL)
     os.close(descriptor)
     partial = Path(name)
     try:
@@ -73,12 +75,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         The folder to fill.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial"))
+    partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=_PARTIAL))
     try:
         yield partial
         _open_up(partial)
         if path.exists():
-            retired = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".retired"))
+            retired = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=_RETIRED))
             path.replace(retired / path.name)
             partial.replace(path)
             shutil.rmtree(retired)
@@ -92,6 +94,11 @@ def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     with atomic_file(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def is_unfinished(path: PurePath) -> bool:
+    """Whether a process that was killed while it wrote has left this file, or a folder that it is in."""
+    return any(part.startswith(".") and part.endswith((_PARTIAL, _RETIRED)) for part in path.parts)
 
 
 def folder_bytes(folder: Path) -> int:
