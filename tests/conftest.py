@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import hashlib
 import os
-import random
 import re
 import shutil
 import subprocess
@@ -19,6 +18,8 @@ import pytest
 from browser import Page, find_browser, open_browser
 from filelock import FileLock
 from hypothesis import settings
+
+from peftlab.testing.tiny_bases import BAD, GOOD, sentences, write_bert, write_clip, write_gpt2, write_vit
 
 # Each worker of xdist has a core of its own. A number must be said in any case: runs are compared bit for bit, and how
 # many cores are free changes from one to the next.
@@ -35,11 +36,8 @@ settings.load_profile("tests")
 Command = Callable[..., subprocess.CompletedProcess[str]]
 MadeOnce = Callable[[str, Callable[[Path], object]], Path]
 REPOSITORY = Path(__file__).resolve().parent.parent
-GOOD = ["good", "great", "lovely", "happy", "bright", "kind"]
-BAD = ["bad", "awful", "ugly", "sad", "dark", "cruel"]
 FIRST = ("test_processes.py", "test_ray.py")
 """Files whose tests share what takes minutes: at the end, an idle worker would take half of them, and make it again."""
-NEUTRAL = ["the", "film", "was", "a", "day", "in", "town", "and", "we", "saw", "it", "then"]
 
 
 def wants_gpu(config: pytest.Config) -> bool:
@@ -114,18 +112,6 @@ def shared_data() -> Path:
     return folder
 
 
-def sentences(count: int, seed: int = 0) -> list[tuple[str, str]]:
-    """Distinct texts of different lengths, with the label that their words give away."""
-    generator = random.Random(seed)
-    rows: dict[str, str] = {}
-    while len(rows) < count:
-        label = generator.choice(["good", "bad"])
-        words = generator.choices(NEUTRAL, k=generator.randint(3, 14))
-        words.insert(generator.randrange(len(words)), generator.choice(GOOD if label == "good" else BAD))
-        rows.setdefault(" ".join(words), label)
-    return list(rows.items())
-
-
 @pytest.fixture(scope="module")
 def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     """A tab of a headless browser; tests that need it skip where there is none."""
@@ -176,50 +162,10 @@ def tiny_bert(made_once: MadeOnce) -> Path:
     return made_once("tiny-bert", write_bert)
 
 
-def write_bert(folder: Path) -> None:
-    import torch
-    from transformers import BertConfig, BertModel, BertTokenizerFast
-
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *GOOD, *BAD, *NEUTRAL, *"abcdefghijklmnopqrstuvwxyz"]
-    words += [f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"]
-    (folder / "vocab.txt").write_text("\n".join(words))
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(words),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        initializer_range=0.3,  # far enough from zero for a random model to tell words apart
-        max_position_embeddings=64,
-    )
-    BertModel(config).save_pretrained(folder)
-    BertTokenizerFast(vocab=str(folder / "vocab.txt")).save_pretrained(folder)
-
-
 @pytest.fixture(scope="session")
 def tiny_vit(made_once: MadeOnce) -> Path:
     """A ViT with random weights of 2 layers, for images of 8 × 8 pixels in patches of 4."""
     return made_once("tiny-vit", write_vit)
-
-
-def write_vit(folder: Path) -> None:
-    import torch
-    from transformers import ViTConfig, ViTImageProcessorPil, ViTModel
-
-    torch.manual_seed(0)
-    config = ViTConfig(
-        image_size=8,
-        patch_size=4,
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        initializer_range=0.2,
-    )
-    ViTModel(config, add_pooling_layer=False).save_pretrained(folder)
-    processor: Any = ViTImageProcessorPil
-    processor(size={"height": 8, "width": 8}).save_pretrained(folder)
 
 
 @pytest.fixture(scope="session")
@@ -228,61 +174,10 @@ def tiny_clip(made_once: MadeOnce) -> Path:
     return made_once("tiny-clip", write_clip)
 
 
-def write_clip(folder: Path) -> None:
-    import torch
-    from transformers import AutoTokenizer, CLIPConfig, CLIPImageProcessorPil, CLIPModel
-
-    write_bert(folder)
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    torch.manual_seed(0)
-    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
-    ends = {"bos_token_id": 2, "eos_token_id": 3, "pad_token_id": 0}
-    config = CLIPConfig(
-        text_config={
-            **sizes,
-            **ends,
-            "vocab_size": max(tokenizer.get_vocab().values()) + 1,
-            "max_position_embeddings": 64,
-        },
-        vision_config={**sizes, "image_size": 8, "patch_size": 4},
-        projection_dim=16,
-    )
-    CLIPModel(config).save_pretrained(folder)
-    processor: Any = CLIPImageProcessorPil
-    processor(size={"shortest_edge": 8}, crop_size={"height": 8, "width": 8}).save_pretrained(folder)
-
-
 @pytest.fixture(scope="session")
 def tiny_gpt2(made_once: MadeOnce) -> Path:
     """A GPT-2 with random weights of 2 layers, and a byte-level tokenizer without a padding token."""
     return made_once("tiny-gpt2", write_gpt2)
-
-
-def write_gpt2(folder: Path) -> None:
-    import torch
-    from tokenizers import ByteLevelBPETokenizer
-    from transformers import GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
-
-    tokenizer = ByteLevelBPETokenizer()
-    tokenizer.train_from_iterator(
-        [text for text, _ in sentences(200)], vocab_size=400, special_tokens=["<|endoftext|>"], show_progress=False
-    )
-    wrapped = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer._tokenizer, eos_token="<|endoftext|>", bos_token="<|endoftext|>"
-    )
-    torch.manual_seed(0)
-    config = GPT2Config(
-        vocab_size=len(wrapped),
-        n_embd=32,
-        n_layer=2,
-        n_head=2,
-        n_positions=64,
-        initializer_range=0.3,
-        bos_token_id=wrapped.bos_token_id,
-        eos_token_id=wrapped.eos_token_id,
-    )
-    GPT2LMHeadModel(config).save_pretrained(folder)
-    wrapped.save_pretrained(folder)
 
 
 TINY_RECIPE = """\

@@ -13,8 +13,8 @@ from peftlab.acceleration.compiled import PART, compiled_blocks, find_blocks
 from peftlab.recipe.schema import load_recipe
 from peftlab.run import training_stage
 from peftlab.run.run import run_recipe
+from peftlab.testing.training_jobs import checked, job_of
 from peftlab.training.loop import TrainingJob, optimizer_step
-from tests.regularizers.regularized_jobs import checked, job_of
 
 pytestmark = pytest.mark.slow
 

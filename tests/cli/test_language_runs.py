@@ -14,7 +14,8 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from tests.conftest import NEUTRAL, Command
+from peftlab.testing.tiny_bases import NEUTRAL
+from tests.conftest import Command
 
 pytestmark = pytest.mark.slow
 

@@ -24,7 +24,8 @@ from peftlab.inference.predict import rounded
 from peftlab.recipe.schema import load_recipe
 from peftlab.run.run import run_recipe
 from peftlab.tasks.text_regression import TextRegression
-from tests.conftest import NEUTRAL, MadeOnce
+from peftlab.testing.tiny_bases import NEUTRAL
+from tests.conftest import MadeOnce
 
 pytestmark = pytest.mark.slow
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from models import KINDS, toy_batch
-from test_contract import optimizer_of, step
 
 from peftlab.core.errors import UnsupportedError
 from peftlab.core.method import METHODS
+from peftlab.testing.method_training import optimizer_of, step
+from peftlab.testing.tiny_models import KINDS, toy_batch
 
 pytestmark = pytest.mark.slow
 
@@ -180,10 +180,10 @@ def test_resumed_in_every_phase(cut: int) -> None:
 
 @pytest.mark.parametrize("stop", [1, 5, 14, 20], ids=["warm-up", "pruning", "last pruning", "end"])
 def test_whatever_the_phase_nothing_is_lost_by_saving(stop: int, tmp_path: Path) -> None:
-    from test_contract import NoTokenizer, logits_of
-
     from peftlab.artifact.load_artifact import load_artifact
     from peftlab.artifact.save import save_artifact
+    from peftlab.testing.method_training import logits_of
+    from peftlab.testing.tiny_models import NoTokenizer
 
     method, model, optimizer = trainer(20)
     train(method, model, optimizer, range(1, stop + 1))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
-from models import KINDS, Kind
-from test_contract import logits_of
 
 from peftlab.core.errors import UnsupportedError
 from peftlab.core.method import METHODS
 from peftlab.core.model_facts import ModelFacts
+from peftlab.testing.method_training import logits_of
+from peftlab.testing.tiny_models import KINDS, Kind
 
 PLACES: dict[str, tuple[set[str], str]] = {
     "bert": ({"attention.output.dense"}, "output.dense"),

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from models import KINDS
 from torch import Tensor, nn
 from training_rows import Rows, recipe
 
@@ -16,6 +15,7 @@ import peftlab
 from peftlab.core.errors import DataError
 from peftlab.core.method import METHODS
 from peftlab.methods.lora import Lora
+from peftlab.testing.tiny_models import KINDS
 from peftlab.training.hooks import HookList
 from tests.conftest import sentences
 

@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from models import KINDS, Kind, toy_batch
-from test_contract import NoTokenizer
 
 from peftlab.artifact.load_artifact import load_artifact
 from peftlab.artifact.save import loaded_tensors, save_artifact, tensors_to_save
 from peftlab.core.errors import UnsupportedError
 from peftlab.core.method import METHODS, Method
+from peftlab.testing.tiny_models import KINDS, Kind, NoTokenizer, toy_batch
 from peftlab.training.fingerprints import fingerprints
 from peftlab.training.guards import check_trainable_parameters
 from tests.small_methods import PEFT_ADAPTERS, small_method

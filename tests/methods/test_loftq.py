@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 from bitsandbytes.functional import dequantize_4bit
-from models import KINDS, Kind
 from training_rows import recipe
 
 import peftlab
@@ -18,6 +17,7 @@ from peftlab.core.errors import UnsupportedError
 from peftlab.core.method import METHODS
 from peftlab.models.base_model import BaseModel, load_base_model
 from peftlab.models.model_config import ModelConfig
+from peftlab.testing.tiny_models import KINDS, Kind
 
 pytestmark = pytest.mark.slow
 BASES = [(kind, quantization) for kind, quantization in [("bert", "nf4"), ("llama", "nf4"), ("gpt2", "fp4")]]

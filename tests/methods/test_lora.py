@@ -7,12 +7,12 @@ from pathlib import Path
 import peft
 import pytest
 import torch
-from models import KINDS, Kind, toy_batch
-from test_contract import NoTokenizer, logits_of, optimizer_of, step
 
 from peftlab.artifact.save import save_artifact
 from peftlab.core.errors import UnsupportedError
 from peftlab.core.method import METHODS
+from peftlab.testing.method_training import logits_of, optimizer_of, step
+from peftlab.testing.tiny_models import KINDS, Kind, NoTokenizer, toy_batch
 
 BERT, TOKENS, GPT2 = (next(kind for kind in KINDS if kind.name == name) for name in ("bert", "bert-tokens", "gpt2"))
 LORA = METHODS.get("lora")

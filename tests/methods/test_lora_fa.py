@@ -6,11 +6,11 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from models import KINDS, toy_batch
 from torch import Tensor, nn
 
 from peftlab.acceleration.accelerated import accelerated
 from peftlab.core.method import METHODS
+from peftlab.testing.tiny_models import KINDS, toy_batch
 
 BERT = next(kind for kind in KINDS if kind.name == "bert")
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from models import KINDS
-from test_contract import NoTokenizer, logits_of
 
 from peftlab.artifact.load_artifact import load_artifact
 from peftlab.artifact.merge import merge
 from peftlab.artifact.save import save_artifact
 from peftlab.core.method import METHODS, Method
+from peftlab.testing.method_training import logits_of
+from peftlab.testing.tiny_models import KINDS, NoTokenizer
 from tests.small_methods import PEFT_ADAPTERS, small_method
 
 KIND = {kind.name: kind for kind in KINDS}

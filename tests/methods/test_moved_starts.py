@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from models import KINDS, Kind
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -24,6 +23,7 @@ from peftlab.core.task import TASKS
 from peftlab.core.tensors import model_tensors
 from peftlab.measurement.memory import LiveBytes
 from peftlab.methods._layer_reading import grouped
+from peftlab.testing.tiny_models import KINDS, Kind
 from peftlab.training.rows_ahead import EncodedRows
 
 pytestmark = pytest.mark.slow

@@ -9,8 +9,6 @@ from typing import Any
 import peft
 import pytest
 import torch
-from models import KINDS, Kind, toy_batch
-from test_contract import NoTokenizer, logits_of, optimizer_of, step
 
 from peftlab.artifact.load_artifact import load_artifact
 from peftlab.artifact.merge import merge
@@ -21,6 +19,8 @@ from peftlab.core.tensors import count_weights, quantization_state
 from peftlab.models.base_model import BaseModel, load_base_model
 from peftlab.models.model_config import ModelConfig
 from peftlab.models.quantization import dequantize, quantized_layers
+from peftlab.testing.method_training import logits_of, optimizer_of, step
+from peftlab.testing.tiny_models import KINDS, Kind, NoTokenizer, toy_batch
 from peftlab.training.guards import BaseGuard, GradientGuard, check_trainable_parameters
 from tests.small_methods import PEFT_ADAPTERS, small_method
 

@@ -9,10 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from models import COMMON, KINDS, SIZES, toy_batch
 from peft.utils import constants
 from safetensors.torch import load_file, save_file
-from test_contract import NoTokenizer
 
 from peftlab.artifact.load_artifact import load_artifact
 from peftlab.artifact.save import save_artifact
@@ -25,6 +23,7 @@ from peftlab.methods.adalora import AdaLora
 from peftlab.methods.houlsby_adapter import HoulsbyAdapter
 from peftlab.methods.lora import Lora
 from peftlab.methods.prefix_tuning import PrefixTuning
+from peftlab.testing.tiny_models import COMMON, KINDS, SIZES, NoTokenizer, toy_batch
 
 KIND = {kind.name: kind for kind in KINDS}
 BARE = ModelFacts("tiny", "bert", "encoder", {}, {"encoder.layer.0.attention.self.query.weight": (32, 32)})

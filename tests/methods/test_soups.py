@@ -9,13 +9,13 @@ from typing import Any
 import peft
 import pytest
 import torch
-from models import KINDS
 from safetensors.torch import load_file, save_file
 from test_merging import moved, saved
 
 from peftlab.artifact.merge import merge
 from peftlab.core.errors import UnsupportedError
 from peftlab.core.method import METHODS
+from peftlab.testing.tiny_models import KINDS
 from tests.small_methods import PEFT_ADAPTERS, small_method
 
 KIND = {kind.name: kind for kind in KINDS}

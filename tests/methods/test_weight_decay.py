@@ -6,10 +6,10 @@ import re
 
 import pytest
 import torch
-from models import KINDS, Kind
 
 from peftlab.core.errors import UnsupportedError
 from peftlab.core.method import METHODS, Method
+from peftlab.testing.tiny_models import KINDS, Kind
 from peftlab.training.hooks import HookList
 from peftlab.training.optimizers import build_optimizer
 from peftlab.training.training_config import TrainingConfig

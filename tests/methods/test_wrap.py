@@ -8,11 +8,11 @@ import peft
 import pytest
 import torch
 import transformers
-from models import BUILDERS, KINDS, toy_batch
 from torch import nn
 
 import peftlab
 from peftlab.core.errors import ConfigError, UnsupportedError
+from peftlab.testing.tiny_models import BUILDERS, KINDS, toy_batch
 from tests.small_methods import DISTINCT
 
 ALIKE = {kind.name: kind for kind in KINDS}

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
-from models import Kind
 from torch import Tensor, nn
 
 import peftlab
+from peftlab.testing.tiny_models import Kind
 from tests.conftest import sentences
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch.nn import functional
 
+from peftlab.testing.training_jobs import TASKS, checked, gradients_of, job_of
 from peftlab.training.gradients import accumulate_gradients
-from tests.regularizers.regularized_jobs import TASKS, checked, gradients_of, job_of
 from tests.regularizers.test_fgm import relative_distance
 
 EPSILON, STEP, STEPS = 0.6, 0.5, 3

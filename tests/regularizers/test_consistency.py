@@ -13,10 +13,10 @@ import peftlab
 from peftlab.core.callback import Callback
 from peftlab.core.errors import PeftlabError, UnsupportedError
 from peftlab.core.record import RunRecord
+from peftlab.testing.training_jobs import TASKS, checked, examples_of, gradients_of, job_of
 from peftlab.training.gradients import accumulate_gradients
 from peftlab.training.text_pairs import EncodedPairs, pairs_of
 from tests.conftest import sentences
-from tests.regularizers.regularized_jobs import TASKS, checked, examples_of, gradients_of, job_of
 
 pytestmark = pytest.mark.slow
 

@@ -8,7 +8,7 @@ import pytest
 
 from peftlab.core.regularizer import REGULARIZERS
 from peftlab.preparation.rehearsal import rehearse_flops
-from tests.regularizers.regularized_jobs import TASKS, checked, job_of
+from peftlab.testing.training_jobs import TASKS, checked, job_of
 
 pytestmark = pytest.mark.slow
 

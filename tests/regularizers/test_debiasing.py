@@ -14,9 +14,9 @@ from peftlab.core.errors import UserError
 from peftlab.core.regularizer import REGULARIZERS
 from peftlab.core.splits import Split
 from peftlab.regularizers.debiasing import GROUP, UNKNOWN, Debiasing
+from peftlab.testing.training_jobs import TASKS, checked, examples_of, gradients_of, job_of
 from peftlab.training.gradients import accumulate_gradients
 from tests.conftest import sentences
-from tests.regularizers.regularized_jobs import TASKS, checked, examples_of, gradients_of, job_of
 from tests.regularizers.test_fgm import relative_distance
 
 

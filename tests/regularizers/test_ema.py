@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from peftlab.core.errors import UnsupportedError
+from peftlab.testing.training_jobs import TASKS, checked, job_of
 from peftlab.training.checkpoints import trainable_parameters
 from peftlab.training.loop import TrainingJob, restore_best, train
 from peftlab.training.progress import Progress
-from tests.regularizers.regularized_jobs import TASKS, checked, job_of
 
 
 def watched_job(

@@ -10,8 +10,8 @@ import torch
 from torch.nn import functional
 
 from peftlab.tasks.language.packing import packed
+from peftlab.testing.training_jobs import TASKS, checked, examples_of, gradients_of, job_of
 from peftlab.training.gradients import accumulate_gradients
-from tests.regularizers.regularized_jobs import TASKS, checked, examples_of, gradients_of, job_of
 
 
 def naive_gradients(job: Any, examples: list[dict[str, Any]], epsilon: float | None) -> dict[str, torch.Tensor]:

@@ -10,7 +10,7 @@ from torch.nn import functional
 
 from peftlab.core.errors import UnsupportedError
 from peftlab.tasks.token_classification import IGNORED, TokenClassification
-from tests.regularizers.regularized_jobs import TASKS, checked, job_of
+from peftlab.testing.training_jobs import TASKS, checked, job_of
 
 
 @pytest.mark.parametrize("kind", TASKS)

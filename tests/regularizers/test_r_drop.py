@@ -10,8 +10,8 @@ from torch import nn
 from torch.nn import functional
 
 from peftlab.core.errors import UnsupportedError
+from peftlab.testing.training_jobs import TASKS, checked, gradients_of, job_of
 from peftlab.training.gradients import accumulate_gradients
-from tests.regularizers.regularized_jobs import TASKS, checked, gradients_of, job_of
 
 
 @pytest.mark.parametrize("kind", TASKS)

@@ -19,12 +19,12 @@ from peftlab.estimate.target import Target
 from peftlab.estimate.training import ShapesOfRecipe
 from peftlab.preparation.check import CheckedModel
 from peftlab.preparation.rehearsal import rehearse_flops, rehearse_memory
+from peftlab.testing.training_jobs import LABELS, TASKS, checked, job_of
 from peftlab.training.guards import BaseGuard, GradientGuard
 from peftlab.training.interrupts import CancelledError
 from peftlab.training.loop import TrainingJob, optimizer_step, train
 from peftlab.training.micro_batches import MicroBatches
 from peftlab.training.steps import Step
-from tests.regularizers.regularized_jobs import LABELS, TASKS, checked, job_of
 
 pytestmark = pytest.mark.slow
 

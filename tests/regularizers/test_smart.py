@@ -8,11 +8,11 @@ import torch
 from torch.func import functional_call
 from torch.nn import functional
 
+from peftlab.testing.training_jobs import TASKS, checked, gradients_of, job_of
 from peftlab.training.checkpoints import trainable_parameters
 from peftlab.training.gradients import accumulate_gradients
 from peftlab.training.loop import optimizer_step
 from peftlab.training.steps import Step
-from tests.regularizers.regularized_jobs import TASKS, checked, gradients_of, job_of
 from tests.regularizers.test_adversarial import Naive
 from tests.regularizers.test_fgm import relative_distance
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from peftlab.testing.training_jobs import TASKS, checked, job_of
 from peftlab.training.checkpoints import trainable_parameters
 from peftlab.training.loop import optimizer_step
 from peftlab.training.steps import Step
-from tests.regularizers.regularized_jobs import TASKS, checked, job_of
 
 TASK = TASKS["text_classification"][1]
 

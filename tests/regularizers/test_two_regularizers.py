@@ -11,10 +11,10 @@ import torch
 
 from peftlab.core.errors import ConfigError
 from peftlab.core.regularizer import REGULARIZERS
+from peftlab.testing.training_jobs import TASKS, checked, job_of
 from peftlab.training.loop import optimizer_step
 from peftlab.training.optimizers import set_learning_rate
 from peftlab.training.steps import Step
-from tests.regularizers.regularized_jobs import TASKS, checked, job_of
 
 pytestmark = pytest.mark.slow
 

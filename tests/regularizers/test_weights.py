@@ -24,12 +24,12 @@ from transformers import (
 from peftlab.core.errors import UnsupportedError
 from peftlab.regularizers.layer_wise_decay import LayerWiseDecay
 from peftlab.regularizers.mixout import LEVELS, _drawn_levels
+from peftlab.testing.training_jobs import TASKS, checked, gradients_of, job_of
 from peftlab.training.checkpoints import trainable_parameters
 from peftlab.training.gradients import accumulate_gradients
 from peftlab.training.loop import optimizer_step, restore_best, train
 from peftlab.training.optimizers import set_learning_rate
 from peftlab.training.steps import Step
-from tests.regularizers.regularized_jobs import TASKS, checked, gradients_of, job_of
 from tests.regularizers.test_ema import watched_job
 
 TASK = TASKS["text_classification"][1]

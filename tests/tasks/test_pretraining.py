@@ -18,7 +18,7 @@ from peftlab.core.task import Prediction
 from peftlab.tasks.causal_lm import CausalLm
 from peftlab.tasks.language.perplexity import PerplexityScorer
 from peftlab.tasks.masked_lm import MaskedLm
-from tests.conftest import NEUTRAL
+from peftlab.testing.tiny_bases import NEUTRAL
 
 WORDS = [*NEUTRAL, "good", "bad", "lovely", "unheard"]
 

@@ -22,10 +22,10 @@ from peftlab.recipe.schema import load_recipe
 from peftlab.run.run import run_recipe
 from peftlab.tasks.text_classification import TextClassification
 from peftlab.tasks.token_classification import IGNORED, TokenClassification
+from peftlab.testing.training_jobs import checked, job_of
 from peftlab.training import graphs as graphs_module
 from peftlab.training.graphs import StepGraphs, build_graphs, graph_length
 from peftlab.training.hooks import HookList
-from tests.regularizers.regularized_jobs import checked, job_of
 from tests.training.recorded import TapeRecorder, assert_equal, losses_of, with_graphs
 
 pytestmark = pytest.mark.slow

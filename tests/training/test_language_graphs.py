@@ -11,9 +11,9 @@ import torch
 
 from peftlab.tasks.language.decoder import with_more_labels
 from peftlab.tasks.language.vocabulary_head import LABEL_WEIGHTS
+from peftlab.testing.training_jobs import checked, job_of
 from peftlab.training.gradients import make_batches
 from peftlab.training.graphs import build_graphs
-from tests.regularizers.regularized_jobs import checked, job_of
 from tests.training.recorded import TapeRecorder, assert_equal, losses_of, with_graphs
 
 pytestmark = pytest.mark.slow

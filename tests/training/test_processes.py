@@ -25,7 +25,8 @@ from peftlab.estimate.recipe import estimate_recipe
 from peftlab.estimate.target import find_target
 from peftlab.preparation.check import check_recipe
 from peftlab.recipe.values import document_of
-from tests.conftest import NEUTRAL, Command
+from peftlab.testing.tiny_bases import NEUTRAL
+from tests.conftest import Command
 from tests.forks import Fork
 from tests.ports import free_port
 

@@ -1,4 +1,4 @@
-"""Training jobs on tiny models, with regularisers: for a classification task and for a language task."""
+"""Training jobs on tiny bases, with regularisers: for a classification task and for a language task."""
 
 from __future__ import annotations
 
@@ -14,11 +14,15 @@ from peftlab.core.method import MethodContext
 from peftlab.core.regularizer import REGULARIZERS
 from peftlab.core.splits import EncodedSplit
 from peftlab.estimate.bare_job import Batch, bare_job
+from peftlab.estimate.target import Target
+from peftlab.estimate.training import ShapesOfRecipe
 from peftlab.models.base_model import checkpoint_activations, load_base_model
 from peftlab.preparation.check import CheckedModel, check_model
+from peftlab.preparation.rehearsal import rehearse_memory
 from peftlab.recipe.schema import build_recipe
 from peftlab.regularizers.debiasing import GROUP
 from peftlab.tasks.language.decoder import shifted
+from peftlab.testing.broken_contract import require
 from peftlab.training.accelerator import build_accelerator
 from peftlab.training.checkpoints import CheckpointFolder
 from peftlab.training.hooks import HookList
@@ -29,14 +33,19 @@ from peftlab.training.optimizers import build_optimizer
 from peftlab.training.steps import StepPlan
 
 LABELS = ("a", "b")
-TASKS = {
+TASKS: dict[str, tuple[str, dict[str, Any]]] = {
     "text_classification": ("tiny_bert", {"type": "text_classification", "max_length": 24}),
     "instruction_tuning": ("tiny_gpt2", {"type": "instruction_tuning", "max_length": 24}),
 }
 
 
 def checked(
-    folder: Path, task: dict[str, Any], regularizers: list[dict[str, Any]], *, dropout: float = 0.0, **settings: Any
+    folder: Path | str,
+    task: dict[str, Any],
+    regularizers: list[dict[str, Any]],
+    *,
+    dropout: float = 0.0,
+    **settings: Any,
 ) -> CheckedModel:
     """A recipe whose task, method and model its regularisers take.
 
@@ -62,7 +71,7 @@ def checked(
 
 def examples_of(task: str, count: int = 8) -> list[dict[str, Any]]:
     """Encoded examples of different lengths."""
-    drawn = random.Random(3)
+    drawn = random.Random(3)  # noqa: S311 - no secrets
     rows = [[drawn.randrange(5, 40) for _ in range(drawn.randrange(5, 14))] for _ in range(count)]
     if task == "text_classification":
         return [
@@ -131,6 +140,34 @@ def job_of(
         on_step=on_step,
         checkpoints=CheckpointFolder(folder),
         log=MetricsLog(folder / "metrics.jsonl"),
+    )
+
+
+def longest_batch(job: TrainingJob) -> Batch:
+    """The batches of the job's largest step, as an estimate wants them."""
+    examples, lengths = job.split.examples, job.task.lengths(job.split.examples)
+    pairs = list(zip(examples, examples[::-1], strict=True))
+    return Batch(examples, lengths, job.plan.longest_step(lengths).batches, pairs)
+
+
+def shapes_of(ready: CheckedModel) -> ShapesOfRecipe:
+    """The estimate of a recipe on this machine's processor."""
+    return ShapesOfRecipe(ready, LABELS, Target("cpu", None))
+
+
+def check_estimate(ready: CheckedModel, job: TrainingJob, whose: str) -> None:
+    """Compare the memory of a step, estimated from shapes, with that of a step that is taken.
+
+    Raises:
+        BrokenContractError: They are more than three hundredths apart.
+    """
+    measured = rehearse_memory(job).peak_bytes
+    estimated = shapes_of(ready).memory(longest_batch(job)).memory.peak_bytes
+    require(
+        abs(estimated - measured) <= 0.03 * measured,
+        f"{whose}: `peftlab estimate` says {estimated:,} bytes, and a step takes {measured:,}",
+        hint="An estimate runs the same code on tensors without values: `apply` and hooks must do the same work, "
+        "whatever the values are, and make their tensors with torch on the model's device.",
     )
 
 

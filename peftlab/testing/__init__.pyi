@@ -1,0 +1,2 @@
+from .broken_contract import BrokenContractError as BrokenContractError
+from .method_contract import MethodContract as MethodContract
