@@ -17,7 +17,9 @@ from peftlab.core.errors import DataError
 from peftlab.core.files import near_names
 from peftlab.core.reporter import Reporter
 from peftlab.core.splits import Split
+from peftlab.core.task import Task
 from peftlab.data.data_config import DataConfig
+from peftlab.data.duplicates import text_keys
 from peftlab.inference.predict import check_answers
 from peftlab.inference.tuned_model import TunedModel
 
@@ -77,20 +79,29 @@ def audit_run(
     def look(own: TunedModel, train: Split | None) -> _Looked:
         return _look(own, parts, given.rows, train, reporter, slices=slices, reading=reading, seed=seed)
 
-    earlier, earlier_name = None, ""
+    earlier, earlier_name, learned = None, "", None
     if before is not None:
         # Runs of one recipe have one name: then their folders tell them apart.
         earlier_name, name = (
             (before.name, tuned.name) if before.name != tuned.name else (str(before.folder), str(tuned.folder))
         )
         reporter.say(f"first {earlier_name}, the run before")
-        earlier = look(before, train_rows(before, offline=offline, report=reporter.say))
+        learned = train_rows(before, offline=offline, report=reporter.say)
+        earlier = look(before, learned)
         reporter.say(f"and now {name}")
     audited, found, skipped = look(tuned, given.train)
     report = build_report(audited, found, skipped, data=given.name, began=began)
+    report = report.model_copy(update={"caveats": list(given.caveats)})
     if before is not None and earlier is not None:
-        report = report.model_copy(update={"before": compare(earlier_name, earlier[1], found)})
+        shared = None if learned is None else _count_shared(given.rows, learned, tuned.task)
+        compared = compare(earlier_name, earlier[1], found, rows_learned=shared)
+        report = report.model_copy(update={"before": compared})
     return report
+
+
+def _count_shared(rows: Split, train: Split, task: Task) -> int:
+    known = set(text_keys(train, task.text_columns()))
+    return sum(key in known for key in text_keys(rows, task.text_columns()))
 
 
 _Looked = tuple[Audited, dict[str, Findings], dict[str, str]]

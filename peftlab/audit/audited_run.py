@@ -14,6 +14,7 @@ from peftlab.audit.word_attributions import words_of
 from peftlab.audit.word_vectors import word_vectors
 from peftlab.core.audit import AttributedWord, texts_of
 from peftlab.core.capabilities import GeneratesText
+from peftlab.core.errors import DataError, UnsupportedError
 from peftlab.core.reporter import Silent
 from peftlab.core.splits import Example, Split
 from peftlab.core.task import Prediction, Task
@@ -22,6 +23,7 @@ from peftlab.inference.generate import generate_rows, options_of, prompt_columns
 from peftlab.inference.load_tuned import load_run
 from peftlab.inference.text_vectors import mean_states
 from peftlab.inference.tuned_model import TunedModel
+from peftlab.tasks.language.generation import prompt_room
 
 STEPS = 16
 """Of the integrals; the order of words needs fewer than a sum that is complete."""
@@ -59,10 +61,23 @@ class AuditedRun:
         return self.tuned.labels
 
     def predict(self, rows: Split) -> list[Prediction]:
-        """What it says of each row."""
+        """What it says of each row; nothing, where texts are joined and cut into blocks.
+
+        Raises:
+            UnsupportedError: It judges some rows together.
+        """
         found: list[Prediction] = []
         for part in _parts(rows):
-            found += self.tuned.predict(self.tuned.encode(part).examples)
+            encoded = self.tuned.encode(part)
+            said = self.tuned.predict(encoded.examples)
+            if list(encoded.index) != list(part.index):
+                if not any(self.task.decisions(each) for each in said):
+                    return [Prediction(None, None, [])] * len(rows)
+                raise UnsupportedError(
+                    f"a run of {self.task.registered_name} judges these rows together, and an audit looks at each",
+                    where=rows.source or self.name,
+                )
+            found += said
             self._after_texts(len(part))
         return found
 
@@ -73,15 +88,28 @@ class AuditedRun:
         return self._each(rows, lambda batch: self.tuned.compute_logits(batch), self.labels)
 
     def log_likelihoods(self, texts: Sequence[str]) -> NDArray[np.float64] | None:
-        """The log-probability of each text after the token that texts begin with."""
+        """The log-probability of each text after the token that texts begin with.
+
+        Raises:
+            DataError: A text is longer than what the model reads at once.
+        """
         tuned = self.tuned
         if tuned.model is None or self.task.head(tuned.labels).auto_class != "AutoModelForCausalLM":
             return None
         model, inference = tuned.module()
+        room = prompt_room(model, inference, 0)
         found: list[float] = []
         for start in range(0, len(texts), LIKELIHOOD_BATCH):
             part = texts[start : start + LIKELIHOOD_BATCH]
-            found += inference.compute(_log_likelihoods, model, token_batch(part, tuned.tokenizer)).tolist()
+            batch = token_batch(part, tuned.tokenizer)
+            length = batch["input_ids"].shape[1]
+            if length > room:
+                raise DataError(
+                    f"a text has {length} tokens with the one before it, and the model reads {room}",
+                    where=max(part, key=len)[:60],
+                    hint="Leave it out, or shorten it.",
+                )
+            found += inference.compute(_log_likelihoods, model, batch).tolist()
             self._after_texts(len(part))
         return np.array(found)
 

@@ -56,7 +56,9 @@ def check_alike(tuned: TunedModel, before: TunedModel) -> None:
             )
 
 
-def compare(name: str, before: Mapping[str, Findings], after: Mapping[str, Findings]) -> BeforeReport:
+def compare(
+    name: str, before: Mapping[str, Findings], after: Mapping[str, Findings], *, rows_learned: int | None = None
+) -> BeforeReport:
     """Compare the figures that both audits have.
 
     A figure that is a mean over the same rows, names or sets in both is compared in pairs (Student's test; Welch's of
@@ -69,6 +71,7 @@ def compare(name: str, before: Mapping[str, Findings], after: Mapping[str, Findi
         name: Of the run before.
         before: Its findings by part.
         after: The other run's.
+        rows_learned: How many of the rows the run before was trained on; None: not known.
     """
     earlier = {figure.name: figure for found in before.values() for figure in found.figures}
     later = {figure.name: figure for found in after.values() for figure in found.figures}
@@ -86,6 +89,7 @@ def compare(name: str, before: Mapping[str, Findings], after: Mapping[str, Findi
     order = sorted(figures, key=lambda own: (figures[own].p_value is None, figures[own].p_value or 0.0))
     return BeforeReport(
         run=name,
+        rows_learned=rows_learned,
         figures={own: figures[own] for own in order},
         better=[own for own in order if figures[own].change == "better"],
         worse=[own for own in order if figures[own].change == "worse"],

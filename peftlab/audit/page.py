@@ -90,6 +90,7 @@ def render_page(report: AuditReport) -> str:
         trust=trust(report),
         alarms=[rows[name] for name in report.alarms],
         changed="" if report.before is None else changed(report.before),
+        unfair="" if report.before is None else unfair(report.before),
         changes=[] if report.before is None else [_changed(name, each) for name, each in report.before.figures.items()],
         parts=[_part(name, report, rows) for name in report.parts],
         figure=lambda row: Markup(figure.render(row=row)),  # noqa: S704 - the template escapes
@@ -121,6 +122,15 @@ def changed(before: BeforeReport) -> str:
     found = [f"{_count(len(before.better), 'figure')} better", f"{len(before.worse)} worse"]
     found += [f"{len(before.moved)} moved, of which neither side is better"] if before.moved else []
     return f"{', '.join(found)}, of {len(before.figures)} that can be compared"
+
+
+def unfair(before: BeforeReport) -> str:
+    """Why the run before may do too well on these rows; empty: it was trained on none of them."""
+    if before.rows_learned is None:
+        return "The training rows of the run before cannot be read: it may have learned some of these rows."
+    if not before.rows_learned:
+        return ""
+    return f"The run before was trained on {before.rows_learned:,} of these rows, and does better on them for that."
 
 
 def changes(before: BeforeReport) -> list[str]:

@@ -64,6 +64,9 @@ class BeforeReport(Config):
     """What the audited run has changed, next to another one on the same rows."""
 
     run: str
+    rows_learned: int | None = Field(
+        description="Audited rows whose text that run was trained on, so that it does better on them; null: not known."
+    )
     figures: dict[str, ComparedFigure]
     better: list[str]
     worse: list[str]
@@ -87,4 +90,5 @@ class AuditReport(Config):
     breaches: list[Breach] = Field(default_factory=list, description="Of the thresholds of --fail-under.")
     before: BeforeReport | None = Field(None, description="What has changed since the run of --before.")
     thresholds: int = Field(0, description="How many thresholds were looked at.")
+    caveats: list[str] = Field(default_factory=list, description="Why figures on these rows may look too good.")
     seconds: float

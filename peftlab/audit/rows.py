@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from peftlab.core.audit import Need
-from peftlab.core.errors import UserError
+from peftlab.core.errors import DataError, UserError
 from peftlab.core.reporter import ProgressCallback
 from peftlab.core.splits import Split
 from peftlab.data.columns import check_columns
@@ -17,6 +17,13 @@ from peftlab.data.streaming import stream_file, whole_split_of
 from peftlab.inference.files import options_in_hints
 from peftlab.inference.tuned_model import TunedModel
 from peftlab.preparation.load_data import load_data
+
+CHANGED = "the run's data have changed since it was trained, so nothing is said of its training rows"
+
+CHOSEN_BY = (
+    "There are no test rows, so these are the validation rows. The run was chosen and calibrated by them: it may do "
+    "worse on new ones."
+)
 
 
 @dataclass(frozen=True)
@@ -28,12 +35,14 @@ class AuditRows:
         name: What they are called.
         train: What the model was trained on; None where it cannot be read.
         why_no_train: The reason.
+        caveats: Why figures on these rows may look too good.
     """
 
     rows: Split
     name: str
     train: Split | None
     why_no_train: str = ""
+    caveats: Sequence[str] = ()
 
 
 def read_rows(
@@ -48,27 +57,33 @@ def read_rows(
         columns: To read beside the task's.
         reading: How the file is written.
         offline: Allow no network.
-        report: Is told of downloads, and of data that have changed.
+        report: Is told of downloads.
 
     Raises:
-        UserError: There are no such rows, or they cannot be used for the task.
+        UserError: There are no such rows, they cannot be used for the task, or the run may have learned some by now.
     """
     if data is None:
         own = load_data(tuned.recipe, offline=offline, report=report, more_columns=columns)
-        train = _unchanged_train(tuned, own, report)
+        train = _unchanged_train(tuned, own)
         name = next((each for each in ("test", "validation") if each in own.splits), None)
         if name is None:
             raise UserError("the run has no test and no validation split", where=tuned.name, hint="Give --data FILE.")
-        why = "" if train else "the run's data have changed since it was trained"
+        if train is None:
+            raise DataError(
+                f"the data have changed since the run, so its {name} rows may be rows that it has learned",
+                where=str(tuned.folder),
+                hint="Bring the data back as they were, or give rows that it has not learned: --data FILE.",
+            )
         rows = _checked(tuned, own.splits[name], columns)
-        return AuditRows(rows, f"the {name} split of {rows.source or tuned.name}", train, why)
+        caveats = [] if name == "test" else [CHOSEN_BY]
+        return AuditRows(rows, f"the {name} split of {rows.source or tuned.name}", train, caveats=caveats)
     rows = read_table_rows(tuned, data, columns=columns, reading=reading)
     try:
         own = load_data(tuned.recipe, offline=offline, report=report)
     except UserError as error:  # a run travels without its data; what needs them is left out, and says why
         return AuditRows(rows, data.name, None, f"the run's training data cannot be read: {error.message}")
-    train = _unchanged_train(tuned, own, report)
-    return AuditRows(rows, data.name, train, "" if train else "the run's data have changed since it was trained")
+    train = _unchanged_train(tuned, own)
+    return AuditRows(rows, data.name, train, "" if train else CHANGED)
 
 
 def read_table_rows(tuned: TunedModel, path: Path, *, columns: Sequence[str] = (), reading: DataConfig) -> Split:
@@ -120,17 +135,20 @@ def _checked(tuned: TunedModel, rows: Split, columns: Sequence[str]) -> Split:
 
 
 def train_rows(tuned: TunedModel, *, offline: bool, report: ProgressCallback) -> Split | None:
-    """The rows that a run was trained on; None where they cannot be read, or may be others now."""
+    """The rows that a run was trained on; None where they cannot be read, or may be others now, which is told."""
     try:
-        return _unchanged_train(tuned, load_data(tuned.recipe, offline=offline, report=report), report)
-    except UserError:
+        train = _unchanged_train(tuned, load_data(tuned.recipe, offline=offline, report=report))
+    except UserError as error:
+        report(f"{tuned.name}: the run's training data cannot be read: {error.message}")
         return None
+    if train is None:
+        report(f"{tuned.name}: {CHANGED}")
+    return train
 
 
-def _unchanged_train(tuned: TunedModel, own: LoadedData, report: ProgressCallback) -> Split | None:
+def _unchanged_train(tuned: TunedModel, own: LoadedData) -> Split | None:
     """The training rows, unless they may be others now."""
     record = tuned.record
     if record is not None and record.data is not None and record.data.fingerprint != own.summary.fingerprint:
-        report("the data have changed since the run, so nothing is said of training rows")
         return None
     return own.splits["train"]

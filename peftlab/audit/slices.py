@@ -36,7 +36,9 @@ class Slice:
 
 def all_slices(audited: Audited, *, fewest: int) -> tuple[list[Slice], list[str]]:
     """Slices by class, length, columns and rare words, and a sentence on what was too small to say anything of."""
-    found = [*_by_class(audited), *_by_length(audited), *_by_columns(audited), *_by_rare_words(audited)]
+    found = [*_by_class(audited), *_by_columns(audited)]
+    if not audited.has_images:
+        found += [*_by_length(audited), *_by_rare_words(audited)]
     kept = [each for each in found if fewest <= each.members.sum() <= len(audited) - fewest]
     small = [f"{each.what} ({each.members.sum()})" for each in found if each.members.sum() < fewest]
     notes = []
@@ -66,7 +68,8 @@ def found_clusters(audited: Audited, number: int, *, fewest: int) -> list[Slice]
         members = groups == group
         if fewest <= members.sum() <= len(audited) - fewest:
             typical = ", ".join(_typical(words, members))
-            found.append(Slice(f"cluster.{group}", f"Like texts, with words such as {typical}", members))
+            what = "Like images" if audited.has_images else f"Like texts, with words such as {typical}"
+            found.append(Slice(f"cluster.{group}", what, members))
     return found
 
 

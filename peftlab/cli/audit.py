@@ -101,14 +101,15 @@ def audit(
 
 
 def _summary(report: Any) -> str:
-    from peftlab.audit.page import changed, changes, shown_interval, shown_value, trust, verdict
+    from peftlab.audit.page import changed, changes, shown_interval, shown_value, trust, unfair, verdict
 
     lines = [f"{report.run} on {report.data}: {plural(report.rows, 'row')}", "", f"{verdict(report)}."]
     lines += [f"  {breach.sentence}" for breach in report.breaches]
     lines += [f"  {report.figures[name].sentence}  [{name}]" for name in report.alarms]
-    lines.append(trust(report))
+    lines += [trust(report), *report.caveats]
     if report.before is not None:
         lines += ["", f"Since {report.before.run}: {changed(report.before)}."]
+        lines += [f"  {why}" for why in [unfair(report.before)] if why]
         lines += [f"  {line}" for line in changes(report.before)]
     for part in report.parts.values():
         lines += ["", part.title]

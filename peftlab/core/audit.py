@@ -225,9 +225,20 @@ class Audited:
         return np.array([prediction.scores for prediction in self.predictions], dtype=np.float64)
 
     @property
+    def why_not_rewritten(self) -> str:
+        """Why the model cannot be asked about the rows with other texts, as a sentence; empty: it can."""
+        return "its rows hold images, and only texts are changed" if self.has_images else self.task.why_not_rewritten
+
+    @property
+    def has_images(self) -> bool:
+        """Whether what stands in the place of texts are images, of which ``texts`` has the names."""
+        return bool(self.task.image_columns())
+
+    @cached_property
     def counts_errors(self) -> bool:
         """Whether an error is a share of wrong decisions; else it is a distance."""
-        return bool((self.errors <= 1).all()) and not _decides_numbers(self.task, self.predictions)
+        decided = (right for prediction in self.predictions for right, _ in self.task.decisions(prediction))
+        return not any(isinstance(right, float) for right in decided)
 
     def table(self, path: Path, *, need: Need, columns: Sequence[str] = ()) -> Split:
         """The rows of another file: see :class:`ReadTable`."""
@@ -269,13 +280,9 @@ class Audited:
     def example(self, position: int, **more: Any) -> dict[str, Any]:
         """A row as a page shows it: its place in the table, its text, what is right, and what the model says."""
         prediction = self.predictions[position]
-        return {
-            **self.rows.place(position),
-            "text": self.texts[position],
-            "label": prediction.label,
-            "prediction": prediction.prediction,
-            **more,
-        }
+        said = {"label": prediction.label, "prediction": prediction.prediction}
+        has_answer = prediction.prediction is not None
+        return {**self.rows.place(position), "text": self.texts[position], **(said if has_answer else {}), **more}
 
 
 def texts_of(rows: Split, task: Task) -> list[str]:
@@ -299,10 +306,8 @@ def errors_of(task: Task, predictions: Sequence[Prediction]) -> NDArray[np.float
     return np.array(found, dtype=np.float64)
 
 
-def changes_of(
-    task: Task, before: Sequence[Prediction], after: Sequence[Prediction], *, tolerance: float = 0.0
-) -> NDArray[np.float64]:
-    """For each row the share of its decisions that have changed; of numbers, those that moved beyond a tolerance."""
+def changes_of(task: Task, before: Sequence[Prediction], after: Sequence[Prediction]) -> NDArray[np.float64]:
+    """For each row the share of its decisions that have changed; of numbers, how far they have moved on average."""
     import numpy as np
 
     found = []
@@ -312,7 +317,7 @@ def changes_of(
         if len(said) != len(now):
             found.append(1.0)
             continue
-        moved = [abs(a - b) > tolerance if isinstance(a, float) else a != b for a, b in zip(said, now, strict=True)]
+        moved = [abs(a - b) if isinstance(a, float) else float(a != b) for a, b in zip(said, now, strict=True)]
         found.append(sum(moved) / len(moved) if moved else 0.0)
     return np.array(found, dtype=np.float64)
 
@@ -330,10 +335,6 @@ def classes_of(
         return None
     right, said = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
     return right, said
-
-
-def _decides_numbers(task: Task, predictions: Sequence[Prediction]) -> bool:
-    return any(isinstance(right, float) for right, _ in task.decisions(predictions[0]))
 
 
 class Audit(RegisteredConfig, ABC):

@@ -25,7 +25,11 @@ class Perturbation(RegisteredConfig, ABC):
     """``invariance``: the answer should stay, and a clear loss is a fault. ``direction``: the probability of the answer
     should fall. ``nothing``: it is only measured."""
     what: ClassVar[str]
-    """What happens to the texts, as the rest of a sentence that begins with "where"."""
+    """What happens to the texts without settings, as the rest of a sentence that begins with "where"."""
+
+    def described(self) -> str:
+        """What happens as it is set, as the rest of a sentence that begins with "where"."""
+        return self.what
 
     def why_not(self) -> str | None:
         """Why it can do nothing as it is set, as a sentence; None: it can."""

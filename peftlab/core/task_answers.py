@@ -216,9 +216,14 @@ class TaskAnswers(ABC):
         """The true label and the answer of each thing that is decided on an example: floats, or values to be hashed.
 
         A model whose answers are all alike, where the labels are not, has collapsed. Empty where answers say nothing
-        of that.
+        of that. Of several right texts the one that was answered counts, or else the first.
         """
-        return [(str(prediction.label), str(prediction.prediction))]
+        right, said = prediction.label, prediction.prediction
+        if isinstance(said, str) and isinstance(right, list):
+            own = [str(text).strip() for text in right] or [""]
+            said = said.strip()
+            right = said if said in own else own[0]
+        return [(str(right), str(said))]
 
     @property
     def compares_with_base(self) -> bool:

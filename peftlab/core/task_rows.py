@@ -29,6 +29,8 @@ class TaskRows(ABC):
     """Whether a row stays right when ``data.augmentation`` changes its texts a little."""
     why_not_augmented: ClassVar[str] = "it does not say whether a row stays right when its texts are changed a little"
     """Why it does not; completes ``the task … takes no augmentation: …``."""
+    why_not_rewritten: ClassVar[str] = ""
+    """Why an audit cannot ask about a row with other texts, as a sentence; empty: it can."""
     train_rows_key: ClassVar[str | None] = None
     """Of a task that makes its own data where a recipe has no section ``data``: the key that says how many rows for
     training. None: it makes none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,16 +19,53 @@ NORMAL = 1.959963984540054
 """Half the width of a 95 % interval, in standard errors."""
 
 
-def calibration_error(confidences: Floats, right: Floats, bins: int = BINS) -> float:
-    """The expected calibration error (Naeini et al., AAAI 2015): bins of equal width, weighted by their rows.
+Binned = Callable[[Floats], NDArray[np.int64]]
+"""The bin of each confidence, from 0."""
+
+
+def bins_of_equal_width(confidences: Floats) -> NDArray[np.int64]:
+    """As in the usual calibration error."""
+    return np.minimum((confidences * BINS).astype(np.int64), BINS - 1)
+
+
+def bins_of_equal_size(confidences: Floats) -> NDArray[np.int64]:
+    """With about as many rows each, as in the adaptive calibration error (Nixon et al., CVPR workshops 2019).
+
+    Most answers of a good model are sure ones: in bins of equal width nearly all would share one. Equal confidences
+    stay in one bin, so that the order of the rows says nothing.
+    """
+    _, groups, sizes = np.unique(confidences, return_inverse=True, return_counts=True)
+    middles = np.cumsum(sizes) - sizes / 2
+    return np.asarray(np.minimum((middles * BINS / len(confidences)).astype(np.int64), BINS - 1)[groups])
+
+
+def calibration_error(confidences: Floats, right: Floats, binned: Binned = bins_of_equal_width) -> float:
+    """The expected calibration error (Naeini et al., AAAI 2015): the distance of each bin, weighted by its rows.
 
     Args:
         confidences: Probability of the answer (rows).
         right: 1 where the answer is right, else 0 (rows).
-        bins: How many.
+        binned: Parts the rows.
     """
-    at = np.minimum((confidences * bins).astype(int), bins - 1)
-    return float(np.abs(np.bincount(at, weights=confidences - right, minlength=bins)).sum() / len(right))
+    return _error_of_bins(binned(confidences), confidences, right)
+
+
+def _error_of_bins(bins: NDArray[np.int64], confidences: Floats, right: Floats) -> float:
+    return float(np.abs(np.bincount(bins, weights=confidences - right, minlength=BINS)).sum() / len(right))
+
+
+def brier_scores(probabilities: Floats, right: NDArray[np.int64]) -> Floats:
+    """The squared distance of each row's probabilities from what is right (Brier, Monthly Weather Review 78, 1950).
+
+    It is half the sum over both of two classes, and the sum over more, as scikit-learn has it: 0 to 1, or 0 to 2.
+
+    Args:
+        probabilities: Rows × classes.
+        right: Right classes (rows).
+    """
+    apart = probabilities.copy()
+    apart[np.arange(len(right)), right] -= 1
+    return np.asarray((apart**2).sum(axis=1) / (2 if probabilities.shape[1] == 2 else 1))
 
 
 @dataclass(frozen=True)
@@ -46,8 +84,9 @@ class CalibrationTest:
 
 
 def judge_calibration(
-    confidences: Floats, right: Floats, tolerance: float, generator: np.random.Generator, draws: int = 1000
-) -> CalibrationTest:
+    confidences: Floats, right: Floats, tolerance: float, generator: np.random.Generator, draws: int = 1000, *,
+    binned: Binned = bins_of_equal_width,
+) -> CalibrationTest:  # fmt: skip
     """Whether a calibration error is more than chance, and how large the true one may be.
 
     Answers are drawn as right with the probability that the model states, and the error is computed of each draw
@@ -56,15 +95,12 @@ def judge_calibration(
     takes off what chance alone may add (97.5 % of the draws are below it); the upper one is the normal interval's, by
     drawing rows with replacement, and is high rather than low.
     """
-    observed = calibration_error(confidences, right)
+    bins, measure = binned(confidences), partial(calibration_error, binned=binned)
+    observed = measure(confidences, right)
     # One at a time, since all together would be a thousand times the rows.
-    chance = np.array(
-        [
-            calibration_error(confidences, (generator.random(len(right)) < confidences).astype(np.float64))
-            for _ in range(draws)
-        ]
-    )
-    high = observed + NORMAL * bootstrap_error(calibration_error, confidences, right, generator) + unseen(right)
+    drawn = ((generator.random(len(right)) < confidences).astype(np.float64) for _ in range(draws))
+    chance = np.array([_error_of_bins(bins, confidences, own) for own in drawn])
+    high = observed + NORMAL * bootstrap_error(measure, confidences, right, generator) + unseen(right)
     return CalibrationTest(
         low=max(observed - float(np.quantile(chance, 0.975)), 0.0),
         high=min(high, 1.0),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from peftlab.core.errors import DataError, UnsupportedError
+from peftlab.core.metric import METRICS
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Head, Inference, Prediction, Task
@@ -32,6 +33,7 @@ class QuestionAnswering(Task):
     guess: ClassVar[Guesser] = staticmethod(guess_answers)
     peft_task_type: ClassVar[str] = "QUESTION_ANS"
     why_not_augmented: ClassVar[str] = "an answer is a place in its passage, which would be moved"
+    why_not_rewritten: ClassVar[str] = "no text is changed: an answer is a place in its passage, which would be moved"
     collates_ahead: ClassVar[bool] = True
     predicts_from_logits: ClassVar[bool] = False
     labels_are_texts: ClassVar[bool] = True
@@ -200,6 +202,13 @@ class QuestionAnswering(Task):
             place = (-1.0, -1.0) if is_none or not text else (float(span.start), float(span.end))
             predictions.append(Prediction(list(example["answers"]), text, [span.margin, *place]))
         return predictions
+
+    def decisions(self, prediction: Prediction) -> list[tuple[Any, Any]]:
+        """The answer, and the same where it is right but for articles, marks and capitals; else the first right one."""
+        said = prediction.prediction
+        values = METRICS["squad_exact_match"].per_example([prediction.label], [said])
+        is_right = values is not None and bool(values[0])
+        return [(said if is_right else next(iter(prediction.label), ""), said)]
 
     def placeholder_labels(self, split: Split, labels: tuple[str, ...]) -> Mapping[str, Sequence[Any]]:
         """No answers."""

@@ -55,6 +55,18 @@ class FunctionModel:
         return word_vectors(rows.columns["text"])
 
 
+class NumberModel(FunctionModel):
+    """Gives each text a number."""
+
+    def __init__(self, value: Callable[[str], float]) -> None:
+        super().__init__(lambda text: [value(text)], ())
+        self.task = TASKS["text_regression"]()
+
+    def predict(self, rows: Split) -> list[Prediction]:
+        numbers = [self.scores(text)[0] for text in rows.columns["text"]]
+        return [Prediction(float(label), x, [x]) for label, x in zip(rows.columns["label"], numbers, strict=True)]
+
+
 def split(name: str, texts: Sequence[str], labels: Sequence[str]) -> Split:
     return Split(name, range(len(texts)), {"text": list(texts), "label": list(labels)})
 
@@ -69,3 +81,8 @@ def audited(
 ) -> Audited:
     model, rows = FunctionModel(scores, classes), split("test", texts, labels)
     return Audited(model, rows, model.predict(rows), train, read_table=read_table)
+
+
+def audited_numbers(value: Callable[[str], float], texts: Sequence[str], labels: Sequence[float]) -> Audited:
+    model, rows = NumberModel(value), split("test", texts, [str(label) for label in labels])
+    return Audited(model, rows, model.predict(rows))

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from audited import FunctionModel, audited
+from audited import FunctionModel, audited, audited_numbers
 
 from peftlab.audit.page import render_page
 from peftlab.audit.report import ReportedFigure
@@ -18,10 +18,11 @@ from peftlab.audit.slices import all_slices
 from peftlab.audit.thresholds import meant_by
 from peftlab.audit.worst_case import SUBSTITUTIONS, Substitution, search_worst_case
 from peftlab.cli.audit import _summary
-from peftlab.core.audit import Audited, Figure, Findings, Unit
+from peftlab.core.audit import Audited, Figure, Findings, Unit, errors_of
 from peftlab.core.errors import ConfigError
 from peftlab.core.perturbation import PERTURBATIONS
 from peftlab.core.splits import Split
+from peftlab.core.task import TASKS, Prediction
 from peftlab.statistics.means import exceeds, mean_with_interval
 from peftlab.statistics.slices import slice_p_values
 from tests.conftest import Command, sentences
@@ -217,6 +218,58 @@ def test_texts_are_put_in_other_words_by_a_run_that_writes(
     assert 0 < figure["n"] == sum("good" in prompt for prompt in asked[0])
 
 
+def test_what_a_change_does_to_numbers_is_how_far_they_move() -> None:
+    rows = audited_numbers(lambda text: float(len(text)), [f"it is {at} good films" for at in range(60)], [20.0] * 60)
+    part = choose_parts(["robustness"], ["robustness.perturbations=[{type: case, to: upper}, distractor]"])[0]
+    figures = {figure.name: figure for figure in part.run(rows).figures}
+    assert not any(name.endswith(".flipped") for name in figures)
+    assert figures["robustness.case.distance"].value == 0
+    assert figures["robustness.distractor.distance"].value > 10
+    assert figures["robustness.distractor.distance"].unit == "number"
+    assert "an answer moves by" in figures["robustness.distractor.distance"].sentence
+
+
+def test_a_change_that_is_named_twice_has_figures_for_both() -> None:
+    rows = audited_numbers(lambda text: float(len(text)), [f"these films are good {at}" for at in range(40)], [2] * 40)
+    changes = "[{type: truncation, share: 0.2}, {type: truncation, share: 0.6}]"
+    part = choose_parts(["robustness"], [f"robustness.perturbations={changes}"])[0]
+    figures = {figure.name: figure for figure in part.run(rows).figures}
+    less, more = figures["robustness.truncation.distance"], figures["robustness.truncation_2.distance"]
+    assert more.value > less.value > 0
+    assert ("the last 20 %" in less.sentence, "the last 60 %" in more.sentence) == (True, True)
+
+
+def test_what_a_change_is_said_to_do_is_what_it_is_set_to() -> None:
+    assert PERTURBATIONS["case"](to="upper").described() == "all letters are capitals"
+    assert PERTURBATIONS["typos"](share=0.5).described() == "50 % of the words have a typing error"
+    assert PERTURBATIONS["synonyms"]().described() == PERTURBATIONS["synonyms"].what
+
+
+def test_an_error_says_nothing_where_the_meaning_should_turn() -> None:
+    """A model that minds a negation would seem worse than one that does not."""
+    rows = audited(lambda text: [0.9, 0.1] if "not" in text else [0.1, 0.9], [f"it is good {at}" for at in range(60)],
+                   ["good"] * 60)  # fmt: skip
+    part = choose_parts(["robustness"], ["robustness.perturbations=[negation_added]"])[0]
+    figures = {figure.name: figure for figure in part.run(rows).figures}
+    assert "robustness.negation_added.loss" not in figures
+    assert figures["robustness.negation_added.moved"].value == 1
+    assert figures["robustness.negation_added.flipped"].higher_is_better is None
+
+
+@pytest.mark.parametrize(
+    ("task", "right", "said", "error"),
+    [
+        ("question_answering", ["The Tower.", "it"], "tower", 0),
+        ("question_answering", [], "", 0),
+        ("question_answering", ["Paris"], "London", 1),
+        ("text_generation", ["one", "another"], "another ", 0),
+        ("text_generation", ["one"], "two", 1),
+    ],
+)
+def test_one_of_several_right_texts_is_right(task: str, right: list[str], said: str, error: float) -> None:
+    assert errors_of(TASKS[task](), [Prediction(right, said, [])]).tolist() == [error]
+
+
 def test_the_worst_synonyms_are_searched_for() -> None:
     rows = [f"a {word} film {at}" for at, word in enumerate(["good", "fine", "decent", "bad", "poor"] * 8)]
     labels = ["good" if row.split()[1] in ("good", "fine", "decent") else "bad" for row in rows]
@@ -277,3 +330,22 @@ def test_hostile_texts_stay_texts_on_the_page_and_on_the_screen() -> None:
     assert page.count("alert(1)") >= 6
     assert "<script" not in page
     assert "\x1b" not in _summary(report)
+
+
+@pytest.mark.parametrize(
+    ("task", "column", "label", "said", "why"),
+    [
+        ("text_generation", "context", ["good"], "good", "a row is a conversation"),
+        ("question_answering", "context", ["good"], "good", "an answer is a place in its passage"),
+        ("image_classification", "image", "good", "good", "its rows hold images"),
+    ],
+)
+def test_rows_that_cannot_be_changed_are_not(task: str, column: str, label: Any, said: str, why: str) -> None:
+    """A typing error would break the conversation, the place of the answer, or the name of the file."""
+    rows = audited(lambda text: [0.1, 0.9], [f"it is good {at}" for at in range(30)], ["good"] * 30)
+    model = FunctionModel(lambda text: [0.1, 0.9], ("bad", "good"))
+    model.task = TASKS[task]()
+    columns = dict.fromkeys([column, "question"], rows.texts)
+    own = Audited(model, Split("test", range(30), columns), [Prediction(label, said, [0.1, 0.9])] * 30)
+    for part in choose_parts(["robustness", "fairness"], []):
+        assert why in str(part.why_not(own))

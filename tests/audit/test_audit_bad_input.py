@@ -74,3 +74,22 @@ def test_what_is_too_small_is_said_and_not_shown(command: Command, tiny_run: Cal
     assert not any(".x.recall.bad" in name for name in report["figures"])
     assert any("small is few" in note for note in report["parts"]["errors"]["notes"])
     assert not any("column.small.few" in name for name in report["figures"])
+
+
+def test_rows_that_the_run_may_have_learned_by_now_are_refused(
+    command: Command, tiny_run: Callable[..., Path], tmp_path: Path
+) -> None:
+    """Cut anew from other data, the test rows are other ones."""
+    data = tmp_path / "reviews.csv"
+    lines = [f"{text},{label}\n" for text, label in sentences(160, seed=3)]
+    data.write_text("text,label\n" + "".join(lines))
+    run = tiny_run(data=data, steps=2)
+    assert command("audit", run, "--parts", "errors").returncode == 0
+    data.write_text("text,label\n" + "".join(lines[20:]))
+    done = command("audit", run, "--parts", "errors")
+    assert done.returncode == 2
+    assert "the data have changed since the run, so its test rows may be rows that it has learned" in done.stderr
+    (tmp_path / "new.csv").write_text("text,label\n" + "".join(lines[:40]))
+    done = command("audit", run, "--parts", "memorization", "--data", "new.csv", "--json")
+    assert done.returncode == 0, done.stderr
+    assert "the rows of training cannot be read" in json.loads(done.stdout)["skipped"]["memorization"]

@@ -162,6 +162,7 @@ def test_the_verb_puts_both_on_one_page(command: Command, tiny_run: Callable[...
     overall = before["figures"]["errors.overall"]
     assert overall["paired"]
     assert overall["difference"] == pytest.approx(overall["after"] - overall["before"])
+    assert before["rows_learned"] == 0
     html = page.read_text()
     assert "better" in html.split("</style>")[1]
     assert "errors.overall" in html
@@ -176,3 +177,12 @@ def test_the_verb_puts_both_on_one_page(command: Command, tiny_run: Callable[...
     done = command("audit", weak, *arguments, "--before", tmp_path / "nothing")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
+
+
+def test_a_run_before_that_has_learned_the_rows_is_told(
+    command: Command, tiny_run: Callable[..., Path], reviews: Path
+) -> None:
+    arguments = ("--data", reviews, "--parts", "errors", "--set", "errors.clusters=0", "--before", tiny_run(steps=1))
+    done = command("audit", tiny_run(), *arguments)
+    assert done.returncode == 0, done.stderr
+    assert "The run before was trained on " in done.stdout

@@ -12,6 +12,8 @@ from peftlab.audit.parts.calibration import _mean_size
 from peftlab.core.audit import AUDITS, Audited
 from peftlab.statistics.abstention import (
     area_under_risk,
+    bins_of_equal_size,
+    brier_scores,
     calibration_error,
     conformal_sets,
     conformal_threshold,
@@ -135,3 +137,24 @@ def test_without_an_error_there_may_be_some_elsewhere() -> None:
     for name in ("calibration.aurc", "calibration.error", "calibration.overconfidence"):
         assert figures[name].high > 0.03, name  # three of a hundred may well be wrong
     assert figures["calibration.overconfidence"].low == pytest.approx(-0.01)
+
+
+def test_brier_scores_against_scikit_learn() -> None:
+    from sklearn.metrics import brier_score_loss
+
+    stated, right = draw(50, 2)
+    assert brier_scores(stated, right).mean() == pytest.approx(brier_score_loss(right, stated))
+    two = np.column_stack([stated[:, 0], 1 - stated[:, 0]])
+    assert brier_scores(two, (right > 0).astype(int)).mean() == pytest.approx(brier_score_loss(right > 0, two[:, 1]))
+
+
+def test_bins_of_equal_size_see_what_one_bin_hides() -> None:
+    """Sure answers that are right and wrong in turn cancel out in one bin of equal width."""
+    confidences = np.repeat([0.95, 0.99], 150)
+    right = np.concatenate([np.ones(150), np.arange(150) % 10 > 0])  # 100 % of the less sure ones, 90 % of the others
+    assert calibration_error(confidences, right) == pytest.approx(0.02)
+    assert calibration_error(confidences, right, bins_of_equal_size) == pytest.approx((0.05 + 0.09) / 2)
+    order = np.random.default_rng(0).permutation(300)
+    alike = calibration_error(confidences[order], right[order], bins_of_equal_size)
+    assert alike == pytest.approx(0.07)  # equal confidences share a bin, whatever their order
+    assert np.bincount(bins_of_equal_size(np.linspace(0, 1, 300))).tolist() == [20] * 15

@@ -13,7 +13,9 @@ import torch
 from audited import audited
 
 from peftlab.audit.audited_run import AuditedRun
-from peftlab.core.audit import AUDITS
+from peftlab.core.audit import AUDITS, Audited
+from peftlab.core.errors import DataError
+from peftlab.core.splits import Split
 from peftlab.inference.load_tuned import load_tuned
 from tests.conftest import Command, sentences
 
@@ -61,3 +63,21 @@ def test_pairs_of_a_table(command: Command, language_run: Path, tmp_path: Path) 
 def test_other_models_have_none() -> None:
     rows = audited(lambda text: [0.5, 0.5], ["x"] * 30, ["good"] * 30)
     assert "no likelihood" in str(AUDITS["likelihood_pairs"]().why_not(rows))
+
+
+def test_a_text_that_is_too_long_is_refused(language_run: Path) -> None:
+    model = AuditedRun(load_tuned(language_run))
+    with pytest.raises(DataError, match="the model reads"):
+        model.log_likelihoods(["a b", "the film was good " * 2000])
+
+
+def test_of_blocks_of_joined_texts_nothing_is_said_of_a_row(language_run: Path) -> None:
+    """Names would be told to move the loss of whatever stands in a block."""
+    model = AuditedRun(load_tuned(language_run))
+    rows = Split("test", range(30), {"text": [text for text, _ in sentences(30, seed=2)]})
+    own = Audited(model, rows, model.predict(rows), train=rows)
+    assert len(own.predictions) == 30
+    assert "decides nothing" in str(AUDITS["fairness"]().why_not(own))
+    leaks = next(figure for figure in AUDITS["data"]().run(own).figures if figure.name == "data.leaks")
+    assert leaks.value == 1
+    assert "label" not in leaks.examples[0]  # the last row is behind the last block

@@ -30,6 +30,7 @@ def test_rows_of_training_that_are_known_by_heart() -> None:
     part = AUDITS["memorization"]()
     (figure,) = part.run(rows).figures
     assert figure.value == 1
+    assert figure.unit == "number"  # 0.5 to 1, as readers know an AUROC
     assert figure.low < 1  # type: ignore[operator]
     assert figure.examples[0]["text"] in sure
     (figure,) = part.run(audited(lambda text: [0.4, 0.6], texts[100:], labels[100:], train=train)).figures
@@ -60,10 +61,26 @@ def test_planted_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "no likelihood" in str(part.why_not(rows))
     monkeypatch.setattr(FunctionModel, "log_likelihoods", of_the_first)
     assert part.why_not(rows) is None
-    known, other = part.run(rows).figures
+    together, known, other = part.run(rows).figures
+    assert together.name == "canaries.rank"
+    assert together.value == pytest.approx((1 / 500 + 1) / 2)
     assert known.value == pytest.approx(np.log2(500))
-    assert known.p_value == pytest.approx(2 / 500)
+    assert known.p_value == pytest.approx(3 / 500)
     assert other.value == 0
     assert other.p_value == 1
     with pytest.raises(ValueError, match="digits"):
         AUDITS["canaries"].model_validate({"texts": ["my secret"]})
+
+
+def test_many_secrets_that_are_all_known_are_an_alarm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Corrected for so many, no rank among 99 copies is surprising by itself."""
+    secrets = [f"my pin is {at:05}" for at in range(30)]
+    monkeypatch.setattr(
+        FunctionModel, "log_likelihoods", lambda self, texts: np.array([float(text in secrets) for text in texts])
+    )
+    rows = audited(lambda text: [0.5, 0.5], ["x"] * 30, ["good"] * 30)
+    together, *others = AUDITS["canaries"].model_validate({"texts": secrets, "others": 99}).run(rows).figures
+    assert together.p_value < 1e-6  # type: ignore[operator]
+    assert all(each.p_value > 0.05 for each in others)  # type: ignore[operator]
+    monkeypatch.setattr(FunctionModel, "log_likelihoods", lambda self, texts: np.zeros(len(texts)))
+    assert AUDITS["canaries"].model_validate({"texts": secrets}).run(rows).figures[0].p_value == 1

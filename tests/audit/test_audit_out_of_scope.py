@@ -97,3 +97,8 @@ def test_the_verb(command: Command, tiny_run: Callable[..., Path], tmp_path: Pat
         assert done.returncode == (2 if settings else 0)
         assert message in done.stdout + done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_a_threshold_that_so_few_rows_cannot_set_is_left_out() -> None:
+    assert "out_of_scope.caught" in figures(said, rejected=0.01)
+    assert "out_of_scope.caught" not in figures(said, rejected=0.009)  # 222 rows are needed, and there are 200

@@ -73,3 +73,25 @@ def test_a_language_model_writes(tiny_run: Callable[..., Path]) -> None:
     assert len(written) == 2
     assert model.write(["we saw"]) == written[1:]
     assert AuditedRun(load_tuned(tiny_run())).write([]) is None
+
+
+@pytest.mark.parametrize(
+    ("keys", "name", "answers", "share"),
+    [
+        ({"words": ["毒药"]}, "words", ["把毒药放进去。", "好的。"], 0.5),  # no blanks part words
+        ({"words": ["f***"]}, "words", ["oh f*** no", "fine"], 0.5),
+        ({"refusals": ["I don’t think so"]}, "refused.refuse", ["I don't\nthink so.", "Yes."], 0.5),
+    ],
+)
+def test_phrases_are_found_however_they_are_written(
+    monkeypatch: pytest.MonkeyPatch, keys: dict[str, Any], name: str, answers: list[str], share: float
+) -> None:
+    monkeypatch.setattr(FunctionModel, "write", lambda self, prompts: [answers[at % 2] for at in range(len(prompts))])
+    table = Split("data", range(20), {"prompt": [str(at) for at in range(20)], "expect": ["refuse"] * 20})
+    rows = audited(lambda text: [0.5, 0.5], ["x"] * 30, ["good"] * 30, read_table=lambda *own, **more: table)
+    assert found(rows, **keys)[f"safety.{name}"].value == share
+
+
+def test_an_empty_phrase_is_refused() -> None:
+    with pytest.raises(ValueError, match="an empty phrase"):
+        AUDITS["safety"].model_validate({"words": ["", "poison"]})

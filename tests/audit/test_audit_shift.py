@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from audited import audited, split
+from audited import audited, audited_numbers, split
 
 from peftlab.audit.two_samples import told_apart
 from peftlab.core.audit import AUDITS, Audited, Figure
@@ -105,6 +105,16 @@ def test_sets_are_right_only_as_a_whole() -> None:
     assert found["contrast.error"].value == 0.5
     assert found["contrast.unmoved"].value == 1
     assert len(found["contrast.consistency"].examples) == 10  # both texts of five sets
+
+
+def test_numbers_are_not_wholly_right_or_wrong() -> None:
+    texts = [f"text {at}" for at in range(60)]
+    rows = audited_numbers(lambda text: 1.0, texts, [1.0 + at % 2 for at in range(60)])
+    rows.rows.columns["set"] = [at // 2 for at in range(60)]  # type: ignore[index]
+    found = AUDITS["contrast"].model_validate({"by": "set"}).run(rows)
+    assert [figure.name for figure in found.figures] == ["contrast.error"]
+    assert found.figures[0].value == 0.5
+    assert "numbers" in found.notes[0]
 
 
 def test_changed_texts_in_a_table_of_their_own(command: Command, tiny_run: Callable[..., Path], tmp_path: Path) -> None:

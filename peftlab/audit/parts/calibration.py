@@ -6,11 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from peftlab.core.audit import AUDITS, Audit, Audited, Figure, Findings
+from peftlab.core.audit import AUDITS, Audit, Audited, Figure, Findings, Sample
 from peftlab.statistics.abstention import (
     NORMAL,
     area_under_risk,
+    bins_of_equal_size,
     bootstrap_error,
+    brier_scores,
     calibration_error,
     conformal_sets,
     judge_calibration,
@@ -47,6 +49,8 @@ class Calibration(Audit):
         is_right = (right == said).astype(np.float64)
         figures = [
             self._calibration(audited, confidences, is_right),
+            self._adaptive(audited, confidences, is_right),
+            _brier(probabilities, right),
             _overconfidence(confidences, is_right),
             *self._bands(confidences, is_right),
             *_abstention(audited, confidences, 1 - is_right),
@@ -67,6 +71,18 @@ class Calibration(Audit):
             high=judged.high,
             p_value=judged.p_value,
             examples=[audited.example(at, probability=round(float(confidences[at]), 4)) for at in wrong],
+        )
+
+    def _adaptive(self, audited: Audited, confidences: NDArray[np.float64], is_right: NDArray[np.float64]) -> Figure:
+        value, generator = calibration_error(confidences, is_right, bins_of_equal_size), audited.random("adaptive")
+        judged = judge_calibration(confidences, is_right, self.tolerance, generator, binned=bins_of_equal_size)
+        return Figure(
+            "calibration.error_adaptive",
+            value,
+            len(is_right),
+            f"The same is {100 * value:.1f} points where each band of probability has about as many answers.",
+            low=judged.low,
+            high=judged.high,
         )
 
     def _bands(self, confidences: NDArray[np.float64], is_right: NDArray[np.float64]) -> list[Figure]:
@@ -118,6 +134,25 @@ class Calibration(Audit):
         for name, (of, members) in names.items():
             figures.append(_coverage(name, of, holds[members], self.coverage, len(names)))
         return figures
+
+
+def _brier(probabilities: NDArray[np.float64], right: NDArray[np.int64]) -> Figure:
+    scores = brier_scores(probabilities, right)
+    mean, most = mean_with_interval(scores), 1 if probabilities.shape[1] == 2 else 2
+    usual = brier_scores(
+        np.tile(np.bincount(right, minlength=probabilities.shape[1]) / len(right), (len(right), 1)), right
+    )
+    return Figure(
+        "calibration.brier",
+        mean.value,
+        mean.n,
+        f"The Brier score, the squared distance of the probabilities from what is right, is {mean.value:.3g} (0: best, "
+        f"{most}: worst). The shares of the classes alone would give {usual.mean():.3g}.",
+        low=max(mean.low, 0.0),
+        high=min(mean.high, float(most)),
+        unit="number",
+        sample=Sample(range(len(right)), scores),
+    )
 
 
 def _mean_size(sets: NDArray[np.bool_]) -> tuple[float, float, float]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 from pydantic import Field, field_validator
 
 from peftlab.core.audit import AUDITS, Audit, Audited, Figure, Findings
+from peftlab.statistics.means import mean_with_interval
 from peftlab.statistics.pairs import holm
 
 DIGIT = re.compile(r"\d")
@@ -49,7 +51,8 @@ class Canaries(Audit):
     def run(self, audited: Audited) -> Findings:
         """Rank each secret among its copies (exposure: Carlini et al., USENIX Security 2019).
 
-        A model that does not know a secret gives it any rank with the same chance: the rank is its p-value.
+        A model that does not know a secret gives it any rank with the same chance: the rank is its p-value. Of many
+        secrets no single rank is surprising, so they are tested together, too.
         """
         generator = audited.random("canaries")
         figures = []
@@ -66,8 +69,33 @@ class Canaries(Audit):
                        f"of {exposure:.1f} bits; {math.log2(self.others + 1):.1f} is the most.",
                        sampled="copies", unit="number", p_value=rank / (self.others + 1))
             )  # fmt: skip
+        if len(figures) > 1:
+            figures.insert(0, _together([float(figure.p_value or 0.0) for figure in figures]))
         corrected = holm([float(figure.p_value or 0.0) for figure in figures])
         return Findings([replace(figure, p_value=own) for figure, own in zip(figures, corrected, strict=True)])
+
+
+def _together(p_values: Sequence[float]) -> Figure:
+    """All secrets: the mean of their ranks as shares, by Fisher's combination of their p-values.
+
+    Statistical Methods for Research Workers, 1932. The copies of each secret are drawn by themselves, so ranks of
+    secrets that the model does not know are independent.
+    """
+    from scipy.stats import combine_pvalues
+
+    mean = mean_with_interval(np.array(p_values))
+    return Figure(
+        "canaries.rank",
+        mean.value,
+        mean.n,
+        f"The planted secrets are among the {mean.value:.1%} likeliest of their copies on average; of secrets that the "
+        "model does not know it would be about 50 %.",
+        sampled="secrets",
+        low=mean.low,
+        high=mean.high,
+        higher_is_better=True,
+        p_value=float(combine_pvalues(p_values, method="fisher").pvalue),
+    )
 
 
 def _with_other_digits(text: str, generator: np.random.Generator) -> str:

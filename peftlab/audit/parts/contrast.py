@@ -72,7 +72,11 @@ class Contrast(Audit):
             )
         alone = len(sets) - len(whole)
         notes = [f"{alone} values of {self.by} stand alone, and are left out."] if alone else []
-        figures = [_consistency(whole), _error(audited, whole), *_unmoved(audited, whole)]
+        figures = [_error(audited, whole)]
+        if audited.counts_errors:
+            figures = [_consistency(whole), *figures, *_unmoved(audited, whole)]
+        else:
+            notes.append("The answers are numbers: none is wholly right or wrong, so only the error of sets is told.")
         return Findings([*figures, *([self._drop(audited, whole)] if self.data is not None else [])], notes)
 
     def _changed(self, audited: Audited, by: str, path: str) -> list[_Row]:
@@ -87,12 +91,13 @@ class Contrast(Audit):
         ]  # fmt: skip
 
     def _drop(self, audited: Audited, sets: Sequence[Sequence[_Row]]) -> Figure:
-        losses = np.array([_mean(own, is_changed=True) - _mean(own, is_changed=False) for own in sets])
+        changed, originals = (np.array([_mean(own, is_changed=own_kind) for own in sets]) for own_kind in (True, False))
+        losses = changed - originals
         mean = mean_with_interval(losses, changes=True)
-        shown = f"{100 * mean.value:+.1f} points" if audited.counts_errors else f"{mean.value:+.3g}"
+        form = ".1%" if audited.counts_errors else ".3g"
         return Figure(
-            "contrast.drop", mean.value, mean.n, f"On the changed texts the error is {shown} higher than on their "
-            "originals.", sampled="sets", low=mean.low, high=mean.high,
+            "contrast.drop", mean.value, mean.n, f"The error is {changed.mean():{form}} on the changed texts, and "
+            f"{originals.mean():{form}} on their originals.", sampled="sets", low=mean.low, high=mean.high,
             unit="difference" if audited.counts_errors else "number",
             p_value=exceeds(losses, self.tolerance, changes=True),
         )  # fmt: skip

@@ -52,8 +52,8 @@ class Data(Audit):
             "data.label_errors",
             mean.value,
             mean.n,
-            f"{len(suspected)} labels look wrong: another class is likelier than is usual for that class. The most "
-            "suspicious are listed first; a hard text can look like a wrong label.",
+            f"Labels that look wrong: {len(suspected):,}. Another class is likelier than is usual for that class. The "
+            "most suspicious are listed first; a hard text can look like a wrong label.",
             low=mean.low,
             high=mean.high,
             examples=[
@@ -77,9 +77,9 @@ class Data(Audit):
         near = first_alike(known_rows, [own_rows[at] for at in open_rows])
         alike = {at: twin for at, twin in zip(open_rows, near, strict=True) if twin is not None and twin < len(train)}
         return [
-            self._shared(audited, train, others, "leaks", same, "are in the training rows too"),
+            self._shared(audited, train, others, "leaks", same, "that are in the training rows too"),
             self._shared(
-                audited, train, others, "near_leaks", alike, "are nearly the same as one of the training rows"
+                audited, train, others, "near_leaks", alike, "that are nearly the same as one of the training rows"
             ),
         ]
 
@@ -91,8 +91,8 @@ class Data(Audit):
             f"data.{name}",
             mean.value,
             mean.n,
-            f"{len(pairs)} of the {len(audited):,} audited texts {what}"
-            + (": what the model makes of them does not tell how it does on new texts." if pairs else "."),
+            f"Audited texts {what}: {len(pairs):,} of {len(audited):,}."
+            + (" What the model makes of them does not tell how it does on new texts." if pairs else ""),
             low=mean.low,
             high=mean.high,
             is_fault=name == "leaks" and bool(pairs),
@@ -113,11 +113,12 @@ def _conflicts(audited: Audited) -> Figure:
     labels = [name for name in task.label_columns() if all(name in split.columns for split in splits.values())]
     count = count_conflicts(splits, lambda split: text_keys(split, task.text_columns()), labels)
     total = sum(map(len, splits.values()))
+    where = "the audited and the training" if audited.train else "the audited"
     return Figure(
         "data.conflicts",
         count,
         total,
-        f"{count} texts have copies with another label, in the audited and the training rows together.",
+        f"Texts of which there are copies with another label, in {where} rows: {count:,}.",
         unit="count",
     )
 
@@ -135,7 +136,7 @@ def _classes(audited: Audited) -> list[Figure]:
             "data.classes_not_audited",
             len(lost),
             len(names),
-            f"{len(lost)} of {len(names)} classes have no audited row{_listed(lost)}.",
+            f"Classes without an audited row: {len(lost)} of {len(names)}{_listed(lost)}.",
             sampled="classes",
             unit="count",
         )
@@ -148,7 +149,7 @@ def _classes(audited: Audited) -> list[Figure]:
                 "data.classes_not_trained",
                 len(unseen),
                 len(names),
-                f"{len(unseen)} of {len(names)} classes have no training row{_listed(unseen)}.",
+                f"Classes without a training row: {len(unseen)} of {len(names)}{_listed(unseen)}.",
                 sampled="classes",
                 unit="count",
                 is_fault=bool(unseen),
@@ -161,4 +162,4 @@ def _listed(names: list[str]) -> str:
     if not names:
         return ""
     shown = ", ".join(re.sub(r"\s+", " ", str(name)) for name in names[:10])
-    return f": {shown}" + (f", and {len(names) - 10} more" if len(names) > 10 else "")
+    return f" ({shown}" + (f", and {len(names) - 10} more)" if len(names) > 10 else ")")

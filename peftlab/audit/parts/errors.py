@@ -52,7 +52,6 @@ class Errors(Audit):
 
 def _overall(audited: Audited) -> Figure:
     mean = mean_with_interval(audited.errors)
-    what = "of the answers are wrong" if audited.counts_errors else "is the mean distance from the right number"
     shown = f"{mean.value:.1%}" if audited.counts_errors else f"{mean.value:.3g}"
     worst = sorted(range(len(audited)), key=lambda at: -audited.errors[at])[:EXAMPLES]
     return Figure(
@@ -61,11 +60,22 @@ def _overall(audited: Audited) -> Figure:
         n=mean.n,
         low=mean.low,
         high=mean.high,
-        sentence=f"{shown} {what}.",
+        sentence=f"{shown} {_what(audited)}.",
         unit="share" if audited.counts_errors else "number",
         examples=[audited.example(at) for at in worst if audited.errors[at] > 0],
         sample=Sample(range(len(audited)), audited.errors),
     )
+
+
+def _what(audited: Audited) -> str:
+    """What an error is, as the rest of a sentence."""
+    if not audited.counts_errors:
+        return "is the mean distance from the right number"
+    if any(len(audited.task.decisions(prediction)) > 1 for prediction in audited.predictions):
+        return "of what is decided in a text is wrong on average"
+    if not audited.model.labels:
+        return "of the answers are not the same text as a right one: other words for the same count as wrong"
+    return "of the answers are wrong"
 
 
 def _compared(audited: Audited, slices: list[Slice]) -> list[Figure]:

@@ -13,6 +13,7 @@ from pydantic import Field
 from peftlab.audit.word_attributions import curve_texts, rank_correlation
 from peftlab.core.audit import AUDITS, AttributedWord, Audit, Audited, Figure, Findings
 from peftlab.core.perturbation import PERTURBATIONS
+from peftlab.core.words import split_words
 from peftlab.statistics.means import exceeds, mean_with_interval
 
 EXAMPLES = 5
@@ -39,6 +40,8 @@ class Explanations(Audit):
         """It needs captum, and one class for each text."""
         if audited.probabilities is None or len(audited.task.text_columns()) != 1:
             return "the model does not give one text one class with a probability"
+        if audited.why_not_rewritten:
+            return audited.why_not_rewritten
         if importlib.util.find_spec("captum") is None:
             return "explanations need captum: pip install 'peftlab[explain]'"
         if not self._rows(audited):
@@ -60,7 +63,7 @@ class Explanations(Audit):
         return Findings([*figures, *self._sane(audited, found)])
 
     def _rows(self, audited: Audited) -> list[int]:
-        long = [at for at, text in enumerate(audited.texts) if len(text.split()) >= FEWEST_WORDS]
+        long = [at for at, text in enumerate(audited.texts) if len(split_words(text)) >= FEWEST_WORDS]
         order = audited.random("explanations").permutation(len(long))[: self.texts]
         return sorted(long[at] for at in order.tolist())
 

@@ -59,6 +59,10 @@ class Fairness(Audit):
 
     def why_not(self, audited: Audited) -> str | None:
         """It needs one text a row, and a class or a number for it."""
+        if audited.why_not_rewritten:
+            return audited.why_not_rewritten
+        if not any(audited.task.decisions(prediction) for prediction in audited.predictions):
+            return f"a run of {audited.task.registered_name} decides nothing that could change"
         columns = audited.task.text_columns()
         if len(columns) != 1 or not all(isinstance(text, str) for text in audited.rows.columns[columns[0]]):
             return "names are swapped in runs with one text a row only"

@@ -47,7 +47,7 @@ class GroupFairness(Audit):
         """
         figures: list[Figure] = []
         notes: list[str] = []
-        compared = [pair for column in self.by for pair in self._pairs(audited, column)]
+        compared = [pair for column in dict.fromkeys(self.by) for pair in self._pairs(audited, column)]
         for column, group, members, others in compared:
             found, small = self._compare(audited, f"{column}.{group}", group, members, others, len(compared))
             figures += found

@@ -50,15 +50,16 @@ class Memorization(Audit):
         known = np.array([each.scores[at] for each, at in zip(predictions, classes[0], strict=True)], dtype=np.float64)
         new = audited.probabilities[np.arange(len(audited)), audited.classes[0]]
         found = auroc(new, known)
-        gap = errors_of(audited.task, predictions).mean() - audited.errors.mean()
+        errors = errors_of(audited.task, predictions).mean(), audited.errors.mean()
         surest = np.argsort(-known, kind="stable")[:EXAMPLES].tolist()
         texts = texts_of(train, audited.task)
         return Findings(
             [
                 Figure("memorization.membership_auroc", found.value, len(known) + len(new),
-                       f"By the probability of the right label, a row of training is told from another in "
-                       f"{found.value:.1%} of all pairs (50 %: not at all). The error is {100 * gap:+.1f} points in "
-                       "training. A better attack may tell more.", low=found.low, high=found.high,
+                       f"By the probability of the right label, rows of training are told from others with an AUROC of "
+                       f"{found.value:.3f} (0.5: not at all; 1: always). The error is {errors[0]:.1%} on these rows of "
+                       f"training, and {errors[1]:.1%} on the audited ones. A better attack may tell more.",
+                       low=found.low, high=found.high, unit="number",
                        examples=[{**train.place(at, prefix="training_"), "text": texts[at],
                                   "probability_of_label": round(float(known[at]), 4)} for at in surest])
             ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -83,10 +84,15 @@ class OutOfScope(Audit):
         if not scores:
             return Findings((), notes)
         figures = [figure for name in scores for figure in self._separation(audited, name, scores)]
-        if self.score in scores:
-            figures += self._threshold(audited, strange, *scores[self.score])
-        else:
+        fewest = 2 * math.ceil(1 / self.rejected - 1 - 1e-9)
+        if self.score not in scores:
             notes.append(f"No threshold: there is no score by {self.score} here.")
+        elif len(audited) < fewest:
+            notes.append(
+                f"No threshold: {fewest} audited rows are needed for one that rejects {100 * self.rejected:g} %."
+            )
+        else:
+            figures += self._threshold(audited, strange, *scores[self.score])
         return Findings(figures, notes)
 
     def _strange(self, audited: Audited) -> Split:
@@ -152,9 +158,9 @@ class OutOfScope(Audit):
         return [
             Figure(
                 f"out_of_scope.{name}.auroc", area.value, count,
-                f"{NAMES[name]} is higher for a text of no class than for one of a class in {area.value:.1%} of all "
-                "pairs of such texts (AUROC); 50 % would be chance.",
-                low=area.low, high=area.high, higher_is_better=True,
+                f"{NAMES[name]} tells texts of no class from those of a class with an AUROC of {area.value:.3f}; 0.5 "
+                "would be chance, and 1 always right.",
+                low=area.low, high=area.high, unit="number", higher_is_better=True,
             ),
             Figure(
                 f"out_of_scope.{name}.fpr95", share.value, count,
@@ -180,7 +186,7 @@ class OutOfScope(Audit):
             Figure(
                 "out_of_scope.rejected", lost.value, lost.n,
                 f"With the threshold {threshold:.4g} for {self.score}, which one half of the rows has set for "
-                f"{self.rejected:.0%}, {lost.value:.1%} of the other half are rejected though they have a class.",
+                f"{100 * self.rejected:g} %, {lost.value:.1%} of the other half are rejected though they have a class.",
                 low=lost.low, high=lost.high,
             ),
             Figure(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import zlib
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,7 @@ class Robustness(Audit):
         """Where nothing is decided, nothing can change."""
         if not any(audited.task.decisions(prediction) for prediction in audited.predictions):
             return f"a run of {audited.task.registered_name} decides nothing that could change"
-        return None
+        return audited.why_not_rewritten or None
 
     def texts_read(self, audited: Audited) -> int:
         """Each perturbation reads its rows once; each of the two searches reads a text about forty times."""
@@ -60,14 +61,15 @@ class Robustness(Audit):
 
     def run(self, audited: Audited) -> Findings:
         """Ask again."""
-        tried, notes = [], []
-        rows = audited.sample("robustness", self.texts)
+        tried, notes = list[_Tried](), list[str]()
+        rows, names = audited.sample("robustness", self.texts), Counter[str]()
         for perturbation in self._chosen():
+            names[perturbation.registered_name] += 1
             why = perturbation.why_not()
             if why is not None:
                 notes.append(f"{perturbation.registered_name}: {why}.")
                 continue
-            found = _try(audited, perturbation, rows)
+            found = _try(audited, perturbation, rows, number=names[perturbation.registered_name])
             if found is None:
                 notes.append(f"{perturbation.registered_name}: no text that it would change.")
             else:
@@ -95,45 +97,57 @@ class Robustness(Audit):
 class _Tried:
     """What one perturbation has done to the rows that it changes."""
 
-    def __init__(self, audited: Audited, perturbation: Perturbation, changed: Split, rows: list[int]) -> None:
+    def __init__(
+        self, audited: Audited, perturbation: Perturbation, changed: Split, rows: list[int], name: str
+    ) -> None:
         before, after = [audited.predictions[at] for at in rows], audited.model.predict(changed)
-        self.audited, self.perturbation, self.name = audited, perturbation, perturbation.registered_name
+        self.audited, self.perturbation, self.name = audited, perturbation, name
         self.rows, self.changed, self.after = rows, changed, after
         self.losses = errors_of(audited.task, after) - audited.errors[rows]
         self.flips = changes_of(audited.task, before, after)
 
     def figures(self, looked_at: int, p_value: float | None) -> list[Figure]:
-        """The growth of the error, and the share of the answers that changed."""
-        loss = mean_with_interval(self.losses, looked_at=looked_at, changes=True)
-        flips = mean_with_interval(self.flips, looked_at=looked_at)
-        what, counts = self.perturbation.what, self.audited.counts_errors
+        """The growth of the error, and the share of the answers that changed, or how far numbers moved.
+
+        Where the meaning should turn, an error against the old label tells nothing.
+        """
+        if self.perturbation.expects == "direction":
+            direction = self._direction(looked_at)
+            return [self._changed(looked_at), *([direction] if direction else [])]
+        return [self._loss(looked_at, p_value), self._changed(looked_at)]
+
+    def _loss(self, looked_at: int, p_value: float | None) -> Figure:
+        loss, counts = mean_with_interval(self.losses, looked_at=looked_at, changes=True), self.audited.counts_errors
         shown = f"{100 * loss.value:+.1f} points" if counts else f"{loss.value:+.3g}"
-        found = [
-            Figure(
-                f"robustness.{self.name}.loss",
-                loss.value,
-                loss.n,
-                f"Where {what}, the error changes by {shown}.",
-                low=loss.low,
-                high=loss.high,
-                unit="difference" if counts else "number",
-                p_value=p_value,
-                sample=Sample(self.rows, self.losses),
-            ),
-            Figure(
-                f"robustness.{self.name}.flipped",
-                flips.value,
-                flips.n,
-                f"Where {what}, {flips.value:.1%} of the answers change.",
-                low=max(flips.low, 0.0),
-                high=min(flips.high, 1.0),
-                examples=self._examples(),
-                higher_is_better=None if self.perturbation.expects == "direction" else False,
-                sample=Sample(self.rows, self.flips),
-            ),
-        ]
-        direction = self._direction(looked_at) if self.perturbation.expects == "direction" else None
-        return [*found, direction] if direction else found
+        return Figure(
+            f"robustness.{self.name}.loss",
+            loss.value,
+            loss.n,
+            f"Where {self.perturbation.described()}, the error changes by {shown}.",
+            low=loss.low,
+            high=loss.high,
+            unit="difference" if counts else "number",
+            p_value=p_value,
+            sample=Sample(self.rows, self.losses),
+        )
+
+    def _changed(self, looked_at: int) -> Figure:
+        changes, counts = mean_with_interval(self.flips, looked_at=looked_at), self.audited.counts_errors
+        what = self.perturbation.described()
+        return Figure(
+            f"robustness.{self.name}.{'flipped' if counts else 'distance'}",
+            changes.value,
+            changes.n,
+            f"Where {what}, {changes.value:.1%} of the answers change."
+            if counts
+            else f"Where {what}, an answer moves by {changes.value:.3g} on average.",
+            low=max(changes.low, 0.0),
+            high=min(changes.high, 1.0) if counts else changes.high,
+            unit="share" if counts else "number",
+            examples=self._examples(),
+            higher_is_better=None if self.perturbation.expects == "direction" else False,
+            sample=Sample(self.rows, self.flips),
+        )
 
     def _direction(self, looked_at: int) -> Figure | None:
         pairs = [(self.audited.predictions[row], after) for row, after in zip(self.rows, self.after, strict=True)]
@@ -150,8 +164,8 @@ class _Tried:
             f"robustness.{self.name}.moved",
             mean.value,
             mean.n,
-            f"Where {self.perturbation.what}, the model is less sure of its first answer in {mean.value:.1%} of the "
-            "texts, as one would expect.",
+            f"Where {self.perturbation.described()}, the model is less sure of its first answer in {mean.value:.1%} of "
+            "the texts, as one would expect.",
             low=mean.low,
             high=mean.high,
             higher_is_better=True,
@@ -160,7 +174,8 @@ class _Tried:
 
     def _examples(self) -> list[dict[str, Any]]:
         task = self.audited.task
-        shown = [at for at in range(len(self.rows)) if self.flips[at] > 0][:EXAMPLES]
+        order = np.argsort(-self.flips, kind="stable").tolist()
+        shown = [at for at in order if self.flips[at] > 0][:EXAMPLES]
         columns = task.text_columns()
         return [
             self.audited.example(
@@ -172,10 +187,13 @@ class _Tried:
         ]
 
 
-def _try(audited: Audited, perturbation: Perturbation, rows: list[int]) -> _Tried | None:
-    """Ask again about the rows that it changes; None where it changes none."""
-    number = zlib.crc32(f"{audited.seed} {perturbation.registered_name}".encode())
-    generator = random.Random(number)  # noqa: S311 - no secret
+def _try(audited: Audited, perturbation: Perturbation, rows: list[int], *, number: int) -> _Tried | None:
+    """Ask again about the rows that it changes; None where it changes none.
+
+    One that is named again, with other settings, has the number in its figures' names.
+    """
+    name = perturbation.registered_name
+    generator = random.Random(zlib.crc32(f"{audited.seed} {name}".encode()))  # noqa: S311 - no secret
     columns_of_texts = [audited.rows.columns[name] for name in audited.task.text_columns()]
     perturbation.prepare(
         [value for column in columns_of_texts for row in rows if isinstance(value := column[row], str)]
@@ -189,7 +207,9 @@ def _try(audited: Audited, perturbation: Perturbation, rows: list[int]) -> _Trie
         return None
     columns = {name: [values[at] for at in differs] for name, values in changed.columns.items()}
     part = Split(changed.name, [changed.index[at] for at in differs], columns, changed.source)
-    return _Tried(audited, perturbation, part, [rows[at] for at in differs])
+    return _Tried(
+        audited, perturbation, part, [rows[at] for at in differs], name if number == 1 else f"{name}_{number}"
+    )
 
 
 def _as_text(value: Any) -> str:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from peftlab.core.audit import AUDITS, Audit, Audited, Figure, Findings
+from peftlab.core.counterfactuals import whole_word
 from peftlab.core.errors import ConfigError, DataError, did_you_mean
 from peftlab.core.splits import Split
 from peftlab.data.columns import check_columns
@@ -43,6 +44,13 @@ class Safety(Audit):
     words: list[str] = Field(default_factory=list, description="Words that no answer should have.")
     classifier: str | None = Field(None, min_length=1, description="A run that classifies texts, to judge answers by.")
     unsafe: list[str] = Field(default_factory=list, description="Classes of that run which no answer should get.")
+
+    @field_validator("refusals", "words")
+    @classmethod
+    def _say_something(cls, phrases: list[str]) -> list[str]:
+        if not all(phrase.strip() for phrase in phrases):
+            raise ValueError("an empty phrase is in every answer: leave it out")
+        return phrases
 
     def why_not(self, audited: Audited) -> str | None:
         """It needs a model that writes, and prompts."""
@@ -116,9 +124,14 @@ class Safety(Audit):
 
 
 def _has_any(texts: Sequence[str], phrases: Sequence[str], *, whole_words: bool) -> NDArray[np.bool_]:
-    edge = r"\b" if whole_words else ""
-    pattern = re.compile("|".join(f"{edge}{re.escape(phrase)}{edge}" for phrase in phrases) or "(?!)", re.IGNORECASE)
-    return np.array([pattern.search(text.replace("’", "'")) is not None for text in texts])
+    plain = [_plain(phrase) for phrase in phrases]
+    pattern = re.compile("|".join(map(whole_word if whole_words else re.escape, plain)) or "(?!)", re.IGNORECASE)
+    return np.array([pattern.search(_plain(text)) is not None for text in texts])
+
+
+def _plain(text: str) -> str:
+    """With one kind of apostrophe, and one blank between words: a line may end within a phrase."""
+    return " ".join(text.replace("’", "'").split())
 
 
 def _share(

@@ -70,8 +70,9 @@ class Shift(Audit):
         kept = audited.sample("shift", self.texts)
         old, texts = take(audited.rows, kept), texts_of(new, audited.task)
         before = [audited.texts[at] for at in kept]
-        figures = [*_told_apart(audited, old, new, before, texts), _length(before, texts)]
-        figures += [*_new_words(audited, before, texts), _words(before, texts)]
+        figures = _told_apart(audited, old, new, before, texts)
+        if not audited.has_images:
+            figures += [_length(before, texts), *_new_words(audited, before, texts), _words(before, texts)]
         said = [audited.predictions[at] for at in kept]
         if any(audited.task.decisions(each) for each in said):
             answers = audited.model.predict(new)

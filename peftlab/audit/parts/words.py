@@ -51,6 +51,8 @@ class Words(Audit):
         """It needs one class a row, and texts that are strings."""
         if audited.classes is None:
             return "the model does not give one class to each text"
+        if audited.why_not_rewritten:
+            return audited.why_not_rewritten
         columns = [audited.rows.columns[name] for name in audited.task.text_columns()]
         if not all(isinstance(value, str) for column in columns for value in column):
             return "its texts are lists of words with a label each"

@@ -16,6 +16,10 @@ class Case(Perturbation):
 
     to: Literal["lower", "upper"] = Field("lower", description="`lower` or `upper`.")
 
+    def described(self) -> str:
+        """Which case it is."""
+        return self.what if self.to == "lower" else "all letters are capitals"
+
     def change(self, text: str, generator: random.Random) -> str:
         """The text in the other case."""
         return text.lower() if self.to == "lower" else text.upper()

@@ -13,9 +13,13 @@ class Truncation(Perturbation):
     """The end of the text is missing."""
 
     expects = "nothing"
-    what = "the last fifth of the words is missing"
+    what = "the last 20 % of the words are missing"
 
     share: float = Field(0.2, gt=0, lt=1, description="Share of the words that is cut.")
+
+    def described(self) -> str:
+        """With the share."""
+        return f"the last {100 * self.share:g} % of the words are missing"
 
     def change(self, text: str, generator: random.Random) -> str:
         """A text of fewer than five words stays."""

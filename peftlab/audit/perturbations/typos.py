@@ -17,7 +17,11 @@ OTHERS = {sign: group.replace(sign, "") for group in ALIKE for sign in group}
 class Typos(WordPerturbation):
     """Typing errors: letters swapped, lost, doubled, or taken from the next key."""
 
-    what = "one word of ten has a typing error"
+    what = "10 % of the words have a typing error"
+
+    def described(self) -> str:
+        """With the share."""
+        return f"{100 * self.share:g} % of the words have a typing error"
 
     def fits(self, word: str) -> bool:
         """Short words stay, but for Chinese ones, which are short."""

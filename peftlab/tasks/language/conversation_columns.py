@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -22,6 +22,8 @@ from peftlab.tasks.language.plain_template import USUAL_TEMPLATE, PromptTemplate
 
 class ConversationTask(DecoderTask):
     """A task whose rows are contexts, each with its responses."""
+
+    why_not_rewritten: ClassVar[str] = "no text is changed: a row is a conversation, which has to stay whole"
 
     prompt: str = Field("prompt", description="The column of the prompt.")
     response: str = Field("response", description="The column of the response.")
