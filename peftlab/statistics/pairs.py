@@ -28,12 +28,14 @@ class PairTable:
         low: Lower end of the difference's interval.
         high: Upper end of the difference's interval.
         p_value: Two-sided; at most 1 − level exactly where the interval leaves 0 out. 1 on the diagonal.
+        seed_share: Share of the difference's squared standard error that further seeds would cut, 0 to 1.
     """
 
     difference: Floats
     low: Floats
     high: Floats
     p_value: Floats
+    seed_share: Floats
 
 
 def compare_all(scores: Sequence[Floats], level: float = 0.95, *, prior: SeedPrior | None = None) -> PairTable:
@@ -70,7 +72,7 @@ def compare_all(scores: Sequence[Floats], level: float = 0.95, *, prior: SeedPri
     if len({np.shape(method)[-1:] for method in scores}) > 1 or any(np.ndim(method) != 2 for method in scores):
         raise ValueError("Every method must have seeds × examples of the same examples.")
     if size < 2:
-        return PairTable(*(np.full((size, size), value) for value in (0.0, 0.0, 0.0, 1.0)))
+        return PairTable(*(np.full((size, size), value) for value in (0.0, 0.0, 0.0, 1.0, 0.0)))
     parts = _variance_of_differences(scores, prior)
     return _table(parts, size, np.shape(scores[0])[1], level)
 
@@ -92,7 +94,7 @@ def compare_seed_by_seed(scores: Sequence[Floats], level: float = 0.95) -> PairT
     if len({np.shape(method) for method in scores}) > 1 or any(np.ndim(method) != 2 for method in scores):
         raise ValueError("Every method must have seeds × examples of the same seeds and examples.")
     if size < 2:
-        return PairTable(*(np.full((size, size), value) for value in (0.0, 0.0, 0.0, 1.0)))
+        return PairTable(*(np.full((size, size), value) for value in (0.0, 0.0, 0.0, 1.0, 0.0)))
     seeds, examples = np.shape(scores[0])
     if seeds < 2:
         raise ValueError("Two seeds are needed at least.")
@@ -153,8 +155,9 @@ def _table(parts: VarianceOfMean, size: int, examples: int, level: float) -> Pai
     """The table of all pairs, from those above the diagonal in their order."""
     low, high, p_values = judge(parts, examples, level)
     difference, low, high = (_square(values, size, 0) for values in (parts.mean, low, high))
-    p_value = _square(p_values, size, 1)
-    return PairTable(difference - difference.T, low - high.T, high - low.T, np.minimum(p_value, p_value.T))
+    p_value, share = _square(p_values, size, 1), _square(parts.seed_share, size, 0)
+    p_value = np.minimum(p_value, p_value.T)
+    return PairTable(difference - difference.T, low - high.T, high - low.T, p_value, share + share.T)
 
 
 def _square(values: Floats, size: int, elsewhere: float) -> Floats:

@@ -44,6 +44,23 @@ def wilson_interval(successes: float, trials: int, level: float = 0.95) -> tuple
     return (0.0 if share == 0 else centre - half), (1.0 if share == 1 else centre + half)
 
 
+def wilson_interval_of_mean(share: float, variance: float, quantile: float) -> tuple[float, float]:
+    """Wilson's interval of a share that is no plain count: with the trials that its variance is worth.
+
+    These are share · (1 − share) / variance, and the quantile is Student's (Franco et al., Journal of Survey Statistics
+    and Methodology 7, 2019).
+
+    Args:
+        share: Estimated, between 0 and 1 and neither of them.
+        variance: Of the estimate.
+        quantile: Of the two-sided interval.
+    """
+    squared = quantile**2 * variance
+    scaled = squared / (share * (1 - share))
+    half = math.sqrt(squared + scaled**2 / 4)
+    return (share + scaled / 2 - half) / (1 + scaled), (share + scaled / 2 + half) / (1 + scaled)
+
+
 def compare_proportions(successes_a: float, successes_b: float, trials: int) -> float:
     """Two-sided p-value that two methods are right equally often, each on ``trials`` examples.
 

@@ -82,8 +82,23 @@ def test_every_answer_right(seeds) -> None:
 def test_zeros_and_ones_stay_between_zero_and_one() -> None:
     scores = np.ones((3, 100))
     scores[0, 0] = 0
-    assert mean_interval(scores).high == 1
+    found = mean_interval(scores)
+    assert 0.9 < found.low < found.mean < found.high < 1
+    assert found.mean - found.low > 2 * (found.high - found.mean)
     assert mean_interval(scores * 2).high > 2
+    scores[:, :20] = 0  # with so many wrong ones both halves are equal
+    assert mean_interval(scores).high - 0.8 == pytest.approx(0.8 - mean_interval(scores).low)
+
+
+@pytest.mark.parametrize("wrong", [1, 5, 14])
+def test_seeds_that_say_the_same_are_worth_their_examples(wrong: int) -> None:
+    """Wilson's interval of the examples, but for Student's quantile and the degree of freedom of the variance."""
+    scores = np.ones((3, 400))
+    scores[:, :wrong] = 0
+    found = mean_interval(scores)
+    assert (found.low, found.high) == pytest.approx(wilson_interval(400 - wrong, 400), abs=3e-4)
+    few = mean_interval(1 - scores)
+    assert (few.low, few.high) == pytest.approx((1 - found.high, 1 - found.low))
 
 
 def test_changes_may_have_either_sign() -> None:
@@ -94,7 +109,7 @@ def test_changes_may_have_either_sign() -> None:
     expected = stats.t.interval(0.95, 199, changes.mean(), stats.sem(changes[0]))
     assert found.low < 0
     assert (found.low, found.high) == pytest.approx(expected)
-    assert mean_interval(np.tile(changes, (2, 1))).low == 0
+    assert mean_interval(np.tile(changes, (2, 1))).low > 0
     share = mean_interval(changes)
     assert (share.low, share.high) == wilson_interval(2, 200)
     same = mean_interval(np.zeros((2, 200)), changes=True)
