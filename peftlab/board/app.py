@@ -140,8 +140,10 @@ def _add_list(app: FastAPI, index: RunIndex, pages: Pages, visitors: Visitors) -
         sort = sort if sort in SORTED_BY else "sign"
         if q or sort != "sign":
             rows = [row for key, _ in keys if (row := index.row(key)).matches(q)]
-            if sort in ("score", "seconds"):
-                rows.sort(key=lambda row: (getattr(row, sort) is None, -(getattr(row, sort) or 0)))
+            if sort == "score":
+                rows.sort(key=lambda row: row.place)
+            elif sort == "seconds":
+                rows.sort(key=lambda row: (row.seconds is None, -(row.seconds or 0)))
             elif sort != "sign":
                 rows.sort(key=lambda row: str(getattr(row, sort)))
             total, part = len(rows), rows[(page - 1) * PAGE : page * PAGE]
@@ -177,9 +179,15 @@ def _add_run(app: FastAPI, acts: Acts, pages: Pages) -> None:
     ) -> HTMLResponse:
         found = values(key)
         settings = list(contents.flat(found["record"].recipe)) if found["record"] is not None else []
-        predictions = contents.read_predictions(folder_of(key), split, page)
+        damage, predictions = "", None
+        try:
+            predictions = contents.read_predictions(folder_of(key), split, page)
+        except UserError as error:  # the rest of the run can be looked at
+            damage = error.message
         offered = acts.offers(found["row"], request) | others
-        return pages.show("run.html.j2", status, **found, settings=settings, predictions=predictions, **offered)
+        return pages.show(
+            "run.html.j2", status, **found, settings=settings, predictions=predictions, damage=damage, **offered
+        )
 
     @app.get("/run/{key:path}/progress")
     def progress(key: str) -> HTMLResponse:

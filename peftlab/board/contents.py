@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +12,15 @@ from markupsafe import Markup
 
 from peftlab.figures.frame import whole_number
 from peftlab.figures.lines import Curve, CurveAxes, draw_curves
+from peftlab.figures.mean_curve import mean_curve
+from peftlab.packs.log_lines import number_in, scores_in
 from peftlab.packs.runs import read_metrics_file, read_predictions_file
+from peftlab.report import wording
 
 ROWS = 50
 """Predictions on a page."""
+SCORES = "validation "
+"""How the title of a figure of scores begins."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +35,7 @@ class Progress:
         scores: Of the last evaluation.
     """
 
-    step: int | None
+    step: float | None
     epoch: float | None
     loss: float | None
     learning_rate: float | None
@@ -39,33 +45,34 @@ class Progress:
 def read_progress(lines: Sequence[Mapping[str, Any]]) -> Progress:
     """From the lines of a metrics log."""
     last: Mapping[str, Any] = next((line for line in reversed(lines) if "loss" in line), {})
-    scores: Mapping[str, float] = next(
-        (line["validation"] for line in reversed(lines) if isinstance(line.get("validation"), dict)), {}
-    )
-    return Progress(last.get("step"), last.get("epoch"), last.get("loss"), last.get("learning_rate"), scores)
+    scores = next(filter(None, map(scores_in, reversed(lines))), {})
+    step, epoch, loss, rate = (number_in(last, name) for name in ("step", "epoch", "loss", "learning_rate"))
+    return Progress(step, epoch, loss, rate, scores)
 
 
 def figures(lines: Sequence[Mapping[str, Any]]) -> list[Markup]:
     """Drawings: of the loss, and of every score of the validation split."""
-    curves = {"training loss": _points((line.get("step"), line.get("loss")) for line in lines)}
+    curves: dict[str, list[tuple[float, float]]] = {"training loss": []}
     for line in lines:
-        for metric, value in (line.get("validation") or {}).items():
-            curves.setdefault(f"validation {metric}", []).extend(_points([(line.get("step"), value)]))
-    return [_drawn(title, points) for title, points in curves.items() if len(points) > 1]
-
-
-def _points(pairs: Any) -> list[tuple[float, float]]:
-    return [
-        (float(step), float(value))
-        for step, value in pairs
-        if isinstance(step, int | float) and isinstance(value, int | float)
-        if value == value and abs(value) != float("inf")
-    ]
+        step, loss = number_in(line, "step"), number_in(line, "loss")
+        if step is None:
+            continue
+        if loss is not None:
+            curves["training loss"].append((step, loss))
+        for metric, value in scores_in(line).items():
+            curves.setdefault(f"{SCORES}{metric}", []).append((step, value))
+    return [_drawn(title, mean_curve([points])) for title, points in curves.items() if len(points) > 1]
 
 
 def _drawn(title: str, points: list[tuple[float, float]]) -> Markup:
-    axes = CurveAxes(title, "step", title, whole_number, lambda y: f"{y:.3g}", dots=len(points) < 40)
-    return draw_curves([Curve(0, "", points)], axes)
+    def shown(value: float) -> str:
+        return (
+            wording.score(value, title.removeprefix(SCORES), unit=False) if title.startswith(SCORES) else f"{value:.3g}"
+        )
+
+    return draw_curves(
+        [Curve(0, "", points)], CurveAxes(title, "step", title, whole_number, shown, dots=len(points) < 40)
+    )
 
 
 def read_lines(folder: Path) -> list[dict[str, Any]]:
@@ -75,13 +82,23 @@ def read_lines(folder: Path) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class PredictionPage:
-    """Some predictions of a split; those that differ from the label come first."""
+    """Some predictions of a split; those that are farthest from the label come first.
+
+    Args:
+        split: That is shown.
+        splits: All that there are.
+        rows: Row of the table, label, prediction, and whether this is right; numbers are neither right nor wrong.
+        total: How many there are in the split.
+        wrong: How many are not right; None: they are numbers.
+        number: Of the page.
+        pages: How many there are.
+    """
 
     split: str
     splits: Sequence[str]
     rows: Sequence[tuple[Any, Any, Any, bool]]
     total: int
-    wrong: int
+    wrong: int | None
     number: int
     pages: int
 
@@ -100,19 +117,36 @@ def read_predictions(folder: Path, split: str | None, number: int) -> Prediction
     table = read_predictions_file(folder / "predictions.parquet", ["split", "index", "label", "prediction"])
     if table is None or not table.num_rows:
         return None
-    splits = list(dict.fromkeys(table.column("split").to_pylist()))
+    splits = list(dict.fromkeys(map(str, table.column("split").to_pylist())))
     shown = str(split if split in splits else splits[-1])
-    rows = [
-        (row["index"], row["label"], row["prediction"], row["label"] == row["prediction"])
-        for row in table.to_pylist()
-        if row["split"] == shown
-    ]
-    rows.sort(key=lambda row: row[3])
-    pages = max(1, -(-len(rows) // ROWS))
+    found = [row for row in table.to_pylist() if str(row["split"]) == shown]
+    are_numbers = all(_is_number(row[name]) for row in found for name in ("label", "prediction"))
+    found.sort(key=_nearness if are_numbers else _is_right)
+    pages = max(1, -(-len(found) // ROWS))
     number = min(max(1, number), pages)
-    wrong = sum(not right for *_, right in rows)
-    part = rows[(number - 1) * ROWS : number * ROWS]
-    return PredictionPage(shown, splits, part, len(rows), wrong, number, pages)
+    rows = [
+        (row["index"], row["label"], row["prediction"], are_numbers or _is_right(row))
+        for row in found[(number - 1) * ROWS : number * ROWS]
+    ]
+    wrong = None if are_numbers else sum(not _is_right(row) for row in found)
+    return PredictionPage(shown, splits, rows, len(found), wrong, number, pages)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _nearness(row: Mapping[str, Any]) -> float:
+    distance = abs(row["label"] - row["prediction"])
+    return -distance if distance == distance else -math.inf
+
+
+def _is_right(row: Mapping[str, Any]) -> bool:
+    """Whether the answer is the label, or one of the references; of a reward, whether it has the right sign."""
+    label, said = row["label"], row["prediction"]
+    if isinstance(label, bool) and isinstance(said, float):
+        return label == (said > 0)
+    return bool(label == said) or (isinstance(label, list) and said in label)
 
 
 def flat(values: Any, name: str = "") -> Iterator[tuple[str, str]]:

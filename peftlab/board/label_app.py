@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -54,11 +55,13 @@ def build_label_app(table: LabelTable, *, token: str, only_loopback: bool = True
         text, hint, status = f"the page has a fault: {type(error).__name__}", "", 500
         if isinstance(error, HTTPException):
             text, status = str(error.detail), error.status_code
+        elif isinstance(error, RequestValidationError):  # such as /row/one, typed into the address
+            text, status = "there is no such row", 404
         elif isinstance(error, PeftlabError):
             text, hint, status = f"{error.where}: {error.message}", error.hint or "", 422
         return pages.show("label_problem.html.j2", status, problem=text, hint=hint)
 
-    for kind in (HTTPException, PeftlabError, Exception):
+    for kind in (HTTPException, RequestValidationError, PeftlabError, Exception):
         app.add_exception_handler(kind, problem)
     needed = "Open the address that `peftlab label` has printed."
     visitors.guard(app, lambda: pages.show("label_problem.html.j2", 401, problem="a token is needed", hint=needed))

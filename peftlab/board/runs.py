@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from peftlab.core.errors import PeftlabError, UserError
+from peftlab.core.metric import METRICS, signed
 from peftlab.core.record import ENSEMBLE_NAME, RECIPE_NAME, RECORD_NAME, RunRecord, read_record
 from peftlab.run.at_work import LOCK_NAME, AtWork, at_work
 
@@ -50,6 +52,13 @@ class Row:
     process: int | None = None
 
     @property
+    def place(self) -> tuple[bool, str, float]:
+        """Where it stands among others by its score: those of a metric together, the best first, those without last."""
+        if self.score is None:
+            return True, self.metric, 0.0
+        return False, self.metric, -(signed(self.metric, self.score) if self.metric in METRICS else self.score)
+
+    @property
     def can_be_resumed(self) -> bool:
         """Whether it has ended before its time."""
         return self.status in CAN_BE_RESUMED
@@ -77,11 +86,22 @@ class RunIndex:
             told = "this is a file" if root.is_file() else "there is no such folder"
             raise UserError(told, where=str(root), hint="Give the folder that your runs are in.")
         self.root = root.resolve()
+        if next(_runs_below(self.root), None) == self.root:
+            around = shlex.quote(str(self.root.parent))
+            raise UserError(
+                "this is the folder of one run; the board shows a folder of runs",
+                where=str(root),
+                hint=f"`peftlab board {around}` shows this one too.",
+            )
         self._read: dict[str, tuple[tuple[float, ...], Row]] = {}
 
     def keys(self) -> list[tuple[str, float]]:
-        """Every run and its last sign, newest first. Nothing is read but names and times."""
-        found = [(folder.relative_to(self.root).as_posix(), _sign(folder)) for folder in _runs_below(self.root)]
+        """Every run and its last sign, newest first. Nothing is read but names and times.
+
+        A folder whose name is no text, as of another file system, has no address and is left out.
+        """
+        names = ((folder.relative_to(self.root).as_posix(), folder) for folder in _runs_below(self.root))
+        found = [(name, _sign(folder)) for name, folder in names if _is_text(name)]
         return sorted(found, key=lambda each: (-each[1], each[0]))
 
     def folder(self, key: str) -> Path | None:
@@ -115,6 +135,14 @@ def _runs_below(folder: Path) -> Iterator[Path]:
         if ENSEMBLE_NAME in names:  # what is in it are copies
             continue
         stack += [item.path for item in items if item.is_dir(follow_symlinks=False) and not item.name.startswith(".")]
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _changed(path: Path) -> float:

@@ -225,6 +225,17 @@ class RunRecord(Config):
     started_at: str
     seconds: float
 
+    @pydantic.field_validator("recipe")
+    @classmethod
+    def _has_the_parts_of_a_recipe(cls, recipe: dict[str, Any]) -> dict[str, Any]:
+        """What reads records takes these for granted, of thousands of them at once."""
+        for name in ("model", "task", "data", "method", "training", "evaluation"):
+            if not isinstance(recipe.get(name), dict | None):
+                raise ValueError(f"{name} is no mapping")
+        if not isinstance(recipe.get("seed"), int | None):
+            raise ValueError("seed is no whole number")
+        return recipe
+
     @property
     def failed_guards(self) -> list[str]:
         """The names of the guards that failed and are not waived."""
@@ -310,7 +321,7 @@ def parse_record(text: str, *, where: str) -> RunRecord:
     """
     try:
         values = json.loads(text)
-    except (json.JSONDecodeError, RecursionError) as error:  # brackets without end
+    except (ValueError, RecursionError) as error:  # numbers or brackets without end
         raise UserError(f"the record is damaged: {error}", where=where) from None
     version = values.get("schema_version") if isinstance(values, Mapping) else None
     if version != SCHEMA_VERSION:

@@ -168,5 +168,8 @@ def read_predictions_file(path: Path, columns: Sequence[str] | None = None) -> p
     try:
         table = pq.ParquetFile(path, memory_map=True).read(columns=columns, use_threads=False)
         return table if columns is None else table.select(list(columns))
+    except UnicodeEncodeError:
+        shown = str(path).encode("utf-8", "backslashreplace").decode("utf-8")
+        raise UserError("the name of its folder is no text", where=shown, hint="Rename the folder.") from None
     except (pa.ArrowException, OSError, KeyError) as error:
         raise UserError(f"the predictions are damaged: {first_line(error)}", where=str(path)) from None

@@ -11,6 +11,7 @@ from peftlab.core.files import write_text
 from peftlab.figures.frame import whole_number
 from peftlab.figures.lines import Curve, CurveAxes, draw_alone
 from peftlab.figures.mean_curve import mean_curve
+from peftlab.packs.log_lines import number_in, scores_in
 from peftlab.packs.runs import read_run_metrics
 
 
@@ -63,9 +64,14 @@ def draw_learning_curves(folder: Path, *, metric: str | None) -> LearningCurves:
     losses: list[tuple[float, float]] = []
     scores: list[tuple[float, float]] = []
     for line in read_run_metrics(folder):
-        validation = line.get("validation") or {}
-        losses += [(line["step"], line["loss"])] if isinstance(line.get("loss"), int | float) else []
-        scores += [(line["step"], validation[metric])] if isinstance(validation.get(metric), int | float) else []
+        step, loss_of_step, score_of_step = (
+            number_in(line, "step"),
+            number_in(line, "loss"),
+            scores_in(line).get(metric or ""),
+        )
+        if step is not None:
+            losses += [(step, loss_of_step)] if loss_of_step is not None else []
+            scores += [(step, score_of_step)] if score_of_step is not None else []
     loss, score = mean_curve([losses]), mean_curve([scores])
     if not loss:
         raise UserError("the run logged no step, so there are no curves", where=str(folder))
@@ -76,7 +82,7 @@ def draw_learning_curves(folder: Path, *, metric: str | None) -> LearningCurves:
         axes = CurveAxes(f"Validation {metric}", "step", f"validation {metric}", whole_number, _number, dots=True)
         figures.append(([Curve(1, metric, score)], axes))
         shown += f", validation {metric} {score[0][1]:.3g} to {score[-1][1]:.3g}"
-    return LearningCurves(str(draw_alone(figures)), f"{shown} in {losses[-1][0]} steps")
+    return LearningCurves(str(draw_alone(figures)), f"{shown} in {losses[-1][0]:.0f} steps")
 
 
 def _number(value: float) -> str:

@@ -152,8 +152,10 @@ def test_what_is_broken_is_told_and_never_a_traceback(root: Path, client: TestCl
     assert "unreadable" in page
     assert "stopped" in page
     answer = client.get("/run/first")
-    assert answer.status_code == 422
-    assert "damaged" in answer.text
+    assert answer.status_code == 200
+    assert "the record is damaged" in answer.text
+    assert "the predictions are damaged" in answer.text
+    assert "training loss" in answer.text  # the rest can be looked at
     assert "left no record" in client.get("/run/stopped").text
     empty = tmp_path / "empty"
     empty.mkdir()
@@ -198,3 +200,80 @@ def test_many_runs_are_listed_without_being_read(tmp_path: Path, monkeypatch: py
     assert "page 1 of 2" in client.get("/").text
     assert len(read) == PAGE
     assert "page 2 of 2" in client.get("/", params={"page": 2}).text
+
+
+@pytest.mark.parametrize(
+    "part",
+    [{"evaluation": "accuracy"}, {"task": ["text"]}, {"seed": "one"}, {"model": "tiny"}, {"seed": {"of": 1}}],
+    ids=str,
+)
+def test_a_record_that_is_no_record_takes_no_other_run_down(root: Path, client: TestClient, part: Any) -> None:
+    record = json.loads((root / "first" / "record.json").read_text())
+    record["recipe"] |= part
+    (root / "first" / "record.json").write_text(json.dumps(record))
+    page = client.get("/")
+    assert page.status_code == 200
+    assert "unreadable" in page.text
+    assert "bitfit" in page.text
+    assert f"{next(iter(part))} is no" in client.get("/run/first").text
+
+
+def test_what_is_no_number_in_a_log_is_left_out(root: Path, client: TestClient) -> None:
+    lines = [
+        '{"step": 1, "loss": 0.5, "epoch": [], "validation": {"accuracy": 0.25}}', '{"step": "two", "loss": 1}',
+        '{"step": 3, "loss": "none"}', '{"step": 4, "loss": NaN}', f'{{"step": 5, "loss": 1{"0" * 400}}}',
+        '{"step": 6, "validation": [0.5]}', '{"step": 7, "validation": {"accuracy": "high", "f1": Infinity}}',
+        '{"step": 8, "loss": 0.25, "validation": {"accuracy": 0.75}}', '{"step": 9, "loss": {"a": 1}}',
+    ]  # fmt: skip
+    (root / "first" / "metrics.jsonl").write_text("\n".join(lines))
+    page = client.get("/run/first")
+    assert page.status_code == 200
+    assert "accuracy <b>75.0 %</b>" in page.text
+    assert page.text.count('class="curve"') == 4  # two figures, each for wide and for narrow screens
+
+
+def test_predicted_numbers_are_not_called_wrong(root: Path, client: TestClient) -> None:
+    rows = {"split": ["test"] * 3, "index": [0, 1, 2], "label": [1.0, 2.0, 3.0], "prediction": [1.5, 9.0, 3.25]}
+    pq.write_table(pa.table(rows), root / "first" / "predictions.parquet")
+    page = client.get("/run/first").text
+    assert "differ from the label" not in page
+    assert page.index(">9.0<") < page.index(">1.5<") < page.index(">3.25<")
+
+
+def test_a_text_is_right_if_it_is_one_of_its_references(root: Path, client: TestClient) -> None:
+    rows = {"split": ["test"] * 2, "index": [0, 1], "label": [["a", "b"], ["c"]], "prediction": ["b", "b"]}
+    pq.write_table(pa.table(rows), root / "first" / "predictions.parquet")
+    assert "1 of 2 differ" in client.get("/run/first").text
+
+
+def test_scores_are_sorted_by_what_is_better_and_metric_by_metric(tmp_path: Path) -> None:
+    for name, metric, score in (
+        ("far", "mean_squared_error", 5.0), ("near", "mean_squared_error", 0.5), ("poor", "accuracy", 0.1),
+        ("good", "accuracy", 0.9), ("none", "accuracy", None),
+    ):  # fmt: skip
+        folder = make_run(tmp_path / name, score=None)
+        record = json.loads((folder / "record.json").read_text())
+        record["recipe"]["evaluation"]["metric"] = metric
+        record["scores"] = {} if score is None else {"test": {metric: score}}
+        (folder / "record.json").write_text(json.dumps(record))
+    page = TestClient(build_board(tmp_path)).get("/", params={"sort": "score"}).text
+    places = [page.index(f'href="/run/{name}"') for name in ("good", "poor", "near", "far", "none")]
+    assert places == sorted(places)
+
+
+def test_the_folder_of_one_run_is_no_folder_of_runs(root: Path) -> None:
+    with pytest.raises(UserError, match="folder of one run") as error:
+        build_board(root / "first")
+    assert str(root) in (error.value.hint or "")
+
+
+def test_a_name_that_is_no_text_takes_no_other_run_down(root: Path, client: TestClient) -> None:
+    odd = Path(os.fsdecode(os.fsencode(root) + b"/\xff"))
+    try:
+        odd.mkdir()
+    except OSError:
+        pytest.skip("this file system takes names of text alone")
+    (odd / "record.json").write_text((root / "first" / "record.json").read_text())
+    page = client.get("/")
+    assert page.status_code == 200
+    assert "/run/first" in page.text
