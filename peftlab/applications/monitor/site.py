@@ -98,6 +98,7 @@ def _add_api(site: FastAPI, monitor: Monitor, store: Store, worker: Worker) -> N
     @site.get("/api/series")
     def series(stream: str, hours: Annotated[int, Query(ge=1, le=MOST_HOURS)] = HOURS_SHOWN) -> dict[str, Any]:
         """Voices of the watched sentiment by topic and hour; `*` is all topics. `start`: hours since 1970."""
+        _check_stream(store, stream)
         found = views.series(store, watched, stream, hours)
         return {"stream": stream, "sentiment": watched, "start": found.start, "series": found.values}
 
@@ -123,11 +124,13 @@ def _add_api(site: FastAPI, monitor: Monitor, store: Store, worker: Worker) -> N
     @site.get("/api/drift")
     def drift(stream: str) -> dict[str, Any] | None:
         """Whether the last seven days speak of other topics than the 28 before; null: too few days."""
+        _check_stream(store, stream)
         return topics.drift(store, stream)
 
     @site.get("/api/proposals")
     def proposals(stream: str) -> list[dict[str, Any]]:
         """New topics: clusters of texts whose topic is unsure, the largest first."""
+        _check_stream(store, stream)
         return topics.proposals(store, stream, watched)
 
     @site.get("/api/refused")
@@ -198,6 +201,12 @@ def _add_pages(site: FastAPI, monitor: Monitor, store: Store) -> None:
 
 def _now(given: GivenText) -> dict[str, Any]:
     return {} if given.time is not None else {"time": time.time()}
+
+
+def _check_stream(store: Store, stream: str) -> None:
+    """Zeros for a name that is misspelt would look like a quiet stream."""
+    if stream not in views.streams(store):
+        raise HTTPException(404, "no text has spoken of this stream; /api/streams has their names")
 
 
 def _alarm(store: Store, number: int) -> dict[str, Any]:

@@ -147,12 +147,17 @@ def _out_of_scope(responder: Responder, read: Read, inside: Flags, outside: Flag
         area = auroc(known, strange)
         through = false_acceptance(known, strange, np.random.default_rng(0), draws=200)
         for what, found, sentence, higher in (
-            ("auroc", area, "How well it tells strange questions from known ones; 0.5 is chance.", True),
+            (
+                "auroc",
+                area,
+                "Of pairs of a strange and a known question, the strange one is told (AUROC); 50 % is chance.",
+                True,
+            ),
             ("fpr95", through, "Strange questions that pass where 95 % of the known ones do.", False),
         ):
             figures.append(
                 Figure(f"out_of_scope.{name}_{what}", found.value, len(known) + len(strange), sentence, "questions",
-                       found.low, found.high, "number" if higher else "share", higher_is_better=higher)
+                       found.low, found.high, higher_is_better=higher)
             )  # fmt: skip
     return figures
 

@@ -111,6 +111,11 @@ def test_texts_come_in_are_counted_once_and_shown_as_they_are_not_run(client: Te
         assert "<b>x" not in page.text
     assert "&lt;script&gt;" in client.get("/?stream=%3Cb%3Ex%3C%2Fb%3E").text
     assert client.get("/api/series?stream=united&hours=10").json()["series"]["*"][-2] == 40
+    for name in ("series", "drift", "proposals"):
+        assert client.get(f"/api/{name}?stream=united").status_code == 200
+        unknown = client.get(f"/api/{name}?stream=untied")
+        assert unknown.status_code == 404
+        assert "/api/streams" in unknown.text
     assert "--page" in client.get("/monitor.css").text
     assert client.get("/monitor.js").status_code == 200
     paths = client.get("/openapi.json").json()["paths"]
