@@ -125,8 +125,9 @@ def _make(
 
 def summary(made: Report, output: Path) -> str:
     """A report for a person, on less than a screen."""
+    from peftlab.report.headlines import headline
     from peftlab.report.label_curves import label_headline
-    from peftlab.report.notices import NOTHING_TO_COMPARE, headline
+    from peftlab.report.notices import NOTHING_TO_COMPARE
     from peftlab.report.sequence_parts import sequence_headline
 
     lines = [sequence_headline(found) for found in made.sequences]

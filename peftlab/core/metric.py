@@ -32,6 +32,8 @@ class Metric(ABC):
     range: ClassVar[tuple[float, float]] = (-math.inf, math.inf)
     """The least and the greatest value that it can have: no interval goes beyond them."""
     unit: ClassVar[Unit] = "number"
+    fewest_of_class: ClassVar[int] = 0
+    """With fewer test examples of a class, intervals over the examples are too narrow, and the report says so."""
     tasks: ClassVar[tuple[str, ...]] = ()
     """Names of the tasks that it is computed for from labels and predictions, beside their own metrics."""
 

@@ -33,6 +33,9 @@ class Accuracy(_Share):
 class MacroF1(_Share):
     """F1 of each class, averaged with equal weight."""
 
+    fewest_of_class: ClassVar[int] = 10
+    """By ``benchmarks/statistics/rare_classes.md``."""
+
     @classmethod
     def per_example(cls, labels: Sequence[Any], predictions: Sequence[Any]) -> Floats | None:
         """Pseudo-values; None for several labels per example."""

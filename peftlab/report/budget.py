@@ -79,7 +79,7 @@ def at_edge(result: TuningResult, tuning: Mapping[str, Any] | None) -> str | Non
     """A sentence where the chosen learning rate lies at an end of the range that was searched."""
     chosen = result.chosen.get("training.learning_rate")
     limits = (tuning or {}).get("learning_rate")
-    if chosen is None or not limits:
+    if not isinstance(chosen, int | float) or chosen <= 0 or not limits or limits[0] == limits[1]:
         return None
     low, high = math.log(limits[0]), math.log(limits[1])
     place = (math.log(chosen) - low) / (high - low)

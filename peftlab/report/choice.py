@@ -189,7 +189,7 @@ def _within_loss(comparison: Comparison, fitting: list[int], unknown: list[int],
     left_out = _unknown_sentence(methods, unknown)
     if within:
         verbs = "fits, and loses" if len(within) == 1 else "fit, and lose"
-        answer = f"{_labels(methods, within)}: {verbs} at most {points:g} points."
+        answer = f"{_labels(methods, within)}: {verbs} at most {_points(points)}."
         answer += _cheapest_sentence([methods[at] for at in within], " Of these, ")
         if perhaps:
             answer += f" The data does not decide whether {_labels(methods, perhaps)} would do too."
@@ -197,10 +197,14 @@ def _within_loss(comparison: Comparison, fitting: list[int], unknown: list[int],
     if perhaps:
         verb = "fits" if len(perhaps) == 1 else "fit"
         named = f"{_labels(methods, perhaps)} {verb}"
-        answer = f"The data does not decide: {named}, and may lose more or less than {points:g} points."
+        answer = f"The data does not decide: {named}, and may lose more or less than {_points(points)}."
         return Choice(False, _names(methods, perhaps), answer + left_out, _evidence(comparison, perhaps))
-    answer = f"No method fits these limits: all that fit otherwise lose more than {points:g} points."
+    answer = f"No method fits these limits: all that fit otherwise lose more than {_points(points)}."
     return Choice(not unknown, [], answer + left_out)
+
+
+def _points(points: float) -> str:
+    return f"{points:g} point" if points == 1 else f"{points:g} points"
 
 
 def loss_bounds(comparison: Comparison, at: int) -> tuple[float, float | None, float | None]:

@@ -121,7 +121,9 @@ def group_table(comparison: Comparison) -> Table | None:
     ]
     left = len(rows) - MOST_GROUPS
     note = f"{left} more groups of worse methods are in the JSON output." if left > 0 else ""
-    return Table("Groups that cannot be told apart", ["group", "methods"], rows[:MOST_GROUPS], note, frozenset({1}))
+    return Table(
+        "Groups of methods that cannot be told apart", ["group", "methods"], rows[:MOST_GROUPS], note, frozenset({1})
+    )
 
 
 def published_text(method: MethodResult, figure: Published | None, metric: str) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from peftlab.report import wording
 from peftlab.report.comparison import Comparison
 
 
@@ -41,6 +42,15 @@ class Disagreements:
     none_right: float
     examples: list[Disagreement]
     differing: int
+
+    @property
+    def in_words(self) -> str:
+        """How far they agree, in a sentence."""
+        every = "both methods" if self.compared == 2 else f"all {self.compared} methods"
+        return (
+            f"{wording.share(self.all_right)} of the examples are right with {every}, {wording.share(self.none_right)} "
+            f"with none; on {self.differing:,} the answers differ."
+        )
 
 
 def find_disagreements(comparison: Comparison, *, most_methods: int, most_examples: int) -> Disagreements | None:

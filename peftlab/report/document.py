@@ -13,9 +13,10 @@ from peftlab.report.choice import Choice, Limits, choose
 from peftlab.report.comparison import Comparison, MethodResult, build_comparisons
 from peftlab.report.entry import Entry, Excluded
 from peftlab.report.find_runs import Found, read_folders
+from peftlab.report.headlines import headline
 from peftlab.report.label_curves import LabelCurves, label_curves, label_curves_json
 from peftlab.report.naming import run_names
-from peftlab.report.notices import Notice, comparison_notices, headline, report_notices
+from peftlab.report.notices import Notice, comparison_notices, report_notices
 from peftlab.report.sequences import LearnedTasks, learned_tasks, sequences_json
 from peftlab.report.suites import Published, SuiteInfo, TuningResult
 from peftlab.report.titles import report_title

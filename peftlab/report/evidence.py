@@ -54,6 +54,8 @@ class PairEvidence:
         low: Of the 95 % interval of the difference; nan where there is none.
         high: Of the same.
         p_value: nan where the records allow no test.
+        seed_share: Share of the difference's uncertainty that further seeds would cut; nan where seeds alone are
+            compared, or nothing is.
         adjusted: Holm's, over all pairs of the comparison.
     """
 
@@ -61,6 +63,7 @@ class PairEvidence:
     low: Floats
     high: Floats
     p_value: Floats
+    seed_share: Floats
     adjusted: Floats
 
     @property
@@ -146,7 +149,7 @@ def compare_methods(methods: Sequence[Measured], metric: str) -> PairEvidence:
     """
     size, prior = len(methods), seed_prior(metric)
     means = np.array([method.interval.mean for method in methods])
-    tables = {name: np.full((size, size), np.nan) for name in ("low", "high", "p_value")}
+    tables = {name: np.full((size, size), np.nan) for name in ("low", "high", "p_value", "seed_share")}
     evidence = PairEvidence(means[:, None] - means[None, :], **tables, adjusted=np.full((size, size), np.nan))
     with_examples = [
         at
@@ -156,7 +159,7 @@ def compare_methods(methods: Sequence[Measured], metric: str) -> PairEvidence:
     scores = [per_example for at in with_examples if (per_example := methods[at].per_example) is not None]
     by_seed = share_draws([methods[at].entries for at in with_examples])
     table = compare_seed_by_seed(scores) if by_seed else compare_all(scores, prior=prior)
-    for name in ("difference", "low", "high", "p_value"):
+    for name in ("difference", *tables):
         getattr(evidence, name)[np.ix_(with_examples, with_examples)] = getattr(table, name)
     for a, b in itertools.combinations(range(size), 2):
         if methods[a].per_example is None or methods[b].per_example is None:

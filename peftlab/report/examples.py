@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peftlab.core.errors import UserError
+from peftlab.core.errors import UserError, first_line
 from peftlab.core.metric import METRICS
+from peftlab.core.plugins import OWN
 from peftlab.core.report_parts import Units
 from peftlab.report.entry import Entry
+from peftlab.report.plugin_faults import fault_in_words
 from peftlab.report.predictions import Coded, Column, Predictions, read_predictions
 from peftlab.report.units import read_units
 
@@ -31,12 +33,14 @@ class ExampleTable:
         truth: Codes of the true labels; or the numbers themselves.
         values: What the codes stand for: strings, or tuples of strings; empty for numbers.
         has_units: Whether these are a task's own units instead of examples, whose numbers are no answers.
+        fault: What a plugin's metric has raised, in a sentence; empty: nothing.
     """
 
     index: NDArray[np.int64] | None = None
     truth: NDArray[Any] | None = None
     codes: dict[Any, int] = field(default_factory=dict)
     has_units: bool = False
+    fault: str = ""
 
     @property
     def values(self) -> list[Any]:
@@ -64,10 +68,7 @@ class ExampleTable:
         truth, predicted = self._encode(found.labels), self._encode(found.predictions)
         if self.index is not None:
             self._check_same_examples(found, truth)
-        if units is not None:
-            scores = units.per_unit(metric)
-        else:
-            scores = METRICS[metric].per_example(self._plain(truth), self._plain(predicted))
+        scores = self._contributions(metric, truth, predicted) if units is None else units.per_unit(metric)
         if scores is not None and not np.isfinite(scores).all():
             raise UserError(f"its predictions give no finite {metric} on {split}")
         recorded = entry.scores[split][metric]
@@ -79,6 +80,24 @@ class ExampleTable:
         if self.index is None:  # a run that is left out does not say what the others are held against
             self.index, self.truth = found.index, truth
         return predicted, scores if scores is None or len(scores) > 1 else None
+
+    def _contributions(self, metric: str, truth: NDArray[Any], predicted: NDArray[Any]) -> NDArray[np.float64] | None:
+        """What each example contributes; None where the metric has no such values, or a plugin fails to give them.
+
+        Raises:
+            UserError: The predictions are none of the kind that the metric judges.
+        """
+        try:
+            found = METRICS[metric].per_example(self._plain(truth), self._plain(predicted))
+            scores = None if found is None else np.asarray(found, dtype=np.float64)
+            if scores is not None and scores.shape != truth.shape:
+                raise ValueError(f"values of the shape {scores.shape} for {len(truth):,} examples")
+        except Exception as error:  # noqa: BLE001 - a stranger's metric may raise anything; it is told
+            if METRICS[metric].__module__.partition(".")[0] == OWN:
+                raise UserError(f"its predictions give no {metric}: {first_line(error)}") from None
+            self.fault = self.fault or fault_in_words(error, METRICS[metric].__module__)
+            return None
+        return scores
 
     def _encode(self, column: Column) -> NDArray[Any]:
         return column.recode(self.codes) if isinstance(column, Coded) else column

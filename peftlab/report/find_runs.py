@@ -32,6 +32,8 @@ class Found:
     suites: dict[Path, SuiteInfo] = field(default_factory=dict)
     unreadable: dict[Path, str] = field(default_factory=dict)
     """Folders of runs whose record cannot be read, and why."""
+    whole: set[Path] = field(default_factory=set)
+    """Suites that were read as a whole; of others nothing says that a run which is not here was not made."""
 
 
 def read_folders(directories: Sequence[Path], *, base: Path | None = None) -> Found:
@@ -81,7 +83,7 @@ def _candidates(directory: Path, found: Found, base: Path | None) -> Iterator[Pa
     if not directory.exists():
         yield directory
         return
-    for root, folders, files in os.walk(directory):
+    for root, folders, files in os.walk(directory, onerror=lambda error: _no_way(error, found, base)):
         folder = Path(root)
         if RECORD_NAME in files or RECIPE_NAME in files:
             folders.clear()
@@ -95,6 +97,7 @@ def _candidates(directory: Path, found: Found, base: Path | None) -> Iterator[Pa
         if SUITE_NAME in files:
             # The trials of the tuning are runs too, but they are no results: they have seen less data.
             folders.clear()
+            found.whole.add(folder)
             try:
                 yield from suite_cells(folder)
             except UserError as error:
@@ -106,12 +109,16 @@ def _candidates(directory: Path, found: Found, base: Path | None) -> Iterator[Pa
                 yield folder / name
 
 
+def _no_way(error: OSError, found: Found, base: Path | None) -> None:
+    found.excluded.append(Excluded(_shown(Path(error.filename), base), f"it cannot be read: {error.strerror}"))
+
+
 def _shown(path: Path, base: Path | None) -> str:
     if base is not None:
         resolved, root = path.resolve(), base.resolve()
-        if resolved.is_relative_to(root):
-            return resolved.relative_to(root).as_posix()
-    return path.as_posix()
+        path = resolved.relative_to(root) if resolved.is_relative_to(root) else path
+    # The name of a folder may be bytes that are no text.
+    return path.as_posix().encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 def _read(path: Path, shown: str, found: Found, base: Path | None) -> None:
@@ -143,7 +150,7 @@ def entry_of(record: RunRecord, folder: Path, shown_path: str, suite: Path | Non
     alike = put_in_place(recipe, run, EARLIER) if suite is not None and run else recipe
     return Entry(
         name=record.name,
-        seed=int(recipe.get("seed", 0)),
+        seed=recipe.get("seed") or 0,
         path=folder,
         shown_path=shown_path,
         status=record.status,
@@ -156,7 +163,7 @@ def entry_of(record: RunRecord, folder: Path, shown_path: str, suite: Path | Non
         scores=record.scores,
         rows=record.data.rows if record.data else {},
         settings=_settings(alike, of_a_suite=suite is not None),
-        draw_seed=_get(recipe, "data", "draw_seed"),
+        draw_seed=drawn if isinstance(drawn := _get(recipe, "data", "draw_seed"), int) else None,
         costs=_costs(record),
         memory=record.memory,
         labels=record.labels or (),
@@ -185,8 +192,8 @@ def _get(values: Any, *keys: str) -> Any:
 
 def _model(recipe: dict[str, Any]) -> str:
     path, revision = _get(recipe, "model", "path"), _get(recipe, "model", "revision")
-    if not path and (new := _get(recipe, "model", "from_config")):
-        return f"a new {new['model_type']}"
+    if not path and (new := _get(recipe, "model", "from_config", "model_type")):
+        return f"a new {new}"
     return f"{path}@{revision}" if revision else str(path)
 
 

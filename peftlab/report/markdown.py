@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from peftlab.report import report_tables as tables
-from peftlab.report import wording
 from peftlab.report.audits import audit_table, difference_table
 from peftlab.report.choice import Choice
 from peftlab.report.classes import class_scores
@@ -24,8 +23,9 @@ from peftlab.report.comparison_tables import (
 )
 from peftlab.report.disagreement import find_disagreements
 from peftlab.report.document import Report
+from peftlab.report.headlines import headline
 from peftlab.report.label_curves import label_headline, label_table
-from peftlab.report.notices import NOTHING_TO_COMPARE, Notice, comparison_notices, headline
+from peftlab.report.notices import NOTHING_TO_COMPARE, Notice, comparison_notices
 from peftlab.report.sequence_parts import figures_table, score_matrix, sequence_headline
 from peftlab.report.table import Table, markdown_table, markdown_text
 from peftlab.report.task_parts import task_tables
@@ -97,10 +97,7 @@ def _comparison(report: Report, comparison: Comparison, choice: Choice) -> list[
     found = find_disagreements(comparison, most_methods=MOST_METHODS, most_examples=MOST_EXAMPLES)
     if found:
         parts += _table(disagreement_table(found))
-        parts.append(
-            f"All {found.compared} methods have {wording.share(found.all_right)} of the examples right, none has "
-            f"{wording.share(found.none_right)}; they give different answers on {found.differing:,}."
-        )
+        parts.append(found.in_words)
     return parts + _table(settings_table(comparison))
 
 

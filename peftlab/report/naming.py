@@ -180,7 +180,7 @@ def setting_words(key: str, value: Any) -> str:
     if value is True:
         return name
     if isinstance(value, int | float):
-        return f"{name} {value:g}"
+        return f"{name} {value:g}" if isinstance(value, float) or abs(value) < 1e6 else f"{name} {value}"
     if isinstance(value, list):
         value = "+".join(_item_words(item) for item in value)
     return _cut(last_part(str(value)), LONGEST_VALUE)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from peftlab.core.amounts import plural
+from peftlab.core.metric import METRICS
 from peftlab.report import wording
 from peftlab.report.budget import doubts
 from peftlab.report.collapse import collapse_notices
@@ -14,7 +15,6 @@ from peftlab.report.comparison import Comparison
 from peftlab.report.entry import Entry, Excluded
 from peftlab.report.evidence import Basis
 from peftlab.report.find_runs import Found
-from peftlab.report.report_tables import tied_with_best, untested_against_best
 from peftlab.report.shifts import Shift
 from peftlab.report.suites import SuiteInfo
 
@@ -24,6 +24,12 @@ LEFT_OUT = (
     "seed, such intervals held 30."
 )
 """Counted by ``benchmarks/statistics/reruns.py``."""
+RARE = (
+    "of simulated 95 % intervals, 90 % held with about 5 examples of the rarest of two or three classes, 66 to 80 % "
+    "with 2 or 3."
+)
+MANY_CLASSES = 10
+"""Of so many none counts enough to matter. Both counted by ``benchmarks/statistics/rare_classes.py``."""
 NOT_SEED_BY_SEED = "Seeds drew their own rows, and not all methods have the same: they are not compared seed by seed."
 NOTHING_TO_COMPARE = "There is nothing to compare: every run is left out, for the reasons below."
 MACHINE = ("device", "device.type", "device.name", "threads")
@@ -35,53 +41,6 @@ class Notice:
 
     text: str
     warning: bool = True
-
-
-def headline(comparison: Comparison) -> str:
-    """A comparison in a sentence or two."""
-    metric, best = comparison.metric, comparison.methods[0]
-    score = wording.score(best.mean, metric)
-    interval = best.interval
-    if interval.low is not None:
-        ends = f"{wording.score(interval.low, metric, unit=False)} to {wording.score(interval.high, metric)}"
-        score += f" (95 % interval {ends})"
-    if len(comparison.methods) == 1:
-        return f"{best.label}: {metric} {score}. There is no other method to compare it with."
-    if not comparison.pairs.tested:
-        return (
-            f"The best of {len(comparison.methods)} means is {best.label}'s: {metric} {score}. No test compares them."
-        )
-    tied = [method.label for method in tied_with_best(comparison)]
-    untested = [method.label for method in untested_against_best(comparison)]
-    number = len(comparison.methods) - len(untested)
-    if number > 1:
-        told = _of_tested(tied, number, metric, score)
-    else:
-        told = f"The best mean is {best.label}'s: {metric} {score}."
-    return f"{told} No test compares {wording.listing(untested)} with {best.label}." if untested else told
-
-
-def _of_tested(tied: Sequence[str], number: int, metric: str, score: str) -> str:
-    """How the methods stand to the best that tests compare with it.
-
-    Args:
-        tied: Labels of the best and of those that are not told apart from it.
-        number: Of all of them, the worse ones too.
-        metric: That they are ranked by.
-        score: Of the best.
-    """
-    if len(tied) == 1:
-        return f"{tied[0]} is the best of {number} methods: {metric} {score}. Every other one is worse."
-    names = wording.listing(tied)
-    if len(tied) == number:
-        names = f"All {len(tied)} methods ({names})" if len(tied) > 2 else f"{names}"
-        return f"{names} cannot be told apart from the best. The best mean {metric} is {tied[0]}'s, {score}."
-    others = wording.listing(tied[1:])
-    worse = number - len(tied)
-    return (
-        f"{others} cannot be told apart from {tied[0]}, which has the best mean {metric}: {score}. "
-        f"{'The other method is' if worse == 1 else f'The other {worse} methods are'} worse."
-    )
 
 
 def report_notices(
@@ -130,7 +89,7 @@ def _suite_notices(suite: SuiteInfo, found: Found) -> list[Notice]:
         )
     done = {(entry.name, entry.seed) for entry in found.entries if entry.suite == suite.folder and entry.has_scores}
     missing = [run for run in suite.planned if run not in done]
-    if missing:
+    if missing and suite.folder in found.whole:
         planned = plural(len(suite.planned), "planned run")
         notices.append(
             Notice(f"{len(missing)} of {planned} of the suite {suite.name} have no result; see the statuses below.")
@@ -196,6 +155,8 @@ def comparison_notices(comparison: Comparison) -> list[Notice]:
 
 def _evidence_notices(comparison: Comparison) -> list[str]:
     texts, methods = [], comparison.methods
+    if comparison.examples.fault:
+        texts.append(f"{comparison.examples.fault} So {comparison.metric} has no values per example here.")
     if comparison.key.split != "test":
         texts.append(
             f"There is no test score; the {comparison.key.split} split also chose the best state, so scores are too "
@@ -209,6 +170,7 @@ def _evidence_notices(comparison: Comparison) -> list[str]:
         texts.append(f"{wording.listing(fewest)} {'has' if len(fewest) == 1 else 'have'} fewer seeds than the others.")
     if any(entry.draw_seed is not None for entry in comparison.entries) and len({tuple(m.seeds) for m in methods}) > 1:
         texts.append(NOT_SEED_BY_SEED)
+    texts += _about_rare_classes(comparison)
     if any(method.interval.basis is Basis.SEEDS for method in methods):
         texts.append(
             f"{comparison.metric} has no values per example here: intervals and tests are over the seeds alone, and "
@@ -230,6 +192,21 @@ def _evidence_notices(comparison: Comparison) -> list[str]:
     if without:
         texts.append(f"No interval can be given for {wording.listing(without)}: one seed, and no values per example.")
     return texts
+
+
+def _about_rare_classes(comparison: Comparison) -> list[str]:
+    """Where a class has so few examples that the metric's values an example do not tell how it varies."""
+    fewest, table = METRICS[comparison.metric].fewest_of_class, comparison.examples
+    if not fewest or table.truth is None or table.numeric or all(m.per_example is None for m in comparison.methods):
+        return []
+    counts = Counter(table.truth.tolist())
+    code, count = min(counts.items(), key=lambda item: item[1])
+    if count >= fewest or len(counts) >= MANY_CLASSES:
+        return []
+    return [
+        f"The class {table.values[code]} has {plural(count, 'example')} in the {comparison.key.split} split. With "
+        f"fewer than {fewest} of a class, intervals of {comparison.metric} are too narrow: {RARE}"
+    ]
 
 
 def _about_one_seed(comparison: Comparison) -> str:

@@ -47,8 +47,9 @@ from peftlab.report.figure_set import (
     memory_bars,
     pareto_figures,
 )
+from peftlab.report.headlines import headline
 from peftlab.report.label_curves import label_figure, label_headline, label_table
-from peftlab.report.notices import NOTHING_TO_COMPARE, Notice, comparison_notices, headline
+from peftlab.report.notices import NOTHING_TO_COMPARE, Notice, comparison_notices
 from peftlab.report.sequence_parts import sequence_part
 from peftlab.report.table import Marked, Table
 from peftlab.report.task_parts import TaskPart, task_parts

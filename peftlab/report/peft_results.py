@@ -22,9 +22,14 @@ METRIC = "accuracy"
 
 
 def looks_like_peft_result(path: Path) -> bool:
-    """Whether a JSON file begins like one of peft's results; a truncated one does too."""
-    with path.open("rb") as file:
-        return b'"run_info"' in file.read(512)
+    """Whether a JSON file begins like one of peft's results; a truncated one does too, and one that nobody may read."""
+    if not path.is_file():  # a link to nowhere, or a pipe
+        return False
+    try:
+        with path.open("rb") as file:
+            return b'"run_info"' in file.read(512)
+    except OSError:  # is told when it is read
+        return True
 
 
 def read_peft_result(path: Path, shown_path: str) -> Entry:

@@ -21,7 +21,7 @@ KINDS = {"passed": "good", "failed": "bad", "success": "good"}
 
 
 def status_table(suite: SuiteInfo, found: Found) -> Table:
-    """The status of every run that a suite wants."""
+    """The status of every run that a suite wants; where the report is of some of its runs alone, of these."""
     statuses: dict[tuple[str, int], str] = {}
     for path in found.unreadable:
         cell, _, seed = path.name.rpartition("--seed")
@@ -32,7 +32,7 @@ def status_table(suite: SuiteInfo, found: Found) -> Table:
     for entry in found.entries:
         if entry.suite == suite.folder:
             statuses[entry.name, entry.seed] = entry.status
-    wanted = dict.fromkeys([*suite.planned, *statuses])
+    wanted = dict.fromkeys([*(suite.planned if suite.folder in found.whole else ()), *statuses])
     seeds = sorted({seed for _, seed in wanted})
     rows: list[list[Cell]] = []
     for cell in dict.fromkeys(cell for cell, _ in wanted):

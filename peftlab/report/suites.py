@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,7 +112,7 @@ def read_suite(folder: Path, shown_path: str) -> SuiteInfo:
             "strategies": _strategies(values),
             "resamples_train": values.get("resample_train") is True,
             "tuning": _tuning(values.get("tuning")),
-            "published": {name: Published(**figure) for name, figure in (values.get("published") or {}).items()},
+            "published": {name: _published(**figure) for name, figure in (values.get("published") or {}).items()},
         }
     except UserError as error:
         problems.append(Excluded(f"{shown_path}/{SUITE_NAME}", error.message))
@@ -142,7 +143,15 @@ def _tuning(values: Any) -> dict[str, Any] | None:
     if values is None:
         return None
     least, most = (float(rate) for rate in values["learning_rate"])
+    if not 0 < least <= most < math.inf:
+        raise ValueError(f"learning rates from {least} to {most}")
     return {**values, "learning_rate": [least, most]}
+
+
+def _published(metric: str, score: float, source: str) -> Published:
+    if not math.isfinite(score):
+        raise ValueError(f"a published score of {score}")
+    return Published(str(metric), float(score), str(source))
 
 
 def _plan(values: Mapping[str, Any]) -> list[tuple[str, int]]:
@@ -151,7 +160,7 @@ def _plan(values: Mapping[str, Any]) -> list[tuple[str, int]]:
     axes += [[labels_name(labels) for labels in values["labels"]]] if values.get("labels") else []
     combinations = list(itertools.product(*axes))
     cells = ["--".join([method, *names]) for names in combinations for method in methods]
-    return [(cell, seed) for cell in cells for seed in values["seeds"]]
+    return [(cell, seed) for cell in cells for seed in map(int, values["seeds"])]
 
 
 def _strategies(values: Mapping[str, Any]) -> dict[str, str]:
@@ -175,18 +184,23 @@ def _tuning_result(values: Any) -> TuningResult:
         Rung(
             rung.get("train_examples"),
             [
-                Trial(trial["number"], trial["parameters"], trial.get("score"), trial.get("status", "success"))
+                Trial(
+                    trial["number"],
+                    dict(trial["parameters"]),
+                    None if trial.get("score") is None else float(trial["score"]),
+                    str(trial.get("status", "success")),
+                )
                 for trial in rung["trials"]
             ],
         )
         for rung in values["rungs"]
     ]
     return TuningResult(
-        cell=values["method"],
-        metric=values["metric"],
-        higher_is_better=values.get("higher_is_better", True),
+        cell=str(values["method"]),
+        metric=str(values["metric"]),
+        higher_is_better=values.get("higher_is_better", True) is not False,
         rungs=rungs,
-        chosen=values.get("chosen") or {},
+        chosen=dict(values.get("chosen") or {}),
     )
 
 

@@ -5,17 +5,18 @@ from __future__ import annotations
 from pathlib import Path
 
 from peftlab.core.errors import UserError, first_line
-from peftlab.core.plugins import fault_of
+from peftlab.core.plugins import OWN
 from peftlab.core.report_parts import Units
 from peftlab.core.task import TASKS
 from peftlab.packs.runs import read_run_predictions
+from peftlab.report.plugin_faults import fault_in_words
 
 
 def read_units(folder: Path, task: str, split: str) -> Units | None:
     """The units of a run's split; None where the task compares by examples, or the folder has no predictions.
 
     Raises:
-        UserError: The file is damaged.
+        UserError: The file is damaged, or a plugin's task has failed.
     """
     import pyarrow as pa
 
@@ -23,8 +24,12 @@ def read_units(folder: Path, task: str, split: str) -> Units | None:
         return None
     try:
         return TASKS[task].compared_units(lambda: read_scores(folder, split))
-    except (pa.ArrowException, ValueError, TypeError) as error:
-        if fault_of(error) is not None:  # what a plugin raises says nothing of the file
+    except UserError:
+        raise
+    except Exception as error:
+        if TASKS[task].__module__.partition(".")[0] != OWN:  # says nothing of the file
+            raise UserError(fault_in_words(error, TASKS[task].__module__)) from None
+        if not isinstance(error, (pa.ArrowException, ValueError, TypeError)):
             raise
         raise UserError(f"the predictions are damaged: {first_line(error)}", where=str(folder)) from None
 

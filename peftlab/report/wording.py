@@ -111,7 +111,7 @@ def p_value(value: float | None) -> str:
 
 def tied(text: str) -> str:
     """The text with spaces at which no line breaks, between a number and its unit."""
-    return re.sub(r"(\d) (?=(?:%|bytes|[kMGT]?B|[kMGT]|h|min|s|points)(?!\w))", "\\1\N{NO-BREAK SPACE}", text)
+    return re.sub(r"(\d) (?=(?:%|bytes|[kMGT]?B|[kMGT]|h|min|s|points?)(?!\w))", "\\1\N{NO-BREAK SPACE}", text)
 
 
 def listing(names: Sequence[str], most: int = 6) -> str:

@@ -72,7 +72,7 @@ def test_a_loss_is_within_beyond_or_undecided(comparison: Comparison) -> None:
     assert undecided.answer.startswith("The data does not decide: close fits")
     beyond = choose(comparison, Limits(memory_bytes=200e6, loss_points=1))
     assert beyond.methods == []
-    assert "all that fit otherwise lose more than 1 points" in beyond.answer
+    assert "all that fit otherwise lose more than 1 point." in beyond.answer
 
 
 def test_what_was_not_measured_is_not_said_to_fit(comparison: Comparison) -> None:

@@ -20,8 +20,8 @@ from peftlab.core.record import write_record
 from peftlab.report.choice import Limits
 from peftlab.report.csv_file import render_csv
 from peftlab.report.document import build_report, report_json
+from peftlab.report.headlines import headline
 from peftlab.report.markdown import render_markdown
-from peftlab.report.notices import headline
 from peftlab.report.page import MARKER, render_html, write_report
 from peftlab.report.table import markdown_text
 

@@ -75,6 +75,21 @@ def test_a_correlation_of_nothing_may_be_negative_elsewhere() -> None:
     assert score_interval([0.0], np.zeros((1, 200)), "accuracy", 200).low == 0
 
 
+@pytest.mark.parametrize(("examples", "is_told"), [(25, True), (300, False)])
+def test_macro_f1_with_a_rare_class_is_said_to_be_too_narrow(tmp_path: Path, examples: int, is_told: bool) -> None:
+    data = FakeData(examples)
+    fewest = int(np.bincount(data.labels).min())
+    assert (fewest < 10) == is_told
+    write_run(tmp_path / "a", FULL, 0, data)
+    notes = {
+        metric: report_json(build_report([tmp_path], metric=metric))["comparisons"][0]["notices"]
+        for metric in ("accuracy", "macro_f1")
+    }
+    assert not any("too narrow" in text for text in notes["accuracy"])
+    (told,) = [text for text in notes["macro_f1"] if "too narrow" in text] or [""]
+    assert (f"has {fewest} examples in the test split" in told) == is_told
+
+
 def test_the_report_says_what_its_intervals_leave_out(tmp_path: Path) -> None:
     data = FakeData(200)
     for seed in (0, 1):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,14 @@ from fakes import METHODS, FakeData, fake_record, write_run, write_suite
 from peftlab.core.config import read_yaml
 from peftlab.core.errors import UserError
 from peftlab.core.record import Guard, read_record, write_record
+from peftlab.report.csv_file import render_csv
 from peftlab.report.document import Report, build_report, report_json
 from peftlab.report.evidence import share_draws
-from peftlab.report.notices import comparison_notices, headline
-from peftlab.report.report_tables import tied_with_best
+from peftlab.report.headlines import headline
+from peftlab.report.markdown import render_markdown
+from peftlab.report.notices import comparison_notices
+from peftlab.report.page import render_html
+from peftlab.report.report_tables import status_table, tied_with_best
 
 FULL, LORA, ADALORA, *_ = METHODS
 DATA = FakeData(200)
@@ -68,8 +73,6 @@ def test_statuses_are_listed_and_not_compared(tmp_path: Path) -> None:
     assert reasons(report)["lora--seed1"] == "status out_of_memory: it needs 20 GB"
     assert "has not finished" in reasons(report)["lora--seed2"]
     assert "3 of 9 planned runs of the suite tweet-sentiment have no result" in notices(report)
-    from peftlab.report.report_tables import status_table
-
     rows = {str(row[0]): [str(cell) for cell in row[1:]] for row in status_table(report.suites[0], report.found).rows}
     assert rows == {
         "full": ["success"] * 3,
@@ -363,3 +366,92 @@ def test_axes_of_a_suite_are_compared_apart(tmp_path: Path) -> None:
     }
     assert [comparison.title for comparison in report.comparisons] == ["short", "long"]  # in the order of the suite
     assert not any("have no result" in notice.text for notice in report.notices)
+
+
+def test_some_runs_of_a_suite_do_not_say_that_the_others_were_not_made(tmp_path: Path) -> None:
+    folder = write_suite(tmp_path / "suite", [FULL, LORA], examples=200)
+    report = build_report([folder / "cells" / "full--seed0", folder / "cells" / "lora--seed0"])
+    assert "no result" not in notices(report)
+    (table,) = (status_table(suite, report.found) for suite in report.suites)
+    assert [[str(cell) for cell in row] for row in table.rows] == [["full", "success"], ["lora", "success"]]
+
+
+def test_what_lies_beside_the_runs_ends_no_report(tmp_path: Path) -> None:
+    """A link to nowhere, a pipe that nobody writes to, and a folder whose name is no text."""
+    write_run(tmp_path / "a", FULL, 0, DATA)
+    (tmp_path / "gone.json").symlink_to(tmp_path / "nowhere")
+    os.mkfifo(tmp_path / "pipe.json")
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/\xff")
+    write_run(tmp_path / "b", LORA, 0, DATA).rename(odd)
+    report = build_report([tmp_path], base=tmp_path)
+    assert {item.path: item.reason for item in report.excluded} == {"\\udcff": "the name of its folder is no text"}
+    render_html(report).encode()
+    render_markdown(report).encode()
+    assert "\\udcff" in render_csv(report)
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"seed": "one"}, {"seed": [0]}, {"task": "text"}, {"data": [1]}, {"evaluation": 3}, {"method": "lora"},
+        {"model": {"from_config": "bert"}}, {"data": {"draw_seed": [1]}}, {"training": {"rank": 10**400}},
+    ],
+    ids=lambda part: str(part)[:40],
+)  # fmt: skip
+def test_odd_recipes_in_records_end_no_report(tmp_path: Path, part: dict[str, Any]) -> None:
+    write_run(tmp_path / "a", FULL, 0, DATA)
+    write_run(tmp_path / "b", LORA, 0, DATA)
+    record = json.loads((tmp_path / "b" / "record.json").read_text())
+    record["recipe"] |= part
+    (tmp_path / "b" / "record.json").write_text(json.dumps(record))
+    report = build_report([tmp_path])
+    assert "full" in render_markdown(report)
+    known = {entry.name for entry in report.entries}
+    assert ("lora" in known) == ("b" not in reasons(report))
+
+
+def test_numbers_without_end_are_damage(tmp_path: Path) -> None:
+    write_run(tmp_path / "a", FULL, 0, DATA)
+    folder = write_run(tmp_path / "b", LORA, 0, DATA)
+    (folder / "record.json").write_text(f'{{"schema_version": 1{"0" * 5000}}}')
+    assert "damaged" in reasons(build_report([tmp_path]))["b"]
+
+
+def test_odd_lines_in_a_log_end_no_report(tmp_path: Path) -> None:
+    folder = write_run(tmp_path / "a", FULL, 0, DATA)
+    lines = ['{"step": 1, "validation": [1]}', '{"step": 2, "validation": "accuracy"}', '{"step": 3, "loss": NaN}']
+    lines += ['{"step": 4, "validation": {"accuracy": "high"}}', '{"step": [], "loss": 1}', '{"step": 5, "loss": 2.5}']
+    (folder / "metrics.jsonl").write_text("\n".join(lines))
+    text = render_markdown(build_report([tmp_path]))
+    assert "| full | 2.5 | – | – |" in text
+    assert "nan" not in text
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"seeds": [[0]]}, {"seeds": ["one"]}, {"tuning": {"trials": 4, "learning_rate": [0, -1]}},
+        {"published": {"lora": {"metric": "accuracy", "score": "high", "source": "x"}}},
+        {"published": {"lora": {"metric": "accuracy", "score": float("inf"), "source": "x"}}}, {"methods": "lora"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_an_odd_suite_is_told_and_its_runs_are_compared(tmp_path: Path, part: dict[str, Any]) -> None:
+    folder = write_suite(tmp_path / "suite", [FULL, LORA], seeds=[0], examples=200)
+    values = json.loads((folder / "suite.yaml").read_text())
+    (folder / "suite.yaml").write_text(json.dumps(values | part).replace("Infinity", ".inf"))
+    report = build_report([folder])
+    assert "it is no suite" in reasons(report)["suite.yaml"]
+    assert len(report.comparisons[0].methods) == 2
+    render_markdown(report)
+
+
+@pytest.mark.parametrize("change", [{"score": "high"}, {"parameters": 3}, {"status": [1]}], ids=str)
+def test_odd_tuning_ends_no_report(tmp_path: Path, change: dict[str, Any]) -> None:
+    folder = write_suite(tmp_path / "suite", [FULL, LORA], seeds=[0], examples=200)
+    path = folder / "tuning" / "lora.json"
+    values = json.loads(path.read_text())
+    values["rungs"][0]["trials"][0] |= change
+    values["chosen"] = {"training.learning_rate": "fast"}
+    path.write_text(json.dumps(values))
+    render_html(build_report([folder]))

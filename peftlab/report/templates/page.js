@@ -5,7 +5,7 @@
   const UNITS = { b: 1, kb: 1e3, mb: 1e6, gb: 1e9, tb: 1e12, kib: 2 ** 10, mib: 2 ** 20, gib: 2 ** 30 };
 
   // Which one for me? The same steps as peftlab/report/choice.py; a test holds the answers of both against each other.
-  const tied = (text) => text.replace(/(\d) (?=(?:%|bytes|[kMGT]?B|[kMGT]|h|min|s|points)(?!\w))/g, "$1\u00a0");
+  const tied = (text) => text.replace(/(\d) (?=(?:%|bytes|[kMGT]?B|[kMGT]|h|min|s|points?)(?!\w))/g, "$1\u00a0");
   const listing = (names) => {
     if (names.length > MOST) return `${names.slice(0, MOST - 1).join(", ")} and ${names.length - MOST + 1} more`;
     return names.length > 1 ? `${names.slice(0, -1).join(", ")} and ${names[names.length - 1]}` : names.join("");
@@ -59,20 +59,20 @@
       const only = `it is the only method${limited ? " that fits" : ""}.`;
       return answer(`${label}: ${fitting.length === 1 ? only : `it is the best${thatFit}, and every other one is worse.`}`, named);
     }
-    const points = limits.loss;
+    const points = limits.loss, shownPoints = `${points} ${points === 1 ? "point" : "points"}`;
     const within = fitting.filter((at) => all[at].high !== null && all[at].high <= points);
     const perhaps = fitting.filter((at) => !within.includes(at) && (all[at].low === null || all[at].low <= points));
     if (within.length) {
       const verbs = within.length === 1 ? "fits, and loses" : "fit, and lose";
-      let text = `${names(within)}: ${verbs} at most ${points} points.${cheapest(within.map((at) => all[at]), " Of these, ")}`;
+      let text = `${names(within)}: ${verbs} at most ${shownPoints}.${cheapest(within.map((at) => all[at]), " Of these, ")}`;
       if (perhaps.length) text += ` The data does not decide whether ${names(perhaps)} would do too.`;
       return answer(text, within.concat(perhaps));
     }
     if (perhaps.length) {
       const verb = perhaps.length === 1 ? "fits" : "fit";
-      return answer(`The data does not decide: ${names(perhaps)} ${verb}, and may lose more or less than ${points} points.`, perhaps);
+      return answer(`The data does not decide: ${names(perhaps)} ${verb}, and may lose more or less than ${shownPoints}.`, perhaps);
     }
-    return answer(`No method fits these limits: all that fit otherwise lose more than ${points} points.`, []);
+    return answer(`No method fits these limits: all that fit otherwise lose more than ${shownPoints}.`, []);
   };
 
   const parseSize = (text) => {
