@@ -134,12 +134,13 @@ class TextEmbedding(Task):
         self._scores(split)
 
     def told_apart_by(self) -> tuple[str, ...]:
-        """Of one pair each row may have other negatives."""
-        return tuple(self.negatives)
+        """A query may have several documents, and of one pair each row may have other negatives."""
+        return () if self.score is not None else (self.document, *self.negatives)
 
     def compared_texts(self, split: Split) -> list[Sequence[Any]]:
-        """A pair is the same whatever its negatives are; a text that stands alone is compared as it is."""
-        columns = [name for name in (self.query, self.document) if name in split.columns]
+        """Rows are compared by their query: no query is in two splits. Scores are of pairs, so there a pair counts."""
+        pair = (self.query,) if self.score is None else (self.query, self.document)
+        columns = [name for name in pair if name in split.columns]
         return list(zip(*(split.columns[name] for name in columns), strict=True))
 
     def input_columns(self) -> tuple[str, ...]:

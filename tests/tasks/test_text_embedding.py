@@ -204,6 +204,25 @@ def test_a_pair_is_in_one_split_whatever_its_negatives_are(tiny_bert: Path, tmp_
         load_data(peftlab.Recipe.from_dict(values), offline=True, report=print)
 
 
+def test_a_query_is_in_one_split_with_all_its_documents(tiny_bert: Path, tmp_path: Path) -> None:
+    rows = [{"query": f"query {at // 3}", "document": f"answer {at}", "score": at / 9} for at in range(60)]
+    values = small_values(tiny_bert, tmp_path)
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    splits = load_data(peftlab.Recipe.from_dict(values), offline=True, report=print).splits.values()
+    assert sum(len(set(split.columns["query"])) for split in splits) == 20
+    assert sum(map(len, splits)) == 60
+    # Of the source's own splits, too: what is tested is not learned.
+    (tmp_path / "test.jsonl").write_text(json.dumps({"query": "Query 7", "document": "another answer"}))
+    values["data"]["source"] = {"train": str(tmp_path / "rows.jsonl"), "test": str(tmp_path / "test.jsonl")}
+    data = load_data(peftlab.Recipe.from_dict(values), offline=True, report=print)
+    assert data.summary.notes["removed_from_train_because_in_test"] == 3
+    values["task"] |= {"objective": "cosent", "score": "score"}
+    values["data"]["source"] = str(tmp_path / "rows.jsonl")
+    scored = load_data(peftlab.Recipe.from_dict(values), offline=True, report=print)
+    assert sum(len(set(split.columns["query"])) for split in scored.splits.values()) > 20
+    assert scored.summary.notes["conflicting_labels"] == 0, "the score is of a pair"
+
+
 def test_equal_texts_have_equal_keys(bert: tuple[Any, Any]) -> None:
     rows = {"query": ["sad", "dark", "sad"], "document": ["bad", "bad", "good"], "no": ["good", "it", "it"]}
     task = TextEmbedding(negatives=["no"])
