@@ -30,7 +30,7 @@ DATA: dict[str, tuple[str, dict[str, Any]]] = {
     "crows_pairs/crows_pairs.csv": ("text_pair_classification", {"text": ["sent_more", "sent_less"]}),
     "waimai/waimai_10k.csv": (CLASSES, {"text": "review", "label": "label"}),
     "faq_stack/queries.jsonl": (CLASSES, {"text": "query", "label": "doc_id"}),
-    "faq_stack/docs.jsonl": (CHAT, {"prompt": "question", "response": "answers"}),
+    "faq_stack/docs.jsonl": (CHAT, {"prompt": "question", "response": "answers.0"}),
     "movielens_small/movies.csv": (CLASSES, {"text": "title", "label": "genres", "label_separator": "|"}),
     "movielens_small/ratings.csv": ("no text", {}),
 }

@@ -9,6 +9,8 @@ from typing import Any, Literal
 ColumnKind = Literal["text", "word", "number", "time", "words", "chat", "mapping", "list", "empty"]
 """text: strings of several words. word: short strings. words: a list of strings in each row. chat: a list of messages.
 list: of anything else."""
+TEXT_WORDS = 3
+"""Strings with more words than this are texts."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,8 @@ class ColumnFacts:
         values: Those that were looked at, without missing ones.
         rows: How many rows were looked at.
         distinct: How many different values they have.
-        mean_words: Of a value, for columns of strings; two characters of Chinese, Japanese or Korean count as one word.
+        mean_words: Of a value, for columns of strings, or of an item of ``words``; two characters of Chinese, Japanese
+            or Korean count as one word.
         at: Its place in the table, from 0 for the first to 1 for the last.
     """
 
@@ -47,6 +50,17 @@ class ColumnFacts:
     def is_whole(self) -> bool:
         """Whether all its numbers are whole ones."""
         return self.kind == "number" and all(float(value).is_integer() for value in self.values)
+
+
+def with_first_texts(columns: Sequence[ColumnFacts]) -> list[ColumnFacts]:
+    """The columns, and behind them the first item of those that hold lists of texts, such as ``answers.0``."""
+    found = list(columns)
+    for column in columns:
+        if column.kind == "words" and column.mean_words > TEXT_WORDS:
+            firsts = [items[0] for items in column.values if items and items[0].strip()]
+            name, distinct = f"{column.name}.0", len(set(firsts))
+            found.append(ColumnFacts(name, "text", firsts, column.rows, distinct, column.mean_words, column.at))
+    return found
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from peftlab.core.task_guess import ColumnFacts, ColumnKind
+from peftlab.core.task_guess import TEXT_WORDS, ColumnFacts, ColumnKind
 from peftlab.data.table import Table
 
 MOST_ROWS = 20_000
@@ -43,7 +43,8 @@ def _facts(name: str, values: Sequence[Any], *, at: float) -> ColumnFacts:
     distinct = len({value if isinstance(value, str | int | float | bool) else repr(value) for value in present})
     if kind == "number":
         present = [_number(value) for value in present]
-    words = mean_words(present) if kind in ("text", "word", "time") and _strings(present) else 0.0
+    strings = [item for items in present for item in items] if kind == "words" else present
+    words = mean_words(strings) if kind in ("text", "word", "time", "words") and _strings(strings) else 0.0
     return ColumnFacts(name, kind, present, len(values), distinct, words, at)
 
 
@@ -66,7 +67,7 @@ def _kind(name: str, values: Sequence[Any]) -> ColumnKind:
         return "time"
     if _share(values, _NUMBER) > NEARLY_ALL and all(_is_number(value) for value in values):
         return "time" if _are_stamps(name, [_number(value) for value in values]) else "number"
-    return "text" if mean_words(values) > 3 else "word"
+    return "text" if mean_words(values) > TEXT_WORDS else "word"
 
 
 def _kind_of_lists(values: Sequence[Sequence[Any]]) -> ColumnKind:

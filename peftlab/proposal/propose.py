@@ -10,12 +10,16 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from peftlab.core.amounts import plural
 from peftlab.core.errors import DataError, PeftlabError
 from peftlab.core.reporter import ProgressCallback
 from peftlab.core.task import TASKS
-from peftlab.core.task_guess import ColumnFacts, TaskGuess
+from peftlab.core.task_guess import ColumnFacts, TaskGuess, with_first_texts
 from peftlab.core.words import split_words
+from peftlab.data.columns import is_missing
+from peftlab.data.duplicates import text_key
 from peftlab.data.locations import parse_location, resolve_location
+from peftlab.data.nested import nested_column
 from peftlab.data.table import Table
 from peftlab.models.catalogue import MODELS
 from peftlab.proposal.column_kinds import facts_of
@@ -78,6 +82,7 @@ def propose(
         )
     columns = facts_of(table)
     task, guess = _chosen(ranked_guesses(columns), table, ask)
+    columns = with_first_texts(columns)
     model = DECODER if guess.reads_left_to_right else ENCODER
     lengths, how = _token_lengths(table, guess, model, offline=offline)
     longest, why_length = _max_length(lengths, how)
@@ -85,7 +90,7 @@ def propose(
     reasons = {f"task.{key}": why for key, why in guess.reasons.items()}
     reasons |= {f"data.{key}": why for key, why in look.reasons.items()}
     reasons |= {"task.max_length": why_length, "model.path": MODELS[model]}
-    data = {**look.keys, **_missing(columns, task_keys, reasons), **_most_rows(table, guess, reasons)}
+    data = {**look.keys, **_missing(look, task_keys, reasons), **_most_rows(table, guess, reasons)}
     batch_size = 8 if guess.reads_left_to_right else 32
     rows = min(len(table), data.get("max_train_examples", len(table)))
     values: dict[str, Any] = {
@@ -136,10 +141,8 @@ def _shown(task: str, guess: TaskGuess) -> str:
 def _token_lengths(table: Table, guess: TaskGuess, model: str, *, offline: bool) -> tuple[list[float], str]:
     """The length of each of some rows, and how it was found."""
     step = max(1, len(table) // SAMPLE)
-    texts = [
-        " ".join(_text_of(table.columns[name][at]) for name in guess.texts if name in table.columns)
-        for at in range(0, len(table), step)
-    ]
+    read = [values for name in guess.texts if len(values := _values(table, name))]
+    texts = [" ".join(_text_of(values[at]) for values in read) for at in range(0, len(table), step)]
     try:
         place = resolve_location(parse_location(model), offline=offline)
         if isinstance(place, Path) and (place / "tokenizer.json").is_file():
@@ -155,6 +158,13 @@ def _token_lengths(table: Table, guess: TaskGuess, model: str, *, offline: bool)
     return [
         max(word, len(text) * TOKENS_A_CHARACTER) for word, text in zip(words, texts, strict=True)
     ], "by their words"
+
+
+def _values(table: Table, name: str) -> Sequence[Any]:
+    """A column of the table, or a field of one; empty where there is none."""
+    if name in table.columns:
+        return table.columns[name]
+    return nested_column(table.columns, name, table.name, is_later_part=True) or []
 
 
 def _text_of(value: Any) -> str:
@@ -179,14 +189,16 @@ def _max_length(lengths: Sequence[float], how: str) -> tuple[int, str]:
     return length, f"tokens; half of the texts have {middle:.0f} or fewer, {longer:.1%} are longer than this ({how})"
 
 
-def _missing(columns: Sequence[ColumnFacts], task_keys: Mapping[str, Any], reasons: dict[str, str]) -> dict[str, Any]:
+def _missing(look: Look, task_keys: Mapping[str, Any], reasons: dict[str, str]) -> dict[str, Any]:
+    """Whether rows must be left out: one that lacks a value is enough, in whichever split."""
     task = TASKS[task_keys["type"]].model_validate({key: value for key, value in task_keys.items() if key != "type"})
-    needed = {*task.source_columns()} - {*task.optional_columns(), *task.nullable_columns()}
-    empty = {column.name: column.missing for column in columns if column.name in needed and column.missing}
-    if not empty:
+    may_lack = {*task.optional_columns(), *task.nullable_columns()}
+    needed = [name for name in task.source_columns() if name not in may_lack]
+    empty = {name: sum(sum(map(is_missing, _values(table, name))) for table in look.tables.values()) for name in needed}
+    shown = [f"`{name}` is empty in {plural(count, 'row')}" for name, count in empty.items() if count]
+    if not shown:
         return {}
-    shown = ", ".join(f"`{name}` is empty in {count:,} rows" for name, count in empty.items())
-    reasons["data.drop_missing"] = f"{shown}, which are left out"
+    reasons["data.drop_missing"] = f"{', '.join(shown)}, which are left out"
     return {"drop_missing": True}
 
 
@@ -213,13 +225,25 @@ def _notes(look: Look, columns: Sequence[ColumnFacts], guess: TaskGuess, task: s
         if rare:
             few = "1 class has" if rare == 1 else f"{rare} classes have"
             notes.append(f"{few} fewer than 5 of the rows that were looked at: too few to be learned")
-    repeated = sum(len(facts[name].values) - facts[name].distinct for name in guess.texts[:1] if name in facts)
-    if repeated and guess.labels:
+    repeated = _repeated(look.tables["train"], guess) if guess.labels else 0
+    if repeated:
         copies = "1 row repeats" if repeated == 1 else f"{repeated:,} rows repeat"
         notes.append(f"{copies} the text of another; copies are left out")
+    notes += [
+        f"`{name.removesuffix('.0')}` holds a list of texts in each row, and `{name}` is the first of them"
+        for name in guess.texts
+        if name.endswith(".0") and name not in look.tables["train"].columns
+    ]
     if len(look.tables) == 1:
         notes += _kept_apart(columns, guess)
     return notes
+
+
+def _repeated(table: Table, guess: TaskGuess) -> int:
+    """How many rows have the texts of an earlier one, as a run compares them."""
+    rows = zip(*(_values(table, name) for name in guess.texts), strict=True)
+    keys = [text_key(list(map(_text_of, row))) for row in rows if not any(map(is_missing, row))]
+    return len(keys) - len(set(keys))
 
 
 def _kept_apart(columns: Sequence[ColumnFacts], guess: TaskGuess) -> list[str]:

@@ -101,6 +101,20 @@ def test_tables_of_other_tasks(tmp_path):
     assert some(task_of(lines(tmp_path / "e.jsonl", found))) == ("text_embedding",)
 
 
+def test_of_a_list_of_texts_the_first_one_is_read(tmp_path):
+    said = texts()
+    several = [
+        {"doc_id": at, "question": t, "answers": [f"so {t}", "or not"] if at else []} for at, t in enumerate(said)
+    ]
+    proposal = propose(str(lines(tmp_path / "a.jsonl", several)), name="x", offline=True)
+    assert some(proposal.values["task"], "prompt", "response") == ("instruction_tuning", "question", "answers.0")
+    assert proposal.values["data"]["drop_missing"]  # the first row has none
+    assert any("`answers.0` is the first of them" in note for note in proposal.notes)
+    mined = [{"query": t, "pos": [f"a {t}", f"b {t}"], "neg": [f"no {t}"]} for t in said]
+    found = task_of(lines(tmp_path / "b.jsonl", mined))
+    assert some(found, "query", "document", "negatives") == ("text_embedding", "query", "pos.0", ["neg.0"])
+
+
 def test_columns_of_several_kinds_are_no_traceback(tmp_path):
     """Documents by number, lists whose later rows hold something else, numbers beyond all floats."""
     own, words = texts(), [["a", "b"]] * 120
@@ -141,6 +155,23 @@ def test_what_may_be_empty_is_not_said_to_be_left_out(tmp_path):
     rows[:2] = [("", "", "one answer"), ("", "", "another answer")]
     proposal = propose(str(write(alpaca, ["instruction", "input", "output"], rows)), name="x", offline=True)
     assert proposal.reasons["data.drop_missing"] == "`instruction` is empty in 2 rows, which are left out"
+
+
+def test_what_is_missing_or_repeated_is_counted_in_all_rows(tmp_path):
+    """Of a long table some rows are looked at; one row that lacks a value stops a run, and copies are the run's."""
+    rows = [(f"the text of number {at}", "ab"[at % 2]) for at in range(21_000)]
+    rows[1] = (rows[1][0], "")
+    rows[3] = (rows[0][0].upper(), rows[0][1])
+    (tmp_path / "a").mkdir()
+    write(tmp_path / "a" / "train.csv", ["text", "label"], rows)
+    write(tmp_path / "a" / "test.csv", ["text", "label"], [*rows[5:20], (rows[4][0], " ")])
+    proposal = propose(str(tmp_path / "a"), name="x", offline=True)
+    assert proposal.values["data"]["drop_missing"]
+    assert proposal.reasons["data.drop_missing"] == "`label` is empty in 2 rows, which are left out"
+    assert any("1 row repeats the text of another" in note for note in proposal.notes)
+    pairs = [(f"the premise of number {at // 3}", f"and what follows is {at}", "ab"[at % 2]) for at in range(90)]
+    paired = write(tmp_path / "p.csv", ["premise", "hypothesis", "label"], pairs)
+    assert not any("repeat" in note for note in propose(str(paired), name="x", offline=True).notes)
 
 
 def test_classes_that_are_numbers_are_called_as_the_run_will_call_them(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from peftlab.core.task_guess import ColumnFacts, TaskGuess
+from peftlab.core.task_guess import ColumnFacts, TaskGuess, with_first_texts
 from peftlab.tasks.guesses.names import (
     ANSWERS_TO_PROMPTS,
     PROMPTS,
@@ -68,6 +68,7 @@ def guess_preferences(columns: Sequence[ColumnFacts]) -> list[TaskGuess]:
 
 
 def _prompt_and_response(columns: Sequence[ColumnFacts]) -> tuple[ColumnFacts, ColumnFacts] | None:
+    columns = with_first_texts(columns)
     prompt = column_called(columns, "prompt", "instruction")
     response = column_called(columns, "response", "completion", "output")
     if prompt is not None and response is not None and {prompt.kind, response.kind} <= set(READABLE):

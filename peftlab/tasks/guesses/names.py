@@ -56,7 +56,7 @@ RESPONSES = word_set(
 )
 ANSWERS_TO_PROMPTS = word_set(
     """
-    response completion output answer reply
+    response completion output answer answers reply
     """
 )
 
@@ -83,8 +83,13 @@ def named(columns: Sequence[ColumnFacts], known: Collection[str]) -> ColumnFacts
 
 
 def column_called(columns: Sequence[ColumnFacts], *names: str) -> ColumnFacts | None:
-    """The column of one of these names, in any case; the first name goes before the others."""
+    """The column of one of these names, in any case; the first name goes before the others.
+
+    The first item of a list has the name of the list, where no column has it.
+    """
     by_name = {"_".join(words_of(column.name)): column for column in columns}
+    for column in columns:
+        by_name.setdefault("_".join(words_of(column.name.removesuffix(".0"))), column)
     return next((by_name[name] for name in names if name in by_name), None)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from peftlab.core.task_guess import ColumnFacts, TaskGuess
+from peftlab.core.task_guess import ColumnFacts, TaskGuess, with_first_texts
 from peftlab.tasks.guesses.classes import label_score
 from peftlab.tasks.guesses.names import column_called, is_identifier
 
@@ -20,7 +20,7 @@ def guess_matches(columns: Sequence[ColumnFacts]) -> list[TaskGuess]:
         return []
     query, document = pair
     keys = {"query": query.name, "document": document.name}
-    negative = column_called(columns, *NEGATIVE_NAMES)
+    negative = column_called(_of_texts(columns), *NEGATIVE_NAMES)
     if negative is not None:
         keys["negatives"] = [negative.name]  # type: ignore[assignment]
     reasons = {"query": "a name for what is searched for", "document": "a name for what answers it"}
@@ -51,10 +51,15 @@ def guess_answers(columns: Sequence[ColumnFacts]) -> list[TaskGuess]:
 
 
 def _query_and_document(columns: Sequence[ColumnFacts]) -> tuple[ColumnFacts, ColumnFacts] | None:
-    texts = [column for column in columns if column.kind in ("text", "word") and not is_identifier(column)]
+    texts = _of_texts(columns)
     query = column_called(texts, *QUERY_NAMES)
     document = column_called([column for column in texts if column is not query], *DOCUMENT_NAMES)
     return None if query is None or document is None else (query, document)
+
+
+def _of_texts(columns: Sequence[ColumnFacts]) -> list[ColumnFacts]:
+    found = with_first_texts(columns)
+    return [column for column in found if column.kind in ("text", "word") and not is_identifier(column)]
 
 
 def _stand_in(passage: ColumnFacts, answers: ColumnFacts) -> bool:
