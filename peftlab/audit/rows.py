@@ -95,7 +95,8 @@ def read_table_rows(tuned: TunedModel, path: Path, *, columns: Sequence[str] = (
     task = tuned.task
     keep = tuple(dict.fromkeys((*task.source_columns(), *columns)))
     with options_in_hints():
-        stream = stream_file(path, reading, keep=keep, number_columns=task.number_columns())
+        images, numbers = task.image_columns(), task.number_columns()
+        stream = stream_file(path, reading, keep=keep, number_columns=numbers, image_columns=images)
         table = whole_split_of(stream, "test", keep, optional=task.optional_columns())
         return _checked(tuned, task.tidy_rows(task.arrange(table)), columns)
 
@@ -114,7 +115,8 @@ def read_further(
     texts = task.input_columns() if need == "texts" else ()
     keep = tuple(dict.fromkeys((*texts, *columns)))
     with options_in_hints():
-        rows = whole_split_of(stream_file(path, reading, keep=keep), "data", keep)
+        stream = stream_file(path, reading, keep=keep, image_columns=task.image_columns())
+        rows = whole_split_of(stream, "data", keep)
         rows = task.tidy_rows(rows) if texts else rows
         check_columns(rows, texts, ())
         return rows

@@ -117,7 +117,7 @@ def _rows(
         rows = (text_row(line, tuned) for line in lines if line.strip())
         return stream_rows("standard input", rows, keep=keep, image_columns=images)
     config = reading_config(tuned.recipe, file_format, encoding, settings)
-    return stream_standard_input(sys.stdin.buffer, config, keep=keep)
+    return stream_standard_input(sys.stdin.buffer, config, keep=keep, image_columns=images)
 
 
 def _print_lines(tuned: TunedModel, answers: Iterable[Mapping[str, Any]]) -> None:

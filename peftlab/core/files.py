@@ -27,6 +27,10 @@ def cache_folder() -> Path:
 
 def near_names(path: Path) -> str | None:
     """The hint for a path that does not exist: near names in the deepest folder of it that does."""
+    if path.is_symlink():
+        return f"It is a link to {path.readlink()}, and nothing is there."
+    if any(sign in path.name for sign in "*?"):
+        return "Patterns are not looked for. Give a folder, or one file: `data.source: {train: …, test: …}`."
     missing = path
     while not missing.parent.is_dir() and missing.parent != missing:
         missing = missing.parent

@@ -23,7 +23,7 @@ def class_folders(folder: Path) -> dict[str, dict[str, list[Path]]]:
     Returns:
         Split → class → files in order; empty where the folder is of another kind.
     """
-    found = {child.name: classes for child in _splits(folder) if (classes := _classes(child))}
+    found = {child.name: classes for child in split_folders(folder) if (classes := _classes(child))}
     if any(len(classes) > 1 for classes in found.values()):
         return found
     classes = _classes(folder)
@@ -40,7 +40,7 @@ def refuse_other_folders(folder: Path, classes: Mapping[str, Mapping[str, Sequen
     Raises:
         DataError: Naming the folder, and what in it does not fit.
     """
-    for split in _splits(folder) if "" not in classes else []:
+    for split in split_folders(folder) if "" not in classes else []:
         if split.name not in classes and _files(split):
             raise DataError(
                 f"the folder `{split.name}` has no folders of classes",
@@ -110,7 +110,8 @@ def _classes(folder: Path) -> dict[str, list[Path]]:
     return classes
 
 
-def _splits(folder: Path) -> list[Path]:
+def split_folders(folder: Path) -> list[Path]:
+    """The folders in a folder that are called like splits."""
     return [child for child in _folders(folder) if child.name.lower() in _SPLIT_WORDS]
 
 

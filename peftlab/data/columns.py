@@ -17,8 +17,18 @@ _MISSING = "is missing or empty"
 _NULL_HINT = "Set `data.drop_missing: true` to leave such rows out."
 
 
-def split_of_table(name: str, table: Table, columns: Sequence[str], *, optional: Sequence[str] = ()) -> Split:
+def split_of_table(
+    name: str, table: Table, columns: Sequence[str], *, optional: Sequence[str] = (), is_later_part: bool = False
+) -> Split:
     """A whole table as a split, with the columns that are needed; optional ones that are not there are all None.
+
+    Args:
+        name: Of the split.
+        table: The table.
+        columns: Those that are needed.
+        optional: Those of them that may be missing.
+        is_later_part: Whether the rows are some of a table whose first ones have been read: they may lack fields
+            within fields that others have.
 
     Raises:
         DataError: A column is not there.
@@ -27,7 +37,7 @@ def split_of_table(name: str, table: Table, columns: Sequence[str], *, optional:
     for column in columns:
         found = table.columns.get(column)
         if found is None:
-            found = nested_column(table.columns, column, table.name)
+            found = nested_column(table.columns, column, table.name, is_later_part=is_later_part)
         if found is None and column not in optional:
             raise DataError(f"there is no column `{column}`", where=table.name, hint=_hint_for_column(column, table))
         values[column] = [None] * len(table) if found is None else found
@@ -58,11 +68,12 @@ def take(split: Split, positions: Sequence[int], *, name: str | None = None) -> 
 def drop_missing_rows(split: Split, *, optional: Sequence[str] = ()) -> Split:
     """Leave out the rows in which any column is missing, or holds nothing but blanks, that is not optional."""
     needed = [values for column, values in split.columns.items() if column not in optional]
-    complete = [at for at, row in enumerate(zip(*needed, strict=True)) if not any(map(_is_missing, row))]
+    complete = [at for at, row in enumerate(zip(*needed, strict=True)) if not any(map(is_missing, row))]
     return split if len(complete) == len(split) else take(split, complete)
 
 
-def _is_missing(value: Any) -> bool:
+def is_missing(value: Any) -> bool:
+    """Whether a cell holds nothing, or blanks alone."""
     return value is None or (isinstance(value, str) and not value.strip())
 
 

@@ -41,8 +41,10 @@ def cut_splits(
             _drawn(train, config, seed, rules, fraction) if fold is None else _fold(train, config, seed, rules, fold)
         )
         if not drawn:
+            one_text = f"all {len(train):,} rows have one text, which is too little"
+            few = "1 row is too few" if len(train) == 1 else one_text
             raise DataError(
-                f"{len(train)} row is too few to make a {name} split",
+                f"{few} to make a {name} split",
                 where=train.source,
                 hint=f"Give more rows, or set `data.{name}_fraction: 0`.",
             )

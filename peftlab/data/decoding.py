@@ -18,7 +18,12 @@ from peftlab.data.file_types import HEAD_BYTES, hint_for_type, type_of_bytes
 from peftlab.data.table_files import TableFile
 
 _CANDIDATES = ("utf-8", "cp1252", "mac-roman", "latin-1", "gb18030", "shift_jis", "euc-kr", "koi8-r")
-_BYTE_ORDER_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+_BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32",  # begins like the next one
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
 _PROOF = 8
 """So many characters of several bytes make UTF-8 sure, whatever else the bytes could be."""
 
@@ -55,7 +60,7 @@ def decode(data: bytes, encoding: str, *, where: str) -> str:
     nul = text.find("\0")
     if nul >= 0:
         raise _nul(f"{where}, line {text.count(chr(10), 0, nul) + 1}")
-    if not text.strip():
+    if not text or text.isspace():
         raise DataError("the file is empty", where=where)
     return text
 
@@ -105,10 +110,11 @@ def undecodable_as_error(encoding: str, *, where: str) -> Iterator[None]:
     try:
         yield
     except UnicodeDecodeError as error:
+        marked = next((name for mark, name in _BYTE_ORDER_MARKS.items() if error.object.startswith(mark)), "cp1252")
         raise DataError(
             f"the byte 0x{error.object[error.start]:02x} is not {encoding}",
             where=where,
-            hint="Set `data.encoding`, such as `data.encoding: cp1252`.",
+            hint=f"Set `data.encoding`, such as `data.encoding: {marked}`.",
         ) from None
     except UnicodeError as error:  # such as utf-16 without its mark
         raise DataError(f"not {encoding}: {error}", where=where, hint="Set `data.encoding`.") from None

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 from warnings import catch_warnings, simplefilter
 
-from peftlab.core.errors import DataError, did_you_mean
+from peftlab.core.errors import DataError, did_you_mean, first_line
 from peftlab.data.delimited import checked_names, nameless
 from peftlab.data.dialects import Dialect
 from peftlab.data.table_files import TableFile
@@ -126,24 +126,31 @@ def _text(cell: Any) -> str | None:
 @contextmanager
 def _workbook(file: TableFile) -> Iterator[Any]:
     import openpyxl
-    from openpyxl.utils.exceptions import InvalidFileException
 
-    with file.open_seekable() as stream:
-        try:
-            with zipfile.ZipFile(stream) as archive:
-                unpacked = sum(info.file_size for info in archive.infolist())
-            if unpacked > largest_unpacked(file.path):
-                raise DataError(
-                    f"the workbook would unpack to {unpacked:,} bytes, too many for a table", where=file.name
-                )
-            stream.seek(0)
-            with catch_warnings():
-                simplefilter("ignore")  # of styles and extensions, which are not read
-                # The values that Excel computed last, not the formulas.
-                book = openpyxl.load_workbook(stream, read_only=True, data_only=True)
-        except (zipfile.BadZipFile, InvalidFileException, KeyError, ValueError, OSError) as error:
-            raise DataError(f"not an Excel workbook (.xlsx) that can be read: {error}", where=file.name) from None
+    with file.open_seekable() as stream, _damage_as_error(file):
+        with zipfile.ZipFile(stream) as archive:
+            unpacked = sum(info.file_size for info in archive.infolist())
+        if unpacked > largest_unpacked(file.path):
+            raise DataError(f"the workbook would unpack to {unpacked:,} bytes, too many for a table", where=file.name)
+        stream.seek(0)
+        with catch_warnings():
+            simplefilter("ignore")  # of styles and extensions, which are not read
+            # The values that Excel computed last, not the formulas.
+            book = openpyxl.load_workbook(stream, read_only=True, data_only=True)
         try:
             yield book
         finally:
             book.close()
+
+
+@contextmanager
+def _damage_as_error(file: TableFile) -> Iterator[None]:
+    """Whatever openpyxl, its reader of XML or the archive meet in a file, also in a sheet's later rows."""
+    try:
+        yield
+    except (DataError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001 - each of the three has errors of its own, which share nothing
+        raise DataError(
+            f"not an Excel workbook (.xlsx) that can be read: {first_line(error)}", where=file.name
+        ) from None

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 HEAD_BYTES = 512
-COMPRESSED = frozenset({"gzip", "bzip2", "xz"})
+COMPRESSED = frozenset({"gzip", "bzip2", "xz", "Zstandard"})
 TABLES: dict[str, Literal["parquet", "arrow", "xlsx"]] = {"Parquet": "parquet", "Arrow": "arrow", "Excel": "xlsx"}
 """Types that hold a table, with their ``data.format``."""
 
@@ -22,6 +22,7 @@ _BEGINNINGS: tuple[tuple[bytes, str], ...] = (
     (b"FEA1", "Arrow"),
     (b"\xff\xff\xff\xff", "Arrow"),
     (b"\x28\xb5\x2f\xfd", "Zstandard"),
+    (b"\x04\x22\x4d\x18", "LZ4"),
     (b"7z\xbc\xaf\x27\x1c", "7z"),
     (b"Rar!\x1a\x07", "RAR"),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "old Office (.xls, .doc)"),

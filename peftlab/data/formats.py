@@ -41,7 +41,7 @@ def format_of(file: TableFile, config: DataConfig) -> TableFormat:
     is_of = None if is_of in COMPRESSED or is_of == "zip" else is_of
     if is_of is not None and found is None and is_of in TABLES:
         return TABLES[is_of]
-    if is_of is not None and found != TABLES.get(is_of):
+    if is_of is not None and (found is None or found != TABLES.get(is_of)):
         meant = f"not {found}" if found else "not a table"
         raise DataError(f"this is a file of the type {is_of}, {meant}", where=file.name, hint=hint_for_type(is_of))
     if found is None:

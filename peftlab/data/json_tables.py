@@ -83,6 +83,8 @@ def _parsed_line(line: str, place: str) -> Any:
         return _loaded(line)
     except json.JSONDecodeError as error:
         hint = "A line holds one object." if error.msg == "Extra data" else None
+        if line.strip() in ("{", "[", "[{"):
+            hint = "If the whole file is one list of objects, set `data.format: json`."
         raise DataError(f"not JSON: {error.msg}", where=place, hint=hint) from None
     except (ValueError, RecursionError) as error:
         raise DataError(f"not JSON that can be read: {error}", where=place) from None

@@ -21,7 +21,7 @@ LocationKind = Literal["package", "path", "hub"]
 # A name with such an ending is meant as a file, even where there is none: a Hub id would be a puzzling answer.
 _FILE_ENDINGS = frozenset(
     {".csv", ".tsv", ".tab", ".txt", ".json", ".jsonl", ".ndjson", ".parquet", ".arrow", ".feather", ".conll"}
-    | {".iob", ".bio", ".annotated", ".gz", ".bz2", ".xz", ".zip", ".xlsx", ".xls", ".yaml", ".yml"}
+    | {".iob", ".bio", ".annotated", ".gz", ".bz2", ".xz", ".zst", ".zip", ".xlsx", ".xls", ".yaml", ".yml"}
     | {".gguf", ".safetensors", ".bin", ".pt", ".pth", ".onnx"}
 )
 _HUB_NAME = r"[A-Za-z0-9](?:[A-Za-z0-9_.-]{0,94}[A-Za-z0-9_])?"

@@ -13,21 +13,30 @@ def with_roots(columns: Collection[str]) -> set[str]:
     return {start for column in columns for start in _starts(column)}
 
 
-def nested_column(columns: Mapping[str, Sequence[Any]], name: str, where: str) -> list[Any] | None:
+def nested_column(
+    columns: Mapping[str, Sequence[Any]], name: str, where: str, *, is_later_part: bool = False
+) -> list[Any] | None:
     """The values of a field by its dotted name; of a list, ``answers.0.text`` takes the first item.
+
+    Args:
+        columns: Of the table.
+        name: The dotted name.
+        where: The table's name, for messages.
+        is_later_part: Whether no row of these need have the field, since they are a later part of a table.
 
     Returns:
         None where no column is a start of the name.
 
     Raises:
-        DataError: There is such a column, and no row has the field.
+        DataError: There is such a column, it holds something, and no row has the field.
     """
     root = next((start for start in _starts(name)[1:] if start in columns), None)
     if root is None:
         return None
     path = name[len(root) + 1 :].split(".")
     values = [_inner(value, path) for value in columns[root]]
-    if not any(found for _, found in values):
+    has_values = any(value is not None for value in columns[root])
+    if has_values and not is_later_part and not any(found for _, found in values):
         inside = {key for value in columns[root] if isinstance(value, Mapping) for key in value}
         raise DataError(
             f"the column `{root}` has no field `{'.'.join(path)}`",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -31,6 +32,14 @@ from peftlab.data.tables import read_table
 
 CHUNK_ROWS = 1024
 """So many rows are sorted by length together, and are in memory at once."""
+
+Later = Callable[[Collection[str]], Collection[str]]
+"""Which of some names, that the first rows lack, any later row has."""
+
+
+def _no_later(_: Collection[str]) -> Collection[str]:
+    """Nothing is known of later rows, or all rows have the same names."""
+    return ()
 
 
 @dataclass(frozen=True)
@@ -102,8 +111,10 @@ def _open(path: Path, config: DataConfig, keep: Sequence[str]) -> RowStream:
     return RowStream(where, len(table), "rows", _table_chunks(table))
 
 
-def stream_standard_input(source: BinaryIO, config: DataConfig, *, keep: Sequence[str]) -> RowStream:
-    """CSV, TSV or JSON Lines from a pipe; the format must be said.
+def stream_standard_input(
+    source: BinaryIO, config: DataConfig, *, keep: Sequence[str], image_columns: Sequence[str] = ()
+) -> RowStream:
+    """CSV, TSV or JSON Lines from a pipe; the format must be said. Its rows may name any image.
 
     Raises:
         DataError: The format is another one.
@@ -114,7 +125,8 @@ def stream_standard_input(source: BinaryIO, config: DataConfig, *, keep: Sequenc
             hint="Give csv, tsv or jsonl, or a file's name.",
         )
     name, keep = "standard input", sorted(with_roots(keep))
-    return RowStream(name, 0, "rows", _text_chunks(source, config, config.format, keep, name, lambda rows: rows))
+    chunks = _text_chunks(source, config, config.format, keep, name, lambda rows: rows)
+    return RowStream(name, 0, "rows", image_chunks(chunks, image_columns, Path(), is_confined=False))
 
 
 def stream_rows(
@@ -181,7 +193,7 @@ def unchecked_splits_of(
     """
     start = 0
     for table, done in stream.chunks:
-        part = split_of_table("data", table, columns, optional=tuple(optional))
+        part = split_of_table("data", table, columns, optional=tuple(optional), is_later_part=start > 0)
         split = Split("data", range(start, start + len(table)), part.columns, stream.name)
         start += len(table)
         yield split, done
@@ -249,31 +261,63 @@ def _counted(tables: Iterable[Table]) -> Iterator[tuple[Table, int]]:
 
 
 def _file_chunks(file: TableFile, config: DataConfig, kind: str, keep: Sequence[str]) -> Iterator[tuple[Table, int]]:
+    def later(names: Collection[str]) -> Collection[str]:
+        return _names_in_lines(file, config, names) if kind == "jsonl" else ()
+
     with file.open() as (source, position):
-        yield from _text_chunks(source, config, kind, keep, file.name, lambda _: _kilobytes(position()))
+        yield from _text_chunks(source, config, kind, keep, file.name, lambda _: _kilobytes(position()), later)
+
+
+def _names_in_lines(file: TableFile, config: DataConfig, names: Collection[str]) -> Collection[str]:
+    """Those of some names that any line of a file of JSON Lines has; it is read until all are found."""
+    found: set[str] = set()
+    # A line that cannot be read is told when its turn comes: the answers before it can be given.
+    with suppress(DataError), file.open() as (source, _):
+        for row in _text_rows(source, config, "jsonl", (), file.name):
+            found.update(row.keys() & names)
+            if len(found) == len(names):
+                break
+    return found
 
 
 def _text_chunks(
-    source: BinaryIO, config: DataConfig, kind: str, keep: Sequence[str], where: str, progress: Callable[[int], int]
+    source: BinaryIO,
+    config: DataConfig,
+    kind: str,
+    keep: Sequence[str],
+    where: str,
+    progress: Callable[[int], int],
+    later: Later = _no_later,
 ) -> Iterator[tuple[Table, int]]:
+    yield from _chunks(_text_rows(source, config, kind, keep, where), keep, where, progress, later)
+
+
+def _text_rows(
+    source: BinaryIO, config: DataConfig, kind: str, keep: Sequence[str], where: str
+) -> Iterator[Mapping[str, Any]]:
     # JSON Lines end at \n only: U+2028 and its like may stand inside a string.
     text = open_text(source, config.encoding, newline="\n" if kind == "jsonl" else "", where=where)
-    rows: Iterator[Mapping[str, Any]]
-    if kind == "jsonl":
-        rows = stream_json_lines(text, column_names=config.column_names, where=where)
-    else:
-        rows = stream_delimited(text, config.dialect, where=where, usual=usual_delimiter(kind), wanted=keep)
     with undecodable_as_error(config.encoding, where=where):
-        yield from _chunks(rows, keep, where, progress)
+        if kind == "jsonl":
+            yield from stream_json_lines(text, column_names=config.column_names, where=where)
+        else:
+            yield from stream_delimited(text, config.dialect, where=where, usual=usual_delimiter(kind), wanted=keep)
 
 
 def _chunks(
-    rows: Iterator[Mapping[str, Any]], keep: Sequence[str], name: str, progress: Callable[[int], int]
+    rows: Iterator[Mapping[str, Any]],
+    keep: Sequence[str],
+    name: str,
+    progress: Callable[[int], int],
+    later: Later = _no_later,
 ) -> Iterator[tuple[Table, int]]:
     done = 0
-    names: list[str] = []  # of JSON Lines, a chunk may lack a column that those before it have
+    names: list[str] = []  # of JSON Lines, a chunk may lack a column that others have
     while part := list(islice(rows, CHUNK_ROWS)):
         names = list(dict.fromkeys([*names, *(key for row in part for key in row)]))
+        if not done and len(part) == CHUNK_ROWS:
+            missing = {column for column in keep if with_roots([column]).isdisjoint(names)}
+            names += sorted(later(missing)) if missing else ()
         columns = {key: [row.get(key) for row in part] for key in names if key in keep}
         # Where none of the wanted columns is there, one stays, so that the rows can be counted.
         columns = columns or {key: [row.get(key) for row in part] for key in names[:1]}

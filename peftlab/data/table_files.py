@@ -23,7 +23,7 @@ from peftlab.core.errors import DataError
 from peftlab.data.file_types import COMPRESSED, HEAD_BYTES, type_of_bytes, type_of_file
 from peftlab.data.wheels import largest_unpacked
 
-PACKED_ENDINGS = (".gz", ".gzip", ".bz2", ".xz", ".lzma", ".zip")
+PACKED_ENDINGS = (".gz", ".gzip", ".bz2", ".xz", ".lzma", ".zst", ".zstd", ".zip")
 _DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, NotImplementedError)
 _XZ_MEMORY = 256 * 2**20
 _BLOCK = 2**20
@@ -120,6 +120,10 @@ class TableFile:
             return gzip.GzipFile(fileobj=raw)
         if kind == "bzip2":
             return bz2.BZ2File(raw)
+        if kind == "Zstandard":
+            import pyarrow as pa
+
+            return pa.CompressedInputStream(raw, "zstd")
         return io.BufferedReader(_Xz(raw)) if kind == "xz" else raw
 
 
@@ -164,7 +168,7 @@ def the_only_file(path: Path) -> TableFile:
 def is_junk(name: str) -> bool:
     """Whether a system has put a file there by itself, such as thumbnails of a folder's pictures."""
     parts = PurePosixPath(name).parts
-    return "__MACOSX" in parts or parts[-1].startswith(".") or parts[-1] in {"Thumbs.db", "desktop.ini"}
+    return "__MACOSX" in parts or parts[-1].startswith((".", "~$")) or parts[-1] in {"Thumbs.db", "desktop.ini"}
 
 
 class _Bounded(io.RawIOBase):

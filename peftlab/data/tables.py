@@ -9,7 +9,14 @@ from typing import Any
 
 from peftlab.core.errors import DataError
 from peftlab.core.reporter import ProgressCallback
-from peftlab.data.class_folders import LABEL_COLUMN, class_folders, column_of, columns_of_classes, refuse_other_folders
+from peftlab.data.class_folders import (
+    LABEL_COLUMN,
+    class_folders,
+    column_of,
+    columns_of_classes,
+    refuse_other_folders,
+    split_folders,
+)
 from peftlab.data.columnar import read_columnar
 from peftlab.data.conll import parse_conll
 from peftlab.data.data_config import DataConfig, SplitName, TableFormat
@@ -22,7 +29,7 @@ from peftlab.data.json_shapes import unwrapped
 from peftlab.data.json_tables import columns_of_json, parse_json_document, parse_json_lines
 from peftlab.data.saved_datasets import is_saved_dataset, read_saved_dataset
 from peftlab.data.table import Table
-from peftlab.data.table_files import TableFile, table_files, the_only_file
+from peftlab.data.table_files import TableFile, is_junk, table_files, the_only_file
 from peftlab.data.text_files import COLUMN, TextRows, read_text_rows
 
 _NOTES = ("readme", "license", "licence", "citation", "notes")
@@ -39,7 +46,8 @@ def read_table(
     """Read one file as one table.
 
     Args:
-        path: A CSV, TSV, JSON, JSONL, Parquet, Arrow, Excel or CoNLL file, or a packed one (gzip, bzip2, xz, zip).
+        path: A CSV, TSV, JSON, JSONL, Parquet, Arrow, Excel or CoNLL file, or a packed one (gzip, bzip2, xz, Zstandard,
+            zip).
         config: Says how the file is written.
         keep: The columns to keep; None: all. Columns that are not there are no error here.
         report: Is told how a file is read, where that had to be found out.
@@ -59,7 +67,8 @@ def read_tables(
     """Read all splits that a path holds, under the names that the source gives them.
 
     A folder's files are splits by their names (``train.csv``, ``dev.csv``; ``train-00000-of-00002.parquet`` is a part
-    of one), and so are an archive's files and a workbook's sheets. A folder of folders of texts holds a class in each.
+    of one), and so are an archive's files, a workbook's sheets, and folders in it that are called like splits. A folder
+    of folders of texts holds a class in each.
     A JSON object of lists is a table of columns, or holds splits where ``data.splits`` says so, or where a list is
     called ``train`` and holds rows. Any other file is one table.
 
@@ -186,8 +195,7 @@ def _read_folder(
 ) -> dict[str, Table]:
     if is_saved_dataset(folder):
         return read_saved_dataset(folder, keep=keep)
-    paths = [path for path in sorted([*folder.glob("*"), *folder.glob("data/*")]) if path.is_file()]
-    files = [file for file in map(TableFile, paths) if file.suffix in ENDINGS]
+    files = [TableFile(path) for path in sorted([*folder.glob("*"), *folder.glob("data/*")]) if _is_table(path)]
     tables = [file for file in files if not _is_note(file)]
     classes = class_folders(folder)
     # Files beside the classes' folders may be lists of where the texts come from; else they are what is meant.
@@ -202,7 +210,28 @@ def _read_folder(
             )
             for name, texts in classes.items()
         }
+    splits = [] if files else [child for child in split_folders(folder) if any(map(_is_table, child.iterdir()))]
+    if splits:
+        return {child.name: _table_of_split(child, config, keep, report) for child in splits}
     return _read_files(_without_notes(files), config, keep, report, where=folder, several=len(files))
+
+
+def _table_of_split(
+    folder: Path, config: DataConfig, keep: Collection[str] | None, report: ProgressCallback | None
+) -> Table:
+    """The one table of a folder that is called like a split."""
+    tables = read_tables(folder, config.model_copy(update={"splits": None}), keep=keep, report=report)
+    if len(tables) > 1:
+        raise DataError(
+            f"the folder holds several tables: {', '.join(tables)}",
+            where=str(folder),
+            hint="Give one of them for each split: `data.source: {train: …, test: …}`.",
+        )
+    return next(iter(tables.values()))
+
+
+def _is_table(path: Path) -> bool:
+    return path.is_file() and not is_junk(path.name) and TableFile(path).suffix in ENDINGS
 
 
 def _without_notes(files: list[TableFile]) -> list[TableFile]:
@@ -230,20 +259,41 @@ def _read_files(
         _tell_left(where, [file.member or file.path.name for file in files if file not in chosen], report)
     parts: dict[str, list[Table]] = {}
     if config.splits is None and _are_documents(chosen, config):
-        return {"": _concatenate([_read_file(file, config, keep, report) for file in chosen], where.name)}
-    for file in chosen:
-        if config.splits is None or _split_in_name(file) in config.splits.values():
-            parts.setdefault(_split_in_name(file), []).append(_read_file(file, config, keep, report))
+        return {"": _concatenate([_read_file(file, config, keep, report) for file in chosen], where.name, keep)}
+    wanted = [file for file in chosen if config.splits is None or _split_in_name(file) in config.splits.values()]
+    _refuse_copies(wanted, where)
+    for file in wanted:
+        parts.setdefault(_split_in_name(file), []).append(_read_file(file, config, keep, report))
     if not parts:
         names = [file.member or file.path.name for file in files[:12]]
         hint = f"There are: {', '.join(names)}." if names else "Give the path of a file."
+        deeper = [child.name for child in sorted(where.iterdir()) if child.is_dir()] if where.is_dir() else []
+        if deeper and not names:
+            hint = f"Its folders are called {', '.join(deeper[:8])}: give one of them, or those of `train` and `test`."
         what = "the folder holds no tables" if where.is_dir() else f"the archive of {several} files holds no tables"
         raise DataError(
             what if not files else "no file has a name of `data.splits`",
             where=str(where),
             hint=hint,
         )
-    return {name: _concatenate(tables, f"{where.name}: {name}") for name, tables in parts.items()}
+    return {
+        name: _concatenate(tables, f"{where.name}: {name}" if name else where.name, keep)
+        for name, tables in parts.items()
+    }
+
+
+def _refuse_copies(files: Sequence[TableFile], where: Path) -> None:
+    """Refuse ``test.csv`` beside ``test.json``: most likely they hold the same rows, which would count twice."""
+    known: dict[str, TableFile] = {}
+    for file in files:
+        stem = PurePosixPath(file.unpacked_name).stem
+        other = known.setdefault(stem, file)
+        if other is not file:
+            raise DataError(
+                f"two files are called {stem}: {other.member or other.path.name}, {file.member or file.path.name}",
+                where=str(where),
+                hint="Say which is meant, such as `data.source: {train: …, test: …}`.",
+            )
 
 
 def _tell_left(where: Path, names: Sequence[str], report: ProgressCallback | None) -> None:
@@ -260,19 +310,36 @@ def _are_documents(files: Sequence[TableFile], config: DataConfig) -> bool:
 
 
 def _split_in_name(file: TableFile) -> str:
-    return re.sub(r"-\d+-of-\d+$", "", PurePosixPath(file.unpacked_name).stem)
+    """A file's name without what numbers the parts of a split; older ones of the Hub have a digest behind it.
+
+    Spark and the Hub also write parts whose names are numbers alone: they are of one table, which has no name.
+    """
+    stem = PurePosixPath(file.unpacked_name).stem
+    if re.fullmatch(r"part[-_.]?\d+.*|0\d+", stem):
+        return ""
+    return re.sub(r"-\d+-of-\d+(-[0-9a-f]{16})?$", "", stem)
 
 
-def _concatenate(tables: list[Table], name: str) -> Table:
+def _concatenate(tables: list[Table], name: str, keep: Collection[str] | None) -> Table:
+    """The rows of all parts. Columns that are not in every part are left out, unless they are wanted."""
     if len(tables) == 1:
         return tables[0]
-    first, *others = tables
-    for other in others:
-        if set(other.names) != set(first.names):
-            odd = sorted(set(other.names) ^ set(first.names))
-            raise DataError(f"the column `{odd[0]}` is not in every part of the split", where=other.name)
-    columns = {column: _joined([table.columns[column] for table in tables]) for column in first.columns}
-    return Table(name, columns, first.names)
+    names = [column for column in tables[0].names if all(column in table.names for table in tables)]
+    for table in tables:
+        odd = sorted({*table.names}.difference(names).intersection(keep or ()))
+        if odd:
+            parts = ", ".join(part.name for part in tables if odd[0] not in part.names)
+            raise DataError(f"the column `{odd[0]}` is not in every part of the table", where=parts)
+    if not names:
+        raise DataError(f"no column is in all {len(tables)} files, so they are no parts of one table", where=name)
+    columns = {
+        column: _joined([table.columns[column] for table in tables])
+        for column in names
+        if all(column in table.columns for table in tables)
+    }
+    if not columns:  # none is wanted: any of each part counts its rows
+        columns = {names[0]: [None] * sum(map(len, tables))}
+    return Table(name, columns, tuple(names))
 
 
 def _joined(columns: Sequence[Sequence[Any]]) -> Sequence[Any]:

@@ -15,6 +15,7 @@ import pytest
 
 from peftlab.data.data_config import DataConfig
 from peftlab.data.streaming import stream_file
+from peftlab.data.tables import read_table
 
 pytestmark = pytest.mark.slow
 
@@ -83,3 +84,16 @@ def test_a_large_table_is_read_in_little_memory(name, write, rows, tmp_path):
         tracemalloc.stop()
     assert found == rows
     assert peak < LIMIT
+
+
+def test_a_table_that_is_read_whole_takes_little_more_than_its_texts(tmp_path):
+    lines(tmp_path / "a.csv", open)
+    config = DataConfig(source="x")
+    tracemalloc.start()
+    try:
+        table = read_table(tmp_path / "a.csv", config, keep=["text"])
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(table) == ROWS
+    assert peak < 4 * (tmp_path / "a.csv").stat().st_size

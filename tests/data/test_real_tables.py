@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from peftlab.core.errors import DataError
+from peftlab.core.errors import DataError, SourceError
 from peftlab.data.data_config import DataConfig
 from peftlab.data.delimited import parse_delimited, stream_delimited
 from peftlab.data.dialects import Dialect
@@ -140,6 +140,7 @@ PACKERS = {
     ".gz": gzip.compress,
     ".bz2": bz2.compress,
     ".xz": lzma.compress,
+    ".zst": lambda data: pa.compress(data, codec="zstd", asbytes=True),
     ".zip": lambda data: zipped("a.csv", data),
 }
 
@@ -155,7 +156,7 @@ def test_packed_files_are_read(ending, tmp_path):
         assert read_both_ways(path) == ROWS
 
 
-@pytest.mark.parametrize("ending", [".gz", ".bz2", ".xz"])
+@pytest.mark.parametrize("ending", [".gz", ".bz2", ".xz", ".zst"])
 def test_packed_lines_and_columns_are_read(ending, tmp_path):
     lines = "".join(json.dumps({"text": text, "label": label}) + "\n" for text, label in ROWS)
     (tmp_path / f"a.jsonl{ending}").write_bytes(PACKERS[ending](lines.encode()))
@@ -171,7 +172,7 @@ def test_a_packed_file_is_known_by_its_bytes(tmp_path):
     assert read_both_ways(tmp_path / "a.csv") == ROWS
 
 
-@pytest.mark.parametrize("ending", [".gz", ".bz2", ".xz", ".zip"])
+@pytest.mark.parametrize("ending", [".gz", ".bz2", ".xz", ".zst", ".zip"])
 def test_a_file_that_would_unpack_without_end_is_refused(ending, tmp_path, monkeypatch):
     monkeypatch.setattr("peftlab.data.wheels._ALWAYS_ALLOWED_BYTES", 2**20)
     path = tmp_path / f"a.csv{ending}"
@@ -184,7 +185,7 @@ def test_a_file_that_would_unpack_without_end_is_refused(ending, tmp_path, monke
             read()
 
 
-@pytest.mark.parametrize("ending", [".gz", ".bz2", ".xz", ".zip"])
+@pytest.mark.parametrize("ending", [".gz", ".bz2", ".xz", ".zst", ".zip"])
 def test_a_packed_file_that_is_cut_off_is_damaged(ending, tmp_path):
     path = tmp_path / f"a.csv{ending}"
     rows = [(f"text {row} {hash(str(row))}", "x") for row in range(2000)]
@@ -208,7 +209,7 @@ BINARY = {
     "xls": b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\0\x01" * 300,
     "sqlite": b"SQLite format 3\x00" + b"\0" * 100,
     "pdf": b"%PDF-1.7\n%\xe2\xe3\xcf\xd3\n",
-    "zstd": b"\x28\xb5\x2f\xfd\x04\x58abc",
+    "lz4": b"\x04\x22\x4d\x18\x64\x40abc",
     "png": b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR",
 }
 
@@ -224,6 +225,55 @@ def test_no_encoding_is_proposed_for_another_type_of_file(kind, options, tmp_pat
         with pytest.raises(DataError, match=r"of the type") as caught:
             read()
         assert "encoding" not in str(caught.value)
+
+
+def test_what_is_no_table_is_named_whatever_its_ending(tmp_path):
+    (tmp_path / "a.pkl").write_bytes(b"\x80\x04abc")
+    with pytest.raises(DataError, match=r"of the type pickle, not a table\n.*never loads pickle files"):
+        load_tables(DataConfig(source=str(tmp_path / "a.pkl")))
+
+
+def test_a_path_that_leads_nowhere_says_why(tmp_path):
+    (tmp_path / "a.csv").symlink_to("gone.csv")
+    with pytest.raises(SourceError, match=r"no such file[^\n]*\n.*a link to gone.csv, and nothing is there"):
+        load_tables(DataConfig(source=str(tmp_path / "a.csv")))
+    with pytest.raises(SourceError, match=r"no such file[^\n]*\n.*Patterns are not looked for"):
+        load_tables(DataConfig(source=str(tmp_path / "*.csv")))
+
+
+def test_the_mark_at_the_beginning_tells_the_encoding(tmp_path):
+    for encoding in ("utf-16", "utf-32"):
+        (tmp_path / "a.csv").write_text("text,label\na,b\n", encoding=encoding)
+        for read in (
+            lambda: load_tables(DataConfig(source=str(tmp_path / "a.csv"))),
+            lambda: list(stream_file(tmp_path / "a.csv", DataConfig(source="x"), keep=["text"]).chunks),
+        ):
+            with pytest.raises(DataError, match=encoding):
+                read()
+
+
+def test_folders_that_are_called_like_splits_hold_one_table_each(tmp_path):
+    for split, rows in {"train": ROWS, "test": ROWS[:1]}.items():
+        (tmp_path / split).mkdir()
+        (tmp_path / split / "0000.csv").write_text(csv_of(",", rows))
+    (tmp_path / "train" / "0001.csv").write_text(csv_of(",", ROWS[:2]))
+    tables = load_tables(DataConfig(source=str(tmp_path)))
+    assert {name: len(table) for name, table in tables.items()} == {"train": len(ROWS) + 2, "test": 1}
+    (tmp_path / "train" / "more.csv").write_text(csv_of(",", ROWS))
+    (tmp_path / "train" / "other.csv").write_text(csv_of(",", ROWS))
+    with pytest.raises(DataError, match=r"several tables"):
+        load_tables(DataConfig(source=str(tmp_path)))
+    (tmp_path / "deep" / "label=a").mkdir(parents=True)
+    with pytest.raises(DataError, match=r"holds no tables\n.*Its folders are called label=a"):
+        load_tables(DataConfig(source=str(tmp_path / "deep")))
+
+
+def test_two_files_of_one_name_are_not_put_together(tmp_path):
+    """They are most likely the same rows in two formats, and would count twice."""
+    (tmp_path / "train.csv").write_text(csv_of(","))
+    (tmp_path / "train.tsv").write_text(csv_of("\t"))
+    with pytest.raises(DataError, match=r"two files are called train: train.csv, train.tsv"):
+        load_tables(DataConfig(source=str(tmp_path)))
 
 
 def test_a_tar_archive_is_named(tmp_path):
@@ -274,6 +324,21 @@ def test_a_workbook_that_is_none_or_a_bomb_is_refused(tmp_path, monkeypatch):
     (tmp_path / "a.xlsx").write_text("text,label\na,b\n")
     with pytest.raises(DataError, match=r"not an Excel workbook"):
         read_both_ways(tmp_path / "a.xlsx")
+    workbook(tmp_path / "whole.xlsx", a=[["text", "label"], *[[f"text {at}", at] for at in range(200)]])
+    for member, damage in (
+        ("xl/worksheets/sheet1.xml", lambda data: data[: len(data) // 2]),
+        ("xl/worksheets/sheet1.xml", lambda data: data.replace(b"<v>190</v>", b"<v>?</v>")),
+        ("xl/workbook.xml", lambda data: data[: len(data) // 2]),
+    ):
+        with zipfile.ZipFile(tmp_path / "whole.xlsx") as whole, zipfile.ZipFile(tmp_path / "bad.xlsx", "w") as bad:
+            for name in whole.namelist():
+                bad.writestr(name, damage(whole.read(name)) if name == member else whole.read(name))
+        for read in (
+            lambda: load_tables(DataConfig(source=str(tmp_path / "bad.xlsx"))),
+            lambda: list(stream_file(tmp_path / "bad.xlsx", DataConfig(source="x"), keep=["text"]).chunks),
+        ):
+            with pytest.raises(DataError, match=r"bad.xlsx: not an Excel workbook"):
+                read()
     monkeypatch.setattr("peftlab.data.wheels._ALWAYS_ALLOWED_BYTES", 2**10)
     monkeypatch.setattr("peftlab.data.wheels._LARGEST_RATIO", 2)
     workbook(tmp_path / "b.xlsx", a=[["text", "label"], *[["a" * 2000, "x"]] * 500])

@@ -278,6 +278,12 @@ def test_one_row_cannot_be_split(tmp_path):
     with pytest.raises(DataError, match="1 row is too few to make a validation split"):
         load(given_splits(tmp_path, train="a b"))
     assert load(given_splits(tmp_path, train="a b c")).summary.rows == {"train": 1, "validation": 1, "test": 1}
+    answers = write_rows(
+        tmp_path / "answers.jsonl", [{"text": "the question", "answer": f"so {at}"} for at in range(9)]
+    )
+    rules = RowRules(["text"], [], source_columns=["text", "answer"], told_apart_by=["answer"])
+    with pytest.raises(DataError, match="all 9 rows have one text, which is too little to make a test split"):
+        load_splits(DataConfig(source=answers), rules, seed=0)
 
 
 @pytest.mark.parametrize(

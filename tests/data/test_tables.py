@@ -14,7 +14,7 @@ from peftlab.core.errors import DataError
 from peftlab.data.data_config import DataConfig
 from peftlab.data.delimited import parse_delimited
 from peftlab.data.dialects import Dialect
-from peftlab.data.streaming import CHUNK_ROWS, stream_file
+from peftlab.data.streaming import CHUNK_ROWS, stream_file, whole_split_of
 from peftlab.data.tables import read_table, read_tables
 
 ROWS = {"text": ["good film", "bad, „really” bad", "naïve"], "label": ["pos", "neg", None]}
@@ -186,10 +186,13 @@ def test_what_the_csv_module_writes_is_read_back(rows, delimiter):
     file = io.StringIO(newline="")
     writer = csv.writer(file, delimiter=delimiter, quoting=csv.QUOTE_ALL)
     writer.writerows([["a", "b", "c"], *rows])
-    columns = parse_delimited(file.getvalue(), Dialect(delimiter), where="x")
-    assert [list(row) for row in zip(*columns.values(), strict=True)] == [
-        [field or None for field in row] for row in rows
-    ]
+    for part in (1, 2**20):  # of the text, which is read in parts
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("peftlab.data.delimited._PART", part)
+            columns = parse_delimited(file.getvalue(), Dialect(delimiter), where="x")
+        assert [list(row) for row in zip(*columns.values(), strict=True)] == [
+            [field or None for field in row] for row in rows
+        ]
 
 
 @pytest.mark.parametrize(
@@ -273,6 +276,40 @@ def test_a_folder_s_files_are_splits_and_their_parts_belong_together(tmp_path):
     assert {name: table.columns["text"] for name, table in tables.items()} == {"train": ["a", "b", "c"], "dev": ["d"]}
 
 
+def test_parts_are_known_by_their_names(tmp_path):
+    """As Spark, the Hub and macOS write them: numbers alone, a digest behind them, and files that are none."""
+    half = {name: (values[:2], values[2:]) for name, values in ROWS.items()}
+    for folder, names in {
+        "hub": ("train-00000-of-00002-a0b1c2d3e4f5a6b7", "train-00001-of-00002-b0b1c2d3e4f5a6b7"),
+        "spark": ("part-00000-x.snappy", "part-00001-x.snappy"),
+        "numbers": ("0000", "0001"),
+    }.items():
+        (tmp_path / folder).mkdir()
+        for at, name in enumerate(names):
+            pq.write_table(
+                pa.table({key: parts[at] for key, parts in half.items()}), tmp_path / folder / f"{name}.parquet"
+            )
+        (tmp_path / folder / f"._{names[0]}.parquet").write_bytes(b"junk")
+        (tmp_path / folder / "~$train.xlsx").write_bytes(b"junk")
+        (table,) = read_tables(tmp_path / folder, config()).values()
+        assert dict(table.columns) == ROWS
+
+
+def test_parts_may_differ_in_columns_that_nobody_wants(tmp_path):
+    write(tmp_path / "part-0.jsonl", '{"text": "a", "label": "x"}\n')
+    write(tmp_path / "part-1.jsonl", '{"label": "y", "more": 1, "text": "b"}\n')
+    for keep in (None, {"text", "label"}, {"text", "label", "else"}):
+        table = read_tables(tmp_path, config(), keep=keep)[""]
+        assert dict(table.columns) == {"text": ["a", "b"], "label": ["x", "y"]}
+    assert len(read_tables(tmp_path, config(), keep={"else"})[""]) == 2
+    with pytest.raises(DataError, match=r"`more` is not in every part") as error:
+        read_tables(tmp_path, config(), keep={"text", "more"})
+    assert error.value.where == "part-0.jsonl"
+    write(tmp_path / "part-2.jsonl", '{"other": 1}\n')
+    with pytest.raises(DataError, match=r"no column is in all 3 files"):
+        read_tables(tmp_path, config())
+
+
 def test_files_that_are_no_split_are_told(tmp_path):
     for name in ("train", "latest", "contest"):
         (tmp_path / f"{name}.csv").write_text("text\nx\n")
@@ -322,6 +359,28 @@ def test_a_stream_is_read_as_the_whole_file(tmp_path):
     path = write(tmp_path / "c.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
     notes = [note for table, _ in stream_file(path, config(), keep=["note"]).chunks for note in table.columns["note"]]
     assert notes == read_table(path, config()).columns["note"]
+
+
+def test_a_streamed_column_may_come_late(tmp_path):
+    """Rows of JSON may lack a key, as in a file that is read whole; so may parts of a stream."""
+    rows = [{"text": "a"}] * (2 * CHUNK_ROWS) + [{"text": "b", "label": "x", "meta": {"y": 1}, "deep": {"z": 1}}]
+    rows[:CHUNK_ROWS] = [{"text": "a", "deep": {"z": 1}}] * CHUNK_ROWS
+    rows[CHUNK_ROWS : 2 * CHUNK_ROWS] = [{"text": "a", "deep": {"other": 1}}] * CHUNK_ROWS
+    columns = ["text", "label", "meta.y", "deep.z"]
+    for name, content in {"a.jsonl": "\n".join(map(json.dumps, rows)), "a.json": json.dumps(rows)}.items():
+        path = write(tmp_path / name, content)
+        found = whole_split_of(stream_file(path, config(), keep=columns), "data", columns)
+        assert found.columns["label"] == [None] * (2 * CHUNK_ROWS) + ["x"]
+        assert found.columns["meta.y"] == [None] * (2 * CHUNK_ROWS) + [1]
+        assert found.columns["deep.z"] == [1] * CHUNK_ROWS + [None] * CHUNK_ROWS + [1]
+        for missing in ("lable", "deep.y"):
+            with pytest.raises(DataError, match=r"no (column|field)"):
+                whole_split_of(stream_file(path, config(), keep=[missing]), "data", [missing])
+    broken = write(tmp_path / "b.jsonl", "\n".join(map(json.dumps, rows)) + "\n{")
+    chunks = stream_file(broken, config(), keep=["text", "nowhere"]).chunks
+    assert len(next(chunks)[0]) == CHUNK_ROWS  # the broken line is told when its turn comes
+    with pytest.raises(DataError, match=rf"{len(rows) + 1}|not JSON"):
+        list(chunks)
 
 
 def test_the_hint_of_a_line_of_json_is_of_a_line(tmp_path):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 import peftlab
+from peftlab.cli.app import app
 from peftlab.core.config import Document
 from peftlab.core.errors import DataError, UnsupportedError, UserError
 from peftlab.core.image_file import ImageFile, image_of
@@ -69,6 +72,12 @@ def test_a_folder_of_images_a_class_is_trained_on_and_asked_in_every_way(
     assert by_bytes["image"].startswith("bytes:sha256=")
     assert by_path["scores"] == by_bytes["scores"] == by_image["scores"]
     assert loaded.evaluate(folder).examples == 21
+    piped = ["predict", str(tmp_path / "run"), "--input", "-", "--format", "jsonl", "--json"]
+    done = CliRunner().invoke(app, piped, input=json.dumps({"image": str(file)}))
+    assert json.loads(done.stdout)["predictions"][0]["prediction"] == by_path["prediction"]
+    (folder / "table.csv").write_text("image,label\n" + "".join(f"cat/{at}.png,cat\n" for at in range(1, 20, 2)))
+    audited = ["audit", str(tmp_path / "run"), "--data", str(folder / "table.csv"), "--parts", "data"]
+    assert CliRunner().invoke(app, audited).exit_code == 0
 
 
 def spoilt(kind: str, folder: Path) -> str:
