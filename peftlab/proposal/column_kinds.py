@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from random import Random
 from typing import Any
 
 from peftlab.core.task_guess import TEXT_WORDS, ColumnFacts, ColumnKind
@@ -20,15 +21,18 @@ _EAST_ASIAN = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 
 def facts_of(table: Table) -> list[ColumnFacts]:
     """The facts of each column, from rows that are spread over the table."""
-    count = len(table)
-    step = max(1, -(-count // MOST_ROWS))
-    places = range(0, count, step)
+    places = some_rows(len(table), MOST_ROWS)
     last = max(len(table.names) - 1, 1)
     return [
         _facts(name, [table.columns[name][at] for at in places], at=position / last)
         for position, name in enumerate(table.names)
         if name in table.columns
     ]
+
+
+def some_rows(count: int, most: int) -> Sequence[int]:
+    """So many rows at most, drawn, in their order. Each second one would be of one class where two take turns."""
+    return range(count) if count <= most else sorted(Random(0).sample(range(count), most))  # noqa: S311 - no secret
 
 
 def mean_words(values: Sequence[str]) -> float:

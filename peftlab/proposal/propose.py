@@ -22,7 +22,7 @@ from peftlab.data.locations import parse_location, resolve_location
 from peftlab.data.nested import nested_column
 from peftlab.data.table import Table
 from peftlab.models.catalogue import MODELS
-from peftlab.proposal.column_kinds import facts_of
+from peftlab.proposal.column_kinds import facts_of, some_rows
 from peftlab.proposal.fit import notes_of_fit
 from peftlab.proposal.reading import Look, look_at
 
@@ -140,9 +140,8 @@ def _shown(task: str, guess: TaskGuess) -> str:
 
 def _token_lengths(table: Table, guess: TaskGuess, model: str, *, offline: bool) -> tuple[list[float], str]:
     """The length of each of some rows, and how it was found."""
-    step = max(1, len(table) // SAMPLE)
     read = [values for name in guess.texts if len(values := _values(table, name))]
-    texts = [" ".join(_text_of(values[at]) for values in read) for at in range(0, len(table), step)]
+    texts = [" ".join(_text_of(values[at]) for values in read) for at in some_rows(len(table), SAMPLE)]
     try:
         place = resolve_location(parse_location(model), offline=offline)
         if isinstance(place, Path) and (place / "tokenizer.json").is_file():

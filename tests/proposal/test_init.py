@@ -158,7 +158,7 @@ def test_what_may_be_empty_is_not_said_to_be_left_out(tmp_path):
 
 
 def test_what_is_missing_or_repeated_is_counted_in_all_rows(tmp_path):
-    """Of a long table some rows are looked at; one row that lacks a value stops a run, and copies are the run's."""
+    """Of a long table some rows are looked at, of both classes that take turns; a row that lacks a value stops a run."""
     rows = [(f"the text of number {at}", "ab"[at % 2]) for at in range(21_000)]
     rows[1] = (rows[1][0], "")
     rows[3] = (rows[0][0].upper(), rows[0][1])

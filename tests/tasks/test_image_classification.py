@@ -75,9 +75,11 @@ def test_a_folder_of_images_a_class_is_trained_on_and_asked_in_every_way(
     piped = ["predict", str(tmp_path / "run"), "--input", "-", "--format", "jsonl", "--json"]
     done = CliRunner().invoke(app, piped, input=json.dumps({"image": str(file)}))
     assert json.loads(done.stdout)["predictions"][0]["prediction"] == by_path["prediction"]
-    (folder / "table.csv").write_text("image,label\n" + "".join(f"cat/{at}.png,cat\n" for at in range(1, 20, 2)))
-    audited = ["audit", str(tmp_path / "run"), "--data", str(folder / "table.csv"), "--parts", "data"]
-    assert CliRunner().invoke(app, audited).exit_code == 0
+    table = tmp_path / "table.csv"
+    names = [("cat" if at % 2 else "dog", at) for at in range(20)]
+    table.write_text("image,label\n" + "".join(f"animals/{name}/{at}.png,{name}\n" for name, at in names))
+    done = CliRunner().invoke(app, ["audit", str(tmp_path / "run"), "--data", str(table), "--parts", "data"])
+    assert done.exit_code == 0, done.output
 
 
 def spoilt(kind: str, folder: Path) -> str:
