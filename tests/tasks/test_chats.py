@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from chat_tokenizers import CLOCK, FIELDS, PLAIN_CHAT, SPECIALS, THINKING, WITH_BOS, chat_tokenizer
 
-from peftlab.core.errors import DataError
+from peftlab.core.errors import DataError, UnsupportedError
 from peftlab.core.splits import Split
 from peftlab.tasks.causal_lm import CausalLm
 from peftlab.tasks.instruction_tuning import InstructionTuning
@@ -50,6 +51,46 @@ def turns_of(messages, tokenizer, tools=None) -> list[Turn]:
 
 def rendered(tokenizer, messages, **options) -> list[int]:
     return tokenizer.apply_chat_template(messages, return_dict=False, **options)
+
+
+# --- templates that are no good ---------------------------------------------------------------------------------------
+
+LOOP = "{%- for a in range(99999) %}{%- for b in range(99999) %}{%- endfor %}{%- endfor %}"
+
+
+@pytest.mark.parametrize("template", [LOOP + PLAIN_CHAT, "{%- set a = 9 ** (9 ** 9) %}" + PLAIN_CHAT, LOOP + CLOCK])
+def test_a_template_without_an_end_is_given_up(template: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat_template, "RENDERING_SECONDS", 0.2)
+    renderer = ChatTemplate(chat_tokenizer(template), datetime.datetime(2026, 1, 1))
+    with pytest.raises(UnsupportedError, match=r"row 1.* come to no end in 0\.2 seconds"):
+        renderer.turns(Conversation(TWO), where="row 1")
+    with ThreadPoolExecutor(1) as pool, pytest.raises(UnsupportedError, match="come to no end"):  # as a service does
+        pool.submit(ChatTemplate(chat_tokenizer(LOOP), None).fit_prompt, Conversation(TWO[:1]), 50, where="").result()
+
+
+@pytest.mark.parametrize(
+    ("start", "message"),
+    [
+        ("{%- for a in range(10 ** 12) %}{%- endfor %}", "Range too big"),
+        ("{%- macro a() %}{{- a() }}{%- endmacro %}{{- a() }}", "recursion"),
+        ("{{- 1 / 0 }}", "division by zero"),
+        ("{{- 'a' * 10 ** 16 }}", "MemoryError"),
+        ("{{- raise_exception('not so') }}", "not so"),
+        ("{%- for", "unexpected"),
+    ],
+)
+def test_a_template_that_fails_names_the_row(start: str, message: str) -> None:
+    with pytest.raises(DataError, match=f"row 1.* refuses the messages: .*{message}"):
+        turns_of(TWO, chat_tokenizer(start + PLAIN_CHAT))
+
+
+def test_of_several_templates_one_is_the_usual_one() -> None:
+    tokenizer = chat_tokenizer(None)
+    tokenizer.chat_template = {"default": PLAIN_CHAT, "tool_use": FIELDS}
+    assert ids_of(turns_of(TWO, tokenizer)) == ids_of(turns_of(TWO, chat_tokenizer(PLAIN_CHAT)))
+    tokenizer.chat_template = {"rag": PLAIN_CHAT}
+    with pytest.raises(UnsupportedError, match=r"model\.path.*no default"):
+        turns_of(TWO, tokenizer)
 
 
 # --- the template's own rendering -------------------------------------------------------------------------------------

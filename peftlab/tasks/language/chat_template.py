@@ -26,6 +26,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from peftlab.core.errors import DataError, UnsupportedError
+from peftlab.core.time_limit import within
 from peftlab.tasks.language.conversations import REASONING, WEIGHT, Conversation, Message
 from peftlab.tasks.language.remembered import Remembered
 from peftlab.tasks.language.rendering import Fitted, Turn, too_long
@@ -35,6 +36,8 @@ from peftlab.tasks.language.user_text import encode_marked, marked, pattern_of, 
 
 CLOCK = "strftime_now"
 """What templates call to ask for the date."""
+RENDERING_SECONDS = 10.0
+"""Of the processor; a short chat takes about 20 millionths of a second. A template that takes so much never ends."""
 REMEMBERED_BYTES = 16_000_000
 """Of rendered beginnings, and of their tokens: those of a chat of a hundred turns and a hundred thousand characters."""
 
@@ -91,11 +94,15 @@ class ChatTemplate:
         date: What the template is told the time is, if it asks.
 
     Raises:
-        UnsupportedError: The tokenizer has no chat template.
+        UnsupportedError: The tokenizer has no chat template, or several of which none is the usual one.
     """
 
     def __init__(self, tokenizer: Any, date: datetime.datetime | None) -> None:
         check_template(tokenizer.chat_template)
+        try:
+            tokenizer.get_chat_template()
+        except ValueError as error:  # it has several, and none is the usual one
+            raise UnsupportedError(f"the tokenizer's chat template: {error}", where="model.path") from None
         self._tokenizer, self._date = tokenizer, date
         self._specials = pattern_of(special_tokens(tokenizer))
         self._texts: Remembered[str] = Remembered(REMEMBERED_BYTES, sys.getsizeof)
@@ -204,9 +211,7 @@ class ChatTemplate:
         )
 
     def _render_anew(self, shown: Sequence[Message], tools: Sequence[Any] | None, where: str, prompt: bool) -> str:
-        from jinja2 import TemplateError
-
-        try:
+        def render() -> str:
             text: str = self._tokenizer.apply_chat_template(
                 shown,
                 tools=tools,
@@ -214,13 +219,22 @@ class ChatTemplate:
                 add_generation_prompt=prompt,
                 chat_template=self._template(bool(tools)),
             )
-        except (TemplateError, TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
+            return text
+
+        try:
+            return within(RENDERING_SECONDS, render)
+        except TimeoutError:
+            raise UnsupportedError(
+                f"the model's chat template has come to no end in {RENDERING_SECONDS:g} seconds",
+                where=where,
+                hint="A loop in it does not stop. Mend the template, or choose another model.",
+            ) from None
+        except Exception as error:  # noqa: BLE001 - it is the checkpoint's program, which may fail in every way
             raise DataError(
-                f"the model's chat template refuses the messages: {unmarked(str(error))}",
+                f"the model's chat template refuses the messages: {unmarked(str(error)) or type(error).__name__}",
                 where=where,
                 hint="Change the row, or choose a model whose template takes such a conversation.",
             ) from None
-        return text
 
     def _template(self, has_tools: bool) -> str:
         """The template; its clock stands still."""
