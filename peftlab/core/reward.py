@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import reprlib
 import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, SupportsFloat
 
 import pydantic
 from pydantic import Field, PositiveFloat, SerializeAsAny
@@ -115,7 +116,7 @@ def ask_rewards(reward: Reward, answers: Sequence[Answer]) -> list[float]:
     # A thread of its own, which nobody waits for at the end: a function that hangs must not hang the run.
     thread = threading.Thread(target=judge, name=f"reward {name}", daemon=True)
     thread.start()
-    thread.join(reward.timeout_seconds)
+    thread.join(min(reward.timeout_seconds, threading.TIMEOUT_MAX))
     done = len(judged)
     where = answers[min(done, len(answers) - 1)].where if one_by_one else _rows(answers)
     if thread.is_alive():
@@ -131,14 +132,22 @@ def ask_rewards(reward: Reward, answers: Sequence[Answer]) -> list[float]:
         raise RunFailedError(f"the reward `{name}` raised {type(error).__name__}: {error}", where=where) from error
     if done != len(answers):
         raise RunFailedError(f"the reward `{name}` gave {done} numbers for {len(answers)} answers", where=where)
-    for value, answer in zip(judged, answers, strict=True):
-        if not isinstance(value, int | float) or not math.isfinite(value):
-            raise RunFailedError(
-                f"the reward `{name}` gave {value!r} for the response {answer.response!r:.60}",
-                where=answer.where,
-                hint="A reward is a finite number.",
-            )
-    return [float(value) for value in judged]
+    return [_number(value, name, answer) for value, answer in zip(judged, answers, strict=True)]
+
+
+def _number(value: Any, name: str, answer: Answer) -> float:
+    """A reward as a number, which may be one of numpy's or torch's."""
+    try:
+        number = float(value) if isinstance(value, SupportsFloat) else math.nan
+    except (ArithmeticError, TypeError, ValueError, RuntimeError):  # too large, or a tensor of several numbers
+        number = math.nan
+    if not math.isfinite(number):
+        raise RunFailedError(
+            f"the reward `{name}` gave {reprlib.repr(value)} for the response {answer.response!r:.60}",
+            where=answer.where,
+            hint="A reward is a finite number.",
+        )
+    return number
 
 
 def _rows(answers: Sequence[Answer]) -> str:

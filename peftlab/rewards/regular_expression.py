@@ -6,6 +6,7 @@ import re
 
 from pydantic import Field, field_validator
 
+from peftlab.core.errors import RunFailedError
 from peftlab.core.reward import REWARDS, Answer, Reward
 
 
@@ -21,15 +22,33 @@ class RegularExpression(Reward):
     @field_validator("pattern")
     @classmethod
     def _compiles(cls, value: str) -> str:
+        import regex
+
         try:
             re.compile(value)
-        except re.error as error:
+            regex.compile(value)
+        except (re.error, regex.error) as error:
             raise ValueError(f"this is no regular expression: {error}") from None
         return value
 
     def reward(self, answer: Answer) -> float:
-        """1 or 0."""
-        found = re.search(self.pattern, answer.response, re.DOTALL)
+        """1 or 0.
+
+        Raises:
+            RunFailedError: The pattern takes too long.
+        """
+        import regex
+
+        # `re` cannot be ended, and lets no other thread run: a pattern such as (a|aa)+$ would stop the whole program.
+        try:
+            found = regex.search(self.pattern, answer.response, regex.DOTALL, timeout=self.timeout_seconds)
+        except TimeoutError:
+            raise RunFailedError(
+                f"the pattern {self.pattern!r} was still being tried after {self.timeout_seconds:g} seconds on the "
+                f"response {answer.response!r:.60}",
+                where=answer.where,
+                hint="Repetitions within repetitions, such as (a+)+, take that long. Write a simpler pattern.",
+            ) from None
         if found is None or not self.is_expected:
             return float(found is not None)
         said = found.group(1) if found.re.groups else found.group()

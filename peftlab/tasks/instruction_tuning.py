@@ -65,6 +65,8 @@ class InstructionTuning(ConversationTask):
     metrics: ClassVar[tuple[str, ...]] = (*LOSS_METRICS, *TEXT_METRICS)
     generates_text: ClassVar[bool] = True
     labels_are_texts: ClassVar[bool] = True
+    writes_in_training: ClassVar[bool] = False
+    """Whether training examples too hold a prompt to write a response to."""
 
     date: TemplateDate = None
     max_length: int = Field(
@@ -187,7 +189,7 @@ class InstructionTuning(ConversationTask):
                 if fitted is None:
                     continue
                 example = source_and_target(fitted.turns) if self._is_apart else tokens_and_labels(fitted.turns)
-                if not is_training:
+                if not is_training or self.writes_in_training:
                     prompt = self._prompt(renderer, context, where)
                     notes["prompts_cut_for_generation"] += prompt["truncated"]
                     example |= {
@@ -232,7 +234,7 @@ class InstructionTuning(ConversationTask):
 
         The room for it depends on no response: evaluation must not know more than a user's prompt tells.
         """
-        room = 0 if self._is_apart else min(self.max_new_tokens, self.max_length // 2)
+        room = 0 if self._is_apart else min(self.new_tokens(), self.max_length // 2)
         ids, truncated = renderer.fit_prompt(context, self.max_length - room, where=where)
         return {"input_ids": ids, "truncated": truncated}
 

@@ -8,9 +8,11 @@ import math
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 import torch
 import transformers
@@ -22,7 +24,9 @@ from peftlab.core.errors import ConfigError, RunFailedError, UnsupportedError
 from peftlab.core.reward import REWARDS, Answer, Reward, ask_rewards, reward_function
 from peftlab.core.task import Policy
 from peftlab.tasks.language.vocabulary_head import labelled_logits
+from peftlab.tasks.reinforcement.losses import advantages, are_equal
 from peftlab.tasks.reinforcement.prompts import Reinforcement
+from peftlab.tasks.reinforcement.rolled_out import prompt_of
 from peftlab.tasks.turing_machine.judge import share_of_right_steps
 from peftlab.tasks.turing_machine.machine import Machine
 from peftlab.tasks.turing_machine.notation import read_machine, write_configuration, write_machine
@@ -211,6 +215,28 @@ def test_a_response_is_computed_once_and_a_group_that_teaches_nothing_not_at_all
         assert largest(a - b for a, b in zip(first, other, strict=True)) <= 3e-6  # summed up in another order
 
 
+@pytest.mark.parametrize("estimator", ["grpo", "dr_grpo", "rloo"])
+def test_equal_rewards_teach_nothing_whatever_the_number(estimator: Any) -> None:
+    """The mean of six numbers 0.1 is not 0.1."""
+    rewards = torch.tensor([[0.1] * 6, [0.1] * 5 + [0.2], [-3.7] * 6], dtype=torch.float64)
+    assert rewards.mean(dim=1)[0] != 0.1
+    assert are_equal(rewards).tolist() == [True, False, True]
+    assert advantages(rewards, estimator).any(dim=1).tolist() == [False, True, False]
+
+
+def test_prompts_leave_room_for_a_response_in_training_as_in_evaluation(tiny_gpt2: Path) -> None:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_gpt2)
+    task = Reinforcement(rewards=[{"type": "exact_match"}], max_response_tokens=10, max_length=32)
+    found = []
+    for name in ("train", "test"):
+        rows = {"prompt": ["good film " * 20, "film"], "response": ["good", "bad"]}
+        split = peftlab.core.splits.Split(name, range(2), rows, "rows")
+        found.append([prompt_of(example) for example in task.encode(task.arrange(split), tokenizer, ()).examples])
+    assert found[0] == found[1] == [example["input_ids"] for example in task.prompts(split, tokenizer)]
+    assert len(found[0][0]) == 22
+    assert task.new_tokens() == 10
+
+
 # --- runs -------------------------------------------------------------------------------------------------------------
 
 
@@ -357,6 +383,35 @@ def test_built_in_rewards_judge_texts() -> None:
     assert [number.reward(answer(said, "12")) for said in ("so\n#### 12", "#### 1", "12")] == [1, 0, 0]
 
 
+def test_a_pattern_that_does_not_end_fails_the_run() -> None:
+    """Python's own search would let no other thread run."""
+    endless = REWARDS["regular_expression"](pattern="(a|aa)+$", timeout_seconds=0.2)
+    with pytest.raises(RunFailedError, match=r"was still being tried after 0\.2 seconds") as error:
+        endless.reward(answer("a" * 60 + "!", where="row 3"))
+    assert error.value.where == "row 3"
+    with pytest.raises(RunFailedError, match=r"pattern|has not answered"):
+        ask_rewards(endless, [answer("a" * 60 + "!")])
+
+
+def test_rewards_are_numbers_of_any_kind() -> None:
+    given: list[Any] = []
+
+    class Given(Reward):
+        registered_name = "given"
+
+        def reward(self, answer: Answer) -> float:
+            return given.pop()  # type: ignore[no-any-return]
+
+    for value in (1, True, numpy.float32(1), numpy.int64(1), torch.tensor(1.0), Fraction(1)):
+        given.append(value)
+        assert ask_rewards(Given(timeout_seconds=1e300), [answer("")]) == [1]
+    for value in (None, "1", [1.0], 10**400, torch.ones(2), numpy.float32("inf"), 1j):
+        given.append(value)
+        with pytest.raises(RunFailedError, match=r"the reward `given` gave .* for the response 'so'") as error:
+            ask_rewards(Given(), [answer("so", where="row 2")])
+        assert error.value.where == "row 2"
+
+
 def machine_and_prompt() -> tuple[Machine, str]:
     machine = read_machine("A 0 1 R B ; A _ 1 L H ; A 1 0 R A ; B 0 0 L A ; B 1 1 R H ; B _ 0 R A ;")
     return machine, f"{write_machine(machine)} | {write_configuration(machine.start('0010'))} ="
@@ -372,9 +427,10 @@ def test_the_simulator_judges_steps_and_runs() -> None:
     assert share_of_right_steps(prompt, f"{whole} .", steps=30) == (1.0, True)
     assert share_of_right_steps(prompt, texts[0], steps=30) == (1 / len(texts), True)
     assert share_of_right_steps(prompt, f"{whole} , {texts[0]}", steps=30)[0] < 1
-    with pytest.raises(UnsupportedError, match="cannot run the prompt") as error:
-        judge.reward(answer(texts[0], prompt="Hello", where="row 7"))
-    assert error.value.where == "row 7"
+    for other in ("Hello", prompt.replace(" | ", " | 7 "), prompt.replace(" | A ", " | G "), " ".join(texts)):
+        with pytest.raises(UnsupportedError, match="cannot run the prompt") as error:
+            judge.reward(answer(texts[0], prompt=other, where="row 7"))
+        assert error.value.where == "row 7"
 
 
 @pytest.mark.parametrize(
@@ -440,6 +496,7 @@ def test_a_user_reads_which_reward_failed_where(
         ({"rewards": [{"type": "good_wurds"}]}, "unknown reward `good_wurds` Did you mean `good_words`"),
         ({"rewards": [{"type": "regular_expression", "pattern": "("}]}, "no regular expression"),
         ({"packing": True}, "packs nothing"),
+        ({"max_new_tokens": 5}, "leave `max_new_tokens` out"),
     ],
 )
 def test_keys_that_cannot_be(keys: dict[str, Any], message: str, tmp_path: Path) -> None:

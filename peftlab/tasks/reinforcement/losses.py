@@ -21,13 +21,19 @@ EPSILON = 1e-4
 
 
 def advantages(rewards: Tensor, estimator: Estimator) -> Tensor:
-    """How much better each response is than its group (groups × responses)."""
+    """How much better each response is than its group (groups × responses); exactly 0 where all are as good."""
     means = rewards.mean(dim=1, keepdim=True)
+    # The mean of equal numbers, such as 0.1, may be another number by its last digit.
+    centred = (rewards - means).masked_fill(are_equal(rewards)[:, None], 0.0)
     if estimator == "rloo":
         count = rewards.shape[1]
-        return (rewards - means) * count / (count - 1)
-    centred = rewards - means
+        return centred * count / (count - 1)
     return centred / (rewards.std(dim=1, keepdim=True) + EPSILON) if estimator == "grpo" else centred
+
+
+def are_equal(rewards: Tensor) -> Tensor:
+    """Whether all responses of a group have one reward (groups)."""
+    return rewards.amax(dim=1) == rewards.amin(dim=1)
 
 
 def policy_losses(

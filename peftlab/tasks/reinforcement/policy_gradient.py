@@ -22,7 +22,7 @@ from peftlab.tasks.language.decoder import DecoderTask, pad_language, shifted
 from peftlab.tasks.language.generation import generate_tokens, response_ends
 from peftlab.tasks.language.vocabulary_head import label_losses, targets
 from peftlab.tasks.preference.course import reward_without_score
-from peftlab.tasks.reinforcement.losses import Estimator, advantages, policy_losses
+from peftlab.tasks.reinforcement.losses import Estimator, advantages, are_equal, policy_losses
 from peftlab.tasks.reinforcement.rolled_out import (
     ADVANTAGES,
     COUNTS,
@@ -105,6 +105,10 @@ class PolicyGradient(DecoderTask):
         """Only for the divergence."""
         return self.kl > 0 or self.log_kl
 
+    def new_tokens(self) -> int:
+        """As many as in training."""
+        return self.max_response_tokens
+
     def roll_out_steps(self) -> int:
         """As the recipe says."""
         return self.steps_per_roll_out
@@ -133,7 +137,7 @@ class PolicyGradient(DecoderTask):
         figures = {
             "reward": float(total.mean()),
             **({f"reward/{name}": sum(own) / len(own) for name, own in each.items()} if len(each) > 1 else {}),
-            "groups_of_equal_rewards": float((groups.std(dim=1) == 0).double().mean()),
+            "groups_of_equal_rewards": float(are_equal(groups).double().mean()),
             "response_tokens": sum(map(len, responses)) / len(responses),
         }
         rolled = [once(example, whole=self.needs_reference) for example in rolled]

@@ -24,6 +24,7 @@ class Reinforcement(PolicyGradient, InstructionTuning):
     """Learn from rewards for what the model writes itself (GRPO, RLOO, Dr. GRPO); rows are prompts with answers."""
 
     metrics: ClassVar[tuple[str, ...]] = ("mean_reward", "exact_match", "response_tokens")
+    writes_in_training: ClassVar[bool] = True
 
     @model_validator(mode="after")
     def _check_rewards(self) -> Reinforcement:
@@ -31,6 +32,8 @@ class Reinforcement(PolicyGradient, InstructionTuning):
             raise ValueError("name the `rewards`, such as [{type: exact_match}]")
         if self.packing:
             raise ValueError("reinforcement packs nothing: leave `packing` out")
+        if self.max_new_tokens not in (type(self).model_fields["max_new_tokens"].default, self.max_response_tokens):
+            raise ValueError("`max_response_tokens` says where every response is cut: leave `max_new_tokens` out")
         return self
 
     def why_not_measured(self, metric: str, split: Split, labels: tuple[str, ...]) -> str | None:

@@ -15,8 +15,10 @@ COUNTS = "counts"
 
 
 def prompt_of(example: Example) -> list[int]:
-    """The tokens before an example's last answer."""
-    return list(example["input_ids"][: _answer_bounds(example)[0]])
+    """The prompt that leaves room for a response, where there is one; else the tokens before the last answer."""
+    return list(
+        example["prompt_ids"] if "prompt_ids" in example else example["input_ids"][: _answer_bounds(example)[0]]
+    )
 
 
 def answer_of(example: Example) -> list[int]:

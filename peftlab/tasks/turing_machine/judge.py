@@ -24,7 +24,7 @@ def share_of_right_steps(prompt: str, response: str, *, steps: int = 1) -> tuple
         configuration at all.
 
     Raises:
-        DataError: The prompt holds no machine and no configuration.
+        DataError: The prompt holds no machine with a configuration of it.
     """
     machine, now = _read_prompt(prompt.strip())
     due: list[tuple[tuple[str, ...], int, str]] = []
@@ -61,4 +61,7 @@ def _read_prompt(prompt: str) -> tuple[Machine, Configuration]:
     if not mark or start is None:
         raise DataError("it is no table with a configuration behind it")
     cells, place, state = start
-    return _machine(table.strip()), Configuration(cells, 0, place, state)
+    machine = _machine(table.strip())
+    if state not in (*machine.states, *HALTING_STATES) or not set(cells) <= set(machine.symbols):
+        raise DataError("its configuration has a state or a symbol that the table lacks")
+    return machine, Configuration(cells, 0, place, state)
