@@ -88,14 +88,14 @@ def prepare_splits(
         base: Asks the model.
         model: The base; its weights are compared before and after.
         path: The file.
-        identity: Of data and settings, as plain JSON: values of others, or of other weights, are computed anew.
+        identity: Of data and settings, as plain JSON: values of others, of other weights or tokens, are computed anew.
         world: The processes that prepare them together.
 
     Raises:
         RunFailedError: The task has changed the base, or gives other rows than there are examples.
     """
     before = fingerprints(dict(model.named_parameters()))
-    content = json.dumps([identity, before], sort_keys=True, default=str)
+    content = json.dumps([identity, before, _tokens_sha256(splits)], sort_keys=True, default=str)
     key = hashlib.sha256(content.encode()).hexdigest()
     found = world.first(lambda: read_prepared(path, key))
     if found is None:
@@ -116,6 +116,16 @@ def prepare_splits(
                 whole = {name: value.contiguous() for name, value in found.items()}
                 save_file(whole, partial, metadata={"identity": key})
     return {name: with_values(split, found) for name, split in splits.items()}
+
+
+def _tokens_sha256(splits: Mapping[str, EncodedSplit]) -> str:
+    """Of all examples: a chat template, or a tokenizer, makes others of the same rows."""
+    found = hashlib.sha256()
+    for name, split in splits.items():
+        found.update(f"{name} {len(split)}\n".encode())
+        for example in split.examples:
+            found.update(json.dumps(example, sort_keys=True, default=str).encode())
+    return found.hexdigest()
 
 
 def with_values(split: EncodedSplit, found: Mapping[str, Tensor]) -> EncodedSplit:

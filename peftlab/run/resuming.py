@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import time
 from typing import Any
 
 import torch
 
 from peftlab.core.errors import UserError
+from peftlab.core.model_facts import TokenizerFacts
 from peftlab.core.threads import keep_threads
 from peftlab.run.run_context import RunContext
 from peftlab.run.teachers import NOTE as TEACHERS_NOTE
@@ -48,7 +51,8 @@ def latest_checkpoint(run: RunContext) -> Checkpoint | None:
             raise UserError(
                 f"the run cannot be resumed here: `{key}` has changed",
                 where=str(run.folder.path),
-                hint="The data, the base model, a teacher or a library has changed. Start the run in a new folder.",
+                hint="The data, the base model, its tokenizer, a teacher or a library has changed. "
+                "Start the run in a new folder.",
             )
     return checkpoint
 
@@ -95,4 +99,13 @@ def _identity(run: RunContext) -> dict[str, Any]:
         "added_rows_fingerprint": run.checked.data.summary.added_rows_fingerprint,
         "labels": list(run.checked.labels),
         "learned": dict(run.recipe.task.learned),
+        "tokenizer": _sha256_of(run.checked.facts.tokenizer),
     }
+
+
+def _sha256_of(tokenizer: TokenizerFacts | None) -> str | None:
+    """Of a tokenizer's tokens and its chat template, which may be changed without the weights."""
+    if tokenizer is None:
+        return None
+    content = json.dumps([sorted(tokenizer.tokens.items()), tokenizer.chat_template])
+    return hashlib.sha256(content.encode()).hexdigest()

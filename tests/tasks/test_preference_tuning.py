@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import peft
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file
 
 import peftlab
 from peftlab.core.errors import DataError, UnsupportedError
@@ -315,7 +317,17 @@ REFUSED = [
         "differs from that of the chat",
     ),
     ({"prompt": None, "chosen": [user("How?"), assistant("So.")], "rejected": "No."}, "`rejected` has no prompt"),
+    (
+        {"prompt": "How?", "chosen": json.dumps([user("How?"), assistant("So.")]), "rejected": "No."},
+        "`chosen` holds a chat that is written as text",
+    ),
+    ({"prompt": str([user("How?")]), "chosen": "So.", "rejected": "No."}, "`prompt` holds a chat that is written as"),
 ]
+
+
+def test_a_response_may_be_json() -> None:
+    row = {"prompt": "Which?", "chosen": '[{"value": 1, "role": 2}]', "rejected": '[{"content": "none"}]'}
+    assert json.loads(PreferenceTuning().arrange(split_of([row])).columns["chosen"][0]) == {"content": row["chosen"]}
 
 
 @pytest.mark.parametrize(("row", "message"), REFUSED)
@@ -381,6 +393,28 @@ def test_a_chat_template_renders_texts_and_chats_alike(gpt2: tuple[Any, Any], ti
     assert plain.encode(plain.arrange(split_of(SAME[:1])), tokenizer, ()).examples[0] != of_each[0]
     prompt = task.prompts(split_of(SAME[:1]), tokenizer)[0]["input_ids"]
     assert of_each[0]["input_ids"][: of_each[0]["prompt_length"]] == prompt
+
+
+def test_the_reference_is_that_of_the_chat_template_that_the_run_goes_on_with(
+    tiny_gpt2: Path, rows: Path, tmp_path: Path
+) -> None:
+    base = shutil.copytree(tiny_gpt2, tmp_path / "base")
+    template, kept = base / "chat_template.jinja", tmp_path / "run" / PREPARED
+    template.write_text(PLAIN_CHAT)
+    values = recipe(base, rows, {"type": "lora"}, max_length=128).model_dump(mode="json")
+    values["training"]["max_steps"] = 2
+    begun = peftlab.Recipe.from_dict(values)
+    assert peftlab.run_recipe(begun, output_dir=tmp_path / "run").record.status == "success"
+    before = load_file(kept)["train/reference"]
+    (tmp_path / "run" / "record.json").unlink()
+    template.write_text(PLAIN_CHAT.replace("<|im_end|>", ""))
+    stopped = peftlab.run_recipe(begun, output_dir=tmp_path / "run", resume=True)
+    assert "`tokenizer` has changed" in str(stopped.record.error)
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    (tmp_path / "run" / "record.json").unlink()
+    done = peftlab.run_recipe(begun, output_dir=tmp_path / "run", resume=True)
+    assert done.record.guards["margins_start_at_zero"].status == "passed"
+    assert not torch.equal(load_file(kept)["train/reference"], before)
 
 
 def test_nothing_is_scored_without_the_reference(gpt2: tuple[Any, Any]) -> None:

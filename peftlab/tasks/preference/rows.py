@@ -7,17 +7,29 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from peftlab.core.errors import DataError
 from peftlab.core.splits import Split
-from peftlab.tasks.language.conversations import CONTEXT, RESULTS, WEIGHT, Conversation, Message, parsed_messages
+from peftlab.tasks.language.conversations import (
+    CONTEXT,
+    RESULTS,
+    ROLES,
+    WEIGHT,
+    Conversation,
+    Message,
+    parsed_messages,
+)
 
 CHOSEN, REJECTED, RESPONSE, LABEL, MARGIN = "chosen", "rejected", "response", "label", "margin"
 """The columns that rows end in, beside the context."""
 TRUTHS: Mapping[Any, bool] = {True: True, False: False, "true": True, "false": False, "1": True, "0": False}
 """How tables write whether a response is desirable."""
+LIST_OF_MESSAGES = re.compile(r"""\s*\[\s*\{\s*(["'])(role|from|content|value)\1\s*:""")
+A_ROLE = re.compile(rf"""(["'])(role|from)\1\s*:\s*(["'])({"|".join(ROLES)})\3""")
+"""How a chat looks that is written as text, by JSON or by Python."""
 
 
 def arrange_pairs(split: Split, *, prompt: str, chosen: str, rejected: str, margin: str | None = None) -> Split:
@@ -93,6 +105,24 @@ def read_prompt(value: Any, column: str, where: str) -> list[Message]:
     return messages
 
 
+def _as_text(value: str, column: str, where: str) -> str:
+    """The text of a column, which is no chat.
+
+    Raises:
+        DataError: It is empty, or a chat as a table of texts such as a CSV file holds it: quotation marks and all would
+            be learned.
+    """
+    if not value.strip():
+        raise DataError(f"the column `{column}` is empty", where=where, hint="Remove the row, or fill it.")
+    if LIST_OF_MESSAGES.match(value) and A_ROLE.search(value):
+        raise DataError(
+            f"the column `{column}` holds a chat that is written as text: {value!r:.60}",
+            where=where,
+            hint="Give the rows as JSON Lines or Parquet, in which a chat is a list of messages.",
+        )
+    return value
+
+
 def with_response(context: Conversation, message: str) -> Conversation:
     """A context with a response of a row behind it."""
     fields = json.loads(message)
@@ -105,9 +135,7 @@ def _side(split: Split, row: int, column: str) -> tuple[list[Message], Message]:
     if value is None:
         raise DataError(f"the column `{column}` is missing", where=where, hint="Both sides of a pair are needed.")
     if isinstance(value, str):
-        if not value.strip():
-            raise DataError(f"the column `{column}` is empty", where=where, hint="Remove the row, or fill it.")
-        return [], {"content": value}
+        return [], {"content": _as_text(value, column, where)}
     messages = _messages(value, where)
     if messages[-1]["role"] != "assistant":
         raise DataError(
@@ -127,6 +155,8 @@ def _context(split: Split, row: int, prompt: str, sides: Mapping[str, tuple[Sequ
     """The messages before the responses, as JSON: the prompt's, or those that the sides hold themselves."""
     where, value = split.where(row), split.columns[prompt][row] if prompt in split.columns else None
     own = {column: list(before) for column, (before, _) in sides.items() if before}
+    if isinstance(value, str):
+        value = _as_text(value, prompt, where)
     given = None if value is None else read_prompt(value, prompt, where)
     if not own:
         if given is None:
