@@ -146,4 +146,8 @@ class RewardModel(ComparedResponses):
 
     def usage_note(self) -> str:
         """What the output means."""
-        return "The output is a reward: only differences between responses to one prompt mean something."
+        return (
+            "The output is a reward: only differences between responses to one prompt mean something. It is read at "
+            "the token that ends the response. Where the tokenizer pads with that token, transformers takes it for "
+            "padding, and reads the one before: set `model.config.pad_token_id = None`, and give one text at a time."
+        )

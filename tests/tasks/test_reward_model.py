@@ -8,10 +8,13 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 
 import peftlab
 from peftlab.core.errors import DataError
+from peftlab.core.reporter import Silent
 from peftlab.core.splits import Split
+from peftlab.inference.export.export import export_run
 from peftlab.tasks.reward_model import RewardModel
 from tests.conftest import sentences
 
@@ -46,6 +49,17 @@ def test_a_run_tells_held_out_pairs_apart_and_judges_responses(tiny_gpt2: Path, 
     good, bad = peftlab.load(tmp_path / "run").predict([("any film", "good film"), ("any film", "bad film")])
     assert good["prediction"] > bad["prediction"]
     assert good["response"] == "good film"
+    # As the card says, transformers by itself reads the token before the end token, where that pads too.
+    export_run(tmp_path / "run", "merged", tmp_path / "model", offline=True, reporter=Silent())
+    plain = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "model").eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
+    ids = torch.tensor([tokenizer("any film\ngood film")["input_ids"] + [tokenizer.eos_token_id]])
+    with torch.inference_mode():
+        assert plain.config.pad_token_id == tokenizer.eos_token_id
+        assert plain(ids).logits.item() == pytest.approx(plain(ids[:, :-1]).logits.item(), abs=1e-6)
+        plain.config.pad_token_id = None
+        assert plain(ids).logits.item() == pytest.approx(good["prediction"], abs=1e-5)
+    assert "set `model.config.pad_token_id = None`" in (tmp_path / "model" / "README.md").read_text()
     # Rows of pairs become contexts and responses when they are scored, as they did in the run.
     found = peftlab.load(tmp_path / "run").evaluate(tmp_path / "pairs.jsonl")
     assert found.scores["reward_accuracy"] > 0.9
