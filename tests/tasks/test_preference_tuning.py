@@ -16,7 +16,7 @@ import transformers
 from safetensors.torch import load_file
 
 import peftlab
-from peftlab.core.errors import DataError, UnsupportedError
+from peftlab.core.errors import DataError, UnsupportedError, UserError
 from peftlab.core.reporter import Silent
 from peftlab.core.splits import Split
 from peftlab.core.task import Policy
@@ -395,23 +395,30 @@ def test_a_chat_template_renders_texts_and_chats_alike(gpt2: tuple[Any, Any], ti
     assert of_each[0]["input_ids"][: of_each[0]["prompt_length"]] == prompt
 
 
+class Breaks(peftlab.Callback):
+    """Fails in the first step, as a program may."""
+
+    def on_step(self, step: int, loss: float) -> None:
+        raise RuntimeError("enough")
+
+
 def test_the_reference_is_that_of_the_chat_template_that_the_run_goes_on_with(
     tiny_gpt2: Path, rows: Path, tmp_path: Path
 ) -> None:
     base = shutil.copytree(tiny_gpt2, tmp_path / "base")
     template, kept = base / "chat_template.jinja", tmp_path / "run" / PREPARED
-    template.write_text(PLAIN_CHAT)
-    values = recipe(base, rows, {"type": "lora"}, max_length=128).model_dump(mode="json")
+    short = "{%- for m in messages %}{{- m.role[:1] + m.content + eos_token }}{%- endfor %}"
+    short += "{%- if add_generation_prompt %}{{- 'a' }}{%- endif %}"
+    template.write_text(short)
+    values = recipe(base, rows, {"type": "lora"}).model_dump(mode="json")
     values["training"]["max_steps"] = 2
     begun = peftlab.Recipe.from_dict(values)
-    assert peftlab.run_recipe(begun, output_dir=tmp_path / "run").record.status == "success"
+    assert peftlab.run_recipe(begun, output_dir=tmp_path / "run", callbacks=[Breaks()]).record.status == "failed"
     before = load_file(kept)["train/reference"]
-    (tmp_path / "run" / "record.json").unlink()
-    template.write_text(PLAIN_CHAT.replace("<|im_end|>", ""))
-    stopped = peftlab.run_recipe(begun, output_dir=tmp_path / "run", resume=True)
-    assert "`tokenizer` has changed" in str(stopped.record.error)
+    template.write_text(short.replace("m.content", "' ' + m.content"))
+    with pytest.raises(UserError, match="`tokenizer` has changed"):
+        peftlab.run_recipe(begun, output_dir=tmp_path / "run", resume=True)
     shutil.rmtree(tmp_path / "run" / "checkpoints")
-    (tmp_path / "run" / "record.json").unlink()
     done = peftlab.run_recipe(begun, output_dir=tmp_path / "run", resume=True)
     assert done.record.guards["margins_start_at_zero"].status == "passed"
     assert not torch.equal(load_file(kept)["train/reference"], before)
