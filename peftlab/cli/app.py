@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import sys
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.main import get_command
 
 from peftlab.cli.application import application
 from peftlab.cli.audit import audit
@@ -98,6 +100,12 @@ def _options(
     """The options before the verb."""
 
 
+@functools.cache
+def _command() -> Any:
+    """The verbs as typer makes them of their functions; to read all signatures takes as long as some verbs."""
+    return get_command(app)
+
+
 def main() -> None:
     """Run the command; every error that a user can meet becomes a message and an exit code."""
     threads.begin()
@@ -117,7 +125,7 @@ def _tell_wrong_usage(leaving: SystemExit) -> None:
 
 def _exit_code() -> int | str | None:
     try:
-        app()
+        _command()()
     except SystemExit as leaving:
         if isinstance(leaving.__context__, BrokenPipeError):  # typer and rich say 1
             return READER_LEFT

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import os
 import platform
@@ -79,8 +80,9 @@ def _cpu_name() -> str:
     return platform.processor() or platform.machine()
 
 
+@functools.cache
 def _commit() -> dict[str, Any]:
-    """The commit of peftlab's own checkout, where it runs from one."""
+    """The commit of peftlab's own checkout, where it runs from one, as it was at this process's first record."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():  # installed: a repository further up would be somebody else's
         return {"commit": None, "uncommitted_changes": None}

@@ -51,7 +51,7 @@ def rehearse_memory(job: TrainingJob) -> Memory:
             model=job.model,
             optimizer=optimizer,
             device=job.accelerator.device,
-            existing=job.hooks.state(job.accelerator.unwrap_model(job.model)).values(),
+            existing=job.hooks.state(job.bare_model).values(),
             reference=None if job.roll_outs is None else job.roll_outs.reference,
         )
 
@@ -73,7 +73,7 @@ def rehearse_flops(job: TrainingJob) -> StepFlops:
         accumulate_gradients(alone, [batch_of(length, texts)])
         job.optimizer.zero_grad(set_to_none=True)
 
-    whole, texts = _without_checkpointing(job.accelerator.unwrap_model(job.model)), job.hooks.pairs_of("median")
+    whole, texts = _without_checkpointing(job.bare_model), job.hooks.pairs_of("median")
     with _without_trace(job), whole, texts, accelerated(job.model):
         terms = [job.task.loss_terms(batch_of(length, 1)) for length in lengths]
         return fit_step_flops(run, lengths, terms if len(set(terms)) > 1 else ())
@@ -115,7 +115,7 @@ def _in_place_of_own(job: TrainingJob, optimizer: torch.optim.Optimizer) -> Iter
 
 @contextlib.contextmanager
 def _without_trace(job: TrainingJob) -> Iterator[None]:
-    model = job.accelerator.unwrap_model(job.model)
+    model = job.bare_model
     # Kept on CPU: a copy of a fully tuned model on the device would be measured, or not fit.
     parameters = {name: value.detach().to("cpu", copy=True) for name, value in trainable_parameters(model).items()}
     state = {name: value.clone() for name, value in job.hooks.state(model).items()}

@@ -58,7 +58,7 @@ def head_alone(
     Yields:
         The job, the same one where it cannot be done; and what the record says of it.
     """
-    model = job.accelerator.unwrap_model(job.model)
+    model = job.bare_model
     if not trains_only_heads(model, context.head_modules) or not job.plan.comes_back or is_off(model):
         yield job, {}
         return
@@ -121,7 +121,7 @@ class _Pass:
 
     def __init__(self, run: RunContext, loader: Loader, job: TrainingJob, context: MethodContext) -> None:
         self._run, self._loader, self._job = run, loader, job
-        self._model = job.accelerator.unwrap_model(job.model)
+        self._model = job.bare_model
         self._inference = run.inference(loader.tokenizer)
         base = base_of(self._model)
         if base is None or run.recipe.model.offload is not None or run.placement.shards:

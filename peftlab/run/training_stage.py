@@ -292,7 +292,7 @@ class TrainingStage:
             findings.guards["gradients"] = job.gradients.result()
         end_trackers(job.accelerator)
         self._tell_ties(findings.progress)
-        model = job.accelerator.unwrap_model(job.model)
+        model = job.bare_model
         findings.guards.update(job.hooks.guards(model, context))  # of what training did, best epoch or not
         restore_best(job, findings.progress)
         self._tell_course(job)
@@ -324,7 +324,7 @@ class TrainingStage:
         if progress is None:
             return False
         self._run.findings.progress = progress
-        self._fit_head(job.accelerator.unwrap_model(job.model))
+        self._fit_head(job.bare_model)
         self._run.reporter.say(f"the best state before, that of step {progress.step}, is kept in the run's folder")
         return True
 

@@ -238,11 +238,18 @@ def sequence_logits(model: nn.Module, batch: Mapping[str, Tensor]) -> Tensor:
 
 
 def _token_level_head(model: nn.Module) -> nn.Module | None:
-    """The module ``score`` of transformers' decoders for classification, under whatever wraps the model."""
-    module: nn.Module
-    for name, module in model.named_modules():
-        if name.rpartition(".")[2] == "score":
-            return module
+    """The module ``score`` of transformers' decoders for classification, under whatever wraps the model.
+
+    It stands beside the base. The base's layers are not searched: this is asked in every step.
+    """
+    from torch import nn
+
+    level = [model]
+    while level:
+        for module in level:
+            if (score := module._modules.get("score")) is not None:
+                return score
+        level = [child for module in level for child in module.children() if not isinstance(child, nn.ModuleList)]
     return None
 
 

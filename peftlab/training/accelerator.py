@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,10 @@ from accelerate.state import AcceleratorState, GradientState, PartialState
 
 from peftlab.core.bfloat16 import card_has_bfloat16
 from peftlab.core.errors import ConfigError
+
+_optimizer: Any = importlib.import_module("accelerate.optimizer")
+# In every step of an optimizer accelerate looks for this package, twice, in each folder that Python imports from.
+_optimizer.is_lomo_available = functools.cache(_optimizer.is_lomo_available)
 
 MIXED_PRECISION = {torch.bfloat16: "bf16", torch.float16: "fp16", None: "no"}
 

@@ -182,14 +182,14 @@ def _compute(
         return _backward(job, on_device, terms, with_penalty=with_penalty, parts=parts)()
     # Apart from what hooks do around the pass: other weights or masked gradients are not for the penalty.
     backward = _backward(job, on_device, terms, with_penalty=False, parts=parts)
-    loss = job.hooks.around(backward, job.accelerator.unwrap_model(job.model), on_device)
+    loss = job.hooks.around(backward, job.bare_model, on_device)
     if with_penalty:
         _go_back_on_penalty(job)
     return loss
 
 
 def _go_back_on_penalty(job: TrainingJob) -> None:
-    penalty = job.hooks.penalty(job.accelerator.unwrap_model(job.model))
+    penalty = job.hooks.penalty(job.bare_model)
     if penalty is not None:
         job.accelerator.backward(penalty)
 
@@ -235,7 +235,7 @@ def _backward(
         loss = loss if weight == 1 else loss * weight
         if is_due:
             is_due = False
-            penalty = job.hooks.penalty(job.accelerator.unwrap_model(job.model))
+            penalty = job.hooks.penalty(job.bare_model)
             loss = loss if penalty is None else loss + penalty
         job.accelerator.backward(loss)
         if cache is not None:

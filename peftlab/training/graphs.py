@@ -236,7 +236,7 @@ def build_graphs(job: TrainingJob, recorder: Recorder | None = None) -> StepGrap
         job: What is trained.
         recorder: None: of CUDA graphs.
     """
-    device, model = job.accelerator.device, job.accelerator.unwrap_model(job.model)
+    device, model = job.accelerator.device, job.bare_model
     reason = why_not(job, model, on_card=device.type == "cuda" or recorder is not None)
     if reason is not None:
         return reason

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 from accelerate import Accelerator
@@ -107,6 +108,11 @@ class TrainingJob:
     world: World = field(default_factory=World)
     roll_outs: RollOuts | None = None
 
+    @cached_property
+    def bare_model(self) -> nn.Module:
+        """The model without what accelerate may have put around it. To ask accelerate walks through all its modules."""
+        return self.accelerator.unwrap_model(self.model)  # type: ignore[no-any-return]
+
 
 def train(job: TrainingJob, resume_from: Checkpoint | None = None) -> Progress:
     """Train to the end of the plan, or until the score no longer rises.
@@ -199,7 +205,7 @@ def optimizer_step(job: TrainingJob, step: Step) -> tuple[Tensor, Tensor | None,
             for parameter in group["params"]:
                 if parameter.grad is not None:
                     parameter.grad.nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
-    job.hooks.after_step(job.accelerator.unwrap_model(job.model), step.number)
+    job.hooks.after_step(job.bare_model, step.number)
     job.optimizer.zero_grad(set_to_none=True)
     return loss, norm, work
 
@@ -238,13 +244,13 @@ def _log_step(job: TrainingJob, step: Step, loss: Tensor, norm: Tensor | None, r
 
 def _evaluate_and_checkpoint(job: TrainingJob, step: Step, progress: Progress) -> None:
     if _is_evaluated(job, step) and job.evaluate is not None and job.metric is not None:
-        with job.hooks.kept_weights(job.accelerator.unwrap_model(job.model)):
+        with job.hooks.kept_weights(job.bare_model):
             scores = job.evaluate()
             if (score := _signed(job, scores)) is not None:
-                job.hooks.after_evaluation(job.accelerator.unwrap_model(job.model), step.number, score)
+                job.hooks.after_evaluation(job.bare_model, step.number, score)
         job.log.write({"step": step.number, "epoch": step.epoch + 1, "validation": scores})
         job.accelerator.log({f"validation/{name}": value for name, value in scores.items()}, step=step.number)
-        if job.hooks.can_be_best(job.accelerator.unwrap_model(job.model), step.number):
+        if job.hooks.can_be_best(job.bare_model, step.number):
             _note_score(job, progress, step, scores)
         job.callbacks.on_evaluation(step.number, scores)
         job.callbacks.agree(job.world.first)
@@ -310,16 +316,15 @@ def _gathered(job: TrainingJob, make: Callable[[], Checkpoint]) -> Checkpoint | 
 
 def _best(job: TrainingJob, progress: Progress) -> Checkpoint:
     """What the run leaves if no later evaluation is better."""
-    kept = job.hooks.weights_to_keep(job.accelerator.unwrap_model(job.model))
+    kept = job.hooks.weights_to_keep(job.bare_model)
     last = _checkpoint(job, progress, with_optimizer=False)
     return replace(last, parameters={**last.parameters, **kept})
 
 
 def _checkpoint(job: TrainingJob, progress: Progress, *, with_optimizer: bool) -> Checkpoint:
-    model = job.accelerator.unwrap_model(job.model)
     return Checkpoint(
-        parameters=dict(trainable_parameters(model)),
-        hooks=job.hooks.state(model),
+        parameters=dict(trainable_parameters(job.bare_model)),
+        hooks=job.hooks.state(job.bare_model),
         optimizer=flatten_optimizer(job.optimizer) if with_optimizer else {},
         generators=generator_states() if with_optimizer else {},
         state={
@@ -339,9 +344,8 @@ def _resume(job: TrainingJob, checkpoint: Checkpoint | None) -> Progress:
         job.log.keep_up_to(0)
         return Progress()
     progress = Progress(**checkpoint.state["progress"])
-    model = job.accelerator.unwrap_model(job.model)
-    restore_parameters(model, checkpoint.parameters)
-    job.hooks.restore(model, checkpoint.hooks)
+    restore_parameters(job.bare_model, checkpoint.parameters)
+    job.hooks.restore(job.bare_model, checkpoint.hooks)
     restore_optimizer(job.optimizer, checkpoint.optimizer)
     restore_generators(checkpoint.generators)
     job.meter.load_state_dict(checkpoint.state["meter"])
@@ -357,16 +361,15 @@ def _resume(job: TrainingJob, checkpoint: Checkpoint | None) -> Progress:
 
 def restore_best(job: TrainingJob, progress: Progress) -> None:
     """Give the model the parameters that the run leaves: of the best evaluation, or else the last ones."""
-    model = job.accelerator.unwrap_model(job.model)
     if progress.best_step is None or progress.best_step == progress.step:
-        if kept := job.hooks.weights_to_keep(model):
-            restore_parameters(model, {**trainable_parameters(model), **kept})
+        if kept := job.hooks.weights_to_keep(job.bare_model):
+            restore_parameters(job.bare_model, {**trainable_parameters(job.bare_model), **kept})
     else:
         best = job.world.first(lambda: job.checkpoints.read(BEST))
-        restore_parameters(model, best.parameters)
-        job.hooks.restore_best(model, best.hooks)
+        restore_parameters(job.bare_model, best.parameters)
+        job.hooks.restore_best(job.bare_model, best.hooks)
     if job.evaluate is not None and job.metric is not None:
-        _leave_chosen(job, model)
+        _leave_chosen(job, job.bare_model)
 
 
 def _leave_chosen(job: TrainingJob, model: nn.Module) -> None:
@@ -392,7 +395,6 @@ def restore_best_before(job: TrainingJob) -> Progress | None:
     best = job.world.first(job.checkpoints.read_best)
     if best is None or best.state["progress"]["best_score"] is None:
         return None
-    model = job.accelerator.unwrap_model(job.model)
-    restore_parameters(model, best.parameters)
-    job.hooks.restore(model, best.hooks)
+    restore_parameters(job.bare_model, best.parameters)
+    job.hooks.restore(job.bare_model, best.hooks)
     return Progress(**best.state["progress"])

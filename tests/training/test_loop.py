@@ -46,6 +46,7 @@ def gradients_of(task, examples, cuts, per_token: bool):
     job = SimpleNamespace(
         task=task,
         model=model,
+        bare_model=model,
         accelerator=Accelerator(cpu=True),
         world=World(),
         hooks=HookList([Penalised()]),
@@ -114,6 +115,7 @@ def witnessed_job(names: tuple[str, ...], told: list[str]) -> SimpleNamespace:
     return SimpleNamespace(
         task=TextClassification(),
         model=model,
+        bare_model=model,
         accelerator=accelerator,
         world=World(),
         optimizer=accelerator.prepare(torch.optim.SGD(model.parameters(), lr=0.1)),
