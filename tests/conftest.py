@@ -38,6 +38,9 @@ MadeOnce = Callable[[str, Callable[[Path], object]], Path]
 REPOSITORY = Path(__file__).resolve().parent.parent
 FIRST = ("test_processes.py", "test_ray.py")
 """Files whose tests share what takes minutes: at the end, an idle worker would take half of them, and make it again."""
+LARGE_LIBRARY = 50
+"""Its modules."""
+modules_frozen = 0
 
 
 def wants_gpu(config: pytest.Config) -> bool:
@@ -64,8 +67,26 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 def pytest_collection_finish() -> None:
     """Leave what the imports have made out of every later collection of garbage: each run collects."""
+    global modules_frozen
     gc.collect()
     gc.freeze()
+    modules_frozen = len(sys.modules)
+
+
+@pytest.hookimpl(trylast=True)  # the fixtures of a file are gone then
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """The same after each file, and after a test that was the first to ask for a large library."""
+    ends_file = nextitem is not None and nextitem.path != item.path
+    if ends_file or len(sys.modules) > modules_frozen + LARGE_LIBRARY:
+        pytest_collection_finish()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_waiting_for_the_disk() -> Iterator[None]:
+    """Files are whole after a kill without that; only a power cut, which no test makes, could tell."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _descriptor: None)
+        yield
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

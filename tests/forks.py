@@ -7,6 +7,7 @@ what is imported when, and the variables that Python and OpenMP read as they sta
 
 from __future__ import annotations
 
+import gc
 import importlib
 import multiprocessing
 import os
@@ -148,6 +149,7 @@ def _arrive(number: Any) -> int:
 
 
 def _main(program: str, words: list[str], folder: Path, variables: dict[str, str], stdout: int, stderr: int) -> None:
+    gc.freeze()  # as after the tests' own imports
     for number, standard in ((stdout, 1), (stderr, 2)):
         os.dup2(number, standard)
     for number in {stdout, stderr}:
