@@ -6,6 +6,7 @@ import contextlib
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,35 +29,38 @@ def main(findings: Findings) -> None:
     options = {"case": name, "recipe": str(recipe), "model": str(model), "device": findings.device}
     options["lengths"] = str(lengths)
     repeats = 1 if findings.is_tiny else case.repeats
-    # At tiny sizes nobody looks at times, and two run at once.
+    # At tiny sizes nobody looks at times: one process does both, and loads the libraries once.
     together = findings.is_tiny and findings.device == "cpu"
+    groups = [case.contestants] if together else [(contestant,) for contestant in case.contestants]
     runs: dict[str, list[dict[str, Any]]] = {contestant: [] for contestant in case.contestants}
     for turn in range(repeats):
         # Both load their libraries at once, which takes as long as the work; then each has the machine alone.
-        started = [
-            (contestant, *start_one(contestant, turn, options, recipe.parent)) for contestant in case.contestants
-        ]
-        for place, (contestant, process, result) in enumerate(started):
-            for _, waiting, _ in started[place : None if together else place + 1]:
-                let_go(waiting)
+        started = [start(group, turn, options, recipe.parent) for group in groups]
+        for process, results in started:
+            let_go(process)
             code = process.wait()
-            if code == 0:
-                runs[contestant].append(json.loads(result.read_text(encoding="utf-8")))
-            else:
-                findings.fail(f"{contestant} ended with exit code {code}")
+            for contestant, result in results.items():
+                if result.exists():
+                    runs[contestant].append(json.loads(result.read_text(encoding="utf-8")))
+            if code != 0:
+                findings.fail(f"{' and '.join(results)} ended with exit code {code}")
             findings.note("runs", runs)
             # At once: what is known is told even where the next one is stopped.
             compare(findings, name, runs, json.loads(lengths.read_text(encoding="utf-8")) if lengths.exists() else [])
 
 
-def start_one(contestant: str, turn: int, options: dict[str, Any], folder: Path) -> tuple[Any, Path]:
-    """Start a contestant, which waits once its libraries are loaded; its process, and where it will write."""
-    own = folder / f"{contestant}-{turn}"
-    own.mkdir(exist_ok=True)
-    result = own / "result.json"
-    words = json.dumps({**options, "contestant": contestant, "folder": str(own), "result": str(result)})
-    command = [sys.executable, "-m", "benchmarks.gpu.steps.contestant", words]
-    return subprocess.Popen(command, stdin=subprocess.PIPE), result
+def start(
+    contestants: Sequence[str], turn: int, options: dict[str, Any], folder: Path
+) -> tuple[subprocess.Popen[bytes], dict[str, Path]]:
+    """Start a process, which waits once its libraries are loaded; and where each of its contestants will write."""
+    jobs, results = [], {}
+    for contestant in contestants:
+        own = folder / f"{contestant}-{turn}"
+        own.mkdir(exist_ok=True)
+        results[contestant] = own / "result.json"
+        jobs.append({**options, "contestant": contestant, "folder": str(own), "result": str(results[contestant])})
+    command = [sys.executable, "-m", "benchmarks.gpu.steps.contestant", json.dumps(jobs)]
+    return subprocess.Popen(command, stdin=subprocess.PIPE), results
 
 
 def let_go(process: subprocess.Popen[bytes]) -> None:

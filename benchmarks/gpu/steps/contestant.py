@@ -1,4 +1,4 @@
-"""One contestant in a process of its own; what it has measured goes into a file."""
+"""One contestant, or one after the other, in a process of its own; what it has measured goes into a file."""
 
 from __future__ import annotations
 
@@ -141,5 +141,5 @@ if __name__ == "__main__":
     load_libraries()
     if not sys.stdin.readline():  # nobody is left to wait for
         sys.exit(1)
-    chosen = json.loads(sys.argv[1])
-    Path(chosen["result"]).write_text(json.dumps(CONTESTANTS[chosen["contestant"]](chosen)), encoding="utf-8")
+    for chosen in json.loads(sys.argv[1]):
+        Path(chosen["result"]).write_text(json.dumps(CONTESTANTS[chosen["contestant"]](chosen)), encoding="utf-8")

@@ -24,7 +24,7 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 FAMILIES = ("bert", "llama")
 LANES = 2
-"""Processes at once. To load the libraries takes as long as a run."""
+"""Processes at once. To load the libraries takes as long as a run; tiny runs are shorter, and share a process."""
 USUAL_RATE = ("full", "prefix_tuning")
 """These learn from random weights at their own rates; the others have more to learn in 60 steps than usual."""
 EXPECTED_GUARDS = ("trainable_parameters", "gradients", "loss_finite", "adapter_changed", "reload_agrees")
@@ -72,8 +72,9 @@ def main(findings: Findings) -> None:
     material = Material(findings, families=(family,))
     runs: dict[str, Any] = {}
     names, running = list(METHODS), []
-    for lane in range(LANES):
-        group = names[lane::LANES]
+    lanes = 1 if findings.is_tiny else LANES
+    for lane in range(lanes):
+        group = names[lane::lanes]
         lines = [
             run_command(material.recipe(method, family, f"{method}-{family}"), folder_of(material, method, family))
             for method in group
