@@ -16,6 +16,7 @@ from peftlab.cli.bench import bench
 from peftlab.cli.board import board
 from peftlab.cli.chat import chat
 from peftlab.cli.continuing import continue_run
+from peftlab.cli.data import data
 from peftlab.cli.doctor import doctor
 from peftlab.cli.ensemble import ensemble
 from peftlab.cli.estimate import estimate
@@ -60,6 +61,7 @@ app.command(rich_help_panel=BEGIN)(run)
 app.command(rich_help_panel=BEGIN)(estimate)
 app.command(rich_help_panel=BEGIN)(validate)
 app.command(rich_help_panel=BEGIN)(ls)
+app.command(rich_help_panel=BEGIN)(data)
 app.command(rich_help_panel=BEGIN)(schema)
 app.command(rich_help_panel=BEGIN)(doctor)
 app.command(rich_help_panel=USE)(predict)

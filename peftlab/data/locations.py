@@ -6,6 +6,7 @@ One grammar for both, so that what a user has learned for ``model.path`` holds f
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, NoReturn
@@ -39,12 +40,14 @@ class Location:
         kind: ``package``, ``path`` or ``hub``.
         path: Of a path: where it is on disk.
         package: Of a package: its parts.
+        further: Of a path: folders in which it was looked for too.
     """
 
     text: str
     kind: LocationKind
     path: Path | None = None
     package: PackageAddress | None = None
+    further: tuple[Path, ...] = ()
 
     @property
     def name(self) -> str:
@@ -54,7 +57,7 @@ class Location:
         return self.path.name if self.path is not None else self.text
 
 
-def parse_location(text: str, *, folder: Path | None = None) -> Location:
+def parse_location(text: str, *, folder: Path | None = None, further: Sequence[Path] = ()) -> Location:
     """Tell what an address is, without touching the network.
 
     ``pypi:DIST==VERSION/PATH[#sha256=HEX]`` is a package. What exists on disk, looks like a path, or ends like a file
@@ -63,6 +66,8 @@ def parse_location(text: str, *, folder: Path | None = None) -> Location:
     Args:
         text: The address.
         folder: Relative paths start here (the recipe's folder); where nothing is there, in the working directory.
+        further: Folders in which they start where nothing is there either; of data, those of
+            :func:`peftlab.data.data_folders.data_folders`.
 
     Raises:
         SourceError: The text is none of the three.
@@ -82,9 +87,9 @@ def parse_location(text: str, *, folder: Path | None = None) -> Location:
     scheme = _SCHEME.match(address)
     if scheme:
         raise _unknown_scheme(address, scheme[1])
-    path = _as_path(address, folder)
+    path = _as_path(address, folder, further)
     if path is not None:
-        return Location(address, "path", path=path)
+        return Location(address, "path", path=path, further=tuple(further))
     if _HUB_ID.fullmatch(address) and "--" not in address and ".." not in address:
         return Location(address, "hub")
     raise SourceError(f"`{address}` is neither on disk nor a Hub id", hint=_KINDS_HINT)
@@ -151,11 +156,13 @@ def _unknown_scheme(address: str, scheme: str) -> SourceError:
     return SourceError(f"`{scheme}:` is no kind of address", hint=hint)
 
 
-def _as_path(address: str, folder: Path | None) -> Path | None:
+def _as_path(address: str, folder: Path | None, further: Sequence[Path]) -> Path | None:
     """The path that an address means, or None where it is no path."""
     try:
         path = Path(address).expanduser()
         candidates = [path] if path.is_absolute() or folder is None else [folder / path, path]
+        if not path.is_absolute():
+            candidates += [each / path for each in further]
         for candidate in candidates:
             if candidate.exists():
                 return candidate
@@ -177,7 +184,8 @@ def _hint_for_missing(location: Location) -> str | None:
     near = near_names(location.path)
     if Path(location.text).is_absolute() or str(location.path) == str(Path(location.text)):
         return near
-    return f"{near or ''} It is not in the working directory either.".strip()
+    elsewhere = "".join(f", nor in {each}" for each in location.further[:1])
+    return f"{near or ''} It is not in the working directory either{elsewhere}.".strip()
 
 
 __all__ = ["Location", "LocationKind", "parse_location", "require_online", "resolve_location"]

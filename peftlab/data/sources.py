@@ -16,6 +16,7 @@ from peftlab.data.data_config import (
     SplitName,
     SplitSources,
 )
+from peftlab.data.data_folders import data_folders
 from peftlab.data.given import GivenRows
 from peftlab.data.hub import load_hub_tables
 from peftlab.data.images import with_images
@@ -109,7 +110,7 @@ def check_source(config: DataConfig, *, folder: Path | None = None) -> None:
         if address is None or isinstance(address, GivenRows):
             continue
         try:
-            location = parse_location(address, folder=folder)
+            location = parse_location(address, folder=folder, further=data_folders())
             if location.kind == "path":
                 resolve_location(location)
         except SourceError as error:
@@ -130,7 +131,8 @@ def _load(
         given = _tables_of_given(address, key, config, keep)
         return {name: with_images(table, images, Path(), is_confined=False) for name, table in given.items()}
     try:
-        place = resolve_location(parse_location(address, folder=folder), offline=offline, report=report)
+        location = parse_location(address, folder=folder, further=data_folders())
+        place = resolve_location(location, offline=offline, report=report)
         if isinstance(place, str):
             tables = load_hub_tables(place, config, keep=keep, offline=offline, report=report)
             return {name: with_images(table, images, None) for name, table in tables.items()}

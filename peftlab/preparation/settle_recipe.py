@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from peftlab.core.augmentation import Augmentation, ModelAugmentation
 from peftlab.core.config import Document, replace_config
 from peftlab.data.data_config import SplitSources
+from peftlab.data.data_folders import data_folders
 from peftlab.data.locations import parse_location
 from peftlab.models.character_tokenizer import CHARACTERS
 from peftlab.preparation.places import at_place
@@ -22,8 +24,8 @@ def settle_recipe(recipe: Recipe, document: Document) -> Recipe:
     with at_place(document, ("evaluation", "metric")):
         recipe = resolve_recipe(recipe)
 
-    def absolute(address: str) -> str:
-        location = parse_location(address, folder=document.folder)
+    def absolute(address: str, further: Sequence[Path] = ()) -> str:
+        location = parse_location(address, folder=document.folder, further=further)
         return str(location.path.resolve()) if location.path is not None and location.path.exists() else address
 
     with at_place(document, ("model", "path")):
@@ -47,12 +49,12 @@ def settle_recipe(recipe: Recipe, document: Document) -> Recipe:
     if recipe.data is None:
         return recipe
     with at_place(document, ("data", "source")):
-        source = recipe.data.source
+        source, further = recipe.data.source, data_folders()
         if isinstance(source, str):
-            source = absolute(source)
+            source = absolute(source, further)
         elif isinstance(source, SplitSources):
             addresses = {name: value for name, value in dict(source).items() if isinstance(value, str)}
-            source = replace_config(source, **{name: absolute(value) for name, value in addresses.items()})
+            source = replace_config(source, **{name: absolute(value, further) for name, value in addresses.items()})
         changes = {"source": source, "augmentation": [with_places(each, absolute) for each in recipe.data.augmentation]}
         return replace_config(recipe, data=replace_config(recipe.data, **changes))
 

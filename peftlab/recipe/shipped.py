@@ -40,6 +40,7 @@ def missing_data(recipe: Path) -> list[str]:
     from ruamel.yaml.error import YAMLError
 
     from peftlab.core.errors import SourceError
+    from peftlab.data.data_folders import data_folders
     from peftlab.data.locations import parse_location
 
     missing = []
@@ -49,7 +50,7 @@ def missing_data(recipe: Path) -> list[str]:
         return []
     for address in addresses:
         with contextlib.suppress(SourceError):
-            path = parse_location(address, folder=recipe.parent).path
+            path = parse_location(address, folder=recipe.parent, further=data_folders()).path
             missing += [address] if path is not None and not path.exists() else []
     return missing
 

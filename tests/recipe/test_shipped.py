@@ -49,8 +49,9 @@ def test_a_wheel_carries_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_recipe_without_its_data_says_where_that_comes_from(
-    command: Command, tiny_bert: Path, tmp_path: Path
+    command: Command, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("PEFTLAB_DATA", str(tmp_path))
     validate = ("validate", "recipes/few_shot/trec_minilm.yaml", "--set", f"model.path={tiny_bert}")
     done = command(*validate, "--set", "task.max_length=32")
     assert done.returncode == 2

@@ -265,9 +265,10 @@ def _drawn(key: str, fractions: Mapping[str, float]) -> str:
 
 
 def _path(address: str, place: Workplace) -> Path:
+    from peftlab.data.data_folders import data_folders
     from peftlab.data.locations import parse_location, resolve_location
 
-    location = parse_location(address, folder=place.sources)
+    location = parse_location(address, folder=place.sources, further=data_folders())
     found = resolve_location(location, offline=place.offline, report=place.reporter.say)
     if isinstance(found, str):
         raise DataError("tables of customer service come from disk or from a package", where=address)
