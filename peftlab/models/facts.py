@@ -11,12 +11,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from peftlab.core.errors import SourceError, UnsupportedError, first_line
+from peftlab.core.errors import SourceError, UnsupportedError
 from peftlab.core.hub import prepare_hub
 from peftlab.core.model_facts import Family, ModelFacts
 from peftlab.models.checkpoint_files import read_header
 from peftlab.models.gguf import converted_folder
 from peftlab.models.gguf_header import read_gguf_config
+from peftlab.models.hub_errors import of_the_hub
 from peftlab.models.tokenizer_facts import read_tokenizer_facts
 
 ENCODERS = frozenset(
@@ -110,7 +111,6 @@ IMAGE_MODELS = frozenset(
 IMAGE_TEXT_MODELS = frozenset(["altclip", "chinese_clip", "clip", "metaclip_2", "vision-text-dual-encoder"])
 """Types with a tower for images and one for texts, whose vectors are compared (CLIP, https://arxiv.org/abs/2103.00020)."""
 DECODER_SUFFIXES = ("ForCausalLM", "LMHeadModel")
-TAKEN_FOR_HUB_ID = "There is no such folder beside the recipe or here, so this was taken for an id of the Hub."
 
 
 def read_model_facts(
@@ -204,19 +204,15 @@ def _read_hub(
     hub_id: str, revision: str | None, offline: bool
 ) -> tuple[dict[str, Any], dict[str, tuple[int, ...]] | None]:
     from huggingface_hub import get_safetensors_metadata, hf_hub_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, NotASafetensorsRepoError
+    from huggingface_hub.errors import HfHubHTTPError, NotASafetensorsRepoError
 
     if not offline:
         prepare_hub()
     try:
         file = hf_hub_download(hub_id, "config.json", revision=revision, local_files_only=offline)
         config = json.loads(Path(file).read_text(encoding="utf-8"))
-    except LocalEntryNotFoundError:
-        raise _not_here(hub_id) from None
     except (HfHubHTTPError, OSError, ValueError) as error:
-        if isinstance(error, ConnectionError):
-            raise _not_here(hub_id) from None
-        raise SourceError(first_line(error), where=hub_id, hint=TAKEN_FOR_HUB_ID) from None
+        raise of_the_hub(error, hub_id, revision) from None
     if offline:
         return config, None
     try:
@@ -231,14 +227,6 @@ def _read_hub(
         name: tuple(tensor.shape) for file in metadata.files_metadata.values() for name, tensor in file.tensors.items()
     }
     return config, shapes
-
-
-def _not_here(hub_id: str) -> SourceError:
-    return SourceError(
-        "the model is not in the local cache, and the Hugging Face Hub cannot be reached",
-        where=hub_id,
-        hint=f"{TAKEN_FOR_HUB_ID} If it is one, check the connection (and --offline).",
-    )
 
 
 def _refuse_prequantized(config: Mapping[str, Any], path: str) -> None:

@@ -7,6 +7,7 @@ transformers reads GGUF by dequantising it to float32, which takes long, and can
 from __future__ import annotations
 
 import hashlib
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 
 from filelock import FileLock
 
+from peftlab.core.amounts import short_size
 from peftlab.core.errors import SourceError
 from peftlab.core.files import atomic_folder, cache_folder
 from peftlab.core.quiet import quiet_transformers
@@ -47,10 +49,37 @@ def convert_gguf(file: Path, report: ProgressCallback | None = None) -> Path:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_suffix(".lock")):
         if not (folder / "config.json").is_file():
+            size = _bytes_in_float32(file)
+            _check_room(file, folder.parent, size)
             if report:
-                report(f"converting {file.name} to safetensors (once; kept in the cache)")
+                shown = short_size(size)
+                report(f"converting {file.name} to safetensors: {shown} in memory, and in the cache, where they stay")
             _convert(file, folder)
     return folder
+
+
+def _bytes_in_float32(file: Path) -> int:
+    from gguf import GGUFReader
+
+    try:
+        return sum(4 * int(tensor.n_elements) for tensor in GGUFReader(file).tensors)
+    except (ValueError, IndexError, KeyError, OSError) as error:
+        raise SourceError(f"not a GGUF file: {error}", where=str(file)) from None
+
+
+def _check_room(file: Path, cache: Path, size: int) -> None:
+    """Refuse before the work what would fill the disk.
+
+    Raises:
+        SourceError: With how much room is missing.
+    """
+    free = shutil.disk_usage(cache).free
+    if size > free:
+        raise SourceError(
+            f"in float32 its weights take {short_size(size)}, and the cache has {short_size(free)} free: {cache}",
+            where=str(file),
+            hint="Set PEFTLAB_CACHE to a folder with more room, or name the model's checkpoint on the Hub instead.",
+        )
 
 
 def write_gguf_tokenizer(file: Path, folder: Path) -> None:

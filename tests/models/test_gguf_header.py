@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from gguf import GGUFWriter
 
 from peftlab.core.errors import PeftlabError
 from peftlab.models.facts import read_model_facts
+from peftlab.models.gguf import convert_gguf
 from peftlab.models.gguf_header import read_gguf_config
 
 SIZES = {
@@ -68,3 +70,15 @@ def test_an_architecture_that_cannot_be_read_is_refused_before_a_run(tmp_path: P
     path = write_gguf(tmp_path / "a.gguf", "whisper", SIZES)
     with pytest.raises(PeftlabError, match="does not read the architecture `whisper`"):
         read_model_facts(path, path="a.gguf")
+
+
+def test_a_conversion_that_would_fill_the_disk_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_gguf(tmp_path / "a.gguf", "llama", SIZES)
+    monkeypatch.setenv("PEFTLAB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=8000))
+    said: list[str] = []
+    with pytest.raises(PeftlabError, match=r"its weights take 8.96 kB, and the cache has 8 kB free") as refused:
+        convert_gguf(path, said.append)
+    assert "PEFTLAB_CACHE" in str(refused.value)
+    assert said == []
+    assert not [item for item in (tmp_path / "cache").rglob("*") if item.is_file() and item.suffix != ".lock"]
