@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Self, TextIO
 
 from peftlab.cli.json_object import print_error
-from peftlab.core.errors import PeftlabError
+from peftlab.core.errors import PeftlabError, first_line
 from peftlab.core.plugins import fault_of
 from peftlab.core.reporter import PlainReporter, Silent, tell
 from peftlab.training.launch import is_first_process
@@ -27,6 +27,7 @@ READER_LEFT = 128 + 13
 """What a shell says of a program that SIGPIPE has ended, as `head` ends the one before it."""
 WRONG_PLACES = (errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG, errno.ELOOP)
 """Errors of a place that the user has named, and in which nothing can be done: another one is needed."""
+MORE_MEMORY = "`nvidia-smi` shows what else holds a card's memory; --device cpu computes in the machine's, more slowly."
 PLACES = (*WRONG_PLACES, errno.EIO)
 """Errors that are the place's, not the program's."""
 
@@ -58,6 +59,8 @@ def show_error(error: BaseException, *, as_json: bool = False) -> int:
         text = f"{error.strerror}: {error.filename}\n  Choose another place."
     elif isinstance(error, FileNotFoundError) and error.filename is None:  # of a path that begins nowhere
         text = "the working directory is not there any more\n  Change to a folder that is there."
+    elif _is_out_of_memory(error):
+        text = f"memory ran out: {first_line(error)}\n  {MORE_MEMORY}"
     elif isinstance(error, PermissionError):
         text = f"no permission: {error.filename or error.strerror}\n  Change its rights, or choose another place."
     else:
@@ -66,6 +69,14 @@ def show_error(error: BaseException, *, as_json: bool = False) -> int:
     if as_json:
         print_error(text, exit_code)
     return exit_code
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    if "torch" not in sys.modules:
+        return isinstance(error, MemoryError)
+    from peftlab.training.micro_batches import is_out_of_memory
+
+    return is_out_of_memory(error)
 
 
 def _whose_defect(error: BaseException) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from peftlab.training.hooks import HookList
 from peftlab.training.interrupts import Interrupts
 from peftlab.training.loop import TrainingJob
 from peftlab.training.metrics_log import MetricsLog
+from peftlab.training.micro_batches import split_batches
 from peftlab.training.steps import StepPlan
 from peftlab.training.text_pairs import EncodedPairs, Pair
 
@@ -47,6 +48,17 @@ class Batch:
     lengths: Sequence[int]
     step: Sequence[Sequence[int]]
     pairs: Sequence[Pair] = ()
+
+    def cut(self, size: int) -> Batch:
+        """The same step in pieces of so many examples at most: the two that take the most memory.
+
+        Gradients of the pieces before lie beside the largest one, so two show as much as all of them.
+        """
+
+        def padded(piece: Sequence[int]) -> int:
+            return len(piece) * max(self.lengths[position] for position in piece)
+
+        return replace(self, step=sorted(split_batches(self.step, size), key=padded)[-2:])
 
     @property
     def size(self) -> int:

@@ -41,7 +41,7 @@ def possible_changes(checked: CheckedModel, batch_size: int) -> list[Change]:
         changes.append(
             Change({"training.batch_size": max(1, batch_size // 4)}, "another result: fewer examples are compared")
         )
-    elif batch_size > 1:
+    elif batch_size > 1 and training.micro_batch_size != "auto":
         changes.append(
             Change({"training.micro_batch_size": max(1, batch_size // 4)}, "same result; more and smaller products")
         )

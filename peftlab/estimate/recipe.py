@@ -140,8 +140,13 @@ def _estimate(checked: CheckedModel, target: Target, batch: Batch | None, advise
     recipe = checked.recipe
     own_batch = batch or longest_batch(recipe, labels, target.processes)
     shapes = ShapesOfRecipe(checked, labels, target)
-    memory = _with_pretraining(shapes.memory(own_batch), checked, target)
+    memory = shapes.memory(own_batch)
     notes = _unknown(checked, batch) + ((WITHOUT_GENERATION,) if recipe.task.generates_text else ())
+    if cuts_by_itself(recipe) and target.memory_bytes is not None and own_batch.size > 1:
+        whole, (own_batch, memory) = own_batch.size, _as_cut(shapes, own_batch, memory, target.memory_bytes, reporter)
+        if own_batch.size < whole:
+            notes = (f"training.micro_batch_size is auto: of {whole} examples {own_batch.size} at once", *notes)
+    memory = _with_pretraining(memory, checked, target)
     found = Estimate(memory, target, own_batch, is_from_data=batch is not None, notes=notes)
     if not advise or target.memory_bytes is None:
         return found
@@ -174,6 +179,30 @@ def _estimate(checked: CheckedModel, target: Target, batch: Batch | None, advise
     found = replace(found, changes=_find_changes(checked, labels, target, own_batch, reporter))
     reporter.finish()
     return found
+
+
+def cuts_by_itself(recipe: Recipe) -> bool:
+    """Whether a run computes as many examples at once as fit."""
+    return recipe.training.micro_batch_size == "auto" and recipe.task.computes_in_parts
+
+
+def _as_cut(
+    shapes: ShapesOfRecipe, batch: Batch, memory: PhaseMemory, available: int, reporter: Reporter
+) -> tuple[Batch, PhaseMemory]:
+    """The batch as a run with ``micro_batch_size: auto`` cuts it, and its memory."""
+    if max(memory.phases.values()) <= available:
+        return batch, memory
+    found: dict[int, PhaseMemory] = {}
+
+    def peak(size: int) -> int:
+        reporter.advance(1)
+        found[size] = shapes.memory(batch.cut(size))
+        return max(found[size].phases.values())
+
+    reporter.start("looking for how many examples fit at once", search.MOST_QUESTIONS)
+    size = search.largest_fitting(peak, available, start=max(1, batch.size // 2), limit=batch.size - 1) or 1
+    reporter.finish()
+    return batch.cut(size), found[size]
 
 
 def _with_pretraining(memory: PhaseMemory, checked: CheckedModel, target: Target) -> PhaseMemory:

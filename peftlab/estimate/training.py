@@ -177,7 +177,7 @@ class ShapesOfRecipe:
                     allocator=self._allocator(),
                 )
             inference = TorchInference(tokenizer=None, labels=self._labels, device=torch.device("cpu"))
-            evaluated = rehearse_evaluation(job, job.split, [step.batches[0]], inference)
+            evaluated = rehearse_evaluation(job, job.split, [self._evaluated(step.batches)], inference)
             model_bytes = storage_bytes(model_tensors(self._model))
             beside = 0 if self._reference is None else storage_bytes(model_tensors(self._reference))
             graphs = self._gradients_of_graphs(job)
@@ -217,6 +217,17 @@ class ShapesOfRecipe:
         with self._mode, borders, _refused_where_values_are_needed():
             job = replace(self._job(Batch(split.examples[:1], [1], [[0]], pairs), cast("Task", task)), split=split)
             return rehearse_flops(job)
+
+    def _evaluated(self, batches: Sequence[Sequence[int]]) -> list[int]:
+        """The examples of a batch of evaluation, which is not cut as those of training are."""
+        training = self._recipe.training
+        size = self._recipe.evaluation.batch_size
+        if size is None and isinstance(training.micro_batch_size, int | str):
+            size = training.batch_size
+        if size is None:
+            return list(batches[0])
+        positions = [position for piece in batches for position in piece]
+        return (positions * size)[:size]
 
     def _start(self, batch: Batch) -> int | None:
         """The peak while the method looks at training rows; None where it does not."""

@@ -13,9 +13,11 @@ from peftlab.core.devices import choose_device
 from peftlab.core.errors import UserError
 from peftlab.inference.generate import generating_task
 from peftlab.inference.load_tuned import load_run, load_untuned
+from peftlab.inference.room import free_memory
 from peftlab.inference.tuned_model import TunedModel
 from peftlab.tasks.language.conversations import Conversation
 from peftlab.tasks.language.generation import TextPieces, decode_tokens, generate_tokens, prompt_room, response_ends
+from peftlab.training.micro_batches import is_out_of_memory
 
 TUNED, BASE = "tuned", "none"
 
@@ -133,7 +135,17 @@ class ChatSession:
         if name not in self._models:
             load = load_untuned if name == BASE else load_run
             run = self._first if name in (TUNED, BASE) else self._other(Path(name))
-            self._models[name] = load(run, offline=self._offline, device=self._device)
+            try:
+                found = load(run, offline=self._offline, device=self._device)
+            except Exception as error:
+                if not self._models or not is_out_of_memory(error):
+                    raise
+                found = None
+            if found is None:  # beside those that have answered there is no room for it; outside, the error is gone
+                self._models.clear()
+                free_memory()
+                found = load(run, offline=self._offline, device=self._device)
+            self._models[name] = found
         return self._models[name]
 
     def _other(self, folder: Path) -> SavedRun:

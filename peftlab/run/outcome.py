@@ -55,7 +55,7 @@ def record_of(
     unwritable = findings.drop_unwritable()
     error = error or unwritable
     guards = _all_guards(findings.guards, recipe, error)
-    status, message = _status(error, guards, folder, can_be_parted=recipe.task.computes_in_parts)
+    status, message = _status(error, guards, folder, recipe)
     return RunRecord(
         name=recipe.name,
         status=status,
@@ -99,7 +99,7 @@ def _all_guards(found: dict[str, Guard], recipe: Recipe, error: BaseException | 
 
 
 def _status(
-    error: BaseException | None, guards: dict[str, Guard], folder: RunFolder, *, can_be_parted: bool
+    error: BaseException | None, guards: dict[str, Guard], folder: RunFolder, recipe: Recipe
 ) -> tuple[Status, str | None]:
     if error is None:
         failed = [name for name, guard in guards.items() if guard.status == "failed" and not guard.waived]
@@ -116,10 +116,7 @@ def _status(
         return "failed", f"{error} (the traceback is in {TRACEBACK_NAME}); with resume=True the run goes on from there"
     if is_out_of_memory(error):
         first = (str(error).splitlines() or ["memory ran out"])[0]
-        way = "Set training.micro_batch_size to auto"
-        if not can_be_parted:
-            way = "This task's batches cannot be cut without changing its loss: set training.batch_size to fewer"
-        return "out_of_memory", f"{first} {way}; `peftlab estimate` tells what else helps."
+        return "out_of_memory", f"{first} {_way_to_less_memory(recipe)}; `peftlab estimate` tells what else helps."
     if isinstance(error, PeftlabError):
         return "failed", str(error)
     if lacks_determinism(error):
@@ -130,6 +127,20 @@ def _status(
     fault = fault_of(error)
     whose = "" if fault is None else f", raised by the plugin {fault.package} in {fault.place}"
     return "failed", f"{type(error).__name__}: {error}{whose} (the traceback is in {TRACEBACK_NAME})"
+
+
+def _way_to_less_memory(recipe: Recipe) -> str:
+    """The next thing to set where memory ran out: the cheapest that is not set yet."""
+    training = recipe.training
+    if not recipe.task.computes_in_parts and training.batch_size != 1:
+        return "This task's batches cannot be cut without changing its loss: set training.batch_size to fewer"
+    if recipe.task.computes_in_parts and training.micro_batch_size not in ("auto", 1) and training.batch_size != 1:
+        return "Set training.micro_batch_size to auto"
+    if recipe.method.supports_gradient_checkpointing and not training.gradient_checkpointing:
+        return "Set training.gradient_checkpointing to true"
+    if recipe.model.quantization is None and recipe.model.offload is None and not recipe.method.trains_base:
+        return "Set model.quantization to nf4"
+    return "Nothing cheap is left to set: choose shorter texts (task.max_length) or a smaller base"
 
 
 def _data_summary(summary: DataSummary, notes: dict[str, object]) -> DataSummary:

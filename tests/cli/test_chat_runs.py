@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
@@ -13,6 +14,7 @@ from chat_tokenizers import CLOCK, FIELDS, PLAIN_CHAT, chat_tokenizer
 
 from peftlab.artifact.saved_folder import read_run_recipe
 from peftlab.core.record import read_record
+from peftlab.inference import chat as chatting
 from peftlab.inference.chat import ChatSession
 from peftlab.inference.load_tuned import load_run
 from peftlab.recipe.schema import load_recipe
@@ -97,7 +99,7 @@ def test_a_clock_in_the_template_stands_where_the_run_began(tmp_path: Path) -> N
     assert run_recipe(*load_recipe(path), output_dir=tmp_path / "plain-run").record.recipe["task"]["date"] is None
 
 
-def test_every_verb_begins_a_prompt_and_writes_alike(command, tmp_path: Path) -> None:
+def test_every_verb_begins_a_prompt_and_writes_alike(command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With a beginning that the tokenizer adds by itself, and plain prompts."""
     rows = [{"prompt": text, "response": label} for text, label in sentences(30)]
     (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -138,6 +140,19 @@ def test_every_verb_begins_a_prompt_and_writes_alike(command, tmp_path: Path) ->
         for seed in (1, 1, 2)
     ]
     assert drawn[0] == drawn[1] != drawn[2]
+    # Where the base has no room beside the tuned model, it takes its place.
+    real, refused = chatting.load_untuned, list[str]()
+
+    def crowded(*args: Any, **settings: Any) -> Any:
+        if not refused:
+            refused.append("once")
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return real(*args, **settings)
+
+    monkeypatch.setattr(chatting, "load_untuned", crowded)
+    assert session.choose("none").startswith("The base answers now")
+    session.answer("a day")
+    assert (refused, len(asked)) == (["once"], 3)
 
 
 def _split(prompt: str):

@@ -57,6 +57,41 @@ def test_without_auto_the_record_says_it(command, recipe: Path, tmp_path: Path, 
     assert "micro_batch_size" in record["error"]
 
 
+def test_what_is_set_already_is_not_advised(
+    command, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def logits(self, model, batch):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(TextClassification, "logits", logits)
+    tried, settings = [], ["--set", "measure=false"]
+    for setting in ("training.micro_batch_size=auto", "training.gradient_checkpointing=true", "model.quantization=nf4"):
+        settings += ["--set", setting]
+        done = command("run", recipe, "--output-dir", setting, *settings)
+        assert done.returncode == 1
+        tried.append(json.loads((tmp_path / setting / "record.json").read_text())["error"])
+    assert [error.partition("GiB. ")[2].partition(";")[0] for error in tried] == [
+        "Set training.gradient_checkpointing to true",
+        "Set model.quantization to nf4",
+        "Nothing cheap is left to set: choose shorter texts (task.max_length) or a smaller base",
+    ]
+
+
+def test_other_verbs_say_that_memory_ran_out(command, tiny_run, monkeypatch: pytest.MonkeyPatch, reviews: Path) -> None:
+    run = tiny_run()
+
+    def logits(self, model, batch):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(TextClassification, "logits", logits)
+    for words in (("predict", run, "a text"), ("evaluate", run, "--data", reviews)):
+        done = command(*words)
+        assert done.returncode == 1
+        assert "Error: memory ran out: CUDA out of memory. Tried to allocate 2.00 GiB." in done.stderr
+        assert "--device cpu" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
 def test_auto_begins_with_what_fits_by_estimate(
     command, recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -200,6 +235,34 @@ def test_what_does_not_fit_gets_advice(command, recipe: Path, monkeypatch: pytes
     one = ("estimate", recipe, "--device", "cuda", "--memory", "8GB")
     assert "not verified" not in command(*one).stdout
     assert "not verified" in command(*one, "--processes", "2").stdout
+
+
+def test_an_estimate_knows_that_a_batch_is_cut(command, recipe: Path) -> None:
+    few = ["--set", "evaluation.batch_size=1"]
+    whole, one = (
+        estimated(command, recipe, *few),
+        estimated(command, recipe, "--set", "training.micro_batch_size=1", *few),
+    )
+    auto = [*few, "--set", "training.micro_batch_size=auto"]
+    between = (whole["peak_bytes"] + one["peak_bytes"]) // 2
+    told = estimated(command, recipe, *auto, "--memory", f"{between}B")
+    assert told["fits"] is True
+    assert 1 <= told["batch_size"] < whole["batch_size"] == 8
+    assert told["peak_bytes"] <= between
+    assert f"of 8 examples {told['batch_size']} at once" in told["notes"][0]
+    little = estimated(command, recipe, *auto, "--memory", f"{int(one['peak_bytes'] * 0.95)}B")
+    assert (little["fits"], little["batch_size"]) == (False, 1)
+    assert not any("training.micro_batch_size" in change["set"] for change in little["changes"])
+
+
+def test_evaluation_is_not_cut(command, recipe: Path, tmp_path: Path) -> None:
+    cut = ["--set", "training.micro_batch_size=1", "--set", "training.gradient_checkpointing=true"]
+    told = estimated(command, recipe, *cut)
+    fewer = estimated(command, recipe, *cut, "--set", "evaluation.batch_size=2")
+    assert fewer["phases"]["evaluate"] < told["phases"]["evaluate"]
+    assert command("run", recipe, "--output-dir", "out", *cut, "--set", "training.epochs=1").returncode == 0
+    record = json.loads((tmp_path / "out" / "record.json").read_text())
+    assert told["phases"]["evaluate"] >= 0.97 * record["phases"]["evaluate"]["peak_memory_bytes"]
 
 
 @pytest.mark.parametrize(

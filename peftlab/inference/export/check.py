@@ -46,6 +46,8 @@ precision, whose merged weights are rounded to it, and which ONNX computes in fl
 
 NUMBER_TOLERANCE = 2e-3
 """How far two predicted numbers may lie apart and still be equal, as a share of the range of all predictions."""
+MOST_TOKENS = 2048
+"""Of a batch whose logits are those of a whole vocabulary: with 152,000 words they take 1.2 GB in float32."""
 ROUNDING_STEPS = 8
 """By so many steps of ``Limits.rounding``, at the greatest logit, may a number be another one after many layers."""
 
@@ -118,7 +120,7 @@ def _language_answers(tuned: TunedModel, split: EncodedSplit, reporter: Reporter
     loss, terms = 0.0, 0
     reporter.start(description, len(split))
     try:
-        for positions in tuned.batches(tuned.task.lengths(split.examples)):
+        for positions in _of_few_tokens(tuned, split):
             batch = tuned.task.collate([split.examples[at] for at in positions], tuned.tokenizer.pad_token_id)
             logits = tuned.compute_logits(batch)
             loss += float(tuned.task.loss(logits, batch))
@@ -131,6 +133,16 @@ def _language_answers(tuned: TunedModel, split: EncodedSplit, reporter: Reporter
     finally:
         reporter.finish()
     return Answers(len(split), kept, tokens, {"loss": loss / terms})
+
+
+def _of_few_tokens(tuned: TunedModel, split: EncodedSplit) -> list[list[int]]:
+    """The run's batches, cut where the logits of a whole vocabulary would take more room than the model."""
+    lengths = tuned.task.lengths(split.examples)
+    pieces = list[list[int]]()
+    for positions in tuned.batches(lengths):
+        most = max(1, MOST_TOKENS // max(lengths[at] for at in positions))
+        pieces += [positions[start : start + most] for start in range(0, len(positions), most)]
+    return pieces
 
 
 def compare(run: Answers, export: Answers, split: str, *, rounding: float = 0.0) -> ExportCheck:

@@ -38,6 +38,7 @@ from peftlab.inference.export.check import (
 from peftlab.inference.export.onnx import check_packages, export_onnx, inputs_of, quantize_int8
 from peftlab.inference.load_tuned import load_export, load_run
 from peftlab.inference.reference import load_held_out
+from peftlab.inference.room import let_go
 from peftlab.inference.tuned_model import TunedModel
 from peftlab.measurement.example_intervals import intervals_of_file
 from peftlab.run.card import write_card
@@ -139,7 +140,7 @@ def export_tuned(
     """Export a loaded model and check the export against what the model itself said.
 
     Args:
-        tuned: The model; its weights may be merged in place.
+        tuned: The model; it cannot be used afterwards, since no two have to be in memory.
         reference: What it says of ``split``.
         split: Held-out data.
         kind: What to make.
@@ -156,16 +157,19 @@ def export_tuned(
 
     method, quantized = tuned.recipe.method, tuned.recipe.model.quantization is not None
     drift = None
+    assert tuned.model is not None  # noqa: S101 - runs are loaded by torch
     if quantized and (method.mergeable or kind != "merged"):
+        let_go(tuned.model)  # what it says of the data is known, and a large base is not held twice
         plain = load_run(tuned.folder, offline=offline, device=device, report=reporter.say, dequantize=True)
         answers = collect_answers(plain, split, reporter, f"the dequantised base on {split.name}")
         drift = greatest_difference(reference, answers)
         reporter.say(f"dequantising the base moves a logit by {drift:.4g} at most")
         tuned = plain
-    assert tuned.model is not None  # noqa: S101 - runs are loaded by torch
-    model = merge(tuned.model, method) if method.mergeable or kind == "merged" else tuned.model
+        assert tuned.model is not None  # noqa: S101
+    model: Any = merge(tuned.model, method) if method.mergeable or kind == "merged" else tuned.model
     with atomic_folder(output) as partial:
         task, inputs = _write(model, tuned, split, kind, partial, reporter)
+        let_go(model)
         description = ExportDescription(
             format=kind,
             name=tuned.name,

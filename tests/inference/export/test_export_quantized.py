@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,8 +19,10 @@ from peftlab.artifact.saved_run import checkpoint_of
 from peftlab.cli.export import _summary
 from peftlab.core.errors import UserError
 from peftlab.core.reporter import Silent
+from peftlab.inference.export import export as exporting
 from peftlab.inference.export.compose import Composition, export_composition
 from peftlab.inference.export.export import export_run
+from peftlab.inference.tuned_model import TunedModel
 
 pytestmark = pytest.mark.slow
 
@@ -101,3 +105,27 @@ def test_quantised_runs_are_not_combined(tiny_run: Callable[..., Path], tmp_path
     with pytest.raises(UserError, match="quantised base cannot be combined"):
         export_composition(runs, Composition("linear"), "merged", tmp_path / "out", offline=True, reporter=Silent())
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("quantization", ["nf4", "int8"])
+def test_one_model_at_a_time(
+    quantization: str, tiny_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large base has room for itself alone: what was asked before has given its memory back."""
+    weights, models, held = list[weakref.ref[torch.nn.Parameter]](), list[torch.nn.Module](), list[int]()
+
+    def kept(load: Callable[..., TunedModel]) -> Callable[..., TunedModel]:
+        def load_and_keep(*args: Any, **settings: Any) -> TunedModel:
+            held.append(sum(each() is not None for each in weights))
+            tuned = load(*args, **settings)
+            assert tuned.model is not None
+            models.append(tuned.model)
+            weights.extend(weakref.ref(each) for each in tuned.model.parameters())
+            return tuned
+
+        return load_and_keep
+
+    for name in ("load_run", "load_export"):
+        monkeypatch.setattr(exporting, name, kept(getattr(exporting, name)))
+    export(tiny_run(quantization=quantization), "merged", tmp_path / "out")
+    assert (held, len(models)) == ([0, 0, 0], 3)
