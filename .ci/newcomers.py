@@ -1,4 +1,4 @@
-"""Twelve tasks of a newcomer: whether the docs' search finds the page that answers, among the first three.
+"""Tasks of a newcomer: whether the docs' search finds the page that answers, among the first three.
 
     python .ci/newcomers.py SITE
 
@@ -26,6 +26,7 @@ TASKS = {
     "Compare two methods": (["compare two methods", "which method is best"], ["tutorials/compare_methods", "methods"]),
     "Use 4 bits": (["4 bits", "quantization", "qlora"], ["tutorials/small_card", "memory"]),
     "Resume an interrupted run": (["resume interrupted run", "crash"], ["tutorials/tune_my_csv", "runs"]),
+    "Tune a 7B model on one card": (["7b", "one card", "llama 8b"], ["tutorials/one_card", "memory"]),
     "Memory runs out": (["out of memory", "cuda out of memory"], ["tutorials/small_card", "memory"]),
     "Choose which texts to label": (
         ["which texts to label", "active learning"],
