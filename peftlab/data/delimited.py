@@ -166,6 +166,8 @@ def _tell(asked: Dialect, found: Dialect, usual: str, where: str, report: Callab
         return
     if asked.delimiter is None and found.delimiter not in {None, usual}:
         report(f"{where}: read with {DELIMITER_NAMES.get(found.delimiter, found.delimiter)} between the fields")
+    if found.skips_blanks:
+        report(f"{where}: read without the blanks before the fields")
     if asked.escape != found.escape:
         report(f"{where}: read with backslashes before the quotes within fields")
 

@@ -27,6 +27,7 @@ class Dialect:
         escape: What makes a quote in a field, or a delimiter, a plain character; None: a quote is doubled.
         header: Whether the first row holds names.
         column_names: Names of the columns, where the file has none.
+        skips_blanks: Whether blanks stand between a delimiter and the next field, as in ``"a", "b"``.
     """
 
     delimiter: str | None
@@ -34,6 +35,7 @@ class Dialect:
     escape: str | None = None
     header: bool = True
     column_names: tuple[str, ...] | None = None
+    skips_blanks: bool = False
 
     @property
     def has_names(self) -> bool:
@@ -50,6 +52,7 @@ class Dialect:
             delimiter=self.delimiter,
             quoting=csv.QUOTE_MINIMAL if self.quoting else csv.QUOTE_NONE,
             escapechar=self.escape,
+            skipinitialspace=self.skips_blanks,
             strict=True,  # else a quote that never ends swallows the rest of the file without a word
         )
 
@@ -69,13 +72,17 @@ def guess(dialect: Dialect, head: Sequence[str], *, is_all: bool, usual: str, wa
     delimiters = [usual, *(mark for mark in DELIMITERS if mark != usual)]
     if dialect.delimiter is not None:
         delimiters = [dialect.delimiter]
+    fewest = 1 if len(delimiters) == 1 else 2
     escapes = [dialect.escape]
     if dialect.escape is None and dialect.quoting and any('\\"' in line for line in head):
         escapes.append("\\")
     for escape in escapes:
         ways = [replace(dialect, delimiter=delimiter, escape=escape) for delimiter in delimiters]
+        if dialect.quoting:
+            with_blanks = [way for way in ways if any(f'{way.delimiter} "' in line for line in head)]
+            ways += [replace(way, skips_blanks=True) for way in with_blanks]
         read = {way: _rows_alike(way, head, is_all) for way in ways}
-        fitting = {way: rows for way, rows in read.items() if rows and len(rows[0]) >= (1 if len(ways) == 1 else 2)}
+        fitting = {way: rows for way, rows in read.items() if rows and len(rows[0]) >= fewest}
         if fitting:
             best = max(  # the first of equal ones
                 fitting,

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from peftlab.core.errors import DataError, PeftlabError, SourceError
 from peftlab.core.reporter import ProgressCallback
+from peftlab.core.task_guess import TEXT_WORDS
 from peftlab.data.data_config import SPLIT_NAMES, DataConfig
 from peftlab.data.locations import parse_location, resolve_location
 from peftlab.data.sources import load_tables
 from peftlab.data.table import Table
 from peftlab.data.table_files import table_files
+from peftlab.proposal.column_kinds import mean_words
 
 SPLIT_WORDS: Mapping[str, tuple[str, ...]] = {
     "train": ("train", "training"),
@@ -105,7 +108,7 @@ def _ways(address: str, path: Path | None) -> list[Way]:
         ways.append(({**keys, "quoting": False}, {**reasons, "quoting": "quotes are plain characters in this file"}))
     names = ["text", "label"]
     ways.append(({"source": address, "column_names": names}, {"column_names": "the rows are lists without names"}))
-    for kind in ("conll", "tsv", "csv", "jsonl", "json"):
+    for kind in ("json", "jsonl", "conll", "tsv", "csv"):  # the strict ones first
         ways.append(({"source": address, "format": kind}, {"format": "its ending does not tell the format"}))
     return ways
 
@@ -151,8 +154,13 @@ def _encoding_of(path: Path) -> str | None:
         return None
     with files[0].open_seekable() as stream:
         head = stream.read(ENCODING_HEAD)
+    if head[:4] == codecs.BOM_UTF32_LE:
+        return "utf-32"
     if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
         return "utf-16"
+    zeros = [head[at::2].count(0) for at in range(2)]
+    if min(zeros) == 0 and max(zeros) > len(head) / 4:  # without its mark: most of the letters are plain ones
+        return "utf-16-le" if zeros[1] else "utf-16-be"
     try:
         head.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -201,6 +209,8 @@ def _without_header(look: Look, offline: bool) -> Look:
 
 def _is_a_row(table: Table) -> bool:
     """Whether the names of columns look like values."""
+    if any(name.isidentifier() and _is_of_texts(table.columns[name][:2000]) for name in table.names):
+        return False  # one word above texts is a name, whatever stands beside it, such as a year
     if any(len(name) > LONG_NAME or re.fullmatch(r"[-+]?\d+([.,]\d+)?", name) for name in table.names):
         return all(isinstance(value, str) for column in table.columns.values() for value in column[:1])
     for name in table.names:
@@ -209,3 +219,8 @@ def _is_a_row(table: Table) -> bool:
         if len(strings) > 20 and len(set(strings)) <= len(strings) / 5 and name in strings:
             return True
     return False
+
+
+def _is_of_texts(values: Sequence[Any]) -> bool:
+    strings = [value for value in values if isinstance(value, str)]
+    return bool(strings) and mean_words(strings) > TEXT_WORDS

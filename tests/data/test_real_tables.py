@@ -88,6 +88,21 @@ def test_excel_s_line_that_names_the_delimiter_is_no_row(tmp_path):
     assert read_both_ways(tmp_path / "a.csv") == [("a,b", "x"), ("c,d", "y")]
 
 
+def test_blanks_before_quoted_fields_are_no_part_of_them(tmp_path):
+    (tmp_path / "a.csv").write_text('text, label\n"one, two", "x"\n"three", "y ""z"""\n')
+    for options in ({}, {"delimiter": ","}):
+        config = DataConfig(source=str(tmp_path / "a.csv"), **options)
+        table = load_tables(config)["train"]
+        assert dict(table.columns) == {"text": ["one, two", "three"], "label": ["x", 'y "z"']}
+        ((streamed, _),) = stream_file(tmp_path / "a.csv", config, keep=["text", "label"]).chunks
+        assert dict(streamed.columns) == dict(table.columns)
+    (tmp_path / "b.csv").write_text('text,label\nhe said: "so",x\nand, "x"\n')
+    assert list(load_tables(DataConfig(source=str(tmp_path / "b.csv")))["train"].columns["text"]) == [
+        'he said: "so"',
+        "and",
+    ]
+
+
 def test_how_a_file_was_read_is_said(tmp_path):
     (tmp_path / "a.csv").write_text(csv_of(";"))
     said = []

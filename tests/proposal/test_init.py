@@ -174,6 +174,22 @@ def test_what_is_missing_or_repeated_is_counted_in_all_rows(tmp_path):
     assert not any("repeat" in note for note in propose(str(paired), name="x", offline=True).notes)
 
 
+def test_odd_ways_to_write_a_table_are_found_out(tmp_path):
+    rows = [(text, ("good", "bad")[at % 2]) for at, text in enumerate(texts())]
+    plain = "text,label\n" + "".join(f"{text},{label}\n" for text, label in rows)
+    for encoding in ("utf-16-le", "utf-16-be", "utf-32"):
+        (tmp_path / "a.csv").write_text(plain, encoding=encoding)
+        assert propose(str(tmp_path / "a.csv"), name="x", offline=True).values["data"]["encoding"] == encoding
+    (tmp_path / "b.jsonl").write_text(json.dumps([{"text": text, "label": label} for text, label in rows], indent=1))
+    assert propose(str(tmp_path / "b.jsonl"), name="x", offline=True).values["data"]["format"] == "json"
+    years = write(
+        tmp_path / "c.csv", ["text", "2019", "label"], [(text, at, label) for at, (text, label) in enumerate(rows)]
+    )
+    proposal = propose(str(years), name="x", offline=True)
+    assert "header" not in proposal.values["data"]
+    assert some(proposal.values["task"], "text", "label") == ("text_classification", "text", "label")
+
+
 def test_classes_that_are_numbers_are_called_as_the_run_will_call_them(tmp_path):
     stars = write(tmp_path / "a.csv", ["review", "stars"], [(text, at % 5 + 1) for at, text in enumerate(texts())])
     notes = propose(str(stars), name="x", offline=True).notes
