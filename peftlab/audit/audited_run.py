@@ -131,7 +131,10 @@ class AuditedRun:
         tuned = self.tuned
         if tuned.model is None or not tuned.labels or not self.task.predicts_from_logits:
             return None
-        found = explain(tuned, text, target=target, steps=STEPS)
+        try:
+            found = explain(tuned, text, target=target, steps=STEPS)
+        except UnsupportedError:  # such as of a text that is read in several windows
+            return None
         self._after_texts(STEPS)
         return words_of(found, frozenset(tuned.tokenizer.all_special_tokens))
 

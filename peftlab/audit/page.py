@@ -112,8 +112,8 @@ def trust(report: AuditReport) -> str:
     all_kept = "The threshold is kept. " if report.thresholds == 1 else f"All {report.thresholds} thresholds are kept. "
     kept = all_kept if report.thresholds and not report.breaches else ""
     return (
-        f"{kept}{len(report.figures)} figures, {tested} of them tested for a fault. Of models without faults, one "
-        "audit in twenty should have an alarm at most."
+        f"{kept}{_count(len(report.figures), 'figure')}, {tested} of them tested for a fault. Of models without "
+        "faults, one audit in twenty should have an alarm at most."
     )
 
 
@@ -144,7 +144,7 @@ def shown_value(figure: ReportedFigure | ComparedFigure, value: float) -> str:
     if figure.unit == "share":
         return f"{100 * value:.1f} %"
     if figure.unit == "difference":
-        return f"{100 * value:+.1f} points"
+        return f"{100 * value:+z.1f} points"
     return f"{value:,.0f}" if figure.unit == "count" else f"{value:.3g}"
 
 
@@ -162,7 +162,7 @@ def _changed(name: str, figure: ComparedFigure) -> ChangedRow:
     is_points = figure.unit in ("share", "difference")
 
     def step(value: float) -> str:
-        return f"{100 * value:+.1f}" if is_points else f"{value:+.3g}"
+        return f"{100 * value:+z.1f}" if is_points else f"{value:+.3g}"
 
     ends = "" if figure.low is None or figure.high is None else f"{step(figure.low)} to {step(figure.high)}"
     unit = " points" if is_points else ""

@@ -286,12 +286,8 @@ class Audited:
 
 
 def texts_of(rows: Split, task: Task) -> list[str]:
-    """Each row's text; those of several columns with a blank line between them."""
-    columns = [rows.columns[name] for name in task.text_columns()]
-    return [
-        "\n\n".join(value if isinstance(value, str) else " ".join(map(str, value)) for value in row)
-        for row in zip(*columns, strict=True)
-    ]
+    """Each row's text as people read it."""
+    return task.shown_texts(rows)
 
 
 def errors_of(task: Task, predictions: Sequence[Prediction]) -> NDArray[np.float64]:

@@ -94,6 +94,14 @@ class TaskRows(ABC):
         """For each row the texts that make it equal to another one: strings, or lists of strings."""
         return list(zip(*(split.columns[column] for column in self.text_columns()), strict=True))
 
+    def shown_texts(self, split: Split) -> list[str]:
+        """Each row's text as people read it; those of several columns with a blank line between them."""
+        columns = [split.columns[column] for column in self.text_columns()]
+        return [
+            "\n\n".join(value if isinstance(value, str) else " ".join(map(str, value)) for value in row)
+            for row in zip(*columns, strict=True)
+        ]
+
     def make_splits(self, seed: int) -> dict[str, Split]:
         """The data that the task makes itself: ``train``, and others of any name, of which all but train are scored.
 

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from audited import FunctionModel, audited, audited_numbers
 
-from peftlab.audit.page import render_page
+from peftlab.audit.page import render_page, shown_value
 from peftlab.audit.report import ReportedFigure
 from peftlab.audit.run_audit import build_report, choose_parts, rank
 from peftlab.audit.slices import all_slices
 from peftlab.audit.thresholds import meant_by
 from peftlab.audit.worst_case import SUBSTITUTIONS, Substitution, search_worst_case
 from peftlab.cli.audit import _summary
-from peftlab.core.audit import Audited, Figure, Findings, Unit, errors_of
+from peftlab.core.audit import AUDITS, Audited, Figure, Findings, Unit, errors_of, texts_of
 from peftlab.core.errors import ConfigError
 from peftlab.core.perturbation import PERTURBATIONS
 from peftlab.core.splits import Split
@@ -314,6 +314,12 @@ def test_a_figure_of_one_number_has_no_interval() -> None:
     assert render_page(report)
 
 
+def test_nothing_is_below_nothing() -> None:
+    figure = ReportedFigure(value=0, low=None, high=None, n=1, sampled="texts", unit="difference", alarm=False,
+                            higher_is_better=None, p_value=None, sentence="", examples=[])  # fmt: skip
+    assert shown_value(figure, -0.00001) == "+0.0 points"
+
+
 def test_brackets_in_the_name_of_a_figure_are_no_pattern() -> None:
     names = ["errors.column.kind.[a]", "errors.column.kind.a", "errors.overall"]
     assert meant_by("errors.column.kind.[a]", names) == ["errors.column.kind.[a]"]
@@ -349,3 +355,16 @@ def test_rows_that_cannot_be_changed_are_not(task: str, column: str, label: Any,
     own = Audited(model, Split("test", range(30), columns), [Prediction(label, said, [0.1, 0.9])] * 30)
     for part in choose_parts(["robustness", "fairness"], []):
         assert why in str(part.why_not(own))
+
+
+def test_a_conversation_is_shown_and_counted_as_what_is_said() -> None:
+    messages = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Where is my card?"}]
+    rows = Split("test", [0], {"context": [json.dumps(messages)]})
+    assert texts_of(rows, TASKS["instruction_tuning"]()) == ["Be kind.\n\nWhere is my card?"]
+    own = [json.dumps([{"role": "user", "content": f"one two three four five six {word}"}]) for word in ("red", "blue")]
+    model = FunctionModel(lambda text: [1.0], ())
+    model.task = TASKS["instruction_tuning"]()
+    test, train = (Split(name, [0], {"context": [text]}) for name, text in zip(("test", "train"), own, strict=True))
+    figures = AUDITS["data"]().run(Audited(model, test, [Prediction(["x"], "x", [])], train=train)).figures
+    near = next(figure for figure in figures if figure.name == "data.near_leaks")
+    assert near.value == 0  # six words of eight are shared; with those that JSON adds it would be nine of eleven

@@ -96,3 +96,10 @@ def test_the_verb(command: Command, tiny_run: Callable[..., Path], tmp_path: Pat
     found = model.attributions(text, model.labels[0])
     assert found is not None
     assert text_of(found, set(range(len(found)))) == text
+
+
+def test_a_text_in_several_windows_is_left_out(tiny_run: Callable[..., Path]) -> None:
+    """It is read in pieces, of which an explanation has one; the rest of the audit goes on."""
+    run = tiny_run(task="{type: text_classification, max_length: 8, windows: {stride: 2, most: 4}}", steps=2)
+    model = AuditedRun(load_tuned(run))
+    assert model.attributions("one two three four five six seven eight nine ten", model.labels[0]) is None

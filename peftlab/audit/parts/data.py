@@ -74,6 +74,8 @@ class Data(Audit):
         open_rows = [at for at, text in enumerate(audited.texts) if at not in same]
         open_rows = [at for at in open_rows if len(split_words(audited.texts[at])) >= self.fewest_words]
         known_rows, own_rows = _values(train, columns), _values(audited.rows, columns)
+        if len(columns) == 1:  # as people read it: what else a conversation is written with, all have
+            known_rows, own_rows = [(text,) for text in others], [(text,) for text in audited.texts]
         near = first_alike(known_rows, [own_rows[at] for at in open_rows])
         alike = {at: twin for at, twin in zip(open_rows, near, strict=True) if twin is not None and twin < len(train)}
         return [

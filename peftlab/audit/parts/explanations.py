@@ -58,7 +58,7 @@ class Explanations(Audit):
         explained = [(at, _explained(audited, at)) for at in rows]
         found = [(at, words) for at, words in explained if words is not None and len(words) >= FEWEST_WORDS]
         if len(found) < 2:
-            return Findings((), ["The model cannot be explained: torch does not run it, or its texts are cut."])
+            return Findings((), ["Too few texts can be explained: torch does not run the model, or they are cut."])
         figures = [*self._faithful(audited, found), *self._stable(audited, found)]
         return Findings([*figures, *self._sane(audited, found)])
 

@@ -144,7 +144,7 @@ class Fairness(Audit):
                 hint="Name words that the texts have, in small letters.",
             )
         if len(rows) < 20:
-            return [], [f"Only {len(rows)} texts have a pronoun to swap: too few to say anything."]
+            return [], [f"Texts with a pronoun to swap: {len(rows)}, too few to say anything."]
         before = audited.ask(rows, [other[at] for at in rows])
         after = audited.ask(rows, [one[at] for at in rows])
         first, second = _scores(audited, before), _scores(audited, after)

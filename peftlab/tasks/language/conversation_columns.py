@@ -15,6 +15,7 @@ from peftlab.tasks.language.conversations import (
     conversations_of_columns,
     conversations_of_messages,
     read_context,
+    shown_text,
 )
 from peftlab.tasks.language.decoder import DecoderTask
 from peftlab.tasks.language.plain_template import USUAL_TEMPLATE, PromptTemplate
@@ -102,6 +103,10 @@ class ConversationTask(DecoderTask):
             return conversations_of_messages(split, self.message_column, self.tools)
         prompt, response, extra = self.columns
         return conversations_of_columns(split, prompt=prompt, response=response, extra=extra)
+
+    def shown_texts(self, split: Split) -> list[str]:
+        """What is said."""
+        return [shown_text(read_context(context)) for context in split.columns[CONTEXT]]
 
     def compared_texts(self, split: Split) -> list[Sequence[Any]]:
         """What each message of the context says and who says it, and all else that the template is given."""

@@ -138,6 +138,12 @@ def read_context(text: str) -> Conversation:
     return Conversation(value) if isinstance(value, list) else Conversation(value["messages"], value["tools"])
 
 
+def shown_text(conversation: Conversation) -> str:
+    """What its messages say, with a blank line between them."""
+    contents = [content for message in conversation.messages if (content := message.get("content"))]
+    return "\n\n".join(each if isinstance(each, str) else json.dumps(each, ensure_ascii=False) for each in contents)
+
+
 def compared_parts(conversation: Conversation) -> list[str]:
     """The texts by which two conversations are equal: each by itself, so that blanks around a message do not count."""
     parts = []

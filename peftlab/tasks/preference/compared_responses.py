@@ -14,7 +14,7 @@ from peftlab.core.splits import EncodedSplit, Split
 from peftlab.core.task import Prediction, Task
 from peftlab.tasks.language.chat_template import ChatTemplate
 from peftlab.tasks.language.clock import TemplateDate, settled_date, template_time
-from peftlab.tasks.language.conversations import CONTEXT, compared_parts, read_context
+from peftlab.tasks.language.conversations import CONTEXT, compared_parts, read_context, shown_text
 from peftlab.tasks.language.plain_template import USUAL_TEMPLATE, PlainTemplate, PromptTemplate
 from peftlab.tasks.language.rendering import Renderer
 from peftlab.tasks.preference.course import margin_without_accuracy
@@ -54,6 +54,10 @@ class ComparedResponses(Task):
     def optional_columns(self) -> tuple[str, ...]:
         """The prompt, which chats hold themselves."""
         return (self.prompt,)
+
+    def shown_texts(self, split: Split) -> list[str]:
+        """What is said."""
+        return [shown_text(read_context(context)) for context in split.columns[CONTEXT]]
 
     def compared_texts(self, split: Split) -> list[Sequence[Any]]:
         """What each message of the context says and who says it."""
