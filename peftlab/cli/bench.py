@@ -19,7 +19,7 @@ from peftlab.cli.options import Device, Json, Offline, ThreadCount
 from peftlab.cli.output import reporting
 from peftlab.cli.stopping import resumable, stoppable
 from peftlab.cli.verbs import verb
-from peftlab.core.amounts import duration
+from peftlab.core.amounts import duration, plural
 from peftlab.core.reporter import Reporter, Silent
 
 
@@ -198,10 +198,14 @@ def as_text(shown: dict[str, Any]) -> str:
     if not shown["tuning"]:
         lines.append("  tuning is off: learning rates are those that the suite sets, or the default of each method")
     basis = "roughly, before any run has been timed" if shown["estimate_is_rough"] else "by the runs that are done"
-    lines.append(
-        f"{shown['missing']} runs are missing, {shown['done']} are done; about "
-        f"{duration(shown['estimated_seconds'])} ({basis}; workers: {shown['workers']})"
-    )
+    missing, done = shown["missing"], shown["done"]
+    if not missing:
+        lines.append(f"nothing is missing: {plural(done, 'run')} done")
+    else:
+        lines.append(
+            f"{plural(missing, 'run')} missing, {done} done; about "
+            f"{duration(shown['estimated_seconds'])} ({basis}; workers: {shown['workers']})"
+        )
     return "\n".join(lines)
 
 
@@ -253,6 +257,6 @@ def ending(result: dict[str, Any]) -> str:
     lost = "".join(f"\n  {name} could not be audited: {why}" for name, why in result["not_audited"].items())
     lost += "".join(f"\n  {name} could not be routed: {why}" for name, why in result["not_routed"].items())
     return (
-        f"{result['runs']} runs in {duration(result['seconds'])}; compared: {statuses}\n"
+        f"{plural(result['runs'], 'run')} in {duration(result['seconds'])}; compared: {statuses}\n"
         f"  folder      {result['folder']}\n  report      {result['report']}{lost}"
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from peftlab.cli.computing import start_computing
+from peftlab.core.amounts import plural
 from peftlab.core.errors import UserError
 from peftlab.core.reporter import Reporter
 
@@ -100,7 +101,7 @@ def _ray_cluster(address: str | None, wishes: Wishes, reporter: Reporter) -> Ite
         share = choose_share(nodes, device=wishes.device, threads=wishes.threads)
         check_nodes(nodes)
         room = sum(share.times_on(node) for node in nodes)
-        reporter.say(f"on {len(nodes)} nodes of a Ray cluster: {share} for each run, {room} at once")
+        reporter.say(f"on {plural(len(nodes), 'node')} of a Ray cluster: {share} for each run, {room} at once")
 
         def build(logs: Path) -> Executor:
             from peftlab.bench.ray_executor import RayExecutor

@@ -49,7 +49,7 @@ def report_notices(
     """What holds for the whole report."""
     notices = [notice for suite in found.suites.values() for notice in _suite_notices(suite, found)]
     loose = [entry for entry in found.entries if entry.suite is None]
-    if loose:
+    if loose and len(found.entries) > 1:
         which = "These records are" if len(loose) == len(found.entries) else f"{plural(len(loose), 'run')} are"
         notices.append(
             Notice(
@@ -91,8 +91,9 @@ def _suite_notices(suite: SuiteInfo, found: Found) -> list[Notice]:
     missing = [run for run in suite.planned if run not in done]
     if missing and suite.folder in found.whole:
         planned = plural(len(suite.planned), "planned run")
+        have = "has" if len(missing) == 1 else "have"
         notices.append(
-            Notice(f"{len(missing)} of {planned} of the suite {suite.name} have no result; see the statuses below.")
+            Notice(f"{len(missing)} of {planned} of the suite {suite.name} {have} no result; see the statuses below.")
         )
     if suite.resamples_train:
         text = (

@@ -175,7 +175,7 @@ def environment_table(entries: Sequence[Entry]) -> Table | None:
     rows: list[list[Cell]] = [[key, *(environment.get(key, wording.NONE) for environment in shown)] for key in keys]
     heads = [plural(number, "run") for _, number in counts.most_common(MOST_ENVIRONMENTS)]
     left = len(counts) - len(shown)
-    note = f"{plural(left, 'other environment')} occur in fewer runs." if left > 0 else ""
+    note = f"Fewer runs have {plural(left, 'other environment')}." if left > 0 else ""
     return Table("Environment", ["", *heads], rows, note, frozenset(range(1, len(shown) + 1)))
 
 

@@ -232,7 +232,8 @@ def test_tuning_that_is_off_is_said_at_the_top(tmp_path: Path) -> None:
     off = build_report([write_suite(tmp_path / "suite", [FULL, LORA], examples=200, tuning=False)])
     assert off.notices[0].warning
     assert off.notices[0].text.startswith("Tuning is off in the suite tweet-sentiment")
-    write_run(tmp_path / "loose", LORA, 0, DATA)
+    write_run(tmp_path / "loose" / "a", LORA, 0, DATA)
+    write_run(tmp_path / "loose" / "b", FULL, 0, DATA)
     loose = build_report([tmp_path / "loose"])
     assert loose.notices[0].text.startswith("These records are no suite")
 
@@ -455,3 +456,11 @@ def test_odd_tuning_ends_no_report(tmp_path: Path, change: dict[str, Any]) -> No
     values["chosen"] = {"training.learning_rate": "fast"}
     path.write_text(json.dumps(values))
     render_html(build_report([folder]))
+
+
+def test_one_run_is_told_in_the_singular(tmp_path: Path) -> None:
+    folder = write_suite(tmp_path / "suite", [FULL, LORA], seeds=[0], examples=200)
+    shutil.rmtree(folder / "cells" / "lora--seed0")
+    assert "1 of 2 planned runs of the suite tweet-sentiment has no result" in notices(build_report([folder]))
+    alone = build_report([write_run(tmp_path / "alone", FULL, 0, DATA)])
+    assert not alone.notices  # of one run there is no budget to be unequal
