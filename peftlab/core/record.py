@@ -321,6 +321,8 @@ def parse_record(text: str, *, where: str) -> RunRecord:
     """
     try:
         values = json.loads(text)
+        if "\\ud" in text.lower():  # halves of characters, which no page or file can hold
+            json.dumps(values, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:  # numbers or brackets without end
         raise UserError(f"the record is damaged: {error}", where=where) from None
     version = values.get("schema_version") if isinstance(values, Mapping) else None

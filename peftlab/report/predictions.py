@@ -75,13 +75,21 @@ def read_predictions(folder: Path, split: str) -> Predictions | None:
             return None
         rows = rows[np.argsort(index[rows], kind="stable")]
         labels, predictions = (table[name].take(pa.array(rows)) for name in ("label", "prediction"))
-        if labels.null_count or predictions.null_count:
+        if any(column.null_count or _has_holes(column.type, column) for column in (labels, predictions)):
             raise UserError("the predictions are damaged: a label or an answer is missing", where=str(folder))
         if pa.types.is_boolean(labels.type) and pa.types.is_floating(predictions.type):
             labels = pc.cast(labels, pa.float64())  # whether a reward should be above 0 is no class
         return Predictions(index[rows], _column(labels), _column(predictions))
     except (pa.ArrowException, KeyError, TypeError) as error:
         raise UserError(f"the predictions are damaged: {first_line(error)}", where=str(folder)) from None
+
+
+def _has_holes(kind: Any, values: Any) -> bool:
+    """Whether a list misses one of its items."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    return bool(pa.types.is_list(kind) and pc.list_flatten(values).null_count)
 
 
 def _column(values: Any) -> Column:

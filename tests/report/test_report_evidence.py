@@ -272,13 +272,14 @@ def test_texts_with_references_are_not_said_to_be_wrong(tmp_path: Path) -> None:
         (["a", "b"] * 5, [0.5] * 10, "its labels are numbers and its predictions none"),
         (["a", "b"] * 5, ["a", None] * 5, "a label or an answer is missing"),
         ([0.5, None] * 5, [0.5] * 10, "a label or an answer is missing"),
+        ([["a"]] * 10, [["a"], ["a", None]] * 5, "a label or an answer is missing"),
         ([0.5] * 10, [0.5, float("nan")] * 5, "no finite"),
     ],
 )
 def test_predictions_that_cannot_be_judged_are_left_out(
     tmp_path: Path, labels: list[Any], predictions: list[Any], reason: str
 ) -> None:
-    metric = "accuracy" if isinstance(labels[0], str) else "mean_absolute_error"
+    metric = "mean_absolute_error" if isinstance(labels[0], float) else "accuracy"
     write_record(fake_record(LORA, 0, {"test": {metric: 0.5}}, rows={"test": 10}), tmp_path)
     table = {"split": ["test"] * 10, "index": range(10), "label": labels, "prediction": predictions}
     pq.write_table(pa.table({**table, "scores": [[0.0]] * 10}), tmp_path / "predictions.parquet")

@@ -411,10 +411,13 @@ def test_odd_recipes_in_records_end_no_report(tmp_path: Path, part: dict[str, An
     assert ("lora" in known) == ("b" not in reasons(report))
 
 
-def test_numbers_without_end_are_damage(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("found", "put"), [('"lora"', '"\\uD800"'), ('"steps": 156', f'"steps": 1{"0" * 5000}')], ids=["text", "number"]
+)
+def test_what_is_no_text_or_has_no_end_is_damage(tmp_path: Path, found: str, put: str) -> None:
     write_run(tmp_path / "a", FULL, 0, DATA)
-    folder = write_run(tmp_path / "b", LORA, 0, DATA)
-    (folder / "record.json").write_text(f'{{"schema_version": 1{"0" * 5000}}}')
+    path = write_run(tmp_path / "b", LORA, 0, DATA) / "record.json"
+    path.write_text(path.read_text().replace(found, put))
     assert "damaged" in reasons(build_report([tmp_path]))["b"]
 
 
