@@ -34,7 +34,7 @@ def columns_of_json(value: Any, *, column_names: Sequence[str] | None, where: st
         DataError: The value has another shape.
     """
     if isinstance(value, list):
-        return _columns_of_rows(value, column_names, where, unit="item")
+        return _columns_of_rows(enumerate(value, start=1), column_names, where, unit="item")
     if isinstance(value, Mapping) and all(isinstance(column, list) for column in value.values()):
         lengths = {name: len(column) for name, column in value.items()}
         if len(set(lengths.values())) <= 1:
@@ -54,14 +54,22 @@ def parse_json_lines(text: str, *, column_names: Sequence[str] | None, where: st
     Raises:
         DataError: Naming the line.
     """
-    rows: list[Any] = []
-    lines: list[int] = []
-    # Not splitlines(): U+2028 and its like may stand inside a JSON string.
-    for number, line in enumerate(text.split("\n"), start=1):
-        if line.strip():
-            rows.append(_parsed_line(line, f"{where}, line {number}"))
-            lines.append(number)
-    return _columns_of_rows(rows, column_names, where, unit="line", numbers=lines)
+    rows = (
+        (number, _parsed_line(line, f"{where}, line {number}"))
+        for number, line in enumerate(_lines_of(text), start=1)
+        if line.strip()
+    )
+    return _columns_of_rows(rows, column_names, where, unit="line")
+
+
+def _lines_of(text: str) -> Iterator[str]:
+    """One by one. Not splitlines(): U+2028 and its like may stand inside a JSON string."""
+    start = 0
+    while start < len(text):
+        stop = text.find("\n", start)
+        stop = len(text) if stop < 0 else stop
+        yield text[start:stop]
+        start = stop + 1
 
 
 def stream_json_lines(
@@ -104,17 +112,12 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _columns_of_rows(
-    rows: Sequence[Any],
-    column_names: Sequence[str] | None,
-    where: str,
-    *,
-    unit: str,
-    numbers: Sequence[int] | None = None,
+    rows: Iterable[tuple[int, Any]], column_names: Sequence[str] | None, where: str, *, unit: str
 ) -> dict[str, list[Any]]:
+    """The columns of rows, each with its number for messages."""
     columns: dict[str, list[Any]] = {name: [] for name in column_names or ()}
-    for position, row in enumerate(rows):
-        place = f"{where}, {unit} {numbers[position] if numbers else position + 1}"
-        values = _named_values(row, column_names, place)
+    for position, (number, row) in enumerate(rows):
+        values = _named_values(row, column_names, f"{where}, {unit} {number}")
         for name in [name for name in values if name not in columns]:
             columns[name] = [None] * position
         for name, column in columns.items():
