@@ -30,7 +30,8 @@ def test_rows_of_training_that_are_known_by_heart() -> None:
     part = AUDITS["memorization"]()
     (figure,) = part.run(rows).figures
     assert figure.value == 1
-    assert figure.unit == "number"  # 0.5 to 1, as readers know an AUROC
+    assert "an AUROC of 100.0%" in figure.sentence
+    assert figure.unit == "share"  # in percent, as in reports
     assert figure.low < 1  # type: ignore[operator]
     assert figure.examples[0]["text"] in sure
     (figure,) = part.run(audited(lambda text: [0.4, 0.6], texts[100:], labels[100:], train=train)).figures

@@ -158,9 +158,9 @@ class OutOfScope(Audit):
         return [
             Figure(
                 f"out_of_scope.{name}.auroc", area.value, count,
-                f"{NAMES[name]} tells texts of no class from those of a class with an AUROC of {area.value:.3f}; 0.5 "
-                "would be chance, and 1 always right.",
-                low=area.low, high=area.high, unit="number", higher_is_better=True,
+                f"{NAMES[name]} tells texts of no class from those of a class with an AUROC of {area.value:.1%}; 50 % "
+                "would be chance, and 100 % always right.",
+                low=area.low, high=area.high, higher_is_better=True,
             ),
             Figure(
                 f"out_of_scope.{name}.fpr95", share.value, count,
