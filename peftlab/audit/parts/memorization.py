@@ -57,8 +57,8 @@ class Memorization(Audit):
             [
                 Figure("memorization.membership_auroc", found.value, len(known) + len(new),
                        f"By the probability of the right label, rows of training are told from others with an AUROC of "
-                       f"{found.value:.1%} (50 %: not at all; 100 %: always). The error is {errors[0]:.1%} on these rows "
-                       f"of training, and {errors[1]:.1%} on the audited ones. A better attack may tell more.",
+                       f"{found.value:.1%} (50 %: not at all; 100 %: always). The error is {errors[0]:.1%} on these "
+                       f"rows of training, and {errors[1]:.1%} on the audited ones. A better attack may tell more.",
                        low=found.low, high=found.high,
                        examples=[{**train.place(at, prefix="training_"), "text": texts[at],
                                   "probability_of_label": round(float(known[at]), 4)} for at in surest])
