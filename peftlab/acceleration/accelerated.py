@@ -57,8 +57,8 @@ def accelerated(model: nn.Module) -> Iterator[dict[str, int | str]]:
     """Let the parts of a model that are known compute by faster operations, as long as the context lasts.
 
     Linear layers with LoRA or AdaLoRA, gated MLPs, RMSNorms and rotary positions, in float32 on CPU, and in every
-    common type on CUDA; on CPUs that are not Intel's plain linear layers, GPT-2's too, go through oneDNN. All others
-    are left as they are, and all are after :func:`prepare` with ``off``.
+    common type on CUDA; experts with LoRA in any type; on CPUs that are not Intel's plain linear layers, GPT-2's too,
+    go through oneDNN. All others are left as they are, and all are after :func:`prepare` with ``off``.
 
     On a card padded and packed batches are computed by their texts, where the model is known and the kernel is there.
 
@@ -169,10 +169,11 @@ def _known() -> list[tuple[str, Callable[[nn.Module], bool], Any]]:
     """Those whose libraries are loaded: there is no LoRA layer before there is peft, which takes seconds to load."""
     known: list[tuple[str, Callable[[nn.Module], bool], Any]] = []
     if "peft" in sys.modules:
-        from peftlab.acceleration import adalora, lora
+        from peftlab.acceleration import adalora, experts, lora
 
         known.append(("lora_linear", lora.can_fuse, lora.FusedLora))
         known.append(("adalora_linear", adalora.can_fuse, adalora.FusedAdaLora))
+        known.append(("lora_experts", experts.can_fuse, experts.FusedExperts))
     from peftlab.acceleration import conv1d, gated_mlp, layer_norm, rms_norm, rotary
 
     return [

@@ -89,12 +89,17 @@ def _function(combination: Combination, weights: Tensor, density: float) -> Comb
 
 
 def _combine_updates(models: Sequence[Any], combine: Combine) -> None:
-    layers = [_modules(model, LoraLayer) for model in models]
+    layers = [{_matrix_of(name, one): one for name, one in _modules(model, LoraLayer).items()} for model in models]
+    matrices = {name.replace(".base_layer", ""): tensor for name, tensor in models[0].named_parameters()}
     for name in sorted({name for own in layers for name in own}):
-        first = models[0].get_submodule(name)
-        target = first.get_base_layer().weight if isinstance(first, LoraLayer) else first.weight
+        target = matrices[name]
         updates = [own[name].get_delta_weight("default") if name in own else torch.zeros_like(target) for own in layers]
         target.add_(combine(updates).to(target.dtype))
+
+
+def _matrix_of(name: str, layer: Any) -> str:
+    """The base's own name of what a layer of peft's updates: of a mixture's experts one stands around another."""
+    return f"{name.replace('.base_layer', '')}.{getattr(layer, 'parameter_name', 'weight')}"
 
 
 def _average_heads(models: Sequence[Any], weights: Tensor) -> None:

@@ -17,6 +17,7 @@ from torch import nn
 from peftlab.artifact.save import DELTA_WEIGHTS
 from peftlab.core.errors import UserError, first_line
 from peftlab.core.record import ADAPTER
+from peftlab.methods._experts import layers_as_named, read_config
 
 STATELESS_PACKAGES = frozenset({"torch", "transformers", "peft", "peftlab"})
 """Packages whose layers, in eval mode, keep nothing of a batch, but for the cases that ``may_compute_at_once`` knows.
@@ -35,7 +36,8 @@ Found by searching transformers 5.23 for what the forwards of its language model
 def can_share_batches(model: Any) -> bool:
     """Whether this adapter and others of its kind can be in one batch.
 
-    They can for LoRA without DoRA, where everything that was trained whole, such as the head, is a plain linear layer.
+    They can for LoRA of layers, without DoRA, where everything that was trained whole, such as the head, is a plain
+    linear layer.
     """
     if not isinstance(model, peft.PeftModel) or not isinstance(model.active_peft_config, peft.LoraConfig):
         return False
@@ -44,7 +46,8 @@ def can_share_batches(model: Any) -> bool:
         return False
     adalora = isinstance(model.active_peft_config, peft.AdaLoraConfig)
     plain = all(isinstance(module.original_module, nn.Linear) for module in whole)
-    return plain and not adalora and not model.active_peft_config.use_dora
+    config = model.active_peft_config
+    return plain and not adalora and not config.use_dora and not config.target_parameters
 
 
 def may_compute_at_once(model: nn.Module) -> bool:
@@ -85,9 +88,10 @@ def add_adapter(model: Any, folder: Path, name: str) -> None:
     try:
         tensors = load_file(adapter / DELTA_WEIGHTS)
         saved = tensors.keys()
-        model.add_adapter(name, peft.PeftConfig.from_pretrained(str(adapter)))
-        _fit_heads(model, name, tensors)
-        model.load_adapter(adapter, adapter_name=name)
+        with layers_as_named():
+            model.add_adapter(name, read_config(adapter, model.get_base_model()))
+            _fit_heads(model, name, tensors)
+            model.load_adapter(adapter, adapter_name=name)
         own = peft.get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False).keys()
     except (OSError, RuntimeError, ValueError, KeyError, SafetensorError, json.JSONDecodeError) as error:
         if name in model.peft_config:

@@ -22,6 +22,7 @@ from peftlab.core.errors import UserError, first_line
 from peftlab.core.known_warnings import without_known_warnings
 from peftlab.core.method import METHODS, MethodContext
 from peftlab.core.record import ADAPTER, MODEL
+from peftlab.methods._experts import layers_as_named, read_config
 
 
 def load_artifact(load_base: Callable[[], Any], folder: Path) -> nn.Module:
@@ -68,8 +69,8 @@ def _load_peft(base: Any, folder: Path) -> nn.Module:
     if has_token_rows(folder):
         drop_rows(base)
     try:
-        with without_known_warnings():
-            model: Any = peft.PeftModel.from_pretrained(base, folder)
+        with without_known_warnings(), layers_as_named():
+            model: Any = peft.PeftModel.from_pretrained(base, folder, config=read_config(folder, base))
     except (RuntimeError, ValueError, KeyError) as error:
         raise _misfit(folder, first_line(error)) from None
     if not model.active_peft_config.is_prompt_learning:  # peft only warns of what is missing

@@ -33,6 +33,7 @@ from peftlab.estimate.fakes import (
     give_fake_tensors,
     one_text_a_row,
 )
+from peftlab.estimate.grouped import rows_by_one_expert
 from peftlab.estimate.start import NEEDS_VALUES, peak_at_start
 from peftlab.estimate.target import Target
 from peftlab.estimate.task import TaskOnShapes
@@ -157,7 +158,7 @@ class ShapesOfRecipe:
         """
         task = self._task_on_shapes()
         borders = contextlib.nullcontext() if "position_ids" in batch.examples[0] else one_text_a_row()
-        with self._mode, borders, _refused_where_values_are_needed():
+        with self._mode, borders, rows_by_one_expert(), _refused_where_values_are_needed():
             started = self._start(batch)
             job = replace(self._job(batch, cast("Task", task)), world=self._world)
             optimizer = job.optimizer.optimizer
@@ -214,7 +215,7 @@ class ShapesOfRecipe:
         """
         task = self._task_on_shapes()
         borders = contextlib.nullcontext() if "position_ids" in split.examples[0] else one_text_a_row()
-        with self._mode, borders, _refused_where_values_are_needed():
+        with self._mode, borders, rows_by_one_expert(), _refused_where_values_are_needed():
             job = replace(self._job(Batch(split.examples[:1], [1], [[0]], pairs), cast("Task", task)), split=split)
             return rehearse_flops(job)
 

@@ -95,9 +95,10 @@ def fit_step_flops(
         lengths: Three different ones, or more where there are terms. Fewer settle only what they show themselves.
         terms: Terms of the loss of the text of each length; empty: they do not matter.
     """
+    known = {**_onednn_flops(), **_quantized_flops(), **_grouped_flops()}
 
     def count(length: int, texts: int) -> int:
-        counter = FlopCounterMode(display=False, custom_mapping={**_onednn_flops(), **_quantized_flops()})
+        counter = FlopCounterMode(display=False, custom_mapping=known)
         with counter, sdpa_kernel(SDPBackend.MATH):
             run_step(length, texts)
         return counter.get_total_flops()
@@ -121,6 +122,23 @@ def _onednn_flops() -> dict[Any, Any]:
         return 2 * math.prod(out_shape) * weight[1]
 
     return {torch.ops.mkldnn._linear_pointwise: flops} if onednn.is_available() else {}
+
+
+def _grouped_flops() -> dict[Any, Any]:
+    """How the counter is to count a mixture's products: each row by the matrix of its own expert, and no other."""
+
+    def flops(states: Sequence[int], matrices: Sequence[int], *_: Any, **_more: Any) -> int:
+        return 2 * math.prod(states) * matrices[-1]
+
+    def backward(states: Sequence[int], matrices: Sequence[int], *_: Any, **_more: Any) -> int:
+        return 2 * flops(states, matrices)
+
+    found = {torch.ops.aten._grouped_mm: flops}
+    own: Any = getattr(torch.ops, "transformers", None)  # where torch's own product does not take the tensors
+    if hasattr(own, "grouped_mm_fallback"):
+        found[own.grouped_mm_fallback] = flops
+        found[own.grouped_mm_fallback_backward] = backward
+    return found
 
 
 def _quantized_flops() -> dict[Any, Any]:

@@ -32,6 +32,7 @@ class StartsFromRows(Lora):
     needs_rows: ClassVar[bool] = True
 
     dora: Literal[False] = Field(False, description="Not with a part of the base's matrices in the update.")
+    target_parameters: None = Field(None, description="Not with a part of the base's matrices in the update.")
     initialization: Literal["default"] = Field("default", description="By the training rows.")
 
     def check_offload(self) -> None:

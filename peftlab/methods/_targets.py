@@ -15,6 +15,7 @@ from peftlab.core.method import MethodContext
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.record import Guard
 from peftlab.core.tensors import count_weights
+from peftlab.methods._experts import expert_parameters
 
 if TYPE_CHECKING:
     from torch import nn
@@ -50,7 +51,13 @@ def resolve_targets(model: nn.Module, targets: str | Sequence[str], context: Met
         UnsupportedError: A name matches nothing, or the model has no linear layer.
     """
     known = linear_modules(model, context)
-    return _resolve(known, targets, type(model).__name__)
+    try:
+        return _resolve(known, targets, type(model).__name__)
+    except UnsupportedError as error:
+        if targets == ALL_LINEAR or not expert_parameters(model):
+            raise
+        experts = "A mixture's experts are no layers: method.target_parameters: all-experts reaches them."
+        raise UnsupportedError(error.message, where=error.where, hint=f"{error.hint or ''} {experts}".strip()) from None
 
 
 def check_targets(facts: ModelFacts, targets: str | Sequence[str]) -> None:
@@ -81,28 +88,46 @@ def were_transposed(model: nn.Module, names: Sequence[str]) -> bool:
     return any(getattr(model.get_submodule(name), "source_cls", None) is Conv1D for name in names)
 
 
-def guard_targets(model: Any, targets: str | Sequence[str]) -> Guard:
-    """Whether every name was really given an adapter by peft."""
+def guard_targets(model: Any, targets: str | Sequence[str], parameters: str | Sequence[str] | None = None) -> Guard:
+    """Whether every name was really given an adapter by peft.
+
+    Args:
+        model: Wrapped by peft.
+        targets: Of layers.
+        parameters: Of tensors that hold several matrices.
+    """
     adapted = list(model.base_model.targeted_module_names)
-    if targets != ALL_LINEAR:
-        missing = [name for name in targets if not _matching(adapted, name)]
-        if missing:
-            return Guard.check(False, f"no adapter was put on {', '.join(missing)}")
-    kinds = Counter(name.rpartition(".")[2] for name in adapted)
-    detail = ", ".join(f"{kind} × {count}" for kind, count in sorted(kinds.items()))
-    return Guard.check(bool(adapted), f"{len(adapted)} modules: {detail}{_out_of_reach(model)}")
+    experts = list(model.base_model.targeted_parameter_names)
+    wanted = [*_listed(targets), *_listed(parameters or ())]
+    missing = [name for name in wanted if not _matching([*adapted, *experts], name)]
+    if missing:
+        return Guard.check(False, f"no adapter was put on {', '.join(missing)}")
+    if parameters is not None and not experts:
+        return Guard.check(False, "no adapter was put on experts")
+    detail = f"{len(adapted)} modules: {_counted(adapted)}"
+    if experts:
+        detail += f"; {len(experts)} tensors of experts: {_counted(experts)}"
+    return Guard.check(bool(adapted), detail + _out_of_reach(model))
 
 
-def _out_of_reach(model: nn.Module) -> str:
+def _listed(names: str | Sequence[str]) -> Sequence[str]:
+    """Names that were written one by one, not those of all."""
+    return () if isinstance(names, str) else names
+
+
+def _counted(names: Iterable[str]) -> str:
+    kinds = Counter(name.rpartition(".")[2] for name in names)
+    return ", ".join(f"{kind} × {count}" for kind, count in sorted(kinds.items()))
+
+
+def _out_of_reach(model: Any) -> str:
     """What is to be said of matrices that stand in one tensor, as those of a mixture's experts: they are no layers."""
-    from torch.nn.modules.conv import _ConvNd
-
+    reached = set(model.base_model.targeted_parameter_names)
     sizes: Counter[str] = Counter()
-    for name, module in model.named_modules():
-        for key, weight in module.named_parameters(recurse=False):
-            is_stack = weight.ndim == 3 and weight.shape[0] > 1 and not isinstance(module, _ConvNd)
-            if is_stack and not weight.requires_grad:
-                sizes[f"{name.rpartition('.')[2]}.{key}"] += weight.numel()
+    for name in expert_parameters(model.base_model.model):
+        plain, weight = name.replace(".base_layer", ""), model.base_model.model.get_parameter(name)
+        if plain not in reached and not weight.requires_grad:
+            sizes[".".join(plain.split(".")[-2:])] += weight.numel()
     if not sizes:
         return ""
     share = sizes.total() / sum(count_weights(weight) for weight in model.parameters() if not weight.requires_grad)

@@ -37,6 +37,7 @@ class Eva(Lora):
     needs_rows: ClassVar[bool] = True
 
     rows: PositiveInt = Field(256, description="Training rows whose states the directions are taken from.")
+    target_parameters: None = Field(None, description="Not with EVA.")
     initialization: Literal["default"] = Field("default", description="A by the training rows, B zero.")
 
     def after(self, earlier: Method) -> Method:

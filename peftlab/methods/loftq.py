@@ -37,6 +37,7 @@ class LoftQ(Lora):
     needs_original: ClassVar[bool] = True
 
     dora: Literal[False] = Field(False, description="Not with LoftQ.")
+    target_parameters: None = Field(None, description="Not with LoftQ.")
     initialization: Literal["default"] = Field("default", description="By the difference to the base in full.")
 
     def check_quantization(self, quantization: str) -> None:

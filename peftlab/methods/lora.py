@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -17,6 +17,13 @@ from peftlab.core.errors import UnsupportedError
 from peftlab.core.method import METHODS, Method, MethodContext, TargetModules, mean_of_updates
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.record import Guard
+from peftlab.methods._experts import (
+    check_dora,
+    check_parameters,
+    layers_as_named,
+    resolve_parameters,
+    write_for_plain_peft,
+)
 from peftlab.methods._targets import are_transposed, check_targets, guard_targets, resolve_targets
 
 if TYPE_CHECKING:
@@ -41,6 +48,11 @@ class Lora(Method):
     alpha: PositiveInt = Field(16, description="Numerator of the scaling: alpha / rank.")
     dropout: float = Field(0.0, ge=0, lt=1, description="Dropout on the input of the update.")
     target_modules: TargetModules = "all-linear"
+    target_parameters: Literal["all-experts"] | Annotated[list[str], Field(min_length=1)] | None = Field(
+        None,
+        description="Of a mixture's experts, which lie in one tensor for each layer: 'all-experts', or names of such "
+        "tensors. Each expert has an update of its own, of the same rank.",
+    )
     rslora: bool = Field(False, description="Scale by alpha / √rank instead of alpha / rank.")
     dora: bool = Field(False, description="Train the magnitude of each column apart from its direction.")
     initialization: Literal["default", "gaussian", "pissa", "olora"] = Field(
@@ -52,11 +64,15 @@ class Lora(Method):
     def _check(self) -> Lora:
         if self.dora and self.moves_base:
             raise ValueError(f"`dora` does not work with the initialization {self.moves_base}")
+        if self.target_parameters is not None and (self.dropout or self.dora or self.moves_base):
+            key = "dropout" if self.dropout else "dora" if self.dora else "initialization"
+            raise ValueError(f"`{key}` does not work with `target_parameters`: peft has it for layers alone")
         return self
 
     def check(self, facts: ModelFacts) -> None:
-        """Refuse target modules that match nothing."""
+        """Refuse target modules that match nothing, and experts where there are none."""
         check_targets(facts, self.target_modules)
+        check_parameters(facts, self.target_parameters)
 
     def check_quantization(self, quantization: str) -> None:
         """Refuse PiSSA and OLoRA: they subtract from the matrix what they put into A and B."""
@@ -69,8 +85,8 @@ class Lora(Method):
 
     @property
     def works_sharded(self) -> bool:  # type: ignore[override]
-        """DoRA reads the base's matrices, and the other initialisations change them."""
-        return not self.dora and self.initialization in ("default", "gaussian")
+        """DoRA reads the base's matrices, as updates of experts do, and the other initialisations change them."""
+        return not self.dora and self.target_parameters is None and self.initialization in ("default", "gaussian")
 
     def check_offload(self) -> None:
         """Refuse DoRA: it reads the matrices beside the forward of their layers, when they are not there."""
@@ -99,19 +115,23 @@ class Lora(Method):
             )
         if self.moves_base:
             self._check_rank(model, targets)
+        if self.dora:
+            check_dora(model, targets)
         config = peft.LoraConfig(
             task_type=context.peft_task_type,
             r=self.rank,
             lora_alpha=self.alpha,
             lora_dropout=self.dropout,
             target_modules=targets,
+            target_parameters=resolve_parameters(model, self.target_parameters, context) or None,
             fan_in_fan_out=transposed,
             modules_to_save=list(context.head_modules),
             use_rslora=self.rslora,
             use_dora=self.dora,
             init_lora_weights=True if self.initialization == "default" else self.initialization,
         )
-        wrapped = peft.get_peft_model(model, config)
+        with layers_as_named():
+            wrapped = peft.get_peft_model(model, config)
         if self.moves_base:
             self.note_start(wrapped)
         return wrapped
@@ -148,7 +168,7 @@ class Lora(Method):
 
     def guards(self, model: nn.Module, context: MethodContext) -> dict[str, Guard]:
         """Every target got an update."""
-        return {"target_modules_matched": guard_targets(model, self.target_modules)}
+        return {"target_modules_matched": guard_targets(model, self.target_modules, self.target_parameters)}
 
     def saved_tensors(self, model: Any, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         """Where a part of the base was moved into the adapter, keep the difference to it instead.
@@ -169,9 +189,13 @@ class Lora(Method):
         return saved
 
     def after_save(self, model: Any, folder: Path) -> None:
-        """Write what was learned as a plain LoRA; see ``saved_tensors``."""
-        if not self.moves_base:
-            return
+        """Write what was learned as a plain LoRA that plain peft puts on the same layers."""
+        if self.moves_base:
+            self._write_as_plain(model, folder)
+        write_for_plain_peft(model, folder)
+
+    def _write_as_plain(self, model: Any, folder: Path) -> None:
+        """See ``saved_tensors``."""
         from safetensors.torch import load_file, save_file
 
         weights = self.saved_tensors(model, load_file(folder / "adapter_model.safetensors"))
@@ -191,10 +215,12 @@ class Lora(Method):
         """
         if self.dora:
             raise UnsupportedError("the mean of updates with DoRA's magnitudes is no such update", where="method.dora")
-        count = len(parts)
+        count, rank = len(parts), config["r"]
         growth = count**0.5 if self.rslora else count  # keeps alpha / rank, or alpha / √rank, as it was
-        return mean_of_updates(parts, factor_axis), {
-            "r": count * config["r"],
+        parts = [{name: _by_ranks(name, each, rank) for name, each in part.items()} for part in parts]
+        mean = mean_of_updates(parts, factor_axis)
+        return {name: _by_experts(name, each, count * rank) for name, each in mean.items()}, {
+            "r": count * rank,
             "lora_alpha": growth * config["lora_alpha"],
         }
 
@@ -227,3 +253,17 @@ def factor_axis(name: str) -> int | None:
     """The dimension in which a factor has the ranks; None: this is none of the two factors of an update."""
     last = name.removesuffix(".weight").rpartition(".")[2]
     return {"lora_A": 0, "lora_embedding_A": 0, "lora_B": 1, "lora_embedding_B": 1}.get(last)
+
+
+def _by_ranks(name: str, factor: Tensor, rank: int) -> Tensor:
+    """A's rows rank by rank. Where it is of several experts, peft has them expert by expert, but B's columns so."""
+    return _swapped(factor, len(factor) // rank, rank) if factor_axis(name) == 0 else factor
+
+
+def _by_experts(name: str, factor: Tensor, rank: int) -> Tensor:
+    """A's rows as peft has them."""
+    return _swapped(factor, rank, len(factor) // rank) if factor_axis(name) == 0 else factor
+
+
+def _swapped(rows: Tensor, first: int, second: int) -> Tensor:
+    return rows.reshape(first, second, -1).transpose(0, 1).reshape(rows.shape).contiguous()

@@ -33,6 +33,7 @@ class OrthogonalLora(Lora):
     )
     rslora: Literal[False] = Field(False, description="Not with O-LoRA: its rank grows, and the scaling must not.")
     dora: Literal[False] = Field(False, description="Not with O-LoRA.")
+    target_parameters: None = Field(None, description="Not with O-LoRA.")
     initialization: Literal["default", "gaussian"] = Field(
         "default", description="default: A by Kaiming, B zero; gaussian: A normal."
     )

@@ -54,6 +54,7 @@ HERE: Mapping[str, str] = {
     "lora_rank": "method.rank",
     "lora_target": "method.target_modules",
     "lora_target_modules": "method.target_modules",
+    "lora_target_parameters": "method.target_parameters",
     "loraplus_lr_ratio": "training.regularizers: [{type: lora_plus}]",
     "lr": "training.learning_rate",
     "lr_scheduler": "training.schedule",

@@ -108,9 +108,17 @@ def _updates(model: Any, base: Mapping[str, Tensor]) -> Iterator[Map]:
         factors, scaling = getattr(module, "lora_A", {}), getattr(module, "scaling", {})
         for adapter in factors:
             a, b = factors[adapter].weight, module.lora_B[adapter].weight
-            if (a.requires_grad or b.requires_grad) and a.ndim == 2:  # LoRA-FA's A stays as it is
-                first = (base.get(f"{name}.lora_A.weight"), base.get(f"{name}.lora_B.weight"))
-                yield f"{name}.{adapter}", a.shape[1], a, partial(_update, a, b, first, scaling[adapter])
+            if not (a.requires_grad or b.requires_grad) or a.ndim != 2:  # LoRA-FA's A stays as it is
+                continue
+            experts = getattr(module, "num_experts", 1)
+            if experts > 1:  # A has the ranks of one expert after the other, and B the experts of one rank
+                each_b = b.unflatten(1, (-1, experts)).unbind(2)
+                for place, (down, up) in enumerate(zip(a.chunk(experts), each_b, strict=True)):
+                    update = partial(_update, down, up, (None, None), scaling[adapter])
+                    yield f"{name}.{adapter}.{place}", a.shape[1], a, update
+                continue
+            first = (base.get(f"{name}.lora_A.weight"), base.get(f"{name}.lora_B.weight"))
+            yield f"{name}.{adapter}", a.shape[1], a, partial(_update, a, b, first, scaling[adapter])
 
 
 def _update(a: Tensor, b: Tensor, first: tuple[Tensor | None, Tensor | None], scaling: float, vector: Tensor) -> Tensor:
