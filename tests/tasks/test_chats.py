@@ -62,7 +62,7 @@ LOOP = "{%- for a in range(99999) %}{%- for b in range(99999) %}{%- endfor %}{%-
 def test_a_template_without_an_end_is_given_up(template: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chat_template, "RENDERING_SECONDS", 0.2)
     renderer = ChatTemplate(chat_tokenizer(template), datetime.datetime(2026, 1, 1))
-    with pytest.raises(UnsupportedError, match=r"row 1.* come to no end in 0\.2 seconds"):
+    with pytest.raises(UnsupportedError, match=r"model\.path: .* come to no end in 0\.2 seconds \(row 1\)"):
         renderer.turns(Conversation(TWO), where="row 1")
     with ThreadPoolExecutor(1) as pool, pytest.raises(UnsupportedError, match="come to no end"):  # as a service does
         pool.submit(ChatTemplate(chat_tokenizer(LOOP), None).fit_prompt, Conversation(TWO[:1]), 50, where="").result()

@@ -225,8 +225,8 @@ class ChatTemplate:
             return within(RENDERING_SECONDS, render)
         except TimeoutError:
             raise UnsupportedError(
-                f"the model's chat template has come to no end in {RENDERING_SECONDS:g} seconds",
-                where=where,
+                f"the model's chat template has come to no end in {RENDERING_SECONDS:g} seconds ({where})",
+                where="model.path",
                 hint="A loop in it does not stop. Mend the template, or choose another model.",
             ) from None
         except Exception as error:  # noqa: BLE001 - it is the checkpoint's program, which may fail in every way

@@ -13,7 +13,7 @@ from peftlab.core.task import TASKS, Inference, Prediction, Scorer
 from peftlab.tasks.instruction_tuning import InstructionTuning
 from peftlab.tasks.language.generation import generate_tokens, response_ends
 from peftlab.tasks.language.vocabulary_head import label_losses
-from peftlab.tasks.reinforcement.policy_gradient import PolicyGradient
+from peftlab.tasks.reinforcement.policy_gradient import IS_PROMPT, PolicyGradient
 
 if TYPE_CHECKING:
     from torch import nn
@@ -44,7 +44,7 @@ class Reinforcement(PolicyGradient, InstructionTuning):
         self, model: nn.Module, examples: Sequence[Example], pad_token_id: int, inference: Inference
     ) -> list[Prediction]:
         """The most likely response to each prompt; the scores are its reward and its tokens."""
-        if "prompt_ids" not in examples[0]:  # placeholders of an estimate, which leaves generation out
+        if IS_PROMPT in examples[0]:  # an estimate's, which leaves generation out
             inference.compute(label_losses, model, self.collate(examples, pad_token_id))
             return [Prediction([""], "", [0.0, 0.0])] * len(examples)
         prompts = [example["prompt_ids"] for example in examples]
