@@ -55,8 +55,8 @@ SHALLOW = (2, 4)
 def estimate(recipe: str, gigabytes: int, settings: list[str], folder: Path) -> dict[str, int]:
     """The peaks of a recipe's phases, and the highest.
 
-    A model's layers are alike, so its memory is a straight line over their number: two shallow models settle it, in a
-    tenth of the time.
+    A model's layers are alike, so its memory is nearly a straight line over their number: two shallow models settle it,
+    in a tenth of the time. With all 28 layers QLoRA's peak at 1,024 tokens is 0.3 % more.
     """
     few, more = (phases_of(recipe, gigabytes, settings, config_folder(folder, layers)) for layers in SHALLOW)
     first, second = SHALLOW
