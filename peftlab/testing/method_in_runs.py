@@ -14,6 +14,7 @@ from peftlab.core.method import METHODS
 from peftlab.core.registry import Registry
 from peftlab.core.regularizer import REGULARIZERS
 from peftlab.preparation.check import check_recipe
+from peftlab.preparation.rehearsal import rehearse_memory
 from peftlab.recipe.schema import Recipe, build_recipe
 from peftlab.testing.broken_contract import BrokenContractError, require
 from peftlab.testing.plugin_contract import PluginContract, Section
@@ -76,7 +77,8 @@ class MethodInRuns(PluginContract):
         """`peftlab estimate` runs `apply` and a step on shapes alone, and is right to three hundredths."""
         folder, task = self.base_folder(base, tmp_path_factory), TASKS["text_classification"][1]
         ready = checked(folder, task, [], method=dict(section))
-        check_estimate(ready, job_of(ready), f"{section['type']} on {base}")
+        job = job_of(ready)
+        check_estimate(ready, job, rehearse_memory(job).peak_bytes, f"{section['type']} on {base}")
 
     def refused_regularizers(self, section: Section) -> Collection[str] | None:
         """The regularisers that the method cannot be used with; None: nobody has said which."""

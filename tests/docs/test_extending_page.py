@@ -21,6 +21,7 @@ from peftlab.core.selection import Candidates, choose
 from peftlab.inference.files import reading_config
 from peftlab.inference.load_tuned import load_tuned
 from peftlab.interfaces import AUGMENTATIONS, REWARDS, SCHEDULES, STRATEGIES
+from peftlab.testing.regularizer_contract import Use
 from tests.docs.test_python_page import blocks_of, run_block
 
 pytestmark = pytest.mark.slow
@@ -105,6 +106,16 @@ def test_the_test_of_the_page_passes(tiny_bert: Path, tmp_path: Path, monkeypatc
     names: dict[str, Any] = {}
     run_block("extending.md", line, block, names)
     names["test_my_method"](tmp_path)
+
+
+@pytest.mark.usefixtures("typed")
+def test_the_contracts_of_the_page_take_its_plugins(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    ((line, block),) = [(line, block) for line, block in blocks_of("extending.md") if "(RegularizerContract)" in block]
+    names: dict[str, Any] = {}
+    run_block("extending.md", line, block, names)
+    names["TestMyMethod"]().test_no_step_waits_for_the_card(names["TestMyMethod"].plugin)
+    used = Use(names["TestL2Penalty"].plugin, "text_classification")
+    names["TestL2Penalty"]().test_it_has_an_effect_and_a_resumed_run_is_the_same(used, tmp_path, tmp_path_factory)
 
 
 @pytest.mark.usefixtures("typed")

@@ -17,6 +17,8 @@ from peftlab.testing import BrokenContractError, MethodContract
 from peftlab.testing.method_on_models import Case
 from peftlab.testing.tiny_models import KIND_OF
 
+pytestmark = pytest.mark.slow
+
 SECTION = {"type": "output_scale"}
 CASE = Case(SECTION, KIND_OF["bert"])
 
