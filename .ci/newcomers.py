@@ -24,9 +24,9 @@ TASKS = {
     "Find out why a model is bad": (["why is my model bad", "wrong predictions"], ["audit", "tutorials/tune_my_csv"]),
     "Get a model into a service": (["serve a model", "deploy", "rest api"], ["tutorials/ship_it", "shipping"]),
     "Compare two methods": (["compare two methods", "which method is best"], ["tutorials/compare_methods", "methods"]),
-    "Use 4 bits": (["4 bits", "quantization", "qlora"], ["tutorials/small_card", "memory"]),
+    "Use 4 bits": (["4 bits", "quantization", "qlora"], ["tutorials/small_card", "tutorials/one_card", "memory"]),
     "Resume an interrupted run": (["resume interrupted run", "crash"], ["tutorials/tune_my_csv", "runs"]),
-    "Tune a 7B model on one card": (["7b", "one card", "llama 8b"], ["tutorials/one_card", "memory"]),
+    "Tune a 7B model on one card": (["7b", "one card"], ["tutorials/one_card"]),
     "Memory runs out": (["out of memory", "cuda out of memory"], ["tutorials/small_card", "memory"]),
     "Choose which texts to label": (
         ["which texts to label", "active learning"],
