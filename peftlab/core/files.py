@@ -30,7 +30,7 @@ def near_names(path: Path) -> str | None:
     if path.is_symlink():
         return f"It is a link to {path.readlink()}, and nothing is there."
     if any(sign in path.name for sign in "*?"):
-        return "Patterns are not looked for. Give a folder, or one file: `data.source: {train: …, test: …}`."
+        return "Patterns are not looked for: give a folder, or one file."
     missing = path
     while not missing.parent.is_dir() and missing.parent != missing:
         missing = missing.parent
