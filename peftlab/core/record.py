@@ -306,6 +306,8 @@ def read_record(path: Path | str) -> RunRecord:
         ) from None
     except UnicodeDecodeError as error:
         raise UserError(f"the record is damaged: {error}", where=str(file)) from None
+    except IsADirectoryError:
+        raise UserError("the record is damaged: it is a folder", where=str(file)) from None
     return parse_record(text, where=str(file))
 
 

@@ -13,10 +13,10 @@ def number_in(line: Mapping[str, Any], name: str) -> float | None:
 
 
 def scores_in(line: Mapping[str, Any]) -> dict[str, float]:
-    """The scores of the validation split; empty where the line has none. What is no finite number is left out."""
+    """The scores of the validation split, finite numbers whose names can be shown; empty where the line has none."""
     scores = line.get("validation")
     found = {name: _finite(value) for name, value in scores.items()} if isinstance(scores, Mapping) else {}
-    return {name: value for name, value in found.items() if value is not None}
+    return {name: value for name, value in found.items() if value is not None and name.isprintable()}
 
 
 def _finite(value: Any) -> float | None:

@@ -13,6 +13,8 @@ from pathlib import Path
 from peftlab.core.errors import UserError
 
 LOCK_NAME = ".lock"
+MOST_PROCESSES = 1 << 31
+"""No process has such a number. To signal 0 or one below it would reach whole groups of them."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def at_work(folder: Path) -> AtWork:
         number = int(process)
     except (OSError, ValueError):
         return AtWork(False)
-    if host != socket.gethostname():
+    if host != socket.gethostname() or not 0 < number < MOST_PROCESSES:
         return AtWork(False)
     return AtWork(True, number if _is_alive(number) and _is_held(folder / LOCK_NAME) else None)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import threading
 import time
 from pathlib import Path
@@ -20,6 +21,7 @@ from peftlab.board.server import show_board
 from peftlab.core.errors import UserError
 from peftlab.core.record import Guard, RunRecord, write_record
 from peftlab.core.reporter import Silent
+from peftlab.run.at_work import at_work
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -277,3 +279,31 @@ def test_a_name_that_is_no_text_takes_no_other_run_down(root: Path, client: Test
     page = client.get("/")
     assert page.status_code == 200
     assert "/run/first" in page.text
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "9" * 30, str(1 << 31)])
+def test_a_lock_names_a_process_or_nothing(root: Path, client: TestClient, number: str) -> None:
+    """A signal to 0 or −1 would reach every process of the user."""
+    fcntl = pytest.importorskip("fcntl")
+    lock = root / "first" / ".lock"
+    lock.write_text(f"{socket.gethostname()} {number}\n")
+    with lock.open() as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert client.get("/").status_code == 200
+        assert at_work(root / "first").process is None
+
+
+def test_a_folder_in_the_place_of_a_record_is_damage(root: Path, client: TestClient) -> None:
+    (root / "first" / "record.json").unlink()
+    (root / "first" / "record.json").mkdir()
+    for address in ("/", "/run/first"):
+        assert "unreadable" in client.get(address).text
+    assert client.get("/new", params={"like": "first"}).status_code == 422
+
+
+def test_a_name_in_a_log_that_cannot_be_shown_is_left_out(root: Path, client: TestClient) -> None:
+    lines = [f'{{"step": {step}, "validation": {{"\\ud800": 1, "f1": 0.5}}}}' for step in (1, 2)]
+    (root / "first" / "metrics.jsonl").write_text("\n".join(lines))
+    page = client.get("/run/first")
+    assert page.status_code == 200
+    assert "f1 <b>50.0 %</b>" in page.text
