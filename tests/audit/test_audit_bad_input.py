@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from peftlab.audit.rows import read_rows
+from peftlab.inference.files import reading_config
+from peftlab.inference.load_tuned import load_tuned
+from peftlab.preparation.load_data import load_data
 from tests.conftest import Command, sentences
 
 pytestmark = pytest.mark.slow
@@ -93,3 +98,19 @@ def test_rows_that_the_run_may_have_learned_by_now_are_refused(
     done = command("audit", run, "--parts", "memorization", "--data", "new.csv", "--json")
     assert done.returncode == 0, done.stderr
     assert "the rows of training cannot be read" in json.loads(done.stdout)["skipped"]["memorization"]
+
+
+def test_of_validation_rows_it_is_said_what_they_were_used_for(
+    tiny_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tuned = load_tuned(tiny_run())
+    own = load_data(tuned.recipe, offline=True, report=lambda message: None)
+
+    def caveats(splits: dict[str, Any]) -> list[str]:
+        monkeypatch.setattr("peftlab.audit.rows.load_data", lambda *given, **more: replace(own, splits=splits))
+        reading = reading_config(tuned.recipe, None, "utf-8", [])
+        return list(read_rows(tuned, None, columns=(), reading=reading, offline=True, report=print).caveats)
+
+    assert not caveats(dict(own.splits))
+    (why,) = caveats({name: split for name, split in own.splits.items() if name != "test"})
+    assert "chosen and calibrated by them" in why
