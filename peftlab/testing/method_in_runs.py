@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 from unittest.mock import patch
@@ -17,7 +18,7 @@ from peftlab.preparation.check import check_recipe
 from peftlab.preparation.rehearsal import rehearse_memory
 from peftlab.recipe.schema import Recipe, build_recipe
 from peftlab.testing.broken_contract import BrokenContractError, require
-from peftlab.testing.plugin_contract import PluginContract, Section
+from peftlab.testing.plugin_contract import PluginContract, Section, told
 from peftlab.testing.tiny_bases import sentences, tiny_base
 from peftlab.testing.training_jobs import TASKS, check_estimate, checked, job_of
 from peftlab.training.loop import optimizer_step
@@ -25,6 +26,22 @@ from peftlab.training.steps import Step
 
 GUARDS = ("trainable_parameters", "gradients", "loss_finite", "adapter_changed", "reload_agrees")
 """Those that eight steps under gradient checkpointing can break."""
+
+
+@dataclass(frozen=True)
+class OnBase:
+    """A method and a base.
+
+    Args:
+        section: The method, as a recipe writes it.
+        base: By its name.
+    """
+
+    section: Section
+    base: str
+
+    def __str__(self) -> str:
+        return f"{told(self.section)}-{self.base}"
 
 
 class MethodInRuns(PluginContract):
@@ -35,8 +52,13 @@ class MethodInRuns(PluginContract):
     """The bases that runs begin with."""
 
     def parameters(self) -> Mapping[str, Sequence[Any]]:
-        """Besides: ``base`` is each of the bases."""
-        return {**super().parameters(), "base": self.bases}
+        """Besides: ``base`` is each of the bases, ``estimated`` a method and one on which its estimate is looked at."""
+        estimated = [OnBase(section, base) for section in self.sections() for base in self.estimated_on(section)]
+        return {**super().parameters(), "base": self.bases, "estimated": estimated}
+
+    def estimated_on(self, section: Section) -> Sequence[str]:
+        """The bases on which a method's estimate is looked at."""
+        return self.bases
 
     def base_folder(self, base: str, tmp_path_factory: Any) -> Path:
         """Where a tiny base lies."""
@@ -73,12 +95,12 @@ class MethodInRuns(PluginContract):
             guard = record.guards[name]
             require(guard.status == "passed", f"{whose}: the guard `{name}` of the run: {guard.detail}")
 
-    def test_the_estimate_agrees_with_the_measurement(self, section: Section, base: str, tmp_path_factory: Any) -> None:
+    def test_the_estimate_agrees_with_the_measurement(self, estimated: OnBase, tmp_path_factory: Any) -> None:
         """`peftlab estimate` runs `apply` and a step on shapes alone, and is right to three hundredths."""
-        folder, task = self.base_folder(base, tmp_path_factory), TASKS["text_classification"][1]
-        ready = checked(folder, task, [], method=dict(section))
+        folder, task = self.base_folder(estimated.base, tmp_path_factory), TASKS["text_classification"][1]
+        ready = checked(folder, task, [], method=dict(estimated.section))
         job = job_of(ready)
-        check_estimate(ready, job, rehearse_memory(job).peak_bytes, f"{section['type']} on {base}")
+        check_estimate(ready, job, rehearse_memory(job).peak_bytes, str(estimated))
 
     def refused_regularizers(self, section: Section) -> Collection[str] | None:
         """The regularisers that the method cannot be used with; None: nobody has said which."""

@@ -66,6 +66,10 @@ class TestMethodsInRuns(MethodInRuns):
     def sections(self) -> Sequence[Section]:
         return [method_section(name) for name in DISTINCT]
 
+    def estimated_on(self, section: Section) -> Sequence[str]:
+        # Turned matrices and a cache are other ones in a decoder; what else there is, is the same.
+        return self.bases if section["type"] in ("full", "lora", "prefix_tuning") else self.bases[:1]
+
     def refused_regularizers(self, section: Section) -> Collection[str] | None:
         return REFUSED_REGULARIZERS.get(section["type"], ONLY_LORA | ONLY_MATRICES) | WITH_AN_EARLIER_RUN
 
