@@ -39,11 +39,11 @@ REFUSED = {
 
 
 def left_by(folder: Path, *names: str) -> dict[str, torch.Tensor]:
-    """What training and evaluation have after three steps."""
+    """What training and evaluation have after two steps: in the first one nothing has moved yet that could be held."""
     regularizers = [{"type": name, **SETTINGS.get(name, {})} for name in names]
     job = job_of(checked(folder, TASKS["text_classification"][1], regularizers, dropout=0.1))
     torch.manual_seed(7)
-    for number in (1, 2, 3):
+    for number in (1, 2):
         set_learning_rate(job.optimizer, 1e-2)
         loss, norm, _ = optimizer_step(job, Step(number, 0, [[0, 1, 2, 3], [4, 5, 6]], ends_epoch=False))
     assert torch.isfinite(loss)
