@@ -57,8 +57,9 @@ def _check_base(base: Any, folder: Path) -> None:
     own, wanted = base.config.model_type, values.get("model_type")
     if own != wanted:
         raise _misfit(folder, f"it was trained with model_type {wanted}, and this base has {own}")
-    # By the base's own class: that of a type that transformers does not know is nowhere else.
-    saved = type(base.config).from_dict(values)
+    # By the base's own class: that of a type that transformers does not know is nowhere else. It reads the file itself,
+    # where numbers without an end, such as Mamba's `time_step_limit`, are written in a way of transformers' own.
+    saved = type(base.config).from_json_file(folder / "config.json")
     for key in ("hidden_size", "num_hidden_layers"):
         own, wanted = getattr(base.config, key, None), getattr(saved, key, None)
         if own != wanted:

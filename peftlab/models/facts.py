@@ -181,7 +181,7 @@ def _read_folder(
             hint=f"It holds: {', '.join(sorted(item.name for item in folder.iterdir())[:8]) or 'nothing'}.",
         )
     try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"), object_hook=_number)
     except ValueError as error:
         raise SourceError(f"config.json is damaged: {error}", where=path) from None
     files = sorted(folder.glob("*.safetensors"))
@@ -210,7 +210,7 @@ def _read_hub(
         prepare_hub()
     try:
         file = hf_hub_download(hub_id, "config.json", revision=revision, local_files_only=offline)
-        config = json.loads(Path(file).read_text(encoding="utf-8"))
+        config = json.loads(Path(file).read_text(encoding="utf-8"), object_hook=_number)
     except (HfHubHTTPError, OSError, ValueError) as error:
         raise of_the_hub(error, hub_id, revision) from None
     if offline:
@@ -227,6 +227,11 @@ def _read_hub(
         name: tuple(tensor.shape) for file in metadata.files_metadata.values() for name, tensor in file.tensors.items()
     }
     return config, shapes
+
+
+def _number(values: dict[str, Any]) -> Any:
+    """JSON has no infinite numbers, such as Mamba's `time_step_limit`: transformers writes each as an object."""
+    return float(str(values["__float__"])) if values.keys() == {"__float__"} else values
 
 
 def _refuse_prequantized(config: Mapping[str, Any], path: str) -> None:

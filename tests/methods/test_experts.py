@@ -24,7 +24,11 @@ from peftlab.core.method import METHODS, MethodContext
 from peftlab.core.model_facts import ModelFacts
 from peftlab.measurement.roofline import fit_step_flops
 from peftlab.methods.lora import Lora
+from peftlab.models.facts import read_model_facts
+from peftlab.models.model_config import ModelConfig
+from peftlab.models.skeleton import build_skeleton
 from peftlab.regularizers.spectral import Spectral
+from peftlab.tasks.causal_lm import CausalLm
 from peftlab.testing.tiny_models import NoTokenizer
 
 pytestmark = pytest.mark.slow
@@ -239,6 +243,25 @@ def test_only_the_experts_that_are_used_cost_flops() -> None:
 def test_what_pefts_update_of_experts_has_not_is_refused(keys: dict[str, Any], told: str) -> None:
     with pytest.raises(ValueError, match=told):
         Lora(**{"target_parameters": "all-experts"} | keys)
+
+
+def test_a_hybrid_whose_config_has_an_infinite_number_is_reloaded(tmp_path: Path) -> None:
+    """Every run of Granite 4 or Mamba 2 failed where its adapter was read again."""
+    config = transformers.GraniteMoeHybridConfig(
+        **SIZES, intermediate_size=24, shared_intermediate_size=24, num_local_experts=4, num_experts_per_tok=2,
+        layer_types=["mamba", "attention"], mamba_n_heads=4, mamba_d_head=16, mamba_d_state=8, mamba_n_groups=1,
+        mamba_chunk_size=8,
+    )  # fmt: skip
+    torch.manual_seed(0)
+    base = transformers.GraniteMoeHybridForCausalLM(config).eval()
+    base.save_pretrained(tmp_path / "base")
+    facts = read_model_facts(tmp_path / "base", path="tiny")
+    assert facts.config["time_step_limit"] == [0.0, float("inf")]
+    assert build_skeleton(facts, ModelConfig(path="tiny"), CausalLm().head(()), dtype=torch.float32, dropout=0.0).model
+    model = EXPERTS.apply(copy.deepcopy(base), CONTEXT).eval()
+    saved(model, tmp_path)
+    again = load_artifact(lambda: copy.deepcopy(base), tmp_path)
+    torch.testing.assert_close(logits_of(again), logits_of(model))
 
 
 @pytest.mark.parametrize("name", ["eva", "corda", "lora_ga", "loftq", "o_lora"])
