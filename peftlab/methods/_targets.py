@@ -21,21 +21,29 @@ if TYPE_CHECKING:
     from torch import nn
 
 ALL_LINEAR = "all-linear"
+MAMBA = frozenset({"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"})
+"""Types whose fused kernels read the matrix of ``out_proj`` past its layer: peft refuses an update there."""
 
 
 def linear_modules(model: nn.Module, context: MethodContext) -> list[str]:
     """Full names of the linear layers of the base: no head, no embedding, no output embedding.
 
     transformers' ``Conv1D`` (GPT-2) counts, and so do the quantised layers of bitsandbytes, which derive from Linear.
+    The routers of Llama 4 and Phi-MoE derive from it too, and give several tensors: they are none.
     """
     from torch import nn
     from transformers.pytorch_utils import Conv1D
 
     output = getattr(model, "get_output_embeddings", lambda: None)()
+    is_mamba = getattr(getattr(model, "config", None), "model_type", None) in MAMBA
     return [
         name
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear | Conv1D) and module is not output and not _in_head(name, context)
+        if isinstance(module, nn.Linear | Conv1D)
+        and module is not output
+        and not _in_head(name, context)
+        and not (is_mamba and name.endswith(".out_proj"))
+        and not (type(module).__module__.startswith("transformers.models.") and "forward" in vars(type(module)))
     ]
 
 

@@ -264,6 +264,23 @@ def test_a_hybrid_whose_config_has_an_infinite_number_is_reloaded(tmp_path: Path
     torch.testing.assert_close(logits_of(again), logits_of(model))
 
 
+def test_what_no_update_fits_is_no_linear_layer() -> None:
+    """A router that gives two tensors, and a matrix that kernels read past its layer, ended runs with a traceback."""
+    configs = [
+        transformers.Llama4TextConfig(
+            **SIZES, intermediate_size=24, intermediate_size_mlp=24, num_local_experts=4, num_experts_per_tok=1,
+            head_dim=16,
+        ),
+        transformers.MambaConfig(vocab_size=40, hidden_size=32, num_hidden_layers=1, state_size=4),
+    ]  # fmt: skip
+    for config in configs:
+        model = Lora(rank=4).apply(transformers.AutoModelForCausalLM.from_config(config), CONTEXT)
+        names = {name.rpartition(".")[2] for name in model.base_model.targeted_module_names}
+        assert names
+        assert not names & {"router", "out_proj"}
+        model(input_ids=TEXTS).logits.sum().backward()
+
+
 @pytest.mark.parametrize("name", ["eva", "corda", "lora_ga", "loftq", "o_lora"])
 def test_kin_of_lora_that_know_no_experts_refuse_them(name: str) -> None:
     with pytest.raises(ValueError, match="target_parameters"):
