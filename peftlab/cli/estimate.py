@@ -12,7 +12,7 @@ from peftlab.cli.json_object import print_result
 from peftlab.cli.options import Json, Offline, Overrides, Processes
 from peftlab.cli.output import reporting
 from peftlab.cli.verbs import verb
-from peftlab.core.amounts import size
+from peftlab.core.amounts import plural, size
 
 
 @verb()
@@ -73,12 +73,17 @@ def describe(found: Any) -> str:
         lines.append(f"  {'fits' if found.fits else 'DOES NOT FIT'} into {size(available)}")
         lines.append(
             f"  at most     {found.largest_batch_size or 'no'} examples of {found.batch.length} tokens at once; "
-            f"{found.largest_length or 'no'} tokens at {found.batch.size} examples"
+            f"{found.largest_length or 'no'} tokens at {plural(found.batch.size, 'example')}"
         )
     for change, peak in found.changes:
         settings = " ".join(f"--set {key}={value}".replace("True", "true") for key, value in change.settings.items())
         verdict = "" if available is None else (" fits" if peak <= available else "     ")
         lines.append(f"  {size(peak):>9}{verdict}  {settings}  ({change.effect})")
+    if found.fits is False and not any(peak <= available for _, peak in found.changes):
+        lines.append(
+            "  none of the settings that were tried makes it fit: take shorter texts (task.max_length), a smaller"
+        )
+        lines.append("  base, or model.offload in the place of a quantization (docs/memory.md)")
     lines += [f"  {note}" for note in found.notes]
     if not found.target.is_verified:
         lines.append("  not verified: no measurement on several GPUs has confirmed estimates for them yet")

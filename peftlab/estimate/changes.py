@@ -28,15 +28,18 @@ class Change:
         return Change({**self.settings, **other.settings}, "; ".join(effects))
 
 
-def possible_changes(checked: CheckedModel, batch_size: int) -> list[Change]:
+def possible_changes(checked: CheckedModel, batch_size: int, *, evaluation_is_most: bool = False) -> list[Change]:
     """What can be changed about a recipe.
 
     Args:
         checked: The recipe and its model.
         batch_size: Examples that are computed at once now.
+        evaluation_is_most: Whether no other phase takes as much memory.
     """
     recipe, changes = checked.recipe, []
     training, method = recipe.training, recipe.method
+    if evaluation_is_most and recipe.evaluation.batch_size != 1:
+        changes.append(Change({"evaluation.batch_size": 1}, "same result; evaluation takes longer"))
     if batch_size > 1 and not recipe.task.computes_in_parts:
         changes.append(
             Change({"training.batch_size": max(1, batch_size // 4)}, "another result: fewer examples are compared")

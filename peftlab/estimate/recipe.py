@@ -175,8 +175,10 @@ def _estimate(checked: CheckedModel, target: Target, batch: Batch | None, advise
     reporter.finish()
     if found.fits:
         return found
-    reporter.start("looking for changes that make it fit", len(possible_changes(checked, size)))
-    found = replace(found, changes=_find_changes(checked, labels, target, own_batch, reporter))
+    evaluation_is_most = memory.phases["evaluate"] == found.peak_bytes > memory.phases["train"]
+    possible = possible_changes(checked, size, evaluation_is_most=evaluation_is_most)
+    reporter.start("looking for changes that make it fit", len(possible))
+    found = replace(found, changes=_find_changes(possible, checked, labels, target, own_batch, reporter))
     reporter.finish()
     return found
 
@@ -249,12 +251,17 @@ def longest_batch(recipe: Recipe, labels: tuple[str, ...], processes: int = 1) -
 
 
 def _find_changes(
-    checked: CheckedModel, labels: tuple[str, ...], target: Target, batch: Batch, reporter: Reporter
+    possible: list[Change],
+    checked: CheckedModel,
+    labels: tuple[str, ...],
+    target: Target,
+    batch: Batch,
+    reporter: Reporter,
 ) -> tuple[tuple[Change, int], ...]:
     """Each possible change with its peak; then, where none is enough, several at once."""
     assert target.memory_bytes is not None  # noqa: S101 - the caller has looked
     found: list[tuple[Change, int]] = []
-    for change in possible_changes(checked, batch.size):
+    for change in possible:
         peak = _peak_after(checked, labels, target, batch, change)
         reporter.advance(1)
         if peak is not None:

@@ -258,6 +258,11 @@ def test_an_estimate_knows_that_a_batch_is_cut(command, recipe: Path) -> None:
 def test_evaluation_is_not_cut(command, recipe: Path, tmp_path: Path) -> None:
     cut = ["--set", "training.micro_batch_size=1", "--set", "training.gradient_checkpointing=true"]
     told = estimated(command, recipe, *cut)
+    assert told["phases"]["evaluate"] == told["peak_bytes"] > told["phases"]["train"]
+    done = command("estimate", recipe, *cut, "--memory", f"{told['phases']['load'] // 2}B")
+    assert "--set evaluation.batch_size=1" in done.stdout
+    assert "none of the settings that were tried makes it fit" in done.stdout
+    assert "tokens at 1 example\n" in done.stdout
     fewer = estimated(command, recipe, *cut, "--set", "evaluation.batch_size=2")
     assert fewer["phases"]["evaluate"] < told["phases"]["evaluate"]
     assert command("run", recipe, "--output-dir", "out", *cut, "--set", "training.epochs=1").returncode == 0
