@@ -118,15 +118,15 @@ class MethodOnModels(PluginContract):
             "context.head_modules and for what `trains(name)` names; False for the rest.",
         )
 
-    def test_it_starts_as_the_base_where_it_says_so(self, case: Case) -> None:
+    def test_it_starts_as_the_base_where_it_says_so(self, resumed: Case) -> None:
         """``starts_as_base = True``: guards and references of tasks rely on it."""
-        method = self.method(case)
+        method, kind = self.method(resumed), resumed.kind
         if method.starts_as_base:
-            model = wrap(method, case.kind, steps=STEPS).eval()
-            first, base = logits_of(model, case.kind), logits_of(case.kind.build(), case.kind)
+            model = wrap(method, kind, steps=STEPS).eval()
+            first, base = logits_of(model, kind), logits_of(kind.build(), kind)
             require(
                 torch.allclose(first, base, atol=1e-5),
-                f"{case}: starts_as_base = True, and at first its logits are {_apart(first, base)} off the base's",
+                f"{resumed}: starts_as_base = True, and at first its logits are {_apart(first, base)} off the base's",
                 hint="Begin with an update of zero, or leave starts_as_base out.",
             )
 
