@@ -17,6 +17,7 @@ from peftlab.cli.output import reporting
 from peftlab.cli.verbs import verb
 from peftlab.core.amounts import duration, size
 from peftlab.core.errors import UserError
+from peftlab.core.garbage import first_imports
 from peftlab.training.launch import find_start
 
 
@@ -59,8 +60,9 @@ def run(
         reporter = entered.enter_context(reporting())
         # Before torch is loaded, which takes seconds; of several processes the first one tells what is wrong.
         read = _read(recipe, overrides or []) if find_start() is None else None
-        from peftlab.run.run import run_recipe
-        from peftlab.training.joining import joined_world, own_device
+        with first_imports():
+            from peftlab.run.run import run_recipe
+            from peftlab.training.joining import joined_world, own_device
 
         world = entered.enter_context(joined_world(device, process_timeout))
         loaded, document = read or _read(recipe, overrides or [])
