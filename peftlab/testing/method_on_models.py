@@ -25,6 +25,8 @@ from peftlab.training.guards import BaseGuard, GradientGuard, check_trainable_pa
 from peftlab.training.training_config import GUARDS
 
 STEPS = 30
+"""That a run is said to have."""
+LEARNED = 16
 TRAINED = 12
 """Steps of a model that is saved."""
 
@@ -133,10 +135,10 @@ class MethodOnModels(PluginContract):
     def test_it_learns_and_leaves_the_base_alone(self, case: Case) -> None:
         """The loss falls, each tensor that trains gets a gradient, and what is frozen stays bit for bit."""
         method, kind = self.method(case), case.kind
-        model, optimizer = begin(method, kind, steps=STEPS)
+        model, optimizer = begin(method, kind, steps=LEARNED)
         batch, base, gradients = toy_batch(kind), BaseGuard(model), GradientGuard(model)
         # Prefix tuning's cache can only be used in one mode, and dropout is zero: eval mode is as good here.
-        losses = [step(method, model, kind, optimizer, batch, number, gradients) for number in range(1, STEPS + 1)]
+        losses = [step(method, model, kind, optimizer, batch, number, gradients) for number in range(1, LEARNED + 1)]
         require(
             all(map(math.isfinite, losses)),
             f"{case}: the loss is not finite: {_short(losses)}",
@@ -150,7 +152,7 @@ class MethodOnModels(PluginContract):
         )
         require(
             min(losses[-3:]) < losses[0] - 0.02,
-            f"{case}: {STEPS} steps do not lower the loss: {_short(losses)}",
+            f"{case}: {LEARNED} steps do not lower the loss: {_short(losses)}",
             hint="default_learning_rate is what a recipe without a rate gets. It may be too low, or too high.",
         )
         require_guard(
@@ -159,7 +161,7 @@ class MethodOnModels(PluginContract):
             hint="Hooks may change what trains, and nothing else. A buffer that changes "
             "while training belongs into `state`.",
         )
-        for name, guard in method.guards(model, kind.context(STEPS)).items():
+        for name, guard in method.guards(model, kind.context(LEARNED)).items():
             require(
                 name in {*GUARDS, *method.guard_names},
                 f"`{method.registered_name}` has a guard `{name}` that `guard_names` does not list",

@@ -182,8 +182,8 @@ class RegularizerContract(PluginContract):
         before, model_hooks = weights_of(job), _hooks_on(job)
         measured = rehearse_memory(job).peak_bytes
         lengths = {job.task.length(example): example for example in job.split.examples}
-        three = [lengths[length] for length in sorted(lengths)[:: max(1, len(lengths) // 2)]][:3]
-        few = replace(job, split=EncodedSplit("train", range(len(three)), three))
+        ends = [lengths[length] for length in sorted({min(lengths), max(lengths)})]
+        few = replace(job, split=EncodedSplit("train", range(len(ends)), ends))
         flops = rehearse_flops(few)
         hint = "`around_backward` leaves nothing behind but gradients: no weight, no counter, no hook on a module."
         require_same(weights_of(job), before, f"{used}: steps that are put back have left something", hint=hint)
@@ -191,7 +191,7 @@ class RegularizerContract(PluginContract):
         check_estimate(ready, job, measured, str(used))
         pairs = longest_batch(job).pairs
         estimated = shapes_of(ready).step_flops(few.split, pairs)
-        for length in map(job.task.length, three):
+        for length in map(job.task.length, ends):
             own, real = estimated.of([length], terms=1), flops.of([length], terms=1)
             require(abs(own - real) <= 0.01 * real, f"{used}: a step is said to take {own:,} FLOPs, and takes {real:,}")
 

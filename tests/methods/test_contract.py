@@ -36,8 +36,7 @@ class TestMethods(MethodOnModels):
         return REFUSED.get(section["type"], ())
 
     def half_of(self, section: Section) -> int:
-        # A class that keeps no state needs few steps; AdaLoRA prunes within twenty.
-        return 4 if section["type"] in PEFT_ADAPTERS else 10
+        return 10 if section["type"] == "adalora" else 4  # it prunes within twenty steps
 
 
 ONLY_LORA = {"lora_plus"}

@@ -224,7 +224,7 @@ MISTAKES = {
     GivesNothing: "output_scale on bert: `apply` gives NoneType, and no model\n  It returns the model to train",
     FreezesTheHead: "output_scale-bert: the head does not train: classifier\n  `apply` sets requires_grad",
     TrainsTheBase: "parameters of the base train that should not: bert.embeddings.LayerNorm.weight",
-    Detached: "got no gradient within 30 steps: bert.encoder.layer.0.attention.self.query.scale",
+    Detached: "got no gradient within 16 steps: bert.encoder.layer.0.attention.self.query.scale",
     StartsElsewhere: "starts_as_base = True, and at first its logits are ",
     Remembers: "a run that is interrupted after 10 steps goes on otherwise than one that is not\n  What the method remembers",
     SaysItMerges: "merged, it holds other tensors than a plain model: bert.encoder.layer.0.attention.self.query.",
@@ -234,7 +234,7 @@ MISTAKES = {
     PenaltyIsAFloat: "`penalty` of output_scale gives float 0.1\n  It is None, or a tensor",
     Undescribed: "the key `strength` of `output_scale` is not described\n  Write Field(",
     ReadsOtherwise: "`output_scale` is read back with another names than was written",
-    LearnsTooSlowly: "output_scale-bert: 30 steps do not lower the loss: ",
+    LearnsTooSlowly: "output_scale-bert: 16 steps do not lower the loss: ",
     StateIsANumber: "`state` of output_scale gives int for count\n  A checkpoint holds tensors",
 }
 
