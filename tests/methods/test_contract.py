@@ -14,7 +14,8 @@ from peftlab.testing.tiny_models import KIND_OF
 from tests.small_methods import DISTINCT, PEFT_ADAPTERS, method_section
 
 ENOUGH = ("bert", "gpt2-lm")
-"""Kinds for methods that share a class: plain and transposed matrices."""
+"""Kinds for methods that share a class, and for a quick look at the others: plain and transposed matrices."""
+OTHERS = tuple(name for name in KIND_OF if name not in ENOUGH)
 NOT_TRANSPOSED = ("c3a", "hra", "loha", "lokr", "miss", "oft", "road", "shira")
 WITHOUT_HEAD = ("bert-lm", "gpt2-lm", "llama-lm", "t5", "bart")
 REFUSED: dict[str, Collection[str]] = {
@@ -30,13 +31,22 @@ class TestMethods(MethodOnModels):
         return [method_section(name) for name in METHODS]
 
     def models_of(self, section: Section) -> Sequence[str]:
-        return ENOUGH if section["type"] in PEFT_ADAPTERS else tuple(KIND_OF)
+        return ENOUGH
 
     def refused_by(self, section: Section) -> Collection[str]:
-        return REFUSED.get(section["type"], ())
+        return [name for name in REFUSED.get(section["type"], ()) if name in self.models_of(section)]
 
     def half_of(self, section: Section) -> int:
         return 10 if section["type"] == "adalora" else 4  # it prunes within twenty steps
+
+
+@pytest.mark.slow
+class TestMethodsOnOtherModels(TestMethods):
+    def sections(self) -> Sequence[Section]:
+        return [method_section(name) for name in METHODS if name not in PEFT_ADAPTERS]
+
+    def models_of(self, section: Section) -> Sequence[str]:
+        return OTHERS
 
 
 ONLY_LORA = {"lora_plus"}

@@ -81,6 +81,7 @@ def test_tables_of_texts(tmp_path):
     assert some(task_of(genres), "multi_label", "label_separator") == ("text_classification", True, "|")
 
 
+@pytest.mark.slow
 def test_tables_of_other_tasks(tmp_path):
     said = texts()
     chat = [{"messages": [{"role": "user", "content": t}, {"role": "assistant", "content": "yes"}]} for t in said]
@@ -101,6 +102,7 @@ def test_tables_of_other_tasks(tmp_path):
     assert some(task_of(lines(tmp_path / "e.jsonl", found))) == ("text_embedding",)
 
 
+@pytest.mark.slow
 def test_of_a_list_of_texts_the_first_one_is_read(tmp_path):
     said = texts()
     several = [
@@ -115,6 +117,7 @@ def test_of_a_list_of_texts_the_first_one_is_read(tmp_path):
     assert some(found, "query", "document", "negatives") == ("text_embedding", "query", "pos.0", ["neg.0"])
 
 
+@pytest.mark.slow
 def test_columns_of_several_kinds_are_no_traceback(tmp_path):
     """Documents by number, lists whose later rows hold something else, numbers beyond all floats."""
     own, words = texts(), [["a", "b"]] * 120
@@ -146,6 +149,7 @@ def test_the_recipe_that_is_written_is_one(tmp_path, monkeypatch):
     assert again.exit_code == 2  # nothing is overwritten unasked
 
 
+@pytest.mark.slow
 def test_what_may_be_empty_is_not_said_to_be_left_out(tmp_path):
     rows = [(text, text if at % 3 else "", text[::-1]) for at, text in enumerate(texts())]
     alpaca = write(tmp_path / "a.csv", ["instruction", "input", "output"], rows)
