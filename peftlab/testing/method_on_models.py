@@ -25,8 +25,9 @@ from peftlab.training.guards import BaseGuard, GradientGuard, check_trainable_pa
 from peftlab.training.training_config import GUARDS
 
 STEPS = 30
-"""That a run is said to have."""
+"""That a method is told its run will have."""
 LEARNED = 16
+"""Steps in which the loss has to fall."""
 TRAINED = 12
 """Steps of a model that is saved."""
 
