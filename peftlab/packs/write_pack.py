@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from peftlab.core.errors import UserError
-from peftlab.core.files import atomic_folder, near_names, write_text
+from peftlab.core.files import PARTIAL, atomic_folder, near_names, write_text
 from peftlab.packs.audits import AUDITS_NAME
 from peftlab.packs.layout import (
     CELLS,
@@ -36,7 +36,7 @@ from peftlab.packs.read_pack import open_pack
 from peftlab.packs.tables import write_metrics, write_predictions, write_trials
 from peftlab.packs.unpacking import unpack
 
-STAGING_NAME = ".pack.partial"
+STAGING_NAME = f".pack{PARTIAL}"
 COPIED_NAMES = (AUDITS_NAME, SUITE_DATA_NAME)
 """What a pack holds as the suite's folder has it, where it has it."""
 WriteReports = Callable[[Path], None]

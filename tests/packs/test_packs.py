@@ -416,13 +416,16 @@ def test_killed_while_cells_are_removed_or_come_back(
         shutil.copytree(path, suite / "cells" / path.name)
     half = suite / "cells" / ".full--seed0.x.partial"
     half.mkdir(parents=True)
-    (suite / "tuning/trials/.lora--trial1-on-625.x.partial").mkdir(parents=True)
+    retired = suite / "tuning/trials/.lora--trial1-on-625.x.retired"
+    retired.mkdir(parents=True)
     (half / "recipe.yaml").write_text("name: x\n")
     (suite / write_pack.REMOVED_NAME / "cells").mkdir(parents=True)
     assert reports(command, suite, tmp_path) == before
     packed(command, suite)
     assert reports(command, suite, tmp_path) == before
     unpack(suite)
+    assert not half.exists()
+    assert not retired.exists()
     assert reports(command, suite, tmp_path) == before
 
 
