@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat, PositiveInt
 
@@ -13,6 +13,9 @@ from peftlab.core.config import Config
 
 if TYPE_CHECKING:
     from starlette.types import ASGIApp
+
+Split = Literal["temporal_user", "temporal_global"]
+"""Where events are cut to be judged: for each user, or at one moment for all (Meng and others, RecSys 2020)."""
 
 
 class Items(Config):
@@ -74,6 +77,11 @@ class Recommend(Application):
     approximate_from: PositiveInt = Field(
         50_000, description="With so many items, texts are searched approximately (usearch); below, exactly."
     )
+    split: Split = Field(
+        "temporal_user",
+        description="Where events are cut to be judged. temporal_user: after the first 80 % of each user's. "
+        "temporal_global: at one moment for all, so that nothing learns from what came after a judged event.",
+    )
     cold_fraction: float = Field(
         0.2, gt=0, lt=1, description="So many items are hidden from the text tower, and judged as new ones."
     )
@@ -97,7 +105,7 @@ class Recommend(Application):
         build_index(self, place)
 
     def evaluate(self, place: Workplace) -> Findings:
-        """By time for each user; new items apart."""
+        """By time; new items apart."""
         from peftlab.applications.recommend.evaluation import evaluate_recommender
 
         return evaluate_recommender(self, place)

@@ -54,7 +54,7 @@ def build_index(application: Recommend, place: Workplace) -> None:
     vectors = make_vectors(place, catalogue.texts)
     if not (place.folder / WEIGHTS_NAME).exists():
         say("weights of the ranking, from the last fifth of each user's training events")
-        train, _ = history.cut()
+        train, _ = history.cut_by(application.split)
         hidden = hidden_items(history, application.cold_fraction, application.seed)
         write_weights(place.folder, learn(application, train, vectors, catalogue.texts, hidden))
     graph = place.folder / GRAPH_NAME

@@ -1,4 +1,8 @@
-"""Judge a recommender by time: of each user the first 80 % of events are known, and the others are to be foretold.
+"""Judge a recommender by time: the first 80 % of events are known, and the others are to be foretold.
+
+They are the first of each user, or the first of all (``split``). With the former a model may learn from what other
+users did later. With the latter it learns nothing from later events, and only who had chosen something by then is
+judged.
 
 Every figure is of users, with an interval over users; two systems are compared on the same users. New items are judged
 apart: a share of the items is hidden from the text tower and from all models.
@@ -7,6 +11,7 @@ apart: a share of the items is hidden from the text tower and from all models.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -30,6 +35,7 @@ from peftlab.applications.recommend.traits import traits_of
 from peftlab.applications.recommend.vectors import history_rows, user_vectors
 from peftlab.core.application import Workplace
 from peftlab.core.audit import Figure, Findings, Unit
+from peftlab.core.errors import DataError
 from peftlab.statistics.means import mean_with_interval
 
 if TYPE_CHECKING:
@@ -62,7 +68,7 @@ def evaluate_recommender(application: Recommend, place: Workplace) -> Findings:
     """Score the whole, each part alone, and new items."""
     catalogue, history = load_history(place.folder)
     vectors = load_vectors(place.folder)
-    train, test = history.cut()
+    train, test = judged_events(application, history)
     hidden = hidden_items(history, application.cold_fraction, application.seed)
     place.reporter.say(f"models of the first {len(train)} of {len(history)} choices")
     weights = load_weights(place.folder)
@@ -72,14 +78,42 @@ def evaluate_recommender(application: Recommend, place: Workplace) -> Findings:
     figures += _differences(scores)
     figures += _likeness(lists, vectors.mixed(weights.tuned), test)
     figures += cold_figures(application, history, vectors, catalogue.texts, hidden, weights)
-    nothing = int((np.diff(test.starts) == 0).sum())
     notes = [
-        f"{nothing} of {len(history.users)} users have no later event, and are not judged.",
+        *_who_is_judged(application, history, train, test),
         "All weights were chosen on an inner split by time of the training events.",
         f"Of the text's vectors {weights.tuned:.0%} are the tuned tower's, the others the model's before tuning.",
         "The text tower saw no event of the hidden items, so warm figures with text are a little too low.",
     ]
     return Findings(figures, notes)
+
+
+def judged_events(application: Recommend, history: History) -> tuple[History, History]:
+    """The training events, and those that are to be foretold: after one moment only those of users known by then.
+
+    Raises:
+        DataError: There is nothing to foretell.
+    """
+    train, test = history.cut_by(application.split)
+    if application.split == "temporal_global":
+        test = test.keep(train.is_active[test.user])
+    if not len(test):
+        raise DataError(
+            "nobody who is known from the first 80 % of the events chose anything later, so there is nothing to judge",
+            where=application.events.source,
+            hint="Build it with `split: temporal_user`.",
+        )
+    return train, test
+
+
+def _who_is_judged(application: Recommend, history: History, train: History, test: History) -> list[str]:
+    users, left_out = len(history.users), int((~test.is_active).sum())
+    if application.split == "temporal_user":
+        return [f"{left_out} of {users} users have no later event, and are not judged."]
+    moment, new = datetime.fromtimestamp(history.moment(), UTC), int((~train.is_active).sum())
+    return [
+        f"Events before {moment:%Y-%m-%d %H:%M} UTC are known, and nothing is learned from later ones.",
+        f"{left_out} of {users} users are not judged: {new} have no earlier event, {left_out - new} no later one.",
+    ]
 
 
 def warm_lists(application: Recommend, train: History, vectors: TextVectors, weights: Weights) -> dict[str, Ints]:
@@ -123,8 +157,9 @@ def cold_figures(
     To be found are the choices of hidden items among each user's last events (``cold``), and all that users made of
     them, whenever (``cold_any_time``).
     """
-    train, test = history.cut()
-    wanted = {"cold": _of_hidden(test, hidden), "cold_any_time": _of_hidden(history, hidden)}
+    train, test = judged_events(application, history)
+    ever = history.keep((train.is_active | test.is_active)[history.user])
+    wanted = {"cold": _of_hidden(test, hidden), "cold_any_time": _of_hidden(ever, hidden)}
     known = sum(bool(len(each)) for each in wanted["cold"])
     if not known:
         return []
@@ -148,7 +183,7 @@ def cold_figures(
     figures = []
     for kind, later in wanted.items():
         scores = {
-            name: score_lists(each, later, train.popularity, len(train.users), int(hidden.sum()))
+            name: score_lists(each, later, train.popularity, int(train.is_active.sum()), int(hidden.sum()))
             for name, each in lists.items()
         }
         figures += _cold(kind, scores, int(hidden.sum()))
@@ -178,7 +213,7 @@ def _cold(kind: str, scores: dict[str, Scores], hidden: int) -> list[Figure]:
 
 
 def _score(lists: Ints, train: History, test: History) -> Scores:
-    return score_lists(lists, test.each(), train.popularity, len(train.users), train.items)
+    return score_lists(lists, test.each(), train.popularity, int(train.is_active.sum()), train.items)
 
 
 def _figures(name: str, scores: Scores) -> list[Figure]:

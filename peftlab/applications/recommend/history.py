@@ -7,13 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import scipy.sparse
 from numpy.typing import NDArray
 
 from peftlab.core.files import atomic_file, write_text
+
+if TYPE_CHECKING:
+    from peftlab.applications.recommend import Split
 
 CATALOGUE_NAME = "catalogue.json"
 EVENTS_NAME = "events.npz"
@@ -127,6 +130,22 @@ class History:
         rank = np.arange(len(self)) - self.starts[self.user]
         early = rank < np.floor(counts * share + 1e-9)[self.user]
         return self.keep(early), self.keep(~early)
+
+    def cut_by(self, split: Split, share: float = TRAIN_SHARE) -> tuple[History, History]:
+        """The training events, and those that are to be foretold."""
+        if split == "temporal_user":
+            return self.cut(share)
+        early = self.time < self.moment(share)
+        return self.keep(early), self.keep(~early)
+
+    def moment(self, share: float = TRAIN_SHARE) -> float:
+        """Before it this share of the events is over; fewer, where several events are of one moment."""
+        return float(np.sort(self.time)[int(len(self) * share + 1e-9)])
+
+    @cached_property
+    def is_active(self) -> NDArray[np.bool_]:
+        """Of each user whether there is any event."""
+        return np.diff(self.starts) > 0
 
     @cached_property
     def matrix(self) -> Any:

@@ -43,7 +43,7 @@ def write_pairs(application: Recommend, place: Workplace) -> Path:
     if path.exists():
         _check_unchanged(place, catalogue, history)
         return path
-    train, _ = history.cut()
+    train, _ = history.cut_by(application.split)
     hidden = hidden_items(history, application.cold_fraction, application.seed)
     pairs = next_items(
         train.keep(~hidden[train.item]), application.pairs.within, application.pairs.pairs, application.seed

@@ -14,6 +14,7 @@ import pytest
 from browser import MARKUP, PHONE, Page, serve
 from fastapi.testclient import TestClient
 
+from peftlab.applications.recommend.history import load_history, write_history
 from peftlab.applications.recommend.recommender import Recommender
 from peftlab.applications.recommend.service import build_service
 from peftlab.applications.recommend.store import Store
@@ -105,6 +106,22 @@ def test_an_evaluation_compares_the_whole_with_each_part(built: Path) -> None:
     assert {"cold.recall@10", "cold_text.recall@10_by_tuning", "cold.random_recall@10"} <= set(figures)
     assert figures["served.likeness"]["value"] <= figures["system.likeness"]["value"]
     assert "system.recall@10" in summary(result)
+
+
+def test_after_one_moment_only_users_known_by_then_are_judged(built: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(built, tmp_path / "built")
+    catalogue, history = load_history(folder)
+    days = (history.user >= USERS - 10).astype(float) + (history.user >= USERS - 5)
+    write_history(folder, catalogue, replace(history, time=history.time + days * 86_400))
+    application, place = open_application(folder, offline=True, device="cpu")
+    application = application.model_copy(update={"split": "temporal_global"})
+    result = evaluate_application(application, place)
+    assert {result["figures"][f"{system}.recall@10"]["n"] for system in ("system", "ease", "text")} == {5}
+    assert "25 of 30 users are not judged: 5 have no earlier event, 20 no later one." in result["notes"]
+    days = history.user >= USERS - 6  # these have all that is later, and nothing earlier
+    write_history(folder, catalogue, replace(history, time=history.time + days * 86_400))
+    with pytest.raises(UserError, match="nobody"):
+        evaluate_application(application, place)
 
 
 def test_building_again_does_nothing_twice(built: Path, tiny_bert: Path, tmp_path: Path) -> None:

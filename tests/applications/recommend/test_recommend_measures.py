@@ -112,6 +112,14 @@ def test_events_are_cut_by_time_and_hidden_items_are_in_no_pair(history) -> None
         (a, b) for each in kept.each() for at, a in enumerate(each.tolist()) for b in each[at + 1 : at + 3].tolist()
     }
     assert {tuple(pair) for pair in pairs.tolist()} <= steps
+    own = replace(history, time=history.time + 7 * history.user)  # later users come later
+    for share in (0.8, 0.5):
+        train, test = own.cut_by("temporal_global", share)
+        assert train.time.max() < own.moment(share) == test.time.min()
+        assert len(train) + len(test) == len(own)
+        assert len(train) == pytest.approx(share * len(own), abs=12)  # of one moment there are so many at most
+        assert not train.is_active.all()
+    assert [len(part) for part in replace(own, time=np.zeros(len(own))).cut_by("temporal_global")] == [0, len(own)]
 
 
 def test_models_agree_with_other_ways_to_compute_them(history, tmp_path) -> None:
