@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field, model_validator
 
-from peftlab.applications.monitor.settings import Destinations, Posts, Watch
+from peftlab.applications.monitor.settings import Destinations, Posts, Retention, Watch
 from peftlab.core.application import APPLICATIONS, Application, Hosting, Part, Workplace
 from peftlab.core.audit import Findings
 
@@ -27,6 +27,9 @@ class Monitor(Application):
     topic: Part = Field(description="Tells its topic. An adapter of the same base and method: both run in one pass.")
     posts: Posts = Field(description="The labelled texts.")
     watch: Watch = Field(default_factory=lambda: Watch.model_validate({}), description="What raises an alarm.")
+    retention: Retention = Field(
+        default_factory=lambda: Retention.model_validate({}), description="How long what came in is kept."
+    )
     send: Destinations = Field(
         default_factory=lambda: Destinations.model_validate({}), description="Where alarms are sent."
     )

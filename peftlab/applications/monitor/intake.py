@@ -24,7 +24,7 @@ FIELDS = Posts(source="-", stream="stream")
 
 def keep(posts: Sequence[Post], store: Store, reader: Reader) -> dict[str, int]:
     """Read texts that are not stored yet, and store them; none is read twice for nothing."""
-    known = store.known(post.name for post in posts)
+    known = store.known(posts)
     new = list({post.name: post for post in posts if post.name not in known}.values())
     added = store.add(new, reader.read([post.text for post in new])) if new else 0
     return {"read": len(posts), "new": added, "known": len(posts) - added}

@@ -64,6 +64,12 @@ def set_mark(connection: Connection, name: str, value: float) -> None:
     connection.execute(update(MARKS).where(MARKS.c.name == name).values(value=value))
 
 
+def raise_mark(connection: Connection, name: str, value: float) -> None:
+    """Write a number down that never falls."""
+    insert_new(connection, MARKS, [{"name": name, "value": value}])
+    connection.execute(update(MARKS).where(MARKS.c.name == name, MARKS.c.value < value).values(value=value))
+
+
 def add_to_mark(connection: Connection, name: str, number: int) -> None:
     """Add to a number; the last thing in a transaction, since others wait for it."""
     if number:

@@ -115,6 +115,17 @@ class Mail(Config):
         return self
 
 
+class Retention(Config):
+    """How long what came in is kept. What is watched for surges needs texts of a week, and hours of nine."""
+
+    texts_days: PositiveInt | None = Field(
+        None, ge=7, description="Texts, refused rows and sent messages are deleted after so many days. null: never."
+    )
+    series_days: PositiveInt | None = Field(
+        None, ge=63, description="Counted hours and alarms are deleted after so many days. null: never."
+    )
+
+
 class Destinations(Config):
     """Where alarms go, besides the page."""
 

@@ -12,10 +12,11 @@ from fastapi import Body, FastAPI, HTTPException, Query, Request
 from fastapi.responses import PlainTextResponse, Response
 from pydantic import BaseModel, Field
 
-from peftlab.applications.monitor import topics, views
+from peftlab.applications.monitor import retention, topics, views
 from peftlab.applications.monitor.building import open_reader
 from peftlab.applications.monitor.intake import FIELDS, LONGEST_NAME, LONGEST_TEXT, read_post
 from peftlab.applications.monitor.opening import open_store, open_watcher
+from peftlab.applications.monitor.retention import Cleaner
 from peftlab.applications.monitor.store import Store
 from peftlab.applications.monitor.work import Worker
 from peftlab.assembly.database import GREATEST_NUMBER
@@ -53,7 +54,8 @@ def open_site(monitor: Monitor, place: Workplace, hosting: Hosting) -> FastAPI:
     """Build the service; its worker runs as long as it does."""
     store = open_store(place, hosting)
     watcher = open_watcher(monitor, place, store)
-    worker = Worker(store, open_reader(place), watcher, monitor.send, place.reporter)
+    cleaner = Cleaner(store, monitor.retention)
+    worker = Worker(store, open_reader(place), watcher, monitor.send, place.reporter, cleaner)
     if (receivers := monitor.send.in_words()) is not None:
         place.reporter.say(receivers)
     site = build_site(monitor.name, hosting)
@@ -120,6 +122,12 @@ def _add_api(site: FastAPI, monitor: Monitor, store: Store, worker: Worker) -> N
     ) -> list[dict[str, Any]]:  # fmt: skip
         """The latest texts."""
         return views.latest_texts(store, stream=stream, topic=topic, sentiment=sentiment, most=most)
+
+    @site.delete("/api/texts", status_code=204)
+    def forget(name: Annotated[str, Query(min_length=1, max_length=200)]) -> None:
+        """Forget what a text says, such as where its author has deleted it; `id:…` for one that came with an id."""
+        if not retention.forget(store, name):
+            raise HTTPException(404, "there is no text of this name; /api/texts and /api/refused have their names")
 
     @site.get("/api/drift")
     def drift(stream: str) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +30,9 @@ from peftlab.applications.monitor.rows import (
 from peftlab.applications.monitor.tables import ALARMS, OUTBOX, REFUSED, TABLES, TEXTS, VERSION
 from peftlab.applications.monitor.times import hour_of
 from peftlab.assembly.database import Database
+
+KEPT_FROM = "kept_from"
+"""The mark of the first hour of which no text was deleted yet."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ class Store:
             yield connection
 
     def add(self, posts: Sequence[Post], readings: Sequence[Reading | None]) -> int:
-        """Keep texts that are not there yet.
+        """Keep texts that are not there yet. One that is as old as those that were deleted already counts as known.
 
         Returns:
             How many were new.
@@ -91,17 +94,22 @@ class Store:
         for row in rows:
             by_name.setdefault(row["name"], row)
         with self.transaction() as connection:
+            kept_from = mark(connection, KEPT_FROM)
+            if kept_from is not None:
+                rows = [row for row in rows if row["hour"] >= kept_from]
             new = inserted(connection, rows, TEXTS.c.name)
             add_voices(connection, voices_of([by_name[name] for name in new]))
             add_to_mark(connection, "texts", len(new))
         return len(new)
 
-    def known(self, names: Iterable[str]) -> set[str]:
-        """Which of these texts are there."""
-        given = {storable(name): name for name in names}
+    def known(self, posts: Sequence[Post]) -> set[str]:
+        """The names of those that are there, or are as old as what was deleted already."""
+        given = {storable(post.name): post.name for post in posts}
         with self.transaction() as connection:
             found = connection.scalars(select(TEXTS.c.name).where(TEXTS.c.name.in_(list(given))))
-            return {given[name] for name in found}
+            there = {given[name] for name in found}
+            kept_from = mark(connection, KEPT_FROM)
+        return there | {post.name for post in posts if kept_from is not None and hour_of(post.time) < kept_from}
 
     def refuse(self, name: str, reason: str, given: str) -> None:
         """Keep what could not be taken, so that it is not lost."""

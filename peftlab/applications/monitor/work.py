@@ -1,4 +1,4 @@
-"""What a serving process does beside answering: reads waiting texts, judges hours, sends messages."""
+"""What a serving process does beside answering: reads waiting texts, judges hours, sends messages, deletes."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from peftlab.applications.monitor.outbox import deliver
 from peftlab.applications.monitor.reader import Reader
+from peftlab.applications.monitor.retention import Cleaner
 from peftlab.applications.monitor.settings import Destinations
 from peftlab.applications.monitor.store import Store
 from peftlab.applications.monitor.watcher import Watcher
@@ -18,6 +19,7 @@ AT_ONCE = 64
 PAUSE = 0.5
 """Seconds between two looks at an empty queue."""
 JUDGE_EVERY = 5.0
+CLEAN_PAUSE = 60.0
 
 
 class Worker:
@@ -29,17 +31,24 @@ class Worker:
         watcher: Judges hours.
         send: Where alarms go.
         reporter: Is told of what fails; it is tried again.
+        cleaner: Deletes what is old.
     """
 
-    def __init__(self, store: Store, reader: Reader, watcher: Watcher, send: Destinations, reporter: Reporter) -> None:
+    def __init__(
+        self,
+        store: Store,
+        reader: Reader,
+        watcher: Watcher,
+        send: Destinations,
+        reporter: Reporter,
+        cleaner: Cleaner,
+    ) -> None:
         self._store, self._reader, self._watcher, self._send = store, reader, watcher, send
-        self._reporter = reporter
+        self._reporter, self._cleaner = reporter, cleaner
         self._stop = threading.Event()
         self.wake = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._repeat, args=(turn, pause), daemon=True)
-            for turn, pause in ((self.read, PAUSE), (self.judge, JUDGE_EVERY), (self.deliver, JUDGE_EVERY))
-        ]
+        turns = ((self.read, PAUSE), (self.judge, JUDGE_EVERY), (self.deliver, JUDGE_EVERY), (self.clean, CLEAN_PAUSE))
+        self._threads = [threading.Thread(target=self._repeat, args=turn, daemon=True) for turn in turns]
 
     def start(self) -> None:
         """Begin."""
@@ -67,6 +76,10 @@ class Worker:
     def deliver(self) -> bool:
         """Send what is due; whether any was taken."""
         return bool(deliver(self._store, self._send, is_told_to_stop=self._stop.is_set))
+
+    def clean(self) -> bool:
+        """Delete what is old, if it is time to; whether there may be more."""
+        return self._cleaner.tick()
 
     def _repeat(self, turn: Callable[[], bool], pause: float) -> None:
         told = -60.0

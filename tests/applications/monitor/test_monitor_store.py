@@ -23,7 +23,8 @@ from peftlab.applications.monitor import outbox, views
 from peftlab.applications.monitor.intake import keep, read_post
 from peftlab.applications.monitor.posts import digest_of
 from peftlab.applications.monitor.reader import Reading
-from peftlab.applications.monitor.settings import Destinations, Posts, Watch
+from peftlab.applications.monitor.retention import Cleaner
+from peftlab.applications.monitor.settings import Destinations, Posts, Retention, Watch
 from peftlab.applications.monitor.store import Post, Store
 from peftlab.applications.monitor.tables import ALARMS, HOURS, OUTBOX, TEXTS
 from peftlab.applications.monitor.times import HOUR, hour_of, hour_of_week, read_time
@@ -119,7 +120,8 @@ def test_a_fault_of_the_model_is_told_and_ends_no_thread(store: Store) -> None:
         def say(self, line: str) -> None:
             self.said.append(line)
 
-    worker = Worker(store, Failing(), Watcher(store, WATCH, Destinations(), ["delay"], 0), Destinations(), Lines())  # type: ignore[arg-type]
+    watcher, cleaner = Watcher(store, WATCH, Destinations(), ["delay"], 0), Cleaner(store, Retention())
+    worker = Worker(store, Failing(), watcher, Destinations(), Lines(), cleaner)  # type: ignore[arg-type]
     store.add([post("a", MONDAY)], [None])
     worker.start()
     deadline = time.monotonic() + 60

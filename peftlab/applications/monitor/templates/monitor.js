@@ -12,14 +12,18 @@ pause.addEventListener("click", () => {
   state.textContent = isPaused ? "Paused." : "Live: renewed every five seconds.";
 });
 
+function isReadBy() {
+  return panel.contains(document.activeElement) && document.activeElement !== panel;
+}
+
 async function renew() {
-  if (isAsking || isPaused || panel.contains(document.activeElement) && document.activeElement !== panel) return;
+  if (isAsking || isPaused || isReadBy()) return;
   isAsking = true; // a slow answer is waited for: several at once would make it slower, and an old one could come last
   try {
     const answer = await fetch("/panel" + location.search, { signal: AbortSignal.timeout(30000) });
     if (!answer.ok) throw new Error(String(answer.status));
     const text = await answer.text();
-    if (!isPaused) { // since it was asked
+    if (!isPaused && !isReadBy()) { // since it was asked
       panel.innerHTML = text;
       state.textContent = "Live: renewed every five seconds.";
     }
