@@ -60,11 +60,13 @@ function show(message) {
 
 async function refresh() {
   if (waiting) return;
-  let answer = null;
+  let found = [], isThere = true;
   const after = [...shown.keys()].sort((one, other) => other - one)[OVERLAP] || 0;
-  try { answer = await fetch("/api/chat?after=" + after); } catch { /* the page says so below */ }
-  document.getElementById("lost").hidden = answer !== null;
-  const found = answer && answer.ok ? (await answer.json()).messages : [];
+  try {
+    const answer = await fetch("/api/chat?after=" + after);
+    if (answer.ok) found = (await answer.json()).messages;
+  } catch { isThere = false; /* the page says so below */ }
+  document.getElementById("lost").hidden = isThere;
   if (!waiting) found.forEach(show);  // what is being sent shows itself
 }
 
@@ -88,7 +90,7 @@ async function deliver(text, about) {
     const key = crypto.randomUUID ? crypto.randomUUID() : String(Math.random()).slice(2) + Date.now();
     const body = JSON.stringify({ text, key, about: about || null });
     const answer = await fetch("/api/chat/messages", { method: "POST", headers: { "Content-Type": "application/json" }, body });
-    if (!answer.ok) throw new Error((await answer.json()).error || answer.statusText);
+    if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).error || answer.status);
     const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
     let rest = "";
     for (;;) {
@@ -140,8 +142,10 @@ box.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); form.requestSubmit(); }
 });
 document.getElementById("new").addEventListener("click", async () => {
-  await fetch("/api/chat/new", { method: "POST" });
-  location.reload();
+  try {
+    await fetch("/api/chat/new", { method: "POST" });
+    location.reload();
+  } catch { document.getElementById("lost").hidden = false; }
 });
 refresh();
 setInterval(refresh, 4000);
