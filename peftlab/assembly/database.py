@@ -17,7 +17,6 @@ from sqlalchemy import Column, Integer, MetaData, String, Table
 from sqlalchemy.engine import Connection, Engine
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, NoSuchModuleError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.schema import CreateIndex
 
 from peftlab.core.errors import PeftlabError, UserError
 
@@ -54,7 +53,6 @@ class Database:
                 _wait_for_others(connection)
                 self._check_owner(connection, owner, version)
                 metadata.create_all(connection)
-                _add_indexes(connection, metadata)
         except DBAPIError as error:
             raise UserError(f"the database cannot be used: {error.orig}", where=self._shown) from None
 
@@ -103,16 +101,6 @@ def _wait_for_others(connection: Connection) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
     elif connection.dialect.name == "postgresql":
         connection.execute(sqlalchemy.select(sqlalchemy.func.pg_advisory_xact_lock(PREPARING)))
-
-
-def _add_indexes(connection: Connection, metadata: MetaData) -> None:
-    """Those that a table of an earlier peftlab lacks: tables that are there are left as they are."""
-    known = sqlalchemy.inspect(connection)
-    for table in metadata.tables.values():
-        there = {index["name"] for index in known.get_indexes(table.name)}
-        for index in table.indexes:
-            if index.name not in there:
-                connection.execute(CreateIndex(index, if_not_exists=True))
 
 
 def _open(url: str) -> Engine:

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from peftlab.core.config import RegisteredConfig
-from peftlab.core.errors import ConfigError
 from peftlab.core.record import Guard
 
 if TYPE_CHECKING:
@@ -113,12 +112,6 @@ class TrainingHooks(RegisteredConfig):
     """Whether it learns from texts without labels and changed copies of them: then ``take_pairs`` is called."""
     needs_rows: ClassVar[bool] = False
     """Whether it looks at training rows before the first step: then ``take_rows`` is called."""
-
-    def __init_subclass__(cls, **options: Any) -> None:
-        super().__init_subclass__(**options)
-        for old, new in FORMER_NAMES.items():
-            if old in vars(cls):
-                raise ConfigError(f"the hook `{old}` of {cls.__name__} is called `{new}` now", hint="Rename it.")
 
     def begin(self, model: nn.Module, context: MethodContext) -> None:
         """Called once, with the wrapped model before its first step; a resumed run then restores the state."""
@@ -224,14 +217,3 @@ class TrainingHooks(RegisteredConfig):
     def guards(self, model: nn.Module, context: MethodContext) -> Mapping[str, Guard]:
         """Checks of the trained model that only this hook needs; ``guard_names`` lists their names."""
         return {}
-
-
-FORMER_NAMES: Mapping[str, str] = {
-    "after_optimizer_step": "after_step",
-    "training_penalty": "penalty",
-    "training_state": "state",
-    "restore_training_state": "restore",
-    "may_be_kept": "can_be_best",
-    "may_stay": "may_end_unchanged",
-}
-"""What hooks used to be called. A plugin that still defines one would wait for a call that never comes: refused."""

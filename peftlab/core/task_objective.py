@@ -27,7 +27,6 @@ class Head:
     Args:
         auto_class: transformers' auto class, such as ``AutoModelForSequenceClassification``.
         config: Settings of the model's config, such as ``num_labels``.
-        is_new: Whether ``kind`` is ``new``; plugins of earlier versions write it instead.
         may_be_missing: Of a head that is not new: whether a checkpoint may lack it. What it lacks is new.
         notes: Further values for the model's config, for those who load the model without peftlab.
         kind: ``new``: it starts from nothing, and so trains with every method. ``own``: the model's own, such as a
@@ -39,16 +38,15 @@ class Head:
 
     auto_class: str = "AutoModel"
     config: Mapping[str, Any] = field(default_factory=dict)
-    is_new: bool = True
     may_be_missing: bool = False
     notes: Mapping[str, Any] = field(default_factory=dict)
-    kind: HeadKind | None = None
+    kind: HeadKind = "new"
     bias_trains: bool = True
 
-    def __post_init__(self) -> None:
-        kind = self.kind or ("new" if self.is_new else "own")
-        object.__setattr__(self, "kind", kind)
-        object.__setattr__(self, "is_new", kind == "new")
+    @property
+    def is_new(self) -> bool:
+        """Whether it starts from nothing."""
+        return self.kind == "new"
 
 
 class UntouchedBase(Protocol):

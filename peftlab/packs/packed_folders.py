@@ -37,8 +37,7 @@ def remove_packed(folder: Path, content: PackContent) -> dict[str, int]:
     tuning = folder / "tuning"
     if not any(tuning.glob("*.json")):
         # Made anew from what tuning has found.
-        for name in ("optuna.jsonl", "optuna.sqlite3"):  # the second one is of earlier versions
-            (tuning / name).unlink(missing_ok=True)
+        (tuning / "optuna.jsonl").unlink(missing_ok=True)
     for empty in (folder / CELLS, folder / TRIALS, tuning):
         if empty.is_dir() and not any(empty.iterdir()):
             empty.rmdir()

@@ -22,7 +22,7 @@ class AtWork:
     """What a folder's lock tells.
 
     Args:
-        is_known: Whether it tells anything: runs of earlier versions and of other machines say nothing.
+        is_known: Whether it tells anything: the lock of another machine says nothing.
         process: That works there now.
     """
 

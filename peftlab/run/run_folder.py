@@ -109,10 +109,7 @@ class RunFolder:
 
 
 def _what_is_computed(recipe: Recipe) -> dict[str, Any]:
-    """A recipe without what only says how: an earlier version wrote another default of it into its runs.
-
-    Nor does it matter by whose word the model's code runs, but whether it runs.
-    """
+    """A recipe without what only says how; nor does it matter by whose word the model's code runs, but whether."""
     values: dict[str, Any] = recipe.model_dump(mode="json")
     return {
         **values,

@@ -126,7 +126,7 @@ class InstructionTuning(ConversationTask):
 
     def head(self, labels: tuple[str, ...]) -> Head:
         """The language model's own."""
-        return Head("AutoModelForSeq2SeqLM", {}, is_new=False) if self._is_apart else super().head(labels)
+        return Head("AutoModelForSeq2SeqLM", {}, kind="own") if self._is_apart else super().head(labels)
 
     def length(self, example: Example) -> int:
         """Tokens of the row, or of prompt and response, where they have a row each."""

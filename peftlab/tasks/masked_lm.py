@@ -59,7 +59,7 @@ class MaskedLm(LanguageTask):
 
     def head(self, labels: tuple[str, ...]) -> Head:
         """The language model's own; what of it the checkpoint lacks is new."""
-        return Head("AutoModelForMaskedLM", {}, is_new=False, may_be_missing=True)
+        return Head("AutoModelForMaskedLM", {}, kind="own", may_be_missing=True)
 
     def build_tokenizer(self, train: Split, vocabulary_size: int) -> Any:
         """Byte-level BPE, trained on the training split."""

@@ -92,7 +92,7 @@ class PromptClassification(TextClassification):
 
     def head(self, labels: tuple[str, ...]) -> Head:
         """The language model's own."""
-        return Head("AutoModelForCausalLM" if self._reads_from_left else "AutoModelForMaskedLM", {}, is_new=False)
+        return Head("AutoModelForCausalLM" if self._reads_from_left else "AutoModelForMaskedLM", {}, kind="own")
 
     def encode(self, split: Split, tokenizer: Any, labels: tuple[str, ...]) -> EncodedSplit:
         """Tokens of the prompt, ``place`` of the label in it, the tokens of each class's word, and ``label``."""

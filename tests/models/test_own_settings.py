@@ -14,7 +14,7 @@ from peftlab.core.task import Head
 from peftlab.models.base_model import load_base_model, load_tokenizer
 from peftlab.models.model_config import ModelConfig
 
-HEAD = Head("AutoModelForCausalLM", {}, is_new=False)
+HEAD = Head("AutoModelForCausalLM", {}, kind="own")
 
 
 def changed(base: Path, target: Path, file: str, **settings: Any) -> Path:

@@ -9,8 +9,7 @@ import torch
 from accelerate import Accelerator
 
 from peftlab.core.errors import ConfigError
-from peftlab.core.hooks import FORMER_NAMES, Backward, TrainingHooks
-from peftlab.core.regularizer import Regularizer
+from peftlab.core.hooks import Backward, TrainingHooks
 from peftlab.tasks.text_classification import TextClassification
 from peftlab.tasks.token_classification import IGNORED, TokenClassification
 from peftlab.training.gradients import accumulate_gradients
@@ -168,12 +167,6 @@ def test_passes_add_up_with_their_weights() -> None:
     weight = plain.model.embedding.weight.detach()
     assert torch.equal(gradients[0][0], gradients[1][0])
     assert torch.allclose(gradients[1][1], 2.25 * gradients[0][1] + 2 * 2 * weight, atol=1e-6)
-
-
-@pytest.mark.parametrize("old", FORMER_NAMES)
-def test_a_plugin_with_a_hook_of_the_old_name_is_refused(old: str) -> None:
-    with pytest.raises(ConfigError, match=f"`{old}` of Plugin is called `{FORMER_NAMES[old]}` now"):
-        type("Plugin", (Regularizer,), {old: lambda *_: None})
 
 
 def test_two_hooks_of_one_name_are_named() -> None:

@@ -6,18 +6,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Column, Table, case, func, select, update
+from sqlalchemy import Column, Table, case, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import Connection
 
-from peftlab.applications.monitor.tables import HOURS, MARKS, REFUSED, TEXTS, VOICES
+from peftlab.applications.monitor.tables import HOURS, MARKS, VOICES
 
 VoicesKey = tuple[str, int, str, str]
 """Stream, hour, sentiment and topic."""
 AT_ONCE = 50
 """Rows of a statement: SQLite takes so many values, and no more."""
-COUNTED = "counted"
-"""The mark that says that voices and numbers are written down."""
+COUNTED = ("texts", "copies", "refused")
+"""What marks count as it comes in."""
 
 
 def storable(text: str) -> str:
@@ -103,19 +103,8 @@ def voices_of(rows: Sequence[Mapping[str, Any]]) -> Counter[VoicesKey]:
 
 
 def begin_counts(connection: Connection) -> None:
-    """Count what is there, once: a database of an earlier peftlab has voices and numbers nowhere."""
-    if mark(connection, COUNTED) is not None:
-        return
-    if not insert_new(connection, MARKS, [{"name": COUNTED, "value": 1.0}]):
-        return  # another process was faster
-    keys = (TEXTS.c.stream, TEXTS.c.hour, TEXTS.c.sentiment, TEXTS.c.topic)
-    known = select(*keys, func.count()).where(TEXTS.c.sentiment.is_not(None), TEXTS.c.copy_of.is_(None))
-    connection.execute(VOICES.insert().from_select(list(VOICES.c.keys()), known.group_by(*keys)))
-    for name, table, where in (
-        ("texts", TEXTS, ()), ("copies", TEXTS, (TEXTS.c.copy_of.is_not(None),)), ("refused", REFUSED, ()),
-    ):  # fmt: skip
-        count = connection.scalar(select(func.count()).select_from(table).where(*where))
-        insert_new(connection, MARKS, [{"name": name, "value": float(count or 0)}])
+    """Count from 0 in a new database; ``add_to_mark`` adds to what is there."""
+    insert_new(connection, MARKS, [{"name": name, "value": 0.0} for name in COUNTED])
 
 
 def _insert(connection: Connection, table: Any) -> Any:

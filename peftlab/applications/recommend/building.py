@@ -138,7 +138,7 @@ def load_weights(folder: Path) -> Weights:
     """What :func:`write_weights` wrote.
 
     Raises:
-        UserError: It is of another version.
+        UserError: They are of other features.
     """
     values = json.loads((folder / WEIGHTS_NAME).read_text(encoding="utf-8"))
     if tuple(values["ranking"]) != FEATURES:
@@ -146,5 +146,4 @@ def load_weights(folder: Path) -> Weights:
             "the weights are those of other features", where=str(folder / WEIGHTS_NAME), hint="Build it anew."
         )
     ranking = np.array(list(values["ranking"].values()), np.float32)
-    # An earlier version knew the tuned vectors alone.
-    return Weights(ranking, tuple(map(float, values["cold"])), float(values.get("tuned", 1.0)))
+    return Weights(ranking, tuple(map(float, values["cold"])), float(values["tuned"]))

@@ -195,7 +195,6 @@ def load_history(folder: Path) -> tuple[Catalogue, History]:
     catalogue = Catalogue(values["ids"], values["titles"], values["texts"])
     with np.load(folder / EVENTS_NAME, allow_pickle=False) as found:
         names = ("passed_user", "passed_item", "passed_time")
-        # An earlier version did not keep them.
-        passed = Passed(*(found[name] for name in names)) if names[0] in found else nothing_passed()
+        passed = Passed(*(found[name] for name in names))
         history = History(values["users"], found["user"], found["item"], found["time"], len(catalogue), passed)
     return catalogue, history

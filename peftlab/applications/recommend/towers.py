@@ -95,16 +95,13 @@ class Towers:
     Args:
         place: The application's folder.
         share: What the tuned tower counts. What counts nothing is not loaded.
-
-    Raises:
-        UserError: The folder is of an earlier version.
     """
 
     def __init__(self, place: Workplace, share: float) -> None:
         self._share = share
         names = {True: CENTRE_NAME, False: UNTUNED_CENTRE_NAME}
         self._parts = [
-            (load_tower(place, tuned=tuned), _load_centre(place.folder / name))
+            (load_tower(place, tuned=tuned), np.load(place.folder / name, allow_pickle=False))
             for tuned, name in names.items()
             if (share if tuned else 1 - share)
         ]
@@ -144,15 +141,3 @@ def _make(place: Workplace, name: str, centre_name: str, texts: Sequence[str], *
 def _write(path: Path, values: Matrix) -> None:
     with atomic_file(path) as partial, partial.open("wb") as file:
         np.save(file, values)
-
-
-def _load_centre(path: Path) -> Matrix:
-    try:
-        found: Matrix = np.load(path, allow_pickle=False)
-    except FileNotFoundError:
-        raise UserError(
-            "the vectors are those of an earlier version",
-            where=str(path.parent),
-            hint="Build it anew in another folder.",
-        ) from None
-    return found

@@ -23,7 +23,6 @@ from peftlab.applications.support.peculiar import find_peculiar, peculiar_text
 from peftlab.applications.support.search import FULL, FUSED, Ranked, Read, Searcher
 from peftlab.applications.support.weights import Weights
 from peftlab.core.application import Workplace
-from peftlab.core.errors import UserError
 from peftlab.core.files import write_text
 from peftlab.statistics.selective_risk import Bound, choose_bound, rows_needed
 
@@ -72,18 +71,8 @@ class Decision:
 
     @classmethod
     def load(cls, folder: Path) -> Decision:
-        """Read what was written down.
-
-        Raises:
-            UserError: An earlier version has built it.
-        """
+        """Read what was written down."""
         values: dict[str, Any] = json.loads((folder / DECISION_NAME).read_text(encoding="utf-8"))
-        if "belonging" not in values:
-            raise UserError(
-                "the application was built before written answers were held to sentences that belong to their entry",
-                where=str(folder),
-                hint="Run `peftlab app build` again: finished parts are kept.",
-            )
         for key in ("fused", "full", "again", "first", "among", "strange"):
             values[key] = Weights.read(values[key]) if values[key] is not None else None
         for key in ("answer", "write"):

@@ -113,7 +113,7 @@ class DecoderTask(LanguageTask):
 
     def head(self, labels: tuple[str, ...]) -> Head:
         """The language model's own."""
-        return Head("AutoModelForCausalLM", {}, is_new=False)
+        return Head("AutoModelForCausalLM", {}, kind="own")
 
     def renderer(self, tokenizer: Any) -> Renderer:
         """How what a user says becomes tokens; by default the model goes on with it as it is."""

@@ -5,13 +5,11 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from sqlalchemy import delete
-
 from peftlab.applications.monitor import outbox, topics, views
-from peftlab.applications.monitor.rows import begin_counts
+from peftlab.applications.monitor.rows import add_to_mark, add_voices, voices_of
 from peftlab.applications.monitor.settings import Destinations, Watch
 from peftlab.applications.monitor.store import Store
-from peftlab.applications.monitor.tables import ALARMS, HOURS, MARKS, OUTBOX, REFUSED, TEXTS, VOICES
+from peftlab.applications.monitor.tables import ALARMS, HOURS, MARKS, OUTBOX, REFUSED, TEXTS
 from peftlab.applications.monitor.times import HOUR
 from peftlab.applications.monitor.watcher import JUDGED, Watcher
 
@@ -48,11 +46,11 @@ def fill(store: Store, *, days: int, an_hour: int) -> int:
         connection.execute(ALARMS.insert(), [{**alarm, "began": at, "last": at, "is_seen": False} for at in began])
         connection.execute(OUTBOX.insert(), [{**messages, "alarm": at} for at in began])
         connection.execute(REFUSED.insert(), [{**refused, "name": str(at)} for at in range(10 * days)])
-        # As in a database of a peftlab that wrote no counts down.
-        connection.execute(delete(MARKS))
-        connection.execute(delete(VOICES))
         connection.execute(MARKS.insert().values(name=JUDGED, value=float(NOW)))
-        begin_counts(connection)
+        add_voices(connection, voices_of([text for text in texts if text["copy_of"] is None]))
+        add_to_mark(connection, "texts", len(texts))
+        add_to_mark(connection, "copies", sum(text["copy_of"] is not None for text in texts))
+        add_to_mark(connection, "refused", 10 * days)
     return len(texts)
 
 

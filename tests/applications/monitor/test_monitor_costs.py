@@ -86,27 +86,6 @@ def test_voices_are_written_down_as_texts_are_read_once(tmp_path: Path) -> None:
     assert read == ["negative", "negative", "positive", "negative", "positive", "negative"]
 
 
-def test_a_table_of_an_earlier_peftlab_gets_its_indexes(tmp_path: Path) -> None:
-    url = f"sqlite:///{tmp_path / 'a.db'}"
-    fill(Store(url), days=1, an_hour=1)
-    with sqlalchemy.create_engine(url).begin() as connection:
-        names = [
-            name
-            for name in connection.scalars(sqlalchemy.text("SELECT name FROM sqlite_master WHERE type = 'index'"))
-            if not name.startswith("sqlite_")
-        ]
-        for name in names:
-            connection.execute(sqlalchemy.text(f"DROP INDEX {name}"))
-        for table in ("voices", "marks"):
-            connection.execute(sqlalchemy.text(f"DROP TABLE {table}"))
-    store = Store(url)
-    with sqlalchemy.create_engine(url).begin() as connection:
-        there = set(connection.scalars(sqlalchemy.text("SELECT name FROM sqlite_master WHERE type = 'index'")))
-    assert set(names) <= there
-    assert store.counts()["texts"] == 48
-    assert views.series(store, "negative", "one", 2).values["delay"] == [1, 1]
-
-
 def test_two_watchers_that_judge_an_hour_at_once_count_it_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert judge_at_once(f"sqlite:///{tmp_path / 'a.db'}", monkeypatch) == (1, [(217, 40)])
 

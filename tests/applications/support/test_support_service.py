@@ -23,7 +23,6 @@ from peftlab.applications.support.answering import Candidate, Found, Responder
 from peftlab.applications.support.attacks import load_attacks, poisoned
 from peftlab.applications.support.belonging import Belonging
 from peftlab.applications.support.company import read_entries
-from peftlab.applications.support.fitting import Decision
 from peftlab.applications.support.hostile import gives_orders
 from peftlab.applications.support.prompting import conversation
 from peftlab.applications.support.storage import Storage
@@ -33,7 +32,6 @@ from peftlab.assembly.app_folder import open_application
 from peftlab.assembly.build import build_application
 from peftlab.assembly.evaluate import evaluate_application
 from peftlab.core.application import Hosting, Workplace
-from peftlab.core.errors import UserError
 from peftlab.inference.generate import GeneratedText
 from peftlab.inference.joint_writing import JointWriting, WantedText
 
@@ -112,15 +110,6 @@ def say(client: TestClient, text: str, key: str = "", **headers: str) -> list[di
     answer = client.post("/api/chat/messages", json=body, headers=headers)
     assert answer.status_code == 200, answer.text
     return [json.loads(line) for line in answer.text.splitlines()]
-
-
-def test_what_an_earlier_version_has_built_is_to_be_built_again(built: tuple[Any, Workplace], tmp_path: Path) -> None:
-    path = built[1].folder / "decision.json"
-    values = json.loads(path.read_text())
-    assert -1 <= values.pop("belonging") <= 1
-    (tmp_path / "decision.json").write_text(json.dumps(values))
-    with pytest.raises(UserError, match=r"before written answers were held to.*\n.*app build. again"):
-        Decision.load(tmp_path)
 
 
 def test_the_writer_reads_what_belongs_to_its_entries(
