@@ -12,7 +12,7 @@ themselves, and the result goes straight into the base's weights, exactly and fo
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal, cast
 
 import peft
 import torch
@@ -23,7 +23,6 @@ from torch import Tensor, nn
 from peftlab.core.errors import UnsupportedError, UserError
 
 Combination = Literal["linear", "ties", "dare"]
-COMBINATIONS: tuple[str, ...] = get_args(Combination)
 Combine = Callable[[list[Tensor]], Tensor]
 
 

@@ -12,14 +12,14 @@ from peftlab.core.words import split_words
 SIZE = 64
 
 
-def word_vectors(texts: Sequence[str], *, size: int = SIZE) -> NDArray[np.float64]:
-    """Texts × at most ``size``: the first singular vectors of TF-IDF (latent semantic analysis)."""
+def word_vectors(texts: Sequence[str]) -> NDArray[np.float64]:
+    """Texts × at most ``SIZE``: the first singular vectors of TF-IDF (latent semantic analysis)."""
     from sklearn.decomposition import TruncatedSVD
     from sklearn.feature_extraction.text import TfidfVectorizer
 
     pipeline = TfidfVectorizer(sublinear_tf=True, tokenizer=split_words, token_pattern=None, dtype=np.float64)
     words = pipeline.fit_transform([text if text.strip() else "." for text in texts])
-    components = min(size, min(words.shape) - 1)
+    components = min(SIZE, min(words.shape) - 1)
     if components < 1:
         return np.asarray(words.toarray())
     return np.asarray(TruncatedSVD(components, random_state=0).fit_transform(words))

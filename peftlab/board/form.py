@@ -19,7 +19,6 @@ OFTEN = (
 )  # fmt: skip
 """Fields that are open from the start, with those of the task and the method; the others are folded in."""
 CHOSEN = ("task", "method")
-SIMPLE = {"string", "integer", "number", "boolean", "null"}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import threading
 from collections.abc import Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 from peftlab.core.capabilities import GeneratesText
 from peftlab.core.errors import UserError
+from peftlab.core.installed import CAPTUM, check_installed
 from peftlab.core.record import RECORD_NAME
 from peftlab.recipe.schema import Recipe
 
@@ -92,8 +92,8 @@ class Trial:
             raise UserError(
                 f"the text has more than {MOST_CHARACTERS:,} characters", hint="`peftlab predict --input` takes files."
             )
-        if explained and importlib.util.find_spec("captum") is None:
-            raise UserError("explanations need captum", hint="pip install 'peftlab[explain]'")
+        if explained:
+            check_installed(CAPTUM, "explanations need", extra="explain")
         if not self._lock.acquire(timeout=WAIT_SECONDS):
             raise UserError("another answer is still being computed", hint="Ask again later.")
         try:

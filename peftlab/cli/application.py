@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import shlex
 from pathlib import Path
@@ -12,10 +11,11 @@ import typer
 
 from peftlab.cli.computing import start_computing
 from peftlab.cli.json_object import print_result
-from peftlab.cli.options import Device, Json, Offline, ThreadCount
+from peftlab.cli.options import Device, Host, Json, Offline, Port, ThreadCount
 from peftlab.cli.output import reporting
 from peftlab.cli.stopping import resumable
 from peftlab.cli.verbs import Group, verb
+from peftlab.core.installed import check_installed
 
 PACKAGES = ("fastapi", "uvicorn", "sqlalchemy")
 
@@ -100,17 +100,15 @@ def evaluate(
 def serve(
     given: Given,
     output_dir: Folder = None,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on. Any address but loopback needs PEFTLAB_TOKEN.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on. 0: any free port.")] = 8000,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
     database: Database = None,
     device: Device = "auto",
     threads: ThreadCount = None,
     offline: Offline = False,
 ) -> None:
     """Serve a built application: a page for people, an API for programs."""
-    need_packages()
+    check_installed(PACKAGES, "serving needs", extra="serve")
     with reporting() as reporter:
         from peftlab.assembly.app_folder import open_application
         from peftlab.assembly.serve import serve_application
@@ -141,7 +139,7 @@ def feed(
     as_json: Json = False,
 ) -> None:
     """Take texts in from files, standard input or a Redis stream. Each is counted once, however often it is fed."""
-    need_packages()
+    check_installed(PACKAGES, "serving needs", extra="serve")
     with reporting() as reporter:
         from peftlab.assembly.app_folder import open_application
         from peftlab.assembly.serve import database_of
@@ -151,16 +149,3 @@ def feed(
         found, place = open_application(given, output_dir, offline=offline, device=device, reporter=reporter)
         told = found.feed(place, Hosting(database_of(place, database)), sources)
     print_result(json.dumps(dict(told)) if as_json else ", ".join(f"{count} {name}" for name, count in told.items()))
-
-
-def need_packages() -> None:
-    """Refuse where what serving needs is not installed.
-
-    Raises:
-        UserError: With the extra that brings it.
-    """
-    from peftlab.core.errors import UserError
-
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UserError(f"serving needs {', '.join(missing)}", hint="pip install 'peftlab[serve]'")

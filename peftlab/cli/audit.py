@@ -10,7 +10,7 @@ import typer
 
 from peftlab.cli.computing import start_computing
 from peftlab.cli.json_object import print_result
-from peftlab.cli.options import Device, Encoding, Force, Format, Json, Offline, Read, ThreadCount
+from peftlab.cli.options import Device, Encoding, Force, Format, Json, Offline, Read, Run, ThreadCount
 from peftlab.cli.output import reporting
 from peftlab.cli.verbs import verb
 from peftlab.core.amounts import plural
@@ -22,7 +22,7 @@ SHOWN = 5
 
 @verb()
 def audit(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run or export.", show_default=False)],
+    run: Run,
     data: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="A table with labels. Default: what the run was not trained on."),

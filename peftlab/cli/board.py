@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from peftlab.cli.options import Device, Offline, ThreadCount
+from peftlab.cli.options import Device, Host, Offline, Port, ThreadCount
 from peftlab.cli.output import reporting
-from peftlab.cli.serving_packages import check_serving_packages
 from peftlab.cli.verbs import verb
+from peftlab.core.installed import PAGES, check_installed
 
 
 @verb()
@@ -18,16 +18,14 @@ def board(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="The folder that the runs are in.", show_default=True)
     ] = Path("runs"),
-    host: Annotated[
-        str, typer.Option(help="Address to listen on. Any address but loopback needs PEFTLAB_TOKEN.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on. 0: any free port.")] = 8080,
+    host: Host = "127.0.0.1",
+    port: Port = 8080,
     device: Device = "auto",
     threads: ThreadCount = None,
     offline: Offline = False,
 ) -> None:
     """Show the runs below a folder in a browser, and start, stop, resume, compare and try them there."""
-    check_serving_packages("the board")
+    check_installed(PAGES, "the board needs", extra="serve")
     from peftlab.board.server import show_board
     from peftlab.core.address import given_token
     from peftlab.core.devices import check_device_name

@@ -10,7 +10,7 @@ import typer
 
 from peftlab.cli.computing import start_computing
 from peftlab.cli.json_object import print_result
-from peftlab.cli.options import Device, Encoding, Format, Json, Offline, Read, ThreadCount
+from peftlab.cli.options import Device, Encoding, Format, Json, Offline, Read, Run, ThreadCount
 from peftlab.cli.output import reporting
 from peftlab.cli.verbs import verb
 from peftlab.core.amounts import plural
@@ -18,7 +18,7 @@ from peftlab.core.amounts import plural
 
 @verb()
 def evaluate(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run or export.", show_default=False)],
+    run: Run,
     data: Annotated[Path, typer.Option(metavar="FILE", help="A table with the columns that the run was tuned on.")],
     file_format: Format = None,
     encoding: Encoding = "utf-8",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import json
 from pathlib import Path
 from typing import Annotated
@@ -15,6 +14,7 @@ from peftlab.cli.json_object import print_result
 from peftlab.cli.options import Device, Force, Json, Offline, ThreadCount
 from peftlab.cli.output import reporting
 from peftlab.cli.verbs import verb
+from peftlab.core.installed import CAPTUM, check_installed
 
 
 @verb()
@@ -38,10 +38,7 @@ def explain(
     as_json: Json = False,
 ) -> None:
     """Show which tokens carried a decision, by integrated gradients."""
-    from peftlab.core.errors import UserError
-
-    if importlib.util.find_spec("captum") is None:
-        raise UserError("explanations need captum", hint="pip install 'peftlab[explain]'")
+    check_installed(CAPTUM, "explanations need", extra="explain")
     with reporting() as reporter:
         from peftlab.artifact.saved_export import inputs_of_saved
         from peftlab.core.destination import check_file

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from peftlab.cli.options import Host, Port
 from peftlab.cli.output import reporting
-from peftlab.cli.serving_packages import check_serving_packages
 from peftlab.cli.verbs import verb
+from peftlab.core.installed import PAGES, check_installed
 
 if TYPE_CHECKING:
     from peftlab.board.label_table import Question
@@ -44,13 +45,11 @@ def label(
             show_default=False,
         ),
     ] = None,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on. Any address but loopback needs PEFTLAB_TOKEN.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on. 0: any free port.")] = 8081,
+    host: Host = "127.0.0.1",
+    port: Port = 8081,
 ) -> None:
     """Give rows their labels in a browser, by keys; each answer is saved at once."""
-    check_serving_packages("the page for labelling")
+    check_installed(PAGES, "the page for labelling needs", extra="serve")
     with reporting() as reporter:
         from peftlab.board.label_table import LabelTable
         from peftlab.board.server import show_labelling

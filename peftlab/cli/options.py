@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -51,5 +52,8 @@ Processes = Annotated[
         show_default=False,
     ),
 ]
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run or export.", show_default=False)]
+Host = Annotated[str, typer.Option(help="Address to listen on. Any address but loopback needs PEFTLAB_TOKEN.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on. 0: any free port.")]
 Force = Annotated[bool, typer.Option("--force", help="Replace the output file if it exists.")]
 Encoding = Annotated[str, typer.Option(help="Character encoding of a text file.")]

@@ -13,7 +13,7 @@ import typer
 
 from peftlab.cli.computing import start_computing
 from peftlab.cli.json_object import print_result, print_with_items
-from peftlab.cli.options import Device, Encoding, Force, Format, Json, Offline, Read, ThreadCount
+from peftlab.cli.options import Device, Encoding, Force, Format, Json, Offline, Read, Run, ThreadCount
 from peftlab.cli.output import reporting
 from peftlab.cli.verbs import verb
 from peftlab.core.amounts import plural
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 @verb()
 def predict(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run or export.", show_default=False)],
+    run: Run,
     texts: Annotated[
         list[str] | None,
         typer.Argument(

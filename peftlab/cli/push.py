@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from peftlab.cli.json_object import print_result
-from peftlab.cli.options import Json
+from peftlab.cli.options import Json, Run
 from peftlab.cli.output import reporting
 from peftlab.cli.verbs import verb
 
 
 @verb()
 def push(
-    folder: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run or export.", show_default=False)],
+    folder: Run,
     repository: Annotated[
         str | None,
         typer.Option(

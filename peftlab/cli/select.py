@@ -11,7 +11,7 @@ import typer
 
 from peftlab.cli.computing import start_computing
 from peftlab.cli.json_object import print_result
-from peftlab.cli.options import Device, Encoding, Force, Format, Json, Offline, Read, ThreadCount
+from peftlab.cli.options import Device, Encoding, Force, Format, Json, Offline, Read, Run, ThreadCount
 from peftlab.cli.output import reporting
 from peftlab.cli.verbs import verb
 from peftlab.core.amounts import plural
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @verb()
 def select(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="The folder of a run or export.", show_default=False)],
+    run: Run,
     pool: Annotated[Path, typer.Option(metavar="FILE", help="A table of texts without labels.")],
     count: Annotated[int, typer.Option(min=1, help="How many rows to choose.")],
     strategy: Annotated[str, typer.Option(metavar="NAME", help="How to choose: a name of `peftlab ls strategies`.")],

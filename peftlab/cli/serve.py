@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from peftlab.cli.computing import start_computing
-from peftlab.cli.options import Device, Offline, ThreadCount
+from peftlab.cli.options import Device, Host, Offline, Port, ThreadCount
 from peftlab.cli.output import reporting
 from peftlab.cli.verbs import verb
+from peftlab.core.installed import check_installed
 
 PACKAGES = ("fastapi", "fastapi_offline", "uvicorn", "prometheus_client")
 
@@ -24,10 +24,8 @@ def serve(
             metavar="RUN…", help="Folders of runs or exports. NAME=FOLDER gives one a name.", show_default=False
         ),
     ],
-    host: Annotated[
-        str, typer.Option(help="Address to listen on. Any address but loopback needs PEFTLAB_TOKEN.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on. 0: any free port.")] = 8000,
+    host: Host = "127.0.0.1",
+    port: Port = 8000,
     adapters_from: Annotated[
         list[Path] | None,
         typer.Option(
@@ -55,11 +53,7 @@ def serve(
     offline: Offline = False,
 ) -> None:
     """Serve predictions over HTTP. The variable PEFTLAB_TOKEN sets a bearer token."""
-    from peftlab.core.errors import UserError
-
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UserError(f"serving needs {', '.join(missing)}", hint="pip install 'peftlab[serve]'")
+    check_installed(PACKAGES, "serving needs", extra="serve")
     with reporting() as reporter:
         folders = _named(runs)
         import torch

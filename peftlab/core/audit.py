@@ -31,7 +31,6 @@ Unit = Literal["share", "difference", "number", "count"]
 """``share``: 0 to 1, shown in percent; ``difference``: of two shares, shown in points."""
 Need = Literal["labels", "texts", "columns"]
 """What of a further table is read."""
-LEVEL = 0.95
 
 
 @dataclass(frozen=True)

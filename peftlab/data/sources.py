@@ -11,7 +11,6 @@ from peftlab.data.data_config import (
     HUB_KEYS,
     READING_KEYS,
     SPLIT_NAMES,
-    UNLABELED,
     DataConfig,
     SplitName,
     SplitSources,
@@ -92,29 +91,6 @@ def load_table(
     """
     found = _load(address, f"data.source.{name}", config, with_roots(keep), (), folder, offline, report)
     return _only(found, name, address)
-
-
-def check_source(config: DataConfig, *, folder: Path | None = None) -> None:
-    """Check what can be told of the addresses without the network: their form, and that paths exist.
-
-    Raises:
-        SourceError: An address has no valid form, or a path does not exist.
-    """
-    sources = config.source
-    addresses: Mapping[str, str | GivenRows | None] = (
-        {f"data.source.{name}": getattr(sources, name) for name in (*SPLIT_NAMES, UNLABELED)}
-        if isinstance(sources, SplitSources)
-        else {"data.source": sources}
-    )
-    for key, address in addresses.items():
-        if address is None or isinstance(address, GivenRows):
-            continue
-        try:
-            location = parse_location(address, folder=folder, further=data_folders())
-            if location.kind == "path":
-                resolve_location(location)
-        except SourceError as error:
-            raise _placed(error, key) from None
 
 
 def _load(

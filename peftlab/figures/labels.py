@@ -32,12 +32,6 @@ class Box:
     right: float
     bottom: float
 
-    def overlaps(self, other: Box) -> bool:
-        """Whether the two have any area in common."""
-        return (
-            self.left < other.right and other.left < self.right and self.top < other.bottom and other.top < self.bottom
-        )
-
 
 @dataclass(frozen=True)
 class Point:
@@ -84,7 +78,6 @@ def place_labels(
     *,
     obstacles: Sequence[Box] = (),
     avoid: Sequence[Box] = (),
-    size: float = FONT_SIZE,
 ) -> list[Label]:
     """Place labels.
 
@@ -93,7 +86,6 @@ def place_labels(
         bounds: Labels stay inside.
         obstacles: Labels never cover these.
         avoid: Labels cover these only where nothing else is free, such as error bars.
-        size: Of the font.
 
     Returns:
         The labels that found a place, in the order of their points.
@@ -102,7 +94,7 @@ def place_labels(
     soft = _array(avoid)
     placed: list[Label] = []
     for point in points:
-        boxes, distances = _candidates(point, text_width(point.text, size), size * 1.25)
+        boxes, distances = _candidates(point, text_width(point.text, FONT_SIZE), FONT_SIZE * 1.25)
         free = _inside(boxes, bounds) & ~_overlaps(boxes, taken).any(axis=1)
         if not free.any():
             continue

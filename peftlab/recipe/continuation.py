@@ -40,15 +40,14 @@ def put_in_place(values: Any, old: str, new: str) -> Any:
     return new if values == old else values
 
 
-def without_folder(values: dict[str, Any], cells: str = "cells") -> dict[str, Any]:
+def without_folder(values: dict[str, Any]) -> dict[str, Any]:
     """A recipe's values that do not tell where its suite lies: the run before goes by the name of its own folder.
 
     Args:
         values: Of a recipe, in plain types.
-        cells: What the folder of a suite's runs is called.
     """
     run = (values.get("continues") or {}).get("run")
-    if not isinstance(run, str) or Path(run).parent.name != cells:
+    if not isinstance(run, str) or Path(run).parent.name != "cells":
         return values
     place: dict[str, Any] = put_in_place(values, run, Path(run).name)
     return place

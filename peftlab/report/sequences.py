@@ -20,8 +20,6 @@ from peftlab.report.wording import lower_is_better
 from peftlab.statistics.continual import sequence_figures
 
 Matrix = NDArray[np.float64]
-FIGURES = ("mean", "forgetting", "backward", "forward", "learned")
-"""Of a seed's matrix; ``learned`` is the mean score on each task just after it was learned."""
 JOINT = {"continues.replay": 1, "continues.weights": False}
 """Settings by which each run learns all tasks so far together, from the base."""
 

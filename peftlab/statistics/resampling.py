@@ -17,7 +17,7 @@ ComputeMetrics = Callable[[Sequence[int]], Mapping[str, float]]
 """The metrics of some of the examples, by their positions."""
 
 
-def group_values(compute: ComputeMetrics, units: Sequence[Hashable], *, seed: int = 0) -> dict[str, Floats]:
+def group_values(compute: ComputeMetrics, units: Sequence[Hashable]) -> dict[str, Floats]:
     """Pseudo-values of the delete-a-group jackknife, one for each group of examples.
 
     With G groups they are G·θ − (G − 1)·θ₍₋g₎ (Quenouille, Biometrika 43, 1956; for groups Shao and Tu, The Jackknife
@@ -26,7 +26,6 @@ def group_values(compute: ComputeMetrics, units: Sequence[Hashable], *, seed: in
     Args:
         compute: The metrics of some of the examples.
         units: Of each example, what it belongs to; examples of one unit are left out together.
-        seed: Of the groups' composition: two runs on the same units get the same groups.
 
     Returns:
         By metric; those that are undefined without some group are left out. Empty with fewer than two units.
@@ -35,7 +34,7 @@ def group_values(compute: ComputeMetrics, units: Sequence[Hashable], *, seed: in
     if len(names) < 2:
         return {}
     count = len(names) if len(names) <= FEW_UNITS else MOST_GROUPS
-    order = np.random.default_rng(seed).permutation(len(names))
+    order = np.random.default_rng(0).permutation(len(names))
     group_of = {names[at]: number % count for number, at in enumerate(order.tolist())}
     groups = np.array([group_of[unit] for unit in units])
     whole = compute(range(len(units)))

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
 MOST_EXACT = 10_000
+FEWEST_TEXTS = 5
+"""Of both tables together, that have a word which is tested."""
 
 
 @dataclass(frozen=True)
@@ -73,20 +75,19 @@ def counts_differ(
     return distance, (1 + above) / (draws + 1)
 
 
-def shifted_words(before: Sequence[set[str]], after: Sequence[set[str]], *, fewest: int = 5) -> list[WordShift]:
+def shifted_words(before: Sequence[set[str]], after: Sequence[set[str]]) -> list[WordShift]:
     """All words that are in enough texts to be tested, those whose shares differ most surely first.
 
     Args:
         before: The words of each text.
         after: The same of the other table.
-        fewest: Words in fewer texts of both tables together are not tested.
     """
     from collections import Counter
 
     from scipy.stats import fisher_exact
 
     first, second = (Counter(word for words in texts for word in words) for texts in (before, after))
-    tested = [word for word in dict.fromkeys([*first, *second]) if first[word] + second[word] >= fewest]
+    tested = [word for word in dict.fromkeys([*first, *second]) if first[word] + second[word] >= FEWEST_TEXTS]
     found = []
     for word in tested:
         table = [[first[word], len(before) - first[word]], [second[word], len(after) - second[word]]]

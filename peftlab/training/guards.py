@@ -236,6 +236,6 @@ def waive(guards: Mapping[str, Guard], names: list[str]) -> dict[str, Guard]:
     }
 
 
-def first_names(names: list[str], limit: int = 3) -> str:
+def first_names(names: list[str]) -> str:
     """The first of some names, and how many more there are."""
-    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

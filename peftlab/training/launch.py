@@ -36,7 +36,6 @@ class Started:
         local_rank: Its number on this machine.
         address: Where the first process listens, or torchrun's agent does.
         port: Of it.
-        named_by: The variable that says how many there are.
     """
 
     size: int
@@ -44,7 +43,6 @@ class Started:
     local_rank: int
     address: str
     port: int
-    named_by: str
 
 
 def count_of_processes() -> tuple[int, str]:
@@ -111,7 +109,7 @@ def find_start() -> Started | None:
         )
     rank = _number(rank_name, 0, size - 1)
     local_rank = _number(local_name, 0, size - 1) if os.environ.get(local_name, "").strip() else rank
-    return Started(size, rank, local_rank, os.environ["MASTER_ADDR"].strip(), _number("MASTER_PORT", 1, 65535), name)
+    return Started(size, rank, local_rank, os.environ["MASTER_ADDR"].strip(), _number("MASTER_PORT", 1, 65535))
 
 
 def _number(name: str, least: int, most: int) -> int:

@@ -14,14 +14,12 @@ class MicroBatches:
     Args:
         size: Examples; None: whole batches.
         may_shrink: Whether a step that runs out of memory is tried again with half of it.
-        halvings: How often that has happened.
         cuts_batches: Whether a step is made of smaller batches; else the batches stay whole, and what is computed of
             them at once is smaller.
     """
 
     size: int | None = None
     may_shrink: bool = False
-    halvings: int = 0
     cuts_batches: bool = True
 
     def split(self, batches: Sequence[Sequence[int]]) -> list[list[int]]:
@@ -41,12 +39,11 @@ class MicroBatches:
         if largest == 1:
             return False
         self.size = largest // 2
-        self.halvings += 1
         return True
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Go on as the interrupted run did: another size would add the same gradients up in another order."""
-        self.size, self.halvings = state["size"], state["halvings"]
+        self.size = state["size"]
 
 
 def split_batches(batches: Sequence[Sequence[int]], size: int | None) -> list[list[int]]:

@@ -89,7 +89,7 @@ def test_a_launcher_that_says_too_little(changes: dict[str, str], said: str, mon
 def test_more_processes_than_cards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    start = Started(4, 1, 1, "here", 1234, "WORLD_SIZE")
+    start = Started(4, 1, 1, "here", 1234)
     assert own_device("auto", start) == "cuda:1"
     assert own_device("cpu", start) == "cpu"
     with pytest.raises(UserError, match="more processes than devices"):

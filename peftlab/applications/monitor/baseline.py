@@ -137,17 +137,8 @@ def fit_excess(counts: Floats, means: Floats) -> Floats:
     return best
 
 
-def log_likelihood(counts: Floats, means: Floats, dispersion: Floats) -> Floats:
-    """Logarithm of each count's probability."""
-    size = 1 / dispersion
-    share = size / (size + means)
-    return np.asarray(
-        gammaln(counts + size) - gammaln(size) - gammaln(counts + 1) + size * np.log(share) + counts * np.log1p(-share)
-    )
-
-
 def _likelihood_of_excess(counts: Floats, means: Floats, excess: Floats) -> Floats:
-    """Of each series the sum of :func:`log_likelihood`, without what is the same for every excess."""
+    """Of each series the log-likelihood of its counts, without what is the same for every excess."""
     size = means / excess
     hours = gammaln(counts + size) - gammaln(size) - (counts + size) * np.log1p(excess) + counts * np.log(excess)
     return np.asarray(hours.sum(1))

@@ -31,7 +31,7 @@ class Drift:
     recent: dict[str, float]
 
 
-def find_drift(counts: Floats, topics: Sequence[str], *, recent: int = RECENT_DAYS, seed: int = 0) -> Drift | None:
+def find_drift(counts: Floats, topics: Sequence[str]) -> Drift | None:
     """Compare the last days with those before them.
 
     Texts of a day go together, so days are what is permuted, and not texts: a test over texts would see a drift in
@@ -40,20 +40,18 @@ def find_drift(counts: Floats, topics: Sequence[str], *, recent: int = RECENT_DA
     Args:
         counts: Topics × days, the last day last.
         topics: Their names.
-        recent: How many of the days are the last ones.
-        seed: Of the permutations.
 
     Returns:
         None where there are too few days with texts.
     """
     days = np.flatnonzero(counts.sum(0) > 0)
-    border = counts.shape[1] - recent
+    border = counts.shape[1] - RECENT_DAYS
     is_recent = days >= border
     if is_recent.sum() < LEAST_RECENT or (~is_recent).sum() < LEAST_EARLIER:
         return None
     used = counts[:, days]
     distance = _distance(used, is_recent)
-    random = np.random.default_rng(seed)
+    random = np.random.default_rng(0)
     others = [_distance(used, random.permutation(is_recent)) for _ in range(PERMUTATIONS)]
     p_value = (1 + sum(other >= distance - 1e-12 for other in others)) / (PERMUTATIONS + 1)
     earlier, now = (_shares(used[:, chosen]) for chosen in (~is_recent, is_recent))

@@ -77,11 +77,9 @@ def fit(application: Recommend, history: History) -> Collaborative:
     )
 
 
-def rank_users(
-    application: Recommend, models: Collaborative, vectors: Matrix, history: History, search: Search | None = None
-) -> list[Ranked]:
+def rank_users(application: Recommend, models: Collaborative, vectors: Matrix, history: History) -> list[Ranked]:
     """The candidates of each user, with their features."""
-    search = search or Search(vectors)
+    search = Search(vectors)
     return [
         rank_features(
             models, vectors, search, each, half_life=application.half_life, count=application.candidates, passed=passed

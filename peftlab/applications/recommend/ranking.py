@@ -91,12 +91,13 @@ def rank_features(
     columns["few"] = popular[chosen]
     columns["text"] = vectors[chosen] @ wanted
     columns["last"] = vectors[chosen] @ vectors[history[-1]] if len(history) else np.zeros(len(chosen), np.float32)
-    table = np.stack([_standard(columns[name]) for name in FEATURES], axis=1)
+    table = np.stack([standardized(columns[name]) for name in FEATURES], axis=1)
     table[:, FEATURES.index("few")] *= 1 / np.sqrt(1 + len(history))
     return Ranked(chosen.astype(np.int64), table.astype(np.float32))
 
 
-def _standard(values: Matrix) -> Matrix:
+def standardized(values: Matrix) -> Matrix:
+    """With mean 0 and spread 1; of equal values zeros."""
     spread = values.std() if len(values) else 0.0
     found: Matrix = (values - values.mean()) / spread if spread > 1e-9 else np.zeros_like(values)
     return found

@@ -20,7 +20,7 @@ from peftlab.applications.recommend.collaborative import load_collaborative
 from peftlab.applications.recommend.counterfactual import chances_of, draw_list
 from peftlab.applications.recommend.diversity import diverse_order
 from peftlab.applications.recommend.history import Ints, load_history
-from peftlab.applications.recommend.ranking import FEATURES, MEANINGS, order, rank_features
+from peftlab.applications.recommend.ranking import FEATURES, MEANINGS, order, rank_features, standardized
 from peftlab.applications.recommend.search import open_search
 from peftlab.applications.recommend.towers import Towers, load_vectors
 from peftlab.applications.recommend.traits import traits_of
@@ -211,12 +211,12 @@ class Recommender:
         vector = self.embed(text)
         near = self._search.nearest(vector, self._settings.candidates + len(met))
         near = near[~np.isin(near, met)]
-        ranks = dict(zip(items.tolist(), _standard(scores).tolist(), strict=True))
+        ranks = dict(zip(items.tolist(), standardized(scores).tolist(), strict=True))
         lowest = min(ranks.values(), default=0.0)
         taste = np.array([ranks.get(item, lowest) for item in near.tolist()], np.float32)
         if not len(history):
             taste[:] = 0
-        table = np.stack([_standard(self.vectors[near] @ vector), 0.5 * taste], axis=1)
+        table = np.stack([standardized(self.vectors[near] @ vector), 0.5 * taste], axis=1)
         total = table.sum(axis=1)
         best = np.argsort(-total, kind="stable")
         return near[best], total[best], table[best], ["query", "taste"]
@@ -261,9 +261,3 @@ class Recommender:
 def _most(items: Ints, worth: Matrix) -> list[int]:
     best = np.argsort(-worth, kind="stable")[:2]
     return [int(items[at]) for at in best if worth[at] > 0]
-
-
-def _standard(values: Matrix) -> Matrix:
-    spread = float(values.std()) if len(values) else 0.0
-    found: Matrix = (values - values.mean()) / spread if spread > 1e-9 else np.zeros_like(values)
-    return found

@@ -230,9 +230,9 @@ class Responder:
         sources = [entries[at] for at in written.sources]
         return Reply(Kind.WRITTEN, written.text, found.question, found.among, None, sources, found.candidates)
 
-    def past_answers(self, text: str, count: int = SUGGESTED) -> list[Question]:
+    def past_answers(self, text: str) -> list[Question]:
         """Past questions near a text, with what agents answered: for agents' eyes only."""
-        return [each for each in self.searcher.similar_past(text, count) if each.reply]
+        return [each for each in self.searcher.similar_past(text, SUGGESTED) if each.reply]
 
 
 def _handed(found: Found, reason: str, text: str = HANDED) -> Reply:

@@ -21,6 +21,7 @@ from peftlab.artifact.saved_run import SavedRun
 from peftlab.core.destination import check_folder
 from peftlab.core.errors import UnsupportedError, UserError
 from peftlab.core.files import atomic_folder
+from peftlab.core.installed import check_installed
 from peftlab.core.plugins import plugin_versions
 from peftlab.core.reporter import Reporter
 from peftlab.core.splits import EncodedSplit
@@ -35,7 +36,7 @@ from peftlab.inference.export.check import (
     largest_logit,
     limits_of,
 )
-from peftlab.inference.export.onnx import check_packages, export_onnx, inputs_of, quantize_int8
+from peftlab.inference.export.onnx import export_onnx, inputs_of, quantize_int8
 from peftlab.inference.load_tuned import load_export, load_run
 from peftlab.inference.reference import load_held_out
 from peftlab.inference.room import let_go
@@ -121,7 +122,7 @@ def check_path(run: SavedRun, kind: ExportFormat) -> None:
             where=str(run.folder),
             hint="Export it as `merged`.",
         )
-    check_packages()
+    check_installed(("onnx", "onnxscript", "onnxruntime"), "ONNX exports need", extra="onnx")
 
 
 def export_tuned(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.util
 import io
 import logging
 import warnings
@@ -14,10 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from peftlab.core.errors import UnsupportedError, UserError, first_line
+from peftlab.core.errors import UnsupportedError, first_line
 from peftlab.core.task import Task
 
-PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 IMAGES = "pixel_values"
 LARGEST_SINGLE_FILE = 1_900_000_000
 """Bytes of weights beyond which they go into a file of their own: protobuf ends at 2 GiB."""
@@ -44,17 +42,6 @@ class LogitsModule(nn.Module):
 def inputs_of(batch: Mapping[str, Tensor]) -> list[str]:
     """The names of the tensors in a batch that the model takes."""
     return [name for name in ("input_ids", "attention_mask", "token_type_ids", IMAGES) if name in batch]
-
-
-def check_packages() -> None:
-    """Refuse where the packages for ONNX are not installed.
-
-    Raises:
-        UserError: With what to install.
-    """
-    missing = [name for name in PACKAGES if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UserError(f"ONNX exports need {', '.join(missing)}", hint="pip install 'peftlab[onnx]'")
 
 
 def export_onnx(

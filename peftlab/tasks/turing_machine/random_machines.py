@@ -11,14 +11,13 @@ HALTING_SHARE = 0.15
 MOVES: tuple[Move, ...] = ("L", "R")
 
 
-def random_machine(generator: random.Random, *, states: int, symbols: int, name: str = "") -> Machine:
+def random_machine(generator: random.Random, *, states: int, symbols: int) -> Machine:
     """Draw a machine.
 
     Args:
         generator: Only its ``random()`` is used, whose sequence Python promises to keep.
         states: States that go on, at most 20.
         symbols: Symbols, the blank among them, at most 11.
-        name: Of the machine.
     """
     names, marks = STATE_NAMES[:states], SYMBOL_NAMES[:symbols]
     pairs = [(state, symbol) for state in names for symbol in marks]
@@ -30,7 +29,7 @@ def random_machine(generator: random.Random, *, states: int, symbols: int, name:
     for place, pair in enumerate(pairs):
         write, move = marks[below(generator, symbols)], MOVES[below(generator, 2)]
         rules[pair] = Rule(write, move, "H" if place in halting else names[below(generator, states)])
-    return Machine(rules, name)
+    return Machine(rules)
 
 
 def random_tape(generator: random.Random, length: int, *, machine: Machine) -> tuple[str, ...]:
