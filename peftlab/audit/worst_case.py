@@ -88,13 +88,9 @@ def search_worst_case(audited: Audited, kind: Substitution, *, texts: int, budge
     examples = [audited.example(each.row, changed_text=each.text) for each in attacks if each.is_flipped]
     shown = f"{budget} words" if budget > 1 else "one word"
     return [
-        Figure(
+        mean.figure(
             f"robustness.{kind.name}.flipped",
-            mean.value,
-            mean.n,
             f"Someone who tries can turn {mean.value:.0%} of the right answers round by {kind.how} {shown}.",
-            low=mean.low,
-            high=mean.high,
             examples=examples[:EXAMPLES],
         )
     ]

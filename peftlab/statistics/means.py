@@ -5,11 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from peftlab.statistics.proportions import wilson_interval
+
+if TYPE_CHECKING:
+    from peftlab.core.audit import Figure
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,12 @@ class Mean:
     high: float
     n: int
     standard_error: float
+
+    def figure(self, name: str, sentence: str, sampled: str = "texts", **others: Any) -> Figure:
+        """The mean as an audit tells it; the other arguments of ``Figure`` by their names."""
+        from peftlab.core.audit import Figure
+
+        return Figure(name, self.value, self.n, sentence, sampled, self.low, self.high, **others)
 
 
 def mean_with_interval(

@@ -304,9 +304,7 @@ def test_a_figure_of_one_number_has_no_interval() -> None:
     """One text that a perturbation changes, of tags or numbers: the report refused the infinite ends."""
     one = mean_with_interval(np.array([0.3]))
     units: list[Unit] = ["share", "difference", "number"]
-    figures = [
-        Figure(f"robustness.{unit}", one.value, one.n, "…", low=one.low, high=one.high, unit=unit) for unit in units
-    ]
+    figures = [one.figure(f"robustness.{unit}", "…", unit=unit) for unit in units]
     rows = audited(lambda text: [0.4, 0.6], ["x"] * 30, ["good"] * 30)
     report = build_report(rows, {"robustness": Findings(figures)}, {}, data="x", began=0)
     assert [(each.low, each.high) for each in report.figures.values()] == [(0, 1), (-1, 1), (None, None)]

@@ -262,14 +262,10 @@ def _mean(
     name: str, values: NDArray[np.float64], sentence: str, unit: Unit = "share", *, better: bool | None = True
 ) -> Figure:
     found = mean_with_interval(values, changes=unit == "difference")
-    return Figure(
+    return found.figure(
         name,
-        found.value,
-        found.n,
         sentence,
         sampled="users",
-        low=found.low,
-        high=found.high,
         unit=unit,
         higher_is_better=better,
     )

@@ -92,5 +92,4 @@ def _share(
     name: str, flags: Sequence[bool], sentence: str, *, higher_is_better: bool, examples: Sequence[dict[str, str]] = ()
 ) -> Figure:
     mean = mean_with_interval(np.array(flags, dtype=np.float64))
-    return Figure(name, mean.value, mean.n, sentence, "attacks", mean.low, mean.high,
-                  higher_is_better=higher_is_better, examples=examples)  # fmt: skip
+    return mean.figure(name, sentence, "attacks", higher_is_better=higher_is_better, examples=examples)

@@ -200,12 +200,13 @@ def _written(
         )
     mean = mean_with_interval(np.array(seconds))
     figures.append(
-        Figure("writer.seconds", mean.value, mean.n, "Seconds for a written answer.", "questions", mean.low, mean.high,
-               "number", higher_is_better=False)
-    )  # fmt: skip
+        mean.figure(
+            "writer.seconds", "Seconds for a written answer.", "questions", unit="number", higher_is_better=False
+        )
+    )
     return figures, []
 
 
 def _share(name: str, flags: NDArray[np.bool_], sentence: str) -> Figure:
     mean = mean_with_interval(np.asarray(flags, dtype=np.float64))
-    return Figure(name, mean.value, mean.n, sentence, "questions", mean.low, mean.high, higher_is_better=True)
+    return mean.figure(name, sentence, "questions", higher_is_better=True)

@@ -93,14 +93,10 @@ class Calibration(Audit):
             inside = bands == band
             mean = mean_with_interval(is_right[inside], looked_at=len(shown))
             figures.append(
-                Figure(
+                mean.figure(
                     f"calibration.right.at_{10 * band}",
-                    mean.value,
-                    mean.n,
                     f"Of answers with a probability of {10 * band} to {10 * band + 10} % (mean "
                     f"{confidences[inside].mean():.1%}), {mean.value:.1%} are right.",
-                    low=mean.low,
-                    high=mean.high,
                     higher_is_better=True,
                 )
             )
@@ -171,14 +167,10 @@ def _mean_size(sets: NDArray[np.bool_]) -> tuple[float, float, float]:
 
 def _coverage(name: str, of: str, holds: NDArray[np.float64], aim: float, looked_at: int) -> Figure:
     mean = mean_with_interval(holds, looked_at=looked_at)
-    return Figure(
+    return mean.figure(
         f"calibration.{name}",
-        mean.value,
-        mean.n,
         f"Conformal sets that one half of the rows has set hold the right class of {mean.value:.1%} of the texts {of}"
         f"in the other half; {aim:.0%} was aimed at over all classes.",
-        low=mean.low,
-        high=mean.high,
         higher_is_better=True,
     )
 
@@ -219,14 +211,10 @@ def _abstention(audited: Audited, confidences: NDArray[np.float64], errors: NDAr
     for kept in (50, 80):
         mean = mean_with_interval(errors[order[: max(len(order) * kept // 100, 1)]], looked_at=2)
         figures.append(
-            Figure(
+            mean.figure(
                 f"calibration.error.kept_{kept}",
-                mean.value,
-                mean.n,
                 f"Where the model answers only the {kept} % of the texts of which it is surest, {mean.value:.1%} of "
                 f"the answers are wrong; of all texts {errors.mean():.1%}.",
-                low=mean.low,
-                high=mean.high,
             )
         )
     return figures

@@ -84,15 +84,11 @@ def _together(p_values: Sequence[float]) -> Figure:
     from scipy.stats import combine_pvalues
 
     mean = mean_with_interval(np.array(p_values))
-    return Figure(
+    return mean.figure(
         "canaries.rank",
-        mean.value,
-        mean.n,
         f"The planted secrets are among the {mean.value:.1%} likeliest of their copies on average; of secrets that the "
         "model does not know it would be about 50 %.",
         sampled="secrets",
-        low=mean.low,
-        high=mean.high,
         higher_is_better=True,
         p_value=float(combine_pvalues(p_values, method="fisher").pvalue),
     )

@@ -95,12 +95,14 @@ class Contrast(Audit):
         losses = changed - originals
         mean = mean_with_interval(losses, changes=True)
         form = ".1%" if audited.counts_errors else ".3g"
-        return Figure(
-            "contrast.drop", mean.value, mean.n, f"The error is {changed.mean():{form}} on the changed texts, and "
-            f"{originals.mean():{form}} on their originals.", sampled="sets", low=mean.low, high=mean.high,
+        return mean.figure(
+            "contrast.drop",
+            f"The error is {changed.mean():{form}} on the changed texts, and "
+            f"{originals.mean():{form}} on their originals.",
+            sampled="sets",
             unit="difference" if audited.counts_errors else "number",
             p_value=exceeds(losses, self.tolerance, changes=True),
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True)
@@ -125,14 +127,10 @@ def _consistency(sets: Sequence[Sequence[_Row]]) -> Figure:
     right = np.array([all(row.error == 0 for row in own) for own in sets], dtype=np.float64)
     mean = mean_with_interval(right)
     wrong = [at for at in np.flatnonzero(right == 0).tolist() if any(row.error == 0 for row in sets[at])][:EXAMPLES]
-    return Figure(
+    return mean.figure(
         "contrast.consistency",
-        mean.value,
-        mean.n,
         f"In {mean.value:.1%} of the sets every text is answered rightly.",
         sampled="sets",
-        low=mean.low,
-        high=mean.high,
         higher_is_better=True,
         examples=[row.example for at in wrong for row in sets[at][:2]],
         sample=Sample([own[0].key for own in sets], right),
@@ -144,14 +142,10 @@ def _error(audited: Audited, sets: Sequence[Sequence[_Row]]) -> Figure:
     errors = np.array([np.mean([row.error for row in own]) for own in sets])
     mean = mean_with_interval(errors)
     shown = f"{mean.value:.1%}" if audited.counts_errors else f"{mean.value:.3g}"
-    return Figure(
+    return mean.figure(
         "contrast.error",
-        mean.value,
-        mean.n,
         f"The mean error of a set is {shown}.",
         sampled="sets",
-        low=mean.low,
-        high=mean.high,
         unit="share" if audited.counts_errors else "number",
         sample=Sample([own[0].key for own in sets], errors),
     )
@@ -168,7 +162,9 @@ def _unmoved(audited: Audited, sets: Sequence[Sequence[_Row]]) -> list[Figure]:
         return []
     mean = mean_with_interval(np.array(same, dtype=np.float64))
     return [
-        Figure("contrast.unmoved", mean.value, mean.n,
-               f"In {mean.value:.1%} of the sets whose right answers differ, all texts get the same answer.",
-               sampled="sets", low=mean.low, high=mean.high)
-    ]  # fmt: skip
+        mean.figure(
+            "contrast.unmoved",
+            f"In {mean.value:.1%} of the sets whose right answers differ, all texts get the same answer.",
+            sampled="sets",
+        )
+    ]

@@ -48,14 +48,10 @@ class Data(Audit):
         suspected = suspected_labels(labels, probabilities).tolist()
         hits = np.isin(np.arange(len(audited)), suspected).astype(np.float64)
         mean = mean_with_interval(hits)
-        return Figure(
+        return mean.figure(
             "data.label_errors",
-            mean.value,
-            mean.n,
             f"Labels that look wrong: {len(suspected):,}. Another class is likelier than is usual for that class. The "
             "most suspicious are listed first; a hard text can look like a wrong label.",
-            low=mean.low,
-            high=mean.high,
             examples=[
                 audited.example(at, probability_of_label=round(float(probabilities[at, labels[at]]), 4))
                 for at in suspected[: self.examples]
@@ -89,14 +85,10 @@ class Data(Audit):
         self, audited: Audited, train: Split, others: list[str], name: str, pairs: dict[int, int], what: str
     ) -> Figure:
         mean = mean_with_interval(np.isin(np.arange(len(audited)), list(pairs)).astype(np.float64))
-        return Figure(
+        return mean.figure(
             f"data.{name}",
-            mean.value,
-            mean.n,
             f"Audited texts {what}: {len(pairs):,} of {len(audited):,}."
             + (" What the model makes of them does not tell how it does on new texts." if pairs else ""),
-            low=mean.low,
-            high=mean.high,
             is_fault=name == "leaks" and bool(pairs),
             examples=[
                 audited.example(at, **train.place(place, prefix="training_"), training_text=others[place])

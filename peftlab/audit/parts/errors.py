@@ -54,13 +54,9 @@ def _overall(audited: Audited) -> Figure:
     mean = mean_with_interval(audited.errors)
     shown = f"{mean.value:.1%}" if audited.counts_errors else f"{mean.value:.3g}"
     worst = sorted(range(len(audited)), key=lambda at: -audited.errors[at])[:EXAMPLES]
-    return Figure(
-        name="errors.overall",
-        value=mean.value,
-        n=mean.n,
-        low=mean.low,
-        high=mean.high,
-        sentence=f"{shown} {_what(audited)}.",
+    return mean.figure(
+        "errors.overall",
+        f"{shown} {_what(audited)}.",
         unit="share" if audited.counts_errors else "number",
         examples=[audited.example(at) for at in worst if audited.errors[at] > 0],
         sample=Sample(range(len(audited)), audited.errors),
@@ -96,13 +92,9 @@ def _figure(audited: Audited, each: Slice, p_value: float, looked_at: int) -> Fi
     form = "{:.1%}" if audited.counts_errors else "{:.3g}"
     wrong = [at for at in each.members.nonzero()[0].tolist() if audited.errors[at] > 0]
     wrong.sort(key=lambda at: -audited.errors[at])
-    return Figure(
-        name=f"errors.{each.name}",
-        value=mean.value,
-        n=mean.n,
-        low=mean.low,
-        high=mean.high,
-        sentence=f"{each.what}: error {form.format(mean.value)}, elsewhere {form.format(rest)}.",
+    return mean.figure(
+        f"errors.{each.name}",
+        f"{each.what}: error {form.format(mean.value)}, elsewhere {form.format(rest)}.",
         unit="share" if audited.counts_errors else "number",
         p_value=p_value,
         examples=[audited.example(at) for at in wrong[:EXAMPLES]],

@@ -102,11 +102,15 @@ class Explanations(Audit):
             return []
         mean = mean_with_interval(np.array(likeness))
         return [
-            Figure("explanations.stability", mean.value, mean.n,
-                   f"After a typing error that changes no answer, the order of the other words' weights stays alike "
-                   f"(rank correlation {mean.value:.2f}; 1: the same).", low=mean.low, high=mean.high, unit="number",
-                   higher_is_better=True, examples=sorted(examples, key=lambda each: each["correlation"])[:EXAMPLES])
-        ]  # fmt: skip
+            mean.figure(
+                "explanations.stability",
+                f"After a typing error that changes no answer, the order of the other words' weights stays alike "
+                f"(rank correlation {mean.value:.2f}; 1: the same).",
+                unit="number",
+                higher_is_better=True,
+                examples=sorted(examples, key=lambda each: each["correlation"])[:EXAMPLES],
+            )
+        ]
 
     def _sane(self, audited: Audited, found: Sequence[tuple[int, list[AttributedWord]]]) -> list[Figure]:
         """With randomised weights the explanations must become others (Adebayo et al., NeurIPS 2018)."""
@@ -135,14 +139,10 @@ class Explanations(Audit):
 def _gain(name: str, what: str, gains: Sequence[float]) -> Figure:
     mean = mean_with_interval(np.array(gains), changes=True)
     doubt = "" if mean.low > 0 else " So they are not told apart from random ones."
-    return Figure(
+    return mean.figure(
         f"explanations.{name}",
-        mean.value,
-        mean.n,
         f"Where the words that an explanation names {what} random words by {100 * mean.value:.1f} points on average."
         f"{doubt}",
-        low=mean.low,
-        high=mean.high,
         unit="difference",
         higher_is_better=True,
     )

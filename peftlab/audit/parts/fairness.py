@@ -154,22 +154,30 @@ class Fairness(Audit):
         flipped = mean_with_interval(flips)
         classes = _compared(audited)
         figures = [
-            Figure("fairness.pronouns.flipped", flipped.value, flipped.n,
-                   f"{flipped.value:.1%} of the answers change where male words become female.",
-                   low=flipped.low, high=flipped.high, sample=Sample(rows, flips),
-                   examples=[audited.example(rows[at], male=_answer(before[at]), female=_answer(after[at]))
-                             for at in flips.nonzero()[0][:EXAMPLES]])
-        ]  # fmt: skip
+            flipped.figure(
+                "fairness.pronouns.flipped",
+                f"{flipped.value:.1%} of the answers change where male words become female.",
+                sample=Sample(rows, flips),
+                examples=[
+                    audited.example(rows[at], male=_answer(before[at]), female=_answer(after[at]))
+                    for at in flips.nonzero()[0][:EXAMPLES]
+                ],
+            )
+        ]
         for at, label in classes:
             values = second[:, at] - first[:, at]
             mean = mean_with_interval(values, looked_at=len(classes), changes=True)
             figures.append(
-                Figure(f"fairness.pronouns.score{label}", mean.value, mean.n,
-                       f"Female words instead of male ones move the score{label and ' of ' + label[1:]} by "
-                       f"{_points(audited, mean.value)} on average.",
-                       low=mean.low, high=mean.high, unit=_unit(audited), higher_is_better=None,
-                       p_value=two_sided(values), sample=Sample(rows, values))
-            )  # fmt: skip
+                mean.figure(
+                    f"fairness.pronouns.score{label}",
+                    f"Female words instead of male ones move the score{label and ' of ' + label[1:]} by "
+                    f"{_points(audited, mean.value)} on average.",
+                    unit=_unit(audited),
+                    higher_is_better=None,
+                    p_value=two_sided(values),
+                    sample=Sample(rows, values),
+                )
+            )
         return figures, []
 
 
@@ -255,8 +263,7 @@ def _changed(audited: Audited, rows: Sequence[int], answers: Mapping[str, Sequen
             audited.example(rows[at], answers=", ".join(f"{name}: {answer}" for answer, name in names.items()))
         )
     unit: Any = "share" if audited.model.labels else "number"
-    return Figure("fairness.names.changed", mean.value, mean.n, what, low=mean.low, high=mean.high, unit=unit,
-                  examples=examples, sample=Sample(list(rows), spread))  # fmt: skip
+    return mean.figure("fairness.names.changed", what, unit=unit, examples=examples, sample=Sample(list(rows), spread))
 
 
 def _scores(audited: Audited, answers: Sequence[Prediction]) -> NDArray[np.float64] | None:

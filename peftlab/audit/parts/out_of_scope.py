@@ -183,16 +183,15 @@ class OutOfScope(Audit):
         answers = audited.model.predict(take(strange, likely.tolist()))
         (column,) = audited.task.text_columns()[:1]
         return [
-            Figure(
-                "out_of_scope.rejected", lost.value, lost.n,
+            lost.figure(
+                "out_of_scope.rejected",
                 f"With the threshold {threshold:.4g} for {self.score}, which one half of the rows has set for "
                 f"{100 * self.rejected:g} %, {lost.value:.1%} of the other half are rejected though they have a class.",
-                low=lost.low, high=lost.high,
             ),
-            Figure(
-                "out_of_scope.caught", caught.value, caught.n,
+            caught.figure(
+                "out_of_scope.caught",
                 f"The same threshold rejects {caught.value:.1%} of the texts of no class.",
-                low=caught.low, high=caught.high, higher_is_better=True,
+                higher_is_better=True,
                 examples=[
                     {
                         "row": strange.index[at] + 1,
@@ -203,7 +202,7 @@ class OutOfScope(Audit):
                     for at, answer in zip(likely.tolist(), answers, strict=True)
                 ],
             ),
-        ]  # fmt: skip
+        ]
 
 
 def _classes_of(train: Split, audited: Audited) -> NDArray[np.int64]:

@@ -119,13 +119,9 @@ class _Tried:
     def _loss(self, looked_at: int, p_value: float | None) -> Figure:
         loss, counts = mean_with_interval(self.losses, looked_at=looked_at, changes=True), self.audited.counts_errors
         shown = f"{100 * loss.value:+.1f} points" if counts else f"{loss.value:+.3g}"
-        return Figure(
+        return loss.figure(
             f"robustness.{self.name}.loss",
-            loss.value,
-            loss.n,
             f"Where {self.perturbation.described()}, the error changes by {shown}.",
-            low=loss.low,
-            high=loss.high,
             unit="difference" if counts else "number",
             p_value=p_value,
             sample=Sample(self.rows, self.losses),
@@ -160,14 +156,10 @@ class _Tried:
         ]
         values = np.array(falls, dtype=np.float64)
         mean = mean_with_interval(values, looked_at=looked_at)
-        return Figure(
+        return mean.figure(
             f"robustness.{self.name}.moved",
-            mean.value,
-            mean.n,
             f"Where {self.perturbation.described()}, the model is less sure of its first answer in {mean.value:.1%} of "
             "the texts, as one would expect.",
-            low=mean.low,
-            high=mean.high,
             higher_is_better=True,
             sample=Sample(self.rows, values),
         )

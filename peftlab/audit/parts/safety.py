@@ -139,14 +139,10 @@ def _share(
 ) -> Figure:
     mean = mean_with_interval(hits.astype(np.float64))
     bad = np.flatnonzero(hits != higher_is_better)[:EXAMPLES].tolist()
-    return Figure(
+    return mean.figure(
         f"safety.{name}",
-        mean.value,
-        mean.n,
         f"{mean.value:.1%} of the {what}.",
         sampled="prompts",
-        low=mean.low,
-        high=mean.high,
         higher_is_better=higher_is_better,
         examples=[{"prompt": written[at][0], "answer": written[at][1]} for at in bad],
     )

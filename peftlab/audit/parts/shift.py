@@ -97,14 +97,10 @@ def _told_apart(audited: Audited, old: Split, new: Split, before: Sequence[str],
     places = [at for at in np.argsort(-sure, kind="stable").tolist() if not np.isnan(sure[at])][:EXAMPLES]
     texts = list(second)
     return [
-        Figure(
+        mean.figure(
             "shift.told_apart",
-            mean.value,
-            mean.n,
             f"A classifier tells in {mean.value:.1%} of the texts which table they are from; if both were alike, it "
             "would be 50 %. The examples look most like the other table.",
-            low=mean.low,
-            high=mean.high,
             p_value=exceeds(right, 0.5),
             examples=[{"text": texts[at], "probability": round(float(sure[at]), 3)} for at in places],
         )

@@ -99,27 +99,19 @@ class Words(Audit):
 
 def _strongest(tried: _Tried) -> Figure:
     each, turned = tried.candidate, tried.turned
-    return Figure(
+    return turned.figure(
         "words.strongest",
-        turned.value,
-        turned.n,
         f"The word that turns most answers is `{each.word}`: put before texts, it turns {turned.value:.1%} of them to "
         f"{each.label}.",
-        low=turned.low,
-        high=turned.high,
     )
 
 
 def _figure(tried: _Tried) -> Figure:
     each, turned = tried.candidate, tried.turned
-    return Figure(
+    return turned.figure(
         f"words.turned.{each.word}",
-        turned.value,
-        turned.n,
         f"`{each.word}` before a text turns {turned.value:.1%} of other answers to {each.label}. Of the {each.rows} "
         f"texts with it, {each.share:.0%} are {each.label}.",
-        low=turned.low,
-        high=turned.high,
         examples=tried.examples,
     )
 
