@@ -33,8 +33,9 @@ class LearnedSequence:
         seeds: Those that have learned all tasks.
         scores: Seeds × tasks × tasks: on task j after task i was learned. Just above the diagonal before it was
             learned; NaN further above.
-        figures: By name, see :data:`FIGURES`; one that is not known is missing. ``of_joint`` is the mean as a share of
-            that of training on all rows together, where the suite has such a method.
+        figures: Those of ``SequenceFigures`` by name; ``learned``, the mean score on each task just after it was
+            learned; and ``of_joint``, the mean as a share of that of training on all rows together, where the suite has
+            such a method. One that is not known is missing.
         routed_right: Share of the rows that the router gave to the run of their own task, at the end; None: no router.
     """
 

@@ -1,7 +1,7 @@
 """Conversations as tokens: the turns that a renderer makes of them, and how they are made to fit.
 
-``task.chat`` decides who renders: the tokenizer's chat template (:mod:`._chat_template`) or a plain template
-(:mod:`._plain_template`). What stands before and behind a text, such as ``<s>`` and ``</s>``, is decided there: once,
+``task.chat`` decides who renders: the tokenizer's chat template (``chat_template.py``) or a plain template
+(``plain_template.py``). What stands before and behind a text, such as ``<s>`` and ``</s>``, is decided there: once,
 for training, evaluation and every verb that generates.
 """
 
