@@ -22,6 +22,7 @@ from transformers.pytorch_utils import Conv1D
 
 from peftlab.core.errors import UnsupportedError
 from peftlab.training.fetching import Fetcher, let_fetch
+from peftlab.training.host_memory import HostMemory
 from peftlab.training.sharding import Sharding
 
 Offload = Literal["cpu", "disk"]
@@ -80,7 +81,8 @@ class Placement:
 
     def _offload_layers(self, layers: Mapping[str, nn.Module]) -> None:
         """One after the other: each layer's own matrix is given up before the next one is put away."""
-        store = self._new_store()
+        tensors = [each for layer in layers.values() for each in layer.parameters(recurse=False)]
+        store = self._new_store(sum(each.nbytes for each in tensors))
         is_ahead = self._offload == "cpu" and self._device.type == "cuda"
         fetcher = Fetcher(store.read, self._device, layers=len(layers) if is_ahead else None)
         for name, layer in layers.items():
@@ -88,9 +90,9 @@ class Placement:
             let_fetch(layer, name, fetcher)
             vars(layer)[STORE] = store, name
 
-    def _new_store(self) -> HostMemory | MappedFiles:
+    def _new_store(self, size: int) -> HostMemory | MappedFiles:
         if self._offload == "cpu":
-            self._in_memory.append(HostMemory(pins=self._device.type == "cuda"))
+            self._in_memory.append(HostMemory(size, pins=self._device.type == "cuda"))
             return self._in_memory[-1]
         if self._files is None:
             self._files = tempfile.TemporaryDirectory(dir=self._folder, prefix=".offload-")
@@ -136,31 +138,6 @@ def _read(model: nn.Module, name: str) -> Tensor:
     store, known_as = vars(model.get_submodule(layer))[STORE]
     tensor: Tensor = store.read(known_as)[key]
     return tensor
-
-
-class HostMemory:
-    """The host's memory; pinned, a card reads it by itself, while it computes."""
-
-    def __init__(self, *, pins: bool) -> None:
-        self._held: dict[str, dict[str, Tensor]] = {}
-        self._pins, self.is_refused = pins, False
-
-    def put(self, layer: str, tensors: Mapping[str, Tensor]) -> None:
-        """Put a layer's parameters away."""
-        self._held[layer] = {key: self._pinned(tensor.cpu()) for key, tensor in tensors.items()}
-
-    def read(self, layer: str) -> dict[str, Tensor]:
-        """A layer's parameters."""
-        return self._held[layer]
-
-    def _pinned(self, tensor: Tensor) -> Tensor:
-        if not self._pins or self.is_refused:
-            return tensor
-        try:
-            return tensor.pin_memory()
-        except RuntimeError:  # the system gives no more of it
-            self.is_refused = True
-            return tensor
 
 
 class MappedFiles:
