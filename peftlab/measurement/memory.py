@@ -212,7 +212,8 @@ def measure_training_memory(
         handle.remove()
     parameter_bytes = storage_bytes(tensor for each in models for tensor in chain(each.parameters(), each.buffers()))
     quantization_bytes = storage_bytes(held) - parameter_bytes
-    optimizer_bytes = storage_bytes(optimizer_tensors(optimizer))
+    # States in pages, which a card and the CPU share, are on no card, and not in its allocator's peak.
+    optimizer_bytes = storage_bytes(each for each in optimizer_tensors(optimizer) if each.device.type == device.type)
     return Memory(
         parameters_bytes=parameter_bytes,
         quantization_bytes=quantization_bytes,

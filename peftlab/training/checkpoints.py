@@ -229,7 +229,22 @@ def restore_optimizer(optimizer: torch.optim.Optimizer, flat: Mapping[str, Tenso
         like = trained[int(number)]
         whole = {key: _sequences(item) for key, item in entry.items()}
         found[int(number)] = {key: part_like(like, v) if isinstance(v, Tensor) else v for key, v in whole.items()}
-    optimizer.load_state_dict({"state": found, "param_groups": groups})
+    own: Any = getattr(optimizer, "optimizer", optimizer)  # under accelerate's
+    if getattr(own, "is_paged", False):
+        own.load_state_dict({"state": found, "param_groups": groups}, move_to_device=False)
+        _page(own)
+    else:
+        optimizer.load_state_dict({"state": found, "param_groups": groups})
+
+
+def _page(optimizer: Any) -> None:
+    """Put the states of bitsandbytes' paged optimizers, which it would load into the card's own memory, into pages."""
+    for parameter, entry in optimizer.state.items():
+        for key, value in entry.items():
+            if key in ("state1", "state2"):
+                is_double = value.shape != parameter.shape  # AdEMAMix's two averages
+                make = optimizer._get_state_double_buffer if is_double else optimizer.get_state_buffer
+                entry[key] = make(parameter, dtype=value.dtype).copy_(value)
 
 
 def _sequences(value: Any) -> Any:

@@ -117,6 +117,21 @@ def test_tied_weights_count_once() -> None:
     assert storage_bytes([a, a.view(5, 2), torch.zeros(5)]) == 15 * FLOAT
 
 
+def test_states_that_lie_on_no_card_are_not_of_its_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """bitsandbytes' paged states are shared with the CPU, and no allocator of a card's memory counts them."""
+    monkeypatch.setattr("peftlab.measurement.memory.peak_of", lambda step, **_: (step(), 10**6))
+    model, inputs = build(depth=1), torch.randn(2, 64)
+    optimizer = torch.optim.AdamW(model.parameters())
+
+    def step() -> None:
+        model(inputs).sum().backward()
+        optimizer.step()
+
+    found = measure_training_memory(step, model=model, optimizer=optimizer, device=torch.device("cuda"))
+    assert found.optimizer_bytes == 0
+    assert found.activations_bytes == 10**6 - found.parameters_bytes - found.gradients_bytes
+
+
 @pytest.mark.gpu
 def test_on_cuda_the_allocator_is_asked() -> None:
     device = torch.device("cuda")

@@ -47,6 +47,34 @@ def test_only_matrices_decay() -> None:
     assert decays[id(model[0].bias)] == decays[id(model[1].weight)] == 0.0
 
 
+@pytest.mark.parametrize("name", ["paged_adamw_8bit", "paged_ademamix_8bit"])
+def test_restored_states_are_paged_as_they_were(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Loaded into a card's own memory they would not fit, where only paging had made room for them."""
+    library = pytest.importorskip("bitsandbytes")
+
+    def in_pages(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+        made = torch.zeros(shape, dtype=dtype)
+        made.is_paged = True  # as on a card; a CPU has no pages
+        return made
+
+    kind = library.optim.optimizer.Optimizer8bit
+    monkeypatch.setattr(kind, "get_state_buffer", lambda _, p, dtype: in_pages(p.shape, dtype))
+    monkeypatch.setattr(
+        library.optim.AdEMAMix, "_get_state_double_buffer", lambda _, p, dtype: in_pages((2, *p.shape), dtype)
+    )
+    monkeypatch.setattr(library.functional, "prefetch_tensor", lambda _: None)
+    model = torch.nn.Linear(80, 80)
+    optimizer = build_optimizer(model, TrainingConfig(optimizer=name), 1e-2)
+    model(torch.ones(2, 80)).sum().backward()
+    optimizer.step()
+    fresh = build_optimizer(model, TrainingConfig(optimizer=name), 1e-2)
+    restore_optimizer(fresh, flatten_optimizer(optimizer))
+    for parameter, entry in optimizer.state.items():
+        for key in ("state1", "state2"):
+            assert fresh.state[parameter][key].is_paged
+            assert torch.equal(fresh.state[parameter][key], entry[key])
+
+
 @pytest.mark.parametrize(
     "name", ["adamw", "adamw_8bit", "paged_adamw_8bit", "lion_8bit", "adafactor", "galore_adamw", "sgd"]
 )
