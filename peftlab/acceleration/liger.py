@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from peftlab.acceleration.same_results import ramp, real_tensors
+from peftlab.core.bfloat16 import card_has_bfloat16
 
 DISTRIBUTION = "liger-kernel"
 VERSIONS = ((0, 8), (0, 9))
@@ -59,8 +60,11 @@ def swiglu_for(gate: Tensor, up: Tensor) -> SwiGlu | None:
 
 @functools.cache
 def checked_swiglu(device: str, kind: torch.dtype) -> SwiGlu | None:
-    """The kernels, if they are installed in a version that is known and right; tried once, on the device."""
-    if not is_known_version():
+    """The kernels, if they are installed in a version that is known and right; tried once, on the device.
+
+    Not in bfloat16 on a card that only emulates it: Triton's compiler may end the process there.
+    """
+    if not is_known_version() or (kind == torch.bfloat16 and not card_has_bfloat16()):
         return None
     with real_tensors(), torch.inference_mode(mode=False):
         try:

@@ -221,6 +221,7 @@ class SavedRun:
                 offline=offline,
                 added_token_ids=ids_of(self.tokenizer, recipe.model.add_tokens),
                 rows_apart=not self.is_whole,
+                device=device,
             )
         except SourceError as error:
             needed = f"The run was tuned from {recipe.model.path}, which is needed to use it."

@@ -113,6 +113,7 @@ def load_base_model(
     offline: bool,
     added_token_ids: Sequence[int] = (),
     rows_apart: bool = True,
+    device: torch.device | None = None,
 ) -> BaseModel:
     """Load the weights and put the task's head on them.
 
@@ -126,6 +127,7 @@ def load_base_model(
         offline: Allow no network.
         added_token_ids: Of ``model.add_tokens``: each gets a row in the embeddings.
         rows_apart: Whether these rows become modules of their own, which train under a frozen base.
+        device: Where a quantised base will be; None: on a card if there is one.
 
     Returns:
         The model, and which of its modules are new. torch's generators must have been seeded before: the new modules
@@ -138,7 +140,7 @@ def load_base_model(
     with _loading_errors(config, head), leave_for_code(config) as trusted:
         shared = {"revision": config.revision, "local_files_only": offline, "trust_remote_code": trusted}
         model, own_config, info = _load_weights(
-            source, config, head, shared, dtype=dtype, dropout=dropout, pad_token_id=pad_token_id
+            source, config, head, shared, dtype=dtype, dropout=dropout, pad_token_id=pad_token_id, device=device
         )
     if head.kind == "none":
         info = {**info, "missing_keys": without_pooler(model, info["missing_keys"])}
@@ -170,6 +172,7 @@ def _load_weights(
     dtype: torch.dtype,
     dropout: float | None,
     pad_token_id: int,
+    device: torch.device | None,
 ) -> tuple[Any, Any, Any]:
     """The model, the checkpoint's own config, and what transformers tells of missing weights."""
     if config.attention != "auto":
@@ -190,11 +193,13 @@ def _load_weights(
         output_loading_info=True,
         **shared,
     )
-    quantization = {}
+    quantization: dict[str, Any] = {}
     if config.quantization is not None:
         skeleton, missing = load(device_map="meta")
         keep = unquantized_modules(skeleton, find_head_modules(skeleton, head, missing))
         quantization = {"quantization_config": quantization_config(config, dtype=dtype, keep=keep)}
+        if device is not None and device.type == "cpu":  # else transformers takes the current card, if there is one
+            quantization["device_map"] = {"": "cpu"}
     model, info = load(**quantization)
     return model, own_config, info
 

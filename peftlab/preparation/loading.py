@@ -69,6 +69,7 @@ class Loader:
         dtype: Of the base's weights.
         offline: Allow no network.
         source: Where the tokenizer is; None: where the base is, which is made ready to be loaded.
+        device: Where a quantised base will be; None: on a card if there is one.
 
     Attributes:
         source: What plain transformers loads the base from.
@@ -78,9 +79,17 @@ class Loader:
         pairs: Texts without labels and their changed copies, where a hook compares both.
     """
 
-    def __init__(self, checked: CheckedRecipe, *, dtype: torch.dtype, offline: bool, source: str | None = None) -> None:
+    def __init__(
+        self,
+        checked: CheckedRecipe,
+        *,
+        dtype: torch.dtype,
+        offline: bool,
+        source: str | None = None,
+        device: torch.device | None = None,
+    ) -> None:
         self._checked, self._recipe = checked, checked.recipe
-        self._dtype, self._offline = dtype, offline
+        self._dtype, self._offline, self._device = dtype, offline, device
         if checked.model_location is None:
             self.tokenizer: Any = self._new_tokenizer()
             self.source = self._new_model()
@@ -211,6 +220,7 @@ class Loader:
             offline=self._offline,
             added_token_ids=ids_of(self.tokenizer, model.add_tokens),
             rows_apart=not recipe.method.trains_base,
+            device=self._device,
         )
 
     def _check_rows(self, base: BaseModel) -> None:

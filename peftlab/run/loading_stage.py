@@ -27,7 +27,7 @@ def load(run: RunContext) -> tuple[Loader, WrappedModel]:
     """Everything that training needs."""
     findings, say = run.findings, run.reporter.say
     say(f"loading {run.checked.facts.path}")
-    loader = Loader(run.checked, dtype=run.dtype, offline=run.offline)
+    loader = Loader(run.checked, dtype=run.dtype, offline=run.offline, device=run.device)
     # Sizes depend on the memory that is free, and all processes cut alike.
     findings.micro_batches = run.world.first(
         lambda: plan_micro_batches(run.checked, loader, target_of(run.device).for_processes(run.world.size), say=say)

@@ -19,7 +19,7 @@ from peftlab.run.run_context import RunContext
 from peftlab.run.saving_stage import SavingStage
 from peftlab.run.together import check_alike
 from peftlab.run.training_stage import TrainingStage
-from peftlab.training.accelerator import check_training_precision
+from peftlab.training.accelerator import check_training_precision, why_slow
 from peftlab.training.determinism import determinism
 from peftlab.training.evaluation import DivergedError
 from peftlab.training.guards import BaseGuard, first_failed
@@ -33,6 +33,8 @@ def run_stages(run: RunContext) -> None:
         RunFailedError: A loss or a score is no number.
     """
     check_training_precision(run.autocast_dtype, device=run.device)
+    if (reason := why_slow(run.dtype, run.autocast_dtype, device=run.device)) is not None:
+        run.reporter.say(f"warning: {reason}")
     keep_threads_of(run)
     with determinism(run.recipe.training.deterministic, run.device), run.placement:
         _run_stages(run)

@@ -61,6 +61,21 @@ def check_training_precision(computation: torch.dtype | None, *, device: torch.d
         )
 
 
+def why_slow(*kinds: torch.dtype | None, device: torch.device) -> str | None:
+    """What a person should hear where a card computes in a type that it only emulates; None: it does not.
+
+    Args:
+        kinds: Of the base's weights, and of the computation.
+        device: Where it is computed.
+    """
+    if device.type != "cuda" or torch.bfloat16 not in kinds or card_has_bfloat16():
+        return None
+    return (
+        "this card does not compute in bfloat16 itself, and takes many times longer: set model.dtype, and "
+        "training.precision where the recipe has it, to float16"
+    )
+
+
 def build_accelerator(
     *, computation: torch.dtype | None, tracking: list[str], folder: Path, device: torch.device | None = None
 ) -> Accelerator:
@@ -72,7 +87,7 @@ def build_accelerator(
         log_with=list(tracking) or None,
         project_dir=folder / "tracking" if tracking else None,
     )
-    return _on_one_cpu(accelerator)
+    return _on(accelerator, device or accelerator.device)
 
 
 def build_shapes_accelerator(computation: torch.dtype | None) -> Accelerator:
@@ -83,14 +98,19 @@ def build_shapes_accelerator(computation: torch.dtype | None) -> Accelerator:
     """
     _forget_earlier_runs()
     precision = "bf16" if computation is torch.float16 else MIXED_PRECISION[computation]
-    return _on_one_cpu(Accelerator(mixed_precision=precision, cpu=True, device_placement=False))
+    return _on(Accelerator(mixed_precision=precision, cpu=True, device_placement=False), torch.device("cpu"))
 
 
-def _on_one_cpu(accelerator: Accelerator) -> Accelerator:
-    """Among several processes accelerate numbers CPUs, and tensors of shapes alone are on no numbered one."""
-    if accelerator.device.type == "cpu":
+def _on(accelerator: Accelerator, device: torch.device) -> Accelerator:
+    """An accelerator whose device is the run's own.
+
+    Among several processes accelerate numbers CPUs, and tensors of shapes alone are on no numbered one. A process alone
+    has "cuda" without a number, by which a quantised base on the second card would be on another device than its own.
+    """
+    if accelerator.device.type == device.type:
+        device = torch.device("cpu") if device.type == "cpu" else device
         # The second is what accelerate takes up again whenever it asks for the first.
-        accelerator.state.device = PartialState().device = torch.device("cpu")
+        accelerator.state.device = PartialState().device = device
     return accelerator
 
 

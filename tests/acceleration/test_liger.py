@@ -56,6 +56,10 @@ def test_it_is_taken_only_in_a_known_version_that_is_right(monkeypatch: pytest.M
 
     install(monkeypatch, swiglu_forward=fails)
     assert checked("cpu", torch.float32) is None
+    with monkeypatch.context() as old:  # nothing is compiled in a type that the card only emulates
+        install(old)
+        old.setattr(liger, "card_has_bfloat16", lambda: False)
+        assert [checked("cpu", kind) is not None for kind in kinds] == [True, False]
     for version in ("0.7.0", "0.9.0", "1.0"):
         install(monkeypatch, version)
         assert checked("cpu", torch.float32) is None

@@ -9,7 +9,7 @@ import torch
 
 from peftlab.core.bfloat16 import card_has_bfloat16
 from peftlab.models.base_model import resolve_dtype
-from peftlab.training.accelerator import autocast_dtype
+from peftlab.training.accelerator import autocast_dtype, why_slow
 
 CUDA = torch.device("cuda")
 
@@ -45,8 +45,14 @@ def test_units_for_it_count(major: int, card) -> None:
     assert autocast_dtype("auto", device=CUDA, weights=torch.float32) is torch.bfloat16
 
 
-def test_what_a_recipe_says_is_done(card) -> None:
+def test_what_a_recipe_says_is_done_and_told(card) -> None:
+    card(8)
+    assert why_slow(torch.bfloat16, torch.bfloat16, device=CUDA) is None
     card(7)
+    for kinds in ((torch.bfloat16, torch.bfloat16), (torch.float32, torch.bfloat16)):
+        assert "set model.dtype" in why_slow(*kinds, device=CUDA)
+        assert why_slow(*kinds, device=torch.device("cpu")) is None
+    assert why_slow(torch.float16, torch.float16, device=CUDA) is None
     assert resolve_dtype("bfloat16", device=CUDA, base_is_frozen=True) is torch.bfloat16
     assert autocast_dtype("bfloat16", device=CUDA, weights=torch.float32) is torch.bfloat16
 

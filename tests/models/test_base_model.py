@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import transformers
 from transformers import (
     AutoModelForSequenceClassification,
     BartConfig,
@@ -49,6 +51,24 @@ def test_new_modules_are_found(tiny_bert: Path, tiny_gpt2: Path, tmp_path: Path)
     assert load(tiny_bert, head=Head("AutoModelForTokenClassification", {"num_labels": 3})).head_modules == (
         "classifier",
     )
+
+
+def test_a_quantised_base_for_the_cpu_is_put_on_no_card(tiny_bert: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers takes a card wherever there is one, also one that is full or in use."""
+    pytest.importorskip("bitsandbytes")
+    asked: list[Any] = []
+    own = transformers.BertForSequenceClassification.from_pretrained.__func__
+
+    def from_pretrained(kind: Any, *args: Any, **options: Any) -> Any:
+        asked.append(options.get("device_map"))
+        return own(kind, *args, **options)
+
+    monkeypatch.setattr(transformers.BertForSequenceClassification, "from_pretrained", classmethod(from_pretrained))
+    for device, place in ((CPU, {"": "cpu"}), (None, None)):
+        config = ModelConfig(path=str(tiny_bert), quantization="nf4")
+        settings = {"dtype": torch.float32, "dropout": None, "pad_token_id": 0, "offline": True, "device": device}
+        load_base_model(str(tiny_bert), config, HEAD, **settings)
+        assert asked[-1] == place
 
 
 def test_a_pooler_that_the_checkpoint_lacks_is_new(tiny_bert: Path, tmp_path: Path) -> None:
