@@ -75,6 +75,6 @@ def visible_cards(name: str = AUTO) -> list[str]:
 def _why_not() -> str:
     import torch
 
-    if torch.version.cuda is None:
+    if torch.version.cuda is None and torch.version.hip is None:
         return "this PyTorch is built without CUDA"
     return "PyTorch sees no card (driver, or CUDA_VISIBLE_DEVICES)"

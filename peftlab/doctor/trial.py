@@ -17,7 +17,7 @@ def try_torch() -> dict[str, Any]:
     """Products of matrices on the CPU, and on the CUDA card where there is one."""
     import torch
 
-    found: dict[str, Any] = {"version": torch.__version__, "built_for_cuda": torch.version.cuda}
+    found: dict[str, Any] = {"version": torch.__version__, "built_for_cuda": torch.version.cuda or torch.version.hip}
     _check_product("cpu", torch.float32, 1e-4)
     if torch.cuda.is_available():
         from peftlab.core.bfloat16 import card_has_bfloat16

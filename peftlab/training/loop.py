@@ -232,8 +232,8 @@ def _is_kept(job: TrainingJob, step: Step) -> bool:
 
 def _log_step(job: TrainingJob, step: Step, loss: Tensor, norm: Tensor | None, rate: float) -> None:
     values = {"loss": float(loss), "learning_rate": rate}
-    if norm is not None:
-        values["gradient_norm"] = float(norm)
+    if norm is not None and math.isfinite(length := float(norm)):  # else float16 overflowed, and the step was skipped
+        values["gradient_norm"] = length
     values |= job.roll_outs.figures if job.roll_outs is not None else {}
     job.log.write({"step": step.number, "epoch": step.epoch + 1, **values})
     job.accelerator.log({f"train/{name}": value for name, value in values.items()}, step=step.number)

@@ -53,8 +53,16 @@ def split_batches(batches: Sequence[Sequence[int]], size: int | None) -> list[li
     return [list(batch[start : start + size]) for batch in batches for start in range(0, len(batch), size)]
 
 
-OUT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "_STATUS_ALLOC_FAILED")
-"""What torch's allocator for CPUs says, the driver, and cuBLAS and its kin, which have memory of their own."""
+OUT_OF_MEMORY = (
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "HIP error: out of memory",
+    "Triton Error [CUDA]: out of memory",
+    "Triton Error [HIP]: out of memory",
+    "_STATUS_ALLOC_FAILED",
+    "DEVICE_ALLOCATION_FAILED",
+)
+"""What torch's allocator for CPUs says, the driver, Triton, and cuBLAS, cuDNN and their kin, which have their own."""
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,18 @@ def test_a_skipped_step_tells_a_method_nothing(tiny_bert: Path) -> None:
     state = job.hooks.state(job.model)
     assert state
     assert all(torch.isfinite(value).all() for value in state.values())
+
+
+def test_the_log_of_a_skipped_step_is_json(tiny_bert: Path, tmp_path: Path) -> None:
+    """Its gradient's norm is infinite, which JSON cannot say: browsers would read no line of the log."""
+    job = job_of(tiny_bert, "lora")
+    with_scaler(job).load_state_dict({**torch.amp.GradScaler("cpu").state_dict(), "scale": 3e38})
+    job = replace(job, plan=StepPlan(lambda _epoch: [[0, 1]], 1, 1, None), log=MetricsLog(tmp_path / "metrics.jsonl"))
+    train(replace(job, checkpoints=CheckpointFolder(tmp_path / "checkpoints")))
+    (line,) = job.log.path.read_text().splitlines()
+    values = json.loads(line, parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"))
+    assert values["step"] == 1
+    assert "gradient_norm" not in values
 
 
 def test_a_resumed_run_goes_on_with_its_scale(tiny_bert: Path, tmp_path: Path) -> None:

@@ -32,4 +32,10 @@ def test_what_says_that_memory_ran_out() -> None:
     assert is_out_of_memory(
         RuntimeError("cusolver error: CUSOLVER_STATUS_ALLOC_FAILED, when calling `cusolverDnCreate`")
     )
+    for words in (
+        "HIP error: out of memory\nHIP kernel errors might be reported later",
+        "Triton Error [CUDA]: out of memory",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+    ):
+        assert is_out_of_memory(RuntimeError(words))
     assert not is_out_of_memory(RuntimeError("shapes do not match"))
