@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -111,20 +112,41 @@ def allowed_memory() -> int | None:
 
 
 def cuda_memory(index: int = 0) -> int | None:
-    """The memory of a CUDA card in bytes, as its driver says; None where there is none of that number."""
-    if shutil.which("nvidia-smi") is None or os.environ.get("CUDA_VISIBLE_DEVICES") == "":
+    """The memory of a CUDA card in bytes, as its driver says; None where there is none of that number.
+
+    The driver counts all cards of the machine, and CUDA those that ``CUDA_VISIBLE_DEVICES`` names.
+    """
+    if shutil.which("nvidia-smi") is None:
         return None
     try:
         answer = subprocess.run(
-            ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"],
+            ["nvidia-smi", "--query-gpu=uuid,memory.total", "--format=csv,noheader,nounits"],
             capture_output=True,
             text=True,
             timeout=10,
             check=True,
         )
-        return int(answer.stdout.splitlines()[index]) << 20
+        cards = [line.split(", ") for line in answer.stdout.splitlines()]
+        return int(_visible(cards, index)[1]) << 20
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
         return None
+
+
+def _visible(cards: Sequence[list[str]], index: int) -> list[str]:
+    """Of the driver's cards, each with its UUID first, the one that CUDA counts as this.
+
+    Raises:
+        IndexError: It counts no such card.
+    """
+    names = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if names is None:
+        return cards[index]
+    name = names.split(",")[index].strip()
+    if name.isdigit():
+        return cards[int(name)]
+    if name.startswith("MIG-"):  # a part of a card, whose size the driver does not say here
+        return cards[0]
+    return next((card for card in cards if name and card[0].startswith(name)), [])
 
 
 def system_memory() -> int | None:

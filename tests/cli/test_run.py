@@ -434,10 +434,11 @@ def test_full_tuning_leaves_the_same_record(command, recipe: Path) -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("method", ["lora", "prefix_tuning", "houlsby_adapter", "full"])
+@pytest.mark.parametrize("method", ["lora", "prefix_tuning", "houlsby_adapter", "full", "float16"])
 def test_on_a_gpu(method: str, command, recipe: Path) -> None:
-    """A bfloat16 base under float32 adapters, and full tuning in float32 with bfloat16 autocast."""
-    options = FULL if method == "full" else ["--set", f"method.type={method}"]
+    """A half-precision base under float32 adapters, and full tuning in float32 with bfloat16 autocast."""
+    own = {"full": FULL, "float16": ["--set", "model.dtype=float16"]}
+    options = own.get(method, ["--set", f"method.type={method}"])
     done = command("run", recipe, "--output-dir", "out", "--json", *options)
     assert done.returncode == 0, done.stderr + done.stdout
     record = json.loads(done.stdout)

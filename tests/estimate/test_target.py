@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from peftlab.core.errors import UserError
-from peftlab.estimate.target import Target, find_target, parse_memory, system_memory
+from peftlab.estimate.target import Target, cuda_memory, find_target, parse_memory, system_memory
 from peftlab.run.loading_stage import target_of
 
 
@@ -47,6 +49,25 @@ def test_what_the_user_says_comes_first(monkeypatch: pytest.MonkeyPatch) -> None
     assert find_target("cpu").memory_bytes == 2 * 10**9
     monkeypatch.delenv("PEFTLAB_MEMORY")
     assert find_target("cpu").memory_bytes == system_memory()
+
+
+@pytest.mark.parametrize(
+    ("visible", "first", "second"),
+    [(None, 24576, 8192), ("1", 8192, None), ("1,0", 8192, 24576), ("GPU-b", 8192, None), ("", None, None),
+     ("-1", None, None), ("7", None, None)],
+)  # fmt: skip
+def test_the_memory_of_the_card_that_cuda_counts(
+    visible: str | None, first: int | None, second: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver tells of all cards of the machine."""
+    driver = tmp_path / "nvidia-smi"
+    driver.write_text("#!/bin/sh\necho GPU-a1, 24576\necho GPU-b2, 8192\n")
+    driver.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert [cuda_memory(), cuda_memory(1)] == [None if size is None else size << 20 for size in (first, second)]
 
 
 def test_several_gpus_are_not_verified() -> None:

@@ -145,6 +145,16 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def test_all_that_is_for_a_card_is_asked_of_it() -> None:
+    """A file may be marked as a whole; and a way to train that leaves itself out would fail the step."""
+    from benchmarks.gpu.steps.gpu_tests import has_mark
+    from benchmarks.gpu.steps.graphs import WAYS
+
+    marked = {path.name for path in Path(__file__).parents[1].rglob("test_*.py") if has_mark(path)}
+    assert {"test_starts_on_card.py", "test_unpadding.py", "test_run.py"} <= marked
+    assert {values["training.cuda_graphs"] for values in WAYS.values()} == {"on", "off"}
+
+
 def test_what_does_not_fit_into_the_time_is_named(check, tmp_path: Path) -> None:
     over = tmp_path / "over"  # once this is there, a second and a half of the minute is left
     done = check(

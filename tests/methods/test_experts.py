@@ -102,6 +102,21 @@ def naive_matrices(matrices: Tensor, down: Tensor, up: Tensor, *, transposed: bo
     return torch.stack(made)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("family", FAMILIES)
+def test_on_a_card_experts_are_peft_s(family: str) -> None:
+    """By torch's grouped products; a token may be sent elsewhere after rounding, so most of them count."""
+    model, texts = tuned(family, Lora(rank=8, target_parameters="all-experts")).to("cuda", torch.bfloat16), TEXTS.cuda()
+    expected = model(input_ids=texts).logits.detach().float()
+    with accelerated(model) as parts:
+        found = model(input_ids=texts).logits.float()
+        found.log_softmax(-1)[..., 3].sum().backward()
+    assert parts["lora_experts"]
+    assert float(((found - expected).norm(dim=-1) / expected.norm(dim=-1)).median()) < 0.05
+    for wrapper in wrappers(model).values():
+        assert 0 < float(wrapper.lora_A["default"].weight.grad.norm()) < float("inf")
+
+
 @pytest.mark.parametrize("fast", [False, True], ids=["peft", "accelerated"])
 @pytest.mark.parametrize("family", FAMILIES)
 def test_outputs_and_gradients_are_those_of_experts_one_by_one(family: str, fast: bool) -> None:

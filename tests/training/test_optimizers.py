@@ -75,6 +75,24 @@ def test_restored_states_are_paged_as_they_were(name: str, monkeypatch: pytest.M
             assert torch.equal(fresh.state[parameter][key], entry[key])
 
 
+@pytest.mark.gpu
+def test_on_a_card_restored_states_are_paged() -> None:
+    pytest.importorskip("bitsandbytes")
+    model = torch.nn.Linear(400, 400, device="cuda")  # below 100,000 numbers nothing is paged
+    optimizer = build_optimizer(model, TrainingConfig(optimizer="paged_adamw_8bit"), 1e-2)
+    model(torch.ones(2, 400, device="cuda")).sum().backward()
+    optimizer.step()
+    other = copy.deepcopy(model)
+    for mine, its in zip(model.parameters(), other.parameters(), strict=True):
+        its.grad = mine.grad.clone()
+    fresh = build_optimizer(other, TrainingConfig(optimizer="paged_adamw_8bit"), 1e-2)
+    restore_optimizer(fresh, flatten_optimizer(optimizer))
+    optimizer.step()
+    fresh.step()
+    assert fresh.state[other.weight]["state1"].is_paged
+    assert torch.equal(model.weight, other.weight)
+
+
 @pytest.mark.parametrize(
     "name", ["adamw", "adamw_8bit", "paged_adamw_8bit", "lion_8bit", "adafactor", "galore_adamw", "sgd"]
 )

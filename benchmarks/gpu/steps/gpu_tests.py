@@ -11,7 +11,8 @@ from pathlib import Path
 from benchmarks.gpu.steps.step import Findings, run_step
 
 ROOT = Path(__file__).resolve().parents[3]
-MARK = "@pytest.mark.gpu"
+MARK = r"^(@|pytestmark = .*)pytest\.mark\.gpu\b"
+"""Of a test, or of all tests of a file."""
 
 
 def main(findings: Findings) -> None:
@@ -37,7 +38,7 @@ def main(findings: Findings) -> None:
 
 def has_mark(path: Path) -> bool:
     """Whether a test file holds tests for a GPU."""
-    return re.search(rf"^{MARK}\b", path.read_text(encoding="utf-8"), flags=re.MULTILINE) is not None
+    return re.search(MARK, path.read_text(encoding="utf-8"), flags=re.MULTILINE) is not None
 
 
 def read_report(path: Path) -> dict[str, dict[str, object]]:

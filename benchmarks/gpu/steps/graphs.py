@@ -22,7 +22,7 @@ OFF = {"training.cuda_graphs": "off"}
 CHECKPOINTED = {**OFF, "training.gradient_checkpointing": "true"}
 WAYS: dict[str, dict[str, str]] = {
     "off": OFF,
-    "graphs": {"training.cuda_graphs": "auto"},
+    "graphs": {"training.cuda_graphs": "on"},  # by itself only models are recorded that are known to gain
     "compile": {**OFF, "training.compile": "blocks"},
     "checkpointed": CHECKPOINTED,
     "offload": {**CHECKPOINTED, "model.offload": "cpu"},

@@ -20,8 +20,11 @@ METHODS: dict[str, dict[str, Any]] = {
     "bitfit": {"method": {"type": "bitfit"}},
     "houlsby_adapter": {"method": {"type": "houlsby_adapter"}},
     "qlora_nf4": {"method": {"type": "lora", "target_modules": "all-linear"}, "model": {"quantization": "nf4"}},
+    "lora_float16": {"method": {"type": "lora", "target_modules": "all-linear"}, "model": {"dtype": "float16"}},
     "lora_int8": {"method": {"type": "lora", "target_modules": "all-linear"}, "model": {"quantization": "int8"}},
 }
+ON_A_CARD = ("lora_float16",)
+"""Accelerate keeps the scale of float16's gradients on cards only."""
 FAMILIES = ("bert", "llama")
 LANES = 2
 """Processes at once. To load the libraries takes as long as a run; tiny runs are shorter, and share a process."""
@@ -71,7 +74,7 @@ def main(findings: Findings) -> None:
     family = findings.settings["family"]
     material = Material(findings, families=(family,))
     runs: dict[str, Any] = {}
-    names, running = list(METHODS), []
+    names, running = [name for name in METHODS if findings.device == "cuda" or name not in ON_A_CARD], []
     lanes = 1 if findings.is_tiny else LANES
     for lane in range(lanes):
         group = names[lane::lanes]
