@@ -44,10 +44,13 @@ def package_versions() -> dict[str, str | None]:
 
 
 def _tf32() -> dict[str, bool]:
-    """Whether a card rounds what it multiplies in float32 to 10 bits; PyTorch's own choice, which peftlab leaves."""
+    """Whether a card rounds what it multiplies in float32 to 10 bits; the program's own choice, which peftlab leaves.
+
+    PyTorch's older settings show in these too; they raise an error where they are asked after one of these was set.
+    """
     return {
-        "products": torch.get_float32_matmul_precision() != "highest",
-        "convolutions": bool(torch.backends.cudnn.allow_tf32),
+        "products": torch.backends.cuda.matmul.fp32_precision == "tf32",
+        "convolutions": torch.backends.cudnn.conv.fp32_precision == "tf32",  # type: ignore[attr-defined]
     }
 
 

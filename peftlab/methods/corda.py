@@ -83,12 +83,16 @@ def _in_float32() -> Iterator[None]:
     """Products as exact as their type: rounded to ten bits, as a card may be told to, no inverse would do."""
     import torch
 
-    own = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+    library: Any = torch.backends  # its stubs lack some
+    backends = [library.cuda.matmul, library.mkldnn.matmul]
+    own = [backend.fp32_precision for backend in backends]
+    for backend in backends:
+        backend.fp32_precision = "ieee"
     try:
         yield
     finally:
-        torch.set_float32_matmul_precision(own)
+        for backend, before in zip(backends, own, strict=True):
+            backend.fp32_precision = before
 
 
 def _invertible(moments: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from types import SimpleNamespace
+
 import pytest
 import torch
 from hypothesis import given
@@ -172,6 +175,35 @@ def test_the_environment_names_versions_and_nobody() -> None:
     text = str(environment)
     assert platform.node() not in text
     assert f"'{getpass.getuser()}'" not in text
+
+
+@pytest.mark.parametrize(
+    "tell",
+    [
+        lambda: torch.set_float32_matmul_precision("high"),
+        lambda: setattr(torch.backends.cuda.matmul, "fp32_precision", "tf32"),
+        lambda: setattr(torch.backends, "fp32_precision", "tf32"),
+    ],
+    ids=["older", "products", "all"],
+)
+def test_a_record_says_how_a_card_multiplies_however_it_was_told(
+    tell: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers' Trainer takes the last way, after which torch's older settings raise an error when asked."""
+    card = SimpleNamespace(name="card", total_memory=1)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _device: card)
+
+    def told() -> dict[str, bool]:
+        return describe_environment(torch.device("cuda"), deterministic=True)["tf32"]
+
+    assert told() == {"products": False, "convolutions": True}
+    try:
+        tell()
+        assert told() == {"products": True, "convolutions": True}
+    finally:
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.fp32_precision = torch.backends.cuda.matmul.fp32_precision = "none"
+    assert told() == {"products": False, "convolutions": True}
 
 
 def test_a_head_that_only_sees_what_is_to_be_predicted() -> None:

@@ -204,11 +204,12 @@ def test_what_was_moved_lies_in_the_memory_of_the_cpu(monkeypatch: pytest.Monkey
 
 
 def test_corda_multiplies_in_float32_whatever_a_card_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By torch's older setting, or by its newer one, beside which the older must not be asked."""
     seen = set()
-    own = torch.linalg.inv
+    own, products = torch.linalg.inv, torch.backends.cuda.matmul
 
     def inverse(matrix: Tensor) -> Tensor:
-        seen.add(torch.get_float32_matmul_precision())
+        seen.add(products.fp32_precision)
         return own(matrix)
 
     monkeypatch.setattr(torch.linalg, "inv", inverse)
@@ -216,9 +217,14 @@ def test_corda_multiplies_in_float32_whatever_a_card_is_told(monkeypatch: pytest
     try:
         started("corda", batches=1)
         assert torch.get_float32_matmul_precision() == "high"
+        torch.set_float32_matmul_precision("highest")
+        products.fp32_precision = "tf32"
+        started("corda", batches=1)
+        assert products.fp32_precision == "tf32"
     finally:
         torch.set_float32_matmul_precision("highest")
-    assert seen == {"highest"}
+        products.fp32_precision = "none"
+    assert seen == {"ieee"}
 
 
 def test_lora_ga_keeps_no_more_than_gradient_checkpointing_does() -> None:
