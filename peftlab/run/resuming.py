@@ -47,7 +47,7 @@ def latest_checkpoint(run: RunContext) -> Checkpoint | None:
     if checkpoint is None:
         return None
     for key, now in _identity(run).items():
-        if now is not None and checkpoint.state[key] != now:
+        if now is not None and checkpoint.state.get(key, now) != now:  # a base on another device has another key
             raise UserError(
                 f"the run cannot be resumed here: `{key}` has changed",
                 where=str(run.folder.path),
