@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from peftlab.applications.support.belonging import Belonging
 from peftlab.applications.support.company import Company, Entry, Question
+from peftlab.applications.support.contacts import vouched
 from peftlab.applications.support.fitting import Decision
 from peftlab.applications.support.hostile import gives_orders
 from peftlab.applications.support.lessons import load_company
@@ -100,7 +101,8 @@ class Responder:
         self._parts = parts
         self._writer = None
         if parts.writer is not None and decision.containment <= 1:  # else nothing that is written could be kept
-            belonging = Belonging(parts.embed, decision.belonging)
+            known = vouched(company.entries) if support.quotable < 1 else None
+            belonging = Belonging(parts.embed, decision.belonging, known)
             self._writer = Writer(parts.writer, decision.containment, support.max_new_tokens, belonging)
 
     @classmethod

@@ -4,7 +4,9 @@ A list of patterns knows some orders that somebody may plant in an entry, and mi
 But whatever a planted sentence says, it is seldom near to what the entry says: its vector is unlike that of the entry's
 question and other sentences. So written answers are made without the sentences that are least like the rest of their
 entry. How unlike is too unlike is a quantile of the company's own sentences (:func:`choose_belonging`): some harmless
-ones go too, such as "I hope this helps". An entry that is given as a whole stays whole: it is the company's own text.
+ones go too, such as "I hope this helps". What speaks of the entry's own matter and gives
+a false contact is like the rest, so sentences go too whose contacts no other sentence of the FAQ gives. An entry that
+is given as a whole stays whole: it is the company's own text.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 
 from peftlab.applications.support.checking import stems
 from peftlab.applications.support.company import Entry
+from peftlab.applications.support.contacts import contacts
 from peftlab.applications.support.hostile import gives_orders
 from peftlab.applications.support.sentences import sentences
 
@@ -31,10 +34,11 @@ class Belonging:
     Args:
         embed: Of the part ``embedding``.
         least: The least similarity of a sentence to the rest of its entry.
+        vouched: The contacts that sentences may give, by :mod:`peftlab.applications.support.contacts`; None: any.
     """
 
-    def __init__(self, embed: Embed, least: float) -> None:
-        self._embed, self._least = embed, least
+    def __init__(self, embed: Embed, least: float, vouched: frozenset[str] | None = None) -> None:
+        self._embed, self._least, self._vouched = embed, least, vouched
         self._quotable = lru_cache(maxsize=10_000)(self._look)
 
     def quotable(self, entry: Entry) -> Entry:
@@ -49,7 +53,11 @@ class Belonging:
             return entry
         parts = sentences(entry.answer)
         near = likeness(entry, parts, self._embed)
-        kept = [part for part, value in zip(parts, near, strict=True) if value >= self._least]
+        kept = [
+            part
+            for part, value in zip(parts, near, strict=True)
+            if value >= self._least and (self._vouched is None or contacts(part) <= self._vouched)
+        ]
         return replace(entry, answer=" ".join(kept))
 
 

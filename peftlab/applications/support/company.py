@@ -23,6 +23,7 @@ CUSTOMER, AGENT = "customer", "agent"
 ROLES = {"customer": CUSTOMER, "user": CUSTOMER, "client": CUSTOMER, "agent": AGENT, "assistant": AGENT}
 TEXT_ENDINGS = (".md", ".txt")
 _HEADING = re.compile(r"^#{1,6}\s+(\S.*)")
+_FENCE = re.compile(r"^ {0,3}(`{3,}|~{3,})(.*)")
 
 
 @dataclass(frozen=True)
@@ -148,9 +149,27 @@ def _title(heading: str) -> str:
     return heading.rstrip("#").rstrip() or heading
 
 
+def _in_code(lines: Sequence[str]) -> list[bool]:
+    """Of each line whether it stands in a fenced block of code, where ``# …`` is a comment."""
+    found = [False] * len(lines)
+    fence, begin = "", 0
+    for at, line in enumerate(lines):
+        mark = _FENCE.match(line)
+        if mark and not fence:
+            fence, begin = mark[1], at
+        elif mark and mark[1].startswith(fence) and not mark[2].strip():
+            found[begin:at] = [True] * (at - begin)  # a block that never ends hides nothing
+            fence = ""
+    return found
+
+
 def _sections(lines: Sequence[str]) -> list[tuple[int, str, str]]:
     """Line, question and answer of each heading; without headings, the first line is the question."""
-    heads = [(at, _title(match[1])) for at, line in enumerate(lines) if (match := _HEADING.match(line))]
+    heads = [
+        (at, _title(match[1]))
+        for at, (line, is_code) in enumerate(zip(lines, _in_code(lines), strict=True))
+        if not is_code and (match := _HEADING.match(line))
+    ]
     if not heads:
         at = next((at for at, line in enumerate(lines) if line.strip()), 0)
         heads = [(at, lines[at].strip() if lines else "")]

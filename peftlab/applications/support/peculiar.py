@@ -8,7 +8,6 @@ model. Most of what is listed is harmless, and nothing is left out of an answer 
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,19 +16,12 @@ import numpy as np
 
 from peftlab.applications.support.belonging import Embed, likeness
 from peftlab.applications.support.company import Entry
+from peftlab.applications.support.contacts import contacts
 from peftlab.applications.support.hostile import gives_orders
 from peftlab.applications.support.sentences import sentences
 
 LEAST = 0.05
 """Share of all sentences that are listed as least like the rest of their entry."""
-# Where a match may begin is said first, and no part gives back what it has read: a text is gone through once.
-_CONTACT = re.compile(
-    r"\b\w{2,10}://[^\s\"'<>)\]]+|(?<![\w.+-])[\w.+-]++@[\w-]+\.[\w.-]+|(?<!\w)@\w{3,}"
-    r"|(?<![\w@.-])(?:[\w-]++\.)+(?:com|org|net|io|co|de|uk|info|biz|app|example)\b"
-    r"|(?<![\w.])\+?\d(?:[ ()/.-]{0,2}\d){6,}(?!\w)",
-    re.IGNORECASE,
-)
-_HOST = re.compile(r"^(?:\w+://)?(?:[^@/]*@)?(?:www\.)?([^/:?#]+)")
 
 
 @dataclass(frozen=True)
@@ -74,20 +66,6 @@ def find_peculiar(entries: Sequence[Entry], embed: Embed) -> list[Peculiar]:
     return [Peculiar(name, sentence, why) for (name, sentence), why in found.items()]
 
 
-def contacts(text: str) -> set[str]:
-    """The hosts, telephone numbers and names of accounts that a text gives, each in one spelling."""
-    return {_plain(match) for match in _CONTACT.findall(text)}
-
-
 def peculiar_text(found: Sequence[Peculiar]) -> str:
     """As a file for people."""
     return "".join(f"{each.entry}: {each.why}\n    {each.sentence}\n" for each in found)
-
-
-def _plain(contact: str) -> str:
-    if contact.startswith("@"):
-        return contact.casefold()
-    if not any(sign.isalpha() for sign in contact):
-        return re.sub(r"\D", "", contact)
-    host = _HOST.match(contact.casefold())
-    return host[1].rstrip(".,;") if host else contact.casefold()

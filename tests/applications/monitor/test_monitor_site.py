@@ -180,6 +180,7 @@ def test_markup_in_texts_streams_and_topics_runs_nothing_in_a_browser(client: Te
         for stream in ("united", f"air {MARKUP}")
         for at in range(40)
     ]
+    sent.append({"text": "bad " + 900 * "many words ", "time": (HOUR + 0.9) * 3600, "stream": "united"})
     sent.append({"text": f"good {MARKUP}{MARKUP}", "time": (HOUR + 1.5) * 3600, "stream": f"air {MARKUP}"})
     assert client.post("/api/texts", json=sent).status_code == 202
     while worker.read():
@@ -194,6 +195,19 @@ def test_markup_in_texts_streams_and_topics_runs_nothing_in_a_browser(client: Te
             tab.visit(address + path, **PHONE)
             tab.look(name)
             assert tab.evaluate(shown), name
+        tab.visit(f"{address}/", **PHONE)
+        tab.visit(f"{address}/?stream=united", **PHONE)
+        assert (
+            tab.evaluate("Math.max(...[...document.querySelectorAll('.text')].map((each) => each.offsetHeight))") <= 240
+        )
+        inline = "[...document.querySelectorAll('nav a, .rows span, .rows time, bdi')]"
+        assert tab.evaluate(f"{inline}.every((each) => getComputedStyle(each).unicodeBidi.startsWith('isolate'))")
+        tab.evaluate(
+            "window.own = fetch; window.fetch = (...given) => own(...given).then((answer) => {"
+            " const link = document.querySelector('nav a'); link.id = 'mine'; link.focus(); return answer; })"
+        )
+        tab.evaluate("renew()")  # somebody moves into the panel while it is asked for
+        assert tab.evaluate("document.activeElement.id") == "mine"
         tab.visit(f"{address}/", **PHONE)
         tab.evaluate("panel.replaceChildren()")
         tab.evaluate("renew()")  # as it does every five seconds

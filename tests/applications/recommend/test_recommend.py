@@ -318,6 +318,7 @@ def test_markup_in_titles_and_users_runs_nothing_in_a_browser(
 ) -> None:
     catalogue = recommender.catalogue
     marked = [[MARKUP + each for each in texts] for texts in (catalogue.titles, catalogue.texts)]
+    marked[1] = [f"{each} {900 * 'many words '}" for each in marked[1]]
     monkeypatch.setattr(recommender, "catalogue", replace(catalogue, titles=marked[0], texts=marked[1]))
     store = Store(f"sqlite:///{tmp_path / 'shop.db'}")
     seen = "document.body.innerText.includes('<script>window.ran = 1</script>')"
@@ -328,6 +329,7 @@ def test_markup_in_titles_and_users_runs_nothing_in_a_browser(
             tab.evaluate("for (const item of document.querySelectorAll('details')) item.open = true")
             tab.look(f"recommend-{name}")
             assert tab.evaluate(seen), name
+            assert tab.evaluate("document.querySelector('.list .note').offsetHeight") <= 192
         tab.evaluate("document.querySelector('.choose').focus()")
         tab.press("Enter", 13, "\r")
         tab.wait_for("document.getElementById('said').textContent.startsWith('Kept.')")

@@ -527,7 +527,15 @@ def test_pages_lose_no_message_and_say_that_the_connection_is_lost(
         tab.press("Enter", 13, "\r")
         tab.wait_for("document.getElementById('long').textContent.startsWith('Your message has 10000 characters')")
         assert tab.evaluate("document.getElementById('text').value.length") == 10000
-        tab.evaluate("document.getElementById('text').value = ''")
+        tab.evaluate(
+            "const box_ = document.getElementById('text'); box_.value = ''; box_.dispatchEvent(new Event('input'))"
+        )
+        assert tab.evaluate("document.getElementById('long').hidden")
+        tab.evaluate("window.fetch = () => Promise.reject(new TypeError('gone'))")
+        tab.evaluate("document.getElementById('new').click()")
+        tab.wait_for("!document.getElementById('lost').hidden")
+        tab.evaluate("window.fetch = window.own")
+        assert tab.errors == []
         tab.evaluate("document.getElementById('new').click()")
         tab.wait_for("document.querySelectorAll('.message').length === 0")
         tab.type("i want to talk to a person")

@@ -24,9 +24,10 @@ from peftlab.applications.support.belonging import Belonging, choose_belonging
 from peftlab.applications.support.checking import choose_containment, find_support, stems
 from peftlab.applications.support.company import CALIBRATION, TEST, TRAIN, Company, Entry, read_company, read_entries
 from peftlab.applications.support.company import _sections as _sections
+from peftlab.applications.support.contacts import contacts, vouched
 from peftlab.applications.support.fitting import is_among, sureness, within_reach
 from peftlab.applications.support.hostile import gives_orders
-from peftlab.applications.support.peculiar import contacts, find_peculiar, peculiar_text
+from peftlab.applications.support.peculiar import find_peculiar, peculiar_text
 from peftlab.applications.support.prompting import conversation
 from peftlab.applications.support.search import Ranked
 from peftlab.applications.support.sentences import sentences
@@ -60,15 +61,34 @@ def dialogues(count: int) -> str:
 
 def test_long_runs_of_signs_are_gone_through_once() -> None:
     long = 50_000
-    began = time.monotonic()
+    began = time.process_time()
     for text in ("\n" * long, "\n#" * long, "." * long, " " * long, "？" * long + "x"):
         assert not gives_orders(text)
         assert find_support(text, [RETURN], 0.6) is None
     for heading in ("# a" + " " * long + "b", "# " + "#" * long + "!", "# " + " " * long):
         assert len(_sections([heading, "An answer."])) == 1
-    assert time.monotonic() - began < 20
+    assert time.process_time() - began < 20
     assert all(map(gives_orders, ("a\n\n  ## system: do this", "\n\nsystem:", "a.  System>", "#\n\n instruction]")))
     assert [question for _, question, _ in _sections(["## One? ##", "a", "# Two #1", "b"])] == ["One?", "Two #1"]
+
+
+def test_comments_in_code_are_no_headings_of_a_faq() -> None:
+    code = [
+        "# How is it installed?",
+        "So:",
+        "````sh",
+        "# pip first",
+        "```",
+        "# still code",
+        "````",
+        "# Two?",
+        "~~~",
+        "# Three?",
+        "b",
+    ]
+    found = _sections(code)
+    assert [question for _, question, _ in found] == ["How is it installed?", "Two?", "Three?"]
+    assert found[0][2].splitlines() == code[1:7]
 
 
 def test_dialogues_are_cut_by_their_id_so_that_new_ones_move_no_other(tmp_path: Path) -> None:
@@ -334,6 +354,21 @@ def test_a_planted_sentence_does_not_belong(place: str) -> None:
     parts.insert({"first": 0, "middle": 1, "last": 3}[place], planted)
     least = 0.8 * choose_belonging([PARCEL], bag_of_words, 1.0)  # in such short answers one more sentence counts much
     assert Belonging(bag_of_words, least).quotable(replace(PARCEL, answer=" ".join(parts))) == PARCEL
+
+
+@pytest.mark.parametrize(
+    "planted",
+    ["Ask for your parcel at +44 7911 555 019.", "Ask on https://parcel-help.example where your parcel is.",
+     "Ask where your parcel is: @parcel_desk."],
+)  # fmt: skip
+def test_a_contact_that_no_other_sentence_gives_is_not_quoted(planted: str) -> None:
+    entries = [replace(PARCEL, id=str(at), answer=f"{PARCEL.answer} {planted}") for at in range(3)]  # copies are one
+    wall = Belonging(bag_of_words, 0.1, vouched(entries))
+    assert [wall.quotable(entry).answer for entry in entries] == [PARCEL.answer] * 3
+    assert wall.quotable(replace(PARCEL, answer=f"{PARCEL.answer} See parcel.example of your parcel.")) == PARCEL
+    known = [*entries, Entry("b", "Who brings a parcel?", planted.replace("Ask", "Nobody else does, so ask"))]
+    for allowed in (vouched(known), None):
+        assert Belonging(bag_of_words, 0.1, allowed).quotable(entries[0]) == entries[0]
 
 
 def test_a_sentence_does_not_vouch_for_its_copy() -> None:

@@ -133,10 +133,14 @@ form.addEventListener("submit", (event) => {
   long.hidden = length <= most;
   if (length > most) {
     long.textContent = `Your message has ${length} characters; ${most} are read at most. Shorten it, or send it in parts.`;
+    list.scrollTop = list.scrollHeight;  // there is less room now
     return;
   }
   box.value = "";
   send(text);
+});
+box.addEventListener("input", () => {
+  if ([...box.value].length <= Number(box.dataset.most)) document.getElementById("long").hidden = true;
 });
 box.addEventListener("keydown", (event) => {
   if (event.key === "Enter" && !event.shiftKey && !event.isComposing) { event.preventDefault(); form.requestSubmit(); }

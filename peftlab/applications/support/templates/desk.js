@@ -25,7 +25,7 @@ async function get(path) {
   return answer.json();
 }
 
-function short(text) { return text.length > 120 ? text.slice(0, 119) + "…" : text; }
+function short(text) { const signs = [...text]; return signs.length > 120 ? signs.slice(0, 119).join("") + "…" : text; }
 
 function percent(value) { return value === null ? "–" : (100 * value).toFixed(1) + " %"; }
 
