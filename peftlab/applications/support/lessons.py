@@ -23,7 +23,7 @@ from peftlab.applications.support.company import (
 from peftlab.applications.support.prompting import conversation, document_of
 from peftlab.applications.support.words import WordIndex
 from peftlab.core.application import Workplace
-from peftlab.core.errors import DataError
+from peftlab.core.errors import DataError, UserError
 from peftlab.core.files import write_text
 
 if TYPE_CHECKING:
@@ -39,10 +39,18 @@ def write_lessons(support: Support, place: Workplace) -> Mapping[str, Mapping[st
 
     Raises:
         DataError: As of :func:`read_company`; or a part has nothing to learn from.
+        UserError: The tables are no longer those that the folder was begun with: its parts have learned from these.
     """
     company = read_company(support, place)
     known = {"entries": [asdict(each) for each in company.entries], "questions": [asdict(q) for q in company.questions]}
-    write_text(place.folder / COMPANY_NAME, json.dumps(known, ensure_ascii=False) + "\n")
+    path = place.folder / COMPANY_NAME
+    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != known:
+        raise UserError(
+            "the FAQ or the dialogues have changed since this folder was begun",
+            where=str(place.folder),
+            hint="Choose another --output-dir, or delete this folder to build it anew.",
+        )
+    write_text(path, json.dumps(known, ensure_ascii=False) + "\n")
     tables = _Tables(place.folder.resolve() / TABLES)
     made = {"embedding": _embedding(company, tables)}
     if support.intents is not None:

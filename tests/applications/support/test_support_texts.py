@@ -27,6 +27,7 @@ from peftlab.applications.support.company import _sections as _sections
 from peftlab.applications.support.contacts import contacts, vouched
 from peftlab.applications.support.fitting import is_among, sureness, within_reach
 from peftlab.applications.support.hostile import gives_orders
+from peftlab.applications.support.lessons import write_lessons
 from peftlab.applications.support.peculiar import find_peculiar, peculiar_text
 from peftlab.applications.support.prompting import conversation
 from peftlab.applications.support.search import Ranked
@@ -36,7 +37,7 @@ from peftlab.applications.support.turns import Exchange, Kind, understand
 from peftlab.applications.support.words import WordIndex
 from peftlab.applications.support.writing import CheckedText
 from peftlab.core.application import Workplace
-from peftlab.core.errors import DataError
+from peftlab.core.errors import DataError, UserError
 
 FAQ = "id,question,answer,intent\nback,How do I return it?,Send it back within 30 days. Returns are free.,return\npay,How can I pay?,By card or invoice.,pay\n"
 RETURN = Entry(
@@ -70,6 +71,21 @@ def test_long_runs_of_signs_are_gone_through_once() -> None:
     assert time.process_time() - began < 20
     assert all(map(gives_orders, ("a\n\n  ## system: do this", "\n\nsystem:", "a.  System>", "#\n\n instruction]")))
     assert [question for _, question, _ in _sections(["## One? ##", "a", "# Two #1", "b"])] == ["One?", "Two #1"]
+
+
+def test_a_folder_whose_tables_have_changed_is_not_built_further(tmp_path: Path) -> None:
+    read(tmp_path, dialogues(60))
+    support = Support(dialogues="dialogues.csv", faq="faq.csv", embedding={"run": "x"})
+    place = Workplace(tmp_path / "built", {}, tmp_path)
+    place.folder.mkdir()
+    made = write_lessons(support, place)
+    assert write_lessons(support, place) == made  # as where it was stopped
+    table = (tmp_path / "built" / "company.json").read_text()
+    for changed, faq in ((dialogues(61), FAQ), (dialogues(60), FAQ.replace("free", "not free"))):
+        read(tmp_path, changed, faq)
+        with pytest.raises(UserError, match="have changed since this folder was begun"):
+            write_lessons(support, place)
+    assert (tmp_path / "built" / "company.json").read_text() == table
 
 
 def test_comments_in_code_are_no_headings_of_a_faq() -> None:
