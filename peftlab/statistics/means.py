@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from peftlab.statistics.crossed import ROUNDING
 from peftlab.statistics.proportions import wilson_interval
 
 if TYPE_CHECKING:
@@ -114,7 +115,8 @@ def interval_of_same_changes(change: float, count: int, level: float) -> tuple[f
 def exceeds(values: NDArray[np.float64], limit: float, *, changes: bool = False) -> float:
     """One-sided p-value that the mean of independent values is not above a limit.
 
-    Student's test; the exact binomial one where all values are 0 or 1, no changes, and the limit lies between.
+    Student's test; the exact binomial one where all values are 0 or 1, no changes, and the limit lies between. Values
+    that are all the same have no spread: theirs is the sign test.
     """
     from scipy.special import stdtr
     from scipy.stats import binom
@@ -124,8 +126,8 @@ def exceeds(values: NDArray[np.float64], limit: float, *, changes: bool = False)
         return 1.0
     if not changes and 0 < limit < 1 and np.isin(values, (0, 1)).all():
         return float(binom.sf(values.sum() - 1, count, limit))
-    error = float(values.std(ddof=1)) / math.sqrt(count)
     difference = float(values.mean()) - limit
-    if error == 0:
-        return 0.0 if difference > 0 and count >= 10 else 1.0
+    if np.ptp(values) <= ROUNDING * np.abs(values).max():
+        return 0.5**count if difference > ROUNDING * abs(limit) else 1.0
+    error = float(values.std(ddof=1)) / math.sqrt(count)
     return float(stdtr(count - 1, -difference / error))

@@ -43,3 +43,12 @@ def test_the_mean_of_clusters_is_the_plain_one_where_each_has_one_value() -> Non
     assert mean_of_clusters(np.array([0.2, 0.4]), ["one", "one"]).high == math.inf
     never = mean_of_clusters(np.zeros(60), [str(at // 20) for at in range(60)])
     assert (never.low, never.high) == wilson_interval(0, 3)
+
+
+@pytest.mark.parametrize("value", [0.1, 0.3, 1.0])
+def test_equal_values_are_held_against_a_limit_by_their_signs(value: float) -> None:
+    """Three times 0.1 have a standard deviation that is no 0, but rounding alone."""
+    three = np.full(3, value)
+    assert exceeds(three, 0.05, changes=True) == 0.125
+    assert exceeds(three, value, changes=True) == exceeds(-three, 0.0, changes=True) == 1
+    assert 0 < exceeds(np.full(20, value), 0.05, changes=True) < 1e-5
