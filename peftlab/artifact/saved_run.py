@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-PIECE = 1 << 20
-"""Bytes of a file that are read at once."""
-
 
 @dataclass(frozen=True)
 class SavedRun:
@@ -79,10 +76,19 @@ class SavedRun:
 
     def _check_weights(self) -> None:
         from peftlab.artifact.files import check_adapter, check_model
+        from peftlab.artifact.weights import fingerprint_artifact
 
         if not self.artifact.is_dir():
             raise UserError(f"the run has no {self.artifact.name}/: its weights are missing", where=str(self.folder))
         (check_model if self.is_whole else check_adapter)(self.artifact)
+        known = self.record.weights_fingerprint
+        if known is not None and fingerprint_artifact(self.artifact, is_whole=self.is_whole) != known:
+            raise UserError(
+                f"the weights in {self.artifact.name}/ are not those that this run left: another run's, or damaged",
+                where=str(self.folder),
+                hint="Copy them from where the run was made, or run the recipe again. If you have changed them on "
+                "purpose, set `weights_fingerprint` in its record.json to null.",
+            )
 
     @property
     def name(self) -> str:
@@ -118,12 +124,9 @@ class SavedRun:
     @cached_property
     def weights_sha256(self) -> str:
         """Of its files of weights together, which tells whether they are still the same."""
-        digest = hashlib.sha256()
-        for path in sorted(self.artifact.glob("*.safetensors")):
-            with path.open("rb") as file:
-                while piece := file.read(PIECE):
-                    digest.update(piece)
-        return digest.hexdigest()
+        from peftlab.artifact.weights import sha256_of_weights
+
+        return sha256_of_weights(self.artifact)
 
     @cached_property
     def tokenizer(self) -> Any:

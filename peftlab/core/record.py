@@ -209,6 +209,11 @@ class RunRecord(Config):
     throughput: Throughput | None = None
     parameters: Parameters | None = None
     artifact_bytes: int | None = None
+    weights_fingerprint: str | None = Field(
+        None,
+        description="SHA-256 of the adapter that the run left; of a whole model, of evenly spread pieces of its "
+        "weights. The run is not used with others. Null: it left none, or nobody looked.",
+    )
     initial_adapter_sha256: str | None = None
     base_fingerprint: str | None = Field(
         None,

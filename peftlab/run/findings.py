@@ -27,6 +27,7 @@ class Findings:
     throughput: Throughput | None = None
     parameters: Parameters | None = None
     artifact_bytes: int | None = None
+    weights_fingerprint: str | None = None
     initial_adapter_sha256: str | None = None
     base_sha256: str | None = None
     base_fingerprint: str | None = None

@@ -77,6 +77,7 @@ def record_of(
         throughput=findings.throughput,
         parameters=findings.parameters,
         artifact_bytes=findings.artifact_bytes,
+        weights_fingerprint=findings.weights_fingerprint,
         initial_adapter_sha256=findings.initial_adapter_sha256,
         base_fingerprint=findings.base_fingerprint,
         own_head=findings.own_head,

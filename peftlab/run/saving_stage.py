@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from peftlab.artifact.load_artifact import load_artifact
 from peftlab.artifact.save import loaded_tensors, save_artifact, tensors_to_save
+from peftlab.artifact.weights import fingerprint_artifact
 from peftlab.core.files import folder_bytes
 from peftlab.core.generators import kept_generators
 from peftlab.core.method import MethodContext
@@ -64,7 +65,7 @@ class SavingStage:
         if self._run.placement.shards and self._run.recipe.method.trains_base:
             weights = whole_tensors(model.state_dict(), keep=self._run.world.is_first)
 
-        def write() -> int:
+        def write() -> tuple[int, str | None]:
             artifact = save_artifact(
                 model,
                 self._run.recipe.method,
@@ -75,9 +76,11 @@ class SavingStage:
                 companions=self._run.recipe.task.companion_files(model.config),
                 weights=weights,
             )
-            return folder_bytes(artifact)
+            is_whole = self._run.recipe.method.trains_base
+            return folder_bytes(artifact), fingerprint_artifact(artifact, is_whole=is_whole)
 
-        self._run.findings.artifact_bytes = self._run.world.first(write)
+        found = self._run.findings
+        found.artifact_bytes, found.weights_fingerprint = self._run.world.first(write)
 
     def describe(self, model: nn.Module, context: MethodContext) -> Trained:
         """What the reloaded model is compared with."""

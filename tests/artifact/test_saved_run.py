@@ -19,7 +19,7 @@ from peftlab.artifact.saved_export import SavedExport, inputs_of_saved, open_sav
 from peftlab.artifact.saved_run import SavedRun
 from peftlab.artifact.soup import check_soup
 from peftlab.core.errors import UserError
-from peftlab.core.record import read_record
+from peftlab.core.record import read_record, write_record
 from peftlab.inference.load_tuned import load_tuned
 from peftlab.models import base_model
 
@@ -129,6 +129,21 @@ def test_a_base_that_was_overwritten_is_refused(own_base: Path, tiny_run: Callab
         assert caught.value.where == str(run.folder)
     # Records of before know of no fingerprint; nothing can be said of them.
     replace(run, record=run.record.model_copy(update={"base_fingerprint": None})).load_model(offline=True)
+
+
+@pytest.mark.parametrize("method", ["{type: lora, rank: 4}", "{type: full}"])
+def test_a_flipped_bit_in_its_weights_is_told(method: str, tiny_run: Callable[..., Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(tiny_run(method, steps=4), tmp_path / "run"))
+    run = SavedRun.open(folder)
+    (weights,) = run.artifact.glob("*.safetensors")
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(UserError, match="are not those that this run left"):
+        SavedRun.open(folder)
+    # Records of before know of no fingerprint.
+    write_record(run.record.model_copy(update={"weights_fingerprint": None}), folder)
+    SavedRun.open(folder)
 
 
 def test_a_run_on_top_of_a_run_sees_that_the_lower_one_has_changed(own_base: Path, tiny_run, tmp_path: Path) -> None:

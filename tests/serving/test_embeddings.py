@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from safetensors.torch import load_file, save_file
 
 import peftlab
 from peftlab.serving.host import Host
+from tests.changed_weights import change_weights, endless
 from tests.conftest import sentences
 
 pytestmark = pytest.mark.slow
@@ -154,9 +154,8 @@ def test_documents_are_ranked_by_the_scores_of_predict(tiny_bert: Path, tmp_path
 
 
 def test_a_vector_that_is_no_number_is_no_answer(embedding_run: Path, start: Any, tmp_path: Path) -> None:
-    folder = shutil.copytree(embedding_run, tmp_path / "broken")
-    file = folder / "adapter/adapter_model.safetensors"
-    save_file({name: tensor * float("inf") for name, tensor in load_file(file).items()}, file, {"format": "pt"})
+    folder = Path(shutil.copytree(embedding_run, tmp_path / "broken"))
+    change_weights(folder, endless)
     client = start({"broken": folder})
     for encoding in ("float", "base64"):
         status, answer, _ = client.request("POST", "/v1/embeddings", {"input": TEXTS, "encoding_format": encoding})

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors.torch import load_file, save_file
 from test_service import TEXTS
 
 from peftlab.serving.host import Host
+from tests.changed_weights import change_weights, endless
 
 
 def test_an_answer_that_does_not_come(start, tiny_run: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,10 +39,8 @@ def test_an_answer_that_does_not_come(start, tiny_run: Callable[..., Path], monk
 
 
 def test_an_answer_that_is_no_number(start, tiny_run: Callable[..., Path], tmp_path: Path) -> None:
-    folder = shutil.copytree(tiny_run(), tmp_path / "broken")
-    file = folder / "adapter/adapter_model.safetensors"
-    weights = load_file(file)
-    save_file({name: tensor * float("inf") for name, tensor in weights.items()}, file, {"format": "pt"})
+    folder = Path(shutil.copytree(tiny_run(), tmp_path / "broken"))
+    change_weights(folder, endless)
     client = start({"first": folder})
     status, body = client.predict(TEXTS[:2])
     assert (status, body["error"]) == (500, "what the model computes is no number (NaN), so it gives no answer")

@@ -19,6 +19,7 @@ import torch
 from peftlab.artifact.saved_ensemble import PairedTest
 from peftlab.artifact.saved_run import SavedRun
 from peftlab.artifact.soup import check_soup, write_soup
+from peftlab.artifact.weights import fingerprint_artifact
 from peftlab.core.config import Config, replace_config
 from peftlab.core.errors import UnsupportedError, UserError
 from peftlab.core.files import atomic_folder, folder_bytes
@@ -107,16 +108,18 @@ def build_soup(
     ]
     with atomic_folder(output) as partial:
         record, said = cook.finish([runs[at] for at in kept], Soup(kind=kind, parts=parts), partial, output, held)
+        artifact = partial / runs[0].artifact.name
         record = record.model_copy(
             update={
                 "started_at": started_at.isoformat(timespec="seconds"),
                 "seconds": time.monotonic() - started,
-                "artifact_bytes": folder_bytes(partial / runs[0].artifact.name),
+                "artifact_bytes": folder_bytes(artifact),
+                "weights_fingerprint": fingerprint_artifact(artifact, is_whole=runs[0].is_whole),
             }
         )
         write_record(record, partial)
         intervals = intervals_of(said, record.scores)
-        _write_card(record, partial / runs[0].artifact.name, runs[0], intervals)
+        _write_card(record, artifact, runs[0], intervals)
     comparison = paired_test(said, each[best], metric, best=runs[best].folder, chosen_on=chosen_on)
     return SoupResult(record=record, intervals=intervals, comparison=comparison)
 
