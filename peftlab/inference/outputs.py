@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +82,8 @@ def _write_parquet(path: Path, answers: Iterable[Mapping[str, Any]]) -> int:
 
     def flush() -> None:
         nonlocal writer
-        table = pa.Table.from_pylist([dict(row) for row in group], schema=writer.schema if writer else None)
+        columns = {name: _column(name, group, writer and writer.schema.field(name)) for name in group[0]}
+        table = pa.Table.from_arrays(list(columns.values()), list(columns))
         if writer is None:
             writer = pq.ParquetWriter(path, pa.schema([_settled(field) for field in table.schema]))
             table = table.cast(writer.schema)
@@ -100,6 +101,27 @@ def _write_parquet(path: Path, answers: Iterable[Mapping[str, Any]]) -> int:
         if writer is not None:
             writer.close()
     return count
+
+
+def _column(name: str, rows: Sequence[Mapping[str, Any]], field: Any) -> Any:
+    """A column of some rows; where some hold texts and others lists, as inputs may, the lists are JSON as in CSV files.
+
+    Args:
+        name: Of the column.
+        rows: That hold it.
+        field: Its type, which rows before have settled; None: these do.
+    """
+    values, kind = [row.get(name) for row in rows], None if field is None else field.type
+    if kind is not None and pa.types.is_list(kind) and any(isinstance(value, str) for value in values):
+        raise UserError(  # pyarrow would take a text for the list of its letters
+            f"the column `{name}` holds lists in the first {GROUP:,} rows and texts in later ones: no Parquet file can",
+            where="--output",
+            hint="Write a .jsonl or a .csv file.",
+        )
+    try:
+        return pa.array(values, kind)
+    except (pa.ArrowInvalid, pa.ArrowTypeError):
+        return pa.array([_cell(value) for value in values], pa.string())
 
 
 _ENTITY = pa.struct(

@@ -12,11 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from peftlab.core.errors import UserError
 from peftlab.core.reporter import Silent
 from peftlab.data.data_config import DataConfig
 from peftlab.data.streaming import CHUNK_ROWS, stream_file, stream_rows
 from peftlab.inference.load_tuned import load_tuned
-from peftlab.inference.outputs import write_answers
+from peftlab.inference.outputs import GROUP, write_answers
 from peftlab.inference.predict import predict_rows
 
 pytestmark = pytest.mark.slow
@@ -72,6 +73,7 @@ def test_memory_does_not_grow_with_the_file(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["csv", "jsonl", "parquet"])
 def test_answers_are_written_as_they_come(kind: str, tmp_path: Path) -> None:
     written = ROWS // 2
+    pa.array(["text"])  # the first one imports pandas
     tracemalloc.start()
     try:
         answers = ({"index": row, "text": f"{TEXT}{row}", "scores": {"a": 0.5, "b": 0.5}} for row in range(written))
@@ -80,3 +82,19 @@ def test_answers_are_written_as_they_come(kind: str, tmp_path: Path) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 12_000_000
+
+
+def test_columns_of_texts_and_lists_are_written(tmp_path: Path) -> None:
+    """A file of rows that a task takes may hold texts in some rows and lists of words in others."""
+
+    def rows(first: object, last: object) -> Iterator[dict[str, object]]:
+        yield from ({"index": row, "text": first} for row in range(GROUP))
+        yield {"index": GROUP, "text": last}
+
+    mixed = [{"text": "a"}, {"text": ["a", "é"]}]
+    for answers, last in ((mixed, '["a", "é"]'), (rows("a", ["b"]), '["b"]'), (rows(None, ["b"]), '["b"]')):
+        write_answers(tmp_path / "out.parquet", answers)
+        assert pq.read_table(tmp_path / "out.parquet")["text"][-1].as_py() == last
+    with pytest.raises(UserError, match="`text` holds lists in the first"):
+        write_answers(tmp_path / "new.parquet", rows(["a"], "b"))
+    assert not (tmp_path / "new.parquet").exists()
