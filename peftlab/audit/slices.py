@@ -140,6 +140,6 @@ def _by_rare_words(audited: Audited) -> list[Slice]:
 def _numbers(values: Any) -> NDArray[np.float64] | None:
     try:
         numbers = np.array([float(value) for value in values])
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return numbers if np.isfinite(numbers).all() else None

@@ -189,7 +189,9 @@ def _construct(node: Node, path: KeyPath, lines: dict[KeyPath, int]) -> Any:
     if isinstance(node, MappingNode):
         mapping: dict[str, Any] = {}
         for key_node, value_node in node.value:
-            key = _construct_key(key_node)
+            key = _construct_text(key_node) if isinstance(key_node, ScalarNode) else None
+            if key is None:
+                raise MarkedYAMLError(problem="a key must be a plain word", problem_mark=key_node.start_mark)
             if key in mapping:
                 raise MarkedYAMLError(problem=f"the key `{key}` is written twice", problem_mark=key_node.start_mark)
             lines[(*path, key)] = key_node.start_mark.line + 1
@@ -200,10 +202,23 @@ def _construct(node: Node, path: KeyPath, lines: dict[KeyPath, int]) -> Any:
     return _construct_scalar(node)
 
 
-def _construct_key(node: Node) -> str:
-    if not isinstance(node, ScalarNode):
-        raise MarkedYAMLError(problem="a key must be a plain word", problem_mark=node.start_mark)
-    return str(node.value)
+def _construct_text(node: Node) -> str:
+    """The text of a node. JSON, which is YAML, writes an emoji as two escapes, and these are one character."""
+    text = str(node.value)
+    try:
+        return whole_characters(text)
+    except UnicodeError:
+        problem = f"{text!a} holds half a character: an escape of a pair without the other one"
+        raise MarkedYAMLError(problem=problem, problem_mark=node.start_mark) from None
+
+
+def whole_characters(text: str) -> str:
+    """A text whose surrogate pairs are the characters that they stand for.
+
+    Raises:
+        UnicodeError: It holds half a pair, which no file can.
+    """
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16")
 
 
 _COLLECTIONS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
@@ -213,7 +228,7 @@ _SCALARS = YAML(typ="safe", pure=True)
 def _construct_scalar(node: Node) -> Any:
     tag = str(node.tag).rpartition(":")[2]
     if tag == "str" or tag == "timestamp":
-        return node.value
+        return _construct_text(node)
     if tag in {"int", "float", "bool", "null"}:
         constructor = _SCALARS.constructor
         return getattr(constructor, f"construct_yaml_{tag}")(node)
@@ -355,4 +370,5 @@ __all__ = [
     "parse_yaml_value",
     "read_yaml",
     "replace_config",
+    "whole_characters",
 ]

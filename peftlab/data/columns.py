@@ -14,6 +14,7 @@ from peftlab.data.table import Table
 from peftlab.data.text_files import TextRows
 
 _MISSING = "is missing or empty"
+_HALF = "holds half of a character (a lone surrogate)"
 _NULL_HINT = "Set `data.drop_missing: true` to leave such rows out."
 
 
@@ -78,7 +79,7 @@ def is_missing(value: Any) -> bool:
 
 
 def check_columns(split: Split, text_columns: Sequence[str], label_columns: Sequence[str]) -> None:
-    """Check that texts are texts, and that no label is missing.
+    """Check that texts are texts, that no label is missing, and that all is made of whole characters.
 
     Raises:
         DataError: Naming the first row, and how many there are.
@@ -87,7 +88,7 @@ def check_columns(split: Split, text_columns: Sequence[str], label_columns: Sequ
         values = split.columns[column]
         _refuse(split, column, lambda value: value is None, _MISSING, _NULL_HINT)
         _refuse(split, column, lambda value: not _is_text(value), "is no text", "Choose another column for the text.")
-        _refuse(split, column, _has_half_character, "holds half of a character (a lone surrogate)", "Mend these rows.")
+        _refuse(split, column, _has_half_character, _HALF, "Mend these rows.")
         if split.name == "train" and len(values) and all(_is_number(value) for value in values):
             raise DataError(
                 f"the column `{column}` holds numbers only, the first is {values[0]!r}; it cannot be the text",
@@ -97,6 +98,9 @@ def check_columns(split: Split, text_columns: Sequence[str], label_columns: Sequ
     for column in label_columns:
         refuse_all_missing(split, column)
         _refuse(split, column, lambda value: value is None, _MISSING, _NULL_HINT)
+    for column in split.columns:  # turns of a chat and responses too, which are no plain texts
+        if column not in text_columns:
+            _refuse(split, column, _has_half_character, _HALF, "Mend these rows.")
 
 
 def refuse_all_missing(split: Split, column: str) -> None:
@@ -131,12 +135,15 @@ def _is_text(value: Any) -> bool:
 def _is_number(value: Any) -> bool:
     try:
         float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return False
     return True
 
 
 def _has_half_character(value: Any) -> bool:
     # JSON can write half of a surrogate pair; no tokenizer takes it, and no file can hold it.
-    text = value if isinstance(value, str) else "".join(value)
-    return not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text)
+    if isinstance(value, str):
+        return not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value)
+    if isinstance(value, dict):
+        return any(map(_has_half_character, (*value, *value.values())))
+    return isinstance(value, list) and any(map(_has_half_character, value))

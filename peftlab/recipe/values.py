@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
-from peftlab.core.config import Document, KeyPath
+from peftlab.core.config import Document, KeyPath, whole_characters
 from peftlab.core.errors import ConfigError
 from peftlab.data.data_config import SplitSources
 from peftlab.data.given import GivenRows, given_rows
@@ -42,12 +42,23 @@ def _plain(value: Any, source: str, path: KeyPath) -> Any:
         for key in value:
             if not isinstance(key, str):
                 raise ConfigError(f"a key must be a plain word, not {key!r}", where=place.removesuffix(": "))
-        return {key: _plain(item, source, (*path, key)) for key, item in value.items()}
+        return {_text(key, place): _plain(item, source, (*path, key)) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(item, source, (*path, at)) for at, item in enumerate(value)]
+    if type(value) is str:
+        return _text(value, place)
     if type(value).__module__ == "numpy" and hasattr(value, "item") and getattr(value, "ndim", 0) == 0:
         return value.item()
     return value
+
+
+def _text(value: str, place: str) -> str:
+    try:
+        return whole_characters(value)
+    except UnicodeError:
+        raise ConfigError(
+            f"{value!a} holds half a surrogate pair, which no file can", where=place.removesuffix(": ")
+        ) from None
 
 
 def _is_address(value: Any, is_split: bool) -> bool:

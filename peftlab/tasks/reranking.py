@@ -314,7 +314,7 @@ class Reranking(Task):
         value = split.columns[self.label][row]
         try:
             relevance = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             relevance = math.nan
         if not (math.isfinite(relevance) and relevance >= 0):
             raise DataError(

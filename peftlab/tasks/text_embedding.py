@@ -357,7 +357,7 @@ class TextEmbedding(Task):
         for row, value in enumerate(split.columns[self.score]):
             try:
                 scores.append(float(value))
-            except (TypeError, ValueError):
+            except (TypeError, ValueError, OverflowError):
                 scores.append(math.nan)
             if not math.isfinite(scores[-1]):
                 raise DataError(

@@ -279,10 +279,10 @@ class TextRegression(Task):
         value = split.columns[self.label][row]
         try:
             target = float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             target = math.nan
         if not math.isfinite(target):
             raise DataError(
-                f"the target {value!r} in column `{self.label}` is not a finite number", where=split.where(row)
+                f"the target {value!r:.40} in column `{self.label}` is not a finite number", where=split.where(row)
             )
         return target

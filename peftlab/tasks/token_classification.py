@@ -41,7 +41,7 @@ from peftlab.tasks._tags import (
     to_bio,
 )
 from peftlab.tasks._weights import weights_like
-from peftlab.tasks._word_lists import as_list, listed
+from peftlab.tasks._word_lists import as_list, listed, tags_of
 from peftlab.tasks.guesses.tags import guess_tags
 from peftlab.tasks.spans.labelled import read_spans, tags_of_spans
 from peftlab.tasks.text_inputs import (
@@ -385,7 +385,7 @@ class TokenClassification(Task):
         if self.spans is not None:
             return self._of_spans(split, row)[0]
         value = split.columns[self.tags][row]
-        tags = [tidy(tag) for tag in (value.split() if isinstance(value, str) else value)]
+        tags = [tidy(tag) for tag in tags_of(value, self.tags, split.where(row))]
         if self.tag_names is None:
             return tags
         return [self._name(tag, split.where(row)) if is_number(tag) else tag for tag in tags]

@@ -306,6 +306,7 @@ def test_one_row_cannot_be_split(tmp_path):
         ),
         ([{"text": "a", "label": None}, {"text": "b"}], "is missing in every row of the train split"),
         ([{"text": "a\ud800", "label": 1}], "row 1: .*surrogate"),
+        ([{"text": "a", "label": [{"content": "\ud800"}]}], "row 1: the column `label` .*surrogate"),
     ],
 )
 def test_columns_that_cannot_be_used_name_the_row(rows, message, tmp_path):

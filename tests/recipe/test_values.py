@@ -86,6 +86,7 @@ def test_rows_are_written_down_by_their_number_and_fingerprint() -> None:
         ({"data": {"source": ""}}, "data.source", "an address is needed"),
         ({"data": {"source": ROWS, "test_fraction": 2}}, "data.test_fraction", "less than 1"),
         ({"training": {3: 4}}, "training", "a key must be a plain word, not 3"),
+        ({"training": {"schedule": "\ud83d"}}, "training.schedule", "half a surrogate pair"),
     ],
 )
 def test_every_mistake_names_its_key(change: dict[str, Any], where: str, message: str) -> None:

@@ -95,6 +95,7 @@ def test_loss_counts_words_not_tokens(bert_tokenizer) -> None:
         ({"tokens": [["a", "b"]], "tags": [["O"]]}, "2 words, but 1 tags"),
         ({"tokens": [["a"]], "tags": [["B-LCO"]]}, "Did you mean `B-LOC`"),
         ({"tokens": [[]], "tags": [[]]}, "no words"),
+        ({"tokens": [["a"]], "tags": [5]}, "holds 5, and no list of tags"),
     ],
 )
 def test_wrong_rows_are_named(rows: dict, message: str) -> None:

@@ -204,11 +204,11 @@ def _margin(split: Split, row: int, column: str) -> float:
     value = split.columns[column][row]
     try:
         margin = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         margin = math.nan
     if not (math.isfinite(margin) and margin >= 0):
         raise DataError(
-            f"the margin {value!r} in column `{column}` is no number of 0 or more",
+            f"the margin {value!r:.40} in column `{column}` is no number of 0 or more",
             where=split.where(row),
             hint="It says by how much the chosen response is better.",
         )

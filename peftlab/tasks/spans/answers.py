@@ -80,7 +80,7 @@ def _whole(value: Any, where: str) -> int | None:
         return None
     try:
         return int(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise DataError(f"answer_start is {value!r}; the place of a character is needed", where=where) from None
 
 
