@@ -352,6 +352,23 @@ def _fields_at(cls: type[Config], loc: tuple[Key, ...]) -> list[str] | None:
     return list(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else None
 
 
+def refuse_unused(config: Config, goes_with: Mapping[str, tuple[str, bool]]) -> None:
+    """Refuse keys that have no effect as the others are: whoever sets them believes that they have one.
+
+    A key that has its default is taken for one that is not set: what a run writes down has all of them.
+
+    Args:
+        config: From a validator of its class.
+        goes_with: By key what it goes with, and whether that is so.
+
+    Raises:
+        WrongKeyError: With the first such key.
+    """
+    for key, (what, is_used) in goes_with.items():
+        if not is_used and getattr(config, key) != type(config).model_fields[key].default:
+            raise WrongKeyError((key,), f"`{key}` goes with `{what}`, and has no effect without it")
+
+
 def replace_config(config: ConfigT, **changes: Any) -> ConfigT:
     """A copy with some fields changed, validated anew."""
     values = {name: getattr(config, name) for name in type(config).model_fields}
@@ -369,6 +386,7 @@ __all__ = [
     "parse_yaml",
     "parse_yaml_value",
     "read_yaml",
+    "refuse_unused",
     "replace_config",
     "whole_characters",
 ]

@@ -14,6 +14,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+def goes_with(objective: str, *, mines: bool) -> dict[str, tuple[str, bool]]:
+    """The keys that are not always read: with what they go, and whether that is so."""
+    readers = {"symmetric": "infonce", "margin": "triplet"}
+    found = {key: (f"objective: {reader}", objective == reader) for key, reader in readers.items()}
+    return {**found, "mining_margin": ("mined_negatives", mines)}
+
+
 def info_nce(vectors: Tensor, keys: Tensor, *, temperature: float, symmetric: bool) -> Tensor:
     """InfoNCE with in-batch negatives (``MultipleNegativesRankingLoss``; https://arxiv.org/abs/1807.03748).
 

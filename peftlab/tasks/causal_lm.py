@@ -17,6 +17,7 @@ from peftlab.tasks.language.blocks import Blocks, TokenStream
 from peftlab.tasks.language.decoder import DecoderTask, shifted
 from peftlab.tasks.language.perplexity import PerplexityScorer, predict_losses
 from peftlab.tasks.language.user_text import added_around
+from peftlab.tasks.text_inputs import refuse_lists
 
 if TYPE_CHECKING:
     from torch import nn
@@ -37,7 +38,8 @@ class CausalLm(DecoderTask):
         return (self.text,)
 
     def check_split(self, split: Split, labels: tuple[str, ...]) -> None:
-        """Any text will do."""
+        """Any text will do, but no list."""
+        refuse_lists(split, self.text_columns())
 
     def build_tokenizer(self, train: Split, vocabulary_size: int) -> Any:
         """Byte-level BPE, trained on the training split."""

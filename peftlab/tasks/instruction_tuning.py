@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 from pydantic import Field, PositiveInt
 
 from peftlab.core.config import replace_config
-from peftlab.core.errors import DataError
+from peftlab.core.errors import ConfigError, DataError
 from peftlab.core.model_facts import ModelFacts, TokenizerFacts
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Head, Inference, Prediction, Scorer, Task
@@ -113,6 +113,12 @@ class InstructionTuning(ConversationTask):
             check_encoder_decoder(facts, lengths=lengths, is_chat=self.is_chat, packing=self.packing)
             return
         super().check(facts)
+        if self.max_target_length is not None:
+            raise ConfigError(
+                f"`max_target_length` is for encoder-decoders, and {facts.path} is none",
+                where="task.max_target_length",
+                hint="Leave it out: max_length is for prompt and response together.",
+            )
         if self.packing:
             check_packing(facts)
 

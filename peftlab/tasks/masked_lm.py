@@ -18,7 +18,7 @@ from peftlab.tasks.guesses.plain_text import guess_gaps
 from peftlab.tasks.language.blocks import Blocks, TokenStream
 from peftlab.tasks.language.decoder import LanguageTask, pad_language
 from peftlab.tasks.language.perplexity import PerplexityScorer, predict_losses
-from peftlab.tasks.text_inputs import IGNORED, check_length
+from peftlab.tasks.text_inputs import IGNORED, check_length, refuse_lists
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -55,7 +55,8 @@ class MaskedLm(LanguageTask):
         check_length(self.max_length, facts)
 
     def check_split(self, split: Split, labels: tuple[str, ...]) -> None:
-        """Any text will do."""
+        """Any text will do, but no list."""
+        refuse_lists(split, self.text_columns())
 
     def head(self, labels: tuple[str, ...]) -> Head:
         """The language model's own; what of it the checkpoint lacks is new."""

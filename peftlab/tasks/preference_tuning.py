@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
+from peftlab.core.config import refuse_unused
 from peftlab.core.errors import DataError, UnsupportedError
 from peftlab.core.record import Guard
 from peftlab.core.splits import EncodedSplit, Example, Split
@@ -101,6 +102,11 @@ class PreferenceTuning(ComparedResponses, DecoderTask):
     def _columns_differ(self) -> PreferenceTuning:
         if len({*self.source_columns()}) < len(self.source_columns()):
             raise ValueError("prompt, responses and label must be different columns")
+        readers = {"label_noise": ("cdpo", "robust"), "gamma": ("simpo",)}
+        readers |= dict.fromkeys(("desirable_weight", "undesirable_weight"), ("kto",))
+        refuse_unused(
+            self, {key: (f"objective: {' | '.join(kinds)}", self.objective in kinds) for key, kinds in readers.items()}
+        )
         return self
 
     @property

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_validator
 
 from peftlab.core.capabilities import EmbedsText
+from peftlab.core.config import refuse_unused
 from peftlab.core.errors import DataError, UnsupportedError
 from peftlab.core.metric_scorer import MetricScorer
 from peftlab.core.model_facts import ModelFacts
@@ -22,7 +23,7 @@ from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Prediction, Scorer, Task, UntouchedBase
 from peftlab.core.task_guess import Guesser
 from peftlab.core.words import comparable
-from peftlab.tasks._embedding_losses import cosent, info_nce, matryoshka, triplet
+from peftlab.tasks._embedding_losses import cosent, goes_with, info_nce, matryoshka, triplet
 from peftlab.tasks._hard_negatives import mine, ranks_in_corpus
 from peftlab.tasks._scorers import CorrelationScorer
 from peftlab.tasks._sentence_transformers import sentence_transformers_files
@@ -111,8 +112,7 @@ class TextEmbedding(Task):
             raise ValueError("pairs with a score have no negatives")
         if self.objective == "triplet" and not has_negatives:
             raise ValueError("triplets need `negatives` or `mined_negatives`")
-        if self.symmetric and self.objective != "infonce":
-            raise ValueError("`symmetric` goes with `objective: infonce`")
+        refuse_unused(self, goes_with(self.objective, mines=self.mined_negatives > 0))
         return self
 
     # --- rows -------------------------------------------------------------------------------------------------------

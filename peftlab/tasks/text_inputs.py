@@ -62,12 +62,32 @@ def with_columns(split: Split, columns: Sequence[str], change: Callable[[Any], A
     return replace(split, columns={**split.columns, **changed})
 
 
+def refuse_lists(split: Split, columns: Sequence[str]) -> None:
+    """Refuse lists where texts are needed: a tokenizer takes a list of two for a pair of texts.
+
+    Raises:
+        DataError: Naming the first row.
+    """
+    for column in columns:
+        for row, value in enumerate(split.columns.get(column, ())):
+            if isinstance(value, list):
+                raise DataError(
+                    f"the column `{column}` is no text: {value!r:.60}",
+                    where=split.where(row),
+                    hint=f"Join what is in the lists, or name one text of them, such as `{column}.0`.",
+                )
+
+
 def without_blank_texts(split: Split, columns: Sequence[str]) -> Split:
     """The same split; texts that show nothing are None, as empty fields of a CSV file are.
 
     A tokenizer may make something of them, or nothing at all. They are judged here, so that no base model decides
     whether a row can be used.
+
+    Raises:
+        DataError: A row holds a list in the place of a text.
     """
+    refuse_lists(split, columns)
     return with_columns(split, columns, lambda value: None if isinstance(value, str) and is_blank(value) else value)
 
 

@@ -51,7 +51,6 @@ from peftlab.tasks.text_inputs import (
     check_length,
     model_inputs,
     with_columns,
-    without_blank_texts,
 )
 from peftlab.tasks.windows import Windows, check_stride, count_windows, describe_windows
 
@@ -124,7 +123,7 @@ class TokenClassification(Task):
 
     def tidy_rows(self, split: Split) -> Split:
         """Texts without a word, and empty tags, are missing; lists that a table holds as text are lists."""
-        split = without_blank_texts(split, (self.tokens,))
+        split = with_columns(split, (self.tokens,), lambda value: tidy_value(value, None))
         if self.spans is not None:
             return with_columns(split, (self.spans,), lambda value: [] if value is None else value)
         split = with_columns(split, (self.tokens,), lambda value: listed(value) or None)

@@ -217,6 +217,8 @@ def test_what_does_not_go_together_is_refused(tiny_bert: Path, tmp_path: Path) -
         ({"objective": "cosent", "score": "s", "mined_negatives": 1}, "have no negatives"),
         ({"objective": "triplet"}, "need `negatives`"),
         ({"objective": "triplet", "mined_negatives": 1, "symmetric": True}, "`symmetric` goes with"),
+        ({"margin": 0.3}, "`margin` goes with `objective: triplet`"),
+        ({"mining_margin": 0.3}, "`mining_margin` goes with `mined_negatives`"),
     ):
         with pytest.raises(ValueError, match=words):
             TextEmbedding.model_validate(keys)

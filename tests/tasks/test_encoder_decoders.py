@@ -201,6 +201,13 @@ def test_a_decoder_needs_a_token_to_begin_with() -> None:
     facts = ModelFacts("mbart", "mbart", "encoder_decoder", {"decoder_start_token_id": None})
     with pytest.raises(UnsupportedError, match="decoder begins"):
         InstructionTuning().check(facts)
+    with pytest.raises(ConfigError, match="`max_target_length` is for encoder-decoders"):
+        InstructionTuning(max_target_length=8).check(ModelFacts("gpt2", "gpt2", "decoder", {}))
+
+
+def test_the_shortest_placeholder_has_a_prompt_and_a_response() -> None:
+    """`estimate` asks for it where nothing longer fits."""
+    assert {len(tokens) for tokens in TASK.placeholder(1, ()).values()} == {1}
 
 
 def test_noise_on_embeddings_reaches_the_encoder() -> None:

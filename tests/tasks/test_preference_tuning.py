@@ -13,6 +13,7 @@ import peft
 import pytest
 import torch
 import transformers
+from pydantic import ValidationError
 from safetensors.torch import load_file
 
 import peftlab
@@ -112,7 +113,11 @@ def texts_of(example: dict[str, Any]) -> tuple[list[int], list[int]]:
 @pytest.mark.parametrize("kind", ["dpo", "ipo", "cdpo", "robust", "length_normalised", "orpo", "simpo"])
 def test_the_loss_of_pairs_is_the_papers_formula(kind: Any, gpt2: tuple[Any, Any]) -> None:
     model, tokenizer = gpt2
-    task = PreferenceTuning(objective=kind, beta=0.3, label_noise=0.2, gamma=0.7, max_length=48)
+    own_keys = {"cdpo": {"label_noise": 0.2}, "robust": {"label_noise": 0.2}, "simpo": {"gamma": 0.7}}.get(kind, {})
+    task = PreferenceTuning(objective=kind, beta=0.3, max_length=48, **own_keys)
+    for key in {"label_noise", "gamma", "undesirable_weight"} - own_keys.keys():
+        with pytest.raises(ValidationError, match=f"`{key}` goes with `objective"):
+            PreferenceTuning(objective=kind, **{key: 0.3})
     examples, batch = batch_of(task, pairs(), tokenizer)
     expected = 0.0
     for example in examples:

@@ -10,6 +10,9 @@ import torch
 from peftlab.core.errors import ConfigError, DataError, UnsupportedError
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.splits import Split
+from peftlab.core.task import Task
+from peftlab.tasks.causal_lm import CausalLm
+from peftlab.tasks.masked_lm import MaskedLm
 from peftlab.tasks.text_classification import TextClassification
 from peftlab.tasks.text_pair_classification import TextPairClassification
 from peftlab.tasks.text_regression import TextRegression
@@ -99,6 +102,14 @@ def test_lengths_and_families_that_cannot_be() -> None:
         TextClassification(max_length=65).check(facts())
     with pytest.raises(UnsupportedError, match="encoder-decoder"):
         TextClassification(max_length=8).check(facts(family="encoder_decoder"))
+
+
+@pytest.mark.parametrize("task", [TextClassification(), MaskedLm(), CausalLm()], ids=lambda task: task.registered_name)
+def test_a_list_is_no_text(task: Task) -> None:
+    """A tokenizer takes a list of two for a pair of texts, and fails for another one."""
+    rows = split(text=["fine", ["a", "b"]], label=["x", "y"])
+    with pytest.raises(DataError, match=r"row 2: the column `text` is no text: \['a', 'b'\]"):
+        task.check_split(task.tidy_rows(rows), ("x", "y"))
 
 
 def test_targets_are_finite_numbers() -> None:

@@ -145,8 +145,8 @@ class _Cook:
     def validate(self, runs: Sequence[SavedRun], splits: Mapping[str, Split], metric: str) -> float:
         """The score of the runs' mean on the validation split."""
         with tempfile.TemporaryDirectory(prefix="peftlab-soup-") as name:
-            folder = Path(name)
-            self._write(runs, self._first.record.model_copy(update={"calibration": None}), folder)
+            folder, unlike = Path(name), {"calibration": None, "weights_fingerprint": None}
+            self._write(runs, self._first.record.model_copy(update=unlike), folder)
             said = ask(
                 self._load(folder),
                 {"validation": splits["validation"]},

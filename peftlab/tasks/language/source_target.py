@@ -101,9 +101,12 @@ def source_and_target(turns: Sequence[Turn]) -> Example:
 
 
 def shared_length(length: int, source: int, target: int) -> Example:
-    """A placeholder of so many tokens in all, which it has of a prompt and a response as the longest ones would."""
-    own = min(length - 1, max(1, round(length * target / (source + target)))) if length > 1 else length
-    return {"input_ids": [0] * (length - own), "labels": [0] * own}
+    """A placeholder of so many tokens in all, which it has of a prompt and a response as the longest ones would.
+
+    Each has one at least.
+    """
+    own = max(1, min(length - 1, round(length * target / (source + target))))
+    return {"input_ids": [0] * max(1, length - own), "labels": [0] * own}
 
 
 def check_encoder_decoder(facts: ModelFacts, *, lengths: dict[str, int], is_chat: bool, packing: bool) -> None:
