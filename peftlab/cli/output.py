@@ -19,6 +19,7 @@ from typing import Any, Self, TextIO
 
 from peftlab.cli.json_object import print_error
 from peftlab.core.errors import PeftlabError, first_line
+from peftlab.core.files import as_os_error
 from peftlab.core.plugins import fault_of
 from peftlab.core.reporter import PlainReporter, Silent, tell
 from peftlab.training.launch import is_first_process
@@ -46,6 +47,7 @@ def show_error(error: BaseException, *, as_json: bool = False) -> int:
     Returns:
         The exit code.
     """
+    error = as_os_error(error)
     exit_code, text = exit_code_of(error), str(error)
     if isinstance(error, BrokenPipeError) and reader_has_left():
         return READER_LEFT

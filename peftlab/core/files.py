@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import re
 import shutil
 import tempfile
 import threading
@@ -17,6 +19,7 @@ from peftlab.core.errors import did_you_mean
 _READING_UMASK = threading.Lock()
 PARTIAL, RETIRED = ".partial", ".retired"
 """Endings of what is being written, and of what it takes the place of."""
+_OF_DISKS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
 
 
 def cache_folder() -> Path:
@@ -108,6 +111,16 @@ def is_unfinished(path: PurePath) -> bool:
 def unfinished_in(folder: Path) -> list[Path]:
     """What processes that were killed while they wrote have left in a folder, itself and not below."""
     return [path for path in folder.glob(".*") if is_unfinished(PurePath(path.name))]
+
+
+def as_os_error(error: BaseException) -> BaseException:
+    """The same error; of a disk that is full or broken always Python's own.
+
+    Libraries that are written in Rust, as safetensors and tokenizers, say its number in their text alone.
+    """
+    found = None if isinstance(error, OSError) else re.search(r"\(os error (\d+)\)", str(error))
+    number = int(found[1]) if found else 0
+    return OSError(number, os.strerror(number)) if number in _OF_DISKS else error
 
 
 def folder_bytes(folder: Path) -> int:

@@ -9,7 +9,7 @@ import torch
 
 from peftlab.core.callback import CallbackError
 from peftlab.core.errors import PeftlabError, first_line
-from peftlab.core.files import write_text
+from peftlab.core.files import as_os_error, write_text
 from peftlab.core.plugins import fault_of
 from peftlab.core.record import DataSummary, Guard, RunRecord, Status
 from peftlab.measurement.environment import describe_environment
@@ -120,6 +120,7 @@ def _status(
         return "out_of_memory", f"{first} {_way_to_less_memory(recipe)}; `peftlab estimate` tells what else helps."
     if isinstance(error, PeftlabError):
         return "failed", str(error)
+    error = as_os_error(error)
     if lacks_determinism(error):
         return "failed", f"{first_line(error)} Set training.deterministic to false."
     if isinstance(error, OSError):

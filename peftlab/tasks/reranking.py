@@ -18,7 +18,7 @@ from peftlab.core.model_facts import ModelFacts
 from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Head, Prediction, Task
 from peftlab.core.task_guess import Guesser
-from peftlab.tasks._labels import is_blank
+from peftlab.tasks._labels import is_blank, tidy_value
 from peftlab.tasks._ranking_losses import LOSSES
 from peftlab.tasks.guesses.searching import guess_ranks
 from peftlab.tasks.text_inputs import (
@@ -27,6 +27,7 @@ from peftlab.tasks.text_inputs import (
     encode_texts,
     pad,
     sequence_logits,
+    with_columns,
     without_blank_texts,
 )
 
@@ -139,7 +140,8 @@ class Reranking(Task):
 
     def tidy_rows(self, split: Split) -> Split:
         """Blank texts are missing."""
-        return without_blank_texts(split, (self.query, self.document))
+        split = without_blank_texts(split, (self.query,))
+        return with_columns(split, (self.document,), lambda value: tidy_value(value, None))  # a query's are a list
 
     def check(self, facts: ModelFacts) -> None:
         """Refuse encoder-decoders, and lengths beyond the model's positions."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -11,8 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
-from peftlab.core.files import atomic_file, atomic_folder, write_text
+from peftlab.core.files import as_os_error, atomic_file, atomic_folder, write_text
 
 
 @pytest.fixture(params=[0o022, 0o002, 0o077])
@@ -55,3 +57,12 @@ def test_threads_that_write_side_by_side_leave_the_umask_as_it_was(umask: int, t
         sys.setswitchinterval(before)
     assert {mode(path) for path in tmp_path.iterdir()} == {0o666 & ~umask}
     assert os.umask(umask) == umask
+
+
+def test_a_full_disk_is_told_alike_by_a_library_written_in_rust() -> None:
+    told = SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+    found = as_os_error(told)
+    assert isinstance(found, OSError)
+    assert found.errno == errno.ENOSPC
+    other = ValueError("no such file (os error 2)")
+    assert as_os_error(other) is other
