@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+from benchmarks.gpu.ready import start
 from benchmarks.gpu.steps.step import Findings, run_step
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -21,7 +21,7 @@ def main(findings: Findings) -> None:
     report = findings.scratch / "gpu_tests.xml"
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
     # Only the files that hold some: to import the others would cost time, and packages that are not needed.
-    done = subprocess.run([*command, *map(str, files)], cwd=ROOT, check=False)
+    code = start([*command, *map(str, files)], folder=ROOT).wait()
     outcomes = read_report(report)
     findings.note("tests", outcomes)
     counts = {kind: sum(test["outcome"] == kind for test in outcomes.values()) for kind in ("passed", "failed")}
@@ -29,9 +29,9 @@ def main(findings: Findings) -> None:
     findings.line = f"{counts['passed']} of {len(outcomes)} passed"
     if findings.device == "cpu" and skipped:
         findings.line += f"; not applicable on cpu: {len(outcomes) - sum(counts.values())}"
-    if done.returncode != 0 or not outcomes:
+    if code != 0 or not outcomes:
         failed = [name for name, test in outcomes.items() if test["outcome"] == "failed"]
-        findings.fail(f"pytest ended with {done.returncode}; failed: {', '.join(failed) or 'none'}")
+        findings.fail(f"pytest ended with {code}; failed: {', '.join(failed) or 'none'}")
     elif findings.device == "cuda" and skipped:
         findings.fail(f"some were skipped: {'; '.join(sorted(skipped))}")
 
