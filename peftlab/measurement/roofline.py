@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from peftlab.acceleration import onednn
+from peftlab.measurement.product_flops import ProductFlops
 
 SIZES = {"cpu": 1024, "cuda": 8192}
 REPETITIONS = 15
@@ -98,10 +98,10 @@ def fit_step_flops(
     known = {**_onednn_flops(), **_quantized_flops(), **_grouped_flops()}
 
     def count(length: int, texts: int) -> int:
-        counter = FlopCounterMode(display=False, custom_mapping=known)
+        counter = ProductFlops(known)
         with counter, sdpa_kernel(SDPBackend.MATH):
             run_step(length, texts)
-        return counter.get_total_flops()
+        return counter.total
 
     singles = [count(length, 1) for length in lengths]
     step = 2 * singles[0] - count(lengths[0], 2)
