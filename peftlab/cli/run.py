@@ -54,6 +54,7 @@ def run(
 ) -> None:
     """Tune a model as a recipe says, evaluate it, and leave a record."""
     if processes is not None and processes > 1:
+        _read(recipe, overrides or [])  # what is wrong with it is told before each process loads torch
         arguments = _arguments(recipe, overrides, output_dir, resume, device, process_timeout, offline, as_json)
         raise typer.Exit(_run_processes(arguments, processes, threads))
     with contextlib.ExitStack() as entered:
