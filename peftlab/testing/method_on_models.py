@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from peftlab.core.errors import UnsupportedError, UserError
 from peftlab.core.method import METHODS, Method
 from peftlab.core.registry import Registry
 from peftlab.testing.broken_contract import BrokenContractError, require, require_guard
-from peftlab.testing.method_training import Paused, begin, logits_of, step, train, wrap
+from peftlab.testing.method_training import Paused, begin, logits_of, step, wrap
 from peftlab.testing.plugin_contract import PluginContract, Section
 from peftlab.testing.tiny_models import KIND_OF, Kind, NoTokenizer, toy_batch
 from peftlab.testing.waits import Waits, package_of
@@ -27,9 +28,7 @@ from peftlab.training.training_config import GUARDS
 STEPS = 30
 """That a method is told its run will have."""
 LEARNED = 16
-"""Steps in which the loss has to fall."""
-TRAINED = 12
-"""Steps of a model that is saved."""
+"""Steps in which the loss has to fall, and of a model that is saved."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +47,33 @@ class Case:
         return f"{self.section.get('type', 'unnamed')}-{self.kind}"
 
 
+@dataclass(frozen=True)
+class Learned:
+    """A model that has been trained.
+
+    Args:
+        method: That has wrapped it.
+        model: In eval mode.
+        losses: Of each step.
+        base: Knows what was frozen as it was before.
+        gradients: Has seen those of each step.
+    """
+
+    method: Method
+    model: Any
+    losses: Sequence[float]
+    base: BaseGuard
+    gradients: GradientGuard
+
+
+_LEARNED: dict[tuple[object, ...], Learned] = {}
+
+
 class MethodOnModels(PluginContract):
     """Tests of a method on tiny random models of all kinds."""
 
     registry: ClassVar[Registry[Any]] = METHODS
+    shared: ClassVar[Collection[str]] = ("case",)
     models: ClassVar[Sequence[str]] = tuple(KIND_OF)
     """The kinds of models that it is tried on."""
     refuses: ClassVar[Collection[str]] = ()
@@ -83,6 +105,20 @@ class MethodOnModels(PluginContract):
     def method(self, case: Case) -> Method:
         """The method of a case, made anew."""
         return self.build(case.section)  # type: ignore[no-any-return]
+
+    def learned(self, case: Case) -> Learned:
+        """A model of a case that has been trained, which is made once."""
+        key = (type(self), json.dumps(dict(case.section), default=str), case.kind.name)
+        if key not in _LEARNED:
+            _LEARNED.clear()  # tests of one case come one after the other
+            method, kind = self.method(case), case.kind
+            model, optimizer = begin(method, kind, steps=LEARNED)
+            batch, base, gradients = toy_batch(kind), BaseGuard(model), GradientGuard(model)
+            # Prefix tuning's cache can only be used in one mode, and dropout is zero: eval mode is as good here.
+            numbers = range(1, LEARNED + 1)
+            losses = [step(method, model, kind, optimizer, batch, number, gradients) for number in numbers]
+            _LEARNED[key] = Learned(method, model.eval(), losses, base, gradients)
+        return _LEARNED[key]
 
     def test_it_refuses_in_words_what_it_cannot_take(self, section: Section) -> None:
         """With ``UnsupportedError`` in ``check`` or ``apply``: whatever else is raised looks like a defect."""
@@ -135,18 +171,15 @@ class MethodOnModels(PluginContract):
 
     def test_it_learns_and_leaves_the_base_alone(self, case: Case) -> None:
         """The loss falls, each tensor that trains gets a gradient, and what is frozen stays bit for bit."""
-        method, kind = self.method(case), case.kind
-        model, optimizer = begin(method, kind, steps=LEARNED)
-        batch, base, gradients = toy_batch(kind), BaseGuard(model), GradientGuard(model)
-        # Prefix tuning's cache can only be used in one mode, and dropout is zero: eval mode is as good here.
-        losses = [step(method, model, kind, optimizer, batch, number, gradients) for number in range(1, LEARNED + 1)]
+        own, kind = self.learned(case), case.kind
+        method, model, losses = own.method, own.model, own.losses
         require(
             all(map(math.isfinite, losses)),
             f"{case}: the loss is not finite: {_short(losses)}",
             hint="default_learning_rate may be too high.",
         )
         require_guard(
-            gradients.result(),
+            own.gradients.result(),
             str(case),
             hint="What trains must take part in the forward pass, and not behind `.detach()`, "
             "`torch.no_grad()` or `.data`.",
@@ -157,7 +190,7 @@ class MethodOnModels(PluginContract):
             hint="default_learning_rate is what a recipe without a rate gets. It may be too low, or too high.",
         )
         require_guard(
-            base.result(model),
+            own.base.result(model),
             str(case),
             hint="Hooks may change what trains, and nothing else. A buffer that changes "
             "while training belongs into `state`.",
@@ -172,12 +205,13 @@ class MethodOnModels(PluginContract):
 
     def test_what_is_saved_says_the_same_and_merged_too(self, case: Case, tmp_path: Path) -> None:
         """The artifact alone, on a new base, gives the same logits; ``mergeable`` says whether a plain model does."""
-        method, kind = self.method(case), case.kind
-        model = train(method, kind, TRAINED)
+        own, kind = self.learned(case), case.kind
+        _LEARNED.clear()  # to save and to merge it may change it
+        method, model = own.method, own.model
         before = logits_of(model, kind)
         differs = not torch.allclose(logits_of(kind.build(), kind), before, atol=1e-3)
-        require(differs, f"{case}: after {TRAINED} steps it says what the base says")
-        context = kind.context(TRAINED)
+        require(differs, f"{case}: after {LEARNED} steps it says what the base says")
+        context = kind.context(LEARNED)
         saved = save_artifact(
             model, method, folder=tmp_path, tokenizer=NoTokenizer(), context=context, base_path="some/base"
         )

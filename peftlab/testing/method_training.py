@@ -126,15 +126,6 @@ def begin(method: Method, kind: Kind, *, steps: int) -> tuple[Any, torch.optim.O
     return model, optimizer_of(method, model)
 
 
-def train(method: Method, kind: Kind, steps: int = 12) -> Any:
-    """A model after some steps, in eval mode."""
-    model, optimizer = begin(method, kind, steps=steps)
-    batch = toy_batch(kind)
-    for number in range(1, steps + 1):
-        step(method, model, kind, optimizer, batch, number)
-    return model.eval()
-
-
 def logits_of(model: Any, kind: Kind) -> Tensor:
     """What a model says of the toy batch."""
     with torch.inference_mode():
