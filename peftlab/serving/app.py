@@ -14,11 +14,12 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from peftlab.core.errors import RunFailedError, UserError
-from peftlab.serving import embeddings_route, generate_route, rerank_route
+from peftlab.serving import completions_route, embeddings_route, generate_route, models_route, rerank_route
 from peftlab.serving.batcher import ClosingError, QueueFullError
 from peftlab.serving.disconnect import unless_disconnected
 from peftlab.serving.gate import Gate
 from peftlab.serving.host import Hosted
+from peftlab.serving.problems import problem
 from peftlab.serving.schemas import (
     AdapterInfo,
     AdaptersResponse,
@@ -93,7 +94,7 @@ def build_app(service: Service) -> Gate:
     )
     app.state.service = service
     app.include_router(router)
-    for part in (generate_route, embeddings_route, rerank_route):
+    for part in (generate_route, completions_route, embeddings_route, rerank_route, models_route):
         app.include_router(part.router)
     app.add_exception_handler(UserError, _user_error)
     app.add_exception_handler(RunFailedError, _run_failed)
@@ -106,50 +107,48 @@ def build_app(service: Service) -> Gate:
     return Gate(app, service.config, service.telemetry)
 
 
-def _problem(status: int, error: str, hint: str | None = None, **headers: str) -> JSONResponse:
-    return JSONResponse({"error": error, "hint": hint}, status, headers=headers)
-
-
-async def _user_error(_: Request, error: Exception) -> JSONResponse:
+async def _user_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, UserError)  # noqa: S101 - registered for it alone
     status = 404 if isinstance(error, UnknownAdapterError) else 403 if isinstance(error, ForbiddenFolderError) else 422
-    return _problem(status, f"{error.where}: {error.message}" if error.where else error.message, error.hint)
+    return problem(
+        request.url.path, status, f"{error.where}: {error.message}" if error.where else error.message, error.hint
+    )
 
 
-async def _run_failed(_: Request, error: Exception) -> JSONResponse:
+async def _run_failed(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RunFailedError)  # noqa: S101
-    return _problem(500, error.message, error.hint)
+    return problem(request.url.path, 500, error.message, error.hint)
 
 
-async def _queue_full(_: Request, error: Exception) -> JSONResponse:
+async def _queue_full(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, QueueFullError)  # noqa: S101
-    return _problem(429, "too many texts are waiting", **{"Retry-After": str(error.retry_after)})
+    return problem(request.url.path, 429, "too many texts are waiting", **{"Retry-After": str(error.retry_after)})
 
 
-async def _closing(_: Request, _error: Exception) -> JSONResponse:
-    return _problem(503, "the service is shutting down", **{"Retry-After": "5"})
+async def _closing(request: Request, _error: Exception) -> JSONResponse:
+    return problem(request.url.path, 503, "the service is shutting down", **{"Retry-After": "5"})
 
 
-async def _timeout(_: Request, _error: Exception) -> JSONResponse:
-    return _problem(504, "the answer did not come in time")
+async def _timeout(request: Request, _error: Exception) -> JSONResponse:
+    return problem(request.url.path, 504, "the answer did not come in time")
 
 
-async def _invalid(_: Request, error: Exception) -> JSONResponse:
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"])
-    return _problem(422, f"{place}: {first['msg']}")
+    return problem(request.url.path, 422, f"{place}: {first['msg']}")
 
 
-async def _http_error(_: Request, error: Exception) -> JSONResponse:
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101
-    return _problem(error.status_code, str(error.detail), **dict(error.headers or {}))
+    return problem(request.url.path, error.status_code, str(error.detail), **dict(error.headers or {}))
 
 
 async def _defect(request: Request, error: Exception) -> JSONResponse:
     # The message may hold a text; the class does not.
     request.app.state.service.telemetry.event("defect", error=type(error).__name__)
-    return _problem(500, "this is a defect of peftlab")
+    return problem(request.url.path, 500, "this is a defect of peftlab")
 
 
 def _describe(hosted: Hosted) -> AdapterInfo:

@@ -19,6 +19,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from peftlab.core.page_safety import LOOPBACK_NAMES, is_from_elsewhere
+from peftlab.serving.problems import problem
 from peftlab.serving.serving_config import ServingConfig
 from peftlab.serving.telemetry import Telemetry
 
@@ -68,14 +69,14 @@ class Gate:
         if self._config.token is not None and scope["path"] not in OPEN_ROUTES:
             given = headers.get(b"authorization", b"")
             if not hmac.compare_digest(given, b"Bearer " + self._config.token.encode()):
-                problem = {"error": "a valid token is needed", "hint": "Send `Authorization: Bearer TOKEN`."}
-                return JSONResponse(problem, 401, headers={"WWW-Authenticate": "Bearer"})
+                hint, asks = "Send `Authorization: Bearer TOKEN`.", {"WWW-Authenticate": "Bearer"}
+                return problem(scope["path"], 401, "a valid token is needed", hint, **asks)
         if self._config.token is None and scope["method"] not in ("GET", "HEAD") and is_from_elsewhere(Request(scope)):
-            return JSONResponse({"error": "pages of other sites may not do this"}, 403)
+            return problem(scope["path"], 403, "pages of other sites may not do this")
         length = headers.get(b"content-length", b"0")
         if length.isdigit() and int(length) > self._config.limits.max_body_bytes:
             # The rest of the body is not read, so the connection cannot be used again.
-            return JSONResponse({"error": self._too_large()}, 413, headers={"Connection": "close"})
+            return problem(scope["path"], 413, self._too_large(), Connection="close")
         return None
 
     def _limited(self, receive: Receive) -> Receive:

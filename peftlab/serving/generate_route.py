@@ -6,24 +6,19 @@ that is the answer without ``stream``; or ``event: error`` with the problem.
 
 from __future__ import annotations
 
-import json
-from collections.abc import AsyncIterator
+from collections.abc import Iterable
 from typing import Any
 
 import fastapi
 from fastapi import Request
-from fastapi.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
 
-from peftlab.core.errors import RunFailedError
 from peftlab.serving.disconnect import unless_disconnected
-from peftlab.serving.generate_requests import AcceptedRequest, accept, pieces_of, whole
+from peftlab.serving.event_stream import EVENTS, EventStream, event
+from peftlab.serving.generate_requests import accept, whole
 from peftlab.serving.schemas import GenerateRequest, GenerateResponse
 from peftlab.serving.served import PROBLEMS, Served
-from peftlab.serving.service import Service
 
 router = fastapi.APIRouter()
-EVENTS: dict[int | str, dict[str, Any]] = {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}}
 
 
 @router.post("/v1/generate", responses={**PROBLEMS, **EVENTS}, response_model=GenerateResponse)
@@ -33,51 +28,23 @@ async def generate(body: GenerateRequest, request: Request, service: Served) -> 
     facts = request.state.facts
     facts.update(adapter=accepted.hosted.name, texts=1, stream=body.stream, prompt_tokens=accepted.prompt_tokens)
     if body.stream:
-        return EventStream(service, accepted, facts)
+        return EventStream(service, accepted, facts, _Events())
     answer = await unless_disconnected(request, whole(service, accepted))
     facts.update(new_tokens=answer.new_tokens)
     return answer
 
 
-class EventStream(StreamingResponse):
-    """A text as server-sent events; the work ends with the connection.
+class _Events:
+    """Events of this route."""
 
-    Args:
-        service: Counts and logs.
-        accepted: The request.
-        facts: Of the request, for the log.
-    """
+    def begun(self) -> Iterable[str]:
+        return ()
 
-    def __init__(self, service: Service, accepted: AcceptedRequest, facts: dict[str, Any]) -> None:
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        super().__init__(_events(service, accepted, facts), media_type="text/event-stream", headers=headers)
-        self._accepted = accepted
+    def piece(self, text: str) -> str:
+        return event({"text": text})
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Send the events; a client that goes before the first of them stops the work too."""
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            self._accepted.answer.cancel()
+    def done(self, answer: GenerateResponse) -> Iterable[str]:
+        yield event(answer.model_dump(), "done")
 
-
-async def _events(service: Service, accepted: AcceptedRequest, facts: dict[str, Any]) -> AsyncIterator[str]:
-    facts["finished"] = False
-    try:
-        async for piece in pieces_of(service, accepted):
-            if isinstance(piece, str):
-                yield _event({"text": piece})
-            else:
-                facts.update(finished=True, new_tokens=piece.new_tokens)
-                yield _event(piece.model_dump(), "done")
-    except TimeoutError:
-        yield _event({"error": "the answer did not come in time", "hint": None}, "error")
-    except RunFailedError as error:
-        yield _event({"error": error.message, "hint": error.hint}, "error")
-    except Exception as error:  # noqa: BLE001 - the status has been sent, so that the client must hear of it here
-        service.telemetry.event("defect", error=type(error).__name__)
-        yield _event({"error": "this is a defect of peftlab", "hint": None}, "error")
-
-
-def _event(data: dict[str, Any], kind: str | None = None) -> str:
-    return (f"event: {kind}\n" if kind else "") + f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
+    def problem(self, error: str, hint: str | None) -> str:
+        return event({"error": error, "hint": hint}, "error")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -121,6 +122,7 @@ class Hosted:
     name: str
     tuned: TunedModel
     group: AdapterGroup
+    loaded_at: int = field(default_factory=lambda: int(time.time()))
 
     @property
     def generates(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -40,17 +40,21 @@ class Message(Body):
     tool_call_id: str | None = None
 
 
+Conversation = Annotated[list[Message], Field(min_length=1, max_length=256)]
+Temperature = Annotated[float, Field(ge=0, le=10)]
+
+
 class GenerateRequest(Body):
     """A text, or the messages of a conversation, for one adapter to go on with."""
 
     text: str | None = Field(None, description="One prompt, as for `peftlab predict`.")
-    messages: list[Message] | None = Field(
-        None, min_length=1, max_length=256, description="Instead: a conversation that ends with the user's message."
+    messages: Conversation | None = Field(
+        None, description="Instead: a conversation that ends with the user's message."
     )
     tools: list[dict[str, Any]] | None = Field(None, description="With messages: JSON schemas of tools to be called.")
     adapter: str | None = Field(None, description="Its name; may be left out where there is one only.")
     max_new_tokens: int | None = Field(None, ge=1, description="Where the text is cut; null: as the recipe says.")
-    temperature: float = Field(0.0, ge=0, le=10, description="0: always the most likely token.")
+    temperature: Temperature = Field(0.0, description="0: always the most likely token.")
     stream: bool = Field(False, description="Send the text as server-sent events, while it is written.")
 
     @model_validator(mode="after")
