@@ -40,7 +40,7 @@ from peftlab.cli.serve import serve
 from peftlab.cli.tune import tune
 from peftlab.cli.validate import validate
 from peftlab.cli.verbs import Verbs
-from peftlab.core import threads
+from peftlab.core import garbage, threads
 from peftlab.core.reporter import tell
 
 BEGIN, USE, GO_ON = "Begin", "Use a run", "Go on from runs"
@@ -112,7 +112,8 @@ def main() -> None:
     """Run the command; every error that a user can meet becomes a message and an exit code."""
     threads.begin()
     output, errors = sys.stdout, sys.stderr
-    code = _exit_code()
+    with garbage.looked_for_seldom():
+        code = _exit_code()
     sys.stdout, sys.stderr = output, errors  # typer puts wrappers in their place where a pipe is broken
     sys.exit(end_output(code))
 

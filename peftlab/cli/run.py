@@ -17,7 +17,6 @@ from peftlab.cli.output import reporting
 from peftlab.cli.verbs import verb
 from peftlab.core.amounts import duration, size
 from peftlab.core.errors import UserError
-from peftlab.core.garbage import first_imports
 from peftlab.training.launch import find_start
 
 
@@ -61,9 +60,8 @@ def run(
         reporter = entered.enter_context(reporting())
         # Before torch is loaded, which takes seconds; of several processes the first one tells what is wrong.
         read = _read(recipe, overrides or []) if find_start() is None else None
-        with first_imports():
-            from peftlab.run.run import run_recipe
-            from peftlab.training.joining import joined_world, own_device
+        from peftlab.run.run import run_recipe
+        from peftlab.training.joining import joined_world, own_device
 
         world = entered.enter_context(joined_world(device, process_timeout))
         loaded, document = read or _read(recipe, overrides or [])

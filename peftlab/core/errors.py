@@ -64,6 +64,13 @@ class PluginError(RunFailedError):
     """What a class of a registry gives is not what its contract asks for: its author has to mend it. Exit code 1."""
 
 
+def closest(word: str, candidates: Iterable[str]) -> str | None:
+    """The candidate that a misspelt word may stand for; None where none is close."""
+    close = difflib.get_close_matches(word, sorted(set(candidates)), n=3, cutoff=0.6)
+    # Swapped letters are the commonest slip, and difflib takes several words for equally close then.
+    return next((candidate for candidate in close if sorted(candidate) == sorted(word)), close[0] if close else None)
+
+
 def did_you_mean(word: str, candidates: Iterable[str]) -> str | None:
     """The hint for a misspelt word: the closest candidate, or the first dozen of them where none is close.
 
@@ -75,11 +82,9 @@ def did_you_mean(word: str, candidates: Iterable[str]) -> str | None:
         A sentence, or None where there are no candidates.
     """
     known = sorted(set(candidates))
-    close = difflib.get_close_matches(word, known, n=3, cutoff=0.6)
-    if close:
-        # Swapped letters are the commonest slip, and difflib takes several words for equally close then.
-        best = next((candidate for candidate in close if sorted(candidate) == sorted(word)), close[0])
-        return f"Did you mean `{best}`?"
+    near = closest(word, known)
+    if near is not None:
+        return f"Did you mean `{near}`?"
     if not known:
         return None
     if len(known) > FEW:

@@ -14,7 +14,7 @@ from pathlib import Path, PurePath
 
 import platformdirs
 
-from peftlab.core.errors import did_you_mean
+from peftlab.core.errors import closest, did_you_mean
 
 _READING_UMASK = threading.Lock()
 PARTIAL, RETIRED = ".partial", ".retired"
@@ -26,6 +26,15 @@ def cache_folder() -> Path:
     """The folder for what can be fetched or made again: ``$PEFTLAB_CACHE``, else the platform's cache folder."""
     chosen = os.environ.get("PEFTLAB_CACHE")
     return Path(chosen) if chosen else Path(platformdirs.user_cache_dir("peftlab", appauthor=False))
+
+
+def near_file(path: Path, pattern: str = "*") -> str | None:
+    """The hint for what may be a misspelt path: a file or folder beside it with nearly its name; None without one."""
+    try:
+        near = closest(path.name, (item.name for item in path.parent.glob(pattern)))
+    except OSError:
+        return None
+    return None if near is None else f"Did you mean `{path.with_name(near)}`?"
 
 
 def near_names(path: Path) -> str | None:

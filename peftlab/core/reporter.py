@@ -6,6 +6,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 from peftlab.core.amounts import duration
@@ -77,30 +78,39 @@ class PlainReporter:
     """Lines on standard error: where there is no terminal, and in programs."""
 
     def __init__(self) -> None:
-        self._description, self._total, self._done = "", 0, 0
-        self._started = self._last = 0.0
+        self._works: list[_Work] = []
 
     def say(self, line: str) -> None:
         """One line."""
         tell(line)
 
     def start(self, description: str, total: int) -> None:
-        """Long work begins."""
-        self._description, self._total, self._done = description, total, 0
-        self._started = self._last = time.monotonic()
+        """Long work begins, maybe within other work, as an evaluation does within training."""
+        now = time.monotonic()
+        self._works.append(_Work(description, total, started=now, last_line=now))
 
     def advance(self, units: int, detail: str = "") -> None:
         """A line every twenty seconds."""
-        self._done += units
-        now = time.monotonic()
-        if now - self._last >= PLAIN_LINE_SECONDS and self._done < self._total:
-            self._last = now
-            left = (now - self._started) / self._done * (self._total - self._done) if self._done else None
-            shown = "" if left is None else f" ({duration(left)} left)"
-            self.say(f"{self._description}: {self._done}/{self._total} {detail}{shown}")
+        work, now = self._works[-1], time.monotonic()
+        work.done += units
+        if now - work.last_line >= PLAIN_LINE_SECONDS and work.done < work.total:
+            work.last_line = now
+            left = (now - work.started) / work.done * (work.total - work.done) if work.done else None
+            shown = [f"{work.done}/{work.total}", detail, "" if left is None else f"({duration(left)} left)"]
+            self.say(f"{work.description}: {' '.join(filter(None, shown))}")
 
     def finish(self) -> None:
         """A line with the time it took, where it took some."""
-        taken = time.monotonic() - self._started
+        work = self._works.pop()
+        taken = time.monotonic() - work.started
         if taken >= 1:
-            self.say(f"{self._description}: done in {duration(taken)}")
+            self.say(f"{work.description}: done in {duration(taken)}")
+
+
+@dataclass
+class _Work:
+    description: str
+    total: int
+    started: float
+    last_line: float
+    done: int = 0

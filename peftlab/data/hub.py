@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from peftlab.core.errors import DataError, SourceError
+from peftlab.core.files import near_file
 from peftlab.core.hub import prepare_hub
 from peftlab.core.reporter import ProgressCallback
 from peftlab.data.columnar import columns_of_dataset
 from peftlab.data.data_config import DataConfig
 from peftlab.data.locations import require_online
 from peftlab.data.table import Table
-
-_NO_FILE = "(There is no file or folder of this name either.)"
 
 
 def load_hub_tables(
@@ -85,6 +85,11 @@ def table_of_dataset(rows: Any, name: str, keep: Collection[str] | None) -> Tabl
     return Table(name, columns_of_dataset(rows, chosen), tuple(names))
 
 
+def _no_file(hub_id: str, advice: str) -> str:
+    near = near_file(Path(hub_id))
+    return f"{advice} (There is no file or folder of this name either.)" if near is None else f"{near} {advice}"
+
+
 def _explain(error: Exception, hub_id: str, config: DataConfig, offline: bool) -> Exception:
     said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
     if isinstance(error, ValueError) and "config" in str(error).lower():  # a subset is missing, or unknown
@@ -99,11 +104,11 @@ def _explain(error: Exception, hub_id: str, config: DataConfig, offline: bool) -
         return SourceError(
             "the data set is not in the local cache, and the Hub cannot be reached",
             where=hub_id,
-            hint=f"Check the network. {_NO_FILE}",
+            hint=_no_file(hub_id, "Check the network."),
         )
     revision = f" at revision `{config.revision}`" if config.revision else ""
     return SourceError(
         f"the data set{revision} cannot be loaded: {said}",
         where=hub_id,
-        hint=f"Check the id, and `hf auth login` if it is gated. {_NO_FILE}",
+        hint=_no_file(hub_id, "Check the id, and `hf auth login` if it is gated."),
     )

@@ -5,9 +5,17 @@ Its first line is `401 Client Error.` and the number of a request, whatever is w
 
 from __future__ import annotations
 
-from peftlab.core.errors import SourceError, first_line
+from pathlib import Path
 
-TAKEN_FOR_HUB_ID = "There is no such folder beside the recipe or here, so this was taken for an id of the Hub."
+from peftlab.core.errors import SourceError, first_line
+from peftlab.core.files import near_file
+
+
+def taken_for_hub_id(path: str) -> str:
+    """The hint for a ``model.path`` that is no folder, and maybe no model of the Hub either."""
+    near = near_file(Path(path))
+    taken = "There is no such folder beside the recipe or here, so this was taken for an id of the Hub."
+    return taken if near is None else f"{near} {taken}"
 
 
 def not_reached(hub_id: str) -> SourceError:
@@ -15,7 +23,7 @@ def not_reached(hub_id: str) -> SourceError:
     return SourceError(
         "the model is not in the local cache, and the Hugging Face Hub cannot be reached",
         where=hub_id,
-        hint=f"{TAKEN_FOR_HUB_ID} If it is one, check the connection (and --offline).",
+        hint=f"{taken_for_hub_id(hub_id)} If it is one, check the connection (and --offline).",
     )
 
 
@@ -51,7 +59,7 @@ def of_the_hub(error: Exception, hub_id: str, revision: str | None) -> SourceErr
         )
     elif isinstance(error, RepositoryNotFoundError):
         message = "the Hub has no such model, or shows it only to those who may read it"
-        hint = f"{TAKEN_FOR_HUB_ID} If it is a private one, log in: hf auth login (or set HF_TOKEN)."
+        hint = f"{taken_for_hub_id(hub_id)} If it is a private one, log in: hf auth login (or set HF_TOKEN)."
     else:
-        message, hint = first_line(error), TAKEN_FOR_HUB_ID
+        message, hint = first_line(error), taken_for_hub_id(hub_id)
     return SourceError(message, where=hub_id, hint=hint)

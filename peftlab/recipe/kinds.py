@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from pathlib import Path
 
 from peftlab.core.application import APPLICATIONS
 from peftlab.core.config import Document, read_yaml
 from peftlab.core.errors import ConfigError
+from peftlab.core.files import near_file
 from peftlab.data.formats import ENDINGS
+from peftlab.recipe.shipped import near_shipped
 
 RECIPE, SUITE, APPLICATION = "a recipe of one run", "a suite", "an application"
 _VERBS = {RECIPE: "run", SUITE: "bench", APPLICATION: "app build"}
@@ -26,10 +29,17 @@ def read_kind(path: Path, wanted: str) -> Document:
     try:
         document = read_yaml(path)
     except ConfigError as error:
-        error.hint = error.hint or _what_may_be_meant(path, wanted)
+        if os.path.lexists(path):
+            error.hint = error.hint or _what_may_be_meant(path, wanted)
+        else:
+            error.hint = near_file(path, "*.y*ml") or _near_shipped(path, wanted) or error.hint
         raise
     check_kind(document, wanted)
     return document
+
+
+def _near_shipped(path: Path, wanted: str) -> str | None:
+    return None if wanted == SUITE else near_shipped(path)
 
 
 def _what_may_be_meant(path: Path, wanted: str) -> str | None:

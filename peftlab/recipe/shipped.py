@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from peftlab.core.errors import closest
+
 _PACKAGE = Path(__file__).resolve().parents[1]
 _CHECKOUT, _WHEEL = _PACKAGE.parent / "recipes", _PACKAGE / "shipped_recipes"
 
@@ -21,10 +23,18 @@ def shipped_recipes() -> dict[str, Path]:
 def find_recipe(name: Path | str) -> Path:
     """A recipe's file: the path itself where something is there, else the shipped recipe of that name."""
     path = Path(name)
-    if path.exists():
-        return path
-    text = path.as_posix().removeprefix("recipes/").removesuffix(".yaml")
-    return shipped_recipes().get(text, path)
+    return path if path.exists() else shipped_recipes().get(_name_of(path), path)
+
+
+def _name_of(path: Path) -> str:
+    return path.as_posix().removeprefix("recipes/").removesuffix(".yaml")
+
+
+def near_shipped(path: Path) -> str | None:
+    """The hint for a missing file: the shipped recipe with nearly this name, with its folder or without."""
+    names = {name.rpartition("/")[2]: name for name in shipped_recipes()} | {name: name for name in shipped_recipes()}
+    near = closest(_name_of(path), names)
+    return None if near is None else f"Did you mean `{names[near]}`, a recipe that comes with peftlab?"
 
 
 def comments_of(recipe: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""The first imports are made without a look for garbage; a program that has made them keeps its collector."""
+"""What is imported is left out of the looks for garbage; a program that did not ask for it keeps its collector."""
 
 from __future__ import annotations
 
@@ -6,30 +6,28 @@ import gc
 import subprocess
 import sys
 
-from peftlab.core.garbage import first_imports
+from peftlab.core.garbage import look_as_usual, looked_for_seldom
 
 FIRST = """
 import gc
-from peftlab.core.garbage import first_imports
-try:
-    with first_imports():
-        assert not gc.isenabled()
-        raise ImportError
-except ImportError:
-    pass
-assert gc.isenabled()
-assert gc.get_freeze_count()
+from peftlab.core.garbage import look_as_usual, looked_for_seldom
+usual = gc.get_threshold()
+with looked_for_seldom():
+    assert gc.get_threshold()[0] > 10 * usual[0]
+    look_as_usual()
+    assert gc.get_threshold() == usual
+    assert gc.get_freeze_count()
 """
 
 
-def test_the_first_imports_are_left_out_also_where_one_fails() -> None:
+def test_what_was_imported_is_left_out() -> None:
     subprocess.run([sys.executable, "-c", FIRST], check=True)
 
 
-def test_later_ones_change_nothing() -> None:
+def test_a_program_that_has_torch_keeps_its_collector() -> None:
     import torch  # noqa: F401
 
-    frozen = gc.get_freeze_count()
-    with first_imports():
-        assert gc.isenabled()
-    assert gc.get_freeze_count() == frozen
+    frozen, usual = gc.get_freeze_count(), gc.get_threshold()
+    with looked_for_seldom():
+        look_as_usual()
+        assert (gc.get_freeze_count(), gc.get_threshold()) == (frozen, usual)

@@ -35,7 +35,12 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", ["model", "data"])
-def test_an_unreachable_hub_is_asked_once(kind: str, asked: list[str], capfd: pytest.CaptureFixture[str]) -> None:
+def test_an_unreachable_hub_is_asked_once(
+    kind: str, asked: list[str], capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine").mkdir()
+    Path("mine/tweets.csv").touch()
     read = {
         "model": lambda name: read_model_facts(name, path=name),
         "data": lambda name: load_hub_tables(name, DataConfig(source=name)),
@@ -43,8 +48,9 @@ def test_an_unreachable_hub_is_asked_once(kind: str, asked: list[str], capfd: py
     started = time.monotonic()
     for _ in range(3):
         with pytest.raises(SourceError) as caught:
-            read[kind]("nobody/nothing-at-all")
+            read[kind]("mine/twets.cvs")
         assert "is not in the local cache, and the" in caught.value.message
+        assert "Did you mean `mine/tweets.csv`?" in str(caught.value)
         assert len(str(caught.value).splitlines()) == 2
     assert len(asked) <= 2  # of one try: two families of addresses
     assert time.monotonic() - started < 10

@@ -37,6 +37,20 @@ def test_no_name_leads_out_of_the_recipes(tmp_path: Path, monkeypatch: pytest.Mo
             load_recipe(name)
 
 
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("quickstrat", "quickstart"),
+        ("recipes/few_shot/trec_minlm.yaml", "few_shot/trec_minilm"),
+        ("trec_minilm", "few_shot/trec_minilm"),
+    ],
+)
+def test_a_misspelt_name_is_understood(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, meant: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=rf"no such file\n  Did you mean `{meant}`, a recipe that comes with"):
+        load_recipe(name)
+
+
 def test_a_wheel_carries_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     assert build["force-include"] == {"recipes": "peftlab/shipped_recipes"}
