@@ -149,9 +149,9 @@ def _metrics() -> tuple[list[dict[str, str]], dict[str, str]]:
     entries, broken = _registered(METRICS)
     for entry in entries:
         metric = METRICS[entry["name"]]
-        users = [name for name, task in TASKS.items() if entry["name"] in task.metrics]
+        users = [name for name, task in TASKS.items() if entry["name"] in task.metrics or name in metric.tasks]
         entry["description"] += f" {'Higher' if metric.higher_is_better else 'Lower'} is better."
-        entry["description"] += f" ({', '.join(users) or 'any task, by evaluation.metric'})"
+        entry["description"] += f" ({', '.join(users) or 'no task'})"
     return entries, broken
 
 

@@ -342,6 +342,7 @@ class Audit(RegisteredConfig, ABC):
 
         def __init__(self, **keys: Any) -> None: ...
 
+    required_attributes: ClassVar[tuple[str, ...]] = ("title",)
     title: ClassVar[str]
     """Its heading on the page."""
     order: ClassVar[int] = 100

@@ -21,6 +21,7 @@ class Perturbation(RegisteredConfig, ABC):
 
         def __init__(self, **keys: Any) -> None: ...
 
+    required_attributes: ClassVar[tuple[str, ...]] = ("what",)
     expects: ClassVar[Literal["invariance", "direction", "nothing"]] = "invariance"
     """``invariance``: the answer should stay, and a clear loss is a fault. ``direction``: the probability of the answer
     should fall. ``nothing``: it is only measured."""

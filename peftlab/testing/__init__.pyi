@@ -1,4 +1,12 @@
+from .audit_contract import AuditContract as AuditContract
 from .broken_contract import BrokenContractError as BrokenContractError
 from .method_contract import MethodContract as MethodContract
+from .metric_contract import MetricContract as MetricContract
+from .optimizer_contract import OptimizerContract as OptimizerContract
 from .regularizer_contract import RegularizerContract as RegularizerContract
+from .reward_contract import RewardContract as RewardContract
+from .schedule_contract import ScheduleContract as ScheduleContract
+from .strategy_contract import StrategyContract as StrategyContract
 from .task_contract import TaskContract as TaskContract
+from .text_change_contract import AugmentationContract as AugmentationContract
+from .text_change_contract import PerturbationContract as PerturbationContract

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from audited import audited
 from scipy.stats import ttest_1samp, ttest_ind
 
 from peftlab.audit.before import check_alike, compare
@@ -20,6 +19,7 @@ from peftlab.audit.run_audit import choose_parts, run_parts
 from peftlab.core.audit import Figure, Findings, Sample
 from peftlab.core.errors import UserError
 from peftlab.core.task import TASKS
+from peftlab.testing.audited_rows import audited
 from tests.conftest import Command, sentences
 
 pytestmark = pytest.mark.slow

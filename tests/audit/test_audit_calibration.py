@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from audited import audited
 
 from peftlab.audit.parts.calibration import _mean_size
 from peftlab.core.audit import AUDITS, Audited
@@ -19,6 +18,7 @@ from peftlab.statistics.abstention import (
     conformal_threshold,
     judge_calibration,
 )
+from peftlab.testing.audited_rows import audited
 
 CLASSES = ("a", "b", "c")
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from audited import audited, split
 
 from peftlab.core.audit import AUDITS, Figure
 from peftlab.statistics.label_errors import suspected_labels
+from peftlab.testing.audited_rows import audited, split
 from tests.conftest import GOOD, sentences
 
 ROWS = sentences(400, seed=5)

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from audited import FunctionModel, audited
 
 from peftlab.audit.audited_run import AuditedRun
 from peftlab.audit.word_attributions import curve_texts, rank_correlation, text_of, words_of
 from peftlab.core.audit import AUDITS, AttributedWord, Figure
 from peftlab.inference.explanation.attributions import Explanation
 from peftlab.inference.load_tuned import load_tuned
+from peftlab.testing.audited_rows import FunctionModel, audited
 from tests.conftest import Command, sentences
 
 

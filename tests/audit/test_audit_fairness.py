@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from audited import audited
 from scipy.stats import ttest_ind
 
 from peftlab.audit.groups import compare_groups
 from peftlab.audit.name_lists import Language, built_in_lists
 from peftlab.core.audit import AUDITS, Figure
 from peftlab.core.errors import ConfigError
+from peftlab.testing.audited_rows import audited
 from tests.conftest import sentences
 
 ROWS = sentences(80, seed=4)

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from audited import audited
 
 from peftlab.core.audit import AUDITS, Audited, Findings
 from peftlab.core.errors import UserError
+from peftlab.testing.audited_rows import audited
 
 CLASSES = ("a", "b", "c")
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from audited import audited
 
 from peftlab.audit.audited_run import AuditedRun
 from peftlab.core.audit import AUDITS, Audited
 from peftlab.core.errors import DataError
 from peftlab.core.splits import Split
 from peftlab.inference.load_tuned import load_tuned
+from peftlab.testing.audited_rows import audited
 from tests.conftest import Command, sentences
 
 

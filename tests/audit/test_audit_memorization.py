@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from audited import FunctionModel, audited, split
 
 from peftlab.audit.audited_run import AuditedRun
 from peftlab.core.audit import AUDITS
 from peftlab.inference.load_tuned import load_tuned
+from peftlab.testing.audited_rows import FunctionModel, audited, split
 from tests.conftest import sentences
 
 

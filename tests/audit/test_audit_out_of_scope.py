@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from audited import audited, split
 
 from peftlab.core.audit import AUDITS, Figure
 from peftlab.core.errors import UserError
 from peftlab.core.splits import Split
+from peftlab.testing.audited_rows import audited, split
 from tests.conftest import Command, sentences
 
 WORDS = {"pay": ("card", "bill", "bank"), "go": ("train", "ticket", "seat"), "other": ("moon", "tiger", "poem")}

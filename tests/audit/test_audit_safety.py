@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from audited import FunctionModel, audited
 
 from peftlab.audit.audited_run import AuditedRun
 from peftlab.core.audit import AUDITS, Audited, Figure
 from peftlab.core.errors import UserError
 from peftlab.core.splits import Split
 from peftlab.inference.load_tuned import load_tuned
+from peftlab.testing.audited_rows import FunctionModel, audited
 from tests.conftest import GOOD
 
 PROMPTS = [f"how do I {what} {at}" for at in range(15) for what in ("harm", "help")]

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from audited import audited, audited_numbers, split
 
 from peftlab.audit.two_samples import told_apart
 from peftlab.core.audit import AUDITS, Audited, Figure
 from peftlab.core.errors import UserError
+from peftlab.testing.audited_rows import audited, audited_numbers, split
 from tests.conftest import Command, sentences
 
 WORDS = [f"word{at}" for at in range(80)]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 
 import pytest
-from audited import audited, split
 
 from peftlab.core.audit import AUDITS
+from peftlab.testing.audited_rows import audited, split
 from tests.conftest import BAD, GOOD, sentences
 
 

@@ -33,7 +33,7 @@ for arguments in json.load(sys.stdin):
             main()
         except SystemExit as end:
             code = end.code or 0
-    heavy = {"torch", "peft", "transformers", "accelerate", "sklearn"} & set(sys.modules)
+    heavy = {"torch", "peft", "transformers", "accelerate", "sklearn", "datasets"} & set(sys.modules)
     outcomes.append([code, out.getvalue(), sorted(heavy)])
 print(json.dumps(outcomes))
 """

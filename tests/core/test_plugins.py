@@ -19,7 +19,7 @@ from peftlab.audit.run_audit import run_parts, texts_to_read
 from peftlab.bench.ray_cluster import version_reader
 from peftlab.cli.ls import Kind, ls
 from peftlab.cli.output import show_error
-from peftlab.core.audit import Audit, Findings
+from peftlab.core.audit import AUDITS, Audit, Findings
 from peftlab.core.config import Config
 from peftlab.core.definitions import define
 from peftlab.core.errors import ConfigError, UserError
@@ -306,6 +306,10 @@ def test_a_part_needs_no_settings() -> None:
 
             def run(self, audited: Any) -> Findings:
                 return Findings([])
+
+    untitled = type("Untitled", (Audit,), {"run": lambda *_: Findings([]), "__module__": __name__})
+    with pytest.raises(ConfigError, match="the audit `untitled` is not complete: Untitled does not define title"):
+        AUDITS.register("untitled")(untitled)
 
 
 def test_plugins_are_among_the_versions(site: Path) -> None:

@@ -21,8 +21,10 @@ from peftlab.core.selection import Candidates, choose
 from peftlab.inference.files import reading_config
 from peftlab.inference.load_tuned import load_tuned
 from peftlab.interfaces import AUGMENTATIONS, REWARDS, SCHEDULES, STRATEGIES
+from peftlab.testing import MethodContract, RegularizerContract, TaskContract
 from peftlab.testing.regularizer_contract import Use
 from tests.docs.test_python_page import blocks_of, run_block
+from tests.testing.planted import call_all
 
 pytestmark = pytest.mark.slow
 
@@ -37,6 +39,9 @@ REGISTRIES: tuple[Any, ...] = (
     SCHEDULES,
     STRATEGIES,
 )
+
+
+LARGE = (MethodContract, RegularizerContract, TaskContract)
 
 
 @pytest.fixture
@@ -116,6 +121,10 @@ def test_the_contracts_of_the_page_take_its_plugins(tmp_path: Path, tmp_path_fac
     names["TestMyMethod"]().test_no_step_waits_for_the_card(names["TestMyMethod"].plugin)
     used = Use(names["TestL2Penalty"].plugin, "text_classification")
     names["TestL2Penalty"]().test_it_has_an_effect_and_a_resumed_run_is_the_same(used, tmp_path, tmp_path_factory)
+    small = [cls for name, cls in names.items() if name.startswith("Test") and not issubclass(cls, LARGE)]
+    assert len(small) == 7
+    for cls in small:
+        call_all(cls)
 
 
 @pytest.mark.usefixtures("typed")

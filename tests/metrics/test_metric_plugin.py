@@ -69,7 +69,8 @@ def peftlab(tmp_path: Path):
 
 def test_a_metric_of_another_package_chooses_and_ranks(peftlab, tmp_path: Path, tiny_bert: Path, reviews: Path) -> None:
     listed = peftlab("ls", "metrics")
-    assert "Lower is better" in next(line for line in listed.stdout.splitlines() if line.startswith("cost"))
+    (line,) = [line for line in listed.stdout.splitlines() if line.startswith("cost")]
+    assert line.endswith("Lower is better. (text_classification)")
     assert "`nowhere` could not be loaded" in listed.stderr
     assert "whether higher is better" in listed.stderr
     found = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -11,25 +12,9 @@ from sklearn.linear_model import LogisticRegression
 
 from peftlab.core.errors import RunFailedError
 from peftlab.core.selection import STRATEGIES, Candidates, Choice, Strategy, choose
-
-CLASSES = ("a", "b", "c")
-
-
-def some(count: int = 60, labelled: int = 15, size: int = 5) -> Candidates:
-    draws = np.random.default_rng(3)
-
-    def probabilities(rows: int) -> np.ndarray:
-        each = np.exp(2 * draws.normal(size=(rows, len(CLASSES))))
-        return each / each.sum(axis=1, keepdims=True)
-
-    return Candidates(
-        count,
-        CLASSES,
-        probabilities=probabilities(count),
-        vectors=draws.normal(size=(count, size)),
-        labelled_probabilities=probabilities(labelled),
-        labelled_vectors=draws.normal(size=(labelled, size)),
-    )
+from peftlab.testing import StrategyContract
+from peftlab.testing.plugin_contract import Section
+from peftlab.testing.strategy_contract import CLASSES, some_candidates
 
 
 def positions(name: str, given: Candidates, count: int, /, **settings: int) -> list[int]:
@@ -55,7 +40,7 @@ SCORES = {
 
 @pytest.mark.parametrize("name", SCORES)
 def test_the_highest_scores_where_the_batch_is_not_spread(name: str) -> None:
-    given = some()
+    given = some_candidates()
     best = sorted(range(given.count), key=lambda at: -SCORES[name](given, at))
     assert positions(name, given, 8, candidates=1) == best[:8]
     spread = positions(name, given, 6, candidates=3)
@@ -66,7 +51,7 @@ def test_the_highest_scores_where_the_batch_is_not_spread(name: str) -> None:
 @pytest.mark.parametrize("name", SCORES)
 def test_a_spread_batch_has_a_text_of_each_group(name: str) -> None:
     """Four bundles of vectors: the scores alone may choose all texts of one, the spread batch one of each."""
-    given, bundles = some(), np.arange(60) % 4
+    given, bundles = some_candidates(), np.arange(60) % 4
     vectors = np.eye(4)[bundles] + 1e-3 * given.vectors[:, :4]
     given = Candidates(
         60, CLASSES, given.probabilities, vectors, given.labelled_probabilities, given.labelled_vectors[:, :4]
@@ -75,7 +60,7 @@ def test_a_spread_batch_has_a_text_of_each_group(name: str) -> None:
 
 
 def test_badge_is_k_means_plus_plus_of_scikit_learn_on_the_gradients() -> None:
-    given = some()
+    given = some_candidates()
     wrong = given.probabilities - np.eye(3)[given.probabilities.argmax(axis=1)]
     gradients = np.einsum("ij,ik->ijk", wrong, given.vectors).reshape(given.count, -1)
     for seed in range(5):
@@ -89,7 +74,7 @@ def test_badge_is_k_means_plus_plus_of_scikit_learn_on_the_gradients() -> None:
 
 
 def test_core_set_is_the_greedy_k_centre() -> None:
-    given = some()
+    given = some_candidates()
     centres, expected = list(given.labelled_vectors), []
     for _ in range(10):
         distances = [min(math.dist(vector, centre) for centre in centres) for vector in given.vectors]
@@ -99,7 +84,7 @@ def test_core_set_is_the_greedy_k_centre() -> None:
 
 
 def test_discriminative_is_a_classifier_of_pool_and_labelled() -> None:
-    given = some()
+    given = some_candidates()
     everything = np.concatenate([given.labelled_vectors, given.vectors])
     everything = (everything - everything.mean(axis=0)) / everything.std(axis=0)
     fitted = LogisticRegression(class_weight="balanced", max_iter=200).fit(everything, [0] * 15 + [1] * 60)
@@ -108,22 +93,13 @@ def test_discriminative_is_a_classifier_of_pool_and_labelled() -> None:
     assert positions("discriminative", given, 6) != expected.tolist()  # what was chosen counts as labelled
 
 
-@pytest.mark.parametrize("name", STRATEGIES.names())
-def test_every_strategy_keeps_the_contract(name: str) -> None:
-    """Equal seeds choose alike; a text is chosen once, also where all are equal; the whole pool can be asked for."""
-    given = some()
-    assert positions(name, given, 7) == positions(name, given, 7)
-    assert sorted(positions(name, given, 60)) == list(range(60))
-    same = Candidates(9, CLASSES, np.full((9, 3), 1 / 3), np.ones((9, 4)), np.full((4, 3), 1 / 3), np.ones((4, 4)))
-    choices = choose(STRATEGIES[name](), same, 5, seed=1)
-    assert len({choice.position for choice in choices}) == 5
-    assert all(choice.reason for choice in choices)
-    fields = {"probabilities", "vectors", "labelled_probabilities", "labelled_vectors"}
-    assert STRATEGIES[name]().uses <= fields
+class TestStrategies(StrategyContract):
+    def sections(self) -> Sequence[Section]:
+        return [{"type": name} for name in STRATEGIES]
 
 
 def test_random_depends_on_the_seed() -> None:
-    drawn = [[c.position for c in choose(STRATEGIES["random"](), some(), 7, seed=seed)] for seed in range(3)]
+    drawn = [[c.position for c in choose(STRATEGIES["random"](), some_candidates(), 7, seed=seed)] for seed in range(3)]
     assert drawn[0] != drawn[1] != drawn[2]
 
 
@@ -133,4 +109,4 @@ def test_a_strategy_that_chooses_a_text_twice_is_found_out() -> None:
             return [Choice(0, None, "again")] * count
 
     with pytest.raises(RunFailedError, match="3 choices of 1 different texts"):
-        choose(Twice(), some(), 3, seed=0)
+        choose(Twice(), some_candidates(), 3, seed=0)
