@@ -243,6 +243,10 @@ def prepare_config(model_config: Any, *, dropout: float | None, pad_token_id: in
     if attention == "auto":
         model_config._attn_implementation = None
     model_config.output_attentions = False
+    if getattr(
+        model_config, "output_router_logits", False
+    ):  # the model would take a cache's mask for that of its input
+        model_config.output_router_logits = False
 
 
 def without_pooler(model: Any, missing: Iterable[str]) -> list[str]:

@@ -14,7 +14,7 @@ from peftlab.core.config import Document, replace_config
 from peftlab.core.errors import DataError, UnsupportedError
 from peftlab.core.given_values import check_plain
 from peftlab.core.model_facts import ModelFacts
-from peftlab.core.regularizer import TrainingSetup, check_past
+from peftlab.core.regularizer import REGULARIZERS, TrainingSetup, check_past
 from peftlab.core.reporter import Reporter, Silent
 from peftlab.core.splits import Split
 from peftlab.data.splits import LoadedData
@@ -163,6 +163,7 @@ def check_model(
         with at_place(document, ("training", "distillation")):
             recipe.training.distillation.check(recipe.task)
             check_teachers(recipe)
+    recipe = _with_router_balance(recipe, facts)
     for position, regularizer in enumerate(recipe.training.regularizers):
         with at_place(document, ("training", "regularizers", position)):
             goes_on = recipe.continues is not None and recipe.continues.weights
@@ -170,6 +171,17 @@ def check_model(
             check_past(regularizer, goes_on=goes_on)
             regularizer.check(TrainingSetup(recipe.task, recipe.method, facts, has_dropout, goes_on))
     return CheckedModel(recipe, model_location, facts, names_metric)
+
+
+def _with_router_balance(recipe: Recipe, facts: ModelFacts) -> Recipe:
+    """The recipe of a mixture whose routers train, or whose config wants it: with their balance loss."""
+    given, name = recipe.training.regularizers, "router_balance"
+    wants = recipe.method.trains_base or facts.config.get("output_router_logits") is True
+    wants = wants and bool(facts.config.get("router_aux_loss_coef"))
+    if not wants or recipe.task.peft_task() != "CAUSAL_LM" or any(each.registered_name == name for each in given):
+        return recipe
+    regularizers = [*given, REGULARIZERS[name]()]
+    return replace_config(recipe, training=replace_config(recipe.training, regularizers=regularizers))
 
 
 def check_data(

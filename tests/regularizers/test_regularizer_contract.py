@@ -14,7 +14,7 @@ from peftlab.testing.training_jobs import TASKS
 pytestmark = pytest.mark.slow
 
 REFUSED: dict[str, Collection[str]] = {
-    "ewc": tuple(TASKS),
+    **dict.fromkeys(("ewc", "router_balance"), tuple(TASKS)),
     **dict.fromkeys(("debiasing", "fixmatch", "mixup", "uda"), ("instruction_tuning",)),
 }
 
