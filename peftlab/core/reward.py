@@ -17,6 +17,9 @@ from peftlab.core.config import RegisteredConfig, first_mistake
 from peftlab.core.errors import PeftlabError, RunFailedError, UserError, did_you_mean
 from peftlab.core.registry import Registry
 
+if TYPE_CHECKING:
+    import torch
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -56,6 +59,9 @@ class Reward(RegisteredConfig, ABC):
     weight: float = Field(1.0, description="What it is multiplied by before all rewards of an answer are added.")
     timeout_seconds: PositiveFloat = Field(60.0, description="When the rewards of one step take longer, the run fails.")
 
+    def use_device(self, device: torch.device) -> None:
+        """Called before ``begin``, with the device of the model that writes the answers."""
+
     def begin(self, tokenizer: Any) -> None:
         """Called before the first answer, with the tokenizer of the model that writes them.
 
@@ -70,6 +76,10 @@ class Reward(RegisteredConfig, ABC):
     def rewards(self, answers: Sequence[Answer]) -> Sequence[float]:
         """A number for each answer; by default of each by itself."""
         return [self.reward(answer) for answer in answers]
+
+    def count_cut(self, answers: Sequence[Answer]) -> int:
+        """How many of these it judges without a part of their text, which is too long for it."""
+        return 0
 
 
 REWARDS: Registry[Reward] = Registry(

@@ -12,6 +12,8 @@ from peftlab.core.errors import UnsupportedError
 from peftlab.core.reward import REWARDS, Answer, Reward
 
 if TYPE_CHECKING:
+    import torch
+
     from peftlab.artifact.saved_run import SavedRun
 
 
@@ -23,6 +25,11 @@ class RewardModelRun(Reward):
     batch_size: PositiveInt = Field(32, description="Responses that are judged at once.")
 
     _judge: Any = PrivateAttr(None)
+    _device: Any = PrivateAttr(None)
+
+    def use_device(self, device: torch.device) -> None:
+        """It judges where the answers are written."""
+        self._device = device
 
     def begin(self, tokenizer: Any) -> None:
         """Load it; it must read the very tokens that are written.
@@ -48,12 +55,19 @@ class RewardModelRun(Reward):
                 where=self.run,
                 hint="Tune the reward model from a base with the same tokenizer.",
             )
-        device = choose_device()
+        device = self._device or choose_device()
         self._judge = saved, saved.load_model(offline=True, device=device).eval(), device, torch.get_num_threads()
 
     def reward(self, answer: Answer) -> float:
         """The reward of one."""
         return self.rewards([answer])[0]
+
+    def count_cut(self, answers: Sequence[Answer]) -> int:
+        """Those whose prompt and response have more tokens than the run's model was to read."""
+        texts = [[*answer.prompt_ids, *answer.response_ids] for answer in answers]
+        task: Any = self._judge[0].recipe.task
+        lengths = map(task.length, task.response_examples(texts))
+        return sum(length < len(text) for length, text in zip(lengths, texts, strict=True))
 
     def rewards(self, answers: Sequence[Answer]) -> list[float]:
         """Those of all, in batches of like length."""

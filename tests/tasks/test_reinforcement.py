@@ -347,14 +347,27 @@ def test_a_reward_models_run_judges_and_must_read_the_same_tokens(
     tiny_gpt2: Path, rows: Path, judge: Path, tmp_path: Path
 ) -> None:
     reward = {"type": "reward_model", "run": str(judge)}
-    done = peftlab.run_recipe(recipe_of(tiny_gpt2, rows, steps=2, rewards=[reward]), output_dir=tmp_path / "run")
+    short = shutil.copytree(judge, tmp_path / "short")
+    for name in ("recipe.yaml", "record.json"):
+        text = (short / name).read_text()
+        (short / name).write_text(
+            text.replace("max_length: 32", "max_length: 4").replace('"max_length": 32', '"max_length": 4')
+        )
+    recipe = recipe_of(tiny_gpt2, rows, steps=2, rewards=[reward | {"run": str(short)}])
+    done = peftlab.run_recipe(recipe, output_dir=tmp_path / "run")
     assert done.record.status == "success", done.record.error
+    assert "without the beginning of their text" in done.record.data.notes["training"]["cut_for_reward"]
     built = REWARDS["reward_model"].model_validate(reward)
     tokenizer = transformers.AutoTokenizer.from_pretrained(tiny_gpt2)
     built.begin(tokenizer)
     ids = [tokenizer(text)["input_ids"] for text in ("any film\n", "good good", "bad")]
     good, bad = built.rewards([Answer("", "", "", "row 1", ids[0], [*own, tokenizer.eos_token_id]) for own in ids[1:]])
     assert good > bad
+    long = Answer("", "", "", "row 1", [*ids[0]] * 20, ids[1])
+    assert [built.count_cut([long, answer]) for answer in (long, Answer("", "", "", "row 1", ids[0], ids[1]))] == [2, 1]
+    built.use_device(torch.device("meta"))
+    built.begin(tokenizer)
+    assert {each.device.type for each in built._judge[1].parameters()} == {"meta"}
     tokenizer.add_tokens(["something else"])
     with pytest.raises(UnsupportedError, match="another tokenizer"):
         built.begin(tokenizer)

@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 TERMS = "terms"
 """Of a batch: how many responses were drawn (1)."""
+CUT = "cut_for_reward"
+"""A figure of a roll-out: the share of responses that were too long for a reward."""
 IS_PROMPT = "is_prompt"
 """Marks examples for training, whose answers only rewards may see."""
 
@@ -120,13 +122,14 @@ class PolicyGradient(DecoderTask):
         prompts = [prompt_of(example) for example in examples]
         rows = [place for place in range(len(prompts)) for _ in range(self.group_size)]
         responses = self._write(policy, prompts)
-        each = self._judge(
+        answers = self._answers(
             policy,
             [examples[place] for place in rows],
             [prompts[place] for place in rows],
             responses,
             [where[place] for place in rows],
         )
+        each = self.judge(answers, policy.inference.tokenizer, policy.model)
         total = torch.tensor([sum(own) for own in zip(*each.values(), strict=True)], dtype=torch.float64)
         groups = total.view(-1, self.group_size)
         gains = advantages(groups, self.estimator).tolist()
@@ -137,6 +140,7 @@ class PolicyGradient(DecoderTask):
         figures = {
             "reward": float(total.mean()),
             **({f"reward/{name}": sum(own) / len(own) for name, own in each.items()} if len(each) > 1 else {}),
+            **self._cut_answers(answers),
             "groups_of_equal_rewards": float(are_equal(groups).double().mean()),
             "response_tokens": sum(map(len, responses)) / len(responses),
         }
@@ -174,18 +178,18 @@ class PolicyGradient(DecoderTask):
                 written[place] = [ids[: self._room(len(prompts[place]))] for ids in own]
         return [ids for place in range(len(prompts)) for ids in written[place]]
 
-    def _judge(
+    def _answers(
         self,
         policy: Policy,
         examples: Sequence[Example],
         prompts: Sequence[Sequence[int]],
         responses: Sequence[Sequence[int]],
         where: Sequence[str],
-    ) -> dict[str, list[float]]:
-        """The weighted rewards of all responses, by the rewards' names."""
+    ) -> list[Answer]:
+        """What rewards are shown of all responses."""
         tokenizer = policy.inference.tokenizer
         ends = response_ends(self.renderer(tokenizer), policy.model)
-        return self.judge(self.answers_of(examples, prompts, responses, ends, tokenizer, where), tokenizer)
+        return self.answers_of(examples, prompts, responses, ends, tokenizer, where)
 
     def answers_of(
         self,
@@ -207,12 +211,13 @@ class PolicyGradient(DecoderTask):
             for example, prompt, response, place in zip(examples, prompts, responses, places, strict=True)
         ]
 
-    def judge(self, answers: Sequence[Answer], tokenizer: Any) -> dict[str, list[float]]:
-        """The weighted rewards of answers, by the rewards' names."""
+    def judge(self, answers: Sequence[Answer], tokenizer: Any, model: nn.Module) -> dict[str, list[float]]:
+        """The weighted rewards of answers that a model has written, by the rewards' names."""
         rewards = self.effective_rewards()
         found: dict[str, list[float]] = {}
         for at, reward in enumerate(rewards):
             if at not in self._begun:
+                reward.use_device(next(model.parameters()).device)
                 reward.begin(tokenizer)
                 self._begun.add(at)
             name = reward.registered_name
@@ -220,9 +225,14 @@ class PolicyGradient(DecoderTask):
             found[name if name not in found else f"{name}_{at + 1}"] = values
         return found
 
-    def total_rewards(self, answers: Sequence[Answer], tokenizer: Any) -> list[float]:
+    def total_rewards(self, answers: Sequence[Answer], tokenizer: Any, model: nn.Module) -> list[float]:
         """The reward of each answer."""
-        return [sum(own) for own in zip(*self.judge(answers, tokenizer).values(), strict=True)]
+        return [sum(own) for own in zip(*self.judge(answers, tokenizer, model).values(), strict=True)]
+
+    def _cut_answers(self, answers: Sequence[Answer]) -> dict[str, float]:
+        """The share of answers that a reward has judged without a part of them; empty where there are none."""
+        cut = max(reward.count_cut(answers) for reward in self.effective_rewards())
+        return {CUT: cut / len(answers)} if cut else {}
 
     def effective_rewards(self) -> Sequence[Any]:
         """Those of the recipe."""
@@ -353,10 +363,14 @@ class PolicyGradient(DecoderTask):
         return (losses * batch[COUNTS]).sum() if COUNTS in batch else losses.sum()
 
     def course_notices(self, log: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-        """Mean tokens of responses in the first and the last step, and rewards that rise while the score falls."""
+        """Mean tokens of responses in the first and the last step, rewards without a better score, and cuts."""
         tokens = [line["response_tokens"] for line in log if "reward" in line]
         notice = reward_without_score(log, self.metrics[0])
+        cut = max((line[CUT] for line in log if CUT in line), default=0.0)
+        told = f"in a step {cut:.0%} of the responses were judged without the beginning of their text: with the prompt "
+        told += "they are longer than the reward's own model reads (`max_length` of its run)"
         return {
+            **({CUT: told} if cut else {}),
             **({"mean_tokens_generated": {"first": tokens[0], "last": tokens[-1]}} if tokens else {}),
             **({} if notice is None else {"reward_without_score": notice}),
         }

@@ -53,7 +53,7 @@ class Reinforcement(PolicyGradient, InstructionTuning):
             model, prompts, inference, max_new_tokens=self.max_response_tokens, ends=ends, keep_ends=True
         )
         answers = self.answers_of(examples, prompts, written, ends, inference.tokenizer)
-        rewards = self.total_rewards(answers, inference.tokenizer)
+        rewards = self.total_rewards(answers, inference.tokenizer, model)
         return [
             Prediction(list(example["references"]), answer.response, [reward, float(len(ids))])
             for example, answer, reward, ids in zip(examples, answers, rewards, written, strict=True)
