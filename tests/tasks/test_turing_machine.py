@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -29,9 +30,9 @@ def encoded(task: TuringMachine, name: str = "train"):
     return task.encode(splits[name], tokenizer, ()), tokenizer
 
 
-@pytest.mark.parametrize("machines", ["random", ["binary_increment", "palindrome"]])
-def test_no_run_is_in_two_splits(machines) -> None:
-    task = TuringMachine(machines=machines, machine_count=20, **SMALL)
+@pytest.mark.parametrize("keys", [{"machine_count": 20}, {"machines": ["binary_increment", "palindrome"]}])
+def test_no_run_is_in_two_splits(keys: dict[str, Any]) -> None:
+    task = TuringMachine(**keys, **SMALL)
     splits = task.make_splits(3)
     rows = {name: rows_of(split) for name, split in splits.items()}
     names = list(rows)
@@ -254,6 +255,8 @@ def test_rows_of_a_table_are_checked(machine: str, tape: str, message: str | Non
 def test_keys_that_make_no_sense_together_are_refused() -> None:
     with pytest.raises(ValueError, match="needs `addresses`"):
         TuringMachine(positions="cells")
+    with pytest.raises(ValueError, match="`states` goes with `machines: random`"):
+        TuringMachine(machines=["palindrome"], states=3)
     with pytest.raises(ValueError, match="more than `tape_length`"):
         TuringMachine(tape_length=8, longer_tape_length=8)
     with pytest.raises(ValueError, match="unknown machine `palindrom`"):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import Field, NonNegativeInt, PositiveInt, field_validator, model_validator
 
+from peftlab.core.config import refuse_unused
 from peftlab.core.errors import ConfigError, DataError, UnsupportedError, did_you_mean
 from peftlab.core.report_parts import ComparedMethod, ReportPart, Units
 from peftlab.core.splits import EncodedSplit, Example, Split
@@ -115,6 +116,8 @@ class TuringMachine(DecoderTask):
             raise ValueError("`longer_tape_length` must be more than `tape_length`")
         if self.positions == "cells" and not self.addresses:
             raise ValueError("`positions: cells` needs `addresses`, the number of cells that can be told apart")
+        of_random = ("machine_count", "machine_seed", "states", "symbols", "more_states")
+        refuse_unused(self, dict.fromkeys(of_random, ("machines: random", self.machines == "random")))
         return self
 
     @property
