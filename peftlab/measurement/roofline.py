@@ -18,6 +18,8 @@ from peftlab.acceleration import onednn
 from peftlab.measurement.product_flops import ProductFlops
 
 SIZES = {"cpu": 1024, "cuda": 8192}
+SHARE_OF_FREE = 0.5
+"""Of what is free of a card's memory: so much the matrices may take, beside a model that has nearly filled it."""
 REPETITIONS = 15
 
 
@@ -31,9 +33,7 @@ def measure_matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
         device: Where to measure.
         dtype: The type that training computes in.
     """
-    size = SIZES.get(device.type, 1024)
-    if device.type == "cpu" and dtype != torch.float32:
-        size = 512  # half precision can be a hundred times slower on CPUs without instructions for it
+    size = _size_of_matrices(device, dtype)
     # Its own generator: the run's must not depend on what was measured.
     generator = torch.Generator(device=device).manual_seed(0)
     left, right = (torch.randn(size, size, device=device, generator=generator).to(dtype) for _ in range(2))
@@ -41,6 +41,20 @@ def measure_matmul_rate(device: torch.device, dtype: torch.dtype) -> float:
     if device.type == "cpu" and dtype == torch.float32 and onednn.is_available():
         products.append(onednn.product)
     return 2 * size**3 / min(_least_seconds(multiply, left, right) for multiply in products)
+
+
+def _size_of_matrices(device: torch.device, dtype: torch.dtype) -> int:
+    """Rows of them: as many as tell the rate, or as there is room for."""
+    size = SIZES.get(device.type, 1024)
+    if device.type == "cpu" and dtype != torch.float32:
+        return 512  # half precision can be a hundred times slower on CPUs without instructions for it
+    if device.type == "cuda":
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        room = SHARE_OF_FREE * (torch.cuda.mem_get_info(device)[0] + kept)
+        each = torch.float32.itemsize + 3 * dtype.itemsize  # one is drawn, and two and their product are there
+        while size > 512 and size**2 * each > room:
+            size //= 2
+    return size
 
 
 def _least_seconds(multiply: Callable[[Tensor, Tensor], Tensor], left: Tensor, right: Tensor) -> float:

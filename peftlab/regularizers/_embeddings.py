@@ -97,8 +97,10 @@ class Probe:
         steps = []
         for shift, output in zip(self.shifts, self.outputs, strict=True):
             gradient: Any = shift.grad
+            # Scaled for float16 it may overflow: the step is skipped then, but its loss must stay a number.
+            gradient = gradient.float().nan_to_num_(nan=0.0, posinf=0.0, neginf=0.0)
             own = default_length(output, batch) if length is None else length
-            steps.append((gradient.float() / length_of_texts(gradient, batch) * own).to(output.dtype))
+            steps.append((gradient / length_of_texts(gradient, batch) * own).to(output.dtype))
         return steps
 
     def moved(self, batch: Mapping[str, Tensor], length: float | None, share: float) -> list[Tensor]:

@@ -98,6 +98,21 @@ def test_the_matmul_rate_is_a_rate(real_sizes: dict[str, int], monkeypatch: pyte
     assert measure_matmul_rate(CPU, torch.float32) > 1e9
 
 
+def test_the_rate_is_measured_in_the_room_that_there_is(
+    real_sizes: dict[str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a run would end for lack of memory before its first step, which would have fitted."""
+    monkeypatch.setattr(roofline, "SIZES", real_sizes)
+    answers = {"mem_get_info": lambda _: (free, 24 * 10**9), "memory_reserved": lambda _: 3 * 10**8}
+    for name, answer in {**answers, "memory_allocated": lambda _: 10**8}.items():
+        monkeypatch.setattr(torch.cuda, name, answer)
+    sizes = []
+    for free in (20 * 10**9, 3 * 10**8, 0):
+        sizes.append(roofline._size_of_matrices(torch.device("cuda"), torch.bfloat16))
+        assert 10 * sizes[-1] ** 2 <= free + 2 * 10**8
+    assert sizes == [8192, 4096, 2048]
+
+
 def test_inner_phases_pause_the_outer_one(clock: Clock) -> None:
     measured = PhaseClock(CPU)
     with measured.phase("train"):

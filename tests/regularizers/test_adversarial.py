@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from peftlab.regularizers._embeddings import Probe
 from peftlab.testing.training_jobs import TASKS, checked, gradients_of, job_of
 from peftlab.training.gradients import accumulate_gradients
 from tests.regularizers.test_fgm import relative_distance
@@ -95,3 +96,16 @@ def test_the_gradient_is_that_of_a_naive_implementation(implementation: Any, set
     found = gradients_of(ours)
     assert found.keys() == wanted.keys()
     assert relative_distance(found, wanted) <= 1e-6
+
+
+def test_a_gradient_that_overflowed_moves_nothing() -> None:
+    """Under float16 the scaler skips such a step; the loss at a place that is no number would end the run."""
+    probe, batch = Probe(), {"attention_mask": torch.ones(2, 3)}
+    probe(torch.ones(2, 3, 4))
+    gradient = torch.ones(2, 3, 4)
+    gradient[0, 1, 2], gradient[1] = torch.inf, torch.nan
+    probe.shifts[0].grad = gradient
+    (moved,) = probe.moved(batch, 1.0, 0.5)
+    assert torch.isfinite(moved).all()
+    assert float(moved[0].norm()) == pytest.approx(0.5)
+    assert not moved[1].any()
