@@ -91,7 +91,7 @@ def add_adapter(model: Any, folder: Path, name: str) -> None:
         with layers_as_named():
             model.add_adapter(name, read_config(adapter, model.get_base_model()))
             _fit_heads(model, name, tensors)
-            model.load_adapter(adapter, adapter_name=name)
+            model.load_adapter(adapter, adapter_name=name, torch_device="cpu")  # as in `load_artifact`
         own = peft.get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False).keys()
     except (OSError, RuntimeError, ValueError, KeyError, SafetensorError, json.JSONDecodeError) as error:
         if name in model.peft_config:

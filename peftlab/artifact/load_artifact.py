@@ -71,7 +71,9 @@ def _load_peft(base: Any, folder: Path) -> nn.Module:
         drop_rows(base)
     try:
         with without_known_warnings(), layers_as_named():
-            model: Any = peft.PeftModel.from_pretrained(base, folder, config=read_config(folder, base))
+            config = read_config(folder, base)
+            # Else peft reads the file onto a card, if there is one, wherever the base is.
+            model: Any = peft.PeftModel.from_pretrained(base, folder, config=config, torch_device="cpu")
     except (RuntimeError, ValueError, KeyError) as error:
         raise _misfit(folder, first_line(error)) from None
     if not model.active_peft_config.is_prompt_learning:  # peft only warns of what is missing

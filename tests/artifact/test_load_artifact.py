@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertForSequenceClassification
 
+from peftlab.artifact.hosting import add_adapter
 from peftlab.artifact.load_artifact import load_artifact
 from peftlab.artifact.save import save_artifact
 from peftlab.artifact.whole import load_model
@@ -68,6 +69,15 @@ def test_a_missing_or_unknown_tensor_is_refused(name: str, leave: Callable[[str]
     save_file({**tensors, "a.stranger": torch.zeros(1)}, path)
     with pytest.raises(UserError, match="does not fit"):
         load_artifact(bert, folder)
+
+
+def test_an_adapter_is_read_onto_no_card(leave: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """peft would take one wherever there is one, and a card that is full, or another one than the run's, too."""
+    folder = leave("lora")
+    monkeypatch.setattr("peft.peft_model.infer_device", lambda: "cuda")
+    model = load_artifact(bert, folder)
+    add_adapter(model, folder, "other")
+    assert {parameter.device.type for parameter in model.parameters()} == {"cpu"}
 
 
 @pytest.mark.parametrize("name", ["lora", "prompt_tuning", "bitfit"])
