@@ -201,8 +201,6 @@ def _load_weights(
         if device is not None and device.type == "cpu":  # else transformers takes the current card, if there is one
             quantization["device_map"] = {"": "cpu"}
     model, info = load(**quantization)
-    if "device_map" in quantization:
-        del model.hf_device_map  # by it peft would spread the model over all cards that there are
     return model, own_config, info
 
 

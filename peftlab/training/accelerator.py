@@ -87,7 +87,7 @@ def build_accelerator(
         log_with=list(tracking) or None,
         project_dir=folder / "tracking" if tracking else None,
     )
-    return _on(accelerator, device or accelerator.device)
+    return _on_one_cpu(accelerator)
 
 
 def build_shapes_accelerator(computation: torch.dtype | None) -> Accelerator:
@@ -98,19 +98,14 @@ def build_shapes_accelerator(computation: torch.dtype | None) -> Accelerator:
     """
     _forget_earlier_runs()
     precision = "bf16" if computation is torch.float16 else MIXED_PRECISION[computation]
-    return _on(Accelerator(mixed_precision=precision, cpu=True, device_placement=False), torch.device("cpu"))
+    return _on_one_cpu(Accelerator(mixed_precision=precision, cpu=True, device_placement=False))
 
 
-def _on(accelerator: Accelerator, device: torch.device) -> Accelerator:
-    """An accelerator whose device is the run's own.
-
-    Among several processes accelerate numbers CPUs, and tensors of shapes alone are on no numbered one. A process alone
-    has "cuda" without a number, by which a quantised base on the second card would be on another device than its own.
-    """
-    if accelerator.device.type == device.type:
-        device = torch.device("cpu") if device.type == "cpu" else device
+def _on_one_cpu(accelerator: Accelerator) -> Accelerator:
+    """Among several processes accelerate numbers CPUs, and tensors of shapes alone are on no numbered one."""
+    if accelerator.device.type == "cpu":
         # The second is what accelerate takes up again whenever it asks for the first.
-        accelerator.state.device = PartialState().device = device
+        accelerator.state.device = PartialState().device = torch.device("cpu")
     return accelerator
 
 

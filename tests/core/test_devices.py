@@ -54,17 +54,6 @@ def test_the_number_of_a_card(monkeypatch: pytest.MonkeyPatch) -> None:
         choose_device("cuda:2")
 
 
-def test_a_quantised_base_trains_on_the_second_card(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """accelerate refuses one that lies on card 1 where its own device is a card without a number."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    second = torch.device("cuda", 1)
-    accelerator = build_accelerator(computation=None, tracking=[], folder=tmp_path, device=second)
-    assert accelerator.device == accelerator.state.device == second
-    model = torch.nn.Linear(2, 2)
-    model.is_loaded_in_4bit, model.hf_device_map = True, {"": 1}  # as transformers notes it
-    accelerator.prepare_model(model, device_placement=False)
-
-
 def test_accelerate_computes_where_the_run_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A Mac's own accelerator, or a card that the user does not want, is not taken behind the run's back."""
     monkeypatch.setattr("accelerate.state.PartialState.default_device", torch.device("meta"))
