@@ -62,7 +62,7 @@ def audit(
         from peftlab.audit.page import is_audit_page, write_page
         from peftlab.audit.run_audit import choose_parts
         from peftlab.audit.thresholds import read_thresholds
-        from peftlab.core.destination import check_file
+        from peftlab.core.destination import check_file, check_page
         from peftlab.inference.files import reading_config
         from peftlab.inference.load_tuned import load_tuned
 
@@ -71,6 +71,7 @@ def audit(
         if output is not None:
             inputs = [*inputs_of_saved(run), *(inputs_of_saved(before) if before else []), *([data] if data else [])]
             check_file(output, inputs=inputs, force=force, ours="page of peftlab audit", is_ours=is_audit_page)
+            check_page(output)
         place = start_computing(device, threads, reporter.say)
         tuned = load_tuned(run, offline=offline, device=place, report=reporter.say)
         earlier = load_tuned(before, offline=offline, device=place, report=reporter.say) if before else None

@@ -41,7 +41,7 @@ def explain(
     check_installed(CAPTUM, "explanations need", extra="explain")
     with reporting() as reporter:
         from peftlab.artifact.saved_export import inputs_of_saved
-        from peftlab.core.destination import check_file
+        from peftlab.core.destination import check_file, check_page
         from peftlab.inference.explanation.attributions import explain as explain_text
         from peftlab.inference.explanation.page import coloured_text, completeness, write_page
         from peftlab.inference.files import options_in_hints
@@ -49,6 +49,7 @@ def explain(
 
         if output is not None:
             check_file(output, inputs=inputs_of_saved(run), force=force)
+            check_page(output)
         chosen = start_computing(device, threads, reporter.say)
         tuned = load_tuned(run, offline=offline, device=chosen, report=reporter.say)
         with options_in_hints():

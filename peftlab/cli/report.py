@@ -30,7 +30,11 @@ class Format(StrEnum):
 
 RECORDS = (".json", ".jsonl", ".parquet", ".yaml")
 """Endings of what a report reads."""
-SUFFIXES = {".md": Format.MARKDOWN, ".markdown": Format.MARKDOWN, ".csv": Format.CSV}
+ENDINGS = {
+    **dict.fromkeys(("", ".html", ".htm"), Format.HTML),
+    **dict.fromkeys((".md", ".markdown"), Format.MARKDOWN),
+    ".csv": Format.CSV,
+}
 
 
 @verb(quiet=False)
@@ -66,11 +70,11 @@ def report(
     ] = None,
 ) -> None:
     """Compare records: which methods differ, what a score costs, which method fits your limits."""
-    form = form or SUFFIXES.get(output.suffix.lower() if output else "", Format.HTML)
-    if output is None and form is Format.HTML and not as_json:
+    if output is None and form in (None, Format.HTML) and not as_json:
         output = DEFAULT_OUTPUT
     if output is not None:
         _check_output(output, directories, force=force)
+    form = _form(output, form)
     made, text = _make(directories, output, form, metric, _limits(max_memory, max_seconds, max_loss), as_json=as_json)
     if output is not None:
         from peftlab.core.files import write_text
@@ -84,6 +88,30 @@ def report(
         print(text, end="")
     else:
         print(summary(made, output))
+
+
+def _form(output: Path | None, form: Format | None) -> Format:
+    """What to write, by the option and the file's ending.
+
+    Raises:
+        UserError: Neither tells, or they contradict each other.
+    """
+    from peftlab.core.errors import UserError
+
+    said = Format.HTML if output is None else ENDINGS.get(output.suffix.lower())
+    if form is None and said is None:
+        raise UserError(
+            "the ending does not tell what to write",
+            where=f"--output {output}",
+            hint="Known: .html, .md, .csv; or add --format. Figures for programs: --json.",
+        )
+    if output is not None and output.suffix and form is not None and said not in (None, form):
+        raise UserError(
+            f"the ending of {output} says {said}",
+            where=f"--format {form}",
+            hint="Leave --format out, or change the ending.",
+        )
+    return form or said or Format.HTML
 
 
 def _limits(max_memory: str | None, max_seconds: float | None, max_loss: float | None) -> Limits:

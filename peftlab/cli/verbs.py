@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any, ParamSpec
@@ -13,6 +14,7 @@ from typer.core import TyperGroup
 
 from peftlab.cli.json_object import alone_on_output, print_error
 from peftlab.cli.output import exit_code_of, quiet_libraries, show_error
+from peftlab.core.errors import closest
 from peftlab.core.reporter import tell
 from peftlab.training.launch import is_first_process
 
@@ -47,12 +49,27 @@ class Group(TyperGroup):
         """The group's own options."""
         return _without_types_of_flags(super().get_params(ctx))
 
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb; a word that is none of an option's is told without typer's own words, and with what is near."""
+        try:
+            return super().invoke(ctx)
+        except typer.BadParameter as error:
+            error.message = _plain(error.message)
+            raise
+
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """A verb by its name; None where there is none."""
         command = super().get_command(ctx, cmd_name)
         if command is not None:
             _without_types_of_flags(command.get_params(ctx))
         return command
+
+
+def _plain(message: str) -> str:
+    message = message.removeprefix("Value error, ")
+    word, found, choices = message.partition(" is not one of ")
+    near = closest(word.strip("'"), re.findall("'([^']+)'", choices)) if found else None
+    return message if near is None else f"{message} Did you mean '{near}'?"
 
 
 def _without_types_of_flags(params: list[Any]) -> list[Any]:

@@ -21,6 +21,7 @@ SEARCH_NAME = "search.json"
 """What a search is, in its folder."""
 PARTS_OF_A_SEARCH = ("trials", "winner", "replaced", "logs")
 """Folders of a search that hold its runs."""
+PAGE_ENDINGS = ("", ".html", ".htm")
 PARTS_OF_A_SUITE = ("cells", "tuning", "replaced", "logs")
 """Folders of a suite that hold its runs."""
 
@@ -61,6 +62,20 @@ def check_file(
             hint="Choose another name, or add --force to replace it.",
         )
     _check_writable(path, option)
+
+
+def check_page(path: Path, *, option: str = "--output") -> None:
+    """Refuse to write a page under a name that says something else.
+
+    Raises:
+        UserError: The name has another ending.
+    """
+    if path.suffix.lower() not in PAGE_ENDINGS:
+        raise UserError(
+            "a page is written, and the name says something else",
+            where=f"{option} {path}",
+            hint=f"Name it {path.with_suffix('.html').name}.",
+        )
 
 
 def check_folder(path: Path, *, option: str, inputs: Iterable[Path | str] = (), as_a_whole: bool = False) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from peftlab.core.errors import DataError, UnsupportedError, UserError, did_you_mean
+from peftlab.core.errors import DataError, SourceError, UnsupportedError, UserError, did_you_mean
 from peftlab.core.files import atomic_file
 from peftlab.core.reporter import ProgressCallback
 from peftlab.data.data_config import DataConfig
@@ -203,7 +203,11 @@ def fetch_public_data(
     if not missing:
         return []
     config = DataConfig(source=data.copy.hub_id, revision=data.copy.revision)
-    tables = load_hub_tables(data.copy.hub_id, config, offline=offline, report=report)
+    try:
+        tables = load_hub_tables(data.copy.hub_id, config, offline=offline, report=report)
+    except SourceError as error:
+        by_hand = f"Or put {' and '.join(missing)} into {target} by hand, from {data.home}."
+        raise SourceError(error.message, where=error.where, hint=f"Check the network. {by_hand}") from None
     written = []
     for file in missing:
         split, rows = data.copy.splits[file]

@@ -20,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
 from peftlab.core.errors import DataError
+from peftlab.core.files import near_names
 from peftlab.data.file_types import COMPRESSED, HEAD_BYTES, type_of_bytes, type_of_file
 from peftlab.data.wheels import largest_unpacked
 
@@ -140,6 +141,8 @@ def table_files(path: Path) -> list[TableFile]:
             members = [info for info in archive.infolist() if not info.is_dir() and not is_junk(info.filename)]
     except zipfile.BadZipFile as error:
         raise DataError(f"the archive is damaged: {error}", where=path.name) from None
+    except FileNotFoundError:
+        raise DataError("no such file", where=str(path), hint=near_names(path)) from None
     except OSError as error:
         raise DataError(f"cannot be read: {error.strerror or error}", where=path.name) from None
     if not members:

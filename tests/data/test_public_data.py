@@ -156,7 +156,9 @@ def test_the_verb(own_folder: Path, command: Command) -> None:
     assert f"waimai_10k.csv in {own_folder / 'waimai'}" in refused.stderr
     assert "Licence: none stated" in refused.stderr
     assert "Did you mean `trec`?" in command("data", "trek").stderr
-    assert command("data", "sst2", "--offline").returncode == 2
+    refused = command("data", "sst2", "--offline")
+    assert refused.returncode == 2
+    assert f"put train.tsv and dev.tsv and test.tsv into {own_folder / 'sst2'} by hand, from https" in refused.stderr
 
 
 def test_the_page_and_the_recipes_know_them(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
