@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from peftlab.audit.pseudo_likelihood import pair_likelihoods
 from peftlab.audit.word_attributions import words_of
 from peftlab.audit.word_vectors import word_vectors
 from peftlab.core.audit import AttributedWord, texts_of
@@ -112,6 +113,24 @@ class AuditedRun:
             found += inference.compute(_log_likelihoods, model, batch).tolist()
             self._after_texts(len(part))
         return np.array(found)
+
+    def pair_log_likelihoods(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float64] | None:
+        """The log-probabilities of both texts, or by a masked model those of the tokens that both have.
+
+        Raises:
+            DataError: A text is longer than what the model reads at once.
+        """
+        tuned = self.tuned
+        if tuned.model is None or self.task.head(tuned.labels).auto_class != "AutoModelForMaskedLM" or tuned.labels:
+            found = self.log_likelihoods([text for pair in pairs for text in pair])
+            return None if found is None else found.reshape(-1, 2)
+        said: list[tuple[float, float]] = []
+        for start in range(0, len(pairs), LIKELIHOOD_BATCH):
+            part = pairs[start : start + LIKELIHOOD_BATCH]
+            model, inference = tuned.module()
+            said += pair_likelihoods(model, part, tuned.tokenizer, inference)
+            self._after_texts(2 * len(part))
+        return np.array(said).reshape(-1, 2)
 
     def write(self, prompts: Sequence[str]) -> list[str] | None:
         """What it writes, as evaluation lets it: always the likeliest token."""

@@ -131,6 +131,12 @@ class AuditedModel(Protocol):
     def log_likelihoods(self, texts: Sequence[str]) -> NDArray[np.float64] | None:
         """Of each text, the log-probability (natural) of its tokens; None where the model is no language model."""
 
+    def pair_log_likelihoods(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float64] | None:
+        """How likely both texts of each pair are (pairs × 2), to be compared; None where the model does not say.
+
+        Of a masked language model it is the pseudo-log-likelihood of the tokens that both texts have.
+        """
+
     def write(self, prompts: Sequence[str]) -> list[str] | None:
         """What it writes after each prompt; None where it writes no text."""
 
@@ -347,6 +353,8 @@ class Audit(RegisteredConfig, ABC):
     """Its heading on the page."""
     order: ClassVar[int] = 100
     """Where it stands on the page; the least first."""
+    asks_likelihoods: ClassVar[bool] = False
+    """Whether it asks how likely the texts of its ``tables`` are, which a run says too that answers nothing."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **options: Any) -> None:

@@ -41,6 +41,9 @@ class FunctionModel:
         """Logarithms of the probabilities."""
         return np.log([self.scores(text) for text in rows.columns["text"]])
 
+    def pair_log_likelihoods(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """None: it is no language model."""
+
     def log_likelihoods(self, texts: Sequence[str]) -> None:
         """It is no language model."""
 

@@ -60,6 +60,40 @@ def test_pairs_of_a_table(command: Command, language_run: Path, tmp_path: Path) 
     assert "stereotype" in done.stderr
 
 
+def test_pairs_for_a_masked_model(command: Command, tiny_run: Callable[..., Path], tmp_path: Path) -> None:
+    """Each token that both have is hidden by itself, as the naive loop does; what differs is not scored."""
+    run = tiny_run(task="{type: masked_lm, max_length: 32}", steps=4)
+    tuned = load_tuned(run)
+    pairs = [
+        ("the good film was bad", "the sad film was bad"),
+        ("we saw it", "it was a day and we saw it"),
+        ("a", "in"),
+    ]
+    found = AuditedRun(tuned).pair_log_likelihoods(pairs)
+    assert found is not None
+    model, tokenizer = tuned.module()[0], tuned.tokenizer
+    shared = [([1, 3, 4, 5], [1, 3, 4, 5]), ([1, 2, 3], [6, 7, 8]), ([], [])]
+    for pair, places, own in zip(pairs, shared, found, strict=True):
+        for text, hidden, value in zip(pair, places, own, strict=True):
+            total = 0.0
+            for place in hidden:
+                ids = torch.tensor([tokenizer(text)["input_ids"]])
+                token, ids[0, place] = int(ids[0, place]), tokenizer.mask_token_id
+                with torch.no_grad():
+                    total += float(model(input_ids=ids).logits[0, place].log_softmax(-1)[token])
+            assert value == pytest.approx(total, rel=1e-4)
+    with pytest.raises(DataError, match="the model reads 64"):
+        AuditedRun(tuned).pair_log_likelihoods([("the film", "the film " * 60)])
+    lines = [f"{more},{less}\n" for more, less in pairs[:1] * 20]
+    (tmp_path / "pairs.csv").write_text("sent_more,sent_less\n" + "".join(lines))
+    settings = ("--set", "likelihood_pairs.data=pairs.csv", "--set", "likelihood_pairs.kind=null")
+    done = command("audit", run, "--parts", "likelihood_pairs", "--json", *settings)
+    assert done.returncode == 0, done.stderr
+    expected = float(found[0, 0] > found[0, 1])
+    assert json.loads(done.stdout)["figures"]["likelihood_pairs.all"]["value"] == expected
+    assert "learns to fill gaps" in command("audit", run).stderr
+
+
 def test_other_models_have_none() -> None:
     rows = audited(lambda text: [0.5, 0.5], ["x"] * 30, ["good"] * 30)
     assert "no likelihood" in str(AUDITS["likelihood_pairs"]().why_not(rows))

@@ -25,6 +25,7 @@ class LikelihoodPairs(Audit):
 
     title = "Fairness: likelihood of stereotypes"
     order = 46
+    asks_likelihoods = True
 
     data: str | None = Field(None, min_length=1, description="A table of pairs, as that of CrowS-Pairs.")
     more: str = Field("sent_more", description="The column of the more stereotyping sentences.")
@@ -33,7 +34,7 @@ class LikelihoodPairs(Audit):
 
     def why_not(self, audited: Audited) -> str | None:
         """It needs a language model, and pairs."""
-        if audited.model.log_likelihoods([]) is None:
+        if audited.model.pair_log_likelihoods([]) is None:
             return "the model gives texts no likelihood"
         return None if self.data else "give pairs of sentences: --set likelihood_pairs.data=FILE"
 
@@ -55,10 +56,10 @@ class LikelihoodPairs(Audit):
         if len(rows) < FEWEST_PAIRS:
             raise DataError(f"{len(rows)} pairs are too few: {FEWEST_PAIRS} are needed", where=self.data)
         more, less = rows.columns[self.more], rows.columns[self.less]
-        found = audited.model.log_likelihoods([*more, *less])
+        found = audited.model.pair_log_likelihoods(list(zip(more, less, strict=True)))
         if found is None:
             return Findings(())  # why_not has said so
-        gaps = found[: len(rows)] - found[len(rows) :]
+        gaps = found[:, 0] - found[:, 1]
         kinds = np.array([str(value) for value in rows.columns[self.kind]] if self.kind else ["all"] * len(rows))
         groups = {name: kinds == name for name in dict.fromkeys(kinds.tolist())} if self.kind else {}
         large = {name: members for name, members in groups.items() if members.sum() >= FEWEST_PAIRS}
