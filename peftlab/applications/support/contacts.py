@@ -19,7 +19,9 @@ from peftlab.applications.support.sentences import sentences
 _CONTACT = re.compile(
     r"\b\w{2,10}://[^\s\"'<>)\]]+|(?<![\w.+-])[\w.+-]++@[\w-]+\.[\w.-]+|(?<!\w)@\w{3,}"
     r"|(?<![\w@.-])(?:[\w-]++\.)+(?:com|org|net|io|co|de|uk|info|biz|app|example)\b"
-    r"|(?<![\w.])\+?\d(?:[ ()/.-]{0,2}\d){6,}(?!\w)",
+    r"|(?<![\w@.-])(?:[\w-]++\.)+[a-z]{2,}/\w\S*+"
+    r"|(?<![\w.])\+?\d(?:[ ()/.-]{0,2}\d){6,}(?!\w)"
+    r"|\b(?=[a-z]*+\d)(?=\d*+[a-z])[a-z\d]{14,}+\b",  # an account, or a wallet
     re.IGNORECASE,
 )
 _HOST = re.compile(r"^(?:\w+://)?(?:[^@/]*@)?(?:www\.)?([^/:?#]+)")

@@ -375,14 +375,15 @@ def test_a_planted_sentence_does_not_belong(place: str) -> None:
 @pytest.mark.parametrize(
     "planted",
     ["Ask for your parcel at +44 7911 555 019.", "Ask on https://parcel-help.example where your parcel is.",
-     "Ask where your parcel is: @parcel_desk."],
+     "Ask where your parcel is: @parcel_desk.", "Your parcel is at bit.ly/my-parcel.",
+     "Pay your parcel to GB29NWBK60161331926819."],
 )  # fmt: skip
 def test_a_contact_that_no_other_sentence_gives_is_not_quoted(planted: str) -> None:
     entries = [replace(PARCEL, id=str(at), answer=f"{PARCEL.answer} {planted}") for at in range(3)]  # copies are one
     wall = Belonging(bag_of_words, 0.1, vouched(entries))
     assert [wall.quotable(entry).answer for entry in entries] == [PARCEL.answer] * 3
     assert wall.quotable(replace(PARCEL, answer=f"{PARCEL.answer} See parcel.example of your parcel.")) == PARCEL
-    known = [*entries, Entry("b", "Who brings a parcel?", planted.replace("Ask", "Nobody else does, so ask"))]
+    known = [*entries, Entry("b", "Who brings a parcel?", f"Late or not, {planted}")]
     for allowed in (vouched(known), None):
         assert Belonging(bag_of_words, 0.1, allowed).quotable(entries[0]) == entries[0]
 
