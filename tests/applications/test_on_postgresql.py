@@ -22,7 +22,7 @@ from peftlab.applications.support.answering import Reply
 from peftlab.applications.support.storage import Storage
 from peftlab.applications.support.turns import Kind
 from peftlab.core.errors import UserError
-from tests.applications.monitor import questions
+from tests.applications.monitor import questions, test_monitor_retention
 from tests.applications.monitor.at_once import judge_at_once, judge_late_at_once, open_at_once
 
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
@@ -158,3 +158,9 @@ def rows_of(plan: dict[str, Any]) -> float:
 
 def test_late_texts_are_judged_once(database: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert judge_late_at_once(database("late"), monkeypatch) == (1, [(0, 45)], 9, [45])
+
+
+def test_a_monitor_forgets_what_is_old(database: Callable[[str], str], monkeypatch: pytest.MonkeyPatch) -> None:
+    texts, hours = (MonitorStore(database(f"retention_{name}")) for name in ("texts", "hours"))
+    test_monitor_retention.test_texts_go_once_they_are_old_read_judged_and_of_no_open_alarm(texts, monkeypatch)
+    test_monitor_retention.test_hours_and_alarms_go_and_no_number_is_given_twice(hours)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from peftlab.applications.monitor.settings import Posts
+from peftlab.applications.monitor.tables import ALL_TOPICS
 from peftlab.applications.monitor.times import HOUR, read_time
 from peftlab.core.application import Workplace
 from peftlab.core.errors import DataError, UserError, did_you_mean
@@ -155,6 +156,12 @@ def _rows(posts: Posts, columns: Mapping[str, list[Any]], seed: int) -> list[Lab
             str(text), read_time(times[at], now=now, where=where), stream or ONE_STREAM,
             name_of(columns[posts.sentiment][at]), "" if topic in posts.ignored_topics else topic,
         )  # fmt: skip
+        if row.topic == ALL_TOPICS:
+            raise DataError(
+                f"the topic `{ALL_TOPICS}` stands for all topics together",
+                where=f"{name}, row {at + 1}",
+                hint="Give it another name, or list it in `posts.ignored_topics`.",
+            )
         if not all(map(_is_whole, (row.text, row.stream, row.sentiment, row.topic))):
             raise DataError(
                 "this row holds half of a character (a lone surrogate)",

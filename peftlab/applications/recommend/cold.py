@@ -61,12 +61,15 @@ def expect(traits: Traits, popularity: NDArray[np.float64], exact: Ints) -> Expe
         exact: The items that EASE knows.
     """
     known = np.flatnonzero(popularity > 0)
+    wishes = _ridge(traits.rows(exact)) if len(exact) else np.zeros((traits.size, 0), np.float32)
+    if not len(known):  # of a few items all may be taken for new ones
+        return Expected(np.zeros(len(popularity), np.float32), wishes)
     target = np.log1p(popularity[known])
     rows = traits.rows(known)
     worth = _ridge(rows, (target - target.mean())[:, None])
     expected = traits.products(worth, np.arange(len(popularity)))[:, 0]
     expected += np.float32(target.mean() - rows.mean(axis=0, dtype=np.float64) @ worth[:, 0])
-    return Expected(expected, _ridge(traits.rows(exact)))
+    return Expected(expected, wishes)
 
 
 def _ridge(inputs: Matrix, targets: NDArray[np.float64] | None = None) -> Matrix:

@@ -38,6 +38,11 @@ class Traits:
     vectors: Matrix
     words: Any
 
+    @property
+    def size(self) -> int:
+        """Traits of an item."""
+        return int(self.vectors.shape[1] + self.words.shape[1])
+
     def rows(self, items: Ints) -> Matrix:
         """Of some items both, side by side."""
         return np.concatenate([self.vectors[items], self.words[items].toarray()], axis=1, dtype=np.float32)

@@ -42,7 +42,7 @@ keeps no cell of ours whole, and takes one to begin behind each of those marks a
 def _shown(text: str) -> str:
     if is_blank(text):
         raise ValueError("the text shows nothing")
-    return text
+    return text.replace("\0", " ")  # which PostgreSQL does not take
 
 
 Said = Annotated[str, AfterValidator(_shown)]

@@ -66,11 +66,13 @@ def test_a_table_that_has_changed_is_not_taken_for_the_one_that_was_built_on(tmp
         write_tables(monitor, place)
 
 
-def test_half_a_character_is_told_with_its_row(tmp_path: Path) -> None:
-    rows = [
-        {"text": text, "time": "2020-01-01", "sentiment": "bad", "topic": "x", "stream": "s"} for text in "ab\ud83d"
-    ]
-    with pytest.raises(DataError, match="half of a character") as caught:
+@pytest.mark.parametrize(
+    ("odd", "told"), [({"text": "\ud83d"}, "half of a character"), ({"topic": "*"}, "stands for all topics together")]
+)
+def test_what_cannot_be_kept_is_told_with_its_row(tmp_path: Path, odd: dict[str, str], told: str) -> None:
+    row = {"text": "a", "time": "2020-01-01", "sentiment": "bad", "topic": "x", "stream": "s"}
+    rows = [row, {**row, "text": "b"}, {**row, **odd}]
+    with pytest.raises(DataError, match=told) as caught:
         loaded(tmp_path, rows)
     assert "row 3" in str(caught.value)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.preprocessing import normalize
 
 from peftlab.applications.recommend import evaluation
-from peftlab.applications.recommend.cold import RIDGE, cold_case, expect
+from peftlab.applications.recommend.cold import RIDGE, SHARES, TEXT_ALONE, choose_shares, cold_case, expect
 from peftlab.applications.recommend.collaborative import (
     fit_collaborative,
     fit_ease,
@@ -180,6 +181,18 @@ def test_wishes_and_expected_popularity_are_those_of_ridge_regression(history) -
     known = history.popularity > 0
     peer = Ridge(alpha=RIDGE).fit(rows[known], np.log1p(history.popularity[known]))
     assert np.allclose(expected.popularity, peer.predict(rows), atol=1e-4)
+
+
+@pytest.mark.parametrize("items", [1, 2, 3])
+def test_new_items_are_ranked_where_all_are_new(items: int) -> None:
+    history = history_of([(f"u{user}", item, float(item)) for user in range(20) for item in range(items)], items)
+    traits = traits_of(unit(np.eye(items, 4, dtype=np.float32)), [f"item {item}" for item in range(items)])
+    settings: Any = {"exact_items": 40, "regularization": 10.0}
+    held = np.ones(items, bool)
+    lists = cold_case(history, traits, held, unseen=held, **settings).lists((1.0, 1.0, 1.0))
+    assert sorted(lists[0].tolist()) == list(range(items))
+    shares, _ = choose_shares(history, traits, np.arange(items) == 1, **settings, seed=0)
+    assert shares in (*SHARES, TEXT_ALONE)
 
 
 def test_the_words_of_items_are_weighed_as_scikit_learn_weighs_them() -> None:

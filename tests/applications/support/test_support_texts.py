@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
 from peftlab.applications.support import Support
 from peftlab.applications.support.answering import Reply, Responder, summary
@@ -32,7 +33,7 @@ from peftlab.applications.support.peculiar import find_peculiar, peculiar_text
 from peftlab.applications.support.prompting import conversation
 from peftlab.applications.support.search import Ranked
 from peftlab.applications.support.sentences import sentences
-from peftlab.applications.support.site import _cell
+from peftlab.applications.support.site import Message, _cell
 from peftlab.applications.support.turns import Exchange, Kind, understand
 from peftlab.applications.support.words import WordIndex
 from peftlab.applications.support.writing import CheckedText
@@ -422,6 +423,13 @@ def test_a_stated_share_of_the_sentences_may_be_quoted(quotable: float) -> None:
     kept = sum(len(sentences(belonging.quotable(entry).answer)) for entry in entries)
     assert kept >= int(quotable * 20)  # sentences that are alike stay together
     assert kept == 20 or quotable < 1
+
+
+def test_a_message_holds_what_every_database_takes() -> None:
+    assert Message(text="where\0is it", key="12345678").text == "where is it"
+    for text in ("\ud83d", " ", "\0"):
+        with pytest.raises(ValidationError):
+            Message(text=text, key="12345678")
 
 
 def test_no_cell_of_the_table_of_corrections_is_computed() -> None:
