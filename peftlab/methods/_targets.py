@@ -7,7 +7,7 @@ for a layer of the base. So the names are resolved here, and peft is given the f
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from peftlab.core.errors import UnsupportedError, did_you_mean
@@ -23,6 +23,13 @@ if TYPE_CHECKING:
 ALL_LINEAR = "all-linear"
 MAMBA = frozenset({"falcon_h1", "falcon_mamba", "mamba", "mamba2", "nemotron_h"})
 """Types whose fused kernels read the matrix of ``out_proj`` past its layer: peft refuses an update there."""
+
+WITHOUT_GRADIENT: Mapping[str, frozenset[str]] = {
+    "dt_proj": frozenset({"falcon_mamba", "jamba", "mamba"}),
+    "x_proj": frozenset({"falcon_mamba", "mamba"}),  # with the fused kernel of mamba-ssm
+    "correction_coefs": frozenset({"gemma3n", "gemma3n_text"}),
+}
+"""Layers whose matrix their model reads in training past the layer, so that an update of it would learn nothing."""
 
 
 def linear_modules(model: nn.Module, context: MethodContext) -> list[str]:
@@ -59,6 +66,8 @@ def resolve_targets(model: nn.Module, targets: str | Sequence[str], context: Met
         UnsupportedError: A name matches nothing, or the model has no linear layer.
     """
     known = linear_modules(model, context)
+    if targets == ALL_LINEAR:
+        known = [name for name in known if not _learns_nothing(model, name)]
     try:
         return _resolve(known, targets, type(model).__name__)
     except UnsupportedError as error:
@@ -66,6 +75,11 @@ def resolve_targets(model: nn.Module, targets: str | Sequence[str], context: Met
             raise
         experts = "A mixture's experts are no layers: method.target_parameters: all-experts reaches them."
         raise UnsupportedError(error.message, where=error.where, hint=f"{error.hint or ''} {experts}".strip()) from None
+
+
+def _learns_nothing(model: Any, name: str) -> bool:
+    types = WITHOUT_GRADIENT.get(name.rpartition(".")[2], frozenset())
+    return getattr(getattr(model, "config", None), "model_type", None) in types
 
 
 def check_targets(facts: ModelFacts, targets: str | Sequence[str]) -> None:
@@ -115,7 +129,17 @@ def guard_targets(model: Any, targets: str | Sequence[str], parameters: str | Se
     detail = f"{len(adapted)} modules: {_counted(adapted)}"
     if experts:
         detail += f"; {len(experts)} tensors of experts: {_counted(experts)}"
+    if targets == ALL_LINEAR:
+        detail += _left_out(model)
     return Guard.check(bool(adapted), detail + _out_of_reach(model))
+
+
+def _left_out(model: Any) -> str:
+    """What is to be said of layers that would learn nothing."""
+    inner = model.base_model.model
+    names = [name for name, module in inner.named_modules() if hasattr(module, "weight")]
+    left = [name for name in names if _learns_nothing(inner, name)]
+    return f"; left out, as the model reads them past their layers: {_counted(left)}" if left else ""
 
 
 def _listed(names: str | Sequence[str]) -> Sequence[str]:

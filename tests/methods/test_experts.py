@@ -296,6 +296,39 @@ def test_what_no_update_fits_is_no_linear_layer() -> None:
         model(input_ids=TEXTS).logits.sum().backward()
 
 
+HYBRIDS: dict[str, Any] = {
+    "mamba": lambda: transformers.MambaConfig(vocab_size=40, hidden_size=32, num_hidden_layers=1, state_size=4),
+    "jamba": lambda: transformers.JambaConfig(
+        **SIZES, intermediate_size=24, num_experts=2, num_experts_per_tok=1, attn_layer_period=2, attn_layer_offset=1,
+        expert_layer_period=2, expert_layer_offset=1, mamba_d_state=4, mamba_dt_rank=4,
+    ),
+    "gemma3n": lambda: transformers.Gemma3nTextConfig(
+        **SIZES, vocab_size_per_layer_input=40, hidden_size_per_layer_input=8, num_kv_shared_layers=0, head_dim=16,
+        layer_types=["sliding_attention", "full_attention"], intermediate_size=24, laurel_rank=4, sliding_window=8,
+        activation_sparsity_pattern=[0.0, 0.0],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("family", "left"),
+    [("mamba", "dt_proj × 1, x_proj × 1"), ("jamba", "dt_proj × 1"), ("gemma3n", "correction_coefs × 2")],
+)
+def test_all_linear_leaves_out_what_learns_nothing(family: str, left: str) -> None:
+    """Each of the others gets a gradient; before, the guard ended such runs."""
+    torch.manual_seed(0)
+    model = Lora(rank=4).apply(transformers.AutoModelForCausalLM.from_config(HYBRIDS[family]()), CONTEXT).train()
+    for name, parameter in model.named_parameters():
+        if "lora_B" in name or name.endswith("correct_output_scale"):  # the latter is 0 before a model is trained
+            parameter.data.normal_(std=0.3)
+    model(input_ids=TEXTS).logits.log_softmax(-1)[..., 3].sum().backward()
+    trained = {name: each.grad for name, each in model.named_parameters() if each.requires_grad}
+    assert trained
+    assert not [name for name, grad in trained.items() if grad is None or not grad.any()]
+    detail = Lora(rank=4).guards(model, CONTEXT)["target_modules_matched"].detail
+    assert f"left out, as the model reads them past their layers: {left}" in detail
+
+
 @pytest.mark.parametrize("name", ["eva", "corda", "lora_ga", "loftq", "o_lora"])
 def test_kin_of_lora_that_know_no_experts_refuse_them(name: str) -> None:
     with pytest.raises(ValueError, match="target_parameters"):
