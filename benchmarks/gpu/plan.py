@@ -52,7 +52,7 @@ STEPS = (
     Step(
         "weights", "Weights of the large models", "weights", seconds=120, card_bytes=70 * GB, disk_bytes=26 * GB,
     ),
-    Step("gpu_tests", "Tests marked gpu", "gpu_tests", seconds=140),
+    Step("gpu_tests", "Tests marked gpu", "gpu_tests", seconds=180),
     Step("kill_resume", "Killed and resumed", "kill_resume", seconds=140, card_bytes=4 * GB),
     Step(
         "methods_encoder", "peftlab run of a BERT with every method", "methods", seconds=140, card_bytes=4 * GB,

@@ -10,6 +10,7 @@ Embeddings, norms, adapters and heads are small, or train, and stay on the devic
 from __future__ import annotations
 
 import tempfile
+import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -55,7 +56,8 @@ class Placement:
             )
         self._offload, self._device, self._folder, self._sharding = offload, device, folder, sharding
         self._files: tempfile.TemporaryDirectory[str] | None = None
-        self._in_memory: list[HostMemory] = []
+        # A model that is gone must not leave its matrices behind: the run loads its base once more.
+        self._in_memory: weakref.WeakSet[HostMemory] = weakref.WeakSet()
 
     def place(self, model: Model) -> Model:
         """Offload or shard what can be, and move the rest to the device."""
@@ -92,8 +94,9 @@ class Placement:
 
     def _new_store(self, size: int) -> HostMemory | MappedFiles:
         if self._offload == "cpu":
-            self._in_memory.append(HostMemory(size, pins=self._device.type == "cuda"))
-            return self._in_memory[-1]
+            store = HostMemory(size, pins=self._device.type == "cuda")
+            self._in_memory.add(store)
+            return store
         if self._files is None:
             self._files = tempfile.TemporaryDirectory(dir=self._folder, prefix=".offload-")
         return MappedFiles(self._files.name)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +112,17 @@ def test_matrices_are_there_only_while_they_compute(tmp_path: Path) -> None:
         )
         assert any(tmp_path.iterdir())
     assert not any(tmp_path.iterdir())
+
+
+def test_what_lay_in_the_cpus_memory_goes_with_its_model(tmp_path: Path) -> None:
+    """A run loads its base anew to check what it has saved: two of them may be more than the computer has."""
+    with Placement("cpu", device=torch.device("meta"), folder=tmp_path) as placement:  # there is no card here
+        placed = placement.place(torch.nn.Sequential(torch.nn.Linear(4, 8).requires_grad_(False)))
+        store = weakref.ref(vars(placed[0])[offload.STORE][0])
+        assert store().read("0")["weight"].shape == (8, 4)
+        del placed
+        gc.collect()
+        assert store() is None
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import xml.etree.ElementTree as ElementTree
+from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.gpu.ready import start
@@ -13,17 +14,23 @@ from benchmarks.gpu.steps.step import Findings, run_step
 ROOT = Path(__file__).resolve().parents[3]
 MARK = r"^(@|pytestmark = .*)pytest\.mark\.gpu\b"
 """Of a test, or of all tests of a file."""
+LANES = 2
+"""Processes at once: most of the time is the host's."""
 
 
 def main(findings: Findings) -> None:
     """Run them, and note what became of each."""
-    files = sorted(path for path in (ROOT / "tests").rglob("test_*.py") if has_mark(path))
-    report = findings.scratch / "gpu_tests.xml"
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", f"--junitxml={report}"]
     # Only the files that hold some: to import the others would cost time, and packages that are not needed.
-    code = start([*command, *map(str, files)], folder=ROOT).wait()
-    outcomes = read_report(report)
-    findings.note("tests", outcomes)
+    files = sorted(path for path in (ROOT / "tests").rglob("test_*.py") if has_mark(path))
+    folder, lanes = findings.empty_folder(), 1 if findings.is_tiny else LANES
+    reports = [folder / f"{lane}.xml" for lane in range(lanes)]
+    running = [start(_command(files[lane::lanes], report), folder=ROOT) for lane, report in enumerate(reports)]
+    outcomes: dict[str, dict[str, object]] = {}
+    code = 0
+    for process, report in zip(running, reports, strict=True):
+        code = process.wait() or code
+        outcomes |= read_report(report)
+        findings.note("tests", outcomes)
     counts = {kind: sum(test["outcome"] == kind for test in outcomes.values()) for kind in ("passed", "failed")}
     skipped = {test["detail"] for test in outcomes.values() if test["outcome"] == "skipped"}
     findings.line = f"{counts['passed']} of {len(outcomes)} passed"
@@ -34,6 +41,12 @@ def main(findings: Findings) -> None:
         findings.fail(f"pytest ended with {code}; failed: {', '.join(failed) or 'none'}")
     elif findings.device == "cuda" and skipped:
         findings.fail(f"some were skipped: {'; '.join(sorted(skipped))}")
+
+
+def _command(files: Sequence[Path], report: Path) -> list[str]:
+    """The tests of some files; each one's end is in the log at once, and the report comes with the last."""
+    options = ["-m", "gpu", "-v", "-p", "no:cacheprovider", f"--junitxml={report}"]
+    return [sys.executable, "-m", "pytest", *options, *map(str, files)]
 
 
 def has_mark(path: Path) -> bool:
