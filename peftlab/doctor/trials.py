@@ -46,6 +46,8 @@ def look_at_torch(outcome: dict[str, Any]) -> Finding:
         card = f"{found['card']}, {short_size(found['free_bytes'])} of {short_size(found['memory_bytes'])} free"
         dtype = "bfloat16" if found["bfloat16"] else "float32, since it does not compute in bfloat16"
         meaning = f"Runs use this card; a frozen base is in {dtype}."
+        if not found["bfloat16"]:
+            meaning += " model.dtype: float16 takes half of that memory."
         return Finding("torch", "ok", f"{found['version']} with CUDA: {card}", meaning, found)
     if found["built_for_cuda"] is None:
         why = "this torch is built for CPUs alone"

@@ -64,6 +64,10 @@ def test_a_trial_has_a_process_of_its_own(monkeypatch: pytest.MonkeyPatch) -> No
          {"found": {"version": "2", "built_for_cuda": "12", "card": "H100", "memory_bytes": 80e9, "free_bytes": 8e9,
                     "bfloat16": True}},
          "ok", "Runs use this card; a frozen base is in bfloat16"),
+        (trials.look_at_torch,
+         {"found": {"version": "2", "built_for_cuda": "12", "card": "T4", "memory_bytes": 16e9, "free_bytes": 8e9,
+                    "bfloat16": False}},
+         "ok", "does not compute in bfloat16. model.dtype: float16 takes half of that memory."),
     ],
 )  # fmt: skip
 def test_what_is_broken_is_told(
