@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from peftlab.tasks.text_inputs import model_inputs
+from peftlab.tasks.text_inputs import model_inputs, token_mean
 
 
 def mean_states(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
@@ -18,11 +18,6 @@ def mean_states(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
         model: A transformers model.
         batch: Collated by the task, on the model's device.
     """
-    mask = batch["attention_mask"]
     with torch.inference_mode():
         states = model(**model_inputs(batch), output_hidden_states=True).hidden_states[-1]
-    # What a method puts before the text is left out.
-    states = states[:, -mask.shape[1] :].float()
-    weights = mask.unsqueeze(-1).float()
-    pooled: Tensor = (states * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)
-    return pooled
+    return token_mean(states, batch)

@@ -14,6 +14,7 @@ from peftlab.core.reporter import Reporter
 from peftlab.core.selection import Candidates, Evidence, Strategy
 from peftlab.core.splits import Split
 from peftlab.inference.tuned_model import TunedModel
+from peftlab.tasks.text_inputs import token_mean
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -74,7 +75,9 @@ def _look_at(tuned: TunedModel, split: Split, what: str, with_vectors: bool, rep
                 logits = tuned.compute_logits(batch)
             tuned.check_numbers(logits)
             if with_vectors:
-                found = task.of_examples(_mean(states(), batch.get("attention_mask")), batch).double().numpy()
+                # Of an image all states count.
+                means = token_mean(states(), batch) if "attention_mask" in batch else states().mean(dim=1)
+                found = task.of_examples(means, batch).double().numpy()
                 for at, vector in zip(positions, found, strict=True):
                     vectors[at] = vector
             if task.has_class_probabilities:
@@ -120,11 +123,3 @@ def _states(tuned: TunedModel, wanted: bool) -> Iterator[Callable[[], Tensor]]:
     finally:
         for hook in hooks:
             hook.remove()
-
-
-def _mean(states: Tensor, mask: Tensor | None) -> Tensor:
-    """The mean over each row's tokens; virtual tokens before the text are left out. None: of an image all count."""
-    if mask is None:
-        return states.mean(dim=1)
-    weights = mask.unsqueeze(-1).float()
-    return (states[:, -mask.shape[1] :] * weights).sum(dim=1) / weights.sum(dim=1).clamp(min=1)

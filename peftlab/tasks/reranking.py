@@ -19,6 +19,7 @@ from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Head, Prediction, Task
 from peftlab.core.task_guess import Guesser
 from peftlab.tasks._labels import is_blank, tidy_value
+from peftlab.tasks._numbers import number_in
 from peftlab.tasks._ranking_losses import LOSSES
 from peftlab.tasks.guesses.searching import guess_ranks
 from peftlab.tasks.text_inputs import (
@@ -313,16 +314,7 @@ class Reranking(Task):
     def _relevance(self, split: Split, row: int) -> float:
         if self.label is None:
             return 1.0
-        value = split.columns[self.label][row]
-        try:
-            relevance = float(value)
-        except (TypeError, ValueError, OverflowError):
-            relevance = math.nan
-        if not (math.isfinite(relevance) and relevance >= 0):
-            raise DataError(
-                f"the relevance {value!r:.40} in column `{self.label}` is no number from 0 on", where=split.where(row)
-            )
-        return relevance
+        return number_in(split, row, self.label, "relevance", may_be_negative=False)
 
 
 def _joined(pairs: Sequence[Example], relevance: Sequence[float]) -> Example:

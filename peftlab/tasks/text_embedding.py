@@ -8,7 +8,6 @@ hard negatives add documents that are wrong for certain. So a batch cannot be cu
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -16,7 +15,7 @@ from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, model_va
 
 from peftlab.core.capabilities import EmbedsText
 from peftlab.core.config import refuse_unused
-from peftlab.core.errors import DataError, UnsupportedError
+from peftlab.core.errors import UnsupportedError
 from peftlab.core.metric_scorer import MetricScorer
 from peftlab.core.model_facts import ModelFacts
 from peftlab.core.splits import EncodedSplit, Example, Split
@@ -25,6 +24,7 @@ from peftlab.core.task_guess import Guesser
 from peftlab.core.words import comparable
 from peftlab.tasks._embedding_losses import cosent, goes_with, info_nce, matryoshka, triplet
 from peftlab.tasks._hard_negatives import mine, ranks_in_corpus
+from peftlab.tasks._numbers import number_in
 from peftlab.tasks._scorers import CorrelationScorer
 from peftlab.tasks._sentence_transformers import sentence_transformers_files
 from peftlab.tasks.guesses.searching import guess_matches
@@ -353,17 +353,7 @@ class TextEmbedding(Task):
         """The score of each row; empty where there are none."""
         if self.score is None:
             return []
-        scores = []
-        for row, value in enumerate(split.columns[self.score]):
-            try:
-                scores.append(float(value))
-            except (TypeError, ValueError, OverflowError):
-                scores.append(math.nan)
-            if not math.isfinite(scores[-1]):
-                raise DataError(
-                    f"the score {value!r:.40} in column `{self.score}` is not a finite number", where=split.where(row)
-                )
-        return scores
+        return [number_in(split, row, self.score, "score") for row in range(len(split))]
 
     def companion_files(self, config: Any) -> Mapping[str, str]:
         """Those of sentence-transformers, which then gives the same vectors."""

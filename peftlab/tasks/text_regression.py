@@ -14,6 +14,7 @@ from peftlab.core.splits import EncodedSplit, Example, Split
 from peftlab.core.task import TASKS, Head, Prediction, Scorer, Task
 from peftlab.core.task_guess import Guesser
 from peftlab.tasks._labels import tidy_value
+from peftlab.tasks._numbers import number_in
 from peftlab.tasks._scorers import RegressionScorer
 from peftlab.tasks.guesses.numbers import guess_numbers
 from peftlab.tasks.text_inputs import (
@@ -276,13 +277,4 @@ class TextRegression(Task):
         )
 
     def _target(self, split: Split, row: int) -> float:
-        value = split.columns[self.label][row]
-        try:
-            target = float(value)
-        except (TypeError, ValueError, OverflowError):
-            target = math.nan
-        if not math.isfinite(target):
-            raise DataError(
-                f"the target {value!r:.40} in column `{self.label}` is not a finite number", where=split.where(row)
-            )
-        return target
+        return number_in(split, row, self.label, "target")

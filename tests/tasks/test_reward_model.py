@@ -71,9 +71,9 @@ def test_a_run_tells_held_out_pairs_apart_and_judges_responses(tiny_gpt2: Path, 
     [
         ({"chosen": "Yes", "rejected": " Yes ", "by": 1}, "`chosen` and `rejected` are the same"),
         ({"chosen": "Yes", "rejected": None, "by": 1}, "the column `rejected` is missing"),
-        ({"chosen": "Yes", "rejected": "No", "by": -1}, "no number of 0 or more"),
-        ({"chosen": "Yes", "rejected": "No", "by": None}, "no number of 0 or more"),
-        ({"chosen": "Yes", "rejected": "No", "by": 10**400}, "no number of 0 or more"),
+        ({"chosen": "Yes", "rejected": "No", "by": -1}, "is not a number of 0 or more"),
+        ({"chosen": "Yes", "rejected": "No", "by": None}, "is not a number of 0 or more"),
+        ({"chosen": "Yes", "rejected": "No", "by": 10**400}, "is not a number of 0 or more"),
         (
             {"chosen": [{"role": "user", "content": "Hi"}], "rejected": "No", "by": 1},
             "ends with the user's turn",

@@ -6,13 +6,13 @@ A row becomes a context, as in the other tasks of chats, and one message for eac
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from peftlab.core.errors import DataError
 from peftlab.core.splits import Split
+from peftlab.tasks._numbers import number_in
 from peftlab.tasks.language.conversations import (
     CONTEXT,
     RESULTS,
@@ -51,7 +51,7 @@ def arrange_pairs(split: Split, *, prompt: str, chosen: str, rejected: str, marg
         worse.append(_as_json(bad))
     columns: dict[str, list[Any]] = {CONTEXT: contexts, CHOSEN: better, REJECTED: worse}
     if margin is not None:
-        columns[MARGIN] = [_margin(split, row, margin) for row in range(len(split))]
+        columns[MARGIN] = [number_in(split, row, margin, "margin", may_be_negative=False) for row in range(len(split))]
     return Split(split.name, split.index, columns, split.source, split.notes)
 
 
@@ -198,21 +198,6 @@ def _truth(split: Split, row: int, column: str) -> bool:
             hint="It says whether the response is desirable: true or false.",
         )
     return TRUTHS[key]
-
-
-def _margin(split: Split, row: int, column: str) -> float:
-    value = split.columns[column][row]
-    try:
-        margin = float(value)
-    except (TypeError, ValueError, OverflowError):
-        margin = math.nan
-    if not (math.isfinite(margin) and margin >= 0):
-        raise DataError(
-            f"the margin {value!r:.40} in column `{column}` is no number of 0 or more",
-            where=split.where(row),
-            hint="It says by how much the chosen response is better.",
-        )
-    return margin
 
 
 def _said(message: Message) -> tuple[str, str]:
