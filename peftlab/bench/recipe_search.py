@@ -64,8 +64,8 @@ class SearchSettings:
     """What a search is, beside its budget: it may not change when a search is taken up again."""
 
     space: SearchSpace
-    sampler: Sampler = Sampler.TPE
-    pruner: Pruner = Pruner.MEDIAN
+    sampler: Sampler = "tpe"
+    pruner: Pruner = "median"
 
 
 def cell_of_recipe(recipe: Recipe, document: Document, *, offline: bool, reporter: Reporter) -> tuple[Cell, str]:
@@ -313,8 +313,8 @@ class RecipeSearch:
         """
         what = {
             "metric": self.metric,
-            "sampler": self.search.sampler.value,
-            "pruner": self.search.pruner.value,
+            "sampler": self.search.sampler,
+            "pruner": self.search.pruner,
             "space": self.search.space.as_json(),
         }
         path = self.folder / SEARCH_NAME

@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 JOURNAL_NAME = "optuna.jsonl"
 STARTING_TRIALS = 5
 """So many trials are drawn at random before TPE learns from them, or the median of others can end one."""
 
 
-class Sampler(StrEnum):
-    """How settings are drawn."""
-
-    TPE = "tpe"
-    RANDOM = "random"
+Sampler = Literal["tpe", "random"]
+Pruner = Literal["median", "none"]
 
 
-class Pruner(StrEnum):
-    """Which trials end early."""
-
-    MEDIAN = "median"
-    NONE = "none"
-
-
-def open_study(journal: Path, name: str, *, maximize: bool, pruner: Pruner = Pruner.NONE, anew: bool = False) -> Any:
+def open_study(journal: Path, name: str, *, maximize: bool, pruner: Pruner = "none", anew: bool = False) -> Any:
     """Open a study, or make it. Nothing else may use the journal at that time.
 
     Args:
@@ -48,8 +37,8 @@ def open_study(journal: Path, name: str, *, maximize: bool, pruner: Pruner = Pru
     lock = JournalFileOpenLock(str(journal))
     storage = optuna.storages.JournalStorage(JournalFileBackend(str(journal), lock_obj=lock))
     ends = {
-        Pruner.MEDIAN: optuna.pruners.MedianPruner(n_startup_trials=STARTING_TRIALS),
-        Pruner.NONE: optuna.pruners.NopPruner(),
+        "median": optuna.pruners.MedianPruner(n_startup_trials=STARTING_TRIALS),
+        "none": optuna.pruners.NopPruner(),
     }[pruner]
     direction = "maximize" if maximize else "minimize"
     if anew and name in optuna.get_all_study_names(storage):
@@ -82,7 +71,7 @@ def new_sampler(sampler: Sampler, *, seed: int, in_parallel: bool = False) -> An
     """
     import optuna
 
-    if sampler is Sampler.RANDOM:
+    if sampler == "random":
         return optuna.samplers.RandomSampler(seed=seed)
     return optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTING_TRIALS, constant_liar=in_parallel)
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from peftlab.bench.cells import LEARNING_RATE, Cell
 from peftlab.bench.search_space import SearchSpace, method_space
-from peftlab.bench.studies import JOURNAL_NAME, Sampler, new_sampler, open_study
+from peftlab.bench.studies import JOURNAL_NAME, new_sampler, open_study
 from peftlab.bench.suite import Tuning
 from peftlab.core.files import write_text
 from peftlab.core.method import METHODS
@@ -199,7 +199,7 @@ def propose_settings(cell: Cell, tuning: Tuning, *, seed: int) -> list[dict[str,
     method = METHODS.get(cell.document.values["method"]["type"])
     low, high = tuning.learning_rate
     defaults = {key: choices[0] for key, choices in method.search_space.items()}
-    study = optuna.create_study(sampler=new_sampler(Sampler.RANDOM, seed=seed))
+    study = optuna.create_study(sampler=new_sampler("random", seed=seed))
     for step in LADDER:
         rate = step * method.default_learning_rate
         if low <= rate <= high:

@@ -41,7 +41,7 @@ def bench(
     ] = None,
     executor: Annotated[
         ExecutorName, typer.Option(help="Where runs are executed: on this machine, or on a Ray cluster.")
-    ] = ExecutorName.LOCAL,
+    ] = "local",
     address: Annotated[
         str | None,
         typer.Option(

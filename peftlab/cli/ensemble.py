@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -16,13 +15,6 @@ from peftlab.cli.output import reporting
 from peftlab.cli.verbs import verb
 
 
-class SoupOption(StrEnum):
-    """Which runs' weights are averaged."""
-
-    UNIFORM = "uniform"
-    GREEDY = "greedy"
-
-
 @verb()
 def ensemble(
     runs: Annotated[
@@ -31,7 +23,7 @@ def ensemble(
     ],
     output: Annotated[Path, typer.Option(metavar="DIR", help="The folder to make.", show_default=False)],
     soup: Annotated[
-        SoupOption | None,
+        Literal["uniform", "greedy"] | None,
         typer.Option(
             help="Average weights, not answers, of runs of one base and method. uniform: of all runs. greedy: of those "
             "that do no harm on the validation rows.",
@@ -53,7 +45,7 @@ def ensemble(
             done: Any = build_ensemble(runs, output, reporter=reporter, **shared)
             lines = _of_ensemble(done)
         else:
-            done = build_soup(runs, soup.value, output, reporter=reporter, **shared)
+            done = build_soup(runs, soup, output, reporter=reporter, **shared)
             lines = _of_soup(done)
     if as_json:
         print_result(json.dumps({"output": str(output), **done.model_dump(mode="json")}, indent=2, ensure_ascii=False))

@@ -5,9 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from peftlab.cli.computing import start_computing
 from peftlab.core.amounts import plural
@@ -21,11 +20,7 @@ MOST_WAITING = 256
 """So many runs wait for a node at once, where no number is given: a cluster that grows by itself goes by them."""
 
 
-class ExecutorName(StrEnum):
-    """As ``--executor`` takes them."""
-
-    LOCAL = "local"
-    RAY = "ray"
+ExecutorName = Literal["local", "ray"]
 
 
 @dataclass(frozen=True)
@@ -67,7 +62,7 @@ def executor_site(name: ExecutorName, address: str | None, wishes: Wishes, repor
     Raises:
         UserError: The options do not fit together, or the cluster cannot be used.
     """
-    if name is ExecutorName.RAY:
+    if name == "ray":
         with _ray_cluster(address, wishes, reporter) as site:
             yield site
         return

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -16,21 +15,8 @@ from peftlab.cli.output import reporting
 from peftlab.cli.verbs import verb
 from peftlab.core.amounts import size
 
-
-class Kind(StrEnum):
-    """What can be made of a run."""
-
-    MERGED = "merged"
-    ONNX = "onnx"
-    ONNX_INT8 = "onnx-int8"
-
-
-class Combine(StrEnum):
-    """How several runs are merged."""
-
-    LINEAR = "linear"
-    TIES = "ties"
-    DARE = "dare"
+Kind = Literal["merged", "onnx", "onnx-int8"]
+Combine = Literal["linear", "ties", "dare"]
 
 
 @verb()
@@ -50,7 +36,7 @@ def export(
         ),
     ],
     output: Annotated[Path, typer.Option(metavar="DIR", help="The folder to make.", show_default=False)],
-    combine: Annotated[Combine, typer.Option(help="How several LoRA runs are merged.")] = Combine.LINEAR,
+    combine: Annotated[Combine, typer.Option(help="How several LoRA runs are merged.")] = "linear",
     weights: Annotated[
         str | None, typer.Option(metavar="W,W…", help="A weight for each run. Default: equal weights.")
     ] = None,
@@ -78,10 +64,10 @@ def export(
         if len(runs) == 1:
             if weights is not None:
                 raise UserError("weights are only for merging several runs, and there is one run", where="--weights")
-            done = export_run(runs[0], kind.value, output, **shared)
+            done = export_run(runs[0], kind, output, **shared)
         else:
-            composition = Composition(combine.value, _numbers(weights), density)
-            done = export_composition(runs, composition, kind.value, output, **shared)
+            composition = Composition(combine, _numbers(weights), density)
+            done = export_composition(runs, composition, kind, output, **shared)
     if as_json:
         print_result(json.dumps({"output": str(output), **done.model_dump(mode="json")}, indent=2))
     else:

@@ -2,59 +2,59 @@
 
 from __future__ import annotations
 
+import importlib
 import json
-from enum import StrEnum
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
 from peftlab.core.reporter import tell
 
+if TYPE_CHECKING:
+    from peftlab.core.registry import Registry
 
-class Kind(StrEnum):
-    """What can be listed."""
 
-    METHODS = "methods"
-    TASKS = "tasks"
-    REGULARIZERS = "regularizers"
-    OPTIMIZERS = "optimizers"
-    SCHEDULES = "schedules"
-    AUGMENTATIONS = "augmentations"
-    REWARDS = "rewards"
-    AUDITS = "audits"
-    PERTURBATIONS = "perturbations"
-    STRATEGIES = "strategies"
-    MODELS = "models"
-    METRICS = "metrics"
-    RECIPES = "recipes"
-    APPLICATIONS = "applications"
+Kind = Literal[
+    "methods", "tasks", "regularizers", "optimizers", "schedules", "augmentations", "rewards", "audits",
+    "perturbations", "strategies", "models", "metrics", "recipes", "applications",
+]  # fmt: skip
+Listed = tuple[list[dict[str, Any]], dict[str, str]]
+"""Entries; and the plugins that could not be loaded, each with the reason."""
 
 
 def ls(
     kind: Annotated[
         Kind,
         typer.Argument(
-            metavar="KIND", help=f"What to list: {', '.join(Kind)}.", show_choices=False, show_default=False
+            metavar="KIND", help=f"What to list: {', '.join(get_args(Kind))}.", show_choices=False, show_default=False
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """List methods, tasks, optimizers, schedules, rewards, audits, models, metrics, recipes and more, one a line."""
-    entries, notes = _LISTS[kind]()
+    entries, notes = _MORE[kind]() if kind in _MORE else _registered(kind)
     if as_json:
-        print(json.dumps({kind.value: entries, **({"broken": notes} if notes else {})}, indent=2))
+        print(json.dumps({kind: entries, **({"broken": notes} if notes else {})}, indent=2))
         return
     width = max((len(entry["name"]) for entry in entries), default=0)
     for entry in entries:
         print(f"{entry['name']:<{width}}  {entry['description']}")
-    if kind is Kind.MODELS:
+    if kind == "models":
         tell("Not only these: model.path takes the Hub id, the folder or the .gguf file of other models too, or a run.")
     for name, why in notes.items():
         typer.echo(f"The plugin `{name}` could not be loaded: {why}", err=True)
 
 
-def _registered(registry: Any) -> tuple[list[dict[str, str]], dict[str, str]]:
+def _registry(kind: Kind) -> Registry[Any]:
+    module = "selection" if kind == "strategies" else kind.removesuffix("s")
+    registry: Registry[Any] = getattr(importlib.import_module(f"peftlab.core.{module}"), kind.upper())
+    return registry
+
+
+def _registered(kind: Kind) -> Listed:
+    registry = _registry(kind)
     entries = [
         {
             "name": name,
@@ -66,26 +66,13 @@ def _registered(registry: Any) -> tuple[list[dict[str, str]], dict[str, str]]:
     return entries, dict(registry.broken)
 
 
-def _methods() -> tuple[list[dict[str, str]], dict[str, str]]:
-    from peftlab.core.method import METHODS
-
-    return _registered(METHODS)
-
-
-def _tasks() -> tuple[list[dict[str, str]], dict[str, str]]:
-    from peftlab.core.task import TASKS
-
-    return _registered(TASKS)
-
-
-def _regularizers() -> tuple[list[dict[str, Any]], dict[str, str]]:
+def _regularizers() -> Listed:
     from pydantic import ValidationError
 
-    from peftlab.core.regularizer import REGULARIZERS
-
-    entries, broken = _registered(REGULARIZERS)
+    registry = _registry("regularizers")
+    entries, broken = _registered("regularizers")
     costs: dict[str, dict[str, Any]] = {}
-    for name, cls in REGULARIZERS.items():
+    for name, cls in registry.items():
         try:
             whole = cls().passes_of(trains_base=True)
         except ValidationError:  # it has no default settings
@@ -99,75 +86,30 @@ def _regularizers() -> tuple[list[dict[str, Any]], dict[str, str]]:
     return [{**entry, **costs[entry["name"]]} for entry in entries], broken
 
 
-def _optimizers() -> tuple[list[dict[str, Any]], dict[str, str]]:
-    from peftlab.core.optimizer import OPTIMIZERS
-
-    entries, broken = _registered(OPTIMIZERS)
-    return [{**entry, "keys": list(OPTIMIZERS[entry["name"]].model_fields)} for entry in entries], broken
-
-
-def _schedules() -> tuple[list[dict[str, Any]], dict[str, str]]:
-    from peftlab.core.schedule import SCHEDULES
-
-    return _registered(SCHEDULES)
+def _optimizers() -> Listed:
+    registry = _registry("optimizers")
+    entries, broken = _registered("optimizers")
+    return [{**entry, "keys": list(registry[entry["name"]].model_fields)} for entry in entries], broken
 
 
-def _augmentations() -> tuple[list[dict[str, Any]], dict[str, str]]:
-    from peftlab.core.augmentation import AUGMENTATIONS
-
-    return _registered(AUGMENTATIONS)
-
-
-def _rewards() -> tuple[list[dict[str, Any]], dict[str, str]]:
-    from peftlab.core.reward import REWARDS
-
-    return _registered(REWARDS)
-
-
-def _audits() -> tuple[list[dict[str, Any]], dict[str, str]]:
-    from peftlab.core.audit import AUDITS
-
-    return _registered(AUDITS)
-
-
-def _perturbations() -> tuple[list[dict[str, Any]], dict[str, str]]:
-    from peftlab.core.perturbation import PERTURBATIONS
-
-    return _registered(PERTURBATIONS)
-
-
-def _strategies() -> tuple[list[dict[str, Any]], dict[str, str]]:
-    from peftlab.core.selection import STRATEGIES
-
-    return _registered(STRATEGIES)
-
-
-def _metrics() -> tuple[list[dict[str, str]], dict[str, str]]:
-    from peftlab.core.metric import METRICS
-    from peftlab.core.task import TASKS
-
-    entries, broken = _registered(METRICS)
+def _metrics() -> Listed:
+    metrics, tasks = _registry("metrics"), _registry("tasks")
+    entries, broken = _registered("metrics")
     for entry in entries:
-        metric = METRICS[entry["name"]]
-        users = [name for name, task in TASKS.items() if entry["name"] in task.metrics or name in metric.tasks]
+        metric = metrics[entry["name"]]
+        users = [name for name, task in tasks.items() if entry["name"] in task.metrics or name in metric.tasks]
         entry["description"] += f" {'Higher' if metric.higher_is_better else 'Lower'} is better."
         entry["description"] += f" ({', '.join(users) or 'no task'})"
     return entries, broken
 
 
-def _models() -> tuple[list[dict[str, str]], dict[str, str]]:
+def _models() -> Listed:
     from peftlab.models.catalogue import MODELS
 
     return [{"name": name, "description": text} for name, text in MODELS.items()], {}
 
 
-def _applications() -> tuple[list[dict[str, str]], dict[str, str]]:
-    from peftlab.core.application import APPLICATIONS
-
-    return _registered(APPLICATIONS)
-
-
-def _recipes() -> tuple[list[dict[str, Any]], dict[str, str]]:
+def _recipes() -> Listed:
     """The recipes below ``recipes/`` in the working directory, and those that come with peftlab."""
     from peftlab.recipe.shipped import comments_of, missing_data, shipped_recipes
 
@@ -182,19 +124,11 @@ def _recipes() -> tuple[list[dict[str, Any]], dict[str, str]]:
     return entries, {}
 
 
-_LISTS = {
-    Kind.METHODS: _methods,
-    Kind.TASKS: _tasks,
-    Kind.REGULARIZERS: _regularizers,
-    Kind.OPTIMIZERS: _optimizers,
-    Kind.SCHEDULES: _schedules,
-    Kind.AUGMENTATIONS: _augmentations,
-    Kind.REWARDS: _rewards,
-    Kind.AUDITS: _audits,
-    Kind.PERTURBATIONS: _perturbations,
-    Kind.STRATEGIES: _strategies,
-    Kind.MODELS: _models,
-    Kind.METRICS: _metrics,
-    Kind.RECIPES: _recipes,
-    Kind.APPLICATIONS: _applications,
+_MORE: dict[str, Callable[[], Listed]] = {
+    "regularizers": _regularizers,
+    "optimizers": _optimizers,
+    "models": _models,
+    "metrics": _metrics,
+    "recipes": _recipes,
 }
+"""What is not in a registry, or has more to be told than a name and a sentence."""

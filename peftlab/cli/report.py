@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -18,23 +17,12 @@ if TYPE_CHECKING:
     from peftlab.report.document import Report
 
 DEFAULT_OUTPUT = Path("report.html")
-
-
-class Format(StrEnum):
-    """What a report is written as."""
-
-    HTML = "html"
-    MARKDOWN = "markdown"
-    CSV = "csv"
-
-
+Format = Literal["html", "markdown", "csv"]
 RECORDS = (".json", ".jsonl", ".parquet", ".yaml")
 """Endings of what a report reads."""
-ENDINGS = {
-    **dict.fromkeys(("", ".html", ".htm"), Format.HTML),
-    **dict.fromkeys((".md", ".markdown"), Format.MARKDOWN),
-    ".csv": Format.CSV,
-}
+ENDINGS: dict[str, Format] = {
+    "": "html", ".html": "html", ".htm": "html", ".md": "markdown", ".markdown": "markdown", ".csv": "csv",
+}  # fmt: skip
 
 
 @verb(quiet=False)
@@ -70,7 +58,7 @@ def report(
     ] = None,
 ) -> None:
     """Compare records: which methods differ, what a score costs, which method fits your limits."""
-    if output is None and form in (None, Format.HTML) and not as_json:
+    if output is None and form in (None, "html") and not as_json:
         output = DEFAULT_OUTPUT
     if output is not None:
         _check_output(output, directories, force=force)
@@ -98,7 +86,7 @@ def _form(output: Path | None, form: Format | None) -> Format:
     """
     from peftlab.core.errors import UserError
 
-    said = Format.HTML if output is None else ENDINGS.get(output.suffix.lower())
+    said: Format | None = "html" if output is None else ENDINGS.get(output.suffix.lower())
     if form is None and said is None:
         raise UserError(
             "the ending does not tell what to write",
@@ -111,7 +99,7 @@ def _form(output: Path | None, form: Format | None) -> Format:
             where=f"--format {form}",
             hint="Leave --format out, or change the ending.",
         )
-    return form or said or Format.HTML
+    return form or said or "html"
 
 
 def _limits(max_memory: str | None, max_seconds: float | None, max_loss: float | None) -> Limits:
@@ -147,7 +135,7 @@ def _make(
     made = build_report(directories, base=output.parent if output else None, metric=metric, limits=limits)
     if output is None and as_json:
         return made, ""
-    render = {Format.HTML: render_html, Format.MARKDOWN: render_markdown, Format.CSV: render_csv}[form]
+    render = {"html": render_html, "markdown": render_markdown, "csv": render_csv}[form]
     return made, render(made)
 
 

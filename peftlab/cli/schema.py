@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import json
-from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-
-class Document(StrEnum):
-    """What there is a schema of."""
-
-    RECIPE = "recipe"
-    SUITE = "suite"
-    APPLICATION = "application"
+Document = Literal["recipe", "suite", "application"]
 
 
 def schema(document: Annotated[Document, typer.Argument(help="The kind of file.", show_default=False)]) -> None:
     """Print the JSON Schema of a recipe, a suite or an application, with all that is installed."""
-    if document is Document.RECIPE:
+    if document == "recipe":
         from peftlab.recipe.json_schema import recipe_schema
 
         content = recipe_schema()
-    elif document is Document.APPLICATION:
+    elif document == "application":
         from peftlab.assembly.app_file import application_schema
 
         content = application_schema()

@@ -48,11 +48,11 @@ def tune(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="Number of fresh seeds that the winner runs with.")] = 3,
     sampler: Annotated[Sampler, typer.Option(help="How settings are drawn. tpe learns from the trials so far.")] = (
-        Sampler.TPE
+        "tpe"
     ),
     pruner: Annotated[
         Pruner, typer.Option(help="Which trials stop early. median: those below the median of the others.")
-    ] = Pruner.MEDIAN,
+    ] = "median",
     workers: Annotated[int, typer.Option(min=1, help="Number of trials at once.")] = 1,
     overrides: Overrides = None,
     output_dir: Annotated[

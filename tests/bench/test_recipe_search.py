@@ -18,7 +18,7 @@ from peftlab.bench.executor import Finished
 from peftlab.bench.recipe_search import DATA, Budget, RecipeSearch, SearchSettings, cell_of_recipe
 from peftlab.bench.search_result import SearchResult
 from peftlab.bench.search_space import Range, SearchSpace, default_space, load_space
-from peftlab.bench.studies import JOURNAL_NAME, Pruner, Sampler, open_study
+from peftlab.bench.studies import JOURNAL_NAME, Sampler, open_study
 from peftlab.cli.tune import as_text
 from peftlab.core.destination import SEARCH_NAME
 from peftlab.core.errors import ConfigError, RunFailedError, UserError
@@ -194,9 +194,9 @@ def test_a_search_can_be_made_longer(cell: Cell, whole: tuple[Path, SearchResult
 
 
 def test_minutes_are_those_of_the_trials(cell: Cell, tmp_path: Path) -> None:
-    result = search(cell, tmp_path, QuickWorker(), Budget(trials=None, minutes=3, seeds=1), pruner=Pruner.NONE)
+    result = search(cell, tmp_path, QuickWorker(), Budget(trials=None, minutes=3, seeds=1), pruner="none")
     assert result.trials == {"complete": 3, "pruned": 0, "failed": 0}
-    again = search(cell, tmp_path, QuickWorker(), Budget(trials=None, minutes=5, seeds=1), pruner=Pruner.NONE)
+    again = search(cell, tmp_path, QuickWorker(), Budget(trials=None, minutes=5, seeds=1), pruner="none")
     assert again.trials["complete"] == 5
 
 
@@ -207,10 +207,10 @@ def test_tpe_comes_nearer_than_chance(cell: Cell, tmp_path: Path) -> None:
         document = cell.document
         own = Cell("small", "lora", (), type(document)(source="x", values={**document.values, "seed": seed}))
         folder = tmp_path / f"{sampler}{seed}"
-        result = search(own, folder, QuickWorker(), Budget(25, None, 1), sampler=sampler, pruner=Pruner.NONE)
+        result = search(own, folder, QuickWorker(), Budget(25, None, 1), sampler=sampler, pruner="none")
         return abs(math.log(result.settings[LEARNING_RATE] / BEST_RATE))
 
-    tpe, chance = (sum(distance(sampler, seed) for seed in range(5)) for sampler in (Sampler.TPE, Sampler.RANDOM))
+    tpe, chance = (sum(distance(sampler, seed) for seed in range(5)) for sampler in ("tpe", "random"))
     assert tpe < chance
 
 
@@ -220,7 +220,7 @@ def test_another_search_is_not_mixed_in(cell: Cell, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="another space"):
         search(cell, tmp_path, QuickWorker(), budget, space=SearchSpace({"method.rank": [2, 4]}))
     with pytest.raises(UserError, match="another sampler"):
-        search(cell, tmp_path, QuickWorker(), budget, sampler=Sampler.RANDOM)
+        search(cell, tmp_path, QuickWorker(), budget, sampler="random")
     with pytest.raises(UserError, match="the data have changed since the search was begun"):
         search(cell, tmp_path, QuickWorker(), budget, data="other rows")
     kept = tmp_path / SEARCH_NAME

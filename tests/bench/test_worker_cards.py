@@ -84,6 +84,6 @@ def test_more_runs_than_cards_are_told(
     reporter: Any = SimpleNamespace(say=said.append)
     monkeypatch.setattr(executors, "start_computing", lambda *_: None)
     wishes = executors.Wishes(device="auto", threads=4, workers=workers, offline=True)
-    with executors.executor_site(executors.ExecutorName.LOCAL, None, wishes, reporter) as site:
+    with executors.executor_site("local", None, wishes, reporter) as site:
         site.build(tmp_path)
     assert [line.partition(":")[0] for line in said] == told

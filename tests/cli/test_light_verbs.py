@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from typer.testing import CliRunner
@@ -41,7 +42,7 @@ LIGHT = [
     "--help",
     "run --help",
     "--version",
-    *(f"ls {kind} --json" for kind in Kind),
+    *(f"ls {kind} --json" for kind in get_args(Kind)),
     "ls methods",
     "schema recipe",
     "schema suite",

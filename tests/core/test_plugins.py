@@ -17,7 +17,7 @@ from peftlab import METHODS, REGULARIZERS, Method, Metric, Regularizer, Task
 from peftlab.artifact.saved_folder import read_run_recipe
 from peftlab.audit.run_audit import run_parts, texts_to_read
 from peftlab.bench.ray_cluster import version_reader
-from peftlab.cli.ls import Kind, ls
+from peftlab.cli.ls import ls
 from peftlab.cli.output import show_error
 from peftlab.core.audit import AUDITS, Audit, Findings
 from peftlab.core.config import Config
@@ -228,7 +228,7 @@ def test_a_regularizer_without_defaults_is_listed(
 
     REGULARIZERS.names()
     monkeypatch.setattr(REGULARIZERS, "_classes", {**REGULARIZERS._classes, "either": Either})
-    ls(Kind.REGULARIZERS, as_json=True)
+    ls("regularizers", as_json=True)
     listed = {entry["name"]: entry for entry in json.loads(capsys.readouterr().out)["regularizers"]}
     assert listed["either"]["passes_in_full_tuning"] == 1
 
