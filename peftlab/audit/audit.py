@@ -15,7 +15,7 @@ from peftlab.audit.run_audit import FEWEST_ROWS, build_report, run_parts, texts_
 from peftlab.core.audit import Audit, Audited, Findings
 from peftlab.core.errors import DataError
 from peftlab.core.files import near_names
-from peftlab.core.reporter import Reporter
+from peftlab.core.reporter import Reporter, progress_bar
 from peftlab.core.splits import Split
 from peftlab.core.task import Task
 from peftlab.data.data_config import DataConfig
@@ -121,15 +121,9 @@ def _look(
 ) -> _Looked:
     """What all parts find of one model."""
     model = AuditedRun(tuned, reporter.advance)
-    reporter.start("reading the rows", len(rows))
-    try:
+    with progress_bar(reporter, "reading the rows", len(rows)):
         predictions = model.predict(rows)
-    finally:
-        reporter.finish()
     audited = Audited(model, rows, predictions, train, slices, reporter, seed, partial(read_further, tuned, reading))
-    reporter.start("auditing (texts)", texts_to_read(audited, parts))
-    try:
+    with progress_bar(reporter, "auditing (texts)", texts_to_read(audited, parts)):
         found, skipped = run_parts(audited, parts)
-    finally:
-        reporter.finish()
     return audited, found, skipped

@@ -8,7 +8,7 @@ from typing import Any
 
 from peftlab.core.errors import UserError
 from peftlab.core.record import RECORD_NAME, read_record
-from peftlab.core.reporter import Reporter
+from peftlab.core.reporter import Reporter, progress_bar
 from peftlab.packs.audits import audit_of_report, read_audits, write_audits
 
 HAS_WEIGHTS = ("adapter", "model")
@@ -40,8 +40,7 @@ def audit_cells(folder: Path, audit: Callable[[Path], dict[str, Any]], reporter:
         and any((cells[name] / part).is_dir() for part in HAS_WEIGHTS)
     ]
     failed: dict[str, str] = {}
-    reporter.start("audits", len(missing))
-    try:
+    with progress_bar(reporter, "audits", len(missing)):
         for name in missing:
             try:
                 report = audit(cells[name])
@@ -52,6 +51,4 @@ def audit_cells(folder: Path, audit: Callable[[Path], dict[str, Any]], reporter:
                 kept[name] = audit_of_report(report, cell=name, started_at=records[name].started_at)
                 write_audits(folder, [kept[each] for each in sorted(kept)])
             reporter.advance(1)
-    finally:
-        reporter.finish()
     return failed

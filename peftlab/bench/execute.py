@@ -31,7 +31,7 @@ from peftlab.core.errors import UserError
 from peftlab.core.files import write_text
 from peftlab.core.metric import METRICS
 from peftlab.core.record import RunRecord, read_record
-from peftlab.core.reporter import Reporter
+from peftlab.core.reporter import Reporter, progress_bar
 from peftlab.recipe.schema import Recipe
 from peftlab.training.launch import refuse_several_processes
 
@@ -98,14 +98,11 @@ class Execution:
         keep_data(plan.folder.path, plan.checked)
         self._keep_suite(plan.suite)
         missing = sum(not run.done for run in plan.runs(retry_failed=self.retry_failed))
-        self.reporter.start("runs", missing)
-        try:
+        with progress_bar(self.reporter, "runs", missing):
             choices = dict(zip(plan.cells, self._each(self._tune, plan.cells), strict=True))
             chains = [(chain, seed) for seed in plan.suite.seeds for chain in plan.chains]
             found = self._each(lambda each: self._chain(*each, choices), chains)
             records = [record for of_chain in found for record in of_chain]
-        finally:
-            self.reporter.finish()
         statuses: dict[str, int] = {}
         for record in records:
             statuses[record.status] = statuses.get(record.status, 0) + 1

@@ -31,7 +31,7 @@ from peftlab.core.errors import ConfigError, RunFailedError, UserError
 from peftlab.core.files import write_text
 from peftlab.core.metric import METRICS
 from peftlab.core.record import RunRecord, read_record
-from peftlab.core.reporter import Reporter
+from peftlab.core.reporter import Reporter, progress_bar
 from peftlab.preparation.check import check_recipe
 from peftlab.recipe.schema import Recipe, assign, write_recipe
 
@@ -164,7 +164,6 @@ class RecipeSearch:
     def _run_trials(self, study: Any, budget: Budget) -> None:
         left = [trial for trial in study.trials if trial.state.name == "RUNNING"]
         begun = sum(trial.state.is_finished() for trial in study.trials) + len(left)
-        self.reporter.start("trials", max(0, (budget.trials or 0) - begun + len(left)))
         distributions = self.search.space.distributions()
 
         def take() -> tuple[int, Any, dict[str, Any]] | None:
@@ -188,10 +187,8 @@ class RecipeSearch:
             while (taken := take()) is not None:
                 self._run_trial(study, *taken)
 
-        try:
+        with progress_bar(self.reporter, "trials", max(0, (budget.trials or 0) - begun + len(left))):
             self._at_once([work] * self.workers)
-        finally:
-            self.reporter.finish()
 
     def _first_trials(self, budget: Budget) -> list[dict[str, Any]]:
         """The recipe's own settings; where the budget is enough for all combinations, each of them once."""
@@ -267,7 +264,6 @@ class RecipeSearch:
     # --- the winner ---------------------------------------------------------------------------------------------------
 
     def _run_fresh(self, number: int, settings: dict[str, Any], count: int) -> dict[int, float]:
-        self.reporter.start("fresh seeds", count)
         scores: dict[int, float] = {}
 
         def run(seed: int) -> None:
@@ -281,10 +277,8 @@ class RecipeSearch:
             self.reporter.advance(1)
 
         seeds = [self.own.seed + offset for offset in range(1, count + 1)]
-        try:
+        with progress_bar(self.reporter, "fresh seeds", count):
             self._at_once([functools.partial(run, seed) for seed in seeds])
-        finally:
-            self.reporter.finish()
         return dict(sorted(scores.items()))
 
     def _at_once(self, works: list[Callable[[], None]]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from peftlab.bench.plan import Plan
 from peftlab.core.errors import UserError
 from peftlab.core.record import Routed, read_record, write_record
-from peftlab.core.reporter import Reporter
+from peftlab.core.reporter import Reporter, progress_bar
 
 
 def route_sequences(plan: Plan, route: Callable[[Sequence[Path]], list[Routed]], reporter: Reporter) -> dict[str, str]:
@@ -28,8 +28,7 @@ def route_sequences(plan: Plan, route: Callable[[Sequence[Path]], list[Routed]],
     failed: dict[str, str] = {}
     if not missing:
         return failed
-    reporter.start("routed sequences", len(missing))
-    try:
+    with progress_bar(reporter, "routed sequences", len(missing)):
         for folders in missing:
             try:
                 found = route(folders)
@@ -40,8 +39,6 @@ def route_sequences(plan: Plan, route: Callable[[Sequence[Path]], list[Routed]],
                 for folder, routed in zip(folders[1:], found, strict=True):
                     write_record(read_record(folder).model_copy(update={"routed": routed}), folder)
             reporter.advance(1)
-    finally:
-        reporter.finish()
     return failed
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -31,6 +31,16 @@ class Reporter(Protocol):
 
     def finish(self) -> None:
         """The long work that began last has ended."""
+
+
+@contextlib.contextmanager
+def progress_bar(reporter: Reporter, description: str, total: int) -> Iterator[None]:
+    """Long work of so many units, from beginning to end; the reporter's ``advance`` counts those that are done."""
+    reporter.start(description, total)
+    try:
+        yield
+    finally:
+        reporter.finish()
 
 
 class Silent:

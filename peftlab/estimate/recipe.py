@@ -10,7 +10,7 @@ from typing import Any
 from peftlab.core.amounts import size as size_in_words
 from peftlab.core.config import Document, replace_config
 from peftlab.core.errors import UserError
-from peftlab.core.reporter import Reporter, Silent
+from peftlab.core.reporter import Reporter, Silent, progress_bar
 from peftlab.estimate import search
 from peftlab.estimate.bare_job import Batch, placeholder_batch
 from peftlab.estimate.changes import Change, possible_changes
@@ -162,25 +162,22 @@ def _estimate(checked: CheckedModel, target: Target, batch: Batch | None, advise
     longest = max(length, (checked.facts.max_length or 1 << 20) - recipe.method.extra_positions())
     verdict = "fits" if found.fits else "does not fit"
     reporter.say(f"peak {size_in_words(found.peak_bytes)} on {target.name}: {verdict} into {size_in_words(available)}")
-    reporter.start("looking for what fits", 2 * search.MOST_QUESTIONS)
-    found = replace(
-        found,
-        largest_batch_size=search.largest_fitting(
-            lambda n: peak(n, length), available, start=size, limit=LARGEST_BATCH
-        ),
-        largest_length=search.largest_fitting(
-            lambda n: peak(size, n), available, start=min(length, longest), limit=longest, step=LENGTH_STEP
-        ),
-    )
-    reporter.finish()
+    with progress_bar(reporter, "looking for what fits", 2 * search.MOST_QUESTIONS):
+        found = replace(
+            found,
+            largest_batch_size=search.largest_fitting(
+                lambda n: peak(n, length), available, start=size, limit=LARGEST_BATCH
+            ),
+            largest_length=search.largest_fitting(
+                lambda n: peak(size, n), available, start=min(length, longest), limit=longest, step=LENGTH_STEP
+            ),
+        )
     if found.fits:
         return found
     evaluation_is_most = memory.phases["evaluate"] == found.peak_bytes > memory.phases["train"]
     possible = possible_changes(checked, size, evaluation_is_most=evaluation_is_most)
-    reporter.start("looking for changes that make it fit", len(possible))
-    found = replace(found, changes=_find_changes(possible, checked, labels, target, own_batch, reporter))
-    reporter.finish()
-    return found
+    with progress_bar(reporter, "looking for changes that make it fit", len(possible)):
+        return replace(found, changes=_find_changes(possible, checked, labels, target, own_batch, reporter))
 
 
 def cuts_by_itself(recipe: Recipe) -> bool:
@@ -201,9 +198,8 @@ def _as_cut(
         found[size] = shapes.memory(batch.cut(size))
         return max(found[size].phases.values())
 
-    reporter.start("looking for how many examples fit at once", search.MOST_QUESTIONS)
-    size = search.largest_fitting(peak, available, start=max(1, batch.size // 2), limit=batch.size - 1) or 1
-    reporter.finish()
+    with progress_bar(reporter, "looking for how many examples fit at once", search.MOST_QUESTIONS):
+        size = search.largest_fitting(peak, available, start=max(1, batch.size // 2), limit=batch.size - 1) or 1
     return batch.cut(size), found[size]
 
 

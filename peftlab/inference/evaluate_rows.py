@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from peftlab.core.config import Config
-from peftlab.core.reporter import Reporter
+from peftlab.core.reporter import Reporter, progress_bar
 from peftlab.core.splits import EncodedSplit
 from peftlab.core.task import Prediction
 from peftlab.data.columns import check_columns
@@ -117,8 +117,7 @@ def _score_table(
     task.check_split(split, tuned.labels)
     encoded = with_prepared(tuned, task.encode(split, tuned.tokenizer, tuned.labels), offline=offline)
     kept.read(len(table), encoded)
-    reporter.start(f"evaluating {stream.name}", len(encoded))
-    try:
+    with progress_bar(reporter, f"evaluating {stream.name}", len(encoded)):
         return evaluate(
             model,
             task,
@@ -130,5 +129,3 @@ def _score_table(
             after_batch=reporter.advance,
             scorer=tuned.recipe.scorer(tuned.labels),
         )
-    finally:
-        reporter.finish()

@@ -10,7 +10,7 @@ from typing import Any
 from peftlab.core.amounts import plural
 from peftlab.core.capabilities import GeneratesText
 from peftlab.core.errors import UnsupportedError, UserError
-from peftlab.core.reporter import Reporter
+from peftlab.core.reporter import Reporter, progress_bar
 from peftlab.core.splits import EncodedSplit, Split
 from peftlab.core.task import Task
 from peftlab.data.columns import check_columns
@@ -149,16 +149,13 @@ def encoded_chunks(
         labelled: Whether the label columns are needed too: then the rows are read as a run reads its own.
     """
     task, shown = tuned.task, 0
-    reporter.start(f"predicting ({stream.unit})", stream.total)
-    try:
+    with progress_bar(reporter, f"predicting ({stream.unit})", stream.total):
         for split, done in _labelled_splits(task, stream) if labelled else _open_splits(tuned, stream):
             if labelled:
                 tuned.task.check_split(split, tuned.labels)
             yield split, tuned.encode(split)
             reporter.advance(done - shown)
             shown = done
-    finally:
-        reporter.finish()
 
 
 def _open_splits(tuned: TunedModel, stream: RowStream) -> Iterator[tuple[Split, int]]:

@@ -100,10 +100,8 @@ def _of_file(file: Path) -> dict[str, Any]:
 
 
 def _cache_entry(file: Path) -> Path:
-    digest = hashlib.sha256()
     with file.open("rb") as stream:
-        for block in iter(lambda: stream.read(1 << 20), b""):
-            digest.update(block)
+        digest = hashlib.file_digest(stream, "sha256")
     return cache_folder() / "gguf" / f"{file.stem}-{digest.hexdigest()[:16]}-v{FORMAT}"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from peftlab.report.comparison import Comparison, MethodResult
+from peftlab.report.comparison import MOST_METHODS, Comparison, MethodResult
 
 Counts = NDArray[np.float64]
 
@@ -38,18 +38,14 @@ class Classes:
     methods: list[ClassScores]
 
 
-def class_scores(comparison: Comparison, most: int) -> Classes | None:
+def class_scores(comparison: Comparison) -> Classes | None:
     """Scores by class of the best methods.
-
-    Args:
-        comparison: Whose methods have predictions.
-        most: So many methods.
 
     Returns:
         None where answers are numbers, ranks or texts, or no method has predictions.
     """
     table = comparison.examples
-    methods = [method for method in comparison.methods if method.predicted is not None][:most]
+    methods = [method for method in comparison.methods if method.predicted is not None][:MOST_METHODS]
     has_classes = bool(comparison.entries[0].labels)  # of answers that are no classes, each would be one
     if table.truth is None or table.numeric or not has_classes or not methods:
         return None

@@ -28,6 +28,8 @@ from peftlab.report.wording import lower_is_better
 from peftlab.statistics.groups import group_indistinguishable
 
 LEVEL = 0.05
+MOST_METHODS = 12
+"""Of so many, the best, the scores by class and the disagreements are shown."""
 COST_NAMES = tuple(Costs.__dataclass_fields__)
 
 

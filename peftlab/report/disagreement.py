@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from peftlab.report import wording
-from peftlab.report.comparison import Comparison
+from peftlab.report.comparison import MOST_METHODS, Comparison
+
+MOST_EXAMPLES = 30
 
 
 @dataclass(frozen=True)
@@ -53,7 +55,7 @@ class Disagreements:
         )
 
 
-def find_disagreements(comparison: Comparison, *, most_methods: int, most_examples: int) -> Disagreements | None:
+def find_disagreements(comparison: Comparison) -> Disagreements | None:
     """The examples on which the methods of a comparison disagree most: as nearly as can be half of them right.
 
     Returns:
@@ -71,7 +73,7 @@ def find_disagreements(comparison: Comparison, *, most_methods: int, most_exampl
     share = right.mean(axis=0)
     differing = (said != said[0]).any(axis=0)
     order = np.lexsort((table.index, np.abs(share - 0.5)))
-    shown = methods[:most_methods]
+    shown = methods[:MOST_METHODS]
     values = table.values
     examples = [
         Disagreement(
@@ -81,7 +83,7 @@ def find_disagreements(comparison: Comparison, *, most_methods: int, most_exampl
             right=[bool(value) for value in right[: len(shown), at]],
             right_methods=int(right[:, at].sum()),
         )
-        for at in order[differing[order]][:most_examples]
+        for at in order[differing[order]][:MOST_EXAMPLES]
     ]
     return Disagreements(
         methods=[method.label for method in shown],

@@ -30,9 +30,6 @@ from peftlab.report.sequence_parts import figures_table, score_matrix, sequence_
 from peftlab.report.table import Table, markdown_table, markdown_text
 from peftlab.report.task_parts import task_tables
 
-MOST_METHODS = 12
-MOST_EXAMPLES = 30
-
 
 def render_markdown(report: Report) -> str:
     """The report in Markdown."""
@@ -89,12 +86,12 @@ def _comparison(report: Report, comparison: Comparison, choice: Choice) -> list[
         tables.trials_table(tuning),
     ):
         parts += _table(table)
-    classes = class_scores(comparison, MOST_METHODS)
+    classes = class_scores(comparison)
     if classes:
         parts += _table(class_table(classes))
         for scores in classes.methods:
             parts += _table(confusion_table(classes, scores))
-    found = find_disagreements(comparison, most_methods=MOST_METHODS, most_examples=MOST_EXAMPLES)
+    found = find_disagreements(comparison)
     if found:
         parts += _table(disagreement_table(found))
         parts.append(found.in_words)

@@ -18,7 +18,7 @@ from peftlab.report import wording
 from peftlab.report.audits import audit_table, difference_table
 from peftlab.report.choice import Limits, choice_data, size_for_input
 from peftlab.report.classes import Classes, class_scores
-from peftlab.report.comparison import Comparison
+from peftlab.report.comparison import MOST_METHODS, Comparison
 from peftlab.report.comparison_tables import (
     MEMORY_PARTS,
     against_best_table,
@@ -58,8 +58,6 @@ MARKER = "<!-- peftlab report -->"
 """The first line of every page: a file that begins with it may be replaced by a newer report."""
 DETAILED = 30
 """So many comparisons get figures; of more, the page keeps to the tables."""
-MOST_METHODS = 12
-MOST_EXAMPLES = 30
 
 
 @dataclass(frozen=True)
@@ -227,8 +225,8 @@ def _section(report: Report, number: int) -> Section:
     if number >= DETAILED:
         return Section(**basic)
     tuning = report.tuning(comparison)
-    classes = class_scores(comparison, MOST_METHODS)
-    disagreements = find_disagreements(comparison, most_methods=MOST_METHODS, most_examples=MOST_EXAMPLES)
+    classes = class_scores(comparison)
+    disagreements = find_disagreements(comparison)
     return Section(
         **basic,
         matrix=matrix_table(comparison),

@@ -10,6 +10,7 @@ from torch import nn
 
 from peftlab.core.files import atomic_file
 from peftlab.core.past import BEFORE, START
+from peftlab.core.reporter import progress_bar
 from peftlab.core.splits import EncodedSplit
 from peftlab.core.task import Policy, Prediction, Task
 from peftlab.measurement.calibration import LogitCollector, calibrate
@@ -129,13 +130,12 @@ class EvaluationStage:
     ) -> dict[str, float]:
         """Scores of a model on a split; arguments as for :func:`peftlab.training.evaluation.evaluate`."""
         run, recipe, tokenizer = self._run, self._run.recipe, self._loader.tokenizer
-        run.reporter.start(f"evaluating {split.name}", len(split))
 
         def after_batch(examples: int) -> None:
             run.reporter.advance(examples)
             run.interrupts.check()
 
-        try:
+        with progress_bar(run.reporter, f"evaluating {split.name}", len(split)):
             return evaluate(
                 model,
                 self._task,
@@ -150,8 +150,6 @@ class EvaluationStage:
                 with_loss=metric is not None,  # while training: it parts epochs of one score
                 world=run.world,
             )
-        finally:
-            run.reporter.finish()
 
 
 class _KeptPredictions:

@@ -9,6 +9,7 @@ from torch import nn
 
 from peftlab.artifact.saved_run import fingerprint_of
 from peftlab.core.fixed_bias import fixed_biases
+from peftlab.core.reporter import progress_bar
 from peftlab.core.task import Task
 from peftlab.data.notices import describe_notes
 from peftlab.estimate.micro_batch_plan import plan_micro_batches
@@ -82,7 +83,6 @@ def _prepare_splits(run: RunContext, loader: Loader, base: Any) -> None:
         placed = run.placement.place(loader.load_base().model)
     elif recipe.model.offload is None:
         placed = run.placement.place(base)
-    run.reporter.start("preparing", sum(map(len, loader.splits.values())))
     asked = TorchUntouchedBase(
         placed,
         task,
@@ -95,8 +95,6 @@ def _prepare_splits(run: RunContext, loader: Loader, base: Any) -> None:
     settings = recipe.model_dump(mode="json", include={"model", "task", "seed"})
     summary = run.checked.data.summary
     identity = [summary.fingerprint, settings, *filter(None, [summary.added_rows_fingerprint])]
-    try:
+    with progress_bar(run.reporter, "preparing", sum(map(len, loader.splits.values()))):
         prepared = prepare_splits(task, loader.splits, asked, base, run.folder.path / PREPARED, identity, run.world)
-    finally:
-        run.reporter.finish()
     loader.splits.update(prepared)

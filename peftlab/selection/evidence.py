@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from peftlab.core.errors import UnsupportedError
-from peftlab.core.reporter import Reporter
+from peftlab.core.reporter import Reporter, progress_bar
 from peftlab.core.selection import Candidates, Evidence, Strategy
 from peftlab.core.splits import Split
 from peftlab.inference.tuned_model import TunedModel
@@ -67,8 +67,7 @@ def _look_at(tuned: TunedModel, split: Split, what: str, with_vectors: bool, rep
     examples = tuned.encode(rows).examples
     probabilities: list[Any] = [()] * len(examples)
     vectors: list[Any] = [()] * len(examples)
-    reporter.start(f"reading {what}", len(examples))
-    try:
+    with progress_bar(reporter, f"reading {what}", len(examples)):
         for positions in tuned.batches(task.lengths(examples)):
             batch = task.collate([examples[at] for at in positions], tuned.tokenizer.pad_token_id)
             with _states(tuned, with_vectors) as states:
@@ -84,8 +83,6 @@ def _look_at(tuned: TunedModel, split: Split, what: str, with_vectors: bool, rep
                 for at, said in zip(positions, tuned.read_logits(logits, batch), strict=True):
                     probabilities[at] = said.scores
             reporter.advance(len(positions))
-    finally:
-        reporter.finish()
     return _Seen(np.asarray(probabilities, dtype=np.float64), np.asarray(vectors, dtype=np.float64))
 
 

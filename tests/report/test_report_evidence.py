@@ -263,7 +263,7 @@ def test_texts_with_references_are_not_said_to_be_wrong(tmp_path: Path) -> None:
         write_record(record, folder)
     (comparison,) = build_report([tmp_path], metric="exact_match").comparisons
     assert [method.mean for method in comparison.methods] == [0.6, 0.5]
-    assert find_disagreements(comparison, most_methods=9, most_examples=9) is None
+    assert find_disagreements(comparison) is None
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_classes_and_confusions_are_those_of_the_predictions(tmp_path: Path) -> 
     for seed in (0, 1):
         write_run(tmp_path / str(seed), LORA, seed, data)
     comparison = build_report([tmp_path]).comparisons[0]
-    found = class_scores(comparison, 12)
+    found = class_scores(comparison)
     assert found is not None
     assert found.names == LABELS
     truth = np.concatenate([data.labels] * 2)
@@ -348,7 +348,7 @@ def test_examples_on_which_methods_disagree(tmp_path: Path) -> None:
         accuracy = float((data.predict(method.accuracy, 0)[0] == data.labels).mean())
         right = float((said[method.name] == data.labels).mean())
         (folder / "record.json").write_text(record.replace(f'"accuracy": {accuracy},', f'"accuracy": {right},'))
-    found = find_disagreements(build_report([tmp_path]).comparisons[0], most_methods=9, most_examples=9)
+    found = find_disagreements(build_report([tmp_path]).comparisons[0])
     assert found is not None
     assert (found.differing, found.none_right) == (1, 1 / 50)
     assert found.examples[0].index == data.index[7]

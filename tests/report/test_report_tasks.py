@@ -49,13 +49,13 @@ def test_several_labels(tmp_path: Path) -> None:
     write(tmp_path / "y", LORA, "accuracy", 0.25, labels, [["a"], ["a"], ["b"], []] * 5, multi_label=True)
     comparison = build_report([tmp_path]).comparisons[0]
     assert comparison.methods[0].interval.basis is Basis.EXAMPLES
-    classes = class_scores(comparison, 9)
+    classes = class_scores(comparison)
     assert classes is not None
     assert (classes.names, classes.support) == (["a", "b"], [10, 10])
     assert classes.methods[0].recall == pytest.approx([1, 1])
     assert classes.methods[0].precision == pytest.approx([2 / 3, 1])
     assert classes.methods[1].f1 == pytest.approx([1, 0])
-    found = find_disagreements(comparison, most_methods=9, most_examples=9)
+    found = find_disagreements(comparison)
     assert found is not None
     assert found.examples[0].label in ("a, b", "b", "")
 
@@ -66,7 +66,7 @@ def test_ranks_are_no_classes(tmp_path: Path) -> None:
     write(tmp_path / "x", FULL, "two_way_mrr", 0.75, labels, [[1.0, 2.0]] * 4 + [[1.0, 1.0]] * 4)
     write(tmp_path / "y", LORA, "two_way_mrr", 0.25, labels, [[31.0, 4.0]] * 8)
     report = build_report([tmp_path])
-    assert class_scores(report.comparisons[0], 9) is None
+    assert class_scores(report.comparisons[0]) is None
     page = render_html(report)
     assert "F1 by class" not in page
     assert "31, 4" in page
@@ -80,7 +80,7 @@ def test_tags_of_words(tmp_path: Path) -> None:
     report = build_report([tmp_path])
     comparison = report.comparisons[0]
     assert comparison.methods[0].interval.basis is Basis.SEEDS
-    classes = class_scores(comparison, 9)
+    classes = class_scores(comparison)
     assert classes is not None
     recall = dict(zip(classes.names, classes.methods[1].recall, strict=True))
     assert recall == {"B": 1, "I": 0, "O": 1}
@@ -140,8 +140,8 @@ def test_numbers_where_less_is_better(tmp_path: Path) -> None:
     report = build_report([tmp_path])
     assert [method.name for method in report.comparisons[0].methods] == ["full", "lora"]
     assert report_json(report)["groups"] == [["full"], ["lora"]]
-    assert class_scores(report.comparisons[0], 9) is None
-    assert find_disagreements(report.comparisons[0], most_methods=9, most_examples=9) is None
+    assert class_scores(report.comparisons[0]) is None
+    assert find_disagreements(report.comparisons[0]) is None
     loss = report_json(build_report([tmp_path]))["comparisons"][0]["choice"]
     assert loss["methods"] == ["full"]
     assert "full is the best of 2 methods" in render_html(report)
@@ -191,6 +191,6 @@ def test_runs_of_machines(tmp_path: Path) -> None:
 
 def test_a_tag_at_another_word_is_wrong_even_where_no_sentence_has_a_tag_twice(tmp_path: Path) -> None:
     write(tmp_path / "x", FULL, "f1", 0.5, [["O", "B"]] * 4, [["B", "O"]] * 4, type="token_classification")
-    classes = class_scores(build_report([tmp_path]).comparisons[0], 9)
+    classes = class_scores(build_report([tmp_path]).comparisons[0])
     assert classes is not None
     assert classes.methods[0].recall == pytest.approx([0, 0])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from peftlab.artifact.saved_ensemble import PairedTest
 from peftlab.core.errors import DataError
 from peftlab.core.metric import METRICS, signed
-from peftlab.core.reporter import Reporter
+from peftlab.core.reporter import Reporter, progress_bar
 from peftlab.core.splits import Split
 from peftlab.core.task import Prediction, Task
 from peftlab.data.columns import take
@@ -33,14 +33,11 @@ def ask(tuned: TunedModel, splits: Mapping[str, Split], reporter: Reporter, who:
     for name, split in splits.items():
         tuned.task.check_split(split, tuned.labels)
         found: list[Prediction] = []
-        reporter.start(f"{who} on {name}", len(split))
-        try:
+        with progress_bar(reporter, f"{who} on {name}", len(split)):
             for start in range(0, len(split), CHUNK):
                 part = take(split, range(start, min(start + CHUNK, len(split))))
                 found += tuned.predict(tuned.encode(part).examples)
                 reporter.advance(len(part))
-        finally:
-            reporter.finish()
         said[name] = found
     return said
 

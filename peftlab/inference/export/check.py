@@ -11,7 +11,7 @@ from torch import Tensor
 from peftlab.artifact.saved_export import ExportCheck
 from peftlab.core.errors import RunFailedError
 from peftlab.core.metric import METRICS, signed
-from peftlab.core.reporter import Reporter
+from peftlab.core.reporter import Reporter, progress_bar
 from peftlab.core.splits import EncodedSplit
 from peftlab.core.task import Prediction
 from peftlab.inference.tuned_model import TunedModel
@@ -89,8 +89,7 @@ def collect_answers(tuned: TunedModel, split: EncodedSplit, reporter: Reporter, 
     scorer = tuned.recipe.scorer(tuned.labels)
     all_logits: list[Tensor] = []
     answers: list[Prediction] = []
-    reporter.start(description, len(split))
-    try:
+    with progress_bar(reporter, description, len(split)):
         for positions in tuned.batches(tuned.task.lengths(split.examples)):
             batch = tuned.task.collate([split.examples[at] for at in positions], tuned.tokenizer.pad_token_id)
             logits = tuned.compute_logits(batch)
@@ -98,8 +97,6 @@ def collect_answers(tuned: TunedModel, split: EncodedSplit, reporter: Reporter, 
             own = logits if logits.ndim == 2 else logits[batch["attention_mask"].bool()]
             all_logits.append(tuned.task.comparable(own))
             reporter.advance(len(positions))
-    finally:
-        reporter.finish()
     if tuned.task.ranks_whole_split:
         answers = list(tuned.task.rank(answers))
     scorer.add(answers)
@@ -118,8 +115,7 @@ def _language_answers(tuned: TunedModel, split: EncodedSplit, reporter: Reporter
     kept: list[Tensor] = []
     tokens: list[Any] = []
     loss, terms = 0.0, 0
-    reporter.start(description, len(split))
-    try:
+    with progress_bar(reporter, description, len(split)):
         for positions in _of_few_tokens(tuned, split):
             batch = tuned.task.collate([split.examples[at] for at in positions], tuned.tokenizer.pad_token_id)
             logits = tuned.compute_logits(batch)
@@ -130,8 +126,6 @@ def _language_answers(tuned: TunedModel, split: EncodedSplit, reporter: Reporter
             kept.append(torch.stack([greatest.values, logits[torch.arange(len(wanted)), wanted]]))
             tokens.extend(greatest.indices.tolist())
             reporter.advance(len(positions))
-    finally:
-        reporter.finish()
     return Answers(len(split), kept, tokens, {"loss": loss / terms})
 
 
