@@ -16,7 +16,7 @@ from torch import nn
 from peftlab.artifact.files import check_adapter, check_model
 from peftlab.artifact.save import DELTA_CONFIG, DELTA_FORMAT, DELTA_WEIGHTS, delta_tensors
 from peftlab.artifact.token_rows import has_token_rows
-from peftlab.artifact.whole import load_model
+from peftlab.artifact.whole_model import load_model
 from peftlab.core.added_rows import drop_rows
 from peftlab.core.errors import UserError, first_line
 from peftlab.core.known_warnings import without_known_warnings

@@ -150,7 +150,7 @@ class SavedExport:
     def load_model(self, *, device: torch.device) -> nn.Module:
         """A merged export's model, in eval mode."""
         from peftlab.acceleration.accelerated import prepare
-        from peftlab.artifact.whole import load_model
+        from peftlab.artifact.whole_model import load_model
 
         model = load_model(self.folder).eval().to(device)
         prepare(model, self.recipe.model.acceleration)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from peftlab.artifact.files import check_adapter, check_model
 from peftlab.artifact.save import DELTA_WEIGHTS, loaded_tensors, tensors_to_save
-from peftlab.artifact.whole import load_model
+from peftlab.artifact.whole_model import load_model
 from peftlab.core.errors import UnsupportedError
 from peftlab.core.method import Method
 from peftlab.core.record import ADAPTER, MODEL

@@ -17,7 +17,7 @@ from peftlab.data.locations import parse_location, resolve_location
 from peftlab.models.character_tokenizer import CHARACTERS
 from peftlab.models.facts import read_model_facts
 from peftlab.models.gguf import converted_folder
-from peftlab.models.new import facts_of_new_model
+from peftlab.models.new_model import facts_of_new_model
 from peftlab.models.tokenizer_facts import read_tokenizer_facts
 from peftlab.recipe.schema import Recipe
 

@@ -29,7 +29,7 @@ from peftlab.models.character_tokenizer import CHARACTERS, character_tokenizer
 from peftlab.models.image_reader import new_image_reader
 from peftlab.models.image_text_reader import ImageTextReader
 from peftlab.models.model_config import ModelConfig
-from peftlab.models.new import NEW_VOCABULARY_SIZE, write_new_model
+from peftlab.models.new_model import NEW_VOCABULARY_SIZE, write_new_model
 from peftlab.models.remote_code import is_remote
 from peftlab.models.tokenizer_facts import missing_rows
 from peftlab.preparation.check import CheckedRecipe

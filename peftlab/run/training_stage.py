@@ -31,7 +31,7 @@ from peftlab.run.resuming import latest_checkpoint, read_checkpoint, state_of
 from peftlab.run.run_context import RunContext
 from peftlab.run.together import check_alike
 from peftlab.training.accelerator import build_accelerator, end_trackers, start_trackers
-from peftlab.training.ahead import BatchesAhead, collates_ahead
+from peftlab.training.batches_ahead import BatchesAhead, collates_ahead
 from peftlab.training.checkpoints import trainable_parameters
 from peftlab.training.class_weights import weighted_task
 from peftlab.training.evaluation import DivergedError

@@ -15,7 +15,7 @@ from torch import Tensor
 from peftlab.core.errors import UnsupportedError
 from peftlab.core.generators import generator_states, restore_generators
 from peftlab.core.hooks import Backward, LossFunction
-from peftlab.training.ahead import collate
+from peftlab.training.batches_ahead import collate
 from peftlab.training.evaluation import to_device
 from peftlab.training.gradient_cache import GradientCache
 from peftlab.training.micro_batches import is_out_of_memory

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from peftlab.acceleration.accelerated import is_off
 from peftlab.acceleration.masks import HAS_PADDING
 from peftlab.acceleration.recording import CudaRecorder, Recorder, Replay
-from peftlab.training.ahead import says_of_its_collate
+from peftlab.training.batches_ahead import says_of_its_collate
 from peftlab.training.evaluation import to_device
 from peftlab.training.micro_batches import is_out_of_memory
 

@@ -17,7 +17,7 @@ from peftlab.core.lent_weights import lent_weights
 from peftlab.core.splits import EncodedSplit
 from peftlab.core.task import Task
 from peftlab.core.tensors import is_part
-from peftlab.training.ahead import BatchesAhead
+from peftlab.training.batches_ahead import BatchesAhead
 from peftlab.training.checkpoints import (
     BEST,
     Checkpoint,

@@ -14,7 +14,7 @@ from transformers import BertConfig, BertForSequenceClassification
 from peftlab.artifact.hosting import add_adapter
 from peftlab.artifact.load_artifact import load_artifact
 from peftlab.artifact.save import save_artifact
-from peftlab.artifact.whole import load_model
+from peftlab.artifact.whole_model import load_model
 from peftlab.core.errors import UserError
 from peftlab.core.method import METHODS, MethodContext
 from tests.small_methods import DISTINCT, small_method

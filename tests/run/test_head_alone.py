@@ -16,7 +16,7 @@ from peftlab.core.callback import Callback
 from peftlab.core.record import RunRecord
 from peftlab.run.run import RunResult
 from peftlab.run.training_stage import TrainingStage
-from peftlab.training.ahead import BatchesAhead
+from peftlab.training.batches_ahead import BatchesAhead
 from peftlab.training.known_base import KnownBase
 from peftlab.training.metrics_log import MetricsLog
 from tests.training.recorded import TapeRecorder, with_graphs

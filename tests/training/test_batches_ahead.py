@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from peftlab.core.task import TASKS
-from peftlab.training.ahead import Batch, BatchesAhead, collates_ahead
+from peftlab.training.batches_ahead import Batch, BatchesAhead, collates_ahead
 from peftlab.training.micro_batches import MicroBatches
 from peftlab.training.steps import StepPlan
 
