@@ -18,6 +18,7 @@ from peftlab.core.hooks import TrainingHooks
 from peftlab.core.method import MethodContext
 from peftlab.core.metric import METRICS
 from peftlab.core.record import Guard
+from peftlab.core.reporter import progress_bar
 from peftlab.core.task import Policy, Task
 from peftlab.core.task_objective import TaskObjective
 from peftlab.core.tensors import model_tensors
@@ -279,12 +280,11 @@ class TrainingStage:
         try:
             with head_alone(run, self._loader, job, context) as (own, told), _faster(own) as findings.acceleration:
                 findings.acceleration.update(told | run.placement.told())
-                run.reporter.start("training", job.plan.total - self._steps_shown)
-                findings.progress = train(own, checkpoint)
+                with progress_bar(run.reporter, "training", job.plan.total - self._steps_shown):
+                    findings.progress = train(own, checkpoint)
         except DivergedError as error:
             raise _with_best_state(error, job) from None
         finally:
-            run.reporter.finish()
             if job.ahead is not None:
                 job.ahead.close()
             self._note_graphs(job)

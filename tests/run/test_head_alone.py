@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModel, AutoTokenizer
 
 import peftlab
 from peftlab.core.callback import Callback
+from peftlab.core.errors import RunFailedError
 from peftlab.core.record import RunRecord
 from peftlab.run.run import RunResult
 from peftlab.run.training_stage import TrainingStage
@@ -26,7 +27,9 @@ pytestmark = pytest.mark.slow
 ONCE = "computed once: "
 
 
-def run(folder: Path, model: Any, data: Any, *, callbacks: tuple[Callback, ...] = (), **keys: Any) -> RunResult:
+def run(
+    folder: Path, model: Any, data: Any, *, callbacks: tuple[Callback, ...] = (), reporter: Any = None, **keys: Any
+) -> RunResult:
     recipe = peftlab.Recipe.from_dict(
         {
             "name": "probe",
@@ -40,7 +43,7 @@ def run(folder: Path, model: Any, data: Any, *, callbacks: tuple[Callback, ...] 
             **keys,
         }
     )
-    return peftlab.run_recipe(recipe, output_dir=folder, callbacks=callbacks, resume=folder.exists())
+    return peftlab.run_recipe(recipe, output_dir=folder, callbacks=callbacks, resume=folder.exists(), reporter=reporter)
 
 
 def told(record: RunRecord) -> str:
@@ -154,6 +157,19 @@ def test_graphs_of_a_card_leave_the_head_alone(
     assert told(done.record).startswith(ONCE)
     assert (done.record.acceleration or {})["cuda_graphs"] == "the head computes alone in a step"
     assert losses(done.folder) == losses(plain.folder)
+
+
+def test_what_fails_before_the_first_step_is_what_is_told(
+    tiny_bert: Path, reviews: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not that no progress was shown yet."""
+
+    def fail(*_: Any) -> None:
+        raise RunFailedError("the base cannot be read")
+
+    monkeypatch.setattr("peftlab.run.training_stage.head_alone", fail)
+    record = run(tmp_path / "run", tiny_bert, str(reviews), reporter=peftlab.PlainReporter()).record
+    assert (record.status, record.error) == ("failed", "the base cannot be read")
 
 
 def test_the_record_counts_what_the_base_has_read(tiny_bert: Path, reviews: Path, tmp_path: Path) -> None:
