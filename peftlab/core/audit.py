@@ -132,10 +132,7 @@ class AuditedModel(Protocol):
         """Of each text, the log-probability (natural) of its tokens; None where the model is no language model."""
 
     def pair_log_likelihoods(self, pairs: Sequence[tuple[str, str]]) -> NDArray[np.float64] | None:
-        """How likely both texts of each pair are (pairs × 2), to be compared; None where the model does not say.
-
-        Of a masked language model it is the pseudo-log-likelihood of the tokens that both texts have.
-        """
+        """How likely both are (pairs × 2), by a masked model what they share; None where the model does not say."""
 
     def write(self, prompts: Sequence[str]) -> list[str] | None:
         """What it writes after each prompt; None where it writes no text."""
