@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, get_args
 
 from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
@@ -72,7 +72,8 @@ class PreferenceTuning(ComparedResponses, DecoderTask):
     objective: PairLoss | Literal["kto"] = Field(
         "dpo",
         description="The loss. Of pairs: dpo, ipo, cdpo and robust (for labels that are wrong at times), "
-        "length_normalised, and without a reference orpo and simpo. kto: of responses that stand alone.",
+        "length_normalised, hinge, apo_zero and apo_down (where the chosen responses are better, or worse, than the "
+        "model's own), and without a reference orpo and simpo. kto: of responses that stand alone.",
     )
     response: str = Field("response", description="kto: the column of the response.")
     label: str = Field("label", description="kto: the column that says whether it is desirable, true or false.")
@@ -85,6 +86,12 @@ class PreferenceTuning(ComparedResponses, DecoderTask):
         0.1, ge=0, lt=0.5, description="cdpo, robust: the share of pairs that are taken to be the wrong way round."
     )
     gamma: float = Field(1.0, ge=0, description="simpo: the margin of rewards that is asked for.")
+    sft_weight: float = Field(
+        0.0,
+        ge=0,
+        description="Of pairs: the weight of the chosen response's own loss, the mean over its tokens, beside that of "
+        "the pair (RPO; 1 is usual).",
+    )
     desirable_weight: PositiveFloat = Field(1.0, description="kto: the weight of desirable responses.")
     undesirable_weight: PositiveFloat = Field(1.0, description="kto: the weight of the others.")
     max_new_tokens: PositiveInt = Field(
@@ -103,6 +110,7 @@ class PreferenceTuning(ComparedResponses, DecoderTask):
         if len({*self.source_columns()}) < len(self.source_columns()):
             raise ValueError("prompt, responses and label must be different columns")
         readers = {"label_noise": ("cdpo", "robust"), "gamma": ("simpo",)}
+        readers |= {"sft_weight": tuple(kind for kind in get_args(PairLoss) if kind != "orpo")}  # which has it
         readers |= dict.fromkeys(("desirable_weight", "undesirable_weight"), ("kto",))
         refuse_unused(
             self, {key: (f"objective: {' | '.join(kinds)}", self.objective in kinds) for key, kinds in readers.items()}
@@ -231,9 +239,10 @@ class PreferenceTuning(ComparedResponses, DecoderTask):
 
     def _losses(self, responses: Responses, batch: Mapping[str, Tensor]) -> Tensor:
         if self.objective != "kto":
-            return pair_losses(
+            losses = pair_losses(
                 self.objective, responses, beta=self.strength, label_noise=self.label_noise, gamma=self.gamma
             )
+            return losses - self.sft_weight * responses.sums[0] / responses.counts[0] if self.sft_weight else losses
         own, others = responses.log_ratios
         return kto_losses(
             own,

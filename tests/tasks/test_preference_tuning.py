@@ -7,7 +7,7 @@ import math
 import random
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import peft
 import pytest
@@ -25,6 +25,7 @@ from peftlab.inference.chat import ChatSession
 from peftlab.inference.export.export import export_run
 from peftlab.run.prepared import PREPARED
 from peftlab.tasks.preference.log_probabilities import response_log_probabilities
+from peftlab.tasks.preference.losses import PairLoss
 from peftlab.tasks.preference_tuning import PreferenceTuning
 from peftlab.training.evaluation import TorchInference
 from tests.chat_tokenizers import PLAIN_CHAT
@@ -56,6 +57,10 @@ def naive_pair_loss(
         "cdpo": lambda: -(1 - noise) * log_sigmoid(margin) - noise * log_sigmoid(-margin),
         "robust": lambda: (-(1 - noise) * log_sigmoid(margin) + noise * log_sigmoid(-margin)) / (1 - 2 * noise),
         "length_normalised": lambda: -log_sigmoid(beta * (ratios[0] - ratios[1])),
+        "hinge": lambda: max(0.0, 1 - margin),
+        "apo_zero": lambda: 1 - sigmoid(beta * (chosen - base_chosen)) + sigmoid(beta * (rejected - base_rejected)),
+        "apo_down": lambda: sigmoid(beta * (chosen - base_chosen)) + 1 - sigmoid(margin),
+        "rpo": lambda: -log_sigmoid(margin) - 0.4 * means[0],
         "orpo": lambda: -means[0] - beta * log_sigmoid(math.log(odds[0] / odds[1])),
         "simpo": lambda: -log_sigmoid(beta * (means[0] - means[1]) - gamma),
     }
@@ -110,14 +115,16 @@ def texts_of(example: dict[str, Any]) -> tuple[list[int], list[int]]:
     return example["input_ids"][:first], example["input_ids"][first:]
 
 
-@pytest.mark.parametrize("kind", ["dpo", "ipo", "cdpo", "robust", "length_normalised", "orpo", "simpo"])
+@pytest.mark.parametrize("kind", [*get_args(PairLoss), "rpo"])
 def test_the_loss_of_pairs_is_the_papers_formula(kind: Any, gpt2: tuple[Any, Any]) -> None:
     model, tokenizer = gpt2
     own_keys = {"cdpo": {"label_noise": 0.2}, "robust": {"label_noise": 0.2}, "simpo": {"gamma": 0.7}}.get(kind, {})
-    task = PreferenceTuning(objective=kind, beta=0.3, max_length=48, **own_keys)
-    for key in {"label_noise", "gamma", "undesirable_weight"} - own_keys.keys():
+    own_keys |= {"objective": kind} if kind != "rpo" else {"objective": "dpo", "sft_weight": 0.4}
+    task = PreferenceTuning(beta=0.3, max_length=48, **own_keys)
+    others = {"label_noise", "gamma", "undesirable_weight", *(["sft_weight"] if kind == "orpo" else [])}
+    for key in others - set(own_keys):
         with pytest.raises(ValidationError, match=f"`{key}` goes with `objective"):
-            PreferenceTuning(objective=kind, **{key: 0.3})
+            PreferenceTuning(objective=own_keys["objective"], **{key: 0.3})
     examples, batch = batch_of(task, pairs(), tokenizer)
     expected = 0.0
     for example in examples:

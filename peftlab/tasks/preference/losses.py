@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from torch import Tensor
 
-PairLoss = Literal["dpo", "ipo", "cdpo", "robust", "length_normalised", "orpo", "simpo"]
+PairLoss = Literal[
+    "dpo", "ipo", "cdpo", "robust", "length_normalised", "hinge", "apo_zero", "apo_down", "orpo", "simpo"
+]  # fmt: skip
 WITHOUT_REFERENCE = ("orpo", "simpo")
 """Losses that ask no reference."""
 PER_TOKEN = ("ipo", "length_normalised", "orpo", "simpo")
@@ -52,6 +54,8 @@ def pair_losses(loss: PairLoss, pairs: Responses, *, beta: float, label_noise: f
         loss: ``dpo``: https://arxiv.org/abs/2305.18290, ``ipo``: https://arxiv.org/abs/2310.12036 (over the mean of a
             response's tokens), ``cdpo``: https://ericmitchell.ai/cdpo.pdf, ``robust``:
             https://arxiv.org/abs/2403.00409, ``length_normalised``: https://arxiv.org/abs/2411.15124 (section 5),
+            ``hinge``: https://arxiv.org/abs/2309.06657 (equation 10), ``apo_zero`` and ``apo_down``:
+            https://arxiv.org/abs/2408.06266 (equations 7 and 8),
             ``orpo``: https://arxiv.org/abs/2403.07691, ``simpo``: https://arxiv.org/abs/2405.14734.
         pairs: Tensors of 2 × pairs.
         beta: Strength; IPO's τ, ORPO's λ.
@@ -68,6 +72,12 @@ def pair_losses(loss: PairLoss, pairs: Responses, *, beta: float, label_noise: f
     margins = rewards[0] - rewards[1]
     if loss == "ipo":
         return (margins / beta - 1 / (2 * beta)) ** 2
+    if loss == "hinge":
+        return (1 - margins).relu()
+    if loss == "apo_zero":
+        return (-rewards[0]).sigmoid() + rewards[1].sigmoid()
+    if loss == "apo_down":
+        return rewards[0].sigmoid() + (-margins).sigmoid()
     if loss == "simpo":
         return -logsigmoid(margins - gamma)
     if loss == "cdpo":
