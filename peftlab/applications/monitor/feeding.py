@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from peftlab.applications.monitor.building import open_reader
-from peftlab.applications.monitor.intake import AT_ONCE, ID, keep, read_post
+from peftlab.applications.monitor.intake import AT_ONCE, id_of, keep, read_post
 from peftlab.applications.monitor.opening import open_store, open_watcher
 from peftlab.applications.monitor.posts import digest_of
 from peftlab.applications.monitor.settings import Posts
@@ -105,7 +105,7 @@ def _posts(
             same = digest_of(row.get(posts.text), row.get(posts.time or "time"), row.get(posts.stream or ""))
         else:
             same = digest_of(row)
-        if not isinstance(row, Mapping) or row.get(ID) is None:
+        if not isinstance(row, Mapping) or not id_of(row):
             seen[same] += 1
             if source == "-" and len(seen) > MOST_LINES_KNOWN:
                 del seen[next(iter(seen))]

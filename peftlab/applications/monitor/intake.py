@@ -56,7 +56,13 @@ def read_post(row: Mapping[str, Any], posts: Posts, *, name: str, where: str, no
         raise DataError(f"there is no time in `{column}`", where=where)
     moment = now if given is None else read_time(given, now=now, where=f"{where}, `{column}`")
     stream = name_of(row.get(posts.stream)) if posts.stream is not None else ""
-    own = row.get(ID)
-    if own is not None and len(str(own)) > LONGEST_NAME:
+    own = id_of(row)
+    if len(own) > LONGEST_NAME:
         raise DataError(f"the id is longer than {LONGEST_NAME} characters", where=where)
-    return Post(name if own is None else f"id:{own}", text, moment, (stream or ONE_STREAM)[:200])
+    return Post(f"id:{own}" if own else name, text, moment, (stream or ONE_STREAM)[:200])
+
+
+def id_of(row: Mapping[str, Any]) -> str:
+    """The id that a row came with. An empty one is none: all texts with it would count as one."""
+    own = name_of(row.get(ID))
+    return own if own.strip() else ""

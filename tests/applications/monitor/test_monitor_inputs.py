@@ -77,6 +77,21 @@ def test_what_cannot_be_kept_is_told_with_its_row(tmp_path: Path, odd: dict[str,
     assert "row 3" in str(caught.value)
 
 
+def test_texts_with_an_empty_id_are_texts_of_their_own(tmp_path: Path, store: Store) -> None:
+    rows = [
+        {"text": "late again", "time": 1e9, "stream": "s", "id": own} for own in ("", " ", None, float("nan"), 0, "a")
+    ]
+    posts = Posts.model_validate({"source": "rows.jsonl", "stream": "stream"})
+    place = Workplace(tmp_path, {})
+    where = [(f"row {at}", row) for at, row in enumerate(rows)]
+    found = [each for each in _posts(where, posts, "t.csv", store, Counter(), place) if each is not None]
+    assert len({each.name for each in found}) == len(rows)
+    assert [each.name for each in found[-2:]] == ["id:0", "id:a"]
+    assert keep(found, store, WordReader())["new"] == len(rows)
+    again = _posts(where, posts, "t.csv", store, Counter(), place)
+    assert keep([each for each in again if each is not None], store, WordReader())["new"] == 0
+
+
 def test_the_longest_text_is_read_back(tmp_path: Path) -> None:
     row = (1e9, "s", "bad", "x", "long " * 50_000)
     write_csv(tmp_path / TABLES / "learned.csv", ("time", "stream", "sentiment", "topic", "text"), [row])
