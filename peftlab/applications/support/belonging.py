@@ -42,7 +42,7 @@ class Belonging:
         self._quotable = lru_cache(maxsize=10_000)(self._look)
 
     def quotable(self, entry: Entry) -> Entry:
-        """The entry with those sentences of its answer that belong to it.
+        """The entry with those sentences of its answer that belong to it; without its question where that does not.
 
         One that gives orders to a model stays as it is: without its first words the others would no longer look so.
         """
@@ -53,12 +53,11 @@ class Belonging:
             return entry
         parts = sentences(entry.answer)
         near = likeness(entry, parts, self._embed)
-        kept = [
-            part
-            for part, value in zip(parts, near, strict=True)
-            if value >= self._least and (self._vouched is None or contacts(part) <= self._vouched)
-        ]
-        return replace(entry, answer=" ".join(kept))
+        kept = [part for part, value in zip(parts, near, strict=True) if value >= self._least and self._is_known(part)]
+        return replace(entry, question=entry.question if self._is_known(entry.question) else "", answer=" ".join(kept))
+
+    def _is_known(self, text: str) -> bool:
+        return self._vouched is None or contacts(text) <= self._vouched
 
 
 def choose_belonging(

@@ -1,8 +1,8 @@
 """Addresses, telephone numbers and names of accounts in texts, and which of them a FAQ vouches for.
 
 No rule tells a right telephone number from a false one. But a company says where it can be reached more than once, and
-somebody who plants a number has one sentence. So a written answer gives no contact that stands in one sentence of the
-FAQ alone; copies of a sentence, such as in all entries, are one.
+somebody who plants a number has one sentence, or one entry. So a written answer gives no contact that stands in one
+sentence of the FAQ alone, or in one entry; copies of a sentence, such as in all entries, are one.
 """
 
 from __future__ import annotations
@@ -33,13 +33,15 @@ def contacts(text: str) -> set[str]:
 
 
 def vouched(entries: Iterable[Entry]) -> frozenset[str]:
-    """The contacts that at least two different sentences of a FAQ give."""
-    held: dict[str, set[frozenset[str]]] = defaultdict(set)
+    """The contacts that at least two different sentences of a FAQ give, in two entries."""
+    said: dict[str, set[frozenset[str]]] = defaultdict(set)
+    within: dict[str, set[str]] = defaultdict(set)
     for entry in entries:
         for sentence in (entry.question, *sentences(entry.answer)):
             for contact in contacts(sentence):
-                held[contact].add(stems(sentence))
-    return frozenset(contact for contact, its in held.items() if len(its) > 1)
+                said[contact].add(stems(sentence))
+                within[contact].add(entry.id)
+    return frozenset(contact for contact in said if len(said[contact]) > 1 and len(within[contact]) > 1)
 
 
 def _plain(contact: str) -> str:

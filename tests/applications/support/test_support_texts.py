@@ -384,6 +384,10 @@ def test_a_contact_that_no_other_sentence_gives_is_not_quoted(planted: str) -> N
     wall = Belonging(bag_of_words, 0.1, vouched(entries))
     assert [wall.quotable(entry).answer for entry in entries] == [PARCEL.answer] * 3
     assert wall.quotable(replace(PARCEL, answer=f"{PARCEL.answer} See parcel.example of your parcel.")) == PARCEL
+    twice = replace(PARCEL, answer=f"{PARCEL.answer} {planted} Late or not, {planted}")
+    assert Belonging(bag_of_words, 0.1, vouched([twice])).quotable(twice) == PARCEL
+    asked = replace(PARCEL, question=f"{PARCEL.question} {planted}")
+    assert wall.quotable(asked) == replace(PARCEL, question="")
     known = [*entries, Entry("b", "Who brings a parcel?", f"Late or not, {planted}")]
     for allowed in (vouched(known), None):
         assert Belonging(bag_of_words, 0.1, allowed).quotable(entries[0]) == entries[0]
