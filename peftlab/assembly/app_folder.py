@@ -22,6 +22,7 @@ from peftlab.core.errors import UserError
 from peftlab.core.files import write_text
 from peftlab.core.reporter import Reporter, Silent
 from peftlab.recipe.schema import yaml_text
+from peftlab.recipe.shipped import find_recipe
 
 APP_NAME = "application.yaml"
 STATE_NAME = "application.json"
@@ -110,7 +111,7 @@ def _read_state(folder: Path, given: Path) -> dict[str, Any]:
         state = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
         made = f"`peftlab app build {shlex.quote(str(given))}` makes it."
-        what = made if given.is_file() else "Name its recipe, or its folder."
+        what = made if find_recipe(given).is_file() else "Name its recipe, or its folder."
         raise UserError("there is no application in this place", where=str(folder), hint=what) from None
     except ValueError:
         raise UserError("this file is damaged: it is no JSON", where=str(path), hint="Build again.") from None

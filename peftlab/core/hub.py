@@ -6,6 +6,7 @@ the Hub does not answer at once, they are told to use their caches alone.
 
 from __future__ import annotations
 
+import os
 import time
 
 SECONDS_TO_ANSWER = 5.0
@@ -35,6 +36,13 @@ def prepare_hub() -> bool:
         _Answer.is_there, _Answer.asked_at = _answers(hub.ENDPOINT), time.monotonic()
     hub.HF_HUB_OFFLINE = not _Answer.is_there
     return _Answer.is_there
+
+
+def why_not_reached() -> str:
+    """What to look at where the Hub could not be asked."""
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        return "--offline or the variable HF_HUB_OFFLINE forbids the network."
+    return "Check the network."
 
 
 def _answers(address: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 
 from peftlab.core.errors import DataError, SourceError
 from peftlab.core.files import near_file
-from peftlab.core.hub import prepare_hub
+from peftlab.core.hub import prepare_hub, why_not_reached
 from peftlab.core.reporter import ProgressCallback
 from peftlab.data.columnar import columns_of_dataset
 from peftlab.data.data_config import DataConfig
@@ -104,7 +104,7 @@ def _explain(error: Exception, hub_id: str, config: DataConfig, offline: bool) -
         return SourceError(
             "the data set is not in the local cache, and the Hub cannot be reached",
             where=hub_id,
-            hint=_no_file(hub_id, "Check the network."),
+            hint=_no_file(hub_id, why_not_reached()),
         )
     revision = f" at revision `{config.revision}`" if config.revision else ""
     return SourceError(

@@ -14,6 +14,7 @@ from typing import Any
 
 from peftlab.core.errors import DataError, SourceError, UnsupportedError, UserError, did_you_mean
 from peftlab.core.files import atomic_file
+from peftlab.core.hub import why_not_reached
 from peftlab.core.reporter import ProgressCallback
 from peftlab.data.data_config import DataConfig
 from peftlab.data.data_folders import data_folders
@@ -207,7 +208,7 @@ def fetch_public_data(
         tables = load_hub_tables(data.copy.hub_id, config, offline=offline, report=report)
     except SourceError as error:
         by_hand = f"Or put {' and '.join(missing)} into {target} by hand, from {data.home}."
-        raise SourceError(error.message, where=error.where, hint=f"Check the network. {by_hand}") from None
+        raise SourceError(error.message, where=error.where, hint=f"{why_not_reached()} {by_hand}") from None
     written = []
     for file in missing:
         split, rows = data.copy.splits[file]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from peftlab.core.errors import SourceError, first_line
 from peftlab.core.files import near_file
+from peftlab.core.hub import why_not_reached
 
 
 def taken_for_hub_id(path: str) -> str:
@@ -23,7 +24,7 @@ def not_reached(hub_id: str) -> SourceError:
     return SourceError(
         "the model is not in the local cache, and the Hugging Face Hub cannot be reached",
         where=hub_id,
-        hint=f"{taken_for_hub_id(hub_id)} If it is one, check the connection (and --offline).",
+        hint=f"{taken_for_hub_id(hub_id)} If it is one: {why_not_reached()}",
     )
 
 

@@ -11,6 +11,7 @@ from peftlab.core.errors import DataError, PeftlabError, SourceError
 from peftlab.recipe.shipped import said_at_top
 
 _KEY = re.compile(r"(model|task|data|method|training|evaluation)(\.\w+)*")
+_KEY_OF_SOURCE: dict[str | int, KeyPath] = {"model": ("model", "path"), "data": ("data", "source")}
 
 
 @contextlib.contextmanager
@@ -24,7 +25,8 @@ def at_place(document: Document, path: KeyPath) -> Iterator[None]:
             raise
         if isinstance(error, DataError) and document.values.get("data"):
             path = ("data",)  # whatever stage has met the row
-        if isinstance(error, SourceError) and path[0] == "data" and ("data", "source") not in document.places:
+        key = _KEY_OF_SOURCE.get(path[0])
+        if isinstance(error, SourceError) and key is not None and key not in document.places:
             said = said_at_top(document.source)
             hints = [error.hint or "", *(["The recipe says:", *(f"  {line}" for line in said)] if said else [])]
             error.hint = "\n  ".join(filter(None, hints)) or None

@@ -62,7 +62,7 @@ def test_a_wheel_carries_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert list(shipped.shipped_recipes()) == ["small"]
 
 
-def test_a_recipe_without_its_data_says_where_that_comes_from(
+def test_what_a_recipe_lacks_is_told_in_its_own_words(
     command: Command, tiny_bert: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PEFTLAB_DATA", str(tmp_path))
@@ -73,3 +73,12 @@ def test_a_recipe_without_its_data_says_where_that_comes_from(
     assert "    TREC is not shipped" in done.stderr
     done = command(*validate, "--set", "task.max_length=32", "--set", f"data.source={tmp_path / 'own.csv'}")
     assert "The recipe says" not in done.stderr
+    reinforcement = ("validate", "turing_machine/gpt2_reinforcement", "--offline")
+    done = command(*reinforcement)
+    assert "--offline or the variable HF_HUB_OFFLINE forbids the network" in done.stderr
+    assert "(run that recipe first)" in done.stderr
+    done = command(*reinforcement, "--set", "model.path=nobody/nothing")
+    assert done.returncode == 2
+    assert "The recipe says" not in done.stderr
+    done = command("app", "evaluate", "applications/monitor_quick")
+    assert "`peftlab app build applications/monitor_quick` makes it." in done.stderr
