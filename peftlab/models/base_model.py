@@ -28,6 +28,7 @@ from peftlab.models.head_modules import find_head_modules, settle_bias
 from peftlab.models.image_reader import load_image_reader
 from peftlab.models.image_text_reader import ImageTextReader
 from peftlab.models.model_config import ModelConfig
+from peftlab.models.odd_files import told_by_the_checkpoint
 from peftlab.models.own_head import fit_own_head
 from peftlab.models.quantization import quantization_config, settle_quantized
 from peftlab.models.remote_code import leave_for_code
@@ -79,7 +80,8 @@ def load_tokenizer(source: str, config: ModelConfig, *, offline: bool) -> Any:
 
 def _load_text_tokenizer(source: str, config: ModelConfig, *, offline: bool) -> Any:
     try:
-        with leave_for_code(config) as trusted:
+        failed = told_by_the_checkpoint("the tokenizer cannot be loaded", config.path)
+        with failed, leave_for_code(config) as trusted:
             tokenizer = AutoTokenizer.from_pretrained(
                 source, revision=config.revision, local_files_only=offline, trust_remote_code=trusted
             )
@@ -89,8 +91,6 @@ def _load_text_tokenizer(source: str, config: ModelConfig, *, offline: bool) -> 
             where=config.path,
             hint="Install what it needs, such as pip install 'peftlab[sentencepiece]'.",
         ) from None
-    except (OSError, ValueError, KeyError) as error:
-        raise SourceError(f"the tokenizer cannot be loaded: {first_line(error)}", where=config.path) from None
     tokenizer.padding_side = tokenizer.truncation_side = "right"
     tokenizer.split_special_tokens = False  # what is text, and what a chat template's token, peftlab decides itself
     add_to_tokenizer(tokenizer, config.add_tokens)

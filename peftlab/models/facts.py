@@ -18,6 +18,7 @@ from peftlab.models.checkpoint_files import read_header
 from peftlab.models.gguf import converted_folder
 from peftlab.models.gguf_header import read_gguf_config
 from peftlab.models.hub_errors import of_the_hub
+from peftlab.models.odd_files import told_by_the_checkpoint
 from peftlab.models.tokenizer_facts import read_tokenizer_facts
 
 ENCODERS = frozenset(
@@ -142,10 +143,11 @@ def read_model_facts(
     else:
         config, weights = _read_folder(location, path, need_weights)
     _refuse_prequantized(config, path)
-    model_type = str(config.get("model_type", ""))
-    if not model_type:
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str) or not model_type:
         raise SourceError("config.json names no `model_type`", where=path, hint="Is this a transformers model?")
-    tokenizer = None if files is None else read_tokenizer_facts(files, revision=revision, offline=offline)
+    with told_by_the_checkpoint("the tokenizer's files are damaged", path):
+        tokenizer = None if files is None else read_tokenizer_facts(files, revision=revision, offline=offline)
     return ModelFacts(
         path=path, model_type=model_type, family=family_of(config), config=config, weights=weights, tokenizer=tokenizer
     )
@@ -184,6 +186,8 @@ def _read_folder(
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"), object_hook=_number)
     except ValueError as error:
         raise SourceError(f"config.json is damaged: {error}", where=path) from None
+    if not isinstance(config, dict):
+        raise SourceError("config.json is damaged: it holds no object", where=path)
     files = sorted(folder.glob("*.safetensors"))
     if not files and not need_weights:
         return config, None

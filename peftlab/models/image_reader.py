@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from peftlab.core.errors import SourceError, UnsupportedError
+from peftlab.core.errors import UnsupportedError
 from peftlab.core.model_facts import Family
 from peftlab.models.facts import family_of
 from peftlab.models.model_config import ModelConfig
+from peftlab.models.odd_files import told_by_the_checkpoint
 from peftlab.models.remote_code import leave_for_code
 
 SETTINGS = "preprocessor_config.json"
@@ -66,18 +67,15 @@ def load_image_reader(source: str, config: ModelConfig, *, offline: bool) -> tup
     found = cached_file(source, SETTINGS, _raise_exceptions_for_missing_entries=False, **_quiet(shared))
     if found is None:
         return None, None
-    try:
-        with leave_for_code(config) as shared["trust_remote_code"]:
-            values = AutoConfig.from_pretrained(source, **shared).to_dict()
-            family = family_of(values)
-            if family not in ("image", "image_text"):
-                return None, None
-            check_pillow()
-            load: Any = AutoImageProcessor.from_pretrained
-            processor = load(source, backend="pil", **shared)
-    except (OSError, ValueError, KeyError) as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise SourceError(f"the image processor cannot be loaded: {first}", where=config.path) from None
+    failed = told_by_the_checkpoint("the image processor cannot be loaded", config.path)
+    with failed, leave_for_code(config) as shared["trust_remote_code"]:
+        values = AutoConfig.from_pretrained(source, **shared).to_dict()
+        family = family_of(values)
+        if family not in ("image", "image_text"):
+            return None, None
+        check_pillow()
+        load: Any = AutoImageProcessor.from_pretrained
+        processor = load(source, backend="pil", **shared)
     of_images = values["vision_config"] if family == "image_text" else values
     return family, ImageReader(processor, int(of_images.get("num_channels") or 3))
 

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import pytest
@@ -13,7 +14,9 @@ import transformers
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from peftlab.core.errors import SourceError, UserError
+from peftlab.models.base_model import load_tokenizer
 from peftlab.models.facts import read_model_facts
+from peftlab.models.model_config import ModelConfig
 from peftlab.models.tokenizer_facts import can_check_vocabulary, check_vocabulary, read_tokenizer_facts
 
 
@@ -152,3 +155,28 @@ def test_a_word_may_look_like_the_end_of_a_line(tmp_path: Path) -> None:
     facts = read_tokenizer_facts(tmp_path)
     assert facts is not None
     assert facts.tokens == {"[PAD]": 0, "\u2028": 1, "\x85": 2, "word": 3}
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("tokenizer_config.json", {"do_lower_case": "x"}),
+        ("tokenizer.json", {"model": {"type": "WordPiece", "vocab": "auto"}}),
+        ("tokenizer.json", {"added_tokens": [{"a": 1}]}),
+        ("config.json", {"model_type": []}),
+    ],
+    ids=str,
+)
+def test_files_that_hold_something_else_are_told(
+    name: str, values: dict[str, Any], tiny_bert: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_bert, tmp_path / "odd"))
+    change(folder / name, **values)
+
+    def read() -> None:
+        read_model_facts(folder, path="odd")
+        load_tokenizer(str(folder), ModelConfig(path="odd"), offline=True)
+
+    with pytest.raises(SourceError) as caught:
+        read()
+    assert caught.value.where == "odd"
