@@ -67,7 +67,7 @@ def export_onnx(
     sizes = tuple({0: texts[0]} if name == IMAGES else texts for name in inputs)
     large = sum(weight.numel() * weight.element_size() for weight in model.parameters()) > LARGEST_SINGLE_FILE
     try:
-        with _quiet():
+        with _quiet(), _experts_by_rows(model):
             program: Any = torch.onnx.export(
                 LogitsModule(model, task, inputs).eval(),
                 tuple(batch[name] for name in inputs),
@@ -118,6 +118,23 @@ def quantize_int8(source: Path, target: Path) -> None:
 def _reason(error: Exception) -> str:
     cause = error.__cause__ or error
     return first_line(cause)
+
+
+@contextlib.contextmanager
+def _experts_by_rows(model: nn.Module) -> Iterator[None]:
+    """Let a mixture multiply each token by the matrices of its experts: ONNX knows no grouped products."""
+    from transformers import PreTrainedModel
+
+    inner: Any = next((module for module in model.modules() if isinstance(module, PreTrainedModel)), None)
+    own = getattr(getattr(inner, "config", None), "_experts_implementation", None)
+    if own != "grouped_mm":
+        yield
+        return
+    inner.set_experts_implementation("batched_mm")
+    try:
+        yield
+    finally:
+        inner.set_experts_implementation(own)
 
 
 @contextlib.contextmanager

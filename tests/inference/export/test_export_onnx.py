@@ -16,6 +16,8 @@ from transformers import (
     GPT2ForSequenceClassification,
     LlamaConfig,
     LlamaForSequenceClassification,
+    MixtralConfig,
+    MixtralForSequenceClassification,
 )
 
 from peftlab.core.errors import UnsupportedError
@@ -35,6 +37,13 @@ DECODERS = {
         LlamaConfig(
             hidden_size=32, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=2, intermediate_size=64,
             max_position_embeddings=64, initializer_range=0.3, **SHARED,
+        )
+    ),
+    # Its grouped products are none of ONNX's.
+    "mixtral": lambda: MixtralForSequenceClassification(
+        MixtralConfig(
+            hidden_size=32, num_hidden_layers=1, num_attention_heads=4, num_key_value_heads=2, intermediate_size=24,
+            max_position_embeddings=64, initializer_range=0.3, num_local_experts=4, **SHARED,
         )
     ),
 }  # fmt: skip
