@@ -146,10 +146,12 @@ def read_model_facts(
     model_type = config.get("model_type")
     if not isinstance(model_type, str) or not model_type:
         raise SourceError("config.json names no `model_type`", where=path, hint="Is this a transformers model?")
+    with told_by_the_checkpoint("config.json is damaged", path):
+        family = family_of(config)
     with told_by_the_checkpoint("the tokenizer's files are damaged", path):
         tokenizer = None if files is None else read_tokenizer_facts(files, revision=revision, offline=offline)
     return ModelFacts(
-        path=path, model_type=model_type, family=family_of(config), config=config, weights=weights, tokenizer=tokenizer
+        path=path, model_type=model_type, family=family, config=config, weights=weights, tokenizer=tokenizer
     )
 
 

@@ -164,6 +164,7 @@ def test_a_word_may_look_like_the_end_of_a_line(tmp_path: Path) -> None:
         ("tokenizer.json", {"model": {"type": "WordPiece", "vocab": "auto"}}),
         ("tokenizer.json", {"added_tokens": [{"a": 1}]}),
         ("config.json", {"model_type": []}),
+        ("config.json", {"model_type": "unheard", "architectures": 3}),
     ],
     ids=str,
 )
