@@ -10,9 +10,10 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import IO, Any
 
 import pytest
 from browser import Page, find_browser, open_browser
@@ -314,3 +315,22 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Captu
         )
 
     return run
+
+
+@pytest.fixture
+def forked_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `bench` and `tune` start from this process are forks, which spares the imports.
+
+    The suites that are killed have runs in fresh processes.
+    """
+    from peftlab.bench import worker
+    from peftlab.training.launch import PEFTLAB
+    from tests.forks import Fork
+
+    def popen(command: Sequence[str], *, stdout: IO[Any], stderr: int, env: Mapping[str, str], **_: object) -> Fork:
+        assert tuple(command[: len(PEFTLAB)]) == PEFTLAB
+        assert stderr == subprocess.STDOUT
+        return Fork(command[len(PEFTLAB) :], folder=Path.cwd(), stdout=stdout, stderr=stdout, environment=env)
+
+    names = {name: getattr(subprocess, name) for name in ("DEVNULL", "STDOUT", "TimeoutExpired")}
+    monkeypatch.setattr(worker, "subprocess", SimpleNamespace(**names, Popen=popen))

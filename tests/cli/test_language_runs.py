@@ -59,6 +59,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return file
 
 
+UNMEASURED = ("--set", "measure=false")
+
+
 @pytest.fixture(scope="module")
 def questions(tmp_path_factory: pytest.TempPathFactory) -> Path:
     generator, file = random.Random(1), tmp_path_factory.mktemp("rows") / "rows.csv"
@@ -96,7 +99,7 @@ def test_a_run_starts_where_another_ended(
     assert all(isinstance(row["prediction"], str) and row["label"] for row in rows)
 
     # A third run goes on from the adapter, which is merged into its base for that.
-    finished = command("run", "tune.yaml", "--set", "model.path=tuned", "--output-dir", "third", *untold)
+    finished = command("run", "tune.yaml", "--set", "model.path=tuned", "--output-dir", "third", *untold, *UNMEASURED)
     assert finished.returncode == 0, finished.stderr
     first = command("validate", "tune.yaml", "--set", "model.path=nowhere/at/all")
     assert first.returncode == 2
@@ -117,7 +120,7 @@ def test_an_adapter_that_cannot_be_merged_is_no_beginning(
 ) -> None:
     (tmp_path / "tune.yaml").write_text(TUNE.format(base=tiny_gpt2, data=questions))
     keys = ["--set", "method.type=prefix_tuning", "--set", "method.num_virtual_tokens=4"]
-    finished = command("run", "tune.yaml", *keys, "--output-dir", "prefix")
+    finished = command("run", "tune.yaml", *keys, *UNMEASURED, "--output-dir", "prefix")
     assert finished.returncode == 0, finished.stderr
     again = command("run", "tune.yaml", "--set", "model.path=prefix")
     assert again.returncode == 2

@@ -78,7 +78,17 @@ def test_methods_of_other_packages(tmp_path: Path, tiny_bert: Path, reviews: Pat
         ("ls", "methods", "--json"),
         ("schema", "recipe"),
         ("run", recipe, "--output-dir", tmp_path / "out", "--json"),
-        ("run", recipe, "--output-dir", tmp_path / "bare", "--json", "--set", "method.type=nothing_much"),
+        (
+            "run",
+            recipe,
+            "--output-dir",
+            tmp_path / "bare",
+            "--json",
+            "--set",
+            "method.type=nothing_much",
+            "--set",
+            "measure=false",
+        ),
         ("run", recipe, "--set", "method.type=brokn"),
     )
     code, output, errors = listed

@@ -38,6 +38,7 @@ def recipe(model: Any, source: Path, **changes: Any) -> Recipe:
         "task": {"type": "image_text_embedding", "max_length": 24},
         "data": {"source": str(source), "validation_fraction": 0, "test_fraction": 0.3},
         "method": {"type": "lora"},
+        "measure": False,
         **changes,
     }
     values["training"] = training | changes.get("training", {})
@@ -92,7 +93,7 @@ def test_loss_and_vectors_are_those_of_the_model_itself(kind: str) -> None:
 @pytest.fixture(scope="module")
 def full_run(tiny_clip: Path, table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("full") / "run"
-    done = peftlab.run_recipe(recipe(tiny_clip, table, method={"type": "full"}), output_dir=folder)
+    done = peftlab.run_recipe(recipe(tiny_clip, table, method={"type": "full"}, measure=True), output_dir=folder)
     assert done.record.status == "success", done.record.error
     return folder
 
