@@ -85,6 +85,11 @@ class Regularizer(TrainingHooks):
             UnsupportedError: With the reason.
         """
 
+    @classmethod
+    def comes_with(cls, setup: TrainingSetup) -> bool:
+        """Whether such a training has it where the recipe does not name it, since the base was trained so."""
+        return False
+
     def source_columns(self) -> tuple[str, ...]:
         """Columns of the training rows that it reads beside the task's."""
         return ()

@@ -163,25 +163,24 @@ def check_model(
         with at_place(document, ("training", "distillation")):
             recipe.training.distillation.check(recipe.task)
             check_teachers(recipe)
-    recipe = _with_router_balance(recipe, facts)
+    goes_on = recipe.continues is not None and recipe.continues.weights
+    setup = TrainingSetup(recipe.task, recipe.method, facts, recipe.has_dropout(facts.config), goes_on)
+    recipe = _with_what_comes(recipe, setup)
     for position, regularizer in enumerate(recipe.training.regularizers):
         with at_place(document, ("training", "regularizers", position)):
-            goes_on = recipe.continues is not None and recipe.continues.weights
-            has_dropout = recipe.has_dropout(facts.config)
             check_past(regularizer, goes_on=goes_on)
-            regularizer.check(TrainingSetup(recipe.task, recipe.method, facts, has_dropout, goes_on))
+            regularizer.check(setup)
     return CheckedModel(recipe, model_location, facts, names_metric)
 
 
-def _with_router_balance(recipe: Recipe, facts: ModelFacts) -> Recipe:
-    """The recipe of a mixture whose routers train, or whose config wants it: with their balance loss."""
-    given, name = recipe.training.regularizers, "router_balance"
-    wants = recipe.method.trains_base or facts.config.get("output_router_logits") is True
-    wants = wants and bool(facts.config.get("router_aux_loss_coef"))
-    if not wants or recipe.task.peft_task() != "CAUSAL_LM" or any(each.registered_name == name for each in given):
+def _with_what_comes(recipe: Recipe, setup: TrainingSetup) -> Recipe:
+    """The recipe with the regularisers that such a training has by itself."""
+    given = recipe.training.regularizers
+    named = {each.registered_name for each in given}
+    more = [REGULARIZERS[name]() for name in REGULARIZERS if name not in named and REGULARIZERS[name].comes_with(setup)]
+    if not more:
         return recipe
-    regularizers = [*given, REGULARIZERS[name]()]
-    return replace_config(recipe, training=replace_config(recipe.training, regularizers=regularizers))
+    return replace_config(recipe, training=replace_config(recipe.training, regularizers=[*given, *more]))
 
 
 def check_data(

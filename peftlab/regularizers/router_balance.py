@@ -42,6 +42,13 @@ class RouterBalance(Regularizer):
     _weight: float = PrivateAttr(0.0)
     _router: Any = PrivateAttr(None)
 
+    @classmethod
+    def comes_with(cls, setup: TrainingSetup) -> bool:
+        """With a mixture whose routers train, or whose config asks for it."""
+        config = setup.facts.config
+        wants = setup.method.trains_base or config.get("output_router_logits") is True
+        return wants and bool(config.get("router_aux_loss_coef")) and setup.task.peft_task() == "CAUSAL_LM"
+
     def check(self, setup: TrainingSetup) -> None:
         """Refuse models without routers, as far as their weights' names tell, and tasks that write no text."""
         shapes = setup.facts.weights or {}
