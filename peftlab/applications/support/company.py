@@ -198,7 +198,14 @@ def _read_questions(path: Path, support: Support, entries: Sequence[Entry]) -> l
     by_intent = {entry.intent: entry.id for entry in entries if entry.intent is not None}
     rows: dict[str, list[int]] = {}
     for row in range(len(table)):
-        rows.setdefault(_text(table.columns["dialogue"][row]), []).append(row)
+        dialogue = _text(table.columns["dialogue"][row])
+        if not dialogue:
+            raise DataError(
+                "this row names no dialogue",
+                where=f"{path}, row {row + 1}",
+                hint="Write the dialogue's name into each of its rows, also where a spreadsheet joins cells.",
+            )
+        rows.setdefault(dialogue, []).append(row)
     found = []
     for dialogue, own in rows.items():
         turns = [_turn(table, row, path) for row in own]

@@ -137,6 +137,7 @@ def test_a_question_that_is_held_out_is_not_learned_in_the_same_words(tmp_path: 
         ("dialogue,role,text\n1,customer,a\n1,customer,b\n", FAQ, r"one side: the customer's\n?.*|dialogues.csv, row 1"),
         ("dialogue,role,text\n1,customer,a\n1,boss,b\n", FAQ, r"row 2: `boss` is no role"),
         ("dialogue,role,text\n1,customer,a\n1,agent,\n", FAQ, r"row 2: the text is missing"),
+        ("dialogue,role,text\n1,customer,a\n ,agent,b\n", FAQ, r"row 2: this row names no dialogue"),
         ("dialogue,text\n1,a\n", FAQ, r"no column role"),
         ("dialogue,role,text,faq\n1,customer,a,bakc\n1,agent,b,\n", FAQ, r"row 1: there is no entry `bakc`"),
         ("dialogue,role,text,split\n1,customer,a,dev\n1,agent,b,dev\n", FAQ, r"row 1: `dev` is no split"),
