@@ -8,6 +8,7 @@ from typing import Any
 
 from peftlab.applications.monitor.posts import ONE_STREAM, name_of
 from peftlab.applications.monitor.reader import Reader
+from peftlab.applications.monitor.rows import storable
 from peftlab.applications.monitor.settings import Posts
 from peftlab.applications.monitor.store import Post, Store
 from peftlab.applications.monitor.times import read_time
@@ -46,7 +47,8 @@ def read_post(row: Mapping[str, Any], posts: Posts, *, name: str, where: str, no
     """
     now = time.time() if now is None else now
     text = row.get(posts.text)
-    if not isinstance(text, str) or not text.strip():
+    text = storable(text) if isinstance(text, str) else ""  # as it is stored it is read, too: no tokenizer takes more
+    if not text.strip():
         raise DataError(f"there is no text in `{posts.text}`", where=where)
     if len(text) > LONGEST_TEXT:
         raise DataError(f"the text has {len(text)} characters; at most {LONGEST_TEXT} are read", where=where)

@@ -95,7 +95,17 @@ def test_a_text_is_stored_and_read_once(store: Store) -> None:
 
 
 def test_characters_that_no_database_takes_refuse_nothing_else(store: Store) -> None:
-    odd = Post("id:\ud83d", "bad half \ud83d of a sign\0", MONDAY * HOUR, "united\udc00")
+    given = {
+        "id": "\ud83d",
+        "text": "bad half \ud83d of a sign\0",
+        "time": MONDAY * HOUR + 1e9,
+        "airline": "united\udc00",
+    }
+    odd = read_post(given, POSTS, name="a", where="row 1", now=2e9)
+    assert odd.text == "bad half ? of a sign "  # tokenizers do not take it either
+    for nothing in ("\0", None, 7):
+        with pytest.raises(DataError, match="no text"):
+            read_post({**given, "text": nothing}, POSTS, name="a", where="row 1", now=2e9)
     for new in (2, 0):
         assert keep([odd, post("plain", MONDAY)], store, WordReader())["new"] == new
     assert {(row.name, row.stream) for row in rows(store, TEXTS)} == {("id:?", "united?"), ("plain", "united")}
