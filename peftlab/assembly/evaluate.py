@@ -8,6 +8,7 @@ from typing import Any
 
 from peftlab.core.application import Application, Workplace
 from peftlab.core.audit import Figure
+from peftlab.core.checked_findings import checked_findings
 from peftlab.core.files import write_text
 
 EVALUATION_NAME = "evaluation.json"
@@ -19,7 +20,7 @@ def evaluate_application(application: Application, place: Workplace) -> dict[str
     Returns:
         The object that is written.
     """
-    found = application.evaluate(place)
+    found = checked_findings(application.evaluate(place), application.registered_name)
     figures = {figure.name: _plain(figure) for figure in found.figures}
     result = {
         "name": application.name,

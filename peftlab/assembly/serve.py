@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from peftlab.core.address import answer, bind, check_address, is_loopback, url_of
 from peftlab.core.application import Application, Hosting, Workplace
+from peftlab.core.errors import PluginError
 from peftlab.core.threads import share_threads
 
 DATABASE_NAME = "application.db"
@@ -31,6 +32,11 @@ def serve_application(
         hosting = Hosting(database_of(place, database), token=token, only_loopback=is_loopback(address))
         share_threads(application.computes_at_once)
         app = application.open_app(place, hosting)
+        if not callable(app):
+            raise PluginError(
+                f"open_app of {application.registered_name} has given {app!r}, and no service",
+                hint="Return what peftlab.assembly.site.build_site gives.",
+            )
         place.reporter.say(f"{application.name} is at {url_of(address, bound)} (Ctrl-C ends it)")
         answer(app, bound, grace_seconds=5)
     finally:

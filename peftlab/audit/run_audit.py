@@ -9,8 +9,9 @@ from typing import Any
 
 from peftlab.audit.report import AuditReport, ReportedFigure, ReportedPart
 from peftlab.core.audit import AUDITS, Audit, Audited, Figure, Findings, Unit
+from peftlab.core.checked_findings import checked_findings
 from peftlab.core.config import Document, build_config, parse_yaml_value
-from peftlab.core.errors import ConfigError, PeftlabError, did_you_mean
+from peftlab.core.errors import ConfigError, PeftlabError, PluginError, did_you_mean
 from peftlab.core.plugins import fault_of
 
 ALPHA = 0.05
@@ -64,7 +65,7 @@ def run_parts(audited: Audited, parts: Sequence[Audit]) -> tuple[dict[str, Findi
             why = part.why_not(audited)
             if why is None:
                 audited.reporter.advance(0, part.registered_name)
-                found[part.registered_name] = part.run(audited)
+                found[part.registered_name] = checked_findings(part.run(audited), part.registered_name)
         except Exception as error:
             why = _plugin_error(error)
             if why is None:
@@ -88,6 +89,8 @@ def texts_to_read(audited: Audited, parts: Iterable[Audit]) -> int:
 
 def _plugin_error(error: Exception) -> str | None:
     """What a plugin has raised that is no message for people; None: it is one, or comes from no plugin."""
+    if isinstance(error, PluginError):
+        return str(error)
     fault = None if isinstance(error, PeftlabError) else fault_of(error)
     if fault is None:
         return None
@@ -131,10 +134,10 @@ def _reported(figure: Figure, testing: int) -> ReportedFigure:
     p_value = None if figure.p_value is None else min(figure.p_value * testing, 1.0)
     low, high = (None if end is None else _shown_end(end, figure.unit) for end in (figure.low, figure.high))
     return ReportedFigure(
-        value=figure.value,
+        value=float(figure.value),
         low=low,
         high=high,
-        n=figure.n,
+        n=int(figure.n),
         sampled=figure.sampled,
         unit=figure.unit,
         higher_is_better=figure.higher_is_better,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import inspect
 import math
+import reprlib
 from abc import ABC
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from peftlab.core.errors import ConfigError
+from peftlab.core.errors import ConfigError, PluginError
 from peftlab.core.registry import Registry
 
 if TYPE_CHECKING:
@@ -75,9 +76,20 @@ class Metric(ABC):
 
         Returns:
             None where it is not defined on these examples.
+
+        Raises:
+            PluginError: ``per_example`` does not give one number an example.
         """
         values = cls.per_example(labels, predictions)
-        return None if values is None else float(values.mean())
+        if values is None:
+            return None
+        if getattr(values, "shape", None) != (len(labels),):
+            raise PluginError(
+                f"per_example of the metric `{cls.registered_name}` has given {reprlib.repr(values)} for {len(labels)} "
+                "examples",
+                hint="Give an array of one number an example: np.array([…], np.float64).",
+            )
+        return float(values.mean())
 
 
 METRICS: Registry[Metric] = Registry(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import Field
 
 from peftlab.core.config import RegisteredConfig
+from peftlab.core.given_values import check_kind
 from peftlab.core.registry import Registry
 from peftlab.core.words import WORD
 
@@ -48,8 +49,16 @@ class Perturbation(RegisteredConfig, ABC):
         return words
 
     def perturb(self, value: Any, generator: random.Random) -> Any:
-        """A value of a text column, whichever of the two it is."""
-        return self.change(value, generator) if isinstance(value, str) else self.change_words(list(value), generator)
+        """A value of a text column, whichever of the two it is.
+
+        Raises:
+            PluginError: What it gives is none.
+        """
+        kind: type = str if isinstance(value, str) else list
+        changed = self.change(value, generator) if kind is str else self.change_words(list(value), generator)
+        what = f"the perturbation `{self.registered_name}`"
+        check_kind(changed, kind, what=what, hint="Return the changed text, or the changed words.")
+        return changed
 
 
 class WordPerturbation(Perturbation):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from peftlab.core.config import RegisteredConfig
 from peftlab.core.errors import RunFailedError, UnsupportedError
+from peftlab.core.given_values import check_kind
 from peftlab.core.registry import Registry
 
 if TYPE_CHECKING:
@@ -135,10 +136,15 @@ def choose(strategy: Strategy, candidates: Candidates, count: int, *, seed: int)
 
     Raises:
         RunFailedError: It has chosen a text twice, or too few, or one that is not there.
+        PluginError: What it gives are no choices.
     """
     import numpy as np
 
     choices = strategy.select(candidates, count, np.random.default_rng(seed))
+    what, hint = f"the strategy `{strategy.registered_name}`", "Return a list of Choice(position, score, reason)."
+    check_kind(choices, Sequence, what=what, hint=hint)
+    for choice in choices:
+        check_kind(choice, Choice, what=what, hint=hint)
     positions = {choice.position for choice in choices}
     if len(choices) != count or len(positions) != count or not positions <= set(range(candidates.count)):
         raise RunFailedError(

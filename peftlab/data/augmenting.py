@@ -8,6 +8,8 @@ from dataclasses import replace
 from random import Random
 
 from peftlab.core.augmentation import Augmentation
+from peftlab.core.errors import PluginError
+from peftlab.core.given_values import check_kind
 from peftlab.core.splits import Split
 from peftlab.data.columns import take
 
@@ -94,6 +96,12 @@ def _changed(
         )
         for column in columns
     }
+    for column, texts in changed.items():
+        wanted = len(rows.columns[column])
+        if len(texts) != wanted:
+            raise PluginError(f"the augmentation `{augmentation.registered_name}` gave {len(texts)} texts for {wanted}")
+        for text in texts:
+            check_kind(text, str, what=f"the augmentation `{augmentation.registered_name}`", hint="Return a text.")
     return replace(rows, columns={**rows.columns, **changed})
 
 

@@ -9,6 +9,8 @@ import torch
 from torch import nn
 
 from peftlab.core.added_rows import AddedRows
+from peftlab.core.errors import PluginError
+from peftlab.core.given_values import check_kind, number_of
 from peftlab.core.method import is_matrix
 from peftlab.core.schedule import Place
 from peftlab.training.hooks import HookList
@@ -29,6 +31,7 @@ def build_optimizer(
 
     Raises:
         UnsupportedError: The optimizer's package cannot be imported.
+        PluginError: What is built is no optimizer.
     """
     tables = {id(layer.weight) for layer in model.modules() if isinstance(layer, (nn.Embedding, AddedRows))}
     kinds: dict[str, dict[float, list[nn.Parameter]]] = {"embeddings": {}, "matrices": {}, "vectors": {}}
@@ -48,7 +51,12 @@ def build_optimizer(
         for kind, of_kind in kinds.items()
         for factor, parameters in of_kind.items()
     ]
-    return optimizer_config(config.optimizer).build(groups, learning_rate, model)
+    chosen = optimizer_config(config.optimizer)
+    optimizer = chosen.build(groups, learning_rate, model)
+    check_kind(
+        optimizer, torch.optim.Optimizer, what=f"build of {chosen.registered_name}", hint="Return the optimizer."
+    )
+    return optimizer
 
 
 def learning_rate_schedule(config: TrainingConfig, peak: float, total_steps: int) -> Callable[[int], float]:
@@ -63,7 +71,14 @@ def learning_rate_schedule(config: TrainingConfig, peak: float, total_steps: int
     def rate(step: int) -> float:
         if step <= warmup:
             return peak * step / warmup
-        return peak * schedule.factor(Place(step - 1, warmup, total_steps))
+        what = f"the schedule `{schedule.registered_name}`"
+        factor = number_of(schedule.factor(Place(step - 1, warmup, total_steps)), what=what)
+        if not 0 <= factor < math.inf:
+            raise PluginError(
+                f"{what} has given {factor} for step {step} of {total_steps}",
+                hint="A share of the peak is a number that is not below 0: below, the model would climb.",
+            )
+        return peak * factor
 
     return rate
 
