@@ -125,6 +125,8 @@ class Method(TrainingHooks, ABC):
     """Whether the mean of its weights over some steps is such a model too; where ranks fall away it is not."""
     works_sharded: ClassVar[bool] = False
     """Whether it trains the same where each process holds a part of the base only (``training.sharding``)."""
+    unsharded_key: ClassVar[str] = "type"
+    """Its key that must be changed where it does not."""
     needs_original: ClassVar[bool] = False
     """Whether it begins with the weights that a quantised base had before: then ``take_original`` is called."""
     has_low_rank_updates: ClassVar[bool] = False

@@ -86,7 +86,14 @@ class Lora(Method):
     @property
     def works_sharded(self) -> bool:  # type: ignore[override]
         """DoRA reads the base's matrices, as updates of experts do, and the other initialisations change them."""
-        return not self.dora and self.target_parameters is None and self.initialization in ("default", "gaussian")
+        return self.unsharded_key == "type"
+
+    @property
+    def unsharded_key(self) -> str:  # type: ignore[override]
+        """What keeps it from that."""
+        if self.dora or self.target_parameters is not None:
+            return "dora" if self.dora else "target_parameters"
+        return self._key_of_start.removeprefix("method.") if self.moves_base else "type"
 
     def check_offload(self) -> None:
         """Refuse DoRA: it reads the matrices beside the forward of their layers, when they are not there."""

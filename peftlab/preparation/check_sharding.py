@@ -48,7 +48,7 @@ def _reasons(recipe: Recipe) -> dict[str, str]:
         "training.precision": "the scale of float16 is not kept over parts"
         if trains_base and "float16" in (training.precision, model.dtype)
         else None,
-        "method.type": None
+        f"method.{method.unsharded_key}": None
         if method.works_sharded
         else f"{method.registered_name} was not shown to work on parts of the base",
         "task.type": _why_not_the_task(task),
