@@ -11,6 +11,10 @@ import numpy as np
 import pytest
 
 import peftlab
+from peftlab.assembly.app_file import load_application
+from peftlab.assembly.app_folder import open_application
+from peftlab.assembly.build import build_application
+from peftlab.assembly.evaluate import evaluate_application
 from peftlab.audit.audit import audit_run
 from peftlab.audit.run_audit import choose_parts
 from peftlab.core.audit import AUDITS
@@ -20,7 +24,7 @@ from peftlab.core.reward import Answer
 from peftlab.core.selection import Candidates, choose
 from peftlab.inference.files import reading_config
 from peftlab.inference.load_tuned import load_tuned
-from peftlab.interfaces import AUGMENTATIONS, REWARDS, SCHEDULES, STRATEGIES
+from peftlab.interfaces import APPLICATIONS, AUGMENTATIONS, OPTIMIZERS, REWARDS, SCHEDULES, STRATEGIES
 from peftlab.testing import MethodContract, RegularizerContract, TaskContract
 from peftlab.testing.regularizer_contract import Use
 from tests.docs.test_python_page import blocks_of, run_block
@@ -32,8 +36,10 @@ REGISTRIES: tuple[Any, ...] = (
     peftlab.METHODS,
     peftlab.METRICS,
     peftlab.REGULARIZERS,
+    APPLICATIONS,
     AUDITS,
     AUGMENTATIONS,
+    OPTIMIZERS,
     PERTURBATIONS,
     REWARDS,
     SCHEDULES,
@@ -122,13 +128,13 @@ def test_the_contracts_of_the_page_take_its_plugins(tmp_path: Path, tmp_path_fac
     used = Use(names["TestL2Penalty"].plugin, "text_classification")
     names["TestL2Penalty"]().test_it_has_an_effect_and_a_resumed_run_is_the_same(used, tmp_path, tmp_path_factory)
     small = [cls for name, cls in names.items() if name.startswith("Test") and not issubclass(cls, LARGE)]
-    assert len(small) == 7
+    assert len(small) == 8
     for cls in small:
         call_all(cls)
 
 
 @pytest.mark.usefixtures("typed")
-def test_what_the_pages_add_judges_and_chooses() -> None:
+def test_what_the_pages_add_judges_and_chooses(tmp_path: Path) -> None:
     answer = Answer(prompt="p", response="yes, it is", expected="yes", where="row 1")
     assert [
         REWARDS[name](**keys).reward(answer) for name, keys in (("contains", {"word": "yes"}), ("brevity", {}))
@@ -139,6 +145,10 @@ def test_what_the_pages_add_judges_and_chooses() -> None:
     chances = np.array([[0.9, 0.1], [0.5, 0.5], [0.3, 0.7]])
     chosen = choose(STRATEGIES["least_sure"](), Candidates(3, ("a", "b"), chances), 2, seed=0)
     assert [choice.position for choice in chosen] == [1, 2]
+    (tmp_path / "app.yaml").write_text("type: word_count\nwords: 4\n")
+    build_application(load_application(tmp_path / "app.yaml"), tmp_path / "built")
+    application, place = open_application(tmp_path / "built")[:2]
+    assert evaluate_application(application, place)["figures"]["system.words"]["value"] == 4
 
 
 def test_the_readme_shows_the_same_method() -> None:
