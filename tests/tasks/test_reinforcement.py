@@ -94,7 +94,9 @@ def naive_loss(model: Any, task: Reinforcement, example: Mapping[str, Any], prom
         divergences = [each.exp() - each - 1 for each in away]
         for each in [sum(differences)] if task.estimator == "rloo" else differences:
             ratio = torch.exp(each)
-            terms.append(-torch.minimum(ratio * gain, ratio.clamp(1 - task.clip, 1 + task.clip) * gain))
+            terms.append(
+                -torch.minimum(ratio * gain, ratio.clamp(1 - task.clip, 1 + (task.clip_high or task.clip)) * gain)
+            )
         loss, divergence = sum(terms), task.kl * sum(divergences)
         share = {"grpo": len(response), "dr_grpo": task.max_response_tokens, "rloo": 1}[task.estimator]
         total = total + example["counts"][at] * (loss + divergence) / share
@@ -117,6 +119,7 @@ def test_policy_gradients_are_those_of_a_plain_implementation(
         group_size=GROUP,
         kl=0.3,
         clip=0.05,
+        clip_high=0.08 if estimator == "grpo" else None,
         max_response_tokens=6,
         max_length=32,
     )

@@ -44,7 +44,7 @@ def policy_losses(
     rows: Tensor,
     *,
     estimator: Estimator,
-    clip: float,
+    clip: tuple[float, float],
     kl: float,
     most_tokens: int,
 ) -> Tensor:
@@ -57,7 +57,7 @@ def policy_losses(
         advantage: Of each response.
         rows: Which response each token is of.
         estimator: Which loss.
-        clip: How far the ratio to the old probability may be from 1 before it no longer counts.
+        clip: How far the ratio to the old probability may be below and above 1 before it no longer counts.
         kl: Weight of the divergence from the reference, by the estimate of Schulman 2020
             (http://joschu.net/blog/kl-approx.html, k3).
         most_tokens: That a response may have.
@@ -80,8 +80,12 @@ def policy_losses(
     return sums(losses) / (counts if estimator == "grpo" else most_tokens)
 
 
-def _clipped(ratio: Tensor, advantage: Tensor, clip: float) -> Tensor:
-    """The surrogate of Schulman et al. 2017 (https://arxiv.org/abs/1707.06347, equation 7)."""
+def _clipped(ratio: Tensor, advantage: Tensor, clip: tuple[float, float]) -> Tensor:
+    """The surrogate of Schulman et al. 2017 (https://arxiv.org/abs/1707.06347, equation 7).
+
+    With two bounds as Yu et al. 2025 (https://arxiv.org/abs/2503.14476, section 3.1) have them.
+    """
     import torch
 
-    return torch.minimum(ratio * advantage, ratio.clamp(1 - clip, 1 + clip) * advantage)
+    low, high = clip
+    return torch.minimum(ratio * advantage, ratio.clamp(1 - low, 1 + high) * advantage)

@@ -74,6 +74,9 @@ class PolicyGradient(DecoderTask):
     clip: float = Field(
         0.2, gt=0, lt=1, description="How far a probability may move from that of the model that wrote the response."
     )
+    clip_high: PositiveFloat | None = Field(
+        None, description="The same upwards, such as 0.28 (DAPO), so that rare tokens can gain. null: `clip`."
+    )
     steps_per_roll_out: PositiveInt = Field(
         1, description="Steps whose responses are written at once: faster, but all but the first are a little old."
     )
@@ -356,7 +359,7 @@ class PolicyGradient(DecoderTask):
             batch[ADVANTAGES],
             batch["label_rows"],
             estimator=self.estimator,
-            clip=self.clip,
+            clip=(self.clip, self.clip if self.clip_high is None else self.clip_high),
             kl=self.kl,
             most_tokens=self.max_response_tokens,
         )
