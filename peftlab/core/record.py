@@ -17,7 +17,7 @@ from pydantic import Field
 
 from peftlab.core.config import Config, first_mistake
 from peftlab.core.errors import UserError
-from peftlab.core.files import write_text
+from peftlab.core.files import near_names, write_text
 
 SCHEMA_VERSION: Literal[1] = 1
 RECORD_NAME, RECIPE_NAME = "record.json", "recipe.yaml"
@@ -299,6 +299,8 @@ def read_record(path: Path | str) -> RunRecord:
     try:
         text = file.read_text(encoding="utf-8")
     except FileNotFoundError:
+        if not path.exists():
+            raise UserError("no such folder", where=str(path), hint=near_names(path)) from None
         if any((path / name).is_file() for name in WEIGHTS):
             raise UserError(
                 "these are weights without their run: there is no record.json",

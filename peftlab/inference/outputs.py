@@ -32,7 +32,7 @@ def check_output(path: Path, *, inputs: Iterable[Path | str] = (), force: bool =
     Raises:
         UserError: The ending is none of those known, or the file may not be written.
     """
-    if path.suffix.lower() not in ENDINGS:
+    if path.suffix.lower() not in ENDINGS and not path.is_dir():
         hint = did_you_mean(path.suffix.lower(), ENDINGS)
         raise UserError("the ending does not tell how to write the file", where=str(path), hint=hint)
     check_file(path, inputs=inputs, force=force)

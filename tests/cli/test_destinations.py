@@ -110,6 +110,8 @@ def test_an_existing_file_needs_force(output: str, command: Command, place: Path
         (["export", "run", "--format", "merged", "--output", "run/merged"], "lies in the input"),
         (["export", "run", "--format", "merged", "--output", "file/x"], "is not a folder"),
         (["export", "run", "--format", "merged", "--output", "/proc/x"], "nothing can be written"),
+        (["predict", "run", "good", "--output", "run"], "this is a folder"),
+        (["reproduce", "rum"], "rum: no such folder\n  Did you mean `run`?"),
         (["reproduce", "run", "--output-dir", "run/again"], "is the folder of a run"),
         (["reproduce", "run", "--output-dir", "run"], "not empty"),
         (["run", "run/recipe.yaml", "--output-dir", "link/again"], "is the folder of a run"),
