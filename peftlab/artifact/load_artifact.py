@@ -74,7 +74,8 @@ def _load_peft(base: Any, folder: Path) -> nn.Module:
             config = read_config(folder, base)
             # Else peft reads the file onto a card, if there is one, wherever the base is.
             model: Any = peft.PeftModel.from_pretrained(base, folder, config=config, torch_device="cpu")
-    except (RuntimeError, ValueError, KeyError) as error:
+    # The last two are of values that peft takes for right.
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _misfit(folder, first_line(error)) from None
     if not model.active_peft_config.is_prompt_learning:  # peft only warns of what is missing
         saved = load_file(folder / DELTA_WEIGHTS)

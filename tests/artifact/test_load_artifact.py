@@ -69,6 +69,10 @@ def test_a_missing_or_unknown_tensor_is_refused(name: str, leave: Callable[[str]
     save_file({**tensors, "a.stranger": torch.zeros(1)}, path)
     with pytest.raises(UserError, match="does not fit"):
         load_artifact(bert, folder)
+    if (config := folder / "adapter" / "adapter_config.json").is_file():
+        config.write_text(json.dumps(json.loads(config.read_text()) | {"target_modules": 3, "rank_pattern": []}))
+        with pytest.raises(UserError, match="does not fit"):
+            load_artifact(bert, folder)
 
 
 def test_an_adapter_is_read_onto_no_card(leave: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
