@@ -90,7 +90,7 @@ def texts_to_read(audited: Audited, parts: Iterable[Audit]) -> int:
 def _plugin_error(error: Exception) -> str | None:
     """What a plugin has raised that is no message for people; None: it is one, or comes from no plugin."""
     if isinstance(error, PluginError):
-        return str(error)
+        return f"{error.message}. {error.hint or ''}".strip()
     fault = None if isinstance(error, PeftlabError) else fault_of(error)
     if fault is None:
         return None

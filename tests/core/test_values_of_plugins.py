@@ -86,7 +86,7 @@ def test_a_wrong_value_is_told(ask: Callable[[Any], Any], given: Any, told: str)
     ("given", "told"),
     [
         ([Figure("odd.x", 0.5, 3, "x")], "`odd` has given "),
-        (Findings([Figure("odd.x", math.nan, 3, "x")]), "the figure odd.x is nan"),
+        (Findings([Figure("odd.x", math.nan, 3, "x")]), "the figure odd.x is nan. Leave it out, and write a note"),
         (Findings([Figure("odd.x", 0.5, 3, "x", examples=[{"a": object()}])]), "the examples of odd.x"),
     ],
 )
