@@ -54,6 +54,7 @@ ONLY_MATRICES = {"spectral"}
 NOT_WHERE_RANKS_ARE_PRUNED = {"ema", "swa", "smart", "mixout", "greedy_soup"}
 NOT_OUTSIDE_OF_LAYERS = {"layer_wise_decay"}
 WITH_AN_EARLIER_RUN = {"ewc"}
+WITH_EXPERTS = {"router_balance"}
 REFUSED_REGULARIZERS = {
     "adalora": ONLY_LORA | ONLY_MATRICES | NOT_WHERE_RANKS_ARE_PRUNED,
     "lora": set(),
@@ -80,7 +81,7 @@ class TestMethodsInRuns(MethodInRuns):
         return self.bases if section["type"] in ("full", "lora", "prefix_tuning") else self.bases[:1]
 
     def refused_regularizers(self, section: Section) -> Collection[str] | None:
-        return REFUSED_REGULARIZERS.get(section["type"], ONLY_LORA | ONLY_MATRICES) | WITH_AN_EARLIER_RUN
+        return REFUSED_REGULARIZERS.get(section["type"], ONLY_LORA | ONLY_MATRICES) | WITH_AN_EARLIER_RUN | WITH_EXPERTS
 
 
 @pytest.mark.parametrize("name", METHODS.names())

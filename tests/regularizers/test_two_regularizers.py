@@ -24,8 +24,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "spectral": {"strength": 1.0},
     "swa": {"start": 0.0},
 }
-WITHOUT_EFFECT_HERE = {"ewc", "greedy_soup"}
-"""They need an earlier run, and evaluations."""
+WITHOUT_EFFECT_HERE = {"ewc", "greedy_soup", "router_balance"}
+"""They need an earlier run, evaluations, and experts."""
 NAMES = sorted(set(REGULARIZERS) - WITHOUT_EFFECT_HERE)
 REFUSED = {
     *itertools.combinations(sorted(("debiasing", "fixmatch", "mixup", "r_drop", "smart", "uda")), 2),
