@@ -81,9 +81,7 @@ def start(
     """
     variables = dict(os.environ if environment is None else environment)
     if variables.get(ADDRESS) and list(command[:2]) == [sys.executable, "-m"]:
-        with contextlib.suppress(
-            OSError
-        ):  # it has ended, or has no address that fits: a new process says what is wrong
+        with contextlib.suppress(ConnectionError, FileNotFoundError):  # it has ended: a new process says why
             return Fork(command[2:], folder or Path.cwd(), variables, stdin=stdin, output=output)
     return subprocess.Popen(
         command,
