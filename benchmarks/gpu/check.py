@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import concurrent.futures
-import contextlib
 import datetime
 import json
 import os
@@ -34,7 +33,6 @@ from install import announce_peftlab, install_wheels
 from outcome import NAME, Outcome, end_of, judge
 from plan import STEPS, Step
 from process import run_bounded
-from ready import libraries_loaded
 
 ROOT = Path(__file__).resolve().parents[2]
 LAST_SECONDS = 3.0
@@ -98,7 +96,6 @@ class Check:
         self.deadline = self.started + 60 * options.minutes - LAST_SECONDS
         self.stop = threading.Event()
         self.signal: int | None = None
-        self.variables: dict[str, str] = {}
         self.outcome = Outcome(
             options.output,
             {
@@ -121,26 +118,19 @@ class Check:
         announce_peftlab(ROOT, site)
         for step in steps:  # of an earlier call nothing is taken for this one's
             self.outcome.set(step.name, {"title": step.title, "status": "skipped", "reason": "its turn never came"})
-        with contextlib.ExitStack() as stack:
-            if self._at_once() and any(step.module for step in steps):
-                self.variables = stack.enter_context(libraries_loaded(self._environment(), ROOT))
-            self._take(steps[0])  # tells what the card is
-            rest = steps[1:]
-            shared, alone = self._lanes()
-            self._take_all([step for step in rest if not step.alone], shared)
-            self._take_all([step for step in rest if step.alone], alone)
+        self._take(steps[0])  # tells what the card is
+        rest = steps[1:]
+        shared, alone = self._lanes()
+        self._take_all([step for step in rest if not step.alone], shared)
+        self._take_all([step for step in rest if step.alone], alone)
         self.outcome.values["seconds"] = round(time.monotonic() - self.started, 1)
         self.outcome.write()
         return self._summarise(steps)
 
-    def _at_once(self) -> bool:
-        """Whether sizes are so small that a step takes no longer than to load its libraries."""
-        return bool(self.options.device == "cpu" and self.options.tiny)
-
     def _lanes(self) -> tuple[int, int]:
         """How many steps run at once: of those that may share the machine, and of the others."""
         if self.options.device == "cpu":
-            return (2, 2) if self._at_once() else (1, 1)  # at tiny sizes times mean nothing
+            return (2, 2) if self.options.tiny else (1, 1)  # at tiny sizes times mean nothing
         memory = self._environment_found().get("card", {}).get("memory_bytes", 0)
         return (max(1, min(LANES, (os.cpu_count() or 1) // 2)) if memory >= SHARED_BYTES else 1), 1
 
@@ -245,12 +235,12 @@ class Check:
             "HF_HUB_OFFLINE": "1",
             "TMPDIR": str(self.scratch),
         }
-        if self._at_once():  # several processes at once, and small matrices
+        if self.options.device == "cpu" and self.options.tiny:  # several processes at once, and small matrices
             own["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "1")
         # One card: with several, the Trainer would split its batches.
         cards = os.environ.get("CUDA_VISIBLE_DEVICES") or "0"
         own["CUDA_VISIBLE_DEVICES"] = cards.partition(",")[0] if self.options.device == "cuda" else ""
-        return {**os.environ, **own, **self.variables}
+        return {**os.environ, **own}
 
     def _tell(self, step: Step) -> None:
         values = self.outcome.values["steps"][step.name]

@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ready import Fork, start
-
 POLL_SECONDS = 0.1
 GRACE_SECONDS = 2.0
 """Between asking a process to end and ending it."""
@@ -59,14 +57,15 @@ def run_bounded(
     """
     started = time.monotonic()
     with contextlib.ExitStack() as stack:
-        output = stack.enter_context((Path(os.devnull) if log is None else log).open("wb"))
-        process = start(
+        output = subprocess.DEVNULL if log is None else stack.enter_context(log.open("wb"))
+        process = subprocess.Popen(
             command,
-            folder=folder,
-            environment=environment,
+            cwd=folder,
+            env=dict(environment),
             stdin=subprocess.DEVNULL,
-            output=output,
-            new_session=True,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         timed_out = False
         while process.poll() is None and not stop.is_set():
@@ -80,7 +79,7 @@ def run_bounded(
     return Ended(process.returncode, time.monotonic() - started, timed_out, stopped)
 
 
-def _end_group(process: subprocess.Popen[bytes] | Fork) -> None:
+def _end_group(process: subprocess.Popen[bytes]) -> None:
     """End the process if it still runs, and whatever it has left behind."""
     if process.poll() is None:
         _signal_group(process.pid, signal.SIGTERM)

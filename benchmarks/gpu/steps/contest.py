@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.ready import Fork
-from benchmarks.gpu.ready import start as begin
 from benchmarks.gpu.steps.cases import CASES, prepare
 from benchmarks.gpu.steps.flops import training_flops_per_token
 from benchmarks.gpu.steps.models import config_of
@@ -53,7 +51,7 @@ def main(findings: Findings) -> None:
 
 def start(
     contestants: Sequence[str], turn: int, options: dict[str, Any], folder: Path
-) -> tuple[subprocess.Popen[bytes] | Fork, dict[str, Path]]:
+) -> tuple[subprocess.Popen[bytes], dict[str, Path]]:
     """Start a process, which waits once its libraries are loaded; and where each of its contestants will write."""
     jobs, results = [], {}
     for contestant in contestants:
@@ -62,10 +60,10 @@ def start(
         results[contestant] = own / "result.json"
         jobs.append({**options, "contestant": contestant, "folder": str(own), "result": str(results[contestant])})
     command = [sys.executable, "-m", "benchmarks.gpu.steps.contestant", json.dumps(jobs)]
-    return begin(command, stdin=subprocess.PIPE), results
+    return subprocess.Popen(command, stdin=subprocess.PIPE), results
 
 
-def let_go(process: subprocess.Popen[bytes] | Fork) -> None:
+def let_go(process: subprocess.Popen[bytes]) -> None:
     """It is its turn."""
     with contextlib.suppress(OSError, ValueError):  # it has ended already, or it was told before
         process.stdin.write(b"go\n")

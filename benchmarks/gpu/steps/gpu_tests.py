@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.gpu.ready import start
 from benchmarks.gpu.steps.step import Findings, run_step
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -24,7 +24,8 @@ def main(findings: Findings) -> None:
     files = sorted(path for path in (ROOT / "tests").rglob("test_*.py") if has_mark(path))
     folder, lanes = findings.empty_folder(), 1 if findings.is_tiny else LANES
     reports = [folder / f"{lane}.xml" for lane in range(lanes)]
-    running = [start(_command(files[lane::lanes], report), folder=ROOT) for lane, report in enumerate(reports)]
+    commands = [_command(files[lane::lanes], report) for lane, report in enumerate(reports)]
+    running = [subprocess.Popen(command, cwd=ROOT) for command in commands]
     outcomes: dict[str, dict[str, object]] = {}
     code = 0
     for process, report in zip(running, reports, strict=True):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import concurrent.futures
 import signal
+import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.ready import start
 from benchmarks.gpu.steps.methods import Material
 from benchmarks.gpu.steps.recipes import run_command, short_record, start_several
 from benchmarks.gpu.steps.step import Findings, run_step
@@ -50,7 +50,7 @@ def kill_and_resume(findings: Findings, material: Material, method: str, family:
     name = f"{method}-{family}"
     recipe = recipe_of(material, method, family, "killed", checkpoint_every_steps=5)
     folder = material.folder / "runs" / f"{name}-killed"
-    process = start(run_command(recipe, folder))
+    process = subprocess.Popen(run_command(recipe, folder))
     while process.poll() is None and not list(folder.glob("checkpoints/step-*")):
         time.sleep(0.005)
     if process.poll() is not None:
@@ -58,7 +58,7 @@ def kill_and_resume(findings: Findings, material: Material, method: str, family:
         return None
     process.send_signal(signal.SIGKILL)
     process.wait()
-    code = start(run_command(recipe, folder, "--resume")).wait()
+    code = subprocess.run(run_command(recipe, folder, "--resume"), check=False).returncode
     if code != 0:
         findings.fail(f"{name}: it was killed and could not be resumed: exit code {code}")
         return None

@@ -9,8 +9,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.ready import Fork, start
-
 KEPT = (
     "status", "error", "scores", "guards", "phases", "memory", "throughput", "parameters", "artifact_bytes",
     "micro_batch_size", "resumed", "steps", "seconds",
@@ -46,10 +44,10 @@ def run_command(recipe: Path, folder: Path, *more: object) -> list[str]:
     return command("run", recipe, "--output-dir", folder, "--offline", *more)
 
 
-def start_several(lines: Sequence[Sequence[str]]) -> subprocess.Popen[bytes] | Fork:
+def start_several(lines: Sequence[Sequence[str]]) -> subprocess.Popen[bytes]:
     """One process that runs several command lines of `peftlab`, one after the other: the libraries load once."""
     words = [line[3:] for line in lines]
-    return start([sys.executable, "-m", "benchmarks.gpu.steps.several", json.dumps(words)])
+    return subprocess.Popen([sys.executable, "-m", "benchmarks.gpu.steps.several", json.dumps(words)])
 
 
 def short_record(folder: Path) -> dict[str, Any]:
