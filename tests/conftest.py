@@ -96,20 +96,6 @@ def no_waiting_for_the_disk() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session", autouse=True)
-def no_seeds_for_hidden_cards(request: pytest.FixtureRequest) -> Iterator[None]:
-    """For a card that may be started later, `torch.manual_seed` writes down all of a deep stack, three times."""
-    import torch.cuda.random
-    import torch.mtia
-    import torch.xpu.random
-
-    with pytest.MonkeyPatch.context() as patch:
-        if not wants_gpu(request.config):
-            for module in (torch.cuda.random, torch.mtia, torch.xpu.random):
-                patch.setattr(module, "_lazy_call", lambda *_, **__: None)
-        yield
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     import torch
 

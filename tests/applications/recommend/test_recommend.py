@@ -308,7 +308,7 @@ def test_the_page_shows_hostile_texts_as_texts(client: TestClient, recommender: 
     assert "&lt;script&gt;alert" in client.get("/", params={"text": title}).text
     shown = client.get("/", params={"user": "u1"}).text
     assert "I choose this" in shown
-    assert "What u1 chose" in shown
+    assert "What <bdi>u1</bdi> chose" in shown
     assert client.get("/page.js").headers["content-type"].startswith("text/javascript")
 
 
