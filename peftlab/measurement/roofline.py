@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
 from peftlab.acceleration import onednn
-from peftlab.measurement.product_flops import ProductFlops
 
 SIZES = {"cpu": 1024, "cuda": 8192}
 SHARE_OF_FREE = 0.5
@@ -112,10 +112,10 @@ def fit_step_flops(
     known = {**_onednn_flops(), **_quantized_flops(), **_grouped_flops()}
 
     def count(length: int, texts: int) -> int:
-        counter = ProductFlops(known)
+        counter = FlopCounterMode(display=False, custom_mapping=known)
         with counter, sdpa_kernel(SDPBackend.MATH):
             run_step(length, texts)
-        return counter.total
+        return counter.get_total_flops()
 
     singles = [count(length, 1) for length in lengths]
     step = 2 * singles[0] - count(lengths[0], 2)
