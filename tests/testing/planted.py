@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from peftlab.testing.broken_contract import BrokenContractError
 from peftlab.testing.plugin_contract import PluginContract
 
 NAME = "planted"
@@ -34,6 +35,14 @@ def call_all(contract: type[PluginContract]) -> None:
         needed = inspect.signature(getattr(tests, name)).parameters
         if needed.keys() <= given.keys():
             getattr(tests, name)(**{each: given[each][0] for each in needed})
+
+
+def check_mistake(kinds: Kinds, contract: type[PluginContract], mistake: type[Any], patch: pytest.MonkeyPatch) -> None:
+    """A class that does not keep the contract is refused with the words that tell why."""
+    registry, _, mistakes = kinds[contract]
+    with pytest.raises(BrokenContractError) as caught:
+        try_all(contract, registry, mistake, patch)
+    assert mistakes[mistake] in str(caught.value)
 
 
 def mistakes_of(kinds: Kinds) -> list[Any]:
