@@ -11,6 +11,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 
 from peftlab.artifact.saved_run import SavedRun
+from peftlab.core.changed_settings import as_written
 from peftlab.core.errors import UnsupportedError
 from peftlab.core.files import atomic_folder
 
@@ -78,5 +79,6 @@ def write_soup(runs: Sequence[SavedRun], folder: Path) -> Path:
 
 
 def _difference(one: dict[str, Any], other: dict[str, Any]) -> str:
-    found = [key for key in one | other if one.get(key) != other.get(key)]
-    return "; ".join(f"{key} is {other.get(key)!r}, not {one.get(key)!r}" for key in found[:3])
+    # Keys of another method say nothing more.
+    found = ["type"] if one.get("type") != other.get("type") else [k for k in one | other if one.get(k) != other.get(k)]
+    return "; ".join(f"{key} is {as_written(other.get(key))}, not {as_written(one.get(key))}" for key in found[:3])

@@ -14,18 +14,20 @@ from torch import Tensor, nn
 from peftlab.artifact.files import check_adapter, check_model
 from peftlab.artifact.save import DELTA_WEIGHTS, loaded_tensors, tensors_to_save
 from peftlab.artifact.whole_model import load_model
+from peftlab.core.changed_settings import changed_settings
 from peftlab.core.errors import UnsupportedError
 from peftlab.core.method import Method
 from peftlab.core.record import ADAPTER, MODEL
 
 
-def take_up(model: nn.Module, method: Method, folder: Path) -> None:
+def take_up(model: nn.Module, method: Method, folder: Path, *, before: Method | None = None) -> None:
     """Set the weights of a wrapped model to those of an earlier run.
 
     Args:
         model: As ``method.apply`` has made it.
         method: Of this run.
         folder: Of the earlier run.
+        before: The earlier run's method, to tell what was changed since.
 
     Raises:
         UserError: The earlier run's files are damaged.
@@ -41,6 +43,13 @@ def take_up(model: nn.Module, method: Method, folder: Path) -> None:
     try:
         _put(model, method, wanted)
     except (RuntimeError, KeyError, ValueError) as error:
+        changed = changed_settings(before.model_dump(), method.model_dump(), "method") if before else []
+        if before and changed and before.registered_name == method.registered_name:
+            raise UnsupportedError(
+                f"the weights of the earlier run do not fit: {'; '.join(changed[:3])}",
+                where=str(folder),
+                hint="Keep the method's settings.",
+            ) from None
         raise _misfit(method, folder, str(error).strip().splitlines()[-1].strip()) from None
     found = tensors_to_save(model, method)
     other = found.keys() ^ wanted.keys()

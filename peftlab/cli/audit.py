@@ -97,6 +97,8 @@ def audit(
         print_result(json.dumps(report.model_dump(mode="json"), indent=2, ensure_ascii=False))
     else:
         print(_summary(report))
+        if output is not None:
+            print(f"\npage: {output}")
     if report.breaches:
         raise typer.Exit(1)
 

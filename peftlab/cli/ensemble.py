@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -37,37 +38,41 @@ def ensemble(
 ) -> None:
     """Make one model of several runs: the mean of their probabilities, or of their weights."""
     with reporting() as reporter:
+        from peftlab.artifact.saved_run import SavedRun
         from peftlab.inference.ensemble.build import build_ensemble
+        from peftlab.inference.ensemble.scoring import judged_by
         from peftlab.inference.ensemble.soup import build_soup
 
         shared: Any = {"offline": offline, "device": start_computing(device, threads, reporter.say)}
         if soup is None:
             done: Any = build_ensemble(runs, output, reporter=reporter, **shared)
-            lines = _of_ensemble(done)
+            show = _of_ensemble
         else:
             done = build_soup(runs, soup, output, reporter=reporter, **shared)
-            lines = _of_soup(done)
+            show = _of_soup
+        metric = judged_by(SavedRun.open(runs[0]).recipe)
     if as_json:
         print_result(json.dumps({"output": str(output), **done.model_dump(mode="json")}, indent=2, ensure_ascii=False))
     else:
-        print("\n".join([*lines, f"  folder      {output}"]))
+        following = f"peftlab predict {shlex.quote(str(output))} --input FILE --output FILE"
+        print("\n".join([*show(done, metric), f"  folder      {output}", f"  next        {following}"]))
 
 
-def _of_ensemble(done: Any) -> list[str]:
+def _of_ensemble(done: Any, metric: str) -> list[str]:
     first = f"{done.name}: an ensemble of {len(done.members)} runs"
-    runs = [(f"{member.folder} {member.origin}", member.scores) for member in done.members]
-    return [first, *_scores(done.scores, done.intervals, runs, done.rows), *_compared(done.comparison)]
+    runs = [(f"run {member.folder} {member.origin}", member.scores) for member in done.members]
+    return [first, *_scores(done.scores, done.intervals, runs, done.rows, metric), *_compared(done.comparison)]
 
 
-def _of_soup(done: Any) -> list[str]:
+def _of_soup(done: Any, metric: str) -> list[str]:
     record = done.record
     kept = sum(part.kept for part in record.soup.parts)
     first = f"{record.name}: a {record.soup.kind} soup of {kept} of {len(record.soup.parts)} runs"
-    runs = [(f"{'+' if part.kept else '-'} {part.origin}", part.scores) for part in record.soup.parts]
-    return [first, *_scores(record.scores, done.intervals, runs, record.data.rows), *_compared(done.comparison)]
+    runs = [(f"{part.origin}{'' if part.kept else ' (left out)'}", part.scores) for part in record.soup.parts]
+    return [first, *_scores(record.scores, done.intervals, runs, record.data.rows, metric), *_compared(done.comparison)]
 
 
-def _scores(scores: Any, intervals: Any, runs: list[tuple[str, Any]], rows: Any) -> list[str]:
+def _scores(scores: Any, intervals: Any, runs: list[tuple[str, Any]], rows: Any, metric: str) -> list[str]:
     lines = []
     for split, own in scores.items():
         shown = []
@@ -77,9 +82,9 @@ def _scores(scores: Any, intervals: Any, runs: list[tuple[str, Any]], rows: Any)
             shown.append(f"{name} {value:.4f}{between}")
         lines.append(f"  {split:<11} {'   '.join(shown)}   ({rows[split]} examples)")
     split = "test" if "test" in scores else "validation"
-    metric = next(iter(scores[split]))
-    lines += [f"  {metric} on {split}: {of_run[split][metric]:.4f}   run {name}" for name, of_run in runs]
-    return lines
+    # On few rows a run may have no such score.
+    known = [(name, of_run[split][metric]) for name, of_run in runs if metric in of_run[split]]
+    return [*lines, *(f"  {metric} on {split}: {score:.4f}   {name}" for name, score in known)]
 
 
 def _compared(test: Any) -> list[str]:

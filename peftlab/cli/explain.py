@@ -69,5 +69,7 @@ def explain(
     )
     console.print(coloured_text(found))
     for token, value in sorted(zip(found.tokens, found.attributions, strict=True), key=lambda pair: -abs(pair[1])):
-        console.print(f"  {value:+.4f}  {token}", markup=False, highlight=False)
-    console.print(completeness(found), markup=False, highlight=False)
+        console.print(f"  {round(value, 4) + 0.0:+.4f}  {token}", markup=False, highlight=False)
+    console.print(completeness(found), markup=False, highlight=False, soft_wrap=True)
+    if output is not None:
+        print(f"  page        {output}")

@@ -141,6 +141,7 @@ def _make(
 
 def summary(made: Report, output: Path) -> str:
     """A report for a person, on less than a screen."""
+    from peftlab.report.collapse import collapse_notices
     from peftlab.report.headlines import headline
     from peftlab.report.label_curves import label_headline
     from peftlab.report.notices import NOTHING_TO_COMPARE
@@ -151,6 +152,7 @@ def summary(made: Report, output: Path) -> str:
     for comparison, choice in zip(made.comparisons, made.choices(), strict=True):
         prefix = f"{comparison.title}: " if len(made.comparisons) > 1 else ""
         lines.append(f"{prefix}{headline(comparison)}")
+        lines += [f"  Note: {collapse}" for collapse in collapse_notices(comparison)]
         if made.limits.any:
             lines += [f"  {choice.answer}", *(f"    {line}" for line in choice.evidence)]
     if not made.comparisons:

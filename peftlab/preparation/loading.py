@@ -179,7 +179,7 @@ class Loader:
         )
         earlier = open_earlier(recipe)
         if earlier is not None and recipe.continues is not None and recipe.continues.weights:
-            take_up(model, recipe.method, earlier.folder)
+            take_up(model, recipe.method, earlier.folder, before=earlier.recipe.method)
         elif recipe.method.needs_original:
             in_full = recipe.model.model_copy(update={"quantization": None})
             recipe.method.take_original(model, self._load_base(in_full).model)

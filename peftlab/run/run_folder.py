@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from peftlab.artifact.saved_folder import read_run_recipe
+from peftlab.core.changed_settings import changed_settings
 from peftlab.core.destination import check_folder
 from peftlab.core.errors import UserError
 from peftlab.core.folder_lock import alone_in
@@ -99,7 +100,7 @@ class RunFolder:
         if not path.exists():
             write_recipe(recipe, path)
             return
-        differing = differences(_what_is_computed(read_run_recipe(self.path)), _what_is_computed(recipe))
+        differing = changed_settings(_what_is_computed(read_run_recipe(self.path)), _what_is_computed(recipe))
         if differing:
             raise UserError(
                 f"the run in this folder has another recipe: {'; '.join(differing[:4])}",
@@ -198,13 +199,3 @@ def _latest_unfinished(name: str) -> Path:
             f"there is no unfinished run of `{name}` under runs/", hint="Name its folder with --output-dir."
         )
     return max(unfinished, key=lambda path: path.stat().st_mtime)
-
-
-def differences(earlier: object, now: object, prefix: str = "") -> list[str]:
-    """The keys whose values differ between two mappings, with both values."""
-    if isinstance(earlier, dict) and isinstance(now, dict):
-        keys = sorted(earlier.keys() | now.keys())
-        return [
-            text for key in keys for text in differences(earlier.get(key), now.get(key), f"{prefix}.{key}".strip("."))
-        ]
-    return [] if earlier == now else [f"{prefix} was {earlier!r}, is {now!r}"]

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from peftlab.core.changed_settings import changed_settings
 from peftlab.core.errors import PeftlabError, RunFailedError, UnsupportedError, UserError
 from peftlab.core.hooks import TrainingHooks
 from peftlab.core.plugins import plugin_versions
@@ -16,7 +17,6 @@ from peftlab.core.record import ADAPTER, MODEL
 from peftlab.preparation.check import CheckedRecipe
 from peftlab.recipe.schema import Recipe
 from peftlab.run.run_context import RunContext
-from peftlab.run.run_folder import differences
 from peftlab.training.world import World
 
 PACKAGES = ("peftlab", "torch", "transformers", "peft")
@@ -73,7 +73,7 @@ def check_same_work(world: World, checked: CheckedRecipe) -> None:
     found = world.gather(own)
     for what in own:
         for rank, other in enumerate(found):
-            if changes := differences(found[0][what], other[what], what if what != "recipe" else ""):
+            if changes := changed_settings(found[0][what], other[what], what if what != "recipe" else ""):
                 changes = [change.replace(" was ", " is ", 1).replace(", is ", " there, and ", 1) for change in changes]
                 raise UserError(
                     f"process {rank} has another {what.rstrip('s')} than process 0: {'; '.join(changes[:3])} here",

@@ -68,6 +68,7 @@ def test_an_audit_gives_figures_a_page_and_a_gate(
     assert "http" not in html.split("</style>")[1]
     again = command("audit", tiny_run(), "--data", table, "--parts", "errors", "--output", page)
     assert again.returncode == 0, again.stderr  # a page of its own is made anew
+    assert again.stdout.endswith(f"page: {page}\n")
     assert "wrong" not in again.stdout or "errors.overall" in again.stdout
 
 

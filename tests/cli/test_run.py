@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from peftlab.cli.run import _guards_line
+from peftlab.core.changed_settings import changed_settings
 from peftlab.core.record import Guard, RunRecord, read_record
 from peftlab.recipe.schema import load_recipe
 from peftlab.run.evaluation_stage import EvaluationStage
@@ -270,6 +271,10 @@ def test_a_finished_run_is_neither_repeated_nor_overwritten(command, recipe: Pat
     other = command("run", recipe, "--output-dir", "out", "--resume", *UNMEASURED, "--set", "training.max_steps=4")
     assert other.returncode == 2
     assert "training.max_steps was 3, is 4" in other.stderr
+    assert changed_settings({"a": {"b": None, "c": 1, "d": True}}, {"a": {"b": "x", "d": True}}) == [
+        "a.b was not set, is 'x'",
+        "a.c was 1, is not set",
+    ]
     assert (tmp_path / "out" / "record.json").read_bytes() == before
 
 

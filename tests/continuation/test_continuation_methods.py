@@ -82,6 +82,8 @@ def test_other_settings_do_not_fit(tmp_path: Path) -> None:
     folder = saved(moved(Lora(rank=2)), Lora(rank=2), tmp_path)
     with pytest.raises(UnsupportedError, match=r"cannot go on .*size mismatch|cannot go on"):
         take_up(Lora(rank=4).apply(base(), CONTEXT), Lora(rank=4), folder)
+    with pytest.raises(UnsupportedError, match=r"do not fit: method.rank was 2, is 4"):
+        take_up(Lora(rank=4).apply(base(), CONTEXT), Lora(rank=4), folder, before=Lora(rank=2))
     shutil.rmtree(folder / "adapter")
     with pytest.raises(UnsupportedError, match=r"tuned with lora, and its weights are none of bitfit"):
         METHODS["bitfit"]().after(Lora())

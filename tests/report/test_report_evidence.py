@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from peftlab.cli.report import summary
 from peftlab.core.record import write_record
 from peftlab.report.classes import Classes, _scores, class_scores
 from peftlab.report.comparison_tables import class_table
@@ -198,6 +199,7 @@ def test_a_run_that_gives_every_example_the_same_answer_is_named(tmp_path: Path)
     write_predictions(collapsed, data, np.zeros(len(data.labels), dtype=int))
     (text,) = [t for t in report_json(build_report([tmp_path]))["comparisons"][0]["notices"] if "collapsed" in t]
     assert "lora seed 1 gave" in text
+    assert f"  Note: {text}" in summary(build_report([tmp_path]), tmp_path / "report.html").splitlines()
     assert "lora seed 0" not in text
     assert "full" not in text
 

@@ -73,6 +73,8 @@ def explain(tuned: TunedModel, text: str, *, target: str | None = None, steps: i
         UnsupportedError: The model is run by onnxruntime, or the task decides on every word apart.
         UserError: There is no such class.
     """
+    if not text.strip():
+        raise UserError("the text is empty", hint="Give it behind the run, in quotes.")
     if tuned.computes_alone:
         tuned.module()
     if tuned.model is None or tuned.inference is None:

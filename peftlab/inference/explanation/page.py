@@ -57,6 +57,10 @@ td:last-child, th:last-child { padding-left: 1.5rem; text-align: right; font-var
 """
 
 
+LARGE_GAP = 0.05
+"""Share of the greatest value; with a larger gap a reader is told not to trust the values."""
+
+
 @dataclass(frozen=True)
 class Row:
     """A token as the page shows it."""
@@ -69,13 +73,17 @@ class Row:
 
 
 def completeness(explanation: Explanation) -> str:
-    """The check that the attributions make up the whole difference, as a sentence."""
-    difference = explanation.logit - explanation.baseline_logit
-    return (
-        f"Completeness: the logit is {explanation.logit:+.4f}, that of padding {explanation.baseline_logit:+.4f}; "
-        f"of the difference {difference:+.4f} the attributions make up {sum(explanation.attributions):+.4f} "
-        f"(gap {explanation.completeness_gap:+.4f}, {explanation.steps} steps)."
+    """The check that the attributions make up the whole difference, in sentences."""
+    difference, gap = explanation.logit - explanation.baseline_logit, explanation.completeness_gap
+    told = (
+        f"Check: the logit of {explanation.target} is {_signed(explanation.logit)}, and "
+        f"{_signed(explanation.baseline_logit)} with padding in the place of the text. The tokens add up to "
+        f"{_signed(sum(explanation.attributions))} of the difference {_signed(difference)} (gap {_signed(gap)}, "
+        f"{explanation.steps} steps)."
     )
+    if abs(gap) <= LARGE_GAP * max(map(abs, (difference, *explanation.attributions))):
+        return told
+    return f"{told} The gap is large, so these values are not exact; more --steps may mend it."
 
 
 def write_page(explanation: Explanation, path: Path | str) -> None:
@@ -102,6 +110,10 @@ def coloured_text(explanation: Explanation) -> Any:
             text.append(" ")
         text.append(token, style=f"black on rgb({tone[0]},{tone[1]},{tone[2]})")
     return text
+
+
+def _signed(value: float) -> str:
+    return f"{round(value, 4) + 0.0:+.4f}"  # + 0.0: no -0.0000
 
 
 def _rows(explanation: Explanation) -> list[tuple[str, float, float]]:

@@ -113,7 +113,8 @@ def why_label(label: ColumnFacts) -> str:
 
 def why_text(text: ColumnFacts) -> str:
     """The reason for a column of texts."""
-    return f"{text.mean_words:.0f} words a row on average, {text.distinct_share:.0%} of them different"
+    # Rounded down: where rows repeat one another, not 100 % differ.
+    return f"{text.mean_words:.0f} words a row on average, {int(100 * text.distinct_share)}% of the rows different"
 
 
 def _one_class(text: ColumnFacts, label: ColumnFacts, score: float) -> TaskGuess:

@@ -11,14 +11,18 @@ import pytest
 
 from peftlab.core.errors import UnsupportedError, UserError
 from peftlab.inference.explanation.attributions import Explanation, explain
-from peftlab.inference.explanation.page import coloured_text, write_page
+from peftlab.inference.explanation.page import coloured_text, completeness, write_page
 from peftlab.inference.load_tuned import load_tuned
+from tests.conftest import Command
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("method", ["{type: lora, rank: 4}", "{type: prompt_tuning}"])
-def test_attributions_are_complete(method: str, tiny_run: Callable[..., Path], tmp_path: Path) -> None:
+def test_attributions_are_complete(
+    method: str, command: Command, tiny_run: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     tuned = load_tuned(tiny_run(method), offline=True)
     found = explain(tuned, "we saw the lovely film <b>", steps=300)
     assert found.tokens[1:6] == ["we", "saw", "the", "lovely", "film"]
@@ -30,6 +34,16 @@ def test_attributions_are_complete(method: str, tiny_run: Callable[..., Path], t
     assert "lovely" in page
     assert "<b>" not in page.partition("<body>")[2].replace("<body>", "")
     assert "lovely" in coloured_text(found).plain
+    told = completeness(replace(found, logit=1.0, baseline_logit=0.0, attributions=[1.00001]))
+    assert "(gap +0.0000," in told
+    assert "more --steps" not in told
+    assert "more --steps" in completeness(replace(found, logit=1.0, baseline_logit=0.0, attributions=[0.7]))
+    done = command("explain", tuned.folder, "we saw the lovely film", "--output", "why.html", "--offline")
+    assert done.returncode == 0, done.stderr
+    assert "why.html" in done.stdout
+    assert Path("why.html").is_file()
+    refused = command("explain", tuned.folder, " ", "--offline")
+    assert (refused.returncode, "the text is empty" in refused.stderr) == (2, True)
     other = next(label for label in tuned.labels if label != found.target)
     assert explain(tuned, "we saw the lovely film", target=other).target == other
     with pytest.raises(UserError, match="no class"):

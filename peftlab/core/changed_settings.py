@@ -1,0 +1,18 @@
+"""Which settings differ between two recipes, as a person is told it."""
+
+from __future__ import annotations
+
+
+def changed_settings(earlier: object, now: object, prefix: str = "") -> list[str]:
+    """The keys whose values differ between two mappings, with both values."""
+    if isinstance(earlier, dict) and isinstance(now, dict):
+        below = [(f"{prefix}.{key}".strip("."), earlier.get(key), now.get(key)) for key in sorted(earlier | now)]
+        return [text for key, before, after in below for text in changed_settings(before, after, key)]
+    return [] if earlier == now else [f"{prefix} was {as_written(earlier)}, is {as_written(now)}"]
+
+
+def as_written(value: object) -> str:
+    """A value as a recipe has it."""
+    if value is None:
+        return "not set"
+    return str(value).lower() if isinstance(value, bool) else repr(value)
