@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from peftlab.board import contents
-from peftlab.board.acts import Acts, routes_of
+from peftlab.board.actions import Actions, routes_of
 from peftlab.board.jobs import Jobs
 from peftlab.board.runs import RunIndex
 from peftlab.board.trial import Trial
@@ -87,7 +87,7 @@ def build_board(
     """
     index, pages = RunIndex(root), Pages()
     visitors = Visitors(token, to_look=token_to_look and token is not None)
-    acts = Acts(index, visitors, jobs or Jobs(index.root), trial or Trial())
+    acts = Actions(index, visitors, jobs or Jobs(index.root), trial or Trial())
     app = FastAPI(title="peftlab board", docs_url=None, redoc_url=None, openapi_url=None)
     app.state.visitors = visitors
     _add_list(app, index, pages, visitors)
@@ -155,7 +155,7 @@ def _add_list(app: FastAPI, index: RunIndex, pages: Pages, visitors: Visitors) -
         )  # fmt: skip
 
 
-def _add_run(app: FastAPI, acts: Acts, pages: Pages) -> None:
+def _add_run(app: FastAPI, acts: Actions, pages: Pages) -> None:
     index = acts.index
 
     def folder_of(key: str) -> Path:

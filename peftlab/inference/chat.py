@@ -11,9 +11,9 @@ import torch
 from peftlab.artifact.saved_run import SavedRun
 from peftlab.core.devices import choose_device
 from peftlab.core.errors import UserError
+from peftlab.inference.free_memory import free_memory
 from peftlab.inference.generate import generating_task
 from peftlab.inference.load_tuned import load_run, load_untuned
-from peftlab.inference.room import free_memory
 from peftlab.inference.tuned_model import TunedModel
 from peftlab.tasks.language.conversations import Conversation
 from peftlab.tasks.language.generation import TextPieces, decode_tokens, generate_tokens, prompt_room, response_ends

@@ -18,7 +18,7 @@ from peftlab.data.augmenting import Agrees, Change, change_each, join_rows
 from peftlab.preparation.augment import augmented, is_made_at_once, source_rows
 from peftlab.preparation.augmentation_models import CachedChanges, load_models
 from peftlab.preparation.check import CheckedRecipe
-from peftlab.run.asking import ask
+from peftlab.run.ask_saved_run import ask
 from peftlab.run.run_folder import RunFolder
 from peftlab.run.self_training import TEACHERS
 from peftlab.run.side_runs import Execute, plain, run_beside

@@ -16,8 +16,8 @@ from peftlab.measurement.environment import describe_environment
 from peftlab.preparation.check import CheckedRecipe
 from peftlab.recipe.schema import Recipe
 from peftlab.run.findings import Findings
+from peftlab.run.processes import describe_world
 from peftlab.run.run_folder import RunFolder
-from peftlab.run.together import describe_world
 from peftlab.training.determinism import lacks_determinism
 from peftlab.training.evaluation import DivergedError
 from peftlab.training.guards import waive

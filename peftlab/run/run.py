@@ -25,8 +25,8 @@ from peftlab.preparation.places import at_place
 from peftlab.recipe.schema import Recipe
 from peftlab.run.card import write_card
 from peftlab.run.given_base import given_base
+from peftlab.run.processes import check_same_work, own_folder
 from peftlab.run.run_folder import RunFolder, check_output_dir, choose_folder, open_run_folder
-from peftlab.run.together import check_same_work, own_folder
 
 if TYPE_CHECKING:
     import torch
@@ -220,7 +220,7 @@ def _execute(
     """Run what comes first, such as teachers, then the stages; and write a record in any case."""
     # A workspace of fixed size makes cuBLAS repeatable; it must be set before CUDA starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    from peftlab.run.coming_first import with_what_comes_first
+    from peftlab.run.before_training import with_steps_before_training
 
     started_at, started = datetime.datetime.now(datetime.UTC), time.monotonic()
     device = choose_device(device_name)
@@ -232,7 +232,7 @@ def _execute(
         return _run_stages(teacher, place, world, started, None, offline, device, reporter, CallbackList())
 
     try:
-        checked = with_what_comes_first(
+        checked = with_steps_before_training(
             checked, folder.path, teach, device=device, offline=offline, reporter=reporter, world=world
         )
     except (Exception, KeyboardInterrupt, SystemExit) as caught:  # noqa: BLE001 - as of the stages, every ending becomes a record

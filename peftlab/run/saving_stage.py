@@ -19,8 +19,8 @@ from peftlab.core.record import Guard
 from peftlab.core.splits import Example
 from peftlab.core.task import Task
 from peftlab.preparation.loading import Loader
+from peftlab.run.processes import copied_to_all
 from peftlab.run.run_context import RunContext
-from peftlab.run.together import copied_to_all
 from peftlab.training.evaluation import compute_logits
 from peftlab.training.fingerprints import fingerprints
 from peftlab.training.reload_guards import check_effect, check_reload, lent_heads, trained_heads, trains_only_heads

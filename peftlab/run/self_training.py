@@ -15,7 +15,7 @@ from peftlab.data.augmenting import join_rows
 from peftlab.data.columns import take
 from peftlab.data.splits import LoadedData, fingerprint
 from peftlab.preparation.check import CheckedRecipe
-from peftlab.run.asking import ask
+from peftlab.run.ask_saved_run import ask
 from peftlab.run.run_folder import RunFolder
 from peftlab.run.side_runs import Execute, plain, run_beside
 from peftlab.training.self_training import surest

@@ -14,10 +14,10 @@ from peftlab.measurement.memory import peak_of, storage_bytes
 from peftlab.run.evaluation_stage import EvaluationStage
 from peftlab.run.loading_stage import load
 from peftlab.run.measuring_stage import count_on_shapes, measure
+from peftlab.run.processes import check_alike
 from peftlab.run.resuming import keep_threads_of
 from peftlab.run.run_context import RunContext
 from peftlab.run.saving_stage import SavingStage
-from peftlab.run.together import check_alike
 from peftlab.run.training_stage import TrainingStage
 from peftlab.training.accelerator import check_training_precision, why_slow
 from peftlab.training.determinism import determinism

@@ -17,7 +17,7 @@ from peftlab.core.task_objective import SOFT_TARGETS
 from peftlab.data.splits import fingerprint
 from peftlab.preparation.loading import Loader
 from peftlab.preparation.teachers import open_teachers
-from peftlab.run.asking import ask_run
+from peftlab.run.ask_saved_run import ask_run
 from peftlab.run.prepared import read_prepared, with_values
 from peftlab.run.run_context import RunContext
 from peftlab.training.distillation import soft_targets

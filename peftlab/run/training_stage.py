@@ -27,10 +27,10 @@ from peftlab.preparation.loading import Loader
 from peftlab.run.early_warnings import CourseWatch, warnings_at_start
 from peftlab.run.head_alone import head_alone
 from peftlab.run.measuring_stage import new_meter
+from peftlab.run.processes import check_alike
 from peftlab.run.remembering import remember
 from peftlab.run.resuming import latest_checkpoint, read_checkpoint, state_of
 from peftlab.run.run_context import RunContext
-from peftlab.run.together import check_alike
 from peftlab.training.accelerator import build_accelerator, end_trackers, start_trackers
 from peftlab.training.batches_ahead import BatchesAhead, collates_ahead
 from peftlab.training.checkpoints import trainable_parameters

@@ -20,7 +20,7 @@ from peftlab.preparation.check import CheckedRecipe, check_recipe
 from peftlab.preparation.check_sharding import check_sharding
 from peftlab.recipe.schema import build_recipe
 from peftlab.regularizers.mixup import Mixup
-from peftlab.run.together import check_alike, check_same_work
+from peftlab.run.processes import check_alike, check_same_work
 from peftlab.training import local_processes
 from peftlab.training.joining import own_device
 from peftlab.training.launch import Started, find_start

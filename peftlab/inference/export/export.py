@@ -37,9 +37,9 @@ from peftlab.inference.export.check import (
     limits_of,
 )
 from peftlab.inference.export.onnx import export_onnx, inputs_of, quantize_int8
+from peftlab.inference.free_memory import let_go
 from peftlab.inference.load_tuned import load_export, load_run
 from peftlab.inference.reference import load_held_out
-from peftlab.inference.room import let_go
 from peftlab.inference.tuned_model import TunedModel
 from peftlab.measurement.example_intervals import intervals_of_file
 from peftlab.run.card import write_card

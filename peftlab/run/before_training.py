@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from peftlab.training.world import World
 
 
-def with_what_comes_first(
+def with_steps_before_training(
     checked: CheckedRecipe,
     folder: Path,
     execute: Execute,

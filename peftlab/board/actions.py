@@ -36,7 +36,7 @@ Sent = Annotated[dict[str, str], Depends(_sent)]
 
 
 @dataclass(frozen=True)
-class Acts:
+class Actions:
     """What acting needs.
 
     Args:
@@ -72,7 +72,7 @@ class Acts:
             return None
 
 
-def routes_of(acts: Acts, show: Show, show_run: Callable[..., HTMLResponse]) -> APIRouter:
+def routes_of(acts: Actions, show: Show, show_run: Callable[..., HTMLResponse]) -> APIRouter:
     """The routes of acting.
 
     Args:
@@ -116,7 +116,7 @@ def routes_of(acts: Acts, show: Show, show_run: Callable[..., HTMLResponse]) -> 
     return router
 
 
-def _add_form(router: APIRouter, acts: Acts, show: Show) -> None:
+def _add_form(router: APIRouter, acts: Actions, show: Show) -> None:
     def page(request: Request, answers: dict[str, str], *, problem: str = "", status: int = 200) -> HTMLResponse:
         task, method = (answers.get(part, "") for part in CHOSEN)
         sections = sections_of(task, method) if task and method else []
@@ -165,7 +165,7 @@ def _add_form(router: APIRouter, acts: Acts, show: Show) -> None:
         return _to_job(acts.jobs.start(recipe.name, settings, typed))
 
 
-def _add_jobs(router: APIRouter, acts: Acts, show: Show) -> None:
+def _add_jobs(router: APIRouter, acts: Actions, show: Show) -> None:
     def found(name: str) -> Job:
         job = acts.jobs.find(name)
         if job is None:
